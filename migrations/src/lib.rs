@@ -1,0 +1,41 @@
+//! The schema, one change a file, the same for SQLite and PostgreSQL.
+//!
+//! Ids are UUIDs, times are `_ms` (milliseconds since 1970, UTC), money is `_nanodollars`; secrets and tokens
+//! are stored hashed or encrypted. A change is added as a new file, never made in an old one.
+
+pub use sea_orm_migration::MigratorTrait;
+use sea_orm_migration::prelude::*;
+
+mod m0001_accounts;
+mod m0002_instances;
+mod m0003_quota;
+mod m0004_jobs;
+
+/// Applies the changes in order.
+#[derive(Debug)]
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![
+            Box::new(m0001_accounts::Migration),
+            Box::new(m0002_instances::Migration),
+            Box::new(m0003_quota::Migration),
+            Box::new(m0004_jobs::Migration),
+        ]
+    }
+}
+
+/// Runs statements that both databases understand, one after another. `{uuid}`, `{bytes}` and `{bool}` stand for
+/// the column types on which they differ.
+pub(crate) async fn run(manager: &SchemaManager<'_>, statements: &[&str]) -> Result<(), DbErr> {
+    let sqlite = manager.get_database_backend() == sea_orm::DbBackend::Sqlite;
+    // sea-orm stores a Uuid as 16 bytes in SQLite.
+    let (uuid, bytes) = if sqlite { ("blob", "blob") } else { ("uuid", "bytea") };
+    for statement in statements {
+        let statement = statement.replace("{uuid}", uuid).replace("{bytes}", bytes).replace("{bool}", "boolean");
+        manager.get_connection().execute_unprepared(&statement).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,44 @@
+//! Instances: the wish, the fact, and why each changed.
+
+use sea_orm_migration::prelude::*;
+
+#[derive(DeriveMigrationName)]
+pub(crate) struct Migration;
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        crate::run(manager, STATEMENTS).await
+    }
+}
+
+const STATEMENTS: &[&str] = &[
+    // slot decides the bridge and the address, and is never given to another instance while this row exists.
+    // wish: available | frozen | stopped | removed. fact: see Fact in platform/src/instances/rules.rs.
+    "CREATE TABLE instances (
+        id {uuid} PRIMARY KEY,
+        account_id {uuid} NOT NULL UNIQUE REFERENCES accounts(id),
+        handle text NOT NULL UNIQUE,
+        slot bigint NOT NULL UNIQUE,
+        image text NOT NULL,
+        wish text NOT NULL,
+        wish_cause text NOT NULL,
+        wish_at_ms bigint NOT NULL,
+        fact text NOT NULL,
+        fact_at_ms bigint NOT NULL,
+        failure text,
+        active_at_ms bigint NOT NULL,
+        token_hash {bytes},
+        created_at_ms bigint NOT NULL
+    )",
+    "CREATE INDEX instances_by_token ON instances (token_hash)",
+    "CREATE TABLE transitions (
+        id {uuid} PRIMARY KEY,
+        instance_id {uuid} NOT NULL REFERENCES instances(id),
+        at_ms bigint NOT NULL,
+        from_fact text NOT NULL,
+        to_fact text NOT NULL,
+        cause text NOT NULL
+    )",
+    "CREATE INDEX transitions_by_instance ON transitions (instance_id, at_ms)",
+];

@@ -1,0 +1,203 @@
+//! The seam to whatever runs containers, in our words. Only the instances' reconciler and the provisioner call it.
+//!
+//! Three bodies stand behind [`ContainerHost`] and keep one contract test: `docker` (the Engine, used by the
+//! provisioner), `remote` (the provisioner's socket, used by the platform) and `fake` (a small world tests can step).
+
+pub mod docker;
+pub mod fake;
+pub mod remote;
+
+use std::net::Ipv4Addr;
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+
+use crate::db::InstanceId;
+
+/// Instances on one bridge. A Linux bridge grows unstable near 1000 ports (Docker's documentation of the bridge driver).
+pub const SLOTS_PER_BRIDGE: u32 = 500;
+
+/// Runs containers: one an instance, with one volume and one address that is the instance's alone.
+///
+/// Every verb is idempotent and has a deadline of its own inside, so that a lost answer becomes [`HostError::Timeout`]
+/// and no caller waits for ever. What a verb did before it failed is unknown: look with [`ContainerHost::inspect`].
+#[async_trait]
+pub trait ContainerHost: Send + Sync + 'static {
+    /// Makes the bridges that are missing and says where their gateways are. Called once, before anything else.
+    async fn ensure_networks(&self) -> Result<Vec<Ipv4Addr>, HostError>;
+
+    /// Makes the volume if there is none. A volume that is there is left exactly as it is.
+    async fn ensure_volume(&self, instance: InstanceId) -> Result<(), HostError>;
+
+    /// Makes the container, stopped, on the instance's volume. One that is there already is replaced when its
+    /// token or image differ from `spec`, and left alone otherwise.
+    async fn create(&self, spec: &ContainerSpec) -> Result<(), HostError>;
+
+    /// Starts a stopped container. One that runs is left alone; absent is [`HostError::NotFound`].
+    async fn start(&self, instance: InstanceId) -> Result<(), HostError>;
+
+    /// Pauses a running container and hands its memory to swap where the host has any. Frozen already: nothing to do.
+    async fn freeze(&self, instance: InstanceId) -> Result<(), HostError>;
+
+    /// Undoes [`ContainerHost::freeze`]. Running already: nothing to do.
+    async fn thaw(&self, instance: InstanceId) -> Result<(), HostError>;
+
+    /// Asks it to end (SIGTERM), kills it after 10 s. Works from frozen too. Stopped or absent already: nothing to do.
+    async fn stop(&self, instance: InstanceId) -> Result<(), HostError>;
+
+    /// Removes the container, running or not; the volume stays. Absent: nothing to do.
+    async fn remove_container(&self, instance: InstanceId) -> Result<(), HostError>;
+
+    /// Removes the volume for ever. Refused while a container uses it. Absent: nothing to do.
+    async fn remove_volume(&self, instance: InstanceId) -> Result<(), HostError>;
+
+    /// What is really there for one instance.
+    async fn inspect(&self, instance: InstanceId) -> Result<Seen, HostError>;
+
+    /// What is really there: everything that carries this installation's label.
+    async fn list(&self) -> Result<Vec<Seen>, HostError>;
+
+    /// Instances to which something happened. Only a hint to look: events are lost while the Engine is away, and the
+    /// stream ends when it goes; then open another.
+    async fn events(&self) -> Result<BoxStream<'static, InstanceId>, HostError>;
+
+    /// What the operator should know of this host.
+    async fn host_report(&self) -> Result<HostReport, HostError>;
+}
+
+/// Everything that may differ between two instances. The rest of the container's configuration is the
+/// provisioner's own (`docker.rs`), so that nobody can ask for a privileged one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerSpec {
+    pub instance: InstanceId,
+    /// Decides bridge and address: see [`Slot::address`].
+    pub slot: Slot,
+    /// One of the allowed images, as written in `BERTH_IMAGES`.
+    pub image: String,
+    pub handle: String,
+    /// `https://HANDLE.example.com`, told to the instance.
+    pub url: String,
+    /// The instance's own token, told to the instance. It lives as long as the container.
+    pub token: String,
+}
+
+/// An instance's place on a bridge, its own for as long as it exists: an address that is never given to another
+/// instance can never lead to another tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slot(pub u32);
+
+impl Slot {
+    /// Which bridge: 0 is the first.
+    #[must_use]
+    pub fn bridge(self) -> u32 {
+        self.0 / SLOTS_PER_BRIDGE
+    }
+
+    /// The container's address, when bridges start at `subnet`: bridge n has the n-th /22; .1 is the gateway, and the first
+    /// sixteen addresses are left to it.
+    #[must_use]
+    pub fn address(self, subnet: Ipv4Addr) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(subnet) + self.bridge() * 1024 + 16 + self.0 % SLOTS_PER_BRIDGE)
+    }
+}
+
+/// The gateway address of bridge `bridge`, when bridges start at `subnet`.
+#[must_use]
+pub fn gateway(subnet: Ipv4Addr, bridge: u32) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(subnet) + bridge * 1024 + 1)
+}
+
+/// What is there for one instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    pub instance: InstanceId,
+    pub volume: bool,
+    pub container: Option<SeenContainer>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenContainer {
+    /// The Engine's id: another container of the same instance has another.
+    pub id: String,
+    pub state: ContainerState,
+    pub image: String,
+    pub slot: Slot,
+    /// SHA-256 of the token it was made with, in hex: tells whether it is the container that the ledger knows.
+    pub token_hash: String,
+    /// The last exit code and whether it was killed for using too much memory; `None` while it runs or never ran.
+    pub exit: Option<Exit>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ContainerState {
+    Running,
+    Frozen,
+    Stopped,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    pub code: i64,
+    pub out_of_memory: bool,
+}
+
+/// What the operator should know of the host: shown by `berth doctor`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostReport {
+    pub engine_version: String,
+    pub cgroup_version: u8,
+    pub swap_mib: u64,
+    pub runc_version: String,
+    pub storage_driver: String,
+    pub disk_free_percent: u8,
+    /// Allowed images that are not there.
+    pub missing_images: Vec<String>,
+}
+
+/// Why the host did not do it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum HostError {
+    #[error("there is no such container")]
+    NotFound,
+    #[error("the image {0} is not on this host")]
+    ImageMissing(String),
+    #[error("the provisioner refuses: {0}")]
+    Refused(String),
+    #[error("the disk is full")]
+    DiskFull,
+    #[error("the container engine did not answer in time")]
+    Timeout,
+    #[error("the container engine cannot be reached")]
+    Unreachable,
+    #[error("the container engine failed: {0}")]
+    Failed(String),
+}
+
+impl HostError {
+    /// Whether the same call may succeed later with nobody doing anything.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Timeout | Self::Unreachable | Self::Failed(_))
+    }
+
+    /// What the owner of the instance is told. Never the engine's own text.
+    #[must_use]
+    pub fn message_for_user(&self) -> &'static str {
+        match self {
+            Self::ImageMissing(_) => {
+                "The image this instance runs is not on the server. The operator has to build or load it; your files are safe."
+            }
+            Self::DiskFull => "The server's disk is full. The operator has to free some space; your files are safe.",
+            Self::Refused(_) => {
+                "The server refused to run this instance as asked. The operator can see why in the log."
+            }
+            Self::Timeout | Self::Unreachable => {
+                "The container engine does not answer just now. Berth keeps trying; your files are safe."
+            }
+            Self::NotFound | Self::Failed(_) => {
+                "The container could not be run. Berth keeps trying; your files are safe."
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Handles: the person's name and the DNS label of their instance. One grammar for sign-up, routing and `ask`.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// Shortest and longest handle, in characters. A DNS label may have 63 (RFC 1035); 32 stays readable.
+pub const LENGTH: std::ops::RangeInclusive<usize> = 3..=32;
+
+/// A handle that keeps the grammar: 3 to 32 of `a-z`, `0-9` and single hyphens, a letter first, no hyphen last.
+/// A double hyphen is refused because it marks encoded labels (RFC 5890 2.3.1, `xn--`).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Handle(String);
+
+/// Why a text is not a handle. `Display` is for the person who typed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HandleError {
+    #[error("Too short: a handle has at least 3 characters.")]
+    TooShort,
+    #[error("Too long: a handle has at most 32 characters.")]
+    TooLong,
+    #[error("A handle starts with a letter from a to z.")]
+    FirstLetter,
+    #[error("Only small letters a to z, digits and hyphens.")]
+    Characters,
+    #[error("A hyphen stands alone, and not at the end.")]
+    Hyphens,
+    #[error("That name is reserved.")]
+    Reserved,
+}
+
+impl Handle {
+    /// Reads a handle exactly as stored and routed: lower case, grammar only.
+    ///
+    /// # Errors
+    /// The first rule of the grammar that `text` breaks.
+    pub fn parse(text: &str) -> Result<Self, HandleError> {
+        if text.len() < *LENGTH.start() {
+            return Err(HandleError::TooShort);
+        }
+        if text.len() > *LENGTH.end() {
+            return Err(HandleError::TooLong);
+        }
+        if !text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+            return Err(HandleError::Characters);
+        }
+        if !text.as_bytes()[0].is_ascii_lowercase() {
+            return Err(HandleError::FirstLetter);
+        }
+        if text.ends_with('-') || text.contains("--") {
+            return Err(HandleError::Hyphens);
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// Reads what a person typed to claim: surrounding space and capitals are forgiven, reserved names are not.
+    ///
+    /// # Errors
+    /// The rule that the text breaks.
+    pub fn claim(typed: &str) -> Result<Self, HandleError> {
+        let handle = Self::parse(&typed.trim().to_ascii_lowercase())?;
+        if handle.is_reserved() { Err(HandleError::Reserved) } else { Ok(handle) }
+    }
+
+    /// The handle as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The handle with look-alike characters folded together. Two accounts never share one.
+    #[must_use]
+    pub fn skeleton(&self) -> String {
+        skeleton(&self.0)
+    }
+
+    /// Names that mail, DNS, certificate authorities or this platform give a meaning, also in the plural, with
+    /// digits behind them, or spelled with look-alikes.
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        let bare = self.0.trim_end_matches(|c: char| c.is_ascii_digit());
+        let single = bare.strip_suffix('s').unwrap_or(bare);
+        let names = || RESERVED.split_ascii_whitespace();
+        names().any(|name| [self.0.as_str(), bare, single].contains(&name))
+            || names().any(|name| skeleton(name) == self.skeleton())
+    }
+}
+
+impl fmt::Display for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn skeleton(text: &str) -> String {
+    text.replace('-', "")
+        .replace("rn", "m")
+        .replace("vv", "w")
+        .replace('0', "o")
+        .replace(['1', 'i'], "l")
+        .replace('5', "s")
+}
+
+/// RFC 2142 mailboxes, names that certificate authorities mail to, DNS and mail auto-discovery, and our own.
+const RESERVED: &str = "
+    info marketing sales support abuse noc security postmaster hostmaster usenet news webmaster www uucp ftp
+    admin administrator
+    ns dns mx mail smtp imap pop pop3 webmail autoconfig autodiscover wpad isatap mta-sts openpgpkey lyncdiscover
+    localhost local broadcasthost internal
+    id auth login logout account sso oauth api app root system status health metrics doc docs help blog cdn static
+    asset media file download relay ws wss llm ai proxy caddy docker registry git ssh vpn test dev staging prod demo
+    billing pay legal term privacy dmca me my user settings dashboard console invite signup register
+    directory search explore about contact team staff mod moderator official verify verified nostr webauthn
+    well-known berth platform provisioner edge quota operator
+";
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_grammar() {
+        for good in ["abc", "a-b", "alice", "a1-b2-c3", &"a".repeat(32)] {
+            assert_eq!(Handle::parse(good).map(|h| h.0), Ok(good.to_owned()));
+        }
+        for (bad, why) in [
+            ("ab", HandleError::TooShort),
+            (&"a".repeat(33), HandleError::TooLong),
+            ("1abc", HandleError::FirstLetter),
+            ("Abc", HandleError::Characters),
+            ("a_bc", HandleError::Characters),
+            ("älice", HandleError::Characters),
+            ("abc-", HandleError::Hyphens),
+            ("xn--abc", HandleError::Hyphens),
+        ] {
+            assert_eq!(Handle::parse(bad), Err(why), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_with_a_meaning_cannot_be_claimed() {
+        for name in ["admin", "Admins", "ns1", "mx9", "postmaster", "app", "adm1n", "well-known", "a-pp"] {
+            assert_eq!(Handle::claim(name), Err(HandleError::Reserved), "{name}");
+        }
+        assert!(Handle::claim(" Alice ").is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_parses_is_one_dns_label(text in "[a-zA-Z0-9.-]{0,40}") {
+            if let Ok(handle) = Handle::parse(&text) {
+                prop_assert!(handle.as_str().len() <= 63 && !handle.as_str().contains('.') && !handle.as_str().starts_with('-'));
+            }
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! Berth: every person their own container, asleep when idle, awake in milliseconds, its AI calls metered.
+//!
+//! Doors (`web`, `edge`, `llm`, `cli`, `provisioner`) call rooms (`accounts`, `instances`, `quota`, `ops`), rooms stand
+//! on the ground (`containers`, `db`, `config`, `clock`, ..), and never the other way. ARCHITECTURE.md is the map.
+
+pub mod accounts;
+pub mod app;
+pub mod clock;
+pub mod config;
+pub mod containers;
+pub mod cookies;
+pub mod db;
+pub mod error;
+pub mod handle;
+pub mod hosts;
+pub mod instances;
+pub mod quota;
+pub mod secrets;
