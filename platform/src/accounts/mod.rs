@@ -1,11 +1,11 @@
 //! Accounts: who a person is and how they prove it. Handles, passkeys, one-time codes, recovery codes, sessions.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Value;
 
+pub use crate::client::Client;
 use crate::clock::Timestamp;
 use crate::db::{AccountId, SessionId};
 use crate::error::Result;
@@ -18,13 +18,6 @@ use crate::secrets::Token;
 pub struct Accounts(Arc<Inner>);
 
 struct Inner {}
-
-/// The other end of the connection, for the list of sessions, the audit and the limits.
-#[derive(Clone, Debug)]
-pub struct Client {
-    pub ip: IpAddr,
-    pub user_agent: String,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
