@@ -5,6 +5,7 @@ mod instances;
 mod serve;
 mod users;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -56,7 +57,7 @@ enum Word {
 enum ProvisionerPart {
     /// Hand the memory of a frozen container back to the host. The provisioner starts this by itself.
     #[command(hide = true)]
-    Reclaim { args: Vec<String> },
+    Reclaim { file: PathBuf, bytes: u64 },
 }
 
 /// Runs the word on the command line. 0: done. 1: it failed, with a sentence on standard error. 2: not a word of ours.
@@ -87,9 +88,11 @@ async fn run(word: Word) -> anyhow::Result<ExitCode> {
         Word::Provisioner { part: None } => {
             let (config, log) = (ContainerConfig::from_env()?, crate::config::LogConfig::from_env()?);
             start_log(&log.filter, log.json)?;
-            provisioner::serve(config, end_of_work()?).await?;
+            provisioner::serve(config, Clock::system(), end_of_work()?.cancelled_owned()).await?;
         }
-        Word::Provisioner { part: Some(ProvisionerPart::Reclaim { args }) } => provisioner::reclaim(args).await?,
+        Word::Provisioner { part: Some(ProvisionerPart::Reclaim { file, bytes }) } => {
+            provisioner::reclaim(&file, bytes).context("handing memory back")?;
+        },
         Word::DemoUpstream => {
             let config = Config::from_env()?;
             start_log(&config.log, config.log_json)?;
