@@ -92,7 +92,7 @@ async fn run(word: Word) -> anyhow::Result<ExitCode> {
         }
         Word::Provisioner { part: Some(ProvisionerPart::Reclaim { file, bytes }) } => {
             provisioner::reclaim(&file, bytes).context("handing memory back")?;
-        },
+        }
         Word::DemoUpstream => {
             let config = Config::from_env()?;
             start_log(&config.log, config.log_json)?;
@@ -136,7 +136,11 @@ async fn doctor() -> anyhow::Result<ExitCode> {
 fn start_log(filter: &str, json: bool) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter).context("BERTH_LOG is not a filter such as info,berth::edge=debug")?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if json { log.json().flatten_event(true).init() } else { log.init() }
+    if json {
+        log.json().flatten_event(true).init()
+    } else {
+        log.init()
+    }
     Ok(())
 }
 

@@ -17,8 +17,8 @@ use super::control;
 use crate::app::App;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::containers::HostError;
 use crate::containers::remote::RemoteHost;
-use crate::containers::{ContainerHost, HostError};
 use crate::edge::{self, Edge};
 use crate::hosts::{Hosts, Site};
 use crate::ops::{self, Jobs};
@@ -44,10 +44,13 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
     let jobs = tokio::spawn(jobs.run(shutdown.clone()));
     let socket = app.config.control_socket();
     let instances = app.instances.clone();
-    let (end, word) = (shutdown.clone(), tokio::spawn({
-        let shutdown = shutdown.clone();
-        async move { control::listen(&socket, instances, shutdown).await }
-    }));
+    let (end, word) = (
+        shutdown.clone(),
+        tokio::spawn({
+            let shutdown = shutdown.clone();
+            async move { control::listen(&socket, instances, shutdown).await }
+        }),
+    );
     tracing::info!(address = %app.config.listen, apex = %app.config.hosts.apex_origin(), "Berth listens");
     parts.spawn(http_server::serve(public, public_router(app), shutdown.clone()));
     parts.close();

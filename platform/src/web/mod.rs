@@ -1,6 +1,0 @@
-//! stand-in
-pub mod assets {
-    pub fn serve(_: &str) -> axum::response::Response {
-        panic!()
-    }
-}
