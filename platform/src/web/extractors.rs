@@ -1,10 +1,9 @@
 //! What handlers ask for by type: who is asking, from where, and with which half-finished ceremony.
 
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, OptionalFromRequestParts, Request};
+use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 
@@ -14,9 +13,6 @@ use crate::app::App;
 use crate::cookies;
 use crate::error::Error;
 use crate::instances::Instance;
-
-/// Longest user agent that is kept, in characters.
-const USER_AGENT_LIMIT: usize = 256;
 
 impl FromRequestParts<App> for Session {
     type Rejection = Problem;
@@ -43,19 +39,7 @@ impl FromRequestParts<App> for Client {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Infallible> {
-        Ok(client(&parts.headers))
-    }
-}
-
-/// The other end. Only Caddy reaches the platform, from loopback, and it appends the address it sees: the last
-/// element of X-Forwarded-For is Caddy's word, everything before it is the client's.
-pub fn client(headers: &HeaderMap) -> Client {
-    let forwarded = headers.get_all("x-forwarded-for").iter().next_back().and_then(|line| line.to_str().ok());
-    let ip = forwarded.and_then(|line| line.rsplit(',').next()).and_then(|ip| ip.trim().parse().ok());
-    let user_agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    Client {
-        ip: ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        user_agent: user_agent.chars().take(USER_AGENT_LIMIT).collect(),
+        Ok(Self::from_headers(&parts.headers))
     }
 }
 
@@ -91,12 +75,6 @@ impl FromRequestParts<App> for Device {
     }
 }
 
-/// The host a request is for: HTTP/2 says it in the address, HTTP/1.1 in a header.
-pub fn host(request: &Request) -> &str {
-    let header = || request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    request.uri().host().or_else(header).unwrap_or_default()
-}
-
 /// Whether the answer is for a person: outside the API, and the request accepts HTML.
 pub fn wants_page(path: &str, headers: &HeaderMap) -> bool {
     let accepts = |line: &str| line.to_ascii_lowercase().contains("text/html");
@@ -107,23 +85,6 @@ pub fn wants_page(path: &str, headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_address_is_the_one_that_caddy_saw() {
-        for (lines, want) in [
-            (&["203.0.113.7"][..], "203.0.113.7"),
-            (&["10.0.0.1, 203.0.113.7"], "203.0.113.7"),
-            (&["10.0.0.1", "2001:db8::1"], "2001:db8::1"),
-            (&["nonsense"], "127.0.0.1"),
-            (&[], "127.0.0.1"),
-        ] {
-            let mut headers = HeaderMap::new();
-            for line in lines {
-                headers.append("x-forwarded-for", line.parse().unwrap());
-            }
-            assert_eq!(client(&headers).ip.to_string(), want, "{lines:?}");
-        }
-    }
 
     #[test]
     fn people_get_pages_and_programs_get_problems() {

@@ -24,22 +24,23 @@ impl Headers {
         Self::new(hosts, &hosts.app_origin())
     }
 
-    /// For the pages that the edge shows on an instance's host, which have no form.
-    #[must_use]
-    pub fn edge(hosts: &Hosts) -> Self {
-        Self::new(hosts, "'none'")
+    fn new(hosts: &Hosts, form_action: &str) -> Self {
+        let mut headers = Self::everywhere(form_action);
+        // On localhost it would force https on every other program of this machine, with includeSubDomains for good.
+        if hosts.apex != "localhost" && !hosts.apex.ends_with(".localhost") {
+            headers.0.push(fixed("strict-transport-security", "max-age=31536000; includeSubDomains"));
+        }
+        headers
     }
 
-    fn new(hosts: &Hosts, form_action: &str) -> Self {
+    fn everywhere(form_action: &str) -> Self {
         let policy = format!(
             "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
              form-action {form_action}; base-uri 'none'; frame-ancestors 'none'; object-src 'none'; \
              require-trusted-types-for 'script'; trusted-types 'none'"
         );
         let policy = HeaderValue::from_str(&policy).expect("origins are header text");
-        let fixed =
-            |name: &'static str, value: &'static str| (HeaderName::from_static(name), HeaderValue::from_static(value));
-        let mut headers = vec![
+        Self(vec![
             (header::CONTENT_SECURITY_POLICY, policy),
             fixed("x-content-type-options", "nosniff"),
             fixed("referrer-policy", "same-origin"),
@@ -51,16 +52,11 @@ impl Headers {
                 "publickey-credentials-get=(self), publickey-credentials-create=(self), clipboard-write=(self), \
                  camera=(), microphone=(), geolocation=(), payment=(), usb=()",
             ),
-        ];
-        // On localhost it would force https on every other program of this machine, with includeSubDomains for good.
-        if hosts.apex != "localhost" && !hosts.apex.ends_with(".localhost") {
-            headers.push(fixed("strict-transport-security", "max-age=31536000; includeSubDomains"));
-        }
-        Self(headers)
+        ])
     }
 
     /// Writes them onto a response. One that said nothing about caches is kept out of them.
-    pub fn write(&self, response: &mut HeaderMap) {
+    fn write(&self, response: &mut HeaderMap) {
         for (name, value) in &self.0 {
             response.insert(name.clone(), value.clone());
         }
@@ -68,9 +64,20 @@ impl Headers {
     }
 }
 
+/// Adds them to a page of ours on an instance's host. It has no form, and whether that host is https for good is said by the apex.
+#[must_use]
+pub fn on_instance(mut response: Response) -> Response {
+    Headers::everywhere("'none'").write(response.headers_mut());
+    response
+}
+
 /// Adds them to whatever comes out of the router.
 pub async fn add(State(headers): State<Headers>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     headers.write(response.headers_mut());
     response
+}
+
+fn fixed(name: &'static str, value: &'static str) -> (HeaderName, HeaderValue) {
+    (HeaderName::from_static(name), HeaderValue::from_static(value))
 }

@@ -22,27 +22,17 @@ mod spend;
 pub mod words;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
-use axum::response::{IntoResponse as _, Response};
-use tower::ServiceExt as _;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use self::access::Access;
 pub use self::page::Page;
 use self::routes::Route;
 use crate::app::App;
-use crate::error::Error;
-use crate::hosts::{Hosts, Site};
 
 /// Largest body of a form or of a passkey's answer, in bytes. Real ones stay under 4 KiB.
 const BODY_LIMIT: usize = 64 * 1024;
-
-/// Apex and app host in one, told apart by the Host header.
-pub fn router(app: App) -> Router {
-    let parts = (app.config.hosts.clone(), apex_router(app.clone()), app_router(app.clone()));
-    Router::new().fallback(dispatch).with_state(parts)
-}
 
 /// `https://example.com`: the landing page. No route of it reads a cookie.
 pub fn apex_router(app: App) -> Router {
@@ -54,15 +44,6 @@ pub fn apex_router(app: App) -> Router {
 pub fn app_router(app: App) -> Router {
     let headers = headers::Headers::app(&app.config.hosts);
     build(app, routes::app(), headers)
-}
-
-async fn dispatch(State((hosts, apex, app)): State<(Hosts, Router, Router)>, request: Request) -> Response {
-    let router = match hosts.site(extractors::host(&request)) {
-        Some(Site::App) => app,
-        Some(Site::Apex) => apex,
-        Some(Site::Instance(_)) | None => return errors::Problem::from(Error::NotFound).page(""),
-    };
-    router.oneshot(request).await.into_response()
 }
 
 /// The table as a router, inside everything that holds for every route. The outermost layer is the last one.

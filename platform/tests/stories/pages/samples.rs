@@ -2,7 +2,7 @@
 
 use askama::Template;
 use berth::clock::Timestamp;
-use berth::edge::pages::{Link, MessagePage, WaitingPage};
+use berth::edge::pages::{MessagePage, WaitingPage};
 use berth::instances::{Cause, Fact, Stage, Status, Wish};
 use berth::web::admin::{AccountRow, AdminPage, InstanceCell};
 use berth::web::dashboard::{Dashboard, HistoryRow, ModelInWords, SessionRow, SpendInWords};
@@ -218,13 +218,19 @@ fn error(status: u16, title: &str, detail: &str, request: &str) -> String {
 }
 
 fn waiting(status: &Status) -> String {
-    html(&WaitingPage::new("alice".into(), status, "https://app.example.com".into()))
+    html(&WaitingPage {
+        handle: "alice".into(),
+        stage: status.stage,
+        failure: status.failure.clone(),
+        app_origin: "https://app.example.com".into(),
+    })
 }
 
 fn message() -> String {
     html(&MessagePage {
         title: "This instance does not answer".into(),
         message: "It is awake, but the program inside does not answer on its port. Its owner can look into it.".into(),
-        link: Some(Link { href: "https://app.example.com/".into(), label: "To the dashboard".into() }),
+        link: Some("https://app.example.com/".into()),
+        label: Some("Go to your dashboard".into()),
     })
 }
