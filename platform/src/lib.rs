@@ -14,5 +14,6 @@ pub mod error;
 pub mod handle;
 pub mod hosts;
 pub mod instances;
+pub mod llm;
 pub mod quota;
 pub mod secrets;
