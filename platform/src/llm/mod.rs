@@ -19,11 +19,9 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, Method, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use axum::serve::ListenerExt as _;
 use axum::{Json, Router};
 use bytes::Bytes;
 use serde::Serialize;
-use tokio::net::TcpListener;
 
 use crate::app::App;
 use crate::instances::Instance;
@@ -45,7 +43,7 @@ struct Door {
     upstreams: Upstreams,
 }
 
-/// The proxy's routes. Serve them with [`serve`], or otherwise with `ConnectInfo<SocketAddr>`.
+/// The proxy's routes. Serve them with `http_server::serve`, which says who the peer is and delays no token.
 pub fn router(app: App) -> Router {
     let upstreams = Upstreams::new(&app.config);
     Router::new()
@@ -60,26 +58,6 @@ pub fn router(app: App) -> Router {
         .fallback(elsewhere)
         .method_not_allowed_fallback(elsewhere)
         .with_state(Door { app, upstreams })
-}
-
-/// Serves the proxy on `listener` until `shutdown`, each frame flushed at once.
-///
-/// # Errors
-/// Never at present: accepting goes on after failures.
-pub async fn serve(
-    listener: TcpListener,
-    app: App,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    // Without TCP_NODELAY a token waits up to 40 ms for the acknowledgement of the last one.
-    let listener = listener.tap_io(|connection| {
-        if let Err(error) = connection.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY");
-        }
-    });
-    axum::serve(listener, router(app).into_make_service_with_connect_info::<SocketAddr>())
-        .with_graceful_shutdown(shutdown)
-        .await
 }
 
 async fn messages(State(door): State<Door>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request) -> Response {

@@ -1,0 +1,143 @@
+//! Hand-off: from a login on the app host to a session on the host of one's own instance, without a cookie that both
+//! could read.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::sessions::MOST_SESSIONS;
+use super::store::{self, Purpose, State, StoredSession};
+use super::{Accounts, Client, Session, rules};
+use crate::clock::Timestamp;
+use crate::db::SessionId;
+use crate::error::{Error, Result};
+use crate::hosts::Site;
+use crate::secrets::{self, Token};
+
+/// How long the browser has to bring the code to the instance's host.
+const CODE_LIVES: Duration = Duration::from_secs(30);
+/// How long a session on an instance's host lasts at most.
+const SESSION_LIVES: Duration = Duration::from_secs(12 * 3600);
+/// Longest state that is taken, in bytes; the edge sends 43.
+const LONGEST_STATE: usize = 128;
+/// SHA-256 in base64url without padding.
+const CHALLENGE_LENGTH: usize = 43;
+
+/// What a code is bound to.
+#[derive(Serialize, Deserialize)]
+struct Bound {
+    host: String,
+    state: String,
+    challenge: String,
+    session: SessionId,
+}
+
+impl Accounts {
+    /// A code for 30 seconds and one use, bound to the host, the state and the challenge (base64url of SHA-256 of the verifier).
+    ///
+    /// # Errors
+    /// `Forbidden` unless `host` is the caller's own instance; `Invalid` for a state or challenge of the wrong shape.
+    pub async fn hand_off(&self, session: &Session, host: &str, state: &str, challenge: &str) -> Result<Token> {
+        let host = self.own_host(session, host)?;
+        if state.is_empty() || state.len() > LONGEST_STATE {
+            return Err(Error::invalid(
+                "state",
+                "This link is not complete. Please open your computer's address again.",
+            ));
+        }
+        if URL_SAFE_NO_PAD.decode(challenge).map_or(0, |c| c.len()) != 32 || challenge.len() != CHALLENGE_LENGTH {
+            return Err(Error::invalid(
+                "challenge",
+                "This link is not complete. Please open your computer's address again.",
+            ));
+        }
+        self.app_session(session).await?;
+        let bound = Bound { host, state: state.to_owned(), challenge: challenge.to_owned(), session: session.id };
+        let bound = serde_json::to_string(&bound).context("writing a hand-off")?;
+        let code = Token::new(&self.0.clock);
+        let tx = self.0.db.begin().await?;
+        let until = self.0.clock.now().plus(CODE_LIVES);
+        store::put_challenge(&tx, code.hash(), Purpose::HandOff, bound, until).await?;
+        tx.commit().await?;
+        Ok(code)
+    }
+
+    /// Swaps the code for a session on `host` that ends with its parent, or after 12 hours. `None`: wrong, used or expired.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn hand_off_redeem(
+        &self,
+        host: &str,
+        code: &str,
+        state: &str,
+        verifier: &str,
+        client: &Client,
+    ) -> Result<Option<Token>> {
+        let now = self.0.clock.now();
+        let tx = self.0.db.begin().await?;
+        let taken = store::take_challenge(&tx, &secrets::hash(code), Purpose::HandOff, now).await?;
+        let bound: Option<Bound> = taken.map(|s| serde_json::from_str(&s)).transpose().context("reading a hand-off")?;
+        let session = match bound.filter(|b| self.fits(b, host, state, verifier)) {
+            Some(bound) => self.instance_session(&tx, bound, client, now).await?,
+            None => None,
+        };
+        // Committed in any case: a code that was brought once is used up, right or wrong.
+        tx.commit().await?;
+        Ok(session)
+    }
+
+    fn own_host(&self, session: &Session, host: &str) -> Result<String> {
+        match self.0.hosts.site(host) {
+            Some(Site::Instance(handle)) if handle == session.handle => Ok(self.0.hosts.instance_host(&handle)),
+            _ => Err(Error::Forbidden(format!(
+                "You are logged in as {}, and this computer is not yours. Only its owner can open it.",
+                session.handle
+            ))),
+        }
+    }
+
+    fn fits(&self, bound: &Bound, host: &str, state: &str, verifier: &str) -> bool {
+        let host = match self.0.hosts.site(host) {
+            Some(Site::Instance(handle)) => self.0.hosts.instance_host(&handle),
+            _ => return false,
+        };
+        let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes()));
+        bound.host == host && bound.state == state && bound.challenge == challenge
+    }
+
+    async fn instance_session(
+        &self,
+        tx: &crate::db::Tx,
+        bound: Bound,
+        client: &Client,
+        now: Timestamp,
+    ) -> Result<Option<Token>> {
+        let Some(parent) = store::session(&**tx, bound.session).await?.filter(|p| p.expires_at > now) else {
+            return Ok(None);
+        };
+        // Locked: a suspension either sees this session and ends it, or is seen here.
+        let owner = store::person_locked(tx, parent.account).await?.filter(|p| p.state == State::Active);
+        let Some(owner) = owner else { return Ok(None) };
+        let token = Token::new(&self.0.clock);
+        let session = StoredSession {
+            id: SessionId(self.0.clock.uuid()),
+            account: owner.id,
+            audience: bound.host,
+            parent: Some(parent.id),
+            method: "hand_off".into(),
+            user_agent: rules::device_words(&client.user_agent),
+            ip: rules::shorten(client.ip),
+            created_at: now,
+            last_used_at: now,
+            expires_at: now.plus(SESSION_LIVES).min(parent.expires_at),
+            proved_at: parent.proved_at,
+        };
+        store::insert_session(tx, token.hash(), &session, MOST_SESSIONS).await?;
+        Ok(Some(token))
+    }
+}

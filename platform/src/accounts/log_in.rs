@@ -1,0 +1,179 @@
+//! Logging in: a passkey, and a one-time code where [`rules::second_factor`] says so.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use webauthn_rs::prelude::{DiscoverableAuthentication, WebauthnError};
+
+use super::ceremonies::{self, Refused};
+use super::one_time_codes::{AfterTooMany, Tried};
+use super::rules::{self, Device, PasskeyKind, SecondFactor};
+use super::sessions::Method;
+use super::store::{self, Person, Purpose, State, StoredPasskey};
+use super::{Accounts, Client, LogIn, SignedIn};
+use crate::db::AccountId;
+use crate::error::{Error, Result};
+use crate::secrets::{self, Token};
+
+/// How long somebody with a right passkey has to bring the one-time code.
+const TIME_FOR_CODE: Duration = Duration::from_secs(300);
+/// How long a browser stays known after its last login.
+pub(super) const DEVICE_KNOWN_FOR: Duration = Duration::from_secs(180 * 24 * 3600);
+
+/// The right passkey was shown; the code is still to come.
+#[derive(Serialize, Deserialize)]
+struct HalfWayIn {
+    account: AccountId,
+    device_hash: Option<Vec<u8>>,
+}
+
+/// A checked passkey and whose it is.
+struct Proof {
+    person: Person,
+    passkey: StoredPasskey,
+    kind: PasskeyKind,
+}
+
+impl Accounts {
+    /// A token for the login cookie, and options for `navigator.credentials.get` without a list of credentials.
+    ///
+    /// # Errors
+    /// `TooMany` when very many people log in at once.
+    pub async fn log_in_challenge(&self) -> Result<(Token, Value)> {
+        self.0.limits.challenge()?;
+        let (options, state) = self.0.ceremonies.begin_log_in()?;
+        let token = Token::new(&self.0.clock);
+        let tx = self.0.db.begin().await?;
+        let until = self.0.clock.now().plus(ceremonies::TIME);
+        store::put_challenge(&tx, token.hash(), Purpose::LogIn, state, until).await?;
+        tx.commit().await?;
+        Ok((token, options))
+    }
+
+    /// Takes the browser's answer. Whatever is wrong with it, the error is the same.
+    ///
+    /// # Errors
+    /// `Forbidden` with that one sentence; `TooMany` after ten tries a minute from one address.
+    pub async fn log_in(&self, token: &str, answer: Value, device: Option<&str>, client: &Client) -> Result<LogIn> {
+        self.0.limits.log_in(client.ip)?;
+        let state = self.take_log_in_state(token).await?.ok_or_else(log_in_refused)?;
+        let proof = self.prove(state, answer).await?;
+        let device_hash = device.map(secrets::hash);
+        let device = self.known_device(proof.person.id, device_hash.as_deref()).await?;
+
+        let tx = self.0.db.begin().await?;
+        store::save_passkey_use(&tx, &proof.passkey, self.0.clock.now()).await?;
+        let outcome = match rules::second_factor(proof.person.role, proof.kind, device) {
+            SecondFactor::NotNeeded => {
+                // Read again under the lock: a suspension that came meanwhile counts.
+                let person = self.active_person(&tx, proof.person.id).await?;
+                let device_hash = device_hash.as_deref();
+                LogIn::SignedIn(self.sign_in(&tx, &person, Method::Passkey, client, device_hash).await?)
+            }
+            SecondFactor::Needed => {
+                let half = HalfWayIn { account: proof.person.id, device_hash };
+                LogIn::CodeNeeded(self.put_half_way_in(&tx, &half).await?)
+            }
+        };
+        tx.commit().await?;
+        Ok(outcome)
+    }
+
+    /// The second half, where a one-time code was asked for.
+    ///
+    /// # Errors
+    /// `Invalid` for a wrong code, which may be tried again; `TooMany` after five of them; `Forbidden` when the first
+    /// half was too long ago, or after a hundred wrong codes.
+    pub async fn log_in_code(&self, token: &str, code: &str, client: &Client) -> Result<SignedIn> {
+        let (hash, now) = (secrets::hash(token), self.0.clock.now());
+        let tx = self.0.db.begin().await?;
+        let state = store::peek_challenge(&tx, &hash, Purpose::LogInCode, now).await?.ok_or_else(half_is_over)?;
+        let half: HalfWayIn = serde_json::from_str(&state).context("reading a login that is half way")?;
+        let person = self.active_person(&tx, half.account).await?;
+        if let Tried::Wrong(error) = self.try_code(&tx, &person, code, AfterTooMany::Refuse).await? {
+            tx.commit().await?;
+            return Err(error);
+        }
+        store::take_challenge(&tx, &hash, Purpose::LogInCode, now).await?.ok_or_else(half_is_over)?;
+        let device_hash = half.device_hash.as_deref();
+        let signed_in = self.sign_in(&tx, &person, Method::PasskeyAndCode, client, device_hash).await?;
+        tx.commit().await?;
+        Ok(signed_in)
+    }
+
+    /// Uses the challenge up before anything else is looked at: an answer counts once, right or wrong.
+    async fn take_log_in_state(&self, token: &str) -> Result<Option<DiscoverableAuthentication>> {
+        let tx = self.0.db.begin().await?;
+        let state = store::take_challenge(&tx, &secrets::hash(token), Purpose::LogIn, self.0.clock.now()).await?;
+        tx.commit().await?;
+        Ok(state.map(|text| serde_json::from_str(&text)).transpose().context("reading a ceremony's state")?)
+    }
+
+    async fn prove(&self, state: DiscoverableAuthentication, answer: Value) -> Result<Proof> {
+        match self.check(state, answer).await? {
+            Ok(proof) if proof.person.state == State::Active => Ok(proof),
+            Ok(proof) => {
+                tracing::info!(account.handle = %proof.person.handle, "a suspended account tried to log in");
+                Err(log_in_refused())
+            }
+            Err(Refused::Webauthn(WebauthnError::CredentialPossibleCompromise)) => {
+                tracing::warn!("a passkey's counter went back: it may have been copied; the login was refused");
+                Err(log_in_refused())
+            }
+            Err(refused) => {
+                tracing::info!(reason = %refused, "a login was refused");
+                Err(log_in_refused())
+            }
+        }
+    }
+
+    async fn check(
+        &self,
+        state: DiscoverableAuthentication,
+        answer: Value,
+    ) -> Result<std::result::Result<Proof, Refused>> {
+        let claim = match self.0.ceremonies.read_claim(answer) {
+            Ok(claim) => claim,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let db = self.0.db.read();
+        let stored = store::passkey_with(db, claim.credential_id()).await?.filter(|s| s.account == claim.account);
+        let Some(mut passkey) = stored else { return Ok(Err(Refused::NotTheirs)) };
+        let Some(person) = store::person(db, passkey.account).await? else { return Ok(Err(Refused::NotTheirs)) };
+        Ok(self.0.ceremonies.finish_log_in(state, &claim, &mut passkey.passkey).map(|result| {
+            let kind = if result.backup_eligible() { PasskeyKind::Synced } else { PasskeyKind::DeviceBound };
+            Proof { person, passkey, kind }
+        }))
+    }
+
+    async fn known_device(&self, account: AccountId, device_hash: Option<&[u8]>) -> Result<Device> {
+        let Some(hash) = device_hash else { return Ok(Device::New) };
+        let since = self.0.clock.now().minus(DEVICE_KNOWN_FOR);
+        let known = store::has_device(self.0.db.read(), account, hash, since).await?;
+        Ok(if known { Device::Known } else { Device::New })
+    }
+
+    async fn put_half_way_in(&self, tx: &crate::db::Tx, half: &HalfWayIn) -> Result<Token> {
+        let token = Token::new(&self.0.clock);
+        let state = serde_json::to_string(half).context("writing a login that is half way")?;
+        let until = self.0.clock.now().plus(TIME_FOR_CODE);
+        store::put_challenge(tx, token.hash(), Purpose::LogInCode, state, until).await?;
+        Ok(token)
+    }
+
+    /// The account, locked, if it may log in.
+    async fn active_person(&self, tx: &crate::db::Tx, id: AccountId) -> Result<Person> {
+        store::person_locked(tx, id).await?.filter(|p| p.state == State::Active).ok_or_else(log_in_refused)
+    }
+}
+
+/// The one sentence for a login that fails: whether it was the signature, the account or the operator stays unsaid.
+fn log_in_refused() -> Error {
+    Error::Forbidden("That did not log you in. Please try again, or use a recovery code.".into())
+}
+
+fn half_is_over() -> Error {
+    Error::Forbidden("This login took too long or was finished already. Please begin again with your passkey.".into())
+}

@@ -1,0 +1,71 @@
+//! Recovery: ten codes on paper, each good for one login together with a one-time code.
+
+use super::one_time_codes::{AfterTooMany, Tried};
+use super::sessions::Method;
+use super::store::{self, Person, State};
+use super::{Accounts, Client, Inner, SignedIn, rules};
+use crate::db::{AccountId, Tx};
+use crate::error::{Error, Result};
+use crate::handle::Handle;
+
+/// Recovery codes made at sign-up.
+pub(super) const CODES: usize = 10;
+
+impl Accounts {
+    /// A recovery code and a one-time code together log in, end every other session, and ask for a new passkey. Every
+    /// browser is new afterwards.
+    ///
+    /// # Errors
+    /// `Forbidden` with one sentence for a wrong handle, recovery code or one-time code; `TooMany` after many tries.
+    pub async fn recover(&self, handle: &str, recovery_code: &str, code: &str, client: &Client) -> Result<SignedIn> {
+        self.0.limits.log_in(client.ip)?;
+        let handle = Handle::parse(&handle.trim().to_ascii_lowercase()).map_err(|_| recovery_refused())?;
+        let recovery_code = rules::read_recovery_code(recovery_code).ok_or_else(recovery_refused)?;
+        let found = store::person_called(self.0.db.read(), &handle).await?.ok_or_else(recovery_refused)?;
+        let hash = self.0.recovery_code_hash(found.id, &recovery_code);
+
+        let tx = self.0.db.begin().await?;
+        let person = self.with_recovery_code(&tx, found.id, &hash).await?;
+        if let Tried::Wrong(error) = self.try_code(&tx, &person, code, AfterTooMany::LetRecover).await? {
+            tx.commit().await?;
+            return Err(if matches!(error, Error::TooMany { .. }) { error } else { recovery_refused() });
+        }
+        if !store::use_recovery_code(&tx, person.id, &hash, self.0.clock.now()).await? {
+            return Err(recovery_refused());
+        }
+        store::end_sessions_of(&tx, person.id).await?;
+        store::forget_devices_of(&tx, person.id).await?;
+        let signed_in = self.sign_in(&tx, &person, Method::Recovery, client, None).await?;
+        tx.commit().await?;
+        self.0.memory.forget(person.id);
+        Ok(signed_in)
+    }
+
+    /// The account, locked, if it is active and has this code unused. One-time codes are looked at only after this, so
+    /// that strangers cannot use up an account's tries.
+    async fn with_recovery_code(&self, tx: &Tx, id: AccountId, hash: &[u8]) -> Result<Person> {
+        let person = store::person_locked(tx, id).await?.filter(|p| p.state == State::Active);
+        let person = person.ok_or_else(recovery_refused)?;
+        if store::has_recovery_code(tx, id, hash).await? { Ok(person) } else { Err(recovery_refused()) }
+    }
+}
+
+impl Inner {
+    /// Ten new codes, as shown.
+    pub(super) fn new_recovery_codes(&self) -> Vec<String> {
+        (0..CODES).map(|_| rules::recovery_code(self.clock.random())).collect()
+    }
+
+    /// What is stored of a code; `code` is as [`rules::read_recovery_code`] gives it.
+    pub(super) fn recovery_code_hash(&self, account: AccountId, code: &str) -> Vec<u8> {
+        let message = [b"recovery code ", account.0.as_bytes().as_slice(), code.as_bytes()].concat();
+        self.keys.sign(&message).to_vec()
+    }
+}
+
+fn recovery_refused() -> Error {
+    Error::Forbidden(
+        "The handle, the recovery code or the one-time code is not right. Each code works once; please check all three."
+            .into(),
+    )
+}

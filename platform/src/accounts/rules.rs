@@ -1,0 +1,297 @@
+//! The pure decisions of the room: when a code is asked for, how long a login lasts, how wrong codes are slowed down.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::Role;
+use crate::clock::Timestamp;
+use crate::handle::{Handle, LENGTH};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Wrong one-time codes that cost nothing; people mistype.
+pub(super) const FREE_FAILURES: i64 = 5;
+/// Wrong one-time codes in a row after which only recovery helps (NIST SP 800-63B-4, throttling).
+pub(super) const MOST_FAILURES: i64 = 100;
+const FIRST_WAIT: Duration = Duration::from_secs(30);
+const LONGEST_WAIT: Duration = HOUR;
+
+/// Whether one more one-time code may be tried now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CodeGate {
+    Open,
+    Wait(Duration),
+    /// Too many in a row: recovery is the only way left.
+    Closed,
+}
+
+/// The gate after `failures` wrong codes in a row, the last of which closed it until `blocked_until`.
+pub(super) fn code_gate(failures: i64, blocked_until: Timestamp, now: Timestamp) -> CodeGate {
+    if failures >= MOST_FAILURES {
+        CodeGate::Closed
+    } else if blocked_until > now {
+        CodeGate::Wait(blocked_until.since(now))
+    } else {
+        CodeGate::Open
+    }
+}
+
+/// How long the gate closes after the `failures`th wrong code in a row: 30 s after five, doubling to an hour.
+pub(super) fn wait_after(failures: i64) -> Duration {
+    let Ok(doublings) = u32::try_from(failures - FREE_FAILURES) else { return Duration::ZERO };
+    FIRST_WAIT.saturating_mul(2_u32.saturating_pow(doublings)).min(LONGEST_WAIT)
+}
+
+/// How long a login lasts at most, and how long without use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lifetime {
+    pub(super) overall: Duration,
+    pub(super) idle: Duration,
+}
+
+/// 30 days and 7 days for members: longer than NIST's 24 hours, because whoever comes back weekly should find the
+/// computer open. An admin can stop everyone's, hence 12 hours and 30 minutes.
+pub(super) fn lifetime(role: Role) -> Lifetime {
+    match role {
+        Role::Member => Lifetime { overall: 30 * DAY, idle: 7 * DAY },
+        Role::Admin => Lifetime { overall: 12 * HOUR, idle: 30 * MINUTE },
+    }
+}
+
+/// What a passkey is made of, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PasskeyKind {
+    /// Never leaves its device.
+    DeviceBound,
+    /// Backup eligible: whoever takes over the sync account has it.
+    Synced,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Device {
+    Known,
+    New,
+}
+
+/// Whether a right passkey is enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SecondFactor {
+    NotNeeded,
+    Needed,
+}
+
+/// Admins always give a one-time code; others when a synced passkey comes from a device not seen before.
+pub(super) fn second_factor(role: Role, passkey: PasskeyKind, device: Device) -> SecondFactor {
+    match (role, passkey, device) {
+        (Role::Admin, _, _) | (Role::Member, PasskeyKind::Synced, Device::New) => SecondFactor::Needed,
+        _ => SecondFactor::NotNeeded,
+    }
+}
+
+/// Handles like `wanted`, best first; whether they are free is another question.
+pub(super) fn suggestions(wanted: &Handle) -> Vec<Handle> {
+    let cut = |room: usize| wanted.as_str()[..wanted.as_str().len().min(LENGTH.end() - room)].trim_end_matches('-');
+    let behind = ["-hq", "2", "3", "4", "-box", "7", "8"].map(|tail| format!("{}{tail}", cut(tail.len())));
+    let before = ["the-", "hey-", "its-"].map(|head| format!("{head}{}", cut(head.len())));
+    behind.iter().chain(&before).filter_map(|text| Handle::claim(text).ok()).collect()
+}
+
+/// Whether the browser's own account of a ceremony says that it happened inside a frame of another site.
+/// webauthn-rs 0.6.2 looks at `crossOrigin` only when registering, and never at `topOrigin`.
+pub(super) fn is_framed(client_data_json: &[u8]) -> bool {
+    let Ok(serde_json::Value::Object(data)) = serde_json::from_slice(client_data_json) else { return true };
+    let cross_origin = data.get("crossOrigin").is_some_and(|v| !v.is_null() && *v != serde_json::Value::Bool(false));
+    cross_origin || data.contains_key("topOrigin")
+}
+
+/// Letters and digits that are not taken for one another (Crockford's base32).
+const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+/// Characters of a recovery code: 25 of 5 bits are 125 bits.
+pub(super) const RECOVERY_CODE_LENGTH: usize = 25;
+
+/// A recovery code as shown: five groups of five, each character made from 5 bits of one random byte.
+pub(super) fn recovery_code(random: [u8; RECOVERY_CODE_LENGTH]) -> String {
+    let text: Vec<char> = random.iter().map(|byte| char::from(ALPHABET[usize::from(byte & 31)])).collect();
+    text.chunks(5).map(String::from_iter).collect::<Vec<_>>().join("-")
+}
+
+/// A typed recovery code without hyphens and spaces, look-alikes corrected; `None` when it cannot be one.
+pub(super) fn read_recovery_code(typed: &str) -> Option<String> {
+    let text: String = typed
+        .chars()
+        .filter(|c| !c.is_whitespace() && *c != '-')
+        .map(|c| match c.to_ascii_uppercase() {
+            'O' => '0',
+            'I' | 'L' => '1',
+            other => other,
+        })
+        .collect();
+    let known = text.bytes().all(|byte| ALPHABET.contains(&byte));
+    (known && text.len() == RECOVERY_CODE_LENGTH).then_some(text)
+}
+
+/// A few words for a user agent: "Chrome on Linux". Names that others carry along ("Safari" in Chrome) come last.
+pub(super) fn device_words(user_agent: &str) -> String {
+    let first = |names: &[(&str, &'static str)]| names.iter().find(|(mark, _)| user_agent.contains(mark)).map(|n| n.1);
+    let browser = first(&[
+        ("Edg", "Edge"),
+        ("OPR/", "Opera"),
+        ("Firefox/", "Firefox"),
+        ("FxiOS/", "Firefox"),
+        ("CriOS/", "Chrome"),
+        ("Chrome/", "Chrome"),
+        ("Safari/", "Safari"),
+        ("curl/", "curl"),
+    ]);
+    let system = first(&[
+        ("Android", "Android"),
+        ("iPhone", "iPhone"),
+        ("iPad", "iPad"),
+        ("Windows", "Windows"),
+        ("Mac OS X", "macOS"),
+        ("CrOS", "ChromeOS"),
+        ("Linux", "Linux"),
+    ]);
+    match (browser, system) {
+        (Some(browser), Some(system)) => format!("{browser} on {system}"),
+        (Some(one), None) | (None, Some(one)) => one.to_owned(),
+        (None, None) => "Unknown device".to_owned(),
+    }
+}
+
+/// An address with its last part left out: enough to recognise one's own, too little to find a person.
+pub(super) fn shorten(ip: IpAddr) -> String {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => {
+            let [a, b, c, _] = v4.octets();
+            format!("{a}.{b}.{c}.*")
+        }
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            format!("{a:x}:{b:x}:{c:x}:{d:x}:*")
+        }
+    }
+}
+
+/// Who is counted as one when tries are limited: an IPv4 address, or an IPv6 /64, which one household gets whole.
+pub(super) fn limit_key(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => IpAddr::V4(v4),
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_codes_are_slowed_down_more_and_more() {
+        for (failures, seconds) in [(0, 0), (4, 0), (5, 30), (6, 60), (7, 120), (11, 1920), (12, 3600), (99, 3600)] {
+            assert_eq!(wait_after(failures), Duration::from_secs(seconds), "after {failures}");
+        }
+    }
+
+    #[test]
+    fn the_gate_opens_again_but_not_after_a_hundred() {
+        let at = Timestamp;
+        for (failures, blocked_until, now, gate) in [
+            (0, at(0), at(10), CodeGate::Open),
+            (5, at(40_000), at(10_000), CodeGate::Wait(Duration::from_secs(30))),
+            (5, at(40_000), at(40_000), CodeGate::Open),
+            (99, at(0), at(10), CodeGate::Open),
+            (100, at(0), at(10), CodeGate::Closed),
+        ] {
+            assert_eq!(code_gate(failures, blocked_until, now), gate, "{failures} until {blocked_until:?}");
+        }
+    }
+
+    #[test]
+    fn who_is_asked_for_a_code() {
+        use {Device::*, PasskeyKind::*, Role::*, SecondFactor::*};
+        for (role, passkey, device, want) in [
+            (Member, DeviceBound, New, NotNeeded),
+            (Member, DeviceBound, Known, NotNeeded),
+            (Member, Synced, Known, NotNeeded),
+            (Member, Synced, New, Needed),
+            (Admin, DeviceBound, Known, Needed),
+            (Admin, Synced, Known, Needed),
+        ] {
+            assert_eq!(second_factor(role, passkey, device), want, "{role:?} {passkey:?} {device:?}");
+        }
+    }
+
+    #[test]
+    fn suggestions_are_handles_also_for_the_longest() {
+        for wanted in ["alice", "abc", &"a".repeat(32), &format!("{}-b", "a".repeat(28))] {
+            let wanted = Handle::parse(wanted).unwrap();
+            let found = suggestions(&wanted);
+            assert!(found.len() >= 8, "{wanted}: {found:?}");
+            assert!(found.iter().all(|other| other.skeleton() != wanted.skeleton()), "{wanted}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_ceremony_in_a_frame_is_recognised() {
+        for (json, framed) in [
+            (r#"{"type":"webauthn.get","crossOrigin":false}"#, false),
+            (r#"{"type":"webauthn.get"}"#, false),
+            (r#"{"crossOrigin":true}"#, true),
+            (r#"{"crossOrigin":"true"}"#, true),
+            (r#"{"crossOrigin":false,"topOrigin":"https://evil.test"}"#, true),
+            ("[]", true),
+            ("", true),
+        ] {
+            assert_eq!(is_framed(json.as_bytes()), framed, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_recovery_code_is_read_however_it_is_typed() {
+        let code = recovery_code(std::array::from_fn(|i| u8::try_from(i).unwrap()));
+        assert_eq!(code, "01234-56789-ABCDE-FGHJK-MNPQR");
+        for (typed, read) in [
+            ("01234-56789-ABCDE-FGHJK-MNPQR", true),
+            (" o1234 56789abcde fghjkmnpqr ", true),
+            ("ol234-56789-ABCDE-FGHJK-MNPQR", true),
+            ("01234-56789-ABCDE-FGHJK-MNPQ", false),
+            ("01234-56789-ABCDE-FGHJK-MNPQU", false),
+            ("", false),
+        ] {
+            let want = read.then(|| "0123456789ABCDEFGHJKMNPQR".to_owned());
+            assert_eq!(read_recovery_code(typed), want, "{typed}");
+        }
+    }
+
+    #[test]
+    fn a_device_is_named_in_a_few_words() {
+        for (user_agent, words) in [
+            ("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/130.0 Safari/537.36", "Chrome on Linux"),
+            (
+                "Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 Chrome/130.0 Safari/537.36 Edg/130.0",
+                "Edge on Windows",
+            ),
+            ("Mozilla/5.0 (Macintosh; Intel Mac OS X 14_0) Version/17.0 Safari/605.1.15", "Safari on macOS"),
+            ("Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) Version/17.0 Safari/604.1", "Safari on iPhone"),
+            ("Mozilla/5.0 (Android 14; Mobile; rv:130.0) Gecko/130.0 Firefox/130.0", "Firefox on Android"),
+            ("curl/8.5.0", "curl"),
+            ("", "Unknown device"),
+        ] {
+            assert_eq!(device_words(user_agent), words);
+        }
+    }
+
+    #[test]
+    fn addresses_are_shortened_and_counted_by_household() {
+        for (ip, short, key) in [
+            ("203.0.113.9", "203.0.113.*", "203.0.113.9"),
+            ("::ffff:203.0.113.9", "203.0.113.*", "203.0.113.9"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2:*", "2001:db8:1:2::"),
+        ] {
+            let ip: IpAddr = ip.parse().unwrap();
+            assert_eq!((shorten(ip), limit_key(ip).to_string()), (short.to_owned(), key.to_owned()));
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Sessions: opened at a login, asked for with every request, ended by their owner or by time.
+
+use std::time::Duration;
+
+use super::rules::{self, Lifetime};
+use super::store::{self, Person, State, StoredSession};
+use super::{Accounts, Client, Session, SessionView, SignedIn};
+use crate::clock::Timestamp;
+use crate::db::{SessionId, Tx};
+use crate::error::{Error, Result};
+use crate::secrets::{self, Token};
+
+/// Sessions of one account on one host; a further one ends the oldest.
+pub(super) const MOST_SESSIONS: u64 = 50;
+/// How exactly it is known when a session was last used: one write a minute is enough.
+const USE_NOTED_EVERY: Duration = Duration::from_secs(60);
+
+/// How a person proved who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Method {
+    SignUp,
+    Passkey,
+    PasskeyAndCode,
+    Recovery,
+}
+
+impl Method {
+    fn word(self) -> &'static str {
+        match self {
+            Self::SignUp => "sign_up",
+            Self::Passkey => "passkey",
+            Self::PasskeyAndCode => "passkey_and_code",
+            Self::Recovery => "recovery",
+        }
+    }
+
+    fn audit_word(self) -> &'static str {
+        match self {
+            Self::SignUp => "sign_up",
+            Self::Passkey | Self::PasskeyAndCode => "log_in",
+            Self::Recovery => "recover",
+        }
+    }
+}
+
+impl Accounts {
+    /// Who holds this cookie of `audience` (a hostname without port). Answered from memory for up to two seconds.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn authenticate(&self, audience: &str, token: &str) -> Result<Option<Session>> {
+        let (hash, now) = (secrets::hash(token), self.0.clock.now());
+        let since = match self.0.memory.recall(audience, &hash, now) {
+            Ok(session) => return Ok(Some(session)),
+            Err(since) => since,
+        };
+        let Some((stored, person)) = self.look_up(audience, &hash, now).await? else { return Ok(None) };
+        self.note_use(&stored, now).await?;
+        let session = Session { id: stored.id, account: person.id, handle: person.handle, role: person.role };
+        self.0.memory.remember(since, hash, session.clone(), (audience, now, stored.expires_at));
+        Ok(Some(session))
+    }
+
+    /// Ends the session and every instance session that came from it.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn log_out(&self, session: &Session) -> Result<()> {
+        match self.end_and_record(session, session.id, "log_out").await {
+            // Ended twice: the second time there is nothing left to do.
+            Err(Error::NotFound) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// The logins of an account on the app host, the current one first.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn sessions(&self, current: &Session) -> Result<Vec<SessionView>> {
+        let now = self.0.clock.now();
+        let stored = store::sessions_of(self.0.db.read(), current.account, &self.0.hosts.app).await?;
+        let mut views: Vec<SessionView> = stored
+            .into_iter()
+            .filter(|s| self.is_live(s, current.role, now))
+            .map(|s| SessionView {
+                current: s.id == current.id,
+                id: s.id,
+                device: s.user_agent,
+                ip: s.ip,
+                created_at: s.created_at,
+                last_used_at: s.last_used_at,
+            })
+            .collect();
+        views.sort_by_key(|view| !view.current);
+        Ok(views)
+    }
+
+    /// Ends one of the caller's own sessions. Another's is `NotFound`.
+    ///
+    /// # Errors
+    /// `NotFound`, or when the database does not answer.
+    pub async fn session_end(&self, current: &Session, id: SessionId) -> Result<()> {
+        self.end_and_record(current, id, "session_end").await
+    }
+
+    async fn end_and_record(&self, by: &Session, id: SessionId, action: &str) -> Result<()> {
+        let tx = self.0.db.begin().await?;
+        if !store::end_session(&tx, by.account, id).await? {
+            return Err(Error::NotFound);
+        }
+        let handle = by.handle.as_str();
+        store::record(&tx, &self.0.clock, handle, action, (handle, &id.to_string())).await?;
+        tx.commit().await?;
+        self.0.memory.forget(by.account);
+        Ok(())
+    }
+
+    /// Everything that makes a browser logged in: session, device, audit, in the caller's transaction. `device_hash` is
+    /// the device it came with, replaced by a new one.
+    pub(super) async fn sign_in(
+        &self,
+        tx: &Tx,
+        person: &Person,
+        method: Method,
+        client: &Client,
+        device_hash: Option<&[u8]>,
+    ) -> Result<SignedIn> {
+        let (session, device) = (Token::new(&self.0.clock), Token::new(&self.0.clock));
+        let now = self.0.clock.now();
+        let Lifetime { overall, .. } = rules::lifetime(person.role);
+        let stored = StoredSession {
+            id: SessionId(self.0.clock.uuid()),
+            account: person.id,
+            audience: self.0.hosts.app.clone(),
+            parent: None,
+            method: method.word().to_owned(),
+            user_agent: rules::device_words(&client.user_agent),
+            ip: rules::shorten(client.ip),
+            created_at: now,
+            last_used_at: now,
+            expires_at: now.plus(overall),
+            proved_at: now,
+        };
+        store::insert_session(tx, session.hash(), &stored, MOST_SESSIONS).await?;
+        if let Some(old) = device_hash {
+            store::forget_device(tx, person.id, old).await?;
+        }
+        store::insert_device(tx, person.id, device.hash(), now).await?;
+        let (handle, detail) = (person.handle.as_str(), format!("{}, {}", stored.user_agent, stored.ip));
+        store::record(tx, &self.0.clock, handle, method.audit_word(), (handle, &detail)).await?;
+        Ok(SignedIn { account: person.id, handle: person.handle.clone(), session, device })
+    }
+
+    async fn look_up(&self, audience: &str, hash: &[u8], now: Timestamp) -> Result<Option<(StoredSession, Person)>> {
+        let db = self.0.db.read();
+        let Some(stored) = store::session_with(db, audience, hash).await? else { return Ok(None) };
+        let Some(person) = store::person(db, stored.account).await? else { return Ok(None) };
+        let live = person.state == State::Active && self.is_live(&stored, person.role, now);
+        Ok(live.then_some((stored, person)))
+    }
+
+    /// Idleness ends a session on the app host, where an admin may do harm. One on an instance's host opens only that
+    /// instance and has its 12 hours, so that working there for an hour does not ask for another login.
+    fn is_live(&self, stored: &StoredSession, role: super::Role, now: Timestamp) -> bool {
+        let idle = now.since(stored.last_used_at) >= rules::lifetime(role).idle;
+        stored.expires_at > now && (stored.parent.is_some() || !idle)
+    }
+
+    async fn note_use(&self, stored: &StoredSession, now: Timestamp) -> Result<()> {
+        if now.since(stored.last_used_at) < USE_NOTED_EVERY {
+            return Ok(());
+        }
+        let tx = self.0.db.begin().await?;
+        store::touch_session(&tx, stored.id, now, now.minus(USE_NOTED_EVERY)).await?;
+        tx.commit().await
+    }
+
+    /// The caller's session on the app host, from the database and still live. `Forbidden` for one of an instance's host.
+    pub(super) async fn app_session(&self, session: &Session) -> Result<StoredSession> {
+        let stored = store::session(self.0.db.read(), session.id).await?.ok_or(Error::Unauthenticated)?;
+        if stored.audience != self.0.hosts.app {
+            return Err(Error::Forbidden("Please do this on the Berth site itself, not on your computer's.".into()));
+        }
+        if !self.is_live(&stored, session.role, self.0.clock.now()) {
+            return Err(Error::Unauthenticated);
+        }
+        Ok(stored)
+    }
+}

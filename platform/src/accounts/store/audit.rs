@@ -1,0 +1,49 @@
+//! What was done, by whom, to whom.
+
+use sea_orm::ActiveValue::Set;
+use sea_orm::entity::prelude::*;
+
+use crate::clock::Clock;
+use crate::db::Tx;
+use crate::error::Result;
+
+mod row {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+    #[sea_orm(table_name = "audit")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub at_ms: i64,
+        pub actor: String,
+        pub action: String,
+        pub subject: String,
+        pub detail: String,
+    }
+
+    #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// Writes down that `actor` did `action` to `subject`, in the transaction that does it.
+pub(in crate::accounts) async fn record(
+    tx: &Tx,
+    clock: &Clock,
+    actor: &str,
+    action: &str,
+    (subject, detail): (&str, &str),
+) -> Result<()> {
+    let row = row::ActiveModel {
+        id: Set(clock.uuid()),
+        at_ms: Set(clock.now().0),
+        actor: Set(actor.to_owned()),
+        action: Set(action.to_owned()),
+        subject: Set(subject.to_owned()),
+        detail: Set(detail.to_owned()),
+    };
+    row::Entity::insert(row).exec_without_returning(&**tx).await?;
+    Ok(())
+}

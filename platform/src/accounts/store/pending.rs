@@ -1,0 +1,352 @@
+//! What is half way: sign-ups, challenges that wait for their answer, the operator's set-up link.
+
+use std::collections::HashSet;
+
+use sea_orm::ActiveValue::Set;
+use sea_orm::Condition;
+use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::Query;
+use webauthn_rs::prelude::Passkey;
+
+use super::people::{role, role_word};
+use super::proofs::{passkey_from, passkey_text};
+use super::{PURGE_BATCH, unless_taken, unreadable};
+use crate::accounts::Role;
+use crate::clock::Timestamp;
+use crate::db::{AccountId, Tx};
+use crate::error::Result;
+use crate::handle::Handle;
+
+mod signups {
+    use sea_orm::entity::prelude::*;
+
+    use crate::db::AccountId;
+
+    #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+    #[sea_orm(table_name = "signups")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub token_hash: Vec<u8>,
+        pub account_id: AccountId,
+        pub handle: String,
+        pub skeleton: String,
+        pub role: String,
+        pub passkey: Option<String>,
+        pub totp_secret: Vec<u8>,
+        pub totp_step: Option<i64>,
+        pub recovery_codes: Option<Vec<u8>>,
+        pub expires_at_ms: i64,
+    }
+
+    #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+mod challenges {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+    #[sea_orm(table_name = "challenges")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub token_hash: Vec<u8>,
+        pub purpose: String,
+        pub state: String,
+        pub expires_at_ms: i64,
+    }
+
+    #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+mod setup_links {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+    #[sea_orm(table_name = "setup_links")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub token_hash: Vec<u8>,
+        pub expires_at_ms: i64,
+    }
+
+    #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// A sign-up as stored.
+#[derive(Clone, Debug)]
+pub(in crate::accounts) struct HalfSignedUp {
+    pub(in crate::accounts) id: Uuid,
+    /// The id that the account will have.
+    pub(in crate::accounts) account: AccountId,
+    pub(in crate::accounts) handle: Handle,
+    pub(in crate::accounts) role: Role,
+    pub(in crate::accounts) passkey: Option<Passkey>,
+    /// Sealed for the account's id.
+    pub(in crate::accounts) totp_secret: Vec<u8>,
+    /// The time step of the code that confirmed the app.
+    pub(in crate::accounts) totp_step: Option<i64>,
+    /// Sealed for the account's id; there once the app is confirmed.
+    pub(in crate::accounts) recovery_codes: Option<Vec<u8>>,
+    pub(in crate::accounts) expires_at: Timestamp,
+}
+
+impl TryFrom<signups::Model> for HalfSignedUp {
+    type Error = crate::error::Error;
+
+    fn try_from(row: signups::Model) -> Result<Self> {
+        Ok(Self {
+            id: row.id,
+            account: row.account_id,
+            handle: Handle::parse(&row.handle).map_err(|_| unreadable("a handle"))?,
+            role: role(&row.role)?,
+            passkey: row.passkey.as_deref().map(passkey_from).transpose()?,
+            totp_secret: row.totp_secret,
+            totp_step: row.totp_step,
+            recovery_codes: row.recovery_codes,
+            expires_at: Timestamp(row.expires_at_ms),
+        })
+    }
+}
+
+/// The live sign-up of the browser whose cookie has this hash.
+pub(in crate::accounts) async fn sign_up_with<C: ConnectionTrait>(
+    on: &C,
+    token_hash: &[u8],
+    now: Timestamp,
+) -> Result<Option<HalfSignedUp>> {
+    let found = signups::Entity::find()
+        .filter(signups::Column::TokenHash.eq(token_hash))
+        .filter(signups::Column::ExpiresAtMs.gt(now.0))
+        .one(on)
+        .await?;
+    found.map(HalfSignedUp::try_from).transpose()
+}
+
+/// Writes a sign-up that holds its handle; an expired one in its way goes. `Conflict` when a live one holds the handle.
+pub(in crate::accounts) async fn insert_sign_up(
+    tx: &Tx,
+    token_hash: Vec<u8>,
+    half: &HalfSignedUp,
+    now: Timestamp,
+) -> Result<()> {
+    signups::Entity::delete_many()
+        .filter(signups::Column::Skeleton.eq(half.handle.skeleton()))
+        .filter(signups::Column::ExpiresAtMs.lte(now.0))
+        .exec(&**tx)
+        .await?;
+    let row = signups::ActiveModel {
+        id: Set(half.id),
+        token_hash: Set(token_hash),
+        account_id: Set(half.account),
+        handle: Set(half.handle.to_string()),
+        skeleton: Set(half.handle.skeleton()),
+        role: Set(role_word(half.role).to_owned()),
+        passkey: Set(None),
+        totp_secret: Set(half.totp_secret.clone()),
+        totp_step: Set(half.totp_step),
+        recovery_codes: Set(half.recovery_codes.clone()),
+        expires_at_ms: Set(half.expires_at.0),
+    };
+    let written = signups::Entity::insert(row).exec_without_returning(&**tx).await;
+    unless_taken(written, "Somebody is just signing up with that handle. Please choose another one.")
+}
+
+/// Which of `skeletons` live sign-ups hold.
+pub(in crate::accounts) async fn skeletons_of_sign_ups<C: ConnectionTrait>(
+    on: &C,
+    skeletons: &[String],
+    now: Timestamp,
+) -> Result<HashSet<String>> {
+    let rows = signups::Entity::find()
+        .filter(signups::Column::Skeleton.is_in(skeletons))
+        .filter(signups::Column::ExpiresAtMs.gt(now.0))
+        .all(on)
+        .await?;
+    Ok(rows.into_iter().map(|row| row.skeleton).collect())
+}
+
+/// Gives the sign-up's browser another token.
+pub(in crate::accounts) async fn set_sign_up_token(tx: &Tx, id: Uuid, token_hash: Vec<u8>) -> Result<()> {
+    signups::Entity::update_many()
+        .col_expr(signups::Column::TokenHash, Expr::value(token_hash))
+        .filter(signups::Column::Id.eq(id))
+        .exec(&**tx)
+        .await?;
+    Ok(())
+}
+
+/// Keeps the passkey; one made before in the same sign-up is replaced.
+pub(in crate::accounts) async fn set_sign_up_passkey(tx: &Tx, id: Uuid, passkey: &Passkey) -> Result<()> {
+    signups::Entity::update_many()
+        .col_expr(signups::Column::Passkey, Expr::value(passkey_text(passkey)?))
+        .filter(signups::Column::Id.eq(id))
+        .exec(&**tx)
+        .await?;
+    Ok(())
+}
+
+/// Notes that the app was confirmed with the code of `step`, and keeps the recovery codes; the first of two at once wins.
+pub(in crate::accounts) async fn set_sign_up_confirmed(tx: &Tx, id: Uuid, step: i64, codes: Vec<u8>) -> Result<()> {
+    signups::Entity::update_many()
+        .col_expr(signups::Column::TotpStep, Expr::value(step))
+        .col_expr(signups::Column::RecoveryCodes, Expr::value(codes))
+        .filter(signups::Column::Id.eq(id))
+        .filter(signups::Column::TotpStep.is_null())
+        .exec(&**tx)
+        .await?;
+    Ok(())
+}
+
+/// Takes a live sign-up out: of many that want it at once, one gets it.
+pub(in crate::accounts) async fn take_sign_up(
+    tx: &Tx,
+    token_hash: &[u8],
+    now: Timestamp,
+) -> Result<Option<HalfSignedUp>> {
+    let mut taken = signups::Entity::delete_many()
+        .filter(signups::Column::TokenHash.eq(token_hash))
+        .filter(signups::Column::ExpiresAtMs.gt(now.0))
+        .exec_with_returning(&**tx)
+        .await?;
+    taken.pop().map(HalfSignedUp::try_from).transpose()
+}
+
+pub(in crate::accounts) async fn give_up_sign_up(tx: &Tx, id: Uuid) -> Result<()> {
+    signups::Entity::delete_by_id(id).exec(&**tx).await?;
+    Ok(())
+}
+
+/// What a challenge was handed out for. An answer counts only for the same purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::accounts) enum Purpose {
+    SignUpPasskey,
+    LogIn,
+    LogInCode,
+    PasskeyAdd,
+    HandOff,
+}
+
+impl Purpose {
+    fn word(self) -> &'static str {
+        match self {
+            Self::SignUpPasskey => "sign_up_passkey",
+            Self::LogIn => "log_in",
+            Self::LogInCode => "log_in_code",
+            Self::PasskeyAdd => "passkey_add",
+            Self::HandOff => "hand_off",
+        }
+    }
+}
+
+/// Keeps a challenge until it is taken or expires; one with the same hash is replaced.
+pub(in crate::accounts) async fn put_challenge(
+    tx: &Tx,
+    token_hash: Vec<u8>,
+    purpose: Purpose,
+    state: String,
+    expires_at: Timestamp,
+) -> Result<()> {
+    challenges::Entity::delete_by_id(token_hash.clone()).exec(&**tx).await?;
+    let row = challenges::ActiveModel {
+        token_hash: Set(token_hash),
+        purpose: Set(purpose.word().to_owned()),
+        state: Set(state),
+        expires_at_ms: Set(expires_at.0),
+    };
+    challenges::Entity::insert(row).exec_without_returning(&**tx).await?;
+    Ok(())
+}
+
+/// Looks at a challenge without using it up.
+pub(in crate::accounts) async fn peek_challenge(
+    tx: &Tx,
+    token_hash: &[u8],
+    purpose: Purpose,
+    now: Timestamp,
+) -> Result<Option<String>> {
+    let found = challenges::Entity::find().filter(waiting(token_hash, purpose, now)).one(&**tx).await?;
+    Ok(found.map(|row| row.state))
+}
+
+/// Uses a challenge up: of many that answer it at once, one gets its state.
+pub(in crate::accounts) async fn take_challenge(
+    tx: &Tx,
+    token_hash: &[u8],
+    purpose: Purpose,
+    now: Timestamp,
+) -> Result<Option<String>> {
+    let mut taken =
+        challenges::Entity::delete_many().filter(waiting(token_hash, purpose, now)).exec_with_returning(&**tx).await?;
+    Ok(taken.pop().map(|row| row.state))
+}
+
+fn waiting(token_hash: &[u8], purpose: Purpose, now: Timestamp) -> Condition {
+    Condition::all()
+        .add(challenges::Column::TokenHash.eq(token_hash))
+        .add(challenges::Column::Purpose.eq(purpose.word()))
+        .add(challenges::Column::ExpiresAtMs.gt(now.0))
+}
+
+/// Makes this the only set-up link, and gives up what was begun with the one before.
+pub(in crate::accounts) async fn replace_setup_link(tx: &Tx, token_hash: Vec<u8>, expires_at: Timestamp) -> Result<()> {
+    setup_links::Entity::delete_many().exec(&**tx).await?;
+    signups::Entity::delete_many().filter(signups::Column::Role.eq(role_word(Role::Admin))).exec(&**tx).await?;
+    let row = setup_links::ActiveModel { token_hash: Set(token_hash), expires_at_ms: Set(expires_at.0) };
+    setup_links::Entity::insert(row).exec_without_returning(&**tx).await?;
+    Ok(())
+}
+
+pub(in crate::accounts) async fn has_setup_link<C: ConnectionTrait>(
+    on: &C,
+    token_hash: &[u8],
+    now: Timestamp,
+) -> Result<bool> {
+    let found = setup_links::Entity::find_by_id(token_hash.to_vec())
+        .filter(setup_links::Column::ExpiresAtMs.gt(now.0))
+        .one(on)
+        .await?;
+    Ok(found.is_some())
+}
+
+/// Uses up the only set-up link. `false` when there is none. It may have expired since the sign-up was begun with it;
+/// that has its own 30 minutes.
+pub(in crate::accounts) async fn take_setup_link(tx: &Tx) -> Result<bool> {
+    Ok(setup_links::Entity::delete_many().exec(&**tx).await?.rows_affected == 1)
+}
+
+/// Deletes sign-ups, challenges and set-up links that are over; how many went. Set-up links go once they expired
+/// before `links_until`.
+pub(in crate::accounts) async fn purge_pending(tx: &Tx, now: Timestamp, links_until: Timestamp) -> Result<u64> {
+    let signups_over = Query::select()
+        .column(signups::Column::Id)
+        .from(signups::Entity)
+        .and_where(signups::Column::ExpiresAtMs.lte(now.0))
+        .limit(PURGE_BATCH)
+        .to_owned();
+    let challenges_over = Query::select()
+        .column(challenges::Column::TokenHash)
+        .from(challenges::Entity)
+        .and_where(challenges::Column::ExpiresAtMs.lte(now.0))
+        .limit(PURGE_BATCH)
+        .to_owned();
+    let signups =
+        signups::Entity::delete_many().filter(signups::Column::Id.in_subquery(signups_over)).exec(&**tx).await?;
+    let challenges = challenges::Entity::delete_many()
+        .filter(challenges::Column::TokenHash.in_subquery(challenges_over))
+        .exec(&**tx)
+        .await?;
+    let links = setup_links::Entity::delete_many()
+        .filter(setup_links::Column::ExpiresAtMs.lte(links_until.0))
+        .exec(&**tx)
+        .await?;
+    Ok(signups.rows_affected + challenges.rows_affected + links.rows_affected)
+}

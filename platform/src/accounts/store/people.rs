@@ -1,0 +1,197 @@
+//! Accounts: the rows behind a handle.
+
+use std::collections::HashSet;
+
+use sea_orm::ActiveValue::Set;
+use sea_orm::entity::prelude::*;
+use sea_orm::{QueryOrder as _, QuerySelect as _};
+
+use super::{unless_taken, unreadable};
+use crate::accounts::Role;
+use crate::clock::Timestamp;
+use crate::db::{AccountId, Tx};
+use crate::error::Result;
+use crate::handle::Handle;
+
+mod row {
+    use sea_orm::entity::prelude::*;
+
+    use crate::db::AccountId;
+
+    #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+    #[sea_orm(table_name = "accounts")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: AccountId,
+        pub handle: String,
+        pub skeleton: String,
+        pub role: String,
+        pub state: String,
+        pub totp_secret: Vec<u8>,
+        pub totp_last_step: i64,
+        pub totp_failures: i64,
+        pub totp_blocked_until_ms: i64,
+        pub created_at_ms: i64,
+    }
+
+    #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::accounts) enum State {
+    Active,
+    /// By the operator: nobody logs in, nothing runs.
+    Suspended,
+}
+
+/// An account as stored.
+#[derive(Clone, Debug)]
+pub(in crate::accounts) struct Person {
+    pub(in crate::accounts) id: AccountId,
+    pub(in crate::accounts) handle: Handle,
+    pub(in crate::accounts) role: Role,
+    pub(in crate::accounts) state: State,
+    /// Sealed for this account's id.
+    pub(in crate::accounts) totp_secret: Vec<u8>,
+    /// The newest time step whose code was taken; codes of it and before are used up.
+    pub(in crate::accounts) totp_last_step: i64,
+    /// Wrong codes in a row.
+    pub(in crate::accounts) totp_failures: i64,
+    pub(in crate::accounts) totp_blocked_until: Timestamp,
+    pub(in crate::accounts) created_at: Timestamp,
+}
+
+impl TryFrom<row::Model> for Person {
+    type Error = crate::error::Error;
+
+    fn try_from(row: row::Model) -> Result<Self> {
+        Ok(Self {
+            id: row.id,
+            handle: Handle::parse(&row.handle).map_err(|_| unreadable("a handle"))?,
+            role: role(&row.role)?,
+            state: if row.state == state_word(State::Active) { State::Active } else { State::Suspended },
+            totp_secret: row.totp_secret,
+            totp_last_step: row.totp_last_step,
+            totp_failures: row.totp_failures,
+            totp_blocked_until: Timestamp(row.totp_blocked_until_ms),
+            created_at: Timestamp(row.created_at_ms),
+        })
+    }
+}
+
+pub(super) fn role_word(role: Role) -> &'static str {
+    match role {
+        Role::Member => "member",
+        Role::Admin => "admin",
+    }
+}
+
+pub(super) fn role(word: &str) -> Result<Role> {
+    match word {
+        "member" => Ok(Role::Member),
+        "admin" => Ok(Role::Admin),
+        _ => Err(unreadable("a role")),
+    }
+}
+
+fn state_word(state: State) -> &'static str {
+    match state {
+        State::Active => "active",
+        State::Suspended => "suspended",
+    }
+}
+
+/// `Conflict` when the handle, or one that looks like it, belongs to somebody.
+pub(in crate::accounts) async fn insert_person(tx: &Tx, person: &Person) -> Result<()> {
+    let row = row::ActiveModel {
+        id: Set(person.id),
+        handle: Set(person.handle.to_string()),
+        skeleton: Set(person.handle.skeleton()),
+        role: Set(role_word(person.role).to_owned()),
+        state: Set(state_word(person.state).to_owned()),
+        totp_secret: Set(person.totp_secret.clone()),
+        totp_last_step: Set(person.totp_last_step),
+        totp_failures: Set(person.totp_failures),
+        totp_blocked_until_ms: Set(person.totp_blocked_until.0),
+        created_at_ms: Set(person.created_at.0),
+    };
+    let written = row::Entity::insert(row).exec_without_returning(&**tx).await;
+    unless_taken(written, "That handle was taken in the meantime. Please begin again with another one.")
+}
+
+pub(in crate::accounts) async fn person<C: ConnectionTrait>(on: &C, id: AccountId) -> Result<Option<Person>> {
+    row::Entity::find_by_id(id).one(on).await?.map(Person::try_from).transpose()
+}
+
+pub(in crate::accounts) async fn person_called<C: ConnectionTrait>(on: &C, handle: &Handle) -> Result<Option<Person>> {
+    let found = row::Entity::find().filter(row::Column::Handle.eq(handle.as_str())).one(on).await?;
+    found.map(Person::try_from).transpose()
+}
+
+/// Reads an account so that nobody else changes it until `tx` ends. SQLite has one writer anyway.
+pub(in crate::accounts) async fn person_locked(tx: &Tx, id: AccountId) -> Result<Option<Person>> {
+    row::Entity::find_by_id(id).lock_exclusive().one(&**tx).await?.map(Person::try_from).transpose()
+}
+
+pub(in crate::accounts) async fn is_anybody_there<C: ConnectionTrait>(on: &C) -> Result<bool> {
+    Ok(row::Entity::find().limit(1).one(on).await?.is_some())
+}
+
+/// Which of `skeletons` accounts have. The same handle has the same skeleton, so asking for skeletons is enough.
+pub(in crate::accounts) async fn skeletons_of_people<C: ConnectionTrait>(
+    on: &C,
+    skeletons: &[String],
+) -> Result<HashSet<String>> {
+    let rows = row::Entity::find().filter(row::Column::Skeleton.is_in(skeletons)).all(on).await?;
+    Ok(rows.into_iter().map(|row| row.skeleton).collect())
+}
+
+/// Ordered by handle, at most `limit`.
+pub(in crate::accounts) async fn people<C: ConnectionTrait>(on: &C, limit: u64) -> Result<Vec<Person>> {
+    let rows = row::Entity::find().order_by_asc(row::Column::Handle).limit(limit).all(on).await?;
+    rows.into_iter().map(Person::try_from).collect()
+}
+
+/// Uses up the code of `step` and everything before it, and forgives wrong ones. `false` when it was used up already:
+/// of many that bring the same code at once, one gets `true`.
+pub(in crate::accounts) async fn use_code(tx: &Tx, id: AccountId, step: i64) -> Result<bool> {
+    let changed = row::Entity::update_many()
+        .col_expr(row::Column::TotpLastStep, Expr::value(step))
+        .col_expr(row::Column::TotpFailures, Expr::value(0_i64))
+        .col_expr(row::Column::TotpBlockedUntilMs, Expr::value(0_i64))
+        .filter(row::Column::Id.eq(id))
+        .filter(row::Column::TotpLastStep.lt(step))
+        .exec(&**tx)
+        .await?;
+    Ok(changed.rows_affected == 1)
+}
+
+/// Notes the `failures`th wrong code in a row, after which none is taken until `blocked_until`.
+pub(in crate::accounts) async fn note_wrong_code(
+    tx: &Tx,
+    id: AccountId,
+    failures: i64,
+    blocked_until: Timestamp,
+) -> Result<()> {
+    row::Entity::update_many()
+        .col_expr(row::Column::TotpFailures, Expr::value(failures))
+        .col_expr(row::Column::TotpBlockedUntilMs, Expr::value(blocked_until.0))
+        .filter(row::Column::Id.eq(id))
+        .exec(&**tx)
+        .await?;
+    Ok(())
+}
+
+/// `false` when it was in that state already.
+pub(in crate::accounts) async fn set_state(tx: &Tx, id: AccountId, state: State) -> Result<bool> {
+    let changed = row::Entity::update_many()
+        .col_expr(row::Column::State, Expr::value(state_word(state)))
+        .filter(row::Column::Id.eq(id))
+        .filter(row::Column::State.ne(state_word(state)))
+        .exec(&**tx)
+        .await?;
+    Ok(changed.rows_affected == 1)
+}

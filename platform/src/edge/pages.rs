@@ -1,0 +1,47 @@
+//! The two pages the edge shows on instances' hosts. Their assets come from `/.berth/assets/` of the same host.
+
+use askama::Template;
+use axum::response::{IntoResponse, Response};
+
+use crate::instances::Stage;
+use crate::web::words::{self, Step};
+use crate::web::{Page, headers};
+
+/// Shown while the instance wakes; turns into the instance by itself.
+#[derive(Template)]
+#[template(path = "edge/waiting.html")]
+pub struct WaitingPage {
+    pub handle: String,
+    pub stage: Stage,
+    pub failure: Option<String>,
+    pub app_origin: String,
+}
+
+/// Says why not, and where to go.
+#[derive(Template)]
+#[template(path = "edge/message.html")]
+pub struct MessagePage {
+    pub title: String,
+    pub message: String,
+    pub link: Option<String>,
+    pub label: Option<String>,
+}
+
+impl WaitingPage {
+    /// The stage of the last wake stays `Ready` until the next one has begun.
+    fn steps(&self) -> [Step; 4] {
+        words::steps(if self.stage == Stage::Ready { Stage::Asked } else { self.stage })
+    }
+}
+
+impl IntoResponse for WaitingPage {
+    fn into_response(self) -> Response {
+        headers::on_instance(Page(self).into_response())
+    }
+}
+
+impl IntoResponse for MessagePage {
+    fn into_response(self) -> Response {
+        headers::on_instance(Page(self).into_response())
+    }
+}
