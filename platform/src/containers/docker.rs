@@ -30,7 +30,7 @@ use bollard::query_parameters::{
     StopContainerOptionsBuilder,
 };
 use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 use tokio::time::timeout;
 
 use super::{ContainerHost, ContainerSpec, ContainerState, Exit, HostError, HostReport, Seen, SeenContainer};
@@ -54,6 +54,8 @@ pub struct DockerHost {
     socket: PathBuf,
     engine: OnceLock<Docker>,
     cgroup_parent: OnceCell<&'static str>,
+    /// Held while bridges are made: two makings of one bridge at once can lose its subnet inside the Engine (20.10).
+    making_bridges: Mutex<()>,
     hand_back: reclaim::HandBack,
 }
 
@@ -76,6 +78,7 @@ impl DockerHost {
             socket,
             engine: OnceLock::new(),
             cgroup_parent: OnceCell::new(),
+            making_bridges: Mutex::default(),
         }
     }
 
@@ -119,6 +122,24 @@ impl DockerHost {
             Some(_) => Err(refusal),
             None => Err(HostError::NotFound),
         }
+    }
+
+    /// After the Engine refused a name because somebody else is making that container: fine when it is the same.
+    /// The name is taken a moment before the container can be seen, so this looks more than once.
+    async fn made_meanwhile(
+        &self,
+        instance: InstanceId,
+        wanted: Option<String>,
+        refusal: HostError,
+    ) -> Result<(), HostError> {
+        for _ in 0..20 {
+            match self.look(instance).await? {
+                Some(found) if found.spec_hash == wanted => return Ok(()),
+                Some(_) => return Err(refusal),
+                None => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+        Err(refusal)
     }
 
     async fn remove(&self, instance: InstanceId) -> Result<(), HostError> {
@@ -185,6 +206,7 @@ impl DockerHost {
 impl ContainerHost for DockerHost {
     async fn ensure_networks(&self) -> Result<Vec<Ipv4Addr>, HostError> {
         within(CHANGE, async {
+            let _alone = self.making_bridges.lock().await;
             let mut gateways = Vec::new();
             for bridge in 0..u32::from(self.config.bridges) {
                 gateways.push(networks::ensure(self.engine()?, &self.config, bridge).await?);
@@ -222,11 +244,9 @@ impl ContainerHost for DockerHost {
             let options = CreateContainerOptionsBuilder::default().name(&self.name(spec.instance)).build();
             match self.engine()?.create_container(Some(options), body).await {
                 Ok(_) => Ok(()),
-                // Somebody else made it in between: fine when it is the same.
-                Err(error) if errors::is_conflict(&error) => match self.look(spec.instance).await? {
-                    Some(found) if found.spec_hash == wanted => Ok(()),
-                    _ => Err(error.into()),
-                },
+                Err(error) if errors::is_conflict(&error) => {
+                    self.made_meanwhile(spec.instance, wanted, error.into()).await
+                }
                 Err(error) => Err(error.into()),
             }
         })
