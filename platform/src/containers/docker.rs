@@ -11,6 +11,7 @@ mod labels;
 mod networks;
 mod reclaim;
 mod report;
+mod seen;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -18,11 +19,11 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use async_trait::async_trait;
 use bollard::Docker;
 use bollard::models::{
-    ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary,
-    ContainerSummaryStateEnum, EventMessage, SystemInfoCgroupDriverEnum, VolumeCreateRequest,
+    ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum, SystemInfoCgroupDriverEnum, VolumeCreateRequest,
 };
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
@@ -33,7 +34,8 @@ use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 use tokio::sync::{Mutex, OnceCell};
 use tokio::time::timeout;
 
-use super::{ContainerHost, ContainerSpec, ContainerState, Exit, HostError, HostReport, Seen, SeenContainer};
+use self::seen::Found;
+use super::{ContainerHost, ContainerSpec, ContainerState, HostError, HostReport, Seen, SeenContainer};
 use crate::clock::Clock;
 use crate::config::ContainerConfig;
 use crate::db::InstanceId;
@@ -281,7 +283,8 @@ impl ContainerHost for DockerHost {
                 self.hand_back.begin(instance, async move {
                     let there =
                         timeout(LOOK, engine.inspect_container(&name, None::<InspectContainerOptions>)).await??;
-                    there.state.and_then(|state| state.pid).ok_or_else(|| anyhow::anyhow!("it has no process"))
+                    let pid = there.state.and_then(|state| state.pid).context("it has no process")?;
+                    reclaim::Target::of(pid).await
                 });
             }
             Ok(())
@@ -389,50 +392,12 @@ impl ContainerHost for DockerHost {
         ]);
         let options = EventsOptionsBuilder::default().since(&since).filters(&filters).build();
         let events = engine.events(Some(options)).take_while(|event| std::future::ready(event.is_ok()));
-        Ok(events.filter_map(|event| std::future::ready(event.ok().and_then(instance_of))).boxed())
+        Ok(events.filter_map(|event| std::future::ready(event.ok().and_then(seen::instance_of))).boxed())
     }
 
     async fn host_report(&self) -> Result<HostReport, HostError> {
         within(LOOK, async { report::report(self.engine()?, &self.config).await }).await
     }
-}
-
-/// A container of ours, as inspected.
-struct Found {
-    instance: InstanceId,
-    seen: SeenContainer,
-    spec_hash: Option<String>,
-    never_ran: bool,
-}
-
-impl Found {
-    fn read(installation: &str, there: ContainerInspectResponse) -> Option<Self> {
-        use ContainerStateStatusEnum::{CREATED, PAUSED, RUNNING};
-        let labels = there.config?.labels?;
-        let marks = labels::read(installation, &labels)?;
-        let state = there.state?;
-        let seen_state = match state.status {
-            Some(RUNNING) => ContainerState::Running,
-            Some(PAUSED) => ContainerState::Frozen,
-            _ => ContainerState::Stopped,
-        };
-        let never_ran = state.status == Some(CREATED);
-        let exit = (seen_state == ContainerState::Stopped && !never_ran).then(|| Exit {
-            code: state.exit_code.unwrap_or_default(),
-            out_of_memory: state.oom_killed.unwrap_or_default(),
-        });
-        Some(Self {
-            instance: marks.instance,
-            spec_hash: labels.get(labels::SPEC_HASH).cloned(),
-            never_ran,
-            seen: marks.seen(there.id.unwrap_or_default(), seen_state, exit),
-        })
-    }
-}
-
-/// Whom an event concerns. The Engine puts a container's labels among the event's attributes.
-fn instance_of(event: EventMessage) -> Option<InstanceId> {
-    event.actor?.attributes?.get(labels::INSTANCE)?.parse().ok()
 }
 
 /// Does `work`, or gives up after `limit`.

@@ -8,6 +8,7 @@ use berth::containers::docker::DockerHost;
 use berth::containers::{ContainerHost as _, ContainerState, Exit, HostError};
 use berth::provisioner;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::bench::{BARE, Bench, address, ask, config, docker, docker_cli, name, refuses_with, until};
 
@@ -228,6 +229,28 @@ async fn an_engine_that_is_not_there_is_unreachable() {
         assert_eq!(host.create(&spec).await, Err(HostError::Unreachable));
         assert_eq!(host.list().await, Err(HostError::Unreachable));
         assert_eq!(host.events().await.err(), Some(HostError::Unreachable));
+    }
+}
+
+#[tokio::test]
+async fn an_engine_that_hangs_is_given_up_in_time() {
+    // One that accepts and says nothing, and one that stops in the middle of an answer.
+    for said in ["", "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n["] {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("engine.sock");
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        tokio::spawn(async move {
+            let mut held = Vec::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.read(&mut [0; 1024]).await;
+                let _ = stream.write_all(said.as_bytes()).await;
+                held.push(stream);
+            }
+        });
+        let host = DockerHost::connect_with(config(dir.path()), Clock::system(), socket, "/bin/false".into());
+        let id = Bench::fake().await.spec().instance;
+        let (list, inspect) = tokio::join!(host.list(), host.inspect(id));
+        assert_eq!((list, inspect), (Err(HostError::Timeout), Err(HostError::Timeout)), "{said}");
     }
 }
 
