@@ -56,7 +56,8 @@ pub struct DockerHost {
     socket: PathBuf,
     engine: OnceLock<Docker>,
     cgroup_parent: OnceCell<&'static str>,
-    /// Held while bridges are made: two makings of one bridge at once can lose its subnet inside the Engine (20.10).
+    /// Held while bridges are made: of two makings at once, one is told that the subnet is taken before it can see
+    /// that the taker is the very bridge it wants.
     making_bridges: Mutex<()>,
     hand_back: reclaim::HandBack,
 }

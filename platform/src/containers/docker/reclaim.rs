@@ -97,6 +97,8 @@ async fn hand_back(program: &Path, target: impl Future<Output = anyhow::Result<T
         .args(["provisioner", "reclaim", "--file"])
         .arg(&file)
         .args(["--bytes", &bytes.to_string()])
+        // It needs nothing of ours, least of all our secrets.
+        .env_clear()
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .kill_on_drop(true)

@@ -98,7 +98,7 @@ pub fn config(dir: &Path) -> ContainerConfig {
     ContainerConfig {
         socket: dir.join("provisioner.sock"),
         network: NETWORK.into(),
-        subnet: Ipv4Addr::new(10, 96, 0, 0),
+        subnet: Ipv4Addr::new(10, 97, 0, 0),
         bridges: 1,
         images: vec![WITH_HOME.into(), BARE.into(), ABSENT.into()],
         memory_mib: 64,
@@ -151,7 +151,7 @@ pub async fn ask(spec: &ContainerSpec, path: &str) -> String {
 }
 
 pub fn address(spec: &ContainerSpec) -> SocketAddr {
-    (spec.slot.address(Ipv4Addr::new(10, 96, 0, 0)), 8080).into()
+    (spec.slot.address(Ipv4Addr::new(10, 97, 0, 0)), 8080).into()
 }
 
 /// The name of the container on the Engine.
@@ -188,7 +188,7 @@ impl Engine {
         docker_cli(&["version"]);
         sweep();
         make_images();
-        // Once for all tests: two makings of one bridge at once can lose its subnet inside the Engine (20.10).
+        // Once for all tests: of two makings at once, one is told that the subnet is taken.
         let dir = tempfile::tempdir().unwrap();
         docker(config(dir.path())).ensure_networks().await.unwrap();
         *shared = Arc::downgrade(&engine);

@@ -202,7 +202,7 @@ async fn events_name_the_instance(bench: Bench) {
 
 async fn the_gateway_is_the_bridges_first_address(bench: Bench) {
     for _ in 0..2 {
-        assert_eq!(bench.host.ensure_networks().await, Ok(vec![Ipv4Addr::new(10, 96, 0, 1)]));
+        assert_eq!(bench.host.ensure_networks().await, Ok(vec![Ipv4Addr::new(10, 97, 0, 1)]));
     }
 }
 

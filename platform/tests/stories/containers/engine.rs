@@ -56,7 +56,7 @@ async fn the_container_is_hardened_as_decided() {
         ("Binds", Value::Null),
         ("Devices", json!([])),
         ("VolumesFrom", Value::Null),
-        ("ExtraHosts", json!(["berth.internal:10.96.0.1"])),
+        ("ExtraHosts", json!(["berth.internal:10.97.0.1"])),
     ] {
         // The Engine writes nothing as null or as an empty list, as its version pleases.
         let empty = |value: &Value| value.is_null() || *value == json!([]) || *value == json!({});
@@ -90,7 +90,7 @@ async fn it_is_told_what_the_contract_promises() {
     ] {
         assert!(told.lines().any(|line| line == format!("{name}={value}")), "{name}={value} is not in\n{told}");
     }
-    assert!(ask(&spec, "hosts").await.lines().any(|l| l.starts_with("10.96.0.1") && l.ends_with("berth.internal")));
+    assert!(ask(&spec, "hosts").await.lines().any(|l| l.starts_with("10.97.0.1") && l.ends_with("berth.internal")));
 }
 
 #[tokio::test]
@@ -198,25 +198,21 @@ async fn a_container_that_is_not_ours_is_left_alone() {
 }
 
 #[tokio::test]
-async fn a_subnet_that_clashes_is_refused_by_name() {
+async fn a_bridge_that_cannot_be_made_is_refused_by_name() {
     let bench = Bench::engine().await;
     let mut wide = config(bench.dir.path());
     wide.bridges = 2;
-    docker_cli(&["network", "create", "--subnet", "10.96.4.0/23", "--label", "berth.installation=ctest", "ctestclash"]);
-    let refused = docker(wide).ensure_networks().await;
-    docker_cli(&["network", "rm", "ctestclash"]);
-    refuses_with(refused, "BERTH_SUBNET");
-}
-
-#[tokio::test]
-async fn a_bridge_of_ours_that_is_something_else_is_refused() {
-    let bench = Bench::engine().await;
-    let mut wide = config(bench.dir.path());
-    wide.bridges = 2;
-    docker_cli(&["network", "create", "--subnet", "10.96.4.0/22", "--label", "berth.installation=ctest", "ctest1"]);
-    let refused = docker(wide).ensure_networks().await;
-    docker_cli(&["network", "rm", "ctest1"]);
-    refuses_with(refused, "ctest1");
+    // Another network in our subnet; one of our own name with another subnet; ours, but neighbours may talk.
+    for (name, subnet, word) in [
+        ("ctestclash", "10.97.4.0/23", "BERTH_SUBNET"),
+        ("ctest1", "10.97.8.0/22", "10.97.8.0/22 instead of 10.97.4.0/22"),
+        ("ctest1", "10.97.4.0/22", "another BERTH_NETWORK"),
+    ] {
+        docker_cli(&["network", "create", "--subnet", subnet, "--label", "berth.installation=ctest", name]);
+        let refused = docker(wide.clone()).ensure_networks().await;
+        docker_cli(&["network", "rm", name]);
+        refuses_with(refused, word);
+    }
 }
 
 #[tokio::test]
