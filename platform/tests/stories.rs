@@ -1,4 +1,13 @@
-//! Stories: what people and programs experience of the whole platform, told from outside.
+//! What Berth promises, told as stories from outside: one binary, one module a noun.
 
-#[path = "stories/pages/mod.rs"]
-mod pages;
+#![expect(clippy::unwrap_used, reason = "a story that cannot go on says where it stopped")]
+
+mod stories {
+    mod accounts;
+    mod containers;
+    mod first_light;
+    mod harness;
+    mod instances;
+    mod pages;
+    mod tidy;
+}
