@@ -4,10 +4,13 @@
 
 mod stories {
     mod accounts;
+    mod calls;
     mod containers;
     mod first_light;
     mod harness;
     mod instances;
+    mod llm;
     mod pages;
+    mod quota;
     mod tidy;
 }
