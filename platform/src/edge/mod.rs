@@ -3,7 +3,7 @@
 mod ask;
 mod gate;
 mod headers;
-mod pages;
+pub mod pages;
 mod proxy;
 mod refusal;
 mod sign_in;
