@@ -36,6 +36,7 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
     let app = App::open(config, Clock::system(), host).await?;
 
     app.instances.begin().await?;
+    app.quota.begin().await?;
     let parts = tokio_util::task::TaskTracker::new();
     parts.spawn(app.instances.clone().run(shutdown.clone()));
     parts.spawn(quota_listeners(app.clone(), shutdown.clone()));
@@ -51,6 +52,7 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
             async move { control::listen(&socket, instances, shutdown).await }
         }),
     );
+    let quota = app.quota.clone();
     tracing::info!(address = %app.config.listen, apex = %app.config.hosts.apex_origin(), "Berth listens");
     parts.spawn(http_server::serve(public, public_router(app), shutdown.clone()));
     parts.close();
@@ -63,6 +65,7 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
     }
     end.cancel();
     parts.wait().await;
+    quota.settled().await;
     tracing::info!("Berth ends");
     Ok(())
 }
