@@ -100,7 +100,8 @@ struct Front {
 }
 
 /// What everyone reaches through Caddy: decided by the Host header alone.
-pub(crate) fn public_router(app: App) -> Router {
+#[must_use]
+pub fn public_router(app: App) -> Router {
     let front = Front {
         hosts: Arc::new(app.config.hosts.clone()),
         edge: Edge::new(app.clone()),
