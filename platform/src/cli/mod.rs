@@ -17,7 +17,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::app::App;
 use crate::clock::Clock;
-use crate::config::{Config, ContainerConfig};
+use crate::config::{Config, ContainerConfig, DemoConfig, LogConfig};
 use crate::containers::remote::RemoteHost;
 use crate::db::Db;
 use crate::ops::{self, Verdict};
@@ -87,7 +87,7 @@ async fn run(word: Word) -> anyhow::Result<ExitCode> {
             serve::run(config, end_of_work()?).await?;
         }
         Word::Provisioner { part: None } => {
-            let (config, log) = (ContainerConfig::from_env()?, crate::config::LogConfig::from_env()?);
+            let (config, log) = (ContainerConfig::from_env()?, LogConfig::from_env()?);
             start_log(&log.filter, log.json)?;
             provisioner::serve(config, Clock::system(), end_of_work()?.cancelled_owned()).await?;
         }
@@ -95,9 +95,9 @@ async fn run(word: Word) -> anyhow::Result<ExitCode> {
             provisioner::reclaim(&file, bytes).context("handing memory back")?;
         }
         Word::DemoUpstream => {
-            let config = Config::from_env()?;
-            start_log(&config.log, config.log_json)?;
-            demo::serve(config.demo_listen, end_of_work()?).await?;
+            let (config, log) = (DemoConfig::from_env()?, LogConfig::from_env()?);
+            start_log(&log.filter, log.json)?;
+            demo::serve(config.listen, end_of_work()?).await?;
         }
         Word::SetupLink => {
             let app = open().await?;

@@ -110,10 +110,11 @@ async fn hand_back(program: &Path, target: impl Future<Output = anyhow::Result<T
 }
 
 /// Where to ask and where to read the usage, from the text of `/proc/PID/cgroup` (cgroups(7)): a line
-/// `N:memory:/path` on cgroup v1, only `0::/path` on v2.
+/// `N:memory:/path` on cgroup v1, only `0::/path` on v2. In a container of its own, the provisioner is told the way there
+/// from its own cgroup, `/../../path`; ours hang directly below the root, so what is left of the climb is the path.
 fn files(text: &str) -> Option<(PathBuf, PathBuf)> {
     let paths = || text.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
-    let below = |root: &str, path: &str| PathBuf::from(format!("{root}{path}"));
+    let below = |root: &str, path: &str| PathBuf::from(format!("{root}{}", path.trim_start_matches("/..")));
     if let Some((_, path)) = paths().find(|(controllers, _)| controllers.split(',').any(|c| c == "memory")) {
         let cgroup = below("/sys/fs/cgroup/memory", path);
         return Some((cgroup.join("memory.force_empty"), cgroup.join("memory.usage_in_bytes")));
@@ -138,6 +139,10 @@ mod tests {
     fn the_file_follows_the_hosts_cgroup_version() {
         for (text, file) in [
             ("9:memory:/berth/abc\n0::/berth/abc\n", Some("/sys/fs/cgroup/memory/berth/abc/memory.force_empty")),
+            (
+                "0::/../../berth.slice/docker-abc.scope\n",
+                Some("/sys/fs/cgroup/berth.slice/docker-abc.scope/memory.reclaim"),
+            ),
             ("0::/berth.slice/docker-abc.scope\n", Some("/sys/fs/cgroup/berth.slice/docker-abc.scope/memory.reclaim")),
             ("3:cpu,cpuacct:/berth/abc\n", None),
             ("", None),
