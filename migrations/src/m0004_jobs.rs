@@ -21,7 +21,6 @@ const STATEMENTS: &[&str] = &[
         leased_until_ms bigint NOT NULL,
         attempts bigint NOT NULL,
         done_at_ms bigint,
-        failure text,
         UNIQUE (kind, due_at_ms)
     )",
     "CREATE INDEX jobs_by_due ON jobs (done_at_ms, due_at_ms)",

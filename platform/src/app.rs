@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
+
 use crate::accounts::Accounts;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::containers::ContainerHost;
 use crate::db::Db;
 use crate::instances::Instances;
+use crate::ops::Metrics;
 use crate::quota::Quota;
 use crate::secrets::Keys;
 
@@ -16,11 +19,38 @@ use crate::secrets::Keys;
 pub struct App {
     pub config: Arc<Config>,
     pub clock: Clock,
-    pub keys: Keys,
     pub db: Db,
     pub accounts: Accounts,
     pub instances: Instances,
     pub quota: Quota,
+    pub metrics: Metrics,
     /// Only for `doctor` and health: containers are changed by the instances' reconciler alone.
     pub host: Arc<dyn ContainerHost>,
+}
+
+impl App {
+    /// Builds every part in order. Nothing listens and nothing happens to a container yet.
+    ///
+    /// # Errors
+    /// When the database cannot be opened, or holds something this version does not understand.
+    pub async fn open(config: Config, clock: Clock, host: Arc<dyn ContainerHost>) -> anyhow::Result<Self> {
+        let db = Db::open(&config.database_url).await?;
+        let keys = Keys::derive(&config.secret, clock.clone());
+        let instances = Instances::open(db.clone(), clock.clone(), Arc::clone(&host), &config)
+            .await
+            .context("reading the instances")?;
+        let accounts = Accounts::new(
+            db.clone(),
+            keys,
+            clock.clone(),
+            config.hosts.clone(),
+            config.signups_open,
+            instances.clone(),
+        )?;
+        let quota = Quota::open(db.clone(), clock.clone(), config.allowance_nanodollars, config.calls_at_once)
+            .await
+            .context("opening the quota ledger")?;
+        let metrics = Metrics::new();
+        Ok(Self { config: Arc::new(config), clock, db, accounts, instances, quota, metrics, host })
+    }
 }

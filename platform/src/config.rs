@@ -160,6 +160,8 @@ pub struct ContainerConfig {
     pub nano_cpus: i64,
     pub pids: u32,
     pub quota_port: u16,
+    /// Where an instance listens: the instance contract's 8080, another one only in tests.
+    pub instance_port: u16,
 }
 
 /// A model provider as the quota proxy reaches it.
@@ -254,6 +256,26 @@ impl ContainerConfig {
         let mut r = Reader { lookup: &|name| std::env::var(name).ok(), mistakes: Vec::new() };
         let data_dir = PathBuf::from(r.text("BERTH_DATA_DIR"));
         let config = r.containers(&data_dir);
+        if r.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(r.mistakes)) }
+    }
+}
+
+/// What is logged, for a part that reads nothing else.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    pub filter: String,
+    pub json: bool,
+}
+
+impl LogConfig {
+    /// Reads the two variables.
+    ///
+    /// # Errors
+    /// Every mistake found, each naming its variable.
+    #[expect(clippy::disallowed_methods, reason = "this is the door through which the environment comes in")]
+    pub fn from_env() -> Result<Self, Mistakes> {
+        let mut r = Reader { lookup: &|name| std::env::var(name).ok(), mistakes: Vec::new() };
+        let config = Self { filter: r.text("BERTH_LOG"), json: r.one_of("BERTH_LOG_FORMAT", "json", "pretty") };
         if r.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(r.mistakes)) }
     }
 }
@@ -380,6 +402,7 @@ impl Reader<'_> {
             #[expect(clippy::cast_possible_truncation, reason = "at most 1024 cores, checked above")]
             nano_cpus: (cpus * 1e9) as i64,
             pids: self.parsed("BERTH_PIDS", "a whole number"),
+            instance_port: 8080,
             quota_port: self.parsed("BERTH_QUOTA_PORT", "a port"),
         }
     }

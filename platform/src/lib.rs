@@ -5,14 +5,23 @@
 
 pub mod accounts;
 pub mod app;
+pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod containers;
 pub mod cookies;
 pub mod db;
+pub mod demo;
+pub mod edge;
 pub mod error;
 pub mod handle;
 pub mod hosts;
+pub mod http_server;
 pub mod instances;
+pub mod llm;
+pub mod ops;
+pub mod provisioner;
 pub mod quota;
 pub mod secrets;
+pub mod web;

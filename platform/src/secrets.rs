@@ -105,7 +105,9 @@ impl Keys {
     }
 }
 
-fn mac(key: &[u8], message: &[u8]) -> [u8; 32] {
+/// HMAC-SHA-256 of `message` with `key`.
+#[must_use]
+pub fn mac(key: &[u8], message: &[u8]) -> [u8; 32] {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
     mac.update(message);
     mac.finalize().into_bytes().into()

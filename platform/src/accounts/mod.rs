@@ -1,5 +1,4 @@
 //! Accounts: who a person is and how they prove it. Handles, passkeys, one-time codes, recovery codes, sessions.
-
 //!
 //! One file a story: `sign_up`, `log_in`, `recovery`, `sessions`, `passkeys`, `hand_off`, `operator`.
 
@@ -17,7 +16,6 @@ mod sessions;
 mod sign_up;
 mod store;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use ceremonies::Ceremonies;
@@ -25,6 +23,7 @@ use limits::Limits;
 use serde::Serialize;
 use session_memory::SessionMemory;
 
+pub use crate::client::Client;
 use crate::clock::{Clock, Timestamp};
 use crate::db::{AccountId, Db, SessionId};
 use crate::handle::{Handle, HandleError};
@@ -46,13 +45,6 @@ struct Inner {
     ceremonies: Ceremonies,
     limits: Limits,
     memory: SessionMemory,
-}
-
-/// The other end of the connection, for the list of sessions, the audit and the limits.
-#[derive(Clone, Debug)]
-pub struct Client {
-    pub ip: IpAddr,
-    pub user_agent: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

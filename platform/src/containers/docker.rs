@@ -1,1 +1,421 @@
-//! To come.
+//! Containers on a Docker Engine: the only place that knows bollard, and the only one that decides what a tenant may do.
+//!
+//! One Engine call has no deadline that can be trusted (bollard's own covers response headers only), so each verb
+//! carries one around everything it does. Names are deterministic and labels say the rest: nothing is remembered here
+//! that the Engine could not tell again.
+
+mod errors;
+mod home;
+mod host_config;
+mod labels;
+mod networks;
+mod reclaim;
+mod report;
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bollard::Docker;
+use bollard::models::{
+    ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary,
+    ContainerSummaryStateEnum, EventMessage, SystemInfoCgroupDriverEnum, VolumeCreateRequest,
+};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
+    ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptions, StartContainerOptions,
+    StopContainerOptionsBuilder,
+};
+use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
+use tokio::sync::OnceCell;
+use tokio::time::timeout;
+
+use super::{ContainerHost, ContainerSpec, ContainerState, Exit, HostError, HostReport, Seen, SeenContainer};
+use crate::clock::Clock;
+use crate::config::ContainerConfig;
+use crate::db::InstanceId;
+
+/// For verbs that only look.
+const LOOK: Duration = Duration::from_secs(10);
+/// For verbs that change something.
+const CHANGE: Duration = Duration::from_secs(30);
+/// Inspections under way at once while listing.
+const LOOKS_AT_ONCE: usize = 8;
+/// What happens to a container that may concern its instance.
+const EVENTS: [&str; 7] = ["create", "start", "pause", "unpause", "oom", "die", "destroy"];
+
+/// The Engine on this machine.
+pub struct DockerHost {
+    config: ContainerConfig,
+    clock: Clock,
+    socket: PathBuf,
+    engine: OnceLock<Docker>,
+    cgroup_parent: OnceCell<&'static str>,
+    hand_back: reclaim::HandBack,
+}
+
+impl DockerHost {
+    /// The Engine on its usual socket. It is reached for at the first call and again at every later one, so that it
+    /// may come after us and go at any time. Memory is handed back by this same program: its command line must know
+    /// `provisioner reclaim --file FILE --bytes BYTES` and do what the provisioner's `reclaim` does.
+    #[must_use]
+    pub fn connect(config: ContainerConfig, clock: Clock) -> Self {
+        Self::connect_with(config, clock, "/var/run/docker.sock".into(), "/proc/self/exe".into())
+    }
+
+    /// The Engine on `socket`, with `reclaimer` as the program that hands memory back.
+    #[must_use]
+    pub fn connect_with(config: ContainerConfig, clock: Clock, socket: PathBuf, reclaimer: PathBuf) -> Self {
+        Self {
+            config,
+            hand_back: reclaim::HandBack::new(reclaimer, clock.clone()),
+            clock,
+            socket,
+            engine: OnceLock::new(),
+            cgroup_parent: OnceCell::new(),
+        }
+    }
+
+    /// A client for one call. There is no separate deadline for connecting: a local socket connects or refuses at once.
+    fn engine(&self) -> Result<&Docker, HostError> {
+        if let Some(engine) = self.engine.get() {
+            return Ok(engine);
+        }
+        let socket = self.socket.to_str().ok_or(HostError::Unreachable)?;
+        let engine = Docker::connect_with_socket(socket, CHANGE.as_secs(), bollard::API_DEFAULT_VERSION)?;
+        Ok(self.engine.get_or_init(|| engine))
+    }
+
+    /// The name of an instance's container, and of its volume.
+    fn name(&self, instance: InstanceId) -> String {
+        format!("{}-{instance}", self.config.network)
+    }
+
+    /// The container as the Engine knows it; `None` when there is none. One by our name that is not ours is refused.
+    async fn look(&self, instance: InstanceId) -> Result<Option<Found>, HostError> {
+        let name = self.name(instance);
+        match self.engine()?.inspect_container(&name, None::<InspectContainerOptions>).await {
+            Ok(there) => {
+                let found = Found::read(&self.config.network, there);
+                found
+                    .map(Some)
+                    .ok_or_else(|| HostError::Refused(format!("{name} is a container that Berth did not make")))
+            }
+            Err(error) if errors::is_absent(&error) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// After the Engine refused to bring a container to `wanted`: that is no failure when it is there already.
+    async fn unless(&self, instance: InstanceId, wanted: ContainerState, refusal: HostError) -> Result<(), HostError> {
+        if !matches!(refusal, HostError::Failed(_)) {
+            return Err(refusal);
+        }
+        match self.look(instance).await? {
+            Some(found) if found.seen.state == wanted => Ok(()),
+            Some(_) => Err(refusal),
+            None => Err(HostError::NotFound),
+        }
+    }
+
+    async fn remove(&self, instance: InstanceId) -> Result<(), HostError> {
+        // Volumes that the image declares have no name and go with the container; ours has one, and stays.
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        match self.engine()?.remove_container(&self.name(instance), Some(options)).await {
+            Err(error) if !errors::is_absent(&error) => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The configuration of `spec`'s container, its image resolved among the allowed ones that are on this host.
+    async fn body(&self, spec: &ContainerSpec) -> Result<ContainerCreateBody, HostError> {
+        if !self.config.images.contains(&spec.image) {
+            return Err(HostError::Refused(format!("the image {} is not in BERTH_IMAGES", spec.image)));
+        }
+        if spec.slot.bridge() >= u32::from(self.config.bridges) {
+            return Err(HostError::Refused(format!("slot {} is past the last of the BERTH_BRIDGES", spec.slot.0)));
+        }
+        let image = match self.engine()?.inspect_image(&spec.image).await {
+            Ok(image) => image.id.unwrap_or_default(),
+            Err(error) if errors::is_absent(&error) => return Err(HostError::ImageMissing(spec.image.clone())),
+            Err(error) => return Err(error.into()),
+        };
+        let parent = self.cgroup_parent().await?;
+        Ok(host_config::body(&self.config, spec, &image, parent, &self.name(spec.instance)))
+    }
+
+    /// One cgroup above all tenants, where the operator can limit their sum. The driver decides how it is written.
+    async fn cgroup_parent(&self) -> Result<&'static str, HostError> {
+        let ask = || async {
+            let driver = self.engine()?.info().await?.cgroup_driver;
+            Ok(if driver == Some(SystemInfoCgroupDriverEnum::SYSTEMD) { "berth.slice" } else { "/berth" })
+        };
+        self.cgroup_parent.get_or_try_init(ask).await.copied()
+    }
+
+    /// What a list entry says; a stopped one is inspected, because only that tells how it ended.
+    async fn listed(&self, entry: ContainerSummary) -> Result<Option<(InstanceId, SeenContainer)>, HostError> {
+        use ContainerSummaryStateEnum::{PAUSED, RUNNING};
+        let marks = entry.labels.as_ref().and_then(|l| labels::read(&self.config.network, l));
+        let Some(marks) = marks else { return Ok(None) };
+        let state = match entry.state {
+            Some(RUNNING) => ContainerState::Running,
+            Some(PAUSED) => ContainerState::Frozen,
+            _ => {
+                let found = self.look(marks.instance).await?;
+                return Ok(found.map(|found| (found.instance, found.seen)));
+            }
+        };
+        Ok(Some((marks.instance, marks.seen(entry.id.unwrap_or_default(), state, None))))
+    }
+
+    async fn has_volume(&self, instance: InstanceId) -> Result<bool, HostError> {
+        match self.engine()?.inspect_volume(&self.name(instance)).await {
+            Ok(_) => Ok(true),
+            Err(error) if errors::is_absent(&error) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+#[async_trait]
+impl ContainerHost for DockerHost {
+    async fn ensure_networks(&self) -> Result<Vec<Ipv4Addr>, HostError> {
+        within(CHANGE, async {
+            let mut gateways = Vec::new();
+            for bridge in 0..u32::from(self.config.bridges) {
+                gateways.push(networks::ensure(self.engine()?, &self.config, bridge).await?);
+            }
+            Ok(gateways)
+        })
+        .await
+    }
+
+    async fn ensure_volume(&self, instance: InstanceId) -> Result<(), HostError> {
+        within(CHANGE, async {
+            // The Engine answers with the volume that is there when there is one.
+            let request = VolumeCreateRequest {
+                name: Some(self.name(instance)),
+                labels: Some(labels::of_volume(&self.config.network, instance)),
+                ..Default::default()
+            };
+            self.engine()?.create_volume(request).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn create(&self, spec: &ContainerSpec) -> Result<(), HostError> {
+        within(CHANGE, async {
+            let body = self.body(spec).await?;
+            let wanted = body.labels.as_ref().and_then(|l| l.get(labels::SPEC_HASH)).cloned();
+            if let Some(found) = self.look(spec.instance).await? {
+                if found.spec_hash == wanted {
+                    return Ok(());
+                }
+                self.hand_back.end(spec.instance);
+                self.remove(spec.instance).await?;
+            }
+            let options = CreateContainerOptionsBuilder::default().name(&self.name(spec.instance)).build();
+            match self.engine()?.create_container(Some(options), body).await {
+                Ok(_) => Ok(()),
+                // Somebody else made it in between: fine when it is the same.
+                Err(error) if errors::is_conflict(&error) => match self.look(spec.instance).await? {
+                    Some(found) if found.spec_hash == wanted => Ok(()),
+                    _ => Err(error.into()),
+                },
+                Err(error) => Err(error.into()),
+            }
+        })
+        .await
+    }
+
+    async fn start(&self, instance: InstanceId) -> Result<(), HostError> {
+        within(CHANGE, async {
+            let found = self.look(instance).await?.ok_or(HostError::NotFound)?;
+            if found.seen.state != ContainerState::Stopped {
+                return Ok(());
+            }
+            let name = self.name(instance);
+            // Before its first start, and here rather than in `create`, so that a crash between the two loses nothing.
+            if found.never_ran {
+                home::give(self.engine()?, &name, self.clock.now()).await?;
+            }
+            Ok(self.engine()?.start_container(&name, None::<StartContainerOptions>).await?)
+        })
+        .await
+    }
+
+    async fn freeze(&self, instance: InstanceId) -> Result<(), HostError> {
+        within(CHANGE, async {
+            let engine = self.engine()?;
+            let name = self.name(instance);
+            if let Err(error) = engine.pause_container(&name).await {
+                return self.unless(instance, ContainerState::Frozen, error.into()).await;
+            }
+            if reclaim::swap_mib().await > 0 {
+                let engine = engine.clone();
+                self.hand_back.begin(instance, async move {
+                    let there =
+                        timeout(LOOK, engine.inspect_container(&name, None::<InspectContainerOptions>)).await??;
+                    there.state.and_then(|state| state.pid).ok_or_else(|| anyhow::anyhow!("it has no process"))
+                });
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn thaw(&self, instance: InstanceId) -> Result<(), HostError> {
+        within(CHANGE, async {
+            self.hand_back.end(instance);
+            match self.engine()?.unpause_container(&self.name(instance)).await {
+                Ok(()) => Ok(()),
+                Err(error) => self.unless(instance, ContainerState::Running, error.into()).await,
+            }
+        })
+        .await
+    }
+
+    async fn stop(&self, instance: InstanceId) -> Result<(), HostError> {
+        within(CHANGE, async {
+            self.hand_back.end(instance);
+            let Some(found) = self.look(instance).await? else { return Ok(()) };
+            let (engine, name) = (self.engine()?, self.name(instance));
+            match found.seen.state {
+                ContainerState::Stopped => return Ok(()),
+                // A frozen process cannot answer SIGTERM. That it thawed by itself meanwhile is no failure.
+                ContainerState::Frozen => {
+                    if let Err(error) = engine.unpause_container(&name).await {
+                        self.unless(instance, ContainerState::Running, error.into()).await?;
+                    }
+                }
+                ContainerState::Running => {}
+            }
+            let options = StopContainerOptionsBuilder::default().t(host_config::STOP_SECONDS).build();
+            match engine.stop_container(&name, Some(options)).await {
+                Err(error) if !errors::is_absent(&error) => Err(error.into()),
+                _ => Ok(()),
+            }
+        })
+        .await
+    }
+
+    async fn remove_container(&self, instance: InstanceId) -> Result<(), HostError> {
+        self.hand_back.end(instance);
+        within(CHANGE, self.remove(instance)).await
+    }
+
+    async fn remove_volume(&self, instance: InstanceId) -> Result<(), HostError> {
+        within(CHANGE, async {
+            match self.engine()?.remove_volume(&self.name(instance), None::<RemoveVolumeOptions>).await {
+                Err(error) if errors::is_conflict(&error) => {
+                    Err(HostError::Refused(format!("a container still uses the volume of instance {instance}")))
+                }
+                Err(error) if !errors::is_absent(&error) => Err(error.into()),
+                _ => Ok(()),
+            }
+        })
+        .await
+    }
+
+    async fn inspect(&self, instance: InstanceId) -> Result<Seen, HostError> {
+        within(LOOK, async {
+            let (found, volume) = tokio::try_join!(self.look(instance), self.has_volume(instance))?;
+            Ok(Seen { instance, volume, container: found.map(|found| found.seen) })
+        })
+        .await
+    }
+
+    async fn list(&self) -> Result<Vec<Seen>, HostError> {
+        within(LOOK, async {
+            let engine = self.engine()?;
+            let ours = labels::filter(&self.config.network);
+            let volumes = ListVolumesOptionsBuilder::default().filters(&ours).build();
+            let containers = ListContainersOptionsBuilder::default().all(true).filters(&ours).build();
+            let (volumes, containers) =
+                tokio::try_join!(engine.list_volumes(Some(volumes)), engine.list_containers(Some(containers)))?;
+            let mut seen = BTreeMap::new();
+            for volume in volumes.volumes.unwrap_or_default() {
+                if let Some(instance) = volume.labels.get(labels::INSTANCE).and_then(|id| id.parse().ok()) {
+                    seen.insert(instance, Seen { instance, volume: true, container: None });
+                }
+            }
+            let mut looks =
+                futures_util::stream::iter(containers).map(|c| self.listed(c)).buffer_unordered(LOOKS_AT_ONCE);
+            while let Some(look) = looks.try_next().await? {
+                if let Some((instance, container)) = look {
+                    let seen = seen.entry(instance).or_insert(Seen { instance, volume: false, container: None });
+                    seen.container = Some(container);
+                }
+            }
+            Ok(seen.into_values().collect())
+        })
+        .await
+    }
+
+    async fn events(&self) -> Result<BoxStream<'static, InstanceId>, HostError> {
+        let engine = self.engine()?.clone();
+        // The stream asks only when it is polled; what happens until then is told later, because of `since`.
+        let since = self.clock.now().seconds().to_string();
+        within(LOOK, async { Ok(engine.ping().await?) }).await?;
+        let mut filters = labels::filter(&self.config.network);
+        filters.extend([
+            ("type".to_owned(), vec!["container".to_owned()]),
+            ("event".to_owned(), EVENTS.map(str::to_owned).to_vec()),
+        ]);
+        let options = EventsOptionsBuilder::default().since(&since).filters(&filters).build();
+        let events = engine.events(Some(options)).take_while(|event| std::future::ready(event.is_ok()));
+        Ok(events.filter_map(|event| std::future::ready(event.ok().and_then(instance_of))).boxed())
+    }
+
+    async fn host_report(&self) -> Result<HostReport, HostError> {
+        within(LOOK, async { report::report(self.engine()?, &self.config).await }).await
+    }
+}
+
+/// A container of ours, as inspected.
+struct Found {
+    instance: InstanceId,
+    seen: SeenContainer,
+    spec_hash: Option<String>,
+    never_ran: bool,
+}
+
+impl Found {
+    fn read(installation: &str, there: ContainerInspectResponse) -> Option<Self> {
+        use ContainerStateStatusEnum::{CREATED, PAUSED, RUNNING};
+        let labels = there.config?.labels?;
+        let marks = labels::read(installation, &labels)?;
+        let state = there.state?;
+        let seen_state = match state.status {
+            Some(RUNNING) => ContainerState::Running,
+            Some(PAUSED) => ContainerState::Frozen,
+            _ => ContainerState::Stopped,
+        };
+        let never_ran = state.status == Some(CREATED);
+        let exit = (seen_state == ContainerState::Stopped && !never_ran).then(|| Exit {
+            code: state.exit_code.unwrap_or_default(),
+            out_of_memory: state.oom_killed.unwrap_or_default(),
+        });
+        Some(Self {
+            instance: marks.instance,
+            spec_hash: labels.get(labels::SPEC_HASH).cloned(),
+            never_ran,
+            seen: marks.seen(there.id.unwrap_or_default(), seen_state, exit),
+        })
+    }
+}
+
+/// Whom an event concerns. The Engine puts a container's labels among the event's attributes.
+fn instance_of(event: EventMessage) -> Option<InstanceId> {
+    event.actor?.attributes?.get(labels::INSTANCE)?.parse().ok()
+}
+
+/// Does `work`, or gives up after `limit`.
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, HostError>>) -> Result<T, HostError> {
+    timeout(limit, work).await.unwrap_or(Err(HostError::Timeout))
+}

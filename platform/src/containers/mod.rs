@@ -5,6 +5,7 @@
 
 pub mod docker;
 pub mod fake;
+pub mod protocol;
 pub mod remote;
 
 use std::net::Ipv4Addr;
@@ -30,17 +31,21 @@ pub trait ContainerHost: Send + Sync + 'static {
     /// Makes the volume if there is none. A volume that is there is left exactly as it is.
     async fn ensure_volume(&self, instance: InstanceId) -> Result<(), HostError>;
 
-    /// Makes the container, stopped, on the instance's volume. One that is there already is replaced when its
-    /// token or image differ from `spec`, and left alone otherwise.
+    /// Makes the container, stopped, on the instance's volume. One that is there already is replaced, running or not,
+    /// when anything it was made with differs (token, image, slot, limits), and left alone otherwise. An image that is not
+    /// allowed or a slot past the last bridge is [`HostError::Refused`], an allowed image that is not there
+    /// [`HostError::ImageMissing`].
     async fn create(&self, spec: &ContainerSpec) -> Result<(), HostError>;
 
-    /// Starts a stopped container. One that runs is left alone; absent is [`HostError::NotFound`].
+    /// Starts a stopped container. One that runs or is frozen is left alone; absent is [`HostError::NotFound`].
     async fn start(&self, instance: InstanceId) -> Result<(), HostError>;
 
     /// Pauses a running container and hands its memory to swap where the host has any. Frozen already: nothing to do.
+    /// Absent is [`HostError::NotFound`], stopped [`HostError::Failed`]. The memory goes in the background, after the answer.
     async fn freeze(&self, instance: InstanceId) -> Result<(), HostError>;
 
-    /// Undoes [`ContainerHost::freeze`]. Running already: nothing to do.
+    /// Undoes [`ContainerHost::freeze`]. Running already: nothing to do. Absent is [`HostError::NotFound`], stopped
+    /// [`HostError::Failed`].
     async fn thaw(&self, instance: InstanceId) -> Result<(), HostError>;
 
     /// Asks it to end (SIGTERM), kills it after 10 s. Works from frozen too. Stopped or absent already: nothing to do.
@@ -69,6 +74,7 @@ pub trait ContainerHost: Send + Sync + 'static {
 /// Everything that may differ between two instances. The rest of the container's configuration is the
 /// provisioner's own (`docker.rs`), so that nobody can ask for a privileged one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ContainerSpec {
     pub instance: InstanceId,
     /// Decides bridge and address: see [`Slot::address`].

@@ -1,31 +1,56 @@
 //! Instances: their wishes, their facts, and the one loop that makes facts follow wishes.
 
+mod instance;
+mod readiness;
+mod reconciler;
 mod rules;
+mod steps;
+mod store;
 
-use std::net::Ipv4Addr;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
+pub use instance::{Instance, WorkInFlight};
 pub use rules::{Cause, Fact, Policy, Stage, Wish};
 use serde::Serialize;
-use tokio::sync::watch;
 
-use crate::clock::Timestamp;
-use crate::db::{AccountId, InstanceId, Tx};
-use crate::error::Result;
+use crate::clock::{Clock, Timestamp};
+use crate::config::Config;
+use crate::containers::{ContainerHost, SLOTS_PER_BRIDGE, Slot};
+use crate::db::{AccountId, Db, InstanceId, Tx};
+use crate::error::{Error, Result};
 use crate::handle::Handle;
+use crate::hosts::Hosts;
 
 /// The room. Cheap to clone.
 #[derive(Clone)]
 pub struct Instances(Arc<Inner>);
 
-struct Inner {}
+struct Inner {
+    db: Db,
+    clock: Clock,
+    host: Arc<dyn ContainerHost>,
+    hosts: Hosts,
+    policy: Policy,
+    /// How long a started container may take until it answers.
+    ready_within: Duration,
+    subnet: Ipv4Addr,
+    port: u16,
+    slots: u32,
+    default_image: String,
+    known: RwLock<Known>,
+    rounds: reconciler::Rounds,
+}
 
-/// One instance as this process knows it: in memory, so that the edge and Caddy's `ask` never wait for the database.
-pub struct Instance {
-    pub id: InstanceId,
-    pub account: AccountId,
-    pub handle: Handle,
-    status: watch::Sender<Status>,
+/// Every instance, by whatever it is looked up with.
+#[derive(Default)]
+struct Known {
+    by_id: HashMap<InstanceId, Arc<Instance>>,
+    by_handle: HashMap<Handle, Arc<Instance>>,
+    by_account: HashMap<AccountId, Arc<Instance>>,
+    by_token_hash: HashMap<Vec<u8>, Arc<Instance>>,
 }
 
 /// What is shown of an instance, and what waiters wait for.
@@ -52,122 +77,227 @@ pub struct Transition {
     pub cause: Cause,
 }
 
-/// Keeps an instance awake while it lives: one for each request, stream or AI call in flight.
-#[must_use = "dropping it says that the work is over"]
-pub struct WorkInFlight {
-    _instance: Arc<Instance>,
-}
-
-impl Instance {
-    /// What is known of it now.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        self.status.borrow().clone()
-    }
-
-    /// The status from now on, as it changes.
-    #[must_use]
-    pub fn watch(&self) -> watch::Receiver<Status> {
-        self.status.subscribe()
-    }
-
-    /// The address that is this instance's alone for as long as it exists.
-    #[must_use]
-    pub fn address(&self) -> Ipv4Addr {
-        todo!()
-    }
-
-    /// Says that work begins; it ends when the guard is dropped.
-    pub fn begin_work(self: &Arc<Self>) -> WorkInFlight {
-        todo!()
-    }
-}
-
 impl Instances {
+    /// Reads every instance into memory. Nothing happens to a container until [`Instances::begin`].
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn open(db: Db, clock: Clock, host: Arc<dyn ContainerHost>, config: &Config) -> Result<Self> {
+        let containers = &config.containers;
+        let instances = Self(Arc::new(Inner {
+            db,
+            clock,
+            host,
+            hosts: config.hosts.clone(),
+            policy: Policy { freeze_after: config.freeze_after, stop_after: config.stop_after },
+            // The edge gives up waiting first; what comes up later is still welcome.
+            ready_within: config.wake_timeout * 2,
+            subnet: containers.subnet,
+            port: containers.instance_port,
+            slots: u32::from(containers.bridges) * SLOTS_PER_BRIDGE,
+            default_image: containers.images[0].clone(),
+            known: RwLock::default(),
+            rounds: reconciler::Rounds::default(),
+        }));
+        for record in store::all(&instances.0.db).await? {
+            instances.learn(record);
+        }
+        Ok(instances)
+    }
+
     /// Writes a new instance for `account` in the caller's transaction. Call [`Instances::admit`] after the commit.
     ///
     /// # Errors
     /// `Conflict` when no place is left on this host's bridges.
-    pub async fn create_in(&self, _tx: &Tx, _account: AccountId, _handle: &Handle) -> Result<InstanceId> {
-        todo!()
+    pub async fn create_in(&self, tx: &Tx, account: AccountId, handle: &Handle) -> Result<InstanceId> {
+        let id = InstanceId(self.0.clock.uuid());
+        store::insert(tx, (id, account, handle), &self.0.default_image, self.0.slots, self.0.clock.now()).await?;
+        Ok(id)
     }
 
-    /// Takes a just committed instance in and begins to make it.
+    /// Takes what was committed for an instance in (new, or its wish changed elsewhere) and nudges the reconciler.
     ///
     /// # Errors
-    /// When the database does not answer; the next round finds it then.
-    pub async fn admit(&self, _id: InstanceId) -> Result<Arc<Instance>> {
-        todo!()
+    /// `NotFound` when there is no such row; when the database does not answer, and the next round finds it then.
+    pub async fn admit(&self, id: InstanceId) -> Result<Arc<Instance>> {
+        let record = store::find(&self.0.db, id).await?.ok_or(Error::NotFound)?;
+        let instance = match self.by_id(id) {
+            None => self.learn(record),
+            Some(instance) => {
+                if record.wish == Wish::Available {
+                    instance.touch(record.wish_at);
+                }
+                instance.with_mind(|mind| mind.cause = Some(record.wish_cause));
+                instance.publish(|status| std::mem::replace(&mut status.wish, record.wish) != record.wish);
+                instance
+            }
+        };
+        self.nudge(id);
+        Ok(instance)
     }
 
     /// By handle, from memory.
     #[must_use]
-    pub fn by_handle(&self, _handle: &Handle) -> Option<Arc<Instance>> {
-        todo!()
+    pub fn by_handle(&self, handle: &Handle) -> Option<Arc<Instance>> {
+        self.known(|known| known.by_handle.get(handle).cloned())
     }
 
     /// By its owner, from memory.
     #[must_use]
-    pub fn by_account(&self, _account: AccountId) -> Option<Arc<Instance>> {
-        todo!()
+    pub fn by_account(&self, account: AccountId) -> Option<Arc<Instance>> {
+        self.known(|known| known.by_account.get(&account).cloned())
     }
 
     /// By the hash of the token its container holds, from memory.
     #[must_use]
-    pub fn by_token_hash(&self, _hash: &[u8]) -> Option<Arc<Instance>> {
-        todo!()
+    pub fn by_token_hash(&self, hash: &[u8]) -> Option<Arc<Instance>> {
+        self.known(|known| known.by_token_hash.get(hash).cloned())
     }
 
     /// All of them, ordered by handle.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Instance>> {
-        todo!()
+        let mut all: Vec<_> = self.known(|known| known.by_id.values().cloned().collect());
+        all.sort_by(|a, b| a.handle.cmp(&b.handle));
+        all
     }
 
     /// How many are awake now.
     #[must_use]
     pub fn awake_count(&self) -> usize {
-        todo!()
+        self.known(|known| known.by_id.values().filter(|i| i.fact() == Fact::Awake).count())
     }
 
-    /// Wishes it available and counts as activity. Awake already: only the activity.
+    /// Wishes it available and counts as activity. A visit to one that is available already writes nothing: the
+    /// wake path never waits for the disk.
     ///
     /// # Errors
-    /// `Forbidden` when it is suspended, `NotFound` when it is removed.
-    pub async fn wake(&self, _instance: &Arc<Instance>, _cause: Cause) -> Result<()> {
-        todo!()
+    /// `Forbidden` when it is suspended; also when it was removed, unless the operator asks.
+    pub async fn wake(&self, instance: &Arc<Instance>, cause: Cause) -> Result<()> {
+        let wish = instance.wish();
+        refuse_unless_wakeable(wish, cause)?;
+        instance.touch(self.0.clock.now());
+        if wish == Wish::Available && cause == Cause::Visit {
+            if !instance.is_awake() {
+                instance.with_mind(|mind| mind.cause = Some(cause));
+                self.nudge(instance.id);
+            }
+            return Ok(());
+        }
+        self.wish(instance, Wish::Available, cause).await
     }
 
-    /// Wishes it asleep: [`Wish::Frozen`] or [`Wish::Stopped`].
+    /// Wishes it asleep: [`Wish::Frozen`] or [`Wish::Stopped`]; or without a container: [`Wish::Removed`].
     ///
     /// # Errors
-    /// `Forbidden` when it is suspended, `NotFound` when it is removed.
-    pub async fn sleep(&self, _instance: &Arc<Instance>, _how: Wish, _cause: Cause) -> Result<()> {
-        todo!()
+    /// `Forbidden` when it is suspended; also when it was removed, unless the operator asks.
+    pub async fn sleep(&self, instance: &Arc<Instance>, how: Wish, cause: Cause) -> Result<()> {
+        refuse_unless_wakeable(instance.wish(), cause)?;
+        self.wish(instance, how, cause).await
     }
 
-    /// Stops the instance of `account` and lets nobody wake it, in the caller's transaction; nudge with
+    /// Stops the instance of `account` and lets nobody wake it, in the caller's transaction; call
     /// [`Instances::admit`] after the commit. No instance: nothing to do.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn suspend_in(&self, _tx: &Tx, _account: AccountId) -> Result<Option<InstanceId>> {
-        todo!()
+    pub async fn suspend_in(&self, tx: &Tx, account: AccountId) -> Result<Option<InstanceId>> {
+        self.wish_in(tx, account, Wish::Suspended).await
     }
 
     /// Undoes [`Instances::suspend_in`]: the instance stays stopped until it is next visited.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn restore_in(&self, _tx: &Tx, _account: AccountId) -> Result<Option<InstanceId>> {
-        todo!()
+    pub async fn restore_in(&self, tx: &Tx, account: AccountId) -> Result<Option<InstanceId>> {
+        self.wish_in(tx, account, Wish::Stopped).await
     }
 
     /// The latest changes of fact, newest first.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn history(&self, _id: InstanceId, _limit: u64) -> Result<Vec<Transition>> {
-        todo!()
+    pub async fn history(&self, id: InstanceId, limit: u64) -> Result<Vec<Transition>> {
+        store::history(&self.0.db, id, limit).await
+    }
+
+    /// The status as the database has it, for a process that does not run the loop itself.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such row; when the database does not answer.
+    pub async fn recorded(&self, id: InstanceId) -> Result<Status> {
+        let record = store::find(&self.0.db, id).await?.ok_or(Error::NotFound)?;
+        Ok(Instance::recorded_status(&record))
+    }
+
+    /// Says that the instance's container did not accept a connection, although it is thought to be awake.
+    pub fn report_unreachable(&self, instance: &Arc<Instance>) {
+        instance.forget_reality();
+        self.nudge(instance.id);
+    }
+
+    async fn wish(&self, instance: &Arc<Instance>, wish: Wish, cause: Cause) -> Result<()> {
+        let tx = self.0.db.begin().await?;
+        store::set_wish(&tx, instance.id, wish, cause, self.0.clock.now()).await?;
+        tx.commit().await?;
+        instance.with_mind(|mind| {
+            mind.cause = Some(cause);
+            mind.failures = 0;
+        });
+        instance.publish(|status| std::mem::replace(&mut status.wish, wish) != wish);
+        self.nudge(instance.id);
+        Ok(())
+    }
+
+    async fn wish_in(&self, tx: &Tx, account: AccountId, wish: Wish) -> Result<Option<InstanceId>> {
+        let Some(record) = store::find_by_account(tx, account).await? else { return Ok(None) };
+        store::set_wish(tx, record.id, wish, Cause::OperatorAsked, self.0.clock.now()).await?;
+        Ok(Some(record.id))
+    }
+
+    fn known<T>(&self, look: impl FnOnce(&Known) -> T) -> T {
+        look(&self.0.known.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn by_id(&self, id: InstanceId) -> Option<Arc<Instance>> {
+        self.known(|known| known.by_id.get(&id).cloned())
+    }
+
+    fn learn(&self, record: store::Record) -> Arc<Instance> {
+        let address = SocketAddr::from((Slot::address(record.slot, self.0.subnet), self.0.port));
+        let token_hash = record.token_hash.clone();
+        let instance = Arc::new(Instance::from_record(record, address, Arc::downgrade(&self.0)));
+        let mut known = self.0.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.by_id.insert(instance.id, Arc::clone(&instance));
+        known.by_handle.insert(instance.handle.clone(), Arc::clone(&instance));
+        known.by_account.insert(instance.account, Arc::clone(&instance));
+        if let Some(hash) = token_hash {
+            known.by_token_hash.insert(hash, Arc::clone(&instance));
+        }
+        instance
+    }
+
+    /// Remembers the token of the next container and forgets the one before.
+    fn learn_token(&self, instance: &Arc<Instance>, hash: Vec<u8>) {
+        let mut known = self.0.known.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(old) = instance.with_mind(|mind| mind.token_hash.replace(hash.clone())) {
+            known.by_token_hash.remove(&old);
+        }
+        known.by_token_hash.insert(hash, Arc::clone(instance));
+    }
+}
+
+fn refuse_unless_wakeable(wish: Wish, cause: Cause) -> Result<()> {
+    match (wish, cause) {
+        (Wish::Suspended, Cause::OperatorAsked) => {
+            Err(Error::Forbidden("This account is suspended. Restore it first: berth user restore HANDLE.".into()))
+        }
+        (Wish::Suspended, _) => {
+            Err(Error::Forbidden("This account is suspended. Ask the operator of this server why.".into()))
+        }
+        (Wish::Removed, cause) if cause != Cause::OperatorAsked => Err(Error::Forbidden(
+            "The operator removed this instance's container. Its files are kept; ask the operator to wake it.".into(),
+        )),
+        _ => Ok(()),
     }
 }

@@ -1,0 +1,262 @@
+//! The instance's pages: what its owner sees, and the one form on it.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use askama::Template;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Form, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use futures_util::StreamExt;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::Home;
+use crate::model::{Budget, MODELS, Piece};
+
+type Shared = State<Arc<Home>>;
+
+/// No inline style or script, nothing from elsewhere, nobody may frame it.
+const CSP: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
+    form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+pub fn routes(home: Arc<Home>) -> Router {
+    Router::new()
+        .route("/", get(front))
+        .route("/ask", post(ask))
+        .route("/budget", get(budget))
+        .route("/whoami", get(whoami))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/style.css", get(|| file("text/css; charset=utf-8", include_str!("../static/style.css"))))
+        .route("/app.js", get(|| file("text/javascript; charset=utf-8", include_str!("../static/app.js"))))
+        .route("/favicon.svg", get(|| file("image/svg+xml", include_str!("../static/favicon.svg"))))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "There is nothing at this address. The front page is at /\n") })
+        .layer(DefaultBodyLimit::max(64 * 1024))
+        .layer(middleware::map_response(with_headers))
+        .layer(middleware::from_fn_with_state(home.clone(), own_forms_only))
+        .with_state(home)
+}
+
+#[derive(Template)]
+#[template(path = "front.html")]
+struct Front<'a> {
+    handle: &'a str,
+    up_seconds: u64,
+    up: String,
+    visits: Option<u64>,
+    money: Option<Money>,
+    models: &'a [(&'a str, &'a str)],
+    chosen: &'a str,
+    question: &'a str,
+    answer: Option<String>,
+    trouble: Option<String>,
+}
+
+/// The budget as it is shown.
+#[derive(serde::Serialize)]
+struct Money {
+    left: String,
+    allowance: String,
+    /// What is left, 0 to 100.
+    percent: i64,
+}
+
+impl From<Budget> for Money {
+    fn from(budget: Budget) -> Self {
+        let percent = budget.left_nanodollars.max(0).saturating_mul(100) / budget.allowance_nanodollars.max(1);
+        Self {
+            left: dollars(budget.left_nanodollars),
+            allowance: dollars(budget.allowance_nanodollars),
+            percent: percent.min(100),
+        }
+    }
+}
+
+async fn front(State(home): Shared) -> Response {
+    let visits = home.visits.count().await.inspect_err(|e| eprintln!("The visit was not counted: {e}")).ok();
+    show(&home, visits, MODELS[0].0, "", None).await
+}
+
+#[derive(Deserialize)]
+struct Question {
+    #[serde(default)]
+    question: String,
+    #[serde(default)]
+    model: String,
+}
+
+/// Streams the answer as one JSON object a line to the page's script; to a browser without scripts, the whole page.
+async fn ask(State(home): Shared, headers: HeaderMap, Form(asked): Form<Question>) -> Response {
+    let question = asked.question.trim();
+    let model = MODELS.iter().find(|(name, _)| *name == asked.model).unwrap_or(&MODELS[0]).0;
+    let pieces = if question.is_empty() {
+        futures_util::stream::iter([Piece::Failed("Write a question first.".into())]).boxed()
+    } else {
+        home.models.ask(model, question).await
+    };
+    let wants_stream = headers.get(header::ACCEPT).is_some_and(|a| a.as_bytes() == b"application/x-ndjson");
+    if !wants_stream {
+        return show(&home, None, model, question, Some(pieces.collect().await)).await;
+    }
+    let lines = pieces.map(|piece| {
+        let line = match piece {
+            Piece::Text(text) => json!({ "text": text }),
+            Piece::CutShort => json!({ "note": CUT_SHORT }),
+            Piece::Failed(sentence) => json!({ "trouble": sentence }),
+        };
+        Ok::<_, Infallible>(format!("{line}\n"))
+    });
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+}
+
+const CUT_SHORT: &str = "The answer was cut short at 1024 tokens.";
+
+async fn show(home: &Home, visits: Option<u64>, model: &str, question: &str, answered: Option<Vec<Piece>>) -> Response {
+    let (mut answer, mut trouble) = (String::new(), None);
+    for piece in answered.into_iter().flatten() {
+        match piece {
+            Piece::Text(text) => answer.push_str(&text),
+            Piece::CutShort => trouble = Some(CUT_SHORT.to_owned()),
+            Piece::Failed(sentence) => trouble = Some(sentence),
+        }
+    }
+    let up = home.since.elapsed().as_secs();
+    let page = Front {
+        handle: &home.handle,
+        up_seconds: up,
+        up: spoken(up),
+        visits,
+        money: home.models.budget().await.map(Money::from),
+        models: MODELS,
+        chosen: model,
+        question,
+        answer: (!answer.is_empty()).then_some(answer),
+        trouble,
+    };
+    match page.render() {
+        Ok(html) => Html(html).into_response(),
+        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "The page could not be made.\n").into_response(),
+    }
+}
+
+async fn budget(State(home): Shared) -> Response {
+    match home.models.budget().await {
+        Some(budget) => Json(Money::from(budget)).into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "The budget is not known just now.\n").into_response(),
+    }
+}
+
+/// Who the platform says is asking. It removes any such header that came from outside, so it can be believed.
+async fn whoami(headers: HeaderMap) -> String {
+    let user = headers.get("x-berth-user").and_then(|u| u.to_str().ok()).unwrap_or("nobody");
+    format!("{user}\n")
+}
+
+async fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
+    // Small, and changed together with the page: asking again is cheaper than showing a page in an old dress.
+    ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], text)
+}
+
+/// Neighbours' pages share our site, so a SameSite cookie does not stop their forms: the browser's own word does.
+async fn own_forms_only(State(home): Shared, request: Request, next: Next) -> Response {
+    if request.method().is_safe() || is_own(request.headers(), &home.url) {
+        return next.run(request).await;
+    }
+    (StatusCode::FORBIDDEN, "This form was sent from another site. Open this instance's own page and try again.\n")
+        .into_response()
+}
+
+/// Whether the browser says that the request comes from this instance's own page.
+fn is_own(headers: &HeaderMap, url: &str) -> bool {
+    match headers.get("sec-fetch-site") {
+        Some(site) => matches!(site.as_bytes(), b"same-origin" | b"none"),
+        None => headers.get(header::ORIGIN).is_some_and(|o| !url.is_empty() && o.as_bytes() == url.as_bytes()),
+    }
+}
+
+async fn with_headers(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, CSP),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "same-origin"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+/// `4.9987` as `$4.9987`, `5.0000` as `$5.00`: cents, and hundredths of them where there are any. Rounded down, so
+/// that no more is promised than is there.
+fn dollars(nano: i64) -> String {
+    let hundredths_of_cents = nano.max(0) / 100_000;
+    let (whole, rest) = (hundredths_of_cents / 10_000, hundredths_of_cents % 10_000);
+    if rest % 100 == 0 { format!("${whole}.{:02}", rest / 100) } else { format!("${whole}.{rest:04}") }
+}
+
+/// `2 h 5 min`. The page's script says it the same way.
+fn spoken(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, m) => format!("{m} min {} s", seconds % 60),
+        (0, h, m) => format!("{h} h {m} min"),
+        (d, h, _) => format!("{d} d {h} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn money_is_shown_to_a_hundredth_of_a_cent_and_never_rounded_up() {
+        for (nano, shown) in [
+            (5_000_000_000, "$5.00"),
+            (4_998_712_345, "$4.9987"),
+            (4_999_999_999, "$4.9999"),
+            (99_999, "$0.00"),
+            (-7, "$0.00"),
+            (120_500_000_000, "$120.50"),
+        ] {
+            assert_eq!(dollars(nano), shown);
+        }
+    }
+
+    #[test]
+    fn uptime_is_spoken_in_its_two_largest_units() {
+        for (seconds, text) in [(0, "0 s"), (59, "59 s"), (61, "1 min 1 s"), (7500, "2 h 5 min"), (200_000, "2 d 7 h")]
+        {
+            assert_eq!(spoken(seconds), text);
+        }
+    }
+
+    #[test]
+    fn only_the_instances_own_page_may_post() {
+        let url = "https://alice.example.com";
+        for (site, origin, own) in [
+            (Some("same-origin"), None, true),
+            (Some("none"), None, true),
+            (Some("same-site"), Some(url), false),
+            (Some("cross-site"), None, false),
+            (None, Some(url), true),
+            (None, Some("https://bob.example.com"), false),
+            (None, Some("null"), false),
+            (None, None, false),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(site) = site {
+                headers.insert("sec-fetch-site", HeaderValue::from_static(site));
+            }
+            if let Some(origin) = origin {
+                headers.insert(header::ORIGIN, HeaderValue::from_static(origin));
+            }
+            assert_eq!(is_own(&headers, url), own, "{site:?} {origin:?}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! How the operator's commands reach the running platform: the wish is in the database already, and one line on a unix
+//! socket says for which instance, so that nobody waits for the next round.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::db::InstanceId;
+use crate::instances::Instances;
+
+/// An id and a line end, with room.
+const LINE_BYTES: u64 = 64;
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// Listens until `shutdown`.
+///
+/// # Errors
+/// When the socket cannot be made.
+pub async fn listen(socket: &Path, instances: Instances, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let listener = bind(socket).with_context(|| format!("making the control socket {}", socket.display()))?;
+    loop {
+        let stream = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            accepted = listener.accept() => accepted.context("accepting on the control socket")?.0,
+        };
+        let instances = instances.clone();
+        tokio::spawn(async move {
+            if let Ok(Err(error)) = timeout(ANSWER_WITHIN, admit(stream, instances)).await {
+                tracing::warn!(error = %format!("{error:#}"), "the control socket");
+            }
+        });
+    }
+}
+
+/// Tells the running platform to look at `instance`; `false` when none runs.
+///
+/// # Errors
+/// When it runs and did not take the word.
+pub async fn nudge(socket: &Path, instance: InstanceId) -> anyhow::Result<bool> {
+    let Ok(mut stream) = UnixStream::connect(socket).await else { return Ok(false) };
+    let taken = async {
+        stream.write_all(format!("{instance}\n").as_bytes()).await?;
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer).await?;
+        anyhow::ensure!(answer == "ok\n", "the running platform did not take the wish; its log says why");
+        Ok(true)
+    };
+    timeout(ANSWER_WITHIN, taken).await.context("the running platform does not answer on its control socket")?
+}
+
+async fn admit(stream: UnixStream, instances: Instances) -> anyhow::Result<()> {
+    let mut stream = BufReader::new(stream);
+    let mut line = String::new();
+    (&mut stream).take(LINE_BYTES).read_line(&mut line).await?;
+    instances.admit(line.trim().parse().context("not an instance's id")?).await?;
+    Ok(stream.write_all(b"ok\n").await?)
+}
+
+fn bind(socket: &Path) -> std::io::Result<UnixListener> {
+    // Left behind by a process that was killed. One that still runs holds the listening port, which is bound first.
+    match std::fs::remove_file(socket) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(socket)?;
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}

@@ -1,0 +1,125 @@
+//! `berth instance ..`: instances.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Subcommand;
+
+use super::control;
+use crate::app::App;
+use crate::handle::Handle;
+use crate::instances::{Cause, Fact, Instance, Wish};
+
+#[derive(Subcommand)]
+pub(super) enum Word {
+    /// Every instance, one a line.
+    List,
+    /// One instance: state, why, and what happened lately.
+    Show { handle: String },
+    /// Wake it, and wait until it is awake.
+    Wake { handle: String },
+    /// Put it to sleep: frozen, or stopped with --stop.
+    Sleep {
+        handle: String,
+        /// Stop it, so that it keeps no memory at all.
+        #[arg(long)]
+        stop: bool,
+    },
+    /// Remove its container. The volume with its files is kept; wake it to make a new container on it.
+    Remove { handle: String },
+}
+
+/// How many of the latest changes `show` prints.
+const HISTORY: u64 = 10;
+/// How often the database is looked at while waiting for the running platform.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long to wait for a wish to come true.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
+    match word {
+        Word::List => {
+            println!("{:<32} {:<13} {:<10} {:<15} CAUSE", "HANDLE", "FACT", "WISH", "ADDRESS");
+            for instance in app.instances.all() {
+                let status = instance.status();
+                println!(
+                    "{:<32} {:<13} {:<10} {:<15} {}",
+                    instance.handle.as_str(),
+                    word_of(&status.fact),
+                    word_of(&status.wish),
+                    instance.address(),
+                    word_of(&status.cause)
+                );
+            }
+            Ok(())
+        }
+        Word::Show { handle } => show(app, &find(app, &handle)?).await,
+        Word::Wake { handle } => wish(app, &find(app, &handle)?, None, &[Fact::Awake]).await,
+        Word::Sleep { handle, stop: false } => {
+            wish(app, &find(app, &handle)?, Some(Wish::Frozen), &[Fact::Frozen, Fact::Stopped, Fact::Absent]).await
+        }
+        Word::Sleep { handle, stop: true } => {
+            wish(app, &find(app, &handle)?, Some(Wish::Stopped), &[Fact::Stopped, Fact::Absent]).await
+        }
+        Word::Remove { handle } => wish(app, &find(app, &handle)?, Some(Wish::Removed), &[Fact::Removed]).await,
+    }
+}
+
+/// Writes the wish, tells the running platform, and waits until it came true.
+async fn wish(app: &App, instance: &Arc<Instance>, sleep: Option<Wish>, until: &[Fact]) -> anyhow::Result<()> {
+    match sleep {
+        None => app.instances.wake(instance, Cause::OperatorAsked).await?,
+        Some(how) => app.instances.sleep(instance, how, Cause::OperatorAsked).await?,
+    }
+    if !control::nudge(&app.config.control_socket(), instance.id).await? {
+        println!("Noted. Berth does not run here just now; it happens when it starts (berth serve).");
+        return Ok(());
+    }
+    let came_true = async {
+        loop {
+            let status = app.instances.recorded(instance.id).await?;
+            if until.contains(&status.fact) {
+                return anyhow::Ok(status);
+            }
+            if status.fact == Fact::Failed {
+                anyhow::bail!("{}", status.failure.unwrap_or_else(|| "It failed; the platform's log says why.".into()));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let status = tokio::time::timeout(PATIENCE, came_true)
+        .await
+        .context("It takes longer than a minute; see berth instance show, and the platform's log.")??;
+    println!("{} is {}.", instance.handle, word_of(&status.fact));
+    Ok(())
+}
+
+async fn show(app: &App, instance: &Arc<Instance>) -> anyhow::Result<()> {
+    let status = instance.status();
+    println!("handle     {}", instance.handle);
+    println!("id         {}", instance.id);
+    println!("url        {}", app.config.hosts.instance_origin(&instance.handle));
+    println!("image      {}", instance.image);
+    println!("address    {}", instance.address());
+    println!("wish       {}", word_of(&status.wish));
+    println!("fact       {} ({})", word_of(&status.fact), word_of(&status.cause));
+    if let Some(failure) = status.failure {
+        println!("failure    {failure}");
+    }
+    for change in app.instances.history(instance.id, HISTORY).await? {
+        let ago = app.clock.now().since(change.at).as_secs();
+        println!("           {ago:>8} s ago  {} -> {}  ({})", word_of(&change.from), word_of(&change.to), word_of(&change.cause));
+    }
+    Ok(())
+}
+
+fn find(app: &App, handle: &str) -> anyhow::Result<Arc<Instance>> {
+    let handle = Handle::parse(handle)?;
+    app.instances.by_handle(&handle).with_context(|| format!("There is no instance {handle}. See berth instance list."))
+}
+
+/// The word for a wish, fact or cause: the same as in the database and in JSON.
+fn word_of<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_value(value).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+}

@@ -1,0 +1,156 @@
+//! The operator's words. Each calls the same use-cases as the pages, and prints.
+
+pub mod control;
+mod instances;
+mod serve;
+mod users;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use crate::app::App;
+use crate::clock::Clock;
+use crate::config::{Config, ContainerConfig};
+use crate::containers::remote::RemoteHost;
+use crate::db::Db;
+use crate::ops::{self, Verdict};
+use crate::{demo, provisioner};
+
+/// Every person their own container, asleep when idle, awake in milliseconds, its AI calls metered.
+#[derive(Parser)]
+#[command(name = "berth", version)]
+struct Berth {
+    #[command(subcommand)]
+    word: Word,
+}
+
+#[derive(Subcommand)]
+enum Word {
+    /// Run the platform: pages, edge and quota proxy. Settings come from the environment; see .env.example.
+    Serve,
+    /// Run the provisioner: the only process that may open the Docker socket.
+    Provisioner {
+        #[command(subcommand)]
+        part: Option<ProvisionerPart>,
+    },
+    /// Run the demo model, which answers AI calls when no provider key is set.
+    DemoUpstream,
+    /// Print the one-time link that makes the first account, the admin.
+    SetupLink,
+    /// Examine everything Berth stands on. Changes nothing.
+    Doctor,
+    /// Accounts.
+    #[command(subcommand)]
+    User(users::Word),
+    /// Instances.
+    #[command(subcommand)]
+    Instance(instances::Word),
+}
+
+#[derive(Subcommand)]
+enum ProvisionerPart {
+    /// Hand the memory of a frozen container back to the host. The provisioner starts this by itself.
+    #[command(hide = true)]
+    Reclaim { file: PathBuf, bytes: u64 },
+}
+
+/// Runs the word on the command line. 0: done. 1: it failed, with a sentence on standard error. 2: not a word of ours.
+#[must_use]
+pub fn main() -> ExitCode {
+    let word = Berth::parse().word;
+    let done = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")
+        .and_then(|runtime| runtime.block_on(run(word)));
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(word: Word) -> anyhow::Result<ExitCode> {
+    match word {
+        Word::Serve => {
+            let config = Config::from_env()?;
+            start_log(&config.log, config.log_json)?;
+            serve::run(config, end_of_work()?).await?;
+        }
+        Word::Provisioner { part: None } => {
+            let (config, log) = (ContainerConfig::from_env()?, crate::config::LogConfig::from_env()?);
+            start_log(&log.filter, log.json)?;
+            provisioner::serve(config, Clock::system(), end_of_work()?.cancelled_owned()).await?;
+        }
+        Word::Provisioner { part: Some(ProvisionerPart::Reclaim { file, bytes }) } => {
+            provisioner::reclaim(&file, bytes).context("handing memory back")?;
+        },
+        Word::DemoUpstream => {
+            let config = Config::from_env()?;
+            start_log(&config.log, config.log_json)?;
+            demo::serve(config.demo_listen, end_of_work()?).await?;
+        }
+        Word::SetupLink => {
+            let app = open().await?;
+            let token = app.accounts.setup_link().await?;
+            println!("{}/sign-up?set-up={}", app.config.hosts.app_origin(), token.reveal());
+        }
+        Word::Doctor => return doctor().await,
+        Word::User(word) => users::run(&open().await?, word).await?,
+        Word::Instance(word) => instances::run(&open().await?, word).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The parts, for a word that looks or writes a wish and leaves the doing to the running platform.
+async fn open() -> anyhow::Result<App> {
+    let config = Config::from_env()?;
+    let host = Arc::new(RemoteHost::new(config.containers.socket.clone()));
+    App::open(config, Clock::system(), host).await
+}
+
+async fn doctor() -> anyhow::Result<ExitCode> {
+    let config = Config::from_env()?;
+    let host = RemoteHost::new(config.containers.socket.clone());
+    let findings = ops::examine(&config, Db::open(&config.database_url).await, &host).await;
+    for finding in &findings {
+        let mark = match finding.verdict {
+            Verdict::Fine => "ok  ",
+            Verdict::Warning => "warn",
+            Verdict::Broken => "FAIL",
+        };
+        println!("{mark}  {:<14} {}", finding.subject, finding.sentence);
+    }
+    let broken = findings.iter().any(|finding| finding.verdict == Verdict::Broken);
+    Ok(if broken { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn start_log(filter: &str, json: bool) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(filter).context("BERTH_LOG is not a filter such as info,berth::edge=debug")?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if json { log.json().flatten_event(true).init() } else { log.init() }
+    Ok(())
+}
+
+/// Cancelled by SIGTERM or Ctrl-C.
+fn end_of_work() -> anyhow::Result<CancellationToken> {
+    let end = CancellationToken::new();
+    let ended = end.clone();
+    let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        ended.cancel();
+    });
+    Ok(end)
+}

@@ -1,0 +1,170 @@
+//! `berth serve`: builds the parts in order, makes facts follow wishes, then listens; ends in the reverse order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::control;
+use crate::app::App;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::containers::remote::RemoteHost;
+use crate::containers::{ContainerHost, HostError};
+use crate::edge::{self, Edge};
+use crate::hosts::{Hosts, Site};
+use crate::ops::{self, Jobs};
+use crate::{http_server, llm, web};
+
+/// How long to wait for the provisioner to make the bridges before going on without: the quota proxy listens on them.
+const BRIDGES_RETRY: Duration = Duration::from_secs(2);
+
+pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    std::fs::create_dir_all(config.data_dir.join("run"))
+        .with_context(|| format!("making BERTH_DATA_DIR {}", config.data_dir.display()))?;
+    let public = bind(config.listen, "BERTH_LISTEN").await?;
+    let internal = bind(config.internal_listen, "BERTH_INTERNAL_LISTEN").await?;
+    let host = Arc::new(RemoteHost::new(config.containers.socket.clone()));
+    let app = App::open(config, Clock::system(), host).await?;
+
+    app.instances.begin().await?;
+    let parts = tokio_util::task::TaskTracker::new();
+    parts.spawn(app.instances.clone().run(shutdown.clone()));
+    parts.spawn(quota_listeners(app.clone(), shutdown.clone()));
+    parts.spawn(http_server::serve(internal, internal_router(app.clone()), shutdown.clone()));
+    let jobs = Jobs::new(app.db.clone(), app.clock.clone(), app.accounts.clone());
+    let jobs = tokio::spawn(jobs.run(shutdown.clone()));
+    let socket = app.config.control_socket();
+    let instances = app.instances.clone();
+    let (end, word) = (shutdown.clone(), tokio::spawn({
+        let shutdown = shutdown.clone();
+        async move { control::listen(&socket, instances, shutdown).await }
+    }));
+    tracing::info!(address = %app.config.listen, apex = %app.config.hosts.apex_origin(), "Berth listens");
+    parts.spawn(http_server::serve(public, public_router(app), shutdown.clone()));
+    parts.close();
+
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        // These two end only with the whole; a part that ends by itself takes the process with it, to be started anew.
+        ended = jobs => ended.context("scheduled work panicked")?.context("scheduled work ended")?,
+        ended = word => ended.context("the control socket panicked")?.context("the control socket ended")?,
+    }
+    end.cancel();
+    parts.wait().await;
+    tracing::info!("Berth ends");
+    Ok(())
+}
+
+/// What Caddy and the operator ask, on loopback only.
+fn internal_router(app: App) -> Router {
+    Router::new()
+        .route("/ask", get(edge::ask))
+        .route("/healthz", get(healthz))
+        .route("/metrics", get(metrics))
+        .with_state(app)
+}
+
+async fn healthz(State(app): State<App>) -> Response {
+    match app.db.ping().await {
+        Ok(()) => (StatusCode::OK, "ok\n").into_response(),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n").into_response(),
+    }
+}
+
+async fn metrics(State(app): State<App>) -> Response {
+    let text = ops::render(&app.metrics, &app.instances);
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+}
+
+#[derive(Clone)]
+struct Front {
+    hosts: Arc<Hosts>,
+    edge: Edge,
+    apex: Router,
+    app: Router,
+}
+
+/// What everyone reaches through Caddy: decided by the Host header alone.
+pub(crate) fn public_router(app: App) -> Router {
+    let front = Front {
+        hosts: Arc::new(app.config.hosts.clone()),
+        edge: Edge::new(app.clone()),
+        apex: web::apex_router(app.clone()),
+        app: web::app_router(app),
+    };
+    Router::new().fallback(dispatch).with_state(front)
+}
+
+async fn dispatch(State(front): State<Front>, request: Request) -> Response {
+    use tower::ServiceExt as _;
+    let site = host(&request).and_then(|host| front.hosts.site(host));
+    let answered = match site {
+        Some(Site::Instance(handle)) => return front.edge.serve(&handle, request).await,
+        Some(Site::App) => front.app.oneshot(request).await,
+        Some(Site::Apex) => front.apex.oneshot(request).await,
+        None => {
+            return (StatusCode::MISDIRECTED_REQUEST, "This name does not belong to this server.\n").into_response();
+        }
+    };
+    answered.unwrap_or_else(|never| match never {})
+}
+
+/// The one host a request names. Two that differ are a trick, and none is not HTTP/1.1.
+fn host(request: &Request) -> Option<&str> {
+    let mut named = request.headers().get_all(header::HOST).iter();
+    let header = named.next().and_then(|value| value.to_str().ok());
+    if named.next().is_some() {
+        return None;
+    }
+    match (request.uri().authority(), header) {
+        (Some(absolute), Some(header)) if absolute.as_str() != header => None,
+        (Some(absolute), _) => Some(absolute.as_str()),
+        (None, header) => header,
+    }
+}
+
+/// The quota proxy, on each bridge's own address. The bridges are the provisioner's to make, so this waits for it.
+async fn quota_listeners(app: App, shutdown: CancellationToken) {
+    let gateways = loop {
+        match app.host.ensure_networks().await {
+            Ok(gateways) => break gateways,
+            Err(error) => say_bridges_missing(&error),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(BRIDGES_RETRY) => {}
+        }
+    };
+    let listeners = gateways.into_iter().map(|gateway| {
+        let (app, shutdown) = (app.clone(), shutdown.clone());
+        async move {
+            let address = SocketAddr::from((gateway, app.config.quota_port));
+            match TcpListener::bind(address).await {
+                Ok(listener) => http_server::serve(listener, llm::router(app), shutdown).await,
+                Err(error) => {
+                    tracing::error!(%address, %error, "the quota proxy cannot listen; set BERTH_QUOTA_PORT if it is taken");
+                }
+            }
+        }
+    });
+    futures_util::future::join_all(listeners).await;
+}
+
+fn say_bridges_missing(error: &HostError) {
+    tracing::warn!(%error, "waiting for the provisioner to make the bridges; AI calls wait with it");
+}
+
+async fn bind(address: SocketAddr, variable: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}: another program does. Stop it, or set {variable}"))
+}

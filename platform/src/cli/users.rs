@@ -1,0 +1,87 @@
+//! `berth user ..`: accounts.
+
+use clap::Subcommand;
+
+use super::control;
+use crate::accounts::{AccountView, Role};
+use crate::app::App;
+use crate::handle::Handle;
+
+#[derive(Subcommand)]
+pub(super) enum Word {
+    /// Every account, one a line.
+    List,
+    /// One account: what it logs in with, its instance, its spend.
+    Show { handle: String },
+    /// End its sessions, stop its instance, and let nobody log in to it or wake it.
+    Suspend { handle: String },
+    /// Undo a suspension.
+    Restore { handle: String },
+}
+
+/// Who the audit names for what the operator does on this machine.
+const OPERATOR: &str = "operator";
+
+pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
+    match word {
+        Word::List => {
+            println!("{:<32} {:<7} {:<10} {:>8}", "HANDLE", "ROLE", "STATE", "PASSKEYS");
+            for account in app.accounts.accounts().await? {
+                println!("{:<32} {:<7} {:<10} {:>8}", account.handle.as_str(), role(&account), state(&account), account.passkeys);
+            }
+        }
+        Word::Show { handle } => show(app, &Handle::parse(&handle)?).await?,
+        Word::Suspend { handle } => {
+            let handle = Handle::parse(&handle)?;
+            app.accounts.suspend(&handle, OPERATOR).await?;
+            nudge(app, &handle).await?;
+            println!("{handle} is suspended: logged out everywhere, its instance stops, its files are kept.");
+        }
+        Word::Restore { handle } => {
+            let handle = Handle::parse(&handle)?;
+            app.accounts.restore(&handle, OPERATOR).await?;
+            nudge(app, &handle).await?;
+            println!("{handle} is restored: its owner can log in and wake it again.");
+        }
+    }
+    Ok(())
+}
+
+async fn show(app: &App, handle: &Handle) -> anyhow::Result<()> {
+    let account = app.accounts.account(handle).await?;
+    let spend = app.quota.spend(account.id).await?;
+    println!("handle           {}", account.handle);
+    println!("id               {}", account.id);
+    println!("role             {}", role(&account));
+    println!("state            {}", state(&account));
+    println!("passkeys         {}", account.passkeys);
+    println!("recovery codes   {} left", account.recovery_codes_left);
+    if let Some(instance) = app.instances.by_account(account.id) {
+        println!("instance         {} ({:?})", instance.id, instance.fact());
+    }
+    println!("spent {}    {} of {}", spend.period, dollars(spend.spent_nanodollars), dollars(spend.allowance_nanodollars));
+    Ok(())
+}
+
+async fn nudge(app: &App, handle: &Handle) -> anyhow::Result<()> {
+    if let Some(instance) = app.instances.by_handle(handle) {
+        control::nudge(&app.config.control_socket(), instance.id).await?;
+    }
+    Ok(())
+}
+
+fn role(account: &AccountView) -> &'static str {
+    match account.role {
+        Role::Member => "member",
+        Role::Admin => "admin",
+    }
+}
+
+fn state(account: &AccountView) -> &'static str {
+    if account.suspended { "suspended" } else { "active" }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for reading; the ledger keeps integers")]
+fn dollars(nano: i64) -> String {
+    format!("${:.4}", nano as f64 / 1e9)
+}

@@ -1,0 +1,30 @@
+//! The other end of a connection, as Caddy reports it.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use axum::http::{HeaderMap, header};
+
+/// Who is on the other end, for the list of sessions, the audit, the limits, and the instance's own log.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub ip: IpAddr,
+    pub user_agent: String,
+}
+
+/// Longest user agent that is kept, in characters.
+const USER_AGENT: usize = 300;
+
+impl Client {
+    /// Reads what Caddy wrote. Only Caddy reaches us, over loopback, and it replaces whatever the client sent; the last
+    /// element is the one it added itself.
+    #[must_use]
+    pub fn from_headers(headers: &HeaderMap) -> Self {
+        let text = |name| headers.get(name).and_then(|v| v.to_str().ok());
+        let ip = text(header::HeaderName::from_static("x-forwarded-for"))
+            .and_then(|list| list.rsplit(',').next())
+            .and_then(|last| last.trim().parse().ok())
+            .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let user_agent = text(header::USER_AGENT).unwrap_or("").chars().take(USER_AGENT).collect();
+        Self { ip, user_agent }
+    }
+}

@@ -1,0 +1,95 @@
+//! Whether a request may come from where it comes from. Other tenants' pages are same-site: their requests carry the
+//! owner's cookie whatever its SameSite says, so the browser's own word on the origin decides.
+
+use axum::extract::Request;
+use axum::http::{HeaderMap, Method, header};
+
+use super::refusal::Refusal;
+
+/// Lets through what the instance's own pages send, what a person types or follows, and nothing else.
+pub(super) fn refuse_other_origins(request: &Request, origin: &str) -> Result<(), Refusal> {
+    if may_pass(request.method(), request.headers(), origin) {
+        Ok(())
+    } else {
+        Err(Refusal::OtherOrigin(origin.to_owned()))
+    }
+}
+
+fn may_pass(method: &Method, headers: &HeaderMap, origin: &str) -> bool {
+    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
+    let reads =
+        matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) && !headers.contains_key(header::UPGRADE);
+    match text("sec-fetch-site") {
+        Some("same-origin") => true,
+        // Typed, bookmarked, or opened from outside the browser.
+        Some("none") => reads,
+        // A link followed from elsewhere: a whole document in its own window, and only to look.
+        Some(_) => reads && text("sec-fetch-mode") == Some("navigate") && text("sec-fetch-dest") == Some("document"),
+        // Not a browser of these years. A wrong Origin is refused; none at all only when something could change.
+        None => match headers.get(header::ORIGIN) {
+            Some(from) => from.as_bytes() == origin.as_bytes(),
+            None => reads,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sibling_tenant_can_do_nothing_with_the_owners_cookie() {
+        const OWN: &str = "https://alice.example.com";
+        for (sentence, method, headers, passes) in [
+            ("the instance's own script", "POST", &[("sec-fetch-site", "same-origin")][..], true),
+            (
+                "a sibling's form",
+                "POST",
+                &[("sec-fetch-site", "same-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")],
+                false,
+            ),
+            (
+                "a sibling's script tag",
+                "GET",
+                &[("sec-fetch-site", "same-site"), ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "script")],
+                false,
+            ),
+            (
+                "a sibling's frame",
+                "GET",
+                &[("sec-fetch-site", "same-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe")],
+                false,
+            ),
+            (
+                "a link on another site",
+                "GET",
+                &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")],
+                true,
+            ),
+            ("typed into the address bar", "GET", &[("sec-fetch-site", "none")], true),
+            (
+                "a sibling's WebSocket",
+                "GET",
+                &[("sec-fetch-site", "same-site"), ("upgrade", "websocket"), ("origin", "https://evil.example.com")],
+                false,
+            ),
+            (
+                "an old browser's WebSocket from a sibling",
+                "GET",
+                &[("upgrade", "websocket"), ("origin", "https://evil.example.com")],
+                false,
+            ),
+            ("its own WebSocket", "GET", &[("upgrade", "websocket"), ("origin", OWN)], true),
+            ("a program that reads", "GET", &[], true),
+            ("a program that writes and says where from", "POST", &[("origin", OWN)], true),
+            ("a program that writes and says nothing", "POST", &[], false),
+            ("an opaque origin", "POST", &[("origin", "null")], false),
+        ] {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.insert(*name, value.parse().unwrap());
+            }
+            assert_eq!(may_pass(&method.parse().unwrap(), &map, OWN), passes, "{sentence}");
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Which headers pass the edge, both ways (RFC 9110 7.6.1 for those of one hop; the rest keeps tenants apart).
+
+use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use crate::cookies;
+
+/// Headers that belong to one connection. `TE: trailers` is put back where it stood.
+const ONE_HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// What a tenant's answer may not say: each reaches beyond its own host, or lies about who answered.
+const NOT_FOR_TENANTS: [&str; 9] = [
+    "clear-site-data",
+    "alt-svc",
+    "public-key-pins",
+    "public-key-pins-report-only",
+    "expect-ct",
+    "nel",
+    "report-to",
+    "via",
+    "server",
+];
+
+/// Takes out what the client may not tell the instance: one-hop headers and those that `Connection` names, our cookies, and
+/// every name that we, or programs behind proxies, believe. Returns the protocol it asks to upgrade to.
+pub(super) fn clean_request(headers: &mut HeaderMap) -> Option<HeaderValue> {
+    let upgrade = headers.get(header::UPGRADE).cloned().filter(|_| connection_names(headers, "upgrade"));
+    let trailers = headers.get(header::TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    drop_one_hop(headers);
+    if trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    let forged: Vec<HeaderName> = headers.keys().filter(|name| is_believed(name.as_str())).cloned().collect();
+    for name in forged {
+        headers.remove(name);
+    }
+    cookies::strip_ours(headers);
+    upgrade
+}
+
+/// Takes out what the instance may not tell the browser.
+pub(super) fn clean_response(headers: &mut HeaderMap, host: &str) {
+    drop_one_hop(headers);
+    for name in NOT_FOR_TENANTS {
+        headers.remove(name);
+    }
+    let accel: Vec<HeaderName> = headers.keys().filter(|n| n.as_str().starts_with("x-accel-")).cloned().collect();
+    for name in accel {
+        headers.remove(name);
+    }
+    if headers.contains_key(header::SET_COOKIE) {
+        let kept: Vec<HeaderValue> = headers
+            .get_all(header::SET_COOKIE)
+            .iter()
+            .filter(|cookie| is_own_cookie(cookie.as_bytes(), host))
+            .cloned()
+            .collect();
+        headers.remove(header::SET_COOKIE);
+        for cookie in kept {
+            headers.append(header::SET_COOKIE, cookie);
+        }
+    }
+}
+
+/// Names that say who the client is or how it came. Underscores and dots count as hyphens, because CGI-like servers fold them.
+fn is_believed(name: &str) -> bool {
+    let name = name.replace(['_', '.'], "-");
+    [
+        "x-forwarded",
+        "x-berth",
+        "x-user",
+        "x-real-ip",
+        "x-client-ip",
+        "x-original",
+        "x-rewrite",
+        "cf-connecting-ip",
+        "true-client-ip",
+    ]
+    .iter()
+    .any(|prefix| name.starts_with(prefix))
+        || name == "forwarded"
+}
+
+fn drop_one_hop(headers: &mut HeaderMap) {
+    let named: Vec<String> = connection_tokens(headers).collect();
+    for name in named.iter().map(String::as_str).chain(ONE_HOP) {
+        headers.remove(name);
+    }
+}
+
+fn connection_names(headers: &HeaderMap, token: &str) -> bool {
+    connection_tokens(headers).any(|t| t == token)
+}
+
+fn connection_tokens(headers: &HeaderMap) -> impl Iterator<Item = String> {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|token| token.trim().to_ascii_lowercase())
+}
+
+/// A cookie stays on the host that sets it, and is not called like ours.
+fn is_own_cookie(cookie: &[u8], host: &str) -> bool {
+    let mut parts = cookie.split(|&b| b == b';').map(<[u8]>::trim_ascii);
+    let name = parts.next().unwrap_or_default().split(|&b| b == b'=').next().unwrap_or_default().trim_ascii();
+    let ours = name.len() >= cookies::SESSION.len()
+        && name[..cookies::SESSION.len()].eq_ignore_ascii_case(cookies::SESSION.as_bytes());
+    let elsewhere = parts.any(|part| {
+        let Some((key, value)) = part.iter().position(|&b| b == b'=').map(|at| (&part[..at], &part[at + 1..])) else {
+            return false;
+        };
+        key.trim_ascii().eq_ignore_ascii_case(b"domain")
+            && !value.trim_ascii().is_empty()
+            && !value.trim_ascii().eq_ignore_ascii_case(host.as_bytes())
+    });
+    !ours && !elsewhere
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs {
+            map.append(*name, value.parse().unwrap());
+        }
+        map
+    }
+
+    #[test]
+    fn an_instance_sees_nothing_forged_and_none_of_our_cookies() {
+        let mut headers = map(&[
+            ("connection", "keep-alive, X-Secret"),
+            ("x-secret", "1"),
+            ("keep-alive", "timeout=5"),
+            ("te", "trailers"),
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x_forwarded_for", "6.6.6.6"),
+            ("forwarded", "for=6.6.6.6"),
+            ("x-berth-user", "root"),
+            ("x.berth.user", "root"),
+            ("cookie", "a=1; __Host-berth=secret"),
+            ("accept", "*/*"),
+        ]);
+        assert_eq!(clean_request(&mut headers), None);
+        let left: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
+        assert_eq!(left, [("te", "trailers"), ("cookie", "a=1"), ("accept", "*/*")]);
+    }
+
+    #[test]
+    fn an_upgrade_is_one_only_when_connection_says_so() {
+        assert!(clean_request(&mut map(&[("connection", "Upgrade"), ("upgrade", "websocket")])).is_some());
+        assert!(clean_request(&mut map(&[("upgrade", "websocket")])).is_none());
+    }
+
+    #[test]
+    fn an_instance_cannot_reach_beyond_its_own_host() {
+        let mut headers = map(&[
+            ("set-cookie", "a=1; Path=/"),
+            ("set-cookie", "b=2; Domain=example.com"),
+            ("set-cookie", "c=3; domain=alice.example.com"),
+            ("set-cookie", "__Host-berth=theirs; Secure; Path=/"),
+            ("clear-site-data", "\"cookies\""),
+            ("alt-svc", "h3=\":443\""),
+            ("x-accel-redirect", "/etc"),
+            ("server", "nginx"),
+            ("content-type", "text/plain"),
+        ]);
+        clean_response(&mut headers, "alice.example.com");
+        let cookies: Vec<_> = headers.get_all("set-cookie").iter().map(|v| v.to_str().unwrap()).collect();
+        assert_eq!(cookies, ["a=1; Path=/", "c=3; domain=alice.example.com"]);
+        assert_eq!(headers.len(), 3);
+    }
+}

@@ -1,0 +1,103 @@
+//! The door to instances: whose is it, may this request pass, is it awake, and then through, byte for byte.
+
+mod ask;
+mod gate;
+mod headers;
+mod pages;
+mod proxy;
+mod refusal;
+mod sign_in;
+mod wake;
+
+use std::sync::Arc;
+
+pub use ask::ask;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+pub use proxy::Upstreams;
+use refusal::Refusal;
+
+use crate::app::App;
+use crate::client::Client;
+use crate::handle::Handle;
+use crate::instances::Instance;
+
+/// Everything below this path on an instance's host is the edge's own and never reaches the container.
+const OURS: &str = "/.berth/";
+
+/// What the edge works with.
+#[derive(Clone)]
+pub struct Edge {
+    app: App,
+    upstreams: Upstreams,
+}
+
+impl Edge {
+    /// The edge of this platform.
+    #[must_use]
+    pub fn new(app: App) -> Self {
+        Self { app, upstreams: Upstreams::new() }
+    }
+
+    /// Answers a request whose Host is `HANDLE.example.com`.
+    pub async fn serve(&self, handle: &Handle, request: Request) -> Response {
+        let wants_page = wants_page(&request);
+        match self.pass(handle, request).await {
+            Ok(response) => response,
+            Err(refusal) => refusal.into_response(wants_page, &self.app.config.hosts),
+        }
+    }
+
+    async fn pass(&self, handle: &Handle, request: Request) -> Result<Response, Refusal> {
+        let instance = self.app.instances.by_handle(handle).ok_or(Refusal::NoSuchInstance)?;
+        let client = Client::from_headers(request.headers());
+        if let Some(path) = request.uri().path().strip_prefix(OURS) {
+            let path = path.to_owned();
+            return self.ours(&instance, &path, request, &client).await;
+        }
+        if !self.is_owner(&instance, request.headers()).await? {
+            return self.send_to_log_in(&instance, &request);
+        }
+        gate::refuse_other_origins(&request, &self.app.config.hosts.instance_origin(handle))?;
+        // Work is counted before looking whether it is awake: whatever decides to freeze it meanwhile sees the work and thaws.
+        let work = instance.begin_work();
+        if !instance.is_awake()
+            && let Some(waiting) = self.wake(&instance, &request).await?
+        {
+            return Ok(waiting);
+        }
+        self.forward(&instance, work, request, &client).await
+    }
+
+    async fn ours(
+        &self,
+        instance: &Arc<Instance>,
+        path: &str,
+        request: Request,
+        client: &Client,
+    ) -> Result<Response, Refusal> {
+        if request.method() != Method::GET {
+            return Ok(StatusCode::METHOD_NOT_ALLOWED.into_response());
+        }
+        match path {
+            "callback" => self.callback(instance, &request, client).await,
+            "status" if self.is_owner(instance, request.headers()).await? => Ok(wake::progress(instance)),
+            "status" => Err(Refusal::LogIn),
+            path => match path.strip_prefix("assets/") {
+                Some(asset) => Ok(crate::web::assets::serve(asset)),
+                None => Err(Refusal::NotHere),
+            },
+        }
+    }
+}
+
+/// Whether a person is looking: then refusals and waits are pages, otherwise problem+json and held requests.
+fn wants_page(request: &Request<Body>) -> bool {
+    let text = |name| request.headers().get(name).and_then(|v| v.to_str().ok());
+    request.method() == Method::GET
+        && text("sec-fetch-dest").is_none_or(|dest| dest == "document")
+        && text("accept").is_some_and(|accept| accept.contains("text/html"))
+        && !request.headers().contains_key("upgrade")
+}

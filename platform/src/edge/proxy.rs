@@ -1,0 +1,229 @@
+//! Through to the container: HTTP/1.1 on pooled connections, bodies streamed both ways, any Upgrade, nothing buffered.
+
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::uri::{Authority, PathAndQuery, Scheme};
+use axum::http::{HeaderValue, StatusCode, Uri, Version, header};
+use axum::response::Response;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use hyper::body::{Body as HttpBody, Frame};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::client::legacy::Client as HyperClient;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::Edge;
+use super::headers::{clean_request, clean_response};
+use super::refusal::Refusal;
+use crate::client::Client;
+use crate::instances::{Cause, Instance, WorkInFlight};
+
+/// A container on the same machine accepts at once, or something is wrong with it.
+const CONNECT: Duration = Duration::from_secs(2);
+/// Below the keep-alive of common servers (Node.js: 5 s): a connection they are about to close is not used again.
+const POOL_IDLE: Duration = Duration::from_secs(4);
+/// How long the assertion about the visitor holds.
+const ASSERTION_SECONDS: i64 = 60;
+/// Bytes read at once from either side of an upgraded connection.
+const CHUNK: usize = 16 * 1024;
+
+/// Connections to containers, pooled by container: an address that moved on to another container never gets an old connection.
+#[derive(Clone)]
+pub struct Upstreams(HyperClient<Dial, Body>);
+
+impl Upstreams {
+    pub(super) fn new() -> Self {
+        Self(
+            HyperClient::builder(TokioExecutor::new())
+                .pool_idle_timeout(POOL_IDLE)
+                .pool_timer(TokioTimer::new())
+                .build(Dial),
+        )
+    }
+}
+
+impl Edge {
+    /// Sends the request to the instance's container and the answer back. `work` ends with the last byte.
+    pub(super) async fn forward(
+        &self,
+        instance: &Arc<Instance>,
+        work: WorkInFlight,
+        mut request: Request,
+        client: &Client,
+    ) -> Result<Response, Refusal> {
+        let host = self.app.config.hosts.instance_host(&instance.handle);
+        let from_client = request.extensions_mut().remove::<OnUpgrade>();
+        let upgrade = clean_request(request.headers_mut());
+        self.prepare(&mut request, instance, client, upgrade.as_ref()).map_err(|_| Refusal::Upstream(NOT_A_TARGET))?;
+        let mut response = self.upstreams.0.request(request).await.map_err(|error| {
+            tracing::debug!(instance.id = %instance.id, error = %format!("{:#}", anyhow::Error::new(error)), "an instance did not answer");
+            self.app.instances.report_unreachable(instance);
+            Refusal::Upstream(BROKE_OFF)
+        })?;
+        let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let to_container = response.extensions_mut().remove::<OnUpgrade>();
+        let protocol = response.headers().get(header::UPGRADE).cloned();
+        clean_response(response.headers_mut(), &host);
+        if !switched {
+            return Ok(response.map(|body| Body::new(Working { body, _work: work })));
+        }
+        let (Some(from_client), Some(to_container), Some(protocol)) = (from_client, to_container, protocol) else {
+            return Err(Refusal::Upstream("The instance switched protocols without being asked."));
+        };
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        response.headers_mut().insert(header::UPGRADE, protocol);
+        tokio::spawn(self.clone().relay(Arc::clone(instance), from_client, to_container));
+        drop(work);
+        Ok(response.map(Body::new))
+    }
+
+    /// Turns the client's request into the container's: its connection, and what may be believed about the client.
+    fn prepare(
+        &self,
+        request: &mut Request,
+        instance: &Instance,
+        client: &Client,
+        upgrade: Option<&HeaderValue>,
+    ) -> anyhow::Result<()> {
+        let origin_host = request.headers().get(header::HOST).cloned();
+        *request.uri_mut() = upstream_uri(instance, request.uri())?;
+        *request.version_mut() = Version::HTTP_11;
+        let headers = request.headers_mut();
+        if let Some(protocol) = upgrade {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(header::UPGRADE, protocol.clone());
+        }
+        let host = self.app.config.hosts.instance_origin(&instance.handle);
+        let host = HeaderValue::from_str(host.trim_start_matches("https://"))?;
+        headers.insert("x-forwarded-for", HeaderValue::from_str(&client.ip.to_string())?);
+        headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
+        headers.insert("x-forwarded-host", host.clone());
+        headers.insert(header::HOST, origin_host.unwrap_or(host));
+        headers.insert("x-berth-user", HeaderValue::from_str(instance.handle.as_str())?);
+        headers.insert("x-berth-assertion", HeaderValue::from_str(&self.assertion(instance))?);
+        Ok(())
+    }
+
+    /// Who visits, signed so that the program inside can tell it from a forgery: `v1.PAYLOAD.MAC`, both base64url, the MAC
+    /// being HMAC-SHA-256 of `v1.PAYLOAD` with the SHA-256 of the instance token as key, which only it and we know.
+    fn assertion(&self, instance: &Instance) -> String {
+        let until = self.app.clock.now().seconds() + ASSERTION_SECONDS;
+        let payload = json!({ "user": instance.handle, "instance": instance.id, "until": until }).to_string();
+        let signed = format!("v1.{}", URL_SAFE_NO_PAD.encode(payload));
+        let mac = crate::secrets::mac(&instance.token_hash().unwrap_or_default(), signed.as_bytes());
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(mac))
+    }
+
+    /// Carries bytes both ways after an Upgrade. Bytes are activity; an open connection on which nothing moves is not, and
+    /// bytes from the client wake an instance that fell asleep meanwhile.
+    async fn relay(self, instance: Arc<Instance>, from_client: OnUpgrade, to_container: OnUpgrade) {
+        let (Ok(client), Ok(container)) = tokio::join!(from_client, to_container) else { return };
+        let (mut client_in, mut client_out) = tokio::io::split(TokioIo::new(client));
+        let (mut container_in, mut container_out) = tokio::io::split(TokioIo::new(container));
+        let instances = &self.app.instances;
+        let up = async {
+            let mut chunk = vec![0; CHUNK];
+            while let Ok(n @ 1..) = client_in.read(&mut chunk).await {
+                if instances.wake(&instance, Cause::Visit).await.is_err()
+                    || container_out.write_all(&chunk[..n]).await.is_err()
+                {
+                    break;
+                }
+            }
+            let _ = container_out.shutdown().await;
+        };
+        let down = async {
+            let mut chunk = vec![0; CHUNK];
+            while let Ok(n @ 1..) = container_in.read(&mut chunk).await {
+                drop(instance.begin_work());
+                if client_out.write_all(&chunk[..n]).await.is_err() {
+                    break;
+                }
+            }
+            let _ = client_out.shutdown().await;
+        };
+        // Either side gone ends both: a half-open upgraded connection has no meaning to a browser.
+        tokio::select! {
+            () = up => {}
+            () = down => {}
+        }
+    }
+}
+
+const BROKE_OFF: &str =
+    "Its program closed the connection, or is not listening on its port. Berth looks after it; try again in a moment.";
+const NOT_A_TARGET: &str = "This address cannot be passed on to the instance.";
+
+/// The same path, on a host whose name says which container and address are meant: the pool is keyed by it.
+fn upstream_uri(instance: &Instance, uri: &Uri) -> anyhow::Result<Uri> {
+    let container = instance.container().context("no container is known")?;
+    let key = &container[..container.len().min(32)];
+    let socket = instance.socket();
+    let mut parts = axum::http::uri::Parts::default();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = Some(Authority::try_from(format!("{key}.{}:{}", socket.ip(), socket.port()))?);
+    parts.path_and_query = Some(uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/")));
+    Ok(Uri::from_parts(parts)?)
+}
+
+/// Connects to the address in `CONTAINER.ADDRESS:PORT`.
+#[derive(Clone)]
+struct Dial;
+
+impl tower::Service<Uri> for Dial {
+    type Response = TokioIo<TcpStream>;
+    type Error = std::io::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        Box::pin(async move {
+            let address =
+                uri.host().and_then(|host| host.split_once('.')).and_then(|(_, ip)| ip.parse::<Ipv4Addr>().ok());
+            let (Some(ip), Some(port)) = (address, uri.port_u16()) else {
+                return Err(std::io::Error::other("not the name of a container"));
+            };
+            let stream = tokio::time::timeout(CONNECT, TcpStream::connect(SocketAddr::from((ip, port)))).await??;
+            stream.set_nodelay(true)?;
+            Ok(TokioIo::new(stream))
+        })
+    }
+}
+
+/// An answer's body that counts as work until its last byte is gone or the client hangs up.
+struct Working<B> {
+    body: B,
+    _work: WorkInFlight,
+}
+
+impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for Working<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> hyper::body::SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,210 @@
+//! One instance as this process knows it, in memory: the edge and Caddy's `ask` never wait for the database.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+use super::rules::{Activity, Cause, Container, Fact, Reality, Stage, Wish};
+use super::store::Record;
+use super::{Inner, Status};
+use crate::clock::Timestamp;
+use crate::containers::Slot;
+use crate::db::{AccountId, InstanceId};
+use crate::handle::Handle;
+
+/// A person's computer.
+pub struct Instance {
+    pub id: InstanceId,
+    pub account: AccountId,
+    pub handle: Handle,
+    pub image: String,
+    pub(super) slot: Slot,
+    address: SocketAddr,
+    inner: std::sync::Weak<Inner>,
+    status: watch::Sender<Status>,
+    active_at_ms: AtomicI64,
+    in_flight: AtomicUsize,
+    /// When the reconciler should look again, in milliseconds; `i64::MAX` for never.
+    pub(super) look_at_ms: AtomicI64,
+    pub(super) mind: Mutex<Mind>,
+}
+
+/// What the reconciler keeps in mind of an instance. Held only for moments, never across a wait.
+#[derive(Default)]
+pub(super) struct Mind {
+    /// What is really there, as last seen or made; `None`: look before deciding.
+    pub reality: Option<Reality>,
+    /// The Engine's id of the container: the key of pooled connections, so that none outlives its container.
+    pub container: Option<Arc<str>>,
+    /// Whether the container answered since it was last started.
+    pub ready: bool,
+    pub token_hash: Option<Vec<u8>>,
+    /// The fact that the database holds.
+    pub written: Option<Fact>,
+    /// Steps that failed in a row.
+    pub failures: u32,
+    /// Why it was last woken or put to sleep.
+    pub cause: Option<Cause>,
+}
+
+/// Keeps an instance awake while it lives: one for each request, stream or AI call in flight.
+#[must_use = "dropping it says that the work is over"]
+pub struct WorkInFlight(Arc<Instance>);
+
+impl Instance {
+    pub(super) fn from_record(record: Record, address: SocketAddr, inner: std::sync::Weak<Inner>) -> Self {
+        let status = Self::recorded_status(&record);
+        Self {
+            id: record.id,
+            account: record.account,
+            handle: record.handle,
+            image: record.image,
+            slot: record.slot,
+            address,
+            inner,
+            status: watch::Sender::new(status),
+            active_at_ms: AtomicI64::new(record.active_at.0),
+            in_flight: AtomicUsize::new(0),
+            look_at_ms: AtomicI64::new(0),
+            mind: Mutex::new(Mind {
+                token_hash: record.token_hash,
+                cause: Some(record.wish_cause),
+                written: Some(record.fact),
+                ..Mind::default()
+            }),
+        }
+    }
+
+    pub(super) fn recorded_status(record: &Record) -> Status {
+        Status {
+            wish: record.wish,
+            fact: record.fact,
+            since: record.fact_at,
+            cause: record.wish_cause,
+            stage: Stage::Asked,
+            failure: record.failure.clone(),
+        }
+    }
+
+    /// What is known of it now.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+
+    /// The fact alone, without copying the rest.
+    #[must_use]
+    pub fn fact(&self) -> Fact {
+        self.status.borrow().fact
+    }
+
+    /// The status from now on, as it changes.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
+    }
+
+    /// How many watch the status: waiting requests and pages that show it.
+    #[must_use]
+    pub fn watchers(&self) -> usize {
+        self.status.receiver_count()
+    }
+
+    /// The address that is this instance's alone for as long as it exists.
+    #[must_use]
+    pub fn address(&self) -> Ipv4Addr {
+        match self.address {
+            SocketAddr::V4(v4) => *v4.ip(),
+            SocketAddr::V6(_) => unreachable!("bridges have IPv4 addresses"),
+        }
+    }
+
+    /// Where its server listens.
+    #[must_use]
+    pub fn socket(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The Engine's id of the container that now stands behind [`Instance::socket`].
+    #[must_use]
+    pub fn container(&self) -> Option<Arc<str>> {
+        self.with_mind(|mind| mind.container.clone())
+    }
+
+    /// SHA-256 of the token that its container holds.
+    #[must_use]
+    pub fn token_hash(&self) -> Option<Vec<u8>> {
+        self.with_mind(|mind| mind.token_hash.clone())
+    }
+
+    /// Says that work begins; it ends when the guard is dropped.
+    pub fn begin_work(self: &Arc<Self>) -> WorkInFlight {
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
+        WorkInFlight(Arc::clone(self))
+    }
+
+    /// When it was last used; now, while work is in flight.
+    #[must_use]
+    pub fn active_at(&self) -> Timestamp {
+        Timestamp(self.active_at_ms.load(Ordering::SeqCst))
+    }
+
+    pub(super) fn activity(&self, now: Timestamp) -> Activity {
+        if self.in_flight.load(Ordering::SeqCst) > 0 {
+            Activity::Working
+        } else {
+            Activity::Idle(now.since(self.active_at()))
+        }
+    }
+
+    /// Counts as used at `at`.
+    pub(super) fn touch(&self, at: Timestamp) {
+        self.active_at_ms.fetch_max(at.0, Ordering::SeqCst);
+    }
+
+    /// Counts as not used since `at`, whatever happened after.
+    pub(super) fn set_active_at(&self, at: Timestamp) {
+        self.active_at_ms.store(at.0, Ordering::SeqCst);
+    }
+
+    pub(super) fn with_mind<T>(&self, act: impl FnOnce(&mut Mind) -> T) -> T {
+        act(&mut self.mind.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the status and tells the watchers, if `change` says that it changed something.
+    pub(super) fn publish(&self, change: impl FnOnce(&mut Status) -> bool) -> bool {
+        self.status.send_if_modified(change)
+    }
+
+    pub(super) fn wish(&self) -> Wish {
+        self.status.borrow().wish
+    }
+
+    /// Forgets what was seen, so that the next step is to look.
+    pub(super) fn forget_reality(&self) {
+        self.with_mind(|mind| mind.reality = None);
+        self.look_at_ms.store(0, Ordering::SeqCst);
+    }
+
+    /// Whether the container is known to run, so that a request may be tried.
+    #[must_use]
+    pub fn is_awake(&self) -> bool {
+        self.fact() == Fact::Awake
+            && self.with_mind(|mind| mind.reality.is_none_or(|r| r.container == (Container::Running { ready: true })))
+    }
+}
+
+impl Drop for WorkInFlight {
+    fn drop(&mut self) {
+        let Some(inner) = self.0.inner.upgrade() else { return };
+        let now = inner.clock.now();
+        self.0.touch(now);
+        if self.0.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 {
+            // While work was in flight nobody looked; from here on the idle time counts.
+            let look_at = now.plus(inner.policy.freeze_after);
+            self.0.look_at_ms.fetch_min(look_at.0, Ordering::SeqCst);
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! Doing what was decided, one step at a time, and writing down what became of it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::rules::{self, Cause, Container, Fact, Reality, Stage, Step, Wish, decide};
+use super::{Instance, Instances, readiness, store};
+use crate::clock::Timestamp;
+use crate::containers::{ContainerSpec, HostError};
+use crate::error::Error;
+use crate::secrets::Token;
+
+/// Steps in one go. More than any path of [`decide`] needs: beyond it the world changes faster than it is followed.
+const STEPS: usize = 16;
+
+/// Why a step was not done.
+#[derive(Debug)]
+enum Failure {
+    Host(HostError),
+    /// The program did not become ready; what is known of why.
+    NotReady(String),
+    Ledger(Error),
+}
+
+impl Instances {
+    /// Takes steps until the instance is at rest or one fails.
+    pub(super) async fn drive(&self, instance: &Arc<Instance>) {
+        let now = self.0.clock.now();
+        if instance.fact() == Fact::Failed
+            && instance.look_at_ms.load(Ordering::SeqCst) > now.0
+            && !was_asked_anew(instance)
+        {
+            return;
+        }
+        for _ in 0..STEPS {
+            match self.step(instance).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(failure) => return self.fail(instance, failure).await,
+            }
+        }
+        self.look_again(instance, self.0.clock.now().plus(rules::pause_after(1)));
+    }
+
+    /// Takes one step; whether there is another to take.
+    async fn step(&self, instance: &Arc<Instance>) -> Result<bool, Failure> {
+        let reality = match instance.with_mind(|mind| mind.reality) {
+            Some(reality) => reality,
+            None => self.look(instance).await?,
+        };
+        let (wish, activity) = (instance.wish(), instance.activity(self.0.clock.now()));
+        let step = decide(wish, reality, activity, self.0.policy);
+        if let Some(fact) = under_way(step) {
+            self.show(instance, fact, self.cause(instance, step), stage_before(step));
+        }
+        // Whatever comes of it, what was true before the step is not to be relied on during it.
+        instance.with_mind(|mind| mind.reality = None);
+        let container = match step {
+            Step::MakeVolume => {
+                self.0.host.ensure_volume(instance.id).await?;
+                reality.container
+            }
+            Step::MakeContainer => {
+                self.make_container(instance).await?;
+                // Its id is not known yet: look.
+                return Ok(true);
+            }
+            Step::Start => {
+                self.0.host.start(instance.id).await?;
+                Container::Running { ready: false }
+            }
+            Step::AwaitReady => Container::Running { ready: self.await_ready(instance, wish).await? },
+            Step::Freeze => {
+                self.0.host.freeze(instance.id).await?;
+                Container::Frozen
+            }
+            Step::Thaw => {
+                self.0.host.thaw(instance.id).await?;
+                Container::Running { ready: true }
+            }
+            Step::Stop => {
+                self.0.host.stop(instance.id).await?;
+                Container::Stopped
+            }
+            Step::RemoveContainer => {
+                self.0.host.remove_container(instance.id).await?;
+                Container::None
+            }
+            Step::Rest(until) => {
+                instance.with_mind(|mind| {
+                    mind.reality = Some(reality);
+                    mind.failures = 0;
+                });
+                let look_at = until.map_or(Timestamp(i64::MAX), |wait| self.0.clock.now().plus(wait));
+                self.look_again(instance, look_at);
+                self.settle(instance, wish, reality).await?;
+                return Ok(false);
+            }
+        };
+        let volume = reality.volume || step == Step::MakeVolume;
+        instance.with_mind(|mind| {
+            mind.reality = Some(Reality { volume, container });
+            // Pausing does not make a program forget that it was ready.
+            mind.ready =
+                container == (Container::Running { ready: true }) || (mind.ready && container == Container::Frozen);
+        });
+        if let Container::Running { ready: true } = container {
+            // Waiters go first, the ledger after: a crash between the two is put right by looking.
+            self.show(instance, Fact::Awake, self.cause(instance, step), Stage::Ready);
+        }
+        Ok(true)
+    }
+
+    async fn look(&self, instance: &Arc<Instance>) -> Result<Reality, Failure> {
+        let seen = self.0.host.inspect(instance.id).await?;
+        self.note(instance, &seen);
+        Ok(instance
+            .with_mind(|mind| mind.reality)
+            .unwrap_or(Reality { volume: seen.volume, container: Container::None }))
+    }
+
+    /// A new container has a new token. The ledger learns it first: a crash in between leaves a container that is
+    /// recognised as outdated and replaced.
+    async fn make_container(&self, instance: &Arc<Instance>) -> Result<(), Failure> {
+        let token = Token::new(&self.0.clock);
+        let tx = self.0.db.begin().await?;
+        store::set_token(&tx, instance.id, &token.hash()).await?;
+        tx.commit().await?;
+        self.learn_token(instance, token.hash());
+        let spec = ContainerSpec {
+            instance: instance.id,
+            slot: instance.slot,
+            image: instance.image.clone(),
+            handle: instance.handle.to_string(),
+            url: self.0.hosts.instance_origin(&instance.handle),
+            token: token.reveal().to_owned(),
+        };
+        Ok(self.0.host.create(&spec).await?)
+    }
+
+    /// Waits for the program to answer; `false` when another wish came in between, which is looked at first.
+    async fn await_ready(&self, instance: &Arc<Instance>, wish: Wish) -> Result<bool, Failure> {
+        let mut status = instance.watch();
+        tokio::select! {
+            ready = readiness::await_ready(instance.socket(), self.0.ready_within) => {
+                if ready { return Ok(true) }
+                Err(Failure::NotReady("It was started but does not answer on its port. Its own log may say why.".into()))
+            }
+            exit = self.await_exit(instance) => Err(Failure::NotReady(exit)),
+            _ = status.wait_for(|status| status.wish != wish) => Ok(false),
+        }
+    }
+
+    /// Watches a starting container and returns when it ended instead, with a sentence why.
+    async fn await_exit(&self, instance: &Arc<Instance>) -> String {
+        let mut pause = tokio::time::interval(std::time::Duration::from_millis(500));
+        pause.tick().await;
+        loop {
+            pause.tick().await;
+            let Ok(seen) = self.0.host.inspect(instance.id).await else { continue };
+            match seen.container.and_then(|c| c.exit) {
+                Some(exit) if exit.out_of_memory => {
+                    return "It used more memory than its limit while starting and was ended.".into();
+                }
+                Some(exit) => return format!("Its program ended with code {} while starting.", exit.code),
+                None => {}
+            }
+        }
+    }
+
+    /// At rest: shows and writes the fact, if it is another than before.
+    async fn settle(&self, instance: &Arc<Instance>, wish: Wish, reality: Reality) -> Result<(), Failure> {
+        let fact = at_rest(wish, reality);
+        let from = self.written(instance);
+        self.show(
+            instance,
+            fact,
+            self.cause_at_rest(instance, fact),
+            if fact == Fact::Awake { Stage::Ready } else { Stage::Asked },
+        );
+        if from == fact {
+            return Ok(());
+        }
+        self.write(instance, from).await?;
+        let status = instance.status();
+        tracing::info!(instance.id = %instance.id, handle = %instance.handle, from = ?from, to = ?fact, cause = ?status.cause, "instance changed");
+        Ok(())
+    }
+
+    async fn fail(&self, instance: &Arc<Instance>, failure: Failure) {
+        let failures = instance.with_mind(|mind| {
+            mind.reality = None;
+            mind.failures += 1;
+            mind.failures
+        });
+        self.look_again(instance, self.0.clock.now().plus(rules::pause_after(failures)));
+        let (message, detail) = match failure {
+            Failure::Host(error) => (error.message_for_user().to_owned(), error.to_string()),
+            Failure::NotReady(message) => (message.clone(), message),
+            Failure::Ledger(error) => {
+                ("Berth cannot reach its database just now, and keeps trying.".into(), format!("{error:?}"))
+            }
+        };
+        tracing::warn!(instance.id = %instance.id, handle = %instance.handle, failures, error = %detail, "an instance's step failed");
+        let from = self.written(instance);
+        instance.publish(|status| {
+            let changed = status.fact != Fact::Failed || status.failure.as_ref() != Some(&message);
+            if changed {
+                status.since = self.0.clock.now();
+            }
+            status.fact = Fact::Failed;
+            status.cause = Cause::Failure;
+            status.failure = Some(message);
+            changed
+        });
+        if from != Fact::Failed
+            && let Err(error) = self.write(instance, from).await
+        {
+            tracing::warn!(instance.id = %instance.id, error = ?error, "could not write down that a step failed");
+        }
+    }
+
+    /// Changes what is shown. The database is not written: see [`Instances::settle`].
+    fn show(&self, instance: &Arc<Instance>, fact: Fact, cause: Cause, stage: Stage) {
+        let now = self.0.clock.now();
+        instance.publish(|status| {
+            let changed = status.fact != fact || status.stage != stage || status.failure.is_some();
+            if status.fact != fact {
+                status.since = now;
+                status.cause = cause;
+            }
+            status.fact = fact;
+            status.stage = stage;
+            status.failure = None;
+            changed
+        });
+    }
+
+    async fn write(&self, instance: &Arc<Instance>, from: Fact) -> Result<(), Error> {
+        let status = instance.status();
+        let tx = self.0.db.begin().await?;
+        store::set_fact(&tx, instance.id, from, &status, instance.active_at(), &self.0.clock).await?;
+        tx.commit().await?;
+        instance.with_mind(|mind| mind.written = Some(status.fact));
+        Ok(())
+    }
+
+    /// The fact that the database holds.
+    fn written(&self, instance: &Arc<Instance>) -> Fact {
+        instance.with_mind(|mind| mind.written).unwrap_or(Fact::Absent)
+    }
+
+    fn look_again(&self, instance: &Arc<Instance>, at: Timestamp) {
+        instance.look_at_ms.store(at.0, Ordering::SeqCst);
+    }
+
+    /// Why this step is taken.
+    fn cause(&self, instance: &Arc<Instance>, step: Step) -> Cause {
+        let asked = instance.with_mind(|mind| mind.cause).unwrap_or(Cause::FoundSo);
+        match (step, instance.wish()) {
+            (Step::Freeze | Step::Stop, Wish::Available) => Cause::Idle,
+            (Step::Stop, Wish::Frozen) => Cause::Idle,
+            _ => asked,
+        }
+    }
+
+    /// A fact that no step of ours led to was found so.
+    fn cause_at_rest(&self, instance: &Arc<Instance>, fact: Fact) -> Cause {
+        let status = instance.status();
+        let ours = matches!(
+            (status.fact, fact),
+            (Fact::Freezing, Fact::Frozen) | (Fact::Stopping, Fact::Stopped) | (Fact::Removing, Fact::Removed)
+        );
+        if ours || status.fact == fact { status.cause } else { Cause::FoundSo }
+    }
+}
+
+/// Whether the owner or a visitor asked since the last failure, so that the pause may be skipped.
+fn was_asked_anew(instance: &Arc<Instance>) -> bool {
+    instance.with_mind(|mind| mind.failures == 0)
+}
+
+/// What is shown while a step is under way; `None`: nothing changes.
+fn under_way(step: Step) -> Option<Fact> {
+    match step {
+        Step::MakeVolume | Step::MakeContainer => Some(Fact::Provisioning),
+        Step::Start | Step::AwaitReady => Some(Fact::Waking),
+        Step::Freeze => Some(Fact::Freezing),
+        Step::Thaw => Some(Fact::Thawing),
+        Step::Stop => Some(Fact::Stopping),
+        Step::RemoveContainer => Some(Fact::Removing),
+        Step::Rest(_) => None,
+    }
+}
+
+/// The part of a wake that is done when a step begins.
+fn stage_before(step: Step) -> Stage {
+    match step {
+        Step::MakeContainer => Stage::Volume,
+        Step::Start => Stage::Container,
+        Step::AwaitReady | Step::Thaw => Stage::Started,
+        _ => Stage::Asked,
+    }
+}
+
+fn at_rest(wish: Wish, reality: Reality) -> Fact {
+    match (wish, reality.container) {
+        (Wish::Removed, Container::None) => Fact::Removed,
+        (_, Container::None) => Fact::Absent,
+        (_, Container::Outdated | Container::Stopped) => Fact::Stopped,
+        (_, Container::Frozen) => Fact::Frozen,
+        (_, Container::Running { .. }) => Fact::Awake,
+    }
+}
+
+impl From<HostError> for Failure {
+    fn from(error: HostError) -> Self {
+        Self::Host(error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Ledger(error)
+    }
+}

@@ -1,0 +1,249 @@
+//! The instances' rows: all SQL of this room.
+
+use anyhow::Context as _;
+use sea_orm::ActiveValue::Set;
+use sea_orm::sea_query::Expr;
+use sea_orm::{ColumnTrait as _, EntityTrait, QueryFilter as _, QueryOrder as _, QuerySelect as _};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::rules::{Cause, Fact, Wish};
+use super::{Status, Transition};
+use crate::clock::{Clock, Timestamp};
+use crate::containers::Slot;
+use crate::db::{AccountId, Db, InstanceId, Tx};
+use crate::error::{Error, Result};
+use crate::handle::Handle;
+
+/// A row of `instances`, in the room's own types.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub id: InstanceId,
+    pub account: AccountId,
+    pub handle: Handle,
+    pub slot: Slot,
+    pub image: String,
+    pub wish: Wish,
+    pub wish_cause: Cause,
+    pub wish_at: Timestamp,
+    pub fact: Fact,
+    pub fact_at: Timestamp,
+    pub failure: Option<String>,
+    pub active_at: Timestamp,
+    pub token_hash: Option<Vec<u8>>,
+}
+
+/// Writes a new row in the next free slot; `Conflict` when there are `slots` already.
+pub(super) async fn insert(
+    tx: &Tx,
+    (id, account, handle): (InstanceId, AccountId, &Handle),
+    image: &str,
+    slots: u32,
+    now: Timestamp,
+) -> Result<()> {
+    let last: Option<Option<i64>> = instance::Entity::find()
+        .select_only()
+        .column_as(instance::Column::Slot.max(), "slot")
+        .into_tuple()
+        .one(&**tx)
+        .await?;
+    let slot = last.flatten().map_or(0, |slot| slot + 1);
+    if slot >= i64::from(slots) {
+        return Err(Error::Conflict(
+            "Every place on this server is taken. Ask its operator to make room (BERTH_BRIDGES), then try again."
+                .into(),
+        ));
+    }
+    let row = instance::ActiveModel {
+        id: Set(id),
+        account_id: Set(account),
+        handle: Set(handle.to_string()),
+        slot: Set(slot),
+        image: Set(image.to_owned()),
+        wish: Set(word(&Wish::Available)),
+        wish_cause: Set(word(&Cause::SignUp)),
+        wish_at_ms: Set(now.0),
+        fact: Set(word(&Fact::Absent)),
+        fact_at_ms: Set(now.0),
+        failure: Set(None),
+        active_at_ms: Set(now.0),
+        token_hash: Set(None),
+        created_at_ms: Set(now.0),
+    };
+    instance::Entity::insert(row).exec_without_returning(&**tx).await?;
+    Ok(())
+}
+
+/// Every instance.
+pub(super) async fn all(db: &Db) -> Result<Vec<Record>> {
+    let rows = instance::Entity::find().order_by_asc(instance::Column::Handle).all(db.read()).await?;
+    rows.into_iter().map(record).collect()
+}
+
+/// One instance.
+pub(super) async fn find(db: &Db, id: InstanceId) -> Result<Option<Record>> {
+    instance::Entity::find_by_id(id).one(db.read()).await?.map(record).transpose()
+}
+
+/// The instance of `account`, inside a transaction.
+pub(super) async fn find_by_account(tx: &Tx, account: AccountId) -> Result<Option<Record>> {
+    instance::Entity::find().filter(instance::Column::AccountId.eq(account)).one(&**tx).await?.map(record).transpose()
+}
+
+/// Writes a wish.
+pub(super) async fn set_wish(tx: &Tx, id: InstanceId, wish: Wish, cause: Cause, now: Timestamp) -> Result<()> {
+    instance::Entity::update_many()
+        .col_expr(instance::Column::Wish, Expr::value(word(&wish)))
+        .col_expr(instance::Column::WishCause, Expr::value(word(&cause)))
+        .col_expr(instance::Column::WishAtMs, Expr::value(now.0))
+        .filter(instance::Column::Id.eq(id))
+        .exec(&**tx)
+        .await?;
+    Ok(())
+}
+
+/// Writes what was seen, and how it came from `from`.
+pub(super) async fn set_fact(
+    tx: &Tx,
+    id: InstanceId,
+    from: Fact,
+    status: &Status,
+    active_at: Timestamp,
+    clock: &Clock,
+) -> Result<()> {
+    instance::Entity::update_many()
+        .col_expr(instance::Column::Fact, Expr::value(word(&status.fact)))
+        .col_expr(instance::Column::FactAtMs, Expr::value(status.since.0))
+        .col_expr(instance::Column::Failure, Expr::value(status.failure.clone()))
+        .col_expr(instance::Column::ActiveAtMs, Expr::value(active_at.0))
+        .filter(instance::Column::Id.eq(id))
+        .exec(&**tx)
+        .await?;
+    let row = transition::ActiveModel {
+        id: Set(clock.uuid()),
+        instance_id: Set(id),
+        at_ms: Set(status.since.0),
+        from_fact: Set(word(&from)),
+        to_fact: Set(word(&status.fact)),
+        cause: Set(word(&status.cause)),
+    };
+    transition::Entity::insert(row).exec_without_returning(&**tx).await?;
+    Ok(())
+}
+
+/// Writes the hash of the token that the next container will hold.
+pub(super) async fn set_token(tx: &Tx, id: InstanceId, hash: &[u8]) -> Result<()> {
+    instance::Entity::update_many()
+        .col_expr(instance::Column::TokenHash, Expr::value(hash.to_vec()))
+        .filter(instance::Column::Id.eq(id))
+        .exec(&**tx)
+        .await?;
+    Ok(())
+}
+
+/// The latest transitions, newest first.
+pub(super) async fn history(db: &Db, id: InstanceId, limit: u64) -> Result<Vec<Transition>> {
+    let rows = transition::Entity::find()
+        .filter(transition::Column::InstanceId.eq(id))
+        .order_by_desc(transition::Column::AtMs)
+        .limit(limit)
+        .all(db.read())
+        .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(Transition {
+                at: Timestamp(row.at_ms),
+                from: read(&row.from_fact)?,
+                to: read(&row.to_fact)?,
+                cause: read(&row.cause)?,
+            })
+        })
+        .collect()
+}
+
+fn record(row: instance::Model) -> Result<Record> {
+    let handle = Handle::parse(&row.handle).context("a stored handle breaks the grammar")?;
+    Ok(Record {
+        id: row.id,
+        account: row.account_id,
+        handle,
+        slot: Slot(u32::try_from(row.slot).context("a stored slot is out of range")?),
+        image: row.image,
+        wish: read(&row.wish)?,
+        wish_cause: read(&row.wish_cause)?,
+        wish_at: Timestamp(row.wish_at_ms),
+        fact: read(&row.fact)?,
+        fact_at: Timestamp(row.fact_at_ms),
+        failure: row.failure,
+        active_at: Timestamp(row.active_at_ms),
+        token_hash: row.token_hash,
+    })
+}
+
+/// The word that stands for a wish, fact or cause in the database: the same as in JSON.
+fn word<T: Serialize>(value: &T) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        other => unreachable!("unit variants are words, not {other:?}"),
+    }
+}
+
+fn read<T: DeserializeOwned>(word: &str) -> Result<T> {
+    serde_json::from_value(serde_json::Value::String(word.to_owned()))
+        .with_context(|| format!("the database says \"{word}\", which this version does not know"))
+        .map_err(Error::Internal)
+}
+
+mod instance {
+    use sea_orm::entity::prelude::*;
+
+    use crate::db::{AccountId, InstanceId};
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "instances")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: InstanceId,
+        pub account_id: AccountId,
+        pub handle: String,
+        pub slot: i64,
+        pub image: String,
+        pub wish: String,
+        pub wish_cause: String,
+        pub wish_at_ms: i64,
+        pub fact: String,
+        pub fact_at_ms: i64,
+        pub failure: Option<String>,
+        pub active_at_ms: i64,
+        pub token_hash: Option<Vec<u8>>,
+        pub created_at_ms: i64,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+mod transition {
+    use sea_orm::entity::prelude::*;
+
+    use crate::db::InstanceId;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "transitions")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub instance_id: InstanceId,
+        pub at_ms: i64,
+        pub from_fact: String,
+        pub to_fact: String,
+        pub cause: String,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}

@@ -1,0 +1,154 @@
+//! Looks at everything Berth stands on and says in a sentence what is not as it should be. Changes nothing.
+
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::config::Config;
+use crate::containers::{ContainerHost, HostReport};
+use crate::db::Db;
+
+/// Disks this full or fuller are reported.
+const DISK_FREE_PERCENT: u8 = 20;
+const TRY: Duration = Duration::from_secs(3);
+
+/// One thing looked at.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    pub verdict: Verdict,
+    /// What was looked at, in a word or two.
+    pub subject: &'static str,
+    /// What was found and, unless it is fine, what to do.
+    pub sentence: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Fine,
+    /// Works, but less well or less safely than it could.
+    Warning,
+    /// Does not work.
+    Broken,
+}
+
+/// Examines database, provisioner, host, images and listeners.
+pub async fn examine(config: &Config, db: anyhow::Result<Db>, host: &dyn ContainerHost) -> Vec<Finding> {
+    let mut findings = vec![database(db).await];
+    match host.host_report().await {
+        Ok(report) => {
+            findings.push(fine("provisioner", format!("answers; Docker Engine {}", report.engine_version)));
+            findings.extend(of_host(&report, config));
+        }
+        Err(error) => findings.push(broken(
+            "provisioner",
+            format!("{error}. Start it with: berth provisioner (socket {})", config.containers.socket.display()),
+        )),
+    }
+    findings.push(listener("platform", config.listen, "berth serve").await);
+    findings.push(listener("certificates", config.internal_listen, "berth serve").await);
+    if config.anthropic.key.is_none() || config.openai.key.is_none() {
+        findings.push(warning(
+            "provider keys",
+            "the demo model answers where ANTHROPIC_API_KEY or OPENAI_API_KEY is not set".into(),
+        ));
+        findings.push(listener("demo model", config.demo_listen, "berth demo-upstream").await);
+    }
+    findings
+}
+
+async fn database(db: anyhow::Result<Db>) -> Finding {
+    match db {
+        Err(error) => broken("database", format!("{error:#}. Check DATABASE_URL.")),
+        Ok(db) => match db.ping().await {
+            Ok(()) => fine("database", "answers, schema up to date".into()),
+            Err(error) => broken("database", error.to_string()),
+        },
+    }
+}
+
+fn of_host(report: &HostReport, config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    findings.push(match report.missing_images.as_slice() {
+        [] => fine("images", format!("{} there", config.containers.images.join(", "))),
+        missing => broken(
+            "images",
+            format!("{} not on this host. Build or load it, or correct BERTH_IMAGES.", missing.join(", ")),
+        ),
+    });
+    findings.push(match report.swap_mib {
+        0 => warning(
+            "swap",
+            "the host has none, so a frozen instance keeps its memory. Add a swap file to hold more of them.".into(),
+        ),
+        mib => fine("swap", format!("{mib} MiB for frozen instances (cgroup v{})", report.cgroup_version)),
+    });
+    findings.push(if report.disk_free_percent < DISK_FREE_PERCENT {
+        warning("disk", format!("{} % free where Docker keeps its data. Free some space.", report.disk_free_percent))
+    } else {
+        fine("disk", format!("{} % free ({})", report.disk_free_percent, report.storage_driver))
+    });
+    findings.push(if is_safe_runc(&report.runc_version) {
+        fine("runc", report.runc_version.clone())
+    } else {
+        warning(
+            "runc",
+            format!(
+                "{} has known ways out of a container (CVE-2025-31133). Upgrade to 1.2.8, 1.3.3 or newer.",
+                report.runc_version
+            ),
+        )
+    });
+    findings
+}
+
+/// Fixed in 1.2.8 and 1.3.3 (runc's advisories for CVE-2025-31133, 52565 and 52881); 1.1 gets no fix.
+fn is_safe_runc(version: &str) -> bool {
+    let mut numbers = version.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse::<u32>().ok());
+    let (major, minor, patch) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    match (major, minor) {
+        (1, 2) => patch >= 8,
+        (1, 3) => patch >= 3,
+        (major, minor) => (major, minor) > (1, 3),
+    }
+}
+
+async fn listener(subject: &'static str, address: std::net::SocketAddr, command: &str) -> Finding {
+    match timeout(TRY, TcpStream::connect(address)).await {
+        Ok(Ok(_)) => fine(subject, format!("listens on {address}")),
+        _ => broken(subject, format!("nothing listens on {address}. Start it with: {command}")),
+    }
+}
+
+fn fine(subject: &'static str, sentence: String) -> Finding {
+    Finding { verdict: Verdict::Fine, subject, sentence }
+}
+
+fn warning(subject: &'static str, sentence: String) -> Finding {
+    Finding { verdict: Verdict::Warning, subject, sentence }
+}
+
+fn broken(subject: &'static str, sentence: String) -> Finding {
+    Finding { verdict: Verdict::Broken, subject, sentence }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_runc_with_known_holes_are_named() {
+        for (version, safe) in [
+            ("1.1.5+ds1", false),
+            ("1.2.7", false),
+            ("1.2.8", true),
+            ("1.3.2", false),
+            ("1.3.3", true),
+            ("1.4.0", true),
+            ("2.0.0", true),
+            ("", false),
+        ] {
+            assert_eq!(is_safe_runc(version), safe, "{version}");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Figures for Prometheus. Reading them changes nothing and wakes nothing.
+
+use std::sync::Arc;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::instances::{Fact, Instances};
+
+/// The counters that doors and rooms add to. Cheap to clone.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    edge: Family<EdgeLabels, Counter>,
+    wake: Histogram,
+    instances: Family<FactLabels, Gauge>,
+}
+
+/// What became of a request to an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum EdgeOutcome {
+    Forwarded,
+    Waiting,
+    Refused,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EdgeLabels {
+    outcome: EdgeOutcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FactLabels {
+    fact: String,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::with_prefix("berth");
+        let metrics = |edge: Family<EdgeLabels, Counter>, wake: Histogram, instances: Family<FactLabels, Gauge>| {
+            registry.register("edge_requests", "Requests to instances, by what became of them", edge.clone());
+            registry.register_with_unit(
+                "wake_wait",
+                "How long a held request waited for its instance",
+                Unit::Seconds,
+                wake.clone(),
+            );
+            registry.register("instances", "Instances, by what was last seen of them", instances.clone());
+            Self { registry: Arc::new(registry), edge, wake, instances }
+        };
+        // 1 ms to about 65 s: a thaw at one end, the limit for a held request at the other.
+        metrics(Family::default(), Histogram::new(exponential_buckets(0.001, 2.0, 17)), Family::default())
+    }
+
+    /// Counts a request to an instance.
+    pub fn count_edge(&self, outcome: EdgeOutcome) {
+        self.edge.get_or_create(&EdgeLabels { outcome }).inc();
+    }
+
+    /// Notes how long a request waited for its instance to wake, in seconds.
+    pub fn observe_wake(&self, seconds: f64) {
+        self.wake.observe(seconds);
+    }
+}
+
+/// The figures as Prometheus reads them (OpenMetrics text).
+#[must_use]
+pub fn render(metrics: &Metrics, instances: &Instances) -> String {
+    metrics.instances.clear();
+    for fact in instances.all().iter().map(|instance| instance.fact()) {
+        metrics.instances.get_or_create(&FactLabels { fact: word(fact) }).inc();
+    }
+    let mut text = String::new();
+    encode(&mut text, &metrics.registry).expect("writing into a String cannot fail");
+    text
+}
+
+fn word(fact: Fact) -> String {
+    format!("{fact:?}").to_lowercase()
+}

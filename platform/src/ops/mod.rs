@@ -1,0 +1,10 @@
+//! What the operator needs: scheduled work, metrics, health, and the doctor.
+
+mod doctor;
+mod jobs;
+mod metrics;
+mod store;
+
+pub use doctor::{Finding, Verdict, examine};
+pub use jobs::Jobs;
+pub use metrics::{EdgeOutcome, Metrics, render};

@@ -1,0 +1,91 @@
+//! The jobs table: all SQL of this room.
+
+use sea_orm::ActiveValue::Set;
+use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict};
+use sea_orm::{ColumnTrait as _, EntityTrait, QueryFilter as _, QueryOrder as _, TryInsertResult};
+use uuid::Uuid;
+
+use super::jobs::Kind;
+use crate::clock::Timestamp;
+use crate::db::Db;
+use crate::error::Result;
+
+/// Adds a job, unless it is there already.
+pub(super) async fn enqueue(db: &Db, id: Uuid, kind: Kind, due: Timestamp) -> Result<()> {
+    let row = job::ActiveModel {
+        id: Set(id),
+        kind: Set(kind.word().to_owned()),
+        due_at_ms: Set(due.0),
+        leased_until_ms: Set(0),
+        attempts: Set(0),
+        done_at_ms: Set(None),
+    };
+    let tx = db.begin().await?;
+    let same = OnConflict::columns([job::Column::Kind, job::Column::DueAtMs]).do_nothing().to_owned();
+    let _: TryInsertResult<u64> =
+        job::Entity::insert(row).on_conflict(same).try_insert().exec_without_returning(&*tx).await?;
+    tx.commit().await
+}
+
+/// Takes the longest due job that nobody else holds, until `until`.
+pub(super) async fn lease(db: &Db, now: Timestamp, until: Timestamp) -> Result<Option<(Uuid, String)>> {
+    let tx = db.begin().await?;
+    let due = job::Entity::find()
+        .filter(job::Column::DoneAtMs.is_null())
+        .filter(job::Column::DueAtMs.lte(now.0))
+        .filter(job::Column::LeasedUntilMs.lte(now.0))
+        .order_by_asc(job::Column::DueAtMs)
+        .one(&*tx)
+        .await?;
+    let Some(due) = due else { return Ok(None) };
+    // On PostgreSQL another process may have taken it between the two statements: then no row changes.
+    let taken = job::Entity::update_many()
+        .col_expr(job::Column::LeasedUntilMs, Expr::value(until.0))
+        .col_expr(job::Column::Attempts, Expr::col(job::Column::Attempts).add(1))
+        .filter(job::Column::Id.eq(due.id))
+        .filter(job::Column::LeasedUntilMs.lte(now.0))
+        .exec(&*tx)
+        .await?;
+    tx.commit().await?;
+    Ok((taken.rows_affected == 1).then_some((due.id, due.kind)))
+}
+
+/// Marks a job as done.
+pub(super) async fn done(db: &Db, id: Uuid, now: Timestamp) -> Result<()> {
+    let tx = db.begin().await?;
+    job::Entity::update_many()
+        .col_expr(job::Column::DoneAtMs, Expr::value(now.0))
+        .filter(job::Column::Id.eq(id))
+        .exec(&*tx)
+        .await?;
+    tx.commit().await
+}
+
+/// Deletes jobs that were done before `before`; how many.
+pub(super) async fn purge(db: &Db, before: Timestamp) -> Result<u64> {
+    let tx = db.begin().await?;
+    let gone = job::Entity::delete_many().filter(job::Column::DoneAtMs.lt(before.0)).exec(&*tx).await?;
+    tx.commit().await?;
+    Ok(gone.rows_affected)
+}
+
+mod job {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "jobs")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub kind: String,
+        pub due_at_ms: i64,
+        pub leased_until_ms: i64,
+        pub attempts: i64,
+        pub done_at_ms: Option<i64>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}

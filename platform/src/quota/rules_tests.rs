@@ -1,0 +1,139 @@
+//! The rules as tables and as properties: the hold is never less than the cost.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const RATES: Rates = Rates {
+    input: 3_000_000_000,
+    cache_write: Some(3_750_000_000),
+    cache_write_long: Some(6_000_000_000),
+    cache_read: Some(300_000_000),
+    output: 15_000_000_000,
+};
+
+fn price() -> Price {
+    Price {
+        max_input_tokens: Some(1_000_000),
+        max_output_tokens: Some(64_000),
+        rates: RATES,
+        long_context: None,
+        us_permille: Some(1100),
+    }
+}
+
+fn demand() -> Demand {
+    Demand {
+        provider: Provider::Anthropic,
+        model: "claude-sonnet-4-6".into(),
+        input: InputBound::Tokens(1000),
+        cache_writes: CacheWrites::Never,
+        max_output_tokens: Some(100),
+        answers: 1,
+        extra_output_tokens: 0,
+        may_be_us: false,
+    }
+}
+
+#[test]
+fn holds_by_hand() {
+    let hold = |change: &dyn Fn(&mut Demand)| {
+        let mut demand = demand();
+        change(&mut demand);
+        let bound = bound(&price(), &demand).unwrap();
+        (bound.input_nanodollars, bound.output_nanodollars)
+    };
+    assert_eq!(hold(&|_| ()), (3_000_000, 1_500_000));
+    assert_eq!(hold(&|d| d.cache_writes = CacheWrites::Short), (3_750_000, 1_500_000));
+    assert_eq!(hold(&|d| d.cache_writes = CacheWrites::Long), (6_000_000, 1_500_000));
+    assert_eq!(hold(&|d| d.may_be_us = true), (3_300_000, 1_650_000));
+    assert_eq!(hold(&|d| d.answers = 3), (3_000_000, 4_500_000));
+    assert_eq!(hold(&|d| d.max_output_tokens = None).1, 960_000_000);
+    assert_eq!(hold(&|d| d.input = InputBound::WholeModel).0, 3_000_000_000);
+}
+
+#[test]
+fn a_tenth_of_a_nanodollar_is_rounded_up() {
+    assert_eq!(charge_for(&[(1, 100_000)], 1000), 1);
+    assert_eq!(charge_for(&[(0, 100_000)], 1000), 0);
+}
+
+#[test]
+fn a_call_that_broke_off_is_charged_its_input_and_never_more_than_the_hold() {
+    let hold = bound(&price(), &demand()).unwrap();
+    let part = |usage, output_tokens| charge(&price(), &hold, Seen::Part { usage, output_tokens }).amount_nanodollars;
+    assert_eq!(part(None, 0), hold.input_nanodollars);
+    assert_eq!(part(None, 10), hold.input_nanodollars + 150_000);
+    assert_eq!(part(None, 1_000_000), hold.total_nanodollars());
+    let started = Usage { input_tokens: 200, output_tokens: 1, ..Usage::default() };
+    assert_eq!(part(Some(started), 10), 600_000 + 150_000);
+    assert_eq!(charge(&price(), &hold, Seen::Unreadable).amount_nanodollars, hold.total_nanodollars());
+    assert_eq!(charge(&price(), &hold, Seen::NoCharge).amount_nanodollars, 0);
+}
+
+#[test]
+fn months_in_utc() {
+    for (ms, month, next) in [
+        (0, "1970-01", "1970-02-01"),
+        (951_782_399_999, "2000-02", "2000-03-01"),
+        (951_868_800_000, "2000-03", "2000-04-01"),
+        (1_798_761_599_999, "2026-12", "2027-01-01"),
+        (1_798_761_600_000, "2027-01", "2027-02-01"),
+    ] {
+        assert_eq!((period(Timestamp(ms)).as_str(), resets_on(Timestamp(ms)).as_str()), (month, next));
+    }
+}
+
+#[test]
+fn money_in_sentences() {
+    for (nano, text) in [(0, "0.00"), (5_000_000_000, "5.00"), (1_250_000_000, "1.25"), (31_000, "0.000031")] {
+        assert_eq!(dollars(nano), text);
+    }
+}
+
+prop_compose! {
+    fn rates()(input in 1..50_000_000_000_i64, write in 1000..2500_i64, read in 0..1000_i64, output in 1..250_000_000_000_i64,
+               has_write: bool, has_long: bool, has_read: bool) -> Rates {
+        Rates {
+            input,
+            cache_write: has_write.then_some(input / 1000 * write),
+            cache_write_long: has_long.then_some(input / 1000 * write * 2),
+            cache_read: has_read.then_some(input / 1000 * read),
+            output,
+        }
+    }
+}
+
+proptest! {
+    /// Whatever the provider counts, as long as it keeps to the demand: tokens within the bounds, classes that can apply.
+    #[test]
+    fn a_hold_is_never_less_than_the_cost(
+        base in rates(), long in proptest::option::of((rates(), 0..400_000_u64)), us in proptest::option::of(1000..1500_i64),
+        tokens in 0..2_000_000_u64, split in (0..=100_u64, 0..=100_u64, 0..=100_u64), used in 0..=100_u64,
+        max_output in 0..200_000_u64, answers in 1..5_u64, writes in 0..3_u8, in_us: bool,
+    ) {
+        let price = Price {
+            long_context: long.map(|(rates, above_tokens)| LongContext { above_tokens, rates }),
+            us_permille: us, rates: base, ..price()
+        };
+        let cache_writes = [CacheWrites::Never, CacheWrites::Short, CacheWrites::Long][usize::from(writes)];
+        let demand = Demand {
+            input: InputBound::Tokens(tokens), max_output_tokens: Some(max_output), answers, cache_writes,
+            may_be_us: in_us, ..demand()
+        };
+        let counted = tokens * used / 100;
+        let read = counted * split.0 / 100;
+        let write = if cache_writes == CacheWrites::Never { 0 } else { (counted - read) * split.1 / 100 };
+        let write_long = if cache_writes == CacheWrites::Long { (counted - read - write) * split.2 / 100 } else { 0 };
+        let usage = Usage {
+            input_tokens: counted - read - write - write_long,
+            cache_write_tokens: write, cache_write_long_tokens: write_long, cache_read_tokens: read,
+            output_tokens: max_output * answers * used / 100, in_us, unpriced: false,
+        };
+        let hold = bound(&price, &demand).unwrap();
+        prop_assert!(hold.total_nanodollars() >= cost(&price, &usage));
+        for seen in [Seen::Final(usage), Seen::Part { usage: Some(usage), output_tokens: 7 }, Seen::Unreadable] {
+            prop_assert!(charge(&price, &hold, seen).amount_nanodollars <= hold.total_nanodollars());
+        }
+    }
+}
