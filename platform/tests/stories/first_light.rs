@@ -45,7 +45,14 @@ async fn somebody_signs_up_and_lands_in_their_own_container(stack: &Stack, alice
         alice.type_into("#handle", typed).await;
         alice
             .until(&format!("\"{note}\" beside {typed}"), async || {
-                alice.find("[data-note]").await.text().await.unwrap_or_default().to_lowercase().contains(&note.to_lowercase())
+                alice
+                    .find("[data-note]")
+                    .await
+                    .text()
+                    .await
+                    .unwrap_or_default()
+                    .to_lowercase()
+                    .contains(&note.to_lowercase())
             })
             .await;
     }
@@ -68,7 +75,9 @@ async fn an_answer_is_streamed_and_paid_for(stack: &Stack, alice: &Visitor) {
 }
 
 async fn asleep_and_woken_by_a_visit(stack: &Stack, alice: &Visitor) {
-    for (how, fact) in [(&["instance", "sleep", "alice"][..], "frozen"), (&["instance", "sleep", "alice", "--stop"][..], "stopped")] {
+    for (how, fact) in
+        [(&["instance", "sleep", "alice"][..], "frozen"), (&["instance", "sleep", "alice", "--stop"][..], "stopped")]
+    {
         assert!(stack.berth(how).contains(fact));
         alice.goto(&stack.origin("alice")).await;
         // Whatever is shown meanwhile turns into the instance by itself.
@@ -114,7 +123,9 @@ async fn a_stranger_neither_opens_nor_wakes_it(stack: &Stack, stranger: &Visitor
 fn a_handle_that_does_not_exist_gets_no_certificate(stack: &Stack) {
     let refused = stack.try_curl("nobody-here", "/", &[]);
     assert!(!refused.status.success(), "a handshake succeeded");
-    assert!(String::from_utf8_lossy(&refused.stderr).to_lowercase().contains("ssl") || refused.status.code() == Some(35));
+    assert!(
+        String::from_utf8_lossy(&refused.stderr).to_lowercase().contains("ssl") || refused.status.code() == Some(35)
+    );
 }
 
 async fn out_and_in_again(stack: &Stack, alice: &Visitor) {

@@ -106,6 +106,7 @@ pub fn config(dir: &Path) -> ContainerConfig {
         nano_cpus: 500_000_000,
         pids: 64,
         quota_port: 8702,
+        instance_port: 8080,
     }
 }
 

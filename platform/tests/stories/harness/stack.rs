@@ -107,7 +107,15 @@ impl Stack {
     pub fn containers(&self) -> Vec<String> {
         let filters = format!("{{\"label\":[\"berth.installation={NETWORK}\"]}}");
         let output = Command::new("curl")
-            .args(["-sS", "--max-time", "20", "--unix-socket", "/var/run/docker.sock", "-G", "http://docker/containers/json"])
+            .args([
+                "-sS",
+                "--max-time",
+                "20",
+                "--unix-socket",
+                "/var/run/docker.sock",
+                "-G",
+                "http://docker/containers/json",
+            ])
             .args(["--data-urlencode", "all=true", "--data-urlencode", &format!("filters={filters}")])
             .output()
             .unwrap();
@@ -171,10 +179,8 @@ pub fn root() -> &'static Path {
 
 /// Where `scripts/up` puts the release build.
 fn binary() -> PathBuf {
-    let target = option_env!("CARGO_TARGET_DIR").map_or_else(
-        || PathBuf::from(std::env::var("HOME").unwrap()).join(".cache/berth"),
-        PathBuf::from,
-    );
+    let target = option_env!("CARGO_TARGET_DIR")
+        .map_or_else(|| PathBuf::from(std::env::var("HOME").unwrap()).join(".cache/berth"), PathBuf::from);
     let target = std::env::var("CARGO_TARGET_DIR").map_or(target, PathBuf::from);
     let host = Command::new("rustc").arg("-vV").current_dir(root()).output().unwrap();
     let host = String::from_utf8(host.stdout).unwrap();

@@ -5,9 +5,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::Method;
 use serde_json::{Value, json};
 use thirtyfour::common::command::{Command as WebDriverCommand, ExtensionCommand};
-use thirtyfour::common::requestdata::RequestMethod;
 use thirtyfour::prelude::*;
 
 use super::browser::CodeApp;
@@ -184,8 +184,8 @@ impl ExtensionCommand for AddAuthenticator {
         }))
     }
 
-    fn method(&self) -> RequestMethod {
-        RequestMethod::POST
+    fn method(&self) -> Method {
+        Method::POST
     }
 
     fn endpoint(&self) -> Arc<str> {
