@@ -63,9 +63,9 @@ const KEEPER: &str = r#"
 as() { if [ "$(id -u)" = 0 ]; then runuser -u postgres -- "$@"; else "$@"; fi; }
 cd "$1" || exit 1
 [ "$(id -u)" = 0 ] && chown postgres "$1"
-as "$2/initdb" -D "$1/data" -A trust -U berth -E UTF8 --locale=C --no-sync >"$1/log" 2>&1 &&
-as "$2/pg_ctl" -D "$1/data" -w -l "$1/log" -o "-k $1 -h '' -F -c max_connections=400" start >"$1/start" 2>&1 &&
-echo ready
+as "$2/initdb" -D "$1/data" -A trust -U berth -E UTF8 --locale=C --no-sync >"$1/initdb.log" 2>&1 &&
+as "$2/pg_ctl" -D "$1/data" -w -l "$1/server.log" -o "-k $1 -h '' -F -c max_connections=400" start >"$1/start.log" 2>&1 &&
+echo ready || { cat "$1"/*.log >&2; echo failed; exit 1; }
 cat >/dev/null
 as "$2/pg_ctl" -D "$1/data" -m immediate stop >/dev/null 2>&1
 cd / && rm -rf "$1"
@@ -86,8 +86,7 @@ impl Cluster {
             .unwrap();
         let mut line = String::new();
         BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let log = || std::fs::read_to_string(dir.join("log")).unwrap_or_default();
-        assert_eq!(line, "ready\n", "PostgreSQL did not start: {}", log());
+        assert_eq!(line, "ready\n", "PostgreSQL did not start; its log is in {socket_dir}");
         Some(Self { bin, socket_dir, _keeper: keeper })
     }
 
