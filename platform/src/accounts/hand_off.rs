@@ -13,7 +13,7 @@ use super::sessions::MOST_SESSIONS;
 use super::store::{self, Purpose, State, StoredSession};
 use super::{Accounts, Client, Session, rules};
 use crate::clock::Timestamp;
-use crate::db::SessionId;
+use crate::db::{SessionId, Tx};
 use crate::error::{Error, Result};
 use crate::hosts::Site;
 use crate::secrets::{self, Token};
@@ -112,7 +112,7 @@ impl Accounts {
 
     async fn instance_session(
         &self,
-        tx: &crate::db::Tx,
+        tx: &Tx,
         bound: Bound,
         client: &Client,
         now: Timestamp,
