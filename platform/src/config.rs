@@ -39,6 +39,12 @@ pub const VARIABLES: &[Variable] = &[
         "internal",
         "Who signs certificates: internal (Caddy's own CA, for localhost) or acme (Let's Encrypt).",
     ),
+    var(
+        "BERTH_DNS_PROVIDER",
+        "",
+        "The DNS provider's module in your Caddy: one wildcard certificate through DNS-01 instead of one for each handle. Recommended past 40 sign-ups a week.",
+    ),
+    var("BERTH_DNS_TOKEN", "", "What that provider's API asks for. Only Caddy uses it."),
     var("BERTH_DATA_DIR", "./data", "Where the database, logs, sockets and Caddy's certificates live."),
     var(
         "DATABASE_URL",
@@ -256,6 +262,25 @@ impl ContainerConfig {
         let mut r = Reader { lookup: &|name| std::env::var(name).ok(), mistakes: Vec::new() };
         let data_dir = PathBuf::from(r.text("BERTH_DATA_DIR"));
         let config = r.containers(&data_dir);
+        if r.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(r.mistakes)) }
+    }
+}
+
+/// What the demo model needs to know; it holds no secret.
+#[derive(Clone, Debug)]
+pub struct DemoConfig {
+    pub listen: SocketAddr,
+}
+
+impl DemoConfig {
+    /// Reads the one variable.
+    ///
+    /// # Errors
+    /// When it is no address.
+    #[expect(clippy::disallowed_methods, reason = "this is the door through which the environment comes in")]
+    pub fn from_env() -> Result<Self, Mistakes> {
+        let mut r = Reader { lookup: &|name| std::env::var(name).ok(), mistakes: Vec::new() };
+        let config = Self { listen: r.parsed("BERTH_DEMO_LISTEN", "an address and port, such as 127.0.0.1:8703") };
         if r.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(r.mistakes)) }
     }
 }

@@ -109,7 +109,12 @@ async fn show(app: &App, instance: &Arc<Instance>) -> anyhow::Result<()> {
     }
     for change in app.instances.history(instance.id, HISTORY).await? {
         let ago = app.clock.now().since(change.at).as_secs();
-        println!("           {ago:>8} s ago  {} -> {}  ({})", word_of(&change.from), word_of(&change.to), word_of(&change.cause));
+        println!(
+            "           {ago:>8} s ago  {} -> {}  ({})",
+            word_of(&change.from),
+            word_of(&change.to),
+            word_of(&change.cause)
+        );
     }
     Ok(())
 }

@@ -11,12 +11,13 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+pub use serve::public_router;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::app::App;
 use crate::clock::Clock;
-use crate::config::{Config, ContainerConfig};
+use crate::config::{Config, ContainerConfig, DemoConfig, LogConfig};
 use crate::containers::remote::RemoteHost;
 use crate::db::Db;
 use crate::ops::{self, Verdict};
@@ -57,7 +58,12 @@ enum Word {
 enum ProvisionerPart {
     /// Hand the memory of a frozen container back to the host. The provisioner starts this by itself.
     #[command(hide = true)]
-    Reclaim { file: PathBuf, bytes: u64 },
+    Reclaim {
+        #[arg(long)]
+        file: PathBuf,
+        #[arg(long)]
+        bytes: u64,
+    },
 }
 
 /// Runs the word on the command line. 0: done. 1: it failed, with a sentence on standard error. 2: not a word of ours.
@@ -86,17 +92,17 @@ async fn run(word: Word) -> anyhow::Result<ExitCode> {
             serve::run(config, end_of_work()?).await?;
         }
         Word::Provisioner { part: None } => {
-            let (config, log) = (ContainerConfig::from_env()?, crate::config::LogConfig::from_env()?);
+            let (config, log) = (ContainerConfig::from_env()?, LogConfig::from_env()?);
             start_log(&log.filter, log.json)?;
             provisioner::serve(config, Clock::system(), end_of_work()?.cancelled_owned()).await?;
         }
         Word::Provisioner { part: Some(ProvisionerPart::Reclaim { file, bytes }) } => {
             provisioner::reclaim(&file, bytes).context("handing memory back")?;
-        },
+        }
         Word::DemoUpstream => {
-            let config = Config::from_env()?;
-            start_log(&config.log, config.log_json)?;
-            demo::serve(config.demo_listen, end_of_work()?).await?;
+            let (config, log) = (DemoConfig::from_env()?, LogConfig::from_env()?);
+            start_log(&log.filter, log.json)?;
+            demo::serve(config.listen, end_of_work()?).await?;
         }
         Word::SetupLink => {
             let app = open().await?;
@@ -136,7 +142,11 @@ async fn doctor() -> anyhow::Result<ExitCode> {
 fn start_log(filter: &str, json: bool) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter).context("BERTH_LOG is not a filter such as info,berth::edge=debug")?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if json { log.json().flatten_event(true).init() } else { log.init() }
+    if json {
+        log.json().flatten_event(true).init()
+    } else {
+        log.init()
+    }
     Ok(())
 }
 

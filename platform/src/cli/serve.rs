@@ -17,8 +17,8 @@ use super::control;
 use crate::app::App;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::containers::HostError;
 use crate::containers::remote::RemoteHost;
-use crate::containers::{ContainerHost, HostError};
 use crate::edge::{self, Edge};
 use crate::hosts::{Hosts, Site};
 use crate::ops::{self, Jobs};
@@ -36,6 +36,7 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
     let app = App::open(config, Clock::system(), host).await?;
 
     app.instances.begin().await?;
+    app.quota.begin().await?;
     let parts = tokio_util::task::TaskTracker::new();
     parts.spawn(app.instances.clone().run(shutdown.clone()));
     parts.spawn(quota_listeners(app.clone(), shutdown.clone()));
@@ -44,10 +45,14 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
     let jobs = tokio::spawn(jobs.run(shutdown.clone()));
     let socket = app.config.control_socket();
     let instances = app.instances.clone();
-    let (end, word) = (shutdown.clone(), tokio::spawn({
-        let shutdown = shutdown.clone();
-        async move { control::listen(&socket, instances, shutdown).await }
-    }));
+    let (end, word) = (
+        shutdown.clone(),
+        tokio::spawn({
+            let shutdown = shutdown.clone();
+            async move { control::listen(&socket, instances, shutdown).await }
+        }),
+    );
+    let quota = app.quota.clone();
     tracing::info!(address = %app.config.listen, apex = %app.config.hosts.apex_origin(), "Berth listens");
     parts.spawn(http_server::serve(public, public_router(app), shutdown.clone()));
     parts.close();
@@ -60,6 +65,7 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
     }
     end.cancel();
     parts.wait().await;
+    quota.settled().await;
     tracing::info!("Berth ends");
     Ok(())
 }
@@ -94,7 +100,8 @@ struct Front {
 }
 
 /// What everyone reaches through Caddy: decided by the Host header alone.
-pub(crate) fn public_router(app: App) -> Router {
+#[must_use]
+pub fn public_router(app: App) -> Router {
     let front = Front {
         hosts: Arc::new(app.config.hosts.clone()),
         edge: Edge::new(app.clone()),

@@ -27,7 +27,13 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
         Word::List => {
             println!("{:<32} {:<7} {:<10} {:>8}", "HANDLE", "ROLE", "STATE", "PASSKEYS");
             for account in app.accounts.accounts().await? {
-                println!("{:<32} {:<7} {:<10} {:>8}", account.handle.as_str(), role(&account), state(&account), account.passkeys);
+                println!(
+                    "{:<32} {:<7} {:<10} {:>8}",
+                    account.handle.as_str(),
+                    role(&account),
+                    state(&account),
+                    account.passkeys
+                );
             }
         }
         Word::Show { handle } => show(app, &Handle::parse(&handle)?).await?,
@@ -59,7 +65,12 @@ async fn show(app: &App, handle: &Handle) -> anyhow::Result<()> {
     if let Some(instance) = app.instances.by_account(account.id) {
         println!("instance         {} ({:?})", instance.id, instance.fact());
     }
-    println!("spent {}    {} of {}", spend.period, dollars(spend.spent_nanodollars), dollars(spend.allowance_nanodollars));
+    println!(
+        "spent {}    {} of {}",
+        spend.period,
+        dollars(spend.spent_nanodollars),
+        dollars(spend.allowance_nanodollars)
+    );
     Ok(())
 }
 

@@ -1,18 +1,14 @@
 //! Whether a request may come from where it comes from. Other tenants' pages are same-site: their requests carry the
 //! owner's cookie whatever its SameSite says, so the browser's own word on the origin decides.
 
-use axum::extract::Request;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
 
 use super::refusal::Refusal;
 
 /// Lets through what the instance's own pages send, what a person types or follows, and nothing else.
-pub(super) fn refuse_other_origins(request: &Request, origin: &str) -> Result<(), Refusal> {
-    if may_pass(request.method(), request.headers(), origin) {
-        Ok(())
-    } else {
-        Err(Refusal::OtherOrigin(origin.to_owned()))
-    }
+pub(super) fn refuse_other_origins(parts: &Parts, origin: &str) -> Result<(), Refusal> {
+    if may_pass(&parts.method, &parts.headers, origin) { Ok(()) } else { Err(Refusal::OtherOrigin(origin.to_owned())) }
 }
 
 fn may_pass(method: &Method, headers: &HeaderMap, origin: &str) -> bool {

@@ -3,7 +3,7 @@
 mod ask;
 mod gate;
 mod headers;
-mod pages;
+pub mod pages;
 mod proxy;
 mod refusal;
 mod sign_in;
@@ -14,6 +14,7 @@ use std::sync::Arc;
 pub use ask::ask;
 use axum::body::Body;
 use axum::extract::Request;
+use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 pub use proxy::Upstreams;
@@ -23,6 +24,7 @@ use crate::app::App;
 use crate::client::Client;
 use crate::handle::Handle;
 use crate::instances::Instance;
+use crate::ops::EdgeOutcome;
 
 /// Everything below this path on an instance's host is the edge's own and never reaches the container.
 const OURS: &str = "/.berth/";
@@ -43,47 +45,52 @@ impl Edge {
 
     /// Answers a request whose Host is `HANDLE.example.com`.
     pub async fn serve(&self, handle: &Handle, request: Request) -> Response {
-        let wants_page = wants_page(&request);
-        match self.pass(handle, request).await {
+        let (parts, body) = request.into_parts();
+        let wants_page = wants_page(&parts);
+        match self.pass(handle, parts, body).await {
             Ok(response) => response,
-            Err(refusal) => refusal.into_response(wants_page, &self.app.config.hosts),
+            Err(refusal) => {
+                self.app.metrics.count_edge(EdgeOutcome::Refused);
+                refusal.into_response(wants_page, &self.app.config.hosts)
+            }
         }
     }
 
-    async fn pass(&self, handle: &Handle, request: Request) -> Result<Response, Refusal> {
+    async fn pass(&self, handle: &Handle, parts: Parts, body: Body) -> Result<Response, Refusal> {
         let instance = self.app.instances.by_handle(handle).ok_or(Refusal::NoSuchInstance)?;
-        let client = Client::from_headers(request.headers());
-        if let Some(path) = request.uri().path().strip_prefix(OURS) {
-            let path = path.to_owned();
-            return self.ours(&instance, &path, request, &client).await;
+        let client = Client::from_headers(&parts.headers);
+        if let Some(path) = parts.uri.path().strip_prefix(OURS) {
+            return self.ours(&instance, path, &parts, &client).await;
         }
-        if !self.is_owner(&instance, request.headers()).await? {
-            return self.send_to_log_in(&instance, &request);
+        if !self.is_owner(&instance, &parts.headers).await? {
+            return self.send_to_log_in(&instance, &parts);
         }
-        gate::refuse_other_origins(&request, &self.app.config.hosts.instance_origin(handle))?;
+        gate::refuse_other_origins(&parts, &self.app.config.hosts.instance_origin(handle))?;
         // Work is counted before looking whether it is awake: whatever decides to freeze it meanwhile sees the work and thaws.
         let work = instance.begin_work();
         if !instance.is_awake()
-            && let Some(waiting) = self.wake(&instance, &request).await?
+            && let Some(waiting) = self.wake(&instance, &parts).await?
         {
+            self.app.metrics.count_edge(EdgeOutcome::Waiting);
             return Ok(waiting);
         }
-        self.forward(&instance, work, request, &client).await
+        self.app.metrics.count_edge(EdgeOutcome::Forwarded);
+        self.forward(&instance, work, Request::from_parts(parts, body), &client).await
     }
 
     async fn ours(
         &self,
         instance: &Arc<Instance>,
         path: &str,
-        request: Request,
+        parts: &Parts,
         client: &Client,
     ) -> Result<Response, Refusal> {
-        if request.method() != Method::GET {
+        if parts.method != Method::GET {
             return Ok(StatusCode::METHOD_NOT_ALLOWED.into_response());
         }
         match path {
-            "callback" => self.callback(instance, &request, client).await,
-            "status" if self.is_owner(instance, request.headers()).await? => Ok(wake::progress(instance)),
+            "callback" => self.callback(instance, parts, client).await,
+            "status" if self.is_owner(instance, &parts.headers).await? => Ok(wake::progress(instance)),
             "status" => Err(Refusal::LogIn),
             path => match path.strip_prefix("assets/") {
                 Some(asset) => Ok(crate::web::assets::serve(asset)),
@@ -94,10 +101,10 @@ impl Edge {
 }
 
 /// Whether a person is looking: then refusals and waits are pages, otherwise problem+json and held requests.
-fn wants_page(request: &Request<Body>) -> bool {
-    let text = |name| request.headers().get(name).and_then(|v| v.to_str().ok());
-    request.method() == Method::GET
+fn wants_page(parts: &Parts) -> bool {
+    let text = |name| parts.headers.get(name).and_then(|v| v.to_str().ok());
+    parts.method == Method::GET
         && text("sec-fetch-dest").is_none_or(|dest| dest == "document")
         && text("accept").is_some_and(|accept| accept.contains("text/html"))
-        && !request.headers().contains_key("upgrade")
+        && !parts.headers.contains_key("upgrade")
 }

@@ -1,11 +1,16 @@
-//! The two pages the edge shows on instances' hosts.
+//! The two pages the edge shows on instances' hosts. Their assets come from `/.berth/assets/` of the same host.
 
-use axum::response::{Html, IntoResponse, Response};
+use askama::Template;
+use axum::response::{IntoResponse, Response};
 
 use crate::instances::Stage;
+use crate::web::words::{self, Step};
+use crate::web::{Page, headers};
 
 /// Shown while the instance wakes; turns into the instance by itself.
-pub(super) struct WaitingPage {
+#[derive(Template)]
+#[template(path = "edge/waiting.html")]
+pub struct WaitingPage {
     pub handle: String,
     pub stage: Stage,
     pub failure: Option<String>,
@@ -13,20 +18,30 @@ pub(super) struct WaitingPage {
 }
 
 /// Says why not, and where to go.
-pub(super) struct MessagePage {
+#[derive(Template)]
+#[template(path = "edge/message.html")]
+pub struct MessagePage {
     pub title: String,
     pub message: String,
     pub link: Option<String>,
     pub label: Option<String>,
 }
 
-impl IntoResponse for WaitingPage {
-    fn into_response(self) -> Response {
-        Html(format!("{}{:?}{:?}{}", self.handle, self.stage, self.failure, self.app_origin)).into_response()
+impl WaitingPage {
+    /// The stage of the last wake stays `Ready` until the next one has begun.
+    fn steps(&self) -> [Step; 4] {
+        words::steps(if self.stage == Stage::Ready { Stage::Asked } else { self.stage })
     }
 }
+
+impl IntoResponse for WaitingPage {
+    fn into_response(self) -> Response {
+        headers::on_instance(Page(self).into_response())
+    }
+}
+
 impl IntoResponse for MessagePage {
     fn into_response(self) -> Response {
-        Html(format!("{}{}{:?}{:?}", self.title, self.message, self.link, self.label)).into_response()
+        headers::on_instance(Page(self).into_response())
     }
 }

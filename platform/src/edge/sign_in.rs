@@ -9,7 +9,8 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Query, Request};
+use axum::extract::Query;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use base64::Engine as _;
@@ -47,13 +48,13 @@ impl Edge {
     }
 
     /// Sends a person to log in and come back; tells a program that it must. Nothing wakes.
-    pub(super) fn send_to_log_in(&self, instance: &Instance, request: &Request) -> Result<Response, Refusal> {
-        if !wants_page(request) {
+    pub(super) fn send_to_log_in(&self, instance: &Instance, parts: &Parts) -> Result<Response, Refusal> {
+        if !wants_page(parts) {
             return Err(Refusal::LogIn);
         }
         let hosts = &self.app.config.hosts;
         let (state, verifier) = (Token::new(&self.app.clock), Token::new(&self.app.clock));
-        let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
+        let path = parts.uri.path_and_query().map_or("/", |p| p.as_str());
         let path = if path.len() > LONGEST_PATH { "/" } else { path };
         let pending = format!("{}.{}.{}", state.reveal(), verifier.reveal(), URL_SAFE_NO_PAD.encode(path));
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.reveal()));
@@ -71,11 +72,11 @@ impl Edge {
     pub(super) async fn callback(
         &self,
         instance: &Arc<Instance>,
-        request: &Request,
+        parts: &Parts,
         client: &Client,
     ) -> Result<Response, Refusal> {
-        let Ok(Query(callback)) = Query::<Callback>::try_from_uri(request.uri()) else { return Err(Refusal::NotHere) };
-        let pending = cookies::get(request.headers(), cookies::PENDING).and_then(|cookie| {
+        let Ok(Query(callback)) = Query::<Callback>::try_from_uri(&parts.uri) else { return Err(Refusal::NotHere) };
+        let pending = cookies::get(&parts.headers, cookies::PENDING).and_then(|cookie| {
             let mut parts = cookie.splitn(3, '.');
             Some((parts.next()?, parts.next()?, URL_SAFE_NO_PAD.decode(parts.next()?).ok()?))
         });

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::Request;
+use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
@@ -23,8 +23,8 @@ const THAW: Duration = Duration::from_millis(150);
 
 impl Edge {
     /// Wakes the instance for this request. `None` once it is awake; else what to answer meanwhile.
-    pub(super) async fn wake(&self, instance: &Arc<Instance>, request: &Request) -> Result<Option<Response>, Refusal> {
-        if wakes_nothing(request) {
+    pub(super) async fn wake(&self, instance: &Arc<Instance>, parts: &Parts) -> Result<Option<Response>, Refusal> {
+        if wakes_nothing(parts) {
             return Ok(Some(StatusCode::NOT_FOUND.into_response()));
         }
         if instance.watchers() > WAITING {
@@ -33,15 +33,17 @@ impl Edge {
         let mut status = instance.watch();
         let frozen = instance.fact() == Fact::Frozen;
         self.app.instances.wake(instance, Cause::Visit).await?;
-        if wants_page(request) {
+        if wants_page(parts) {
             let awake = frozen && timeout(THAW, status.wait_for(is_awake)).await.is_ok();
             return Ok(if awake { None } else { Some(self.waiting_page(instance)) });
         }
         let settled = |status: &Status| is_awake(status) || status.fact == Fact::Failed;
+        let began = self.app.clock.monotonic();
         let outcome = match timeout(self.app.config.wake_timeout, status.wait_for(settled)).await {
-            Ok(Ok(status)) => Ok(status.clone()),
-            _ => Err(Refusal::NotReady(None)),
-        }?;
+            Ok(Ok(status)) => status.clone(),
+            _ => return Err(Refusal::NotReady(None)),
+        };
+        self.app.metrics.observe_wake(began.elapsed().as_secs_f64());
         if is_awake(&outcome) { Ok(None) } else { Err(Refusal::NotReady(outcome.failure)) }
     }
 
@@ -72,11 +74,11 @@ fn is_awake(status: &Status) -> bool {
 }
 
 /// What browsers and crawlers fetch by themselves, and looks that are not visits.
-fn wakes_nothing(request: &Request) -> bool {
-    let path = request.uri().path();
-    let prefetch = request.headers().get("sec-purpose").is_some_and(|v| v.as_bytes().starts_with(b"prefetch"));
+fn wakes_nothing(parts: &Parts) -> bool {
+    let path = parts.uri.path();
+    let prefetch = parts.headers.get("sec-purpose").is_some_and(|v| v.as_bytes().starts_with(b"prefetch"));
     prefetch
-        || request.method() == Method::HEAD
+        || parts.method == Method::HEAD
         || matches!(path, "/favicon.ico" | "/robots.txt")
         || path.starts_with("/.well-known/")
 }

@@ -109,20 +109,31 @@ struct Receipt {
 }
 
 impl Quota {
-    /// Opens the books: imports the price table, gives this and later months the `allowance_nanodollars` of now, and
-    /// settles the holds that a crash left behind, before any call can be refused because of them. Such an orphan is
-    /// charged whole, because the provider may have charged it (basis `held`, outcome `recovered`).
-    ///
-    /// Only one platform may have a database open: another one's calls in flight would look like orphans.
+    /// Opens the books: imports the price table, and gives this and later months the `allowance_nanodollars` of now.
+    /// The platform that makes calls then says so with [`Quota::begin`]; a command of the operator does not.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn open(db: Db, clock: Clock, allowance_nanodollars: i64, calls_at_once: u32) -> Result<Self> {
         let prices = PriceBook::embedded()?;
-        let now = clock.now();
         let tx = db.begin().await?;
         store::import_prices(&tx, &prices).await?;
-        store::set_allowances(&tx, &rules::period(now), allowance_nanodollars).await?;
+        store::set_allowances(&tx, &rules::period(clock.now()), allowance_nanodollars).await?;
+        tx.commit().await?;
+        let (ended, queue) = mpsc::unbounded_channel();
+        tokio::spawn(jobs::settle_ended_calls(db.clone(), clock.clone(), queue));
+        let calls_at_once = u64::from(calls_at_once);
+        Ok(Self(Arc::new(Inner { db, clock, allowance_nanodollars, calls_at_once, prices, ended })))
+    }
+
+    /// Settles the holds that a crash left behind; call it once, before the first call, so that none is refused
+    /// because of them. An orphan is charged whole, because the provider may have charged it (basis `held`, outcome
+    /// `recovered`). Only one platform may have a database open: another one's calls in flight look like orphans.
+    ///
+    /// # Errors
+    /// When the database does not answer; nothing has changed then.
+    pub async fn begin(&self) -> Result<()> {
+        let tx = self.0.db.begin().await?;
         let orphans = store::all_holds(&tx).await?;
         for hold in &orphans {
             let whole = rules::Charge {
@@ -130,16 +141,13 @@ impl Quota {
                 basis: Basis::Held,
                 usage: Usage::default(),
             };
-            store::settle(&tx, hold, &whole, Outcome::Recovered, String::new(), now).await?;
+            store::settle(&tx, hold, &whole, Outcome::Recovered, String::new(), self.0.clock.now()).await?;
         }
         tx.commit().await?;
         if !orphans.is_empty() {
             tracing::warn!(calls = orphans.len(), "calls were cut off by the last stop; charged as held");
         }
-        let (ended, queue) = mpsc::unbounded_channel();
-        tokio::spawn(jobs::settle_ended_calls(db.clone(), clock.clone(), queue));
-        let calls_at_once = u64::from(calls_at_once);
-        Ok(Self(Arc::new(Inner { db, clock, allowance_nanodollars, calls_at_once, prices, ended })))
+        Ok(())
     }
 
     /// Holds what `call` can cost at most. After this returns the intent is on disk, and the call may be made.

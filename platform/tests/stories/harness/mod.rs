@@ -2,6 +2,9 @@
 
 pub mod browser;
 pub mod databases;
+pub mod stack;
+pub mod town;
+pub mod visitor;
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -1,0 +1,186 @@
+//! The quota proxy: model providers' own wire shapes, under the platform's keys, within each account's allowance.
+//!
+//! Served on each bridge's gateway address, where only instances reach it. What cannot be metered is not forwarded.
+
+mod caller;
+mod hide_usage;
+mod problem;
+mod relay;
+mod request;
+mod splice;
+mod upstream;
+mod usage;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderMap, Method, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::app::App;
+use crate::instances::Instance;
+use crate::quota::{Call, ModelSpend, Provider, Refusal};
+use caller::caller;
+use problem::Problem;
+use relay::Admitted;
+use request::{Asked, Unacceptable};
+use upstream::Upstreams;
+
+/// The providers' own limit for a request body.
+const LARGEST_BODY: usize = 32 * 1024 * 1024;
+/// How long a request body may take to arrive.
+const BODY_PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Clone)]
+struct Door {
+    app: App,
+    upstreams: Upstreams,
+}
+
+/// The proxy's routes. Serve them with `http_server::serve`, which says who the peer is and delays no token.
+pub fn router(app: App) -> Router {
+    let upstreams = Upstreams::new(&app.config);
+    Router::new()
+        .route("/anthropic/v1/messages", post(messages))
+        .route("/anthropic/v1/messages/count_tokens", post(free))
+        .route("/anthropic/v1/models", get(free))
+        .route("/anthropic/v1/models/{id}", get(free))
+        .route("/openai/v1/chat/completions", post(chat_completions))
+        .route("/openai/v1/models", get(free))
+        .route("/openai/v1/models/{id}", get(free))
+        .route("/budget", get(budget))
+        .fallback(elsewhere)
+        .method_not_allowed_fallback(elsewhere)
+        .with_state(Door { app, upstreams })
+}
+
+async fn messages(State(door): State<Door>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request) -> Response {
+    let answer = door.metered(Provider::Anthropic, peer, request, request::anthropic::read).await;
+    door.shown(Provider::Anthropic, answer)
+}
+
+async fn chat_completions(
+    State(door): State<Door>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Response {
+    let answer = door.metered(Provider::Openai, peer, request, request::openai::read).await;
+    door.shown(Provider::Openai, answer)
+}
+
+/// Calls that the providers do not charge.
+async fn free(State(door): State<Door>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request) -> Response {
+    let provider = provider_of(request.uri().path());
+    let answer = door.free(provider, peer, request).await;
+    door.shown(provider, answer)
+}
+
+async fn elsewhere(State(door): State<Door>, request: Request) -> Response {
+    let path = format!("{} {}", request.method(), request.uri().path());
+    door.shown(provider_of(request.uri().path()), Err(Problem::NoSuchPath { path }))
+}
+
+/// What is left, for the instance's own page and for agents.
+#[derive(Serialize)]
+struct Budget {
+    period: String,
+    allowance_nanodollars: i64,
+    spent_nanodollars: i64,
+    held_nanodollars: i64,
+    left_nanodollars: i64,
+    by_model: Vec<ModelSpend>,
+}
+
+async fn budget(State(door): State<Door>, ConnectInfo(peer): ConnectInfo<SocketAddr>, headers: HeaderMap) -> Response {
+    let answer = async {
+        let instance = caller(&door.app, &headers, peer).ok_or(Problem::BadToken)?;
+        let spend =
+            door.app.quota.spend(instance.account).await.map_err(|e| Problem::Refused(Refusal::Unavailable(e)))?;
+        let left_nanodollars = spend.allowance_nanodollars - spend.spent_nanodollars - spend.held_nanodollars;
+        let budget = Budget {
+            period: spend.period,
+            allowance_nanodollars: spend.allowance_nanodollars,
+            spent_nanodollars: spend.spent_nanodollars,
+            held_nanodollars: spend.held_nanodollars,
+            left_nanodollars,
+            by_model: spend.by_model,
+        };
+        Ok(Json(budget).into_response())
+    };
+    door.shown(Provider::Anthropic, answer.await)
+}
+
+impl Door {
+    async fn metered(
+        &self,
+        provider: Provider,
+        peer: SocketAddr,
+        request: Request,
+        read: impl Fn(&[u8]) -> Result<Asked, Unacceptable>,
+    ) -> Result<Response, Problem> {
+        let Arrived { instance, path, headers, body, .. } = self.arrive(provider, peer, request).await?;
+        let Asked { demand, stream, add_usage } = read(&body).map_err(Problem::Unacceptable)?;
+        let call = Call { account: instance.account, instance: instance.id, demand };
+        let hold = self.app.quota.admit(call).await.map_err(Problem::Refused)?;
+        let asking = if add_usage { splice::with_include_usage(&body) } else { None };
+        let body = asking.map_or(body, Bytes::from);
+        let request = self.upstreams.call(provider, Method::POST, &path, &headers, body);
+        let call = Admitted { provider, request, hold, work: instance.begin_work(), hide_usage: add_usage };
+        if stream { relay::streamed(call).await } else { relay::whole(call).await }
+    }
+
+    async fn free(&self, provider: Provider, peer: SocketAddr, request: Request) -> Result<Response, Problem> {
+        let Arrived { instance, method, path, headers, body } = self.arrive(provider, peer, request).await?;
+        let work = instance.begin_work();
+        let request = self.upstreams.call(provider, method, &path, &headers, body);
+        match request.send().await {
+            Ok(answer) => Ok(relay::passed_on(answer, work)),
+            Err(_) => Err(Problem::UpstreamUnreachable),
+        }
+    }
+
+    /// Asks who calls, then takes the body in.
+    async fn arrive(&self, provider: Provider, peer: SocketAddr, request: Request) -> Result<Arrived, Problem> {
+        let (parts, body) = request.into_parts();
+        let instance = caller(&self.app, &parts.headers, peer).ok_or(Problem::BadToken)?;
+        if parts.headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+            let message = "content-encoding: compressed request bodies are not accepted here.".into();
+            return Err(Problem::Unacceptable(Unacceptable { field: None, message }));
+        }
+        let body = tokio::time::timeout(BODY_PATIENCE, axum::body::to_bytes(body, LARGEST_BODY))
+            .await
+            .map_err(|_| Problem::BodyBroken)?
+            .map_err(|error| if is_too_large(&error) { Problem::BodyTooLarge } else { Problem::BodyBroken })?;
+        let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
+        let path = path.strip_prefix(&format!("/{}", provider.as_str())).unwrap_or(path).to_owned();
+        Ok(Arrived { instance, method: parts.method, path, headers: parts.headers, body })
+    }
+
+    fn shown(&self, provider: Provider, answer: Result<Response, Problem>) -> Response {
+        answer.unwrap_or_else(|problem| problem.respond(provider, self.app.clock.uuid()))
+    }
+}
+
+/// A request of a known instance, taken in whole.
+struct Arrived {
+    instance: Arc<Instance>,
+    method: Method,
+    /// As the provider knows it, query included.
+    path: String,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+fn provider_of(path: &str) -> Provider {
+    if path.starts_with("/openai/") { Provider::Openai } else { Provider::Anthropic }
+}
+
+fn is_too_large(error: &axum::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
+}

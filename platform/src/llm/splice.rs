@@ -1,0 +1,220 @@
+//! Changing single members of a JSON object by cutting and pasting bytes, so that everything else stays as it was
+//! written: order, spacing, number formats, unknown members.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// A member of an object: where its name begins and where its value lies.
+struct Member<'a> {
+    name: Cow<'a, str>,
+    start: usize,
+    value: Range<usize>,
+}
+
+/// An object's members and where its closing brace stands.
+struct Object<'a> {
+    members: Vec<Member<'a>>,
+    end: usize,
+}
+
+impl<'a> Object<'a> {
+    fn find(&self, name: &str) -> Option<(usize, &Member<'a>)> {
+        self.members.iter().enumerate().find(|(_, member)| member.name == name)
+    }
+}
+
+/// `body` asking for the usage chunk at the end of the stream. `None` when it is not a JSON object.
+#[must_use]
+pub fn with_include_usage(body: &[u8]) -> Option<Vec<u8>> {
+    let object = object(body)?;
+    let Some((_, options)) = object.find("stream_options") else {
+        let comma = if object.members.is_empty() { "" } else { "," };
+        let member = format!(r#"{comma}"stream_options":{{"include_usage":true}}"#);
+        return Some(replaced(body, object.end..object.end, member.as_bytes()));
+    };
+    let value = &body[options.value.clone()];
+    if value == b"null" {
+        return Some(replaced(body, options.value.clone(), br#"{"include_usage":true}"#));
+    }
+    let inner = self::object(value)?;
+    let at = options.value.start;
+    if let Some((_, include)) = inner.find("include_usage") {
+        return Some(replaced(body, at + include.value.start..at + include.value.end, b"true"));
+    }
+    let comma = if inner.members.is_empty() { "" } else { "," };
+    Some(replaced(body, at + 1..at + 1, format!(r#""include_usage":true{comma}"#).as_bytes()))
+}
+
+/// What a chunk of a stream is to a client that did not ask for usage.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Chunk {
+    /// It would have come as it is.
+    AsItIs,
+    /// It would have come without its `"usage":null`.
+    Without(Vec<u8>),
+    /// It would not have come: it carries the usage and nothing else.
+    Usage,
+}
+
+/// Looks at one chunk's JSON.
+#[must_use]
+pub fn hide_usage(json: &[u8]) -> Chunk {
+    let Some(object) = object(json) else { return Chunk::AsItIs };
+    let Some((index, usage)) = object.find("usage") else { return Chunk::AsItIs };
+    if &json[usage.value.clone()] != b"null" {
+        let no_choices = object.find("choices").is_some_and(|(_, choices)| {
+            json[choices.value.clone()].iter().filter(|b| !b.is_ascii_whitespace()).eq(b"[]")
+        });
+        return if no_choices { Chunk::Usage } else { Chunk::AsItIs };
+    }
+    // With the comma before it, or, being first, up to the next member.
+    let cut = match (index.checked_sub(1), object.members.get(index + 1)) {
+        (Some(before), _) => object.members[before].value.end..usage.value.end,
+        (None, Some(next)) => usage.start..next.start,
+        (None, None) => usage.start..usage.value.end,
+    };
+    Chunk::Without(replaced(json, cut, b""))
+}
+
+fn replaced(bytes: &[u8], range: Range<usize>, by: &[u8]) -> Vec<u8> {
+    [&bytes[..range.start], by, &bytes[range.end..]].concat()
+}
+
+/// Finds the members of the object in `json`. `None` when it is none; strange text never panics.
+fn object(json: &[u8]) -> Option<Object<'_>> {
+    let mut at = skip_space(json, 0);
+    let mut members = Vec::new();
+    if json.get(at) != Some(&b'{') {
+        return None;
+    }
+    at = skip_space(json, at + 1);
+    while json.get(at) != Some(&b'}') {
+        let start = at;
+        at = skip_string(json, at)?;
+        let name = serde_json::from_slice::<Name<'_>>(&json[start..at]).ok()?.0;
+        at = skip_space(json, at);
+        if json.get(at) != Some(&b':') {
+            return None;
+        }
+        let value = skip_space(json, at + 1);
+        let end = skip_value(json, value)?;
+        members.push(Member { name, start, value: value..end });
+        at = skip_space(json, end);
+        match json.get(at)? {
+            b',' => at = skip_space(json, at + 1),
+            b'}' => {}
+            _ => return None,
+        }
+    }
+    Some(Object { members, end: at })
+}
+
+#[derive(serde::Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+fn skip_space(json: &[u8], from: usize) -> usize {
+    json.get(from..).map_or(from, |rest| from + rest.iter().take_while(|b| b.is_ascii_whitespace()).count())
+}
+
+fn skip_string(json: &[u8], from: usize) -> Option<usize> {
+    if json.get(from) != Some(&b'"') {
+        return None;
+    }
+    let mut at = from + 1;
+    loop {
+        match json.get(at)? {
+            b'"' => return Some(at + 1),
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+}
+
+fn skip_value(json: &[u8], from: usize) -> Option<usize> {
+    let mut depth = 0_usize;
+    let mut at = from;
+    loop {
+        match json.get(at)? {
+            b'"' => at = skip_string(json, at)?,
+            b'{' | b'[' => {
+                depth += 1;
+                at += 1;
+            }
+            b'}' | b']' => {
+                // At depth 0 this is the end of the object around a bare value.
+                if depth == 0 {
+                    return (at > from).then_some(at);
+                }
+                depth -= 1;
+                at += 1;
+            }
+            b',' if depth == 0 => return (at > from).then_some(at),
+            byte if depth == 0 && byte.is_ascii_whitespace() => return Some(at),
+            _ => at += 1,
+        }
+        let closed = matches!(json.get(at - 1), Some(b'"' | b'}' | b']'));
+        if depth == 0 && closed {
+            return Some(at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn asking_for_usage_changes_nothing_else() {
+        let ask = |body: &str| String::from_utf8(with_include_usage(body.as_bytes()).unwrap()).unwrap();
+        for (before, after) in [
+            (r#"{"a":1.50}"#, r#"{"a":1.50,"stream_options":{"include_usage":true}}"#),
+            ("{ \"a\" : \"}\\\"\" }\n", "{ \"a\" : \"}\\\"\" ,\"stream_options\":{\"include_usage\":true}}\n"),
+            ("{}", r#"{"stream_options":{"include_usage":true}}"#),
+            (r#"{"stream_options":null,"b":[{}]}"#, r#"{"stream_options":{"include_usage":true},"b":[{}]}"#),
+            (r#"{"stream_options":{}}"#, r#"{"stream_options":{"include_usage":true}}"#),
+            (
+                r#"{"stream\u005foptions": {"include_obfuscation":false}}"#,
+                r#"{"stream\u005foptions": {"include_usage":true,"include_obfuscation":false}}"#,
+            ),
+            (r#"{"stream_options":{"include_usage": false }}"#, r#"{"stream_options":{"include_usage": true }}"#),
+        ] {
+            assert_eq!(ask(before), after);
+        }
+        assert_eq!(with_include_usage(b"[]"), None);
+    }
+
+    #[test]
+    fn hiding_usage_takes_out_just_that() {
+        for (before, after) in [
+            (r#"{"choices":[{}],"usage":null}"#, Chunk::Without(br#"{"choices":[{}]}"#.to_vec())),
+            (r#"{"a":1, "usage":null, "b":"x"}"#, Chunk::Without(br#"{"a":1, "b":"x"}"#.to_vec())),
+            (r#"{"usage":null,"b":1}"#, Chunk::Without(br#"{"b":1}"#.to_vec())),
+            (r#"{"usage" : null}"#, Chunk::Without(b"{}".to_vec())),
+            (r#"{"choices":[ ],"usage":{"total_tokens":3}}"#, Chunk::Usage),
+            (r#"{"choices":[{"usage":null}]}"#, Chunk::AsItIs),
+            (r#"{"choices":[{}],"usage":{"total_tokens":3}}"#, Chunk::AsItIs),
+            ("[DONE]", Chunk::AsItIs),
+            (r#"{"usage":null"#, Chunk::AsItIs),
+        ] {
+            assert_eq!(hide_usage(before.as_bytes()), after, "{before}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in r#"[\{\}\[\]",:\\ a1n]{0,40}"#) {
+            let _ = hide_usage(text.as_bytes());
+            let _ = with_include_usage(text.as_bytes());
+        }
+
+        #[test]
+        fn adding_and_hiding_give_back_the_same(name in "[a-z]{1,5}", text in "\\PC{0,20}", number: f64) {
+            prop_assume!(name != "usage");
+            let before = serde_json::json!({ name: [text, number, {"usage": null}] }).to_string();
+            let with = format!("{},\"usage\":null}}", &before[..before.len() - 1]);
+            prop_assert_eq!(hide_usage(with.as_bytes()), Chunk::Without(before.into_bytes()));
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What the operator sees of everybody: accounts and their instances. It changes nothing; the command line does.
+
+use askama::Template;
+use axum::extract::State;
+
+use super::errors::Answer;
+use super::page::Page;
+use super::words::{self, Moment};
+use crate::accounts::{AccountView, Role, Session};
+use crate::app::App;
+
+#[derive(Template)]
+#[template(path = "admin/admin.html")]
+pub struct AdminPage {
+    pub handle: String,
+    pub is_admin: bool,
+    pub awake: usize,
+    pub accounts: Vec<AccountRow>,
+}
+
+/// An account and its instance.
+pub struct AccountRow {
+    pub handle: String,
+    pub admin: bool,
+    pub suspended: bool,
+    pub created: Moment,
+    pub passkeys: u64,
+    pub recovery_codes_left: u64,
+    pub instance: Option<InstanceCell>,
+}
+
+/// How an instance is doing.
+pub struct InstanceCell {
+    pub lamp: &'static str,
+    pub headline: &'static str,
+    pub since: Moment,
+    pub cause: &'static str,
+    pub failure: String,
+}
+
+/// `GET /admin`
+pub async fn show(State(app): State<App>, session: Session) -> Answer<Page<AdminPage>> {
+    let accounts = app.accounts.accounts().await?;
+    Ok(Page(AdminPage {
+        handle: session.handle.to_string(),
+        is_admin: is_admin(&session),
+        awake: app.instances.awake_count(),
+        accounts: accounts.into_iter().map(|account| row(&app, account)).collect(),
+    }))
+}
+
+/// Whether the navigation shows the way here.
+pub fn is_admin(session: &Session) -> bool {
+    session.role == Role::Admin
+}
+
+fn row(app: &App, account: AccountView) -> AccountRow {
+    let instance = app.instances.by_account(account.id).map(|instance| {
+        let status = instance.status();
+        InstanceCell {
+            lamp: words::lamp(status.fact),
+            headline: words::headline(status.fact),
+            since: Moment(status.since),
+            cause: words::cause(status.cause),
+            failure: status.failure.unwrap_or_default(),
+        }
+    });
+    AccountRow {
+        handle: account.handle.to_string(),
+        admin: account.role == Role::Admin,
+        suspended: account.suspended,
+        created: Moment(account.created_at),
+        passkeys: account.passkeys,
+        recovery_codes_left: account.recovery_codes_left,
+        instance,
+    }
+}

@@ -1,0 +1,94 @@
+//! The dashboard: my instance, what it spent, where I am logged in, my passkeys.
+
+use askama::Template;
+use axum::extract::State;
+
+use super::errors::Answer;
+use super::extractors::Mine;
+use super::page::Page;
+use super::passkeys::PasskeyRow;
+pub use super::spend::{ModelInWords, SpendInWords};
+use super::words::{self, Moment, StateInWords};
+use crate::accounts::{Session, SessionView};
+use crate::app::App;
+use crate::instances::Transition;
+
+/// How many changes of fact are listed.
+const HISTORY: u64 = 8;
+
+#[derive(Template)]
+#[template(path = "dashboard/dashboard.html")]
+pub struct Dashboard {
+    pub handle: String,
+    pub is_admin: bool,
+    pub instance_host: String,
+    pub instance_origin: String,
+    pub state: StateInWords,
+    pub history: Vec<HistoryRow>,
+    pub spend: SpendInWords,
+    pub sessions: Vec<SessionRow>,
+    pub passkeys: Vec<PasskeyRow>,
+}
+
+/// A change of fact.
+pub struct HistoryRow {
+    pub at: Moment,
+    pub lamp: &'static str,
+    pub to: &'static str,
+    pub cause: &'static str,
+}
+
+/// A login.
+pub struct SessionRow {
+    pub id: String,
+    pub device: String,
+    pub ip: String,
+    pub created: Moment,
+    pub last_used: Moment,
+    pub current: bool,
+}
+
+/// `GET /`
+pub async fn show(State(app): State<App>, session: Session, Mine(instance): Mine) -> Answer<Page<Dashboard>> {
+    let (history, spend, sessions, passkeys) = tokio::try_join!(
+        app.instances.history(instance.id, HISTORY),
+        app.quota.spend(session.account),
+        app.accounts.sessions(&session),
+        app.accounts.passkeys(&session),
+    )?;
+    Ok(Page(Dashboard {
+        handle: session.handle.to_string(),
+        is_admin: super::admin::is_admin(&session),
+        instance_host: app.config.hosts.instance_host(&instance.handle),
+        instance_origin: app.config.hosts.instance_origin(&instance.handle),
+        state: words::state(&instance.status()),
+        history: history.iter().map(Into::into).collect(),
+        spend: super::spend::in_words(&spend),
+        sessions: sessions.into_iter().map(Into::into).collect(),
+        passkeys: passkeys.iter().map(Into::into).collect(),
+    }))
+}
+
+impl From<&Transition> for HistoryRow {
+    fn from(change: &Transition) -> Self {
+        Self {
+            at: Moment(change.at),
+            lamp: words::lamp(change.to),
+            to: words::headline(change.to),
+            cause: words::cause(change.cause),
+        }
+    }
+}
+
+impl From<SessionView> for SessionRow {
+    fn from(session: SessionView) -> Self {
+        Self {
+            id: session.id.to_string(),
+            device: session.device,
+            ip: session.ip,
+            created: Moment(session.created_at),
+            last_used: Moment(session.last_used_at),
+            current: session.current,
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! The one place where an error becomes something to look at: a page for people, RFC 9457 problem+json for programs.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use askama::Template;
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::extractors::wants_page;
+use super::page::Page;
+use crate::clock::Clock;
+use crate::error::Error;
+
+/// What handlers return.
+pub type Answer<T = Response> = Result<T, Problem>;
+
+/// An error on its way out. It becomes a response without a body, which [`show`] fills with what the request accepts.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    pub status: StatusCode,
+    /// For programs, and stable: `not_found`, `too_many`, ..
+    pub code: &'static str,
+    /// A few words; the page's headline.
+    pub title: &'static str,
+    /// One or two sentences for the person.
+    pub detail: String,
+    /// The form or JSON field that is to blame.
+    pub field: Option<&'static str>,
+    retry_after: Option<Duration>,
+    /// Logged once, by [`show`]; never shown.
+    source: Option<Arc<anyhow::Error>>,
+}
+
+impl Problem {
+    /// A problem that is not the fault of a room.
+    #[must_use]
+    pub fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code, title, detail: detail.into(), field: None, retry_after: None, source: None }
+    }
+
+    /// Whether a form can show it beside its field and be sent again: what the person typed or did is to blame.
+    pub fn in_place(error: Error) -> Answer<Self> {
+        match error {
+            Error::Invalid { .. } | Error::Conflict(_) | Error::Forbidden(_) | Error::TooMany { .. } => {
+                Ok(error.into())
+            }
+            Error::Unauthenticated => Ok(error.into()),
+            Error::NotFound | Error::Unavailable { .. } | Error::Internal(_) => Err(error.into()),
+        }
+    }
+
+    /// This problem's status and headers around `body`.
+    pub fn with(&self, body: impl IntoResponse) -> Response {
+        let mut response = (self.status, body).into_response();
+        if let Some(wait) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, wait.as_secs().max(1).into());
+        }
+        response
+    }
+
+    /// As a page. `request` is the id by which the operator finds it in the log, empty when there is nothing to find.
+    #[must_use]
+    pub fn page(&self, request: &str) -> Response {
+        let status = self.status.as_u16();
+        self.with(Page(ErrorPage { status, title: self.title, detail: &self.detail, request }))
+    }
+
+    fn json(&self, request: &str) -> Response {
+        let mut body = json!({
+            "type": format!("urn:berth:problem:{}", self.code),
+            "title": self.title,
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+            "instance": format!("urn:uuid:{request}"),
+            "code": self.code,
+        });
+        if let Some(field) = self.field {
+            body["errors"] = json!([{ "field": field, "detail": self.detail }]);
+        }
+        let mut response = self.with(Json(body));
+        let problem = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(header::CONTENT_TYPE, problem);
+        response
+    }
+
+    /// What a bare status of axum's own means: a body it could not read, mostly.
+    fn of_status(status: StatusCode) -> Self {
+        match status {
+            StatusCode::PAYLOAD_TOO_LARGE => Self::new(status, "too_large", "Too large", "That is more than we take."),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+                Self::new(status, "unsupported", "Not understood", "The content type is not one we read here.")
+            }
+            status if status.is_client_error() => {
+                Self::new(status, "malformed", "Not understood", "What was sent is incomplete or malformed.")
+            }
+            _ => Error::Internal(anyhow::anyhow!("a response with status {status} and no reason")).into(),
+        }
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let (status, code, title) = match &error {
+            Error::NotFound => (StatusCode::NOT_FOUND, "not_found", "Nothing here"),
+            Error::Invalid { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "invalid", "Not quite"),
+            Error::Conflict(_) => (StatusCode::CONFLICT, "conflict", "That does not work any more"),
+            Error::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthenticated", "Not logged in"),
+            Error::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden", "Not allowed"),
+            Error::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many", "Too many tries"),
+            Error::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not available just now"),
+            Error::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Our mistake"),
+        };
+        let mut problem = Self::new(status, code, title, error.to_string());
+        match error {
+            Error::Invalid { field, .. } => problem.field = Some(field),
+            Error::TooMany { retry_after, .. } | Error::Unavailable { retry_after, .. } => {
+                problem.retry_after = Some(retry_after);
+            }
+            Error::Internal(source) => problem.source = Some(Arc::new(source)),
+            _ => {}
+        }
+        problem
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// The page of an error.
+#[derive(Template)]
+#[template(path = "error.html")]
+pub struct ErrorPage<'a> {
+    pub status: u16,
+    pub title: &'a str,
+    pub detail: &'a str,
+    pub request: &'a str,
+}
+
+/// Turns a [`Problem`] into a page or problem+json, and logs the chain behind a fault of ours, once.
+pub async fn show(State(clock): State<Clock>, request: Request, next: Next) -> Response {
+    let page = wants_page(request.uri().path(), request.headers());
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let response = next.run(request).await;
+    let Some(problem) = problem_in(&response) else { return response };
+    let id = clock.uuid().to_string();
+    if let Some(source) = &problem.source {
+        tracing::error!(request.id = %id, %method, path, error = format!("{source:#}"), "a request failed");
+    }
+    match (page, &problem.source) {
+        (true, Some(_)) => problem.page(&id),
+        (true, None) => problem.page(""),
+        (false, _) => problem.json(&id),
+    }
+}
+
+fn problem_in(response: &Response) -> Option<Problem> {
+    if let Some(problem) = response.extensions().get::<Problem>() {
+        return Some(problem.clone());
+    }
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
+    let bare = kind.is_empty() || kind.starts_with(b"text/plain");
+    ((status.is_client_error() || status.is_server_error()) && bare).then(|| Problem::of_status(status))
+}
+
+/// For paths that are not in the table.
+pub async fn not_found() -> Problem {
+    Error::NotFound.into()
+}
+
+/// For paths that are, asked with a method that is not.
+pub async fn method_not_allowed() -> Problem {
+    let detail = "This address does not do that.";
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Not possible here", detail)
+}
+
+/// A panic is a fault of ours like any other; the panic hook has logged where it was.
+pub fn panicked(panic: Box<dyn Any + Send>) -> Response<Body> {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    Problem::from(Error::Internal(anyhow::anyhow!("panicked: {text}"))).into_response()
+}

@@ -1,0 +1,39 @@
+//! The landing page at the apex. It holds no session and looks at none.
+
+use askama::Template;
+use axum::Json;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use serde_json::{Value, json};
+
+use super::page::Page;
+use crate::app::App;
+
+#[derive(Template)]
+#[template(path = "landing/landing.html")]
+pub struct Landing {
+    pub app_origin: String,
+    /// What stands behind the handle in the address: `.example.com`.
+    pub suffix: String,
+    pub awake: usize,
+    /// The monthly allowance for AI calls, in dollars.
+    pub allowance: String,
+    pub signups_open: bool,
+}
+
+/// `GET /`
+pub async fn show(State(app): State<App>) -> impl IntoResponse {
+    Page(Landing {
+        app_origin: app.config.hosts.app_origin(),
+        suffix: format!(".{}{}", app.config.hosts.instances, app.config.hosts.port),
+        awake: app.instances.awake_count(),
+        allowance: super::words::dollars(app.config.allowance_nanodollars),
+        signups_open: app.config.signups_open,
+    })
+}
+
+/// `GET /awake`: how many instances are awake. Asked every few seconds by landing pages that are looked at; a stream would
+/// hold a connection for every visitor.
+pub async fn awake(State(app): State<App>) -> Json<Value> {
+    Json(json!({ "awake": app.instances.awake_count() }))
+}

@@ -1,0 +1,82 @@
+//! One's own passkeys: see them, add one.
+
+use askama::Template;
+use axum::Json;
+use axum::extract::{Query, State};
+use axum::response::{AppendHeaders, IntoResponse as _};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::errors::Answer;
+use super::extractors::Pending;
+use super::page::Page;
+use super::sign_up::PENDING_SECONDS;
+use super::words::Moment;
+use crate::accounts::{PasskeyView, Session};
+use crate::app::App;
+use crate::cookies::{self, PENDING};
+
+#[derive(Template)]
+#[template(path = "dashboard/passkeys.html")]
+pub struct PasskeysPage {
+    pub handle: String,
+    pub is_admin: bool,
+    /// Whether a recovery code brought the person here, whose old passkey is lost.
+    pub recovered: bool,
+    pub passkeys: Vec<PasskeyRow>,
+}
+
+/// One passkey.
+pub struct PasskeyRow {
+    pub name: String,
+    pub created: Moment,
+    pub last_used: Moment,
+}
+
+impl From<&PasskeyView> for PasskeyRow {
+    fn from(passkey: &PasskeyView) -> Self {
+        Self {
+            name: passkey.name.clone(),
+            created: Moment(passkey.created_at),
+            last_used: Moment(passkey.last_used_at),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub struct Arrival {
+    #[serde(default)]
+    recovered: String,
+}
+
+/// `GET /passkeys?recovered=`
+pub async fn list(
+    State(app): State<App>,
+    session: Session,
+    Query(arrival): Query<Arrival>,
+) -> Answer<Page<PasskeysPage>> {
+    let passkeys = app.accounts.passkeys(&session).await?;
+    Ok(Page(PasskeysPage {
+        handle: session.handle.to_string(),
+        is_admin: super::admin::is_admin(&session),
+        recovered: arrival.recovered == "yes",
+        passkeys: passkeys.iter().map(Into::into).collect(),
+    }))
+}
+
+/// `POST /passkeys/challenge`
+pub async fn challenge(State(app): State<App>, session: Session) -> Answer {
+    let (token, options) = app.accounts.passkey_challenge(&session).await?;
+    Ok((AppendHeaders([cookies::set(PENDING, token.reveal(), PENDING_SECONDS)]), Json(options)).into_response())
+}
+
+/// `POST /passkeys`: the browser's answer.
+pub async fn add(
+    State(app): State<App>,
+    session: Session,
+    Pending(token): Pending,
+    Json(answer): Json<Value>,
+) -> Answer {
+    app.accounts.passkey_add(&session, &token, answer).await?;
+    Ok((AppendHeaders([cookies::set(PENDING, "", 0)]), Json(json!({ "next": "/passkeys" }))).into_response())
+}

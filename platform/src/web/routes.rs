@@ -1,0 +1,92 @@
+//! Every route of the platform's pages and API, in one table: method, path, who may come in, what answers.
+//! The router is built from it, and so are the tests that send every role through every door.
+
+use axum::handler::Handler;
+use axum::http::Method;
+use axum::routing::{self, MethodRouter};
+
+use super::Access::{Admin, HalfIn, Member, Public, SigningUp};
+use super::{Access, admin, api, assets, dashboard, hand_off, instances, landing, log_in, passkeys, sessions, sign_up};
+use crate::app::App;
+
+/// One row of the table.
+pub struct Route {
+    pub method: Method,
+    /// As axum writes it, `{id}` for a part that varies.
+    pub path: &'static str,
+    pub access: Access,
+    pub(super) handler: MethodRouter<App>,
+}
+
+/// The routes of the apex, where nobody has a session.
+#[must_use]
+pub fn apex() -> Vec<Route> {
+    vec![
+        get("/", Public, landing::show),
+        get("/awake", Public, landing::awake),
+        get("/assets/{*path}", Public, assets::show),
+    ]
+}
+
+/// The routes of the app host.
+#[must_use]
+pub fn app() -> Vec<Route> {
+    vec![
+        get("/assets/{*path}", Public, assets::show),
+        // Signing up: handle, passkey, one-time code, recovery codes.
+        get("/sign-up", Public, sign_up::handle),
+        post("/sign-up", Public, sign_up::claim),
+        get("/sign-up/passkey", SigningUp, sign_up::passkey),
+        post("/sign-up/passkey/challenge", SigningUp, sign_up::passkey_challenge),
+        post("/sign-up/passkey", SigningUp, sign_up::passkey_made),
+        get("/sign-up/code", SigningUp, sign_up::code),
+        post("/sign-up/code", SigningUp, sign_up::code_confirmed),
+        get("/sign-up/recovery-codes", SigningUp, sign_up::recovery_codes),
+        post("/sign-up/finish", SigningUp, sign_up::finish),
+        get("/welcome", Member, sign_up::welcome),
+        // Logging in and out.
+        get("/log-in", Public, log_in::show),
+        post("/log-in/challenge", Public, log_in::challenge),
+        post("/log-in", Public, log_in::passkey),
+        get("/log-in/code", HalfIn, log_in::code),
+        post("/log-in/code", HalfIn, log_in::code_given),
+        get("/recover", Public, log_in::recover),
+        post("/recover", Public, log_in::recover_with_code),
+        post("/log-out", Member, log_in::out),
+        get("/hand-off", Member, hand_off::show),
+        // One's own account and instance.
+        get("/", Member, dashboard::show),
+        get("/instance/events", Member, instances::events),
+        post("/instance/wake", Member, instances::wake),
+        post("/instance/sleep", Member, instances::sleep),
+        post("/sessions/{id}/end", Member, sessions::end),
+        get("/passkeys", Member, passkeys::list),
+        post("/passkeys/challenge", Member, passkeys::challenge),
+        post("/passkeys", Member, passkeys::add),
+        // The operator.
+        get("/admin", Admin, admin::show),
+        // For programs.
+        get("/api/account", Member, api::account),
+        get("/api/instance", Member, api::instance),
+        post("/api/instance/wake", Member, api::wake),
+        post("/api/instance/sleep", Member, api::sleep),
+        get("/api/spend", Member, api::spend),
+        get("/api/handles/{handle}", Public, api::handle),
+    ]
+}
+
+fn get<H, T>(path: &'static str, access: Access, handler: H) -> Route
+where
+    H: Handler<T, App>,
+    T: 'static,
+{
+    Route { method: Method::GET, path, access, handler: routing::get(handler) }
+}
+
+fn post<H, T>(path: &'static str, access: Access, handler: H) -> Route
+where
+    H: Handler<T, App>,
+    T: 'static,
+{
+    Route { method: Method::POST, path, access, handler: routing::post(handler) }
+}

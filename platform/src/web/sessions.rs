@@ -1,0 +1,23 @@
+//! The places where one is logged in.
+
+use axum::extract::{Path, State};
+use axum::response::{AppendHeaders, IntoResponse as _, Redirect};
+
+use super::errors::Answer;
+use crate::accounts::Session;
+use crate::app::App;
+use crate::cookies;
+use crate::db::SessionId;
+use crate::error::Error;
+
+/// `POST /sessions/{id}/end`. Ending the one that asks is logging out.
+pub async fn end(State(app): State<App>, session: Session, Path(id): Path<String>) -> Answer {
+    let id: SessionId = id.parse().map_err(|_| Error::NotFound)?;
+    if id == session.id {
+        app.accounts.log_out(&session).await?;
+        let gone = AppendHeaders([cookies::set(cookies::SESSION, "", 0)]);
+        return Ok((gone, Redirect::to("/log-in")).into_response());
+    }
+    app.accounts.session_end(&session, id).await?;
+    Ok(Redirect::to("/#sessions").into_response())
+}

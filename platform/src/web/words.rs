@@ -1,0 +1,274 @@
+//! How states, moments and money are said to people. Pure.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::clock::Timestamp;
+use crate::instances::{Cause, Fact, Stage, Status, Wish};
+
+/// An instance's state for its owner: what, since when and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StateInWords {
+    /// `awake`, `asleep`, `moving` or `trouble`: which lamp is shown.
+    pub lamp: &'static str,
+    /// One or two words.
+    pub headline: &'static str,
+    /// Since when it holds, as a machine reads it and as it is shown without JavaScript.
+    pub since: Moment,
+    /// Behind the time: "idle".
+    pub cause: &'static str,
+    /// What that means for the person, in a sentence.
+    pub meaning: String,
+    pub can_wake: bool,
+    pub can_sleep: bool,
+}
+
+/// Says how an instance is doing.
+#[must_use]
+pub fn state(status: &Status) -> StateInWords {
+    let suspended = status.wish == Wish::Suspended;
+    let meaning = match (&status.failure, suspended) {
+        (Some(failure), false) if status.fact == Fact::Failed => failure.clone(),
+        (_, true) => "The operator has suspended this account. Your files are kept.".to_owned(),
+        _ => meaning(status.fact).to_owned(),
+    };
+    StateInWords {
+        lamp: lamp(status.fact),
+        headline: if suspended { "Suspended" } else { headline(status.fact) },
+        since: Moment(status.since),
+        cause: cause(status.cause),
+        meaning,
+        can_wake: !suspended && matches!(status.fact, Fact::Frozen | Fact::Stopped | Fact::Absent | Fact::Failed),
+        can_sleep: !suspended && status.fact == Fact::Awake,
+    }
+}
+
+/// Which lamp stands for a fact; also its class in the stylesheet.
+#[must_use]
+pub fn lamp(fact: Fact) -> &'static str {
+    match fact {
+        Fact::Awake => "awake",
+        Fact::Frozen | Fact::Stopped | Fact::Absent | Fact::Removed => "asleep",
+        Fact::Provisioning | Fact::Freezing | Fact::Thawing | Fact::Stopping | Fact::Waking | Fact::Removing => {
+            "moving"
+        }
+        Fact::Failed => "trouble",
+    }
+}
+
+/// A fact in one or two words.
+#[must_use]
+pub fn headline(fact: Fact) -> &'static str {
+    match fact {
+        Fact::Absent => "Not made yet",
+        Fact::Provisioning => "Being made",
+        Fact::Awake => "Awake",
+        Fact::Freezing | Fact::Stopping => "Going to sleep",
+        Fact::Frozen => "Asleep, frozen",
+        Fact::Stopped => "Asleep, stopped",
+        Fact::Thawing | Fact::Waking => "Waking",
+        Fact::Removing => "Being removed",
+        Fact::Removed => "Removed",
+        Fact::Failed => "In trouble",
+    }
+}
+
+fn meaning(fact: Fact) -> &'static str {
+    match fact {
+        Fact::Absent => "There is no container just now. Your files are kept; it is made anew when you next visit.",
+        Fact::Provisioning => "Your volume and your container are being made. This takes a few seconds.",
+        Fact::Awake => "It answers. Left alone, it goes to sleep by itself.",
+        Fact::Freezing => "It is being paused, with everything in memory as it is.",
+        Fact::Frozen => {
+            "It is paused with everything in memory as you left it. Your next visit wakes it in milliseconds."
+        }
+        Fact::Thawing => "It is being thawed. This takes milliseconds.",
+        Fact::Stopping => "It is being stopped. Your files are kept.",
+        Fact::Stopped => "It has given its memory back; your files are kept. Your next visit starts it again.",
+        Fact::Waking => "It has been started and does not answer yet. A moment.",
+        Fact::Removing => "The container and its volume are being removed.",
+        Fact::Removed => "The container and its volume are gone.",
+        Fact::Failed => "The last step failed. It is tried again with growing pauses.",
+    }
+}
+
+/// Why, to be read behind a time.
+#[must_use]
+pub fn cause(cause: Cause) -> &'static str {
+    match cause {
+        Cause::SignUp => "you signed up",
+        Cause::Visit => "you visited it",
+        Cause::OwnerAsked => "you asked",
+        Cause::OperatorAsked => "the operator asked",
+        Cause::Idle => "idle",
+        Cause::FoundSo => "found so",
+        Cause::Failure => "a step failed",
+    }
+}
+
+/// One step of a wake, for the pages that show it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    pub stage: &'static str,
+    pub text: &'static str,
+    /// `done`, `now` or `later`.
+    pub progress: &'static str,
+}
+
+/// The four steps of a wake, given the one that was last done.
+#[must_use]
+pub fn steps(stage: Stage) -> [Step; 4] {
+    let all = [
+        (Stage::Volume, "volume", "Your volume"),
+        (Stage::Container, "container", "Your container"),
+        (Stage::Started, "started", "Starting it"),
+        (Stage::Ready, "ready", "Ready"),
+    ];
+    let next = all.iter().position(|(step, ..)| *step > stage);
+    let mut position = 0..;
+    all.map(|(step, name, text)| {
+        let now = position.next() == next;
+        let progress = if step <= stage {
+            "done"
+        } else if now {
+            "now"
+        } else {
+            "later"
+        };
+        Step { stage: name, text, progress }
+    })
+}
+
+/// A moment in UTC. `Display` is for people without JavaScript; with it the browser says it in their own time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment(pub Timestamp);
+
+impl Moment {
+    /// `2026-11-20T14:02:09Z`, for `<time datetime>`.
+    #[must_use]
+    pub fn machine(&self) -> String {
+        let (year, month, day) = self.date();
+        let second = self.0.seconds().rem_euclid(86_400);
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    }
+
+    /// Year, month and day (Howard Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`).
+    fn date(&self) -> (i64, i64, i64) {
+        let days = self.0.seconds().div_euclid(86_400) + 719_468;
+        let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+        let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let month = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * month + 2) / 5 + 1;
+        let month = if month < 10 { month + 3 } else { month - 9 };
+        (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+    }
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+        let (_, month, day) = self.date();
+        let minute = self.0.seconds().rem_euclid(86_400) / 60;
+        let month = usize::try_from(month - 1).ok().and_then(|month| MONTHS.get(month)).copied().unwrap_or_default();
+        write!(f, "{day} {month}, {:02}:{:02} UTC", minute / 60, minute % 60)
+    }
+}
+
+impl Serialize for Moment {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.machine())
+    }
+}
+
+/// Nano-dollars as dollars, exactly: at least two decimals, and as many more as it takes.
+#[must_use]
+pub fn dollars(nanodollars: i64) -> String {
+    let sign = if nanodollars < 0 { "-" } else { "" };
+    let (whole, rest) = (nanodollars.unsigned_abs() / 1_000_000_000, nanodollars.unsigned_abs() % 1_000_000_000);
+    let decimals = format!("{rest:09}");
+    let kept = decimals.trim_end_matches('0').len().max(2);
+    format!("{sign}${whole}.{}", &decimals[..kept])
+}
+
+/// A whole number in groups of three: `1 234 567` with thin spaces.
+#[must_use]
+pub fn grouped(number: i64) -> String {
+    let digits = number.unsigned_abs().to_string();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().map(|group| std::str::from_utf8(group).unwrap_or_default()).collect();
+    format!("{}{}", if number < 0 { "-" } else { "" }, groups.join("\u{2009}"))
+}
+
+/// Text as one value of a query (RFC 3986 2.3: everything but the unreserved is escaped).
+#[must_use]
+pub fn query_value(text: &str) -> String {
+    let escape = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    };
+    text.bytes().map(escape).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn money_is_said_exactly_and_never_as_nothing() {
+        for (nanodollars, text) in [
+            (0, "$0.00"),
+            (1, "$0.000000001"),
+            (123_000, "$0.000123"),
+            (5_000_000_000, "$5.00"),
+            (1_500_000_000, "$1.50"),
+            (1_234_567_890, "$1.23456789"),
+            (-20_000_000, "-$0.02"),
+            (i64::MIN, "-$9223372036.854775808"),
+        ] {
+            assert_eq!(dollars(nanodollars), text);
+        }
+        assert_eq!(grouped(1_234_567), "1\u{2009}234\u{2009}567");
+        assert_eq!(grouped(12), "12");
+    }
+
+    #[test]
+    fn moments_are_dates() {
+        for (seconds, machine, people) in [
+            (0, "1970-01-01T00:00:00Z", "1 Jan, 00:00 UTC"),
+            (951_782_400, "2000-02-29T00:00:00Z", "29 Feb, 00:00 UTC"),
+            (1_795_183_329, "2026-11-20T14:02:09Z", "20 Nov, 14:02 UTC"),
+            (-1, "1969-12-31T23:59:59Z", "31 Dec, 23:59 UTC"),
+        ] {
+            let moment = Moment(Timestamp(seconds * 1000));
+            assert_eq!((moment.machine().as_str(), moment.to_string().as_str()), (machine, people));
+        }
+    }
+
+    #[test]
+    fn the_step_after_the_last_done_is_the_one_under_way() {
+        let progress = |stage| steps(stage).map(|step| step.progress);
+        assert_eq!(progress(Stage::Asked), ["now", "later", "later", "later"]);
+        assert_eq!(progress(Stage::Container), ["done", "done", "now", "later"]);
+        assert_eq!(progress(Stage::Ready), ["done"; 4]);
+    }
+
+    #[test]
+    fn a_failure_is_shown_as_its_own_sentence_and_a_suspension_goes_before_it() {
+        let mut status = Status {
+            wish: Wish::Available,
+            fact: Fact::Failed,
+            since: Timestamp(0),
+            cause: Cause::Failure,
+            stage: Stage::Volume,
+            failure: Some("The disk is full.".into()),
+        };
+        assert_eq!(state(&status).meaning, "The disk is full.");
+        assert!(state(&status).can_wake);
+        status.wish = Wish::Suspended;
+        assert!(state(&status).meaning.contains("suspended"));
+        assert!(!state(&status).can_wake);
+    }
+}

@@ -1,0 +1,273 @@
+//! A whole platform behind a real listener, on a world of containers in memory; one small server stands in for the
+//! program in every container, because each instance has an address of its own below 127.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{any, get};
+use berth::accounts::{Accounts, SignUpStep, SignedIn};
+use berth::app::App;
+use berth::clock::Clock;
+use berth::containers::fake::FakeHost;
+use berth::http_server;
+use berth::instances::{Fact, Instance, Instances, Status};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+
+use super::browser::{Browser, CodeApp};
+use super::databases::Database;
+use super::{START, config, databases, somebody};
+
+/// How long a story waits for something that happens in milliseconds.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct Town {
+    pub app: App,
+    pub host: FakeHost,
+    pub clock: Clock,
+    /// Where the platform listens, as Caddy would reach it.
+    pub address: SocketAddr,
+    pub database: Database,
+    settings: Vec<(&'static str, &'static str)>,
+    port: u16,
+    /// The platform's process: killed by dropping everything in it wherever it waits.
+    process: Option<Runtime>,
+    programs: CancellationToken,
+}
+
+/// Somebody who signed up.
+pub struct Resident {
+    pub handle: &'static str,
+    pub browser: Browser,
+    pub codes: CodeApp,
+    pub signed_in: SignedIn,
+    pub instance: Arc<Instance>,
+}
+
+impl Town {
+    /// On SQLite.
+    pub async fn new(settings: &[(&'static str, &'static str)]) -> Self {
+        Self::on(databases::sqlite().await, settings).await
+    }
+
+    pub async fn on(database: Database, settings: &[(&'static str, &'static str)]) -> Self {
+        let programs = CancellationToken::new();
+        let port = start_programs(programs.clone()).await;
+        let settings = settings.to_vec();
+        let mut config = config(&database, &settings);
+        put_on_loopback(&mut config.containers, port);
+        let (clock, host) = (Clock::manual(START), FakeHost::new(config.containers.clone()));
+        let (app, address, process) = open(config, clock.clone(), host.clone()).await;
+        Self { app, host, clock, address, database, settings, port, process: Some(process), programs }
+    }
+
+    /// The platform's process is killed and started again: same database, same containers.
+    pub async fn restart(&mut self) {
+        self.process.take().expect("a process runs").shutdown_background();
+        let mut config = config(&self.database, &self.settings);
+        put_on_loopback(&mut config.containers, self.port);
+        let (app, address, process) = open(config, self.clock.clone(), self.host.clone()).await;
+        (self.app, self.address, self.process) = (app, address, Some(process));
+    }
+
+    pub fn instances(&self) -> &Instances {
+        &self.app.instances
+    }
+
+    /// Signs somebody up with a real ceremony, in the platform's own process; their instance may still be on its way.
+    pub async fn sign_up(&self, handle: &'static str) -> Resident {
+        let (accounts, clock) = (self.app.accounts.clone(), self.clock.clone());
+        let process = self.process.as_ref().expect("a process runs");
+        process.spawn(async move { sign_up(&accounts, &clock, handle).await }).await.unwrap()
+    }
+
+    /// Signs somebody up and waits until their instance is awake.
+    pub async fn settle_in(&self, handle: &'static str) -> Resident {
+        let resident = self.sign_up(handle).await;
+        until(&resident.instance, |status| status.fact == Fact::Awake).await;
+        self.instances().settled().await;
+        resident
+    }
+
+    /// Time passes, and the loop has looked.
+    pub async fn wait(&self, time: Duration) {
+        self.clock.advance(time);
+        self.look().await;
+    }
+
+    /// The loop looks at everything, now.
+    pub async fn look(&self) {
+        self.instances().round().await;
+        self.instances().settled().await;
+    }
+
+    /// A cookie of the resident's own instance host, got by a hand-off.
+    pub async fn instance_cookie(&self, resident: &Resident) -> String {
+        use base64::Engine as _;
+        use sha2::Digest as _;
+        let host = format!("{}.example.com", resident.handle);
+        let accounts = &self.app.accounts;
+        let session =
+            accounts.authenticate("app.example.com", resident.signed_in.session.reveal()).await.unwrap().unwrap();
+        let challenge = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(sha2::Sha256::digest("verifier"));
+        let code = accounts.hand_off(&session, &host, "state", &challenge).await.unwrap();
+        let token =
+            accounts.hand_off_redeem(&host, code.reveal(), "state", "verifier", &somebody()).await.unwrap().unwrap();
+        format!("__Host-berth={}", token.reveal())
+    }
+
+    /// A request as Caddy would pass it on. `headers` come on top of Host.
+    pub async fn send(&self, method: &str, host: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).build_http();
+        let mut request = Request::builder().method(method).uri(format!("http://{}{path}", self.address));
+        request = request.header(header::HOST, host);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = client.request(request.body(Body::from(body.to_owned())).unwrap()).await.unwrap();
+        let (head, body) = response.into_parts();
+        let body = axum::body::to_bytes(Body::new(body), usize::MAX).await.unwrap();
+        Answer { status: head.status.as_u16(), headers: head.headers, body }
+    }
+
+    pub async fn get(&self, host: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        self.send("GET", host, path, headers, "").await
+    }
+}
+
+impl Drop for Town {
+    fn drop(&mut self) {
+        if let Some(process) = self.process.take() {
+            process.shutdown_background();
+        }
+        self.programs.cancel();
+    }
+}
+
+pub struct Answer {
+    pub status: u16,
+    pub headers: axum::http::HeaderMap,
+    pub body: Bytes,
+}
+
+impl Answer {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {}", self.text()))
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+/// Waits until the status is as asked.
+pub async fn until(instance: &Instance, what: impl FnMut(&Status) -> bool) -> Status {
+    let mut status = instance.watch();
+    let seen = tokio::time::timeout(PATIENCE, status.wait_for(what)).await;
+    match seen {
+        Ok(seen) => seen.unwrap().clone(),
+        Err(_) => panic!("still {:?}", instance.status()),
+    }
+}
+
+async fn sign_up(accounts: &Accounts, clock: &Clock, handle: &'static str) -> Resident {
+    let (client, mut browser) = (somebody(), Browser::at_home());
+    let token = accounts.sign_up_begin(handle, None, None, &client).await.unwrap();
+    let token = token.reveal();
+    let options = accounts.sign_up_passkey_challenge(token).await.unwrap();
+    accounts.sign_up_passkey(token, browser.create(&options).await).await.unwrap();
+    let SignUpStep::OneTimeCode { secret, .. } = accounts.sign_up(token).await.unwrap().step else {
+        panic!("the one-time code comes after the passkey")
+    };
+    let codes = CodeApp::with(&secret);
+    accounts.sign_up_code(token, &codes.code(clock)).await.unwrap();
+    let (signed_in, instance) = accounts.sign_up_finish(token, &client).await.unwrap();
+    Resident { handle, browser, codes, signed_in, instance }
+}
+
+async fn open(config: berth::config::Config, clock: Clock, host: FakeHost) -> (App, SocketAddr, Runtime) {
+    let process = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let started = process.spawn(async move {
+        let app = App::open(config, clock, Arc::new(host)).await.unwrap();
+        app.instances.begin().await.unwrap();
+        let end = CancellationToken::new();
+        tokio::spawn(app.instances.clone().run(end.clone()));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(http_server::serve(listener, berth::cli::public_router(app.clone()), end));
+        (app, address)
+    });
+    let (app, address) = started.await.unwrap();
+    (app, address, process)
+}
+
+fn put_on_loopback(containers: &mut berth::config::ContainerConfig, port: u16) {
+    containers.subnet = Ipv4Addr::new(127, 89, 0, 0);
+    containers.instance_port = port;
+}
+
+/// Serves every instance's address. `/echo` tells what arrived; `/odd` answers what no tenant may say.
+async fn start_programs(end: CancellationToken) -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let router = Router::new()
+        .route("/healthz", get(|| async { "ok" }))
+        .route("/", get(|| async { ([(header::CONTENT_TYPE, "text/html")], "<h1>the instance itself</h1>") }))
+        .route("/echo", any(echo))
+        .route("/odd", get(odd))
+        .route("/socket", get(socket));
+    tokio::spawn(http_server::serve(listener, router, end));
+    port
+}
+
+async fn echo(request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+    let headers: Vec<[String; 2]> =
+        head.headers.iter().map(|(n, v)| [n.to_string(), String::from_utf8_lossy(v.as_bytes()).into_owned()]).collect();
+    let told = json!({ "method": head.method.as_str(), "uri": head.uri.to_string(), "headers": headers, "bytes": body.len(), "body": String::from_utf8_lossy(&body[..body.len().min(1000)]) });
+    axum::Json(told).into_response()
+}
+
+async fn odd() -> Response {
+    let mut response = StatusCode::OK.into_response();
+    for (name, value) in [
+        ("set-cookie", "a=1"),
+        ("set-cookie", "b=2"),
+        ("set-cookie", "c=3; Domain=example.com"),
+        ("set-cookie", "__Host-berth=planted; Secure; Path=/"),
+        ("clear-site-data", "\"cookies\""),
+        ("alt-svc", "h3=\":443\""),
+        ("connection", "x-named"),
+        ("x-named", "1"),
+    ] {
+        response.headers_mut().append(name, value.parse().unwrap());
+    }
+    response
+}
+
+/// Switches to a protocol of its own and sends back what it gets.
+async fn socket(mut request: Request) -> Response {
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let mut stream = hyper_util::rt::TokioIo::new(upgrade.await.unwrap());
+        let mut chunk = [0; 1024];
+        while let Ok(n @ 1..) = stream.read(&mut chunk).await {
+            stream.write_all(&chunk[..n]).await.unwrap();
+        }
+    });
+    (StatusCode::SWITCHING_PROTOCOLS, [(header::CONNECTION, "upgrade"), (header::UPGRADE, "echo")]).into_response()
+}

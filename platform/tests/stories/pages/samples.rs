@@ -1,0 +1,236 @@
+//! Each page with something in it, as a person would meet it.
+
+use askama::Template;
+use berth::clock::Timestamp;
+use berth::edge::pages::{MessagePage, WaitingPage};
+use berth::instances::{Cause, Fact, Stage, Status, Wish};
+use berth::web::admin::{AccountRow, AdminPage, InstanceCell};
+use berth::web::dashboard::{Dashboard, HistoryRow, ModelInWords, SessionRow, SpendInWords};
+use berth::web::errors::ErrorPage;
+use berth::web::landing::Landing;
+use berth::web::log_in::{CodePage as LogInCodePage, GoOnPage, LogInPage, RecoverPage};
+use berth::web::passkeys::{PasskeyRow, PasskeysPage};
+use berth::web::sign_up::{CodePage, HandlePage, PasskeyPage, QrPath, RecoveryCodesPage, WelcomePage};
+use berth::web::words::{self, Moment};
+
+const NOON: i64 = 1_795_183_329_000;
+
+/// Every page by name.
+pub fn all() -> Vec<(&'static str, String)> {
+    vec![
+        ("landing", landing(3)),
+        ("landing-nobody", landing(0)),
+        ("sign-up-handle", sign_up_handle("alice")),
+        ("sign-up-passkey", html(&PasskeyPage { handle: "alice".into() })),
+        ("sign-up-code", sign_up_code()),
+        ("sign-up-recovery-codes", sign_up_recovery_codes()),
+        ("welcome", welcome(&status(Fact::Provisioning, Stage::Volume))),
+        ("welcome-awake", welcome(&status(Fact::Awake, Stage::Ready))),
+        ("welcome-failed", welcome(&status(Fact::Failed, Stage::Container))),
+        ("log-in", log_in("", "")),
+        ("log-in-on-the-way", log_in("alice.example.com", "/hand-off?host=alice.example.com&state=s&challenge=c")),
+        ("log-in-code", html(&LogInCodePage { next: String::new(), note: "That code is wrong or used.".into() })),
+        ("log-in-go-on", html(&GoOnPage { next: "/hand-off?host=alice.example.com".into() })),
+        ("recover", recover()),
+        ("dashboard", dashboard(&status(Fact::Awake, Stage::Ready), 1_234_567_890, 42_000_000)),
+        ("dashboard-asleep", dashboard(&status(Fact::Frozen, Stage::Ready), 123_000, 0)),
+        ("dashboard-failed", dashboard(&status(Fact::Failed, Stage::Container), 5_000_000_000, 0)),
+        ("dashboard-new", dashboard(&status(Fact::Provisioning, Stage::Volume), 0, 0)),
+        ("passkeys", passkeys(false)),
+        ("passkeys-recovered", passkeys(true)),
+        ("admin", admin()),
+        ("error-not-found", error(404, "Nothing here", "There is nothing here by that name.", "")),
+        ("error-internal", error(500, "Our mistake", "Something went wrong on our side.", "0b9a3c1e-77f1-4b1f")),
+        ("edge-waiting", waiting(&status(Fact::Waking, Stage::Started))),
+        ("edge-waiting-failed", waiting(&status(Fact::Failed, Stage::Container))),
+        ("edge-message", message()),
+    ]
+}
+
+pub fn sign_up_handle(typed: &str) -> String {
+    html(&HandlePage {
+        suffix: ".example.com".into(),
+        handle: typed.into(),
+        set_up: String::new(),
+        closed: false,
+        note: "Somebody has that name, or one that looks just like it.".into(),
+        verdict: "bad",
+        suggestions: vec!["alice-2".into(), "alice-at-sea".into(), "the-alice".into()],
+    })
+}
+
+fn html(page: &impl Template) -> String {
+    page.render().expect("a page with good data renders")
+}
+
+fn status(fact: Fact, stage: Stage) -> Status {
+    let failure =
+        (fact == Fact::Failed).then(|| "The disk of this machine is full. The operator has been told.".into());
+    let cause = match fact {
+        Fact::Frozen => Cause::Idle,
+        Fact::Failed => Cause::Failure,
+        _ => Cause::Visit,
+    };
+    Status { wish: Wish::Available, fact, since: Timestamp(NOON), cause, stage, failure }
+}
+
+fn landing(awake: usize) -> String {
+    html(&Landing {
+        app_origin: "https://app.example.com".into(),
+        suffix: ".example.com".into(),
+        awake,
+        allowance: "$5.00".into(),
+        signups_open: true,
+    })
+}
+
+fn sign_up_code() -> String {
+    let uri = "otpauth://totp/Berth:alice?secret=JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP&issuer=Berth";
+    html(&CodePage {
+        handle: "alice".into(),
+        qr: QrPath::of(uri).unwrap(),
+        uri: uri.into(),
+        secret: "JBSW Y3DP EHPK 3PXP JBSW Y3DP EHPK 3PXP".into(),
+        note: "That code is not right. Wait for the next one and try again.".into(),
+    })
+}
+
+fn sign_up_recovery_codes() -> String {
+    let codes = (0..10).map(|i| format!("7K{i}QX-9MTRA-ZP4H{i}-C2VND-8WFJE")).collect();
+    html(&RecoveryCodesPage { handle: "alice".into(), codes })
+}
+
+fn welcome(status: &Status) -> String {
+    html(&WelcomePage {
+        handle: "alice".into(),
+        instance_origin: "https://alice.example.com".into(),
+        state: words::state(status),
+        awake: status.fact == Fact::Awake,
+        steps: words::steps(status.stage),
+    })
+}
+
+fn log_in(instance: &str, next: &str) -> String {
+    html(&LogInPage { next: next.into(), instance: instance.into(), conditional: true })
+}
+
+fn recover() -> String {
+    html(&RecoverPage {
+        handle: "alice".into(),
+        note: "The recovery code and the one-time code do not belong together, or one was used before.".into(),
+        field: String::new(),
+    })
+}
+
+fn dashboard(status: &Status, spent: i64, held: i64) -> String {
+    let models =
+        [("claude-sonnet-4-5", 41, 182_044, 30_911, spent * 9 / 10), ("gpt-5-mini", 7, 9_120, 2_204, spent / 10)];
+    let model = |(model, calls, input, output, amount): (&str, i64, i64, i64, i64)| ModelInWords {
+        model: model.into(),
+        provider: "anthropic".into(),
+        calls: words::grouped(calls),
+        input_tokens: words::grouped(input),
+        output_tokens: words::grouped(output),
+        amount: words::dollars(amount),
+    };
+    html(&Dashboard {
+        handle: "alice".into(),
+        is_admin: true,
+        instance_host: "alice.example.com".into(),
+        instance_origin: "https://alice.example.com".into(),
+        state: words::state(status),
+        history: vec![
+            change(1, status.fact, Cause::Visit),
+            change(90, Fact::Frozen, Cause::Idle),
+            change(200, Fact::Awake, Cause::SignUp),
+        ],
+        spend: SpendInWords {
+            month: "November 2026".into(),
+            spent: words::dollars(spent),
+            held: words::dollars(held),
+            left: words::dollars(5_000_000_000 - spent - held),
+            allowance: "$5.00".into(),
+            spent_share: spent / 500_000,
+            held_share: held / 500_000,
+            holds: held > 0,
+            models: if spent == 0 { Vec::new() } else { models.map(model).into() },
+        },
+        sessions: vec![session("Chrome on Linux", true), session("Safari on iPhone", false)],
+        passkeys: vec![passkey("Passkey of 20 Nov")],
+    })
+}
+
+fn change(minutes_ago: i64, to: Fact, cause: Cause) -> HistoryRow {
+    HistoryRow {
+        at: Moment(Timestamp(NOON - minutes_ago * 60_000)),
+        lamp: words::lamp(to),
+        to: words::headline(to),
+        cause: words::cause(cause),
+    }
+}
+
+fn session(device: &str, current: bool) -> SessionRow {
+    let at = Moment(Timestamp(NOON));
+    SessionRow { id: "1".into(), device: device.into(), ip: "203.0.113.x".into(), created: at, last_used: at, current }
+}
+
+fn passkey(name: &str) -> PasskeyRow {
+    PasskeyRow { name: name.into(), created: Moment(Timestamp(NOON)), last_used: Moment(Timestamp(NOON)) }
+}
+
+fn passkeys(recovered: bool) -> String {
+    let passkeys = vec![passkey("iCloud Keychain"), passkey("YubiKey 5")];
+    html(&PasskeysPage { handle: "alice".into(), is_admin: false, recovered, passkeys })
+}
+
+fn admin() -> String {
+    let row = |handle: &str, fact, admin, suspended| AccountRow {
+        handle: handle.into(),
+        admin,
+        suspended,
+        created: Moment(Timestamp(NOON)),
+        passkeys: 2,
+        recovery_codes_left: 9,
+        instance: Some(InstanceCell {
+            lamp: words::lamp(fact),
+            headline: words::headline(fact),
+            since: Moment(Timestamp(NOON)),
+            cause: words::cause(Cause::Idle),
+            failure: if fact == Fact::Failed { "The image is missing.".into() } else { String::new() },
+        }),
+    };
+    html(&AdminPage {
+        handle: "alice".into(),
+        is_admin: true,
+        awake: 1,
+        accounts: vec![
+            row("alice", Fact::Awake, true, false),
+            row("bob", Fact::Frozen, false, false),
+            row("carol-of-the-north", Fact::Failed, false, false),
+            row("mallory", Fact::Stopped, false, true),
+            AccountRow { instance: None, ..row("dave", Fact::Absent, false, false) },
+        ],
+    })
+}
+
+fn error(status: u16, title: &str, detail: &str, request: &str) -> String {
+    html(&ErrorPage { status, title, detail, request })
+}
+
+fn waiting(status: &Status) -> String {
+    html(&WaitingPage {
+        handle: "alice".into(),
+        stage: status.stage,
+        failure: status.failure.clone(),
+        app_origin: "https://app.example.com".into(),
+    })
+}
+
+fn message() -> String {
+    html(&MessagePage {
+        title: "This instance does not answer".into(),
+        message: "It is awake, but the program inside does not answer on its port. Its owner can look into it.".into(),
+        link: Some("https://app.example.com/".into()),
+        label: Some("Go to your dashboard".into()),
+    })
+}
