@@ -110,13 +110,7 @@ impl Accounts {
         bound.host == host && bound.state == state && bound.challenge == challenge
     }
 
-    async fn instance_session(
-        &self,
-        tx: &Tx,
-        bound: Bound,
-        client: &Client,
-        now: Timestamp,
-    ) -> Result<Option<Token>> {
+    async fn instance_session(&self, tx: &Tx, bound: Bound, client: &Client, now: Timestamp) -> Result<Option<Token>> {
         let Some(parent) = store::session(&**tx, bound.session).await?.filter(|p| p.expires_at > now) else {
             return Ok(None);
         };
