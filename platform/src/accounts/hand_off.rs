@@ -13,7 +13,7 @@ use super::sessions::MOST_SESSIONS;
 use super::store::{self, Purpose, State, StoredSession};
 use super::{Accounts, Client, Session, rules};
 use crate::clock::Timestamp;
-use crate::db::SessionId;
+use crate::db::{SessionId, Tx};
 use crate::error::{Error, Result};
 use crate::hosts::Site;
 use crate::secrets::{self, Token};
@@ -110,13 +110,7 @@ impl Accounts {
         bound.host == host && bound.state == state && bound.challenge == challenge
     }
 
-    async fn instance_session(
-        &self,
-        tx: &crate::db::Tx,
-        bound: Bound,
-        client: &Client,
-        now: Timestamp,
-    ) -> Result<Option<Token>> {
+    async fn instance_session(&self, tx: &Tx, bound: Bound, client: &Client, now: Timestamp) -> Result<Option<Token>> {
         let Some(parent) = store::session(&**tx, bound.session).await?.filter(|p| p.expires_at > now) else {
             return Ok(None);
         };

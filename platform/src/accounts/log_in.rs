@@ -13,7 +13,7 @@ use super::rules::{self, Device, PasskeyKind, SecondFactor};
 use super::sessions::Method;
 use super::store::{self, Person, Purpose, State, StoredPasskey};
 use super::{Accounts, Client, LogIn, SignedIn};
-use crate::db::AccountId;
+use crate::db::{AccountId, Tx};
 use crate::error::{Error, Result};
 use crate::secrets::{self, Token};
 
@@ -155,7 +155,7 @@ impl Accounts {
         Ok(if known { Device::Known } else { Device::New })
     }
 
-    async fn put_half_way_in(&self, tx: &crate::db::Tx, half: &HalfWayIn) -> Result<Token> {
+    async fn put_half_way_in(&self, tx: &Tx, half: &HalfWayIn) -> Result<Token> {
         let token = Token::new(&self.0.clock);
         let state = serde_json::to_string(half).context("writing a login that is half way")?;
         let until = self.0.clock.now().plus(TIME_FOR_CODE);
@@ -164,7 +164,7 @@ impl Accounts {
     }
 
     /// The account, locked, if it may log in.
-    async fn active_person(&self, tx: &crate::db::Tx, id: AccountId) -> Result<Person> {
+    async fn active_person(&self, tx: &Tx, id: AccountId) -> Result<Person> {
         store::person_locked(tx, id).await?.filter(|p| p.state == State::Active).ok_or_else(log_in_refused)
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::rules::{self, Lifetime};
 use super::store::{self, Person, State, StoredSession};
-use super::{Accounts, Client, Session, SessionView, SignedIn};
+use super::{Accounts, Client, Role, Session, SessionView, SignedIn};
 use crate::clock::Timestamp;
 use crate::db::{SessionId, Tx};
 use crate::error::{Error, Result};
@@ -162,7 +162,7 @@ impl Accounts {
 
     /// Idleness ends a session on the app host, where an admin may do harm. One on an instance's host opens only that
     /// instance and has its 12 hours, so that working there for an hour does not ask for another login.
-    fn is_live(&self, stored: &StoredSession, role: super::Role, now: Timestamp) -> bool {
+    fn is_live(&self, stored: &StoredSession, role: Role, now: Timestamp) -> bool {
         let idle = now.since(stored.last_used_at) >= rules::lifetime(role).idle;
         stored.expires_at > now && (stored.parent.is_some() || !idle)
     }

@@ -11,7 +11,7 @@ use super::sessions::Method;
 use super::store::{self, HalfSignedUp, Person, Purpose, State, StoredPasskey};
 use super::{Accounts, Availability, Client, Role, SignUp, SignUpStep, SignedIn, ceremonies, rules};
 use crate::clock::Timestamp;
-use crate::db::Tx;
+use crate::db::{AccountId, Tx};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::instances::Instance;
@@ -218,7 +218,7 @@ impl Accounts {
         now: Timestamp,
     ) -> Result<Token> {
         let token = Token::new(&self.0.clock);
-        let account = crate::db::AccountId(self.0.clock.uuid());
+        let account = AccountId(self.0.clock.uuid());
         let tx = self.0.db.begin().await?;
         if let Some(previous) = instead_of {
             store::give_up_sign_up(&tx, previous.id).await?;

@@ -79,7 +79,7 @@ async fn half_way_in(house: &House, member: &Member) -> Token {
 
 /// The session behind a cookie of the app host.
 async fn session(house: &House, token: &Token) -> Option<Session> {
-    house.accounts.authenticate("app.example.com", token.reveal()).await.unwrap()
+    house.accounts.authenticate(&house.config.hosts.app, token.reveal()).await.unwrap()
 }
 
 /// What the audit says, oldest first: "actor action subject".

@@ -41,6 +41,18 @@ async fn logging_out_ends_the_login_at_once() {
 }
 
 #[tokio::test]
+async fn a_login_ended_by_another_process_is_over_within_two_seconds() {
+    for database in databases().await {
+        let house = House::on(database).await;
+        let member = sign_up(&house, "alice").await;
+        let current = session(&house, &member.signed_in.session).await.unwrap();
+        house.accounts_elsewhere().log_out(&current).await.unwrap();
+        house.clock.advance(Duration::from_secs(2));
+        assert!(session(&house, &member.signed_in.session).await.is_none(), "{}", house.kind());
+    }
+}
+
+#[tokio::test]
 async fn the_list_shows_ones_own_logins_and_each_can_be_ended() {
     for database in databases().await {
         let house = House::on(database).await;

@@ -16,7 +16,8 @@ async fn signing_up_makes_an_account_an_instance_and_a_login() {
 
         let session = session(&house, &member.signed_in.session).await.expect("the new cookie is a login");
         assert_eq!((session.account, session.role), (member.signed_in.account, Role::Member));
-        assert!(house.instances.by_handle(&session.handle).is_some(), "{}", house.kind());
+        let instance = house.instances.by_handle(&session.handle).expect("the instance is known at once");
+        assert!(house.host.spec(instance.id).is_none(), "only the reconciler makes the container; {}", house.kind());
         let account = house.accounts.account(&session.handle).await.unwrap();
         assert_eq!((account.passkeys, account.recovery_codes_left, account.suspended), (1, 10, false));
         assert_eq!(audit(&house).await, ["alice sign_up alice"]);

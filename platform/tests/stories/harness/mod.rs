@@ -51,16 +51,17 @@ impl House {
         let host = FakeHost::new(config.containers.clone());
         let db = database.db.clone();
         let instances = Instances::open(db.clone(), clock.clone(), Arc::new(host.clone()), &config).await.unwrap();
-        let accounts = Accounts::new(
-            db.clone(),
-            keys.clone(),
-            clock.clone(),
-            config.hosts.clone(),
-            config.signups_open,
-            instances.clone(),
-        )
-        .unwrap();
+        let hosts = config.hosts.clone();
+        let open = config.signups_open;
+        let accounts = Accounts::new(db.clone(), keys.clone(), clock.clone(), hosts, open, instances.clone()).unwrap();
         Self { db, clock, config, keys, host, instances, accounts, database }
+    }
+
+    /// The accounts room of another process on the same database.
+    pub fn accounts_elsewhere(&self) -> Accounts {
+        let (db, keys, clock) = (self.db.clone(), self.keys.clone(), self.clock.clone());
+        Accounts::new(db, keys, clock, self.config.hosts.clone(), self.config.signups_open, self.instances.clone())
+            .unwrap()
     }
 
     /// The kind of database below, for messages.
