@@ -243,5 +243,6 @@ async fn the_official_sdks_work_unchanged_and_do_not_retry_a_spent_allowance() {
     let spend = world.spend_at_rest(&alice).await;
     let served = world.served().await;
     let output_tokens: i64 = spend.by_model.iter().map(|model| model.output_tokens).sum();
-    assert_eq!(output_tokens, served["output_tokens"].as_i64().unwrap());
+    // One stream of the script broke off; what was seen of it is estimated upwards.
+    assert!(output_tokens >= served["output_tokens"].as_i64().unwrap());
 }
