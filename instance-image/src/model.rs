@@ -10,7 +10,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -62,9 +62,9 @@ impl Models {
         connector.set_connect_timeout(Some(Duration::from_secs(5)));
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            // A freeze in between would otherwise leave a connection that the other side has long forgotten.
-            .pool_idle_timeout(Duration::from_secs(4))
+            // No pool: after a freeze it would hold connections that the other side has long forgotten, and a new one to
+            // the next process costs less than a millisecond.
+            .pool_max_idle_per_host(0)
             .build(connector);
         Self { client, anthropic_url, quota_url, token }
     }

@@ -266,6 +266,25 @@ impl ContainerConfig {
     }
 }
 
+/// What the demo model needs to know; it holds no secret.
+#[derive(Clone, Debug)]
+pub struct DemoConfig {
+    pub listen: SocketAddr,
+}
+
+impl DemoConfig {
+    /// Reads the one variable.
+    ///
+    /// # Errors
+    /// When it is no address.
+    #[expect(clippy::disallowed_methods, reason = "this is the door through which the environment comes in")]
+    pub fn from_env() -> Result<Self, Mistakes> {
+        let mut r = Reader { lookup: &|name| std::env::var(name).ok(), mistakes: Vec::new() };
+        let config = Self { listen: r.parsed("BERTH_DEMO_LISTEN", "an address and port, such as 127.0.0.1:8703") };
+        if r.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(r.mistakes)) }
+    }
+}
+
 /// What is logged, for a part that reads nothing else.
 #[derive(Clone, Debug)]
 pub struct LogConfig {

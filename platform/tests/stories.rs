@@ -1,10 +1,16 @@
-//! Stories: what people and programs experience of the whole platform, told from outside.
+//! What Berth promises, told as stories from outside: one binary, one module a noun.
 
-#[path = "stories/calls.rs"]
-mod calls;
-#[path = "stories/llm.rs"]
-mod llm;
-#[path = "stories/pages/mod.rs"]
-mod pages;
-#[path = "stories/quota.rs"]
-mod quota;
+#![expect(clippy::unwrap_used, reason = "a story that cannot go on says where it stopped")]
+
+mod stories {
+    mod accounts;
+    mod calls;
+    mod containers;
+    mod first_light;
+    mod harness;
+    mod instances;
+    mod llm;
+    mod pages;
+    mod quota;
+    mod tidy;
+}

@@ -17,7 +17,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::app::App;
 use crate::clock::Clock;
-use crate::config::{Config, ContainerConfig};
+use crate::config::{Config, ContainerConfig, DemoConfig, LogConfig};
 use crate::containers::remote::RemoteHost;
 use crate::db::Db;
 use crate::ops::{self, Verdict};
@@ -58,7 +58,12 @@ enum Word {
 enum ProvisionerPart {
     /// Hand the memory of a frozen container back to the host. The provisioner starts this by itself.
     #[command(hide = true)]
-    Reclaim { file: PathBuf, bytes: u64 },
+    Reclaim {
+        #[arg(long)]
+        file: PathBuf,
+        #[arg(long)]
+        bytes: u64,
+    },
 }
 
 /// Runs the word on the command line. 0: done. 1: it failed, with a sentence on standard error. 2: not a word of ours.
@@ -87,7 +92,7 @@ async fn run(word: Word) -> anyhow::Result<ExitCode> {
             serve::run(config, end_of_work()?).await?;
         }
         Word::Provisioner { part: None } => {
-            let (config, log) = (ContainerConfig::from_env()?, crate::config::LogConfig::from_env()?);
+            let (config, log) = (ContainerConfig::from_env()?, LogConfig::from_env()?);
             start_log(&log.filter, log.json)?;
             provisioner::serve(config, Clock::system(), end_of_work()?.cancelled_owned()).await?;
         }
@@ -95,9 +100,9 @@ async fn run(word: Word) -> anyhow::Result<ExitCode> {
             provisioner::reclaim(&file, bytes).context("handing memory back")?;
         }
         Word::DemoUpstream => {
-            let config = Config::from_env()?;
-            start_log(&config.log, config.log_json)?;
-            demo::serve(config.demo_listen, end_of_work()?).await?;
+            let (config, log) = (DemoConfig::from_env()?, LogConfig::from_env()?);
+            start_log(&log.filter, log.json)?;
+            demo::serve(config.listen, end_of_work()?).await?;
         }
         Word::SetupLink => {
             let app = open().await?;
