@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 use serde_json::{Value, json as value};
 use sha2::{Digest as _, Sha256};
 
-use crate::calls::{Kind, World, client, env, json, kinds};
+use super::calls::{Kind, World, client, env, json, kinds};
 
 const MESSAGES: &str = "/anthropic/v1/messages";
 const COMPLETIONS: &str = "/openai/v1/chat/completions";
