@@ -165,10 +165,10 @@ async fn whatever_happens_to_calls_the_allowance_is_kept_and_nothing_stays_held(
             tokio::spawn(async move {
                 let ending = ENDINGS[number % 5];
                 let text = format!("call {number} x-demo-tokens=400 x-demo-pace-ms=1 {ending}");
-                let (path, body) = if number % 2 == 0 {
-                    (MESSAGES, message(&text, number % 3 > 0))
+                let (path, body) = if number.is_multiple_of(2) {
+                    (MESSAGES, message(&text, !number.is_multiple_of(3)))
                 } else {
-                    (COMPLETIONS, completion(&text, &value!({ "stream": number % 3 > 0 })))
+                    (COMPLETIONS, completion(&text, &value!({ "stream": !number.is_multiple_of(3) })))
                 };
                 let Ok(answer) = alice.post(&world, path, &body).send().await else { return };
                 let mut stream = answer.bytes_stream();
