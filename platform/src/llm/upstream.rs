@@ -74,7 +74,6 @@ impl Upstreams {
     }
 
     /// A call to `path_and_query` of `provider`, under the platform's key.
-    #[must_use]
     pub fn call(
         &self,
         provider: Provider,

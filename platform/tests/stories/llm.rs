@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use serde_json::{Value, json as value};
 use sha2::{Digest as _, Sha256};
 
-use crate::calls::{Kind, World, client, env, json};
+use super::calls::{Kind, World, client, env, json, kinds};
 
 const MESSAGES: &str = "/anthropic/v1/messages";
 const COMPLETIONS: &str = "/openai/v1/chat/completions";
@@ -151,6 +152,40 @@ async fn what_the_provider_refuses_costs_nothing_and_an_unreachable_one_is_said_
     assert_eq!(world.receipt(&bob).await, (0, "provider".into(), "upstream_broke".into()));
 }
 
+/// Forty calls at once, of every kind and ending, on an allowance that is too small for all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whatever_happens_to_calls_the_allowance_is_kept_and_nothing_stays_held() {
+    const ENDINGS: [&str; 5] =
+        ["", "x-demo-fault=break", "x-demo-fault=overloaded", "x-demo-fault=status-529", "hang up"];
+    for kind in kinds() {
+        let world = Arc::new(World::open(kind, |config| config.allowance_nanodollars = 12_000_000).await);
+        let alice = Arc::new(world.person("alice").await);
+        let calls = (0..40).map(|number: usize| {
+            let (world, alice) = (world.clone(), alice.clone());
+            tokio::spawn(async move {
+                let ending = ENDINGS[number % 5];
+                let text = format!("call {number} x-demo-tokens=400 x-demo-pace-ms=1 {ending}");
+                let (path, body) = if number.is_multiple_of(2) {
+                    (MESSAGES, message(&text, !number.is_multiple_of(3)))
+                } else {
+                    (COMPLETIONS, completion(&text, &value!({ "stream": !number.is_multiple_of(3) })))
+                };
+                let Ok(answer) = alice.post(&world, path, &body).send().await else { return };
+                let mut stream = answer.bytes_stream();
+                for _ in 0..if ending == "hang up" { 20 } else { usize::MAX } {
+                    let Some(Ok(_)) = stream.next().await else { break };
+                }
+            })
+        });
+        futures_util::future::join_all(calls).await;
+        until_at_rest(&world, alice.instance.account).await;
+        let spend = world.spend_at_rest(&alice).await;
+        assert!(spend.spent_nanodollars <= spend.allowance_nanodollars, "{kind:?}: {spend:?}");
+        let served = world.served().await;
+        assert!(served["calls"].as_i64().unwrap() > 2, "{kind:?}: hardly anything was admitted: {served}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_is_good_only_from_its_own_instance() {
     let world = World::open(Kind::Sqlite, |_| ()).await;
@@ -243,5 +278,6 @@ async fn the_official_sdks_work_unchanged_and_do_not_retry_a_spent_allowance() {
     let spend = world.spend_at_rest(&alice).await;
     let served = world.served().await;
     let output_tokens: i64 = spend.by_model.iter().map(|model| model.output_tokens).sum();
-    assert_eq!(output_tokens, served["output_tokens"].as_i64().unwrap());
+    // One stream of the script broke off; what was seen of it is estimated upwards.
+    assert!(output_tokens >= served["output_tokens"].as_i64().unwrap());
 }

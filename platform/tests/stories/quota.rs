@@ -2,7 +2,7 @@
 
 use berth::quota::{CacheWrites, Call, Demand, Hold, InputBound, Outcome, Provider, Refusal, Seen, Usage};
 
-use crate::calls::{Person, World, kinds, reopen};
+use super::calls::{Person, World, kinds, reopen};
 
 /// 2,000 output tokens of the demo model are at most a tenth of a cent.
 const OUTPUT_TOKENS: u64 = 2000;
@@ -75,7 +75,7 @@ async fn what_was_held_and_not_used_is_there_for_the_next_call_at_once() {
 
 #[tokio::test]
 async fn a_dropped_call_is_settled_and_cost_nothing_before_it_was_sent() {
-    let world = World::open(crate::calls::Kind::Sqlite, |_| ()).await;
+    let world = World::open(super::calls::Kind::Sqlite, |_| ()).await;
     let (alice, bob) = (world.person("alice").await, world.person("bob").await);
     drop(world.app.quota.admit(call(&alice)).await.unwrap());
     assert_eq!(world.receipt(&alice).await, (0, "provider".into(), "client_gone".into()));
@@ -123,7 +123,7 @@ async fn calls_at_once_are_limited_for_each_account_by_itself() {
 
 #[tokio::test]
 async fn more_than_was_held_is_recorded_as_it_was_charged() {
-    let world = World::open(crate::calls::Kind::Sqlite, |_| ()).await;
+    let world = World::open(super::calls::Kind::Sqlite, |_| ()).await;
     let alice = world.person("alice").await;
     used(world.app.quota.admit(call(&alice)).await.unwrap(), 3 * OUTPUT_TOKENS);
     assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 3 * HOLD);
@@ -131,7 +131,7 @@ async fn more_than_was_held_is_recorded_as_it_was_charged() {
 
 #[tokio::test]
 async fn a_model_without_a_price_is_not_called() {
-    let world = World::open(crate::calls::Kind::Sqlite, |_| ()).await;
+    let world = World::open(super::calls::Kind::Sqlite, |_| ()).await;
     let alice = world.person("alice").await;
     let mut unknown = call(&alice);
     unknown.demand.model = "claude-of-tomorrow".into();
