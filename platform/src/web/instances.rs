@@ -48,7 +48,7 @@ pub async fn sleep(State(app): State<App>, Mine(instance): Mine) -> Answer<Redir
 /// `GET /instance/events`: the status now and at each change, as server-sent events.
 pub async fn events(State(app): State<App>, Mine(instance): Mine, headers: HeaderMap) -> Response {
     let until = session_over(app, headers);
-    let events = WatchStream::new(instance.watch()).map(|status| event(status)).take_until(until);
+    let events = WatchStream::new(instance.watch()).map(event).take_until(until);
     Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))).into_response()
 }
 
