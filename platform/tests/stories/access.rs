@@ -6,7 +6,7 @@ use axum::http::Method;
 use berth::web::routes::{self, Route};
 use serde_json::json;
 
-use super::web::visitor::{Site, Visitor};
+use crate::web::visitor::{Site, Visitor};
 
 /// Who tries: nobody, somebody signing up, half logged in, another member, the operator, and the member whose things they are.
 const ROLES: [&str; 6] = ["nobody", "signing up", "half in", "another", "operator", "member"];

@@ -15,8 +15,8 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use super::super::harness::browser::{Browser, CodeApp};
-use super::super::harness::{self, Database, START};
+use crate::harness::browser::{Browser, CodeApp};
+use crate::harness::{self, Database, START};
 
 pub const ORIGIN: &str = "https://app.example.com";
 
