@@ -9,11 +9,14 @@ use tower::ServiceExt as _;
 
 use self::visitor::{Answer, Site, Visitor};
 
-const HAND_OFF: &str = "/hand-off?host=alice.example.com&state=s-1&challenge=ccccccccccccccccccccccccccccccccccccccccccc";
+const HAND_OFF: &str =
+    "/hand-off?host=alice.example.com&state=s-1&challenge=ccccccccccccccccccccccccccccccccccccccccccc";
 
 fn assert_guarded(answer: &Answer, what: &str) {
     let policy = answer.header("content-security-policy");
-    for part in ["default-src 'none'", "script-src 'self';", "style-src 'self';", "frame-ancestors 'none'", "base-uri 'none'"] {
+    for part in
+        ["default-src 'none'", "script-src 'self';", "style-src 'self';", "frame-ancestors 'none'", "base-uri 'none'"]
+    {
         assert!(policy.contains(part), "{what}: {policy} lacks {part}");
     }
     assert!(!policy.contains("unsafe"), "{what}");
@@ -56,7 +59,9 @@ async fn the_landing_page_counts_and_sends_its_form_to_the_app() {
     let site = Site::new().await;
     let ask = |path: &str| Request::get(path).header("accept", "text/html").body(axum::body::Body::empty()).unwrap();
     let page = site.apex.clone().oneshot(ask("/")).await.unwrap();
-    assert!(page.headers()["content-security-policy"].to_str().unwrap().contains("form-action https://app.example.com;"));
+    assert!(
+        page.headers()["content-security-policy"].to_str().unwrap().contains("form-action https://app.example.com;")
+    );
     assert!(page.headers().get("set-cookie").is_none());
     let count = site.apex.clone().oneshot(ask("/awake")).await.unwrap();
     let count = axum::body::to_bytes(count.into_body(), 100).await.unwrap();
@@ -80,7 +85,10 @@ async fn errors_are_pages_for_people_and_problems_for_programs() {
     assert!(["type", "title", "detail"].iter().all(|part| problem[part].is_string()), "{problem}");
 
     let wrong_method = visitor.send(Visitor::request(Method::GET, "/log-out")).await;
-    assert_eq!((wrong_method.status.as_u16(), wrong_method.json().await["code"].clone()), (405, json!("method_not_allowed")));
+    assert_eq!(
+        (wrong_method.status.as_u16(), wrong_method.json().await["code"].clone()),
+        (405, json!("method_not_allowed"))
+    );
     let too_large = visitor.post("/sign-up", &format!("handle={}", "a".repeat(100_000))).await;
     assert_eq!(too_large.status.as_u16(), 413);
     let malformed = visitor.get("/sign-up?handle=%ff").await;
@@ -167,7 +175,10 @@ async fn on_the_way_to_an_instance_one_logs_in_and_goes_on() {
     assert_eq!(page.in_short(), "200");
     assert!(page.text().await.contains("http-equiv=\"refresh\""));
     let on = phone.get(HAND_OFF).await.in_short();
-    assert!(on.starts_with("303 https://alice.example.com/.berth/callback?code=") && on.ends_with("&state=s-1"), "{on}");
+    assert!(
+        on.starts_with("303 https://alice.example.com/.berth/callback?code=") && on.ends_with("&state=s-1"),
+        "{on}"
+    );
 }
 
 #[tokio::test]
@@ -219,7 +230,8 @@ async fn the_session_cookie_is_bound_to_the_host_and_out_of_reach_of_scripts() {
     let options = alice.post_json("/log-in/challenge", &json!({})).await.json().await;
     let answer = alice.browser.get(&options).await;
     let answer = alice.post_json("/log-in", &answer).await;
-    let cookies: Vec<&str> = answer.headers.get_all("set-cookie").iter().map(|cookie| cookie.to_str().unwrap()).collect();
+    let cookies: Vec<&str> =
+        answer.headers.get_all("set-cookie").iter().map(|cookie| cookie.to_str().unwrap()).collect();
     for (name, seconds) in [("__Host-berth", 2_592_000), ("__Host-berth-device", 31_536_000)] {
         let cookie = cookies.iter().find(|cookie| cookie.starts_with(&format!("{name}="))).expect("it is set");
         assert!(cookie.ends_with(&format!("; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite=Lax")), "{cookie}");
