@@ -1,7 +1,8 @@
 // Passkey ceremonies: asks our server for a challenge, the browser for an answer, and brings it back.
 const button = document.querySelector('[data-passkey]');
 const note = document.querySelector('[data-note]');
-let autofill = new AbortController();
+const autofill = new AbortController();
+let offered;
 
 const bytes = (text) => Uint8Array.from(atob(text.replace(/-/g, '+').replace(/_/g, '/')), (c) => c.charCodeAt(0));
 const text = (buffer) => btoa(String.fromCharCode(...new Uint8Array(buffer)))
@@ -81,9 +82,11 @@ async function ceremony(extra) {
 }
 
 async function pressed() {
-  autofill.abort();
   say('');
   button.disabled = true;
+  autofill.abort();
+  // Its challenge must not arrive after ours and take its place.
+  await offered;
   try {
     await ceremony({});
   } catch (error) {
@@ -101,14 +104,15 @@ async function offer() {
   try {
     await ceremony({ mediation: 'conditional', signal: autofill.signal });
   } catch (error) {
+    if (error.name === 'AbortError') return;
     button.disabled = false;
-    if (error.name !== 'AbortError' && error.told) say(sentence(error));
+    if (error.told) say(sentence(error));
   }
 }
 
 if (window.PublicKeyCredential) {
+  offered = offer();
   button.addEventListener('click', pressed);
-  offer();
 } else {
   button.disabled = true;
   say('This browser has no passkeys. A current version of any large browser has.');

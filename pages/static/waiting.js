@@ -7,10 +7,13 @@ const source = new EventSource(page.dataset.events);
 
 function show(status) {
   const arrived = status.fact === 'awake';
-  const done = arrived ? steps.length : steps.findIndex((step) => step.dataset.stage === status.stage) + 1;
+  // Before a wake begins the stage is still the last wake's "ready".
+  const reached = steps.findIndex((step) => step.dataset.stage === status.stage) + 1;
+  const done = arrived ? steps.length : reached % steps.length;
   steps.forEach((step, i) => {
     step.className = i < done ? 'done' : i === done ? 'now' : 'later';
-    step.toggleAttribute('aria-current', i === done);
+    if (i === done) step.setAttribute('aria-current', 'step');
+    else step.removeAttribute('aria-current');
   });
   failure.hidden = !(status.fact === 'failed' && status.failure);
   failure.textContent = status.failure ?? '';

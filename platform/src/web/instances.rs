@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{IntoResponse as _, Redirect};
 use futures_util::StreamExt as _;
 use serde::Serialize;
 use tokio_stream::wrappers::WatchStream;
@@ -16,12 +16,16 @@ use super::errors::Answer;
 use super::extractors::Mine;
 use super::words::{self, StateInWords};
 use crate::app::App;
+use crate::error::Error;
 use crate::instances::{Cause, Fact, Stage, Status, Wish};
 
 /// How often a stream asks whether its session still stands: an ended one sees nothing for longer than this.
 const SESSION_CHECK: Duration = Duration::from_secs(5);
 /// The browser comes again by itself after this; it bounds what a forgotten tab holds.
 const STREAM_LIFETIME: Duration = Duration::from_secs(30 * 60);
+
+/// Streams and waiting requests that one instance may have at a time.
+const WATCHERS: usize = 100;
 
 /// One message of the stream.
 #[derive(Serialize)]
@@ -46,10 +50,14 @@ pub async fn sleep(State(app): State<App>, Mine(instance): Mine) -> Answer<Redir
 }
 
 /// `GET /instance/events`: the status now and at each change, as server-sent events.
-pub async fn events(State(app): State<App>, Mine(instance): Mine, headers: HeaderMap) -> Response {
+pub async fn events(State(app): State<App>, Mine(instance): Mine, headers: HeaderMap) -> Answer {
+    if instance.watchers() > WATCHERS {
+        let message = "Too many pages watch this instance. Close some of them.".to_owned();
+        return Err(Error::TooMany { message, retry_after: Duration::from_secs(30) }.into());
+    }
     let until = session_over(app, headers);
-    let events = WatchStream::new(instance.watch()).map(|status| event(status)).take_until(until);
-    Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))).into_response()
+    let events = WatchStream::new(instance.watch()).map(event).take_until(until);
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))).into_response())
 }
 
 fn event(status: Status) -> Result<Event, Infallible> {

@@ -192,7 +192,7 @@ async fn sign_up(app: &App, token: &str) -> Answer<Result<SignUp, Response>> {
             let problem = Problem::in_place(error)?;
             let asked = HandleForm { handle: String::new(), set_up: String::new() };
             let page = Page(handle_page(app, asked, Some(&problem)).await?);
-            Ok(Err((AppendHeaders([cookies::set(PENDING, "", 0)]), problem.with(page)).into_response()))
+            Ok(Err(problem.with(page)))
         }
     }
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a story that cannot go on says where it stopped")]
 
+mod access;
 mod accounts;
 mod calls;
 mod containers;
@@ -12,3 +13,4 @@ mod llm;
 mod pages;
 mod quota;
 mod tidy;
+mod web;

@@ -1,0 +1,191 @@
+//! Every route of the table, tried by everybody: a route without a row here fails, and so does a row without a route.
+
+use std::collections::BTreeMap;
+
+use axum::http::Method;
+use berth::web::routes::{self, Route};
+use serde_json::json;
+
+use crate::web::visitor::{Site, Visitor};
+
+/// Who tries: nobody, somebody signing up, half logged in, another member, the operator, and the member whose things they are.
+const ROLES: [&str; 6] = ["nobody", "signing up", "half in", "another", "operator", "member"];
+
+/// What each of them sees, as status and where it sends to.
+const EXPECTED: &[(&str, [&str; 6])] = &[
+    ("GET /assets/{*path}", ["200", "200", "200", "200", "200", "200"]),
+    ("GET /sign-up", ["200", "200", "200", "200", "200", "200"]),
+    ("GET /sign-up/passkey", ["303 /sign-up", "200", "409", "303 /sign-up", "303 /sign-up", "303 /sign-up"]),
+    (
+        "GET /sign-up/code",
+        ["303 /sign-up", "303 /sign-up/passkey", "409", "303 /sign-up", "303 /sign-up", "303 /sign-up"],
+    ),
+    (
+        "GET /sign-up/recovery-codes",
+        ["303 /sign-up", "303 /sign-up/passkey", "409", "303 /sign-up", "303 /sign-up", "303 /sign-up"],
+    ),
+    ("GET /welcome", ["303 /log-in", "303 /log-in", "303 /log-in", "200", "200", "200"]),
+    ("GET /log-in", ["200", "200", "200", "200", "200", "200"]),
+    ("GET /log-in/code", ["303 /log-in", "200", "200", "303 /log-in", "303 /log-in", "303 /log-in"]),
+    ("GET /recover", ["200", "200", "200", "200", "200", "200"]),
+    (
+        "GET /hand-off",
+        ["303 /log-in", "303 /log-in", "303 /log-in", "403", "403", "303 https://alice.example.com/.berth/callback"],
+    ),
+    ("GET /", ["303 /log-in", "303 /log-in", "303 /log-in", "200", "200", "200"]),
+    ("GET /instance/events", ["303 /log-in", "303 /log-in", "303 /log-in", "200", "200", "200"]),
+    ("GET /passkeys", ["303 /log-in", "303 /log-in", "303 /log-in", "200", "200", "200"]),
+    ("GET /admin", ["303 /log-in", "303 /log-in", "303 /log-in", "403", "200", "403"]),
+    ("GET /api/account", ["401", "401", "401", "200", "200", "200"]),
+    ("GET /api/instance", ["401", "401", "401", "200", "200", "200"]),
+    ("GET /api/spend", ["401", "401", "401", "200", "200", "200"]),
+    ("GET /api/handles/{handle}", ["200", "200", "200", "200", "200", "200"]),
+    ("POST /sign-up", ["422", "422", "422", "422", "422", "422"]),
+    ("POST /sign-up/passkey/challenge", ["409", "200", "409", "409", "409", "409"]),
+    ("POST /sign-up/passkey", ["409", "422", "409", "409", "409", "409"]),
+    (
+        "POST /sign-up/code",
+        ["303 /sign-up", "303 /sign-up/passkey", "409", "303 /sign-up", "303 /sign-up", "303 /sign-up"],
+    ),
+    ("POST /sign-up/finish", ["303 /sign-up", "409", "409", "303 /sign-up", "303 /sign-up", "303 /sign-up"]),
+    ("POST /log-in/challenge", ["200", "200", "200", "200", "200", "200"]),
+    ("POST /log-in", ["409", "403", "403", "409", "409", "409"]),
+    ("POST /log-in/code", ["303 /log-in", "403", "422", "303 /log-in", "303 /log-in", "303 /log-in"]),
+    ("POST /recover", ["403", "403", "403", "403", "403", "403"]),
+    ("POST /log-out", ["303 /log-in", "303 /log-in", "303 /log-in", "303 /log-in", "303 /log-in", "303 /log-in"]),
+    ("POST /instance/wake", ["303 /log-in", "303 /log-in", "303 /log-in", "303 /", "303 /", "303 /"]),
+    ("POST /instance/sleep", ["303 /log-in", "303 /log-in", "303 /log-in", "303 /", "303 /", "303 /"]),
+    ("POST /sessions/{id}/end", ["303 /log-in", "303 /log-in", "303 /log-in", "404", "404", "303 /log-in"]),
+    ("POST /passkeys/challenge", ["401", "401", "401", "200", "200", "200"]),
+    ("POST /passkeys", ["401", "401", "401", "409", "409", "409"]),
+    ("POST /api/instance/wake", ["401", "401", "401", "202", "202", "202"]),
+    ("POST /api/instance/sleep", ["401", "401", "401", "202", "202", "202"]),
+];
+
+/// What stands for the parts of a path that vary. The session is the member's.
+fn path_of(route: &Route, session: &str) -> String {
+    if route.path == "/hand-off" {
+        return format!("/hand-off?host=alice.example.com&state=s&challenge={}", "c".repeat(43));
+    }
+    route.path.replace("{*path}", "berth.css").replace("{id}", session).replace("{handle}", "walter")
+}
+
+struct Cast([Visitor; 6]);
+
+impl Cast {
+    async fn of(site: &Site) -> Self {
+        let operator = site.operator("olivia").await;
+        let member = site.member("alice").await;
+        let another = site.member("boris").await;
+        let mut signing_up = site.visitor();
+        signing_up.post("/sign-up", "handle=carol").await;
+        let mut half_in = site.visitor();
+        half_in.browser = member.browser.clone();
+        assert_eq!(half_in.present_passkey("").await, "/log-in/code");
+        Self([site.visitor(), signing_up, half_in, another, operator, member])
+    }
+
+    /// The member's own session, as the dashboard names it.
+    async fn session(&mut self) -> String {
+        let page = self.0[5].get("/").await.text().await;
+        page.split("/sessions/").nth(1).expect("the dashboard lists sessions").split('/').next().unwrap().to_owned()
+    }
+
+    async fn all_try(&mut self, route: &Route) -> (String, Vec<String>) {
+        let path = path_of(route, &self.session().await);
+        let mut row = Vec::new();
+        for visitor in &mut self.0 {
+            row.push(try_it(visitor, route, &path).await);
+        }
+        (format!("{} {}", route.method, route.path), row)
+    }
+}
+
+async fn try_it(visitor: &mut Visitor, route: &Route, path: &str) -> String {
+    let scripted =
+        ["/passkeys", "/log-in", "challenge", "/sign-up/passkey"].iter().any(|end| route.path.ends_with(end));
+    let answer = match route.method {
+        Method::GET => visitor.get(path).await,
+        _ if scripted || route.path.starts_with("/api/") => visitor.post_json(path, &json!({})).await,
+        _ => visitor.post(path, "").await,
+    };
+    // Codes and ways on differ each time; the pages' own stories look at them.
+    answer.in_short().split('?').next().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn everybody_gets_in_where_they_may_and_nowhere_else() {
+    let expected: BTreeMap<&str, [&str; 6]> = EXPECTED.iter().copied().collect();
+    let (looks, acts): (Vec<Route>, Vec<Route>) =
+        routes::app().into_iter().partition(|route| route.method == Method::GET);
+    let mut seen = Vec::new();
+    let site = Site::new().await;
+    let mut cast = Cast::of(&site).await;
+    for route in &looks {
+        seen.push(cast.all_try(route).await);
+    }
+    // What changes something would change it for the next: a new world for each.
+    for route in &acts {
+        let site = Site::new().await;
+        seen.push(Cast::of(&site).await.all_try(route).await);
+    }
+    let mut wrong = String::new();
+    for (route, row) in &seen {
+        if expected.get(route.as_str()).is_none_or(|want| want.as_slice() != row.as_slice()) {
+            wrong.push_str(&format!("    (\"{route}\", {row:?}),\n"));
+        }
+    }
+    let known: Vec<&str> = seen.iter().map(|(route, _)| route.as_str()).collect();
+    let gone: Vec<&&str> = expected.keys().filter(|route| !known.contains(route)).collect();
+    assert!(wrong.is_empty() && gone.is_empty(), "{ROLES:?} saw otherwise:\n{wrong}rows without a route: {gone:?}");
+}
+
+#[tokio::test]
+async fn nothing_that_changes_anything_listens_to_another_site() {
+    let site = Site::new().await;
+    let mut operator = site.operator("olivia").await;
+    let foreign: [&[(&str, &str)]; 5] = [
+        &[("sec-fetch-site", "same-site"), ("origin", "https://boris.example.com")],
+        &[("sec-fetch-site", "cross-site"), ("origin", "https://evil.test")],
+        &[("origin", "https://boris.example.com")],
+        &[("sec-fetch-site", "none")],
+        &[],
+    ];
+    for route in routes::app().iter().filter(|route| route.method != Method::GET) {
+        for headers in foreign {
+            let mut request = Visitor::request(route.method.clone(), &path_of(route, "1"));
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let status = operator.send(request).await.status;
+            assert_eq!(status.as_u16(), 403, "{} {} with {headers:?}", route.method, route.path);
+        }
+    }
+    assert_eq!(operator.get("/").await.in_short(), "200", "and the session still stands");
+}
+
+#[tokio::test]
+async fn a_sibling_can_link_to_a_page_and_not_embed_it() {
+    let site = Site::new().await;
+    let mut member = site.member("alice").await;
+    for (dest, status) in [("document", 200), ("iframe", 403), ("image", 403), ("script", 403)] {
+        let request = Visitor::request(Method::GET, "/").header("accept", "text/html");
+        let request = request.header("sec-fetch-site", "same-site").header("sec-fetch-dest", dest);
+        assert_eq!(member.send(request).await.status.as_u16(), status, "{dest}");
+    }
+}
+
+#[tokio::test]
+async fn a_planted_cookie_logs_nobody_in() {
+    let site = Site::new().await;
+    let member = site.member("alice").await;
+    let session = &member.cookies["__Host-berth"];
+    for jar in [
+        format!("__%48ost-berth={session}"),
+        format!("__host-berth={session}"),
+        format!("__Host-berth={session}; __Host-berth=theirs"),
+    ] {
+        let request = Visitor::request(Method::GET, "/").header("accept", "text/html").header("cookie", &jar);
+        assert_eq!(site.visitor().send(request).await.in_short(), "303 /log-in", "{jar}");
+    }
+}
