@@ -10,7 +10,7 @@ fail() {
   exit 1
 }
 
-# Takes NAME=value lines of a file, without running anything in it. What is set already stays.
+# Takes NAME=value lines of a file, without running anything in it. What is set already stays; empty is not set.
 read_settings() {
   local line name value
   while IFS= read -r line || [ -n "$line" ]; do
@@ -20,7 +20,7 @@ read_settings() {
       \"*\") value=${value#\"} value=${value%\"} ;;
       \'*\') value=${value#\'} value=${value%\'} ;;
     esac
-    [ -n "${!name+set}" ] || export "$name=$value"
+    [ -n "${!name:-}" ] || export "$name=$value"
   done <"$1"
 }
 
