@@ -58,7 +58,12 @@ enum Word {
 enum ProvisionerPart {
     /// Hand the memory of a frozen container back to the host. The provisioner starts this by itself.
     #[command(hide = true)]
-    Reclaim { file: PathBuf, bytes: u64 },
+    Reclaim {
+        #[arg(long)]
+        file: PathBuf,
+        #[arg(long)]
+        bytes: u64,
+    },
 }
 
 /// Runs the word on the command line. 0: done. 1: it failed, with a sentence on standard error. 2: not a word of ours.

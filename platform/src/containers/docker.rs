@@ -11,6 +11,7 @@ mod labels;
 mod networks;
 mod reclaim;
 mod report;
+mod seen;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -18,11 +19,11 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use async_trait::async_trait;
 use bollard::Docker;
 use bollard::models::{
-    ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary,
-    ContainerSummaryStateEnum, EventMessage, SystemInfoCgroupDriverEnum, VolumeCreateRequest,
+    ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum, SystemInfoCgroupDriverEnum, VolumeCreateRequest,
 };
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
@@ -30,10 +31,11 @@ use bollard::query_parameters::{
     StopContainerOptionsBuilder,
 };
 use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 use tokio::time::timeout;
 
-use super::{ContainerHost, ContainerSpec, ContainerState, Exit, HostError, HostReport, Seen, SeenContainer};
+use self::seen::Found;
+use super::{ContainerHost, ContainerSpec, ContainerState, HostError, HostReport, Seen, SeenContainer};
 use crate::clock::Clock;
 use crate::config::ContainerConfig;
 use crate::db::InstanceId;
@@ -54,6 +56,9 @@ pub struct DockerHost {
     socket: PathBuf,
     engine: OnceLock<Docker>,
     cgroup_parent: OnceCell<&'static str>,
+    /// Held while bridges are made: of two makings at once, one is told that the subnet is taken before it can see
+    /// that the taker is the very bridge it wants.
+    making_bridges: Mutex<()>,
     hand_back: reclaim::HandBack,
 }
 
@@ -76,6 +81,7 @@ impl DockerHost {
             socket,
             engine: OnceLock::new(),
             cgroup_parent: OnceCell::new(),
+            making_bridges: Mutex::default(),
         }
     }
 
@@ -119,6 +125,24 @@ impl DockerHost {
             Some(_) => Err(refusal),
             None => Err(HostError::NotFound),
         }
+    }
+
+    /// After the Engine refused a name because somebody else is making that container: fine when it is the same.
+    /// The name is taken a moment before the container can be seen, so this looks more than once.
+    async fn made_meanwhile(
+        &self,
+        instance: InstanceId,
+        wanted: Option<String>,
+        refusal: HostError,
+    ) -> Result<(), HostError> {
+        for _ in 0..20 {
+            match self.look(instance).await? {
+                Some(found) if found.spec_hash == wanted => return Ok(()),
+                Some(_) => return Err(refusal),
+                None => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+        Err(refusal)
     }
 
     async fn remove(&self, instance: InstanceId) -> Result<(), HostError> {
@@ -185,6 +209,7 @@ impl DockerHost {
 impl ContainerHost for DockerHost {
     async fn ensure_networks(&self) -> Result<Vec<Ipv4Addr>, HostError> {
         within(CHANGE, async {
+            let _alone = self.making_bridges.lock().await;
             let mut gateways = Vec::new();
             for bridge in 0..u32::from(self.config.bridges) {
                 gateways.push(networks::ensure(self.engine()?, &self.config, bridge).await?);
@@ -222,11 +247,9 @@ impl ContainerHost for DockerHost {
             let options = CreateContainerOptionsBuilder::default().name(&self.name(spec.instance)).build();
             match self.engine()?.create_container(Some(options), body).await {
                 Ok(_) => Ok(()),
-                // Somebody else made it in between: fine when it is the same.
-                Err(error) if errors::is_conflict(&error) => match self.look(spec.instance).await? {
-                    Some(found) if found.spec_hash == wanted => Ok(()),
-                    _ => Err(error.into()),
-                },
+                Err(error) if errors::is_conflict(&error) => {
+                    self.made_meanwhile(spec.instance, wanted, error.into()).await
+                }
                 Err(error) => Err(error.into()),
             }
         })
@@ -261,7 +284,8 @@ impl ContainerHost for DockerHost {
                 self.hand_back.begin(instance, async move {
                     let there =
                         timeout(LOOK, engine.inspect_container(&name, None::<InspectContainerOptions>)).await??;
-                    there.state.and_then(|state| state.pid).ok_or_else(|| anyhow::anyhow!("it has no process"))
+                    let pid = there.state.and_then(|state| state.pid).context("it has no process")?;
+                    reclaim::Target::of(pid).await
                 });
             }
             Ok(())
@@ -369,50 +393,12 @@ impl ContainerHost for DockerHost {
         ]);
         let options = EventsOptionsBuilder::default().since(&since).filters(&filters).build();
         let events = engine.events(Some(options)).take_while(|event| std::future::ready(event.is_ok()));
-        Ok(events.filter_map(|event| std::future::ready(event.ok().and_then(instance_of))).boxed())
+        Ok(events.filter_map(|event| std::future::ready(event.ok().and_then(seen::instance_of))).boxed())
     }
 
     async fn host_report(&self) -> Result<HostReport, HostError> {
         within(LOOK, async { report::report(self.engine()?, &self.config).await }).await
     }
-}
-
-/// A container of ours, as inspected.
-struct Found {
-    instance: InstanceId,
-    seen: SeenContainer,
-    spec_hash: Option<String>,
-    never_ran: bool,
-}
-
-impl Found {
-    fn read(installation: &str, there: ContainerInspectResponse) -> Option<Self> {
-        use ContainerStateStatusEnum::{CREATED, PAUSED, RUNNING};
-        let labels = there.config?.labels?;
-        let marks = labels::read(installation, &labels)?;
-        let state = there.state?;
-        let seen_state = match state.status {
-            Some(RUNNING) => ContainerState::Running,
-            Some(PAUSED) => ContainerState::Frozen,
-            _ => ContainerState::Stopped,
-        };
-        let never_ran = state.status == Some(CREATED);
-        let exit = (seen_state == ContainerState::Stopped && !never_ran).then(|| Exit {
-            code: state.exit_code.unwrap_or_default(),
-            out_of_memory: state.oom_killed.unwrap_or_default(),
-        });
-        Some(Self {
-            instance: marks.instance,
-            spec_hash: labels.get(labels::SPEC_HASH).cloned(),
-            never_ran,
-            seen: marks.seen(there.id.unwrap_or_default(), seen_state, exit),
-        })
-    }
-}
-
-/// Whom an event concerns. The Engine puts a container's labels among the event's attributes.
-fn instance_of(event: EventMessage) -> Option<InstanceId> {
-    event.actor?.attributes?.get(labels::INSTANCE)?.parse().ok()
 }
 
 /// Does `work`, or gives up after `limit`.

@@ -320,7 +320,8 @@ mod tests {
             for _ in 0..2 {
                 reality = after(decide(Wish::Stopped, reality, activity, POLICY), reality);
             }
-            prop_assert!(!matches!(reality.container, Container::Frozen | Container::Running { .. }));
+            let asleep = !matches!(reality.container, Container::Frozen | Container::Running { .. });
+            prop_assert!(asleep);
         }
 
         #[test]

@@ -120,10 +120,10 @@ pub struct Step {
 #[must_use]
 pub fn steps(stage: Stage) -> [Step; 4] {
     let all = [
-        (Stage::Volume, "volume", "Your volume is there"),
-        (Stage::Container, "container", "Your container is made"),
-        (Stage::Started, "started", "It has started"),
-        (Stage::Ready, "ready", "It answers"),
+        (Stage::Volume, "volume", "Your volume"),
+        (Stage::Container, "container", "Your container"),
+        (Stage::Started, "started", "Starting it"),
+        (Stage::Ready, "ready", "Ready"),
     ];
     let next = all.iter().position(|(step, ..)| *step > stage);
     let mut position = 0..;

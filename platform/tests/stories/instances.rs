@@ -115,7 +115,8 @@ async fn a_failed_step_is_told_in_a_sentence_and_tried_again() {
         (HostError::Timeout, "does not answer"),
     ] {
         town.host.fail_next(Verb::Create, error);
-        let handle: &'static str = ["ann", "ben", "cid"][usize::from(words == "image") + 2 * usize::from(words == "does not answer")];
+        let handle: &'static str =
+            ["ann", "ben", "cid"][usize::from(words == "image") + 2 * usize::from(words == "does not answer")];
         let resident = town.sign_up(handle).await;
         let status = until(&resident.instance, |s| s.fact == Fact::Failed).await;
         assert!(status.failure.as_ref().is_some_and(|f| f.contains(words)), "{status:?}");

@@ -108,7 +108,10 @@ fn rooms_do_not_stand_in_a_circle() {
         .flat_map(|s| s.imports().into_iter().map(|i| (s.part().to_owned(), i.to_owned())).collect::<Vec<_>>())
         .filter(|(from, to)| from != to && ROOMS.contains(&to.as_str()))
         .collect();
-    let circles = arrows.iter().filter(|(from, to)| arrows.contains(&(to.clone(), from.clone()))).map(|(a, b)| format!("{a} <-> {b}"));
+    let circles = arrows
+        .iter()
+        .filter(|(from, to)| arrows.contains(&(to.clone(), from.clone())))
+        .map(|(a, b)| format!("{a} <-> {b}"));
     assert_none("Rooms that use each other", circles.collect());
 }
 
@@ -127,7 +130,9 @@ fn rules_are_pure() {
     let types = ["clock", "db", "handle", "containers", "config", "quota", "instances", "accounts"];
     let mut wrong = Vec::new();
     for source in sources().into_iter().filter(|s| s.name() == "rules.rs") {
-        wrong.extend(source.imports().into_iter().filter(|i| !types.contains(i)).map(|i| format!("{} imports {i}", source.path)));
+        wrong.extend(
+            source.imports().into_iter().filter(|i| !types.contains(i)).map(|i| format!("{} imports {i}", source.path)),
+        );
         for word in ["async fn", ".await", "tokio::", "std::fs", "Clock::"] {
             if source.text.split("#[cfg(test)]").next().unwrap().contains(word) {
                 wrong.push(format!("{} contains {word}", source.path));
@@ -177,10 +182,14 @@ fn nothing_half_done_lands() {
     let words = ["TO".to_owned() + "DO", "FIX".to_owned() + "ME", "XX".to_owned() + "X", "todo".to_owned() + "!("];
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut wrong = Vec::new();
-    for folder in ["platform/src", "platform/tests", "migrations/src", "instance-image/src", "pages", "scripts", "caddy"] {
+    for folder in
+        ["platform/src", "platform/tests", "migrations/src", "instance-image/src", "pages", "scripts", "caddy"]
+    {
         for path in files_below(&repository.join(folder)) {
             let Ok(text) = std::fs::read_to_string(&path) else { continue };
-            wrong.extend(words.iter().filter(|w| text.contains(w.as_str())).map(|w| format!("{} says {w}", path.display())));
+            wrong.extend(
+                words.iter().filter(|w| text.contains(w.as_str())).map(|w| format!("{} says {w}", path.display())),
+            );
         }
     }
     assert_none("Half done", wrong);
@@ -188,7 +197,10 @@ fn nothing_half_done_lands() {
 
 #[test]
 fn no_file_is_two_things() {
-    let long = sources().into_iter().filter(|s| s.text.lines().count() > LONGEST_FILE).map(|s| format!("{}: {} lines", s.path, s.text.lines().count()));
+    let long = sources()
+        .into_iter()
+        .filter(|s| s.text.lines().count() > LONGEST_FILE)
+        .map(|s| format!("{}: {} lines", s.path, s.text.lines().count()));
     assert_none("Longer than anybody wants to open", long.collect());
 }
 
@@ -205,7 +217,11 @@ fn the_example_environment_is_complete() {
     let known: BTreeSet<&str> = VARIABLES.iter().map(|v| v.name).collect();
     assert_eq!(shown, known, ".env.example and VARIABLES in config.rs differ");
     for variable in VARIABLES {
-        assert!(example.contains(&format!("{}={}", variable.name, variable.default)), "{} has another default", variable.name);
+        assert!(
+            example.contains(&format!("{}={}", variable.name, variable.default)),
+            "{} has another default",
+            variable.name
+        );
         assert!(example.contains(variable.doc), "{} is described otherwise", variable.name);
     }
 }

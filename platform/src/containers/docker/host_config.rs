@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bollard::models::{
     ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HostConfig, HostConfigLogConfig, Mount, MountType,
-    NetworkingConfig, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+    MountVolumeOptions, NetworkingConfig, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 
 use super::labels;
@@ -88,6 +88,11 @@ fn host_config(
             source: Some(volume.to_owned()),
             typ: Some(MountType::VOLUME),
             read_only: Some(false),
+            // Should the volume be missing, the Engine makes it; then it must be known as ours, too.
+            volume_options: Some(MountVolumeOptions {
+                labels: Some(labels::of_volume(&config.network, spec.instance)),
+                ..Default::default()
+            }),
             ..Default::default()
         }]),
         memory: Some(memory),

@@ -54,14 +54,18 @@ fn request(config: &ContainerConfig, bridge: u32) -> NetworkCreateRequest {
 }
 
 async fn create(engine: &Docker, wanted: NetworkCreateRequest) -> Result<(), HostError> {
-    let (name, subnet) = (wanted.name.clone(), subnet_of(wanted.ipam.as_ref()));
-    match engine.create_network(wanted).await {
-        Ok(_) => Ok(()),
-        Err(error) if error.to_string().contains("overlaps") => Err(HostError::Refused(format!(
-            "the bridge {name} needs {subnet}, which another Docker network uses already; set BERTH_SUBNET to a free range"
-        ))),
-        Err(error) => Err(error.into()),
+    let Err(error) = engine.create_network(wanted.clone()).await else { return Ok(()) };
+    // Somebody else made it in between: fine when it is the same.
+    if let Ok(there) = engine.inspect_network(&wanted.name, None::<InspectNetworkOptions>).await {
+        return accept(&there, &wanted);
     }
+    if error.to_string().contains("overlaps") {
+        let (name, subnet) = (&wanted.name, subnet_of(wanted.ipam.as_ref()));
+        return Err(HostError::Refused(format!(
+            "the bridge {name} needs {subnet}, which another Docker network uses already; set BERTH_SUBNET to a free range"
+        )));
+    }
+    Err(error.into())
 }
 
 /// A network by our name that is something else is never used: its neighbours might be able to talk.

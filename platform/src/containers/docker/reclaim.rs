@@ -39,16 +39,16 @@ impl HandBack {
         Self { program, clock, under_way: Mutex::default(), at_once: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
-    /// Starts handing back the memory of the container that `pid` finds, in the background.
-    pub(super) fn begin<F>(&self, instance: InstanceId, pid: F)
+    /// Starts handing back memory in the background, once `target` has found whose.
+    pub(super) fn begin<F>(&self, instance: InstanceId, target: F)
     where
-        F: Future<Output = anyhow::Result<i64>> + Send + 'static,
+        F: Future<Output = anyhow::Result<Target>> + Send + 'static,
     {
         let (program, clock, at_once) = (self.program.clone(), self.clock.clone(), Arc::clone(&self.at_once));
         let task = tokio::spawn(async move {
             let _turn = at_once.acquire_owned().await;
             let started = clock.monotonic();
-            match hand_back(&program, pid).await {
+            match hand_back(&program, target).await {
                 Ok(bytes) => {
                     let took_ms = clock.monotonic().duration_since(started).as_millis();
                     tracing::debug!(instance.id = %instance, bytes, took_ms, "memory handed back");
@@ -74,12 +74,31 @@ impl HandBack {
     }
 }
 
-async fn hand_back(program: &Path, pid: impl Future<Output = anyhow::Result<i64>>) -> anyhow::Result<u64> {
-    let (file, bytes) = reclaim_file(pid.await?).await?;
+/// The file to write, and how many bytes to ask for.
+pub(super) struct Target {
+    file: PathBuf,
+    bytes: u64,
+}
+
+impl Target {
+    /// All the memory of the cgroup that process `pid` is in.
+    pub(super) async fn of(pid: i64) -> anyhow::Result<Self> {
+        let of_process = format!("/proc/{pid}/cgroup");
+        let text = tokio::fs::read_to_string(&of_process).await.with_context(|| format!("reading {of_process}"))?;
+        let (file, usage) = files(&text).with_context(|| format!("{of_process} names no memory cgroup"))?;
+        let bytes = tokio::fs::read_to_string(&usage).await.with_context(|| format!("reading {}", usage.display()))?;
+        Ok(Self { file, bytes: bytes.trim().parse()? })
+    }
+}
+
+async fn hand_back(program: &Path, target: impl Future<Output = anyhow::Result<Target>>) -> anyhow::Result<u64> {
+    let Target { file, bytes } = target.await?;
     let mut child = Command::new(program)
         .args(["provisioner", "reclaim", "--file"])
         .arg(&file)
         .args(["--bytes", &bytes.to_string()])
+        // It needs nothing of ours, least of all our secrets.
+        .env_clear()
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .kill_on_drop(true)
@@ -88,15 +107,6 @@ async fn hand_back(program: &Path, pid: impl Future<Output = anyhow::Result<i64>
     let status = timeout(DEADLINE, child.wait()).await.context("the kernel did not finish in time")??;
     anyhow::ensure!(status.success(), "writing {} failed ({status})", file.display());
     Ok(bytes)
-}
-
-/// The file to write for the cgroup of process `pid`, and how many bytes it holds now.
-async fn reclaim_file(pid: i64) -> anyhow::Result<(PathBuf, u64)> {
-    let of_process = format!("/proc/{pid}/cgroup");
-    let text = tokio::fs::read_to_string(&of_process).await.with_context(|| format!("reading {of_process}"))?;
-    let (file, usage) = files(&text).with_context(|| format!("{of_process} names no memory cgroup"))?;
-    let bytes = tokio::fs::read_to_string(&usage).await.with_context(|| format!("reading {}", usage.display()))?;
-    Ok((file, bytes.trim().parse()?))
 }
 
 /// Where to ask and where to read the usage, from the text of `/proc/PID/cgroup` (cgroups(7)): a line
@@ -139,5 +149,38 @@ mod tests {
         ] {
             assert_eq!(files(text).map(|(file, _)| file), file.map(PathBuf::from), "{text}");
         }
+    }
+
+    /// A program that notes its arguments and its process id, and then does not end.
+    const HANGING: &str = "#!/bin/sh\ncd \"$(dirname \"$0\")\"\necho \"$@\" > said\necho $$ > pid\nexec sleep 600\n";
+
+    #[tokio::test]
+    async fn a_thaw_kills_the_child_that_hands_memory_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("program");
+        std::fs::write(&program, HANGING).unwrap();
+        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let instance = InstanceId(Clock::system().uuid());
+        let hand_back = HandBack::new(program, Clock::system());
+        hand_back.begin(instance, async { Ok(Target { file: "/sys/fs/cgroup/x/memory.reclaim".into(), bytes: 4096 }) });
+
+        let pid =
+            until(|| std::fs::read_to_string(dir.path().join("pid")).ok().filter(|pid| pid.ends_with('\n'))).await;
+        let said = std::fs::read_to_string(dir.path().join("said")).unwrap();
+        assert_eq!(said, "provisioner reclaim --file /sys/fs/cgroup/x/memory.reclaim --bytes 4096\n");
+        hand_back.end(instance);
+        until(|| (!Path::new("/proc").join(pid.trim()).exists()).then_some(())).await;
+    }
+
+    async fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
+        let looked = timeout(Duration::from_secs(4), async {
+            loop {
+                match look() {
+                    Some(found) => return found,
+                    None => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            }
+        });
+        looked.await.expect("within the child's own deadline")
     }
 }

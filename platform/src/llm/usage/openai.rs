@@ -181,7 +181,7 @@ mod tests {
         let answer = br#"{"service_tier":"priority","usage":{"prompt_tokens":5,"completion_tokens":2}}"#;
         let (Seen::Final(usage), raw) = of_whole(Provider::Openai, answer) else { panic!("not final") };
         assert!(usage.unpriced && usage.input_tokens == 5);
-        assert_eq!(raw, r#"{"completion_tokens":2,"prompt_tokens":5}"#);
+        assert_eq!(raw, r#"{"prompt_tokens":5,"completion_tokens":2}"#);
         assert_eq!(of_whole(Provider::Openai, b"{}").0, Seen::Unreadable);
     }
 }

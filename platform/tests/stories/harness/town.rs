@@ -115,7 +115,8 @@ impl Town {
         use sha2::Digest as _;
         let host = format!("{}.example.com", resident.handle);
         let accounts = &self.app.accounts;
-        let session = accounts.authenticate("app.example.com", resident.signed_in.session.reveal()).await.unwrap().unwrap();
+        let session =
+            accounts.authenticate("app.example.com", resident.signed_in.session.reveal()).await.unwrap().unwrap();
         let challenge = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(sha2::Sha256::digest("verifier"));
         let code = accounts.hand_off(&session, &host, "state", &challenge).await.unwrap();
         let token =

@@ -1,0 +1,47 @@
+//! What the Engine says of a container, read as ours.
+
+use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, EventMessage};
+
+use super::labels;
+use crate::containers::{ContainerState, Exit, SeenContainer};
+use crate::db::InstanceId;
+
+/// A container of ours, as inspected.
+pub(super) struct Found {
+    pub instance: InstanceId,
+    pub seen: SeenContainer,
+    /// What it was made with: see [`labels::SPEC_HASH`].
+    pub spec_hash: Option<String>,
+    pub never_ran: bool,
+}
+
+impl Found {
+    /// Reads what the Engine says; `None` when it is not one of ours.
+    pub(super) fn read(installation: &str, there: ContainerInspectResponse) -> Option<Self> {
+        use ContainerStateStatusEnum::{CREATED, PAUSED, RUNNING};
+        let labels = there.config?.labels?;
+        let marks = labels::read(installation, &labels)?;
+        let state = there.state?;
+        let seen_state = match state.status {
+            Some(RUNNING) => ContainerState::Running,
+            Some(PAUSED) => ContainerState::Frozen,
+            _ => ContainerState::Stopped,
+        };
+        let never_ran = state.status == Some(CREATED);
+        let exit = (seen_state == ContainerState::Stopped && !never_ran).then(|| Exit {
+            code: state.exit_code.unwrap_or_default(),
+            out_of_memory: state.oom_killed.unwrap_or_default(),
+        });
+        Some(Self {
+            instance: marks.instance,
+            spec_hash: labels.get(labels::SPEC_HASH).cloned(),
+            never_ran,
+            seen: marks.seen(there.id.unwrap_or_default(), seen_state, exit),
+        })
+    }
+}
+
+/// Whom an event concerns. The Engine puts a container's labels among the event's attributes.
+pub(super) fn instance_of(event: EventMessage) -> Option<InstanceId> {
+    event.actor?.attributes?.get(labels::INSTANCE)?.parse().ok()
+}

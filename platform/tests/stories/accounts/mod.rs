@@ -1,0 +1,97 @@
+//! Accounts: signing up, logging in and out, recovering, being handed off, being suspended. Each story is told on every
+//! kind of database.
+
+mod hand_off;
+mod log_in;
+mod operator;
+mod recovery;
+mod sessions;
+mod sign_up;
+
+use berth::accounts::{LogIn, Session, SignUpStep, SignedIn};
+use berth::client::Client;
+use berth::error::{Error, Result};
+use berth::secrets::Token;
+use futures_util::future::join_all;
+use sea_orm::{ConnectionTrait as _, Statement};
+
+use crate::harness::browser::{Browser, CodeApp};
+use crate::harness::{House, databases, somebody, sqlite};
+
+/// Somebody with an account, and everything they hold.
+struct Member {
+    browser: Browser,
+    app: CodeApp,
+    recovery_codes: Vec<String>,
+    signed_in: SignedIn,
+}
+
+/// Signs up with `handle`, from beginning to end.
+async fn sign_up(house: &House, handle: &str) -> Member {
+    let token = house.accounts.sign_up_begin(handle, None, None, &somebody()).await.unwrap();
+    finish_sign_up(house, token.reveal()).await
+}
+
+/// Signs up the operator, with the set-up link.
+async fn sign_up_operator(house: &House) -> Member {
+    let link = house.accounts.setup_link().await.unwrap();
+    let token = house.accounts.sign_up_begin("olivia", None, Some(link.reveal()), &somebody()).await.unwrap();
+    finish_sign_up(house, token.reveal()).await
+}
+
+async fn finish_sign_up(house: &House, token: &str) -> Member {
+    let (browser, app, recovery_codes) = prepare_sign_up(house, token).await;
+    let (signed_in, _) = house.accounts.sign_up_finish(token, &somebody()).await.unwrap();
+    Member { browser, app, recovery_codes, signed_in }
+}
+
+/// Everything up to the last button.
+async fn prepare_sign_up(house: &House, token: &str) -> (Browser, CodeApp, Vec<String>) {
+    let mut browser = Browser::at_home();
+    let options = house.accounts.sign_up_passkey_challenge(token).await.unwrap();
+    let answer = browser.create(&options).await;
+    house.accounts.sign_up_passkey(token, answer).await.unwrap();
+    let SignUpStep::OneTimeCode { secret, .. } = house.accounts.sign_up(token).await.unwrap().step else {
+        panic!("a one-time code is not what comes next")
+    };
+    let app = CodeApp::with(&secret);
+    house.accounts.sign_up_code(token, &app.code(&house.clock)).await.unwrap();
+    let SignUpStep::RecoveryCodes(codes) = house.accounts.sign_up(token).await.unwrap().step else {
+        panic!("recovery codes are not what comes next")
+    };
+    (browser, app, codes)
+}
+
+/// Logs in with the passkey, from a browser that brings `device`.
+async fn log_in(house: &House, browser: &Browser, device: Option<&Token>) -> Result<LogIn> {
+    let (token, options) = house.accounts.log_in_challenge().await.unwrap();
+    let answer = browser.get(&options).await;
+    house.accounts.log_in(token.reveal(), answer, device.map(Token::reveal), &somebody()).await
+}
+
+/// Logs in with the passkey on a new device; the token of the login that waits for its code.
+async fn half_way_in(house: &House, member: &Member) -> Token {
+    match log_in(house, &member.browser, None).await.unwrap() {
+        LogIn::CodeNeeded(token) => token,
+        LogIn::SignedIn(_) => panic!("no code was asked for on a new device"),
+    }
+}
+
+/// The session behind a cookie of the app host.
+async fn session(house: &House, token: &Token) -> Option<Session> {
+    house.accounts.authenticate("app.example.com", token.reveal()).await.unwrap()
+}
+
+/// What the audit says, oldest first: "actor action subject".
+async fn audit(house: &House) -> Vec<String> {
+    let db = house.db.read();
+    let text = "SELECT actor, action, subject FROM audit ORDER BY at_ms";
+    let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), text)).await.unwrap();
+    let word = |row: &sea_orm::QueryResult, name| row.try_get::<String>("", name).unwrap();
+    rows.iter().map(|r| format!("{} {} {}", word(r, "actor"), word(r, "action"), word(r, "subject"))).collect()
+}
+
+/// The sentence a person reads.
+fn sentence<T>(result: Result<T>) -> String {
+    result.err().expect("this should have been refused").to_string()
+}

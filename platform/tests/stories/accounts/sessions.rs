@@ -1,0 +1,153 @@
+//! Sessions and passkeys of somebody who is logged in.
+
+use std::time::Duration;
+
+use super::*;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Logs in again with the passkey and a fresh code.
+async fn log_in_again(house: &House, member: &Member) -> SignedIn {
+    let token = half_way_in(house, member).await;
+    house.next_code();
+    let code = member.app.code(&house.clock);
+    house.accounts.log_in_code(token.reveal(), &code, &somebody()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_cookie_counts_on_its_own_host_only() {
+    let house = House::on(sqlite().await).await;
+    let member = sign_up(&house, "alice").await;
+    let token = member.signed_in.session.reveal();
+    assert!(house.accounts.authenticate("app.example.com", token).await.unwrap().is_some());
+    for (host, token) in [("alice.example.com", token), ("example.com", token), ("app.example.com", "nonsense")] {
+        assert!(house.accounts.authenticate(host, token).await.unwrap().is_none(), "{host}");
+    }
+}
+
+#[tokio::test]
+async fn logging_out_ends_the_login_at_once() {
+    for database in databases().await {
+        let house = House::on(database).await;
+        let member = sign_up(&house, "alice").await;
+        let current = session(&house, &member.signed_in.session).await.unwrap();
+        house.accounts.log_out(&current).await.unwrap();
+        // No time has passed: what was remembered was forgotten.
+        assert!(session(&house, &member.signed_in.session).await.is_none(), "{}", house.kind());
+        house.accounts.log_out(&current).await.unwrap();
+        assert_eq!(audit(&house).await.last().unwrap(), "alice log_out alice");
+    }
+}
+
+#[tokio::test]
+async fn the_list_shows_ones_own_logins_and_each_can_be_ended() {
+    for database in databases().await {
+        let house = House::on(database).await;
+        let member = sign_up(&house, "alice").await;
+        let second = log_in_again(&house, &member).await;
+        let current = session(&house, &second.session).await.unwrap();
+        let list = house.accounts.sessions(&current).await.unwrap();
+        assert_eq!(list.iter().map(|v| v.current).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(list[0].device, "Chrome on Linux");
+        assert!(list[0].ip.ends_with(".*"), "{}", list[0].ip);
+
+        let stranger = sign_up(&house, "bob-box").await;
+        let stranger = session(&house, &stranger.signed_in.session).await.unwrap();
+        let refused = house.accounts.session_end(&stranger, list[1].id).await;
+        assert!(matches!(refused, Err(Error::NotFound)), "{}", house.kind());
+        house.accounts.session_end(&current, list[1].id).await.unwrap();
+        assert!(session(&house, &member.signed_in.session).await.is_none());
+        assert!(session(&house, &second.session).await.is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_login_ends_when_unused_or_old() {
+    for database in databases().await {
+        let house = House::on(database).await;
+        let (operator, member) = (sign_up_operator(&house).await, sign_up(&house, "alice").await);
+        house.clock.advance(29 * MINUTE);
+        assert!(session(&house, &operator.signed_in.session).await.is_some());
+        house.clock.advance(29 * MINUTE);
+        assert!(session(&house, &operator.signed_in.session).await.is_some(), "being used keeps it");
+        house.clock.advance(30 * MINUTE);
+        assert!(session(&house, &operator.signed_in.session).await.is_none(), "{}", house.kind());
+        for _ in 0..4 {
+            assert!(session(&house, &member.signed_in.session).await.is_some());
+            house.clock.advance(6 * DAY);
+        }
+        assert!(session(&house, &member.signed_in.session).await.is_some());
+        house.clock.advance(6 * DAY);
+        assert!(session(&house, &member.signed_in.session).await.is_none(), "thirty days are over");
+        let idle = log_in_again(&house, &member).await;
+        house.clock.advance(7 * DAY);
+        assert!(session(&house, &idle.session).await.is_none(), "seven idle days are over");
+    }
+}
+
+#[tokio::test]
+async fn the_fifty_first_login_ends_the_oldest() {
+    let house = House::on(sqlite().await).await;
+    let member = sign_up(&house, "alice").await;
+    let mut device = member.signed_in.device.clone();
+    let mut last = None;
+    for _ in 0..50 {
+        house.clock.advance(Duration::from_secs(1));
+        let LogIn::SignedIn(next) = log_in(&house, &member.browser, Some(&device)).await.unwrap() else {
+            panic!("a known browser was asked for a code")
+        };
+        device = next.device;
+        last = Some(next.session);
+    }
+    let current = session(&house, &last.unwrap()).await.unwrap();
+    assert_eq!(house.accounts.sessions(&current).await.unwrap().len(), 50);
+    assert!(session(&house, &member.signed_in.session).await.is_none());
+}
+
+#[tokio::test]
+async fn another_passkey_can_be_added_just_after_logging_in() {
+    for database in databases().await {
+        let house = House::on(database).await;
+        let member = sign_up(&house, "alice").await;
+        let current = session(&house, &member.signed_in.session).await.unwrap();
+        let (token, options) = house.accounts.passkey_challenge(&current).await.unwrap();
+        assert_eq!(options["publicKey"]["excludeCredentials"].as_array().unwrap().len(), 1);
+        let mut key = Browser::at_home();
+        let answer = key.create(&options).await;
+        house.accounts.passkey_add(&current, token.reveal(), answer.clone()).await.unwrap();
+        let names: Vec<String> = house.accounts.passkeys(&current).await.unwrap().into_iter().map(|p| p.name).collect();
+        assert_eq!(names, ["Passkey 1", "Passkey 2"]);
+        assert!(matches!(log_in(&house, &key, None).await.unwrap(), LogIn::CodeNeeded(_)), "{}", house.kind());
+        // The same answer again, somebody else's challenge, and much later.
+        assert!(house.accounts.passkey_add(&current, token.reveal(), answer).await.is_err());
+        let stranger = sign_up(&house, "bob-box").await;
+        let stranger = session(&house, &stranger.signed_in.session).await.unwrap();
+        let (token, options) = house.accounts.passkey_challenge(&current).await.unwrap();
+        let answer = Browser::at_home().create(&options).await;
+        assert!(house.accounts.passkey_add(&stranger, token.reveal(), answer).await.is_err());
+        house.clock.advance(11 * MINUTE);
+        let refused = house.accounts.passkey_challenge(&current).await;
+        assert!(sentence(refused).contains("log out and in again"));
+        assert_eq!(house.accounts.passkeys(&current).await.unwrap().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn what_is_over_is_cleared_away() {
+    for database in databases().await {
+        let house = House::on(database).await;
+        house.accounts.setup_link().await.unwrap();
+        let member = sign_up(&house, "alice").await;
+        house.accounts.sign_up_begin("bob-box", None, None, &somebody()).await.unwrap();
+        house.accounts.log_in_challenge().await.unwrap();
+        assert_eq!(house.accounts.purge_expired().await.unwrap(), 0);
+        house.clock.advance(2 * 3600 * Duration::from_secs(1));
+        assert_eq!(house.accounts.purge_expired().await.unwrap(), 3, "challenge, sign-up, link; {}", house.kind());
+        assert!(session(&house, &member.signed_in.session).await.is_some());
+        house.clock.advance(31 * DAY);
+        assert_eq!(house.accounts.purge_expired().await.unwrap(), 1, "the session");
+        house.clock.advance(180 * DAY);
+        assert_eq!(house.accounts.purge_expired().await.unwrap(), 1, "the device");
+    }
+}

@@ -1,0 +1,218 @@
+//! A small world for stories about AI calls: the platform's parts over a fake container host, people with an instance
+//! each, the demo model as every provider, and the quota proxy in front of it.
+//!
+//! Instances live on 127.89.0.0, so that a test can call from an instance's own address.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth::app::App;
+use berth::clock::Clock;
+use berth::config::Config;
+use berth::containers::fake::FakeHost;
+use berth::db::Db;
+use berth::handle::Handle;
+use berth::instances::Instance;
+use berth::quota::Spend;
+use berth::{demo, http_server, llm, secrets};
+use sea_orm::ConnectionTrait as _;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// Which database a story is told on.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+/// SQLite, and PostgreSQL where `BERTH_TEST_POSTGRES` says where one is; `scripts/test` does.
+pub fn kinds() -> Vec<Kind> {
+    if env("BERTH_TEST_POSTGRES").is_some() {
+        vec![Kind::Sqlite, Kind::Postgres]
+    } else {
+        eprintln!("BERTH_TEST_POSTGRES is not set: told on SQLite only");
+        vec![Kind::Sqlite]
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test is configured by the script that runs it")]
+pub fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The platform's parts and where they answer.
+pub struct World {
+    pub app: App,
+    pub clock: Clock,
+    /// Of the quota proxy.
+    pub proxy: SocketAddr,
+    /// Of the demo model.
+    pub upstream: SocketAddr,
+    host: Arc<FakeHost>,
+    _running: DropGuard,
+    _dir: tempfile::TempDir,
+}
+
+/// Somebody with an instance, and the token that is in it.
+pub struct Person {
+    pub instance: Arc<Instance>,
+    pub token: String,
+}
+
+impl World {
+    /// With what `change` changes in the settings.
+    pub async fn open(kind: Kind, change: impl FnOnce(&mut Config)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let running = CancellationToken::new();
+        let upstream = serve(demo::router(), &running).await;
+        let mut config = Config::read(&|name| match name {
+            "BERTH_SECRET" => Some("0123456789abcdef0123456789abcdef".into()),
+            "BERTH_DATA_DIR" => Some(dir.path().display().to_string()),
+            "BERTH_CALLS_AT_ONCE" => Some("1000".into()),
+            _ => None,
+        })
+        .unwrap();
+        config.containers.subnet = Ipv4Addr::new(127, 89, 0, 0);
+        config.anthropic.url = format!("http://{upstream}");
+        config.openai.url = format!("http://{upstream}");
+        if matches!(kind, Kind::Postgres) {
+            config.database_url = new_postgres_database().await;
+        }
+        change(&mut config);
+        let clock = Clock::system();
+        let host = Arc::new(FakeHost::new(config.containers.clone()));
+        let app = App::open(config, clock.clone(), host.clone()).await.unwrap();
+        app.instances.begin().await.unwrap();
+        app.quota.begin().await.unwrap();
+        tokio::spawn(app.instances.clone().run(running.clone()));
+        let proxy = serve(llm::router(app.clone()), &running).await;
+        Self { app, clock, proxy, upstream, host, _running: running.drop_guard(), _dir: dir }
+    }
+
+    /// Somebody new, whose container has been made.
+    pub async fn person(&self, handle: &str) -> Person {
+        let handle = Handle::parse(handle).unwrap();
+        let account = berth::db::AccountId(self.clock.uuid());
+        let tx = self.app.db.begin().await.unwrap();
+        let id = match tx.get_database_backend() {
+            sea_orm::DbBackend::Sqlite => format!("x'{}'", account.0.simple()),
+            _ => format!("'{account}'"),
+        };
+        let secret = if id.starts_with('x') { "x'00'" } else { "'\\x00'" };
+        tx.execute_unprepared(&format!(
+            "INSERT INTO accounts (id, handle, skeleton, role, state, totp_secret, totp_last_step, totp_failures,
+                totp_blocked_until_ms, created_at_ms)
+             VALUES ({id}, '{handle}', '{}', 'member', 'active', {secret}, 0, 0, 0, 0)",
+            handle.skeleton()
+        ))
+        .await
+        .unwrap();
+        let id = self.app.instances.create_in(&tx, account, &handle).await.unwrap();
+        tx.commit().await.unwrap();
+        let instance = self.app.instances.admit(id).await.unwrap();
+        for _ in 0..500 {
+            if let Some(spec) = self.host.spec(id)
+                && self.app.instances.by_token_hash(&secrets::hash(&spec.token)).is_some()
+            {
+                return Person { instance, token: spec.token };
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the container of {handle} was not made: {:?}", instance.status());
+    }
+
+    /// What `person` spent, after checking that the books agree and nothing is held.
+    pub async fn spend_at_rest(&self, person: &Person) -> Spend {
+        let spend = self.app.quota.spend(person.instance.account).await.unwrap();
+        assert_eq!(self.app.quota.disagreements().await.unwrap(), Vec::<String>::new());
+        assert_eq!(spend.held_nanodollars, 0, "something is held although no call is in flight");
+        spend
+    }
+
+    /// The one receipt of `person`: its amount, basis and outcome.
+    pub async fn receipt(&self, person: &Person) -> (i64, String, String) {
+        self.app.quota.settled().await;
+        let sql = "SELECT amount_nanodollars, basis, outcome, account_id FROM receipts";
+        let db = self.app.db.read();
+        let rows = db.query_all_raw(sea_orm::Statement::from_string(db.get_database_backend(), sql)).await.unwrap();
+        let mine: Vec<_> = rows
+            .iter()
+            .filter(|row| row.try_get::<berth::db::AccountId>("", "account_id").unwrap() == person.instance.account)
+            .collect();
+        assert_eq!(mine.len(), 1, "not one receipt");
+        let text = |name: &str| mine[0].try_get::<String>("", name).unwrap();
+        (mine[0].try_get("", "amount_nanodollars").unwrap(), text("basis"), text("outcome"))
+    }
+
+    /// What the demo model says it served.
+    pub async fn served(&self) -> Value {
+        json(client(None).get(format!("http://{}/demo/ledger", self.upstream)).send().await.unwrap()).await
+    }
+}
+
+impl Person {
+    /// A call from this person's instance.
+    pub fn post(&self, world: &World, path: &str, body: &Value) -> reqwest::RequestBuilder {
+        client(Some(self.instance.address()))
+            .post(format!("http://{}{path}", world.proxy))
+            .header("x-api-key", &self.token)
+            .header("content-type", "application/json")
+            .body(body.to_string())
+    }
+
+    pub fn get(&self, world: &World, path: &str) -> reqwest::RequestBuilder {
+        let url = format!("http://{}{path}", world.proxy);
+        client(Some(self.instance.address())).get(url).bearer_auth(&self.token)
+    }
+}
+
+/// The JSON of an answer.
+pub async fn json(answer: reqwest::Response) -> Value {
+    serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
+}
+
+/// A client that calls from `address`.
+pub fn client(address: Option<Ipv4Addr>) -> reqwest::Client {
+    // The proxy is reached over plain HTTP, but reqwest wants to know its TLS all the same.
+    let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .local_address(address.map(Into::into))
+        .no_proxy()
+        .build()
+        .unwrap()
+}
+
+async fn serve(router: axum::Router, running: &CancellationToken) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(http_server::serve(listener, router, running.clone()));
+    address
+}
+
+/// An empty database of its own in the cluster of the tests.
+async fn new_postgres_database() -> String {
+    let cluster = env("BERTH_TEST_POSTGRES").unwrap();
+    let name = format!("calls_{}", Clock::system().uuid().simple());
+    let connection = sea_orm::Database::connect(&cluster).await.unwrap();
+    connection.execute_unprepared(&format!("CREATE DATABASE {name}")).await.unwrap();
+    let (server, options) = cluster.split_once('?').map_or((cluster.as_str(), ""), |(a, b)| (a, b));
+    let server = server.rsplit_once('/').unwrap().0;
+    format!("{server}/{name}?{options}")
+}
+
+/// Books alone, without the rest of the platform: a second opening of the same database.
+pub async fn reopen(world: &World) -> berth::quota::Quota {
+    let config = &world.app.config;
+    let db = Db::open(&config.database_url).await.unwrap();
+    berth::quota::Quota::open(db, world.clock.clone(), config.allowance_nanodollars, config.calls_at_once)
+        .await
+        .unwrap()
+}

@@ -1,0 +1,7 @@
+//! Containers: one contract for the fake, the Engine and the provisioner's socket, and what only a real Engine shows.
+
+mod bench;
+mod contract;
+mod door;
+mod engine;
+mod figures;

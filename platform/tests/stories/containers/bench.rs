@@ -1,0 +1,257 @@
+//! Where the stories of containers are tried: the fake, a real Engine with a tiny image, and the provisioner's socket.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use berth::clock::Clock;
+use berth::config::ContainerConfig;
+use berth::containers::docker::DockerHost;
+use berth::containers::fake::FakeHost;
+use berth::containers::remote::RemoteHost;
+use berth::containers::{ContainerHost, ContainerSpec, ContainerState, HostError, Seen, Slot};
+use berth::db::InstanceId;
+use berth::provisioner;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+/// Prefix of everything these tests make on the Engine.
+pub const NETWORK: &str = "ctest";
+/// Carries a `/home/berth` of uid 10001, as a good image does.
+pub const WITH_HOME: &str = "ctest-home:1";
+/// Carries one program and nothing else.
+pub const BARE: &str = "ctest-bare:1";
+/// Allowed, but not on the host.
+pub const ABSENT: &str = "ctest-absent:1";
+
+/// A host under test, with what keeps it alive.
+pub struct Bench {
+    pub host: Arc<dyn ContainerHost>,
+    pub dir: Arc<tempfile::TempDir>,
+    _engine: Option<Arc<Engine>>,
+}
+
+impl Bench {
+    pub async fn fake() -> Self {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let fake = FakeHost::new(config(dir.path()));
+        fake.forget_image(ABSENT);
+        Self { host: Arc::new(fake), dir, _engine: None }
+    }
+
+    pub async fn engine() -> Self {
+        let engine = Engine::shared().await;
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let host = Arc::new(docker(config(dir.path())));
+        Self { host, dir, _engine: Some(engine) }
+    }
+
+    /// The Engine behind a provisioner behind its socket.
+    pub async fn remote() -> Self {
+        let Self { host, dir, _engine } = Self::engine().await;
+        let remote = serve(host, config(dir.path())).await;
+        Self { host: Arc::new(remote), dir, _engine }
+    }
+
+    /// A spec that no other test uses.
+    pub fn spec(&self) -> ContainerSpec {
+        static SLOT: AtomicU32 = AtomicU32::new(0);
+        ContainerSpec {
+            instance: InstanceId(Clock::system().uuid()),
+            slot: Slot(SLOT.fetch_add(1, Ordering::SeqCst)),
+            image: WITH_HOME.into(),
+            handle: "alice".into(),
+            url: "https://alice.localhost".into(),
+            token: berth::secrets::Token::new(&Clock::system()).reveal().to_owned(),
+        }
+    }
+
+    /// A container that runs.
+    pub async fn running(&self) -> ContainerSpec {
+        let spec = self.spec();
+        self.run(&spec).await;
+        spec
+    }
+
+    pub async fn run(&self, spec: &ContainerSpec) {
+        self.host.ensure_volume(spec.instance).await.unwrap();
+        self.host.create(spec).await.unwrap();
+        self.host.start(spec.instance).await.unwrap();
+    }
+
+    pub async fn seen(&self, spec: &ContainerSpec) -> Seen {
+        self.host.inspect(spec.instance).await.unwrap()
+    }
+
+    pub async fn state(&self, spec: &ContainerSpec) -> Option<ContainerState> {
+        self.seen(spec).await.container.map(|container| container.state)
+    }
+}
+
+pub fn config(dir: &Path) -> ContainerConfig {
+    ContainerConfig {
+        socket: dir.join("provisioner.sock"),
+        network: NETWORK.into(),
+        subnet: Ipv4Addr::new(10, 97, 0, 0),
+        bridges: 1,
+        images: vec![WITH_HOME.into(), BARE.into(), ABSENT.into()],
+        memory_mib: 64,
+        swap_mib: 64,
+        nano_cpus: 500_000_000,
+        pids: 64,
+        quota_port: 8702,
+        instance_port: 8080,
+    }
+}
+
+/// The Engine, with the program under test as the one that hands memory back.
+pub fn docker(config: ContainerConfig) -> DockerHost {
+    DockerHost::connect_with(config, Clock::system(), "/var/run/docker.sock".into(), env!("CARGO_BIN_EXE_berth").into())
+}
+
+/// Puts `host` behind a provisioner and waits until that answers.
+pub async fn serve(host: Arc<dyn ContainerHost>, config: ContainerConfig) -> RemoteHost {
+    let socket = config.socket.clone();
+    tokio::spawn(async move { provisioner::serve_host(host, config, std::future::pending()).await.unwrap() });
+    until("the provisioner listens", || async { socket.exists() }).await;
+    RemoteHost::new(socket)
+}
+
+/// Waits for something that another process makes true.
+pub async fn until<F: Future<Output = bool>>(what: &str, mut is_true: impl FnMut() -> F) {
+    let waited = timeout(Duration::from_secs(20), async {
+        while !is_true().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "waited in vain until {what}");
+}
+
+/// Asks the program inside a container, once it listens.
+pub async fn ask(spec: &ContainerSpec, path: &str) -> String {
+    let address = address(spec);
+    let connect = async {
+        loop {
+            match TcpStream::connect(address).await {
+                Ok(stream) => return stream,
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    };
+    let mut stream = timeout(Duration::from_secs(20), connect).await.expect("the host reaches the container");
+    stream.write_all(format!("GET /{path} HTTP/1.1\r\n\r\n").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    timeout(Duration::from_secs(20), stream.read_to_string(&mut answer)).await.expect("it answers").unwrap();
+    answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default()
+}
+
+pub fn address(spec: &ContainerSpec) -> SocketAddr {
+    (spec.slot.address(Ipv4Addr::new(10, 97, 0, 0)), 8080).into()
+}
+
+/// The name of the container on the Engine.
+pub fn name(spec: &ContainerSpec) -> String {
+    format!("{NETWORK}-{}", spec.instance)
+}
+
+/// What `docker` says; a sentence when it is not there.
+pub fn docker_cli(arguments: &[&str]) -> String {
+    let done = Command::new("docker")
+        .args(arguments)
+        .output()
+        .expect("these tests need the docker command and an Engine on /var/run/docker.sock");
+    assert!(done.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).unwrap()
+}
+
+/// The real Engine with the test images on it, shared by all tests that run at the same time. When the last of them is
+/// done it removes everything with the tests' prefix. A lock keeps two runs of the tests on one machine apart.
+pub struct Engine {
+    _lock: File,
+}
+
+impl Engine {
+    async fn shared() -> Arc<Self> {
+        static SHARED: Mutex<Weak<Engine>> = Mutex::const_new(Weak::new());
+        let mut shared = SHARED.lock().await;
+        if let Some(engine) = shared.upgrade() {
+            return engine;
+        }
+        let lock = File::create(std::env::temp_dir().join("berth-containers-test.lock")).unwrap();
+        lock.lock().unwrap();
+        let engine = Arc::new(Self { _lock: lock });
+        docker_cli(&["version"]);
+        sweep();
+        make_images();
+        // Once for all tests: of two makings at once, one is told that the subnet is taken.
+        let dir = tempfile::tempdir().unwrap();
+        docker(config(dir.path())).ensure_networks().await.unwrap();
+        *shared = Arc::downgrade(&engine);
+        engine
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        sweep();
+    }
+}
+
+/// Removes what these tests, or a run that was killed, left on the Engine. Says nothing of what is not there.
+fn sweep() {
+    let label = format!("label=berth.installation={NETWORK}");
+    for (list, remove) in [
+        (vec!["ps", "-aq", "--filter", &label], vec!["rm", "-fv"]),
+        (vec!["volume", "ls", "-q", "--filter", &label], vec!["volume", "rm", "-f"]),
+        (vec!["network", "ls", "-q", "--filter", &label], vec!["network", "rm"]),
+        (vec!["images", "-q", "ctest-*"], vec!["rmi", "-f"]),
+    ] {
+        let Ok(there) = Command::new("docker").args(&list).output() else { continue };
+        let there = String::from_utf8_lossy(&there.stdout).into_owned();
+        let mut things: Vec<&str> = there.split_whitespace().collect();
+        things.dedup();
+        if !things.is_empty() {
+            let _ = Command::new("docker").args(&remove).args(&things).output();
+        }
+    }
+}
+
+/// Compiles the tenant and makes two images of it, from nothing and without a network.
+fn make_images() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tenant.rs");
+    let root = dir.path().join("root");
+    std::fs::create_dir_all(root.join("home/berth")).unwrap();
+    command(
+        "rustc",
+        &["--edition", "2024", "-C", "target-feature=+crt-static", "-o"],
+        &[&root.join("tenant"), &source],
+    );
+    for (image, content) in [(WITH_HOME, vec!["tenant", "home"]), (BARE, vec!["tenant"])] {
+        let archive = dir.path().join("image.tar");
+        let mut arguments = vec!["--owner=10001", "--group=10001", "-C", root.to_str().unwrap(), "-cf"];
+        arguments.push(archive.to_str().unwrap());
+        arguments.extend(content);
+        command("tar", &arguments, &[]);
+        docker_cli(&["import", "--change", "CMD [\"/tenant\"]", archive.to_str().unwrap(), image]);
+    }
+}
+
+fn command(program: &str, arguments: &[&str], paths: &[&PathBuf]) {
+    let done = Command::new(program).args(arguments).args(paths).output().unwrap();
+    assert!(done.status.success(), "{program}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// Whether a refusal says `word`.
+pub fn refuses_with<T: std::fmt::Debug>(result: Result<T, HostError>, word: &str) {
+    match result {
+        Err(HostError::Refused(sentence)) => assert!(sentence.contains(word), "{sentence:?} does not say {word:?}"),
+        other => panic!("{other:?} is not a refusal that says {word:?}"),
+    }
+}

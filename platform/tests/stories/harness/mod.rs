@@ -1,0 +1,100 @@
+//! What every story stands on: empty databases of both kinds, a clock that is moved by hand, settings, and the rooms on top.
+
+pub mod browser;
+pub mod databases;
+pub mod stack;
+pub mod town;
+pub mod visitor;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use berth::accounts::Accounts;
+use berth::client::Client;
+use berth::clock::{Clock, Timestamp};
+use berth::config::Config;
+use berth::containers::fake::FakeHost;
+use berth::db::Db;
+use berth::instances::Instances;
+use berth::secrets::Keys;
+pub use databases::{Database, databases, sqlite};
+
+/// A Sunday in November 2026, half past ten in the morning, at the start of a one-time code's 30 seconds.
+pub const START: Timestamp = Timestamp(1_794_738_600_000);
+
+/// The rooms on an empty database, with a world of containers that only exists in memory.
+pub struct House {
+    pub db: Db,
+    pub clock: Clock,
+    pub config: Config,
+    pub keys: Keys,
+    /// What stands in for Docker.
+    pub host: FakeHost,
+    pub instances: Instances,
+    pub accounts: Accounts,
+    database: Database,
+}
+
+impl House {
+    /// A house on `database` with default settings.
+    pub async fn on(database: Database) -> Self {
+        Self::with(database, &[]).await
+    }
+
+    /// A house with some settings of its own.
+    pub async fn with(database: Database, settings: &[(&str, &str)]) -> Self {
+        let config = config(&database, settings);
+        let clock = Clock::manual(START);
+        let keys = Keys::derive(&config.secret, clock.clone());
+        let host = FakeHost::new(config.containers.clone());
+        let db = database.db.clone();
+        let instances = Instances::open(db.clone(), clock.clone(), Arc::new(host.clone()), &config).await.unwrap();
+        let accounts = Accounts::new(
+            db.clone(),
+            keys.clone(),
+            clock.clone(),
+            config.hosts.clone(),
+            config.signups_open,
+            instances.clone(),
+        )
+        .unwrap();
+        Self { db, clock, config, keys, host, instances, accounts, database }
+    }
+
+    /// The kind of database below, for messages.
+    pub fn kind(&self) -> &'static str {
+        self.database.kind
+    }
+
+    /// Moves on to a fresh one-time code.
+    pub fn next_code(&self) {
+        self.clock.advance(Duration::from_secs(30));
+    }
+}
+
+/// Settings for tests: the domain example.com, everything else as it comes, `settings` on top.
+pub fn config(database: &Database, settings: &[(&str, &str)]) -> Config {
+    let basic = [
+        ("BERTH_DOMAIN", "example.com"),
+        ("BERTH_SECRET", "a secret for stories, 32 characters and more"),
+        ("BERTH_DATA_DIR", database.dir()),
+        ("DATABASE_URL", &database.url),
+    ];
+    let lookup = |name: &str| {
+        let found = settings.iter().chain(&basic).find(|(key, _)| *key == name);
+        found.map(|(_, value)| (*value).to_owned())
+    };
+    Config::read(&lookup).unwrap()
+}
+
+/// Somebody at an address that nobody else in this process has, so that limits by address do not meet.
+pub fn somebody() -> Client {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let next = NEXT.fetch_add(1, Ordering::Relaxed);
+    Client {
+        ip: IpAddr::V4((0x0A00_0000 + next).into()),
+        user_agent: "Mozilla/5.0 (X11; Linux x86_64) Chrome/130.0 Safari/537.36".into(),
+    }
+}

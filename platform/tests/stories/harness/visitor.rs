@@ -1,0 +1,194 @@
+//! A person at a real browser: headless Chromium with an authenticator that holds passkeys, trusting the CA that
+//! `scripts/up` made, with no flag that would ignore a bad certificate.
+
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::Method;
+use serde_json::{Value, json};
+use thirtyfour::common::command::{Command as WebDriverCommand, ExtensionCommand};
+use thirtyfour::prelude::*;
+
+use super::browser::CodeApp;
+use super::stack::{PATIENCE, Stack};
+
+pub struct Visitor {
+    pub page: WebDriver,
+    pub codes: Option<CodeApp>,
+    chromedriver: Child,
+    _home: tempfile::TempDir,
+}
+
+impl Visitor {
+    /// Sits down at a fresh browser.
+    pub async fn at(stack: &Stack) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        trust(home.path(), &stack.authority());
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let chromedriver = Command::new("chromedriver")
+            .arg(format!("--port={port}"))
+            .env("HOME", home.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("chromedriver is installed; scripts/test does it");
+        let page = open(port, home.path()).await;
+        page.cmd(WebDriverCommand::ExtensionCommand(Box::new(AddAuthenticator))).await.unwrap();
+        Self { page, codes: None, chromedriver, _home: home }
+    }
+
+    pub async fn goto(&self, url: &str) {
+        // Chromium gives up on a page when a network interface appears meanwhile, and containers bring theirs.
+        for _ in 0..5 {
+            match self.page.goto(url).await {
+                Err(error) if error.to_string().contains("ERR_NETWORK_CHANGED") => {}
+                done => return done.unwrap(),
+            }
+        }
+    }
+
+    pub async fn click(&self, css: &str) {
+        self.find(css).await.click().await.unwrap();
+    }
+
+    pub async fn type_into(&self, css: &str, text: &str) {
+        let field = self.find(css).await;
+        field.clear().await.unwrap();
+        field.send_keys(text).await.unwrap();
+    }
+
+    /// Waits for the element.
+    pub async fn find(&self, css: &str) -> WebElement {
+        match self.page.query(By::Css(css)).wait(PATIENCE, Duration::from_millis(50)).first().await {
+            Ok(found) => found,
+            Err(_) => panic!("no {css} on {}:\n{}", self.url().await, self.text().await),
+        }
+    }
+
+    pub async fn url(&self) -> String {
+        self.page.current_url().await.unwrap().to_string()
+    }
+
+    /// Waits until the address begins so.
+    pub async fn until_at(&self, beginning: &str) {
+        self.until(&format!("{beginning} in the address bar"), async || self.url().await.starts_with(beginning)).await;
+    }
+
+    /// Waits until the page says so.
+    pub async fn until_it_says(&self, words: &str) {
+        self.until(&format!("the page to say \"{words}\""), async || self.text().await.contains(words)).await;
+    }
+
+    pub async fn text(&self) -> String {
+        match self.page.find(By::Tag("body")).await {
+            Ok(body) => body.text().await.unwrap_or_default(),
+            Err(_) => String::new(),
+        }
+    }
+
+    pub async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
+        for _ in 0..PATIENCE.as_millis() / 100 {
+            if holds().await {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("waited in vain for {what}; at {} the page says:\n{}", self.url().await, self.text().await);
+    }
+
+    /// A cookie of the page that is open, as a pair to send.
+    pub async fn cookie(&self, name: &str) -> String {
+        let cookie = self.page.get_named_cookie(name).await.unwrap();
+        format!("{name}={}", cookie.value)
+    }
+
+    /// From the handle to the page inside the own container.
+    pub async fn sign_up(&mut self, stack: &Stack, first_page: &str, handle: &str) {
+        self.goto(first_page).await;
+        self.type_into("#handle", handle).await;
+        self.click("form button[type=submit], main form button").await;
+        self.until_at(&format!("{}/sign-up/passkey", stack.origin("app"))).await;
+        self.click("[data-passkey]").await;
+        self.until_at(&format!("{}/sign-up/code", stack.origin("app"))).await;
+        let secret: String = self.find("[data-secret]").await.text().await.unwrap().split_whitespace().collect();
+        assert!(self.find("svg").await.is_displayed().await.unwrap(), "the QR code is drawn by the server");
+        let codes = CodeApp::with(&secret);
+        self.type_into("#code", &codes.code(&berth::clock::Clock::system())).await;
+        self.codes = Some(codes);
+        self.click("main form button").await;
+        self.until_at(&format!("{}/sign-up/recovery-codes", stack.origin("app"))).await;
+        assert_eq!(self.page.find_all(By::Css("[data-codes] li")).await.unwrap().len(), 10);
+        self.click("input[name=saved]").await;
+        self.click("main form button").await;
+        self.until_at(&stack.origin(handle)).await;
+        self.until_it_says(handle).await;
+    }
+}
+
+impl Drop for Visitor {
+    fn drop(&mut self) {
+        let _ = self.chromedriver.kill();
+        let _ = self.chromedriver.wait();
+    }
+}
+
+async fn open(port: u16, home: &std::path::Path) -> WebDriver {
+    let mut wishes = DesiredCapabilities::chrome();
+    wishes.set_binary("/usr/bin/chromium").unwrap();
+    for flag in [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--window-size=1280,900",
+    ] {
+        wishes.add_arg(flag).unwrap();
+    }
+    wishes.add_arg(&format!("--user-data-dir={}", home.join("profile").display())).unwrap();
+    for _ in 0..100 {
+        if let Ok(driver) = WebDriver::new(format!("http://127.0.0.1:{port}"), wishes.clone()).await {
+            return driver;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("chromedriver does not open a browser");
+}
+
+/// As README says: into the store that Chromium reads.
+fn trust(home: &std::path::Path, authority: &std::path::Path) {
+    let store = home.join(".pki/nssdb");
+    std::fs::create_dir_all(&store).unwrap();
+    let store = format!("sql:{}", store.display());
+    for words in [
+        vec!["-d", &store, "-N", "--empty-password"],
+        vec!["-d", &store, "-A", "-t", "C,,", "-n", "berth", "-i", authority.to_str().unwrap()],
+    ] {
+        let done = Command::new("certutil").args(&words).status().expect("certutil is installed; scripts/test does it");
+        assert!(done.success(), "certutil {words:?}");
+    }
+}
+
+/// WebDriver's extension of WebAuthn (W3C WebAuthn, section 11): a platform authenticator that keeps passkeys and verifies its user.
+#[derive(Debug)]
+struct AddAuthenticator;
+
+impl ExtensionCommand for AddAuthenticator {
+    fn parameters_json(&self) -> Option<Value> {
+        Some(json!({
+            "protocol": "ctap2", "transport": "internal", "hasResidentKey": true, "hasUserVerification": true, "isUserVerified": true,
+        }))
+    }
+
+    fn method(&self) -> Method {
+        Method::POST
+    }
+
+    fn endpoint(&self) -> Arc<str> {
+        Arc::from("/webauthn/authenticator")
+    }
+}

@@ -1,0 +1,247 @@
+//! The quota proxy from outside: bytes untouched, money right however a call ends, refusals that SDKs understand.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use serde_json::{Value, json as value};
+use sha2::{Digest as _, Sha256};
+
+use crate::calls::{Kind, World, client, env, json};
+
+const MESSAGES: &str = "/anthropic/v1/messages";
+const COMPLETIONS: &str = "/openai/v1/chat/completions";
+
+fn message(text: &str, stream: bool) -> Value {
+    value!({ "model": "berth-demo", "max_tokens": 2000, "stream": stream, "messages": [{ "role": "user", "content": text }] })
+}
+
+fn completion(text: &str, more: &Value) -> Value {
+    let mut body = value!({ "model": "berth-demo", "max_completion_tokens": 2000, "messages": [{ "role": "user", "content": text }] });
+    for (name, value) in more.as_object().unwrap() {
+        body[name] = value.clone();
+    }
+    body
+}
+
+fn fingerprint(bytes: &[u8]) -> Vec<u8> {
+    Sha256::digest(bytes).to_vec()
+}
+
+/// What the provider would have answered without the proxy.
+async fn direct(world: &World, path: &str, body: &Value) -> Vec<u8> {
+    let (_, path) = path[1..].split_once('/').unwrap();
+    let request = client(None).post(format!("http://{}/{path}", world.upstream)).body(body.to_string());
+    request.send().await.unwrap().bytes().await.unwrap().to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_arrives_byte_for_byte() {
+    let world = World::open(Kind::Sqlite, |_| ()).await;
+    let alice = world.person("alice").await;
+    for (path, body) in [
+        (MESSAGES, message("hello", false)),
+        (MESSAGES, message("hello x-demo-tokens=300", true)),
+        (COMPLETIONS, completion("hello", &value!({}))),
+        (COMPLETIONS, completion("hello", &value!({ "stream": true, "n": 3 }))),
+        (COMPLETIONS, completion("hello", &value!({ "stream": true, "stream_options": { "include_usage": true } }))),
+        (COMPLETIONS, completion("hello", &value!({ "stream": true, "stream_options": { "include_usage": false } }))),
+        (MESSAGES, message("hello x-demo-fault=overloaded", true)),
+        (MESSAGES, message("hello x-demo-fault=malformed", true)),
+        (MESSAGES, message("hello x-demo-fault=status-529", true)),
+        (COMPLETIONS, completion("hello x-demo-fault=status-400", &value!({}))),
+        (COMPLETIONS, completion("hello x-demo-fault=overloaded", &value!({ "stream": true }))),
+    ] {
+        let expected = direct(&world, path, &body).await;
+        let seen = alice.post(&world, path, &body).send().await.unwrap().bytes().await.unwrap();
+        assert_eq!(fingerprint(&seen), fingerprint(&expected), "{body}: {}", String::from_utf8_lossy(&seen));
+    }
+    world.spend_at_rest(&alice).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn receipts_sum_to_what_the_provider_served() {
+    let world = World::open(Kind::Sqlite, |_| ()).await;
+    let alice = world.person("alice").await;
+    for (path, body) in [
+        (MESSAGES, message("one", false)),
+        (MESSAGES, message("two", true)),
+        (COMPLETIONS, completion("three", &value!({}))),
+        (COMPLETIONS, completion("four", &value!({ "stream": true }))),
+        (MESSAGES, message("refused x-demo-fault=status-500", false)),
+    ] {
+        alice.post(&world, path, &body).send().await.unwrap().bytes().await.unwrap();
+    }
+    let spend = world.spend_at_rest(&alice).await;
+    let served = world.served().await;
+    let sum = |of: fn(&berth::quota::ModelSpend) -> i64| spend.by_model.iter().map(of).sum::<i64>();
+    assert_eq!(sum(|model| model.input_tokens), served["input_tokens"].as_i64().unwrap());
+    assert_eq!(sum(|model| model.output_tokens), served["output_tokens"].as_i64().unwrap());
+    assert_eq!(sum(|model| model.amount_nanodollars), spend.spent_nanodollars);
+    let tokens = |name: &str| served[name].as_i64().unwrap();
+    assert_eq!(spend.spent_nanodollars, tokens("input_tokens") * 100 + tokens("output_tokens") * 500);
+    let budget = json(alice.get(&world, "/budget").send().await.unwrap()).await;
+    assert_eq!(budget["left_nanodollars"], spend.allowance_nanodollars - spend.spent_nanodollars);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hanging_up_mid_stream_is_still_charged() {
+    let world = World::open(Kind::Sqlite, |_| ()).await;
+    for (name, path, body) in [
+        ("alice", MESSAGES, message("x-demo-tokens=1000 x-demo-pace-ms=20", true)),
+        ("bob", COMPLETIONS, completion("x-demo-tokens=1000 x-demo-pace-ms=20", &value!({ "stream": true }))),
+    ] {
+        let person = world.person(name).await;
+        let mut stream = person.post(&world, path, &body).send().await.unwrap().bytes_stream();
+        for _ in 0..8 {
+            stream.next().await.unwrap().unwrap();
+        }
+        drop(stream);
+        until_at_rest(&world, person.instance.account).await;
+        let (amount, basis, outcome) = world.receipt(&person).await;
+        assert_eq!((basis.as_str(), outcome.as_str()), ("observed", "client_gone"), "{path}");
+        // At least the input and a token, far below the thousand that were asked for.
+        assert!(amount > 2000 && amount < 400_000, "{path}: {amount}");
+        let before = world.served().await["output_tokens"].clone();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(world.served().await["output_tokens"], before, "{path}: the provider still talks");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hanging_up_on_an_answer_in_one_piece_is_charged_exactly() {
+    let world = World::open(Kind::Sqlite, |_| ()).await;
+    let alice = world.person("alice").await;
+    let call = alice.post(&world, MESSAGES, &message("x-demo-first-byte-ms=300", false)).send();
+    assert!(tokio::time::timeout(Duration::from_millis(150), call).await.is_err());
+    until_at_rest(&world, alice.instance.account).await;
+    let (amount, basis, _) = world.receipt(&alice).await;
+    let served = world.served().await;
+    let exact = served["input_tokens"].as_i64().unwrap() * 100 + served["output_tokens"].as_i64().unwrap() * 500;
+    assert_eq!((amount, basis.as_str()), (exact, "provider"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_breaks_off_is_charged_what_was_seen() {
+    let world = World::open(Kind::Sqlite, |_| ()).await;
+    for (name, fault) in [("alice", "break"), ("bob", "overloaded")] {
+        let person = world.person(name).await;
+        let body = message(&format!("x-demo-tokens=100 x-demo-fault={fault}"), true);
+        let answer = person.post(&world, MESSAGES, &body).send().await.unwrap();
+        assert_eq!(answer.bytes().await.is_err(), fault == "break");
+        until_at_rest(&world, person.instance.account).await;
+        let (amount, basis, outcome) = world.receipt(&person).await;
+        assert_eq!((basis.as_str(), outcome.as_str()), ("observed", "upstream_broke"), "{fault}");
+        // About fifty words of about six letters, at two letters a token.
+        assert!(amount > 50 * 500 && amount < 300 * 500, "{fault}: {amount}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_provider_refuses_costs_nothing_and_an_unreachable_one_is_said_to_be() {
+    let world = World::open(Kind::Sqlite, |config| config.openai.url = "http://127.0.0.1:9".into()).await;
+    let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+    let answer = alice.post(&world, MESSAGES, &message("x-demo-fault=status-529", true)).send().await.unwrap();
+    assert_eq!(answer.status(), 529);
+    assert_eq!(world.receipt(&alice).await, (0, "provider".into(), "refused".into()));
+    let answer = bob.post(&world, COMPLETIONS, &completion("hi", &value!({}))).send().await.unwrap();
+    assert_eq!(answer.status(), 502);
+    assert_eq!(json(answer).await["error"]["type"], "server_error");
+    assert_eq!(world.receipt(&bob).await, (0, "provider".into(), "upstream_broke".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_good_only_from_its_own_instance() {
+    let world = World::open(Kind::Sqlite, |_| ()).await;
+    let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+    let body = message("hi", false);
+    let url = format!("http://{}{MESSAGES}", world.proxy);
+    let from = |address, token: &str| client(address).post(&url).bearer_auth(token).body(body.to_string()).send();
+    let home = Some(alice.instance.address());
+    assert_eq!(from(home, &alice.token).await.unwrap().status(), 200);
+    for (address, token) in [(Some(bob.instance.address()), &*alice.token), (None, &*alice.token), (home, "wrong")] {
+        let refused = from(address, token).await.unwrap();
+        assert_eq!(refused.status(), 401);
+        let body = json(refused).await;
+        assert_eq!(body["error"]["type"], "authentication_error");
+    }
+    assert_eq!(world.served().await["calls"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_have_the_providers_own_shape() {
+    let world = World::open(Kind::Sqlite, |config| config.allowance_nanodollars = 1000).await;
+    let alice = world.person("alice").await;
+    let refused = alice.post(&world, MESSAGES, &message("hi", true)).send().await.unwrap();
+    assert_eq!((refused.status().as_u16(), &refused.headers()["x-should-retry"]), (429, &"false".parse().unwrap()));
+    assert!(!refused.headers().contains_key("retry-after"));
+    let body = json(refused).await;
+    assert_eq!(body["error"]["type"], "rate_limit_error");
+    assert_eq!(body["error"]["details"]["error_code"], "enforced_spend_limit_reached");
+    let said = body["error"]["message"].as_str().unwrap();
+    assert!(said.contains("$0.000001 is left") && said.contains("max_tokens"), "{said}");
+    let refused = alice.post(&world, COMPLETIONS, &completion("hi", &value!({}))).send().await.unwrap();
+    assert_eq!((refused.status().as_u16(), &refused.headers()["x-should-retry"]), (429, &"false".parse().unwrap()));
+    let body = json(refused).await;
+    assert_eq!(body["error"]["type"], "insufficient_quota");
+    assert_eq!(body["error"]["code"], "project_spend_limit_exceeded");
+    let free = value!({ "model": "berth-demo", "messages": [] });
+    for (path, body, status) in [
+        ("/anthropic/v1/messages/count_tokens", &free, 200),
+        ("/anthropic/v1/messages/batches", &free, 404),
+        ("/openai/v1/responses", &free, 404),
+        ("/openai/v1/files", &free, 404),
+        (MESSAGES, &value!({ "model": "berth-demo" }), 400),
+        (MESSAGES, &value!({ "model": "claude-of-tomorrow", "max_tokens": 1, "messages": [] }), 404),
+        (COMPLETIONS, &completion("hi", &value!({ "service_tier": "priority" })), 400),
+    ] {
+        assert_eq!(alice.post(&world, path, body).send().await.unwrap().status(), status, "{path} {body}");
+    }
+    let large = alice.post(&world, MESSAGES, &free).body(vec![b' '; 33 * 1024 * 1024]).send().await;
+    assert!(large.is_err() || large.unwrap().status() == 413);
+    assert_eq!(world.served().await["calls"], 0);
+}
+
+/// Waits until nothing is held: the proxy has noticed that the client or the provider went.
+async fn until_at_rest(world: &World, account: berth::db::AccountId) {
+    for _ in 0..500 {
+        if world.app.quota.spend(account).await.unwrap().held_nanodollars == 0 {
+            assert_eq!(world.app.quota.disagreements().await.unwrap(), Vec::<String>::new());
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("a hold was not settled");
+}
+
+/// The official SDKs, as a program inside the instance uses them.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_official_sdks_work_unchanged_and_do_not_retry_a_spent_allowance() {
+    let python = env("BERTH_TEST_PYTHON")
+        .map_or_else(|| PathBuf::from(env("HOME").unwrap()).join(".cache/berth/venv/bin/python"), PathBuf::from);
+    assert!(
+        python.exists(),
+        "{} is missing: scripts/test makes it, with the anthropic and openai packages; or set BERTH_TEST_PYTHON",
+        python.display()
+    );
+    let world = World::open(Kind::Sqlite, |_| ()).await;
+    let alice = world.person("alice").await;
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/sdk_calls.py");
+    let run = tokio::process::Command::new(python)
+        .arg(script)
+        .env("ANTHROPIC_BASE_URL", format!("http://{}/anthropic", world.proxy))
+        .env("ANTHROPIC_API_KEY", &alice.token)
+        .env("OPENAI_BASE_URL", format!("http://{}/openai/v1", world.proxy))
+        .env("OPENAI_API_KEY", &alice.token)
+        .env("LOCAL_ADDRESS", alice.instance.address().to_string())
+        .stdin(Stdio::null())
+        .output();
+    let output = tokio::time::timeout(Duration::from_secs(120), run).await.unwrap().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+    let spend = world.spend_at_rest(&alice).await;
+    let served = world.served().await;
+    let output_tokens: i64 = spend.by_model.iter().map(|model| model.output_tokens).sum();
+    assert_eq!(output_tokens, served["output_tokens"].as_i64().unwrap());
+}

@@ -1,0 +1,14 @@
+//! What Berth promises, told as stories from outside: one binary, one module a noun.
+
+#![expect(clippy::unwrap_used, reason = "a story that cannot go on says where it stopped")]
+
+mod accounts;
+mod calls;
+mod containers;
+mod first_light;
+mod harness;
+mod instances;
+mod llm;
+mod pages;
+mod quota;
+mod tidy;
