@@ -224,8 +224,10 @@ build_image() {
   if grep -q '"errorDetail"' <<<"$answer"; then
     fail "Building the image $1 failed: $(sed -n 's/.*"error":"\([^"]*\)".*/\1/p' <<<"$answer" | tail -n1)"
   fi
-  # The one before it goes, unless a container still runs it: then Docker refuses.
-  [ -z "$old" ] || docker_api "/images/$old" -X DELETE -o /dev/null
+  # The one before it goes, unless it has another name, or a container still runs it: then Docker refuses.
+  if [ -n "$old" ] && docker_api "/images/$old/json" | grep -q '"RepoTags":\[\]'; then
+    docker_api "/images/$old" -X DELETE -o /dev/null
+  fi
 }
 
 # The instance image, from the binary in $bin.
