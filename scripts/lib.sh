@@ -10,7 +10,7 @@ fail() {
   exit 1
 }
 
-# Takes NAME=value lines of a file, without running anything in it. What is set already stays.
+# Takes NAME=value lines of a file, without running anything in it. What is set already stays; empty is not set.
 read_settings() {
   local line name value
   while IFS= read -r line || [ -n "$line" ]; do
@@ -20,7 +20,7 @@ read_settings() {
       \"*\") value=${value#\"} value=${value%\"} ;;
       \'*\') value=${value#\'} value=${value%\'} ;;
     esac
-    [ -n "${!name+set}" ] || export "$name=$value"
+    [ -n "${!name:-}" ] || export "$name=$value"
   done <"$1"
 }
 
@@ -214,14 +214,19 @@ build_binaries() {
 
 # `build_image NAME:TAG FOLDER`: builds FOLDER's Dockerfile unless an image made from the same bytes is there.
 build_image() {
-  local from answer
+  local from answer old
   from=$(cd "$2" && find . -type f -print0 | sort -z | xargs -0 sha256sum | hash_of)
   docker_api "/images/$1/json" -o - 2>/dev/null | grep -q "\"berth.built-from\":\"$from\"" && return
   step "Building the image $1"
+  old=$(docker_api "/images/$1/json" | sed -n 's/.*"Id":"\(sha256:[0-9a-f]*\)".*/\1/p')
   answer=$(tar -C "$2" -c --owner=0 --group=0 . | docker_api "/build?t=$1&rm=1&forcerm=1&labels=%7B%22berth.built-from%22%3A%22$from%22%7D" \
     -X POST -H 'Content-Type: application/x-tar' --data-binary @-) || fail "Docker did not take the image $1: is its disk full?"
   if grep -q '"errorDetail"' <<<"$answer"; then
     fail "Building the image $1 failed: $(sed -n 's/.*"error":"\([^"]*\)".*/\1/p' <<<"$answer" | tail -n1)"
+  fi
+  # The one before it goes, unless it has another name, or a container still runs it: then Docker refuses.
+  if [ -n "$old" ] && docker_api "/images/$old/json" | grep -q '"RepoTags":\[\]'; then
+    docker_api "/images/$old" -X DELETE -o /dev/null
   fi
 }
 
