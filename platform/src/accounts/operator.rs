@@ -15,17 +15,17 @@ const SETUP_LINK_LIVES: Duration = Duration::from_secs(3600);
 const MOST_LISTED: u64 = 10_000;
 
 impl Accounts {
-    /// A new one-time set-up link's token, good for an hour, while there is no account at all; the one before stops
+    /// A new one-time set-up link's token, good for an hour, while there is no admin; the one before stops
     /// working, also for a sign-up that was begun with it.
     ///
     /// # Errors
-    /// `Conflict` when there is an account.
+    /// `Conflict` when there is an admin.
     pub async fn setup_link(&self) -> Result<Token> {
         let token = Token::new(&self.0.clock);
         let tx = self.0.db.begin().await?;
-        if store::is_anybody_there(&*tx).await? {
+        if store::is_an_admin_there(&*tx).await? {
             return Err(Error::Conflict(
-                "There is an account already, so a set-up link would not work. Log in as the operator instead.".into(),
+                "There is an admin already, so a set-up link would not work. Log in as the admin instead.".into(),
             ));
         }
         store::replace_setup_link(&tx, token.hash(), self.0.clock.now().plus(SETUP_LINK_LIVES)).await?;

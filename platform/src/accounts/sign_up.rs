@@ -181,7 +181,7 @@ impl Accounts {
         match setup_link {
             Some(link) => {
                 let works = store::has_setup_link(db, &secrets::hash(link), now).await?;
-                if (works || was_admin) && !store::is_anybody_there(db).await? {
+                if (works || was_admin) && !store::is_an_admin_there(db).await? {
                     Ok(Role::Admin)
                 } else {
                     Err(setup_link_is_over())
@@ -253,9 +253,10 @@ impl Accounts {
         Ok(text.lines().map(str::to_owned).collect())
     }
 
-    /// The set-up link makes the first account and no other; asked again here, because others may have been quicker.
+    /// The set-up link makes the first admin and no other, whoever else signed up before; asked again here, because another
+    /// may have been quicker.
     async fn use_setup_link(&self, tx: &Tx) -> Result<()> {
-        if store::take_setup_link(tx).await? && !store::is_anybody_there(&**tx).await? {
+        if store::take_setup_link(tx).await? && !store::is_an_admin_there(&**tx).await? {
             Ok(())
         } else {
             Err(setup_link_is_over())
@@ -313,7 +314,7 @@ fn not_complete() -> Error {
 
 fn setup_link_is_over() -> Error {
     Error::Forbidden(
-        "This set-up link does not work any more: it was used, replaced, or is older than an hour, or there is an account. The operator can make a new one while there is none."
+        "This set-up link does not work any more: it was used, replaced, or is older than an hour, or there is an admin. The operator can make a new one while there is none."
             .into(),
     )
 }

@@ -136,8 +136,9 @@ pub(in crate::accounts) async fn person_locked(tx: &Tx, id: AccountId) -> Result
     row::Entity::find_by_id(id).lock_exclusive().one(&**tx).await?.map(Person::try_from).transpose()
 }
 
-pub(in crate::accounts) async fn is_anybody_there<C: ConnectionTrait>(on: &C) -> Result<bool> {
-    Ok(row::Entity::find().limit(1).one(on).await?.is_some())
+pub(in crate::accounts) async fn is_an_admin_there<C: ConnectionTrait>(on: &C) -> Result<bool> {
+    let admins = row::Entity::find().filter(row::Column::Role.eq(word(Role::Admin)));
+    Ok(admins.limit(1).one(on).await?.is_some())
 }
 
 /// Which of `skeletons` accounts have. The same handle has the same skeleton, so asking for skeletons is enough.

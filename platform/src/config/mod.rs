@@ -1,0 +1,248 @@
+//! Settings, read once from the environment, every mistake reported together and by name.
+
+mod reader;
+mod variables;
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reader::Reader;
+pub use variables::{VARIABLES, Variable};
+use zeroize::Zeroizing;
+
+use crate::hosts::Hosts;
+
+/// The settings, checked.
+#[derive(Clone)]
+pub struct Config {
+    pub hosts: Hosts,
+    pub data_dir: PathBuf,
+    pub database_url: String,
+    pub secret: Zeroizing<String>,
+    pub listen: SocketAddr,
+    pub internal_listen: SocketAddr,
+    pub quota_port: u16,
+    pub containers: ContainerConfig,
+    pub freeze_after: Duration,
+    pub stop_after: Duration,
+    pub wake_timeout: Duration,
+    /// Per account and calendar month.
+    pub allowance_nanodollars: i64,
+    pub calls_at_once: u32,
+    pub anthropic: Upstream,
+    pub openai: Upstream,
+    pub demo_listen: SocketAddr,
+    pub signups_open: bool,
+    pub log: String,
+    pub log_json: bool,
+}
+
+/// What the provisioner needs to know; it reads nothing else.
+#[derive(Clone, Debug)]
+pub struct ContainerConfig {
+    pub socket: PathBuf,
+    /// Prefix of every container, volume and bridge of this installation.
+    pub network: String,
+    pub subnet: Ipv4Addr,
+    pub bridges: u8,
+    /// Never empty; the first is the default.
+    pub images: Vec<String>,
+    pub memory_mib: u32,
+    pub swap_mib: u32,
+    pub nano_cpus: i64,
+    pub pids: u32,
+    pub quota_port: u16,
+    /// Where an instance listens: the instance contract's 8080, another one only in tests.
+    pub instance_port: u16,
+}
+
+/// A model provider as the quota proxy reaches it.
+#[derive(Clone)]
+pub struct Upstream {
+    /// Without a trailing slash.
+    pub url: String,
+    /// `None`: the demo model, which asks for no key.
+    pub key: Option<Zeroizing<String>>,
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Upstream({}, key: {})", self.url, if self.key.is_some() { "set" } else { "none" })
+    }
+}
+
+/// Everything wrong with the settings, one line for each.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Mistakes(pub Vec<String>);
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Berth cannot start with these settings:\n  {}", self.0.join("\n  "))
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+impl Config {
+    /// Reads the process's environment.
+    ///
+    /// # Errors
+    /// Every mistake found, each naming its variable.
+    #[expect(clippy::disallowed_methods, reason = "this is the door through which the environment comes in")]
+    pub fn from_env() -> Result<Self, Mistakes> {
+        Self::read(&|name| std::env::var(name).ok())
+    }
+
+    /// Reads settings from `lookup`, which gives a variable's value when it is set. Empty counts as not set.
+    ///
+    /// # Errors
+    /// Every mistake found, each naming its variable.
+    pub fn read(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, Mistakes> {
+        let mut r = Reader { lookup, mistakes: Vec::new() };
+        let hosts = r.hosts();
+        let data_dir = PathBuf::from(r.text("BERTH_DATA_DIR"));
+        let demo_listen: SocketAddr = r.parsed("BERTH_DEMO_LISTEN", "an address and port, such as 127.0.0.1:8703");
+        let config = Self {
+            database_url: r
+                .optional("DATABASE_URL")
+                .unwrap_or_else(|| format!("sqlite:{}", data_dir.join("berth.db").display())),
+            secret: Zeroizing::new(r.secret()),
+            listen: r.parsed("BERTH_LISTEN", "an address and port, such as 127.0.0.1:8700"),
+            internal_listen: r.parsed("BERTH_INTERNAL_LISTEN", "an address and port, such as 127.0.0.1:8701"),
+            quota_port: r.parsed("BERTH_QUOTA_PORT", "a port"),
+            containers: r.containers(&data_dir),
+            freeze_after: r.seconds("BERTH_FREEZE_AFTER_SECONDS"),
+            stop_after: r.seconds("BERTH_STOP_AFTER_SECONDS"),
+            wake_timeout: r.seconds("BERTH_WAKE_TIMEOUT_SECONDS"),
+            allowance_nanodollars: r.dollars("BERTH_ALLOWANCE_DOLLARS"),
+            calls_at_once: r.parsed("BERTH_CALLS_AT_ONCE", "a whole number"),
+            anthropic: r.upstream("ANTHROPIC_API_KEY", "BERTH_ANTHROPIC_URL", &format!("http://{demo_listen}")),
+            openai: r.upstream("OPENAI_API_KEY", "BERTH_OPENAI_URL", &format!("http://{demo_listen}")),
+            demo_listen,
+            signups_open: r.one_of("BERTH_SIGNUPS", "open", "closed"),
+            log: r.text("BERTH_LOG"),
+            log_json: r.one_of("BERTH_LOG_FORMAT", "json", "pretty"),
+            data_dir,
+            hosts,
+        };
+        if config.stop_after <= config.freeze_after {
+            r.mistakes.push("BERTH_STOP_AFTER_SECONDS must be more than BERTH_FREEZE_AFTER_SECONDS: an instance is frozen first, stopped later.".into());
+        }
+        if r.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(r.mistakes)) }
+    }
+
+    /// Where the running platform listens for the operator's commands.
+    #[must_use]
+    pub fn control_socket(&self) -> PathBuf {
+        self.data_dir.join("run/control.sock")
+    }
+}
+
+impl ContainerConfig {
+    /// Reads only what the provisioner needs, so that it never holds the platform's secrets.
+    ///
+    /// # Errors
+    /// Every mistake found, each naming its variable.
+    #[expect(clippy::disallowed_methods, reason = "this is the door through which the environment comes in")]
+    pub fn from_env() -> Result<Self, Mistakes> {
+        let mut r = Reader { lookup: &|name| std::env::var(name).ok(), mistakes: Vec::new() };
+        let data_dir = PathBuf::from(r.text("BERTH_DATA_DIR"));
+        let config = r.containers(&data_dir);
+        if r.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(r.mistakes)) }
+    }
+}
+
+/// What the demo model needs to know; it holds no secret.
+#[derive(Clone, Debug)]
+pub struct DemoConfig {
+    pub listen: SocketAddr,
+}
+
+impl DemoConfig {
+    /// Reads the one variable.
+    ///
+    /// # Errors
+    /// When it is no address.
+    #[expect(clippy::disallowed_methods, reason = "this is the door through which the environment comes in")]
+    pub fn from_env() -> Result<Self, Mistakes> {
+        let mut r = Reader { lookup: &|name| std::env::var(name).ok(), mistakes: Vec::new() };
+        let config = Self { listen: r.parsed("BERTH_DEMO_LISTEN", "an address and port, such as 127.0.0.1:8703") };
+        if r.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(r.mistakes)) }
+    }
+}
+
+/// What is logged, for a part that reads nothing else.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    pub filter: String,
+    pub json: bool,
+}
+
+impl LogConfig {
+    /// Reads the two variables.
+    ///
+    /// # Errors
+    /// Every mistake found, each naming its variable.
+    #[expect(clippy::disallowed_methods, reason = "this is the door through which the environment comes in")]
+    pub fn from_env() -> Result<Self, Mistakes> {
+        let mut r = Reader { lookup: &|name| std::env::var(name).ok(), mistakes: Vec::new() };
+        let config = Self { filter: r.text("BERTH_LOG"), json: r.one_of("BERTH_LOG_FORMAT", "json", "pretty") };
+        if r.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(r.mistakes)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reader::parse_dollars;
+    use super::*;
+
+    fn read(set: &[(&str, &str)]) -> Result<Config, Mistakes> {
+        let set: std::collections::HashMap<String, String> =
+            set.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Config::read(&|name| set.get(name).cloned())
+    }
+
+    const SECRET: (&str, &str) = ("BERTH_SECRET", "0123456789abcdef0123456789abcdef");
+
+    #[test]
+    fn only_the_secret_must_be_set() {
+        let config = read(&[SECRET]).unwrap();
+        assert_eq!(config.hosts.app_origin(), "https://app.localhost");
+        assert_eq!(config.allowance_nanodollars, 5_000_000_000);
+        assert_eq!(config.anthropic.url, "http://127.0.0.1:8703");
+    }
+
+    #[test]
+    fn all_mistakes_are_reported_together() {
+        let Err(Mistakes(mistakes)) = read(&[
+            ("BERTH_SECRET", "short"),
+            ("BERTH_DOMAIN", "not a domain"),
+            ("BERTH_STOP_AFTER_SECONDS", "soon"),
+            ("BERTH_ALLOWANCE_DOLLARS", "five"),
+            ("BERTH_SIGNUPS", "maybe"),
+        ]) else {
+            panic!("these settings were accepted")
+        };
+        for name in
+            ["BERTH_SECRET", "BERTH_DOMAIN", "BERTH_STOP_AFTER_SECONDS", "BERTH_ALLOWANCE_DOLLARS", "BERTH_SIGNUPS"]
+        {
+            assert!(mistakes.iter().any(|m| m.starts_with(name)), "{name} is not in {mistakes:?}");
+        }
+    }
+
+    #[test]
+    fn dollars_become_nanodollars_without_rounding() {
+        for (text, nano) in [
+            ("5", Some(5_000_000_000)),
+            ("2.5", Some(2_500_000_000)),
+            ("0.000000001", Some(1)),
+            ("0.0000000001", None),
+            ("-1", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_dollars(text), nano, "{text}");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Reading one variable after another, so that every mistake is found in one go.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::{ContainerConfig, Upstream, VARIABLES};
+use crate::hosts::Hosts;
+
+/// Looks variables up and collects what is wrong with them.
+pub(super) struct Reader<'a> {
+    pub(super) lookup: &'a dyn Fn(&str) -> Option<String>,
+    pub(super) mistakes: Vec<String>,
+}
+
+impl Reader<'_> {
+    pub(super) fn optional(&self, name: &str) -> Option<String> {
+        (self.lookup)(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty())
+    }
+
+    pub(super) fn text(&self, name: &'static str) -> String {
+        let default = VARIABLES.iter().find(|v| v.name == name).expect("every variable read is listed").default;
+        self.optional(name).unwrap_or_else(|| default.to_owned())
+    }
+
+    pub(super) fn parsed<T: FromStr>(&mut self, name: &'static str, what: &str) -> T
+    where
+        T: Placeholder,
+    {
+        let text = self.text(name);
+        text.parse().unwrap_or_else(|_| {
+            self.mistakes.push(format!("{name} is \"{text}\", which is not {what}."));
+            T::placeholder()
+        })
+    }
+
+    pub(super) fn seconds(&mut self, name: &'static str) -> Duration {
+        let seconds: u32 = self.parsed(name, "a whole number of seconds");
+        if seconds == 0 {
+            self.mistakes.push(format!("{name} is 0; it must be at least 1 second."));
+        }
+        Duration::from_secs(u64::from(seconds))
+    }
+
+    pub(super) fn one_of(&mut self, name: &'static str, yes: &str, no: &str) -> bool {
+        let text = self.text(name);
+        if text != yes && text != no {
+            self.mistakes.push(format!("{name} is \"{text}\"; it is either {yes} or {no}."));
+        }
+        text == yes
+    }
+
+    pub(super) fn secret(&mut self) -> String {
+        let secret = self.optional("BERTH_SECRET").unwrap_or_default();
+        if secret.chars().count() < 32 {
+            self.mistakes.push(
+                "BERTH_SECRET is missing or shorter than 32 characters. Make one with: openssl rand -base64 32".into(),
+            );
+        }
+        secret
+    }
+
+    pub(super) fn dollars(&mut self, name: &'static str) -> i64 {
+        let text = self.text(name);
+        parse_dollars(&text).unwrap_or_else(|| {
+            self.mistakes.push(format!("{name} is \"{text}\", which is not an amount in dollars such as 5 or 2.50."));
+            0
+        })
+    }
+
+    pub(super) fn upstream(&mut self, key: &'static str, url: &'static str, demo: &str) -> Upstream {
+        let Some(key) = self.optional(key) else {
+            return Upstream { url: demo.to_owned(), key: None };
+        };
+        let address = self.text(url).trim_end_matches('/').to_owned();
+        if !address.starts_with("https://") && !address.starts_with("http://127.0.0.1") {
+            self.mistakes
+                .push(format!("{url} is \"{address}\"; it must start with https:// because a key is sent there."));
+        }
+        Upstream { url: address, key: Some(Zeroizing::new(key)) }
+    }
+
+    pub(super) fn hosts(&mut self) -> Hosts {
+        let apex = self.text("BERTH_DOMAIN").to_ascii_lowercase();
+        let instances = self.optional("BERTH_INSTANCE_DOMAIN").map_or_else(|| apex.clone(), |d| d.to_ascii_lowercase());
+        for (name, domain) in [("BERTH_DOMAIN", &apex), ("BERTH_INSTANCE_DOMAIN", &instances)] {
+            let label = |l: &str| !l.is_empty() && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+            if !domain.split('.').all(label) {
+                self.mistakes.push(format!("{name} is \"{domain}\", which is not a domain name such as example.com."));
+            }
+        }
+        let port: u16 = self.parsed("BERTH_HTTPS_PORT", "a port");
+        let port = if port == 443 { String::new() } else { format!(":{port}") };
+        Hosts { app: format!("app.{apex}"), apex, instances, port }
+    }
+
+    pub(super) fn containers(&mut self, data_dir: &std::path::Path) -> ContainerConfig {
+        let network = self.text("BERTH_NETWORK");
+        // A Linux interface name has at most 15 characters; the bridge's number takes two.
+        if !(1..=11).contains(&network.len()) || !network.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+        {
+            self.mistakes.push(format!("BERTH_NETWORK is \"{network}\"; use 1 to 11 small letters and digits."));
+        }
+        let subnet: Ipv4Addr = self.parsed("BERTH_SUBNET", "an IPv4 address such as 10.89.0.0");
+        if !subnet.is_private() || subnet.octets()[2..] != [0, 0] {
+            self.mistakes
+                .push(format!("BERTH_SUBNET is {subnet}; it must be the start of a private /16, such as 10.89.0.0."));
+        }
+        let bridges: u8 = self.parsed("BERTH_BRIDGES", "a whole number");
+        if !(1..=64).contains(&bridges) {
+            self.mistakes.push(format!("BERTH_BRIDGES is {bridges}; it must be from 1 to 64."));
+        }
+        let images: Vec<String> =
+            self.text("BERTH_IMAGES").split(',').map(|i| i.trim().to_owned()).filter(|i| !i.is_empty()).collect();
+        if images.is_empty() {
+            self.mistakes.push("BERTH_IMAGES names no image.".into());
+        }
+        let cpus: f64 = self.parsed("BERTH_CPUS", "a number of cores such as 0.5");
+        if !(0.01..=1024.0).contains(&cpus) {
+            self.mistakes.push(format!("BERTH_CPUS is {cpus}; it must be from 0.01 to 1024."));
+        }
+        ContainerConfig {
+            socket: data_dir.join("run/provisioner.sock"),
+            network,
+            subnet,
+            bridges,
+            images,
+            memory_mib: self.parsed("BERTH_MEMORY_MIB", "a whole number of MiB"),
+            swap_mib: self.parsed("BERTH_SWAP_MIB", "a whole number of MiB"),
+            #[expect(clippy::cast_possible_truncation, reason = "at most 1024 cores, checked above")]
+            nano_cpus: (cpus * 1e9) as i64,
+            pids: self.parsed("BERTH_PIDS", "a whole number"),
+            instance_port: 8080,
+            quota_port: self.parsed("BERTH_QUOTA_PORT", "a port"),
+        }
+    }
+}
+
+/// What stands in for a value that did not parse, until the mistakes are reported and nothing starts.
+pub(super) trait Placeholder {
+    fn placeholder() -> Self;
+}
+
+macro_rules! placeholder {
+    ($($type:ty => $value:expr),*) => { $(impl Placeholder for $type { fn placeholder() -> Self { $value } })* };
+}
+placeholder!(u8 => 1, u16 => 1, u32 => 1, f64 => 1.0, Ipv4Addr => Ipv4Addr::new(10, 0, 0, 0), SocketAddr => SocketAddr::from(([127, 0, 0, 1], 0)));
+
+/// `2.50` as nano-dollars: digits, at most nine of them behind the point.
+pub(super) fn parse_dollars(text: &str) -> Option<i64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    if fraction.len() > 9 || !fraction.bytes().chain(whole.bytes()).all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let whole: i64 = whole.parse().ok()?;
+    let fraction: i64 = format!("{fraction:0<9}").parse().ok()?;
+    whole.checked_mul(1_000_000_000)?.checked_add(fraction)
+}

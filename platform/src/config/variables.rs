@@ -1,0 +1,117 @@
+//! Every environment variable, with its default and what `.env.example` says of it.
+
+/// One environment variable: what `.env.example` says of it. A test holds the two together.
+#[derive(Clone, Copy, Debug)]
+pub struct Variable {
+    pub name: &'static str,
+    /// The value when it is not set; empty when it has none.
+    pub default: &'static str,
+    /// What it is, its unit, and why one would change it.
+    pub doc: &'static str,
+}
+
+/// Every variable Berth reads.
+pub const VARIABLES: &[Variable] = &[
+    var(
+        "BERTH_DOMAIN",
+        "localhost",
+        "The domain: the apex shows the landing page, app.DOMAIN the platform, HANDLE.DOMAIN an instance.",
+    ),
+    var(
+        "BERTH_INSTANCE_DOMAIN",
+        "",
+        "Another registrable domain for instances, so that their cookies cannot even be set on yours. Default: BERTH_DOMAIN.",
+    ),
+    var("BERTH_HTTPS_PORT", "443", "The port browsers use. Change it when 443 is taken; passkeys are tied to it."),
+    var("BERTH_HTTP_PORT", "80", "The port on which Caddy redirects to https and answers ACME challenges."),
+    var(
+        "BERTH_TLS_ISSUER",
+        "internal",
+        "Who signs certificates: internal (Caddy's own CA, for localhost) or acme (Let's Encrypt).",
+    ),
+    var(
+        "BERTH_DNS_PROVIDER",
+        "",
+        "The DNS provider's module in your Caddy: one wildcard certificate through DNS-01 instead of one for each handle. Recommended past 40 sign-ups a week.",
+    ),
+    var("BERTH_DNS_TOKEN", "", "What that provider's API asks for. Only Caddy uses it."),
+    var("BERTH_DATA_DIR", "./data", "Where the database, logs, sockets and Caddy's certificates live."),
+    var(
+        "DATABASE_URL",
+        "",
+        "sqlite:PATH or postgres://... Default: a SQLite file in BERTH_DATA_DIR. PostgreSQL when several machines share it.",
+    ),
+    var(
+        "BERTH_SECRET",
+        "",
+        "At least 32 random characters; all keys are derived from it. Losing it loses every one-time-code secret. scripts/up makes one.",
+    ),
+    var(
+        "BERTH_LISTEN",
+        "127.0.0.1:8700",
+        "Where the platform listens for Caddy. Loopback, because it believes X-Forwarded-For from there.",
+    ),
+    var(
+        "BERTH_INTERNAL_LISTEN",
+        "127.0.0.1:8701",
+        "Where Caddy asks about certificates, and /healthz and /metrics answer. Keep it on loopback.",
+    ),
+    var(
+        "BERTH_QUOTA_PORT",
+        "8702",
+        "The quota proxy's port on each bridge's own address, where only instances reach it.",
+    ),
+    var(
+        "BERTH_NETWORK",
+        "berth",
+        "Name of the bridges (NAME0, NAME1, ..) and prefix of containers and volumes. At most 11 characters; change it to run two installations on one Docker Engine.",
+    ),
+    var(
+        "BERTH_SUBNET",
+        "10.89.0.0",
+        "First address of the bridges: a /16, cut into /22 per bridge. Change it when it clashes with a network of yours.",
+    ),
+    var("BERTH_BRIDGES", "1", "Bridges, 1 to 64; each holds 500 instances (a Linux bridge grows unstable near 1000)."),
+    var(
+        "BERTH_IMAGES",
+        "berth-instance:latest",
+        "Images an instance may run, separated by commas; the first is the default.",
+    ),
+    var("BERTH_MEMORY_MIB", "512", "Memory of an instance in MiB."),
+    var(
+        "BERTH_SWAP_MIB",
+        "512",
+        "Swap an instance may use beyond its memory, in MiB. A frozen instance is handed to swap; 0 keeps it in memory.",
+    ),
+    var("BERTH_CPUS", "1", "Processor cores an instance may use, such as 0.5."),
+    var("BERTH_PIDS", "256", "Processes and threads an instance may have."),
+    var("BERTH_FREEZE_AFTER_SECONDS", "300", "Idle time after which an instance is frozen."),
+    var("BERTH_STOP_AFTER_SECONDS", "1800", "Idle time after which it is stopped."),
+    var(
+        "BERTH_WAKE_TIMEOUT_SECONDS",
+        "30",
+        "How long a program's request is held for an instance to become ready before it gets 503.",
+    ),
+    var(
+        "BERTH_ALLOWANCE_DOLLARS",
+        "5",
+        "What an account may spend on AI calls in a calendar month (UTC), in US dollars.",
+    ),
+    var("BERTH_CALLS_AT_ONCE", "5", "AI calls an account may have in flight."),
+    var("ANTHROPIC_API_KEY", "", "The provider key for Anthropic calls. Not set: the demo model answers them."),
+    var("OPENAI_API_KEY", "", "The provider key for OpenAI calls. Not set: the demo model answers them."),
+    var("BERTH_ANTHROPIC_URL", "https://api.anthropic.com", "Where Anthropic calls go when its key is set."),
+    var("BERTH_OPENAI_URL", "https://api.openai.com", "Where OpenAI calls go when its key is set."),
+    var(
+        "BERTH_DEMO_LISTEN",
+        "127.0.0.1:8703",
+        "Where the demo model listens, and where calls go for which no key is set.",
+    ),
+    var("BERTH_SIGNUPS", "open", "open or closed. Closed, only the operator's set-up link makes an account."),
+    var("BERTH_LOG", "info", "What is logged, in the syntax of tracing's EnvFilter, such as info,berth::edge=debug."),
+    var("BERTH_LOG_FORMAT", "pretty", "pretty or json."),
+];
+
+const fn var(name: &'static str, default: &'static str, doc: &'static str) -> Variable {
+    Variable { name, default, doc }
+}
