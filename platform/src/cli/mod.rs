@@ -17,7 +17,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::app::App;
 use crate::clock::Clock;
-use crate::config::{Config, ContainerConfig, DemoConfig, LogConfig};
+use crate::config::{Config, ContainerConfig, LogConfig, demo_listen_from_env};
 use crate::containers::remote::RemoteHost;
 use crate::db::Db;
 use crate::ops::{self, Verdict};
@@ -100,9 +100,9 @@ async fn run(word: Word) -> anyhow::Result<ExitCode> {
             provisioner::reclaim(&file, bytes).context("handing memory back")?;
         }
         Word::DemoUpstream => {
-            let (config, log) = (DemoConfig::from_env()?, LogConfig::from_env()?);
+            let (listen, log) = (demo_listen_from_env()?, LogConfig::from_env()?);
             start_log(&log.filter, log.json)?;
-            demo::serve(config.listen, end_of_work()?).await?;
+            demo::serve(listen, end_of_work()?).await?;
         }
         Word::SetupLink => {
             let app = open().await?;

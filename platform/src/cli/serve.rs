@@ -100,7 +100,6 @@ struct Front {
 }
 
 /// What everyone reaches through Caddy: decided by the Host header alone.
-#[must_use]
 pub fn public_router(app: App) -> Router {
     let front = Front {
         hosts: Arc::new(app.config.hosts.clone()),

@@ -90,9 +90,8 @@ impl Config {
     ///
     /// # Errors
     /// Every mistake found, each naming its variable.
-    #[expect(clippy::disallowed_methods, reason = "this is the door through which the environment comes in")]
     pub fn from_env() -> Result<Self, Mistakes> {
-        Self::read(&|name| std::env::var(name).ok())
+        Self::read(&environment)
     }
 
     /// Reads settings from `lookup`, which gives a variable's value when it is set. Empty counts as not set.
@@ -145,32 +144,22 @@ impl ContainerConfig {
     ///
     /// # Errors
     /// Every mistake found, each naming its variable.
-    #[expect(clippy::disallowed_methods, reason = "this is the door through which the environment comes in")]
     pub fn from_env() -> Result<Self, Mistakes> {
-        let mut r = Reader { lookup: &|name| std::env::var(name).ok(), mistakes: Vec::new() };
+        let mut r = Reader { lookup: &environment, mistakes: Vec::new() };
         let data_dir = PathBuf::from(r.text("BERTH_DATA_DIR"));
         let config = r.containers(&data_dir);
         if r.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(r.mistakes)) }
     }
 }
 
-/// What the demo model needs to know; it holds no secret.
-#[derive(Clone, Debug)]
-pub struct DemoConfig {
-    pub listen: SocketAddr,
-}
-
-impl DemoConfig {
-    /// Reads the one variable.
-    ///
-    /// # Errors
-    /// When it is no address.
-    #[expect(clippy::disallowed_methods, reason = "this is the door through which the environment comes in")]
-    pub fn from_env() -> Result<Self, Mistakes> {
-        let mut r = Reader { lookup: &|name| std::env::var(name).ok(), mistakes: Vec::new() };
-        let config = Self { listen: r.parsed("BERTH_DEMO_LISTEN", "an address and port, such as 127.0.0.1:8703") };
-        if r.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(r.mistakes)) }
-    }
+/// Where the demo model listens: all it reads, so that it holds no secret.
+///
+/// # Errors
+/// When it is no address.
+pub fn demo_listen_from_env() -> Result<SocketAddr, Mistakes> {
+    let mut r = Reader { lookup: &environment, mistakes: Vec::new() };
+    let listen = r.parsed("BERTH_DEMO_LISTEN", "an address and port, such as 127.0.0.1:8703");
+    if r.mistakes.is_empty() { Ok(listen) } else { Err(Mistakes(r.mistakes)) }
 }
 
 /// What is logged, for a part that reads nothing else.
@@ -185,12 +174,16 @@ impl LogConfig {
     ///
     /// # Errors
     /// Every mistake found, each naming its variable.
-    #[expect(clippy::disallowed_methods, reason = "this is the door through which the environment comes in")]
     pub fn from_env() -> Result<Self, Mistakes> {
-        let mut r = Reader { lookup: &|name| std::env::var(name).ok(), mistakes: Vec::new() };
+        let mut r = Reader { lookup: &environment, mistakes: Vec::new() };
         let config = Self { filter: r.text("BERTH_LOG"), json: r.one_of("BERTH_LOG_FORMAT", "json", "pretty") };
         if r.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(r.mistakes)) }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the door through which the environment comes in")]
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 #[cfg(test)]

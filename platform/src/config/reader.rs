@@ -25,10 +25,7 @@ impl Reader<'_> {
         self.optional(name).unwrap_or_else(|| default.to_owned())
     }
 
-    pub(super) fn parsed<T: FromStr>(&mut self, name: &'static str, what: &str) -> T
-    where
-        T: Placeholder,
-    {
+    pub(super) fn parsed<T: FromStr + Placeholder>(&mut self, name: &'static str, what: &str) -> T {
         let text = self.text(name);
         text.parse().unwrap_or_else(|_| {
             self.mistakes.push(format!("{name} is \"{text}\", which is not {what}."));

@@ -29,11 +29,7 @@ pub const VARIABLES: &[Variable] = &[
         "internal",
         "Who signs certificates: internal (Caddy's own CA, for localhost) or acme (Let's Encrypt).",
     ),
-    var(
-        "BERTH_DNS_PROVIDER",
-        "",
-        "The DNS provider's module in your Caddy: one wildcard certificate through DNS-01 instead of one for each handle. Recommended past 40 sign-ups a week.",
-    ),
+    var("BERTH_DNS_PROVIDER", "", "Your DNS provider's module in Caddy: one wildcard for 40 sign-ups a week or more."),
     var("BERTH_DNS_TOKEN", "", "What that provider's API asks for. Only Caddy uses it."),
     var("BERTH_DATA_DIR", "./data", "Where the database, logs, sockets and Caddy's certificates live."),
     var(

@@ -137,7 +137,7 @@ pub(in crate::accounts) async fn person_locked(tx: &Tx, id: AccountId) -> Result
 }
 
 pub(in crate::accounts) async fn is_an_admin_there<C: ConnectionTrait>(on: &C) -> Result<bool> {
-    let admins = row::Entity::find().filter(row::Column::Role.eq(word(Role::Admin)));
+    let admins = row::Entity::find().filter(row::Column::Role.eq(role_word(Role::Admin)));
     Ok(admins.limit(1).one(on).await?.is_some())
 }
 

@@ -178,10 +178,10 @@ pub fn root() -> &'static Path {
 }
 
 /// Where `scripts/up` puts the release build.
+#[expect(clippy::disallowed_methods, reason = "scripts, not Berth, are what these variables speak to")]
 fn binary() -> PathBuf {
-    let target = option_env!("CARGO_TARGET_DIR")
-        .map_or_else(|| PathBuf::from(std::env::var("HOME").unwrap()).join(".cache/berth"), PathBuf::from);
-    let target = std::env::var("CARGO_TARGET_DIR").map_or(target, PathBuf::from);
+    let cache = || PathBuf::from(std::env::var("HOME").unwrap()).join(".cache/berth");
+    let target = std::env::var("CARGO_TARGET_DIR").map_or_else(|_| cache(), PathBuf::from);
     let host = Command::new("rustc").arg("-vV").current_dir(root()).output().unwrap();
     let host = String::from_utf8(host.stdout).unwrap();
     let host = host.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();

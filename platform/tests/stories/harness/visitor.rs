@@ -134,6 +134,8 @@ impl Drop for Visitor {
 }
 
 async fn open(port: u16, home: &std::path::Path) -> WebDriver {
+    // The client behind thirtyfour asks for a TLS provider even to speak plain HTTP.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let mut wishes = DesiredCapabilities::chrome();
     wishes.set_binary("/usr/bin/chromium").unwrap();
     for flag in [
