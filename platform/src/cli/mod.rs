@@ -5,6 +5,7 @@ mod instances;
 mod serve;
 mod users;
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -140,8 +141,11 @@ async fn doctor() -> anyhow::Result<ExitCode> {
 }
 
 fn start_log(filter: &str, json: bool) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(filter).context("BERTH_LOG is not a filter such as info,berth::edge=debug")?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // These two tell of their own beginnings; whoever wants that asks for it by name.
+    let filter = EnvFilter::try_new(format!("tokio_cron_scheduler=warn,sea_orm_migration=warn,{filter}"))
+        .context("BERTH_LOG is not a filter such as info,berth::edge=debug")?;
+    let colours = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     if json {
         log.json().flatten_event(true).init()
     } else {

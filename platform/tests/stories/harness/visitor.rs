@@ -111,7 +111,7 @@ impl Visitor {
         self.until_at(&format!("{}/sign-up/passkey", stack.origin("app"))).await;
         self.click("[data-passkey]").await;
         self.until_at(&format!("{}/sign-up/code", stack.origin("app"))).await;
-        let secret: String = self.find("[data-secret]").await.text().await.unwrap().split_whitespace().collect();
+        let secret: String = self.find("code.secret").await.text().await.unwrap().split_whitespace().collect();
         assert!(self.find("svg").await.is_displayed().await.unwrap(), "the QR code is drawn by the server");
         let codes = CodeApp::with(&secret);
         self.type_into("#code", &codes.code(&berth::clock::Clock::system())).await;
