@@ -48,14 +48,21 @@ impl Visitor {
         }
     }
 
+    /// Clicks, again if the page was just being replaced by the next one.
     pub async fn click(&self, css: &str) {
-        self.find(css).await.click().await.unwrap();
+        while self.find(css).await.click().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     pub async fn type_into(&self, css: &str, text: &str) {
-        let field = self.find(css).await;
-        field.clear().await.unwrap();
-        field.send_keys(text).await.unwrap();
+        loop {
+            let field = self.find(css).await;
+            if field.clear().await.is_ok() && field.send_keys(text).await.is_ok() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Waits for the element.
