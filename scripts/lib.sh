@@ -38,6 +38,18 @@ load_settings() {
   export BERTH_NETWORK=${BERTH_NETWORK:-berth} BERTH_IMAGES=${BERTH_IMAGES:-berth-instance:latest}
 }
 
+# What runs may have been started with other settings, given to scripts/up on its command line: those are taken instead.
+take_running_settings() {
+  local part setting
+  for part in platform provisioner; do
+    is_running "$part" || continue
+    while IFS= read -r -d '' setting; do
+      [[ $setting =~ ^(BERTH_[A-Z_]+|DATABASE_URL|ANTHROPIC_API_KEY|OPENAI_API_KEY)= ]] && export "${setting?}"
+    done <"/proc/$(cat "$run/$part.pid")/environ"
+    return 0
+  done
+}
+
 # Folders of the data directory, and the secret, once.
 make_data_dir() {
   mkdir -p "$BERTH_DATA_DIR" 2>/dev/null || fail "The data directory $BERTH_DATA_DIR cannot be made: set BERTH_DATA_DIR to a folder that can be written."
