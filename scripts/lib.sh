@@ -70,6 +70,13 @@ make_data_dir() {
   read_settings "$BERTH_DATA_DIR/berth.env"
 }
 
+# For scripts that are not about one installation: logs and what is fetched once lie where cargo's output does.
+use_cache_dir() {
+  cache=$HOME/.cache/berth
+  run=$cache/run log=$cache/log
+  mkdir -p "$run" "$log"
+}
+
 # One up or down at a time. Whatever is started in the background must close 9.
 take_lock() {
   exec 9>"$run/lock"
