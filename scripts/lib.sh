@@ -35,6 +35,7 @@ load_settings() {
   export BERTH_HTTPS_PORT=${BERTH_HTTPS_PORT:-443} BERTH_HTTP_PORT=${BERTH_HTTP_PORT:-80}
   export BERTH_LISTEN=${BERTH_LISTEN:-127.0.0.1:8700} BERTH_INTERNAL_LISTEN=${BERTH_INTERNAL_LISTEN:-127.0.0.1:8701}
   export BERTH_DEMO_LISTEN=${BERTH_DEMO_LISTEN:-127.0.0.1:8703}
+  export BERTH_QUOTA_PORT=${BERTH_QUOTA_PORT:-8702} BERTH_SUBNET=${BERTH_SUBNET:-10.89.0.0}
   export BERTH_NETWORK=${BERTH_NETWORK:-berth} BERTH_IMAGES=${BERTH_IMAGES:-berth-instance:latest}
 }
 
@@ -149,11 +150,17 @@ wait_until() {
   done
 }
 
+# `port_taken PORT [SUBNET]`: whether a program listens there; with a /16, only what would be in the way of its addresses.
 port_taken() {
-  local hex
-  hex=$(printf '%04X' "$1")
-  cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk -v port="$hex" \
-    '$4 == "0A" && substr($2, length($2) - 3) == port { found = 1 } END { exit !found }'
+  local port net=''
+  port=$(printf '%04X' "$1")
+  # The kernel writes addresses backwards.
+  if [[ ${2:-} =~ ^([0-9]+)\.([0-9]+)\. ]]; then net=$(printf '%02X%02X' "${BASH_REMATCH[2]}" "${BASH_REMATCH[1]}"); fi
+  cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk -v port="$port" -v net="$net" '
+    $4 == "0A" && split($2, at, ":") && at[2] == port {
+      if (net == "" || at[1] ~ /^0+$/ || substr(at[1], length(at[1]) - 3) == net) found = 1
+    }
+    END { exit !found }'
 }
 
 # Parts in the background. run/NAME.pid has the process id; run/NAME.stamp says which process that was (a number is
