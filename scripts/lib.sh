@@ -53,6 +53,8 @@ take_running_settings() {
 
 # Folders of the data directory, and the secret, once.
 make_data_dir() {
+  # The kernel takes 107 bytes for a socket's path, and the longest name there is provisioner.sock.
+  [ ${#run} -le 90 ] || fail "The path of the data directory is too long for sockets: set BERTH_DATA_DIR to a shorter one, such as /var/lib/berth."
   mkdir -p "$BERTH_DATA_DIR" 2>/dev/null || fail "The data directory $BERTH_DATA_DIR cannot be made: set BERTH_DATA_DIR to a folder that can be written."
   install -d -m 0750 "$run" "$log"
   [ -s "$BERTH_DATA_DIR/berth.env" ] && return
@@ -230,7 +232,7 @@ build_binaries() {
   need "compiling" "cc" gcc libc6-dev
   export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$HOME/.cache/berth}
   local host
-  host=$(cd "$root" && rustc -vV | sed -n 's/^host: //p')
+  host=$(cd "$root" && rustc -vV | sed -n 's/^host: //p') || true
   [ -n "$host" ] || fail "rustc does not run in $root: run \"rustup toolchain install\" there, for the version in rust-toolchain.toml."
   bin=$CARGO_TARGET_DIR/$host/release
   (cd "$root" && RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+crt-static" \
