@@ -26,7 +26,6 @@ pub enum Verb {
     Thaw,
     Stop,
     RemoveContainer,
-    RemoveVolume,
     Inspect,
     List,
     Events,
@@ -336,16 +335,6 @@ impl ContainerHost for FakeHost {
         if world.instances.get_mut(&instance).is_some_and(|place| place.container.take().is_some()) {
             world.tell(instance);
         }
-        Ok(())
-    }
-
-    async fn remove_volume(&self, instance: InstanceId) -> Result<(), HostError> {
-        self.enter(Verb::RemoveVolume).await?;
-        let mut world = self.world();
-        if world.container(instance).is_some() {
-            return Err(HostError::Refused(format!("a container still uses the volume of instance {instance}")));
-        }
-        world.instances.remove(&instance);
         Ok(())
     }
 

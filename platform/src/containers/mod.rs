@@ -51,11 +51,9 @@ pub trait ContainerHost: Send + Sync + 'static {
     /// Asks it to end (SIGTERM), kills it after 10 s. Works from frozen too. Stopped or absent already: nothing to do.
     async fn stop(&self, instance: InstanceId) -> Result<(), HostError>;
 
-    /// Removes the container, running or not; the volume stays. Absent: nothing to do.
+    /// Removes the container, running or not; the volume stays: there is no verb that takes files away. Absent: nothing
+    /// to do.
     async fn remove_container(&self, instance: InstanceId) -> Result<(), HostError>;
-
-    /// Removes the volume for ever. Refused while a container uses it. Absent: nothing to do.
-    async fn remove_volume(&self, instance: InstanceId) -> Result<(), HostError>;
 
     /// What is really there for one instance.
     async fn inspect(&self, instance: InstanceId) -> Result<Seen, HostError>;
