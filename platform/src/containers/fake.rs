@@ -14,6 +14,7 @@ use tokio_stream::wrappers::BroadcastStream;
 use super::{ContainerHost, ContainerSpec, ContainerState, Exit, HostError, HostReport, Seen, SeenContainer, gateway};
 use crate::config::ContainerConfig;
 use crate::db::InstanceId;
+use crate::secrets::{hash, hex};
 
 /// The verbs of [`ContainerHost`], to count them and to make them fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -245,7 +246,7 @@ impl World {
             state: ContainerState::Stopped,
             image: spec.image.clone(),
             slot: spec.slot,
-            token_hash: crate::secrets::hash(&spec.token).iter().map(|b| format!("{b:02x}")).collect(),
+            token_hash: hex(&hash(&spec.token)),
             exit: None,
         };
         let place = self.instances.entry(spec.instance).or_default();

@@ -18,6 +18,7 @@ use super::{Instance, Instances};
 use crate::clock::Timestamp;
 use crate::containers::{ContainerState, Seen};
 use crate::db::InstanceId;
+use crate::secrets::hex;
 
 /// How often everything is compared with what is really there, in case an event was lost.
 const FULL_ROUND: Duration = Duration::from_secs(30);
@@ -280,13 +281,4 @@ fn container(seen: &Seen, token_hash: Option<&[u8]>, image: &str, ready: bool) -
         ContainerState::Frozen => Container::Frozen,
         ContainerState::Running => Container::Running { ready },
     }
-}
-
-/// The hash of a token as it stands in a container's label.
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
