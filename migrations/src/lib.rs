@@ -27,14 +27,14 @@ impl MigratorTrait for Migrator {
     }
 }
 
-/// Runs statements that both databases understand, one after another. `{uuid}`, `{bytes}` and `{bool}` stand for
-/// the column types on which they differ.
+/// Runs statements that both databases understand, one after another. `{uuid}` and `{bytes}` stand for the
+/// column types on which they differ.
 pub(crate) async fn run(manager: &SchemaManager<'_>, statements: &[&str]) -> Result<(), DbErr> {
     let sqlite = manager.get_database_backend() == sea_orm::DbBackend::Sqlite;
     // sea-orm stores a Uuid as 16 bytes in SQLite.
     let (uuid, bytes) = if sqlite { ("blob", "blob") } else { ("uuid", "bytea") };
     for statement in statements {
-        let statement = statement.replace("{uuid}", uuid).replace("{bytes}", bytes).replace("{bool}", "boolean");
+        let statement = statement.replace("{uuid}", uuid).replace("{bytes}", bytes);
         manager.get_connection().execute_unprepared(&statement).await?;
     }
     Ok(())

@@ -179,12 +179,6 @@ pub enum HostError {
 }
 
 impl HostError {
-    /// Whether the same call may succeed later with nobody doing anything.
-    #[must_use]
-    pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Timeout | Self::Unreachable | Self::Failed(_))
-    }
-
     /// What the owner of the instance is told. Never the engine's own text.
     #[must_use]
     pub fn message_for_user(&self) -> &'static str {
