@@ -191,6 +191,37 @@ pub fn pause_after(failures: u32) -> Duration {
     Duration::from_secs(1 << failures.saturating_sub(1).min(6)).min(Duration::from_secs(60))
 }
 
+impl Wish {
+    /// The one word for it, in database, JSON, metrics, logs and the operator's commands.
+    #[must_use]
+    pub fn word(self) -> String {
+        word(&self)
+    }
+}
+
+impl Fact {
+    /// The one word for it: see [`Wish::word`].
+    #[must_use]
+    pub fn word(self) -> String {
+        word(&self)
+    }
+}
+
+impl Cause {
+    /// The one word for it: see [`Wish::word`].
+    #[must_use]
+    pub fn word(self) -> String {
+        word(&self)
+    }
+}
+
+fn word(unit: &impl Serialize) -> String {
+    match serde_json::to_value(unit) {
+        Ok(serde_json::Value::String(word)) => word,
+        other => unreachable!("unit variants are words, not {other:?}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -183,7 +183,7 @@ impl Instances {
         }
         self.write(instance, from).await?;
         let status = instance.status();
-        tracing::info!(instance.id = %instance.id, handle = %instance.handle, from = ?from, to = ?fact, cause = ?status.cause, "instance changed");
+        tracing::info!(instance.id = %instance.id, handle = %instance.handle, from = from.word(), to = fact.word(), cause = status.cause.word(), "instance changed");
         Ok(())
     }
 

@@ -4,7 +4,6 @@ use anyhow::Context as _;
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait as _, EntityTrait, QueryFilter as _, QueryOrder as _, QuerySelect as _};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::rules::{Cause, Fact, Wish};
@@ -60,10 +59,10 @@ pub(super) async fn insert(
         handle: Set(handle.to_string()),
         slot: Set(slot),
         image: Set(image.to_owned()),
-        wish: Set(word(&Wish::Available)),
-        wish_cause: Set(word(&Cause::SignUp)),
+        wish: Set(Wish::Available.word()),
+        wish_cause: Set(Cause::SignUp.word()),
         wish_at_ms: Set(now.0),
-        fact: Set(word(&Fact::Absent)),
+        fact: Set(Fact::Absent.word()),
         fact_at_ms: Set(now.0),
         failure: Set(None),
         active_at_ms: Set(now.0),
@@ -93,8 +92,8 @@ pub(super) async fn find_by_account(tx: &Tx, account: AccountId) -> Result<Optio
 /// Writes a wish.
 pub(super) async fn set_wish(tx: &Tx, id: InstanceId, wish: Wish, cause: Cause, now: Timestamp) -> Result<()> {
     instance::Entity::update_many()
-        .col_expr(instance::Column::Wish, Expr::value(word(&wish)))
-        .col_expr(instance::Column::WishCause, Expr::value(word(&cause)))
+        .col_expr(instance::Column::Wish, Expr::value(wish.word()))
+        .col_expr(instance::Column::WishCause, Expr::value(cause.word()))
         .col_expr(instance::Column::WishAtMs, Expr::value(now.0))
         .filter(instance::Column::Id.eq(id))
         .exec(&**tx)
@@ -112,7 +111,7 @@ pub(super) async fn set_fact(
     clock: &Clock,
 ) -> Result<()> {
     instance::Entity::update_many()
-        .col_expr(instance::Column::Fact, Expr::value(word(&status.fact)))
+        .col_expr(instance::Column::Fact, Expr::value(status.fact.word()))
         .col_expr(instance::Column::FactAtMs, Expr::value(status.since.0))
         .col_expr(instance::Column::Failure, Expr::value(status.failure.clone()))
         .col_expr(instance::Column::ActiveAtMs, Expr::value(active_at.0))
@@ -123,9 +122,9 @@ pub(super) async fn set_fact(
         id: Set(clock.uuid()),
         instance_id: Set(id),
         at_ms: Set(status.since.0),
-        from_fact: Set(word(&from)),
-        to_fact: Set(word(&status.fact)),
-        cause: Set(word(&status.cause)),
+        from_fact: Set(from.word()),
+        to_fact: Set(status.fact.word()),
+        cause: Set(status.cause.word()),
     };
     transition::Entity::insert(row).exec_without_returning(&**tx).await?;
     Ok(())
@@ -180,14 +179,7 @@ fn record(row: instance::Model) -> Result<Record> {
     })
 }
 
-/// The word that stands for a wish, fact or cause in the database: the same as in JSON.
-fn word<T: Serialize>(value: &T) -> String {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(word)) => word,
-        other => unreachable!("unit variants are words, not {other:?}"),
-    }
-}
-
+/// Reads what `word()` of a wish, fact or cause wrote.
 fn read<T: DeserializeOwned>(word: &str) -> Result<T> {
     serde_json::from_value(serde_json::Value::String(word.to_owned()))
         .with_context(|| format!("the database says \"{word}\", which this version does not know"))
