@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use berth::containers::fake::Verb;
+use berth::containers::fake::{Held, Verb};
 use berth::containers::{ContainerHost as _, ContainerState, Exit, HostError};
 use berth::error::Error;
 use berth::instances::{Cause, Fact, Wish};
@@ -82,11 +82,11 @@ async fn a_hundred_visits_to_a_sleeper_are_one_start() {
     let alice = town.settle_in("alice").await;
     town.wait(HALF_AN_HOUR).await;
     let before = town.host.calls(Verb::Start);
-    town.host.hold_starts();
+    town.host.hold(Verb::Start, Held::BeforeItsEffect);
     for _ in 0..100 {
         town.instances().wake(&alice.instance, Cause::Visit).await.unwrap();
     }
-    town.host.release_starts();
+    town.host.release(Verb::Start);
     until(&alice.instance, |s| s.fact == Fact::Awake).await;
     town.instances().settled().await;
     assert_eq!(town.host.calls(Verb::Start) - before, 1);
@@ -129,21 +129,20 @@ async fn a_failed_step_is_told_in_a_sentence_and_tried_again() {
 #[tokio::test]
 async fn killed_at_any_step_it_converges_with_nothing_doubled_and_nothing_lost() {
     for verb in [Verb::EnsureVolume, Verb::Create, Verb::Start, Verb::Inspect] {
-        for late in [false, true] {
+        for held in [Held::BeforeItsEffect, Held::AfterItsEffect] {
             let mut town = Town::new(&[]).await;
             // The process dies with this call under way: it never hears what became of it.
-            town.host.delay(verb, Duration::from_millis(if late { 50 } else { 5 }));
-            let alice = town.sign_up("alice").await;
-            let id = alice.instance.id;
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            drop(alice);
-            town.restart().await;
-            town.host.delay(verb, Duration::ZERO);
+            town.host.hold(verb, held);
+            let id = town.sign_up("alice").await.instance.id;
+            town.host.until_held(verb).await;
+            town.kill().await;
+            town.host.release(verb);
+            town.start().await;
             let instance = town.instances().all().pop().unwrap();
             until(&instance, |s| s.fact == Fact::Awake).await;
             town.look().await;
             let seen = town.host.list().await.unwrap();
-            assert_eq!(seen.len(), 1, "{verb:?}: {seen:?}");
+            assert_eq!(seen.len(), 1, "{verb:?} {held:?}: {seen:?}");
             assert!(seen[0].instance == id && seen[0].volume && seen[0].container.is_some());
             let spec = town.host.spec(id).unwrap();
             assert!(town.instances().by_token_hash(&berth::secrets::hash(&spec.token)).is_some(), "{verb:?}");

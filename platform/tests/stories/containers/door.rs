@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth::containers::fake::{FakeHost, Verb};
+use berth::containers::fake::{FakeHost, Held, Verb};
 use berth::containers::protocol::Answer;
 use berth::containers::remote::RemoteHost;
 use berth::containers::{ContainerHost as _, HostError};
@@ -162,14 +162,14 @@ async fn a_long_call_delays_no_other() {
     let remote = Arc::new(serve(Arc::new(fake.clone()), config(dir.path())).await);
     let spec = Bench::fake().await.spec();
     remote.create(&spec).await.unwrap();
-    fake.hold_starts();
+    fake.hold(Verb::Start, Held::BeforeItsEffect);
     let starting = tokio::spawn({
         let (remote, instance) = (remote.clone(), spec.instance);
         async move { remote.start(instance).await }
     });
-    until("a start waits", || async { fake.starts_waiting() == 1 }).await;
+    fake.until_held(Verb::Start).await;
     assert!(remote.inspect(spec.instance).await.is_ok());
-    fake.finish_start();
+    fake.let_one_pass(Verb::Start);
     assert_eq!(starting.await.unwrap(), Ok(()));
 }
 
