@@ -76,7 +76,8 @@ impl Instances {
             }
             Step::Thaw => {
                 self.0.host.thaw(instance.id).await?;
-                Container::Running { ready: true }
+                // Pausing does not make a program forget that it was ready; one found frozen may never have been.
+                Container::Running { ready: instance.with_mind(|mind| mind.ready) }
             }
             Step::Stop => {
                 self.0.host.stop(instance.id).await?;
@@ -100,7 +101,6 @@ impl Instances {
         let volume = reality.volume || step == Step::MakeVolume;
         instance.with_mind(|mind| {
             mind.reality = Some(Reality { volume, container });
-            // Pausing does not make a program forget that it was ready.
             mind.ready =
                 container == (Container::Running { ready: true }) || (mind.ready && container == Container::Frozen);
         });
