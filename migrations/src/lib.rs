@@ -10,6 +10,7 @@ mod m0001_accounts;
 mod m0002_instances;
 mod m0003_quota;
 mod m0004_jobs;
+mod m0005_fact_cause;
 
 /// Applies the changes in order.
 #[derive(Debug)]
@@ -23,6 +24,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0002_instances::Migration),
             Box::new(m0003_quota::Migration),
             Box::new(m0004_jobs::Migration),
+            Box::new(m0005_fact_cause::Migration),
         ]
     }
 }

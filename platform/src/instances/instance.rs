@@ -56,6 +56,9 @@ pub struct WorkInFlight(Arc<Instance>);
 impl Instance {
     pub(super) fn from_record(record: Record, address: SocketAddr, inner: std::sync::Weak<Inner>) -> Self {
         let status = Self::recorded_status(&record);
+        // A wish that has come true is not the reason for what happens next.
+        let came_true = record.fact_at > record.wish_at;
+        let cause = if came_true { record.fact_cause } else { record.wish_cause };
         Self {
             id: record.id,
             account: record.account,
@@ -70,7 +73,7 @@ impl Instance {
             look_at_ms: AtomicI64::new(0),
             mind: Mutex::new(Mind {
                 token_hash: record.token_hash,
-                cause: Some(record.wish_cause),
+                cause: Some(cause),
                 written: Some(record.fact),
                 ..Mind::default()
             }),
@@ -82,7 +85,7 @@ impl Instance {
             wish: record.wish,
             fact: record.fact,
             since: record.fact_at,
-            cause: record.wish_cause,
+            cause: record.fact_cause,
             stage: Stage::Asked,
             failure: record.failure.clone(),
         }

@@ -26,6 +26,7 @@ pub(super) struct Record {
     pub wish_cause: Cause,
     pub wish_at: Timestamp,
     pub fact: Fact,
+    pub fact_cause: Cause,
     pub fact_at: Timestamp,
     pub failure: Option<String>,
     pub active_at: Timestamp,
@@ -63,6 +64,7 @@ pub(super) async fn insert(
         wish_cause: Set(Cause::SignUp.word()),
         wish_at_ms: Set(now.0),
         fact: Set(Fact::Absent.word()),
+        fact_cause: Set(Cause::SignUp.word()),
         fact_at_ms: Set(now.0),
         failure: Set(None),
         active_at_ms: Set(now.0),
@@ -112,6 +114,7 @@ pub(super) async fn set_fact(
 ) -> Result<()> {
     instance::Entity::update_many()
         .col_expr(instance::Column::Fact, Expr::value(status.fact.word()))
+        .col_expr(instance::Column::FactCause, Expr::value(status.cause.word()))
         .col_expr(instance::Column::FactAtMs, Expr::value(status.since.0))
         .col_expr(instance::Column::Failure, Expr::value(status.failure.clone()))
         .col_expr(instance::Column::ActiveAtMs, Expr::value(active_at.0))
@@ -172,6 +175,7 @@ fn record(row: instance::Model) -> Result<Record> {
         wish_cause: read(&row.wish_cause)?,
         wish_at: Timestamp(row.wish_at_ms),
         fact: read(&row.fact)?,
+        fact_cause: read(&row.fact_cause)?,
         fact_at: Timestamp(row.fact_at_ms),
         failure: row.failure,
         active_at: Timestamp(row.active_at_ms),
@@ -204,6 +208,7 @@ mod instance {
         pub wish_cause: String,
         pub wish_at_ms: i64,
         pub fact: String,
+        pub fact_cause: String,
         pub fact_at_ms: i64,
         pub failure: Option<String>,
         pub active_at_ms: i64,

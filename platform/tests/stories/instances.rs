@@ -65,6 +65,29 @@ async fn an_idle_instance_is_frozen_then_stopped_and_a_visit_wakes_it() {
 }
 
 #[tokio::test]
+async fn why_it_came_to_be_so_is_still_known_after_a_restart() {
+    for database in databases().await {
+        let mut town = Town::on(database, &[]).await;
+        let alice = town.settle_in("alice").await;
+        town.wait(HALF_AN_HOUR).await;
+        let recorded = town.instances().recorded(alice.instance.id).await.unwrap();
+        assert_eq!((recorded.fact, recorded.cause), (Fact::Stopped, Cause::Idle));
+        town.restart().await;
+        let instance = town.instances().all().pop().unwrap();
+        assert_eq!((instance.fact(), instance.status().cause), (Fact::Stopped, Cause::Idle));
+
+        town.clock.advance(Duration::from_secs(1));
+        town.instances().wake(&instance, Cause::Visit).await.unwrap();
+        until(&instance, |s| s.fact == Fact::Awake).await;
+        town.instances().settled().await;
+        town.restart().await;
+        let instance = town.instances().all().pop().unwrap();
+        let status = until(&instance, |s| s.fact == Fact::Awake).await;
+        assert_eq!(status.cause, Cause::Visit);
+    }
+}
+
+#[tokio::test]
 async fn work_in_flight_keeps_it_awake_however_long_it_takes() {
     let town = Town::new(&[]).await;
     let alice = town.settle_in("alice").await;
