@@ -68,6 +68,7 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
 
 /// Writes the wish, tells the running platform, and waits until it came true.
 async fn wish(app: &App, instance: &Arc<Instance>, sleep: Option<Wish>, until: &[Fact]) -> anyhow::Result<()> {
+    let asked_at = app.clock.now();
     match sleep {
         None => app.instances.wake(instance, Cause::OperatorAsked).await?,
         Some(how) => app.instances.sleep(instance, how, Cause::OperatorAsked).await?,
@@ -82,7 +83,8 @@ async fn wish(app: &App, instance: &Arc<Instance>, sleep: Option<Wish>, until: &
             if until.contains(&status.fact) {
                 return anyhow::Ok(status);
             }
-            if status.fact == Fact::Failed {
+            // An older failure is why it was asked, not what came of it.
+            if status.fact == Fact::Failed && status.since >= asked_at {
                 anyhow::bail!("{}", status.failure.unwrap_or_else(|| "It failed; the platform's log says why.".into()));
             }
             tokio::time::sleep(LOOK).await;

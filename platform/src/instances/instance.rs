@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 use super::rules::{Activity, Cause, Container, Fact, Reality, Stage, Wish};
-use super::store::Record;
+use super::store::{Asked, Record};
 use super::{Inner, Status};
 use crate::clock::Timestamp;
 use crate::containers::Slot;
@@ -43,6 +43,8 @@ pub(super) struct Mind {
     pub token_hash: Option<Vec<u8>>,
     /// The fact that the database holds.
     pub written: Option<Fact>,
+    /// When the wish was written.
+    pub wished_at: Option<Timestamp>,
     /// Steps that failed in a row.
     pub failures: u32,
     /// Why it was last woken or put to sleep.
@@ -57,8 +59,8 @@ impl Instance {
     pub(super) fn from_record(record: Record, address: SocketAddr, inner: std::sync::Weak<Inner>) -> Self {
         let status = Self::recorded_status(&record);
         // A wish that has come true is not the reason for what happens next.
-        let came_true = record.fact_at > record.wish_at;
-        let cause = if came_true { record.fact_cause } else { record.wish_cause };
+        let came_true = record.fact_at > record.asked.at;
+        let cause = if came_true { record.fact_cause } else { record.asked.cause };
         Self {
             id: record.id,
             account: record.account,
@@ -73,6 +75,7 @@ impl Instance {
             look_at_ms: AtomicI64::new(0),
             mind: Mutex::new(Mind {
                 token_hash: record.token_hash,
+                wished_at: Some(record.asked.at),
                 cause: Some(cause),
                 written: Some(record.fact),
                 ..Mind::default()
@@ -82,7 +85,7 @@ impl Instance {
 
     pub(super) fn recorded_status(record: &Record) -> Status {
         Status {
-            wish: record.wish,
+            wish: record.asked.wish,
             fact: record.fact,
             since: record.fact_at,
             cause: record.fact_cause,
@@ -183,6 +186,20 @@ impl Instance {
 
     pub(super) fn wish(&self) -> Wish {
         self.status.borrow().wish
+    }
+
+    /// Takes a committed wish in: it is tried at once, whatever failed before. One that a later wish has overtaken
+    /// changes nothing.
+    pub(super) fn take_wish(&self, asked: Asked) {
+        self.with_mind(|mind| {
+            if Some(asked.at) < mind.wished_at {
+                return;
+            }
+            mind.wished_at = Some(asked.at);
+            mind.cause = Some(asked.cause);
+            mind.failures = 0;
+            self.publish(|status| std::mem::replace(&mut status.wish, asked.wish) != asked.wish);
+        });
     }
 
     /// Forgets what was seen, so that the next step is to look.

@@ -93,6 +93,9 @@ impl Instances {
 
     /// One full comparison. Public so that whoever moves a manual clock can have its effect now.
     pub async fn round(&self) {
+        if let Err(error) = self.admit_newer().await {
+            tracing::warn!(error = ?error, "a round without looking for newer wishes: the database does not answer");
+        }
         match self.0.host.list().await {
             Ok(seen) => self.compare(&seen).await,
             Err(error) => tracing::warn!(error = %error, "skipping a round: the container engine does not answer"),

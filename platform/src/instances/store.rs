@@ -22,15 +22,21 @@ pub(super) struct Record {
     pub handle: Handle,
     pub slot: Slot,
     pub image: String,
-    pub wish: Wish,
-    pub wish_cause: Cause,
-    pub wish_at: Timestamp,
+    pub asked: Asked,
     pub fact: Fact,
     pub fact_cause: Cause,
     pub fact_at: Timestamp,
     pub failure: Option<String>,
     pub active_at: Timestamp,
     pub token_hash: Option<Vec<u8>>,
+}
+
+/// A wish as it was written: what, why and when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub wish: Wish,
+    pub cause: Cause,
+    pub at: Timestamp,
 }
 
 /// Writes a new row in the next free slot; `Conflict` when there are `slots` already.
@@ -87,20 +93,22 @@ pub(super) async fn find(db: &Db, id: InstanceId) -> Result<Option<Record>> {
 }
 
 /// The instance of `account`, inside a transaction.
-pub(super) async fn find_by_account(tx: &Tx, account: AccountId) -> Result<Option<Record>> {
-    instance::Entity::find().filter(instance::Column::AccountId.eq(account)).one(&**tx).await?.map(record).transpose()
+pub(super) async fn find_by_account(tx: &Tx, account: AccountId) -> Result<Option<InstanceId>> {
+    let row = instance::Entity::find().filter(instance::Column::AccountId.eq(account)).one(&**tx).await?;
+    Ok(row.map(|row| row.id))
 }
 
-/// Writes a wish.
-pub(super) async fn set_wish(tx: &Tx, id: InstanceId, wish: Wish, cause: Cause, now: Timestamp) -> Result<()> {
-    instance::Entity::update_many()
-        .col_expr(instance::Column::Wish, Expr::value(wish.word()))
-        .col_expr(instance::Column::WishCause, Expr::value(cause.word()))
-        .col_expr(instance::Column::WishAtMs, Expr::value(now.0))
+/// Writes a wish in the place of one of `over`; `false`, and nothing is written, when the wish there is another.
+pub(super) async fn set_wish(tx: &Tx, id: InstanceId, asked: Asked, over: &[Wish]) -> Result<bool> {
+    let written = instance::Entity::update_many()
+        .col_expr(instance::Column::Wish, Expr::value(asked.wish.word()))
+        .col_expr(instance::Column::WishCause, Expr::value(asked.cause.word()))
+        .col_expr(instance::Column::WishAtMs, Expr::value(asked.at.0))
         .filter(instance::Column::Id.eq(id))
+        .filter(instance::Column::Wish.is_in(over.iter().map(|wish| wish.word())))
         .exec(&**tx)
         .await?;
-    Ok(())
+    Ok(written.rows_affected > 0)
 }
 
 /// Writes what was seen, and how it came from `from`.
@@ -171,9 +179,11 @@ fn record(row: instance::Model) -> Result<Record> {
         handle,
         slot: Slot(u32::try_from(row.slot).context("a stored slot is out of range")?),
         image: row.image,
-        wish: read(&row.wish)?,
-        wish_cause: read(&row.wish_cause)?,
-        wish_at: Timestamp(row.wish_at_ms),
+        asked: Asked {
+            wish: read(&row.wish)?,
+            cause: read(&row.wish_cause)?,
+            at: Timestamp(row.wish_at_ms),
+        },
         fact: read(&row.fact)?,
         fact_cause: read(&row.fact_cause)?,
         fact_at: Timestamp(row.fact_at_ms),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use berth::containers::fake::{Held, Verb};
 use berth::containers::{ContainerHost as _, ContainerState, Exit, HostError};
 use berth::error::Error;
-use berth::instances::{Cause, Fact, Wish};
+use berth::instances::{Cause, Fact, Instances, Wish};
 
 use crate::harness::databases;
 use crate::harness::town::{Town, until};
@@ -217,6 +217,42 @@ async fn a_suspended_instance_stops_and_nobody_wakes_it() {
 }
 
 #[tokio::test]
+async fn a_wake_that_did_not_hear_of_the_suspension_does_not_undo_it() {
+    for database in databases().await {
+        let town = Town::on(database, &[]).await;
+        let (alice, bob) = (town.settle_in("alice").await, town.settle_in("bob").await);
+        town.clock.advance(Duration::from_secs(1));
+        // Written by another process, which died before it said so.
+        for resident in [&alice, &bob] {
+            let tx = town.app.db.begin().await.unwrap();
+            town.instances().suspend_in(&tx, resident.instance.account).await.unwrap();
+            tx.commit().await.unwrap();
+        }
+        let refused = town.instances().wake(&alice.instance, Cause::OwnerAsked).await;
+        assert!(matches!(&refused, Err(Error::Forbidden(why)) if why.contains("suspended")), "{refused:?}");
+        until(&alice.instance, |s| s.fact == Fact::Stopped).await;
+
+        town.instances().wake(&bob.instance, Cause::Visit).await.unwrap();
+        town.look().await;
+        until(&bob.instance, |s| (s.wish, s.fact) == (Wish::Suspended, Fact::Stopped)).await;
+        assert!(matches!(town.instances().wake(&bob.instance, Cause::Visit).await, Err(Error::Forbidden(_))));
+    }
+}
+
+#[tokio::test]
+async fn asked_anew_from_another_process_it_does_not_sit_out_the_pause() {
+    let town = Town::new(&[]).await;
+    town.host.fail_next(Verb::Create, HostError::DiskFull);
+    let alice = town.sign_up("alice").await;
+    until(&alice.instance, |s| s.fact == Fact::Failed).await;
+    town.instances().settled().await;
+    let command = other_process(&town, &town).await;
+    command.wake(&command.all()[0], Cause::OperatorAsked).await.unwrap();
+    town.instances().admit(alice.instance.id).await.unwrap();
+    until(&alice.instance, |s| s.fact == Fact::Awake).await;
+}
+
+#[tokio::test]
 async fn a_removed_instance_loses_its_container_and_keeps_its_files() {
     let town = Town::new(&[]).await;
     let alice = town.settle_in("alice").await;
@@ -229,20 +265,18 @@ async fn a_removed_instance_loses_its_container_and_keeps_its_files() {
     until(&alice.instance, |s| s.fact == Fact::Awake).await;
 }
 
+/// The instances as another process has them, with the database of one town and the containers of another.
+async fn other_process(ledger: &Town, world: &Town) -> Instances {
+    let host = std::sync::Arc::new(world.host.clone());
+    Instances::open(ledger.app.db.clone(), ledger.clock.clone(), host, &ledger.app.config).await.unwrap()
+}
+
 #[tokio::test]
 async fn an_empty_database_facing_containers_is_the_wrong_database() {
     let town = Town::new(&[]).await;
     town.settle_in("alice").await;
     let other = Town::new(&[]).await;
-    let instances = berth::instances::Instances::open(
-        other.app.db.clone(),
-        other.clock.clone(),
-        std::sync::Arc::new(town.host.clone()),
-        &other.app.config,
-    )
-    .await
-    .unwrap();
-    let refused = instances.begin().await.unwrap_err().to_string();
+    let refused = other_process(&other, &town).await.begin().await.unwrap_err().to_string();
     assert!(refused.contains("DATABASE_URL"), "{refused}");
 }
 
