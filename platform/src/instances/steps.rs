@@ -203,8 +203,9 @@ impl Instances {
         };
         tracing::warn!(instance.id = %instance.id, handle = %instance.handle, failures, error = %detail, "an instance's step failed");
         let from = self.written(instance);
-        instance.publish(|status| {
-            let changed = status.fact != Fact::Failed || status.failure.as_ref() != Some(&message);
+        let told = instance.publish(|status| {
+            // The first since somebody asked is told anew, also in the same words: it is the answer.
+            let changed = failures == 1 || status.fact != Fact::Failed || status.failure.as_ref() != Some(&message);
             if changed {
                 status.since = self.0.clock.now();
             }
@@ -213,7 +214,7 @@ impl Instances {
             status.failure = Some(message);
             changed
         });
-        if from != Fact::Failed
+        if told
             && let Err(error) = self.write(instance, from).await
         {
             tracing::warn!(instance.id = %instance.id, error = ?error, "could not write down that a step failed");
@@ -275,7 +276,8 @@ impl Instances {
     }
 }
 
-/// Whether the owner or a visitor asked since the last failure, so that the pause may be skipped.
+/// Whether somebody wished anew or the engine came back since the last failure, so that the pause may be skipped. A
+/// visit alone does not skip it.
 fn was_asked_anew(instance: &Arc<Instance>) -> bool {
     instance.with_mind(|mind| mind.failures == 0)
 }

@@ -111,7 +111,7 @@ pub(super) async fn set_wish(tx: &Tx, id: InstanceId, asked: Asked, over: &[Wish
     Ok(written.rows_affected > 0)
 }
 
-/// Writes what was seen, and how it came from `from`.
+/// Writes what was seen, and how it came from `from` when that was another fact.
 pub(super) async fn set_fact(
     tx: &Tx,
     id: InstanceId,
@@ -129,6 +129,9 @@ pub(super) async fn set_fact(
         .filter(instance::Column::Id.eq(id))
         .exec(&**tx)
         .await?;
+    if from == status.fact {
+        return Ok(());
+    }
     let row = transition::ActiveModel {
         id: Set(clock.uuid()),
         instance_id: Set(id),

@@ -150,6 +150,24 @@ async fn a_failed_step_is_told_in_a_sentence_and_tried_again() {
 }
 
 #[tokio::test]
+async fn another_failure_after_the_first_is_written_down_too() {
+    for database in databases().await {
+        let town = Town::on(database, &[]).await;
+        town.host.fail_next(Verb::Create, HostError::DiskFull);
+        town.host.fail_next(Verb::Create, HostError::ImageMissing("x".into()));
+        let alice = town.sign_up("alice").await;
+        until(&alice.instance, |s| s.fact == Fact::Failed).await;
+        town.instances().settled().await;
+        town.wait(Duration::from_secs(1)).await;
+        let recorded = town.instances().recorded(alice.instance.id).await.unwrap();
+        assert!(recorded.failure.as_ref().is_some_and(|f| f.contains("image")), "{recorded:?}");
+        assert_eq!(recorded.since, town.clock.now());
+        let history = town.instances().history(alice.instance.id, 10).await.unwrap();
+        assert_eq!(history.len(), 1, "it has failed once for the history: {history:?}");
+    }
+}
+
+#[tokio::test]
 async fn killed_at_any_step_it_converges_with_nothing_doubled_and_nothing_lost() {
     for verb in [Verb::EnsureVolume, Verb::Create, Verb::Start, Verb::Inspect] {
         for held in [Held::BeforeItsEffect, Held::AfterItsEffect] {
