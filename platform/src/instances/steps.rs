@@ -48,13 +48,17 @@ impl Instances {
             Some(reality) => reality,
             None => self.look(instance).await?,
         };
+        // Before activity is read: when the last work ends after that, its own word on when to look again must stand.
+        instance.look_at_ms.store(i64::MAX, Ordering::SeqCst);
         let (wish, activity) = (instance.wish(), instance.activity(self.0.clock.now()));
         let step = decide(wish, reality, activity, self.0.policy);
         if let Some(fact) = under_way(step) {
             self.show(instance, fact, self.cause(instance, step), stage_before(step));
         }
-        // Whatever comes of it, what was true before the step is not to be relied on during it.
-        instance.with_mind(|mind| mind.reality = None);
+        if !matches!(step, Step::Rest(_)) {
+            // Whatever comes of it, what was true before the step is not to be relied on during it.
+            instance.with_mind(|mind| mind.reality = None);
+        }
         let container = match step {
             Step::MakeVolume => {
                 self.0.host.ensure_volume(instance.id).await?;
@@ -88,12 +92,10 @@ impl Instances {
                 Container::None
             }
             Step::Rest(until) => {
-                instance.with_mind(|mind| {
-                    mind.reality = Some(reality);
-                    mind.failures = 0;
-                });
-                let look_at = until.map_or(Timestamp(i64::MAX), |wait| self.0.clock.now().plus(wait));
-                self.look_again(instance, look_at);
+                instance.with_mind(|mind| mind.failures = 0);
+                if let Some(wait) = until {
+                    instance.look_at_ms.fetch_min(self.0.clock.now().plus(wait).0, Ordering::SeqCst);
+                }
                 self.settle(instance, wish, reality).await?;
                 return Ok(false);
             }
