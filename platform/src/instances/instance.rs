@@ -34,6 +34,8 @@ pub struct Instance {
 /// What the reconciler keeps in mind of an instance. Held only for moments, never across a wait.
 #[derive(Default)]
 pub(super) struct Mind {
+    /// Whether this process has looked at all.
+    pub looked: bool,
     /// What is really there, as last seen or made; `None`: look before deciding.
     pub reality: Option<Reality>,
     /// The Engine's id of the container: the key of pooled connections, so that none outlives its container.

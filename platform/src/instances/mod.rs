@@ -132,7 +132,7 @@ impl Instances {
                 instance
             }
         };
-        self.nudge(id);
+        self.nudge(&instance);
         Ok(instance)
     }
 
@@ -191,7 +191,7 @@ impl Instances {
         if wish == Wish::Available && cause == Cause::Visit {
             if !instance.is_awake() {
                 instance.with_mind(|mind| mind.cause = Some(cause));
-                self.nudge(instance.id);
+                self.nudge(instance);
             }
             return Ok(());
         }
@@ -244,7 +244,7 @@ impl Instances {
     /// Says that the instance's container did not accept a connection, although it is thought to be awake.
     pub fn report_unreachable(&self, instance: &Arc<Instance>) {
         instance.forget_reality();
-        self.nudge(instance.id);
+        self.nudge(instance);
     }
 
     async fn wish(&self, instance: &Arc<Instance>, wish: Wish, cause: Cause) -> Result<()> {
@@ -258,7 +258,7 @@ impl Instances {
         }
         tx.commit().await?;
         instance.take_wish(asked);
-        self.nudge(instance.id);
+        self.nudge(instance);
         Ok(())
     }
 

@@ -115,10 +115,7 @@ impl Instances {
 
     async fn look(&self, instance: &Arc<Instance>) -> Result<Reality, Failure> {
         let seen = self.0.host.inspect(instance.id).await?;
-        self.note(instance, &seen);
-        Ok(instance
-            .with_mind(|mind| mind.reality)
-            .unwrap_or(Reality { volume: seen.volume, container: Container::None }))
+        Ok(self.note(instance, &seen))
     }
 
     /// A new container has a new token. The ledger learns it first: a crash in between leaves a container that is
@@ -216,9 +213,7 @@ impl Instances {
             status.failure = Some(message);
             changed
         });
-        if told
-            && let Err(error) = self.write(instance, from).await
-        {
+        if told && let Err(error) = self.write(instance, from).await {
             tracing::warn!(instance.id = %instance.id, error = ?error, "could not write down that a step failed");
         }
     }

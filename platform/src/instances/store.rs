@@ -182,11 +182,7 @@ fn record(row: instance::Model) -> Result<Record> {
         handle,
         slot: Slot(u32::try_from(row.slot).context("a stored slot is out of range")?),
         image: row.image,
-        asked: Asked {
-            wish: read(&row.wish)?,
-            cause: read(&row.wish_cause)?,
-            at: Timestamp(row.wish_at_ms),
-        },
+        asked: Asked { wish: read(&row.wish)?, cause: read(&row.wish_cause)?, at: Timestamp(row.wish_at_ms) },
         fact: read(&row.fact)?,
         fact_cause: read(&row.fact_cause)?,
         fact_at: Timestamp(row.fact_at_ms),

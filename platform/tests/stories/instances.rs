@@ -206,6 +206,53 @@ async fn the_engine_goes_and_comes_back() {
 }
 
 #[tokio::test]
+async fn a_list_from_before_a_wake_does_not_undo_it() {
+    let town = Town::new(&[]).await;
+    let alice = town.settle_in("alice").await;
+    town.wait(HALF_AN_HOUR).await;
+    let stops = town.host.calls(Verb::Stop);
+    town.host.hold(Verb::List, Held::AfterItsEffect);
+    let instances = town.instances().clone();
+    let round = tokio::spawn(async move { instances.round().await });
+    town.host.until_held(Verb::List).await;
+    town.instances().wake(&alice.instance, Cause::Visit).await.unwrap();
+    until(&alice.instance, |s| s.fact == Fact::Awake).await;
+    town.instances().settled().await;
+    town.host.release(Verb::List);
+    round.await.unwrap();
+    town.instances().settled().await;
+    let status = alice.instance.status();
+    assert_eq!((status.fact, status.cause), (Fact::Awake, Cause::Visit));
+    assert_eq!(town.host.calls(Verb::Stop), stops);
+}
+
+#[tokio::test]
+async fn one_that_does_not_come_to_rest_does_not_delay_the_start() {
+    let mut town = Town::new(&[]).await;
+    town.settle_in("alice").await;
+    town.kill().await;
+    town.host.hold(Verb::Inspect, Held::BeforeItsEffect);
+    tokio::time::timeout(Duration::from_secs(10), town.start()).await.expect("the start goes on without it");
+    town.host.release(Verb::Inspect);
+    until(&town.instances().all()[0], |s| s.fact == Fact::Awake).await;
+}
+
+#[tokio::test]
+async fn what_ran_while_nobody_looked_is_in_use_also_when_the_engine_was_away_at_the_start() {
+    let mut town = Town::new(&[]).await;
+    town.settle_in("alice").await;
+    town.kill().await;
+    town.host.cut_off();
+    town.clock.advance(HALF_AN_HOUR);
+    town.start().await;
+    let instance = town.instances().all().pop().unwrap();
+    until(&instance, |s| s.fact == Fact::Failed).await;
+    town.host.reconnect();
+    until(&instance, |s| s.fact == Fact::Awake).await;
+    assert_eq!((town.host.calls(Verb::Freeze), town.host.calls(Verb::Stop)), (0, 0));
+}
+
+#[tokio::test]
 async fn one_that_ended_by_itself_stays_so_until_somebody_wants_it() {
     let town = Town::new(&[]).await;
     let alice = town.settle_in("alice").await;
@@ -296,6 +343,22 @@ async fn an_empty_database_facing_containers_is_the_wrong_database() {
     let other = Town::new(&[]).await;
     let refused = other_process(&other, &town).await.begin().await.unwrap_err().to_string();
     assert!(refused.contains("DATABASE_URL"), "{refused}");
+}
+
+#[tokio::test]
+async fn an_empty_database_takes_nothing_away_when_the_engine_was_away_at_the_start() {
+    let town = Town::new(&[]).await;
+    let alice = town.settle_in("alice").await;
+    let other = Town::new(&[]).await;
+    let instances = other_process(&other, &town).await;
+    town.host.cut_off();
+    instances.begin().await.unwrap();
+    town.host.reconnect();
+    for _ in 0..3 {
+        instances.round().await;
+        other.clock.advance(Duration::from_secs(10 * 60));
+    }
+    assert!(town.host.inspect(alice.instance.id).await.unwrap().container.is_some());
 }
 
 #[tokio::test]
