@@ -1,16 +1,18 @@
 //! The instances' rows: all SQL of this room.
 
 use anyhow::Context as _;
-use sea_orm::ActiveValue::Set;
+use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait as _, EntityTrait, QueryFilter as _, QueryOrder as _, QuerySelect as _};
+use sea_orm::{
+    ColumnTrait as _, EntityTrait, QueryFilter as _, QueryOrder as _, QuerySelect as _, TransactionTrait as _,
+};
 use serde::de::DeserializeOwned;
 
 use super::rules::{Cause, Fact, Wish};
 use super::{Status, Transition};
 use crate::clock::{Clock, Timestamp};
 use crate::containers::Slot;
-use crate::db::{AccountId, Db, InstanceId, Tx};
+use crate::db::{AccountId, Db, InstanceId, Tx, is_duplicate};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 
@@ -39,7 +41,10 @@ pub(super) struct Asked {
     pub at: Timestamp,
 }
 
-/// Writes a new row in the next free slot; `Conflict` when there are `slots` already.
+/// Times a new row looks for its slot. Each time it is taken, somebody else got it: with that many at once, one waits.
+const TRIES: usize = 8;
+
+/// Writes a new row in the slot after the last; `Conflict` when there are `slots` already.
 pub(super) async fn insert(
     tx: &Tx,
     (id, account, handle): (InstanceId, AccountId, &Handle),
@@ -47,6 +52,38 @@ pub(super) async fn insert(
     slots: u32,
     now: Timestamp,
 ) -> Result<()> {
+    let mut row = instance::ActiveModel {
+        id: Set(id),
+        account_id: Set(account),
+        handle: Set(handle.to_string()),
+        slot: NotSet,
+        image: Set(image.to_owned()),
+        wish: Set(Wish::Available.word()),
+        wish_cause: Set(Cause::SignUp.word()),
+        wish_at_ms: Set(now.0),
+        fact: Set(Fact::Absent.word()),
+        fact_cause: Set(Cause::SignUp.word()),
+        fact_at_ms: Set(now.0),
+        failure: Set(None),
+        active_at_ms: Set(now.0),
+        token_hash: Set(None),
+        created_at_ms: Set(now.0),
+    };
+    for _ in 0..TRIES {
+        row.slot = Set(slot_after_the_last(tx, slots).await?);
+        // PostgreSQL lets two transactions see the same last slot. The second to write waits for the first and is then
+        // refused; the savepoint keeps the rest of its transaction, which sees the new last slot.
+        let savepoint = tx.begin().await?;
+        match instance::Entity::insert(row.clone()).exec_without_returning(&savepoint).await {
+            Ok(_) => return Ok(savepoint.commit().await?),
+            Err(error) if is_duplicate(&error) => savepoint.rollback().await?,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Error::Conflict("Many people sign up at this moment. Please try again.".into()))
+}
+
+async fn slot_after_the_last(tx: &Tx, slots: u32) -> Result<i64> {
     let last: Option<Option<i64>> = instance::Entity::find()
         .select_only()
         .column_as(instance::Column::Slot.max(), "slot")
@@ -60,25 +97,7 @@ pub(super) async fn insert(
                 .into(),
         ));
     }
-    let row = instance::ActiveModel {
-        id: Set(id),
-        account_id: Set(account),
-        handle: Set(handle.to_string()),
-        slot: Set(slot),
-        image: Set(image.to_owned()),
-        wish: Set(Wish::Available.word()),
-        wish_cause: Set(Cause::SignUp.word()),
-        wish_at_ms: Set(now.0),
-        fact: Set(Fact::Absent.word()),
-        fact_cause: Set(Cause::SignUp.word()),
-        fact_at_ms: Set(now.0),
-        failure: Set(None),
-        active_at_ms: Set(now.0),
-        token_hash: Set(None),
-        created_at_ms: Set(now.0),
-    };
-    instance::Entity::insert(row).exec_without_returning(&**tx).await?;
-    Ok(())
+    Ok(slot)
 }
 
 /// Every instance.

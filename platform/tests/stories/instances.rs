@@ -30,6 +30,19 @@ async fn a_new_instance_is_made_and_becomes_awake() {
 }
 
 #[tokio::test]
+async fn people_who_sign_up_at_the_same_moment_get_a_place_each() {
+    for database in databases().await {
+        let town = Town::on(database, &[]).await;
+        let handles = ["ann", "ben", "cid", "dora", "emil", "fay"];
+        let residents = futures_util::future::join_all(handles.map(|handle| town.sign_up(handle))).await;
+        let mut places: Vec<_> = residents.iter().map(|resident| resident.instance.address()).collect();
+        places.sort();
+        places.dedup();
+        assert_eq!(places.len(), handles.len());
+    }
+}
+
+#[tokio::test]
 async fn an_idle_instance_is_frozen_then_stopped_and_a_visit_wakes_it() {
     for database in databases().await {
         let town = Town::on(database, &[]).await;
