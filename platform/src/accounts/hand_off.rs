@@ -21,7 +21,7 @@ use crate::secrets::{self, Token};
 /// How long the browser has to bring the code to the instance's host.
 const CODE_LIVES: Duration = Duration::from_secs(30);
 /// How long a session on an instance's host lasts at most.
-const SESSION_LIVES: Duration = Duration::from_secs(12 * 3600);
+pub const SESSION_LIVES: Duration = Duration::from_secs(12 * 3600);
 /// Longest state that is taken, in bytes; the edge sends 43.
 const LONGEST_STATE: usize = 128;
 /// SHA-256 in base64url without padding.

@@ -13,7 +13,7 @@ use tokio_stream::wrappers::WatchStream;
 
 use super::pages::WaitingPage;
 use super::refusal::Refusal;
-use super::{Edge, wants_page};
+use super::{Edge, opens_page};
 use crate::instances::{Cause, Fact, Instance, Status};
 
 /// Requests that may wait for one instance at a time.
@@ -33,7 +33,7 @@ impl Edge {
         let mut status = instance.watch();
         let frozen = instance.fact() == Fact::Frozen;
         self.app.instances.wake(instance, Cause::Visit).await?;
-        if wants_page(parts) {
+        if opens_page(parts) {
             let awake = frozen && timeout(THAW, status.wait_for(is_awake)).await.is_ok();
             return Ok(if awake { None } else { Some(self.waiting_page(instance)) });
         }

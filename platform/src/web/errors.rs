@@ -10,11 +10,10 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::{Html, IntoResponse, Response};
 use serde_json::json;
 
-use super::extractors::wants_page;
-use super::page::Page;
+use super::accept::wants_page;
 use crate::clock::Clock;
 use crate::error::Error;
 
@@ -69,7 +68,9 @@ impl Problem {
     #[must_use]
     pub fn page(&self, request: &str) -> Response {
         let status = self.status.as_u16();
-        self.with(Page(ErrorPage { status, title: self.title, detail: &self.detail, request }))
+        let page = ErrorPage { status, title: self.title, detail: &self.detail, request };
+        // Should it not render, its sentence is still better than an error about an error.
+        self.with(Html(page.render().unwrap_or_else(|_| self.detail.clone())))
     }
 
     fn json(&self, request: &str) -> Response {

@@ -8,18 +8,15 @@ use qrcode::{Color, QrCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::cookies;
 use super::errors::{Answer, Problem};
 use super::extractors::{Mine, Pending};
 use super::page::Page;
 use super::words::{self, StateInWords, Step};
 use crate::accounts::{Availability, Client, SignUp, SignUpStep};
 use crate::app::App;
-use crate::cookies::{self, PENDING};
 use crate::error::Error;
 use crate::instances::Fact;
-
-/// How long a browser keeps the cookie of a half-finished ceremony: as long as the handle is claimed for it.
-pub const PENDING_SECONDS: u64 = 30 * 60;
 
 /// The first page: which handle.
 #[derive(Template)]
@@ -105,10 +102,7 @@ pub async fn claim(
     let previous = pending.as_ref().map(|pending| pending.0.as_str());
     let link = Some(form.set_up.as_str()).filter(|link| !link.is_empty());
     match app.accounts.sign_up_begin(&form.handle, previous, link, &client).await {
-        Ok(token) => {
-            let cookie = cookies::set(PENDING, token.reveal(), PENDING_SECONDS);
-            Ok((AppendHeaders([cookie]), Redirect::to("/sign-up/passkey")).into_response())
-        }
+        Ok(token) => Ok((AppendHeaders([cookies::ceremony(&token)]), Redirect::to("/sign-up/passkey")).into_response()),
         Err(error) => {
             let problem = Problem::in_place(error)?;
             Ok(problem.with(Page(handle_page(&app, form, Some(&problem)).await?)))
@@ -169,7 +163,7 @@ pub async fn recovery_codes(State(app): State<App>, Pending(token): Pending) -> 
 /// `POST /sign-up/finish`: makes the account and begins to make the instance.
 pub async fn finish(State(app): State<App>, client: Client, Pending(token): Pending) -> Answer {
     let (signed_in, _) = app.accounts.sign_up_finish(&token, &client).await?;
-    Ok((super::log_in::signed_in_cookies(&signed_in), Redirect::to("/welcome")).into_response())
+    Ok((cookies::signed_in(&signed_in), Redirect::to("/welcome")).into_response())
 }
 
 /// `GET /welcome`

@@ -232,7 +232,7 @@ async fn the_session_cookie_is_bound_to_the_host_and_out_of_reach_of_scripts() {
     let answer = alice.post_json("/log-in", &answer).await;
     let cookies: Vec<&str> =
         answer.headers.get_all("set-cookie").iter().map(|cookie| cookie.to_str().unwrap()).collect();
-    for (name, seconds) in [("__Host-berth", 2_592_000), ("__Host-berth-device", 31_536_000)] {
+    for (name, seconds) in [("__Host-berth", 2_592_000), ("__Host-berth-device", 15_552_000)] {
         let cookie = cookies.iter().find(|cookie| cookie.starts_with(&format!("{name}="))).expect("it is set");
         assert!(cookie.ends_with(&format!("; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite=Lax")), "{cookie}");
     }
