@@ -91,7 +91,7 @@ impl Edge {
         }
         match path {
             "callback" => self.callback(instance, parts, client).await,
-            "status" if self.is_owner(instance, &parts.headers).await? => Ok(wake::progress(instance)),
+            "status" if self.is_owner(instance, &parts.headers).await? => self.progress(instance, parts),
             "status" => Err(Refusal::LogIn),
             path => match path.strip_prefix("assets/") {
                 Some(asset) => Ok(crate::web::assets::serve(asset)),
