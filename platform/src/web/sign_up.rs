@@ -16,6 +16,7 @@ use super::words::{self, StateInWords, Step};
 use crate::accounts::{Availability, Client, SignUp, SignUpStep};
 use crate::app::App;
 use crate::error::Error;
+use crate::handle::Handle;
 use crate::instances::Fact;
 
 /// The first page: which handle.
@@ -88,8 +89,9 @@ pub struct CodeForm {
 }
 
 /// `GET /sign-up?handle=&set-up=`
-pub async fn handle(State(app): State<App>, Query(asked): Query<HandleForm>) -> Answer {
-    Ok(Page(handle_page(&app, asked, None).await?).into_response())
+pub async fn handle(State(app): State<App>, pending: Option<Pending>, Query(asked): Query<HandleForm>) -> Answer {
+    let held = held(&app, pending.as_ref()).await;
+    Ok(Page(handle_page(&app, asked, held.as_ref(), None).await?).into_response())
 }
 
 /// `POST /sign-up`: claims the handle for this browser.
@@ -105,7 +107,7 @@ pub async fn claim(
         Ok(token) => Ok((AppendHeaders([cookies::ceremony(&token)]), Redirect::to("/sign-up/passkey")).into_response()),
         Err(error) => {
             let problem = Problem::in_place(error)?;
-            Ok(problem.with(Page(handle_page(&app, form, Some(&problem)).await?)))
+            Ok(problem.with(Page(handle_page(&app, form, None, Some(&problem)).await?)))
         }
     }
 }
@@ -185,7 +187,7 @@ async fn sign_up(app: &App, token: &str) -> Answer<Result<SignUp, Response>> {
         Err(error) => {
             let problem = Problem::in_place(error)?;
             let asked = HandleForm { handle: String::new(), set_up: String::new() };
-            let page = Page(handle_page(app, asked, Some(&problem)).await?);
+            let page = Page(handle_page(app, asked, None, Some(&problem)).await?);
             Ok(Err(problem.with(page)))
         }
     }
@@ -199,10 +201,21 @@ fn page_of(step: &SignUpStep) -> &'static str {
     }
 }
 
-async fn handle_page(app: &App, asked: HandleForm, problem: Option<&Problem>) -> Result<HandlePage, Error> {
+/// The handle that this browser's sign-up holds.
+pub async fn held(app: &App, pending: Option<&Pending>) -> Option<Handle> {
+    Some(app.accounts.sign_up(&pending?.0).await.ok()?.handle)
+}
+
+async fn handle_page(
+    app: &App,
+    asked: HandleForm,
+    held: Option<&Handle>,
+    problem: Option<&Problem>,
+) -> Result<HandlePage, Error> {
     let (mut verdict, mut note, mut suggestions) = ("", String::new(), Vec::new());
     if !asked.handle.is_empty() {
-        (verdict, note, suggestions) = in_words(app.accounts.handle_availability(&asked.handle).await?);
+        (verdict, note, suggestions) =
+            in_words(&asked.handle, app.accounts.handle_availability(&asked.handle).await?, held);
     }
     if let Some(problem) = problem {
         (verdict, note) = ("bad", problem.detail.clone());
@@ -218,9 +231,13 @@ async fn handle_page(app: &App, asked: HandleForm, problem: Option<&Problem>) ->
     })
 }
 
-/// Verdict, sentence and suggestions for what was typed.
-pub fn in_words(availability: Availability) -> (&'static str, String, Vec<String>) {
+/// Verdict, sentence and suggestions for what was typed. `held`: the handle this browser's sign-up holds.
+pub fn in_words(typed: &str, availability: Availability, held: Option<&Handle>) -> (&'static str, String, Vec<String>) {
     match availability {
+        // Somebody has it: whoever asks, who came back a page.
+        Availability::Taken { .. } if held.is_some() && Handle::claim(typed).ok().as_ref() == held => {
+            ("free", "It is yours already: go on where you were.".into(), Vec::new())
+        }
         Availability::Free => ("free", "Free, and yours if you want it.".into(), Vec::new()),
         Availability::Taken { suggestions } => {
             let note = "Somebody has that name, or one that looks just like it.";
