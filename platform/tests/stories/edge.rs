@@ -49,6 +49,8 @@ async fn anybody_else_is_sent_to_log_in_and_wakes_nothing() {
         assert!(to.starts_with("https://app.example.com/hand-off?host=alice.example.com&state="), "{to}");
         let program = town.get(HOST, "/deep", &[("cookie", cookie)]).await;
         assert_eq!((program.status, program.header("content-type")), (401, "application/problem+json"));
+        assert_eq!(program.json()["type"], "urn:berth:problem:unauthenticated");
+        assert_eq!(program.json()["code"], "unauthenticated");
         let status = town.get(HOST, "/.berth/status", &[("cookie", cookie)]).await;
         assert_eq!(status.status, 401);
     }
@@ -175,12 +177,49 @@ async fn what_browsers_fetch_by_themselves_wakes_nothing() {
         ("GET", "/", ("sec-purpose", "prefetch;prerender")),
     ] {
         let answer = town.send(method, HOST, path, &[("cookie", &cookie), more], "").await;
-        assert_eq!(answer.status, 404, "{method} {path}");
+        // Not 404: it is there, and says when to ask again.
+        assert_eq!((answer.status, answer.header("retry-after")), (503, "5"), "{method} {path}");
+        assert_eq!(answer.header("cache-control"), "no-store", "{method} {path}");
     }
     // Nor does looking at how it is.
     let _ = town.get("app.example.com", "/", &[PAGE]).await;
     town.look().await;
     assert_eq!(alice.instance.fact(), Fact::Stopped);
+}
+
+#[tokio::test]
+async fn the_waiting_page_watches_until_its_owner_logs_out() {
+    let (town, alice, cookie) = at_home().await;
+    put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
+    let mut stream = tokio::net::TcpStream::connect(town.address).await.unwrap();
+    let head = format!("GET /.berth/status HTTP/1.1\r\nHost: {HOST}\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut seen = String::new();
+    while !seen.contains("\"stopped\"") {
+        let mut chunk = [0; 4096];
+        let n = stream.read(&mut chunk).await.unwrap();
+        assert!(n > 0, "{seen}");
+        seen.push_str(&String::from_utf8_lossy(&chunk[..n]));
+    }
+    let who =
+        town.app.accounts.authenticate("app.example.com", alice.signed_in.session.reveal()).await.unwrap().unwrap();
+    town.app.accounts.log_out(&who).await.unwrap();
+    // The session is looked at every five seconds.
+    let mut rest = Vec::new();
+    tokio::time::timeout(Duration::from_secs(12), stream.read_to_end(&mut rest))
+        .await
+        .expect("the stream ends")
+        .unwrap();
+    assert_eq!(alice.instance.fact(), Fact::Stopped, "watching wakes nothing");
+}
+
+#[tokio::test]
+async fn more_watch_an_instance_than_one_person_could_and_the_next_is_refused() {
+    let (town, alice, cookie) = at_home().await;
+    let watching: Vec<_> = (0..=100).map(|_| alice.instance.watch()).collect();
+    let refused = town.get(HOST, "/.berth/status", &[("cookie", &cookie)]).await;
+    assert_eq!((refused.status, refused.json()["code"].as_str()), (429, Some("too_many")));
+    drop(watching);
 }
 
 #[tokio::test]

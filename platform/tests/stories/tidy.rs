@@ -215,7 +215,7 @@ fn the_example_environment_is_complete() {
         .filter(|name| !name.contains(' '))
         .collect();
     let known: BTreeSet<&str> = VARIABLES.iter().map(|v| v.name).collect();
-    assert_eq!(shown, known, ".env.example and VARIABLES in config.rs differ");
+    assert_eq!(shown, known, ".env.example and VARIABLES in config/variables.rs differ");
     for variable in VARIABLES {
         assert!(
             example.contains(&format!("{}={}", variable.name, variable.default)),
