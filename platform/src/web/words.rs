@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::clock::Timestamp;
 use crate::instances::{Cause, Fact, Stage, Status, Wish};
+pub use crate::quota::dollars;
 
 /// An instance's state for its owner: what, since when and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -188,16 +189,6 @@ impl Serialize for Moment {
     }
 }
 
-/// Nano-dollars as dollars, exactly: at least two decimals, and as many more as it takes.
-#[must_use]
-pub fn dollars(nanodollars: i64) -> String {
-    let sign = if nanodollars < 0 { "-" } else { "" };
-    let (whole, rest) = (nanodollars.unsigned_abs() / 1_000_000_000, nanodollars.unsigned_abs() % 1_000_000_000);
-    let decimals = format!("{rest:09}");
-    let kept = decimals.trim_end_matches('0').len().max(2);
-    format!("{sign}${whole}.{}", &decimals[..kept])
-}
-
 /// A whole number in groups of three: `1 234 567` with thin spaces.
 #[must_use]
 pub fn grouped(number: i64) -> String {
@@ -222,19 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn money_is_said_exactly_and_never_as_nothing() {
-        for (nanodollars, text) in [
-            (0, "$0.00"),
-            (1, "$0.000000001"),
-            (123_000, "$0.000123"),
-            (5_000_000_000, "$5.00"),
-            (1_500_000_000, "$1.50"),
-            (1_234_567_890, "$1.23456789"),
-            (-20_000_000, "-$0.02"),
-            (i64::MIN, "-$9223372036.854775808"),
-        ] {
-            assert_eq!(dollars(nanodollars), text);
-        }
+    fn numbers_come_in_groups_of_three() {
         assert_eq!(grouped(1_234_567), "1\u{2009}234\u{2009}567");
         assert_eq!(grouped(12), "12");
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use base64::Engine as _;
-use berth::containers::fake::Verb;
+use berth::containers::fake::{Held, Verb};
 use berth::instances::{Cause, Fact, Wish};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -111,13 +111,13 @@ async fn a_planted_way_back_leads_nowhere_else() {
 async fn a_person_sees_the_waiting_page_at_once_and_it_turns_into_the_instance() {
     let (town, alice, cookie) = at_home().await;
     put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
-    town.host.hold_starts();
+    town.host.hold(Verb::Start, Held::BeforeItsEffect);
     // The Engine has not even answered yet.
     let page = town.get(HOST, "/", &[("cookie", &cookie), PAGE]).await;
     assert_eq!((page.status, page.header("cache-control")), (503, "no-store"));
     assert!(!page.header("retry-after").is_empty() && page.text().contains("/.berth/assets/"), "{}", page.text());
     assert_ne!(alice.instance.fact(), Fact::Awake);
-    town.host.release_starts();
+    town.host.release(Verb::Start);
     until(&alice.instance, |s| s.fact == Fact::Awake).await;
     let page = town.get(HOST, "/", &[("cookie", &cookie), PAGE]).await;
     assert_eq!(page.text(), "<h1>the instance itself</h1>");
@@ -136,13 +136,13 @@ async fn a_hundred_programs_are_held_for_one_start_and_none_loses_its_body() {
     let (town, alice, cookie) = at_home().await;
     put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
     let starts = town.host.calls(Verb::Start);
-    town.host.hold_starts();
+    town.host.hold(Verb::Start, Held::BeforeItsEffect);
     let headers = [("cookie", cookie.as_str()), ("origin", "https://alice.example.com")];
     let body = "x".repeat(5000);
     let held = (0..90).map(|_| town.send("POST", HOST, "/echo", &headers, &body));
     let released = async {
         until(&alice.instance, |s| s.fact == Fact::Waking).await;
-        town.host.release_starts();
+        town.host.release(Verb::Start);
     };
     let (answers, ()) = tokio::join!(futures_util::future::join_all(held), released);
     for answer in answers {
@@ -157,11 +157,11 @@ async fn a_program_that_waited_too_long_gets_503_and_when_to_come_back() {
     let alice = town.settle_in("alice").await;
     let cookie = town.instance_cookie(&alice).await;
     put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
-    town.host.hold_starts();
+    town.host.hold(Verb::Start, Held::BeforeItsEffect);
     let answer = town.get(HOST, "/echo", &[("cookie", &cookie)]).await;
     assert_eq!((answer.status, answer.header("retry-after")), (503, "5"));
     assert_eq!(answer.json()["status"], 503);
-    town.host.release_starts();
+    town.host.release(Verb::Start);
     until(&alice.instance, |s| s.fact == Fact::Awake).await;
 }
 

@@ -16,6 +16,7 @@ async fn first_light() {
     let mut alice = Visitor::at(&stack).await;
     somebody_signs_up_and_lands_in_their_own_container(&stack, &mut alice).await;
     an_answer_is_streamed_and_paid_for(&stack, &alice).await;
+    programs_inside_use_the_official_sdks(&stack);
     asleep_and_woken_by_a_visit(&stack, &alice).await;
     a_program_is_held_until_it_is_awake(&stack, &alice).await;
     a_stranger_neither_opens_nor_wakes_it(&stack, &admin).await;
@@ -81,6 +82,33 @@ async fn an_answer_is_streamed_and_paid_for(stack: &Stack, alice: &Visitor) {
     alice.until_it_says("claude-haiku-4-5").await;
 }
 
+/// In the container's own network, with the container's own environment: only the interpreter comes from outside.
+fn programs_inside_use_the_official_sdks(stack: &Stack) {
+    let shown = stack.berth(&["instance", "show", "alice"]);
+    let word = |name: &str| {
+        let line = shown.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().to_owned()
+    };
+    let container = stack.container(&word("id"));
+    let gateway = word("address").rsplit_once('.').map(|(net, _)| format!("{net}.1")).unwrap();
+    let environment =
+        container["Config"]["Env"].as_array().unwrap().iter().filter_map(|pair| pair.as_str()?.split_once('='));
+    let run = Command::new("nsenter")
+        .args(["--net", "--target", &container["State"]["Pid"].to_string()])
+        .arg(crate::harness::python())
+        .arg(root().join("platform/tests/fixtures/sdk_calls.py"))
+        .envs(environment.filter(|(name, _)| name.contains("_API_KEY") || name.contains("_BASE_URL")).map(
+            |(name, value)| {
+                // The name stands in the container's own hosts file.
+                (name.to_owned(), value.replace("berth.internal", &gateway))
+            },
+        ))
+        .env("LOCAL_ADDRESS", word("address"))
+        .output()
+        .unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&[run.stdout, run.stderr].concat()));
+}
+
 async fn asleep_and_woken_by_a_visit(stack: &Stack, alice: &Visitor) {
     for (how, fact) in
         [(&["instance", "sleep", "alice"][..], "frozen"), (&["instance", "sleep", "alice", "--stop"][..], "stopped")]
@@ -138,19 +166,17 @@ fn a_handle_that_does_not_exist_gets_no_certificate(stack: &Stack) {
 async fn out_and_in_again(stack: &Stack, alice: &Visitor) {
     alice.goto(&stack.origin("app")).await;
     alice.click("form[action='/log-out'] button").await;
-    alice.goto(&stack.origin("alice")).await;
     alice.until_at(&format!("{}/log-in", stack.origin("app"))).await;
-    alice.click("[data-passkey]").await;
-    alice.until_at(&stack.origin("alice")).await;
+    alice.goto(&stack.origin("alice")).await;
+    alice.log_in(&stack.origin("alice")).await;
     alice.until_it_says("AI budget left").await;
 }
 
 async fn the_admin_needs_a_code_as_well(stack: &Stack, admin: &Visitor) {
     admin.goto(&stack.origin("app")).await;
     admin.click("form[action='/log-out'] button").await;
-    admin.goto(&format!("{}/log-in", stack.origin("app"))).await;
-    admin.click("[data-passkey]").await;
-    admin.until_at(&format!("{}/log-in/code", stack.origin("app"))).await;
+    admin.until_at(&format!("{}/log-in", stack.origin("app"))).await;
+    admin.log_in(&format!("{}/log-in/code", stack.origin("app"))).await;
     let clock = berth::clock::Clock::system();
     let codes = admin.codes.as_ref().unwrap();
     admin.type_into("#code", &codes.wrong_code(&clock)).await;

@@ -104,6 +104,20 @@ impl Visitor {
         panic!("waited in vain for {what}; at {} the page says:\n{}", self.url().await, self.text().await);
     }
 
+    /// Logs in with the passkey, and is taken to an address that begins so. The authenticator may be quicker than the
+    /// button: it answers what the page offers for autofill.
+    pub async fn log_in(&self, then: &str) {
+        self.until(&format!("{then} after logging in"), async || {
+            if !self.url().await.starts_with(then)
+                && let Ok(button) = self.page.find(By::Css("[data-passkey=get]")).await
+            {
+                let _ = button.click().await;
+            }
+            self.url().await.starts_with(then)
+        })
+        .await;
+    }
+
     /// A cookie of the page that is open, as a pair to send.
     pub async fn cookie(&self, name: &str) -> String {
         let cookie = self.page.get_named_cookie(name).await.unwrap();
