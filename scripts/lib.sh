@@ -136,10 +136,17 @@ ensure_docker() {
     systemctl start docker || fail "Docker does not start: journalctl -u docker says why."
   else
     step "Starting Docker (dockerd, log in $log/dockerd.log)"
+    forget_dead /var/run/docker.pid dockerd
+    forget_dead /var/run/docker/containerd/containerd.pid containerd
     setsid nohup dockerd >>"$log/dockerd.log" 2>&1 </dev/null 9>&- &
     remember dockerd $! dockerd
   fi
   wait_until 60 docker_answers || fail "Docker does not answer on $docker_socket after a minute: see $log/dockerd.log, or journalctl -u docker."
+}
+
+# A machine that went down leaves the numbers of its processes behind, and by now others may have them.
+forget_dead() {
+  if [ -f "$1" ] && ! grep -qsx "$2" "/proc/$(cat "$1")/comm"; then rm -f "$1"; fi
 }
 
 # `wait_until SECONDS COMMAND..`: tries until the command succeeds.
