@@ -1,7 +1,7 @@
 //! The built-in demo model: speaks Anthropic's and OpenAI's wire shapes with real usage figures and no model behind
 //! them, so that the whole platform can be seen, tested and measured with no account anywhere.
 //!
-//! It is paced, slow and faulty on request: see [`script::Script`].
+//! It is paced, slow and faulty on request: see `script.rs`.
 
 mod anthropic;
 mod openai;
