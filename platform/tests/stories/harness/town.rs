@@ -76,7 +76,7 @@ impl Town {
     /// The platform's process dies wherever it waits. When this returns, nothing of it goes on.
     #[expect(
         clippy::disallowed_methods,
-        reason = "a runtime may not be waited for on another's thread; bounded by PATIENCE"
+        reason = "it waits for the process's threads to end, for as long as a story waits"
     )]
     pub async fn kill(&mut self) {
         let process = self.process.take().expect("a process runs");
