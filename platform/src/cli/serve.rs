@@ -21,11 +21,15 @@ use crate::containers::HostError;
 use crate::containers::remote::RemoteHost;
 use crate::edge::{self, Edge};
 use crate::hosts::{Hosts, Site};
+use crate::http_server::PerPeer;
 use crate::ops::{self, Jobs};
 use crate::{http_server, llm, web};
 
 /// How long to wait for the provisioner to make the bridges before going on without: the quota proxy listens on them.
 const BRIDGES_RETRY: Duration = Duration::from_secs(2);
+
+/// Connections that one instance may have to the quota proxy; each carries one AI call at a time.
+const CALLERS: PerPeer = PerPeer::Most(64);
 
 pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     std::fs::create_dir_all(config.data_dir.join("run"))
@@ -40,7 +44,7 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
     let parts = tokio_util::task::TaskTracker::new();
     parts.spawn(app.instances.clone().run(shutdown.clone()));
     parts.spawn(quota_listeners(app.clone(), shutdown.clone()));
-    parts.spawn(http_server::serve(internal, internal_router(app.clone()), shutdown.clone()));
+    parts.spawn(http_server::serve(internal, internal_router(app.clone()), PerPeer::All, shutdown.clone()));
     let jobs = Jobs::new(app.db.clone(), app.clock.clone(), app.accounts.clone());
     let jobs = tokio::spawn(jobs.run(shutdown.clone()));
     let socket = app.config.control_socket();
@@ -54,7 +58,7 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
     );
     let quota = app.quota.clone();
     tracing::info!(address = %app.config.listen, apex = %app.config.hosts.apex_origin(), "Berth listens");
-    parts.spawn(http_server::serve(public, public_router(app), shutdown.clone()));
+    parts.spawn(http_server::serve(public, public_router(app), PerPeer::All, shutdown.clone()));
     parts.close();
 
     tokio::select! {
@@ -155,7 +159,7 @@ async fn quota_listeners(app: App, shutdown: CancellationToken) {
         async move {
             let address = SocketAddr::from((gateway, app.config.quota_port));
             match TcpListener::bind(address).await {
-                Ok(listener) => http_server::serve(listener, llm::router(app), shutdown).await,
+                Ok(listener) => http_server::serve(listener, llm::router(app), CALLERS, shutdown).await,
                 Err(error) => {
                     tracing::error!(%address, %error, "the quota proxy cannot listen; set BERTH_QUOTA_PORT if it is taken");
                 }
