@@ -71,7 +71,7 @@ async fn session_over(app: App, headers: HeaderMap) {
     let checks = STREAM_LIFETIME.as_secs() / SESSION_CHECK.as_secs();
     for _ in 0..checks {
         tokio::time::sleep(SESSION_CHECK).await;
-        if !matches!(access::session(&app, &headers).await, Ok(Some(_))) {
+        if !access::still_stands(&app, &headers).await {
             return;
         }
     }
