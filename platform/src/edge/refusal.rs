@@ -5,6 +5,7 @@ use axum::response::{IntoResponse as _, Response};
 use serde_json::json;
 
 use super::pages::MessagePage;
+use crate::cookies;
 use crate::error::Error;
 use crate::hosts::Hosts;
 
@@ -28,12 +29,17 @@ pub(super) enum Refusal {
     NotReady(Option<String>),
     /// The container broke off before it answered.
     Upstream(&'static str),
+    /// The container has the request and does not answer.
+    TooSlow,
+    /// The browser sends one of our cookies twice: a script of this host planted one.
+    TwoCookies,
     /// A part of the platform failed.
     Ours(Error),
 }
 
 impl Refusal {
     pub(super) fn into_response(self, page: bool, hosts: &Hosts) -> Response {
+        let two_cookies = matches!(self, Self::TwoCookies);
         let (status, title, message) = self.words();
         let retry = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY);
         let mut response = if page {
@@ -49,6 +55,11 @@ impl Refusal {
         };
         if retry {
             response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("5"));
+        }
+        if two_cookies {
+            for cookie in cookies::all_off() {
+                response.headers_mut().append(header::SET_COOKIE, cookie);
+            }
         }
         response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
         response
@@ -89,6 +100,19 @@ impl Refusal {
                 why.clone().unwrap_or_else(|| "The instance is still waking. Try again in a moment.".into()),
             ),
             Self::Upstream(sentence) => (StatusCode::BAD_GATEWAY, "The instance did not answer", (*sentence).into()),
+            Self::TooSlow => (
+                StatusCode::GATEWAY_TIMEOUT,
+                "The instance did not answer",
+                "Its program has had the request for ten minutes without answering.".into(),
+            ),
+            Self::TwoCookies => (
+                StatusCode::BAD_REQUEST,
+                "Please try again",
+                "Your browser sent Berth's cookie twice: a page on this address planted one. Both are deleted now; open this address again to log in.".into(),
+            ),
+            Self::Ours(Error::TooMany { message, .. }) => {
+                (StatusCode::TOO_MANY_REQUESTS, "Too many", message.clone())
+            }
             Self::Ours(Error::Unavailable { message, .. }) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "Not just now", message.clone())
             }
