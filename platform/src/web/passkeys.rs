@@ -1,9 +1,9 @@
-//! One's own passkeys: see them, add one.
+//! One's own passkeys: see them, add one, remove one; and new recovery codes.
 
 use askama::Template;
 use axum::Json;
-use axum::extract::{Query, State};
-use axum::response::{AppendHeaders, IntoResponse as _};
+use axum::extract::{Path, Query, State};
+use axum::response::{AppendHeaders, IntoResponse as _, Redirect};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -15,6 +15,7 @@ use super::words::Moment;
 use crate::accounts::{PasskeyView, Session};
 use crate::app::App;
 use crate::cookies::{self, PENDING};
+use crate::error::Error;
 
 #[derive(Template)]
 #[template(path = "dashboard/passkeys.html")]
@@ -26,8 +27,18 @@ pub struct PasskeysPage {
     pub passkeys: Vec<PasskeyRow>,
 }
 
+/// New recovery codes, this once.
+#[derive(Template)]
+#[template(path = "dashboard/recovery_codes.html")]
+pub struct RecoveryCodesPage {
+    pub handle: String,
+    pub is_admin: bool,
+    pub codes: Vec<String>,
+}
+
 /// One passkey.
 pub struct PasskeyRow {
+    pub id: String,
     pub name: String,
     pub created: Moment,
     pub last_used: Moment,
@@ -36,6 +47,7 @@ pub struct PasskeyRow {
 impl From<&PasskeyView> for PasskeyRow {
     fn from(passkey: &PasskeyView) -> Self {
         Self {
+            id: passkey.id.to_string(),
             name: passkey.name.clone(),
             created: Moment(passkey.created_at),
             last_used: Moment(passkey.last_used_at),
@@ -79,4 +91,18 @@ pub async fn add(
 ) -> Answer {
     app.accounts.passkey_add(&session, &token, answer).await?;
     Ok((AppendHeaders([cookies::set(PENDING, "", 0)]), Json(json!({ "next": "/passkeys" }))).into_response())
+}
+
+/// `POST /passkeys/{id}/remove`
+pub async fn remove(State(app): State<App>, session: Session, Path(id): Path<String>) -> Answer<Redirect> {
+    let id = id.parse().map_err(|_| Error::NotFound)?;
+    app.accounts.passkey_remove(&session, id).await?;
+    Ok(Redirect::to("/passkeys"))
+}
+
+/// `POST /recovery-codes`: new ones in place of those before.
+pub async fn new_recovery_codes(State(app): State<App>, session: Session) -> Answer<Page<RecoveryCodesPage>> {
+    let codes = app.accounts.recovery_codes_renew(&session).await?;
+    let is_admin = super::admin::is_admin(&session);
+    Ok(Page(RecoveryCodesPage { handle: session.handle.to_string(), is_admin, codes }))
 }
