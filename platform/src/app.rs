@@ -24,7 +24,8 @@ pub struct App {
     pub instances: Instances,
     pub quota: Quota,
     pub metrics: Metrics,
-    /// Only for `doctor` and health: containers are changed by the instances' reconciler alone.
+    /// The seam to the provisioner. `serve` makes the bridges through it; containers are changed by the instances'
+    /// reconciler alone.
     pub host: Arc<dyn ContainerHost>,
 }
 

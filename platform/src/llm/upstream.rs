@@ -7,33 +7,21 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use bytes::Bytes;
 
 use crate::config::{Config, Upstream};
+use crate::hop;
 use crate::quota::Provider;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest silence, before the answer or within it. The SDKs' own timeout is ten minutes.
 const LONGEST_SILENCE: Duration = Duration::from_secs(600);
 
-/// Headers that concern one connection only (RFC 9110 7.6.1), or that this hop sets itself.
-const HOP_BY_HOP: &[&str] = &[
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "content-length",
-];
-
-/// Of a call: what identifies the tenant or its network, or would choose another customer of the provider.
+/// Of a call: what identifies the tenant or its network, would choose another customer of the provider, or is set anew.
 const NOT_FORWARDED: &[&str] = &[
     "host",
     "authorization",
     "x-api-key",
     "cookie",
     "accept-encoding",
+    "content-length",
     "expect",
     "via",
     "forwarded",
@@ -44,9 +32,9 @@ const NOT_FORWARDED: &[&str] = &[
     "anthropic-workspace-id",
 ];
 
-/// Of an answer: what describes the platform's account at the provider, or would act on another origin.
+/// Of an answer: what describes the platform's account at the provider, would act on another origin, or is set anew.
 const NOT_RETURNED: &[&str] =
-    &["set-cookie", "alt-svc", "anthropic-organization-id", "openai-organization", "openai-project"];
+    &["content-length", "set-cookie", "alt-svc", "anthropic-organization-id", "openai-organization", "openai-project"];
 
 /// The providers. Cheap to clone.
 #[derive(Clone)]
@@ -118,22 +106,13 @@ pub fn returning(headers: &HeaderMap) -> HeaderMap {
 }
 
 fn passing(headers: &HeaderMap, is_held_back: impl Fn(&str) -> bool) -> HeaderMap {
-    // A header may be named hop-by-hop by the sender (RFC 9110 7.6.1).
-    let named: Vec<String> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(|name| name.trim().to_ascii_lowercase())
-        .collect();
+    let mut headers = headers.clone();
+    hop::drop_one_hop(&mut headers);
+    let held_back: Vec<HeaderName> = headers.keys().filter(|name| is_held_back(name.as_str())).cloned().collect();
+    for name in held_back {
+        headers.remove(name);
+    }
     headers
-        .iter()
-        .filter(|(name, _)| {
-            let name = name.as_str();
-            !HOP_BY_HOP.contains(&name) && !named.iter().any(|n| n == name) && !is_held_back(name)
-        })
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect()
 }
 
 fn tls() -> rustls::ClientConfig {

@@ -1,9 +1,11 @@
 //! The platform's own pages and JSON API: parse what was asked, ask a room, show the answer. `routes` is the table of contents.
 
+mod accept;
 mod access;
 pub mod admin;
 mod api;
 pub mod assets;
+mod cookies;
 pub mod dashboard;
 pub mod errors;
 mod extractors;
@@ -11,6 +13,7 @@ mod hand_off;
 pub mod headers;
 mod instances;
 pub mod landing;
+pub mod live;
 pub mod log_in;
 mod page;
 pub mod passkeys;
@@ -32,6 +35,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use http_body_util::BodyExt as _;
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub use self::accept::accepts_html;
 pub use self::access::Access;
 use self::errors::{Answer, Problem};
 pub use self::page::Page;
@@ -124,7 +128,7 @@ mod tests {
         let router: Router = Router::new()
             .route("/read", post(|_: Bytes| async {}))
             .route("/hang", post(move |_: Bytes| never()))
-            .route("/stream", post(async move |_: Bytes| hours()))
+            .route("/stream", post(async move |_: Bytes| slowly()))
             .layer(from_fn_with_state(Duration::from_millis(100), within_time))
             .layer(from_fn_with_state(crate::clock::Clock::system(), errors::show));
         let endless = || Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());

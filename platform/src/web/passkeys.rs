@@ -7,14 +7,13 @@ use axum::response::{AppendHeaders, IntoResponse as _, Redirect};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::cookies;
 use super::errors::Answer;
 use super::extractors::Pending;
 use super::page::Page;
-use super::sign_up::PENDING_SECONDS;
 use super::words::Moment;
 use crate::accounts::{PasskeyView, Session};
 use crate::app::App;
-use crate::cookies::{self, PENDING};
 use crate::error::Error;
 
 #[derive(Template)]
@@ -30,7 +29,7 @@ pub struct PasskeysPage {
 /// New recovery codes, this once.
 #[derive(Template)]
 #[template(path = "dashboard/recovery_codes.html")]
-pub struct RecoveryCodesPage {
+pub struct NewRecoveryCodesPage {
     pub handle: String,
     pub is_admin: bool,
     pub codes: Vec<String>,
@@ -79,7 +78,7 @@ pub async fn list(
 /// `POST /passkeys/challenge`
 pub async fn challenge(State(app): State<App>, session: Session) -> Answer {
     let (token, options) = app.accounts.passkey_challenge(&session).await?;
-    Ok((AppendHeaders([cookies::set(PENDING, token.reveal(), PENDING_SECONDS)]), Json(options)).into_response())
+    Ok((AppendHeaders([cookies::ceremony(&token)]), Json(options)).into_response())
 }
 
 /// `POST /passkeys`: the browser's answer.
@@ -90,7 +89,7 @@ pub async fn add(
     Json(answer): Json<Value>,
 ) -> Answer {
     app.accounts.passkey_add(&session, &token, answer).await?;
-    Ok((AppendHeaders([cookies::set(PENDING, "", 0)]), Json(json!({ "next": "/passkeys" }))).into_response())
+    Ok((AppendHeaders([cookies::ceremony_over()]), Json(json!({ "next": "/passkeys" }))).into_response())
 }
 
 /// `POST /passkeys/{id}/remove`
@@ -101,8 +100,8 @@ pub async fn remove(State(app): State<App>, session: Session, Path(id): Path<Str
 }
 
 /// `POST /recovery-codes`: new ones in place of those before.
-pub async fn new_recovery_codes(State(app): State<App>, session: Session) -> Answer<Page<RecoveryCodesPage>> {
+pub async fn new_recovery_codes(State(app): State<App>, session: Session) -> Answer<Page<NewRecoveryCodesPage>> {
     let codes = app.accounts.recovery_codes_renew(&session).await?;
     let is_admin = super::admin::is_admin(&session);
-    Ok(Page(RecoveryCodesPage { handle: session.handle.to_string(), is_admin, codes }))
+    Ok(Page(NewRecoveryCodesPage { handle: session.handle.to_string(), is_admin, codes }))
 }

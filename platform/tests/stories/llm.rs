@@ -82,8 +82,8 @@ async fn receipts_sum_to_what_the_provider_served() {
     assert_eq!(sum(|model| model.amount_nanodollars), spend.spent_nanodollars);
     let tokens = |name: &str| served[name].as_i64().unwrap();
     assert_eq!(spend.spent_nanodollars, tokens("input_tokens") * 100 + tokens("output_tokens") * 500);
-    let budget = json(alice.get(&world, "/budget").send().await.unwrap()).await;
-    assert_eq!(budget["left_nanodollars"], spend.allowance_nanodollars - spend.spent_nanodollars);
+    let allowance = json(alice.get(&world, "/budget").send().await.unwrap()).await;
+    assert_eq!(allowance["left_nanodollars"], spend.allowance_nanodollars - spend.spent_nanodollars);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use berth::web::dashboard::{Dashboard, HistoryRow, ModelInWords, SessionRow, Spe
 use berth::web::errors::ErrorPage;
 use berth::web::landing::Landing;
 use berth::web::log_in::{CodePage as LogInCodePage, GoOnPage, LogInPage, RecoverPage};
-use berth::web::passkeys::{PasskeyRow, PasskeysPage, RecoveryCodesPage};
+use berth::web::passkeys::{NewRecoveryCodesPage, PasskeyRow, PasskeysPage};
 use berth::web::sign_up::{CodePage, HandlePage, PasskeyPage, QrPath, RecoveryCodesPage, WelcomePage};
 use berth::web::words::{self, Moment};
 
@@ -187,7 +187,7 @@ fn passkeys(recovered: bool) -> String {
 
 fn new_recovery_codes() -> String {
     let codes = (0..10).map(|n| format!("0123{n}-56789-ABCDE-FGHJK-MNPQR")).collect();
-    html(&RecoveryCodesPage { handle: "alice".into(), is_admin: false, codes })
+    html(&NewRecoveryCodesPage { handle: "alice".into(), is_admin: false, codes })
 }
 
 fn admin() -> String {
