@@ -242,6 +242,7 @@ build_binaries() {
   host=$(cd "$root" && rustc -vV | sed -n 's/^host: //p') || true
   [ -n "$host" ] || fail "rustc does not run in $root: run \"rustup toolchain install\" there, for the version in rust-toolchain.toml."
   bin=$CARGO_TARGET_DIR/$host/release
+  [ -d "$bin" ] || step "Compiling for the first time: allow ten to twenty minutes on two cores"
   (cd "$root" && RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+crt-static" \
     cargo build --release --locked --target "$host" -p berth -p berth-instance) ||
     fail "The build failed; the lines above say why."

@@ -3,8 +3,8 @@
 //! Ids are UUIDs, times are `_ms` (milliseconds since 1970, UTC), money is `_nanodollars`; secrets and tokens
 //! are stored hashed or encrypted. A change is added as a new file, never made in an old one.
 
-pub use sea_orm_migration::MigratorTrait;
 use sea_orm_migration::prelude::*;
+pub use sea_orm_migration::{MigrationStatus, MigratorTrait};
 
 mod m0001_accounts;
 mod m0002_instances;

@@ -14,6 +14,7 @@ use super::store;
 use crate::accounts::Accounts;
 use crate::clock::{Clock, Timestamp};
 use crate::db::Db;
+use crate::quota::Quota;
 
 /// How long a process may work at a job before another may take it over.
 const LEASE: Duration = Duration::from_secs(120);
@@ -28,13 +29,14 @@ pub struct Jobs {
     db: Db,
     clock: Clock,
     accounts: Accounts,
+    quota: Quota,
     due: Arc<Notify>,
 }
 
 impl Jobs {
     #[must_use]
-    pub fn new(db: Db, clock: Clock, accounts: Accounts) -> Self {
-        Self { db, clock, accounts, due: Arc::default() }
+    pub fn new(db: Db, clock: Clock, accounts: Accounts, quota: Quota) -> Self {
+        Self { db, clock, accounts, quota, due: Arc::default() }
     }
 
     /// Runs the clock and the worker until `shutdown`.
@@ -88,6 +90,7 @@ impl Jobs {
         let Some((id, kind)) = store::lease(&self.db, now, now.plus(LEASE)).await? else { return Ok(false) };
         let outcome = match Kind::of_word(&kind) {
             Some(Kind::PurgeExpired) => self.accounts.purge_expired().await,
+            Some(Kind::SettleOrphans) => self.quota.settle_orphans().await,
             Some(Kind::PurgeJobs) => store::purge(&self.db, now.minus(KEEP)).await,
             // A job of another version of Berth: done is better than for ever due.
             None => Ok(0),

@@ -10,13 +10,13 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::entities::holds;
 use super::rules::{self, Bound, Outcome, Price, Seen};
-use super::{Receipt, store};
+use super::{Receipt, in_hand, store};
 use crate::clock::Clock;
 use crate::db::Db;
 use crate::error::Result;
 
-/// How often a settlement that the database refused is tried, a second apart. After that the hold stays until the
-/// next start, which settles it as an orphan.
+/// How often a settlement that the database refused is tried, a second apart. After that the hold is an orphan, for
+/// [`super::Quota::settle_orphans`].
 const TRIES: u32 = 300;
 
 pub enum Message {
@@ -34,6 +34,8 @@ pub struct Ended {
     pub outcome: Outcome,
     /// The provider's own usage figures as JSON, or nothing.
     pub usage: String,
+    /// Lets go of the hold when this is dropped.
+    pub _in_hand: in_hand::Mark,
 }
 
 /// Settles what comes in until the last sender is gone.

@@ -225,7 +225,7 @@ async fn more_watch_an_instance_than_one_person_could_and_the_next_is_refused() 
 
 #[tokio::test]
 async fn an_instance_sees_who_visits_and_nothing_forged() {
-    let (town, _alice, cookie) = at_home().await;
+    let (town, alice, cookie) = at_home().await;
     let sent = [
         ("cookie", format!("theirs=1; {cookie}; __Host-berth-pending=x")),
         ("x-forwarded-for", "6.6.6.6, 203.0.113.9".into()),
@@ -250,7 +250,14 @@ async fn an_instance_sees_who_visits_and_nothing_forged() {
     assert_eq!(seen("host"), [HOST]);
     assert_eq!(seen("x-kept"), ["yes"]);
     assert!(seen("x-secret").is_empty() && seen("x-real-ip").is_empty() && seen("x_berth_user").is_empty());
-    assert!(seen("x-berth-assertion")[0].starts_with("v1."));
+    // As the instance contract says it, and as the default image checks it.
+    let assertion = seen("x-berth-assertion").remove(0);
+    let (signed, mac) = assertion.rsplit_once('.').unwrap();
+    let decode = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text).unwrap();
+    assert_eq!(decode(mac), berth::secrets::mac(&alice.instance.token_hash().unwrap(), signed.as_bytes()));
+    let payload: serde_json::Value = serde_json::from_slice(&decode(signed.strip_prefix("v1.").unwrap())).unwrap();
+    assert_eq!(payload["user"], "alice");
+    assert!(payload["until"].as_i64().unwrap() > town.clock.now().seconds());
 }
 
 #[tokio::test]

@@ -46,8 +46,6 @@ pub struct Town {
 /// Somebody who signed up.
 pub struct Resident {
     pub handle: &'static str,
-    pub browser: Browser,
-    pub codes: CodeApp,
     pub signed_in: SignedIn,
     pub instance: Arc<Instance>,
 }
@@ -76,6 +74,10 @@ impl Town {
     }
 
     /// The platform's process dies wherever it waits. When this returns, nothing of it goes on.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a runtime may not be waited for on another's thread; bounded by PATIENCE"
+    )]
     pub async fn kill(&mut self) {
         let process = self.process.take().expect("a process runs");
         tokio::task::spawn_blocking(move || process.shutdown_timeout(PATIENCE)).await.unwrap();
@@ -205,7 +207,7 @@ async fn sign_up(accounts: &Accounts, clock: &Clock, handle: &'static str) -> Re
     let codes = CodeApp::with(&secret);
     accounts.sign_up_code(token, &codes.code(clock)).await.unwrap();
     let (signed_in, instance) = accounts.sign_up_finish(token, &client).await.unwrap();
-    Resident { handle, browser, codes, signed_in, instance }
+    Resident { handle, signed_in, instance }
 }
 
 async fn open(config: berth::config::Config, clock: Clock, host: FakeHost) -> (App, SocketAddr, Runtime) {
