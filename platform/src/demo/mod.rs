@@ -72,7 +72,7 @@ pub async fn serve(listen: SocketAddr, shutdown: CancellationToken) -> anyhow::R
         .await
         .with_context(|| format!("the demo model cannot listen on {listen}; set BERTH_DEMO_LISTEN if it is taken"))?;
     tracing::info!(address = %listen, "the demo model listens");
-    http_server::serve(listener, paced(HUMAN_PACE), shutdown).await;
+    http_server::serve(listener, paced(HUMAN_PACE), http_server::PerPeer::All, shutdown).await;
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use berth::accounts::{Accounts, SignUpStep, SignedIn};
 use berth::app::App;
 use berth::clock::Clock;
 use berth::containers::fake::FakeHost;
-use berth::http_server;
+use berth::http_server::{self, PerPeer};
 use berth::instances::{Fact, Instance, Instances, Status};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -219,7 +219,7 @@ async fn open(config: berth::config::Config, clock: Clock, host: FakeHost) -> (A
         tokio::spawn(app.instances.clone().run(end.clone()));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(http_server::serve(listener, berth::cli::public_router(app.clone()), end));
+        tokio::spawn(http_server::serve(listener, berth::cli::public_router(app.clone()), PerPeer::All, end));
         (app, address)
     });
     let (app, address) = started.await.unwrap();
@@ -241,7 +241,7 @@ async fn start_programs(end: CancellationToken) -> u16 {
         .route("/echo", any(echo))
         .route("/odd", get(odd))
         .route("/socket", get(socket));
-    tokio::spawn(http_server::serve(listener, router, end));
+    tokio::spawn(http_server::serve(listener, router, PerPeer::All, end));
     port
 }
 
