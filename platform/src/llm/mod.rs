@@ -8,6 +8,7 @@ mod problem;
 mod relay;
 mod request;
 mod splice;
+mod target;
 mod upstream;
 mod usage;
 
@@ -30,6 +31,7 @@ use caller::caller;
 use problem::Problem;
 use relay::Admitted;
 use request::{Asked, Unacceptable};
+use target::Target;
 use upstream::Upstreams;
 
 /// The providers' own limit for a request body.
@@ -124,21 +126,21 @@ impl Door {
         request: Request,
         read: impl Fn(&[u8]) -> Result<Asked, Unacceptable>,
     ) -> Result<Response, Problem> {
-        let Arrived { instance, path, headers, body, .. } = self.arrive(provider, peer, request).await?;
+        let Arrived { instance, target, headers, body, .. } = self.arrive(peer, request).await?;
         let Asked { demand, stream, add_usage } = read(&body).map_err(Problem::Unacceptable)?;
         let call = Call { account: instance.account, instance: instance.id, demand };
         let hold = self.app.quota.admit(call).await.map_err(Problem::Refused)?;
         let asking = if add_usage { splice::with_include_usage(&body) } else { None };
         let body = asking.map_or(body, Bytes::from);
-        let request = self.upstreams.call(provider, Method::POST, &path, &headers, body);
+        let request = self.upstreams.call(provider, Method::POST, &target, &headers, body)?;
         let call = Admitted { provider, request, hold, work: instance.begin_work(), hide_usage: add_usage };
         if stream { relay::streamed(call).await } else { relay::whole(call).await }
     }
 
     async fn free(&self, provider: Provider, peer: SocketAddr, request: Request) -> Result<Response, Problem> {
-        let Arrived { instance, method, path, headers, body } = self.arrive(provider, peer, request).await?;
+        let Arrived { instance, method, target, headers, body } = self.arrive(peer, request).await?;
         let work = instance.begin_work();
-        let request = self.upstreams.call(provider, method, &path, &headers, body);
+        let request = self.upstreams.call(provider, method, &target, &headers, body)?;
         match request.send().await {
             Ok(answer) => Ok(relay::passed_on(answer, work)),
             Err(_) => Err(Problem::UpstreamUnreachable),
@@ -146,9 +148,10 @@ impl Door {
     }
 
     /// Asks who calls, then takes the body in.
-    async fn arrive(&self, provider: Provider, peer: SocketAddr, request: Request) -> Result<Arrived, Problem> {
+    async fn arrive(&self, peer: SocketAddr, request: Request) -> Result<Arrived, Problem> {
         let (parts, body) = request.into_parts();
         let instance = caller(&self.app, &parts.headers, peer).ok_or(Problem::BadToken)?;
+        let target = Target::read(&parts.uri)?;
         if parts.headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
             let message = "content-encoding: compressed request bodies are not accepted here.".into();
             return Err(Problem::Unacceptable(Unacceptable { field: None, message }));
@@ -157,9 +160,7 @@ impl Door {
             .await
             .map_err(|_| Problem::BodyBroken)?
             .map_err(|error| if is_too_large(&error) { Problem::BodyTooLarge } else { Problem::BodyBroken })?;
-        let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
-        let path = path.strip_prefix(&format!("/{}", provider.as_str())).unwrap_or(path).to_owned();
-        Ok(Arrived { instance, method: parts.method, path, headers: parts.headers, body })
+        Ok(Arrived { instance, method: parts.method, target, headers: parts.headers, body })
     }
 
     fn shown(&self, provider: Provider, answer: Result<Response, Problem>) -> Response {
@@ -171,8 +172,7 @@ impl Door {
 struct Arrived {
     instance: Arc<Instance>,
     method: Method,
-    /// As the provider knows it, query included.
-    path: String,
+    target: Target,
     headers: HeaderMap,
     body: Bytes,
 }

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use bytes::Bytes;
+use reqwest::Url;
 
+use super::problem::Problem;
+use super::target::Target;
 use crate::config::{Config, Upstream};
 use crate::quota::Provider;
 
@@ -27,22 +30,12 @@ const HOP_BY_HOP: &[&str] = &[
     "content-length",
 ];
 
-/// Of a call: what identifies the tenant or its network, or would choose another customer of the provider.
-const NOT_FORWARDED: &[&str] = &[
-    "host",
-    "authorization",
-    "x-api-key",
-    "cookie",
-    "accept-encoding",
-    "expect",
-    "via",
-    "forwarded",
-    "x-real-ip",
-    "openai-organization",
-    "openai-project",
-    "anthropic-user-profile-id",
-    "anthropic-workspace-id",
-];
+/// Of a call, only these pass; so nothing does that identifies the tenant or its network, and nothing unheard of.
+const FORWARDED: &[&str] = &["content-type", "accept", "user-agent", "openai-beta"];
+/// What SDKs say of themselves, and Anthropic's own, which travel in pairs with fields of the body.
+const FORWARDED_PREFIXES: &[&str] = &["anthropic-", "x-stainless-", "x-claude-code-"];
+/// These would choose another customer of the provider.
+const NOT_FORWARDED: &[&str] = &["anthropic-user-profile-id", "anthropic-workspace-id"];
 
 /// Of an answer: what describes the platform's account at the provider, or would act on another origin.
 const NOT_RETURNED: &[&str] =
@@ -73,22 +66,24 @@ impl Upstreams {
         Self { client, anthropic: config.anthropic.clone(), openai: config.openai.clone() }
     }
 
-    /// A call to `path_and_query` of `provider`, under the platform's key.
+    /// A call to `target` at `provider`, under the platform's key. This is the one place where a provider is called.
+    ///
+    /// # Errors
+    /// `NoSuchPath` when the address would become another one than `target`, whatever checked it before.
     pub fn call(
         &self,
         provider: Provider,
         method: Method,
-        path_and_query: &str,
+        target: &Target,
         headers: &HeaderMap,
         body: Bytes,
-    ) -> reqwest::RequestBuilder {
+    ) -> Result<reqwest::RequestBuilder, Problem> {
         let upstream = match provider {
             Provider::Anthropic => &self.anthropic,
             Provider::Openai => &self.openai,
         };
-        let mut headers = passing(headers, |name| {
-            NOT_FORWARDED.contains(&name) || name.starts_with("x-forwarded-") || name.starts_with("x-berth-")
-        });
+        let url = address(upstream, target)?;
+        let mut headers = passing(headers, |name| !is_forwarded(name));
         // Usage is read beside the path, so the answer must come as it is.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let Some(key) = &upstream.key {
@@ -102,8 +97,25 @@ impl Upstreams {
                 headers.insert(name, value);
             }
         }
-        self.client.request(method, format!("{}{path_and_query}", upstream.url)).headers(headers).body(body)
+        Ok(self.client.request(method, url).headers(headers).body(body))
     }
+}
+
+fn address(upstream: &Upstream, target: &Target) -> Result<Url, Problem> {
+    let mut url = Url::parse(&upstream.url).map_err(|_| Problem::UpstreamUnreachable)?;
+    let meant = format!("{}{}", url.path().trim_end_matches('/'), target.path());
+    url.set_path(&meant);
+    url.set_query(target.query());
+    if url.path() != meant {
+        tracing::error!(meant, became = url.path(), "an address changed on its way to a provider; not called");
+        return Err(Problem::NoSuchPath { path: meant });
+    }
+    Ok(url)
+}
+
+fn is_forwarded(name: &str) -> bool {
+    let is_known = FORWARDED.contains(&name) || FORWARDED_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    is_known && !NOT_FORWARDED.contains(&name)
 }
 
 /// The headers of an answer that may go on to the instance.
@@ -173,13 +185,18 @@ mod tests {
             "x-forwarded-for",
             "x-berth-user",
             "openai-project",
+            "x-amzn-of-tomorrow",
+            "anthropic-workspace-id",
             "anthropic-version",
             "anthropic-beta",
             "anthropic-of-tomorrow",
+            "content-type",
             "x-stainless-lang",
         ]);
+        let target = Target::read(&"/anthropic/v1/messages?beta=true".parse().unwrap()).unwrap();
         let request = Upstreams::new(&config)
-            .call(Provider::Anthropic, Method::POST, "/v1/messages?beta=true", &sent, Bytes::new())
+            .call(Provider::Anthropic, Method::POST, &target, &sent, Bytes::new())
+            .unwrap()
             .build()
             .unwrap();
         let mut names: Vec<&str> = request.headers().keys().map(HeaderName::as_str).collect();
@@ -189,6 +206,7 @@ mod tests {
             "anthropic-beta",
             "anthropic-of-tomorrow",
             "anthropic-version",
+            "content-type",
             "x-api-key",
             "x-stainless-lang",
         ];

@@ -238,6 +238,33 @@ async fn refusals_have_the_providers_own_shape() {
     assert_eq!(world.served().await["calls"], 0);
 }
 
+/// The platform's key opens every path of the provider, other tenants' stored prompts among them.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_name_of_a_model_leads_to_another_path_of_the_provider() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let world = World::open(Kind::Sqlite, |_| ()).await;
+    let alice = world.person("alice").await;
+    for (provider, id) in [
+        ("openai", r"..\..\demo\ledger"),
+        ("openai", r"..iles"),
+        ("anthropic", "..%5c..%5cdemo%5cledger"),
+        ("anthropic", "%2e%2e"),
+    ] {
+        // By hand, because a client would make a path of it first.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind((alice.instance.address(), 0).into()).unwrap();
+        let mut stream = socket.connect(world.proxy).await.unwrap();
+        let head = format!(
+            "GET /{provider}/v1/models/{id} HTTP/1.1\r\nhost: x\r\nx-api-key: {}\r\nconnection: close\r\n\r\n",
+            alice.token
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 404") && answer.contains("is not served here"), "{id}: {answer}");
+    }
+}
+
 /// Waits until nothing is held: the proxy has noticed that the client or the provider went.
 async fn until_at_rest(world: &World, account: berth::db::AccountId) {
     for _ in 0..500 {

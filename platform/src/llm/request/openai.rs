@@ -99,6 +99,10 @@ fn refuse_unpriced(body: &Map<String, Value>) -> Result<(), Unacceptable> {
     if is_set(body, "service_tier") && !["auto", "default"].iter().any(|tier| body["service_tier"] == *tier) {
         return Err(Unacceptable::unpriced("service_tier", "only auto or default is offered."));
     }
+    if is_set(body, "store") && body["store"] != false {
+        let why = "only false is offered. What is stored is kept at the provider under a key that all here share.";
+        return Err(Unacceptable::new("store", why));
+    }
     let texts = |modalities: &Value| modalities.as_array().is_some_and(|all| all.iter().all(|one| one == "text"));
     if is_set(body, "modalities") && !texts(&body["modalities"]) {
         return Err(Unacceptable::unpriced("modalities", "only text is offered."));
@@ -164,6 +168,7 @@ mod tests {
             (r#","web_search_options":{}"#, "web_search_options"),
             (r#","modalities":["text","audio"]"#, "modalities"),
             (r#","tools":[{"type":"web_search"}]"#, "tools"),
+            (r#","store":true"#, "store"),
             (r#","n":0"#, "n"),
             (r#","n":1.5"#, "n"),
             (r#","stream":"yes""#, "stream"),
@@ -171,6 +176,7 @@ mod tests {
         ] {
             assert_eq!(read_with(more).unwrap_err().field, Some(field), "{more}");
         }
+        assert!(read_with(r#","store":false"#).is_ok());
         assert!(read_with(r#","service_tier":"auto","tools":[{"type":"function","function":{"name":"f"}}]"#).is_ok());
     }
 }
