@@ -113,6 +113,24 @@ fn address(upstream: &Upstream, target: &Target) -> Result<Url, Problem> {
     Ok(url)
 }
 
+/// Takes the million tokens of context out of `anthropic-beta`: the model's price is known without them only.
+pub fn hold_back_long_context(headers: &mut HeaderMap) {
+    const BETA: &str = "anthropic-beta";
+    let values = headers.get_all(BETA).iter().map(|value| value.to_str().unwrap_or_default());
+    let (long, kept): (Vec<&str>, Vec<&str>) =
+        values.flat_map(|value| value.split(',')).map(str::trim).partition(|beta| beta.starts_with("context-1m"));
+    if long.is_empty() {
+        return;
+    }
+    let kept = HeaderValue::from_str(&kept.join(","));
+    headers.remove(BETA);
+    if let Ok(kept) = kept
+        && !kept.is_empty()
+    {
+        headers.insert(BETA, kept);
+    }
+}
+
 fn is_forwarded(name: &str) -> bool {
     let is_known = FORWARDED.contains(&name) || FORWARDED_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
     is_known && !NOT_FORWARDED.contains(&name)
@@ -213,6 +231,19 @@ mod tests {
         assert_eq!(names, passed);
         assert_eq!(request.headers()["x-api-key"], "platform-key");
         assert_eq!(request.url().as_str(), "https://api.anthropic.com/v1/messages?beta=true");
+    }
+
+    #[test]
+    fn the_long_context_is_held_back_and_the_other_betas_are_not() {
+        let mut headers = HeaderMap::new();
+        for value in ["a-1, context-1m-2025-08-07", "b-2"] {
+            headers.append("anthropic-beta", HeaderValue::from_static(value));
+        }
+        hold_back_long_context(&mut headers);
+        assert_eq!(headers.get_all("anthropic-beta").iter().collect::<Vec<_>>(), ["a-1,b-2"]);
+        headers.insert("anthropic-beta", HeaderValue::from_static("context-1m-2025-08-07"));
+        hold_back_long_context(&mut headers);
+        assert!(headers.is_empty());
     }
 
     #[test]
