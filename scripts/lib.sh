@@ -35,11 +35,26 @@ load_settings() {
   export BERTH_HTTPS_PORT=${BERTH_HTTPS_PORT:-443} BERTH_HTTP_PORT=${BERTH_HTTP_PORT:-80}
   export BERTH_LISTEN=${BERTH_LISTEN:-127.0.0.1:8700} BERTH_INTERNAL_LISTEN=${BERTH_INTERNAL_LISTEN:-127.0.0.1:8701}
   export BERTH_DEMO_LISTEN=${BERTH_DEMO_LISTEN:-127.0.0.1:8703}
+  export BERTH_QUOTA_PORT=${BERTH_QUOTA_PORT:-8702} BERTH_SUBNET=${BERTH_SUBNET:-10.89.0.0}
   export BERTH_NETWORK=${BERTH_NETWORK:-berth} BERTH_IMAGES=${BERTH_IMAGES:-berth-instance:latest}
+}
+
+# What runs may have been started with other settings, given to scripts/up on its command line: those are taken instead.
+take_running_settings() {
+  local part setting
+  for part in platform provisioner; do
+    is_running "$part" || continue
+    while IFS= read -r -d '' setting; do
+      [[ $setting =~ ^(BERTH_[A-Z_]+|DATABASE_URL|ANTHROPIC_API_KEY|OPENAI_API_KEY)= ]] && export "${setting?}"
+    done <"/proc/$(cat "$run/$part.pid")/environ"
+    return 0
+  done
 }
 
 # Folders of the data directory, and the secret, once.
 make_data_dir() {
+  # The kernel takes 107 bytes for a socket's path, and the longest name there is provisioner.sock.
+  [ ${#run} -le 90 ] || fail "The path of the data directory is too long for sockets: set BERTH_DATA_DIR to a shorter one, such as /var/lib/berth."
   mkdir -p "$BERTH_DATA_DIR" 2>/dev/null || fail "The data directory $BERTH_DATA_DIR cannot be made: set BERTH_DATA_DIR to a folder that can be written."
   install -d -m 0750 "$run" "$log"
   [ -s "$BERTH_DATA_DIR/berth.env" ] && return
@@ -56,6 +71,13 @@ make_data_dir() {
     mv "$BERTH_DATA_DIR/berth.env.new" "$BERTH_DATA_DIR/berth.env"
   ) || fail "The secret cannot be written to $BERTH_DATA_DIR/berth.env: free some space there or check its rights."
   read_settings "$BERTH_DATA_DIR/berth.env"
+}
+
+# For scripts that are not about one installation: logs and what is fetched once lie where cargo's output does.
+use_cache_dir() {
+  cache=$HOME/.cache/berth
+  run=$cache/run log=$cache/log
+  mkdir -p "$run" "$log"
 }
 
 # One up or down at a time. Whatever is started in the background must close 9.
@@ -114,10 +136,17 @@ ensure_docker() {
     systemctl start docker || fail "Docker does not start: journalctl -u docker says why."
   else
     step "Starting Docker (dockerd, log in $log/dockerd.log)"
+    forget_dead /var/run/docker.pid dockerd
+    forget_dead /var/run/docker/containerd/containerd.pid containerd
     setsid nohup dockerd >>"$log/dockerd.log" 2>&1 </dev/null 9>&- &
     remember dockerd $! dockerd
   fi
   wait_until 60 docker_answers || fail "Docker does not answer on $docker_socket after a minute: see $log/dockerd.log, or journalctl -u docker."
+}
+
+# A machine that went down leaves the numbers of its processes behind, and by now others may have them.
+forget_dead() {
+  if [ -f "$1" ] && ! grep -qsx "$2" "/proc/$(cat "$1")/comm"; then rm -f "$1"; fi
 }
 
 # `wait_until SECONDS COMMAND..`: tries until the command succeeds.
@@ -130,11 +159,17 @@ wait_until() {
   done
 }
 
+# `port_taken PORT [SUBNET]`: whether a program listens there; with a /16, only what would be in the way of its addresses.
 port_taken() {
-  local hex
-  hex=$(printf '%04X' "$1")
-  cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk -v port="$hex" \
-    '$4 == "0A" && substr($2, length($2) - 3) == port { found = 1 } END { exit !found }'
+  local port net=''
+  port=$(printf '%04X' "$1")
+  # The kernel writes addresses backwards.
+  if [[ ${2:-} =~ ^([0-9]+)\.([0-9]+)\. ]]; then net=$(printf '%02X%02X' "${BASH_REMATCH[2]}" "${BASH_REMATCH[1]}"); fi
+  cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk -v port="$port" -v net="$net" '
+    $4 == "0A" && split($2, at, ":") && at[2] == port {
+      if (net == "" || at[1] ~ /^0+$/ || substr(at[1], length(at[1]) - 3) == net) found = 1
+    }
+    END { exit !found }'
 }
 
 # Parts in the background. run/NAME.pid has the process id; run/NAME.stamp says which process that was (a number is
@@ -204,9 +239,10 @@ build_binaries() {
   need "compiling" "cc" gcc libc6-dev
   export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$HOME/.cache/berth}
   local host
-  host=$(cd "$root" && rustc -vV | sed -n 's/^host: //p')
+  host=$(cd "$root" && rustc -vV | sed -n 's/^host: //p') || true
   [ -n "$host" ] || fail "rustc does not run in $root: run \"rustup toolchain install\" there, for the version in rust-toolchain.toml."
   bin=$CARGO_TARGET_DIR/$host/release
+  [ -d "$bin" ] || step "Compiling for the first time: allow ten to twenty minutes on two cores"
   (cd "$root" && RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+crt-static" \
     cargo build --release --locked --target "$host" -p berth -p berth-instance) ||
     fail "The build failed; the lines above say why."

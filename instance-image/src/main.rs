@@ -1,6 +1,7 @@
 //! The default instance's own server: the page its owner sees first. It is one image that keeps the instance contract
 //! (README.md beside this crate), not part of the platform; any other image may take its place.
 
+mod assertion;
 mod model;
 mod pages;
 mod visits;
@@ -27,6 +28,8 @@ struct Home {
     url: String,
     /// When this process started.
     since: Instant,
+    /// Checks who the platform says is asking.
+    key: assertion::Key,
     visits: Visits,
     models: Models,
 }
@@ -82,6 +85,7 @@ async fn run() -> Result<(), String> {
         handle: settings.handle,
         url: settings.url,
         since: Instant::now(),
+        key: assertion::Key::of(&settings.token),
         visits: Visits::open(&settings.home),
         models: Models::new(settings.anthropic_url, settings.quota_url, settings.token),
     });

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use askama::Template;
 use axum::body::Body;
@@ -16,6 +17,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::Home;
+use crate::assertion;
 use crate::model::{Budget, MODELS, Piece};
 
 type Shared = State<Arc<Home>>;
@@ -150,10 +152,18 @@ async fn budget(State(home): Shared) -> Response {
     }
 }
 
-/// Who the platform says is asking. It removes any such header that came from outside, so it can be believed.
-async fn whoami(headers: HeaderMap) -> String {
-    let user = headers.get("x-berth-user").and_then(|u| u.to_str().ok()).unwrap_or("nobody");
-    format!("{user}\n")
+/// Who the platform says is asking, and whether it signed that: a neighbour that reached this port could not.
+async fn whoami(State(home): Shared, headers: HeaderMap) -> Json<serde_json::Value> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let user = text("x-berth-user").unwrap_or("nobody");
+    let verdict = home.key.verdict(text(assertion::HEADER), user, now());
+    Json(json!({ "user": user, "assertion": verdict }))
+}
+
+/// In Unix seconds.
+#[expect(clippy::disallowed_methods, reason = "an assertion ends by the clock that the platform has as well")]
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 async fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {

@@ -39,6 +39,35 @@ function say(element, text) {
   element.hidden = !text;
 }
 
+// Shows the answer as it is written; `arrived` is called with its first piece.
+async function stream(body, signal, arrived) {
+  const response = await fetch("/ask", { method: "POST", body, signal, headers: { accept: "application/x-ndjson" } });
+  const type = response.headers.get("content-type") || "";
+  if (!response.ok || !type.startsWith("application/x-ndjson")) {
+    throw new Error(type.startsWith("text/plain") ? await response.text() : "The question was not taken. Reload the page and try again.");
+  }
+  await readLines(response.body, (piece) => {
+    arrived();
+    if (piece.text) {
+      $("answer").hidden = false;
+      $("answer").append(piece.text);
+    }
+    if (piece.trouble || piece.note) say($("trouble"), piece.trouble || piece.note);
+  });
+}
+
+// Browsers give up connections when the machine's network changes. While nothing has arrived yet, asking once more
+// repeats nothing the person could see; after that it is theirs to decide.
+async function ask(body, signal) {
+  let begun = false;
+  try {
+    await stream(body, signal, () => { begun = true; });
+  } catch (error) {
+    if (begun || !(error instanceof TypeError)) throw error;
+    await stream(body, signal, () => {});
+  }
+}
+
 const form = $("ask");
 let call = null;
 
@@ -54,20 +83,7 @@ form.addEventListener("submit", async (event) => {
   say($("trouble"), "");
   $("status").textContent = "Asking …";
   try {
-    const response = await fetch("/ask", {
-      method: "POST", body, signal: call.signal, headers: { accept: "application/x-ndjson" },
-    });
-    const type = response.headers.get("content-type") || "";
-    if (!response.ok || !type.startsWith("application/x-ndjson")) {
-      throw new Error(type.startsWith("text/plain") ? await response.text() : "The question was not taken. Reload the page and try again.");
-    }
-    await readLines(response.body, (piece) => {
-      if (piece.text) {
-        $("answer").hidden = false;
-        $("answer").append(piece.text);
-      }
-      if (piece.trouble || piece.note) say($("trouble"), piece.trouble || piece.note);
-    });
+    await ask(body, call.signal);
     $("status").textContent = $("trouble").hidden ? "Answered." : "";
   } catch (error) {
     const stopped = error.name === "AbortError";

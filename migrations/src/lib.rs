@@ -3,13 +3,14 @@
 //! Ids are UUIDs, times are `_ms` (milliseconds since 1970, UTC), money is `_nanodollars`; secrets and tokens
 //! are stored hashed or encrypted. A change is added as a new file, never made in an old one.
 
-pub use sea_orm_migration::MigratorTrait;
 use sea_orm_migration::prelude::*;
+pub use sea_orm_migration::{MigrationStatus, MigratorTrait};
 
 mod m0001_accounts;
 mod m0002_instances;
 mod m0003_quota;
 mod m0004_jobs;
+mod m0005_fact_cause;
 
 /// Applies the changes in order.
 #[derive(Debug)]
@@ -23,18 +24,19 @@ impl MigratorTrait for Migrator {
             Box::new(m0002_instances::Migration),
             Box::new(m0003_quota::Migration),
             Box::new(m0004_jobs::Migration),
+            Box::new(m0005_fact_cause::Migration),
         ]
     }
 }
 
-/// Runs statements that both databases understand, one after another. `{uuid}`, `{bytes}` and `{bool}` stand for
-/// the column types on which they differ.
+/// Runs statements that both databases understand, one after another. `{uuid}` and `{bytes}` stand for the
+/// column types on which they differ.
 pub(crate) async fn run(manager: &SchemaManager<'_>, statements: &[&str]) -> Result<(), DbErr> {
     let sqlite = manager.get_database_backend() == sea_orm::DbBackend::Sqlite;
     // sea-orm stores a Uuid as 16 bytes in SQLite.
     let (uuid, bytes) = if sqlite { ("blob", "blob") } else { ("uuid", "bytea") };
     for statement in statements {
-        let statement = statement.replace("{uuid}", uuid).replace("{bytes}", bytes).replace("{bool}", "boolean");
+        let statement = statement.replace("{uuid}", uuid).replace("{bytes}", bytes);
         manager.get_connection().execute_unprepared(&statement).await?;
     }
     Ok(())

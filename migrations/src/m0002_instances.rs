@@ -14,7 +14,8 @@ impl MigrationTrait for Migration {
 
 const STATEMENTS: &[&str] = &[
     // slot decides the bridge and the address, and is never given to another instance while this row exists.
-    // wish: available | frozen | stopped | removed. fact: see Fact in platform/src/instances/rules.rs.
+    // wish: available | frozen | stopped | suspended | removed. For those, facts and causes see Wish, Fact and Cause in
+    // platform/src/instances/rules.rs.
     "CREATE TABLE instances (
         id {uuid} PRIMARY KEY,
         account_id {uuid} NOT NULL UNIQUE REFERENCES accounts(id),

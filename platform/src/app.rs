@@ -24,17 +24,26 @@ pub struct App {
     pub instances: Instances,
     pub quota: Quota,
     pub metrics: Metrics,
-    /// Only for `doctor` and health: containers are changed by the instances' reconciler alone.
+    /// The seam to the provisioner. `serve` makes the bridges through it; containers are changed by the instances'
+    /// reconciler alone.
     pub host: Arc<dyn ContainerHost>,
 }
 
 impl App {
-    /// Builds every part in order. Nothing listens and nothing happens to a container yet.
+    /// Builds every part on the database that is there; changes nothing in it.
     ///
     /// # Errors
     /// When the database cannot be opened, or holds something this version does not understand.
     pub async fn open(config: Config, clock: Clock, host: Arc<dyn ContainerHost>) -> anyhow::Result<Self> {
         let db = Db::open(&config.database_url).await?;
+        Self::on(db, config, clock, host).await
+    }
+
+    /// Builds every part in order on `db`. Nothing listens and nothing happens to a container yet.
+    ///
+    /// # Errors
+    /// When the database holds something this version does not understand.
+    pub async fn on(db: Db, config: Config, clock: Clock, host: Arc<dyn ContainerHost>) -> anyhow::Result<Self> {
         let keys = Keys::derive(&config.secret, clock.clone());
         let instances = Instances::open(db.clone(), clock.clone(), Arc::clone(&host), &config)
             .await
@@ -48,8 +57,7 @@ impl App {
             instances.clone(),
         )?;
         let quota = Quota::open(db.clone(), clock.clone(), config.allowance_nanodollars, config.calls_at_once)
-            .await
-            .context("opening the quota ledger")?;
+            .context("opening the books")?;
         let metrics = Metrics::new();
         Ok(Self { config: Arc::new(config), clock, db, accounts, instances, quota, metrics, host })
     }

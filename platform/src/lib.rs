@@ -16,6 +16,7 @@ pub mod demo;
 pub mod edge;
 pub mod error;
 pub mod handle;
+pub mod hop;
 pub mod hosts;
 pub mod http_server;
 pub mod instances;

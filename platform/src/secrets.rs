@@ -46,6 +46,12 @@ pub fn hash(token: &str) -> Vec<u8> {
     Sha256::digest(token.as_bytes()).to_vec()
 }
 
+/// Bytes as lowercase hexadecimal text, as the hash of a token stands in a container's label.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The keys of this installation, each derived from `BERTH_SECRET` for one purpose.
 #[derive(Clone)]
 pub struct Keys {

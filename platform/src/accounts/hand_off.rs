@@ -21,7 +21,7 @@ use crate::secrets::{self, Token};
 /// How long the browser has to bring the code to the instance's host.
 const CODE_LIVES: Duration = Duration::from_secs(30);
 /// How long a session on an instance's host lasts at most.
-const SESSION_LIVES: Duration = Duration::from_secs(12 * 3600);
+pub const SESSION_LIVES: Duration = Duration::from_secs(12 * 3600);
 /// Longest state that is taken, in bytes; the edge sends 43.
 const LONGEST_STATE: usize = 128;
 /// SHA-256 in base64url without padding.
@@ -40,19 +40,19 @@ impl Accounts {
     /// A code for 30 seconds and one use, bound to the host, the state and the challenge (base64url of SHA-256 of the verifier).
     ///
     /// # Errors
-    /// `Forbidden` unless `host` is the caller's own instance; `Invalid` for a state or challenge of the wrong shape.
+    /// `Forbidden` for another's instance, also for one that does not exist, `NotFound` for a host that is no instance's; `Invalid` for a state or challenge of the wrong shape.
     pub async fn hand_off(&self, session: &Session, host: &str, state: &str, challenge: &str) -> Result<Token> {
         let host = self.own_host(session, host)?;
         if state.is_empty() || state.len() > LONGEST_STATE {
             return Err(Error::invalid(
                 "state",
-                "This link is not complete. Please open your computer's address again.",
+                "This link is not complete. Please open your instance's address again.",
             ));
         }
         if URL_SAFE_NO_PAD.decode(challenge).map_or(0, |c| c.len()) != 32 || challenge.len() != CHALLENGE_LENGTH {
             return Err(Error::invalid(
                 "challenge",
-                "This link is not complete. Please open your computer's address again.",
+                "This link is not complete. Please open your instance's address again.",
             ));
         }
         self.app_session(session).await?;
@@ -91,13 +91,16 @@ impl Accounts {
         Ok(session)
     }
 
+    /// The one rule on who may go where: one's own instance, nobody else's. The same for one that exists and one that does not.
     fn own_host(&self, session: &Session, host: &str) -> Result<String> {
         match self.0.hosts.site(host) {
             Some(Site::Instance(handle)) if handle == session.handle => Ok(self.0.hosts.instance_host(&handle)),
-            _ => Err(Error::Forbidden(format!(
-                "You are logged in as {}, and this computer is not yours. Only its owner can open it.",
+            Some(Site::Instance(handle)) => Err(Error::Forbidden(format!(
+                "{} opens only for its owner, and you are logged in as {}. Nothing was woken.",
+                self.0.hosts.instance_host(&handle),
                 session.handle
             ))),
+            _ => Err(Error::NotFound),
         }
     }
 
@@ -129,7 +132,7 @@ impl Accounts {
             created_at: now,
             last_used_at: now,
             expires_at: now.plus(SESSION_LIVES).min(parent.expires_at),
-            proved_at: parent.proved_at,
+            passkey_at: parent.passkey_at,
         };
         store::insert_session(tx, token.hash(), &session, MOST_SESSIONS).await?;
         Ok(Some(token))

@@ -20,7 +20,7 @@ use crate::secrets::{self, Token};
 /// How long somebody with a right passkey has to bring the one-time code.
 const TIME_FOR_CODE: Duration = Duration::from_secs(300);
 /// How long a browser stays known after its last login.
-pub(super) const DEVICE_KNOWN_FOR: Duration = Duration::from_secs(180 * 24 * 3600);
+pub const DEVICE_KNOWN_FOR: Duration = Duration::from_secs(180 * 24 * 3600);
 
 /// The right passkey was shown; the code is still to come.
 #[derive(Serialize, Deserialize)]

@@ -19,9 +19,13 @@ mod store;
 use std::sync::Arc;
 
 use ceremonies::Ceremonies;
+pub use hand_off::SESSION_LIVES as INSTANCE_SESSION_LIVES;
 use limits::Limits;
+pub use log_in::DEVICE_KNOWN_FOR;
+pub use rules::LONGEST_SESSION;
 use serde::Serialize;
 use session_memory::SessionMemory;
+pub use sign_up::SIGN_UP_LIVES;
 
 pub use crate::client::Client;
 use crate::clock::{Clock, Timestamp};

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use super::log_in::DEVICE_KNOWN_FOR;
 use super::store::{self, Person, State};
-use super::{AccountView, Accounts};
+use super::{AccountView, Accounts, DEVICE_KNOWN_FOR};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::secrets::Token;
@@ -109,7 +108,7 @@ impl Accounts {
         let now = self.0.clock.now();
         let tx = self.0.db.begin().await?;
         // A link outlives its hour by a sign-up's time: one begun with it at the last moment still needs it.
-        let links_until = now.minus(super::sign_up::SIGN_UP_LIVES);
+        let links_until = now.minus(super::SIGN_UP_LIVES);
         let gone = store::purge_pending(&tx, now, links_until).await?
             + store::purge_sessions(&tx, now).await?
             + store::purge_devices(&tx, now.minus(DEVICE_KNOWN_FOR)).await?;

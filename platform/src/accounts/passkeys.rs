@@ -102,7 +102,7 @@ impl Accounts {
 
     async fn require_fresh_proof(&self, session: &Session) -> Result<()> {
         let stored = self.app_session(session).await?;
-        if self.0.clock.now().since(stored.proved_at) > PROOF_IS_FRESH_FOR {
+        if self.0.clock.now().since(stored.passkey_at) > PROOF_IS_FRESH_FOR {
             return Err(Error::Forbidden(
                 "To add a passkey, please log out and in again first: your last login is more than ten minutes ago."
                     .into(),

@@ -51,11 +51,14 @@ pub(super) struct Lifetime {
     pub(super) idle: Duration,
 }
 
+/// No session on the app host lasts longer.
+pub const LONGEST_SESSION: Duration = Duration::from_secs(30 * 24 * 3600);
+
 /// 30 days and 7 days for members: longer than NIST's 24 hours, because whoever comes back weekly should find the
-/// computer open. An admin can stop everyone's, hence 12 hours and 30 minutes.
+/// instance open. An admin can stop everyone's, hence 12 hours and 30 minutes.
 pub(super) fn lifetime(role: Role) -> Lifetime {
     match role {
-        Role::Member => Lifetime { overall: 30 * DAY, idle: 7 * DAY },
+        Role::Member => Lifetime { overall: LONGEST_SESSION, idle: 7 * DAY },
         Role::Admin => Lifetime { overall: 12 * HOUR, idle: 30 * MINUTE },
     }
 }

@@ -140,7 +140,7 @@ impl Accounts {
             created_at: now,
             last_used_at: now,
             expires_at: now.plus(overall),
-            proved_at: now,
+            passkey_at: now,
         };
         store::insert_session(tx, session.hash(), &stored, MOST_SESSIONS).await?;
         if let Some(old) = device_hash {
@@ -180,7 +180,7 @@ impl Accounts {
     pub(super) async fn app_session(&self, session: &Session) -> Result<StoredSession> {
         let stored = store::session(self.0.db.read(), session.id).await?.ok_or(Error::Unauthenticated)?;
         if stored.audience != self.0.hosts.app {
-            return Err(Error::Forbidden("Please do this on the Berth site itself, not on your computer's.".into()));
+            return Err(Error::Forbidden("Please do this on the Berth site itself, not on your instance's.".into()));
         }
         if !self.is_live(&stored, session.role, self.0.clock.now()) {
             return Err(Error::Unauthenticated);

@@ -18,7 +18,7 @@ use crate::instances::Instance;
 use crate::secrets::{self, Token};
 
 /// How long a sign-up holds its handle, from its beginning.
-pub(super) const SIGN_UP_LIVES: Duration = Duration::from_secs(30 * 60);
+pub const SIGN_UP_LIVES: Duration = Duration::from_secs(30 * 60);
 /// Free handles suggested in place of a taken one.
 const SUGGESTED: usize = 3;
 

@@ -17,6 +17,8 @@ use crate::instances::Instances;
 /// An id and a line end, with room.
 const LINE_BYTES: u64 = 64;
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// After an accept failed (no file descriptors left, say), so that the loop does not spin.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Listens until `shutdown`.
 ///
@@ -27,7 +29,14 @@ pub async fn listen(socket: &Path, instances: Instances, shutdown: CancellationT
     loop {
         let stream = tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            accepted = listener.accept() => accepted.context("accepting on the control socket")?.0,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(error = %error, "could not accept a connection on the control socket");
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+            },
         };
         let instances = instances.clone();
         tokio::spawn(async move {

@@ -46,10 +46,10 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
                 println!(
                     "{:<32} {:<13} {:<10} {:<15} {}",
                     instance.handle.as_str(),
-                    word_of(&status.fact),
-                    word_of(&status.wish),
+                    status.fact.word(),
+                    status.wish.word(),
                     instance.address(),
-                    word_of(&status.cause)
+                    status.cause.word()
                 );
             }
             Ok(())
@@ -68,6 +68,7 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
 
 /// Writes the wish, tells the running platform, and waits until it came true.
 async fn wish(app: &App, instance: &Arc<Instance>, sleep: Option<Wish>, until: &[Fact]) -> anyhow::Result<()> {
+    let asked_at = app.clock.now();
     match sleep {
         None => app.instances.wake(instance, Cause::OperatorAsked).await?,
         Some(how) => app.instances.sleep(instance, how, Cause::OperatorAsked).await?,
@@ -82,7 +83,8 @@ async fn wish(app: &App, instance: &Arc<Instance>, sleep: Option<Wish>, until: &
             if until.contains(&status.fact) {
                 return anyhow::Ok(status);
             }
-            if status.fact == Fact::Failed {
+            // An older failure is why it was asked, not what came of it.
+            if status.fact == Fact::Failed && status.since >= asked_at {
                 anyhow::bail!("{}", status.failure.unwrap_or_else(|| "It failed; the platform's log says why.".into()));
             }
             tokio::time::sleep(LOOK).await;
@@ -91,7 +93,7 @@ async fn wish(app: &App, instance: &Arc<Instance>, sleep: Option<Wish>, until: &
     let status = tokio::time::timeout(PATIENCE, came_true)
         .await
         .context("It takes longer than a minute; see berth instance show, and the platform's log.")??;
-    println!("{} is {}.", instance.handle, word_of(&status.fact));
+    println!("{} is {}.", instance.handle, status.fact.word());
     Ok(())
 }
 
@@ -102,8 +104,8 @@ async fn show(app: &App, instance: &Arc<Instance>) -> anyhow::Result<()> {
     println!("url        {}", app.config.hosts.instance_origin(&instance.handle));
     println!("image      {}", instance.image);
     println!("address    {}", instance.address());
-    println!("wish       {}", word_of(&status.wish));
-    println!("fact       {} ({})", word_of(&status.fact), word_of(&status.cause));
+    println!("wish       {}", status.wish.word());
+    println!("fact       {} ({})", status.fact.word(), status.cause.word());
     if let Some(failure) = status.failure {
         println!("failure    {failure}");
     }
@@ -111,9 +113,9 @@ async fn show(app: &App, instance: &Arc<Instance>) -> anyhow::Result<()> {
         let ago = app.clock.now().since(change.at).as_secs();
         println!(
             "           {ago:>8} s ago  {} -> {}  ({})",
-            word_of(&change.from),
-            word_of(&change.to),
-            word_of(&change.cause)
+            change.from.word(),
+            change.to.word(),
+            change.cause.word()
         );
     }
     Ok(())
@@ -122,9 +124,4 @@ async fn show(app: &App, instance: &Arc<Instance>) -> anyhow::Result<()> {
 fn find(app: &App, handle: &str) -> anyhow::Result<Arc<Instance>> {
     let handle = Handle::parse(handle)?;
     app.instances.by_handle(&handle).with_context(|| format!("There is no instance {handle}. See berth instance list."))
-}
-
-/// The word for a wish, fact or cause: the same as in the database and in JSON.
-fn word_of<T: serde::Serialize>(value: &T) -> String {
-    serde_json::to_value(value).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
 }

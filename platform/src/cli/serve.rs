@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::containers::HostError;
 use crate::containers::remote::RemoteHost;
+use crate::db::Db;
 use crate::edge::{self, Edge};
 use crate::hosts::{Hosts, Site};
 use crate::ops::{self, Jobs};
@@ -26,6 +27,8 @@ use crate::{http_server, llm, web};
 
 /// How long to wait for the provisioner to make the bridges before going on without: the quota proxy listens on them.
 const BRIDGES_RETRY: Duration = Duration::from_secs(2);
+/// How long to wait for a bridge's address and port to become free.
+const BIND_RETRY: Duration = Duration::from_millis(500);
 
 pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     std::fs::create_dir_all(config.data_dir.join("run"))
@@ -33,7 +36,8 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
     let public = bind(config.listen, "BERTH_LISTEN").await?;
     let internal = bind(config.internal_listen, "BERTH_INTERNAL_LISTEN").await?;
     let host = Arc::new(RemoteHost::new(config.containers.socket.clone()));
-    let app = App::open(config, Clock::system(), host).await?;
+    let db = Db::open_and_migrate(&config.database_url).await?;
+    let app = App::on(db, config, Clock::system(), host).await?;
 
     app.instances.begin().await?;
     app.quota.begin().await?;
@@ -41,7 +45,7 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
     parts.spawn(app.instances.clone().run(shutdown.clone()));
     parts.spawn(quota_listeners(app.clone(), shutdown.clone()));
     parts.spawn(http_server::serve(internal, internal_router(app.clone()), shutdown.clone()));
-    let jobs = Jobs::new(app.db.clone(), app.clock.clone(), app.accounts.clone());
+    let jobs = Jobs::new(app.db.clone(), app.clock.clone(), app.accounts.clone(), app.quota.clone());
     let jobs = tokio::spawn(jobs.run(shutdown.clone()));
     let socket = app.config.control_socket();
     let instances = app.instances.clone();
@@ -154,15 +158,35 @@ async fn quota_listeners(app: App, shutdown: CancellationToken) {
         let (app, shutdown) = (app.clone(), shutdown.clone());
         async move {
             let address = SocketAddr::from((gateway, app.config.quota_port));
-            match TcpListener::bind(address).await {
-                Ok(listener) => http_server::serve(listener, llm::router(app), shutdown).await,
-                Err(error) => {
-                    tracing::error!(%address, %error, "the quota proxy cannot listen; set BERTH_QUOTA_PORT if it is taken");
-                }
+            if let Some(listener) = listen_once_free(address, &shutdown).await {
+                http_server::serve(listener, llm::router(app), shutdown).await;
             }
         }
     });
     futures_util::future::join_all(listeners).await;
+}
+
+/// Listens on `address` as soon as it can; `None` when `shutdown` comes first. The bridge may go and come back with the
+/// Engine, and another program may hold the port for a while.
+async fn listen_once_free(address: SocketAddr, shutdown: &CancellationToken) -> Option<TcpListener> {
+    let mut said = None;
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => {
+                tracing::info!(%address, "the quota proxy listens");
+                return Some(listener);
+            }
+            Err(error) if said == Some(error.kind()) => {}
+            Err(error) => {
+                tracing::error!(%address, %error, "the quota proxy cannot listen; set BERTH_QUOTA_PORT if it is taken");
+                said = Some(error.kind());
+            }
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return None,
+            () = tokio::time::sleep(BIND_RETRY) => {}
+        }
+    }
 }
 
 fn say_bridges_missing(error: &HostError) {
@@ -173,4 +197,21 @@ async fn bind(address: SocketAddr, variable: &str) -> anyhow::Result<TcpListener
     TcpListener::bind(address)
         .await
         .with_context(|| format!("cannot listen on {address}: another program does. Stop it, or set {variable}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_quota_proxy_listens_as_soon_as_its_port_is_free() {
+        let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = other.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let mut listening = std::pin::pin!(listen_once_free(address, &shutdown));
+        assert!(futures_util::poll!(&mut listening).is_pending());
+        drop(other);
+        let listener = tokio::time::timeout(BIND_RETRY * 10, listening).await.unwrap().unwrap();
+        assert_eq!(listener.local_addr().unwrap(), address);
+    }
 }

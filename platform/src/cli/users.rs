@@ -6,6 +6,7 @@ use super::control;
 use crate::accounts::{AccountView, Role};
 use crate::app::App;
 use crate::handle::Handle;
+use crate::quota::dollars;
 
 #[derive(Subcommand)]
 pub(super) enum Word {
@@ -63,7 +64,7 @@ async fn show(app: &App, handle: &Handle) -> anyhow::Result<()> {
     println!("passkeys         {}", account.passkeys);
     println!("recovery codes   {} left", account.recovery_codes_left);
     if let Some(instance) = app.instances.by_account(account.id) {
-        println!("instance         {} ({:?})", instance.id, instance.fact());
+        println!("instance         {} ({})", instance.id, instance.fact().word());
     }
     println!(
         "spent {}    {} of {}",
@@ -90,9 +91,4 @@ fn role(account: &AccountView) -> &'static str {
 
 fn state(account: &AccountView) -> &'static str {
     if account.suspended { "suspended" } else { "active" }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "for reading; the ledger keeps integers")]
-fn dollars(nano: i64) -> String {
-    format!("${:.4}", nano as f64 / 1e9)
 }

@@ -55,7 +55,7 @@ pub const VARIABLES: &[Variable] = &[
     var(
         "BERTH_QUOTA_PORT",
         "8702",
-        "The quota proxy's port on each bridge's own address, where only instances reach it.",
+        "The quota proxy's port on each bridge's own address, where only instances reach it. Reaches an instance when its container is next made.",
     ),
     var(
         "BERTH_NETWORK",
@@ -71,16 +71,28 @@ pub const VARIABLES: &[Variable] = &[
     var(
         "BERTH_IMAGES",
         "berth-instance:latest",
-        "Images an instance may run, separated by commas; the first is the default.",
+        "Images an instance may run, separated by commas; the first is the default. Reaches an instance when its container is next made.",
     ),
-    var("BERTH_MEMORY_MIB", "512", "Memory of an instance in MiB."),
+    var(
+        "BERTH_MEMORY_MIB",
+        "512",
+        "Memory of an instance in MiB. Reaches an instance when its container is next made.",
+    ),
     var(
         "BERTH_SWAP_MIB",
         "512",
-        "Swap an instance may use beyond its memory, in MiB. A frozen instance is handed to swap; 0 keeps it in memory.",
+        "Swap an instance may use beyond its memory, in MiB. A frozen instance is handed to swap; 0 keeps it in memory. Reaches an instance when its container is next made.",
     ),
-    var("BERTH_CPUS", "1", "Processor cores an instance may use, such as 0.5."),
-    var("BERTH_PIDS", "256", "Processes and threads an instance may have."),
+    var(
+        "BERTH_CPUS",
+        "1",
+        "Processor cores an instance may use, such as 0.5. Reaches an instance when its container is next made.",
+    ),
+    var(
+        "BERTH_PIDS",
+        "256",
+        "Processes and threads an instance may have. Reaches an instance when its container is next made.",
+    ),
     var("BERTH_FREEZE_AFTER_SECONDS", "300", "Idle time after which an instance is frozen."),
     var("BERTH_STOP_AFTER_SECONDS", "1800", "Idle time after which it is stopped."),
     var(

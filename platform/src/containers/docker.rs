@@ -27,8 +27,7 @@ use bollard::models::{
 };
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
-    ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptions, StartContainerOptions,
-    StopContainerOptionsBuilder,
+    ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions, StopContainerOptionsBuilder,
 };
 use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 use tokio::sync::{Mutex, OnceCell};
@@ -331,19 +330,6 @@ impl ContainerHost for DockerHost {
     async fn remove_container(&self, instance: InstanceId) -> Result<(), HostError> {
         self.hand_back.end(instance);
         within(CHANGE, self.remove(instance)).await
-    }
-
-    async fn remove_volume(&self, instance: InstanceId) -> Result<(), HostError> {
-        within(CHANGE, async {
-            match self.engine()?.remove_volume(&self.name(instance), None::<RemoveVolumeOptions>).await {
-                Err(error) if errors::is_conflict(&error) => {
-                    Err(HostError::Refused(format!("a container still uses the volume of instance {instance}")))
-                }
-                Err(error) if !errors::is_absent(&error) => Err(error.into()),
-                _ => Ok(()),
-            }
-        })
-        .await
     }
 
     async fn inspect(&self, instance: InstanceId) -> Result<Seen, HostError> {

@@ -14,6 +14,7 @@ use tokio_stream::wrappers::BroadcastStream;
 use super::{ContainerHost, ContainerSpec, ContainerState, Exit, HostError, HostReport, Seen, SeenContainer, gateway};
 use crate::config::ContainerConfig;
 use crate::db::InstanceId;
+use crate::secrets::{hash, hex};
 
 /// The verbs of [`ContainerHost`], to count them and to make them fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,11 +27,17 @@ pub enum Verb {
     Thaw,
     Stop,
     RemoveContainer,
-    RemoveVolume,
     Inspect,
     List,
     Events,
     HostReport,
+}
+
+/// Where a held call waits: with nothing done yet, or done and not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    BeforeItsEffect,
+    AfterItsEffect,
 }
 
 /// A handle to the world; clones share it.
@@ -38,8 +45,14 @@ pub enum Verb {
 pub struct FakeHost {
     config: ContainerConfig,
     world: Arc<Mutex<World>>,
-    /// How many starts may finish; `None` when they are not held.
-    may_start: watch::Sender<Option<u64>>,
+    gates: watch::Sender<HashMap<Verb, Gate>>,
+}
+
+/// Holds the calls of one verb.
+struct Gate {
+    held: Held,
+    may_pass: u64,
+    waiting: u64,
 }
 
 struct World {
@@ -51,7 +64,6 @@ struct World {
     reachable: bool,
     events: broadcast::Sender<InstanceId>,
     containers_made: u64,
-    starts_waiting: u64,
 }
 
 #[derive(Default)]
@@ -78,30 +90,36 @@ impl FakeHost {
             reachable: true,
             events: broadcast::channel(256).0,
             containers_made: 0,
-            starts_waiting: 0,
         };
-        Self { config, world: Arc::new(Mutex::new(world)), may_start: watch::Sender::new(None) }
+        Self { config, world: Arc::new(Mutex::new(world)), gates: watch::Sender::default() }
     }
 
-    /// From now on a start waits until [`FakeHost::finish_start`] lets it.
-    pub fn hold_starts(&self) {
-        self.may_start.send_replace(Some(0));
+    /// From now on a call of `verb` waits until [`FakeHost::let_one_pass`] or [`FakeHost::release`] lets it.
+    pub fn hold(&self, verb: Verb, held: Held) {
+        self.gates.send_modify(|gates| {
+            gates.insert(verb, Gate { held, may_pass: 0, waiting: 0 });
+        });
     }
 
-    /// Lets one start finish that waits, or the next one that comes.
-    pub fn finish_start(&self) {
-        self.may_start.send_modify(|may| *may = may.map(|n| n + 1));
+    /// Lets one call of `verb` finish that waits, or the next one that comes.
+    pub fn let_one_pass(&self, verb: Verb) {
+        self.gates.send_modify(|gates| {
+            gates.entry(verb).and_modify(|gate| gate.may_pass += 1);
+        });
     }
 
-    /// Starts no longer wait, also those that do already.
-    pub fn release_starts(&self) {
-        self.may_start.send_replace(None);
+    /// Calls of `verb` no longer wait, also those that do already.
+    pub fn release(&self, verb: Verb) {
+        self.gates.send_modify(|gates| {
+            gates.remove(&verb);
+        });
     }
 
-    /// Starts that wait to be let through.
-    #[must_use]
-    pub fn starts_waiting(&self) -> u64 {
-        self.world().starts_waiting
+    /// Waits until a call of `verb` is held.
+    pub async fn until_held(&self, verb: Verb) {
+        let mut gates = self.gates.subscribe();
+        let held = gates.wait_for(|gates| gates.get(&verb).is_some_and(|gate| gate.waiting > 0)).await;
+        held.expect("the sender is our own");
     }
 
     /// The next call of `verb` fails with `error`; asked for twice, the next two.
@@ -167,7 +185,7 @@ impl FakeHost {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a call, lets its latency pass, and fails it when a test wants so.
+    /// Counts a call, lets its latency pass, holds it and fails it when a test wants so.
     async fn enter(&self, verb: Verb) -> Result<(), HostError> {
         let latency = {
             let mut world = self.world();
@@ -177,6 +195,7 @@ impl FakeHost {
         if let Some(latency) = latency {
             tokio::time::sleep(latency).await;
         }
+        self.pass(verb, Held::BeforeItsEffect).await;
         let mut world = self.world();
         if !world.reachable {
             return Err(HostError::Unreachable);
@@ -187,31 +206,50 @@ impl FakeHost {
         }
     }
 
-    async fn wait_for_start(&self) {
-        self.world().starts_waiting += 1;
-        let _waiting = Waiting(self);
-        let mut may_start = self.may_start.subscribe();
-        loop {
-            let taken = self.may_start.send_if_modified(|may| match may {
-                Some(n) if *n > 0 => {
-                    *n -= 1;
-                    true
-                }
-                _ => false,
-            });
-            if taken || may_start.borrow_and_update().is_none() || may_start.changed().await.is_err() {
+    /// Waits while calls of `verb` are held there.
+    async fn pass(&self, verb: Verb, at: Held) {
+        let mut gates = self.gates.subscribe();
+        let mut waiting = None;
+        while !self.may_pass(verb, at) {
+            waiting.get_or_insert_with(|| Waiting::begin(self, verb));
+            if gates.changed().await.is_err() {
                 return;
             }
         }
     }
+
+    fn may_pass(&self, verb: Verb, at: Held) -> bool {
+        let mut may = true;
+        self.gates.send_if_modified(|gates| {
+            let Some(gate) = gates.get_mut(&verb).filter(|gate| gate.held == at) else { return false };
+            may = gate.may_pass > 0;
+            gate.may_pass = gate.may_pass.saturating_sub(1);
+            may
+        });
+        may
+    }
 }
 
-/// One start that waits; it also ends when nobody waits for it any more.
-struct Waiting<'a>(&'a FakeHost);
+/// One call that is held; it also ends when nobody waits for it any more.
+struct Waiting<'a>(&'a FakeHost, Verb);
+
+impl<'a> Waiting<'a> {
+    fn begin(host: &'a FakeHost, verb: Verb) -> Self {
+        let waiting = Self(host, verb);
+        waiting.count(|n| n + 1);
+        waiting
+    }
+
+    fn count(&self, change: impl FnOnce(u64) -> u64) {
+        self.0.gates.send_modify(|gates| {
+            gates.entry(self.1).and_modify(|gate| gate.waiting = change(gate.waiting));
+        });
+    }
+}
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.world().starts_waiting -= 1;
+        self.count(|n| n.saturating_sub(1));
     }
 }
 
@@ -235,8 +273,45 @@ impl World {
         }
     }
 
+    /// Starts a stopped container; one that runs or is frozen is left alone.
+    fn start(&mut self, instance: InstanceId) -> Result<(), HostError> {
+        match self.state(instance) {
+            None => return Err(HostError::NotFound),
+            Some(ContainerState::Running | ContainerState::Frozen) => {}
+            Some(ContainerState::Stopped) => self.bring(instance, ContainerState::Running, None),
+        }
+        Ok(())
+    }
+
+    /// Freezes or thaws a container that runs.
+    fn between(&mut self, instance: InstanceId, state: ContainerState) -> Result<(), HostError> {
+        match self.state(instance) {
+            None => return Err(HostError::NotFound),
+            Some(ContainerState::Stopped) => return Err(HostError::Failed("the container does not run".into())),
+            Some(_) => self.bring(instance, state, None),
+        }
+        Ok(())
+    }
+
+    fn remove_container(&mut self, instance: InstanceId) {
+        if self.instances.get_mut(&instance).is_some_and(|place| place.container.take().is_some()) {
+            self.tell(instance);
+        }
+    }
+
     fn state(&mut self, instance: InstanceId) -> Option<ContainerState> {
         self.container(instance).map(|container| container.seen.state)
+    }
+
+    /// Makes the container if none is there that was made with the same.
+    fn create(&mut self, spec: &ContainerSpec) -> Result<(), HostError> {
+        if !self.images.contains(&spec.image) {
+            return Err(HostError::ImageMissing(spec.image.clone()));
+        }
+        if self.container(spec.instance).is_none_or(|container| container.spec != *spec) {
+            self.make(spec);
+        }
+        Ok(())
     }
 
     fn make(&mut self, spec: &ContainerSpec) {
@@ -246,7 +321,7 @@ impl World {
             state: ContainerState::Stopped,
             image: spec.image.clone(),
             slot: spec.slot,
-            token_hash: crate::secrets::hash(&spec.token).iter().map(|b| format!("{b:02x}")).collect(),
+            token_hash: hex(&hash(&spec.token)),
             exit: None,
         };
         let place = self.instances.entry(spec.instance).or_default();
@@ -254,6 +329,11 @@ impl World {
         place.volume = true;
         place.container = Some(Container { spec: spec.clone(), seen });
         self.tell(spec.instance);
+    }
+
+    fn all(&self) -> Vec<Seen> {
+        let there = self.instances.iter().filter(|(_, place)| place.volume || place.container.is_some());
+        there.map(|(instance, _)| self.seen(*instance)).collect()
     }
 
     fn seen(&self, instance: InstanceId) -> Seen {
@@ -276,6 +356,7 @@ impl ContainerHost for FakeHost {
     async fn ensure_volume(&self, instance: InstanceId) -> Result<(), HostError> {
         self.enter(Verb::EnsureVolume).await?;
         self.world().instances.entry(instance).or_default().volume = true;
+        self.pass(Verb::EnsureVolume, Held::AfterItsEffect).await;
         Ok(())
     }
 
@@ -287,78 +368,59 @@ impl ContainerHost for FakeHost {
         if spec.slot.bridge() >= u32::from(self.config.bridges) {
             return Err(HostError::Refused(format!("slot {} is past the last of the BERTH_BRIDGES", spec.slot.0)));
         }
-        let mut world = self.world();
-        if !world.images.contains(&spec.image) {
-            return Err(HostError::ImageMissing(spec.image.clone()));
-        }
-        if world.container(spec.instance).is_none_or(|container| container.spec != *spec) {
-            world.make(spec);
-        }
+        self.world().create(spec)?;
+        self.pass(Verb::Create, Held::AfterItsEffect).await;
         Ok(())
     }
 
     async fn start(&self, instance: InstanceId) -> Result<(), HostError> {
         self.enter(Verb::Start).await?;
-        match self.world().state(instance) {
-            None => return Err(HostError::NotFound),
-            Some(ContainerState::Running | ContainerState::Frozen) => return Ok(()),
-            Some(ContainerState::Stopped) => {}
-        }
-        self.wait_for_start().await;
-        let mut world = self.world();
-        if world.state(instance).is_none() {
-            return Err(HostError::NotFound);
-        }
-        world.bring(instance, ContainerState::Running, None);
+        self.world().start(instance)?;
+        self.pass(Verb::Start, Held::AfterItsEffect).await;
         Ok(())
     }
 
     async fn freeze(&self, instance: InstanceId) -> Result<(), HostError> {
         self.enter(Verb::Freeze).await?;
-        self.between(instance, ContainerState::Frozen)
+        self.world().between(instance, ContainerState::Frozen)?;
+        self.pass(Verb::Freeze, Held::AfterItsEffect).await;
+        Ok(())
     }
 
     async fn thaw(&self, instance: InstanceId) -> Result<(), HostError> {
         self.enter(Verb::Thaw).await?;
-        self.between(instance, ContainerState::Running)
+        self.world().between(instance, ContainerState::Running)?;
+        self.pass(Verb::Thaw, Held::AfterItsEffect).await;
+        Ok(())
     }
 
     async fn stop(&self, instance: InstanceId) -> Result<(), HostError> {
         self.enter(Verb::Stop).await?;
         // What a program that ends on SIGTERM leaves behind: 128 + 15.
         self.world().bring(instance, ContainerState::Stopped, Some(Exit { code: 143, out_of_memory: false }));
+        self.pass(Verb::Stop, Held::AfterItsEffect).await;
         Ok(())
     }
 
     async fn remove_container(&self, instance: InstanceId) -> Result<(), HostError> {
         self.enter(Verb::RemoveContainer).await?;
-        let mut world = self.world();
-        if world.instances.get_mut(&instance).is_some_and(|place| place.container.take().is_some()) {
-            world.tell(instance);
-        }
-        Ok(())
-    }
-
-    async fn remove_volume(&self, instance: InstanceId) -> Result<(), HostError> {
-        self.enter(Verb::RemoveVolume).await?;
-        let mut world = self.world();
-        if world.container(instance).is_some() {
-            return Err(HostError::Refused(format!("a container still uses the volume of instance {instance}")));
-        }
-        world.instances.remove(&instance);
+        self.world().remove_container(instance);
+        self.pass(Verb::RemoveContainer, Held::AfterItsEffect).await;
         Ok(())
     }
 
     async fn inspect(&self, instance: InstanceId) -> Result<Seen, HostError> {
         self.enter(Verb::Inspect).await?;
-        Ok(self.world().seen(instance))
+        let seen = self.world().seen(instance);
+        self.pass(Verb::Inspect, Held::AfterItsEffect).await;
+        Ok(seen)
     }
 
     async fn list(&self) -> Result<Vec<Seen>, HostError> {
         self.enter(Verb::List).await?;
-        let world = self.world();
-        let there = world.instances.iter().filter(|(_, place)| place.volume || place.container.is_some());
-        Ok(there.map(|(instance, _)| world.seen(*instance)).collect())
+        let seen = self.world().all();
+        self.pass(Verb::List, Held::AfterItsEffect).await;
+        Ok(seen)
     }
 
     async fn events(&self) -> Result<BoxStream<'static, InstanceId>, HostError> {
@@ -380,20 +442,5 @@ impl ContainerHost for FakeHost {
             disk_free_percent: 50,
             missing_images: self.config.images.iter().filter(|i| !world.images.contains(*i)).cloned().collect(),
         })
-    }
-}
-
-impl FakeHost {
-    /// Freezes or thaws a container that runs.
-    fn between(&self, instance: InstanceId, state: ContainerState) -> Result<(), HostError> {
-        let mut world = self.world();
-        match world.state(instance) {
-            None => Err(HostError::NotFound),
-            Some(ContainerState::Stopped) => Err(HostError::Failed("the container does not run".into())),
-            Some(_) => {
-                world.bring(instance, state, None);
-                Ok(())
-            }
-        }
     }
 }

@@ -51,11 +51,9 @@ pub trait ContainerHost: Send + Sync + 'static {
     /// Asks it to end (SIGTERM), kills it after 10 s. Works from frozen too. Stopped or absent already: nothing to do.
     async fn stop(&self, instance: InstanceId) -> Result<(), HostError>;
 
-    /// Removes the container, running or not; the volume stays. Absent: nothing to do.
+    /// Removes the container, running or not; the volume stays: there is no verb that takes files away. Absent: nothing
+    /// to do.
     async fn remove_container(&self, instance: InstanceId) -> Result<(), HostError>;
-
-    /// Removes the volume for ever. Refused while a container uses it. Absent: nothing to do.
-    async fn remove_volume(&self, instance: InstanceId) -> Result<(), HostError>;
 
     /// What is really there for one instance.
     async fn inspect(&self, instance: InstanceId) -> Result<Seen, HostError>;
@@ -181,12 +179,6 @@ pub enum HostError {
 }
 
 impl HostError {
-    /// Whether the same call may succeed later with nobody doing anything.
-    #[must_use]
-    pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Timeout | Self::Unreachable | Self::Failed(_))
-    }
-
     /// What the owner of the instance is told. Never the engine's own text.
     #[must_use]
     pub fn message_for_user(&self) -> &'static str {

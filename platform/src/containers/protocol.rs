@@ -37,7 +37,6 @@ pub enum Call {
     Thaw { instance: InstanceId },
     Stop { instance: InstanceId },
     RemoveContainer { instance: InstanceId },
-    RemoveVolume { instance: InstanceId },
     Inspect { instance: InstanceId },
     List {},
     Events {},

@@ -141,10 +141,6 @@ impl ContainerHost for RemoteHost {
         self.done(Call::RemoveContainer { instance }).await
     }
 
-    async fn remove_volume(&self, instance: InstanceId) -> Result<(), HostError> {
-        self.done(Call::RemoveVolume { instance }).await
-    }
-
     async fn inspect(&self, instance: InstanceId) -> Result<Seen, HostError> {
         match self.ask(Call::Inspect { instance }).await? {
             Reply::Seen(seen) => Ok(seen),

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 pub use ids::{AccountId, HoldId, InstanceId, SessionId};
-use migrations::MigratorTrait as _;
+use migrations::{MigrationStatus, MigratorTrait as _};
+use sea_orm::sqlx::sqlite::SqliteSynchronous;
 use sea_orm::{
-    ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, SqlErr,
-    SqliteTransactionMode, TransactionOptions, TransactionTrait as _,
+    AccessMode, ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection, DatabaseTransaction, DbBackend,
+    DbErr, IsolationLevel, RuntimeErr, SqlErr, SqliteTransactionMode, TransactionOptions, TransactionTrait as _,
 };
 
 use crate::clock::Timestamp;
@@ -28,33 +29,57 @@ pub struct Db {
 }
 
 impl Db {
-    /// Connects to `url` (`sqlite:/path/berth.db` or `postgres://..`) and brings the schema up to date.
+    /// Connects to the database at `url` (`sqlite:/path/berth.db` or `postgres://..`), which must have today's schema:
+    /// for whoever only looks or writes a wish. Makes and changes nothing.
     ///
-    /// SQLite is opened with one writing connection: with several, a transaction that reads before it writes
-    /// fails at once when another wrote in between, and no timeout helps.
+    /// # Errors
+    /// When there is none, it cannot be reached, or its schema is older or newer than this program's.
+    pub async fn open(url: &str) -> anyhow::Result<Self> {
+        let db = Self::connect(url, IfMissing::Refuse).await?;
+        db.expect_schema().await?;
+        Ok(db)
+    }
+
+    /// Connects to `url`, makes the SQLite file where there is none, and brings the schema up to date: for `serve`.
     ///
     /// # Errors
     /// When the database cannot be reached or a migration fails.
-    pub async fn open(url: &str) -> anyhow::Result<Self> {
-        let db = if url.starts_with("sqlite:") {
-            Self::open_sqlite(url).await?
-        } else {
-            let pool = connect(url, READERS * 2).await?;
-            Self { readers: pool.clone(), writer: pool }
-        };
+    pub async fn open_and_migrate(url: &str) -> anyhow::Result<Self> {
+        let db = Self::connect(url, IfMissing::Create).await?;
+        if db.writer.get_database_backend() == DbBackend::Sqlite {
+            // It lets readers go on while the one writer writes, and stays with the file.
+            db.writer.execute_unprepared("PRAGMA journal_mode = WAL").await.context("switching to WAL")?;
+        }
         migrations::Migrator::up(&db.writer, None).await.context("bringing the database schema up to date")?;
         Ok(db)
     }
 
-    async fn open_sqlite(url: &str) -> anyhow::Result<Self> {
-        let url = if url.contains('?') { url.to_owned() } else { format!("{url}?mode=rwc") };
-        let writer = connect(&url, 1).await?;
-        // WAL lets readers go on while the one writer writes; FULL makes every commit reach the disk,
-        // because a hold on money must survive a power cut.
-        for pragma in ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL"] {
-            writer.execute_unprepared(pragma).await.with_context(|| format!("running {pragma}"))?;
+    /// SQLite is opened with one writing connection: with several, a transaction that reads before it writes
+    /// fails at once when another wrote in between, and no timeout helps.
+    async fn connect(url: &str, if_missing: IfMissing) -> anyhow::Result<Self> {
+        if url.starts_with("sqlite:") {
+            let writer = connect(url, 1, if_missing).await.with_context(|| no_database(url))?;
+            Ok(Self { readers: connect(url, READERS, IfMissing::Refuse).await?, writer })
+        } else {
+            let pool = connect(url, READERS * 2, if_missing).await?;
+            Ok(Self { readers: pool.clone(), writer: pool })
         }
-        Ok(Self { readers: connect(&url, READERS).await?, writer })
+    }
+
+    async fn expect_schema(&self) -> anyhow::Result<()> {
+        let steps = migrations::Migrator::get_migration_with_status_read_only(&self.readers)
+            .await
+            .context("the database belongs to a newer version of Berth: use that version")?;
+        let waiting = steps.iter().filter(|step| step.status() == MigrationStatus::Pending).count();
+        anyhow::ensure!(
+            waiting < steps.len(),
+            "there is no Berth in the database yet: run scripts/up (berth serve) once"
+        );
+        anyhow::ensure!(
+            waiting == 0,
+            "the database is {waiting} changes behind this version: run scripts/up (berth serve) once"
+        );
+        Ok(())
     }
 
     /// The connection for reading outside a transaction.
@@ -76,6 +101,23 @@ impl Db {
             _ => TransactionOptions::default(),
         };
         Ok(Tx(self.writer.begin_with_options(options).await?))
+    }
+
+    /// Begins a transaction for reading only, in which every statement sees the same moment.
+    ///
+    /// # Errors
+    /// When no connection becomes free in time.
+    pub async fn begin_reading(&self) -> Result<DatabaseTransaction, Error> {
+        let options = match self.readers.get_database_backend() {
+            // A transaction of SQLite sees one moment as it is.
+            DbBackend::Sqlite => TransactionOptions::default(),
+            _ => TransactionOptions {
+                isolation_level: Some(IsolationLevel::RepeatableRead),
+                access_mode: Some(AccessMode::ReadOnly),
+                ..Default::default()
+            },
+        };
+        Ok(self.readers.begin_with_options(options).await?)
     }
 
     /// Whether the database answers.
@@ -109,10 +151,24 @@ impl std::ops::Deref for Tx {
     }
 }
 
-async fn connect(url: &str, connections: u32) -> anyhow::Result<DatabaseConnection> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum IfMissing {
+    Create,
+    Refuse,
+}
+
+async fn connect(url: &str, connections: u32, if_missing: IfMissing) -> anyhow::Result<DatabaseConnection> {
     let mut options = ConnectOptions::new(url);
     options.max_connections(connections).acquire_timeout(WAIT).connect_timeout(WAIT).sqlx_logging(false);
+    // FULL makes every commit reach the disk, because a hold on money must survive a power cut.
+    options.map_sqlx_sqlite_opts(move |sqlite| {
+        sqlite.create_if_missing(if_missing == IfMissing::Create).synchronous(SqliteSynchronous::Full)
+    });
     Database::connect(options).await.context("connecting to the database named by DATABASE_URL")
+}
+
+fn no_database(url: &str) -> String {
+    format!("there is no database at {url}, or it cannot be opened: run scripts/up (berth serve) once")
 }
 
 impl From<DbErr> for Error {
@@ -124,12 +180,27 @@ impl From<DbErr> for Error {
                 retry_after: Duration::from_secs(5),
             };
         }
+        if is_disk_full(&error) {
+            tracing::error!(error = %error, "the disk under the database is full");
+            return Self::Unavailable {
+                message: "The server's disk is full; the operator has to free some space. Nothing was lost.".into(),
+                retry_after: Duration::from_secs(60),
+            };
+        }
         Self::Internal(anyhow::Error::new(error).context("database"))
     }
 }
 
 fn is_gone(error: &DbErr) -> bool {
     matches!(error, DbErr::ConnectionAcquire(_) | DbErr::Conn(_))
+}
+
+fn is_disk_full(error: &DbErr) -> bool {
+    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error else {
+        return false;
+    };
+    // SQLITE_FULL (sqlite.org/rescode.html), and disk_full of PostgreSQL (its manual's appendix A).
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "13" || code == "53100")
 }
 
 /// Whether `error` says that a row with the same unique value is there already.
@@ -141,5 +212,42 @@ pub fn is_duplicate(error: &DbErr) -> bool {
 impl From<Timestamp> for sea_orm::Value {
     fn from(at: Timestamp) -> Self {
         at.0.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn looking_makes_no_database() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("berth.db");
+        for url in [format!("sqlite:{}", file.display()), format!("sqlite:{}?mode=rwc", file.display())] {
+            let refused = format!("{:#}", Db::open(&url).await.unwrap_err());
+            assert!(refused.contains("run scripts/up (berth serve) once"), "{refused}");
+            assert!(!file.exists(), "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn looking_changes_no_schema() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", dir.path().join("berth.db").display());
+        let (first, all) = (1, u32::try_from(migrations::Migrator::migrations().len()).unwrap());
+        for (applied, said) in [(0, "no Berth in the database yet"), (first, "behind this version")] {
+            let db = Db::connect(&url, IfMissing::Create).await.unwrap();
+            migrations::Migrator::up(&db.writer, Some(applied)).await.unwrap();
+            for _ in 0..2 {
+                let refused = format!("{:#}", Db::open(&url).await.unwrap_err());
+                assert!(refused.contains(said), "{refused}");
+            }
+        }
+        let db = Db::open_and_migrate(&url).await.unwrap();
+        Db::open(&url).await.unwrap();
+        let newer = format!("INSERT INTO seaql_migrations (version, applied_at) VALUES ('m{all:04}_of_tomorrow', 0)");
+        db.writer.execute_unprepared(&newer).await.unwrap();
+        let refused = format!("{:#}", Db::open(&url).await.unwrap_err());
+        assert!(refused.contains("a newer version of Berth"), "{refused}");
     }
 }

@@ -42,6 +42,7 @@ struct Ledger {
     refused: AtomicU64,
     input_tokens: AtomicU64,
     output_tokens: AtomicU64,
+    streams: AtomicU64,
 }
 
 #[derive(Serialize)]
@@ -52,6 +53,8 @@ struct Sums {
     refused: u64,
     input_tokens: u64,
     output_tokens: u64,
+    /// Streams that go on: neither said to their end nor hung up on.
+    streams: u64,
 }
 
 #[derive(Clone)]
@@ -107,12 +110,13 @@ async fn models(headers: HeaderMap) -> Json<Value> {
 }
 
 async fn ledger(State(demo): State<Demo>) -> Json<Sums> {
-    let Ledger { calls, refused, input_tokens, output_tokens } = &*demo.ledger;
+    let Ledger { calls, refused, input_tokens, output_tokens, streams } = &*demo.ledger;
     Json(Sums {
         calls: calls.load(Ordering::SeqCst),
         refused: refused.load(Ordering::SeqCst),
         input_tokens: input_tokens.load(Ordering::SeqCst),
         output_tokens: output_tokens.load(Ordering::SeqCst),
+        streams: streams.load(Ordering::SeqCst),
     })
 }
 
@@ -164,9 +168,9 @@ impl Demo {
             Some(Fault::Malformed) => frames.insert(middle, ("data: {\"type\": nonsense\n\n".into(), 0)),
             Some(Fault::Status(_)) | None => {}
         }
-        let (ledger, pace) = (self.ledger.clone(), script.pace);
+        let (streaming, pace) = (Streaming::begin(&self.ledger), script.pace);
         let served = stream::iter(frames).then(move |(frame, tokens)| {
-            let ledger = ledger.clone();
+            let ledger = streaming.0.clone();
             async move {
                 if tokens > 0 && !pace.is_zero() {
                     tokio::time::sleep(pace).await;
@@ -177,5 +181,21 @@ impl Demo {
         });
         let broken = (script.fault == Some(Fault::Break)).then(|| Err(std::io::Error::other("broken on request")));
         served.map(|frame| frame.map_err(|never| match never {})).chain(stream::iter(broken))
+    }
+}
+
+/// A stream in the ledger for as long as it goes on.
+struct Streaming(Arc<Ledger>);
+
+impl Streaming {
+    fn begin(ledger: &Arc<Ledger>) -> Self {
+        ledger.streams.fetch_add(1, Ordering::SeqCst);
+        Self(ledger.clone())
+    }
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Ordering::SeqCst);
     }
 }

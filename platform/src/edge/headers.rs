@@ -3,19 +3,7 @@
 use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::cookies;
-
-/// Headers that belong to one connection. `TE: trailers` is put back where it stood.
-const ONE_HOP: [&str; 9] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
+use crate::hop::{connection_names, drop_one_hop};
 
 /// What a tenant's answer may not say: each reaches beyond its own host, or lies about who answered.
 const NOT_FOR_TENANTS: [&str; 9] = [
@@ -31,7 +19,7 @@ const NOT_FOR_TENANTS: [&str; 9] = [
 ];
 
 /// Takes out what the client may not tell the instance: one-hop headers and those that `Connection` names, our cookies, and
-/// every name that we, or programs behind proxies, believe. Returns the protocol it asks to upgrade to.
+/// every name that we, or programs behind proxies, believe. `TE: trailers` is put back. Returns the protocol it asks to upgrade to.
 pub(super) fn clean_request(headers: &mut HeaderMap) -> Option<HeaderValue> {
     let upgrade = headers.get(header::UPGRADE).cloned().filter(|_| connection_names(headers, "upgrade"));
     let trailers = headers.get(header::TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
@@ -88,26 +76,6 @@ fn is_believed(name: &str) -> bool {
     .iter()
     .any(|prefix| name.starts_with(prefix))
         || name == "forwarded"
-}
-
-fn drop_one_hop(headers: &mut HeaderMap) {
-    let named: Vec<String> = connection_tokens(headers).collect();
-    for name in named.iter().map(String::as_str).chain(ONE_HOP) {
-        headers.remove(name);
-    }
-}
-
-fn connection_names(headers: &HeaderMap, token: &str) -> bool {
-    connection_tokens(headers).any(|t| t == token)
-}
-
-fn connection_tokens(headers: &HeaderMap) -> impl Iterator<Item = String> {
-    headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(|token| token.trim().to_ascii_lowercase())
 }
 
 /// A cookie stays on the host that sets it, and is not called like ours.

@@ -25,6 +25,7 @@ use crate::client::Client;
 use crate::handle::Handle;
 use crate::instances::Instance;
 use crate::ops::EdgeOutcome;
+use crate::web::accepts_html;
 
 /// Everything below this path on an instance's host is the edge's own and never reaches the container.
 const OURS: &str = "/.berth/";
@@ -46,12 +47,12 @@ impl Edge {
     /// Answers a request whose Host is `HANDLE.example.com`.
     pub async fn serve(&self, handle: &Handle, request: Request) -> Response {
         let (parts, body) = request.into_parts();
-        let wants_page = wants_page(&parts);
+        let opens_page = opens_page(&parts);
         match self.pass(handle, parts, body).await {
             Ok(response) => response,
             Err(refusal) => {
                 self.app.metrics.count_edge(EdgeOutcome::Refused);
-                refusal.into_response(wants_page, &self.app.config.hosts)
+                refusal.into_response(opens_page, &self.app.config.hosts)
             }
         }
     }
@@ -90,7 +91,7 @@ impl Edge {
         }
         match path {
             "callback" => self.callback(instance, parts, client).await,
-            "status" if self.is_owner(instance, &parts.headers).await? => Ok(wake::progress(instance)),
+            "status" if self.is_owner(instance, &parts.headers).await? => self.progress(instance, parts),
             "status" => Err(Refusal::LogIn),
             path => match path.strip_prefix("assets/") {
                 Some(asset) => Ok(crate::web::assets::serve(asset)),
@@ -100,11 +101,11 @@ impl Edge {
     }
 }
 
-/// Whether a person is looking: then refusals and waits are pages, otherwise problem+json and held requests.
-fn wants_page(parts: &Parts) -> bool {
-    let text = |name| parts.headers.get(name).and_then(|v| v.to_str().ok());
+/// Whether a browser opens a page with this: then refusals and waits are pages, otherwise problem+json and held requests.
+/// Narrower than accepting HTML: a form that was sent is held, because a page in its place would lose its body.
+fn opens_page(parts: &Parts) -> bool {
     parts.method == Method::GET
-        && text("sec-fetch-dest").is_none_or(|dest| dest == "document")
-        && text("accept").is_some_and(|accept| accept.contains("text/html"))
+        && parts.headers.get("sec-fetch-dest").is_none_or(|dest| dest == "document")
+        && accepts_html(&parts.headers)
         && !parts.headers.contains_key("upgrade")
 }

@@ -1,12 +1,17 @@
 //! Why the edge does not let a request through, as a page for people and as problem+json (RFC 9457) for programs.
 
+use std::time::Duration;
+
 use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
-use serde_json::json;
+use axum::response::Response;
 
 use super::pages::MessagePage;
 use crate::error::Error;
 use crate::hosts::Hosts;
+use crate::web::errors::Problem;
+
+/// When to come back to an instance that does not answer yet.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// Why not.
 #[derive(Debug)]
@@ -22,6 +27,8 @@ pub(super) enum Refusal {
     OtherOrigin(String),
     /// Suspended or removed; the sentence says which.
     Closed(String),
+    /// Not awake, and this request is none that wakes.
+    Asleep,
     /// Too many requests wait for this instance to wake.
     TooManyWaiting,
     /// It did not become ready in time, or its last step failed.
@@ -34,67 +41,81 @@ pub(super) enum Refusal {
 
 impl Refusal {
     pub(super) fn into_response(self, page: bool, hosts: &Hosts) -> Response {
-        let (status, title, message) = self.words();
-        let retry = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY);
-        let mut response = if page {
-            let (link, label) = match self {
-                Self::NoSuchInstance => (hosts.apex_origin(), "Claim your own handle"),
-                _ => (hosts.app_origin(), "Go to your dashboard"),
-            };
-            let page = MessagePage { title: title.into(), message, link: Some(link), label: Some(label.into()) };
-            (status, page).into_response()
-        } else {
-            let body = json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": message });
-            (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+        let (link, label) = match self {
+            Self::NoSuchInstance => (hosts.apex_origin(), "Claim your own handle"),
+            _ => (hosts.app_origin(), "Go to your dashboard"),
         };
-        if retry {
-            response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("5"));
-        }
+        let problem = self.problem();
+        let mut response = if page {
+            let (title, message) = (problem.title.into(), problem.detail.clone());
+            problem.with(MessagePage { title, message, link: Some(link), label: Some(label.into()) })
+        } else {
+            problem.json("")
+        };
         response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
         response
     }
 
-    fn words(&self) -> (StatusCode, &'static str, String) {
+    fn problem(self) -> Problem {
         match self {
-            Self::NoSuchInstance => (
+            Self::NoSuchInstance => Problem::new(
                 StatusCode::NOT_FOUND,
+                "not_found",
                 "There is no instance by that name",
-                "Nobody has claimed this handle, or it was spelled differently.".into(),
+                "Nobody has claimed this handle, or it was spelled differently.",
             ),
-            Self::LogIn => (
+            Self::LogIn => Problem::new(
                 StatusCode::UNAUTHORIZED,
+                "unauthenticated",
                 "Please log in",
-                "This instance is private. Open it in a browser to log in as its owner.".into(),
+                "This instance is private. Open it in a browser to log in as its owner.",
             ),
-            Self::NotHere => (StatusCode::NOT_FOUND, "Nothing here", "This address leads nowhere.".into()),
-            Self::NoCookie => (
-                StatusCode::BAD_REQUEST,
-                "That link was used already",
-                "It works once, in the browser that asked for it, and that browser must keep cookies. Open your instance again from the dashboard.".into(),
-            ),
-            Self::OtherOrigin(origin) => (
-                StatusCode::FORBIDDEN,
-                "Refused",
-                format!("The request came from another site's page. Programs that change something send the header Origin: {origin}."),
-            ),
-            Self::Closed(sentence) => (StatusCode::FORBIDDEN, "Closed", sentence.clone()),
-            Self::TooManyWaiting => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "Too many are waiting",
-                "The instance is waking and too many requests wait for it already. Try again in a moment.".into(),
-            ),
-            Self::NotReady(why) => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "Not awake yet",
-                why.clone().unwrap_or_else(|| "The instance is still waking. Try again in a moment.".into()),
-            ),
-            Self::Upstream(sentence) => (StatusCode::BAD_GATEWAY, "The instance did not answer", (*sentence).into()),
-            Self::Ours(Error::Unavailable { message, .. }) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "Not just now", message.clone())
+            Self::NotHere => {
+                Problem::new(StatusCode::NOT_FOUND, "not_found", "Nothing here", "This address leads nowhere.")
             }
-            Self::Ours(error) => (StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong", error.to_string()),
+            Self::NoCookie => Problem::new(
+                StatusCode::BAD_REQUEST,
+                "used_link",
+                "That link was used already",
+                "It works once, in the browser that asked for it, and that browser must keep cookies. Open your instance again from the dashboard.",
+            ),
+            Self::OtherOrigin(origin) => Problem::new(
+                StatusCode::FORBIDDEN,
+                "other_origin",
+                "Refused",
+                format!(
+                    "The request came from another site's page. Programs that change something send the header Origin: {origin}."
+                ),
+            ),
+            Self::Closed(sentence) => Problem::new(StatusCode::FORBIDDEN, "closed", "Closed", sentence),
+            Self::Asleep => again(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "asleep",
+                "Asleep",
+                "The instance is asleep, and a request like this does not wake it. A visit does.",
+            ),
+            Self::TooManyWaiting => again(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too_many_waiting",
+                "Too many are waiting",
+                "The instance is waking and too many requests wait for it already. Try again in a moment.",
+            ),
+            Self::NotReady(why) => again(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "not_ready",
+                "Not awake yet",
+                why.unwrap_or_else(|| "The instance is still waking. Try again in a moment.".into()),
+            ),
+            Self::Upstream(sentence) => {
+                again(StatusCode::BAD_GATEWAY, "no_answer", "The instance did not answer", sentence)
+            }
+            Self::Ours(error) => error.into(),
         }
     }
+}
+
+fn again(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Problem {
+    Problem::new(status, code, title, detail).retry_after(RETRY)
 }
 
 impl From<Error> for Refusal {

@@ -19,7 +19,8 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::refusal::Refusal;
-use super::{Edge, wants_page};
+use super::{Edge, opens_page};
+use crate::accounts::INSTANCE_SESSION_LIVES;
 use crate::client::Client;
 use crate::cookies;
 use crate::instances::Instance;
@@ -27,8 +28,6 @@ use crate::secrets::Token;
 
 /// How long a person may take to log in before the way back is forgotten.
 const PENDING_SECONDS: u64 = 30 * 60;
-/// As long as the session behind it at most.
-const SESSION_SECONDS: u64 = 12 * 60 * 60;
 /// Longer paths are not remembered over a login; the person lands on the front page.
 const LONGEST_PATH: usize = 1500;
 
@@ -49,7 +48,7 @@ impl Edge {
 
     /// Sends a person to log in and come back; tells a program that it must. Nothing wakes.
     pub(super) fn send_to_log_in(&self, instance: &Instance, parts: &Parts) -> Result<Response, Refusal> {
-        if !wants_page(parts) {
+        if !opens_page(parts) {
             return Err(Refusal::LogIn);
         }
         let hosts = &self.app.config.hosts;
@@ -97,7 +96,7 @@ impl Edge {
             // the person is logged in on the app host.
             return Ok((cookies_off(), Redirect::to("/")).into_response());
         };
-        let cookie = cookies::set(cookies::SESSION, session.reveal(), SESSION_SECONDS);
+        let cookie = cookies::set(cookies::SESSION, session.reveal(), INSTANCE_SESSION_LIVES.as_secs());
         let mut response = (StatusCode::SEE_OTHER, [cookie, (header::LOCATION, url(&path)), NO_STORE]).into_response();
         response.headers_mut().append(header::SET_COOKIE, cookies::set(cookies::PENDING, "", 0).1);
         response.headers_mut().insert(header::REFERRER_POLICY, header::HeaderValue::from_static("no-referrer"));

@@ -5,19 +5,15 @@ use std::time::Duration;
 
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, header};
-use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
-use futures_util::StreamExt as _;
 use tokio::time::timeout;
-use tokio_stream::wrappers::WatchStream;
 
 use super::pages::WaitingPage;
 use super::refusal::Refusal;
-use super::{Edge, wants_page};
+use super::{Edge, opens_page};
 use crate::instances::{Cause, Fact, Instance, Status};
+use crate::web::live::{self, WATCHERS};
 
-/// Requests that may wait for one instance at a time.
-const WAITING: usize = 100;
 /// A frozen instance is ready before a page could be drawn, so a person's request waits this long, and no longer, for it.
 const THAW: Duration = Duration::from_millis(150);
 
@@ -25,15 +21,15 @@ impl Edge {
     /// Wakes the instance for this request. `None` once it is awake; else what to answer meanwhile.
     pub(super) async fn wake(&self, instance: &Arc<Instance>, parts: &Parts) -> Result<Option<Response>, Refusal> {
         if wakes_nothing(parts) {
-            return Ok(Some(StatusCode::NOT_FOUND.into_response()));
+            return Err(Refusal::Asleep);
         }
-        if instance.watchers() > WAITING {
+        if instance.watchers() > WATCHERS {
             return Err(Refusal::TooManyWaiting);
         }
         let mut status = instance.watch();
         let frozen = instance.fact() == Fact::Frozen;
         self.app.instances.wake(instance, Cause::Visit).await?;
-        if wants_page(parts) {
+        if opens_page(parts) {
             let awake = frozen && timeout(THAW, status.wait_for(is_awake)).await.is_ok();
             return Ok(if awake { None } else { Some(self.waiting_page(instance)) });
         }
@@ -45,6 +41,16 @@ impl Edge {
         };
         self.app.metrics.observe_wake(began.elapsed().as_secs_f64());
         if is_awake(&outcome) { Ok(None) } else { Err(Refusal::NotReady(outcome.failure)) }
+    }
+
+    /// The instance's status as it changes, for the waiting page, until its owner logs out.
+    pub(super) fn progress(&self, instance: &Arc<Instance>, parts: &Parts) -> Result<Response, Refusal> {
+        let (edge, owned, headers) = (self.clone(), Arc::clone(instance), parts.headers.clone());
+        let may_watch = move || {
+            let (edge, instance, headers) = (edge.clone(), Arc::clone(&owned), headers.clone());
+            async move { matches!(edge.is_owner(&instance, &headers).await, Ok(true)) }
+        };
+        Ok(live::stream(instance, |status| status, may_watch)?)
     }
 
     /// 503, so that nothing takes it for the instance's own page or keeps it.
@@ -59,14 +65,6 @@ impl Edge {
         (StatusCode::SERVICE_UNAVAILABLE, [(header::CACHE_CONTROL, "no-store"), (header::RETRY_AFTER, "2")], page)
             .into_response()
     }
-}
-
-/// The instance's status as server-sent events, for the waiting page. Looking is not activity.
-pub(super) fn progress(instance: &Instance) -> Response {
-    let events = WatchStream::new(instance.watch()).map(|status| Event::default().json_data(status)).take(1000);
-    let mut response = Sse::new(events).keep_alive(KeepAlive::default()).into_response();
-    response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
-    response
 }
 
 fn is_awake(status: &Status) -> bool {

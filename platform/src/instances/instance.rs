@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 use super::rules::{Activity, Cause, Container, Fact, Reality, Stage, Wish};
-use super::store::Record;
+use super::store::{Asked, Record};
 use super::{Inner, Status};
 use crate::clock::Timestamp;
 use crate::containers::Slot;
@@ -34,6 +34,8 @@ pub struct Instance {
 /// What the reconciler keeps in mind of an instance. Held only for moments, never across a wait.
 #[derive(Default)]
 pub(super) struct Mind {
+    /// Whether this process has looked at all.
+    pub looked: bool,
     /// What is really there, as last seen or made; `None`: look before deciding.
     pub reality: Option<Reality>,
     /// The Engine's id of the container: the key of pooled connections, so that none outlives its container.
@@ -43,6 +45,8 @@ pub(super) struct Mind {
     pub token_hash: Option<Vec<u8>>,
     /// The fact that the database holds.
     pub written: Option<Fact>,
+    /// When the wish was written.
+    pub wished_at: Option<Timestamp>,
     /// Steps that failed in a row.
     pub failures: u32,
     /// Why it was last woken or put to sleep.
@@ -56,6 +60,9 @@ pub struct WorkInFlight(Arc<Instance>);
 impl Instance {
     pub(super) fn from_record(record: Record, address: SocketAddr, inner: std::sync::Weak<Inner>) -> Self {
         let status = Self::recorded_status(&record);
+        // A wish that has come true is not the reason for what happens next.
+        let came_true = record.fact_at > record.asked.at;
+        let cause = if came_true { record.fact_cause } else { record.asked.cause };
         Self {
             id: record.id,
             account: record.account,
@@ -70,7 +77,8 @@ impl Instance {
             look_at_ms: AtomicI64::new(0),
             mind: Mutex::new(Mind {
                 token_hash: record.token_hash,
-                cause: Some(record.wish_cause),
+                wished_at: Some(record.asked.at),
+                cause: Some(cause),
                 written: Some(record.fact),
                 ..Mind::default()
             }),
@@ -79,10 +87,10 @@ impl Instance {
 
     pub(super) fn recorded_status(record: &Record) -> Status {
         Status {
-            wish: record.wish,
+            wish: record.asked.wish,
             fact: record.fact,
             since: record.fact_at,
-            cause: record.wish_cause,
+            cause: record.fact_cause,
             stage: Stage::Asked,
             failure: record.failure.clone(),
         }
@@ -180,6 +188,20 @@ impl Instance {
 
     pub(super) fn wish(&self) -> Wish {
         self.status.borrow().wish
+    }
+
+    /// Takes a committed wish in: it is tried at once, whatever failed before. One that a later wish has overtaken
+    /// changes nothing.
+    pub(super) fn take_wish(&self, asked: Asked) {
+        self.with_mind(|mind| {
+            if Some(asked.at) < mind.wished_at {
+                return;
+            }
+            mind.wished_at = Some(asked.at);
+            mind.cause = Some(asked.cause);
+            mind.failures = 0;
+            self.publish(|status| std::mem::replace(&mut status.wish, asked.wish) != asked.wish);
+        });
     }
 
     /// Forgets what was seen, so that the next step is to look.

@@ -15,6 +15,7 @@ use std::time::Duration;
 pub use instance::{Instance, WorkInFlight};
 pub use rules::{Cause, Fact, Policy, Stage, Wish};
 use serde::Serialize;
+use store::Asked;
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
@@ -124,16 +125,26 @@ impl Instances {
         let instance = match self.by_id(id) {
             None => self.learn(record),
             Some(instance) => {
-                if record.wish == Wish::Available {
-                    instance.touch(record.wish_at);
+                if record.asked.wish == Wish::Available {
+                    instance.touch(record.asked.at);
                 }
-                instance.with_mind(|mind| mind.cause = Some(record.wish_cause));
-                instance.publish(|status| std::mem::replace(&mut status.wish, record.wish) != record.wish);
+                instance.take_wish(record.asked);
                 instance
             }
         };
-        self.nudge(id);
+        self.nudge(&instance);
         Ok(instance)
+    }
+
+    /// Takes in every row that is newer than what is in mind: a word on the control socket can be lost.
+    async fn admit_newer(&self) -> Result<()> {
+        for record in store::all(&self.0.db).await? {
+            let known = self.by_id(record.id);
+            if known.is_none_or(|instance| instance.with_mind(|mind| mind.wished_at < Some(record.asked.at))) {
+                self.admit(record.id).await?;
+            }
+        }
+        Ok(())
     }
 
     /// By handle, from memory.
@@ -180,7 +191,7 @@ impl Instances {
         if wish == Wish::Available && cause == Cause::Visit {
             if !instance.is_awake() {
                 instance.with_mind(|mind| mind.cause = Some(cause));
-                self.nudge(instance.id);
+                self.nudge(instance);
             }
             return Ok(());
         }
@@ -202,7 +213,7 @@ impl Instances {
     /// # Errors
     /// When the database does not answer.
     pub async fn suspend_in(&self, tx: &Tx, account: AccountId) -> Result<Option<InstanceId>> {
-        self.wish_in(tx, account, Wish::Suspended).await
+        self.wish_in(tx, account, Wish::Suspended, &ALL_WISHES).await
     }
 
     /// Undoes [`Instances::suspend_in`]: the instance stays stopped until it is next visited.
@@ -210,7 +221,7 @@ impl Instances {
     /// # Errors
     /// When the database does not answer.
     pub async fn restore_in(&self, tx: &Tx, account: AccountId) -> Result<Option<InstanceId>> {
-        self.wish_in(tx, account, Wish::Stopped).await
+        self.wish_in(tx, account, Wish::Stopped, &[Wish::Suspended]).await
     }
 
     /// The latest changes of fact, newest first.
@@ -233,26 +244,28 @@ impl Instances {
     /// Says that the instance's container did not accept a connection, although it is thought to be awake.
     pub fn report_unreachable(&self, instance: &Arc<Instance>) {
         instance.forget_reality();
-        self.nudge(instance.id);
+        self.nudge(instance);
     }
 
     async fn wish(&self, instance: &Arc<Instance>, wish: Wish, cause: Cause) -> Result<()> {
         let tx = self.0.db.begin().await?;
-        store::set_wish(&tx, instance.id, wish, cause, self.0.clock.now()).await?;
+        let asked = Asked { wish, cause, at: self.0.clock.now() };
+        if !store::set_wish(&tx, instance.id, asked, &may_replace(cause)).await? {
+            drop(tx);
+            // What is in mind was old: somebody suspended or removed it since.
+            refuse_unless_wakeable(self.admit(instance.id).await?.wish(), cause)?;
+            return Err(Error::Conflict("Somebody else asked at the same moment. Please try again.".into()));
+        }
         tx.commit().await?;
-        instance.with_mind(|mind| {
-            mind.cause = Some(cause);
-            mind.failures = 0;
-        });
-        instance.publish(|status| std::mem::replace(&mut status.wish, wish) != wish);
-        self.nudge(instance.id);
+        instance.take_wish(asked);
+        self.nudge(instance);
         Ok(())
     }
 
-    async fn wish_in(&self, tx: &Tx, account: AccountId, wish: Wish) -> Result<Option<InstanceId>> {
-        let Some(record) = store::find_by_account(tx, account).await? else { return Ok(None) };
-        store::set_wish(tx, record.id, wish, Cause::OperatorAsked, self.0.clock.now()).await?;
-        Ok(Some(record.id))
+    async fn wish_in(&self, tx: &Tx, account: AccountId, wish: Wish, over: &[Wish]) -> Result<Option<InstanceId>> {
+        let Some(id) = store::find_by_account(tx, account).await? else { return Ok(None) };
+        store::set_wish(tx, id, Asked { wish, cause: Cause::OperatorAsked, at: self.0.clock.now() }, over).await?;
+        Ok(Some(id))
     }
 
     fn known<T>(&self, look: impl FnOnce(&Known) -> T) -> T {
@@ -285,6 +298,13 @@ impl Instances {
         }
         known.by_token_hash.insert(hash, Arc::clone(instance));
     }
+}
+
+const ALL_WISHES: [Wish; 5] = [Wish::Available, Wish::Frozen, Wish::Stopped, Wish::Removed, Wish::Suspended];
+
+/// The wishes that one with this cause may replace.
+fn may_replace(cause: Cause) -> Vec<Wish> {
+    ALL_WISHES.into_iter().filter(|wish| refuse_unless_wakeable(*wish, cause).is_ok()).collect()
 }
 
 fn refuse_unless_wakeable(wish: Wish, cause: Cause) -> Result<()> {

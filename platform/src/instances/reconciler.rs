@@ -3,6 +3,7 @@
 //! It takes no input but ids to look at. Each instance is driven by at most one task at a time, and a step that hangs
 //! holds up nobody else. Nothing is retried inside: a failure sets when to look again, and looking again is the retry.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,11 +14,13 @@ use futures_util::StreamExt as _;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::instance::Mind;
 use super::rules::{Container, Fact, Reality};
 use super::{Instance, Instances};
 use crate::clock::Timestamp;
-use crate::containers::{ContainerState, Seen};
+use crate::containers::{ContainerState, Seen, SeenContainer};
 use crate::db::InstanceId;
+use crate::secrets::hex;
 
 /// How often everything is compared with what is really there, in case an event was lost.
 const FULL_ROUND: Duration = Duration::from_secs(30);
@@ -25,6 +28,11 @@ const FULL_ROUND: Duration = Duration::from_secs(30);
 const TICK: Duration = Duration::from_millis(500);
 /// How long a container that no row knows must be there, and be seen twice, before it is taken away.
 const ORPHAN_AFTER: Duration = Duration::from_secs(10 * 60);
+
+const WRONG_DATABASE: &str = "The database knows no instance, but some of this installation are there. Is DATABASE_URL or \
+     BERTH_DATA_DIR the right one? To run a second installation, set BERTH_NETWORK.";
+/// How long a start or an end of the process waits for instances that are on their way.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Who is being driven, and who asked to be.
 #[derive(Default)]
@@ -38,8 +46,9 @@ pub(super) struct Rounds {
 }
 
 impl Instances {
-    /// Makes the networks, compares every instance with what is really there and brings each to rest, before
-    /// anything listens. An engine that does not answer is not an error: pages still work, and the loop goes on trying.
+    /// Compares every instance with what is really there and brings each to rest before anything listens, except those that
+    /// need longer than a few seconds. An engine that does not answer is not an error: pages still work, and the first
+    /// round that it answers does the same.
     ///
     /// # Errors
     /// When the database is empty although containers of this installation are there: then it is the wrong database.
@@ -52,21 +61,9 @@ impl Instances {
                 return Ok(());
             }
         };
-        anyhow::ensure!(
-            seen.is_empty() || !self.all().is_empty(),
-            "The database knows no instance, but {} of this installation are there. Is DATABASE_URL or BERTH_DATA_DIR the right one? \
-             To run a second installation, set BERTH_NETWORK.",
-            seen.len()
-        );
-        let now = self.0.clock.now();
-        for instance in self.all() {
-            if seen.iter().any(|s| s.instance == instance.id && is_running(s)) {
-                // What was in use when the last process ended is not known: it gets the benefit of the doubt.
-                instance.touch(now);
-            }
-        }
+        anyhow::ensure!(seen.is_empty() || !self.all().is_empty(), "{WRONG_DATABASE}");
         self.compare(&seen).await;
-        self.settled().await;
+        self.settle_within_patience().await;
         Ok(())
     }
 
@@ -75,7 +72,7 @@ impl Instances {
         let mut full = tokio::time::interval(FULL_ROUND);
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        let events = tokio::spawn(self.clone().follow_events(shutdown.clone()));
+        let events = tokio::spawn(self.clone().follow_events());
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -87,11 +84,23 @@ impl Instances {
             }
         }
         events.abort();
-        self.settled().await;
+        self.settle_within_patience().await;
+    }
+
+    /// Waits until nobody is being driven, but not for long: whoever takes a step then goes on with it while others are
+    /// served, or is found where it is at the next start.
+    async fn settle_within_patience(&self) {
+        if tokio::time::timeout(PATIENCE, self.settled()).await.is_err() {
+            let under_way = self.driving(|driving| driving.len());
+            tracing::warn!(under_way, "going on although some instances are still on their way");
+        }
     }
 
     /// One full comparison. Public so that whoever moves a manual clock can have its effect now.
     pub async fn round(&self) {
+        if let Err(error) = self.admit_newer().await {
+            tracing::warn!(error = ?error, "a round without looking for newer wishes: the database does not answer");
+        }
         match self.0.host.list().await {
             Ok(seen) => self.compare(&seen).await,
             Err(error) => tracing::warn!(error = %error, "skipping a round: the container engine does not answer"),
@@ -111,20 +120,23 @@ impl Instances {
     }
 
     /// Asks for the instance to be looked at soon. Cheap, and never lost: one that is being driven is driven once more.
-    pub(super) fn nudge(&self, id: InstanceId) {
+    pub(super) fn nudge(&self, instance: &Arc<Instance>) {
         if !self.0.rounds.begun.load(Ordering::SeqCst) {
             return;
         }
-        let begins = self.driving(|driving| {
-            driving.get_mut(&id).map(|again| *again = true).is_none() && driving.insert(id, false).is_none()
-        });
-        let Some(instance) = self.by_id(id).filter(|_| begins) else {
-            if begins {
-                self.driving(|driving| driving.remove(&id));
+        let begins = self.driving(|driving| match driving.entry(instance.id) {
+            Entry::Occupied(mut again) => {
+                again.insert(true);
+                false
             }
-            return;
-        };
-        tokio::spawn(self.clone().drive_until_rest(instance));
+            Entry::Vacant(nobody) => {
+                nobody.insert(false);
+                true
+            }
+        });
+        if begins {
+            tokio::spawn(self.clone().drive_until_rest(Arc::clone(instance)));
+        }
     }
 
     async fn drive_until_rest(self, instance: Arc<Instance>) {
@@ -151,51 +163,57 @@ impl Instances {
         }
     }
 
-    /// Compares what is really there with what is remembered, and nudges whatever differs or waits.
+    /// Compares what is really there with what is remembered, and nudges everybody. A list is old by the time it is
+    /// here, so it decides nothing: where it differs, the driver looks again for itself.
     async fn compare(&self, seen: &[Seen]) {
         let there: HashMap<InstanceId, &Seen> = seen.iter().map(|s| (s.instance, s)).collect();
         for instance in self.all() {
             let nothing = Seen { instance: instance.id, volume: false, container: None };
             let seen = there.get(&instance.id).copied().unwrap_or(&nothing);
-            // One that is being driven is in the middle of changing; its driver looks for itself.
-            if !self.driving(|driving| driving.contains_key(&instance.id)) {
-                self.note(&instance, seen);
-                self.nudge(instance.id);
-            }
+            instance.with_mind(|mind| {
+                if mind.container.as_deref() != container_id(seen)
+                    || mind.reality != Some(reality(&instance, mind, seen))
+                {
+                    mind.reality = None;
+                }
+            });
+            self.nudge(&instance);
         }
         self.take_orphans_away(seen).await;
     }
 
-    /// Takes in what was seen. A container that ended by itself stays so until somebody wants it again.
-    pub(super) fn note(&self, instance: &Arc<Instance>, seen: &Seen) {
+    /// Takes in what the driver saw. A container that ended by itself stays so until somebody wants it again.
+    pub(super) fn note(&self, instance: &Arc<Instance>, seen: &Seen) -> Reality {
+        let now = self.0.clock.now();
         let reality = instance.with_mind(|mind| {
-            let same = mind.container.as_deref() == seen.container.as_ref().map(|c| c.id.as_str());
+            if !std::mem::replace(&mut mind.looked, true) && is_running(seen) {
+                // What was in use when the last process ended is not known: it gets the benefit of the doubt.
+                instance.touch(now);
+            }
             let stopped = seen.container.as_ref().is_none_or(|c| c.state == ContainerState::Stopped);
-            mind.ready &= same && !stopped;
-            let container = container(seen, mind.token_hash.as_deref(), &instance.image, mind.ready);
-            let reality = Reality { volume: seen.volume, container };
-            mind.container = seen.container.as_ref().map(|c| Arc::from(c.id.as_str()));
-            mind.reality = Some(reality);
-            reality
+            mind.ready &= mind.container.as_deref() == container_id(seen) && !stopped;
+            mind.container = container_id(seen).map(Arc::from);
+            *mind.reality.insert(reality(instance, mind, seen))
         });
         if instance.fact() == Fact::Awake && matches!(reality.container, Container::Stopped | Container::None) {
-            let now = self.0.clock.now();
             instance.set_active_at(now.minus(self.0.policy.stop_after));
             tracing::warn!(instance.id = %instance.id, handle = %instance.handle, exit = ?seen.container.as_ref().and_then(|c| c.exit), "an instance ended by itself");
         }
+        reality
     }
 
     fn look_at_due(&self) {
         let now = self.0.clock.now();
         for instance in self.known(|known| known.by_id.values().cloned().collect::<Vec<_>>()) {
             if instance.look_at_ms.load(Ordering::SeqCst) <= now.0 {
-                self.nudge(instance.id);
+                self.nudge(&instance);
             }
         }
     }
 
-    async fn follow_events(self, shutdown: CancellationToken) {
-        while !shutdown.is_cancelled() {
+    /// For as long as the task lives.
+    async fn follow_events(self) {
+        loop {
             if let Ok(mut events) = self.0.host.events().await {
                 // Whatever happened before the stream was open is found by looking at everything once.
                 self.forgive();
@@ -204,7 +222,7 @@ impl Instances {
                     // Our own steps make events too: then the driver is at work and knows more than the event.
                     if let Some(instance) = self.by_id(id).filter(|_| !self.driving(|d| d.contains_key(&id))) {
                         instance.forget_reality();
-                        self.nudge(id);
+                        self.nudge(&instance);
                     }
                 }
                 tracing::warn!("the container engine's events ended; listening again");
@@ -229,11 +247,17 @@ impl Instances {
             .filter(|s| s.container.is_some() && self.by_id(s.instance).is_none())
             .map(|s| s.instance)
             .collect();
+        // What an empty ledger does not know belongs to another: it is never due, whoever signs up here since.
+        let nobody_known = self.known(|known| known.by_id.is_empty());
+        if nobody_known && !unknown.is_empty() {
+            tracing::error!(containers = unknown.len(), "{WRONG_DATABASE}");
+        }
+        let first = if nobody_known { Timestamp(i64::MAX) } else { now };
         let due: Vec<InstanceId> = {
             let mut orphans = self.0.rounds.orphans.lock().unwrap_or_else(PoisonError::into_inner);
             orphans.retain(|id, _| unknown.contains(id));
             for id in unknown {
-                orphans.entry(id).or_insert(now);
+                orphans.entry(id).or_insert(first);
             }
             orphans.iter().filter(|(_, first)| now.since(**first) >= ORPHAN_AFTER).map(|(id, _)| *id).collect()
         };
@@ -265,28 +289,28 @@ impl Instances {
     }
 }
 
+fn container_id(seen: &Seen) -> Option<&str> {
+    seen.container.as_ref().map(|container| container.id.as_str())
+}
+
 fn is_running(seen: &Seen) -> bool {
     seen.container.as_ref().is_some_and(|c| c.state == ContainerState::Running)
 }
 
 /// What was seen, as a decision needs it.
-fn container(seen: &Seen, token_hash: Option<&[u8]>, image: &str, ready: bool) -> Container {
-    let Some(found) = &seen.container else { return Container::None };
-    let known = token_hash.is_some_and(|hash| found.token_hash == hex(hash)) && found.image == image;
-    match found.state {
+fn reality(instance: &Instance, mind: &Mind, seen: &Seen) -> Reality {
+    let known = |found: &SeenContainer| {
+        mind.token_hash.as_deref().is_some_and(|hash| found.token_hash == hex(hash)) && found.image == instance.image
+    };
+    let container = match &seen.container {
+        None => Container::None,
         // A container whose token the ledger does not know can do nothing for its owner.
-        _ if !known => Container::Outdated,
-        ContainerState::Stopped => Container::Stopped,
-        ContainerState::Frozen => Container::Frozen,
-        ContainerState::Running => Container::Running { ready },
-    }
-}
-
-/// The hash of a token as it stands in a container's label.
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+        Some(found) if !known(found) => Container::Outdated,
+        Some(found) => match found.state {
+            ContainerState::Stopped => Container::Stopped,
+            ContainerState::Frozen => Container::Frozen,
+            ContainerState::Running => Container::Running { ready: mind.ready },
+        },
+    };
+    Reality { volume: seen.volume, container }
 }

@@ -130,10 +130,10 @@ pub enum Step {
 /// ```text
 ///            MakeVolume  MakeContainer   Start     AwaitReady
 ///   nothing ---------> volume ------> stopped ----> running ----> awake
-///                                        ^             |  ^         | Freeze
-///                                        |    Stop     |  | Thaw    v
-///                                        +-------------+  +------ frozen
-///                                        +----------------Stop------+
+///                                        ^             |          | ^
+///                                        |    Stop     |   Freeze v | Thaw
+///                                        +-------------+        frozen
+///                                        +---------Stop-----------+
 /// ```
 #[must_use]
 pub fn decide(wish: Wish, reality: Reality, activity: Activity, policy: Policy) -> Step {
@@ -148,7 +148,9 @@ pub fn decide(wish: Wish, reality: Reality, activity: Activity, policy: Policy) 
         (_, Tier::Awake, Container::Running { ready: false }) => Step::AwaitReady,
         (_, Tier::Awake, Container::Running { ready: true }) => Step::Rest(until(policy.freeze_after, activity)),
 
-        (_, Tier::Frozen, Container::Running { .. }) => Step::Freeze,
+        (_, Tier::Frozen, Container::Running { ready: true }) => Step::Freeze,
+        // Frozen means ready in milliseconds: what never answered starts afresh at the next wake instead.
+        (_, Tier::Frozen, Container::Running { ready: false }) => Step::Stop,
         (_, Tier::Frozen, Container::Frozen) => Step::Rest(until(policy.stop_after, activity)),
 
         (_, Tier::Stopped, Container::Running { .. } | Container::Frozen) => Step::Stop,
@@ -191,6 +193,37 @@ pub fn pause_after(failures: u32) -> Duration {
     Duration::from_secs(1 << failures.saturating_sub(1).min(6)).min(Duration::from_secs(60))
 }
 
+impl Wish {
+    /// The one word for it, in database, JSON, metrics, logs and the operator's commands.
+    #[must_use]
+    pub fn word(self) -> String {
+        word(&self)
+    }
+}
+
+impl Fact {
+    /// The one word for it: see [`Wish::word`].
+    #[must_use]
+    pub fn word(self) -> String {
+        word(&self)
+    }
+}
+
+impl Cause {
+    /// The one word for it: see [`Wish::word`].
+    #[must_use]
+    pub fn word(self) -> String {
+        word(&self)
+    }
+}
+
+fn word(unit: &impl Serialize) -> String {
+    match serde_json::to_value(unit) {
+        Ok(serde_json::Value::String(word)) => word,
+        other => unreachable!("unit variants are words, not {other:?}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -231,6 +264,8 @@ mod tests {
                 Step::Rest(minutes(5)),
             ),
             ("idle freezes", Wish::Available, true, READY, IDLE, Step::Freeze),
+            ("idle and never answered stops", Wish::Available, true, UNREADY, IDLE, Step::Stop),
+            ("asked to sleep before it answered stops", Wish::Frozen, true, UNREADY, FRESH, Step::Stop),
             (
                 "frozen is looked at when it may stop",
                 Wish::Available,
@@ -294,8 +329,9 @@ mod tests {
         let container = match step {
             Step::MakeVolume => return Reality { volume: true, ..reality },
             Step::MakeContainer | Step::Stop => Container::Stopped,
-            Step::Start => UNREADY,
-            Step::AwaitReady | Step::Thaw => READY,
+            // Whether what was found frozen had ever answered is not known.
+            Step::Start | Step::Thaw => UNREADY,
+            Step::AwaitReady => READY,
             Step::Freeze => Container::Frozen,
             Step::RemoveContainer => Container::None,
             Step::Rest(_) => reality.container,

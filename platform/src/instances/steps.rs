@@ -48,13 +48,17 @@ impl Instances {
             Some(reality) => reality,
             None => self.look(instance).await?,
         };
+        // Before activity is read: when the last work ends after that, its own word on when to look again must stand.
+        instance.look_at_ms.store(i64::MAX, Ordering::SeqCst);
         let (wish, activity) = (instance.wish(), instance.activity(self.0.clock.now()));
         let step = decide(wish, reality, activity, self.0.policy);
         if let Some(fact) = under_way(step) {
             self.show(instance, fact, self.cause(instance, step), stage_before(step));
         }
-        // Whatever comes of it, what was true before the step is not to be relied on during it.
-        instance.with_mind(|mind| mind.reality = None);
+        if !matches!(step, Step::Rest(_)) {
+            // Whatever comes of it, what was true before the step is not to be relied on during it.
+            instance.with_mind(|mind| mind.reality = None);
+        }
         let container = match step {
             Step::MakeVolume => {
                 self.0.host.ensure_volume(instance.id).await?;
@@ -76,7 +80,8 @@ impl Instances {
             }
             Step::Thaw => {
                 self.0.host.thaw(instance.id).await?;
-                Container::Running { ready: true }
+                // Pausing does not make a program forget that it was ready; one found frozen may never have been.
+                Container::Running { ready: instance.with_mind(|mind| mind.ready) }
             }
             Step::Stop => {
                 self.0.host.stop(instance.id).await?;
@@ -87,12 +92,10 @@ impl Instances {
                 Container::None
             }
             Step::Rest(until) => {
-                instance.with_mind(|mind| {
-                    mind.reality = Some(reality);
-                    mind.failures = 0;
-                });
-                let look_at = until.map_or(Timestamp(i64::MAX), |wait| self.0.clock.now().plus(wait));
-                self.look_again(instance, look_at);
+                instance.with_mind(|mind| mind.failures = 0);
+                if let Some(wait) = until {
+                    instance.look_at_ms.fetch_min(self.0.clock.now().plus(wait).0, Ordering::SeqCst);
+                }
                 self.settle(instance, wish, reality).await?;
                 return Ok(false);
             }
@@ -100,7 +103,6 @@ impl Instances {
         let volume = reality.volume || step == Step::MakeVolume;
         instance.with_mind(|mind| {
             mind.reality = Some(Reality { volume, container });
-            // Pausing does not make a program forget that it was ready.
             mind.ready =
                 container == (Container::Running { ready: true }) || (mind.ready && container == Container::Frozen);
         });
@@ -113,10 +115,7 @@ impl Instances {
 
     async fn look(&self, instance: &Arc<Instance>) -> Result<Reality, Failure> {
         let seen = self.0.host.inspect(instance.id).await?;
-        self.note(instance, &seen);
-        Ok(instance
-            .with_mind(|mind| mind.reality)
-            .unwrap_or(Reality { volume: seen.volume, container: Container::None }))
+        Ok(self.note(instance, &seen))
     }
 
     /// A new container has a new token. The ledger learns it first: a crash in between leaves a container that is
@@ -183,7 +182,7 @@ impl Instances {
         }
         self.write(instance, from).await?;
         let status = instance.status();
-        tracing::info!(instance.id = %instance.id, handle = %instance.handle, from = ?from, to = ?fact, cause = ?status.cause, "instance changed");
+        tracing::info!(instance.id = %instance.id, handle = %instance.handle, from = from.word(), to = fact.word(), cause = status.cause.word(), "instance changed");
         Ok(())
     }
 
@@ -203,8 +202,9 @@ impl Instances {
         };
         tracing::warn!(instance.id = %instance.id, handle = %instance.handle, failures, error = %detail, "an instance's step failed");
         let from = self.written(instance);
-        instance.publish(|status| {
-            let changed = status.fact != Fact::Failed || status.failure.as_ref() != Some(&message);
+        let told = instance.publish(|status| {
+            // The first since somebody asked is told anew, also in the same words: it is the answer.
+            let changed = failures == 1 || status.fact != Fact::Failed || status.failure.as_ref() != Some(&message);
             if changed {
                 status.since = self.0.clock.now();
             }
@@ -213,9 +213,7 @@ impl Instances {
             status.failure = Some(message);
             changed
         });
-        if from != Fact::Failed
-            && let Err(error) = self.write(instance, from).await
-        {
+        if told && let Err(error) = self.write(instance, from).await {
             tracing::warn!(instance.id = %instance.id, error = ?error, "could not write down that a step failed");
         }
     }
@@ -275,7 +273,8 @@ impl Instances {
     }
 }
 
-/// Whether the owner or a visitor asked since the last failure, so that the pause may be skipped.
+/// Whether somebody wished anew or the engine came back since the last failure, so that the pause may be skipped. A
+/// visit alone does not skip it.
 fn was_asked_anew(instance: &Arc<Instance>) -> bool {
     instance.with_mind(|mind| mind.failures == 0)
 }

@@ -1,17 +1,18 @@
 //! The instances' rows: all SQL of this room.
 
 use anyhow::Context as _;
-use sea_orm::ActiveValue::Set;
+use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait as _, EntityTrait, QueryFilter as _, QueryOrder as _, QuerySelect as _};
-use serde::Serialize;
+use sea_orm::{
+    ColumnTrait as _, EntityTrait, QueryFilter as _, QueryOrder as _, QuerySelect as _, TransactionTrait as _,
+};
 use serde::de::DeserializeOwned;
 
 use super::rules::{Cause, Fact, Wish};
 use super::{Status, Transition};
 use crate::clock::{Clock, Timestamp};
 use crate::containers::Slot;
-use crate::db::{AccountId, Db, InstanceId, Tx};
+use crate::db::{AccountId, Db, InstanceId, Tx, is_duplicate};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 
@@ -23,17 +24,27 @@ pub(super) struct Record {
     pub handle: Handle,
     pub slot: Slot,
     pub image: String,
-    pub wish: Wish,
-    pub wish_cause: Cause,
-    pub wish_at: Timestamp,
+    pub asked: Asked,
     pub fact: Fact,
+    pub fact_cause: Cause,
     pub fact_at: Timestamp,
     pub failure: Option<String>,
     pub active_at: Timestamp,
     pub token_hash: Option<Vec<u8>>,
 }
 
-/// Writes a new row in the next free slot; `Conflict` when there are `slots` already.
+/// A wish as it was written: what, why and when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub wish: Wish,
+    pub cause: Cause,
+    pub at: Timestamp,
+}
+
+/// Times a new row looks for its slot. Each time it is taken, somebody else got it: with that many at once, one waits.
+const TRIES: usize = 8;
+
+/// Writes a new row in the slot after the last; `Conflict` when there are `slots` already.
 pub(super) async fn insert(
     tx: &Tx,
     (id, account, handle): (InstanceId, AccountId, &Handle),
@@ -41,6 +52,38 @@ pub(super) async fn insert(
     slots: u32,
     now: Timestamp,
 ) -> Result<()> {
+    let mut row = instance::ActiveModel {
+        id: Set(id),
+        account_id: Set(account),
+        handle: Set(handle.to_string()),
+        slot: NotSet,
+        image: Set(image.to_owned()),
+        wish: Set(Wish::Available.word()),
+        wish_cause: Set(Cause::SignUp.word()),
+        wish_at_ms: Set(now.0),
+        fact: Set(Fact::Absent.word()),
+        fact_cause: Set(Cause::SignUp.word()),
+        fact_at_ms: Set(now.0),
+        failure: Set(None),
+        active_at_ms: Set(now.0),
+        token_hash: Set(None),
+        created_at_ms: Set(now.0),
+    };
+    for _ in 0..TRIES {
+        row.slot = Set(slot_after_the_last(tx, slots).await?);
+        // PostgreSQL lets two transactions see the same last slot. The second to write waits for the first and is then
+        // refused; the savepoint keeps the rest of its transaction, which sees the new last slot.
+        let savepoint = tx.begin().await?;
+        match instance::Entity::insert(row.clone()).exec_without_returning(&savepoint).await {
+            Ok(_) => return Ok(savepoint.commit().await?),
+            Err(error) if is_duplicate(&error) => savepoint.rollback().await?,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Error::Conflict("Many people sign up at this moment. Please try again.".into()))
+}
+
+async fn slot_after_the_last(tx: &Tx, slots: u32) -> Result<i64> {
     let last: Option<Option<i64>> = instance::Entity::find()
         .select_only()
         .column_as(instance::Column::Slot.max(), "slot")
@@ -54,24 +97,7 @@ pub(super) async fn insert(
                 .into(),
         ));
     }
-    let row = instance::ActiveModel {
-        id: Set(id),
-        account_id: Set(account),
-        handle: Set(handle.to_string()),
-        slot: Set(slot),
-        image: Set(image.to_owned()),
-        wish: Set(word(&Wish::Available)),
-        wish_cause: Set(word(&Cause::SignUp)),
-        wish_at_ms: Set(now.0),
-        fact: Set(word(&Fact::Absent)),
-        fact_at_ms: Set(now.0),
-        failure: Set(None),
-        active_at_ms: Set(now.0),
-        token_hash: Set(None),
-        created_at_ms: Set(now.0),
-    };
-    instance::Entity::insert(row).exec_without_returning(&**tx).await?;
-    Ok(())
+    Ok(slot)
 }
 
 /// Every instance.
@@ -86,23 +112,25 @@ pub(super) async fn find(db: &Db, id: InstanceId) -> Result<Option<Record>> {
 }
 
 /// The instance of `account`, inside a transaction.
-pub(super) async fn find_by_account(tx: &Tx, account: AccountId) -> Result<Option<Record>> {
-    instance::Entity::find().filter(instance::Column::AccountId.eq(account)).one(&**tx).await?.map(record).transpose()
+pub(super) async fn find_by_account(tx: &Tx, account: AccountId) -> Result<Option<InstanceId>> {
+    let row = instance::Entity::find().filter(instance::Column::AccountId.eq(account)).one(&**tx).await?;
+    Ok(row.map(|row| row.id))
 }
 
-/// Writes a wish.
-pub(super) async fn set_wish(tx: &Tx, id: InstanceId, wish: Wish, cause: Cause, now: Timestamp) -> Result<()> {
-    instance::Entity::update_many()
-        .col_expr(instance::Column::Wish, Expr::value(word(&wish)))
-        .col_expr(instance::Column::WishCause, Expr::value(word(&cause)))
-        .col_expr(instance::Column::WishAtMs, Expr::value(now.0))
+/// Writes a wish in the place of one of `over`; `false`, and nothing is written, when the wish there is another.
+pub(super) async fn set_wish(tx: &Tx, id: InstanceId, asked: Asked, over: &[Wish]) -> Result<bool> {
+    let written = instance::Entity::update_many()
+        .col_expr(instance::Column::Wish, Expr::value(asked.wish.word()))
+        .col_expr(instance::Column::WishCause, Expr::value(asked.cause.word()))
+        .col_expr(instance::Column::WishAtMs, Expr::value(asked.at.0))
         .filter(instance::Column::Id.eq(id))
+        .filter(instance::Column::Wish.is_in(over.iter().map(|wish| wish.word())))
         .exec(&**tx)
         .await?;
-    Ok(())
+    Ok(written.rows_affected > 0)
 }
 
-/// Writes what was seen, and how it came from `from`.
+/// Writes what was seen, and how it came from `from` when that was another fact.
 pub(super) async fn set_fact(
     tx: &Tx,
     id: InstanceId,
@@ -112,20 +140,24 @@ pub(super) async fn set_fact(
     clock: &Clock,
 ) -> Result<()> {
     instance::Entity::update_many()
-        .col_expr(instance::Column::Fact, Expr::value(word(&status.fact)))
+        .col_expr(instance::Column::Fact, Expr::value(status.fact.word()))
+        .col_expr(instance::Column::FactCause, Expr::value(status.cause.word()))
         .col_expr(instance::Column::FactAtMs, Expr::value(status.since.0))
         .col_expr(instance::Column::Failure, Expr::value(status.failure.clone()))
         .col_expr(instance::Column::ActiveAtMs, Expr::value(active_at.0))
         .filter(instance::Column::Id.eq(id))
         .exec(&**tx)
         .await?;
+    if from == status.fact {
+        return Ok(());
+    }
     let row = transition::ActiveModel {
         id: Set(clock.uuid()),
         instance_id: Set(id),
         at_ms: Set(status.since.0),
-        from_fact: Set(word(&from)),
-        to_fact: Set(word(&status.fact)),
-        cause: Set(word(&status.cause)),
+        from_fact: Set(from.word()),
+        to_fact: Set(status.fact.word()),
+        cause: Set(status.cause.word()),
     };
     transition::Entity::insert(row).exec_without_returning(&**tx).await?;
     Ok(())
@@ -169,10 +201,9 @@ fn record(row: instance::Model) -> Result<Record> {
         handle,
         slot: Slot(u32::try_from(row.slot).context("a stored slot is out of range")?),
         image: row.image,
-        wish: read(&row.wish)?,
-        wish_cause: read(&row.wish_cause)?,
-        wish_at: Timestamp(row.wish_at_ms),
+        asked: Asked { wish: read(&row.wish)?, cause: read(&row.wish_cause)?, at: Timestamp(row.wish_at_ms) },
         fact: read(&row.fact)?,
+        fact_cause: read(&row.fact_cause)?,
         fact_at: Timestamp(row.fact_at_ms),
         failure: row.failure,
         active_at: Timestamp(row.active_at_ms),
@@ -180,14 +211,7 @@ fn record(row: instance::Model) -> Result<Record> {
     })
 }
 
-/// The word that stands for a wish, fact or cause in the database: the same as in JSON.
-fn word<T: Serialize>(value: &T) -> String {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(word)) => word,
-        other => unreachable!("unit variants are words, not {other:?}"),
-    }
-}
-
+/// Reads what `word()` of a wish, fact or cause wrote.
 fn read<T: DeserializeOwned>(word: &str) -> Result<T> {
     serde_json::from_value(serde_json::Value::String(word.to_owned()))
         .with_context(|| format!("the database says \"{word}\", which this version does not know"))
@@ -212,6 +236,7 @@ mod instance {
         pub wish_cause: String,
         pub wish_at_ms: i64,
         pub fact: String,
+        pub fact_cause: String,
         pub fact_at_ms: i64,
         pub failure: Option<String>,
         pub active_at_ms: i64,

@@ -69,7 +69,7 @@ pub fn router_draining(app: App, most: usize, within: Duration) -> Router {
         .route("/openai/v1/chat/completions", post(chat_completions))
         .route("/openai/v1/models", get(free))
         .route("/openai/v1/models/{id}", get(free))
-        .route("/budget", get(budget))
+        .route("/budget", get(allowance))
         .fallback(elsewhere)
         .method_not_allowed_fallback(elsewhere)
         .with_state(Door { app, upstreams, doorway, drains })
@@ -101,9 +101,9 @@ async fn elsewhere(State(door): State<Door>, request: Request) -> Response {
     door.shown(provider_of(request.uri().path()), Err(Problem::NoSuchPath { path }))
 }
 
-/// What is left, for the instance's own page and for agents.
+/// What is left, for the instance's own page and for agents. The path's word is part of the instance contract.
 #[derive(Serialize)]
-struct Budget {
+struct Allowance {
     period: String,
     allowance_nanodollars: i64,
     spent_nanodollars: i64,
@@ -112,13 +112,17 @@ struct Budget {
     by_model: Vec<ModelSpend>,
 }
 
-async fn budget(State(door): State<Door>, ConnectInfo(peer): ConnectInfo<SocketAddr>, headers: HeaderMap) -> Response {
+async fn allowance(
+    State(door): State<Door>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+) -> Response {
     let answer = async {
         let instance = caller(&door.app, &headers, peer)?;
         let spend =
             door.app.quota.spend(instance.account).await.map_err(|e| Problem::Refused(Refusal::Unavailable(e)))?;
         let left_nanodollars = spend.allowance_nanodollars - spend.spent_nanodollars - spend.held_nanodollars;
-        let budget = Budget {
+        let allowance = Allowance {
             period: spend.period,
             allowance_nanodollars: spend.allowance_nanodollars,
             spent_nanodollars: spend.spent_nanodollars,
@@ -126,7 +130,7 @@ async fn budget(State(door): State<Door>, ConnectInfo(peer): ConnectInfo<SocketA
             left_nanodollars,
             by_model: spend.by_model,
         };
-        Ok(Json(budget).into_response())
+        Ok(Json(allowance).into_response())
     };
     door.shown(Provider::Anthropic, answer.await)
 }

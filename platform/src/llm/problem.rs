@@ -244,12 +244,12 @@ fn refused(refusal: &Refusal) -> Shape {
 
 fn over_allowance(left: i64, held: i64, needed: i64, resets_on: &str) -> String {
     let held = if held > 0 {
-        format!(" (${} more is held for calls in flight, and part of it comes back)", dollars(held))
+        format!(" ({} more is held for calls in flight, and part of it comes back)", dollars(held))
     } else {
         String::new()
     };
     format!(
-        "Your AI allowance does not cover this call: it could cost up to ${}, and ${} is left{held}. The allowance is \
+        "Your AI allowance does not cover this call: it could cost up to {}, and {} is left{held}. The allowance is \
          whole again on {resets_on} (UTC). A lower max_tokens may fit.",
         dollars(needed),
         dollars(left),

@@ -8,7 +8,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -25,10 +24,8 @@ use super::problem::Problem;
 use super::upstream::returning;
 use super::usage;
 use crate::instances::{Instance, WorkInFlight};
-use crate::quota::{Hold, Outcome, Provider, Seen};
+use crate::quota::{Hold, LONGEST_CALL, Outcome, Provider, Seen};
 
-/// The longest that an answer in one piece may take.
-const LONGEST_CALL: Duration = Duration::from_secs(3600);
 /// The largest answer in one piece. The longest there are have a few megabytes.
 const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
 

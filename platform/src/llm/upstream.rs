@@ -10,25 +10,12 @@ use reqwest::Url;
 use super::problem::Problem;
 use super::target::Target;
 use crate::config::{Config, Upstream};
+use crate::hop;
 use crate::quota::Provider;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest silence, before the answer or within it. The SDKs' own timeout is ten minutes.
 const LONGEST_SILENCE: Duration = Duration::from_secs(600);
-
-/// Headers that concern one connection only (RFC 9110 7.6.1), or that this hop sets itself.
-const HOP_BY_HOP: &[&str] = &[
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "content-length",
-];
 
 /// Of a call, only these pass; so nothing does that identifies the tenant or its network, and nothing unheard of.
 const FORWARDED: &[&str] = &["content-type", "accept", "user-agent", "openai-beta"];
@@ -37,9 +24,9 @@ const FORWARDED_PREFIXES: &[&str] = &["anthropic-", "x-stainless-", "x-claude-co
 /// These would choose another customer of the provider.
 const NOT_FORWARDED: &[&str] = &["anthropic-user-profile-id", "anthropic-workspace-id"];
 
-/// Of an answer: what describes the platform's account at the provider, or would act on another origin.
+/// Of an answer: what describes the platform's account at the provider, would act on another origin, or is set anew.
 const NOT_RETURNED: &[&str] =
-    &["set-cookie", "alt-svc", "anthropic-organization-id", "openai-organization", "openai-project"];
+    &["content-length", "set-cookie", "alt-svc", "anthropic-organization-id", "openai-organization", "openai-project"];
 
 /// The providers. Cheap to clone.
 #[derive(Clone)]
@@ -148,22 +135,13 @@ pub fn returning(headers: &HeaderMap) -> HeaderMap {
 }
 
 fn passing(headers: &HeaderMap, is_held_back: impl Fn(&str) -> bool) -> HeaderMap {
-    // A header may be named hop-by-hop by the sender (RFC 9110 7.6.1).
-    let named: Vec<String> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(|name| name.trim().to_ascii_lowercase())
-        .collect();
+    let mut headers = headers.clone();
+    hop::drop_one_hop(&mut headers);
+    let held_back: Vec<HeaderName> = headers.keys().filter(|name| is_held_back(name.as_str())).cloned().collect();
+    for name in held_back {
+        headers.remove(name);
+    }
     headers
-        .iter()
-        .filter(|(name, _)| {
-            let name = name.as_str();
-            !HOP_BY_HOP.contains(&name) && !named.iter().any(|n| n == name) && !is_held_back(name)
-        })
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect()
 }
 
 fn tls() -> rustls::ClientConfig {

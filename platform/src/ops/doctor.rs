@@ -1,13 +1,15 @@
 //! Looks at everything Berth stands on and says in a sentence what is not as it should be. Changes nothing.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::config::Config;
-use crate::containers::{ContainerHost, HostReport};
+use crate::containers::{ContainerHost, HostReport, gateway};
 use crate::db::Db;
+use crate::quota;
 
 /// Disks this full or fuller are reported.
 const DISK_FREE_PERCENT: u8 = 20;
@@ -32,9 +34,9 @@ pub enum Verdict {
     Broken,
 }
 
-/// Examines database, provisioner, host, images and listeners.
+/// Examines database, books, provisioner, host, images and listeners.
 pub async fn examine(config: &Config, db: anyhow::Result<Db>, host: &dyn ContainerHost) -> Vec<Finding> {
-    let mut findings = vec![database(db).await];
+    let mut findings = of_database(db).await;
     match host.host_report().await {
         Ok(report) => {
             findings.push(fine("provisioner", format!("answers; Docker Engine {}", report.engine_version)));
@@ -47,6 +49,9 @@ pub async fn examine(config: &Config, db: anyhow::Result<Db>, host: &dyn Contain
     }
     findings.push(listener("platform", config.listen, "berth serve").await);
     findings.push(listener("certificates", config.internal_listen, "berth serve").await);
+    for bridge in 0..u32::from(config.containers.bridges) {
+        findings.push(quota_proxy(gateway(config.containers.subnet, bridge), config.quota_port).await);
+    }
     if config.anthropic.key.is_none() || config.openai.key.is_none() {
         findings.push(warning(
             "provider keys",
@@ -57,14 +62,23 @@ pub async fn examine(config: &Config, db: anyhow::Result<Db>, host: &dyn Contain
     findings
 }
 
-async fn database(db: anyhow::Result<Db>) -> Finding {
-    match db {
-        Err(error) => broken("database", format!("{error:#}. Check DATABASE_URL.")),
-        Ok(db) => match db.ping().await {
-            Ok(()) => fine("database", "answers, schema up to date".into()),
-            Err(error) => broken("database", error.to_string()),
-        },
+async fn of_database(db: anyhow::Result<Db>) -> Vec<Finding> {
+    let db = match db {
+        Ok(db) => db,
+        Err(error) => {
+            return vec![broken("database", format!("{error:#}. Check BERTH_DATA_DIR and DATABASE_URL."))];
+        }
+    };
+    if let Err(error) = db.ping().await {
+        return vec![broken("database", error.to_string())];
     }
+    let mut findings = vec![fine("database", "answers, schema up to date".into())];
+    match quota::disagreements(&db).await {
+        Ok(wrong) if wrong.is_empty() => findings.push(fine("money", "the books agree".into())),
+        Ok(wrong) => findings.extend(wrong.into_iter().map(|sentence| broken("money", sentence))),
+        Err(error) => findings.push(broken("money", error.to_string())),
+    }
+    findings
 }
 
 fn of_host(report: &HostReport, config: &Config) -> Vec<Finding> {
@@ -113,7 +127,21 @@ fn is_safe_runc(version: &str) -> bool {
     }
 }
 
-async fn listener(subject: &'static str, address: std::net::SocketAddr, command: &str) -> Finding {
+async fn quota_proxy(gateway: Ipv4Addr, port: u16) -> Finding {
+    let address = SocketAddr::from((gateway, port));
+    match timeout(TRY, TcpStream::connect(address)).await {
+        Ok(Ok(_)) => fine("quota proxy", format!("listens on {address}")),
+        _ => broken(
+            "quota proxy",
+            format!(
+                "nothing listens on {address}, so instances there make no AI calls. berth serve does once the \
+                 provisioner has made the bridge; when another program has the port, set BERTH_QUOTA_PORT."
+            ),
+        ),
+    }
+}
+
+async fn listener(subject: &'static str, address: SocketAddr, command: &str) -> Finding {
     match timeout(TRY, TcpStream::connect(address)).await {
         Ok(Ok(_)) => fine(subject, format!("listens on {address}")),
         _ => broken(subject, format!("nothing listens on {address}. Start it with: {command}")),

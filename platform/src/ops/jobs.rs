@@ -9,10 +9,12 @@ use tokio::sync::Notify;
 use tokio_cron_scheduler::{Job, JobScheduler};
 use tokio_util::sync::CancellationToken;
 
+use super::rules::{Kind, SCHEDULE};
 use super::store;
 use crate::accounts::Accounts;
 use crate::clock::{Clock, Timestamp};
 use crate::db::Db;
+use crate::quota::Quota;
 
 /// How long a process may work at a job before another may take it over.
 const LEASE: Duration = Duration::from_secs(120);
@@ -21,39 +23,20 @@ const LOOK: Duration = Duration::from_secs(60);
 /// Done jobs are kept this long, for whoever wants to see that they ran.
 const KEEP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// What is done, and when: second, minute, hour, day, month, weekday (UTC).
-const SCHEDULE: [(Kind, &str); 2] = [(Kind::PurgeExpired, "0 * * * * *"), (Kind::PurgeJobs, "30 7 3 * * *")];
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Challenges, sign-ups, sessions and set-up links that expired.
-    PurgeExpired,
-    /// Jobs that were done long ago.
-    PurgeJobs,
-}
-
-impl Kind {
-    pub(super) fn word(self) -> &'static str {
-        match self {
-            Self::PurgeExpired => "purge_expired",
-            Self::PurgeJobs => "purge_jobs",
-        }
-    }
-}
-
 /// The worker and its clock.
 #[derive(Clone)]
 pub struct Jobs {
     db: Db,
     clock: Clock,
     accounts: Accounts,
+    quota: Quota,
     due: Arc<Notify>,
 }
 
 impl Jobs {
     #[must_use]
-    pub fn new(db: Db, clock: Clock, accounts: Accounts) -> Self {
-        Self { db, clock, accounts, due: Arc::default() }
+    pub fn new(db: Db, clock: Clock, accounts: Accounts, quota: Quota) -> Self {
+        Self { db, clock, accounts, quota, due: Arc::default() }
     }
 
     /// Runs the clock and the worker until `shutdown`.
@@ -105,8 +88,9 @@ impl Jobs {
     async fn next(&self) -> crate::error::Result<bool> {
         let now = self.clock.now();
         let Some((id, kind)) = store::lease(&self.db, now, now.plus(LEASE)).await? else { return Ok(false) };
-        let outcome = match SCHEDULE.iter().map(|(kind, _)| *kind).find(|k| k.word() == kind) {
+        let outcome = match Kind::of_word(&kind) {
             Some(Kind::PurgeExpired) => self.accounts.purge_expired().await,
+            Some(Kind::SettleOrphans) => self.quota.settle_orphans().await,
             Some(Kind::PurgeJobs) => store::purge(&self.db, now.minus(KEEP)).await,
             // A job of another version of Berth: done is better than for ever due.
             None => Ok(0),

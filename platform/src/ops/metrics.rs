@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::instances::{Fact, Instances};
+use crate::instances::Instances;
 
 /// The counters that doors and rooms add to. Cheap to clone.
 #[derive(Clone)]
@@ -73,13 +73,9 @@ impl Metrics {
 pub fn render(metrics: &Metrics, instances: &Instances) -> String {
     metrics.instances.clear();
     for fact in instances.all().iter().map(|instance| instance.fact()) {
-        metrics.instances.get_or_create(&FactLabels { fact: word(fact) }).inc();
+        metrics.instances.get_or_create(&FactLabels { fact: fact.word() }).inc();
     }
     let mut text = String::new();
     encode(&mut text, &metrics.registry).expect("writing into a String cannot fail");
     text
-}
-
-fn word(fact: Fact) -> String {
-    format!("{fact:?}").to_lowercase()
 }

@@ -3,6 +3,7 @@
 mod doctor;
 mod jobs;
 mod metrics;
+mod rules;
 mod store;
 
 pub use doctor::{Finding, Verdict, examine};

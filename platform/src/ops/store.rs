@@ -5,7 +5,7 @@ use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict};
 use sea_orm::{ColumnTrait as _, EntityTrait, QueryFilter as _, QueryOrder as _, TryInsertResult};
 use uuid::Uuid;
 
-use super::jobs::Kind;
+use super::rules::Kind;
 use crate::clock::Timestamp;
 use crate::db::Db;
 use crate::error::Result;

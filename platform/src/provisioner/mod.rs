@@ -185,7 +185,6 @@ impl Door {
             Call::Thaw { instance } => done(self.host.thaw(instance).await),
             Call::Stop { instance } => done(self.host.stop(instance).await),
             Call::RemoveContainer { instance } => done(self.host.remove_container(instance).await),
-            Call::RemoveVolume { instance } => done(self.host.remove_volume(instance).await),
             Call::Inspect { instance } => self.host.inspect(instance).await.map(Reply::Seen),
             Call::List {} => self.host.list().await.map(Reply::List),
             Call::HostReport {} => self.host.host_report().await.map(Reply::Report),

@@ -12,7 +12,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::entities::holds;
 use super::rules::{self, Bound, Outcome, Price, Seen};
-use super::{Receipt, store};
+use super::{Receipt, in_hand, store};
 use crate::clock::Clock;
 use crate::db::Db;
 use crate::error::Result;
@@ -35,6 +35,8 @@ pub struct Ended {
     pub outcome: Outcome,
     /// The provider's own usage figures as JSON, or nothing.
     pub usage: String,
+    /// Lets go of the hold when this is dropped.
+    pub _in_hand: in_hand::Mark,
 }
 
 /// Settles what comes in until the last sender is gone and all is settled. What the database refuses goes to the back

@@ -2,9 +2,11 @@
 //!
 //! A hold is an upper bound, taken in one atomic step and written down before the first byte goes to the provider.
 //! What does not fit is refused. So an account can never spend more than its allowance, however many calls it makes
-//! at once; and a hold that a crash left behind is settled at the next start, so nothing stays held for nothing.
+//! at once; and a hold that a crash left behind is settled at the next start, any other that was lost on schedule; so nothing stays held for
+//! nothing.
 
 mod entities;
+mod in_hand;
 mod jobs;
 mod prices;
 mod rules;
@@ -17,14 +19,17 @@ pub use rules::{Basis, Bound, CacheWrites, Demand, InputBound, Outcome, Provider
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::clock::Clock;
-use crate::db::{AccountId, Db, HoldId, InstanceId};
+use crate::clock::{Clock, Timestamp};
+use crate::db::{AccountId, Db, HoldId, InstanceId, Tx};
 use crate::error::{Error, Result};
 use entities::holds;
+use in_hand::InHand;
 use jobs::{Ended, Message};
 use prices::PriceBook;
 use rules::Price;
 
+/// The longest that an answer in one piece may take. A stream that goes on for longer is known to be in flight.
+pub const LONGEST_CALL: Duration = Duration::from_secs(3600);
 /// How long a reader or a call about to be refused waits for calls that just ended to be settled.
 const SETTLING_PATIENCE: Duration = Duration::from_secs(2);
 /// The input of a model that is not asked for its long context.
@@ -42,6 +47,8 @@ struct Inner {
     allowance_nanodollars: i64,
     calls_at_once: u64,
     prices: PriceBook,
+    /// Holds of this process, from before they are written until they are settled or given up.
+    in_hand: InHand,
     ended: mpsc::UnboundedSender<Message>,
 }
 
@@ -111,45 +118,70 @@ struct Receipt {
 }
 
 impl Quota {
-    /// Opens the books: imports the price table, and gives this and later months the `allowance_nanodollars` of now.
-    /// The platform that makes calls then says so with [`Quota::begin`]; a command of the operator does not.
+    /// Opens the books and changes nothing in them. The platform that makes calls then says so with
+    /// [`Quota::begin`]; a command of the operator does not, and its settings may be others than the platform's.
     ///
     /// # Errors
-    /// When the database does not answer.
-    pub async fn open(db: Db, clock: Clock, allowance_nanodollars: i64, calls_at_once: u32) -> Result<Self> {
+    /// When the price table that was built in cannot be read.
+    pub fn open(db: Db, clock: Clock, allowance_nanodollars: i64, calls_at_once: u32) -> Result<Self> {
         let prices = PriceBook::embedded()?;
-        let tx = db.begin().await?;
-        store::import_prices(&tx, &prices).await?;
-        store::set_allowances(&tx, &rules::period(clock.now()), allowance_nanodollars).await?;
-        tx.commit().await?;
         let (ended, queue) = mpsc::unbounded_channel();
         tokio::spawn(jobs::settle_ended_calls(db.clone(), clock.clone(), queue));
         let calls_at_once = u64::from(calls_at_once);
-        Ok(Self(Arc::new(Inner { db, clock, allowance_nanodollars, calls_at_once, prices, ended })))
+        let in_hand = InHand::default();
+        Ok(Self(Arc::new(Inner { db, clock, allowance_nanodollars, calls_at_once, prices, in_hand, ended })))
     }
 
-    /// Settles the holds that a crash left behind; call it once, before the first call, so that none is refused
-    /// because of them. An orphan is charged whole, because the provider may have charged it (basis `held`, outcome
-    /// `recovered`). Only one platform may have a database open: another one's calls in flight look like orphans.
+    /// Makes the books ready for calls; call it once, before the first. Imports the price table, gives this and later
+    /// months the allowance of now, and settles the holds that a crash left behind, so that nobody is refused because
+    /// of them. Only one platform may have a database open: another one's calls in flight look like orphans.
     ///
     /// # Errors
     /// When the database does not answer; nothing has changed then.
     pub async fn begin(&self) -> Result<()> {
+        let Inner { db, clock, allowance_nanodollars, prices, .. } = &*self.0;
+        let tx = db.begin().await?;
+        store::import_prices(&tx, prices).await?;
+        store::set_allowances(&tx, &rules::period(clock.now()), *allowance_nanodollars).await?;
+        let orphans = self.settle_orphans_in(&tx, Timestamp(i64::MAX)).await?;
+        tx.commit().await?;
+        if orphans > 0 {
+            tracing::warn!(calls = orphans, "calls were cut off by the last stop; charged as held");
+        }
+        Ok(())
+    }
+
+    /// Settles what no call stands behind any more though the platform runs: a hold whose commit was not answered, or
+    /// whose settlement the database refused for too long. How many there were. A call that this process still has in
+    /// its hands is left alone however old it is, and any other for as long as a call may take.
+    ///
+    /// # Errors
+    /// When the database does not answer; nothing has changed then.
+    pub async fn settle_orphans(&self) -> Result<u64> {
         let tx = self.0.db.begin().await?;
-        let orphans = store::all_holds(&tx).await?;
-        for hold in &orphans {
+        let orphans = self.settle_orphans_in(&tx, self.0.clock.now().minus(LONGEST_CALL)).await?;
+        tx.commit().await?;
+        Ok(orphans)
+    }
+
+    /// An orphan is charged whole, because the provider may have charged it (basis `held`, outcome `recovered`).
+    async fn settle_orphans_in(&self, tx: &Tx, held_before: Timestamp) -> Result<u64> {
+        let mut settled = 0;
+        for hold in store::holds_before(tx, held_before).await? {
+            // Looked at after the row was read: a call that ended in between has taken its row along, and nothing happens.
+            if self.0.in_hand.contains(hold.id) {
+                continue;
+            }
             let whole = rules::Charge {
                 amount_nanodollars: hold.amount_nanodollars,
                 basis: Basis::Held,
                 usage: Usage::default(),
             };
-            store::settle(&tx, hold, &whole, Outcome::Recovered, String::new(), self.0.clock.now()).await?;
+            let receipt =
+                store::settle(tx, &hold, &whole, Outcome::Recovered, String::new(), self.0.clock.now()).await?;
+            settled += u64::from(receipt.is_some());
         }
-        tx.commit().await?;
-        if !orphans.is_empty() {
-            tracing::warn!(calls = orphans.len(), "calls were cut off by the last stop; charged as held");
-        }
-        Ok(())
+        Ok(settled)
     }
 
     /// Holds what `call` can cost at most. After this returns the intent is on disk, and the call may be made.
@@ -217,7 +249,7 @@ impl Quota {
     }
 
     async fn try_hold(&self, call: &Call, price: &Arc<Price>, bound: Bound) -> std::result::Result<Hold, Refusal> {
-        let Inner { db, clock, allowance_nanodollars, calls_at_once, prices, .. } = &*self.0;
+        let Inner { db, clock, allowance_nanodollars, calls_at_once, prices, in_hand, .. } = &*self.0;
         let now = clock.now();
         let hold = holds::Model {
             id: HoldId(clock.uuid()),
@@ -230,6 +262,7 @@ impl Quota {
             amount_nanodollars: bound.total_nanodollars(),
             at_ms: now.0,
         };
+        let in_hand = in_hand.take(hold.id);
         let tx = db.begin().await?;
         store::ensure_allowance(&tx, call.account, &hold.period, *allowance_nanodollars).await?;
         if !store::take(&tx, call.account, &hold.period, hold.amount_nanodollars).await? {
@@ -247,7 +280,7 @@ impl Quota {
         }
         store::insert_hold(&tx, &hold).await?;
         tx.commit().await?;
-        let held = Held { hold, price: price.clone(), bound };
+        let held = Held { hold, price: price.clone(), bound, in_hand };
         Ok(Hold { held: Some(held), sent: false, ended: self.0.ended.clone() })
     }
 
@@ -285,15 +318,24 @@ impl Quota {
     /// # Errors
     /// When the database does not answer.
     pub async fn disagreements(&self) -> Result<Vec<String>> {
-        let tx = self.0.db.begin().await?;
-        store::disagreements(&tx).await
+        disagreements(&self.0.db).await
     }
+}
+
+/// [`Quota::disagreements`] for whoever has only the database, such as `doctor`.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn disagreements(db: &Db) -> Result<Vec<String>> {
+    // Calls go on meanwhile, and must not look like disagreements.
+    store::disagreements(&db.begin_reading().await?).await
 }
 
 struct Held {
     hold: holds::Model,
     price: Arc<Price>,
     bound: Bound,
+    in_hand: in_hand::Mark,
 }
 
 /// Money set aside for one call. It is settled once, by [`Hold::settle`] or by being dropped, and never leaks.
@@ -330,8 +372,8 @@ impl Hold {
     }
 
     fn hand_over(&mut self, seen: Seen, outcome: Outcome, usage: String) {
-        let Some(Held { hold, price, bound }) = self.held.take() else { return };
-        let ended = Box::new(Ended { hold, price, bound, seen, outcome, usage });
+        let Some(Held { hold, price, bound, in_hand }) = self.held.take() else { return };
+        let ended = Box::new(Ended { hold, price, bound, seen, outcome, usage, _in_hand: in_hand });
         if self.ended.send(Message::Settle(ended)).is_err() {
             tracing::warn!("a call ended after the books were closed; it is settled at the next start");
         }

@@ -350,13 +350,13 @@ fn month_of(at: Timestamp) -> (i64, i64) {
     (year_of_era + era * 400 + i64::from(month <= 2), month)
 }
 
-/// `1.25` or `0.000031`: nano-dollars as dollars, cents at least, for sentences.
+/// Nano-dollars as dollars, exactly: `$1.50`, `$0.000031`; at least two decimals, and as many more as it takes.
 #[must_use]
 pub fn dollars(nanodollars: i64) -> String {
     let (sign, n) = (if nanodollars < 0 { "-" } else { "" }, nanodollars.unsigned_abs());
     let digits = format!("{:09}", n % 1_000_000_000);
-    let fraction = digits.trim_end_matches('0');
-    format!("{sign}{}.{}", n / 1_000_000_000, if fraction.len() < 2 { &digits[..2] } else { fraction })
+    let kept = digits.trim_end_matches('0').len().max(2);
+    format!("{sign}${}.{}", n / 1_000_000_000, &digits[..kept])
 }
 
 #[cfg(test)]

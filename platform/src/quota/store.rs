@@ -83,9 +83,10 @@ pub async fn insert_hold(tx: &Tx, hold: &holds::Model) -> Result<()> {
     Ok(())
 }
 
-/// Every hold there is; read at start, when each is an orphan.
-pub async fn all_holds(tx: &Tx) -> Result<Vec<holds::Model>> {
-    Ok(holds::Entity::find().order_by_asc(holds::Column::AtMs).all(&**tx).await?)
+/// Every hold made before `before`, the oldest first.
+pub async fn holds_before(tx: &Tx, before: Timestamp) -> Result<Vec<holds::Model>> {
+    let old = holds::Entity::find().filter(holds::Column::AtMs.lt(before.0));
+    Ok(old.order_by_asc(holds::Column::AtMs).all(&**tx).await?)
 }
 
 /// Turns a hold into its receipt and moves the money. `None` when the hold is not there any more: settled before.
@@ -217,8 +218,9 @@ struct Sum {
     total: Option<i64>,
 }
 
-/// For each allowance row that disagrees with its holds or receipts, a sentence. Call in a transaction.
-pub async fn disagreements(tx: &Tx) -> Result<Vec<String>> {
+/// For each allowance row that disagrees with its holds or receipts, a sentence. Call where all statements
+/// see the same moment.
+pub async fn disagreements(db: &impl ConnectionTrait) -> Result<Vec<String>> {
     let held: Vec<Sum> = holds::Entity::find()
         .select_only()
         .columns([holds::Column::AccountId, holds::Column::Period])
@@ -226,7 +228,7 @@ pub async fn disagreements(tx: &Tx) -> Result<Vec<String>> {
         .group_by(holds::Column::AccountId)
         .group_by(holds::Column::Period)
         .into_model()
-        .all(&**tx)
+        .all(db)
         .await?;
     let spent: Vec<Sum> = receipts::Entity::find()
         .select_only()
@@ -235,7 +237,7 @@ pub async fn disagreements(tx: &Tx) -> Result<Vec<String>> {
         .group_by(receipts::Column::AccountId)
         .group_by(receipts::Column::Period)
         .into_model()
-        .all(&**tx)
+        .all(db)
         .await?;
     let total = |sums: &[Sum], row: &allowances::Model| {
         sums.iter()
@@ -243,7 +245,7 @@ pub async fn disagreements(tx: &Tx) -> Result<Vec<String>> {
             .and_then(|sum| sum.total)
             .unwrap_or(0)
     };
-    let rows = allowances::Entity::find().all(&**tx).await?;
+    let rows = allowances::Entity::find().all(db).await?;
     let mut wrong = Vec::new();
     for row in rows {
         for (name, in_row, summed) in

@@ -5,8 +5,8 @@ use axum::http::HeaderMap;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Redirect};
 
+use super::accept::wants_page;
 use super::errors::Answer;
-use super::extractors::wants_page;
 use crate::accounts::{Role, Session};
 use crate::app::App;
 use crate::cookies;

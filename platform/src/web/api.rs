@@ -6,7 +6,8 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::errors::Answer;
-use super::extractors::Mine;
+use super::extractors::{Mine, Pending};
+use super::sign_up;
 use crate::accounts::Session;
 use crate::app::App;
 use crate::instances::{Cause, Instance, Wish};
@@ -48,9 +49,14 @@ pub async fn spend(State(app): State<App>, session: Session) -> Answer<Json<Spen
 }
 
 /// `GET /api/handles/{handle}`: whether it can be claimed. `note` is a sentence for the person who typed it.
-pub async fn handle(State(app): State<App>, Path(typed): Path<String>) -> Answer<Json<Value>> {
+pub async fn handle(
+    State(app): State<App>,
+    pending: Option<Pending>,
+    Path(typed): Path<String>,
+) -> Answer<Json<Value>> {
     let availability = app.accounts.handle_availability(&typed).await?;
-    let (verdict, note, suggestions) = super::sign_up::in_words(availability);
+    let held = sign_up::held(&app, pending.as_ref()).await;
+    let (verdict, note, suggestions) = sign_up::in_words(&typed, availability, held.as_ref());
     Ok(Json(json!({ "available": verdict == "free", "note": note, "suggestions": suggestions })))
 }
 

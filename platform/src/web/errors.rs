@@ -10,11 +10,10 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::{Html, IntoResponse, Response};
 use serde_json::json;
 
-use super::extractors::wants_page;
-use super::page::Page;
+use super::accept::wants_page;
 use crate::clock::Clock;
 use crate::error::Error;
 
@@ -45,6 +44,12 @@ impl Problem {
         Self { status, code, title, detail: detail.into(), field: None, retry_after: None, source: None }
     }
 
+    /// The same, worth trying again after `wait`.
+    #[must_use]
+    pub fn retry_after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
+    }
+
     /// Whether a form can show it beside its field and be sent again: what the person typed or did is to blame.
     pub fn in_place(error: Error) -> Answer<Self> {
         match error {
@@ -69,18 +74,24 @@ impl Problem {
     #[must_use]
     pub fn page(&self, request: &str) -> Response {
         let status = self.status.as_u16();
-        self.with(Page(ErrorPage { status, title: self.title, detail: &self.detail, request }))
+        let page = ErrorPage { status, title: self.title, detail: &self.detail, request };
+        // Should it not render, its sentence is still better than an error about an error.
+        self.with(Html(page.render().unwrap_or_else(|_| self.detail.clone())))
     }
 
-    fn json(&self, request: &str) -> Response {
+    /// As problem+json, the same at every door. `request` as in [`Problem::page`].
+    #[must_use]
+    pub fn json(&self, request: &str) -> Response {
         let mut body = json!({
             "type": format!("urn:berth:problem:{}", self.code),
             "title": self.title,
             "status": self.status.as_u16(),
             "detail": self.detail,
-            "instance": format!("urn:uuid:{request}"),
             "code": self.code,
         });
+        if !request.is_empty() {
+            body["instance"] = json!(format!("urn:uuid:{request}"));
+        }
         if let Some(field) = self.field {
             body["errors"] = json!([{ "field": field, "detail": self.detail }]);
         }
@@ -154,15 +165,12 @@ pub async fn show(State(clock): State<Clock>, request: Request, next: Next) -> R
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = next.run(request).await;
     let Some(problem) = problem_in(&response) else { return response };
-    let id = clock.uuid().to_string();
+    let mut id = String::new();
     if let Some(source) = &problem.source {
+        id = clock.uuid().to_string();
         tracing::error!(request.id = %id, %method, path, error = format!("{source:#}"), "a request failed");
     }
-    match (page, &problem.source) {
-        (true, Some(_)) => problem.page(&id),
-        (true, None) => problem.page(""),
-        (false, _) => problem.json(&id),
-    }
+    if page { problem.page(&id) } else { problem.json(&id) }
 }
 
 fn problem_in(response: &Response) -> Option<Problem> {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
 
 use super::errors::Problem;
 use crate::accounts::{Client, Session};
@@ -72,31 +71,5 @@ impl FromRequestParts<App> for Device {
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Infallible> {
         Ok(Self(cookies::get(&parts.headers, cookies::DEVICE).map(str::to_owned)))
-    }
-}
-
-/// Whether the answer is for a person: outside the API, and the request accepts HTML.
-pub fn wants_page(path: &str, headers: &HeaderMap) -> bool {
-    let accepts = |line: &str| line.to_ascii_lowercase().contains("text/html");
-    !path.starts_with("/api/")
-        && headers.get_all(header::ACCEPT).iter().filter_map(|line| line.to_str().ok()).any(accepts)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn people_get_pages_and_programs_get_problems() {
-        for (path, accept, want) in [
-            ("/", "text/html,application/xhtml+xml,*/*;q=0.8", true),
-            ("/", "*/*", false),
-            ("/log-in", "application/json", false),
-            ("/api/account", "text/html", false),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::ACCEPT, accept.parse().unwrap());
-            assert_eq!(wants_page(path, &headers), want, "{path} {accept}");
-        }
     }
 }

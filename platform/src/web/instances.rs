@@ -1,31 +1,16 @@
 //! One's own instance: wake it, put it to sleep, watch it live. Watching never wakes.
 
-use std::convert::Infallible;
-use std::time::Duration;
-
 use axum::extract::State;
 use axum::http::HeaderMap;
-use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{IntoResponse as _, Redirect};
-use futures_util::StreamExt as _;
+use axum::response::Redirect;
 use serde::Serialize;
-use tokio_stream::wrappers::WatchStream;
 
-use super::access;
 use super::errors::Answer;
 use super::extractors::Mine;
 use super::words::{self, StateInWords};
+use super::{access, live};
 use crate::app::App;
-use crate::error::Error;
 use crate::instances::{Cause, Fact, Stage, Status, Wish};
-
-/// How often a stream asks whether its session still stands: an ended one sees nothing for longer than this.
-const SESSION_CHECK: Duration = Duration::from_secs(5);
-/// The browser comes again by itself after this; it bounds what a forgotten tab holds.
-const STREAM_LIFETIME: Duration = Duration::from_secs(30 * 60);
-
-/// Streams and waiting requests that one instance may have at a time.
-const WATCHERS: usize = 100;
 
 /// One message of the stream.
 #[derive(Serialize)]
@@ -51,28 +36,14 @@ pub async fn sleep(State(app): State<App>, Mine(instance): Mine) -> Answer<Redir
 
 /// `GET /instance/events`: the status now and at each change, as server-sent events.
 pub async fn events(State(app): State<App>, Mine(instance): Mine, headers: HeaderMap) -> Answer {
-    if instance.watchers() > WATCHERS {
-        let message = "Too many pages watch this instance. Close some of them.".to_owned();
-        return Err(Error::TooMany { message, retry_after: Duration::from_secs(30) }.into());
-    }
-    let until = session_over(app, headers);
-    let events = WatchStream::new(instance.watch()).map(event).take_until(until);
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))).into_response())
+    let may_watch = move || {
+        let (app, headers) = (app.clone(), headers.clone());
+        async move { matches!(access::session(&app, &headers).await, Ok(Some(_))) }
+    };
+    Ok(live::stream(&instance, message, may_watch)?)
 }
 
-fn event(status: Status) -> Result<Event, Infallible> {
+fn message(status: Status) -> Message {
     let state = words::state(&status);
-    let message = Message { fact: status.fact, stage: status.stage, failure: status.failure, state };
-    Ok(Event::default().json_data(message).expect("words and times are always JSON"))
-}
-
-/// Waits until the session behind `headers` no longer stands, or the stream has lived long enough.
-async fn session_over(app: App, headers: HeaderMap) {
-    let checks = STREAM_LIFETIME.as_secs() / SESSION_CHECK.as_secs();
-    for _ in 0..checks {
-        tokio::time::sleep(SESSION_CHECK).await;
-        if !matches!(access::session(&app, &headers).await, Ok(Some(_))) {
-            return;
-        }
-    }
+    Message { fact: status.fact, stage: status.stage, failure: status.failure, state }
 }

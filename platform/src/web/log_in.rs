@@ -2,24 +2,18 @@
 
 use askama::Template;
 use axum::extract::{Query, State};
-use axum::http::{HeaderName, HeaderValue};
 use axum::response::{AppendHeaders, IntoResponse as _, Redirect};
 use axum::{Form, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::cookies;
 use super::errors::{Answer, Problem};
 use super::extractors::{Device, Pending};
 use super::page::Page;
-use super::sign_up::PENDING_SECONDS;
 use super::words::query_value;
-use crate::accounts::{Client, LogIn, Session, SignedIn};
+use crate::accounts::{Client, LogIn, Session};
 use crate::app::App;
-use crate::cookies::{self, DEVICE, PENDING, SESSION};
-
-/// As long as a session can live at all; `accounts` ends it earlier when it is idle.
-const SESSION_SECONDS: u64 = 30 * 24 * 60 * 60;
-const DEVICE_SECONDS: u64 = 365 * 24 * 60 * 60;
 
 #[derive(Template)]
 #[template(path = "log_in/log_in.html")]
@@ -120,7 +114,7 @@ pub async fn show(State(app): State<App>, pending: Option<Pending>, Query(way): 
 /// `POST /log-in/challenge`
 pub async fn challenge(State(app): State<App>) -> Answer {
     let (token, options) = app.accounts.log_in_challenge().await?;
-    Ok((AppendHeaders([cookies::set(PENDING, token.reveal(), PENDING_SECONDS)]), Json(options)).into_response())
+    Ok((AppendHeaders([cookies::ceremony(&token)]), Json(options)).into_response())
 }
 
 /// `POST /log-in?next=`: the browser's answer.
@@ -136,11 +130,11 @@ pub async fn passkey(
     match app.accounts.log_in(&token, answer, device.as_deref(), &client).await? {
         LogIn::SignedIn(signed_in) => {
             let next = next.map_or_else(|| "/".to_owned(), |next| next.0);
-            Ok((signed_in_cookies(&signed_in), Json(json!({ "next": next }))).into_response())
+            Ok((cookies::signed_in(&signed_in), Json(json!({ "next": next }))).into_response())
         }
         LogIn::CodeNeeded(token) => {
             let next = next.map_or_else(|| "/log-in/code".to_owned(), |next| next.after("/log-in/code"));
-            let cookie = cookies::set(PENDING, token.reveal(), PENDING_SECONDS);
+            let cookie = cookies::ceremony(&token);
             Ok((AppendHeaders([cookie]), Json(json!({ "next": next }))).into_response())
         }
     }
@@ -160,8 +154,8 @@ pub async fn code_given(
 ) -> Answer {
     match app.accounts.log_in_code(&token, form.code.trim(), &client).await {
         Ok(signed_in) => Ok(match Next::parse(&form.next) {
-            Some(Next(next)) => (signed_in_cookies(&signed_in), Page(GoOnPage { next })).into_response(),
-            None => (signed_in_cookies(&signed_in), Redirect::to("/")).into_response(),
+            Some(Next(next)) => (cookies::signed_in(&signed_in), Page(GoOnPage { next })).into_response(),
+            None => (cookies::signed_in(&signed_in), Redirect::to("/")).into_response(),
         }),
         Err(error) => {
             let problem = Problem::in_place(error)?;
@@ -179,7 +173,7 @@ pub async fn recover() -> Page<RecoverPage> {
 pub async fn recover_with_code(State(app): State<App>, client: Client, Form(form): Form<RecoverForm>) -> Answer {
     let (handle, code) = (form.handle.trim(), form.code.trim());
     match app.accounts.recover(handle, form.recovery_code.trim(), code, &client).await {
-        Ok(signed_in) => Ok((signed_in_cookies(&signed_in), Redirect::to("/passkeys?recovered=yes")).into_response()),
+        Ok(signed_in) => Ok((cookies::signed_in(&signed_in), Redirect::to("/passkeys?recovered=yes")).into_response()),
         Err(error) => {
             let problem = Problem::in_place(error)?;
             let field = problem.field.unwrap_or_default().to_owned();
@@ -191,16 +185,7 @@ pub async fn recover_with_code(State(app): State<App>, client: Client, Form(form
 /// `POST /log-out`
 pub async fn out(State(app): State<App>, session: Session) -> Result<impl axum::response::IntoResponse, Problem> {
     app.accounts.log_out(&session).await?;
-    Ok((AppendHeaders([cookies::set(SESSION, "", 0)]), Redirect::to("/log-in")))
-}
-
-/// The cookies of somebody who has just been let in; the ceremony is over.
-pub fn signed_in_cookies(signed_in: &SignedIn) -> AppendHeaders<[(HeaderName, HeaderValue); 3]> {
-    AppendHeaders([
-        cookies::set(SESSION, signed_in.session.reveal(), SESSION_SECONDS),
-        cookies::set(DEVICE, signed_in.device.reveal(), DEVICE_SECONDS),
-        cookies::set(PENDING, "", 0),
-    ])
+    Ok((AppendHeaders([cookies::logged_out()]), Redirect::to("/log-in")))
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! The platform's own pages and JSON API: parse what was asked, ask a room, show the answer. `routes` is the table of contents.
 
+mod accept;
 mod access;
 pub mod admin;
 mod api;
 pub mod assets;
+mod cookies;
 pub mod dashboard;
 pub mod errors;
 mod extractors;
@@ -11,6 +13,7 @@ mod hand_off;
 pub mod headers;
 mod instances;
 pub mod landing;
+pub mod live;
 pub mod log_in;
 mod page;
 pub mod passkeys;
@@ -26,6 +29,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub use self::accept::accepts_html;
 pub use self::access::Access;
 pub use self::page::Page;
 use self::routes::Route;

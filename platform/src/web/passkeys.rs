@@ -7,14 +7,13 @@ use axum::response::{AppendHeaders, IntoResponse as _};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::cookies;
 use super::errors::Answer;
 use super::extractors::Pending;
 use super::page::Page;
-use super::sign_up::PENDING_SECONDS;
 use super::words::Moment;
 use crate::accounts::{PasskeyView, Session};
 use crate::app::App;
-use crate::cookies::{self, PENDING};
 
 #[derive(Template)]
 #[template(path = "dashboard/passkeys.html")]
@@ -67,7 +66,7 @@ pub async fn list(
 /// `POST /passkeys/challenge`
 pub async fn challenge(State(app): State<App>, session: Session) -> Answer {
     let (token, options) = app.accounts.passkey_challenge(&session).await?;
-    Ok((AppendHeaders([cookies::set(PENDING, token.reveal(), PENDING_SECONDS)]), Json(options)).into_response())
+    Ok((AppendHeaders([cookies::ceremony(&token)]), Json(options)).into_response())
 }
 
 /// `POST /passkeys`: the browser's answer.
@@ -78,5 +77,5 @@ pub async fn add(
     Json(answer): Json<Value>,
 ) -> Answer {
     app.accounts.passkey_add(&session, &token, answer).await?;
-    Ok((AppendHeaders([cookies::set(PENDING, "", 0)]), Json(json!({ "next": "/passkeys" }))).into_response())
+    Ok((AppendHeaders([cookies::ceremony_over()]), Json(json!({ "next": "/passkeys" }))).into_response())
 }

@@ -3,10 +3,10 @@
 use axum::extract::{Path, State};
 use axum::response::{AppendHeaders, IntoResponse as _, Redirect};
 
+use super::cookies;
 use super::errors::Answer;
 use crate::accounts::Session;
 use crate::app::App;
-use crate::cookies;
 use crate::db::SessionId;
 use crate::error::Error;
 
@@ -15,7 +15,7 @@ pub async fn end(State(app): State<App>, session: Session, Path(id): Path<String
     let id: SessionId = id.parse().map_err(|_| Error::NotFound)?;
     if id == session.id {
         app.accounts.log_out(&session).await?;
-        let gone = AppendHeaders([cookies::set(cookies::SESSION, "", 0)]);
+        let gone = AppendHeaders([cookies::logged_out()]);
         return Ok((gone, Redirect::to("/log-in")).into_response());
     }
     app.accounts.session_end(&session, id).await?;

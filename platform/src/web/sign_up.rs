@@ -8,18 +8,16 @@ use qrcode::{Color, QrCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::cookies;
 use super::errors::{Answer, Problem};
 use super::extractors::{Mine, Pending};
 use super::page::Page;
 use super::words::{self, StateInWords, Step};
 use crate::accounts::{Availability, Client, SignUp, SignUpStep};
 use crate::app::App;
-use crate::cookies::{self, PENDING};
 use crate::error::Error;
+use crate::handle::Handle;
 use crate::instances::Fact;
-
-/// How long a browser keeps the cookie of a half-finished ceremony: as long as the handle is claimed for it.
-pub const PENDING_SECONDS: u64 = 30 * 60;
 
 /// The first page: which handle.
 #[derive(Template)]
@@ -91,8 +89,9 @@ pub struct CodeForm {
 }
 
 /// `GET /sign-up?handle=&set-up=`
-pub async fn handle(State(app): State<App>, Query(asked): Query<HandleForm>) -> Answer {
-    Ok(Page(handle_page(&app, asked, None).await?).into_response())
+pub async fn handle(State(app): State<App>, pending: Option<Pending>, Query(asked): Query<HandleForm>) -> Answer {
+    let held = held(&app, pending.as_ref()).await;
+    Ok(Page(handle_page(&app, asked, held.as_ref(), None).await?).into_response())
 }
 
 /// `POST /sign-up`: claims the handle for this browser.
@@ -105,13 +104,10 @@ pub async fn claim(
     let previous = pending.as_ref().map(|pending| pending.0.as_str());
     let link = Some(form.set_up.as_str()).filter(|link| !link.is_empty());
     match app.accounts.sign_up_begin(&form.handle, previous, link, &client).await {
-        Ok(token) => {
-            let cookie = cookies::set(PENDING, token.reveal(), PENDING_SECONDS);
-            Ok((AppendHeaders([cookie]), Redirect::to("/sign-up/passkey")).into_response())
-        }
+        Ok(token) => Ok((AppendHeaders([cookies::ceremony(&token)]), Redirect::to("/sign-up/passkey")).into_response()),
         Err(error) => {
             let problem = Problem::in_place(error)?;
-            Ok(problem.with(Page(handle_page(&app, form, Some(&problem)).await?)))
+            Ok(problem.with(Page(handle_page(&app, form, None, Some(&problem)).await?)))
         }
     }
 }
@@ -169,7 +165,7 @@ pub async fn recovery_codes(State(app): State<App>, Pending(token): Pending) -> 
 /// `POST /sign-up/finish`: makes the account and begins to make the instance.
 pub async fn finish(State(app): State<App>, client: Client, Pending(token): Pending) -> Answer {
     let (signed_in, _) = app.accounts.sign_up_finish(&token, &client).await?;
-    Ok((super::log_in::signed_in_cookies(&signed_in), Redirect::to("/welcome")).into_response())
+    Ok((cookies::signed_in(&signed_in), Redirect::to("/welcome")).into_response())
 }
 
 /// `GET /welcome`
@@ -191,7 +187,7 @@ async fn sign_up(app: &App, token: &str) -> Answer<Result<SignUp, Response>> {
         Err(error) => {
             let problem = Problem::in_place(error)?;
             let asked = HandleForm { handle: String::new(), set_up: String::new() };
-            let page = Page(handle_page(app, asked, Some(&problem)).await?);
+            let page = Page(handle_page(app, asked, None, Some(&problem)).await?);
             Ok(Err(problem.with(page)))
         }
     }
@@ -205,10 +201,21 @@ fn page_of(step: &SignUpStep) -> &'static str {
     }
 }
 
-async fn handle_page(app: &App, asked: HandleForm, problem: Option<&Problem>) -> Result<HandlePage, Error> {
+/// The handle that this browser's sign-up holds.
+pub async fn held(app: &App, pending: Option<&Pending>) -> Option<Handle> {
+    Some(app.accounts.sign_up(&pending?.0).await.ok()?.handle)
+}
+
+async fn handle_page(
+    app: &App,
+    asked: HandleForm,
+    held: Option<&Handle>,
+    problem: Option<&Problem>,
+) -> Result<HandlePage, Error> {
     let (mut verdict, mut note, mut suggestions) = ("", String::new(), Vec::new());
     if !asked.handle.is_empty() {
-        (verdict, note, suggestions) = in_words(app.accounts.handle_availability(&asked.handle).await?);
+        (verdict, note, suggestions) =
+            in_words(&asked.handle, app.accounts.handle_availability(&asked.handle).await?, held);
     }
     if let Some(problem) = problem {
         (verdict, note) = ("bad", problem.detail.clone());
@@ -224,9 +231,13 @@ async fn handle_page(app: &App, asked: HandleForm, problem: Option<&Problem>) ->
     })
 }
 
-/// Verdict, sentence and suggestions for what was typed.
-pub fn in_words(availability: Availability) -> (&'static str, String, Vec<String>) {
+/// Verdict, sentence and suggestions for what was typed. `held`: the handle this browser's sign-up holds.
+pub fn in_words(typed: &str, availability: Availability, held: Option<&Handle>) -> (&'static str, String, Vec<String>) {
     match availability {
+        // Somebody has it: whoever asks, who came back a page.
+        Availability::Taken { .. } if held.is_some() && Handle::claim(typed).ok().as_ref() == held => {
+            ("free", "It is yours already: go on where you were.".into(), Vec::new())
+        }
         Availability::Free => ("free", "Free, and yours if you want it.".into(), Vec::new()),
         Availability::Taken { suggestions } => {
             let note = "Somebody has that name, or one that looks just like it.";

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::clock::Timestamp;
 use crate::instances::{Cause, Fact, Stage, Status, Wish};
+pub use crate::quota::dollars;
 
 /// An instance's state for its owner: what, since when and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -28,9 +29,12 @@ pub struct StateInWords {
 #[must_use]
 pub fn state(status: &Status) -> StateInWords {
     let suspended = status.wish == Wish::Suspended;
-    let meaning = match (&status.failure, suspended) {
-        (Some(failure), false) if status.fact == Fact::Failed => failure.clone(),
-        (_, true) => "The operator has suspended this account. Your files are kept.".to_owned(),
+    // What the operator did goes before how it is: waking is not the owner's to ask for then.
+    let closed = suspended || status.wish == Wish::Removed;
+    let meaning = match (status.wish, &status.failure) {
+        (Wish::Suspended, _) => "The operator has suspended this account. Your files are kept.".to_owned(),
+        (Wish::Removed, _) => REMOVED.to_owned(),
+        (_, Some(failure)) if status.fact == Fact::Failed => failure.clone(),
         _ => meaning(status.fact).to_owned(),
     };
     StateInWords {
@@ -39,8 +43,8 @@ pub fn state(status: &Status) -> StateInWords {
         since: Moment(status.since),
         cause: cause(status.cause),
         meaning,
-        can_wake: !suspended && matches!(status.fact, Fact::Frozen | Fact::Stopped | Fact::Absent | Fact::Failed),
-        can_sleep: !suspended && status.fact == Fact::Awake,
+        can_wake: !closed && matches!(status.fact, Fact::Frozen | Fact::Stopped | Fact::Absent | Fact::Failed),
+        can_sleep: !closed && status.fact == Fact::Awake,
     }
 }
 
@@ -74,6 +78,8 @@ pub fn headline(fact: Fact) -> &'static str {
     }
 }
 
+const REMOVED: &str = "The operator removed the container. Your files are kept; ask the operator to wake it.";
+
 fn meaning(fact: Fact) -> &'static str {
     match fact {
         Fact::Absent => "There is no container just now. Your files are kept; it is made anew when you next visit.",
@@ -87,8 +93,8 @@ fn meaning(fact: Fact) -> &'static str {
         Fact::Stopping => "It is being stopped. Your files are kept.",
         Fact::Stopped => "It has given its memory back; your files are kept. Your next visit starts it again.",
         Fact::Waking => "It has been started and does not answer yet. A moment.",
-        Fact::Removing => "The container and its volume are being removed.",
-        Fact::Removed => "The container and its volume are gone.",
+        Fact::Removing => "The container is being removed. Your files are kept.",
+        Fact::Removed => REMOVED,
         Fact::Failed => "The last step failed. It is tried again with growing pauses.",
     }
 }
@@ -183,16 +189,6 @@ impl Serialize for Moment {
     }
 }
 
-/// Nano-dollars as dollars, exactly: at least two decimals, and as many more as it takes.
-#[must_use]
-pub fn dollars(nanodollars: i64) -> String {
-    let sign = if nanodollars < 0 { "-" } else { "" };
-    let (whole, rest) = (nanodollars.unsigned_abs() / 1_000_000_000, nanodollars.unsigned_abs() % 1_000_000_000);
-    let decimals = format!("{rest:09}");
-    let kept = decimals.trim_end_matches('0').len().max(2);
-    format!("{sign}${whole}.{}", &decimals[..kept])
-}
-
 /// A whole number in groups of three: `1 234 567` with thin spaces.
 #[must_use]
 pub fn grouped(number: i64) -> String {
@@ -217,19 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn money_is_said_exactly_and_never_as_nothing() {
-        for (nanodollars, text) in [
-            (0, "$0.00"),
-            (1, "$0.000000001"),
-            (123_000, "$0.000123"),
-            (5_000_000_000, "$5.00"),
-            (1_500_000_000, "$1.50"),
-            (1_234_567_890, "$1.23456789"),
-            (-20_000_000, "-$0.02"),
-            (i64::MIN, "-$9223372036.854775808"),
-        ] {
-            assert_eq!(dollars(nanodollars), text);
-        }
+    fn numbers_come_in_groups_of_three() {
         assert_eq!(grouped(1_234_567), "1\u{2009}234\u{2009}567");
         assert_eq!(grouped(12), "12");
     }
@@ -270,5 +254,23 @@ mod tests {
         status.wish = Wish::Suspended;
         assert!(state(&status).meaning.contains("suspended"));
         assert!(!state(&status).can_wake);
+    }
+
+    #[test]
+    fn a_removed_instance_keeps_its_files_and_only_the_operator_wakes_it() {
+        for fact in [Fact::Removed, Fact::Failed, Fact::Stopped, Fact::Absent, Fact::Awake] {
+            let status = Status {
+                wish: Wish::Removed,
+                fact,
+                since: Timestamp(0),
+                cause: Cause::OperatorAsked,
+                stage: Stage::Asked,
+                failure: (fact == Fact::Failed).then(|| "The engine does not answer.".into()),
+            };
+            let said = state(&status);
+            assert!(said.meaning.contains("Your files are kept; ask the operator"), "{fact:?}: {}", said.meaning);
+            assert!(!said.can_wake && !said.can_sleep, "{fact:?}");
+        }
+        assert!(!meaning(Fact::Removing).contains("volume"));
     }
 }

@@ -1,4 +1,8 @@
-//! Every route of the table, tried by everybody: a route without a row here fails, and so does a row without a route.
+//! Every route of the two tables, tried by everybody: a route without a row here fails, and so does a row without a route.
+//!
+//! Three doors stand in no table, because they have a path or two of their own and pass the rest through: instances' hosts
+//! (`edge.rs` tells who gets in), the quota proxy (`llm.rs`), and what only this machine reaches, Caddy's `ask` and the
+//! operator's metrics and health.
 
 use std::collections::BTreeMap;
 
@@ -61,6 +65,9 @@ const EXPECTED: &[(&str, [&str; 6])] = &[
     ("POST /api/instance/wake", ["401", "401", "401", "202", "202", "202"]),
     ("POST /api/instance/sleep", ["401", "401", "401", "202", "202", "202"]),
 ];
+
+/// The apex shows everybody the same and knows nobody.
+const APEX: &[&str] = &["GET /", "GET /awake", "GET /assets/{*path}"];
 
 /// What stands for the parts of a path that vary. The session is the member's.
 fn path_of(route: &Route, session: &str) -> String {
@@ -138,6 +145,24 @@ async fn everybody_gets_in_where_they_may_and_nowhere_else() {
     let known: Vec<&str> = seen.iter().map(|(route, _)| route.as_str()).collect();
     let gone: Vec<&&str> = expected.keys().filter(|route| !known.contains(route)).collect();
     assert!(wrong.is_empty() && gone.is_empty(), "{ROLES:?} saw otherwise:\n{wrong}rows without a route: {gone:?}");
+}
+
+#[tokio::test]
+async fn the_apex_is_the_same_for_everybody_and_leaves_no_cookie() {
+    let site = Site::new().await;
+    let Cast(cast) = Cast::of(&site).await;
+    let routes = routes::apex();
+    let known: Vec<String> = routes.iter().map(|route| format!("{} {}", route.method, route.path)).collect();
+    assert_eq!(known, APEX);
+    for route in &routes {
+        let mut seen = Vec::new();
+        for visitor in &cast {
+            let answer = visitor.at(&site.apex).get(&path_of(route, "1")).await;
+            assert_eq!((answer.in_short().as_str(), answer.header("set-cookie")), ("200", ""), "{}", route.path);
+            seen.push(answer.text().await);
+        }
+        assert!(seen.iter().all(|page| *page == seen[0]), "{} tells visitors apart", route.path);
+    }
 }
 
 #[tokio::test]

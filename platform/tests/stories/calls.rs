@@ -14,29 +14,14 @@ use berth::containers::fake::FakeHost;
 use berth::db::Db;
 use berth::handle::Handle;
 use berth::instances::Instance;
-use berth::quota::Spend;
+use berth::quota::{Quota, Spend};
 use berth::{demo, http_server, llm, secrets};
 use sea_orm::ConnectionTrait as _;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// Which database a story is told on.
-#[derive(Clone, Copy, Debug)]
-pub enum Kind {
-    Sqlite,
-    Postgres,
-}
-
-/// SQLite, and PostgreSQL where `BERTH_TEST_POSTGRES` says where one is; `scripts/test` does.
-pub fn kinds() -> Vec<Kind> {
-    if env("BERTH_TEST_POSTGRES").is_some() {
-        vec![Kind::Sqlite, Kind::Postgres]
-    } else {
-        eprintln!("BERTH_TEST_POSTGRES is not set: told on SQLite only");
-        vec![Kind::Sqlite]
-    }
-}
+use super::harness::{Database, config};
 
 #[expect(clippy::disallowed_methods, reason = "a test is configured by the script that runs it")]
 pub fn env(name: &str) -> Option<String> {
@@ -52,8 +37,8 @@ pub struct World {
     /// Of the demo model.
     pub upstream: SocketAddr,
     host: Arc<FakeHost>,
+    database: Database,
     _running: DropGuard,
-    _dir: tempfile::TempDir,
 }
 
 /// Somebody with an instance, and the token that is in it.
@@ -63,24 +48,14 @@ pub struct Person {
 }
 
 impl World {
-    /// With what `change` changes in the settings.
-    pub async fn open(kind: Kind, change: impl FnOnce(&mut Config)) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+    /// On `database`, with what `change` changes in the settings.
+    pub async fn on(database: Database, change: impl FnOnce(&mut Config)) -> Self {
         let running = CancellationToken::new();
         let upstream = serve(demo::router(), &running).await;
-        let mut config = Config::read(&|name| match name {
-            "BERTH_SECRET" => Some("0123456789abcdef0123456789abcdef".into()),
-            "BERTH_DATA_DIR" => Some(dir.path().display().to_string()),
-            "BERTH_CALLS_AT_ONCE" => Some("1000".into()),
-            _ => None,
-        })
-        .unwrap();
+        let mut config = config(&database, &[("BERTH_CALLS_AT_ONCE", "1000")]);
         config.containers.subnet = Ipv4Addr::new(127, 89, 0, 0);
         config.anthropic.url = format!("http://{upstream}");
         config.openai.url = format!("http://{upstream}");
-        if matches!(kind, Kind::Postgres) {
-            config.database_url = new_postgres_database().await;
-        }
         change(&mut config);
         let clock = Clock::system();
         let host = Arc::new(FakeHost::new(config.containers.clone()));
@@ -89,7 +64,12 @@ impl World {
         app.quota.begin().await.unwrap();
         tokio::spawn(app.instances.clone().run(running.clone()));
         let proxy = serve(llm::router(app.clone()), &running).await;
-        Self { app, clock, proxy, upstream, host, _running: running.drop_guard(), _dir: dir }
+        Self { app, clock, proxy, upstream, host, database, _running: running.drop_guard() }
+    }
+
+    /// The kind of database below, for messages.
+    pub fn kind(&self) -> &'static str {
+        self.database.kind
     }
 
     /// Another quota proxy, with other limits for streams that their clients left.
@@ -202,22 +182,9 @@ async fn serve(router: axum::Router, running: &CancellationToken) -> SocketAddr 
     address
 }
 
-/// An empty database of its own in the cluster of the tests.
-async fn new_postgres_database() -> String {
-    let cluster = env("BERTH_TEST_POSTGRES").unwrap();
-    let name = format!("calls_{}", Clock::system().uuid().simple());
-    let connection = sea_orm::Database::connect(&cluster).await.unwrap();
-    connection.execute_unprepared(&format!("CREATE DATABASE {name}")).await.unwrap();
-    let (server, options) = cluster.split_once('?').map_or((cluster.as_str(), ""), |(a, b)| (a, b));
-    let server = server.rsplit_once('/').unwrap().0;
-    format!("{server}/{name}?{options}")
-}
-
 /// Books alone, without the rest of the platform: a second opening of the same database.
-pub async fn reopen(world: &World) -> berth::quota::Quota {
+pub async fn reopen(world: &World, clock: &Clock, allowance_nanodollars: i64) -> Quota {
     let config = &world.app.config;
     let db = Db::open(&config.database_url).await.unwrap();
-    berth::quota::Quota::open(db, world.clock.clone(), config.allowance_nanodollars, config.calls_at_once)
-        .await
-        .unwrap()
+    Quota::open(db, clock.clone(), allowance_nanodollars, config.calls_at_once).unwrap()
 }

@@ -4,4 +4,3 @@ mod bench;
 mod contract;
 mod door;
 mod engine;
-mod figures;

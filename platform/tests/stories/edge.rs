@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use base64::Engine as _;
-use berth::containers::fake::Verb;
+use berth::containers::fake::{Held, Verb};
 use berth::instances::{Cause, Fact, Wish};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -49,6 +49,8 @@ async fn anybody_else_is_sent_to_log_in_and_wakes_nothing() {
         assert!(to.starts_with("https://app.example.com/hand-off?host=alice.example.com&state="), "{to}");
         let program = town.get(HOST, "/deep", &[("cookie", cookie)]).await;
         assert_eq!((program.status, program.header("content-type")), (401, "application/problem+json"));
+        assert_eq!(program.json()["type"], "urn:berth:problem:unauthenticated");
+        assert_eq!(program.json()["code"], "unauthenticated");
         let status = town.get(HOST, "/.berth/status", &[("cookie", cookie)]).await;
         assert_eq!(status.status, 401);
     }
@@ -109,13 +111,13 @@ async fn a_planted_way_back_leads_nowhere_else() {
 async fn a_person_sees_the_waiting_page_at_once_and_it_turns_into_the_instance() {
     let (town, alice, cookie) = at_home().await;
     put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
-    town.host.hold_starts();
+    town.host.hold(Verb::Start, Held::BeforeItsEffect);
     // The Engine has not even answered yet.
     let page = town.get(HOST, "/", &[("cookie", &cookie), PAGE]).await;
     assert_eq!((page.status, page.header("cache-control")), (503, "no-store"));
     assert!(!page.header("retry-after").is_empty() && page.text().contains("/.berth/assets/"), "{}", page.text());
     assert_ne!(alice.instance.fact(), Fact::Awake);
-    town.host.release_starts();
+    town.host.release(Verb::Start);
     until(&alice.instance, |s| s.fact == Fact::Awake).await;
     let page = town.get(HOST, "/", &[("cookie", &cookie), PAGE]).await;
     assert_eq!(page.text(), "<h1>the instance itself</h1>");
@@ -134,13 +136,13 @@ async fn a_hundred_programs_are_held_for_one_start_and_none_loses_its_body() {
     let (town, alice, cookie) = at_home().await;
     put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
     let starts = town.host.calls(Verb::Start);
-    town.host.hold_starts();
+    town.host.hold(Verb::Start, Held::BeforeItsEffect);
     let headers = [("cookie", cookie.as_str()), ("origin", "https://alice.example.com")];
     let body = "x".repeat(5000);
     let held = (0..90).map(|_| town.send("POST", HOST, "/echo", &headers, &body));
     let released = async {
         until(&alice.instance, |s| s.fact == Fact::Waking).await;
-        town.host.release_starts();
+        town.host.release(Verb::Start);
     };
     let (answers, ()) = tokio::join!(futures_util::future::join_all(held), released);
     for answer in answers {
@@ -155,11 +157,11 @@ async fn a_program_that_waited_too_long_gets_503_and_when_to_come_back() {
     let alice = town.settle_in("alice").await;
     let cookie = town.instance_cookie(&alice).await;
     put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
-    town.host.hold_starts();
+    town.host.hold(Verb::Start, Held::BeforeItsEffect);
     let answer = town.get(HOST, "/echo", &[("cookie", &cookie)]).await;
     assert_eq!((answer.status, answer.header("retry-after")), (503, "5"));
     assert_eq!(answer.json()["status"], 503);
-    town.host.release_starts();
+    town.host.release(Verb::Start);
     until(&alice.instance, |s| s.fact == Fact::Awake).await;
 }
 
@@ -175,7 +177,9 @@ async fn what_browsers_fetch_by_themselves_wakes_nothing() {
         ("GET", "/", ("sec-purpose", "prefetch;prerender")),
     ] {
         let answer = town.send(method, HOST, path, &[("cookie", &cookie), more], "").await;
-        assert_eq!(answer.status, 404, "{method} {path}");
+        // Not 404: it is there, and says when to ask again.
+        assert_eq!((answer.status, answer.header("retry-after")), (503, "5"), "{method} {path}");
+        assert_eq!(answer.header("cache-control"), "no-store", "{method} {path}");
     }
     // Nor does looking at how it is.
     let _ = town.get("app.example.com", "/", &[PAGE]).await;
@@ -184,8 +188,43 @@ async fn what_browsers_fetch_by_themselves_wakes_nothing() {
 }
 
 #[tokio::test]
+async fn the_waiting_page_watches_until_its_owner_logs_out() {
+    let (town, alice, cookie) = at_home().await;
+    put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
+    let mut stream = tokio::net::TcpStream::connect(town.address).await.unwrap();
+    let head = format!("GET /.berth/status HTTP/1.1\r\nHost: {HOST}\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut seen = String::new();
+    while !seen.contains("\"stopped\"") {
+        let mut chunk = [0; 4096];
+        let n = stream.read(&mut chunk).await.unwrap();
+        assert!(n > 0, "{seen}");
+        seen.push_str(&String::from_utf8_lossy(&chunk[..n]));
+    }
+    let who =
+        town.app.accounts.authenticate("app.example.com", alice.signed_in.session.reveal()).await.unwrap().unwrap();
+    town.app.accounts.log_out(&who).await.unwrap();
+    // The session is looked at every five seconds.
+    let mut rest = Vec::new();
+    tokio::time::timeout(Duration::from_secs(12), stream.read_to_end(&mut rest))
+        .await
+        .expect("the stream ends")
+        .unwrap();
+    assert_eq!(alice.instance.fact(), Fact::Stopped, "watching wakes nothing");
+}
+
+#[tokio::test]
+async fn more_watch_an_instance_than_one_person_could_and_the_next_is_refused() {
+    let (town, alice, cookie) = at_home().await;
+    let watching: Vec<_> = (0..=100).map(|_| alice.instance.watch()).collect();
+    let refused = town.get(HOST, "/.berth/status", &[("cookie", &cookie)]).await;
+    assert_eq!((refused.status, refused.json()["code"].as_str()), (429, Some("too_many")));
+    drop(watching);
+}
+
+#[tokio::test]
 async fn an_instance_sees_who_visits_and_nothing_forged() {
-    let (town, _alice, cookie) = at_home().await;
+    let (town, alice, cookie) = at_home().await;
     let sent = [
         ("cookie", format!("theirs=1; {cookie}; __Host-berth-pending=x")),
         ("x-forwarded-for", "6.6.6.6, 203.0.113.9".into()),
@@ -210,7 +249,14 @@ async fn an_instance_sees_who_visits_and_nothing_forged() {
     assert_eq!(seen("host"), [HOST]);
     assert_eq!(seen("x-kept"), ["yes"]);
     assert!(seen("x-secret").is_empty() && seen("x-real-ip").is_empty() && seen("x_berth_user").is_empty());
-    assert!(seen("x-berth-assertion")[0].starts_with("v1."));
+    // As the instance contract says it, and as the default image checks it.
+    let assertion = seen("x-berth-assertion").remove(0);
+    let (signed, mac) = assertion.rsplit_once('.').unwrap();
+    let decode = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text).unwrap();
+    assert_eq!(decode(mac), berth::secrets::mac(&alice.instance.token_hash().unwrap(), signed.as_bytes()));
+    let payload: serde_json::Value = serde_json::from_slice(&decode(signed.strip_prefix("v1.").unwrap())).unwrap();
+    assert_eq!(payload["user"], "alice");
+    assert!(payload["until"].as_i64().unwrap() > town.clock.now().seconds());
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ async fn first_light() {
     let mut alice = Visitor::at(&stack).await;
     somebody_signs_up_and_lands_in_their_own_container(&stack, &mut alice).await;
     an_answer_is_streamed_and_paid_for(&stack, &alice).await;
+    programs_inside_use_the_official_sdks(&stack);
     asleep_and_woken_by_a_visit(&stack, &alice).await;
     a_program_is_held_until_it_is_awake(&stack, &alice).await;
     a_stranger_neither_opens_nor_wakes_it(&stack, &admin).await;
@@ -79,6 +80,33 @@ async fn an_answer_is_streamed_and_paid_for(stack: &Stack, alice: &Visitor) {
         .await;
     alice.goto(&stack.origin("app")).await;
     alice.until_it_says("claude-haiku-4-5").await;
+}
+
+/// In the container's own network, with the container's own environment: only the interpreter comes from outside.
+fn programs_inside_use_the_official_sdks(stack: &Stack) {
+    let shown = stack.berth(&["instance", "show", "alice"]);
+    let word = |name: &str| {
+        let line = shown.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().to_owned()
+    };
+    let container = stack.container(&word("id"));
+    let gateway = word("address").rsplit_once('.').map(|(net, _)| format!("{net}.1")).unwrap();
+    let environment =
+        container["Config"]["Env"].as_array().unwrap().iter().filter_map(|pair| pair.as_str()?.split_once('='));
+    let run = Command::new("nsenter")
+        .args(["--net", "--target", &container["State"]["Pid"].to_string()])
+        .arg(crate::harness::python())
+        .arg(root().join("platform/tests/fixtures/sdk_calls.py"))
+        .envs(environment.filter(|(name, _)| name.contains("_API_KEY") || name.contains("_BASE_URL")).map(
+            |(name, value)| {
+                // The name stands in the container's own hosts file.
+                (name.to_owned(), value.replace("berth.internal", &gateway))
+            },
+        ))
+        .env("LOCAL_ADDRESS", word("address"))
+        .output()
+        .unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&[run.stdout, run.stderr].concat()));
 }
 
 async fn asleep_and_woken_by_a_visit(stack: &Stack, alice: &Visitor) {

@@ -1,10 +1,18 @@
 //! Money: what fits is admitted, what does not is not, and nothing stays held.
 
-use berth::quota::{CacheWrites, Call, Demand, Hold, InputBound, Outcome, Provider, Refusal, Seen, Usage};
+use std::time::Duration;
 
+use berth::clock::{Clock, Timestamp};
+use berth::db::Db;
+use berth::error::Error;
+use berth::ops::Verdict;
+use berth::quota::{
+    CacheWrites, Call, Demand, Hold, InputBound, LONGEST_CALL, Outcome, Provider, Refusal, Seen, Usage,
+};
 use sea_orm::ConnectionTrait as _;
 
-use super::calls::{Person, World, kinds, reopen};
+use super::calls::{Person, World, reopen};
+use super::harness::{databases, sqlite};
 
 /// 2,000 output tokens of the demo model are at most a tenth of a cent.
 const OUTPUT_TOKENS: u64 = 2000;
@@ -32,8 +40,9 @@ fn used(hold: Hold, output_tokens: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_a_hundred_calls_at_once_exactly_those_that_fit_are_admitted() {
-    for kind in kinds() {
-        let world = World::open(kind, |config| config.allowance_nanodollars = 7 * HOLD + HOLD / 2).await;
+    for database in databases().await {
+        let kind = database.kind;
+        let world = World::on(database, |config| config.allowance_nanodollars = 7 * HOLD + HOLD / 2).await;
         let alice = world.person("alice").await;
         let calls: Vec<_> = (0..100)
             .map(|_| {
@@ -46,31 +55,32 @@ async fn of_a_hundred_calls_at_once_exactly_those_that_fit_are_admitted() {
             match admitted.await.unwrap() {
                 Ok(hold) => holds.push(hold),
                 Err(Refusal::OverAllowance { needed_nanodollars, .. }) => assert_eq!(needed_nanodollars, HOLD),
-                Err(other) => panic!("{kind:?}: {other}"),
+                Err(other) => panic!("{kind}: {other}"),
             }
         }
-        assert_eq!(holds.len(), 7, "{kind:?}");
+        assert_eq!(holds.len(), 7, "{kind}");
         let spend = world.app.quota.spend(alice.instance.account).await.unwrap();
         assert_eq!((spend.held_nanodollars, spend.spent_nanodollars), (7 * HOLD, 0));
         holds.into_iter().for_each(|hold| used(hold, OUTPUT_TOKENS));
-        assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 7 * HOLD, "{kind:?}");
+        assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 7 * HOLD, "{kind}");
     }
 }
 
 #[tokio::test]
 async fn what_was_held_and_not_used_is_there_for_the_next_call_at_once() {
-    for kind in kinds() {
-        let world = World::open(kind, |config| config.allowance_nanodollars = 2 * HOLD).await;
+    for database in databases().await {
+        let kind = database.kind;
+        let world = World::on(database, |config| config.allowance_nanodollars = 2 * HOLD).await;
         let alice = world.person("alice").await;
         // Each call holds half of what there is and uses a tenth of it; a phantom hold would refuse the third.
         for round in 1..=10 {
             let first = world.app.quota.admit(call(&alice)).await.unwrap();
             used(first, OUTPUT_TOKENS / 10);
-            assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, round * HOLD / 10, "{kind:?}");
+            assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, round * HOLD / 10, "{kind}");
         }
         let hold = world.app.quota.admit(call(&alice)).await.unwrap();
         let refused = world.app.quota.admit(call(&alice)).await.err();
-        assert!(matches!(refused, Some(Refusal::OverAllowance { left_nanodollars: 0, .. })), "{kind:?}: {refused:?}");
+        assert!(matches!(refused, Some(Refusal::OverAllowance { left_nanodollars: 0, .. })), "{kind}: {refused:?}");
         drop(hold);
         assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, HOLD);
     }
@@ -78,7 +88,7 @@ async fn what_was_held_and_not_used_is_there_for_the_next_call_at_once() {
 
 #[tokio::test]
 async fn a_dropped_call_is_settled_and_cost_nothing_before_it_was_sent() {
-    let world = World::open(super::calls::Kind::Sqlite, |_| ()).await;
+    let world = World::on(sqlite().await, |_| ()).await;
     let (alice, bob) = (world.person("alice").await, world.person("bob").await);
     drop(world.app.quota.admit(call(&alice)).await.unwrap());
     assert_eq!(world.receipt(&alice).await, (0, "provider".into(), "client_gone".into()));
@@ -102,7 +112,7 @@ async fn a_dropped_call_is_settled_and_cost_nothing_before_it_was_sent() {
 
 #[tokio::test]
 async fn a_call_that_cannot_be_settled_keeps_no_other_waiting_and_is_not_given_up() {
-    let world = World::open(super::calls::Kind::Sqlite, |_| ()).await;
+    let world = World::on(sqlite().await, |_| ()).await;
     let (alice, bob) = (world.person("alice").await, world.person("bob").await);
     let stuck = world.app.quota.admit(call(&alice)).await.unwrap();
     let write = async |sql: &str| {
@@ -121,32 +131,33 @@ async fn a_call_that_cannot_be_settled_keeps_no_other_waiting_and_is_not_given_u
         if world.app.quota.spend(alice.instance.account).await.unwrap().spent_nanodollars == HOLD {
             return;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("the call was given up");
 }
 
 #[tokio::test]
 async fn what_clearly_does_not_fit_is_refused_without_waiting_for_the_writer() {
-    let world = World::open(super::calls::Kind::Sqlite, |config| config.allowance_nanodollars = HOLD / 2).await;
+    let world = World::on(sqlite().await, |config| config.allowance_nanodollars = HOLD / 2).await;
     let alice = world.person("alice").await;
     let writing = world.app.db.begin().await.unwrap();
-    let refused = tokio::time::timeout(std::time::Duration::from_secs(2), world.app.quota.admit(call(&alice))).await;
+    let refused = tokio::time::timeout(Duration::from_secs(2), world.app.quota.admit(call(&alice))).await;
     assert!(matches!(refused.unwrap().err(), Some(Refusal::OverAllowance { needed_nanodollars: HOLD, .. })));
     drop(writing);
 }
 
 #[tokio::test]
 async fn what_a_crash_left_held_is_charged_whole_at_the_next_start_and_refuses_nobody() {
-    for kind in kinds() {
-        let world = World::open(kind, |config| config.allowance_nanodollars = 2 * HOLD).await;
+    for database in databases().await {
+        let kind = database.kind;
+        let world = World::on(database, |config| config.allowance_nanodollars = 2 * HOLD).await;
         let alice = world.person("alice").await;
         // A process that ends here runs no destructor.
         std::mem::forget(world.app.quota.admit(call(&alice)).await.unwrap());
-        let after = reopen(&world).await;
+        let after = reopen(&world, &world.clock, 2 * HOLD).await;
         assert_eq!(after.spend(alice.instance.account).await.unwrap().held_nanodollars, HOLD, "an operator's command");
         after.begin().await.unwrap();
-        assert_eq!(world.receipt(&alice).await, (HOLD, "held".into(), "recovered".into()), "{kind:?}");
+        assert_eq!(world.receipt(&alice).await, (HOLD, "held".into(), "recovered".into()), "{kind}");
         used(after.admit(call(&alice)).await.unwrap(), 0);
         after.settled().await;
         assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, HOLD);
@@ -155,8 +166,9 @@ async fn what_a_crash_left_held_is_charged_whole_at_the_next_start_and_refuses_n
 
 #[tokio::test]
 async fn calls_at_once_are_limited_for_each_account_by_itself() {
-    for kind in kinds() {
-        let world = World::open(kind, |config| config.calls_at_once = 2).await;
+    for database in databases().await {
+        let kind = database.kind;
+        let world = World::on(database, |config| config.calls_at_once = 2).await;
         let (alice, bob) = (world.person("alice").await, world.person("bob").await);
         let quota = &world.app.quota;
         let first = quota.admit(call(&alice)).await.unwrap();
@@ -164,13 +176,13 @@ async fn calls_at_once_are_limited_for_each_account_by_itself() {
         assert!(matches!(quota.admit(call(&alice)).await.err(), Some(Refusal::TooManyAtOnce { limit: 2, .. })));
         assert!(quota.admit(call(&bob)).await.is_ok());
         used(first, 1);
-        assert!(quota.admit(call(&alice)).await.is_ok(), "{kind:?}: the first call has ended");
+        assert!(quota.admit(call(&alice)).await.is_ok(), "{kind}: the first call has ended");
     }
 }
 
 #[tokio::test]
 async fn more_than_was_held_is_recorded_as_it_was_charged() {
-    let world = World::open(super::calls::Kind::Sqlite, |_| ()).await;
+    let world = World::on(sqlite().await, |_| ()).await;
     let alice = world.person("alice").await;
     used(world.app.quota.admit(call(&alice)).await.unwrap(), 3 * OUTPUT_TOKENS);
     assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 3 * HOLD);
@@ -178,9 +190,141 @@ async fn more_than_was_held_is_recorded_as_it_was_charged() {
 
 #[tokio::test]
 async fn a_model_without_a_price_is_not_called() {
-    let world = World::open(super::calls::Kind::Sqlite, |_| ()).await;
+    let world = World::on(sqlite().await, |_| ()).await;
     let alice = world.person("alice").await;
     let mut unknown = call(&alice);
     unknown.demand.model = "claude-of-tomorrow".into();
     assert!(matches!(world.app.quota.admit(unknown).await.err(), Some(Refusal::UnknownModel { .. })));
+}
+
+#[tokio::test]
+async fn looking_into_the_books_with_other_settings_changes_nothing() {
+    let world = World::on(sqlite().await, |config| config.allowance_nanodollars = 7 * HOLD).await;
+    let alice = world.person("alice").await;
+    used(world.app.quota.admit(call(&alice)).await.unwrap(), OUTPUT_TOKENS);
+    world.app.quota.settled().await;
+    let elsewhere = reopen(&world, &world.clock, 5 * HOLD).await;
+    assert_eq!(elsewhere.spend(alice.instance.account).await.unwrap().allowance_nanodollars, 7 * HOLD);
+    elsewhere.begin().await.unwrap();
+    assert_eq!(elsewhere.spend(alice.instance.account).await.unwrap().allowance_nanodollars, 5 * HOLD);
+}
+
+#[tokio::test]
+async fn a_hold_that_nobody_has_in_hand_is_settled_when_no_call_can_last_so_long() {
+    for database in databases().await {
+        let kind = database.kind;
+        let world = World::on(database, |_| ()).await;
+        let alice = world.person("alice").await;
+        let clock = Clock::manual(world.clock.now());
+        let quota = reopen(&world, &clock, 5 * HOLD).await;
+        let in_flight = quota.admit(call(&alice)).await.unwrap();
+        // This one is lost: the process that knew of it is gone.
+        std::mem::forget(reopen(&world, &clock, 5 * HOLD).await.admit(call(&alice)).await.unwrap());
+        clock.advance(LONGEST_CALL);
+        assert_eq!(quota.settle_orphans().await.unwrap(), 0, "{kind}: a call may still be in flight");
+        clock.advance(Duration::from_millis(1));
+        assert_eq!(quota.settle_orphans().await.unwrap(), 1, "{kind}");
+        assert_eq!(quota.spend(alice.instance.account).await.unwrap().held_nanodollars, HOLD, "{kind}");
+        used(in_flight, 0);
+        quota.settled().await;
+        assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, HOLD, "{kind}");
+    }
+}
+
+/// Two processes' books on one database, calls that begin in one month and end in the next, everything at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn not_a_nanodollar_is_lost_when_calls_are_admitted_and_settled_at_once() {
+    const CALLS: u64 = 24;
+    /// The first of December 2026.
+    const DECEMBER: Timestamp = Timestamp(1_796_083_200_000);
+    for database in databases().await {
+        let kind = database.kind;
+        let world = World::on(database, |_| ()).await;
+        let alice = world.person("alice").await;
+        let clock = Clock::manual(DECEMBER.minus(Duration::from_millis(1)));
+        let books = [reopen(&world, &clock, 1000 * HOLD).await, reopen(&world, &clock, 1000 * HOLD).await];
+        let mut november = Vec::new();
+        for _ in 0..CALLS {
+            november.push(books[0].admit(call(&alice)).await.unwrap());
+        }
+        clock.advance(Duration::from_millis(1));
+        let calls: Vec<_> = (0..CALLS)
+            .zip(november)
+            .map(|(number, begun)| {
+                let (quota, call) = (books[usize::try_from(number % 2).unwrap()].clone(), call(&alice));
+                tokio::spawn(async move {
+                    used(begun, 3);
+                    for tokens in 0..5 {
+                        used(quota.admit(call.clone()).await.unwrap(), number + tokens);
+                    }
+                    drop(quota.admit(call).await.unwrap());
+                })
+            })
+            .collect();
+        for done in calls {
+            done.await.unwrap();
+        }
+        for quota in &books {
+            quota.settled().await;
+        }
+        assert_eq!(world.app.quota.disagreements().await.unwrap(), Vec::<String>::new(), "{kind}");
+        let spend = books[0].spend(alice.instance.account).await.unwrap();
+        let tokens: u64 = (0..CALLS).map(|number| (0..5).map(|more| number + more).sum::<u64>()).sum();
+        let spent = i64::try_from(tokens * 500).unwrap();
+        assert_eq!((&*spend.period, spend.spent_nanodollars, spend.held_nanodollars), ("2026-12", spent, 0), "{kind}");
+        let before = reopen(&world, &Clock::manual(DECEMBER.minus(Duration::from_millis(1))), HOLD).await;
+        let spend = before.spend(alice.instance.account).await.unwrap();
+        let spent = i64::try_from(CALLS * 3 * 500).unwrap();
+        assert_eq!((&*spend.period, spend.spent_nanodollars, spend.held_nanodollars), ("2026-11", spent, 0), "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_said_and_loses_nothing() {
+    for database in databases().await {
+        let full = match database.kind {
+            "SQLite" => "PRAGMA max_page_count = 1; CREATE TABLE full_disk AS SELECT zeroblob(1000000) AS much",
+            _ => "DO $$ BEGIN RAISE EXCEPTION 'no space left on device' USING ERRCODE = 'disk_full'; END $$",
+        };
+        let tx = database.db.begin().await.unwrap();
+        let refused = Error::from(tx.execute_unprepared(full).await.unwrap_err());
+        let Error::Unavailable { message, .. } = refused else { panic!("{}: {refused:?}", database.kind) };
+        assert!(message.starts_with("The server's disk is full"), "{message}");
+        drop(tx);
+        let tx = database.db.begin().await.unwrap();
+        if database.kind == "SQLite" {
+            tx.execute_unprepared("PRAGMA max_page_count = 1000000").await.unwrap();
+        }
+        tx.execute_unprepared("CREATE TABLE space_again (id bigint)").await.unwrap();
+        tx.commit().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_doctor_says_whether_the_books_agree_and_the_quota_proxy_listens() {
+    let world = World::on(sqlite().await, |_| ()).await;
+    let alice = world.person("alice").await;
+    let gateway = berth::containers::gateway(world.app.config.containers.subnet, 0);
+    let proxy = tokio::net::TcpListener::bind((gateway, 0)).await.unwrap();
+    let mut config = (*world.app.config).clone();
+    config.quota_port = proxy.local_addr().unwrap().port();
+    let examine = async |config: &berth::config::Config, about: &str| {
+        let db = Db::open(&config.database_url).await;
+        let findings = berth::ops::examine(config, db, &*world.app.host).await;
+        let finding = findings.into_iter().find(|finding| finding.subject == about).unwrap();
+        (finding.verdict, finding.sentence)
+    };
+    let hold = world.app.quota.admit(call(&alice)).await.unwrap();
+    assert_eq!(examine(&config, "money").await, (Verdict::Fine, "the books agree".into()));
+    assert_eq!(examine(&config, "quota proxy").await.0, Verdict::Fine);
+    drop((hold, proxy));
+    world.app.quota.settled().await;
+    let tx = world.app.db.begin().await.unwrap();
+    tx.execute_unprepared("UPDATE allowances SET spent_nanodollars = spent_nanodollars + 1").await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(examine(&config, "money").await.0, Verdict::Broken);
+    assert_eq!(examine(&config, "quota proxy").await.0, Verdict::Broken);
+    config.database_url.push_str(".elsewhere");
+    assert_eq!(examine(&config, "database").await.0, Verdict::Broken);
+    assert!(!std::path::Path::new(config.database_url.trim_start_matches("sqlite:")).exists());
 }

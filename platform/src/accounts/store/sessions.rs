@@ -56,8 +56,9 @@ pub(in crate::accounts) struct StoredSession {
     pub(in crate::accounts) created_at: Timestamp,
     pub(in crate::accounts) last_used_at: Timestamp,
     pub(in crate::accounts) expires_at: Timestamp,
-    /// When the person last proved who they are; what is sensitive asks that it was just now.
-    pub(in crate::accounts) proved_at: Timestamp,
+    /// When the person last proved who they are, by a passkey or what stands in for one; what is sensitive asks that it
+    /// was just now.
+    pub(in crate::accounts) passkey_at: Timestamp,
 }
 
 impl From<row::Model> for StoredSession {
@@ -73,7 +74,7 @@ impl From<row::Model> for StoredSession {
             created_at: Timestamp(row.created_at_ms),
             last_used_at: Timestamp(row.last_used_at_ms),
             expires_at: Timestamp(row.expires_at_ms),
-            proved_at: Timestamp(row.passkey_at_ms),
+            passkey_at: Timestamp(row.passkey_at_ms),
         }
     }
 }
@@ -97,7 +98,7 @@ pub(in crate::accounts) async fn insert_session(
         created_at_ms: Set(session.created_at.0),
         last_used_at_ms: Set(session.last_used_at.0),
         expires_at_ms: Set(session.expires_at.0),
-        passkey_at_ms: Set(session.proved_at.0),
+        passkey_at_ms: Set(session.passkey_at.0),
     };
     let of_the_same = row::Entity::find()
         .filter(row::Column::AccountId.eq(session.account))

@@ -128,7 +128,7 @@ fn ulimit(name: &str, value: i64) -> ResourcesUlimits {
     ResourcesUlimits { name: Some(name.into()), soft: Some(value), hard: Some(value) }
 }
 
-/// What the instance is told: the instance contract of ARCHITECTURE.md. Official SDKs work with it unchanged.
+/// What the instance is told: the contract of instance-image/README.md. Official SDKs work with it unchanged.
 fn environment(config: &ContainerConfig, spec: &ContainerSpec) -> Vec<String> {
     let quota = format!("http://berth.internal:{}", config.quota_port);
     vec![

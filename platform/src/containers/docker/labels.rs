@@ -6,6 +6,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::containers::{ContainerSpec, ContainerState, Exit, SeenContainer, Slot};
 use crate::db::InstanceId;
+use crate::secrets::{hash, hex};
 
 /// Which installation: the value is `BERTH_NETWORK`.
 pub(super) const INSTALLATION: &str = "berth.installation";
@@ -65,7 +66,7 @@ pub(super) fn read(installation: &str, labels: &HashMap<String, String>) -> Opti
 
 /// SHA-256 of a token, in hex.
 pub(super) fn token_hash(token: &str) -> String {
-    hex(&crate::secrets::hash(token))
+    hex(&hash(token))
 }
 
 /// SHA-256 over a JSON value with the keys of every object in order, so that equal values have equal hashes.
@@ -94,8 +95,4 @@ fn feed(value: &serde_json::Value, hasher: &mut Sha256) {
         }
         scalar => hasher.update(scalar.to_string().as_bytes()),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -32,7 +32,6 @@ contract! {
     it_stops_from_frozen,
     a_frozen_one_is_not_started,
     a_running_container_is_removed_and_its_volume_stays,
-    a_volume_in_use_is_not_removed,
     only_allowed_images_that_are_there,
     only_slots_that_are_there,
     the_list_says_what_inspecting_says,
@@ -74,10 +73,6 @@ async fn an_instance_lives_and_every_verb_may_be_asked_twice(bench: Bench) {
         host.remove_container(id).await.unwrap();
         assert_eq!(bench.seen(&spec).await, Seen { instance: id, volume: true, container: None });
     }
-    for _ in 0..2 {
-        host.remove_volume(id).await.unwrap();
-        assert_eq!(bench.seen(&spec).await, Seen { instance: id, volume: false, container: None });
-    }
 }
 
 async fn created_twice_it_is_one_container(bench: Bench) {
@@ -113,7 +108,6 @@ async fn without_a_container_only_waking_fails(bench: Bench) {
     assert_eq!(host.thaw(id).await, Err(HostError::NotFound));
     assert_eq!(host.stop(id).await, Ok(()));
     assert_eq!(host.remove_container(id).await, Ok(()));
-    assert_eq!(host.remove_volume(id).await, Ok(()));
     assert_eq!(host.inspect(id).await, Ok(Seen { instance: id, volume: false, container: None }));
 }
 
@@ -152,14 +146,6 @@ async fn a_running_container_is_removed_and_its_volume_stays(bench: Bench) {
         let seen = bench.host.inspect(instance).await.unwrap();
         assert_eq!(seen, Seen { instance, volume: true, container: None });
     }
-}
-
-async fn a_volume_in_use_is_not_removed(bench: Bench) {
-    let spec = bench.spec();
-    bench.host.ensure_volume(spec.instance).await.unwrap();
-    bench.host.create(&spec).await.unwrap();
-    refuses_with(bench.host.remove_volume(spec.instance).await, "volume");
-    assert!(bench.seen(&spec).await.volume);
 }
 
 async fn only_allowed_images_that_are_there(bench: Bench) {

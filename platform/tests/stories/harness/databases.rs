@@ -35,7 +35,7 @@ pub async fn databases() -> Vec<Database> {
 pub async fn sqlite() -> Database {
     let dir = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", dir.path().join("berth.db").display());
-    Database { kind: "SQLite", db: Db::open(&url).await.unwrap(), url, dir }
+    Database { kind: "SQLite", db: Db::open_and_migrate(&url).await.unwrap(), url, dir }
 }
 
 /// An empty database in this process's own PostgreSQL; `None` where PostgreSQL is not installed.
@@ -45,7 +45,7 @@ pub async fn postgres() -> Option<Database> {
     let cluster = CLUSTER.get_or_init(Cluster::start).as_ref()?;
     let name = format!("story{}", NEXT.fetch_add(1, Ordering::Relaxed));
     let url = cluster.create(&name);
-    let db = Db::open(&url).await.unwrap();
+    let db = Db::open_and_migrate(&url).await.unwrap();
     Some(Database { kind: "PostgreSQL", url, db, dir: tempfile::tempdir().unwrap() })
 }
 

@@ -99,3 +99,15 @@ pub fn somebody() -> Client {
         user_agent: "Mozilla/5.0 (X11; Linux x86_64) Chrome/130.0 Safari/537.36".into(),
     }
 }
+
+/// A Python with the official SDKs.
+#[expect(clippy::disallowed_methods, reason = "scripts, not Berth, are what this variable speaks to")]
+pub fn python() -> std::path::PathBuf {
+    let python = std::path::PathBuf::from(std::env::var("HOME").unwrap()).join(".cache/berth/venv/bin/python");
+    assert!(
+        python.exists(),
+        "{} is missing: scripts/test makes it, with the anthropic and openai packages",
+        python.display()
+    );
+    python
+}

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use serde_json::Value;
+
 /// How long a story waits for something that takes a moment.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -106,21 +108,20 @@ impl Stack {
     /// Containers of this stack, running or not, as the Engine tells it.
     pub fn containers(&self) -> Vec<String> {
         let filters = format!("{{\"label\":[\"berth.installation={NETWORK}\"]}}");
-        let output = Command::new("curl")
-            .args([
-                "-sS",
-                "--max-time",
-                "20",
-                "--unix-socket",
-                "/var/run/docker.sock",
-                "-G",
-                "http://docker/containers/json",
-            ])
-            .args(["--data-urlencode", "all=true", "--data-urlencode", &format!("filters={filters}")])
-            .output()
-            .unwrap();
-        let list: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let list = engine(&[
+            "-G",
+            "http://docker/containers/json",
+            "--data-urlencode",
+            "all=true",
+            "--data-urlencode",
+            &format!("filters={filters}"),
+        ]);
         list.as_array().unwrap().iter().map(|c| c["Id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// What the Engine knows of an instance's container.
+    pub fn container(&self, instance: &str) -> Value {
+        engine(&[&format!("http://docker/containers/{NETWORK}-{instance}/json")])
     }
 
     fn script(&self, name: &str) -> Command {
@@ -168,6 +169,12 @@ impl Drop for Stack {
 
 const HTTPS_PORT: &str = "9443";
 const NETWORK: &str = "stories";
+
+fn engine(request: &[&str]) -> Value {
+    let curl = ["-sS", "--max-time", "20", "--unix-socket", "/var/run/docker.sock"];
+    let output = Command::new("curl").args(curl).args(request).output().unwrap();
+    serde_json::from_slice(&output.stdout).unwrap()
+}
 
 pub fn host(label: &str) -> String {
     if label.is_empty() { "localhost".into() } else { format!("{label}.localhost") }

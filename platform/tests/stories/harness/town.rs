@@ -71,7 +71,18 @@ impl Town {
 
     /// The platform's process is killed and started again: same database, same containers.
     pub async fn restart(&mut self) {
-        self.process.take().expect("a process runs").shutdown_background();
+        self.kill().await;
+        self.start().await;
+    }
+
+    /// The platform's process dies wherever it waits. When this returns, nothing of it goes on.
+    pub async fn kill(&mut self) {
+        let process = self.process.take().expect("a process runs");
+        tokio::task::spawn_blocking(move || process.shutdown_timeout(PATIENCE)).await.unwrap();
+    }
+
+    /// Another process takes the place of the killed one.
+    pub async fn start(&mut self) {
         let mut config = config(&self.database, &self.settings);
         put_on_loopback(&mut config.containers, self.port);
         let (app, address, process) = open(config, self.clock.clone(), self.host.clone()).await;

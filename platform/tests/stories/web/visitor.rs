@@ -118,6 +118,11 @@ impl Answer {
 }
 
 impl Visitor {
+    /// The same person, with all cookies, at another of our hosts.
+    pub fn at(&self, router: &Router) -> Self {
+        Self { router: router.clone(), ..self.clone() }
+    }
+
     /// Opens a page.
     pub async fn get(&mut self, path: &str) -> Answer {
         self.send(Self::request(Method::GET, path).header("accept", "text/html")).await

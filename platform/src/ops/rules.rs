@@ -1,0 +1,30 @@
+//! What is done on a schedule, and when.
+
+/// Each kind of work with its times: second, minute, hour, day, month, weekday (UTC).
+pub(super) const SCHEDULE: [(Kind, &str); 3] =
+    [(Kind::PurgeExpired, "0 * * * * *"), (Kind::SettleOrphans, "15 */10 * * * *"), (Kind::PurgeJobs, "30 7 3 * * *")];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Challenges, sign-ups, sessions and set-up links that expired.
+    PurgeExpired,
+    /// Money held for calls that are no more.
+    SettleOrphans,
+    /// Jobs that were done long ago.
+    PurgeJobs,
+}
+
+impl Kind {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::PurgeExpired => "purge_expired",
+            Self::SettleOrphans => "settle_orphans",
+            Self::PurgeJobs => "purge_jobs",
+        }
+    }
+
+    /// The kind that a row names; `None` for one of another version of Berth.
+    pub(super) fn of_word(word: &str) -> Option<Self> {
+        SCHEDULE.iter().map(|(kind, _)| *kind).find(|kind| kind.word() == word)
+    }
+}
