@@ -72,9 +72,11 @@ impl Reader<'_> {
             return Upstream { url: demo.to_owned(), key: None };
         };
         let address = self.text(url).trim_end_matches('/').to_owned();
-        if !address.starts_with("https://") && !address.starts_with("http://127.0.0.1") {
-            self.mistakes
-                .push(format!("{url} is \"{address}\"; it must start with https:// because a key is sent there."));
+        if !may_be_sent_a_key(&address) {
+            self.mistakes.push(format!(
+                "{url} is \"{address}\"; it must start with https:// because a key is sent there, and have no user, \
+                 query or fragment."
+            ));
         }
         Upstream { url: address, key: Some(Zeroizing::new(key)) }
     }
@@ -135,6 +137,17 @@ impl Reader<'_> {
     }
 }
 
+/// Whether `address` is encrypted, or does not leave this machine. It is parsed by what will call it.
+fn may_be_sent_a_key(address: &str) -> bool {
+    let Ok(url) = reqwest::Url::parse(address) else { return false };
+    let is_here = matches!(url.host_str(), Some("127.0.0.1" | "[::1]" | "localhost"));
+    let is_plain = url.username().is_empty() && url.password().is_none();
+    is_plain
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && (url.scheme() == "https" || (url.scheme() == "http" && is_here))
+}
+
 /// What stands in for a value that did not parse, until the mistakes are reported and nothing starts.
 pub(super) trait Placeholder {
     fn placeholder() -> Self;
@@ -154,4 +167,29 @@ pub(super) fn parse_dollars(text: &str) -> Option<i64> {
     let whole: i64 = whole.parse().ok()?;
     let fraction: i64 = format!("{fraction:0<9}").parse().ok()?;
     whole.checked_mul(1_000_000_000)?.checked_add(fraction)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_sent_only_where_nobody_reads_along() {
+        for (address, may) in [
+            ("https://api.anthropic.com", true),
+            ("https://gateway.example.com/anthropic", true),
+            ("http://127.0.0.1:8703", true),
+            ("http://localhost:8703", true),
+            ("http://[::1]:8703", true),
+            ("http://api.anthropic.com", false),
+            ("http://127.0.0.1.evil.test", false),
+            ("http://127.0.0.1@evil.test", false),
+            ("https://user@api.anthropic.com", false),
+            ("https://api.anthropic.com?x=1", false),
+            ("ftp://127.0.0.1", false),
+            ("api.anthropic.com", false),
+        ] {
+            assert_eq!(may_be_sent_a_key(address), may, "{address}");
+        }
+    }
 }

@@ -1,17 +1,40 @@
-//! Who calls: the instance whose token came, and only from that instance's own address.
+//! Who calls: the instance whose token came, only from that instance's own address, and while it may make calls.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, header};
+use tokio::sync::watch;
 
+use super::problem::Problem;
 use crate::app::App;
-use crate::instances::Instance;
+use crate::instances::{Instance, Status, Wish};
 use crate::secrets;
 
 /// The instance that `headers` prove to be the caller. Official SDKs bring the token as `Authorization: Bearer`, as
 /// `x-api-key`, or as both, which must then be the same.
-pub fn caller(app: &App, headers: &HeaderMap, peer: SocketAddr) -> Option<Arc<Instance>> {
+///
+/// # Errors
+/// `BadToken`; `MayNotCall` when the instance is suspended or removed, although its container still runs.
+pub fn caller(app: &App, headers: &HeaderMap, peer: SocketAddr) -> Result<Arc<Instance>, Problem> {
+    let instance = proven(app, headers, peer).ok_or(Problem::BadToken)?;
+    let wish = instance.status().wish;
+    if may_call(wish) { Ok(instance) } else { Err(Problem::MayNotCall { wish }) }
+}
+
+/// Comes true when the instance that `status` tells of may make no calls any more.
+pub async fn until_refused(mut status: watch::Receiver<Status>) {
+    if status.wait_for(|status| !may_call(status.wish)).await.is_err() {
+        // The instance is forgotten only when the platform ends.
+        std::future::pending::<()>().await;
+    }
+}
+
+fn may_call(wish: Wish) -> bool {
+    !matches!(wish, Wish::Suspended | Wish::Removed)
+}
+
+fn proven(app: &App, headers: &HeaderMap, peer: SocketAddr) -> Option<Arc<Instance>> {
     let instance = app.instances.by_token_hash(&secrets::hash(token(headers)?))?;
     // A token that leaked out of its container is worth nothing elsewhere.
     let at_home = peer.ip().to_canonical() == IpAddr::V4(instance.address());

@@ -23,6 +23,10 @@ impl HideUsage {
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             self.pending.extend_from_slice(part);
             if !part.ends_with(b"\n") {
+                if self.pending.len() > LONGEST_FRAME {
+                    out.append(&mut self.pending);
+                    self.line = 0;
+                }
                 continue;
             }
             let line_is_empty = matches!(&self.pending[self.line..], b"\n" | b"\r\n");
@@ -85,6 +89,16 @@ mod tests {
         "data: [DONE]\n\n",
         "data: {\"half\""
     );
+
+    #[test]
+    fn an_endless_line_passes_and_is_not_kept() {
+        let (mut hide, mut seen) = (HideUsage::default(), 0);
+        for _ in 0..3 * LONGEST_FRAME / 4096 {
+            seen += hide.feed(&[b'x'; 4096]).len();
+            assert!(hide.pending.len() <= LONGEST_FRAME);
+        }
+        assert_eq!(seen + hide.finish().len(), 3 * LONGEST_FRAME);
+    }
 
     #[test]
     fn the_client_sees_what_it_would_have_seen_wherever_the_stream_is_cut() {

@@ -3,11 +3,14 @@
 //! Served on each bridge's gateway address, where only instances reach it. What cannot be metered is not forwarded.
 
 mod caller;
+mod doorway;
+mod drain;
 mod hide_usage;
 mod problem;
 mod relay;
 mod request;
 mod splice;
+mod target;
 mod upstream;
 mod usage;
 
@@ -27,25 +30,37 @@ use crate::app::App;
 use crate::instances::Instance;
 use crate::quota::{Call, ModelSpend, Provider, Refusal};
 use caller::caller;
+use doorway::{Doorway, Place, Taken};
+use drain::Drains;
 use problem::Problem;
 use relay::Admitted;
 use request::{Asked, Unacceptable};
+use target::Target;
 use upstream::Upstreams;
 
-/// The providers' own limit for a request body.
-const LARGEST_BODY: usize = 32 * 1024 * 1024;
-/// How long a request body may take to arrive.
-const BODY_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a stream that its client left is read on for its figures.
+const DRAIN_WITHIN: Duration = Duration::from_secs(30);
+/// How many such streams there may be. Each has a hold, so an account has no more of them than calls at once.
+const MOST_DRAINS: usize = 256;
 
 #[derive(Clone)]
 struct Door {
     app: App,
     upstreams: Upstreams,
+    doorway: Doorway,
+    drains: Drains,
 }
 
 /// The proxy's routes. Serve them with `http_server::serve`, which says who the peer is and delays no token.
 pub fn router(app: App) -> Router {
+    router_draining(app, MOST_DRAINS, DRAIN_WITHIN)
+}
+
+/// The same with other limits for streams that their clients left: how many at once, and how long each. For tests.
+pub fn router_draining(app: App, most: usize, within: Duration) -> Router {
     let upstreams = Upstreams::new(&app.config);
+    let doorway = Doorway::new(app.config.calls_at_once);
+    let drains = Drains::new(most, within);
     Router::new()
         .route("/anthropic/v1/messages", post(messages))
         .route("/anthropic/v1/messages/count_tokens", post(free))
@@ -57,7 +72,7 @@ pub fn router(app: App) -> Router {
         .route("/budget", get(allowance))
         .fallback(elsewhere)
         .method_not_allowed_fallback(elsewhere)
-        .with_state(Door { app, upstreams })
+        .with_state(Door { app, upstreams, doorway, drains })
 }
 
 async fn messages(State(door): State<Door>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request) -> Response {
@@ -103,7 +118,7 @@ async fn allowance(
     headers: HeaderMap,
 ) -> Response {
     let answer = async {
-        let instance = caller(&door.app, &headers, peer).ok_or(Problem::BadToken)?;
+        let instance = caller(&door.app, &headers, peer)?;
         let spend =
             door.app.quota.spend(instance.account).await.map_err(|e| Problem::Refused(Refusal::Unavailable(e)))?;
         let left_nanodollars = spend.allowance_nanodollars - spend.spent_nanodollars - spend.held_nanodollars;
@@ -128,42 +143,47 @@ impl Door {
         request: Request,
         read: impl Fn(&[u8]) -> Result<Asked, Unacceptable>,
     ) -> Result<Response, Problem> {
-        let Arrived { instance, path, headers, body, .. } = self.arrive(provider, peer, request).await?;
+        let Arrived { instance, target, mut headers, taken: Taken { body, room }, place, .. } =
+            self.arrive(peer, request).await?;
         let Asked { demand, stream, add_usage } = read(&body).map_err(Problem::Unacceptable)?;
         let call = Call { account: instance.account, instance: instance.id, demand };
         let hold = self.app.quota.admit(call).await.map_err(Problem::Refused)?;
+        if !hold.takes_long_context() {
+            upstream::hold_back_long_context(&mut headers);
+        }
         let asking = if add_usage { splice::with_include_usage(&body) } else { None };
         let body = asking.map_or(body, Bytes::from);
-        let request = self.upstreams.call(provider, Method::POST, &path, &headers, body);
-        let call = Admitted { provider, request, hold, work: instance.begin_work(), hide_usage: add_usage };
+        let request = self.upstreams.call(provider, Method::POST, &target, &headers, body)?;
+        let (inside, drains) = ((instance.begin_work(), place), self.drains.clone());
+        let call = Admitted { provider, request, hold, instance, inside, room, drains, hide_usage: add_usage };
         if stream { relay::streamed(call).await } else { relay::whole(call).await }
     }
 
     async fn free(&self, provider: Provider, peer: SocketAddr, request: Request) -> Result<Response, Problem> {
-        let Arrived { instance, method, path, headers, body } = self.arrive(provider, peer, request).await?;
-        let work = instance.begin_work();
-        let request = self.upstreams.call(provider, method, &path, &headers, body);
-        match request.send().await {
-            Ok(answer) => Ok(relay::passed_on(answer, work)),
+        let Arrived { instance, method, target, headers, taken: Taken { body, room }, place } =
+            self.arrive(peer, request).await?;
+        let inside = (instance.begin_work(), place);
+        let request = self.upstreams.call(provider, method, &target, &headers, body)?;
+        let sent = request.send().await;
+        drop(room);
+        match sent {
+            Ok(answer) => Ok(relay::passed_on(answer, inside)),
             Err(_) => Err(Problem::UpstreamUnreachable),
         }
     }
 
     /// Asks who calls, then takes the body in.
-    async fn arrive(&self, provider: Provider, peer: SocketAddr, request: Request) -> Result<Arrived, Problem> {
+    async fn arrive(&self, peer: SocketAddr, request: Request) -> Result<Arrived, Problem> {
         let (parts, body) = request.into_parts();
-        let instance = caller(&self.app, &parts.headers, peer).ok_or(Problem::BadToken)?;
+        let instance = caller(&self.app, &parts.headers, peer)?;
+        let place = self.doorway.enter(instance.id)?;
+        let target = Target::read(&parts.uri)?;
         if parts.headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
             let message = "content-encoding: compressed request bodies are not accepted here.".into();
             return Err(Problem::Unacceptable(Unacceptable { field: None, message }));
         }
-        let body = tokio::time::timeout(BODY_PATIENCE, axum::body::to_bytes(body, LARGEST_BODY))
-            .await
-            .map_err(|_| Problem::BodyBroken)?
-            .map_err(|error| if is_too_large(&error) { Problem::BodyTooLarge } else { Problem::BodyBroken })?;
-        let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
-        let path = path.strip_prefix(&format!("/{}", provider.as_str())).unwrap_or(path).to_owned();
-        Ok(Arrived { instance, method: parts.method, path, headers: parts.headers, body })
+        let taken = self.doorway.take_in(&parts.headers, body).await?;
+        Ok(Arrived { instance, method: parts.method, target, headers: parts.headers, taken, place })
     }
 
     fn shown(&self, provider: Provider, answer: Result<Response, Problem>) -> Response {
@@ -175,16 +195,12 @@ impl Door {
 struct Arrived {
     instance: Arc<Instance>,
     method: Method,
-    /// As the provider knows it, query included.
-    path: String,
+    target: Target,
     headers: HeaderMap,
-    body: Bytes,
+    taken: Taken,
+    place: Place,
 }
 
 fn provider_of(path: &str) -> Provider {
     if path.starts_with("/openai/") { Provider::Openai } else { Provider::Anthropic }
-}
-
-fn is_too_large(error: &axum::Error) -> bool {
-    std::error::Error::source(error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
 }

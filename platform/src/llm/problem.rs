@@ -12,12 +12,19 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::request::Unacceptable;
+use crate::instances::Wish;
 use crate::quota::{Provider, Refusal, dollars};
 
 /// Why a call ends here.
 #[derive(Debug)]
 pub enum Problem {
     BadToken,
+    /// The instance is suspended or removed.
+    MayNotCall {
+        wish: Wish,
+    },
+    /// Too much is in the door already.
+    Busy,
     NoSuchPath {
         path: String,
     },
@@ -104,6 +111,30 @@ impl Problem {
                     "This is not the token of the instance that called. Use the key from the instance's environment, \
                      from inside that instance."
                         .into(),
+                )
+            },
+            Self::MayNotCall { wish } => Shape {
+                openai_code: Some("access_terminated"),
+                ..Shape::new(
+                    StatusCode::FORBIDDEN,
+                    "permission_error",
+                    BAD,
+                    match wish {
+                        Wish::Removed => "The operator removed this instance, so it makes no AI calls.".into(),
+                        _ => "This account is suspended, so its instance makes no AI calls. Ask the operator of this \
+                              server why."
+                            .into(),
+                    },
+                )
+            },
+            Self::Busy => Shape {
+                openai_code: Some("rate_limit_exceeded"),
+                retry_after: Some(Duration::from_secs(1)),
+                ..Shape::new(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "rate_limit_error",
+                    "rate_limit_error",
+                    "Too many requests, or too large ones, are being taken in at once. Wait for one to end.".into(),
                 )
             },
             Self::NoSuchPath { path } => Shape {

@@ -1,10 +1,12 @@
 //! One admitted call: sent once, its answer passed on, its hold settled whatever happens.
 //!
-//! A streamed answer passes chunk by chunk as the client takes it, and is cut off upstream when the client goes: the
-//! providers stop charging then, and what was seen is charged. An answer in one piece is read to its end even when
-//! the client has gone, because the provider charges it whole.
+//! A streamed answer passes chunk by chunk as the client takes it. When the client goes it is read on for a while, to
+//! the figures that it is charged by (see `drain`). An answer in one piece is read to its end even when the client has
+//! gone, because the provider charges it whole.
 
+use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
@@ -12,58 +14,88 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::caller::until_refused;
+use super::doorway::Place;
+use super::drain::{Drains, Flow};
 use super::hide_usage::HideUsage;
 use super::problem::Problem;
 use super::upstream::returning;
-use super::usage::{self, StreamReader};
-use crate::instances::WorkInFlight;
+use super::usage;
+use crate::instances::{Instance, WorkInFlight};
 use crate::quota::{Hold, LONGEST_CALL, Outcome, Provider, Seen};
 
 /// The largest answer in one piece. The longest there are have a few megabytes.
 const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
+
+/// What lasts as long as the answer flows.
+pub type Inside = (WorkInFlight, Place);
 
 /// A call that was admitted and not yet sent.
 pub struct Admitted {
     pub provider: Provider,
     pub request: reqwest::RequestBuilder,
     pub hold: Hold,
-    pub work: WorkInFlight,
+    pub instance: Arc<Instance>,
+    pub inside: Inside,
+    /// The body's share of the memory, until it is sent.
+    pub room: OwnedSemaphorePermit,
+    pub drains: Drains,
     /// The usage in the stream was asked for by the proxy, and is not shown to the client.
     pub hide_usage: bool,
 }
 
-/// Makes a call whose answer is a stream.
+/// Makes a call whose answer is a stream. When the caller is dropped before its head came, that is waited for like the
+/// figures of any stream that its client left.
 pub async fn streamed(call: Admitted) -> Result<Response, Problem> {
-    let Admitted { provider, request, hold, work, hide_usage } = call;
+    let (mut give, take) = oneshot::channel();
+    tokio::spawn(async move {
+        let drains = call.drains.clone();
+        let mut answer = std::pin::pin!(begin_stream(call));
+        let answer = tokio::select! {
+            answer = answer.as_mut() => Some(answer),
+            () = give.closed() => drains.wait(answer).await,
+        };
+        if let Some(answer) = answer {
+            // When nobody waits for it, it is dropped here, and read on.
+            let _ = give.send(answer);
+        }
+    });
+    take.await.unwrap_or(Err(Problem::UpstreamUnreachable))
+}
+
+async fn begin_stream(call: Admitted) -> Result<Response, Problem> {
+    let Admitted { provider, request, hold, instance, inside, room, drains, hide_usage } = call;
     let (hold, answer) = send(request, hold).await?;
-    let Some(hold) = hold else { return Ok(passed_on(answer, work)) };
+    drop(room);
+    let Some(hold) = hold else { return Ok(passed_on(answer, inside)) };
     if !is_event_stream(answer.headers()) {
         return whole_answer(provider, answer, hold).await;
     }
     let response = respond(answer.status(), answer.headers());
     let metered = Metered {
-        upstream: Box::pin(answer.bytes_stream()),
-        reader: StreamReader::new(provider),
+        flow: Some(Flow::new(provider, answer.bytes_stream(), hold)),
         hide: hide_usage.then(HideUsage::default),
-        hold: Some(hold),
-        ended: false,
-        _work: work,
+        drains,
+        refused: Box::pin(until_refused(instance.watch())),
+        _inside: inside,
     };
     Ok(response(Body::from_stream(metered)))
 }
 
 /// Makes a call whose answer comes in one piece; goes on to its end when the caller is dropped.
 pub async fn whole(call: Admitted) -> Result<Response, Problem> {
-    let Admitted { provider, request, hold, work, .. } = call;
+    let Admitted { provider, request, hold, inside, room, .. } = call;
     let task = tokio::spawn(async move {
         let (hold, answer) = send(request.timeout(LONGEST_CALL), hold).await?;
+        drop(room);
         match hold {
             Some(hold) => {
-                let _work = work;
+                let _inside = inside;
                 whole_answer(provider, answer, hold).await
             }
-            None => Ok(passed_on(answer, work)),
+            None => Ok(passed_on(answer, inside)),
         }
     });
     task.await.unwrap_or(Err(Problem::UpstreamUnreachable))
@@ -80,11 +112,16 @@ async fn send(request: reqwest::RequestBuilder, mut hold: Hold) -> Result<(Optio
         }
         Err(error) => {
             let never_arrived = error.is_connect() || error.is_builder();
-            let seen = if never_arrived { Seen::NoCharge } else { Seen::Part { usage: None, output_tokens: 0 } };
+            let seen = if never_arrived { Seen::NoCharge } else { broken(&error) };
             hold.settle(seen, Outcome::UpstreamBroke, String::new());
             Err(problem_of(&error))
         }
     }
+}
+
+/// What is known of an answer that did not come. After a long silence the provider may have finished it, unseen.
+fn broken(error: &reqwest::Error) -> Seen {
+    if error.is_timeout() { Seen::Unreadable } else { Seen::Part { usage: None, output_tokens: 0 } }
 }
 
 fn problem_of(error: &reqwest::Error) -> Problem {
@@ -93,10 +130,10 @@ fn problem_of(error: &reqwest::Error) -> Problem {
 }
 
 /// An answer that costs nothing, as it is.
-pub fn passed_on(answer: reqwest::Response, work: WorkInFlight) -> Response {
+pub fn passed_on(answer: reqwest::Response, inside: Inside) -> Response {
     let response = respond(answer.status(), answer.headers());
     response(Body::from_stream(answer.bytes_stream().inspect(move |_| {
-        let _while_it_flows = &work;
+        let _while_it_flows = &inside;
     })))
 }
 
@@ -113,7 +150,7 @@ async fn whole_answer(provider: Provider, answer: reqwest::Response, hold: Hold)
                 return Err(Problem::UpstreamUnreachable);
             }
             Err(error) => {
-                hold.settle(Seen::Part { usage: None, output_tokens: 0 }, Outcome::UpstreamBroke, String::new());
+                hold.settle(broken(&error), Outcome::UpstreamBroke, String::new());
                 return Err(problem_of(&error));
             }
         }
@@ -150,44 +187,27 @@ fn is_identity(headers: &HeaderMap) -> bool {
 
 /// A stream on its way to the client. Nothing is read ahead: the next chunk is asked for when the last one is gone.
 struct Metered {
-    upstream: Pin<Box<dyn Stream<Item = reqwest::Result<Bytes>> + Send>>,
-    reader: StreamReader,
+    flow: Option<Flow>,
     hide: Option<HideUsage>,
-    hold: Option<Hold>,
-    ended: bool,
-    _work: WorkInFlight,
-}
-
-impl Metered {
-    fn settle(&mut self, outcome: Outcome) {
-        if let Some(hold) = self.hold.take() {
-            let (seen, raw) = self.reader.seen();
-            if seen == Seen::Unreadable {
-                tracing::error!("a stream ended without readable usage; its hold is charged");
-            }
-            hold.settle(seen, outcome, raw);
-        }
-    }
-
-    fn outcome_at_end(&self) -> Outcome {
-        if self.reader.is_complete() { Outcome::Completed } else { Outcome::UpstreamBroke }
-    }
+    drains: Drains,
+    /// Comes true when the instance may make no calls any more.
+    refused: Pin<Box<dyn Future<Output = ()> + Send>>,
+    _inside: Inside,
 }
 
 impl Stream for Metered {
-    type Item = reqwest::Result<Bytes>;
+    type Item = std::io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        while !self.ended {
-            match ready!(self.upstream.as_mut().poll_next(cx)) {
+        let Self { flow: current, hide, drains, refused, .. } = &mut *self;
+        if current.is_some() && refused.as_mut().poll(cx).is_ready() {
+            current.take().into_iter().for_each(|flow| drains.read_on(flow));
+            return Poll::Ready(Some(Err(std::io::Error::other("the instance may make no more calls"))));
+        }
+        while let Some(flow) = current {
+            match ready!(flow.poll_next(cx)) {
                 Some(Ok(chunk)) => {
-                    self.reader.feed(&chunk);
-                    // Before the client sees the end, so that its next call finds this one's hold settled.
-                    if self.reader.is_over() {
-                        let outcome = self.outcome_at_end();
-                        self.settle(outcome);
-                    }
-                    let chunk = match &mut self.hide {
+                    let chunk = match hide {
                         Some(hide) => hide.feed(&chunk),
                         None => chunk,
                     };
@@ -196,16 +216,12 @@ impl Stream for Metered {
                     }
                 }
                 Some(Err(error)) => {
-                    self.ended = true;
-                    self.settle(Outcome::UpstreamBroke);
-                    return Poll::Ready(Some(Err(error)));
+                    *current = None;
+                    return Poll::Ready(Some(Err(std::io::Error::other(error))));
                 }
                 None => {
-                    self.ended = true;
-                    self.reader.finish();
-                    let outcome = self.outcome_at_end();
-                    self.settle(outcome);
-                    let rest = self.hide.as_mut().map(HideUsage::finish).unwrap_or_default();
+                    *current = None;
+                    let rest = hide.as_mut().map(HideUsage::finish).unwrap_or_default();
                     if !rest.is_empty() {
                         return Poll::Ready(Some(Ok(rest)));
                     }
@@ -217,8 +233,8 @@ impl Stream for Metered {
 }
 
 impl Drop for Metered {
-    /// The client went before the end; dropping the upstream's stream closes it there as well.
+    /// The client went before the end.
     fn drop(&mut self) {
-        self.settle(Outcome::ClientGone);
+        self.flow.take().into_iter().for_each(|flow| self.drains.read_on(flow));
     }
 }

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use bytes::Bytes;
+use reqwest::Url;
 
+use super::problem::Problem;
+use super::target::Target;
 use crate::config::{Config, Upstream};
 use crate::hop;
 use crate::quota::Provider;
@@ -14,23 +17,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest silence, before the answer or within it. The SDKs' own timeout is ten minutes.
 const LONGEST_SILENCE: Duration = Duration::from_secs(600);
 
-/// Of a call: what identifies the tenant or its network, would choose another customer of the provider, or is set anew.
-const NOT_FORWARDED: &[&str] = &[
-    "host",
-    "authorization",
-    "x-api-key",
-    "cookie",
-    "accept-encoding",
-    "content-length",
-    "expect",
-    "via",
-    "forwarded",
-    "x-real-ip",
-    "openai-organization",
-    "openai-project",
-    "anthropic-user-profile-id",
-    "anthropic-workspace-id",
-];
+/// Of a call, only these pass; so nothing does that identifies the tenant or its network, and nothing unheard of.
+const FORWARDED: &[&str] = &["content-type", "accept", "user-agent", "openai-beta"];
+/// What SDKs say of themselves, and Anthropic's own, which travel in pairs with fields of the body.
+const FORWARDED_PREFIXES: &[&str] = &["anthropic-", "x-stainless-", "x-claude-code-"];
+/// These would choose another customer of the provider.
+const NOT_FORWARDED: &[&str] = &["anthropic-user-profile-id", "anthropic-workspace-id"];
 
 /// Of an answer: what describes the platform's account at the provider, would act on another origin, or is set anew.
 const NOT_RETURNED: &[&str] =
@@ -61,22 +53,24 @@ impl Upstreams {
         Self { client, anthropic: config.anthropic.clone(), openai: config.openai.clone() }
     }
 
-    /// A call to `path_and_query` of `provider`, under the platform's key.
+    /// A call to `target` at `provider`, under the platform's key. This is the one place where a provider is called.
+    ///
+    /// # Errors
+    /// `NoSuchPath` when the address would become another one than `target`, whatever checked it before.
     pub fn call(
         &self,
         provider: Provider,
         method: Method,
-        path_and_query: &str,
+        target: &Target,
         headers: &HeaderMap,
         body: Bytes,
-    ) -> reqwest::RequestBuilder {
+    ) -> Result<reqwest::RequestBuilder, Problem> {
         let upstream = match provider {
             Provider::Anthropic => &self.anthropic,
             Provider::Openai => &self.openai,
         };
-        let mut headers = passing(headers, |name| {
-            NOT_FORWARDED.contains(&name) || name.starts_with("x-forwarded-") || name.starts_with("x-berth-")
-        });
+        let url = address(upstream, target)?;
+        let mut headers = passing(headers, |name| !is_forwarded(name));
         // Usage is read beside the path, so the answer must come as it is.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let Some(key) = &upstream.key {
@@ -90,8 +84,43 @@ impl Upstreams {
                 headers.insert(name, value);
             }
         }
-        self.client.request(method, format!("{}{path_and_query}", upstream.url)).headers(headers).body(body)
+        Ok(self.client.request(method, url).headers(headers).body(body))
     }
+}
+
+fn address(upstream: &Upstream, target: &Target) -> Result<Url, Problem> {
+    let mut url = Url::parse(&upstream.url).map_err(|_| Problem::UpstreamUnreachable)?;
+    let meant = format!("{}{}", url.path().trim_end_matches('/'), target.path());
+    url.set_path(&meant);
+    url.set_query(target.query());
+    if url.path() != meant {
+        tracing::error!(meant, became = url.path(), "an address changed on its way to a provider; not called");
+        return Err(Problem::NoSuchPath { path: meant });
+    }
+    Ok(url)
+}
+
+/// Takes the million tokens of context out of `anthropic-beta`: the model's price is known without them only.
+pub fn hold_back_long_context(headers: &mut HeaderMap) {
+    const BETA: &str = "anthropic-beta";
+    let values = headers.get_all(BETA).iter().map(|value| value.to_str().unwrap_or_default());
+    let (long, kept): (Vec<&str>, Vec<&str>) =
+        values.flat_map(|value| value.split(',')).map(str::trim).partition(|beta| beta.starts_with("context-1m"));
+    if long.is_empty() {
+        return;
+    }
+    let kept = HeaderValue::from_str(&kept.join(","));
+    headers.remove(BETA);
+    if let Ok(kept) = kept
+        && !kept.is_empty()
+    {
+        headers.insert(BETA, kept);
+    }
+}
+
+fn is_forwarded(name: &str) -> bool {
+    let is_known = FORWARDED.contains(&name) || FORWARDED_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    is_known && !NOT_FORWARDED.contains(&name)
 }
 
 /// The headers of an answer that may go on to the instance.
@@ -152,13 +181,18 @@ mod tests {
             "x-forwarded-for",
             "x-berth-user",
             "openai-project",
+            "x-amzn-of-tomorrow",
+            "anthropic-workspace-id",
             "anthropic-version",
             "anthropic-beta",
             "anthropic-of-tomorrow",
+            "content-type",
             "x-stainless-lang",
         ]);
+        let target = Target::read(&"/anthropic/v1/messages?beta=true".parse().unwrap()).unwrap();
         let request = Upstreams::new(&config)
-            .call(Provider::Anthropic, Method::POST, "/v1/messages?beta=true", &sent, Bytes::new())
+            .call(Provider::Anthropic, Method::POST, &target, &sent, Bytes::new())
+            .unwrap()
             .build()
             .unwrap();
         let mut names: Vec<&str> = request.headers().keys().map(HeaderName::as_str).collect();
@@ -168,12 +202,26 @@ mod tests {
             "anthropic-beta",
             "anthropic-of-tomorrow",
             "anthropic-version",
+            "content-type",
             "x-api-key",
             "x-stainless-lang",
         ];
         assert_eq!(names, passed);
         assert_eq!(request.headers()["x-api-key"], "platform-key");
         assert_eq!(request.url().as_str(), "https://api.anthropic.com/v1/messages?beta=true");
+    }
+
+    #[test]
+    fn the_long_context_is_held_back_and_the_other_betas_are_not() {
+        let mut headers = HeaderMap::new();
+        for value in ["a-1, context-1m-2025-08-07", "b-2"] {
+            headers.append("anthropic-beta", HeaderValue::from_static(value));
+        }
+        hold_back_long_context(&mut headers);
+        assert_eq!(headers.get_all("anthropic-beta").iter().collect::<Vec<_>>(), ["a-1,b-2"]);
+        headers.insert("anthropic-beta", HeaderValue::from_static("context-1m-2025-08-07"));
+        hold_back_long_context(&mut headers);
+        assert!(headers.is_empty());
     }
 
     #[test]

@@ -3,10 +3,12 @@
 //! A call that ends, or whose task is dropped, hands its hold over without waiting; so no end of a call, however
 //! sudden, can leak a hold or make a stream wait for the database.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
 
 use super::entities::holds;
 use super::rules::{self, Bound, Outcome, Price, Seen};
@@ -15,13 +17,12 @@ use crate::clock::Clock;
 use crate::db::Db;
 use crate::error::Result;
 
-/// How often a settlement that the database refused is tried, a second apart. After that the hold is an orphan, for
-/// [`super::Quota::settle_orphans`].
-const TRIES: u32 = 300;
+/// After how long settlements that the database refused are tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 pub enum Message {
     Settle(Box<Ended>),
-    /// Answered when everything handed over before has been settled or given up.
+    /// Answered when everything handed over before has been settled, or refused by the database at least once.
     Flush(oneshot::Sender<()>),
 }
 
@@ -38,27 +39,45 @@ pub struct Ended {
     pub _in_hand: in_hand::Mark,
 }
 
-/// Settles what comes in until the last sender is gone.
+/// Settles what comes in until the last sender is gone and all is settled. What the database refuses goes to the back
+/// and is tried again, for as long as the process lives: one call that cannot be settled keeps no other waiting.
 pub async fn settle_ended_calls(db: Db, clock: Clock, mut ended: mpsc::UnboundedReceiver<Message>) {
-    while let Some(message) = ended.recv().await {
-        match message {
-            Message::Settle(ended) => settle_with_patience(&db, &clock, &ended).await,
-            Message::Flush(done) => {
-                // Whoever asked may have stopped waiting.
-                let _ = done.send(());
+    let mut refused: VecDeque<Box<Ended>> = VecDeque::new();
+    let mut due = 0;
+    let mut rounds = tokio::time::interval(TRY_AGAIN);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut is_open = true;
+    while is_open || !refused.is_empty() {
+        let call = tokio::select! {
+            message = ended.recv(), if is_open => match message {
+                Some(Message::Settle(call)) => call,
+                Some(Message::Flush(done)) => {
+                    // Whoever asked may have stopped waiting.
+                    let _ = done.send(());
+                    continue;
+                }
+                None => {
+                    is_open = false;
+                    continue;
+                }
+            },
+            // Each that was refused once a round, between those that come in.
+            () = std::future::ready(()), if due > 0 => {
+                due -= 1;
+                let Some(call) = refused.pop_front() else { continue };
+                call
             }
-        }
-    }
-}
-
-async fn settle_with_patience(db: &Db, clock: &Clock, ended: &Ended) {
-    for attempt in 1..=TRIES {
-        match settle(db, clock, ended).await {
-            Ok(Some(receipt)) => return report(&receipt),
-            Ok(None) => return,
+            _ = rounds.tick(), if due == 0 && !refused.is_empty() => {
+                due = refused.len();
+                continue;
+            }
+        };
+        match settle(&db, &clock, &call).await {
+            Ok(Some(receipt)) => report(&receipt),
+            Ok(None) => {}
             Err(error) => {
-                tracing::error!(hold.id = %ended.hold.id, attempt, error = ?error, "a call could not be settled");
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                tracing::error!(hold.id = %call.hold.id, error = ?error, "a call could not be settled yet");
+                refused.push_back(call);
             }
         }
     }

@@ -32,6 +32,8 @@ use rules::Price;
 pub const LONGEST_CALL: Duration = Duration::from_secs(3600);
 /// How long a reader or a call about to be refused waits for calls that just ended to be settled.
 const SETTLING_PATIENCE: Duration = Duration::from_secs(2);
+/// The input of a model that is not asked for its long context.
+const USUAL_CONTEXT: u64 = 200_000;
 /// What a caller with too many calls in flight is told to wait: calls take seconds, and SDKs back off by themselves.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
@@ -203,6 +205,17 @@ impl Quota {
             .find(call.demand.provider, &call.demand.model)
             .ok_or_else(|| Refusal::UnknownModel { model: model() })?;
         let bound = rules::bound(&price, &call.demand).map_err(|_| Refusal::NoBound { model: model() })?;
+        let needed = bound.total_nanodollars();
+        if let Err(refusal) = self.looks_to_fit(call, needed).await {
+            // What is held for calls in flight may come back just now; what is spent does not.
+            let hopeless = matches!(&refusal, Refusal::OverAllowance { left_nanodollars, held_nanodollars, .. }
+                if left_nanodollars.saturating_add(*held_nanodollars) < needed);
+            if hopeless {
+                return Err(refusal);
+            }
+            self.settled().await;
+            self.looks_to_fit(call, needed).await?;
+        }
         match self.try_hold(call, &price, bound).await {
             Err(Refusal::OverAllowance { .. } | Refusal::TooManyAtOnce { .. }) => {
                 self.settled().await;
@@ -210,6 +223,29 @@ impl Quota {
             }
             admitted => admitted,
         }
+    }
+
+    /// A first look, without the one connection that writes: calls without end that do not fit keep nobody waiting.
+    async fn looks_to_fit(&self, call: &Call, needed_nanodollars: i64) -> std::result::Result<(), Refusal> {
+        let Inner { db, clock, allowance_nanodollars, calls_at_once, .. } = &*self.0;
+        let now = clock.now();
+        let row = store::allowance(db.read(), call.account, &rules::period(now)).await?;
+        let allowance = row.as_ref().map_or(*allowance_nanodollars, |row| row.allowance_nanodollars);
+        let (spent, held) = row.map_or((0, 0), |row| (row.spent_nanodollars, row.held_nanodollars));
+        let left_nanodollars = allowance - spent - held;
+        if left_nanodollars < needed_nanodollars {
+            let resets_on = rules::resets_on(now);
+            return Err(Refusal::OverAllowance {
+                left_nanodollars,
+                held_nanodollars: held,
+                needed_nanodollars,
+                resets_on,
+            });
+        }
+        if store::calls_in_flight(db.read(), call.account).await? >= *calls_at_once {
+            return Err(Refusal::TooManyAtOnce { limit: *calls_at_once, retry_after: TRY_AGAIN });
+        }
+        Ok(())
     }
 
     async fn try_hold(&self, call: &Call, price: &Arc<Price>, bound: Bound) -> std::result::Result<Hold, Refusal> {
@@ -239,7 +275,7 @@ impl Quota {
             });
         }
         // After the update, which made other admissions of this account wait: so the count cannot be outrun.
-        if store::calls_in_flight(&tx, call.account).await? >= *calls_at_once {
+        if store::calls_in_flight(&*tx, call.account).await? >= *calls_at_once {
             return Err(Refusal::TooManyAtOnce { limit: *calls_at_once, retry_after: TRY_AGAIN });
         }
         store::insert_hold(&tx, &hold).await?;
@@ -317,6 +353,12 @@ impl Hold {
         self.held.as_ref().map(|held| held.hold.id)
     }
 
+    /// Whether the price table says that the model takes more input than the usual 200,000 tokens.
+    #[must_use]
+    pub fn takes_long_context(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| held.price.max_input_tokens.is_some_and(|most| most > USUAL_CONTEXT))
+    }
+
     /// Says that the call is about to be sent: from now on the provider may charge for it.
     pub fn mark_sent(&mut self) {
         self.sent = true;
@@ -339,9 +381,9 @@ impl Hold {
 }
 
 impl Drop for Hold {
-    /// The task of the call was dropped. Not sent yet, it cost nothing; sent, at least its input was read.
+    /// The task of the call was dropped. Not sent yet, it cost nothing; sent, nobody knows what came of it.
     fn drop(&mut self) {
-        let seen = if self.sent { Seen::Part { usage: None, output_tokens: 0 } } else { Seen::NoCharge };
+        let seen = if self.sent { Seen::CutOff { usage: None, output_tokens: 0 } } else { Seen::NoCharge };
         self.hand_over(seen, Outcome::ClientGone, String::new());
     }
 }

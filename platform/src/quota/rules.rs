@@ -79,8 +79,9 @@ pub enum CacheWrites {
 pub enum InputBound {
     /// At most this many.
     Tokens(u64),
-    /// As many as the model takes: the body holds pictures, documents or references.
-    WholeModel,
+    /// As many as the model takes: the body holds pictures, documents or references. Or what its bytes bound, if that
+    /// is more: what a model takes can be more than the table says.
+    WholeModel { at_least: u64 },
 }
 
 /// What a call asks for, as far as money is concerned.
@@ -98,6 +99,8 @@ pub struct Demand {
     pub extra_output_tokens: u64,
     /// Whether the dearer price of a region can apply.
     pub may_be_us: bool,
+    /// Whether output can be charged that the answer does not show: reasoning, rejected predictions.
+    pub may_hide_output: bool,
 }
 
 /// The most a call can cost: what is held for it.
@@ -107,6 +110,7 @@ pub struct Bound {
     pub output_tokens: u64,
     pub input_nanodollars: i64,
     pub output_nanodollars: i64,
+    pub may_hide_output: bool,
 }
 
 impl Bound {
@@ -129,11 +133,13 @@ pub struct NoBound;
 pub fn bound(price: &Price, demand: &Demand) -> Result<Bound, NoBound> {
     let input_tokens = match demand.input {
         InputBound::Tokens(tokens) => tokens,
-        InputBound::WholeModel => price.max_input_tokens.ok_or(NoBound)?,
+        InputBound::WholeModel { at_least } => price.max_input_tokens.ok_or(NoBound)?.max(at_least),
     };
     let answer = demand.max_output_tokens.or(price.max_output_tokens).ok_or(NoBound)?;
     let output_tokens = answer.saturating_add(demand.extra_output_tokens).saturating_mul(demand.answers);
-    let reachable = price.long_context.as_ref().filter(|long| input_tokens > long.above_tokens).map(|long| &long.rates);
+    let is_open = matches!(demand.input, InputBound::WholeModel { .. });
+    let reaches = |long: &&LongContext| is_open || input_tokens > long.above_tokens;
+    let reachable = price.long_context.as_ref().filter(reaches).map(|long| &long.rates);
     let dearest = |rate: &dyn Fn(&Rates) -> i64| rate(&price.rates).max(reachable.map_or(0, rate));
     let factor = if demand.may_be_us { price.us_permille.unwrap_or(1000).max(1000) } else { 1000 };
     Ok(Bound {
@@ -141,6 +147,7 @@ pub fn bound(price: &Price, demand: &Demand) -> Result<Bound, NoBound> {
         output_tokens,
         input_nanodollars: charge_for(&[(input_tokens, dearest(&|r| r.dearest_input(demand.cache_writes)))], factor),
         output_nanodollars: charge_for(&[(output_tokens, dearest(&|r| r.output))], factor),
+        may_hide_output: demand.may_hide_output,
     })
 }
 
@@ -206,11 +213,24 @@ pub enum Seen {
     NoCharge,
     /// The provider's own final figures.
     Final(Usage),
-    /// It broke off. `usage`: the provider's figures until then, if any came; `output_tokens`: an estimate, from what
+    /// The provider broke off. `usage`: the provider's figures until then, if any came; `output_tokens`: an estimate, from what
     /// was seen of the answer, that is rather too high.
     Part { usage: Option<Usage>, output_tokens: u64 },
+    /// The same, but it was this side that stopped listening, and the provider may have gone on.
+    CutOff { usage: Option<Usage>, output_tokens: u64 },
     /// The provider finished and said nothing that can be read.
     Unreadable,
+}
+
+impl Seen {
+    /// The same, when it was this side that stopped listening.
+    #[must_use]
+    pub fn cut_off(self) -> Self {
+        match self {
+            Self::Part { usage, output_tokens } => Self::CutOff { usage, output_tokens },
+            other => other,
+        }
+    }
 }
 
 /// How a call ended.
@@ -270,6 +290,11 @@ pub struct Charge {
 /// The provider's figures are charged as they are, even above the hold: hiding a charge does not undo it. Estimates
 /// never exceed the hold. A call that broke off before the provider named its input is charged the hold's whole
 /// input part, because the provider has read the input by then.
+///
+/// Who hangs up just before the final figures has seen the whole answer, but not the reasoning that is charged with
+/// it. So a call that was cut off from this side is read on to its figures (`llm/drain.rs`); where they did not come
+/// in time, it is charged all the output that was held, unless the call had said that nothing is hidden. The input is
+/// charged as the provider named it, if it did.
 #[must_use]
 pub fn charge(price: &Price, hold: &Bound, seen: Seen) -> Charge {
     let held = hold.total_nanodollars();
@@ -286,7 +311,14 @@ pub fn charge(price: &Price, hold: &Bound, seen: Seen) -> Charge {
             let usage = Usage { input_tokens: hold.input_tokens, output_tokens, ..Usage::default() };
             (hold.input_nanodollars.saturating_add(output).min(held), Basis::Observed, usage)
         }
-        Seen::Unreadable => (held, Basis::Held, Usage::default()),
+        Seen::CutOff { usage, output_tokens } if !hold.may_hide_output => {
+            return charge(price, hold, Seen::Part { usage, output_tokens });
+        }
+        Seen::CutOff { usage: Some(usage), .. } => {
+            let usage = Usage { output_tokens: hold.output_tokens, ..usage };
+            (cost(price, &usage).min(held), Basis::Held, usage)
+        }
+        Seen::CutOff { usage: None, .. } | Seen::Unreadable => (held, Basis::Held, Usage::default()),
     };
     Charge { amount_nanodollars, basis, usage }
 }

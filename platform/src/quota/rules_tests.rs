@@ -32,6 +32,7 @@ fn demand() -> Demand {
         answers: 1,
         extra_output_tokens: 0,
         may_be_us: false,
+        may_hide_output: false,
     }
 }
 
@@ -49,7 +50,30 @@ fn holds_by_hand() {
     assert_eq!(hold(&|d| d.may_be_us = true), (3_300_000, 1_650_000));
     assert_eq!(hold(&|d| d.answers = 3), (3_000_000, 4_500_000));
     assert_eq!(hold(&|d| d.max_output_tokens = None).1, 960_000_000);
-    assert_eq!(hold(&|d| d.input = InputBound::WholeModel).0, 3_000_000_000);
+    assert_eq!(hold(&|d| d.input = InputBound::WholeModel { at_least: 9 }).0, 3_000_000_000);
+    assert_eq!(hold(&|d| d.input = InputBound::WholeModel { at_least: 2_000_000 }).0, 6_000_000_000);
+}
+
+#[test]
+fn a_body_that_its_bytes_do_not_bound_reaches_the_dear_tier_even_of_a_model_that_is_said_to_take_less() {
+    let dear = Rates { output: 2 * RATES.output, ..RATES };
+    let long_context = Some(LongContext { above_tokens: 200_000, rates: dear });
+    let price = Price { max_input_tokens: Some(200_000), long_context, ..price() };
+    let open = Demand { input: InputBound::WholeModel { at_least: 9 }, ..demand() };
+    assert_eq!(bound(&price, &open).unwrap().output_nanodollars, 3_000_000);
+}
+
+#[test]
+fn a_call_cut_off_from_this_side_is_charged_all_the_output_that_it_may_have_hidden() {
+    let open = bound(&price(), &Demand { may_hide_output: true, ..demand() }).unwrap();
+    let shown = bound(&price(), &demand()).unwrap();
+    let started = Usage { input_tokens: 200, output_tokens: 1, ..Usage::default() };
+    let cut = |hold, usage| charge(&price(), hold, Seen::Part { usage, output_tokens: 10 }.cut_off());
+    assert_eq!(cut(&open, None).amount_nanodollars, open.total_nanodollars());
+    assert_eq!(cut(&open, Some(started)).amount_nanodollars, 600_000 + open.output_nanodollars);
+    assert_eq!(cut(&open, Some(started)).basis, Basis::Held);
+    assert_eq!(cut(&shown, Some(started)).amount_nanodollars, 600_000 + 150_000);
+    assert_eq!(charge(&price(), &open, Seen::Final(started).cut_off()).basis, Basis::Provider);
 }
 
 #[test]
@@ -141,7 +165,8 @@ proptest! {
         };
         let hold = bound(&price, &demand).unwrap();
         prop_assert!(hold.total_nanodollars() >= cost(&price, &usage));
-        for seen in [Seen::Final(usage), Seen::Part { usage: Some(usage), output_tokens: 7 }, Seen::Unreadable] {
+        let part = Seen::Part { usage: Some(usage), output_tokens: 7 };
+        for seen in [Seen::Final(usage), part, part.cut_off(), Seen::Unreadable] {
             prop_assert!(charge(&price, &hold, seen).amount_nanodollars <= hold.total_nanodollars());
         }
     }

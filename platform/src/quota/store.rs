@@ -73,8 +73,8 @@ pub async fn take(tx: &Tx, account: AccountId, period: &str, amount: i64) -> Res
 }
 
 /// How many calls of `account` are in flight.
-pub async fn calls_in_flight(tx: &Tx, account: AccountId) -> Result<u64> {
-    Ok(holds::Entity::find().filter(holds::Column::AccountId.eq(account)).count(&**tx).await?)
+pub async fn calls_in_flight(db: &impl ConnectionTrait, account: AccountId) -> Result<u64> {
+    Ok(holds::Entity::find().filter(holds::Column::AccountId.eq(account)).count(db).await?)
 }
 
 /// Writes the intent.

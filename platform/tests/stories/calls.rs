@@ -72,6 +72,11 @@ impl World {
         self.database.kind
     }
 
+    /// Another quota proxy, with other limits for streams that their clients left.
+    pub async fn proxy_draining(&self, most: usize, within: Duration) -> SocketAddr {
+        serve(llm::router_draining(self.app.clone(), most, within), &CancellationToken::new()).await
+    }
+
     /// Somebody new, whose container has been made.
     pub async fn person(&self, handle: &str) -> Person {
         let handle = Handle::parse(handle).unwrap();

@@ -8,8 +8,10 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json as value};
 use sha2::{Digest as _, Sha256};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
 
-use super::calls::{World, client, env, json};
+use super::calls::{Person, World, client, env, json};
 use super::harness::{databases, sqlite};
 
 const MESSAGES: &str = "/anthropic/v1/messages";
@@ -88,14 +90,80 @@ async fn receipts_sum_to_what_the_provider_served() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hanging_up_mid_stream_is_still_charged() {
+async fn hanging_up_mid_stream_is_charged_exactly() {
     let world = World::on(sqlite().await, |_| ()).await;
-    for (name, path, body) in [
-        ("alice", MESSAGES, message("x-demo-tokens=1000 x-demo-pace-ms=20", true)),
-        ("bob", COMPLETIONS, completion("x-demo-tokens=1000 x-demo-pace-ms=20", &value!({ "stream": true }))),
+    let exact = async || {
+        let served = world.served().await;
+        served["input_tokens"].as_i64().unwrap() * 100 + served["output_tokens"].as_i64().unwrap() * 500
+    };
+    for (name, path, body, reads) in [
+        ("alice", MESSAGES, message("x-demo-tokens=100 x-demo-pace-ms=5", true), 8),
+        ("bob", COMPLETIONS, completion("x-demo-tokens=100 x-demo-pace-ms=5", &value!({ "stream": true })), 8),
+        ("carol", MESSAGES, message("x-demo-tokens=100 x-demo-first-byte-ms=400", true), 0),
     ] {
         let person = world.person(name).await;
-        let mut stream = person.post(&world, path, &body).send().await.unwrap().bytes_stream();
+        let before = exact().await;
+        let call = person.post(&world, path, &body).send();
+        if reads == 0 {
+            assert!(tokio::time::timeout(Duration::from_millis(200), call).await.is_err());
+        } else {
+            let mut stream = call.await.unwrap().bytes_stream();
+            for _ in 0..reads {
+                stream.next().await.unwrap().unwrap();
+            }
+        }
+        until_at_rest(&world, person.instance.account).await;
+        let (amount, basis, outcome) = world.receipt(&person).await;
+        assert_eq!((basis.as_str(), outcome.as_str()), ("provider", "client_gone"), "{path}");
+        assert_eq!(amount, exact().await - before, "{path}");
+    }
+}
+
+/// Reasoning does not show before the figures do, so it may not be had for nothing by leaving before them.
+#[tokio::test(flavor = "multi_thread")]
+async fn whose_figures_do_not_come_in_time_is_charged_all_the_output_that_may_be_hidden() {
+    let world = World::on(sqlite().await, |_| ()).await;
+    let short = world.proxy_draining(10, Duration::from_millis(50)).await;
+    let none = world.proxy_draining(0, Duration::from_secs(30)).await;
+    for (name, path, proxy) in [
+        ("alice", MESSAGES, short),
+        ("bob", COMPLETIONS, short),
+        ("carol", MESSAGES, none),
+        ("dave", COMPLETIONS, none),
+    ] {
+        let person = world.person(name).await;
+        let text = "x-demo-tokens=1000 x-demo-pace-ms=20";
+        let body = if path == MESSAGES { message(text, true) } else { completion(text, &value!({ "stream": true })) };
+        let url = format!("http://{proxy}{path}");
+        let call = client(Some(person.instance.address())).post(url).bearer_auth(&person.token).body(body.to_string());
+        let mut stream = call.send().await.unwrap().bytes_stream();
+        for _ in 0..8 {
+            stream.next().await.unwrap().unwrap();
+        }
+        drop(stream);
+        until_at_rest(&world, person.instance.account).await;
+        let (amount, basis, outcome) = world.receipt(&person).await;
+        assert_eq!((basis.as_str(), outcome.as_str()), ("held", "client_gone"), "{name}");
+        // Two thousand tokens were asked for at most.
+        assert!((2000 * 500..2000 * 500 + 100_000).contains(&amount), "{name}: {amount}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whose_figures_do_not_come_in_time_is_charged_what_was_seen_where_nothing_is_hidden() {
+    let world = World::on(sqlite().await, |_| ()).await;
+    let proxy = world.proxy_draining(10, Duration::from_millis(50)).await;
+    let mut unthinking = message("x-demo-tokens=1000 x-demo-pace-ms=20", true);
+    unthinking["thinking"] = value!({ "type": "disabled" });
+    let off = value!({ "stream": true, "reasoning_effort": "none" });
+    for (name, path, body) in [
+        ("alice", MESSAGES, unthinking),
+        ("bob", COMPLETIONS, completion("x-demo-tokens=1000 x-demo-pace-ms=20", &off)),
+    ] {
+        let person = world.person(name).await;
+        let url = format!("http://{proxy}{path}");
+        let call = client(Some(person.instance.address())).post(url).bearer_auth(&person.token).body(body.to_string());
+        let mut stream = call.send().await.unwrap().bytes_stream();
         for _ in 0..8 {
             stream.next().await.unwrap().unwrap();
         }
@@ -235,6 +303,90 @@ async fn refusals_have_the_providers_own_shape() {
     let large = alice.post(&world, MESSAGES, &free).body(vec![b' '; 33 * 1024 * 1024]).send().await;
     assert!(large.is_err() || large.unwrap().status() == 413);
     assert_eq!(world.served().await["calls"], 0);
+}
+
+/// The platform's key opens every path of the provider, other tenants' stored prompts among them.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_name_of_a_model_leads_to_another_path_of_the_provider() {
+    let world = World::on(sqlite().await, |_| ()).await;
+    let alice = world.person("alice").await;
+    for (provider, id) in [
+        ("openai", r"..\..\demo\ledger"),
+        ("openai", r"..iles"),
+        ("anthropic", "..%5c..%5cdemo%5cledger"),
+        ("anthropic", "%2e%2e"),
+    ] {
+        let mut stream = sent_by_hand(&world, &alice, &format!("GET /{provider}/v1/models/{id}"), "").await;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 404") && answer.contains("is not served here"), "{id}: {answer}");
+    }
+}
+
+/// A request head as it is; a client would make a path of its own of it first.
+async fn sent_by_hand(world: &World, person: &Person, line: &str, more: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((person.instance.address(), 0).into()).unwrap();
+    let mut stream = socket.connect(world.proxy).await.unwrap();
+    let token = &person.token;
+    let head = format!("{line} HTTP/1.1\r\nhost: x\r\nx-api-key: {token}\r\nconnection: close\r\n{more}\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_has_only_so_many_requests_in_the_door_free_ones_too() {
+    let world = World::on(sqlite().await, |config| config.calls_at_once = 1).await;
+    let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+    let count = "POST /anthropic/v1/messages/count_tokens";
+    let mut waiting = Vec::new();
+    for _ in 0..3 {
+        waiting.push(sent_by_hand(&world, &alice, count, "content-length: 100\r\n").await);
+    }
+    let body = value!({ "model": "berth-demo", "messages": [] });
+    let ask =
+        async |person: &Person| person.post(&world, "/anthropic/v1/messages/count_tokens", &body).send().await.unwrap();
+    for _ in 0..500 {
+        let answer = ask(&alice).await;
+        if answer.status() == 429 {
+            assert_eq!(answer.headers()["retry-after"], "1");
+            assert_eq!(json(answer).await["error"]["type"], "rate_limit_error");
+            assert_eq!(ask(&bob).await.status(), 200);
+            drop(waiting);
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("any number is let in");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspended_instance_makes_no_calls_and_its_streams_end() {
+    let world = World::on(sqlite().await, |_| ()).await;
+    let alice = world.person("alice").await;
+    let body = message("x-demo-tokens=300 x-demo-pace-ms=10", true);
+    let mut stream = alice.post(&world, MESSAGES, &body).send().await.unwrap().bytes_stream();
+    stream.next().await.unwrap().unwrap();
+    let tx = world.app.db.begin().await.unwrap();
+    let id = world.app.instances.suspend_in(&tx, alice.instance.account).await.unwrap().unwrap();
+    tx.commit().await.unwrap();
+    world.app.instances.admit(id).await.unwrap();
+    let mut seen = 0;
+    let ended = loop {
+        match stream.next().await {
+            Some(Ok(_)) => seen += 1,
+            other => break other,
+        }
+    };
+    assert!(matches!(ended, Some(Err(_))) && seen < 200, "it was not cut off: {seen}");
+    for (path, kind) in [(MESSAGES, "permission_error"), (COMPLETIONS, "invalid_request_error")] {
+        let refused = alice.post(&world, path, &message("hi", false)).send().await.unwrap();
+        assert_eq!(refused.status(), 403);
+        let error = json(refused).await;
+        assert_eq!(error["error"]["type"], kind);
+        assert!(error["error"]["message"].as_str().unwrap().contains("suspended"), "{error}");
+    }
+    until_at_rest(&world, alice.instance.account).await;
 }
 
 /// Waits until nothing is held: the proxy has noticed that the client or the provider went.

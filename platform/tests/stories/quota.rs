@@ -28,6 +28,7 @@ fn call(person: &Person) -> Call {
         answers: 1,
         extra_output_tokens: 0,
         may_be_us: false,
+        may_hide_output: false,
     };
     Call { account: person.instance.account, instance: person.instance.id, demand }
 }
@@ -99,6 +100,50 @@ async fn a_dropped_call_is_settled_and_cost_nothing_before_it_was_sent() {
     // A thousand tokens of input at a tenth of a dollar a million.
     assert_eq!(world.receipt(&bob).await, (100_000, "observed".into(), "client_gone".into()));
     assert_eq!(world.spend_at_rest(&bob).await.spent_nanodollars, 100_000);
+    // The same where reasoning may have been charged: the whole of what was held.
+    let carol = world.person("carol").await;
+    let mut reasoning = call(&carol);
+    reasoning.demand.may_hide_output = true;
+    let mut sent = world.app.quota.admit(reasoning).await.unwrap();
+    sent.mark_sent();
+    drop(sent);
+    assert_eq!(world.receipt(&carol).await, (HOLD, "held".into(), "client_gone".into()));
+}
+
+#[tokio::test]
+async fn a_call_that_cannot_be_settled_keeps_no_other_waiting_and_is_not_given_up() {
+    let world = World::on(sqlite().await, |_| ()).await;
+    let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+    let stuck = world.app.quota.admit(call(&alice)).await.unwrap();
+    let write = async |sql: &str| {
+        let tx = world.app.db.begin().await.unwrap();
+        tx.execute_unprepared(sql).await.unwrap();
+        tx.commit().await.unwrap();
+    };
+    write("CREATE TRIGGER stuck BEFORE DELETE ON holds BEGIN SELECT RAISE(ABORT, 'not now'); END").await;
+    used(stuck, OUTPUT_TOKENS);
+    world.app.quota.settled().await;
+    write("DROP TRIGGER stuck").await;
+    let next = world.app.quota.admit(call(&bob)).await.unwrap();
+    used(next, OUTPUT_TOKENS);
+    assert_eq!(world.spend_at_rest(&bob).await.spent_nanodollars, HOLD);
+    for _ in 0..300 {
+        if world.app.quota.spend(alice.instance.account).await.unwrap().spent_nanodollars == HOLD {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the call was given up");
+}
+
+#[tokio::test]
+async fn what_clearly_does_not_fit_is_refused_without_waiting_for_the_writer() {
+    let world = World::on(sqlite().await, |config| config.allowance_nanodollars = HOLD / 2).await;
+    let alice = world.person("alice").await;
+    let writing = world.app.db.begin().await.unwrap();
+    let refused = tokio::time::timeout(Duration::from_secs(2), world.app.quota.admit(call(&alice))).await;
+    assert!(matches!(refused.unwrap().err(), Some(Refusal::OverAllowance { needed_nanodollars: HOLD, .. })));
+    drop(writing);
 }
 
 #[tokio::test]

@@ -58,19 +58,24 @@ pub fn read(bytes: &[u8]) -> Result<Asked, Unacceptable> {
         Some(Value::String(geo)) => geo != "global",
         _ => true,
     };
+    let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX / 2);
+    let tokens = (ADDED_ALWAYS + tools).saturating_add(size);
+    // Not set, it is up to the model; and a thought may be shown shorter than it is charged, or not at all.
+    let thinks_not = body.get("thinking").and_then(|thinking| thinking.get("type")).is_some_and(|t| t == "disabled");
     let demand = Demand {
         provider: Provider::Anthropic,
         model: model(&body)?,
         input: if is_bounded_by_bytes(&body) {
-            InputBound::Tokens(ADDED_ALWAYS + tools + u64::try_from(bytes.len()).unwrap_or(u64::MAX / 2))
+            InputBound::Tokens(tokens)
         } else {
-            InputBound::WholeModel
+            InputBound::WholeModel { at_least: tokens }
         },
         cache_writes: body.values().map(cache_writes).fold(cache_control(&body), dearer),
         max_output_tokens: Some(max_tokens),
         answers: 1,
         extra_output_tokens: 0,
         may_be_us,
+        may_hide_output: !thinks_not,
     };
     Ok(Asked { demand, stream: stream(&body)?, add_usage: false })
 }
@@ -196,16 +201,19 @@ mod tests {
             assert_eq!(read_with(more).unwrap().cache_writes, writes, "{more}");
         }
         for whole in [r#","system":[{"type":"document","source":{}}]"#, r#","a_field_of_tomorrow":1"#] {
-            assert_eq!(read_with(whole).unwrap().input, InputBound::WholeModel, "{whole}");
+            assert!(matches!(read_with(whole).unwrap().input, InputBound::WholeModel { at_least: 300.. }), "{whole}");
         }
         assert!(!read_with(r#","inference_geo":"global""#).unwrap().may_be_us);
+        assert!(demand.may_hide_output);
+        assert!(read_with(r#","thinking":{"type":"enabled","budget_tokens":1024}"#).unwrap().may_hide_output);
+        assert!(!read_with(r#","thinking":{"type":"disabled"}"#).unwrap().may_hide_output);
     }
 
     #[test]
     fn a_picture_in_a_tool_result_is_seen() {
         let body = br#"{"model":"m","max_tokens":1,"messages":[{"role":"user","content":[{"type":"tool_result",
             "tool_use_id":"t","content":[{"type":"text","text":"x"},{"type":"image","source":{"type":"url"}}]}]}]}"#;
-        assert_eq!(read(body).unwrap().demand.input, InputBound::WholeModel);
+        assert!(matches!(read(body).unwrap().demand.input, InputBound::WholeModel { .. }));
     }
 
     #[test]

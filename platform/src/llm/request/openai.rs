@@ -73,13 +73,20 @@ pub fn read(bytes: &[u8]) -> Result<Asked, Unacceptable> {
     let demand = Demand {
         provider: Provider::Openai,
         model: model(&body)?,
-        input: if is_bounded_by_bytes(&body) { InputBound::Tokens(added + size) } else { InputBound::WholeModel },
+        input: if is_bounded_by_bytes(&body) {
+            InputBound::Tokens(added.saturating_add(size))
+        } else {
+            InputBound::WholeModel { at_least: added.saturating_add(size) }
+        },
         cache_writes: if long { CacheWrites::Long } else { CacheWrites::Short },
         max_output_tokens: count(&body, "max_completion_tokens")?.max(count(&body, "max_tokens")?),
         answers,
         // A prediction that the model does not follow is billed as output, on top of the answer.
         extra_output_tokens: if is_set(&body, "prediction") { size } else { 0 },
         may_be_us: false,
+        // Reasoning is not shown, nor is what was rejected of a prediction.
+        may_hide_output: body.get("reasoning_effort").is_none_or(|effort| effort != "none")
+            || is_set(&body, "prediction"),
     };
     let stream = stream(&body)?;
     let asks = body.get("stream_options").and_then(|options| options.get("include_usage")) == Some(&Value::Bool(true));
@@ -98,6 +105,10 @@ fn refuse_unpriced(body: &Map<String, Value>) -> Result<(), Unacceptable> {
     }
     if is_set(body, "service_tier") && !["auto", "default"].iter().any(|tier| body["service_tier"] == *tier) {
         return Err(Unacceptable::unpriced("service_tier", "only auto or default is offered."));
+    }
+    if is_set(body, "store") && body["store"] != false {
+        let why = "only false is offered. What is stored is kept at the provider under a key that all here share.";
+        return Err(Unacceptable::new("store", why));
     }
     let texts = |modalities: &Value| modalities.as_array().is_some_and(|all| all.iter().all(|one| one == "text"));
     if is_set(body, "modalities") && !texts(&body["modalities"]) {
@@ -147,14 +158,18 @@ mod tests {
         assert_eq!(read_with(r#","n":3"#).unwrap().answers, 3);
         assert_eq!(read_with(r#","prompt_cache_retention":"24h""#).unwrap().cache_writes, CacheWrites::Long);
         assert!(read_with(r#","prediction":{"type":"content","content":"abc"}"#).unwrap().extra_output_tokens > 50);
-        assert_eq!(read_with(r#","conversation":"c""#).unwrap().input, InputBound::WholeModel);
+        let open = read_with(r#","conversation":"c""#).unwrap();
+        assert!(matches!(open.input, InputBound::WholeModel { at_least: 512.. }));
+        assert!(plain.may_hide_output);
+        assert!(!read_with(r#","reasoning_effort":"none""#).unwrap().may_hide_output);
+        assert!(read_with(r#","reasoning_effort":"none","prediction":{"content":"a"}"#).unwrap().may_hide_output);
     }
 
     #[test]
     fn pictures_hold_the_whole_model() {
         let body = br#"{"model":"m","messages":[{"role":"user","content":[{"type":"text","text":"x"},
             {"type":"image_url","image_url":{"url":"https://example.com/x.png"}}]}]}"#;
-        assert_eq!(read(body).unwrap().demand.input, InputBound::WholeModel);
+        assert!(matches!(read(body).unwrap().demand.input, InputBound::WholeModel { .. }));
     }
 
     #[test]
@@ -164,6 +179,7 @@ mod tests {
             (r#","web_search_options":{}"#, "web_search_options"),
             (r#","modalities":["text","audio"]"#, "modalities"),
             (r#","tools":[{"type":"web_search"}]"#, "tools"),
+            (r#","store":true"#, "store"),
             (r#","n":0"#, "n"),
             (r#","n":1.5"#, "n"),
             (r#","stream":"yes""#, "stream"),
@@ -171,6 +187,7 @@ mod tests {
         ] {
             assert_eq!(read_with(more).unwrap_err().field, Some(field), "{more}");
         }
+        assert!(read_with(r#","store":false"#).is_ok());
         assert!(read_with(r#","service_tier":"auto","tools":[{"type":"function","function":{"name":"f"}}]"#).is_ok());
     }
 }

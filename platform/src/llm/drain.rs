@@ -1,0 +1,127 @@
+//! A stream whose client went before the provider named its figures is read on to them, so that nobody gets reasoning
+//! for nothing by hanging up just in time. For a while only, not too many at once, and no byte of it is kept.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _};
+use tokio::sync::Semaphore;
+
+use super::usage::StreamReader;
+use crate::quota::{Hold, Outcome, Provider, Seen};
+
+/// The drains of one door. Cheap to clone.
+#[derive(Clone)]
+pub struct Drains {
+    places: Arc<Semaphore>,
+    within: Duration,
+}
+
+impl Drains {
+    #[must_use]
+    pub fn new(most: usize, within: Duration) -> Self {
+        Self { places: Arc::new(Semaphore::new(most)), within }
+    }
+
+    /// What `future` comes to, if there is a place for it and it comes in time.
+    pub async fn wait<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        let _place = self.places.try_acquire().ok()?;
+        tokio::time::timeout(self.within, future).await.ok()
+    }
+
+    /// Reads `flow` on to its figures. Where that cannot be, dropping it settles it.
+    pub fn read_on(&self, mut flow: Flow) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if flow.hold.is_none() || flow.has_figures() {
+            return;
+        }
+        let drains = self.clone();
+        runtime.spawn(async move {
+            if drains.wait(flow.read_to_figures()).await.is_none() {
+                tracing::info!("the figures of a call that its client left did not come in time");
+            }
+        });
+    }
+}
+
+/// A stream of a provider with the hold that pays for it: settled at its end, or when it is dropped.
+pub struct Flow {
+    upstream: Pin<Box<dyn Stream<Item = reqwest::Result<Bytes>> + Send>>,
+    reader: StreamReader,
+    hold: Option<Hold>,
+}
+
+impl Flow {
+    pub fn new(
+        provider: Provider,
+        upstream: impl Stream<Item = reqwest::Result<Bytes>> + Send + 'static,
+        hold: Hold,
+    ) -> Self {
+        Self { upstream: Box::pin(upstream), reader: StreamReader::new(provider), hold: Some(hold) }
+    }
+
+    /// The next piece. Nothing is read ahead.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<reqwest::Result<Bytes>>> {
+        let next = ready!(self.upstream.as_mut().poll_next(cx));
+        match &next {
+            Some(Ok(chunk)) => {
+                self.reader.feed(chunk);
+                // Before the client sees the end, so that its next call finds this one's hold settled.
+                if self.reader.is_over() {
+                    self.settle(self.outcome_at_end(), self.reader.seen());
+                }
+            }
+            Some(Err(error)) => {
+                let (seen, raw) = self.reader.seen();
+                // A client that takes nothing for long enough brings this about as well.
+                let seen = if error.is_timeout() { seen.cut_off() } else { seen };
+                self.settle(Outcome::UpstreamBroke, (seen, raw));
+            }
+            None => {
+                self.reader.finish();
+                self.settle(self.outcome_at_end(), self.reader.seen());
+            }
+        }
+        Poll::Ready(next)
+    }
+
+    async fn read_to_figures(&mut self) {
+        while !self.has_figures() {
+            match self.upstream.next().await {
+                Some(Ok(chunk)) => self.reader.feed(&chunk),
+                Some(Err(_)) => return,
+                None => return self.reader.finish(),
+            }
+        }
+    }
+
+    fn has_figures(&self) -> bool {
+        self.reader.is_complete() || self.reader.is_over()
+    }
+
+    fn outcome_at_end(&self) -> Outcome {
+        if self.reader.is_complete() { Outcome::Completed } else { Outcome::UpstreamBroke }
+    }
+
+    fn settle(&mut self, outcome: Outcome, (seen, raw): (Seen, String)) {
+        if let Some(hold) = self.hold.take() {
+            if seen == Seen::Unreadable {
+                tracing::error!("a stream ended without readable usage; its hold is charged");
+            }
+            hold.settle(seen, outcome, raw);
+        }
+    }
+}
+
+impl Drop for Flow {
+    /// Dropping the upstream's stream closes it there as well.
+    fn drop(&mut self) {
+        let (seen, raw) = self.reader.seen();
+        let seen = if self.reader.is_over() { seen } else { seen.cut_off() };
+        self.settle(Outcome::ClientGone, (seen, raw));
+    }
+}
