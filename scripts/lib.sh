@@ -209,7 +209,7 @@ build_binaries() {
   (cd "$root" && cargo_static build --release -p berth -p berth-instance) || fail "The build failed; the lines above say why."
 }
 
-# `cargo_static WORD ARGUMENTS..`: whatever is built by this shares what it depends on. --target keeps the static flag
+# `cargo_static WORD ARGUMENTS..`: with the same flags, so that builds share what they can. --target keeps the static flag
 # away from build scripts and macros.
 cargo_static() {
   local word=$1

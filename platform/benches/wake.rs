@@ -45,10 +45,15 @@ async fn measure(engine: &Engine) -> anyhow::Result<Figures> {
     let mut figures = Figures::default();
     rounds(&house, FROZEN_ROUNDS, async || {
         house.fall_asleep(Fact::Frozen).await?;
-        let unpaused = timed(engine.unpause(&house.container()?)).await?;
+        let began = Clock::system().monotonic();
+        engine.unpause(&house.container()?).await?;
+        let unpaused = began.elapsed();
+        house.answers().await?;
+        let ready = began.elapsed();
         house.fall_asleep(Fact::Frozen).await?;
         let woken = house.visited(async || timed(house.visit()).await).await?;
         figures.add("floor.unpause", unpaused);
+        figures.add_beside("floor.unpause_ready", ready, "floor.unpause");
         figures.add_beside("wake.frozen", woken, "floor.unpause");
         Ok(())
     })
