@@ -183,8 +183,9 @@ impl Accounts {
         stored.expires_at > now && (stored.parent.is_some() || !idle)
     }
 
+    /// Only where idleness counts: on an instance's host a write, and the disk with it, would stand before every wake.
     async fn note_use(&self, stored: &StoredSession, now: Timestamp) -> Result<()> {
-        if now.since(stored.last_used_at) < USE_NOTED_EVERY {
+        if stored.parent.is_some() || now.since(stored.last_used_at) < USE_NOTED_EVERY {
             return Ok(());
         }
         let tx = self.0.db.begin().await?;

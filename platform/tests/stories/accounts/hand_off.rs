@@ -155,3 +155,18 @@ async fn one_address_may_finish_sixty_hand_offs_a_minute() {
     }
     assert!(matches!(redeem().await, Err(Error::TooMany { .. })));
 }
+
+#[tokio::test]
+async fn a_visit_waits_for_nobody_who_writes() {
+    for database in databases().await {
+        let house = House::on(database).await;
+        let (_, session) = alice(&house).await;
+        let code = code(&house, &session).await;
+        let token = redeem(&house, HOST, &code, STATE, VERIFIER).await.unwrap();
+        house.clock.advance(Duration::from_secs(60 * 60));
+
+        let _writing = house.db.begin().await.unwrap();
+        let answered = tokio::time::timeout(Duration::from_secs(1), on_instance(&house, &token)).await;
+        assert!(answered.expect("nothing is written for a visit").is_some(), "{}", house.kind());
+    }
+}

@@ -1,0 +1,106 @@
+//! What was measured, as a table for people and as lines of JSON for programs.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde_json::json;
+
+/// Figures in the order in which they came up.
+#[derive(Default)]
+pub struct Figures {
+    series: Vec<Series>,
+    counts: Vec<(&'static str, usize)>,
+}
+
+struct Series {
+    name: &'static str,
+    /// The series it stands beside.
+    peer: Option<&'static str>,
+    took_ms: Vec<f64>,
+}
+
+const PERCENTILES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("max", 1.0)];
+
+impl Figures {
+    pub fn add(&mut self, name: &'static str, took: Duration) {
+        self.push(name, took, None);
+    }
+
+    /// Adds to a series that is compared with another.
+    pub fn add_beside(&mut self, name: &'static str, took: Duration, peer: &'static str) {
+        self.push(name, took, Some(peer));
+    }
+
+    pub fn count(&mut self, name: &'static str, count: usize) {
+        self.counts.push((name, count));
+    }
+
+    /// One line of JSON a figure.
+    pub fn lines(&self) -> String {
+        let mut text = String::new();
+        for series in &self.series {
+            for (word, share) in PERCENTILES {
+                let (value, ratio) = (series.percentile(share), self.ratio(series, share));
+                let peer = series.peer.map(|peer| format!("{peer}.{word}_ms"));
+                let name = format!("{}.{word}_ms", series.name);
+                let line = json!({ "name": name, "value": rounded(value), "unit": "ms", "peer": peer, "ratio": ratio.map(rounded) });
+                let _ = writeln!(text, "{line}");
+            }
+        }
+        for (name, count) in &self.counts {
+            let line = json!({ "name": name, "value": count, "unit": "starts", "peer": null, "ratio": null });
+            let _ = writeln!(text, "{line}");
+        }
+        text
+    }
+
+    pub fn table(&self) -> String {
+        let mut text = format!("{:<20}{:>10}{:>10}{:>10}{:>6}   beside\n", "milliseconds", "p50", "p99", "max", "n");
+        for series in &self.series {
+            let [p50, p99, max] = PERCENTILES.map(|(_, share)| series.percentile(share));
+            let beside = match (series.peer, self.ratio(series, 0.5)) {
+                (Some(peer), Some(ratio)) => {
+                    format!("   {ratio:.2} x {peer}, {:+.2} ms", p50 - self.percentile(peer, 0.5).unwrap_or_default())
+                }
+                _ => String::new(),
+            };
+            let count = series.took_ms.len();
+            let _ = writeln!(text, "{:<20}{p50:>10.2}{p99:>10.2}{max:>10.2}{count:>6}{beside}", series.name);
+        }
+        for (name, count) in &self.counts {
+            let _ = writeln!(text, "{name:<20}{count:>10}");
+        }
+        text
+    }
+
+    fn push(&mut self, name: &'static str, took: Duration, peer: Option<&'static str>) {
+        let took_ms = took.as_secs_f64() * 1000.0;
+        match self.series.iter_mut().find(|series| series.name == name) {
+            Some(series) => series.took_ms.push(took_ms),
+            None => self.series.push(Series { name, peer, took_ms: vec![took_ms] }),
+        }
+    }
+
+    fn percentile(&self, name: &str, share: f64) -> Option<f64> {
+        self.series.iter().find(|series| series.name == name).map(|series| series.percentile(share))
+    }
+
+    /// How many times the same percentile of its peer it is.
+    fn ratio(&self, series: &Series, share: f64) -> Option<f64> {
+        Some(series.percentile(share) / self.percentile(series.peer?, share)?)
+    }
+}
+
+impl Series {
+    /// The smallest value that at least `share` of all do not exceed.
+    fn percentile(&self, share: f64) -> f64 {
+        let mut sorted = self.took_ms.clone();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let rank = (share * sorted.len() as f64).ceil() as usize;
+        sorted[rank.clamp(1, sorted.len()) - 1]
+    }
+}
+
+fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}

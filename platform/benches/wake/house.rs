@@ -1,0 +1,227 @@
+//! A whole platform on real parts, with one person whose instance is woken again and again: a provisioner of its own
+//! process, the rooms and the edge in this one, the default image. Only the clock is ours, so that idle hours pass at once.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{StatusCode, header};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use berth::accounts::SignUpStep;
+use berth::app::App;
+use berth::client::Client;
+use berth::clock::Clock;
+use berth::config::Config;
+use berth::containers::ContainerHost as _;
+use berth::containers::remote::RemoteHost;
+use berth::http_server;
+use berth::instances::{Fact, Instance};
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use sha2::Digest as _;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::browser::{Browser, CodeApp};
+
+/// Prefix of everything this bench makes on the Engine.
+pub const NETWORK: &str = "bench";
+const HANDLE: &str = "alice";
+const HOST: &str = "alice.example.com";
+/// Cheap for the instance to answer, so that what is measured is the way there.
+const PATH: &str = "/healthz";
+/// Longer than anything here may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// After the loop has looked, until the last of the Engine's events has been dealt with, as in an instance asleep for long.
+const QUIET: Duration = Duration::from_millis(200);
+/// Both past the minute after which a session's use is noted again, as it is for whoever comes back to a sleeping instance.
+const SETTINGS: [(&str, &str); 7] = [
+    ("BERTH_DOMAIN", "example.com"),
+    ("BERTH_SECRET", "a secret for benches, 32 characters and more"),
+    ("BERTH_NETWORK", NETWORK),
+    ("BERTH_SUBNET", "10.93.0.0"),
+    ("BERTH_IMAGES", "berth-instance:latest"),
+    ("BERTH_FREEZE_AFTER_SECONDS", "90"),
+    ("BERTH_STOP_AFTER_SECONDS", "180"),
+];
+
+pub struct House {
+    app: App,
+    clock: Clock,
+    instance: Arc<Instance>,
+    /// Where the platform listens, as Caddy would reach it.
+    address: SocketAddr,
+    cookie: String,
+    client: legacy::Client<HttpConnector, Body>,
+    end: CancellationToken,
+    _provisioner: Provisioner,
+    _folder: TempDir,
+}
+
+impl House {
+    /// Starts everything and waits until the instance is awake.
+    pub async fn open() -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let data = folder.path().to_str().context("a temporary folder has a readable name")?;
+        let lookup = |name: &str| match name {
+            "BERTH_DATA_DIR" => Some(data.to_owned()),
+            _ => SETTINGS.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()),
+        };
+        let config = Config::read(&lookup)?;
+        let provisioner = Provisioner::start(data)?;
+        let host = Arc::new(RemoteHost::new(config.containers.socket.clone()));
+        within(async {
+            while host.ensure_networks().await.is_err() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Ok(())
+        })
+        .await
+        .context("waiting for the provisioner to make the bridges")?;
+        let clock = Clock::manual(Clock::system().now());
+        let app = App::open(config, clock.clone(), host).await?;
+        app.instances.begin().await?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let (address, end) = (listener.local_addr()?, CancellationToken::new());
+        tokio::spawn(http_server::serve(listener, berth::cli::public_router(app.clone()), end.clone()));
+        let (instance, cookie) = move_in(&app, &clock).await?;
+        let client = legacy::Client::builder(TokioExecutor::new()).build_http();
+        let house =
+            Self { app, clock, instance, address, cookie, client, end, _provisioner: provisioner, _folder: folder };
+        house.fact(Fact::Awake).await?;
+        Ok(house)
+    }
+
+    /// The Engine's id of the instance's container.
+    pub fn container(&self) -> anyhow::Result<String> {
+        Ok(self.instance.container().context("there is no container")?.to_string())
+    }
+
+    /// Lets time pass until the platform has put the instance to sleep by itself, also when it was woken behind its back.
+    pub async fn fall_asleep(&self, fact: Fact) -> anyhow::Result<()> {
+        let config = &self.app.config;
+        let after = if fact == Fact::Frozen { config.freeze_after } else { config.stop_after };
+        let idle = self.clock.now().since(self.instance.active_at());
+        self.clock.advance(after.saturating_sub(idle));
+        self.app.instances.round().await;
+        self.app.instances.settled().await;
+        ensure!(self.instance.fact() == fact, "the instance is {:?} instead", self.instance.status());
+        Ok(())
+    }
+
+    /// Runs the loop around `visit`. While the Engine alone is measured the loop is not running: it would put what
+    /// the Engine wakes back to sleep.
+    pub async fn visited<T>(&self, visit: impl AsyncFnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let end = CancellationToken::new();
+        let runs = tokio::spawn(self.app.instances.clone().run(end.clone()));
+        self.app.instances.round().await;
+        self.app.instances.settled().await;
+        tokio::time::sleep(QUIET).await;
+        let outcome = visit().await;
+        end.cancel();
+        runs.await?;
+        outcome
+    }
+
+    /// A program's request with its owner's cookie, through the platform, to the last byte of the answer.
+    pub async fn visit(&self) -> anyhow::Result<()> {
+        self.get(self.address).await
+    }
+
+    /// So many of them at once.
+    pub async fn visits(&self, count: usize) -> anyhow::Result<()> {
+        futures_util::future::try_join_all((0..count).map(|_| self.visit())).await?;
+        Ok(())
+    }
+
+    /// Waits until the instance itself answers.
+    pub async fn answers(&self) -> anyhow::Result<()> {
+        within(async {
+            while self.get(self.instance.socket()).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn get(&self, address: SocketAddr) -> anyhow::Result<()> {
+        let request = Request::get(format!("http://{address}{PATH}"))
+            .header(header::HOST, HOST)
+            .header(header::COOKIE, &self.cookie)
+            .body(Body::empty())?;
+        let (head, body) = self.client.request(request).await?.into_parts();
+        let body = axum::body::to_bytes(Body::new(body), 64 * 1024).await?;
+        ensure!(head.status == StatusCode::OK, "{}: {}", head.status, String::from_utf8_lossy(&body));
+        Ok(())
+    }
+
+    async fn fact(&self, fact: Fact) -> anyhow::Result<()> {
+        let mut status = self.instance.watch();
+        within(async { Ok(status.wait_for(|status| status.fact == fact).await.map(|_| ())?) })
+            .await
+            .with_context(|| format!("the instance is {:?}", self.instance.status()))?;
+        self.app.instances.settled().await;
+        Ok(())
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        self.end.cancel();
+    }
+}
+
+/// The privileged process, as it runs in production.
+struct Provisioner(Child);
+
+impl Provisioner {
+    #[expect(clippy::disallowed_methods, reason = "scripts/bench, not the operator, sets this variable")]
+    fn start(data: &str) -> anyhow::Result<Self> {
+        let binary = std::env::var("BERTH_TEST_BINARY").context("run this by scripts/bench wake")?;
+        let mut command = Command::new(binary);
+        command.arg("provisioner").env_clear().envs(SETTINGS.into_iter().filter(|(name, _)| *name != "BERTH_SECRET"));
+        command.env("BERTH_DATA_DIR", data).env("BERTH_LOG", "warn").stdin(Stdio::null());
+        Ok(Self(command.spawn().context("starting the provisioner")?))
+    }
+}
+
+impl Drop for Provisioner {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Signs somebody up with a real ceremony and hands them off to their instance: the instance, and the cookie of its host.
+async fn move_in(app: &App, clock: &Clock) -> anyhow::Result<(Arc<Instance>, String)> {
+    let client = Client { ip: IpAddr::V4(Ipv4Addr::LOCALHOST), user_agent: "bench".into() };
+    let (accounts, mut browser) = (&app.accounts, Browser::at_home());
+    let token = accounts.sign_up_begin(HANDLE, None, None, &client).await?;
+    let token = token.reveal();
+    let options = accounts.sign_up_passkey_challenge(token).await?;
+    accounts.sign_up_passkey(token, browser.create(&options).await).await?;
+    let SignUpStep::OneTimeCode { secret, .. } = accounts.sign_up(token).await?.step else {
+        bail!("the one-time code comes after the passkey")
+    };
+    accounts.sign_up_code(token, &CodeApp::with(&secret).code(clock)).await?;
+    let (signed_in, instance) = accounts.sign_up_finish(token, &client).await?;
+
+    let session = accounts.authenticate("app.example.com", signed_in.session.reveal()).await?;
+    let session = session.context("somebody who just signed up is logged in")?;
+    let challenge = URL_SAFE_NO_PAD.encode(sha2::Sha256::digest("verifier"));
+    let code = accounts.hand_off(&session, HOST, "state", &challenge).await?;
+    let token = accounts.hand_off_redeem(HOST, code.reveal(), "state", "verifier", &client).await?;
+    Ok((instance, format!("__Host-berth={}", token.context("a fresh code is good")?.reveal())))
+}
+
+async fn within<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::time::timeout(PATIENCE, work).await.context("it took more than a minute")?
+}
