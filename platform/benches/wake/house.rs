@@ -90,7 +90,12 @@ impl House {
         app.instances.begin().await?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let (address, end) = (listener.local_addr()?, CancellationToken::new());
-        tokio::spawn(http_server::serve(listener, berth::cli::public_router(app.clone()), end.clone()));
+        tokio::spawn(http_server::serve(
+            listener,
+            berth::cli::public_router(app.clone()),
+            http_server::PerPeer::All,
+            end.clone(),
+        ));
         let (instance, cookie) = move_in(&app, &clock).await?;
         let client = legacy::Client::builder(TokioExecutor::new()).build_http();
         let house =
