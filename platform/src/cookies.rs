@@ -26,6 +26,29 @@ pub fn get<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     found.and_then(|value| std::str::from_utf8(value).ok()).filter(|value| !value.is_empty() && value.is_ascii())
 }
 
+/// Whether the cookie called `name` is there with two different values, so that [`get`] believes neither.
+#[must_use]
+pub fn is_twice(headers: &HeaderMap, name: &str) -> bool {
+    let mut values = pairs(headers).filter(|(key, _)| *key == name.as_bytes()).map(|(_, value)| value);
+    values.next().is_some_and(|first| values.any(|other| other != first))
+}
+
+/// Set-Cookie values that delete the session and what is half way, and their doubles: browsers keep a cookie that was set
+/// with `Partitioned` beside the one of the same name without it, and delete each only by its own kind.
+#[must_use]
+pub fn all_off() -> Vec<HeaderValue> {
+    let names = [SESSION, PENDING].into_iter();
+    names
+        .flat_map(|name| {
+            let plain = set(name, "", 0).1;
+            let partitioned = [plain.as_bytes(), b"; Partitioned"].concat();
+            let partitioned =
+                HeaderValue::from_bytes(&partitioned).expect("header text with a word more is header text");
+            [plain, partitioned]
+        })
+        .collect()
+}
+
 /// Takes our own cookies out of the request, so that an instance never sees one.
 pub fn strip_ours(headers: &mut HeaderMap) {
     let is_ours =
@@ -95,6 +118,7 @@ mod tests {
         ];
         for (lines, want) in cases {
             assert_eq!(get(&headers(lines), SESSION), want, "{lines:?}");
+            assert_eq!(is_twice(&headers(lines), SESSION), lines.len() == 2, "{lines:?}");
         }
     }
 

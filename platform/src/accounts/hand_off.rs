@@ -69,7 +69,7 @@ impl Accounts {
     /// Swaps the code for a session on `host` that ends with its parent, or after 12 hours. `None`: wrong, used or expired.
     ///
     /// # Errors
-    /// When the database does not answer.
+    /// `TooMany` after sixty a minute from one address; or when the database does not answer.
     pub async fn hand_off_redeem(
         &self,
         host: &str,
@@ -78,9 +78,14 @@ impl Accounts {
         verifier: &str,
         client: &Client,
     ) -> Result<Option<Token>> {
-        let now = self.0.clock.now();
+        self.0.limits.hand_off(client.ip)?;
+        let (hash, now) = (secrets::hash(code), self.0.clock.now());
+        // Before the writer is asked for: anybody can send a code they made up.
+        if store::peek_challenge(self.0.db.read(), &hash, Purpose::HandOff, now).await?.is_none() {
+            return Ok(None);
+        }
         let tx = self.0.db.begin().await?;
-        let taken = store::take_challenge(&tx, &secrets::hash(code), Purpose::HandOff, now).await?;
+        let taken = store::take_challenge(&tx, &hash, Purpose::HandOff, now).await?;
         let bound: Option<Bound> = taken.map(|s| serde_json::from_str(&s)).transpose().context("reading a hand-off")?;
         let session = match bound.filter(|b| self.fits(b, host, state, verifier)) {
             Some(bound) => self.instance_session(&tx, bound, client, now).await?,

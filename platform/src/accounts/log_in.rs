@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use webauthn_rs::prelude::{DiscoverableAuthentication, WebauthnError};
+use webauthn_rs::prelude::{DiscoverableAuthentication, Passkey, WebauthnError};
 
 use super::ceremonies::{self, Refused};
 use super::one_time_codes::{AfterTooMany, Tried};
@@ -33,6 +33,8 @@ struct HalfWayIn {
 struct Proof {
     person: Person,
     passkey: StoredPasskey,
+    /// The passkey as it was read, whose counter the answer was compared with.
+    before: Passkey,
     kind: PasskeyKind,
 }
 
@@ -40,14 +42,15 @@ impl Accounts {
     /// A token for the login cookie, and options for `navigator.credentials.get` without a list of credentials.
     ///
     /// # Errors
-    /// `TooMany` when very many people log in at once.
-    pub async fn log_in_challenge(&self) -> Result<(Token, Value)> {
-        self.0.limits.challenge()?;
+    /// `TooMany` when one address asks too often, or very many people log in at once.
+    pub async fn log_in_challenge(&self, client: &Client) -> Result<(Token, Value)> {
+        self.0.limits.challenge(client.ip)?;
         let (options, state) = self.0.ceremonies.begin_log_in()?;
         let token = Token::new(&self.0.clock);
+        let now = self.0.clock.now();
         let tx = self.0.db.begin().await?;
-        let until = self.0.clock.now().plus(ceremonies::TIME);
-        store::put_challenge(&tx, token.hash(), Purpose::LogIn, state, until).await?;
+        store::drop_over_challenges(&tx, now).await?;
+        store::put_challenge(&tx, token.hash(), Purpose::LogIn, state, now.plus(ceremonies::TIME)).await?;
         tx.commit().await?;
         Ok((token, options))
     }
@@ -64,7 +67,11 @@ impl Accounts {
         let device = self.known_device(proof.person.id, device_hash.as_deref()).await?;
 
         let tx = self.0.db.begin().await?;
-        store::save_passkey_use(&tx, &proof.passkey, self.0.clock.now()).await?;
+        if !store::save_passkey_use(&tx, &proof.passkey, &proof.before, self.0.clock.now()).await? {
+            // Another login was quicker, or the passkey was removed: the counter was compared with one that is gone.
+            tracing::info!(account.handle = %proof.person.handle, "a passkey changed while it was used");
+            return Err(log_in_refused());
+        }
         let outcome = match rules::second_factor(proof.person.role, proof.kind, device) {
             SecondFactor::NotNeeded => {
                 // Read again under the lock: a suspension that came meanwhile counts.
@@ -88,8 +95,10 @@ impl Accounts {
     /// half was too long ago, or after a hundred wrong codes.
     pub async fn log_in_code(&self, token: &str, code: &str, client: &Client) -> Result<SignedIn> {
         let (hash, now) = (secrets::hash(token), self.0.clock.now());
+        // Before the writer is asked for: anybody can send a token they made up.
+        store::peek_challenge(self.0.db.read(), &hash, Purpose::LogInCode, now).await?.ok_or_else(half_is_over)?;
         let tx = self.0.db.begin().await?;
-        let state = store::peek_challenge(&tx, &hash, Purpose::LogInCode, now).await?.ok_or_else(half_is_over)?;
+        let state = store::peek_challenge(&*tx, &hash, Purpose::LogInCode, now).await?.ok_or_else(half_is_over)?;
         let half: HalfWayIn = serde_json::from_str(&state).context("reading a login that is half way")?;
         let person = self.active_person(&tx, half.account).await?;
         if let Tried::Wrong(error) = self.try_code(&tx, &person, code, AfterTooMany::Refuse).await? {
@@ -105,8 +114,12 @@ impl Accounts {
 
     /// Uses the challenge up before anything else is looked at: an answer counts once, right or wrong.
     async fn take_log_in_state(&self, token: &str) -> Result<Option<DiscoverableAuthentication>> {
+        let (hash, now) = (secrets::hash(token), self.0.clock.now());
+        if store::peek_challenge(self.0.db.read(), &hash, Purpose::LogIn, now).await?.is_none() {
+            return Ok(None);
+        }
         let tx = self.0.db.begin().await?;
-        let state = store::take_challenge(&tx, &secrets::hash(token), Purpose::LogIn, self.0.clock.now()).await?;
+        let state = store::take_challenge(&tx, &hash, Purpose::LogIn, now).await?;
         tx.commit().await?;
         Ok(state.map(|text| serde_json::from_str(&text)).transpose().context("reading a ceremony's state")?)
     }
@@ -142,9 +155,10 @@ impl Accounts {
         let stored = store::passkey_with(db, claim.credential_id()).await?.filter(|s| s.account == claim.account);
         let Some(mut passkey) = stored else { return Ok(Err(Refused::NotTheirs)) };
         let Some(person) = store::person(db, passkey.account).await? else { return Ok(Err(Refused::NotTheirs)) };
+        let before = passkey.passkey.clone();
         Ok(self.0.ceremonies.finish_log_in(state, &claim, &mut passkey.passkey).map(|result| {
             let kind = if result.backup_eligible() { PasskeyKind::Synced } else { PasskeyKind::DeviceBound };
-            Proof { person, passkey, kind }
+            Proof { person, passkey, before, kind }
         }))
     }
 

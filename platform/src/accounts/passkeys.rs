@@ -1,4 +1,4 @@
-//! Passkeys of an account: seeing them, adding another.
+//! Passkeys of an account: seeing them, adding another, removing one; and new recovery codes, for when they are all lost.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use serde_json::Value;
 
 use super::ceremonies::{self, passkey_refused};
 use super::store::{self, Purpose, StoredPasskey};
-use super::{Accounts, PasskeyView, Session};
+use super::{Accounts, PasskeyView, Session, rules};
 use crate::db::AccountId;
 use crate::error::{Error, Result};
 use crate::secrets::{self, Token};
 
 /// Passkeys an account may have.
 const MOST_PASSKEYS: usize = 20;
-/// How long after a login a passkey may be added. Whoever finds an open laptop, or a stolen cookie, shall not make
+/// How long after a login passkeys and recovery codes may be changed. Whoever finds an open laptop, or a stolen cookie, shall not make
 /// himself a key to keep.
 const PROOF_IS_FRESH_FOR: Duration = Duration::from_secs(600);
 
@@ -76,7 +76,10 @@ impl Accounts {
         let adding = adding.filter(|a| a.account == session.account).ok_or_else(passkey_refused)?;
         let passkey = self.0.ceremonies.finish_passkey(&adding.ceremony, answer)?;
 
-        let name = format!("Passkey {}", self.passkeys_with_room(session.account).await?.len() + 1);
+        let existing = self.passkeys_with_room(session.account).await?;
+        // After a removal the next number may be taken.
+        let mut names = (existing.len() + 1..).map(|n| format!("Passkey {n}"));
+        let name = names.find(|name| existing.iter().all(|s| s.name != *name)).unwrap_or_default();
         let tx = self.0.db.begin().await?;
         let stored = StoredPasskey {
             id: self.0.clock.uuid(),
@@ -92,6 +95,45 @@ impl Accounts {
         tx.commit().await
     }
 
+    /// Removes a passkey, as one that is lost or stolen. Another's is `NotFound`.
+    ///
+    /// # Errors
+    /// `Forbidden` when the login is more than ten minutes old, `NotFound`, or `Conflict` for the only one.
+    pub async fn passkey_remove(&self, session: &Session, id: uuid::Uuid) -> Result<()> {
+        self.require_fresh_proof(session).await?;
+        let tx = self.0.db.begin().await?;
+        // Locked: of two that are removed at once, the second sees what the first left.
+        store::person_locked(&tx, session.account).await?.ok_or(Error::Unauthenticated)?;
+        let existing = store::passkeys_of(&*tx, session.account).await?;
+        let passkey = existing.iter().find(|s| s.id == id).ok_or(Error::NotFound)?;
+        if existing.len() == 1 {
+            return Err(Error::Conflict("This is your only passkey. Please add another one first.".into()));
+        }
+        store::remove_passkey(&tx, id).await?;
+        let handle = session.handle.as_str();
+        store::record(&tx, &self.0.clock, handle, "passkey_remove", (handle, &passkey.name)).await?;
+        tx.commit().await
+    }
+
+    /// Ten new recovery codes in place of all before, to be shown this once.
+    ///
+    /// # Errors
+    /// `Forbidden` when the login is more than ten minutes old.
+    pub async fn recovery_codes_renew(&self, session: &Session) -> Result<Vec<String>> {
+        self.require_fresh_proof(session).await?;
+        let codes = self.0.new_recovery_codes();
+        let hashes = codes.iter().filter_map(|code| rules::read_recovery_code(code));
+        let hashes: Vec<_> = hashes.map(|code| self.0.recovery_code_hash(session.account, &code)).collect();
+        let tx = self.0.db.begin().await?;
+        store::person_locked(&tx, session.account).await?.ok_or(Error::Unauthenticated)?;
+        store::remove_recovery_codes(&tx, session.account).await?;
+        store::insert_recovery_codes(&tx, session.account, hashes).await?;
+        let handle = session.handle.as_str();
+        store::record(&tx, &self.0.clock, handle, "recovery_codes_renew", (handle, handle)).await?;
+        tx.commit().await?;
+        Ok(codes)
+    }
+
     async fn passkeys_with_room(&self, account: AccountId) -> Result<Vec<StoredPasskey>> {
         let existing = store::passkeys_of(self.0.db.read(), account).await?;
         if existing.len() >= MOST_PASSKEYS {
@@ -104,7 +146,7 @@ impl Accounts {
         let stored = self.app_session(session).await?;
         if self.0.clock.now().since(stored.passkey_at) > PROOF_IS_FRESH_FOR {
             return Err(Error::Forbidden(
-                "To add a passkey, please log out and in again first: your last login is more than ten minutes ago."
+                "To change passkeys or recovery codes, please log out and in again first: your last login is more than ten minutes ago."
                     .into(),
             ));
         }

@@ -186,6 +186,14 @@ pub(super) fn limit_key(ip: IpAddr) -> IpAddr {
     }
 }
 
+/// The /48 of an IPv6 address: what a provider may give to one customer, who then has 65 536 households.
+pub(super) fn site_key(ip: IpAddr) -> Option<IpAddr> {
+    match ip.to_canonical() {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(v6) => Some(IpAddr::V6((v6.to_bits() >> 80 << 80).into())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -296,5 +304,8 @@ mod tests {
             let ip: IpAddr = ip.parse().unwrap();
             assert_eq!((shorten(ip), limit_key(ip).to_string()), (short.to_owned(), key.to_owned()));
         }
+        let site = |ip: &str| site_key(ip.parse().unwrap()).map(|site| site.to_string());
+        assert_eq!(site("2001:db8:1:2:3:4:5:6").as_deref(), Some("2001:db8:1::"));
+        assert_eq!((site("203.0.113.9"), site("::ffff:203.0.113.9")), (None, None));
     }
 }

@@ -55,10 +55,26 @@ impl Accounts {
             Err(since) => since,
         };
         let Some((stored, person)) = self.look_up(audience, &hash, now).await? else { return Ok(None) };
-        self.note_use(&stored, now).await?;
+        if let Err(error) = self.note_use(&stored, now).await {
+            // The session stands all the same: a busy or full database must not log everyone out.
+            tracing::warn!(session.id = %stored.id, error = ?error, "could not note that a session was used");
+        }
         let session = Session { id: stored.id, account: person.id, handle: person.handle, role: person.role };
         self.0.memory.remember(since, hash, session.clone(), (audience, now, stored.expires_at));
         Ok(Some(session))
+    }
+
+    /// Whether this cookie of `audience` still counts. Unlike [`Accounts::authenticate`] it is no use of the session: a
+    /// forgotten tab that asks every few seconds does not keep an idle login alive.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn is_live(&self, audience: &str, token: &str) -> Result<bool> {
+        let (hash, now) = (secrets::hash(token), self.0.clock.now());
+        if self.0.memory.recall(audience, &hash, now).is_ok() {
+            return Ok(true);
+        }
+        Ok(self.look_up(audience, &hash, now).await?.is_some())
     }
 
     /// Ends the session and every instance session that came from it.
@@ -82,7 +98,7 @@ impl Accounts {
         let stored = store::sessions_of(self.0.db.read(), current.account, &self.0.hosts.app).await?;
         let mut views: Vec<SessionView> = stored
             .into_iter()
-            .filter(|s| self.is_live(s, current.role, now))
+            .filter(|s| self.stands(s, current.role, now))
             .map(|s| SessionView {
                 current: s.id == current.id,
                 id: s.id,
@@ -156,13 +172,13 @@ impl Accounts {
         let db = self.0.db.read();
         let Some(stored) = store::session_with(db, audience, hash).await? else { return Ok(None) };
         let Some(person) = store::person(db, stored.account).await? else { return Ok(None) };
-        let live = person.state == State::Active && self.is_live(&stored, person.role, now);
+        let live = person.state == State::Active && self.stands(&stored, person.role, now);
         Ok(live.then_some((stored, person)))
     }
 
     /// Idleness ends a session on the app host, where an admin may do harm. One on an instance's host opens only that
     /// instance and has its 12 hours, so that working there for an hour does not ask for another login.
-    fn is_live(&self, stored: &StoredSession, role: Role, now: Timestamp) -> bool {
+    fn stands(&self, stored: &StoredSession, role: Role, now: Timestamp) -> bool {
         let idle = now.since(stored.last_used_at) >= rules::lifetime(role).idle;
         stored.expires_at > now && (stored.parent.is_some() || !idle)
     }
@@ -182,7 +198,7 @@ impl Accounts {
         if stored.audience != self.0.hosts.app {
             return Err(Error::Forbidden("Please do this on the Berth site itself, not on your instance's.".into()));
         }
-        if !self.is_live(&stored, session.role, self.0.clock.now()) {
+        if !self.stands(&stored, session.role, self.0.clock.now()) {
             return Err(Error::Unauthenticated);
         }
         Ok(stored)

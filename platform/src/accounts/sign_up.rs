@@ -50,7 +50,7 @@ impl Accounts {
     ///
     /// # Errors
     /// `Invalid` for what is no handle, `Conflict` when it is taken, `Forbidden` when sign-ups are closed or the set-up
-    /// link does not work, `TooMany` after ten sign-ups an hour from one address.
+    /// link does not work, `TooMany` after ten sign-ups an hour from one address or sixty from all.
     pub async fn sign_up_begin(
         &self,
         typed: &str,
@@ -72,7 +72,10 @@ impl Accounts {
                 if other.as_ref().is_none_or(|p| p.handle.skeleton() != handle.skeleton()) {
                     self.require_free(&handle).await?;
                 }
-                self.0.limits.sign_up(client.ip)?;
+                // The operator's link is proof enough, and must work while strangers use up everyone's share.
+                if role != Role::Admin {
+                    self.0.limits.sign_up_begun(client.ip)?;
+                }
                 self.claim(handle, role, other.as_ref(), now).await
             }
         }
@@ -153,9 +156,13 @@ impl Accounts {
     /// Makes account, session and instance, all or nothing, and begins to make the container.
     ///
     /// # Errors
-    /// `Conflict` when it was finished already, expired, is not complete, or the handle went; nothing was made then.
+    /// `Conflict` when it was finished already, expired, is not complete, or the handle went; `TooMany` when too many were
+    /// finished from one address or altogether. Nothing was made then.
     pub async fn sign_up_finish(&self, token: &str, client: &Client) -> Result<(SignedIn, Arc<Instance>)> {
         let now = self.0.clock.now();
+        if self.half_signed_up(token).await?.role != Role::Admin {
+            self.0.limits.sign_up_finished(client.ip)?;
+        }
         let tx = self.0.db.begin().await?;
         let half = store::take_sign_up(&tx, &secrets::hash(token), now).await?.ok_or_else(sign_up_is_over)?;
         if half.role == Role::Admin {

@@ -20,7 +20,7 @@ use crate::app::App;
 use crate::clock::Clock;
 use crate::config::{Config, ContainerConfig, LogConfig, demo_listen_from_env};
 use crate::containers::remote::RemoteHost;
-use crate::db::Db;
+use crate::db::{self, Db};
 use crate::ops::{self, Verdict};
 use crate::{demo, provisioner};
 
@@ -142,7 +142,7 @@ async fn doctor() -> anyhow::Result<ExitCode> {
 
 fn start_log(filter: &str, json: bool) -> anyhow::Result<()> {
     // These two tell of their own beginnings; whoever wants that asks for it by name.
-    let filter = EnvFilter::try_new(format!("tokio_cron_scheduler=warn,sea_orm_migration=warn,{filter}"))
+    let filter = EnvFilter::try_new(format!("tokio_cron_scheduler=warn,{},{filter}", db::QUIET_LOG))
         .context("BERTH_LOG is not a filter such as info,berth::edge=debug")?;
     let colours = std::io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);

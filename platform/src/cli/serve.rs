@@ -22,6 +22,7 @@ use crate::containers::remote::RemoteHost;
 use crate::db::Db;
 use crate::edge::{self, Edge};
 use crate::hosts::{Hosts, Site};
+use crate::http_server::PerPeer;
 use crate::ops::{self, Jobs};
 use crate::{http_server, llm, web};
 
@@ -29,6 +30,9 @@ use crate::{http_server, llm, web};
 const BRIDGES_RETRY: Duration = Duration::from_secs(2);
 /// How long to wait for a bridge's address and port to become free.
 const BIND_RETRY: Duration = Duration::from_millis(500);
+
+/// Connections that one instance may have to the quota proxy; each carries one AI call at a time.
+const CALLERS: PerPeer = PerPeer::Most(64);
 
 pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     std::fs::create_dir_all(config.data_dir.join("run"))
@@ -44,7 +48,7 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
     let parts = tokio_util::task::TaskTracker::new();
     parts.spawn(app.instances.clone().run(shutdown.clone()));
     parts.spawn(quota_listeners(app.clone(), shutdown.clone()));
-    parts.spawn(http_server::serve(internal, internal_router(app.clone()), shutdown.clone()));
+    parts.spawn(http_server::serve(internal, internal_router(app.clone()), PerPeer::All, shutdown.clone()));
     let jobs = Jobs::new(app.db.clone(), app.clock.clone(), app.accounts.clone(), app.quota.clone());
     let jobs = tokio::spawn(jobs.run(shutdown.clone()));
     let socket = app.config.control_socket();
@@ -58,7 +62,7 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
     );
     let quota = app.quota.clone();
     tracing::info!(address = %app.config.listen, apex = %app.config.hosts.apex_origin(), "Berth listens");
-    parts.spawn(http_server::serve(public, public_router(app), shutdown.clone()));
+    parts.spawn(http_server::serve(public, public_router(app), PerPeer::All, shutdown.clone()));
     parts.close();
 
     tokio::select! {
@@ -159,7 +163,7 @@ async fn quota_listeners(app: App, shutdown: CancellationToken) {
         async move {
             let address = SocketAddr::from((gateway, app.config.quota_port));
             if let Some(listener) = listen_once_free(address, &shutdown).await {
-                http_server::serve(listener, llm::router(app), shutdown).await;
+                http_server::serve(listener, llm::router(app), CALLERS, shutdown).await;
             }
         }
     });

@@ -35,7 +35,7 @@ pub const VARIABLES: &[Variable] = &[
     var(
         "DATABASE_URL",
         "",
-        "sqlite:PATH or postgres://... Default: a SQLite file in BERTH_DATA_DIR. PostgreSQL when several machines share it.",
+        "sqlite:PATH or postgres://... Default: a SQLite file in BERTH_DATA_DIR. PostgreSQL when you run one already. One platform at a time may use it.",
     ),
     var(
         "BERTH_SECRET",

@@ -16,6 +16,8 @@ use sea_orm::{
 use crate::clock::Timestamp;
 use crate::error::Error;
 
+/// Keeps the migrations from telling of their own beginning, as a directive of the log's filter.
+pub const QUIET_LOG: &str = "sea_orm_migration=warn";
 /// How long a statement waits for a connection or for SQLite's write lock before it gives up.
 const WAIT: Duration = Duration::from_secs(5);
 /// Connections for reading. More than the machine's cores would only queue elsewhere.

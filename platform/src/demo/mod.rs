@@ -1,7 +1,7 @@
 //! The built-in demo model: speaks Anthropic's and OpenAI's wire shapes with real usage figures and no model behind
 //! them, so that the whole platform can be seen, tested and measured with no account anywhere.
 //!
-//! It is paced, slow and faulty on request: see [`script::Script`].
+//! It is paced, slow and faulty on request: see `script.rs`.
 
 mod anthropic;
 mod openai;
@@ -72,7 +72,7 @@ pub async fn serve(listen: SocketAddr, shutdown: CancellationToken) -> anyhow::R
         .await
         .with_context(|| format!("the demo model cannot listen on {listen}; set BERTH_DEMO_LISTEN if it is taken"))?;
     tracing::info!(address = %listen, "the demo model listens");
-    http_server::serve(listener, paced(HUMAN_PACE), shutdown).await;
+    http_server::serve(listener, paced(HUMAN_PACE), http_server::PerPeer::All, shutdown).await;
     Ok(())
 }
 

@@ -4,12 +4,14 @@ mod ask;
 mod gate;
 mod headers;
 pub mod pages;
+mod places;
 mod proxy;
 mod refusal;
 mod sign_in;
 mod wake;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use ask::ask;
 use axum::body::Body;
@@ -17,11 +19,14 @@ use axum::extract::Request;
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
+use places::Places;
 pub use proxy::Upstreams;
 use refusal::Refusal;
 
 use crate::app::App;
 use crate::client::Client;
+use crate::cookies;
+use crate::error::Error;
 use crate::handle::Handle;
 use crate::instances::Instance;
 use crate::ops::EdgeOutcome;
@@ -35,13 +40,14 @@ const OURS: &str = "/.berth/";
 pub struct Edge {
     app: App,
     upstreams: Upstreams,
+    places: Places,
 }
 
 impl Edge {
     /// The edge of this platform.
     #[must_use]
     pub fn new(app: App) -> Self {
-        Self { app, upstreams: Upstreams::new() }
+        Self { app, upstreams: Upstreams::new(), places: Places::default() }
     }
 
     /// Answers a request whose Host is `HANDLE.example.com`.
@@ -64,9 +70,14 @@ impl Edge {
             return self.ours(&instance, path, &parts, &client).await;
         }
         if !self.is_owner(&instance, &parts.headers).await? {
+            // Sent to log in, it would come back with a third cookie that is not believed either, again and again.
+            if cookies::is_twice(&parts.headers, cookies::SESSION) {
+                return Err(Refusal::TwoCookies);
+            }
             return self.send_to_log_in(&instance, &parts);
         }
         gate::refuse_other_origins(&parts, &self.app.config.hosts.instance_origin(handle))?;
+        let place = self.places.take(instance.id).ok_or_else(too_busy)?;
         // Work is counted before looking whether it is awake: whatever decides to freeze it meanwhile sees the work and thaws.
         let work = instance.begin_work();
         if !instance.is_awake()
@@ -76,7 +87,7 @@ impl Edge {
             return Ok(waiting);
         }
         self.app.metrics.count_edge(EdgeOutcome::Forwarded);
-        self.forward(&instance, work, Request::from_parts(parts, body), &client).await
+        self.forward(&instance, (work, place), Request::from_parts(parts, body), &client).await
     }
 
     async fn ours(
@@ -99,6 +110,11 @@ impl Edge {
             },
         }
     }
+}
+
+fn too_busy() -> Refusal {
+    let message = "This instance has too many requests and connections open. Close some, or try again in a moment.";
+    Refusal::Ours(Error::Unavailable { message: message.into(), retry_after: Duration::from_secs(5) })
 }
 
 /// Whether a browser opens a page with this: then refusals and waits are pages, otherwise problem+json and held requests.

@@ -23,17 +23,24 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 
 use super::Edge;
 use super::headers::{clean_request, clean_response};
+use super::places::Place;
 use super::refusal::Refusal;
 use crate::client::Client;
+use crate::cookies;
 use crate::instances::{Cause, Instance, WorkInFlight};
 
 /// A container on the same machine accepts at once, or something is wrong with it.
 const CONNECT: Duration = Duration::from_secs(2);
 /// Below the keep-alive of common servers (Node.js: 5 s): a connection they are about to close is not used again.
 const POOL_IDLE: Duration = Duration::from_secs(4);
+/// How long a program may think about a request that it has whole before its answer begins.
+const ANSWER_WITHIN: Duration = Duration::from_secs(600);
+/// How often an upgraded connection asks whether its session still stands: what an ended one still carries.
+const SESSION_CHECK: Duration = Duration::from_secs(5);
 /// How long the assertion about the visitor holds.
 const ASSERTION_SECONDS: i64 = 60;
 /// Bytes read at once from either side of an upgraded connection.
@@ -55,19 +62,23 @@ impl Upstreams {
 }
 
 impl Edge {
-    /// Sends the request to the instance's container and the answer back. `work` ends with the last byte.
+    /// Sends the request to the instance's container and the answer back. `work` and `place` end with the last byte.
     pub(super) async fn forward(
         &self,
         instance: &Arc<Instance>,
-        work: WorkInFlight,
+        (work, place): (WorkInFlight, Place),
         mut request: Request,
         client: &Client,
     ) -> Result<Response, Refusal> {
         let host = self.app.config.hosts.instance_host(&instance.handle);
+        let session = cookies::get(request.headers(), cookies::SESSION).map(str::to_owned);
         let from_client = request.extensions_mut().remove::<OnUpgrade>();
         let upgrade = clean_request(request.headers_mut());
         self.prepare(&mut request, instance, client, upgrade.as_ref()).map_err(|_| Refusal::Upstream(NOT_A_TARGET))?;
-        let mut response = self.upstreams.0.request(request).await.map_err(|error| {
+        let (sending, sent) = oneshot::channel::<()>();
+        let request = request.map(|body| Body::new(Holding { body, _held: sending }));
+        let answer = within(ANSWER_WITHIN, sent, self.upstreams.0.request(request)).await.ok_or(Refusal::TooSlow)?;
+        let mut response = answer.map_err(|error| {
             tracing::debug!(instance.id = %instance.id, error = %format!("{:#}", anyhow::Error::new(error)), "an instance did not answer");
             self.app.instances.report_unreachable(instance);
             Refusal::Upstream(BROKE_OFF)
@@ -77,14 +88,18 @@ impl Edge {
         let protocol = response.headers().get(header::UPGRADE).cloned();
         clean_response(response.headers_mut(), &host);
         if !switched {
-            return Ok(response.map(|body| Body::new(Working { body, _work: work })));
+            return Ok(response.map(|body| Body::new(Holding { body, _held: (work, place) })));
         }
         let (Some(from_client), Some(to_container), Some(protocol)) = (from_client, to_container, protocol) else {
             return Err(Refusal::Upstream("The instance switched protocols without being asked."));
         };
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         response.headers_mut().insert(header::UPGRADE, protocol);
-        tokio::spawn(self.clone().relay(Arc::clone(instance), from_client, to_container));
+        let relay = self.clone().relay(Arc::clone(instance), from_client, to_container, (host, session));
+        tokio::spawn(async move {
+            relay.await;
+            drop(place);
+        });
         drop(work);
         Ok(response.map(Body::new))
     }
@@ -127,8 +142,14 @@ impl Edge {
     }
 
     /// Carries bytes both ways after an Upgrade. Bytes are activity; an open connection on which nothing moves is not, and
-    /// bytes from the client wake an instance that fell asleep meanwhile.
-    async fn relay(self, instance: Arc<Instance>, from_client: OnUpgrade, to_container: OnUpgrade) {
+    /// bytes from the client wake an instance that fell asleep meanwhile. It ends with the session on `host` that opened it.
+    async fn relay(
+        self,
+        instance: Arc<Instance>,
+        from_client: OnUpgrade,
+        to_container: OnUpgrade,
+        (host, session): (String, Option<String>),
+    ) {
         let (Ok(client), Ok(container)) = tokio::join!(from_client, to_container) else { return };
         let (mut client_in, mut client_out) = tokio::io::split(TokioIo::new(client));
         let (mut container_in, mut container_out) = tokio::io::split(TokioIo::new(container));
@@ -154,10 +175,20 @@ impl Edge {
             }
             let _ = client_out.shutdown().await;
         };
+        let over = async {
+            let Some(session) = session else { return };
+            loop {
+                tokio::time::sleep(SESSION_CHECK).await;
+                if !matches!(self.app.accounts.is_live(&host, &session).await, Ok(true)) {
+                    return;
+                }
+            }
+        };
         // Either side gone ends both: a half-open upgraded connection has no meaning to a browser.
         tokio::select! {
             () = up => {}
             () = down => {}
+            () = over => {}
         }
     }
 }
@@ -205,13 +236,26 @@ impl tower::Service<Uri> for Dial {
     }
 }
 
-/// An answer's body that counts as work until its last byte is gone or the client hangs up.
-struct Working<B> {
-    body: B,
-    _work: WorkInFlight,
+/// The answer, unless `limit` passes after the request was `sent`: an upload takes as long as it takes. `None` then.
+async fn within<T>(limit: Duration, sent: oneshot::Receiver<()>, answer: impl Future<Output = T>) -> Option<T> {
+    let too_long = async {
+        // An error: nothing is ever said here, the body is dropped when its last byte is gone.
+        let _ = sent.await;
+        tokio::time::sleep(limit).await;
+    };
+    tokio::select! {
+        answer = answer => Some(answer),
+        () = too_long => None,
+    }
 }
 
-impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for Working<B> {
+/// A body that holds something until its last byte is gone or the other side hangs up: an answer's counts as work.
+struct Holding<B, T> {
+    body: B,
+    _held: T,
+}
+
+impl<B: HttpBody<Data = Bytes> + Unpin, T: Unpin> HttpBody for Holding<B, T> {
     type Data = Bytes;
     type Error = B::Error;
 
@@ -225,5 +269,25 @@ impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for Working<B> {
 
     fn size_hint(&self) -> hyper::body::SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_program_has_its_time_from_the_last_byte_of_the_request_on() {
+        let (short, long) = (Duration::from_millis(20), Duration::from_millis(100));
+        let (sending, sent) = oneshot::channel();
+        let uploaded = within(short, sent, async {
+            tokio::time::sleep(long).await;
+            drop(sending);
+            "answer"
+        });
+        assert_eq!(uploaded.await, Some("answer"));
+        let (sending, sent) = oneshot::channel();
+        drop(sending);
+        assert_eq!(within(short, sent, tokio::time::sleep(long)).await, None);
     }
 }

@@ -6,6 +6,7 @@ use axum::http::{StatusCode, header};
 use axum::response::Response;
 
 use super::pages::MessagePage;
+use crate::cookies;
 use crate::error::Error;
 use crate::hosts::Hosts;
 use crate::web::errors::Problem;
@@ -35,6 +36,10 @@ pub(super) enum Refusal {
     NotReady(Option<String>),
     /// The container broke off before it answered.
     Upstream(&'static str),
+    /// The container has the request and does not answer.
+    TooSlow,
+    /// The browser sends one of our cookies twice: a script of this host planted one.
+    TwoCookies,
     /// A part of the platform failed.
     Ours(Error),
 }
@@ -45,6 +50,7 @@ impl Refusal {
             Self::NoSuchInstance => (hosts.apex_origin(), "Claim your own handle"),
             _ => (hosts.app_origin(), "Go to your dashboard"),
         };
+        let two_cookies = matches!(self, Self::TwoCookies);
         let problem = self.problem();
         let mut response = if page {
             let (title, message) = (problem.title.into(), problem.detail.clone());
@@ -52,6 +58,11 @@ impl Refusal {
         } else {
             problem.json("")
         };
+        if two_cookies {
+            for cookie in cookies::all_off() {
+                response.headers_mut().append(header::SET_COOKIE, cookie);
+            }
+        }
         response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
         response
     }
@@ -109,6 +120,18 @@ impl Refusal {
             Self::Upstream(sentence) => {
                 again(StatusCode::BAD_GATEWAY, "no_answer", "The instance did not answer", sentence)
             }
+            Self::TooSlow => Problem::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "too_slow",
+                "The instance did not answer",
+                "Its program has had the request for ten minutes without answering.",
+            ),
+            Self::TwoCookies => Problem::new(
+                StatusCode::BAD_REQUEST,
+                "two_cookies",
+                "Please try again",
+                "Your browser sent Berth's cookie twice: a page on this address planted one. Both are deleted now; open this address again to log in.",
+            ),
             Self::Ours(error) => error.into(),
         }
     }

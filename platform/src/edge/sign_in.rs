@@ -46,6 +46,13 @@ impl Edge {
         Ok(session.is_some_and(|session| session.account == instance.account))
     }
 
+    /// Whether the session of this request still stands. Asking is no use of it.
+    pub(super) async fn still_stands(&self, instance: &Instance, headers: &HeaderMap) -> bool {
+        let Some(token) = cookies::get(headers, cookies::SESSION) else { return false };
+        let host = self.app.config.hosts.instance_host(&instance.handle);
+        matches!(self.app.accounts.is_live(&host, token).await, Ok(true))
+    }
+
     /// Sends a person to log in and come back; tells a program that it must. Nothing wakes.
     pub(super) fn send_to_log_in(&self, instance: &Instance, parts: &Parts) -> Result<Response, Refusal> {
         if !opens_page(parts) {
@@ -79,6 +86,9 @@ impl Edge {
             let mut parts = cookie.splitn(3, '.');
             Some((parts.next()?, parts.next()?, URL_SAFE_NO_PAD.decode(parts.next()?).ok()?))
         });
+        if pending.is_none() && cookies::is_twice(&parts.headers, cookies::PENDING) {
+            return Err(Refusal::TwoCookies);
+        }
         if pending.is_none() {
             return Err(Refusal::NoCookie);
         }

@@ -48,7 +48,7 @@ impl Edge {
         let (edge, owned, headers) = (self.clone(), Arc::clone(instance), parts.headers.clone());
         let may_watch = move || {
             let (edge, instance, headers) = (edge.clone(), Arc::clone(&owned), headers.clone());
-            async move { matches!(edge.is_owner(&instance, &headers).await, Ok(true)) }
+            async move { edge.still_stands(&instance, &headers).await }
         };
         Ok(live::stream(instance, |status| status, may_watch)?)
     }

@@ -56,10 +56,11 @@ fn is_url(text: &str) -> bool {
     text.len() <= URL && name.split('.').all(label) && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
-/// Whether a process may talk to the provisioner: the same user, root, or the socket's group. Only the
-/// peer's first group is known; the socket's mode (0660) admits the others of the group no further.
+/// Whether a process may talk to the provisioner: the socket's group, its owner, or root in root's own group. A part
+/// that runs as root under another group, as Caddy does to open port 443, is not the operator. Only the peer's first group
+/// is known; the socket's mode (0660) admits the others of the group no further.
 pub(super) fn may_enter(uid: u32, gid: u32, owner_uid: u32, owner_gid: u32) -> bool {
-    uid == owner_uid || uid == 0 || gid == owner_gid
+    gid == owner_gid || if uid == 0 { gid == 0 } else { uid == owner_uid }
 }
 
 /// Whether a file is one of the two by which a cgroup's memory is handed back.
@@ -75,9 +76,13 @@ mod tests {
 
     #[test]
     fn only_the_platforms_user_group_and_root_may_enter() {
-        for (uid, gid, may) in [(10, 99, true), (0, 0, true), (11, 20, true), (11, 21, false), (65534, 65534, false)] {
+        for (uid, gid, may) in
+            [(10, 99, true), (0, 0, true), (11, 20, true), (11, 21, false), (65534, 65534, false), (0, 30, false)]
+        {
             assert_eq!(may_enter(uid, gid, 10, 20), may, "{uid}:{gid}");
         }
+        // Under compose the provisioner is root with the platform's group, and so is the socket.
+        assert!(may_enter(0, 20, 0, 20) && may_enter(10, 20, 0, 20) && !may_enter(0, 30, 0, 20));
     }
 
     #[test]

@@ -57,6 +57,14 @@ pub async fn session(app: &App, headers: &HeaderMap) -> Result<Option<Session>, 
     }
 }
 
+/// Whether the session of this request still stands. Asking is no use of it.
+pub async fn still_stands(app: &App, headers: &HeaderMap) -> bool {
+    match cookies::get(headers, cookies::SESSION) {
+        Some(token) => matches!(app.accounts.is_live(&app.config.hosts.app, token).await, Ok(true)),
+        None => false,
+    }
+}
+
 /// To the log-in page; from a hand-off with the way back, because there somebody was on the way to an instance.
 fn log_in_first(request: &Request) -> Answer {
     let asked = request.uri().path_and_query().map_or("/", |path| path.as_str());

@@ -38,7 +38,7 @@ pub async fn sleep(State(app): State<App>, Mine(instance): Mine) -> Answer<Redir
 pub async fn events(State(app): State<App>, Mine(instance): Mine, headers: HeaderMap) -> Answer {
     let may_watch = move || {
         let (app, headers) = (app.clone(), headers.clone());
-        async move { matches!(access::session(&app, &headers).await, Ok(Some(_))) }
+        async move { access::still_stands(&app, &headers).await }
     };
     Ok(live::stream(&instance, message, may_watch)?)
 }

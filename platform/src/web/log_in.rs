@@ -112,8 +112,8 @@ pub async fn show(State(app): State<App>, pending: Option<Pending>, Query(way): 
 }
 
 /// `POST /log-in/challenge`
-pub async fn challenge(State(app): State<App>) -> Answer {
-    let (token, options) = app.accounts.log_in_challenge().await?;
+pub async fn challenge(State(app): State<App>, client: Client) -> Answer {
+    let (token, options) = app.accounts.log_in_challenge(&client).await?;
     Ok((AppendHeaders([cookies::ceremony(&token)]), Json(options)).into_response())
 }
 

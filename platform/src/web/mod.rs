@@ -24,19 +24,30 @@ pub mod sign_up;
 mod spend;
 pub mod words;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn_with_state;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn_with_state};
+use http_body_util::BodyExt as _;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use self::accept::accepts_html;
 pub use self::access::Access;
+use self::errors::{Answer, Problem};
 pub use self::page::Page;
 use self::routes::Route;
 use crate::app::App;
+use crate::error::Error;
 
 /// Largest body of a form or of a passkey's answer, in bytes. Real ones stay under 4 KiB.
 const BODY_LIMIT: usize = 64 * 1024;
+
+/// How long a request may take from its head to the head of the answer, its body included. Streams go on after it.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// `https://example.com`: the landing page. No route of it reads a cookie.
 pub fn apex_router(app: App) -> Router {
@@ -62,8 +73,77 @@ fn build(app: App, table: Vec<Route>, headers: headers::Headers) -> Router {
         .method_not_allowed_fallback(errors::method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(from_fn_with_state(app.config.hosts.app_origin(), same_origin::enforce))
+        .layer(from_fn_with_state(ANSWER_WITHIN, within_time))
         .layer(CatchPanicLayer::custom(errors::panicked))
         .layer(from_fn_with_state(app.clock.clone(), errors::show))
         .layer(from_fn_with_state(headers, headers::add))
         .with_state(app)
+}
+
+/// Gives up on a request that takes too long: whose fault it is depends on whether its body was still on its way.
+async fn within_time(State(limit): State<Duration>, request: Request, next: Next) -> Answer {
+    let whole = Arc::new(());
+    let on_its_way = Arc::downgrade(&whole);
+    // Handlers read the body to its end and drop it; until then it holds the mark.
+    let request = request.map(|body| {
+        Body::new(body.map_frame(move |frame| {
+            let _ = &whole;
+            frame
+        }))
+    });
+    let mut answer = std::pin::pin!(next.run(request));
+    match tokio::time::timeout(limit, answer.as_mut()).await {
+        Ok(answer) => Ok(answer),
+        Err(_) if on_its_way.strong_count() > 0 => {
+            let detail = "The request did not arrive in time. Please try again.";
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", "Too slow", detail))
+        }
+        Err(_) => {
+            tracing::warn!("a request was given up: nothing answered it in time");
+            let message = "This takes longer than it should. Please try again in a moment.".to_owned();
+            Err(Error::Unavailable { message, retry_after: Duration::from_secs(5) }.into())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Bytes;
+    use axum::http::header;
+    use axum::routing::post;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_that_takes_too_long_is_given_up_and_a_stream_is_not() {
+        let never = || std::future::pending::<()>();
+        let slowly = || {
+            let chunks = futures_util::stream::unfold(0, async |n| {
+                tokio::time::sleep(Duration::from_millis(60)).await;
+                (n < 3).then(|| (Ok::<_, std::io::Error>(Bytes::from_static(b"x")), n + 1))
+            });
+            Body::from_stream(chunks)
+        };
+        let router: Router = Router::new()
+            .route("/read", post(|_: Bytes| async {}))
+            .route("/hang", post(move |_: Bytes| never()))
+            .route("/stream", post(async move |_: Bytes| slowly()))
+            .layer(from_fn_with_state(Duration::from_millis(100), within_time))
+            .layer(from_fn_with_state(crate::clock::Clock::system(), errors::show));
+        let endless = || Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
+        for (path, body, status) in [
+            ("/read", Body::from("whole"), 200),
+            ("/read", endless(), 408),
+            ("/hang", Body::from("whole"), 503),
+            ("/hang", Body::empty(), 503),
+        ] {
+            let answer = router.clone().oneshot(Request::post(path).body(body).unwrap()).await.unwrap();
+            assert_eq!(answer.status().as_u16(), status, "{path}");
+            let kind = answer.headers().get(header::CONTENT_TYPE).map(|kind| kind.to_str().unwrap());
+            assert_eq!(kind, (status != 200).then_some("application/problem+json"), "{path}");
+        }
+        let answer = router.oneshot(Request::post("/stream").body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes().len(), 3);
+    }
 }

@@ -1,9 +1,9 @@
-//! One's own passkeys: see them, add one.
+//! One's own passkeys: see them, add one, remove one; and new recovery codes.
 
 use askama::Template;
 use axum::Json;
-use axum::extract::{Query, State};
-use axum::response::{AppendHeaders, IntoResponse as _};
+use axum::extract::{Path, Query, State};
+use axum::response::{AppendHeaders, IntoResponse as _, Redirect};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -14,6 +14,7 @@ use super::page::Page;
 use super::words::Moment;
 use crate::accounts::{PasskeyView, Session};
 use crate::app::App;
+use crate::error::Error;
 
 #[derive(Template)]
 #[template(path = "dashboard/passkeys.html")]
@@ -25,8 +26,18 @@ pub struct PasskeysPage {
     pub passkeys: Vec<PasskeyRow>,
 }
 
+/// New recovery codes, this once.
+#[derive(Template)]
+#[template(path = "dashboard/recovery_codes.html")]
+pub struct NewRecoveryCodesPage {
+    pub handle: String,
+    pub is_admin: bool,
+    pub codes: Vec<String>,
+}
+
 /// One passkey.
 pub struct PasskeyRow {
+    pub id: String,
     pub name: String,
     pub created: Moment,
     pub last_used: Moment,
@@ -35,6 +46,7 @@ pub struct PasskeyRow {
 impl From<&PasskeyView> for PasskeyRow {
     fn from(passkey: &PasskeyView) -> Self {
         Self {
+            id: passkey.id.to_string(),
             name: passkey.name.clone(),
             created: Moment(passkey.created_at),
             last_used: Moment(passkey.last_used_at),
@@ -78,4 +90,18 @@ pub async fn add(
 ) -> Answer {
     app.accounts.passkey_add(&session, &token, answer).await?;
     Ok((AppendHeaders([cookies::ceremony_over()]), Json(json!({ "next": "/passkeys" }))).into_response())
+}
+
+/// `POST /passkeys/{id}/remove`
+pub async fn remove(State(app): State<App>, session: Session, Path(id): Path<String>) -> Answer<Redirect> {
+    let id = id.parse().map_err(|_| Error::NotFound)?;
+    app.accounts.passkey_remove(&session, id).await?;
+    Ok(Redirect::to("/passkeys"))
+}
+
+/// `POST /recovery-codes`: new ones in place of those before.
+pub async fn new_recovery_codes(State(app): State<App>, session: Session) -> Answer<Page<NewRecoveryCodesPage>> {
+    let codes = app.accounts.recovery_codes_renew(&session).await?;
+    let is_admin = super::admin::is_admin(&session);
+    Ok(Page(NewRecoveryCodesPage { handle: session.handle.to_string(), is_admin, codes }))
 }

@@ -63,6 +63,8 @@ pub fn app() -> Vec<Route> {
         get("/passkeys", Member, passkeys::list),
         post("/passkeys/challenge", Member, passkeys::challenge),
         post("/passkeys", Member, passkeys::add),
+        post("/passkeys/{id}/remove", Member, passkeys::remove),
+        post("/recovery-codes", Member, passkeys::new_recovery_codes),
         // The operator.
         get("/admin", Admin, admin::show),
         // For programs.

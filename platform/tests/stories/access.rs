@@ -62,6 +62,8 @@ const EXPECTED: &[(&str, [&str; 6])] = &[
     ("POST /sessions/{id}/end", ["303 /log-in", "303 /log-in", "303 /log-in", "404", "404", "303 /log-in"]),
     ("POST /passkeys/challenge", ["401", "401", "401", "200", "200", "200"]),
     ("POST /passkeys", ["401", "401", "401", "409", "409", "409"]),
+    ("POST /passkeys/{id}/remove", ["303 /log-in", "303 /log-in", "303 /log-in", "404", "404", "404"]),
+    ("POST /recovery-codes", ["303 /log-in", "303 /log-in", "303 /log-in", "200", "200", "200"]),
     ("POST /api/instance/wake", ["401", "401", "401", "202", "202", "202"]),
     ("POST /api/instance/sleep", ["401", "401", "401", "202", "202", "202"]),
 ];

@@ -178,7 +178,7 @@ pub fn client(address: Option<Ipv4Addr>) -> reqwest::Client {
 async fn serve(router: axum::Router, running: &CancellationToken) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(http_server::serve(listener, router, running.clone()));
+    tokio::spawn(http_server::serve(listener, router, http_server::PerPeer::All, running.clone()));
     address
 }
 

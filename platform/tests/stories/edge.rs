@@ -6,6 +6,7 @@ use base64::Engine as _;
 use berth::containers::fake::{Held, Verb};
 use berth::instances::{Cause, Fact, Wish};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::harness::town::{Answer, Resident, Town, until};
 
@@ -191,7 +192,7 @@ async fn what_browsers_fetch_by_themselves_wakes_nothing() {
 async fn the_waiting_page_watches_until_its_owner_logs_out() {
     let (town, alice, cookie) = at_home().await;
     put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
-    let mut stream = tokio::net::TcpStream::connect(town.address).await.unwrap();
+    let mut stream = TcpStream::connect(town.address).await.unwrap();
     let head = format!("GET /.berth/status HTTP/1.1\r\nHost: {HOST}\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut seen = String::new();
@@ -286,17 +287,71 @@ async fn a_siblings_page_can_do_nothing_with_the_owners_cookie() {
     }
 }
 
-#[tokio::test]
-async fn any_upgrade_passes_and_bytes_flow_both_ways() {
-    let (town, alice, cookie) = at_home().await;
-    let mut stream = tokio::net::TcpStream::connect(town.address).await.unwrap();
+/// A connection on which an upgrade was asked for, and the answer's head.
+async fn upgraded(town: &Town, cookie: &str) -> (TcpStream, String) {
+    let mut stream = TcpStream::connect(town.address).await.unwrap();
     let head = format!(
         "GET /socket HTTP/1.1\r\nHost: {HOST}\r\nCookie: {cookie}\r\nOrigin: https://{HOST}\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = vec![0; 4096];
     let n = stream.read(&mut answer).await.unwrap();
-    let answer = String::from_utf8_lossy(&answer[..n]).to_lowercase();
+    (stream, String::from_utf8_lossy(&answer[..n]).to_lowercase())
+}
+
+#[tokio::test]
+async fn an_upgraded_connection_ends_with_its_session_and_wakes_nothing_after() {
+    let (town, alice, cookie) = at_home().await;
+    let (mut stream, answer) = upgraded(&town, &cookie).await;
+    assert!(answer.starts_with("http/1.1 101"), "{answer}");
+    let who =
+        town.app.accounts.authenticate("app.example.com", alice.signed_in.session.reveal()).await.unwrap().unwrap();
+    town.app.accounts.log_out(&who).await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut [0; 16])).await;
+    assert!(matches!(ended.expect("it outlived its session"), Ok(0) | Err(_)));
+    put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
+    let _ = stream.write_all(b"wake up").await;
+    town.look().await;
+    assert_eq!(alice.instance.fact(), Fact::Stopped);
+}
+
+#[tokio::test]
+async fn an_instance_with_too_many_connections_gets_no_more_until_one_ends() {
+    let (town, _alice, cookie) = at_home().await;
+    let mut open = Vec::new();
+    for _ in 0..256 {
+        let (stream, answer) = upgraded(&town, &cookie).await;
+        assert!(answer.starts_with("http/1.1 101"), "{answer}");
+        open.push(stream);
+    }
+    let refused = town.get(HOST, "/", &[("cookie", &cookie)]).await;
+    assert_eq!((refused.status, refused.header("retry-after")), (503, "5"));
+    open.clear();
+    while town.get(HOST, "/", &[("cookie", &cookie)]).await.status != 200 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_second_session_cookie_that_a_script_planted_is_cleared_and_not_sent_round() {
+    let (town, _alice, cookie) = at_home().await;
+    let planted = format!("{cookie}; __Host-berth=planted");
+    let page = town.get(HOST, "/", &[("cookie", &planted), PAGE]).await;
+    assert_eq!((page.status, page.header("location")), (400, ""));
+    assert!(page.text().contains("Please try again"));
+    let off: Vec<_> = page.headers.get_all("set-cookie").iter().map(|v| v.to_str().unwrap()).collect();
+    for gone in ["; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Lax", "; Partitioned"] {
+        assert!(off.iter().any(|c| c.starts_with("__Host-berth=;") && c.ends_with(gone)), "{off:?}");
+    }
+    let back = "/.berth/callback?code=c&state=s";
+    let page = town.get(HOST, back, &[("cookie", "__Host-berth-pending=a; __Host-berth-pending=b"), PAGE]).await;
+    assert_eq!(page.headers.get_all("set-cookie").iter().count(), 4);
+}
+
+#[tokio::test]
+async fn any_upgrade_passes_and_bytes_flow_both_ways() {
+    let (town, alice, cookie) = at_home().await;
+    let (mut stream, answer) = upgraded(&town, &cookie).await;
     assert!(answer.starts_with("http/1.1 101") && answer.contains("upgrade: echo"), "{answer}");
     let mut back = [0; 5];
     stream.write_all(b"hello").await.unwrap();
@@ -318,7 +373,7 @@ async fn names_that_are_not_ours_and_requests_that_name_two_are_refused() {
     assert_eq!(nobody.status, 404);
     assert!(nobody.text().contains("no instance by that name"), "{}", nobody.text());
     assert_eq!(town.get("evil.test", "/", &[]).await.status, 421);
-    let mut stream = tokio::net::TcpStream::connect(town.address).await.unwrap();
+    let mut stream = TcpStream::connect(town.address).await.unwrap();
     let twice = format!(
         "GET / HTTP/1.1\r\nHost: {HOST}\r\nHost: app.example.com\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n"
     );

@@ -136,7 +136,7 @@ async fn a_program_is_held_until_it_is_awake(stack: &Stack, alice: &Visitor) {
     stack.berth(&["instance", "sleep", "alice", "--stop"]);
     let (status, body) = stack.curl("alice", "/whoami", &["-H", &cookie]);
     assert_eq!(status, 200, "{body}");
-    assert!(body.contains("alice"), "{body}");
+    assert!(body.contains("alice") && body.contains(r#""assertion":"valid""#), "{body}");
     // A person's page does not wait for the Engine.
     stack.berth(&["instance", "sleep", "alice", "--stop"]);
     let (status, body) = stack.curl("alice", "/", &["-H", &cookie, "-H", "Accept: text/html"]);

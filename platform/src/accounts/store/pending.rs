@@ -81,6 +81,9 @@ mod setup_links {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
+/// Challenges that are over and go with each new login: more than one, so that their number falls.
+const DROPPED_WITH_EACH: u64 = 4;
+
 /// A sign-up as stored.
 #[derive(Clone, Debug)]
 pub(in crate::accounts) struct HalfSignedUp {
@@ -266,14 +269,27 @@ pub(in crate::accounts) async fn put_challenge(
     Ok(())
 }
 
+/// Deletes a few challenges that are over. Each new login calls it, so that there are never many more than live ones,
+/// however long the purge has not run.
+pub(in crate::accounts) async fn drop_over_challenges(tx: &Tx, now: Timestamp) -> Result<()> {
+    let over = Query::select()
+        .column(challenges::Column::TokenHash)
+        .from(challenges::Entity)
+        .and_where(challenges::Column::ExpiresAtMs.lte(now.0))
+        .limit(DROPPED_WITH_EACH)
+        .to_owned();
+    challenges::Entity::delete_many().filter(challenges::Column::TokenHash.in_subquery(over)).exec(&**tx).await?;
+    Ok(())
+}
+
 /// Looks at a challenge without using it up.
-pub(in crate::accounts) async fn peek_challenge(
-    tx: &Tx,
+pub(in crate::accounts) async fn peek_challenge<C: ConnectionTrait>(
+    on: &C,
     token_hash: &[u8],
     purpose: Purpose,
     now: Timestamp,
 ) -> Result<Option<String>> {
-    let found = challenges::Entity::find().filter(waiting(token_hash, purpose, now)).one(&**tx).await?;
+    let found = challenges::Entity::find().filter(waiting(token_hash, purpose, now)).one(on).await?;
     Ok(found.map(|row| row.state))
 }
 

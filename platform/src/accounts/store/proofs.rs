@@ -147,14 +147,31 @@ pub(in crate::accounts) async fn passkeys_of<C: ConnectionTrait>(
     rows.into_iter().map(StoredPasskey::try_from).collect()
 }
 
-/// Saves the counter and the backup state that a login showed.
-pub(in crate::accounts) async fn save_passkey_use(tx: &Tx, stored: &StoredPasskey, now: Timestamp) -> Result<()> {
-    passkeys::Entity::update_many()
+/// Saves the counter and the backup state that a login showed, if the passkey is still what it was `before`: of two
+/// logins that were compared with the same counter, one is saved. `false` when it is not.
+pub(in crate::accounts) async fn save_passkey_use(
+    tx: &Tx,
+    stored: &StoredPasskey,
+    before: &Passkey,
+    now: Timestamp,
+) -> Result<bool> {
+    let Some(row) = passkeys::Entity::find_by_id(stored.id).one(&**tx).await? else { return Ok(false) };
+    // Both as this version writes them: the row may be from an older one.
+    if passkey_text(&passkey_from(&row.passkey)?)? != passkey_text(before)? {
+        return Ok(false);
+    }
+    let saved = passkeys::Entity::update_many()
         .col_expr(passkeys::Column::Passkey, Expr::value(passkey_text(&stored.passkey)?))
         .col_expr(passkeys::Column::LastUsedAtMs, Expr::value(now.0))
         .filter(passkeys::Column::Id.eq(stored.id))
+        .filter(passkeys::Column::Passkey.eq(row.passkey))
         .exec(&**tx)
         .await?;
+    Ok(saved.rows_affected == 1)
+}
+
+pub(in crate::accounts) async fn remove_passkey(tx: &Tx, id: Uuid) -> Result<()> {
+    passkeys::Entity::delete_by_id(id).exec(&**tx).await?;
     Ok(())
 }
 
@@ -185,6 +202,11 @@ pub(in crate::accounts) async fn insert_recovery_codes(
         used_at_ms: Set(None),
     });
     recovery_codes::Entity::insert_many(rows).exec_without_returning(&**tx).await?;
+    Ok(())
+}
+
+pub(in crate::accounts) async fn remove_recovery_codes(tx: &Tx, account: AccountId) -> Result<()> {
+    recovery_codes::Entity::delete_many().filter(recovery_codes::Column::AccountId.eq(account)).exec(&**tx).await?;
     Ok(())
 }
 

@@ -128,3 +128,30 @@ async fn the_login_on_the_instance_ends_after_twelve_hours() {
     house.clock.advance(Duration::from_secs(1));
     assert!(on_instance(&house, &token).await.is_none());
 }
+
+#[tokio::test]
+async fn codes_that_somebody_made_up_never_reach_the_one_writer() {
+    let house = House::on(sqlite().await).await;
+    let writing = house.db.begin().await.unwrap();
+    // Each of these would wait five seconds for the writer, and fail.
+    let made_up = Token::new(&house.clock);
+    assert!(redeem(&house, HOST, &made_up, STATE, VERIFIER).await.is_none());
+    let half = house.accounts.log_in_code(made_up.reveal(), "123456", &somebody()).await;
+    assert!(matches!(half, Err(Error::Forbidden(_))));
+    let passkey = house.accounts.log_in(made_up.reveal(), serde_json::json!({}), None, &somebody()).await;
+    assert!(matches!(passkey, Err(Error::Forbidden(_))));
+    let finish = house.accounts.sign_up_finish(made_up.reveal(), &somebody()).await;
+    assert!(matches!(finish, Err(Error::Conflict(_))));
+    drop(writing);
+}
+
+#[tokio::test]
+async fn one_address_may_finish_sixty_hand_offs_a_minute() {
+    let house = House::on(sqlite().await).await;
+    let (client, made_up) = (somebody(), Token::new(&house.clock));
+    let redeem = || house.accounts.hand_off_redeem(HOST, made_up.reveal(), STATE, VERIFIER, &client);
+    for _ in 0..60 {
+        assert!(redeem().await.unwrap().is_none());
+    }
+    assert!(matches!(redeem().await, Err(Error::TooMany { .. })));
+}

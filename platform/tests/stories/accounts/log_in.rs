@@ -64,17 +64,17 @@ async fn whatever_is_wrong_with_a_login_the_sentence_is_the_same() {
         stranger.create(&other.accounts.sign_up_passkey_challenge(token.reveal()).await.unwrap()).await;
         sentences.push(sentence(log_in(&house, &stranger, None).await));
         // An answer brought twice, one brought with another login's token, one too late, and nonsense.
-        let (token, options) = house.accounts.log_in_challenge().await.unwrap();
+        let (token, options) = house.accounts.log_in_challenge(&somebody()).await.unwrap();
         let answer = home.get(&options).await;
         house.accounts.log_in(token.reveal(), answer.clone(), None, &somebody()).await.unwrap();
         sentences.push(sentence(house.accounts.log_in(token.reveal(), answer.clone(), None, &somebody()).await));
-        let (another, options) = house.accounts.log_in_challenge().await.unwrap();
+        let (another, options) = house.accounts.log_in_challenge(&somebody()).await.unwrap();
         sentences.push(sentence(house.accounts.log_in(another.reveal(), answer, None, &somebody()).await));
-        let (late, _) = house.accounts.log_in_challenge().await.unwrap();
+        let (late, _) = house.accounts.log_in_challenge(&somebody()).await.unwrap();
         let answer = home.get(&options).await;
         house.clock.advance(Duration::from_secs(301));
         sentences.push(sentence(house.accounts.log_in(late.reveal(), answer, None, &somebody()).await));
-        let (token, _) = house.accounts.log_in_challenge().await.unwrap();
+        let (token, _) = house.accounts.log_in_challenge(&somebody()).await.unwrap();
         sentences.push(sentence(house.accounts.log_in(token.reveal(), serde_json::json!({}), None, &somebody()).await));
         // A suspended account with everything right.
         house.accounts.suspend(&member.signed_in.handle, "operator").await.unwrap();
@@ -178,4 +178,61 @@ async fn one_address_may_try_ten_logins_a_minute() {
     house.clock.advance(Duration::from_secs(60));
     let refused = house.accounts.log_in("nothing", serde_json::json!({}), None, &client).await;
     assert!(matches!(refused, Err(Error::Forbidden(_))));
+}
+
+#[tokio::test]
+async fn one_address_that_opens_many_login_pages_shuts_out_nobody_else() {
+    let house = House::on(sqlite().await).await;
+    let client = somebody();
+    for _ in 0..10 {
+        house.accounts.log_in_challenge(&client).await.unwrap();
+    }
+    let refused = house.accounts.log_in_challenge(&client).await;
+    assert!(matches!(refused, Err(Error::TooMany { .. })));
+    house.accounts.log_in_challenge(&somebody()).await.unwrap();
+}
+
+#[tokio::test]
+async fn login_pages_that_were_left_do_not_pile_up() {
+    for database in databases().await {
+        let house = House::on(database).await;
+        let stored = async || {
+            let text = "SELECT COUNT(*) AS n FROM challenges";
+            let db = house.db.read();
+            let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), text)).await.unwrap().unwrap();
+            row.try_get::<i64>("", "n").unwrap()
+        };
+        for _ in 0..20 {
+            house.accounts.log_in_challenge(&somebody()).await.unwrap();
+        }
+        assert_eq!(stored().await, 20, "{}", house.kind());
+        house.clock.advance(Duration::from_secs(301));
+        for _ in 0..10 {
+            house.accounts.log_in_challenge(&somebody()).await.unwrap();
+        }
+        assert_eq!(stored().await, 10, "{}", house.kind());
+    }
+}
+
+#[tokio::test]
+async fn of_copies_of_a_passkey_that_count_the_same_one_logs_in() {
+    for database in databases().await {
+        let house = House::on(database).await;
+        let token = house.accounts.sign_up_begin("alice", None, None, &somebody()).await.unwrap();
+        let (browser, ..) = prepare_sign_up_with(&house, token.reveal(), Browser::that_counts()).await;
+        house.accounts.sign_up_finish(token.reveal(), &somebody()).await.unwrap();
+        let mut copies = Vec::new();
+        for _ in 0..10 {
+            let (token, options) = house.accounts.log_in_challenge(&somebody()).await.unwrap();
+            copies.push((token, browser.get(&options).await, somebody()));
+        }
+        let all = copies.into_iter().map(|(token, answer, client)| {
+            let accounts = house.accounts.clone();
+            async move { accounts.log_in(token.reveal(), answer, None, &client).await }
+        });
+        let all = join_all(all).await;
+        assert_eq!(all.iter().filter(|r| r.is_ok()).count(), 1, "{}", house.kind());
+        let refused = all.into_iter().filter(|r| r.is_err()).map(sentence);
+        assert!(refused.into_iter().all(|s| s.starts_with("That did not log you in.")));
+    }
 }

@@ -47,7 +47,10 @@ async fn finish_sign_up(house: &House, token: &str) -> Member {
 
 /// Everything up to the last button.
 async fn prepare_sign_up(house: &House, token: &str) -> (Browser, CodeApp, Vec<String>) {
-    let mut browser = Browser::at_home();
+    prepare_sign_up_with(house, token, Browser::at_home()).await
+}
+
+async fn prepare_sign_up_with(house: &House, token: &str, mut browser: Browser) -> (Browser, CodeApp, Vec<String>) {
     let options = house.accounts.sign_up_passkey_challenge(token).await.unwrap();
     let answer = browser.create(&options).await;
     house.accounts.sign_up_passkey(token, answer).await.unwrap();
@@ -64,7 +67,7 @@ async fn prepare_sign_up(house: &House, token: &str) -> (Browser, CodeApp, Vec<S
 
 /// Logs in with the passkey, from a browser that brings `device`.
 async fn log_in(house: &House, browser: &Browser, device: Option<&Token>) -> Result<LogIn> {
-    let (token, options) = house.accounts.log_in_challenge().await.unwrap();
+    let (token, options) = house.accounts.log_in_challenge(&somebody()).await.unwrap();
     let answer = browser.get(&options).await;
     house.accounts.log_in(token.reveal(), answer, device.map(Token::reveal), &somebody()).await
 }

@@ -99,6 +99,34 @@ async fn a_login_ends_when_unused_or_old() {
 }
 
 #[tokio::test]
+async fn a_forgotten_page_that_asks_whether_its_login_stands_does_not_keep_it() {
+    for database in databases().await {
+        let house = House::on(database).await;
+        let operator = sign_up_operator(&house).await;
+        let token = operator.signed_in.session.reveal();
+        for _ in 0..29 {
+            house.clock.advance(MINUTE);
+            assert!(house.accounts.is_live("app.example.com", token).await.unwrap(), "{}", house.kind());
+        }
+        house.clock.advance(MINUTE);
+        assert!(!house.accounts.is_live("app.example.com", token).await.unwrap(), "half an hour without use");
+        assert!(session(&house, &operator.signed_in.session).await.is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_login_stands_also_when_its_use_cannot_be_written_down() {
+    let house = House::on(sqlite().await).await;
+    let member = sign_up(&house, "alice").await;
+    let tx = house.db.begin().await.unwrap();
+    let full = "CREATE TRIGGER full BEFORE UPDATE ON sessions BEGIN SELECT RAISE(ABORT, 'disk full'); END";
+    tx.execute_unprepared(full).await.unwrap();
+    tx.commit().await.unwrap();
+    house.clock.advance(2 * MINUTE);
+    assert!(session(&house, &member.signed_in.session).await.is_some());
+}
+
+#[tokio::test]
 async fn the_fifty_first_login_ends_the_oldest() {
     let house = House::on(sqlite().await).await;
     let member = sign_up(&house, "alice").await;
@@ -146,13 +174,58 @@ async fn another_passkey_can_be_added_just_after_logging_in() {
 }
 
 #[tokio::test]
+async fn a_lost_passkey_can_be_removed_but_never_the_last() {
+    for database in databases().await {
+        let house = House::on(database).await;
+        let member = sign_up(&house, "alice").await;
+        let current = session(&house, &member.signed_in.session).await.unwrap();
+        let lost = house.accounts.passkeys(&current).await.unwrap()[0].id;
+        let only = house.accounts.passkey_remove(&current, lost).await;
+        assert!(sentence(only).contains("only passkey"), "{}", house.kind());
+        let mut key = Browser::at_home();
+        let (token, options) = house.accounts.passkey_challenge(&current).await.unwrap();
+        house.accounts.passkey_add(&current, token.reveal(), key.create(&options).await).await.unwrap();
+        let stranger = sign_up(&house, "bob-box").await;
+        let stranger = session(&house, &stranger.signed_in.session).await.unwrap();
+        assert!(matches!(house.accounts.passkey_remove(&stranger, lost).await, Err(Error::NotFound)));
+
+        house.accounts.passkey_remove(&current, lost).await.unwrap();
+        assert!(log_in(&house, &member.browser, Some(&member.signed_in.device)).await.is_err(), "{}", house.kind());
+        log_in(&house, &key, None).await.unwrap();
+        assert_eq!(audit(&house).await.iter().filter(|line| *line == "alice passkey_remove alice").count(), 1);
+        let left = house.accounts.passkeys(&current).await.unwrap();
+        assert_eq!(left.len(), 1);
+        house.clock.advance(11 * MINUTE);
+        assert!(matches!(house.accounts.passkey_remove(&current, left[0].id).await, Err(Error::Forbidden(_))));
+    }
+}
+
+#[tokio::test]
+async fn new_recovery_codes_end_the_old_ones() {
+    for database in databases().await {
+        let house = House::on(database).await;
+        let member = sign_up(&house, "alice").await;
+        let current = session(&house, &member.signed_in.session).await.unwrap();
+        let codes = house.accounts.recovery_codes_renew(&current).await.unwrap();
+        assert_eq!(codes.len(), 10);
+        house.next_code();
+        let code = member.app.code(&house.clock);
+        let old = house.accounts.recover("alice", &member.recovery_codes[0], &code, &somebody()).await;
+        assert!(matches!(old, Err(Error::Forbidden(_))), "{}", house.kind());
+        house.accounts.recover("alice", &codes[0], &code, &somebody()).await.unwrap();
+        house.clock.advance(11 * MINUTE);
+        assert!(house.accounts.recovery_codes_renew(&current).await.is_err());
+    }
+}
+
+#[tokio::test]
 async fn what_is_over_is_cleared_away() {
     for database in databases().await {
         let house = House::on(database).await;
         house.accounts.setup_link().await.unwrap();
         let member = sign_up(&house, "alice").await;
         house.accounts.sign_up_begin("bob-box", None, None, &somebody()).await.unwrap();
-        house.accounts.log_in_challenge().await.unwrap();
+        house.accounts.log_in_challenge(&somebody()).await.unwrap();
         assert_eq!(house.accounts.purge_expired().await.unwrap(), 0);
         house.clock.advance(2 * 3600 * Duration::from_secs(1));
         assert_eq!(house.accounts.purge_expired().await.unwrap(), 3, "challenge, sign-up, link; {}", house.kind());

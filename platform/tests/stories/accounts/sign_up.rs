@@ -34,7 +34,7 @@ async fn passkeys_are_asked_to_be_discoverable_verified_and_unattested() {
     assert_eq!(options["attestation"], "none");
     assert_eq!(options["authenticatorSelection"]["residentKey"], "required");
     assert_eq!(options["authenticatorSelection"]["userVerification"], "required");
-    let (_, options) = house.accounts.log_in_challenge().await.unwrap();
+    let (_, options) = house.accounts.log_in_challenge(&somebody()).await.unwrap();
     assert_eq!(options["publicKey"]["userVerification"], "required");
     assert_eq!(options["publicKey"]["rpId"], "app.example.com");
     assert!(options["publicKey"]["allowCredentials"].as_array().is_none_or(Vec::is_empty));

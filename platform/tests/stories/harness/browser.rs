@@ -45,13 +45,21 @@ pub struct Browser {
     pub origin: String,
     /// More members of the client data, such as `crossOrigin`.
     pub client_data: Value,
+    /// Whether the authenticator counts its signatures, as security keys do.
+    counts: bool,
     passkey: Option<Passkey>,
 }
 
 impl Browser {
     /// An honest browser on the app's own page, with nothing in it yet.
     pub fn at_home() -> Self {
-        Self { origin: "https://app.example.com".into(), client_data: json!({"crossOrigin": false}), passkey: None }
+        let origin = "https://app.example.com".into();
+        Self { origin, client_data: json!({"crossOrigin": false}), counts: false, passkey: None }
+    }
+
+    /// One whose authenticator counts its signatures.
+    pub fn that_counts() -> Self {
+        Self { counts: true, ..Self::at_home() }
     }
 
     /// The same passkey on a page of another origin.
@@ -86,7 +94,10 @@ impl Browser {
     }
 
     fn authenticator(&self) -> Authenticator<Option<Passkey>, Agreeable, RustCryptoBackend> {
-        Authenticator::new(Aaguid::new_empty(), self.passkey.clone(), Agreeable, RustCryptoBackend)
+        let mut authenticator =
+            Authenticator::new(Aaguid::new_empty(), self.passkey.clone(), Agreeable, RustCryptoBackend);
+        authenticator.set_make_credentials_with_signature_counter(self.counts);
+        authenticator
     }
 
     /// What a browser would write about the ceremony, and the hash that is signed in its place.

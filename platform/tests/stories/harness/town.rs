@@ -15,7 +15,7 @@ use berth::accounts::{Accounts, SignUpStep, SignedIn};
 use berth::app::App;
 use berth::clock::Clock;
 use berth::containers::fake::FakeHost;
-use berth::http_server;
+use berth::http_server::{self, PerPeer};
 use berth::instances::{Fact, Instance, Instances, Status};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -46,8 +46,6 @@ pub struct Town {
 /// Somebody who signed up.
 pub struct Resident {
     pub handle: &'static str,
-    pub browser: Browser,
-    pub codes: CodeApp,
     pub signed_in: SignedIn,
     pub instance: Arc<Instance>,
 }
@@ -76,6 +74,10 @@ impl Town {
     }
 
     /// The platform's process dies wherever it waits. When this returns, nothing of it goes on.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it waits for the process's threads to end, for as long as a story waits"
+    )]
     pub async fn kill(&mut self) {
         let process = self.process.take().expect("a process runs");
         tokio::task::spawn_blocking(move || process.shutdown_timeout(PATIENCE)).await.unwrap();
@@ -205,7 +207,7 @@ async fn sign_up(accounts: &Accounts, clock: &Clock, handle: &'static str) -> Re
     let codes = CodeApp::with(&secret);
     accounts.sign_up_code(token, &codes.code(clock)).await.unwrap();
     let (signed_in, instance) = accounts.sign_up_finish(token, &client).await.unwrap();
-    Resident { handle, browser, codes, signed_in, instance }
+    Resident { handle, signed_in, instance }
 }
 
 async fn open(config: berth::config::Config, clock: Clock, host: FakeHost) -> (App, SocketAddr, Runtime) {
@@ -217,7 +219,7 @@ async fn open(config: berth::config::Config, clock: Clock, host: FakeHost) -> (A
         tokio::spawn(app.instances.clone().run(end.clone()));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(http_server::serve(listener, berth::cli::public_router(app.clone()), end));
+        tokio::spawn(http_server::serve(listener, berth::cli::public_router(app.clone()), PerPeer::All, end));
         (app, address)
     });
     let (app, address) = started.await.unwrap();
@@ -239,7 +241,7 @@ async fn start_programs(end: CancellationToken) -> u16 {
         .route("/echo", any(echo))
         .route("/odd", get(odd))
         .route("/socket", get(socket));
-    tokio::spawn(http_server::serve(listener, router, end));
+    tokio::spawn(http_server::serve(listener, router, PerPeer::All, end));
     port
 }
 

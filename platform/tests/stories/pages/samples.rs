@@ -9,7 +9,7 @@ use berth::web::dashboard::{Dashboard, HistoryRow, ModelInWords, SessionRow, Spe
 use berth::web::errors::ErrorPage;
 use berth::web::landing::Landing;
 use berth::web::log_in::{CodePage as LogInCodePage, GoOnPage, LogInPage, RecoverPage};
-use berth::web::passkeys::{PasskeyRow, PasskeysPage};
+use berth::web::passkeys::{NewRecoveryCodesPage, PasskeyRow, PasskeysPage};
 use berth::web::sign_up::{CodePage, HandlePage, PasskeyPage, QrPath, RecoveryCodesPage, WelcomePage};
 use berth::web::words::{self, Moment};
 
@@ -38,6 +38,7 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("dashboard-new", dashboard(&status(Fact::Provisioning, Stage::Volume), 0, 0)),
         ("passkeys", passkeys(false)),
         ("passkeys-recovered", passkeys(true)),
+        ("new-recovery-codes", new_recovery_codes()),
         ("admin", admin()),
         ("error-not-found", error(404, "Nothing here", "There is nothing here by that name.", "")),
         ("error-internal", error(500, "Our mistake", "Something went wrong on our side.", "0b9a3c1e-77f1-4b1f")),
@@ -175,12 +176,18 @@ fn session(device: &str, current: bool) -> SessionRow {
 }
 
 fn passkey(name: &str) -> PasskeyRow {
-    PasskeyRow { name: name.into(), created: Moment(Timestamp(NOON)), last_used: Moment(Timestamp(NOON)) }
+    let at = Moment(Timestamp(NOON));
+    PasskeyRow { id: "1".into(), name: name.into(), created: at, last_used: at }
 }
 
 fn passkeys(recovered: bool) -> String {
     let passkeys = vec![passkey("iCloud Keychain"), passkey("YubiKey 5")];
     html(&PasskeysPage { handle: "alice".into(), is_admin: false, recovered, passkeys })
+}
+
+fn new_recovery_codes() -> String {
+    let codes = (0..10).map(|n| format!("0123{n}-56789-ABCDE-FGHJK-MNPQR")).collect();
+    html(&NewRecoveryCodesPage { handle: "alice".into(), is_admin: false, codes })
 }
 
 fn admin() -> String {

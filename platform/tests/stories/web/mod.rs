@@ -245,6 +245,17 @@ async fn a_recovery_code_lets_in_ends_the_other_sessions_and_asks_for_a_new_pass
     let options = stranger.post_json("/passkeys/challenge", &json!({})).await.json().await;
     let answer = stranger.browser.create(&options).await;
     assert_eq!(stranger.post_json("/passkeys", &answer).await.json().await["next"], "/passkeys");
+    // The one that was lost is shut out, and the codes on the lost paper with it.
+    let page = stranger.get("/passkeys").await.text().await;
+    let lost = page.split("action=\"/passkeys/").nth(1).unwrap().split('/').next().unwrap();
+    assert_eq!(stranger.post(&format!("/passkeys/{lost}/remove"), "").await.in_short(), "303 /passkeys");
+    let page = stranger.get("/passkeys").await.text().await;
+    assert!(
+        page.contains("Passkey 2") && !page.contains("Passkey 1") && !page.contains("/remove"),
+        "the last one stays"
+    );
+    let page = stranger.post("/recovery-codes", "").await.text().await;
+    assert_eq!(page.matches("<li>").count(), 10);
 }
 
 #[tokio::test]

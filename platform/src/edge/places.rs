@@ -1,0 +1,63 @@
+//! How many requests each instance has in flight here: one that answers nothing shall not hold everything open.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::db::InstanceId;
+
+/// Requests of one instance at a time, waiting ones and upgraded connections included.
+pub(super) const MOST: usize = 256;
+
+/// Who has how many.
+#[derive(Clone, Default)]
+pub(super) struct Places(Arc<Mutex<HashMap<InstanceId, usize>>>);
+
+/// One request's place, until it is dropped.
+pub(super) struct Place {
+    places: Places,
+    instance: InstanceId,
+}
+
+impl Places {
+    /// `None` when the instance has as many requests in flight as it may.
+    pub(super) fn take(&self, instance: InstanceId) -> Option<Place> {
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let requests = taken.entry(instance).or_default();
+        if *requests >= MOST {
+            return None;
+        }
+        *requests += 1;
+        Some(Place { places: self.clone(), instance })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(requests) = taken.get_mut(&self.instance) {
+            *requests -= 1;
+            if *requests == 0 {
+                taken.remove(&self.instance);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_instance_has_its_own_places_and_gets_them_back() {
+        let (places, alices, bobs) =
+            (Places::default(), InstanceId(uuid::Uuid::from_u128(1)), InstanceId(uuid::Uuid::from_u128(2)));
+        let mut taken: Vec<Place> = (0..MOST).map(|_| places.take(alices).unwrap()).collect();
+        assert!(places.take(alices).is_none());
+        let _ = places.take(bobs).unwrap();
+        taken.pop();
+        taken.push(places.take(alices).unwrap());
+        assert!(places.take(alices).is_none());
+        taken.clear();
+        assert!(places.0.lock().unwrap().is_empty());
+    }
+}
