@@ -47,7 +47,7 @@ struct Inner {
     allowance_nanodollars: i64,
     calls_at_once: u64,
     prices: PriceBook,
-    /// Holds of this process, from before they are written until they are settled or given up.
+    /// Holds of this process, from before they are written until they are settled.
     in_hand: InHand,
     ended: mpsc::UnboundedSender<Message>,
 }

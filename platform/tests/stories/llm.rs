@@ -312,7 +312,7 @@ async fn no_name_of_a_model_leads_to_another_path_of_the_provider() {
     let alice = world.person("alice").await;
     for (provider, id) in [
         ("openai", r"..\..\demo\ledger"),
-        ("openai", r"..iles"),
+        ("openai", r"..\files"),
         ("anthropic", "..%5c..%5cdemo%5cledger"),
         ("anthropic", "%2e%2e"),
     ] {
