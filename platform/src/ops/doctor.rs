@@ -82,7 +82,13 @@ async fn of_database(db: anyhow::Result<Db>) -> Vec<Finding> {
 }
 
 fn of_host(report: &HostReport, config: &Config) -> Vec<Finding> {
-    let mut findings = Vec::new();
+    let mut findings = vec![warning(
+        "egress",
+        format!(
+            "instances reach what this host reaches. Filter {}* with your own firewall: metadata, private networks, mail, this host's ports.",
+            config.containers.network
+        ),
+    )];
     findings.push(match report.missing_images.as_slice() {
         [] => fine("images", format!("{} there", config.containers.images.join(", "))),
         missing => broken(
