@@ -165,8 +165,7 @@ fn a_handle_that_does_not_exist_gets_no_certificate(stack: &Stack) {
 
 async fn out_and_in_again(stack: &Stack, alice: &Visitor) {
     alice.goto(&stack.origin("app")).await;
-    alice.click("form[action='/log-out'] button").await;
-    alice.until_at(&format!("{}/log-in", stack.origin("app"))).await;
+    alice.log_out().await;
     alice.goto(&stack.origin("alice")).await;
     alice.log_in(&stack.origin("alice")).await;
     alice.until_it_says("AI budget left").await;
@@ -174,14 +173,13 @@ async fn out_and_in_again(stack: &Stack, alice: &Visitor) {
 
 async fn the_admin_needs_a_code_as_well(stack: &Stack, admin: &Visitor) {
     admin.goto(&stack.origin("app")).await;
-    admin.click("form[action='/log-out'] button").await;
-    admin.until_at(&format!("{}/log-in", stack.origin("app"))).await;
+    admin.log_out().await;
     admin.log_in(&format!("{}/log-in/code", stack.origin("app"))).await;
     let clock = berth::clock::Clock::system();
     let codes = admin.codes.as_ref().unwrap();
     admin.type_into("#code", &codes.wrong_code(&clock)).await;
     admin.click("main form button").await;
-    admin.until_it_says("code").await;
+    admin.until_it_says("wrong or was used already").await;
     // A code works once, so the one that set the app up may still be shown: then the next one is waited for.
     admin
         .until("a code that is taken", async || {

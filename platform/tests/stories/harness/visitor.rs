@@ -104,6 +104,14 @@ impl Visitor {
         panic!("waited in vain for {what}; at {} the page says:\n{}", self.url().await, self.text().await);
     }
 
+    /// Logs out. The page for logging in may be gone before it is seen: the authenticator answers it by itself.
+    pub async fn log_out(&self) {
+        let session = async || self.page.get_named_cookie("__Host-berth").await.map(|cookie| cookie.value).ok();
+        let before = session().await;
+        self.click("form[action='/log-out'] button").await;
+        self.until("the session to end", async || session().await != before).await;
+    }
+
     /// Logs in with the passkey, and is taken to an address that begins so. The authenticator may be quicker than the
     /// button: it answers what the page offers for autofill.
     pub async fn log_in(&self, then: &str) {
