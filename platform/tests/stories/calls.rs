@@ -23,11 +23,6 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::harness::{Database, config};
 
-#[expect(clippy::disallowed_methods, reason = "a test is configured by the script that runs it")]
-pub fn env(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
 /// The platform's parts and where they answer.
 pub struct World {
     pub app: App,

@@ -1,6 +1,5 @@
 //! The quota proxy from outside: bytes untouched, money right however a call ends, refusals that SDKs understand.
 
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::calls::{Person, World, client, env, json};
+use super::calls::{Person, World, client, json};
 use super::harness::{databases, sqlite};
 
 const MESSAGES: &str = "/anthropic/v1/messages";
@@ -417,17 +416,10 @@ async fn until_the_provider_is_silent(world: &World) {
 /// The official SDKs, as a program inside the instance uses them.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_official_sdks_work_unchanged_and_do_not_retry_a_spent_allowance() {
-    let python = env("BERTH_TEST_PYTHON")
-        .map_or_else(|| PathBuf::from(env("HOME").unwrap()).join(".cache/berth/venv/bin/python"), PathBuf::from);
-    assert!(
-        python.exists(),
-        "{} is missing: scripts/test makes it, with the anthropic and openai packages; or set BERTH_TEST_PYTHON",
-        python.display()
-    );
     let world = World::on(sqlite().await, |_| ()).await;
     let alice = world.person("alice").await;
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/sdk_calls.py");
-    let run = tokio::process::Command::new(python)
+    let run = tokio::process::Command::new(super::harness::python())
         .arg(script)
         .env("ANTHROPIC_BASE_URL", format!("http://{}/anthropic", world.proxy))
         .env("ANTHROPIC_API_KEY", &alice.token)
