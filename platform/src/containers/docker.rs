@@ -5,14 +5,17 @@
 //! that the Engine could not tell again.
 
 mod errors;
+mod firewall;
 mod home;
 mod host_config;
 mod labels;
 mod load;
+mod made;
 mod networks;
 mod reclaim;
 mod report;
 mod seen;
+mod walls;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -31,11 +34,12 @@ use bollard::query_parameters::{
     ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions, StopContainerOptionsBuilder,
 };
 use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use self::labels::Labels;
 use self::seen::Found;
+use self::walls::Walls;
 use super::{ContainerHost, ContainerSpec, ContainerState, HostError, HostLoad, HostReport, Seen, SeenContainer};
 use crate::clock::Clock;
 use crate::config::{ContainerConfig, Size};
@@ -57,9 +61,7 @@ pub struct DockerHost {
     socket: PathBuf,
     engine: OnceLock<Docker>,
     cgroup_parent: OnceCell<&'static str>,
-    /// Held while bridges are made: of two makings at once, one is told that the subnet is taken before it can see
-    /// that the taker is the very bridge it wants.
-    making_bridges: Mutex<()>,
+    walls: Walls,
     hand_back: reclaim::HandBack,
 }
 
@@ -75,6 +77,7 @@ impl DockerHost {
     /// The Engine on `socket`, with `reclaimer` as the program that hands memory back.
     #[must_use]
     pub fn connect_with(config: ContainerConfig, clock: Clock, socket: PathBuf, reclaimer: PathBuf) -> Self {
+        let walls = Walls::new(&config.network, None);
         Self {
             config,
             hand_back: reclaim::HandBack::new(reclaimer, clock.clone()),
@@ -82,8 +85,15 @@ impl DockerHost {
             socket,
             engine: OnceLock::new(),
             cgroup_parent: OnceCell::new(),
-            making_bridges: Mutex::default(),
+            walls,
         }
+    }
+
+    /// The same, with `nft` as the program that sets our firewall.
+    #[must_use]
+    pub fn with_nft(mut self, nft: PathBuf) -> Self {
+        self.walls = Walls::new(&self.config.network, Some(nft));
+        self
     }
 
     /// A client for one call. There is no separate deadline for connecting: a local socket connects or refuses at once.
@@ -174,6 +184,13 @@ impl DockerHost {
         }
         let name = spec.image_id.as_ref().unwrap_or(&spec.image);
         let image = self.image_id(name).await?.ok_or_else(|| HostError::ImageMissing(spec.image.clone()))?;
+        // Going back is for what was allowed when it was made.
+        if spec.image_id.is_none() && self.config.is_pinned_otherwise(&spec.image, &image) {
+            return Err(HostError::Refused(format!(
+                "the image {} is {image} here, which is not the one that BERTH_IMAGES pins",
+                spec.image
+            )));
+        }
         let parent = self.cgroup_parent().await?;
         Ok(host_config::body(&self.config, spec, size, &image, parent, &self.name(spec.instance)))
     }
@@ -195,6 +212,9 @@ impl DockerHost {
     async fn is_current(&self, marks: &Labels) -> Result<bool, HostError> {
         let Some(size) = self.config.size(&marks.size) else { return Ok(!marks.size.is_empty()) };
         let Some(id) = self.image_id(&marks.image).await? else { return Ok(true) };
+        if self.config.is_pinned_otherwise(&marks.image, &id) {
+            return Ok(true);
+        }
         let parent = self.cgroup_parent().await?;
         Ok(marks.kind == host_config::kind(&self.config, &marks.image, size, &id, parent))
     }
@@ -242,15 +262,7 @@ impl DockerHost {
 #[async_trait]
 impl ContainerHost for DockerHost {
     async fn ensure_networks(&self) -> Result<Vec<Ipv4Addr>, HostError> {
-        within(CHANGE, async {
-            let _alone = self.making_bridges.lock().await;
-            let mut gateways = Vec::new();
-            for bridge in 0..u32::from(self.config.bridges) {
-                gateways.push(networks::ensure(self.engine()?, &self.config, bridge).await?);
-            }
-            Ok(gateways)
-        })
-        .await
+        within(CHANGE, async { self.walls.ensure(self.engine()?, &self.config).await }).await
     }
 
     async fn ensure_volume(&self, instance: InstanceId, size: &str) -> Result<(), HostError> {
@@ -301,6 +313,7 @@ impl ContainerHost for DockerHost {
             if found.state != ContainerState::Stopped {
                 return Ok(());
             }
+            self.walls.ensure_once(self.engine()?, &self.config).await?;
             let name = self.name(instance);
             // Before its first start, and here rather than in `create`, so that a crash between the two loses nothing.
             if found.never_ran {
@@ -432,7 +445,12 @@ impl ContainerHost for DockerHost {
     }
 
     async fn host_report(&self) -> Result<HostReport, HostError> {
-        within(LOOK, async { report::report(self.engine()?, &self.config).await }).await
+        // It looks at every container that is not stopped.
+        within(CHANGE, async {
+            let parent = self.cgroup_parent().await?;
+            report::report(self.engine()?, &self.config, &self.walls, parent, self.clock.now()).await
+        })
+        .await
     }
 }
 

@@ -13,7 +13,7 @@ use futures_util::stream::BoxStream;
 use tokio::sync::{broadcast, watch};
 use tokio_stream::wrappers::BroadcastStream;
 
-use self::world::{World, plenty};
+use self::world::{World, healthy, plenty};
 use super::{ContainerHost, ContainerSpec, ContainerState, Exit, HostError, HostLoad, HostReport, Seen, gateway};
 use crate::clock::Clock;
 use crate::config::ContainerConfig;
@@ -72,6 +72,7 @@ impl FakeHost {
             reachable: true,
             events: broadcast::channel(256).0,
             containers_made: 0,
+            report: healthy(),
             load: plenty(),
             image_ids: HashMap::new(),
             clock,
@@ -168,6 +169,11 @@ impl FakeHost {
     /// Changes what [`ContainerHost::load`] says.
     pub fn set_load(&self, change: impl FnOnce(&mut HostLoad)) {
         change(&mut self.world().load);
+    }
+
+    /// Changes what the host says of itself; of images it says what is there.
+    pub fn report_with(&self, change: impl FnOnce(&mut HostReport)) {
+        change(&mut self.world().report);
     }
 
     /// What the container of `instance` was made with.
@@ -342,15 +348,8 @@ impl ContainerHost for FakeHost {
     async fn host_report(&self) -> Result<HostReport, HostError> {
         self.enter(Verb::HostReport).await?;
         let world = self.world();
-        Ok(HostReport {
-            engine_version: "fake".into(),
-            cgroup_version: 2,
-            swap_mib: 1024,
-            runc_version: "1.3.3".into(),
-            storage_driver: "overlay2".into(),
-            disk_free_percent: 50,
-            missing_images: self.config.images.iter().filter(|i| !world.images.contains(*i)).cloned().collect(),
-        })
+        let missing = self.config.images.iter().filter(|image| !world.images.contains(*image));
+        Ok(HostReport { missing_images: missing.cloned().collect(), ..world.report.clone() })
     }
 }
 

@@ -4,3 +4,7 @@ mod bench;
 mod contract;
 mod door;
 mod engine;
+mod firewall;
+mod isolation;
+mod lab;
+mod two_processes;

@@ -196,7 +196,7 @@ pub async fn until(instance: &Instance, what: impl FnMut(&Status) -> bool) -> St
     }
 }
 
-async fn sign_up(accounts: &Accounts, clock: &Clock, handle: &'static str) -> Resident {
+pub async fn sign_up(accounts: &Accounts, clock: &Clock, handle: &'static str) -> Resident {
     let (client, mut browser) = (somebody(), Browser::at_home());
     let token = accounts.sign_up_begin(handle, None, None, &client).await.unwrap();
     let token = token.reveal();
