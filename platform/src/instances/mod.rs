@@ -18,6 +18,7 @@ pub use instance::{Instance, WorkInFlight};
 pub use rules::{Cause, Fact, Policy, STUCK_AFTER, Stage, Wish};
 use serde::Serialize;
 use store::Asked;
+pub use upgrade::Renewed;
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, Size};
