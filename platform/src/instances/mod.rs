@@ -1,5 +1,6 @@
 //! Instances: their wishes, their facts, and the one loop that makes facts follow wishes.
 
+mod activity;
 mod instance;
 mod readiness;
 mod reconciler;
@@ -12,7 +13,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-pub use instance::{Instance, WorkInFlight};
+pub use activity::{AwakeLedger, Flow, LastWork, Open, Work, WorkInFlight};
+pub use instance::Instance;
 pub use rules::{Cause, Fact, Policy, Stage, Wish};
 use serde::Serialize;
 use store::Asked;
@@ -76,6 +78,8 @@ pub struct Transition {
     pub from: Fact,
     pub to: Fact,
     pub cause: Cause,
+    /// What it was last at, when it ceased to be awake.
+    pub last: Option<LastWork>,
 }
 
 impl Instances {
@@ -126,7 +130,7 @@ impl Instances {
             None => self.learn(record),
             Some(instance) => {
                 if record.asked.wish == Wish::Available {
-                    instance.touch(record.asked.at);
+                    instance.work.touch(record.asked.at);
                 }
                 instance.take_wish(record.asked);
                 instance
@@ -187,7 +191,7 @@ impl Instances {
     pub async fn wake(&self, instance: &Arc<Instance>, cause: Cause) -> Result<()> {
         let wish = instance.wish();
         refuse_unless_wakeable(wish, cause)?;
-        instance.touch(self.0.clock.now());
+        instance.work.touch(self.0.clock.now());
         if wish == Wish::Available && cause == Cause::Visit {
             if !instance.is_awake() {
                 instance.with_mind(|mind| mind.cause = Some(cause));
@@ -222,6 +226,12 @@ impl Instances {
     /// When the database does not answer.
     pub async fn restore_in(&self, tx: &Tx, account: AccountId) -> Result<Option<InstanceId>> {
         self.wish_in(tx, account, Wish::Stopped, &[Wish::Suspended]).await
+    }
+
+    /// Why it is awake, or since when and after what it idles.
+    #[must_use]
+    pub fn ledger(&self, instance: &Instance) -> AwakeLedger {
+        instance.work.ledger(self.0.clock.now(), instance.is_up(), self.0.policy)
     }
 
     /// The latest changes of fact, newest first.

@@ -50,10 +50,14 @@ impl Instances {
         };
         // Before activity is read: when the last work ends after that, its own word on when to look again must stand.
         instance.look_at_ms.store(i64::MAX, Ordering::SeqCst);
-        let (wish, activity) = (instance.wish(), instance.activity(self.0.clock.now()));
+        let (wish, activity) = (instance.wish(), instance.activity(self.0.clock.now(), reality.container));
         let step = decide(wish, reality, activity, self.0.policy);
         if let Some(fact) = under_way(step) {
             self.show(instance, fact, self.cause(instance, step), stage_before(step));
+        }
+        if matches!(step, Step::Freeze | Step::Stop) && wish == Wish::Available {
+            // What wakes a sleeper without a word is work that began just when it fell asleep.
+            instance.with_mind(|mind| mind.cause = Some(Cause::Visit));
         }
         if !matches!(step, Step::Rest(_)) {
             // Whatever comes of it, what was true before the step is not to be relied on during it.
@@ -237,7 +241,8 @@ impl Instances {
     async fn write(&self, instance: &Arc<Instance>, from: Fact) -> Result<(), Error> {
         let status = instance.status();
         let tx = self.0.db.begin().await?;
-        store::set_fact(&tx, instance.id, from, &status, instance.active_at(), &self.0.clock).await?;
+        let use_of_it = (instance.work.idle_since(self.0.clock.now()), instance.work.last());
+        store::set_fact(&tx, instance.id, from, &status, use_of_it, &self.0.clock).await?;
         tx.commit().await?;
         instance.with_mind(|mind| mind.written = Some(status.fact));
         Ok(())
