@@ -116,21 +116,13 @@ impl Reader<'_> {
         if images.is_empty() {
             self.mistakes.push("BERTH_IMAGES names no image.".into());
         }
-        let cpus: f64 = self.parsed("BERTH_CPUS", "a number of cores such as 0.5");
-        if !(0.01..=1024.0).contains(&cpus) {
-            self.mistakes.push(format!("BERTH_CPUS is {cpus}; it must be from 0.01 to 1024."));
-        }
         ContainerConfig {
             socket: data_dir.join("run/provisioner.sock"),
             network,
             subnet,
             bridges,
             images,
-            memory_mib: self.parsed("BERTH_MEMORY_MIB", "a whole number of MiB"),
-            swap_mib: self.parsed("BERTH_SWAP_MIB", "a whole number of MiB"),
-            #[expect(clippy::cast_possible_truncation, reason = "at most 1024 cores, checked above")]
-            nano_cpus: (cpus * 1e9) as i64,
-            pids: self.parsed("BERTH_PIDS", "a whole number"),
+            sizes: self.sizes(),
             instance_port: 8080,
             quota_port: self.parsed("BERTH_QUOTA_PORT", "a port"),
         }

@@ -8,6 +8,7 @@ mod errors;
 mod home;
 mod host_config;
 mod labels;
+mod load;
 mod networks;
 mod reclaim;
 mod report;
@@ -33,10 +34,11 @@ use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 use tokio::sync::{Mutex, OnceCell};
 use tokio::time::timeout;
 
+use self::labels::Labels;
 use self::seen::Found;
-use super::{ContainerHost, ContainerSpec, ContainerState, HostError, HostReport, Seen, SeenContainer};
+use super::{ContainerHost, ContainerSpec, ContainerState, HostError, HostLoad, HostReport, Seen, SeenContainer};
 use crate::clock::Clock;
-use crate::config::ContainerConfig;
+use crate::config::{ContainerConfig, Size};
 use crate::db::InstanceId;
 
 /// For verbs that only look.
@@ -120,7 +122,7 @@ impl DockerHost {
             return Err(refusal);
         }
         match self.look(instance).await? {
-            Some(found) if found.seen.state == wanted => Ok(()),
+            Some(found) if found.state == wanted => Ok(()),
             Some(_) => Err(refusal),
             None => Err(HostError::NotFound),
         }
@@ -153,21 +155,53 @@ impl DockerHost {
         }
     }
 
-    /// The configuration of `spec`'s container, its image resolved among the allowed ones that are on this host.
-    async fn body(&self, spec: &ContainerSpec) -> Result<ContainerCreateBody, HostError> {
+    /// The configuration of `spec`'s container, its image resolved among the allowed ones that are on this host, or the one
+    /// that the container `there` was upgraded from.
+    async fn body(&self, spec: &ContainerSpec, there: Option<&Found>) -> Result<ContainerCreateBody, HostError> {
+        let size = self.size(&spec.size)?;
         if !self.config.images.contains(&spec.image) {
             return Err(HostError::Refused(format!("the image {} is not in BERTH_IMAGES", spec.image)));
         }
         if spec.slot.bridge() >= u32::from(self.config.bridges) {
             return Err(HostError::Refused(format!("slot {} is past the last of the BERTH_BRIDGES", spec.slot.0)));
         }
-        let image = match self.engine()?.inspect_image(&spec.image).await {
-            Ok(image) => image.id.unwrap_or_default(),
-            Err(error) if errors::is_absent(&error) => return Err(HostError::ImageMissing(spec.image.clone())),
-            Err(error) => return Err(error.into()),
-        };
+        let before = there.and_then(|found| found.image_before.as_deref());
+        let there_now = there.map(|found| found.marks.image_id.as_str());
+        if let Some(id) = spec.image_id.as_deref()
+            && ![before, there_now].contains(&Some(id))
+        {
+            return Err(HostError::Refused("an image by its id is for going back from an upgrade only".into()));
+        }
+        let name = spec.image_id.as_ref().unwrap_or(&spec.image);
+        let image = self.image_id(name).await?.ok_or_else(|| HostError::ImageMissing(spec.image.clone()))?;
         let parent = self.cgroup_parent().await?;
-        Ok(host_config::body(&self.config, spec, &image, parent, &self.name(spec.instance)))
+        Ok(host_config::body(&self.config, spec, size, &image, parent, &self.name(spec.instance)))
+    }
+
+    fn size(&self, name: &str) -> Result<&Size, HostError> {
+        self.config.size(name).ok_or_else(|| HostError::Refused(format!("the size {name} is not in BERTH_SIZES")))
+    }
+
+    /// What the name of an image means now; `None` when there is none of that name.
+    async fn image_id(&self, name: &str) -> Result<Option<String>, HostError> {
+        match self.engine()?.inspect_image(name).await {
+            Ok(image) => Ok(image.id),
+            Err(error) if errors::is_absent(&error) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether a container made now would be of the same kind. One whose image or size is gone stays as it is.
+    async fn is_current(&self, marks: &Labels) -> Result<bool, HostError> {
+        let Some(size) = self.config.size(&marks.size) else { return Ok(!marks.size.is_empty()) };
+        let Some(id) = self.image_id(&marks.image).await? else { return Ok(true) };
+        let parent = self.cgroup_parent().await?;
+        Ok(marks.kind == host_config::kind(&self.config, &marks.image, size, &id, parent))
+    }
+
+    async fn seen(&self, found: Found) -> Result<SeenContainer, HostError> {
+        let current = self.is_current(&found.marks).await?;
+        Ok(found.marks.seen(found.id, found.state, found.exit, current))
     }
 
     /// One cgroup above all tenants, where the operator can limit their sum. The driver decides how it is written.
@@ -188,11 +222,12 @@ impl DockerHost {
             Some(RUNNING) => ContainerState::Running,
             Some(PAUSED) => ContainerState::Frozen,
             _ => {
-                let found = self.look(marks.instance).await?;
-                return Ok(found.map(|found| (found.instance, found.seen)));
+                let Some(found) = self.look(marks.instance).await? else { return Ok(None) };
+                return Ok(Some((marks.instance, self.seen(found).await?)));
             }
         };
-        Ok(Some((marks.instance, marks.seen(entry.id.unwrap_or_default(), state, None))))
+        let current = self.is_current(&marks).await?;
+        Ok(Some((marks.instance, marks.seen(entry.id.unwrap_or_default(), state, None, current))))
     }
 
     async fn has_volume(&self, instance: InstanceId) -> Result<bool, HostError> {
@@ -218,8 +253,9 @@ impl ContainerHost for DockerHost {
         .await
     }
 
-    async fn ensure_volume(&self, instance: InstanceId) -> Result<(), HostError> {
+    async fn ensure_volume(&self, instance: InstanceId, size: &str) -> Result<(), HostError> {
         within(CHANGE, async {
+            self.size(size)?;
             // The Engine answers with the volume that is there when there is one.
             let request = VolumeCreateRequest {
                 name: Some(self.name(instance)),
@@ -234,12 +270,16 @@ impl ContainerHost for DockerHost {
 
     async fn create(&self, spec: &ContainerSpec) -> Result<(), HostError> {
         within(CHANGE, async {
-            let body = self.body(spec).await?;
-            let wanted = body.labels.as_ref().and_then(|l| l.get(labels::SPEC_HASH)).cloned();
-            if let Some(found) = self.look(spec.instance).await? {
+            let there = self.look(spec.instance).await?;
+            let mut body = self.body(spec, there.as_ref()).await?;
+            let labels = body.labels.get_or_insert_default();
+            let wanted = labels.get(labels::SPEC_HASH).cloned();
+            labels.insert(labels::MADE_AT.into(), self.clock.now().0.to_string());
+            if let Some(found) = there {
                 if found.spec_hash == wanted {
                     return Ok(());
                 }
+                labels.insert(labels::IMAGE_BEFORE.into(), found.marks.image_id);
                 self.hand_back.end(spec.instance);
                 self.remove(spec.instance).await?;
             }
@@ -258,7 +298,7 @@ impl ContainerHost for DockerHost {
     async fn start(&self, instance: InstanceId) -> Result<(), HostError> {
         within(CHANGE, async {
             let found = self.look(instance).await?.ok_or(HostError::NotFound)?;
-            if found.seen.state != ContainerState::Stopped {
+            if found.state != ContainerState::Stopped {
                 return Ok(());
             }
             let name = self.name(instance);
@@ -308,7 +348,7 @@ impl ContainerHost for DockerHost {
             self.hand_back.end(instance);
             let Some(found) = self.look(instance).await? else { return Ok(()) };
             let (engine, name) = (self.engine()?, self.name(instance));
-            match found.seen.state {
+            match found.state {
                 ContainerState::Stopped => return Ok(()),
                 // A frozen process cannot answer SIGTERM. That it thawed by itself meanwhile is no failure.
                 ContainerState::Frozen => {
@@ -335,7 +375,11 @@ impl ContainerHost for DockerHost {
     async fn inspect(&self, instance: InstanceId) -> Result<Seen, HostError> {
         within(LOOK, async {
             let (found, volume) = tokio::try_join!(self.look(instance), self.has_volume(instance))?;
-            Ok(Seen { instance, volume, container: found.map(|found| found.seen) })
+            let container = match found {
+                Some(found) => Some(self.seen(found).await?),
+                None => None,
+            };
+            Ok(Seen { instance, volume, container })
         })
         .await
     }
@@ -380,6 +424,11 @@ impl ContainerHost for DockerHost {
         let options = EventsOptionsBuilder::default().since(&since).filters(&filters).build();
         let events = engine.events(Some(options)).take_while(|event| std::future::ready(event.is_ok()));
         Ok(events.filter_map(|event| std::future::ready(event.ok().and_then(seen::instance_of))).boxed())
+    }
+
+    async fn load(&self) -> Result<HostLoad, HostError> {
+        let parent = self.cgroup_parent().await?;
+        tokio::task::spawn_blocking(move || load::read(parent)).await.map_err(|_| HostError::Timeout)?
     }
 
     async fn host_report(&self) -> Result<HostReport, HostError> {

@@ -1,6 +1,8 @@
 //! A small world of containers in memory that keeps the contract of [`ContainerHost`], and that tests can step and break.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod world;
+
+use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,10 +13,11 @@ use futures_util::stream::BoxStream;
 use tokio::sync::{broadcast, watch};
 use tokio_stream::wrappers::BroadcastStream;
 
-use super::{ContainerHost, ContainerSpec, ContainerState, Exit, HostError, HostReport, Seen, SeenContainer, gateway};
+use self::world::{World, plenty};
+use super::{ContainerHost, ContainerSpec, ContainerState, Exit, HostError, HostLoad, HostReport, Seen, gateway};
+use crate::clock::Clock;
 use crate::config::ContainerConfig;
 use crate::db::InstanceId;
-use crate::secrets::{hash, hex};
 
 /// The verbs of [`ContainerHost`], to count them and to make them fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,6 +33,7 @@ pub enum Verb {
     Inspect,
     List,
     Events,
+    Load,
     HostReport,
 }
 
@@ -55,32 +59,10 @@ struct Gate {
     waiting: u64,
 }
 
-struct World {
-    instances: BTreeMap<InstanceId, Place>,
-    images: HashSet<String>,
-    calls: HashMap<Verb, usize>,
-    failures: HashMap<Verb, Vec<HostError>>,
-    latency: HashMap<Verb, Duration>,
-    reachable: bool,
-    events: broadcast::Sender<InstanceId>,
-    containers_made: u64,
-}
-
-#[derive(Default)]
-struct Place {
-    volume: bool,
-    container: Option<Container>,
-}
-
-struct Container {
-    spec: ContainerSpec,
-    seen: SeenContainer,
-}
-
 impl FakeHost {
     /// An empty world in which every allowed image is there.
     #[must_use]
-    pub fn new(config: ContainerConfig) -> Self {
+    pub fn new(config: ContainerConfig, clock: Clock) -> Self {
         let world = World {
             instances: BTreeMap::new(),
             images: config.images.iter().cloned().collect(),
@@ -90,6 +72,9 @@ impl FakeHost {
             reachable: true,
             events: broadcast::channel(256).0,
             containers_made: 0,
+            load: plenty(),
+            image_ids: HashMap::new(),
+            clock,
         };
         Self { config, world: Arc::new(Mutex::new(world)), gates: watch::Sender::default() }
     }
@@ -175,6 +160,16 @@ impl FakeHost {
         self.world().images.insert(image.to_owned());
     }
 
+    /// The image's name means another one from now on, as after a build.
+    pub fn rebuild_image(&self, image: &str) {
+        *self.world().image_ids.entry(image.to_owned()).or_default() += 1;
+    }
+
+    /// Changes what [`ContainerHost::load`] says.
+    pub fn set_load(&self, change: impl FnOnce(&mut HostLoad)) {
+        change(&mut self.world().load);
+    }
+
     /// What the container of `instance` was made with.
     #[must_use]
     pub fn spec(&self, instance: InstanceId) -> Option<ContainerSpec> {
@@ -253,99 +248,6 @@ impl Drop for Waiting<'_> {
     }
 }
 
-impl World {
-    fn container(&mut self, instance: InstanceId) -> Option<&mut Container> {
-        self.instances.get_mut(&instance)?.container.as_mut()
-    }
-
-    fn tell(&self, instance: InstanceId) {
-        // Nobody watching is no failure.
-        let _ = self.events.send(instance);
-    }
-
-    /// Brings a container to `state` if it is not there yet, and tells.
-    fn bring(&mut self, instance: InstanceId, state: ContainerState, exit: Option<Exit>) {
-        let Some(container) = self.container(instance) else { return };
-        if container.seen.state != state {
-            container.seen.state = state;
-            container.seen.exit = exit;
-            self.tell(instance);
-        }
-    }
-
-    /// Starts a stopped container; one that runs or is frozen is left alone.
-    fn start(&mut self, instance: InstanceId) -> Result<(), HostError> {
-        match self.state(instance) {
-            None => return Err(HostError::NotFound),
-            Some(ContainerState::Running | ContainerState::Frozen) => {}
-            Some(ContainerState::Stopped) => self.bring(instance, ContainerState::Running, None),
-        }
-        Ok(())
-    }
-
-    /// Freezes or thaws a container that runs.
-    fn between(&mut self, instance: InstanceId, state: ContainerState) -> Result<(), HostError> {
-        match self.state(instance) {
-            None => return Err(HostError::NotFound),
-            Some(ContainerState::Stopped) => return Err(HostError::Failed("the container does not run".into())),
-            Some(_) => self.bring(instance, state, None),
-        }
-        Ok(())
-    }
-
-    fn remove_container(&mut self, instance: InstanceId) {
-        if self.instances.get_mut(&instance).is_some_and(|place| place.container.take().is_some()) {
-            self.tell(instance);
-        }
-    }
-
-    fn state(&mut self, instance: InstanceId) -> Option<ContainerState> {
-        self.container(instance).map(|container| container.seen.state)
-    }
-
-    /// Makes the container if none is there that was made with the same.
-    fn create(&mut self, spec: &ContainerSpec) -> Result<(), HostError> {
-        if !self.images.contains(&spec.image) {
-            return Err(HostError::ImageMissing(spec.image.clone()));
-        }
-        if self.container(spec.instance).is_none_or(|container| container.spec != *spec) {
-            self.make(spec);
-        }
-        Ok(())
-    }
-
-    fn make(&mut self, spec: &ContainerSpec) {
-        self.containers_made += 1;
-        let seen = SeenContainer {
-            id: format!("fake-{}", self.containers_made),
-            state: ContainerState::Stopped,
-            image: spec.image.clone(),
-            slot: spec.slot,
-            token_hash: hex(&hash(&spec.token)),
-            exit: None,
-        };
-        let place = self.instances.entry(spec.instance).or_default();
-        // As on the Engine, a container brings the volume it mounts.
-        place.volume = true;
-        place.container = Some(Container { spec: spec.clone(), seen });
-        self.tell(spec.instance);
-    }
-
-    fn all(&self) -> Vec<Seen> {
-        let there = self.instances.iter().filter(|(_, place)| place.volume || place.container.is_some());
-        there.map(|(instance, _)| self.seen(*instance)).collect()
-    }
-
-    fn seen(&self, instance: InstanceId) -> Seen {
-        let place = self.instances.get(&instance);
-        Seen {
-            instance,
-            volume: place.is_some_and(|place| place.volume),
-            container: place.and_then(|place| place.container.as_ref()).map(|container| container.seen.clone()),
-        }
-    }
-}
-
 #[async_trait]
 impl ContainerHost for FakeHost {
     async fn ensure_networks(&self) -> Result<Vec<Ipv4Addr>, HostError> {
@@ -353,8 +255,9 @@ impl ContainerHost for FakeHost {
         Ok((0..u32::from(self.config.bridges)).map(|bridge| gateway(self.config.subnet, bridge)).collect())
     }
 
-    async fn ensure_volume(&self, instance: InstanceId) -> Result<(), HostError> {
+    async fn ensure_volume(&self, instance: InstanceId, size: &str) -> Result<(), HostError> {
         self.enter(Verb::EnsureVolume).await?;
+        known_size(&self.config, size)?;
         self.world().instances.entry(instance).or_default().volume = true;
         self.pass(Verb::EnsureVolume, Held::AfterItsEffect).await;
         Ok(())
@@ -365,6 +268,7 @@ impl ContainerHost for FakeHost {
         if !self.config.images.contains(&spec.image) {
             return Err(HostError::Refused(format!("the image {} is not in BERTH_IMAGES", spec.image)));
         }
+        known_size(&self.config, &spec.size)?;
         if spec.slot.bridge() >= u32::from(self.config.bridges) {
             return Err(HostError::Refused(format!("slot {} is past the last of the BERTH_BRIDGES", spec.slot.0)));
         }
@@ -430,6 +334,11 @@ impl ContainerHost for FakeHost {
         Ok(events.filter_map(|event| std::future::ready(event.ok())).boxed())
     }
 
+    async fn load(&self) -> Result<HostLoad, HostError> {
+        self.enter(Verb::Load).await?;
+        Ok(self.world().load.clone())
+    }
+
     async fn host_report(&self) -> Result<HostReport, HostError> {
         self.enter(Verb::HostReport).await?;
         let world = self.world();
@@ -443,4 +352,8 @@ impl ContainerHost for FakeHost {
             missing_images: self.config.images.iter().filter(|i| !world.images.contains(*i)).cloned().collect(),
         })
     }
+}
+
+fn known_size(config: &ContainerConfig, size: &str) -> Result<(), HostError> {
+    config.size(size).map(|_| ()).ok_or_else(|| HostError::Refused(format!("the size {size} is not in BERTH_SIZES")))
 }

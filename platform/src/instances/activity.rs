@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use super::rules::{Activity, Container};
-use super::{Instance, Policy};
+use super::declared::Job;
+use super::rules::{Activity, Container, Policy};
+use super::Instance;
 use crate::clock::Timestamp;
 
 /// A kind of work.
@@ -66,32 +67,39 @@ impl Work {
 }
 
 /// The last work that was seen, and when.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastWork {
     pub work: Work,
+    #[serde(rename = "at_ms")]
     pub at: Timestamp,
 }
 
 /// Work of one kind that is open now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Open {
     pub work: Work,
     pub count: usize,
     /// Since when there was never none of it.
+    #[serde(rename = "since_ms")]
     pub since: Timestamp,
     /// Whether it keeps the instance awake by being there; otherwise only what moves on it does.
     pub holds: bool,
     /// When something last moved on it.
+    #[serde(rename = "moved_at_ms")]
     pub moved_at: Timestamp,
 }
 
 /// Why an instance is awake, or since when and after what it idles. Reading it changes nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AwakeLedger {
     pub open: Vec<Open>,
+    /// What it declared, by name.
+    pub jobs: Vec<Job>,
     /// The last time that anything counted as use.
+    #[serde(rename = "idle_since_ms")]
     pub idle_since: Timestamp,
     pub last: Option<LastWork>,
+    #[serde(rename = "sleeps_at_ms")]
     /// When it falls asleep by itself if nothing more happens; `None` while something holds it, and while it is not awake.
     pub sleeps_at: Option<Timestamp>,
 }
@@ -198,7 +206,7 @@ impl Tally {
         let held = open.iter().any(|open| open.holds) || self.busy_until(now).is_some();
         let idle_since = self.idle_since(now);
         let sleeps_at = (awake && !held).then(|| idle_since.plus(policy.freeze_after));
-        AwakeLedger { open, idle_since, last: self.last(), sleeps_at }
+        AwakeLedger { open, jobs: Vec::new(), idle_since, last: self.last(), sleeps_at }
     }
 
     fn open(&self, work: Work) -> Option<Open> {
@@ -292,7 +300,11 @@ mod tests {
     use super::*;
 
     const RUNS: Container = Container::Running { ready: true };
-    const POLICY: Policy = Policy { freeze_after: Duration::from_secs(300), stop_after: Duration::from_secs(1800) };
+    const POLICY: Policy = Policy {
+        freeze_after: Duration::from_secs(300),
+        stop_after: Duration::from_secs(1800),
+        remove_after: Duration::from_secs(86400),
+    };
 
     fn at(second: i64) -> Timestamp {
         Timestamp(second * 1000)

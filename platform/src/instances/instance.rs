@@ -1,5 +1,6 @@
 //! One instance as this process knows it, in memory: the edge and Caddy's `ask` never wait for the database.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,9 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 use super::activity::{Flow, Tally, Work, WorkInFlight};
-use super::rules::{Activity, Cause, Container, Fact, Reality, Stage, Wish};
-use super::store::{Asked, Record};
-use super::{Inner, Status};
+use super::declared::Job;
+use super::rules::{Activity, Cause, Container, Fact, Policy, Reality, Stage, Wish};
+use super::store::{Asked, Record, Upgrade};
+use super::{Inner, Status, Terms};
 use crate::clock::Timestamp;
 use crate::containers::Slot;
 use crate::db::{AccountId, InstanceId};
@@ -20,7 +22,6 @@ pub struct Instance {
     pub id: InstanceId,
     pub account: AccountId,
     pub handle: Handle,
-    pub image: String,
     pub(super) slot: Slot,
     address: SocketAddr,
     inner: std::sync::Weak<Inner>,
@@ -34,8 +35,11 @@ pub struct Instance {
 }
 
 /// What the reconciler keeps in mind of an instance. Held only for moments, never across a wait.
-#[derive(Default)]
 pub(super) struct Mind {
+    pub terms: Terms,
+    /// What its terms come to.
+    pub policy: Policy,
+    pub upgrade: Upgrade,
     /// Whether this process has looked at all.
     pub looked: bool,
     /// What is really there, as last seen or made; `None`: look before deciding.
@@ -53,10 +57,17 @@ pub(super) struct Mind {
     pub failures: u32,
     /// Why it was last woken or put to sleep.
     pub cause: Option<Cause>,
+    /// What it declared, by name.
+    pub jobs: BTreeMap<String, Job>,
 }
 
 impl Instance {
-    pub(super) fn from_record(record: Record, address: SocketAddr, inner: std::sync::Weak<Inner>) -> Self {
+    pub(super) fn from_record(
+        record: Record,
+        policy: Policy,
+        address: SocketAddr,
+        inner: std::sync::Weak<Inner>,
+    ) -> Self {
         let status = Self::recorded_status(&record);
         // A wish that has come true is not the reason for what happens next.
         let came_true = record.fact_at > record.asked.at;
@@ -65,7 +76,6 @@ impl Instance {
             id: record.id,
             account: record.account,
             handle: record.handle,
-            image: record.image,
             slot: record.slot,
             address,
             inner,
@@ -74,11 +84,19 @@ impl Instance {
             work: Tally::new(record.active_at, record.last_work),
             look_at_ms: AtomicI64::new(0),
             mind: Mutex::new(Mind {
+                terms: record.terms,
+                policy,
+                upgrade: record.upgrade,
                 token_hash: record.token_hash,
                 wished_at: Some(record.asked.at),
                 cause: Some(cause),
                 written: Some(record.fact),
-                ..Mind::default()
+                looked: false,
+                reality: None,
+                container: None,
+                ready: false,
+                failures: 0,
+                jobs: BTreeMap::new(),
             }),
         }
     }
@@ -150,6 +168,18 @@ impl Instance {
         WorkInFlight::begin(Arc::clone(self), work)
     }
 
+    /// Its image, its size, and what it has of its own.
+    #[must_use]
+    pub fn terms(&self) -> Terms {
+        self.with_mind(|mind| mind.terms.clone())
+    }
+
+    /// How soon it sleeps.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        self.with_mind(|mind| mind.policy)
+    }
+
     /// Says that a connection is open on which bytes may move; only their moving keeps it awake.
     #[must_use]
     pub fn open_flow(self: &Arc<Self>, work: Work) -> Flow {
@@ -179,9 +209,18 @@ impl Instance {
     /// Has the loop look when it has been idle long enough to sleep.
     pub(super) fn look_when_idle(&self) {
         if let Some(inner) = self.inner.upgrade() {
-            let look_at = self.work.idle_since(inner.clock.now()).plus(inner.policy.freeze_after);
+            let look_at = self.work.idle_since(inner.clock.now()).plus(self.policy().freeze_after);
             self.look_at_ms.fetch_min(look_at.0, Ordering::SeqCst);
         }
+    }
+
+    /// Changes the jobs it declared; they are work until the last of them is over.
+    pub(super) fn change_jobs<T>(&self, change: impl FnOnce(&mut BTreeMap<String, Job>) -> T) -> T {
+        self.with_mind(|mind| {
+            let changed = change(&mut mind.jobs);
+            self.work.declared(mind.jobs.values().map(|job| job.until).max());
+            changed
+        })
     }
 
     pub(super) fn with_mind<T>(&self, act: impl FnOnce(&mut Mind) -> T) -> T {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::rules::{self, Cause, Container, Fact, Reality, Stage, Step, Wish, decide};
-use super::{Instance, Instances, readiness, store};
+use super::{Instance, Instances, Terms, readiness, store};
 use crate::clock::Timestamp;
 use crate::containers::{ContainerSpec, HostError};
 use crate::error::Error;
@@ -51,7 +51,7 @@ impl Instances {
         // Before activity is read: when the last work ends after that, its own word on when to look again must stand.
         instance.look_at_ms.store(i64::MAX, Ordering::SeqCst);
         let (wish, activity) = (instance.wish(), instance.activity(self.0.clock.now(), reality.container));
-        let step = decide(wish, reality, activity, self.0.policy);
+        let step = decide(wish, reality, activity, instance.policy());
         if let Some(fact) = under_way(step) {
             self.show(instance, fact, self.cause(instance, step), stage_before(step));
         }
@@ -65,7 +65,7 @@ impl Instances {
         }
         let container = match step {
             Step::MakeVolume => {
-                self.0.host.ensure_volume(instance.id).await?;
+                self.0.host.ensure_volume(instance.id, &instance.terms().size).await?;
                 reality.container
             }
             Step::MakeContainer => {
@@ -74,6 +74,7 @@ impl Instances {
                 return Ok(true);
             }
             Step::Start => {
+                self.forget_jobs(instance).await?;
                 self.0.host.start(instance.id).await?;
                 Container::Running { ready: false }
             }
@@ -130,10 +131,13 @@ impl Instances {
         store::set_token(&tx, instance.id, &token.hash()).await?;
         tx.commit().await?;
         self.learn_token(instance, token.hash());
+        let Terms { image, size, .. } = instance.terms();
         let spec = ContainerSpec {
             instance: instance.id,
             slot: instance.slot,
-            image: instance.image.clone(),
+            image,
+            image_id: None,
+            size,
             handle: instance.handle.to_string(),
             url: self.0.hosts.instance_origin(&instance.handle),
             token: token.reveal().to_owned(),
@@ -174,6 +178,9 @@ impl Instances {
     /// At rest: shows and writes the fact, if it is another than before.
     async fn settle(&self, instance: &Arc<Instance>, wish: Wish, reality: Reality) -> Result<(), Failure> {
         let fact = at_rest(wish, reality);
+        if !matches!(reality.container, Container::Running { .. } | Container::Frozen) {
+            self.forget_jobs(instance).await?;
+        }
         let from = self.written(instance);
         self.show(
             instance,

@@ -3,6 +3,7 @@
 //! Served on each bridge's gateway address, where only instances reach it. What cannot be metered is not forwarded.
 
 mod caller;
+pub mod control;
 mod doorway;
 mod drain;
 mod hide_usage;
