@@ -26,7 +26,11 @@ impl Movement {
 
     /// Of a connection that was upgraded to `protocol`.
     pub(super) fn of_upgrade(protocol: &HeaderValue) -> Self {
-        if protocol.as_bytes().eq_ignore_ascii_case(b"websocket") { Self::Frames(Frames::default()) } else { Self::Bytes }
+        if protocol.as_bytes().eq_ignore_ascii_case(b"websocket") {
+            Self::Frames(Frames::default())
+        } else {
+            Self::Bytes
+        }
     }
 
     /// Takes the next `bytes` in; whether something happens in them.
@@ -77,8 +81,14 @@ pub(super) struct Frames {
 
 enum At {
     /// In the head of a frame, of which so many bytes have come.
-    Head { bytes: [u8; LONGEST_HEAD], have: u8 },
-    Payload { left: u64, data: bool },
+    Head {
+        bytes: [u8; LONGEST_HEAD],
+        have: u8,
+    },
+    Payload {
+        left: u64,
+        data: bool,
+    },
     /// What came are no frames: from here on every byte moves.
     Astray,
 }

@@ -62,7 +62,7 @@ impl Relay {
                     return;
                 }
                 // The client took it, however long that took, and there may be more.
-                if moves && !flow.moved() {
+                if moves && !visit.instance.is_up() {
                     visit.rouse();
                 }
             }

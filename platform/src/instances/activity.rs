@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+use super::Instance;
 use super::declared::Job;
 use super::rules::{Activity, Container, Policy};
-use super::Instance;
 use crate::clock::Timestamp;
 
 /// A kind of work.
@@ -37,16 +37,8 @@ pub enum Work {
 }
 
 const KINDS: usize = 8;
-const ALL: [Work; KINDS] = [
-    Work::Request,
-    Work::Upload,
-    Work::Stream,
-    Work::Socket,
-    Work::AiCall,
-    Work::Job,
-    Work::Processor,
-    Work::Probe,
-];
+const ALL: [Work; KINDS] =
+    [Work::Request, Work::Upload, Work::Stream, Work::Socket, Work::AiCall, Work::Job, Work::Processor, Work::Probe];
 
 impl Work {
     /// The one word for it, in database, JSON and logs.
@@ -127,11 +119,7 @@ impl Tally {
             let moved = if last == Some(work) { active_at.0 } else { NEVER };
             Line { open: AtomicUsize::new(0), since_ms: AtomicI64::new(NEVER), moved_at_ms: AtomicI64::new(moved) }
         };
-        Self {
-            lines: ALL.map(line),
-            active_at_ms: AtomicI64::new(active_at.0),
-            jobs_until_ms: AtomicI64::new(NEVER),
-        }
+        Self { lines: ALL.map(line), active_at_ms: AtomicI64::new(active_at.0), jobs_until_ms: AtomicI64::new(NEVER) }
     }
 
     fn line(&self, work: Work) -> &Line {
@@ -184,9 +172,7 @@ impl Tally {
     pub(super) fn activity(&self, now: Timestamp, container: Container) -> Activity {
         let lives = matches!(container, Container::Running { .. } | Container::Frozen);
         let held = ALL.into_iter().any(|work| {
-            work.holds()
-                && (lives || work.is_from_outside())
-                && self.line(work).open.load(Ordering::SeqCst) > 0
+            work.holds() && (lives || work.is_from_outside()) && self.line(work).open.load(Ordering::SeqCst) > 0
         });
         if held || (lives && self.busy_until(now).is_some()) {
             Activity::Working

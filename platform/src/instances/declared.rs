@@ -41,7 +41,9 @@ impl Instances {
             before.or(room.then_some(now))
         });
         let since = since.ok_or_else(|| {
-            Error::Conflict(format!("There are {MOST} jobs already, which is as many as one instance may have. End one first."))
+            Error::Conflict(format!(
+                "There are {MOST} jobs already, which is as many as one instance may have. End one first."
+            ))
         })?;
         let job = Job { name: name.to_owned(), since, until: now.plus(lasts) };
         let tx = self.0.db.begin().await?;
@@ -106,7 +108,8 @@ impl Instances {
     fn check_time(&self, lasts: Duration) -> Result<()> {
         let most = self.0.job_limit.as_secs();
         if lasts.is_zero() || lasts.as_secs() > most {
-            let message = format!("for_seconds is from 1 to {most}. Declare a longer job again before it comes to its end.");
+            let message =
+                format!("for_seconds is from 1 to {most}. Declare a longer job again before it comes to its end.");
             return Err(Error::invalid("for_seconds", message));
         }
         Ok(())

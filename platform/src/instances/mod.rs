@@ -306,7 +306,9 @@ impl Instances {
         look(&self.0.known.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn by_id(&self, id: InstanceId) -> Option<Arc<Instance>> {
+    /// By its id, from memory.
+    #[must_use]
+    pub fn by_id(&self, id: InstanceId) -> Option<Arc<Instance>> {
         self.known(|known| known.by_id.get(&id).cloned())
     }
 

@@ -59,7 +59,8 @@ impl Instances {
         let mut before = self.0.processors.before.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(before) = before.as_ref() {
             for instance in self.up() {
-                let busy = instance.container().is_some_and(|id| sample.is_busy(&id, before, self.0.processors.floor_percent));
+                let busy =
+                    instance.container().is_some_and(|id| sample.is_busy(&id, before, self.0.processors.floor_percent));
                 if busy {
                     instance.work.moved(Work::Processor, sample.at);
                 }

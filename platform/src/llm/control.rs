@@ -83,7 +83,9 @@ async fn end(
 
 fn stranger(problem: problem::Problem) -> Error {
     match problem {
-        problem::Problem::MayNotCall { wish: Wish::Removed } => Error::Forbidden("The operator removed this instance.".into()),
+        problem::Problem::MayNotCall { wish: Wish::Removed } => {
+            Error::Forbidden("The operator removed this instance.".into())
+        }
         problem::Problem::MayNotCall { .. } => {
             Error::Forbidden("This account is suspended. Ask the operator of this server why.".into())
         }

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::browser::{Browser, CodeApp};
 use super::databases::Database;
+use super::program::{self, Said};
 use super::{START, config, databases, somebody};
 
 /// How long a story waits for something that happens in milliseconds.
@@ -36,6 +37,8 @@ pub struct Town {
     /// Where the platform listens, as Caddy would reach it.
     pub address: SocketAddr,
     pub database: Database,
+    /// What the programs in the containers are told to say.
+    pub said: Said,
     settings: Vec<(&'static str, &'static str)>,
     port: u16,
     /// The platform's process: killed by dropping everything in it wherever it waits.
@@ -58,14 +61,15 @@ impl Town {
 
     pub async fn on(database: Database, settings: &[(&'static str, &'static str)]) -> Self {
         let programs = CancellationToken::new();
-        let port = start_programs(programs.clone()).await;
+        let said = Said::new(64);
+        let port = start_programs(said.clone(), programs.clone()).await;
         let settings = settings.to_vec();
         let mut config = config(&database, &settings);
         put_on_loopback(&mut config.containers, port);
         let clock = Clock::manual(START);
         let host = FakeHost::new(config.containers.clone(), clock.clone());
         let (app, address, process) = open(config, clock.clone(), host.clone()).await;
-        Self { app, host, clock, address, database, settings, port, process: Some(process), programs }
+        Self { app, host, clock, address, database, said, settings, port, process: Some(process), programs }
     }
 
     /// The platform's process is killed and started again: same database, same containers.
@@ -233,7 +237,7 @@ fn put_on_loopback(containers: &mut berth::config::ContainerConfig, port: u16) {
 }
 
 /// Serves every instance's address. `/echo` tells what arrived; `/odd` answers what no tenant may say.
-async fn start_programs(end: CancellationToken) -> u16 {
+async fn start_programs(said: Said, end: CancellationToken) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let router = Router::new()
@@ -241,7 +245,8 @@ async fn start_programs(end: CancellationToken) -> u16 {
         .route("/", get(|| async { ([(header::CONTENT_TYPE, "text/html")], "<h1>the instance itself</h1>") }))
         .route("/echo", any(echo))
         .route("/odd", get(odd))
-        .route("/socket", get(socket));
+        .route("/socket", get(socket))
+        .merge(program::router(said));
     tokio::spawn(http_server::serve(listener, router, PerPeer::All, end));
     port
 }
