@@ -91,9 +91,11 @@ pub struct AwakeLedger {
     #[serde(rename = "idle_since_ms")]
     pub idle_since: Timestamp,
     pub last: Option<LastWork>,
-    #[serde(rename = "sleeps_at_ms")]
     /// When it falls asleep by itself if nothing more happens; `None` while something holds it, and while it is not awake.
+    #[serde(rename = "sleeps_at_ms")]
     pub sleeps_at: Option<Timestamp>,
+    /// How long it stays awake with nothing to do.
+    pub sleeps_after_seconds: u64,
 }
 
 /// One instance's work.
@@ -192,7 +194,14 @@ impl Tally {
         let held = open.iter().any(|open| open.holds) || self.busy_until(now).is_some();
         let idle_since = self.idle_since(now);
         let sleeps_at = (awake && !held).then(|| idle_since.plus(policy.freeze_after));
-        AwakeLedger { open, jobs: Vec::new(), idle_since, last: self.last(), sleeps_at }
+        AwakeLedger {
+            open,
+            jobs: Vec::new(),
+            idle_since,
+            last: self.last(),
+            sleeps_at,
+            sleeps_after_seconds: policy.freeze_after.as_secs(),
+        }
     }
 
     fn open(&self, work: Work) -> Option<Open> {

@@ -30,7 +30,8 @@ impl Line {
 #[must_use]
 pub fn why(ledger: &AwakeLedger, awake: bool) -> Why {
     if !awake {
-        let lines = ledger.last.map(last).into_iter().collect();
+        let line = |last: LastWork| Line::new(format!("{}, at", counted(last.work, 1)), last.at);
+        let lines = ledger.last.map(line).into_iter().collect();
         return Why { lead: "What it was last at", lines, end: Line::new("Idle since", ledger.idle_since) };
     }
     let (holds, moves): (Vec<&Open>, Vec<&Open>) = ledger.open.iter().partition(|open| open.holds);
@@ -41,7 +42,10 @@ pub fn why(ledger: &AwakeLedger, awake: bool) -> Why {
     lines.extend(ledger.last.filter(|last| ledger.sleeps_at.is_some() && !shown(last)).map(last));
     let end = match ledger.sleeps_at {
         Some(at) => Line::new("If nothing more happens it sleeps at", at),
-        None => Line::new("It sleeps some time after the last of these has ended.", None),
+        None => {
+            let wait = minutes(ledger.sleeps_after_seconds);
+            Line::new(format!("It sleeps {wait} after the last of these has ended."), None)
+        }
     };
     Why { lead: "What keeps it awake", lines, end }
 }
@@ -62,6 +66,15 @@ fn job(job: &Job) -> Line {
 #[must_use]
 pub fn last(last: LastWork) -> Line {
     Line::new(format!("{}, last at", counted(last.work, 1)), last.at)
+}
+
+/// How long, in whole minutes where it is any.
+fn minutes(seconds: u64) -> String {
+    match (seconds / 60, seconds % 60) {
+        (1, 0) => "a minute".to_owned(),
+        (minutes, 0) => format!("{minutes} minutes"),
+        _ => format!("{seconds} seconds"),
+    }
 }
 
 /// Work of one kind, as the beginning of a sentence.
@@ -100,6 +113,7 @@ mod tests {
             idle_since: at(20),
             last: Some(LastWork { work: Work::Socket, at: at(20) }),
             sleeps_at: None,
+            sleeps_after_seconds: 300,
         };
         let said = why(&ledger, true);
         let texts: Vec<&str> = said.lines.iter().map(|line| line.text.as_str()).collect();
@@ -107,7 +121,7 @@ mod tests {
             texts,
             ["2 requests, since", "An AI call, since", "The job build, until at most", "A WebSocket, open; last moved"]
         );
-        assert_eq!(said.end.at, None);
+        assert_eq!(said.end, Line::new("It sleeps 5 minutes after the last of these has ended.", None));
         ledger = AwakeLedger { open: Vec::new(), jobs: Vec::new(), sleeps_at: Some(at(320)), ..ledger };
         let said = why(&ledger, true);
         assert_eq!(said.lines, [Line::new("A WebSocket, last at", at(20))]);

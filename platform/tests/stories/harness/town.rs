@@ -200,7 +200,8 @@ pub async fn until(instance: &Instance, what: impl FnMut(&Status) -> bool) -> St
     }
 }
 
-async fn sign_up(accounts: &Accounts, clock: &Clock, handle: &'static str) -> Resident {
+/// Signs somebody up with a real ceremony.
+pub async fn sign_up(accounts: &Accounts, clock: &Clock, handle: &'static str) -> Resident {
     let (client, mut browser) = (somebody(), Browser::at_home());
     let token = accounts.sign_up_begin(handle, None, None, &client).await.unwrap();
     let token = token.reveal();

@@ -188,6 +188,7 @@ fn ledger(busy: bool) -> AwakeLedger {
         idle_since: minutes(6),
         last: Some(LastWork { work: Work::Socket, at: minutes(6) }),
         sleeps_at: None,
+        sleeps_after_seconds: 300,
     }
 }
 
