@@ -101,7 +101,7 @@ pub const VARIABLES: &[Variable] = &[
     var(
         "BERTH_BUSY_CPU_PERCENT",
         "5",
-        "Processor time, in percent of one core, above which an instance counts as at work although nobody asks it anything. Idle programs stay below 2.",
+        "Processor time, in percent of one core, above which an instance counts as at work although nobody asks it anything. Idle servers stay below 1.",
     ),
     var(
         "BERTH_JOB_LIMIT_SECONDS",
@@ -112,6 +112,16 @@ pub const VARIABLES: &[Variable] = &[
         "BERTH_WAKE_TIMEOUT_SECONDS",
         "30",
         "How long a program's request is held for an instance to become ready before it gets 503.",
+    ),
+    var(
+        "BERTH_STARTS_AT_ONCE",
+        "8",
+        "Instances that may be started at the same time; the others wait their turn. Thawing needs no turn.",
+    ),
+    var(
+        "BERTH_MEMORY_RESERVE_PERCENT",
+        "10",
+        "Share of the host's memory to keep free. Below it those used longest ago are put to sleep, and nothing is started.",
     ),
     var(
         "BERTH_ALLOWANCE_DOLLARS",

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::activity::{Flow, Tally, Work, WorkInFlight};
 use super::declared::Job;
-use super::rules::{Activity, Cause, Container, Fact, Policy, Reality, Stage, Wish};
+use super::rules::{Activity, Cause, Container, Fact, Policy, Reality, Renewal, Squeeze, Stage, Wish};
 use super::store::{Asked, Record, Upgrade};
 use super::{Inner, Status, Terms};
 use crate::clock::Timestamp;
@@ -40,6 +40,10 @@ pub(super) struct Mind {
     /// What its terms come to.
     pub policy: Policy,
     pub upgrade: Upgrade,
+    /// Since when, and how, it is to sleep sooner than usual; over as soon as it is used again.
+    pub squeezed: Option<(Timestamp, Squeeze)>,
+    /// The image of the container that is there.
+    pub image_id: Option<String>,
     /// Whether this process has looked at all.
     pub looked: bool,
     /// What is really there, as last seen or made; `None`: look before deciding.
@@ -87,6 +91,8 @@ impl Instance {
                 terms: record.terms,
                 policy,
                 upgrade: record.upgrade,
+                squeezed: None,
+                image_id: None,
                 token_hash: record.token_hash,
                 wished_at: Some(record.asked.at),
                 cause: Some(cause),
@@ -180,6 +186,30 @@ impl Instance {
         self.with_mind(|mind| mind.policy)
     }
 
+    /// How it is to sleep sooner than usual, while nobody uses it.
+    pub(super) fn squeeze(&self) -> Option<Squeeze> {
+        let active_at = self.active_at();
+        self.with_mind(|mind| mind.squeezed.filter(|(since, _)| *since >= active_at).map(|(_, squeeze)| squeeze))
+    }
+
+    /// Makes it sleep as soon as nothing is in flight.
+    pub(super) fn set_squeeze(&self, at: Timestamp, squeeze: Squeeze) {
+        self.with_mind(|mind| mind.squeezed = Some((at, squeeze)));
+        self.look_at_ms.store(0, Ordering::SeqCst);
+    }
+
+    /// Whether the container that is there is an older one than would be made now.
+    #[must_use]
+    pub fn is_outdated(&self) -> bool {
+        self.with_mind(|mind| mind.reality.is_some_and(|reality| reality.renewal != Renewal::Current))
+    }
+
+    /// When it was last used; while something holds it, when that began or later.
+    #[must_use]
+    pub fn active_at(&self) -> Timestamp {
+        self.now().map_or(Timestamp(0), |now| self.work.idle_since(now))
+    }
+
     /// Says that a connection is open on which bytes may move; only their moving keeps it awake.
     #[must_use]
     pub fn open_flow(self: &Arc<Self>, work: Work) -> Flow {
@@ -195,10 +225,16 @@ impl Instance {
     /// Whether anybody uses it, or its `container` is at something by itself.
     pub(super) fn activity(&self, now: Timestamp, container: Container) -> Activity {
         if let Some(until) = self.work.busy_until(now) {
-            // Nobody comes by to say that a job is at its limit.
+            // Nobody comes by to say that a job is at its limit, or that a download ended.
             self.look_at_ms.fetch_min(until.0, Ordering::SeqCst);
         }
         self.work.activity(now, container)
+    }
+
+    /// Whether it is at something now that sleep would hold up.
+    pub(super) fn is_at_work(&self, now: Timestamp) -> bool {
+        let container = self.with_mind(|mind| mind.reality).map_or(Container::Frozen, |reality| reality.container);
+        self.work.activity(now, container) == Activity::Working
     }
 
     /// The present moment; `None` when the room is gone.
@@ -252,6 +288,18 @@ impl Instance {
             mind.failures = 0;
             self.publish(|status| std::mem::replace(&mut status.wish, asked.wish) != asked.wish);
         });
+    }
+
+    /// Takes in terms and upgrades that another process wrote.
+    pub(super) fn take_terms(&self, terms: Terms, policy: Policy, upgrade: Upgrade) {
+        let changed = self.with_mind(|mind| {
+            let changed = mind.terms != terms || mind.upgrade != upgrade;
+            (mind.terms, mind.policy, mind.upgrade) = (terms, policy, upgrade);
+            changed
+        });
+        if changed {
+            self.forget_reality();
+        }
     }
 
     /// Forgets what was seen, so that the next step is to look.

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use berth::containers::ContainerLoad;
+use berth::containers::{ContainerHost as _, ContainerLoad};
 use berth::http_server::{self, PerPeer};
 use berth::instances::{Fact, LastWork, Work};
 use berth::{demo, llm};
@@ -135,7 +135,7 @@ impl Scene {
     pub async fn used(&self, cpu: Duration) {
         let id = self.alice.instance.container().unwrap().to_string();
         self.town.host.set_load(|load| load.containers = vec![ContainerLoad { id, cpu, memory: 1 }]);
-        self.town.instances().sample_processors().await;
+        self.town.instances().note_processors(&self.town.host.load().await.unwrap());
     }
 
     /// What is written of its changes, oldest first, without the first awakening.
