@@ -23,14 +23,14 @@ struct Swept;
 
 impl Drop for Swept {
     fn drop(&mut self) {
-        bench::sweep(NETWORK);
+        bench::sweep_network(NETWORK);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_computes_stays_awake_and_one_that_waits_falls_asleep() {
     let engine = Bench::engine().await;
-    bench::sweep(NETWORK);
+    bench::sweep_network(NETWORK);
     let _swept = Swept;
     let database = sqlite().await;
     let mut config = config(&database, &[]);
