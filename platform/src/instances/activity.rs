@@ -195,7 +195,9 @@ impl Tally {
         if held || (lives && self.busy_until(now).is_some()) {
             Activity::Working
         } else {
-            Activity::Idle(now.since(self.idle_since(now)))
+            // A job that was in it is over with it.
+            let since = if lives { self.idle_since(now) } else { Timestamp(self.active_at_ms.load(Ordering::SeqCst)) };
+            Activity::Idle(now.since(since))
         }
     }
 
@@ -344,7 +346,7 @@ mod tests {
         tally.declared(Some(at(1000)));
         assert_eq!(tally.activity(at(400), RUNS), Activity::Working);
         assert_eq!(tally.activity(at(400), Container::Frozen), Activity::Working);
-        assert_eq!(tally.activity(at(400), Container::Stopped), idle(0), "a job was in it until now");
+        assert_eq!(tally.activity(at(400), Container::Stopped), idle(400), "what was in it is over with it");
         tally.begin(Work::Request, at(400));
         assert_eq!(tally.activity(at(400), Container::Stopped), Activity::Working);
     }
