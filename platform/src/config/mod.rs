@@ -119,7 +119,7 @@ impl Config {
             wake_timeout: r.seconds("BERTH_WAKE_TIMEOUT_SECONDS"),
             starts_at_once: r.between("BERTH_STARTS_AT_ONCE", 1, 1000),
             memory_reserve_percent: r.between("BERTH_MEMORY_RESERVE_PERCENT", 0, 90),
-            busy_cpu_percent: r.parsed("BERTH_BUSY_CPU_PERCENT", "a whole number"),
+            busy_cpu_percent: r.between("BERTH_BUSY_CPU_PERCENT", 1, 100),
             job_limit: r.seconds("BERTH_JOB_LIMIT_SECONDS"),
             allowance_nanodollars: r.dollars("BERTH_ALLOWANCE_DOLLARS"),
             calls_at_once: r.parsed("BERTH_CALLS_AT_ONCE", "a whole number"),

@@ -101,7 +101,7 @@ pub const VARIABLES: &[Variable] = &[
     var(
         "BERTH_BUSY_CPU_PERCENT",
         "5",
-        "Processor time, in percent of one core, above which an instance counts as at work although nobody asks it anything. Idle programs stay below 2.",
+        "Processor time, in percent of one core, above which an instance counts as at work although nobody asks it anything. Idle servers stay below 1.",
     ),
     var(
         "BERTH_JOB_LIMIT_SECONDS",

@@ -135,7 +135,7 @@ impl Scene {
     pub async fn used(&self, cpu: Duration) {
         let id = self.alice.instance.container().unwrap().to_string();
         self.town.host.set_load(|load| load.containers = vec![ContainerLoad { id, cpu, memory: 1 }]);
-        self.town.instances().note_processors(self.town.host.load().await.unwrap());
+        self.town.instances().note_processors(&self.town.host.load().await.unwrap());
     }
 
     /// What is written of its changes, oldest first, without the first awakening.

@@ -180,7 +180,8 @@ async fn a_job_outlives_the_platform_and_not_its_own_program() {
 
         scene.town.host.crash(scene.alice.instance.id, Exit { code: 1, out_of_memory: false });
         scene.town.look().await;
-        assert_eq!(scene.fact(), Fact::Stopped, "a job starts nothing that has ended");
+        assert_eq!(scene.changes().await, [(Fact::Stopped, Cause::FoundSo)], "a job starts nothing that has ended");
+        assert_eq!(scene.town.host.calls(Verb::Start), 1);
         assert!(scene.town.instances().jobs(&scene.alice.instance).is_empty());
         scene.town.restart().await;
         let instance = scene.town.instances().all().pop().unwrap();
