@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::{ContainerConfig, Upstream, VARIABLES};
+use super::{ContainerConfig, DiskLimit, Upstream, VARIABLES};
 use crate::hosts::Hosts;
 
 /// Looks variables up and collects what is wrong with them.
@@ -121,6 +121,7 @@ impl Reader<'_> {
             self.mistakes.push(format!("BERTH_CPUS is {cpus}; it must be from 0.01 to 1024."));
         }
         ContainerConfig {
+            data_dir: data_dir.to_path_buf(),
             socket: data_dir.join("run/provisioner.sock"),
             network,
             subnet,
@@ -131,6 +132,8 @@ impl Reader<'_> {
             #[expect(clippy::cast_possible_truncation, reason = "at most 1024 cores, checked above")]
             nano_cpus: (cpus * 1e9) as i64,
             pids: self.parsed("BERTH_PIDS", "a whole number"),
+            disk_limit: if self.one_of("BERTH_DISK", "image", "none") { DiskLimit::Image } else { DiskLimit::None },
+            delete_after: self.seconds("BERTH_DELETE_AFTER_SECONDS"),
             instance_port: 8080,
             quota_port: self.parsed("BERTH_QUOTA_PORT", "a port"),
         }

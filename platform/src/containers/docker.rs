@@ -4,6 +4,7 @@
 //! carries one around everything it does. Names are deterministic and labels say the rest: nothing is remembered here
 //! that the Engine could not tell again.
 
+mod disks;
 mod errors;
 mod home;
 mod host_config;
@@ -12,6 +13,8 @@ mod networks;
 mod reclaim;
 mod report;
 mod seen;
+mod tombstones;
+mod volumes;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -22,9 +25,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use async_trait::async_trait;
 use bollard::Docker;
-use bollard::models::{
-    ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum, SystemInfoCgroupDriverEnum, VolumeCreateRequest,
-};
+use bollard::models::{ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum, SystemInfoCgroupDriverEnum};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
     ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions, StopContainerOptionsBuilder,
@@ -34,7 +35,7 @@ use tokio::sync::{Mutex, OnceCell};
 use tokio::time::timeout;
 
 use self::seen::Found;
-use super::{ContainerHost, ContainerSpec, ContainerState, HostError, HostReport, Seen, SeenContainer};
+use super::{ContainerHost, ContainerSpec, ContainerState, DiskUse, HostError, HostReport, Seen, SeenContainer};
 use crate::clock::Clock;
 use crate::config::ContainerConfig;
 use crate::db::InstanceId;
@@ -59,6 +60,9 @@ pub struct DockerHost {
     /// that the taker is the very bridge it wants.
     making_bridges: Mutex<()>,
     hand_back: reclaim::HandBack,
+    volumes: volumes::Volumes,
+    tombstones: tombstones::Tombstones,
+    engine_root: OnceCell<PathBuf>,
 }
 
 impl DockerHost {
@@ -74,6 +78,9 @@ impl DockerHost {
     #[must_use]
     pub fn connect_with(config: ContainerConfig, clock: Clock, socket: PathBuf, reclaimer: PathBuf) -> Self {
         Self {
+            volumes: volumes::Volumes::new(&config),
+            tombstones: tombstones::Tombstones::new(&config, clock.clone()),
+            engine_root: OnceCell::new(),
             config,
             hand_back: reclaim::HandBack::new(reclaimer, clock.clone()),
             clock,
@@ -195,6 +202,29 @@ impl DockerHost {
         Ok(Some((marks.instance, marks.seen(entry.id.unwrap_or_default(), state, None))))
     }
 
+    /// Refuses when a disk that instances live on is `limit` percent full or fuller.
+    async fn refuse_from(&self, limit: u8) -> Result<(), HostError> {
+        disks::refuse_from(limit, &self.disks().await?)
+    }
+
+    async fn disks(&self) -> Result<Vec<DiskUse>, HostError> {
+        let ask = || async {
+            let root = self.engine()?.info().await?.docker_root_dir;
+            Ok::<_, HostError>(PathBuf::from(root.unwrap_or_default()))
+        };
+        let engine_root = self.engine_root.get_or_try_init(ask).await?;
+        let (data, volumes) = (&self.config.data_dir, self.config.volumes_dir());
+        Ok(disks::used(&[("Docker's data", engine_root), ("Berth's data", data), ("volumes", &volumes)]))
+    }
+
+    async fn make_volume(&self, instance: InstanceId) -> Result<(), HostError> {
+        let name = self.name(instance);
+        self.tombstones.refuse_if_buried(&name)?;
+        self.tombstones.open_dir()?;
+        let may_make = self.refuse_from(disks::MAKE_BELOW);
+        self.volumes.ensure(self.engine()?, (instance, &name), 1024, may_make).await
+    }
+
     async fn has_volume(&self, instance: InstanceId) -> Result<bool, HostError> {
         match self.engine()?.inspect_volume(&self.name(instance)).await {
             Ok(_) => Ok(true),
@@ -219,17 +249,7 @@ impl ContainerHost for DockerHost {
     }
 
     async fn ensure_volume(&self, instance: InstanceId) -> Result<(), HostError> {
-        within(CHANGE, async {
-            // The Engine answers with the volume that is there when there is one.
-            let request = VolumeCreateRequest {
-                name: Some(self.name(instance)),
-                labels: Some(labels::of_volume(&self.config.network, instance)),
-                ..Default::default()
-            };
-            self.engine()?.create_volume(request).await?;
-            Ok(())
-        })
-        .await
+        within(CHANGE, self.make_volume(instance)).await
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<(), HostError> {
@@ -243,6 +263,10 @@ impl ContainerHost for DockerHost {
                 self.hand_back.end(spec.instance);
                 self.remove(spec.instance).await?;
             }
+            self.refuse_from(disks::WAKE_BELOW).await?;
+            self.make_volume(spec.instance).await?;
+            // The Engine fills an empty volume with what the image has there.
+            let _attached = self.volumes.attach(spec.instance, &self.name(spec.instance)).await?;
             let options = CreateContainerOptionsBuilder::default().name(&self.name(spec.instance)).build();
             match self.engine()?.create_container(Some(options), body).await {
                 Ok(_) => Ok(()),
@@ -262,6 +286,9 @@ impl ContainerHost for DockerHost {
                 return Ok(());
             }
             let name = self.name(instance);
+            self.tombstones.refuse_if_buried(&name)?;
+            self.refuse_from(disks::WAKE_BELOW).await?;
+            let _attached = self.volumes.attach(instance, &name).await?;
             // Before its first start, and here rather than in `create`, so that a crash between the two loses nothing.
             if found.never_ran {
                 home::give(self.engine()?, &name, self.clock.now()).await?;
@@ -332,6 +359,32 @@ impl ContainerHost for DockerHost {
         within(CHANGE, self.remove(instance)).await
     }
 
+    async fn bury_volume(&self, instance: InstanceId) -> Result<(), HostError> {
+        self.tombstones.bury(&self.name(instance))
+    }
+
+    async fn unbury_volume(&self, instance: InstanceId) -> Result<(), HostError> {
+        self.tombstones.unbury(&self.name(instance))
+    }
+
+    async fn destroy_volume(&self, instance: InstanceId) -> Result<(), HostError> {
+        within(CHANGE, async {
+            let name = self.name(instance);
+            if !self.tombstones.is_buried(&name)? && !self.has_volume(instance).await? {
+                return Ok(());
+            }
+            self.tombstones.refuse_unless_due(&name)?;
+            if self.look(instance).await?.is_some() {
+                return Err(HostError::Refused(format!("there is a container on {name}; remove it first")));
+            }
+            self.volumes.destroy(self.engine()?, instance, &name).await?;
+            tracing::warn!(instance.id = %instance, "a volume is destroyed: it was buried long enough ago");
+            // Last, so that one that was destroyed by half is not kept by half.
+            self.tombstones.unbury(&name)
+        })
+        .await
+    }
+
     async fn inspect(&self, instance: InstanceId) -> Result<Seen, HostError> {
         within(LOOK, async {
             let (found, volume) = tokio::try_join!(self.look(instance), self.has_volume(instance))?;
@@ -383,7 +436,11 @@ impl ContainerHost for DockerHost {
     }
 
     async fn host_report(&self) -> Result<HostReport, HostError> {
-        within(LOOK, async { report::report(self.engine()?, &self.config).await }).await
+        within(LOOK, async {
+            let report = report::report(self.engine()?, &self.config).await?;
+            Ok(HostReport { disks: self.disks().await?, buried: self.tombstones.count(), ..report })
+        })
+        .await
     }
 }
 

@@ -11,7 +11,10 @@ use futures_util::stream::BoxStream;
 use tokio::sync::{broadcast, watch};
 use tokio_stream::wrappers::BroadcastStream;
 
-use super::{ContainerHost, ContainerSpec, ContainerState, Exit, HostError, HostReport, Seen, SeenContainer, gateway};
+use super::{
+    ContainerHost, ContainerSpec, ContainerState, DiskUse, Exit, HostError, HostReport, Seen, SeenContainer, gateway,
+};
+use crate::clock::{Clock, Timestamp};
 use crate::config::ContainerConfig;
 use crate::db::InstanceId;
 use crate::secrets::{hash, hex};
@@ -27,6 +30,9 @@ pub enum Verb {
     Thaw,
     Stop,
     RemoveContainer,
+    BuryVolume,
+    UnburyVolume,
+    DestroyVolume,
     Inspect,
     List,
     Events,
@@ -44,6 +50,7 @@ pub enum Held {
 #[derive(Clone)]
 pub struct FakeHost {
     config: ContainerConfig,
+    clock: Clock,
     world: Arc<Mutex<World>>,
     gates: watch::Sender<HashMap<Verb, Gate>>,
 }
@@ -68,7 +75,9 @@ struct World {
 
 #[derive(Default)]
 struct Place {
-    volume: bool,
+    /// What a test put into it, while there is one.
+    volume: Option<Vec<u8>>,
+    buried_at: Option<Timestamp>,
     container: Option<Container>,
 }
 
@@ -81,6 +90,12 @@ impl FakeHost {
     /// An empty world in which every allowed image is there.
     #[must_use]
     pub fn new(config: ContainerConfig) -> Self {
+        Self::with_clock(config, Clock::system())
+    }
+
+    /// The same, with a clock that a test moves.
+    #[must_use]
+    pub fn with_clock(config: ContainerConfig, clock: Clock) -> Self {
         let world = World {
             instances: BTreeMap::new(),
             images: config.images.iter().cloned().collect(),
@@ -91,7 +106,7 @@ impl FakeHost {
             events: broadcast::channel(256).0,
             containers_made: 0,
         };
-        Self { config, world: Arc::new(Mutex::new(world)), gates: watch::Sender::default() }
+        Self { config, clock, world: Arc::new(Mutex::new(world)), gates: watch::Sender::default() }
     }
 
     /// From now on a call of `verb` waits until [`FakeHost::let_one_pass`] or [`FakeHost::release`] lets it.
@@ -179,6 +194,19 @@ impl FakeHost {
     #[must_use]
     pub fn spec(&self, instance: InstanceId) -> Option<ContainerSpec> {
         self.world().container(instance).map(|container| container.spec.clone())
+    }
+
+    /// What the instance's program writes into its volume.
+    pub fn write(&self, instance: InstanceId, bytes: &[u8]) {
+        if let Some(place) = self.world().instances.get_mut(&instance) {
+            place.volume = Some(bytes.to_vec());
+        }
+    }
+
+    /// What is in the volume; `None` when there is none.
+    #[must_use]
+    pub fn read(&self, instance: InstanceId) -> Option<Vec<u8>> {
+        self.world().instances.get(&instance)?.volume.clone()
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
@@ -275,6 +303,7 @@ impl World {
 
     /// Starts a stopped container; one that runs or is frozen is left alone.
     fn start(&mut self, instance: InstanceId) -> Result<(), HostError> {
+        self.refuse_if_buried(instance)?;
         match self.state(instance) {
             None => return Err(HostError::NotFound),
             Some(ContainerState::Running | ContainerState::Frozen) => {}
@@ -305,6 +334,7 @@ impl World {
 
     /// Makes the container if none is there that was made with the same.
     fn create(&mut self, spec: &ContainerSpec) -> Result<(), HostError> {
+        self.refuse_if_buried(spec.instance)?;
         if !self.images.contains(&spec.image) {
             return Err(HostError::ImageMissing(spec.image.clone()));
         }
@@ -326,13 +356,43 @@ impl World {
         };
         let place = self.instances.entry(spec.instance).or_default();
         // As on the Engine, a container brings the volume it mounts.
-        place.volume = true;
+        place.volume.get_or_insert_default();
         place.container = Some(Container { spec: spec.clone(), seen });
         self.tell(spec.instance);
     }
 
+    fn refuse_if_buried(&self, instance: InstanceId) -> Result<(), HostError> {
+        match self.instances.get(&instance).and_then(|place| place.buried_at) {
+            Some(_) => Err(HostError::Refused("its volume waits to be destroyed".into())),
+            None => Ok(()),
+        }
+    }
+
+    fn make_volume(&mut self, instance: InstanceId) -> Result<(), HostError> {
+        self.refuse_if_buried(instance)?;
+        self.instances.entry(instance).or_default().volume.get_or_insert_default();
+        Ok(())
+    }
+
+    /// Destroys a volume that was buried at `due` or before.
+    fn destroy_volume(&mut self, instance: InstanceId, due: Timestamp) -> Result<(), HostError> {
+        let refused = |why: &str| Err(HostError::Refused(why.into()));
+        match self.instances.get(&instance) {
+            None => return Ok(()),
+            Some(Place { container: Some(_), .. }) => return refused("there is a container on it"),
+            Some(Place { volume: None, buried_at: None, .. }) => return Ok(()),
+            Some(Place { buried_at: None, .. }) => return refused("it was never buried"),
+            Some(Place { buried_at: Some(at), .. }) if *at > due => {
+                return refused("it was buried not long enough ago");
+            }
+            Some(_) => {}
+        }
+        self.instances.remove(&instance);
+        Ok(())
+    }
+
     fn all(&self) -> Vec<Seen> {
-        let there = self.instances.iter().filter(|(_, place)| place.volume || place.container.is_some());
+        let there = self.instances.iter().filter(|(_, place)| place.volume.is_some() || place.container.is_some());
         there.map(|(instance, _)| self.seen(*instance)).collect()
     }
 
@@ -340,7 +400,7 @@ impl World {
         let place = self.instances.get(&instance);
         Seen {
             instance,
-            volume: place.is_some_and(|place| place.volume),
+            volume: place.is_some_and(|place| place.volume.is_some()),
             container: place.and_then(|place| place.container.as_ref()).map(|container| container.seen.clone()),
         }
     }
@@ -355,7 +415,7 @@ impl ContainerHost for FakeHost {
 
     async fn ensure_volume(&self, instance: InstanceId) -> Result<(), HostError> {
         self.enter(Verb::EnsureVolume).await?;
-        self.world().instances.entry(instance).or_default().volume = true;
+        self.world().make_volume(instance)?;
         self.pass(Verb::EnsureVolume, Held::AfterItsEffect).await;
         Ok(())
     }
@@ -409,6 +469,31 @@ impl ContainerHost for FakeHost {
         Ok(())
     }
 
+    async fn bury_volume(&self, instance: InstanceId) -> Result<(), HostError> {
+        self.enter(Verb::BuryVolume).await?;
+        let now = self.clock.now();
+        self.world().instances.entry(instance).or_default().buried_at.get_or_insert(now);
+        self.pass(Verb::BuryVolume, Held::AfterItsEffect).await;
+        Ok(())
+    }
+
+    async fn unbury_volume(&self, instance: InstanceId) -> Result<(), HostError> {
+        self.enter(Verb::UnburyVolume).await?;
+        if let Some(place) = self.world().instances.get_mut(&instance) {
+            place.buried_at = None;
+        }
+        self.pass(Verb::UnburyVolume, Held::AfterItsEffect).await;
+        Ok(())
+    }
+
+    async fn destroy_volume(&self, instance: InstanceId) -> Result<(), HostError> {
+        self.enter(Verb::DestroyVolume).await?;
+        let due = self.clock.now().minus(self.config.delete_after);
+        self.world().destroy_volume(instance, due)?;
+        self.pass(Verb::DestroyVolume, Held::AfterItsEffect).await;
+        Ok(())
+    }
+
     async fn inspect(&self, instance: InstanceId) -> Result<Seen, HostError> {
         self.enter(Verb::Inspect).await?;
         let seen = self.world().seen(instance);
@@ -439,7 +524,10 @@ impl ContainerHost for FakeHost {
             swap_mib: 1024,
             runc_version: "1.3.3".into(),
             storage_driver: "overlay2".into(),
-            disk_free_percent: 50,
+            disk_limit: self.config.disk_limit,
+            disks: vec![DiskUse { holds: "everything".into(), used_percent: 50, inodes_used_percent: 10 }],
+            buried: u32::try_from(world.instances.values().filter(|place| place.buried_at.is_some()).count())
+                .unwrap_or(u32::MAX),
             missing_images: self.config.images.iter().filter(|i| !world.images.contains(*i)).cloned().collect(),
         })
     }

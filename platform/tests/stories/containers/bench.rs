@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use berth::clock::Clock;
-use berth::config::ContainerConfig;
+use berth::config::{ContainerConfig, DiskLimit};
 use berth::containers::docker::DockerHost;
 use berth::containers::fake::FakeHost;
 use berth::containers::remote::RemoteHost;
@@ -96,6 +96,7 @@ impl Bench {
 
 pub fn config(dir: &Path) -> ContainerConfig {
     ContainerConfig {
+        data_dir: dir.to_owned(),
         socket: dir.join("provisioner.sock"),
         network: NETWORK.into(),
         subnet: Ipv4Addr::new(10, 97, 0, 0),
@@ -105,6 +106,8 @@ pub fn config(dir: &Path) -> ContainerConfig {
         swap_mib: 64,
         nano_cpus: 500_000_000,
         pids: 64,
+        disk_limit: DiskLimit::None,
+        delete_after: Duration::from_secs(7 * 24 * 3600),
         quota_port: 8702,
         instance_port: 8080,
     }
