@@ -11,6 +11,7 @@ mod m0002_instances;
 mod m0003_quota;
 mod m0004_jobs;
 mod m0005_fact_cause;
+mod m0006_sizes;
 
 /// Applies the changes in order.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0003_quota::Migration),
             Box::new(m0004_jobs::Migration),
             Box::new(m0005_fact_cause::Migration),
+            Box::new(m0006_sizes::Migration),
         ]
     }
 }

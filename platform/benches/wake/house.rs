@@ -112,7 +112,8 @@ impl House {
     /// Lets time pass until the platform has put the instance to sleep by itself, also when it was woken behind its back.
     pub async fn fall_asleep(&self, fact: Fact) -> anyhow::Result<()> {
         let config = &self.app.config;
-        let after = if fact == Fact::Frozen { config.freeze_after } else { config.stop_after };
+        let size = &config.containers.sizes[0];
+        let after = if fact == Fact::Frozen { size.freeze_after } else { size.stop_after };
         let idle = self.clock.now().since(self.instance.active_at());
         self.clock.advance(after.saturating_sub(idle));
         self.app.instances.round().await;

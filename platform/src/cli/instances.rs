@@ -102,7 +102,9 @@ async fn show(app: &App, instance: &Arc<Instance>) -> anyhow::Result<()> {
     println!("handle     {}", instance.handle);
     println!("id         {}", instance.id);
     println!("url        {}", app.config.hosts.instance_origin(&instance.handle));
-    println!("image      {}", instance.image);
+    let terms = instance.terms();
+    println!("image      {}", terms.image);
+    println!("size       {}", terms.size);
     println!("address    {}", instance.address());
     println!("wish       {}", status.wish.word());
     println!("fact       {} ({})", status.fact.word(), status.cause.word());

@@ -1,6 +1,7 @@
 //! Settings, read once from the environment, every mistake reported together and by name.
 
 mod reader;
+mod sizes;
 mod variables;
 
 use std::fmt;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use reader::Reader;
 use serde::{Deserialize, Serialize};
+pub use sizes::Size;
 pub use variables::{VARIABLES, Variable};
 use zeroize::Zeroizing;
 
@@ -26,8 +28,6 @@ pub struct Config {
     pub internal_listen: SocketAddr,
     pub quota_port: u16,
     pub containers: ContainerConfig,
-    pub freeze_after: Duration,
-    pub stop_after: Duration,
     pub wake_timeout: Duration,
     /// Per account and calendar month.
     pub allowance_nanodollars: i64,
@@ -51,10 +51,8 @@ pub struct ContainerConfig {
     pub bridges: u8,
     /// Never empty; the first is the default.
     pub images: Vec<String>,
-    pub memory_mib: u32,
-    pub swap_mib: u32,
-    pub nano_cpus: i64,
-    pub pids: u32,
+    /// Never empty; the first is the default.
+    pub sizes: Vec<Size>,
     pub disk_limit: DiskLimit,
     /// How long a volume lies buried before it may be destroyed.
     pub delete_after: Duration,
@@ -127,8 +125,6 @@ impl Config {
             internal_listen: r.parsed("BERTH_INTERNAL_LISTEN", "an address and port, such as 127.0.0.1:8701"),
             quota_port: r.parsed("BERTH_QUOTA_PORT", "a port"),
             containers: r.containers(&data_dir),
-            freeze_after: r.seconds("BERTH_FREEZE_AFTER_SECONDS"),
-            stop_after: r.seconds("BERTH_STOP_AFTER_SECONDS"),
             wake_timeout: r.seconds("BERTH_WAKE_TIMEOUT_SECONDS"),
             allowance_nanodollars: r.dollars("BERTH_ALLOWANCE_DOLLARS"),
             calls_at_once: r.parsed("BERTH_CALLS_AT_ONCE", "a whole number"),
@@ -141,9 +137,6 @@ impl Config {
             data_dir,
             hosts,
         };
-        if config.stop_after <= config.freeze_after {
-            r.mistakes.push("BERTH_STOP_AFTER_SECONDS must be more than BERTH_FREEZE_AFTER_SECONDS: an instance is frozen first, stopped later.".into());
-        }
         if r.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(r.mistakes)) }
     }
 
@@ -159,6 +152,12 @@ impl ContainerConfig {
     #[must_use]
     pub fn volumes_dir(&self) -> PathBuf {
         self.data_dir.join("volumes")
+    }
+
+    /// The size of that name.
+    #[must_use]
+    pub fn size(&self, name: &str) -> Option<&Size> {
+        self.sizes.iter().find(|size| size.name == name)
     }
 
     /// Reads only what the provisioner needs, so that it never holds the platform's secrets.

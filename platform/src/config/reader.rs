@@ -116,10 +116,6 @@ impl Reader<'_> {
         if images.is_empty() {
             self.mistakes.push("BERTH_IMAGES names no image.".into());
         }
-        let cpus: f64 = self.parsed("BERTH_CPUS", "a number of cores such as 0.5");
-        if !(0.01..=1024.0).contains(&cpus) {
-            self.mistakes.push(format!("BERTH_CPUS is {cpus}; it must be from 0.01 to 1024."));
-        }
         ContainerConfig {
             data_dir: data_dir.to_path_buf(),
             socket: data_dir.join("run/provisioner.sock"),
@@ -127,11 +123,7 @@ impl Reader<'_> {
             subnet,
             bridges,
             images,
-            memory_mib: self.parsed("BERTH_MEMORY_MIB", "a whole number of MiB"),
-            swap_mib: self.parsed("BERTH_SWAP_MIB", "a whole number of MiB"),
-            #[expect(clippy::cast_possible_truncation, reason = "at most 1024 cores, checked above")]
-            nano_cpus: (cpus * 1e9) as i64,
-            pids: self.parsed("BERTH_PIDS", "a whole number"),
+            sizes: self.sizes(),
             disk_limit: if self.one_of("BERTH_DISK", "image", "none") { DiskLimit::Image } else { DiskLimit::None },
             delete_after: self.seconds("BERTH_DELETE_AFTER_SECONDS"),
             instance_port: 8080,

@@ -55,7 +55,7 @@ pub const VARIABLES: &[Variable] = &[
     var(
         "BERTH_QUOTA_PORT",
         "8702",
-        "The quota proxy's port on each bridge's own address, where only instances reach it. Reaches an instance when its container is next made.",
+        "The quota proxy's port on each bridge's own address, where only instances reach it. Reaches an instance when it next starts.",
     ),
     var(
         "BERTH_NETWORK",
@@ -71,28 +71,21 @@ pub const VARIABLES: &[Variable] = &[
     var(
         "BERTH_IMAGES",
         "berth-instance:latest",
-        "Images an instance may run, separated by commas; the first is the default. Reaches an instance when its container is next made.",
+        "Images an instance may run, separated by commas; the first is the default. Reaches an instance when it next starts.",
     ),
-    var(
-        "BERTH_MEMORY_MIB",
-        "512",
-        "Memory of an instance in MiB. Reaches an instance when its container is next made.",
-    ),
+    var("BERTH_MEMORY_MIB", "512", "Memory of an instance in MiB. Reaches an instance when it next starts."),
     var(
         "BERTH_SWAP_MIB",
         "512",
-        "Swap an instance may use beyond its memory, in MiB. A frozen instance is handed to swap; 0 keeps it in memory. Reaches an instance when its container is next made.",
+        "Swap an instance may use beyond its memory, in MiB. A frozen instance is handed to swap; 0 keeps it in memory. Reaches an instance when it next starts.",
     ),
     var(
         "BERTH_CPUS",
         "1",
-        "Processor cores an instance may use, such as 0.5. Reaches an instance when its container is next made.",
+        "Processor cores an instance may use, such as 0.5. Reaches an instance when it next starts.",
     ),
-    var(
-        "BERTH_PIDS",
-        "256",
-        "Processes and threads an instance may have. Reaches an instance when its container is next made.",
-    ),
+    var("BERTH_PIDS", "256", "Processes and threads an instance may have. Reaches an instance when it next starts."),
+    var("BERTH_DISK_MIB", "5120", "Size of a new volume in MiB."),
     var(
         "BERTH_DISK",
         "none",
@@ -105,6 +98,16 @@ pub const VARIABLES: &[Variable] = &[
     ),
     var("BERTH_FREEZE_AFTER_SECONDS", "300", "Idle time after which an instance is frozen."),
     var("BERTH_STOP_AFTER_SECONDS", "1800", "Idle time after which it is stopped."),
+    var(
+        "BERTH_REMOVE_AFTER_SECONDS",
+        "2592000",
+        "Idle time after which its container is removed and its volume kept; the next visit makes a new one. 30 days.",
+    ),
+    var(
+        "BERTH_SIZES",
+        "",
+        "Further sizes beside the standard one, as NAME field=value ..; NAME .. with the fields memory_mib, swap_mib, cpus, pids, disk_mib, freeze_after_seconds, stop_after_seconds, remove_after_seconds. A field that is left out is as in the standard size.",
+    ),
     var(
         "BERTH_WAKE_TIMEOUT_SECONDS",
         "30",

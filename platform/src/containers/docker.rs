@@ -9,6 +9,7 @@ mod errors;
 mod home;
 mod host_config;
 mod labels;
+mod load;
 mod networks;
 mod reclaim;
 mod report;
@@ -34,10 +35,13 @@ use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 use tokio::sync::{Mutex, OnceCell};
 use tokio::time::timeout;
 
+use self::labels::Labels;
 use self::seen::Found;
-use super::{ContainerHost, ContainerSpec, ContainerState, DiskUse, HostError, HostReport, Seen, SeenContainer};
+use super::{
+    ContainerHost, ContainerSpec, ContainerState, DiskUse, HostError, HostLoad, HostReport, Seen, SeenContainer,
+};
 use crate::clock::Clock;
-use crate::config::ContainerConfig;
+use crate::config::{ContainerConfig, Size};
 use crate::db::InstanceId;
 
 /// For verbs that only look.
@@ -127,7 +131,7 @@ impl DockerHost {
             return Err(refusal);
         }
         match self.look(instance).await? {
-            Some(found) if found.seen.state == wanted => Ok(()),
+            Some(found) if found.state == wanted => Ok(()),
             Some(_) => Err(refusal),
             None => Err(HostError::NotFound),
         }
@@ -160,21 +164,53 @@ impl DockerHost {
         }
     }
 
-    /// The configuration of `spec`'s container, its image resolved among the allowed ones that are on this host.
-    async fn body(&self, spec: &ContainerSpec) -> Result<ContainerCreateBody, HostError> {
+    /// The configuration of `spec`'s container, its image resolved among the allowed ones that are on this host, or the one
+    /// that the container `there` was upgraded from.
+    async fn body(&self, spec: &ContainerSpec, there: Option<&Found>) -> Result<ContainerCreateBody, HostError> {
+        let size = self.size(&spec.size)?;
         if !self.config.images.contains(&spec.image) {
             return Err(HostError::Refused(format!("the image {} is not in BERTH_IMAGES", spec.image)));
         }
         if spec.slot.bridge() >= u32::from(self.config.bridges) {
             return Err(HostError::Refused(format!("slot {} is past the last of the BERTH_BRIDGES", spec.slot.0)));
         }
-        let image = match self.engine()?.inspect_image(&spec.image).await {
-            Ok(image) => image.id.unwrap_or_default(),
-            Err(error) if errors::is_absent(&error) => return Err(HostError::ImageMissing(spec.image.clone())),
-            Err(error) => return Err(error.into()),
-        };
+        let before = there.and_then(|found| found.image_before.as_deref());
+        let there_now = there.map(|found| found.marks.image_id.as_str());
+        if let Some(id) = spec.image_id.as_deref()
+            && ![before, there_now].contains(&Some(id))
+        {
+            return Err(HostError::Refused("an image by its id is for going back from an upgrade only".into()));
+        }
+        let name = spec.image_id.as_ref().unwrap_or(&spec.image);
+        let image = self.image_id(name).await?.ok_or_else(|| HostError::ImageMissing(spec.image.clone()))?;
         let parent = self.cgroup_parent().await?;
-        Ok(host_config::body(&self.config, spec, &image, parent, &self.name(spec.instance)))
+        Ok(host_config::body(&self.config, spec, size, &image, parent, &self.name(spec.instance)))
+    }
+
+    fn size(&self, name: &str) -> Result<&Size, HostError> {
+        self.config.size(name).ok_or_else(|| HostError::Refused(format!("the size {name} is not in BERTH_SIZES")))
+    }
+
+    /// What the name of an image means now; `None` when there is none of that name.
+    async fn image_id(&self, name: &str) -> Result<Option<String>, HostError> {
+        match self.engine()?.inspect_image(name).await {
+            Ok(image) => Ok(image.id),
+            Err(error) if errors::is_absent(&error) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether a container made now would be of the same kind. One whose image or size is gone stays as it is.
+    async fn is_current(&self, marks: &Labels) -> Result<bool, HostError> {
+        let Some(size) = self.config.size(&marks.size) else { return Ok(!marks.size.is_empty()) };
+        let Some(id) = self.image_id(&marks.image).await? else { return Ok(true) };
+        let parent = self.cgroup_parent().await?;
+        Ok(marks.kind == host_config::kind(&self.config, &marks.image, size, &id, parent))
+    }
+
+    async fn seen(&self, found: Found) -> Result<SeenContainer, HostError> {
+        let current = self.is_current(&found.marks).await?;
+        Ok(found.marks.seen(found.id, found.state, found.exit, current))
     }
 
     /// One cgroup above all tenants, where the operator can limit their sum. The driver decides how it is written.
@@ -195,11 +231,12 @@ impl DockerHost {
             Some(RUNNING) => ContainerState::Running,
             Some(PAUSED) => ContainerState::Frozen,
             _ => {
-                let found = self.look(marks.instance).await?;
-                return Ok(found.map(|found| (found.instance, found.seen)));
+                let Some(found) = self.look(marks.instance).await? else { return Ok(None) };
+                return Ok(Some((marks.instance, self.seen(found).await?)));
             }
         };
-        Ok(Some((marks.instance, marks.seen(entry.id.unwrap_or_default(), state, None))))
+        let current = self.is_current(&marks).await?;
+        Ok(Some((marks.instance, marks.seen(entry.id.unwrap_or_default(), state, None, current))))
     }
 
     /// Refuses when a disk that instances live on is `limit` percent full or fuller.
@@ -217,12 +254,13 @@ impl DockerHost {
         Ok(disks::used(&[("Docker's data", engine_root), ("Berth's data", data), ("volumes", &volumes)]))
     }
 
-    async fn make_volume(&self, instance: InstanceId) -> Result<(), HostError> {
+    async fn make_volume(&self, instance: InstanceId, size: &str) -> Result<(), HostError> {
+        let mib = self.size(size)?.disk_mib;
         let name = self.name(instance);
         self.tombstones.refuse_if_buried(&name)?;
         self.tombstones.open_dir()?;
         let may_make = self.refuse_from(disks::MAKE_BELOW);
-        self.volumes.ensure(self.engine()?, (instance, &name), 1024, may_make).await
+        self.volumes.ensure(self.engine()?, (instance, &name), mib, may_make).await
     }
 
     async fn has_volume(&self, instance: InstanceId) -> Result<bool, HostError> {
@@ -248,23 +286,27 @@ impl ContainerHost for DockerHost {
         .await
     }
 
-    async fn ensure_volume(&self, instance: InstanceId) -> Result<(), HostError> {
-        within(CHANGE, self.make_volume(instance)).await
+    async fn ensure_volume(&self, instance: InstanceId, size: &str) -> Result<(), HostError> {
+        within(CHANGE, self.make_volume(instance, size)).await
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<(), HostError> {
         within(CHANGE, async {
-            let body = self.body(spec).await?;
-            let wanted = body.labels.as_ref().and_then(|l| l.get(labels::SPEC_HASH)).cloned();
-            if let Some(found) = self.look(spec.instance).await? {
+            let there = self.look(spec.instance).await?;
+            let mut body = self.body(spec, there.as_ref()).await?;
+            let labels = body.labels.get_or_insert_default();
+            let wanted = labels.get(labels::SPEC_HASH).cloned();
+            labels.insert(labels::MADE_AT.into(), self.clock.now().0.to_string());
+            if let Some(found) = there {
                 if found.spec_hash == wanted {
                     return Ok(());
                 }
+                labels.insert(labels::IMAGE_BEFORE.into(), found.marks.image_id);
                 self.hand_back.end(spec.instance);
                 self.remove(spec.instance).await?;
             }
             self.refuse_from(disks::WAKE_BELOW).await?;
-            self.make_volume(spec.instance).await?;
+            self.make_volume(spec.instance, &spec.size).await?;
             // The Engine fills an empty volume with what the image has there.
             let _attached = self.volumes.attach(spec.instance, &self.name(spec.instance)).await?;
             let options = CreateContainerOptionsBuilder::default().name(&self.name(spec.instance)).build();
@@ -282,7 +324,7 @@ impl ContainerHost for DockerHost {
     async fn start(&self, instance: InstanceId) -> Result<(), HostError> {
         within(CHANGE, async {
             let found = self.look(instance).await?.ok_or(HostError::NotFound)?;
-            if found.seen.state != ContainerState::Stopped {
+            if found.state != ContainerState::Stopped {
                 return Ok(());
             }
             let name = self.name(instance);
@@ -335,7 +377,7 @@ impl ContainerHost for DockerHost {
             self.hand_back.end(instance);
             let Some(found) = self.look(instance).await? else { return Ok(()) };
             let (engine, name) = (self.engine()?, self.name(instance));
-            match found.seen.state {
+            match found.state {
                 ContainerState::Stopped => return Ok(()),
                 // A frozen process cannot answer SIGTERM. That it thawed by itself meanwhile is no failure.
                 ContainerState::Frozen => {
@@ -388,7 +430,11 @@ impl ContainerHost for DockerHost {
     async fn inspect(&self, instance: InstanceId) -> Result<Seen, HostError> {
         within(LOOK, async {
             let (found, volume) = tokio::try_join!(self.look(instance), self.has_volume(instance))?;
-            Ok(Seen { instance, volume, container: found.map(|found| found.seen) })
+            let container = match found {
+                Some(found) => Some(self.seen(found).await?),
+                None => None,
+            };
+            Ok(Seen { instance, volume, container })
         })
         .await
     }
@@ -433,6 +479,11 @@ impl ContainerHost for DockerHost {
         let options = EventsOptionsBuilder::default().since(&since).filters(&filters).build();
         let events = engine.events(Some(options)).take_while(|event| std::future::ready(event.is_ok()));
         Ok(events.filter_map(|event| std::future::ready(event.ok().and_then(seen::instance_of))).boxed())
+    }
+
+    async fn load(&self) -> Result<HostLoad, HostError> {
+        let parent = self.cgroup_parent().await?;
+        tokio::task::spawn_blocking(move || load::read(parent)).await.map_err(|_| HostError::Timeout)?
     }
 
     async fn host_report(&self) -> Result<HostReport, HostError> {

@@ -1,6 +1,8 @@
 //! A small world of containers in memory that keeps the contract of [`ContainerHost`], and that tests can step and break.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod world;
+
+use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,13 +13,13 @@ use futures_util::stream::BoxStream;
 use tokio::sync::{broadcast, watch};
 use tokio_stream::wrappers::BroadcastStream;
 
+use self::world::{World, plenty};
 use super::{
-    ContainerHost, ContainerSpec, ContainerState, DiskUse, Exit, HostError, HostReport, Seen, SeenContainer, gateway,
+    ContainerHost, ContainerSpec, ContainerState, DiskUse, Exit, HostError, HostLoad, HostReport, Seen, gateway,
 };
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::config::ContainerConfig;
 use crate::db::InstanceId;
-use crate::secrets::{hash, hex};
 
 /// The verbs of [`ContainerHost`], to count them and to make them fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,6 +38,7 @@ pub enum Verb {
     Inspect,
     List,
     Events,
+    Load,
     HostReport,
 }
 
@@ -50,7 +53,6 @@ pub enum Held {
 #[derive(Clone)]
 pub struct FakeHost {
     config: ContainerConfig,
-    clock: Clock,
     world: Arc<Mutex<World>>,
     gates: watch::Sender<HashMap<Verb, Gate>>,
 }
@@ -62,40 +64,10 @@ struct Gate {
     waiting: u64,
 }
 
-struct World {
-    instances: BTreeMap<InstanceId, Place>,
-    images: HashSet<String>,
-    calls: HashMap<Verb, usize>,
-    failures: HashMap<Verb, Vec<HostError>>,
-    latency: HashMap<Verb, Duration>,
-    reachable: bool,
-    events: broadcast::Sender<InstanceId>,
-    containers_made: u64,
-}
-
-#[derive(Default)]
-struct Place {
-    /// What a test put into it, while there is one.
-    volume: Option<Vec<u8>>,
-    buried_at: Option<Timestamp>,
-    container: Option<Container>,
-}
-
-struct Container {
-    spec: ContainerSpec,
-    seen: SeenContainer,
-}
-
 impl FakeHost {
     /// An empty world in which every allowed image is there.
     #[must_use]
-    pub fn new(config: ContainerConfig) -> Self {
-        Self::with_clock(config, Clock::system())
-    }
-
-    /// The same, with a clock that a test moves.
-    #[must_use]
-    pub fn with_clock(config: ContainerConfig, clock: Clock) -> Self {
+    pub fn new(config: ContainerConfig, clock: Clock) -> Self {
         let world = World {
             instances: BTreeMap::new(),
             images: config.images.iter().cloned().collect(),
@@ -105,8 +77,11 @@ impl FakeHost {
             reachable: true,
             events: broadcast::channel(256).0,
             containers_made: 0,
+            load: plenty(),
+            image_ids: HashMap::new(),
+            clock,
         };
-        Self { config, clock, world: Arc::new(Mutex::new(world)), gates: watch::Sender::default() }
+        Self { config, world: Arc::new(Mutex::new(world)), gates: watch::Sender::default() }
     }
 
     /// From now on a call of `verb` waits until [`FakeHost::let_one_pass`] or [`FakeHost::release`] lets it.
@@ -188,6 +163,16 @@ impl FakeHost {
     /// The image is on the host again.
     pub fn load_image(&self, image: &str) {
         self.world().images.insert(image.to_owned());
+    }
+
+    /// The image's name means another one from now on, as after a build.
+    pub fn rebuild_image(&self, image: &str) {
+        *self.world().image_ids.entry(image.to_owned()).or_default() += 1;
+    }
+
+    /// Changes what [`ContainerHost::load`] says.
+    pub fn set_load(&self, change: impl FnOnce(&mut HostLoad)) {
+        change(&mut self.world().load);
     }
 
     /// What the container of `instance` was made with.
@@ -281,131 +266,6 @@ impl Drop for Waiting<'_> {
     }
 }
 
-impl World {
-    fn container(&mut self, instance: InstanceId) -> Option<&mut Container> {
-        self.instances.get_mut(&instance)?.container.as_mut()
-    }
-
-    fn tell(&self, instance: InstanceId) {
-        // Nobody watching is no failure.
-        let _ = self.events.send(instance);
-    }
-
-    /// Brings a container to `state` if it is not there yet, and tells.
-    fn bring(&mut self, instance: InstanceId, state: ContainerState, exit: Option<Exit>) {
-        let Some(container) = self.container(instance) else { return };
-        if container.seen.state != state {
-            container.seen.state = state;
-            container.seen.exit = exit;
-            self.tell(instance);
-        }
-    }
-
-    /// Starts a stopped container; one that runs or is frozen is left alone.
-    fn start(&mut self, instance: InstanceId) -> Result<(), HostError> {
-        self.refuse_if_buried(instance)?;
-        match self.state(instance) {
-            None => return Err(HostError::NotFound),
-            Some(ContainerState::Running | ContainerState::Frozen) => {}
-            Some(ContainerState::Stopped) => self.bring(instance, ContainerState::Running, None),
-        }
-        Ok(())
-    }
-
-    /// Freezes or thaws a container that runs.
-    fn between(&mut self, instance: InstanceId, state: ContainerState) -> Result<(), HostError> {
-        match self.state(instance) {
-            None => return Err(HostError::NotFound),
-            Some(ContainerState::Stopped) => return Err(HostError::Failed("the container does not run".into())),
-            Some(_) => self.bring(instance, state, None),
-        }
-        Ok(())
-    }
-
-    fn remove_container(&mut self, instance: InstanceId) {
-        if self.instances.get_mut(&instance).is_some_and(|place| place.container.take().is_some()) {
-            self.tell(instance);
-        }
-    }
-
-    fn state(&mut self, instance: InstanceId) -> Option<ContainerState> {
-        self.container(instance).map(|container| container.seen.state)
-    }
-
-    /// Makes the container if none is there that was made with the same.
-    fn create(&mut self, spec: &ContainerSpec) -> Result<(), HostError> {
-        self.refuse_if_buried(spec.instance)?;
-        if !self.images.contains(&spec.image) {
-            return Err(HostError::ImageMissing(spec.image.clone()));
-        }
-        if self.container(spec.instance).is_none_or(|container| container.spec != *spec) {
-            self.make(spec);
-        }
-        Ok(())
-    }
-
-    fn make(&mut self, spec: &ContainerSpec) {
-        self.containers_made += 1;
-        let seen = SeenContainer {
-            id: format!("fake-{}", self.containers_made),
-            state: ContainerState::Stopped,
-            image: spec.image.clone(),
-            slot: spec.slot,
-            token_hash: hex(&hash(&spec.token)),
-            exit: None,
-        };
-        let place = self.instances.entry(spec.instance).or_default();
-        // As on the Engine, a container brings the volume it mounts.
-        place.volume.get_or_insert_default();
-        place.container = Some(Container { spec: spec.clone(), seen });
-        self.tell(spec.instance);
-    }
-
-    fn refuse_if_buried(&self, instance: InstanceId) -> Result<(), HostError> {
-        match self.instances.get(&instance).and_then(|place| place.buried_at) {
-            Some(_) => Err(HostError::Refused("its volume waits to be destroyed".into())),
-            None => Ok(()),
-        }
-    }
-
-    fn make_volume(&mut self, instance: InstanceId) -> Result<(), HostError> {
-        self.refuse_if_buried(instance)?;
-        self.instances.entry(instance).or_default().volume.get_or_insert_default();
-        Ok(())
-    }
-
-    /// Destroys a volume that was buried at `due` or before.
-    fn destroy_volume(&mut self, instance: InstanceId, due: Timestamp) -> Result<(), HostError> {
-        let refused = |why: &str| Err(HostError::Refused(why.into()));
-        match self.instances.get(&instance) {
-            None => return Ok(()),
-            Some(Place { container: Some(_), .. }) => return refused("there is a container on it"),
-            Some(Place { volume: None, buried_at: None, .. }) => return Ok(()),
-            Some(Place { buried_at: None, .. }) => return refused("it was never buried"),
-            Some(Place { buried_at: Some(at), .. }) if *at > due => {
-                return refused("it was buried not long enough ago");
-            }
-            Some(_) => {}
-        }
-        self.instances.remove(&instance);
-        Ok(())
-    }
-
-    fn all(&self) -> Vec<Seen> {
-        let there = self.instances.iter().filter(|(_, place)| place.volume.is_some() || place.container.is_some());
-        there.map(|(instance, _)| self.seen(*instance)).collect()
-    }
-
-    fn seen(&self, instance: InstanceId) -> Seen {
-        let place = self.instances.get(&instance);
-        Seen {
-            instance,
-            volume: place.is_some_and(|place| place.volume.is_some()),
-            container: place.and_then(|place| place.container.as_ref()).map(|container| container.seen.clone()),
-        }
-    }
-}
-
 #[async_trait]
 impl ContainerHost for FakeHost {
     async fn ensure_networks(&self) -> Result<Vec<Ipv4Addr>, HostError> {
@@ -413,8 +273,9 @@ impl ContainerHost for FakeHost {
         Ok((0..u32::from(self.config.bridges)).map(|bridge| gateway(self.config.subnet, bridge)).collect())
     }
 
-    async fn ensure_volume(&self, instance: InstanceId) -> Result<(), HostError> {
+    async fn ensure_volume(&self, instance: InstanceId, size: &str) -> Result<(), HostError> {
         self.enter(Verb::EnsureVolume).await?;
+        known_size(&self.config, size)?;
         self.world().make_volume(instance)?;
         self.pass(Verb::EnsureVolume, Held::AfterItsEffect).await;
         Ok(())
@@ -425,6 +286,7 @@ impl ContainerHost for FakeHost {
         if !self.config.images.contains(&spec.image) {
             return Err(HostError::Refused(format!("the image {} is not in BERTH_IMAGES", spec.image)));
         }
+        known_size(&self.config, &spec.size)?;
         if spec.slot.bridge() >= u32::from(self.config.bridges) {
             return Err(HostError::Refused(format!("slot {} is past the last of the BERTH_BRIDGES", spec.slot.0)));
         }
@@ -471,25 +333,21 @@ impl ContainerHost for FakeHost {
 
     async fn bury_volume(&self, instance: InstanceId) -> Result<(), HostError> {
         self.enter(Verb::BuryVolume).await?;
-        let now = self.clock.now();
-        self.world().instances.entry(instance).or_default().buried_at.get_or_insert(now);
+        self.world().bury(instance);
         self.pass(Verb::BuryVolume, Held::AfterItsEffect).await;
         Ok(())
     }
 
     async fn unbury_volume(&self, instance: InstanceId) -> Result<(), HostError> {
         self.enter(Verb::UnburyVolume).await?;
-        if let Some(place) = self.world().instances.get_mut(&instance) {
-            place.buried_at = None;
-        }
+        self.world().unbury(instance);
         self.pass(Verb::UnburyVolume, Held::AfterItsEffect).await;
         Ok(())
     }
 
     async fn destroy_volume(&self, instance: InstanceId) -> Result<(), HostError> {
         self.enter(Verb::DestroyVolume).await?;
-        let due = self.clock.now().minus(self.config.delete_after);
-        self.world().destroy_volume(instance, due)?;
+        self.world().destroy_volume(instance, self.config.delete_after)?;
         self.pass(Verb::DestroyVolume, Held::AfterItsEffect).await;
         Ok(())
     }
@@ -515,6 +373,11 @@ impl ContainerHost for FakeHost {
         Ok(events.filter_map(|event| std::future::ready(event.ok())).boxed())
     }
 
+    async fn load(&self) -> Result<HostLoad, HostError> {
+        self.enter(Verb::Load).await?;
+        Ok(self.world().load.clone())
+    }
+
     async fn host_report(&self) -> Result<HostReport, HostError> {
         self.enter(Verb::HostReport).await?;
         let world = self.world();
@@ -526,9 +389,12 @@ impl ContainerHost for FakeHost {
             storage_driver: "overlay2".into(),
             disk_limit: self.config.disk_limit,
             disks: vec![DiskUse { holds: "everything".into(), used_percent: 50, inodes_used_percent: 10 }],
-            buried: u32::try_from(world.instances.values().filter(|place| place.buried_at.is_some()).count())
-                .unwrap_or(u32::MAX),
+            buried: world.buried(),
             missing_images: self.config.images.iter().filter(|i| !world.images.contains(*i)).cloned().collect(),
         })
     }
+}
+
+fn known_size(config: &ContainerConfig, size: &str) -> Result<(), HostError> {
+    config.size(size).map(|_| ()).ok_or_else(|| HostError::Refused(format!("the size {size} is not in BERTH_SIZES")))
 }

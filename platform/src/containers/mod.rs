@@ -9,11 +9,13 @@ pub mod protocol;
 pub mod remote;
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Timestamp;
 use crate::config::DiskLimit;
 use crate::db::InstanceId;
 
@@ -29,14 +31,15 @@ pub trait ContainerHost: Send + Sync + 'static {
     /// Makes the bridges that are missing and says where their gateways are. Called once, before anything else.
     async fn ensure_networks(&self) -> Result<Vec<Ipv4Addr>, HostError>;
 
-    /// Makes the volume if there is none, of its size where the host bounds volumes. One that is there keeps what is in it and never
-    /// shrinks. [`HostError::DiskFull`] when the disk is so full that nothing new should begin on it.
-    async fn ensure_volume(&self, instance: InstanceId) -> Result<(), HostError>;
+    /// Makes the volume if there is none, as large as `size` says where the host bounds volumes. One that is there keeps what
+    /// is in it, and never shrinks. A size that the host does not know is [`HostError::Refused`], a disk so full that nothing
+    /// new should begin on it [`HostError::DiskFull`].
+    async fn ensure_volume(&self, instance: InstanceId, size: &str) -> Result<(), HostError>;
 
-    /// Makes the container, stopped, on the instance's volume. One that is there already is replaced, running or not,
-    /// when anything it was made with differs (token, image, slot, limits), and left alone otherwise. An image that is not
-    /// allowed or a slot past the last bridge is [`HostError::Refused`], an allowed image that is not there
-    /// [`HostError::ImageMissing`], a disk with hardly any room [`HostError::DiskFull`]. The volume is made if there is none.
+    /// Makes the container, stopped, on the instance's volume, which is made if there is none. A container that is there is
+    /// replaced, running or not, when anything it was made with differs (token, image, slot, limits), and left alone
+    /// otherwise. An image that is not allowed, an unknown size or a slot past the last bridge is [`HostError::Refused`], an
+    /// allowed image that is not there [`HostError::ImageMissing`], a disk with hardly any room [`HostError::DiskFull`].
     async fn create(&self, spec: &ContainerSpec) -> Result<(), HostError>;
 
     /// Starts a stopped container. One that runs or is frozen is left alone; absent is [`HostError::NotFound`], a disk with
@@ -80,6 +83,10 @@ pub trait ContainerHost: Send + Sync + 'static {
     /// stream ends when it goes; then open another.
     async fn events(&self) -> Result<BoxStream<'static, InstanceId>, HostError>;
 
+    /// What the host and every running or frozen container use now, without asking the Engine: cheap enough for every few
+    /// seconds. A container that cannot be read is left out.
+    async fn load(&self) -> Result<HostLoad, HostError>;
+
     /// What the operator should know of this host.
     async fn host_report(&self) -> Result<HostReport, HostError>;
 }
@@ -94,6 +101,11 @@ pub struct ContainerSpec {
     pub slot: Slot,
     /// One of the allowed images, as written in `BERTH_IMAGES`.
     pub image: String,
+    /// Instead of what the image's name means now: the very image from which the container that is there was upgraded,
+    /// to go back to it. Any other is refused.
+    pub image_id: Option<String>,
+    /// One of the sizes, by name.
+    pub size: String,
     pub handle: String,
     /// `https://HANDLE.example.com`, told to the instance.
     pub url: String,
@@ -141,6 +153,12 @@ pub struct SeenContainer {
     pub id: String,
     pub state: ContainerState,
     pub image: String,
+    /// The content that the image's name meant when it was made.
+    pub image_id: String,
+    /// Whether one made now, of the same image and size by name, would be like it: false once the image was rebuilt or
+    /// a limit changed.
+    pub current: bool,
+    pub made_at: Timestamp,
     pub slot: Slot,
     /// SHA-256 of the token it was made with, in hex: tells whether it is the container that the ledger knows.
     pub token_hash: String,
@@ -159,6 +177,30 @@ pub enum ContainerState {
 pub struct Exit {
     pub code: i64,
     pub out_of_memory: bool,
+}
+
+/// What is used now. Sizes in bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HostLoad {
+    pub memory_total: u64,
+    pub memory_available: u64,
+    pub swap_total: u64,
+    pub swap_free: u64,
+    /// The share of the last ten seconds in which some process waited for memory, in percent (PSI `some avg10`);
+    /// `None` where the kernel does not say.
+    pub memory_pressure: Option<f64>,
+    pub containers: Vec<ContainerLoad>,
+}
+
+/// What one container uses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerLoad {
+    /// The Engine's id: see [`SeenContainer::id`].
+    pub id: String,
+    /// Processor time since it was started.
+    pub cpu: Duration,
+    /// Memory in bytes, without what is in swap.
+    pub memory: u64,
 }
 
 /// What the operator should know of the host: shown by `berth doctor`.

@@ -7,11 +7,11 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ContainerSpec, HostError, HostReport, Seen};
+use super::{ContainerSpec, HostError, HostLoad, HostReport, Seen};
 use crate::db::InstanceId;
 
 /// Raised when an older side could misunderstand a newer one; both refuse what is not their own.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// The longest request, in bytes: a container's spec is under 1 KiB.
 pub const REQUEST_BYTES: usize = 16 * 1024;
 /// The longest answer, in bytes: a list of 32 000 instances (64 bridges) has about 12 MiB.
@@ -30,7 +30,7 @@ pub struct Request {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Call {
     EnsureNetworks {},
-    EnsureVolume { instance: InstanceId },
+    EnsureVolume { instance: InstanceId, size: String },
     Create { spec: ContainerSpec },
     Start { instance: InstanceId },
     Freeze { instance: InstanceId },
@@ -43,6 +43,7 @@ pub enum Call {
     Inspect { instance: InstanceId },
     List {},
     Events {},
+    Load {},
     HostReport {},
 }
 
@@ -50,12 +51,13 @@ pub enum Call {
 pub type Answer = Result<Reply, HostError>;
 
 /// What a verb answers when it went well.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub enum Reply {
     Done,
     Gateways(Vec<Ipv4Addr>),
     Seen(Seen),
     List(Vec<Seen>),
+    Load(HostLoad),
     Report(HostReport),
     /// The events follow.
     Watching,

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
 
 use super::protocol::{ANSWER_BYTES, Answer, Call, Reply, Request, VERSION};
-use super::{ContainerHost, ContainerSpec, HostError, HostReport, Seen};
+use super::{ContainerHost, ContainerSpec, HostError, HostLoad, HostReport, Seen};
 use crate::db::InstanceId;
 
 /// Longer than any verb takes on the other side (30 s), so that its answer, not ours, says what happened.
@@ -113,8 +113,8 @@ impl ContainerHost for RemoteHost {
         }
     }
 
-    async fn ensure_volume(&self, instance: InstanceId) -> Result<(), HostError> {
-        self.done(Call::EnsureVolume { instance }).await
+    async fn ensure_volume(&self, instance: InstanceId, size: &str) -> Result<(), HostError> {
+        self.done(Call::EnsureVolume { instance, size: size.to_owned() }).await
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<(), HostError> {
@@ -183,6 +183,13 @@ impl ContainerHost for RemoteHost {
             }
         });
         Ok(events.boxed())
+    }
+
+    async fn load(&self) -> Result<HostLoad, HostError> {
+        match self.ask(Call::Load {}).await? {
+            Reply::Load(load) => Ok(load),
+            other => Err(unexpected(&other)),
+        }
     }
 
     async fn host_report(&self) -> Result<HostReport, HostError> {

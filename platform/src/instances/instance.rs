@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-use super::rules::{Activity, Cause, Container, Fact, Reality, Stage, Wish};
-use super::store::{Asked, Record};
-use super::{Inner, Status};
+use super::rules::{Activity, Cause, Container, Fact, Policy, Reality, Stage, Wish};
+use super::store::{Asked, Record, Upgrade};
+use super::{Inner, Status, Terms};
 use crate::clock::Timestamp;
 use crate::containers::Slot;
 use crate::db::{AccountId, InstanceId};
@@ -19,7 +19,6 @@ pub struct Instance {
     pub id: InstanceId,
     pub account: AccountId,
     pub handle: Handle,
-    pub image: String,
     pub(super) slot: Slot,
     address: SocketAddr,
     inner: std::sync::Weak<Inner>,
@@ -32,8 +31,11 @@ pub struct Instance {
 }
 
 /// What the reconciler keeps in mind of an instance. Held only for moments, never across a wait.
-#[derive(Default)]
 pub(super) struct Mind {
+    pub terms: Terms,
+    /// What its terms come to.
+    pub policy: Policy,
+    pub upgrade: Upgrade,
     /// Whether this process has looked at all.
     pub looked: bool,
     /// What is really there, as last seen or made; `None`: look before deciding.
@@ -58,7 +60,12 @@ pub(super) struct Mind {
 pub struct WorkInFlight(Arc<Instance>);
 
 impl Instance {
-    pub(super) fn from_record(record: Record, address: SocketAddr, inner: std::sync::Weak<Inner>) -> Self {
+    pub(super) fn from_record(
+        record: Record,
+        policy: Policy,
+        address: SocketAddr,
+        inner: std::sync::Weak<Inner>,
+    ) -> Self {
         let status = Self::recorded_status(&record);
         // A wish that has come true is not the reason for what happens next.
         let came_true = record.fact_at > record.asked.at;
@@ -67,7 +74,6 @@ impl Instance {
             id: record.id,
             account: record.account,
             handle: record.handle,
-            image: record.image,
             slot: record.slot,
             address,
             inner,
@@ -76,11 +82,18 @@ impl Instance {
             in_flight: AtomicUsize::new(0),
             look_at_ms: AtomicI64::new(0),
             mind: Mutex::new(Mind {
+                terms: record.terms,
+                policy,
+                upgrade: record.upgrade,
                 token_hash: record.token_hash,
                 wished_at: Some(record.asked.at),
                 cause: Some(cause),
                 written: Some(record.fact),
-                ..Mind::default()
+                looked: false,
+                reality: None,
+                container: None,
+                ready: false,
+                failures: 0,
             }),
         }
     }
@@ -151,6 +164,18 @@ impl Instance {
     pub fn begin_work(self: &Arc<Self>) -> WorkInFlight {
         self.in_flight.fetch_add(1, Ordering::SeqCst);
         WorkInFlight(Arc::clone(self))
+    }
+
+    /// Its image, its size, and what it has of its own.
+    #[must_use]
+    pub fn terms(&self) -> Terms {
+        self.with_mind(|mind| mind.terms.clone())
+    }
+
+    /// How soon it sleeps.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        self.with_mind(|mind| mind.policy)
     }
 
     /// When it was last used; now, while work is in flight.
@@ -225,7 +250,7 @@ impl Drop for WorkInFlight {
         self.0.touch(now);
         if self.0.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 {
             // While work was in flight nobody looked; from here on the idle time counts.
-            let look_at = now.plus(inner.policy.freeze_after);
+            let look_at = now.plus(self.0.policy().freeze_after);
             self.0.look_at_ms.fetch_min(look_at.0, Ordering::SeqCst);
         }
     }

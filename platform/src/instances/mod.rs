@@ -18,7 +18,7 @@ use serde::Serialize;
 use store::Asked;
 
 use crate::clock::{Clock, Timestamp};
-use crate::config::Config;
+use crate::config::{Config, Size};
 use crate::containers::{ContainerHost, SLOTS_PER_BRIDGE, Slot};
 use crate::db::{AccountId, Db, InstanceId, Tx};
 use crate::error::{Error, Result};
@@ -34,7 +34,7 @@ struct Inner {
     clock: Clock,
     host: Arc<dyn ContainerHost>,
     hosts: Hosts,
-    policy: Policy,
+    sizes: Vec<Size>,
     /// How long a started container may take until it answers.
     ready_within: Duration,
     subnet: Ipv4Addr,
@@ -69,6 +69,19 @@ pub struct Status {
     pub failure: Option<String>,
 }
 
+/// What an operator may change of an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Terms {
+    /// One of the allowed images, by name.
+    pub image: String,
+    /// One of the sizes, by name.
+    pub size: String,
+    /// Instead of the size's own, where it is set.
+    pub freeze_after: Option<Duration>,
+    pub stop_after: Option<Duration>,
+    pub remove_after: Option<Duration>,
+}
+
 /// A change of fact, with its one cause.
 #[derive(Clone, Debug, Serialize)]
 pub struct Transition {
@@ -90,7 +103,7 @@ impl Instances {
             clock,
             host,
             hosts: config.hosts.clone(),
-            policy: Policy { freeze_after: config.freeze_after, stop_after: config.stop_after },
+            sizes: containers.sizes.clone(),
             // The edge gives up waiting first; what comes up later is still welcome.
             ready_within: config.wake_timeout * 2,
             subnet: containers.subnet,
@@ -112,7 +125,8 @@ impl Instances {
     /// `Conflict` when no place is left on this host's bridges.
     pub async fn create_in(&self, tx: &Tx, account: AccountId, handle: &Handle) -> Result<InstanceId> {
         let id = InstanceId(self.0.clock.uuid());
-        store::insert(tx, (id, account, handle), &self.0.default_image, self.0.slots, self.0.clock.now()).await?;
+        let terms = (self.0.default_image.as_str(), self.0.sizes[0].name.as_str());
+        store::insert(tx, (id, account, handle), terms, self.0.slots, self.0.clock.now()).await?;
         Ok(id)
     }
 
@@ -279,7 +293,8 @@ impl Instances {
     fn learn(&self, record: store::Record) -> Arc<Instance> {
         let address = SocketAddr::from((Slot::address(record.slot, self.0.subnet), self.0.port));
         let token_hash = record.token_hash.clone();
-        let instance = Arc::new(Instance::from_record(record, address, Arc::downgrade(&self.0)));
+        let policy = self.0.policy(&record.terms);
+        let instance = Arc::new(Instance::from_record(record, policy, address, Arc::downgrade(&self.0)));
         let mut known = self.0.known.write().unwrap_or_else(PoisonError::into_inner);
         known.by_id.insert(instance.id, Arc::clone(&instance));
         known.by_handle.insert(instance.handle.clone(), Arc::clone(&instance));
@@ -297,6 +312,18 @@ impl Instances {
             known.by_token_hash.remove(&old);
         }
         known.by_token_hash.insert(hash, Arc::clone(instance));
+    }
+}
+
+impl Inner {
+    /// How soon an instance on these terms sleeps. A size that is no longer there leaves the standard's.
+    fn policy(&self, terms: &Terms) -> Policy {
+        let size = self.sizes.iter().find(|size| size.name == terms.size).unwrap_or(&self.sizes[0]);
+        Policy {
+            freeze_after: terms.freeze_after.unwrap_or(size.freeze_after),
+            stop_after: terms.stop_after.unwrap_or(size.stop_after),
+            remove_after: terms.remove_after.unwrap_or(size.remove_after),
+        }
     }
 }
 

@@ -171,9 +171,7 @@ impl Instances {
             let nothing = Seen { instance: instance.id, volume: false, container: None };
             let seen = there.get(&instance.id).copied().unwrap_or(&nothing);
             instance.with_mind(|mind| {
-                if mind.container.as_deref() != container_id(seen)
-                    || mind.reality != Some(reality(&instance, mind, seen))
-                {
+                if mind.container.as_deref() != container_id(seen) || mind.reality != Some(reality(mind, seen)) {
                     mind.reality = None;
                 }
             });
@@ -193,10 +191,10 @@ impl Instances {
             let stopped = seen.container.as_ref().is_none_or(|c| c.state == ContainerState::Stopped);
             mind.ready &= mind.container.as_deref() == container_id(seen) && !stopped;
             mind.container = container_id(seen).map(Arc::from);
-            *mind.reality.insert(reality(instance, mind, seen))
+            *mind.reality.insert(reality(mind, seen))
         });
         if instance.fact() == Fact::Awake && matches!(reality.container, Container::Stopped | Container::None) {
-            instance.set_active_at(now.minus(self.0.policy.stop_after));
+            instance.set_active_at(now.minus(instance.policy().stop_after));
             tracing::warn!(instance.id = %instance.id, handle = %instance.handle, exit = ?seen.container.as_ref().and_then(|c| c.exit), "an instance ended by itself");
         }
         reality
@@ -298,9 +296,9 @@ fn is_running(seen: &Seen) -> bool {
 }
 
 /// What was seen, as a decision needs it.
-fn reality(instance: &Instance, mind: &Mind, seen: &Seen) -> Reality {
+fn reality(mind: &Mind, seen: &Seen) -> Reality {
     let known = |found: &SeenContainer| {
-        mind.token_hash.as_deref().is_some_and(|hash| found.token_hash == hex(hash)) && found.image == instance.image
+        mind.token_hash.as_deref().is_some_and(|hash| found.token_hash == hex(hash)) && found.image == mind.terms.image
     };
     let container = match &seen.container {
         None => Container::None,

@@ -67,6 +67,14 @@ pub enum Cause {
     OwnerAsked,
     OperatorAsked,
     Idle,
+    /// The instance had asked to be woken at this time.
+    Alarm,
+    /// Something arrived for it in its mailbox.
+    Mail,
+    /// The host ran short of memory, and it was used longest ago.
+    Pressure,
+    /// A newer image or other limits.
+    Upgrade,
     /// The platform started and found it so, or the container engine changed it by itself.
     FoundSo,
     /// The last step failed.
@@ -78,6 +86,8 @@ pub enum Cause {
 pub struct Policy {
     pub freeze_after: Duration,
     pub stop_after: Duration,
+    /// The container is removed and the volume kept.
+    pub remove_after: Duration,
 }
 
 /// What is really there, as far as a decision needs it.
@@ -230,7 +240,11 @@ mod tests {
 
     use super::*;
 
-    const POLICY: Policy = Policy { freeze_after: Duration::from_secs(300), stop_after: Duration::from_secs(1800) };
+    const POLICY: Policy = Policy {
+        freeze_after: Duration::from_secs(300),
+        stop_after: Duration::from_secs(1800),
+        remove_after: Duration::from_secs(86400),
+    };
     const FRESH: Activity = Activity::Idle(Duration::ZERO);
     const IDLE: Activity = Activity::Idle(Duration::from_secs(300));
     const LONG_IDLE: Activity = Activity::Idle(Duration::from_secs(1800));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::rules::{self, Cause, Container, Fact, Reality, Stage, Step, Wish, decide};
-use super::{Instance, Instances, readiness, store};
+use super::{Instance, Instances, Terms, readiness, store};
 use crate::clock::Timestamp;
 use crate::containers::{ContainerSpec, HostError};
 use crate::error::Error;
@@ -51,7 +51,7 @@ impl Instances {
         // Before activity is read: when the last work ends after that, its own word on when to look again must stand.
         instance.look_at_ms.store(i64::MAX, Ordering::SeqCst);
         let (wish, activity) = (instance.wish(), instance.activity(self.0.clock.now()));
-        let step = decide(wish, reality, activity, self.0.policy);
+        let step = decide(wish, reality, activity, instance.policy());
         if let Some(fact) = under_way(step) {
             self.show(instance, fact, self.cause(instance, step), stage_before(step));
         }
@@ -61,7 +61,7 @@ impl Instances {
         }
         let container = match step {
             Step::MakeVolume => {
-                self.0.host.ensure_volume(instance.id).await?;
+                self.0.host.ensure_volume(instance.id, &instance.terms().size).await?;
                 reality.container
             }
             Step::MakeContainer => {
@@ -126,10 +126,13 @@ impl Instances {
         store::set_token(&tx, instance.id, &token.hash()).await?;
         tx.commit().await?;
         self.learn_token(instance, token.hash());
+        let Terms { image, size, .. } = instance.terms();
         let spec = ContainerSpec {
             instance: instance.id,
             slot: instance.slot,
-            image: instance.image.clone(),
+            image,
+            image_id: None,
+            size,
             handle: instance.handle.to_string(),
             url: self.0.hosts.instance_origin(&instance.handle),
             token: token.reveal().to_owned(),

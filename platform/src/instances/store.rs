@@ -1,5 +1,7 @@
 //! The instances' rows: all SQL of this room.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::sea_query::Expr;
@@ -9,7 +11,7 @@ use sea_orm::{
 use serde::de::DeserializeOwned;
 
 use super::rules::{Cause, Fact, Wish};
-use super::{Status, Transition};
+use super::{Status, Terms, Transition};
 use crate::clock::{Clock, Timestamp};
 use crate::containers::Slot;
 use crate::db::{AccountId, Db, InstanceId, Tx, is_duplicate};
@@ -23,7 +25,8 @@ pub(super) struct Record {
     pub account: AccountId,
     pub handle: Handle,
     pub slot: Slot,
-    pub image: String,
+    pub terms: Terms,
+    pub upgrade: Upgrade,
     pub asked: Asked,
     pub fact: Fact,
     pub fact_cause: Cause,
@@ -31,6 +34,17 @@ pub(super) struct Record {
     pub failure: Option<String>,
     pub active_at: Timestamp,
     pub token_hash: Option<Vec<u8>>,
+}
+
+/// How far an upgrade has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Upgrade {
+    /// The image to go back to when the new container does not become ready; set while an upgrade is under way.
+    pub image_before: Option<String>,
+    /// The image that did not become ready: not tried again until its name means another.
+    pub image_refused: Option<String>,
+    /// A container from before this moment that is not current is made anew.
+    pub renew_at: Timestamp,
 }
 
 /// A wish as it was written: what, why and when.
@@ -48,7 +62,7 @@ const TRIES: usize = 8;
 pub(super) async fn insert(
     tx: &Tx,
     (id, account, handle): (InstanceId, AccountId, &Handle),
-    image: &str,
+    (image, size): (&str, &str),
     slots: u32,
     now: Timestamp,
 ) -> Result<()> {
@@ -68,6 +82,13 @@ pub(super) async fn insert(
         active_at_ms: Set(now.0),
         token_hash: Set(None),
         created_at_ms: Set(now.0),
+        size: Set(size.to_owned()),
+        freeze_after_seconds: Set(None),
+        stop_after_seconds: Set(None),
+        remove_after_seconds: Set(None),
+        image_before: Set(None),
+        image_refused: Set(None),
+        renew_at_ms: Set(0),
     };
     for _ in 0..TRIES {
         row.slot = Set(slot_after_the_last(tx, slots).await?);
@@ -193,6 +214,10 @@ pub(super) async fn history(db: &Db, id: InstanceId, limit: u64) -> Result<Vec<T
         .collect()
 }
 
+fn seconds(stored: Option<i64>) -> Option<Duration> {
+    stored.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs)
+}
+
 fn record(row: instance::Model) -> Result<Record> {
     let handle = Handle::parse(&row.handle).context("a stored handle breaks the grammar")?;
     Ok(Record {
@@ -200,7 +225,18 @@ fn record(row: instance::Model) -> Result<Record> {
         account: row.account_id,
         handle,
         slot: Slot(u32::try_from(row.slot).context("a stored slot is out of range")?),
-        image: row.image,
+        terms: Terms {
+            image: row.image,
+            size: row.size,
+            freeze_after: seconds(row.freeze_after_seconds),
+            stop_after: seconds(row.stop_after_seconds),
+            remove_after: seconds(row.remove_after_seconds),
+        },
+        upgrade: Upgrade {
+            image_before: row.image_before,
+            image_refused: row.image_refused,
+            renew_at: Timestamp(row.renew_at_ms),
+        },
         asked: Asked { wish: read(&row.wish)?, cause: read(&row.wish_cause)?, at: Timestamp(row.wish_at_ms) },
         fact: read(&row.fact)?,
         fact_cause: read(&row.fact_cause)?,
@@ -242,6 +278,13 @@ mod instance {
         pub active_at_ms: i64,
         pub token_hash: Option<Vec<u8>>,
         pub created_at_ms: i64,
+        pub size: String,
+        pub freeze_after_seconds: Option<i64>,
+        pub stop_after_seconds: Option<i64>,
+        pub remove_after_seconds: Option<i64>,
+        pub image_before: Option<String>,
+        pub image_refused: Option<String>,
+        pub renew_at_ms: i64,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -178,7 +178,7 @@ impl Door {
         let done = |result: Result<(), HostError>| result.map(|()| Reply::Done);
         match call {
             Call::EnsureNetworks {} => self.host.ensure_networks().await.map(Reply::Gateways),
-            Call::EnsureVolume { instance } => done(self.host.ensure_volume(instance).await),
+            Call::EnsureVolume { instance, size } => done(self.host.ensure_volume(instance, &size).await),
             Call::Create { spec } => done(self.host.create(&spec).await),
             Call::Start { instance } => done(self.host.start(instance).await),
             Call::Freeze { instance } => done(self.host.freeze(instance).await),
@@ -190,6 +190,7 @@ impl Door {
             Call::DestroyVolume { instance } => done(self.host.destroy_volume(instance).await),
             Call::Inspect { instance } => self.host.inspect(instance).await.map(Reply::Seen),
             Call::List {} => self.host.list().await.map(Reply::List),
+            Call::Load {} => self.host.load().await.map(Reply::Load),
             Call::HostReport {} => self.host.host_report().await.map(Reply::Report),
             Call::Events {} => Ok(Reply::Watching),
         }

@@ -19,6 +19,7 @@ const URL: usize = 272;
 pub(super) fn check(call: &Call, config: &ContainerConfig) -> Result<(), String> {
     match call {
         Call::Create { spec } => check_spec(spec, config),
+        Call::EnsureVolume { size, .. } => check_size(size, config),
         _ => Ok(()),
     }
 }
@@ -31,6 +32,10 @@ fn check_spec(spec: &ContainerSpec, config: &ContainerConfig) -> Result<(), Stri
     if spec.slot.0 >= slots {
         return Err(format!("slot {} is out of range: BERTH_BRIDGES makes {slots}", spec.slot.0));
     }
+    check_size(&spec.size, config)?;
+    if let Some(id) = spec.image_id.as_ref().filter(|id| !is_image_id(id)) {
+        return Err(format!("{id:?} is not the id of an image"));
+    }
     if let Err(why) = Handle::parse(&spec.handle) {
         return Err(format!("{:?} is not a handle: {why}", spec.handle));
     }
@@ -41,6 +46,14 @@ fn check_spec(spec: &ContainerSpec, config: &ContainerConfig) -> Result<(), Stri
         return Err(format!("{:?} is not the address of an instance", spec.url));
     }
     Ok(())
+}
+
+fn check_size(size: &str, config: &ContainerConfig) -> Result<(), String> {
+    config.size(size).map(|_| ()).ok_or_else(|| format!("the size {size:?} is not one of the sizes in BERTH_SIZES"))
+}
+
+fn is_image_id(text: &str) -> bool {
+    text.strip_prefix("sha256:").is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 fn is_token(text: &str) -> bool {

@@ -108,6 +108,10 @@ pub fn cause(cause: Cause) -> &'static str {
         Cause::OwnerAsked => "you asked",
         Cause::OperatorAsked => "the operator asked",
         Cause::Idle => "idle",
+        Cause::Alarm => "its alarm rang",
+        Cause::Mail => "mail came for it",
+        Cause::Pressure => "the server needed its memory",
+        Cause::Upgrade => "upgraded",
         Cause::FoundSo => "found so",
         Cause::Failure => "a step failed",
     }

@@ -53,7 +53,7 @@ impl World {
         config.openai.url = format!("http://{upstream}");
         change(&mut config);
         let clock = Clock::system();
-        let host = Arc::new(FakeHost::new(config.containers.clone()));
+        let host = Arc::new(FakeHost::new(config.containers.clone(), Clock::system()));
         let app = App::open(config, clock.clone(), host.clone()).await.unwrap();
         app.instances.begin().await.unwrap();
         app.quota.begin().await.unwrap();

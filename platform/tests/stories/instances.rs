@@ -381,7 +381,7 @@ async fn a_container_that_no_row_knows_goes_at_the_second_look_and_its_volume_st
     let mut spec = town.host.spec(alice.instance.id).unwrap();
     spec.instance = berth::db::InstanceId(town.clock.uuid());
     spec.slot = berth::containers::Slot(7);
-    town.host.ensure_volume(spec.instance).await.unwrap();
+    town.host.ensure_volume(spec.instance, &spec.size).await.unwrap();
     town.host.create(&spec).await.unwrap();
     town.look().await;
     town.wait(Duration::from_secs(60)).await;

@@ -8,8 +8,11 @@ use bollard::models::{
 };
 
 use super::labels;
-use crate::config::ContainerConfig;
-use crate::containers::{ContainerSpec, gateway};
+use uuid::Uuid;
+
+use crate::config::{ContainerConfig, Size};
+use crate::containers::{ContainerSpec, Slot, gateway};
+use crate::db::InstanceId;
 
 /// Where the volume is mounted, and `$HOME`.
 pub(super) const HOME: &str = "/home/berth";
@@ -25,6 +28,42 @@ const MIB: i64 = 1024 * 1024;
 pub(super) fn body(
     config: &ContainerConfig,
     spec: &ContainerSpec,
+    size: &Size,
+    image_id: &str,
+    cgroup_parent: &str,
+    volume: &str,
+) -> ContainerCreateBody {
+    let mut body = plain_body(config, spec, size, image_id, cgroup_parent, volume);
+    let labels = body.labels.get_or_insert_default();
+    labels.insert(labels::KIND.into(), kind(config, &spec.image, size, image_id, cgroup_parent));
+    let hash = hash(&body);
+    body.labels.get_or_insert_default().insert(labels::SPEC_HASH.into(), hash);
+    body
+}
+
+/// What the configuration is apart from the instance's own: two containers of one kind have the same image and limits.
+pub(super) fn kind(config: &ContainerConfig, image: &str, size: &Size, image_id: &str, cgroup_parent: &str) -> String {
+    let nobody = ContainerSpec {
+        instance: InstanceId(Uuid::nil()),
+        slot: Slot(0),
+        image: image.to_owned(),
+        image_id: None,
+        size: size.name.clone(),
+        handle: String::new(),
+        url: String::new(),
+        token: String::new(),
+    };
+    hash(&plain_body(config, &nobody, size, image_id, cgroup_parent, ""))
+}
+
+fn hash(body: &ContainerCreateBody) -> String {
+    labels::hash_of(&serde_json::to_value(body).expect("a create body is plain JSON"))
+}
+
+fn plain_body(
+    config: &ContainerConfig,
+    spec: &ContainerSpec,
+    size: &Size,
     image_id: &str,
     cgroup_parent: &str,
     volume: &str,
@@ -35,23 +74,20 @@ pub(super) fn body(
         ipam_config: Some(EndpointIpamConfig { ipv4_address: Some(address), ..Default::default() }),
         ..Default::default()
     };
-    let mut body = ContainerCreateBody {
+    ContainerCreateBody {
         image: Some(image_id.to_owned()),
         hostname: Some(spec.handle.clone()),
         user: Some(format!("{UID}:{UID}")),
         env: Some(environment(config, spec)),
-        labels: Some(labels::of_container(&config.network, spec)),
+        labels: Some(labels::of_container(&config.network, spec, image_id)),
         stop_signal: Some("SIGTERM".into()),
         stop_timeout: Some(STOP_SECONDS.into()),
         networking_config: Some(NetworkingConfig {
             endpoints_config: Some(HashMap::from([(network.clone(), endpoint)])),
         }),
-        host_config: Some(host_config(config, spec, cgroup_parent, volume, network)),
+        host_config: Some(host_config(config, spec, size, cgroup_parent, volume, network)),
         ..Default::default()
-    };
-    let hash = labels::hash_of(&serde_json::to_value(&body).expect("a create body is plain JSON"));
-    body.labels.get_or_insert_default().insert(labels::SPEC_HASH.into(), hash);
-    body
+    }
 }
 
 /// The name of a bridge, both as Docker's network and as the host's interface.
@@ -68,11 +104,12 @@ pub(super) fn bridge_name(config: &ContainerConfig, bridge: u32) -> String {
 fn host_config(
     config: &ContainerConfig,
     spec: &ContainerSpec,
+    size: &Size,
     cgroup_parent: &str,
     volume: &str,
     network: String,
 ) -> HostConfig {
-    let memory = i64::from(config.memory_mib) * MIB;
+    let memory = i64::from(size.memory_mib) * MIB;
     HostConfig {
         cap_drop: Some(vec!["ALL".into()]),
         // The default seccomp profile stays, because nothing here replaces it.
@@ -97,14 +134,14 @@ fn host_config(
         }]),
         memory: Some(memory),
         // A frozen instance's memory goes to swap, so there must be more of it than `memory`; see BERTH_SWAP_MIB.
-        memory_swap: Some(memory + i64::from(config.swap_mib) * MIB),
+        memory_swap: Some(memory + i64::from(size.swap_mib) * MIB),
         memory_reservation: Some(memory.min(128 * MIB)),
         // When the host itself runs out, an instance dies before Berth or the Engine does.
         oom_score_adj: Some(500),
         oom_kill_disable: Some(false),
-        nano_cpus: Some(config.nano_cpus),
+        nano_cpus: Some(size.nano_cpus),
         cpu_shares: Some(256),
-        pids_limit: Some(config.pids.into()),
+        pids_limit: Some(size.pids.into()),
         ulimits: Some(vec![ulimit("nofile", 4096), ulimit("core", 0)]),
         shm_size: Some(64 * MIB),
         log_config: Some(HostConfigLogConfig {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::clock::Timestamp;
 use crate::containers::{ContainerSpec, ContainerState, Exit, SeenContainer, Slot};
 use crate::db::InstanceId;
 use crate::secrets::{hash, hex};
@@ -13,30 +14,46 @@ pub(super) const INSTALLATION: &str = "berth.installation";
 pub(super) const INSTANCE: &str = "berth.instance";
 const SLOT: &str = "berth.slot";
 const IMAGE: &str = "berth.image";
+const IMAGE_ID: &str = "berth.image-id";
+const SIZE: &str = "berth.size";
 const TOKEN_HASH: &str = "berth.token-hash";
 /// SHA-256 of the whole configuration the container was made with, this label excepted.
 pub(super) const SPEC_HASH: &str = "berth.spec-hash";
+
+/// SHA-256 of what the configuration is apart from the instance's own: see [`super::host_config::kind`].
+pub(super) const KIND: &str = "berth.kind";
+/// The image that the container before this one was made from.
+pub(super) const IMAGE_BEFORE: &str = "berth.image-before";
+/// When it was made, in milliseconds since 1970.
+pub(super) const MADE_AT: &str = "berth.made-at";
 
 /// What a container's labels say.
 pub(super) struct Labels {
     pub instance: InstanceId,
     pub slot: Slot,
     pub image: String,
+    pub image_id: String,
+    pub size: String,
+    pub kind: String,
+    pub made_at: Timestamp,
     pub token_hash: String,
 }
 
 impl Labels {
-    /// The container that carries them.
-    pub(super) fn seen(self, id: String, state: ContainerState, exit: Option<Exit>) -> SeenContainer {
-        SeenContainer { id, state, image: self.image, slot: self.slot, token_hash: self.token_hash, exit }
+    /// The container that carries them, and whether it is `current`.
+    pub(super) fn seen(self, id: String, state: ContainerState, exit: Option<Exit>, current: bool) -> SeenContainer {
+        let Self { image, image_id, made_at, slot, token_hash, .. } = self;
+        SeenContainer { id, state, image, image_id, current, made_at, slot, token_hash, exit }
     }
 }
 
 /// The labels of a container made for `spec`.
-pub(super) fn of_container(installation: &str, spec: &ContainerSpec) -> HashMap<String, String> {
+pub(super) fn of_container(installation: &str, spec: &ContainerSpec, image_id: &str) -> HashMap<String, String> {
     let mut labels = of_volume(installation, spec.instance);
     labels.insert(SLOT.into(), spec.slot.0.to_string());
     labels.insert(IMAGE.into(), spec.image.clone());
+    labels.insert(IMAGE_ID.into(), image_id.to_owned());
+    labels.insert(SIZE.into(), spec.size.clone());
     labels.insert(TOKEN_HASH.into(), token_hash(&spec.token));
     labels
 }
@@ -60,6 +77,11 @@ pub(super) fn read(installation: &str, labels: &HashMap<String, String>) -> Opti
         instance: labels.get(INSTANCE)?.parse().ok()?,
         slot: Slot(labels.get(SLOT)?.parse().ok()?),
         image: labels.get(IMAGE)?.clone(),
+        // These four came later: a container without them is one of an older kind.
+        image_id: labels.get(IMAGE_ID).cloned().unwrap_or_default(),
+        size: labels.get(SIZE).cloned().unwrap_or_default(),
+        kind: labels.get(KIND).cloned().unwrap_or_default(),
+        made_at: Timestamp(labels.get(MADE_AT).and_then(|ms| ms.parse().ok()).unwrap_or_default()),
         token_hash: labels.get(TOKEN_HASH)?.clone(),
     })
 }

@@ -2,16 +2,20 @@
 
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, EventMessage};
 
-use super::labels;
-use crate::containers::{ContainerState, Exit, SeenContainer};
+use super::labels::{self, Labels};
+use crate::containers::{ContainerState, Exit};
 use crate::db::InstanceId;
 
 /// A container of ours, as inspected.
 pub(super) struct Found {
-    pub instance: InstanceId,
-    pub seen: SeenContainer,
+    pub marks: Labels,
+    pub id: String,
+    pub state: ContainerState,
+    pub exit: Option<Exit>,
     /// What it was made with: see [`labels::SPEC_HASH`].
     pub spec_hash: Option<String>,
+    /// The image that the container before this one was made from.
+    pub image_before: Option<String>,
     pub never_ran: bool,
 }
 
@@ -33,10 +37,13 @@ impl Found {
             out_of_memory: state.oom_killed.unwrap_or_default(),
         });
         Some(Self {
-            instance: marks.instance,
             spec_hash: labels.get(labels::SPEC_HASH).cloned(),
+            image_before: labels.get(labels::IMAGE_BEFORE).cloned(),
             never_ran,
-            seen: marks.seen(there.id.unwrap_or_default(), seen_state, exit),
+            marks,
+            id: there.id.unwrap_or_default(),
+            state: seen_state,
+            exit,
         })
     }
 }

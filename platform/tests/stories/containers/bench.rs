@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use berth::clock::Clock;
-use berth::config::{ContainerConfig, DiskLimit};
+use berth::config::{ContainerConfig, DiskLimit, Size};
 use berth::containers::docker::DockerHost;
 use berth::containers::fake::FakeHost;
 use berth::containers::remote::RemoteHost;
@@ -40,7 +40,7 @@ pub struct Bench {
 impl Bench {
     pub async fn fake() -> Self {
         let dir = Arc::new(tempfile::tempdir().unwrap());
-        let fake = FakeHost::new(config(dir.path()));
+        let fake = FakeHost::new(config(dir.path()), Clock::system());
         fake.forget_image(ABSENT);
         Self { host: Arc::new(fake), dir, _engine: None }
     }
@@ -66,6 +66,8 @@ impl Bench {
             instance: InstanceId(Clock::system().uuid()),
             slot: Slot(SLOT.fetch_add(1, Ordering::SeqCst)),
             image: WITH_HOME.into(),
+            image_id: None,
+            size: "standard".into(),
             handle: "alice".into(),
             url: "https://alice.localhost".into(),
             token: berth::secrets::Token::new(&Clock::system()).reveal().to_owned(),
@@ -80,7 +82,7 @@ impl Bench {
     }
 
     pub async fn run(&self, spec: &ContainerSpec) {
-        self.host.ensure_volume(spec.instance).await.unwrap();
+        self.host.ensure_volume(spec.instance, &spec.size).await.unwrap();
         self.host.create(spec).await.unwrap();
         self.host.start(spec.instance).await.unwrap();
     }
@@ -102,14 +104,25 @@ pub fn config(dir: &Path) -> ContainerConfig {
         subnet: Ipv4Addr::new(10, 97, 0, 0),
         bridges: 1,
         images: vec![WITH_HOME.into(), BARE.into(), ABSENT.into()],
-        memory_mib: 64,
-        swap_mib: 64,
-        nano_cpus: 500_000_000,
-        pids: 64,
+        sizes: vec![size()],
         disk_limit: DiskLimit::None,
         delete_after: Duration::from_secs(7 * 24 * 3600),
         quota_port: 8702,
         instance_port: 8080,
+    }
+}
+
+fn size() -> Size {
+    Size {
+        name: "standard".into(),
+        memory_mib: 64,
+        swap_mib: 64,
+        nano_cpus: 500_000_000,
+        pids: 64,
+        disk_mib: 64,
+        freeze_after: Duration::from_secs(300),
+        stop_after: Duration::from_secs(1800),
+        remove_after: Duration::from_secs(86400),
     }
 }
 

@@ -44,7 +44,7 @@ async fn an_instance_lives_and_every_verb_may_be_asked_twice(bench: Bench) {
     let (host, spec) = (&bench.host, bench.spec());
     let id = spec.instance;
     for _ in 0..2 {
-        host.ensure_volume(id).await.unwrap();
+        host.ensure_volume(id, &spec.size).await.unwrap();
     }
     assert_eq!(bench.seen(&spec).await, Seen { instance: id, volume: true, container: None });
     host.create(&spec).await.unwrap();
@@ -168,7 +168,7 @@ async fn the_list_says_what_inspecting_says(bench: Bench) {
         (&bench.host, bench.running().await, bench.running().await, bench.running().await, bench.spec());
     host.freeze(frozen.instance).await.unwrap();
     host.stop(stopped.instance).await.unwrap();
-    host.ensure_volume(bare.instance).await.unwrap();
+    host.ensure_volume(bare.instance, &bare.size).await.unwrap();
     let list = host.list().await.unwrap();
     for spec in [&running, &frozen, &stopped, &bare] {
         let listed = list.iter().find(|seen| seen.instance == spec.instance);

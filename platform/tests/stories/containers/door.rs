@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth::clock::Clock;
 use berth::containers::fake::{FakeHost, Held, Verb};
 use berth::containers::protocol::Answer;
 use berth::containers::remote::RemoteHost;
@@ -22,7 +23,7 @@ const ID: &str = "6f1a3c1e-0d6b-4b7e-9c55-2f6d0f4f8a11";
 #[tokio::test]
 async fn hostile_requests_are_refused_with_a_sentence_and_reach_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let fake = FakeHost::new(config(dir.path()));
+    let fake = FakeHost::new(config(dir.path()), Clock::system());
     let _remote = serve(Arc::new(fake.clone()), config(dir.path())).await;
     let spec = |field: &str, value: serde_json::Value| {
         let mut spec = json!({
@@ -85,7 +86,7 @@ async fn hostile_requests_are_refused_with_a_sentence_and_reach_nothing() {
 #[tokio::test]
 async fn silent_connections_keep_nobody_out() {
     let dir = tempfile::tempdir().unwrap();
-    let remote = serve(Arc::new(FakeHost::new(config(dir.path()))), config(dir.path())).await;
+    let remote = serve(Arc::new(FakeHost::new(config(dir.path()), Clock::system())), config(dir.path())).await;
     let silent: Vec<UnixStream> = futures_util::stream::iter(0..80)
         .then(|_| UnixStream::connect(dir.path().join("provisioner.sock")))
         .filter_map(|stream| std::future::ready(stream.ok()))
@@ -100,7 +101,7 @@ async fn silent_connections_keep_nobody_out() {
 #[tokio::test]
 async fn the_socket_is_for_its_owner_and_group() {
     let dir = tempfile::tempdir().unwrap();
-    let _remote = serve(Arc::new(FakeHost::new(config(dir.path()))), config(dir.path())).await;
+    let _remote = serve(Arc::new(FakeHost::new(config(dir.path()), Clock::system())), config(dir.path())).await;
     let mode = std::fs::metadata(dir.path().join("provisioner.sock")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o660);
 }
@@ -108,7 +109,7 @@ async fn the_socket_is_for_its_owner_and_group() {
 #[tokio::test]
 async fn a_second_provisioner_does_not_start_and_a_stale_socket_is_replaced() {
     let dir = tempfile::tempdir().unwrap();
-    let host = Arc::new(FakeHost::new(config(dir.path())));
+    let host = Arc::new(FakeHost::new(config(dir.path()), Clock::system()));
     drop(std::os::unix::net::UnixListener::bind(dir.path().join("provisioner.sock")).unwrap());
     let remote = RemoteHost::new(dir.path().join("provisioner.sock"));
     assert_eq!(remote.list().await, Err(HostError::Unreachable));
@@ -144,7 +145,7 @@ async fn the_platform_outlives_the_provisioner() {
 #[tokio::test]
 async fn events_end_when_the_engine_goes() {
     let dir = tempfile::tempdir().unwrap();
-    let fake = FakeHost::new(config(dir.path()));
+    let fake = FakeHost::new(config(dir.path()), Clock::system());
     let remote = serve(Arc::new(fake.clone()), config(dir.path())).await;
     let mut events = remote.events().await.unwrap();
     let id = ID.parse().unwrap();
@@ -158,7 +159,7 @@ async fn events_end_when_the_engine_goes() {
 #[tokio::test]
 async fn a_long_call_delays_no_other() {
     let dir = tempfile::tempdir().unwrap();
-    let fake = FakeHost::new(config(dir.path()));
+    let fake = FakeHost::new(config(dir.path()), Clock::system());
     let remote = Arc::new(serve(Arc::new(fake.clone()), config(dir.path())).await);
     let spec = Bench::fake().await.spec();
     remote.create(&spec).await.unwrap();

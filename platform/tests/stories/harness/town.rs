@@ -62,7 +62,8 @@ impl Town {
         let settings = settings.to_vec();
         let mut config = config(&database, &settings);
         put_on_loopback(&mut config.containers, port);
-        let (clock, host) = (Clock::manual(START), FakeHost::new(config.containers.clone()));
+        let clock = Clock::manual(START);
+        let host = FakeHost::new(config.containers.clone(), clock.clone());
         let (app, address, process) = open(config, clock.clone(), host.clone()).await;
         Self { app, host, clock, address, database, settings, port, process: Some(process), programs }
     }

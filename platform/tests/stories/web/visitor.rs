@@ -37,7 +37,7 @@ impl Site {
     pub async fn with(settings: &[(&str, &str)]) -> Self {
         let database = harness::sqlite().await;
         let config = harness::config(&database, settings);
-        let host = Arc::new(FakeHost::new(config.containers.clone()));
+        let host = Arc::new(FakeHost::new(config.containers.clone(), Clock::system()));
         let app = App::open(config, Clock::manual(START), host).await.unwrap();
         let (apex, platform) = (berth::web::apex_router(app.clone()), berth::web::app_router(app.clone()));
         Self { app, apex, platform, _database: database }
