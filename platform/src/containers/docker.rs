@@ -6,6 +6,7 @@
 
 mod disks;
 mod errors;
+mod file_systems;
 mod home;
 mod host_config;
 mod labels;
@@ -37,9 +38,7 @@ use tokio::time::timeout;
 
 use self::labels::Labels;
 use self::seen::Found;
-use super::{
-    ContainerHost, ContainerSpec, ContainerState, DiskUse, HostError, HostLoad, HostReport, Seen, SeenContainer,
-};
+use super::{ContainerHost, ContainerSpec, ContainerState, HostError, HostLoad, HostReport, Seen, SeenContainer};
 use crate::clock::Clock;
 use crate::config::{ContainerConfig, Size};
 use crate::db::InstanceId;
@@ -65,8 +64,6 @@ pub struct DockerHost {
     making_bridges: Mutex<()>,
     hand_back: reclaim::HandBack,
     volumes: volumes::Volumes,
-    tombstones: tombstones::Tombstones,
-    engine_root: OnceCell<PathBuf>,
 }
 
 impl DockerHost {
@@ -82,9 +79,7 @@ impl DockerHost {
     #[must_use]
     pub fn connect_with(config: ContainerConfig, clock: Clock, socket: PathBuf, reclaimer: PathBuf) -> Self {
         Self {
-            volumes: volumes::Volumes::new(&config),
-            tombstones: tombstones::Tombstones::new(&config, clock.clone()),
-            engine_root: OnceCell::new(),
+            volumes: volumes::Volumes::new(&config, clock.clone()),
             config,
             hand_back: reclaim::HandBack::new(reclaimer, clock.clone()),
             clock,
@@ -239,30 +234,6 @@ impl DockerHost {
         Ok(Some((marks.instance, marks.seen(entry.id.unwrap_or_default(), state, None, current))))
     }
 
-    /// Refuses when a disk that instances live on is `limit` percent full or fuller.
-    async fn refuse_from(&self, limit: u8) -> Result<(), HostError> {
-        disks::refuse_from(limit, &self.disks().await?)
-    }
-
-    async fn disks(&self) -> Result<Vec<DiskUse>, HostError> {
-        let ask = || async {
-            let root = self.engine()?.info().await?.docker_root_dir;
-            Ok::<_, HostError>(PathBuf::from(root.unwrap_or_default()))
-        };
-        let engine_root = self.engine_root.get_or_try_init(ask).await?;
-        let (data, volumes) = (&self.config.data_dir, self.config.volumes_dir());
-        Ok(disks::used(&[("Docker's data", engine_root), ("Berth's data", data), ("volumes", &volumes)]))
-    }
-
-    async fn make_volume(&self, instance: InstanceId, size: &str) -> Result<(), HostError> {
-        let mib = self.size(size)?.disk_mib;
-        let name = self.name(instance);
-        self.tombstones.refuse_if_buried(&name)?;
-        self.tombstones.open_dir()?;
-        let may_make = self.refuse_from(disks::MAKE_BELOW);
-        self.volumes.ensure(self.engine()?, (instance, &name), mib, may_make).await
-    }
-
     async fn has_volume(&self, instance: InstanceId) -> Result<bool, HostError> {
         match self.engine()?.inspect_volume(&self.name(instance)).await {
             Ok(_) => Ok(true),
@@ -287,11 +258,16 @@ impl ContainerHost for DockerHost {
     }
 
     async fn ensure_volume(&self, instance: InstanceId, size: &str) -> Result<(), HostError> {
-        within(CHANGE, self.make_volume(instance, size)).await
+        within(CHANGE, async {
+            let mib = self.size(size)?.disk_mib;
+            self.volumes.ensure(self.engine()?, (instance, &self.name(instance)), mib).await
+        })
+        .await
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<(), HostError> {
         within(CHANGE, async {
+            let name = self.name(spec.instance);
             let there = self.look(spec.instance).await?;
             let mut body = self.body(spec, there.as_ref()).await?;
             let labels = body.labels.get_or_insert_default();
@@ -301,15 +277,15 @@ impl ContainerHost for DockerHost {
                 if found.spec_hash == wanted {
                     return Ok(());
                 }
+                self.volumes.refuse_unless_usable(self.engine()?, &name).await?;
                 labels.insert(labels::IMAGE_BEFORE.into(), found.marks.image_id);
                 self.hand_back.end(spec.instance);
                 self.remove(spec.instance).await?;
             }
-            self.refuse_from(disks::WAKE_BELOW).await?;
-            self.make_volume(spec.instance, &spec.size).await?;
+            self.ensure_volume(spec.instance, &spec.size).await?;
             // The Engine fills an empty volume with what the image has there.
-            let _attached = self.volumes.attach(spec.instance, &self.name(spec.instance)).await?;
-            let options = CreateContainerOptionsBuilder::default().name(&self.name(spec.instance)).build();
+            let _attached = self.volumes.attach(spec.instance, &name).await?;
+            let options = CreateContainerOptionsBuilder::default().name(&name).build();
             match self.engine()?.create_container(Some(options), body).await {
                 Ok(_) => Ok(()),
                 Err(error) if errors::is_conflict(&error) => {
@@ -328,8 +304,7 @@ impl ContainerHost for DockerHost {
                 return Ok(());
             }
             let name = self.name(instance);
-            self.tombstones.refuse_if_buried(&name)?;
-            self.refuse_from(disks::WAKE_BELOW).await?;
+            self.volumes.refuse_unless_usable(self.engine()?, &name).await?;
             let _attached = self.volumes.attach(instance, &name).await?;
             // Before its first start, and here rather than in `create`, so that a crash between the two loses nothing.
             if found.never_ran {
@@ -402,27 +377,24 @@ impl ContainerHost for DockerHost {
     }
 
     async fn bury_volume(&self, instance: InstanceId) -> Result<(), HostError> {
-        self.tombstones.bury(&self.name(instance))
+        self.volumes.tombstones.bury(&self.name(instance))
     }
 
     async fn unbury_volume(&self, instance: InstanceId) -> Result<(), HostError> {
-        self.tombstones.unbury(&self.name(instance))
+        self.volumes.tombstones.unbury(&self.name(instance))
     }
 
     async fn destroy_volume(&self, instance: InstanceId) -> Result<(), HostError> {
         within(CHANGE, async {
             let name = self.name(instance);
-            if !self.tombstones.is_buried(&name)? && !self.has_volume(instance).await? {
+            if !self.volumes.tombstones.is_buried(&name)? && !self.has_volume(instance).await? {
                 return Ok(());
             }
-            self.tombstones.refuse_unless_due(&name)?;
+            self.volumes.tombstones.refuse_unless_due(&name)?;
             if self.look(instance).await?.is_some() {
                 return Err(HostError::Refused(format!("there is a container on {name}; remove it first")));
             }
-            self.volumes.destroy(self.engine()?, instance, &name).await?;
-            tracing::warn!(instance.id = %instance, "a volume is destroyed: it was buried long enough ago");
-            // Last, so that one that was destroyed by half is not kept by half.
-            self.tombstones.unbury(&name)
+            self.volumes.destroy(self.engine()?, instance, &name).await
         })
         .await
     }
@@ -489,7 +461,7 @@ impl ContainerHost for DockerHost {
     async fn host_report(&self) -> Result<HostReport, HostError> {
         within(LOOK, async {
             let report = report::report(self.engine()?, &self.config).await?;
-            Ok(HostReport { disks: self.disks().await?, buried: self.tombstones.count(), ..report })
+            self.volumes.complete(self.engine()?, report).await
         })
         .await
     }

@@ -16,6 +16,8 @@ pub enum Wish {
     Stopped,
     /// Stopped, and no visit wakes it: the operator suspended its account.
     Suspended,
+    /// Stopped, and no visit wakes it: its account leaves, and after a while its files are destroyed.
+    Leaving,
     /// Without a container. The volume is kept: nothing but an explicit deletion takes files away.
     Removed,
 }
@@ -181,7 +183,7 @@ enum Tier {
 
 fn tier(wish: Wish, activity: Activity, policy: Policy) -> Tier {
     match (wish, activity) {
-        (Wish::Stopped | Wish::Suspended | Wish::Removed, _) => Tier::Stopped,
+        (Wish::Stopped | Wish::Suspended | Wish::Leaving | Wish::Removed, _) => Tier::Stopped,
         (Wish::Available, Activity::Working) => Tier::Awake,
         (Wish::Frozen, Activity::Working) => Tier::Frozen,
         (Wish::Available | Wish::Frozen, Activity::Idle(idle)) if idle >= policy.stop_after => Tier::Stopped,
@@ -301,6 +303,8 @@ mod tests {
                 Activity::Working,
                 Step::Stop,
             ),
+            ("who leaves is stopped in the middle of work", Wish::Leaving, true, READY, Activity::Working, Step::Stop),
+            ("and nothing is started for them", Wish::Leaving, true, Container::Stopped, FRESH, Step::Rest(None)),
             ("removal takes the container", Wish::Removed, true, READY, Activity::Working, Step::RemoveContainer),
             ("and keeps the volume", Wish::Removed, true, Container::None, FRESH, Step::Rest(None)),
         ] {
@@ -314,6 +318,7 @@ mod tests {
             Just(Wish::Frozen),
             Just(Wish::Stopped),
             Just(Wish::Suspended),
+            Just(Wish::Leaving),
             Just(Wish::Removed)
         ]
     }

@@ -6,6 +6,7 @@ mod access;
 mod accounts;
 mod calls;
 mod containers;
+mod deletion;
 mod edge;
 mod first_light;
 mod harness;

@@ -10,7 +10,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::volumes::failed;
+use super::file_systems::failed;
 use crate::clock::{Clock, Timestamp};
 use crate::config::ContainerConfig;
 use crate::containers::HostError;
