@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use berth::accounts::{Availability, Role};
+use berth::accounts::{Availability, Role, Standing};
 use berth::handle::HandleError;
 
 use super::*;
