@@ -122,7 +122,8 @@ async fn lowest_free_slot(tx: &Tx, slots: u32, now: Timestamp) -> Result<i64> {
 
 /// Deletes an instance and what was written of it; its slot is given again at `free_at`.
 pub(super) async fn delete(tx: &Tx, id: InstanceId, free_at: Timestamp) -> Result<()> {
-    let Some(row) = instance::Entity::find_by_id(id).one(&**tx).await? else { return Ok(()) };
+    // Locked: whoever writes a fact of it at this moment does so before, or finds it gone.
+    let Some(row) = instance::Entity::find_by_id(id).lock_exclusive().one(&**tx).await? else { return Ok(()) };
     transition::Entity::delete_many().filter(transition::Column::InstanceId.eq(id)).exec(&**tx).await?;
     instance::Entity::delete_by_id(id).exec(&**tx).await?;
     let resting = resting_slot::ActiveModel { slot: Set(row.slot), free_at_ms: Set(free_at.0) };
@@ -169,7 +170,7 @@ pub(super) async fn set_fact(
     active_at: Timestamp,
     clock: &Clock,
 ) -> Result<()> {
-    instance::Entity::update_many()
+    let written = instance::Entity::update_many()
         .col_expr(instance::Column::Fact, Expr::value(status.fact.word()))
         .col_expr(instance::Column::FactCause, Expr::value(status.cause.word()))
         .col_expr(instance::Column::FactAtMs, Expr::value(status.since.0))
@@ -178,7 +179,8 @@ pub(super) async fn set_fact(
         .filter(instance::Column::Id.eq(id))
         .exec(&**tx)
         .await?;
-    if from == status.fact {
+    // None: it was deleted meanwhile, and nothing is to be written of it any more.
+    if from == status.fact || written.rows_affected == 0 {
         return Ok(());
     }
     let row = transition::ActiveModel {

@@ -171,7 +171,8 @@ async fn of_somebody_who_is_gone_only_the_handle_and_the_receipts_are_left() {
         for taken in ["alice", "a1ice"] {
             assert!(house.accounts.sign_up_begin(taken, None, None, &somebody()).await.is_err(), "{taken}");
         }
-        assert!(session(&house, &other.signed_in.session).await.is_some());
+        let back = log_in_again(&house, &other).await;
+        assert!(!back.leaving, "the other is as before");
     }
 }
 
