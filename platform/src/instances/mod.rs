@@ -2,6 +2,7 @@
 
 mod activity;
 mod declared;
+mod deletion;
 mod instance;
 mod memory;
 mod processor;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 pub use activity::{AwakeLedger, Flow, LastWork, Open, Work, WorkInFlight};
 pub use declared::Job;
+pub use deletion::Buried;
 pub use instance::Instance;
 pub use rules::{Cause, Fact, Policy, STUCK_AFTER, Stage, Wish};
 use serde::Serialize;
@@ -45,6 +47,7 @@ struct Inner {
     sizes: Vec<Size>,
     /// How long a started container may take until it answers.
     ready_within: Duration,
+    delete_after: Duration,
     subnet: Ipv4Addr,
     port: u16,
     slots: u32,
@@ -121,6 +124,7 @@ impl Instances {
             sizes: containers.sizes.clone(),
             // The edge gives up waiting first; what comes up later is still welcome.
             ready_within: config.wake_timeout * 2,
+            delete_after: containers.delete_after,
             subnet: containers.subnet,
             port: containers.instance_port,
             slots: u32::from(containers.bridges) * SLOTS_PER_BRIDGE,
@@ -250,7 +254,7 @@ impl Instances {
     /// # Errors
     /// When the database does not answer.
     pub async fn suspend_in(&self, tx: &Tx, account: AccountId) -> Result<Option<InstanceId>> {
-        self.wish_in(tx, account, Wish::Suspended, &ALL_WISHES).await
+        self.wish_in(tx, account, (Wish::Suspended, Cause::OperatorAsked), &ALL_WISHES).await
     }
 
     /// Undoes [`Instances::suspend_in`]: the instance stays stopped until it is next visited.
@@ -258,7 +262,29 @@ impl Instances {
     /// # Errors
     /// When the database does not answer.
     pub async fn restore_in(&self, tx: &Tx, account: AccountId) -> Result<Option<InstanceId>> {
-        self.wish_in(tx, account, Wish::Stopped, &[Wish::Suspended]).await
+        self.wish_in(tx, account, (Wish::Stopped, Cause::OperatorAsked), &[Wish::Suspended]).await
+    }
+
+    /// Stops the instance of `account` for good, because the account leaves: nobody wakes it, and its files are destroyed
+    /// later (`deletion.rs`). In the caller's transaction; call [`Instances::admit`] after the commit.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn leave_in(&self, tx: &Tx, account: AccountId, cause: Cause) -> Result<Option<InstanceId>> {
+        self.wish_in(tx, account, (Wish::Leaving, cause), &ALL_WISHES).await
+    }
+
+    /// Undoes [`Instances::leave_in`]: the instance stays stopped until it is next visited, or suspended where it was.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn keep_in(
+        &self,
+        tx: &Tx,
+        account: AccountId,
+        (wish, cause): (Wish, Cause),
+    ) -> Result<Option<InstanceId>> {
+        self.wish_in(tx, account, (wish, cause), &[Wish::Leaving]).await
     }
 
     /// Why it is awake, or since when and after what it idles.
@@ -342,9 +368,15 @@ impl Instances {
         Ok(())
     }
 
-    async fn wish_in(&self, tx: &Tx, account: AccountId, wish: Wish, over: &[Wish]) -> Result<Option<InstanceId>> {
+    async fn wish_in(
+        &self,
+        tx: &Tx,
+        account: AccountId,
+        (wish, cause): (Wish, Cause),
+        over: &[Wish],
+    ) -> Result<Option<InstanceId>> {
         let Some(id) = store::find_by_account(tx, account).await? else { return Ok(None) };
-        store::set_wish(tx, id, Asked { wish, cause: Cause::OperatorAsked, at: self.0.clock.now() }, over).await?;
+        store::set_wish(tx, id, Asked { wish, cause, at: self.0.clock.now() }, over).await?;
         Ok(Some(id))
     }
 
@@ -425,7 +457,8 @@ impl Inner {
 
 const BOTH_ASKED: &str = "Somebody else asked at the same moment. Please try again.";
 
-const ALL_WISHES: [Wish; 5] = [Wish::Available, Wish::Frozen, Wish::Stopped, Wish::Removed, Wish::Suspended];
+const ALL_WISHES: [Wish; 6] =
+    [Wish::Available, Wish::Frozen, Wish::Stopped, Wish::Removed, Wish::Suspended, Wish::Leaving];
 
 /// The wishes that one with this cause may replace.
 fn may_replace(cause: Cause) -> Vec<Wish> {
@@ -440,6 +473,12 @@ fn refuse_unless_wakeable(wish: Wish, cause: Cause) -> Result<()> {
         (Wish::Suspended, _) => {
             Err(Error::Forbidden("This account is suspended. Ask the operator of this server why.".into()))
         }
+        (Wish::Leaving, Cause::OperatorAsked) => {
+            Err(Error::Forbidden("This account leaves. Keep it first: berth user keep HANDLE.".into()))
+        }
+        (Wish::Leaving, _) => Err(Error::Forbidden(
+            "This account leaves, and its instance sleeps until its files are destroyed. Log in to keep it.".into(),
+        )),
         (Wish::Removed, cause) if cause != Cause::OperatorAsked => Err(Error::Forbidden(
             "The operator removed this instance's container. Its files are kept; ask the operator to wake it.".into(),
         )),

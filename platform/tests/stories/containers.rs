@@ -4,3 +4,4 @@ pub mod bench;
 mod contract;
 mod door;
 mod engine;
+mod volumes;
