@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::{ContainerConfig, Runtime, Upstream, VARIABLES};
+use super::{ContainerConfig, DiskLimit, Runtime, Upstream, VARIABLES};
 use crate::hosts::Hosts;
 
 /// Looks variables up and collects what is wrong with them.
@@ -144,6 +144,7 @@ impl Reader<'_> {
         }
         let (images, image_pins) = self.images();
         ContainerConfig {
+            data_dir: data_dir.to_path_buf(),
             socket: data_dir.join("run/provisioner.sock"),
             network,
             subnet,
@@ -152,6 +153,8 @@ impl Reader<'_> {
             sizes: self.sizes(),
             image_pins,
             runtime: if self.one_of("BERTH_RUNTIME", "runsc", "runc") { Runtime::Runsc } else { Runtime::Runc },
+            disk_limit: if self.one_of("BERTH_DISK", "image", "none") { DiskLimit::Image } else { DiskLimit::None },
+            delete_after: self.seconds("BERTH_DELETE_AFTER_SECONDS"),
             instance_port: 8080,
             quota_port: self.parsed("BERTH_QUOTA_PORT", "a port"),
         }

@@ -4,7 +4,9 @@
 //! carries one around everything it does. Names are deterministic and labels say the rest: nothing is remembered here
 //! that the Engine could not tell again.
 
+mod disks;
 mod errors;
+mod file_systems;
 mod firewall;
 mod home;
 mod host_config;
@@ -15,6 +17,8 @@ mod networks;
 mod reclaim;
 mod report;
 mod seen;
+mod tombstones;
+mod volumes;
 mod walls;
 
 use std::collections::BTreeMap;
@@ -26,9 +30,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use async_trait::async_trait;
 use bollard::Docker;
-use bollard::models::{
-    ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum, SystemInfoCgroupDriverEnum, VolumeCreateRequest,
-};
+use bollard::models::{ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum, SystemInfoCgroupDriverEnum};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
     ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions, StopContainerOptionsBuilder,
@@ -63,6 +65,7 @@ pub struct DockerHost {
     cgroup_parent: OnceCell<&'static str>,
     walls: Walls,
     hand_back: reclaim::HandBack,
+    volumes: volumes::Volumes,
 }
 
 impl DockerHost {
@@ -79,6 +82,7 @@ impl DockerHost {
     pub fn connect_with(config: ContainerConfig, clock: Clock, socket: PathBuf, reclaimer: PathBuf) -> Self {
         let walls = Walls::new(&config.network, None);
         Self {
+            volumes: volumes::Volumes::new(&config, clock.clone()),
             config,
             hand_back: reclaim::HandBack::new(reclaimer, clock.clone()),
             clock,
@@ -270,21 +274,15 @@ impl ContainerHost for DockerHost {
 
     async fn ensure_volume(&self, instance: InstanceId, size: &str) -> Result<(), HostError> {
         within(CHANGE, async {
-            self.size(size)?;
-            // The Engine answers with the volume that is there when there is one.
-            let request = VolumeCreateRequest {
-                name: Some(self.name(instance)),
-                labels: Some(labels::of_volume(&self.config.network, instance)),
-                ..Default::default()
-            };
-            self.engine()?.create_volume(request).await?;
-            Ok(())
+            let mib = self.size(size)?.disk_mib;
+            self.volumes.ensure(self.engine()?, (instance, &self.name(instance)), mib).await
         })
         .await
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<(), HostError> {
         within(CHANGE, async {
+            let name = self.name(spec.instance);
             let there = self.look(spec.instance).await?;
             let mut body = self.body(spec, there.as_ref()).await?;
             let labels = body.labels.get_or_insert_default();
@@ -294,11 +292,15 @@ impl ContainerHost for DockerHost {
                 if found.spec_hash == wanted {
                     return Ok(());
                 }
+                self.volumes.refuse_unless_usable(self.engine()?, &name).await?;
                 labels.insert(labels::IMAGE_BEFORE.into(), found.marks.image_id);
                 self.hand_back.end(spec.instance);
                 self.remove(spec.instance).await?;
             }
-            let options = CreateContainerOptionsBuilder::default().name(&self.name(spec.instance)).build();
+            self.ensure_volume(spec.instance, &spec.size).await?;
+            // The Engine fills an empty volume with what the image has there.
+            let _attached = self.volumes.attach(spec.instance, &name).await?;
+            let options = CreateContainerOptionsBuilder::default().name(&name).build();
             match self.engine()?.create_container(Some(options), body).await {
                 Ok(_) => Ok(()),
                 Err(error) if errors::is_conflict(&error) => {
@@ -318,6 +320,8 @@ impl ContainerHost for DockerHost {
             }
             self.walls.ensure_once(self.engine()?, &self.config).await?;
             let name = self.name(instance);
+            self.volumes.refuse_unless_usable(self.engine()?, &name).await?;
+            let _attached = self.volumes.attach(instance, &name).await?;
             // Before its first start, and here rather than in `create`, so that a crash between the two loses nothing.
             if found.never_ran {
                 home::give(self.engine()?, &name, self.clock.now()).await?;
@@ -388,6 +392,29 @@ impl ContainerHost for DockerHost {
         within(CHANGE, self.remove(instance)).await
     }
 
+    async fn bury_volume(&self, instance: InstanceId) -> Result<(), HostError> {
+        self.volumes.tombstones.bury(&self.name(instance))
+    }
+
+    async fn unbury_volume(&self, instance: InstanceId) -> Result<(), HostError> {
+        self.volumes.tombstones.unbury(&self.name(instance))
+    }
+
+    async fn destroy_volume(&self, instance: InstanceId) -> Result<(), HostError> {
+        within(CHANGE, async {
+            let name = self.name(instance);
+            if !self.volumes.tombstones.is_buried(&name)? && !self.has_volume(instance).await? {
+                return Ok(());
+            }
+            self.volumes.tombstones.refuse_unless_due(&name)?;
+            if self.look(instance).await?.is_some() {
+                return Err(HostError::Refused(format!("there is a container on {name}; remove it first")));
+            }
+            self.volumes.destroy(self.engine()?, instance, &name).await
+        })
+        .await
+    }
+
     async fn inspect(&self, instance: InstanceId) -> Result<Seen, HostError> {
         within(LOOK, async {
             let (found, volume) = tokio::try_join!(self.look(instance), self.has_volume(instance))?;
@@ -455,7 +482,8 @@ impl ContainerHost for DockerHost {
         // It looks at every container that is not stopped.
         within(CHANGE, async {
             let parent = self.cgroup_parent().await?;
-            report::report(self.engine()?, &self.config, &self.walls, parent, self.clock.now()).await
+            let report = report::report(self.engine()?, &self.config, &self.walls, parent, self.clock.now()).await?;
+            self.volumes.complete(self.engine()?, report).await
         })
         .await
     }

@@ -1,7 +1,11 @@
 //! Instances: their wishes, their facts, and the one loop that makes facts follow wishes.
 
+mod activity;
+mod declared;
+mod deletion;
 mod instance;
 mod memory;
+mod processor;
 mod readiness;
 mod reconciler;
 mod rules;
@@ -14,7 +18,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-pub use instance::{Instance, WorkInFlight};
+pub use activity::{AwakeLedger, Flow, LastWork, Open, Work, WorkInFlight};
+pub use declared::Job;
+pub use deletion::Buried;
+pub use instance::Instance;
 pub use rules::{Cause, Fact, Policy, STUCK_AFTER, Stage, Wish};
 use serde::Serialize;
 use store::Asked;
@@ -40,6 +47,7 @@ struct Inner {
     sizes: Vec<Size>,
     /// How long a started container may take until it answers.
     ready_within: Duration,
+    delete_after: Duration,
     subnet: Ipv4Addr,
     port: u16,
     slots: u32,
@@ -47,6 +55,9 @@ struct Inner {
     images: Vec<String>,
     known: RwLock<Known>,
     rounds: reconciler::Rounds,
+    /// The longest that a declared job keeps an instance awake.
+    job_limit: Duration,
+    processors: processor::Processors,
     memory: memory::Memory,
 }
 
@@ -94,6 +105,8 @@ pub struct Transition {
     pub from: Fact,
     pub to: Fact,
     pub cause: Cause,
+    /// What it was last at, when it ceased to be awake.
+    pub last: Option<LastWork>,
 }
 
 impl Instances {
@@ -111,17 +124,21 @@ impl Instances {
             sizes: containers.sizes.clone(),
             // The edge gives up waiting first; what comes up later is still welcome.
             ready_within: config.wake_timeout * 2,
+            delete_after: containers.delete_after,
             subnet: containers.subnet,
             port: containers.instance_port,
             slots: u32::from(containers.bridges) * SLOTS_PER_BRIDGE,
             images: containers.images.clone(),
             known: RwLock::default(),
             rounds: reconciler::Rounds::default(),
+            job_limit: config.job_limit,
+            processors: processor::Processors::new(config.busy_cpu_percent),
             memory: memory::Memory::new(config.starts_at_once, config.memory_reserve_percent),
         }));
         for record in store::all(&instances.0.db).await? {
             instances.learn(record);
         }
+        instances.learn_jobs().await?;
         Ok(instances)
     }
 
@@ -146,7 +163,7 @@ impl Instances {
             None => self.learn(record),
             Some(instance) => {
                 if record.asked.wish == Wish::Available {
-                    instance.touch(record.asked.at);
+                    instance.work.touch(record.asked.at);
                 }
                 instance.take_terms(record.terms.clone(), self.0.policy(&record.terms), record.upgrade);
                 instance.take_wish(record.asked);
@@ -211,7 +228,7 @@ impl Instances {
     pub async fn wake(&self, instance: &Arc<Instance>, cause: Cause) -> Result<()> {
         let wish = instance.wish();
         refuse_unless_wakeable(wish, cause)?;
-        instance.touch(self.0.clock.now());
+        instance.work.touch(self.0.clock.now());
         if wish == Wish::Available && cause == Cause::Visit {
             if !instance.is_awake() {
                 instance.with_mind(|mind| mind.cause = Some(cause));
@@ -237,7 +254,7 @@ impl Instances {
     /// # Errors
     /// When the database does not answer.
     pub async fn suspend_in(&self, tx: &Tx, account: AccountId) -> Result<Option<InstanceId>> {
-        self.wish_in(tx, account, Wish::Suspended, &ALL_WISHES).await
+        self.wish_in(tx, account, (Wish::Suspended, Cause::OperatorAsked), &ALL_WISHES).await
     }
 
     /// Undoes [`Instances::suspend_in`]: the instance stays stopped until it is next visited.
@@ -245,7 +262,36 @@ impl Instances {
     /// # Errors
     /// When the database does not answer.
     pub async fn restore_in(&self, tx: &Tx, account: AccountId) -> Result<Option<InstanceId>> {
-        self.wish_in(tx, account, Wish::Stopped, &[Wish::Suspended]).await
+        self.wish_in(tx, account, (Wish::Stopped, Cause::OperatorAsked), &[Wish::Suspended]).await
+    }
+
+    /// Stops the instance of `account` for good, because the account leaves: nobody wakes it, and its files are destroyed
+    /// later (`deletion.rs`). In the caller's transaction; call [`Instances::admit`] after the commit.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn leave_in(&self, tx: &Tx, account: AccountId, cause: Cause) -> Result<Option<InstanceId>> {
+        self.wish_in(tx, account, (Wish::Leaving, cause), &ALL_WISHES).await
+    }
+
+    /// Undoes [`Instances::leave_in`]: the instance stays stopped until it is next visited, or suspended where it was.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn keep_in(
+        &self,
+        tx: &Tx,
+        account: AccountId,
+        (wish, cause): (Wish, Cause),
+    ) -> Result<Option<InstanceId>> {
+        self.wish_in(tx, account, (wish, cause), &[Wish::Leaving]).await
+    }
+
+    /// Why it is awake, or since when and after what it idles.
+    #[must_use]
+    pub fn ledger(&self, instance: &Instance) -> AwakeLedger {
+        let ledger = instance.work.ledger(self.0.clock.now(), instance.is_up(), instance.policy());
+        AwakeLedger { jobs: self.jobs(instance), ..ledger }
     }
 
     /// Gives the instance other terms. Its image and size reach it when it next starts, how soon it sleeps at once.
@@ -322,9 +368,15 @@ impl Instances {
         Ok(())
     }
 
-    async fn wish_in(&self, tx: &Tx, account: AccountId, wish: Wish, over: &[Wish]) -> Result<Option<InstanceId>> {
+    async fn wish_in(
+        &self,
+        tx: &Tx,
+        account: AccountId,
+        (wish, cause): (Wish, Cause),
+        over: &[Wish],
+    ) -> Result<Option<InstanceId>> {
         let Some(id) = store::find_by_account(tx, account).await? else { return Ok(None) };
-        store::set_wish(tx, id, Asked { wish, cause: Cause::OperatorAsked, at: self.0.clock.now() }, over).await?;
+        store::set_wish(tx, id, Asked { wish, cause, at: self.0.clock.now() }, over).await?;
         Ok(Some(id))
     }
 
@@ -332,7 +384,9 @@ impl Instances {
         look(&self.0.known.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn by_id(&self, id: InstanceId) -> Option<Arc<Instance>> {
+    /// By its id, from memory.
+    #[must_use]
+    pub fn by_id(&self, id: InstanceId) -> Option<Arc<Instance>> {
         self.known(|known| known.by_id.get(&id).cloned())
     }
 
@@ -403,7 +457,8 @@ impl Inner {
 
 const BOTH_ASKED: &str = "Somebody else asked at the same moment. Please try again.";
 
-const ALL_WISHES: [Wish; 5] = [Wish::Available, Wish::Frozen, Wish::Stopped, Wish::Removed, Wish::Suspended];
+const ALL_WISHES: [Wish; 6] =
+    [Wish::Available, Wish::Frozen, Wish::Stopped, Wish::Removed, Wish::Suspended, Wish::Leaving];
 
 /// The wishes that one with this cause may replace.
 fn may_replace(cause: Cause) -> Vec<Wish> {
@@ -418,6 +473,12 @@ fn refuse_unless_wakeable(wish: Wish, cause: Cause) -> Result<()> {
         (Wish::Suspended, _) => {
             Err(Error::Forbidden("This account is suspended. Ask the operator of this server why.".into()))
         }
+        (Wish::Leaving, Cause::OperatorAsked) => {
+            Err(Error::Forbidden("This account leaves. Keep it first: berth user keep HANDLE.".into()))
+        }
+        (Wish::Leaving, _) => Err(Error::Forbidden(
+            "This account leaves, and its instance sleeps until its files are destroyed. Log in to keep it.".into(),
+        )),
         (Wish::Removed, cause) if cause != Cause::OperatorAsked => Err(Error::Forbidden(
             "The operator removed this instance's container. Its files are kept; ask the operator to wake it.".into(),
         )),

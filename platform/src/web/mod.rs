@@ -13,6 +13,7 @@ mod hand_off;
 pub mod headers;
 mod instances;
 pub mod landing;
+pub mod leaving;
 pub mod live;
 pub mod log_in;
 mod page;
@@ -22,6 +23,7 @@ mod same_origin;
 mod sessions;
 pub mod sign_up;
 mod spend;
+pub mod why;
 pub mod words;
 
 use std::sync::Arc;

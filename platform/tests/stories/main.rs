@@ -4,8 +4,10 @@
 
 mod access;
 mod accounts;
+mod activity;
 mod calls;
 mod containers;
+mod deletion;
 mod doctor;
 mod edge;
 mod first_light;

@@ -1,11 +1,11 @@
 //! What the provisioner's report says of the host: the walls between tenants, versions with known holes, room that is left.
 
 use super::{Finding, broken, fine, warning};
-use crate::config::Config;
+use crate::config::{Config, DiskLimit};
 use crate::containers::HostReport;
 
-/// Disks this full or fuller are reported.
-const DISK_FREE_PERCENT: u8 = 20;
+/// Disks this full or fuller are reported; at 80 % no new volume is made, at 90 % nothing is woken.
+const DISK_ALARM_PERCENT: u8 = 75;
 /// The first Engine that lets nobody beside this host reach what it publishes on loopback (its release notes; moby 45610).
 const ENGINE_MAJOR: u32 = 28;
 /// A kernel older than this has holes that were mended since: stable ones come out about weekly.
@@ -22,11 +22,7 @@ pub(super) fn examine(report: &HostReport, config: &Config) -> Vec<Finding> {
         ),
         mib => fine("swap", format!("{mib} MiB for frozen instances (cgroup v{})", report.cgroup_version)),
     });
-    findings.push(if report.disk_free_percent < DISK_FREE_PERCENT {
-        warning("disk", format!("{} % free where Docker keeps its data. Free some space.", report.disk_free_percent))
-    } else {
-        fine("disk", format!("{} % free ({})", report.disk_free_percent, report.storage_driver))
-    });
+    findings.extend(of_disks(report));
     findings
 }
 
@@ -144,6 +140,33 @@ fn images(report: &HostReport, config: &Config) -> Vec<Finding> {
     }
     if findings.is_empty() {
         findings.push(fine("images", format!("{} there", config.containers.images.join(", "))));
+    }
+    findings
+}
+
+fn of_disks(report: &HostReport) -> Vec<Finding> {
+    let mut findings = vec![match report.disk_limit {
+        DiskLimit::Image => fine("volumes", "each a file system of its own, blocks and inodes bounded".into()),
+        DiskLimit::None => warning(
+            "volumes",
+            "nothing bounds them: one instance can fill the disk. Set BERTH_DISK=image (needs root, mkfs.ext4 and losetup).".into(),
+        ),
+    }];
+    for disk in &report.disks {
+        let used =
+            format!("{}: {} % used, {} % of the inodes", disk.holds, disk.used_percent, disk.inodes_used_percent);
+        findings.push(match disk.fullest() {
+            0..DISK_ALARM_PERCENT => fine("disk", used),
+            _ => {
+                warning("disk", format!("{used}. Free some space: at 80 % no instance is made, at 90 % none is woken."))
+            }
+        });
+    }
+    if report.buried > 0 {
+        findings.push(warning(
+            "deletion",
+            format!("{} volumes wait to be destroyed. berth user list says whose accounts leave.", report.buried),
+        ));
     }
     findings
 }

@@ -3,14 +3,16 @@
 use askama::Template;
 use berth::clock::Timestamp;
 use berth::edge::pages::{MessagePage, WaitingPage};
-use berth::instances::{Cause, Fact, Stage, Status, Wish};
+use berth::instances::{AwakeLedger, Cause, Fact, Job, LastWork, Open, Stage, Status, Wish, Work};
 use berth::web::admin::{AccountRow, AdminPage, InstanceCell};
 use berth::web::dashboard::{Dashboard, HistoryRow, ModelInWords, SessionRow, SpendInWords};
 use berth::web::errors::ErrorPage;
 use berth::web::landing::Landing;
+use berth::web::leaving::{AskPage, LeavingPage, LeftPage};
 use berth::web::log_in::{CodePage as LogInCodePage, GoOnPage, LogInPage, RecoverPage};
 use berth::web::passkeys::{NewRecoveryCodesPage, PasskeyRow, PasskeysPage};
 use berth::web::sign_up::{CodePage, HandlePage, PasskeyPage, QrPath, RecoveryCodesPage, WelcomePage};
+use berth::web::why;
 use berth::web::words::{self, Moment};
 
 const NOON: i64 = 1_795_183_329_000;
@@ -39,6 +41,11 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("passkeys", passkeys(false)),
         ("passkeys-recovered", passkeys(true)),
         ("new-recovery-codes", new_recovery_codes()),
+        ("leave", leave("")),
+        ("leave-refused", leave("This is not your handle. Type it to say that you mean it.")),
+        ("left", html(&LeftPage { handle: "alice".into(), due: Moment(Timestamp(NOON)) })),
+        ("leaving", leaving(true)),
+        ("leaving-deleted", leaving(false)),
         ("admin", admin()),
         ("error-not-found", error(404, "Nothing here", "There is nothing here by that name.", "")),
         ("error-internal", error(500, "Our mistake", "Something went wrong on our side.", "0b9a3c1e-77f1-4b1f")),
@@ -140,6 +147,7 @@ fn dashboard(status: &Status, spent: i64, held: i64) -> String {
         instance_host: "alice.example.com".into(),
         instance_origin: "https://alice.example.com".into(),
         state: words::state(status),
+        why: why::why(&ledger(status.fact == Fact::Awake), status.fact == Fact::Awake),
         history: vec![
             change(1, status.fact, Cause::Visit),
             change(90, Fact::Frozen, Cause::Idle),
@@ -158,6 +166,7 @@ fn dashboard(status: &Status, spent: i64, held: i64) -> String {
         },
         sessions: vec![session("Chrome on Linux", true), session("Safari on iPhone", false)],
         passkeys: vec![passkey("Passkey of 20 Nov")],
+        grace: "7 days".into(),
     })
 }
 
@@ -167,6 +176,26 @@ fn change(minutes_ago: i64, to: Fact, cause: Cause) -> HistoryRow {
         lamp: words::lamp(to),
         to: words::headline(to),
         cause: words::cause(cause),
+        last: (cause == Cause::Idle).then(|| why::last(LastWork { work: Work::Socket, at: minutes(minutes_ago + 5) })),
+    }
+}
+
+fn minutes(ago: i64) -> Timestamp {
+    Timestamp(NOON - ago * 60_000)
+}
+
+/// Of an instance that is at several things, or at none any more.
+fn ledger(busy: bool) -> AwakeLedger {
+    let open = |work, count, holds| Open { work, count, since: minutes(4), holds, moved_at: minutes(1) };
+    let open = vec![open(Work::Request, 1, true), open(Work::AiCall, 2, true), open(Work::Socket, 1, false)];
+    let jobs = vec![Job { name: "nightly-build".into(), since: minutes(30), until: minutes(-90) }];
+    AwakeLedger {
+        open: if busy { open } else { Vec::new() },
+        jobs: if busy { jobs } else { Vec::new() },
+        idle_since: minutes(6),
+        last: Some(LastWork { work: Work::Socket, at: minutes(6) }),
+        sleeps_at: None,
+        sleeps_after_seconds: 300,
     }
 }
 
@@ -190,11 +219,25 @@ fn new_recovery_codes() -> String {
     html(&NewRecoveryCodesPage { handle: "alice".into(), is_admin: false, codes })
 }
 
+fn leave(note: &str) -> String {
+    html(&AskPage {
+        handle: "alice".into(),
+        is_admin: false,
+        instance_host: "alice.example.com".into(),
+        grace: "7 days".into(),
+        note: note.into(),
+    })
+}
+
+fn leaving(may_stay: bool) -> String {
+    html(&LeavingPage { handle: "alice".into(), due: Moment(Timestamp(NOON)), may_stay })
+}
+
 fn admin() -> String {
-    let row = |handle: &str, fact, admin, suspended| AccountRow {
+    let row = |handle: &str, fact, admin, tag| AccountRow {
         handle: handle.into(),
         admin,
-        suspended,
+        tag,
         created: Moment(Timestamp(NOON)),
         passkeys: 2,
         recovery_codes_left: 9,
@@ -204,6 +247,7 @@ fn admin() -> String {
             since: Moment(Timestamp(NOON)),
             cause: words::cause(Cause::Idle),
             failure: if fact == Fact::Failed { "The image is missing.".into() } else { String::new() },
+            why: why::why(&ledger(fact == Fact::Awake), fact == Fact::Awake),
         }),
     };
     html(&AdminPage {
@@ -211,11 +255,12 @@ fn admin() -> String {
         is_admin: true,
         awake: 1,
         accounts: vec![
-            row("alice", Fact::Awake, true, false),
-            row("bob", Fact::Frozen, false, false),
-            row("carol-of-the-north", Fact::Failed, false, false),
-            row("mallory", Fact::Stopped, false, true),
-            AccountRow { instance: None, ..row("dave", Fact::Absent, false, false) },
+            row("alice", Fact::Awake, true, ""),
+            row("bob", Fact::Frozen, false, ""),
+            row("carol-of-the-north", Fact::Failed, false, ""),
+            row("mallory", Fact::Stopped, false, "suspended"),
+            row("trent", Fact::Stopped, false, "leaving"),
+            AccountRow { instance: None, ..row("dave", Fact::Absent, false, "") },
         ],
     })
 }
