@@ -39,12 +39,13 @@ use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
+use self::errors::within;
 use self::labels::Labels;
 use self::seen::Found;
 use self::walls::Walls;
 use super::{ContainerHost, ContainerSpec, ContainerState, HostError, HostLoad, HostReport, Seen, SeenContainer};
 use crate::clock::Clock;
-use crate::config::{ContainerConfig, Size};
+use crate::config::{ContainerConfig, Runtime, Size};
 use crate::db::InstanceId;
 
 /// For verbs that only look.
@@ -161,6 +162,12 @@ impl DockerHost {
     }
 
     async fn remove(&self, instance: InstanceId) -> Result<(), HostError> {
+        // gVisor does not kill what is paused: the Engine waits ten seconds for it. That it was not frozen is no failure.
+        if self.config.runtime == Runtime::Runsc
+            && let Err(error) = self.engine()?.unpause_container(&self.name(instance)).await
+        {
+            tracing::debug!("not thawed before it is removed: {error}");
+        }
         // Volumes that the image declares have no name and go with the container; ours has one, and stays.
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         match self.engine()?.remove_container(&self.name(instance), Some(options)).await {
@@ -487,9 +494,4 @@ impl ContainerHost for DockerHost {
         })
         .await
     }
-}
-
-/// Does `work`, or gives up after `limit`.
-async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, HostError>>) -> Result<T, HostError> {
-    timeout(limit, work).await.unwrap_or(Err(HostError::Timeout))
 }

@@ -99,6 +99,8 @@ pub(super) fn bridge_name(config: &ContainerConfig, bridge: u32) -> String {
 /// - block I/O limits name a whole disk as the Engine sees it, which a provisioner in a container cannot look up, and which is none at
 ///   all below LVM, btrfs or a loop mount; on cgroup v1 they leave out what is written through the page cache, which is
 ///   nearly everything. An operator sets them on the parent cgroup;
+/// - a limit on the size of one file: what bounds a volume bounds it too, and databases make sparse files far larger than
+///   their contents;
 /// - user namespaces (`userns-remap`) are the Engine's setting, and its newest image store has none;
 /// - AppArmor: the Engine adds `docker-default` by itself where the kernel has it, and naming it elsewhere fails;
 /// - `StorageOpt size` works on XFS with project quotas only, and the root is read-only anyway;
