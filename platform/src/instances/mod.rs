@@ -68,6 +68,7 @@ struct Known {
     by_handle: HashMap<Handle, Arc<Instance>>,
     by_account: HashMap<AccountId, Arc<Instance>>,
     by_token_hash: HashMap<Vec<u8>, Arc<Instance>>,
+    by_address: HashMap<Ipv4Addr, Arc<Instance>>,
 }
 
 /// What is shown of an instance, and what waiters wait for.
@@ -204,6 +205,12 @@ impl Instances {
     #[must_use]
     pub fn by_token_hash(&self, hash: &[u8]) -> Option<Arc<Instance>> {
         self.known(|known| known.by_token_hash.get(hash).cloned())
+    }
+
+    /// The Engine's id of the container that now stands at an address.
+    #[must_use]
+    pub fn container_at(&self, address: Ipv4Addr) -> Option<Arc<str>> {
+        self.known(|known| known.by_address.get(&address).and_then(|instance| instance.container()))
     }
 
     /// All of them, ordered by handle.
@@ -399,6 +406,7 @@ impl Instances {
         known.by_id.insert(instance.id, Arc::clone(&instance));
         known.by_handle.insert(instance.handle.clone(), Arc::clone(&instance));
         known.by_account.insert(instance.account, Arc::clone(&instance));
+        known.by_address.insert(instance.address(), Arc::clone(&instance));
         if let Some(hash) = token_hash {
             known.by_token_hash.insert(hash, Arc::clone(&instance));
         }
