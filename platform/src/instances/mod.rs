@@ -23,6 +23,7 @@ pub use instance::Instance;
 pub use rules::{Cause, Fact, Policy, STUCK_AFTER, Stage, Wish};
 use serde::Serialize;
 use store::Asked;
+pub use upgrade::Renewed;
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, Size};
@@ -51,10 +52,10 @@ struct Inner {
     images: Vec<String>,
     known: RwLock<Known>,
     rounds: reconciler::Rounds,
+    memory: memory::Memory,
     /// The longest that a declared job keeps an instance awake.
     job_limit: Duration,
     processors: processor::Processors,
-    memory: memory::Memory,
 }
 
 /// Every instance, by whatever it is looked up with.
@@ -126,9 +127,9 @@ impl Instances {
             images: containers.images.clone(),
             known: RwLock::default(),
             rounds: reconciler::Rounds::default(),
+            memory: memory::Memory::new(config.starts_at_once, config.memory_reserve_percent),
             job_limit: config.job_limit,
             processors: processor::Processors::new(config.busy_cpu_percent),
-            memory: memory::Memory::new(config.starts_at_once, config.memory_reserve_percent),
         }));
         for record in store::all(&instances.0.db).await? {
             instances.learn(record);
@@ -260,13 +261,6 @@ impl Instances {
         self.wish_in(tx, account, Wish::Stopped, &[Wish::Suspended]).await
     }
 
-    /// Why it is awake, or since when and after what it idles.
-    #[must_use]
-    pub fn ledger(&self, instance: &Instance) -> AwakeLedger {
-        let ledger = instance.work.ledger(self.0.clock.now(), instance.is_up(), instance.policy());
-        AwakeLedger { jobs: self.jobs(instance), ..ledger }
-    }
-
     /// Gives the instance other terms. Its image and size reach it when it next starts, how soon it sleeps at once.
     ///
     /// # Errors
@@ -301,6 +295,13 @@ impl Instances {
         tx.commit().await?;
         self.admit(instance.id).await?;
         Ok(())
+    }
+
+    /// Why it is awake, or since when and after what it idles.
+    #[must_use]
+    pub fn ledger(&self, instance: &Instance) -> AwakeLedger {
+        let ledger = instance.work.ledger(self.0.clock.now(), instance.is_up(), instance.policy());
+        AwakeLedger { jobs: self.jobs(instance), ..ledger }
     }
 
     /// The latest changes of fact, newest first.

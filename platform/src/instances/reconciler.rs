@@ -316,7 +316,7 @@ fn reality(mind: &Mind, seen: &Seen) -> Reality {
 }
 
 /// Whether another container should take the place of `found`.
-fn renewal(mind: &Mind, found: &SeenContainer) -> Renewal {
+pub(super) fn renewal(mind: &Mind, found: &SeenContainer) -> Renewal {
     let upgrade = &mind.upgrade;
     let (before, refused) = (upgrade.image_before.as_ref(), upgrade.image_refused.as_ref());
     if refused == Some(&found.image_id) && before.is_some_and(|before| *before != found.image_id) {

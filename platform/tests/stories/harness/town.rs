@@ -61,9 +61,9 @@ impl Town {
 
     pub async fn on(database: Database, settings: &[(&'static str, &'static str)]) -> Self {
         let programs = CancellationToken::new();
-        let said = Said::new(64);
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
+        let said = Said::new(64);
         let settings = settings.to_vec();
         let mut config = config(&database, &settings);
         put_on_loopback(&mut config.containers, port);
