@@ -14,7 +14,7 @@ fn message(text: &str, stream: bool) -> Value {
 async fn a_call_is_work_until_it_is_settled_although_its_caller_hung_up() {
     let scene = Scene::new().await;
     let body = message("x-demo-tokens=300 x-demo-pace-ms=5", true);
-    let call = scene.from_inside("POST", "/anthropic/v1/messages").body(body.to_string());
+    let call = scene.inside("POST", "/anthropic/v1/messages").body(body.to_string());
     let mut stream = call.send().await.unwrap().bytes_stream();
     stream.next().await.unwrap().unwrap();
     assert_eq!(scene.open(Work::AiCall), 1);
@@ -34,7 +34,7 @@ async fn after_its_last_call_it_sleeps_as_after_any_other_work() {
     let scene = Scene::new().await;
     scene.town.wait(FIVE_MINUTES - MINUTE).await;
     for stream in [false, true] {
-        let call = scene.from_inside("POST", "/anthropic/v1/messages").body(message("hello", stream).to_string());
+        let call = scene.inside("POST", "/anthropic/v1/messages").body(message("hello", stream).to_string());
         assert!(!call.send().await.unwrap().bytes().await.unwrap().is_empty());
     }
     scene.until_open(Work::AiCall, 0).await;
@@ -43,7 +43,7 @@ async fn after_its_last_call_it_sleeps_as_after_any_other_work() {
     scene.town.wait(MINUTE).await;
     assert_eq!(scene.fact(), Fact::Frozen);
     // A call that is refused before it is sent is over as soon.
-    let refused = scene.from_inside("POST", "/anthropic/v1/messages").body("no JSON").send().await.unwrap();
+    let refused = scene.inside("POST", "/anthropic/v1/messages").body("no JSON").send().await.unwrap();
     assert_eq!(refused.status(), 400);
     scene.until_open(Work::AiCall, 0).await;
     scene.town.wait(HALF_AN_HOUR).await;

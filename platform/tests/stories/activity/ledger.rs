@@ -177,7 +177,7 @@ async fn the_owner_reads_why_it_is_awake_and_why_it_slept() {
         let page = async || scene.town.get("app.example.com", "/", &[("cookie", &cookie)]).await.text();
 
         let work = scene.alice.instance.begin_work(Work::Request);
-        let declared = scene.from_inside("PUT", "/jobs/build").body(r#"{"for_seconds": 600}"#).send().await.unwrap();
+        let declared = scene.inside("PUT", "/jobs/build").body(r#"{"for_seconds": 600}"#).send().await.unwrap();
         assert_eq!(declared.status(), 200);
         let told = seen().await["work"].clone();
         let start = scene.town.clock.now().0;
@@ -191,7 +191,7 @@ async fn the_owner_reads_why_it_is_awake_and_why_it_slept() {
         assert!(shown.contains("A request, since") && shown.contains("The job build, until at most"), "{shown}");
 
         drop(work);
-        assert_eq!(scene.from_inside("DELETE", "/jobs/build").send().await.unwrap().status(), 204);
+        assert_eq!(scene.inside("DELETE", "/jobs/build").send().await.unwrap().status(), 204);
         scene.town.wait(MINUTE).await;
         let told = seen().await["work"].clone();
         assert_eq!(told["sleeps_at_ms"], json!(start + 300_000));
