@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::containers::ContainerHost;
 use crate::db::Db;
 use crate::instances::Instances;
+use crate::mailbox::Mailbox;
 use crate::ops::Metrics;
 use crate::quota::Quota;
 use crate::secrets::Keys;
@@ -23,6 +24,7 @@ pub struct App {
     pub accounts: Accounts,
     pub instances: Instances,
     pub quota: Quota,
+    pub mailbox: Mailbox,
     pub metrics: Metrics,
     /// The seam to the provisioner. `serve` makes the bridges through it; containers are changed by the instances'
     /// reconciler alone.
@@ -58,7 +60,8 @@ impl App {
         )?;
         let quota = Quota::open(db.clone(), clock.clone(), config.allowance_nanodollars, config.calls_at_once)
             .context("opening the books")?;
+        let mailbox = Mailbox::open(db.clone(), clock.clone()).await.context("reading the mailboxes")?;
         let metrics = Metrics::new();
-        Ok(Self { config: Arc::new(config), clock, db, accounts, instances, quota, metrics, host })
+        Ok(Self { config: Arc::new(config), clock, db, accounts, instances, quota, mailbox, metrics, host })
     }
 }

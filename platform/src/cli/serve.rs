@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::containers::HostError;
 use crate::containers::remote::RemoteHost;
 use crate::db::Db;
-use crate::edge::{self, Edge};
+use crate::edge::{self, Edge, Postman};
 use crate::hosts::{Hosts, Site};
 use crate::http_server::PerPeer;
 use crate::ops::{self, Jobs};
@@ -47,6 +47,7 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
     app.quota.begin().await?;
     let parts = tokio_util::task::TaskTracker::new();
     parts.spawn(app.instances.clone().run(shutdown.clone()));
+    parts.spawn(Postman::new(app.clone()).run(shutdown.clone()));
     parts.spawn(quota_listeners(app.clone(), shutdown.clone()));
     parts.spawn(http_server::serve(internal, internal_router(app.clone()), PerPeer::All, shutdown.clone()));
     let jobs = Jobs::new(app.db.clone(), app.clock.clone(), app.accounts.clone(), app.quota.clone());

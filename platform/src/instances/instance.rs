@@ -59,6 +59,10 @@ pub(super) struct Mind {
 #[must_use = "dropping it says that the work is over"]
 pub struct WorkInFlight(Arc<Instance>);
 
+/// Keeps an instance from falling asleep while it lives, and leaves no trace.
+#[must_use = "dropping it says that the errand is over"]
+pub struct ErrandInFlight(Arc<Instance>);
+
 impl Instance {
     pub(super) fn from_record(
         record: Record,
@@ -178,6 +182,12 @@ impl Instance {
         self.with_mind(|mind| mind.policy)
     }
 
+    /// Says that something is carried to it which nobody waits for: it does not sleep meanwhile, and was not used for it.
+    pub fn begin_errand(self: &Arc<Self>) -> ErrandInFlight {
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
+        ErrandInFlight(Arc::clone(self))
+    }
+
     /// When it was last used; now, while work is in flight.
     #[must_use]
     pub fn active_at(&self) -> Timestamp {
@@ -251,6 +261,15 @@ impl Drop for WorkInFlight {
         if self.0.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 {
             // While work was in flight nobody looked; from here on the idle time counts.
             let look_at = now.plus(self.0.policy().freeze_after);
+            self.0.look_at_ms.fetch_min(look_at.0, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Drop for ErrandInFlight {
+    fn drop(&mut self) {
+        if self.0.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 {
+            let look_at = self.0.active_at().plus(self.0.policy().freeze_after);
             self.0.look_at_ms.fetch_min(look_at.0, Ordering::SeqCst);
         }
     }

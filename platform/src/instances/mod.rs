@@ -12,7 +12,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-pub use instance::{Instance, WorkInFlight};
+pub use instance::{ErrandInFlight, Instance, WorkInFlight};
 pub use rules::{Cause, Fact, Policy, Stage, Wish};
 use serde::Serialize;
 use store::Asked;
@@ -161,6 +161,12 @@ impl Instances {
         Ok(())
     }
 
+    /// By id, from memory.
+    #[must_use]
+    pub fn by_id(&self, id: InstanceId) -> Option<Arc<Instance>> {
+        self.known(|known| known.by_id.get(&id).cloned())
+    }
+
     /// By handle, from memory.
     #[must_use]
     pub fn by_handle(&self, handle: &Handle) -> Option<Arc<Instance>> {
@@ -284,10 +290,6 @@ impl Instances {
 
     fn known<T>(&self, look: impl FnOnce(&Known) -> T) -> T {
         look(&self.0.known.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn by_id(&self, id: InstanceId) -> Option<Arc<Instance>> {
-        self.known(|known| known.by_id.get(&id).cloned())
     }
 
     fn learn(&self, record: store::Record) -> Arc<Instance> {

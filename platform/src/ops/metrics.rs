@@ -25,6 +25,8 @@ pub struct Metrics {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum EdgeOutcome {
     Forwarded,
+    /// For the mailbox.
+    Letter,
     Waiting,
     Refused,
 }

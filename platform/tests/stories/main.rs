@@ -11,6 +11,7 @@ mod first_light;
 mod harness;
 mod instances;
 mod llm;
+mod mailbox;
 mod pages;
 mod quota;
 mod tidy;

@@ -15,6 +15,7 @@ use berth::accounts::{Accounts, SignUpStep, SignedIn};
 use berth::app::App;
 use berth::clock::Clock;
 use berth::containers::fake::FakeHost;
+use berth::edge::Postman;
 use berth::http_server::{self, PerPeer};
 use berth::instances::{Fact, Instance, Instances, Status};
 use serde_json::{Value, json};
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::browser::{Browser, CodeApp};
 use super::databases::Database;
+use super::letterbox::Letterbox;
 use super::{START, config, databases, somebody};
 
 /// How long a story waits for something that happens in milliseconds.
@@ -36,6 +38,8 @@ pub struct Town {
     /// Where the platform listens, as Caddy would reach it.
     pub address: SocketAddr,
     pub database: Database,
+    /// Where letters arrive, whoever's they are.
+    pub letters: Letterbox,
     settings: Vec<(&'static str, &'static str)>,
     port: u16,
     /// The platform's process: killed by dropping everything in it wherever it waits.
@@ -58,14 +62,15 @@ impl Town {
 
     pub async fn on(database: Database, settings: &[(&'static str, &'static str)]) -> Self {
         let programs = CancellationToken::new();
-        let port = start_programs(programs.clone()).await;
+        let letters = Letterbox::default();
+        let port = start_programs(&letters, programs.clone()).await;
         let settings = settings.to_vec();
         let mut config = config(&database, &settings);
         put_on_loopback(&mut config.containers, port);
         let clock = Clock::manual(START);
         let host = FakeHost::new(config.containers.clone(), clock.clone());
         let (app, address, process) = open(config, clock.clone(), host.clone()).await;
-        Self { app, host, clock, address, database, settings, port, process: Some(process), programs }
+        Self { app, host, clock, address, database, letters, settings, port, process: Some(process), programs }
     }
 
     /// The platform's process is killed and started again: same database, same containers.
@@ -218,6 +223,7 @@ async fn open(config: berth::config::Config, clock: Clock, host: FakeHost) -> (A
         app.instances.begin().await.unwrap();
         let end = CancellationToken::new();
         tokio::spawn(app.instances.clone().run(end.clone()));
+        tokio::spawn(Postman::new(app.clone()).run(end.clone()));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(http_server::serve(listener, berth::cli::public_router(app.clone()), PerPeer::All, end));
@@ -233,7 +239,7 @@ fn put_on_loopback(containers: &mut berth::config::ContainerConfig, port: u16) {
 }
 
 /// Serves every instance's address. `/echo` tells what arrived; `/odd` answers what no tenant may say.
-async fn start_programs(end: CancellationToken) -> u16 {
+async fn start_programs(letters: &Letterbox, end: CancellationToken) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let router = Router::new()
@@ -241,7 +247,8 @@ async fn start_programs(end: CancellationToken) -> u16 {
         .route("/", get(|| async { ([(header::CONTENT_TYPE, "text/html")], "<h1>the instance itself</h1>") }))
         .route("/echo", any(echo))
         .route("/odd", get(odd))
-        .route("/socket", get(socket));
+        .route("/socket", get(socket))
+        .merge(letters.routes());
     tokio::spawn(http_server::serve(listener, router, PerPeer::All, end));
     port
 }
