@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use crate::accounts::Accounts;
+use crate::alarms::Alarms;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::containers::ContainerHost;
@@ -25,6 +26,7 @@ pub struct App {
     pub instances: Instances,
     pub quota: Quota,
     pub mailbox: Mailbox,
+    pub alarms: Alarms,
     pub metrics: Metrics,
     /// The seam to the provisioner. `serve` makes the bridges through it; containers are changed by the instances'
     /// reconciler alone.
@@ -61,7 +63,10 @@ impl App {
         let quota = Quota::open(db.clone(), clock.clone(), config.allowance_nanodollars, config.calls_at_once)
             .context("opening the books")?;
         let mailbox = Mailbox::open(db.clone(), clock.clone()).await.context("reading the mailboxes")?;
+        let alarms = Alarms::open(db.clone(), clock.clone(), instances.clone(), mailbox.clone())
+            .await
+            .context("reading the alarms")?;
         let metrics = Metrics::new();
-        Ok(Self { config: Arc::new(config), clock, db, accounts, instances, quota, mailbox, metrics, host })
+        Ok(Self { config: Arc::new(config), clock, db, accounts, instances, quota, mailbox, alarms, metrics, host })
     }
 }

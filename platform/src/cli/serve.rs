@@ -50,7 +50,8 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
     parts.spawn(Postman::new(app.clone()).run(shutdown.clone()));
     parts.spawn(quota_listeners(app.clone(), shutdown.clone()));
     parts.spawn(http_server::serve(internal, internal_router(app.clone()), PerPeer::All, shutdown.clone()));
-    let jobs = Jobs::new(app.db.clone(), app.clock.clone(), app.accounts.clone(), app.quota.clone());
+    let jobs =
+        Jobs::new(app.db.clone(), app.clock.clone(), app.accounts.clone(), app.quota.clone(), app.alarms.clone());
     let jobs = tokio::spawn(jobs.run(shutdown.clone()));
     let socket = app.config.control_socket();
     let instances = app.instances.clone();
@@ -96,7 +97,7 @@ async fn healthz(State(app): State<App>) -> Response {
 }
 
 async fn metrics(State(app): State<App>) -> Response {
-    let text = ops::render(&app.metrics, &app.instances);
+    let text = ops::render(&app.metrics, &app.instances, &app.mailbox);
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }
 
@@ -164,7 +165,8 @@ async fn quota_listeners(app: App, shutdown: CancellationToken) {
         async move {
             let address = SocketAddr::from((gateway, app.config.quota_port));
             if let Some(listener) = listen_once_free(address, &shutdown).await {
-                http_server::serve(listener, llm::router(app), CALLERS, shutdown).await;
+                let router = llm::router(app.clone()).merge(llm::alarms::router(app));
+                http_server::serve(listener, router, CALLERS, shutdown).await;
             }
         }
     });

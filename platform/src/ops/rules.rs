@@ -4,6 +4,9 @@
 pub(super) const SCHEDULE: [(Kind, &str); 3] =
     [(Kind::PurgeExpired, "0 * * * * *"), (Kind::SettleOrphans, "15 */10 * * * *"), (Kind::PurgeJobs, "30 7 3 * * *")];
 
+/// How often it is looked whether somebody's alarm is due.
+pub(super) const EVERY_SECOND: &str = "* * * * * *";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Challenges, sign-ups, sessions and set-up links that expired.

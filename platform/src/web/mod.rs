@@ -3,7 +3,9 @@
 mod accept;
 mod access;
 pub mod admin;
+pub mod alarms;
 mod api;
+mod api_mailbox;
 pub mod assets;
 mod cookies;
 pub mod dashboard;
@@ -15,6 +17,7 @@ mod instances;
 pub mod landing;
 pub mod live;
 pub mod log_in;
+pub mod mailbox;
 mod page;
 pub mod passkeys;
 pub mod routes;

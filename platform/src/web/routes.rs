@@ -6,7 +6,10 @@ use axum::http::Method;
 use axum::routing::{self, MethodRouter};
 
 use super::Access::{Admin, HalfIn, Member, Public, SigningUp};
-use super::{Access, admin, api, assets, dashboard, hand_off, instances, landing, log_in, passkeys, sessions, sign_up};
+use super::{
+    Access, admin, alarms, api, api_mailbox, assets, dashboard, hand_off, instances, landing, log_in, mailbox,
+    passkeys, sessions, sign_up,
+};
 use crate::app::App;
 
 /// One row of the table.
@@ -65,6 +68,13 @@ pub fn app() -> Vec<Route> {
         post("/passkeys", Member, passkeys::add),
         post("/passkeys/{id}/remove", Member, passkeys::remove),
         post("/recovery-codes", Member, passkeys::new_recovery_codes),
+        // What waits for one's instance.
+        get("/mailbox", Member, mailbox::show),
+        post("/mailbox/paths", Member, mailbox::open),
+        post("/mailbox/paths/close", Member, mailbox::close),
+        post("/mailbox/letters/{id}/retry", Member, mailbox::retry),
+        post("/mailbox/letters/{id}/discard", Member, mailbox::discard),
+        post("/alarms/{name}/delete", Member, alarms::delete),
         // The operator.
         get("/admin", Admin, admin::show),
         // For programs.
@@ -73,6 +83,13 @@ pub fn app() -> Vec<Route> {
         post("/api/instance/wake", Member, api::wake),
         post("/api/instance/sleep", Member, api::sleep),
         get("/api/spend", Member, api::spend),
+        get("/api/mailbox", Member, api_mailbox::show),
+        post("/api/mailbox/paths", Member, api_mailbox::open),
+        post("/api/mailbox/paths/close", Member, api_mailbox::close),
+        post("/api/mailbox/letters/{id}/retry", Member, api_mailbox::retry),
+        post("/api/mailbox/letters/{id}/discard", Member, api_mailbox::discard),
+        get("/api/alarms", Member, api_mailbox::alarms),
+        post("/api/alarms/{name}/delete", Member, api_mailbox::delete_alarm),
         get("/api/handles/{handle}", Public, api::handle),
     ]
 }

@@ -196,6 +196,7 @@ async fn a_letter_that_is_never_taken_is_given_up_after_days_and_its_owner_decid
         town.letters.will(&[Reply::Says(404), Reply::Says(503), Reply::Says(410)]);
         post(&town, HOOK, "first").await;
         town.letters.until(1).await;
+        town.until_tried(&alice, 1).await;
         post(&town, HOOK, "second").await;
         town.clock.advance(TRIED_FOR);
         town.letters.until(3).await;

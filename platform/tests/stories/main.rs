@@ -4,6 +4,7 @@
 
 mod access;
 mod accounts;
+mod alarms;
 mod calls;
 mod containers;
 mod edge;

@@ -128,6 +128,19 @@ impl Town {
         self.instances().settled().await;
     }
 
+    /// Waits until so many letters of the resident's wait, each of them tried before.
+    pub async fn until_tried(&self, resident: &Resident, letters: usize) {
+        let (id, waits) = (resident.instance.id, berth::mailbox::State::Waiting);
+        for _ in 0..PATIENCE.as_millis() / 50 {
+            let waiting = self.app.mailbox.letters(id, waits, 99).await.unwrap();
+            if waiting.len() == letters && waiting.iter().all(|letter| letter.answer.is_some()) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("waiting: {:?}", self.app.mailbox.letters(id, waits, 9).await);
+    }
+
     /// A cookie of the resident's own instance host, got by a hand-off.
     pub async fn instance_cookie(&self, resident: &Resident) -> String {
         use base64::Engine as _;
