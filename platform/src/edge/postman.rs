@@ -20,7 +20,7 @@ use crate::app::App;
 use crate::clock::Timestamp;
 use crate::db::InstanceId;
 use crate::error::{Error, Result};
-use crate::instances::{Cause, Fact, Instance, Status, Wish};
+use crate::instances::{Cause, Fact, Instance, Status, Wish, Work};
 use crate::mailbox::{Delivery, LetterId, Outcome, Parcel, Round};
 
 /// How long a program may think about a letter until its answer begins.
@@ -203,7 +203,7 @@ impl Postman {
                 return Ok(Some(at));
             }
             match app.instances.wake(instance, cause).await {
-                Ok(()) => {}
+                Ok(()) => app.mailbox.woke(instance.id),
                 Err(Error::Forbidden(_)) => return Ok(Some(self.in_a(CLOSED_RETRY))),
                 Err(Error::Conflict(_)) => return Ok(Some(self.in_a(FAULT_RETRY))),
                 Err(error) => return Err(error),
@@ -218,15 +218,23 @@ impl Postman {
         Ok((!awake).then(|| self.in_a(ASLEEP_RETRY)))
     }
 
-    /// Whether something other than letters keeps it awake, or a wake for letters is not long past.
+    /// Whether something other than letters keeps it awake, or a wake for letters is not long past. The processor time that
+    /// letters take keeps it awake as well, but is no reason for more of them.
     fn is_kept_awake(&self, instance: &Instance) -> bool {
-        let idle = self.0.app.clock.now().since(instance.active_at());
-        instance.status().wish == Wish::Available && idle < instance.policy().freeze_after
+        let (now, freeze_after) = (self.0.app.clock.now(), instance.policy().freeze_after);
+        let ledger = self.0.app.instances.ledger(instance);
+        let by_others = ledger.last.is_none_or(|last| last.work != Work::Processor);
+        instance.status().wish == Wish::Available
+            && now.since(ledger.idle_since) < freeze_after
+            && (by_others || now.since(self.0.app.mailbox.woke_at(instance.id)) < freeze_after)
     }
 
     async fn carry(&self, instance: &Arc<Instance>, letter: LetterId) -> Result<Carried> {
+        if !instance.is_awake() {
+            return Ok(Carried::Asleep);
+        }
         // It does not fall asleep over a letter, and is not thought to be used for it.
-        let _errand = instance.begin_errand();
+        let _work = instance.begin_work(Work::Letter);
         if !instance.is_awake() {
             return Ok(Carried::Asleep);
         }

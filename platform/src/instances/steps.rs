@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::rules::{self, Cause, Container, Fact, Reality, Stage, Step, Wish, decide};
+use super::rules::{self, Cause, Container, Fact, Reality, Renewal, Stage, Step, Wish, decide};
+use super::store::Upgrade;
 use super::{Instance, Instances, Terms, readiness, store};
 use crate::clock::Timestamp;
 use crate::containers::{ContainerSpec, HostError};
@@ -13,12 +14,17 @@ use crate::secrets::Token;
 /// Steps in one go. More than any path of [`decide`] needs: beyond it the world changes faster than it is followed.
 const STEPS: usize = 16;
 
+const NO_MEMORY: &str =
+    "The server has no memory free just now. Others are being put to sleep to make room; Berth keeps trying.";
+
 /// Why a step was not done.
 #[derive(Debug)]
-enum Failure {
+pub(super) enum Failure {
     Host(HostError),
     /// The program did not become ready; what is known of why.
     NotReady(String),
+    /// The host has no memory free for it.
+    NoMemory,
     Ledger(Error),
 }
 
@@ -36,6 +42,7 @@ impl Instances {
             match self.step(instance).await {
                 Ok(true) => {}
                 Ok(false) => return,
+                Err(failure) if self.gives_way(instance, &failure).await => {}
                 Err(failure) => return self.fail(instance, failure).await,
             }
         }
@@ -50,10 +57,15 @@ impl Instances {
         };
         // Before activity is read: when the last work ends after that, its own word on when to look again must stand.
         instance.look_at_ms.store(i64::MAX, Ordering::SeqCst);
-        let (wish, activity) = (instance.wish(), instance.activity(self.0.clock.now()));
-        let step = decide(wish, reality, activity, instance.policy());
+        let now = self.0.clock.now();
+        let (wish, activity) = (instance.wish(), instance.activity(now, reality.container));
+        let step = decide(wish, reality, activity, instance.policy().squeezed(instance.squeeze(now)));
         if let Some(fact) = under_way(step) {
-            self.show(instance, fact, self.cause(instance, step), stage_before(step));
+            self.show(instance, fact, self.cause(instance, step, reality), stage_before(step));
+        }
+        if matches!(step, Step::Freeze | Step::Stop) && wish == Wish::Available {
+            // What wakes a sleeper without a word is work that began just when it fell asleep.
+            instance.with_mind(|mind| mind.cause = Some(Cause::Visit));
         }
         if !matches!(step, Step::Rest(_)) {
             // Whatever comes of it, what was true before the step is not to be relied on during it.
@@ -69,7 +81,17 @@ impl Instances {
                 // Its id is not known yet: look.
                 return Ok(true);
             }
+            Step::Upgrade => {
+                self.upgrade_container(instance).await?;
+                return Ok(true);
+            }
+            Step::GoBack => {
+                self.go_back(instance).await?;
+                return Ok(true);
+            }
             Step::Start => {
+                let _turn = self.admit_start().await.ok_or(Failure::NoMemory)?;
+                self.forget_jobs(instance).await?;
                 self.0.host.start(instance.id).await?;
                 Container::Running { ready: false }
             }
@@ -85,7 +107,10 @@ impl Instances {
             }
             Step::Stop => {
                 self.0.host.stop(instance.id).await?;
-                Container::Stopped
+                match reality.container {
+                    Container::Outdated { .. } => Container::Outdated { stopped: true },
+                    _ => Container::Stopped,
+                }
             }
             Step::RemoveContainer => {
                 self.0.host.remove_container(instance.id).await?;
@@ -96,19 +121,22 @@ impl Instances {
                 if let Some(wait) = until {
                     instance.look_at_ms.fetch_min(self.0.clock.now().plus(wait).0, Ordering::SeqCst);
                 }
+                if reality.container == (Container::Running { ready: true }) {
+                    self.end_upgrade(instance).await?;
+                }
                 self.settle(instance, wish, reality).await?;
                 return Ok(false);
             }
         };
         let volume = reality.volume || step == Step::MakeVolume;
         instance.with_mind(|mind| {
-            mind.reality = Some(Reality { volume, container });
+            mind.reality = Some(Reality { volume, container, ..reality });
             mind.ready =
                 container == (Container::Running { ready: true }) || (mind.ready && container == Container::Frozen);
         });
         if let Container::Running { ready: true } = container {
             // Waiters go first, the ledger after: a crash between the two is put right by looking.
-            self.show(instance, Fact::Awake, self.cause(instance, step), Stage::Ready);
+            self.show(instance, Fact::Awake, self.cause(instance, step, reality), Stage::Ready);
         }
         Ok(true)
     }
@@ -121,17 +149,29 @@ impl Instances {
     /// A new container has a new token. The ledger learns it first: a crash in between leaves a container that is
     /// recognised as outdated and replaced.
     async fn make_container(&self, instance: &Arc<Instance>) -> Result<(), Failure> {
+        let upgrade = instance.with_mind(|mind| mind.upgrade.clone());
+        self.make_container_of(instance, upgrade, None).await
+    }
+
+    pub(super) async fn make_container_of(
+        &self,
+        instance: &Arc<Instance>,
+        upgrade: Upgrade,
+        image_id: Option<String>,
+    ) -> Result<(), Failure> {
         let token = Token::new(&self.0.clock);
         let tx = self.0.db.begin().await?;
         store::set_token(&tx, instance.id, &token.hash()).await?;
+        store::set_upgrade(&tx, instance.id, &upgrade).await?;
         tx.commit().await?;
+        instance.with_mind(|mind| mind.upgrade = upgrade);
         self.learn_token(instance, token.hash());
         let Terms { image, size, .. } = instance.terms();
         let spec = ContainerSpec {
             instance: instance.id,
             slot: instance.slot,
             image,
-            image_id: None,
+            image_id,
             size,
             handle: instance.handle.to_string(),
             url: self.0.hosts.instance_origin(&instance.handle),
@@ -173,6 +213,9 @@ impl Instances {
     /// At rest: shows and writes the fact, if it is another than before.
     async fn settle(&self, instance: &Arc<Instance>, wish: Wish, reality: Reality) -> Result<(), Failure> {
         let fact = at_rest(wish, reality);
+        if !matches!(reality.container, Container::Running { .. } | Container::Frozen) {
+            self.forget_jobs(instance).await?;
+        }
         let from = self.written(instance);
         self.show(
             instance,
@@ -199,6 +242,7 @@ impl Instances {
         let (message, detail) = match failure {
             Failure::Host(error) => (error.message_for_user().to_owned(), error.to_string()),
             Failure::NotReady(message) => (message.clone(), message),
+            Failure::NoMemory => (NO_MEMORY.to_owned(), "the host has no memory free".to_owned()),
             Failure::Ledger(error) => {
                 ("Berth cannot reach its database just now, and keeps trying.".into(), format!("{error:?}"))
             }
@@ -240,7 +284,8 @@ impl Instances {
     async fn write(&self, instance: &Arc<Instance>, from: Fact) -> Result<(), Error> {
         let status = instance.status();
         let tx = self.0.db.begin().await?;
-        store::set_fact(&tx, instance.id, from, &status, instance.active_at(), &self.0.clock).await?;
+        let use_of_it = (instance.work.idle_since(self.0.clock.now()), instance.work.last());
+        store::set_fact(&tx, instance.id, from, &status, use_of_it, &self.0.clock).await?;
         tx.commit().await?;
         instance.with_mind(|mind| mind.written = Some(status.fact));
         Ok(())
@@ -256,9 +301,14 @@ impl Instances {
     }
 
     /// Why this step is taken.
-    fn cause(&self, instance: &Arc<Instance>, step: Step) -> Cause {
+    fn cause(&self, instance: &Arc<Instance>, step: Step, reality: Reality) -> Cause {
         let asked = instance.with_mind(|mind| mind.cause).unwrap_or(Cause::FoundSo);
+        let squeezed = instance.squeeze(self.0.clock.now()).is_some() && instance.wish() == Wish::Available;
         match (step, instance.wish()) {
+            (Step::Upgrade | Step::GoBack, _) => Cause::Upgrade,
+            (Step::Stop, Wish::Available) if reality.renewal == Renewal::Now => Cause::Upgrade,
+            (Step::Freeze | Step::Stop, _) if squeezed => Cause::Pressure,
+            (Step::RemoveContainer, wish) if wish != Wish::Removed => Cause::Idle,
             (Step::Freeze | Step::Stop, Wish::Available) => Cause::Idle,
             (Step::Stop, Wish::Frozen) => Cause::Idle,
             _ => asked,
@@ -270,7 +320,9 @@ impl Instances {
         let status = instance.status();
         let ours = matches!(
             (status.fact, fact),
-            (Fact::Freezing, Fact::Frozen) | (Fact::Stopping, Fact::Stopped) | (Fact::Removing, Fact::Removed)
+            (Fact::Freezing, Fact::Frozen)
+                | (Fact::Stopping, Fact::Stopped)
+                | (Fact::Removing, Fact::Removed | Fact::Absent)
         );
         if ours || status.fact == fact { status.cause } else { Cause::FoundSo }
     }
@@ -290,6 +342,7 @@ fn under_way(step: Step) -> Option<Fact> {
         Step::Freeze => Some(Fact::Freezing),
         Step::Thaw => Some(Fact::Thawing),
         Step::Stop => Some(Fact::Stopping),
+        Step::Upgrade | Step::GoBack => Some(Fact::Upgrading),
         Step::RemoveContainer => Some(Fact::Removing),
         Step::Rest(_) => None,
     }
@@ -298,7 +351,7 @@ fn under_way(step: Step) -> Option<Fact> {
 /// The part of a wake that is done when a step begins.
 fn stage_before(step: Step) -> Stage {
     match step {
-        Step::MakeContainer => Stage::Volume,
+        Step::MakeContainer | Step::Upgrade | Step::GoBack => Stage::Volume,
         Step::Start => Stage::Container,
         Step::AwaitReady | Step::Thaw => Stage::Started,
         _ => Stage::Asked,
@@ -309,7 +362,7 @@ fn at_rest(wish: Wish, reality: Reality) -> Fact {
     match (wish, reality.container) {
         (Wish::Removed, Container::None) => Fact::Removed,
         (_, Container::None) => Fact::Absent,
-        (_, Container::Outdated | Container::Stopped) => Fact::Stopped,
+        (_, Container::Outdated { .. } | Container::Stopped) => Fact::Stopped,
         (_, Container::Frozen) => Fact::Frozen,
         (_, Container::Running { .. }) => Fact::Awake,
     }

@@ -82,6 +82,18 @@ impl Mailbox {
         self.0.limits.may_wake(instance).map_err(|wait| self.0.clock.now().plus(wait))
     }
 
+    /// Notes that letters woke the instance just now.
+    pub fn woke(&self, instance: InstanceId) {
+        let now = self.0.clock.now();
+        self.memory().shelf(instance).woke_at = now;
+    }
+
+    /// When letters last woke the instance.
+    #[must_use]
+    pub fn woke_at(&self, instance: InstanceId) -> Timestamp {
+        Timestamp(self.memory().look(instance, |shelf| shelf.woke_at.0))
+    }
+
     /// Takes a letter out to deliver it: the attempt is counted on disk first, so that one whose answer is lost is known to
     /// have been tried. `None` when it waits no more.
     ///

@@ -16,12 +16,19 @@ pub(super) struct Memory {
 }
 
 /// What is known of one instance.
-#[derive(Default)]
 pub(super) struct Shelf {
     pub paths: Vec<OpenPath>,
     pub counts: Counts,
     /// When its letters are to be looked at.
     pub look_at: Option<Timestamp>,
+    /// When letters last woke it; the beginning of time when they never did.
+    pub woke_at: Timestamp,
+}
+
+impl Default for Shelf {
+    fn default() -> Self {
+        Self { paths: Vec::new(), counts: Counts::default(), look_at: None, woke_at: Timestamp(0) }
+    }
 }
 
 impl Memory {

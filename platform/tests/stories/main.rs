@@ -4,6 +4,7 @@
 
 mod access;
 mod accounts;
+mod activity;
 mod alarms;
 mod calls;
 mod containers;
@@ -13,7 +14,9 @@ mod harness;
 mod instances;
 mod llm;
 mod mailbox;
+mod memory;
 mod pages;
 mod quota;
 mod tidy;
+mod upgrades;
 mod web;

@@ -3,6 +3,7 @@
 pub mod browser;
 pub mod databases;
 pub mod letterbox;
+pub mod program;
 pub mod stack;
 pub mod town;
 pub mod visitor;

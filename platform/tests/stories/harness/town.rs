@@ -17,7 +17,7 @@ use berth::clock::Clock;
 use berth::containers::fake::FakeHost;
 use berth::edge::Postman;
 use berth::http_server::{self, PerPeer};
-use berth::instances::{Fact, Instance, Instances, Status};
+use berth::instances::{Cause, Fact, Instance, Instances, Status};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::browser::{Browser, CodeApp};
 use super::databases::Database;
 use super::letterbox::Letterbox;
+use super::program::{self, Said};
 use super::{START, config, databases, somebody};
 
 /// How long a story waits for something that happens in milliseconds.
@@ -40,6 +41,8 @@ pub struct Town {
     pub database: Database,
     /// Where letters arrive, whoever's they are.
     pub letters: Letterbox,
+    /// What the programs in the containers are told to say.
+    pub said: Said,
     settings: Vec<(&'static str, &'static str)>,
     port: u16,
     /// The platform's process: killed by dropping everything in it wherever it waits.
@@ -63,14 +66,17 @@ impl Town {
     pub async fn on(database: Database, settings: &[(&'static str, &'static str)]) -> Self {
         let programs = CancellationToken::new();
         let letters = Letterbox::default();
-        let port = start_programs(&letters, programs.clone()).await;
+        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let said = Said::new(64);
         let settings = settings.to_vec();
         let mut config = config(&database, &settings);
         put_on_loopback(&mut config.containers, port);
         let clock = Clock::manual(START);
         let host = FakeHost::new(config.containers.clone(), clock.clone());
+        start_programs(listener, host.clone(), (&letters, said.clone()), programs.clone());
         let (app, address, process) = open(config, clock.clone(), host.clone()).await;
-        Self { app, host, clock, address, database, letters, settings, port, process: Some(process), programs }
+        Self { app, host, clock, address, database, letters, said, settings, port, process: Some(process), programs }
     }
 
     /// The platform's process is killed and started again: same database, same containers.
@@ -114,6 +120,14 @@ impl Town {
         until(&resident.instance, |status| status.fact == Fact::Awake).await;
         self.instances().settled().await;
         resident
+    }
+
+    /// The owner comes, a second later. What follows happens in the platform's own process, and dies with it.
+    pub async fn visit(&self, instance: &Arc<Instance>) {
+        self.clock.advance(Duration::from_secs(1));
+        let (instances, instance) = (self.instances().clone(), Arc::clone(instance));
+        let process = self.process.as_ref().expect("a process runs");
+        process.spawn(async move { instances.wake(&instance, Cause::Visit).await.unwrap() }).await.unwrap();
     }
 
     /// Time passes, and the loop has looked.
@@ -214,7 +228,8 @@ pub async fn until(instance: &Instance, what: impl FnMut(&Status) -> bool) -> St
     }
 }
 
-async fn sign_up(accounts: &Accounts, clock: &Clock, handle: &'static str) -> Resident {
+/// Signs somebody up with a real ceremony.
+pub async fn sign_up(accounts: &Accounts, clock: &Clock, handle: &'static str) -> Resident {
     let (client, mut browser) = (somebody(), Browser::at_home());
     let token = accounts.sign_up_begin(handle, None, None, &client).await.unwrap();
     let token = token.reveal();
@@ -252,18 +267,22 @@ fn put_on_loopback(containers: &mut berth::config::ContainerConfig, port: u16) {
 }
 
 /// Serves every instance's address. `/echo` tells what arrived; `/odd` answers what no tenant may say.
-async fn start_programs(letters: &Letterbox, end: CancellationToken) -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();
-    let port = listener.local_addr().unwrap().port();
+fn start_programs(listener: TcpListener, host: FakeHost, (letters, said): (&Letterbox, Said), end: CancellationToken) {
     let router = Router::new()
-        .route("/healthz", get(|| async { "ok" }))
+        .route("/healthz", get(move |headers| healthz(host.clone(), headers)))
         .route("/", get(|| async { ([(header::CONTENT_TYPE, "text/html")], "<h1>the instance itself</h1>") }))
         .route("/echo", any(echo))
         .route("/odd", get(odd))
         .route("/socket", get(socket))
-        .merge(letters.routes());
+        .merge(letters.routes())
+        .merge(program::router(said));
     tokio::spawn(http_server::serve(listener, router, PerPeer::All, end));
-    port
+}
+
+/// A program answers while its container runs.
+async fn healthz(host: FakeHost, headers: axum::http::HeaderMap) -> StatusCode {
+    let address: SocketAddr = headers[header::HOST].to_str().unwrap().parse().unwrap();
+    if host.runs_at(address.ip()) { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR }
 }
 
 async fn echo(request: Request) -> Response {
