@@ -5,6 +5,7 @@
 mod access;
 mod accounts;
 mod activity;
+mod alarms;
 mod calls;
 mod containers;
 mod deletion;
@@ -13,6 +14,7 @@ mod first_light;
 mod harness;
 mod instances;
 mod llm;
+mod mailbox;
 mod memory;
 mod pages;
 mod quota;

@@ -15,6 +15,7 @@ use berth::accounts::{Accounts, SignUpStep, SignedIn};
 use berth::app::App;
 use berth::clock::Clock;
 use berth::containers::fake::FakeHost;
+use berth::edge::Postman;
 use berth::http_server::{self, PerPeer};
 use berth::instances::{Cause, Fact, Instance, Instances, Status};
 use serde_json::{Value, json};
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::browser::{Browser, CodeApp};
 use super::databases::Database;
+use super::letterbox::Letterbox;
 use super::program::{self, Said};
 use super::{START, config, databases, somebody};
 
@@ -37,6 +39,8 @@ pub struct Town {
     /// Where the platform listens, as Caddy would reach it.
     pub address: SocketAddr,
     pub database: Database,
+    /// Where letters arrive, whoever's they are.
+    pub letters: Letterbox,
     /// What the programs in the containers are told to say.
     pub said: Said,
     settings: Vec<(&'static str, &'static str)>,
@@ -62,6 +66,7 @@ impl Town {
     pub async fn on(database: Database, settings: &[(&'static str, &'static str)]) -> Self {
         let programs = CancellationToken::new();
         let said = Said::new(64);
+        let letters = Letterbox::default();
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let settings = settings.to_vec();
@@ -69,9 +74,9 @@ impl Town {
         put_on_loopback(&mut config.containers, port);
         let clock = Clock::manual(START);
         let host = FakeHost::new(config.containers.clone(), clock.clone());
-        start_programs(listener, host.clone(), said.clone(), programs.clone());
+        start_programs(listener, host.clone(), (&letters, said.clone()), programs.clone());
         let (app, address, process) = open(config, clock.clone(), host.clone()).await;
-        Self { app, host, clock, address, database, said, settings, port, process: Some(process), programs }
+        Self { app, host, clock, address, database, letters, said, settings, port, process: Some(process), programs }
     }
 
     /// The platform's process is killed and started again: same database, same containers.
@@ -135,6 +140,19 @@ impl Town {
     pub async fn look(&self) {
         self.instances().round().await;
         self.instances().settled().await;
+    }
+
+    /// Waits until so many letters of the resident's wait, each of them tried before.
+    pub async fn until_tried(&self, resident: &Resident, letters: usize) {
+        let (id, waits) = (resident.instance.id, berth::mailbox::State::Waiting);
+        for _ in 0..PATIENCE.as_millis() / 50 {
+            let waiting = self.app.mailbox.letters(id, waits, 99).await.unwrap();
+            if waiting.len() == letters && waiting.iter().all(|letter| letter.answer.is_some()) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("waiting: {:?}", self.app.mailbox.letters(id, waits, 9).await);
     }
 
     /// A cookie of the resident's own instance host, got by a hand-off.
@@ -236,6 +254,7 @@ async fn open(config: berth::config::Config, clock: Clock, host: FakeHost) -> (A
         app.instances.begin().await.unwrap();
         let end = CancellationToken::new();
         tokio::spawn(app.instances.clone().run(end.clone()));
+        tokio::spawn(Postman::new(app.clone()).run(end.clone()));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(http_server::serve(listener, berth::cli::public_router(app.clone()), PerPeer::All, end));
@@ -251,13 +270,14 @@ fn put_on_loopback(containers: &mut berth::config::ContainerConfig, port: u16) {
 }
 
 /// Serves every instance's address. `/echo` tells what arrived; `/odd` answers what no tenant may say.
-fn start_programs(listener: TcpListener, host: FakeHost, said: Said, end: CancellationToken) {
+fn start_programs(listener: TcpListener, host: FakeHost, (letters, said): (&Letterbox, Said), end: CancellationToken) {
     let router = Router::new()
         .route("/healthz", get(move |headers| healthz(host.clone(), headers)))
         .route("/", get(|| async { ([(header::CONTENT_TYPE, "text/html")], "<h1>the instance itself</h1>") }))
         .route("/echo", any(echo))
         .route("/odd", get(odd))
         .route("/socket", get(socket))
+        .merge(letters.routes())
         .merge(program::router(said));
     tokio::spawn(http_server::serve(listener, router, PerPeer::All, end));
 }
