@@ -11,6 +11,7 @@ mod first_light;
 mod harness;
 mod instances;
 mod llm;
+mod lost_answers;
 mod pages;
 mod quota;
 mod tidy;

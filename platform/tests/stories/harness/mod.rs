@@ -1,8 +1,12 @@
 //! What every story stands on: empty databases of both kinds, a clock that is moved by hand, settings, and the rooms on top.
 
+pub mod between;
 pub mod browser;
 pub mod databases;
+pub mod hamlet;
+pub mod long;
 pub mod stack;
+pub mod tenant;
 pub mod town;
 pub mod visitor;
 
