@@ -12,6 +12,7 @@ mod harness;
 mod instances;
 mod llm;
 mod lost_answers;
+mod nights;
 mod pages;
 mod quota;
 mod tidy;
