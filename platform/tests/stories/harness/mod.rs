@@ -3,6 +3,7 @@
 pub mod between;
 pub mod browser;
 pub mod databases;
+pub mod engine;
 pub mod hamlet;
 pub mod long;
 pub mod stack;
