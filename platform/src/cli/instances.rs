@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Subcommand;
 
-use super::control;
+use super::terms::Changes;
+use super::{control, terms};
 use crate::app::App;
 use crate::handle::Handle;
 use crate::instances::{Cause, Fact, Instance, Wish};
@@ -25,6 +26,23 @@ pub(super) enum Word {
         /// Stop it, so that it keeps no memory at all.
         #[arg(long)]
         stop: bool,
+    },
+    /// Change its image, its size, or how soon it sleeps.
+    Set {
+        handle: String,
+        #[command(flatten)]
+        changes: Changes,
+    },
+    /// Put a container as it would be made now in the place of the one there: another image, other limits.
+    Upgrade {
+        #[arg(required_unless_present = "all")]
+        handle: Option<String>,
+        /// Everyone who is awake or frozen and not as they would be made now.
+        #[arg(long, conflicts_with = "handle")]
+        all: bool,
+        /// How many at the same time, with --all.
+        #[arg(long, default_value_t = 2, requires = "all")]
+        at_once: usize,
     },
     /// Remove its container. The volume with its files is kept; wake it to make a new container on it.
     Remove { handle: String },
@@ -62,6 +80,9 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
         Word::Sleep { handle, stop: true } => {
             wish(app, &find(app, &handle)?, Some(Wish::Stopped), &[Fact::Stopped, Fact::Absent]).await
         }
+        Word::Set { handle, changes } => terms::set(app, &find(app, &handle)?, changes).await,
+        Word::Upgrade { handle: Some(handle), .. } => terms::upgrade(app, &find(app, &handle)?).await,
+        Word::Upgrade { handle: None, at_once, .. } => terms::upgrade_all(app, at_once.max(1)).await,
         Word::Remove { handle } => wish(app, &find(app, &handle)?, Some(Wish::Removed), &[Fact::Removed]).await,
     }
 }

@@ -28,6 +28,8 @@ pub struct Config {
     pub quota_port: u16,
     pub containers: ContainerConfig,
     pub wake_timeout: Duration,
+    pub starts_at_once: u32,
+    pub memory_reserve_percent: u32,
     /// Per account and calendar month.
     pub allowance_nanodollars: i64,
     pub calls_at_once: u32,
@@ -111,6 +113,8 @@ impl Config {
             quota_port: r.parsed("BERTH_QUOTA_PORT", "a port"),
             containers: r.containers(&data_dir),
             wake_timeout: r.seconds("BERTH_WAKE_TIMEOUT_SECONDS"),
+            starts_at_once: r.between("BERTH_STARTS_AT_ONCE", 1, 1000),
+            memory_reserve_percent: r.between("BERTH_MEMORY_RESERVE_PERCENT", 0, 90),
             allowance_nanodollars: r.dollars("BERTH_ALLOWANCE_DOLLARS"),
             calls_at_once: r.parsed("BERTH_CALLS_AT_ONCE", "a whole number"),
             anthropic: r.upstream("ANTHROPIC_API_KEY", "BERTH_ANTHROPIC_URL", &format!("http://{demo_listen}")),

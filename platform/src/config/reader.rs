@@ -41,6 +41,14 @@ impl Reader<'_> {
         Duration::from_secs(u64::from(seconds))
     }
 
+    pub(super) fn between(&mut self, name: &'static str, least: u32, most: u32) -> u32 {
+        let number = self.parsed(name, "a whole number");
+        if !(least..=most).contains(&number) {
+            self.mistakes.push(format!("{name} is {number}; it must be from {least} to {most}."));
+        }
+        number
+    }
+
     pub(super) fn one_of(&mut self, name: &'static str, yes: &str, no: &str) -> bool {
         let text = self.text(name);
         if text != yes && text != no {

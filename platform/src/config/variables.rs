@@ -104,6 +104,16 @@ pub const VARIABLES: &[Variable] = &[
         "How long a program's request is held for an instance to become ready before it gets 503.",
     ),
     var(
+        "BERTH_STARTS_AT_ONCE",
+        "8",
+        "Instances that may be started at the same time; the others wait their turn. Thawing needs no turn.",
+    ),
+    var(
+        "BERTH_MEMORY_RESERVE_PERCENT",
+        "10",
+        "Share of the host's memory to keep free. Below it those used longest ago are put to sleep, and nothing is started.",
+    ),
+    var(
         "BERTH_ALLOWANCE_DOLLARS",
         "5",
         "What an account may spend on AI calls in a calendar month (UTC), in US dollars.",

@@ -191,17 +191,19 @@ impl DockerHost {
         }
     }
 
-    /// Whether a container made now would be of the same kind. One whose image or size is gone stays as it is.
-    async fn is_current(&self, marks: &Labels) -> Result<bool, HostError> {
-        let Some(size) = self.config.size(&marks.size) else { return Ok(!marks.size.is_empty()) };
-        let Some(id) = self.image_id(&marks.image).await? else { return Ok(true) };
+    /// What the image's name means now, and whether a container made now would be of the same kind.
+    async fn newest(&self, marks: &Labels) -> Result<(String, bool), HostError> {
+        let Some(id) = self.image_id(&marks.image).await? else { return Ok((String::new(), true)) };
+        // One from before there were sizes is of an older kind.
+        let Some(size) = self.config.size(&marks.size) else { return Ok((id, !marks.size.is_empty())) };
         let parent = self.cgroup_parent().await?;
-        Ok(marks.kind == host_config::kind(&self.config, &marks.image, size, &id, parent))
+        let kind = host_config::kind(&self.config, &marks.image, size, &id, parent);
+        Ok((id, marks.kind == kind))
     }
 
     async fn seen(&self, found: Found) -> Result<SeenContainer, HostError> {
-        let current = self.is_current(&found.marks).await?;
-        Ok(found.marks.seen(found.id, found.state, found.exit, current))
+        let newest = self.newest(&found.marks).await?;
+        Ok(found.marks.seen((found.id, found.state, found.exit), newest))
     }
 
     /// One cgroup above all tenants, where the operator can limit their sum. The driver decides how it is written.
@@ -226,8 +228,8 @@ impl DockerHost {
                 return Ok(Some((marks.instance, self.seen(found).await?)));
             }
         };
-        let current = self.is_current(&marks).await?;
-        Ok(Some((marks.instance, marks.seen(entry.id.unwrap_or_default(), state, None, current))))
+        let newest = self.newest(&marks).await?;
+        Ok(Some((marks.instance, marks.seen((entry.id.unwrap_or_default(), state, None), newest))))
     }
 
     async fn has_volume(&self, instance: InstanceId) -> Result<bool, HostError> {
@@ -426,6 +428,10 @@ impl ContainerHost for DockerHost {
         Ok(events.filter_map(|event| std::future::ready(event.ok().and_then(seen::instance_of))).boxed())
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it reads two small files of the kernel for each container that runs, and there are at most 32 000"
+    )]
     async fn load(&self) -> Result<HostLoad, HostError> {
         let parent = self.cgroup_parent().await?;
         tokio::task::spawn_blocking(move || load::read(parent)).await.map_err(|_| HostError::Timeout)?

@@ -3,7 +3,7 @@
 mod world;
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -74,6 +74,7 @@ impl FakeHost {
             containers_made: 0,
             load: plenty(),
             image_ids: HashMap::new(),
+            broken_images: HashMap::new(),
             clock,
         };
         Self { config, world: Arc::new(Mutex::new(world)), gates: watch::Sender::default() }
@@ -163,6 +164,21 @@ impl FakeHost {
     /// The image's name means another one from now on, as after a build.
     pub fn rebuild_image(&self, image: &str) {
         *self.world().image_ids.entry(image.to_owned()).or_default() += 1;
+    }
+
+    /// A container of this image ends right after each start.
+    pub fn breaks_when_started(&self, image_id: &str, exit: Exit) {
+        self.world().broken_images.insert(image_id.to_owned(), exit);
+    }
+
+    /// Whether the container at this address runs.
+    #[must_use]
+    pub fn runs_at(&self, address: IpAddr) -> bool {
+        let world = self.world();
+        let mut containers = world.instances.values().filter_map(|place| place.container.as_ref());
+        containers.any(|there| {
+            there.seen.state == ContainerState::Running && there.spec.slot.address(self.config.subnet) == address
+        })
     }
 
     /// Changes what [`ContainerHost::load`] says.

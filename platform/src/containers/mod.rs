@@ -140,8 +140,11 @@ pub struct SeenContainer {
     pub image: String,
     /// The content that the image's name meant when it was made.
     pub image_id: String,
+    /// What it means now; empty when there is none of that name any more.
+    pub newest_image_id: String,
+    pub size: String,
     /// Whether one made now, of the same image and size by name, would be like it: false once the image was rebuilt or
-    /// a limit changed.
+    /// a limit changed. One whose image or size is gone counts as current: none could take its place.
     pub current: bool,
     pub made_at: Timestamp,
     pub slot: Slot,

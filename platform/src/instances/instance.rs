@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-use super::rules::{Activity, Cause, Container, Fact, Policy, Reality, Stage, Wish};
+use super::rules::{Activity, Cause, Container, Fact, Policy, Reality, Renewal, Squeeze, Stage, Wish};
 use super::store::{Asked, Record, Upgrade};
 use super::{Inner, Status, Terms};
 use crate::clock::Timestamp;
@@ -36,6 +36,10 @@ pub(super) struct Mind {
     /// What its terms come to.
     pub policy: Policy,
     pub upgrade: Upgrade,
+    /// Since when, and how, it is to sleep sooner than usual; over as soon as it is used again.
+    pub squeezed: Option<(Timestamp, Squeeze)>,
+    /// The image of the container that is there.
+    pub image_id: Option<String>,
     /// Whether this process has looked at all.
     pub looked: bool,
     /// What is really there, as last seen or made; `None`: look before deciding.
@@ -85,6 +89,8 @@ impl Instance {
                 terms: record.terms,
                 policy,
                 upgrade: record.upgrade,
+                squeezed: None,
+                image_id: None,
                 token_hash: record.token_hash,
                 wished_at: Some(record.asked.at),
                 cause: Some(cause),
@@ -178,6 +184,24 @@ impl Instance {
         self.with_mind(|mind| mind.policy)
     }
 
+    /// How it is to sleep sooner than usual, while nobody uses it.
+    pub(super) fn squeeze(&self) -> Option<Squeeze> {
+        let active_at = self.active_at();
+        self.with_mind(|mind| mind.squeezed.filter(|(since, _)| *since >= active_at).map(|(_, squeeze)| squeeze))
+    }
+
+    /// Makes it sleep as soon as nothing is in flight.
+    pub(super) fn set_squeeze(&self, at: Timestamp, squeeze: Squeeze) {
+        self.with_mind(|mind| mind.squeezed = Some((at, squeeze)));
+        self.look_at_ms.store(0, Ordering::SeqCst);
+    }
+
+    /// Whether the container that is there is an older one than would be made now.
+    #[must_use]
+    pub fn is_outdated(&self) -> bool {
+        self.with_mind(|mind| mind.reality.is_some_and(|reality| reality.renewal != Renewal::Current))
+    }
+
     /// When it was last used; now, while work is in flight.
     #[must_use]
     pub fn active_at(&self) -> Timestamp {
@@ -227,6 +251,18 @@ impl Instance {
             mind.failures = 0;
             self.publish(|status| std::mem::replace(&mut status.wish, asked.wish) != asked.wish);
         });
+    }
+
+    /// Takes in terms and upgrades that another process wrote.
+    pub(super) fn take_terms(&self, terms: Terms, policy: Policy, upgrade: Upgrade) {
+        let changed = self.with_mind(|mind| {
+            let changed = mind.terms != terms || mind.upgrade != upgrade;
+            (mind.terms, mind.policy, mind.upgrade) = (terms, policy, upgrade);
+            changed
+        });
+        if changed {
+            self.forget_reality();
+        }
     }
 
     /// Forgets what was seen, so that the next step is to look.

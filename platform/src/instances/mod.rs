@@ -1,11 +1,13 @@
 //! Instances: their wishes, their facts, and the one loop that makes facts follow wishes.
 
 mod instance;
+mod memory;
 mod readiness;
 mod reconciler;
 mod rules;
 mod steps;
 mod store;
+mod upgrade;
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,9 +15,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 pub use instance::{Instance, WorkInFlight};
-pub use rules::{Cause, Fact, Policy, Stage, Wish};
+pub use rules::{Cause, Fact, Policy, STUCK_AFTER, Stage, Wish};
 use serde::Serialize;
 use store::Asked;
+pub use upgrade::Renewed;
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, Size};
@@ -40,9 +43,11 @@ struct Inner {
     subnet: Ipv4Addr,
     port: u16,
     slots: u32,
-    default_image: String,
+    /// Never empty; the first is the default.
+    images: Vec<String>,
     known: RwLock<Known>,
     rounds: reconciler::Rounds,
+    memory: memory::Memory,
 }
 
 /// Every instance, by whatever it is looked up with.
@@ -109,9 +114,10 @@ impl Instances {
             subnet: containers.subnet,
             port: containers.instance_port,
             slots: u32::from(containers.bridges) * SLOTS_PER_BRIDGE,
-            default_image: containers.images[0].clone(),
+            images: containers.images.clone(),
             known: RwLock::default(),
             rounds: reconciler::Rounds::default(),
+            memory: memory::Memory::new(config.starts_at_once, config.memory_reserve_percent),
         }));
         for record in store::all(&instances.0.db).await? {
             instances.learn(record);
@@ -125,7 +131,7 @@ impl Instances {
     /// `Conflict` when no place is left on this host's bridges.
     pub async fn create_in(&self, tx: &Tx, account: AccountId, handle: &Handle) -> Result<InstanceId> {
         let id = InstanceId(self.0.clock.uuid());
-        let terms = (self.0.default_image.as_str(), self.0.sizes[0].name.as_str());
+        let terms = (self.0.images[0].as_str(), self.0.sizes[0].name.as_str());
         store::insert(tx, (id, account, handle), terms, self.0.slots, self.0.clock.now()).await?;
         Ok(id)
     }
@@ -142,6 +148,7 @@ impl Instances {
                 if record.asked.wish == Wish::Available {
                     instance.touch(record.asked.at);
                 }
+                instance.take_terms(record.terms.clone(), self.0.policy(&record.terms), record.upgrade);
                 instance.take_wish(record.asked);
                 instance
             }
@@ -154,7 +161,10 @@ impl Instances {
     async fn admit_newer(&self) -> Result<()> {
         for record in store::all(&self.0.db).await? {
             let known = self.by_id(record.id);
-            if known.is_none_or(|instance| instance.with_mind(|mind| mind.wished_at < Some(record.asked.at))) {
+            let is_newer = |instance: Arc<Instance>| {
+                instance.with_mind(|mind| mind.wished_at < Some(record.asked.at) || mind.terms != record.terms)
+            };
+            if known.is_none_or(is_newer) {
                 self.admit(record.id).await?;
             }
         }
@@ -238,6 +248,42 @@ impl Instances {
         self.wish_in(tx, account, Wish::Stopped, &[Wish::Suspended]).await
     }
 
+    /// Gives the instance other terms. Its image and size reach it when it next starts, how soon it sleeps at once.
+    ///
+    /// # Errors
+    /// `Invalid` when the image or size is not one of this server's, or it would be stopped before it is frozen.
+    pub async fn set_terms(&self, instance: &Arc<Instance>, terms: Terms) -> Result<()> {
+        self.0.check(&terms)?;
+        let tx = self.0.db.begin().await?;
+        if !store::set_terms(&tx, instance.id, &terms).await? {
+            return Err(Error::NotFound);
+        }
+        tx.commit().await?;
+        self.admit(instance.id).await?;
+        Ok(())
+    }
+
+    /// Wishes it awake in a container as it would be made now. What is in flight ends first; one that does not become ready
+    /// gives way to the container before it.
+    ///
+    /// # Errors
+    /// As [`Instances::wake`].
+    pub async fn upgrade(&self, instance: &Arc<Instance>) -> Result<()> {
+        let cause = Cause::Upgrade;
+        refuse_unless_wakeable(instance.wish(), cause)?;
+        let tx = self.0.db.begin().await?;
+        let asked = Asked { wish: Wish::Available, cause, at: self.0.clock.now() };
+        store::set_renew_at(&tx, instance.id, asked.at).await?;
+        if !store::set_wish(&tx, instance.id, asked, &may_replace(cause)).await? {
+            drop(tx);
+            refuse_unless_wakeable(self.admit(instance.id).await?.wish(), cause)?;
+            return Err(Error::Conflict(BOTH_ASKED.into()));
+        }
+        tx.commit().await?;
+        self.admit(instance.id).await?;
+        Ok(())
+    }
+
     /// The latest changes of fact, newest first.
     ///
     /// # Errors
@@ -268,7 +314,7 @@ impl Instances {
             drop(tx);
             // What is in mind was old: somebody suspended or removed it since.
             refuse_unless_wakeable(self.admit(instance.id).await?.wish(), cause)?;
-            return Err(Error::Conflict("Somebody else asked at the same moment. Please try again.".into()));
+            return Err(Error::Conflict(BOTH_ASKED.into()));
         }
         tx.commit().await?;
         instance.take_wish(asked);
@@ -315,7 +361,35 @@ impl Instances {
     }
 }
 
+impl Status {
+    /// Whether it has been on its way for so long that somebody should look: see [`STUCK_AFTER`].
+    #[must_use]
+    pub fn is_stuck(&self, now: Timestamp) -> bool {
+        self.fact.is_transient() && now.since(self.since) >= STUCK_AFTER
+    }
+}
+
 impl Inner {
+    /// Whether an instance can be on these terms.
+    fn check(&self, terms: &Terms) -> Result<()> {
+        let invalid = |field, message| Err(Error::Invalid { field, message });
+        if !self.images.contains(&terms.image) {
+            return invalid("image", format!("The images of this server are: {}.", self.images.join(", ")));
+        }
+        if !self.sizes.iter().any(|size| size.name == terms.size) {
+            let names: Vec<_> = self.sizes.iter().map(|size| size.name.as_str()).collect();
+            return invalid("size", format!("The sizes of this server are: {}.", names.join(", ")));
+        }
+        let policy = self.policy(terms);
+        if policy.freeze_after.is_zero() || policy.stop_after <= policy.freeze_after {
+            return invalid("stop_after", "An instance is frozen first and stopped later.".into());
+        }
+        if policy.remove_after <= policy.stop_after {
+            return invalid("remove_after", "An instance is stopped first and its container removed later.".into());
+        }
+        Ok(())
+    }
+
     /// How soon an instance on these terms sleeps. A size that is no longer there leaves the standard's.
     fn policy(&self, terms: &Terms) -> Policy {
         let size = self.sizes.iter().find(|size| size.name == terms.size).unwrap_or(&self.sizes[0]);
@@ -326,6 +400,8 @@ impl Inner {
         }
     }
 }
+
+const BOTH_ASKED: &str = "Somebody else asked at the same moment. Please try again.";
 
 const ALL_WISHES: [Wish; 5] = [Wish::Available, Wish::Frozen, Wish::Stopped, Wish::Removed, Wish::Suspended];
 

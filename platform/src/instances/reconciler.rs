@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::instance::Mind;
-use super::rules::{Container, Fact, Reality};
+use super::rules::{Container, Fact, Reality, Renewal};
 use super::{Instance, Instances};
 use crate::clock::Timestamp;
 use crate::containers::{ContainerState, Seen, SeenContainer};
@@ -73,6 +73,7 @@ impl Instances {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let events = tokio::spawn(self.clone().follow_events());
+        let load = tokio::spawn(self.clone().follow_load());
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -84,6 +85,7 @@ impl Instances {
             }
         }
         events.abort();
+        load.abort();
         self.settle_within_patience().await;
     }
 
@@ -191,6 +193,7 @@ impl Instances {
             let stopped = seen.container.as_ref().is_none_or(|c| c.state == ContainerState::Stopped);
             mind.ready &= mind.container.as_deref() == container_id(seen) && !stopped;
             mind.container = container_id(seen).map(Arc::from);
+            mind.image_id = seen.container.as_ref().map(|c| c.image_id.clone());
             *mind.reality.insert(reality(mind, seen))
         });
         if instance.fact() == Fact::Awake && matches!(reality.container, Container::Stopped | Container::None) {
@@ -297,18 +300,35 @@ fn is_running(seen: &Seen) -> bool {
 
 /// What was seen, as a decision needs it.
 fn reality(mind: &Mind, seen: &Seen) -> Reality {
-    let known = |found: &SeenContainer| {
-        mind.token_hash.as_deref().is_some_and(|hash| found.token_hash == hex(hash)) && found.image == mind.terms.image
-    };
+    let known = |found: &SeenContainer| mind.token_hash.as_deref().is_some_and(|hash| found.token_hash == hex(hash));
     let container = match &seen.container {
         None => Container::None,
         // A container whose token the ledger does not know can do nothing for its owner.
-        Some(found) if !known(found) => Container::Outdated,
+        Some(found) if !known(found) => Container::Outdated { stopped: found.state == ContainerState::Stopped },
         Some(found) => match found.state {
             ContainerState::Stopped => Container::Stopped,
             ContainerState::Frozen => Container::Frozen,
             ContainerState::Running => Container::Running { ready: mind.ready },
         },
     };
-    Reality { volume: seen.volume, container }
+    let renewal = seen.container.as_ref().map_or(Renewal::Current, |found| renewal(mind, found));
+    Reality { volume: seen.volume, container, renewal }
+}
+
+/// Whether another container should take the place of `found`.
+pub(super) fn renewal(mind: &Mind, found: &SeenContainer) -> Renewal {
+    let upgrade = &mind.upgrade;
+    let (before, refused) = (upgrade.image_before.as_ref(), upgrade.image_refused.as_ref());
+    if refused == Some(&found.image_id) && before.is_some_and(|before| *before != found.image_id) {
+        return Renewal::GoBack;
+    }
+    let changed = !found.current || found.image != mind.terms.image || found.size != mind.terms.size;
+    // What did not become ready is not tried again.
+    if !changed || refused == Some(&found.newest_image_id) {
+        Renewal::Current
+    } else if found.made_at < upgrade.renew_at {
+        Renewal::Now
+    } else {
+        Renewal::AtNextStart
+    }
 }

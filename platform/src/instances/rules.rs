@@ -39,6 +39,8 @@ pub enum Fact {
     Stopped,
     /// Started, not answering yet.
     Waking,
+    /// A newer container takes the place of the one there, or that one the place of a newer that did not answer.
+    Upgrading,
     Removing,
     /// The container is gone and no visit brings it back; the volume is kept.
     Removed,
@@ -82,7 +84,7 @@ pub enum Cause {
 }
 
 /// After how long without work an instance sleeps, and how deeply.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     pub freeze_after: Duration,
     pub stop_after: Duration,
@@ -95,19 +97,34 @@ pub struct Policy {
 pub struct Reality {
     pub volume: bool,
     pub container: Container,
+    pub renewal: Renewal,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Container {
     None,
-    /// There, but not the one the ledger knows: its token or image is another.
-    Outdated,
+    /// There, but not the one the ledger knows: its token is another, and it can do nothing for its owner.
+    Outdated {
+        stopped: bool,
+    },
     Stopped,
     Frozen,
     /// Running; `ready` once it answered since it was started.
     Running {
         ready: bool,
     },
+}
+
+/// Whether the container is the one that would be made now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewal {
+    Current,
+    /// Its image was rebuilt or its limits changed: a new one takes its place before it is next started.
+    AtNextStart,
+    /// The same, and somebody asked for it: as soon as nothing is in flight.
+    Now,
+    /// It is the new one and did not become ready: the one before takes its place again.
+    GoBack,
 }
 
 /// Whether anybody uses the instance.
@@ -124,6 +141,10 @@ pub enum Activity {
 pub enum Step {
     MakeVolume,
     MakeContainer,
+    /// A new container in the place of the stopped one.
+    Upgrade,
+    /// The container before the upgrade again.
+    GoBack,
     Start,
     AwaitReady,
     Freeze,
@@ -145,14 +166,33 @@ pub enum Step {
 ///                                        +-------------+        frozen
 ///                                        +---------Stop-----------+
 /// ```
+///
+/// A stopped container that is not current is replaced before it starts (Upgrade); should the new one not become ready,
+/// the one before comes back (GoBack). What nobody used for very long loses its container and keeps its volume.
 #[must_use]
 pub fn decide(wish: Wish, reality: Reality, activity: Activity, policy: Policy) -> Step {
+    let must_renew = reality.renewal == Renewal::Now;
     match (wish, tier(wish, activity, policy), reality.container) {
         (Wish::Removed, _, Container::None) => Step::Rest(None),
         (Wish::Removed, ..) => Step::RemoveContainer,
 
+        // Memory does not outlive its container, so what must be renewed has nothing to be thawed or frozen for. Only work in
+        // flight is waited for.
+        (_, Tier::Awake | Tier::Frozen, Container::Frozen) if must_renew => Step::Stop,
+        (_, Tier::Awake | Tier::Frozen, Container::Running { ready: true })
+            if must_renew && activity != Activity::Working =>
+        {
+            Step::Stop
+        }
+        (_, Tier::Awake, Container::Stopped | Container::Running { ready: false })
+            if reality.renewal == Renewal::GoBack =>
+        {
+            Step::GoBack
+        }
+        (_, Tier::Awake, Container::Stopped) if reality.renewal != Renewal::Current => Step::Upgrade,
+
         (_, Tier::Awake, Container::None) if !reality.volume => Step::MakeVolume,
-        (_, Tier::Awake, Container::None | Container::Outdated) => Step::MakeContainer,
+        (_, Tier::Awake, Container::None | Container::Outdated { .. }) => Step::MakeContainer,
         (_, Tier::Awake, Container::Stopped) => Step::Start,
         (_, Tier::Awake, Container::Frozen) => Step::Thaw,
         (_, Tier::Awake, Container::Running { ready: false }) => Step::AwaitReady,
@@ -163,12 +203,18 @@ pub fn decide(wish: Wish, reality: Reality, activity: Activity, policy: Policy) 
         (_, Tier::Frozen, Container::Running { ready: false }) => Step::Stop,
         (_, Tier::Frozen, Container::Frozen) => Step::Rest(until(policy.stop_after, activity)),
 
-        (_, Tier::Stopped, Container::Running { .. } | Container::Frozen) => Step::Stop,
+        (_, Tier::Stopped | Tier::Absent, Container::Running { .. } | Container::Frozen) => Step::Stop,
+        (_, Tier::Absent, Container::Stopped) => Step::RemoveContainer,
 
-        // Whatever it is, nobody wants it now; the next wake makes the right one.
-        (_, Tier::Frozen | Tier::Stopped, Container::Outdated) => Step::RemoveContainer,
+        // Whatever it is, nobody wants it now; the next wake makes the right one in its place, and goes back to what this one
+        // was made from should that not do.
+        (_, Tier::Frozen | Tier::Stopped | Tier::Absent, Container::Outdated { stopped: false }) => Step::Stop,
+        (_, Tier::Absent, Container::Outdated { stopped: true }) => Step::RemoveContainer,
         // Nothing is started just to be put to sleep.
-        (_, Tier::Frozen | Tier::Stopped, Container::None | Container::Stopped) => Step::Rest(None),
+        (_, Tier::Frozen | Tier::Stopped, Container::Stopped | Container::Outdated { stopped: true }) => {
+            Step::Rest(until(policy.remove_after, activity))
+        }
+        (_, Tier::Frozen | Tier::Stopped | Tier::Absent, Container::None) => Step::Rest(None),
     }
 }
 
@@ -177,10 +223,13 @@ enum Tier {
     Awake,
     Frozen,
     Stopped,
+    /// Stopped, and its container given up.
+    Absent,
 }
 
 fn tier(wish: Wish, activity: Activity, policy: Policy) -> Tier {
     match (wish, activity) {
+        (_, Activity::Idle(idle)) if idle >= policy.remove_after => Tier::Absent,
         (Wish::Stopped | Wish::Suspended | Wish::Removed, _) => Tier::Stopped,
         (Wish::Available, Activity::Working) => Tier::Awake,
         (Wish::Frozen, Activity::Working) => Tier::Frozen,
@@ -197,6 +246,29 @@ fn until(limit: Duration, activity: Activity) -> Option<Duration> {
     }
 }
 
+/// How much sooner than usual an instance sleeps, because the host needs its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Squeeze {
+    Freeze,
+    Stop,
+}
+
+impl Policy {
+    /// This policy for one that is squeezed: it sleeps as soon as nothing is in flight.
+    #[must_use]
+    pub fn squeezed(self, squeeze: Option<Squeeze>) -> Self {
+        match squeeze {
+            None => self,
+            Some(Squeeze::Freeze) => Self { freeze_after: Duration::ZERO, ..self },
+            Some(Squeeze::Stop) => Self { freeze_after: Duration::ZERO, stop_after: Duration::ZERO, ..self },
+        }
+    }
+}
+
+/// How long a change under way may take before it is shown as stuck, with what frees it. Longer than any step with its own
+/// deadlines and a retry or two.
+pub const STUCK_AFTER: Duration = Duration::from_secs(5 * 60);
+
 /// How long to wait after the `failures`th failure in a row: 1 s, doubling, at most a minute.
 #[must_use]
 pub fn pause_after(failures: u32) -> Duration {
@@ -212,6 +284,12 @@ impl Wish {
 }
 
 impl Fact {
+    /// Whether it is on its way to another, and therefore may not last.
+    #[must_use]
+    pub fn is_transient(self) -> bool {
+        !matches!(self, Self::Absent | Self::Awake | Self::Frozen | Self::Stopped | Self::Removed)
+    }
+
     /// The one word for it: see [`Wish::word`].
     #[must_use]
     pub fn word(self) -> String {
@@ -235,153 +313,5 @@ fn word(unit: &impl Serialize) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const POLICY: Policy = Policy {
-        freeze_after: Duration::from_secs(300),
-        stop_after: Duration::from_secs(1800),
-        remove_after: Duration::from_secs(86400),
-    };
-    const FRESH: Activity = Activity::Idle(Duration::ZERO);
-    const IDLE: Activity = Activity::Idle(Duration::from_secs(300));
-    const LONG_IDLE: Activity = Activity::Idle(Duration::from_secs(1800));
-    const READY: Container = Container::Running { ready: true };
-    const UNREADY: Container = Container::Running { ready: false };
-
-    #[test]
-    fn the_table() {
-        let minutes = |m: u64| Some(Duration::from_secs(m * 60));
-        for (sentence, wish, volume, container, activity, step) in [
-            ("a new instance gets its volume first", Wish::Available, false, Container::None, FRESH, Step::MakeVolume),
-            ("then its container", Wish::Available, true, Container::None, FRESH, Step::MakeContainer),
-            (
-                "a container of another token is replaced",
-                Wish::Available,
-                true,
-                Container::Outdated,
-                FRESH,
-                Step::MakeContainer,
-            ),
-            ("a visit starts what is stopped", Wish::Available, true, Container::Stopped, FRESH, Step::Start),
-            ("a visit thaws what is frozen", Wish::Available, true, Container::Frozen, FRESH, Step::Thaw),
-            ("running is not awake until it answers", Wish::Available, true, UNREADY, FRESH, Step::AwaitReady),
-            ("awake and in use is left alone", Wish::Available, true, READY, Activity::Working, Step::Rest(None)),
-            (
-                "awake and just used is looked at when it may freeze",
-                Wish::Available,
-                true,
-                READY,
-                FRESH,
-                Step::Rest(minutes(5)),
-            ),
-            ("idle freezes", Wish::Available, true, READY, IDLE, Step::Freeze),
-            ("idle and never answered stops", Wish::Available, true, UNREADY, IDLE, Step::Stop),
-            ("asked to sleep before it answered stops", Wish::Frozen, true, UNREADY, FRESH, Step::Stop),
-            (
-                "frozen is looked at when it may stop",
-                Wish::Available,
-                true,
-                Container::Frozen,
-                IDLE,
-                Step::Rest(minutes(25)),
-            ),
-            ("long idle stops", Wish::Available, true, Container::Frozen, LONG_IDLE, Step::Stop),
-            ("idle and stopped stays so", Wish::Available, true, Container::Stopped, IDLE, Step::Rest(None)),
-            ("asked to sleep freezes even when just used", Wish::Frozen, true, READY, FRESH, Step::Freeze),
-            ("asked to sleep starts nothing", Wish::Frozen, true, Container::Stopped, FRESH, Step::Rest(None)),
-            ("asked to stop stops from frozen", Wish::Stopped, true, Container::Frozen, FRESH, Step::Stop),
-            (
-                "a suspended account's instance stops in the middle of work",
-                Wish::Suspended,
-                true,
-                READY,
-                Activity::Working,
-                Step::Stop,
-            ),
-            ("removal takes the container", Wish::Removed, true, READY, Activity::Working, Step::RemoveContainer),
-            ("and keeps the volume", Wish::Removed, true, Container::None, FRESH, Step::Rest(None)),
-        ] {
-            assert_eq!(decide(wish, Reality { volume, container }, activity, POLICY), step, "{sentence}");
-        }
-    }
-
-    fn wishes() -> impl Strategy<Value = Wish> {
-        prop_oneof![
-            Just(Wish::Available),
-            Just(Wish::Frozen),
-            Just(Wish::Stopped),
-            Just(Wish::Suspended),
-            Just(Wish::Removed)
-        ]
-    }
-
-    fn realities() -> impl Strategy<Value = Reality> {
-        let container = prop_oneof![
-            Just(Container::None),
-            Just(Container::Outdated),
-            Just(Container::Stopped),
-            Just(Container::Frozen),
-            Just(UNREADY),
-            Just(READY)
-        ];
-        (any::<bool>(), container).prop_map(|(volume, container)| Reality {
-            // A container holds its volume: there is none without.
-            volume: volume || container != Container::None,
-            container,
-        })
-    }
-
-    fn activities() -> impl Strategy<Value = Activity> {
-        prop_oneof![Just(Activity::Working), (0u64..4000).prop_map(|s| Activity::Idle(Duration::from_secs(s)))]
-    }
-
-    /// What the world looks like after a step that succeeded.
-    fn after(step: Step, reality: Reality) -> Reality {
-        let container = match step {
-            Step::MakeVolume => return Reality { volume: true, ..reality },
-            Step::MakeContainer | Step::Stop => Container::Stopped,
-            // Whether what was found frozen had ever answered is not known.
-            Step::Start | Step::Thaw => UNREADY,
-            Step::AwaitReady => READY,
-            Step::Freeze => Container::Frozen,
-            Step::RemoveContainer => Container::None,
-            Step::Rest(_) => reality.container,
-        };
-        Reality { container, ..reality }
-    }
-
-    proptest! {
-        #[test]
-        fn a_few_steps_always_end_in_rest(wish in wishes(), mut reality in realities(), activity in activities()) {
-            for _ in 0..5 {
-                match decide(wish, reality, activity, POLICY) {
-                    Step::Rest(_) => return Ok(()),
-                    step => reality = after(step, reality),
-                }
-            }
-            prop_assert!(false, "still busy after five steps: {reality:?}");
-        }
-
-        #[test]
-        fn from_everywhere_stopped_is_reached(mut reality in realities(), activity in activities()) {
-            for _ in 0..2 {
-                reality = after(decide(Wish::Stopped, reality, activity, POLICY), reality);
-            }
-            let asleep = !matches!(reality.container, Container::Frozen | Container::Running { .. });
-            prop_assert!(asleep);
-        }
-
-        #[test]
-        fn work_in_flight_never_sleeps_by_itself(mut reality in realities()) {
-            for _ in 0..6 {
-                let step = decide(Wish::Available, reality, Activity::Working, POLICY);
-                prop_assert!(!matches!(step, Step::Freeze | Step::Stop | Step::RemoveContainer));
-                reality = after(step, reality);
-            }
-            prop_assert_eq!(reality.container, READY);
-        }
-    }
-}
+#[path = "rules_tests.rs"]
+mod tests;

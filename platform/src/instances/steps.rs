@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::rules::{self, Cause, Container, Fact, Reality, Stage, Step, Wish, decide};
+use super::rules::{self, Cause, Container, Fact, Reality, Renewal, Stage, Step, Wish, decide};
+use super::store::Upgrade;
 use super::{Instance, Instances, Terms, readiness, store};
 use crate::clock::Timestamp;
 use crate::containers::{ContainerSpec, HostError};
@@ -13,12 +14,17 @@ use crate::secrets::Token;
 /// Steps in one go. More than any path of [`decide`] needs: beyond it the world changes faster than it is followed.
 const STEPS: usize = 16;
 
+const NO_MEMORY: &str =
+    "The server has no memory free just now. Others are being put to sleep to make room; Berth keeps trying.";
+
 /// Why a step was not done.
 #[derive(Debug)]
-enum Failure {
+pub(super) enum Failure {
     Host(HostError),
     /// The program did not become ready; what is known of why.
     NotReady(String),
+    /// The host has no memory free for it.
+    NoMemory,
     Ledger(Error),
 }
 
@@ -36,6 +42,7 @@ impl Instances {
             match self.step(instance).await {
                 Ok(true) => {}
                 Ok(false) => return,
+                Err(failure) if self.gives_way(instance, &failure).await => {}
                 Err(failure) => return self.fail(instance, failure).await,
             }
         }
@@ -51,9 +58,9 @@ impl Instances {
         // Before activity is read: when the last work ends after that, its own word on when to look again must stand.
         instance.look_at_ms.store(i64::MAX, Ordering::SeqCst);
         let (wish, activity) = (instance.wish(), instance.activity(self.0.clock.now()));
-        let step = decide(wish, reality, activity, instance.policy());
+        let step = decide(wish, reality, activity, instance.policy().squeezed(instance.squeeze()));
         if let Some(fact) = under_way(step) {
-            self.show(instance, fact, self.cause(instance, step), stage_before(step));
+            self.show(instance, fact, self.cause(instance, step, reality), stage_before(step));
         }
         if !matches!(step, Step::Rest(_)) {
             // Whatever comes of it, what was true before the step is not to be relied on during it.
@@ -69,7 +76,16 @@ impl Instances {
                 // Its id is not known yet: look.
                 return Ok(true);
             }
+            Step::Upgrade => {
+                self.upgrade_container(instance).await?;
+                return Ok(true);
+            }
+            Step::GoBack => {
+                self.go_back(instance).await?;
+                return Ok(true);
+            }
             Step::Start => {
+                let _turn = self.admit_start().await.ok_or(Failure::NoMemory)?;
                 self.0.host.start(instance.id).await?;
                 Container::Running { ready: false }
             }
@@ -85,7 +101,10 @@ impl Instances {
             }
             Step::Stop => {
                 self.0.host.stop(instance.id).await?;
-                Container::Stopped
+                match reality.container {
+                    Container::Outdated { .. } => Container::Outdated { stopped: true },
+                    _ => Container::Stopped,
+                }
             }
             Step::RemoveContainer => {
                 self.0.host.remove_container(instance.id).await?;
@@ -96,19 +115,22 @@ impl Instances {
                 if let Some(wait) = until {
                     instance.look_at_ms.fetch_min(self.0.clock.now().plus(wait).0, Ordering::SeqCst);
                 }
+                if reality.container == (Container::Running { ready: true }) {
+                    self.end_upgrade(instance).await?;
+                }
                 self.settle(instance, wish, reality).await?;
                 return Ok(false);
             }
         };
         let volume = reality.volume || step == Step::MakeVolume;
         instance.with_mind(|mind| {
-            mind.reality = Some(Reality { volume, container });
+            mind.reality = Some(Reality { volume, container, ..reality });
             mind.ready =
                 container == (Container::Running { ready: true }) || (mind.ready && container == Container::Frozen);
         });
         if let Container::Running { ready: true } = container {
             // Waiters go first, the ledger after: a crash between the two is put right by looking.
-            self.show(instance, Fact::Awake, self.cause(instance, step), Stage::Ready);
+            self.show(instance, Fact::Awake, self.cause(instance, step, reality), Stage::Ready);
         }
         Ok(true)
     }
@@ -121,17 +143,29 @@ impl Instances {
     /// A new container has a new token. The ledger learns it first: a crash in between leaves a container that is
     /// recognised as outdated and replaced.
     async fn make_container(&self, instance: &Arc<Instance>) -> Result<(), Failure> {
+        let upgrade = instance.with_mind(|mind| mind.upgrade.clone());
+        self.make_container_of(instance, upgrade, None).await
+    }
+
+    pub(super) async fn make_container_of(
+        &self,
+        instance: &Arc<Instance>,
+        upgrade: Upgrade,
+        image_id: Option<String>,
+    ) -> Result<(), Failure> {
         let token = Token::new(&self.0.clock);
         let tx = self.0.db.begin().await?;
         store::set_token(&tx, instance.id, &token.hash()).await?;
+        store::set_upgrade(&tx, instance.id, &upgrade).await?;
         tx.commit().await?;
+        instance.with_mind(|mind| mind.upgrade = upgrade);
         self.learn_token(instance, token.hash());
         let Terms { image, size, .. } = instance.terms();
         let spec = ContainerSpec {
             instance: instance.id,
             slot: instance.slot,
             image,
-            image_id: None,
+            image_id,
             size,
             handle: instance.handle.to_string(),
             url: self.0.hosts.instance_origin(&instance.handle),
@@ -199,6 +233,7 @@ impl Instances {
         let (message, detail) = match failure {
             Failure::Host(error) => (error.message_for_user().to_owned(), error.to_string()),
             Failure::NotReady(message) => (message.clone(), message),
+            Failure::NoMemory => (NO_MEMORY.to_owned(), "the host has no memory free".to_owned()),
             Failure::Ledger(error) => {
                 ("Berth cannot reach its database just now, and keeps trying.".into(), format!("{error:?}"))
             }
@@ -256,9 +291,14 @@ impl Instances {
     }
 
     /// Why this step is taken.
-    fn cause(&self, instance: &Arc<Instance>, step: Step) -> Cause {
+    fn cause(&self, instance: &Arc<Instance>, step: Step, reality: Reality) -> Cause {
         let asked = instance.with_mind(|mind| mind.cause).unwrap_or(Cause::FoundSo);
+        let squeezed = instance.squeeze().is_some() && instance.wish() == Wish::Available;
         match (step, instance.wish()) {
+            (Step::Upgrade | Step::GoBack, _) => Cause::Upgrade,
+            (Step::Stop, Wish::Available) if reality.renewal == Renewal::Now => Cause::Upgrade,
+            (Step::Freeze | Step::Stop, _) if squeezed => Cause::Pressure,
+            (Step::RemoveContainer, wish) if wish != Wish::Removed => Cause::Idle,
             (Step::Freeze | Step::Stop, Wish::Available) => Cause::Idle,
             (Step::Stop, Wish::Frozen) => Cause::Idle,
             _ => asked,
@@ -270,7 +310,9 @@ impl Instances {
         let status = instance.status();
         let ours = matches!(
             (status.fact, fact),
-            (Fact::Freezing, Fact::Frozen) | (Fact::Stopping, Fact::Stopped) | (Fact::Removing, Fact::Removed)
+            (Fact::Freezing, Fact::Frozen)
+                | (Fact::Stopping, Fact::Stopped)
+                | (Fact::Removing, Fact::Removed | Fact::Absent)
         );
         if ours || status.fact == fact { status.cause } else { Cause::FoundSo }
     }
@@ -290,6 +332,7 @@ fn under_way(step: Step) -> Option<Fact> {
         Step::Freeze => Some(Fact::Freezing),
         Step::Thaw => Some(Fact::Thawing),
         Step::Stop => Some(Fact::Stopping),
+        Step::Upgrade | Step::GoBack => Some(Fact::Upgrading),
         Step::RemoveContainer => Some(Fact::Removing),
         Step::Rest(_) => None,
     }
@@ -298,7 +341,7 @@ fn under_way(step: Step) -> Option<Fact> {
 /// The part of a wake that is done when a step begins.
 fn stage_before(step: Step) -> Stage {
     match step {
-        Step::MakeContainer => Stage::Volume,
+        Step::MakeContainer | Step::Upgrade | Step::GoBack => Stage::Volume,
         Step::Start => Stage::Container,
         Step::AwaitReady | Step::Thaw => Stage::Started,
         _ => Stage::Asked,
@@ -309,7 +352,7 @@ fn at_rest(wish: Wish, reality: Reality) -> Fact {
     match (wish, reality.container) {
         (Wish::Removed, Container::None) => Fact::Removed,
         (_, Container::None) => Fact::Absent,
-        (_, Container::Outdated | Container::Stopped) => Fact::Stopped,
+        (_, Container::Outdated { .. } | Container::Stopped) => Fact::Stopped,
         (_, Container::Frozen) => Fact::Frozen,
         (_, Container::Running { .. }) => Fact::Awake,
     }

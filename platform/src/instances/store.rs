@@ -194,6 +194,42 @@ pub(super) async fn set_token(tx: &Tx, id: InstanceId, hash: &[u8]) -> Result<()
     Ok(())
 }
 
+/// Writes how far an upgrade has come.
+pub(super) async fn set_upgrade(tx: &Tx, id: InstanceId, upgrade: &Upgrade) -> Result<()> {
+    instance::Entity::update_many()
+        .col_expr(instance::Column::ImageBefore, Expr::value(upgrade.image_before.clone()))
+        .col_expr(instance::Column::ImageRefused, Expr::value(upgrade.image_refused.clone()))
+        .filter(instance::Column::Id.eq(id))
+        .exec(&**tx)
+        .await?;
+    Ok(())
+}
+
+/// Writes that a container from before `at` is to be made anew, if it is not current.
+pub(super) async fn set_renew_at(tx: &Tx, id: InstanceId, at: Timestamp) -> Result<()> {
+    instance::Entity::update_many()
+        .col_expr(instance::Column::RenewAtMs, Expr::value(at.0))
+        .filter(instance::Column::Id.eq(id))
+        .exec(&**tx)
+        .await?;
+    Ok(())
+}
+
+/// Writes new terms; whether there is such an instance.
+pub(super) async fn set_terms(tx: &Tx, id: InstanceId, terms: &Terms) -> Result<bool> {
+    let seconds = |of: Option<Duration>| Expr::value(of.map(|of| i64::try_from(of.as_secs()).unwrap_or(i64::MAX)));
+    let written = instance::Entity::update_many()
+        .col_expr(instance::Column::Image, Expr::value(terms.image.clone()))
+        .col_expr(instance::Column::Size, Expr::value(terms.size.clone()))
+        .col_expr(instance::Column::FreezeAfterSeconds, seconds(terms.freeze_after))
+        .col_expr(instance::Column::StopAfterSeconds, seconds(terms.stop_after))
+        .col_expr(instance::Column::RemoveAfterSeconds, seconds(terms.remove_after))
+        .filter(instance::Column::Id.eq(id))
+        .exec(&**tx)
+        .await?;
+    Ok(written.rows_affected > 0)
+}
+
 /// The latest transitions, newest first.
 pub(super) async fn history(db: &Db, id: InstanceId, limit: u64) -> Result<Vec<Transition>> {
     let rows = transition::Entity::find()

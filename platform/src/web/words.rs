@@ -54,9 +54,13 @@ pub fn lamp(fact: Fact) -> &'static str {
     match fact {
         Fact::Awake => "awake",
         Fact::Frozen | Fact::Stopped | Fact::Absent | Fact::Removed => "asleep",
-        Fact::Provisioning | Fact::Freezing | Fact::Thawing | Fact::Stopping | Fact::Waking | Fact::Removing => {
-            "moving"
-        }
+        Fact::Provisioning
+        | Fact::Freezing
+        | Fact::Thawing
+        | Fact::Stopping
+        | Fact::Waking
+        | Fact::Upgrading
+        | Fact::Removing => "moving",
         Fact::Failed => "trouble",
     }
 }
@@ -72,6 +76,7 @@ pub fn headline(fact: Fact) -> &'static str {
         Fact::Frozen => "Asleep, frozen",
         Fact::Stopped => "Asleep, stopped",
         Fact::Thawing | Fact::Waking => "Waking",
+        Fact::Upgrading => "Being upgraded",
         Fact::Removing => "Being removed",
         Fact::Removed => "Removed",
         Fact::Failed => "In trouble",
@@ -93,6 +98,7 @@ fn meaning(fact: Fact) -> &'static str {
         Fact::Stopping => "It is being stopped. Your files are kept.",
         Fact::Stopped => "It has given its memory back; your files are kept. Your next visit starts it again.",
         Fact::Waking => "It has been started and does not answer yet. A moment.",
+        Fact::Upgrading => "A newer container takes the place of the old one, on the same files.",
         Fact::Removing => "The container is being removed. Your files are kept.",
         Fact::Removed => REMOVED,
         Fact::Failed => "The last step failed. It is tried again with growing pauses.",

@@ -40,10 +40,14 @@ pub(super) struct Labels {
 }
 
 impl Labels {
-    /// The container that carries them, and whether it is `current`.
-    pub(super) fn seen(self, id: String, state: ContainerState, exit: Option<Exit>, current: bool) -> SeenContainer {
-        let Self { image, image_id, made_at, slot, token_hash, .. } = self;
-        SeenContainer { id, state, image, image_id, current, made_at, slot, token_hash, exit }
+    /// The container that carries them, `current` or not, while its image's name means `newest_image_id`.
+    pub(super) fn seen(
+        self,
+        (id, state, exit): (String, ContainerState, Option<Exit>),
+        (newest_image_id, current): (String, bool),
+    ) -> SeenContainer {
+        let Self { image, image_id, size, made_at, slot, token_hash, .. } = self;
+        SeenContainer { id, state, image, image_id, newest_image_id, size, current, made_at, slot, token_hash, exit }
     }
 }
 

@@ -23,6 +23,8 @@ pub(super) struct World {
     pub load: HostLoad,
     /// What each image's name means.
     pub image_ids: HashMap<String, u64>,
+    /// Images whose program ends right after its start.
+    pub broken_images: HashMap<String, Exit>,
     pub clock: Clock,
 }
 
@@ -63,7 +65,13 @@ impl World {
         match self.state(instance) {
             None => return Err(HostError::NotFound),
             Some(ContainerState::Running | ContainerState::Frozen) => {}
-            Some(ContainerState::Stopped) => self.bring(instance, ContainerState::Running, None),
+            Some(ContainerState::Stopped) => {
+                self.bring(instance, ContainerState::Running, None);
+                let image = self.container(instance).map(|there| there.seen.image_id.clone()).unwrap_or_default();
+                if let Some(exit) = self.broken_images.get(&image).copied() {
+                    self.bring(instance, ContainerState::Stopped, Some(exit));
+                }
+            }
         }
         Ok(())
     }
@@ -117,6 +125,8 @@ impl World {
             state: ContainerState::Stopped,
             image: spec.image.clone(),
             image_id,
+            newest_image_id: String::new(),
+            size: spec.size.clone(),
             current: true,
             made_at: self.clock.now(),
             slot: spec.slot,
@@ -142,6 +152,7 @@ impl World {
             volume: place.is_some_and(|place| place.volume),
             container: place.and_then(|place| place.container.as_ref()).map(|container| SeenContainer {
                 current: container.seen.image_id == self.image_id(&container.seen.image),
+                newest_image_id: self.image_id(&container.seen.image),
                 ..container.seen.clone()
             }),
         }

@@ -27,32 +27,34 @@ async fn hostile_requests_are_refused_with_a_sentence_and_reach_nothing() {
     let _remote = serve(Arc::new(fake.clone()), config(dir.path())).await;
     let spec = |field: &str, value: serde_json::Value| {
         let mut spec = json!({
-            "instance": ID, "slot": 1, "image": WITH_HOME, "handle": "alice",
+            "instance": ID, "slot": 1, "image": WITH_HOME, "size": "standard", "handle": "alice",
             "url": "https://alice.localhost", "token": "a-token"
         });
         spec[field] = value;
-        json!({"v": 1, "call": {"create": {"spec": spec}}}).to_string()
+        json!({"v": 2, "call": {"create": {"spec": spec}}}).to_string()
     };
     let hostile = [
         "hello".to_owned(),
         "[]".to_owned(),
         "{}".to_owned(),
         "\u{1}\u{2}".to_owned(),
-        json!({"v": 2, "call": {"list": {}}}).to_string(),
+        json!({"v": 3, "call": {"list": {}}}).to_string(),
         json!({"v": -1, "call": {"list": {}}}).to_string(),
         json!({"call": {"list": {}}}).to_string(),
-        json!({"v": 1, "call": {"exec": {"instance": ID, "command": ["sh"]}}}).to_string(),
-        json!({"v": 1, "call": {"list": {"all": true}}}).to_string(),
-        json!({"v": 1, "call": {"list": {}}, "as": "root"}).to_string(),
-        json!({"v": 1, "call": {"start": {"instance": "../../etc"}}}).to_string(),
-        json!({"v": 1, "call": {"start": {"instance": "*"}}}).to_string(),
-        json!({"v": 1, "call": {"remove_volume": {"instance": ID}}}).to_string(),
-        json!({"v": 1, "call": [{"start": {"instance": ID}}, {"stop": {"instance": ID}}]}).to_string(),
+        json!({"v": 2, "call": {"exec": {"instance": ID, "command": ["sh"]}}}).to_string(),
+        json!({"v": 2, "call": {"list": {"all": true}}}).to_string(),
+        json!({"v": 2, "call": {"list": {}}, "as": "root"}).to_string(),
+        json!({"v": 2, "call": {"start": {"instance": "../../etc"}}}).to_string(),
+        json!({"v": 2, "call": {"start": {"instance": "*"}}}).to_string(),
+        json!({"v": 2, "call": {"remove_volume": {"instance": ID}}}).to_string(),
+        json!({"v": 2, "call": [{"start": {"instance": ID}}, {"stop": {"instance": ID}}]}).to_string(),
         spec("privileged", json!(true)),
         spec("binds", json!(["/:/host"])),
         spec("image", json!("debian:latest")),
         spec("image", json!(format!("{WITH_HOME}@sha256:00"))),
         spec("image", json!("")),
+        spec("size", json!("huge")),
+        spec("image_id", json!("latest")),
         spec("slot", json!(500)),
         spec("slot", json!(-1)),
         spec("slot", json!(u64::MAX)),

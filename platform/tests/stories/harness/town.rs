@@ -16,7 +16,7 @@ use berth::app::App;
 use berth::clock::Clock;
 use berth::containers::fake::FakeHost;
 use berth::http_server::{self, PerPeer};
-use berth::instances::{Fact, Instance, Instances, Status};
+use berth::instances::{Cause, Fact, Instance, Instances, Status};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -58,12 +58,14 @@ impl Town {
 
     pub async fn on(database: Database, settings: &[(&'static str, &'static str)]) -> Self {
         let programs = CancellationToken::new();
-        let port = start_programs(programs.clone()).await;
+        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
         let settings = settings.to_vec();
         let mut config = config(&database, &settings);
         put_on_loopback(&mut config.containers, port);
         let clock = Clock::manual(START);
         let host = FakeHost::new(config.containers.clone(), clock.clone());
+        start_programs(listener, host.clone(), programs.clone());
         let (app, address, process) = open(config, clock.clone(), host.clone()).await;
         Self { app, host, clock, address, database, settings, port, process: Some(process), programs }
     }
@@ -109,6 +111,14 @@ impl Town {
         until(&resident.instance, |status| status.fact == Fact::Awake).await;
         self.instances().settled().await;
         resident
+    }
+
+    /// The owner comes, a second later. What follows happens in the platform's own process, and dies with it.
+    pub async fn visit(&self, instance: &Arc<Instance>) {
+        self.clock.advance(Duration::from_secs(1));
+        let (instances, instance) = (self.instances().clone(), Arc::clone(instance));
+        let process = self.process.as_ref().expect("a process runs");
+        process.spawn(async move { instances.wake(&instance, Cause::Visit).await.unwrap() }).await.unwrap();
     }
 
     /// Time passes, and the loop has looked.
@@ -233,17 +243,20 @@ fn put_on_loopback(containers: &mut berth::config::ContainerConfig, port: u16) {
 }
 
 /// Serves every instance's address. `/echo` tells what arrived; `/odd` answers what no tenant may say.
-async fn start_programs(end: CancellationToken) -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();
-    let port = listener.local_addr().unwrap().port();
+fn start_programs(listener: TcpListener, host: FakeHost, end: CancellationToken) {
     let router = Router::new()
-        .route("/healthz", get(|| async { "ok" }))
+        .route("/healthz", get(move |headers| healthz(host.clone(), headers)))
         .route("/", get(|| async { ([(header::CONTENT_TYPE, "text/html")], "<h1>the instance itself</h1>") }))
         .route("/echo", any(echo))
         .route("/odd", get(odd))
         .route("/socket", get(socket));
     tokio::spawn(http_server::serve(listener, router, PerPeer::All, end));
-    port
+}
+
+/// A program answers while its container runs.
+async fn healthz(host: FakeHost, headers: axum::http::HeaderMap) -> StatusCode {
+    let address: SocketAddr = headers[header::HOST].to_str().unwrap().parse().unwrap();
+    if host.runs_at(address.ip()) { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR }
 }
 
 async fn echo(request: Request) -> Response {

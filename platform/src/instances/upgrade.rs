@@ -1,0 +1,119 @@
+//! Upgrades: the steps to another container on the same files, and back to the one before when it does not become ready.
+//! How far one has come is in the ledger before anything happens to a container, so that a crash loses nothing.
+
+use std::sync::Arc;
+
+use super::reconciler::renewal;
+use super::rules::{Fact, Renewal};
+use super::steps::Failure;
+use super::store::{self, Upgrade};
+use super::{Instance, Instances};
+use crate::clock::Timestamp;
+use crate::containers::{ContainerState, HostError, Seen};
+use crate::db::InstanceId;
+use crate::error::Error;
+
+/// What became of an upgrade.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Renewed {
+    /// The container is as it would be made now, and awake.
+    Done,
+    /// The newer one did not become ready, and the one before is back.
+    WentBack,
+    /// Not done, with a sentence why; it is tried again.
+    Failed(String),
+    UnderWay,
+}
+
+impl Instances {
+    /// Those awake or frozen whose containers are not as they would be made now, by what is really there: also right in a
+    /// process that does not run the loop.
+    ///
+    /// # Errors
+    /// When the provisioner or the engine does not answer.
+    pub async fn outdated(&self) -> Result<Vec<Arc<Instance>>, HostError> {
+        let seen = self.0.host.list().await?;
+        let is_outdated = |seen: &Seen| {
+            let found = seen.container.as_ref().filter(|found| found.state != ContainerState::Stopped)?;
+            let instance = self.by_id(seen.instance)?;
+            let outdated = instance.with_mind(|mind| renewal(mind, found) != Renewal::Current);
+            outdated.then_some(instance)
+        };
+        Ok(seen.iter().filter_map(is_outdated).collect())
+    }
+
+    /// What became of the upgrade that was asked for at `asked_at`, by the ledger and what is really there.
+    ///
+    /// # Errors
+    /// When the database, the provisioner or the engine does not answer.
+    pub async fn renewed(&self, id: InstanceId, asked_at: Timestamp) -> Result<Renewed, Error> {
+        let record = store::find(&self.0.db, id).await?.ok_or(Error::NotFound)?;
+        if record.fact == Fact::Failed && record.fact_at >= asked_at {
+            return Ok(Renewed::Failed(record.failure.unwrap_or_default()));
+        }
+        let seen = self.0.host.inspect(id).await.map_err(|error| Error::Internal(error.into()))?;
+        let made_since = seen.container.filter(|found| found.made_at >= asked_at || found.current);
+        Ok(match made_since {
+            Some(found) if record.fact == Fact::Awake && record.upgrade.image_before.is_none() => {
+                if found.current {
+                    Renewed::Done
+                } else {
+                    Renewed::WentBack
+                }
+            }
+            _ => Renewed::UnderWay,
+        })
+    }
+
+    /// The ledger also learns which container to go back to.
+    pub(super) async fn upgrade_container(&self, instance: &Arc<Instance>) -> Result<(), Failure> {
+        let upgrade =
+            instance.with_mind(|mind| Upgrade { image_before: mind.image_id.clone(), ..mind.upgrade.clone() });
+        self.make_container_of(instance, upgrade, None).await
+    }
+
+    /// Makes the container before the upgrade again. When that cannot be, the newer one has to do.
+    pub(super) async fn go_back(&self, instance: &Arc<Instance>) -> Result<(), Failure> {
+        let upgrade = instance.with_mind(|mind| mind.upgrade.clone());
+        let made = self.make_container_of(instance, upgrade.clone(), upgrade.image_before.clone()).await;
+        if let Err(Failure::Host(HostError::ImageMissing(_) | HostError::Refused(_))) = made {
+            self.write_upgrade(instance, Upgrade { image_before: None, ..upgrade }).await?;
+        }
+        made
+    }
+
+    /// After an upgrade the container did not become ready: whether there is one before it to go back to.
+    pub(super) async fn gives_way(&self, instance: &Arc<Instance>, failure: &Failure) -> bool {
+        if !matches!(failure, Failure::NotReady(_)) {
+            return false;
+        }
+        let (upgrade, image) = instance.with_mind(|mind| (mind.upgrade.clone(), mind.image_id.clone()));
+        let Some(before) = upgrade.image_before.as_ref().filter(|before| Some(*before) != image.as_ref()) else {
+            return false;
+        };
+        tracing::warn!(instance.id = %instance.id, handle = %instance.handle, image, before, ?failure, "a newer container did not become ready; going back");
+        instance.with_mind(|mind| mind.reality = None);
+        let refused = self.write_upgrade(instance, Upgrade { image_refused: image, ..upgrade }).await;
+        refused.is_ok()
+    }
+
+    /// The container is ready: an upgrade that was under way is over.
+    pub(super) async fn end_upgrade(&self, instance: &Arc<Instance>) -> Result<(), Error> {
+        let (upgrade, image) = instance.with_mind(|mind| (mind.upgrade.clone(), mind.image_id.clone()));
+        if upgrade.image_before.is_none() {
+            return Ok(());
+        }
+        let went_back = upgrade.image_before == image && upgrade.image_refused.is_some();
+        let image_refused = upgrade.image_refused.filter(|_| went_back);
+        tracing::info!(instance.id = %instance.id, handle = %instance.handle, went_back, "an upgrade is over");
+        self.write_upgrade(instance, Upgrade { image_before: None, image_refused, ..upgrade }).await
+    }
+
+    async fn write_upgrade(&self, instance: &Arc<Instance>, upgrade: Upgrade) -> Result<(), Error> {
+        let tx = self.0.db.begin().await?;
+        store::set_upgrade(&tx, instance.id, &upgrade).await?;
+        tx.commit().await?;
+        instance.with_mind(|mind| mind.upgrade = upgrade);
+        Ok(())
+    }
+}
