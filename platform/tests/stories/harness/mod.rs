@@ -2,6 +2,7 @@
 
 pub mod between;
 pub mod browser;
+pub mod crowd;
 pub mod databases;
 pub mod engine;
 pub mod hamlet;
