@@ -12,6 +12,7 @@ mod m0003_quota;
 mod m0004_jobs;
 mod m0005_fact_cause;
 mod m0006_sizes;
+mod m0007_awake_ledger;
 
 /// Applies the changes in order.
 #[derive(Debug)]
@@ -27,6 +28,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0004_jobs::Migration),
             Box::new(m0005_fact_cause::Migration),
             Box::new(m0006_sizes::Migration),
+            Box::new(m0007_awake_ledger::Migration),
         ]
     }
 }

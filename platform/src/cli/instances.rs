@@ -9,8 +9,9 @@ use clap::Subcommand;
 use super::terms::Changes;
 use super::{control, terms};
 use crate::app::App;
+use crate::clock::Timestamp;
 use crate::handle::Handle;
-use crate::instances::{Cause, Fact, Instance, Wish};
+use crate::instances::{Cause, Fact, Instance, Open, Wish};
 
 #[derive(Subcommand)]
 pub(super) enum Word {
@@ -132,14 +133,54 @@ async fn show(app: &App, instance: &Arc<Instance>) -> anyhow::Result<()> {
     if let Some(failure) = status.failure {
         println!("failure    {failure}");
     }
+    show_why(app, instance).await?;
     for change in app.instances.history(instance.id, HISTORY).await? {
         let ago = app.clock.now().since(change.at).as_secs();
         println!(
-            "           {ago:>8} s ago  {} -> {}  ({})",
+            "           {ago:>8} s ago  {} -> {}  ({}){}",
             change.from.word(),
             change.to.word(),
-            change.cause.word()
+            change.cause.word(),
+            change
+                .last
+                .map(|last| format!(
+                    "; last at work: {}, {} s before",
+                    last.work.word(),
+                    change.at.since(last.at).as_secs()
+                ))
+                .unwrap_or_default()
         );
+    }
+    Ok(())
+}
+
+/// Why it is awake, or since when and after what it idles, as the running platform has it.
+async fn show_why(app: &App, instance: &Arc<Instance>) -> anyhow::Result<()> {
+    let now = app.clock.now();
+    let Some(ledger) = control::ask_why(&app.config.control_socket(), instance.id).await? else {
+        println!("at work    Berth does not run here just now");
+        return Ok(());
+    };
+    let ago = |at: Timestamp| format!("{} s", now.since(at).as_secs());
+    for Open { work, count, since, holds, moved_at } in &ledger.open {
+        let moved = if *holds { String::new() } else { format!(", last moved {} ago", ago(*moved_at)) };
+        println!("at work    {count} {}, for {}{moved}", work.word(), ago(*since));
+    }
+    for job in &ledger.jobs {
+        println!(
+            "at work    job {}, for {}, {} s more at most",
+            job.name,
+            ago(job.since),
+            job.until.since(now).as_secs()
+        );
+    }
+    if let Some(last) = ledger.last {
+        println!("last work  {}, {} ago", last.work.word(), ago(last.at));
+    }
+    match ledger.sleeps_at {
+        Some(at) => println!("sleeps     in {} s, if nothing more happens", at.since(now).as_secs()),
+        None if instance.is_up() => println!("sleeps     not before what is at work has ended"),
+        None => println!("idle       for {}", ago(ledger.idle_since)),
     }
     Ok(())
 }

@@ -1,7 +1,10 @@
 //! Instances: their wishes, their facts, and the one loop that makes facts follow wishes.
 
+mod activity;
+mod declared;
 mod instance;
 mod memory;
+mod processor;
 mod readiness;
 mod reconciler;
 mod rules;
@@ -14,7 +17,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-pub use instance::{Instance, WorkInFlight};
+pub use activity::{AwakeLedger, Flow, LastWork, Open, Work, WorkInFlight};
+pub use declared::Job;
+pub use instance::Instance;
 pub use rules::{Cause, Fact, Policy, STUCK_AFTER, Stage, Wish};
 use serde::Serialize;
 use store::Asked;
@@ -48,6 +53,9 @@ struct Inner {
     known: RwLock<Known>,
     rounds: reconciler::Rounds,
     memory: memory::Memory,
+    /// The longest that a declared job keeps an instance awake.
+    job_limit: Duration,
+    processors: processor::Processors,
 }
 
 /// Every instance, by whatever it is looked up with.
@@ -94,6 +102,8 @@ pub struct Transition {
     pub from: Fact,
     pub to: Fact,
     pub cause: Cause,
+    /// What it was last at, when it ceased to be awake.
+    pub last: Option<LastWork>,
 }
 
 impl Instances {
@@ -118,10 +128,13 @@ impl Instances {
             known: RwLock::default(),
             rounds: reconciler::Rounds::default(),
             memory: memory::Memory::new(config.starts_at_once, config.memory_reserve_percent),
+            job_limit: config.job_limit,
+            processors: processor::Processors::new(config.busy_cpu_percent),
         }));
         for record in store::all(&instances.0.db).await? {
             instances.learn(record);
         }
+        instances.learn_jobs().await?;
         Ok(instances)
     }
 
@@ -146,7 +159,7 @@ impl Instances {
             None => self.learn(record),
             Some(instance) => {
                 if record.asked.wish == Wish::Available {
-                    instance.touch(record.asked.at);
+                    instance.work.touch(record.asked.at);
                 }
                 instance.take_terms(record.terms.clone(), self.0.policy(&record.terms), record.upgrade);
                 instance.take_wish(record.asked);
@@ -211,7 +224,7 @@ impl Instances {
     pub async fn wake(&self, instance: &Arc<Instance>, cause: Cause) -> Result<()> {
         let wish = instance.wish();
         refuse_unless_wakeable(wish, cause)?;
-        instance.touch(self.0.clock.now());
+        instance.work.touch(self.0.clock.now());
         if wish == Wish::Available && cause == Cause::Visit {
             if !instance.is_awake() {
                 instance.with_mind(|mind| mind.cause = Some(cause));
@@ -284,6 +297,13 @@ impl Instances {
         Ok(())
     }
 
+    /// Why it is awake, or since when and after what it idles.
+    #[must_use]
+    pub fn ledger(&self, instance: &Instance) -> AwakeLedger {
+        let ledger = instance.work.ledger(self.0.clock.now(), instance.is_up(), instance.policy());
+        AwakeLedger { jobs: self.jobs(instance), ..ledger }
+    }
+
     /// The latest changes of fact, newest first.
     ///
     /// # Errors
@@ -332,7 +352,9 @@ impl Instances {
         look(&self.0.known.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn by_id(&self, id: InstanceId) -> Option<Arc<Instance>> {
+    /// By its id, from memory.
+    #[must_use]
+    pub fn by_id(&self, id: InstanceId) -> Option<Arc<Instance>> {
         self.known(|known| known.by_id.get(&id).cloned())
     }
 

@@ -1,5 +1,7 @@
 //! The instances' rows: all SQL of this room.
 
+mod declared;
+
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -10,6 +12,8 @@ use sea_orm::{
 };
 use serde::de::DeserializeOwned;
 
+pub(super) use self::declared::{all_jobs, delete_job, delete_jobs, put_job};
+use super::activity::{LastWork, Work};
 use super::rules::{Cause, Fact, Wish};
 use super::{Status, Terms, Transition};
 use crate::clock::{Clock, Timestamp};
@@ -33,6 +37,7 @@ pub(super) struct Record {
     pub fact_at: Timestamp,
     pub failure: Option<String>,
     pub active_at: Timestamp,
+    pub last_work: Option<Work>,
     pub token_hash: Option<Vec<u8>>,
 }
 
@@ -80,6 +85,7 @@ pub(super) async fn insert(
         fact_at_ms: Set(now.0),
         failure: Set(None),
         active_at_ms: Set(now.0),
+        last_work: Set(None),
         token_hash: Set(None),
         created_at_ms: Set(now.0),
         size: Set(size.to_owned()),
@@ -157,7 +163,7 @@ pub(super) async fn set_fact(
     id: InstanceId,
     from: Fact,
     status: &Status,
-    active_at: Timestamp,
+    (active_at, last): (Timestamp, Option<LastWork>),
     clock: &Clock,
 ) -> Result<()> {
     instance::Entity::update_many()
@@ -166,12 +172,15 @@ pub(super) async fn set_fact(
         .col_expr(instance::Column::FactAtMs, Expr::value(status.since.0))
         .col_expr(instance::Column::Failure, Expr::value(status.failure.clone()))
         .col_expr(instance::Column::ActiveAtMs, Expr::value(active_at.0))
+        .col_expr(instance::Column::LastWork, Expr::value(last.map(|last| last.work.word())))
         .filter(instance::Column::Id.eq(id))
         .exec(&**tx)
         .await?;
     if from == status.fact {
         return Ok(());
     }
+    // What it was last at says why it went; why it came is the cause alone.
+    let last = last.filter(|_| from == Fact::Awake);
     let row = transition::ActiveModel {
         id: Set(clock.uuid()),
         instance_id: Set(id),
@@ -179,6 +188,8 @@ pub(super) async fn set_fact(
         from_fact: Set(from.word()),
         to_fact: Set(status.fact.word()),
         cause: Set(status.cause.word()),
+        last_work: Set(last.map(|last| last.work.word())),
+        last_work_at_ms: Set(last.map(|last| last.at.0)),
     };
     transition::Entity::insert(row).exec_without_returning(&**tx).await?;
     Ok(())
@@ -245,6 +256,10 @@ pub(super) async fn history(db: &Db, id: InstanceId, limit: u64) -> Result<Vec<T
                 from: read(&row.from_fact)?,
                 to: read(&row.to_fact)?,
                 cause: read(&row.cause)?,
+                last: match (row.last_work, row.last_work_at_ms) {
+                    (Some(work), Some(at)) => Some(LastWork { work: read(&work)?, at: Timestamp(at) }),
+                    _ => None,
+                },
             })
         })
         .collect()
@@ -279,6 +294,7 @@ fn record(row: instance::Model) -> Result<Record> {
         fact_at: Timestamp(row.fact_at_ms),
         failure: row.failure,
         active_at: Timestamp(row.active_at_ms),
+        last_work: row.last_work.as_deref().map(read).transpose()?,
         token_hash: row.token_hash,
     })
 }
@@ -312,6 +328,7 @@ mod instance {
         pub fact_at_ms: i64,
         pub failure: Option<String>,
         pub active_at_ms: i64,
+        pub last_work: Option<String>,
         pub token_hash: Option<Vec<u8>>,
         pub created_at_ms: i64,
         pub size: String,
@@ -344,6 +361,8 @@ mod transition {
         pub from_fact: String,
         pub to_fact: String,
         pub cause: String,
+        pub last_work: Option<String>,
+        pub last_work_at_ms: Option<i64>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

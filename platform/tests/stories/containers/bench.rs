@@ -200,7 +200,7 @@ impl Engine {
         lock.lock().unwrap();
         let engine = Arc::new(Self { _lock: lock });
         docker_cli(&["version"]);
-        sweep();
+        sweep(NETWORK);
         make_images();
         // Once for all tests: of two makings at once, one is told that the subnet is taken.
         let dir = tempfile::tempdir().unwrap();
@@ -212,13 +212,13 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        sweep();
+        sweep(NETWORK);
     }
 }
 
-/// Removes what these tests, or a run that was killed, left on the Engine. Says nothing of what is not there.
-fn sweep() {
-    let label = format!("label=berth.installation={NETWORK}");
+/// Removes what tests with this prefix, or a run that was killed, left on the Engine. Says nothing of what is not there.
+pub fn sweep(network: &str) {
+    let label = format!("label=berth.installation={network}");
     for (list, remove) in [
         (vec!["ps", "-aq", "--filter", &label], vec!["rm", "-fv"]),
         (vec!["volume", "ls", "-q", "--filter", &label], vec!["volume", "rm", "-f"]),

@@ -7,6 +7,7 @@ pub mod databases;
 pub mod engine;
 pub mod hamlet;
 pub mod long;
+pub mod program;
 pub mod stack;
 pub mod tenant;
 pub mod town;

@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use super::between::Between;
 use super::browser::{Browser, CodeApp};
 use super::databases::Database;
+use super::program::{self, Said};
 use super::{START, config, databases, somebody};
 
 /// How long a story waits for something that happens in milliseconds.
@@ -40,6 +41,8 @@ pub struct Town {
     /// Where the platform listens, as Caddy would reach it.
     pub address: SocketAddr,
     pub database: Database,
+    /// What the programs in the containers are told to say.
+    pub said: Said,
     settings: Vec<(&'static str, &'static str)>,
     port: u16,
     /// What stands between the platform and its host, in a town that has it.
@@ -75,15 +78,16 @@ impl Town {
         let programs = CancellationToken::new();
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
+        let said = Said::new(64);
         let settings = settings.to_vec();
         let mut config = config(&database, &settings);
         put_on_loopback(&mut config.containers, port);
         let clock = Clock::manual(START);
         let host = FakeHost::new(config.containers.clone(), clock.clone());
-        start_programs(listener, host.clone(), programs.clone());
+        start_programs(listener, host.clone(), said.clone(), programs.clone());
         let relay = if far { Some(stand_between(&config.containers, host.clone()).await) } else { None };
         let (app, address, process) = open(config, clock.clone(), reached(&relay, &host)).await;
-        Self { app, host, clock, address, database, settings, port, relay, process: Some(process), programs }
+        Self { app, host, clock, address, database, said, settings, port, relay, process: Some(process), programs }
     }
 
     /// The platform's process is killed and started again: same database, same containers.
@@ -222,7 +226,8 @@ pub async fn until(instance: &Instance, what: impl FnMut(&Status) -> bool) -> St
     }
 }
 
-async fn sign_up(accounts: &Accounts, clock: &Clock, handle: &'static str) -> Resident {
+/// Signs somebody up with a real ceremony.
+pub async fn sign_up(accounts: &Accounts, clock: &Clock, handle: &'static str) -> Resident {
     let (client, mut browser) = (somebody(), Browser::at_home());
     let token = accounts.sign_up_begin(handle, None, None, &client).await.unwrap();
     let token = token.reveal();
@@ -279,13 +284,14 @@ fn put_on_loopback(containers: &mut ContainerConfig, port: u16) {
 }
 
 /// Serves every instance's address. `/echo` tells what arrived; `/odd` answers what no tenant may say.
-fn start_programs(listener: TcpListener, host: FakeHost, end: CancellationToken) {
+fn start_programs(listener: TcpListener, host: FakeHost, said: Said, end: CancellationToken) {
     let router = Router::new()
         .route("/healthz", get(move |headers| healthz(host.clone(), headers)))
         .route("/", get(|| async { ([(header::CONTENT_TYPE, "text/html")], "<h1>the instance itself</h1>") }))
         .route("/echo", any(echo))
         .route("/odd", get(odd))
-        .route("/socket", get(socket));
+        .route("/socket", get(socket))
+        .merge(program::router(said));
     tokio::spawn(http_server::serve(listener, router, PerPeer::All, end));
 }
 
