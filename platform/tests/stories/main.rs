@@ -6,6 +6,7 @@ mod access;
 mod accounts;
 mod activity;
 mod calls;
+mod clock_jumps;
 mod containers;
 mod crowds;
 mod cycles;

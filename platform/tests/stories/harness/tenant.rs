@@ -16,8 +16,12 @@ pub fn make_image(name: &str, engine: &Path) {
     let mut pack = Command::new("tar");
     pack.args(["--owner=10001", "--group=10001", "-C"]).arg(&root).arg("-cf").arg(&archive).args(["tenant", "home"]);
     run(&mut pack);
-    run(on(engine).args(["import", "--change", "CMD [\"/tenant\"]"]).arg(archive).arg(name));
+    // Found by its label also when another has taken its name.
+    let label = format!("LABEL {LABEL}={name}");
+    run(on(engine).args(["import", "--change", "CMD [\"/tenant\"]", "--change", &label]).arg(archive).arg(name));
 }
+
+const LABEL: &str = "berth.story";
 
 /// What `docker` says about the Engine on that socket.
 pub fn docker(engine: &Path, words: &[&str]) -> String {
@@ -32,12 +36,12 @@ pub fn try_docker(engine: &Path, words: &[&str]) -> Option<String> {
 
 /// Removes every container, volume and network of the installation `network`, and the image `image`.
 pub fn sweep(engine: &Path, network: &str, image: &str) {
-    let label = format!("label=berth.installation={network}");
+    let (label, images) = (format!("label=berth.installation={network}"), format!("label={LABEL}={image}"));
     for (list, remove) in [
         (vec!["ps", "-aq", "--filter", &label], vec!["rm", "-fv"]),
         (vec!["volume", "ls", "-q", "--filter", &label], vec!["volume", "rm", "-f"]),
         (vec!["network", "ls", "-q", "--filter", &label], vec!["network", "rm"]),
-        (vec!["images", "-q", image], vec!["rmi", "-f"]),
+        (vec!["images", "-q", "--filter", &images], vec!["rmi", "-f"]),
     ] {
         let Ok(there) = on(engine).args(&list).output() else { continue };
         let there = String::from_utf8_lossy(&there.stdout).into_owned();

@@ -24,6 +24,7 @@ use self::invariants::Worlds;
 use self::person::Person;
 use crate::harness::between::{Deed, Hold, Moment};
 use crate::harness::long::Long;
+use crate::harness::tenant;
 
 /// Everything the provisioner asks of the Engine while instances come and go.
 const OF_THE_ENGINE: [&str; 13] = [
@@ -127,6 +128,10 @@ async fn night(
     residents: &mut BTreeMap<String, Resident>,
 ) -> (bool, Vec<Part>) {
     let people = evening(house, ledger, long, residents).await;
+    if long.below(2) == 0 {
+        // Whoever starts tonight is upgraded on the way.
+        tenant::make_image(house::IMAGE, house::ENGINE.as_ref());
+    }
     let hold = Hold::new();
     let (relay, name, moment) = match point {
         Point::Engine(name, moment) => (&house.engine, name, moment),
@@ -208,10 +213,10 @@ async fn evening(
         let config = &config;
         async move {
             // What does not run cannot be frozen.
-            operator(config, handle, None).await?;
-            if sleep.is_some() {
+            operator(config, handle, Asked::Wake).await?;
+            if let Some(how) = sleep {
                 until_fact(ledger, handle, "awake").await;
-                operator(config, handle, sleep).await?;
+                operator(config, handle, Asked::Sleep(how)).await?;
             }
             until_fact(ledger, handle, act.begins_from()).await;
             anyhow::Ok(())
@@ -252,18 +257,19 @@ enum Act {
     Stop,
     Remove,
     WakeRemoved,
+    Upgrade,
 }
 
 impl Act {
-    const ALL: [Self; 7] =
-        [Self::Visit, Self::Freeze, Self::Wake, Self::Call, Self::Stop, Self::Remove, Self::WakeRemoved];
+    const ALL: [Self; 8] =
+        [Self::Visit, Self::Freeze, Self::Wake, Self::Call, Self::Stop, Self::Remove, Self::WakeRemoved, Self::Upgrade];
 
     /// What an instance must be for the act to have an effect.
     fn begins_from(self) -> &'static str {
         match self {
             Self::Visit => "frozen",
             Self::Wake => "stopped",
-            Self::Freeze | Self::Call | Self::Stop | Self::Remove => "awake",
+            Self::Freeze | Self::Call | Self::Stop | Self::Remove | Self::Upgrade => "awake",
             Self::WakeRemoved => "removed",
         }
     }
@@ -281,9 +287,10 @@ impl Act {
             }
             Self::Freeze => promise("frozen", person.wish("sleep").await),
             Self::Wake => promise("available", person.wish("wake").await),
-            Self::Stop => promise("stopped", operator(config, handle, Some(Wish::Stopped)).await),
-            Self::Remove => promise("removed", operator(config, handle, Some(Wish::Removed)).await),
-            Self::WakeRemoved => promise("available", operator(config, handle, None).await),
+            Self::Stop => promise("stopped", operator(config, handle, Asked::Sleep(Wish::Stopped)).await),
+            Self::Remove => promise("removed", operator(config, handle, Asked::Sleep(Wish::Removed)).await),
+            Self::WakeRemoved => promise("available", operator(config, handle, Asked::Wake).await),
+            Self::Upgrade => promise("available", operator(config, handle, Asked::Upgrade).await),
         };
         (handle.to_owned(), promise)
     }
@@ -297,14 +304,23 @@ fn promise(wish: &'static str, outcome: anyhow::Result<bool>) -> Promise {
     }
 }
 
+/// What an operator may ask for.
+#[derive(Clone, Copy)]
+enum Asked {
+    Wake,
+    Sleep(Wish),
+    Upgrade,
+}
+
 /// An operator's command: whether the wish was noted. `Err`: nobody knows.
-async fn operator(config: &berth::config::Config, handle: &str, sleep: Option<Wish>) -> anyhow::Result<bool> {
+async fn operator(config: &berth::config::Config, handle: &str, asked: Asked) -> anyhow::Result<bool> {
     let host = Arc::new(RemoteHost::new(config.containers.socket.clone()));
     let app = App::open(config.clone(), Clock::system(), host).await?;
     let Some(instance) = app.instances.by_handle(&Handle::parse(handle)?) else { anyhow::bail!("no such instance") };
-    let noted = match sleep {
-        None => app.instances.wake(&instance, Cause::OperatorAsked).await,
-        Some(how) => app.instances.sleep(&instance, how, Cause::OperatorAsked).await,
+    let noted = match asked {
+        Asked::Wake => app.instances.wake(&instance, Cause::OperatorAsked).await,
+        Asked::Sleep(how) => app.instances.sleep(&instance, how, Cause::OperatorAsked).await,
+        Asked::Upgrade => app.instances.upgrade(&instance).await,
     };
     match noted {
         Ok(()) => {
@@ -370,7 +386,7 @@ async fn move_in(resident: &mut Resident) {
 /// At the end everybody looks after their files, also those whose container was taken away.
 async fn everybody_has_their_files(house: &House, residents: &mut BTreeMap<String, Resident>) {
     for (handle, resident) in residents {
-        operator(&house.config(), handle, None).await.unwrap();
+        operator(&house.config(), handle, Asked::Wake).await.unwrap();
         let sum = until_asked(&mut resident.person, "/sum/home/berth/keep").await;
         assert_eq!(Some(sum), resident.sum, "{handle}'s file");
     }
