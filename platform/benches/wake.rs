@@ -7,6 +7,7 @@ mod browser;
 #[path = "wake/engine.rs"]
 mod engine;
 #[path = "wake/figures.rs"]
+#[expect(dead_code, reason = "it is made for the other bench too")]
 mod figures;
 #[path = "wake/house.rs"]
 mod house;

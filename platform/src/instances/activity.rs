@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -108,6 +109,10 @@ pub(super) struct Tally {
 
 const NEVER: i64 = i64::MIN;
 
+/// A transfer or a computation that moved within this time is under way, and neither memory pressure nor an upgrade cuts it
+/// short. A WebSocket's messages may wait: they wake it again.
+const JUST_NOW: Duration = Duration::from_secs(30);
+
 struct Line {
     open: AtomicUsize,
     since_ms: AtomicI64,
@@ -160,9 +165,20 @@ impl Tally {
         self.jobs_until_ms.store(until.map_or(NEVER, |until| until.0), Ordering::SeqCst);
     }
 
-    /// Until when declared jobs keep it awake, while that is in the future.
+    /// Until when it is busy by itself, while that is in the future: with a declared job, or with what moved just now.
     pub(super) fn busy_until(&self, now: Timestamp) -> Option<Timestamp> {
-        Some(Timestamp(self.jobs_until_ms.load(Ordering::SeqCst))).filter(|until| *until > now)
+        let moving = |work| {
+            let line = self.line(work);
+            let open = work == Work::Processor || line.open.load(Ordering::SeqCst) > 0;
+            open.then(|| line.moved_at_ms.load(Ordering::SeqCst)).filter(|moved| *moved != NEVER)
+        };
+        let moving = [Work::Upload, Work::Stream, Work::Processor].into_iter().filter_map(moving).max();
+        let moving = moving.map_or(Timestamp(NEVER), |moved| Timestamp(moved).plus(JUST_NOW));
+        Some(moving.max(self.jobs_until())).filter(|until| *until > now)
+    }
+
+    fn jobs_until(&self) -> Timestamp {
+        Timestamp(self.jobs_until_ms.load(Ordering::SeqCst))
     }
 
     /// Since when it idles: a job that came to its limit was work until then.
@@ -179,7 +195,9 @@ impl Tally {
         if held || (lives && self.busy_until(now).is_some()) {
             Activity::Working
         } else {
-            Activity::Idle(now.since(self.idle_since(now)))
+            // A job that was in it is over with it.
+            let since = if lives { self.idle_since(now) } else { Timestamp(self.active_at_ms.load(Ordering::SeqCst)) };
+            Activity::Idle(now.since(since))
         }
     }
 
@@ -191,7 +209,7 @@ impl Tally {
     /// What is shown of it, for an instance that is awake or not.
     pub(super) fn ledger(&self, now: Timestamp, awake: bool, policy: Policy) -> AwakeLedger {
         let open: Vec<Open> = ALL.into_iter().filter_map(|work| self.open(work)).collect();
-        let held = open.iter().any(|open| open.holds) || self.busy_until(now).is_some();
+        let held = open.iter().any(|open| open.holds) || self.jobs_until() > now;
         let idle_since = self.idle_since(now);
         let sleeps_at = (awake && !held).then(|| idle_since.plus(policy.freeze_after));
         AwakeLedger {
@@ -288,8 +306,6 @@ impl Drop for Flow {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -315,6 +331,7 @@ mod tests {
         tally.begin(Work::Stream, at(0));
         assert_eq!(tally.activity(at(100), RUNS), idle(100), "an open stream is nothing by itself");
         tally.moved(Work::Stream, at(100));
+        assert_eq!(tally.activity(at(129), RUNS), Activity::Working);
         assert_eq!(tally.activity(at(130), RUNS), idle(30));
         tally.begin(Work::Request, at(130));
         assert_eq!(tally.activity(at(9000), RUNS), Activity::Working);
@@ -329,7 +346,7 @@ mod tests {
         tally.declared(Some(at(1000)));
         assert_eq!(tally.activity(at(400), RUNS), Activity::Working);
         assert_eq!(tally.activity(at(400), Container::Frozen), Activity::Working);
-        assert_eq!(tally.activity(at(400), Container::Stopped), idle(0), "a job was in it until now");
+        assert_eq!(tally.activity(at(400), Container::Stopped), idle(400), "what was in it is over with it");
         tally.begin(Work::Request, at(400));
         assert_eq!(tally.activity(at(400), Container::Stopped), Activity::Working);
     }

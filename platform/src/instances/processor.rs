@@ -2,12 +2,17 @@
 //! nobody asks it anything.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{Instance, Instances, Work};
 use crate::clock::Timestamp;
 use crate::containers::HostLoad;
+
+/// How long a sample is, where instances sleep after minutes: long enough for a moment's burst to be no work.
+const SAMPLE: Duration = Duration::from_secs(15);
+/// Samples that fall into the shortest time after which an instance sleeps: one that works all the time is always seen.
+const SAMPLES_BEFORE_SLEEP: u32 = 3;
 
 /// What was last seen.
 pub(super) struct Processors {
@@ -25,14 +30,30 @@ impl Processors {
     pub(super) fn new(floor_percent: u32) -> Self {
         Self { floor_percent, before: Mutex::new(None) }
     }
+
+    fn before(&self) -> MutexGuard<'_, Option<Sample>> {
+        self.before.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Instances {
-    /// Takes one sample: who used more than the floor since the last one is at work. Public so that whoever moves a
-    /// manual clock can have its effect now.
-    pub fn note_processors(&self, load: HostLoad) {
+    /// Takes `load` as a sample when the last one is old enough.
+    pub(super) fn note_processors_when_due(&self, load: &HostLoad) {
+        let shortest = self.0.sizes.iter().map(|size| size.freeze_after).min().unwrap_or(SAMPLE * SAMPLES_BEFORE_SLEEP);
+        let every = SAMPLE.min(shortest / SAMPLES_BEFORE_SLEEP);
+        let now = self.0.clock.now();
+        // Not so when the clock went back: then the next sample begins anew.
+        let is_fresh = |before: &Sample| before.at <= now && now.since(before.at) < every;
+        if !self.0.processors.before().as_ref().is_some_and(is_fresh) {
+            self.note_processors(load);
+        }
+    }
+
+    /// Takes `load` as a sample: who used more than the floor since the last one is at work. Public so that whoever moves
+    /// a manual clock can have its effect now.
+    pub fn note_processors(&self, load: &HostLoad) {
         let sample = Sample::of(load, self.0.clock.now());
-        let mut before = self.0.processors.before.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut before = self.0.processors.before();
         if let Some(before) = before.as_ref() {
             for instance in self.up() {
                 let busy =
@@ -51,8 +72,8 @@ impl Instances {
 }
 
 impl Sample {
-    fn of(load: HostLoad, at: Timestamp) -> Self {
-        Self { at, used: load.containers.into_iter().map(|container| (container.id, container.cpu)).collect() }
+    fn of(load: &HostLoad, at: Timestamp) -> Self {
+        Self { at, used: load.containers.iter().map(|container| (container.id.clone(), container.cpu)).collect() }
     }
 
     /// Whether `container` used more than `floor_percent` of one core since `before`. Where the clock went back, or the

@@ -20,7 +20,7 @@ async fn a_hundred_sleeps_and_wakes_lose_neither_files_nor_memory() {
     let mut long = Long::story("cycles");
     let cycles = long.count(8, 100);
     let hamlet = hamlet("cycles", "10.99.0.0").await;
-    let alice = hamlet.settle_in("alice").await;
+    let mut alice = hamlet.settle_in("alice").await;
     let sum = hamlet.ask(&alice, &format!("/keep/1024/{}/home/berth/keep", long.below(1 << 30))).await;
     let (mut count, mut frozen, mut stopped) = (0, 0, 0);
     for cycle in 1..=cycles {
@@ -32,6 +32,10 @@ async fn a_hundred_sleeps_and_wakes_lose_neither_files_nor_memory() {
         } else {
             assert_eq!(alice.instance.fact(), Fact::Frozen, "in cycle {cycle}");
             frozen += 1;
+        }
+        if cycle % 20 == 0 {
+            // A hundred cycles take longer than a login on the instance's host stands.
+            hamlet.hand_off(&mut alice).await;
         }
         assert_eq!(hamlet.ask(&alice, "/count").await, count.to_string(), "what it had in memory, in cycle {cycle}");
         assert_eq!(hamlet.ask(&alice, "/sum/home/berth/keep").await, sum, "its file, in cycle {cycle}");

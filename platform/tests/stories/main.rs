@@ -10,6 +10,7 @@ mod clock_jumps;
 mod containers;
 mod crowds;
 mod cycles;
+mod deletion;
 mod edge;
 mod engine_away;
 mod first_light;

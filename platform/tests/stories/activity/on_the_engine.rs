@@ -23,20 +23,20 @@ struct Swept;
 
 impl Drop for Swept {
     fn drop(&mut self) {
-        bench::sweep(NETWORK);
+        bench::sweep_network(NETWORK);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_computes_stays_awake_and_one_that_waits_falls_asleep() {
     let engine = Bench::engine().await;
-    bench::sweep(NETWORK);
+    bench::sweep_network(NETWORK);
     let _swept = Swept;
     let database = sqlite().await;
     let mut config = config(&database, &[]);
     config.containers = ContainerConfig {
         network: NETWORK.into(),
-        subnet: Ipv4Addr::new(10, 93, 0, 0),
+        subnet: Ipv4Addr::new(10, 101, 0, 0),
         ..bench::config(engine.dir.path())
     };
     let clock = Clock::manual(START);
@@ -60,13 +60,13 @@ async fn a_program_that_computes_stays_awake_and_one_that_waits_falls_asleep() {
         let load = host.load().await.unwrap();
         load.containers.into_iter().find(|container| container.id == *id).expect("its cgroup is found").cpu
     };
-    app.instances.note_processors(app.host.load().await.unwrap());
+    app.instances.note_processors(&host.load().await.unwrap());
     let before = used().await;
     while used().await < before + Duration::from_millis(200) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     clock.advance(Duration::from_secs(1));
-    app.instances.note_processors(app.host.load().await.unwrap());
+    app.instances.note_processors(&host.load().await.unwrap());
     app.instances.round().await;
     app.instances.settled().await;
     assert_eq!((busy.fact(), quiet.fact()), (Fact::Awake, Fact::Frozen));

@@ -125,7 +125,7 @@ impl Scene {
     }
 
     /// A request of the program inside, with its own token and from its own address.
-    pub fn from_inside(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+    pub fn inside(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         let token = self.town.host.spec(self.alice.instance.id).unwrap().token;
         let url = format!("http://{}{path}", self.door);
         client(Some(self.alice.instance.address())).request(method.parse().unwrap(), url).bearer_auth(token)
@@ -135,7 +135,7 @@ impl Scene {
     pub async fn used(&self, cpu: Duration) {
         let id = self.alice.instance.container().unwrap().to_string();
         self.town.host.set_load(|load| load.containers = vec![ContainerLoad { id, cpu, memory: 1 }]);
-        self.town.instances().note_processors(self.town.host.load().await.unwrap());
+        self.town.instances().note_processors(&self.town.host.load().await.unwrap());
     }
 
     /// What is written of its changes, oldest first, without the first awakening.
