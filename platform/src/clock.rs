@@ -82,6 +82,13 @@ impl Clock {
         }
     }
 
+    /// Sets a manual clock back, as whoever corrects a host's clock does; the system's stays as it is.
+    pub fn turn_back(&self, by: Duration) {
+        if let Source::Manual(at) = &self.0 {
+            at.fetch_sub(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
+        }
+    }
+
     /// A point on the monotonic clock, for measuring how long something took.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the door through which time comes in")]

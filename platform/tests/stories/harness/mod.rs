@@ -1,10 +1,16 @@
 //! What every story stands on: empty databases of both kinds, a clock that is moved by hand, settings, and the rooms on top.
 
+pub mod between;
 pub mod browser;
+pub mod crowd;
 pub mod databases;
+pub mod engine;
+pub mod hamlet;
 pub mod letterbox;
+pub mod long;
 pub mod program;
 pub mod stack;
+pub mod tenant;
 pub mod town;
 pub mod visitor;
 

@@ -14,7 +14,10 @@ use axum::routing::{any, get};
 use berth::accounts::{Accounts, SignUpStep, SignedIn};
 use berth::app::App;
 use berth::clock::Clock;
+use berth::config::ContainerConfig;
+use berth::containers::ContainerHost;
 use berth::containers::fake::FakeHost;
+use berth::containers::remote::RemoteHost;
 use berth::edge::Postman;
 use berth::http_server::{self, PerPeer};
 use berth::instances::{Cause, Fact, Instance, Instances, Status};
@@ -23,6 +26,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
+use super::between::Between;
 use super::browser::{Browser, CodeApp};
 use super::databases::Database;
 use super::letterbox::Letterbox;
@@ -45,6 +49,8 @@ pub struct Town {
     pub said: Said,
     settings: Vec<(&'static str, &'static str)>,
     port: u16,
+    /// What stands between the platform and its host, in a town that has it.
+    pub relay: Option<Between>,
     /// The platform's process: killed by dropping everything in it wherever it waits.
     process: Option<Runtime>,
     programs: CancellationToken,
@@ -63,7 +69,16 @@ impl Town {
         Self::on(databases::sqlite().await, settings).await
     }
 
+    /// On SQLite, with the host behind a provisioner's socket and a relay before that.
+    pub async fn behind_a_relay(settings: &[(&'static str, &'static str)]) -> Self {
+        Self::build(databases::sqlite().await, settings, true).await
+    }
+
     pub async fn on(database: Database, settings: &[(&'static str, &'static str)]) -> Self {
+        Self::build(database, settings, false).await
+    }
+
+    async fn build(database: Database, settings: &[(&'static str, &'static str)], far: bool) -> Self {
         let programs = CancellationToken::new();
         let said = Said::new(64);
         let letters = Letterbox::default();
@@ -75,8 +90,10 @@ impl Town {
         let clock = Clock::manual(START);
         let host = FakeHost::new(config.containers.clone(), clock.clone());
         start_programs(listener, host.clone(), (&letters, said.clone()), programs.clone());
-        let (app, address, process) = open(config, clock.clone(), host.clone()).await;
-        Self { app, host, clock, address, database, letters, said, settings, port, process: Some(process), programs }
+        let relay = if far { Some(stand_between(&config.containers, host.clone()).await) } else { None };
+        let (app, address, process) = open(config, clock.clone(), reached(&relay, &host)).await;
+        let process = Some(process);
+        Self { app, host, clock, address, database, letters, said, settings, port, relay, process, programs }
     }
 
     /// The platform's process is killed and started again: same database, same containers.
@@ -99,7 +116,7 @@ impl Town {
     pub async fn start(&mut self) {
         let mut config = config(&self.database, &self.settings);
         put_on_loopback(&mut config.containers, self.port);
-        let (app, address, process) = open(config, self.clock.clone(), self.host.clone()).await;
+        let (app, address, process) = open(config, self.clock.clone(), reached(&self.relay, &self.host)).await;
         (self.app, self.address, self.process) = (app, address, Some(process));
     }
 
@@ -247,10 +264,30 @@ pub async fn sign_up(accounts: &Accounts, clock: &Clock, handle: &'static str) -
     Resident { handle, signed_in, instance }
 }
 
-async fn open(config: berth::config::Config, clock: Clock, host: FakeHost) -> (App, SocketAddr, Runtime) {
+/// How the platform reaches the host.
+fn reached(relay: &Option<Between>, host: &FakeHost) -> Arc<dyn ContainerHost> {
+    match relay {
+        Some(relay) => Arc::new(RemoteHost::new(&relay.socket)),
+        None => Arc::new(host.clone()),
+    }
+}
+
+/// A provisioner in front of `host`, and a relay in front of that, until the test ends.
+async fn stand_between(containers: &ContainerConfig, host: FakeHost) -> Between {
+    let behind = ContainerConfig { socket: containers.socket.with_extension("behind"), ..containers.clone() };
+    let relay_to = behind.socket.clone();
+    std::fs::create_dir_all(relay_to.parent().unwrap()).unwrap();
+    tokio::spawn(berth::provisioner::serve_host(Arc::new(host), behind, std::future::pending()));
+    while !relay_to.exists() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Between::the_provisioner(&containers.socket, &relay_to)
+}
+
+async fn open(config: berth::config::Config, clock: Clock, host: Arc<dyn ContainerHost>) -> (App, SocketAddr, Runtime) {
     let process = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let started = process.spawn(async move {
-        let app = App::open(config, clock, Arc::new(host)).await.unwrap();
+        let app = App::open(config, clock, host).await.unwrap();
         app.instances.begin().await.unwrap();
         let end = CancellationToken::new();
         tokio::spawn(app.instances.clone().run(end.clone()));
@@ -264,7 +301,7 @@ async fn open(config: berth::config::Config, clock: Clock, host: FakeHost) -> (A
     (app, address, process)
 }
 
-fn put_on_loopback(containers: &mut berth::config::ContainerConfig, port: u16) {
+fn put_on_loopback(containers: &mut ContainerConfig, port: u16) {
     containers.subnet = Ipv4Addr::new(127, 89, 0, 0);
     containers.instance_port = port;
 }
