@@ -12,6 +12,7 @@ mod containers;
 mod crowds;
 mod cycles;
 mod deletion;
+mod doctor;
 mod edge;
 mod engine_away;
 mod first_light;
