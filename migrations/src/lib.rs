@@ -12,6 +12,7 @@ mod m0003_quota;
 mod m0004_jobs;
 mod m0005_fact_cause;
 mod m0006_sizes;
+mod m0007_awake_ledger;
 mod m0009_departures;
 
 /// Applies the changes in order.
@@ -28,6 +29,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0004_jobs::Migration),
             Box::new(m0005_fact_cause::Migration),
             Box::new(m0006_sizes::Migration),
+            Box::new(m0007_awake_ledger::Migration),
             Box::new(m0009_departures::Migration),
         ]
     }

@@ -20,12 +20,25 @@ function show(state) {
   part('headline').textContent = state.headline;
   part('cause').textContent = state.cause;
   part('meaning').textContent = state.meaning;
+  part('why-lead').textContent = state.why.lead;
+  part('why').replaceChildren(...state.why.lines.map((line) => say(document.createElement('li'), line)));
+  say(part('why-end'), state.why.end);
   part('wake').disabled = !state.can_wake;
   part('sleep').disabled = !state.can_sleep;
   part('since').dateTime = state.since;
   tell(part('since'));
   if (state.since !== shown) remember(state);
   shown = state.since;
+}
+
+// A few words, and the moment that they lead to.
+function say(element, line) {
+  element.textContent = line.text;
+  if (!line.at) return element;
+  const time = Object.assign(document.createElement('time'), { dateTime: line.at });
+  tell(time);
+  element.append(' ', time);
+  return element;
 }
 
 function remember(state) {

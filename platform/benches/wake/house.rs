@@ -114,7 +114,7 @@ impl House {
         let config = &self.app.config;
         let size = &config.containers.sizes[0];
         let after = if fact == Fact::Frozen { size.freeze_after } else { size.stop_after };
-        let idle = self.clock.now().since(self.instance.active_at());
+        let idle = self.clock.now().since(self.app.instances.ledger(&self.instance).idle_since);
         self.clock.advance(after.saturating_sub(idle));
         self.app.instances.round().await;
         self.app.instances.settled().await;

@@ -1,5 +1,6 @@
 //! How the operator's commands reach the running platform: the wish is in the database already, and one line on a unix
-//! socket says for which instance, so that nobody waits for the next round.
+//! socket says for which instance, so that nobody waits for the next round. Another asks why an instance is awake, which only
+//! the running platform knows.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -12,10 +13,14 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::db::InstanceId;
-use crate::instances::Instances;
+use crate::instances::{AwakeLedger, Instances};
 
-/// An id and a line end, with room.
+/// A word, an id and a line end, with room.
 const LINE_BYTES: u64 = 64;
+/// Before the id, when it is asked why.
+const WHY: &str = "why ";
+/// A ledger with every job that an instance may have, with room.
+const ANSWER_BYTES: u64 = 16 * 1024;
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// After an accept failed (no file descriptors left, say), so that the loop does not spin.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -40,7 +45,7 @@ pub async fn listen(socket: &Path, instances: Instances, shutdown: CancellationT
         };
         let instances = instances.clone();
         tokio::spawn(async move {
-            if let Ok(Err(error)) = timeout(ANSWER_WITHIN, admit(stream, instances)).await {
+            if let Ok(Err(error)) = timeout(ANSWER_WITHIN, answer(stream, instances)).await {
                 tracing::warn!(error = %format!("{error:#}"), "the control socket");
             }
         });
@@ -63,12 +68,36 @@ pub async fn nudge(socket: &Path, instance: InstanceId) -> anyhow::Result<bool> 
     timeout(ANSWER_WITHIN, taken).await.context("the running platform does not answer on its control socket")?
 }
 
-async fn admit(stream: UnixStream, instances: Instances) -> anyhow::Result<()> {
+/// Asks the running platform why `instance` is awake, or after what it sleeps; `None` when none runs. Asking wakes nothing.
+///
+/// # Errors
+/// When it runs and does not answer.
+pub async fn ask_why(socket: &Path, instance: InstanceId) -> anyhow::Result<Option<AwakeLedger>> {
+    let Ok(mut stream) = UnixStream::connect(socket).await else { return Ok(None) };
+    let asked = async {
+        stream.write_all(format!("{WHY}{instance}\n").as_bytes()).await?;
+        let mut answer = String::new();
+        BufReader::new(stream).take(ANSWER_BYTES).read_line(&mut answer).await?;
+        serde_json::from_str(&answer)
+            .context("the running platform is of another version, or does not know the instance")
+    };
+    timeout(ANSWER_WITHIN, asked).await.context("the running platform does not answer on its control socket")?.map(Some)
+}
+
+async fn answer(stream: UnixStream, instances: Instances) -> anyhow::Result<()> {
     let mut stream = BufReader::new(stream);
     let mut line = String::new();
     (&mut stream).take(LINE_BYTES).read_line(&mut line).await?;
-    instances.admit(line.trim().parse().context("not an instance's id")?).await?;
-    Ok(stream.write_all(b"ok\n").await?)
+    let (why, id) = line.trim().strip_prefix(WHY).map_or((false, line.trim()), |id| (true, id));
+    let id: InstanceId = id.parse().context("not an instance's id")?;
+    let answer = if why {
+        let instance = instances.by_id(id).context("there is no such instance")?;
+        serde_json::to_string(&instances.ledger(&instance))?
+    } else {
+        instances.admit(id).await?;
+        "ok".to_owned()
+    };
+    Ok(stream.write_all(format!("{answer}\n").as_bytes()).await?)
 }
 
 fn bind(socket: &Path) -> std::io::Result<UnixListener> {

@@ -6,10 +6,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Subcommand;
 
-use super::control;
+use super::terms::Changes;
+use super::{control, terms};
 use crate::app::App;
+use crate::clock::Timestamp;
 use crate::handle::Handle;
-use crate::instances::{Cause, Fact, Instance, Wish};
+use crate::instances::{Cause, Fact, Instance, Open, Wish};
 
 #[derive(Subcommand)]
 pub(super) enum Word {
@@ -25,6 +27,23 @@ pub(super) enum Word {
         /// Stop it, so that it keeps no memory at all.
         #[arg(long)]
         stop: bool,
+    },
+    /// Change its image, its size, or how soon it sleeps.
+    Set {
+        handle: String,
+        #[command(flatten)]
+        changes: Changes,
+    },
+    /// Put a container as it would be made now in the place of the one there: another image, other limits.
+    Upgrade {
+        #[arg(required_unless_present = "all")]
+        handle: Option<String>,
+        /// Everyone who is awake or frozen and not as they would be made now.
+        #[arg(long, conflicts_with = "handle")]
+        all: bool,
+        /// How many at the same time, with --all.
+        #[arg(long, default_value_t = 2, requires = "all")]
+        at_once: usize,
     },
     /// Remove its container. The volume with its files is kept; wake it to make a new container on it.
     Remove { handle: String },
@@ -62,6 +81,9 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
         Word::Sleep { handle, stop: true } => {
             wish(app, &find(app, &handle)?, Some(Wish::Stopped), &[Fact::Stopped, Fact::Absent]).await
         }
+        Word::Set { handle, changes } => terms::set(app, &find(app, &handle)?, changes).await,
+        Word::Upgrade { handle: Some(handle), .. } => terms::upgrade(app, &find(app, &handle)?).await,
+        Word::Upgrade { handle: None, at_once, .. } => terms::upgrade_all(app, at_once.max(1)).await,
         Word::Remove { handle } => wish(app, &find(app, &handle)?, Some(Wish::Removed), &[Fact::Removed]).await,
     }
 }
@@ -111,14 +133,54 @@ async fn show(app: &App, instance: &Arc<Instance>) -> anyhow::Result<()> {
     if let Some(failure) = status.failure {
         println!("failure    {failure}");
     }
+    show_why(app, instance).await?;
     for change in app.instances.history(instance.id, HISTORY).await? {
         let ago = app.clock.now().since(change.at).as_secs();
         println!(
-            "           {ago:>8} s ago  {} -> {}  ({})",
+            "           {ago:>8} s ago  {} -> {}  ({}){}",
             change.from.word(),
             change.to.word(),
-            change.cause.word()
+            change.cause.word(),
+            change
+                .last
+                .map(|last| format!(
+                    "; last at work: {}, {} s before",
+                    last.work.word(),
+                    change.at.since(last.at).as_secs()
+                ))
+                .unwrap_or_default()
         );
+    }
+    Ok(())
+}
+
+/// Why it is awake, or since when and after what it idles, as the running platform has it.
+async fn show_why(app: &App, instance: &Arc<Instance>) -> anyhow::Result<()> {
+    let now = app.clock.now();
+    let Some(ledger) = control::ask_why(&app.config.control_socket(), instance.id).await? else {
+        println!("at work    Berth does not run here just now");
+        return Ok(());
+    };
+    let ago = |at: Timestamp| format!("{} s", now.since(at).as_secs());
+    for Open { work, count, since, holds, moved_at } in &ledger.open {
+        let moved = if *holds { String::new() } else { format!(", last moved {} ago", ago(*moved_at)) };
+        println!("at work    {count} {}, for {}{moved}", work.word(), ago(*since));
+    }
+    for job in &ledger.jobs {
+        println!(
+            "at work    job {}, for {}, {} s more at most",
+            job.name,
+            ago(job.since),
+            job.until.since(now).as_secs()
+        );
+    }
+    if let Some(last) = ledger.last {
+        println!("last work  {}, {} ago", last.work.word(), ago(last.at));
+    }
+    match ledger.sleeps_at {
+        Some(at) => println!("sleeps     in {} s, if nothing more happens", at.since(now).as_secs()),
+        None if instance.is_up() => println!("sleeps     not before what is at work has ended"),
+        None => println!("idle       for {}", ago(ledger.idle_since)),
     }
     Ok(())
 }

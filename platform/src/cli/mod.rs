@@ -3,6 +3,7 @@
 pub mod control;
 mod instances;
 mod serve;
+mod terms;
 mod users;
 
 use std::io::IsTerminal as _;

@@ -163,7 +163,8 @@ async fn quota_listeners(app: App, shutdown: CancellationToken) {
         async move {
             let address = SocketAddr::from((gateway, app.config.quota_port));
             if let Some(listener) = listen_once_free(address, &shutdown).await {
-                http_server::serve(listener, llm::router(app), CALLERS, shutdown).await;
+                let router = llm::router(app.clone()).merge(llm::control::router(app));
+                http_server::serve(listener, router, CALLERS, shutdown).await;
             }
         }
     });

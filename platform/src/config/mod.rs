@@ -31,6 +31,10 @@ pub struct Config {
     pub wake_timeout: Duration,
     pub starts_at_once: u32,
     pub memory_reserve_percent: u32,
+    /// Of one core: an instance that uses more is at work.
+    pub busy_cpu_percent: u32,
+    /// The longest that a declared job keeps an instance awake.
+    pub job_limit: Duration,
     /// Per account and calendar month.
     pub allowance_nanodollars: i64,
     pub calls_at_once: u32,
@@ -130,6 +134,8 @@ impl Config {
             wake_timeout: r.seconds("BERTH_WAKE_TIMEOUT_SECONDS"),
             starts_at_once: r.between("BERTH_STARTS_AT_ONCE", 1, 1000),
             memory_reserve_percent: r.between("BERTH_MEMORY_RESERVE_PERCENT", 0, 90),
+            busy_cpu_percent: r.between("BERTH_BUSY_CPU_PERCENT", 1, 100),
+            job_limit: r.seconds("BERTH_JOB_LIMIT_SECONDS"),
             allowance_nanodollars: r.dollars("BERTH_ALLOWANCE_DOLLARS"),
             calls_at_once: r.parsed("BERTH_CALLS_AT_ONCE", "a whole number"),
             anthropic: r.upstream("ANTHROPIC_API_KEY", "BERTH_ANTHROPIC_URL", &format!("http://{demo_listen}")),

@@ -109,6 +109,16 @@ pub const VARIABLES: &[Variable] = &[
         "Further sizes beside the standard one, as NAME field=value ..; NAME .. with the fields memory_mib, swap_mib, cpus, pids, disk_mib, freeze_after_seconds, stop_after_seconds, remove_after_seconds. A field that is left out is as in the standard size.",
     ),
     var(
+        "BERTH_BUSY_CPU_PERCENT",
+        "5",
+        "Processor time, in percent of one core, above which an instance counts as at work although nobody asks it anything. Idle servers stay below 1.",
+    ),
+    var(
+        "BERTH_JOB_LIMIT_SECONDS",
+        "21600",
+        "The longest that a job which an instance declares keeps it awake before it has to be declared again.",
+    ),
+    var(
         "BERTH_WAKE_TIMEOUT_SECONDS",
         "30",
         "How long a program's request is held for an instance to become ready before it gets 503.",

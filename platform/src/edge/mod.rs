@@ -1,13 +1,17 @@
 //! The door to instances: whose is it, may this request pass, is it awake, and then through, byte for byte.
 
 mod ask;
+mod bodies;
 mod gate;
 mod headers;
+mod movement;
 pub mod pages;
 mod places;
 mod proxy;
 mod refusal;
+mod relay;
 mod sign_in;
+mod visit;
 mod wake;
 
 use std::sync::Arc;
@@ -28,7 +32,7 @@ use crate::client::Client;
 use crate::cookies;
 use crate::error::Error;
 use crate::handle::Handle;
-use crate::instances::Instance;
+use crate::instances::{Instance, Work};
 use crate::ops::EdgeOutcome;
 use crate::web::accepts_html;
 
@@ -79,8 +83,12 @@ impl Edge {
         }
         gate::refuse_other_origins(&parts, &self.app.config.hosts.instance_origin(handle))?;
         let place = self.places.take(instance.id).ok_or_else(too_busy)?;
+        let kind = if wake::wakes_nothing(&parts) { Work::Probe } else { Work::Request };
+        if kind == Work::Probe && !instance.is_awake() {
+            return Err(Refusal::Asleep);
+        }
         // Work is counted before looking whether it is awake: whatever decides to freeze it meanwhile sees the work and thaws.
-        let work = instance.begin_work();
+        let work = instance.begin_work(kind);
         if !instance.is_awake()
             && let Some(waiting) = self.wake(&instance, &parts).await?
         {

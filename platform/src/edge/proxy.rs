@@ -15,23 +15,25 @@ use axum::http::{HeaderValue, StatusCode, Uri, Version, header};
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bytes::Bytes;
-use hyper::body::{Body as HttpBody, Frame};
+use hyper::body::Body as _;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::Edge;
+use super::bodies::{Answer, Upload};
 use super::headers::{clean_request, clean_response};
+use super::movement::Movement;
 use super::places::Place;
 use super::refusal::Refusal;
+use super::relay::Relay;
+use super::visit::Visit;
 use crate::client::Client;
 use crate::cookies;
-use crate::instances::{Cause, Instance, Instances, WorkInFlight};
+use crate::instances::{Instance, Instances, Work, WorkInFlight};
 
 /// A container on the same machine accepts at once, or something is wrong with it.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -39,13 +41,8 @@ const CONNECT: Duration = Duration::from_secs(2);
 const POOL_IDLE: Duration = Duration::from_secs(4);
 /// How long a program may think about a request that it has whole before its answer begins.
 const ANSWER_WITHIN: Duration = Duration::from_secs(600);
-/// How often an upgraded connection asks whether its session still stands: what an ended one still carries.
-const SESSION_CHECK: Duration = Duration::from_secs(5);
 /// How long the assertion about the visitor holds.
 const ASSERTION_SECONDS: i64 = 60;
-/// Bytes read at once from either side of an upgraded connection.
-const CHUNK: usize = 16 * 1024;
-
 /// Connections to containers, pooled by container: an address that moved on to another container never gets an old connection.
 #[derive(Clone)]
 pub struct Upstreams(HyperClient<Dial, Body>);
@@ -62,7 +59,8 @@ impl Upstreams {
 }
 
 impl Edge {
-    /// Sends the request to the instance's container and the answer back. `work` and `place` end with the last byte.
+    /// Sends the request to the instance's container and the answer back. `place` ends with the last byte; `work` with the
+    /// head of the answer, from where on what moves is the work. A probe's lasts until its end and moves nothing.
     pub(super) async fn forward(
         &self,
         instance: &Arc<Instance>,
@@ -72,36 +70,64 @@ impl Edge {
     ) -> Result<Response, Refusal> {
         let host = self.app.config.hosts.instance_host(&instance.handle);
         let session = cookies::get(request.headers(), cookies::SESSION).map(str::to_owned);
+        let visit = Arc::new(Visit { edge: self.clone(), instance: Arc::clone(instance), host, session });
         let from_client = request.extensions_mut().remove::<OnUpgrade>();
         let upgrade = clean_request(request.headers_mut());
         self.prepare(&mut request, instance, client, upgrade.as_ref()).map_err(|_| Refusal::Upstream(NOT_A_TARGET))?;
-        let (sending, sent) = oneshot::channel::<()>();
-        let request = request.map(|body| Body::new(Holding { body, _held: sending }));
-        let answer = within(ANSWER_WITHIN, sent, self.upstreams.0.request(request)).await.ok_or(Refusal::TooSlow)?;
-        let mut response = answer.map_err(|error| {
-            tracing::debug!(instance.id = %instance.id, error = %format!("{:#}", anyhow::Error::new(error)), "an instance did not answer");
-            self.app.instances.report_unreachable(instance);
-            Refusal::Upstream(BROKE_OFF)
-        })?;
+        let (mut response, probe) = self.ask(&visit, work, request).await?;
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let to_container = response.extensions_mut().remove::<OnUpgrade>();
         let protocol = response.headers().get(header::UPGRADE).cloned();
-        clean_response(response.headers_mut(), &host);
+        clean_response(response.headers_mut(), &visit.host);
         if !switched {
-            return Ok(response.map(|body| Body::new(Holding { body, _held: (work, place) })));
+            let flow = probe.is_none().then(|| instance.open_flow(Work::Stream));
+            let movement = Movement::of_answer(response.headers());
+            let _held = (place, probe);
+            return Ok(response.map(|body| Body::new(Answer { body, flow, movement, given: false, visit, _held })));
         }
         let (Some(from_client), Some(to_container), Some(protocol)) = (from_client, to_container, protocol) else {
             return Err(Refusal::Upstream("The instance switched protocols without being asked."));
         };
+        let movement = (Movement::of_upgrade(&protocol), Movement::of_upgrade(&protocol));
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         response.headers_mut().insert(header::UPGRADE, protocol);
-        let relay = self.clone().relay(Arc::clone(instance), from_client, to_container, (host, session));
+        let flow = instance.open_flow(Work::Socket);
         tokio::spawn(async move {
-            relay.await;
+            Relay { visit, flow, from_client, to_container, movement }.run().await;
             drop(place);
         });
-        drop(work);
         Ok(response.map(Body::new))
+    }
+
+    /// Sends the request and waits for the head of its answer. While its body is on its way in, what moves is the work;
+    /// from its last byte on, waiting is. The guard of a probe comes back, to be kept to the end.
+    async fn ask(
+        &self,
+        visit: &Arc<Visit>,
+        work: WorkInFlight,
+        request: Request,
+    ) -> Result<(hyper::Response<hyper::body::Incoming>, Option<WorkInFlight>), Refusal> {
+        let instance = &visit.instance;
+        let (mut probe, mut work) = if work.is_probe() { (Some(work), None) } else { (None, Some(work)) };
+        let flow = (probe.is_none() && !request.body().is_end_stream()).then(|| instance.open_flow(Work::Upload));
+        if flow.is_some() {
+            work = None;
+        }
+        let waiting = probe.is_none();
+        let (sending, sent) = oneshot::channel::<()>();
+        let request = request.map(|body| Body::new(Upload { body, flow, visit: Arc::clone(visit), _ends: sending }));
+        let sent = async {
+            // An error: nothing is ever said here, the body is dropped when its last byte is gone.
+            let _ = sent.await;
+            work.or_else(|| waiting.then(|| instance.begin_work(Work::Request)))
+        };
+        let answer = within(ANSWER_WITHIN, sent, self.upstreams.0.request(request)).await.ok_or(Refusal::TooSlow)?;
+        let response = answer.map_err(|error| {
+            tracing::debug!(instance.id = %instance.id, error = %format!("{:#}", anyhow::Error::new(error)), "an instance did not answer");
+            self.app.instances.report_unreachable(instance);
+            Refusal::Upstream(BROKE_OFF)
+        })?;
+        Ok((response, probe.take()))
     }
 
     /// Turns the client's request into the container's: its connection, and what may be believed about the client.
@@ -139,57 +165,6 @@ impl Edge {
         let signed = format!("v1.{}", URL_SAFE_NO_PAD.encode(payload));
         let mac = crate::secrets::mac(&instance.token_hash().unwrap_or_default(), signed.as_bytes());
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(mac))
-    }
-
-    /// Carries bytes both ways after an Upgrade. Bytes are activity; an open connection on which nothing moves is not, and
-    /// bytes from the client wake an instance that fell asleep meanwhile. It ends with the session on `host` that opened it.
-    async fn relay(
-        self,
-        instance: Arc<Instance>,
-        from_client: OnUpgrade,
-        to_container: OnUpgrade,
-        (host, session): (String, Option<String>),
-    ) {
-        let (Ok(client), Ok(container)) = tokio::join!(from_client, to_container) else { return };
-        let (mut client_in, mut client_out) = tokio::io::split(TokioIo::new(client));
-        let (mut container_in, mut container_out) = tokio::io::split(TokioIo::new(container));
-        let instances = &self.app.instances;
-        let up = async {
-            let mut chunk = vec![0; CHUNK];
-            while let Ok(n @ 1..) = client_in.read(&mut chunk).await {
-                if instances.wake(&instance, Cause::Visit).await.is_err()
-                    || container_out.write_all(&chunk[..n]).await.is_err()
-                {
-                    break;
-                }
-            }
-            let _ = container_out.shutdown().await;
-        };
-        let down = async {
-            let mut chunk = vec![0; CHUNK];
-            while let Ok(n @ 1..) = container_in.read(&mut chunk).await {
-                drop(instance.begin_work());
-                if client_out.write_all(&chunk[..n]).await.is_err() {
-                    break;
-                }
-            }
-            let _ = client_out.shutdown().await;
-        };
-        let over = async {
-            let Some(session) = session else { return };
-            loop {
-                tokio::time::sleep(SESSION_CHECK).await;
-                if !matches!(self.app.accounts.is_live(&host, &session).await, Ok(true)) {
-                    return;
-                }
-            }
-        };
-        // Either side gone ends both: a half-open upgraded connection has no meaning to a browser.
-        tokio::select! {
-            () = up => {}
-            () = down => {}
-            () = over => {}
-        }
     }
 }
 
@@ -242,39 +217,16 @@ impl tower::Service<Uri> for Dial {
     }
 }
 
-/// The answer, unless `limit` passes after the request was `sent`: an upload takes as long as it takes. `None` then.
-async fn within<T>(limit: Duration, sent: oneshot::Receiver<()>, answer: impl Future<Output = T>) -> Option<T> {
+/// The answer, unless `limit` passes after the request was `sent`: an upload takes as long as it takes. `None` then. What
+/// `sent` comes to is kept while it waits.
+async fn within<T, K>(limit: Duration, sent: impl Future<Output = K>, answer: impl Future<Output = T>) -> Option<T> {
     let too_long = async {
-        // An error: nothing is ever said here, the body is dropped when its last byte is gone.
-        let _ = sent.await;
+        let _kept = sent.await;
         tokio::time::sleep(limit).await;
     };
     tokio::select! {
         answer = answer => Some(answer),
         () = too_long => None,
-    }
-}
-
-/// A body that holds something until its last byte is gone or the other side hangs up: an answer's counts as work.
-struct Holding<B, T> {
-    body: B,
-    _held: T,
-}
-
-impl<B: HttpBody<Data = Bytes> + Unpin, T: Unpin> HttpBody for Holding<B, T> {
-    type Data = Bytes;
-    type Error = B::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> hyper::body::SizeHint {
-        self.body.size_hint()
     }
 }
 
@@ -285,15 +237,13 @@ mod tests {
     #[tokio::test]
     async fn a_program_has_its_time_from_the_last_byte_of_the_request_on() {
         let (short, long) = (Duration::from_millis(20), Duration::from_millis(100));
-        let (sending, sent) = oneshot::channel();
+        let (sending, sent) = oneshot::channel::<()>();
         let uploaded = within(short, sent, async {
             tokio::time::sleep(long).await;
             drop(sending);
             "answer"
         });
         assert_eq!(uploaded.await, Some("answer"));
-        let (sending, sent) = oneshot::channel();
-        drop(sending);
-        assert_eq!(within(short, sent, tokio::time::sleep(long)).await, None);
+        assert_eq!(within(short, std::future::ready(()), tokio::time::sleep(long)).await, None);
     }
 }

@@ -72,7 +72,7 @@ fn is_awake(status: &Status) -> bool {
 }
 
 /// What browsers and crawlers fetch by themselves, and looks that are not visits.
-fn wakes_nothing(parts: &Parts) -> bool {
+pub(super) fn wakes_nothing(parts: &Parts) -> bool {
     let path = parts.uri.path();
     let prefetch = parts.headers.get("sec-purpose").is_some_and(|v| v.as_bytes().starts_with(b"prefetch"));
     prefetch

@@ -1,11 +1,14 @@
 //! One instance as this process knows it, in memory: the edge and Caddy's `ask` never wait for the database.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
+use super::activity::{Flow, Tally, Work, WorkInFlight};
+use super::declared::Job;
 use super::rules::{Activity, Cause, Container, Fact, Policy, Reality, Renewal, Squeeze, Stage, Wish};
 use super::store::{Asked, Record, Upgrade};
 use super::{Inner, Status, Terms};
@@ -23,8 +26,9 @@ pub struct Instance {
     address: SocketAddr,
     inner: std::sync::Weak<Inner>,
     status: watch::Sender<Status>,
-    active_at_ms: AtomicI64,
-    in_flight: AtomicUsize,
+    /// Whether the status says awake, for whoever asks at every byte.
+    up: AtomicBool,
+    pub(super) work: Tally,
     /// When the reconciler should look again, in milliseconds; `i64::MAX` for never.
     pub(super) look_at_ms: AtomicI64,
     pub(super) mind: Mutex<Mind>,
@@ -57,11 +61,9 @@ pub(super) struct Mind {
     pub failures: u32,
     /// Why it was last woken or put to sleep.
     pub cause: Option<Cause>,
+    /// What it declared, by name.
+    pub jobs: BTreeMap<String, Job>,
 }
-
-/// Keeps an instance awake while it lives: one for each request, stream or AI call in flight.
-#[must_use = "dropping it says that the work is over"]
-pub struct WorkInFlight(Arc<Instance>);
 
 impl Instance {
     pub(super) fn from_record(
@@ -81,9 +83,9 @@ impl Instance {
             slot: record.slot,
             address,
             inner,
+            up: AtomicBool::new(status.fact == Fact::Awake),
             status: watch::Sender::new(status),
-            active_at_ms: AtomicI64::new(record.active_at.0),
-            in_flight: AtomicUsize::new(0),
+            work: Tally::new(record.active_at, record.last_work),
             look_at_ms: AtomicI64::new(0),
             mind: Mutex::new(Mind {
                 terms: record.terms,
@@ -100,6 +102,7 @@ impl Instance {
                 container: None,
                 ready: false,
                 failures: 0,
+                jobs: BTreeMap::new(),
             }),
         }
     }
@@ -166,10 +169,9 @@ impl Instance {
         self.with_mind(|mind| mind.token_hash.clone())
     }
 
-    /// Says that work begins; it ends when the guard is dropped.
-    pub fn begin_work(self: &Arc<Self>) -> WorkInFlight {
-        self.in_flight.fetch_add(1, Ordering::SeqCst);
-        WorkInFlight(Arc::clone(self))
+    /// Says that work begins which keeps it awake while it lasts; it ends when the guard is dropped.
+    pub fn begin_work(self: &Arc<Self>, work: Work) -> WorkInFlight {
+        WorkInFlight::begin(Arc::clone(self), work)
     }
 
     /// Its image, its size, and what it has of its own.
@@ -202,28 +204,59 @@ impl Instance {
         self.with_mind(|mind| mind.reality.is_some_and(|reality| reality.renewal != Renewal::Current))
     }
 
-    /// When it was last used; now, while work is in flight.
+    /// When it was last used; while something holds it, when that began or later.
     #[must_use]
     pub fn active_at(&self) -> Timestamp {
-        Timestamp(self.active_at_ms.load(Ordering::SeqCst))
+        self.now().map_or(Timestamp(0), |now| self.work.idle_since(now))
     }
 
-    pub(super) fn activity(&self, now: Timestamp) -> Activity {
-        if self.in_flight.load(Ordering::SeqCst) > 0 {
-            Activity::Working
-        } else {
-            Activity::Idle(now.since(self.active_at()))
+    /// Says that a connection is open on which bytes may move; only their moving keeps it awake.
+    #[must_use]
+    pub fn open_flow(self: &Arc<Self>, work: Work) -> Flow {
+        Flow::open(Arc::clone(self), work)
+    }
+
+    /// Whether the status says awake. Without a lock, unlike [`Instance::is_awake`].
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.up.load(Ordering::SeqCst)
+    }
+
+    /// Whether anybody uses it, or its `container` is at something by itself.
+    pub(super) fn activity(&self, now: Timestamp, container: Container) -> Activity {
+        if let Some(until) = self.work.busy_until(now) {
+            // Nobody comes by to say that a job is at its limit, or that a download ended.
+            self.look_at_ms.fetch_min(until.0, Ordering::SeqCst);
+        }
+        self.work.activity(now, container)
+    }
+
+    /// Whether it is at something now that sleep would hold up.
+    pub(super) fn is_at_work(&self, now: Timestamp) -> bool {
+        let container = self.with_mind(|mind| mind.reality).map_or(Container::Frozen, |reality| reality.container);
+        self.work.activity(now, container) == Activity::Working
+    }
+
+    /// The present moment; `None` when the room is gone.
+    pub(super) fn now(&self) -> Option<Timestamp> {
+        self.inner.upgrade().map(|inner| inner.clock.now())
+    }
+
+    /// Has the loop look when it has been idle long enough to sleep.
+    pub(super) fn look_when_idle(&self) {
+        if let Some(inner) = self.inner.upgrade() {
+            let look_at = self.work.idle_since(inner.clock.now()).plus(self.policy().freeze_after);
+            self.look_at_ms.fetch_min(look_at.0, Ordering::SeqCst);
         }
     }
 
-    /// Counts as used at `at`.
-    pub(super) fn touch(&self, at: Timestamp) {
-        self.active_at_ms.fetch_max(at.0, Ordering::SeqCst);
-    }
-
-    /// Counts as not used since `at`, whatever happened after.
-    pub(super) fn set_active_at(&self, at: Timestamp) {
-        self.active_at_ms.store(at.0, Ordering::SeqCst);
+    /// Changes the jobs it declared; they are work until the last of them is over.
+    pub(super) fn change_jobs<T>(&self, change: impl FnOnce(&mut BTreeMap<String, Job>) -> T) -> T {
+        self.with_mind(|mind| {
+            let changed = change(&mut mind.jobs);
+            self.work.declared(mind.jobs.values().map(|job| job.until).max());
+            changed
+        })
     }
 
     pub(super) fn with_mind<T>(&self, act: impl FnOnce(&mut Mind) -> T) -> T {
@@ -232,7 +265,11 @@ impl Instance {
 
     /// Changes the status and tells the watchers, if `change` says that it changed something.
     pub(super) fn publish(&self, change: impl FnOnce(&mut Status) -> bool) -> bool {
-        self.status.send_if_modified(change)
+        self.status.send_if_modified(|status| {
+            let changed = change(status);
+            self.up.store(status.fact == Fact::Awake, Ordering::SeqCst);
+            changed
+        })
     }
 
     pub(super) fn wish(&self) -> Wish {
@@ -276,18 +313,5 @@ impl Instance {
     pub fn is_awake(&self) -> bool {
         self.fact() == Fact::Awake
             && self.with_mind(|mind| mind.reality.is_none_or(|r| r.container == (Container::Running { ready: true })))
-    }
-}
-
-impl Drop for WorkInFlight {
-    fn drop(&mut self) {
-        let Some(inner) = self.0.inner.upgrade() else { return };
-        let now = inner.clock.now();
-        self.0.touch(now);
-        if self.0.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 {
-            // While work was in flight nobody looked; from here on the idle time counts.
-            let look_at = now.plus(self.0.policy().freeze_after);
-            self.0.look_at_ms.fetch_min(look_at.0, Ordering::SeqCst);
-        }
     }
 }

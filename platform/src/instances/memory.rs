@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::rules::{Activity, Fact, Squeeze};
+use super::rules::{Fact, Squeeze};
 use super::{Instance, Instances};
 use crate::clock::Timestamp;
 use crate::containers::HostLoad;
@@ -18,6 +18,8 @@ const PRESSURE_PERCENT: f64 = 10.0;
 const MOST_AT_ONCE: usize = 8;
 /// A frozen instance that holds less than this, in bytes, gives nothing back by being stopped.
 const WORTH_STOPPING: u64 = 8 << 20;
+/// Streams and sockets on which something moved this short a time ago are in flight.
+const QUIET: Duration = Duration::from_secs(10);
 /// How long a start waits for others to make room.
 const ROOM_WITHIN: Duration = Duration::from_secs(10);
 const ROOM_LOOK: Duration = Duration::from_millis(250);
@@ -62,7 +64,10 @@ impl Instances {
         loop {
             look.tick().await;
             match self.0.host.load().await {
-                Ok(load) => self.relieve(&load),
+                Ok(load) => {
+                    self.note_processors_when_due(&load);
+                    self.relieve(&load);
+                }
                 Err(error) => tracing::debug!(%error, "the host does not say how it is doing"),
             }
         }
@@ -108,7 +113,9 @@ fn sleeper(instance: &Instance, load: &HostLoad, now: Timestamp) -> Option<Sleep
         _ => return None,
     };
     let asleep_soon = instance.squeeze().is_some_and(|squeeze| awake || squeeze == Squeeze::Stop);
-    if asleep_soon || instance.activity(now) == Activity::Working {
+    // Streams and sockets hold nobody awake, but what moves on them is in flight.
+    let in_flight = instance.is_at_work(now) || (awake && now.since(instance.active_at()) < QUIET);
+    if asleep_soon || in_flight {
         return None;
     }
     let container = instance.container()?;

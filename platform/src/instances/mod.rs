@@ -1,8 +1,11 @@
 //! Instances: their wishes, their facts, and the one loop that makes facts follow wishes.
 
+mod activity;
+mod declared;
 mod deletion;
 mod instance;
 mod memory;
+mod processor;
 mod readiness;
 mod reconciler;
 mod rules;
@@ -15,11 +18,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+pub use activity::{AwakeLedger, Flow, LastWork, Open, Work, WorkInFlight};
+pub use declared::Job;
 pub use deletion::Buried;
-pub use instance::{Instance, WorkInFlight};
+pub use instance::Instance;
 pub use rules::{Cause, Fact, Policy, STUCK_AFTER, Stage, Wish};
 use serde::Serialize;
 use store::Asked;
+pub use upgrade::Renewed;
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, Size};
@@ -49,6 +55,9 @@ struct Inner {
     images: Vec<String>,
     known: RwLock<Known>,
     rounds: reconciler::Rounds,
+    /// The longest that a declared job keeps an instance awake.
+    job_limit: Duration,
+    processors: processor::Processors,
     memory: memory::Memory,
 }
 
@@ -97,6 +106,8 @@ pub struct Transition {
     pub from: Fact,
     pub to: Fact,
     pub cause: Cause,
+    /// What it was last at, when it ceased to be awake.
+    pub last: Option<LastWork>,
 }
 
 impl Instances {
@@ -121,11 +132,14 @@ impl Instances {
             images: containers.images.clone(),
             known: RwLock::default(),
             rounds: reconciler::Rounds::default(),
+            job_limit: config.job_limit,
+            processors: processor::Processors::new(config.busy_cpu_percent),
             memory: memory::Memory::new(config.starts_at_once, config.memory_reserve_percent),
         }));
         for record in store::all(&instances.0.db).await? {
             instances.learn(record);
         }
+        instances.learn_jobs().await?;
         Ok(instances)
     }
 
@@ -150,7 +164,7 @@ impl Instances {
             None => self.learn(record),
             Some(instance) => {
                 if record.asked.wish == Wish::Available {
-                    instance.touch(record.asked.at);
+                    instance.work.touch(record.asked.at);
                 }
                 instance.take_terms(record.terms.clone(), self.0.policy(&record.terms), record.upgrade);
                 instance.take_wish(record.asked);
@@ -221,7 +235,7 @@ impl Instances {
     pub async fn wake(&self, instance: &Arc<Instance>, cause: Cause) -> Result<()> {
         let wish = instance.wish();
         refuse_unless_wakeable(wish, cause)?;
-        instance.touch(self.0.clock.now());
+        instance.work.touch(self.0.clock.now());
         if wish == Wish::Available && cause == Cause::Visit {
             if !instance.is_awake() {
                 instance.with_mind(|mind| mind.cause = Some(cause));
@@ -278,6 +292,13 @@ impl Instances {
         (wish, cause): (Wish, Cause),
     ) -> Result<Option<InstanceId>> {
         self.wish_in(tx, account, (wish, cause), &[Wish::Leaving]).await
+    }
+
+    /// Why it is awake, or since when and after what it idles.
+    #[must_use]
+    pub fn ledger(&self, instance: &Instance) -> AwakeLedger {
+        let ledger = instance.work.ledger(self.0.clock.now(), instance.is_up(), instance.policy());
+        AwakeLedger { jobs: self.jobs(instance), ..ledger }
     }
 
     /// Gives the instance other terms. Its image and size reach it when it next starts, how soon it sleeps at once.
@@ -370,7 +391,9 @@ impl Instances {
         look(&self.0.known.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn by_id(&self, id: InstanceId) -> Option<Arc<Instance>> {
+    /// By its id, from memory.
+    #[must_use]
+    pub fn by_id(&self, id: InstanceId) -> Option<Arc<Instance>> {
         self.known(|known| known.by_id.get(&id).cloned())
     }
 

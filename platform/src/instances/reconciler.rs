@@ -188,7 +188,7 @@ impl Instances {
         let reality = instance.with_mind(|mind| {
             if !std::mem::replace(&mut mind.looked, true) && is_running(seen) {
                 // What was in use when the last process ended is not known: it gets the benefit of the doubt.
-                instance.touch(now);
+                instance.work.touch(now);
             }
             let stopped = seen.container.as_ref().is_none_or(|c| c.state == ContainerState::Stopped);
             mind.ready &= mind.container.as_deref() == container_id(seen) && !stopped;
@@ -197,7 +197,7 @@ impl Instances {
             *mind.reality.insert(reality(mind, seen))
         });
         if instance.fact() == Fact::Awake && matches!(reality.container, Container::Stopped | Container::None) {
-            instance.set_active_at(now.minus(instance.policy().stop_after));
+            instance.work.forget_after(now.minus(instance.policy().stop_after));
             tracing::warn!(instance.id = %instance.id, handle = %instance.handle, exit = ?seen.container.as_ref().and_then(|c| c.exit), "an instance ended by itself");
         }
         reality
@@ -316,7 +316,7 @@ fn reality(mind: &Mind, seen: &Seen) -> Reality {
 }
 
 /// Whether another container should take the place of `found`.
-fn renewal(mind: &Mind, found: &SeenContainer) -> Renewal {
+pub(super) fn renewal(mind: &Mind, found: &SeenContainer) -> Renewal {
     let upgrade = &mind.upgrade;
     let (before, refused) = (upgrade.image_before.as_ref(), upgrade.image_refused.as_ref());
     if refused == Some(&found.image_id) && before.is_some_and(|before| *before != found.image_id) {

@@ -132,9 +132,9 @@ pub enum Renewal {
 /// Whether anybody uses the instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activity {
-    /// A request, stream or AI call is in flight.
+    /// Something holds it awake: see [`Work`](super::Work).
     Working,
-    /// Nothing happened for this long.
+    /// Nothing moved for this long.
     Idle(Duration),
 }
 
@@ -307,7 +307,7 @@ impl Cause {
     }
 }
 
-fn word(unit: &impl Serialize) -> String {
+pub(super) fn word(unit: &impl Serialize) -> String {
     match serde_json::to_value(unit) {
         Ok(serde_json::Value::String(word)) => word,
         other => unreachable!("unit variants are words, not {other:?}"),

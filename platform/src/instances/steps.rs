@@ -57,10 +57,15 @@ impl Instances {
         };
         // Before activity is read: when the last work ends after that, its own word on when to look again must stand.
         instance.look_at_ms.store(i64::MAX, Ordering::SeqCst);
-        let (wish, activity) = (instance.wish(), instance.activity(self.0.clock.now()));
+        let (wish, activity) = (instance.wish(), instance.activity(self.0.clock.now(), reality.container));
         let step = decide(wish, reality, activity, instance.policy().squeezed(instance.squeeze()));
+        let cause = self.cause(instance, step, reality);
         if let Some(fact) = under_way(step) {
-            self.show(instance, fact, self.cause(instance, step, reality), stage_before(step));
+            self.show(instance, fact, cause, stage_before(step));
+        }
+        if matches!(step, Step::Freeze | Step::Stop) && matches!(cause, Cause::Idle | Cause::Pressure) {
+            // What wakes a sleeper without a word is work that began just when it fell asleep.
+            instance.with_mind(|mind| mind.cause = Some(Cause::Visit));
         }
         if !matches!(step, Step::Rest(_)) {
             // Whatever comes of it, what was true before the step is not to be relied on during it.
@@ -85,6 +90,7 @@ impl Instances {
                 return Ok(true);
             }
             Step::Start => {
+                self.forget_jobs(instance).await?;
                 let _turn = self.admit_start().await.ok_or(Failure::NoMemory)?;
                 self.0.host.start(instance.id).await?;
                 Container::Running { ready: false }
@@ -207,6 +213,9 @@ impl Instances {
     /// At rest: shows and writes the fact, if it is another than before.
     async fn settle(&self, instance: &Arc<Instance>, wish: Wish, reality: Reality) -> Result<(), Failure> {
         let fact = at_rest(wish, reality);
+        if !matches!(reality.container, Container::Running { .. } | Container::Frozen) {
+            self.forget_jobs(instance).await?;
+        }
         let from = self.written(instance);
         self.show(
             instance,
@@ -275,7 +284,8 @@ impl Instances {
     async fn write(&self, instance: &Arc<Instance>, from: Fact) -> Result<(), Error> {
         let status = instance.status();
         let tx = self.0.db.begin().await?;
-        store::set_fact(&tx, instance.id, from, &status, instance.active_at(), &self.0.clock).await?;
+        let use_of_it = (instance.work.idle_since(self.0.clock.now()), instance.work.last());
+        store::set_fact(&tx, instance.id, from, &status, use_of_it, &self.0.clock).await?;
         tx.commit().await?;
         instance.with_mind(|mind| mind.written = Some(status.fact));
         Ok(())

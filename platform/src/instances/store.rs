@@ -1,5 +1,7 @@
 //! The instances' rows: all SQL of this room.
 
+mod declared;
+
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -11,6 +13,8 @@ use sea_orm::{
 };
 use serde::de::DeserializeOwned;
 
+pub(super) use self::declared::{all_jobs, delete_job, delete_jobs, put_job};
+use super::activity::{LastWork, Work};
 use super::rules::{Cause, Fact, Wish};
 use super::{Status, Terms, Transition};
 use crate::clock::{Clock, Timestamp};
@@ -34,6 +38,7 @@ pub(super) struct Record {
     pub fact_at: Timestamp,
     pub failure: Option<String>,
     pub active_at: Timestamp,
+    pub last_work: Option<Work>,
     pub token_hash: Option<Vec<u8>>,
 }
 
@@ -81,6 +86,7 @@ pub(super) async fn insert(
         fact_at_ms: Set(now.0),
         failure: Set(None),
         active_at_ms: Set(now.0),
+        last_work: Set(None),
         token_hash: Set(None),
         created_at_ms: Set(now.0),
         size: Set(size.to_owned()),
@@ -125,6 +131,7 @@ pub(super) async fn delete(tx: &Tx, id: InstanceId, free_at: Timestamp) -> Resul
     // Locked: whoever writes a fact of it at this moment does so before, or finds it gone.
     let Some(row) = instance::Entity::find_by_id(id).lock_exclusive().one(&**tx).await? else { return Ok(()) };
     transition::Entity::delete_many().filter(transition::Column::InstanceId.eq(id)).exec(&**tx).await?;
+    delete_jobs(tx, id).await?;
     instance::Entity::delete_by_id(id).exec(&**tx).await?;
     let resting = resting_slot::ActiveModel { slot: Set(row.slot), free_at_ms: Set(free_at.0) };
     resting_slot::Entity::insert(resting).exec_without_returning(&**tx).await?;
@@ -167,7 +174,7 @@ pub(super) async fn set_fact(
     id: InstanceId,
     from: Fact,
     status: &Status,
-    active_at: Timestamp,
+    (active_at, last): (Timestamp, Option<LastWork>),
     clock: &Clock,
 ) -> Result<()> {
     let written = instance::Entity::update_many()
@@ -176,6 +183,7 @@ pub(super) async fn set_fact(
         .col_expr(instance::Column::FactAtMs, Expr::value(status.since.0))
         .col_expr(instance::Column::Failure, Expr::value(status.failure.clone()))
         .col_expr(instance::Column::ActiveAtMs, Expr::value(active_at.0))
+        .col_expr(instance::Column::LastWork, Expr::value(last.map(|last| last.work.word())))
         .filter(instance::Column::Id.eq(id))
         .exec(&**tx)
         .await?;
@@ -183,6 +191,8 @@ pub(super) async fn set_fact(
     if from == status.fact || written.rows_affected == 0 {
         return Ok(());
     }
+    // What it was last at says why it went; why it came is the cause alone.
+    let last = last.filter(|_| from == Fact::Awake);
     let row = transition::ActiveModel {
         id: Set(clock.uuid()),
         instance_id: Set(id),
@@ -190,6 +200,8 @@ pub(super) async fn set_fact(
         from_fact: Set(from.word()),
         to_fact: Set(status.fact.word()),
         cause: Set(status.cause.word()),
+        last_work: Set(last.map(|last| last.work.word())),
+        last_work_at_ms: Set(last.map(|last| last.at.0)),
     };
     transition::Entity::insert(row).exec_without_returning(&**tx).await?;
     Ok(())
@@ -256,6 +268,10 @@ pub(super) async fn history(db: &Db, id: InstanceId, limit: u64) -> Result<Vec<T
                 from: read(&row.from_fact)?,
                 to: read(&row.to_fact)?,
                 cause: read(&row.cause)?,
+                last: match (row.last_work, row.last_work_at_ms) {
+                    (Some(work), Some(at)) => Some(LastWork { work: read(&work)?, at: Timestamp(at) }),
+                    _ => None,
+                },
             })
         })
         .collect()
@@ -290,6 +306,7 @@ fn record(row: instance::Model) -> Result<Record> {
         fact_at: Timestamp(row.fact_at_ms),
         failure: row.failure,
         active_at: Timestamp(row.active_at_ms),
+        last_work: row.last_work.as_deref().map(read).transpose()?,
         token_hash: row.token_hash,
     })
 }
@@ -323,6 +340,7 @@ mod instance {
         pub fact_at_ms: i64,
         pub failure: Option<String>,
         pub active_at_ms: i64,
+        pub last_work: Option<String>,
         pub token_hash: Option<Vec<u8>>,
         pub created_at_ms: i64,
         pub size: String,
@@ -355,6 +373,8 @@ mod transition {
         pub from_fact: String,
         pub to_fact: String,
         pub cause: String,
+        pub last_work: Option<String>,
+        pub last_work_at_ms: Option<i64>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

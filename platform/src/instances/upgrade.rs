@@ -3,13 +3,68 @@
 
 use std::sync::Arc;
 
+use super::reconciler::renewal;
+use super::rules::{Fact, Renewal};
 use super::steps::Failure;
 use super::store::{self, Upgrade};
 use super::{Instance, Instances};
-use crate::containers::HostError;
+use crate::clock::Timestamp;
+use crate::containers::{ContainerState, HostError, Seen};
+use crate::db::InstanceId;
 use crate::error::Error;
 
+/// What became of an upgrade.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Renewed {
+    /// The container is as it would be made now, and awake.
+    Done,
+    /// The newer one did not become ready, and the one before is back.
+    WentBack,
+    /// Not done, with a sentence why; it is tried again.
+    Failed(String),
+    UnderWay,
+}
+
 impl Instances {
+    /// Those awake or frozen whose containers are not as they would be made now, by what is really there: also right in a
+    /// process that does not run the loop.
+    ///
+    /// # Errors
+    /// When the provisioner or the engine does not answer.
+    pub async fn outdated(&self) -> Result<Vec<Arc<Instance>>, HostError> {
+        let seen = self.0.host.list().await?;
+        let is_outdated = |seen: &Seen| {
+            let found = seen.container.as_ref().filter(|found| found.state != ContainerState::Stopped)?;
+            let instance = self.by_id(seen.instance)?;
+            let outdated = instance.with_mind(|mind| renewal(mind, found) != Renewal::Current);
+            outdated.then_some(instance)
+        };
+        Ok(seen.iter().filter_map(is_outdated).collect())
+    }
+
+    /// What became of the upgrade that was asked for at `asked_at`, by the ledger and what is really there.
+    ///
+    /// # Errors
+    /// When the database, the provisioner or the engine does not answer.
+    pub async fn renewed(&self, id: InstanceId, asked_at: Timestamp) -> Result<Renewed, Error> {
+        let record = store::find(&self.0.db, id).await?.ok_or(Error::NotFound)?;
+        if record.fact == Fact::Failed && record.fact_at >= asked_at {
+            return Ok(Renewed::Failed(record.failure.unwrap_or_default()));
+        }
+        let seen = self.0.host.inspect(id).await.map_err(|error| Error::Internal(error.into()))?;
+        let made_since = seen.container.filter(|found| found.made_at >= asked_at || found.current);
+        Ok(match made_since {
+            Some(found) if record.fact == Fact::Awake && record.upgrade.image_before.is_none() => {
+                if found.current {
+                    Renewed::Done
+                } else {
+                    Renewed::WentBack
+                }
+            }
+            _ => Renewed::UnderWay,
+        })
+    }
+
     /// The ledger also learns which container to go back to.
     pub(super) async fn upgrade_container(&self, instance: &Arc<Instance>) -> Result<(), Failure> {
         let upgrade =

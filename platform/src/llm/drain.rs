@@ -12,6 +12,7 @@ use futures_util::{Stream, StreamExt as _};
 use tokio::sync::Semaphore;
 
 use super::usage::StreamReader;
+use crate::instances::WorkInFlight;
 use crate::quota::{Hold, Outcome, Provider, Seen};
 
 /// The drains of one door. Cheap to clone.
@@ -50,6 +51,8 @@ impl Drains {
 
 /// A stream of a provider with the hold that pays for it: settled at its end, or when it is dropped.
 pub struct Flow {
+    /// The instance's work until then.
+    _work: WorkInFlight,
     upstream: Pin<Box<dyn Stream<Item = reqwest::Result<Bytes>> + Send>>,
     reader: StreamReader,
     hold: Option<Hold>,
@@ -60,8 +63,9 @@ impl Flow {
         provider: Provider,
         upstream: impl Stream<Item = reqwest::Result<Bytes>> + Send + 'static,
         hold: Hold,
+        work: WorkInFlight,
     ) -> Self {
-        Self { upstream: Box::pin(upstream), reader: StreamReader::new(provider), hold: Some(hold) }
+        Self { _work: work, upstream: Box::pin(upstream), reader: StreamReader::new(provider), hold: Some(hold) }
     }
 
     /// The next piece. Nothing is read ahead.

@@ -3,6 +3,7 @@
 //! Served on each bridge's gateway address, where only instances reach it. What cannot be metered is not forwarded.
 
 mod caller;
+pub mod control;
 mod doorway;
 mod drain;
 mod hide_usage;
@@ -27,7 +28,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::app::App;
-use crate::instances::Instance;
+use crate::instances::{Instance, Work, WorkInFlight};
 use crate::quota::{Call, ModelSpend, Provider, Refusal};
 use caller::caller;
 use doorway::{Doorway, Place, Taken};
@@ -143,7 +144,7 @@ impl Door {
         request: Request,
         read: impl Fn(&[u8]) -> Result<Asked, Unacceptable>,
     ) -> Result<Response, Problem> {
-        let Arrived { instance, target, mut headers, taken: Taken { body, room }, place, .. } =
+        let Arrived { instance, target, mut headers, taken: Taken { body, room }, inside, .. } =
             self.arrive(peer, request).await?;
         let Asked { demand, stream, add_usage } = read(&body).map_err(Problem::Unacceptable)?;
         let call = Call { account: instance.account, instance: instance.id, demand };
@@ -154,15 +155,14 @@ impl Door {
         let asking = if add_usage { splice::with_include_usage(&body) } else { None };
         let body = asking.map_or(body, Bytes::from);
         let request = self.upstreams.call(provider, Method::POST, &target, &headers, body)?;
-        let (inside, drains) = ((instance.begin_work(), place), self.drains.clone());
+        let drains = self.drains.clone();
         let call = Admitted { provider, request, hold, instance, inside, room, drains, hide_usage: add_usage };
         if stream { relay::streamed(call).await } else { relay::whole(call).await }
     }
 
     async fn free(&self, provider: Provider, peer: SocketAddr, request: Request) -> Result<Response, Problem> {
-        let Arrived { instance, method, target, headers, taken: Taken { body, room }, place } =
+        let Arrived { method, target, headers, taken: Taken { body, room }, inside, .. } =
             self.arrive(peer, request).await?;
-        let inside = (instance.begin_work(), place);
         let request = self.upstreams.call(provider, method, &target, &headers, body)?;
         let sent = request.send().await;
         drop(room);
@@ -176,14 +176,14 @@ impl Door {
     async fn arrive(&self, peer: SocketAddr, request: Request) -> Result<Arrived, Problem> {
         let (parts, body) = request.into_parts();
         let instance = caller(&self.app, &parts.headers, peer)?;
-        let place = self.doorway.enter(instance.id)?;
+        let inside = (instance.begin_work(Work::AiCall), self.doorway.enter(instance.id)?);
         let target = Target::read(&parts.uri)?;
         if parts.headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
             let message = "content-encoding: compressed request bodies are not accepted here.".into();
             return Err(Problem::Unacceptable(Unacceptable { field: None, message }));
         }
         let taken = self.doorway.take_in(&parts.headers, body).await?;
-        Ok(Arrived { instance, method: parts.method, target, headers: parts.headers, taken, place })
+        Ok(Arrived { instance, method: parts.method, target, headers: parts.headers, taken, inside })
     }
 
     fn shown(&self, provider: Provider, answer: Result<Response, Problem>) -> Response {
@@ -198,7 +198,7 @@ struct Arrived {
     target: Target,
     headers: HeaderMap,
     taken: Taken,
-    place: Place,
+    inside: (WorkInFlight, Place),
 }
 
 fn provider_of(path: &str) -> Provider {

@@ -74,12 +74,13 @@ async fn begin_stream(call: Admitted) -> Result<Response, Problem> {
         return whole_answer(provider, answer, hold).await;
     }
     let response = respond(answer.status(), answer.headers());
+    let (work, place) = inside;
     let metered = Metered {
-        flow: Some(Flow::new(provider, answer.bytes_stream(), hold)),
+        flow: Some(Flow::new(provider, answer.bytes_stream(), hold, work)),
         hide: hide_usage.then(HideUsage::default),
         drains,
         refused: Box::pin(until_refused(instance.watch())),
-        _inside: inside,
+        _place: place,
     };
     Ok(response(Body::from_stream(metered)))
 }
@@ -192,7 +193,7 @@ struct Metered {
     drains: Drains,
     /// Comes true when the instance may make no calls any more.
     refused: Pin<Box<dyn Future<Output = ()> + Send>>,
-    _inside: Inside,
+    _place: Place,
 }
 
 impl Stream for Metered {

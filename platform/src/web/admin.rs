@@ -5,6 +5,7 @@ use axum::extract::State;
 
 use super::errors::Answer;
 use super::page::Page;
+use super::why::{self, Why};
 use super::words::{self, Moment};
 use crate::accounts::{AccountView, Role, Session, Standing};
 use crate::app::App;
@@ -37,6 +38,7 @@ pub struct InstanceCell {
     pub since: Moment,
     pub cause: &'static str,
     pub failure: String,
+    pub why: Why,
 }
 
 /// `GET /admin`
@@ -66,6 +68,7 @@ fn row(app: &App, account: AccountView) -> AccountRow {
             since: Moment(status.since),
             cause: words::cause(status.cause),
             failure: status.failure.unwrap_or_default(),
+            why: why::why(&app.instances.ledger(&instance), instance.is_up()),
         }
     });
     AccountRow {

@@ -62,6 +62,7 @@ pub async fn handle(
 
 fn view(app: &App, instance: &Instance) -> Value {
     let mut view = json!(instance.status());
+    view["work"] = json!(app.instances.ledger(instance));
     view["handle"] = json!(instance.handle);
     view["url"] = json!(app.config.hosts.instance_origin(&instance.handle));
     view

@@ -8,6 +8,7 @@ use super::extractors::Mine;
 use super::page::Page;
 use super::passkeys::PasskeyRow;
 pub use super::spend::{ModelInWords, SpendInWords};
+use super::why::{self, Line, Why};
 use super::words::{self, Moment, StateInWords};
 use crate::accounts::{Session, SessionView};
 use crate::app::App;
@@ -24,6 +25,7 @@ pub struct Dashboard {
     pub instance_host: String,
     pub instance_origin: String,
     pub state: StateInWords,
+    pub why: Why,
     pub history: Vec<HistoryRow>,
     pub spend: SpendInWords,
     pub sessions: Vec<SessionRow>,
@@ -38,6 +40,8 @@ pub struct HistoryRow {
     pub lamp: &'static str,
     pub to: &'static str,
     pub cause: &'static str,
+    /// What it was last at, when it fell asleep.
+    pub last: Option<Line>,
 }
 
 /// A login.
@@ -64,6 +68,7 @@ pub async fn show(State(app): State<App>, session: Session, Mine(instance): Mine
         instance_host: app.config.hosts.instance_host(&instance.handle),
         instance_origin: app.config.hosts.instance_origin(&instance.handle),
         state: words::state(&instance.status()),
+        why: why::why(&app.instances.ledger(&instance), instance.is_up()),
         history: history.iter().map(Into::into).collect(),
         spend: super::spend::in_words(&spend),
         sessions: sessions.into_iter().map(Into::into).collect(),
@@ -79,6 +84,7 @@ impl From<&Transition> for HistoryRow {
             lamp: words::lamp(change.to),
             to: words::headline(change.to),
             cause: words::cause(change.cause),
+            last: change.last.map(why::last),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! One's own instance: wake it, put it to sleep, watch it live. Watching never wakes.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Redirect;
@@ -7,10 +9,11 @@ use serde::Serialize;
 
 use super::errors::Answer;
 use super::extractors::Mine;
+use super::why::{Why, why};
 use super::words::{self, StateInWords};
 use super::{access, live};
 use crate::app::App;
-use crate::instances::{Cause, Fact, Stage, Status, Wish};
+use crate::instances::{Cause, Fact, Instance, Stage, Status, Wish};
 
 /// One message of the stream.
 #[derive(Serialize)]
@@ -20,6 +23,7 @@ struct Message {
     failure: Option<String>,
     #[serde(flatten)]
     state: StateInWords,
+    why: Why,
 }
 
 /// `POST /instance/wake`
@@ -36,14 +40,18 @@ pub async fn sleep(State(app): State<App>, Mine(instance): Mine) -> Answer<Redir
 
 /// `GET /instance/events`: the status now and at each change, as server-sent events.
 pub async fn events(State(app): State<App>, Mine(instance): Mine, headers: HeaderMap) -> Answer {
+    let asking = app.clone();
     let may_watch = move || {
-        let (app, headers) = (app.clone(), headers.clone());
+        let (app, headers) = (asking.clone(), headers.clone());
         async move { access::still_stands(&app, &headers).await }
     };
+    let watched = Arc::clone(&instance);
+    let message = move |status: Status| message(&app, &watched, status);
     Ok(live::stream(&instance, message, may_watch)?)
 }
 
-fn message(status: Status) -> Message {
+fn message(app: &App, instance: &Instance, status: Status) -> Message {
     let state = words::state(&status);
-    Message { fact: status.fact, stage: status.stage, failure: status.failure, state }
+    let why = why(&app.instances.ledger(instance), status.fact == Fact::Awake);
+    Message { fact: status.fact, stage: status.stage, failure: status.failure, state, why }
 }

@@ -3,12 +3,13 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderValue, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 use tokio_stream::wrappers::WatchStream;
 
@@ -21,15 +22,18 @@ pub const WATCHERS: usize = 100;
 const SESSION_CHECK: Duration = Duration::from_secs(5);
 /// The browser comes again by itself after this; it bounds what a forgotten tab holds.
 const LIFETIME: Duration = Duration::from_secs(30 * 60);
+/// How often a message is made anew: what it tells besides the status moves on by itself.
+const AGAIN: Duration = Duration::from_secs(15);
 /// Often enough for whatever stands between us and the browser to keep the connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// The status now and at each change, as `message` says it, while `may_watch` holds.
+/// The status now and at each change, as `message` says it, while `may_watch` holds; and again whenever that says something
+/// else of it.
 ///
 /// # Errors
 /// `TooMany` when too many watch already.
 pub fn stream<M, F>(
-    instance: &Instance,
+    instance: &Arc<Instance>,
     message: impl Fn(Status) -> M + Send + 'static,
     may_watch: impl Fn() -> F + Send + 'static,
 ) -> Result<Response, Error>
@@ -41,10 +45,20 @@ where
         let message = "Too many pages watch this instance. Close some of them.".to_owned();
         return Err(Error::TooMany { message, retry_after: Duration::from_secs(30) });
     }
+    let watched = Arc::clone(instance);
+    let again = stream::unfold(watched, |instance| async {
+        tokio::time::sleep(AGAIN).await;
+        Some((instance.status(), instance))
+    });
+    let mut told = String::new();
     let event = move |status| {
-        Ok::<_, Infallible>(Event::default().json_data(message(status)).expect("words and times are always JSON"))
+        let text = serde_json::to_string(&message(status)).expect("words and times are always JSON");
+        let news = text != told;
+        told.clone_from(&text);
+        std::future::ready(news.then(|| Ok::<_, Infallible>(Event::default().data(text))))
     };
-    let events = WatchStream::new(instance.watch()).map(event).take_until(over(may_watch));
+    let statuses = stream::select(WatchStream::new(instance.watch()), again);
+    let events = statuses.filter_map(event).take_until(over(may_watch));
     let mut response = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)

@@ -23,6 +23,7 @@ mod same_origin;
 mod sessions;
 pub mod sign_up;
 mod spend;
+pub mod why;
 pub mod words;
 
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! Containers: one contract for the fake, the Engine and the provisioner's socket, and what only a real Engine shows.
 
-mod bench;
+pub mod bench;
 mod contract;
 mod door;
 mod engine;

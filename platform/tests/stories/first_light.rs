@@ -1,6 +1,8 @@
 //! The main job, end to end on real parts: a real browser, Caddy's certificate, a real container, real bytes through the
 //! quota proxy. One town, one story, because the parts take a while to start.
 
+mod another_image;
+
 use std::process::Command;
 
 use serde_json::Value;
@@ -10,7 +12,8 @@ use crate::harness::visitor::Visitor;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn first_light() {
-    let stack = Stack::up();
+    another_image::import();
+    let stack = Stack::up_with(&[("BERTH_IMAGES", another_image::allowed())]);
     let mut admin = Visitor::at(&stack).await;
     the_first_account_is_the_admin(&stack, &mut admin).await;
     let mut alice = Visitor::at(&stack).await;
@@ -19,6 +22,9 @@ async fn first_light() {
     programs_inside_use_the_official_sdks(&stack);
     asleep_and_woken_by_a_visit(&stack, &alice).await;
     a_program_is_held_until_it_is_awake(&stack, &alice).await;
+    another_image::runs_on_the_same_files(&stack, &alice).await;
+    stack.berth(&["instance", "sleep", "alice", "--stop"]);
+    stack.until_fact("alice", &["stopped"]);
     a_stranger_neither_opens_nor_wakes_it(&stack, &admin).await;
     a_handle_that_does_not_exist_gets_no_certificate(&stack);
     out_and_in_again(&stack, &alice).await;

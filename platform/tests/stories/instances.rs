@@ -5,7 +5,7 @@ use std::time::Duration;
 use berth::containers::fake::{Held, Verb};
 use berth::containers::{ContainerHost as _, ContainerState, Exit, HostError};
 use berth::error::Error;
-use berth::instances::{Cause, Fact, Instances, Wish};
+use berth::instances::{Cause, Fact, Instances, Wish, Work};
 
 use crate::harness::databases;
 use crate::harness::town::{Town, until};
@@ -104,7 +104,7 @@ async fn why_it_came_to_be_so_is_still_known_after_a_restart() {
 async fn work_in_flight_keeps_it_awake_however_long_it_takes() {
     let town = Town::new(&[]).await;
     let alice = town.settle_in("alice").await;
-    let work = alice.instance.begin_work();
+    let work = alice.instance.begin_work(Work::Request);
     town.wait(HALF_AN_HOUR * 4).await;
     assert_eq!(alice.instance.fact(), Fact::Awake);
     drop(work);

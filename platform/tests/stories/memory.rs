@@ -5,10 +5,12 @@ use std::time::Duration;
 use berth::containers::ContainerHost as _;
 use berth::containers::ContainerLoad;
 use berth::containers::fake::{Held, Verb};
-use berth::instances::{Cause, Fact};
+use berth::instances::{Cause, Fact, Work};
 
 use crate::harness::town::{Resident, Town, until};
 
+/// What moved within this time is in flight.
+const QUIET: Duration = Duration::from_secs(10);
 const HALF_AN_HOUR: Duration = Duration::from_secs(30 * 60);
 
 /// Half of what must stay free is missing, and every instance holds twice that.
@@ -34,11 +36,12 @@ async fn relieve(town: &Town) {
 async fn who_was_used_longest_ago_sleeps_first_and_work_in_flight_never() {
     let town = Town::new(&[]).await;
     let ann = town.settle_in("ann").await;
-    let working = ann.instance.begin_work();
+    let working = ann.instance.begin_work(Work::Request);
     town.clock.advance(Duration::from_secs(1));
     let ben = town.settle_in("ben").await;
     town.clock.advance(Duration::from_secs(1));
     let cid = town.settle_in("cid").await;
+    town.clock.advance(QUIET);
     run_short(&town, &[&ann, &ben, &cid]).await;
     relieve(&town).await;
     assert_eq!(
@@ -61,6 +64,7 @@ async fn who_was_used_longest_ago_sleeps_first_and_work_in_flight_never() {
 async fn without_swap_it_is_stopped_because_freezing_would_free_nothing() {
     let town = Town::new(&[]).await;
     let ann = town.settle_in("ann").await;
+    town.clock.advance(QUIET);
     run_short(&town, &[&ann]).await;
     town.host.set_load(|load| load.swap_free = 0);
     relieve(&town).await;
@@ -73,6 +77,7 @@ async fn a_sleeper_starts_only_when_others_have_made_room() {
     let ann = town.settle_in("ann").await;
     town.wait(HALF_AN_HOUR).await;
     let ben = town.settle_in("ben").await;
+    town.clock.advance(QUIET);
     run_short(&town, &[&ben]).await;
     let starts = town.host.calls(Verb::Start);
     town.clock.advance(Duration::from_secs(1));

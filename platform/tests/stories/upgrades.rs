@@ -5,7 +5,7 @@ use std::time::Duration;
 use berth::containers::fake::{Held, Verb};
 use berth::containers::{ContainerHost as _, Exit, SeenContainer};
 use berth::error::Error;
-use berth::instances::{Cause, Fact, Terms, Wish};
+use berth::instances::{Cause, Fact, Terms, Wish, Work};
 
 use crate::harness::databases;
 use crate::harness::town::{Resident, Town, until};
@@ -49,7 +49,7 @@ async fn asked_for_it_waits_for_what_is_in_flight_and_then_happens_at_once() {
     let before = container(&town, &alice).await;
     town.host.rebuild_image(IMAGE);
     town.clock.advance(Duration::from_secs(1));
-    let work = alice.instance.begin_work();
+    let work = alice.instance.begin_work(Work::Request);
     town.instances().upgrade(&alice.instance).await.unwrap();
     town.look().await;
     assert_eq!(container(&town, &alice).await.id, before.id);

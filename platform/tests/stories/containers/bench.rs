@@ -254,20 +254,29 @@ pub async fn engine_for(config: ContainerConfig, clock: &Clock) -> (DockerHost, 
 
 /// Removes what these tests, or a run that was killed, left on the Engine. Says nothing of what is not there.
 fn sweep() {
-    let label = format!("label=berth.installation={NETWORK}");
+    sweep_network(NETWORK);
+    take_away(&["images", "-q", "ctest-*"], &["rmi", "-f"]);
+}
+
+/// Containers, volumes and bridges of the installation with this prefix.
+pub fn sweep_network(network: &str) {
+    let label = format!("label=berth.installation={network}");
     for (list, remove) in [
-        (vec!["ps", "-aq", "--filter", &label], vec!["rm", "-fv"]),
-        (vec!["volume", "ls", "-q", "--filter", &label], vec!["volume", "rm", "-f"]),
-        (vec!["network", "ls", "-q", "--filter", &label], vec!["network", "rm"]),
-        (vec!["images", "-q", "ctest-*"], vec!["rmi", "-f"]),
+        (["ps", "-aq", "--filter", &label].as_slice(), ["rm", "-fv"].as_slice()),
+        (&["volume", "ls", "-q", "--filter", &label], &["volume", "rm", "-f"]),
+        (&["network", "ls", "-q", "--filter", &label], &["network", "rm"]),
     ] {
-        let Ok(there) = Command::new("docker").args(&list).output() else { continue };
-        let there = String::from_utf8_lossy(&there.stdout).into_owned();
-        let mut things: Vec<&str> = there.split_whitespace().collect();
-        things.dedup();
-        if !things.is_empty() {
-            let _ = Command::new("docker").args(&remove).args(&things).output();
-        }
+        take_away(list, remove);
+    }
+}
+
+fn take_away(list: &[&str], remove: &[&str]) {
+    let Ok(there) = Command::new("docker").args(list).output() else { return };
+    let there = String::from_utf8_lossy(&there.stdout).into_owned();
+    let mut things: Vec<&str> = there.split_whitespace().collect();
+    things.dedup();
+    if !things.is_empty() {
+        let _ = Command::new("docker").args(remove).args(&things).output();
     }
 }
 

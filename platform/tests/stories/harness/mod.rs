@@ -2,6 +2,7 @@
 
 pub mod browser;
 pub mod databases;
+pub mod program;
 pub mod stack;
 pub mod town;
 pub mod visitor;

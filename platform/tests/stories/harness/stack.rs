@@ -12,12 +12,13 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Stack {
     folder: tempfile::TempDir,
+    settings: Vec<(&'static str, String)>,
 }
 
 impl Stack {
-    /// Builds what is not built, starts everything, waits until it is healthy.
-    pub fn up() -> Self {
-        let stack = Self { folder: tempfile::tempdir().unwrap() };
+    /// Builds what is not built, starts everything with these settings beside its own, waits until it is healthy.
+    pub fn up_with(settings: &[(&'static str, String)]) -> Self {
+        let stack = Self { folder: tempfile::tempdir().unwrap(), settings: settings.to_vec() };
         let up = stack.script("up").status().expect("scripts/up runs");
         assert!(up.success(), "scripts/up failed; what it said is above");
         stack
@@ -148,6 +149,7 @@ impl Stack {
         for name in ["BERTH_SECRET", "DATABASE_URL", "ANTHROPIC_API_KEY", "OPENAI_API_KEY", "BERTH_IMAGES"] {
             command.env_remove(name);
         }
+        command.envs(self.settings.iter().map(|(name, value)| (name, value)));
         command
     }
 }

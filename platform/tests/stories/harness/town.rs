@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::browser::{Browser, CodeApp};
 use super::databases::Database;
+use super::program::{self, Said};
 use super::{START, config, databases, somebody};
 
 /// How long a story waits for something that happens in milliseconds.
@@ -36,6 +37,8 @@ pub struct Town {
     /// Where the platform listens, as Caddy would reach it.
     pub address: SocketAddr,
     pub database: Database,
+    /// What the programs in the containers are told to say.
+    pub said: Said,
     settings: Vec<(&'static str, &'static str)>,
     port: u16,
     /// The platform's process: killed by dropping everything in it wherever it waits.
@@ -58,6 +61,7 @@ impl Town {
 
     pub async fn on(database: Database, settings: &[(&'static str, &'static str)]) -> Self {
         let programs = CancellationToken::new();
+        let said = Said::new(64);
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let settings = settings.to_vec();
@@ -65,9 +69,9 @@ impl Town {
         put_on_loopback(&mut config.containers, port);
         let clock = Clock::manual(START);
         let host = FakeHost::new(config.containers.clone(), clock.clone());
-        start_programs(listener, host.clone(), programs.clone());
+        start_programs(listener, host.clone(), said.clone(), programs.clone());
         let (app, address, process) = open(config, clock.clone(), host.clone()).await;
-        Self { app, host, clock, address, database, settings, port, process: Some(process), programs }
+        Self { app, host, clock, address, database, said, settings, port, process: Some(process), programs }
     }
 
     /// The platform's process is killed and started again: same database, same containers.
@@ -209,7 +213,7 @@ pub async fn instance_cookie(accounts: &Accounts, resident: &Resident) -> String
     format!("__Host-berth={}", token.reveal())
 }
 
-/// A whole sign-up, as a browser and a person do it.
+/// Signs somebody up with a real ceremony.
 pub async fn sign_up(accounts: &Accounts, clock: &Clock, handle: &'static str) -> Resident {
     let (client, mut browser) = (somebody(), Browser::at_home());
     let token = accounts.sign_up_begin(handle, None, None, &client).await.unwrap();
@@ -247,13 +251,14 @@ fn put_on_loopback(containers: &mut berth::config::ContainerConfig, port: u16) {
 }
 
 /// Serves every instance's address. `/echo` tells what arrived; `/odd` answers what no tenant may say.
-fn start_programs(listener: TcpListener, host: FakeHost, end: CancellationToken) {
+fn start_programs(listener: TcpListener, host: FakeHost, said: Said, end: CancellationToken) {
     let router = Router::new()
         .route("/healthz", get(move |headers| healthz(host.clone(), headers)))
         .route("/", get(|| async { ([(header::CONTENT_TYPE, "text/html")], "<h1>the instance itself</h1>") }))
         .route("/echo", any(echo))
         .route("/odd", get(odd))
-        .route("/socket", get(socket));
+        .route("/socket", get(socket))
+        .merge(program::router(said));
     tokio::spawn(http_server::serve(listener, router, PerPeer::All, end));
 }
 

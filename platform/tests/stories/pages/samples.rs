@@ -3,7 +3,7 @@
 use askama::Template;
 use berth::clock::Timestamp;
 use berth::edge::pages::{MessagePage, WaitingPage};
-use berth::instances::{Cause, Fact, Stage, Status, Wish};
+use berth::instances::{AwakeLedger, Cause, Fact, Job, LastWork, Open, Stage, Status, Wish, Work};
 use berth::web::admin::{AccountRow, AdminPage, InstanceCell};
 use berth::web::dashboard::{Dashboard, HistoryRow, ModelInWords, SessionRow, SpendInWords};
 use berth::web::errors::ErrorPage;
@@ -12,6 +12,7 @@ use berth::web::leaving::{AskPage, LeavingPage, LeftPage};
 use berth::web::log_in::{CodePage as LogInCodePage, GoOnPage, LogInPage, RecoverPage};
 use berth::web::passkeys::{NewRecoveryCodesPage, PasskeyRow, PasskeysPage};
 use berth::web::sign_up::{CodePage, HandlePage, PasskeyPage, QrPath, RecoveryCodesPage, WelcomePage};
+use berth::web::why;
 use berth::web::words::{self, Moment};
 
 const NOON: i64 = 1_795_183_329_000;
@@ -146,6 +147,7 @@ fn dashboard(status: &Status, spent: i64, held: i64) -> String {
         instance_host: "alice.example.com".into(),
         instance_origin: "https://alice.example.com".into(),
         state: words::state(status),
+        why: why::why(&ledger(status.fact == Fact::Awake), status.fact == Fact::Awake),
         history: vec![
             change(1, status.fact, Cause::Visit),
             change(90, Fact::Frozen, Cause::Idle),
@@ -174,6 +176,26 @@ fn change(minutes_ago: i64, to: Fact, cause: Cause) -> HistoryRow {
         lamp: words::lamp(to),
         to: words::headline(to),
         cause: words::cause(cause),
+        last: (cause == Cause::Idle).then(|| why::last(LastWork { work: Work::Socket, at: minutes(minutes_ago + 5) })),
+    }
+}
+
+fn minutes(ago: i64) -> Timestamp {
+    Timestamp(NOON - ago * 60_000)
+}
+
+/// Of an instance that is at several things, or at none any more.
+fn ledger(busy: bool) -> AwakeLedger {
+    let open = |work, count, holds| Open { work, count, since: minutes(4), holds, moved_at: minutes(1) };
+    let open = vec![open(Work::Request, 1, true), open(Work::AiCall, 2, true), open(Work::Socket, 1, false)];
+    let jobs = vec![Job { name: "nightly-build".into(), since: minutes(30), until: minutes(-90) }];
+    AwakeLedger {
+        open: if busy { open } else { Vec::new() },
+        jobs: if busy { jobs } else { Vec::new() },
+        idle_since: minutes(6),
+        last: Some(LastWork { work: Work::Socket, at: minutes(6) }),
+        sleeps_at: None,
+        sleeps_after_seconds: 300,
     }
 }
 
@@ -225,6 +247,7 @@ fn admin() -> String {
             since: Moment(Timestamp(NOON)),
             cause: words::cause(Cause::Idle),
             failure: if fact == Fact::Failed { "The image is missing.".into() } else { String::new() },
+            why: why::why(&ledger(fact == Fact::Awake), fact == Fact::Awake),
         }),
     };
     html(&AdminPage {

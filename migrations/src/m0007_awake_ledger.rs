@@ -1,0 +1,27 @@
+//! The awake ledger: what an instance was last at, and the jobs that it declared.
+
+use sea_orm_migration::prelude::*;
+
+#[derive(DeriveMigrationName)]
+pub(crate) struct Migration;
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        crate::run(manager, STATEMENTS).await
+    }
+}
+
+// The words are of `Work` in platform/src/instances/activity.rs; rows from before do not say.
+const STATEMENTS: &[&str] = &[
+    "ALTER TABLE instances ADD COLUMN last_work text",
+    "ALTER TABLE transitions ADD COLUMN last_work text",
+    "ALTER TABLE transitions ADD COLUMN last_work_at_ms bigint",
+    "CREATE TABLE declared_jobs (
+        instance_id {uuid} NOT NULL REFERENCES instances(id),
+        name text NOT NULL,
+        declared_at_ms bigint NOT NULL,
+        until_ms bigint NOT NULL,
+        PRIMARY KEY (instance_id, name)
+    )",
+];

@@ -1,0 +1,90 @@
+//! An upgraded connection: bytes both ways, untouched, until either side goes or the session that opened it ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::movement::Movement;
+use super::visit::Visit;
+use crate::instances::{Cause, Flow};
+
+/// How often it asks whether its session still stands: what an ended one still carries.
+const SESSION_CHECK: Duration = Duration::from_secs(5);
+/// Bytes read at once from either side.
+const CHUNK: usize = 16 * 1024;
+/// A WebSocket's Close frame with code 1001, "going away" (RFC 6455 5.5.1 and 7.4.1).
+const GOING_AWAY: [u8; 4] = [0x88, 2, 0x03, 0xe9];
+/// How long a client may take to be told so.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// The two connections and what is said on them.
+pub(super) struct Relay {
+    pub visit: Arc<Visit>,
+    pub flow: Flow,
+    pub from_client: OnUpgrade,
+    pub to_container: OnUpgrade,
+    /// From the client, and to it.
+    pub movement: (Movement, Movement),
+}
+
+impl Relay {
+    /// Carries bytes. What moves is activity; an open connection on which nothing moves is not, and what moves from the
+    /// client wakes an instance that fell asleep meanwhile.
+    pub(super) async fn run(self) {
+        let Self { visit, flow, from_client, to_container, movement: (mut rising, mut falling) } = self;
+        let (Ok(client), Ok(container)) = tokio::join!(from_client, to_container) else { return };
+        let (mut client_in, mut client_out) = tokio::io::split(TokioIo::new(client));
+        let (mut container_in, mut container_out) = tokio::io::split(TokioIo::new(container));
+        let up = async {
+            let mut chunk = vec![0; CHUNK];
+            while let Ok(n @ 1..) = client_in.read(&mut chunk).await {
+                let wakes = rising.moves(&chunk[..n]) && !flow.moved();
+                if wakes && visit.edge.app.instances.wake(&visit.instance, Cause::Visit).await.is_err() {
+                    break;
+                }
+                if container_out.write_all(&chunk[..n]).await.is_err() {
+                    break;
+                }
+            }
+            let _ = container_out.shutdown().await;
+        };
+        let down = async {
+            let mut chunk = vec![0; CHUNK];
+            while let Ok(n @ 1..) = container_in.read(&mut chunk).await {
+                let moves = falling.moves(&chunk[..n]);
+                if moves {
+                    flow.moved();
+                }
+                if client_out.write_all(&chunk[..n]).await.is_err() {
+                    return;
+                }
+                // The client took it, however long that took, and there may be more.
+                if moves && !visit.instance.is_up() {
+                    visit.rouse();
+                }
+            }
+            // It stopped, or its program ended, without a word: a browser would call that an error.
+            if falling.may_close() {
+                let _ = tokio::time::timeout(FAREWELL, client_out.write_all(&GOING_AWAY)).await;
+            }
+            let _ = client_out.shutdown().await;
+        };
+        let over = async {
+            loop {
+                tokio::time::sleep(SESSION_CHECK).await;
+                if !visit.still_stands().await {
+                    return;
+                }
+            }
+        };
+        // Either side gone ends both: a half-open upgraded connection has no meaning to a browser.
+        tokio::select! {
+            () = up => {}
+            () = down => {}
+            () = over => {}
+        }
+    }
+}

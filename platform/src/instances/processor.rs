@@ -1,0 +1,111 @@
+//! Processor time as work: what a container used since the last sample says whether its program is at something although
+//! nobody asks it anything.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::{Instance, Instances, Work};
+use crate::clock::Timestamp;
+use crate::containers::HostLoad;
+
+/// How long a sample is, where instances sleep after minutes: long enough for a moment's burst to be no work.
+const SAMPLE: Duration = Duration::from_secs(15);
+/// Samples that fall into the shortest time after which an instance sleeps: one that works all the time is always seen.
+const SAMPLES_BEFORE_SLEEP: u32 = 3;
+
+/// What was last seen.
+pub(super) struct Processors {
+    floor_percent: u32,
+    before: Mutex<Option<Sample>>,
+}
+
+/// What each container had used at a moment, by the Engine's id.
+struct Sample {
+    at: Timestamp,
+    used: HashMap<String, Duration>,
+}
+
+impl Processors {
+    pub(super) fn new(floor_percent: u32) -> Self {
+        Self { floor_percent, before: Mutex::new(None) }
+    }
+
+    fn before(&self) -> MutexGuard<'_, Option<Sample>> {
+        self.before.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Instances {
+    /// Takes `load` as a sample when the last one is old enough.
+    pub(super) fn note_processors_when_due(&self, load: &HostLoad) {
+        let shortest = self.0.sizes.iter().map(|size| size.freeze_after).min().unwrap_or(SAMPLE * SAMPLES_BEFORE_SLEEP);
+        let every = SAMPLE.min(shortest / SAMPLES_BEFORE_SLEEP);
+        let now = self.0.clock.now();
+        // Not so when the clock went back: then the next sample begins anew.
+        let is_fresh = |before: &Sample| before.at <= now && now.since(before.at) < every;
+        if !self.0.processors.before().as_ref().is_some_and(is_fresh) {
+            self.note_processors(load);
+        }
+    }
+
+    /// Takes `load` as a sample: who used more than the floor since the last one is at work. Public so that whoever moves
+    /// a manual clock can have its effect now.
+    pub fn note_processors(&self, load: &HostLoad) {
+        let sample = Sample::of(load, self.0.clock.now());
+        let mut before = self.0.processors.before();
+        if let Some(before) = before.as_ref() {
+            for instance in self.up() {
+                let busy =
+                    instance.container().is_some_and(|id| sample.is_busy(&id, before, self.0.processors.floor_percent));
+                if busy {
+                    instance.work.moved(Work::Processor, sample.at);
+                }
+            }
+        }
+        *before = Some(sample);
+    }
+
+    fn up(&self) -> Vec<Arc<Instance>> {
+        self.known(|known| known.by_id.values().filter(|instance| instance.is_up()).cloned().collect())
+    }
+}
+
+impl Sample {
+    fn of(load: &HostLoad, at: Timestamp) -> Self {
+        Self { at, used: load.containers.iter().map(|container| (container.id.clone(), container.cpu)).collect() }
+    }
+
+    /// Whether `container` used more than `floor_percent` of one core since `before`. Where the clock went back, or the
+    /// container was not there, nothing is known.
+    fn is_busy(&self, container: &str, before: &Self, floor_percent: u32) -> bool {
+        let (Some(now), Some(then)) = (self.used.get(container), before.used.get(container)) else { return false };
+        let floor = self.at.since(before.at) * floor_percent / 100;
+        !floor.is_zero() && now.saturating_sub(*then) > floor
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(second: i64, used_ms: u64) -> Sample {
+        let used = HashMap::from([("a".to_owned(), Duration::from_millis(used_ms))]);
+        Sample { at: Timestamp(second * 1000), used }
+    }
+
+    #[test]
+    fn only_what_is_above_the_floor_is_work() {
+        let before = sample(0, 10_000);
+        for (sentence, at, used_ms, busy) in [
+            ("an idle server", 15, 10_030, false),
+            ("exactly the floor", 15, 10_750, false),
+            ("a build", 15, 25_000, true),
+            ("a program that was started anew", 15, 5_000, false),
+            ("the clock went back", -3600, 25_000, false),
+        ] {
+            assert_eq!(sample(at, used_ms).is_busy("a", &before, 5), busy, "{sentence}");
+        }
+        assert!(!sample(15, 25_000).is_busy("b", &before, 5), "nothing is known of it");
+    }
+}

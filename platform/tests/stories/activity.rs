@@ -1,0 +1,7 @@
+//! What keeps an instance awake and what does not, and whether the ledger says so.
+
+mod ledger;
+mod on_the_engine;
+mod scene;
+mod twelve;
+mod under_way;
