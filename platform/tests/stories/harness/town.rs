@@ -213,7 +213,7 @@ pub async fn instance_cookie(accounts: &Accounts, resident: &Resident) -> String
     format!("__Host-berth={}", token.reveal())
 }
 
-/// Signs somebody up with a real ceremony.
+/// A whole sign-up, as a browser and a person do it.
 pub async fn sign_up(accounts: &Accounts, clock: &Clock, handle: &'static str) -> Resident {
     let (client, mut browser) = (somebody(), Browser::at_home());
     let token = accounts.sign_up_begin(handle, None, None, &client).await.unwrap();
