@@ -43,6 +43,9 @@ impl Accounts {
     /// `Forbidden` for another's instance, also for one that does not exist, `NotFound` for a host that is no instance's; `Invalid` for a state or challenge of the wrong shape.
     pub async fn hand_off(&self, session: &Session, host: &str, state: &str, challenge: &str) -> Result<Token> {
         let host = self.own_host(session, host)?;
+        if session.leaving {
+            return Err(Error::Forbidden("This account leaves, and its instance sleeps until it is kept.".into()));
+        }
         if state.is_empty() || state.len() > LONGEST_STATE {
             return Err(Error::invalid(
                 "state",

@@ -126,9 +126,9 @@ impl Accounts {
 
     async fn prove(&self, state: DiscoverableAuthentication, answer: Value) -> Result<Proof> {
         match self.check(state, answer).await? {
-            Ok(proof) if proof.person.state == State::Active => Ok(proof),
+            Ok(proof) if may_log_in(&proof.person) => Ok(proof),
             Ok(proof) => {
-                tracing::info!(account.handle = %proof.person.handle, "a suspended account tried to log in");
+                tracing::info!(account.handle = %proof.person.handle, "a suspended or deleted account tried to log in");
                 Err(log_in_refused())
             }
             Err(Refused::Webauthn(WebauthnError::CredentialPossibleCompromise)) => {
@@ -179,8 +179,13 @@ impl Accounts {
 
     /// The account, locked, if it may log in.
     async fn active_person(&self, tx: &Tx, id: AccountId) -> Result<Person> {
-        store::person_locked(tx, id).await?.filter(|p| p.state == State::Active).ok_or_else(log_in_refused)
+        store::person_locked(tx, id).await?.filter(may_log_in).ok_or_else(log_in_refused)
     }
+}
+
+/// Who leaves may, to stay after all.
+pub(super) fn may_log_in(person: &Person) -> bool {
+    matches!(person.state, State::Active | State::Leaving)
 }
 
 /// The one sentence for a login that fails: whether it was the signature, the account or the operator stays unsaid.

@@ -1,9 +1,10 @@
 //! Accounts: who a person is and how they prove it. Handles, passkeys, one-time codes, recovery codes, sessions.
 //!
-//! One file a story: `sign_up`, `log_in`, `recovery`, `sessions`, `passkeys`, `hand_off`, `operator`.
+//! One file a story: `sign_up`, `log_in`, `recovery`, `sessions`, `passkeys`, `hand_off`, `operator`, `leaving`.
 
 mod ceremonies;
 mod hand_off;
+mod leaving;
 mod limits;
 mod log_in;
 mod one_time_codes;
@@ -66,6 +67,8 @@ pub struct Session {
     pub account: AccountId,
     pub handle: Handle,
     pub role: Role,
+    /// Whether the account leaves: then this session is good for keeping it, and for nothing else.
+    pub leaving: bool,
 }
 
 /// A login in the list of sessions.
@@ -137,10 +140,32 @@ pub struct AccountView {
     pub id: AccountId,
     pub handle: Handle,
     pub role: Role,
-    pub suspended: bool,
+    pub standing: Standing,
     pub passkeys: u64,
     pub recovery_codes_left: u64,
     pub created_at: Timestamp,
+}
+
+/// How it stands with an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    Active,
+    /// By the operator: nobody logs in, nothing runs.
+    Suspended,
+    /// Given up; it can still be kept.
+    Leaving,
+    /// Destroyed. Its handle is never given again.
+    Gone,
+}
+
+/// An account that leaves.
+#[derive(Clone, Copy, Debug)]
+pub struct Leaving {
+    /// When it is destroyed.
+    pub due: Timestamp,
+    /// Whether its owner can keep it; else only the operator can, who asked.
+    pub may_stay: bool,
 }
 
 /// A passkey in the list of passkeys.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::store::{self, Person, State};
-use super::{AccountView, Accounts, DEVICE_KNOWN_FOR};
+use super::{AccountView, Accounts, DEVICE_KNOWN_FOR, Standing};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::secrets::Token;
@@ -61,11 +61,12 @@ impl Accounts {
     /// again changes nothing.
     ///
     /// # Errors
-    /// `NotFound`, or when the database does not answer.
+    /// `NotFound`, `Conflict` when it leaves or is gone, or when the database does not answer.
     pub async fn suspend(&self, handle: &Handle, actor: &str) -> Result<()> {
         let person = store::person_called(self.0.db.read(), handle).await?.ok_or(Error::NotFound)?;
+        refuse_if_leaving(&person)?;
         let tx = self.0.db.begin().await?;
-        if !store::set_state(&tx, person.id, State::Suspended).await? {
+        if !store::set_state(&tx, person.id, &[State::Active], State::Suspended).await? {
             return Ok(());
         }
         store::end_sessions_of(&tx, person.id).await?;
@@ -82,11 +83,12 @@ impl Accounts {
     /// Undoes [`Accounts::suspend`].
     ///
     /// # Errors
-    /// `NotFound`, or when the database does not answer.
+    /// `NotFound`, `Conflict` when it leaves or is gone, or when the database does not answer.
     pub async fn restore(&self, handle: &Handle, actor: &str) -> Result<()> {
         let person = store::person_called(self.0.db.read(), handle).await?.ok_or(Error::NotFound)?;
+        refuse_if_leaving(&person)?;
         let tx = self.0.db.begin().await?;
-        if !store::set_state(&tx, person.id, State::Active).await? {
+        if !store::set_state(&tx, person.id, &[State::Suspended], State::Active).await? {
             return Ok(());
         }
         let instance = self.0.instances.restore_in(&tx, person.id).await?;
@@ -117,12 +119,27 @@ impl Accounts {
     }
 }
 
+fn refuse_if_leaving(person: &Person) -> Result<()> {
+    match person.state {
+        State::Active | State::Suspended => Ok(()),
+        State::Leaving => {
+            Err(Error::Conflict("This account leaves. To keep it: berth user keep HANDLE, and then again.".into()))
+        }
+        State::Gone => Err(super::leaving::gone()),
+    }
+}
+
 fn view((passkeys, recovery_codes_left, person): (u64, u64, Person)) -> AccountView {
     AccountView {
         id: person.id,
         handle: person.handle,
         role: person.role,
-        suspended: person.state == State::Suspended,
+        standing: match person.state {
+            State::Active => Standing::Active,
+            State::Suspended => Standing::Suspended,
+            State::Leaving => Standing::Leaving,
+            State::Gone => Standing::Gone,
+        },
         passkeys,
         recovery_codes_left,
         created_at: person.created_at,

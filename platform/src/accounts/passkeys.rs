@@ -17,7 +17,7 @@ use crate::secrets::{self, Token};
 const MOST_PASSKEYS: usize = 20;
 /// How long after a login passkeys and recovery codes may be changed. Whoever finds an open laptop, or a stolen cookie, shall not make
 /// himself a key to keep.
-const PROOF_IS_FRESH_FOR: Duration = Duration::from_secs(600);
+pub(super) const PROOF_IS_FRESH_FOR: Duration = Duration::from_secs(600);
 
 /// A passkey that is being added.
 #[derive(Serialize, Deserialize)]

@@ -1,8 +1,9 @@
 //! Recovery: ten codes on paper, each good for one login together with a one-time code.
 
+use super::log_in::may_log_in;
 use super::one_time_codes::{AfterTooMany, Tried};
 use super::sessions::Method;
-use super::store::{self, Person, State};
+use super::store::{self, Person};
 use super::{Accounts, Client, Inner, SignedIn, rules};
 use crate::db::{AccountId, Tx};
 use crate::error::{Error, Result};
@@ -41,10 +42,10 @@ impl Accounts {
         Ok(signed_in)
     }
 
-    /// The account, locked, if it is active and has this code unused. One-time codes are looked at only after this, so
+    /// The account, locked, if it may log in and has this code unused. One-time codes are looked at only after this, so
     /// that strangers cannot use up an account's tries.
     async fn with_recovery_code(&self, tx: &Tx, id: AccountId, hash: &[u8]) -> Result<Person> {
-        let person = store::person_locked(tx, id).await?.filter(|p| p.state == State::Active);
+        let person = store::person_locked(tx, id).await?.filter(may_log_in);
         let person = person.ok_or_else(recovery_refused)?;
         if store::has_recovery_code(tx, id, hash).await? { Ok(person) } else { Err(recovery_refused()) }
     }

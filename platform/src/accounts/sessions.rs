@@ -25,7 +25,7 @@ pub(super) enum Method {
 }
 
 impl Method {
-    fn word(self) -> &'static str {
+    pub(super) fn word(self) -> &'static str {
         match self {
             Self::SignUp => "sign_up",
             Self::Passkey => "passkey",
@@ -59,7 +59,8 @@ impl Accounts {
             // The session stands all the same: a busy or full database must not log everyone out.
             tracing::warn!(session.id = %stored.id, error = ?error, "could not note that a session was used");
         }
-        let session = Session { id: stored.id, account: person.id, handle: person.handle, role: person.role };
+        let leaving = person.state == State::Leaving;
+        let session = Session { id: stored.id, account: person.id, handle: person.handle, role: person.role, leaving };
         self.0.memory.remember(since, hash, session.clone(), (audience, now, stored.expires_at));
         Ok(Some(session))
     }
@@ -172,7 +173,9 @@ impl Accounts {
         let db = self.0.db.read();
         let Some(stored) = store::session_with(db, audience, hash).await? else { return Ok(None) };
         let Some(person) = store::person(db, stored.account).await? else { return Ok(None) };
-        let live = person.state == State::Active && self.stands(&stored, person.role, now);
+        // Who leaves may still come to the app host, to stay; their instance is closed.
+        let welcome = person.state == State::Active || (person.state == State::Leaving && stored.parent.is_none());
+        let live = welcome && self.stands(&stored, person.role, now);
         Ok(live.then_some((stored, person)))
     }
 

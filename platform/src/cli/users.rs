@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 use super::control;
-use crate::accounts::{AccountView, Role};
+use crate::accounts::{AccountView, Role, Standing};
 use crate::app::App;
 use crate::handle::Handle;
 use crate::quota::dollars;
@@ -18,6 +18,10 @@ pub(super) enum Word {
     Suspend { handle: String },
     /// Undo a suspension.
     Restore { handle: String },
+    /// End its sessions, stop its instance, and destroy container, files and logins after BERTH_DELETE_AFTER_SECONDS.
+    Delete { handle: String },
+    /// Undo a deletion, the owner's or yours, while that can be done.
+    Keep { handle: String },
 }
 
 /// Who the audit names for what the operator does on this machine.
@@ -49,6 +53,22 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
             app.accounts.restore(&handle, OPERATOR).await?;
             nudge(app, &handle).await?;
             println!("{handle} is restored: its owner can log in and wake it again.");
+        }
+        Word::Delete { handle } => {
+            let handle = Handle::parse(&handle)?;
+            let due = app.accounts.delete(&handle, OPERATOR).await?;
+            nudge(app, &handle).await?;
+            let days = due.since(app.clock.now()).as_secs_f64() / 86_400.0;
+            println!(
+                "{handle} leaves: logged out everywhere, its instance stops, and in {days:.1} days all of it is destroyed."
+            );
+            println!("Until then: berth user keep {handle}");
+        }
+        Word::Keep { handle } => {
+            let handle = Handle::parse(&handle)?;
+            app.accounts.keep(&handle, OPERATOR).await?;
+            nudge(app, &handle).await?;
+            println!("{handle} is kept, with its files and logins as they were.");
         }
     }
     Ok(())
@@ -90,5 +110,10 @@ fn role(account: &AccountView) -> &'static str {
 }
 
 fn state(account: &AccountView) -> &'static str {
-    if account.suspended { "suspended" } else { "active" }
+    match account.standing {
+        Standing::Active => "active",
+        Standing::Suspended => "suspended",
+        Standing::Leaving => "leaving",
+        Standing::Gone => "gone",
+    }
 }

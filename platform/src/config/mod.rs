@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use reader::Reader;
+use serde::{Deserialize, Serialize};
 pub use sizes::Size;
 pub use variables::{VARIABLES, Variable};
 use zeroize::Zeroizing;
@@ -48,6 +49,7 @@ pub struct Config {
 /// What the provisioner needs to know; it reads nothing else.
 #[derive(Clone, Debug)]
 pub struct ContainerConfig {
+    pub data_dir: PathBuf,
     pub socket: PathBuf,
     /// Prefix of every container, volume and bridge of this installation.
     pub network: String,
@@ -57,9 +59,22 @@ pub struct ContainerConfig {
     pub images: Vec<String>,
     /// Never empty; the first is the default.
     pub sizes: Vec<Size>,
+    pub disk_limit: DiskLimit,
+    /// How long a volume lies buried before it may be destroyed.
+    pub delete_after: Duration,
     pub quota_port: u16,
     /// Where an instance listens: the instance contract's 8080, another one only in tests.
     pub instance_port: u16,
+}
+
+/// What bounds a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DiskLimit {
+    /// A file system of its own, in a sparse file.
+    Image,
+    /// Nothing but the disk below.
+    None,
 }
 
 /// A model provider as the quota proxy reaches it.
@@ -143,6 +158,12 @@ impl Config {
 }
 
 impl ContainerConfig {
+    /// Where the provisioner keeps what belongs to volumes: their files where they have a limit, and tombstones.
+    #[must_use]
+    pub fn volumes_dir(&self) -> PathBuf {
+        self.data_dir.join("volumes")
+    }
+
     /// The size of that name.
     #[must_use]
     pub fn size(&self, name: &str) -> Option<&Size> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::{ContainerConfig, Upstream, VARIABLES};
+use super::{ContainerConfig, DiskLimit, Upstream, VARIABLES};
 use crate::hosts::Hosts;
 
 /// Looks variables up and collects what is wrong with them.
@@ -125,12 +125,15 @@ impl Reader<'_> {
             self.mistakes.push("BERTH_IMAGES names no image.".into());
         }
         ContainerConfig {
+            data_dir: data_dir.to_path_buf(),
             socket: data_dir.join("run/provisioner.sock"),
             network,
             subnet,
             bridges,
             images,
             sizes: self.sizes(),
+            disk_limit: if self.one_of("BERTH_DISK", "image", "none") { DiskLimit::Image } else { DiskLimit::None },
+            delete_after: self.seconds("BERTH_DELETE_AFTER_SECONDS"),
             instance_port: 8080,
             quota_port: self.parsed("BERTH_QUOTA_PORT", "a port"),
         }

@@ -86,6 +86,16 @@ pub const VARIABLES: &[Variable] = &[
     ),
     var("BERTH_PIDS", "256", "Processes and threads an instance may have. Reaches an instance when it next starts."),
     var("BERTH_DISK_MIB", "5120", "Size of a new volume in MiB."),
+    var(
+        "BERTH_DISK",
+        "none",
+        "What bounds a volume: image (a file system of its own in a sparse file, blocks and inodes bounded) or none. scripts/up chooses image where mkfs.ext4 and losetup are. Reaches volumes made from then on.",
+    ),
+    var(
+        "BERTH_DELETE_AFTER_SECONDS",
+        "604800",
+        "How long an account that leaves can still be kept before its container, files and logins are destroyed. The provisioner waits as long by its own clock.",
+    ),
     var("BERTH_FREEZE_AFTER_SECONDS", "300", "Idle time after which an instance is frozen."),
     var("BERTH_STOP_AFTER_SECONDS", "1800", "Idle time after which it is stopped."),
     var(

@@ -4,7 +4,9 @@
 //! carries one around everything it does. Names are deterministic and labels say the rest: nothing is remembered here
 //! that the Engine could not tell again.
 
+mod disks;
 mod errors;
+mod file_systems;
 mod home;
 mod host_config;
 mod labels;
@@ -13,6 +15,8 @@ mod networks;
 mod reclaim;
 mod report;
 mod seen;
+mod tombstones;
+mod volumes;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -23,9 +27,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use async_trait::async_trait;
 use bollard::Docker;
-use bollard::models::{
-    ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum, SystemInfoCgroupDriverEnum, VolumeCreateRequest,
-};
+use bollard::models::{ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum, SystemInfoCgroupDriverEnum};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
     ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions, StopContainerOptionsBuilder,
@@ -61,6 +63,7 @@ pub struct DockerHost {
     /// that the taker is the very bridge it wants.
     making_bridges: Mutex<()>,
     hand_back: reclaim::HandBack,
+    volumes: volumes::Volumes,
 }
 
 impl DockerHost {
@@ -76,6 +79,7 @@ impl DockerHost {
     #[must_use]
     pub fn connect_with(config: ContainerConfig, clock: Clock, socket: PathBuf, reclaimer: PathBuf) -> Self {
         Self {
+            volumes: volumes::Volumes::new(&config, clock.clone()),
             config,
             hand_back: reclaim::HandBack::new(reclaimer, clock.clone()),
             clock,
@@ -257,21 +261,15 @@ impl ContainerHost for DockerHost {
 
     async fn ensure_volume(&self, instance: InstanceId, size: &str) -> Result<(), HostError> {
         within(CHANGE, async {
-            self.size(size)?;
-            // The Engine answers with the volume that is there when there is one.
-            let request = VolumeCreateRequest {
-                name: Some(self.name(instance)),
-                labels: Some(labels::of_volume(&self.config.network, instance)),
-                ..Default::default()
-            };
-            self.engine()?.create_volume(request).await?;
-            Ok(())
+            let mib = self.size(size)?.disk_mib;
+            self.volumes.ensure(self.engine()?, (instance, &self.name(instance)), mib).await
         })
         .await
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<(), HostError> {
         within(CHANGE, async {
+            let name = self.name(spec.instance);
             let there = self.look(spec.instance).await?;
             let mut body = self.body(spec, there.as_ref()).await?;
             let labels = body.labels.get_or_insert_default();
@@ -281,11 +279,15 @@ impl ContainerHost for DockerHost {
                 if found.spec_hash == wanted {
                     return Ok(());
                 }
+                self.volumes.refuse_unless_usable(self.engine()?, &name).await?;
                 labels.insert(labels::IMAGE_BEFORE.into(), found.marks.image_id);
                 self.hand_back.end(spec.instance);
                 self.remove(spec.instance).await?;
             }
-            let options = CreateContainerOptionsBuilder::default().name(&self.name(spec.instance)).build();
+            self.ensure_volume(spec.instance, &spec.size).await?;
+            // The Engine fills an empty volume with what the image has there.
+            let _attached = self.volumes.attach(spec.instance, &name).await?;
+            let options = CreateContainerOptionsBuilder::default().name(&name).build();
             match self.engine()?.create_container(Some(options), body).await {
                 Ok(_) => Ok(()),
                 Err(error) if errors::is_conflict(&error) => {
@@ -304,6 +306,8 @@ impl ContainerHost for DockerHost {
                 return Ok(());
             }
             let name = self.name(instance);
+            self.volumes.refuse_unless_usable(self.engine()?, &name).await?;
+            let _attached = self.volumes.attach(instance, &name).await?;
             // Before its first start, and here rather than in `create`, so that a crash between the two loses nothing.
             if found.never_ran {
                 home::give(self.engine()?, &name, self.clock.now()).await?;
@@ -374,6 +378,29 @@ impl ContainerHost for DockerHost {
         within(CHANGE, self.remove(instance)).await
     }
 
+    async fn bury_volume(&self, instance: InstanceId) -> Result<(), HostError> {
+        self.volumes.tombstones.bury(&self.name(instance))
+    }
+
+    async fn unbury_volume(&self, instance: InstanceId) -> Result<(), HostError> {
+        self.volumes.tombstones.unbury(&self.name(instance))
+    }
+
+    async fn destroy_volume(&self, instance: InstanceId) -> Result<(), HostError> {
+        within(CHANGE, async {
+            let name = self.name(instance);
+            if !self.volumes.tombstones.is_buried(&name)? && !self.has_volume(instance).await? {
+                return Ok(());
+            }
+            self.volumes.tombstones.refuse_unless_due(&name)?;
+            if self.look(instance).await?.is_some() {
+                return Err(HostError::Refused(format!("there is a container on {name}; remove it first")));
+            }
+            self.volumes.destroy(self.engine()?, instance, &name).await
+        })
+        .await
+    }
+
     async fn inspect(&self, instance: InstanceId) -> Result<Seen, HostError> {
         within(LOOK, async {
             let (found, volume) = tokio::try_join!(self.look(instance), self.has_volume(instance))?;
@@ -438,7 +465,11 @@ impl ContainerHost for DockerHost {
     }
 
     async fn host_report(&self) -> Result<HostReport, HostError> {
-        within(LOOK, async { report::report(self.engine()?, &self.config).await }).await
+        within(LOOK, async {
+            let report = report::report(self.engine()?, &self.config).await?;
+            self.volumes.complete(self.engine()?, report).await
+        })
+        .await
     }
 }
 

@@ -14,7 +14,9 @@ use tokio::sync::{broadcast, watch};
 use tokio_stream::wrappers::BroadcastStream;
 
 use self::world::{World, plenty};
-use super::{ContainerHost, ContainerSpec, ContainerState, Exit, HostError, HostLoad, HostReport, Seen, gateway};
+use super::{
+    ContainerHost, ContainerSpec, ContainerState, DiskUse, Exit, HostError, HostLoad, HostReport, Seen, gateway,
+};
 use crate::clock::Clock;
 use crate::config::ContainerConfig;
 use crate::db::InstanceId;
@@ -30,6 +32,9 @@ pub enum Verb {
     Thaw,
     Stop,
     RemoveContainer,
+    BuryVolume,
+    UnburyVolume,
+    DestroyVolume,
     Inspect,
     List,
     Events,
@@ -192,6 +197,19 @@ impl FakeHost {
         self.world().container(instance).map(|container| container.spec.clone())
     }
 
+    /// What the instance's program writes into its volume.
+    pub fn write(&self, instance: InstanceId, bytes: &[u8]) {
+        if let Some(place) = self.world().instances.get_mut(&instance) {
+            place.volume = Some(bytes.to_vec());
+        }
+    }
+
+    /// What is in the volume; `None` when there is none.
+    #[must_use]
+    pub fn read(&self, instance: InstanceId) -> Option<Vec<u8>> {
+        self.world().instances.get(&instance)?.volume.clone()
+    }
+
     fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -274,7 +292,7 @@ impl ContainerHost for FakeHost {
     async fn ensure_volume(&self, instance: InstanceId, size: &str) -> Result<(), HostError> {
         self.enter(Verb::EnsureVolume).await?;
         known_size(&self.config, size)?;
-        self.world().instances.entry(instance).or_default().volume = true;
+        self.world().make_volume(instance)?;
         self.pass(Verb::EnsureVolume, Held::AfterItsEffect).await;
         Ok(())
     }
@@ -329,6 +347,27 @@ impl ContainerHost for FakeHost {
         Ok(())
     }
 
+    async fn bury_volume(&self, instance: InstanceId) -> Result<(), HostError> {
+        self.enter(Verb::BuryVolume).await?;
+        self.world().bury(instance);
+        self.pass(Verb::BuryVolume, Held::AfterItsEffect).await;
+        Ok(())
+    }
+
+    async fn unbury_volume(&self, instance: InstanceId) -> Result<(), HostError> {
+        self.enter(Verb::UnburyVolume).await?;
+        self.world().unbury(instance);
+        self.pass(Verb::UnburyVolume, Held::AfterItsEffect).await;
+        Ok(())
+    }
+
+    async fn destroy_volume(&self, instance: InstanceId) -> Result<(), HostError> {
+        self.enter(Verb::DestroyVolume).await?;
+        self.world().destroy_volume(instance, self.config.delete_after)?;
+        self.pass(Verb::DestroyVolume, Held::AfterItsEffect).await;
+        Ok(())
+    }
+
     async fn inspect(&self, instance: InstanceId) -> Result<Seen, HostError> {
         self.enter(Verb::Inspect).await?;
         let seen = self.world().seen(instance);
@@ -364,7 +403,9 @@ impl ContainerHost for FakeHost {
             swap_mib: 1024,
             runc_version: "1.3.3".into(),
             storage_driver: "overlay2".into(),
-            disk_free_percent: 50,
+            disk_limit: self.config.disk_limit,
+            disks: vec![DiskUse { holds: "everything".into(), used_percent: 50, inodes_used_percent: 10 }],
+            buried: world.buried(),
             missing_images: self.config.images.iter().filter(|i| !world.images.contains(*i)).cloned().collect(),
         })
     }

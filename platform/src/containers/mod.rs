@@ -16,6 +16,7 @@ use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
+use crate::config::DiskLimit;
 use crate::db::InstanceId;
 
 /// Instances on one bridge. A Linux bridge grows unstable near 1000 ports (Docker's documentation of the bridge driver).
@@ -30,17 +31,19 @@ pub trait ContainerHost: Send + Sync + 'static {
     /// Makes the bridges that are missing and says where their gateways are. Called once, before anything else.
     async fn ensure_networks(&self) -> Result<Vec<Ipv4Addr>, HostError>;
 
-    /// Makes the volume if there is none, as large as `size` says. A volume that is there is left exactly as it is. A size
-    /// that the host does not know is [`HostError::Refused`].
+    /// Makes the volume if there is none, as large as `size` says where the host bounds volumes. One that is there keeps what
+    /// is in it, and never shrinks. A size that the host does not know is [`HostError::Refused`], a disk so full that nothing
+    /// new should begin on it [`HostError::DiskFull`].
     async fn ensure_volume(&self, instance: InstanceId, size: &str) -> Result<(), HostError>;
 
-    /// Makes the container, stopped, on the instance's volume. One that is there already is replaced, running or not,
-    /// when anything it was made with differs (token, image, slot, limits), and left alone otherwise. An image that is not
-    /// allowed, an unknown size or a slot past the last bridge is [`HostError::Refused`], an allowed image that is not
-    /// there [`HostError::ImageMissing`].
+    /// Makes the container, stopped, on the instance's volume, which is made if there is none. A container that is there is
+    /// replaced, running or not, when anything it was made with differs (token, image, slot, limits), and left alone
+    /// otherwise. An image that is not allowed, an unknown size or a slot past the last bridge is [`HostError::Refused`], an
+    /// allowed image that is not there [`HostError::ImageMissing`], a disk with hardly any room [`HostError::DiskFull`].
     async fn create(&self, spec: &ContainerSpec) -> Result<(), HostError>;
 
-    /// Starts a stopped container. One that runs or is frozen is left alone; absent is [`HostError::NotFound`].
+    /// Starts a stopped container. One that runs or is frozen is left alone; absent is [`HostError::NotFound`], a disk with
+    /// hardly any room [`HostError::DiskFull`].
     async fn start(&self, instance: InstanceId) -> Result<(), HostError>;
 
     /// Pauses a running container and hands its memory to swap where the host has any. Frozen already: nothing to do.
@@ -54,9 +57,21 @@ pub trait ContainerHost: Send + Sync + 'static {
     /// Asks it to end (SIGTERM), kills it after 10 s. Works from frozen too. Stopped or absent already: nothing to do.
     async fn stop(&self, instance: InstanceId) -> Result<(), HostError>;
 
-    /// Removes the container, running or not; the volume stays: there is no verb that takes files away. Absent: nothing
-    /// to do.
+    /// Removes the container, running or not; the volume stays. Absent: nothing to do.
     async fn remove_container(&self, instance: InstanceId) -> Result<(), HostError>;
+
+    /// Marks the volume for destruction, from now on by the host's own clock; one that is buried already keeps its time,
+    /// and one that is not there can be buried as well. Until [`ContainerHost::unbury_volume`] nothing is made or started on
+    /// it: those verbs are [`HostError::Refused`]. What runs, runs on.
+    async fn bury_volume(&self, instance: InstanceId) -> Result<(), HostError>;
+
+    /// Undoes [`ContainerHost::bury_volume`]. Not buried: nothing to do.
+    async fn unbury_volume(&self, instance: InstanceId) -> Result<(), HostError>;
+
+    /// Destroys the volume with every file in it, for ever: the one verb that takes files away. [`HostError::Refused`]
+    /// while there is a container, and unless it was buried `BERTH_DELETE_AFTER_SECONDS` ago or longer, so that nobody who
+    /// talks to the host can make it forget everybody at once. Neither there nor buried: nothing to do.
+    async fn destroy_volume(&self, instance: InstanceId) -> Result<(), HostError>;
 
     /// What is really there for one instance.
     async fn inspect(&self, instance: InstanceId) -> Result<Seen, HostError>;
@@ -199,9 +214,31 @@ pub struct HostReport {
     pub swap_mib: u64,
     pub runc_version: String,
     pub storage_driver: String,
-    pub disk_free_percent: u8,
+    /// What bounds a volume.
+    pub disk_limit: DiskLimit,
+    /// The disks that instances live on, as far as the provisioner sees them.
+    pub disks: Vec<DiskUse>,
+    /// Volumes that wait to be destroyed.
+    pub buried: u32,
     /// Allowed images that are not there.
     pub missing_images: Vec<String>,
+}
+
+/// How full a disk is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskUse {
+    /// What is on it, in words.
+    pub holds: String,
+    pub used_percent: u8,
+    pub inodes_used_percent: u8,
+}
+
+impl DiskUse {
+    /// By whichever of the two is the fuller.
+    #[must_use]
+    pub fn fullest(&self) -> u8 {
+        self.used_percent.max(self.inodes_used_percent)
+    }
 }
 
 /// Why the host did not do it.
@@ -213,7 +250,7 @@ pub enum HostError {
     ImageMissing(String),
     #[error("the provisioner refuses: {0}")]
     Refused(String),
-    #[error("the disk is full")]
+    #[error("the disk is full, or nearly so")]
     DiskFull,
     #[error("the container engine did not answer in time")]
     Timeout,
@@ -231,7 +268,9 @@ impl HostError {
             Self::ImageMissing(_) => {
                 "The image this instance runs is not on the server. The operator has to build or load it; your files are safe."
             }
-            Self::DiskFull => "The server's disk is full. The operator has to free some space; your files are safe.",
+            Self::DiskFull => {
+                "The server's disk is full or nearly so, and nothing new starts on it. The operator has to free some space; your files are safe."
+            }
             Self::Refused(_) => {
                 "The server refused to run this instance as asked. The operator can see why in the log."
             }

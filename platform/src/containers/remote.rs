@@ -141,6 +141,18 @@ impl ContainerHost for RemoteHost {
         self.done(Call::RemoveContainer { instance }).await
     }
 
+    async fn bury_volume(&self, instance: InstanceId) -> Result<(), HostError> {
+        self.done(Call::BuryVolume { instance }).await
+    }
+
+    async fn unbury_volume(&self, instance: InstanceId) -> Result<(), HostError> {
+        self.done(Call::UnburyVolume { instance }).await
+    }
+
+    async fn destroy_volume(&self, instance: InstanceId) -> Result<(), HostError> {
+        self.done(Call::DestroyVolume { instance }).await
+    }
+
     async fn inspect(&self, instance: InstanceId) -> Result<Seen, HostError> {
         match self.ask(Call::Inspect { instance }).await? {
             Reply::Seen(seen) => Ok(seen),

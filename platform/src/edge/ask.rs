@@ -21,7 +21,7 @@ pub async fn ask(State(app): State<App>, Query(asked): Query<Asked>) -> StatusCo
         Some(Site::Instance(handle)) => app
             .instances
             .by_handle(&handle)
-            .is_some_and(|instance| !matches!(instance.status().wish, Wish::Suspended | Wish::Removed)),
+            .is_some_and(|instance| !matches!(instance.status().wish, Wish::Suspended | Wish::Leaving | Wish::Removed)),
         None => false,
     };
     if live { StatusCode::OK } else { StatusCode::FORBIDDEN }

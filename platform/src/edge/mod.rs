@@ -51,7 +51,8 @@ impl Edge {
     /// The edge of this platform.
     #[must_use]
     pub fn new(app: App) -> Self {
-        Self { app, upstreams: Upstreams::new(), places: Places::default() }
+        let upstreams = Upstreams::new(app.instances.clone());
+        Self { app, upstreams, places: Places::default() }
     }
 
     /// Answers a request whose Host is `HANDLE.example.com`.

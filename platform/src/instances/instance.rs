@@ -186,15 +186,10 @@ impl Instance {
         self.with_mind(|mind| mind.policy)
     }
 
-    /// Since when nothing counted as use.
-    pub(super) fn idle_since(&self, now: Timestamp) -> Timestamp {
-        self.work.idle_since(now)
-    }
-
     /// How it is to sleep sooner than usual, while nobody uses it.
-    pub(super) fn squeeze(&self, now: Timestamp) -> Option<Squeeze> {
-        let used = self.work.idle_since(now);
-        self.with_mind(|mind| mind.squeezed.filter(|(since, _)| *since >= used).map(|(_, squeeze)| squeeze))
+    pub(super) fn squeeze(&self) -> Option<Squeeze> {
+        let active_at = self.active_at();
+        self.with_mind(|mind| mind.squeezed.filter(|(since, _)| *since >= active_at).map(|(_, squeeze)| squeeze))
     }
 
     /// Makes it sleep as soon as nothing is in flight.
@@ -207,6 +202,12 @@ impl Instance {
     #[must_use]
     pub fn is_outdated(&self) -> bool {
         self.with_mind(|mind| mind.reality.is_some_and(|reality| reality.renewal != Renewal::Current))
+    }
+
+    /// When it was last used; while something holds it, when that began or later.
+    #[must_use]
+    pub fn active_at(&self) -> Timestamp {
+        self.now().map_or(Timestamp(0), |now| self.work.idle_since(now))
     }
 
     /// Says that a connection is open on which bytes may move; only their moving keeps it awake.

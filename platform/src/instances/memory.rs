@@ -4,16 +4,14 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::rules::{Activity, Container, Fact, Squeeze};
+use super::rules::{Fact, Squeeze};
 use super::{Instance, Instances};
 use crate::clock::Timestamp;
 use crate::containers::HostLoad;
 use crate::db::InstanceId;
 
-/// How often the host is asked how it is doing, where instances sleep after minutes. It reads two small files a container.
+/// How often the host is asked how it is doing.
 const LOOK: Duration = Duration::from_secs(5);
-/// Looks that fall into the shortest time after which an instance sleeps: one that computes all the time is always seen.
-const LOOKS_BEFORE_SLEEP: u32 = 3;
 /// Processes that wait for memory this share of the time, in percent, are too many.
 const PRESSURE_PERCENT: f64 = 10.0;
 /// Instances put to sleep in one round: memory takes a moment to come back, and more of it may than was expected.
@@ -59,12 +57,9 @@ impl Memory {
 }
 
 impl Instances {
-    /// Looks at the host every few seconds: puts to sleep who was used longest ago when its memory runs short, and sees who
-    /// computes.
+    /// Looks at the host every few seconds, and puts to sleep who was used longest ago when its memory runs short.
     pub(super) async fn follow_load(self) {
-        let shortest = self.0.sizes.iter().map(|size| size.freeze_after).min().unwrap_or(LOOK);
-        let every = LOOK.min(shortest / LOOKS_BEFORE_SLEEP).max(Duration::from_secs(1));
-        let mut look = tokio::time::interval(every);
+        let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             look.tick().await;
@@ -112,22 +107,20 @@ impl Instances {
 }
 
 fn sleeper(instance: &Instance, load: &HostLoad, now: Timestamp) -> Option<Sleeper> {
-    let (awake, container) = match instance.fact() {
-        Fact::Awake => (true, Container::Running { ready: true }),
-        Fact::Frozen => (false, Container::Frozen),
+    let awake = match instance.fact() {
+        Fact::Awake => true,
+        Fact::Frozen => false,
         _ => return None,
     };
-    let asleep_soon = instance.squeeze(now).is_some_and(|squeeze| awake || squeeze == Squeeze::Stop);
-    let idle = match instance.activity(now, container) {
-        Activity::Working => return None,
-        Activity::Idle(idle) => idle,
-    };
-    if asleep_soon || (awake && idle < QUIET) {
+    let asleep_soon = instance.squeeze().is_some_and(|squeeze| awake || squeeze == Squeeze::Stop);
+    // Streams and sockets hold nobody awake, but what moves on them is in flight.
+    let in_flight = instance.is_at_work(now) || (awake && now.since(instance.active_at()) < QUIET);
+    if asleep_soon || in_flight {
         return None;
     }
     let container = instance.container()?;
     let memory = load.containers.iter().find(|c| *c.id == *container).map_or(0, |c| c.memory);
-    Some(Sleeper { id: instance.id, active_at: instance.idle_since(now), awake, memory })
+    Some(Sleeper { id: instance.id, active_at: instance.active_at(), awake, memory })
 }
 
 /// Who should sleep, and how deeply, to free `missing` bytes: used longest ago first; frozen where swap takes its memory,

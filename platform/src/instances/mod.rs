@@ -2,6 +2,7 @@
 
 mod activity;
 mod declared;
+mod deletion;
 mod instance;
 mod memory;
 mod processor;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 pub use activity::{AwakeLedger, Flow, LastWork, Open, Work, WorkInFlight};
 pub use declared::Job;
+pub use deletion::Buried;
 pub use instance::Instance;
 pub use rules::{Cause, Fact, Policy, STUCK_AFTER, Stage, Wish};
 use serde::Serialize;
@@ -45,6 +47,7 @@ struct Inner {
     sizes: Vec<Size>,
     /// How long a started container may take until it answers.
     ready_within: Duration,
+    delete_after: Duration,
     subnet: Ipv4Addr,
     port: u16,
     slots: u32,
@@ -52,10 +55,10 @@ struct Inner {
     images: Vec<String>,
     known: RwLock<Known>,
     rounds: reconciler::Rounds,
-    memory: memory::Memory,
     /// The longest that a declared job keeps an instance awake.
     job_limit: Duration,
     processors: processor::Processors,
+    memory: memory::Memory,
 }
 
 /// Every instance, by whatever it is looked up with.
@@ -65,6 +68,7 @@ struct Known {
     by_handle: HashMap<Handle, Arc<Instance>>,
     by_account: HashMap<AccountId, Arc<Instance>>,
     by_token_hash: HashMap<Vec<u8>, Arc<Instance>>,
+    by_address: HashMap<Ipv4Addr, Arc<Instance>>,
 }
 
 /// What is shown of an instance, and what waiters wait for.
@@ -121,15 +125,16 @@ impl Instances {
             sizes: containers.sizes.clone(),
             // The edge gives up waiting first; what comes up later is still welcome.
             ready_within: config.wake_timeout * 2,
+            delete_after: containers.delete_after,
             subnet: containers.subnet,
             port: containers.instance_port,
             slots: u32::from(containers.bridges) * SLOTS_PER_BRIDGE,
             images: containers.images.clone(),
             known: RwLock::default(),
             rounds: reconciler::Rounds::default(),
-            memory: memory::Memory::new(config.starts_at_once, config.memory_reserve_percent),
             job_limit: config.job_limit,
             processors: processor::Processors::new(config.busy_cpu_percent),
+            memory: memory::Memory::new(config.starts_at_once, config.memory_reserve_percent),
         }));
         for record in store::all(&instances.0.db).await? {
             instances.learn(record);
@@ -202,6 +207,12 @@ impl Instances {
         self.known(|known| known.by_token_hash.get(hash).cloned())
     }
 
+    /// The Engine's id of the container that now stands at an address.
+    #[must_use]
+    pub fn container_at(&self, address: Ipv4Addr) -> Option<Arc<str>> {
+        self.known(|known| known.by_address.get(&address).and_then(|instance| instance.container()))
+    }
+
     /// All of them, ordered by handle.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Instance>> {
@@ -250,7 +261,7 @@ impl Instances {
     /// # Errors
     /// When the database does not answer.
     pub async fn suspend_in(&self, tx: &Tx, account: AccountId) -> Result<Option<InstanceId>> {
-        self.wish_in(tx, account, Wish::Suspended, &ALL_WISHES).await
+        self.wish_in(tx, account, (Wish::Suspended, Cause::OperatorAsked), &ALL_WISHES).await
     }
 
     /// Undoes [`Instances::suspend_in`]: the instance stays stopped until it is next visited.
@@ -258,7 +269,36 @@ impl Instances {
     /// # Errors
     /// When the database does not answer.
     pub async fn restore_in(&self, tx: &Tx, account: AccountId) -> Result<Option<InstanceId>> {
-        self.wish_in(tx, account, Wish::Stopped, &[Wish::Suspended]).await
+        self.wish_in(tx, account, (Wish::Stopped, Cause::OperatorAsked), &[Wish::Suspended]).await
+    }
+
+    /// Stops the instance of `account` for good, because the account leaves: nobody wakes it, and its files are destroyed
+    /// later (`deletion.rs`). In the caller's transaction; call [`Instances::admit`] after the commit.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn leave_in(&self, tx: &Tx, account: AccountId, cause: Cause) -> Result<Option<InstanceId>> {
+        self.wish_in(tx, account, (Wish::Leaving, cause), &ALL_WISHES).await
+    }
+
+    /// Undoes [`Instances::leave_in`]: the instance stays stopped until it is next visited, or suspended where it was.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn keep_in(
+        &self,
+        tx: &Tx,
+        account: AccountId,
+        (wish, cause): (Wish, Cause),
+    ) -> Result<Option<InstanceId>> {
+        self.wish_in(tx, account, (wish, cause), &[Wish::Leaving]).await
+    }
+
+    /// Why it is awake, or since when and after what it idles.
+    #[must_use]
+    pub fn ledger(&self, instance: &Instance) -> AwakeLedger {
+        let ledger = instance.work.ledger(self.0.clock.now(), instance.is_up(), instance.policy());
+        AwakeLedger { jobs: self.jobs(instance), ..ledger }
     }
 
     /// Gives the instance other terms. Its image and size reach it when it next starts, how soon it sleeps at once.
@@ -295,13 +335,6 @@ impl Instances {
         tx.commit().await?;
         self.admit(instance.id).await?;
         Ok(())
-    }
-
-    /// Why it is awake, or since when and after what it idles.
-    #[must_use]
-    pub fn ledger(&self, instance: &Instance) -> AwakeLedger {
-        let ledger = instance.work.ledger(self.0.clock.now(), instance.is_up(), instance.policy());
-        AwakeLedger { jobs: self.jobs(instance), ..ledger }
     }
 
     /// The latest changes of fact, newest first.
@@ -342,9 +375,15 @@ impl Instances {
         Ok(())
     }
 
-    async fn wish_in(&self, tx: &Tx, account: AccountId, wish: Wish, over: &[Wish]) -> Result<Option<InstanceId>> {
+    async fn wish_in(
+        &self,
+        tx: &Tx,
+        account: AccountId,
+        (wish, cause): (Wish, Cause),
+        over: &[Wish],
+    ) -> Result<Option<InstanceId>> {
         let Some(id) = store::find_by_account(tx, account).await? else { return Ok(None) };
-        store::set_wish(tx, id, Asked { wish, cause: Cause::OperatorAsked, at: self.0.clock.now() }, over).await?;
+        store::set_wish(tx, id, Asked { wish, cause, at: self.0.clock.now() }, over).await?;
         Ok(Some(id))
     }
 
@@ -367,6 +406,7 @@ impl Instances {
         known.by_id.insert(instance.id, Arc::clone(&instance));
         known.by_handle.insert(instance.handle.clone(), Arc::clone(&instance));
         known.by_account.insert(instance.account, Arc::clone(&instance));
+        known.by_address.insert(instance.address(), Arc::clone(&instance));
         if let Some(hash) = token_hash {
             known.by_token_hash.insert(hash, Arc::clone(&instance));
         }
@@ -425,7 +465,8 @@ impl Inner {
 
 const BOTH_ASKED: &str = "Somebody else asked at the same moment. Please try again.";
 
-const ALL_WISHES: [Wish; 5] = [Wish::Available, Wish::Frozen, Wish::Stopped, Wish::Removed, Wish::Suspended];
+const ALL_WISHES: [Wish; 6] =
+    [Wish::Available, Wish::Frozen, Wish::Stopped, Wish::Removed, Wish::Suspended, Wish::Leaving];
 
 /// The wishes that one with this cause may replace.
 fn may_replace(cause: Cause) -> Vec<Wish> {
@@ -440,6 +481,12 @@ fn refuse_unless_wakeable(wish: Wish, cause: Cause) -> Result<()> {
         (Wish::Suspended, _) => {
             Err(Error::Forbidden("This account is suspended. Ask the operator of this server why.".into()))
         }
+        (Wish::Leaving, Cause::OperatorAsked) => {
+            Err(Error::Forbidden("This account leaves. Keep it first: berth user keep HANDLE.".into()))
+        }
+        (Wish::Leaving, _) => Err(Error::Forbidden(
+            "This account leaves, and its instance sleeps until its files are destroyed. Log in to keep it.".into(),
+        )),
         (Wish::Removed, cause) if cause != Cause::OperatorAsked => Err(Error::Forbidden(
             "The operator removed this instance's container. Its files are kept; ask the operator to wake it.".into(),
         )),

@@ -16,6 +16,8 @@ pub enum Wish {
     Stopped,
     /// Stopped, and no visit wakes it: the operator suspended its account.
     Suspended,
+    /// Stopped, and no visit wakes it: its account leaves, and after a while its files are destroyed.
+    Leaving,
     /// Without a container. The volume is kept: nothing but an explicit deletion takes files away.
     Removed,
 }
@@ -230,7 +232,7 @@ enum Tier {
 fn tier(wish: Wish, activity: Activity, policy: Policy) -> Tier {
     match (wish, activity) {
         (_, Activity::Idle(idle)) if idle >= policy.remove_after => Tier::Absent,
-        (Wish::Stopped | Wish::Suspended | Wish::Removed, _) => Tier::Stopped,
+        (Wish::Stopped | Wish::Suspended | Wish::Leaving | Wish::Removed, _) => Tier::Stopped,
         (Wish::Available, Activity::Working) => Tier::Awake,
         (Wish::Frozen, Activity::Working) => Tier::Frozen,
         (Wish::Available | Wish::Frozen, Activity::Idle(idle)) if idle >= policy.stop_after => Tier::Stopped,

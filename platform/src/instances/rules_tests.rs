@@ -65,6 +65,8 @@ fn the_table() {
             Activity::Working,
             Step::Stop,
         ),
+        ("who leaves is stopped in the middle of work", Wish::Leaving, true, READY, Activity::Working, Step::Stop),
+        ("and nothing is started for them", Wish::Leaving, true, Container::Stopped, FRESH, Step::Rest(None)),
         (
             "long stopped gives its container up",
             Wish::Available,
@@ -141,6 +143,7 @@ fn wishes() -> impl Strategy<Value = Wish> {
         Just(Wish::Frozen),
         Just(Wish::Stopped),
         Just(Wish::Suspended),
+        Just(Wish::Leaving),
         Just(Wish::Removed)
     ]
 }

@@ -57,9 +57,8 @@ impl Instances {
         };
         // Before activity is read: when the last work ends after that, its own word on when to look again must stand.
         instance.look_at_ms.store(i64::MAX, Ordering::SeqCst);
-        let now = self.0.clock.now();
-        let (wish, activity) = (instance.wish(), instance.activity(now, reality.container));
-        let step = decide(wish, reality, activity, instance.policy().squeezed(instance.squeeze(now)));
+        let (wish, activity) = (instance.wish(), instance.activity(self.0.clock.now(), reality.container));
+        let step = decide(wish, reality, activity, instance.policy().squeezed(instance.squeeze()));
         let cause = self.cause(instance, step, reality);
         if let Some(fact) = under_way(step) {
             self.show(instance, fact, cause, stage_before(step));
@@ -91,8 +90,8 @@ impl Instances {
                 return Ok(true);
             }
             Step::Start => {
-                let _turn = self.admit_start().await.ok_or(Failure::NoMemory)?;
                 self.forget_jobs(instance).await?;
+                let _turn = self.admit_start().await.ok_or(Failure::NoMemory)?;
                 self.0.host.start(instance.id).await?;
                 Container::Running { ready: false }
             }
@@ -304,7 +303,7 @@ impl Instances {
     /// Why this step is taken.
     fn cause(&self, instance: &Arc<Instance>, step: Step, reality: Reality) -> Cause {
         let asked = instance.with_mind(|mind| mind.cause).unwrap_or(Cause::FoundSo);
-        let squeezed = instance.squeeze(self.0.clock.now()).is_some() && instance.wish() == Wish::Available;
+        let squeezed = instance.squeeze().is_some() && instance.wish() == Wish::Available;
         match (step, instance.wish()) {
             (Step::Upgrade | Step::GoBack, _) => Cause::Upgrade,
             (Step::Stop, Wish::Available) if reality.renewal == Renewal::Now => Cause::Upgrade,

@@ -2,6 +2,7 @@
 
 mod declared;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -63,7 +64,7 @@ pub(super) struct Asked {
 /// Times a new row looks for its slot. Each time it is taken, somebody else got it: with that many at once, one waits.
 const TRIES: usize = 8;
 
-/// Writes a new row in the slot after the last; `Conflict` when there are `slots` already.
+/// Writes a new row in the lowest free slot; `Conflict` when none of `slots` is free.
 pub(super) async fn insert(
     tx: &Tx,
     (id, account, handle): (InstanceId, AccountId, &Handle),
@@ -97,7 +98,7 @@ pub(super) async fn insert(
         renew_at_ms: Set(0),
     };
     for _ in 0..TRIES {
-        row.slot = Set(slot_after_the_last(tx, slots).await?);
+        row.slot = Set(lowest_free_slot(tx, slots, now).await?);
         // PostgreSQL lets two transactions see the same last slot. The second to write waits for the first and is then
         // refused; the savepoint keeps the rest of its transaction, which sees the new last slot.
         let savepoint = tx.begin().await?;
@@ -110,21 +111,30 @@ pub(super) async fn insert(
     Err(Error::Conflict("Many people sign up at this moment. Please try again.".into()))
 }
 
-async fn slot_after_the_last(tx: &Tx, slots: u32) -> Result<i64> {
-    let last: Option<Option<i64>> = instance::Entity::find()
-        .select_only()
-        .column_as(instance::Column::Slot.max(), "slot")
-        .into_tuple()
-        .one(&**tx)
-        .await?;
-    let slot = last.flatten().map_or(0, |slot| slot + 1);
-    if slot >= i64::from(slots) {
-        return Err(Error::Conflict(
+/// The lowest slot that no instance has and that does not rest any more.
+async fn lowest_free_slot(tx: &Tx, slots: u32, now: Timestamp) -> Result<i64> {
+    resting_slot::Entity::delete_many().filter(resting_slot::Column::FreeAtMs.lte(now.0)).exec(&**tx).await?;
+    let taken = instance::Entity::find().select_only().column(instance::Column::Slot);
+    let resting = resting_slot::Entity::find().select_only().column(resting_slot::Column::Slot);
+    let mut used: HashSet<i64> = taken.into_tuple().all(&**tx).await?.into_iter().collect();
+    used.extend(resting.into_tuple::<i64>().all(&**tx).await?);
+    (0..i64::from(slots)).find(|slot| !used.contains(slot)).ok_or_else(|| {
+        Error::Conflict(
             "Every place on this server is taken. Ask its operator to make room (BERTH_BRIDGES), then try again."
                 .into(),
-        ));
-    }
-    Ok(slot)
+        )
+    })
+}
+
+/// Deletes an instance and what was written of it; its slot is given again at `free_at`.
+pub(super) async fn delete(tx: &Tx, id: InstanceId, free_at: Timestamp) -> Result<()> {
+    // Locked: whoever writes a fact of it at this moment does so before, or finds it gone.
+    let Some(row) = instance::Entity::find_by_id(id).lock_exclusive().one(&**tx).await? else { return Ok(()) };
+    transition::Entity::delete_many().filter(transition::Column::InstanceId.eq(id)).exec(&**tx).await?;
+    instance::Entity::delete_by_id(id).exec(&**tx).await?;
+    let resting = resting_slot::ActiveModel { slot: Set(row.slot), free_at_ms: Set(free_at.0) };
+    resting_slot::Entity::insert(resting).exec_without_returning(&**tx).await?;
+    Ok(())
 }
 
 /// Every instance.
@@ -166,7 +176,7 @@ pub(super) async fn set_fact(
     (active_at, last): (Timestamp, Option<LastWork>),
     clock: &Clock,
 ) -> Result<()> {
-    instance::Entity::update_many()
+    let written = instance::Entity::update_many()
         .col_expr(instance::Column::Fact, Expr::value(status.fact.word()))
         .col_expr(instance::Column::FactCause, Expr::value(status.cause.word()))
         .col_expr(instance::Column::FactAtMs, Expr::value(status.since.0))
@@ -176,7 +186,8 @@ pub(super) async fn set_fact(
         .filter(instance::Column::Id.eq(id))
         .exec(&**tx)
         .await?;
-    if from == status.fact {
+    // None: it was deleted meanwhile, and nothing is to be written of it any more.
+    if from == status.fact || written.rows_affected == 0 {
         return Ok(());
     }
     // What it was last at says why it went; why it came is the cause alone.
@@ -363,6 +374,23 @@ mod transition {
         pub cause: String,
         pub last_work: Option<String>,
         pub last_work_at_ms: Option<i64>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+mod resting_slot {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "resting_slots")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub slot: i64,
+        pub free_at_ms: i64,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -24,14 +24,12 @@ pub fn caller(app: &App, headers: &HeaderMap, peer: SocketAddr) -> Result<Arc<In
 
 /// Comes true when the instance that `status` tells of may make no calls any more.
 pub async fn until_refused(mut status: watch::Receiver<Status>) {
-    if status.wait_for(|status| !may_call(status.wish)).await.is_err() {
-        // The instance is forgotten only when the platform ends.
-        std::future::pending::<()>().await;
-    }
+    // An error: the instance is forgotten, and may call no more either.
+    let _ = status.wait_for(|status| !may_call(status.wish)).await;
 }
 
 fn may_call(wish: Wish) -> bool {
-    !matches!(wish, Wish::Suspended | Wish::Removed)
+    !matches!(wish, Wish::Suspended | Wish::Leaving | Wish::Removed)
 }
 
 fn proven(app: &App, headers: &HeaderMap, peer: SocketAddr) -> Option<Arc<Instance>> {

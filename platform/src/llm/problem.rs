@@ -121,6 +121,7 @@ impl Problem {
                     BAD,
                     match wish {
                         Wish::Removed => "The operator removed this instance, so it makes no AI calls.".into(),
+                        Wish::Leaving => "This account leaves, so its instance makes no AI calls.".into(),
                         _ => "This account is suspended, so its instance makes no AI calls. Ask the operator of this \
                               server why."
                             .into(),

@@ -6,13 +6,13 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::config::Config;
+use crate::config::{Config, DiskLimit};
 use crate::containers::{ContainerHost, HostReport, gateway};
 use crate::db::Db;
 use crate::quota;
 
-/// Disks this full or fuller are reported.
-const DISK_FREE_PERCENT: u8 = 20;
+/// Disks this full or fuller are reported; at 80 % no new volume is made, at 90 % nothing is woken.
+const DISK_ALARM_PERCENT: u8 = 75;
 const TRY: Duration = Duration::from_secs(3);
 
 /// One thing looked at.
@@ -103,11 +103,7 @@ fn of_host(report: &HostReport, config: &Config) -> Vec<Finding> {
         ),
         mib => fine("swap", format!("{mib} MiB for frozen instances (cgroup v{})", report.cgroup_version)),
     });
-    findings.push(if report.disk_free_percent < DISK_FREE_PERCENT {
-        warning("disk", format!("{} % free where Docker keeps its data. Free some space.", report.disk_free_percent))
-    } else {
-        fine("disk", format!("{} % free ({})", report.disk_free_percent, report.storage_driver))
-    });
+    findings.extend(of_disks(report));
     findings.push(if is_safe_runc(&report.runc_version) {
         fine("runc", report.runc_version.clone())
     } else {
@@ -119,6 +115,33 @@ fn of_host(report: &HostReport, config: &Config) -> Vec<Finding> {
             ),
         )
     });
+    findings
+}
+
+fn of_disks(report: &HostReport) -> Vec<Finding> {
+    let mut findings = vec![match report.disk_limit {
+        DiskLimit::Image => fine("volumes", "each a file system of its own, blocks and inodes bounded".into()),
+        DiskLimit::None => warning(
+            "volumes",
+            "nothing bounds them: one instance can fill the disk. Set BERTH_DISK=image (needs root, mkfs.ext4 and losetup).".into(),
+        ),
+    }];
+    for disk in &report.disks {
+        let used =
+            format!("{}: {} % used, {} % of the inodes", disk.holds, disk.used_percent, disk.inodes_used_percent);
+        findings.push(match disk.fullest() {
+            0..DISK_ALARM_PERCENT => fine("disk", used),
+            _ => {
+                warning("disk", format!("{used}. Free some space: at 80 % no instance is made, at 90 % none is woken."))
+            }
+        });
+    }
+    if report.buried > 0 {
+        findings.push(warning(
+            "deletion",
+            format!("{} volumes wait to be destroyed. berth user list says whose accounts leave.", report.buried),
+        ));
+    }
     findings
 }
 

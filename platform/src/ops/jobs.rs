@@ -91,6 +91,7 @@ impl Jobs {
         let outcome = match Kind::of_word(&kind) {
             Some(Kind::PurgeExpired) => self.accounts.purge_expired().await,
             Some(Kind::SettleOrphans) => self.quota.settle_orphans().await,
+            Some(Kind::SeeOff) => self.accounts.see_off().await,
             Some(Kind::PurgeJobs) => store::purge(&self.db, now.minus(KEEP)).await,
             // A job of another version of Berth: done is better than for ever due.
             None => Ok(0),

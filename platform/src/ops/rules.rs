@@ -1,8 +1,12 @@
 //! What is done on a schedule, and when.
 
 /// Each kind of work with its times: second, minute, hour, day, month, weekday (UTC).
-pub(super) const SCHEDULE: [(Kind, &str); 3] =
-    [(Kind::PurgeExpired, "0 * * * * *"), (Kind::SettleOrphans, "15 */10 * * * *"), (Kind::PurgeJobs, "30 7 3 * * *")];
+pub(super) const SCHEDULE: [(Kind, &str); 4] = [
+    (Kind::PurgeExpired, "0 * * * * *"),
+    (Kind::SettleOrphans, "15 */10 * * * *"),
+    (Kind::PurgeJobs, "30 7 3 * * *"),
+    (Kind::SeeOff, "45 * * * * *"),
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -12,6 +16,8 @@ pub(super) enum Kind {
     SettleOrphans,
     /// Jobs that were done long ago.
     PurgeJobs,
+    /// Accounts that leave: their files are marked, and destroyed when it is time.
+    SeeOff,
 }
 
 impl Kind {
@@ -20,6 +26,7 @@ impl Kind {
             Self::PurgeExpired => "purge_expired",
             Self::SettleOrphans => "settle_orphans",
             Self::PurgeJobs => "purge_jobs",
+            Self::SeeOff => "see_off",
         }
     }
 

@@ -21,7 +21,9 @@ pub enum Access {
     SigningUp,
     /// A browser that began to log in. Whether that is still good is for `accounts` to say.
     HalfIn,
-    /// Somebody logged in.
+    /// Somebody logged in, also one whose account leaves.
+    LoggedIn,
+    /// Somebody logged in whose account stays.
     Member,
     /// Somebody logged in who has the operator's rights.
     Admin,
@@ -36,7 +38,11 @@ pub async fn enforce(State((app, access)): State<(App, Access)>, mut request: Re
         Access::SigningUp => return elsewhere(&request, "/sign-up", expired()),
         Access::HalfIn if pending => {}
         Access::HalfIn => return elsewhere(&request, "/log-in", expired()),
-        Access::Member | Access::Admin => match session(&app, request.headers()).await? {
+        Access::LoggedIn | Access::Member | Access::Admin => match session(&app, request.headers()).await? {
+            Some(session) if session.leaving && access != Access::LoggedIn => {
+                let sentence = "This account leaves. Log in to Berth and keep it, then try again.";
+                return elsewhere(&request, "/leaving", Error::Forbidden(sentence.into()));
+            }
             Some(session) if access == Access::Admin && session.role != Role::Admin => {
                 return Err(Error::Forbidden("This page is for the operator.".into()).into());
             }

@@ -7,7 +7,7 @@ use super::errors::Answer;
 use super::page::Page;
 use super::why::{self, Why};
 use super::words::{self, Moment};
-use crate::accounts::{AccountView, Role, Session};
+use crate::accounts::{AccountView, Role, Session, Standing};
 use crate::app::App;
 
 #[derive(Template)]
@@ -23,7 +23,8 @@ pub struct AdminPage {
 pub struct AccountRow {
     pub handle: String,
     pub admin: bool,
-    pub suspended: bool,
+    /// `suspended`, `leaving`, or empty.
+    pub tag: &'static str,
     pub created: Moment,
     pub passkeys: u64,
     pub recovery_codes_left: u64,
@@ -42,7 +43,9 @@ pub struct InstanceCell {
 
 /// `GET /admin`
 pub async fn show(State(app): State<App>, session: Session) -> Answer<Page<AdminPage>> {
-    let accounts = app.accounts.accounts().await?;
+    let mut accounts = app.accounts.accounts().await?;
+    // Of these only the handle is left, and that is nobody's any more.
+    accounts.retain(|account| account.standing != Standing::Gone);
     Ok(Page(AdminPage {
         handle: session.handle.to_string(),
         is_admin: is_admin(&session),
@@ -71,7 +74,11 @@ fn row(app: &App, account: AccountView) -> AccountRow {
     AccountRow {
         handle: account.handle.to_string(),
         admin: account.role == Role::Admin,
-        suspended: account.suspended,
+        tag: match account.standing {
+            Standing::Active | Standing::Gone => "",
+            Standing::Suspended => "suspended",
+            Standing::Leaving => "leaving",
+        },
         created: Moment(account.created_at),
         passkeys: account.passkeys,
         recovery_codes_left: account.recovery_codes_left,

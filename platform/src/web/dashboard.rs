@@ -30,6 +30,8 @@ pub struct Dashboard {
     pub spend: SpendInWords,
     pub sessions: Vec<SessionRow>,
     pub passkeys: Vec<PasskeyRow>,
+    /// How long somebody who leaves can change their mind.
+    pub grace: String,
 }
 
 /// A change of fact.
@@ -71,6 +73,7 @@ pub async fn show(State(app): State<App>, session: Session, Mine(instance): Mine
         spend: super::spend::in_words(&spend),
         sessions: sessions.into_iter().map(Into::into).collect(),
         passkeys: passkeys.iter().map(Into::into).collect(),
+        grace: words::span(app.config.containers.delete_after),
     }))
 }
 

@@ -13,6 +13,7 @@ mod hand_off;
 pub mod headers;
 mod instances;
 pub mod landing;
+pub mod leaving;
 pub mod live;
 pub mod log_in;
 mod page;

@@ -5,8 +5,10 @@ use axum::handler::Handler;
 use axum::http::Method;
 use axum::routing::{self, MethodRouter};
 
-use super::Access::{Admin, HalfIn, Member, Public, SigningUp};
-use super::{Access, admin, api, assets, dashboard, hand_off, instances, landing, log_in, passkeys, sessions, sign_up};
+use super::Access::{Admin, HalfIn, LoggedIn, Member, Public, SigningUp};
+use super::{
+    Access, admin, api, assets, dashboard, hand_off, instances, landing, leaving, log_in, passkeys, sessions, sign_up,
+};
 use crate::app::App;
 
 /// One row of the table.
@@ -52,7 +54,7 @@ pub fn app() -> Vec<Route> {
         post("/log-in/code", HalfIn, log_in::code_given),
         get("/recover", Public, log_in::recover),
         post("/recover", Public, log_in::recover_with_code),
-        post("/log-out", Member, log_in::out),
+        post("/log-out", LoggedIn, log_in::out),
         get("/hand-off", Member, hand_off::show),
         // One's own account and instance.
         get("/", Member, dashboard::show),
@@ -65,6 +67,11 @@ pub fn app() -> Vec<Route> {
         post("/passkeys", Member, passkeys::add),
         post("/passkeys/{id}/remove", Member, passkeys::remove),
         post("/recovery-codes", Member, passkeys::new_recovery_codes),
+        // Leaving, and staying after all.
+        get("/leave", Member, leaving::ask),
+        post("/leave", Member, leaving::leave),
+        get("/leaving", LoggedIn, leaving::show),
+        post("/leaving/stay", LoggedIn, leaving::stay),
         // The operator.
         get("/admin", Admin, admin::show),
         // For programs.

@@ -1,6 +1,7 @@
 //! How states, moments and money are said to people. Pure.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -30,9 +31,12 @@ pub struct StateInWords {
 pub fn state(status: &Status) -> StateInWords {
     let suspended = status.wish == Wish::Suspended;
     // What the operator did goes before how it is: waking is not the owner's to ask for then.
-    let closed = suspended || status.wish == Wish::Removed;
+    let closed = matches!(status.wish, Wish::Suspended | Wish::Leaving | Wish::Removed);
     let meaning = match (status.wish, &status.failure) {
         (Wish::Suspended, _) => "The operator has suspended this account. Your files are kept.".to_owned(),
+        (Wish::Leaving, _) => {
+            "This account leaves. Its files are kept until then, and it can still be kept as well.".to_owned()
+        }
         (Wish::Removed, _) => REMOVED.to_owned(),
         (_, Some(failure)) if status.fact == Fact::Failed => failure.clone(),
         _ => meaning(status.fact).to_owned(),
@@ -199,6 +203,16 @@ impl Serialize for Moment {
     }
 }
 
+/// A length of time in its largest whole unit: `7 days`, `1 hour`.
+#[must_use]
+pub fn span(length: Duration) -> String {
+    let seconds = length.as_secs();
+    let units = [(86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second")];
+    let (unit, name) = units.into_iter().find(|(unit, _)| seconds >= *unit).unwrap_or((1, "second"));
+    let count = seconds / unit;
+    format!("{count} {name}{}", if count == 1 { "" } else { "s" })
+}
+
 /// A whole number in groups of three: `1 234 567` with thin spaces.
 #[must_use]
 pub fn grouped(number: i64) -> String {
@@ -226,6 +240,20 @@ mod tests {
     fn numbers_come_in_groups_of_three() {
         assert_eq!(grouped(1_234_567), "1\u{2009}234\u{2009}567");
         assert_eq!(grouped(12), "12");
+    }
+
+    #[test]
+    fn a_span_is_said_in_its_largest_unit() {
+        for (seconds, said) in [
+            (604_800, "7 days"),
+            (86_400, "1 day"),
+            (7199, "1 hour"),
+            (120, "2 minutes"),
+            (1, "1 second"),
+            (0, "0 seconds"),
+        ] {
+            assert_eq!(span(Duration::from_secs(seconds)), said);
+        }
     }
 
     #[test]

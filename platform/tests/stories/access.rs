@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use axum::http::Method;
+use berth::web::Access;
 use berth::web::routes::{self, Route};
 use serde_json::json;
 
@@ -39,6 +40,10 @@ const EXPECTED: &[(&str, [&str; 6])] = &[
     ("GET /", ["303 /log-in", "303 /log-in", "303 /log-in", "200", "200", "200"]),
     ("GET /instance/events", ["303 /log-in", "303 /log-in", "303 /log-in", "200", "200", "200"]),
     ("GET /passkeys", ["303 /log-in", "303 /log-in", "303 /log-in", "200", "200", "200"]),
+    ("GET /leave", ["303 /log-in", "303 /log-in", "303 /log-in", "200", "200", "200"]),
+    ("GET /leaving", ["303 /log-in", "303 /log-in", "303 /log-in", "303 /", "303 /", "303 /"]),
+    ("POST /leave", ["303 /log-in", "303 /log-in", "303 /log-in", "422", "422", "422"]),
+    ("POST /leaving/stay", ["303 /log-in", "303 /log-in", "303 /log-in", "303 /", "303 /", "303 /"]),
     ("GET /admin", ["303 /log-in", "303 /log-in", "303 /log-in", "403", "200", "403"]),
     ("GET /api/account", ["401", "401", "401", "200", "200", "200"]),
     ("GET /api/instance", ["401", "401", "401", "200", "200", "200"]),
@@ -147,6 +152,34 @@ async fn everybody_gets_in_where_they_may_and_nowhere_else() {
     let known: Vec<&str> = seen.iter().map(|(route, _)| route.as_str()).collect();
     let gone: Vec<&&str> = expected.keys().filter(|route| !known.contains(route)).collect();
     assert!(wrong.is_empty() && gone.is_empty(), "{ROLES:?} saw otherwise:\n{wrong}rows without a route: {gone:?}");
+}
+
+#[tokio::test]
+async fn who_leaves_can_stay_or_log_out_and_nothing_else() {
+    for admin in [false, true] {
+        let site = Site::new().await;
+        let mut leaver = if admin { site.operator("alice").await } else { site.member("alice").await };
+        let left = leaver.post("/leave", "handle=alice").await;
+        assert_eq!(left.in_short(), "200");
+        assert!(left.text().await.contains("You leave, alice"));
+        assert_eq!(leaver.get("/").await.in_short(), "303 /log-in", "logged out at once");
+        let mut next = leaver.present_passkey("").await;
+        if next == "/log-in/code" {
+            let code = format!("code={}", leaver.fresh_code());
+            next = leaver.post("/log-in/code", &code).await.in_short();
+        }
+        assert!(next.ends_with('/'), "{next}");
+        for route in routes::app().iter().filter(|route| matches!(route.access, Access::Member | Access::Admin)) {
+            let path = path_of(route, "1");
+            let seen = try_it(&mut leaver, route, &path).await;
+            assert!(seen == "303 /leaving" || seen == "403", "{} {path}: {seen}", route.method);
+        }
+        let page = leaver.get("/leaving").await;
+        assert_eq!(page.in_short(), "200");
+        assert!(page.text().await.contains("Keep my account"));
+        assert_eq!(leaver.post("/leaving/stay", "").await.in_short(), "303 /");
+        assert_eq!(leaver.get("/").await.in_short(), "200", "as if nothing had been");
+    }
 }
 
 #[tokio::test]

@@ -4,3 +4,7 @@ pub mod bench;
 mod contract;
 mod door;
 mod engine;
+mod full_disks;
+mod hostile;
+mod reuse;
+mod volumes;

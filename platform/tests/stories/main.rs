@@ -7,6 +7,7 @@ mod accounts;
 mod activity;
 mod calls;
 mod containers;
+mod deletion;
 mod edge;
 mod first_light;
 mod harness;

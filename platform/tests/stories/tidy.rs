@@ -173,6 +173,21 @@ fn only_the_reconciler_changes_a_container() {
 }
 
 #[test]
+fn files_are_taken_away_in_one_place_that_the_loop_does_not_know() {
+    for (calls, only) in [
+        (&[".bury_volume(", ".unbury_volume(", ".destroy_volume("][..], "instances/deletion.rs"),
+        (&[".bury_files(", ".dig_up_files(", ".destroy_files("], "accounts/leaving.rs"),
+    ] {
+        let outside: Vec<Source> = sources()
+            .into_iter()
+            .filter(|source| !["containers", "provisioner"].contains(&source.part()) && source.path != only)
+            .collect();
+        let wrong = outside.into_iter().filter(|s| calls.iter().any(|call| s.text.contains(call))).map(|s| s.path);
+        assert_none(&format!("Only {only} may call {calls:?}"), wrong.collect());
+    }
+}
+
+#[test]
 fn wishes_and_facts_have_one_writer_each() {
     for (call, writer) in [("store::set_wish(", "instances/mod.rs"), ("store::set_fact(", "instances/steps.rs")] {
         let writers: Vec<String> = sources().into_iter().filter(|s| s.text.contains(call)).map(|s| s.path).collect();

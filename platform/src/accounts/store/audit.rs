@@ -2,6 +2,7 @@
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::ExprTrait as _;
 
 use crate::clock::Clock;
 use crate::db::Tx;
@@ -45,5 +46,15 @@ pub(in crate::accounts) async fn record(
         detail: Set(detail.to_owned()),
     };
     row::Entity::insert(row).exec_without_returning(&**tx).await?;
+    Ok(())
+}
+
+/// Takes away from where, and with which keys, `handle` did what it did. That it was done stays written.
+pub(in crate::accounts) async fn blank_audit_of(tx: &Tx, handle: &str) -> Result<()> {
+    row::Entity::update_many()
+        .col_expr(row::Column::Detail, Expr::value(""))
+        .filter(row::Column::Actor.eq(handle).or(row::Column::Subject.eq(handle)))
+        .exec(&**tx)
+        .await?;
     Ok(())
 }

@@ -1,12 +1,14 @@
 //! All SQL of the room. Entities stay inside; what leaves are the room's own types.
 
 mod audit;
+mod departures;
 mod pending;
 mod people;
 mod proofs;
 mod sessions;
 
-pub(super) use audit::record;
+pub(super) use audit::{blank_audit_of, record};
+pub(super) use departures::*;
 pub(super) use pending::*;
 pub(super) use people::*;
 pub(super) use proofs::*;

@@ -45,6 +45,10 @@ pub(in crate::accounts) enum State {
     Active,
     /// By the operator: nobody logs in, nothing runs.
     Suspended,
+    /// It can be kept for a while: logging in shows only that.
+    Leaving,
+    /// For ever: all that is left is the handle.
+    Gone,
 }
 
 /// An account as stored.
@@ -72,7 +76,7 @@ impl TryFrom<row::Model> for Person {
             id: row.id,
             handle: Handle::parse(&row.handle).map_err(|_| unreadable("a handle"))?,
             role: role(&row.role)?,
-            state: if row.state == state_word(State::Active) { State::Active } else { State::Suspended },
+            state: state(&row.state),
             totp_secret: row.totp_secret,
             totp_last_step: row.totp_last_step,
             totp_failures: row.totp_failures,
@@ -97,11 +101,19 @@ pub(super) fn role(word: &str) -> Result<Role> {
     }
 }
 
-fn state_word(state: State) -> &'static str {
+pub(super) fn state_word(state: State) -> &'static str {
     match state {
         State::Active => "active",
         State::Suspended => "suspended",
+        State::Leaving => "leaving",
+        State::Gone => "gone",
     }
+}
+
+/// One that this version does not know lets nobody in.
+pub(super) fn state(word: &str) -> State {
+    let known = [State::Active, State::Leaving, State::Gone];
+    known.into_iter().find(|state| state_word(*state) == word).unwrap_or(State::Suspended)
 }
 
 /// `Conflict` when the handle, or one that looks like it, belongs to somebody.
@@ -186,12 +198,23 @@ pub(in crate::accounts) async fn note_wrong_code(
     Ok(())
 }
 
-/// `false` when it was in that state already.
-pub(in crate::accounts) async fn set_state(tx: &Tx, id: AccountId, state: State) -> Result<bool> {
+/// Takes away what the account logs in with and its rights; its handle stays, so that nobody else ever gets it.
+pub(in crate::accounts) async fn empty_account(tx: &Tx, id: AccountId) -> Result<()> {
+    row::Entity::update_many()
+        .col_expr(row::Column::Role, Expr::value(role_word(Role::Member)))
+        .col_expr(row::Column::TotpSecret, Expr::value(Vec::<u8>::new()))
+        .filter(row::Column::Id.eq(id))
+        .exec(&**tx)
+        .await?;
+    Ok(())
+}
+
+/// Brings an account from one of the states `from` to `state`; `false` when it was in none of them.
+pub(in crate::accounts) async fn set_state(tx: &Tx, id: AccountId, from: &[State], state: State) -> Result<bool> {
     let changed = row::Entity::update_many()
         .col_expr(row::Column::State, Expr::value(state_word(state)))
         .filter(row::Column::Id.eq(id))
-        .filter(row::Column::State.ne(state_word(state)))
+        .filter(row::Column::State.is_in(from.iter().map(|state| state_word(*state))))
         .exec(&**tx)
         .await?;
     Ok(changed.rows_affected == 1)

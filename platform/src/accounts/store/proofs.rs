@@ -175,6 +175,11 @@ pub(in crate::accounts) async fn remove_passkey(tx: &Tx, id: Uuid) -> Result<()>
     Ok(())
 }
 
+pub(in crate::accounts) async fn remove_passkeys_of(tx: &Tx, account: AccountId) -> Result<()> {
+    passkeys::Entity::delete_many().filter(passkeys::Column::AccountId.eq(account)).exec(&**tx).await?;
+    Ok(())
+}
+
 /// How many passkeys each account has, or only `account`.
 pub(in crate::accounts) async fn count_passkeys<C: ConnectionTrait>(
     on: &C,

@@ -1,7 +1,5 @@
 //! What the operator should know of this host.
 
-use std::path::Path;
-
 use bollard::Docker;
 use bollard::models::SystemInfoCgroupVersionEnum;
 
@@ -26,16 +24,10 @@ pub(super) async fn report(engine: &Docker, config: &ContainerConfig) -> Result<
         swap_mib: reclaim::swap_mib().await,
         runc_version: components.into_iter().find(|c| c.name == "runc").map(|c| c.version).unwrap_or_default(),
         storage_driver: info.driver.unwrap_or_default(),
-        disk_free_percent: disk_free_percent(info.docker_root_dir.as_deref(), &config.socket),
+        disk_limit: config.disk_limit,
+        // These two are not the Engine's to tell.
+        disks: Vec::new(),
+        buried: 0,
         missing_images,
     })
-}
-
-/// Of the Engine's disk when its directory is visible here, and of our own data directory otherwise: a provisioner in a
-/// container sees only the latter, and on most machines the two share a disk.
-fn disk_free_percent(engine_root: Option<&str>, socket: &Path) -> u8 {
-    let ours = socket.parent().unwrap_or(Path::new("/"));
-    let seen = engine_root.and_then(|root| rustix::fs::statvfs(root).ok()).or_else(|| rustix::fs::statvfs(ours).ok());
-    let Some(disk) = seen.filter(|disk| disk.f_blocks > 0) else { return 0 };
-    u8::try_from(disk.f_bavail * 100 / disk.f_blocks).unwrap_or(100)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 
 use super::Verb;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::containers::{ContainerSpec, ContainerState, Exit, HostError, HostLoad, Seen, SeenContainer};
 use crate::db::InstanceId;
 use crate::secrets::{hash, hex};
@@ -30,7 +30,9 @@ pub(super) struct World {
 
 #[derive(Default)]
 pub(super) struct Place {
-    pub volume: bool,
+    /// What a test put into it, while there is one.
+    pub volume: Option<Vec<u8>>,
+    pub buried_at: Option<Timestamp>,
     pub container: Option<Container>,
 }
 
@@ -62,6 +64,7 @@ impl World {
 
     /// Starts a stopped container; one that runs or is frozen is left alone.
     pub fn start(&mut self, instance: InstanceId) -> Result<(), HostError> {
+        self.refuse_if_buried(instance)?;
         match self.state(instance) {
             None => return Err(HostError::NotFound),
             Some(ContainerState::Running | ContainerState::Frozen) => {}
@@ -98,6 +101,7 @@ impl World {
 
     /// Makes the container if none is there that was made with the same.
     pub fn create(&mut self, spec: &ContainerSpec) -> Result<(), HostError> {
+        self.refuse_if_buried(spec.instance)?;
         if !self.images.contains(&spec.image) {
             return Err(HostError::ImageMissing(spec.image.clone()));
         }
@@ -135,13 +139,57 @@ impl World {
         };
         let place = self.instances.entry(spec.instance).or_default();
         // As on the Engine, a container brings the volume it mounts.
-        place.volume = true;
+        place.volume.get_or_insert_default();
         place.container = Some(Container { spec: spec.clone(), seen, image_before });
         self.tell(spec.instance);
     }
 
+    pub fn make_volume(&mut self, instance: InstanceId) -> Result<(), HostError> {
+        self.refuse_if_buried(instance)?;
+        self.instances.entry(instance).or_default().volume.get_or_insert_default();
+        Ok(())
+    }
+
+    pub fn bury(&mut self, instance: InstanceId) {
+        let now = self.clock.now();
+        self.instances.entry(instance).or_default().buried_at.get_or_insert(now);
+    }
+
+    pub fn unbury(&mut self, instance: InstanceId) {
+        if let Some(place) = self.instances.get_mut(&instance) {
+            place.buried_at = None;
+        }
+    }
+
+    pub fn buried(&self) -> u32 {
+        let buried = self.instances.values().filter(|place| place.buried_at.is_some()).count();
+        u32::try_from(buried).unwrap_or(u32::MAX)
+    }
+
+    fn refuse_if_buried(&self, instance: InstanceId) -> Result<(), HostError> {
+        match self.instances.get(&instance).and_then(|place| place.buried_at) {
+            Some(_) => Err(HostError::Refused("its volume waits to be destroyed".into())),
+            None => Ok(()),
+        }
+    }
+
+    /// Destroys a volume that was buried `after` ago or longer.
+    pub fn destroy_volume(&mut self, instance: InstanceId, after: Duration) -> Result<(), HostError> {
+        let due = self.clock.now().minus(after);
+        let refused = |why: &str| Err(HostError::Refused(why.into()));
+        match self.instances.get(&instance) {
+            None | Some(Place { container: None, volume: None, buried_at: None }) => return Ok(()),
+            Some(Place { buried_at: None, .. }) => return refused("it was never buried"),
+            Some(Place { buried_at: Some(at), .. }) if *at > due => return refused("it is to be kept for some time"),
+            Some(Place { container: Some(_), .. }) => return refused("there is a container on it"),
+            Some(_) => {}
+        }
+        self.instances.remove(&instance);
+        Ok(())
+    }
+
     pub fn all(&self) -> Vec<Seen> {
-        let there = self.instances.iter().filter(|(_, place)| place.volume || place.container.is_some());
+        let there = self.instances.iter().filter(|(_, place)| place.volume.is_some() || place.container.is_some());
         there.map(|(instance, _)| self.seen(*instance)).collect()
     }
 
@@ -149,7 +197,7 @@ impl World {
         let place = self.instances.get(&instance);
         Seen {
             instance,
-            volume: place.is_some_and(|place| place.volume),
+            volume: place.is_some_and(|place| place.volume.is_some()),
             container: place.and_then(|place| place.container.as_ref()).map(|container| SeenContainer {
                 current: container.seen.image_id == self.image_id(&container.seen.image),
                 newest_image_id: self.image_id(&container.seen.image),

@@ -2,6 +2,7 @@
 //! kind of database.
 
 mod hand_off;
+mod leaving;
 mod log_in;
 mod operator;
 mod recovery;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use berth::clock::Clock;
-use berth::config::{ContainerConfig, Size};
+use berth::config::{ContainerConfig, DiskLimit, Size};
 use berth::containers::docker::DockerHost;
 use berth::containers::fake::FakeHost;
 use berth::containers::remote::RemoteHost;
@@ -33,30 +33,43 @@ pub const ABSENT: &str = "ctest-absent:1";
 /// A host under test, with what keeps it alive.
 pub struct Bench {
     pub host: Arc<dyn ContainerHost>,
+    /// The host's own, standing still unless it is moved.
+    pub clock: Clock,
     pub dir: Arc<tempfile::TempDir>,
-    _engine: Option<Arc<Engine>>,
+    engine: Option<Arc<Engine>>,
 }
 
 impl Bench {
     pub async fn fake() -> Self {
-        let dir = Arc::new(tempfile::tempdir().unwrap());
-        let fake = FakeHost::new(config(dir.path()), Clock::system());
+        let (dir, clock) = (Arc::new(tempfile::tempdir().unwrap()), clock());
+        let fake = FakeHost::new(config(dir.path()), clock.clone());
         fake.forget_image(ABSENT);
-        Self { host: Arc::new(fake), dir, _engine: None }
+        Self { host: Arc::new(fake), clock, dir, engine: None }
     }
 
     pub async fn engine() -> Self {
+        Self::engine_with(|_| {}).await
+    }
+
+    /// The Engine with settings of this story's own.
+    pub async fn engine_with(change: impl FnOnce(&mut ContainerConfig)) -> Self {
         let engine = Engine::shared().await;
-        let dir = Arc::new(tempfile::tempdir().unwrap());
-        let host = Arc::new(docker(config(dir.path())));
-        Self { host, dir, _engine: Some(engine) }
+        let (dir, clock) = (Arc::new(tempfile::tempdir().unwrap()), clock());
+        let host = Arc::new(docker_with(dir.path(), &clock, change));
+        Self { host, clock, dir, engine: Some(engine) }
+    }
+
+    /// Another provisioner on the same data, as after an update with other settings.
+    pub fn again_with(&self, change: impl FnOnce(&mut ContainerConfig)) -> Self {
+        let (dir, clock, engine) = (Arc::clone(&self.dir), self.clock.clone(), self.engine.clone());
+        Self { host: Arc::new(docker_with(dir.path(), &clock, change)), clock, dir, engine }
     }
 
     /// The Engine behind a provisioner behind its socket.
     pub async fn remote() -> Self {
-        let Self { host, dir, _engine } = Self::engine().await;
+        let Self { host, clock, dir, engine } = Self::engine().await;
         let remote = serve(host, config(dir.path())).await;
-        Self { host: Arc::new(remote), dir, _engine }
+        Self { host: Arc::new(remote), clock, dir, engine }
     }
 
     /// A spec that no other test uses.
@@ -98,12 +111,15 @@ impl Bench {
 
 pub fn config(dir: &Path) -> ContainerConfig {
     ContainerConfig {
+        data_dir: dir.to_owned(),
         socket: dir.join("provisioner.sock"),
         network: NETWORK.into(),
         subnet: Ipv4Addr::new(10, 97, 0, 0),
         bridges: 1,
         images: vec![WITH_HOME.into(), BARE.into(), ABSENT.into()],
         sizes: vec![size()],
+        disk_limit: DiskLimit::None,
+        delete_after: Duration::from_secs(7 * 24 * 3600),
         quota_port: 8702,
         instance_port: 8080,
     }
@@ -126,6 +142,18 @@ fn size() -> Size {
 /// The Engine, with the program under test as the one that hands memory back.
 pub fn docker(config: ContainerConfig) -> DockerHost {
     DockerHost::connect_with(config, Clock::system(), "/var/run/docker.sock".into(), env!("CARGO_BIN_EXE_berth").into())
+}
+
+fn docker_with(dir: &Path, clock: &Clock, change: impl FnOnce(&mut ContainerConfig)) -> DockerHost {
+    let mut config = config(dir);
+    change(&mut config);
+    let reclaimer = env!("CARGO_BIN_EXE_berth").into();
+    DockerHost::connect_with(config, clock.clone(), "/var/run/docker.sock".into(), reclaimer)
+}
+
+/// It begins in the present, because the Engine is asked for what happened since then.
+fn clock() -> Clock {
+    Clock::manual(Clock::system().now())
 }
 
 /// Puts `host` behind a provisioner and waits until that answers.
@@ -214,6 +242,14 @@ impl Drop for Engine {
     fn drop(&mut self) {
         sweep();
     }
+}
+
+/// An Engine of a whole platform, on a network of its own.
+pub async fn engine_for(config: ContainerConfig, clock: &Clock) -> (DockerHost, Arc<Engine>) {
+    let engine = Engine::shared().await;
+    let reclaimer = env!("CARGO_BIN_EXE_berth").into();
+    let host = DockerHost::connect_with(config, clock.clone(), "/var/run/docker.sock".into(), reclaimer);
+    (host, engine)
 }
 
 /// Removes what these tests, or a run that was killed, left on the Engine. Says nothing of what is not there.

@@ -4,11 +4,14 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use berth::containers::ContainerState::{Frozen, Running, Stopped};
-use berth::containers::{HostError, Seen, Slot};
+use berth::containers::{ContainerSpec, HostError, Seen, Slot};
 use futures_util::StreamExt as _;
 use tokio::time::timeout;
 
 use super::bench::{ABSENT, Bench, refuses_with};
+
+/// How long the bench's hosts keep what is buried.
+const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 
 macro_rules! contract {
     ($($story:ident),* $(,)?) => {
@@ -32,6 +35,9 @@ contract! {
     it_stops_from_frozen,
     a_frozen_one_is_not_started,
     a_running_container_is_removed_and_its_volume_stays,
+    a_volume_is_destroyed_only_long_after_it_was_buried,
+    a_buried_volume_is_not_used_until_it_is_dug_up,
+    nothing_on_which_a_container_stands_is_destroyed,
     only_allowed_images_that_are_there,
     only_slots_that_are_there,
     the_list_says_what_inspecting_says,
@@ -148,6 +154,64 @@ async fn a_running_container_is_removed_and_its_volume_stays(bench: Bench) {
     }
 }
 
+async fn a_volume_is_destroyed_only_long_after_it_was_buried(bench: Bench) {
+    let (host, spec) = (&bench.host, bench.spec());
+    let id = spec.instance;
+    host.destroy_volume(id).await.unwrap();
+    host.ensure_volume(id, &spec.size).await.unwrap();
+    refuses_with(host.destroy_volume(id).await, "never buried");
+    host.bury_volume(id).await.unwrap();
+    refuses_with(host.destroy_volume(id).await, "to be kept");
+    bench.clock.advance(WEEK - Duration::from_secs(1));
+    // Asked again, it keeps its time.
+    host.bury_volume(id).await.unwrap();
+    refuses_with(host.destroy_volume(id).await, "to be kept");
+    assert_eq!(host.host_report().await.unwrap().buried, 1);
+    bench.clock.advance(Duration::from_secs(1));
+    for _ in 0..2 {
+        host.destroy_volume(id).await.unwrap();
+        assert_eq!(bench.seen(&spec).await, Seen { instance: id, volume: false, container: None });
+    }
+    assert_eq!(host.host_report().await.unwrap().buried, 0);
+}
+
+async fn a_buried_volume_is_not_used_until_it_is_dug_up(bench: Bench) {
+    let (host, spec) = (&bench.host, bench.running().await);
+    host.bury_volume(spec.instance).await.unwrap();
+    assert_eq!(bench.state(&spec).await, Some(Running), "what runs, runs on");
+    host.stop(spec.instance).await.unwrap();
+    let other = ContainerSpec { token: "another-token".into(), ..spec.clone() };
+    for refused in [
+        host.start(spec.instance).await,
+        host.create(&other).await,
+        host.ensure_volume(spec.instance, &spec.size).await,
+    ] {
+        assert!(matches!(refused, Err(HostError::Refused(_))), "{refused:?}");
+    }
+    for _ in 0..2 {
+        host.unbury_volume(spec.instance).await.unwrap();
+    }
+    host.start(spec.instance).await.unwrap();
+    assert_eq!(bench.state(&spec).await, Some(Running));
+    // Buried anew, its time begins anew.
+    bench.clock.advance(WEEK);
+    host.remove_container(spec.instance).await.unwrap();
+    host.bury_volume(spec.instance).await.unwrap();
+    refuses_with(host.destroy_volume(spec.instance).await, "to be kept");
+}
+
+async fn nothing_on_which_a_container_stands_is_destroyed(bench: Bench) {
+    let (host, spec) = (&bench.host, bench.running().await);
+    host.bury_volume(spec.instance).await.unwrap();
+    bench.clock.advance(WEEK);
+    refuses_with(host.destroy_volume(spec.instance).await, "container");
+    host.stop(spec.instance).await.unwrap();
+    refuses_with(host.destroy_volume(spec.instance).await, "container");
+    host.remove_container(spec.instance).await.unwrap();
+    host.destroy_volume(spec.instance).await.unwrap();
+    assert!(!bench.seen(&spec).await.volume);
+}
+
 async fn only_allowed_images_that_are_there(bench: Bench) {
     let mut spec = bench.spec();
     spec.image = "somebody/else:latest".into();
@@ -197,5 +261,5 @@ async fn the_report_names_missing_images(bench: Bench) {
     assert_eq!(report.missing_images, [ABSENT]);
     assert!(matches!(report.cgroup_version, 1 | 2));
     assert!(!report.engine_version.is_empty() && !report.runc_version.is_empty());
-    assert!((1..=100).contains(&report.disk_free_percent));
+    assert!(!report.disks.is_empty() && report.disks.iter().all(|disk| disk.fullest() <= 100), "{:?}", report.disks);
 }

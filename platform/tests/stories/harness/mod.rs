@@ -49,7 +49,7 @@ impl House {
         let config = config(&database, settings);
         let clock = Clock::manual(START);
         let keys = Keys::derive(&config.secret, clock.clone());
-        let host = FakeHost::new(config.containers.clone(), Clock::system());
+        let host = FakeHost::new(config.containers.clone(), clock.clone());
         let db = database.db.clone();
         let instances = Instances::open(db.clone(), clock.clone(), Arc::new(host.clone()), &config).await.unwrap();
         let hosts = config.hosts.clone();

@@ -61,9 +61,9 @@ impl Town {
 
     pub async fn on(database: Database, settings: &[(&'static str, &'static str)]) -> Self {
         let programs = CancellationToken::new();
+        let said = Said::new(64);
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let said = Said::new(64);
         let settings = settings.to_vec();
         let mut config = config(&database, &settings);
         put_on_loopback(&mut config.containers, port);
@@ -139,17 +139,7 @@ impl Town {
 
     /// A cookie of the resident's own instance host, got by a hand-off.
     pub async fn instance_cookie(&self, resident: &Resident) -> String {
-        use base64::Engine as _;
-        use sha2::Digest as _;
-        let host = format!("{}.example.com", resident.handle);
-        let accounts = &self.app.accounts;
-        let session =
-            accounts.authenticate("app.example.com", resident.signed_in.session.reveal()).await.unwrap().unwrap();
-        let challenge = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(sha2::Sha256::digest("verifier"));
-        let code = accounts.hand_off(&session, &host, "state", &challenge).await.unwrap();
-        let token =
-            accounts.hand_off_redeem(&host, code.reveal(), "state", "verifier", &somebody()).await.unwrap().unwrap();
-        format!("__Host-berth={}", token.reveal())
+        instance_cookie(&self.app.accounts, resident).await
     }
 
     /// A request as Caddy would pass it on. `headers` come on top of Host.
@@ -210,7 +200,20 @@ pub async fn until(instance: &Instance, what: impl FnMut(&Status) -> bool) -> St
     }
 }
 
-/// Signs somebody up with a real ceremony.
+/// A cookie of the resident's own instance host, got by a hand-off.
+pub async fn instance_cookie(accounts: &Accounts, resident: &Resident) -> String {
+    use base64::Engine as _;
+    use sha2::Digest as _;
+    let host = format!("{}.example.com", resident.handle);
+    let session = accounts.authenticate("app.example.com", resident.signed_in.session.reveal()).await.unwrap().unwrap();
+    let challenge = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(sha2::Sha256::digest("verifier"));
+    let code = accounts.hand_off(&session, &host, "state", &challenge).await.unwrap();
+    let token =
+        accounts.hand_off_redeem(&host, code.reveal(), "state", "verifier", &somebody()).await.unwrap().unwrap();
+    format!("__Host-berth={}", token.reveal())
+}
+
+/// A whole sign-up, as a browser and a person do it.
 pub async fn sign_up(accounts: &Accounts, clock: &Clock, handle: &'static str) -> Resident {
     let (client, mut browser) = (somebody(), Browser::at_home());
     let token = accounts.sign_up_begin(handle, None, None, &client).await.unwrap();

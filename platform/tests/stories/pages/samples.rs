@@ -8,6 +8,7 @@ use berth::web::admin::{AccountRow, AdminPage, InstanceCell};
 use berth::web::dashboard::{Dashboard, HistoryRow, ModelInWords, SessionRow, SpendInWords};
 use berth::web::errors::ErrorPage;
 use berth::web::landing::Landing;
+use berth::web::leaving::{AskPage, LeavingPage, LeftPage};
 use berth::web::log_in::{CodePage as LogInCodePage, GoOnPage, LogInPage, RecoverPage};
 use berth::web::passkeys::{NewRecoveryCodesPage, PasskeyRow, PasskeysPage};
 use berth::web::sign_up::{CodePage, HandlePage, PasskeyPage, QrPath, RecoveryCodesPage, WelcomePage};
@@ -40,6 +41,11 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("passkeys", passkeys(false)),
         ("passkeys-recovered", passkeys(true)),
         ("new-recovery-codes", new_recovery_codes()),
+        ("leave", leave("")),
+        ("leave-refused", leave("This is not your handle. Type it to say that you mean it.")),
+        ("left", html(&LeftPage { handle: "alice".into(), due: Moment(Timestamp(NOON)) })),
+        ("leaving", leaving(true)),
+        ("leaving-deleted", leaving(false)),
         ("admin", admin()),
         ("error-not-found", error(404, "Nothing here", "There is nothing here by that name.", "")),
         ("error-internal", error(500, "Our mistake", "Something went wrong on our side.", "0b9a3c1e-77f1-4b1f")),
@@ -160,6 +166,7 @@ fn dashboard(status: &Status, spent: i64, held: i64) -> String {
         },
         sessions: vec![session("Chrome on Linux", true), session("Safari on iPhone", false)],
         passkeys: vec![passkey("Passkey of 20 Nov")],
+        grace: "7 days".into(),
     })
 }
 
@@ -212,11 +219,25 @@ fn new_recovery_codes() -> String {
     html(&NewRecoveryCodesPage { handle: "alice".into(), is_admin: false, codes })
 }
 
+fn leave(note: &str) -> String {
+    html(&AskPage {
+        handle: "alice".into(),
+        is_admin: false,
+        instance_host: "alice.example.com".into(),
+        grace: "7 days".into(),
+        note: note.into(),
+    })
+}
+
+fn leaving(may_stay: bool) -> String {
+    html(&LeavingPage { handle: "alice".into(), due: Moment(Timestamp(NOON)), may_stay })
+}
+
 fn admin() -> String {
-    let row = |handle: &str, fact, admin, suspended| AccountRow {
+    let row = |handle: &str, fact, admin, tag| AccountRow {
         handle: handle.into(),
         admin,
-        suspended,
+        tag,
         created: Moment(Timestamp(NOON)),
         passkeys: 2,
         recovery_codes_left: 9,
@@ -234,11 +255,12 @@ fn admin() -> String {
         is_admin: true,
         awake: 1,
         accounts: vec![
-            row("alice", Fact::Awake, true, false),
-            row("bob", Fact::Frozen, false, false),
-            row("carol-of-the-north", Fact::Failed, false, false),
-            row("mallory", Fact::Stopped, false, true),
-            AccountRow { instance: None, ..row("dave", Fact::Absent, false, false) },
+            row("alice", Fact::Awake, true, ""),
+            row("bob", Fact::Frozen, false, ""),
+            row("carol-of-the-north", Fact::Failed, false, ""),
+            row("mallory", Fact::Stopped, false, "suspended"),
+            row("trent", Fact::Stopped, false, "leaving"),
+            AccountRow { instance: None, ..row("dave", Fact::Absent, false, "") },
         ],
     })
 }

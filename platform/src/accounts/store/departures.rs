@@ -1,0 +1,137 @@
+//! Departures: accounts that leave, or were just kept.
+
+use sea_orm::ActiveValue::Set;
+use sea_orm::entity::prelude::*;
+use sea_orm::{QueryOrder as _, QuerySelect as _};
+
+use super::people::{State, state, state_word};
+use super::unreadable;
+use crate::clock::Timestamp;
+use crate::db::{AccountId, InstanceId, Tx};
+use crate::error::Result;
+
+mod row {
+    use sea_orm::entity::prelude::*;
+
+    use crate::db::{AccountId, InstanceId};
+
+    #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+    #[sea_orm(table_name = "departures")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub account_id: AccountId,
+        pub instance_id: Option<InstanceId>,
+        pub asked_by: String,
+        pub state_before: String,
+        pub asked_at_ms: i64,
+        pub due_at_ms: i64,
+        pub buried_at_ms: Option<i64>,
+        pub kept_at_ms: Option<i64>,
+    }
+
+    #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::accounts) enum AskedBy {
+    Owner,
+    Operator,
+}
+
+/// An account that leaves.
+#[derive(Clone, Debug)]
+pub(in crate::accounts) struct Departure {
+    pub(in crate::accounts) account: AccountId,
+    pub(in crate::accounts) instance: Option<InstanceId>,
+    pub(in crate::accounts) asked_by: AskedBy,
+    pub(in crate::accounts) state_before: State,
+    pub(in crate::accounts) asked_at: Timestamp,
+    pub(in crate::accounts) due: Timestamp,
+    /// When the host was told, which counts for itself from then on.
+    pub(in crate::accounts) buried_at: Option<Timestamp>,
+    /// When it was decided to keep it after all; the host is still to be told.
+    pub(in crate::accounts) kept_at: Option<Timestamp>,
+}
+
+fn asked_by_word(asked_by: AskedBy) -> &'static str {
+    match asked_by {
+        AskedBy::Owner => "owner",
+        AskedBy::Operator => "operator",
+    }
+}
+
+impl TryFrom<row::Model> for Departure {
+    type Error = crate::error::Error;
+
+    fn try_from(row: row::Model) -> Result<Self> {
+        Ok(Self {
+            account: row.account_id,
+            instance: row.instance_id,
+            asked_by: match row.asked_by.as_str() {
+                "owner" => AskedBy::Owner,
+                "operator" => AskedBy::Operator,
+                _ => return Err(unreadable("who asked for a departure")),
+            },
+            state_before: state(&row.state_before),
+            asked_at: Timestamp(row.asked_at_ms),
+            due: Timestamp(row.due_at_ms),
+            buried_at: row.buried_at_ms.map(Timestamp),
+            kept_at: row.kept_at_ms.map(Timestamp),
+        })
+    }
+}
+
+pub(in crate::accounts) async fn insert_departure(tx: &Tx, departure: &Departure) -> Result<()> {
+    let row = row::ActiveModel {
+        account_id: Set(departure.account),
+        instance_id: Set(departure.instance),
+        asked_by: Set(asked_by_word(departure.asked_by).to_owned()),
+        state_before: Set(state_word(departure.state_before).to_owned()),
+        asked_at_ms: Set(departure.asked_at.0),
+        due_at_ms: Set(departure.due.0),
+        buried_at_ms: Set(None),
+        kept_at_ms: Set(None),
+    };
+    row::Entity::insert(row).exec_without_returning(&**tx).await?;
+    Ok(())
+}
+
+pub(in crate::accounts) async fn departure<C: ConnectionTrait>(
+    on: &C,
+    account: AccountId,
+) -> Result<Option<Departure>> {
+    row::Entity::find_by_id(account).one(on).await?.map(Departure::try_from).transpose()
+}
+
+/// The longest due first, at most `limit`.
+pub(in crate::accounts) async fn departures<C: ConnectionTrait>(on: &C, limit: u64) -> Result<Vec<Departure>> {
+    let rows = row::Entity::find().order_by_asc(row::Column::DueAtMs).limit(limit).all(on).await?;
+    rows.into_iter().map(Departure::try_from).collect()
+}
+
+pub(in crate::accounts) async fn note_buried(
+    tx: &Tx,
+    account: AccountId,
+    now: Timestamp,
+    due: Timestamp,
+) -> Result<()> {
+    let set = row::Entity::update_many()
+        .col_expr(row::Column::BuriedAtMs, Expr::value(now.0))
+        .col_expr(row::Column::DueAtMs, Expr::value(due.0));
+    set.filter(row::Column::AccountId.eq(account)).exec(&**tx).await?;
+    Ok(())
+}
+
+pub(in crate::accounts) async fn note_kept(tx: &Tx, account: AccountId, now: Timestamp) -> Result<()> {
+    let set = row::Entity::update_many().col_expr(row::Column::KeptAtMs, Expr::value(now.0));
+    set.filter(row::Column::AccountId.eq(account)).exec(&**tx).await?;
+    Ok(())
+}
+
+pub(in crate::accounts) async fn remove_departure(tx: &Tx, account: AccountId) -> Result<()> {
+    row::Entity::delete_by_id(account).exec(&**tx).await?;
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! Deletion: the one place from which files are ever taken away, and only those of an account that left. The loop does not
+//! know these verbs.
+//!
+//! Each step may be taken twice, and a crash after any of them is no harm: the next run takes it again.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::rules::Wish;
+use super::{Instances, store};
+use crate::containers::ContainerState;
+use crate::db::{InstanceId, Tx};
+use crate::error::{Error, Result};
+
+/// How long nobody gets the place, and with it the address, of an instance that is gone: longer than anything that could
+/// still be on its way there.
+const SLOT_RESTS: Duration = Duration::from_secs(24 * 3600);
+
+/// Whether the host was told, or is to be asked again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Buried {
+    Done,
+    /// The container is still on its way to being stopped.
+    NotYet,
+}
+
+impl Instances {
+    /// How long an account that leaves can be kept, and its files lie buried.
+    #[must_use]
+    pub fn delete_after(&self) -> Duration {
+        self.0.delete_after
+    }
+
+    /// Marks the files of a leaving instance on the host, once its container is at rest: from then on the host counts the
+    /// time as well.
+    ///
+    /// # Errors
+    /// `Conflict` when it does not leave; when host or database do not answer.
+    pub async fn bury_files(&self, id: InstanceId) -> Result<Buried> {
+        self.expect_leaving(id).await?;
+        let seen = self.0.host.inspect(id).await.with_context(|| format!("looking at instance {id}"))?;
+        if seen.container.is_some_and(|container| container.state != ContainerState::Stopped) {
+            return Ok(Buried::NotYet);
+        }
+        self.0.host.bury_volume(id).await.with_context(|| format!("burying the volume of instance {id}"))?;
+        Ok(Buried::Done)
+    }
+
+    /// Undoes [`Instances::bury_files`].
+    ///
+    /// # Errors
+    /// When the host does not answer.
+    pub async fn dig_up_files(&self, id: InstanceId) -> Result<()> {
+        Ok(self.0.host.unbury_volume(id).await.with_context(|| format!("digging up the volume of instance {id}"))?)
+    }
+
+    /// Destroys container and volume of a leaving instance, for ever. The host refuses while its own time is not over.
+    ///
+    /// # Errors
+    /// `Conflict` when it does not leave; when host or database do not answer, or the host refuses.
+    pub async fn destroy_files(&self, id: InstanceId) -> Result<()> {
+        self.expect_leaving(id).await?;
+        let host = &self.0.host;
+        let seen = host.inspect(id).await.with_context(|| format!("looking at instance {id}"))?;
+        if seen.container.is_some() {
+            host.remove_container(id).await.with_context(|| format!("removing the container of instance {id}"))?;
+        }
+        if seen.volume {
+            host.bury_volume(id).await.with_context(|| format!("burying the volume of instance {id}"))?;
+        }
+        Ok(host.destroy_volume(id).await.with_context(|| format!("destroying the volume of instance {id}"))?)
+    }
+
+    /// Deletes every row of an instance whose files are gone, in the caller's transaction, and lets its place rest. Call
+    /// [`Instances::forget`] after the commit. No such instance: nothing to do.
+    ///
+    /// # Errors
+    /// When the database does not answer, or money is still held for a call of the instance.
+    pub async fn forget_in(&self, tx: &Tx, id: InstanceId) -> Result<()> {
+        store::delete(tx, id, self.0.clock.now().plus(SLOT_RESTS)).await
+    }
+
+    /// Forgets an instance whose rows are gone: from here on its handle and its token lead nowhere.
+    pub fn forget(&self, id: InstanceId) {
+        let mut known = self.0.known.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(instance) = known.by_id.remove(&id) {
+            known.by_handle.remove(&instance.handle);
+            known.by_account.remove(&instance.account);
+            known.by_token_hash.retain(|_, other| other.id != id);
+            known.by_address.retain(|_, other| other.id != id);
+        }
+    }
+
+    /// Asked of the database and not of memory: what follows cannot be undone. No row is fine, its files may be left over.
+    async fn expect_leaving(&self, id: InstanceId) -> Result<()> {
+        match store::find(&self.0.db, id).await? {
+            Some(record) if record.asked.wish != Wish::Leaving => {
+                Err(Error::Conflict("This instance does not leave, so its files stay.".into()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
