@@ -112,6 +112,12 @@ impl FakeHost {
         held.expect("the sender is our own");
     }
 
+    /// How many calls of `verb` are held now.
+    #[must_use]
+    pub fn held(&self, verb: Verb) -> u64 {
+        self.gates.borrow().get(&verb).map_or(0, |gate| gate.waiting)
+    }
+
     /// The next call of `verb` fails with `error`; asked for twice, the next two.
     pub fn fail_next(&self, verb: Verb, error: HostError) {
         self.world().failures.entry(verb).or_default().push(error);

@@ -65,11 +65,9 @@ impl<B: HttpBody<Data = Bytes> + Unpin, H: Unpin> HttpBody for Answer<B, H> {
         let polled = Pin::new(&mut this.body).poll_frame(cx);
         let Some(flow) = &this.flow else { return polled };
         match &polled {
-            Poll::Ready(Some(Ok(frame))) => {
-                if frame.data_ref().is_none_or(|bytes| this.movement.moves(bytes)) {
-                    flow.moved();
-                    this.given = true;
-                }
+            Poll::Ready(Some(Ok(frame))) if frame.data_ref().is_none_or(|bytes| this.movement.moves(bytes)) => {
+                flow.moved();
+                this.given = true;
             }
             Poll::Pending if std::mem::take(&mut this.given) && !flow.moved() => this.visit.rouse(),
             _ => {}

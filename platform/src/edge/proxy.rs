@@ -33,7 +33,7 @@ use super::relay::Relay;
 use super::visit::Visit;
 use crate::client::Client;
 use crate::cookies;
-use crate::instances::{Instance, Work, WorkInFlight};
+use crate::instances::{Instance, Instances, Work, WorkInFlight};
 
 /// A container on the same machine accepts at once, or something is wrong with it.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -48,13 +48,21 @@ const ASSERTION_SECONDS: i64 = 60;
 pub struct Upstreams(HyperClient<Dial, Body>);
 
 impl Upstreams {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(instances: Instances) -> Self {
         Self(
             HyperClient::builder(TokioExecutor::new())
                 .pool_idle_timeout(POOL_IDLE)
                 .pool_timer(TokioTimer::new())
-                .build(Dial),
+                .build(Dial(instances)),
         )
+    }
+
+    /// Sends a request of our own to the instance's container, and what it answers in a word. What comes behind that word is
+    /// not read, and the connection not used again.
+    pub(super) async fn send(&self, instance: &Instance, mut request: Request) -> anyhow::Result<StatusCode> {
+        *request.uri_mut() = upstream_uri(instance, request.uri())?;
+        *request.version_mut() = Version::HTTP_11;
+        Ok(self.0.request(request).await?.status())
     }
 }
 
@@ -184,9 +192,9 @@ fn upstream_uri(instance: &Instance, uri: &Uri) -> anyhow::Result<Uri> {
     Ok(Uri::from_parts(parts)?)
 }
 
-/// Connects to the address in `CONTAINER.ADDRESS:PORT`.
+/// Connects to the address in `CONTAINER.ADDRESS:PORT`, if that container is the one that stands there.
 #[derive(Clone)]
-struct Dial;
+struct Dial(Instances);
 
 impl tower::Service<Uri> for Dial {
     type Response = TokioIo<TcpStream>;
@@ -198,13 +206,19 @@ impl tower::Service<Uri> for Dial {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
+        let instances = self.0.clone();
         Box::pin(async move {
-            let address =
-                uri.host().and_then(|host| host.split_once('.')).and_then(|(_, ip)| ip.parse::<Ipv4Addr>().ok());
-            let (Some(ip), Some(port)) = (address, uri.port_u16()) else {
+            let named = uri.host().and_then(|host| host.split_once('.'));
+            let named = named.and_then(|(key, ip)| Some((key.to_owned(), ip.parse::<Ipv4Addr>().ok()?)));
+            let (Some((key, ip)), Some(port)) = (named, uri.port_u16()) else {
                 return Err(std::io::Error::other("not the name of a container"));
             };
             let stream = tokio::time::timeout(CONNECT, TcpStream::connect(SocketAddr::from((ip, port)))).await??;
+            // Asked once the connection stands: the request was meant for a container that may have gone since, and its address
+            // may be another's by now.
+            if !instances.container_at(ip).is_some_and(|container| container.starts_with(&key)) {
+                return Err(std::io::Error::other("another container has the address now"));
+            }
             stream.set_nodelay(true)?;
             Ok(TokioIo::new(stream))
         })

@@ -89,6 +89,7 @@ impl Instances {
             known.by_handle.remove(&instance.handle);
             known.by_account.remove(&instance.account);
             known.by_token_hash.retain(|_, other| other.id != id);
+            known.by_address.retain(|_, other| other.id != id);
         }
     }
 

@@ -68,6 +68,7 @@ struct Known {
     by_handle: HashMap<Handle, Arc<Instance>>,
     by_account: HashMap<AccountId, Arc<Instance>>,
     by_token_hash: HashMap<Vec<u8>, Arc<Instance>>,
+    by_address: HashMap<Ipv4Addr, Arc<Instance>>,
 }
 
 /// What is shown of an instance, and what waiters wait for.
@@ -188,6 +189,12 @@ impl Instances {
         Ok(())
     }
 
+    /// By id, from memory.
+    #[must_use]
+    pub fn by_id(&self, id: InstanceId) -> Option<Arc<Instance>> {
+        self.known(|known| known.by_id.get(&id).cloned())
+    }
+
     /// By handle, from memory.
     #[must_use]
     pub fn by_handle(&self, handle: &Handle) -> Option<Arc<Instance>> {
@@ -204,6 +211,12 @@ impl Instances {
     #[must_use]
     pub fn by_token_hash(&self, hash: &[u8]) -> Option<Arc<Instance>> {
         self.known(|known| known.by_token_hash.get(hash).cloned())
+    }
+
+    /// The Engine's id of the container that now stands at an address.
+    #[must_use]
+    pub fn container_at(&self, address: Ipv4Addr) -> Option<Arc<str>> {
+        self.known(|known| known.by_address.get(&address).and_then(|instance| instance.container()))
     }
 
     /// All of them, ordered by handle.
@@ -318,7 +331,7 @@ impl Instances {
         let cause = Cause::Upgrade;
         refuse_unless_wakeable(instance.wish(), cause)?;
         let tx = self.0.db.begin().await?;
-        let asked = Asked { wish: Wish::Available, cause, at: self.0.clock.now() };
+        let asked = Asked { wish: Wish::Available, cause, at: instance.after_all_wishes(self.0.clock.now()) };
         store::set_renew_at(&tx, instance.id, asked.at).await?;
         if !store::set_wish(&tx, instance.id, asked, &may_replace(cause)).await? {
             drop(tx);
@@ -355,7 +368,7 @@ impl Instances {
 
     async fn wish(&self, instance: &Arc<Instance>, wish: Wish, cause: Cause) -> Result<()> {
         let tx = self.0.db.begin().await?;
-        let asked = Asked { wish, cause, at: self.0.clock.now() };
+        let asked = Asked { wish, cause, at: instance.after_all_wishes(self.0.clock.now()) };
         if !store::set_wish(&tx, instance.id, asked, &may_replace(cause)).await? {
             drop(tx);
             // What is in mind was old: somebody suspended or removed it since.
@@ -376,7 +389,9 @@ impl Instances {
         over: &[Wish],
     ) -> Result<Option<InstanceId>> {
         let Some(id) = store::find_by_account(tx, account).await? else { return Ok(None) };
-        store::set_wish(tx, id, Asked { wish, cause, at: self.0.clock.now() }, over).await?;
+        let now = self.0.clock.now();
+        let at = self.by_id(id).map_or(now, |instance| instance.after_all_wishes(now));
+        store::set_wish(tx, id, Asked { wish, cause, at }, over).await?;
         Ok(Some(id))
     }
 
@@ -384,13 +399,9 @@ impl Instances {
         look(&self.0.known.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// By its id, from memory.
-    #[must_use]
-    pub fn by_id(&self, id: InstanceId) -> Option<Arc<Instance>> {
-        self.known(|known| known.by_id.get(&id).cloned())
-    }
-
-    fn learn(&self, record: store::Record) -> Arc<Instance> {
+    fn learn(&self, mut record: store::Record) -> Arc<Instance> {
+        // The clock may have been set back since.
+        record.active_at = record.active_at.min(self.0.clock.now());
         let address = SocketAddr::from((Slot::address(record.slot, self.0.subnet), self.0.port));
         let token_hash = record.token_hash.clone();
         let policy = self.0.policy(&record.terms);
@@ -399,6 +410,7 @@ impl Instances {
         known.by_id.insert(instance.id, Arc::clone(&instance));
         known.by_handle.insert(instance.handle.clone(), Arc::clone(&instance));
         known.by_account.insert(instance.account, Arc::clone(&instance));
+        known.by_address.insert(instance.address(), Arc::clone(&instance));
         if let Some(hash) = token_hash {
             known.by_token_hash.insert(hash, Arc::clone(&instance));
         }

@@ -1,5 +1,6 @@
 //! What keeps an instance awake and what does not, and whether the ledger says so.
 
+mod calls;
 mod ledger;
 mod on_the_engine;
 mod scene;

@@ -7,6 +7,7 @@ use berth::containers::{ContainerHost as _, ContainerState, Exit, HostError};
 use berth::handle::Handle;
 use berth::instances::{Cause, Fact, Wish};
 use proptest::prelude::*;
+use sea_orm::{ConnectionTrait as _, Statement};
 
 use crate::harness::databases;
 use crate::harness::town::{Resident, Town, until};
@@ -165,6 +166,40 @@ async fn a_place_is_given_again_only_after_it_has_rested_and_the_lowest_first() 
         let dora = town.settle_in("dora").await;
         assert_eq!(dora.instance.address(), first);
         assert_eq!(town.settle_in("emil").await.instance.address(), second);
+    }
+}
+
+/// A table that refers to an instance or an account and is forgotten by the deletion would keep it from ever ending.
+#[tokio::test]
+async fn every_table_that_names_a_person_or_their_instance_is_known_to_the_deletion() {
+    // Emptied by hand, or kept: what is held settles first, and the books stay.
+    let known = [
+        "instances",
+        "passkeys",
+        "recovery_codes",
+        "sessions",
+        "devices",
+        "departures",
+        "transitions",
+        "declared_jobs",
+        "allowances",
+        "holds",
+        "receipts",
+    ];
+    let database = crate::harness::sqlite().await;
+    let db = database.db.read();
+    let text = "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND sql LIKE '%REFERENCES %'";
+    let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), text)).await.unwrap();
+    assert!(rows.len() >= known.len());
+    for row in rows {
+        let (name, sql): (String, String) = (row.try_get("", "name").unwrap(), row.try_get("", "sql").unwrap());
+        let names = |table: &str| sql.contains(&format!("REFERENCES {table}(id)"));
+        let cascades = |table: &str| sql.contains(&format!("REFERENCES {table}(id) ON DELETE CASCADE"));
+        let stays = ["instances", "accounts"].into_iter().any(|table| names(table) && !cascades(table));
+        assert!(
+            !stays || known.contains(&name.as_str()),
+            "{name} refers to what a deletion takes away: let its rows go with it (ON DELETE CASCADE), or empty it there"
+        );
     }
 }
 

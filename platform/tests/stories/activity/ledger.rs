@@ -1,13 +1,16 @@
 //! The awake ledger: one cause for each change, the right one, whatever happens; and what is shown of it.
 
+use std::process::Command;
 use std::time::Duration;
 
+use berth::cli::control;
 use berth::containers::Exit;
 use berth::instances::{Cause, Fact, Wish, Work};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use super::scene::{FIVE_MINUTES, HALF_AN_HOUR, HOST, MINUTE, Scene};
 use super::twelve::look_at_everything;
@@ -174,7 +177,7 @@ async fn the_owner_reads_why_it_is_awake_and_why_it_slept() {
         let page = async || scene.town.get("app.example.com", "/", &[("cookie", &cookie)]).await.text();
 
         let work = scene.alice.instance.begin_work(Work::Request);
-        let declared = scene.from_inside("PUT", "/jobs/build").body(r#"{"for_seconds": 600}"#).send().await.unwrap();
+        let declared = scene.inside("PUT", "/jobs/build").body(r#"{"for_seconds": 600}"#).send().await.unwrap();
         assert_eq!(declared.status(), 200);
         let told = seen().await["work"].clone();
         let start = scene.town.clock.now().0;
@@ -188,7 +191,7 @@ async fn the_owner_reads_why_it_is_awake_and_why_it_slept() {
         assert!(shown.contains("A request, since") && shown.contains("The job build, until at most"), "{shown}");
 
         drop(work);
-        assert_eq!(scene.from_inside("DELETE", "/jobs/build").send().await.unwrap().status(), 204);
+        assert_eq!(scene.inside("DELETE", "/jobs/build").send().await.unwrap().status(), 204);
         scene.town.wait(MINUTE).await;
         let told = seen().await["work"].clone();
         assert_eq!(told["sleeps_at_ms"], json!(start + 300_000));
@@ -216,4 +219,54 @@ async fn what_it_was_last_at_is_still_known_after_a_restart() {
     scene.town.restart().await;
     scene.alice.instance = scene.town.instances().all().pop().unwrap();
     assert_eq!((scene.last(), before.unwrap().work), (before, Work::Stream));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operator_reads_the_same_on_the_command_line() {
+    let scene = Scene::new().await;
+    let (instances, config) = (scene.town.instances().clone(), scene.town.app.config.clone());
+    let shown = || {
+        let shown = Command::new(env!("CARGO_BIN_EXE_berth"))
+            .args(["instance", "show", "alice"])
+            .env("BERTH_DOMAIN", "example.com")
+            .env("BERTH_SECRET", "a secret for stories, 32 characters and more")
+            .env("BERTH_DATA_DIR", &config.data_dir)
+            .env("DATABASE_URL", &config.database_url)
+            .output()
+            .unwrap();
+        assert!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stderr));
+        String::from_utf8(shown.stdout).unwrap()
+    };
+    assert!(shown().contains("at work    Berth does not run here just now"));
+
+    std::fs::create_dir_all(config.data_dir.join("run")).unwrap();
+    let socket = config.control_socket();
+    let running = CancellationToken::new();
+    let listening = tokio::spawn({
+        let (socket, running) = (socket.clone(), running.clone());
+        async move { control::listen(&socket, instances, running).await }
+    });
+    while !socket.exists() {
+        tokio::task::yield_now().await;
+    }
+    let work = [Work::Request, Work::Request, Work::AiCall].map(|work| scene.alice.instance.begin_work(work));
+    let told = control::ask_why(&socket, scene.alice.instance.id).await.unwrap().unwrap();
+    assert_eq!(told, scene.town.instances().ledger(&scene.alice.instance));
+    let text = shown();
+    for line in
+        ["at work    2 request, for", "at work    1 ai_call, for", "sleeps     not before what is at work has ended"]
+    {
+        assert!(text.contains(line), "{text}");
+    }
+    drop(work);
+    scene.town.wait(FIVE_MINUTES).await;
+    let text = shown();
+    for line in
+        ["fact       frozen (idle)", "last work  ai_call", "idle       for", "last at work: ai_call, 300 s before"]
+    {
+        assert!(text.contains(line), "{text}");
+    }
+    assert_eq!(scene.fact(), Fact::Frozen, "reading wakes nothing");
+    running.cancel();
+    listening.await.unwrap().unwrap();
 }

@@ -125,7 +125,7 @@ impl Scene {
     }
 
     /// A request of the program inside, with its own token and from its own address.
-    pub fn from_inside(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+    pub fn inside(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         let token = self.town.host.spec(self.alice.instance.id).unwrap().token;
         let url = format!("http://{}{path}", self.door);
         client(Some(self.alice.instance.address())).request(method.parse().unwrap(), url).bearer_auth(token)

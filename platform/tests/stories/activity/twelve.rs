@@ -67,7 +67,7 @@ async fn go_on(scene: &Scene, what: &str) {
             // The model begins to answer long after this story has ended.
             let body = json!({ "model": "berth-demo", "max_tokens": 100, "stream": true,
                 "messages": [{ "role": "user", "content": "x-demo-first-byte-ms=60000" }] });
-            let call = scene.from_inside("POST", "/anthropic/v1/messages").body(body.to_string()).send();
+            let call = scene.inside("POST", "/anthropic/v1/messages").body(body.to_string()).send();
             let call = tokio::spawn(call);
             scene.until_open(Work::AiCall, 1).await;
             every_minute(scene, async |_| ()).await;
@@ -105,8 +105,7 @@ async fn go_on(scene: &Scene, what: &str) {
             scene.say("at last", &mut stream).await;
         }
         "a declared job" => {
-            let declared =
-                scene.from_inside("PUT", "/jobs/build").body(r#"{"for_seconds": 600}"#).send().await.unwrap();
+            let declared = scene.inside("PUT", "/jobs/build").body(r#"{"for_seconds": 600}"#).send().await.unwrap();
             assert_eq!(declared.status(), 200);
             every_minute(scene, async |_| ()).await;
         }
@@ -147,11 +146,11 @@ pub async fn look_at_everything(scene: &Scene) {
     for path in ["/", "/api/instance", "/api/account"] {
         assert_eq!(town.get("app.example.com", path, &[("cookie", &cookie)]).await.status, 200, "{path}");
     }
-    assert!(ops::render(&town.app.metrics, town.instances()).contains("berth_instances"));
+    assert!(ops::render(&town.app.metrics, town.instances(), &town.app.mailbox).contains("berth_instances"));
     let accounts = town.app.accounts.accounts().await.unwrap();
     assert_eq!(accounts.len(), 1);
     town.instances().history(scene.alice.instance.id, 10).await.unwrap();
-    let budget = scene.from_inside("GET", "/budget").send().await.unwrap();
-    let jobs = scene.from_inside("GET", "/jobs").send().await.unwrap();
+    let budget = scene.inside("GET", "/budget").send().await.unwrap();
+    let jobs = scene.inside("GET", "/jobs").send().await.unwrap();
     assert_eq!((budget.status().as_u16(), jobs.status().as_u16()), (200, 200));
 }

@@ -111,7 +111,7 @@ async fn a_probe_of_a_sleeper_wakes_nothing_and_one_of_the_awake_leaves_no_trace
 async fn a_job_lasts_until_it_is_ended_or_comes_to_its_limit() {
     let scene = Scene::new().await;
     let declare = |name: &str, seconds: u32| {
-        scene.from_inside("PUT", &format!("/jobs/{name}")).body(format!("{{\"for_seconds\": {seconds}}}")).send()
+        scene.inside("PUT", &format!("/jobs/{name}")).body(format!("{{\"for_seconds\": {seconds}}}")).send()
     };
     assert_eq!(declare("build", 3600).await.unwrap().status(), 200);
     scene.town.wait(HALF_AN_HOUR).await;
@@ -126,12 +126,10 @@ async fn a_job_lasts_until_it_is_ended_or_comes_to_its_limit() {
     assert_eq!(scene.fact(), Fact::Frozen);
 
     let scene = Scene::new().await;
-    let declare =
-        |name: &str| scene.from_inside("PUT", &format!("/jobs/{name}")).body(r#"{"for_seconds": 3600}"#).send();
+    let declare = |name: &str| scene.inside("PUT", &format!("/jobs/{name}")).body(r#"{"for_seconds": 3600}"#).send();
     assert_eq!(declare("build").await.unwrap().status(), 200);
     scene.town.wait(HALF_AN_HOUR).await;
-    let end =
-        async |name| scene.from_inside("DELETE", &format!("/jobs/{name}")).send().await.unwrap().status().as_u16();
+    let end = async |name| scene.inside("DELETE", &format!("/jobs/{name}")).send().await.unwrap().status().as_u16();
     assert_eq!((end("other").await, end("build").await, end("build").await), (404, 204, 404));
     scene.town.wait(FIVE_MINUTES - MINUTE).await;
     assert_eq!(scene.fact(), Fact::Awake, "ending it was its last work");
@@ -150,18 +148,18 @@ async fn a_job_that_cannot_be_is_refused_with_a_sentence() {
         ("a%20b", r#"{"for_seconds": 5}"#, 422, "letters, digits"),
         (&"x".repeat(65), r#"{"for_seconds": 5}"#, 422, "1 to 64"),
     ] {
-        let answer = scene.from_inside("PUT", &format!("/jobs/{name}")).body(body).send().await.unwrap();
+        let answer = scene.inside("PUT", &format!("/jobs/{name}")).body(body).send().await.unwrap();
         assert_eq!(answer.status(), status, "{name} {body}");
         let text = answer.text().await.unwrap();
         assert!(text.contains(says), "{text} does not say {says}");
     }
     for n in 0..17 {
-        let job = scene.from_inside("PUT", &format!("/jobs/job-{n}")).body(r#"{"for_seconds": 60}"#);
+        let job = scene.inside("PUT", &format!("/jobs/job-{n}")).body(r#"{"for_seconds": 60}"#);
         assert_eq!(job.send().await.unwrap().status(), if n < 16 { 200 } else { 409 }, "{n}");
     }
-    let stranger = scene.from_inside("PUT", "/jobs/build").bearer_auth("another").body(r#"{"for_seconds": 60}"#);
+    let stranger = scene.inside("PUT", "/jobs/build").bearer_auth("another").body(r#"{"for_seconds": 60}"#);
     assert_eq!(stranger.send().await.unwrap().status(), 401);
-    assert_eq!(scene.from_inside("POST", "/jobs/build").send().await.unwrap().status(), 405);
+    assert_eq!(scene.inside("POST", "/jobs/build").send().await.unwrap().status(), 405);
     assert_eq!(scene.town.instances().jobs(&scene.alice.instance).len(), 16);
 }
 
@@ -169,7 +167,7 @@ async fn a_job_that_cannot_be_is_refused_with_a_sentence() {
 async fn a_job_outlives_the_platform_and_not_its_own_program() {
     for database in crate::harness::databases().await {
         let mut scene = Scene::on(database).await;
-        let declared = scene.from_inside("PUT", "/jobs/build").body(r#"{"for_seconds": 7200}"#).send().await.unwrap();
+        let declared = scene.inside("PUT", "/jobs/build").body(r#"{"for_seconds": 7200}"#).send().await.unwrap();
         assert_eq!(declared.status(), 200);
         scene.town.restart().await;
         scene.alice.instance = scene.town.instances().all().pop().unwrap();

@@ -251,6 +251,14 @@ impl Drop for Engine {
     }
 }
 
+/// An Engine of a whole platform, on a network of its own.
+pub async fn engine_for(config: ContainerConfig, clock: &Clock) -> (DockerHost, Arc<Engine>) {
+    let engine = Engine::shared().await;
+    let reclaimer = env!("CARGO_BIN_EXE_berth").into();
+    let host = DockerHost::connect_with(config, clock.clone(), "/var/run/docker.sock".into(), reclaimer);
+    (host, engine)
+}
+
 /// Removes what these tests, or a run that was killed, left on the Engine. Says nothing of what is not there.
 fn sweep() {
     sweep_network(NETWORK);

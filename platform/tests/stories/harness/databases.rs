@@ -18,6 +18,11 @@ pub struct Database {
 }
 
 impl Database {
+    /// Another of the same kind, elsewhere.
+    pub fn moved_to(self, url: String, db: Db) -> Self {
+        Self { url, db, ..self }
+    }
+
     /// A directory that belongs to this database alone.
     pub fn dir(&self) -> &str {
         self.dir.path().to_str().unwrap()
