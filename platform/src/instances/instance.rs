@@ -231,9 +231,23 @@ impl Instance {
         self.work.activity(now, container)
     }
 
+    /// Whether something holds it awake now.
+    pub(super) fn is_at_work(&self, now: Timestamp) -> bool {
+        let container = self.with_mind(|mind| mind.reality).map_or(Container::Frozen, |reality| reality.container);
+        self.work.activity(now, container) == Activity::Working
+    }
+
     /// The present moment; `None` when the room is gone.
     pub(super) fn now(&self) -> Option<Timestamp> {
         self.inner.upgrade().map(|inner| inner.clock.now())
+    }
+
+    /// The clock was set back to `now`: nothing is noted for later than that, and everything is looked at again.
+    pub(super) fn set_back_to(&self, now: Timestamp) {
+        if self.work.idle_since(now) > now {
+            self.work.forget_after(now);
+        }
+        self.look_at_ms.store(0, Ordering::SeqCst);
     }
 
     /// Has the loop look when it has been idle long enough to sleep.

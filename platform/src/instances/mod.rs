@@ -189,6 +189,12 @@ impl Instances {
         Ok(())
     }
 
+    /// By id, from memory.
+    #[must_use]
+    pub fn by_id(&self, id: InstanceId) -> Option<Arc<Instance>> {
+        self.known(|known| known.by_id.get(&id).cloned())
+    }
+
     /// By handle, from memory.
     #[must_use]
     pub fn by_handle(&self, handle: &Handle) -> Option<Arc<Instance>> {
@@ -325,7 +331,7 @@ impl Instances {
         let cause = Cause::Upgrade;
         refuse_unless_wakeable(instance.wish(), cause)?;
         let tx = self.0.db.begin().await?;
-        let asked = Asked { wish: Wish::Available, cause, at: self.0.clock.now() };
+        let asked = Asked { wish: Wish::Available, cause, at: self.after_all_wishes(Some(instance)) };
         store::set_renew_at(&tx, instance.id, asked.at).await?;
         if !store::set_wish(&tx, instance.id, asked, &may_replace(cause)).await? {
             drop(tx);
@@ -362,7 +368,7 @@ impl Instances {
 
     async fn wish(&self, instance: &Arc<Instance>, wish: Wish, cause: Cause) -> Result<()> {
         let tx = self.0.db.begin().await?;
-        let asked = Asked { wish, cause, at: self.0.clock.now() };
+        let asked = Asked { wish, cause, at: self.after_all_wishes(Some(instance)) };
         if !store::set_wish(&tx, instance.id, asked, &may_replace(cause)).await? {
             drop(tx);
             // What is in mind was old: somebody suspended or removed it since.
@@ -383,21 +389,25 @@ impl Instances {
         over: &[Wish],
     ) -> Result<Option<InstanceId>> {
         let Some(id) = store::find_by_account(tx, account).await? else { return Ok(None) };
-        store::set_wish(tx, id, Asked { wish, cause, at: self.0.clock.now() }, over).await?;
+        let at = self.after_all_wishes(self.by_id(id).as_ref());
+        store::set_wish(tx, id, Asked { wish, cause, at }, over).await?;
         Ok(Some(id))
+    }
+
+    /// Now; or, when the clock was set back since the last wish, just after that: the later of two wishes counts.
+    fn after_all_wishes(&self, instance: Option<&Arc<Instance>>) -> Timestamp {
+        let last = instance.and_then(|instance| instance.with_mind(|mind| mind.wished_at));
+        let after = last.map(|last| last.plus(Duration::from_millis(1)));
+        after.map_or(self.0.clock.now(), |after| after.max(self.0.clock.now()))
     }
 
     fn known<T>(&self, look: impl FnOnce(&Known) -> T) -> T {
         look(&self.0.known.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// By its id, from memory.
-    #[must_use]
-    pub fn by_id(&self, id: InstanceId) -> Option<Arc<Instance>> {
-        self.known(|known| known.by_id.get(&id).cloned())
-    }
-
-    fn learn(&self, record: store::Record) -> Arc<Instance> {
+    fn learn(&self, mut record: store::Record) -> Arc<Instance> {
+        // The clock may have been set back since.
+        record.active_at = record.active_at.min(self.0.clock.now());
         let address = SocketAddr::from((Slot::address(record.slot, self.0.subnet), self.0.port));
         let token_hash = record.token_hash.clone();
         let policy = self.0.policy(&record.terms);
