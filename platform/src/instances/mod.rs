@@ -302,7 +302,7 @@ impl Instances {
         let cause = Cause::Upgrade;
         refuse_unless_wakeable(instance.wish(), cause)?;
         let tx = self.0.db.begin().await?;
-        let asked = Asked { wish: Wish::Available, cause, at: self.after_all_wishes(Some(instance)) };
+        let asked = Asked { wish: Wish::Available, cause, at: instance.after_all_wishes(self.0.clock.now()) };
         store::set_renew_at(&tx, instance.id, asked.at).await?;
         if !store::set_wish(&tx, instance.id, asked, &may_replace(cause)).await? {
             drop(tx);
@@ -339,7 +339,7 @@ impl Instances {
 
     async fn wish(&self, instance: &Arc<Instance>, wish: Wish, cause: Cause) -> Result<()> {
         let tx = self.0.db.begin().await?;
-        let asked = Asked { wish, cause, at: self.after_all_wishes(Some(instance)) };
+        let asked = Asked { wish, cause, at: instance.after_all_wishes(self.0.clock.now()) };
         if !store::set_wish(&tx, instance.id, asked, &may_replace(cause)).await? {
             drop(tx);
             // What is in mind was old: somebody suspended or removed it since.
@@ -360,16 +360,10 @@ impl Instances {
         over: &[Wish],
     ) -> Result<Option<InstanceId>> {
         let Some(id) = store::find_by_account(tx, account).await? else { return Ok(None) };
-        let at = self.after_all_wishes(self.by_id(id).as_ref());
+        let now = self.0.clock.now();
+        let at = self.by_id(id).map_or(now, |instance| instance.after_all_wishes(now));
         store::set_wish(tx, id, Asked { wish, cause, at }, over).await?;
         Ok(Some(id))
-    }
-
-    /// Now; or, when the clock was set back since the last wish, just after that: the later of two wishes counts.
-    fn after_all_wishes(&self, instance: Option<&Arc<Instance>>) -> Timestamp {
-        let last = instance.and_then(|instance| instance.with_mind(|mind| mind.wished_at));
-        let after = last.map(|last| last.plus(Duration::from_millis(1)));
-        after.map_or(self.0.clock.now(), |after| after.max(self.0.clock.now()))
     }
 
     fn known<T>(&self, look: impl FnOnce(&Known) -> T) -> T {
