@@ -231,6 +231,12 @@ impl Instance {
         self.work.activity(now, container)
     }
 
+    /// Whether something holds it awake now.
+    pub(super) fn is_at_work(&self, now: Timestamp) -> bool {
+        let container = self.with_mind(|mind| mind.reality).map_or(Container::Frozen, |reality| reality.container);
+        self.work.activity(now, container) == Activity::Working
+    }
+
     /// The present moment; `None` when the room is gone.
     pub(super) fn now(&self) -> Option<Timestamp> {
         self.inner.upgrade().map(|inner| inner.clock.now())
