@@ -7,10 +7,16 @@ mod browser;
 #[path = "wake/engine.rs"]
 mod engine;
 #[path = "wake/figures.rs"]
+#[expect(dead_code, reason = "it is made for the other bench too")]
 mod figures;
 #[path = "wake/house.rs"]
 mod house;
 
+#[path = "../tests/stories/harness/tenant.rs"]
+#[expect(dead_code, clippy::unwrap_used, reason = "it is made for the stories, which use the rest of it")]
+mod tenant;
+
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -25,32 +31,57 @@ const FROZEN_ROUNDS: usize = 40;
 const STOPPED_ROUNDS: usize = 20;
 const AWAKE_REQUESTS: usize = 300;
 const AT_ONCE: usize = 100;
+/// People whose sleeping instances are all visited at one moment.
+const HERD: usize = 30;
 /// Rounds that may come to nothing, because somebody restarted the Engine for one; each is done again.
 const LOST_ROUNDS: usize = 5;
+const DEFAULT_IMAGE: &str = "berth-instance:latest";
+/// One tiny program that takes as much memory as it is told to.
+const TENANT: &str = "bench-tenant:1";
+const MIB: f64 = 1024.0 * 1024.0;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let json = std::env::args().any(|word| word == "--json");
     let engine = Engine::connect()?;
     engine.sweep().await?;
+    tenant::make_image(TENANT, Path::new(engine::SOCKET));
     let figures = measure(&engine).await;
     engine.sweep().await?;
+    tenant::sweep(Path::new(engine::SOCKET), house::NETWORK, TENANT);
     let figures = figures?;
     print!("{}", if json { figures.lines() } else { figures.table() });
     Ok(())
 }
 
 async fn measure(engine: &Engine) -> anyhow::Result<Figures> {
-    let house = House::open().await?;
     let mut figures = Figures::default();
+    frozen(engine, &mut figures).await?;
+    engine.sweep().await?;
+    stopped(engine, &mut figures).await?;
+    engine.sweep().await?;
+    herd(engine, &mut figures).await?;
+    Ok(figures)
+}
+
+/// A program that has 200 MiB, all of it handed back while it is frozen: what it touches comes back from swap.
+async fn frozen(engine: &Engine, figures: &mut Figures) -> anyhow::Result<()> {
+    let house = House::open(TENANT, 1).await?;
+    house.visit_by(&house.people[0], "/eat/200").await?;
+    let awake = engine.resident(&house.container()?).await?;
+    ensure!(awake >= 200 << 20, "it has only {awake} bytes");
+    let mut resident = Vec::new();
     rounds(&house, FROZEN_ROUNDS, async || {
         house.fall_asleep(Fact::Frozen).await?;
+        let container = house.container()?;
+        resident.push(engine.handed_back(&container).await?);
         let began = Clock::system().monotonic();
-        engine.unpause(&house.container()?).await?;
+        engine.unpause(&container).await?;
         let unpaused = began.elapsed();
         house.answers().await?;
         let ready = began.elapsed();
         house.fall_asleep(Fact::Frozen).await?;
+        engine.handed_back(&container).await?;
         let woken = house.visited(async || timed(house.visit()).await).await?;
         figures.add("floor.unpause", unpaused);
         figures.add_beside("floor.unpause_ready", ready, "floor.unpause");
@@ -58,6 +89,13 @@ async fn measure(engine: &Engine) -> anyhow::Result<Figures> {
         Ok(())
     })
     .await?;
+    resident.sort_unstable();
+    figures.once("frozen.resident_mib", resident[resident.len() / 2] as f64 / MIB, "MiB");
+    Ok(())
+}
+
+async fn stopped(engine: &Engine, figures: &mut Figures) -> anyhow::Result<()> {
+    let house = House::open(DEFAULT_IMAGE, 1).await?;
     rounds(&house, STOPPED_ROUNDS, async || {
         house.fall_asleep(Fact::Stopped).await?;
         let began = Clock::system().monotonic();
@@ -78,7 +116,7 @@ async fn measure(engine: &Engine) -> anyhow::Result<Figures> {
         let container = house.container()?;
         let since = Clock::system().now();
         house.visited(async || house.visits(AT_ONCE).await).await?;
-        figures.count("single_flight.starts", engine.starts(&container, since).await?);
+        figures.once("single_flight.starts", engine.starts(&container, since).await? as f64, "starts");
         Ok(())
     })
     .await?;
@@ -89,8 +127,41 @@ async fn measure(engine: &Engine) -> anyhow::Result<Figures> {
             }
             Ok(())
         })
-        .await?;
-    Ok(figures)
+        .await
+}
+
+/// Everybody comes at one moment, in an order; how far the order of starts departs from it is a figure too.
+async fn herd(engine: &Engine, figures: &mut Figures) -> anyhow::Result<()> {
+    let house = House::open(TENANT, HERD).await?;
+    house.fall_asleep(Fact::Stopped).await?;
+    let since = Clock::system().now();
+    let visits = house.people.iter().enumerate().map(|(place, person)| {
+        let house = &house;
+        async move {
+            // Far enough apart to have an order, near enough to be one moment.
+            tokio::time::sleep(Duration::from_millis(3 * place as u64)).await;
+            timed(house.visit_by(person, "/healthz")).await
+        }
+    });
+    let outcomes = house.visited(async || Ok(futures_util::future::join_all(visits).await)).await?;
+    let failed = outcomes.iter().filter(|outcome| outcome.is_err()).count();
+    if let Some(error) = outcomes.iter().find_map(|outcome| outcome.as_ref().err()) {
+        eprintln!("a visit of the herd failed: {error:#}");
+    }
+    let waits: Vec<Duration> = outcomes.into_iter().flatten().collect();
+    figures.once("herd30.failed", failed as f64, "visits");
+    figures.once("herd30.first_ms", waits.iter().min().map_or(0.0, in_ms), "ms");
+    figures.once("herd30.last_ms", waits.iter().max().map_or(0.0, in_ms), "ms");
+    let asked = house.people.iter().map(house::Person::container).collect::<anyhow::Result<Vec<_>>>()?;
+    let started = engine.order_of_starts(since).await?;
+    let places = |(place, container)| started.iter().position(|id| id == container).map(|at: usize| at.abs_diff(place));
+    let displaced = asked.iter().enumerate().filter_map(places).max().unwrap_or_default();
+    figures.once("herd30.out_of_order", displaced as f64, "places");
+    Ok(())
+}
+
+fn in_ms(time: &Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
 }
 
 /// Does `round` as often as asked. One that fails is done again once whatever was the matter is over.

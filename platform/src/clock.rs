@@ -82,6 +82,13 @@ impl Clock {
         }
     }
 
+    /// Sets a manual clock back, as whoever corrects a host's clock does; the system's stays as it is.
+    pub fn turn_back(&self, by: Duration) {
+        if let Source::Manual(at) = &self.0 {
+            at.fetch_sub(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
+        }
+    }
+
     /// A point on the monotonic clock, for measuring how long something took.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the door through which time comes in")]
@@ -102,5 +109,17 @@ impl Clock {
     #[must_use]
     pub fn uuid(&self) -> Uuid {
         uuid::Builder::from_random_bytes(self.random()).into_uuid()
+    }
+}
+
+/// This clock as the limits on how often something may happen read it.
+#[derive(Clone, Debug)]
+pub struct Ticks(pub Clock);
+
+impl governor::clock::Clock for Ticks {
+    type Instant = governor::nanos::Nanos;
+
+    fn now(&self) -> Self::Instant {
+        Duration::from_millis(u64::try_from(self.0.now().0).unwrap_or(0)).into()
     }
 }

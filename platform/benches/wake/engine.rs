@@ -1,22 +1,26 @@
 //! The Docker Engine without Berth: the floor under every wake.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
+use anyhow::Context as _;
 use berth::clock::{Clock, Timestamp};
 use bollard::Docker;
 use bollard::query_parameters::{
-    EventsOptionsBuilder, ListContainersOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
-    RemoveContainerOptionsBuilder, RemoveVolumeOptions, StartContainerOptions,
+    EventsOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder, ListNetworksOptionsBuilder,
+    ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptions, StartContainerOptions,
 };
 use futures_util::TryStreamExt as _;
 
 use super::house::NETWORK;
 
+pub const SOCKET: &str = "/var/run/docker.sock";
+
 pub struct Engine(Docker);
 
 impl Engine {
     pub fn connect() -> anyhow::Result<Self> {
-        Ok(Self(Docker::connect_with_socket("/var/run/docker.sock", 60, bollard::API_DEFAULT_VERSION)?))
+        Ok(Self(Docker::connect_with_socket(SOCKET, 60, bollard::API_DEFAULT_VERSION)?))
     }
 
     pub async fn unpause(&self, container: &str) -> anyhow::Result<()> {
@@ -34,6 +38,46 @@ impl Engine {
         let (since, until) = (moment(since), moment(Clock::system().now()));
         let options = EventsOptionsBuilder::default().since(&since).until(&until).filters(&filters).build();
         Ok(self.0.events(Some(options)).try_fold(0, async |count, _| Ok(count + 1)).await?)
+    }
+
+    /// In which order containers were started since then, by the Engine's own account.
+    pub async fn order_of_starts(&self, since: Timestamp) -> anyhow::Result<Vec<String>> {
+        let label = format!("berth.installation={NETWORK}");
+        let filters = HashMap::from([("label", vec![label.as_str()]), ("event", vec!["start"])]);
+        let moment = |at: Timestamp| format!("{}.{:03}", at.seconds(), at.0.rem_euclid(1000));
+        let (since, until) = (moment(since), moment(Clock::system().now()));
+        let options = EventsOptionsBuilder::default().since(&since).until(&until).filters(&filters).build();
+        let events: Vec<_> = self.0.events(Some(options)).try_collect().await?;
+        Ok(events.into_iter().filter_map(|event| event.actor?.id).collect())
+    }
+
+    /// What the container's cgroup holds in memory, in bytes, by the kernel's account.
+    pub async fn resident(&self, container: &str) -> anyhow::Result<u64> {
+        let there = self.0.inspect_container(container, None::<InspectContainerOptions>).await?;
+        let pid = there.state.and_then(|state| state.pid).context("it has no process")?;
+        let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+        let path = |mark: &str| cgroups.lines().find_map(|line| line.split_once(mark).map(|(_, path)| path));
+        let file = match (path(":memory:"), path("0::")) {
+            (Some(path), _) => format!("/sys/fs/cgroup/memory{path}/memory.usage_in_bytes"),
+            (None, Some(path)) => format!("/sys/fs/cgroup{path}/memory.current"),
+            (None, None) => anyhow::bail!("no cgroup counts its memory"),
+        };
+        Ok(std::fs::read_to_string(file)?.trim().parse()?)
+    }
+
+    /// Waits until a frozen container's memory has been handed back: until it goes down no more.
+    pub async fn handed_back(&self, container: &str) -> anyhow::Result<u64> {
+        let (mut least, mut same) = (u64::MAX, 0);
+        for _ in 0..600 {
+            let now = self.resident(container).await?;
+            same = if now < least { 0 } else { same + 1 };
+            least = least.min(now);
+            if same > 20 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(least)
     }
 
     /// Removes what this bench, or a run of it that was killed, left behind.

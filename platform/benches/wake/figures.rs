@@ -9,7 +9,7 @@ use serde_json::json;
 #[derive(Default)]
 pub struct Figures {
     series: Vec<Series>,
-    counts: Vec<(&'static str, usize)>,
+    counts: Vec<(&'static str, f64, &'static str)>,
 }
 
 struct Series {
@@ -31,8 +31,14 @@ impl Figures {
         self.push(name, took, Some(peer));
     }
 
-    pub fn count(&mut self, name: &'static str, count: usize) {
-        self.counts.push((name, count));
+    /// A figure that is measured once.
+    pub fn once(&mut self, name: &'static str, value: f64, unit: &'static str) {
+        self.counts.push((name, value, unit));
+    }
+
+    /// The middle of a series, in milliseconds; zero when there is none.
+    pub fn median_ms(&self, name: &str) -> f64 {
+        self.percentile(name, 0.5).unwrap_or_default()
     }
 
     /// One line of JSON a figure.
@@ -47,15 +53,18 @@ impl Figures {
                 let _ = writeln!(text, "{line}");
             }
         }
-        for (name, count) in &self.counts {
-            let line = json!({ "name": name, "value": count, "unit": "starts", "peer": null, "ratio": null });
+        for (name, value, unit) in &self.counts {
+            let line = json!({ "name": name, "value": rounded(*value), "unit": unit, "peer": null, "ratio": null });
             let _ = writeln!(text, "{line}");
         }
         text
     }
 
     pub fn table(&self) -> String {
-        let mut text = format!("{:<20}{:>10}{:>10}{:>10}{:>6}   beside\n", "milliseconds", "p50", "p99", "max", "n");
+        let mut text = String::new();
+        if !self.series.is_empty() {
+            let _ = writeln!(text, "{:<26}{:>10}{:>10}{:>10}{:>6}   beside", "milliseconds", "p50", "p99", "max", "n");
+        }
         for series in &self.series {
             let [p50, p99, max] = PERCENTILES.map(|(_, share)| series.percentile(share));
             let beside = match (series.peer, self.ratio(series, 0.5)) {
@@ -65,10 +74,10 @@ impl Figures {
                 _ => String::new(),
             };
             let count = series.took_ms.len();
-            let _ = writeln!(text, "{:<20}{p50:>10.2}{p99:>10.2}{max:>10.2}{count:>6}{beside}", series.name);
+            let _ = writeln!(text, "{:<26}{p50:>10.2}{p99:>10.2}{max:>10.2}{count:>6}{beside}", series.name);
         }
-        for (name, count) in &self.counts {
-            let _ = writeln!(text, "{name:<20}{count:>10}");
+        for (name, value, unit) in &self.counts {
+            let _ = writeln!(text, "{name:<26}{:>10} {unit}", rounded(*value));
         }
         text
     }

@@ -1,5 +1,5 @@
-//! A whole platform on real parts, with one person whose instance is woken again and again: a provisioner of its own
-//! process, the rooms and the edge in this one, the default image. Only the clock is ours, so that idle hours pass at once.
+//! A whole platform on real parts, with people whose instances are woken again and again: a provisioner of its own
+//! process, the rooms and the edge in this one. Only the clock is ours, so that idle hours pass at once.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
@@ -19,6 +19,7 @@ use berth::clock::Clock;
 use berth::config::Config;
 use berth::containers::ContainerHost as _;
 use berth::containers::remote::RemoteHost;
+use berth::db::Db;
 use berth::http_server;
 use berth::instances::{Fact, Instance};
 use hyper_util::client::legacy;
@@ -33,8 +34,6 @@ use super::browser::{Browser, CodeApp};
 
 /// Prefix of everything this bench makes on the Engine.
 pub const NETWORK: &str = "bench";
-const HANDLE: &str = "alice";
-const HOST: &str = "alice.example.com";
 /// Cheap for the instance to answer, so that what is measured is the way there.
 const PATH: &str = "/healthz";
 /// Longer than anything here may take.
@@ -42,12 +41,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// After the loop has looked, until the last of the Engine's events has been dealt with, as in an instance asleep for long.
 const QUIET: Duration = Duration::from_millis(200);
 /// Both past the minute after which a session's use is noted again, as it is for whoever comes back to a sleeping instance.
-const SETTINGS: [(&str, &str); 7] = [
+const SETTINGS: [(&str, &str); 6] = [
     ("BERTH_DOMAIN", "example.com"),
     ("BERTH_SECRET", "a secret for benches, 32 characters and more"),
     ("BERTH_NETWORK", NETWORK),
     ("BERTH_SUBNET", "10.93.0.0"),
-    ("BERTH_IMAGES", "berth-instance:latest"),
     ("BERTH_FREEZE_AFTER_SECONDS", "90"),
     ("BERTH_STOP_AFTER_SECONDS", "180"),
 ];
@@ -55,27 +53,34 @@ const SETTINGS: [(&str, &str); 7] = [
 pub struct House {
     app: App,
     clock: Clock,
-    instance: Arc<Instance>,
+    pub people: Vec<Person>,
     /// Where the platform listens, as Caddy would reach it.
     address: SocketAddr,
-    cookie: String,
     client: legacy::Client<HttpConnector, Body>,
     end: CancellationToken,
     _provisioner: Provisioner,
     _folder: TempDir,
 }
 
+/// Somebody with an instance, and the cookie of its host.
+pub struct Person {
+    instance: Arc<Instance>,
+    host: String,
+    cookie: String,
+}
+
 impl House {
-    /// Starts everything and waits until the instance is awake.
-    pub async fn open() -> anyhow::Result<Self> {
+    /// Starts everything with so many people on `image`, and waits until all are awake.
+    pub async fn open(image: &'static str, people: usize) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let data = folder.path().to_str().context("a temporary folder has a readable name")?;
         let lookup = |name: &str| match name {
             "BERTH_DATA_DIR" => Some(data.to_owned()),
+            "BERTH_IMAGES" => Some(image.to_owned()),
             _ => SETTINGS.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()),
         };
         let config = Config::read(&lookup)?;
-        let provisioner = Provisioner::start(data)?;
+        let provisioner = Provisioner::start(data, image)?;
         let host = Arc::new(RemoteHost::new(config.containers.socket.clone()));
         within(async {
             while host.ensure_networks().await.is_err() {
@@ -86,7 +91,8 @@ impl House {
         .await
         .context("waiting for the provisioner to make the bridges")?;
         let clock = Clock::manual(Clock::system().now());
-        let app = App::open(config, clock.clone(), host).await?;
+        let db = Db::open_and_migrate(&config.database_url).await?;
+        let app = App::on(db, config, clock.clone(), host).await?;
         app.instances.begin().await?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let (address, end) = (listener.local_addr()?, CancellationToken::new());
@@ -96,29 +102,35 @@ impl House {
             http_server::PerPeer::All,
             end.clone(),
         ));
-        let (instance, cookie) = move_in(&app, &clock).await?;
         let client = legacy::Client::builder(TokioExecutor::new()).build_http();
-        let house =
-            Self { app, clock, instance, address, cookie, client, end, _provisioner: provisioner, _folder: folder };
-        house.fact(Fact::Awake).await?;
+        let mut house =
+            Self { app, clock, people: Vec::new(), address, client, end, _provisioner: provisioner, _folder: folder };
+        for number in 0..people {
+            let person = move_in(&house.app, &house.clock, number).await?;
+            house.fact(&person.instance, Fact::Awake).await?;
+            house.people.push(person);
+        }
         Ok(house)
     }
 
-    /// The Engine's id of the instance's container.
+    /// The Engine's id of the first one's container.
     pub fn container(&self) -> anyhow::Result<String> {
-        Ok(self.instance.container().context("there is no container")?.to_string())
+        self.people[0].container()
     }
 
-    /// Lets time pass until the platform has put the instance to sleep by itself, also when it was woken behind its back.
+    /// Lets time pass until the platform has put everybody to sleep by itself, also who was woken behind its back.
     pub async fn fall_asleep(&self, fact: Fact) -> anyhow::Result<()> {
-        let config = &self.app.config;
-        let size = &config.containers.sizes[0];
+        let size = &self.app.config.containers.sizes[0];
         let after = if fact == Fact::Frozen { size.freeze_after } else { size.stop_after };
-        let idle = self.clock.now().since(self.app.instances.ledger(&self.instance).idle_since);
+        let now = self.clock.now();
+        let idle_since = |person: &Person| self.app.instances.ledger(&person.instance).idle_since;
+        let idle = self.people.iter().map(|person| now.since(idle_since(person))).min().unwrap_or_default();
         self.clock.advance(after.saturating_sub(idle));
         self.app.instances.round().await;
         self.app.instances.settled().await;
-        ensure!(self.instance.fact() == fact, "the instance is {:?} instead", self.instance.status());
+        for Person { instance, .. } in &self.people {
+            ensure!(instance.fact() == fact, "an instance is {:?} instead", instance.status());
+        }
         Ok(())
     }
 
@@ -138,7 +150,11 @@ impl House {
 
     /// A program's request with its owner's cookie, through the platform, to the last byte of the answer.
     pub async fn visit(&self) -> anyhow::Result<()> {
-        self.get(self.address).await
+        self.visit_by(&self.people[0], PATH).await
+    }
+
+    pub async fn visit_by(&self, person: &Person, path: &str) -> anyhow::Result<()> {
+        self.get(person, self.address, path).await
     }
 
     /// So many of them at once.
@@ -147,10 +163,11 @@ impl House {
         Ok(())
     }
 
-    /// Waits until the instance itself answers.
+    /// Waits until the first one's instance itself answers.
     pub async fn answers(&self) -> anyhow::Result<()> {
+        let first = &self.people[0];
         within(async {
-            while self.get(self.instance.socket()).await.is_err() {
+            while self.get(first, first.instance.socket(), PATH).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             Ok(())
@@ -158,10 +175,10 @@ impl House {
         .await
     }
 
-    async fn get(&self, address: SocketAddr) -> anyhow::Result<()> {
-        let request = Request::get(format!("http://{address}{PATH}"))
-            .header(header::HOST, HOST)
-            .header(header::COOKIE, &self.cookie)
+    async fn get(&self, person: &Person, address: SocketAddr, path: &str) -> anyhow::Result<()> {
+        let request = Request::get(format!("http://{address}{path}"))
+            .header(header::HOST, &person.host)
+            .header(header::COOKIE, &person.cookie)
             .body(Body::empty())?;
         let (head, body) = self.client.request(request).await?.into_parts();
         let body = axum::body::to_bytes(Body::new(body), 64 * 1024).await?;
@@ -169,13 +186,20 @@ impl House {
         Ok(())
     }
 
-    async fn fact(&self, fact: Fact) -> anyhow::Result<()> {
-        let mut status = self.instance.watch();
+    async fn fact(&self, instance: &Instance, fact: Fact) -> anyhow::Result<()> {
+        let mut status = instance.watch();
         within(async { Ok(status.wait_for(|status| status.fact == fact).await.map(|_| ())?) })
             .await
-            .with_context(|| format!("the instance is {:?}", self.instance.status()))?;
+            .with_context(|| format!("the instance is {:?}", instance.status()))?;
         self.app.instances.settled().await;
         Ok(())
+    }
+}
+
+impl Person {
+    /// The Engine's id of their container.
+    pub fn container(&self) -> anyhow::Result<String> {
+        Ok(self.instance.container().context("there is no container")?.to_string())
     }
 }
 
@@ -190,11 +214,11 @@ struct Provisioner(Child);
 
 impl Provisioner {
     #[expect(clippy::disallowed_methods, reason = "scripts/bench, not the operator, sets this variable")]
-    fn start(data: &str) -> anyhow::Result<Self> {
+    fn start(data: &str, image: &str) -> anyhow::Result<Self> {
         let binary = std::env::var("BERTH_TEST_BINARY").context("run this by scripts/bench wake")?;
         let mut command = Command::new(binary);
         command.arg("provisioner").env_clear().envs(SETTINGS.into_iter().filter(|(name, _)| *name != "BERTH_SECRET"));
-        command.env("BERTH_DATA_DIR", data).env("BERTH_LOG", "warn").stdin(Stdio::null());
+        command.env("BERTH_DATA_DIR", data).env("BERTH_IMAGES", image).env("BERTH_LOG", "warn").stdin(Stdio::null());
         Ok(Self(command.spawn().context("starting the provisioner")?))
     }
 }
@@ -206,11 +230,13 @@ impl Drop for Provisioner {
     }
 }
 
-/// Signs somebody up with a real ceremony and hands them off to their instance: the instance, and the cookie of its host.
-async fn move_in(app: &App, clock: &Clock) -> anyhow::Result<(Arc<Instance>, String)> {
-    let client = Client { ip: IpAddr::V4(Ipv4Addr::LOCALHOST), user_agent: "bench".into() };
+/// Signs somebody up with a real ceremony, from an address of their own, and hands them off to their instance.
+async fn move_in(app: &App, clock: &Clock, number: usize) -> anyhow::Result<Person> {
+    let ip = IpAddr::V4(Ipv4Addr::from(0x0A00_0001 + u32::try_from(number)?));
+    let client = Client { ip, user_agent: "bench".into() };
     let (accounts, mut browser) = (&app.accounts, Browser::at_home());
-    let token = accounts.sign_up_begin(HANDLE, None, None, &client).await?;
+    let handle = format!("alice{number}");
+    let token = accounts.sign_up_begin(&handle, None, None, &client).await?;
     let token = token.reveal();
     let options = accounts.sign_up_passkey_challenge(token).await?;
     accounts.sign_up_passkey(token, browser.create(&options).await).await?;
@@ -222,10 +248,11 @@ async fn move_in(app: &App, clock: &Clock) -> anyhow::Result<(Arc<Instance>, Str
 
     let session = accounts.authenticate("app.example.com", signed_in.session.reveal()).await?;
     let session = session.context("somebody who just signed up is logged in")?;
-    let challenge = URL_SAFE_NO_PAD.encode(sha2::Sha256::digest("verifier"));
-    let code = accounts.hand_off(&session, HOST, "state", &challenge).await?;
-    let token = accounts.hand_off_redeem(HOST, code.reveal(), "state", "verifier", &client).await?;
-    Ok((instance, format!("__Host-berth={}", token.context("a fresh code is good")?.reveal())))
+    let (host, challenge) = (format!("{handle}.example.com"), URL_SAFE_NO_PAD.encode(sha2::Sha256::digest("verifier")));
+    let code = accounts.hand_off(&session, &host, "state", &challenge).await?;
+    let token = accounts.hand_off_redeem(&host, code.reveal(), "state", "verifier", &client).await?;
+    let cookie = format!("__Host-berth={}", token.context("a fresh code is good")?.reveal());
+    Ok(Person { instance, host, cookie })
 }
 
 async fn within<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {

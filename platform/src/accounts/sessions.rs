@@ -173,10 +173,27 @@ impl Accounts {
         let db = self.0.db.read();
         let Some(stored) = store::session_with(db, audience, hash).await? else { return Ok(None) };
         let Some(person) = store::person(db, stored.account).await? else { return Ok(None) };
+        if !self.stands(&stored, person.role, now) {
+            self.end_for_good(&stored).await;
+            return Ok(None);
+        }
         // Who leaves may still come to the app host, to stay; their instance is closed.
         let welcome = person.state == State::Active || (person.state == State::Leaving && stored.parent.is_none());
-        let live = welcome && self.stands(&stored, person.role, now);
-        Ok(live.then_some((stored, person)))
+        Ok(welcome.then_some((stored, person)))
+    }
+
+    /// What has been refused as too old must not come back when the clock is set back. A row that cannot be deleted now is
+    /// refused all the same.
+    async fn end_for_good(&self, stored: &StoredSession) {
+        self.0.memory.forget(stored.account);
+        let ended = async {
+            let tx = self.0.db.begin().await?;
+            store::end_session(&tx, stored.account, stored.id).await?;
+            tx.commit().await
+        };
+        if let Err(error) = ended.await {
+            tracing::warn!(session.id = %stored.id, error = ?error, "could not delete a session that is over");
+        }
     }
 
     /// Idleness ends a session on the app host, where an admin may do harm. One on an instance's host opens only that

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -57,8 +57,7 @@ impl RemoteHost {
     /// Asks on a kept connection, and once more on a new one when that had ended: every verb may be asked twice.
     async fn ask_somewhere(&self, call: Call) -> Result<(Answer, Connection), HostError> {
         let line = request(call)?;
-        let kept = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        if let Some(mut connection) = kept {
+        if let Some(mut connection) = self.kept() {
             match converse(&mut connection, &line).await {
                 Err(HostError::Unreachable) => {}
                 answer => return Ok((answer, connection)),
@@ -66,6 +65,18 @@ impl RemoteHost {
         }
         let mut connection = self.connect().await?;
         Ok((converse(&mut connection, &line).await, connection))
+    }
+
+    /// A kept connection on which nothing has been said since its last answer: on any other, the next answer would not be
+    /// the answer to what is asked next.
+    fn kept(&self) -> Option<Connection> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let mut connection = idle.pop()?;
+            if connection.next().now_or_never().is_none() {
+                return Some(connection);
+            }
+        }
     }
 
     async fn connect(&self) -> Result<Connection, HostError> {
@@ -89,14 +100,20 @@ fn request(call: Call) -> Result<String, HostError> {
 }
 
 async fn converse(connection: &mut Connection, line: &str) -> Answer {
-    connection.send(line).await.map_err(|_| HostError::Unreachable)?;
+    let sent = connection.send(line).await;
+    // Who is not let in is told so and hung up on, perhaps before the request was sent.
     match connection.next().await {
         Some(Ok(line)) => serde_json::from_str(&line)
             .map_err(|error| HostError::Failed(format!("the provisioner's answer cannot be understood: {error}")))?,
         Some(Err(LinesCodecError::MaxLineLengthExceeded)) => {
             Err(HostError::Failed("the provisioner's answer is too long".into()))
         }
-        Some(Err(LinesCodecError::Io(_))) | None => Err(HostError::Unreachable),
+        Some(Err(LinesCodecError::Io(_))) | None => {
+            if let Err(error) = sent {
+                tracing::debug!("a request could not be sent to the provisioner: {error}");
+            }
+            Err(HostError::Unreachable)
+        }
     }
 }
 
@@ -155,7 +172,7 @@ impl ContainerHost for RemoteHost {
 
     async fn inspect(&self, instance: InstanceId) -> Result<Seen, HostError> {
         match self.ask(Call::Inspect { instance }).await? {
-            Reply::Seen(seen) => Ok(seen),
+            Reply::Seen(seen) if seen.instance == instance => Ok(seen),
             other => Err(unexpected(&other)),
         }
     }

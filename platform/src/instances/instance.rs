@@ -242,6 +242,20 @@ impl Instance {
         self.inner.upgrade().map(|inner| inner.clock.now())
     }
 
+    /// `now`; or, when the clock was set back since the last wish, just after that: the later of two wishes counts.
+    pub(super) fn after_all_wishes(&self, now: Timestamp) -> Timestamp {
+        let last = self.with_mind(|mind| mind.wished_at);
+        last.map_or(now, |last| now.max(last.plus(std::time::Duration::from_millis(1))))
+    }
+
+    /// The clock was set back to `now`: nothing is noted for later than that, and everything is looked at again.
+    pub(super) fn set_back_to(&self, now: Timestamp) {
+        if self.work.idle_since(now) > now {
+            self.work.forget_after(now);
+        }
+        self.look_at_ms.store(0, Ordering::SeqCst);
+    }
+
     /// Has the loop look when it has been idle long enough to sleep.
     pub(super) fn look_when_idle(&self) {
         if let Some(inner) = self.inner.upgrade() {

@@ -189,6 +189,12 @@ impl Instances {
         Ok(())
     }
 
+    /// By id, from memory.
+    #[must_use]
+    pub fn by_id(&self, id: InstanceId) -> Option<Arc<Instance>> {
+        self.known(|known| known.by_id.get(&id).cloned())
+    }
+
     /// By handle, from memory.
     #[must_use]
     pub fn by_handle(&self, handle: &Handle) -> Option<Arc<Instance>> {
@@ -325,7 +331,7 @@ impl Instances {
         let cause = Cause::Upgrade;
         refuse_unless_wakeable(instance.wish(), cause)?;
         let tx = self.0.db.begin().await?;
-        let asked = Asked { wish: Wish::Available, cause, at: self.0.clock.now() };
+        let asked = Asked { wish: Wish::Available, cause, at: instance.after_all_wishes(self.0.clock.now()) };
         store::set_renew_at(&tx, instance.id, asked.at).await?;
         if !store::set_wish(&tx, instance.id, asked, &may_replace(cause)).await? {
             drop(tx);
@@ -362,7 +368,7 @@ impl Instances {
 
     async fn wish(&self, instance: &Arc<Instance>, wish: Wish, cause: Cause) -> Result<()> {
         let tx = self.0.db.begin().await?;
-        let asked = Asked { wish, cause, at: self.0.clock.now() };
+        let asked = Asked { wish, cause, at: instance.after_all_wishes(self.0.clock.now()) };
         if !store::set_wish(&tx, instance.id, asked, &may_replace(cause)).await? {
             drop(tx);
             // What is in mind was old: somebody suspended or removed it since.
@@ -383,7 +389,9 @@ impl Instances {
         over: &[Wish],
     ) -> Result<Option<InstanceId>> {
         let Some(id) = store::find_by_account(tx, account).await? else { return Ok(None) };
-        store::set_wish(tx, id, Asked { wish, cause, at: self.0.clock.now() }, over).await?;
+        let now = self.0.clock.now();
+        let at = self.by_id(id).map_or(now, |instance| instance.after_all_wishes(now));
+        store::set_wish(tx, id, Asked { wish, cause, at }, over).await?;
         Ok(Some(id))
     }
 
@@ -391,13 +399,9 @@ impl Instances {
         look(&self.0.known.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// By its id, from memory.
-    #[must_use]
-    pub fn by_id(&self, id: InstanceId) -> Option<Arc<Instance>> {
-        self.known(|known| known.by_id.get(&id).cloned())
-    }
-
-    fn learn(&self, record: store::Record) -> Arc<Instance> {
+    fn learn(&self, mut record: store::Record) -> Arc<Instance> {
+        // The clock may have been set back since.
+        record.active_at = record.active_at.min(self.0.clock.now());
         let address = SocketAddr::from((Slot::address(record.slot, self.0.subnet), self.0.port));
         let token_hash = record.token_hash.clone();
         let policy = self.0.policy(&record.terms);

@@ -5,7 +5,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -43,6 +43,8 @@ pub(super) struct Rounds {
     /// Only the process that runs the loop drives; the operator's commands write wishes and leave the rest to it.
     begun: AtomicBool,
     orphans: Mutex<HashMap<InstanceId, Timestamp>>,
+    /// When it was last seen who is due, to notice that the clock was set back.
+    looked_at_ms: AtomicI64,
 }
 
 impl Instances {
@@ -205,7 +207,11 @@ impl Instances {
 
     fn look_at_due(&self) {
         let now = self.0.clock.now();
+        let set_back = now.0 < self.0.rounds.looked_at_ms.swap(now.0, Ordering::SeqCst);
         for instance in self.known(|known| known.by_id.values().cloned().collect::<Vec<_>>()) {
+            if set_back {
+                instance.set_back_to(now);
+            }
             if instance.look_at_ms.load(Ordering::SeqCst) <= now.0 {
                 self.nudge(&instance);
             }

@@ -14,7 +14,11 @@ use axum::routing::{any, get};
 use berth::accounts::{Accounts, SignUpStep, SignedIn};
 use berth::app::App;
 use berth::clock::Clock;
+use berth::config::ContainerConfig;
+use berth::containers::ContainerHost;
 use berth::containers::fake::FakeHost;
+use berth::containers::remote::RemoteHost;
+use berth::edge::Postman;
 use berth::http_server::{self, PerPeer};
 use berth::instances::{Cause, Fact, Instance, Instances, Status};
 use serde_json::{Value, json};
@@ -22,8 +26,10 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
+use super::between::Between;
 use super::browser::{Browser, CodeApp};
 use super::databases::Database;
+use super::letterbox::Letterbox;
 use super::program::{self, Said};
 use super::{START, config, databases, somebody};
 
@@ -37,10 +43,14 @@ pub struct Town {
     /// Where the platform listens, as Caddy would reach it.
     pub address: SocketAddr,
     pub database: Database,
+    /// Where letters arrive, whoever's they are.
+    pub letters: Letterbox,
     /// What the programs in the containers are told to say.
     pub said: Said,
     settings: Vec<(&'static str, &'static str)>,
     port: u16,
+    /// What stands between the platform and its host, in a town that has it.
+    pub relay: Option<Between>,
     /// The platform's process: killed by dropping everything in it wherever it waits.
     process: Option<Runtime>,
     programs: CancellationToken,
@@ -59,9 +69,19 @@ impl Town {
         Self::on(databases::sqlite().await, settings).await
     }
 
+    /// On SQLite, with the host behind a provisioner's socket and a relay before that.
+    pub async fn behind_a_relay(settings: &[(&'static str, &'static str)]) -> Self {
+        Self::build(databases::sqlite().await, settings, true).await
+    }
+
     pub async fn on(database: Database, settings: &[(&'static str, &'static str)]) -> Self {
+        Self::build(database, settings, false).await
+    }
+
+    async fn build(database: Database, settings: &[(&'static str, &'static str)], far: bool) -> Self {
         let programs = CancellationToken::new();
         let said = Said::new(64);
+        let letters = Letterbox::default();
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let settings = settings.to_vec();
@@ -69,9 +89,11 @@ impl Town {
         put_on_loopback(&mut config.containers, port);
         let clock = Clock::manual(START);
         let host = FakeHost::new(config.containers.clone(), clock.clone());
-        start_programs(listener, host.clone(), said.clone(), programs.clone());
-        let (app, address, process) = open(config, clock.clone(), host.clone()).await;
-        Self { app, host, clock, address, database, said, settings, port, process: Some(process), programs }
+        start_programs(listener, host.clone(), (&letters, said.clone()), programs.clone());
+        let relay = if far { Some(stand_between(&config.containers, host.clone()).await) } else { None };
+        let (app, address, process) = open(config, clock.clone(), reached(&relay, &host)).await;
+        let process = Some(process);
+        Self { app, host, clock, address, database, letters, said, settings, port, relay, process, programs }
     }
 
     /// The platform's process is killed and started again: same database, same containers.
@@ -94,7 +116,7 @@ impl Town {
     pub async fn start(&mut self) {
         let mut config = config(&self.database, &self.settings);
         put_on_loopback(&mut config.containers, self.port);
-        let (app, address, process) = open(config, self.clock.clone(), self.host.clone()).await;
+        let (app, address, process) = open(config, self.clock.clone(), reached(&self.relay, &self.host)).await;
         (self.app, self.address, self.process) = (app, address, Some(process));
     }
 
@@ -135,6 +157,19 @@ impl Town {
     pub async fn look(&self) {
         self.instances().round().await;
         self.instances().settled().await;
+    }
+
+    /// Waits until so many letters of the resident's wait, each of them tried before.
+    pub async fn until_tried(&self, resident: &Resident, letters: usize) {
+        let (id, waits) = (resident.instance.id, berth::mailbox::State::Waiting);
+        for _ in 0..PATIENCE.as_millis() / 50 {
+            let waiting = self.app.mailbox.letters(id, waits, 99).await.unwrap();
+            if waiting.len() == letters && waiting.iter().all(|letter| letter.answer.is_some()) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("waiting: {:?}", self.app.mailbox.letters(id, waits, 9).await);
     }
 
     /// A cookie of the resident's own instance host, got by a hand-off.
@@ -229,13 +264,34 @@ pub async fn sign_up(accounts: &Accounts, clock: &Clock, handle: &'static str) -
     Resident { handle, signed_in, instance }
 }
 
-async fn open(config: berth::config::Config, clock: Clock, host: FakeHost) -> (App, SocketAddr, Runtime) {
+/// How the platform reaches the host.
+fn reached(relay: &Option<Between>, host: &FakeHost) -> Arc<dyn ContainerHost> {
+    match relay {
+        Some(relay) => Arc::new(RemoteHost::new(&relay.socket)),
+        None => Arc::new(host.clone()),
+    }
+}
+
+/// A provisioner in front of `host`, and a relay in front of that, until the test ends.
+async fn stand_between(containers: &ContainerConfig, host: FakeHost) -> Between {
+    let behind = ContainerConfig { socket: containers.socket.with_extension("behind"), ..containers.clone() };
+    let relay_to = behind.socket.clone();
+    std::fs::create_dir_all(relay_to.parent().unwrap()).unwrap();
+    tokio::spawn(berth::provisioner::serve_host(Arc::new(host), behind, std::future::pending()));
+    while !relay_to.exists() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Between::the_provisioner(&containers.socket, &relay_to)
+}
+
+async fn open(config: berth::config::Config, clock: Clock, host: Arc<dyn ContainerHost>) -> (App, SocketAddr, Runtime) {
     let process = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let started = process.spawn(async move {
-        let app = App::open(config, clock, Arc::new(host)).await.unwrap();
+        let app = App::open(config, clock, host).await.unwrap();
         app.instances.begin().await.unwrap();
         let end = CancellationToken::new();
         tokio::spawn(app.instances.clone().run(end.clone()));
+        tokio::spawn(Postman::new(app.clone()).run(end.clone()));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(http_server::serve(listener, berth::cli::public_router(app.clone()), PerPeer::All, end));
@@ -245,19 +301,20 @@ async fn open(config: berth::config::Config, clock: Clock, host: FakeHost) -> (A
     (app, address, process)
 }
 
-fn put_on_loopback(containers: &mut berth::config::ContainerConfig, port: u16) {
+fn put_on_loopback(containers: &mut ContainerConfig, port: u16) {
     containers.subnet = Ipv4Addr::new(127, 89, 0, 0);
     containers.instance_port = port;
 }
 
 /// Serves every instance's address. `/echo` tells what arrived; `/odd` answers what no tenant may say.
-fn start_programs(listener: TcpListener, host: FakeHost, said: Said, end: CancellationToken) {
+fn start_programs(listener: TcpListener, host: FakeHost, (letters, said): (&Letterbox, Said), end: CancellationToken) {
     let router = Router::new()
         .route("/healthz", get(move |headers| healthz(host.clone(), headers)))
         .route("/", get(|| async { ([(header::CONTENT_TYPE, "text/html")], "<h1>the instance itself</h1>") }))
         .route("/echo", any(echo))
         .route("/odd", get(odd))
         .route("/socket", get(socket))
+        .merge(letters.routes())
         .merge(program::router(said));
     tokio::spawn(http_server::serve(listener, router, PerPeer::All, end));
 }
