@@ -271,6 +271,13 @@ build_image() {
   fi
 }
 
+# The first name in BERTH_IMAGES, without the id that it may be pinned to.
+default_image() {
+  local first=${BERTH_IMAGES:-berth-instance:latest}
+  first=${first%%,*}
+  printf '%s' "${first%%@*}"
+}
+
 # The instance image, from the binary in $bin.
 build_instance_image() {
   local folder

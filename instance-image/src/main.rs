@@ -2,6 +2,7 @@
 //! (README.md beside this crate), not part of the platform; any other image may take its place.
 
 mod assertion;
+mod letters;
 mod model;
 mod pages;
 mod visits;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::letters::Letters;
 use crate::model::Models;
 use crate::visits::Visits;
 
@@ -31,6 +33,7 @@ struct Home {
     /// Checks who the platform says is asking.
     key: assertion::Key,
     visits: Visits,
+    letters: Letters,
     models: Models,
 }
 
@@ -87,6 +90,7 @@ async fn run() -> Result<(), String> {
         since: Instant::now(),
         key: assertion::Key::of(&settings.token),
         visits: Visits::open(&settings.home),
+        letters: Letters::open(&settings.home),
         models: Models::new(settings.anthropic_url, settings.quota_url, settings.token),
     });
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, settings.port))

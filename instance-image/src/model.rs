@@ -86,6 +86,32 @@ impl Models {
         tokio::time::timeout(BUDGET_DEADLINE, ask).await.ok()?
     }
 
+    /// Has Berth wake this instance at `at` (Unix seconds) and post to `path`, or says in a sentence why not.
+    ///
+    /// # Errors
+    /// That sentence.
+    pub async fn set_alarm(&self, name: &str, at: u64, path: &str) -> Result<(), String> {
+        const AWAY: &str = "The alarm could not be set just now. Try again in a moment.";
+        let request = Request::put(format!("{}/alarms/{name}", self.quota_url))
+            .header(header::AUTHORIZATION, format!("Bearer {}", self.token))
+            .body(Full::from(json!({ "at": at, "path": path }).to_string()))
+            .map_err(|_| AWAY.to_owned())?;
+        let set = async {
+            let response = self.client.request(request).await.ok()?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), SMALL_BODY).collect().await.ok()?;
+            Some((status, body.to_bytes()))
+        };
+        match tokio::time::timeout(BUDGET_DEADLINE, set).await {
+            Ok(Some((status, _))) if status.is_success() => Ok(()),
+            Ok(Some((_, problem))) => {
+                let problem: Option<Value> = serde_json::from_slice(&problem).ok();
+                Err(problem.and_then(|p| Some(p.get("detail")?.as_str()?.to_owned())).unwrap_or_else(|| AWAY.into()))
+            }
+            _ => Err(AWAY.into()),
+        }
+    }
+
     /// Asks `question` of `model`. The pieces come as the provider sends them; dropping the stream ends the call.
     pub async fn ask(&self, model: &str, question: &str) -> BoxStream<'static, Piece> {
         let body = json!({

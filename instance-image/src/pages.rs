@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Form, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::StreamExt;
@@ -18,9 +18,15 @@ use serde_json::json;
 
 use crate::Home;
 use crate::assertion;
+use crate::letters::Letter;
 use crate::model::{Budget, MODELS, Piece};
 
 type Shared = State<Arc<Home>>;
+
+/// How many letters the page lists.
+const LISTED: usize = 8;
+/// Berth keeps bodies up to 1 MiB.
+const LARGEST_LETTER: usize = 1024 * 1024;
 
 /// No inline style or script, nothing from elsewhere, nobody may frame it.
 const CSP: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -30,6 +36,7 @@ pub fn routes(home: Arc<Home>) -> Router {
     Router::new()
         .route("/", get(front))
         .route("/ask", post(ask))
+        .route("/alarm", post(alarm))
         .route("/budget", get(budget))
         .route("/whoami", get(whoami))
         .route("/healthz", get(|| async { "ok\n" }))
@@ -40,6 +47,7 @@ pub fn routes(home: Arc<Home>) -> Router {
         .layer(DefaultBodyLimit::max(64 * 1024))
         .layer(middleware::map_response(with_headers))
         .layer(middleware::from_fn_with_state(home.clone(), own_forms_only))
+        .layer(middleware::from_fn_with_state(home.clone(), take_letters))
         .with_state(home)
 }
 
@@ -51,11 +59,19 @@ struct Front<'a> {
     up: String,
     visits: Option<u64>,
     money: Option<Money>,
+    letters: Vec<LetterInWords>,
     models: &'a [(&'a str, &'a str)],
     chosen: &'a str,
     question: &'a str,
     answer: Option<String>,
     trouble: Option<String>,
+}
+
+/// A letter as it is listed.
+struct LetterInWords {
+    what: String,
+    bytes: usize,
+    ago: String,
 }
 
 /// The budget as it is shown.
@@ -115,6 +131,48 @@ async fn ask(State(home): Shared, headers: HeaderMap, Form(asked): Form<Question
     ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
 }
 
+#[derive(Deserialize)]
+struct Minutes {
+    minutes: u64,
+}
+
+/// The name of the alarm that the page sets: setting it again moves it.
+const ALARM: &str = "page";
+
+/// Asks to be woken; Berth rings at this same path, and that is a letter like any other.
+async fn alarm(State(home): Shared, Form(Minutes { minutes }): Form<Minutes>) -> Response {
+    let at = now() + minutes.clamp(1, 24 * 60) * 60;
+    match home.models.set_alarm(ALARM, at, "/alarm").await {
+        Ok(()) => Redirect::to("/#mail").into_response(),
+        Err(sentence) => show(&home, None, MODELS[0].0, "", Some(vec![Piece::Failed(sentence)])).await,
+    }
+}
+
+/// Takes what the mailbox delivers, on whatever path its owner opened. Only Berth says `X-Berth-Delivery`: it takes such
+/// names out of everything that comes from elsewhere.
+async fn take_letters(State(home): Shared, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let text = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    let Some(id) = text("x-berth-delivery").map(str::to_owned) else {
+        return next.run(Request::from_parts(parts, body)).await;
+    };
+    let what = match text("x-berth-alarm") {
+        Some(alarm) => format!("Alarm {alarm}"),
+        None => format!("{} {}", parts.method, parts.uri.path()),
+    };
+    let Ok(body) = axum::body::to_bytes(body, LARGEST_LETTER).await else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    match home.letters.take(Letter { id, what, bytes: body.len(), at: now() }).await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(e) => {
+            eprintln!("A letter was not taken: {e}");
+            // It comes again.
+            StatusCode::INSUFFICIENT_STORAGE.into_response()
+        }
+    }
+}
+
 const CUT_SHORT: &str = "The answer was cut short at 1024 tokens.";
 
 async fn show(home: &Home, visits: Option<u64>, model: &str, question: &str, answered: Option<Vec<Piece>>) -> Response {
@@ -127,12 +185,19 @@ async fn show(home: &Home, visits: Option<u64>, model: &str, question: &str, ans
         }
     }
     let up = home.since.elapsed().as_secs();
+    let letters = home.letters.newest(LISTED).await.inspect_err(|e| eprintln!("Letters were not read: {e}"));
+    let in_words = |letter: Letter| LetterInWords {
+        what: letter.what,
+        bytes: letter.bytes,
+        ago: spoken(now().saturating_sub(letter.at)),
+    };
     let page = Front {
         handle: &home.handle,
         up_seconds: up,
         up: spoken(up),
         visits,
         money: home.models.budget().await.map(Money::from),
+        letters: letters.unwrap_or_default().into_iter().map(in_words).collect(),
         models: MODELS,
         chosen: model,
         question,

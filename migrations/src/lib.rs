@@ -13,6 +13,7 @@ mod m0004_jobs;
 mod m0005_fact_cause;
 mod m0006_sizes;
 mod m0007_awake_ledger;
+mod m0008_mailbox_and_alarms;
 mod m0009_departures;
 
 /// Applies the changes in order.
@@ -30,6 +31,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0005_fact_cause::Migration),
             Box::new(m0006_sizes::Migration),
             Box::new(m0007_awake_ledger::Migration),
+            Box::new(m0008_mailbox_and_alarms::Migration),
             Box::new(m0009_departures::Migration),
         ]
     }

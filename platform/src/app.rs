@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use crate::accounts::Accounts;
+use crate::accounts::{Accounts, Belongings};
+use crate::alarms::Alarms;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::containers::ContainerHost;
 use crate::db::Db;
 use crate::instances::Instances;
+use crate::mailbox::Mailbox;
 use crate::ops::Metrics;
 use crate::quota::Quota;
 use crate::secrets::Keys;
@@ -23,6 +25,8 @@ pub struct App {
     pub accounts: Accounts,
     pub instances: Instances,
     pub quota: Quota,
+    pub mailbox: Mailbox,
+    pub alarms: Alarms,
     pub metrics: Metrics,
     /// The seam to the provisioner. `serve` makes the bridges through it; containers are changed by the instances'
     /// reconciler alone.
@@ -48,17 +52,21 @@ impl App {
         let instances = Instances::open(db.clone(), clock.clone(), Arc::clone(&host), &config)
             .await
             .context("reading the instances")?;
+        let quota = Quota::open(db.clone(), clock.clone(), config.allowance_nanodollars, config.calls_at_once)
+            .context("opening the books")?;
+        let mailbox = Mailbox::open(db.clone(), clock.clone()).await.context("reading the mailboxes")?;
+        let alarms = Alarms::open(db.clone(), clock.clone(), instances.clone(), mailbox.clone())
+            .await
+            .context("reading the alarms")?;
         let accounts = Accounts::new(
             db.clone(),
             keys,
             clock.clone(),
             config.hosts.clone(),
             config.signups_open,
-            instances.clone(),
+            Belongings { instances: instances.clone(), alarms: alarms.clone(), mailbox: mailbox.clone() },
         )?;
-        let quota = Quota::open(db.clone(), clock.clone(), config.allowance_nanodollars, config.calls_at_once)
-            .context("opening the books")?;
         let metrics = Metrics::new();
-        Ok(Self { config: Arc::new(config), clock, db, accounts, instances, quota, metrics, host })
+        Ok(Self { config: Arc::new(config), clock, db, accounts, instances, quota, mailbox, alarms, metrics, host })
     }
 }

@@ -28,3 +28,12 @@ impl Client {
         Self { ip, user_agent }
     }
 }
+
+/// Who is counted as one when tries are limited: an IPv4 address, or an IPv6 /64, which one household gets whole.
+#[must_use]
+pub fn limit_key(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => IpAddr::V4(v4),
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()),
+    }
+}

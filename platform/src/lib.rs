@@ -1,9 +1,10 @@
 //! Berth: every person their own container, asleep when idle, awake in milliseconds, its AI calls metered.
 //!
-//! Doors (`web`, `edge`, `llm`, `cli`, `provisioner`) call rooms (`accounts`, `instances`, `quota`, `ops`), rooms stand
+//! Doors (`web`, `edge`, `llm`, `cli`, `provisioner`) call rooms (`accounts`, `instances`, `quota`, `mailbox`, `alarms`, `ops`), rooms stand
 //! on the ground (`containers`, `db`, `config`, `clock`, ..), and never the other way. ARCHITECTURE.md is the map.
 
 pub mod accounts;
+pub mod alarms;
 pub mod app;
 pub mod cli;
 pub mod client;
@@ -21,6 +22,7 @@ pub mod hosts;
 pub mod http_server;
 pub mod instances;
 pub mod llm;
+pub mod mailbox;
 pub mod ops;
 pub mod provisioner;
 pub mod quota;

@@ -231,6 +231,7 @@ impl Accounts {
         self.0.memory.forget(person.id);
         if let Some(id) = departure.instance {
             self.0.instances.forget(id);
+            self.0.mailbox.forget(id);
         }
         tracing::info!(account.id = %person.id, "an account that left is gone");
         Ok(())
@@ -238,6 +239,8 @@ impl Accounts {
 
     async fn erase_rows(&self, tx: &Tx, departure: &Departure, handle: &Handle) -> Result<()> {
         if let Some(id) = departure.instance {
+            self.0.alarms.forget_in(tx, id).await?;
+            self.0.mailbox.forget_in(tx, id).await?;
             self.0.instances.forget_in(tx, id).await?;
         }
         store::end_sessions_of(tx, departure.account).await?;

@@ -13,7 +13,8 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
 use super::rules;
-use crate::clock::Clock;
+use crate::client::limit_key;
+use crate::clock::{Clock, Ticks};
 use crate::error::{Error, Result};
 
 /// Sign-ups one address may begin: this many at once, and as many an hour. An office behind one address fits.
@@ -85,7 +86,7 @@ impl Limits {
     /// Counts a try to log in. `TooMany` when it is one too many.
     pub(super) fn log_in(&self, ip: IpAddr) -> Result<()> {
         self.log_ins
-            .check_key(&rules::limit_key(ip))
+            .check_key(&limit_key(ip))
             .map_err(|not| too_many("Too many tries to log in.", not.wait_time_from(self.ticks.now())))
     }
 
@@ -93,7 +94,7 @@ impl Limits {
     /// takes anything from everyone's share.
     pub(super) fn challenge(&self, ip: IpAddr) -> Result<()> {
         self.challenges
-            .check_key(&rules::limit_key(ip))
+            .check_key(&limit_key(ip))
             .map_err(|not| too_many("Too many tries to log in.", not.wait_time_from(self.ticks.now())))?;
         self.challenges_of_all
             .check()
@@ -103,7 +104,7 @@ impl Limits {
     /// Counts a hand-off brought to an instance's host. `TooMany` when it is one too many.
     pub(super) fn hand_off(&self, ip: IpAddr) -> Result<()> {
         self.hand_offs
-            .check_key(&rules::limit_key(ip))
+            .check_key(&limit_key(ip))
             .map_err(|not| too_many("Too many logins from your network.", not.wait_time_from(self.ticks.now())))
     }
 
@@ -130,7 +131,7 @@ impl SignUps {
 
     fn count(&self, ip: IpAddr, ticks: &Ticks) -> Result<()> {
         let theirs = |wait| too_many("Too many sign-ups came from your network.", wait);
-        self.per_address.check_key(&rules::limit_key(ip)).map_err(|not| theirs(not.wait_time_from(ticks.now())))?;
+        self.per_address.check_key(&limit_key(ip)).map_err(|not| theirs(not.wait_time_from(ticks.now())))?;
         if let Some(site) = rules::site_key(ip) {
             self.per_site.check_key(&site).map_err(|not| theirs(not.wait_time_from(ticks.now())))?;
         }
@@ -143,18 +144,6 @@ fn too_many(what: &str, wait: Duration) -> Error {
     let seconds = wait.as_secs() + 1;
     let when = if seconds < 90 { format!("{seconds} seconds") } else { format!("{} minutes", seconds.div_ceil(60)) };
     Error::TooMany { message: format!("{what} Please try again in {when}."), retry_after: Duration::from_secs(seconds) }
-}
-
-/// Our clock as governor reads it.
-#[derive(Clone)]
-struct Ticks(Clock);
-
-impl governor::clock::Clock for Ticks {
-    type Instant = Nanos;
-
-    fn now(&self) -> Nanos {
-        Duration::from_millis(u64::try_from(self.0.now().0).unwrap_or(0)).into()
-    }
 }
 
 #[cfg(test)]

@@ -28,12 +28,14 @@ use serde::Serialize;
 use session_memory::SessionMemory;
 pub use sign_up::SIGN_UP_LIVES;
 
+use crate::alarms::Alarms;
 pub use crate::client::Client;
 use crate::clock::{Clock, Timestamp};
 use crate::db::{AccountId, Db, SessionId};
 use crate::handle::{Handle, HandleError};
 use crate::hosts::Hosts;
 use crate::instances::Instances;
+use crate::mailbox::Mailbox;
 use crate::secrets::{Keys, Token};
 
 /// The room. Cheap to clone.
@@ -47,6 +49,8 @@ struct Inner {
     hosts: Hosts,
     signups_open: bool,
     instances: Instances,
+    alarms: Alarms,
+    mailbox: Mailbox,
     ceremonies: Ceremonies,
     limits: Limits,
     memory: SessionMemory,
@@ -58,6 +62,13 @@ pub enum Role {
     Member,
     /// Has the operator's rights.
     Admin,
+}
+
+/// The rooms in which a person has things: made with the account, and gone with it.
+pub struct Belongings {
+    pub instances: Instances,
+    pub alarms: Alarms,
+    pub mailbox: Mailbox,
 }
 
 /// Somebody logged in, on one host.
@@ -188,11 +199,23 @@ impl Accounts {
         clock: Clock,
         hosts: Hosts,
         signups_open: bool,
-        instances: Instances,
+        Belongings { instances, alarms, mailbox }: Belongings,
     ) -> anyhow::Result<Self> {
         let ceremonies = Ceremonies::new(&hosts)?;
         let limits = Limits::new(clock.clone());
         let memory = SessionMemory::default();
-        Ok(Self(Arc::new(Inner { db, keys, clock, hosts, signups_open, instances, ceremonies, limits, memory })))
+        Ok(Self(Arc::new(Inner {
+            db,
+            keys,
+            clock,
+            hosts,
+            signups_open,
+            instances,
+            alarms,
+            mailbox,
+            ceremonies,
+            limits,
+            memory,
+        })))
     }
 }

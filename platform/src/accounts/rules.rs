@@ -178,14 +178,6 @@ pub(super) fn shorten(ip: IpAddr) -> String {
     }
 }
 
-/// Who is counted as one when tries are limited: an IPv4 address, or an IPv6 /64, which one household gets whole.
-pub(super) fn limit_key(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V4(v4) => IpAddr::V4(v4),
-        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()),
-    }
-}
-
 /// The /48 of an IPv6 address: what a provider may give to one customer, who then has 65 536 households.
 pub(super) fn site_key(ip: IpAddr) -> Option<IpAddr> {
     match ip.to_canonical() {
@@ -302,7 +294,7 @@ mod tests {
             ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2:*", "2001:db8:1:2::"),
         ] {
             let ip: IpAddr = ip.parse().unwrap();
-            assert_eq!((shorten(ip), limit_key(ip).to_string()), (short.to_owned(), key.to_owned()));
+            assert_eq!((shorten(ip), crate::client::limit_key(ip).to_string()), (short.to_owned(), key.to_owned()));
         }
         let site = |ip: &str| site_key(ip.parse().unwrap()).map(|site| site.to_string());
         assert_eq!(site("2001:db8:1:2:3:4:5:6").as_deref(), Some("2001:db8:1::"));

@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::containers::HostError;
 use crate::containers::remote::RemoteHost;
 use crate::db::Db;
-use crate::edge::{self, Edge};
+use crate::edge::{self, Edge, Postman};
 use crate::hosts::{Hosts, Site};
 use crate::http_server::PerPeer;
 use crate::ops::{self, Jobs};
@@ -47,9 +47,11 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
     app.quota.begin().await?;
     let parts = tokio_util::task::TaskTracker::new();
     parts.spawn(app.instances.clone().run(shutdown.clone()));
+    parts.spawn(Postman::new(app.clone()).run(shutdown.clone()));
     parts.spawn(quota_listeners(app.clone(), shutdown.clone()));
     parts.spawn(http_server::serve(internal, internal_router(app.clone()), PerPeer::All, shutdown.clone()));
-    let jobs = Jobs::new(app.db.clone(), app.clock.clone(), app.accounts.clone(), app.quota.clone());
+    let jobs =
+        Jobs::new(app.db.clone(), app.clock.clone(), app.accounts.clone(), app.quota.clone(), app.alarms.clone());
     let jobs = tokio::spawn(jobs.run(shutdown.clone()));
     let socket = app.config.control_socket();
     let instances = app.instances.clone();
@@ -95,7 +97,7 @@ async fn healthz(State(app): State<App>) -> Response {
 }
 
 async fn metrics(State(app): State<App>) -> Response {
-    let text = ops::render(&app.metrics, &app.instances);
+    let text = ops::render(&app.metrics, &app.instances, &app.mailbox);
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }
 
@@ -163,7 +165,8 @@ async fn quota_listeners(app: App, shutdown: CancellationToken) {
         async move {
             let address = SocketAddr::from((gateway, app.config.quota_port));
             if let Some(listener) = listen_once_free(address, &shutdown).await {
-                let router = llm::router(app.clone()).merge(llm::control::router(app));
+                let router =
+                    llm::router(app.clone()).merge(llm::control::router(app.clone())).merge(llm::alarms::router(app));
                 http_server::serve(listener, router, CALLERS, shutdown).await;
             }
         }

@@ -4,6 +4,7 @@ mod reader;
 mod sizes;
 mod variables;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -59,12 +60,35 @@ pub struct ContainerConfig {
     pub images: Vec<String>,
     /// Never empty; the first is the default.
     pub sizes: Vec<Size>,
+    /// The id of the one image that a name of `images` may mean, where BERTH_IMAGES says so.
+    pub image_pins: BTreeMap<String, String>,
+    pub runtime: Runtime,
     pub disk_limit: DiskLimit,
     /// How long a volume lies buried before it may be destroyed.
     pub delete_after: Duration,
     pub quota_port: u16,
     /// Where an instance listens: the instance contract's 8080, another one only in tests.
     pub instance_port: u16,
+}
+
+/// What runs an instance's processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runtime {
+    /// The Engine's own: the host's kernel, fenced.
+    Runc,
+    /// gVisor: a kernel of its own in front of the host's.
+    Runsc,
+}
+
+impl Runtime {
+    /// As the Engine knows it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Runc => "runc",
+            Self::Runsc => "runsc",
+        }
+    }
 }
 
 /// What bounds a volume.
@@ -170,6 +194,12 @@ impl ContainerConfig {
         self.sizes.iter().find(|size| size.name == name)
     }
 
+    /// Whether BERTH_IMAGES pins `image` to another id than `id`.
+    #[must_use]
+    pub fn is_pinned_otherwise(&self, image: &str, id: &str) -> bool {
+        self.image_pins.get(image).is_some_and(|pin| pin != id)
+    }
+
     /// Reads only what the provisioner needs, so that it never holds the platform's secrets.
     ///
     /// # Errors
@@ -252,6 +282,23 @@ mod tests {
             ["BERTH_SECRET", "BERTH_DOMAIN", "BERTH_STOP_AFTER_SECONDS", "BERTH_ALLOWANCE_DOLLARS", "BERTH_SIGNUPS"]
         {
             assert!(mistakes.iter().any(|m| m.starts_with(name)), "{name} is not in {mistakes:?}");
+        }
+    }
+
+    #[test]
+    fn an_image_may_be_pinned_to_its_id() {
+        let id = "a".repeat(64);
+        let images = format!("one:1, two@sha256:{id}");
+        let containers = read(&[SECRET, ("BERTH_IMAGES", &images)]).unwrap().containers;
+        assert_eq!(containers.images, ["one:1", "two"]);
+        assert!(!containers.is_pinned_otherwise("one:1", "sha256:anything"));
+        assert!(!containers.is_pinned_otherwise("two", &format!("sha256:{id}")));
+        assert!(containers.is_pinned_otherwise("two", "sha256:anything"));
+        for wrong in ["two@sha256:1234", "two@latest", "@sha256:aa", "two@sha256:", "one:1,one:1"] {
+            let Err(Mistakes(mistakes)) = read(&[SECRET, ("BERTH_IMAGES", wrong)]) else {
+                panic!("{wrong} was accepted")
+            };
+            assert!(mistakes[0].starts_with("BERTH_IMAGES"), "{wrong}: {mistakes:?}");
         }
     }
 

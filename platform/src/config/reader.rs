@@ -1,12 +1,13 @@
 //! Reading one variable after another, so that every mistake is found in one go.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::{ContainerConfig, DiskLimit, Upstream, VARIABLES};
+use super::{ContainerConfig, DiskLimit, Runtime, Upstream, VARIABLES};
 use crate::hosts::Hosts;
 
 /// Looks variables up and collects what is wrong with them.
@@ -103,6 +104,28 @@ impl Reader<'_> {
         Hosts { app: format!("app.{apex}"), apex, instances, port }
     }
 
+    /// The names in BERTH_IMAGES, and the ids that some are pinned to: `NAME` or `NAME@sha256:ID`.
+    fn images(&mut self) -> (Vec<String>, BTreeMap<String, String>) {
+        let (mut images, mut pins) = (Vec::new(), BTreeMap::new());
+        for entry in self.text("BERTH_IMAGES").split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+            let (name, pin) = entry.split_once('@').map_or((entry, None), |(name, pin)| (name, Some(pin)));
+            if name.is_empty() || pin.is_some_and(|pin| !is_image_id(pin)) {
+                self.mistakes.push(format!(
+                    "BERTH_IMAGES has \"{entry}\"; write NAME:TAG, or NAME:TAG@sha256: and the 64 digits of the image's id."
+                ));
+            } else if images.iter().any(|image| image == name) {
+                self.mistakes.push(format!("BERTH_IMAGES names {name} twice."));
+            } else {
+                images.push(name.to_owned());
+                pins.extend(pin.map(|pin| (name.to_owned(), pin.to_owned())));
+            }
+        }
+        if images.is_empty() && self.mistakes.iter().all(|mistake| !mistake.starts_with("BERTH_IMAGES")) {
+            self.mistakes.push("BERTH_IMAGES names no image.".into());
+        }
+        (images, pins)
+    }
+
     pub(super) fn containers(&mut self, data_dir: &std::path::Path) -> ContainerConfig {
         let network = self.text("BERTH_NETWORK");
         // A Linux interface name has at most 15 characters; the bridge's number takes two.
@@ -119,11 +142,7 @@ impl Reader<'_> {
         if !(1..=64).contains(&bridges) {
             self.mistakes.push(format!("BERTH_BRIDGES is {bridges}; it must be from 1 to 64."));
         }
-        let images: Vec<String> =
-            self.text("BERTH_IMAGES").split(',').map(|i| i.trim().to_owned()).filter(|i| !i.is_empty()).collect();
-        if images.is_empty() {
-            self.mistakes.push("BERTH_IMAGES names no image.".into());
-        }
+        let (images, image_pins) = self.images();
         ContainerConfig {
             data_dir: data_dir.to_path_buf(),
             socket: data_dir.join("run/provisioner.sock"),
@@ -132,12 +151,20 @@ impl Reader<'_> {
             bridges,
             images,
             sizes: self.sizes(),
+            image_pins,
+            runtime: if self.one_of("BERTH_RUNTIME", "runsc", "runc") { Runtime::Runsc } else { Runtime::Runc },
             disk_limit: if self.one_of("BERTH_DISK", "image", "none") { DiskLimit::Image } else { DiskLimit::None },
             delete_after: self.seconds("BERTH_DELETE_AFTER_SECONDS"),
             instance_port: 8080,
             quota_port: self.parsed("BERTH_QUOTA_PORT", "a port"),
         }
     }
+}
+
+/// Whether a text is an image's id: `sha256:` and 64 hex digits.
+fn is_image_id(text: &str) -> bool {
+    let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    text.strip_prefix("sha256:").is_some_and(|digits| digits.len() == 64 && digits.bytes().all(hex))
 }
 
 /// Whether `address` is encrypted, or does not leave this machine. It is parsed by what will call it.

@@ -71,7 +71,12 @@ pub const VARIABLES: &[Variable] = &[
     var(
         "BERTH_IMAGES",
         "berth-instance:latest",
-        "Images an instance may run, separated by commas; the first is the default. Reaches an instance when it next starts.",
+        "Images an instance may run, separated by commas; the first is the default. NAME:TAG@sha256:ID allows only the image with that id under the name (docker inspect -f {{.Id}} NAME:TAG tells it). Reaches an instance when it next starts.",
+    ),
+    var(
+        "BERTH_RUNTIME",
+        "runc",
+        "runc, or runsc for gVisor: a kernel of its own for every instance, slower in system calls. The Engine must have it. Reaches an instance when it next starts.",
     ),
     var("BERTH_MEMORY_MIB", "512", "Memory of an instance in MiB. Reaches an instance when it next starts."),
     var(

@@ -7,16 +7,19 @@
 mod disks;
 mod errors;
 mod file_systems;
+mod firewall;
 mod home;
 mod host_config;
 mod labels;
 mod load;
+mod made;
 mod networks;
 mod reclaim;
 mod report;
 mod seen;
 mod tombstones;
 mod volumes;
+mod walls;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -33,14 +36,16 @@ use bollard::query_parameters::{
     ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions, StopContainerOptionsBuilder,
 };
 use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
+use self::errors::within;
 use self::labels::Labels;
 use self::seen::Found;
+use self::walls::Walls;
 use super::{ContainerHost, ContainerSpec, ContainerState, HostError, HostLoad, HostReport, Seen, SeenContainer};
 use crate::clock::Clock;
-use crate::config::{ContainerConfig, Size};
+use crate::config::{ContainerConfig, Runtime, Size};
 use crate::db::InstanceId;
 
 /// For verbs that only look.
@@ -59,9 +64,7 @@ pub struct DockerHost {
     socket: PathBuf,
     engine: OnceLock<Docker>,
     cgroup_parent: OnceCell<&'static str>,
-    /// Held while bridges are made: of two makings at once, one is told that the subnet is taken before it can see
-    /// that the taker is the very bridge it wants.
-    making_bridges: Mutex<()>,
+    walls: Walls,
     hand_back: reclaim::HandBack,
     volumes: volumes::Volumes,
 }
@@ -78,6 +81,7 @@ impl DockerHost {
     /// The Engine on `socket`, with `reclaimer` as the program that hands memory back.
     #[must_use]
     pub fn connect_with(config: ContainerConfig, clock: Clock, socket: PathBuf, reclaimer: PathBuf) -> Self {
+        let walls = Walls::new(&config.network, None);
         Self {
             volumes: volumes::Volumes::new(&config, clock.clone()),
             config,
@@ -86,8 +90,15 @@ impl DockerHost {
             socket,
             engine: OnceLock::new(),
             cgroup_parent: OnceCell::new(),
-            making_bridges: Mutex::default(),
+            walls,
         }
+    }
+
+    /// The same, with `nft` as the program that sets our firewall.
+    #[must_use]
+    pub fn with_nft(mut self, nft: PathBuf) -> Self {
+        self.walls = Walls::new(&self.config.network, Some(nft));
+        self
     }
 
     /// A client for one call. There is no separate deadline for connecting: a local socket connects or refuses at once.
@@ -151,6 +162,12 @@ impl DockerHost {
     }
 
     async fn remove(&self, instance: InstanceId) -> Result<(), HostError> {
+        // gVisor does not kill what is paused: the Engine waits ten seconds for it. That it was not frozen is no failure.
+        if self.config.runtime == Runtime::Runsc
+            && let Err(error) = self.engine()?.unpause_container(&self.name(instance)).await
+        {
+            tracing::debug!("not thawed before it is removed: {error}");
+        }
         // Volumes that the image declares have no name and go with the container; ours has one, and stays.
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         match self.engine()?.remove_container(&self.name(instance), Some(options)).await {
@@ -178,6 +195,13 @@ impl DockerHost {
         }
         let name = spec.image_id.as_ref().unwrap_or(&spec.image);
         let image = self.image_id(name).await?.ok_or_else(|| HostError::ImageMissing(spec.image.clone()))?;
+        // Going back is for what was allowed when it was made.
+        if spec.image_id.is_none() && self.config.is_pinned_otherwise(&spec.image, &image) {
+            return Err(HostError::Refused(format!(
+                "the image {} is {image} here, which is not the one that BERTH_IMAGES pins",
+                spec.image
+            )));
+        }
         let parent = self.cgroup_parent().await?;
         Ok(host_config::body(&self.config, spec, size, &image, parent, &self.name(spec.instance)))
     }
@@ -198,6 +222,10 @@ impl DockerHost {
     /// What the image's name means now, and whether a container made now would be of the same kind.
     async fn newest(&self, marks: &Labels) -> Result<(String, bool), HostError> {
         let Some(id) = self.image_id(&marks.image).await? else { return Ok((String::new(), true)) };
+        // What BERTH_IMAGES does not pin is no news for whom runs the pinned one.
+        if self.config.is_pinned_otherwise(&marks.image, &id) {
+            return Ok((String::new(), true));
+        }
         // One from before there were sizes is of an older kind.
         let Some(size) = self.config.size(&marks.size) else { return Ok((id, !marks.size.is_empty())) };
         let parent = self.cgroup_parent().await?;
@@ -248,15 +276,7 @@ impl DockerHost {
 #[async_trait]
 impl ContainerHost for DockerHost {
     async fn ensure_networks(&self) -> Result<Vec<Ipv4Addr>, HostError> {
-        within(CHANGE, async {
-            let _alone = self.making_bridges.lock().await;
-            let mut gateways = Vec::new();
-            for bridge in 0..u32::from(self.config.bridges) {
-                gateways.push(networks::ensure(self.engine()?, &self.config, bridge).await?);
-            }
-            Ok(gateways)
-        })
-        .await
+        within(CHANGE, async { self.walls.ensure(self.engine()?, &self.config).await }).await
     }
 
     async fn ensure_volume(&self, instance: InstanceId, size: &str) -> Result<(), HostError> {
@@ -305,6 +325,7 @@ impl ContainerHost for DockerHost {
             if found.state != ContainerState::Stopped {
                 return Ok(());
             }
+            self.walls.ensure_once(self.engine()?, &self.config).await?;
             let name = self.name(instance);
             self.volumes.refuse_unless_usable(self.engine()?, &name).await?;
             let _attached = self.volumes.attach(instance, &name).await?;
@@ -465,15 +486,12 @@ impl ContainerHost for DockerHost {
     }
 
     async fn host_report(&self) -> Result<HostReport, HostError> {
-        within(LOOK, async {
-            let report = report::report(self.engine()?, &self.config).await?;
+        // It looks at every container that is not stopped.
+        within(CHANGE, async {
+            let parent = self.cgroup_parent().await?;
+            let report = report::report(self.engine()?, &self.config, &self.walls, parent, self.clock.now()).await?;
             self.volumes.complete(self.engine()?, report).await
         })
         .await
     }
-}
-
-/// Does `work`, or gives up after `limit`.
-async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, HostError>>) -> Result<T, HostError> {
-    timeout(limit, work).await.unwrap_or(Err(HostError::Timeout))
 }

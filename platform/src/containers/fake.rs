@@ -13,10 +13,8 @@ use futures_util::stream::BoxStream;
 use tokio::sync::{broadcast, watch};
 use tokio_stream::wrappers::BroadcastStream;
 
-use self::world::{World, plenty};
-use super::{
-    ContainerHost, ContainerSpec, ContainerState, DiskUse, Exit, HostError, HostLoad, HostReport, Seen, gateway,
-};
+use self::world::{World, healthy, plenty};
+use super::{ContainerHost, ContainerSpec, ContainerState, Exit, HostError, HostLoad, HostReport, Seen, gateway};
 use crate::clock::Clock;
 use crate::config::ContainerConfig;
 use crate::db::InstanceId;
@@ -77,6 +75,7 @@ impl FakeHost {
             reachable: true,
             events: broadcast::channel(256).0,
             containers_made: 0,
+            report: healthy(),
             load: plenty(),
             image_ids: HashMap::new(),
             broken_images: HashMap::new(),
@@ -195,6 +194,11 @@ impl FakeHost {
     /// Changes what [`ContainerHost::load`] says.
     pub fn set_load(&self, change: impl FnOnce(&mut HostLoad)) {
         change(&mut self.world().load);
+    }
+
+    /// Changes what the host says of itself; of images it says what is there.
+    pub fn report_with(&self, change: impl FnOnce(&mut HostReport)) {
+        change(&mut self.world().report);
     }
 
     /// What the container of `instance` was made with.
@@ -403,17 +407,10 @@ impl ContainerHost for FakeHost {
     async fn host_report(&self) -> Result<HostReport, HostError> {
         self.enter(Verb::HostReport).await?;
         let world = self.world();
-        Ok(HostReport {
-            engine_version: "fake".into(),
-            cgroup_version: 2,
-            swap_mib: 1024,
-            runc_version: "1.3.3".into(),
-            storage_driver: "overlay2".into(),
-            disk_limit: self.config.disk_limit,
-            disks: vec![DiskUse { holds: "everything".into(), used_percent: 50, inodes_used_percent: 10 }],
-            buried: world.buried(),
-            missing_images: self.config.images.iter().filter(|i| !world.images.contains(*i)).cloned().collect(),
-        })
+        let missing = self.config.images.iter().filter(|image| !world.images.contains(*image));
+        let missing_images = missing.cloned().collect();
+        let disk_limit = self.config.disk_limit;
+        Ok(HostReport { missing_images, disk_limit, buried: world.buried(), ..world.report.clone() })
     }
 }
 

@@ -222,6 +222,32 @@ pub struct HostReport {
     pub buried: u32,
     /// Allowed images that are not there.
     pub missing_images: Vec<String>,
+    /// Allowed images whose name means another image here than the one BERTH_IMAGES pins.
+    pub other_images: Vec<String>,
+    pub kernel_release: String,
+    /// Days since the kernel was built; `None` when it does not say.
+    pub kernel_age_days: Option<u32>,
+    /// What the Engine can run containers with, such as `runc`.
+    pub runtimes: Vec<String>,
+    /// What the Engine confines containers with, such as `seccomp` and `apparmor`.
+    pub security_options: Vec<String>,
+    /// Whether instances go on while the Engine is restarted.
+    pub live_restore: bool,
+    /// Whether instances reach only what they may, or the sentence that says why not.
+    pub egress: Result<(), String>,
+    /// Whether instances cannot reach each other, or the sentence that says why.
+    pub neighbours: Result<(), String>,
+    pub containers: MadeAs,
+}
+
+/// Whether the containers that run or are frozen still are what they were made as.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeAs {
+    pub as_made: u32,
+    /// Made by another version of Berth or with other settings: they are replaced, and not compared.
+    pub older: u32,
+    /// Names, and what is different, of at most 20.
+    pub changed: Vec<String>,
 }
 
 /// How full a disk is.

@@ -100,14 +100,20 @@ fn request(call: Call) -> Result<String, HostError> {
 }
 
 async fn converse(connection: &mut Connection, line: &str) -> Answer {
-    connection.send(line).await.map_err(|_| HostError::Unreachable)?;
+    let sent = connection.send(line).await;
+    // Who is not let in is told so and hung up on, perhaps before the request was sent.
     match connection.next().await {
         Some(Ok(line)) => serde_json::from_str(&line)
             .map_err(|error| HostError::Failed(format!("the provisioner's answer cannot be understood: {error}")))?,
         Some(Err(LinesCodecError::MaxLineLengthExceeded)) => {
             Err(HostError::Failed("the provisioner's answer is too long".into()))
         }
-        Some(Err(LinesCodecError::Io(_))) | None => Err(HostError::Unreachable),
+        Some(Err(LinesCodecError::Io(_))) | None => {
+            if let Err(error) = sent {
+                tracing::debug!("a request could not be sent to the provisioner: {error}");
+            }
+            Err(HostError::Unreachable)
+        }
     }
 }
 

@@ -7,7 +7,6 @@ use serde::Deserialize;
 
 use crate::app::App;
 use crate::hosts::Site;
-use crate::instances::Wish;
 
 #[derive(Deserialize)]
 pub struct Asked {
@@ -18,10 +17,9 @@ pub struct Asked {
 pub async fn ask(State(app): State<App>, Query(asked): Query<Asked>) -> StatusCode {
     let live = match app.config.hosts.site(&asked.domain) {
         Some(Site::Apex | Site::App) => true,
-        Some(Site::Instance(handle)) => app
-            .instances
-            .by_handle(&handle)
-            .is_some_and(|instance| !matches!(instance.status().wish, Wish::Suspended | Wish::Leaving | Wish::Removed)),
+        Some(Site::Instance(handle)) => {
+            app.instances.by_handle(&handle).is_some_and(|instance| !instance.status().wish.is_closed())
+        }
         None => false,
     };
     if live { StatusCode::OK } else { StatusCode::FORBIDDEN }

@@ -4,9 +4,11 @@ mod ask;
 mod bodies;
 mod gate;
 mod headers;
+mod mailbox;
 mod movement;
 pub mod pages;
 mod places;
+mod postman;
 mod proxy;
 mod refusal;
 mod relay;
@@ -24,6 +26,7 @@ use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use places::Places;
+pub use postman::Postman;
 pub use proxy::Upstreams;
 use refusal::Refusal;
 
@@ -45,6 +48,7 @@ pub struct Edge {
     app: App,
     upstreams: Upstreams,
     places: Places,
+    counter: mailbox::Counter,
 }
 
 impl Edge {
@@ -52,7 +56,7 @@ impl Edge {
     #[must_use]
     pub fn new(app: App) -> Self {
         let upstreams = Upstreams::new(app.instances.clone());
-        Self { app, upstreams, places: Places::default() }
+        Self { app, upstreams, places: Places::default(), counter: mailbox::Counter::default() }
     }
 
     /// Answers a request whose Host is `HANDLE.example.com`.
@@ -73,6 +77,10 @@ impl Edge {
         let client = Client::from_headers(&parts.headers);
         if let Some(path) = parts.uri.path().strip_prefix(OURS) {
             return self.ours(&instance, path, &parts, &client).await;
+        }
+        if self.is_letter(&instance, &parts) {
+            self.app.metrics.count_edge(EdgeOutcome::Letter);
+            return Ok(self.take_in(&instance, parts, body, &client).await);
         }
         if !self.is_owner(&instance, &parts.headers).await? {
             // Sent to log in, it would come back with a third cookie that is not believed either, again and again.

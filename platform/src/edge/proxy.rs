@@ -56,6 +56,14 @@ impl Upstreams {
                 .build(Dial(instances)),
         )
     }
+
+    /// Sends a request of our own to the instance's container, and what it answers in a word. What comes behind that word is
+    /// not read, and the connection not used again.
+    pub(super) async fn send(&self, instance: &Instance, mut request: Request) -> anyhow::Result<StatusCode> {
+        *request.uri_mut() = upstream_uri(instance, request.uri())?;
+        *request.version_mut() = Version::HTTP_11;
+        Ok(self.0.request(request).await?.status())
+    }
 }
 
 impl Edge {

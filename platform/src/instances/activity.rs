@@ -35,11 +35,22 @@ pub enum Work {
     Processor,
     /// What browsers and monitors fetch by themselves: it is let end, and leaves no trace.
     Probe,
+    /// A letter that the mailbox kept: it is let end, and is no use of the instance, whoever sent it.
+    Letter,
 }
 
-const KINDS: usize = 8;
-const ALL: [Work; KINDS] =
-    [Work::Request, Work::Upload, Work::Stream, Work::Socket, Work::AiCall, Work::Job, Work::Processor, Work::Probe];
+const KINDS: usize = 9;
+const ALL: [Work; KINDS] = [
+    Work::Request,
+    Work::Upload,
+    Work::Stream,
+    Work::Socket,
+    Work::AiCall,
+    Work::Job,
+    Work::Processor,
+    Work::Probe,
+    Work::Letter,
+];
 
 impl Work {
     /// The one word for it, in database, JSON and logs.
@@ -50,7 +61,7 @@ impl Work {
 
     /// Whether it keeps an instance awake while it lasts, whatever moves.
     fn holds(self) -> bool {
-        matches!(self, Self::Request | Self::AiCall | Self::Probe)
+        matches!(self, Self::Request | Self::AiCall | Self::Probe | Self::Letter)
     }
 
     /// Whether somebody outside waits for it. Work from inside keeps awake what runs, and starts nothing that ended.
@@ -257,14 +268,14 @@ impl WorkInFlight {
     /// Whether it leaves no trace.
     #[must_use]
     pub fn is_probe(&self) -> bool {
-        self.work == Work::Probe
+        matches!(self.work, Work::Probe | Work::Letter)
     }
 }
 
 impl Drop for WorkInFlight {
     fn drop(&mut self) {
         let Some(now) = self.instance.now() else { return };
-        if self.work != Work::Probe {
+        if !self.is_probe() {
             self.instance.work.moved(self.work, now);
         }
         self.instance.work.end(self.work);

@@ -231,7 +231,7 @@ impl Instance {
         self.work.activity(now, container)
     }
 
-    /// Whether it is at something now that sleep would hold up.
+    /// Whether something holds it awake now.
     pub(super) fn is_at_work(&self, now: Timestamp) -> bool {
         let container = self.with_mind(|mind| mind.reality).map_or(Container::Frozen, |reality| reality.container);
         self.work.activity(now, container) == Activity::Working

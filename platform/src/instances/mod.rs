@@ -189,6 +189,12 @@ impl Instances {
         Ok(())
     }
 
+    /// By id, from memory.
+    #[must_use]
+    pub fn by_id(&self, id: InstanceId) -> Option<Arc<Instance>> {
+        self.known(|known| known.by_id.get(&id).cloned())
+    }
+
     /// By handle, from memory.
     #[must_use]
     pub fn by_handle(&self, handle: &Handle) -> Option<Arc<Instance>> {
@@ -391,12 +397,6 @@ impl Instances {
 
     fn known<T>(&self, look: impl FnOnce(&Known) -> T) -> T {
         look(&self.0.known.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// By its id, from memory.
-    #[must_use]
-    pub fn by_id(&self, id: InstanceId) -> Option<Arc<Instance>> {
-        self.known(|known| known.by_id.get(&id).cloned())
     }
 
     fn learn(&self, mut record: store::Record) -> Arc<Instance> {

@@ -278,6 +278,12 @@ pub fn pause_after(failures: u32) -> Duration {
 }
 
 impl Wish {
+    /// Whether no visit, mail or alarm wakes it, whatever it is doing still: its owner cannot wish it awake either.
+    #[must_use]
+    pub fn is_closed(self) -> bool {
+        matches!(self, Self::Suspended | Self::Leaving | Self::Removed)
+    }
+
     /// The one word for it, in database, JSON, metrics, logs and the operator's commands.
     #[must_use]
     pub fn word(self) -> String {

@@ -131,6 +131,7 @@ pub(super) async fn delete(tx: &Tx, id: InstanceId, free_at: Timestamp) -> Resul
     // Locked: whoever writes a fact of it at this moment does so before, or finds it gone.
     let Some(row) = instance::Entity::find_by_id(id).lock_exclusive().one(&**tx).await? else { return Ok(()) };
     transition::Entity::delete_many().filter(transition::Column::InstanceId.eq(id)).exec(&**tx).await?;
+    delete_jobs(tx, id).await?;
     instance::Entity::delete_by_id(id).exec(&**tx).await?;
     let resting = resting_slot::ActiveModel { slot: Set(row.slot), free_at_ms: Set(free_at.0) };
     resting_slot::Entity::insert(resting).exec_without_returning(&**tx).await?;

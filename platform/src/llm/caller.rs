@@ -29,7 +29,7 @@ pub async fn until_refused(mut status: watch::Receiver<Status>) {
 }
 
 fn may_call(wish: Wish) -> bool {
-    !matches!(wish, Wish::Suspended | Wish::Leaving | Wish::Removed)
+    !wish.is_closed()
 }
 
 fn proven(app: &App, headers: &HeaderMap, peer: SocketAddr) -> Option<Arc<Instance>> {

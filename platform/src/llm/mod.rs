@@ -2,6 +2,7 @@
 //!
 //! Served on each bridge's gateway address, where only instances reach it. What cannot be metered is not forwarded.
 
+pub mod alarms;
 mod caller;
 pub mod control;
 mod doorway;

@@ -1,18 +1,18 @@
 //! Looks at everything Berth stands on and says in a sentence what is not as it should be. Changes nothing.
 
+mod host;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::config::{Config, DiskLimit};
-use crate::containers::{ContainerHost, HostReport, gateway};
+use crate::config::Config;
+use crate::containers::{ContainerHost, gateway};
 use crate::db::Db;
 use crate::quota;
 
-/// Disks this full or fuller are reported; at 80 % no new volume is made, at 90 % nothing is woken.
-const DISK_ALARM_PERCENT: u8 = 75;
 const TRY: Duration = Duration::from_secs(3);
 
 /// One thing looked at.
@@ -40,7 +40,7 @@ pub async fn examine(config: &Config, db: anyhow::Result<Db>, host: &dyn Contain
     match host.host_report().await {
         Ok(report) => {
             findings.push(fine("provisioner", format!("answers; Docker Engine {}", report.engine_version)));
-            findings.extend(of_host(&report, config));
+            findings.extend(host::examine(&report, config));
         }
         Err(error) => findings.push(broken(
             "provisioner",
@@ -81,81 +81,6 @@ async fn of_database(db: anyhow::Result<Db>) -> Vec<Finding> {
     findings
 }
 
-fn of_host(report: &HostReport, config: &Config) -> Vec<Finding> {
-    let mut findings = vec![warning(
-        "egress",
-        format!(
-            "instances reach what this host reaches. Filter {}* with your own firewall: metadata, private networks, mail, this host's ports.",
-            config.containers.network
-        ),
-    )];
-    findings.push(match report.missing_images.as_slice() {
-        [] => fine("images", format!("{} there", config.containers.images.join(", "))),
-        missing => broken(
-            "images",
-            format!("{} not on this host. Build or load it, or correct BERTH_IMAGES.", missing.join(", ")),
-        ),
-    });
-    findings.push(match report.swap_mib {
-        0 => warning(
-            "swap",
-            "the host has none, so a frozen instance keeps its memory. Add a swap file to hold more of them.".into(),
-        ),
-        mib => fine("swap", format!("{mib} MiB for frozen instances (cgroup v{})", report.cgroup_version)),
-    });
-    findings.extend(of_disks(report));
-    findings.push(if is_safe_runc(&report.runc_version) {
-        fine("runc", report.runc_version.clone())
-    } else {
-        warning(
-            "runc",
-            format!(
-                "{} has known ways out of a container (CVE-2025-31133). Upgrade to 1.2.8, 1.3.3 or newer.",
-                report.runc_version
-            ),
-        )
-    });
-    findings
-}
-
-fn of_disks(report: &HostReport) -> Vec<Finding> {
-    let mut findings = vec![match report.disk_limit {
-        DiskLimit::Image => fine("volumes", "each a file system of its own, blocks and inodes bounded".into()),
-        DiskLimit::None => warning(
-            "volumes",
-            "nothing bounds them: one instance can fill the disk. Set BERTH_DISK=image (needs root, mkfs.ext4 and losetup).".into(),
-        ),
-    }];
-    for disk in &report.disks {
-        let used =
-            format!("{}: {} % used, {} % of the inodes", disk.holds, disk.used_percent, disk.inodes_used_percent);
-        findings.push(match disk.fullest() {
-            0..DISK_ALARM_PERCENT => fine("disk", used),
-            _ => {
-                warning("disk", format!("{used}. Free some space: at 80 % no instance is made, at 90 % none is woken."))
-            }
-        });
-    }
-    if report.buried > 0 {
-        findings.push(warning(
-            "deletion",
-            format!("{} volumes wait to be destroyed. berth user list says whose accounts leave.", report.buried),
-        ));
-    }
-    findings
-}
-
-/// Fixed in 1.2.8 and 1.3.3 (runc's advisories for CVE-2025-31133, 52565 and 52881); 1.1 gets no fix.
-fn is_safe_runc(version: &str) -> bool {
-    let mut numbers = version.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse::<u32>().ok());
-    let (major, minor, patch) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    match (major, minor) {
-        (1, 2) => patch >= 8,
-        (1, 3) => patch >= 3,
-        (major, minor) => (major, minor) > (1, 3),
-    }
-}
-
 async fn quota_proxy(gateway: Ipv4Addr, port: u16) -> Finding {
     let address = SocketAddr::from((gateway, port));
     match timeout(TRY, TcpStream::connect(address)).await {
@@ -187,25 +112,4 @@ fn warning(subject: &'static str, sentence: String) -> Finding {
 
 fn broken(subject: &'static str, sentence: String) -> Finding {
     Finding { verdict: Verdict::Broken, subject, sentence }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_of_runc_with_known_holes_are_named() {
-        for (version, safe) in [
-            ("1.1.5+ds1", false),
-            ("1.2.7", false),
-            ("1.2.8", true),
-            ("1.3.2", false),
-            ("1.3.3", true),
-            ("1.4.0", true),
-            ("2.0.0", true),
-            ("", false),
-        ] {
-            assert_eq!(is_safe_runc(version), safe, "{version}");
-        }
-    }
 }

@@ -9,9 +9,10 @@ use tokio::sync::Notify;
 use tokio_cron_scheduler::{Job, JobScheduler};
 use tokio_util::sync::CancellationToken;
 
-use super::rules::{Kind, SCHEDULE};
+use super::rules::{EVERY_SECOND, Kind, SCHEDULE};
 use super::store;
 use crate::accounts::Accounts;
+use crate::alarms::Alarms;
 use crate::clock::{Clock, Timestamp};
 use crate::db::Db;
 use crate::quota::Quota;
@@ -30,13 +31,14 @@ pub struct Jobs {
     clock: Clock,
     accounts: Accounts,
     quota: Quota,
+    alarms: Alarms,
     due: Arc<Notify>,
 }
 
 impl Jobs {
     #[must_use]
-    pub fn new(db: Db, clock: Clock, accounts: Accounts, quota: Quota) -> Self {
-        Self { db, clock, accounts, quota, due: Arc::default() }
+    pub fn new(db: Db, clock: Clock, accounts: Accounts, quota: Quota, alarms: Alarms) -> Self {
+        Self { db, clock, accounts, quota, alarms, due: Arc::default() }
     }
 
     /// Runs the clock and the worker until `shutdown`.
@@ -53,6 +55,12 @@ impl Jobs {
             })?;
             scheduler.add(job).await.context("adding a job to the scheduler")?;
         }
+        let jobs = self.clone();
+        let every_second = Job::new_async(EVERY_SECOND, move |_, _| {
+            let jobs = jobs.clone();
+            Box::pin(async move { jobs.ring_alarms().await })
+        })?;
+        scheduler.add(every_second).await.context("adding the alarms to the scheduler")?;
         scheduler.start().await.context("starting the scheduler")?;
         while !shutdown.is_cancelled() {
             self.work_off().await;
@@ -83,6 +91,13 @@ impl Jobs {
             tracing::warn!(job = kind.word(), error = ?error, "could not enqueue scheduled work");
         }
         self.due.notify_one();
+    }
+
+    /// Alarms are rows of their own, each with its time: they need no job beside them, only somebody who looks.
+    async fn ring_alarms(&self) {
+        if let Err(error) = self.alarms.ring_due().await {
+            tracing::warn!(error = ?error, "alarms could not be rung; they ring later");
+        }
     }
 
     async fn next(&self) -> crate::error::Result<bool> {

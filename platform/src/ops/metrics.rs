@@ -11,6 +11,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::instances::Instances;
+use crate::mailbox::Mailbox;
 
 /// The counters that doors and rooms add to. Cheap to clone.
 #[derive(Clone)]
@@ -19,12 +20,15 @@ pub struct Metrics {
     edge: Family<EdgeLabels, Counter>,
     wake: Histogram,
     instances: Family<FactLabels, Gauge>,
+    letters: Family<LetterLabels, Gauge>,
 }
 
 /// What became of a request to an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum EdgeOutcome {
     Forwarded,
+    /// For the mailbox.
+    Letter,
     Waiting,
     Refused,
 }
@@ -32,6 +36,11 @@ pub enum EdgeOutcome {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EdgeLabels {
     outcome: EdgeOutcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LetterLabels {
+    state: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -51,7 +60,9 @@ impl Metrics {
                 wake.clone(),
             );
             registry.register("instances", "Instances, by what was last seen of them", instances.clone());
-            Self { registry: Arc::new(registry), edge, wake, instances }
+            let letters = Family::<LetterLabels, Gauge>::default();
+            registry.register("letters", "Letters in the mailbox, by how they stand", letters.clone());
+            Self { registry: Arc::new(registry), edge, wake, instances, letters }
         };
         // 1 ms to about 65 s: a thaw at one end, the limit for a held request at the other.
         metrics(Family::default(), Histogram::new(exponential_buckets(0.001, 2.0, 17)), Family::default())
@@ -70,10 +81,14 @@ impl Metrics {
 
 /// The figures as Prometheus reads them (OpenMetrics text).
 #[must_use]
-pub fn render(metrics: &Metrics, instances: &Instances) -> String {
+pub fn render(metrics: &Metrics, instances: &Instances, mailbox: &Mailbox) -> String {
     metrics.instances.clear();
     for fact in instances.all().iter().map(|instance| instance.fact()) {
         metrics.instances.get_or_create(&FactLabels { fact: fact.word() }).inc();
+    }
+    let counts = mailbox.counts_of_all();
+    for (state, letters) in [("waiting", counts.waiting), ("failed", counts.failed)] {
+        metrics.letters.get_or_create(&LetterLabels { state }).set(i64::try_from(letters).unwrap_or(i64::MAX));
     }
     let mut text = String::new();
     encode(&mut text, &metrics.registry).expect("writing into a String cannot fail");

@@ -8,6 +8,9 @@ pub(super) const SCHEDULE: [(Kind, &str); 4] = [
     (Kind::SeeOff, "45 * * * * *"),
 ];
 
+/// How often it is looked whether somebody's alarm is due.
+pub(super) const EVERY_SECOND: &str = "* * * * * *";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Challenges, sign-ups, sessions and set-up links that expired.

@@ -4,6 +4,7 @@
 
 mod rules;
 
+use std::convert::Infallible;
 use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
@@ -31,6 +32,9 @@ const IDLE: Duration = Duration::from_secs(60);
 /// How long the other side may take to read an answer.
 const WRITE: Duration = Duration::from_secs(10);
 
+/// How often the walls between instances are looked after.
+const LOOK_AFTER_WALLS: Duration = Duration::from_secs(30);
+
 type Connection = Framed<UnixStream, LinesCodec>;
 
 /// Serves the Engine of this machine on `config.socket` until `shutdown` is ready.
@@ -39,7 +43,27 @@ type Connection = Framed<UnixStream, LinesCodec>;
 /// When the socket cannot be made, or another provisioner answers on it.
 pub async fn serve(config: ContainerConfig, clock: Clock, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
     let host = Arc::new(DockerHost::connect(config.clone(), clock));
-    serve_host(host, config, shutdown).await
+    tokio::select! {
+        served = serve_host(Arc::clone(&host) as _, config, shutdown) => served,
+        never = keep_walls(&*host) => match never {},
+    }
+}
+
+/// Makes the walls between instances at once, and mends them when something else on this host took them down, as a
+/// reload of its own firewall does.
+async fn keep_walls(host: &dyn ContainerHost) -> Infallible {
+    let mut said = None;
+    loop {
+        let failed = host.ensure_networks().await.err();
+        if failed != said {
+            match &failed {
+                Some(error) => tracing::error!("instances are not kept apart, and none is started: {error}"),
+                None => tracing::info!("instances are kept apart"),
+            }
+            said = failed;
+        }
+        tokio::time::sleep(LOOK_AFTER_WALLS).await;
+    }
 }
 
 /// Serves `host` on `config.socket` until `shutdown` is ready. Calls under way are then dropped; nothing is lost by

@@ -9,6 +9,7 @@ use super::why::{self, Why};
 use super::words::{self, Moment};
 use crate::accounts::{AccountView, Role, Session, Standing};
 use crate::app::App;
+use crate::mailbox::Counts;
 
 #[derive(Template)]
 #[template(path = "admin/admin.html")]
@@ -16,6 +17,9 @@ pub struct AdminPage {
     pub handle: String,
     pub is_admin: bool,
     pub awake: usize,
+    /// Of everybody.
+    pub mail: Counts,
+    pub alarms: u64,
     pub accounts: Vec<AccountRow>,
 }
 
@@ -28,6 +32,8 @@ pub struct AccountRow {
     pub created: Moment,
     pub passkeys: u64,
     pub recovery_codes_left: u64,
+    /// That wait or were given up.
+    pub letters: u64,
     pub instance: Option<InstanceCell>,
 }
 
@@ -50,6 +56,8 @@ pub async fn show(State(app): State<App>, session: Session) -> Answer<Page<Admin
         handle: session.handle.to_string(),
         is_admin: is_admin(&session),
         awake: app.instances.awake_count(),
+        mail: app.mailbox.counts_of_all(),
+        alarms: app.alarms.count().await?,
         accounts: accounts.into_iter().map(|account| row(&app, account)).collect(),
     }))
 }
@@ -60,7 +68,9 @@ pub fn is_admin(session: &Session) -> bool {
 }
 
 fn row(app: &App, account: AccountView) -> AccountRow {
-    let instance = app.instances.by_account(account.id).map(|instance| {
+    let instance = app.instances.by_account(account.id);
+    let counts = instance.as_ref().map(|instance| app.mailbox.counts(instance.id)).unwrap_or_default();
+    let instance = instance.map(|instance| {
         let status = instance.status();
         InstanceCell {
             lamp: words::lamp(status.fact),
@@ -82,6 +92,7 @@ fn row(app: &App, account: AccountView) -> AccountRow {
         created: Moment(account.created_at),
         passkeys: account.passkeys,
         recovery_codes_left: account.recovery_codes_left,
+        letters: counts.waiting + counts.failed,
         instance,
     }
 }

@@ -5,6 +5,7 @@ use axum::extract::State;
 
 use super::errors::Answer;
 use super::extractors::Mine;
+use super::mailbox::{self, MailInWords};
 use super::page::Page;
 use super::passkeys::PasskeyRow;
 pub use super::spend::{ModelInWords, SpendInWords};
@@ -28,6 +29,7 @@ pub struct Dashboard {
     pub why: Why,
     pub history: Vec<HistoryRow>,
     pub spend: SpendInWords,
+    pub mail: MailInWords,
     pub sessions: Vec<SessionRow>,
     pub passkeys: Vec<PasskeyRow>,
     /// How long somebody who leaves can change their mind.
@@ -56,9 +58,10 @@ pub struct SessionRow {
 
 /// `GET /`
 pub async fn show(State(app): State<App>, session: Session, Mine(instance): Mine) -> Answer<Page<Dashboard>> {
-    let (history, spend, sessions, passkeys) = tokio::try_join!(
+    let (history, spend, mail, sessions, passkeys) = tokio::try_join!(
         app.instances.history(instance.id, HISTORY),
         app.quota.spend(session.account),
+        mailbox::in_words(&app, &instance),
         app.accounts.sessions(&session),
         app.accounts.passkeys(&session),
     )?;
@@ -71,6 +74,7 @@ pub async fn show(State(app): State<App>, session: Session, Mine(instance): Mine
         why: why::why(&app.instances.ledger(&instance), instance.is_up()),
         history: history.iter().map(Into::into).collect(),
         spend: super::spend::in_words(&spend),
+        mail,
         sessions: sessions.into_iter().map(Into::into).collect(),
         passkeys: passkeys.iter().map(Into::into).collect(),
         grace: words::span(app.config.containers.delete_after),

@@ -3,7 +3,9 @@
 mod accept;
 mod access;
 pub mod admin;
+pub mod alarms;
 mod api;
+mod api_mailbox;
 pub mod assets;
 mod cookies;
 pub mod dashboard;
@@ -16,6 +18,7 @@ pub mod landing;
 pub mod leaving;
 pub mod live;
 pub mod log_in;
+pub mod mailbox;
 mod page;
 pub mod passkeys;
 pub mod routes;

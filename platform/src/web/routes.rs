@@ -7,7 +7,8 @@ use axum::routing::{self, MethodRouter};
 
 use super::Access::{Admin, HalfIn, LoggedIn, Member, Public, SigningUp};
 use super::{
-    Access, admin, api, assets, dashboard, hand_off, instances, landing, leaving, log_in, passkeys, sessions, sign_up,
+    Access, admin, alarms, api, api_mailbox, assets, dashboard, hand_off, instances, landing, leaving, log_in, mailbox,
+    passkeys, sessions, sign_up,
 };
 use crate::app::App;
 
@@ -72,6 +73,13 @@ pub fn app() -> Vec<Route> {
         post("/leave", Member, leaving::leave),
         get("/leaving", LoggedIn, leaving::show),
         post("/leaving/stay", LoggedIn, leaving::stay),
+        // What waits for one's instance.
+        get("/mailbox", Member, mailbox::show),
+        post("/mailbox/paths", Member, mailbox::open),
+        post("/mailbox/paths/close", Member, mailbox::close),
+        post("/mailbox/letters/{id}/retry", Member, mailbox::retry),
+        post("/mailbox/letters/{id}/discard", Member, mailbox::discard),
+        post("/alarms/{name}/delete", Member, alarms::delete),
         // The operator.
         get("/admin", Admin, admin::show),
         // For programs.
@@ -80,6 +88,13 @@ pub fn app() -> Vec<Route> {
         post("/api/instance/wake", Member, api::wake),
         post("/api/instance/sleep", Member, api::sleep),
         get("/api/spend", Member, api::spend),
+        get("/api/mailbox", Member, api_mailbox::show),
+        post("/api/mailbox/paths", Member, api_mailbox::open),
+        post("/api/mailbox/paths/close", Member, api_mailbox::close),
+        post("/api/mailbox/letters/{id}/retry", Member, api_mailbox::retry),
+        post("/api/mailbox/letters/{id}/discard", Member, api_mailbox::discard),
+        get("/api/alarms", Member, api_mailbox::alarms),
+        post("/api/alarms/{name}/delete", Member, api_mailbox::delete_alarm),
         get("/api/handles/{handle}", Public, api::handle),
     ]
 }

@@ -31,7 +31,7 @@ pub struct StateInWords {
 pub fn state(status: &Status) -> StateInWords {
     let suspended = status.wish == Wish::Suspended;
     // What the operator did goes before how it is: waking is not the owner's to ask for then.
-    let closed = matches!(status.wish, Wish::Suspended | Wish::Leaving | Wish::Removed);
+    let closed = status.wish.is_closed();
     let meaning = match (status.wish, &status.failure) {
         (Wish::Suspended, _) => "The operator has suspended this account. Your files are kept.".to_owned(),
         (Wish::Leaving, _) => {

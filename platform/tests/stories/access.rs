@@ -7,6 +7,9 @@
 use std::collections::BTreeMap;
 
 use axum::http::Method;
+use berth::alarms::Schedule;
+use berth::handle::Handle;
+use berth::mailbox::Parcel;
 use berth::web::Access;
 use berth::web::routes::{self, Route};
 use serde_json::json;
@@ -45,6 +48,9 @@ const EXPECTED: &[(&str, [&str; 6])] = &[
     ("POST /leave", ["303 /log-in", "303 /log-in", "303 /log-in", "422", "422", "422"]),
     ("POST /leaving/stay", ["303 /log-in", "303 /log-in", "303 /log-in", "303 /", "303 /", "303 /"]),
     ("GET /admin", ["303 /log-in", "303 /log-in", "303 /log-in", "403", "200", "403"]),
+    ("GET /mailbox", ["303 /log-in", "303 /log-in", "303 /log-in", "200", "200", "200"]),
+    ("GET /api/mailbox", ["401", "401", "401", "200", "200", "200"]),
+    ("GET /api/alarms", ["401", "401", "401", "200", "200", "200"]),
     ("GET /api/account", ["401", "401", "401", "200", "200", "200"]),
     ("GET /api/instance", ["401", "401", "401", "200", "200", "200"]),
     ("GET /api/spend", ["401", "401", "401", "200", "200", "200"]),
@@ -69,6 +75,22 @@ const EXPECTED: &[(&str, [&str; 6])] = &[
     ("POST /passkeys", ["401", "401", "401", "409", "409", "409"]),
     ("POST /passkeys/{id}/remove", ["303 /log-in", "303 /log-in", "303 /log-in", "404", "404", "404"]),
     ("POST /recovery-codes", ["303 /log-in", "303 /log-in", "303 /log-in", "200", "200", "200"]),
+    ("POST /mailbox/paths", ["303 /log-in", "303 /log-in", "303 /log-in", "422", "422", "422"]),
+    ("POST /mailbox/paths/close", ["303 /log-in", "303 /log-in", "303 /log-in", "404", "404", "404"]),
+    (
+        "POST /mailbox/letters/{id}/retry",
+        ["303 /log-in", "303 /log-in", "303 /log-in", "404", "404", "303 /mailbox#letters"],
+    ),
+    (
+        "POST /mailbox/letters/{id}/discard",
+        ["303 /log-in", "303 /log-in", "303 /log-in", "404", "404", "303 /mailbox#letters"],
+    ),
+    ("POST /alarms/{name}/delete", ["303 /log-in", "303 /log-in", "303 /log-in", "404", "404", "303 /mailbox#alarms"]),
+    ("POST /api/mailbox/paths", ["401", "401", "401", "422", "422", "422"]),
+    ("POST /api/mailbox/paths/close", ["401", "401", "401", "422", "422", "422"]),
+    ("POST /api/mailbox/letters/{id}/retry", ["401", "401", "401", "404", "404", "202"]),
+    ("POST /api/mailbox/letters/{id}/discard", ["401", "401", "401", "404", "404", "204"]),
+    ("POST /api/alarms/{name}/delete", ["401", "401", "401", "404", "404", "204"]),
     ("POST /api/instance/wake", ["401", "401", "401", "202", "202", "202"]),
     ("POST /api/instance/sleep", ["401", "401", "401", "202", "202", "202"]),
 ];
@@ -76,12 +98,17 @@ const EXPECTED: &[(&str, [&str; 6])] = &[
 /// The apex shows everybody the same and knows nobody.
 const APEX: &[&str] = &["GET /", "GET /awake", "GET /assets/{*path}"];
 
-/// What stands for the parts of a path that vary. The session is the member's.
-fn path_of(route: &Route, session: &str) -> String {
+/// What stands for the parts of a path that vary. The session and the letter are the member's.
+fn path_of(route: &Route, id: &str) -> String {
     if route.path == "/hand-off" {
         return format!("/hand-off?host=alice.example.com&state=s&challenge={}", "c".repeat(43));
     }
-    route.path.replace("{*path}", "berth.css").replace("{id}", session).replace("{handle}", "walter")
+    route
+        .path
+        .replace("{*path}", "berth.css")
+        .replace("{id}", id)
+        .replace("{handle}", "walter")
+        .replace("{name}", "nightly")
 }
 
 struct Cast([Visitor; 6]);
@@ -91,6 +118,11 @@ impl Cast {
         let operator = site.operator("olivia").await;
         let member = site.member("alice").await;
         let another = site.member("boris").await;
+        // Things of hers that others may try to touch.
+        let instance = site.app.instances.by_handle(&Handle::parse("alice").unwrap()).unwrap().id;
+        let parcel = Parcel { method: "POST".into(), target: "/hooks/a".into(), headers: Vec::new(), body: "x".into() };
+        site.app.mailbox.take_in(instance, parcel).await.unwrap();
+        site.app.alarms.set(instance, "nightly", Schedule::Cron("30 3 * * *".into()), None).await.unwrap();
         let mut signing_up = site.visitor();
         signing_up.post("/sign-up", "handle=carol").await;
         let mut half_in = site.visitor();
@@ -105,8 +137,15 @@ impl Cast {
         page.split("/sessions/").nth(1).expect("the dashboard lists sessions").split('/').next().unwrap().to_owned()
     }
 
+    /// The member's own letter, as the API names it.
+    async fn letter(&mut self) -> String {
+        let mailbox = self.0[5].get("/api/mailbox").await.json().await;
+        mailbox["waiting"][0]["id"].as_str().expect("a letter waits").to_owned()
+    }
+
     async fn all_try(&mut self, route: &Route) -> (String, Vec<String>) {
-        let path = path_of(route, &self.session().await);
+        let id = if route.path.contains("/letters/") { self.letter().await } else { self.session().await };
+        let path = path_of(route, &id);
         let mut row = Vec::new();
         for visitor in &mut self.0 {
             row.push(try_it(visitor, route, &path).await);

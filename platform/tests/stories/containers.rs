@@ -7,4 +7,8 @@ mod engine;
 mod full_disks;
 mod hostile;
 mod reuse;
+mod firewall;
+mod isolation;
+mod lab;
+mod two_processes;
 mod volumes;

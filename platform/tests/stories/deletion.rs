@@ -181,6 +181,7 @@ async fn every_table_that_names_a_person_or_their_instance_is_known_to_the_delet
         "devices",
         "departures",
         "transitions",
+        "declared_jobs",
         "allowances",
         "holds",
         "receipts",

@@ -360,32 +360,37 @@ async fn an_instance_has_only_so_many_requests_in_the_door_free_ones_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_suspended_instance_makes_no_calls_and_its_streams_end() {
-    let world = World::on(sqlite().await, |_| ()).await;
-    let alice = world.person("alice").await;
-    let body = message("x-demo-tokens=300 x-demo-pace-ms=10", true);
-    let mut stream = alice.post(&world, MESSAGES, &body).send().await.unwrap().bytes_stream();
-    stream.next().await.unwrap().unwrap();
-    let tx = world.app.db.begin().await.unwrap();
-    let id = world.app.instances.suspend_in(&tx, alice.instance.account).await.unwrap().unwrap();
-    tx.commit().await.unwrap();
-    world.app.instances.admit(id).await.unwrap();
-    let mut seen = 0;
-    let ended = loop {
-        match stream.next().await {
-            Some(Ok(_)) => seen += 1,
-            other => break other,
+async fn a_suspended_or_leaving_instance_makes_no_calls_and_its_streams_end() {
+    for why in ["suspended", "leaves"] {
+        let world = World::on(sqlite().await, |_| ()).await;
+        let alice = world.person("alice").await;
+        let body = message("x-demo-tokens=300 x-demo-pace-ms=10", true);
+        let mut stream = alice.post(&world, MESSAGES, &body).send().await.unwrap().bytes_stream();
+        stream.next().await.unwrap().unwrap();
+        let (tx, instances) = (world.app.db.begin().await.unwrap(), &world.app.instances);
+        let id = match why {
+            "suspended" => instances.suspend_in(&tx, alice.instance.account).await,
+            _ => instances.leave_in(&tx, alice.instance.account, Cause::OwnerAsked).await,
+        };
+        tx.commit().await.unwrap();
+        instances.admit(id.unwrap().unwrap()).await.unwrap();
+        let mut seen = 0;
+        let ended = loop {
+            match stream.next().await {
+                Some(Ok(_)) => seen += 1,
+                other => break other,
+            }
+        };
+        assert!(matches!(ended, Some(Err(_))) && seen < 200, "it was not cut off: {seen}");
+        for (path, kind) in [(MESSAGES, "permission_error"), (COMPLETIONS, "invalid_request_error")] {
+            let refused = alice.post(&world, path, &message("hi", false)).send().await.unwrap();
+            assert_eq!(refused.status(), 403);
+            let error = json(refused).await;
+            assert_eq!(error["error"]["type"], kind);
+            assert!(error["error"]["message"].as_str().unwrap().contains(why), "{error}");
         }
-    };
-    assert!(matches!(ended, Some(Err(_))) && seen < 200, "it was not cut off: {seen}");
-    for (path, kind) in [(MESSAGES, "permission_error"), (COMPLETIONS, "invalid_request_error")] {
-        let refused = alice.post(&world, path, &message("hi", false)).send().await.unwrap();
-        assert_eq!(refused.status(), 403);
-        let error = json(refused).await;
-        assert_eq!(error["error"]["type"], kind);
-        assert!(error["error"]["message"].as_str().unwrap().contains("suspended"), "{error}");
+        until_at_rest(&world, alice.instance.account).await;
     }
-    until_at_rest(&world, alice.instance.account).await;
 }
 
 /// Waits until nothing is held: the proxy has noticed that the client or the provider went.

@@ -1,6 +1,9 @@
 //! What the Engine answers when it does not do a thing, in our words.
 
+use std::time::Duration;
+
 use bollard::errors::Error;
+use tokio::time::timeout;
 
 use crate::containers::HostError;
 
@@ -59,4 +62,12 @@ mod tests {
             assert_eq!(refusal(status, message), ours);
         }
     }
+}
+
+/// Does `work`, or gives up after `limit`.
+pub(super) async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, HostError>>,
+) -> Result<T, HostError> {
+    timeout(limit, work).await.unwrap_or(Err(HostError::Timeout))
 }

@@ -96,7 +96,11 @@ pub(super) fn bridge_name(config: &ContainerConfig, bridge: u32) -> String {
 }
 
 /// Not here, because it cannot be set for one container, or not on every host:
-/// - block I/O limits name a device path, which differs between hosts; an operator sets them on the parent cgroup;
+/// - block I/O limits name a whole disk as the Engine sees it, which a provisioner in a container cannot look up, and which is none at
+///   all below LVM, btrfs or a loop mount; on cgroup v1 they leave out what is written through the page cache, which is
+///   nearly everything. An operator sets them on the parent cgroup;
+/// - a limit on the size of one file: what bounds a volume bounds it too, and databases make sparse files far larger than
+///   their contents;
 /// - user namespaces (`userns-remap`) are the Engine's setting, and its newest image store has none;
 /// - AppArmor: the Engine adds `docker-default` by itself where the kernel has it, and naming it elsewhere fails;
 /// - `StorageOpt size` works on XFS with project quotas only, and the root is read-only anyway;
@@ -149,6 +153,7 @@ fn host_config(
             config: Some(HashMap::from([("max-size".into(), "5m".into()), ("max-file".into(), "2".into())])),
         }),
         init: Some(true),
+        runtime: Some(config.runtime.name().to_owned()),
         restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
         cgroup_parent: Some(cgroup_parent.to_owned()),
         network_mode: Some(network),

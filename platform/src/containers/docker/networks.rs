@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use bollard::Docker;
 use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, NetworkInspect};
-use bollard::query_parameters::InspectNetworkOptions;
+use bollard::query_parameters::{InspectNetworkOptions, ListNetworksOptionsBuilder};
 
 use super::host_config::bridge_name;
 use super::{errors, labels};
@@ -16,6 +16,9 @@ const NAME: &str = "com.docker.network.bridge.name";
 const ICC: &str = "com.docker.network.bridge.enable_icc";
 const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
 
+/// As many as BERTH_SUBNET has /22.
+const BRIDGES: u32 = 64;
+
 /// Makes bridge number `bridge`, or accepts the one that is there when it is what we would have made.
 pub(super) async fn ensure(engine: &Docker, config: &ContainerConfig, bridge: u32) -> Result<Ipv4Addr, HostError> {
     let wanted = request(config, bridge);
@@ -25,6 +28,21 @@ pub(super) async fn ensure(engine: &Docker, config: &ContainerConfig, bridge: u3
         Err(error) => return Err(error.into()),
     }
     Ok(gateway(config.subnet, bridge))
+}
+
+/// Looks whether bridge number `bridge` is as we would have made it.
+pub(super) async fn look(engine: &Docker, config: &ContainerConfig, bridge: u32) -> Result<(), HostError> {
+    let wanted = request(config, bridge);
+    let there = engine.inspect_network(&wanted.name, None::<InspectNetworkOptions>).await?;
+    accept(&there, &wanted)
+}
+
+/// The numbers of the bridges that are there, also of those that BERTH_BRIDGES made once and would no longer make.
+pub(super) async fn numbers(engine: &Docker, config: &ContainerConfig) -> Result<Vec<u32>, HostError> {
+    let ours = ListNetworksOptionsBuilder::default().filters(&labels::filter(&config.network)).build();
+    let there = engine.list_networks(Some(ours)).await?;
+    let number = |name: String| name.strip_prefix(&config.network)?.parse().ok().filter(|number| *number < BRIDGES);
+    Ok(there.into_iter().filter_map(|network| number(network.name?)).collect())
 }
 
 fn request(config: &ContainerConfig, bridge: u32) -> NetworkCreateRequest {

@@ -7,7 +7,10 @@ use tokio::sync::broadcast;
 
 use super::Verb;
 use crate::clock::{Clock, Timestamp};
-use crate::containers::{ContainerSpec, ContainerState, Exit, HostError, HostLoad, Seen, SeenContainer};
+use crate::config::DiskLimit;
+use crate::containers::{
+    ContainerSpec, ContainerState, DiskUse, Exit, HostError, HostLoad, HostReport, MadeAs, Seen, SeenContainer,
+};
 use crate::db::InstanceId;
 use crate::secrets::{hash, hex};
 
@@ -21,6 +24,7 @@ pub(super) struct World {
     pub events: broadcast::Sender<InstanceId>,
     pub containers_made: u64,
     pub load: HostLoad,
+    pub report: HostReport,
     /// What each image's name means.
     pub image_ids: HashMap<String, u64>,
     /// Images whose program ends right after its start.
@@ -217,5 +221,29 @@ pub(super) fn plenty() -> HostLoad {
         swap_free: total,
         memory_pressure: Some(0.0),
         containers: Vec::new(),
+    }
+}
+
+/// A host of which nothing is to be said.
+pub(super) fn healthy() -> HostReport {
+    HostReport {
+        engine_version: "29.0.0".into(),
+        cgroup_version: 2,
+        swap_mib: 1024,
+        runc_version: "1.3.3".into(),
+        storage_driver: "overlay2".into(),
+        disk_limit: DiskLimit::None,
+        disks: vec![DiskUse { holds: "everything".into(), used_percent: 50, inodes_used_percent: 10 }],
+        buried: 0,
+        missing_images: Vec::new(),
+        other_images: Vec::new(),
+        kernel_release: "6.18.0".into(),
+        kernel_age_days: Some(7),
+        runtimes: vec!["runc".into(), "runsc".into()],
+        security_options: vec!["apparmor".into(), "seccomp".into()],
+        live_restore: true,
+        egress: Ok(()),
+        neighbours: Ok(()),
+        containers: MadeAs::default(),
     }
 }

@@ -1,5 +1,6 @@
 //! Where the stories of containers are tried: the fake, a real Engine with a tiny image, and the provisioner's socket.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use berth::clock::Clock;
-use berth::config::{ContainerConfig, DiskLimit, Size};
+use berth::config::{ContainerConfig, DiskLimit, Runtime, Size};
 use berth::containers::docker::DockerHost;
 use berth::containers::fake::FakeHost;
 use berth::containers::remote::RemoteHost;
@@ -117,6 +118,8 @@ pub fn config(dir: &Path) -> ContainerConfig {
         subnet: Ipv4Addr::new(10, 97, 0, 0),
         bridges: 1,
         images: vec![WITH_HOME.into(), BARE.into(), ABSENT.into()],
+        image_pins: BTreeMap::new(),
+        runtime: Runtime::Runc,
         sizes: vec![size()],
         disk_limit: DiskLimit::None,
         delete_after: Duration::from_secs(7 * 24 * 3600),
@@ -176,7 +179,11 @@ pub async fn until<F: Future<Output = bool>>(what: &str, mut is_true: impl FnMut
 
 /// Asks the program inside a container, once it listens.
 pub async fn ask(spec: &ContainerSpec, path: &str) -> String {
-    let address = address(spec);
+    ask_at(address(spec), path).await
+}
+
+/// Asks the program at an address, once it listens.
+pub async fn ask_at(address: SocketAddr, path: &str) -> String {
     let connect = async {
         loop {
             match TcpStream::connect(address).await {
@@ -258,7 +265,7 @@ fn sweep() {
     take_away(&["images", "-q", "ctest-*"], &["rmi", "-f"]);
 }
 
-/// Containers, volumes and bridges of the installation with this prefix.
+/// Containers, volumes, bridges and firewall of the installation with this prefix.
 pub fn sweep_network(network: &str) {
     let label = format!("label=berth.installation={network}");
     for (list, remove) in [
@@ -268,6 +275,7 @@ pub fn sweep_network(network: &str) {
     ] {
         take_away(list, remove);
     }
+    let _ = Command::new("nft").args(["delete", "table", "inet", &format!("instances-{network}")]).output();
 }
 
 fn take_away(list: &[&str], remove: &[&str]) {
@@ -283,14 +291,9 @@ fn take_away(list: &[&str], remove: &[&str]) {
 /// Compiles the tenant and makes two images of it, from nothing and without a network.
 fn make_images() {
     let dir = tempfile::tempdir().unwrap();
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tenant.rs");
     let root = dir.path().join("root");
     std::fs::create_dir_all(root.join("home/berth")).unwrap();
-    command(
-        "rustc",
-        &["--edition", "2024", "-C", "target-feature=+crt-static", "-o"],
-        &[&root.join("tenant"), &source],
-    );
+    compile_tenant(&root.join("tenant"));
     for (image, content) in [(WITH_HOME, vec!["tenant", "home"]), (BARE, vec!["tenant"])] {
         let archive = dir.path().join("image.tar");
         let mut arguments = vec!["--owner=10001", "--group=10001", "-C", root.to_str().unwrap(), "-cf"];
@@ -299,6 +302,13 @@ fn make_images() {
         command("tar", &arguments, &[]);
         docker_cli(&["import", "--change", "CMD [\"/tenant\"]", archive.to_str().unwrap(), image]);
     }
+}
+
+/// The program inside the test images, which needs nothing around it.
+pub fn compile_tenant(program: &Path) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tenant.rs");
+    let flags = ["--edition", "2024", "-C", "target-feature=+crt-static", "-o"];
+    command("rustc", &flags, &[&program.to_owned(), &source]);
 }
 
 fn command(program: &str, arguments: &[&str], paths: &[&PathBuf]) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use berth::clock::Clock;
 use berth::containers::fake::{FakeHost, Held, Verb};
-use berth::containers::protocol::Answer;
+use berth::containers::protocol::{Answer, Reply, VERSION};
 use berth::containers::remote::RemoteHost;
 use berth::containers::{ContainerHost as _, HostError};
 use berth::provisioner;
@@ -21,67 +21,88 @@ use super::bench::{Bench, WITH_HOME, config, serve, until};
 const ID: &str = "6f1a3c1e-0d6b-4b7e-9c55-2f6d0f4f8a11";
 
 #[tokio::test]
-async fn hostile_requests_are_refused_with_a_sentence_and_reach_nothing() {
+async fn i5_hostile_requests_are_refused_with_a_sentence_and_reach_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let fake = FakeHost::new(config(dir.path()), Clock::system());
     let _remote = serve(Arc::new(fake.clone()), config(dir.path())).await;
-    let spec = |field: &str, value: serde_json::Value| {
+    let create = |field: &str, value: serde_json::Value| {
         let mut spec = json!({
-            "instance": ID, "slot": 1, "image": WITH_HOME, "size": "standard", "handle": "alice",
+            "instance": ID, "slot": 1, "image": WITH_HOME, "image_id": null, "size": "standard", "handle": "alice",
             "url": "https://alice.localhost", "token": "a-token"
         });
         spec[field] = value;
-        json!({"v": 2, "call": {"create": {"spec": spec}}}).to_string()
+        json!({"v": VERSION, "call": {"create": {"spec": spec}}}).to_string()
     };
+    let call = |call: serde_json::Value| json!({"v": VERSION, "call": call}).to_string();
     let hostile = [
-        "hello".to_owned(),
-        "[]".to_owned(),
-        "{}".to_owned(),
-        "\u{1}\u{2}".to_owned(),
-        json!({"v": 3, "call": {"list": {}}}).to_string(),
-        json!({"v": -1, "call": {"list": {}}}).to_string(),
-        json!({"call": {"list": {}}}).to_string(),
-        json!({"v": 2, "call": {"exec": {"instance": ID, "command": ["sh"]}}}).to_string(),
-        json!({"v": 2, "call": {"list": {"all": true}}}).to_string(),
-        json!({"v": 2, "call": {"list": {}}, "as": "root"}).to_string(),
-        json!({"v": 2, "call": {"start": {"instance": "../../etc"}}}).to_string(),
-        json!({"v": 2, "call": {"start": {"instance": "*"}}}).to_string(),
-        json!({"v": 2, "call": {"remove_volume": {"instance": ID}}}).to_string(),
-        json!({"v": 2, "call": [{"start": {"instance": ID}}, {"stop": {"instance": ID}}]}).to_string(),
-        spec("privileged", json!(true)),
-        spec("binds", json!(["/:/host"])),
-        spec("image", json!("debian:latest")),
-        spec("image", json!(format!("{WITH_HOME}@sha256:00"))),
-        spec("image", json!("")),
-        spec("size", json!("huge")),
-        spec("image_id", json!("latest")),
-        spec("slot", json!(500)),
-        spec("slot", json!(-1)),
-        spec("slot", json!(u64::MAX)),
-        spec("handle", json!("Alice")),
-        spec("handle", json!("a")),
-        spec("handle", json!("alice\nHOME=/")),
-        spec("token", json!("")),
-        spec("token", json!("a token")),
-        spec("token", json!("token\nPATH=/evil")),
-        spec("token", json!("t".repeat(129))),
-        spec("url", json!("http://alice.localhost")),
-        spec("url", json!("https://alice.localhost/\u{0}")),
-        spec("handle", json!("a".repeat(20_000))),
-        "x".repeat(100_000),
+        ("no JSON", "hello".to_owned()),
+        ("a list", "[]".to_owned()),
+        ("nothing", "{}".to_owned()),
+        ("control characters", "\u{1}\u{2}".to_owned()),
+        ("a line without an end in sight", "x".repeat(100_000)),
+        ("another version", json!({"v": VERSION + 1, "call": {"list": {}}}).to_string()),
+        ("a negative version", json!({"v": -1, "call": {"list": {}}}).to_string()),
+        ("no version", json!({"call": {"list": {}}}).to_string()),
+        ("a word beside the call", json!({"v": VERSION, "call": {"list": {}}, "as": "root"}).to_string()),
+        ("two calls in one", call(json!([{"start": {"instance": ID}}, {"stop": {"instance": ID}}]))),
+        ("a command inside", call(json!({"exec": {"instance": ID, "command": ["sh"]}}))),
+        ("an image built from a text", call(json!({"build": {"dockerfile": "FROM scratch"}}))),
+        ("an image pulled", call(json!({"pull": {"image": "debian:latest"}}))),
+        ("an image made of a container", call(json!({"commit": {"instance": ID}}))),
+        ("files put into a container", call(json!({"upload": {"instance": ID, "path": "/"}}))),
+        ("a volume removed by another name", call(json!({"remove_volume": {"instance": ID}}))),
+        ("a plugin", call(json!({"plugin": {"name": "x"}}))),
+        ("a swarm", call(json!({"swarm_init": {}}))),
+        ("a list of everybody's", call(json!({"list": {"all": true}}))),
+        ("a path for an instance", call(json!({"start": {"instance": "../../etc"}}))),
+        ("a pattern for an instance", call(json!({"start": {"instance": "*"}}))),
+        ("a container's name for an instance", call(json!({"stop": {"instance": "berth-provisioner"}}))),
+        ("a volume of a size nobody set up", call(json!({"ensure_volume": {"instance": ID, "size": "../huge"}}))),
+        ("privileged", create("privileged", json!(true))),
+        ("the host's root", create("binds", json!(["/:/host"]))),
+        ("the Docker socket", create("mounts", json!([{"source": "/var/run/docker.sock", "target": "/s"}]))),
+        ("a device", create("devices", json!(["/dev/sda"]))),
+        ("a capability", create("cap_add", json!(["SYS_ADMIN"]))),
+        ("the host's network", create("network_mode", json!("host"))),
+        ("the host's processes", create("pid_mode", json!("host"))),
+        ("the host's users", create("userns_mode", json!("host"))),
+        ("no seccomp", create("security_opt", json!(["seccomp=unconfined"]))),
+        ("a port of the host's", create("port_bindings", json!({"22/tcp": []}))),
+        ("root", create("user", json!("0:0"))),
+        ("another runtime", create("runtime", json!("runc"))),
+        ("more memory", create("memory_mib", json!(1_000_000))),
+        ("another program", create("command", json!(["/bin/sh"]))),
+        ("an image that is not allowed", create("image", json!("debian:latest"))),
+        ("an allowed image by a digest", create("image", json!(format!("{WITH_HOME}@sha256:00")))),
+        ("no image", create("image", json!(""))),
+        ("an image's id that is none", create("image_id", json!("debian:latest"))),
+        ("a size nobody set up", create("size", json!("huge"))),
+        ("a slot past the last bridge", create("slot", json!(500))),
+        ("a slot below the first", create("slot", json!(-1))),
+        ("a slot that overflows", create("slot", json!(u64::MAX))),
+        ("capitals in a handle", create("handle", json!("Alice"))),
+        ("too short a handle", create("handle", json!("a"))),
+        ("a variable in a handle", create("handle", json!("alice\nHOME=/"))),
+        ("an endless handle", create("handle", json!("a".repeat(20_000)))),
+        ("no token", create("token", json!(""))),
+        ("a token with a space", create("token", json!("a token"))),
+        ("a variable in a token", create("token", json!("token\nPATH=/evil"))),
+        ("too long a token", create("token", json!("t".repeat(129)))),
+        ("an address without TLS", create("url", json!("http://alice.localhost"))),
+        ("an address with a nothing in it", create("url", json!("https://alice.localhost/\u{0}"))),
     ];
-    for request in &hostile {
+    assert!(hostile.len() >= 30);
+    for (name, request) in &hostile {
         let answer = say(dir.path(), request.as_bytes()).await;
-        let shown: String = request.chars().take(80).collect();
-        let Err(HostError::Refused(sentence)) = answer else { panic!("{shown} was answered with {answer:?}") };
-        assert!(sentence.contains(' ') && !sentence.contains("/evil"), "{shown}: {sentence}");
+        let Err(HostError::Refused(sentence)) = answer else { panic!("{name} was answered with {answer:?}") };
+        assert!(sentence.contains(' ') && !sentence.contains("/evil"), "{name}: {sentence}");
     }
     let Err(HostError::Refused(_)) = say(dir.path(), b"\xff\xfe").await else { panic!("bytes were accepted") };
-    for verb in [Verb::Create, Verb::Start, Verb::Stop, Verb::List] {
+    for verb in [Verb::EnsureVolume, Verb::Create, Verb::Start, Verb::Stop, Verb::RemoveContainer, Verb::List] {
         assert_eq!(fake.calls(verb), 0, "{verb:?}");
     }
     // An honest request still goes through, so the refusals above were not of everything.
-    assert!(say(dir.path(), spec("slot", json!(1)).as_bytes()).await.is_ok());
+    assert_eq!(say(dir.path(), create("slot", json!(1)).as_bytes()).await, Ok(Reply::Done));
     assert_eq!(fake.calls(Verb::Create), 1);
 }
 

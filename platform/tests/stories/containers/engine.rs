@@ -168,10 +168,10 @@ async fn neighbours_cannot_reach_each_other_but_the_host_reaches_both() {
     assert_eq!((ask(&one, "healthz").await.as_str(), ask(&two, "healthz").await.as_str()), ("ok", "ok"));
     for (from, to) in [(&one, &two), (&two, &one)] {
         let answer = ask(from, &format!("reach/{}", address(to))).await;
-        assert!(answer.starts_with("error"), "{answer}");
+        assert_eq!(answer, "");
     }
     // The same question with an answer, or the refusals above would prove nothing.
-    assert_eq!(ask(&one, &format!("reach/{}", address(&one))).await, "reached");
+    assert_eq!(ask(&one, &format!("reach/{}", address(&one))).await, address(&one).to_string());
 }
 
 #[tokio::test]

@@ -175,3 +175,17 @@ async fn a_volume_that_is_destroyed_leaves_nothing_behind() {
     let volumes = docker_cli(&["volume", "ls", "-q", "--filter", &format!("name={}", name(&spec))]);
     assert_eq!(volumes, "");
 }
+
+#[tokio::test]
+async fn tidying_the_engine_up_takes_no_files() {
+    let bench = Bench::engine_with(bounded).await;
+    let spec = bench.running().await;
+    assert_eq!(ask(&spec, "write/home/berth/note").await, "written");
+    bench.host.stop(spec.instance).await.unwrap();
+    // What `docker system prune --volumes` does to it.
+    docker_cli(&["rm", &name(&spec)]);
+    docker_cli(&["volume", "rm", &name(&spec)]);
+    assert!(!bench.seen(&spec).await.volume);
+    bench.run(&spec).await;
+    assert_eq!(ask(&spec, "read/home/berth/note").await, "written");
+}

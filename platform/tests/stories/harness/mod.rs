@@ -6,6 +6,7 @@ pub mod crowd;
 pub mod databases;
 pub mod engine;
 pub mod hamlet;
+pub mod letterbox;
 pub mod long;
 pub mod program;
 pub mod stack;
@@ -18,13 +19,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use berth::accounts::Accounts;
+use berth::accounts::{Accounts, Belongings};
+use berth::alarms::Alarms;
 use berth::client::Client;
 use berth::clock::{Clock, Timestamp};
 use berth::config::Config;
 use berth::containers::fake::FakeHost;
 use berth::db::Db;
 use berth::instances::Instances;
+use berth::mailbox::Mailbox;
 use berth::secrets::Keys;
 pub use databases::{Database, databases, sqlite};
 
@@ -40,6 +43,8 @@ pub struct House {
     /// What stands in for Docker.
     pub host: FakeHost,
     pub instances: Instances,
+    alarms: Alarms,
+    mailbox: Mailbox,
     pub accounts: Accounts,
     database: Database,
 }
@@ -60,15 +65,19 @@ impl House {
         let instances = Instances::open(db.clone(), clock.clone(), Arc::new(host.clone()), &config).await.unwrap();
         let hosts = config.hosts.clone();
         let open = config.signups_open;
-        let accounts = Accounts::new(db.clone(), keys.clone(), clock.clone(), hosts, open, instances.clone()).unwrap();
-        Self { db, clock, config, keys, host, instances, accounts, database }
+        let mailbox = Mailbox::open(db.clone(), clock.clone()).await.unwrap();
+        let alarms = Alarms::open(db.clone(), clock.clone(), instances.clone(), mailbox.clone()).await.unwrap();
+        let belongings = Belongings { instances: instances.clone(), alarms: alarms.clone(), mailbox: mailbox.clone() };
+        let accounts = Accounts::new(db.clone(), keys.clone(), clock.clone(), hosts, open, belongings).unwrap();
+        Self { db, clock, config, keys, host, instances, alarms, mailbox, accounts, database }
     }
 
     /// The accounts room of another process on the same database.
     pub fn accounts_elsewhere(&self) -> Accounts {
         let (db, keys, clock) = (self.db.clone(), self.keys.clone(), self.clock.clone());
-        Accounts::new(db, keys, clock, self.config.hosts.clone(), self.config.signups_open, self.instances.clone())
-            .unwrap()
+        let (instances, alarms, mailbox) = (self.instances.clone(), self.alarms.clone(), self.mailbox.clone());
+        let belongings = Belongings { instances, alarms, mailbox };
+        Accounts::new(db, keys, clock, self.config.hosts.clone(), self.config.signups_open, belongings).unwrap()
     }
 
     /// The kind of database below, for messages.

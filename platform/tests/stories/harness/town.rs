@@ -18,6 +18,7 @@ use berth::config::ContainerConfig;
 use berth::containers::ContainerHost;
 use berth::containers::fake::FakeHost;
 use berth::containers::remote::RemoteHost;
+use berth::edge::Postman;
 use berth::http_server::{self, PerPeer};
 use berth::instances::{Cause, Fact, Instance, Instances, Status};
 use serde_json::{Value, json};
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use super::between::Between;
 use super::browser::{Browser, CodeApp};
 use super::databases::Database;
+use super::letterbox::Letterbox;
 use super::program::{self, Said};
 use super::{START, config, databases, somebody};
 
@@ -41,6 +43,8 @@ pub struct Town {
     /// Where the platform listens, as Caddy would reach it.
     pub address: SocketAddr,
     pub database: Database,
+    /// Where letters arrive, whoever's they are.
+    pub letters: Letterbox,
     /// What the programs in the containers are told to say.
     pub said: Said,
     settings: Vec<(&'static str, &'static str)>,
@@ -77,6 +81,7 @@ impl Town {
     async fn build(database: Database, settings: &[(&'static str, &'static str)], far: bool) -> Self {
         let programs = CancellationToken::new();
         let said = Said::new(64);
+        let letters = Letterbox::default();
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let settings = settings.to_vec();
@@ -84,10 +89,11 @@ impl Town {
         put_on_loopback(&mut config.containers, port);
         let clock = Clock::manual(START);
         let host = FakeHost::new(config.containers.clone(), clock.clone());
-        start_programs(listener, host.clone(), said.clone(), programs.clone());
+        start_programs(listener, host.clone(), (&letters, said.clone()), programs.clone());
         let relay = if far { Some(stand_between(&config.containers, host.clone()).await) } else { None };
         let (app, address, process) = open(config, clock.clone(), reached(&relay, &host)).await;
-        Self { app, host, clock, address, database, said, settings, port, relay, process: Some(process), programs }
+        let process = Some(process);
+        Self { app, host, clock, address, database, letters, said, settings, port, relay, process, programs }
     }
 
     /// The platform's process is killed and started again: same database, same containers.
@@ -151,6 +157,19 @@ impl Town {
     pub async fn look(&self) {
         self.instances().round().await;
         self.instances().settled().await;
+    }
+
+    /// Waits until so many letters of the resident's wait, each of them tried before.
+    pub async fn until_tried(&self, resident: &Resident, letters: usize) {
+        let (id, waits) = (resident.instance.id, berth::mailbox::State::Waiting);
+        for _ in 0..PATIENCE.as_millis() / 50 {
+            let waiting = self.app.mailbox.letters(id, waits, 99).await.unwrap();
+            if waiting.len() == letters && waiting.iter().all(|letter| letter.answer.is_some()) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("waiting: {:?}", self.app.mailbox.letters(id, waits, 9).await);
     }
 
     /// A cookie of the resident's own instance host, got by a hand-off.
@@ -272,6 +291,7 @@ async fn open(config: berth::config::Config, clock: Clock, host: Arc<dyn Contain
         app.instances.begin().await.unwrap();
         let end = CancellationToken::new();
         tokio::spawn(app.instances.clone().run(end.clone()));
+        tokio::spawn(Postman::new(app.clone()).run(end.clone()));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(http_server::serve(listener, berth::cli::public_router(app.clone()), PerPeer::All, end));
@@ -287,13 +307,14 @@ fn put_on_loopback(containers: &mut ContainerConfig, port: u16) {
 }
 
 /// Serves every instance's address. `/echo` tells what arrived; `/odd` answers what no tenant may say.
-fn start_programs(listener: TcpListener, host: FakeHost, said: Said, end: CancellationToken) {
+fn start_programs(listener: TcpListener, host: FakeHost, (letters, said): (&Letterbox, Said), end: CancellationToken) {
     let router = Router::new()
         .route("/healthz", get(move |headers| healthz(host.clone(), headers)))
         .route("/", get(|| async { ([(header::CONTENT_TYPE, "text/html")], "<h1>the instance itself</h1>") }))
         .route("/echo", any(echo))
         .route("/odd", get(odd))
         .route("/socket", get(socket))
+        .merge(letters.routes())
         .merge(program::router(said));
     tokio::spawn(http_server::serve(listener, router, PerPeer::All, end));
 }

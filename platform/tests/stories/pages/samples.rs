@@ -4,12 +4,15 @@ use askama::Template;
 use berth::clock::Timestamp;
 use berth::edge::pages::{MessagePage, WaitingPage};
 use berth::instances::{AwakeLedger, Cause, Fact, Job, LastWork, Open, Stage, Status, Wish, Work};
+use berth::mailbox::Counts;
 use berth::web::admin::{AccountRow, AdminPage, InstanceCell};
+use berth::web::alarms::AlarmRow;
 use berth::web::dashboard::{Dashboard, HistoryRow, ModelInWords, SessionRow, SpendInWords};
 use berth::web::errors::ErrorPage;
 use berth::web::landing::Landing;
 use berth::web::leaving::{AskPage, LeavingPage, LeftPage};
 use berth::web::log_in::{CodePage as LogInCodePage, GoOnPage, LogInPage, RecoverPage};
+use berth::web::mailbox::{LetterRow, MailInWords, MailboxPage};
 use berth::web::passkeys::{NewRecoveryCodesPage, PasskeyRow, PasskeysPage};
 use berth::web::sign_up::{CodePage, HandlePage, PasskeyPage, QrPath, RecoveryCodesPage, WelcomePage};
 use berth::web::why;
@@ -38,6 +41,8 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("dashboard-asleep", dashboard(&status(Fact::Frozen, Stage::Ready), 123_000, 0)),
         ("dashboard-failed", dashboard(&status(Fact::Failed, Stage::Container), 5_000_000_000, 0)),
         ("dashboard-new", dashboard(&status(Fact::Provisioning, Stage::Volume), 0, 0)),
+        ("mailbox", mailbox(true)),
+        ("mailbox-empty", mailbox(false)),
         ("passkeys", passkeys(false)),
         ("passkeys-recovered", passkeys(true)),
         ("new-recovery-codes", new_recovery_codes()),
@@ -164,10 +169,69 @@ fn dashboard(status: &Status, spent: i64, held: i64) -> String {
             holds: held > 0,
             models: if spent == 0 { Vec::new() } else { models.map(model).into() },
         },
+        mail: mail(spent > 0),
         sessions: vec![session("Chrome on Linux", true), session("Safari on iPhone", false)],
         passkeys: vec![passkey("Passkey of 20 Nov")],
         grace: "7 days".into(),
     })
+}
+
+fn letter(what: &str, lamp: &'static str, came_of_it: &str, when: &'static str) -> LetterRow {
+    let (what, came_of_it) = (what.into(), came_of_it.into());
+    LetterRow { id: "1".into(), what, lamp, came_of_it, when, at: Moment(Timestamp(NOON)) }
+}
+
+fn mail(some: bool) -> MailInWords {
+    if !some {
+        return MailInWords { paths: 0, alarms: 0, counts: Counts::default(), latest: Vec::new() };
+    }
+    let latest = vec![
+        letter("POST /hooks/stripe", "trouble", "tried 37 times, last: 500", "given up"),
+        letter("POST /hooks/github", "awake", "taken with 204", "delivered"),
+    ];
+    MailInWords { paths: 2, alarms: 1, counts: Counts { waiting: 3, failed: 1, bytes: 41_000 }, latest }
+}
+
+fn mailbox(some: bool) -> String {
+    let mut page = MailboxPage {
+        handle: "alice".into(),
+        is_admin: false,
+        instance_origin: "https://alice.example.com".into(),
+        typed: String::new(),
+        note: String::new(),
+        paths: Vec::new(),
+        most_paths: 8,
+        may_open: true,
+        kept_kib: words::grouped(1270),
+        counts: Counts::default(),
+        kept: Vec::new(),
+        delivered: Vec::new(),
+        alarms: Vec::new(),
+    };
+    if some {
+        let at = Moment(Timestamp(NOON));
+        let alarm = |name: &str, cron: &str, path: &str| AlarmRow {
+            name: name.into(),
+            cron: cron.into(),
+            path: path.into(),
+            next: at,
+        };
+        page.typed = "hooks".into();
+        page.note = "A path begins with a slash and goes on, such as /hooks/github.".into();
+        page.paths = vec!["/hooks/github".into(), "/hooks/plain/Zx3kP0aQ9-vT_2mWcY7dLg".into()];
+        page.counts = Counts { waiting: 2, failed: 1, bytes: 1_300_000 };
+        page.kept = vec![
+            letter("POST /hooks/stripe", "trouble", "tried 37 times, last: 500", "given up"),
+            letter("POST /hooks/github", "moving", "tried once, last: closed the connection", "again"),
+            letter("Alarm nightly to /alarm", "moving", "not tried yet", "came"),
+        ];
+        page.delivered = vec![
+            letter("POST /hooks/plain/Zx3kP0aQ9-vT_2mWcY7dLg", "awake", "taken with 204, the 2. time", "delivered"),
+            letter("Alarm morning", "awake", "it woke", "delivered"),
+        ];
+        page.alarms = vec![alarm("nightly", "30 3 * * MON-FRI", "/alarm"), alarm("renew-certificate", "", "")];
+    }
+    html(&page)
 }
 
 fn change(minutes_ago: i64, to: Fact, cause: Cause) -> HistoryRow {
@@ -241,6 +305,7 @@ fn admin() -> String {
         created: Moment(Timestamp(NOON)),
         passkeys: 2,
         recovery_codes_left: 9,
+        letters: if tag == "suspended" { 12 } else { 0 },
         instance: Some(InstanceCell {
             lamp: words::lamp(fact),
             headline: words::headline(fact),
@@ -254,6 +319,8 @@ fn admin() -> String {
         handle: "alice".into(),
         is_admin: true,
         awake: 1,
+        mail: Counts { waiting: 11, failed: 1, bytes: 41_000 },
+        alarms: 4,
         accounts: vec![
             row("alice", Fact::Awake, true, ""),
             row("bob", Fact::Frozen, false, ""),

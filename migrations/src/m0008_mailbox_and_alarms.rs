@@ -1,0 +1,58 @@
+//! What waits for an instance that sleeps: letters on the paths that its owner opened, and alarms.
+
+use sea_orm_migration::prelude::*;
+
+#[derive(DeriveMigrationName)]
+pub(crate) struct Migration;
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        crate::run(manager, STATEMENTS).await
+    }
+}
+
+const STATEMENTS: &[&str] = &[
+    // An address that anybody may post to. It is shown to its owner whole, so it is not hashed.
+    "CREATE TABLE mail_paths (
+        instance_id {uuid} NOT NULL REFERENCES instances(id),
+        path text NOT NULL,
+        opened_at_ms bigint NOT NULL,
+        PRIMARY KEY (instance_id, path)
+    )",
+    // number: the order of arrival. alarm: the name of the alarm that wrote it; null for mail from outside. target: path
+    // and query; null for a letter that only wakes. headers: a JSON list of pairs, each byte of a value one character.
+    // state: waiting | delivered | failed. The body is emptied once it is delivered. answer: what came of the last attempt.
+    "CREATE TABLE letters (
+        id {uuid} PRIMARY KEY,
+        instance_id {uuid} NOT NULL REFERENCES instances(id),
+        number bigint NOT NULL,
+        alarm text,
+        method text NOT NULL,
+        path text NOT NULL,
+        target text,
+        headers text NOT NULL,
+        body {bytes} NOT NULL,
+        bytes bigint NOT NULL,
+        state text NOT NULL,
+        attempts bigint NOT NULL,
+        arrived_at_ms bigint NOT NULL,
+        try_at_ms bigint NOT NULL,
+        give_up_at_ms bigint NOT NULL,
+        done_at_ms bigint,
+        answer text
+    )",
+    "CREATE INDEX letters_by_instance ON letters (instance_id, state, number)",
+    // at_ms for once, cron for again and again: one of the two. due: when it rings next.
+    "CREATE TABLE alarms (
+        instance_id {uuid} NOT NULL REFERENCES instances(id),
+        name text NOT NULL,
+        at_ms bigint,
+        cron text,
+        path text,
+        set_at_ms bigint NOT NULL,
+        due_at_ms bigint NOT NULL,
+        PRIMARY KEY (instance_id, name)
+    )",
+    "CREATE INDEX alarms_by_due ON alarms (due_at_ms)",
+];

@@ -1,0 +1,199 @@
+//! When an alarm rings, and which may be set. Pure; times are UTC.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use croner::Cron;
+use croner::parser::{CronParser, Seconds, Year};
+
+use crate::clock::Timestamp;
+
+/// Alarms that one instance may have set.
+pub const MOST_ALARMS: usize = 32;
+/// Longest name, in characters.
+pub const LONGEST_NAME: usize = 64;
+/// How far ahead an alarm may ring next.
+pub const FURTHEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+/// Longest pattern: more than anybody writes by hand.
+const LONGEST_PATTERN: usize = 100;
+/// When one that came due in vain comes due again: its instance was suspended or removed.
+const CLOSED_RETRY: Duration = Duration::from_secs(60 * 60);
+
+/// Once, or again and again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Schedule {
+    At(Timestamp),
+    /// A cron pattern of five fields, so that there is a minute between two times at least.
+    Cron(String),
+}
+
+/// The schedule's first time after `now`.
+///
+/// # Errors
+/// The field that is to blame, and a sentence for the program that asked.
+pub fn first(schedule: &Schedule, now: Timestamp) -> Result<Timestamp, (&'static str, String)> {
+    let (field, at) = match schedule {
+        Schedule::At(at) if *at <= now => {
+            return Err(("at", "This moment has passed already. It is read as UTC, or as seconds since 1970.".into()));
+        }
+        Schedule::At(at) => ("at", *at),
+        Schedule::Cron(pattern) => ("cron", after(&parse(pattern).map_err(|sentence| ("cron", sentence))?, now)?),
+    };
+    if at.since(now) > FURTHEST {
+        return Err((field, "It would ring more than 366 days from now. A number is in seconds since 1970.".into()));
+    }
+    Ok(at)
+}
+
+/// The next time after one that rang at `now`, however many were missed before; `None` when there is none.
+#[must_use]
+pub fn next(schedule: &Schedule, now: Timestamp) -> Option<Timestamp> {
+    match schedule {
+        Schedule::At(_) => None,
+        Schedule::Cron(pattern) => after(&parse(pattern).ok()?, now).ok(),
+    }
+}
+
+/// When one that could not ring is looked at again: an instance that is closed is not rung, and may be open later.
+#[must_use]
+pub fn next_while_closed(schedule: &Schedule, now: Timestamp) -> Timestamp {
+    next(schedule, now).unwrap_or_else(|| now.plus(CLOSED_RETRY))
+}
+
+/// Whether this can be an alarm's name: it stands in a path and in a header.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    (1..=LONGEST_NAME).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        && !name.bytes().all(|byte| byte == b'.')
+}
+
+fn parse(pattern: &str) -> Result<Cron, String> {
+    let example = "Five fields are wanted, such as 30 6 * * MON-FRI: minute, hour, day, month, weekday, all in UTC.";
+    if pattern.len() > LONGEST_PATTERN {
+        return Err(format!("This pattern is too long. {example}"));
+    }
+    CronParser::builder()
+        .seconds(Seconds::Disallowed)
+        .year(Year::Disallowed)
+        .build()
+        .parse(pattern)
+        .map_err(|error| format!("This is no cron pattern: {error}. {example}"))
+}
+
+fn after(cron: &Cron, now: Timestamp) -> Result<Timestamp, (&'static str, String)> {
+    let now = DateTime::<Utc>::from_timestamp_millis(now.0).ok_or(("cron", "The clock is out of range.".into()))?;
+    match cron.find_next_occurrence(&now, false) {
+        Ok(next) => Ok(Timestamp(next.timestamp_millis())),
+        Err(_) => Err(("cron", "No day matches this pattern.".into())),
+    }
+}
+
+/// Reads a moment as RFC 3339 writes it, with its offset.
+#[must_use]
+pub fn moment(text: &str) -> Option<Timestamp> {
+    DateTime::parse_from_rfc3339(text).ok().map(|at| Timestamp(at.timestamp_millis()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        moment(text).unwrap()
+    }
+
+    fn cron(pattern: &str) -> Schedule {
+        Schedule::Cron(pattern.into())
+    }
+
+    #[test]
+    fn patterns_have_five_fields_and_mean_utc() {
+        let now = at("2026-11-21T12:00:30Z");
+        for (pattern, rings) in [
+            ("* * * * *", "2026-11-21T12:01:00Z"),
+            ("0 12 * * *", "2026-11-22T12:00:00Z"),
+            ("30 6 * * MON-FRI", "2026-11-23T06:30:00Z"),
+            ("0 0 1 1 *", "2027-01-01T00:00:00Z"),
+            ("*/15 13 * * *", "2026-11-21T13:00:00Z"),
+            ("0 9 L * *", "2026-11-30T09:00:00Z"),
+            ("@hourly", "2026-11-21T13:00:00Z"),
+        ] {
+            assert_eq!(first(&cron(pattern), now), Ok(at(rings)), "{pattern}");
+        }
+        let long = "1,".repeat(60);
+        for pattern in [
+            "",
+            "* * * *",
+            "* * * * * *",
+            "0 0 0 1 1 * 2027",
+            "61 * * * *",
+            "a b c d e",
+            "0 0 30 2 *",
+            "0 0 29 2 *",
+            &long,
+        ] {
+            let (field, sentence) = first(&cron(pattern), now).unwrap_err();
+            assert!(field == "cron" && sentence.ends_with('.'), "{pattern}: {sentence}");
+        }
+    }
+
+    #[test]
+    fn a_moment_lies_ahead_and_not_too_far() {
+        let now = at("2026-11-21T12:00:00Z");
+        assert_eq!(moment("2026-11-21T13:00:00+01:00"), Some(now));
+        for (text, good) in [
+            ("2026-11-21T12:00:01Z", true),
+            ("2027-11-22T12:00:00Z", true),
+            ("2026-11-21T12:00:00Z", false),
+            ("2020-01-01T00:00:00Z", false),
+            ("2027-11-22T12:00:01Z", false),
+        ] {
+            assert_eq!(first(&Schedule::At(at(text)), now).is_ok(), good, "{text}");
+        }
+        for text in ["", "tomorrow", "2026-11-21", "2026-11-21T12:00:00", "1795183329"] {
+            assert_eq!(moment(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn names_are_plain() {
+        for (name, good) in [
+            ("nightly", true),
+            ("a.b_c-9", true),
+            ("", false),
+            ("..", false),
+            ("a b", false),
+            ("a/b", false),
+            ("é", false),
+        ] {
+            assert_eq!(is_name(name), good, "{name}");
+        }
+        assert!(!is_name(&"x".repeat(LONGEST_NAME + 1)));
+    }
+
+    proptest! {
+        #[test]
+        fn two_times_of_a_pattern_are_a_minute_apart_and_in_order(
+            minute in "(\\*|[0-9]|[1-5][0-9]|\\*/[1-9])", hour in "(\\*|[0-9]|1[0-9])", now in 0i64..4_000_000_000_000
+        ) {
+            let schedule = cron(&format!("{minute} {hour} * * *"));
+            let mut last = next(&schedule, Timestamp(now)).unwrap();
+            prop_assert!(last.0 > now);
+            for _ in 0..5 {
+                let then = next(&schedule, last).unwrap();
+                prop_assert!(then.since(last) >= Duration::from_secs(60));
+                last = then;
+            }
+        }
+
+        #[test]
+        fn whatever_was_missed_the_next_time_lies_ahead(missed in 0i64..1_000_000_000, now in 1_000_000_000i64..2_000_000_000) {
+            let schedule = cron("*/5 * * * *");
+            let due = next(&schedule, Timestamp(missed * 1000)).unwrap();
+            prop_assert!(next(&schedule, Timestamp(now * 1000).max(due)).unwrap().0 > now * 1000);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The alarms' rows: all SQL of this room.
+
+use anyhow::Context as _;
+use sea_orm::ActiveValue::Set;
+use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict};
+use sea_orm::{
+    ColumnTrait as _, EntityTrait, PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+};
+
+use super::Alarm;
+use super::rules::Schedule;
+use crate::clock::Timestamp;
+use crate::db::{Db, InstanceId, Tx};
+use crate::error::Result;
+
+/// How many alarms an instance has whose name is another.
+pub(super) async fn others(tx: &Tx, instance: InstanceId, name: &str) -> Result<u64> {
+    let others = alarm::Entity::find()
+        .filter(alarm::Column::InstanceId.eq(instance))
+        .filter(alarm::Column::Name.ne(name))
+        .count(&**tx)
+        .await?;
+    Ok(others)
+}
+
+/// Writes an alarm in the place of the one of its name.
+pub(super) async fn put(tx: &Tx, instance: InstanceId, alarm: &Alarm) -> Result<()> {
+    let (at, cron) = match &alarm.schedule {
+        Schedule::At(at) => (Some(at.0), None),
+        Schedule::Cron(pattern) => (None, Some(pattern.clone())),
+    };
+    let row = alarm::ActiveModel {
+        instance_id: Set(instance),
+        name: Set(alarm.name.clone()),
+        at_ms: Set(at),
+        cron: Set(cron),
+        path: Set(alarm.path.clone()),
+        set_at_ms: Set(alarm.set_at.0),
+        due_at_ms: Set(alarm.due.0),
+    };
+    let same = OnConflict::columns([alarm::Column::InstanceId, alarm::Column::Name])
+        .update_columns([
+            alarm::Column::AtMs,
+            alarm::Column::Cron,
+            alarm::Column::Path,
+            alarm::Column::SetAtMs,
+            alarm::Column::DueAtMs,
+        ])
+        .to_owned();
+    alarm::Entity::insert(row).on_conflict(same).exec_without_returning(&**tx).await?;
+    Ok(())
+}
+
+/// An instance's alarms by name.
+pub(super) async fn of(db: &Db, instance: InstanceId) -> Result<Vec<Alarm>> {
+    let rows = alarm::Entity::find()
+        .filter(alarm::Column::InstanceId.eq(instance))
+        .order_by_asc(alarm::Column::Name)
+        .all(db.read())
+        .await?;
+    rows.into_iter().map(|row| Ok(read(row)?.1)).collect()
+}
+
+/// `false` when there is none of that name.
+pub(super) async fn delete(tx: &Tx, instance: InstanceId, name: &str) -> Result<bool> {
+    let gone = alarm::Entity::delete_by_id((instance, name.to_owned())).exec(&**tx).await?;
+    Ok(gone.rows_affected > 0)
+}
+
+/// Alarms that are due, the longest due first, at most `limit`.
+pub(super) async fn due(db: &Db, now: Timestamp, limit: u64) -> Result<Vec<(InstanceId, Alarm)>> {
+    let rows = alarm::Entity::find()
+        .filter(alarm::Column::DueAtMs.lte(now.0))
+        .order_by_asc(alarm::Column::DueAtMs)
+        .limit(limit)
+        .all(db.read())
+        .await?;
+    rows.into_iter().map(read).collect()
+}
+
+/// Moves an alarm on to when it rings next, or deletes it. `false`, and nothing is written, when it is no longer due as
+/// it was read: another process rang it, or its program set it anew.
+pub(super) async fn move_on(tx: &Tx, instance: InstanceId, alarm: &Alarm, next: Option<Timestamp>) -> Result<bool> {
+    let as_read = alarm::Column::InstanceId
+        .eq(instance)
+        .and(alarm::Column::Name.eq(&alarm.name))
+        .and(alarm::Column::DueAtMs.eq(alarm.due.0))
+        .and(alarm::Column::SetAtMs.eq(alarm.set_at.0));
+    let moved = match next {
+        Some(next) => {
+            let update = alarm::Entity::update_many().col_expr(alarm::Column::DueAtMs, Expr::value(next.0));
+            update.filter(as_read).exec(&**tx).await?.rows_affected
+        }
+        None => alarm::Entity::delete_many().filter(as_read).exec(&**tx).await?.rows_affected,
+    };
+    Ok(moved > 0)
+}
+
+/// When the next alarm of all is due.
+pub(super) async fn next_due(db: &Db) -> Result<Option<Timestamp>> {
+    let next: Option<Option<i64>> = alarm::Entity::find()
+        .select_only()
+        .column_as(alarm::Column::DueAtMs.min(), "due_at_ms")
+        .into_tuple()
+        .one(db.read())
+        .await?;
+    Ok(next.flatten().map(Timestamp))
+}
+
+/// How many alarms there are.
+pub(super) async fn count(db: &Db) -> Result<u64> {
+    Ok(alarm::Entity::find().count(db.read()).await?)
+}
+
+/// Deletes every alarm of `instance`.
+pub(super) async fn forget(tx: &Tx, instance: InstanceId) -> Result<()> {
+    alarm::Entity::delete_many().filter(alarm::Column::InstanceId.eq(instance)).exec(&**tx).await?;
+    Ok(())
+}
+
+fn read(row: alarm::Model) -> Result<(InstanceId, Alarm)> {
+    let schedule = match (row.at_ms, row.cron) {
+        (Some(at), None) => Schedule::At(Timestamp(at)),
+        (None, cron) => Schedule::Cron(cron.context("a stored alarm has no time")?),
+        (Some(_), Some(_)) => return Err(anyhow::anyhow!("a stored alarm has two times").into()),
+    };
+    let (name, path) = (row.name, row.path);
+    let (set_at, due) = (Timestamp(row.set_at_ms), Timestamp(row.due_at_ms));
+    Ok((row.instance_id, Alarm { name, schedule, path, set_at, due }))
+}
+
+mod alarm {
+    use sea_orm::entity::prelude::*;
+
+    use crate::db::InstanceId;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "alarms")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub instance_id: InstanceId,
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub name: String,
+        pub at_ms: Option<i64>,
+        pub cron: Option<String>,
+        pub path: Option<String>,
+        pub set_at_ms: i64,
+        pub due_at_ms: i64,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}

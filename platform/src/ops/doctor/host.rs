@@ -1,0 +1,220 @@
+//! What the provisioner's report says of the host: the walls between tenants, versions with known holes, room that is left.
+
+use super::{Finding, broken, fine, warning};
+use crate::config::{Config, DiskLimit};
+use crate::containers::HostReport;
+
+/// Disks this full or fuller are reported; at 80 % no new volume is made, at 90 % nothing is woken.
+const DISK_ALARM_PERCENT: u8 = 75;
+/// The first Engine that lets nobody beside this host reach what it publishes on loopback (its release notes; moby 45610).
+const ENGINE_MAJOR: u32 = 28;
+/// A kernel older than this has holes that were mended since: stable ones come out about weekly.
+const KERNEL_DAYS: u32 = 60;
+
+pub(super) fn examine(report: &HostReport, config: &Config) -> Vec<Finding> {
+    let mut findings = walls(report);
+    findings.extend(versions(report, config));
+    findings.extend(images(report, config));
+    findings.push(match report.swap_mib {
+        0 => warning(
+            "swap",
+            "the host has none, so a frozen instance keeps its memory. Add a swap file to hold more of them.".into(),
+        ),
+        mib => fine("swap", format!("{mib} MiB for frozen instances (cgroup v{})", report.cgroup_version)),
+    });
+    findings.extend(of_disks(report));
+    findings
+}
+
+/// What keeps tenants from this host and from each other.
+fn walls(report: &HostReport) -> Vec<Finding> {
+    let stands = |subject, sentence: &str, wall: &Result<(), String>| match wall {
+        Ok(()) => fine(subject, sentence.to_owned()),
+        Err(why) => broken(subject, format!("{why}. No instance is started until then.")),
+    };
+    let mut findings = vec![
+        stands(
+            "egress",
+            "instances reach the internet and the quota proxy; not this host, its networks, metadata or mail",
+            &report.egress,
+        ),
+        stands("neighbours", "instances do not reach each other", &report.neighbours),
+    ];
+    let containers = &report.containers;
+    findings.push(if containers.changed.is_empty() {
+        let older = match containers.older {
+            0 => String::new(),
+            older => format!("; {older} of another version or other settings, which are replaced when they next start"),
+        };
+        fine("containers", format!("{} are as they were made{older}", containers.as_made))
+    } else {
+        broken(
+            "containers",
+            format!(
+                "somebody changed {}. Remove them with docker rm -f; they are made anew when they next wake.",
+                containers.changed.join("; ")
+            ),
+        )
+    });
+    let has = |option: &str| report.security_options.iter().any(|there| there == option);
+    if !has("seccomp") {
+        findings
+            .push(broken("seccomp", "the Engine filters no system calls. Use one that is built with seccomp.".into()));
+    }
+    if !has("apparmor") && !has("selinux") {
+        findings.push(warning(
+            "confinement",
+            "neither AppArmor nor SELinux confines containers here. Use a kernel that has one of them switched on."
+                .into(),
+        ));
+    }
+    findings
+}
+
+/// What has known ways out, and what would end instances without need.
+fn versions(report: &HostReport, config: &Config) -> Vec<Finding> {
+    let mut findings = vec![if is_current_engine(&report.engine_version) {
+        fine("engine", format!("Docker Engine {}", report.engine_version))
+    } else {
+        warning(
+            "engine",
+            format!("Docker Engine {} is old. Upgrade to {ENGINE_MAJOR} or newer.", report.engine_version),
+        )
+    }];
+    findings.push(if is_safe_runc(&report.runc_version) {
+        fine("runc", report.runc_version.clone())
+    } else {
+        warning(
+            "runc",
+            format!(
+                "{} has known ways out of a container (CVE-2025-31133). Upgrade to 1.2.8, 1.3.3 or newer.",
+                report.runc_version
+            ),
+        )
+    });
+    findings.push(match report.kernel_age_days {
+        Some(days) if days > KERNEL_DAYS => warning(
+            "kernel",
+            format!("{} was built {days} days ago. Upgrade it and restart the host.", report.kernel_release),
+        ),
+        Some(days) => fine("kernel", format!("{}, built {days} days ago", report.kernel_release)),
+        None => fine("kernel", format!("{}, which does not say when it was built", report.kernel_release)),
+    });
+    if !report.live_restore {
+        findings.push(warning(
+            "live-restore",
+            "an upgrade of Docker ends every instance. Put \"live-restore\": true into /etc/docker/daemon.json.".into(),
+        ));
+    }
+    let runtime = config.containers.runtime.name();
+    findings.push(if report.runtimes.iter().any(|there| there == runtime) {
+        fine("runtime", format!("instances run with {runtime}"))
+    } else {
+        broken(
+            "runtime",
+            format!(
+                "BERTH_RUNTIME is {runtime}, which the Engine does not have ({}). Install it and add it to \
+                 /etc/docker/daemon.json.",
+                report.runtimes.join(", ")
+            ),
+        )
+    });
+    findings
+}
+
+fn images(report: &HostReport, config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if !report.missing_images.is_empty() {
+        let missing = report.missing_images.join(", ");
+        findings
+            .push(broken("images", format!("{missing} not on this host. Build or load it, or correct BERTH_IMAGES.")));
+    }
+    if !report.other_images.is_empty() {
+        let other = report.other_images.join(", ");
+        findings.push(broken(
+            "images",
+            format!(
+                "{other} is another image here than BERTH_IMAGES pins. Load that one, or correct what follows the @."
+            ),
+        ));
+    }
+    if findings.is_empty() {
+        findings.push(fine("images", format!("{} there", config.containers.images.join(", "))));
+    }
+    findings
+}
+
+fn of_disks(report: &HostReport) -> Vec<Finding> {
+    let mut findings = vec![match report.disk_limit {
+        DiskLimit::Image => fine("volumes", "each a file system of its own, blocks and inodes bounded".into()),
+        DiskLimit::None => warning(
+            "volumes",
+            "nothing bounds them: one instance can fill the disk. Set BERTH_DISK=image (needs root, mkfs.ext4 and losetup).".into(),
+        ),
+    }];
+    for disk in &report.disks {
+        let used =
+            format!("{}: {} % used, {} % of the inodes", disk.holds, disk.used_percent, disk.inodes_used_percent);
+        findings.push(match disk.fullest() {
+            0..DISK_ALARM_PERCENT => fine("disk", used),
+            _ => {
+                warning("disk", format!("{used}. Free some space: at 80 % no instance is made, at 90 % none is woken."))
+            }
+        });
+    }
+    if report.buried > 0 {
+        findings.push(warning(
+            "deletion",
+            format!("{} volumes wait to be destroyed. berth user list says whose accounts leave.", report.buried),
+        ));
+    }
+    findings
+}
+
+/// Fixed in 1.2.8 and 1.3.3 (runc's advisories for CVE-2025-31133, 52565 and 52881); 1.1 gets no fix.
+fn is_safe_runc(version: &str) -> bool {
+    match numbers(version) {
+        (1, 2, patch) => patch >= 8,
+        (1, 3, patch) => patch >= 3,
+        (major, minor, _) => (major, minor) > (1, 3),
+    }
+}
+
+fn is_current_engine(version: &str) -> bool {
+    numbers(version).0 >= ENGINE_MAJOR
+}
+
+fn numbers(version: &str) -> (u32, u32, u32) {
+    let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map_while(|n| n.parse::<u32>().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_runc_with_known_holes_are_named() {
+        for (version, safe) in [
+            ("1.1.5+ds1", false),
+            ("1.2.7", false),
+            ("1.2.8", true),
+            ("1.3.2", false),
+            ("1.3.3", true),
+            ("1.4.0", true),
+            ("2.0.0", true),
+            ("", false),
+        ] {
+            assert_eq!(is_safe_runc(version), safe, "{version}");
+        }
+    }
+
+    #[test]
+    fn engines_before_28_are_named() {
+        for (version, current) in
+            [("20.10.24+dfsg1", false), ("27.5.1", false), ("28.0.0", true), ("29.1.0-rc.1", true), ("", false)]
+        {
+            assert_eq!(is_current_engine(version), current, "{version}");
+        }
+    }
+}
