@@ -22,6 +22,8 @@ use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+use crate::harness::tenant::forget_firewall;
+
 /// Prefix of everything these tests make on the Engine.
 pub const NETWORK: &str = "ctest";
 /// Carries a `/home/berth` of uid 10001, as a good image does.
@@ -275,7 +277,7 @@ pub fn sweep_network(network: &str) {
     ] {
         take_away(list, remove);
     }
-    let _ = Command::new("nft").args(["delete", "table", "inet", &format!("instances-{network}")]).output();
+    forget_firewall(network);
 }
 
 fn take_away(list: &[&str], remove: &[&str]) {

@@ -11,6 +11,7 @@ use berth::containers::docker::DockerHost;
 use berth::containers::{ContainerHost as _, HostError};
 
 use super::bench::{Bench, config, docker, refuses_with};
+use crate::harness::tenant::forget_firewall;
 
 /// Another installation than the other tests', because its table is taken away here.
 const NETWORK: &str = "ctestfw";
@@ -88,6 +89,6 @@ struct Gone;
 impl Drop for Gone {
     fn drop(&mut self) {
         let _ = Command::new("docker").args(["network", "rm", "ctestfw0"]).output();
-        let _ = Command::new("nft").args(["delete", "table", "inet", TABLE]).output();
+        forget_firewall(NETWORK);
     }
 }

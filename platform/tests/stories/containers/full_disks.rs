@@ -10,6 +10,7 @@ use berth::containers::{ContainerHost as _, ContainerState, HostError};
 use berth::error::Error;
 
 use super::bench::{Bench, WITH_HOME, ask, config, docker_cli, until};
+use crate::harness::tenant::forget_firewall;
 use crate::harness::{House, databases};
 
 /// A small file system of a story's own; it goes with the story.
@@ -190,6 +191,7 @@ impl Drop for OwnEngine {
             self.cli(&["rm", "-fv", id]);
         }
         self.cli(&["network", "rm", &format!("{OWN_NETWORK}0")]);
+        forget_firewall(OWN_NETWORK);
         let _ = Command::new("kill").arg(self.process.id().to_string()).status();
         let _ = self.process.wait();
     }

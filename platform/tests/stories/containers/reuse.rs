@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::bench::{WITH_HOME, docker_cli, engine_for, until};
+use crate::harness::tenant::forget_firewall;
 use crate::harness::town::{self, instance_cookie, sign_up};
 use crate::harness::{config, sqlite};
 
@@ -53,6 +54,7 @@ fn sweep() {
             docker_cli(&[remove, &there].concat());
         }
     }
+    forget_firewall(INSTALLATION);
 }
 
 /// Whom a request reached: the handle that the program inside was told.

@@ -51,6 +51,12 @@ pub fn sweep(engine: &Path, network: &str, image: &str) {
             let _ = on(engine).args(&remove).args(&things).output();
         }
     }
+    forget_firewall(network);
+}
+
+/// Removes the rules that an installation set on this host.
+pub fn forget_firewall(network: &str) {
+    let _ = Command::new("nft").args(["delete", "table", "inet", &format!("instances-{network}")]).output();
 }
 
 fn on(engine: &Path) -> Command {
