@@ -55,13 +55,6 @@ impl Instances {
         self.wish_in(tx, account, (wish, cause), &[Wish::Leaving]).await
     }
 
-    /// Why it is awake, or since when and after what it idles.
-    #[must_use]
-    pub fn ledger(&self, instance: &Instance) -> AwakeLedger {
-        let ledger = instance.work.ledger(self.0.clock.now(), instance.is_up(), instance.policy());
-        AwakeLedger { jobs: self.jobs(instance), ..ledger }
-    }
-
     /// Marks the files of a leaving instance on the host, once its container is at rest: from then on the host counts the
     /// time as well.
     ///

@@ -278,6 +278,13 @@ impl Instances {
         self.wish_in(tx, account, (Wish::Stopped, Cause::OperatorAsked), &[Wish::Suspended]).await
     }
 
+    /// Why it is awake, or since when and after what it idles.
+    #[must_use]
+    pub fn ledger(&self, instance: &Instance) -> AwakeLedger {
+        let ledger = instance.work.ledger(self.0.clock.now(), instance.is_up(), instance.policy());
+        AwakeLedger { jobs: self.jobs(instance), ..ledger }
+    }
+
     /// Gives the instance other terms. Its image and size reach it when it next starts, how soon it sleeps at once.
     ///
     /// # Errors
