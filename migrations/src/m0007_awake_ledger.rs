@@ -18,7 +18,7 @@ const STATEMENTS: &[&str] = &[
     "ALTER TABLE transitions ADD COLUMN last_work text",
     "ALTER TABLE transitions ADD COLUMN last_work_at_ms bigint",
     "CREATE TABLE declared_jobs (
-        instance_id {uuid} NOT NULL REFERENCES instances(id),
+        instance_id {uuid} NOT NULL REFERENCES instances(id) ON DELETE CASCADE,
         name text NOT NULL,
         declared_at_ms bigint NOT NULL,
         until_ms bigint NOT NULL,

@@ -146,7 +146,10 @@ pub async fn look_at_everything(scene: &Scene) {
     for path in ["/", "/api/instance", "/api/account"] {
         assert_eq!(town.get("app.example.com", path, &[("cookie", &cookie)]).await.status, 200, "{path}");
     }
-    assert!(ops::render(&town.app.metrics, town.instances(), &town.app.mailbox).contains("berth_instances"));
+    assert!(
+        ops::render(&town.app.metrics, town.instances(), &town.app.mailbox, town.clock.now())
+            .contains("berth_instances")
+    );
     let accounts = town.app.accounts.accounts().await.unwrap();
     assert_eq!(accounts.len(), 1);
     town.instances().history(scene.alice.instance.id, 10).await.unwrap();

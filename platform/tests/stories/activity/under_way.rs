@@ -188,3 +188,22 @@ async fn a_job_outlives_the_platform_and_not_its_own_program() {
         assert_eq!(seen.container.unwrap().state, ContainerState::Stopped);
     }
 }
+
+#[tokio::test]
+async fn a_job_past_its_limit_keeps_nobody_from_being_deleted() {
+    for database in crate::harness::databases().await {
+        let mut scene = Scene::on(database).await;
+        let declared = scene.inside("PUT", "/jobs/build").body(r#"{"for_seconds": 60}"#).send().await.unwrap();
+        assert_eq!(declared.status(), 200);
+        scene.town.wait(MINUTE).await;
+        // Nobody remembers it, and its row is still there.
+        scene.town.restart().await;
+        let accounts = scene.town.app.accounts.clone();
+        accounts.delete(&scene.alice.instance.handle, "operator").await.unwrap();
+        scene.town.look().await;
+        assert_eq!(accounts.see_off().await.unwrap(), 0);
+        scene.town.wait(HALF_AN_HOUR * 48 * 8).await;
+        assert_eq!(accounts.see_off().await.unwrap(), 1);
+        assert!(scene.town.instances().all().is_empty());
+    }
+}
