@@ -3,12 +3,17 @@
 
 use std::time::Duration;
 
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::routing::get;
 use berth::instances::{Fact, Work};
 use berth::ops;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio_tungstenite::tungstenite::Message;
+use tower::ServiceExt as _;
 
 use super::scene::{HOST, MINUTE, Scene, read_until};
 
@@ -150,6 +155,9 @@ pub async fn look_at_everything(scene: &Scene) {
         ops::render(&town.app.metrics, town.instances(), &town.app.mailbox, town.clock.now())
             .contains("berth_instances")
     );
+    let ask = Router::new().route("/ask", get(berth::edge::ask)).with_state(town.app.clone());
+    let asked = Request::get(format!("/ask?domain={HOST}")).body(Body::empty()).unwrap();
+    assert_eq!(ask.oneshot(asked).await.unwrap().status(), 200, "Caddy asks for its certificate");
     let accounts = town.app.accounts.accounts().await.unwrap();
     assert_eq!(accounts.len(), 1);
     town.instances().history(scene.alice.instance.id, 10).await.unwrap();
