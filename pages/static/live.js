@@ -25,6 +25,7 @@ function show(state) {
   say(part('why-end'), state.why.end);
   part('wake').disabled = !state.can_wake;
   part('sleep').disabled = !state.can_sleep;
+  part('stop').hidden = !state.stuck;
   part('since').dateTime = state.since;
   tell(part('since'));
   if (state.since !== shown) remember(state);

@@ -130,6 +130,9 @@ async fn show(app: &App, instance: &Arc<Instance>) -> anyhow::Result<()> {
     println!("address    {}", instance.address());
     println!("wish       {}", status.wish.word());
     println!("fact       {} ({})", status.fact.word(), status.cause.word());
+    if status.is_stuck(app.clock.now()) {
+        println!("stuck      for over five minutes; berth instance sleep {} --stop frees it", instance.handle);
+    }
     if let Some(failure) = status.failure {
         println!("failure    {failure}");
     }

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::rules::Wish;
-use super::{Instances, store};
+use super::rules::{Cause, Wish};
+use super::{ALL_WISHES, Instances, store};
 use crate::containers::ContainerState;
-use crate::db::{InstanceId, Tx};
+use crate::db::{AccountId, InstanceId, Tx};
 use crate::error::{Error, Result};
 
 /// How long nobody gets the place, and with it the address, of an instance that is gone: longer than anything that could
@@ -31,6 +31,28 @@ impl Instances {
     #[must_use]
     pub fn delete_after(&self) -> Duration {
         self.0.delete_after
+    }
+
+    /// Stops the instance of `account` for good, because the account leaves: nobody wakes it, and its files are destroyed
+    /// later. In the caller's transaction; call [`Instances::admit`] after the commit.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn leave_in(&self, tx: &Tx, account: AccountId, cause: Cause) -> Result<Option<InstanceId>> {
+        self.wish_in(tx, account, (Wish::Leaving, cause), &ALL_WISHES).await
+    }
+
+    /// Undoes [`Instances::leave_in`]: the instance stays stopped until it is next visited, or suspended where it was.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn keep_in(
+        &self,
+        tx: &Tx,
+        account: AccountId,
+        (wish, cause): (Wish, Cause),
+    ) -> Result<Option<InstanceId>> {
+        self.wish_in(tx, account, (wish, cause), &[Wish::Leaving]).await
     }
 
     /// Marks the files of a leaving instance on the host, once its container is at rest: from then on the host counts the

@@ -278,28 +278,6 @@ impl Instances {
         self.wish_in(tx, account, (Wish::Stopped, Cause::OperatorAsked), &[Wish::Suspended]).await
     }
 
-    /// Stops the instance of `account` for good, because the account leaves: nobody wakes it, and its files are destroyed
-    /// later (`deletion.rs`). In the caller's transaction; call [`Instances::admit`] after the commit.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn leave_in(&self, tx: &Tx, account: AccountId, cause: Cause) -> Result<Option<InstanceId>> {
-        self.wish_in(tx, account, (Wish::Leaving, cause), &ALL_WISHES).await
-    }
-
-    /// Undoes [`Instances::leave_in`]: the instance stays stopped until it is next visited, or suspended where it was.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn keep_in(
-        &self,
-        tx: &Tx,
-        account: AccountId,
-        (wish, cause): (Wish, Cause),
-    ) -> Result<Option<InstanceId>> {
-        self.wish_in(tx, account, (wish, cause), &[Wish::Leaving]).await
-    }
-
     /// Why it is awake, or since when and after what it idles.
     #[must_use]
     pub fn ledger(&self, instance: &Instance) -> AwakeLedger {

@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::clock::Timestamp;
 use crate::instances::Instances;
 use crate::mailbox::Mailbox;
 
@@ -20,6 +21,7 @@ pub struct Metrics {
     edge: Family<EdgeLabels, Counter>,
     wake: Histogram,
     instances: Family<FactLabels, Gauge>,
+    stuck: Gauge,
     letters: Family<LetterLabels, Gauge>,
 }
 
@@ -51,21 +53,17 @@ struct FactLabels {
 impl Metrics {
     pub(crate) fn new() -> Self {
         let mut registry = Registry::with_prefix("berth");
-        let metrics = |edge: Family<EdgeLabels, Counter>, wake: Histogram, instances: Family<FactLabels, Gauge>| {
-            registry.register("edge_requests", "Requests to instances, by what became of them", edge.clone());
-            registry.register_with_unit(
-                "wake_wait",
-                "How long a held request waited for its instance",
-                Unit::Seconds,
-                wake.clone(),
-            );
-            registry.register("instances", "Instances, by what was last seen of them", instances.clone());
-            let letters = Family::<LetterLabels, Gauge>::default();
-            registry.register("letters", "Letters in the mailbox, by how they stand", letters.clone());
-            Self { registry: Arc::new(registry), edge, wake, instances, letters }
-        };
+        let (edge, instances, letters) = (Family::default(), Family::default(), Family::default());
         // 1 ms to about 65 s: a thaw at one end, the limit for a held request at the other.
-        metrics(Family::default(), Histogram::new(exponential_buckets(0.001, 2.0, 17)), Family::default())
+        let wake = Histogram::new(exponential_buckets(0.001, 2.0, 17));
+        let stuck = Gauge::default();
+        registry.register("edge_requests", "Requests to instances, by what became of them", Family::clone(&edge));
+        let waited = "How long a held request waited for its instance";
+        registry.register_with_unit("wake_wait", waited, Unit::Seconds, wake.clone());
+        registry.register("instances", "Instances, by what was last seen of them", Family::clone(&instances));
+        registry.register("instances_stuck", "Instances on their way for more than five minutes", Gauge::clone(&stuck));
+        registry.register("letters", "Letters in the mailbox, by how they stand", Family::clone(&letters));
+        Self { registry: Arc::new(registry), edge, wake, instances, stuck, letters }
     }
 
     /// Counts a request to an instance.
@@ -81,11 +79,14 @@ impl Metrics {
 
 /// The figures as Prometheus reads them (OpenMetrics text).
 #[must_use]
-pub fn render(metrics: &Metrics, instances: &Instances, mailbox: &Mailbox) -> String {
+pub fn render(metrics: &Metrics, instances: &Instances, mailbox: &Mailbox, now: Timestamp) -> String {
     metrics.instances.clear();
-    for fact in instances.all().iter().map(|instance| instance.fact()) {
-        metrics.instances.get_or_create(&FactLabels { fact: fact.word() }).inc();
+    let mut stuck = 0;
+    for status in instances.all().iter().map(|instance| instance.status()) {
+        metrics.instances.get_or_create(&FactLabels { fact: status.fact.word() }).inc();
+        stuck += i64::from(status.is_stuck(now));
     }
+    metrics.stuck.set(stuck);
     let counts = mailbox.counts_of_all();
     for (state, letters) in [("waiting", counts.waiting), ("failed", counts.failed)] {
         metrics.letters.get_or_create(&LetterLabels { state }).set(i64::try_from(letters).unwrap_or(i64::MAX));

@@ -1,7 +1,9 @@
-//! What the operator sees of everybody: accounts and their instances. It changes nothing; the command line does.
+//! What the operator sees of everybody: accounts and their instances. All it changes is to stop one that is stuck; the
+//! command line does the rest.
 
 use askama::Template;
-use axum::extract::State;
+use axum::extract::{Path, State};
+use axum::response::Redirect;
 
 use super::errors::Answer;
 use super::page::Page;
@@ -9,6 +11,9 @@ use super::why::{self, Why};
 use super::words::{self, Moment};
 use crate::accounts::{AccountView, Role, Session, Standing};
 use crate::app::App;
+use crate::error::Error;
+use crate::handle::Handle;
+use crate::instances::{Cause, Wish};
 use crate::mailbox::Counts;
 
 #[derive(Template)]
@@ -44,6 +49,7 @@ pub struct InstanceCell {
     pub since: Moment,
     pub cause: &'static str,
     pub failure: String,
+    pub stuck: bool,
     pub why: Why,
 }
 
@@ -62,6 +68,14 @@ pub async fn show(State(app): State<App>, session: Session) -> Answer<Page<Admin
     }))
 }
 
+/// `POST /admin/instances/{handle}/stop`: what frees one that is stuck. Its next visit starts it afresh.
+pub async fn stop(State(app): State<App>, Path(handle): Path<String>) -> Answer<Redirect> {
+    let handle = Handle::parse(&handle).map_err(|_| Error::NotFound)?;
+    let instance = app.instances.by_handle(&handle).ok_or(Error::NotFound)?;
+    app.instances.sleep(&instance, Wish::Stopped, Cause::OperatorAsked).await?;
+    Ok(Redirect::to("/admin"))
+}
+
 /// Whether the navigation shows the way here.
 pub fn is_admin(session: &Session) -> bool {
     session.role == Role::Admin
@@ -77,6 +91,7 @@ fn row(app: &App, account: AccountView) -> AccountRow {
             headline: words::headline(status.fact),
             since: Moment(status.since),
             cause: words::cause(status.cause),
+            stuck: status.is_stuck(app.clock.now()),
             failure: status.failure.unwrap_or_default(),
             why: why::why(&app.instances.ledger(&instance), instance.is_up()),
         }

@@ -43,6 +43,18 @@ pub async fn sleep(State(app): State<App>, Mine(instance): Mine) -> Answer<(Stat
     Ok((StatusCode::ACCEPTED, Json(view(&app, &instance))))
 }
 
+/// `POST /api/instance/upgrade`: 202, and the state as it is now; what is in flight ends first.
+pub async fn upgrade(State(app): State<App>, Mine(instance): Mine) -> Answer<(StatusCode, Json<Value>)> {
+    app.instances.upgrade(&instance).await?;
+    Ok((StatusCode::ACCEPTED, Json(view(&app, &instance))))
+}
+
+/// `POST /api/instance/stop`: 202, and the state as it is now. Frees one that is stuck.
+pub async fn stop(State(app): State<App>, Mine(instance): Mine) -> Answer<(StatusCode, Json<Value>)> {
+    app.instances.sleep(&instance, Wish::Stopped, Cause::OwnerAsked).await?;
+    Ok((StatusCode::ACCEPTED, Json(view(&app, &instance))))
+}
+
 /// `GET /api/spend`: the calendar month in UTC, in nano-dollars.
 pub async fn spend(State(app): State<App>, session: Session) -> Answer<Json<Spend>> {
     Ok(Json(app.quota.spend(session.account).await?))
@@ -63,6 +75,8 @@ pub async fn handle(
 fn view(app: &App, instance: &Instance) -> Value {
     let mut view = json!(instance.status());
     view["work"] = json!(app.instances.ledger(instance));
+    view["stuck"] = json!(instance.status().is_stuck(app.clock.now()));
+    view["outdated"] = json!(instance.is_outdated());
     view["handle"] = json!(instance.handle);
     view["url"] = json!(app.config.hosts.instance_origin(&instance.handle));
     view

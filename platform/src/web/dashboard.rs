@@ -26,6 +26,8 @@ pub struct Dashboard {
     pub instance_host: String,
     pub instance_origin: String,
     pub state: StateInWords,
+    /// Whether its container is an older one than would be made now.
+    pub outdated: bool,
     pub why: Why,
     pub history: Vec<HistoryRow>,
     pub spend: SpendInWords,
@@ -70,7 +72,8 @@ pub async fn show(State(app): State<App>, session: Session, Mine(instance): Mine
         is_admin: super::admin::is_admin(&session),
         instance_host: app.config.hosts.instance_host(&instance.handle),
         instance_origin: app.config.hosts.instance_origin(&instance.handle),
-        state: words::state(&instance.status()),
+        outdated: instance.is_outdated(),
+        state: words::state(&instance.status(), app.clock.now()),
         why: why::why(&app.instances.ledger(&instance), instance.is_up()),
         history: history.iter().map(Into::into).collect(),
         spend: super::spend::in_words(&spend),

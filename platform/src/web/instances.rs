@@ -38,6 +38,18 @@ pub async fn sleep(State(app): State<App>, Mine(instance): Mine) -> Answer<Redir
     Ok(Redirect::to("/"))
 }
 
+/// `POST /instance/stop`: what frees one that is stuck.
+pub async fn stop(State(app): State<App>, Mine(instance): Mine) -> Answer<Redirect> {
+    app.instances.sleep(&instance, Wish::Stopped, Cause::OwnerAsked).await?;
+    Ok(Redirect::to("/"))
+}
+
+/// `POST /instance/upgrade`
+pub async fn upgrade(State(app): State<App>, Mine(instance): Mine) -> Answer<Redirect> {
+    app.instances.upgrade(&instance).await?;
+    Ok(Redirect::to("/"))
+}
+
 /// `GET /instance/events`: the status now and at each change, as server-sent events.
 pub async fn events(State(app): State<App>, Mine(instance): Mine, headers: HeaderMap) -> Answer {
     let asking = app.clone();
@@ -51,7 +63,7 @@ pub async fn events(State(app): State<App>, Mine(instance): Mine, headers: Heade
 }
 
 fn message(app: &App, instance: &Instance, status: Status) -> Message {
-    let state = words::state(&status);
+    let state = words::state(&status, app.clock.now());
     let why = why(&app.instances.ledger(instance), status.fact == Fact::Awake);
     Message { fact: status.fact, stage: status.stage, failure: status.failure, state, why }
 }

@@ -62,6 +62,8 @@ pub fn app() -> Vec<Route> {
         get("/instance/events", Member, instances::events),
         post("/instance/wake", Member, instances::wake),
         post("/instance/sleep", Member, instances::sleep),
+        post("/instance/stop", Member, instances::stop),
+        post("/instance/upgrade", Member, instances::upgrade),
         post("/sessions/{id}/end", Member, sessions::end),
         get("/passkeys", Member, passkeys::list),
         post("/passkeys/challenge", Member, passkeys::challenge),
@@ -82,11 +84,14 @@ pub fn app() -> Vec<Route> {
         post("/alarms/{name}/delete", Member, alarms::delete),
         // The operator.
         get("/admin", Admin, admin::show),
+        post("/admin/instances/{handle}/stop", Admin, admin::stop),
         // For programs.
         get("/api/account", Member, api::account),
         get("/api/instance", Member, api::instance),
         post("/api/instance/wake", Member, api::wake),
         post("/api/instance/sleep", Member, api::sleep),
+        post("/api/instance/stop", Member, api::stop),
+        post("/api/instance/upgrade", Member, api::upgrade),
         get("/api/spend", Member, api::spend),
         get("/api/mailbox", Member, api_mailbox::show),
         post("/api/mailbox/paths", Member, api_mailbox::open),

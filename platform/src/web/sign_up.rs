@@ -174,7 +174,7 @@ pub async fn welcome(State(app): State<App>, Mine(instance): Mine) -> Page<Welco
     Page(WelcomePage {
         handle: instance.handle.to_string(),
         instance_origin: app.config.hosts.instance_origin(&instance.handle),
-        state: words::state(&status),
+        state: words::state(&status, app.clock.now()),
         awake: status.fact == Fact::Awake,
         steps: words::steps(status.stage),
     })

@@ -24,11 +24,13 @@ pub struct StateInWords {
     pub meaning: String,
     pub can_wake: bool,
     pub can_sleep: bool,
+    /// Whether it has been on its way for too long: then its owner may stop it.
+    pub stuck: bool,
 }
 
-/// Says how an instance is doing.
+/// Says how an instance is doing at `now`.
 #[must_use]
-pub fn state(status: &Status) -> StateInWords {
+pub fn state(status: &Status, now: Timestamp) -> StateInWords {
     let suspended = status.wish == Wish::Suspended;
     // What the operator did goes before how it is: waking is not the owner's to ask for then.
     let closed = status.wish.is_closed();
@@ -41,6 +43,8 @@ pub fn state(status: &Status) -> StateInWords {
         (_, Some(failure)) if status.fact == Fact::Failed => failure.clone(),
         _ => meaning(status.fact).to_owned(),
     };
+    let stuck = !closed && status.is_stuck(now);
+    let meaning = if stuck { format!("{meaning} {STUCK}") } else { meaning };
     StateInWords {
         lamp: lamp(status.fact),
         headline: if suspended { "Suspended" } else { headline(status.fact) },
@@ -49,6 +53,7 @@ pub fn state(status: &Status) -> StateInWords {
         meaning,
         can_wake: !closed && matches!(status.fact, Fact::Frozen | Fact::Stopped | Fact::Absent | Fact::Failed),
         can_sleep: !closed && status.fact == Fact::Awake,
+        stuck,
     }
 }
 
@@ -86,6 +91,8 @@ pub fn headline(fact: Fact) -> &'static str {
         Fact::Failed => "In trouble",
     }
 }
+
+const STUCK: &str = "This has taken over five minutes, which it should not. Stop it, then open it again: it starts afresh on your files.";
 
 const REMOVED: &str = "The operator removed the container. Your files are kept; ask the operator to wake it.";
 
@@ -287,11 +294,11 @@ mod tests {
             stage: Stage::Volume,
             failure: Some("The disk is full.".into()),
         };
-        assert_eq!(state(&status).meaning, "The disk is full.");
-        assert!(state(&status).can_wake);
+        assert_eq!(state(&status, Timestamp(0)).meaning, "The disk is full.");
+        assert!(state(&status, Timestamp(0)).can_wake);
         status.wish = Wish::Suspended;
-        assert!(state(&status).meaning.contains("suspended"));
-        assert!(!state(&status).can_wake);
+        assert!(state(&status, Timestamp(0)).meaning.contains("suspended"));
+        assert!(!state(&status, Timestamp(0)).can_wake);
     }
 
     #[test]
@@ -305,7 +312,7 @@ mod tests {
                 stage: Stage::Asked,
                 failure: (fact == Fact::Failed).then(|| "The engine does not answer.".into()),
             };
-            let said = state(&status);
+            let said = state(&status, Timestamp(0));
             assert!(said.meaning.contains("Your files are kept; ask the operator"), "{fact:?}: {}", said.meaning);
             assert!(!said.can_wake && !said.can_sleep, "{fact:?}");
         }

@@ -70,6 +70,9 @@ const EXPECTED: &[(&str, [&str; 6])] = &[
     ("POST /log-out", ["303 /log-in", "303 /log-in", "303 /log-in", "303 /log-in", "303 /log-in", "303 /log-in"]),
     ("POST /instance/wake", ["303 /log-in", "303 /log-in", "303 /log-in", "303 /", "303 /", "303 /"]),
     ("POST /instance/sleep", ["303 /log-in", "303 /log-in", "303 /log-in", "303 /", "303 /", "303 /"]),
+    ("POST /instance/stop", ["303 /log-in", "303 /log-in", "303 /log-in", "303 /", "303 /", "303 /"]),
+    ("POST /instance/upgrade", ["303 /log-in", "303 /log-in", "303 /log-in", "303 /", "303 /", "303 /"]),
+    ("POST /admin/instances/{handle}/stop", ["303 /log-in", "303 /log-in", "303 /log-in", "403", "404", "403"]),
     ("POST /sessions/{id}/end", ["303 /log-in", "303 /log-in", "303 /log-in", "404", "404", "303 /log-in"]),
     ("POST /passkeys/challenge", ["401", "401", "401", "200", "200", "200"]),
     ("POST /passkeys", ["401", "401", "401", "409", "409", "409"]),
@@ -93,6 +96,8 @@ const EXPECTED: &[(&str, [&str; 6])] = &[
     ("POST /api/alarms/{name}/delete", ["401", "401", "401", "404", "404", "204"]),
     ("POST /api/instance/wake", ["401", "401", "401", "202", "202", "202"]),
     ("POST /api/instance/sleep", ["401", "401", "401", "202", "202", "202"]),
+    ("POST /api/instance/stop", ["401", "401", "401", "202", "202", "202"]),
+    ("POST /api/instance/upgrade", ["401", "401", "401", "202", "202", "202"]),
 ];
 
 /// The apex shows everybody the same and knows nobody.

@@ -119,6 +119,39 @@ async fn taken_away_while_it_wakes_it_goes_and_its_files_stay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn deleted_while_it_wakes_it_stops_and_then_nothing_of_it_is_left() {
+    let hamlet = hamlet("leaves", "10.83.0.0").await;
+    for (handle, asleep, verb, moment) in [
+        ("ann", FIVE_MINUTES, "thaw", Moment::Before),
+        ("ben", FIVE_MINUTES, "thaw", Moment::After),
+        ("cid", HALF_AN_HOUR, "start", Moment::Before),
+        ("dora", HALF_AN_HOUR, "start", Moment::After),
+    ] {
+        let villager = hamlet.settle_in(handle).await;
+        hamlet.wait(asleep).await;
+        let hold = trap(&hamlet, verb, moment);
+        hamlet.instances().wake(&villager.instance, Cause::Visit).await.unwrap();
+        assert!(hold.is_met_within(MET).await);
+        hamlet.clock.advance(Duration::from_secs(1));
+        hamlet.app.accounts.delete(&villager.instance.handle, "operator").await.unwrap();
+        hold.release();
+        until(&villager.instance, |status| status.fact == Fact::Stopped).await;
+        hamlet.instances().settled().await;
+        assert_ne!(hamlet.visit(&villager, "/count").await.status, 200, "{handle} is on the way out");
+        let gone = async {
+            while hamlet.instances().by_handle(&villager.instance.handle).is_some() {
+                hamlet.clock.advance(Duration::from_secs(1));
+                hamlet.app.accounts.see_off().await.unwrap();
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(MET, gone).await.unwrap_or_else(|_| panic!("{handle} is never gone"));
+        assert_eq!((hamlet.ground.containers(), hamlet.ground.volumes()), (Vec::new(), Vec::new()), "{handle}");
+        assert!(hamlet.app.accounts.account(&villager.instance.handle).await.is_err());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_first_request_is_answered_however_long_it_slept_and_whatever_happened_to_the_host() {
     let mut hamlet = hamlet("sleeps", "10.84.0.0").await;
     let mut alice = hamlet.settle_in("alice").await;

@@ -1,5 +1,7 @@
 //! The mailbox: what others send to an open path is kept while the instance sleeps, wakes it, and arrives at least once.
 
+mod on_the_engine;
+
 use std::collections::HashSet;
 use std::time::Duration;
 

@@ -13,6 +13,7 @@ use crate::harness::town::{Resident, Town};
 
 const FIVE_MINUTES: Duration = Duration::from_secs(5 * 60);
 const HALF_AN_HOUR: Duration = Duration::from_secs(30 * 60);
+const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Longer than the longest pause after a failure, and short of falling asleep.
 const PAUSE: Duration = Duration::from_secs(61);
 /// Rounds after which it must have arrived.
@@ -164,7 +165,37 @@ async fn walk(
     }
     let seen = town.host.inspect(resident.instance.id).await.unwrap();
     assert!(seen.container.is_none() && seen.volume, "{what}: only the files are left");
+    leave(town, points, &resident, trouble.map(|(_, trouble)| trouble), &what).await;
     steps
+}
+
+/// Leaves for good, with the same trouble at each step of that: nothing is left at all.
+async fn leave(
+    town: &Town,
+    points: &Points,
+    resident: &Resident,
+    trouble: Option<&(&'static str, Moment, Deed)>,
+    what: &str,
+) {
+    let handle = &resident.instance.handle;
+    town.app.accounts.delete(handle, "operator").await.unwrap();
+    if let Some((_, moment, deed)) = trouble {
+        for verb in ["bury_volume", "remove_container", "destroy_volume"] {
+            points.once(verb, *moment, deed.clone());
+        }
+    }
+    for _ in 0..ROUNDS {
+        town.look().await;
+        // One that breaks is finished by a later one.
+        let _ = town.app.accounts.see_off().await;
+        town.wait(WEEK).await;
+    }
+    points.clear();
+    let seen = town.host.inspect(resident.instance.id).await.unwrap();
+    assert!(seen.container.is_none() && !seen.volume, "{what}: {seen:?}");
+    assert_eq!(town.host.host_report().await.unwrap().buried, 0, "{what}");
+    assert!(town.instances().by_handle(handle).is_none(), "{what}: the row is there");
+    assert!(town.app.accounts.account(handle).await.is_err(), "{what}: the account is there");
 }
 
 /// Waits out the pauses until it is where it was going.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use berth::containers::fake::{Held, Verb};
 use berth::containers::{ContainerHost as _, Exit, SeenContainer};
 use berth::error::Error;
-use berth::instances::{Cause, Fact, Terms, Wish, Work};
+use berth::instances::{Cause, Fact, STUCK_AFTER, Terms, Wish, Work};
 
 use crate::harness::databases;
 use crate::harness::town::{Resident, Town, until};
@@ -213,4 +213,25 @@ async fn what_nobody_used_for_thirty_days_has_no_container_and_all_its_files() {
     town.visit(&alice.instance).await;
     until(&alice.instance, |s| s.fact == Fact::Awake).await;
     assert_ne!(container(&town, &alice).await.id, before.id);
+}
+
+#[tokio::test]
+async fn one_that_is_on_its_way_too_long_is_stuck_and_stopping_it_frees_it() {
+    let town = Town::new(&[]).await;
+    let alice = town.settle_in("alice").await;
+    town.wait(HALF_AN_HOUR).await;
+    town.host.hold(Verb::Start, Held::BeforeItsEffect);
+    town.visit(&alice.instance).await;
+    town.host.until_held(Verb::Start).await;
+    assert!(!alice.instance.status().is_stuck(town.clock.now()));
+    town.clock.advance(STUCK_AFTER);
+    assert!(alice.instance.status().is_stuck(town.clock.now()));
+    let metrics = || berth::ops::render(&town.app.metrics, town.instances(), &town.app.mailbox, town.clock.now());
+    assert!(metrics().contains("berth_instances_stuck 1"), "{}", metrics());
+    town.instances().sleep(&alice.instance, Wish::Stopped, Cause::OwnerAsked).await.unwrap();
+    town.host.release(Verb::Start);
+    until(&alice.instance, |s| s.fact == Fact::Stopped).await;
+    town.visit(&alice.instance).await;
+    until(&alice.instance, |s| s.fact == Fact::Awake).await;
+    assert!(metrics().contains("berth_instances_stuck 0"));
 }

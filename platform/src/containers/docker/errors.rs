@@ -47,6 +47,14 @@ pub(super) fn is_conflict(error: &Error) -> bool {
     matches!(error, Error::DockerResponseServerError { status_code: 409, .. })
 }
 
+/// Does `work`, or gives up after `limit`.
+pub(super) async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, HostError>>,
+) -> Result<T, HostError> {
+    timeout(limit, work).await.unwrap_or(Err(HostError::Timeout))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,12 +70,4 @@ mod tests {
             assert_eq!(refusal(status, message), ours);
         }
     }
-}
-
-/// Does `work`, or gives up after `limit`.
-pub(super) async fn within<T>(
-    limit: Duration,
-    work: impl Future<Output = Result<T, HostError>>,
-) -> Result<T, HostError> {
-    timeout(limit, work).await.unwrap_or(Err(HostError::Timeout))
 }

@@ -28,8 +28,7 @@ async fn i1_a_tenant_reaches_the_internet_and_the_quota_proxy_and_nothing_else()
     let _everywhere = TcpListener::bind(("0.0.0.0", everywhere)).await.unwrap();
     let beside_quota = TcpListener::bind((GATEWAY, 0)).await.unwrap();
 
-    let mut hosts =
-        vec![IpAddr::from(GATEWAY), [172, 17, 0, 1].into(), [172, 31, 250, 1].into(), [127, 0, 0, 1].into()];
+    let mut hosts = vec![IpAddr::from(GATEWAY), [172, 31, 250, 1].into(), [127, 0, 0, 1].into()];
     hosts.extend(own_address());
     let mut forbidden = vec![address(&sibling).to_string(), beside_quota.local_addr().unwrap().to_string()];
     for host in &hosts {
@@ -107,11 +106,15 @@ async fn i3_a_container_that_somebody_changed_is_found() {
     }
 
     docker_cli(&["update", "--pids-limit", "1000", &name(&lifted)]);
-    docker_cli(&["network", "connect", "bridge", &name(&moved)]);
+    let elsewhere = ["--subnet", "10.97.252.0/24", "--label", "berth.installation=ctest", "ctest-elsewhere"];
+    docker_cli(&[&["network", "create"], &elsewhere[..]].concat());
+    docker_cli(&["network", "connect", "ctest-elsewhere", &name(&moved)]);
     let found = bench.host.host_report().await.unwrap().containers;
     assert_eq!(named(&found.changed, &lifted), Some(format!("{} (PidsLimit)", name(&lifted))));
     assert_eq!(named(&found.changed, &moved), Some(format!("{} (Networks)", name(&moved))));
     assert_eq!(named(&found.changed, &kept), None);
+    docker_cli(&["network", "disconnect", "ctest-elsewhere", &name(&moved)]);
+    docker_cli(&["network", "rm", "ctest-elsewhere"]);
 }
 
 #[tokio::test]

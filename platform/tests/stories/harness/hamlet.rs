@@ -85,6 +85,12 @@ impl Ground {
         names.lines().map(str::to_owned).collect()
     }
 
+    /// Names of the volumes that are there.
+    pub fn volumes(&self) -> Vec<String> {
+        let label = format!("label=berth.installation={}", self.network);
+        self.docker(&["volume", "ls", "-q", "--filter", &label]).lines().map(str::to_owned).collect()
+    }
+
     /// The name of an instance's container.
     pub fn name(&self, villager: &Villager) -> String {
         format!("{}-{}", self.network, villager.instance.id)
@@ -246,6 +252,8 @@ fn settings(database: &Database, ground: &Ground) -> berth::config::Config {
             ("BERTH_IMAGES", &image),
             ("BERTH_MEMORY_MIB", "64"),
             ("BERTH_SWAP_MIB", "64"),
+            // The provisioner counts by the machine's clock.
+            ("BERTH_DELETE_AFTER_SECONDS", "1"),
         ],
     )
 }

@@ -117,7 +117,7 @@ fn welcome(status: &Status) -> String {
     html(&WelcomePage {
         handle: "alice".into(),
         instance_origin: "https://alice.example.com".into(),
-        state: words::state(status),
+        state: words::state(status, Timestamp(NOON)),
         awake: status.fact == Fact::Awake,
         steps: words::steps(status.stage),
     })
@@ -151,7 +151,8 @@ fn dashboard(status: &Status, spent: i64, held: i64) -> String {
         is_admin: true,
         instance_host: "alice.example.com".into(),
         instance_origin: "https://alice.example.com".into(),
-        state: words::state(status),
+        outdated: status.fact == Fact::Frozen,
+        state: words::state(status, Timestamp(NOON)),
         why: why::why(&ledger(status.fact == Fact::Awake), status.fact == Fact::Awake),
         history: vec![
             change(1, status.fact, Cause::Visit),
@@ -311,6 +312,7 @@ fn admin() -> String {
             headline: words::headline(fact),
             since: Moment(Timestamp(NOON)),
             cause: words::cause(Cause::Idle),
+            stuck: fact == Fact::Failed,
             failure: if fact == Fact::Failed { "The image is missing.".into() } else { String::new() },
             why: why::why(&ledger(fact == Fact::Awake), fact == Fact::Awake),
         }),
