@@ -66,7 +66,7 @@ fn the_table() {
             Step::Stop,
         ),
         ("who leaves is stopped in the middle of work", Wish::Leaving, true, READY, Activity::Working, Step::Stop),
-        ("and nothing is started for them", Wish::Leaving, true, Container::Stopped, FRESH, Step::Rest(None)),
+        ("and nothing is started for them", Wish::Leaving, true, Container::Stopped, FRESH, Step::Rest(minutes(1440))),
         (
             "long stopped gives its container up",
             Wish::Available,

@@ -63,7 +63,8 @@ pub(super) async fn close_path(tx: &Tx, instance: InstanceId, path: &str) -> Res
 
 /// For each instance with letters: how many are in each state, their bytes, and when one is to be tried next.
 pub(super) async fn summary(db: &Db) -> Result<Vec<(InstanceId, State, Kept, Timestamp)>> {
-    let rows: Vec<(InstanceId, String, i64, Option<i64>, Option<i64>)> = letter::Entity::find()
+    type Summed = (InstanceId, String, i64, Option<i64>, Option<i64>);
+    let rows: Vec<Summed> = letter::Entity::find()
         .select_only()
         .column(letter::Column::InstanceId)
         .column(letter::Column::State)

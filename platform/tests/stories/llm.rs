@@ -4,6 +4,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth::instances::Cause;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json as value};
 use sha2::{Digest as _, Sha256};

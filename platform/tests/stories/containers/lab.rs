@@ -3,6 +3,8 @@
 
 use std::process::{Child, Command, Stdio};
 
+use tokio::sync::{Mutex, MutexGuard};
+
 use super::bench::{compile_tenant, until};
 
 /// The only address of the lab that is one on the internet (a documentation network, RFC 5737, which nothing here uses).
@@ -27,10 +29,14 @@ pub const PORTS: &str = "80,443,22,25,465,587,2375,2376,5432,8080";
 pub struct Lab {
     _dir: tempfile::TempDir,
     server: Child,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Lab {
+    /// One at a time, because its addresses are there once.
     pub async fn set_up() -> Self {
+        static ALONE: Mutex<()> = Mutex::const_new(());
+        let alone = ALONE.lock().await;
         tear_down();
         let dir = tempfile::tempdir().unwrap();
         let tenant = dir.path().join("tenant");
@@ -54,7 +60,7 @@ impl Lab {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let lab = Self { _dir: dir, server };
+        let lab = Self { _dir: dir, server, _alone: alone };
         until("the lab's server answers", || async { lab.answers(INTERNET, 80).await }).await;
         lab
     }

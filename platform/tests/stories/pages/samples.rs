@@ -203,7 +203,7 @@ fn mailbox(some: bool) -> String {
         paths: Vec::new(),
         most_paths: 8,
         may_open: true,
-        kept_kib: words::grouped(1270),
+        kept_kib: "0".into(),
         counts: Counts::default(),
         kept: Vec::new(),
         delivered: Vec::new(),
@@ -221,6 +221,7 @@ fn mailbox(some: bool) -> String {
         page.note = "A path begins with a slash and goes on, such as /hooks/github.".into();
         page.paths = vec!["/hooks/github".into(), "/hooks/plain/Zx3kP0aQ9-vT_2mWcY7dLg".into()];
         page.counts = Counts { waiting: 2, failed: 1, bytes: 1_300_000 };
+        page.kept_kib = words::grouped(1270);
         page.kept = vec![
             letter("POST /hooks/stripe", "trouble", "tried 37 times, last: 500", "given up"),
             letter("POST /hooks/github", "moving", "tried once, last: closed the connection", "again"),
