@@ -192,7 +192,7 @@ async fn an_alarm_with_a_path_is_told_there_until_it_is_taken() {
         town.letters.until(2).await;
         town.until_tried(&alice, 0).await;
         {
-            let seen = town.letters.seen();
+            let seen = town.letters.seen().clone();
             assert_eq!((seen[0].method.as_str(), seen[0].target.as_str()), ("POST", "/hooks/tick"));
             assert_eq!(seen[0].header("x-berth-alarm"), "hourly");
             assert_eq!((seen[0].id(), seen[1].header("x-berth-attempt")), (seen[1].id(), "2"));
@@ -201,7 +201,7 @@ async fn an_alarm_with_a_path_is_told_there_until_it_is_taken() {
         town.clock.advance(HOUR);
         assert_eq!(alarms.ring_due().await.unwrap(), 1);
         town.letters.until(3).await;
-        let seen = town.letters.seen();
+        let seen = town.letters.seen().clone();
         assert_ne!(seen[2].id(), seen[0].id(), "another ring is another letter");
     }
 }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use berth::accounts::Standing;
 use berth::instances::{Cause, Fact, Wish};
 
 use crate::harness::between::{Deed, Hold, Moment};
@@ -147,7 +148,8 @@ async fn deleted_while_it_wakes_it_stops_and_then_nothing_of_it_is_left() {
         };
         tokio::time::timeout(MET, gone).await.unwrap_or_else(|_| panic!("{handle} is never gone"));
         assert_eq!((hamlet.ground.containers(), hamlet.ground.volumes()), (Vec::new(), Vec::new()), "{handle}");
-        assert!(hamlet.app.accounts.account(&villager.instance.handle).await.is_err());
+        let account = hamlet.app.accounts.account(&villager.instance.handle).await.unwrap();
+        assert_eq!(account.standing, Standing::Gone, "{handle}");
     }
 }
 

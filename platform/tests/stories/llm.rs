@@ -371,7 +371,7 @@ async fn a_suspended_or_leaving_instance_makes_no_calls_and_its_streams_end() {
         let (tx, instances) = (world.app.db.begin().await.unwrap(), &world.app.instances);
         let id = match why {
             "suspended" => instances.suspend_in(&tx, alice.instance.account).await,
-            _ => instances.leave_in(&tx, alice.instance.account, berth::instances::Cause::OwnerAsked).await,
+            _ => instances.leave_in(&tx, alice.instance.account, Cause::OwnerAsked).await,
         };
         tx.commit().await.unwrap();
         instances.admit(id.unwrap().unwrap()).await.unwrap();

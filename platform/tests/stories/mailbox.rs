@@ -182,7 +182,7 @@ async fn a_path_keeps_its_order_while_another_goes_on() {
         town.letters.until(6).await;
         until_delivered(&town, &alice).await;
         assert_eq!(town.letters.bodies()[3..], ["1", "2", "3"]);
-        let seen = town.letters.seen();
+        let seen = town.letters.seen().clone();
         assert_eq!((seen[0].id(), seen[0].header("x-berth-attempt")), (seen[3].id(), "1"));
         assert_eq!(seen[3].header("x-berth-attempt"), "2");
     }
@@ -270,10 +270,9 @@ async fn the_platform_killed_between_taking_and_delivering_loses_nothing() {
         town.letters.until(3).await;
         let alice = Resident { instance: town.instances().all()[0].clone(), ..alice };
         until_delivered(&town, &alice).await;
-        let seen = town.letters.seen();
+        let seen = town.letters.seen().clone();
         assert_eq!((seen[1].id(), seen[1].header("x-berth-attempt")), (seen[2].id(), "1"));
         assert_eq!(seen[2].header("x-berth-attempt"), "2");
-        drop(seen);
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(town.letters.seen().len(), 3, "what was taken comes no more");
     }
@@ -437,7 +436,7 @@ async fn whatever_breaks_every_letter_that_was_taken_arrives() {
         }
         let counts = town.app.mailbox.counts(alice.instance.id);
         assert_eq!((counts.waiting, counts.failed, counts.bytes), (0, 0, 0), "seed {seed}");
-        let seen = town.letters.seen();
+        let seen = town.letters.seen().clone();
         let arrived: HashSet<&str> = seen.iter().map(|letter| letter.id()).collect();
         let lost: Vec<_> = taken.iter().filter(|(_, id)| !arrived.contains(id.as_str())).collect();
         assert!(lost.is_empty(), "seed {seed}: {} of {} were lost: {lost:?}", lost.len(), taken.len());

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use berth::accounts::Standing;
 use berth::containers::{ContainerHost as _, ContainerState};
 use berth::instances::{Cause, Fact, Wish};
 
@@ -195,7 +196,8 @@ async fn leave(
     assert!(seen.container.is_none() && !seen.volume, "{what}: {seen:?}");
     assert_eq!(town.host.host_report().await.unwrap().buried, 0, "{what}");
     assert!(town.instances().by_handle(handle).is_none(), "{what}: the row is there");
-    assert!(town.app.accounts.account(handle).await.is_err(), "{what}: the account is there");
+    let account = town.app.accounts.account(handle).await.unwrap();
+    assert_eq!(account.standing, Standing::Gone, "{what}: the account is there");
 }
 
 /// Waits out the pauses until it is where it was going.
