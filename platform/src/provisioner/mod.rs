@@ -57,6 +57,10 @@ async fn keep_walls(host: &dyn ContainerHost) -> Infallible {
         let failed = host.ensure_networks().await.err();
         if failed != said {
             match &failed {
+                // The rules stay without it, and it starts nothing either.
+                Some(error @ (HostError::Unreachable | HostError::Timeout)) => {
+                    tracing::warn!("cannot look after what keeps instances apart: {error}");
+                }
                 Some(error) => tracing::error!("instances are not kept apart, and none is started: {error}"),
                 None => tracing::info!("instances are kept apart"),
             }
