@@ -10,6 +10,7 @@ use berth::containers::{ContainerHost as _, ContainerState, HostError};
 use berth::error::Error;
 
 use super::bench::{Bench, WITH_HOME, ask, config, docker_cli, until};
+use crate::harness::engine::OwnBridge;
 use crate::harness::tenant::forget_firewall;
 use crate::harness::{House, databases};
 
@@ -149,11 +150,13 @@ async fn r5_volumes_on_a_disk_that_fills_up() {
 struct OwnEngine {
     process: std::process::Child,
     socket: PathBuf,
+    _bridge: OwnBridge,
 }
 
 impl OwnEngine {
     /// With its data in `data`, and the test image on it.
     async fn start(folder: &Path, data: &Path) -> Self {
+        let bridge = OwnBridge::make();
         let socket = folder.join("engine.sock");
         let process = Command::new("dockerd")
             .arg("--data-root")
@@ -162,13 +165,13 @@ impl OwnEngine {
             .arg(folder.join("exec"))
             .arg("--pidfile")
             .arg(folder.join("engine.pid"))
-            .args(["--iptables=false", "--bridge=none", "--host"])
+            .args(["--iptables=false", "--bridge", bridge.name(), "--host"])
             .arg(format!("unix://{}", socket.display()))
             .stdout(std::process::Stdio::null())
             .stderr(std::process::Stdio::null())
             .spawn()
             .unwrap();
-        let engine = Self { process, socket };
+        let engine = Self { process, socket, _bridge: bridge };
         until("the Engine answers", || async { engine.cli(&["version"]).is_some() }).await;
         let image = folder.join("image.tar");
         docker_cli(&["save", "-o", image.to_str().unwrap(), WITH_HOME]);

@@ -1,11 +1,43 @@
-//! A Docker Engine of a story's own, which it may stop and kill: other data, another socket, no bridge and no rules of its
-//! own in the kernel. Containers outlive it (`live-restore`).
+//! A Docker Engine of a story's own, which it may stop and kill: other data, another socket, another bridge, and no rules of
+//! its own in the kernel. Containers outlive it (`live-restore`).
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+/// The default bridge of an Engine that is not the machine's. One that is told to have none takes the machine's `docker0`
+/// away, whoever's it is.
+pub struct OwnBridge(String);
+
+impl OwnBridge {
+    pub fn make() -> Self {
+        static NUMBER: AtomicU8 = AtomicU8::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::SeqCst);
+        let bridge = Self(format!("own{}x{number}", std::process::id()));
+        ip(&["link", "add", bridge.name(), "type", "bridge"]);
+        ip(&["address", "add", &format!("10.87.{number}.1/24"), "dev", bridge.name()]);
+        ip(&["link", "set", bridge.name(), "up"]);
+        bridge
+    }
+
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for OwnBridge {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["link", "delete", self.name()]).status();
+    }
+}
+
+fn ip(words: &[&str]) {
+    assert!(Command::new("ip").args(words).status().unwrap().success(), "ip {words:?}");
+}
+
 pub struct OwnEngine {
+    bridge: OwnBridge,
     folder: tempfile::TempDir,
     containerd: Child,
     process: Option<Child>,
@@ -20,7 +52,7 @@ impl OwnEngine {
         containerd.arg("--address").arg(path("containerd.sock")).arg("--root").arg(path("containerd"));
         containerd.arg("--state").arg(path("containerd-state")).stdin(Stdio::null());
         let containerd = containerd.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let mut engine = Self { folder, containerd, process: None };
+        let mut engine = Self { bridge: OwnBridge::make(), folder, containerd, process: None };
         engine.start();
         engine
     }
@@ -41,7 +73,8 @@ impl OwnEngine {
         let mut dockerd = Command::new("dockerd");
         dockerd.arg("--data-root").arg(self.path("data")).arg("--exec-root").arg(self.path("exec"));
         dockerd.arg("--pidfile").arg(self.path("pid")).arg("--host").arg(format!("unix://{}", self.socket().display()));
-        dockerd.args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--live-restore"]);
+        dockerd.args(["--bridge", self.bridge.name()]);
+        dockerd.args(["--iptables=false", "--ip6tables=false", "--live-restore"]);
         dockerd.arg("--containerd").arg(self.path("containerd.sock"));
         self.process = Some(dockerd.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
         for _ in 0..200 {
