@@ -52,16 +52,14 @@ impl Instances {
             return Ok(Renewed::Failed(record.failure.unwrap_or_default()));
         }
         let seen = self.0.host.inspect(id).await.map_err(|error| Error::Internal(error.into()))?;
-        let made_since = seen.container.filter(|found| found.made_at >= asked_at || found.current);
-        Ok(match made_since {
-            Some(found) if record.fact == Fact::Awake && record.upgrade.image_before.is_none() => {
-                if found.current {
-                    Renewed::Done
-                } else {
-                    Renewed::WentBack
-                }
-            }
-            _ => Renewed::UnderWay,
+        let (terms, is_at_rest) = (&record.terms, record.fact == Fact::Awake && record.upgrade.image_before.is_none());
+        let Some(found) = seen.container.filter(|_| is_at_rest) else { return Ok(Renewed::UnderWay) };
+        Ok(if found.current && found.image == terms.image && found.size == terms.size {
+            Renewed::Done
+        } else if found.made_at >= asked_at {
+            Renewed::WentBack
+        } else {
+            Renewed::UnderWay
         })
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use berth::containers::fake::{Held, Verb};
 use berth::containers::{ContainerHost as _, Exit, SeenContainer};
 use berth::error::Error;
-use berth::instances::{Cause, Fact, STUCK_AFTER, Terms, Wish, Work};
+use berth::instances::{Cause, Fact, Renewed, STUCK_AFTER, Terms, Wish, Work};
 
 use crate::harness::databases;
 use crate::harness::town::{Resident, Town, until};
@@ -234,4 +234,34 @@ async fn one_that_is_on_its_way_too_long_is_stuck_and_stopping_it_frees_it() {
     town.visit(&alice.instance).await;
     until(&alice.instance, |s| s.fact == Fact::Awake).await;
     assert!(metrics().contains("berth_instances_stuck 0"));
+}
+
+#[tokio::test]
+async fn whoever_asked_for_an_upgrade_hears_what_became_of_it() {
+    let town = Town::new(&[("BERTH_IMAGES", "berth-instance:latest,other:1")]).await;
+    let alice = town.settle_in("alice").await;
+    let ask = async |image: &str| {
+        town.clock.advance(Duration::from_secs(1));
+        let terms = Terms { image: image.into(), ..alice.instance.terms() };
+        town.instances().set_terms(&alice.instance, terms).await.unwrap();
+        town.instances().settled().await;
+        let asked_at = town.clock.now();
+        let work = alice.instance.begin_work(Work::Request);
+        town.instances().upgrade(&alice.instance).await.unwrap();
+        town.instances().settled().await;
+        let renewed = town.instances().renewed(alice.instance.id, asked_at).await.unwrap();
+        assert_eq!(renewed, Renewed::UnderWay, "{image}: it waits for what is in flight");
+        town.clock.advance(Duration::from_secs(1));
+        drop(work);
+        town.look().await;
+        until(&alice.instance, |s| s.fact == Fact::Awake).await;
+        town.instances().settled().await;
+        town.instances().renewed(alice.instance.id, asked_at).await.unwrap()
+    };
+    assert_eq!(ask("other:1").await, Renewed::Done);
+    let broken = container(&town, &alice).await.image_id;
+    assert_eq!(ask(IMAGE).await, Renewed::Done);
+    town.host.breaks_when_started(&broken, Exit { code: 3, out_of_memory: false });
+    assert_eq!(ask("other:1").await, Renewed::WentBack);
+    assert!(town.instances().outdated().await.unwrap().is_empty(), "what was refused is not offered again");
 }
