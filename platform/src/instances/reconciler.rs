@@ -329,8 +329,8 @@ pub(super) fn renewal(mind: &Mind, found: &SeenContainer) -> Renewal {
         return Renewal::GoBack;
     }
     let changed = !found.current || found.image != mind.terms.image || found.size != mind.terms.size;
-    // What did not become ready is not tried again.
-    if !changed || refused == Some(&found.newest_image_id) {
+    // What did not become ready is not tried again, unless another image was asked for since.
+    if !changed || (found.image == mind.terms.image && refused == Some(&found.newest_image_id)) {
         Renewal::Current
     } else if found.made_at < upgrade.renew_at {
         Renewal::Now

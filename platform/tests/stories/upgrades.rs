@@ -264,4 +264,5 @@ async fn whoever_asked_for_an_upgrade_hears_what_became_of_it() {
     town.host.breaks_when_started(&broken, Exit { code: 3, out_of_memory: false });
     assert_eq!(ask("other:1").await, Renewed::WentBack);
     assert!(town.instances().outdated().await.unwrap().is_empty(), "what was refused is not offered again");
+    assert_eq!(ask(IMAGE).await, Renewed::Done, "another one is");
 }
