@@ -19,14 +19,18 @@ impl Client {
     /// element is the one it added itself.
     #[must_use]
     pub fn from_headers(headers: &HeaderMap) -> Self {
-        let text = |name| headers.get(name).and_then(|v| v.to_str().ok());
-        let ip = text(header::HeaderName::from_static("x-forwarded-for"))
-            .and_then(|list| list.rsplit(',').next())
-            .and_then(|last| last.trim().parse().ok())
-            .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let user_agent = text(header::USER_AGENT).unwrap_or("").chars().take(USER_AGENT).collect();
-        Self { ip, user_agent }
+        let user_agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+        let user_agent = user_agent.unwrap_or("").chars().take(USER_AGENT).collect();
+        Self { ip: address(headers), user_agent }
     }
+}
+
+/// The address alone, by the same rule.
+#[must_use]
+pub fn address(headers: &HeaderMap) -> IpAddr {
+    let list = headers.get("x-forwarded-for").and_then(|list| list.to_str().ok());
+    let last = list.and_then(|list| list.rsplit(',').next()).and_then(|last| last.trim().parse().ok());
+    last.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
 }
 
 /// Who is counted as one when tries are limited: an IPv4 address, or an IPv6 /64, which one household gets whole.

@@ -49,11 +49,13 @@ pub fn all_off() -> Vec<HeaderValue> {
         .collect()
 }
 
-/// Takes our own cookies out of the request, so that an instance never sees one.
+/// Takes our own cookies out of the request, so that an instance never sees one. What HTTP/2 cut into several lines becomes
+/// one again, as HTTP/1.1 wants it (RFC 9113 8.2.3).
 pub fn strip_ours(headers: &mut HeaderMap) {
     let is_ours =
         |key: &[u8]| key.len() >= SESSION.len() && key[..SESSION.len()].eq_ignore_ascii_case(SESSION.as_bytes());
-    if !pairs(headers).any(|(key, _)| is_ours(key)) {
+    let in_pieces = headers.get_all(header::COOKIE).iter().nth(1).is_some();
+    if !in_pieces && !pairs(headers).any(|(key, _)| is_ours(key)) {
         return;
     }
     let kept: Vec<Vec<u8>> = pairs(headers)
@@ -127,6 +129,10 @@ mod tests {
         let mut with = headers(&[b"a=1; __Host-berth=x; __Host-berth-pending=y", b"b=\xc3\xa9; flag"]);
         strip_ours(&mut with);
         assert_eq!(with.get(header::COOKIE).unwrap().as_bytes(), b"a=1; b=\xc3\xa9; flag=");
+        let mut cut = headers(&[b"a=1", b"b=2; c=3"]);
+        strip_ours(&mut cut);
+        let whole: Vec<_> = cut.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        assert_eq!(whole, [b"a=1; b=2; c=3"]);
         let mut only = headers(&[b"__Host-berth=x"]);
         strip_ours(&mut only);
         assert!(only.get(header::COOKIE).is_none());

@@ -1,8 +1,10 @@
-//! The accept loop behind every listener: limits on connections and on the head of a request, no delay on small packets,
-//! an orderly end.
+//! The accept loop behind every listener: HTTP/1.1 and HTTP/2, limits on connections and on the head of a request, no delay
+//! on small packets, an orderly end.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,10 +12,11 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::Request;
-use hyper::body::Incoming;
-use hyper::server::conn::http1::UpgradeableConnection;
-use hyper::service::{HttpService, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use axum::response::Response;
+use hyper::body::{Body as _, Incoming};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +27,14 @@ use tower::ServiceExt as _;
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// Longest head of a request, in bytes. Caddy stops at 32 KiB before it.
 const HEAD_BYTES: usize = 64 * 1024;
+/// How every connection in HTTP/2 begins (RFC 9113 3.4), as far as no request in HTTP/1.1 does.
+const PREFACE: &[u8] = b"PRI * HTTP/2";
+/// How long to wait for the rest of a beginning that came in pieces.
+const PIECES: Duration = Duration::from_millis(5);
+/// Requests at a time on one connection in HTTP/2.
+const STREAMS: u32 = 128;
+/// How often a silent connection in HTTP/2 is asked whether its other end is still there.
+const ALIVE: Duration = Duration::from_secs(60);
 /// How long requests in flight may take to end after the end was asked for.
 const END_WITHIN: Duration = Duration::from_secs(5);
 /// After an accept failed (no file descriptors left, say), so that the loop does not spin.
@@ -41,19 +52,37 @@ pub enum PerPeer {
     Most(usize),
 }
 
-/// Serves HTTP/1.1 with upgrades until `shutdown`, then lets what is in flight end.
-pub async fn serve(listener: TcpListener, router: Router, per_peer: PerPeer, shutdown: CancellationToken) {
-    serve_some(listener, router, (CONNECTIONS, per_peer), shutdown).await;
+/// What answers requests.
+pub trait Answers: Clone + Send + Sync + 'static {
+    /// Answers one that came from `peer`.
+    fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> impl Future<Output = Response> + Send;
+}
+
+impl Answers for Router {
+    async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response {
+        let mut request = request.map(body);
+        request.extensions_mut().insert(ConnectInfo(peer));
+        self.clone().oneshot(request).await.unwrap_or_else(|never| match never {})
+    }
+}
+
+/// A request's body as handlers know it.
+pub fn body(incoming: Incoming) -> Body {
+    if incoming.is_end_stream() { Body::empty() } else { Body::new(incoming) }
+}
+
+/// Serves HTTP/1.1 with upgrades, and HTTP/2 to who begins with it, until `shutdown`, then lets what is in flight end.
+pub async fn serve(listener: TcpListener, answers: impl Answers, per_peer: PerPeer, shutdown: CancellationToken) {
+    serve_some(listener, answers, (CONNECTIONS, per_peer), shutdown).await;
 }
 
 async fn serve_some(
     listener: TcpListener,
-    router: Router,
+    answers: impl Answers,
     (most, per_peer): (usize, PerPeer),
     shutdown: CancellationToken,
 ) {
-    let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(HEAD_BYTES);
+    let protocols = Protocols::new();
     let connections = TaskTracker::new();
     let (places, peers) = (Arc::new(Semaphore::new(most)), Arc::new(Peers::default()));
     loop {
@@ -77,18 +106,95 @@ async fn serve_some(
             continue;
         };
         let _ = stream.set_nodelay(true);
-        let router = router.clone();
-        let service = service_fn(move |request: Request<Incoming>| answer(router.clone(), request, peer));
-        let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
-        let over = until_over(connection, shutdown.clone());
+        let (protocols, answers, shutdown) = (protocols.clone(), answers.clone(), shutdown.clone());
         connections.spawn(async move {
-            over.await;
+            protocols.converse(stream, peer, answers, &shutdown).await;
             drop((place, counted));
         });
     }
     connections.close();
     if tokio::time::timeout(END_WITHIN, connections.wait()).await.is_err() {
         tracing::info!("ending with requests still in flight");
+    }
+}
+
+/// How each protocol is spoken.
+#[derive(Clone)]
+struct Protocols {
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+}
+
+impl Protocols {
+    fn new() -> Self {
+        let mut http1 = http1::Builder::new();
+        http1.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(HEAD_BYTES);
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2.timer(TokioTimer::new()).max_concurrent_streams(STREAMS).max_header_list_size(HEAD_BYTES as u32);
+        http2.keep_alive_interval(ALIVE);
+        Self { http1, http2 }
+    }
+
+    /// Serves one connection to its end; after `shutdown`, to the end of the requests it is at.
+    async fn converse(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        answers: impl Answers,
+        shutdown: &CancellationToken,
+    ) {
+        let begun = tokio::select! {
+            () = shutdown.cancelled() => return,
+            begun = tokio::time::timeout(HEAD_WITHIN, begins_with_http2(&stream)) => begun,
+        };
+        let service = service_fn(move |request: Request<Incoming>| {
+            let answers = answers.clone();
+            async move { Ok::<_, Infallible>(answers.answer(request, peer).await) }
+        });
+        match begun {
+            Ok(Ok(true)) => {
+                let connection = self.http2.serve_connection(TokioIo::new(stream), service);
+                until_over(connection, http2::Connection::graceful_shutdown, shutdown).await;
+            }
+            Ok(Ok(false)) => {
+                let connection = self.http1.serve_connection(TokioIo::new(stream), service).with_upgrades();
+                until_over(connection, http1::UpgradeableConnection::graceful_shutdown, shutdown).await;
+            }
+            _ => tracing::debug!(%peer, "a connection said nothing"),
+        }
+    }
+}
+
+/// Waits for the first bytes and looks at them, without taking them.
+async fn begins_with_http2(stream: &TcpStream) -> std::io::Result<bool> {
+    let mut first = [0; PREFACE.len()];
+    loop {
+        let seen = stream.peek(&mut first).await?;
+        if seen == 0 || first[..seen] != PREFACE[..seen] {
+            return Ok(false);
+        }
+        if seen == PREFACE.len() {
+            return Ok(true);
+        }
+        tokio::time::sleep(PIECES).await;
+    }
+}
+
+/// Polls a connection to its end; after `shutdown` it is told to end.
+async fn until_over<C>(connection: C, end: fn(Pin<&mut C>), shutdown: &CancellationToken)
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = shutdown.cancelled() => {
+            end(connection.as_mut());
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(error = %error, "a connection broke off");
     }
 }
 
@@ -124,36 +230,6 @@ impl Drop for Counted {
             }
         }
     }
-}
-
-/// Serves one connection to its end; after `shutdown`, to the end of the request it is at.
-async fn until_over<S>(connection: UpgradeableConnection<TokioIo<TcpStream>, S>, shutdown: CancellationToken)
-where
-    S: HttpService<Incoming, ResBody = Body> + Send,
-    S::Future: Send,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = shutdown.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(error = %error, "a connection broke off");
-    }
-}
-
-async fn answer(
-    router: Router,
-    request: Request<Incoming>,
-    peer: SocketAddr,
-) -> Result<axum::response::Response, std::convert::Infallible> {
-    let mut request = request.map(Body::new);
-    request.extensions_mut().insert(ConnectInfo(peer));
-    router.oneshot(request).await
 }
 
 #[cfg(test)]

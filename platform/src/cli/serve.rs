@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::extract::State;
+use axum::http::{Request, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -22,7 +23,7 @@ use crate::containers::remote::RemoteHost;
 use crate::db::Db;
 use crate::edge::{self, Edge, Postman};
 use crate::hosts::{Hosts, Site};
-use crate::http_server::PerPeer;
+use crate::http_server::{Answers, PerPeer};
 use crate::ops::{self, Jobs};
 use crate::{http_server, llm, web};
 
@@ -101,41 +102,41 @@ async fn metrics(State(app): State<App>) -> Response {
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }
 
+/// What everyone reaches through Caddy.
 #[derive(Clone)]
-struct Front {
-    hosts: Arc<Hosts>,
+pub struct Front(Arc<Sites>);
+
+struct Sites {
+    hosts: Hosts,
     edge: Edge,
     apex: Router,
     app: Router,
 }
 
 /// What everyone reaches through Caddy: decided by the Host header alone.
-pub fn public_router(app: App) -> Router {
-    let front = Front {
-        hosts: Arc::new(app.config.hosts.clone()),
+pub fn public_router(app: App) -> Front {
+    Front(Arc::new(Sites {
+        hosts: app.config.hosts.clone(),
         edge: Edge::new(app.clone()),
         apex: web::apex_router(app.clone()),
         app: web::app_router(app),
-    };
-    Router::new().fallback(dispatch).with_state(front)
+    }))
 }
 
-async fn dispatch(State(front): State<Front>, request: Request) -> Response {
-    use tower::ServiceExt as _;
-    let site = host(&request).and_then(|host| front.hosts.site(host));
-    let answered = match site {
-        Some(Site::Instance(handle)) => return front.edge.serve(&handle, request).await,
-        Some(Site::App) => front.app.oneshot(request).await,
-        Some(Site::Apex) => front.apex.oneshot(request).await,
-        None => {
-            return (StatusCode::MISDIRECTED_REQUEST, "This name does not belong to this server.\n").into_response();
+impl Answers for Front {
+    async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response {
+        let site = host(&request).and_then(|host| self.0.hosts.site(host));
+        match site {
+            Some(Site::Instance(handle)) => self.0.edge.serve(&handle, request.map(http_server::body)).await,
+            Some(Site::App) => self.0.app.answer(request, peer).await,
+            Some(Site::Apex) => self.0.apex.answer(request, peer).await,
+            None => (StatusCode::MISDIRECTED_REQUEST, "This name does not belong to this server.\n").into_response(),
         }
-    };
-    answered.unwrap_or_else(|never| match never {})
+    }
 }
 
 /// The one host a request names. Two that differ are a trick, and none is not HTTP/1.1.
-fn host(request: &Request) -> Option<&str> {
+fn host<B>(request: &Request<B>) -> Option<&str> {
     let mut named = request.headers().get_all(header::HOST).iter();
     let header = named.next().and_then(|value| value.to_str().ok());
     if named.next().is_some() {

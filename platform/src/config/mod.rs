@@ -30,6 +30,8 @@ pub struct Config {
     pub quota_port: u16,
     pub containers: ContainerConfig,
     pub wake_timeout: Duration,
+    /// The largest body of a request to an instance.
+    pub upload_bytes: u64,
     pub starts_at_once: u32,
     pub memory_reserve_percent: u32,
     /// Of one core: an instance that uses more is at work.
@@ -156,6 +158,7 @@ impl Config {
             quota_port: r.parsed("BERTH_QUOTA_PORT", "a port"),
             containers: r.containers(&data_dir),
             wake_timeout: r.seconds("BERTH_WAKE_TIMEOUT_SECONDS"),
+            upload_bytes: u64::from(r.between("BERTH_UPLOAD_MIB", 1, u32::MAX)) << 20,
             starts_at_once: r.between("BERTH_STARTS_AT_ONCE", 1, 1000),
             memory_reserve_percent: r.between("BERTH_MEMORY_RESERVE_PERCENT", 0, 90),
             busy_cpu_percent: r.between("BERTH_BUSY_CPU_PERCENT", 1, 100),

@@ -129,6 +129,11 @@ pub const VARIABLES: &[Variable] = &[
         "How long a program's request is held for an instance to become ready before it gets 503.",
     ),
     var(
+        "BERTH_UPLOAD_MIB",
+        "10240",
+        "The largest body of one request to an instance, in MiB; a larger one gets 413. Streamed, never kept.",
+    ),
+    var(
         "BERTH_STARTS_AT_ONCE",
         "8",
         "Instances that may be started at the same time; the others wait their turn. Thawing needs no turn.",

@@ -19,7 +19,8 @@ const NOT_FOR_TENANTS: [&str; 9] = [
 ];
 
 /// Takes out what the client may not tell the instance: one-hop headers and those that `Connection` names, our cookies, and
-/// every name that we, or programs behind proxies, believe. `TE: trailers` is put back. Returns the protocol it asks to upgrade to.
+/// every name that we, or programs behind proxies, believe. `TE: trailers` is put back; `Expect` is answered by us, when the
+/// container takes the body. Returns the protocol it asks to upgrade to.
 pub(super) fn clean_request(headers: &mut HeaderMap) -> Option<HeaderValue> {
     let upgrade = headers.get(header::UPGRADE).cloned().filter(|_| connection_names(headers, "upgrade"));
     let trailers = headers.get(header::TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
@@ -31,13 +32,19 @@ pub(super) fn clean_request(headers: &mut HeaderMap) -> Option<HeaderValue> {
     for name in forged {
         headers.remove(name);
     }
+    headers.remove(header::EXPECT);
     cookies::strip_ours(headers);
     upgrade
 }
 
-/// Takes out what the instance may not tell the browser.
+/// Takes out what the instance may not tell the browser. Which trailers follow is told to who asked for them: hyper sends
+/// none that were not announced.
 pub(super) fn clean_response(headers: &mut HeaderMap, host: &str) {
+    let trailer = headers.get(header::TRAILER).cloned();
     drop_one_hop(headers);
+    if let Some(trailer) = trailer {
+        headers.insert(header::TRAILER, trailer);
+    }
     for name in NOT_FOR_TENANTS {
         headers.remove(name);
     }
@@ -59,10 +66,17 @@ pub(super) fn clean_response(headers: &mut HeaderMap, host: &str) {
     }
 }
 
-/// Names that say who the client is or how it came. Underscores and dots count as hyphens, because CGI-like servers fold them.
+/// Takes out of an answer's trailers what would have been taken out of its head: some programs read both as one.
+pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
+    trailers.remove(header::SET_COOKIE);
+    for name in NOT_FOR_TENANTS {
+        trailers.remove(name);
+    }
+}
+
+/// Names that say who the client is or how it came.
 fn is_believed(name: &str) -> bool {
-    let name = name.replace(['_', '.'], "-");
-    [
+    const BELIEVED: [&str; 9] = [
         "x-forwarded",
         "x-berth",
         "x-user",
@@ -72,10 +86,14 @@ fn is_believed(name: &str) -> bool {
         "x-rewrite",
         "cf-connecting-ip",
         "true-client-ip",
-    ]
-    .iter()
-    .any(|prefix| name.starts_with(prefix))
-        || name == "forwarded"
+    ];
+    BELIEVED.iter().any(|prefix| begins_with(name, prefix)) || name == "forwarded"
+}
+
+/// Underscores and dots count as hyphens, because CGI-like servers fold them.
+fn begins_with(name: &str, prefix: &str) -> bool {
+    let folded = |byte: u8| if matches!(byte, b'_' | b'.') { b'-' } else { byte };
+    name.len() >= prefix.len() && name.bytes().zip(prefix.bytes()).all(|(byte, wanted)| folded(byte) == wanted)
 }
 
 /// A cookie stays on the host that sets it, and is not called like ours.

@@ -13,6 +13,7 @@ mod proxy;
 mod refusal;
 mod relay;
 mod sign_in;
+mod upstream;
 mod visit;
 mod wake;
 
@@ -27,8 +28,8 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use places::Places;
 pub use postman::Postman;
-pub use proxy::Upstreams;
 use refusal::Refusal;
+pub use upstream::Upstreams;
 
 use crate::app::App;
 use crate::client::Client;
@@ -55,7 +56,7 @@ impl Edge {
     /// The edge of this platform.
     #[must_use]
     pub fn new(app: App) -> Self {
-        let upstreams = Upstreams::new(app.instances.clone());
+        let upstreams = Upstreams::new(app.instances.clone(), app.clock.clone());
         Self { app, upstreams, places: Places::default(), counter: mailbox::Counter::default() }
     }
 
@@ -104,7 +105,7 @@ impl Edge {
             return Ok(waiting);
         }
         self.app.metrics.count_edge(EdgeOutcome::Forwarded);
-        self.forward(&instance, (work, place), Request::from_parts(parts, body), &client).await
+        self.forward(&instance, (work, place), Request::from_parts(parts, body)).await
     }
 
     async fn ours(

@@ -15,7 +15,8 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::proxy::Upstreams;
+use super::bodies::Upload;
+use super::upstream::{Target, Upstreams};
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::db::InstanceId;
@@ -65,7 +66,7 @@ impl Postman {
     #[must_use]
     pub fn new(app: App) -> Self {
         Self(Arc::new(Inner {
-            upstreams: Upstreams::new(app.instances.clone()),
+            upstreams: Upstreams::new(app.instances.clone(), app.clock.clone()),
             app,
             walks: Mutex::default(),
             at_a_time: Semaphore::new(WALKS),
@@ -254,7 +255,9 @@ impl Postman {
         let Some(request) = self.request(instance, delivery, parcel) else {
             return Outcome::Never { answer: "cannot be sent".into() };
         };
-        let answer = tokio::time::timeout(ANSWER_WITHIN, self.0.upstreams.send(instance, request)).await;
+        let Some(target) = Target::of(instance) else { return refused("no container") };
+        let request = request.map(Upload::plain);
+        let answer = tokio::time::timeout(ANSWER_WITHIN, self.0.upstreams.send(&target, request)).await;
         let Ok(answer) = answer else { return refused("no answer within a minute") };
         match answer {
             Ok(status) if status.is_success() => Outcome::Taken { answer: status.as_u16().to_string() },

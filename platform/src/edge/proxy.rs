@@ -1,70 +1,39 @@
-//! Through to the container: HTTP/1.1 on pooled connections, bodies streamed both ways, any Upgrade, nothing buffered.
+//! Through to the container and back: headers cleaned both ways, bodies streamed, any Upgrade, nothing buffered.
 
+use std::error::Error as _;
 use std::future::Future;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::uri::{Authority, PathAndQuery, Scheme};
+use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderValue, StatusCode, Uri, Version, header};
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hyper::body::Body as _;
 use hyper::upgrade::OnUpgrade;
-use hyper_util::client::legacy::Client as HyperClient;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use serde_json::json;
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::Edge;
-use super::bodies::{Answer, Upload};
+use super::bodies::{Answer, Cut, Upload};
 use super::headers::{clean_request, clean_response};
 use super::movement::Movement;
 use super::places::Place;
 use super::refusal::Refusal;
 use super::relay::Relay;
+use super::upstream::{Answering, Target};
 use super::visit::Visit;
-use crate::client::Client;
+use crate::client;
 use crate::cookies;
-use crate::instances::{Instance, Instances, Work, WorkInFlight};
+use crate::instances::{Instance, Work, WorkInFlight};
 
-/// A container on the same machine accepts at once, or something is wrong with it.
-const CONNECT: Duration = Duration::from_secs(2);
-/// Below the keep-alive of common servers (Node.js: 5 s): a connection they are about to close is not used again.
-const POOL_IDLE: Duration = Duration::from_secs(4);
 /// How long a program may think about a request that it has whole before its answer begins.
 const ANSWER_WITHIN: Duration = Duration::from_secs(600);
 /// How long the assertion about the visitor holds.
 const ASSERTION_SECONDS: i64 = 60;
-/// Connections to containers, pooled by container: an address that moved on to another container never gets an old connection.
-#[derive(Clone)]
-pub struct Upstreams(HyperClient<Dial, Body>);
-
-impl Upstreams {
-    pub(super) fn new(instances: Instances) -> Self {
-        Self(
-            HyperClient::builder(TokioExecutor::new())
-                .pool_idle_timeout(POOL_IDLE)
-                .pool_timer(TokioTimer::new())
-                .build(Dial(instances)),
-        )
-    }
-
-    /// Sends a request of our own to the instance's container, and what it answers in a word. What comes behind that word is
-    /// not read, and the connection not used again.
-    pub(super) async fn send(&self, instance: &Instance, mut request: Request) -> anyhow::Result<StatusCode> {
-        *request.uri_mut() = upstream_uri(instance, request.uri())?;
-        *request.version_mut() = Version::HTTP_11;
-        Ok(self.0.request(request).await?.status())
-    }
-}
 
 impl Edge {
     /// Sends the request to the instance's container and the answer back. `place` ends with the last byte; `work` with the
@@ -74,26 +43,30 @@ impl Edge {
         instance: &Arc<Instance>,
         (work, place): (WorkInFlight, Place),
         mut request: Request,
-        client: &Client,
     ) -> Result<Response, Refusal> {
+        let most = self.app.config.upload_bytes;
+        if request.body().size_hint().lower() > most {
+            return Err(Refusal::TooLarge(most));
+        }
         let host = self.app.config.hosts.instance_host(&instance.handle);
         let session = cookies::get(request.headers(), cookies::SESSION).map(str::to_owned);
         let visit = Arc::new(Visit { edge: self.clone(), instance: Arc::clone(instance), host, session });
         let from_client = request.extensions_mut().remove::<OnUpgrade>();
-        let upgrade = clean_request(request.headers_mut());
-        self.prepare(&mut request, instance, client, upgrade.as_ref()).map_err(|_| Refusal::Upstream(NOT_A_TARGET))?;
-        let (mut response, probe) = self.ask(&visit, work, request).await?;
-        let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let target = Target::of(instance).ok_or(Refusal::Upstream(GONE))?;
+        let upgrade = self.prepare(&mut request, instance).map_err(|_| Refusal::Upstream(NOT_A_TARGET))?;
+        let (mut response, probe) = self.ask(&visit, &target, work, request).await?;
         let to_container = response.extensions_mut().remove::<OnUpgrade>();
         let protocol = response.headers().get(header::UPGRADE).cloned();
         clean_response(response.headers_mut(), &visit.host);
-        if !switched {
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let flow = probe.is_none().then(|| instance.open_flow(Work::Stream));
             let movement = Movement::of_answer(response.headers());
             let _held = (place, probe);
             return Ok(response.map(|body| Body::new(Answer { body, flow, movement, given: false, visit, _held })));
         }
-        let (Some(from_client), Some(to_container), Some(protocol)) = (from_client, to_container, protocol) else {
+        let (Some(_), Some(from_client), Some(to_container), Some(protocol)) =
+            (upgrade, from_client, to_container, protocol)
+        else {
             return Err(Refusal::Upstream("The instance switched protocols without being asked."));
         };
         let movement = (Movement::of_upgrade(&protocol), Movement::of_upgrade(&protocol));
@@ -104,7 +77,7 @@ impl Edge {
             Relay { visit, flow, from_client, to_container, movement }.run().await;
             drop(place);
         });
-        Ok(response.map(Body::new))
+        Ok(response.map(|_| Body::empty()))
     }
 
     /// Sends the request and waits for the head of its answer. While its body is on its way in, what moves is the work;
@@ -112,57 +85,72 @@ impl Edge {
     async fn ask(
         &self,
         visit: &Arc<Visit>,
+        target: &Target,
         work: WorkInFlight,
         request: Request,
-    ) -> Result<(hyper::Response<hyper::body::Incoming>, Option<WorkInFlight>), Refusal> {
+    ) -> Result<(Response<Answering>, Option<WorkInFlight>), Refusal> {
         let instance = &visit.instance;
-        let (mut probe, mut work) = if work.is_probe() { (Some(work), None) } else { (None, Some(work)) };
-        let flow = (probe.is_none() && !request.body().is_end_stream()).then(|| instance.open_flow(Work::Upload));
-        if flow.is_some() {
-            work = None;
-        }
-        let waiting = probe.is_none();
-        let (sending, sent) = oneshot::channel::<()>();
-        let request = request.map(|body| Body::new(Upload { body, flow, visit: Arc::clone(visit), _ends: sending }));
-        let sent = async {
-            // An error: nothing is ever said here, the body is dropped when its last byte is gone.
-            let _ = sent.await;
-            work.or_else(|| waiting.then(|| instance.begin_work(Work::Request)))
+        let (probe, work) = if work.is_probe() { (Some(work), None) } else { (None, Some(work)) };
+        let answer = if request.body().is_end_stream() {
+            let request = request.map(|_| Upload::nothing());
+            within(ANSWER_WITHIN, std::future::ready(work), self.upstreams.exchange(target, request)).await
+        } else {
+            let flow = work.map(|_| instance.open_flow(Work::Upload));
+            let waits = flow.is_some();
+            let (sending, sent) = oneshot::channel::<()>();
+            let most = self.app.config.upload_bytes;
+            let request = request.map(|body| Upload::from_client(body, most, flow, Arc::clone(visit), sending));
+            let sent = async {
+                // An error: nothing is ever said here, the body is dropped when its last byte is gone.
+                let _ = sent.await;
+                waits.then(|| instance.begin_work(Work::Request))
+            };
+            within(ANSWER_WITHIN, sent, self.upstreams.exchange(target, request)).await
         };
-        let answer = within(ANSWER_WITHIN, sent, self.upstreams.0.request(request)).await.ok_or(Refusal::TooSlow)?;
-        let response = answer.map_err(|error| {
-            tracing::debug!(instance.id = %instance.id, error = %format!("{:#}", anyhow::Error::new(error)), "an instance did not answer");
-            self.app.instances.report_unreachable(instance);
-            Refusal::Upstream(BROKE_OFF)
-        })?;
-        Ok((response, probe.take()))
+        let response = answer.ok_or(Refusal::TooSlow)?.map_err(|error| self.unanswered(instance, &error))?;
+        Ok((response, probe))
     }
 
-    /// Turns the client's request into the container's: its connection, and what may be believed about the client.
-    fn prepare(
-        &self,
-        request: &mut Request,
-        instance: &Instance,
-        client: &Client,
-        upgrade: Option<&HeaderValue>,
-    ) -> anyhow::Result<()> {
+    /// Why a request has no answer: the client's doing, or else the instance's.
+    fn unanswered(&self, instance: &Arc<Instance>, error: &anyhow::Error) -> Refusal {
+        let http = error.downcast_ref::<hyper::Error>();
+        if let Some(cut) = http.and_then(|error| error.source()).and_then(|cause| cause.downcast_ref::<Cut>()) {
+            return match cut {
+                Cut::TooLarge => Refusal::TooLarge(self.app.config.upload_bytes),
+                Cut::Stalled => Refusal::Stalled,
+            };
+        }
+        tracing::debug!(instance.id = %instance.id, error = %format!("{error:#}"), "an instance did not answer");
+        // Whose body broke off says nothing about the instance.
+        if !http.is_some_and(hyper::Error::is_user) {
+            self.app.instances.report_unreachable(instance);
+        }
+        Refusal::Upstream(BROKE_OFF)
+    }
+
+    /// Turns the client's request into the container's: its connection, and what may be believed about the client. Returns
+    /// the protocol that it asks to switch to.
+    fn prepare(&self, request: &mut Request, instance: &Instance) -> anyhow::Result<Option<HeaderValue>> {
+        let ip = client::address(request.headers());
         let origin_host = request.headers().get(header::HOST).cloned();
-        *request.uri_mut() = upstream_uri(instance, request.uri())?;
+        let upgrade = clean_request(request.headers_mut());
+        let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+        *request.uri_mut() = Uri::from(path);
         *request.version_mut() = Version::HTTP_11;
         let headers = request.headers_mut();
-        if let Some(protocol) = upgrade {
+        if let Some(protocol) = &upgrade {
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(header::UPGRADE, protocol.clone());
         }
         let host = self.app.config.hosts.instance_origin(&instance.handle);
         let host = HeaderValue::from_str(host.trim_start_matches("https://"))?;
-        headers.insert("x-forwarded-for", HeaderValue::from_str(&client.ip.to_string())?);
+        headers.insert("x-forwarded-for", HeaderValue::from_str(&ip.to_string())?);
         headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
         headers.insert("x-forwarded-host", host.clone());
         headers.insert(header::HOST, origin_host.unwrap_or(host));
         headers.insert("x-berth-user", HeaderValue::from_str(instance.handle.as_str())?);
         headers.insert("x-berth-assertion", HeaderValue::from_str(&self.assertion(instance))?);
-        Ok(())
+        Ok(upgrade)
     }
 
     /// Who visits, signed so that the program inside can tell it from a forgery: `v1.PAYLOAD.MAC`, both base64url, the MAC
@@ -179,51 +167,7 @@ impl Edge {
 const BROKE_OFF: &str =
     "Its program closed the connection, or is not listening on its port. Berth looks after it; try again in a moment.";
 const NOT_A_TARGET: &str = "This address cannot be passed on to the instance.";
-
-/// The same path, on a host whose name says which container and address are meant: the pool is keyed by it.
-fn upstream_uri(instance: &Instance, uri: &Uri) -> anyhow::Result<Uri> {
-    let container = instance.container().context("no container is known")?;
-    let key = &container[..container.len().min(32)];
-    let socket = instance.socket();
-    let mut parts = axum::http::uri::Parts::default();
-    parts.scheme = Some(Scheme::HTTP);
-    parts.authority = Some(Authority::try_from(format!("{key}.{}:{}", socket.ip(), socket.port()))?);
-    parts.path_and_query = Some(uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/")));
-    Ok(Uri::from_parts(parts)?)
-}
-
-/// Connects to the address in `CONTAINER.ADDRESS:PORT`, if that container is the one that stands there.
-#[derive(Clone)]
-struct Dial(Instances);
-
-impl tower::Service<Uri> for Dial {
-    type Response = TokioIo<TcpStream>;
-    type Error = std::io::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let instances = self.0.clone();
-        Box::pin(async move {
-            let named = uri.host().and_then(|host| host.split_once('.'));
-            let named = named.and_then(|(key, ip)| Some((key.to_owned(), ip.parse::<Ipv4Addr>().ok()?)));
-            let (Some((key, ip)), Some(port)) = (named, uri.port_u16()) else {
-                return Err(std::io::Error::other("not the name of a container"));
-            };
-            let stream = tokio::time::timeout(CONNECT, TcpStream::connect(SocketAddr::from((ip, port)))).await??;
-            // Asked once the connection stands: the request was meant for a container that may have gone since, and its address
-            // may be another's by now.
-            if !instances.container_at(ip).is_some_and(|container| container.starts_with(&key)) {
-                return Err(std::io::Error::other("another container has the address now"));
-            }
-            stream.set_nodelay(true)?;
-            Ok(TokioIo::new(stream))
-        })
-    }
-}
+const GONE: &str = "Its container was just replaced. Berth looks after it; try again in a moment.";
 
 /// The answer, unless `limit` passes after the request was `sent`: an upload takes as long as it takes. `None` then. What
 /// `sent` comes to is kept while it waits.

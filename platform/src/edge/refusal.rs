@@ -38,6 +38,10 @@ pub(super) enum Refusal {
     Upstream(&'static str),
     /// The container has the request and does not answer.
     TooSlow,
+    /// The body is larger than this many bytes.
+    TooLarge(u64),
+    /// The client announced a body and stopped sending it.
+    Stalled,
     /// The browser sends one of our cookies twice: a script of this host planted one.
     TwoCookies,
     /// A part of the platform failed.
@@ -125,6 +129,18 @@ impl Refusal {
                 "too_slow",
                 "The instance did not answer",
                 "Its program has had the request for ten minutes without answering.",
+            ),
+            Self::TooLarge(most) => Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too_large",
+                "Too large",
+                format!("One request carries at most {} MiB here. Send it in parts.", most >> 20),
+            ),
+            Self::Stalled => Problem::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "stalled",
+                "Nothing came any more",
+                "The request announced more than was sent, and nothing came for two minutes. Send it again.",
             ),
             Self::TwoCookies => Problem::new(
                 StatusCode::BAD_REQUEST,

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::upgrade::OnUpgrade;
+use bytes::Bytes;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::movement::Movement;
 use super::visit::Visit;
@@ -36,29 +39,28 @@ impl Relay {
     pub(super) async fn run(self) {
         let Self { visit, flow, from_client, to_container, movement: (mut rising, mut falling) } = self;
         let (Ok(client), Ok(container)) = tokio::join!(from_client, to_container) else { return };
-        let (mut client_in, mut client_out) = tokio::io::split(TokioIo::new(client));
-        let (mut container_in, mut container_out) = tokio::io::split(TokioIo::new(container));
+        let (Some(mut client), Some(mut container)) = (Side::of(client), Side::of(container)) else { return };
+        let (mut client_in, mut client_out) = client.split();
+        let (mut container_in, mut container_out) = container.split();
         let up = async {
-            let mut chunk = vec![0; CHUNK];
-            while let Ok(n @ 1..) = client_in.read(&mut chunk).await {
-                let wakes = rising.moves(&chunk[..n]) && !flow.moved();
+            while let Some(chunk) = client_in.next().await {
+                let wakes = rising.moves(&chunk) && !flow.moved();
                 if wakes && visit.edge.app.instances.wake(&visit.instance, Cause::Visit).await.is_err() {
                     break;
                 }
-                if container_out.write_all(&chunk[..n]).await.is_err() {
+                if container_out.write_all(&chunk).await.is_err() {
                     break;
                 }
             }
             let _ = container_out.shutdown().await;
         };
         let down = async {
-            let mut chunk = vec![0; CHUNK];
-            while let Ok(n @ 1..) = container_in.read(&mut chunk).await {
-                let moves = falling.moves(&chunk[..n]);
+            while let Some(chunk) = container_in.next().await {
+                let moves = falling.moves(&chunk);
                 if moves {
                     flow.moved();
                 }
-                if client_out.write_all(&chunk[..n]).await.is_err() {
+                if client_out.write_all(&chunk).await.is_err() {
                     return;
                 }
                 // The client took it, however long that took, and there may be more.
@@ -85,6 +87,51 @@ impl Relay {
             () = up => {}
             () = down => {}
             () = over => {}
+        }
+    }
+}
+
+/// One of the two connections, taken back from HTTP.
+struct Side {
+    stream: TcpStream,
+    /// What came behind the head that ended HTTP.
+    early: Bytes,
+}
+
+impl Side {
+    /// `None` when it is no connection of ours.
+    fn of(upgraded: Upgraded) -> Option<Self> {
+        let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+        Some(Self { stream: parts.io.into_inner(), early: parts.read_buf })
+    }
+
+    fn split(&mut self) -> (Incoming<'_>, WriteHalf<'_>) {
+        let (stream, out) = self.stream.split();
+        (Incoming { stream, early: std::mem::take(&mut self.early) }, out)
+    }
+}
+
+/// What comes from one side. Nothing is kept for it while nothing comes: thousands of connections may be silent.
+struct Incoming<'a> {
+    stream: ReadHalf<'a>,
+    early: Bytes,
+}
+
+impl Incoming<'_> {
+    /// The next bytes; `None` when no more come.
+    async fn next(&mut self) -> Option<Bytes> {
+        if !self.early.is_empty() {
+            return Some(std::mem::take(&mut self.early));
+        }
+        loop {
+            self.stream.readable().await.ok()?;
+            let mut chunk = Vec::with_capacity(CHUNK);
+            match self.stream.try_read_buf(&mut chunk) {
+                Ok(0) => return None,
+                Ok(_) => return Some(chunk.into()),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(_) => return None,
+            }
         }
     }
 }

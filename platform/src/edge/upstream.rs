@@ -1,0 +1,322 @@
+//! Connections to containers: HTTP/1.1, pooled by container, each driven by the request that is on it.
+//!
+//! hyper wants every connection polled. Here the task that waits for the answer does so itself: nothing hops between
+//! threads on the way, and a client that hangs up takes its connection with it. Only a connection that is still taking a
+//! body in when its answer begins, or that switches protocols, gets a task of its own.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use axum::http::{Method, StatusCode, header};
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::client::conn::TrySendError;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::bodies::Upload;
+use crate::clock::Clock;
+use crate::instances::{Instance, Instances};
+
+/// A container on the same machine accepts at once, or something is wrong with it.
+const CONNECT: Duration = Duration::from_secs(2);
+/// Below the keep-alive of common servers (Node.js: 5 s): a connection they are about to close is not used again.
+const REST: Duration = Duration::from_secs(4);
+/// What rested this long may be closing at this very moment: a request that may be sent twice is kept for that.
+const FRESH: Duration = Duration::from_millis(500);
+/// Connections to one container that rest at a time.
+const MOST_AT_REST: usize = 64;
+/// How often those that rested too long are looked for.
+const SWEEP: Duration = Duration::from_secs(1);
+/// Longest head of an answer, and most of its body that is read at once, in bytes.
+const READ: usize = 64 * 1024;
+
+/// The connections of the edge. Cheap to clone.
+#[derive(Clone)]
+pub struct Upstreams(Arc<Pool>);
+
+struct Pool {
+    instances: Instances,
+    clock: Clock,
+    at_rest: Mutex<AtRest>,
+}
+
+#[derive(Default)]
+struct AtRest {
+    connections: HashMap<Target, Vec<(Connection, Instant)>>,
+    /// Whether a task looks for those that rested too long.
+    swept: bool,
+}
+
+/// Which container is meant, and where it listens. An address that moved on to another container is another target.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct Target {
+    container: Arc<str>,
+    socket: SocketAddr,
+}
+
+impl Target {
+    /// `None` while no container of the instance is known.
+    pub(super) fn of(instance: &Instance) -> Option<Self> {
+        Some(Self { container: instance.container()?, socket: instance.socket() })
+    }
+}
+
+impl Upstreams {
+    pub(super) fn new(instances: Instances, clock: Clock) -> Self {
+        Self(Arc::new(Pool { instances, clock, at_rest: Mutex::default() }))
+    }
+
+    /// Sends `request`, whose URI is the path alone, and returns the answer once its head is there. One that asks to switch
+    /// protocols gets a connection of its own.
+    ///
+    /// # Errors
+    /// When no connection can be made, or it broke before the head of the answer. The request was tried twice only where
+    /// that is safe: nothing of it had been sent, or it may be sent twice and its connection had rested.
+    pub(super) async fn exchange(
+        &self,
+        target: &Target,
+        mut request: Request<Upload>,
+    ) -> anyhow::Result<Response<Answering>> {
+        if request.headers().contains_key(header::UPGRADE) {
+            return self.switch(target, request).await;
+        }
+        if let Some((connection, rested)) = self.awaken(target).await {
+            let copy = if rested < FRESH { None } else { copy_of(&request) };
+            match connection.ask(request).await {
+                Ok((answer, connection)) => return Ok(self.answering(answer, connection).await),
+                Err(mut unanswered) => {
+                    request = match (unanswered.take_message(), copy) {
+                        (Some(unsent), _) => unsent,
+                        (None, Some(copy)) if !unanswered.error().is_parse() => copy,
+                        _ => return Err(unanswered.into_error().into()),
+                    };
+                }
+            }
+        }
+        let connection = self.connect(target).await?;
+        let answered = connection.ask(request).await;
+        let (answer, connection) = answered.map_err(|unanswered| unanswered.into_error())?;
+        Ok(self.answering(answer, connection).await)
+    }
+
+    /// Sends a request of our own, and what is answered in a word. What comes behind that word is not read, and the
+    /// connection not used again.
+    pub(super) async fn send(&self, target: &Target, request: Request<Upload>) -> anyhow::Result<StatusCode> {
+        Ok(self.exchange(target, request).await?.status())
+    }
+
+    async fn switch(&self, target: &Target, request: Request<Upload>) -> anyhow::Result<Response<Answering>> {
+        let Connection { mut sender, driver, .. } = self.connect(target).await?;
+        if let Some(driver) = driver {
+            tokio::spawn(to_the_end(driver.with_upgrades()));
+        }
+        let answer = sender.send_request(request).await?;
+        Ok(answer.map(|body| Answering { body, connection: None, home: self.clone() }))
+    }
+
+    async fn connect(&self, target: &Target) -> anyhow::Result<Connection> {
+        let stream = tokio::time::timeout(CONNECT, TcpStream::connect(target.socket)).await??;
+        // Asked once the connection stands: the request was meant for a container that may have gone since, and its
+        // address may be another's by now.
+        let stands = match target.socket.ip() {
+            IpAddr::V4(address) => self.0.instances.container_at(address),
+            IpAddr::V6(_) => None,
+        };
+        if stands.is_none_or(|stands| stands != target.container) {
+            anyhow::bail!("another container has the address now");
+        }
+        stream.set_nodelay(true)?;
+        let (sender, driver) = http1::Builder::new().max_buf_size(READ).handshake(TokioIo::new(stream)).await?;
+        Ok(Connection { target: target.clone(), sender, driver: Some(driver) })
+    }
+
+    /// A connection that rested and is still open, and for how long it did.
+    async fn awaken(&self, target: &Target) -> Option<(Connection, Duration)> {
+        loop {
+            let (mut connection, since) = self.at_rest(|at_rest| at_rest.connections.get_mut(target)?.pop())?;
+            poll_fn(|cx| Poll::Ready(connection.drive(cx))).await;
+            let rested = self.0.clock.monotonic().saturating_duration_since(since);
+            if connection.is_free() && rested < REST {
+                return Some((connection, rested));
+            }
+        }
+    }
+
+    async fn answering(&self, answer: Response<Incoming>, connection: Connection) -> Response<Answering> {
+        let mut answer = answer.map(|body| Answering { body, connection: Some(connection), home: self.clone() });
+        if answer.body().body.is_end_stream() {
+            poll_fn(|cx| Poll::Ready(answer.body_mut().give_back(cx))).await;
+        }
+        answer
+    }
+
+    fn rest(&self, connection: Connection) {
+        let now = self.0.clock.monotonic();
+        let sweeps = self.at_rest(|at_rest| {
+            let resting = at_rest.connections.entry(connection.target.clone()).or_default();
+            if resting.len() < MOST_AT_REST {
+                resting.push((connection, now));
+            }
+            !std::mem::replace(&mut at_rest.swept, true)
+        });
+        if sweeps {
+            tokio::spawn(sweep(Arc::downgrade(&self.0)));
+        }
+    }
+
+    fn at_rest<T>(&self, act: impl FnOnce(&mut AtRest) -> T) -> T {
+        act(&mut self.0.at_rest.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Closes what rested too long, until nothing rests.
+async fn sweep(pool: Weak<Pool>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let Some(pool) = pool.upgrade() else { return };
+        let now = pool.clock.monotonic();
+        let mut at_rest = pool.at_rest.lock().unwrap_or_else(PoisonError::into_inner);
+        at_rest.connections.retain(|_, resting| {
+            resting.retain(|(_, since)| now.saturating_duration_since(*since) < REST);
+            !resting.is_empty()
+        });
+        if at_rest.connections.is_empty() {
+            at_rest.swept = false;
+            return;
+        }
+    }
+}
+
+/// The same request again, if it may be sent twice (RFC 9110 9.2.1) and nothing follows its head.
+fn copy_of(request: &Request<Upload>) -> Option<Request<Upload>> {
+    let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    if !safe || !request.body().is_end_stream() {
+        return None;
+    }
+    let mut copy = Request::new(Upload::nothing());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
+}
+
+/// One connection, and what polls it.
+struct Connection {
+    target: Target,
+    sender: SendRequest<Upload>,
+    /// `None`: it has ended.
+    driver: Option<Driver>,
+}
+
+type Driver = http1::Connection<TokioIo<TcpStream>, Upload>;
+
+impl Connection {
+    /// Sends the request and polls the connection until the head of the answer is there.
+    async fn ask(
+        mut self,
+        request: Request<Upload>,
+    ) -> Result<(Response<Incoming>, Self), TrySendError<Request<Upload>>> {
+        let going = request.body().going();
+        let mut answer = pin!(self.sender.try_send_request(request));
+        let answered = poll_fn(|cx| {
+            drive(&mut self.driver, cx);
+            answer.as_mut().poll(cx)
+        });
+        let answered = answered.await?;
+        // Its body and the answer's wait for each other no more than they would without us.
+        if going.is_some_and(|going| going.strong_count() > 0) {
+            self.set_apart();
+        }
+        Ok((answered, self))
+    }
+
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        drive(&mut self.driver, cx);
+    }
+
+    /// Whether it is open and nothing is on it.
+    fn is_free(&self) -> bool {
+        self.driver.is_some() && self.sender.is_ready()
+    }
+
+    /// Gives it a task of its own; it is not used again.
+    fn set_apart(&mut self) {
+        if let Some(driver) = self.driver.take() {
+            tokio::spawn(to_the_end(driver));
+        }
+    }
+}
+
+fn drive(driver: &mut Option<Driver>, cx: &mut Context<'_>) {
+    if let Some(open) = driver
+        && let Poll::Ready(ended) = Pin::new(open).poll(cx)
+    {
+        say_if_broken(ended);
+        *driver = None;
+    }
+}
+
+async fn to_the_end(driver: impl Future<Output = hyper::Result<()>>) {
+    say_if_broken(driver.await);
+}
+
+fn say_if_broken(ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection to a container broke");
+    }
+}
+
+/// The body of an answer, which drives its connection while it is read and gives it back at its end. Dropped earlier, it
+/// closes the connection.
+pub(super) struct Answering {
+    body: Incoming,
+    connection: Option<Connection>,
+    home: Upstreams,
+}
+
+impl Answering {
+    fn give_back(&mut self, cx: &mut Context<'_>) {
+        let Some(mut connection) = self.connection.take() else { return };
+        // It notices only now that the answer is over.
+        connection.drive(cx);
+        if connection.is_free() {
+            self.home.rest(connection);
+        }
+    }
+}
+
+impl Body for Answering {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let mut polled = Pin::new(&mut self.body).poll_frame(cx);
+        if polled.is_pending()
+            && let Some(connection) = &mut self.connection
+        {
+            connection.drive(cx);
+            polled = Pin::new(&mut self.body).poll_frame(cx);
+        }
+        if matches!(polled, Poll::Ready(None)) || (polled.is_ready() && self.body.is_end_stream()) {
+            self.give_back(cx);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
