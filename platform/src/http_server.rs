@@ -136,13 +136,7 @@ impl Protocols {
     }
 
     /// Serves one connection to its end; after `shutdown`, to the end of the requests it is at.
-    async fn converse(
-        &self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        answers: impl Answers,
-        shutdown: &CancellationToken,
-    ) {
+    async fn converse(&self, stream: TcpStream, peer: SocketAddr, answers: impl Answers, shutdown: &CancellationToken) {
         let begun = tokio::select! {
             () = shutdown.cancelled() => return,
             begun = tokio::time::timeout(HEAD_WITHIN, begins_with_http2(&stream)) => begun,

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
-use axum::extract::State;
-use axum::http::{Request, StatusCode, header};
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use hyper::body::Incoming;
@@ -123,20 +123,33 @@ pub fn public_router(app: App) -> Front {
     }))
 }
 
-impl Answers for Front {
-    async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response {
+impl Front {
+    /// Answers a request, whoever passed it on.
+    pub async fn respond(&self, request: Request) -> Response {
+        use tower::ServiceExt as _;
         let site = host(&request).and_then(|host| self.0.hosts.site(host));
-        match site {
-            Some(Site::Instance(handle)) => self.0.edge.serve(&handle, request.map(http_server::body)).await,
-            Some(Site::App) => self.0.app.answer(request, peer).await,
-            Some(Site::Apex) => self.0.apex.answer(request, peer).await,
-            None => (StatusCode::MISDIRECTED_REQUEST, "This name does not belong to this server.\n").into_response(),
-        }
+        let answered = match site {
+            Some(Site::Instance(handle)) => return self.0.edge.serve(&handle, request).await,
+            Some(Site::App) => self.0.app.clone().oneshot(request).await,
+            Some(Site::Apex) => self.0.apex.clone().oneshot(request).await,
+            None => {
+                return (StatusCode::MISDIRECTED_REQUEST, "This name does not belong to this server.\n")
+                    .into_response();
+            }
+        };
+        answered.unwrap_or_else(|never| match never {})
+    }
+}
+
+impl Answers for Front {
+    /// Who the peer is says nothing: it is Caddy.
+    async fn answer(&self, request: hyper::Request<Incoming>, _: SocketAddr) -> Response {
+        self.respond(request.map(http_server::body)).await
     }
 }
 
 /// The one host a request names. Two that differ are a trick, and none is not HTTP/1.1.
-fn host<B>(request: &Request<B>) -> Option<&str> {
+fn host(request: &Request) -> Option<&str> {
     let mut named = request.headers().get_all(header::HOST).iter();
     let header = named.next().and_then(|value| value.to_str().ok());
     if named.next().is_some() {

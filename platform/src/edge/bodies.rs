@@ -65,7 +65,8 @@ impl Upload {
         visit: Arc<Visit>,
         ends: oneshot::Sender<()>,
     ) -> Self {
-        let passage = Passage { flow, visit, left: most, stall: Stall::new(PATIENCE), _ends: ends, going: Arc::new(()) };
+        let passage =
+            Passage { flow, visit, left: most, stall: Stall::new(PATIENCE), _ends: ends, going: Arc::new(()) };
         Self { body, passage: Some(Box::new(passage)) }
     }
 
@@ -79,7 +80,10 @@ impl HttpBody for Upload {
     type Data = Bytes;
     type Error = axum::BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::BoxError>>> {
         let this = &mut *self;
         let polled = Pin::new(&mut this.body).poll_frame(cx);
         let Some(passage) = &mut this.passage else { return polled.map_err(Into::into) };

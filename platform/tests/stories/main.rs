@@ -24,6 +24,7 @@ mod mailbox;
 mod memory;
 mod nights;
 mod pages;
+mod passage;
 mod quota;
 mod sagas;
 mod tidy;

@@ -4,16 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use berth::app::App;
+use berth::cli::Front;
 use berth::clock::Clock;
 use berth::handle::Handle;
 use berth::instances::Fact;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt as _;
 
 use super::bench::{WITH_HOME, docker_cli, engine_for, until};
 use crate::harness::tenant::forget_firewall;
@@ -58,9 +57,9 @@ fn sweep() {
 }
 
 /// Whom a request reached: the handle that the program inside was told.
-async fn reached(router: &Router, handle: &str, cookie: &str) -> Option<String> {
+async fn reached(front: &Front, handle: &str, cookie: &str) -> Option<String> {
     let request = Request::get("/env").header("host", format!("{handle}.example.com")).header("cookie", cookie);
-    let answer = router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    let answer = front.respond(request.body(Body::empty()).unwrap()).await;
     if answer.status() != 200 {
         return None;
     }
@@ -82,7 +81,7 @@ async fn ten_thousand_requests_while_an_address_passes_on_reach_nobody_else() {
     app.instances.begin().await.unwrap();
     let end = CancellationToken::new();
     tokio::spawn(app.instances.clone().run(end.clone()));
-    let router = berth::cli::public_router(app.clone());
+    let front = berth::cli::public_router(app.clone());
 
     let alice = sign_up(&app.accounts, &clock, "alice").await;
     town::until(&alice.instance, |status| status.fact == Fact::Awake).await;
@@ -91,7 +90,7 @@ async fn ten_thousand_requests_while_an_address_passes_on_reach_nobody_else() {
     let answered = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
     let visitors: Vec<_> = (0..AT_ONCE)
         .map(|_| {
-            let (router, cookies) = (router.clone(), cookies.clone());
+            let (front, cookies) = (front.clone(), cookies.clone());
             let (sent, answered) = (Arc::clone(&sent), Arc::clone(&answered));
             tokio::spawn(async move {
                 loop {
@@ -102,7 +101,7 @@ async fn ten_thousand_requests_while_an_address_passes_on_reach_nobody_else() {
                     let who = n % 2;
                     let handle = ["alice", "bob-box"][who];
                     let cookie = cookies.borrow()[who].clone();
-                    if let Some(told) = reached(&router, handle, &cookie).await {
+                    if let Some(told) = reached(&front, handle, &cookie).await {
                         assert_eq!(told, handle, "request {n} was misrouted");
                         answered[who].fetch_add(1, Ordering::SeqCst);
                     } else {

@@ -71,19 +71,28 @@ impl Town {
 
     /// On SQLite, with the host behind a provisioner's socket and a relay before that.
     pub async fn behind_a_relay(settings: &[(&'static str, &'static str)]) -> Self {
-        Self::build(databases::sqlite().await, settings, true).await
+        Self::build(databases::sqlite().await, settings, (true, None)).await
+    }
+
+    /// On SQLite, with a program of the story's own in every container: what listens on `port`.
+    pub async fn with_programs_on(port: u16, settings: &[(&'static str, &'static str)]) -> Self {
+        Self::build(databases::sqlite().await, settings, (false, Some(port))).await
     }
 
     pub async fn on(database: Database, settings: &[(&'static str, &'static str)]) -> Self {
-        Self::build(database, settings, false).await
+        Self::build(database, settings, (false, None)).await
     }
 
-    async fn build(database: Database, settings: &[(&'static str, &'static str)], far: bool) -> Self {
+    async fn build(
+        database: Database,
+        settings: &[(&'static str, &'static str)],
+        (far, others): (bool, Option<u16>),
+    ) -> Self {
         let programs = CancellationToken::new();
         let said = Said::new(64);
         let letters = Letterbox::default();
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let port = others.unwrap_or_else(|| listener.local_addr().unwrap().port());
         let settings = settings.to_vec();
         let mut config = config(&database, &settings);
         put_on_loopback(&mut config.containers, port);

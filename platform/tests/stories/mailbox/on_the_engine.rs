@@ -15,7 +15,6 @@ use berth::edge::Postman;
 use berth::instances::{Cause, Fact, Wish};
 use berth::mailbox::{Ending, State};
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt as _;
 
 use crate::containers::bench::{self, Bench};
 use crate::harness::town::{sign_up, until};
@@ -64,7 +63,7 @@ async fn mail_and_an_alarm_wake_a_real_container_and_arrive() {
         app.instances.sleep(&alice, wish, Cause::OwnerAsked).await.unwrap();
         until(&alice, |status| status.fact == fact).await;
         let request = Request::post("/hooks/github").header("host", "alice.example.com").body(Body::from("pushed"));
-        let answer = edge.clone().oneshot(request.unwrap()).await.unwrap();
+        let answer = edge.respond(request.unwrap()).await;
         assert_eq!(answer.status(), StatusCode::ACCEPTED);
         until(&alice, |status| status.fact == Fact::Awake && status.cause == Cause::Mail).await;
         bench::until("the letter is delivered", || async { app.mailbox.counts(alice.id).waiting == 0 }).await;
