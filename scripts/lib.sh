@@ -233,8 +233,8 @@ check_part() {
 
 hash_of() { sha256sum | cut -d' ' -f1; }
 
-# Static release binaries, in $bin.
-build_binaries() {
+# Where release builds go, and for which machine.
+use_toolchain() {
   command -v cargo >/dev/null || fail "There is no Rust toolchain: install it from https://rustup.rs and run this again."
   need "compiling" "cc" gcc libc6-dev
   export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$HOME/.cache/berth}
@@ -242,15 +242,21 @@ build_binaries() {
   [ -n "$machine" ] || fail "rustc does not run in $root: run \"rustup toolchain install\" there, for the version in rust-toolchain.toml."
   bin=$CARGO_TARGET_DIR/$machine/release
   [ -d "$bin" ] || step "Compiling for the first time: allow ten to twenty minutes on two cores"
+}
+
+# Static release binaries, in $bin.
+build_binaries() {
+  use_toolchain
   (cd "$root" && cargo_static build --release -p berth -p berth-instance) || fail "The build failed; the lines above say why."
 }
 
 # `cargo_static WORD ARGUMENTS..`: with the same flags, so that builds share what they can. --target keeps the static flag
 # away from build scripts and macros.
+static_flags="-C target-feature=+crt-static"
 cargo_static() {
   local word=$1
   shift
-  RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+crt-static" cargo "$word" --locked --target "$machine" "$@"
+  RUSTFLAGS="${RUSTFLAGS:-} $static_flags" cargo "$word" --locked --target "$machine" "$@"
 }
 
 # `build_image NAME:TAG FOLDER`: builds FOLDER's Dockerfile unless an image made from the same bytes is there.

@@ -11,7 +11,8 @@ mod engine;
 mod figures;
 #[path = "wake/house.rs"]
 mod house;
-
+#[path = "wake/people.rs"]
+mod people;
 #[path = "../tests/stories/harness/tenant.rs"]
 #[expect(dead_code, clippy::unwrap_used, reason = "it is made for the stories, which use the rest of it")]
 mod tenant;
@@ -152,7 +153,7 @@ async fn herd(engine: &Engine, figures: &mut Figures) -> anyhow::Result<()> {
     figures.once("herd30.failed", failed as f64, "visits");
     figures.once("herd30.first_ms", waits.iter().min().map_or(0.0, in_ms), "ms");
     figures.once("herd30.last_ms", waits.iter().max().map_or(0.0, in_ms), "ms");
-    let asked = house.people.iter().map(house::Person::container).collect::<anyhow::Result<Vec<_>>>()?;
+    let asked = house.people.iter().map(people::Person::container).collect::<anyhow::Result<Vec<_>>>()?;
     let started = engine.order_of_starts(since).await?;
     let places = |(place, container)| started.iter().position(|id| id == container).map(|at: usize| at.abs_diff(place));
     let displaced = asked.iter().enumerate().filter_map(places).max().unwrap_or_default();

@@ -9,7 +9,16 @@ use serde_json::json;
 #[derive(Default)]
 pub struct Figures {
     series: Vec<Series>,
+    shared: Vec<Shared>,
     counts: Vec<(&'static str, f64, &'static str)>,
+}
+
+/// A figure that several have.
+struct Shared {
+    name: &'static str,
+    unit: &'static str,
+    /// The first is what the others are compared with. Each has a value for every round.
+    peers: Vec<(&'static str, Vec<f64>)>,
 }
 
 struct Series {
@@ -31,6 +40,35 @@ impl Figures {
         self.push(name, took, Some(peer));
     }
 
+    /// One round of a figure that several have; whoever comes first is what the others are compared with.
+    pub fn of(&mut self, name: &'static str, peer: &'static str, value: f64, unit: &'static str) {
+        let at = self.shared.iter().position(|shared| shared.name == name).unwrap_or_else(|| {
+            self.shared.push(Shared { name, unit, peers: Vec::new() });
+            self.shared.len() - 1
+        });
+        let peers = &mut self.shared[at].peers;
+        match peers.iter_mut().find(|(known, _)| *known == peer) {
+            Some((_, rounds)) => rounds.push(value),
+            None => peers.push((peer, vec![value])),
+        }
+    }
+
+    /// The middle of the rounds that `peer` had.
+    pub fn middle(&self, name: &str, peer: &str) -> Option<f64> {
+        let shared = self.shared.iter().find(|shared| shared.name == name)?;
+        shared.peers.iter().find(|(known, _)| *known == peer).map(|(_, rounds)| middle(rounds))
+    }
+
+    /// How many times what `other` has `peer` has.
+    pub fn beside(&self, name: &str, peer: &str, other: &str) -> Option<f64> {
+        Some(self.middle(name, peer)? / self.middle(name, other)?)
+    }
+
+    /// A figure that was measured once.
+    pub fn only(&self, name: &str) -> Option<f64> {
+        self.counts.iter().find(|(known, ..)| *known == name).map(|(_, value, _)| *value)
+    }
+
     /// A figure that is measured once.
     pub fn once(&mut self, name: &'static str, value: f64, unit: &'static str) {
         self.counts.push((name, value, unit));
@@ -50,6 +88,13 @@ impl Figures {
                 let peer = series.peer.map(|peer| format!("{peer}.{word}_ms"));
                 let name = format!("{}.{word}_ms", series.name);
                 let line = json!({ "name": name, "value": rounded(value), "unit": "ms", "peer": peer, "ratio": ratio.map(rounded) });
+                let _ = writeln!(text, "{line}");
+            }
+        }
+        for Shared { name, unit, peers } in &self.shared {
+            for (peer, rounds) in peers {
+                let (value, ratio) = (middle(rounds), self.beside(name, peer, peers[0].0));
+                let line = json!({ "name": name, "value": rounded(value), "unit": unit, "peer": peer, "ratio": ratio.map(rounded) });
                 let _ = writeln!(text, "{line}");
             }
         }
@@ -75,6 +120,17 @@ impl Figures {
             };
             let count = series.took_ms.len();
             let _ = writeln!(text, "{:<26}{p50:>10.2}{p99:>10.2}{max:>10.2}{count:>6}{beside}", series.name);
+        }
+        for Shared { name, unit, peers } in &self.shared {
+            let beside = |at: usize| peers.get(at).map_or(String::new(), |(peer, _)| format!("x {peer}"));
+            let _ = writeln!(text, "{name:<26}{unit:>16}{:>12}{:>12}", beside(0), beside(1));
+            for (peer, rounds) in peers {
+                let _ = write!(text, "  {peer:<24}{:>16.1}", middle(rounds));
+                for (other, _) in peers.iter().take(2) {
+                    let _ = write!(text, "{:>12.3}", self.beside(name, peer, other).unwrap_or_default());
+                }
+                text.push('\n');
+            }
         }
         for (name, value, unit) in &self.counts {
             let _ = writeln!(text, "{name:<26}{:>10} {unit}", rounded(*value));
@@ -108,6 +164,13 @@ impl Series {
         let rank = (share * sorted.len() as f64).ceil() as usize;
         sorted[rank.clamp(1, sorted.len()) - 1]
     }
+}
+
+/// The one in the middle, of an even number the lower.
+fn middle(rounds: &[f64]) -> f64 {
+    let mut sorted = rounds.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    sorted[(sorted.len() - 1) / 2]
 }
 
 fn rounded(value: f64) -> f64 {

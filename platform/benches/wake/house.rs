@@ -1,20 +1,16 @@
 //! A whole platform on real parts, with people whose instances are woken again and again: a provisioner of its own
 //! process, the rooms and the edge in this one. Only the clock is ours, so that idle hours pass at once.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{StatusCode, header};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use berth::accounts::SignUpStep;
 use berth::app::App;
-use berth::client::Client;
 use berth::clock::Clock;
 use berth::config::Config;
 use berth::containers::ContainerHost as _;
@@ -25,12 +21,11 @@ use berth::instances::{Fact, Instance};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use sha2::Digest as _;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::browser::{Browser, CodeApp};
+use super::people::{Person, move_in};
 
 /// Prefix of everything this bench makes on the Engine.
 pub const NETWORK: &str = "bench";
@@ -60,13 +55,6 @@ pub struct House {
     end: CancellationToken,
     _provisioner: Provisioner,
     _folder: TempDir,
-}
-
-/// Somebody with an instance, and the cookie of its host.
-pub struct Person {
-    instance: Arc<Instance>,
-    host: String,
-    cookie: String,
 }
 
 impl House {
@@ -196,13 +184,6 @@ impl House {
     }
 }
 
-impl Person {
-    /// The Engine's id of their container.
-    pub fn container(&self) -> anyhow::Result<String> {
-        Ok(self.instance.container().context("there is no container")?.to_string())
-    }
-}
-
 impl Drop for House {
     fn drop(&mut self) {
         self.end.cancel();
@@ -228,31 +209,6 @@ impl Drop for Provisioner {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// Signs somebody up with a real ceremony, from an address of their own, and hands them off to their instance.
-async fn move_in(app: &App, clock: &Clock, number: usize) -> anyhow::Result<Person> {
-    let ip = IpAddr::V4(Ipv4Addr::from(0x0A00_0001 + u32::try_from(number)?));
-    let client = Client { ip, user_agent: "bench".into() };
-    let (accounts, mut browser) = (&app.accounts, Browser::at_home());
-    let handle = format!("alice{number}");
-    let token = accounts.sign_up_begin(&handle, None, None, &client).await?;
-    let token = token.reveal();
-    let options = accounts.sign_up_passkey_challenge(token).await?;
-    accounts.sign_up_passkey(token, browser.create(&options).await).await?;
-    let SignUpStep::OneTimeCode { secret, .. } = accounts.sign_up(token).await?.step else {
-        bail!("the one-time code comes after the passkey")
-    };
-    accounts.sign_up_code(token, &CodeApp::with(&secret).code(clock)).await?;
-    let (signed_in, instance) = accounts.sign_up_finish(token, &client).await?;
-
-    let session = accounts.authenticate("app.example.com", signed_in.session.reveal()).await?;
-    let session = session.context("somebody who just signed up is logged in")?;
-    let (host, challenge) = (format!("{handle}.example.com"), URL_SAFE_NO_PAD.encode(sha2::Sha256::digest("verifier")));
-    let code = accounts.hand_off(&session, &host, "state", &challenge).await?;
-    let token = accounts.hand_off_redeem(&host, code.reveal(), "state", "verifier", &client).await?;
-    let cookie = format!("__Host-berth={}", token.context("a fresh code is good")?.reveal());
-    Ok(Person { instance, host, cookie })
 }
 
 async fn within<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {

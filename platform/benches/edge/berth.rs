@@ -1,0 +1,104 @@
+//! The platform as `berth serve` puts it together, in a process of its own, on containers that only exist in memory: every
+//! instance's address is one on loopback where the upstream listens.
+
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::routing::get;
+use berth::app::App;
+use berth::clock::Clock;
+use berth::config::Config;
+use berth::containers::fake::FakeHost;
+use berth::db::Db;
+use berth::edge::{self, Postman};
+use berth::http_server::{self, PerPeer};
+use berth::instances::Fact;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use super::people::move_in;
+
+/// How long an instance may take to wake, which takes it milliseconds.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What it says once it listens.
+#[derive(Serialize, Deserialize)]
+pub struct Said {
+    /// As Caddy would reach it.
+    pub listen: SocketAddr,
+    /// What Caddy asks about names.
+    pub internal: SocketAddr,
+    pub visitors: Vec<Visitor>,
+}
+
+/// The owner of an instance, as the edge sees them.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Visitor {
+    pub host: String,
+    pub cookie: String,
+}
+
+/// Serves so many people's instances, all awake, until it is told to end.
+pub fn run(upstream: u16, people: usize) -> anyhow::Result<()> {
+    // As the command line makes it.
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(upstream, people))
+}
+
+async fn serve(upstream: u16, people: usize) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let data = folder.path().display().to_string();
+    let mut config = Config::read(&|name| match name {
+        "BERTH_DATA_DIR" => Some(data.clone()),
+        "BERTH_DOMAIN" => Some("example.com".into()),
+        "BERTH_SECRET" => Some("a secret for benches, 32 characters and more".into()),
+        _ => None,
+    })?;
+    config.containers.subnet = Ipv4Addr::new(127, 89, 0, 0);
+    config.containers.instance_port = upstream;
+    tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(&config.log)?).with_writer(std::io::stderr).init();
+
+    let (clock, end) = (Clock::system(), CancellationToken::new());
+    let host = Arc::new(FakeHost::new(config.containers.clone(), clock.clone()));
+    let db = Db::open_and_migrate(&config.database_url).await?;
+    let app = App::on(db, config, clock.clone(), host).await?;
+    app.instances.begin().await?;
+    tokio::spawn(app.instances.clone().run(end.clone()));
+    tokio::spawn(Postman::new(app.clone()).run(end.clone()));
+    let internal = Router::new().route("/ask", get(edge::ask)).with_state(app.clone());
+    let internal = listen(internal, &end).await?;
+    let listen = listen(berth::cli::public_router(app.clone()), &end).await?;
+
+    let mut visitors = Vec::new();
+    for number in 0..people {
+        let person = move_in(&app, &clock, number).await?;
+        let mut status = person.instance.watch();
+        let awake = status.wait_for(|status| status.fact == Fact::Awake);
+        tokio::time::timeout(PATIENCE, awake)
+            .await
+            .with_context(|| format!("the instance is {:?}", person.instance.status()))??;
+        visitors.push(Visitor { host: person.host, cookie: person.cookie });
+    }
+    println!("{}", serde_json::to_string(&Said { listen, internal, visitors })?);
+    std::io::stdout().flush()?;
+    let mut told = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = told.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+    end.cancel();
+    Ok(())
+}
+
+async fn listen(router: Router, end: &CancellationToken) -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(http_server::serve(listener, router, PerPeer::All, end.clone()));
+    Ok(address)
+}

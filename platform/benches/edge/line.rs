@@ -1,0 +1,62 @@
+//! One kept connection on which requests are made one after the other: with nothing between the clock and the kernel.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+
+use super::berth_role::Visitor;
+
+/// Longest that an answer may take; it takes microseconds.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub struct Line {
+    stream: TcpStream,
+    /// What came of the present answer.
+    came: Vec<u8>,
+}
+
+impl Line {
+    pub fn open(address: SocketAddr) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self { stream, came: Vec::with_capacity(64 * 1024) })
+    }
+
+    /// Sends a request and reads its answer to the last byte; the status.
+    pub fn ask(&mut self, request: &[u8]) -> anyhow::Result<u16> {
+        self.stream.write_all(request)?;
+        self.came.clear();
+        loop {
+            let mut chunk = [0; 16 * 1024];
+            let n = self.stream.read(&mut chunk)?;
+            ensure!(n > 0, "it hung up in the middle of an answer");
+            self.came.extend_from_slice(&chunk[..n]);
+            if let Some(end) = self.came.windows(4).position(|four| four == b"\r\n\r\n") {
+                let (status, length) = read_head(&self.came[..end])?;
+                if self.came.len() >= end + 4 + length {
+                    return Ok(status);
+                }
+            }
+        }
+    }
+}
+
+/// The status, and how many bytes come behind the head.
+fn read_head(head: &[u8]) -> anyhow::Result<(u16, usize)> {
+    let mut lines = std::str::from_utf8(head)?.split("\r\n");
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)).context("an answer has a status")?;
+    let is_length = |name: &str| name.eq_ignore_ascii_case("content-length");
+    let length = lines.find_map(|line| line.split_once(':').filter(|(name, _)| is_length(name)));
+    let (_, length) =
+        length.with_context(|| format!("an answer of known length: {}", String::from_utf8_lossy(head)))?;
+    Ok((status.parse()?, length.trim().parse()?))
+}
+
+/// A visitor's request for `path`, with `more` lines in its head.
+pub fn request(path: &str, visitor: &Visitor, more: &str) -> Vec<u8> {
+    let Visitor { host, cookie } = visitor;
+    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\nAccept: */*\r\n{more}\r\n").into_bytes()
+}

@@ -1,0 +1,96 @@
+//! Processes beside this one: started with a limit of their own, ended with this one however it ends.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use berth::clock::Clock;
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+
+/// How long a process may take to listen, and to end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Told to end when dropped, and killed when it does not.
+pub struct Process {
+    name: &'static str,
+    child: Child,
+}
+
+impl Process {
+    /// Starts `program`, whose name is said when something is wrong. What it writes goes to `log`.
+    pub fn start(name: &'static str, command: &Command, log: &Path) -> anyhow::Result<Self> {
+        let log = std::fs::File::create(log)?;
+        // The kernel ends it when this process dies, and not only when it ends well.
+        let mut under = Command::new("setpriv");
+        under.args(["--pdeathsig", "TERM"]).arg(command.get_program()).args(command.get_args());
+        for (variable, value) in command.get_envs() {
+            if let Some(value) = value {
+                under.env(variable, value);
+            }
+        }
+        let child = under.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn();
+        Ok(Self { name, child: child.with_context(|| format!("starting {name}"))? })
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it says to whoever started it; once.
+    pub fn says(&mut self) -> anyhow::Result<ChildStdout> {
+        self.child.stdout.take().with_context(|| format!("{} has been listened to already", self.name))
+    }
+
+    /// Waits until it accepts connections there.
+    pub fn listens(mut self, address: SocketAddr) -> anyhow::Result<Self> {
+        let began = Clock::system().monotonic();
+        while TcpStream::connect(address).is_err() {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{} ended at once, {status}: is it installed, and whole?", self.name);
+            }
+            if began.elapsed() > PATIENCE {
+                bail!("{} does not listen on {address} after {} seconds", self.name, PATIENCE.as_secs());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(self)
+    }
+
+    /// What it has in memory, by the kernel's account.
+    pub fn resident_kib(&self) -> anyhow::Result<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("a process has memory")?;
+        Ok(line.trim().trim_end_matches(" kB").trim().parse()?)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // nginx ends its workers only when it is asked; killed, it leaves them behind.
+        if let Some(pid) = i32::try_from(self.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let began = Clock::system().monotonic();
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if began.elapsed() > PATIENCE {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// A port on loopback that nobody uses.
+pub fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// Lets this process, and those that it starts, have as many files and connections open as the machine allows.
+pub fn allow_many_files() -> anyhow::Result<()> {
+    let most = getrlimit(Resource::Nofile).maximum;
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most })?)
+}
