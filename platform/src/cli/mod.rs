@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-pub use serve::public_router;
+pub use serve::{internal_router, public_router};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 

@@ -81,7 +81,7 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
 }
 
 /// What Caddy and the operator ask, on loopback only.
-fn internal_router(app: App) -> Router {
+pub fn internal_router(app: App) -> Router {
     Router::new()
         .route("/ask", get(edge::ask))
         .route("/healthz", get(healthz))

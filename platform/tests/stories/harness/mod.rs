@@ -5,14 +5,17 @@ pub mod browser;
 pub mod crowd;
 pub mod databases;
 pub mod engine;
+pub mod front;
 pub mod hamlet;
 pub mod letterbox;
 pub mod long;
 pub mod program;
+pub mod raw;
 pub mod stack;
 pub mod tenant;
 pub mod town;
 pub mod visitor;
+pub mod wire;
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -42,6 +42,8 @@ pub struct Town {
     pub clock: Clock,
     /// Where the platform listens, as Caddy would reach it.
     pub address: SocketAddr,
+    /// Where it answers what Caddy and the operator ask.
+    pub internal: SocketAddr,
     pub database: Database,
     /// Where letters arrive, whoever's they are.
     pub letters: Letterbox,
@@ -71,19 +73,28 @@ impl Town {
 
     /// On SQLite, with the host behind a provisioner's socket and a relay before that.
     pub async fn behind_a_relay(settings: &[(&'static str, &'static str)]) -> Self {
-        Self::build(databases::sqlite().await, settings, true).await
+        Self::build(databases::sqlite().await, settings, (true, None)).await
+    }
+
+    /// On SQLite, with a program of the story's own in every container: what listens on `port`.
+    pub async fn with_programs_on(port: u16, settings: &[(&'static str, &'static str)]) -> Self {
+        Self::build(databases::sqlite().await, settings, (false, Some(port))).await
     }
 
     pub async fn on(database: Database, settings: &[(&'static str, &'static str)]) -> Self {
-        Self::build(database, settings, false).await
+        Self::build(database, settings, (false, None)).await
     }
 
-    async fn build(database: Database, settings: &[(&'static str, &'static str)], far: bool) -> Self {
+    async fn build(
+        database: Database,
+        settings: &[(&'static str, &'static str)],
+        (far, others): (bool, Option<u16>),
+    ) -> Self {
         let programs = CancellationToken::new();
         let said = Said::new(64);
         let letters = Letterbox::default();
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let port = others.unwrap_or_else(|| listener.local_addr().unwrap().port());
         let settings = settings.to_vec();
         let mut config = config(&database, &settings);
         put_on_loopback(&mut config.containers, port);
@@ -91,9 +102,9 @@ impl Town {
         let host = FakeHost::new(config.containers.clone(), clock.clone());
         start_programs(listener, host.clone(), (&letters, said.clone()), programs.clone());
         let relay = if far { Some(stand_between(&config.containers, host.clone()).await) } else { None };
-        let (app, address, process) = open(config, clock.clone(), reached(&relay, &host)).await;
+        let (app, [address, internal], process) = open(config, clock.clone(), reached(&relay, &host)).await;
         let process = Some(process);
-        Self { app, host, clock, address, database, letters, said, settings, port, relay, process, programs }
+        Self { app, host, clock, address, internal, database, letters, said, settings, port, relay, process, programs }
     }
 
     /// The platform's process is killed and started again: same database, same containers.
@@ -116,8 +127,9 @@ impl Town {
     pub async fn start(&mut self) {
         let mut config = config(&self.database, &self.settings);
         put_on_loopback(&mut config.containers, self.port);
-        let (app, address, process) = open(config, self.clock.clone(), reached(&self.relay, &self.host)).await;
-        (self.app, self.address, self.process) = (app, address, Some(process));
+        let (app, addresses, process) = open(config, self.clock.clone(), reached(&self.relay, &self.host)).await;
+        [self.address, self.internal] = addresses;
+        (self.app, self.process) = (app, Some(process));
     }
 
     pub fn instances(&self) -> &Instances {
@@ -284,7 +296,12 @@ async fn stand_between(containers: &ContainerConfig, host: FakeHost) -> Between 
     Between::the_provisioner(&containers.socket, &relay_to)
 }
 
-async fn open(config: berth::config::Config, clock: Clock, host: Arc<dyn ContainerHost>) -> (App, SocketAddr, Runtime) {
+/// A process of the platform; where it listens for Caddy, and for what Caddy and the operator ask.
+async fn open(
+    config: berth::config::Config,
+    clock: Clock,
+    host: Arc<dyn ContainerHost>,
+) -> (App, [SocketAddr; 2], Runtime) {
     let process = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let started = process.spawn(async move {
         let app = App::open(config, clock, host).await.unwrap();
@@ -292,13 +309,17 @@ async fn open(config: berth::config::Config, clock: Clock, host: Arc<dyn Contain
         let end = CancellationToken::new();
         tokio::spawn(app.instances.clone().run(end.clone()));
         tokio::spawn(Postman::new(app.clone()).run(end.clone()));
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(http_server::serve(listener, berth::cli::public_router(app.clone()), PerPeer::All, end));
-        (app, address)
+        let mut addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); 2];
+        let routers = [berth::cli::public_router(app.clone()), berth::cli::internal_router(app.clone())];
+        for (address, router) in addresses.iter_mut().zip(routers) {
+            let listener = TcpListener::bind(*address).await.unwrap();
+            *address = listener.local_addr().unwrap();
+            tokio::spawn(http_server::serve(listener, router, PerPeer::All, end.clone()));
+        }
+        (app, addresses)
     });
-    let (app, address) = started.await.unwrap();
-    (app, address, process)
+    let (app, addresses) = started.await.unwrap();
+    (app, addresses, process)
 }
 
 fn put_on_loopback(containers: &mut ContainerConfig, port: u16) {
