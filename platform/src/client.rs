@@ -19,12 +19,12 @@ impl Client {
     /// element is the one it added itself.
     #[must_use]
     pub fn from_headers(headers: &HeaderMap) -> Self {
-        let text = |name| headers.get(name).and_then(|v| v.to_str().ok());
-        let ip = text(header::HeaderName::from_static("x-forwarded-for"))
+        let last = |name: header::HeaderName| headers.get_all(name).iter().next_back().and_then(|v| v.to_str().ok());
+        let ip = last(header::HeaderName::from_static("x-forwarded-for"))
             .and_then(|list| list.rsplit(',').next())
             .and_then(|last| last.trim().parse().ok())
             .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let user_agent = text(header::USER_AGENT).unwrap_or("").chars().take(USER_AGENT).collect();
+        let user_agent = last(header::USER_AGENT).unwrap_or("").chars().take(USER_AGENT).collect();
         Self { ip, user_agent }
     }
 }

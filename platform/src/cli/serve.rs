@@ -122,7 +122,13 @@ pub fn public_router(app: App) -> Router {
 
 async fn dispatch(State(front): State<Front>, request: Request) -> Response {
     use tower::ServiceExt as _;
+    if let Err(refused) = edge::read_strictly(&request) {
+        return *refused;
+    }
     let site = host(&request).and_then(|host| front.hosts.site(host));
+    if let (Some(Site::App | Site::Apex), Err(refused)) = (&site, edge::refuse_cookie_bombs(request.headers())) {
+        return *refused;
+    }
     let answered = match site {
         Some(Site::Instance(handle)) => return front.edge.serve(&handle, request).await,
         Some(Site::App) => front.app.oneshot(request).await,

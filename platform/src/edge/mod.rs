@@ -13,6 +13,7 @@ mod proxy;
 mod refusal;
 mod relay;
 mod sign_in;
+mod strict;
 mod visit;
 mod wake;
 
@@ -29,6 +30,7 @@ use places::Places;
 pub use postman::Postman;
 pub use proxy::Upstreams;
 use refusal::Refusal;
+pub use strict::{read_strictly, refuse_cookie_bombs};
 
 use crate::app::App;
 use crate::client::Client;
