@@ -23,6 +23,7 @@ mod llm;
 mod lost_answers;
 mod mailbox;
 mod memory;
+mod misbehaving;
 mod nights;
 mod pages;
 mod quota;
