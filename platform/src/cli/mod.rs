@@ -128,7 +128,7 @@ async fn open() -> anyhow::Result<App> {
 async fn doctor() -> anyhow::Result<ExitCode> {
     let config = Config::from_env()?;
     let host = RemoteHost::new(config.containers.socket.clone());
-    let findings = ops::examine(&config, Db::open(&config.database_url).await, &host).await;
+    let findings = ops::examine(&config, Db::open(&config.database_url).await, &host, Clock::system().now()).await;
     for finding in &findings {
         let mark = match finding.verdict {
             Verdict::Fine => "ok  ",

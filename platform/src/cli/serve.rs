@@ -97,6 +97,9 @@ async fn healthz(State(app): State<App>) -> Response {
 }
 
 async fn metrics(State(app): State<App>) -> Response {
+    if let Some(spent) = app.certificates.spent() {
+        app.metrics.note_certificates(spent);
+    }
     let text = ops::render(&app.metrics, &app.instances, &app.mailbox, app.clock.now());
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }

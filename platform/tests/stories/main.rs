@@ -7,6 +7,7 @@ mod accounts;
 mod activity;
 mod alarms;
 mod calls;
+mod certificates;
 mod clock_jumps;
 mod containers;
 mod crowds;

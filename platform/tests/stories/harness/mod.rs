@@ -9,6 +9,7 @@ pub mod front;
 pub mod hamlet;
 pub mod letterbox;
 pub mod long;
+pub mod pebble;
 pub mod program;
 pub mod raw;
 pub mod stack;
