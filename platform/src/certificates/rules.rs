@@ -1,5 +1,5 @@
 //! The budget of first certificates: full at the beginning, each name takes one, and it fills again evenly over a week. As Let's
-//! Encrypt counts its 50 a week for a registered domain (https://letsencrypt.org/docs/rate-limits/, "refill").
+//! Encrypt counts its 50 a week for a registered domain (<https://letsencrypt.org/docs/rate-limits/>, "refill").
 
 use std::num::NonZeroU32;
 use std::time::Duration;

@@ -6,6 +6,7 @@ use axum::http::header::{self, HeaderMap, HeaderValue};
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
 
+use crate::web::accepts_html;
 use crate::web::errors::Problem;
 
 /// Longest request target, in bytes.
@@ -23,7 +24,7 @@ const COOKIE_BYTES: usize = 16 * 1024;
 /// The refusal, after which the connection is closed: who sends such a head is not believed about where its body ends.
 pub fn read_strictly(request: &Request) -> Result<(), Box<Response>> {
     look(request).map_err(|problem| {
-        let mut response = problem.json("");
+        let mut response = if accepts_html(request.headers()) { problem.page("") } else { problem.json("") };
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         Box::new(response)
     })

@@ -1,6 +1,7 @@
 //! Certificates: `ask` lets live names through and no others (T1), a spent week is a queue and a sentence and never a failed
 //! sign-up (T2), and Caddy gets from a real ACME authority what `ask` allows, and nothing else.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use axum::Router;
@@ -8,11 +9,13 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use berth::handle::Handle;
 use berth::ops::{self, Verdict};
+use serde_json::Value;
 use tower::ServiceExt as _;
 
 use crate::harness::front::Front;
 use crate::harness::pebble;
 use crate::harness::town::Town;
+use crate::harness::visitor::trust;
 use crate::harness::wire::Wire;
 use crate::web::visitor::Site;
 
@@ -243,4 +246,33 @@ async fn a_first_visit_gets_a_certificate_from_the_authority_for_our_names_and_n
     }
     assert_eq!(opens(&front, &pebble, "dave.example.com").await, None, "without an answer nobody new is let through");
     assert!(!pebble.log().contains("dave"));
+}
+
+/// What Chromium may take for one page, on a machine that does other things too.
+const BROWSER: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn a_browser_that_insists_on_http3_is_served() {
+    let town = Town::new(&[]).await;
+    let front = Front::of(&town).await;
+    let home = tempfile::tempdir().unwrap();
+    trust(home.path(), &front.own_authority());
+    let log = home.path().join("net.json");
+    let page = tokio::process::Command::new("/usr/bin/chromium")
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--dump-dom", "--enable-quic"])
+        .arg(format!("--origin-to-force-quic-on=example.com:{}", front.https))
+        .args(["--host-resolver-rules=MAP example.com 127.0.0.1", "--virtual-time-budget=3000"])
+        .arg(format!("--user-data-dir={}", home.path().join("profile").display()))
+        .arg(format!("--log-net-log={}", log.display()))
+        .arg(format!("https://example.com:{}/", front.https))
+        .env("HOME", home.path())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let page = tokio::time::timeout(BROWSER, page).await.expect("a page, or an error").unwrap();
+    assert!(String::from_utf8_lossy(&page.stdout).contains("Claim"), "{}", String::from_utf8_lossy(&page.stdout));
+    let log: Value = serde_json::from_slice(&std::fs::read(log).unwrap()).unwrap();
+    let headers = &log["constants"]["logEventTypes"]["HTTP3_HEADERS_DECODED"];
+    assert!(headers.is_number(), "Chromium calls it something else now");
+    assert!(log["events"].as_array().unwrap().iter().any(|event| event["type"] == *headers), "not over HTTP/3");
 }

@@ -23,7 +23,7 @@ enum Visitor {
     Status(u16),
     /// The beginning of an answer, or none, and then the connection's end: nobody takes that for all of it.
     Cut,
-    /// The same; but Caddy ends the chunks properly itself, as if that was all (2.6.2, on HTTP/1.1).
+    /// The same; but Caddy ends the chunks properly itself, as if that was all (2.6.2; later ones do not).
     CutInChunks,
 }
 

@@ -5,6 +5,7 @@ mod corpus;
 mod frames;
 
 use corpus::{Case, Reads};
+use futures_util::{StreamExt as _, stream};
 use tokio::net::TcpStream;
 
 use crate::harness::front::Front;
@@ -160,22 +161,30 @@ fn names(scene: &Scene, verdict: &Verdict<'_>) -> corpus::Names {
     corpus::Names { outer: verdict.outer.clone(), inner: verdict.inner.clone(), cookie: scene.alices.clone() }
 }
 
+/// Cases told at once: the connections between Caddy and the platform are used for one and for another.
+const AT_ONCE: usize = 8;
+
+async fn tell_all<'a, C>(cases: Vec<C>, tell: impl AsyncFn(usize, C) -> Verdict<'a>) -> Vec<Verdict<'a>> {
+    let told = stream::iter(cases.into_iter().enumerate()).map(|(n, case)| tell(n, case));
+    told.buffer_unordered(AT_ONCE).collect().await
+}
+
 #[tokio::test]
 async fn w7_no_bytes_on_a_connection_to_the_platform_become_another_request() {
     let scene = Scene::set().await;
-    let mut verdicts = Vec::new();
-    for (n, Case { name, straight, bytes, .. }) in corpus::cases().into_iter().enumerate() {
+    let connect = async || TcpStream::connect(scene.town.address).await.unwrap();
+    let verdicts = tell_all(corpus::cases(), async |n, Case { name, straight, bytes, .. }| {
         let mut verdict = Verdict::on(&scene, name, straight, "straight", n);
-        let mut wire = Wire::on(TcpStream::connect(scene.town.address).await.unwrap());
+        let mut wire = Wire::on(connect().await);
         let sent = corpus::fill(&bytes, &names(&scene, &verdict));
         // As on a connection that Caddy uses again for another visitor.
         wire.send(&[sent, scene.honest(&verdict.honest)].concat()).await;
         let answers = told(wire.replies().await, &mut verdict);
         verdict.answers(&answers);
-        bob_is_served(TcpStream::connect(scene.town.address).await.unwrap(), &mut verdict).await;
-        verdicts.push(verdict);
-    }
-    assert!(verdicts.len() >= 60, "{} cases", verdicts.len());
+        bob_is_served(connect().await, &mut verdict).await;
+        verdict
+    })
+    .await;
     judge(&scene, verdicts);
 }
 
@@ -185,16 +194,16 @@ async fn w7_no_bytes_on_a_connection_to_caddy_become_another_request() {
     let front = Front::of(&scene.town).await;
     let authority = front.own_authority();
     let connect = async |host| front.connect(&authority, host, &[b"http/1.1"]).await.unwrap();
-    let mut verdicts = Vec::new();
-    for (n, Case { name, through_caddy, bytes, .. }) in corpus::cases().into_iter().enumerate() {
+    let verdicts = tell_all(corpus::cases(), async |n, Case { name, through_caddy, bytes, .. }| {
         let mut verdict = Verdict::on(&scene, name, through_caddy, "caddy", n);
         let mut wire = Wire::on(connect("alice.example.com").await);
         wire.send(&corpus::fill(&bytes, &names(&scene, &verdict))).await;
         let answers = told(wire.replies().await, &mut verdict);
         verdict.answers(&answers);
         bob_is_served(connect("bob.example.com").await, &mut verdict).await;
-        verdicts.push(verdict);
-    }
+        verdict
+    })
+    .await;
     judge(&scene, verdicts);
 }
 
@@ -203,19 +212,18 @@ async fn w7_no_frames_of_http2_become_another_request() {
     let scene = Scene::set().await;
     let front = Front::of(&scene.town).await;
     let authority = front.own_authority();
-    let mut verdicts = Vec::new();
-    for (n, case) in frames::cases().into_iter().enumerate() {
+    let connect = async |host, protocol: &[u8]| front.connect(&authority, host, &[protocol]).await.unwrap();
+    let verdicts = tell_all(frames::cases(), async |n, case: frames::Case| {
         let mut verdict = Verdict::on(&scene, case.name, case.reads, "frames", n);
-        let stream = front.connect(&authority, "alice.example.com", &[b"h2"]).await.unwrap();
-        let mut connection = frames::Connection::on(stream).await;
+        let mut connection = frames::Connection::on(connect("alice.example.com", b"h2").await).await;
         let names = names(&scene, &verdict);
         let mut answers: Vec<String> = connection.odd(&case, &names).await.into_iter().collect();
         answers.extend(connection.honest("bob.example.com", &verdict.honest, &scene.bobs).await);
         answers.retain(|answer| answer.starts_with("127.89."));
         verdict.answers(&answers);
-        let fresh = front.connect(&authority, "bob.example.com", &[b"http/1.1"]).await.unwrap();
-        bob_is_served(fresh, &mut verdict).await;
-        verdicts.push(verdict);
-    }
+        bob_is_served(connect("bob.example.com", b"http/1.1").await, &mut verdict).await;
+        verdict
+    })
+    .await;
     judge(&scene, verdicts);
 }
