@@ -212,6 +212,7 @@ impl Scene {
                 Act::Say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec()),
                 Act::Repeat(b"5\r\nhello\r\n".to_vec()),
             ],
+            None if seen.path() == "/storm" => vec![Act::Repeat(b"HTTP/1.1 103 Early Hints\r\n\r\n".to_vec())],
             None if seen.path() == "/silent" => vec![Act::Hold],
             None => ok(&format!("{} {}", seen.all("host")[0], seen.path())),
         })
@@ -305,9 +306,9 @@ async fn and_through_caddy() {
 async fn while_a_program_is_silent_or_never_done_everybody_else_is_served() {
     let scene = Scene::set().await;
     let mut silent = Vec::new();
-    for n in 0..20 {
+    for n in 0..21 {
         let mut wire = scene.straight().await;
-        let path = if n % 2 == 0 { "/silent" } else { "/endless" };
+        let path = ["/silent", "/endless", "/storm"][n % 3];
         let request = format!("GET {path} HTTP/1.1\r\nHost: alice.example.com\r\nCookie: {}\r\n\r\n", scene.alices);
         wire.send(request.as_bytes()).await;
         silent.push(wire);
