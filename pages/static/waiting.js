@@ -19,6 +19,10 @@ function show(status) {
   failure.textContent = status.failure ?? '';
   if (!arrived) return;
   source.close();
+  if ('stay' in page.dataset) {
+    sentence.textContent = 'Your instance is ready.';
+    return;
+  }
   sentence.textContent = 'Ready. Here it comes.';
   if (page.dataset.then) location.assign(page.dataset.then);
   else location.reload();

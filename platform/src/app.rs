@@ -6,6 +6,7 @@ use anyhow::Context as _;
 
 use crate::accounts::{Accounts, Belongings};
 use crate::alarms::Alarms;
+use crate::certificates::Certificates;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::containers::ContainerHost;
@@ -27,6 +28,7 @@ pub struct App {
     pub quota: Quota,
     pub mailbox: Mailbox,
     pub alarms: Alarms,
+    pub certificates: Certificates,
     pub metrics: Metrics,
     /// The seam to the provisioner. `serve` makes the bridges through it; containers are changed by the instances'
     /// reconciler alone.
@@ -58,6 +60,9 @@ impl App {
         let alarms = Alarms::open(db.clone(), clock.clone(), instances.clone(), mailbox.clone())
             .await
             .context("reading the alarms")?;
+        let certificates = Certificates::open(db.clone(), clock.clone(), config.certificates_a_week)
+            .await
+            .context("reading who has a certificate")?;
         let accounts = Accounts::new(
             db.clone(),
             keys,
@@ -67,6 +72,7 @@ impl App {
             Belongings { instances: instances.clone(), alarms: alarms.clone(), mailbox: mailbox.clone() },
         )?;
         let metrics = Metrics::new();
-        Ok(Self { config: Arc::new(config), clock, db, accounts, instances, quota, mailbox, alarms, metrics, host })
+        let config = Arc::new(config);
+        Ok(Self { config, clock, db, accounts, instances, quota, mailbox, alarms, certificates, metrics, host })
     }
 }

@@ -19,8 +19,7 @@ impl Client {
     /// element is the one it added itself.
     #[must_use]
     pub fn from_headers(headers: &HeaderMap) -> Self {
-        let user_agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
-        let user_agent = user_agent.unwrap_or("").chars().take(USER_AGENT).collect();
+        let user_agent = last(headers, header::USER_AGENT).unwrap_or("").chars().take(USER_AGENT).collect();
         Self { ip: address(headers), user_agent }
     }
 }
@@ -28,9 +27,13 @@ impl Client {
 /// The address alone, by the same rule.
 #[must_use]
 pub fn address(headers: &HeaderMap) -> IpAddr {
-    let list = headers.get("x-forwarded-for").and_then(|list| list.to_str().ok());
-    let last = list.and_then(|list| list.rsplit(',').next()).and_then(|last| last.trim().parse().ok());
-    last.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    let list = last(headers, header::HeaderName::from_static("x-forwarded-for"));
+    let added = list.and_then(|list| list.rsplit(',').next()).and_then(|added| added.trim().parse().ok());
+    added.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+fn last(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    headers.get_all(name).iter().next_back().and_then(|value| value.to_str().ok())
 }
 
 /// Who is counted as one when tries are limited: an IPv4 address, or an IPv6 /64, which one household gets whole.

@@ -15,7 +15,7 @@ use berth::config::Config;
 use berth::containers::fake::FakeHost;
 use berth::db::Db;
 use berth::edge::{self, Postman};
-use berth::http_server::{self, PerPeer};
+use berth::http_server::{self, Answers, PerPeer};
 use berth::instances::Fact;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -96,9 +96,9 @@ async fn serve(upstream: u16, people: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn listen(router: Router, end: &CancellationToken) -> anyhow::Result<SocketAddr> {
+async fn listen(answers: impl Answers, end: &CancellationToken) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;
-    tokio::spawn(http_server::serve(listener, router, PerPeer::All, end.clone()));
+    tokio::spawn(http_server::serve(listener, answers, PerPeer::All, end.clone()));
     Ok(address)
 }

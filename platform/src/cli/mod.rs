@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-pub use serve::{Front, public_router};
+pub use serve::{Front, internal_router, public_router};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -128,7 +128,7 @@ async fn open() -> anyhow::Result<App> {
 async fn doctor() -> anyhow::Result<ExitCode> {
     let config = Config::from_env()?;
     let host = RemoteHost::new(config.containers.socket.clone());
-    let findings = ops::examine(&config, Db::open(&config.database_url).await, &host).await;
+    let findings = ops::examine(&config, Db::open(&config.database_url).await, &host, Clock::system().now()).await;
     for finding in &findings {
         let mark = match finding.verdict {
             Verdict::Fine => "ok  ",

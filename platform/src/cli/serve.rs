@@ -82,7 +82,7 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
 }
 
 /// What Caddy and the operator ask, on loopback only.
-fn internal_router(app: App) -> Router {
+pub fn internal_router(app: App) -> Router {
     Router::new()
         .route("/ask", get(edge::ask))
         .route("/healthz", get(healthz))
@@ -98,6 +98,9 @@ async fn healthz(State(app): State<App>) -> Response {
 }
 
 async fn metrics(State(app): State<App>) -> Response {
+    if let Some(spent) = app.certificates.spent() {
+        app.metrics.note_certificates(spent);
+    }
     let text = ops::render(&app.metrics, &app.instances, &app.mailbox, app.clock.now());
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }
@@ -127,7 +130,13 @@ impl Front {
     /// Answers a request, whoever passed it on.
     pub async fn respond(&self, request: Request) -> Response {
         use tower::ServiceExt as _;
+        if let Err(refused) = edge::read_strictly(&request) {
+            return *refused;
+        }
         let site = host(&request).and_then(|host| self.0.hosts.site(host));
+        if let (Some(Site::App | Site::Apex), Err(refused)) = (&site, edge::refuse_cookie_bombs(request.headers())) {
+            return *refused;
+        }
         let answered = match site {
             Some(Site::Instance(handle)) => return self.0.edge.serve(&handle, request).await,
             Some(Site::App) => self.0.app.clone().oneshot(request).await,

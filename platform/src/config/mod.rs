@@ -7,6 +7,7 @@ mod variables;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -45,6 +46,8 @@ pub struct Config {
     pub openai: Upstream,
     pub demo_listen: SocketAddr,
     pub signups_open: bool,
+    /// First certificates of names below our domain in a week. `None`: no limit, as with our own CA or a wildcard.
+    pub certificates_a_week: Option<NonZeroU32>,
     pub log: String,
     pub log_json: bool,
 }
@@ -169,6 +172,7 @@ impl Config {
             openai: r.upstream("OPENAI_API_KEY", "BERTH_OPENAI_URL", &format!("http://{demo_listen}")),
             demo_listen,
             signups_open: r.one_of("BERTH_SIGNUPS", "open", "closed"),
+            certificates_a_week: r.certificates_a_week(),
             log: r.text("BERTH_LOG"),
             log_json: r.one_of("BERTH_LOG_FORMAT", "json", "pretty"),
             data_dir,

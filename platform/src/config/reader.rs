@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -56,6 +57,13 @@ impl Reader<'_> {
             self.mistakes.push(format!("{name} is \"{text}\"; it is either {yes} or {no}."));
         }
         text == yes
+    }
+
+    /// Without a limit where nobody outside issues them, or one certificate is good for all names.
+    pub(super) fn certificates_a_week(&mut self) -> Option<NonZeroU32> {
+        let weekly = NonZeroU32::new(self.between("BERTH_CERTIFICATES_A_WEEK", 0, 1_000_000));
+        let one_by_one = self.text("BERTH_TLS_ISSUER") == "acme" && self.optional("BERTH_DNS_PROVIDER").is_none();
+        weekly.filter(|_| one_by_one)
     }
 
     pub(super) fn secret(&mut self) -> String {

@@ -29,6 +29,16 @@ pub const VARIABLES: &[Variable] = &[
         "internal",
         "Who signs certificates: internal (Caddy's own CA, for localhost) or acme (Let's Encrypt).",
     ),
+    var(
+        "BERTH_ACME_DIRECTORY",
+        "https://acme-v02.api.letsencrypt.org/directory",
+        "Where acme asks: Let's Encrypt, its staging, or an authority of your own whose root this machine trusts.",
+    ),
+    var(
+        "BERTH_CERTIFICATES_A_WEEK",
+        "40",
+        "First certificates in a week with acme and without a wildcard; further names wait their turn. Let's Encrypt gives a domain 50. 0: no limit.",
+    ),
     var("BERTH_DNS_PROVIDER", "", "Your DNS provider's module in Caddy: one wildcard for 40 sign-ups a week or more."),
     var("BERTH_DNS_TOKEN", "", "What that provider's API asks for. Only Caddy uses it."),
     var("BERTH_DATA_DIR", "./data", "Where the database, logs, sockets and Caddy's certificates live."),

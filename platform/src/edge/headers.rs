@@ -22,12 +22,14 @@ const NOT_FOR_TENANTS: [&str; 9] = [
 /// every name that we, or programs behind proxies, believe. `TE: trailers` is put back; `Expect` is answered by us, when the
 /// container takes the body. Returns the protocol it asks to upgrade to.
 pub(super) fn clean_request(headers: &mut HeaderMap) -> Option<HeaderValue> {
-    let upgrade = headers.get(header::UPGRADE).cloned().filter(|_| connection_names(headers, "upgrade"));
+    let asked = headers.get(header::UPGRADE).cloned();
+    let upgrade = asked.filter(|asked| connection_names(headers, "upgrade") && !leads_to_http(asked));
     let trailers = headers.get(header::TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
     drop_one_hop(headers);
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
+    headers.remove("http2-settings");
     let forged: Vec<HeaderName> = headers.keys().filter(|name| is_believed(name.as_str())).cloned().collect();
     for name in forged {
         headers.remove(name);
@@ -41,6 +43,9 @@ pub(super) fn clean_request(headers: &mut HeaderMap) -> Option<HeaderValue> {
 /// none that were not announced.
 pub(super) fn clean_response(headers: &mut HeaderMap, host: &str) {
     let trailer = headers.get(header::TRAILER).cloned();
+    if !has_plain_length(headers) {
+        headers.remove(header::CONTENT_LENGTH);
+    }
     drop_one_hop(headers);
     if let Some(trailer) = trailer {
         headers.insert(header::TRAILER, trailer);
@@ -74,6 +79,23 @@ pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
     }
 }
 
+/// Whether Content-Length says how long the body is, in a word that everybody reads alike. Beside Transfer-Encoding it does not
+/// (RFC 9112 6.3), and of `5, 5` some say that it is no number. The body is as long as it is without it.
+fn has_plain_length(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let plain = lengths.next().is_some_and(|length| length.as_bytes().iter().all(u8::is_ascii_digit));
+    plain && lengths.next().is_none() && !headers.contains_key(header::TRANSFER_ENCODING)
+}
+
+/// Whether the upgrade leads to HTTP again: requests inside it would pass the edge unseen, with whatever they say of who sent them.
+/// It is then as if nobody had asked (RFC 9110 7.8 lets a server ignore it).
+fn leads_to_http(asked: &HeaderValue) -> bool {
+    let names = asked.as_bytes().split(|&b| b == b',').map(<[u8]>::trim_ascii);
+    names
+        .map(|name| name.split(|&b| b == b'/').next().unwrap_or_default())
+        .any(|name| ["h2c", "h2", "http", "tls"].iter().any(|http| name.eq_ignore_ascii_case(http.as_bytes())))
+}
+
 /// Names that say who the client is or how it came.
 fn is_believed(name: &str) -> bool {
     const BELIEVED: [&str; 9] = [
@@ -99,16 +121,22 @@ fn begins_with(name: &str, prefix: &str) -> bool {
 /// A cookie stays on the host that sets it, and is not called like ours.
 fn is_own_cookie(cookie: &[u8], host: &str) -> bool {
     let mut parts = cookie.split(|&b| b == b';').map(<[u8]>::trim_ascii);
-    let name = parts.next().unwrap_or_default().split(|&b| b == b'=').next().unwrap_or_default().trim_ascii();
+    // Of `=name=value` browsers send back `name=value`.
+    let pair = parts.next().unwrap_or_default();
+    let pair = pair.strip_prefix(b"=").unwrap_or(pair).trim_ascii();
+    let name = pair.split(|&b| b == b'=').next().unwrap_or_default().trim_ascii();
     let ours = name.len() >= cookies::SESSION.len()
         && name[..cookies::SESSION.len()].eq_ignore_ascii_case(cookies::SESSION.as_bytes());
     let elsewhere = parts.any(|part| {
         let Some((key, value)) = part.iter().position(|&b| b == b'=').map(|at| (&part[..at], &part[at + 1..])) else {
             return false;
         };
+        // A dot in front means nothing (RFC 6265 5.2.3).
+        let value = value.trim_ascii();
+        let value = value.strip_prefix(b".").unwrap_or(value);
         key.trim_ascii().eq_ignore_ascii_case(b"domain")
-            && !value.trim_ascii().is_empty()
-            && !value.trim_ascii().eq_ignore_ascii_case(host.as_bytes())
+            && !value.is_empty()
+            && !value.eq_ignore_ascii_case(host.as_bytes())
     });
     !ours && !elsewhere
 }
@@ -151,6 +179,28 @@ mod tests {
     fn an_upgrade_is_one_only_when_connection_says_so() {
         assert!(clean_request(&mut map(&[("connection", "Upgrade"), ("upgrade", "websocket")])).is_some());
         assert!(clean_request(&mut map(&[("upgrade", "websocket")])).is_none());
+    }
+
+    #[test]
+    fn an_upgrade_to_http_is_none() {
+        for asked in ["h2c", "H2C", "websocket, h2c", "HTTP/2.0", "TLS/1.2,HTTP/1.1"] {
+            let mut headers = map(&[("connection", "upgrade"), ("upgrade", asked), ("http2-settings", "AAMAAABk")]);
+            assert_eq!((clean_request(&mut headers), headers.len()), (None, 0), "{asked}");
+        }
+    }
+
+    #[test]
+    fn a_length_that_not_everybody_reads_alike_is_taken_out() {
+        for (fields, kept) in [
+            (&[("content-length", "5")][..], 1),
+            (&[("content-length", "5"), ("transfer-encoding", "chunked")], 0),
+            (&[("content-length", "5"), ("content-length", "5")], 0),
+            (&[("content-length", "5, 5")], 0),
+        ] {
+            let mut headers = map(fields);
+            clean_response(&mut headers, "alice.example.com");
+            assert_eq!(headers.len(), kept, "{fields:?}");
+        }
     }
 
     #[test]

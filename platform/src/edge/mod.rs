@@ -13,6 +13,7 @@ mod proxy;
 mod refusal;
 mod relay;
 mod sign_in;
+mod strict;
 mod upstream;
 mod visit;
 mod wake;
@@ -29,6 +30,7 @@ use axum::response::{IntoResponse as _, Response};
 use places::Places;
 pub use postman::Postman;
 use refusal::Refusal;
+pub use strict::{read_strictly, refuse_cookie_bombs};
 pub use upstream::Upstreams;
 
 use crate::app::App;

@@ -121,10 +121,11 @@ impl Edge {
             };
         }
         tracing::debug!(instance.id = %instance.id, error = %format!("{error:#}"), "an instance did not answer");
-        // Whose body broke off says nothing about the instance.
-        if !http.is_some_and(hyper::Error::is_user) {
-            self.app.instances.report_unreachable(instance);
+        // A body that broke off, or that was none, says nothing about the instance.
+        if http.is_some_and(hyper::Error::is_user) {
+            return Refusal::BrokenBody;
         }
+        self.app.instances.report_unreachable(instance);
         Refusal::Upstream(BROKE_OFF)
     }
 

@@ -42,6 +42,8 @@ pub(super) enum Refusal {
     TooLarge(u64),
     /// The client announced a body and stopped sending it.
     Stalled,
+    /// What the client sent as a body cannot be read to its end.
+    BrokenBody,
     /// The browser sends one of our cookies twice: a script of this host planted one.
     TwoCookies,
     /// A part of the platform failed.
@@ -141,6 +143,12 @@ impl Refusal {
                 "stalled",
                 "Nothing came any more",
                 "The request announced more than was sent, and nothing came for two minutes. Send it again.",
+            ),
+            Self::BrokenBody => Problem::new(
+                StatusCode::BAD_REQUEST,
+                "broken_body",
+                "Not understood",
+                "The request's body ended before it was whole, or was not cut into chunks as HTTP asks. Send it again.",
             ),
             Self::TwoCookies => Problem::new(
                 StatusCode::BAD_REQUEST,

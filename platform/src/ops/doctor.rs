@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::certificates::{self, Spent};
+use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::containers::{ContainerHost, gateway};
 use crate::db::Db;
@@ -34,9 +36,17 @@ pub enum Verdict {
     Broken,
 }
 
-/// Examines database, books, provisioner, host, images and listeners.
-pub async fn examine(config: &Config, db: anyhow::Result<Db>, host: &dyn ContainerHost) -> Vec<Finding> {
-    let mut findings = of_database(db).await;
+/// Share of a week's certificates from which on it is time for a wildcard, in percent.
+const CERTIFICATES_WARN_PERCENT: u64 = 80;
+
+/// Examines database, books, certificates, provisioner, host, images and listeners.
+pub async fn examine(
+    config: &Config,
+    db: anyhow::Result<Db>,
+    host: &dyn ContainerHost,
+    now: Timestamp,
+) -> Vec<Finding> {
+    let mut findings = of_database(config, db, now).await;
     match host.host_report().await {
         Ok(report) => {
             findings.push(fine("provisioner", format!("answers; Docker Engine {}", report.engine_version)));
@@ -62,7 +72,7 @@ pub async fn examine(config: &Config, db: anyhow::Result<Db>, host: &dyn Contain
     findings
 }
 
-async fn of_database(db: anyhow::Result<Db>) -> Vec<Finding> {
+async fn of_database(config: &Config, db: anyhow::Result<Db>, now: Timestamp) -> Vec<Finding> {
     let db = match db {
         Ok(db) => db,
         Err(error) => {
@@ -78,7 +88,27 @@ async fn of_database(db: anyhow::Result<Db>) -> Vec<Finding> {
         Ok(wrong) => findings.extend(wrong.into_iter().map(|sentence| broken("money", sentence))),
         Err(error) => findings.push(broken("money", error.to_string())),
     }
+    if let Some(weekly) = config.certificates_a_week {
+        findings.push(match certificates::spent(&db, weekly, now).await {
+            Ok(spent) => of_certificates(spent),
+            Err(error) => broken("new addresses", error.to_string()),
+        });
+    }
     findings
+}
+
+fn of_certificates(Spent { names, weekly }: Spent) -> Finding {
+    let wildcard = "One wildcard certificate is good for all: BERTH_DNS_PROVIDER, see caddy/Caddyfile.wildcard.";
+    let waiting = names.saturating_sub(weekly.get());
+    let spent = format!("{} of {weekly} first certificates of this week are spent", names - waiting);
+    let share = u64::from(names) * 100 / u64::from(weekly.get());
+    if share >= 100 {
+        warning("new addresses", format!("{spent}, and {waiting} names wait for theirs. {wildcard}"))
+    } else if share >= CERTIFICATES_WARN_PERCENT {
+        warning("new addresses", format!("{spent}; then new names wait. {wildcard}"))
+    } else {
+        fine("new addresses", spent)
+    }
 }
 
 async fn quota_proxy(gateway: Ipv4Addr, port: u16) -> Finding {

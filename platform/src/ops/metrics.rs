@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::certificates::Spent;
 use crate::clock::Timestamp;
 use crate::instances::Instances;
 use crate::mailbox::Mailbox;
@@ -23,6 +24,8 @@ pub struct Metrics {
     instances: Family<FactLabels, Gauge>,
     stuck: Gauge,
     letters: Family<LetterLabels, Gauge>,
+    asked: Family<AskLabels, Counter>,
+    certificates: Family<BudgetLabels, Gauge>,
 }
 
 /// What became of a request to an instance.
@@ -33,6 +36,30 @@ pub enum EdgeOutcome {
     Letter,
     Waiting,
     Refused,
+}
+
+/// What Caddy was told that asked whether a name may have a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum AskOutcome {
+    Allowed,
+    /// No name that an instance of ours could have.
+    NotOurs,
+    /// Such a name, and nobody has it.
+    Nobody,
+    /// Somebody has it who is suspended or leaves.
+    Closed,
+    /// The week's budget is spent.
+    Queued,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AskLabels {
+    outcome: AskOutcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BudgetLabels {
+    of: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -63,12 +90,29 @@ impl Metrics {
         registry.register("instances", "Instances, by what was last seen of them", Family::clone(&instances));
         registry.register("instances_stuck", "Instances on their way for more than five minutes", Gauge::clone(&stuck));
         registry.register("letters", "Letters in the mailbox, by how they stand", Family::clone(&letters));
-        Self { registry: Arc::new(registry), edge, wake, instances, stuck, letters }
+        let (asked, certificates) = (Family::default(), Family::default());
+        let asks = "Questions whether a name may have a certificate, by the answer";
+        registry.register("certificate_asks", asks, Family::clone(&asked));
+        let budget = "First certificates in a week: spent, with the names that wait for theirs, and the limit";
+        registry.register("certificates_a_week", budget, Family::clone(&certificates));
+        Self { registry: Arc::new(registry), edge, wake, instances, stuck, letters, asked, certificates }
     }
 
     /// Counts a request to an instance.
     pub fn count_edge(&self, outcome: EdgeOutcome) {
         self.edge.get_or_create(&EdgeLabels { outcome }).inc();
+    }
+
+    /// Counts an answer to Caddy.
+    pub fn count_ask(&self, outcome: AskOutcome) {
+        self.asked.get_or_create(&AskLabels { outcome }).inc();
+    }
+
+    /// Notes how much of the week's certificates is spent.
+    pub fn note_certificates(&self, spent: Spent) {
+        for (of, names) in [("spent", spent.names), ("limit", spent.weekly.get())] {
+            self.certificates.get_or_create(&BudgetLabels { of }).set(i64::from(names));
+        }
     }
 
     /// Notes how long a request waited for its instance to wake, in seconds.

@@ -8,4 +8,4 @@ mod store;
 
 pub use doctor::{Finding, Verdict, examine};
 pub use jobs::Jobs;
-pub use metrics::{EdgeOutcome, Metrics, render};
+pub use metrics::{AskOutcome, EdgeOutcome, Metrics, render};

@@ -26,6 +26,8 @@ pub struct Dashboard {
     pub instance_host: String,
     pub instance_origin: String,
     pub state: StateInWords,
+    /// When its address can be opened, where that is later than now.
+    pub opens_at: Option<Moment>,
     /// Whether its container is an older one than would be made now.
     pub outdated: bool,
     pub why: Why,
@@ -74,6 +76,7 @@ pub async fn show(State(app): State<App>, session: Session, Mine(instance): Mine
         instance_origin: app.config.hosts.instance_origin(&instance.handle),
         outdated: instance.is_outdated(),
         state: words::state(&instance.status(), app.clock.now()),
+        opens_at: app.certificates.ready_at(&instance.handle).map(Moment),
         why: why::why(&app.instances.ledger(&instance), instance.is_up()),
         history: history.iter().map(Into::into).collect(),
         spend: super::spend::in_words(&spend),

@@ -12,7 +12,7 @@ use super::cookies;
 use super::errors::{Answer, Problem};
 use super::extractors::{Mine, Pending};
 use super::page::Page;
-use super::words::{self, StateInWords, Step};
+use super::words::{self, Moment, StateInWords, Step};
 use crate::accounts::{Availability, Client, SignUp, SignUpStep};
 use crate::app::App;
 use crate::error::Error;
@@ -72,6 +72,8 @@ pub struct WelcomePage {
     pub state: StateInWords,
     pub awake: bool,
     pub steps: [Step; 4],
+    /// When its address can be opened, where that is later than now.
+    pub opens_at: Option<Moment>,
 }
 
 #[derive(Deserialize)]
@@ -165,6 +167,8 @@ pub async fn recovery_codes(State(app): State<App>, Pending(token): Pending) -> 
 /// `POST /sign-up/finish`: makes the account and begins to make the instance.
 pub async fn finish(State(app): State<App>, client: Client, Pending(token): Pending) -> Answer {
     let (signed_in, _) = app.accounts.sign_up_finish(&token, &client).await?;
+    // In the order of signing up, whoever's browser is the first to knock.
+    app.certificates.reserve(&signed_in.handle);
     Ok((cookies::signed_in(&signed_in), Redirect::to("/welcome")).into_response())
 }
 
@@ -177,6 +181,7 @@ pub async fn welcome(State(app): State<App>, Mine(instance): Mine) -> Page<Welco
         state: words::state(&status, app.clock.now()),
         awake: status.fact == Fact::Awake,
         steps: words::steps(status.stage),
+        opens_at: app.certificates.ready_at(&instance.handle).map(Moment),
     })
 }
 

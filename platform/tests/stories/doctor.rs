@@ -8,7 +8,7 @@ use crate::harness::{House, databases};
 /// What `doctor` finds on a healthy host that is changed like this.
 async fn found(house: &House, change: impl Fn(&mut HostReport)) -> Vec<Finding> {
     house.host.report_with(|report| change(report));
-    ops::examine(&house.config, Ok(house.db.clone()), &house.host).await
+    ops::examine(&house.config, Ok(house.db.clone()), &house.host, house.clock.now()).await
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use berth::quota::{
 use sea_orm::ConnectionTrait as _;
 
 use super::calls::{Person, World, reopen};
-use super::harness::{databases, sqlite};
+use super::harness::{START, databases, sqlite};
 
 /// 2,000 output tokens of the demo model are at most a tenth of a cent.
 const OUTPUT_TOKENS: u64 = 2000;
@@ -310,7 +310,7 @@ async fn the_doctor_says_whether_the_books_agree_and_the_quota_proxy_listens() {
     config.quota_port = proxy.local_addr().unwrap().port();
     let examine = async |config: &berth::config::Config, about: &str| {
         let db = Db::open(&config.database_url).await;
-        let findings = berth::ops::examine(config, db, &*world.app.host).await;
+        let findings = berth::ops::examine(config, db, &*world.app.host, START).await;
         let finding = findings.into_iter().find(|finding| finding.subject == about).unwrap();
         (finding.verdict, finding.sentence)
     };

@@ -19,7 +19,7 @@ use berth::containers::ContainerHost;
 use berth::containers::fake::FakeHost;
 use berth::containers::remote::RemoteHost;
 use berth::edge::Postman;
-use berth::http_server::{self, PerPeer};
+use berth::http_server::{self, Answers, PerPeer};
 use berth::instances::{Cause, Fact, Instance, Instances, Status};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -42,6 +42,8 @@ pub struct Town {
     pub clock: Clock,
     /// Where the platform listens, as Caddy would reach it.
     pub address: SocketAddr,
+    /// Where it answers what Caddy and the operator ask.
+    pub internal: SocketAddr,
     pub database: Database,
     /// Where letters arrive, whoever's they are.
     pub letters: Letterbox,
@@ -100,9 +102,9 @@ impl Town {
         let host = FakeHost::new(config.containers.clone(), clock.clone());
         start_programs(listener, host.clone(), (&letters, said.clone()), programs.clone());
         let relay = if far { Some(stand_between(&config.containers, host.clone()).await) } else { None };
-        let (app, address, process) = open(config, clock.clone(), reached(&relay, &host)).await;
+        let (app, [address, internal], process) = open(config, clock.clone(), reached(&relay, &host)).await;
         let process = Some(process);
-        Self { app, host, clock, address, database, letters, said, settings, port, relay, process, programs }
+        Self { app, host, clock, address, internal, database, letters, said, settings, port, relay, process, programs }
     }
 
     /// The platform's process is killed and started again: same database, same containers.
@@ -125,8 +127,9 @@ impl Town {
     pub async fn start(&mut self) {
         let mut config = config(&self.database, &self.settings);
         put_on_loopback(&mut config.containers, self.port);
-        let (app, address, process) = open(config, self.clock.clone(), reached(&self.relay, &self.host)).await;
-        (self.app, self.address, self.process) = (app, address, Some(process));
+        let (app, addresses, process) = open(config, self.clock.clone(), reached(&self.relay, &self.host)).await;
+        [self.address, self.internal] = addresses;
+        (self.app, self.process) = (app, Some(process));
     }
 
     pub fn instances(&self) -> &Instances {
@@ -293,7 +296,12 @@ async fn stand_between(containers: &ContainerConfig, host: FakeHost) -> Between 
     Between::the_provisioner(&containers.socket, &relay_to)
 }
 
-async fn open(config: berth::config::Config, clock: Clock, host: Arc<dyn ContainerHost>) -> (App, SocketAddr, Runtime) {
+/// A process of the platform; where it listens for Caddy, and for what Caddy and the operator ask.
+async fn open(
+    config: berth::config::Config,
+    clock: Clock,
+    host: Arc<dyn ContainerHost>,
+) -> (App, [SocketAddr; 2], Runtime) {
     let process = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let started = process.spawn(async move {
         let app = App::open(config, clock, host).await.unwrap();
@@ -301,13 +309,19 @@ async fn open(config: berth::config::Config, clock: Clock, host: Arc<dyn Contain
         let end = CancellationToken::new();
         tokio::spawn(app.instances.clone().run(end.clone()));
         tokio::spawn(Postman::new(app.clone()).run(end.clone()));
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(http_server::serve(listener, berth::cli::public_router(app.clone()), PerPeer::All, end));
-        (app, address)
+        let address = listen(berth::cli::public_router(app.clone()), &end).await;
+        let internal = listen(berth::cli::internal_router(app.clone()), &end).await;
+        (app, [address, internal])
     });
-    let (app, address) = started.await.unwrap();
-    (app, address, process)
+    let (app, addresses) = started.await.unwrap();
+    (app, addresses, process)
+}
+
+async fn listen(answers: impl Answers, end: &CancellationToken) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(http_server::serve(listener, answers, PerPeer::All, end.clone()));
+    address
 }
 
 fn put_on_loopback(containers: &mut ContainerConfig, port: u16) {

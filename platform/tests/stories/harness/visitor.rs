@@ -191,7 +191,7 @@ async fn open(port: u16, home: &std::path::Path) -> WebDriver {
 }
 
 /// As README says: into the store that Chromium reads.
-fn trust(home: &std::path::Path, authority: &std::path::Path) {
+pub fn trust(home: &std::path::Path, authority: &std::path::Path) {
     let store = home.join(".pki/nssdb");
     std::fs::create_dir_all(&store).unwrap();
     let store = format!("sql:{}", store.display());

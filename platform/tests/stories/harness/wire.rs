@@ -66,12 +66,6 @@ impl<S: Stream> Wire<S> {
         replies
     }
 
-    /// Whether the connection ends by itself.
-    pub async fn ends(&mut self) -> bool {
-        let end = async { while self.more().await.is_some() {} };
-        tokio::time::timeout(PATIENCE, end).await.is_ok()
-    }
-
     async fn read(&mut self, with_body: bool) -> Option<Reply> {
         loop {
             let end = loop {

@@ -120,6 +120,7 @@ fn welcome(status: &Status) -> String {
         state: words::state(status, Timestamp(NOON)),
         awake: status.fact == Fact::Awake,
         steps: words::steps(status.stage),
+        opens_at: (status.fact == Fact::Awake).then_some(Moment(Timestamp(NOON))),
     })
 }
 
@@ -152,6 +153,7 @@ fn dashboard(status: &Status, spent: i64, held: i64) -> String {
         instance_host: "alice.example.com".into(),
         instance_origin: "https://alice.example.com".into(),
         outdated: status.fact == Fact::Frozen,
+        opens_at: (status.fact == Fact::Frozen).then_some(Moment(Timestamp(NOON))),
         state: words::state(status, Timestamp(NOON)),
         why: why::why(&ledger(status.fact == Fact::Awake), status.fact == Fact::Awake),
         history: vec![

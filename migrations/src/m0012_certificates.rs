@@ -1,0 +1,23 @@
+//! The names that were let through to their first certificate, so that a restart forgets neither them nor the week's budget.
+
+use sea_orm_migration::prelude::*;
+
+#[derive(DeriveMigrationName)]
+pub(crate) struct Migration;
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        crate::run(manager, STATEMENTS).await
+    }
+}
+
+const STATEMENTS: &[&str] = &[
+    // from_ms: from when on the name may have one. The row outlives the account: so does the certificate.
+    "CREATE TABLE certificates (
+        handle text PRIMARY KEY,
+        from_ms bigint NOT NULL
+    )",
+    // Those that are here already have theirs.
+    "INSERT INTO certificates (handle, from_ms) SELECT handle, created_at_ms FROM instances",
+];

@@ -1,0 +1,44 @@
+//! The names that were let through: all SQL of this room.
+
+use sea_orm::ActiveValue::Set;
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{EntityTrait as _, QueryOrder as _, TryInsertResult};
+
+use crate::clock::Timestamp;
+use crate::db::Db;
+use crate::error::Result;
+use crate::handle::Handle;
+
+/// Every name and from when on it may have a certificate, in the order of that.
+pub(super) async fn all(db: &Db) -> Result<Vec<(Handle, Timestamp)>> {
+    let rows = certificate::Entity::find().order_by_asc(certificate::Column::FromMs).all(db.read()).await?;
+    let read = rows.into_iter().filter_map(|row| Some((Handle::parse(&row.handle).ok()?, Timestamp(row.from_ms))));
+    Ok(read.collect())
+}
+
+/// Writes a name down, unless it is there already.
+pub(super) async fn add(db: &Db, handle: &Handle, from: Timestamp) -> Result<()> {
+    let row = certificate::ActiveModel { handle: Set(handle.as_str().to_owned()), from_ms: Set(from.0) };
+    let tx = db.begin().await?;
+    let same = OnConflict::column(certificate::Column::Handle).do_nothing().to_owned();
+    let _: TryInsertResult<u64> =
+        certificate::Entity::insert(row).on_conflict(same).try_insert().exec_without_returning(&*tx).await?;
+    tx.commit().await
+}
+
+mod certificate {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "certificates")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub handle: String,
+        pub from_ms: i64,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
