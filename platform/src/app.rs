@@ -15,6 +15,7 @@ use crate::mailbox::Mailbox;
 use crate::ops::Metrics;
 use crate::quota::Quota;
 use crate::secrets::Keys;
+use crate::sharing::Sharing;
 
 /// The parts. Each is cheap to clone; a door takes the two or three it needs.
 #[derive(Clone)]
@@ -27,6 +28,7 @@ pub struct App {
     pub quota: Quota,
     pub mailbox: Mailbox,
     pub alarms: Alarms,
+    pub sharing: Sharing,
     pub metrics: Metrics,
     /// The seam to the provisioner. `serve` makes the bridges through it; containers are changed by the instances'
     /// reconciler alone.
@@ -58,15 +60,23 @@ impl App {
         let alarms = Alarms::open(db.clone(), clock.clone(), instances.clone(), mailbox.clone())
             .await
             .context("reading the alarms")?;
+        let sharing =
+            Sharing::open(db.clone(), clock.clone(), instances.clone()).await.context("reading what is shared")?;
         let accounts = Accounts::new(
             db.clone(),
             keys,
             clock.clone(),
             config.hosts.clone(),
             config.signups_open,
-            Belongings { instances: instances.clone(), alarms: alarms.clone(), mailbox: mailbox.clone() },
+            Belongings {
+                instances: instances.clone(),
+                alarms: alarms.clone(),
+                mailbox: mailbox.clone(),
+                sharing: sharing.clone(),
+            },
         )?;
         let metrics = Metrics::new();
-        Ok(Self { config: Arc::new(config), clock, db, accounts, instances, quota, mailbox, alarms, metrics, host })
+        let config = Arc::new(config);
+        Ok(Self { config, clock, db, accounts, instances, quota, mailbox, alarms, sharing, metrics, host })
     }
 }

@@ -24,6 +24,17 @@ pub enum Site {
     Instance(Handle),
 }
 
+/// A hostname by which one instance is entered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entrance {
+    /// Whose instance it leads to.
+    pub handle: Handle,
+    /// Lower case, without a port.
+    pub host: String,
+    /// `https://` and the host, with the port browsers use: where the instance's own pages come from.
+    pub origin: String,
+}
+
 impl Hosts {
     /// Reads a Host header or a TLS name: case, a trailing dot and a port do not matter. `None` for any name that is not ours.
     #[must_use]
@@ -53,6 +64,13 @@ impl Hosts {
     #[must_use]
     pub fn apex_origin(&self) -> String {
         format!("https://{}{}", self.apex, self.port)
+    }
+
+    /// The entrance that every instance has: `HANDLE.example.com`.
+    #[must_use]
+    pub fn entrance(&self, handle: &Handle) -> Entrance {
+        let (host, origin) = (self.instance_host(handle), self.instance_origin(handle));
+        Entrance { handle: handle.clone(), host, origin }
     }
 
     /// `HANDLE.example.com`, without a port.

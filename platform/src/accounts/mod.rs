@@ -37,6 +37,7 @@ use crate::hosts::Hosts;
 use crate::instances::Instances;
 use crate::mailbox::Mailbox;
 use crate::secrets::{Keys, Token};
+use crate::sharing::Sharing;
 
 /// The room. Cheap to clone.
 #[derive(Clone)]
@@ -51,6 +52,7 @@ struct Inner {
     instances: Instances,
     alarms: Alarms,
     mailbox: Mailbox,
+    sharing: Sharing,
     ceremonies: Ceremonies,
     limits: Limits,
     memory: SessionMemory,
@@ -69,6 +71,7 @@ pub struct Belongings {
     pub instances: Instances,
     pub alarms: Alarms,
     pub mailbox: Mailbox,
+    pub sharing: Sharing,
 }
 
 /// Somebody logged in, on one host.
@@ -199,7 +202,7 @@ impl Accounts {
         clock: Clock,
         hosts: Hosts,
         signups_open: bool,
-        Belongings { instances, alarms, mailbox }: Belongings,
+        Belongings { instances, alarms, mailbox, sharing }: Belongings,
     ) -> anyhow::Result<Self> {
         let ceremonies = Ceremonies::new(&hosts)?;
         let limits = Limits::new(clock.clone());
@@ -213,6 +216,7 @@ impl Accounts {
             instances,
             alarms,
             mailbox,
+            sharing,
             ceremonies,
             limits,
             memory,

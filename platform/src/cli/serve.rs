@@ -48,18 +48,19 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
     let parts = tokio_util::task::TaskTracker::new();
     parts.spawn(app.instances.clone().run(shutdown.clone()));
     parts.spawn(Postman::new(app.clone()).run(shutdown.clone()));
+    parts.spawn(app.sharing.clone().keep_reading(shutdown.clone()));
     parts.spawn(quota_listeners(app.clone(), shutdown.clone()));
     parts.spawn(http_server::serve(internal, internal_router(app.clone()), PerPeer::All, shutdown.clone()));
     let jobs =
         Jobs::new(app.db.clone(), app.clock.clone(), app.accounts.clone(), app.quota.clone(), app.alarms.clone());
     let jobs = tokio::spawn(jobs.run(shutdown.clone()));
     let socket = app.config.control_socket();
-    let instances = app.instances.clone();
     let (end, word) = (
         shutdown.clone(),
         tokio::spawn({
             let shutdown = shutdown.clone();
-            async move { control::listen(&socket, instances, shutdown).await }
+            let app = app.clone();
+            async move { control::listen(&socket, app, shutdown).await }
         }),
     );
     let quota = app.quota.clone();
@@ -124,7 +125,7 @@ async fn dispatch(State(front): State<Front>, request: Request) -> Response {
     use tower::ServiceExt as _;
     let site = host(&request).and_then(|host| front.hosts.site(host));
     let answered = match site {
-        Some(Site::Instance(handle)) => return front.edge.serve(&handle, request).await,
+        Some(Site::Instance(handle)) => return front.edge.serve(front.hosts.entrance(&handle), request).await,
         Some(Site::App) => front.app.oneshot(request).await,
         Some(Site::Apex) => front.apex.oneshot(request).await,
         None => {

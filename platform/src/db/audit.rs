@@ -33,13 +33,7 @@ mod row {
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn record(
-    tx: &Tx,
-    clock: &Clock,
-    actor: &str,
-    action: &str,
-    (subject, detail): (&str, &str),
-) -> Result<()> {
+pub async fn record(tx: &Tx, clock: &Clock, actor: &str, action: &str, (subject, detail): (&str, &str)) -> Result<()> {
     let row = row::ActiveModel {
         id: Set(clock.uuid()),
         at_ms: Set(clock.now().0),

@@ -59,7 +59,7 @@ pub(super) fn clean_response(headers: &mut HeaderMap, host: &str) {
     }
 }
 
-/// Names that say who the client is or how it came. Underscores and dots count as hyphens, because CGI-like servers fold them.
+/// Names that say who the client is, how it came, or that it asked for another path. Underscores and dots count as hyphens, because CGI-like servers fold them.
 fn is_believed(name: &str) -> bool {
     let name = name.replace(['_', '.'], "-");
     [
@@ -70,6 +70,10 @@ fn is_believed(name: &str) -> bool {
         "x-client-ip",
         "x-original",
         "x-rewrite",
+        "x-replaced",
+        "x-script-name",
+        "script-name",
+        "path-info",
         "cf-connecting-ip",
         "true-client-ip",
     ]
@@ -119,6 +123,8 @@ mod tests {
             ("forwarded", "for=6.6.6.6"),
             ("x-berth-user", "root"),
             ("x.berth.user", "root"),
+            ("x-original-url", "/private"),
+            ("script_name", "/docs"),
             ("cookie", "a=1; __Host-berth=secret"),
             ("accept", "*/*"),
         ]);

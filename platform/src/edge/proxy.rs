@@ -30,9 +30,9 @@ use super::movement::Movement;
 use super::places::Place;
 use super::refusal::Refusal;
 use super::relay::Relay;
+use super::standing::WhileItStands;
 use super::visit::Visit;
 use crate::client::Client;
-use crate::cookies;
 use crate::instances::{Instance, Instances, Work, WorkInFlight};
 
 /// A container on the same machine accepts at once, or something is wrong with it.
@@ -71,27 +71,28 @@ impl Edge {
     /// head of the answer, from where on what moves is the work. A probe's lasts until its end and moves nothing.
     pub(super) async fn forward(
         &self,
-        instance: &Arc<Instance>,
+        visit: Arc<Visit>,
         (work, place): (WorkInFlight, Place),
         mut request: Request,
         client: &Client,
     ) -> Result<Response, Refusal> {
-        let host = self.app.config.hosts.instance_host(&instance.handle);
-        let session = cookies::get(request.headers(), cookies::SESSION).map(str::to_owned);
-        let visit = Arc::new(Visit { edge: self.clone(), instance: Arc::clone(instance), host, session });
+        let instance = &visit.instance;
         let from_client = request.extensions_mut().remove::<OnUpgrade>();
         let upgrade = clean_request(request.headers_mut());
-        self.prepare(&mut request, instance, client, upgrade.as_ref()).map_err(|_| Refusal::Upstream(NOT_A_TARGET))?;
+        self.prepare(&mut request, &visit, client, upgrade.as_ref()).map_err(|_| Refusal::Upstream(NOT_A_TARGET))?;
         let (mut response, probe) = self.ask(&visit, work, request).await?;
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let to_container = response.extensions_mut().remove::<OnUpgrade>();
         let protocol = response.headers().get(header::UPGRADE).cloned();
-        clean_response(response.headers_mut(), &visit.host);
+        clean_response(response.headers_mut(), &visit.entrance.host);
         if !switched {
             let flow = probe.is_none().then(|| instance.open_flow(Work::Stream));
             let movement = Movement::of_answer(response.headers());
-            let _held = (place, probe);
-            return Ok(response.map(|body| Body::new(Answer { body, flow, movement, given: false, visit, _held })));
+            // What may not wake it is let begin, and not let hold it awake to its end.
+            let _held = (place, probe.filter(|_| visit.counts()));
+            let stands = Arc::clone(&visit);
+            let answer = |body| Answer { body, flow, movement, given: false, visit, _held };
+            return Ok(response.map(|body| Body::new(WhileItStands::new(answer(body), stands))));
         }
         let (Some(from_client), Some(to_container), Some(protocol)) = (from_client, to_container, protocol) else {
             return Err(Refusal::Upstream("The instance switched protocols without being asked."));
@@ -99,7 +100,7 @@ impl Edge {
         let movement = (Movement::of_upgrade(&protocol), Movement::of_upgrade(&protocol));
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         response.headers_mut().insert(header::UPGRADE, protocol);
-        let flow = instance.open_flow(Work::Socket);
+        let flow = visit.counts().then(|| instance.open_flow(Work::Socket));
         tokio::spawn(async move {
             Relay { visit, flow, from_client, to_container, movement }.run().await;
             drop(place);
@@ -129,7 +130,10 @@ impl Edge {
             let _ = sent.await;
             work.or_else(|| waiting.then(|| instance.begin_work(Work::Request)))
         };
-        let answer = within(ANSWER_WITHIN, sent, self.upstreams.0.request(request)).await.ok_or(Refusal::TooSlow)?;
+        let answer = tokio::select! {
+            answer = within(ANSWER_WITHIN, sent, self.upstreams.0.request(request)) => answer.ok_or(Refusal::TooSlow)?,
+            () = visit.over() => return Err(Refusal::LogIn),
+        };
         let response = answer.map_err(|error| {
             tracing::debug!(instance.id = %instance.id, error = %format!("{:#}", anyhow::Error::new(error)), "an instance did not answer");
             self.app.instances.report_unreachable(instance);
@@ -142,34 +146,36 @@ impl Edge {
     fn prepare(
         &self,
         request: &mut Request,
-        instance: &Instance,
+        visit: &Visit,
         client: &Client,
         upgrade: Option<&HeaderValue>,
     ) -> anyhow::Result<()> {
         let origin_host = request.headers().get(header::HOST).cloned();
-        *request.uri_mut() = upstream_uri(instance, request.uri())?;
+        *request.uri_mut() = upstream_uri(&visit.instance, request.uri())?;
         *request.version_mut() = Version::HTTP_11;
         let headers = request.headers_mut();
         if let Some(protocol) = upgrade {
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(header::UPGRADE, protocol.clone());
         }
-        let host = self.app.config.hosts.instance_origin(&instance.handle);
-        let host = HeaderValue::from_str(host.trim_start_matches("https://"))?;
+        let host = HeaderValue::from_str(visit.entrance.origin.trim_start_matches("https://"))?;
         headers.insert("x-forwarded-for", HeaderValue::from_str(&client.ip.to_string())?);
         headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
         headers.insert("x-forwarded-host", host.clone());
         headers.insert(header::HOST, origin_host.unwrap_or(host));
-        headers.insert("x-berth-user", HeaderValue::from_str(instance.handle.as_str())?);
-        headers.insert("x-berth-assertion", HeaderValue::from_str(&self.assertion(instance))?);
+        if let Some(user) = visit.user() {
+            headers.insert("x-berth-user", HeaderValue::from_str(user.as_str())?);
+        }
+        headers.insert("x-berth-assertion", HeaderValue::from_str(&self.assertion(visit))?);
         Ok(())
     }
 
-    /// Who visits, signed so that the program inside can tell it from a forgery: `v1.PAYLOAD.MAC`, both base64url, the MAC
+    /// Who visits, or that nobody known does, signed so that the program inside can tell it from a forgery: `v1.PAYLOAD.MAC`, both base64url, the MAC
     /// being HMAC-SHA-256 of `v1.PAYLOAD` with the SHA-256 of the instance token as key, which only it and we know.
-    fn assertion(&self, instance: &Instance) -> String {
+    fn assertion(&self, visit: &Visit) -> String {
+        let instance = &visit.instance;
         let until = self.app.clock.now().seconds() + ASSERTION_SECONDS;
-        let payload = json!({ "user": instance.handle, "instance": instance.id, "until": until }).to_string();
+        let payload = json!({ "user": visit.user(), "instance": instance.id, "until": until }).to_string();
         let signed = format!("v1.{}", URL_SAFE_NO_PAD.encode(payload));
         let mac = crate::secrets::mac(&instance.token_hash().unwrap_or_default(), signed.as_bytes());
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(mac))

@@ -32,6 +32,8 @@ pub struct Dashboard {
     pub history: Vec<HistoryRow>,
     pub spend: SpendInWords,
     pub mail: MailInWords,
+    /// How much is open to others.
+    pub shares: usize,
     pub sessions: Vec<SessionRow>,
     pub passkeys: Vec<PasskeyRow>,
     /// How long somebody who leaves can change their mind.
@@ -78,6 +80,7 @@ pub async fn show(State(app): State<App>, session: Session, Mine(instance): Mine
         history: history.iter().map(Into::into).collect(),
         spend: super::spend::in_words(&spend),
         mail,
+        shares: app.sharing.of(instance.id).len(),
         sessions: sessions.into_iter().map(Into::into).collect(),
         passkeys: passkeys.iter().map(Into::into).collect(),
         grace: words::span(app.config.containers.delete_after),

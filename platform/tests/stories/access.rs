@@ -10,6 +10,7 @@ use axum::http::Method;
 use berth::alarms::Schedule;
 use berth::handle::Handle;
 use berth::mailbox::Parcel;
+use berth::sharing::Audience;
 use berth::web::Access;
 use berth::web::routes::{self, Route};
 use serde_json::json;
@@ -40,6 +41,7 @@ const EXPECTED: &[(&str, [&str; 6])] = &[
         "GET /hand-off",
         ["303 /log-in", "303 /log-in", "303 /log-in", "403", "403", "303 https://alice.example.com/.berth/callback"],
     ),
+    ("POST /hand-off", ["303 /log-in", "303 /log-in", "303 /log-in", "422", "422", "422"]),
     ("GET /", ["303 /log-in", "303 /log-in", "303 /log-in", "200", "200", "200"]),
     ("GET /instance/events", ["303 /log-in", "303 /log-in", "303 /log-in", "200", "200", "200"]),
     ("GET /passkeys", ["303 /log-in", "303 /log-in", "303 /log-in", "200", "200", "200"]),
@@ -50,6 +52,12 @@ const EXPECTED: &[(&str, [&str; 6])] = &[
     ("GET /admin", ["303 /log-in", "303 /log-in", "303 /log-in", "403", "200", "403"]),
     ("GET /mailbox", ["303 /log-in", "303 /log-in", "303 /log-in", "200", "200", "200"]),
     ("GET /api/mailbox", ["401", "401", "401", "200", "200", "200"]),
+    ("GET /sharing", ["303 /log-in", "303 /log-in", "303 /log-in", "200", "200", "200"]),
+    ("POST /sharing", ["303 /log-in", "303 /log-in", "303 /log-in", "422", "422", "422"]),
+    ("POST /sharing/{id}/remove", ["303 /log-in", "303 /log-in", "303 /log-in", "404", "404", "303 /sharing"]),
+    ("GET /api/shares", ["401", "401", "401", "200", "200", "200"]),
+    ("POST /api/shares", ["401", "401", "401", "422", "422", "422"]),
+    ("POST /api/shares/{id}/remove", ["401", "401", "401", "404", "404", "204"]),
     ("GET /api/alarms", ["401", "401", "401", "200", "200", "200"]),
     ("GET /api/account", ["401", "401", "401", "200", "200", "200"]),
     ("GET /api/instance", ["401", "401", "401", "200", "200", "200"]),
@@ -103,7 +111,7 @@ const EXPECTED: &[(&str, [&str; 6])] = &[
 /// The apex shows everybody the same and knows nobody.
 const APEX: &[&str] = &["GET /", "GET /awake", "GET /assets/{*path}"];
 
-/// What stands for the parts of a path that vary. The session and the letter are the member's.
+/// What stands for the parts of a path that vary. The session, the letter and the share are the member's.
 fn path_of(route: &Route, id: &str) -> String {
     if route.path == "/hand-off" {
         return format!("/hand-off?host=alice.example.com&state=s&challenge={}", "c".repeat(43));
@@ -124,7 +132,9 @@ impl Cast {
         let member = site.member("alice").await;
         let another = site.member("boris").await;
         // Things of hers that others may try to touch.
-        let instance = site.app.instances.by_handle(&Handle::parse("alice").unwrap()).unwrap().id;
+        let instance = site.app.instances.by_handle(&Handle::parse("alice").unwrap()).unwrap();
+        site.app.sharing.add(&instance, "/docs", Audience::Everyone { wakes: false }).await.unwrap();
+        let instance = instance.id;
         let parcel = Parcel { method: "POST".into(), target: "/hooks/a".into(), headers: Vec::new(), body: "x".into() };
         site.app.mailbox.take_in(instance, parcel).await.unwrap();
         site.app.alarms.set(instance, "nightly", Schedule::Cron("30 3 * * *".into()), None).await.unwrap();
@@ -148,8 +158,18 @@ impl Cast {
         mailbox["waiting"][0]["id"].as_str().expect("a letter waits").to_owned()
     }
 
+    /// The member's own share, as the API names it.
+    async fn share(&mut self) -> String {
+        let shares = self.0[5].get("/api/shares").await.json().await;
+        shares["shares"][0]["id"].as_str().expect("something is shared").to_owned()
+    }
+
     async fn all_try(&mut self, route: &Route) -> (String, Vec<String>) {
-        let id = if route.path.contains("/letters/") { self.letter().await } else { self.session().await };
+        let id = match route.path {
+            path if path.contains("/letters/") => self.letter().await,
+            path if path.contains("/sharing/") || path.contains("/shares/") => self.share().await,
+            _ => self.session().await,
+        };
         let path = path_of(route, &id);
         let mut row = Vec::new();
         for visitor in &mut self.0 {

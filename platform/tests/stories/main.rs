@@ -26,6 +26,7 @@ mod nights;
 mod pages;
 mod quota;
 mod sagas;
+mod sharing;
 mod tidy;
 mod upgrades;
 mod web;
