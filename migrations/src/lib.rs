@@ -16,6 +16,7 @@ mod m0007_awake_ledger;
 mod m0008_mailbox_and_alarms;
 mod m0009_departures;
 mod m0010_shares;
+mod m0011_domains;
 
 /// Applies the changes in order.
 #[derive(Debug)]
@@ -35,6 +36,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0008_mailbox_and_alarms::Migration),
             Box::new(m0009_departures::Migration),
             Box::new(m0010_shares::Migration),
+            Box::new(m0011_domains::Migration),
         ]
     }
 }

@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::containers::ContainerHost;
 use crate::db::Db;
+use crate::domains::Domains;
 use crate::instances::Instances;
 use crate::mailbox::Mailbox;
 use crate::ops::Metrics;
@@ -29,6 +30,7 @@ pub struct App {
     pub mailbox: Mailbox,
     pub alarms: Alarms,
     pub sharing: Sharing,
+    pub domains: Domains,
     pub metrics: Metrics,
     /// The seam to the provisioner. `serve` makes the bridges through it; containers are changed by the instances'
     /// reconciler alone.
@@ -62,6 +64,9 @@ impl App {
             .context("reading the alarms")?;
         let sharing =
             Sharing::open(db.clone(), clock.clone(), instances.clone()).await.context("reading what is shared")?;
+        let domains = Domains::open(db.clone(), clock.clone(), instances.clone(), &config)
+            .await
+            .context("reading the domains")?;
         let accounts = Accounts::new(
             db.clone(),
             keys,
@@ -73,10 +78,11 @@ impl App {
                 alarms: alarms.clone(),
                 mailbox: mailbox.clone(),
                 sharing: sharing.clone(),
+                domains: domains.clone(),
             },
         )?;
         let metrics = Metrics::new();
         let config = Arc::new(config);
-        Ok(Self { config, clock, db, accounts, instances, quota, mailbox, alarms, sharing, metrics, host })
+        Ok(Self { config, clock, db, accounts, instances, quota, mailbox, alarms, sharing, domains, metrics, host })
     }
 }

@@ -1,6 +1,6 @@
 //! Berth: every person their own container, asleep when idle, awake in milliseconds, its AI calls metered.
 //!
-//! Doors (`web`, `edge`, `llm`, `cli`, `provisioner`) call rooms (`accounts`, `instances`, `quota`, `mailbox`, `alarms`, `sharing`, `ops`),
+//! Doors (`web`, `edge`, `llm`, `cli`, `provisioner`) call rooms (`accounts`, `instances`, `quota`, `mailbox`, `alarms`, `sharing`, `domains`, `ops`),
 //! rooms stand on the ground (`containers`, `db`, `config`, `clock`, ..), and never the other way. ARCHITECTURE.md is the map.
 
 pub mod accounts;
@@ -14,6 +14,7 @@ pub mod containers;
 pub mod cookies;
 pub mod db;
 pub mod demo;
+pub mod domains;
 pub mod edge;
 pub mod error;
 pub mod handle;

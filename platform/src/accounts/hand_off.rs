@@ -30,7 +30,7 @@ const CHALLENGE_LENGTH: usize = 43;
 /// What a code is bound to.
 #[derive(Serialize, Deserialize)]
 struct Bound {
-    host: String,
+    audience: String,
     state: String,
     challenge: String,
     session: SessionId,
@@ -59,7 +59,7 @@ impl Accounts {
     /// # Errors
     /// As [`Accounts::way_to`]; `Invalid` for a state or challenge of the wrong shape.
     pub async fn hand_off(&self, session: &Session, host: &str, state: &str, challenge: &str) -> Result<Token> {
-        let host = self.way_to(session, host)?.host;
+        let audience = self.way_to(session, host)?.audience;
         if session.leaving {
             return Err(Error::Forbidden("This account leaves, and its instance sleeps until it is kept.".into()));
         }
@@ -76,7 +76,7 @@ impl Accounts {
             ));
         }
         self.app_session(session).await?;
-        let bound = Bound { host, state: state.to_owned(), challenge: challenge.to_owned(), session: session.id };
+        let bound = Bound { audience, state: state.to_owned(), challenge: challenge.to_owned(), session: session.id };
         let bound = serde_json::to_string(&bound).context("writing a hand-off")?;
         let code = Token::new(&self.0.clock);
         let tx = self.0.db.begin().await?;
@@ -124,13 +124,14 @@ impl Accounts {
     fn entrance(&self, host: &str) -> Option<Entrance> {
         match self.0.hosts.site(host) {
             Some(Site::Instance(handle)) => Some(self.0.hosts.entrance(&handle)),
-            _ => None,
+            Some(Site::Apex | Site::App) => None,
+            None => self.0.domains.entrance(host),
         }
     }
 
     fn fits(&self, bound: &Bound, host: &str, state: &str, verifier: &str) -> bool {
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes()));
-        let here = self.entrance(host).is_some_and(|entrance| entrance.host == bound.host);
+        let here = self.entrance(host).is_some_and(|entrance| entrance.audience == bound.audience);
         here && bound.state == state && bound.challenge == challenge
     }
 
@@ -145,7 +146,7 @@ impl Accounts {
         let session = StoredSession {
             id: SessionId(self.0.clock.uuid()),
             account: person.id,
-            audience: bound.host,
+            audience: bound.audience,
             parent: Some(parent.id),
             method: "hand_off".into(),
             user_agent: rules::device_words(&client.user_agent),

@@ -32,6 +32,7 @@ use crate::alarms::Alarms;
 pub use crate::client::Client;
 use crate::clock::{Clock, Timestamp};
 use crate::db::{AccountId, Db, SessionId};
+use crate::domains::Domains;
 use crate::handle::{Handle, HandleError};
 use crate::hosts::Hosts;
 use crate::instances::Instances;
@@ -53,6 +54,7 @@ struct Inner {
     alarms: Alarms,
     mailbox: Mailbox,
     sharing: Sharing,
+    domains: Domains,
     ceremonies: Ceremonies,
     limits: Limits,
     memory: SessionMemory,
@@ -72,6 +74,7 @@ pub struct Belongings {
     pub alarms: Alarms,
     pub mailbox: Mailbox,
     pub sharing: Sharing,
+    pub domains: Domains,
 }
 
 /// Somebody logged in, on one host.
@@ -202,7 +205,7 @@ impl Accounts {
         clock: Clock,
         hosts: Hosts,
         signups_open: bool,
-        Belongings { instances, alarms, mailbox, sharing }: Belongings,
+        Belongings { instances, alarms, mailbox, sharing, domains }: Belongings,
     ) -> anyhow::Result<Self> {
         let ceremonies = Ceremonies::new(&hosts)?;
         let limits = Limits::new(clock.clone());
@@ -217,6 +220,7 @@ impl Accounts {
             alarms,
             mailbox,
             sharing,
+            domains,
             ceremonies,
             limits,
             memory,

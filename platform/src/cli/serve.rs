@@ -20,10 +20,11 @@ use crate::config::Config;
 use crate::containers::HostError;
 use crate::containers::remote::RemoteHost;
 use crate::db::Db;
+use crate::domains::Domains;
 use crate::edge::{self, Edge, Postman};
 use crate::hosts::{Hosts, Site};
 use crate::http_server::PerPeer;
-use crate::ops::{self, Jobs};
+use crate::ops::{self, Jobs, Works};
 use crate::{http_server, llm, web};
 
 /// How long to wait for the provisioner to make the bridges before going on without: the quota proxy listens on them.
@@ -51,9 +52,13 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
     parts.spawn(app.sharing.clone().keep_reading(shutdown.clone()));
     parts.spawn(quota_listeners(app.clone(), shutdown.clone()));
     parts.spawn(http_server::serve(internal, internal_router(app.clone()), PerPeer::All, shutdown.clone()));
-    let jobs =
-        Jobs::new(app.db.clone(), app.clock.clone(), app.accounts.clone(), app.quota.clone(), app.alarms.clone());
-    let jobs = tokio::spawn(jobs.run(shutdown.clone()));
+    let works = Works {
+        accounts: app.accounts.clone(),
+        quota: app.quota.clone(),
+        alarms: app.alarms.clone(),
+        domains: app.domains.clone(),
+    };
+    let jobs = tokio::spawn(Jobs::new(app.db.clone(), app.clock.clone(), works).run(shutdown.clone()));
     let socket = app.config.control_socket();
     let (end, word) = (
         shutdown.clone(),
@@ -105,6 +110,7 @@ async fn metrics(State(app): State<App>) -> Response {
 #[derive(Clone)]
 struct Front {
     hosts: Arc<Hosts>,
+    domains: Domains,
     edge: Edge,
     apex: Router,
     app: Router,
@@ -114,6 +120,7 @@ struct Front {
 pub fn public_router(app: App) -> Router {
     let front = Front {
         hosts: Arc::new(app.config.hosts.clone()),
+        domains: app.domains.clone(),
         edge: Edge::new(app.clone()),
         apex: web::apex_router(app.clone()),
         app: web::app_router(app),
@@ -129,6 +136,9 @@ async fn dispatch(State(front): State<Front>, request: Request) -> Response {
         Some(Site::App) => front.app.oneshot(request).await,
         Some(Site::Apex) => front.apex.oneshot(request).await,
         None => {
+            if let Some(entrance) = host(&request).and_then(|host| front.domains.entrance(host)) {
+                return front.edge.serve(entrance, request).await;
+            }
             return (StatusCode::MISDIRECTED_REQUEST, "This name does not belong to this server.\n").into_response();
         }
     };

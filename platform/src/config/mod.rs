@@ -43,6 +43,10 @@ pub struct Config {
     pub openai: Upstream,
     pub demo_listen: SocketAddr,
     pub signups_open: bool,
+    /// Domains of its own that an account may have; 0: none.
+    pub domains_per_account: u32,
+    /// Where proofs of domains are looked up; `None`: where this machine looks names up.
+    pub dns: Option<SocketAddr>,
     pub log: String,
     pub log_json: bool,
 }
@@ -165,6 +169,8 @@ impl Config {
             anthropic: r.upstream("ANTHROPIC_API_KEY", "BERTH_ANTHROPIC_URL", &format!("http://{demo_listen}")),
             openai: r.upstream("OPENAI_API_KEY", "BERTH_OPENAI_URL", &format!("http://{demo_listen}")),
             demo_listen,
+            domains_per_account: r.between("BERTH_DOMAINS_PER_ACCOUNT", 0, 100),
+            dns: r.address_or_none("BERTH_DNS"),
             signups_open: r.one_of("BERTH_SIGNUPS", "open", "closed"),
             log: r.text("BERTH_LOG"),
             log_json: r.one_of("BERTH_LOG_FORMAT", "json", "pretty"),

@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 
 use crate::app::App;
+use crate::handle::Handle;
 use crate::hosts::Site;
 
 #[derive(Deserialize)]
@@ -17,10 +18,12 @@ pub struct Asked {
 pub async fn ask(State(app): State<App>, Query(asked): Query<Asked>) -> StatusCode {
     let live = match app.config.hosts.site(&asked.domain) {
         Some(Site::Apex | Site::App) => true,
-        Some(Site::Instance(handle)) => {
-            app.instances.by_handle(&handle).is_some_and(|instance| !instance.status().wish.is_closed())
-        }
-        None => false,
+        Some(Site::Instance(handle)) => is_live(&app, &handle),
+        None => app.domains.entrance(&asked.domain).is_some_and(|entrance| is_live(&app, &entrance.handle)),
     };
     if live { StatusCode::OK } else { StatusCode::FORBIDDEN }
+}
+
+fn is_live(app: &App, handle: &Handle) -> bool {
+    app.instances.by_handle(handle).is_some_and(|instance| !instance.status().wish.is_closed())
 }

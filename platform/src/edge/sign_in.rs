@@ -41,7 +41,7 @@ impl Edge {
     /// Whether the session of this request still stands. Asking is no use of it.
     pub(super) async fn still_stands(&self, called: &Called, headers: &HeaderMap) -> bool {
         let Some(token) = cookies::get(headers, cookies::SESSION) else { return false };
-        matches!(self.app.accounts.is_live(&called.entrance.host, token).await, Ok(true))
+        matches!(self.app.accounts.is_live(&called.entrance.audience, token).await, Ok(true))
     }
 
     /// Sends a person to log in and come back; tells a program that it must. Nothing wakes.

@@ -38,7 +38,7 @@ impl Visit {
         let known = match (&self.visitor, &self.session) {
             (Visitor::Stranger, _) => true,
             (_, Some(session)) => {
-                matches!(self.edge.app.accounts.is_live(&self.entrance.host, session).await, Ok(true))
+                matches!(self.edge.app.accounts.is_live(&self.entrance.audience, session).await, Ok(true))
             }
             (_, None) => false,
         };

@@ -66,7 +66,7 @@ impl Edge {
 
     /// Whose session of this host `token` is.
     pub(super) async fn visitor_with(&self, called: &Called, token: &str) -> Result<Visitor, Refusal> {
-        let session = self.app.accounts.authenticate(&called.entrance.host, token).await?;
+        let session = self.app.accounts.authenticate(&called.entrance.audience, token).await?;
         Ok(match session {
             Some(session) if session.account == called.instance.account => Visitor::Owner,
             Some(session) => Visitor::Guest(session.handle),

@@ -7,8 +7,8 @@ use axum::routing::{self, MethodRouter};
 
 use super::Access::{Admin, HalfIn, LoggedIn, Member, Public, SigningUp};
 use super::{
-    Access, admin, alarms, api, api_mailbox, api_sharing, assets, dashboard, hand_off, instances, landing, leaving,
-    log_in, mailbox, passkeys, sessions, sharing, sign_up,
+    Access, admin, alarms, api, api_domains, api_mailbox, api_sharing, assets, dashboard, domains, hand_off, instances,
+    landing, leaving, log_in, mailbox, passkeys, sessions, sharing, sign_up,
 };
 use crate::app::App;
 
@@ -87,6 +87,11 @@ pub fn app() -> Vec<Route> {
         get("/sharing", Member, sharing::show),
         post("/sharing", Member, sharing::add),
         post("/sharing/{id}/remove", Member, sharing::remove),
+        // Names of one's own.
+        get("/domains", Member, domains::show),
+        post("/domains", Member, domains::claim),
+        post("/domains/{id}/check", Member, domains::check),
+        post("/domains/{id}/remove", Member, domains::remove),
         // The operator.
         get("/admin", Admin, admin::show),
         post("/admin/instances/{handle}/stop", Admin, admin::stop),
@@ -108,6 +113,10 @@ pub fn app() -> Vec<Route> {
         get("/api/shares", Member, api_sharing::list),
         post("/api/shares", Member, api_sharing::add),
         post("/api/shares/{id}/remove", Member, api_sharing::remove),
+        get("/api/domains", Member, api_domains::list),
+        post("/api/domains", Member, api_domains::claim),
+        post("/api/domains/{id}/check", Member, api_domains::check),
+        post("/api/domains/{id}/remove", Member, api_domains::remove),
         get("/api/handles/{handle}", Public, api::handle),
     ]
 }

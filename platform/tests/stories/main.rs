@@ -13,6 +13,7 @@ mod crowds;
 mod cycles;
 mod deletion;
 mod doctor;
+mod domains;
 mod edge;
 mod engine_away;
 mod first_light;

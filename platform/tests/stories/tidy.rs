@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use berth::config::VARIABLES;
 
 const DOORS: [&str; 6] = ["web", "edge", "llm", "cli", "provisioner", "demo"];
-const ROOMS: [&str; 7] = ["accounts", "instances", "quota", "mailbox", "alarms", "sharing", "ops"];
+const ROOMS: [&str; 8] = ["accounts", "instances", "quota", "mailbox", "alarms", "sharing", "domains", "ops"];
 /// A longer file is two things; split it, or say here why it is one.
 const LONGEST_FILE: usize = 500;
 

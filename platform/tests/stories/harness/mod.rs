@@ -8,6 +8,7 @@ pub mod engine;
 pub mod hamlet;
 pub mod letterbox;
 pub mod long;
+pub mod name_server;
 pub mod program;
 pub mod stack;
 pub mod tenant;
@@ -26,6 +27,7 @@ use berth::clock::{Clock, Timestamp};
 use berth::config::Config;
 use berth::containers::fake::FakeHost;
 use berth::db::Db;
+use berth::domains::Domains;
 use berth::instances::Instances;
 use berth::mailbox::Mailbox;
 use berth::secrets::Keys;
@@ -47,6 +49,7 @@ pub struct House {
     alarms: Alarms,
     mailbox: Mailbox,
     sharing: Sharing,
+    domains: Domains,
     pub accounts: Accounts,
     database: Database,
 }
@@ -70,21 +73,24 @@ impl House {
         let mailbox = Mailbox::open(db.clone(), clock.clone()).await.unwrap();
         let alarms = Alarms::open(db.clone(), clock.clone(), instances.clone(), mailbox.clone()).await.unwrap();
         let sharing = Sharing::open(db.clone(), clock.clone(), instances.clone()).await.unwrap();
+        let domains = Domains::open(db.clone(), clock.clone(), instances.clone(), &config).await.unwrap();
         let belongings = Belongings {
             instances: instances.clone(),
             alarms: alarms.clone(),
             mailbox: mailbox.clone(),
             sharing: sharing.clone(),
+            domains: domains.clone(),
         };
         let accounts = Accounts::new(db.clone(), keys.clone(), clock.clone(), hosts, open, belongings).unwrap();
-        Self { db, clock, config, keys, host, instances, alarms, mailbox, sharing, accounts, database }
+        Self { db, clock, config, keys, host, instances, alarms, mailbox, sharing, domains, accounts, database }
     }
 
     /// The accounts room of another process on the same database.
     pub fn accounts_elsewhere(&self) -> Accounts {
         let (db, keys, clock) = (self.db.clone(), self.keys.clone(), self.clock.clone());
         let (instances, alarms, mailbox) = (self.instances.clone(), self.alarms.clone(), self.mailbox.clone());
-        let belongings = Belongings { instances, alarms, mailbox, sharing: self.sharing.clone() };
+        let belongings =
+            Belongings { instances, alarms, mailbox, sharing: self.sharing.clone(), domains: self.domains.clone() };
         Accounts::new(db, keys, clock, self.config.hosts.clone(), self.config.signups_open, belongings).unwrap()
     }
 

@@ -8,6 +8,7 @@ use berth::mailbox::Counts;
 use berth::web::admin::{AccountRow, AdminPage, InstanceCell};
 use berth::web::alarms::AlarmRow;
 use berth::web::dashboard::{Dashboard, HistoryRow, ModelInWords, SessionRow, SpendInWords};
+use berth::web::domains::{DomainRow, DomainsPage};
 use berth::web::errors::ErrorPage;
 use berth::web::hand_off::{AgreePage, GoOnPage as OnTheWayPage};
 use berth::web::landing::Landing;
@@ -47,6 +48,8 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("mailbox-empty", mailbox(false)),
         ("sharing", sharing(true)),
         ("sharing-empty", sharing(false)),
+        ("domains", domains(true)),
+        ("domains-none", domains(false)),
         ("hand-off-agree", agree()),
         (
             "hand-off-go-on",
@@ -182,6 +185,8 @@ fn dashboard(status: &Status, spent: i64, held: i64) -> String {
         },
         mail: mail(spent > 0),
         shares: usize::from(spent > 0) * 3,
+        port: String::new(),
+        domains: if spent > 0 { vec!["docs.alice.org".into()] } else { Vec::new() },
         sessions: vec![session("Chrome on Linux", true), session("Safari on iPhone", false)],
         passkeys: vec![passkey("Passkey of 20 Nov")],
         grace: "7 days".into(),
@@ -272,6 +277,42 @@ fn sharing(some: bool) -> String {
         ];
         page.typed.handle = "bobb".into();
         (page.note, page.field) = ("Nobody here has that handle.".into(), "handle");
+    }
+    html(&page)
+}
+
+fn domains(some: bool) -> String {
+    let row = |name: &str, lamp, state: &str, proven| DomainRow {
+        id: "1".into(),
+        name: name.into(),
+        lamp,
+        state: state.into(),
+        proven,
+        checked: proven.then_some(Moment(Timestamp(NOON))),
+        proof_name: format!("_berth.{name}"),
+        proof: "berth-Zx3kP0aQ9-vT_2mWcY7dLgZx3kP0aQ9-vT_2mWcY7dLg".into(),
+        note: String::new(),
+    };
+    let mut page = DomainsPage {
+        handle: "alice".into(),
+        is_admin: false,
+        instance_host: "alice.example.com".into(),
+        port: String::new(),
+        domains: Vec::new(),
+        most: 3,
+        typed: String::new(),
+        note: String::new(),
+    };
+    if some {
+        let note = "DNS does not show it yet: neither a TXT record at _berth.alices-letters.org with the text below, nor alices-letters.org as an alias of alice.example.com.";
+        page.domains = vec![
+            row("docs.alice.org", "awake", "leads to your instance", true),
+            DomainRow { note: note.into(), ..row("alices-letters.org", "moving", "not proven yet", false) },
+        ];
+        (page.typed, page.note) = (
+            "localhost".into(),
+            "That is not a domain. It looks like alice.org or docs.alice.org, without https:// or a path.".into(),
+        );
     }
     html(&page)
 }
