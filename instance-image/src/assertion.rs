@@ -24,7 +24,8 @@ pub struct Key([u8; 32]);
 
 #[derive(Deserialize)]
 struct Payload {
-    user: String,
+    /// `null`: nobody known.
+    user: Option<String>,
     /// Unix time in seconds.
     until: u64,
 }
@@ -34,12 +35,12 @@ impl Key {
         Self(Sha256::digest(token).into())
     }
 
-    /// Whether `assertion` says, at `now` in Unix seconds, that `user` is asking.
-    pub fn verdict(&self, assertion: Option<&str>, user: &str, now: u64) -> Verdict {
+    /// Whether `assertion` says, at `now` in Unix seconds, that `user` is asking, or nobody known.
+    pub fn verdict(&self, assertion: Option<&str>, user: Option<&str>, now: u64) -> Verdict {
         match assertion {
             None => Verdict::Missing,
             Some(text) => match self.read(text) {
-                Some(payload) if payload.user == user && payload.until >= now => Verdict::Valid,
+                Some(payload) if payload.user.as_deref() == user && payload.until >= now => Verdict::Valid,
                 _ => Verdict::Invalid,
             },
         }
@@ -102,8 +103,13 @@ mod tests {
             ),
             ("with no end", Some(signed("the token", "v1", r#"{"user":"alice"}"#)), 990, Verdict::Invalid),
         ] {
-            assert_eq!(key.verdict(assertion.as_deref(), "alice", now), verdict, "{sentence}");
+            assert_eq!(key.verdict(assertion.as_deref(), Some("alice"), now), verdict, "{sentence}");
         }
+        // Nobody known is nobody: neither is taken for the other.
+        let nobody = signed("the token", "v1", r#"{"user":null,"until":1000}"#);
+        assert_eq!(key.verdict(Some(&nobody), None, 990), Verdict::Valid);
+        assert_eq!(key.verdict(Some(&nobody), Some("alice"), 990), Verdict::Invalid);
+        assert_eq!(key.verdict(Some(&good), None, 990), Verdict::Invalid);
     }
 
     /// Written down as the platform signs it, so that the two cannot drift apart unseen.
@@ -113,6 +119,6 @@ mod tests {
             "v1.eyJpbnN0YW5jZSI6IjAxOTdkMmEwLTAwMDAtNzAwMC04MDAwLTAwMDAwMDAwMDAwMSIsInVudGlsIjoxNzk1MTg",
             "zMzg5LCJ1c2VyIjoiYWxpY2UifQ.hWB-bs_OoDwBYUdSIgyBZIijGvlFyAuvQc3KdAUlvzc",
         );
-        assert_eq!(Key::of("instance token").verdict(Some(known), "alice", 1_795_183_329), Verdict::Valid);
+        assert_eq!(Key::of("instance token").verdict(Some(known), Some("alice"), 1_795_183_329), Verdict::Valid);
     }
 }

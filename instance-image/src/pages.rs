@@ -46,6 +46,7 @@ pub fn routes(home: Arc<Home>) -> Router {
         .fallback(|| async { (StatusCode::NOT_FOUND, "There is nothing at this address. The front page is at /\n") })
         .layer(DefaultBodyLimit::max(64 * 1024))
         .layer(middleware::map_response(with_headers))
+        .layer(middleware::from_fn_with_state(home.clone(), owner_only))
         .layer(middleware::from_fn_with_state(home.clone(), own_forms_only))
         .layer(middleware::from_fn_with_state(home.clone(), take_letters))
         .with_state(home)
@@ -220,9 +221,9 @@ async fn budget(State(home): Shared) -> Response {
 /// Who the platform says is asking, and whether it signed that: a neighbour that reached this port could not.
 async fn whoami(State(home): Shared, headers: HeaderMap) -> Json<serde_json::Value> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let user = text("x-berth-user").unwrap_or("nobody");
+    let user = text("x-berth-user");
     let verdict = home.key.verdict(text(assertion::HEADER), user, now());
-    Json(json!({ "user": user, "assertion": verdict }))
+    Json(json!({ "user": user.unwrap_or("nobody"), "assertion": verdict }))
 }
 
 /// In Unix seconds.
@@ -251,6 +252,24 @@ fn is_own(headers: &HeaderMap, url: &str) -> bool {
         Some(site) => matches!(site.as_bytes(), b"same-origin" | b"none"),
         None => headers.get(header::ORIGIN).is_some_and(|o| !url.is_empty() && o.as_bytes() == url.as_bytes()),
     }
+}
+
+/// These are the owner's pages: what is on them is private, and a question costs the owner's budget. Whoever else was let in
+/// to this instance is told so; a program of the owner's own may have something for them.
+async fn owner_only(State(home): Shared, request: Request, next: Next) -> Response {
+    if !is_the_owners(request.uri().path()) || is_owner(request.headers(), &home.handle) {
+        return next.run(request).await;
+    }
+    let sentence = "You were let in here, and the program inside shows this page to its owner alone.\n";
+    (StatusCode::FORBIDDEN, sentence).into_response()
+}
+
+fn is_the_owners(path: &str) -> bool {
+    matches!(path, "/" | "/ask" | "/alarm" | "/budget")
+}
+
+fn is_owner(headers: &HeaderMap, handle: &str) -> bool {
+    headers.get("x-berth-user").is_some_and(|user| user.as_bytes() == handle.as_bytes())
 }
 
 async fn with_headers(mut response: Response) -> Response {
@@ -308,6 +327,17 @@ mod tests {
         for (seconds, text) in [(0, "0 s"), (59, "59 s"), (61, "1 min 1 s"), (7500, "2 h 5 min"), (200_000, "2 d 7 h")]
         {
             assert_eq!(spoken(seconds), text);
+        }
+    }
+
+    #[test]
+    fn a_visitor_is_not_taken_for_the_owner() {
+        for (user, owner) in [(Some("alice"), true), (Some("bob"), false), (Some("Alice"), false), (None, false)] {
+            let mut headers = HeaderMap::new();
+            if let Some(user) = user {
+                headers.insert("x-berth-user", HeaderValue::from_static(user));
+            }
+            assert_eq!(is_owner(&headers, "alice"), owner, "{user:?}");
         }
     }
 

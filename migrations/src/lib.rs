@@ -15,6 +15,8 @@ mod m0006_sizes;
 mod m0007_awake_ledger;
 mod m0008_mailbox_and_alarms;
 mod m0009_departures;
+mod m0010_shares;
+mod m0011_domains;
 mod m0012_certificates;
 
 /// Applies the changes in order.
@@ -34,6 +36,8 @@ impl MigratorTrait for Migrator {
             Box::new(m0007_awake_ledger::Migration),
             Box::new(m0008_mailbox_and_alarms::Migration),
             Box::new(m0009_departures::Migration),
+            Box::new(m0010_shares::Migration),
+            Box::new(m0011_domains::Migration),
             Box::new(m0012_certificates::Migration),
         ]
     }

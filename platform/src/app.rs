@@ -11,11 +11,13 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::containers::ContainerHost;
 use crate::db::Db;
+use crate::domains::Domains;
 use crate::instances::Instances;
 use crate::mailbox::Mailbox;
 use crate::ops::Metrics;
 use crate::quota::Quota;
 use crate::secrets::Keys;
+use crate::sharing::Sharing;
 
 /// The parts. Each is cheap to clone; a door takes the two or three it needs.
 #[derive(Clone)]
@@ -28,6 +30,8 @@ pub struct App {
     pub quota: Quota,
     pub mailbox: Mailbox,
     pub alarms: Alarms,
+    pub sharing: Sharing,
+    pub domains: Domains,
     pub certificates: Certificates,
     pub metrics: Metrics,
     /// The seam to the provisioner. `serve` makes the bridges through it; containers are changed by the instances'
@@ -60,6 +64,11 @@ impl App {
         let alarms = Alarms::open(db.clone(), clock.clone(), instances.clone(), mailbox.clone())
             .await
             .context("reading the alarms")?;
+        let sharing =
+            Sharing::open(db.clone(), clock.clone(), instances.clone()).await.context("reading what is shared")?;
+        let domains = Domains::open(db.clone(), clock.clone(), instances.clone(), &config)
+            .await
+            .context("reading the domains")?;
         let certificates = Certificates::open(db.clone(), clock.clone(), config.certificates_a_week)
             .await
             .context("reading who has a certificate")?;
@@ -69,10 +78,30 @@ impl App {
             clock.clone(),
             config.hosts.clone(),
             config.signups_open,
-            Belongings { instances: instances.clone(), alarms: alarms.clone(), mailbox: mailbox.clone() },
+            Belongings {
+                instances: instances.clone(),
+                alarms: alarms.clone(),
+                mailbox: mailbox.clone(),
+                sharing: sharing.clone(),
+                domains: domains.clone(),
+            },
         )?;
         let metrics = Metrics::new();
         let config = Arc::new(config);
-        Ok(Self { config, clock, db, accounts, instances, quota, mailbox, alarms, certificates, metrics, host })
+        Ok(Self {
+            config,
+            clock,
+            db,
+            accounts,
+            instances,
+            quota,
+            mailbox,
+            alarms,
+            sharing,
+            domains,
+            certificates,
+            metrics,
+            host,
+        })
     }
 }

@@ -33,6 +33,12 @@ pub fn is_twice(headers: &HeaderMap, name: &str) -> bool {
     values.next().is_some_and(|first| values.any(|other| other != first))
 }
 
+/// Whether a cookie called `name` is there, believed or not.
+#[must_use]
+pub fn is_there(headers: &HeaderMap, name: &str) -> bool {
+    pairs(headers).any(|(key, _)| key == name.as_bytes())
+}
+
 /// Set-Cookie values that delete the session and what is half way, and their doubles: browsers keep a cookie that was set
 /// with `Partitioned` beside the one of the same name without it, and delete each only by its own kind.
 #[must_use]

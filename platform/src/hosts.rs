@@ -1,6 +1,7 @@
 //! Which of our hosts a request is for: the apex, the app, or an instance. Decided by the Host header alone, never by
 //! the TLS name: browsers reuse one HTTP/2 connection for all names of a wildcard certificate.
 
+use crate::db::InstanceId;
 use crate::handle::Handle;
 
 /// The hostnames of this installation.
@@ -24,14 +25,25 @@ pub enum Site {
     Instance(Handle),
 }
 
+/// A hostname by which one instance is entered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entrance {
+    /// Whose instance it leads to.
+    pub handle: Handle,
+    /// Lower case, without a port.
+    pub host: String,
+    /// `https://` and the host, with the port browsers use: where the instance's own pages come from.
+    pub origin: String,
+    /// What sessions of it are for. Of a domain it names the instance as well: a session ends to be one when the domain
+    /// leads elsewhere.
+    pub audience: String,
+}
+
 impl Hosts {
     /// Reads a Host header or a TLS name: case, a trailing dot and a port do not matter. `None` for any name that is not ours.
     #[must_use]
     pub fn site(&self, host: &str) -> Option<Site> {
-        let name = match host.rsplit_once(':') {
-            Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
-            _ => host,
-        };
+        let name = Self::without_port(host);
         let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
         if name == self.app {
             return Some(Site::App);
@@ -53,6 +65,33 @@ impl Hosts {
     #[must_use]
     pub fn apex_origin(&self) -> String {
         format!("https://{}{}", self.apex, self.port)
+    }
+
+    /// The entrance that every instance has: `HANDLE.example.com`.
+    #[must_use]
+    pub fn entrance(&self, handle: &Handle) -> Entrance {
+        let (host, origin) = (self.instance_host(handle), self.instance_origin(handle));
+        Entrance { handle: handle.clone(), audience: host.clone(), host, origin }
+    }
+
+    /// The entrance of an instance by a domain of its owner's.
+    #[must_use]
+    pub fn entrance_by_domain(&self, domain: &str, handle: &Handle, instance: InstanceId) -> Entrance {
+        Entrance {
+            handle: handle.clone(),
+            host: domain.to_owned(),
+            origin: format!("https://{domain}{}", self.port),
+            audience: format!("{domain} of {instance}"),
+        }
+    }
+
+    /// A Host header without its port.
+    #[must_use]
+    pub fn without_port(host: &str) -> &str {
+        match host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+            _ => host,
+        }
     }
 
     /// `HANDLE.example.com`, without a port.

@@ -1,7 +1,7 @@
 //! Berth: every person their own container, asleep when idle, awake in milliseconds, its AI calls metered.
 //!
-//! Doors (`web`, `edge`, `llm`, `cli`, `provisioner`) call rooms (`accounts`, `instances`, `quota`, `mailbox`, `alarms`, `certificates`, `ops`), rooms stand
-//! on the ground (`containers`, `db`, `config`, `clock`, ..), and never the other way. ARCHITECTURE.md is the map.
+//! Doors (`web`, `edge`, `llm`, `cli`, `provisioner`) call rooms (`accounts`, `instances`, `quota`, `mailbox`, `alarms`, `sharing`, `domains`,
+//! `certificates`, `ops`), rooms stand on the ground (`containers`, `db`, `config`, `clock`, ..), and never the other way. ARCHITECTURE.md is the map.
 
 pub mod accounts;
 pub mod alarms;
@@ -15,6 +15,7 @@ pub mod containers;
 pub mod cookies;
 pub mod db;
 pub mod demo;
+pub mod domains;
 pub mod edge;
 pub mod error;
 pub mod handle;
@@ -28,4 +29,5 @@ pub mod ops;
 pub mod provisioner;
 pub mod quota;
 pub mod secrets;
+pub mod sharing;
 pub mod web;

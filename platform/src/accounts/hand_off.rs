@@ -1,5 +1,5 @@
-//! Hand-off: from a login on the app host to a session on the host of one's own instance, without a cookie that both
-//! could read.
+//! Hand-off: from a login on the app host to a session on the host of an instance, one's own or one that was opened to one,
+//! without a cookie that both could read.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::{Accounts, Client, Session, rules};
 use crate::clock::Timestamp;
 use crate::db::{SessionId, Tx};
 use crate::error::{Error, Result};
-use crate::hosts::Site;
+use crate::hosts::{Entrance, Site};
 use crate::secrets::{self, Token};
 
 /// How long the browser has to bring the code to the instance's host.
@@ -30,19 +30,36 @@ const CHALLENGE_LENGTH: usize = 43;
 /// What a code is bound to.
 #[derive(Serialize, Deserialize)]
 struct Bound {
-    host: String,
+    audience: String,
     state: String,
     challenge: String,
     session: SessionId,
 }
 
 impl Accounts {
+    /// Where a hand-off to `host` leads, if the caller may go there: to one's own instance, or to one of which something was
+    /// opened to the caller.
+    ///
+    /// # Errors
+    /// `Forbidden` for another's instance, also for one that does not exist; `NotFound` for a host that is no instance's.
+    pub fn way_to(&self, session: &Session, host: &str) -> Result<Entrance> {
+        let entrance = self.entrance(host).ok_or(Error::NotFound)?;
+        if entrance.handle == session.handle || self.is_invited(session, &entrance) {
+            return Ok(entrance);
+        }
+        // The same sentence for an instance that exists and one that does not, whatever is opened of it and to whom.
+        Err(Error::Forbidden(format!(
+            "{} opens only for its owner and for whom its owner lets in, and you are logged in as {}. Nothing was woken.",
+            entrance.host, session.handle
+        )))
+    }
+
     /// A code for 30 seconds and one use, bound to the host, the state and the challenge (base64url of SHA-256 of the verifier).
     ///
     /// # Errors
-    /// `Forbidden` for another's instance, also for one that does not exist, `NotFound` for a host that is no instance's; `Invalid` for a state or challenge of the wrong shape.
+    /// As [`Accounts::way_to`]; `Invalid` for a state or challenge of the wrong shape.
     pub async fn hand_off(&self, session: &Session, host: &str, state: &str, challenge: &str) -> Result<Token> {
-        let host = self.own_host(session, host)?;
+        let audience = self.way_to(session, host)?.audience;
         if session.leaving {
             return Err(Error::Forbidden("This account leaves, and its instance sleeps until it is kept.".into()));
         }
@@ -59,7 +76,7 @@ impl Accounts {
             ));
         }
         self.app_session(session).await?;
-        let bound = Bound { host, state: state.to_owned(), challenge: challenge.to_owned(), session: session.id };
+        let bound = Bound { audience, state: state.to_owned(), challenge: challenge.to_owned(), session: session.id };
         let bound = serde_json::to_string(&bound).context("writing a hand-off")?;
         let code = Token::new(&self.0.clock);
         let tx = self.0.db.begin().await?;
@@ -99,26 +116,23 @@ impl Accounts {
         Ok(session)
     }
 
-    /// The one rule on who may go where: one's own instance, nobody else's. The same for one that exists and one that does not.
-    fn own_host(&self, session: &Session, host: &str) -> Result<String> {
+    fn is_invited(&self, session: &Session, entrance: &Entrance) -> bool {
+        let instance = self.0.instances.by_handle(&entrance.handle);
+        instance.is_some_and(|instance| self.0.sharing.invites(&instance, &session.handle))
+    }
+
+    fn entrance(&self, host: &str) -> Option<Entrance> {
         match self.0.hosts.site(host) {
-            Some(Site::Instance(handle)) if handle == session.handle => Ok(self.0.hosts.instance_host(&handle)),
-            Some(Site::Instance(handle)) => Err(Error::Forbidden(format!(
-                "{} opens only for its owner, and you are logged in as {}. Nothing was woken.",
-                self.0.hosts.instance_host(&handle),
-                session.handle
-            ))),
-            _ => Err(Error::NotFound),
+            Some(Site::Instance(handle)) => Some(self.0.hosts.entrance(&handle)),
+            Some(Site::Apex | Site::App) => None,
+            None => self.0.domains.entrance(host),
         }
     }
 
     fn fits(&self, bound: &Bound, host: &str, state: &str, verifier: &str) -> bool {
-        let host = match self.0.hosts.site(host) {
-            Some(Site::Instance(handle)) => self.0.hosts.instance_host(&handle),
-            _ => return false,
-        };
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes()));
-        bound.host == host && bound.state == state && bound.challenge == challenge
+        let here = self.entrance(host).is_some_and(|entrance| entrance.audience == bound.audience);
+        here && bound.state == state && bound.challenge == challenge
     }
 
     async fn instance_session(&self, tx: &Tx, bound: Bound, client: &Client, now: Timestamp) -> Result<Option<Token>> {
@@ -126,13 +140,13 @@ impl Accounts {
             return Ok(None);
         };
         // Locked: a suspension either sees this session and ends it, or is seen here.
-        let owner = store::person_locked(tx, parent.account).await?.filter(|p| p.state == State::Active);
-        let Some(owner) = owner else { return Ok(None) };
+        let person = store::person_locked(tx, parent.account).await?.filter(|p| p.state == State::Active);
+        let Some(person) = person else { return Ok(None) };
         let token = Token::new(&self.0.clock);
         let session = StoredSession {
             id: SessionId(self.0.clock.uuid()),
-            account: owner.id,
-            audience: bound.host,
+            account: person.id,
+            audience: bound.audience,
             parent: Some(parent.id),
             method: "hand_off".into(),
             user_agent: rules::device_words(&client.user_agent),

@@ -232,15 +232,19 @@ impl Accounts {
         if let Some(id) = departure.instance {
             self.0.instances.forget(id);
             self.0.mailbox.forget(id);
+            self.0.domains.forget(id);
         }
+        self.0.sharing.forget(departure.instance, &person.handle);
         tracing::info!(account.id = %person.id, "an account that left is gone");
         Ok(())
     }
 
     async fn erase_rows(&self, tx: &Tx, departure: &Departure, handle: &Handle) -> Result<()> {
+        self.0.sharing.forget_in(tx, departure.instance, handle).await?;
         if let Some(id) = departure.instance {
             self.0.alarms.forget_in(tx, id).await?;
             self.0.mailbox.forget_in(tx, id).await?;
+            self.0.domains.forget_in(tx, id).await?;
             self.0.instances.forget_in(tx, id).await?;
         }
         store::end_sessions_of(tx, departure.account).await?;

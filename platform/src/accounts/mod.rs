@@ -32,11 +32,13 @@ use crate::alarms::Alarms;
 pub use crate::client::Client;
 use crate::clock::{Clock, Timestamp};
 use crate::db::{AccountId, Db, SessionId};
+use crate::domains::Domains;
 use crate::handle::{Handle, HandleError};
 use crate::hosts::Hosts;
 use crate::instances::Instances;
 use crate::mailbox::Mailbox;
 use crate::secrets::{Keys, Token};
+use crate::sharing::Sharing;
 
 /// The room. Cheap to clone.
 #[derive(Clone)]
@@ -51,6 +53,8 @@ struct Inner {
     instances: Instances,
     alarms: Alarms,
     mailbox: Mailbox,
+    sharing: Sharing,
+    domains: Domains,
     ceremonies: Ceremonies,
     limits: Limits,
     memory: SessionMemory,
@@ -69,6 +73,8 @@ pub struct Belongings {
     pub instances: Instances,
     pub alarms: Alarms,
     pub mailbox: Mailbox,
+    pub sharing: Sharing,
+    pub domains: Domains,
 }
 
 /// Somebody logged in, on one host.
@@ -199,7 +205,7 @@ impl Accounts {
         clock: Clock,
         hosts: Hosts,
         signups_open: bool,
-        Belongings { instances, alarms, mailbox }: Belongings,
+        Belongings { instances, alarms, mailbox, sharing, domains }: Belongings,
     ) -> anyhow::Result<Self> {
         let ceremonies = Ceremonies::new(&hosts)?;
         let limits = Limits::new(clock.clone());
@@ -213,6 +219,8 @@ impl Accounts {
             instances,
             alarms,
             mailbox,
+            sharing,
+            domains,
             ceremonies,
             limits,
             memory,

@@ -1,5 +1,5 @@
-//! How the operator's commands reach the running platform: the wish is in the database already, and one line on a unix
-//! socket says for which instance, so that nobody waits for the next round. Another asks why an instance is awake, which only
+//! How the operator's commands reach the running platform: the wish, or what is shared, is in the database already, and one
+//! line on a unix socket says for which instance, so that nobody waits for the next round. Another asks why an instance is awake, which only
 //! the running platform knows.
 
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,8 +12,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::app::App;
 use crate::db::InstanceId;
-use crate::instances::{AwakeLedger, Instances};
+use crate::instances::AwakeLedger;
 
 /// A word, an id and a line end, with room.
 const LINE_BYTES: u64 = 64;
@@ -29,7 +30,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// When the socket cannot be made.
-pub async fn listen(socket: &Path, instances: Instances, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn listen(socket: &Path, app: App, shutdown: CancellationToken) -> anyhow::Result<()> {
     let listener = bind(socket).with_context(|| format!("making the control socket {}", socket.display()))?;
     loop {
         let stream = tokio::select! {
@@ -43,9 +44,9 @@ pub async fn listen(socket: &Path, instances: Instances, shutdown: CancellationT
                 }
             },
         };
-        let instances = instances.clone();
+        let app = app.clone();
         tokio::spawn(async move {
-            if let Ok(Err(error)) = timeout(ANSWER_WITHIN, answer(stream, instances)).await {
+            if let Ok(Err(error)) = timeout(ANSWER_WITHIN, answer(stream, app)).await {
                 tracing::warn!(error = %format!("{error:#}"), "the control socket");
             }
         });
@@ -84,17 +85,18 @@ pub async fn ask_why(socket: &Path, instance: InstanceId) -> anyhow::Result<Opti
     timeout(ANSWER_WITHIN, asked).await.context("the running platform does not answer on its control socket")?.map(Some)
 }
 
-async fn answer(stream: UnixStream, instances: Instances) -> anyhow::Result<()> {
+async fn answer(stream: UnixStream, app: App) -> anyhow::Result<()> {
     let mut stream = BufReader::new(stream);
     let mut line = String::new();
     (&mut stream).take(LINE_BYTES).read_line(&mut line).await?;
     let (why, id) = line.trim().strip_prefix(WHY).map_or((false, line.trim()), |id| (true, id));
     let id: InstanceId = id.parse().context("not an instance's id")?;
     let answer = if why {
-        let instance = instances.by_id(id).context("there is no such instance")?;
-        serde_json::to_string(&instances.ledger(&instance))?
+        let instance = app.instances.by_id(id).context("there is no such instance")?;
+        serde_json::to_string(&app.instances.ledger(&instance))?
     } else {
-        instances.admit(id).await?;
+        app.instances.admit(id).await?;
+        app.sharing.read(id).await?;
         "ok".to_owned()
     };
     Ok(stream.write_all(format!("{answer}\n").as_bytes()).await?)

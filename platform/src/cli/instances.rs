@@ -12,6 +12,7 @@ use crate::app::App;
 use crate::clock::Timestamp;
 use crate::handle::Handle;
 use crate::instances::{Cause, Fact, Instance, Open, Wish};
+use crate::sharing::ShareId;
 
 #[derive(Subcommand)]
 pub(super) enum Word {
@@ -44,6 +45,13 @@ pub(super) enum Word {
         /// How many at the same time, with --all.
         #[arg(long, default_value_t = 2, requires = "all")]
         at_once: usize,
+    },
+    /// What its owner opened to others; or take one of that back.
+    Shares {
+        handle: String,
+        /// The share of this id.
+        #[arg(long)]
+        remove: Option<ShareId>,
     },
     /// Remove its container. The volume with its files is kept; wake it to make a new container on it.
     Remove { handle: String },
@@ -84,6 +92,7 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
         Word::Set { handle, changes } => terms::set(app, &find(app, &handle)?, changes).await,
         Word::Upgrade { handle: Some(handle), .. } => terms::upgrade(app, &find(app, &handle)?).await,
         Word::Upgrade { handle: None, at_once, .. } => terms::upgrade_all(app, at_once.max(1)).await,
+        Word::Shares { handle, remove } => shares(app, &find(app, &handle)?, remove).await,
         Word::Remove { handle } => wish(app, &find(app, &handle)?, Some(Wish::Removed), &[Fact::Removed]).await,
     }
 }
@@ -156,6 +165,18 @@ async fn show(app: &App, instance: &Arc<Instance>) -> anyhow::Result<()> {
                 ))
                 .unwrap_or_default()
         );
+    }
+    Ok(())
+}
+
+/// Lists what is open, without one that is taken back first.
+async fn shares(app: &App, instance: &Arc<Instance>, remove: Option<ShareId>) -> anyhow::Result<()> {
+    if let Some(id) = remove {
+        app.sharing.remove(instance, id, super::OPERATOR).await?;
+        control::nudge(&app.config.control_socket(), instance.id).await?;
+    }
+    for share in app.sharing.of(instance.id).iter() {
+        println!("{}  {}", share.id, share.in_short());
     }
     Ok(())
 }

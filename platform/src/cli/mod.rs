@@ -56,6 +56,9 @@ enum Word {
     Instance(instances::Word),
 }
 
+/// Who the audit names for what the operator does on this machine.
+const OPERATOR: &str = "operator";
+
 #[derive(Subcommand)]
 enum ProvisionerPart {
     /// Hand the memory of a frozen container back to the host. The provisioner starts this by itself.

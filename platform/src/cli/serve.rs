@@ -21,10 +21,11 @@ use crate::config::Config;
 use crate::containers::HostError;
 use crate::containers::remote::RemoteHost;
 use crate::db::Db;
+use crate::domains::Domains;
 use crate::edge::{self, Edge, Postman};
 use crate::hosts::{Hosts, Site};
 use crate::http_server::{Answers, PerPeer};
-use crate::ops::{self, Jobs};
+use crate::ops::{self, Jobs, Works};
 use crate::{http_server, llm, web};
 
 /// How long to wait for the provisioner to make the bridges before going on without: the quota proxy listens on them.
@@ -49,18 +50,23 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
     let parts = tokio_util::task::TaskTracker::new();
     parts.spawn(app.instances.clone().run(shutdown.clone()));
     parts.spawn(Postman::new(app.clone()).run(shutdown.clone()));
+    parts.spawn(app.sharing.clone().keep_reading(shutdown.clone()));
     parts.spawn(quota_listeners(app.clone(), shutdown.clone()));
     parts.spawn(http_server::serve(internal, internal_router(app.clone()), PerPeer::All, shutdown.clone()));
-    let jobs =
-        Jobs::new(app.db.clone(), app.clock.clone(), app.accounts.clone(), app.quota.clone(), app.alarms.clone());
-    let jobs = tokio::spawn(jobs.run(shutdown.clone()));
+    let works = Works {
+        accounts: app.accounts.clone(),
+        quota: app.quota.clone(),
+        alarms: app.alarms.clone(),
+        domains: app.domains.clone(),
+    };
+    let jobs = tokio::spawn(Jobs::new(app.db.clone(), app.clock.clone(), works).run(shutdown.clone()));
     let socket = app.config.control_socket();
-    let instances = app.instances.clone();
     let (end, word) = (
         shutdown.clone(),
         tokio::spawn({
             let shutdown = shutdown.clone();
-            async move { control::listen(&socket, instances, shutdown).await }
+            let app = app.clone();
+            async move { control::listen(&socket, app, shutdown).await }
         }),
     );
     let quota = app.quota.clone();
@@ -111,6 +117,7 @@ pub struct Front(Arc<Sites>);
 
 struct Sites {
     hosts: Hosts,
+    domains: Domains,
     edge: Edge,
     apex: Router,
     app: Router,
@@ -120,6 +127,7 @@ struct Sites {
 pub fn public_router(app: App) -> Front {
     Front(Arc::new(Sites {
         hosts: app.config.hosts.clone(),
+        domains: app.domains.clone(),
         edge: Edge::new(app.clone()),
         apex: web::apex_router(app.clone()),
         app: web::app_router(app),
@@ -138,10 +146,15 @@ impl Front {
             return *refused;
         }
         let answered = match site {
-            Some(Site::Instance(handle)) => return self.0.edge.serve(&handle, request).await,
+            Some(Site::Instance(handle)) => {
+                return self.0.edge.serve(self.0.hosts.entrance(&handle), request).await;
+            }
             Some(Site::App) => self.0.app.clone().oneshot(request).await,
             Some(Site::Apex) => self.0.apex.clone().oneshot(request).await,
             None => {
+                if let Some(entrance) = host(&request).and_then(|host| self.0.domains.entrance(host)) {
+                    return self.0.edge.serve(entrance, request).await;
+                }
                 return (StatusCode::MISDIRECTED_REQUEST, "This name does not belong to this server.\n")
                     .into_response();
             }

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::control;
+use super::{OPERATOR, control};
 use crate::accounts::{AccountView, Role, Standing};
 use crate::app::App;
 use crate::handle::Handle;
@@ -23,9 +23,6 @@ pub(super) enum Word {
     /// Undo a deletion, the owner's or yours, while that can be done.
     Keep { handle: String },
 }
-
-/// Who the audit names for what the operator does on this machine.
-const OPERATOR: &str = "operator";
 
 pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
     match word {

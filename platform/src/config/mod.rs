@@ -48,6 +48,10 @@ pub struct Config {
     pub signups_open: bool,
     /// First certificates of names below our domain in a week. `None`: no limit, as with our own CA or a wildcard.
     pub certificates_a_week: Option<NonZeroU32>,
+    /// Domains of its own that an account may have; 0: none.
+    pub domains_per_account: u32,
+    /// Where proofs of domains are looked up; `None`: where this machine looks names up.
+    pub dns: Option<SocketAddr>,
     pub log: String,
     pub log_json: bool,
 }
@@ -171,6 +175,8 @@ impl Config {
             anthropic: r.upstream("ANTHROPIC_API_KEY", "BERTH_ANTHROPIC_URL", &format!("http://{demo_listen}")),
             openai: r.upstream("OPENAI_API_KEY", "BERTH_OPENAI_URL", &format!("http://{demo_listen}")),
             demo_listen,
+            domains_per_account: r.between("BERTH_DOMAINS_PER_ACCOUNT", 0, 100),
+            dns: r.address_or_none("BERTH_DNS"),
             signups_open: r.one_of("BERTH_SIGNUPS", "open", "closed"),
             certificates_a_week: r.certificates_a_week(),
             log: r.text("BERTH_LOG"),

@@ -35,6 +35,10 @@ impl Reader<'_> {
         })
     }
 
+    pub(super) fn address_or_none(&mut self, name: &'static str) -> Option<SocketAddr> {
+        self.optional(name).is_some().then(|| self.parsed(name, "an address and port, such as 127.0.0.1:53"))
+    }
+
     pub(super) fn seconds(&mut self, name: &'static str) -> Duration {
         let seconds: u32 = self.parsed(name, "a whole number of seconds");
         if seconds == 0 {

@@ -168,6 +168,16 @@ pub const VARIABLES: &[Variable] = &[
         "127.0.0.1:8703",
         "Where the demo model listens, and where calls go for which no key is set.",
     ),
+    var(
+        "BERTH_DOMAINS_PER_ACCOUNT",
+        "3",
+        "Domains of their own by which an account's instance may be entered as well, once DNS shows that they are theirs; 0 takes none.",
+    ),
+    var(
+        "BERTH_DNS",
+        "",
+        "The DNS server, as address:port, that is asked whether a domain is its owner's. Default: those of this machine.",
+    ),
     var("BERTH_SIGNUPS", "open", "open or closed. Closed, only the operator's set-up link makes an account."),
     var("BERTH_LOG", "info", "What is logged, in the syntax of tracing's EnvFilter, such as info,berth::edge=debug."),
     var("BERTH_LOG_FORMAT", "pretty", "pretty or json."),

@@ -1,5 +1,6 @@
 //! The connection to SQLite or PostgreSQL. Nothing above this folder knows which of the two it is.
 
+pub mod audit;
 mod ids;
 
 use std::time::Duration;

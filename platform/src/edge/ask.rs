@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 
 use crate::app::App;
+use crate::handle::Handle;
 use crate::hosts::Site;
 use crate::ops::AskOutcome;
 
@@ -22,17 +23,24 @@ pub async fn ask(State(app): State<App>, Query(asked): Query<Asked>) -> StatusCo
     if outcome == AskOutcome::Allowed { StatusCode::OK } else { StatusCode::FORBIDDEN }
 }
 
-/// The grammar first, which costs nothing, then whose the name is, then whether a certificate is left for it.
+/// The grammar first, which costs nothing, then whose the name is, then whether a certificate is left for it. An owner's own
+/// domain counts for itself: the week is of names below ours.
 fn answer(app: &App, domain: &str) -> AskOutcome {
-    let handle = match app.config.hosts.site(domain) {
-        Some(Site::Apex | Site::App) => return AskOutcome::Allowed,
-        Some(Site::Instance(handle)) => handle,
-        None => return AskOutcome::NotOurs,
-    };
-    match app.instances.by_handle(&handle) {
+    match app.config.hosts.site(domain) {
+        Some(Site::Apex | Site::App) => AskOutcome::Allowed,
+        Some(Site::Instance(handle)) => match standing(app, &handle) {
+            AskOutcome::Allowed if !app.certificates.may_have_one(&handle) => AskOutcome::Queued,
+            outcome => outcome,
+        },
+        None => app.domains.entrance(domain).map_or(AskOutcome::NotOurs, |entrance| standing(app, &entrance.handle)),
+    }
+}
+
+/// Whether there is an instance of that name, and whether it may be visited.
+fn standing(app: &App, handle: &Handle) -> AskOutcome {
+    match app.instances.by_handle(handle) {
         None => AskOutcome::Nobody,
         Some(instance) if instance.status().wish.is_closed() => AskOutcome::Closed,
-        Some(_) if app.certificates.may_have_one(&handle) => AskOutcome::Allowed,
-        Some(_) => AskOutcome::Queued,
+        Some(_) => AskOutcome::Allowed,
     }
 }

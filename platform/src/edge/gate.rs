@@ -4,17 +4,19 @@
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
 
-use super::refusal::Refusal;
+/// Whether it is what the instance's own pages send, or what a person types or follows, and nothing else.
+pub(super) fn comes_from_here(parts: &Parts, origin: &str) -> bool {
+    may_pass(&parts.method, &parts.headers, origin)
+}
 
-/// Lets through what the instance's own pages send, what a person types or follows, and nothing else.
-pub(super) fn refuse_other_origins(parts: &Parts, origin: &str) -> Result<(), Refusal> {
-    if may_pass(&parts.method, &parts.headers, origin) { Ok(()) } else { Err(Refusal::OtherOrigin(origin.to_owned())) }
+/// Whether it asks for something to look at, and changes nothing.
+pub(super) fn only_looks(parts: &Parts) -> bool {
+    reads(&parts.method, &parts.headers)
 }
 
 fn may_pass(method: &Method, headers: &HeaderMap, origin: &str) -> bool {
     let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
-    let reads =
-        matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) && !headers.contains_key(header::UPGRADE);
+    let reads = reads(method, headers);
     match text("sec-fetch-site") {
         Some("same-origin") => true,
         // Typed, bookmarked, or opened from outside the browser.
@@ -27,6 +29,10 @@ fn may_pass(method: &Method, headers: &HeaderMap, origin: &str) -> bool {
             None => reads,
         },
     }
+}
+
+fn reads(method: &Method, headers: &HeaderMap) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) && !headers.contains_key(header::UPGRADE)
 }
 
 #[cfg(test)]

@@ -96,9 +96,9 @@ fn leads_to_http(asked: &HeaderValue) -> bool {
         .any(|name| ["h2c", "h2", "http", "tls"].iter().any(|http| name.eq_ignore_ascii_case(http.as_bytes())))
 }
 
-/// Names that say who the client is or how it came.
+/// Names that say who the client is, how it came, or that it asked for another path.
 fn is_believed(name: &str) -> bool {
-    const BELIEVED: [&str; 9] = [
+    const BELIEVED: [&str; 13] = [
         "x-forwarded",
         "x-berth",
         "x-user",
@@ -106,6 +106,10 @@ fn is_believed(name: &str) -> bool {
         "x-client-ip",
         "x-original",
         "x-rewrite",
+        "x-replaced",
+        "x-script-name",
+        "script-name",
+        "path-info",
         "cf-connecting-ip",
         "true-client-ip",
     ];
@@ -165,6 +169,8 @@ mod tests {
             ("forwarded", "for=6.6.6.6"),
             ("x-berth-user", "root"),
             ("x.berth.user", "root"),
+            ("x-original-url", "/private"),
+            ("script_name", "/docs"),
             ("cookie", "a=1; __Host-berth=secret"),
             ("accept", "*/*"),
         ]);

@@ -13,9 +13,11 @@ mod proxy;
 mod refusal;
 mod relay;
 mod sign_in;
+mod standing;
 mod strict;
 mod upstream;
 mod visit;
+mod visitor;
 mod wake;
 
 use std::sync::Arc;
@@ -35,11 +37,11 @@ pub use upstream::Upstreams;
 
 use crate::app::App;
 use crate::client::Client;
-use crate::cookies;
 use crate::error::Error;
-use crate::handle::Handle;
+use crate::hosts::Entrance;
 use crate::instances::{Instance, Work};
 use crate::ops::EdgeOutcome;
+use crate::sharing::Visitor;
 use crate::web::accepts_html;
 
 /// Everything below this path on an instance's host is the edge's own and never reaches the container.
@@ -54,6 +56,13 @@ pub struct Edge {
     counter: mailbox::Counter,
 }
 
+/// An instance, and the entrance at which somebody called.
+#[derive(Clone)]
+struct Called {
+    instance: Arc<Instance>,
+    entrance: Entrance,
+}
+
 impl Edge {
     /// The edge of this platform.
     #[must_use]
@@ -62,11 +71,11 @@ impl Edge {
         Self { app, upstreams, places: Places::default(), counter: mailbox::Counter::default() }
     }
 
-    /// Answers a request whose Host is `HANDLE.example.com`.
-    pub async fn serve(&self, handle: &Handle, request: Request) -> Response {
+    /// Answers a request that came by `entrance`.
+    pub async fn serve(&self, entrance: Entrance, request: Request) -> Response {
         let (parts, body) = request.into_parts();
         let opens_page = opens_page(&parts);
-        match self.pass(handle, parts, body).await {
+        match self.pass(entrance, parts, body).await {
             Ok(response) => response,
             Err(refusal) => {
                 self.app.metrics.count_edge(EdgeOutcome::Refused);
@@ -75,54 +84,46 @@ impl Edge {
         }
     }
 
-    async fn pass(&self, handle: &Handle, parts: Parts, body: Body) -> Result<Response, Refusal> {
-        let instance = self.app.instances.by_handle(handle).ok_or(Refusal::NoSuchInstance)?;
+    async fn pass(&self, entrance: Entrance, parts: Parts, body: Body) -> Result<Response, Refusal> {
+        let instance = self.app.instances.by_handle(&entrance.handle).ok_or(Refusal::NoSuchInstance)?;
+        let called = Called { instance, entrance };
         let client = Client::from_headers(&parts.headers);
         if let Some(path) = parts.uri.path().strip_prefix(OURS) {
-            return self.ours(&instance, path, &parts, &client).await;
+            return self.ours(&called, path, &parts, &client).await;
         }
-        if self.is_letter(&instance, &parts) {
+        if self.is_letter(&called.instance, &parts) {
             self.app.metrics.count_edge(EdgeOutcome::Letter);
-            return Ok(self.take_in(&instance, parts, body, &client).await);
+            return Ok(self.take_in(&called.instance, parts, body, &client).await);
         }
-        if !self.is_owner(&instance, &parts.headers).await? {
-            // Sent to log in, it would come back with a third cookie that is not believed either, again and again.
-            if cookies::is_twice(&parts.headers, cookies::SESSION) {
-                return Err(Refusal::TwoCookies);
-            }
-            return self.send_to_log_in(&instance, &parts);
-        }
-        gate::refuse_other_origins(&parts, &self.app.config.hosts.instance_origin(handle))?;
-        let place = self.places.take(instance.id).ok_or_else(too_busy)?;
-        let kind = if wake::wakes_nothing(&parts) { Work::Probe } else { Work::Request };
+        let Some(visit) = self.let_in(&called, &parts, &client).await? else {
+            return self.send_to_log_in(&called, &parts);
+        };
+        let instance = &visit.instance;
+        let most = if visit.visitor == Visitor::Owner { places::MOST } else { places::MOST_WITH_VISITORS };
+        let place = self.places.take(instance.id, most).ok_or_else(too_busy)?;
+        let kind = if wake::wakes_nothing(&parts) || !visit.counts() { Work::Probe } else { Work::Request };
         if kind == Work::Probe && !instance.is_awake() {
-            return Err(Refusal::Asleep);
+            return Err(if visit.counts() { Refusal::Asleep } else { Refusal::AsleepToVisitors(None) });
         }
         // Work is counted before looking whether it is awake: whatever decides to freeze it meanwhile sees the work and thaws.
         let work = instance.begin_work(kind);
         if !instance.is_awake()
-            && let Some(waiting) = self.wake(&instance, &parts).await?
+            && let Some(waiting) = self.wake(&visit, &parts).await?
         {
             self.app.metrics.count_edge(EdgeOutcome::Waiting);
             return Ok(waiting);
         }
         self.app.metrics.count_edge(EdgeOutcome::Forwarded);
-        self.forward(&instance, (work, place), Request::from_parts(parts, body)).await
+        self.forward(visit, (work, place), Request::from_parts(parts, body)).await
     }
 
-    async fn ours(
-        &self,
-        instance: &Arc<Instance>,
-        path: &str,
-        parts: &Parts,
-        client: &Client,
-    ) -> Result<Response, Refusal> {
+    async fn ours(&self, called: &Called, path: &str, parts: &Parts, client: &Client) -> Result<Response, Refusal> {
         if parts.method != Method::GET {
             return Ok(StatusCode::METHOD_NOT_ALLOWED.into_response());
         }
         match path {
-            "callback" => self.callback(instance, parts, client).await,
-            "status" if self.is_owner(instance, &parts.headers).await? => self.progress(instance, parts),
+            "callback" => self.callback(called, parts, client).await,
+            "status" if self.visitor(called, &parts.headers).await? == Visitor::Owner => self.progress(called, parts),
             "status" => Err(Refusal::LogIn),
             path => match path.strip_prefix("assets/") {
                 Some(asset) => Ok(crate::web::assets::serve(asset)),

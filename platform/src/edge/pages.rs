@@ -14,7 +14,9 @@ pub struct WaitingPage {
     pub handle: String,
     pub stage: Stage,
     pub failure: Option<String>,
-    pub app_origin: String,
+    /// Its owner's way back. Without it a visitor waits, who sees how far it is when the page loads itself again, and not why it
+    /// failed.
+    pub dashboard: Option<String>,
 }
 
 /// Says why not, and where to go.

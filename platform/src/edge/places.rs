@@ -7,6 +7,8 @@ use crate::db::InstanceId;
 
 /// Requests of one instance at a time, waiting ones and upgraded connections included.
 pub(super) const MOST: usize = 256;
+/// As many together while somebody else than the owner asks for one: the rest is kept for the owner.
+pub(super) const MOST_WITH_VISITORS: usize = MOST / 2;
 
 /// Who has how many.
 #[derive(Clone, Default)]
@@ -19,11 +21,11 @@ pub(super) struct Place {
 }
 
 impl Places {
-    /// `None` when the instance has as many requests in flight as it may.
-    pub(super) fn take(&self, instance: InstanceId) -> Option<Place> {
+    /// `None` when the instance has `most` requests in flight.
+    pub(super) fn take(&self, instance: InstanceId, most: usize) -> Option<Place> {
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let requests = taken.entry(instance).or_default();
-        if *requests >= MOST {
+        if *requests >= most {
             return None;
         }
         *requests += 1;
@@ -51,12 +53,12 @@ mod tests {
     fn each_instance_has_its_own_places_and_gets_them_back() {
         let (places, alices, bobs) =
             (Places::default(), InstanceId(uuid::Uuid::from_u128(1)), InstanceId(uuid::Uuid::from_u128(2)));
-        let mut taken: Vec<Place> = (0..MOST).map(|_| places.take(alices).unwrap()).collect();
-        assert!(places.take(alices).is_none());
-        let _ = places.take(bobs).unwrap();
+        let mut taken: Vec<Place> = (0..MOST).map(|_| places.take(alices, MOST).unwrap()).collect();
+        assert!(places.take(alices, MOST).is_none());
+        let _ = places.take(bobs, MOST).unwrap();
         taken.pop();
-        taken.push(places.take(alices).unwrap());
-        assert!(places.take(alices).is_none());
+        taken.push(places.take(alices, MOST).unwrap());
+        assert!(places.take(alices, MOST).is_none());
         taken.clear();
         assert!(places.0.lock().unwrap().is_empty());
     }

@@ -24,10 +24,10 @@ use super::movement::Movement;
 use super::places::Place;
 use super::refusal::Refusal;
 use super::relay::Relay;
+use super::standing::WhileItStands;
 use super::upstream::{Answering, Target};
 use super::visit::Visit;
 use crate::client;
-use crate::cookies;
 use crate::instances::{Instance, Work, WorkInFlight};
 
 /// How long a program may think about a request that it has whole before its answer begins.
@@ -40,7 +40,7 @@ impl Edge {
     /// head of the answer, from where on what moves is the work. A probe's lasts until its end and moves nothing.
     pub(super) async fn forward(
         &self,
-        instance: &Arc<Instance>,
+        visit: Arc<Visit>,
         (work, place): (WorkInFlight, Place),
         mut request: Request,
     ) -> Result<Response, Refusal> {
@@ -48,21 +48,22 @@ impl Edge {
         if request.body().size_hint().lower() > most {
             return Err(Refusal::TooLarge(most));
         }
-        let host = self.app.config.hosts.instance_host(&instance.handle);
-        let session = cookies::get(request.headers(), cookies::SESSION).map(str::to_owned);
-        let visit = Arc::new(Visit { edge: self.clone(), instance: Arc::clone(instance), host, session });
+        let instance = &visit.instance;
         let from_client = request.extensions_mut().remove::<OnUpgrade>();
         let target = Target::of(instance).ok_or(Refusal::Upstream(GONE))?;
-        let upgrade = self.prepare(&mut request, instance).map_err(|_| Refusal::Upstream(NOT_A_TARGET))?;
+        let upgrade = self.prepare(&mut request, &visit).map_err(|_| Refusal::Upstream(NOT_A_TARGET))?;
         let (mut response, probe) = self.ask(&visit, &target, work, request).await?;
         let to_container = response.extensions_mut().remove::<OnUpgrade>();
         let protocol = response.headers().get(header::UPGRADE).cloned();
-        clean_response(response.headers_mut(), &visit.host);
+        clean_response(response.headers_mut(), &visit.entrance.host);
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let flow = probe.is_none().then(|| instance.open_flow(Work::Stream));
             let movement = Movement::of_answer(response.headers());
-            let _held = (place, probe);
-            return Ok(response.map(|body| Body::new(Answer { body, flow, movement, given: false, visit, _held })));
+            // What may not wake it is let begin, and not let hold it awake to its end.
+            let _held = (place, probe.filter(|_| visit.counts()));
+            let stands = Arc::clone(&visit);
+            let answer = |body| Answer { body, flow, movement, given: false, visit, _held };
+            return Ok(response.map(|body| Body::new(WhileItStands::new(answer(body), stands))));
         }
         let (Some(_), Some(from_client), Some(to_container), Some(protocol)) =
             (upgrade, from_client, to_container, protocol)
@@ -72,7 +73,7 @@ impl Edge {
         let movement = (Movement::of_upgrade(&protocol), Movement::of_upgrade(&protocol));
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         response.headers_mut().insert(header::UPGRADE, protocol);
-        let flow = instance.open_flow(Work::Socket);
+        let flow = visit.counts().then(|| instance.open_flow(Work::Socket));
         tokio::spawn(async move {
             Relay { visit, flow, from_client, to_container, movement }.run().await;
             drop(place);
@@ -91,10 +92,11 @@ impl Edge {
     ) -> Result<(Response<Answering>, Option<WorkInFlight>), Refusal> {
         let instance = &visit.instance;
         let (probe, work) = if work.is_probe() { (Some(work), None) } else { (None, Some(work)) };
-        let answer = if request.body().is_end_stream() {
-            let request = request.map(|_| Upload::nothing());
-            within(ANSWER_WITHIN, std::future::ready(work), self.upstreams.exchange(target, request)).await
-        } else {
+        let answered = async {
+            if request.body().is_end_stream() {
+                let request = request.map(|_| Upload::nothing());
+                return within(ANSWER_WITHIN, std::future::ready(work), self.upstreams.exchange(target, request)).await;
+            }
             let flow = work.map(|_| instance.open_flow(Work::Upload));
             let waits = flow.is_some();
             let (sending, sent) = oneshot::channel::<()>();
@@ -106,6 +108,10 @@ impl Edge {
                 waits.then(|| instance.begin_work(Work::Request))
             };
             within(ANSWER_WITHIN, sent, self.upstreams.exchange(target, request)).await
+        };
+        let answer = tokio::select! {
+            answer = answered => answer,
+            () = visit.over() => return Err(Refusal::LogIn),
         };
         let response = answer.ok_or(Refusal::TooSlow)?.map_err(|error| self.unanswered(instance, &error))?;
         Ok((response, probe))
@@ -131,7 +137,7 @@ impl Edge {
 
     /// Turns the client's request into the container's: its connection, and what may be believed about the client. Returns
     /// the protocol that it asks to switch to.
-    fn prepare(&self, request: &mut Request, instance: &Instance) -> anyhow::Result<Option<HeaderValue>> {
+    fn prepare(&self, request: &mut Request, visit: &Visit) -> anyhow::Result<Option<HeaderValue>> {
         let ip = client::address(request.headers());
         let origin_host = request.headers().get(header::HOST).cloned();
         let upgrade = clean_request(request.headers_mut());
@@ -143,22 +149,25 @@ impl Edge {
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(header::UPGRADE, protocol.clone());
         }
-        let host = self.app.config.hosts.instance_origin(&instance.handle);
-        let host = HeaderValue::from_str(host.trim_start_matches("https://"))?;
+        let host = HeaderValue::from_str(visit.entrance.origin.trim_start_matches("https://"))?;
         headers.insert("x-forwarded-for", HeaderValue::from_str(&ip.to_string())?);
         headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
         headers.insert("x-forwarded-host", host.clone());
         headers.insert(header::HOST, origin_host.unwrap_or(host));
-        headers.insert("x-berth-user", HeaderValue::from_str(instance.handle.as_str())?);
-        headers.insert("x-berth-assertion", HeaderValue::from_str(&self.assertion(instance))?);
+        if let Some(user) = visit.user() {
+            headers.insert("x-berth-user", HeaderValue::from_str(user.as_str())?);
+        }
+        headers.insert("x-berth-assertion", HeaderValue::from_str(&self.assertion(visit))?);
         Ok(upgrade)
     }
 
-    /// Who visits, signed so that the program inside can tell it from a forgery: `v1.PAYLOAD.MAC`, both base64url, the MAC
-    /// being HMAC-SHA-256 of `v1.PAYLOAD` with the SHA-256 of the instance token as key, which only it and we know.
-    fn assertion(&self, instance: &Instance) -> String {
+    /// Who visits, or that nobody known does, signed so that the program inside can tell it from a forgery:
+    /// `v1.PAYLOAD.MAC`, both base64url, the MAC being HMAC-SHA-256 of `v1.PAYLOAD` with the SHA-256 of the instance token as
+    /// key, which only it and we know.
+    fn assertion(&self, visit: &Visit) -> String {
+        let instance = &visit.instance;
         let until = self.app.clock.now().seconds() + ASSERTION_SECONDS;
-        let payload = json!({ "user": instance.handle, "instance": instance.id, "until": until }).to_string();
+        let payload = json!({ "user": visit.user(), "instance": instance.id, "until": until }).to_string();
         let signed = format!("v1.{}", URL_SAFE_NO_PAD.encode(payload));
         let mac = crate::secrets::mac(&instance.token_hash().unwrap_or_default(), signed.as_bytes());
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(mac))

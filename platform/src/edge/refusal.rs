@@ -8,11 +8,14 @@ use axum::response::Response;
 use super::pages::MessagePage;
 use crate::cookies;
 use crate::error::Error;
+use crate::handle::Handle;
 use crate::hosts::Hosts;
 use crate::web::errors::Problem;
 
 /// When to come back to an instance that does not answer yet.
 const RETRY: Duration = Duration::from_secs(5);
+/// When to come back to one that sleeps until somebody else wakes it.
+const ASLEEP_RETRY: Duration = Duration::from_secs(60);
 
 /// Why not.
 #[derive(Debug)]
@@ -30,6 +33,13 @@ pub(super) enum Refusal {
     Closed(String),
     /// Not awake, and this request is none that wakes.
     Asleep,
+    /// Not awake, and it does not wake for whoever this is; it may after a while, where that is known.
+    AsleepToVisitors(Option<Duration>),
+    /// Somebody is logged in on this host, and this is not open to them.
+    NotShared {
+        host: String,
+        handle: Handle,
+    },
     /// Too many requests wait for this instance to wake.
     TooManyWaiting,
     /// It did not become ready in time, or its last step failed.
@@ -54,6 +64,7 @@ impl Refusal {
     pub(super) fn into_response(self, page: bool, hosts: &Hosts) -> Response {
         let (link, label) = match self {
             Self::NoSuchInstance => (hosts.apex_origin(), "Claim your own handle"),
+            Self::AsleepToVisitors(_) => (hosts.apex_origin(), "What is Berth?"),
             _ => (hosts.app_origin(), "Go to your dashboard"),
         };
         let two_cookies = matches!(self, Self::TwoCookies);
@@ -85,7 +96,7 @@ impl Refusal {
                 StatusCode::UNAUTHORIZED,
                 "unauthenticated",
                 "Please log in",
-                "This instance is private. Open it in a browser to log in as its owner.",
+                "This is private. Open it in a browser to log in, as the instance's owner or as somebody its owner let in.",
             ),
             Self::NotHere => {
                 Problem::new(StatusCode::NOT_FOUND, "not_found", "Nothing here", "This address leads nowhere.")
@@ -110,6 +121,19 @@ impl Refusal {
                 "asleep",
                 "Asleep",
                 "The instance is asleep, and a request like this does not wake it. A visit does.",
+            ),
+            Self::AsleepToVisitors(wait) => Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "asleep",
+                "Asleep",
+                "The instance is asleep, and just now it does not wake for visitors. Its owner wakes it; please try again later.",
+            )
+            .retry_after(wait.unwrap_or(ASLEEP_RETRY)),
+            Self::NotShared { host, handle } => Problem::new(
+                StatusCode::FORBIDDEN,
+                "not_shared",
+                "Not open to you",
+                format!("You are logged in as {handle}, and this part of {host} is not open to you. Its owner can open it."),
             ),
             Self::TooManyWaiting => again(
                 StatusCode::SERVICE_UNAVAILABLE,

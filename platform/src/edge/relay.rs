@@ -1,4 +1,4 @@
-//! An upgraded connection: bytes both ways, untouched, until either side goes or the session that opened it ends.
+//! An upgraded connection: bytes both ways, untouched, until either side goes or the visit that opened it ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +12,8 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::movement::Movement;
 use super::visit::Visit;
-use crate::instances::{Cause, Flow};
+use crate::instances::Flow;
 
-/// How often it asks whether its session still stands: what an ended one still carries.
-const SESSION_CHECK: Duration = Duration::from_secs(5);
 /// Bytes read at once from either side.
 const CHUNK: usize = 16 * 1024;
 /// A WebSocket's Close frame with code 1001, "going away" (RFC 6455 5.5.1 and 7.4.1).
@@ -26,7 +24,8 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// The two connections and what is said on them.
 pub(super) struct Relay {
     pub visit: Arc<Visit>,
-    pub flow: Flow,
+    /// `None`: it is not counted.
+    pub flow: Option<Flow>,
     pub from_client: OnUpgrade,
     pub to_container: OnUpgrade,
     /// From the client, and to it.
@@ -44,8 +43,8 @@ impl Relay {
         let (mut container_in, mut container_out) = container.split();
         let up = async {
             while let Some(chunk) = client_in.next().await {
-                let wakes = rising.moves(&chunk) && !flow.moved();
-                if wakes && visit.edge.app.instances.wake(&visit.instance, Cause::Visit).await.is_err() {
+                let wakes = rising.moves(&chunk) && flow.as_ref().is_some_and(|flow| !flow.moved());
+                if wakes && visit.wake().await.is_err() {
                     break;
                 }
                 if container_out.write_all(&chunk).await.is_err() {
@@ -57,14 +56,14 @@ impl Relay {
         let down = async {
             while let Some(chunk) = container_in.next().await {
                 let moves = falling.moves(&chunk);
-                if moves {
+                if moves && let Some(flow) = &flow {
                     flow.moved();
                 }
                 if client_out.write_all(&chunk).await.is_err() {
                     return;
                 }
                 // The client took it, however long that took, and there may be more.
-                if moves && !visit.instance.is_up() {
+                if moves && flow.is_some() && !visit.instance.is_up() {
                     visit.rouse();
                 }
             }
@@ -74,19 +73,11 @@ impl Relay {
             }
             let _ = client_out.shutdown().await;
         };
-        let over = async {
-            loop {
-                tokio::time::sleep(SESSION_CHECK).await;
-                if !visit.still_stands().await {
-                    return;
-                }
-            }
-        };
         // Either side gone ends both: a half-open upgraded connection has no meaning to a browser.
         tokio::select! {
             () = up => {}
             () = down => {}
-            () = over => {}
+            () = visit.over() => {}
         }
     }
 }

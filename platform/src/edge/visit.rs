@@ -1,25 +1,69 @@
-//! One visit of the owner that was let through: to wake the instance for as long as the visit may go on.
+//! One visit that was let in: how long it stands, and whether the instance wakes for it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Edge;
+use super::refusal::Refusal;
+use crate::handle::Handle;
+use crate::hosts::Entrance;
 use crate::instances::{Cause, Fact, Instance, Wish};
+use crate::sharing::{Admission, Visitor};
 
-/// Who visits what, by which session.
+/// How often what is open asks whether its visit still stands: what an ended session, or a share that was taken back, still
+/// carries.
+const ASKED_EVERY: Duration = Duration::from_secs(5);
+
+/// Who visits what, by which session, and what that gives them.
 pub(super) struct Visit {
     pub edge: Edge,
     pub instance: Arc<Instance>,
-    pub host: String,
+    pub entrance: Entrance,
+    pub visitor: Visitor,
+    pub path: String,
+    /// What it gave when it began.
+    pub admission: Admission,
+    /// The cookie's token, of whoever is known.
     pub session: Option<String>,
 }
 
 impl Visit {
-    /// Whether the session that opened it still stands.
+    /// Whether the instance is used by this visit: what may not wake it does not keep it awake either.
+    pub(super) fn counts(&self) -> bool {
+        self.admission == Admission::Wakes
+    }
+
+    /// Whether the session that opened it still stands, and the path is still open to its visitor.
     pub(super) async fn still_stands(&self) -> bool {
-        match &self.session {
-            Some(session) => matches!(self.edge.app.accounts.is_live(&self.host, session).await, Ok(true)),
-            None => false,
+        let known = match (&self.visitor, &self.session) {
+            (Visitor::Stranger, _) => true,
+            (_, Some(session)) => {
+                matches!(self.edge.app.accounts.is_live(&self.entrance.audience, session).await, Ok(true))
+            }
+            (_, None) => false,
+        };
+        known && self.admission_now() != Admission::Refused
+    }
+
+    /// Waits until it does not stand any more.
+    pub(super) async fn over(&self) {
+        loop {
+            tokio::time::sleep(ASKED_EVERY).await;
+            if !self.still_stands().await {
+                return;
+            }
         }
+    }
+
+    /// Wakes the instance for this visit, as long as it may: for strangers so often in an hour.
+    pub(super) async fn wake(&self) -> Result<(), Refusal> {
+        if self.admission_now() != Admission::Wakes {
+            return Err(Refusal::AsleepToVisitors(None));
+        }
+        if self.visitor == Visitor::Stranger && !self.is_on_its_way() {
+            self.edge.app.sharing.count_wake(self.instance.id).map_err(|wait| Refusal::AsleepToVisitors(Some(wait)))?;
+        }
+        Ok(self.edge.app.instances.wake(&self.instance, Cause::Visit).await?)
     }
 
     /// Wakes an instance that fell asleep by itself, so that what is under way can go on. One that was put to sleep stays
@@ -31,11 +75,29 @@ impl Visit {
         }
         let visit = Arc::clone(self);
         tokio::spawn(async move {
-            if visit.still_stands().await
-                && let Err(error) = visit.edge.app.instances.wake(&visit.instance, Cause::Visit).await
-            {
-                tracing::debug!(instance.id = %visit.instance.id, %error, "what was under way waits");
+            if visit.still_stands().await && visit.wake().await.is_err() {
+                tracing::debug!(instance.id = %visit.instance.id, "what was under way waits");
             }
         });
+    }
+
+    /// The handle of whoever visits, where that is known.
+    pub(super) fn user(&self) -> Option<&Handle> {
+        match &self.visitor {
+            Visitor::Owner => Some(&self.instance.handle),
+            Visitor::Guest(handle) => Some(handle),
+            Visitor::Stranger => None,
+        }
+    }
+
+    fn admission_now(&self) -> Admission {
+        self.edge.app.sharing.admit(&self.visitor, &self.instance, &self.path)
+    }
+
+    fn is_on_its_way(&self) -> bool {
+        matches!(
+            self.instance.fact(),
+            Fact::Awake | Fact::Waking | Fact::Thawing | Fact::Provisioning | Fact::Upgrading
+        )
     }
 }

@@ -1,6 +1,5 @@
 //! A request to an instance that is not awake: a person gets a page at once, a program is held, and some wake nothing.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::request::Parts;
@@ -10,8 +9,10 @@ use tokio::time::timeout;
 
 use super::pages::WaitingPage;
 use super::refusal::Refusal;
-use super::{Edge, opens_page};
-use crate::instances::{Cause, Fact, Instance, Status};
+use super::visit::Visit;
+use super::{Called, Edge, opens_page};
+use crate::instances::{Fact, Status};
+use crate::sharing::Visitor;
 use crate::web::live::{self, WATCHERS};
 
 /// A frozen instance is ready before a page could be drawn, so a person's request waits this long, and no longer, for it.
@@ -19,19 +20,21 @@ const THAW: Duration = Duration::from_millis(150);
 
 impl Edge {
     /// Wakes the instance for this request. `None` once it is awake; else what to answer meanwhile.
-    pub(super) async fn wake(&self, instance: &Arc<Instance>, parts: &Parts) -> Result<Option<Response>, Refusal> {
+    pub(super) async fn wake(&self, visit: &Visit, parts: &Parts) -> Result<Option<Response>, Refusal> {
+        let instance = &visit.instance;
         if wakes_nothing(parts) {
             return Err(Refusal::Asleep);
         }
-        if instance.watchers() > WATCHERS {
+        let most = if visit.visitor == Visitor::Owner { WATCHERS } else { WATCHERS / 2 };
+        if instance.watchers() > most {
             return Err(Refusal::TooManyWaiting);
         }
         let mut status = instance.watch();
         let frozen = instance.fact() == Fact::Frozen;
-        self.app.instances.wake(instance, Cause::Visit).await?;
+        visit.wake().await?;
         if opens_page(parts) {
             let awake = frozen && timeout(THAW, status.wait_for(is_awake)).await.is_ok();
-            return Ok(if awake { None } else { Some(self.waiting_page(instance)) });
+            return Ok(if awake { None } else { Some(self.waiting_page(visit)) });
         }
         let settled = |status: &Status| is_awake(status) || status.fact == Fact::Failed;
         let began = self.app.clock.monotonic();
@@ -44,23 +47,24 @@ impl Edge {
     }
 
     /// The instance's status as it changes, for the waiting page, until its owner logs out.
-    pub(super) fn progress(&self, instance: &Arc<Instance>, parts: &Parts) -> Result<Response, Refusal> {
-        let (edge, owned, headers) = (self.clone(), Arc::clone(instance), parts.headers.clone());
+    pub(super) fn progress(&self, called: &Called, parts: &Parts) -> Result<Response, Refusal> {
+        let (edge, owned, headers) = (self.clone(), called.clone(), parts.headers.clone());
         let may_watch = move || {
-            let (edge, instance, headers) = (edge.clone(), Arc::clone(&owned), headers.clone());
-            async move { edge.still_stands(&instance, &headers).await }
+            let (edge, called, headers) = (edge.clone(), owned.clone(), headers.clone());
+            async move { edge.still_stands(&called, &headers).await }
         };
-        Ok(live::stream(instance, |status| status, may_watch)?)
+        Ok(live::stream(&called.instance, |status| status, may_watch)?)
     }
 
     /// 503, so that nothing takes it for the instance's own page or keeps it.
-    fn waiting_page(&self, instance: &Instance) -> Response {
-        let status = instance.status();
+    fn waiting_page(&self, visit: &Visit) -> Response {
+        let status = visit.instance.status();
+        let is_owner = visit.visitor == Visitor::Owner;
         let page = WaitingPage {
-            handle: instance.handle.to_string(),
+            handle: visit.instance.handle.to_string(),
             stage: status.stage,
-            failure: status.failure,
-            app_origin: self.app.config.hosts.app_origin(),
+            failure: status.failure.filter(|_| is_owner),
+            dashboard: is_owner.then(|| self.app.config.hosts.app_origin()),
         };
         (StatusCode::SERVICE_UNAVAILABLE, [(header::CACHE_CONTROL, "no-store"), (header::RETRY_AFTER, "2")], page)
             .into_response()

@@ -15,6 +15,7 @@ use crate::accounts::Accounts;
 use crate::alarms::Alarms;
 use crate::clock::{Clock, Timestamp};
 use crate::db::Db;
+use crate::domains::Domains;
 use crate::quota::Quota;
 
 /// How long a process may work at a job before another may take it over.
@@ -29,16 +30,23 @@ const KEEP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 pub struct Jobs {
     db: Db,
     clock: Clock,
-    accounts: Accounts,
-    quota: Quota,
-    alarms: Alarms,
+    works: Works,
     due: Arc<Notify>,
+}
+
+/// The rooms in which something is done on a schedule.
+#[derive(Clone)]
+pub struct Works {
+    pub accounts: Accounts,
+    pub quota: Quota,
+    pub alarms: Alarms,
+    pub domains: Domains,
 }
 
 impl Jobs {
     #[must_use]
-    pub fn new(db: Db, clock: Clock, accounts: Accounts, quota: Quota, alarms: Alarms) -> Self {
-        Self { db, clock, accounts, quota, alarms, due: Arc::default() }
+    pub fn new(db: Db, clock: Clock, works: Works) -> Self {
+        Self { db, clock, works, due: Arc::default() }
     }
 
     /// Runs the clock and the worker until `shutdown`.
@@ -95,7 +103,7 @@ impl Jobs {
 
     /// Alarms are rows of their own, each with its time: they need no job beside them, only somebody who looks.
     async fn ring_alarms(&self) {
-        if let Err(error) = self.alarms.ring_due().await {
+        if let Err(error) = self.works.alarms.ring_due().await {
             tracing::warn!(error = ?error, "alarms could not be rung; they ring later");
         }
     }
@@ -104,9 +112,10 @@ impl Jobs {
         let now = self.clock.now();
         let Some((id, kind)) = store::lease(&self.db, now, now.plus(LEASE)).await? else { return Ok(false) };
         let outcome = match Kind::of_word(&kind) {
-            Some(Kind::PurgeExpired) => self.accounts.purge_expired().await,
-            Some(Kind::SettleOrphans) => self.quota.settle_orphans().await,
-            Some(Kind::SeeOff) => self.accounts.see_off().await,
+            Some(Kind::PurgeExpired) => self.works.accounts.purge_expired().await,
+            Some(Kind::SettleOrphans) => self.works.quota.settle_orphans().await,
+            Some(Kind::SeeOff) => self.works.accounts.see_off().await,
+            Some(Kind::LookAtDomains) => self.works.domains.look_again().await,
             Some(Kind::PurgeJobs) => store::purge(&self.db, now.minus(KEEP)).await,
             // A job of another version of Berth: done is better than for ever due.
             None => Ok(0),

@@ -7,5 +7,5 @@ mod rules;
 mod store;
 
 pub use doctor::{Finding, Verdict, examine};
-pub use jobs::Jobs;
+pub use jobs::{Jobs, Works};
 pub use metrics::{AskOutcome, EdgeOutcome, Metrics, render};

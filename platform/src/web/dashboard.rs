@@ -13,6 +13,7 @@ use super::why::{self, Line, Why};
 use super::words::{self, Moment, StateInWords};
 use crate::accounts::{Session, SessionView};
 use crate::app::App;
+use crate::domains::Domain;
 use crate::instances::Transition;
 
 /// How many changes of fact are listed.
@@ -34,6 +35,12 @@ pub struct Dashboard {
     pub history: Vec<HistoryRow>,
     pub spend: SpendInWords,
     pub mail: MailInWords,
+    /// How much is open to others.
+    pub shares: usize,
+    /// The names of one's own by which it is entered.
+    pub domains: Vec<String>,
+    /// Behind them in an address: empty, or `:8443`.
+    pub port: String,
     pub sessions: Vec<SessionRow>,
     pub passkeys: Vec<PasskeyRow>,
     /// How long somebody who leaves can change their mind.
@@ -81,6 +88,9 @@ pub async fn show(State(app): State<App>, session: Session, Mine(instance): Mine
         history: history.iter().map(Into::into).collect(),
         spend: super::spend::in_words(&spend),
         mail,
+        shares: app.sharing.of(instance.id).len(),
+        port: app.config.hosts.port.clone(),
+        domains: app.domains.of(instance.id).into_iter().filter(Domain::is_proven).map(|domain| domain.name).collect(),
         sessions: sessions.into_iter().map(Into::into).collect(),
         passkeys: passkeys.iter().map(Into::into).collect(),
         grace: words::span(app.config.containers.delete_after),

@@ -7,8 +7,8 @@ use axum::routing::{self, MethodRouter};
 
 use super::Access::{Admin, HalfIn, LoggedIn, Member, Public, SigningUp};
 use super::{
-    Access, admin, alarms, api, api_mailbox, assets, dashboard, hand_off, instances, landing, leaving, log_in, mailbox,
-    passkeys, sessions, sign_up,
+    Access, admin, alarms, api, api_domains, api_mailbox, api_sharing, assets, dashboard, domains, hand_off, instances,
+    landing, leaving, log_in, mailbox, passkeys, sessions, sharing, sign_up,
 };
 use crate::app::App;
 
@@ -57,6 +57,7 @@ pub fn app() -> Vec<Route> {
         post("/recover", Public, log_in::recover_with_code),
         post("/log-out", LoggedIn, log_in::out),
         get("/hand-off", Member, hand_off::show),
+        post("/hand-off", Member, hand_off::agree),
         // One's own account and instance.
         get("/", Member, dashboard::show),
         get("/instance/events", Member, instances::events),
@@ -82,6 +83,15 @@ pub fn app() -> Vec<Route> {
         post("/mailbox/letters/{id}/retry", Member, mailbox::retry),
         post("/mailbox/letters/{id}/discard", Member, mailbox::discard),
         post("/alarms/{name}/delete", Member, alarms::delete),
+        // What one opened to others.
+        get("/sharing", Member, sharing::show),
+        post("/sharing", Member, sharing::add),
+        post("/sharing/{id}/remove", Member, sharing::remove),
+        // Names of one's own.
+        get("/domains", Member, domains::show),
+        post("/domains", Member, domains::claim),
+        post("/domains/{id}/check", Member, domains::check),
+        post("/domains/{id}/remove", Member, domains::remove),
         // The operator.
         get("/admin", Admin, admin::show),
         post("/admin/instances/{handle}/stop", Admin, admin::stop),
@@ -100,6 +110,13 @@ pub fn app() -> Vec<Route> {
         post("/api/mailbox/letters/{id}/discard", Member, api_mailbox::discard),
         get("/api/alarms", Member, api_mailbox::alarms),
         post("/api/alarms/{name}/delete", Member, api_mailbox::delete_alarm),
+        get("/api/shares", Member, api_sharing::list),
+        post("/api/shares", Member, api_sharing::add),
+        post("/api/shares/{id}/remove", Member, api_sharing::remove),
+        get("/api/domains", Member, api_domains::list),
+        post("/api/domains", Member, api_domains::claim),
+        post("/api/domains/{id}/check", Member, api_domains::check),
+        post("/api/domains/{id}/remove", Member, api_domains::remove),
         get("/api/handles/{handle}", Public, api::handle),
     ]
 }

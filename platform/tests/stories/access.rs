@@ -10,10 +10,12 @@ use axum::http::Method;
 use berth::alarms::Schedule;
 use berth::handle::Handle;
 use berth::mailbox::Parcel;
+use berth::sharing::Audience;
 use berth::web::Access;
 use berth::web::routes::{self, Route};
 use serde_json::json;
 
+use crate::harness::name_server::NameServer;
 use crate::web::visitor::{Site, Visitor};
 
 /// Who tries: nobody, somebody signing up, half logged in, another member, the operator, and the member whose things they are.
@@ -40,6 +42,7 @@ const EXPECTED: &[(&str, [&str; 6])] = &[
         "GET /hand-off",
         ["303 /log-in", "303 /log-in", "303 /log-in", "403", "403", "303 https://alice.example.com/.berth/callback"],
     ),
+    ("POST /hand-off", ["303 /log-in", "303 /log-in", "303 /log-in", "422", "422", "422"]),
     ("GET /", ["303 /log-in", "303 /log-in", "303 /log-in", "200", "200", "200"]),
     ("GET /instance/events", ["303 /log-in", "303 /log-in", "303 /log-in", "200", "200", "200"]),
     ("GET /passkeys", ["303 /log-in", "303 /log-in", "303 /log-in", "200", "200", "200"]),
@@ -50,6 +53,20 @@ const EXPECTED: &[(&str, [&str; 6])] = &[
     ("GET /admin", ["303 /log-in", "303 /log-in", "303 /log-in", "403", "200", "403"]),
     ("GET /mailbox", ["303 /log-in", "303 /log-in", "303 /log-in", "200", "200", "200"]),
     ("GET /api/mailbox", ["401", "401", "401", "200", "200", "200"]),
+    ("GET /sharing", ["303 /log-in", "303 /log-in", "303 /log-in", "200", "200", "200"]),
+    ("POST /sharing", ["303 /log-in", "303 /log-in", "303 /log-in", "422", "422", "422"]),
+    ("POST /sharing/{id}/remove", ["303 /log-in", "303 /log-in", "303 /log-in", "404", "404", "303 /sharing"]),
+    ("GET /api/shares", ["401", "401", "401", "200", "200", "200"]),
+    ("POST /api/shares", ["401", "401", "401", "422", "422", "422"]),
+    ("POST /api/shares/{id}/remove", ["401", "401", "401", "404", "404", "204"]),
+    ("GET /domains", ["303 /log-in", "303 /log-in", "303 /log-in", "200", "200", "200"]),
+    ("POST /domains", ["303 /log-in", "303 /log-in", "303 /log-in", "422", "422", "422"]),
+    ("POST /domains/{id}/check", ["303 /log-in", "303 /log-in", "303 /log-in", "404", "404", "409"]),
+    ("POST /domains/{id}/remove", ["303 /log-in", "303 /log-in", "303 /log-in", "404", "404", "303 /domains"]),
+    ("GET /api/domains", ["401", "401", "401", "200", "200", "200"]),
+    ("POST /api/domains", ["401", "401", "401", "422", "422", "422"]),
+    ("POST /api/domains/{id}/check", ["401", "401", "401", "404", "404", "409"]),
+    ("POST /api/domains/{id}/remove", ["401", "401", "401", "404", "404", "204"]),
     ("GET /api/alarms", ["401", "401", "401", "200", "200", "200"]),
     ("GET /api/account", ["401", "401", "401", "200", "200", "200"]),
     ("GET /api/instance", ["401", "401", "401", "200", "200", "200"]),
@@ -103,7 +120,7 @@ const EXPECTED: &[(&str, [&str; 6])] = &[
 /// The apex shows everybody the same and knows nobody.
 const APEX: &[&str] = &["GET /", "GET /awake", "GET /assets/{*path}"];
 
-/// What stands for the parts of a path that vary. The session and the letter are the member's.
+/// What stands for the parts of a path that vary. The session, the letter, the share and the domain are the member's.
 fn path_of(route: &Route, id: &str) -> String {
     if route.path == "/hand-off" {
         return format!("/hand-off?host=alice.example.com&state=s&challenge={}", "c".repeat(43));
@@ -124,7 +141,10 @@ impl Cast {
         let member = site.member("alice").await;
         let another = site.member("boris").await;
         // Things of hers that others may try to touch.
-        let instance = site.app.instances.by_handle(&Handle::parse("alice").unwrap()).unwrap().id;
+        let instance = site.app.instances.by_handle(&Handle::parse("alice").unwrap()).unwrap();
+        site.app.sharing.add(&instance, "/docs", Audience::Everyone { wakes: false }).await.unwrap();
+        site.app.domains.claim(&instance, "docs.alice.org").await.unwrap();
+        let instance = instance.id;
         let parcel = Parcel { method: "POST".into(), target: "/hooks/a".into(), headers: Vec::new(), body: "x".into() };
         site.app.mailbox.take_in(instance, parcel).await.unwrap();
         site.app.alarms.set(instance, "nightly", Schedule::Cron("30 3 * * *".into()), None).await.unwrap();
@@ -148,8 +168,25 @@ impl Cast {
         mailbox["waiting"][0]["id"].as_str().expect("a letter waits").to_owned()
     }
 
+    /// The member's own share, as the API names it.
+    async fn share(&mut self) -> String {
+        let shares = self.0[5].get("/api/shares").await.json().await;
+        shares["shares"][0]["id"].as_str().expect("something is shared").to_owned()
+    }
+
+    /// The member's own domain, as the API names it.
+    async fn domain(&mut self) -> String {
+        let domains = self.0[5].get("/api/domains").await.json().await;
+        domains["domains"][0]["id"].as_str().expect("a domain is claimed").to_owned()
+    }
+
     async fn all_try(&mut self, route: &Route) -> (String, Vec<String>) {
-        let id = if route.path.contains("/letters/") { self.letter().await } else { self.session().await };
+        let id = match route.path {
+            path if path.contains("/letters/") => self.letter().await,
+            path if path.contains("/sharing/") || path.contains("/shares/") => self.share().await,
+            path if path.contains("/domains/") => self.domain().await,
+            _ => self.session().await,
+        };
         let path = path_of(route, &id);
         let mut row = Vec::new();
         for visitor in &mut self.0 {
@@ -177,14 +214,17 @@ async fn everybody_gets_in_where_they_may_and_nowhere_else() {
     let (looks, acts): (Vec<Route>, Vec<Route>) =
         routes::app().into_iter().partition(|route| route.method == Method::GET);
     let mut seen = Vec::new();
-    let site = Site::new().await;
+    let dns = NameServer::start().await;
+    let address = dns.address.to_string();
+    let settings = [("BERTH_DNS", address.as_str())];
+    let site = Site::with(&settings).await;
     let mut cast = Cast::of(&site).await;
     for route in &looks {
         seen.push(cast.all_try(route).await);
     }
     // What changes something would change it for the next: a new world for each.
     for route in &acts {
-        let site = Site::new().await;
+        let site = Site::with(&settings).await;
         seen.push(Cast::of(&site).await.all_try(route).await);
     }
     let mut wrong = String::new();

@@ -7,7 +7,7 @@ use berth::error::Error;
 use berth::http_server::{self, PerPeer};
 use berth::instances::{Cause, Fact, Wish};
 use berth::mailbox::State;
-use berth::ops::Jobs;
+use berth::ops::{Jobs, Works};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -287,8 +287,13 @@ async fn the_scheduler_is_the_clock_that_rings() {
     town.app.alarms.set(alice.instance.id, "once", Schedule::At(START.plus(HOUR)), None).await.unwrap();
     put_to_sleep(&town, &alice).await;
     let app = &town.app;
-    let jobs =
-        Jobs::new(app.db.clone(), app.clock.clone(), app.accounts.clone(), app.quota.clone(), app.alarms.clone());
+    let works = Works {
+        accounts: app.accounts.clone(),
+        quota: app.quota.clone(),
+        alarms: app.alarms.clone(),
+        domains: app.domains.clone(),
+    };
+    let jobs = Jobs::new(app.db.clone(), app.clock.clone(), works);
     let end = CancellationToken::new();
     let running = tokio::spawn(jobs.run(end.clone()));
     town.clock.advance(HOUR);

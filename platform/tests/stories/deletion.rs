@@ -185,6 +185,8 @@ async fn every_table_that_names_a_person_or_their_instance_is_known_to_the_delet
         "mail_paths",
         "letters",
         "alarms",
+        "shares",
+        "domains",
         "allowances",
         "holds",
         "receipts",

@@ -1,13 +1,11 @@
 //! All SQL of the room. Entities stay inside; what leaves are the room's own types.
 
-mod audit;
 mod departures;
 mod pending;
 mod people;
 mod proofs;
 mod sessions;
 
-pub(super) use audit::{blank_audit_of, record};
 pub(super) use departures::*;
 pub(super) use pending::*;
 pub(super) use people::*;
@@ -16,6 +14,7 @@ use sea_orm::DbErr;
 pub(super) use sessions::*;
 
 use crate::db;
+pub(super) use crate::db::audit::{blank_audit_of, record};
 use crate::error::{Error, Result};
 
 /// Rows that one call of a purge takes from one table: a bound on how long the writer is held.

@@ -224,7 +224,7 @@ async fn what_it_was_last_at_is_still_known_after_a_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_operator_reads_the_same_on_the_command_line() {
     let scene = Scene::new().await;
-    let (instances, config) = (scene.town.instances().clone(), scene.town.app.config.clone());
+    let (app, config) = (scene.town.app.clone(), scene.town.app.config.clone());
     let shown = || {
         let shown = Command::new(env!("CARGO_BIN_EXE_berth"))
             .args(["instance", "show", "alice"])
@@ -244,7 +244,7 @@ async fn the_operator_reads_the_same_on_the_command_line() {
     let running = CancellationToken::new();
     let listening = tokio::spawn({
         let (socket, running) = (socket.clone(), running.clone());
-        async move { control::listen(&socket, instances, running).await }
+        async move { control::listen(&socket, app, running).await }
     });
     while !socket.exists() {
         tokio::task::yield_now().await;

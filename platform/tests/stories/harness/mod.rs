@@ -9,6 +9,7 @@ pub mod front;
 pub mod hamlet;
 pub mod letterbox;
 pub mod long;
+pub mod name_server;
 pub mod pebble;
 pub mod program;
 pub mod raw;
@@ -30,9 +31,11 @@ use berth::clock::{Clock, Timestamp};
 use berth::config::Config;
 use berth::containers::fake::FakeHost;
 use berth::db::Db;
+use berth::domains::Domains;
 use berth::instances::Instances;
 use berth::mailbox::Mailbox;
 use berth::secrets::Keys;
+use berth::sharing::Sharing;
 pub use databases::{Database, databases, sqlite};
 
 /// A Sunday in November 2026, half past ten in the morning, at the start of a one-time code's 30 seconds.
@@ -49,6 +52,8 @@ pub struct House {
     pub instances: Instances,
     alarms: Alarms,
     mailbox: Mailbox,
+    sharing: Sharing,
+    domains: Domains,
     pub accounts: Accounts,
     database: Database,
 }
@@ -71,16 +76,25 @@ impl House {
         let open = config.signups_open;
         let mailbox = Mailbox::open(db.clone(), clock.clone()).await.unwrap();
         let alarms = Alarms::open(db.clone(), clock.clone(), instances.clone(), mailbox.clone()).await.unwrap();
-        let belongings = Belongings { instances: instances.clone(), alarms: alarms.clone(), mailbox: mailbox.clone() };
+        let sharing = Sharing::open(db.clone(), clock.clone(), instances.clone()).await.unwrap();
+        let domains = Domains::open(db.clone(), clock.clone(), instances.clone(), &config).await.unwrap();
+        let belongings = Belongings {
+            instances: instances.clone(),
+            alarms: alarms.clone(),
+            mailbox: mailbox.clone(),
+            sharing: sharing.clone(),
+            domains: domains.clone(),
+        };
         let accounts = Accounts::new(db.clone(), keys.clone(), clock.clone(), hosts, open, belongings).unwrap();
-        Self { db, clock, config, keys, host, instances, alarms, mailbox, accounts, database }
+        Self { db, clock, config, keys, host, instances, alarms, mailbox, sharing, domains, accounts, database }
     }
 
     /// The accounts room of another process on the same database.
     pub fn accounts_elsewhere(&self) -> Accounts {
         let (db, keys, clock) = (self.db.clone(), self.keys.clone(), self.clock.clone());
         let (instances, alarms, mailbox) = (self.instances.clone(), self.alarms.clone(), self.mailbox.clone());
-        let belongings = Belongings { instances, alarms, mailbox };
+        let belongings =
+            Belongings { instances, alarms, mailbox, sharing: self.sharing.clone(), domains: self.domains.clone() };
         Accounts::new(db, keys, clock, self.config.hosts.clone(), self.config.signups_open, belongings).unwrap()
     }
 

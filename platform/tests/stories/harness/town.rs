@@ -249,14 +249,17 @@ pub async fn until(instance: &Instance, what: impl FnMut(&Status) -> bool) -> St
 
 /// A cookie of the resident's own instance host, got by a hand-off.
 pub async fn instance_cookie(accounts: &Accounts, resident: &Resident) -> String {
+    cookie_of(accounts, resident, &format!("{}.example.com", resident.handle)).await
+}
+
+/// A cookie of an instance's host that the resident may enter, got by a hand-off.
+pub async fn cookie_of(accounts: &Accounts, resident: &Resident, host: &str) -> String {
     use base64::Engine as _;
     use sha2::Digest as _;
-    let host = format!("{}.example.com", resident.handle);
     let session = accounts.authenticate("app.example.com", resident.signed_in.session.reveal()).await.unwrap().unwrap();
     let challenge = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(sha2::Sha256::digest("verifier"));
-    let code = accounts.hand_off(&session, &host, "state", &challenge).await.unwrap();
-    let token =
-        accounts.hand_off_redeem(&host, code.reveal(), "state", "verifier", &somebody()).await.unwrap().unwrap();
+    let code = accounts.hand_off(&session, host, "state", &challenge).await.unwrap();
+    let token = accounts.hand_off_redeem(host, code.reveal(), "state", "verifier", &somebody()).await.unwrap().unwrap();
     format!("__Host-berth={}", token.reveal())
 }
 

@@ -8,12 +8,15 @@ use berth::mailbox::Counts;
 use berth::web::admin::{AccountRow, AdminPage, InstanceCell};
 use berth::web::alarms::AlarmRow;
 use berth::web::dashboard::{Dashboard, HistoryRow, ModelInWords, SessionRow, SpendInWords};
+use berth::web::domains::{DomainRow, DomainsPage};
 use berth::web::errors::ErrorPage;
+use berth::web::hand_off::{AgreePage, GoOnPage as OnTheWayPage};
 use berth::web::landing::Landing;
 use berth::web::leaving::{AskPage, LeavingPage, LeftPage};
 use berth::web::log_in::{CodePage as LogInCodePage, GoOnPage, LogInPage, RecoverPage};
 use berth::web::mailbox::{LetterRow, MailInWords, MailboxPage};
 use berth::web::passkeys::{NewRecoveryCodesPage, PasskeyRow, PasskeysPage};
+use berth::web::sharing::{ShareRow, SharingPage, Typed};
 use berth::web::sign_up::{CodePage, HandlePage, PasskeyPage, QrPath, RecoveryCodesPage, WelcomePage};
 use berth::web::why;
 use berth::web::words::{self, Moment};
@@ -43,6 +46,15 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("dashboard-new", dashboard(&status(Fact::Provisioning, Stage::Volume), 0, 0)),
         ("mailbox", mailbox(true)),
         ("mailbox-empty", mailbox(false)),
+        ("sharing", sharing(true)),
+        ("sharing-empty", sharing(false)),
+        ("domains", domains(true)),
+        ("domains-none", domains(false)),
+        ("hand-off-agree", agree()),
+        (
+            "hand-off-go-on",
+            html(&OnTheWayPage { host: "bob.example.com".into(), next: "https://bob.example.com".into() }),
+        ),
         ("passkeys", passkeys(false)),
         ("passkeys-recovered", passkeys(true)),
         ("new-recovery-codes", new_recovery_codes()),
@@ -56,6 +68,7 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("error-internal", error(500, "Our mistake", "Something went wrong on our side.", "0b9a3c1e-77f1-4b1f")),
         ("edge-waiting", waiting(&status(Fact::Waking, Stage::Started))),
         ("edge-waiting-failed", waiting(&status(Fact::Failed, Stage::Container))),
+        ("edge-waiting-visitor", waiting_visitor()),
         ("edge-message", message()),
     ]
 }
@@ -173,6 +186,9 @@ fn dashboard(status: &Status, spent: i64, held: i64) -> String {
             models: if spent == 0 { Vec::new() } else { models.map(model).into() },
         },
         mail: mail(spent > 0),
+        shares: usize::from(spent > 0) * 3,
+        port: String::new(),
+        domains: if spent > 0 { vec!["docs.alice.org".into()] } else { Vec::new() },
         sessions: vec![session("Chrome on Linux", true), session("Safari on iPhone", false)],
         passkeys: vec![passkey("Passkey of 20 Nov")],
         grace: "7 days".into(),
@@ -236,6 +252,76 @@ fn mailbox(some: bool) -> String {
         page.alarms = vec![alarm("nightly", "30 3 * * MON-FRI", "/alarm"), alarm("renew-certificate", "", "")];
     }
     html(&page)
+}
+
+fn sharing(some: bool) -> String {
+    let row = |path: &str, to: &str| ShareRow {
+        id: "1".into(),
+        address: format!("https://alice.example.com{path}"),
+        path: path.into(),
+        to: to.into(),
+    };
+    let mut page = SharingPage {
+        handle: "alice".into(),
+        is_admin: false,
+        shares: Vec::new(),
+        most: 50,
+        may_add: true,
+        typed: Typed { path: "/".into(), audience: "account".into(), handle: String::new(), wakes: String::new() },
+        note: String::new(),
+        field: "",
+    };
+    if some {
+        page.shares = vec![
+            row("/", "to bob"),
+            row("/docs", "to everyone, while it is awake"),
+            row("/projects/the-long-walk-home/photographs", "to whoever has an account here"),
+        ];
+        page.typed.handle = "bobb".into();
+        (page.note, page.field) = ("Nobody here has that handle.".into(), "handle");
+    }
+    html(&page)
+}
+
+fn domains(some: bool) -> String {
+    let row = |name: &str, lamp, state: &str, proven| DomainRow {
+        id: "1".into(),
+        name: name.into(),
+        lamp,
+        state: state.into(),
+        proven,
+        checked: proven.then_some(Moment(Timestamp(NOON))),
+        proof_name: format!("_berth.{name}"),
+        proof: "berth-Zx3kP0aQ9-vT_2mWcY7dLgZx3kP0aQ9-vT_2mWcY7dLg".into(),
+        note: String::new(),
+    };
+    let mut page = DomainsPage {
+        handle: "alice".into(),
+        is_admin: false,
+        instance_host: "alice.example.com".into(),
+        port: String::new(),
+        domains: Vec::new(),
+        most: 3,
+        typed: String::new(),
+        note: String::new(),
+    };
+    if some {
+        let note = "DNS does not show it yet: neither a TXT record at _berth.alices-letters.org with the text below, nor alices-letters.org as an alias of alice.example.com.";
+        page.domains = vec![
+            row("docs.alice.org", "awake", "leads to your instance", true),
+            DomainRow { note: note.into(), ..row("alices-letters.org", "moving", "not proven yet", false) },
+        ];
+        (page.typed, page.note) = (
+            "localhost".into(),
+            "That is not a domain. It looks like alice.org or docs.alice.org, without https:// or a path.".into(),
+        );
+    }
+    html(&page)
+}
+
+fn agree() -> String {
+    let [handle, owner, host] = ["alice", "bob", "bob.example.com"].map(Into::into);
+    html(&AgreePage { handle, owner, host, state: "s".into(), challenge: "c".into() })
 }
 
 fn change(minutes_ago: i64, to: Fact, cause: Cause) -> HistoryRow {
@@ -346,8 +432,12 @@ fn waiting(status: &Status) -> String {
         handle: "alice".into(),
         stage: status.stage,
         failure: status.failure.clone(),
-        app_origin: "https://app.example.com".into(),
+        dashboard: Some("https://app.example.com".into()),
     })
+}
+
+fn waiting_visitor() -> String {
+    html(&WaitingPage { handle: "alice".into(), stage: Stage::Started, failure: None, dashboard: None })
 }
 
 fn message() -> String {

@@ -1,11 +1,11 @@
-//! What was done, by whom, to whom.
+//! The audit: what was done, by whom, to whom. Every room writes into it, in the transaction that does the thing.
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::ExprTrait as _;
 
+use super::Tx;
 use crate::clock::Clock;
-use crate::db::Tx;
 use crate::error::Result;
 
 mod row {
@@ -30,13 +30,10 @@ mod row {
 }
 
 /// Writes down that `actor` did `action` to `subject`, in the transaction that does it.
-pub(in crate::accounts) async fn record(
-    tx: &Tx,
-    clock: &Clock,
-    actor: &str,
-    action: &str,
-    (subject, detail): (&str, &str),
-) -> Result<()> {
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn record(tx: &Tx, clock: &Clock, actor: &str, action: &str, (subject, detail): (&str, &str)) -> Result<()> {
     let row = row::ActiveModel {
         id: Set(clock.uuid()),
         at_ms: Set(clock.now().0),
@@ -50,7 +47,10 @@ pub(in crate::accounts) async fn record(
 }
 
 /// Takes away from where, and with which keys, `handle` did what it did. That it was done stays written.
-pub(in crate::accounts) async fn blank_audit_of(tx: &Tx, handle: &str) -> Result<()> {
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn blank_audit_of(tx: &Tx, handle: &str) -> Result<()> {
     row::Entity::update_many()
         .col_expr(row::Column::Detail, Expr::value(""))
         .filter(row::Column::Actor.eq(handle).or(row::Column::Subject.eq(handle)))

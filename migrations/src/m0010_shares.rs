@@ -1,0 +1,28 @@
+//! What owners open of their instances to others.
+
+use sea_orm_migration::prelude::*;
+
+#[derive(DeriveMigrationName)]
+pub(crate) struct Migration;
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        crate::run(manager, STATEMENTS).await
+    }
+}
+
+const STATEMENTS: &[&str] = &[
+    // path: / or /docs, without a slash at its end. audience: account | signed_in | everyone_while_awake | everyone.
+    // handle: of the account, which is its name for good; empty for the other audiences.
+    "CREATE TABLE shares (
+        id {uuid} PRIMARY KEY,
+        instance_id {uuid} NOT NULL REFERENCES instances(id),
+        path text NOT NULL,
+        audience text NOT NULL,
+        handle text NOT NULL,
+        made_at_ms bigint NOT NULL
+    )",
+    "CREATE INDEX shares_by_instance ON shares (instance_id)",
+    "CREATE INDEX shares_by_handle ON shares (handle)",
+];

@@ -1,0 +1,81 @@
+//! Who visits, and whether they may: decided here alone, once for each request, before anything wakes.
+
+use std::sync::Arc;
+
+use axum::http::HeaderMap;
+use axum::http::request::Parts;
+
+use super::refusal::Refusal;
+use super::visit::Visit;
+use super::{Called, Edge, gate};
+use crate::client::Client;
+use crate::cookies;
+use crate::sharing::{Admission, Visitor};
+
+impl Edge {
+    /// Lets somebody in, or says why not. `None`: nobody known, at what is not open to everyone.
+    pub(super) async fn let_in(
+        &self,
+        called: &Called,
+        parts: &Parts,
+        client: &Client,
+    ) -> Result<Option<Arc<Visit>>, Refusal> {
+        let (sharing, path) = (&self.app.sharing, path_meant(parts));
+        let is_public = sharing.admit(&Visitor::Stranger, &called.instance, path) != Admission::Refused;
+        let comes_from_here = gate::comes_from_here(parts, &called.entrance.origin);
+        let carries_cookie = cookies::is_there(&parts.headers, cookies::SESSION);
+        let visitor = match self.visitor(called, &parts.headers).await? {
+            // Sent to log in, it would come back with a third cookie that is not believed either, again and again.
+            Visitor::Stranger if !is_public && cookies::is_twice(&parts.headers, cookies::SESSION) => {
+                return Err(Refusal::TwoCookies);
+            }
+            Visitor::Stranger if !is_public => return Ok(None),
+            Visitor::Stranger if !carries_cookie => Visitor::Stranger,
+            // Another site's page shows what is open to everyone. It gets that as everyone does, and nobody is named.
+            _ if !comes_from_here && is_public && gate::only_looks(parts) => Visitor::Stranger,
+            _ if !comes_from_here => return Err(Refusal::OtherOrigin(called.entrance.origin.clone())),
+            visitor => visitor,
+        };
+        let admission = sharing.admit(&visitor, &called.instance, path);
+        match &visitor {
+            Visitor::Guest(handle) if admission == Admission::Refused => {
+                return Err(Refusal::NotShared { host: called.entrance.host.clone(), handle: handle.clone() });
+            }
+            Visitor::Stranger => sharing.count_request(client.ip)?,
+            Visitor::Owner | Visitor::Guest(_) => {}
+        }
+        let session = cookies::get(&parts.headers, cookies::SESSION).filter(|_| visitor != Visitor::Stranger);
+        Ok(Some(Arc::new(Visit {
+            edge: self.clone(),
+            instance: Arc::clone(&called.instance),
+            entrance: called.entrance.clone(),
+            session: session.map(str::to_owned),
+            path: path.to_owned(),
+            visitor,
+            admission,
+        })))
+    }
+
+    /// Whose session of this host the request carries.
+    pub(super) async fn visitor(&self, called: &Called, headers: &HeaderMap) -> Result<Visitor, Refusal> {
+        match cookies::get(headers, cookies::SESSION) {
+            Some(token) => self.visitor_with(called, token).await,
+            None => Ok(Visitor::Stranger),
+        }
+    }
+
+    /// Whose session of this host `token` is.
+    pub(super) async fn visitor_with(&self, called: &Called, token: &str) -> Result<Visitor, Refusal> {
+        let session = self.app.accounts.authenticate(&called.entrance.audience, token).await?;
+        Ok(match session {
+            Some(session) if session.account == called.instance.account => Visitor::Owner,
+            Some(session) => Visitor::Guest(session.handle),
+            None => Visitor::Stranger,
+        })
+    }
+}
+
+/// The path that decides. A request that names a second one, to copy or move to (RFC 4918 10.3), is about the whole.
+fn path_meant(parts: &Parts) -> &str {
+    if parts.headers.contains_key("destination") { "/" } else { parts.uri.path() }
+}
