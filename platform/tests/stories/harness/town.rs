@@ -56,6 +56,18 @@ pub struct Town {
     programs: CancellationToken,
 }
 
+/// How the platform reaches the world of containers.
+enum Reached {
+    Directly,
+    ByARelay,
+}
+
+/// What answers at the containers' addresses.
+enum Programs {
+    StandIns,
+    Nobody,
+}
+
 /// Somebody who signed up.
 pub struct Resident {
     pub handle: &'static str,
@@ -69,16 +81,26 @@ impl Town {
         Self::on(databases::sqlite().await, settings).await
     }
 
+    /// On SQLite, with nobody at the containers' addresses: a story starts a real program there.
+    pub async fn of_real_programs(settings: &[(&'static str, &'static str)]) -> Self {
+        Self::build(databases::sqlite().await, settings, Reached::Directly, Programs::Nobody).await
+    }
+
     /// On SQLite, with the host behind a provisioner's socket and a relay before that.
     pub async fn behind_a_relay(settings: &[(&'static str, &'static str)]) -> Self {
-        Self::build(databases::sqlite().await, settings, true).await
+        Self::build(databases::sqlite().await, settings, Reached::ByARelay, Programs::StandIns).await
     }
 
     pub async fn on(database: Database, settings: &[(&'static str, &'static str)]) -> Self {
-        Self::build(database, settings, false).await
+        Self::build(database, settings, Reached::Directly, Programs::StandIns).await
     }
 
-    async fn build(database: Database, settings: &[(&'static str, &'static str)], far: bool) -> Self {
+    async fn build(
+        database: Database,
+        settings: &[(&'static str, &'static str)],
+        reached_by: Reached,
+        inside: Programs,
+    ) -> Self {
         let programs = CancellationToken::new();
         let said = Said::new(64);
         let letters = Letterbox::default();
@@ -89,8 +111,14 @@ impl Town {
         put_on_loopback(&mut config.containers, port);
         let clock = Clock::manual(START);
         let host = FakeHost::new(config.containers.clone(), clock.clone());
-        start_programs(listener, host.clone(), (&letters, said.clone()), programs.clone());
-        let relay = if far { Some(stand_between(&config.containers, host.clone()).await) } else { None };
+        match inside {
+            Programs::StandIns => start_programs(listener, host.clone(), (&letters, said.clone()), programs.clone()),
+            Programs::Nobody => drop(listener),
+        }
+        let relay = match reached_by {
+            Reached::Directly => None,
+            Reached::ByARelay => Some(stand_between(&config.containers, host.clone()).await),
+        };
         let (app, address, process) = open(config, clock.clone(), reached(&relay, &host)).await;
         let process = Some(process);
         Self { app, host, clock, address, database, letters, said, settings, port, relay, process, programs }
@@ -127,8 +155,9 @@ impl Town {
     /// Signs somebody up with a real ceremony, in the platform's own process; their instance may still be on its way.
     pub async fn sign_up(&self, handle: &'static str) -> Resident {
         let (accounts, clock) = (self.app.accounts.clone(), self.clock.clone());
+        let browser = Browser::at_home().on_page_of(&self.app.config.hosts.app_origin());
         let process = self.process.as_ref().expect("a process runs");
-        process.spawn(async move { sign_up(&accounts, &clock, handle).await }).await.unwrap()
+        process.spawn(async move { sign_up_at(browser, &accounts, &clock, handle).await }).await.unwrap()
     }
 
     /// Signs somebody up and waits until their instance is awake.
@@ -250,7 +279,11 @@ pub async fn instance_cookie(accounts: &Accounts, resident: &Resident) -> String
 
 /// A whole sign-up, as a browser and a person do it.
 pub async fn sign_up(accounts: &Accounts, clock: &Clock, handle: &'static str) -> Resident {
-    let (client, mut browser) = (somebody(), Browser::at_home());
+    sign_up_at(Browser::at_home(), accounts, clock, handle).await
+}
+
+async fn sign_up_at(mut browser: Browser, accounts: &Accounts, clock: &Clock, handle: &'static str) -> Resident {
+    let client = somebody();
     let token = accounts.sign_up_begin(handle, None, None, &client).await.unwrap();
     let token = token.reveal();
     let options = accounts.sign_up_passkey_challenge(token).await.unwrap();
@@ -345,6 +378,7 @@ async fn odd() -> Response {
         ("alt-svc", "h3=\":443\""),
         ("connection", "x-named"),
         ("x-named", "1"),
+        ("server-timing", "db;dur=1"),
     ] {
         response.headers_mut().append(name, value.parse().unwrap());
     }
