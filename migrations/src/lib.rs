@@ -15,6 +15,7 @@ mod m0006_sizes;
 mod m0007_awake_ledger;
 mod m0008_mailbox_and_alarms;
 mod m0009_departures;
+mod m0013_ports;
 
 /// Applies the changes in order.
 #[derive(Debug)]
@@ -33,6 +34,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0007_awake_ledger::Migration),
             Box::new(m0008_mailbox_and_alarms::Migration),
             Box::new(m0009_departures::Migration),
+            Box::new(m0013_ports::Migration),
         ]
     }
 }

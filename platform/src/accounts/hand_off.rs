@@ -15,7 +15,6 @@ use super::{Accounts, Client, Session, rules};
 use crate::clock::Timestamp;
 use crate::db::{SessionId, Tx};
 use crate::error::{Error, Result};
-use crate::hosts::Site;
 use crate::secrets::{self, Token};
 
 /// How long the browser has to bring the code to the instance's host.
@@ -101,24 +100,22 @@ impl Accounts {
 
     /// The one rule on who may go where: one's own instance, nobody else's. The same for one that exists and one that does not.
     fn own_host(&self, session: &Session, host: &str) -> Result<String> {
-        match self.0.hosts.site(host) {
-            Some(Site::Instance(handle)) if handle == session.handle => Ok(self.0.hosts.instance_host(&handle)),
-            Some(Site::Instance(handle)) => Err(Error::Forbidden(format!(
+        let site = self.0.hosts.site(host).ok_or(Error::NotFound)?;
+        match site.handle() {
+            Some(handle) if *handle == session.handle => Ok(self.0.hosts.host(&site)),
+            Some(_) => Err(Error::Forbidden(format!(
                 "{} opens only for its owner, and you are logged in as {}. Nothing was woken.",
-                self.0.hosts.instance_host(&handle),
+                self.0.hosts.host(&site),
                 session.handle
             ))),
-            _ => Err(Error::NotFound),
+            None => Err(Error::NotFound),
         }
     }
 
     fn fits(&self, bound: &Bound, host: &str, state: &str, verifier: &str) -> bool {
-        let host = match self.0.hosts.site(host) {
-            Some(Site::Instance(handle)) => self.0.hosts.instance_host(&handle),
-            _ => return false,
-        };
+        let Some(site) = self.0.hosts.site(host).filter(|site| site.handle().is_some()) else { return false };
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes()));
-        bound.host == host && bound.state == state && bound.challenge == challenge
+        bound.host == self.0.hosts.host(&site) && bound.state == state && bound.challenge == challenge
     }
 
     async fn instance_session(&self, tx: &Tx, bound: Bound, client: &Client, now: Timestamp) -> Result<Option<Token>> {

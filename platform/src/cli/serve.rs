@@ -21,7 +21,7 @@ use crate::containers::HostError;
 use crate::containers::remote::RemoteHost;
 use crate::db::Db;
 use crate::edge::{self, Edge, Postman};
-use crate::hosts::{Hosts, Site};
+use crate::hosts::{self, Hosts, Site};
 use crate::http_server::PerPeer;
 use crate::ops::{self, Jobs};
 use crate::{http_server, llm, web};
@@ -122,9 +122,15 @@ pub fn public_router(app: App) -> Router {
 
 async fn dispatch(State(front): State<Front>, request: Request) -> Response {
     use tower::ServiceExt as _;
-    let site = host(&request).and_then(|host| front.hosts.site(host));
+    let site = match hosts::named(request.uri(), request.headers()) {
+        Ok(host) => front.hosts.site(host),
+        Err(sentence) => return (StatusCode::BAD_REQUEST, sentence).into_response(),
+    };
     let answered = match site {
-        Some(Site::Instance(handle)) => return front.edge.serve(&handle, request).await,
+        Some(Site::Instance(handle)) => return front.edge.serve(front.hosts.entrance(&handle), request).await,
+        Some(Site::Port(handle, port)) => {
+            return front.edge.serve(front.hosts.entrance_of_port(&handle, port), request).await;
+        }
         Some(Site::App) => front.app.oneshot(request).await,
         Some(Site::Apex) => front.apex.oneshot(request).await,
         None => {
@@ -132,20 +138,6 @@ async fn dispatch(State(front): State<Front>, request: Request) -> Response {
         }
     };
     answered.unwrap_or_else(|never| match never {})
-}
-
-/// The one host a request names. Two that differ are a trick, and none is not HTTP/1.1.
-fn host(request: &Request) -> Option<&str> {
-    let mut named = request.headers().get_all(header::HOST).iter();
-    let header = named.next().and_then(|value| value.to_str().ok());
-    if named.next().is_some() {
-        return None;
-    }
-    match (request.uri().authority(), header) {
-        (Some(absolute), Some(header)) if absolute.as_str() != header => None,
-        (Some(absolute), _) => Some(absolute.as_str()),
-        (None, header) => header,
-    }
 }
 
 /// The quota proxy, on each bridge's own address. The bridges are the provisioner's to make, so this waits for it.

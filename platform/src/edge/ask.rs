@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::app::App;
 use crate::hosts::Site;
+use crate::instances::Instance;
 
 #[derive(Deserialize)]
 pub struct Asked {
@@ -17,10 +18,15 @@ pub struct Asked {
 pub async fn ask(State(app): State<App>, Query(asked): Query<Asked>) -> StatusCode {
     let live = match app.config.hosts.site(&asked.domain) {
         Some(Site::Apex | Site::App) => true,
-        Some(Site::Instance(handle)) => {
-            app.instances.by_handle(&handle).is_some_and(|instance| !instance.status().wish.is_closed())
+        Some(Site::Instance(handle)) => app.instances.by_handle(&handle).is_some_and(|instance| is_open(&instance)),
+        Some(Site::Port(handle, port)) => {
+            app.instances.by_handle(&handle).is_some_and(|instance| is_open(&instance) && instance.has_open(port))
         }
         None => false,
     };
     if live { StatusCode::OK } else { StatusCode::FORBIDDEN }
+}
+
+fn is_open(instance: &Instance) -> bool {
+    !instance.status().wish.is_closed()
 }

@@ -4,11 +4,13 @@ mod ask;
 mod bodies;
 mod gate;
 mod headers;
+mod looks;
 mod mailbox;
 mod movement;
 pub mod pages;
 mod places;
 mod postman;
+mod program;
 mod proxy;
 mod refusal;
 mod relay;
@@ -27,14 +29,17 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use places::Places;
 pub use postman::Postman;
+use program::Program;
 pub use proxy::Upstreams;
 use refusal::Refusal;
+use visit::Visit;
+use wake::Woken;
 
 use crate::app::App;
 use crate::client::Client;
 use crate::cookies;
 use crate::error::Error;
-use crate::handle::Handle;
+use crate::hosts::Entrance;
 use crate::instances::{Instance, Work};
 use crate::ops::EdgeOutcome;
 use crate::web::accepts_html;
@@ -51,6 +56,13 @@ pub struct Edge {
     counter: mailbox::Counter,
 }
 
+/// An instance, and the entrance at which somebody called.
+#[derive(Clone)]
+struct Called {
+    instance: Arc<Instance>,
+    entrance: Entrance,
+}
+
 impl Edge {
     /// The edge of this platform.
     #[must_use]
@@ -59,11 +71,11 @@ impl Edge {
         Self { app, upstreams, places: Places::default(), counter: mailbox::Counter::default() }
     }
 
-    /// Answers a request whose Host is `HANDLE.example.com`.
-    pub async fn serve(&self, handle: &Handle, request: Request) -> Response {
+    /// Answers a request that came by `entrance`.
+    pub async fn serve(&self, entrance: Entrance, request: Request) -> Response {
         let (parts, body) = request.into_parts();
         let opens_page = opens_page(&parts);
-        match self.pass(handle, parts, body).await {
+        match self.pass(entrance, parts, body).await {
             Ok(response) => response,
             Err(refusal) => {
                 self.app.metrics.count_edge(EdgeOutcome::Refused);
@@ -72,54 +84,65 @@ impl Edge {
         }
     }
 
-    async fn pass(&self, handle: &Handle, parts: Parts, body: Body) -> Result<Response, Refusal> {
-        let instance = self.app.instances.by_handle(handle).ok_or(Refusal::NoSuchInstance)?;
+    async fn pass(&self, entrance: Entrance, mut parts: Parts, body: Body) -> Result<Response, Refusal> {
+        let instance = self.app.instances.by_handle(&entrance.handle).ok_or(Refusal::NoSuchInstance)?;
+        if entrance.port.is_some_and(|port| !instance.has_open(port)) {
+            return Err(Refusal::PortClosed);
+        }
+        let called = Called { instance, entrance };
         let client = Client::from_headers(&parts.headers);
         if let Some(path) = parts.uri.path().strip_prefix(OURS) {
-            return self.ours(&instance, path, &parts, &client).await;
+            return self.ours(&called, path, &parts, &client).await;
         }
-        if self.is_letter(&instance, &parts) {
+        if called.entrance.port.is_none() && self.is_letter(&called.instance, &parts) {
             self.app.metrics.count_edge(EdgeOutcome::Letter);
-            return Ok(self.take_in(&instance, parts, body, &client).await);
+            return Ok(self.take_in(&called.instance, parts, body, &client).await);
         }
-        if !self.is_owner(&instance, &parts.headers).await? {
+        if !self.is_owner(&called, &parts.headers).await? {
+            refusal::refuse_closed(called.instance.status().wish)?;
             // Sent to log in, it would come back with a third cookie that is not believed either, again and again.
             if cookies::is_twice(&parts.headers, cookies::SESSION) {
                 return Err(Refusal::TwoCookies);
             }
-            return self.send_to_log_in(&instance, &parts);
+            return self.send_to_log_in(&called, &parts);
         }
-        gate::refuse_other_origins(&parts, &self.app.config.hosts.instance_origin(handle))?;
+        let Called { instance, entrance } = called;
+        gate::refuse_other_origins(&parts, &entrance.origin)?;
+        let Some(program) = Program::asked_for(&instance, &entrance, &mut parts.uri)? else {
+            return Ok(program::with_slash(&parts.uri));
+        };
+        let session = cookies::get(&parts.headers, cookies::SESSION).map(str::to_owned);
+        let visit = Arc::new(Visit { edge: self.clone(), instance, entrance, program, session });
+        let instance = &visit.instance;
         let place = self.places.take(instance.id).ok_or_else(too_busy)?;
-        let kind = if wake::wakes_nothing(&parts) { Work::Probe } else { Work::Request };
+        let kind = if looks::wakes_nothing(&parts) { Work::Probe } else { Work::Request };
         if kind == Work::Probe && !instance.is_awake() {
             return Err(Refusal::Asleep);
         }
         // Work is counted before looking whether it is awake: whatever decides to freeze it meanwhile sees the work and thaws.
         let work = instance.begin_work(kind);
-        if !instance.is_awake()
-            && let Some(waiting) = self.wake(&instance, &parts).await?
-        {
-            self.app.metrics.count_edge(EdgeOutcome::Waiting);
-            return Ok(waiting);
-        }
+        let waited = match self.ensure_awake(&visit, &parts).await? {
+            Woken::Awake(waited) => waited,
+            Woken::Meanwhile(page) => {
+                self.app.metrics.count_edge(EdgeOutcome::Waiting);
+                return Ok(page);
+            }
+        };
         self.app.metrics.count_edge(EdgeOutcome::Forwarded);
-        self.forward(&instance, (work, place), Request::from_parts(parts, body), &client).await
+        let mut answer = self.forward(visit, (work, place), Request::from_parts(parts, body), &client).await?;
+        if let Some(waited) = waited {
+            waited.tell(answer.headers_mut());
+        }
+        Ok(answer)
     }
 
-    async fn ours(
-        &self,
-        instance: &Arc<Instance>,
-        path: &str,
-        parts: &Parts,
-        client: &Client,
-    ) -> Result<Response, Refusal> {
+    async fn ours(&self, called: &Called, path: &str, parts: &Parts, client: &Client) -> Result<Response, Refusal> {
         if parts.method != Method::GET {
             return Ok(StatusCode::METHOD_NOT_ALLOWED.into_response());
         }
         match path {
-            "callback" => self.callback(instance, parts, client).await,
-            "status" if self.is_owner(instance, &parts.headers).await? => self.progress(instance, parts),
+            "callback" => self.callback(called, parts, client).await,
+            "status" if self.is_owner(called, &parts.headers).await? => self.progress(called, parts),
             "status" => Err(Refusal::LogIn),
             path => match path.strip_prefix("assets/") {
                 Some(asset) => Ok(crate::web::assets::serve(asset)),

@@ -32,7 +32,6 @@ use super::refusal::Refusal;
 use super::relay::Relay;
 use super::visit::Visit;
 use crate::client::Client;
-use crate::cookies;
 use crate::instances::{Instance, Instances, Work, WorkInFlight};
 
 /// A container on the same machine accepts at once, or something is wrong with it.
@@ -60,7 +59,7 @@ impl Upstreams {
     /// Sends a request of our own to the instance's container, and what it answers in a word. What comes behind that word is
     /// not read, and the connection not used again.
     pub(super) async fn send(&self, instance: &Instance, mut request: Request) -> anyhow::Result<StatusCode> {
-        *request.uri_mut() = upstream_uri(instance, request.uri())?;
+        *request.uri_mut() = upstream_uri(instance, instance.socket(), request.uri())?;
         *request.version_mut() = Version::HTTP_11;
         Ok(self.0.request(request).await?.status())
     }
@@ -71,22 +70,20 @@ impl Edge {
     /// head of the answer, from where on what moves is the work. A probe's lasts until its end and moves nothing.
     pub(super) async fn forward(
         &self,
-        instance: &Arc<Instance>,
+        visit: Arc<Visit>,
         (work, place): (WorkInFlight, Place),
         mut request: Request,
         client: &Client,
     ) -> Result<Response, Refusal> {
-        let host = self.app.config.hosts.instance_host(&instance.handle);
-        let session = cookies::get(request.headers(), cookies::SESSION).map(str::to_owned);
-        let visit = Arc::new(Visit { edge: self.clone(), instance: Arc::clone(instance), host, session });
         let from_client = request.extensions_mut().remove::<OnUpgrade>();
         let upgrade = clean_request(request.headers_mut());
-        self.prepare(&mut request, instance, client, upgrade.as_ref()).map_err(|_| Refusal::Upstream(NOT_A_TARGET))?;
+        self.prepare(&mut request, &visit, client, upgrade.as_ref()).map_err(|_| Refusal::Upstream(NOT_A_TARGET))?;
         let (mut response, probe) = self.ask(&visit, work, request).await?;
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let to_container = response.extensions_mut().remove::<OnUpgrade>();
         let protocol = response.headers().get(header::UPGRADE).cloned();
-        clean_response(response.headers_mut(), &visit.host);
+        clean_response(response.headers_mut(), &visit.entrance.host);
+        let instance = &visit.instance;
         if !switched {
             let flow = probe.is_none().then(|| instance.open_flow(Work::Stream));
             let movement = Movement::of_answer(response.headers());
@@ -132,6 +129,9 @@ impl Edge {
         let answer = within(ANSWER_WITHIN, sent, self.upstreams.0.request(request)).await.ok_or(Refusal::TooSlow)?;
         let response = answer.map_err(|error| {
             tracing::debug!(instance.id = %instance.id, error = %format!("{:#}", anyhow::Error::new(error)), "an instance did not answer");
+            if visit.program.port.is_some() {
+                return Refusal::Upstream(NOT_ON_PORT);
+            }
             self.app.instances.report_unreachable(instance);
             Refusal::Upstream(BROKE_OFF)
         })?;
@@ -142,23 +142,26 @@ impl Edge {
     fn prepare(
         &self,
         request: &mut Request,
-        instance: &Instance,
+        visit: &Visit,
         client: &Client,
         upgrade: Option<&HeaderValue>,
     ) -> anyhow::Result<()> {
+        let instance = &visit.instance;
         let origin_host = request.headers().get(header::HOST).cloned();
-        *request.uri_mut() = upstream_uri(instance, request.uri())?;
+        *request.uri_mut() = upstream_uri(instance, visit.socket(), request.uri())?;
         *request.version_mut() = Version::HTTP_11;
         let headers = request.headers_mut();
         if let Some(protocol) = upgrade {
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(header::UPGRADE, protocol.clone());
         }
-        let host = self.app.config.hosts.instance_origin(&instance.handle);
-        let host = HeaderValue::from_str(host.trim_start_matches("https://"))?;
+        let host = HeaderValue::from_str(visit.entrance.origin.trim_start_matches("https://"))?;
         headers.insert("x-forwarded-for", HeaderValue::from_str(&client.ip.to_string())?);
         headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
         headers.insert("x-forwarded-host", host.clone());
+        if let Some(prefix) = &visit.program.prefix {
+            headers.insert("x-forwarded-prefix", HeaderValue::from_str(prefix)?);
+        }
         headers.insert(header::HOST, origin_host.unwrap_or(host));
         headers.insert("x-berth-user", HeaderValue::from_str(instance.handle.as_str())?);
         headers.insert("x-berth-assertion", HeaderValue::from_str(&self.assertion(instance))?);
@@ -178,13 +181,14 @@ impl Edge {
 
 const BROKE_OFF: &str =
     "Its program closed the connection, or is not listening on its port. Berth looks after it; try again in a moment.";
+const NOT_ON_PORT: &str =
+    "No program answers on that port. It has to listen on all addresses (0.0.0.0), not on 127.0.0.1 alone.";
 const NOT_A_TARGET: &str = "This address cannot be passed on to the instance.";
 
 /// The same path, on a host whose name says which container and address are meant: the pool is keyed by it.
-fn upstream_uri(instance: &Instance, uri: &Uri) -> anyhow::Result<Uri> {
+fn upstream_uri(instance: &Instance, socket: SocketAddr, uri: &Uri) -> anyhow::Result<Uri> {
     let container = instance.container().context("no container is known")?;
     let key = &container[..container.len().min(32)];
-    let socket = instance.socket();
     let mut parts = axum::http::uri::Parts::default();
     parts.scheme = Some(Scheme::HTTP);
     parts.authority = Some(Authority::try_from(format!("{key}.{}:{}", socket.ip(), socket.port()))?);

@@ -7,8 +7,6 @@
 //!     code + state + verifier  ->  session cookie of this host, 303 to /x
 //! ```
 
-use std::sync::Arc;
-
 use axum::extract::Query;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -19,11 +17,11 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::refusal::Refusal;
-use super::{Edge, opens_page};
+use super::{Called, Edge, opens_page};
 use crate::accounts::INSTANCE_SESSION_LIVES;
 use crate::client::Client;
 use crate::cookies;
-use crate::instances::Instance;
+use crate::instances::Cause;
 use crate::secrets::Token;
 
 /// How long a person may take to log in before the way back is forgotten.
@@ -39,22 +37,20 @@ struct Callback {
 
 impl Edge {
     /// Whether the request carries the owner's session of this host.
-    pub(super) async fn is_owner(&self, instance: &Instance, headers: &HeaderMap) -> Result<bool, Refusal> {
+    pub(super) async fn is_owner(&self, called: &Called, headers: &HeaderMap) -> Result<bool, Refusal> {
         let Some(token) = cookies::get(headers, cookies::SESSION) else { return Ok(false) };
-        let host = self.app.config.hosts.instance_host(&instance.handle);
-        let session = self.app.accounts.authenticate(&host, token).await?;
-        Ok(session.is_some_and(|session| session.account == instance.account))
+        let session = self.app.accounts.authenticate(&called.entrance.host, token).await?;
+        Ok(session.is_some_and(|session| session.account == called.instance.account))
     }
 
     /// Whether the session of this request still stands. Asking is no use of it.
-    pub(super) async fn still_stands(&self, instance: &Instance, headers: &HeaderMap) -> bool {
+    pub(super) async fn still_stands(&self, called: &Called, headers: &HeaderMap) -> bool {
         let Some(token) = cookies::get(headers, cookies::SESSION) else { return false };
-        let host = self.app.config.hosts.instance_host(&instance.handle);
-        matches!(self.app.accounts.is_live(&host, token).await, Ok(true))
+        matches!(self.app.accounts.is_live(&called.entrance.host, token).await, Ok(true))
     }
 
     /// Sends a person to log in and come back; tells a program that it must. Nothing wakes.
-    pub(super) fn send_to_log_in(&self, instance: &Instance, parts: &Parts) -> Result<Response, Refusal> {
+    pub(super) fn send_to_log_in(&self, called: &Called, parts: &Parts) -> Result<Response, Refusal> {
         if !opens_page(parts) {
             return Err(Refusal::LogIn);
         }
@@ -67,7 +63,7 @@ impl Edge {
         let to = format!(
             "{}/hand-off?host={}&state={}&challenge={challenge}",
             hosts.app_origin(),
-            hosts.instance_host(&instance.handle),
+            called.entrance.host,
             state.reveal(),
         );
         let cookie = cookies::set(cookies::PENDING, &pending, PENDING_SECONDS);
@@ -75,12 +71,7 @@ impl Edge {
     }
 
     /// Takes the code that the app host sent back with.
-    pub(super) async fn callback(
-        &self,
-        instance: &Arc<Instance>,
-        parts: &Parts,
-        client: &Client,
-    ) -> Result<Response, Refusal> {
+    pub(super) async fn callback(&self, called: &Called, parts: &Parts, client: &Client) -> Result<Response, Refusal> {
         let Ok(Query(callback)) = Query::<Callback>::try_from_uri(&parts.uri) else { return Err(Refusal::NotHere) };
         let pending = cookies::get(&parts.headers, cookies::PENDING).and_then(|cookie| {
             let mut parts = cookie.splitn(3, '.');
@@ -94,8 +85,8 @@ impl Edge {
         }
         let session = match &pending {
             Some((state, verifier, _)) if *state == callback.state => {
-                let host = self.app.config.hosts.instance_host(&instance.handle);
-                self.app.accounts.hand_off_redeem(&host, &callback.code, state, verifier, client).await?
+                let host = &called.entrance.host;
+                self.app.accounts.hand_off_redeem(host, &callback.code, state, verifier, client).await?
             }
             _ => None,
         };
@@ -111,7 +102,7 @@ impl Edge {
         response.headers_mut().append(header::SET_COOKIE, cookies::set(cookies::PENDING, "", 0).1);
         response.headers_mut().insert(header::REFERRER_POLICY, header::HeaderValue::from_static("no-referrer"));
         // The owner is about to visit: waking begins while the browser follows the redirect.
-        let _ = self.app.instances.wake(instance, crate::instances::Cause::Visit).await;
+        let _ = self.app.instances.wake(&called.instance, Cause::Visit).await;
         Ok(response)
     }
 }

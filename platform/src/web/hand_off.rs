@@ -23,7 +23,8 @@ pub struct HandOff {
 /// `GET /hand-off?host&state&challenge`
 pub async fn show(State(app): State<App>, session: Session, Query(asked): Query<HandOff>) -> Answer {
     let code = app.accounts.hand_off(&session, &asked.host, &asked.state, &asked.challenge).await.map_err(in_words)?;
-    let origin = app.config.hosts.instance_origin(&session.handle);
+    let hosts = &app.config.hosts;
+    let origin = hosts.site(&asked.host).map(|site| hosts.origin(&site)).ok_or(Error::NotFound)?;
     let (code, state) = (code.reveal(), query_value(&asked.state));
     Ok(Redirect::to(&format!("{origin}/.berth/callback?code={code}&state={state}")).into_response())
 }

@@ -24,6 +24,7 @@ mod mailbox;
 mod memory;
 mod nights;
 mod pages;
+mod ports;
 mod quota;
 mod sagas;
 mod tidy;
