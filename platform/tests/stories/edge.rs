@@ -2,6 +2,7 @@
 
 mod bodies;
 mod browser;
+mod prewake;
 mod routing;
 mod wake_gate;
 
