@@ -25,6 +25,7 @@ mod memory;
 mod nights;
 mod pages;
 mod ports;
+mod programs;
 mod quota;
 mod sagas;
 mod tidy;
