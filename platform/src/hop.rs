@@ -1,15 +1,15 @@
-//! Headers that concern one connection only and never pass a proxy (RFC 9110 7.6.1).
+//! Headers that concern one connection only and never pass a proxy (RFC 9110 7.6.1). `Trailer` is none of them: it announces
+//! what comes behind the body, and without it that would be lost on the way.
 
 use axum::http::header::{self, HeaderMap};
 
-const ONE_HOP: [&str; 9] = [
+const ONE_HOP: [&str; 8] = [
     "connection",
     "keep-alive",
     "proxy-connection",
     "proxy-authenticate",
     "proxy-authorization",
     "te",
-    "trailer",
     "transfer-encoding",
     "upgrade",
 ];

@@ -116,14 +116,16 @@ impl Accounts {
         Ok(session)
     }
 
+    /// Further ports are their owner's alone.
     fn is_invited(&self, session: &Session, entrance: &Entrance) -> bool {
-        let instance = self.0.instances.by_handle(&entrance.handle);
+        let instance = self.0.instances.by_handle(&entrance.handle).filter(|_| entrance.port.is_none());
         instance.is_some_and(|instance| self.0.sharing.invites(&instance, &session.handle))
     }
 
     fn entrance(&self, host: &str) -> Option<Entrance> {
         match self.0.hosts.site(host) {
             Some(Site::Instance(handle)) => Some(self.0.hosts.entrance(&handle)),
+            Some(Site::Port(handle, port)) => Some(self.0.hosts.entrance_of_port(&handle, port)),
             Some(Site::Apex | Site::App) => None,
             None => self.0.domains.entrance(host),
         }

@@ -23,7 +23,7 @@ use crate::containers::remote::RemoteHost;
 use crate::db::Db;
 use crate::domains::Domains;
 use crate::edge::{self, Edge, Postman};
-use crate::hosts::{Hosts, Site};
+use crate::hosts::{self, Hosts, Site};
 use crate::http_server::{Answers, PerPeer};
 use crate::ops::{self, Jobs, Works};
 use crate::{http_server, llm, web};
@@ -141,7 +141,11 @@ impl Front {
         if let Err(refused) = edge::read_strictly(&request) {
             return *refused;
         }
-        let site = host(&request).and_then(|host| self.0.hosts.site(host));
+        let host = match hosts::named(request.uri(), request.headers()) {
+            Ok(host) => host,
+            Err(sentence) => return (StatusCode::BAD_REQUEST, sentence).into_response(),
+        };
+        let site = self.0.hosts.site(host);
         if let (Some(Site::App | Site::Apex), Err(refused)) = (&site, edge::refuse_cookie_bombs(request.headers())) {
             return *refused;
         }
@@ -149,10 +153,13 @@ impl Front {
             Some(Site::Instance(handle)) => {
                 return self.0.edge.serve(self.0.hosts.entrance(&handle), request).await;
             }
+            Some(Site::Port(handle, port)) => {
+                return self.0.edge.serve(self.0.hosts.entrance_of_port(&handle, port), request).await;
+            }
             Some(Site::App) => self.0.app.clone().oneshot(request).await,
             Some(Site::Apex) => self.0.apex.clone().oneshot(request).await,
             None => {
-                if let Some(entrance) = host(&request).and_then(|host| self.0.domains.entrance(host)) {
+                if let Some(entrance) = self.0.domains.entrance(host) {
                     return self.0.edge.serve(entrance, request).await;
                 }
                 return (StatusCode::MISDIRECTED_REQUEST, "This name does not belong to this server.\n")
@@ -167,20 +174,6 @@ impl Answers for Front {
     /// Who the peer is says nothing: it is Caddy.
     async fn answer(&self, request: hyper::Request<Incoming>, _: SocketAddr) -> Response {
         self.respond(request.map(http_server::body)).await
-    }
-}
-
-/// The one host a request names. Two that differ are a trick, and none is not HTTP/1.1.
-fn host(request: &Request) -> Option<&str> {
-    let mut named = request.headers().get_all(header::HOST).iter();
-    let header = named.next().and_then(|value| value.to_str().ok());
-    if named.next().is_some() {
-        return None;
-    }
-    match (request.uri().authority(), header) {
-        (Some(absolute), Some(header)) if absolute.as_str() != header => None,
-        (Some(absolute), _) => Some(absolute.as_str()),
-        (None, header) => header,
     }
 }
 

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use crate::app::App;
 use crate::handle::Handle;
 use crate::hosts::Site;
+use crate::instances::Instance;
 use crate::ops::AskOutcome;
 
 #[derive(Deserialize)]
@@ -28,17 +29,21 @@ pub async fn ask(State(app): State<App>, Query(asked): Query<Asked>) -> StatusCo
 fn answer(app: &App, domain: &str) -> AskOutcome {
     match app.config.hosts.site(domain) {
         Some(Site::Apex | Site::App) => AskOutcome::Allowed,
-        Some(Site::Instance(handle)) => match standing(app, &handle) {
+        Some(Site::Instance(handle)) => match standing(app, &handle, |_| true) {
             AskOutcome::Allowed if !app.certificates.may_have_one(&handle) => AskOutcome::Queued,
             outcome => outcome,
         },
-        None => app.domains.entrance(domain).map_or(AskOutcome::NotOurs, |entrance| standing(app, &entrance.handle)),
+        Some(Site::Port(handle, port)) => standing(app, &handle, |instance| instance.has_open(port)),
+        None => app
+            .domains
+            .entrance(domain)
+            .map_or(AskOutcome::NotOurs, |entrance| standing(app, &entrance.handle, |_| true)),
     }
 }
 
-/// Whether there is an instance of that name, and whether it may be visited.
-fn standing(app: &App, handle: &Handle) -> AskOutcome {
-    match app.instances.by_handle(handle) {
+/// Whether there is an instance of that name that has this `entrance`, and whether it may be visited.
+fn standing(app: &App, handle: &Handle, entrance: impl Fn(&Instance) -> bool) -> AskOutcome {
+    match app.instances.by_handle(handle).filter(|instance| entrance(instance)) {
         None => AskOutcome::Nobody,
         Some(instance) if instance.status().wish.is_closed() => AskOutcome::Closed,
         Some(_) => AskOutcome::Allowed,

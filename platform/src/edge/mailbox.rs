@@ -30,6 +30,10 @@ const MOST_ARRIVING: usize = 64 * 1024 * 1024;
 const FULL_RETRY: Duration = Duration::from_secs(600);
 const BUSY_RETRY: Duration = Duration::from_secs(5);
 
+/// What a letter does not keep, besides what no instance is told: its body is kept whole, and carried by ourselves.
+const NOT_IN_LETTERS: [header::HeaderName; 6] =
+    [header::COOKIE, header::HOST, header::CONTENT_LENGTH, header::EXPECT, header::TE, header::TRAILER];
+
 /// Memory for what arrives.
 #[derive(Clone)]
 pub(super) struct Counter(Arc<Semaphore>);
@@ -74,7 +78,7 @@ impl Edge {
             return Err(too_large());
         }
         clean_request(&mut parts.headers);
-        for name in [header::COOKIE, header::HOST, header::CONTENT_LENGTH, header::EXPECT, header::TE] {
+        for name in NOT_IN_LETTERS {
             parts.headers.remove(name);
         }
         let target = parts.uri.path_and_query().map_or_else(|| parts.uri.path().to_owned(), ToString::to_string);

@@ -4,11 +4,13 @@ mod ask;
 mod bodies;
 mod gate;
 mod headers;
+mod looks;
 mod mailbox;
 mod movement;
 pub mod pages;
 mod places;
 mod postman;
+mod program;
 mod proxy;
 mod refusal;
 mod relay;
@@ -31,9 +33,11 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use places::Places;
 pub use postman::Postman;
+use program::Program;
 use refusal::Refusal;
 pub use strict::{read_strictly, refuse_cookie_bombs};
 pub use upstream::Upstreams;
+use wake::Woken;
 
 use crate::app::App;
 use crate::client::Client;
@@ -84,37 +88,51 @@ impl Edge {
         }
     }
 
-    async fn pass(&self, entrance: Entrance, parts: Parts, body: Body) -> Result<Response, Refusal> {
+    async fn pass(&self, entrance: Entrance, mut parts: Parts, body: Body) -> Result<Response, Refusal> {
         let instance = self.app.instances.by_handle(&entrance.handle).ok_or(Refusal::NoSuchInstance)?;
+        if entrance.port.is_some_and(|port| !instance.has_open(port)) {
+            return Err(Refusal::PortClosed);
+        }
         let called = Called { instance, entrance };
         let client = Client::from_headers(&parts.headers);
         if let Some(path) = parts.uri.path().strip_prefix(OURS) {
             return self.ours(&called, path, &parts, &client).await;
         }
-        if self.is_letter(&called.instance, &parts) {
+        if called.entrance.port.is_none() && self.is_letter(&called.instance, &parts) {
             self.app.metrics.count_edge(EdgeOutcome::Letter);
             return Ok(self.take_in(&called.instance, parts, body, &client).await);
         }
-        let Some(visit) = self.let_in(&called, &parts, &client).await? else {
+        let asked = Program::asked_for(&called.instance, &called.entrance, &mut parts.uri);
+        let program = asked.as_ref().ok().and_then(Option::as_ref);
+        let Some(visit) = self.let_in(&called, program, &parts, &client).await? else {
+            refusal::refuse_closed(called.instance.status().wish)?;
             return self.send_to_log_in(&called, &parts);
         };
+        if asked?.is_none() {
+            return Ok(program::with_slash(&parts.uri));
+        }
         let instance = &visit.instance;
         let most = if visit.visitor == Visitor::Owner { places::MOST } else { places::MOST_WITH_VISITORS };
         let place = self.places.take(instance.id, most).ok_or_else(too_busy)?;
-        let kind = if wake::wakes_nothing(&parts) || !visit.counts() { Work::Probe } else { Work::Request };
+        let kind = if looks::wakes_nothing(&parts) || !visit.counts() { Work::Probe } else { Work::Request };
         if kind == Work::Probe && !instance.is_awake() {
             return Err(if visit.counts() { Refusal::Asleep } else { Refusal::AsleepToVisitors(None) });
         }
         // Work is counted before looking whether it is awake: whatever decides to freeze it meanwhile sees the work and thaws.
         let work = instance.begin_work(kind);
-        if !instance.is_awake()
-            && let Some(waiting) = self.wake(&visit, &parts).await?
-        {
-            self.app.metrics.count_edge(EdgeOutcome::Waiting);
-            return Ok(waiting);
-        }
+        let waited = match self.ensure_awake(&visit, &parts).await? {
+            Woken::Awake(waited) => waited,
+            Woken::Meanwhile(page) => {
+                self.app.metrics.count_edge(EdgeOutcome::Waiting);
+                return Ok(page);
+            }
+        };
         self.app.metrics.count_edge(EdgeOutcome::Forwarded);
-        self.forward(visit, (work, place), Request::from_parts(parts, body)).await
+        let mut answer = self.forward(visit, (work, place), Request::from_parts(parts, body)).await?;
+        if let Some(waited) = waited {
+            waited.tell(answer.headers_mut());
+        }
+        Ok(answer)
     }
 
     async fn ours(&self, called: &Called, path: &str, parts: &Parts, client: &Client) -> Result<Response, Refusal> {

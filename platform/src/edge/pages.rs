@@ -12,6 +12,9 @@ use crate::web::{Page, headers};
 #[template(path = "edge/waiting.html")]
 pub struct WaitingPage {
     pub handle: String,
+    /// Where a browser without scripts asks again. Said outright: without it, one that is at a fragment would be sent to that
+    /// fragment of the page it has (WHATWG HTML, "navigate"), and wait for ever.
+    pub address: String,
     pub stage: Stage,
     pub failure: Option<String>,
     /// Its owner's way back. Without it a visitor waits, who sees how far it is when the page loads itself again, and not why it

@@ -255,7 +255,7 @@ impl Postman {
         let Some(request) = self.request(instance, delivery, parcel) else {
             return Outcome::Never { answer: "cannot be sent".into() };
         };
-        let Some(target) = Target::of(instance) else { return refused("no container") };
+        let Some(target) = Target::of(instance, instance.socket()) else { return refused("no container") };
         let request = request.map(Upload::plain);
         let answer = tokio::time::timeout(ANSWER_WITHIN, self.0.upstreams.send(&target, request)).await;
         let Ok(answer) = answer else { return refused("no answer within a minute") };

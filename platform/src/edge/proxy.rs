@@ -28,7 +28,7 @@ use super::standing::WhileItStands;
 use super::upstream::{Answering, Target};
 use super::visit::Visit;
 use crate::client;
-use crate::instances::{Instance, Work, WorkInFlight};
+use crate::instances::{Work, WorkInFlight};
 
 /// How long a program may think about a request that it has whole before its answer begins.
 const ANSWER_WITHIN: Duration = Duration::from_secs(600);
@@ -50,7 +50,7 @@ impl Edge {
         }
         let instance = &visit.instance;
         let from_client = request.extensions_mut().remove::<OnUpgrade>();
-        let target = Target::of(instance).ok_or(Refusal::Upstream(GONE))?;
+        let target = Target::of(instance, visit.socket()).ok_or(Refusal::Upstream(GONE))?;
         let upgrade = self.prepare(&mut request, &visit).map_err(|_| Refusal::Upstream(NOT_A_TARGET))?;
         let (mut response, probe) = self.ask(&visit, &target, work, request).await?;
         let to_container = response.extensions_mut().remove::<OnUpgrade>();
@@ -113,12 +113,13 @@ impl Edge {
             answer = answered => answer,
             () = visit.over() => return Err(Refusal::LogIn),
         };
-        let response = answer.ok_or(Refusal::TooSlow)?.map_err(|error| self.unanswered(instance, &error))?;
+        let response = answer.ok_or(Refusal::TooSlow)?.map_err(|error| self.unanswered(visit, &error))?;
         Ok((response, probe))
     }
 
     /// Why a request has no answer: the client's doing, or else the instance's.
-    fn unanswered(&self, instance: &Arc<Instance>, error: &anyhow::Error) -> Refusal {
+    fn unanswered(&self, visit: &Visit, error: &anyhow::Error) -> Refusal {
+        let instance = &visit.instance;
         let http = error.downcast_ref::<hyper::Error>();
         if let Some(cut) = http.and_then(|error| error.source()).and_then(|cause| cause.downcast_ref::<Cut>()) {
             return match cut {
@@ -130,6 +131,9 @@ impl Edge {
         // A body that broke off, or that was none, says nothing about the instance.
         if http.is_some_and(hyper::Error::is_user) {
             return Refusal::BrokenBody;
+        }
+        if visit.program.port.is_some() {
+            return Refusal::Upstream(NOT_ON_PORT);
         }
         self.app.instances.report_unreachable(instance);
         Refusal::Upstream(BROKE_OFF)
@@ -153,6 +157,9 @@ impl Edge {
         headers.insert("x-forwarded-for", HeaderValue::from_str(&ip.to_string())?);
         headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
         headers.insert("x-forwarded-host", host.clone());
+        if let Some(prefix) = &visit.program.prefix {
+            headers.insert("x-forwarded-prefix", HeaderValue::from_str(prefix)?);
+        }
         headers.insert(header::HOST, origin_host.unwrap_or(host));
         if let Some(user) = visit.user() {
             headers.insert("x-berth-user", HeaderValue::from_str(user.as_str())?);
@@ -176,6 +183,8 @@ impl Edge {
 
 const BROKE_OFF: &str =
     "Its program closed the connection, or is not listening on its port. Berth looks after it; try again in a moment.";
+const NOT_ON_PORT: &str =
+    "No program answers on that port. It has to listen on all addresses (0.0.0.0), not on 127.0.0.1 alone.";
 const NOT_A_TARGET: &str = "This address cannot be passed on to the instance.";
 const GONE: &str = "Its container was just replaced. Berth looks after it; try again in a moment.";
 

@@ -10,6 +10,7 @@ use crate::cookies;
 use crate::error::Error;
 use crate::handle::Handle;
 use crate::hosts::Hosts;
+use crate::instances::Wish;
 use crate::web::errors::Problem;
 
 /// When to come back to an instance that does not answer yet.
@@ -31,6 +32,10 @@ pub(super) enum Refusal {
     OtherOrigin(String),
     /// Suspended or removed; the sentence says which.
     Closed(String),
+    /// Its owner leaves.
+    Leaving,
+    /// A port that its owner did not open.
+    PortClosed,
     /// Not awake, and this request is none that wakes.
     Asleep,
     /// Not awake, and it does not wake for whoever this is; it may after a while, where that is known.
@@ -65,6 +70,7 @@ impl Refusal {
         let (link, label) = match self {
             Self::NoSuchInstance => (hosts.apex_origin(), "Claim your own handle"),
             Self::AsleepToVisitors(_) => (hosts.apex_origin(), "What is Berth?"),
+            Self::Leaving => (hosts.app_origin(), "Log in to keep it"),
             _ => (hosts.app_origin(), "Go to your dashboard"),
         };
         let two_cookies = matches!(self, Self::TwoCookies);
@@ -116,6 +122,18 @@ impl Refusal {
                 ),
             ),
             Self::Closed(sentence) => Problem::new(StatusCode::FORBIDDEN, "closed", "Closed", sentence),
+            Self::Leaving => Problem::new(
+                StatusCode::FORBIDDEN,
+                "leaving",
+                "Its owner leaves",
+                "This instance sleeps until its files are destroyed. Until then its owner can keep it after all.",
+            ),
+            Self::PortClosed => Problem::new(
+                StatusCode::NOT_FOUND,
+                "port_closed",
+                "That port is not open",
+                "The owner of this instance opens ports on the dashboard, under Ports.",
+            ),
             Self::Asleep => again(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "asleep",
@@ -182,6 +200,17 @@ impl Refusal {
             ),
             Self::Ours(error) => error.into(),
         }
+    }
+}
+
+/// Says so to everybody, where the account is suspended or leaves: both end every session, so nobody is the owner here.
+pub(super) fn refuse_closed(wish: Wish) -> Result<(), Refusal> {
+    match wish {
+        Wish::Suspended => {
+            Err(Refusal::Closed("This account is suspended. The operator of this server knows why.".into()))
+        }
+        Wish::Leaving => Err(Refusal::Leaving),
+        _ => Ok(()),
     }
 }
 

@@ -63,9 +63,9 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// `None` while no container of the instance is known.
-    pub(super) fn of(instance: &Instance) -> Option<Self> {
-        Some(Self { container: instance.container()?, socket: instance.socket() })
+    /// The program of the instance that listens on `socket`; `None` while no container of it is known.
+    pub(super) fn of(instance: &Instance, socket: SocketAddr) -> Option<Self> {
+        Some(Self { container: instance.container()?, socket })
     }
 }
 

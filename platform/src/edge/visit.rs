@@ -1,9 +1,13 @@
 //! One visit that was let in: how long it stands, and whether the instance wakes for it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::Uri;
+
 use super::Edge;
+use super::program::Program;
 use super::refusal::Refusal;
 use crate::handle::Handle;
 use crate::hosts::Entrance;
@@ -19,6 +23,7 @@ pub(super) struct Visit {
     pub edge: Edge,
     pub instance: Arc<Instance>,
     pub entrance: Entrance,
+    pub program: Program,
     pub visitor: Visitor,
     pub path: String,
     /// What it gave when it began.
@@ -28,6 +33,17 @@ pub(super) struct Visit {
 }
 
 impl Visit {
+    /// Where the program listens that it is for.
+    pub(super) fn socket(&self) -> SocketAddr {
+        self.program.socket(&self.instance)
+    }
+
+    /// The address that was asked for, without its fragment, which browsers keep to themselves.
+    pub(super) fn address(&self, target: &Uri) -> String {
+        let prefix = self.program.prefix.as_deref().unwrap_or_default();
+        format!("{}{prefix}{}", self.entrance.origin, target.path_and_query().map_or("/", |path| path.as_str()))
+    }
+
     /// Whether the instance is used by this visit: what may not wake it does not keep it awake either.
     pub(super) fn counts(&self) -> bool {
         self.admission == Admission::Wakes

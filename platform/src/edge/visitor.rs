@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
 
+use super::program::Program;
 use super::refusal::Refusal;
 use super::visit::Visit;
 use super::{Called, Edge, gate};
@@ -13,15 +14,22 @@ use crate::cookies;
 use crate::sharing::{Admission, Visitor};
 
 impl Edge {
-    /// Lets somebody in, or says why not. `None`: nobody known, at what is not open to everyone.
+    /// Lets somebody in to that program, or says why not. `None`: nobody known, at what is not open to everyone.
     pub(super) async fn let_in(
         &self,
         called: &Called,
+        program: Option<&Program>,
         parts: &Parts,
         client: &Client,
     ) -> Result<Option<Arc<Visit>>, Refusal> {
         let (sharing, path) = (&self.app.sharing, path_meant(parts));
-        let is_public = sharing.admit(&Visitor::Stranger, &called.instance, path) != Admission::Refused;
+        // Further ports, and whether there are any, are their owner's alone.
+        let is_own = program.is_some_and(|program| program.port.is_none());
+        let admit = |visitor: &Visitor| match visitor {
+            Visitor::Guest(_) | Visitor::Stranger if !is_own => Admission::Refused,
+            visitor => sharing.admit(visitor, &called.instance, path),
+        };
+        let is_public = admit(&Visitor::Stranger) != Admission::Refused;
         let comes_from_here = gate::comes_from_here(parts, &called.entrance.origin);
         let carries_cookie = cookies::is_there(&parts.headers, cookies::SESSION);
         let visitor = match self.visitor(called, &parts.headers).await? {
@@ -36,7 +44,7 @@ impl Edge {
             _ if !comes_from_here => return Err(Refusal::OtherOrigin(called.entrance.origin.clone())),
             visitor => visitor,
         };
-        let admission = sharing.admit(&visitor, &called.instance, path);
+        let admission = admit(&visitor);
         match &visitor {
             Visitor::Guest(handle) if admission == Admission::Refused => {
                 return Err(Refusal::NotShared { host: called.entrance.host.clone(), handle: handle.clone() });
@@ -49,6 +57,7 @@ impl Edge {
             edge: self.clone(),
             instance: Arc::clone(&called.instance),
             entrance: called.entrance.clone(),
+            program: program.cloned().unwrap_or_default(),
             session: session.map(str::to_owned),
             path: path.to_owned(),
             visitor,

@@ -1,16 +1,17 @@
-//! A request to an instance that is not awake: a person gets a page at once, a program is held, and some wake nothing.
+//! A request to an instance that is not awake: a person gets a page at once, a program is held with its body unread.
 
 use std::time::Duration;
 
 use axum::http::request::Parts;
-use axum::http::{Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::pages::WaitingPage;
 use super::refusal::Refusal;
 use super::visit::Visit;
-use super::{Called, Edge, opens_page};
+use super::{Called, Edge, looks, opens_page};
 use crate::instances::{Fact, Status};
 use crate::sharing::Visitor;
 use crate::web::live::{self, WATCHERS};
@@ -18,11 +19,29 @@ use crate::web::live::{self, WATCHERS};
 /// A frozen instance is ready before a page could be drawn, so a person's request waits this long, and no longer, for it.
 const THAW: Duration = Duration::from_millis(150);
 
+/// What came of waking it for a request.
+pub(super) enum Woken {
+    /// It is awake, and was all along unless something was waited for.
+    Awake(Option<Waited>),
+    /// It is on its way: what to show meanwhile.
+    Meanwhile(Response),
+}
+
+/// What a request waited for.
+pub(super) struct Waited {
+    /// What the instance was: `frozen` or `stopped`.
+    from: &'static str,
+    took: Duration,
+}
+
 impl Edge {
-    /// Wakes the instance for this request. `None` once it is awake; else what to answer meanwhile.
-    pub(super) async fn wake(&self, visit: &Visit, parts: &Parts) -> Result<Option<Response>, Refusal> {
+    /// Wakes the instance for this request, if it has to.
+    pub(super) async fn ensure_awake(&self, visit: &Visit, parts: &Parts) -> Result<Woken, Refusal> {
         let instance = &visit.instance;
-        if wakes_nothing(parts) {
+        if instance.is_awake() {
+            return Ok(Woken::Awake(None));
+        }
+        if looks::wakes_nothing(parts) {
             return Err(Refusal::Asleep);
         }
         let most = if visit.visitor == Visitor::Owner { WATCHERS } else { WATCHERS / 2 };
@@ -30,20 +49,31 @@ impl Edge {
             return Err(Refusal::TooManyWaiting);
         }
         let mut status = instance.watch();
-        let frozen = instance.fact() == Fact::Frozen;
-        visit.wake().await?;
-        if opens_page(parts) {
-            let awake = frozen && timeout(THAW, status.wait_for(is_awake)).await.is_ok();
-            return Ok(if awake { None } else { Some(self.waiting_page(visit)) });
-        }
-        let settled = |status: &Status| is_awake(status) || status.fact == Fact::Failed;
+        let from = tier(instance.fact());
         let began = self.app.clock.monotonic();
-        let outcome = match timeout(self.app.config.wake_timeout, status.wait_for(settled)).await {
-            Ok(Ok(status)) => status.clone(),
-            _ => return Err(Refusal::NotReady(None)),
+        visit.wake().await?;
+        let awake = if opens_page(parts) {
+            from == FROZEN && timeout(THAW, status.wait_for(is_awake)).await.is_ok()
+        } else {
+            self.hold(&mut status).await?;
+            true
         };
-        self.app.metrics.observe_wake(began.elapsed().as_secs_f64());
-        if is_awake(&outcome) { Ok(None) } else { Err(Refusal::NotReady(outcome.failure)) }
+        if !awake {
+            return Ok(Woken::Meanwhile(self.waiting_page(visit, parts)));
+        }
+        let took = began.elapsed();
+        self.app.metrics.observe_wake(took.as_secs_f64());
+        Ok(Woken::Awake(Some(Waited { from, took })))
+    }
+
+    /// Waits until it is awake.
+    async fn hold(&self, status: &mut watch::Receiver<Status>) -> Result<(), Refusal> {
+        let settled = |status: &Status| is_awake(status) || status.fact == Fact::Failed;
+        match timeout(self.app.config.wake_timeout, status.wait_for(settled)).await {
+            Ok(Ok(status)) if is_awake(&status) => Ok(()),
+            Ok(Ok(status)) => Err(Refusal::NotReady(status.failure.clone())),
+            _ => Err(Refusal::NotReady(None)),
+        }
     }
 
     /// The instance's status as it changes, for the waiting page, until its owner logs out.
@@ -57,11 +87,12 @@ impl Edge {
     }
 
     /// 503, so that nothing takes it for the instance's own page or keeps it.
-    fn waiting_page(&self, visit: &Visit) -> Response {
+    fn waiting_page(&self, visit: &Visit, parts: &Parts) -> Response {
         let status = visit.instance.status();
         let is_owner = visit.visitor == Visitor::Owner;
         let page = WaitingPage {
             handle: visit.instance.handle.to_string(),
+            address: visit.address(&parts.uri),
             stage: status.stage,
             failure: status.failure.filter(|_| is_owner),
             dashboard: is_owner.then(|| self.app.config.hosts.app_origin()),
@@ -71,16 +102,25 @@ impl Edge {
     }
 }
 
-fn is_awake(status: &Status) -> bool {
-    status.fact == Fact::Awake
+impl Waited {
+    /// Tells the page, beside what the instance itself says there (W3C Server Timing; `dur` is in milliseconds).
+    pub(super) fn tell(&self, headers: &mut HeaderMap) {
+        let Self { from, took } = self;
+        let text = format!("wake;desc={from};dur={:.1}", took.as_secs_f64() * 1000.0);
+        headers.append("server-timing", HeaderValue::from_str(&text).expect("words and a number are header text"));
+    }
 }
 
-/// What browsers and crawlers fetch by themselves, and looks that are not visits.
-pub(super) fn wakes_nothing(parts: &Parts) -> bool {
-    let path = parts.uri.path();
-    let prefetch = parts.headers.get("sec-purpose").is_some_and(|v| v.as_bytes().starts_with(b"prefetch"));
-    prefetch
-        || parts.method == Method::HEAD
-        || matches!(path, "/favicon.ico" | "/robots.txt")
-        || path.starts_with("/.well-known/")
+const FROZEN: &str = "frozen";
+
+/// How deep it sleeps: with its memory kept, or not.
+fn tier(fact: Fact) -> &'static str {
+    match fact {
+        Fact::Freezing | Fact::Frozen | Fact::Thawing => FROZEN,
+        _ => "stopped",
+    }
+}
+
+fn is_awake(status: &Status) -> bool {
+    status.fact == Fact::Awake
 }

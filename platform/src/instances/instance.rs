@@ -11,7 +11,7 @@ use super::activity::{Flow, Tally, Work, WorkInFlight};
 use super::declared::Job;
 use super::rules::{Activity, Cause, Container, Fact, Policy, Reality, Renewal, Squeeze, Stage, Wish};
 use super::store::{Asked, Record, Upgrade};
-use super::{Inner, Status, Terms};
+use super::{Inner, Ports, Status, Terms};
 use crate::clock::Timestamp;
 use crate::containers::Slot;
 use crate::db::{AccountId, InstanceId};
@@ -39,6 +39,8 @@ pub(super) struct Mind {
     pub terms: Terms,
     /// What its terms come to.
     pub policy: Policy,
+    /// Further ports that its owner opened.
+    pub ports: Ports,
     pub upgrade: Upgrade,
     /// Since when, and how, it is to sleep sooner than usual; over as soon as it is used again.
     pub squeezed: Option<(Timestamp, Squeeze)>,
@@ -90,6 +92,7 @@ impl Instance {
             mind: Mutex::new(Mind {
                 terms: record.terms,
                 policy,
+                ports: record.ports,
                 upgrade: record.upgrade,
                 squeezed: None,
                 image_id: None,

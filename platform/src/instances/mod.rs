@@ -5,6 +5,7 @@ mod declared;
 mod deletion;
 mod instance;
 mod memory;
+mod ports;
 mod processor;
 mod readiness;
 mod reconciler;
@@ -22,6 +23,7 @@ pub use activity::{AwakeLedger, Flow, LastWork, Open, Work, WorkInFlight};
 pub use declared::Job;
 pub use deletion::Buried;
 pub use instance::Instance;
+pub use ports::{MOST_PORTS, Ports};
 pub use rules::{Cause, Fact, Policy, STUCK_AFTER, Stage, Wish};
 use serde::Serialize;
 use store::Asked;
@@ -167,6 +169,7 @@ impl Instances {
                     instance.work.touch(record.asked.at);
                 }
                 instance.take_terms(record.terms.clone(), self.0.policy(&record.terms), record.upgrade);
+                instance.take_ports(record.ports);
                 instance.take_wish(record.asked);
                 instance
             }

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 pub(super) use self::declared::{all_jobs, delete_job, delete_jobs, put_job};
 use super::activity::{LastWork, Work};
 use super::rules::{Cause, Fact, Wish};
-use super::{Status, Terms, Transition};
+use super::{Ports, Status, Terms, Transition};
 use crate::clock::{Clock, Timestamp};
 use crate::containers::Slot;
 use crate::db::{AccountId, Db, InstanceId, Tx, is_duplicate};
@@ -31,6 +31,7 @@ pub(super) struct Record {
     pub handle: Handle,
     pub slot: Slot,
     pub terms: Terms,
+    pub ports: Ports,
     pub upgrade: Upgrade,
     pub asked: Asked,
     pub fact: Fact,
@@ -96,6 +97,7 @@ pub(super) async fn insert(
         image_before: Set(None),
         image_refused: Set(None),
         renew_at_ms: Set(0),
+        ports: Set(String::new()),
     };
     for _ in 0..TRIES {
         row.slot = Set(lowest_free_slot(tx, slots, now).await?);
@@ -253,6 +255,16 @@ pub(super) async fn set_terms(tx: &Tx, id: InstanceId, terms: &Terms) -> Result<
     Ok(written.rows_affected > 0)
 }
 
+/// Writes which ports are open; whether there is such an instance.
+pub(super) async fn set_ports(tx: &Tx, id: InstanceId, ports: &Ports) -> Result<bool> {
+    let written = instance::Entity::update_many()
+        .col_expr(instance::Column::Ports, Expr::value(ports.to_string()))
+        .filter(instance::Column::Id.eq(id))
+        .exec(&**tx)
+        .await?;
+    Ok(written.rows_affected > 0)
+}
+
 /// The latest transitions, newest first.
 pub(super) async fn history(db: &Db, id: InstanceId, limit: u64) -> Result<Vec<Transition>> {
     let rows = transition::Entity::find()
@@ -295,6 +307,7 @@ fn record(row: instance::Model) -> Result<Record> {
             stop_after: seconds(row.stop_after_seconds),
             remove_after: seconds(row.remove_after_seconds),
         },
+        ports: Ports::parse(&row.ports).context("stored ports are no list of ports")?,
         upgrade: Upgrade {
             image_before: row.image_before,
             image_refused: row.image_refused,
@@ -350,6 +363,7 @@ mod instance {
         pub image_before: Option<String>,
         pub image_refused: Option<String>,
         pub renew_at_ms: i64,
+        pub ports: String,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -25,8 +25,15 @@ const FORWARDED_PREFIXES: &[&str] = &["anthropic-", "x-stainless-", "x-claude-co
 const NOT_FORWARDED: &[&str] = &["anthropic-user-profile-id", "anthropic-workspace-id"];
 
 /// Of an answer: what describes the platform's account at the provider, would act on another origin, or is set anew.
-const NOT_RETURNED: &[&str] =
-    &["content-length", "set-cookie", "alt-svc", "anthropic-organization-id", "openai-organization", "openai-project"];
+const NOT_RETURNED: &[&str] = &[
+    "content-length",
+    "trailer",
+    "set-cookie",
+    "alt-svc",
+    "anthropic-organization-id",
+    "openai-organization",
+    "openai-project",
+];
 
 /// The providers. Cheap to clone.
 #[derive(Clone)]

@@ -8,13 +8,15 @@ use super::extractors::Mine;
 use super::mailbox::{self, MailInWords};
 use super::page::Page;
 use super::passkeys::PasskeyRow;
+use super::ports::{self, PortsInWords};
 pub use super::spend::{ModelInWords, SpendInWords};
 use super::why::{self, Line, Why};
 use super::words::{self, Moment, StateInWords};
 use crate::accounts::{Session, SessionView};
 use crate::app::App;
 use crate::domains::Domain;
-use crate::instances::Transition;
+use crate::error::Result;
+use crate::instances::{Instance, Transition};
 
 /// How many changes of fact are listed.
 const HISTORY: u64 = 8;
@@ -41,6 +43,7 @@ pub struct Dashboard {
     pub domains: Vec<String>,
     /// Behind them in an address: empty, or `:8443`.
     pub port: String,
+    pub ports: PortsInWords,
     pub sessions: Vec<SessionRow>,
     pub passkeys: Vec<PasskeyRow>,
     /// How long somebody who leaves can change their mind.
@@ -69,32 +72,42 @@ pub struct SessionRow {
 
 /// `GET /`
 pub async fn show(State(app): State<App>, session: Session, Mine(instance): Mine) -> Answer<Page<Dashboard>> {
+    let ports = ports::in_words(&app, &instance);
+    Ok(Page(page(&app, &session, &instance, ports).await?))
+}
+
+/// The dashboard, with what its form for ports says.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn page(app: &App, session: &Session, instance: &Instance, ports: PortsInWords) -> Result<Dashboard> {
     let (history, spend, mail, sessions, passkeys) = tokio::try_join!(
         app.instances.history(instance.id, HISTORY),
         app.quota.spend(session.account),
-        mailbox::in_words(&app, &instance),
-        app.accounts.sessions(&session),
-        app.accounts.passkeys(&session),
+        mailbox::in_words(app, instance),
+        app.accounts.sessions(session),
+        app.accounts.passkeys(session),
     )?;
-    Ok(Page(Dashboard {
+    Ok(Dashboard {
         handle: session.handle.to_string(),
-        is_admin: super::admin::is_admin(&session),
+        is_admin: super::admin::is_admin(session),
         instance_host: app.config.hosts.instance_host(&instance.handle),
         instance_origin: app.config.hosts.instance_origin(&instance.handle),
         outdated: instance.is_outdated(),
         state: words::state(&instance.status(), app.clock.now()),
         opens_at: app.certificates.ready_at(&instance.handle).map(Moment),
-        why: why::why(&app.instances.ledger(&instance), instance.is_up()),
+        why: why::why(&app.instances.ledger(instance), instance.is_up()),
         history: history.iter().map(Into::into).collect(),
         spend: super::spend::in_words(&spend),
         mail,
         shares: app.sharing.of(instance.id).len(),
         port: app.config.hosts.port.clone(),
         domains: app.domains.of(instance.id).into_iter().filter(Domain::is_proven).map(|domain| domain.name).collect(),
+        ports,
         sessions: sessions.into_iter().map(Into::into).collect(),
         passkeys: passkeys.iter().map(Into::into).collect(),
         grace: words::span(app.config.containers.delete_after),
-    }))
+    })
 }
 
 impl From<&Transition> for HistoryRow {

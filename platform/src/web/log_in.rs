@@ -12,8 +12,10 @@ use super::errors::{Answer, Problem};
 use super::extractors::{Device, Pending};
 use super::page::Page;
 use super::words::query_value;
-use crate::accounts::{Client, LogIn, Session};
+use crate::accounts::{Client, LogIn, Session, SignedIn};
 use crate::app::App;
+use crate::hosts::Site;
+use crate::instances::Cause;
 
 #[derive(Template)]
 #[template(path = "log_in/log_in.html")]
@@ -66,7 +68,7 @@ impl Next {
         format!("{page}?next={}", query_value(&self.0))
     }
 
-    /// The host that the hand-off is for, as it was asked for: only to be shown.
+    /// The host that the hand-off is for, as it was asked for.
     fn host(&self) -> &str {
         let pairs = self.0.split(['?', '&']);
         pairs.filter_map(|pair| pair.strip_prefix("host=")).next().unwrap_or_default()
@@ -129,6 +131,7 @@ pub async fn passkey(
     let next = Next::parse(&way.next);
     match app.accounts.log_in(&token, answer, device.as_deref(), &client).await? {
         LogIn::SignedIn(signed_in) => {
+            wake_on_the_way(&app, next.as_ref(), &signed_in).await;
             let next = next.map_or_else(|| "/".to_owned(), |next| next.0);
             Ok((cookies::signed_in(&signed_in), Json(json!({ "next": next }))).into_response())
         }
@@ -137,6 +140,18 @@ pub async fn passkey(
             let cookie = cookies::ceremony(&token);
             Ok((AppendHeaders([cookie]), Json(json!({ "next": next }))).into_response())
         }
+    }
+}
+
+/// Somebody on the way to an instance just proved to be its owner: it wakes while the browser follows the redirects.
+async fn wake_on_the_way(app: &App, next: Option<&Next>, signed_in: &SignedIn) {
+    let site = next.and_then(|next| app.config.hosts.site(next.host()));
+    if site.as_ref().and_then(Site::handle) != Some(&signed_in.handle) {
+        return;
+    }
+    if let Some(instance) = app.instances.by_account(signed_in.account) {
+        // Where it cannot be woken, the visit itself is told why.
+        let _ = app.instances.wake(&instance, Cause::Visit).await;
     }
 }
 
@@ -153,10 +168,14 @@ pub async fn code_given(
     Form(form): Form<CodeForm>,
 ) -> Answer {
     match app.accounts.log_in_code(&token, form.code.trim(), &client).await {
-        Ok(signed_in) => Ok(match Next::parse(&form.next) {
-            Some(Next(next)) => (cookies::signed_in(&signed_in), Page(GoOnPage { next })).into_response(),
-            None => (cookies::signed_in(&signed_in), Redirect::to("/")).into_response(),
-        }),
+        Ok(signed_in) => {
+            let next = Next::parse(&form.next);
+            wake_on_the_way(&app, next.as_ref(), &signed_in).await;
+            Ok(match next {
+                Some(Next(next)) => (cookies::signed_in(&signed_in), Page(GoOnPage { next })).into_response(),
+                None => (cookies::signed_in(&signed_in), Redirect::to("/")).into_response(),
+            })
+        }
         Err(error) => {
             let problem = Problem::in_place(error)?;
             Ok(problem.with(Page(CodePage { next: form.next, note: problem.detail.clone() })))

@@ -24,6 +24,7 @@ pub mod log_in;
 pub mod mailbox;
 mod page;
 pub mod passkeys;
+pub mod ports;
 pub mod routes;
 mod same_origin;
 mod sessions;

@@ -8,7 +8,7 @@ use axum::routing::{self, MethodRouter};
 use super::Access::{Admin, HalfIn, LoggedIn, Member, Public, SigningUp};
 use super::{
     Access, admin, alarms, api, api_domains, api_mailbox, api_sharing, assets, dashboard, domains, hand_off, instances,
-    landing, leaving, log_in, mailbox, passkeys, sessions, sharing, sign_up,
+    landing, leaving, log_in, mailbox, passkeys, ports, sessions, sharing, sign_up,
 };
 use crate::app::App;
 
@@ -65,6 +65,7 @@ pub fn app() -> Vec<Route> {
         post("/instance/sleep", Member, instances::sleep),
         post("/instance/stop", Member, instances::stop),
         post("/instance/upgrade", Member, instances::upgrade),
+        post("/instance/ports", Member, ports::set),
         post("/sessions/{id}/end", Member, sessions::end),
         get("/passkeys", Member, passkeys::list),
         post("/passkeys/challenge", Member, passkeys::challenge),
@@ -102,6 +103,8 @@ pub fn app() -> Vec<Route> {
         post("/api/instance/sleep", Member, api::sleep),
         post("/api/instance/stop", Member, api::stop),
         post("/api/instance/upgrade", Member, api::upgrade),
+        get("/api/instance/ports", Member, ports::show),
+        post("/api/instance/ports", Member, ports::replace),
         get("/api/spend", Member, api::spend),
         get("/api/mailbox", Member, api_mailbox::show),
         post("/api/mailbox/paths", Member, api_mailbox::open),

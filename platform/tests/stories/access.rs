@@ -70,6 +70,7 @@ const EXPECTED: &[(&str, [&str; 6])] = &[
     ("GET /api/alarms", ["401", "401", "401", "200", "200", "200"]),
     ("GET /api/account", ["401", "401", "401", "200", "200", "200"]),
     ("GET /api/instance", ["401", "401", "401", "200", "200", "200"]),
+    ("GET /api/instance/ports", ["401", "401", "401", "200", "200", "200"]),
     ("GET /api/spend", ["401", "401", "401", "200", "200", "200"]),
     ("GET /api/handles/{handle}", ["200", "200", "200", "200", "200", "200"]),
     ("POST /sign-up", ["422", "422", "422", "422", "422", "422"]),
@@ -89,6 +90,10 @@ const EXPECTED: &[(&str, [&str; 6])] = &[
     ("POST /instance/sleep", ["303 /log-in", "303 /log-in", "303 /log-in", "303 /", "303 /", "303 /"]),
     ("POST /instance/stop", ["303 /log-in", "303 /log-in", "303 /log-in", "303 /", "303 /", "303 /"]),
     ("POST /instance/upgrade", ["303 /log-in", "303 /log-in", "303 /log-in", "303 /", "303 /", "303 /"]),
+    (
+        "POST /instance/ports",
+        ["303 /log-in", "303 /log-in", "303 /log-in", "303 /#ports", "303 /#ports", "303 /#ports"],
+    ),
     ("POST /admin/instances/{handle}/stop", ["303 /log-in", "303 /log-in", "303 /log-in", "403", "404", "403"]),
     ("POST /sessions/{id}/end", ["303 /log-in", "303 /log-in", "303 /log-in", "404", "404", "303 /log-in"]),
     ("POST /passkeys/challenge", ["401", "401", "401", "200", "200", "200"]),
@@ -115,6 +120,7 @@ const EXPECTED: &[(&str, [&str; 6])] = &[
     ("POST /api/instance/sleep", ["401", "401", "401", "202", "202", "202"]),
     ("POST /api/instance/stop", ["401", "401", "401", "202", "202", "202"]),
     ("POST /api/instance/upgrade", ["401", "401", "401", "202", "202", "202"]),
+    ("POST /api/instance/ports", ["401", "401", "401", "422", "422", "422"]),
 ];
 
 /// The apex shows everybody the same and knows nobody.

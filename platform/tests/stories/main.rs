@@ -29,6 +29,8 @@ mod misbehaving;
 mod nights;
 mod pages;
 mod passage;
+mod ports;
+mod programs;
 mod quota;
 mod sagas;
 mod sharing;

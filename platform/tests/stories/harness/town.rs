@@ -58,6 +58,20 @@ pub struct Town {
     programs: CancellationToken,
 }
 
+/// How the platform reaches the world of containers.
+enum Reached {
+    Directly,
+    ByARelay,
+}
+
+/// What answers at the containers' addresses.
+enum Programs {
+    StandIns,
+    Nobody,
+    /// A story's own, on this port.
+    On(u16),
+}
+
 /// Somebody who signed up.
 pub struct Resident {
     pub handle: &'static str,
@@ -71,37 +85,52 @@ impl Town {
         Self::on(databases::sqlite().await, settings).await
     }
 
+    /// On SQLite, with nobody at the containers' addresses: a story starts a real program there.
+    pub async fn of_real_programs(settings: &[(&'static str, &'static str)]) -> Self {
+        Self::build(databases::sqlite().await, settings, Reached::Directly, Programs::Nobody).await
+    }
+
     /// On SQLite, with the host behind a provisioner's socket and a relay before that.
     pub async fn behind_a_relay(settings: &[(&'static str, &'static str)]) -> Self {
-        Self::build(databases::sqlite().await, settings, (true, None)).await
+        Self::build(databases::sqlite().await, settings, Reached::ByARelay, Programs::StandIns).await
     }
 
     /// On SQLite, with a program of the story's own in every container: what listens on `port`.
     pub async fn with_programs_on(port: u16, settings: &[(&'static str, &'static str)]) -> Self {
-        Self::build(databases::sqlite().await, settings, (false, Some(port))).await
+        Self::build(databases::sqlite().await, settings, Reached::Directly, Programs::On(port)).await
     }
 
     pub async fn on(database: Database, settings: &[(&'static str, &'static str)]) -> Self {
-        Self::build(database, settings, (false, None)).await
+        Self::build(database, settings, Reached::Directly, Programs::StandIns).await
     }
 
     async fn build(
         database: Database,
         settings: &[(&'static str, &'static str)],
-        (far, others): (bool, Option<u16>),
+        reached_by: Reached,
+        inside: Programs,
     ) -> Self {
         let programs = CancellationToken::new();
         let said = Said::new(64);
         let letters = Letterbox::default();
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();
-        let port = others.unwrap_or_else(|| listener.local_addr().unwrap().port());
+        let port = match inside {
+            Programs::On(port) => port,
+            Programs::StandIns | Programs::Nobody => listener.local_addr().unwrap().port(),
+        };
         let settings = settings.to_vec();
         let mut config = config(&database, &settings);
         put_on_loopback(&mut config.containers, port);
         let clock = Clock::manual(START);
         let host = FakeHost::new(config.containers.clone(), clock.clone());
-        start_programs(listener, host.clone(), (&letters, said.clone()), programs.clone());
-        let relay = if far { Some(stand_between(&config.containers, host.clone()).await) } else { None };
+        match inside {
+            Programs::StandIns => start_programs(listener, host.clone(), (&letters, said.clone()), programs.clone()),
+            Programs::Nobody | Programs::On(_) => drop(listener),
+        }
+        let relay = match reached_by {
+            Reached::Directly => None,
+            Reached::ByARelay => Some(stand_between(&config.containers, host.clone()).await),
+        };
         let (app, [address, internal], process) = open(config, clock.clone(), reached(&relay, &host)).await;
         let process = Some(process);
         Self { app, host, clock, address, internal, database, letters, said, settings, port, relay, process, programs }
@@ -139,8 +168,9 @@ impl Town {
     /// Signs somebody up with a real ceremony, in the platform's own process; their instance may still be on its way.
     pub async fn sign_up(&self, handle: &'static str) -> Resident {
         let (accounts, clock) = (self.app.accounts.clone(), self.clock.clone());
+        let browser = Browser::at_home().on_page_of(&self.app.config.hosts.app_origin());
         let process = self.process.as_ref().expect("a process runs");
-        process.spawn(async move { sign_up(&accounts, &clock, handle).await }).await.unwrap()
+        process.spawn(async move { sign_up_at(browser, &accounts, &clock, handle).await }).await.unwrap()
     }
 
     /// Signs somebody up and waits until their instance is awake.
@@ -265,7 +295,11 @@ pub async fn cookie_of(accounts: &Accounts, resident: &Resident, host: &str) -> 
 
 /// A whole sign-up, as a browser and a person do it.
 pub async fn sign_up(accounts: &Accounts, clock: &Clock, handle: &'static str) -> Resident {
-    let (client, mut browser) = (somebody(), Browser::at_home());
+    sign_up_at(Browser::at_home(), accounts, clock, handle).await
+}
+
+async fn sign_up_at(mut browser: Browser, accounts: &Accounts, clock: &Clock, handle: &'static str) -> Resident {
+    let client = somebody();
     let token = accounts.sign_up_begin(handle, None, None, &client).await.unwrap();
     let token = token.reveal();
     let options = accounts.sign_up_passkey_challenge(token).await.unwrap();
@@ -371,6 +405,7 @@ async fn odd() -> Response {
         ("alt-svc", "h3=\":443\""),
         ("connection", "x-named"),
         ("x-named", "1"),
+        ("server-timing", "db;dur=1"),
     ] {
         response.headers_mut().append(name, value.parse().unwrap());
     }

@@ -11,20 +11,35 @@ use thirtyfour::common::command::{Command as WebDriverCommand, ExtensionCommand}
 use thirtyfour::prelude::*;
 
 use super::browser::CodeApp;
+use super::caddy::Caddy;
 use super::stack::{PATIENCE, Stack};
 
 pub struct Visitor {
+    /// Dropped first: it closes the browser, which would outlive a chromedriver that is killed. It waits for that on its own
+    /// thread, so that a story with a browser needs a runtime of several.
     pub page: WebDriver,
     pub codes: Option<CodeApp>,
-    chromedriver: Child,
+    _chromedriver: Chromedriver,
     _home: tempfile::TempDir,
 }
 
 impl Visitor {
     /// Sits down at a fresh browser.
     pub async fn at(stack: &Stack) -> Self {
+        Self::with_browser(&stack.authority(), &[]).await
+    }
+
+    /// Sits down at a fresh browser before a town's Caddy, which trusts its CA and takes every name for it. `flags` are
+    /// Chromium's.
+    pub async fn before(caddy: &Caddy, flags: &[&str]) -> Self {
+        let flags: Vec<&str> =
+            flags.iter().copied().chain(["--host-resolver-rules=MAP *.example.com 127.0.0.1"]).collect();
+        Self::with_browser(&caddy.authority(), &flags).await
+    }
+
+    async fn with_browser(authority: &std::path::Path, flags: &[&str]) -> Self {
         let home = tempfile::tempdir().unwrap();
-        trust(home.path(), &stack.authority());
+        trust(home.path(), authority);
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let chromedriver = Command::new("chromedriver")
             .arg(format!("--port={port}"))
@@ -33,9 +48,9 @@ impl Visitor {
             .stderr(Stdio::null())
             .spawn()
             .expect("chromedriver is installed; scripts/test does it");
-        let page = open(port, home.path()).await;
+        let page = open(port, home.path(), flags).await;
         page.cmd(WebDriverCommand::ExtensionCommand(Box::new(AddAuthenticator))).await.unwrap();
-        Self { page, codes: None, chromedriver, _home: home }
+        Self { page, codes: None, _chromedriver: Chromedriver(chromedriver), _home: home }
     }
 
     pub async fn goto(&self, url: &str) {
@@ -126,6 +141,16 @@ impl Visitor {
         .await;
     }
 
+    /// Gives the browser a cookie, a whole pair, for the host of `origin`; leaves it there.
+    pub async fn take_cookie(&self, origin: &str, pair: &str) {
+        self.goto(&format!("{origin}/.berth/assets/berth.svg")).await;
+        let (name, value) = pair.split_once('=').unwrap();
+        let mut cookie = Cookie::new(name, value);
+        cookie.set_path("/");
+        cookie.set_secure(true);
+        self.page.add_cookie(cookie).await.unwrap();
+    }
+
     /// A cookie of the page that is open, as a pair to send.
     pub async fn cookie(&self, name: &str) -> String {
         let cookie = self.page.get_named_cookie(name).await.unwrap();
@@ -155,14 +180,17 @@ impl Visitor {
     }
 }
 
-impl Drop for Visitor {
+/// The program between us and the browser.
+struct Chromedriver(Child);
+
+impl Drop for Chromedriver {
     fn drop(&mut self) {
-        let _ = self.chromedriver.kill();
-        let _ = self.chromedriver.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
-async fn open(port: u16, home: &std::path::Path) -> WebDriver {
+async fn open(port: u16, home: &std::path::Path, more: &[&str]) -> WebDriver {
     // The client behind thirtyfour asks for a TLS provider even to speak plain HTTP.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut wishes = DesiredCapabilities::chrome();
@@ -177,7 +205,10 @@ async fn open(port: u16, home: &std::path::Path) -> WebDriver {
         "--disable-component-update",
         "--disable-sync",
         "--window-size=1280,900",
-    ] {
+    ]
+    .iter()
+    .chain(more)
+    {
         wishes.add_arg(flag).unwrap();
     }
     wishes.add_arg(&format!("--user-data-dir={}", home.join("profile").display())).unwrap();

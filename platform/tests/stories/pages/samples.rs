@@ -16,6 +16,7 @@ use berth::web::leaving::{AskPage, LeavingPage, LeftPage};
 use berth::web::log_in::{CodePage as LogInCodePage, GoOnPage, LogInPage, RecoverPage};
 use berth::web::mailbox::{LetterRow, MailInWords, MailboxPage};
 use berth::web::passkeys::{NewRecoveryCodesPage, PasskeyRow, PasskeysPage};
+use berth::web::ports::{OpenPort, PortsInWords};
 use berth::web::sharing::{ShareRow, SharingPage, Typed};
 use berth::web::sign_up::{CodePage, HandlePage, PasskeyPage, QrPath, RecoveryCodesPage, WelcomePage};
 use berth::web::why;
@@ -189,10 +190,22 @@ fn dashboard(status: &Status, spent: i64, held: i64) -> String {
         shares: usize::from(spent > 0) * 3,
         port: String::new(),
         domains: if spent > 0 { vec!["docs.alice.org".into()] } else { Vec::new() },
+        ports: ports(spent > 0),
         sessions: vec![session("Chrome on Linux", true), session("Safari on iPhone", false)],
         passkeys: vec![passkey("Passkey of 20 Nov")],
         grace: "7 days".into(),
     })
+}
+
+fn ports(some: bool) -> PortsInWords {
+    let url = |port: u16| format!("https://{port}--alice.example.com");
+    let open = if some { vec![3000, 8000, 8001] } else { Vec::new() };
+    PortsInWords {
+        typed: if some { "3000, 8000-8001".into() } else { "80".into() },
+        note: if some { String::new() } else { "80 is not between 1024 and 65535.".into() },
+        open: open.into_iter().map(|port| OpenPort { port, url: url(port) }).collect(),
+        path: "https://alice.example.com/_port/".into(),
+    }
 }
 
 fn letter(what: &str, lamp: &'static str, came_of_it: &str, when: &'static str) -> LetterRow {
@@ -430,6 +443,7 @@ fn error(status: u16, title: &str, detail: &str, request: &str) -> String {
 fn waiting(status: &Status) -> String {
     html(&WaitingPage {
         handle: "alice".into(),
+        address: "https://alice.example.com/notes?page=2".into(),
         stage: status.stage,
         failure: status.failure.clone(),
         dashboard: Some("https://app.example.com".into()),

@@ -45,10 +45,7 @@ impl Site {
 
     /// Somebody who has never been here.
     pub fn visitor(&self) -> Visitor {
-        static NEXT: AtomicU32 = AtomicU32::new(0x0A00_0001);
-        let ip = std::net::Ipv4Addr::from(NEXT.fetch_add(1, Ordering::Relaxed)).to_string();
-        let (router, clock) = (self.platform.clone(), self.app.clock.clone());
-        Visitor { router, clock, ip, cookies: BTreeMap::new(), browser: Browser::at_home(), code_app: None }
+        Visitor::at_the(self.platform.clone(), self.app.clock.clone())
     }
 
     /// Somebody who signed up with `handle`, page by page.
@@ -118,6 +115,17 @@ impl Answer {
 }
 
 impl Visitor {
+    /// Somebody who has never been at this platform, wherever else it listens.
+    pub fn of(app: &App) -> Self {
+        Self::at_the(berth::web::app_router(app.clone()), app.clock.clone())
+    }
+
+    fn at_the(router: Router, clock: Clock) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0x0A00_0001);
+        let ip = std::net::Ipv4Addr::from(NEXT.fetch_add(1, Ordering::Relaxed)).to_string();
+        Self { router, clock, ip, cookies: BTreeMap::new(), browser: Browser::at_home(), code_app: None }
+    }
+
     /// The same person, with all cookies, at another of our hosts.
     pub fn at(&self, router: &Router) -> Self {
         Self { router: router.clone(), ..self.clone() }

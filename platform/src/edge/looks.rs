@@ -1,0 +1,125 @@
+//! Looks that are no visits: what browsers fetch by themselves, probes, crawlers. They wake nothing, and keep nothing awake.
+
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, header};
+
+/// Crawlers, makers of link previews and monitors that come by themselves, by the word each has in its `User-Agent`. That is
+/// what they say of themselves: it spares an instance from being woken by them, and keeps nobody out who says otherwise.
+const BY_THEMSELVES: [&str; 36] = [
+    // Search engines.
+    "Googlebot",
+    "Google-InspectionTool",
+    "AdsBot-Google",
+    "bingbot",
+    "DuckDuckBot",
+    "YandexBot",
+    "Baiduspider",
+    "Applebot",
+    "PetalBot",
+    "SeznamBot",
+    // Collectors of text for models, and for those who sell links.
+    "GPTBot",
+    "OAI-SearchBot",
+    "ClaudeBot",
+    "PerplexityBot",
+    "CCBot",
+    "Amazonbot",
+    "Bytespider",
+    "meta-externalagent",
+    "AhrefsBot",
+    "SemrushBot",
+    "MJ12bot",
+    "DotBot",
+    // Link previews.
+    "facebookexternalhit",
+    "Twitterbot",
+    "LinkedInBot",
+    "Slackbot",
+    "Slackbot-LinkExpanding",
+    "Discordbot",
+    "TelegramBot",
+    // Monitors and health checks.
+    "UptimeRobot",
+    "Pingdom",
+    "StatusCake",
+    "kube-probe",
+    "ELB-HealthChecker",
+    "GoogleHC",
+    "Blackbox",
+];
+
+/// Whether a request is only a look.
+pub(super) fn wakes_nothing(parts: &Parts) -> bool {
+    let path = parts.uri.path();
+    parts.method == Method::HEAD
+        || matches!(path, "/favicon.ico" | "/robots.txt")
+        || path.starts_with("/.well-known/")
+        || is_prefetch(&parts.headers)
+        || comes_by_itself(&parts.headers)
+}
+
+/// What a browser fetches before anybody asked for it, in today's words and in those of older ones.
+fn is_prefetch(headers: &HeaderMap) -> bool {
+    ["sec-purpose", "purpose", "x-purpose", "x-moz"].iter().any(|name| {
+        headers
+            .get(*name)
+            .is_some_and(|value| [&b"prefetch"[..], b"preview"].iter().any(|w| value.as_bytes().starts_with(w)))
+    })
+}
+
+fn comes_by_itself(headers: &HeaderMap) -> bool {
+    let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    let mut words = agent.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+    words.any(|word| BY_THEMSELVES.iter().any(|known| word.eq_ignore_ascii_case(known)))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Request;
+
+    use super::*;
+
+    #[test]
+    fn looks_are_told_from_visits() {
+        const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
+        for (look, method, path, name, value) in [
+            (false, "GET", "/", "user-agent", FIREFOX),
+            (false, "POST", "/", "user-agent", "curl/8.5.0"),
+            (false, "GET", "/robots.txt.html", "user-agent", FIREFOX),
+            (false, "GET", "/a/favicon.ico", "user-agent", FIREFOX),
+            // A telephone of that name, and a program of one's own.
+            (
+                false,
+                "GET",
+                "/",
+                "user-agent",
+                "Mozilla/5.0 (Linux; Android 13; CUBOT X70) Chrome/130.0 Mobile Safari/537.36",
+            ),
+            (false, "GET", "/", "user-agent", "my-bot/1.0"),
+            (false, "GET", "/", "purpose", "work"),
+            (true, "HEAD", "/", "user-agent", FIREFOX),
+            (true, "GET", "/favicon.ico", "user-agent", FIREFOX),
+            (true, "GET", "/robots.txt", "user-agent", FIREFOX),
+            (true, "GET", "/.well-known/acme-challenge/x", "user-agent", FIREFOX),
+            (true, "GET", "/", "sec-purpose", "prefetch"),
+            (true, "GET", "/", "sec-purpose", "prefetch;prerender"),
+            (true, "GET", "/", "purpose", "prefetch"),
+            (true, "GET", "/", "x-moz", "prefetch"),
+            (true, "GET", "/", "x-purpose", "preview"),
+            (
+                true,
+                "GET",
+                "/",
+                "user-agent",
+                "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
+            ),
+            (true, "GET", "/", "user-agent", "Mozilla/5.0 (compatible; bingbot/2.0; +http://www.bing.com/bingbot.htm)"),
+            (true, "GET", "/", "user-agent", "Slackbot-LinkExpanding 1.0 (+https://api.slack.com/robots)"),
+            (true, "GET", "/healthz", "user-agent", "kube-probe/1.31"),
+            (true, "GET", "/", "user-agent", "Blackbox Exporter/0.25.0"),
+        ] {
+            let request = Request::builder().method(method).uri(path).header(name, value).body(()).unwrap();
+            assert_eq!(wakes_nothing(&request.into_parts().0), look, "{method} {path} {name}: {value}");
+        }
+    }
+}

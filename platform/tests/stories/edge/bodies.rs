@@ -1,0 +1,57 @@
+//! Bodies on their way to a sleeping instance: they stay with whoever sends them until there is somebody to read them.
+
+use super::*;
+
+/// What the kernel keeps of a connection, on either side, and more: what was written beyond it, somebody read.
+const KERNEL: usize = 16 << 20;
+const UPLOAD: usize = 64 << 20;
+/// How long silence is listened to.
+const QUIET: Duration = Duration::from_millis(500);
+
+fn head(cookie: &str, bytes: usize, more: &str) -> String {
+    format!(
+        "POST /echo HTTP/1.1\r\nHost: {HOST}\r\nCookie: {cookie}\r\nOrigin: https://{HOST}\r\nConnection: close\r\nContent-Length: {bytes}\r\n{more}\r\n"
+    )
+}
+
+#[tokio::test]
+async fn who_asks_before_sending_is_told_to_go_on_when_the_instance_is_awake() {
+    let (town, alice, cookie) = at_home().await;
+    put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
+    town.host.hold(Verb::Start, Held::BeforeItsEffect);
+    let mut stream = TcpStream::connect(town.address).await.unwrap();
+    stream.write_all(head(&cookie, 5, "Expect: 100-continue\r\n").as_bytes()).await.unwrap();
+    until(&alice.instance, |s| s.fact == Fact::Waking).await;
+    let mut answer = [0; 1024];
+    assert!(tokio::time::timeout(QUIET, stream.read(&mut answer)).await.is_err(), "it is not awake yet");
+    town.host.release(Verb::Start);
+    let n = stream.read(&mut answer).await.unwrap();
+    assert_eq!(&answer[..n], b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"hello").await.unwrap();
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).await.unwrap();
+    assert!(rest.starts_with("HTTP/1.1 200") && rest.contains("\"body\":\"hello\""), "{rest}");
+}
+
+#[tokio::test]
+async fn a_large_upload_is_not_taken_in_while_the_instance_wakes() {
+    let (town, alice, cookie) = at_home().await;
+    put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
+    town.host.hold(Verb::Start, Held::BeforeItsEffect);
+    let stream = TcpStream::connect(town.address).await.unwrap();
+    let (mut answer, mut upload) = stream.into_split();
+    upload.write_all(head(&cookie, UPLOAD, "").as_bytes()).await.unwrap();
+    let piece = vec![b'x'; 64 << 10];
+    let mut sent = 0;
+    while let Ok(n) = tokio::time::timeout(QUIET, upload.write(&piece[..piece.len().min(UPLOAD - sent)])).await {
+        sent += n.unwrap();
+        assert!(sent < KERNEL, "{sent} bytes were taken while nobody could read them");
+    }
+    town.host.release(Verb::Start);
+    while sent < UPLOAD {
+        sent += upload.write(&piece[..piece.len().min(UPLOAD - sent)]).await.unwrap();
+    }
+    let mut text = String::new();
+    answer.read_to_string(&mut text).await.unwrap();
+    assert!(text.contains(&format!("\"bytes\":{UPLOAD}")), "{text}");
+}

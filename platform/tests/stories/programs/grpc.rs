@@ -1,0 +1,52 @@
+//! gRPC: binary messages, with trailers in the body as pages send them, and with real ones behind it as programs do.
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::*;
+
+/// A frame of gRPC (its PROTOCOL-HTTP2, "Length-Prefixed-Message") that holds every byte there is.
+fn message() -> Vec<u8> {
+    let payload: Vec<u8> = (0..=255).collect();
+    [&[0, 0, 0, 1, 0], &payload[..]].concat()
+}
+
+#[tokio::test]
+async fn a_page_of_grpc_gets_its_message_and_its_trailers_byte_for_byte() {
+    let scene = Scene::with_python("grpc.py").await;
+    let sent = scene.folder.path().join("message");
+    std::fs::write(&sent, message()).unwrap();
+    let data = format!("@{}", sent.display());
+    let kind = "Content-Type: application/grpc-web+proto";
+    let got = scene.folder.path().join("answer");
+    said(scene.curl(&["--data-binary", &data, "-H", kind, "-o", got.to_str().unwrap()], "/berth.Test/Echo")).await;
+    let trailers = b"grpc-status:0\r\ngrpc-message:fine\r\n";
+    let want = [&message()[..], &[0x80, 0, 0, 0, trailers.len() as u8], trailers].concat();
+    assert_eq!(std::fs::read(got).unwrap(), want);
+}
+
+/// The end of the answer to a call whose head has `more` in it.
+async fn call(scene: &Scene, more: &str) -> Vec<u8> {
+    let mut stream = TcpStream::connect(scene.town.address).await.unwrap();
+    let (cookie, message) = (&scene.cookie, message());
+    let head = format!(
+        "POST /berth.Test/Echo HTTP/1.1\r\nHost: {HOST}\r\nCookie: {cookie}\r\nOrigin: {}\r\nContent-Type: application/grpc\r\nContent-Length: {}\r\n{more}\r\n",
+        scene.origin(),
+        message.len(),
+    );
+    stream.write_all(&[head.as_bytes(), &message].concat()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let body = answer.windows(message.len()).position(|window| window == message).expect("the message came back");
+    answer.split_off(body + message.len())
+}
+
+#[tokio::test]
+async fn what_a_program_says_behind_the_body_reaches_who_asked_for_it() {
+    let scene = Scene::with_python("grpc.py").await;
+    let end = call(&scene, "TE: trailers\r\nConnection: TE, close\r\n").await;
+    assert_eq!(String::from_utf8_lossy(&end), "\r\n0\r\ngrpc-status: 0\r\ngrpc-message: fine\r\n\r\n");
+    // RFC 9110 6.5.1: not sent to a client that has not said it reads them.
+    let end = call(&scene, "Connection: close\r\n").await;
+    assert_eq!(String::from_utf8_lossy(&end), "\r\n0\r\n\r\n");
+}
