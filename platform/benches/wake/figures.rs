@@ -122,15 +122,19 @@ impl Figures {
             let _ = writeln!(text, "{:<26}{p50:>10.2}{p99:>10.2}{max:>10.2}{count:>6}{beside}", series.name);
         }
         for Shared { name, unit, peers } in &self.shared {
-            let beside = |at: usize| peers.get(at).map_or(String::new(), |(peer, _)| format!("x {peer}"));
-            let _ = writeln!(text, "{name:<26}{unit:>16}{:>12}{:>12}", beside(0), beside(1));
+            // Beside no proxy, and beside the first of the others.
+            let others: Vec<_> = peers.iter().map(|(peer, _)| *peer).take(2.min(peers.len() - 1)).collect();
+            let _ = write!(text, "{name:<26}{unit:>16}");
+            for other in &others {
+                let _ = write!(text, "{:>12}", format!("x {other}"));
+            }
             for (peer, rounds) in peers {
-                let _ = write!(text, "  {peer:<24}{:>16.1}", middle(rounds));
-                for (other, _) in peers.iter().take(2) {
+                let _ = write!(text, "\n  {peer:<24}{:>16.1}", middle(rounds));
+                for other in &others {
                     let _ = write!(text, "{:>12.3}", self.beside(name, peer, other).unwrap_or_default());
                 }
-                text.push('\n');
             }
+            text.push('\n');
         }
         for (name, value, unit) in &self.counts {
             let _ = writeln!(text, "{name:<26}{:>10} {unit}", rounded(*value));
