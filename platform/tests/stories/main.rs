@@ -19,6 +19,7 @@ mod first_light;
 mod harness;
 mod instances;
 mod llm;
+mod load;
 mod lost_answers;
 mod mailbox;
 mod memory;
