@@ -109,7 +109,7 @@ fn added(stage: &Stage, figures: &mut Figures) -> anyhow::Result<()> {
             ensure!(line.ask(&asked)? == 200, "it was not answered well");
         }
     }
-    let mut took = vec![Vec::with_capacity(ONE_BY_ONE * TURNS); peers.len()];
+    let mut took = vec![Vec::new(); peers.len()];
     for _ in 0..TURNS {
         for (line, took) in lines.iter_mut().zip(&mut took) {
             for _ in 0..ONE_BY_ONE {
