@@ -19,9 +19,11 @@ use tokio::time::interval_at;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::long::Long;
+use crate::harness::program::BUFFER;
 use crate::harness::town::Town;
 
 /// An instance has at most 256 requests in flight, and these share the WebSockets.
@@ -115,7 +117,8 @@ impl Visitor {
         request.headers_mut().insert(header::COOKIE, self.cookie.parse().unwrap());
         request.headers_mut().insert(header::ORIGIN, format!("https://{}", self.host).parse().unwrap());
         let stream = TcpStream::connect(self.at).await.unwrap();
-        tokio_tungstenite::client_async(request, stream).await.unwrap().0
+        let small = WebSocketConfig::default().read_buffer_size(BUFFER);
+        tokio_tungstenite::client_async_with_config(request, stream, Some(small)).await.unwrap().0
     }
 
     /// Whether a request with a body of that length arrived whole and was answered well.
