@@ -22,7 +22,7 @@ const TURNS: usize = 20;
 /// Requests on a connection before any is counted.
 const WARM_UP: usize = 100;
 /// Streams of events at once, what each sends at its own pace, and as fast as it is taken.
-const TICKERS: usize = 64;
+const TICKERS: u64 = 64;
 const PACED: (u64, u64) = (100, 20);
 const AS_FAST_AS_GOES: (u64, u64) = (1000, 0);
 const SOCKETS: usize = 32;
