@@ -22,7 +22,7 @@ const TURNS: usize = 20;
 /// Requests on a connection before any is counted.
 const WARM_UP: usize = 100;
 /// Streams of events at once, what each sends at its own pace, and as fast as it is taken.
-const TICKERS: usize = 64;
+const TICKERS: u64 = 64;
 const PACED: (u64, u64) = (100, 20);
 const AS_FAST_AS_GOES: (u64, u64) = (1000, 0);
 const SOCKETS: usize = 32;
@@ -109,7 +109,7 @@ fn added(stage: &Stage, figures: &mut Figures) -> anyhow::Result<()> {
             ensure!(line.ask(&asked)? == 200, "it was not answered well");
         }
     }
-    let mut took = vec![Vec::with_capacity(ONE_BY_ONE * TURNS); peers.len()];
+    let mut took = vec![Vec::new(); peers.len()];
     for _ in 0..TURNS {
         for (line, took) in lines.iter_mut().zip(&mut took) {
             for _ in 0..ONE_BY_ONE {

@@ -30,15 +30,19 @@ pub fn nanoseconds() -> u64 {
 pub async fn events(
     address: SocketAddr,
     visitor: &Visitor,
-    streams: usize,
+    streams: u64,
     (count, every_ms): (u64, u64),
 ) -> anyhow::Result<Vec<u64>> {
-    let path = format!("/events?count={count}&every_ms={every_ms}");
-    let all = (0..streams).map(|_| read_events(address, &path, visitor, count));
+    let all = (0..streams).map(|number| {
+        // One after the other, or each would wait for the others of the same moment.
+        let after_ms = every_ms * number / streams;
+        let path = format!("/events?count={count}&every_ms={every_ms}&after_ms={after_ms}");
+        read_events(address, path, visitor, count)
+    });
     Ok(try_join_all(all).await?.concat())
 }
 
-async fn read_events(address: SocketAddr, path: &str, visitor: &Visitor, count: u64) -> anyhow::Result<Vec<u64>> {
+async fn read_events(address: SocketAddr, path: String, visitor: &Visitor, count: u64) -> anyhow::Result<Vec<u64>> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Query;
 use axum::http::{HeaderValue, Request, Response, StatusCode, header};
+use berth::clock::Clock;
 use bytes::Bytes;
 use futures_util::{SinkExt as _, Stream, StreamExt as _, stream};
 use http_body_util::{Either, Full};
@@ -77,14 +78,17 @@ struct Ticks {
     count: u64,
     /// Zero: one after the other, as they are taken.
     every_ms: u64,
+    /// Before the first.
+    after_ms: u64,
 }
 
 /// Numbered events, each of which says when it was sent.
 fn events(request: &Request<Incoming>) -> impl Stream<Item = Result<Bytes, Infallible>> + use<> {
-    let Query(Ticks { count, every_ms }) =
-        Query::try_from_uri(request.uri()).unwrap_or(Query(Ticks { count: 0, every_ms: 0 }));
+    let Query(Ticks { count, every_ms, after_ms }) =
+        Query::try_from_uri(request.uri()).unwrap_or(Query(Ticks { count: 0, every_ms: 0, after_ms: 0 }));
     let pace = (every_ms > 0).then(|| {
-        let mut pace = tokio::time::interval(Duration::from_millis(every_ms));
+        let first = Clock::system().monotonic() + Duration::from_millis(after_ms);
+        let mut pace = tokio::time::interval_at(first.into(), Duration::from_millis(every_ms));
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         pace
     });

@@ -55,13 +55,12 @@ impl Figures {
 
     /// The middle of the rounds that `peer` had.
     pub fn middle(&self, name: &str, peer: &str) -> Option<f64> {
-        let shared = self.shared.iter().find(|shared| shared.name == name)?;
-        shared.peers.iter().find(|(known, _)| *known == peer).map(|(_, rounds)| middle(rounds))
+        self.shared.iter().find(|shared| shared.name == name)?.middle(peer)
     }
 
     /// How many times what `other` has `peer` has.
     pub fn beside(&self, name: &str, peer: &str, other: &str) -> Option<f64> {
-        Some(self.middle(name, peer)? / self.middle(name, other)?)
+        self.shared.iter().find(|shared| shared.name == name)?.beside(peer, other)
     }
 
     /// A figure that was measured once.
@@ -91,10 +90,10 @@ impl Figures {
                 let _ = writeln!(text, "{line}");
             }
         }
-        for Shared { name, unit, peers } in &self.shared {
-            for (peer, rounds) in peers {
-                let (value, ratio) = (middle(rounds), self.beside(name, peer, peers[0].0));
-                let line = json!({ "name": name, "value": rounded(value), "unit": unit, "peer": peer, "ratio": ratio.map(rounded) });
+        for shared in &self.shared {
+            for (peer, rounds) in &shared.peers {
+                let (value, ratio) = (middle(rounds), shared.beside(peer, shared.peers[0].0));
+                let line = json!({ "name": shared.name, "value": rounded(value), "unit": shared.unit, "peer": peer, "ratio": ratio.map(rounded) });
                 let _ = writeln!(text, "{line}");
             }
         }
@@ -121,16 +120,8 @@ impl Figures {
             let count = series.took_ms.len();
             let _ = writeln!(text, "{:<26}{p50:>10.2}{p99:>10.2}{max:>10.2}{count:>6}{beside}", series.name);
         }
-        for Shared { name, unit, peers } in &self.shared {
-            let beside = |at: usize| peers.get(at).map_or(String::new(), |(peer, _)| format!("x {peer}"));
-            let _ = writeln!(text, "{name:<26}{unit:>16}{:>12}{:>12}", beside(0), beside(1));
-            for (peer, rounds) in peers {
-                let _ = write!(text, "  {peer:<24}{:>16.1}", middle(rounds));
-                for (other, _) in peers.iter().take(2) {
-                    let _ = write!(text, "{:>12.3}", self.beside(name, peer, other).unwrap_or_default());
-                }
-                text.push('\n');
-            }
+        for shared in &self.shared {
+            shared.write_rows(&mut text);
         }
         for (name, value, unit) in &self.counts {
             let _ = writeln!(text, "{name:<26}{:>10} {unit}", rounded(*value));
@@ -153,6 +144,32 @@ impl Figures {
     /// How many times the same percentile of its peer it is.
     fn ratio(&self, series: &Series, share: f64) -> Option<f64> {
         Some(series.percentile(share) / self.percentile(series.peer?, share)?)
+    }
+}
+
+impl Shared {
+    fn middle(&self, peer: &str) -> Option<f64> {
+        self.peers.iter().find(|(known, _)| *known == peer).map(|(_, rounds)| middle(rounds))
+    }
+
+    fn beside(&self, peer: &str, other: &str) -> Option<f64> {
+        Some(self.middle(peer)? / self.middle(other)?)
+    }
+
+    /// A head and a row for each, beside the first two: no proxy, and the first of the proxies.
+    fn write_rows(&self, text: &mut String) {
+        let others: Vec<&str> = self.peers.iter().map(|(peer, _)| *peer).take(2.min(self.peers.len() - 1)).collect();
+        let _ = write!(text, "{:<26}{:>16}", self.name, self.unit);
+        for other in &others {
+            let _ = write!(text, "{:>12}", format!("x {other}"));
+        }
+        for (peer, rounds) in &self.peers {
+            let _ = write!(text, "\n  {peer:<24}{:>16.1}", middle(rounds));
+            for other in &others {
+                let _ = write!(text, "{:>12.3}", self.beside(peer, other).unwrap_or_default());
+            }
+        }
+        text.push('\n');
     }
 }
 

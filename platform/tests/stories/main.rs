@@ -22,6 +22,7 @@ mod harness;
 mod headers;
 mod instances;
 mod llm;
+mod load;
 mod lost_answers;
 mod mailbox;
 mod memory;

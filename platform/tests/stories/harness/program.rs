@@ -13,11 +13,14 @@ use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 /// What `/bulk` sends in all.
 pub const BULK: usize = 64 << 20;
 const PIECE: usize = 64 << 10;
+/// What either end of a WebSocket reads at once. With tungstenite's 128 KiB each, thousands of them would hide what the
+/// platform itself has in memory.
+pub const BUFFER: usize = 4 << 10;
 
 /// Says to every open answer what it is to pass on.
 pub type Said = broadcast::Sender<Bytes>;
@@ -59,7 +62,8 @@ async fn websocket(mut request: Request) -> Response {
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         let stream = TokioIo::new(upgrade.await.unwrap());
-        let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
+        let small = WebSocketConfig::default().read_buffer_size(BUFFER);
+        let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(small)).await;
         while let Some(Ok(message)) = socket.next().await {
             if message.to_text().is_ok_and(|text| text == "leave") {
                 // As a program that is killed: without a word.

@@ -451,7 +451,13 @@ fn waiting(status: &Status) -> String {
 }
 
 fn waiting_visitor() -> String {
-    html(&WaitingPage { handle: "alice".into(), stage: Stage::Started, failure: None, dashboard: None })
+    html(&WaitingPage {
+        handle: "alice".into(),
+        address: "https://alice.example.com/docs/".into(),
+        stage: Stage::Started,
+        failure: None,
+        dashboard: None,
+    })
 }
 
 fn message() -> String {
