@@ -119,7 +119,7 @@ impl Upstreams {
             tokio::spawn(to_the_end(driver.with_upgrades()));
         }
         let answer = sender.send_request(request).await?;
-        Ok(answer.map(|body| Answering { body, connection: None, home: self.clone() }))
+        Ok(answer.map(|body| Answering { body, connection: None, home: self.clone(), broken: None }))
     }
 
     async fn connect(&self, target: &Target) -> anyhow::Result<Connection> {
@@ -151,7 +151,8 @@ impl Upstreams {
     }
 
     async fn answering(&self, answer: Response<Incoming>, connection: Connection) -> Response<Answering> {
-        let mut answer = answer.map(|body| Answering { body, connection: Some(connection), home: self.clone() });
+        let mut answer =
+            answer.map(|body| Answering { body, connection: Some(connection), home: self.clone(), broken: None });
         if answer.body().body.is_end_stream() {
             poll_fn(|cx| Poll::Ready(answer.body_mut().give_back(cx))).await;
         }
@@ -281,6 +282,8 @@ pub(super) struct Answering {
     body: Incoming,
     connection: Option<Connection>,
     home: Upstreams,
+    /// Why it broke off, to be said once what came before has been sent: hyper would throw that away.
+    broken: Option<hyper::Error>,
 }
 
 impl Answering {
@@ -299,6 +302,9 @@ impl Body for Answering {
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         let mut polled = Pin::new(&mut self.body).poll_frame(cx);
         if polled.is_pending()
             && let Some(connection) = &mut self.connection
@@ -309,7 +315,14 @@ impl Body for Answering {
         if matches!(polled, Poll::Ready(None)) || (polled.is_ready() && self.body.is_end_stream()) {
             self.give_back(cx);
         }
-        polled
+        match polled {
+            Poll::Ready(Some(Err(error))) => {
+                self.broken = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            polled => polled,
+        }
     }
 
     fn is_end_stream(&self) -> bool {

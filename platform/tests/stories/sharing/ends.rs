@@ -115,7 +115,7 @@ async fn a_suspended_owners_guests_are_out_and_so_is_everyone() {
     let bobs = street.cookie(&street.bob).await;
     street.town.app.accounts.suspend(&street.alice.instance.handle, "operator").await.unwrap();
     assert_eq!(street.get("/echo", &bobs).await.status, 403);
-    assert_eq!(street.get("/echo", "").await.status, 401);
+    assert_eq!(street.get("/echo", "").await.status, 403);
     until(&street.alice.instance, |s| s.fact == Fact::Stopped).await;
     street.town.app.accounts.restore(&street.alice.instance.handle, "operator").await.unwrap();
     assert_eq!(street.get("/echo", "").await.status, 200, "what was open is open again");
