@@ -31,3 +31,7 @@ pub mod quota;
 pub mod secrets;
 pub mod sharing;
 pub mod web;
+
+/// What a request takes is often given back on another thread; glibc's own allocator makes threads wait for each other then.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

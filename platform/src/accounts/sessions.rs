@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::rules::{self, Lifetime};
+use super::session_memory::Since;
 use super::store::{self, Person, State, StoredSession};
 use super::{Accounts, Client, Role, Session, SessionView, SignedIn};
 use crate::clock::Timestamp;
@@ -50,10 +51,20 @@ impl Accounts {
     /// When the database does not answer.
     pub async fn authenticate(&self, audience: &str, token: &str) -> Result<Option<Session>> {
         let (hash, now) = (secrets::hash(token), self.0.clock.now());
-        let since = match self.0.memory.recall(audience, &hash, now) {
-            Ok(session) => return Ok(Some(session)),
-            Err(since) => since,
-        };
+        match self.0.memory.recall(audience, &hash, now) {
+            Ok(session) => Ok(Some(session)),
+            // Apart, so that a request which needs no database does not carry its room along.
+            Err(since) => Box::pin(self.authenticate_anew(audience, hash, now, since)).await,
+        }
+    }
+
+    async fn authenticate_anew(
+        &self,
+        audience: &str,
+        hash: Vec<u8>,
+        now: Timestamp,
+        since: Since,
+    ) -> Result<Option<Session>> {
         let Some((stored, person)) = self.look_up(audience, &hash, now).await? else { return Ok(None) };
         if let Err(error) = self.note_use(&stored, now).await {
             // The session stands all the same: a busy or full database must not log everyone out.
@@ -75,7 +86,7 @@ impl Accounts {
         if self.0.memory.recall(audience, &hash, now).is_ok() {
             return Ok(true);
         }
-        Ok(self.look_up(audience, &hash, now).await?.is_some())
+        Ok(Box::pin(self.look_up(audience, &hash, now)).await?.is_some())
     }
 
     /// Ends the session and every instance session that came from it.

@@ -22,6 +22,7 @@ mod visit;
 mod visitor;
 mod wake;
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,20 +52,31 @@ use crate::web::accepts_html;
 /// Everything below this path on an instance's host is the edge's own and never reaches the container.
 const OURS: &str = "/.berth/";
 
-/// What the edge works with.
+/// The edge of this platform. Cheap to clone: every request holds it to its end.
 #[derive(Clone)]
-pub struct Edge {
+pub struct Edge(Arc<Inner>);
+
+/// What it works with.
+pub struct Inner {
     app: App,
     upstreams: Upstreams,
     places: Places,
     counter: mailbox::Counter,
 }
 
+impl Deref for Edge {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
 /// An instance, and the entrance at which somebody called.
 #[derive(Clone)]
 struct Called {
     instance: Arc<Instance>,
-    entrance: Entrance,
+    entrance: Arc<Entrance>,
 }
 
 impl Edge {
@@ -72,7 +84,7 @@ impl Edge {
     #[must_use]
     pub fn new(app: App) -> Self {
         let upstreams = Upstreams::new(app.instances.clone(), app.clock.clone());
-        Self { app, upstreams, places: Places::default(), counter: mailbox::Counter::default() }
+        Self(Arc::new(Inner { app, upstreams, places: Places::default(), counter: mailbox::Counter::default() }))
     }
 
     /// Answers a request that came by `entrance`.
@@ -88,23 +100,24 @@ impl Edge {
         }
     }
 
+    /// What few requests need is boxed: hyper moves the future of each.
     async fn pass(&self, entrance: Entrance, mut parts: Parts, body: Body) -> Result<Response, Refusal> {
         let instance = self.app.instances.by_handle(&entrance.handle).ok_or(Refusal::NoSuchInstance)?;
         if entrance.port.is_some_and(|port| !instance.has_open(port)) {
             return Err(Refusal::PortClosed);
         }
-        let called = Called { instance, entrance };
-        let client = Client::from_headers(&parts.headers);
+        let called = Called { instance, entrance: Arc::new(entrance) };
         if let Some(path) = parts.uri.path().strip_prefix(OURS) {
-            return self.ours(&called, path, &parts, &client).await;
+            return Box::pin(self.ours(&called, path, &parts)).await;
         }
         if called.entrance.port.is_none() && self.is_letter(&called.instance, &parts) {
             self.app.metrics.count_edge(EdgeOutcome::Letter);
-            return Ok(self.take_in(&called.instance, parts, body, &client).await);
+            let client = Client::from_headers(&parts.headers);
+            return Ok(Box::pin(self.take_in(&called.instance, parts, body, &client)).await);
         }
         let asked = Program::asked_for(&called.instance, &called.entrance, &mut parts.uri);
         let program = asked.as_ref().ok().and_then(Option::as_ref);
-        let Some(visit) = self.let_in(&called, program, &parts, &client).await? else {
+        let Some(visit) = self.let_in(&called, program, &parts).await? else {
             refusal::refuse_closed(called.instance.status().wish)?;
             return self.send_to_log_in(&called, &parts);
         };
@@ -135,12 +148,12 @@ impl Edge {
         Ok(answer)
     }
 
-    async fn ours(&self, called: &Called, path: &str, parts: &Parts, client: &Client) -> Result<Response, Refusal> {
+    async fn ours(&self, called: &Called, path: &str, parts: &Parts) -> Result<Response, Refusal> {
         if parts.method != Method::GET {
             return Ok(StatusCode::METHOD_NOT_ALLOWED.into_response());
         }
         match path {
-            "callback" => self.callback(called, parts, client).await,
+            "callback" => self.callback(called, parts, &Client::from_headers(&parts.headers)).await,
             "status" if self.visitor(called, &parts.headers).await? == Visitor::Owner => self.progress(called, parts),
             "status" => Err(Refusal::LogIn),
             path => match path.strip_prefix("assets/") {

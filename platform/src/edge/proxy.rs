@@ -92,23 +92,23 @@ impl Edge {
     ) -> Result<(Response<Answering>, Option<WorkInFlight>), Refusal> {
         let instance = &visit.instance;
         let (probe, work) = if work.is_probe() { (Some(work), None) } else { (None, Some(work)) };
-        let answered = async {
-            if request.body().is_end_stream() {
-                let request = request.map(|_| Upload::nothing());
-                return within(ANSWER_WITHIN, std::future::ready(work), self.upstreams.exchange(target, request)).await;
-            }
+        let waits = work.is_some();
+        let (request, held, sent) = if request.body().is_end_stream() {
+            (request.map(|_| Upload::nothing()), work, None)
+        } else {
             let flow = work.map(|_| instance.open_flow(Work::Upload));
-            let waits = flow.is_some();
             let (sending, sent) = oneshot::channel::<()>();
             let most = self.app.config.upload_bytes;
             let request = request.map(|body| Upload::from_client(body, most, flow, Arc::clone(visit), sending));
-            let sent = async {
-                // An error: nothing is ever said here, the body is dropped when its last byte is gone.
-                let _ = sent.await;
-                waits.then(|| instance.begin_work(Work::Request))
-            };
-            within(ANSWER_WITHIN, sent, self.upstreams.exchange(target, request)).await
+            (request, None, Some(sent))
         };
+        let sent = async {
+            let Some(sent) = sent else { return held };
+            // An error: nothing is ever said here, the body is dropped when its last byte is gone.
+            let _ = sent.await;
+            waits.then(|| instance.begin_work(Work::Request))
+        };
+        let answered = within(ANSWER_WITHIN, sent, self.upstreams.exchange(target, request));
         let answer = tokio::select! {
             answer = answered => answer,
             () = visit.over() => return Err(Refusal::LogIn),

@@ -86,7 +86,7 @@ impl Upstreams {
         mut request: Request<Upload>,
     ) -> anyhow::Result<Response<Answering>> {
         if request.headers().contains_key(header::UPGRADE) {
-            return self.switch(target, request).await;
+            return Box::pin(self.switch(target, request)).await;
         }
         if let Some((connection, rested)) = self.awaken(target).await {
             let copy = if rested < FRESH { None } else { copy_of(&request) };
@@ -101,7 +101,7 @@ impl Upstreams {
                 }
             }
         }
-        let connection = self.connect(target).await?;
+        let connection = Box::pin(self.connect(target)).await?;
         let answered = connection.ask(request).await;
         let (answer, connection) = answered.map_err(|unanswered| unanswered.into_error())?;
         Ok(self.answering(answer, connection).await)

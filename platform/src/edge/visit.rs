@@ -22,7 +22,7 @@ const ASKED_EVERY: Duration = Duration::from_secs(5);
 pub(super) struct Visit {
     pub edge: Edge,
     pub instance: Arc<Instance>,
-    pub entrance: Entrance,
+    pub entrance: Arc<Entrance>,
     pub program: Program,
     pub visitor: Visitor,
     pub path: String,

@@ -9,7 +9,7 @@ use super::program::Program;
 use super::refusal::Refusal;
 use super::visit::Visit;
 use super::{Called, Edge, gate};
-use crate::client::Client;
+use crate::client;
 use crate::cookies;
 use crate::sharing::{Admission, Visitor};
 
@@ -20,7 +20,6 @@ impl Edge {
         called: &Called,
         program: Option<&Program>,
         parts: &Parts,
-        client: &Client,
     ) -> Result<Option<Arc<Visit>>, Refusal> {
         let (sharing, path) = (&self.app.sharing, path_meant(parts));
         // Further ports, and whether there are any, are their owner's alone.
@@ -49,14 +48,14 @@ impl Edge {
             Visitor::Guest(handle) if admission == Admission::Refused => {
                 return Err(Refusal::NotShared { host: called.entrance.host.clone(), handle: handle.clone() });
             }
-            Visitor::Stranger => sharing.count_request(client.ip)?,
+            Visitor::Stranger => sharing.count_request(client::address(&parts.headers))?,
             Visitor::Owner | Visitor::Guest(_) => {}
         }
         let session = cookies::get(&parts.headers, cookies::SESSION).filter(|_| visitor != Visitor::Stranger);
         Ok(Some(Arc::new(Visit {
             edge: self.clone(),
             instance: Arc::clone(&called.instance),
-            entrance: called.entrance.clone(),
+            entrance: Arc::clone(&called.entrance),
             program: program.cloned().unwrap_or_default(),
             session: session.map(str::to_owned),
             path: path.to_owned(),

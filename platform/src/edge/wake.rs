@@ -41,6 +41,11 @@ impl Edge {
         if instance.is_awake() {
             return Ok(Woken::Awake(None));
         }
+        Box::pin(self.awaken(visit, parts)).await
+    }
+
+    async fn awaken(&self, visit: &Visit, parts: &Parts) -> Result<Woken, Refusal> {
+        let instance = &visit.instance;
         if looks::wakes_nothing(parts) {
             return Err(Refusal::Asleep);
         }
