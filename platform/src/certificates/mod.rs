@@ -87,6 +87,12 @@ impl Certificates {
         (from > now).then_some(from)
     }
 
+    /// Whether first certificates are counted at all.
+    #[must_use]
+    pub fn are_counted(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// How much is spent; `None` without a limit.
     #[must_use]
     pub fn spent(&self) -> Option<Spent> {

@@ -33,6 +33,8 @@ fn answer(app: &App, domain: &str) -> AskOutcome {
             AskOutcome::Allowed if !app.certificates.may_have_one(&handle) => AskOutcome::Queued,
             outcome => outcome,
         },
+        // One owner's sixteen would use up a week that everybody needs. Below a path they are reached without one.
+        Some(Site::Port(..)) if app.certificates.are_counted() => AskOutcome::NotOurs,
         Some(Site::Port(handle, port)) => standing(app, &handle, |instance| instance.has_open(port)),
         None => app
             .domains

@@ -198,7 +198,7 @@ mod tests {
         let mut stall = Stall::new(patience);
         for _ in 0..4 {
             assert!(futures_util::poll!(poll_fn(|cx| stall.poll(cx))).is_pending());
-            tokio::time::sleep(patience / 2).await;
+            sleep(patience / 2).await;
             stall.over();
         }
         poll_fn(|cx| stall.poll(cx)).await;

@@ -142,7 +142,11 @@ impl Upstreams {
     async fn awaken(&self, target: &Target) -> Option<(Connection, Duration)> {
         loop {
             let (mut connection, since) = self.at_rest(|at_rest| at_rest.connections.get_mut(target)?.pop())?;
-            poll_fn(|cx| Poll::Ready(connection.drive(cx))).await;
+            poll_fn(|cx| {
+                connection.drive(cx);
+                Poll::Ready(())
+            })
+            .await;
             let rested = self.0.clock.monotonic().saturating_duration_since(since);
             if connection.is_free() && rested < REST {
                 return Some((connection, rested));
@@ -154,7 +158,11 @@ impl Upstreams {
         let mut answer =
             answer.map(|body| Answering { body, connection: Some(connection), home: self.clone(), broken: None });
         if answer.body().body.is_end_stream() {
-            poll_fn(|cx| Poll::Ready(answer.body_mut().give_back(cx))).await;
+            poll_fn(|cx| {
+                answer.body_mut().give_back(cx);
+                Poll::Ready(())
+            })
+            .await;
         }
         answer
     }

@@ -29,8 +29,8 @@ pub struct PortsInWords {
 /// One that is open.
 pub struct OpenPort {
     pub port: u16,
-    /// Its own origin.
-    pub url: String,
+    /// Its own origin; `None` where that would take a certificate that is counted.
+    pub url: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -48,7 +48,8 @@ pub struct Asked {
 #[must_use]
 pub fn in_words(app: &App, instance: &Instance) -> PortsInWords {
     let (hosts, ports) = (&app.config.hosts, instance.ports());
-    let url = |port| hosts.origin(&Site::Port(instance.handle.clone(), port));
+    let url =
+        |port| (!app.certificates.are_counted()).then(|| hosts.origin(&Site::Port(instance.handle.clone(), port)));
     PortsInWords {
         typed: ports.to_string(),
         note: String::new(),

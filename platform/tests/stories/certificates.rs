@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use berth::handle::Handle;
+use berth::instances::Ports;
 use berth::ops::{self, Verdict};
 use serde_json::Value;
 use tower::ServiceExt as _;
@@ -138,6 +139,18 @@ async fn t2_a_spent_week_is_a_queue_that_moves_on_with_time_and_outlives_a_resta
     let figures = metrics(&town).await;
     for line in ["{of=\"spent\"} 2", "{of=\"limit\"} 2", "outcome=\"Queued\"}"] {
         assert!(figures.contains(line), "{figures}");
+    }
+}
+
+#[tokio::test]
+async fn t2_ports_of_one_owner_take_nothing_from_a_week_that_is_counted() {
+    for (settings, allowed) in [(&TWO_A_WEEK[..], 403), (&[], 200)] {
+        let town = Town::new(settings).await;
+        let alice = town.settle_in("alice").await;
+        town.instances().set_ports(&alice.instance, &Ports::parse("3000").unwrap()).await.unwrap();
+        assert_eq!(ask(&town, "3000--alice.example.com").await, allowed);
+        assert_eq!(ask(&town, "3001--alice.example.com").await, 403, "it is closed");
+        assert_eq!(ask(&town, "alice.example.com").await, 200);
     }
 }
 

@@ -203,7 +203,7 @@ fn ports(some: bool) -> PortsInWords {
     PortsInWords {
         typed: if some { "3000, 8000-8001".into() } else { "80".into() },
         note: if some { String::new() } else { "80 is not between 1024 and 65535.".into() },
-        open: open.into_iter().map(|port| OpenPort { port, url: url(port) }).collect(),
+        open: open.into_iter().map(|port| OpenPort { port, url: Some(url(port)) }).collect(),
         path: "https://alice.example.com/_port/".into(),
     }
 }
