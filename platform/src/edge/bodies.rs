@@ -168,8 +168,10 @@ impl<B: HttpBody<Data = Bytes> + Unpin, H: Unpin> HttpBody for Answer<B, H> {
         let Some(flow) = &this.flow else { return polled };
         match &polled {
             Poll::Ready(Some(Ok(frame))) if frame.data_ref().is_none_or(|bytes| this.movement.moves(bytes)) => {
-                flow.moved();
-                this.given = true;
+                let asks_again = std::mem::replace(&mut this.given, true);
+                if !flow.moved() && asks_again {
+                    this.visit.rouse();
+                }
             }
             Poll::Pending if std::mem::take(&mut this.given) && !flow.moved() => this.visit.rouse(),
             _ => {}

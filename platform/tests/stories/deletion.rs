@@ -37,7 +37,10 @@ async fn who_leaves_sleeps_until_all_is_destroyed_and_nothing_wakes_them() {
         delete(&town, &alice).await;
         assert_eq!((alice.instance.fact(), alice.instance.status().wish), (Fact::Stopped, Wish::Leaving));
         let visit = town.get("alice.example.com", "/", &[("cookie", &cookie)]).await;
-        assert_eq!(visit.status, 401, "the login on the instance ended with the others");
+        assert_eq!((visit.status, visit.json()["code"].as_str()), (403, Some("leaving")));
+        let login = cookie.strip_prefix("__Host-berth=").unwrap();
+        let stands = town.app.accounts.is_live("alice.example.com", login).await.unwrap();
+        assert!(!stands, "the login on the instance ended with the others");
         assert_eq!(see_off(&town).await, 0);
         town.wait(WEEK - Duration::from_secs(1)).await;
         assert_eq!(see_off(&town).await, 0);

@@ -338,7 +338,9 @@ async fn what_is_too_much_is_refused_with_a_sentence() {
     assert_eq!(post(&town, HOOK, &just).await.status, 202);
     let refused = post(&town, HOOK, &format!("{just}x")).await;
     assert_eq!((refused.status, refused.json()["code"].as_str().unwrap()), (413, "too_large"));
-    let refused = post(&town, &format!("{HOOK}?{}", "x".repeat(17_000)), "").await;
+    let refused = post(&town, &format!("{HOOK}?{}", "x".repeat(9_000)), "").await;
+    assert_eq!((refused.status, refused.json()["code"].as_str().unwrap()), (414, "target_too_long"));
+    let refused = town.send("POST", HOST, HOOK, &[("x", &"x".repeat(17_000))], "").await;
     assert_eq!((refused.status, refused.json()["code"].as_str().unwrap()), (431, "head_too_large"));
     until_delivered(&town, &alice).await;
 

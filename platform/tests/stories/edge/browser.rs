@@ -1,19 +1,18 @@
 //! The waiting page in a real browser, behind real Caddy.
 
 use super::*;
-use crate::harness::caddy::Caddy;
+use crate::harness::front::Front;
 use crate::harness::visitor::Visitor;
 
 const ASKED_FOR: &str = "/echo?a=b%20c#d";
 
 /// Asks for the page of an instance that is held asleep, and lets it wake; the address at which the browser has it then.
 async fn wait_for_it(flags: &[&str]) -> String {
-    let (port, setting) = Caddy::port();
-    let town = Town::new(&[setting]).await;
+    let town = Town::new(&[Front::own_port()]).await;
     let alice = town.settle_in("alice").await;
-    let caddy = Caddy::before(&town, port).await;
-    let visitor = Visitor::before(&caddy, flags).await;
-    let origin = caddy.origin(HOST);
+    let front = Front::of(&town).await;
+    let visitor = Visitor::before(&front, flags).await;
+    let origin = front.origin(HOST);
     visitor.take_cookie(&origin, &town.instance_cookie(&alice).await).await;
     put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
     town.host.hold(Verb::Start, Held::BeforeItsEffect);

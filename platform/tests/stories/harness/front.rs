@@ -37,10 +37,17 @@ impl Front {
         front
     }
 
+    /// The setting that tells a town a port of its front's, where its own pages have to know it.
+    pub fn own_port() -> (&'static str, &'static str) {
+        // A town keeps its settings for its next start, and there are as many of these as stories.
+        ("BERTH_HTTPS_PORT", free_port().to_string().leak())
+    }
+
     /// With settings that Caddy reads on top of those it needs here. It may not listen yet.
     pub fn start(town: &Town, settings: &[(&str, String)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (https, http) = (free_port(), free_port());
+        let told = town.app.config.hosts.port.strip_prefix(':').map(|port| port.parse().unwrap());
+        let (https, http) = (told.unwrap_or_else(free_port), free_port());
         let data = folder.path();
         // The socket by which it is told things lies there.
         std::fs::create_dir_all(data.join("caddy")).unwrap();
@@ -68,6 +75,18 @@ impl Front {
     /// The certificate of Caddy's own CA.
     pub fn own_authority(&self) -> PathBuf {
         self.folder.path().join("caddy/pki/authorities/local/root.crt")
+    }
+
+    /// `https://HOST:PORT`.
+    pub fn origin(&self, host: &str) -> String {
+        format!("https://{host}:{}", self.https)
+    }
+
+    /// curl's words for reaching `host` here, trusting its own CA alone.
+    pub fn curl(&self, host: &str) -> Vec<String> {
+        let authority = self.own_authority().display().to_string();
+        let resolve = format!("{host}:{}:127.0.0.1", self.https);
+        ["-sS", "--cacert", &authority, "--resolve", &resolve].map(str::to_owned).to_vec()
     }
 
     /// What Caddy said so far.

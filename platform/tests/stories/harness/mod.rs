@@ -2,7 +2,6 @@
 
 pub mod between;
 pub mod browser;
-pub mod caddy;
 pub mod crowd;
 pub mod databases;
 pub mod engine;

@@ -11,7 +11,7 @@ use thirtyfour::common::command::{Command as WebDriverCommand, ExtensionCommand}
 use thirtyfour::prelude::*;
 
 use super::browser::CodeApp;
-use super::caddy::Caddy;
+use super::front::Front;
 use super::stack::{PATIENCE, Stack};
 
 pub struct Visitor {
@@ -31,10 +31,10 @@ impl Visitor {
 
     /// Sits down at a fresh browser before a town's Caddy, which trusts its CA and takes every name for it. `flags` are
     /// Chromium's.
-    pub async fn before(caddy: &Caddy, flags: &[&str]) -> Self {
+    pub async fn before(front: &Front, flags: &[&str]) -> Self {
         let flags: Vec<&str> =
             flags.iter().copied().chain(["--host-resolver-rules=MAP *.example.com 127.0.0.1"]).collect();
-        Self::with_browser(&caddy.authority(), &flags).await
+        Self::with_browser(&front.own_authority(), &flags).await
     }
 
     async fn with_browser(authority: &std::path::Path, flags: &[&str]) -> Self {

@@ -14,7 +14,7 @@ impl Scene {
         let settings = [
             format!("http.extraHeader=Cookie: {}", self.cookie),
             format!("http.extraHeader=Origin: {}", self.origin()),
-            format!("http.curloptResolve={HOST}:{}:127.0.0.1", self.caddy.port),
+            format!("http.curloptResolve={HOST}:{}:127.0.0.1", self.front.https),
             "user.name=Alice".into(),
             "user.email=alice@example.com".into(),
             "init.defaultBranch=main".into(),
@@ -23,7 +23,7 @@ impl Scene {
             git.args(["-c", setting]);
         }
         // By the environment, which goes before settings, and whoever runs the tests may have one of their own there.
-        git.env("GIT_SSL_CAINFO", self.caddy.authority())
+        git.env("GIT_SSL_CAINFO", self.front.own_authority())
             .env("HOME", self.folder.path())
             .current_dir(folder)
             .args(words);

@@ -24,6 +24,6 @@ async fn a_kernel_executes_what_it_is_sent() {
     let mut client = Command::new(installed("jupyter/bin/python"));
     client.arg(fixture("jupyter_client.py"));
     client.env("ORIGIN", scene.origin()).env("COOKIE", &scene.cookie).env("TOKEN", TOKEN);
-    client.env("AUTHORITY", scene.caddy.authority());
+    client.env("AUTHORITY", scene.front.own_authority());
     assert_eq!(said(client).await, "2\n");
 }

@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 
 use berth::instances::Fact;
 
-use crate::harness::caddy::Caddy;
+use crate::harness::front::Front;
 use crate::harness::town::{Resident, Town, until};
 
 pub const HOST: &str = "alice.example.com";
@@ -22,7 +22,7 @@ pub const HOST: &str = "alice.example.com";
 /// A town in which one program runs, behind real Caddy.
 pub struct Scene {
     pub town: Town,
-    pub caddy: Caddy,
+    pub front: Front,
     /// The pair to send as the owner.
     pub cookie: String,
     pub folder: tempfile::TempDir,
@@ -33,20 +33,20 @@ pub struct Scene {
 impl Scene {
     /// Starts `program` as an instance would, in a folder of its own, and waits until it is ready.
     pub async fn with(program: impl FnOnce(&Path) -> Command) -> Self {
-        let (port, setting) = Caddy::port();
-        let town = Town::of_real_programs(&[setting]).await;
+        let port = Front::own_port();
+        let town = Town::of_real_programs(&[port]).await;
         let folder = tempfile::tempdir().unwrap();
         let alice = town.sign_up("alice").await;
         let program = program(folder.path())
             .current_dir(folder.path())
             .env("HOME", folder.path())
             .env("PORT", alice.instance.socket().port().to_string())
-            .env("BERTH_URL", format!("https://{HOST}:{port}"))
+            .env("BERTH_URL", town.app.config.hosts.instance_origin(&alice.instance.handle))
             .stdin(Stdio::null())
             .spawn()
             .expect("what the stories run is installed by scripts/test");
         let scene = Self {
-            caddy: Caddy::before(&town, port).await,
+            front: Front::of(&town).await,
             cookie: town.instance_cookie(&alice).await,
             town,
             folder,
@@ -65,13 +65,13 @@ impl Scene {
     }
 
     pub fn origin(&self) -> String {
-        self.caddy.origin(HOST)
+        self.front.origin(HOST)
     }
 
     /// A `curl` that comes through Caddy as the owner, with `words` before the address of `path`.
     pub fn curl(&self, words: &[&str], path: &str) -> Command {
         let mut curl = Command::new("curl");
-        curl.args(self.caddy.curl(HOST)).args(["-H", &format!("Cookie: {}", self.cookie)]);
+        curl.args(self.front.curl(HOST)).args(["-H", &format!("Cookie: {}", self.cookie)]);
         curl.args(["-H", &format!("Origin: {}", self.origin())]).args(words);
         curl.arg(format!("{}{path}", self.origin()));
         curl

@@ -14,7 +14,7 @@ async fn a_page_under_development_is_told_what_changed() {
         node
     })
     .await;
-    let visitor = Visitor::before(&scene.caddy, &[]).await;
+    let visitor = Visitor::before(&scene.front, &[]).await;
     visitor.take_cookie(&scene.origin(), &scene.cookie).await;
     visitor.goto(&scene.origin()).await;
     visitor.until_it_says("first").await;
