@@ -20,7 +20,8 @@ const NOT_FOR_TENANTS: [&str; 9] = [
 
 /// Takes out what the client may not tell the instance: one-hop headers and those that `Connection` names, our cookies, and
 /// every name that we, or programs behind proxies, believe. `TE: trailers` is put back; `Expect` is answered by us, when the
-/// container takes the body. Returns the protocol it asks to upgrade to.
+/// container takes the body; no `Trailer` announces fields behind it, which nobody has looked at, and without it none is sent.
+/// Returns the protocol it asks to upgrade to.
 pub(super) fn clean_request(headers: &mut HeaderMap) -> Option<HeaderValue> {
     let asked = headers.get(header::UPGRADE).cloned();
     let upgrade = asked.filter(|asked| connection_names(headers, "upgrade") && !leads_to_http(asked));
@@ -35,21 +36,17 @@ pub(super) fn clean_request(headers: &mut HeaderMap) -> Option<HeaderValue> {
         headers.remove(name);
     }
     headers.remove(header::EXPECT);
+    headers.remove(header::TRAILER);
     cookies::strip_ours(headers);
     upgrade
 }
 
-/// Takes out what the instance may not tell the browser. Which trailers follow is told to who asked for them: hyper sends
-/// none that were not announced.
+/// Takes out what the instance may not tell the browser.
 pub(super) fn clean_response(headers: &mut HeaderMap, host: &str) {
-    let trailer = headers.get(header::TRAILER).cloned();
     if !has_plain_length(headers) {
         headers.remove(header::CONTENT_LENGTH);
     }
     drop_one_hop(headers);
-    if let Some(trailer) = trailer {
-        headers.insert(header::TRAILER, trailer);
-    }
     for name in NOT_FOR_TENANTS {
         headers.remove(name);
     }
@@ -166,6 +163,7 @@ mod tests {
             ("x-secret", "1"),
             ("keep-alive", "timeout=5"),
             ("te", "trailers"),
+            ("trailer", "x-berth-user"),
             ("x-forwarded-for", "6.6.6.6"),
             ("x_forwarded_for", "6.6.6.6"),
             ("forwarded", "for=6.6.6.6"),

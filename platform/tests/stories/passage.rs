@@ -51,6 +51,21 @@ async fn trailers_pass_to_who_asks_for_them_without_what_no_tenant_may_say() {
 }
 
 #[tokio::test]
+async fn what_stands_behind_a_requests_body_says_nothing_to_the_program() {
+    let (port, running) = echoing().await;
+    let (town, _alice, cookie) = home_of(port, &[]).await;
+    let mut wire = wire(&town).await;
+    let head = format!(
+        "POST /behind HTTP/1.1\r\nHost: {HOST}\r\nCookie: {cookie}\r\nOrigin: {ORIGIN}\r\nTrailer: x-berth-user\r\n"
+    );
+    wire.send(format!("{head}Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Berth-User: root\r\n\r\n").as_bytes())
+        .await;
+    let told = wire.reply().await.unwrap();
+    assert_eq!((told.status, told.body.as_str()), (200, "None"));
+    running.cancel();
+}
+
+#[tokio::test]
 async fn a_connection_that_its_program_closes_costs_nobody_an_answer() {
     let closes = |_: &Seen| [ok("once"), vec![Act::Close]].concat();
     let program = RawProgram::start(closes).await;
@@ -163,6 +178,7 @@ async fn echoing() -> (u16, CancellationToken) {
                 format!("{:?}", request.headers().get_all("cookie").iter().collect::<Vec<_>>())
             }),
         )
+        .route("/behind", post(|body: Body| async move { format!("{:?}", body.collect().await.unwrap().trailers()) }))
         .route("/back", post(|body: Body| async move { body }));
     let running = CancellationToken::new();
     tokio::spawn(http_server::serve(listener, router, PerPeer::All, running.clone()));
