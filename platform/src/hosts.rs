@@ -95,23 +95,6 @@ impl Hosts {
         }
     }
 
-    /// The one spelling of a site's host, without a port.
-    #[must_use]
-    pub fn host(&self, site: &Site) -> String {
-        match site {
-            Site::Apex => self.apex.clone(),
-            Site::App => self.app.clone(),
-            Site::Instance(handle) => self.instance_host(handle),
-            Site::Port(handle, port) => format!("{port}--{}", self.instance_host(handle)),
-        }
-    }
-
-    /// `https://` and the host of a site, as a browser says it in `Origin`.
-    #[must_use]
-    pub fn origin(&self, site: &Site) -> String {
-        format!("https://{}{}", self.host(site), self.port)
-    }
-
     /// `https://app.example.com`, the only origin that passkey ceremonies and forms come from.
     #[must_use]
     pub fn app_origin(&self) -> String {
@@ -228,8 +211,8 @@ mod tests {
     fn a_port_has_a_host_of_its_own_that_is_no_handle_and_is_written_in_one_way() {
         let (hosts, alice) = (hosts(), Handle::parse("alice").unwrap());
         let site = hosts.site("3000--ALICE.example.com:8443").unwrap();
-        assert_eq!(site, Site::Port(alice, 3000));
-        assert_eq!(hosts.origin(&site), "https://3000--alice.example.com:8443");
+        assert_eq!(site, Site::Port(alice.clone(), 3000));
+        assert_eq!(hosts.entrance_of_port(&alice, 3000).origin, "https://3000--alice.example.com:8443");
         for host in [
             "03000--alice.example.com",
             "+3000--alice.example.com",

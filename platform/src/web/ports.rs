@@ -13,7 +13,6 @@ use super::page::Page;
 use crate::accounts::Session;
 use crate::app::App;
 use crate::error::{Error, Result};
-use crate::hosts::Site;
 use crate::instances::{Instance, MOST_PORTS, Ports};
 
 /// The ports in a few words, for the dashboard.
@@ -48,8 +47,7 @@ pub struct Asked {
 #[must_use]
 pub fn in_words(app: &App, instance: &Instance) -> PortsInWords {
     let (hosts, ports) = (&app.config.hosts, instance.ports());
-    let url =
-        |port| (!app.certificates.are_counted()).then(|| hosts.origin(&Site::Port(instance.handle.clone(), port)));
+    let url = |port| (!app.certificates.are_counted()).then(|| hosts.entrance_of_port(&instance.handle, port).origin);
     PortsInWords {
         typed: ports.to_string(),
         note: String::new(),
