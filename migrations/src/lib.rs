@@ -19,6 +19,7 @@ mod m0010_shares;
 mod m0011_domains;
 mod m0012_certificates;
 mod m0013_ports;
+mod m0014_ledger;
 
 /// Applies the changes in order.
 #[derive(Debug)]
@@ -41,6 +42,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0011_domains::Migration),
             Box::new(m0012_certificates::Migration),
             Box::new(m0013_ports::Migration),
+            Box::new(m0014_ledger::Migration),
         ]
     }
 }

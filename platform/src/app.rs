@@ -58,8 +58,7 @@ impl App {
         let instances = Instances::open(db.clone(), clock.clone(), Arc::clone(&host), &config)
             .await
             .context("reading the instances")?;
-        let quota = Quota::open(db.clone(), clock.clone(), config.allowance_nanodollars, config.calls_at_once)
-            .context("opening the books")?;
+        let quota = Quota::open(db.clone(), clock.clone(), &keys, &config).context("opening the books")?;
         let mailbox = Mailbox::open(db.clone(), clock.clone()).await.context("reading the mailboxes")?;
         let alarms = Alarms::open(db.clone(), clock.clone(), instances.clone(), mailbox.clone())
             .await

@@ -57,6 +57,7 @@ pub fn hex(bytes: &[u8]) -> String {
 pub struct Keys {
     seal: Zeroizing<[u8; 32]>,
     sign: Zeroizing<[u8; 32]>,
+    receipts: Zeroizing<[u8; 32]>,
     clock: Clock,
 }
 
@@ -76,7 +77,8 @@ impl Keys {
     #[must_use]
     pub fn derive(secret: &str, clock: Clock) -> Self {
         let key = |purpose: &str| Zeroizing::new(mac(secret.as_bytes(), purpose.as_bytes()));
-        Self { seal: key("berth.seal.v1"), sign: key("berth.sign.v1"), clock }
+        let (seal, sign, receipts) = (key("berth.seal.v1"), key("berth.sign.v1"), key("berth.receipts.v1"));
+        Self { seal, sign, receipts, clock }
     }
 
     /// Encrypts `plain` so that it opens only together with the same `owner` (XChaCha20-Poly1305, random nonce first).
@@ -102,6 +104,12 @@ impl Keys {
             .decrypt(&XNonce::from(*nonce), Payload { msg: body, aad: owner })
             .map(Zeroizing::new)
             .map_err(|_| Unsealable)
+    }
+
+    /// The seed of the key that signs receipts, whose other half is public.
+    #[must_use]
+    pub fn receipts(&self) -> Zeroizing<[u8; 32]> {
+        self.receipts.clone()
     }
 
     /// HMAC-SHA-256 of `message`, for statements that others check later.

@@ -95,8 +95,9 @@ async fn answer(stream: UnixStream, app: App) -> anyhow::Result<()> {
         let instance = app.instances.by_id(id).context("there is no such instance")?;
         serde_json::to_string(&app.instances.ledger(&instance))?
     } else {
-        app.instances.admit(id).await?;
+        let instance = app.instances.admit(id).await?;
         app.sharing.read(id).await?;
+        app.quota.reread(instance.account).await?;
         "ok".to_owned()
     };
     Ok(stream.write_all(format!("{answer}\n").as_bytes()).await?)

@@ -2,6 +2,8 @@
 
 pub mod control;
 mod instances;
+mod quota;
+mod receipts;
 mod serve;
 mod terms;
 mod users;
@@ -54,6 +56,12 @@ enum Word {
     /// Instances.
     #[command(subcommand)]
     Instance(instances::Word),
+    /// What accounts may do with AI calls.
+    #[command(subcommand)]
+    Quota(quota::Word),
+    /// What was charged for AI calls.
+    #[command(subcommand)]
+    Receipts(receipts::Word),
 }
 
 /// Who the audit names for what the operator does on this machine.
@@ -117,6 +125,8 @@ async fn run(word: Word) -> anyhow::Result<ExitCode> {
         Word::Doctor => return doctor().await,
         Word::User(word) => users::run(&open().await?, word).await?,
         Word::Instance(word) => instances::run(&open().await?, word).await?,
+        Word::Quota(word) => quota::run(&open().await?, word).await?,
+        Word::Receipts(word) => return receipts::run(&open().await?, word).await,
     }
     Ok(ExitCode::SUCCESS)
 }

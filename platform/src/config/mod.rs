@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use reader::Reader;
+pub use reader::parse_dollars;
 use serde::{Deserialize, Serialize};
 pub use sizes::Size;
 pub use variables::{VARIABLES, Variable};
@@ -39,9 +40,8 @@ pub struct Config {
     pub busy_cpu_percent: u32,
     /// The longest that a declared job keeps an instance awake.
     pub job_limit: Duration,
-    /// Per account and calendar month.
-    pub allowance_nanodollars: i64,
-    pub calls_at_once: u32,
+    /// Of AI calls, for every account that has none of its own.
+    pub limits: Limits,
     pub anthropic: Upstream,
     pub openai: Upstream,
     pub demo_listen: SocketAddr,
@@ -110,6 +110,18 @@ pub enum DiskLimit {
     None,
 }
 
+/// What one account may do with AI calls. `None`: as much as it likes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Of a calendar month in UTC.
+    pub month_nanodollars: i64,
+    pub day_nanodollars: Option<i64>,
+    pub requests_a_minute: Option<u32>,
+    /// Input and output together; a call counts its upper bound until it is over, and then what it used.
+    pub tokens_a_minute: Option<u32>,
+    pub calls_at_once: u32,
+}
+
 /// A model provider as the quota proxy reaches it.
 #[derive(Clone)]
 pub struct Upstream {
@@ -170,8 +182,7 @@ impl Config {
             memory_reserve_percent: r.between("BERTH_MEMORY_RESERVE_PERCENT", 0, 90),
             busy_cpu_percent: r.between("BERTH_BUSY_CPU_PERCENT", 1, 100),
             job_limit: r.seconds("BERTH_JOB_LIMIT_SECONDS"),
-            allowance_nanodollars: r.dollars("BERTH_ALLOWANCE_DOLLARS"),
-            calls_at_once: r.parsed("BERTH_CALLS_AT_ONCE", "a whole number"),
+            limits: r.limits(),
             anthropic: r.upstream("ANTHROPIC_API_KEY", "BERTH_ANTHROPIC_URL", &format!("http://{demo_listen}")),
             openai: r.upstream("OPENAI_API_KEY", "BERTH_OPENAI_URL", &format!("http://{demo_listen}")),
             demo_listen,
@@ -261,7 +272,6 @@ fn environment(name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::reader::parse_dollars;
     use super::*;
 
     fn read(set: &[(&str, &str)]) -> Result<Config, Mistakes> {
@@ -276,7 +286,7 @@ mod tests {
     fn only_the_secret_must_be_set() {
         let config = read(&[SECRET]).unwrap();
         assert_eq!(config.hosts.app_origin(), "https://app.localhost");
-        assert_eq!(config.allowance_nanodollars, 5_000_000_000);
+        assert_eq!(config.limits.month_nanodollars, 5_000_000_000);
         assert_eq!(config.anthropic.url, "http://127.0.0.1:8703");
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::{ContainerConfig, DiskLimit, Runtime, Upstream, VARIABLES};
+use super::{ContainerConfig, DiskLimit, Limits, Runtime, Upstream, VARIABLES};
 use crate::hosts::Hosts;
 
 /// Looks variables up and collects what is wrong with them.
@@ -86,6 +86,20 @@ impl Reader<'_> {
             self.mistakes.push(format!("{name} is \"{text}\", which is not an amount in dollars such as 5 or 2.50."));
             0
         })
+    }
+
+    pub(super) fn limits(&mut self) -> Limits {
+        let month_nanodollars = self.dollars("BERTH_ALLOWANCE_DOLLARS");
+        let is_set = |name: &str| self.optional(name).is_some();
+        let (day, requests, tokens) =
+            (is_set("BERTH_DAY_DOLLARS"), is_set("BERTH_REQUESTS_A_MINUTE"), is_set("BERTH_TOKENS_A_MINUTE"));
+        Limits {
+            month_nanodollars,
+            day_nanodollars: day.then(|| self.dollars("BERTH_DAY_DOLLARS")),
+            requests_a_minute: requests.then(|| self.between("BERTH_REQUESTS_A_MINUTE", 1, u32::MAX)),
+            tokens_a_minute: tokens.then(|| self.between("BERTH_TOKENS_A_MINUTE", 1, u32::MAX)),
+            calls_at_once: self.parsed("BERTH_CALLS_AT_ONCE", "a whole number"),
+        }
     }
 
     pub(super) fn upstream(&mut self, key: &'static str, url: &'static str, demo: &str) -> Upstream {
@@ -201,7 +215,8 @@ macro_rules! placeholder {
 placeholder!(u8 => 1, u16 => 1, u32 => 1, f64 => 1.0, Ipv4Addr => Ipv4Addr::new(10, 0, 0, 0), SocketAddr => SocketAddr::from(([127, 0, 0, 1], 0)));
 
 /// `2.50` as nano-dollars: digits, at most nine of them behind the point.
-pub(super) fn parse_dollars(text: &str) -> Option<i64> {
+#[must_use]
+pub fn parse_dollars(text: &str) -> Option<i64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     if fraction.len() > 9 || !fraction.bytes().chain(whole.bytes()).all(|b| b.is_ascii_digit()) {
         return None;

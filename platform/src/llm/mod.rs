@@ -45,6 +45,9 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(30);
 /// How many such streams there may be. Each has a hold, so an account has no more of them than calls at once.
 const MOST_DRAINS: usize = 256;
 
+/// Characters of an agent's name that are kept; the names in use are UUIDs.
+const LONGEST_AGENT: usize = 64;
+
 #[derive(Clone)]
 struct Door {
     app: App,
@@ -61,7 +64,7 @@ pub fn router(app: App) -> Router {
 /// The same with other limits for streams that their clients left: how many at once, and how long each. For tests.
 pub fn router_draining(app: App, most: usize, within: Duration) -> Router {
     let upstreams = Upstreams::new(&app.config);
-    let doorway = Doorway::new(app.config.calls_at_once);
+    let doorway = Doorway::new(app.config.limits.calls_at_once);
     let drains = Drains::new(most, within);
     Router::new()
         .route("/anthropic/v1/messages", post(messages))
@@ -123,13 +126,12 @@ async fn allowance(
         let instance = caller(&door.app, &headers, peer)?;
         let spend =
             door.app.quota.spend(instance.account).await.map_err(|e| Problem::Refused(Refusal::Unavailable(e)))?;
-        let left_nanodollars = spend.allowance_nanodollars - spend.spent_nanodollars - spend.held_nanodollars;
         let allowance = Allowance {
             period: spend.period,
             allowance_nanodollars: spend.allowance_nanodollars,
             spent_nanodollars: spend.spent_nanodollars,
             held_nanodollars: spend.held_nanodollars,
-            left_nanodollars,
+            left_nanodollars: spend.left_nanodollars,
             by_model: spend.by_model,
         };
         Ok(Json(allowance).into_response())
@@ -148,7 +150,7 @@ impl Door {
         let Arrived { instance, target, mut headers, taken: Taken { body, room }, inside, .. } =
             self.arrive(peer, request).await?;
         let Asked { demand, stream, add_usage } = read(&body).map_err(Problem::Unacceptable)?;
-        let call = Call { account: instance.account, instance: instance.id, demand };
+        let call = Call { account: instance.account, instance: instance.id, agent: agent(&headers), demand };
         let hold = self.app.quota.admit(call).await.map_err(Problem::Refused)?;
         if !hold.takes_long_context() {
             upstream::hold_back_long_context(&mut headers);
@@ -190,6 +192,13 @@ impl Door {
     fn shown(&self, provider: Provider, answer: Result<Response, Problem>) -> Response {
         answer.unwrap_or_else(|problem| problem.respond(provider, self.app.clock.uuid()))
     }
+}
+
+/// Which agent calls, as Claude Code says it: a sub-agent by its own name, otherwise its session; empty where nobody says.
+fn agent(headers: &HeaderMap) -> String {
+    let named = |name| headers.get(name).and_then(|value| value.to_str().ok()).filter(|name| !name.is_empty());
+    let agent = named("x-claude-code-agent-id").or_else(|| named("x-claude-code-session-id")).unwrap_or_default();
+    agent.chars().take(LONGEST_AGENT).collect()
 }
 
 /// A request of a known instance, taken in whole.

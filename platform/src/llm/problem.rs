@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::request::Unacceptable;
 use crate::instances::Wish;
-use crate::quota::{Provider, Refusal, dollars};
+use crate::quota::{Provider, Refusal, Span, dollars};
 
 /// Why a call ends here.
 #[derive(Debug)]
@@ -204,7 +204,7 @@ fn refused(refusal: &Refusal) -> Shape {
                 format!("max_tokens: {model} has no known limits; send text only, and say how long the answer may be."),
             )
         },
-        Refusal::OverAllowance { left_nanodollars, held_nanodollars, needed_nanodollars, resets_on } => Shape {
+        Refusal::OverAllowance { what, left_nanodollars, held_nanodollars, needed_nanodollars, resets_on } => Shape {
             anthropic_code: Some("enforced_spend_limit_reached"),
             openai_code: Some("project_spend_limit_exceeded"),
             never_retry: true,
@@ -212,7 +212,7 @@ fn refused(refusal: &Refusal) -> Shape {
                 StatusCode::TOO_MANY_REQUESTS,
                 "rate_limit_error",
                 "insufficient_quota",
-                over_allowance(*left_nanodollars, *held_nanodollars, *needed_nanodollars, resets_on),
+                over_allowance(*what, (*left_nanodollars, *held_nanodollars), *needed_nanodollars, resets_on),
             )
         },
         Refusal::TooManyAtOnce { limit, retry_after } => Shape {
@@ -227,6 +227,16 @@ fn refused(refusal: &Refusal) -> Shape {
                 ),
             )
         },
+        Refusal::TooManyRequests { limit, retry_after } => {
+            too_fast(*retry_after, format!("This account may make {limit} AI calls a minute, and made them."))
+        }
+        Refusal::TooManyTokens { limit, retry_after } => too_fast(
+            *retry_after,
+            format!(
+                "This account's AI calls may use {limit} tokens a minute, and this one could use more than are left. \
+                 A lower max_tokens counts less."
+            ),
+        ),
         Refusal::Unavailable(error) => {
             tracing::error!(error = ?error, "a call could not be admitted");
             Shape {
@@ -243,15 +253,26 @@ fn refused(refusal: &Refusal) -> Shape {
     }
 }
 
-fn over_allowance(left: i64, held: i64, needed: i64, resets_on: &str) -> String {
+fn too_fast(wait: Duration, sentence: String) -> Shape {
+    let message = format!("{sentence} Wait {} s.", wait.as_secs().saturating_add(1));
+    Shape {
+        openai_code: Some("rate_limit_exceeded"),
+        // Whole seconds: what is left of one counts.
+        retry_after: Some(wait.saturating_add(Duration::from_millis(999))),
+        ..Shape::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "rate_limit_error", message)
+    }
+}
+
+fn over_allowance(what: Span, (left, held): (i64, i64), needed: i64, resets_on: &str) -> String {
     let held = if held > 0 {
         format!(" ({} more is held for calls in flight, and part of it comes back)", dollars(held))
     } else {
         String::new()
     };
     format!(
-        "Your AI allowance does not cover this call: it could cost up to {}, and {} is left{held}. The allowance is \
-         whole again on {resets_on} (UTC). A lower max_tokens may fit.",
+        "Your AI allowance of this {} does not cover this call: it could cost up to {}, and {} is left{held}. The \
+         allowance is whole again on {resets_on} (UTC). A lower max_tokens may fit.",
+        what.word(),
         dollars(needed),
         dollars(left),
     )

@@ -16,7 +16,6 @@ use crate::alarms::Alarms;
 use crate::clock::{Clock, Timestamp};
 use crate::db::Db;
 use crate::domains::Domains;
-use crate::quota::Quota;
 
 /// How long a process may work at a job before another may take it over.
 const LEASE: Duration = Duration::from_secs(120);
@@ -38,7 +37,6 @@ pub struct Jobs {
 #[derive(Clone)]
 pub struct Works {
     pub accounts: Accounts,
-    pub quota: Quota,
     pub alarms: Alarms,
     pub domains: Domains,
 }
@@ -113,7 +111,6 @@ impl Jobs {
         let Some((id, kind)) = store::lease(&self.db, now, now.plus(LEASE)).await? else { return Ok(false) };
         let outcome = match Kind::of_word(&kind) {
             Some(Kind::PurgeExpired) => self.works.accounts.purge_expired().await,
-            Some(Kind::SettleOrphans) => self.works.quota.settle_orphans().await,
             Some(Kind::SeeOff) => self.works.accounts.see_off().await,
             Some(Kind::LookAtDomains) => self.works.domains.look_again().await,
             Some(Kind::PurgeJobs) => store::purge(&self.db, now.minus(KEEP)).await,

@@ -1,9 +1,8 @@
 //! What is done on a schedule, and when.
 
 /// Each kind of work with its times: second, minute, hour, day, month, weekday (UTC).
-pub(super) const SCHEDULE: [(Kind, &str); 5] = [
+pub(super) const SCHEDULE: [(Kind, &str); 4] = [
     (Kind::PurgeExpired, "0 * * * * *"),
-    (Kind::SettleOrphans, "15 */10 * * * *"),
     (Kind::PurgeJobs, "30 7 3 * * *"),
     (Kind::SeeOff, "45 * * * * *"),
     (Kind::LookAtDomains, "20 25 * * * *"),
@@ -16,8 +15,6 @@ pub(super) const EVERY_SECOND: &str = "* * * * * *";
 pub(super) enum Kind {
     /// Challenges, sign-ups, sessions and set-up links that expired.
     PurgeExpired,
-    /// Money held for calls that are no more.
-    SettleOrphans,
     /// Jobs that were done long ago.
     PurgeJobs,
     /// Accounts that leave: their files are marked, and destroyed when it is time.
@@ -30,7 +27,6 @@ impl Kind {
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::PurgeExpired => "purge_expired",
-            Self::SettleOrphans => "settle_orphans",
             Self::PurgeJobs => "purge_jobs",
             Self::SeeOff => "see_off",
             Self::LookAtDomains => "look_at_domains",

@@ -1,7 +1,7 @@
-//! The tables of the quota room as sea-orm sees them. Private to the room, used by `store.rs`.
+//! The tables of the quota room as sea-orm sees them. Used by `store.rs`; a receipt is shown as it is.
 
 pub mod allowances {
-    //! What an account may spend in a month, has spent, and has held.
+    //! What an account may spend in a month, and has spent.
     use sea_orm::entity::prelude::*;
 
     use crate::db::AccountId;
@@ -15,7 +15,6 @@ pub mod allowances {
         pub period: String,
         pub allowance_nanodollars: i64,
         pub spent_nanodollars: i64,
-        pub held_nanodollars: i64,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -23,24 +22,46 @@ pub mod allowances {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
-pub mod holds {
-    //! Calls in flight: the durable intent.
+pub mod limits {
+    //! An account's own limits; what is null is the installation's.
     use sea_orm::entity::prelude::*;
+    use serde::Serialize;
 
-    use crate::db::{AccountId, HoldId, InstanceId};
+    use crate::db::AccountId;
 
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
-    #[sea_orm(table_name = "holds")]
+    #[derive(Clone, Debug, PartialEq, Eq, Serialize, DeriveEntityModel)]
+    #[sea_orm(table_name = "quota_limits")]
     pub struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
-        pub id: HoldId,
+        #[serde(skip)]
         pub account_id: AccountId,
-        pub instance_id: InstanceId,
-        pub period: String,
-        pub provider: String,
-        pub model: String,
-        pub price_version: String,
+        pub month_nanodollars: Option<i64>,
+        pub day_nanodollars: Option<i64>,
+        pub requests_a_minute: Option<i64>,
+        pub tokens_a_minute: Option<i64>,
+        pub calls_at_once: Option<i64>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+pub mod credits {
+    //! Money given beyond the months' allowances.
+    use sea_orm::entity::prelude::*;
+    use uuid::Uuid;
+
+    use crate::db::AccountId;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "credits")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub account_id: AccountId,
         pub amount_nanodollars: i64,
+        pub note: String,
         pub at_ms: i64,
     }
 
@@ -50,12 +71,13 @@ pub mod holds {
 }
 
 pub mod receipts {
-    //! Calls that are over.
+    //! Calls that are over, and corrections. Rows are added, never changed.
     use sea_orm::entity::prelude::*;
+    use serde::Serialize;
 
     use crate::db::{AccountId, HoldId, InstanceId};
 
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[derive(Clone, Debug, PartialEq, Eq, Serialize, DeriveEntityModel)]
     #[sea_orm(table_name = "receipts")]
     pub struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
@@ -63,8 +85,10 @@ pub mod receipts {
         pub account_id: AccountId,
         pub instance_id: InstanceId,
         pub period: String,
+        pub day: String,
         pub provider: String,
         pub model: String,
+        pub agent: String,
         pub price_version: String,
         pub held_nanodollars: i64,
         pub amount_nanodollars: i64,
@@ -75,9 +99,68 @@ pub mod receipts {
         pub output_tokens: i64,
         pub basis: String,
         pub outcome: String,
+        /// The usage that was priced, as JSON, so that it can be priced again.
+        pub counted: String,
+        /// The provider's own figures as JSON, or nothing.
         pub usage: String,
         pub held_at_ms: i64,
         pub settled_at_ms: i64,
+        /// The receipt that this one corrects.
+        pub corrects: Option<HoldId>,
+        /// From 1 in each account; 0 for receipts from before they were chained.
+        pub seq: i64,
+        /// The digest of the receipt before it.
+        pub previous: String,
+        pub hash: String,
+        /// Of the newest receipt of a batch; empty for the others.
+        pub signature: String,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+pub mod spend_days {
+    //! Receipts summed up by day, model and agent: what pages show, and what stays when receipts are old.
+    use sea_orm::entity::prelude::*;
+
+    use crate::db::AccountId;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "spend_days")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub account_id: AccountId,
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub day: String,
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub provider: String,
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub model: String,
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub agent: String,
+        pub calls: i64,
+        pub input_tokens: i64,
+        pub output_tokens: i64,
+        pub amount_nanodollars: i64,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+pub mod books {
+    //! One row: which opening of the books is the latest.
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "books")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: i64,
+        pub epoch: i64,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -86,7 +169,7 @@ pub mod receipts {
 }
 
 pub mod prices {
-    //! Prices by version.
+    //! Prices by version; a version's rows are written once.
     use sea_orm::entity::prelude::*;
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]

@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Timestamp;
-
 /// Whose prices apply, and whose wire shape a call has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -104,7 +102,7 @@ pub struct Demand {
 }
 
 /// The most a call can cost: what is held for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bound {
     pub input_tokens: u64,
     pub output_tokens: u64,
@@ -152,7 +150,7 @@ pub fn bound(price: &Price, demand: &Demand) -> Result<Bound, NoBound> {
 }
 
 /// Tokens as the provider counts them. The four input classes do not overlap.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     pub input_tokens: u64,
     pub cache_write_tokens: u64,
@@ -207,7 +205,7 @@ fn charge_for(parts: &[(u64, i64)], permille: i64) -> i64 {
 }
 
 /// What is known of a call when it is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Seen {
     /// It never reached the provider, or the provider refused it: no charge.
     NoCharge,
@@ -234,7 +232,8 @@ impl Seen {
 }
 
 /// How a call ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     Completed,
     ClientGone,
@@ -259,7 +258,8 @@ impl Outcome {
 }
 
 /// Where the amount of a receipt comes from: the provider's figures, what was observed, or the hold itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Basis {
     Provider,
     Observed,
@@ -278,7 +278,7 @@ impl Basis {
 }
 
 /// The amount a receipt shows, and why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Charge {
     pub amount_nanodollars: i64,
     pub basis: Basis,
@@ -321,33 +321,6 @@ pub fn charge(price: &Price, hold: &Bound, seen: Seen) -> Charge {
         Seen::CutOff { usage: None, .. } | Seen::Unreadable => (held, Basis::Held, Usage::default()),
     };
     Charge { amount_nanodollars, basis, usage }
-}
-
-/// The calendar month of `at` in UTC, `2026-11`.
-#[must_use]
-pub fn period(at: Timestamp) -> String {
-    let (year, month) = month_of(at);
-    format!("{year:04}-{month:02}")
-}
-
-/// The first day of the month after `at`, `2026-12-01`: when the allowance is whole again, at midnight UTC.
-#[must_use]
-pub fn resets_on(at: Timestamp) -> String {
-    let (year, month) = month_of(at);
-    if month == 12 { format!("{:04}-01-01", year + 1) } else { format!("{year:04}-{:02}-01", month + 1) }
-}
-
-/// Year and month of the Gregorian calendar (Howard Hinnant, "chrono-compatible low-level date algorithms",
-/// `civil_from_days`).
-fn month_of(at: Timestamp) -> (i64, i64) {
-    let days = at.seconds().div_euclid(86_400) + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month)
 }
 
 /// Nano-dollars as dollars, exactly: `$1.50`, `$0.000031`; at least two decimals, and as many more as it takes.

@@ -96,19 +96,6 @@ fn a_call_that_broke_off_is_charged_its_input_and_never_more_than_the_hold() {
 }
 
 #[test]
-fn months_in_utc() {
-    for (ms, month, next) in [
-        (0, "1970-01", "1970-02-01"),
-        (951_782_399_999, "2000-02", "2000-03-01"),
-        (951_868_800_000, "2000-03", "2000-04-01"),
-        (1_798_761_599_999, "2026-12", "2027-01-01"),
-        (1_798_761_600_000, "2027-01", "2027-02-01"),
-    ] {
-        assert_eq!((period(Timestamp(ms)).as_str(), resets_on(Timestamp(ms)).as_str()), (month, next));
-    }
-}
-
-#[test]
 fn money_is_said_exactly_and_never_as_nothing() {
     for (nano, text) in [
         (0, "$0.00"),

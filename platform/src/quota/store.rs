@@ -1,17 +1,26 @@
-//! All SQL of the quota room. Money moves between three places, and every function here keeps them equal:
-//! the sum of an account's holds is its allowance row's `held`, the sum of its receipts the row's `spent`.
+//! All SQL of the quota room. Money is in three places, and every function here keeps them equal: an account's
+//! receipts, its sums by day, and its sum by month.
+
+use std::collections::{BTreeMap, HashSet};
 
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Alias, Expr, ExprTrait as _, OnConflict};
 use sea_orm::{FromQueryResult, QueryOrder as _, QuerySelect as _, Set};
 
-use super::entities::{allowances, holds, prices, receipts};
+use super::chain::Head;
+use super::entities::receipts::Model as Receipt;
+use super::entities::{allowances, books, credits, limits, prices, receipts, spend_days};
+use super::limits::{Account, Credit};
 use super::prices::PriceBook;
-use super::rules::{Charge, Outcome};
-use super::{ModelSpend, Receipt};
+use super::rules::Price;
+use super::{ModelSpend, calendar};
 use crate::clock::Timestamp;
-use crate::db::{AccountId, Tx};
+use crate::config::Limits;
+use crate::db::{AccountId, HoldId, Tx};
 use crate::error::{Error, Result};
+
+/// The one row of `books`.
+const BOOKS: i64 = 1;
 
 /// Writes every row of `book` unless its version is there already.
 pub async fn import_prices(tx: &Tx, book: &PriceBook) -> Result<()> {
@@ -31,120 +40,210 @@ pub async fn import_prices(tx: &Tx, book: &PriceBook) -> Result<()> {
     Ok(())
 }
 
-/// Gives every allowance of `period` and later the operator's present setting.
-pub async fn set_allowances(tx: &Tx, period: &str, allowance_nanodollars: i64) -> Result<()> {
-    allowances::Entity::update_many()
-        .col_expr(allowances::Column::AllowanceNanodollars, Expr::value(allowance_nanodollars))
-        .filter(allowances::Column::Period.gte(period))
+/// The price of a model in some version, if it is still known.
+pub async fn price(db: &impl ConnectionTrait, version: &str, provider: &str, model: &str) -> Result<Option<Price>> {
+    let key = (version.to_owned(), provider.to_owned(), model.to_owned());
+    let row = prices::Entity::find_by_id(key).one(db).await?;
+    Ok(row.and_then(|row| serde_json::from_str(&row.price).ok()))
+}
+
+/// Opens the books anew: whoever opened them before writes no more. The new epoch.
+pub async fn open_epoch(tx: &Tx) -> Result<i64> {
+    books::Entity::update_many()
+        .col_expr(books::Column::Epoch, Expr::col(books::Column::Epoch).add(1))
+        .filter(books::Column::Id.eq(BOOKS))
         .exec(&**tx)
         .await?;
-    Ok(())
+    epoch(&**tx).await
 }
 
-/// Makes the account's row for `period` unless it is there.
-pub async fn ensure_allowance(tx: &Tx, account: AccountId, period: &str, allowance_nanodollars: i64) -> Result<()> {
-    let row = allowances::ActiveModel {
-        account_id: Set(account),
-        period: Set(period.into()),
-        allowance_nanodollars: Set(allowance_nanodollars),
-        spent_nanodollars: Set(0),
-        held_nanodollars: Set(0),
-    };
-    let key = OnConflict::columns([allowances::Column::AccountId, allowances::Column::Period]).do_nothing().to_owned();
-    allowances::Entity::insert(row).on_conflict(key).exec_without_returning(&**tx).await?;
-    Ok(())
+/// Which opening of the books is the latest.
+pub async fn epoch(db: &impl ConnectionTrait) -> Result<i64> {
+    let row = books::Entity::find_by_id(BOOKS).one(db).await?;
+    row.map(|row| row.epoch).ok_or_else(|| Error::Internal(anyhow::anyhow!("the books have no epoch")))
 }
 
-/// Moves `amount` from what is left to what is held; `false`, and nothing changed, when it does not fit.
-///
-/// One conditional update is the whole admission. PostgreSQL locks the row until the commit and looks at the
-/// condition again after waiting for it; SQLite has one writer. So no two calls can take the same dollar.
-pub async fn take(tx: &Tx, account: AccountId, period: &str, amount: i64) -> Result<bool> {
-    use allowances::Column::{AccountId as Account, AllowanceNanodollars, HeldNanodollars, Period, SpentNanodollars};
-    let left = Expr::col(AllowanceNanodollars).sub(Expr::col(SpentNanodollars)).sub(Expr::col(HeldNanodollars));
-    let done = allowances::Entity::update_many()
-        .col_expr(HeldNanodollars, Expr::col(HeldNanodollars).add(amount))
-        .filter(Account.eq(account))
-        .filter(Period.eq(period))
-        .filter(left.gte(amount))
-        .exec(&**tx)
-        .await?;
-    Ok(done.rows_affected == 1)
+/// The account as the ledger has it, with nothing in flight. `usual`: what limits it where it has none of its own.
+pub async fn account(db: &impl ConnectionTrait, account: AccountId, usual: Limits, now: Timestamp) -> Result<Account> {
+    let limits = own_limits(db, account).await?.map_or(usual, |own| own.over(usual));
+    let period = calendar::period(now);
+    let months = allowances::Entity::find().filter(allowances::Column::AccountId.eq(account)).all(db).await?;
+    let this_month = months.iter().find(|row| row.period == period).map_or(0, |row| row.spent_nanodollars);
+    let earlier = months.iter().filter(|row| row.period != period);
+    let used: i64 = earlier.map(|row| Ord::max(row.spent_nanodollars - row.allowance_nanodollars, 0)).sum();
+    let today = spent_on(db, account, &calendar::day(now)).await?;
+    let credit = Credit { granted: credit_granted(db, account).await?, used };
+    Ok(Account::new(limits, credit, this_month, today, now))
 }
 
-/// How many calls of `account` are in flight.
-pub async fn calls_in_flight(db: &impl ConnectionTrait, account: AccountId) -> Result<u64> {
-    Ok(holds::Entity::find().filter(holds::Column::AccountId.eq(account)).count(db).await?)
-}
-
-/// Writes the intent.
-pub async fn insert_hold(tx: &Tx, hold: &holds::Model) -> Result<()> {
-    holds::Entity::insert(holds::ActiveModel::from(hold.clone()).reset_all()).exec_without_returning(&**tx).await?;
-    Ok(())
-}
-
-/// Every hold made before `before`, the oldest first.
-pub async fn holds_before(tx: &Tx, before: Timestamp) -> Result<Vec<holds::Model>> {
-    let old = holds::Entity::find().filter(holds::Column::AtMs.lt(before.0));
-    Ok(old.order_by_asc(holds::Column::AtMs).all(&**tx).await?)
-}
-
-/// Turns a hold into its receipt and moves the money. `None` when the hold is not there any more: settled before.
-pub async fn settle(
-    tx: &Tx,
-    hold: &holds::Model,
-    charge: &Charge,
-    outcome: Outcome,
-    usage: String,
-    now: Timestamp,
-) -> Result<Option<Receipt>> {
-    use allowances::Column::{AccountId as Account, HeldNanodollars, Period, SpentNanodollars};
-    if holds::Entity::delete_by_id(hold.id).exec(&**tx).await?.rows_affected == 0 {
-        return Ok(None);
+impl limits::Model {
+    /// These limits where they say something, `usual` where they do not.
+    #[must_use]
+    pub fn over(&self, usual: Limits) -> Limits {
+        let small = |own: Option<i64>, usual| own.map_or(usual, |own| Some(u32::try_from(own).unwrap_or(u32::MAX)));
+        Limits {
+            month_nanodollars: self.month_nanodollars.unwrap_or(usual.month_nanodollars),
+            day_nanodollars: self.day_nanodollars.or(usual.day_nanodollars),
+            requests_a_minute: small(self.requests_a_minute, usual.requests_a_minute),
+            tokens_a_minute: small(self.tokens_a_minute, usual.tokens_a_minute),
+            calls_at_once: small(self.calls_at_once, Some(usual.calls_at_once)).unwrap_or(usual.calls_at_once),
+        }
     }
-    let moved = allowances::Entity::update_many()
-        .col_expr(HeldNanodollars, Expr::col(HeldNanodollars).sub(hold.amount_nanodollars))
-        .col_expr(SpentNanodollars, Expr::col(SpentNanodollars).add(charge.amount_nanodollars))
-        .filter(Account.eq(hold.account_id))
-        .filter(Period.eq(&hold.period))
-        .exec(&**tx)
-        .await?;
-    if moved.rows_affected != 1 {
-        return Err(Error::Internal(anyhow::anyhow!("hold {} has no allowance row", hold.id)));
+}
+
+/// The account's own limits, if it has any.
+pub async fn own_limits(db: &impl ConnectionTrait, account: AccountId) -> Result<Option<limits::Model>> {
+    Ok(limits::Entity::find_by_id(account).one(db).await?)
+}
+
+/// Replaces the account's own limits.
+pub async fn set_limits(tx: &Tx, own: limits::Model) -> Result<()> {
+    limits::Entity::delete_by_id(own.account_id).exec(&**tx).await?;
+    limits::Entity::insert(limits::ActiveModel::from(own).reset_all()).exec_without_returning(&**tx).await?;
+    Ok(())
+}
+
+/// Writes down credit that was given, or with a minus taken back.
+pub async fn add_credit(tx: &Tx, credit: credits::Model) -> Result<()> {
+    credits::Entity::insert(credits::ActiveModel::from(credit).reset_all()).exec_without_returning(&**tx).await?;
+    Ok(())
+}
+
+#[derive(FromQueryResult)]
+struct Total {
+    total: Option<i64>,
+}
+
+/// All credit that the account was ever given.
+pub async fn credit_granted(db: &impl ConnectionTrait, account: AccountId) -> Result<i64> {
+    let sum = credits::Entity::find()
+        .select_only()
+        .column_as(whole(Expr::col(credits::Column::AmountNanodollars)), "total")
+        .filter(credits::Column::AccountId.eq(account));
+    Ok(sum.into_model::<Total>().one(db).await?.and_then(|row| row.total).unwrap_or(0))
+}
+
+async fn spent_on(db: &impl ConnectionTrait, account: AccountId, day: &str) -> Result<i64> {
+    let sum = spend_days::Entity::find()
+        .select_only()
+        .column_as(whole(Expr::col(spend_days::Column::AmountNanodollars)), "total")
+        .filter(spend_days::Column::AccountId.eq(account))
+        .filter(spend_days::Column::Day.eq(day));
+    Ok(sum.into_model::<Total>().one(db).await?.and_then(|row| row.total).unwrap_or(0))
+}
+
+/// Which of `ids` have their receipt.
+pub async fn receipts_there(db: &impl ConnectionTrait, ids: impl Iterator<Item = HoldId>) -> Result<HashSet<HoldId>> {
+    #[derive(FromQueryResult)]
+    struct Row {
+        id: HoldId,
     }
-    let tokens = |n: u64| Set(i64::try_from(n).unwrap_or(i64::MAX));
-    let row = receipts::ActiveModel {
-        id: Set(hold.id),
-        account_id: Set(hold.account_id),
-        instance_id: Set(hold.instance_id),
-        period: Set(hold.period.clone()),
-        provider: Set(hold.provider.clone()),
-        model: Set(hold.model.clone()),
-        price_version: Set(hold.price_version.clone()),
-        held_nanodollars: Set(hold.amount_nanodollars),
-        amount_nanodollars: Set(charge.amount_nanodollars),
-        input_tokens: tokens(charge.usage.input_tokens),
-        cache_write_tokens: tokens(charge.usage.cache_write_tokens),
-        cache_write_long_tokens: tokens(charge.usage.cache_write_long_tokens),
-        cache_read_tokens: tokens(charge.usage.cache_read_tokens),
-        output_tokens: tokens(charge.usage.output_tokens),
-        basis: Set(charge.basis.as_str().into()),
-        outcome: Set(outcome.as_str().into()),
-        usage: Set(usage),
-        held_at_ms: Set(hold.at_ms),
-        settled_at_ms: Set(now.0),
-    };
-    receipts::Entity::insert(row).exec_without_returning(&**tx).await?;
-    Ok(Some(Receipt {
-        id: hold.id,
-        instance: hold.instance_id,
-        provider: hold.provider.clone(),
-        model: hold.model.clone(),
-        held_nanodollars: hold.amount_nanodollars,
-        amount_nanodollars: charge.amount_nanodollars,
-        basis: charge.basis,
-        outcome,
-    }))
+    let found =
+        receipts::Entity::find().select_only().column(receipts::Column::Id).filter(receipts::Column::Id.is_in(ids));
+    Ok(found.into_model::<Row>().all(db).await?.into_iter().map(|row| row.id).collect())
+}
+
+/// Where the account's chain ends.
+pub async fn head(db: &impl ConnectionTrait, account: AccountId) -> Result<Head> {
+    let newest = receipts::Entity::find()
+        .filter(receipts::Column::AccountId.eq(account))
+        .filter(receipts::Column::Seq.gt(0))
+        .order_by_desc(receipts::Column::Seq)
+        .one(db)
+        .await?;
+    Ok(newest.map_or_else(Head::beginning, |receipt| Head { seq: receipt.seq, digest: receipt.hash }))
+}
+
+/// Adds receipts; none may be there yet.
+pub async fn add_receipts(tx: &Tx, rows: &[Receipt]) -> Result<()> {
+    if !rows.is_empty() {
+        let rows = rows.iter().map(|row| receipts::ActiveModel::from(row.clone()).reset_all());
+        receipts::Entity::insert_many(rows).exec_without_returning(&**tx).await?;
+    }
+    Ok(())
+}
+
+/// What a batch of receipts adds to the sums.
+#[derive(Default)]
+pub struct Spent {
+    months: BTreeMap<(AccountId, String), Month>,
+    days: BTreeMap<(AccountId, String, String, String, String), Day>,
+}
+
+#[derive(Default)]
+struct Month {
+    allowance_nanodollars: i64,
+    spent_nanodollars: i64,
+}
+
+#[derive(Default)]
+struct Day {
+    calls: i64,
+    input_tokens: i64,
+    output_tokens: i64,
+    amount_nanodollars: i64,
+}
+
+impl Spent {
+    /// Adds one receipt.
+    pub fn add(&mut self, receipt: &Receipt, allowance_nanodollars: i64) {
+        let month = self.months.entry((receipt.account_id, receipt.period.clone())).or_default();
+        month.allowance_nanodollars = allowance_nanodollars;
+        month.spent_nanodollars += receipt.amount_nanodollars;
+        let (provider, model, agent) = (&receipt.provider, &receipt.model, &receipt.agent);
+        let key = (receipt.account_id, receipt.day.clone(), provider.clone(), model.clone(), agent.clone());
+        let day = self.days.entry(key).or_default();
+        // A correction is no call.
+        day.calls += i64::from(receipt.corrects.is_none());
+        day.input_tokens += receipt.input_tokens
+            + receipt.cache_write_tokens
+            + receipt.cache_write_long_tokens
+            + receipt.cache_read_tokens;
+        day.output_tokens += receipt.output_tokens;
+        day.amount_nanodollars += receipt.amount_nanodollars;
+    }
+}
+
+/// Adds to the sums by month and by day.
+pub async fn add_spent(tx: &Tx, spent: Spent) -> Result<()> {
+    use spend_days::Column as By;
+    let months = spent.months.into_iter().map(|((account_id, period), month)| allowances::ActiveModel {
+        account_id: Set(account_id),
+        period: Set(period),
+        allowance_nanodollars: Set(month.allowance_nanodollars),
+        spent_nanodollars: Set(month.spent_nanodollars),
+    });
+    let months: Vec<_> = months.collect();
+    if months.is_empty() {
+        return Ok(());
+    }
+    let mut key = OnConflict::columns([allowances::Column::AccountId, allowances::Column::Period]);
+    key.update_column(allowances::Column::AllowanceNanodollars);
+    key.value(allowances::Column::SpentNanodollars, added(allowances::Entity, allowances::Column::SpentNanodollars));
+    allowances::Entity::insert_many(months).on_conflict(key).exec_without_returning(&**tx).await?;
+    let days =
+        spent.days.into_iter().map(|((account_id, day, provider, model, agent), sums)| spend_days::ActiveModel {
+            account_id: Set(account_id),
+            day: Set(day),
+            provider: Set(provider),
+            model: Set(model),
+            agent: Set(agent),
+            calls: Set(sums.calls),
+            input_tokens: Set(sums.input_tokens),
+            output_tokens: Set(sums.output_tokens),
+            amount_nanodollars: Set(sums.amount_nanodollars),
+        });
+    let mut key = OnConflict::columns([By::AccountId, By::Day, By::Provider, By::Model, By::Agent]);
+    for sum in [By::Calls, By::InputTokens, By::OutputTokens, By::AmountNanodollars] {
+        key.value(sum, added(spend_days::Entity, sum));
+    }
+    spend_days::Entity::insert_many(days).on_conflict(key).exec_without_returning(&**tx).await?;
+    Ok(())
+}
+
+/// What a row has in `column` and what an insert that met it brings, together.
+fn added(table: impl EntityTrait, column: impl ColumnTrait) -> Expr {
+    Expr::col((table, column)).add(Expr::col((Alias::new("excluded"), column)))
 }
 
 /// The account's row for `period`, if it made a call in it.
@@ -168,26 +267,19 @@ struct ModelRow {
 
 /// What `account` spent in `period` on each model, dearest first.
 pub async fn spend_by_model(db: &impl ConnectionTrait, account: AccountId, period: &str) -> Result<Vec<ModelSpend>> {
-    use receipts::Column::{
-        AccountId as Account, AmountNanodollars, CacheReadTokens, CacheWriteLongTokens, CacheWriteTokens, Id,
-        InputTokens, Model, OutputTokens, Period, Provider,
-    };
-    let input = Expr::col(InputTokens)
-        .add(Expr::col(CacheWriteTokens))
-        .add(Expr::col(CacheWriteLongTokens))
-        .add(Expr::col(CacheReadTokens));
-    let rows: Vec<ModelRow> = receipts::Entity::find()
+    use spend_days::Column as By;
+    let rows: Vec<ModelRow> = spend_days::Entity::find()
         .select_only()
-        .column(Provider)
-        .column(Model)
-        .column_as(Id.count(), "calls")
-        .column_as(whole(input), "input_tokens")
-        .column_as(whole(Expr::col(OutputTokens)), "output_tokens")
-        .column_as(whole(Expr::col(AmountNanodollars)), "amount_nanodollars")
-        .filter(Account.eq(account))
-        .filter(Period.eq(period))
-        .group_by(Provider)
-        .group_by(Model)
+        .column(By::Provider)
+        .column(By::Model)
+        .column_as(whole(Expr::col(By::Calls)), "calls")
+        .column_as(whole(Expr::col(By::InputTokens)), "input_tokens")
+        .column_as(whole(Expr::col(By::OutputTokens)), "output_tokens")
+        .column_as(whole(Expr::col(By::AmountNanodollars)), "amount_nanodollars")
+        .filter(By::AccountId.eq(account))
+        .filter(By::Day.starts_with(period))
+        .group_by(By::Provider)
+        .group_by(By::Model)
         .into_model()
         .all(db)
         .await?;
@@ -211,53 +303,103 @@ fn whole(expr: Expr) -> Expr {
     expr.sum().cast_as(Alias::new("bigint"))
 }
 
+/// Every account that has a receipt in the chain.
+pub async fn accounts_with_receipts(db: &impl ConnectionTrait) -> Result<Vec<AccountId>> {
+    #[derive(FromQueryResult)]
+    struct Row {
+        account_id: AccountId,
+    }
+    let rows = receipts::Entity::find()
+        .select_only()
+        .column(receipts::Column::AccountId)
+        .filter(receipts::Column::Seq.gt(0))
+        .distinct()
+        .into_model::<Row>();
+    Ok(rows.all(db).await?.into_iter().map(|row| row.account_id).collect())
+}
+
+/// At most `most` receipts of `account` after number `seq`, in the order of the chain.
+pub async fn receipts_after(
+    db: &impl ConnectionTrait,
+    account: AccountId,
+    seq: i64,
+    most: u64,
+) -> Result<Vec<Receipt>> {
+    Ok(receipts::Entity::find()
+        .filter(receipts::Column::AccountId.eq(account))
+        .filter(receipts::Column::Seq.gt(seq))
+        .order_by_asc(receipts::Column::Seq)
+        .limit(most)
+        .all(db)
+        .await?)
+}
+
+/// The latest receipts of `account`, the newest first.
+pub async fn latest_receipts(db: &impl ConnectionTrait, account: AccountId, most: u64) -> Result<Vec<Receipt>> {
+    Ok(receipts::Entity::find()
+        .filter(receipts::Column::AccountId.eq(account))
+        .order_by_desc(receipts::Column::Seq)
+        .order_by_desc(receipts::Column::SettledAtMs)
+        .limit(most)
+        .all(db)
+        .await?)
+}
+
 #[derive(FromQueryResult)]
-struct Sum {
+struct DaySum {
     account_id: AccountId,
-    period: String,
+    day: String,
     total: Option<i64>,
 }
 
-/// For each allowance row that disagrees with its holds or receipts, a sentence. Call where all statements
-/// see the same moment.
+/// For each sum that disagrees with what it is the sum of, a sentence. Call where all statements see the same moment.
+/// A day whose receipts were forgotten with age has only its sums.
 pub async fn disagreements(db: &impl ConnectionTrait) -> Result<Vec<String>> {
-    let held: Vec<Sum> = holds::Entity::find()
+    let by_day: Vec<DaySum> = spend_days::Entity::find()
         .select_only()
-        .columns([holds::Column::AccountId, holds::Column::Period])
-        .column_as(whole(Expr::col(holds::Column::AmountNanodollars)), "total")
-        .group_by(holds::Column::AccountId)
-        .group_by(holds::Column::Period)
+        .columns([spend_days::Column::AccountId, spend_days::Column::Day])
+        .column_as(whole(Expr::col(spend_days::Column::AmountNanodollars)), "total")
+        .group_by(spend_days::Column::AccountId)
+        .group_by(spend_days::Column::Day)
         .into_model()
         .all(db)
         .await?;
-    let spent: Vec<Sum> = receipts::Entity::find()
+    let receipted: Vec<DaySum> = receipts::Entity::find()
         .select_only()
-        .columns([receipts::Column::AccountId, receipts::Column::Period])
+        .columns([receipts::Column::AccountId, receipts::Column::Day])
         .column_as(whole(Expr::col(receipts::Column::AmountNanodollars)), "total")
         .group_by(receipts::Column::AccountId)
-        .group_by(receipts::Column::Period)
+        .group_by(receipts::Column::Day)
         .into_model()
         .all(db)
         .await?;
-    let total = |sums: &[Sum], row: &allowances::Model| {
-        sums.iter()
-            .find(|sum| sum.account_id == row.account_id && sum.period == row.period)
-            .and_then(|sum| sum.total)
-            .unwrap_or(0)
-    };
-    let rows = allowances::Entity::find().all(db).await?;
+    let key = |row: &DaySum| (row.account_id, row.day.clone());
+    let by_day: BTreeMap<_, i64> = by_day.iter().map(|row| (key(row), row.total.unwrap_or(0))).collect();
     let mut wrong = Vec::new();
-    for row in rows {
-        for (name, in_row, summed) in
-            [("held", row.held_nanodollars, total(&held, &row)), ("spent", row.spent_nanodollars, total(&spent, &row))]
-        {
-            if in_row != summed {
-                wrong.push(format!(
-                    "account {} in {}: {name} is {in_row}, its rows sum to {summed}",
-                    row.account_id, row.period
-                ));
-            }
+    for row in &receipted {
+        let (receipts, sum) = (row.total.unwrap_or(0), by_day.get(&key(row)).copied().unwrap_or(0));
+        if receipts != sum {
+            wrong.push(format!(
+                "account {} on {}: {sum} nano-dollars are booked, its receipts sum to {receipts}",
+                row.account_id, row.day
+            ));
         }
+    }
+    let mut months: BTreeMap<(AccountId, String), i64> = BTreeMap::new();
+    for ((account, day), total) in &by_day {
+        *months.entry((*account, day.get(..7).unwrap_or(day).to_owned())).or_default() += total;
+    }
+    for row in allowances::Entity::find().all(db).await? {
+        let allowances::Model { account_id, period, spent_nanodollars, .. } = row;
+        let days = months.remove(&(account_id, period.clone())).unwrap_or(0);
+        if spent_nanodollars != days {
+            wrong.push(format!(
+                "account {account_id} in {period}: spent is {spent_nanodollars}, its days sum to {days}"
+            ));
+        }
+    }
+    for ((account, period), days) in months.into_iter().filter(|(_, days)| *days != 0) {
+        wrong.push(format!("account {account} in {period}: its days sum to {days}, and no month has them"));
     }
     Ok(wrong)
 }

@@ -27,7 +27,7 @@ pub async fn show(State(app): State<App>) -> impl IntoResponse {
         app_origin: app.config.hosts.app_origin(),
         suffix: format!(".{}{}", app.config.hosts.instances, app.config.hosts.port),
         awake: app.instances.awake_count(),
-        allowance: super::words::dollars(app.config.allowance_nanodollars),
+        allowance: super::words::dollars(app.config.limits.month_nanodollars),
         signups_open: app.config.signups_open,
     })
 }

@@ -31,13 +31,12 @@ pub struct ModelInWords {
 /// Says what was spent.
 #[must_use]
 pub fn in_words(spend: &Spend) -> SpendInWords {
-    let left = spend.allowance_nanodollars - spend.spent_nanodollars - spend.held_nanodollars;
     let spent_share = share(spend.spent_nanodollars, spend.allowance_nanodollars);
     SpendInWords {
         month: month(&spend.period),
         spent: dollars(spend.spent_nanodollars),
         held: dollars(spend.held_nanodollars),
-        left: dollars(left.max(0)),
+        left: dollars(spend.left_nanodollars.max(0)),
         allowance: dollars(spend.allowance_nanodollars),
         spent_share,
         held_share: share(spend.held_nanodollars, spend.allowance_nanodollars).min(10_000 - spent_share),
@@ -97,8 +96,10 @@ mod tests {
         let spend = |spent, held| Spend {
             period: "2026-11".into(),
             allowance_nanodollars: 5_000_000_000,
+            credit_nanodollars: 0,
             spent_nanodollars: spent,
             held_nanodollars: held,
+            left_nanodollars: 5_000_000_000 - spent - held,
             by_model: Vec::new(),
         };
         let some = in_words(&spend(1_000_000_000, 500_000_000));

@@ -15,6 +15,7 @@ use berth::db::Db;
 use berth::handle::Handle;
 use berth::instances::Instance;
 use berth::quota::{Quota, Spend};
+use berth::secrets::Keys;
 use berth::{demo, http_server, llm, secrets};
 use sea_orm::ConnectionTrait as _;
 use serde_json::Value;
@@ -115,16 +116,22 @@ impl World {
     /// The one receipt of `person`: its amount, basis and outcome.
     pub async fn receipt(&self, person: &Person) -> (i64, String, String) {
         self.app.quota.settled().await;
-        let sql = "SELECT amount_nanodollars, basis, outcome, account_id FROM receipts";
+        let mut mine = self.receipts(person).await;
+        assert_eq!(mine.len(), 1, "not one receipt");
+        mine.remove(0)
+    }
+
+    /// The receipts of `person` that are in the database, in their order.
+    pub async fn receipts(&self, person: &Person) -> Vec<(i64, String, String)> {
+        let sql = "SELECT amount_nanodollars, basis, outcome, account_id FROM receipts ORDER BY seq";
         let db = self.app.db.read();
         let rows = db.query_all_raw(sea_orm::Statement::from_string(db.get_database_backend(), sql)).await.unwrap();
-        let mine: Vec<_> = rows
-            .iter()
-            .filter(|row| row.try_get::<berth::db::AccountId>("", "account_id").unwrap() == person.instance.account)
-            .collect();
-        assert_eq!(mine.len(), 1, "not one receipt");
-        let text = |name: &str| mine[0].try_get::<String>("", name).unwrap();
-        (mine[0].try_get("", "amount_nanodollars").unwrap(), text("basis"), text("outcome"))
+        let of = |row: &sea_orm::QueryResult| row.try_get::<berth::db::AccountId>("", "account_id").unwrap();
+        let text = |row: &sea_orm::QueryResult, name: &str| row.try_get::<String>("", name).unwrap();
+        rows.iter()
+            .filter(|row| of(row) == person.instance.account)
+            .map(|row| (row.try_get("", "amount_nanodollars").unwrap(), text(row, "basis"), text(row, "outcome")))
+            .collect()
     }
 
     /// What the demo model says it served.
@@ -177,9 +184,33 @@ async fn serve(router: axum::Router, running: &CancellationToken) -> SocketAddr 
     address
 }
 
-/// Books alone, without the rest of the platform: a second opening of the same database.
-pub async fn reopen(world: &World, clock: &Clock, allowance_nanodollars: i64) -> Quota {
-    let config = &world.app.config;
+/// Books alone, without the rest of the platform: as a command of the operator opens them on the same database.
+pub async fn reopen(world: &World, clock: &Clock, month_nanodollars: i64) -> Quota {
+    let mut config = (*world.app.config).clone();
+    config.limits.month_nanodollars = month_nanodollars;
+    books(&config, clock).await
+}
+
+/// The books as the next process finds them when this one is killed now: with the journal as it is on the disk.
+/// The process that they are taken from is shut out of them.
+pub async fn after_a_kill(world: &World, clock: &Clock, month_nanodollars: i64) -> Quota {
+    let mut config = (*world.app.config).clone();
+    config.limits.month_nanodollars = month_nanodollars;
+    let left = config.data_dir.join("quota");
+    config.data_dir = config.data_dir.join(clock.uuid().to_string());
+    let next = config.data_dir.join("quota");
+    std::fs::create_dir_all(&next).unwrap();
+    for file in ["journal", "journal.old"] {
+        if left.join(file).exists() {
+            std::fs::copy(left.join(file), next.join(file)).unwrap();
+        }
+    }
+    let quota = books(&config, clock).await;
+    quota.begin().await.unwrap();
+    quota
+}
+
+async fn books(config: &Config, clock: &Clock) -> Quota {
     let db = Db::open(&config.database_url).await.unwrap();
-    Quota::open(db, clock.clone(), allowance_nanodollars, config.calls_at_once).unwrap()
+    Quota::open(db, clock.clone(), &Keys::derive(&config.secret, clock.clone()), config).unwrap()
 }

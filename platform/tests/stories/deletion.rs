@@ -191,8 +191,10 @@ async fn every_table_that_names_a_person_or_their_instance_is_known_to_the_delet
         "shares",
         "domains",
         "allowances",
-        "holds",
         "receipts",
+        "spend_days",
+        "quota_limits",
+        "credits",
     ];
     let database = crate::harness::sqlite().await;
     let db = database.db.read();

@@ -225,7 +225,7 @@ async fn whatever_happens_to_calls_the_allowance_is_kept_and_nothing_stays_held(
     const ENDINGS: [&str; 5] =
         ["", "x-demo-fault=break", "x-demo-fault=overloaded", "x-demo-fault=status-529", "hang up"];
     for database in databases().await {
-        let world = Arc::new(World::on(database, |config| config.allowance_nanodollars = 12_000_000).await);
+        let world = Arc::new(World::on(database, |config| config.limits.month_nanodollars = 12_000_000).await);
         let alice = Arc::new(world.person("alice").await);
         let calls = (0..40).map(|number: usize| {
             let (world, alice) = (world.clone(), alice.clone());
@@ -273,7 +273,7 @@ async fn a_token_is_good_only_from_its_own_instance() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_have_the_providers_own_shape() {
-    let world = World::on(sqlite().await, |config| config.allowance_nanodollars = 1000).await;
+    let world = World::on(sqlite().await, |config| config.limits.month_nanodollars = 1000).await;
     let alice = world.person("alice").await;
     let refused = alice.post(&world, MESSAGES, &message("hi", true)).send().await.unwrap();
     assert_eq!((refused.status().as_u16(), &refused.headers()["x-should-retry"]), (429, &"false".parse().unwrap()));
@@ -336,7 +336,7 @@ async fn sent_by_hand(world: &World, person: &Person, line: &str, more: &str) ->
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_has_only_so_many_requests_in_the_door_free_ones_too() {
-    let world = World::on(sqlite().await, |config| config.calls_at_once = 1).await;
+    let world = World::on(sqlite().await, |config| config.limits.calls_at_once = 1).await;
     let (alice, bob) = (world.person("alice").await, world.person("bob").await);
     let count = "POST /anthropic/v1/messages/count_tokens";
     let mut waiting = Vec::new();

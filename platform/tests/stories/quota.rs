@@ -7,11 +7,11 @@ use berth::db::Db;
 use berth::error::Error;
 use berth::ops::Verdict;
 use berth::quota::{
-    CacheWrites, Call, Demand, Hold, InputBound, LONGEST_CALL, Outcome, Provider, Refusal, Seen, Usage,
+    CacheWrites, Call, Demand, Hold, InputBound, Outcome, OwnLimits, Provider, Refusal, Seen, Span, Usage, Verified,
 };
 use sea_orm::ConnectionTrait as _;
 
-use super::calls::{Person, World, reopen};
+use super::calls::{Person, World, after_a_kill, reopen};
 use super::harness::{START, databases, sqlite};
 
 /// 2,000 output tokens of the demo model are at most a tenth of a cent.
@@ -30,7 +30,7 @@ fn call(person: &Person) -> Call {
         may_be_us: false,
         may_hide_output: false,
     };
-    Call { account: person.instance.account, instance: person.instance.id, demand }
+    Call { account: person.instance.account, instance: person.instance.id, agent: String::new(), demand }
 }
 
 fn used(hold: Hold, output_tokens: u64) {
@@ -39,12 +39,12 @@ fn used(hold: Hold, output_tokens: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_a_hundred_calls_at_once_exactly_those_that_fit_are_admitted() {
+async fn of_a_thousand_calls_at_once_exactly_those_that_fit_are_admitted() {
     for database in databases().await {
         let kind = database.kind;
-        let world = World::on(database, |config| config.allowance_nanodollars = 7 * HOLD + HOLD / 2).await;
+        let world = World::on(database, |config| config.limits.month_nanodollars = 7 * HOLD + HOLD / 2).await;
         let alice = world.person("alice").await;
-        let calls: Vec<_> = (0..100)
+        let calls: Vec<_> = (0..1000)
             .map(|_| {
                 let (quota, call) = (world.app.quota.clone(), call(&alice));
                 tokio::spawn(async move { quota.admit(call).await })
@@ -70,7 +70,7 @@ async fn of_a_hundred_calls_at_once_exactly_those_that_fit_are_admitted() {
 async fn what_was_held_and_not_used_is_there_for_the_next_call_at_once() {
     for database in databases().await {
         let kind = database.kind;
-        let world = World::on(database, |config| config.allowance_nanodollars = 2 * HOLD).await;
+        let world = World::on(database, |config| config.limits.month_nanodollars = 2 * HOLD).await;
         let alice = world.person("alice").await;
         // Each call holds half of what there is and uses a tenth of it; a phantom hold would refuse the third.
         for round in 1..=10 {
@@ -111,34 +111,39 @@ async fn a_dropped_call_is_settled_and_cost_nothing_before_it_was_sent() {
 }
 
 #[tokio::test]
-async fn a_call_that_cannot_be_settled_keeps_no_other_waiting_and_is_not_given_up() {
+async fn a_receipt_that_cannot_be_written_keeps_no_other_waiting_and_is_not_given_up() {
     let world = World::on(sqlite().await, |_| ()).await;
     let (alice, bob) = (world.person("alice").await, world.person("bob").await);
     let stuck = world.app.quota.admit(call(&alice)).await.unwrap();
+    let next = world.app.quota.admit(call(&bob)).await.unwrap();
     let write = async |sql: &str| {
         let tx = world.app.db.begin().await.unwrap();
         tx.execute_unprepared(sql).await.unwrap();
         tx.commit().await.unwrap();
     };
-    write("CREATE TRIGGER stuck BEFORE DELETE ON holds BEGIN SELECT RAISE(ABORT, 'not now'); END").await;
+    write(&format!(
+        "CREATE TRIGGER stuck BEFORE INSERT ON receipts WHEN NEW.account_id = x'{}'
+         BEGIN SELECT RAISE(ABORT, 'not now'); END",
+        alice.instance.account.0.simple()
+    ))
+    .await;
     used(stuck, OUTPUT_TOKENS);
-    world.app.quota.settled().await;
-    write("DROP TRIGGER stuck").await;
-    let next = world.app.quota.admit(call(&bob)).await.unwrap();
     used(next, OUTPUT_TOKENS);
-    assert_eq!(world.spend_at_rest(&bob).await.spent_nanodollars, HOLD);
+    assert_eq!(world.receipt(&bob).await.0, HOLD, "in the same batch");
+    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, HOLD, "it counts as spent at once");
+    write("DROP TRIGGER stuck").await;
     for _ in 0..300 {
-        if world.app.quota.spend(alice.instance.account).await.unwrap().spent_nanodollars == HOLD {
+        if world.receipts(&alice).await.len() == 1 {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("the call was given up");
+    panic!("the receipt was given up");
 }
 
 #[tokio::test]
-async fn what_clearly_does_not_fit_is_refused_without_waiting_for_the_writer() {
-    let world = World::on(sqlite().await, |config| config.allowance_nanodollars = HOLD / 2).await;
+async fn calls_are_admitted_and_refused_without_waiting_for_the_database() {
+    let world = World::on(sqlite().await, |config| config.limits.month_nanodollars = HOLD / 2).await;
     let alice = world.person("alice").await;
     let writing = world.app.db.begin().await.unwrap();
     let refused = tokio::time::timeout(Duration::from_secs(2), world.app.quota.admit(call(&alice))).await;
@@ -150,25 +155,62 @@ async fn what_clearly_does_not_fit_is_refused_without_waiting_for_the_writer() {
 async fn what_a_crash_left_held_is_charged_whole_at_the_next_start_and_refuses_nobody() {
     for database in databases().await {
         let kind = database.kind;
-        let world = World::on(database, |config| config.allowance_nanodollars = 2 * HOLD).await;
+        let world = World::on(database, |config| config.limits.month_nanodollars = 3 * HOLD).await;
         let alice = world.person("alice").await;
-        // A process that ends here runs no destructor.
-        std::mem::forget(world.app.quota.admit(call(&alice)).await.unwrap());
-        let after = reopen(&world, &world.clock, 2 * HOLD).await;
-        assert_eq!(after.spend(alice.instance.account).await.unwrap().held_nanodollars, HOLD, "an operator's command");
-        after.begin().await.unwrap();
-        assert_eq!(world.receipt(&alice).await, (HOLD, "held".into(), "recovered".into()), "{kind}");
-        used(after.admit(call(&alice)).await.unwrap(), 0);
+        let quota = &world.app.quota;
+        let over = quota.admit(call(&alice)).await.unwrap();
+        let in_flight = quota.admit(call(&alice)).await.unwrap();
+        // It is over, and the process is killed before the database knows: the journal does.
+        used(over, OUTPUT_TOKENS / 2);
+        let after = after_a_kill(&world, &world.clock, 3 * HOLD).await;
+        let spend = after.spend(alice.instance.account).await.unwrap();
+        assert_eq!((spend.spent_nanodollars, spend.held_nanodollars), (HOLD + HOLD / 2, 0), "{kind}");
+        let receipts = world.receipts(&alice).await;
+        let said: Vec<_> = receipts.iter().map(|(amount, basis, outcome)| (*amount, &**basis, &**outcome)).collect();
+        assert_eq!(said, [(HOLD / 2, "provider", "completed"), (HOLD, "held", "recovered")], "{kind}");
+        used(after.admit(call(&alice)).await.unwrap(), OUTPUT_TOKENS);
         after.settled().await;
-        assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, HOLD);
+        assert_eq!(after.disagreements().await.unwrap(), Vec::<String>::new());
+        assert_eq!(after.verify().await.unwrap().wrong, Vec::<String>::new());
+        // Whoever had the books before, and is not dead after all, makes no calls any more, and its receipts are not lost.
+        used(in_flight, 1);
+        quota.settled().await;
+        assert!(matches!(quota.admit(call(&alice)).await.err(), Some(Refusal::Unavailable(_))), "{kind}");
     }
+}
+
+#[tokio::test]
+async fn the_same_journal_read_twice_makes_no_receipt_twice() {
+    for database in databases().await {
+        let world = World::on(database, |_| ()).await;
+        let alice = world.person("alice").await;
+        used(world.app.quota.admit(call(&alice)).await.unwrap(), OUTPUT_TOKENS);
+        std::mem::forget(world.app.quota.admit(call(&alice)).await.unwrap());
+        let first = after_a_kill(&world, &world.clock, 5 * HOLD).await;
+        let second = after_a_kill(&world, &world.clock, 5 * HOLD).await;
+        for quota in [first, second] {
+            assert_eq!(quota.spend(alice.instance.account).await.unwrap().spent_nanodollars, 2 * HOLD);
+        }
+        assert_eq!(world.receipts(&alice).await.len(), 2, "{}", world.kind());
+    }
+}
+
+#[tokio::test]
+async fn what_was_seen_of_a_long_answer_bounds_what_its_orphan_costs() {
+    let world = World::on(sqlite().await, |_| ()).await;
+    let alice = world.person("alice").await;
+    let hold = world.app.quota.admit(call(&alice)).await.unwrap();
+    hold.saw(Seen::Part { usage: None, output_tokens: OUTPUT_TOKENS / 4 });
+    let after = after_a_kill(&world, &world.clock, 5 * HOLD).await;
+    assert_eq!(after.spend(alice.instance.account).await.unwrap().spent_nanodollars, HOLD / 4);
+    drop(hold);
 }
 
 #[tokio::test]
 async fn calls_at_once_are_limited_for_each_account_by_itself() {
     for database in databases().await {
         let kind = database.kind;
-        let world = World::on(database, |config| config.calls_at_once = 2).await;
+        let world = World::on(database, |config| config.limits.calls_at_once = 2).await;
         let (alice, bob) = (world.person("alice").await, world.person("bob").await);
         let quota = &world.app.quota;
         let first = quota.admit(call(&alice)).await.unwrap();
@@ -199,39 +241,66 @@ async fn a_model_without_a_price_is_not_called() {
 
 #[tokio::test]
 async fn looking_into_the_books_with_other_settings_changes_nothing() {
-    let world = World::on(sqlite().await, |config| config.allowance_nanodollars = 7 * HOLD).await;
+    let world = World::on(sqlite().await, |config| config.limits.month_nanodollars = 7 * HOLD).await;
     let alice = world.person("alice").await;
     used(world.app.quota.admit(call(&alice)).await.unwrap(), OUTPUT_TOKENS);
     world.app.quota.settled().await;
     let elsewhere = reopen(&world, &world.clock, 5 * HOLD).await;
-    assert_eq!(elsewhere.spend(alice.instance.account).await.unwrap().allowance_nanodollars, 7 * HOLD);
-    elsewhere.begin().await.unwrap();
-    assert_eq!(elsewhere.spend(alice.instance.account).await.unwrap().allowance_nanodollars, 5 * HOLD);
+    let spend = elsewhere.spend(alice.instance.account).await.unwrap();
+    assert_eq!((spend.allowance_nanodollars, spend.spent_nanodollars), (7 * HOLD, HOLD));
+    assert!(matches!(elsewhere.admit(call(&alice)).await.err(), Some(Refusal::Unavailable(_))), "it makes no calls");
+    let twice = elsewhere.begin().await.unwrap_err().to_string();
+    assert!(twice.starts_with("another platform has the books"), "{twice}");
 }
 
 #[tokio::test]
-async fn a_hold_that_nobody_has_in_hand_is_settled_when_no_call_can_last_so_long() {
+async fn limits_a_minute_and_a_day_hold_for_each_account() {
+    let world = World::on(sqlite().await, |config| {
+        config.limits.requests_a_minute = Some(2);
+        config.limits.day_nanodollars = Some(HOLD + HOLD / 2);
+    })
+    .await;
+    let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+    let quota = &world.app.quota;
+    let first = quota.admit(call(&alice)).await.unwrap();
+    let (requests, _) = first.rates();
+    assert_eq!(requests.map(|rate| (rate.limit, rate.remaining)), Some((2, 1)));
+    let refused = quota.admit(call(&alice)).await.err();
+    assert!(matches!(refused, Some(Refusal::OverAllowance { what: Span::Day, .. })), "{refused:?}");
+    used(first, 0);
+    used(quota.admit(call(&alice)).await.unwrap(), 0);
+    let refused = quota.admit(call(&alice)).await.err();
+    assert!(matches!(refused, Some(Refusal::TooManyRequests { limit: 2, .. })), "{refused:?}");
+    assert!(quota.admit(call(&bob)).await.is_ok());
+}
+
+#[tokio::test]
+async fn limits_and_credit_of_ones_own_reach_the_next_call() {
     for database in databases().await {
         let kind = database.kind;
-        let world = World::on(database, |_| ()).await;
-        let alice = world.person("alice").await;
-        let clock = Clock::manual(world.clock.now());
-        let quota = reopen(&world, &clock, 5 * HOLD).await;
-        let in_flight = quota.admit(call(&alice)).await.unwrap();
-        // This one is lost: the process that knew of it is gone.
-        std::mem::forget(reopen(&world, &clock, 5 * HOLD).await.admit(call(&alice)).await.unwrap());
-        clock.advance(LONGEST_CALL);
-        assert_eq!(quota.settle_orphans().await.unwrap(), 0, "{kind}: a call may still be in flight");
-        clock.advance(Duration::from_millis(1));
-        assert_eq!(quota.settle_orphans().await.unwrap(), 1, "{kind}");
-        assert_eq!(quota.spend(alice.instance.account).await.unwrap().held_nanodollars, HOLD, "{kind}");
-        used(in_flight, 0);
-        quota.settled().await;
-        assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, HOLD, "{kind}");
+        let world = World::on(database, |config| config.limits.month_nanodollars = HOLD).await;
+        let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+        let (quota, account) = (&world.app.quota, alice.instance.account);
+        used(quota.admit(call(&alice)).await.unwrap(), OUTPUT_TOKENS);
+        assert!(quota.admit(call(&alice)).await.is_err(), "{kind}: all of it is spent");
+        // As the operator's command does it: another process writes, and tells this one.
+        let command = reopen(&world, &world.clock, 9 * HOLD).await;
+        command.give_credit((account, &alice.instance.handle), 2 * HOLD, "sorry", "operator").await.unwrap();
+        quota.reread(account).await.unwrap();
+        used(quota.admit(call(&alice)).await.unwrap(), OUTPUT_TOKENS);
+        let spend = quota.spend(account).await.unwrap();
+        assert_eq!((spend.credit_nanodollars, spend.left_nanodollars), (2 * HOLD, HOLD), "{kind}");
+        let own = OwnLimits { calls_at_once: Some(0), ..command.own_limits(account).await.unwrap() };
+        command.set_limits(&alice.instance.handle, own.clone(), "operator").await.unwrap();
+        quota.reread(account).await.unwrap();
+        assert!(matches!(quota.admit(call(&alice)).await.err(), Some(Refusal::TooManyAtOnce { limit: 0, .. })));
+        assert!(quota.admit(call(&bob)).await.is_ok(), "{kind}: nobody else's");
+        let nonsense = OwnLimits { day_nanodollars: Some(-1), ..own };
+        assert!(command.set_limits(&alice.instance.handle, nonsense, "operator").await.is_err());
     }
 }
 
-/// Two processes' books on one database, calls that begin in one month and end in the next, everything at once.
+/// Calls that begin in one month and end in the next, everything at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn not_a_nanodollar_is_lost_when_calls_are_admitted_and_settled_at_once() {
     const CALLS: u64 = 24;
@@ -242,16 +311,16 @@ async fn not_a_nanodollar_is_lost_when_calls_are_admitted_and_settled_at_once() 
         let world = World::on(database, |_| ()).await;
         let alice = world.person("alice").await;
         let clock = Clock::manual(DECEMBER.minus(Duration::from_millis(1)));
-        let books = [reopen(&world, &clock, 1000 * HOLD).await, reopen(&world, &clock, 1000 * HOLD).await];
+        let quota = after_a_kill(&world, &clock, 1000 * HOLD).await;
         let mut november = Vec::new();
         for _ in 0..CALLS {
-            november.push(books[0].admit(call(&alice)).await.unwrap());
+            november.push(quota.admit(call(&alice)).await.unwrap());
         }
         clock.advance(Duration::from_millis(1));
         let calls: Vec<_> = (0..CALLS)
             .zip(november)
             .map(|(number, begun)| {
-                let (quota, call) = (books[usize::try_from(number % 2).unwrap()].clone(), call(&alice));
+                let (quota, call) = (quota.clone(), call(&alice));
                 tokio::spawn(async move {
                     used(begun, 3);
                     for tokens in 0..5 {
@@ -264,11 +333,10 @@ async fn not_a_nanodollar_is_lost_when_calls_are_admitted_and_settled_at_once() 
         for done in calls {
             done.await.unwrap();
         }
-        for quota in &books {
-            quota.settled().await;
-        }
-        assert_eq!(world.app.quota.disagreements().await.unwrap(), Vec::<String>::new(), "{kind}");
-        let spend = books[0].spend(alice.instance.account).await.unwrap();
+        let spend = quota.spend(alice.instance.account).await.unwrap();
+        assert_eq!(quota.disagreements().await.unwrap(), Vec::<String>::new(), "{kind}");
+        let verified = quota.verify().await.unwrap();
+        assert_eq!((verified.receipts, verified.wrong), (CALLS * 7, Vec::new()), "{kind}");
         let tokens: u64 = (0..CALLS).map(|number| (0..5).map(|more| number + more).sum::<u64>()).sum();
         let spent = i64::try_from(tokens * 500).unwrap();
         assert_eq!((&*spend.period, spend.spent_nanodollars, spend.held_nanodollars), ("2026-12", spent, 0), "{kind}");
@@ -276,6 +344,39 @@ async fn not_a_nanodollar_is_lost_when_calls_are_admitted_and_settled_at_once() 
         let spend = before.spend(alice.instance.account).await.unwrap();
         let spent = i64::try_from(CALLS * 3 * 500).unwrap();
         assert_eq!((&*spend.period, spend.spent_nanodollars, spend.held_nanodollars), ("2026-11", spent, 0), "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_receipt_that_was_altered_removed_or_made_up_is_found() {
+    for database in databases().await {
+        let kind = database.kind;
+        let world = World::on(database, |_| ()).await;
+        let alice = world.person("alice").await;
+        for tokens in 0..5 {
+            used(world.app.quota.admit(call(&alice)).await.unwrap(), tokens);
+        }
+        world.app.quota.settled().await;
+        assert_eq!(world.app.quota.verify().await.unwrap(), Verified { accounts: 1, receipts: 5, wrong: Vec::new() });
+        for (change, found) in [
+            ("UPDATE receipts SET amount_nanodollars = 0 WHERE seq = 3", "was altered"),
+            ("DELETE FROM receipts WHERE seq = 2", "does not follow"),
+            ("DELETE FROM receipts WHERE seq = 5", "is not signed"),
+            ("UPDATE receipts SET signature = '00' WHERE seq = 1", "is not signed with"),
+            ("UPDATE receipts SET previous = hash WHERE seq = 1", "does not follow"),
+        ] {
+            let tx = world.app.db.begin().await.unwrap();
+            tx.execute_unprepared("CREATE TABLE kept AS SELECT * FROM receipts").await.unwrap();
+            tx.execute_unprepared(change).await.unwrap();
+            tx.commit().await.unwrap();
+            let wrong = world.app.quota.verify().await.unwrap().wrong;
+            assert!(wrong.len() == 1 && wrong[0].contains(found), "{kind}: {change}: {wrong:?}");
+            let tx = world.app.db.begin().await.unwrap();
+            for back in ["DELETE FROM receipts", "INSERT INTO receipts SELECT * FROM kept", "DROP TABLE kept"] {
+                tx.execute_unprepared(back).await.unwrap();
+            }
+            tx.commit().await.unwrap();
+        }
     }
 }
 

@@ -131,7 +131,10 @@ async fn of_somebody_who_is_gone_only_the_handle_and_the_receipts_are_left() {
         house.host.ensure_volume(id, "standard").await.unwrap();
         house.host.write(id, b"letters");
         let backend = house.db.read().get_database_backend();
-        let receipt = "INSERT INTO receipts SELECT id, account_id, id, '2026-11', 'anthropic', 'm', '1', 5, 5, 1, 0, 0, 0, 1, \
+        let receipt = "INSERT INTO receipts (id, account_id, instance_id, period, provider, model, price_version, \
+                       held_nanodollars, amount_nanodollars, input_tokens, cache_write_tokens, \
+                       cache_write_long_tokens, cache_read_tokens, output_tokens, basis, outcome, usage, held_at_ms, \
+                       settled_at_ms) SELECT id, account_id, id, '2026-11', 'anthropic', 'm', '1', 5, 5, 1, 0, 0, 0, 1, \
                        'provider', 'completed', '{}', 1, 2 FROM instances WHERE handle = 'alice'";
         let tx = house.db.begin().await.unwrap();
         tx.execute_raw(Statement::from_string(backend, receipt)).await.unwrap();

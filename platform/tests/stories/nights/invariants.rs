@@ -32,9 +32,8 @@ pub struct Worlds {
 
 #[derive(Debug, PartialEq, Eq)]
 struct Money {
-    held: i64,
-    holds: i64,
     spent: i64,
+    days: i64,
     receipts: i64,
 }
 
@@ -106,7 +105,7 @@ impl Worlds {
             broken.push(format!("{} bridges instead of one", self.networks));
         }
         let money = &self.money;
-        if money.held != 0 || money.holds != 0 || money.spent != money.receipts {
+        if money.spent != money.receipts || money.days != money.receipts {
             broken.push(format!("the money does not add up: {money:?}"));
         }
         broken
@@ -160,9 +159,8 @@ pub async fn fact(ledger: &Db, handle: &str) -> anyhow::Result<String> {
 
 async fn money(ledger: &Db) -> anyhow::Result<Money> {
     Ok(Money {
-        held: number(ledger, "SELECT coalesce(sum(held_nanodollars), 0) FROM allowances").await?,
-        holds: number(ledger, "SELECT count(*) FROM holds").await?,
         spent: number(ledger, "SELECT coalesce(sum(spent_nanodollars), 0) FROM allowances").await?,
+        days: number(ledger, "SELECT coalesce(sum(amount_nanodollars), 0) FROM spend_days").await?,
         receipts: number(ledger, "SELECT coalesce(sum(amount_nanodollars), 0) FROM receipts").await?,
     })
 }

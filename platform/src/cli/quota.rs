@@ -1,0 +1,134 @@
+//! `berth quota ..`: what accounts may do with AI calls.
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+
+use super::{OPERATOR, control};
+use crate::accounts::AccountView;
+use crate::app::App;
+use crate::config::parse_dollars;
+use crate::handle::Handle;
+use crate::quota::{OwnLimits, dollars};
+
+#[derive(Subcommand)]
+pub(super) enum Word {
+    /// An account's limits, and what is left of them.
+    Show { handle: String },
+    /// Change an account's limits; "usual" for the installation's. Reaches its next call.
+    Set {
+        handle: String,
+        #[command(flatten)]
+        changes: Changes,
+    },
+    /// Give an account money beyond its allowances, until it is used; with a minus, take it back.
+    Credit {
+        handle: String,
+        /// US dollars, such as 2.50.
+        #[arg(allow_hyphen_values = true, value_parser = credit)]
+        amount: i64,
+        /// What it is for; the account's owner sees it.
+        #[arg(long, default_value = "")]
+        note: String,
+    },
+}
+
+/// What `set` changes; the rest stays.
+#[derive(Args)]
+#[group(required = true, multiple = true)]
+pub(super) struct Changes {
+    /// US dollars a calendar month.
+    #[arg(long, value_parser = money)]
+    month: Option<OwnOrUsual>,
+    /// US dollars a day.
+    #[arg(long, value_parser = money)]
+    day: Option<OwnOrUsual>,
+    /// Calls begun in a minute.
+    #[arg(long, value_parser = count)]
+    requests: Option<OwnOrUsual>,
+    /// Tokens used in a minute.
+    #[arg(long, value_parser = count)]
+    tokens: Option<OwnOrUsual>,
+    /// Calls in flight.
+    #[arg(long, value_parser = count)]
+    at_once: Option<OwnOrUsual>,
+}
+
+#[derive(Clone, Copy)]
+struct OwnOrUsual(Option<i64>);
+
+pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
+    match word {
+        Word::Show { handle } => {
+            let account = app.accounts.account(&Handle::parse(&handle)?).await?;
+            show(app, &account).await
+        }
+        Word::Set { handle, changes } => {
+            let account = app.accounts.account(&Handle::parse(&handle)?).await?;
+            let mut own = app.quota.own_limits(account.id).await?;
+            changes.apply(&mut own);
+            app.quota.set_limits(&account.handle, own, OPERATOR).await?;
+            tell(app, &account.handle).await?;
+            show(app, &account).await
+        }
+        Word::Credit { handle, amount, note } => {
+            let account = app.accounts.account(&Handle::parse(&handle)?).await?;
+            app.quota.give_credit((account.id, &account.handle), amount, &note, OPERATOR).await?;
+            tell(app, &account.handle).await?;
+            show(app, &account).await
+        }
+    }
+}
+
+impl Changes {
+    fn apply(&self, own: &mut OwnLimits) {
+        for (change, limit) in [
+            (self.month, &mut own.month_nanodollars),
+            (self.day, &mut own.day_nanodollars),
+            (self.requests, &mut own.requests_a_minute),
+            (self.tokens, &mut own.tokens_a_minute),
+            (self.at_once, &mut own.calls_at_once),
+        ] {
+            if let Some(OwnOrUsual(value)) = change {
+                *limit = value;
+            }
+        }
+    }
+}
+
+async fn show(app: &App, account: &AccountView) -> anyhow::Result<()> {
+    let (limits, spend) = (app.quota.limits(account.id).await?, app.quota.spend(account.id).await?);
+    let or_none = |limit: Option<String>| limit.unwrap_or_else(|| "no limit".into());
+    println!("month            {} of {}", dollars(spend.spent_nanodollars), dollars(limits.month_nanodollars));
+    println!("credit           {}", dollars(spend.credit_nanodollars));
+    println!("left             {}", dollars(spend.left_nanodollars));
+    println!("a day            {}", or_none(limits.day_nanodollars.map(dollars)));
+    println!("calls a minute   {}", or_none(limits.requests_a_minute.map(|n| n.to_string())));
+    println!("tokens a minute  {}", or_none(limits.tokens_a_minute.map(|n| n.to_string())));
+    println!("calls at once    {}", limits.calls_at_once);
+    Ok(())
+}
+
+/// The running platform goes by it from the next call on.
+async fn tell(app: &App, handle: &Handle) -> anyhow::Result<()> {
+    if let Some(instance) = app.instances.by_handle(handle) {
+        control::nudge(&app.config.control_socket(), instance.id).await?;
+    }
+    Ok(())
+}
+
+fn money(text: &str) -> anyhow::Result<OwnOrUsual> {
+    own_or_usual(text, |text| parse_dollars(text).context("write an amount in US dollars such as 5 or 2.50"))
+}
+
+fn count(text: &str) -> anyhow::Result<OwnOrUsual> {
+    own_or_usual(text, |text| text.parse::<u32>().map(i64::from).context("write a whole number"))
+}
+
+fn own_or_usual(text: &str, own: impl FnOnce(&str) -> anyhow::Result<i64>) -> anyhow::Result<OwnOrUsual> {
+    Ok(OwnOrUsual(if text == "usual" { None } else { Some(own(text)?) }))
+}
+
+fn credit(text: &str) -> anyhow::Result<i64> {
+    let (sign, amount) = text.strip_prefix('-').map_or((1, text), |amount| (-1, amount));
+    Ok(sign * parse_dollars(amount).context("write an amount in US dollars such as 5 or -2.50")?)
+}

@@ -1,0 +1,109 @@
+//! A hold: money set aside for one call, from its admission to its settlement.
+
+use std::sync::{Arc, Mutex};
+
+use super::journal::{Intent, Settlement};
+use super::ledger::{self, Message};
+use super::limits::{Account, Amount, Place, Rate};
+use super::rules::{self, Outcome, Price, Seen};
+use super::{Inner, lock};
+use crate::db::HoldId;
+
+/// The input of a model that is not asked for its long context.
+const USUAL_CONTEXT: u64 = 200_000;
+
+/// What a hold is made of.
+pub(super) struct Held {
+    pub intent: Intent,
+    pub place: Place,
+    pub held: Amount,
+    pub account: Arc<Mutex<Account>>,
+    pub price: Arc<Price>,
+}
+
+/// Money set aside for one call. It is settled once, by [`Hold::settle`] or by being dropped, and never leaks.
+#[must_use = "dropping it settles it"]
+pub struct Hold {
+    held: Option<Held>,
+    sent: bool,
+    rates: (Option<Rate>, Option<Rate>),
+    books: Arc<Inner>,
+}
+
+impl Hold {
+    pub(super) fn new(held: Held, rates: (Option<Rate>, Option<Rate>), books: Arc<Inner>) -> Self {
+        Self { held: Some(held), sent: false, rates, books }
+    }
+
+    /// The id of the hold, and of the receipt that it becomes. `None` only while it is being dropped.
+    #[must_use]
+    pub fn id(&self) -> Option<HoldId> {
+        self.held.as_ref().map(|held| held.intent.id)
+    }
+
+    /// What is left of the account's requests and tokens a minute, this call counted, where they are limited.
+    #[must_use]
+    pub fn rates(&self) -> (Option<Rate>, Option<Rate>) {
+        self.rates
+    }
+
+    /// Whether the price table says that the model takes more input than the usual 200,000 tokens.
+    #[must_use]
+    pub fn takes_long_context(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| held.price.max_input_tokens.is_some_and(|most| most > USUAL_CONTEXT))
+    }
+
+    /// Says that the call is about to be sent: from now on the provider may charge for it.
+    pub fn mark_sent(&mut self) {
+        self.sent = true;
+    }
+
+    /// Writes down what was seen of a long answer so far, for whoever has to settle it after a crash.
+    pub fn saw(&self, seen: Seen) {
+        if let (Some(held), Some(running)) = (&self.held, self.books.running.get())
+            && let Err(error) = running.journal.saw(held.intent.id, seen)
+        {
+            tracing::warn!(%error, "the quota journal does not take what was seen of an answer");
+        }
+    }
+
+    /// Settles the hold: what it kept from other calls is free when this returns. Does not wait for the database;
+    /// [`Quota::settled`] does.
+    ///
+    /// `usage`: the provider's own figures as JSON, kept with the receipt.
+    pub fn settle(mut self, seen: Seen, outcome: Outcome, usage: String) {
+        self.end(seen, outcome, usage);
+    }
+
+    fn end(&mut self, seen: Seen, outcome: Outcome, usage: String) {
+        let Some(Held { intent, place, held, account, price }) = self.held.take() else { return };
+        let Some(running) = self.books.running.get() else { return };
+        let charge = rules::charge(&price, &intent.bound, seen);
+        let settlement = Settlement { id: intent.id, charge, outcome, usage, at: self.books.clock.now() };
+        let used_tokens = charge.usage.all_input_tokens().saturating_add(charge.usage.output_tokens);
+        let spent = Amount { nanodollars: charge.amount_nanodollars, tokens: used_tokens };
+        let allowance_nanodollars = {
+            let mut account = lock(&account);
+            account.settle(&place, held, spent);
+            account.limits().month_nanodollars
+        };
+        let handed_over = settlement.clone();
+        let written = running.journal.settle(&settlement, || {
+            let over = ledger::Over { intent, settlement: handed_over, allowance_nanodollars };
+            if running.ledger.send(Message::Over(Box::new(over))).is_err() {
+                tracing::warn!("a call ended after the books were closed; it is settled at the next start");
+            }
+        });
+        if let Err(error) = written {
+            tracing::error!(%error, "the quota journal does not take a settlement; the database does");
+        }
+    }
+}
+
+impl Drop for Hold {
+    /// The task of the call was dropped. Not sent yet, it cost nothing; sent, nobody knows what came of it.
+    fn drop(&mut self) {
+        let seen = if self.sent { Seen::CutOff { usage: None, output_tokens: 0 } } else { Seen::NoCharge };
+        self.end(seen, Outcome::ClientGone, String::new());
+    }
+}

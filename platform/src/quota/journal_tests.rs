@@ -1,0 +1,101 @@
+//! The journal on a real disk.
+
+use super::*;
+use crate::quota::rules::{Basis, Usage};
+
+fn intent(number: u128) -> Intent {
+    let bound = Bound {
+        input_tokens: 1,
+        output_tokens: 2,
+        input_nanodollars: 3,
+        output_nanodollars: 4,
+        may_hide_output: false,
+    };
+    Intent {
+        id: HoldId(uuid::Uuid::from_u128(number)),
+        account: AccountId(uuid::Uuid::from_u128(1)),
+        instance: InstanceId(uuid::Uuid::from_u128(2)),
+        period: "2026-11".into(),
+        day: "2026-11-15".into(),
+        provider: "anthropic".into(),
+        model: "a model\nwith a line end".into(),
+        agent: String::new(),
+        price_version: "1".into(),
+        bound,
+        held_nanodollars: 7,
+        at: Timestamp(5),
+    }
+}
+
+fn settlement(number: u128) -> Settlement {
+    let charge = Charge { amount_nanodollars: 6, basis: Basis::Provider, usage: Usage::default() };
+    let id = HoldId(uuid::Uuid::from_u128(number));
+    Settlement { id, charge, outcome: Outcome::Completed, usage: "{}".into(), at: Timestamp(6) }
+}
+
+fn left(folder: &Path) -> Vec<Entry> {
+    Journal::open(folder).unwrap().1
+}
+
+#[test]
+fn what_was_written_is_read_again_by_the_next_process_in_the_same_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, before) = Journal::open(folder.path()).unwrap();
+    assert_eq!(before, []);
+    journal.hold(intent(1)).unwrap();
+    journal.saw(intent(1).id, Seen::NoCharge).unwrap();
+    journal.settle(&settlement(1), || ()).unwrap();
+    drop(journal);
+    let seen = Entry::Seen(intent(1).id, Seen::NoCharge);
+    assert_eq!(left(folder.path()), [Entry::Held(intent(1)), seen, Entry::Settled(settlement(1))]);
+}
+
+#[test]
+fn only_one_process_has_it_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(folder.path()).unwrap();
+    let refused = Journal::open(folder.path()).err().unwrap().to_string();
+    assert!(refused.starts_with("another platform has the books"), "{refused}");
+    drop(journal);
+    assert!(Journal::open(folder.path()).is_ok());
+}
+
+#[test]
+fn wherever_the_power_goes_every_whole_line_before_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(folder.path()).unwrap();
+    for number in 1..=3 {
+        journal.hold(intent(number)).unwrap();
+    }
+    drop(journal);
+    let file = folder.path().join("journal");
+    let whole = std::fs::read(&file).unwrap();
+    for length in 0..whole.len() {
+        std::fs::write(&file, &whole[..length]).unwrap();
+        let ends = whole[..length].iter().filter(|byte| **byte == b'\n').count();
+        assert_eq!(left(folder.path()).len(), ends, "cut at {length}");
+    }
+    let mut damaged = whole.clone();
+    damaged[whole.len() / 2] ^= 1;
+    std::fs::write(&file, damaged).unwrap();
+    assert_eq!(left(folder.path()).len(), 1, "nothing after a damaged line is believed");
+}
+
+#[test]
+fn a_new_file_has_what_is_still_open_and_the_old_one_is_read_until_it_is_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(folder.path()).unwrap();
+    journal.hold(intent(1)).unwrap();
+    journal.hold(intent(2)).unwrap();
+    journal.settle(&settlement(1), || ()).unwrap();
+    journal.begin_new().unwrap();
+    journal.hold(intent(3)).unwrap();
+    drop(journal);
+    let old = [Entry::Held(intent(1)), Entry::Held(intent(2)), Entry::Settled(settlement(1))];
+    let new = [Entry::Held(intent(2)), Entry::Held(intent(3))];
+    assert_eq!(left(folder.path()), [&old[..], &new[..]].concat());
+    let (journal, _) = Journal::open(folder.path()).unwrap();
+    journal.forget_old().unwrap();
+    drop(journal);
+    assert_eq!(left(folder.path()), new);
+}

@@ -1,0 +1,258 @@
+//! The ledger: carries what is over from the journal into the database, in batches, as receipts.
+//!
+//! Nothing waits for it but readers. What the database refuses stays in the journal and is tried again.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::chain::{Head, Signer};
+use super::entities::receipts::Model as Receipt;
+use super::journal::{Intent, Journal, Settlement};
+use super::rules::Charge;
+use super::store::{self, Spent};
+use crate::db::{AccountId, Db};
+use crate::error::{Error, Result};
+
+/// How long the first of a batch waits for others.
+const GATHER: Duration = Duration::from_millis(50);
+/// Receipts carried over in one transaction. PostgreSQL takes 65,535 values in a statement, and a receipt has 27.
+const BATCH: usize = 500;
+/// After how long what the database refused is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// From this size on, the journal is begun anew.
+const JOURNAL_BYTES: u64 = 8 * 1024 * 1024;
+
+pub enum Message {
+    Over(Box<Over>),
+    /// Answered when everything handed over before is in the database, or was refused by it at least once.
+    Flush(oneshot::Sender<()>),
+}
+
+/// A call that is over.
+#[derive(Clone, Debug)]
+pub struct Over {
+    pub intent: Intent,
+    pub settlement: Settlement,
+    /// The account's allowance for the month, to be shown beside what was spent of it.
+    pub allowance_nanodollars: i64,
+}
+
+/// Who writes receipts.
+pub struct Ledger {
+    pub db: Db,
+    pub signer: Arc<Signer>,
+    pub journal: Arc<Journal>,
+    /// The opening of the books that this is.
+    pub epoch: i64,
+    /// Set when another platform has opened them since.
+    pub closed: Arc<AtomicBool>,
+    pub heads: HashMap<AccountId, Head>,
+}
+
+impl Ledger {
+    /// Carries over what comes in, until the last sender is gone and all is carried over.
+    pub async fn keep(mut self, mut messages: mpsc::UnboundedReceiver<Message>) {
+        let mut refused: VecDeque<Over> = VecDeque::new();
+        let mut again = tokio::time::interval(TRY_AGAIN);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_open = true;
+        while (is_open || !refused.is_empty()) && !self.closed.load(Ordering::Relaxed) {
+            tokio::select! {
+                message = messages.recv(), if is_open => match message {
+                    Some(first) => {
+                        let (batch, flushed) = gather(first, &mut messages).await;
+                        self.carry_over(batch, &mut refused).await;
+                        for flushed in flushed {
+                            // Whoever asked may have stopped waiting.
+                            let _ = flushed.send(());
+                        }
+                        self.shorten_journal(&mut messages, &mut refused).await;
+                    }
+                    None => is_open = false,
+                },
+                _ = again.tick(), if !refused.is_empty() => {
+                    let due = refused.drain(..).collect();
+                    self.carry_over(due, &mut refused).await;
+                }
+            }
+        }
+    }
+
+    /// Writes a batch. What the database refuses together is tried one by one, so that one call that cannot be written
+    /// keeps no other waiting.
+    async fn carry_over(&mut self, batch: Vec<Over>, refused: &mut VecDeque<Over>) {
+        let mut batch = batch;
+        while !batch.is_empty() {
+            let rest = batch.split_off(batch.len().min(BATCH));
+            match self.write(&batch).await {
+                Ok(()) => {}
+                Err(error) if batch.len() == 1 => self.postpone(batch, refused, &error),
+                Err(_) => {
+                    for over in batch {
+                        if let Err(error) = self.write(std::slice::from_ref(&over)).await {
+                            self.postpone(vec![over], refused, &error);
+                        }
+                    }
+                }
+            }
+            batch = rest;
+        }
+    }
+
+    /// Writes all of it, or none of a batch that the database refuses: for the start, which goes on only with all.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn carry_over_all(&mut self, over: Vec<Over>) -> Result<()> {
+        for batch in over.chunks(BATCH) {
+            self.write(batch).await?;
+        }
+        Ok(())
+    }
+
+    fn postpone(&self, batch: Vec<Over>, refused: &mut VecDeque<Over>, error: &Error) {
+        for over in &batch {
+            tracing::error!(receipt.id = %over.intent.id, error = ?error, "a receipt could not be written yet");
+        }
+        refused.extend(batch);
+    }
+
+    /// One transaction: receipts at the end of their accounts' chains, and the sums that they belong to.
+    async fn write(&mut self, batch: &[Over]) -> Result<()> {
+        // Until the commit is known, nobody knows where the chains end.
+        let mut heads = std::mem::take(&mut self.heads);
+        let tx = self.db.begin().await?;
+        if store::epoch(&*tx).await? != self.epoch {
+            self.closed.store(true, Ordering::Relaxed);
+            tracing::error!("another platform has opened the books: this one admits no calls any more");
+            return Err(Error::Internal(anyhow::anyhow!("another platform has opened the books")));
+        }
+        // A commit whose answer was lost, or a journal that is read again, brings what is there already.
+        let there = store::receipts_there(&*tx, batch.iter().map(|over| over.intent.id)).await?;
+        let mut receipts: Vec<Receipt> = Vec::with_capacity(batch.len());
+        let mut spent = Spent::default();
+        let mut newest: HashMap<AccountId, usize> = HashMap::new();
+        for over in batch.iter().filter(|over| !there.contains(&over.intent.id)) {
+            let mut receipt = receipt(&over.intent, &over.settlement);
+            let account = receipt.account_id;
+            let head = match heads.entry(account) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(unknown) => unknown.insert(store::head(&*tx, account).await?),
+            };
+            head.append(&mut receipt);
+            newest.insert(account, receipts.len());
+            spent.add(&receipt, over.allowance_nanodollars);
+            receipts.push(receipt);
+        }
+        for at in newest.into_values() {
+            receipts[at].signature = self.signer.sign(&receipts[at].hash);
+        }
+        store::add_receipts(&tx, &receipts).await?;
+        store::add_spent(&tx, spent).await?;
+        tx.commit().await?;
+        self.heads = heads;
+        receipts.iter().for_each(report);
+        Ok(())
+    }
+
+    /// Begins the journal anew when it has grown, and forgets the old file once all of it is in the database.
+    async fn shorten_journal(&mut self, messages: &mut mpsc::UnboundedReceiver<Message>, refused: &mut VecDeque<Over>) {
+        if self.journal.bytes() < JOURNAL_BYTES || !refused.is_empty() {
+            return;
+        }
+        let begun = self.journal.begin_new();
+        // Settled before the new file began, so in the old one: it has been handed over by now, or is a moment later.
+        let mut handed_over = Vec::new();
+        while let Ok(message) = messages.try_recv() {
+            match message {
+                Message::Over(over) => handed_over.push(*over),
+                Message::Flush(done) => drop(done.send(())),
+            }
+        }
+        self.carry_over(handed_over, refused).await;
+        if let Err(error) = begun.and_then(|()| if refused.is_empty() { self.journal.forget_old() } else { Ok(()) }) {
+            tracing::error!(%error, "the quota journal could not be begun anew");
+        }
+    }
+}
+
+/// What comes within a moment of `first`, together.
+async fn gather(
+    first: Message,
+    messages: &mut mpsc::UnboundedReceiver<Message>,
+) -> (Vec<Over>, Vec<oneshot::Sender<()>>) {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a deadline of tokio's own timer, which tests stop with tokio's own clock"
+    )]
+    let until = Instant::now() + GATHER;
+    let (mut batch, mut flushed) = (Vec::new(), Vec::new());
+    let mut next = Some(first);
+    while let Some(message) = next {
+        match message {
+            Message::Over(over) => batch.push(*over),
+            Message::Flush(done) => flushed.push(done),
+        }
+        if batch.len() >= BATCH {
+            break;
+        }
+        next = if flushed.is_empty() {
+            tokio::time::timeout_at(until, messages.recv()).await.ok().flatten()
+        } else {
+            messages.try_recv().ok()
+        };
+    }
+    (batch, flushed)
+}
+
+/// The receipt of a call, before it has its place in the chain.
+fn receipt(intent: &Intent, settlement: &Settlement) -> Receipt {
+    let Charge { amount_nanodollars, basis, usage } = settlement.charge;
+    let tokens = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    Receipt {
+        id: intent.id,
+        account_id: intent.account,
+        instance_id: intent.instance,
+        period: intent.period.clone(),
+        day: intent.day.clone(),
+        provider: intent.provider.clone(),
+        model: intent.model.clone(),
+        agent: intent.agent.clone(),
+        price_version: intent.price_version.clone(),
+        held_nanodollars: intent.held_nanodollars,
+        amount_nanodollars,
+        input_tokens: tokens(usage.input_tokens),
+        cache_write_tokens: tokens(usage.cache_write_tokens),
+        cache_write_long_tokens: tokens(usage.cache_write_long_tokens),
+        cache_read_tokens: tokens(usage.cache_read_tokens),
+        output_tokens: tokens(usage.output_tokens),
+        basis: basis.as_str().into(),
+        outcome: settlement.outcome.as_str().into(),
+        counted: serde_json::to_string(&usage).expect("usage is always JSON"),
+        usage: settlement.usage.clone(),
+        held_at_ms: intent.at.0,
+        settled_at_ms: settlement.at.0,
+        corrects: None,
+        seq: 0,
+        previous: String::new(),
+        hash: String::new(),
+        signature: String::new(),
+    }
+}
+
+fn report(receipt: &Receipt) {
+    let Receipt { id, instance_id, provider, model, held_nanodollars, amount_nanodollars, basis, outcome, .. } =
+        receipt;
+    if amount_nanodollars > held_nanodollars {
+        tracing::error!(receipt.id = %id, model, amount_nanodollars, held_nanodollars,
+            "the provider charged more than its bound; look at the price table and the rules");
+    }
+    tracing::debug!(receipt.id = %id, instance.id = %instance_id, provider, model, amount_nanodollars,
+        basis, outcome, "call settled");
+}

@@ -1,0 +1,81 @@
+//! What a process that died left in the journal, settled: the same journal always comes to the same receipts.
+
+use std::collections::HashMap;
+
+use super::journal::{Entry, Intent, Settlement};
+use super::ledger::Over;
+use super::prices::PriceBook;
+use super::rules::{self, Basis, Charge, Outcome, Price, Seen, Usage};
+use super::store;
+use crate::clock::Timestamp;
+use crate::db::{Db, HoldId};
+use crate::error::Result;
+
+/// Calls that are over.
+pub struct Found {
+    pub over: Vec<Over>,
+    /// How many of them were in flight when the process died.
+    pub orphans: usize,
+}
+
+/// Settles every intent in `left`: as its settlement says where there is one, and as whatever the provider may have
+/// charged where there is none.
+pub async fn settle_all(
+    db: &Db,
+    book: &PriceBook,
+    left: Vec<Entry>,
+    now: Timestamp,
+    allowance_nanodollars: i64,
+) -> Result<Found> {
+    let (mut intents, mut seen, mut settlements) = (Vec::<Intent>::new(), HashMap::new(), HashMap::new());
+    for entry in left {
+        match entry {
+            Entry::Held(intent) => intents.push(intent),
+            Entry::Seen(id, what) => drop(seen.insert(id, what)),
+            Entry::Settled(settlement) => drop(settlements.insert(settlement.id, settlement)),
+        }
+    }
+    let mut known = std::collections::HashSet::<HoldId>::new();
+    // An intent that went along into a new file is there twice.
+    intents.retain(|intent| known.insert(intent.id));
+    let (mut over, mut orphans) = (Vec::with_capacity(intents.len()), 0);
+    for intent in intents {
+        let settlement = match settlements.remove(&intent.id) {
+            Some(settlement) => settlement,
+            None => {
+                orphans += 1;
+                orphaned(db, book, &intent, seen.remove(&intent.id), now).await?
+            }
+        };
+        over.push(Over { intent, settlement, allowance_nanodollars });
+    }
+    Ok(Found { over, orphans })
+}
+
+/// Nobody listened any more, and the provider may have gone on: charged like a call that was cut off from this side.
+async fn orphaned(
+    db: &Db,
+    book: &PriceBook,
+    intent: &Intent,
+    seen: Option<Seen>,
+    now: Timestamp,
+) -> Result<Settlement> {
+    let charge = match price(db, book, intent).await? {
+        Some(price) => {
+            let seen = seen.unwrap_or(Seen::Unreadable).cut_off();
+            rules::charge(&price, &intent.bound, seen)
+        }
+        None => Charge { amount_nanodollars: intent.held_nanodollars, basis: Basis::Held, usage: Usage::default() },
+    };
+    Ok(Settlement { id: intent.id, charge, outcome: Outcome::Recovered, usage: String::new(), at: now })
+}
+
+async fn price(db: &Db, book: &PriceBook, intent: &Intent) -> Result<Option<Price>> {
+    if intent.price_version == book.version
+        && let Some((_, _, price)) =
+            book.rows().find(|(provider, model, _)| provider.as_str() == intent.provider && *model == intent.model)
+    {
+        return Ok(Some(price.clone()));
+    }
+    store::price(db.read(), &intent.price_version, &intent.provider, &intent.model).await
+}
