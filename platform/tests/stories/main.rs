@@ -36,6 +36,7 @@ mod quota;
 mod sagas;
 mod sharing;
 mod smuggling;
+mod spending;
 mod tidy;
 mod upgrades;
 mod web;
