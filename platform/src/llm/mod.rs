@@ -81,7 +81,7 @@ pub fn router_draining(app: App, most: usize, within: Duration) -> Router {
 }
 
 async fn messages(State(door): State<Door>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request) -> Response {
-    let answer = door.metered(Provider::Anthropic, peer, request, request::anthropic::read).await;
+    let answer = door.metered(Provider::Anthropic, peer, request, request::messages::read).await;
     door.shown(Provider::Anthropic, answer)
 }
 
@@ -90,7 +90,7 @@ async fn chat_completions(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Response {
-    let answer = door.metered(Provider::Openai, peer, request, request::openai::read).await;
+    let answer = door.metered(Provider::Openai, peer, request, request::chat::read).await;
     door.shown(Provider::Openai, answer)
 }
 

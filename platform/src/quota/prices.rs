@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::rules::{LongContext, Price, Provider, Rates};
 
 /// LiteLLM's rows for Anthropic and OpenAI; licence beside it.
-const TABLE: &str = include_str!("model_prices.json");
+const TABLE: &str = include_str!("../../../data/model_prices.json");
 /// The built-in demo model. Its prices buy nothing, but are spent like real ones, so that everything can be seen.
 const DEMO: &str = include_str!("demo_prices.json");
 

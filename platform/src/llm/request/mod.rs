@@ -1,8 +1,8 @@
 //! Reading a call's body for what it can cost. The body itself is forwarded as it came.
 
-pub mod anthropic;
+pub mod chat;
 mod json;
-pub mod openai;
+pub mod messages;
 
 use serde_json::{Map, Value};
 

@@ -1,8 +1,8 @@
 //! What a call used, read beside the path of its bytes.
 
-pub mod anthropic;
+pub mod chat;
 mod events;
-pub mod openai;
+pub mod messages;
 
 use events::{Event, Events};
 use serde_json::Value;
@@ -20,8 +20,8 @@ pub struct StreamReader {
 }
 
 enum Shape {
-    Anthropic(anthropic::Stream),
-    Openai(openai::Stream),
+    Anthropic(messages::Stream),
+    Openai(chat::Stream),
 }
 
 /// What one event said.
@@ -45,8 +45,8 @@ impl StreamReader {
     #[must_use]
     pub fn new(provider: Provider) -> Self {
         let shape = match provider {
-            Provider::Anthropic => Shape::Anthropic(anthropic::Stream::default()),
-            Provider::Openai => Shape::Openai(openai::Stream::default()),
+            Provider::Anthropic => Shape::Anthropic(messages::Stream::default()),
+            Provider::Openai => Shape::Openai(chat::Stream::default()),
         };
         Self { events: Events::default(), shape }
     }
@@ -115,8 +115,8 @@ pub fn of_whole(provider: Provider, body: &[u8]) -> (Seen, String) {
         return (Seen::Unreadable, String::new());
     };
     let usage = match provider {
-        Provider::Anthropic => anthropic::read_usage(raw),
-        Provider::Openai => openai::read_usage(raw, answer.get("service_tier")),
+        Provider::Anthropic => messages::read_usage(raw),
+        Provider::Openai => chat::read_usage(raw, answer.get("service_tier")),
     };
     (usage.map_or(Seen::Unreadable, Seen::Final), raw.to_string())
 }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::{Asked, Unacceptable, count, is_set, is_text, model, parse, stream};
 use crate::quota::{CacheWrites, Demand, InputBound, Provider};
 
-/// See the list of the same name in `anthropic.rs`.
+/// See the list of the same name in `messages.rs`.
 const KNOWN: &[&str] = &[
     "model",
     "messages",
