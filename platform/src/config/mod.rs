@@ -44,6 +44,8 @@ pub struct Config {
     pub limits: Limits,
     pub anthropic: Upstream,
     pub openai: Upstream,
+    /// The tier that the operator's OpenAI project gives calls which name none, as OpenAI calls it.
+    pub openai_tier: String,
     pub demo_listen: SocketAddr,
     pub signups_open: bool,
     /// First certificates of names below our domain in a week. `None`: no limit, as with our own CA or a wildcard.
@@ -185,6 +187,7 @@ impl Config {
             limits: r.limits(),
             anthropic: r.upstream("ANTHROPIC_API_KEY", "BERTH_ANTHROPIC_URL", &format!("http://{demo_listen}")),
             openai: r.upstream("OPENAI_API_KEY", "BERTH_OPENAI_URL", &format!("http://{demo_listen}")),
+            openai_tier: r.named("BERTH_OPENAI_TIER", &["default", "flex", "priority", "ultrafast"]),
             demo_listen,
             domains_per_account: r.between("BERTH_DOMAINS_PER_ACCOUNT", 0, 100),
             dns: r.address_or_none("BERTH_DNS"),

@@ -63,6 +63,15 @@ impl Reader<'_> {
         text == yes
     }
 
+    /// One of `names`.
+    pub(super) fn named(&mut self, name: &'static str, names: &[&str]) -> String {
+        let text = self.text(name);
+        if !names.contains(&text.as_str()) {
+            self.mistakes.push(format!("{name} is \"{text}\"; it is one of {}.", names.join(", ")));
+        }
+        text
+    }
+
     /// Without a limit where nobody outside issues them, or one certificate is good for all names.
     pub(super) fn certificates_a_week(&mut self) -> Option<NonZeroU32> {
         let weekly = NonZeroU32::new(self.between("BERTH_CERTIFICATES_A_WEEK", 0, 1_000_000));

@@ -175,6 +175,11 @@ pub const VARIABLES: &[Variable] = &[
     var("BERTH_ANTHROPIC_URL", "https://api.anthropic.com", "Where Anthropic calls go when its key is set."),
     var("BERTH_OPENAI_URL", "https://api.openai.com", "Where OpenAI calls go when its key is set."),
     var(
+        "BERTH_OPENAI_TIER",
+        "default",
+        "The service tier of your OpenAI project, which calls get that name none: default, flex, priority or ultrafast. Holds are as large as the dearer of it and default.",
+    ),
+    var(
         "BERTH_DEMO_LISTEN",
         "127.0.0.1:8703",
         "Where the demo model listens, and where calls go for which no key is set.",

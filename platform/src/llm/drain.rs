@@ -11,9 +11,10 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::Semaphore;
 
+use super::api::Api;
 use super::usage::StreamReader;
 use crate::instances::WorkInFlight;
-use crate::quota::{Hold, Outcome, Provider, Seen};
+use crate::quota::{Hold, Outcome, Seen};
 
 /// The drains of one door. Cheap to clone.
 #[derive(Clone)]
@@ -59,13 +60,9 @@ pub struct Flow {
 }
 
 impl Flow {
-    pub fn new(
-        provider: Provider,
-        upstream: impl Stream<Item = reqwest::Result<Bytes>> + Send + 'static,
-        hold: Hold,
-        work: WorkInFlight,
-    ) -> Self {
-        Self { _work: work, upstream: Box::pin(upstream), reader: StreamReader::new(provider), hold: Some(hold) }
+    pub fn new(api: Api, answer: reqwest::Response, hold: Hold, work: WorkInFlight) -> Self {
+        let upstream = Box::pin(answer.bytes_stream());
+        Self { _work: work, upstream, reader: StreamReader::new(api), hold: Some(hold) }
     }
 
     /// The next piece. Nothing is read ahead.

@@ -3,11 +3,13 @@
 //! Served on each bridge's gateway address, where only instances reach it. What cannot be metered is not forwarded.
 
 pub mod alarms;
+mod api;
 mod caller;
 pub mod control;
 mod doorway;
 mod drain;
 mod hide_usage;
+mod outliving;
 mod problem;
 mod relay;
 mod request;
@@ -21,16 +23,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderMap, Method, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
 use serde::Serialize;
 
 use crate::app::App;
 use crate::instances::{Instance, Work, WorkInFlight};
-use crate::quota::{Call, ModelSpend, Provider, Refusal};
+use crate::quota::{Call, ModelSpend, Provider, Refusal, Tier};
+use api::Api;
 use caller::caller;
 use doorway::{Doorway, Place, Taken};
 use drain::Drains;
@@ -54,6 +57,8 @@ struct Door {
     upstreams: Upstreams,
     doorway: Doorway,
     drains: Drains,
+    /// The tier of a call to OpenAI that names none.
+    auto: Tier,
 }
 
 /// The proxy's routes. Serve them with `http_server::serve`, which says who the peer is and delays no token.
@@ -66,32 +71,31 @@ pub fn router_draining(app: App, most: usize, within: Duration) -> Router {
     let upstreams = Upstreams::new(&app.config);
     let doorway = Doorway::new(app.config.limits.calls_at_once);
     let drains = Drains::new(most, within);
+    let auto = Tier::of_openai(&app.config.openai_tier).unwrap_or_default();
     Router::new()
-        .route("/anthropic/v1/messages", post(messages))
+        .route("/anthropic/v1/messages", metered(Api::Messages))
         .route("/anthropic/v1/messages/count_tokens", post(free))
         .route("/anthropic/v1/models", get(free))
         .route("/anthropic/v1/models/{id}", get(free))
-        .route("/openai/v1/chat/completions", post(chat_completions))
+        .route("/anthropic/api/hello", get(hello))
+        .route("/openai/v1/chat/completions", metered(Api::ChatCompletions))
+        .route("/openai/v1/responses", metered(Api::Responses))
+        .route("/openai/v1/responses/input_tokens", post(free))
+        .route("/openai/v1/embeddings", metered(Api::Embeddings))
         .route("/openai/v1/models", get(free))
         .route("/openai/v1/models/{id}", get(free))
         .route("/budget", get(allowance))
         .fallback(elsewhere)
         .method_not_allowed_fallback(elsewhere)
-        .with_state(Door { app, upstreams, doorway, drains })
+        .with_state(Door { app, upstreams, doorway, drains, auto })
 }
 
-async fn messages(State(door): State<Door>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request) -> Response {
-    let answer = door.metered(Provider::Anthropic, peer, request, request::anthropic::read).await;
-    door.shown(Provider::Anthropic, answer)
-}
-
-async fn chat_completions(
-    State(door): State<Door>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    request: Request,
-) -> Response {
-    let answer = door.metered(Provider::Openai, peer, request, request::openai::read).await;
-    door.shown(Provider::Openai, answer)
+/// Calls that are charged.
+fn metered(api: Api) -> MethodRouter<Door> {
+    post(async move |State(door): State<Door>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request| {
+        let answer = door.metered(api, peer, request).await;
+        door.shown(api.provider(), answer)
+    })
 }
 
 /// Calls that the providers do not charge.
@@ -99,6 +103,11 @@ async fn free(State(door): State<Door>, ConnectInfo(peer): ConnectInfo<SocketAdd
     let provider = provider_of(request.uri().path());
     let answer = door.free(provider, peer, request).await;
     door.shown(provider, answer)
+}
+
+/// What Claude Code asks before its first call, to warm the connection up.
+async fn hello() -> StatusCode {
+    StatusCode::OK
 }
 
 async fn elsewhere(State(door): State<Door>, request: Request) -> Response {
@@ -140,26 +149,20 @@ async fn allowance(
 }
 
 impl Door {
-    async fn metered(
-        &self,
-        provider: Provider,
-        peer: SocketAddr,
-        request: Request,
-        read: impl Fn(&[u8]) -> Result<Asked, Unacceptable>,
-    ) -> Result<Response, Problem> {
+    async fn metered(&self, api: Api, peer: SocketAddr, request: Request) -> Result<Response, Problem> {
         let Arrived { instance, target, mut headers, taken: Taken { body, room }, inside, .. } =
             self.arrive(peer, request).await?;
-        let Asked { demand, stream, add_usage } = read(&body).map_err(Problem::Unacceptable)?;
+        let Asked { demand, stream, asking_for_usage } = api.read(&body, self.auto).map_err(Problem::Unacceptable)?;
         let call = Call { account: instance.account, instance: instance.id, agent: agent(&headers), demand };
         let hold = self.app.quota.admit(call).await.map_err(Problem::Refused)?;
         if !hold.takes_long_context() {
             upstream::hold_back_long_context(&mut headers);
         }
-        let asking = if add_usage { splice::with_include_usage(&body) } else { None };
-        let body = asking.map_or(body, Bytes::from);
-        let request = self.upstreams.call(provider, Method::POST, &target, &headers, body)?;
+        let hide_usage = asking_for_usage.is_some();
+        let body = asking_for_usage.map_or(body, Bytes::from);
+        let request = self.upstreams.call(api.provider(), Method::POST, &target, &headers, body)?;
         let drains = self.drains.clone();
-        let call = Admitted { provider, request, hold, instance, inside, room, drains, hide_usage: add_usage };
+        let call = Admitted { api, request, hold, instance, inside, room, drains, hide_usage };
         if stream { relay::streamed(call).await } else { relay::whole(call).await }
     }
 

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::request::Unacceptable;
 use crate::instances::Wish;
-use crate::quota::{Provider, Refusal, Span, dollars};
+use crate::quota::{NoBound, Provider, Refusal, Span, Tier, dollars};
 
 /// Why a call ends here.
 #[derive(Debug)]
@@ -147,7 +147,8 @@ impl Problem {
                     format!(
                         "{path} is not served here. Berth's quota proxy forwards what it can meter: POST \
                          /anthropic/v1/messages and /anthropic/v1/messages/count_tokens, GET /anthropic/v1/models, \
-                         POST /openai/v1/chat/completions, GET /openai/v1/models; and GET /budget says what is left."
+                         POST /openai/v1/chat/completions, /openai/v1/responses and /openai/v1/embeddings, GET \
+                         /openai/v1/models; and GET /budget says what is left."
                     ),
                 )
             },
@@ -195,15 +196,13 @@ fn refused(refusal: &Refusal) -> Shape {
                 format!("model: {model} is not offered here, because its price is not known to Berth."),
             )
         },
-        Refusal::NoBound { model } => Shape {
-            field: Some("max_tokens"),
-            ..Shape::new(
-                StatusCode::BAD_REQUEST,
-                "invalid_request_error",
-                "invalid_request_error",
-                format!("max_tokens: {model} has no known limits; send text only, and say how long the answer may be."),
-            )
-        },
+        Refusal::NoBound { model, why } => {
+            let (field, message) = no_bound(model, *why);
+            Shape {
+                field: Some(field),
+                ..Shape::new(StatusCode::BAD_REQUEST, "invalid_request_error", "invalid_request_error", message)
+            }
+        }
         Refusal::OverAllowance { what, left_nanodollars, held_nanodollars, needed_nanodollars, resets_on } => Shape {
             anthropic_code: Some("enforced_spend_limit_reached"),
             openai_code: Some("project_spend_limit_exceeded"),
@@ -260,6 +259,24 @@ fn too_fast(wait: Duration, sentence: String) -> Shape {
         // Whole seconds: what is left of one counts.
         retry_after: Some(wait.saturating_add(Duration::from_millis(999))),
         ..Shape::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "rate_limit_error", message)
+    }
+}
+
+/// The field to blame, and what to do about it.
+fn no_bound(model: &str, why: NoBound) -> (&'static str, String) {
+    match why {
+        NoBound::Size => (
+            "max_tokens",
+            format!("max_tokens: {model} has no known limits; send text only, and say how long the answer may be."),
+        ),
+        NoBound::Tier(Tier::Fast) => ("speed", format!("speed: {model} has no known price for fast; leave it out.")),
+        NoBound::Tier(tier) => {
+            ("service_tier", format!("service_tier: {model} has no known price for {}; leave it out.", tier.as_str()))
+        }
+        NoBound::WebSearch => (
+            "tools",
+            format!("tools: what a search of the web costs with {model} is not known to Berth; use another model."),
+        ),
     }
 }
 

@@ -14,17 +14,19 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::OwnedSemaphorePermit;
 
+use super::api::Api;
 use super::caller::until_refused;
 use super::doorway::Place;
 use super::drain::{Drains, Flow};
 use super::hide_usage::HideUsage;
+use super::outliving::Outliving;
 use super::problem::Problem;
 use super::upstream::returning;
 use super::usage;
 use crate::instances::{Instance, WorkInFlight};
-use crate::quota::{Hold, LONGEST_CALL, Outcome, Provider, Seen};
+use crate::quota::{Hold, LONGEST_CALL, Outcome, Seen};
 
 /// The largest answer in one piece. The longest there are have a few megabytes.
 const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
@@ -34,7 +36,7 @@ pub type Inside = (WorkInFlight, Place);
 
 /// A call that was admitted and not yet sent.
 pub struct Admitted {
-    pub provider: Provider,
+    pub api: Api,
     pub request: reqwest::RequestBuilder,
     pub hold: Hold,
     pub instance: Arc<Instance>,
@@ -49,34 +51,22 @@ pub struct Admitted {
 /// Makes a call whose answer is a stream. When the caller is dropped before its head came, that is waited for like the
 /// figures of any stream that its client left.
 pub async fn streamed(call: Admitted) -> Result<Response, Problem> {
-    let (mut give, take) = oneshot::channel();
-    tokio::spawn(async move {
-        let drains = call.drains.clone();
-        let mut answer = std::pin::pin!(begin_stream(call));
-        let answer = tokio::select! {
-            answer = answer.as_mut() => Some(answer),
-            () = give.closed() => drains.wait(answer).await,
-        };
-        if let Some(answer) = answer {
-            // When nobody waits for it, it is dropped here, and read on.
-            let _ = give.send(answer);
-        }
-    });
-    take.await.unwrap_or(Err(Problem::UpstreamUnreachable))
+    let drains = call.drains.clone();
+    Outliving::for_a_while(begin_stream(call), drains).await
 }
 
 async fn begin_stream(call: Admitted) -> Result<Response, Problem> {
-    let Admitted { provider, request, hold, instance, inside, room, drains, hide_usage } = call;
+    let Admitted { api, request, hold, instance, inside, room, drains, hide_usage } = call;
     let (hold, answer) = send(request, hold).await?;
     drop(room);
     let Some(hold) = hold else { return Ok(passed_on(answer, inside)) };
     if !is_event_stream(answer.headers()) {
-        return whole_answer(provider, answer, hold).await;
+        return whole_answer(api, answer, hold).await;
     }
     let response = respond(answer.status(), answer.headers());
     let (work, place) = inside;
     let metered = Metered {
-        flow: Some(Flow::new(provider, answer.bytes_stream(), hold, work)),
+        flow: Some(Flow::new(api, answer, hold, work)),
         hide: hide_usage.then(HideUsage::default),
         drains,
         refused: Box::pin(until_refused(instance.watch())),
@@ -87,19 +77,19 @@ async fn begin_stream(call: Admitted) -> Result<Response, Problem> {
 
 /// Makes a call whose answer comes in one piece; goes on to its end when the caller is dropped.
 pub async fn whole(call: Admitted) -> Result<Response, Problem> {
-    let Admitted { provider, request, hold, inside, room, .. } = call;
-    let task = tokio::spawn(async move {
+    let Admitted { api, request, hold, inside, room, .. } = call;
+    let work = async move {
         let (hold, answer) = send(request.timeout(LONGEST_CALL), hold).await?;
         drop(room);
         match hold {
             Some(hold) => {
                 let _inside = inside;
-                whole_answer(provider, answer, hold).await
+                whole_answer(api, answer, hold).await
             }
             None => Ok(passed_on(answer, inside)),
         }
-    });
-    task.await.unwrap_or(Err(Problem::UpstreamUnreachable))
+    };
+    Outliving::to_its_end(work).await
 }
 
 /// Sends the call. The hold comes back only when the provider accepted it; what it refuses it does not charge.
@@ -138,7 +128,7 @@ pub fn passed_on(answer: reqwest::Response, inside: Inside) -> Response {
     })))
 }
 
-async fn whole_answer(provider: Provider, answer: reqwest::Response, hold: Hold) -> Result<Response, Problem> {
+async fn whole_answer(api: Api, answer: reqwest::Response, hold: Hold) -> Result<Response, Problem> {
     let response = respond(answer.status(), answer.headers());
     let is_readable = is_identity(answer.headers());
     let mut body = BytesMut::new();
@@ -156,9 +146,9 @@ async fn whole_answer(provider: Provider, answer: reqwest::Response, hold: Hold)
             }
         }
     }
-    let (seen, raw) = if is_readable { usage::of_whole(provider, &body) } else { (Seen::Unreadable, String::new()) };
+    let (seen, raw) = if is_readable { usage::of_whole(api, &body) } else { (Seen::Unreadable, String::new()) };
     if seen == Seen::Unreadable {
-        tracing::error!(provider = provider.as_str(), "an answer without readable usage; its hold is charged");
+        tracing::error!(api = ?api, "an answer without readable usage; its hold is charged");
     }
     hold.settle(seen, Outcome::Completed, raw);
     Ok(response(body.freeze().into()))

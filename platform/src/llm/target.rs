@@ -7,7 +7,15 @@ use super::problem::Problem;
 use super::request::Unacceptable;
 
 /// The paths that are served, as the providers know them. Below the last one stand models.
-const PATHS: [&str; 4] = ["/v1/messages", "/v1/messages/count_tokens", "/v1/chat/completions", MODELS];
+const PATHS: [&str; 7] = [
+    "/v1/messages",
+    "/v1/messages/count_tokens",
+    "/v1/chat/completions",
+    "/v1/responses",
+    "/v1/responses/input_tokens",
+    "/v1/embeddings",
+    MODELS,
+];
 const MODELS: &str = "/v1/models";
 /// Longer names are no model's.
 const LONGEST_NAME: usize = 200;
@@ -104,6 +112,8 @@ mod tests {
             ("/openai/v1/models/a;b", None),
             ("/openai/v1/models/", None),
             ("/openai/v1/files", None),
+            ("/openai/v1/responses/input_tokens", Some("/v1/responses/input_tokens")),
+            ("/openai/v1/responses/resp_1", None),
         ] {
             assert_eq!(read(uri).as_deref(), expected, "{uri}");
         }

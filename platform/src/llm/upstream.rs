@@ -31,9 +31,14 @@ const NOT_RETURNED: &[&str] = &[
     "set-cookie",
     "alt-svc",
     "anthropic-organization-id",
+    "anthropic-workspace-id",
     "openai-organization",
     "openai-project",
 ];
+/// The limits of the platform's key, and what is left of them.
+const NOT_RETURNED_PREFIXES: &[&str] = &["anthropic-ratelimit-", "anthropic-priority-", "x-ratelimit-"];
+/// The limits of a subscription, which Claude Code shows to whoever pays for it.
+const RETURNED_PREFIX: &str = "anthropic-ratelimit-unified-";
 
 /// The providers. Cheap to clone.
 #[derive(Clone)]
@@ -134,10 +139,8 @@ fn is_forwarded(name: &str) -> bool {
 #[must_use]
 pub fn returning(headers: &HeaderMap) -> HeaderMap {
     passing(headers, |name| {
-        NOT_RETURNED.contains(&name)
-            || name.starts_with("anthropic-ratelimit-")
-            || name.starts_with("x-ratelimit-")
-            || name.starts_with("anthropic-priority-")
+        let is_of_the_key = NOT_RETURNED_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+        NOT_RETURNED.contains(&name) || (is_of_the_key && !name.starts_with(RETURNED_PREFIX))
     })
 }
 
@@ -239,6 +242,10 @@ mod tests {
             "request-id",
             "x-should-retry",
             "anthropic-ratelimit-tokens-remaining",
+            "anthropic-ratelimit-unified-5h-status",
+            "anthropic-priority-input-tokens-remaining",
+            "anthropic-workspace-id",
+            "openai-project",
             "x-ratelimit-limit-requests",
             "anthropic-organization-id",
             "openai-organization",
@@ -247,6 +254,8 @@ mod tests {
         ]);
         let mut names: Vec<String> = returning(&answered).keys().map(ToString::to_string).collect();
         names.sort_unstable();
-        assert_eq!(names, ["content-type", "request-id", "retry-after", "x-should-retry"]);
+        let returned =
+            ["anthropic-ratelimit-unified-5h-status", "content-type", "request-id", "retry-after", "x-should-retry"];
+        assert_eq!(names, returned);
     }
 }

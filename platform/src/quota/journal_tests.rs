@@ -9,6 +9,7 @@ fn intent(number: u128) -> Intent {
         output_tokens: 2,
         input_nanodollars: 3,
         output_nanodollars: 4,
+        search_nanodollars: 0,
         may_hide_output: false,
     };
     Intent {

@@ -21,6 +21,7 @@ mod recovery;
 mod refusal;
 mod rules;
 mod store;
+mod tariffs;
 mod terms;
 
 use std::collections::HashMap;
@@ -36,7 +37,9 @@ pub use hold::Hold;
 pub use limits::Rate;
 pub use receipts::Verified;
 pub use refusal::{Refusal, Span};
-pub use rules::{Basis, Bound, CacheWrites, Demand, InputBound, Outcome, Provider, Seen, Usage, dollars};
+pub use rules::{
+    Basis, Bound, CacheWrites, Demand, InputBound, NoBound, Outcome, Provider, Seen, Service, Tier, Usage, dollars,
+};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
@@ -184,7 +187,10 @@ impl Quota {
         let Call { account: owner, instance, agent, demand } = call;
         let price = self.0.prices.find(demand.provider, &demand.model);
         let Some(price) = price else { return Err(Refusal::UnknownModel { model: demand.model }) };
-        let Ok(bound) = rules::bound(&price, &demand) else { return Err(Refusal::NoBound { model: demand.model }) };
+        let bound = match rules::bound(&price, &demand) {
+            Ok(bound) => bound,
+            Err(why) => return Err(Refusal::NoBound { model: demand.model, why }),
+        };
         let running = self.0.running()?;
         let account = self.0.account(owner).await?;
         let now = self.0.clock.now();

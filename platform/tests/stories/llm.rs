@@ -1,5 +1,9 @@
 //! The quota proxy from outside: bytes untouched, money right however a call ends, refusals that SDKs understand.
 
+mod provider;
+mod surface;
+mod transcripts;
+
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +20,8 @@ use super::harness::{databases, sqlite};
 
 const MESSAGES: &str = "/anthropic/v1/messages";
 const COMPLETIONS: &str = "/openai/v1/chat/completions";
+const RESPONSES: &str = "/openai/v1/responses";
+const EMBEDDINGS: &str = "/openai/v1/embeddings";
 
 fn message(text: &str, stream: bool) -> Value {
     value!({ "model": "berth-demo", "max_tokens": 2000, "stream": stream, "messages": [{ "role": "user", "content": text }] })
@@ -27,6 +33,10 @@ fn completion(text: &str, more: &Value) -> Value {
         body[name] = value.clone();
     }
     body
+}
+
+fn response(text: &str, stream: bool) -> Value {
+    value!({ "model": "berth-demo", "max_output_tokens": 2000, "stream": stream, "input": text })
 }
 
 fn fingerprint(bytes: &[u8]) -> Vec<u8> {
@@ -56,6 +66,11 @@ async fn every_answer_arrives_byte_for_byte() {
         (MESSAGES, message("hello x-demo-fault=status-529", true)),
         (COMPLETIONS, completion("hello x-demo-fault=status-400", &value!({}))),
         (COMPLETIONS, completion("hello x-demo-fault=overloaded", &value!({ "stream": true }))),
+        (RESPONSES, response("hello", false)),
+        (RESPONSES, response("hello x-demo-tokens=300", true)),
+        (RESPONSES, response("hello x-demo-fault=overloaded", true)),
+        (RESPONSES, response("hello x-demo-fault=status-500", true)),
+        (EMBEDDINGS, value!({ "model": "berth-demo-embedding", "input": ["a", "b"], "encoding_format": "base64" })),
     ] {
         let expected = direct(&world, path, &body).await;
         let seen = alice.post(&world, path, &body).send().await.unwrap().bytes().await.unwrap();
@@ -73,6 +88,8 @@ async fn receipts_sum_to_what_the_provider_served() {
         (MESSAGES, message("two", true)),
         (COMPLETIONS, completion("three", &value!({}))),
         (COMPLETIONS, completion("four", &value!({ "stream": true }))),
+        (RESPONSES, response("five", false)),
+        (RESPONSES, response("six", true)),
         (MESSAGES, message("refused x-demo-fault=status-500", false)),
     ] {
         alice.post(&world, path, &body).send().await.unwrap().bytes().await.unwrap();
@@ -100,6 +117,7 @@ async fn hanging_up_mid_stream_is_charged_exactly() {
         ("alice", MESSAGES, message("x-demo-tokens=100 x-demo-pace-ms=5", true), 8),
         ("bob", COMPLETIONS, completion("x-demo-tokens=100 x-demo-pace-ms=5", &value!({ "stream": true })), 8),
         ("carol", MESSAGES, message("x-demo-tokens=100 x-demo-first-byte-ms=400", true), 0),
+        ("dave", RESPONSES, response("x-demo-tokens=100 x-demo-pace-ms=5", true), 8),
     ] {
         let person = world.person(name).await;
         let before = exact().await;
@@ -292,11 +310,11 @@ async fn refusals_have_the_providers_own_shape() {
     for (path, body, status) in [
         ("/anthropic/v1/messages/count_tokens", &free, 200),
         ("/anthropic/v1/messages/batches", &free, 404),
-        ("/openai/v1/responses", &free, 404),
+        ("/openai/v1/responses/resp_1", &free, 404),
         ("/openai/v1/files", &free, 404),
         (MESSAGES, &value!({ "model": "berth-demo" }), 400),
         (MESSAGES, &value!({ "model": "claude-of-tomorrow", "max_tokens": 1, "messages": [] }), 404),
-        (COMPLETIONS, &completion("hi", &value!({ "service_tier": "priority" })), 400),
+        (COMPLETIONS, &completion("hi", &value!({ "service_tier": "ultrafast" })), 400),
     ] {
         assert_eq!(alice.post(&world, path, body).send().await.unwrap().status(), status, "{path} {body}");
     }

@@ -7,7 +7,8 @@ use berth::db::Db;
 use berth::error::Error;
 use berth::ops::Verdict;
 use berth::quota::{
-    CacheWrites, Call, Demand, Hold, InputBound, Outcome, OwnLimits, Provider, Refusal, Seen, Span, Usage, Verified,
+    CacheWrites, Call, Demand, Hold, InputBound, Outcome, OwnLimits, Provider, Refusal, Seen, Service, Span, Tier,
+    Usage, Verified,
 };
 use sea_orm::ConnectionTrait as _;
 
@@ -22,11 +23,13 @@ fn call(person: &Person) -> Call {
     let demand = Demand {
         provider: Provider::Anthropic,
         model: "berth-demo".into(),
+        service: Service::Auto(Tier::Standard),
         input: InputBound::Tokens(0),
         cache_writes: CacheWrites::Never,
         max_output_tokens: Some(OUTPUT_TOKENS),
         answers: 1,
         extra_output_tokens: 0,
+        web_searches: 0,
         may_be_us: false,
         may_hide_output: false,
     };
