@@ -11,6 +11,7 @@ mod drain;
 mod hide_usage;
 mod outliving;
 mod problem;
+mod rates;
 mod relay;
 mod request;
 mod splice;
@@ -161,9 +162,11 @@ impl Door {
         let hide_usage = asking_for_usage.is_some();
         let body = asking_for_usage.map_or(body, Bytes::from);
         let request = self.upstreams.call(api.provider(), Method::POST, &target, &headers, body)?;
-        let drains = self.drains.clone();
+        let (drains, (requests, tokens)) = (self.drains.clone(), hold.rates());
         let call = Admitted { api, request, hold, instance, inside, room, drains, hide_usage };
-        if stream { relay::streamed(call).await } else { relay::whole(call).await }
+        let mut answer = if stream { relay::streamed(call).await } else { relay::whole(call).await }?;
+        rates::add(answer.headers_mut(), api.provider(), requests, tokens, self.app.clock.now());
+        Ok(answer)
     }
 
     async fn free(&self, provider: Provider, peer: SocketAddr, request: Request) -> Result<Response, Problem> {

@@ -57,9 +57,9 @@ pub async fn open_epoch(tx: &Tx) -> Result<i64> {
     epoch(&**tx).await
 }
 
-/// Which opening of the books is the latest.
+/// Which opening of the books is the latest. Nobody opens them anew until the transaction that asked is over.
 pub async fn epoch(db: &impl ConnectionTrait) -> Result<i64> {
-    let row = books::Entity::find_by_id(BOOKS).one(db).await?;
+    let row = books::Entity::find_by_id(BOOKS).lock_shared().one(db).await?;
     row.map(|row| row.epoch).ok_or_else(|| Error::Internal(anyhow::anyhow!("the books have no epoch")))
 }
 

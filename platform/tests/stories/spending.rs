@@ -28,8 +28,8 @@ use super::harness::long::Long;
 use super::harness::{Database, config_at, databases};
 
 /// Nano-dollars of a token of the demo model.
-const INPUT: i64 = 100;
-const OUTPUT: i64 = 500;
+const INPUT: u64 = 100;
+const OUTPUT: u64 = 500;
 /// The most that a call asks for.
 const MAX_TOKENS: u64 = 400;
 /// Callers at once.
@@ -126,40 +126,43 @@ fn account_for(kind: &str, served: &BTreeMap<u64, Served>, spent: i64, receipts:
     assert!(!served.is_empty(), "{kind}: nothing was called");
     assert_eq!(receipts.iter().map(|receipt| receipt.amount_nanodollars).sum::<i64>(), spent, "{kind}");
     let mut missing = served.clone();
-    let (mut recovered, mut recovered_nanodollars) = (0, 0);
+    let (mut nameless, mut nameless_nanodollars) = (0, 0);
     for receipt in receipts {
         assert!(receipt.amount_nanodollars <= receipt.held_nanodollars, "{kind}: {receipt:?}");
-        if receipt.outcome == "recovered" && receipt.input_tokens == 0 {
-            recovered += 1;
-            recovered_nanodollars += receipt.amount_nanodollars;
-            continue;
-        }
         if receipt.amount_nanodollars == 0 {
             // Refused by the provider, or never sent.
             continue;
         }
-        if receipt.basis == "provider" {
-            let number = u64::try_from(receipt.input_tokens).unwrap();
-            let Some(served) = missing.remove(&number) else { panic!("{kind}: twice, or never served: {receipt:?}") };
-            let cost = receipt.input_tokens * INPUT + i64::try_from(served.output_tokens).unwrap() * OUTPUT;
-            assert_eq!(receipt.amount_nanodollars, cost, "{kind}: {served:?} {receipt:?}");
-        } else {
+        let number = u64::try_from(receipt.input_tokens).unwrap();
+        match missing.remove(&number) {
+            Some(served) if receipt.basis == "provider" => {
+                assert_eq!(receipt.amount_nanodollars, cost(number, served), "{kind}: {served:?} {receipt:?}");
+            }
             // The stream broke off: what was observed is never less than what was served.
-            let number = u64::try_from(receipt.input_tokens).unwrap();
-            if let Some(served) = missing.remove(&number) {
-                let cost = receipt.input_tokens * INPUT + i64::try_from(served.output_tokens).unwrap() * OUTPUT;
-                assert!(receipt.amount_nanodollars >= cost, "{kind}: {served:?} {receipt:?}");
+            Some(served) => {
+                assert!(receipt.amount_nanodollars >= cost(number, served), "{kind}: {served:?} {receipt:?}");
+            }
+            None => {
+                assert_ne!(receipt.basis, "provider", "{kind}: twice, or never served: {receipt:?}");
+                nameless += 1;
+                nameless_nanodollars += receipt.amount_nanodollars;
             }
         }
     }
-    // Calls that the platform knew nothing more of when it was killed are charged as held, which is never less.
+    // Calls of which the platform had heard nothing when it was killed, or they broke off, are charged what they can have
+    // cost: as many as there are, and never less.
+    let unheard = missing.len();
     assert!(
-        missing.len() <= recovered,
-        "{kind}: {} served calls have no receipt: {missing:?}",
-        missing.len() - recovered
+        unheard <= nameless,
+        "{kind}: {unheard} served calls without a receipt, {nameless} receipts without a call"
     );
-    let cost = |(number, served): (&u64, &Served)| *number as i64 * INPUT + served.output_tokens as i64 * OUTPUT;
-    assert!(missing.iter().map(cost).sum::<i64>() <= recovered_nanodollars, "{kind}");
+    let cost = missing.iter().map(|(number, served)| cost(*number, *served)).sum::<i64>();
+    assert!(cost <= nameless_nanodollars, "{kind}: {cost} of {nameless_nanodollars}");
+}
+
+/// What the provider asks for a call.
+fn cost(number: u64, served: Served) -> i64 {
+    i64::try_from(number * INPUT + served.output_tokens * OUTPUT).unwrap()
 }
 
 /// Calls one after another, of every kind, until nobody answers any more.
