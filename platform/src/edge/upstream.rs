@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use axum::http::{Method, StatusCode, header};
@@ -31,7 +32,7 @@ const CONNECT: Duration = Duration::from_secs(2);
 const REST: Duration = Duration::from_secs(4);
 /// What rested this long may be closing at this very moment: a request that may be sent twice is kept for that.
 const FRESH: Duration = Duration::from_millis(500);
-/// Connections to one container that rest at a time.
+/// Connections to one container that rest at a time on one thread.
 const MOST_AT_REST: usize = 64;
 /// How often those that rested too long are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -55,17 +56,19 @@ struct AtRest {
     swept: bool,
 }
 
-/// Which container is meant, and where it listens. An address that moved on to another container is another target.
+/// Which container is meant, and where it listens. An address that moved on to another container is another target. So is
+/// the same one on another thread: a connection wakes the thread that made it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Target {
     container: Arc<str>,
     socket: SocketAddr,
+    from: ThreadId,
 }
 
 impl Target {
     /// The program of the instance that listens on `socket`; `None` while no container of it is known.
     pub(super) fn of(instance: &Instance, socket: SocketAddr) -> Option<Self> {
-        Some(Self { container: instance.container()?, socket })
+        Some(Self { container: instance.container()?, socket, from: thread::current().id() })
     }
 }
 
