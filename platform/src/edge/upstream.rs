@@ -9,7 +9,7 @@ use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::task::coop::unconstrained;
 
 use super::bodies::Upload;
 use crate::clock::Clock;
@@ -51,7 +52,7 @@ struct Pool {
 
 #[derive(Default)]
 struct AtRest {
-    connections: HashMap<Target, Vec<(Connection, Instant)>>,
+    connections: HashMap<Target, Vec<(Box<Connection>, Instant)>>,
     /// Whether a task looks for those that rested too long.
     swept: bool,
 }
@@ -91,10 +92,10 @@ impl Upstreams {
         if request.headers().contains_key(header::UPGRADE) {
             return Box::pin(self.switch(target, request)).await;
         }
-        if let Some((connection, rested)) = self.awaken(target).await {
+        if let Some((connection, rested)) = self.awaken(target) {
             let copy = if rested < FRESH { None } else { copy_of(&request) };
             match connection.ask(request).await {
-                Ok((answer, connection)) => return Ok(self.answering(answer, connection).await),
+                Ok((answer, connection)) => return Ok(self.answering(answer, connection)),
                 Err(mut unanswered) => {
                     request = match (unanswered.take_message(), copy) {
                         (Some(unsent), _) => unsent,
@@ -107,7 +108,7 @@ impl Upstreams {
         let connection = Box::pin(self.connect(target)).await?;
         let answered = connection.ask(request).await;
         let (answer, connection) = answered.map_err(|unanswered| unanswered.into_error())?;
-        Ok(self.answering(answer, connection).await)
+        Ok(self.answering(answer, connection))
     }
 
     /// Sends a request of our own, and what is answered in a word. What comes behind that word is not read, and the
@@ -117,7 +118,7 @@ impl Upstreams {
     }
 
     async fn switch(&self, target: &Target, request: Request<Upload>) -> anyhow::Result<Response<Answering>> {
-        let Connection { mut sender, driver, .. } = self.connect(target).await?;
+        let Connection { mut sender, driver, .. } = *self.connect(target).await?;
         if let Some(driver) = driver {
             tokio::spawn(to_the_end(driver.with_upgrades()));
         }
@@ -125,7 +126,7 @@ impl Upstreams {
         Ok(answer.map(|body| Answering { body, connection: None, home: self.clone(), broken: None }))
     }
 
-    async fn connect(&self, target: &Target) -> anyhow::Result<Connection> {
+    async fn connect(&self, target: &Target) -> anyhow::Result<Box<Connection>> {
         let stream = tokio::time::timeout(CONNECT, TcpStream::connect(target.socket)).await??;
         // Asked once the connection stands: the request was meant for a container that may have gone since, and its
         // address may be another's by now.
@@ -138,18 +139,14 @@ impl Upstreams {
         }
         stream.set_nodelay(true)?;
         let (sender, driver) = http1::Builder::new().max_buf_size(READ).handshake(TokioIo::new(stream)).await?;
-        Ok(Connection { target: target.clone(), sender, driver: Some(driver) })
+        Ok(Box::new(Connection { target: target.clone(), sender, driver: Some(driver) }))
     }
 
     /// A connection that rested and is still open, and for how long it did.
-    async fn awaken(&self, target: &Target) -> Option<(Connection, Duration)> {
+    fn awaken(&self, target: &Target) -> Option<(Box<Connection>, Duration)> {
         loop {
             let (mut connection, since) = self.at_rest(|at_rest| at_rest.connections.get_mut(target)?.pop())?;
-            poll_fn(|cx| {
-                connection.drive(cx);
-                Poll::Ready(())
-            })
-            .await;
+            connection.drive(&mut nobody());
             let rested = self.0.clock.monotonic().saturating_duration_since(since);
             if connection.is_free() && rested < REST {
                 return Some((connection, rested));
@@ -157,20 +154,16 @@ impl Upstreams {
         }
     }
 
-    async fn answering(&self, answer: Response<Incoming>, connection: Connection) -> Response<Answering> {
+    fn answering(&self, answer: Response<Incoming>, connection: Box<Connection>) -> Response<Answering> {
         let mut answer =
             answer.map(|body| Answering { body, connection: Some(connection), home: self.clone(), broken: None });
         if answer.body().body.is_end_stream() {
-            poll_fn(|cx| {
-                answer.body_mut().give_back(cx);
-                Poll::Ready(())
-            })
-            .await;
+            answer.body_mut().give_back();
         }
         answer
     }
 
-    fn rest(&self, connection: Connection) {
+    fn rest(&self, connection: Box<Connection>) {
         let now = self.0.clock.monotonic();
         let sweeps = self.at_rest(|at_rest| {
             let resting = at_rest.connections.entry(connection.target.clone()).or_default();
@@ -234,14 +227,15 @@ type Driver = http1::Connection<TokioIo<TcpStream>, Upload>;
 impl Connection {
     /// Sends the request and polls the connection until the head of the answer is there.
     async fn ask(
-        mut self,
+        mut self: Box<Self>,
         request: Request<Upload>,
-    ) -> Result<(Response<Incoming>, Self), TrySendError<Request<Upload>>> {
+    ) -> Result<(Response<Incoming>, Box<Self>), TrySendError<Request<Upload>>> {
         let going = request.body().going();
-        let mut answer = pin!(self.sender.try_send_request(request));
+        // Not to be told to come back later: there is nobody to come back for, see `nobody`.
+        let mut answer = pin!(unconstrained(self.sender.try_send_request(request)));
         let answered = poll_fn(|cx| {
             drive(&mut self.driver, cx);
-            answer.as_mut().poll(cx)
+            answer.as_mut().poll(&mut nobody())
         });
         let answered = answered.await?;
         // Its body and the answer's wait for each other no more than they would without us.
@@ -268,6 +262,12 @@ impl Connection {
     }
 }
 
+/// For whom what a connection brings forth is polled right after the connection itself, by the same task: waking that would
+/// only have it look once more, for nothing.
+fn nobody() -> Context<'static> {
+    Context::from_waker(Waker::noop())
+}
+
 fn drive(driver: &mut Option<Driver>, cx: &mut Context<'_>) {
     if let Some(open) = driver
         && let Poll::Ready(ended) = Pin::new(open).poll(cx)
@@ -291,17 +291,17 @@ fn say_if_broken(ended: hyper::Result<()>) {
 /// closes the connection.
 pub(super) struct Answering {
     body: Incoming,
-    connection: Option<Connection>,
+    connection: Option<Box<Connection>>,
     home: Upstreams,
     /// Why it broke off, to be said once what came before has been sent: hyper would throw that away.
     broken: Option<hyper::Error>,
 }
 
 impl Answering {
-    fn give_back(&mut self, cx: &mut Context<'_>) {
+    fn give_back(&mut self) {
         let Some(mut connection) = self.connection.take() else { return };
         // It notices only now that the answer is over.
-        connection.drive(cx);
+        connection.drive(&mut nobody());
         if connection.is_free() {
             self.home.rest(connection);
         }
@@ -324,7 +324,7 @@ impl Body for Answering {
             polled = Pin::new(&mut self.body).poll_frame(cx);
         }
         if matches!(polled, Poll::Ready(None)) || (polled.is_ready() && self.body.is_end_stream()) {
-            self.give_back(cx);
+            self.give_back();
         }
         match polled {
             Poll::Ready(Some(Err(error))) => {
