@@ -1,5 +1,6 @@
 //! The door to instances: whose is it, may this request pass, is it awake, and then through, byte for byte.
 
+mod answering;
 mod ask;
 mod assertion;
 mod bodies;

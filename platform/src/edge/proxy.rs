@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use super::Edge;
+use super::answering::Answering;
 use super::bodies::{Answer, Cut, Upload};
 use super::headers::{clean_request, clean_response};
 use super::movement::Movement;
@@ -24,7 +25,7 @@ use super::places::Place;
 use super::refusal::Refusal;
 use super::relay::Relay;
 use super::standing::WhileItStands;
-use super::upstream::{Answering, Target};
+use super::upstream::Target;
 use super::visit::{ASKED_EVERY, Visit};
 use crate::client;
 use crate::instances::{Work, WorkInFlight};
