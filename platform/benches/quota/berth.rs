@@ -15,7 +15,7 @@ use berth::containers::fake::FakeHost;
 use berth::db::Db;
 use berth::edge::Postman;
 use berth::handle::Handle;
-use berth::http_server::{self, Answers, PerPeer};
+use berth::http_server::{self, Answers, Lanes, PerPeer};
 use berth::instances::{Cause, Fact};
 use berth::llm;
 use serde::{Deserialize, Serialize};
@@ -72,10 +72,11 @@ async fn serve(upstream: u16, allowance_nanodollars: i64) -> anyhow::Result<()> 
     tokio::spawn(app.instances.clone().run(end.clone()));
     tokio::spawn(Postman::new(app.clone()).run(end.clone()));
     // Nobody visits, but it is there, and takes its memory.
-    listen(berth::cli::public_router(app.clone()), &end).await?;
+    let (lanes, call_lanes) = (Lanes::one_a_processor()?, Lanes::one_a_processor()?);
+    listen(berth::cli::public_router(app.clone()), &lanes, &end).await?;
     let inside =
         llm::router(app.clone()).merge(llm::control::router(app.clone())).merge(llm::alarms::router(app.clone()));
-    let proxy = listen(inside, &end).await?;
+    let proxy = listen(inside, &call_lanes, &end).await?;
 
     let mut callers = Vec::new();
     for spec in specs {
@@ -108,21 +109,25 @@ fn config(data: &str, upstream: u16, allowance_nanodollars: i64) -> anyhow::Resu
     })?;
     config.containers.subnet = Ipv4Addr::new(127, 89, 0, 0);
     config.containers.instance_port = upstream;
-    config.allowance_nanodollars = allowance_nanodollars;
+    // Every limit is looked at, and only money ever bounds.
+    config.limits.month_nanodollars = allowance_nanodollars;
+    config.limits.day_nanodollars = Some(PLENTY);
+    config.limits.requests_a_minute = Some(u32::MAX);
+    config.limits.tokens_a_minute = Some(u32::MAX);
     if allowance_nanodollars < PLENTY {
-        config.calls_at_once = WHEN_MONEY_BOUNDS;
+        config.limits.calls_at_once = WHEN_MONEY_BOUNDS;
     }
     for provider in [&mut config.anthropic, &mut config.openai] {
         provider.url = format!("http://127.0.0.1:{upstream}");
-        provider.key = Some(Zeroizing::new("sk-of-the-platform-0123456789abcdef0123456789abcdef".into()));
+        provider.keys = vec![Zeroizing::new("sk-of-the-platform-0123456789abcdef0123456789abcdef".into())];
     }
     Ok(config)
 }
 
 /// Everybody's connections are few here, but for a thousand of one instance at once: so they are not counted.
-async fn listen(answers: impl Answers, end: &CancellationToken) -> anyhow::Result<SocketAddr> {
+async fn listen(answers: impl Answers, lanes: &Lanes, end: &CancellationToken) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;
-    tokio::spawn(http_server::serve(listener, answers, PerPeer::All, end.clone()));
+    tokio::spawn(http_server::serve_on(lanes.clone(), listener, answers, PerPeer::All, end.clone()));
     Ok(address)
 }

@@ -5,6 +5,7 @@
 //! Left out is all that governs: whose token it is and where it comes from, how much may be in the door, what the call may
 //! cost, its hold and its receipt, the figures of usage beside the path and in it, and reading on for callers that hung up.
 
+use std::cell::OnceCell;
 use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use berth::hop;
-use berth::http_server::{self, PerPeer};
+use berth::http_server::{self, Lanes, PerPeer};
 use reqwest::Url;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -27,16 +28,20 @@ const FORWARDED: [&str; 4] = ["content-type", "accept", "user-agent", "openai-be
 const FORWARDED_PREFIXES: [&str; 3] = ["anthropic-", "x-stainless-", "x-claude-code-"];
 const NOT_RETURNED: [&str; 4] = ["content-length", "set-cookie", "alt-svc", "openai-organization"];
 
+thread_local! {
+    /// As in the product, each thread has connections of its own.
+    static CLIENT: OnceCell<reqwest::Client> = const { OnceCell::new() };
+}
+
 #[derive(Clone)]
 struct Way {
-    client: reqwest::Client,
     upstream: String,
 }
 
 /// Serves until it is told to end, and says where.
 pub fn run(upstream: u16) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
-        let way = Way { client: client()?, upstream: format!("http://127.0.0.1:{upstream}") };
+        let way = Way { upstream: format!("http://127.0.0.1:{upstream}") };
         let router = Router::new()
             .route("/openai/v1/chat/completions", post(pass_on))
             .route("/anthropic/v1/messages", post(pass_on))
@@ -44,7 +49,8 @@ pub fn run(upstream: u16) -> anyhow::Result<()> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         println!("{}", listener.local_addr()?);
         std::io::stdout().flush()?;
-        http_server::serve(listener, router, PerPeer::All, CancellationToken::new()).await;
+        let lanes = Lanes::one_a_processor()?;
+        http_server::serve_on(lanes, listener, router, PerPeer::All, CancellationToken::new()).await;
         Ok(())
     })
 }
@@ -67,7 +73,7 @@ impl Way {
         let mut headers = without(headers, |name| !is_forwarded(name));
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(header::AUTHORIZATION, HeaderValue::from_static("Bearer sk-of-the-platform-0123456789abcdef"));
-        let answer = self.client.post(url).headers(headers).body(body).send().await?;
+        let answer = client_here()?.post(url).headers(headers).body(body).send().await?;
         let (status, headers) = (answer.status(), answer.headers().clone());
         let is_stream =
             headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event"));
@@ -91,6 +97,16 @@ fn without(mut headers: HeaderMap, is_held_back: impl Fn(&str) -> bool) -> Heade
         headers.remove(name);
     }
     headers
+}
+
+fn client_here() -> anyhow::Result<reqwest::Client> {
+    CLIENT.with(|here| match here.get() {
+        Some(client) => Ok(client.clone()),
+        None => {
+            let client = client()?;
+            Ok(here.get_or_init(|| client).clone())
+        }
+    })
 }
 
 fn client() -> anyhow::Result<reqwest::Client> {

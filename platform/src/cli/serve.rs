@@ -54,7 +54,10 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
     parts.spawn(app.instances.clone().run(shutdown.clone()));
     parts.spawn(Postman::new(app.clone()).run(shutdown.clone()));
     parts.spawn(app.sharing.clone().keep_reading(shutdown.clone()));
-    parts.spawn(quota_listeners(app.clone(), shutdown.clone()));
+    // They end with this function, last of all: connections to the database may have been made on them. Calls have lanes of
+    // their own, because reading a large one takes a processor for longer than a visit may wait.
+    let (lanes, call_lanes) = (Lanes::one_a_processor()?, Lanes::one_a_processor()?);
+    parts.spawn(quota_listeners(app.clone(), call_lanes.clone(), shutdown.clone()));
     parts.spawn(http_server::serve(internal, internal_router(app.clone()), PerPeer::All, shutdown.clone()));
     let works = Works { accounts: app.accounts.clone(), alarms: app.alarms.clone(), domains: app.domains.clone() };
     let jobs = tokio::spawn(Jobs::new(app.db.clone(), app.clock.clone(), works).run(shutdown.clone()));
@@ -69,8 +72,6 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
     );
     let quota = app.quota.clone();
     tracing::info!(address = %app.config.listen, apex = %app.config.hosts.apex_origin(), "Berth listens");
-    // They end with this function, last of all: connections to the database may have been made on them.
-    let lanes = Lanes::one_a_processor()?;
     let front = public_router(app);
     parts.spawn(http_server::serve_on(lanes.clone(), public, front, PerPeer::All, shutdown.clone()));
     parts.close();
@@ -191,7 +192,7 @@ impl Answers for Front {
 }
 
 /// The quota proxy, on each bridge's own address. The bridges are the provisioner's to make, so this waits for it.
-async fn quota_listeners(app: App, shutdown: CancellationToken) {
+async fn quota_listeners(app: App, lanes: Lanes, shutdown: CancellationToken) {
     let gateways = loop {
         match app.host.ensure_networks().await {
             Ok(gateways) => break gateways,
@@ -203,13 +204,13 @@ async fn quota_listeners(app: App, shutdown: CancellationToken) {
         }
     };
     let listeners = gateways.into_iter().map(|gateway| {
-        let (app, shutdown) = (app.clone(), shutdown.clone());
+        let (app, lanes, shutdown) = (app.clone(), lanes.clone(), shutdown.clone());
         async move {
             let address = SocketAddr::from((gateway, app.config.quota_port));
             if let Some(listener) = listen_once_free(address, &shutdown).await {
                 let router =
                     llm::router(app.clone()).merge(llm::control::router(app.clone())).merge(llm::alarms::router(app));
-                http_server::serve(listener, router, CALLERS, shutdown).await;
+                http_server::serve_on(lanes, listener, router, CALLERS, shutdown).await;
             }
         }
     });

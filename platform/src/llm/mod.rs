@@ -5,6 +5,7 @@
 pub mod alarms;
 mod api;
 mod caller;
+mod clients;
 pub mod control;
 mod doorway;
 mod drain;

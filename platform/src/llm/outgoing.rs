@@ -143,12 +143,13 @@ impl Outgoing {
     }
 
     async fn send_with(&self, key: Option<usize>, answer: Answer) -> Result<reqwest::Response, Failure> {
-        let Upstreams { client, clock, patience, .. } = &self.upstreams;
+        let Upstreams { clients, clock, patience, .. } = &self.upstreams;
         let mut headers = self.headers.clone();
         if let Some(key) = key {
             headers.insert(self.way.key_header.clone(), self.way.keys.value(key).clone());
         }
-        let request = client.request(self.method.clone(), self.url.clone()).headers(headers).body(self.body.clone());
+        let request =
+            clients.here().request(self.method.clone(), self.url.clone()).headers(headers).body(self.body.clone());
         let sent = match answer {
             Answer::Whole => request.timeout(patience.whole).send().await,
             Answer::Streamed => match tokio::time::timeout(patience.first_byte, request.send()).await {

@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use bytes::Bytes;
 use reqwest::Url;
 
+use super::clients::Clients;
 use super::keys::Keys;
 use super::outgoing::Outgoing;
 use super::patience::Patience;
@@ -46,7 +47,7 @@ const RETURNED_PREFIX: &str = "anthropic-ratelimit-unified-";
 /// The providers. Cheap to clone.
 #[derive(Clone)]
 pub struct Upstreams {
-    pub(super) client: reqwest::Client,
+    pub(super) clients: Clients,
     pub(super) clock: Clock,
     pub(super) patience: Patience,
     anthropic: Arc<Way>,
@@ -84,22 +85,11 @@ impl Way {
 }
 
 impl Upstreams {
-    /// # Panics
-    /// Never: nothing here depends on the outside.
     #[must_use]
     pub fn new(config: &Config, clock: Clock, patience: Patience) -> Self {
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls())
-            .connect_timeout(patience.connect)
-            .read_timeout(patience.between_bytes)
-            .tcp_nodelay(true)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()
-            .expect("the TLS settings are complete");
         let anthropic = Way::new(&config.anthropic, HeaderName::from_static("x-api-key"), str::to_owned);
         let openai = Way::new(&config.openai, header::AUTHORIZATION, |key| format!("Bearer {key}"));
-        Self { client, clock, patience, anthropic, openai }
+        Self { clients: Clients::new(patience), clock, patience, anthropic, openai }
     }
 
     /// A call to `target` at `provider`, to be sent under a key of the platform's. `seat` tells callers apart.
@@ -180,7 +170,7 @@ fn passing(headers: &HeaderMap, is_held_back: impl Fn(&str) -> bool) -> HeaderMa
     headers
 }
 
-fn tls() -> rustls::ClientConfig {
+pub(super) fn tls() -> rustls::ClientConfig {
     let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()

@@ -21,6 +21,7 @@ mod recovery;
 mod refusal;
 mod rules;
 mod store;
+mod tables;
 mod tariffs;
 mod terms;
 
@@ -35,12 +36,14 @@ pub use entities::limits::Model as OwnLimits;
 pub use entities::receipts::Model as Receipt;
 pub use hold::Hold;
 pub use limits::Rate;
+pub use prices::Changes;
 pub use receipts::Verified;
 pub use refusal::{Refusal, Span};
 pub use rules::{
     Basis, Bound, CacheWrites, Demand, InputBound, NoBound, Outcome, Provider, Seen, Service, Tier, Usage, dollars,
 };
 use serde::Serialize;
+pub use tables::PriceTable;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
@@ -73,7 +76,7 @@ struct Inner {
     /// Where the journal lies.
     folder: PathBuf,
     signer: Arc<Signer>,
-    prices: PriceBook,
+    prices: RwLock<Arc<PriceBook>>,
     accounts: RwLock<HashMap<AccountId, Arc<Mutex<Account>>>>,
     running: OnceLock<Running>,
 }
@@ -137,7 +140,7 @@ impl Quota {
             limits: config.limits,
             folder: config.data_dir.join("quota"),
             signer: Arc::new(Signer::new(keys)),
-            prices: PriceBook::embedded()?,
+            prices: RwLock::new(Arc::new(PriceBook::embedded()?)),
             accounts: RwLock::default(),
             running: OnceLock::new(),
         })))
@@ -150,10 +153,11 @@ impl Quota {
     /// # Errors
     /// When the database does not answer, or another platform of this machine has the journal open.
     pub async fn begin(&self) -> anyhow::Result<()> {
-        let Inner { db, clock, folder, signer, prices, limits, .. } = &*self.0;
+        let Inner { db, clock, folder, signer, limits, .. } = &*self.0;
         let (journal, left) = Journal::open(folder)?;
+        self.keep_built_in_prices().await?;
+        self.reread_prices().await?;
         let tx = db.begin().await?;
-        store::import_prices(&tx, prices).await?;
         let epoch = store::open_epoch(&tx).await?;
         tx.commit().await?;
         let (journal, closed) = (Arc::new(journal), Arc::<AtomicBool>::default());
@@ -165,7 +169,7 @@ impl Quota {
             closed: Arc::clone(&closed),
             heads: HashMap::new(),
         };
-        let found = recovery::settle_all(db, prices, left, clock.now(), limits.month_nanodollars).await?;
+        let found = recovery::settle_all(db, left, clock.now(), limits.month_nanodollars).await?;
         if found.orphans > 0 {
             tracing::warn!(calls = found.orphans, "calls were cut off by the last stop; charged as held");
         }
@@ -185,7 +189,8 @@ impl Quota {
     /// Why the call may not be made. It is never refused because of a call that ended before it came.
     pub async fn admit(&self, call: Call) -> std::result::Result<Hold, Refusal> {
         let Call { account: owner, instance, agent, demand } = call;
-        let price = self.0.prices.find(demand.provider, &demand.model);
+        let book = self.0.prices();
+        let price = book.find(demand.provider, &demand.model);
         let Some(price) = price else { return Err(Refusal::UnknownModel { model: demand.model }) };
         let bound = match rules::bound(&price, &demand) {
             Ok(bound) => bound,
@@ -213,7 +218,7 @@ impl Quota {
             provider: demand.provider.as_str().into(),
             model: demand.model,
             agent,
-            price_version: self.0.prices.version.clone(),
+            price_version: book.version.clone(),
             bound,
             held_nanodollars: held.nanodollars,
             at: now,
@@ -289,6 +294,15 @@ impl Inner {
             return Err(unavailable("This server was replaced by another one. Try again soon."));
         }
         Ok(running)
+    }
+
+    /// The price table in force.
+    fn prices(&self) -> Arc<PriceBook> {
+        Arc::clone(&self.prices.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set_prices(&self, book: PriceBook) {
+        *self.prices.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(book);
     }
 
     /// The account's books; read from the ledger before its first call.

@@ -1,4 +1,5 @@
-//! The price table: embedded data, read once at start, kept in the database under a version that is a hash of it.
+//! Price tables: the one that this program was built with, and those that an operator imports. Each is kept in the
+//! database under a version that is a hash of it, and never changed; one is in force.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -15,10 +16,14 @@ const TABLE: &str = include_str!("../../../data/model_prices.json");
 /// The built-in demo model. Its prices buy nothing, but are spent like real ones, so that everything can be seen.
 const DEMO: &str = include_str!("demo_prices.json");
 
+/// How the names of its models begin.
+const DEMO_MODEL: &str = "berth-demo";
+
 /// The form in which a price is kept: part of the version, so that a later form does not pass for this one.
 const FORM: &str = "tariffs in tiers";
 
 /// Every model that can be called, with its price.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PriceBook {
     /// Twelve hexadecimal digits of the SHA-256 of the data and its form.
     pub version: String,
@@ -31,11 +36,21 @@ impl PriceBook {
     /// # Errors
     /// When the embedded data is not what it should be; a test reads it, so never in a release.
     pub fn embedded() -> anyhow::Result<Self> {
+        Self::read(TABLE).context("reading the price table that this program was built with")
+    }
+
+    /// A table in LiteLLM's form: an object with a row for each model, US dollars per token. The demo model is in every
+    /// book.
+    ///
+    /// # Errors
+    /// A sentence that names the row that cannot be read; when no row is one that can be called.
+    pub fn read(table: &str) -> anyhow::Result<Self> {
         let mut prices = HashMap::new();
-        for table in [TABLE, DEMO] {
-            let rows: HashMap<String, Map<String, Value>> =
-                serde_json::from_str(table).context("reading the embedded price table")?;
+        for text in [table, DEMO] {
+            let rows: HashMap<String, Value> =
+                serde_json::from_str(text).context("this is not a JSON object of models")?;
             for (name, row) in rows {
+                let row = row.as_object().with_context(|| format!("{name} is not an object"))?.clone();
                 let Some(provider) = provider_of(&row) else { continue };
                 let model = name.strip_prefix(&format!("{}/", provider.as_str())).unwrap_or(&name).to_owned();
                 if is_metered(&model, &row) {
@@ -44,7 +59,9 @@ impl PriceBook {
                 }
             }
         }
-        let digest = Sha256::new().chain_update(FORM).chain_update(TABLE).chain_update(DEMO).finalize();
+        let called = prices.keys().filter(|(_, model)| !model.starts_with(DEMO_MODEL)).count();
+        anyhow::ensure!(called > 0, "no row is of a model of Anthropic or OpenAI that can be called");
+        let digest = Sha256::new().chain_update(FORM).chain_update(table).chain_update(DEMO).finalize();
         let version = digest.iter().take(6).fold(String::new(), |mut text, byte| {
             let _ = write!(text, "{byte:02x}");
             text
@@ -59,10 +76,39 @@ impl PriceBook {
         self.prices.get(&(provider, model.to_owned())).cloned()
     }
 
+    /// The book of `version` as the database has it. A row that this program does not understand is left out: its model
+    /// cannot be called.
+    #[must_use]
+    pub fn of_rows(version: String, rows: impl Iterator<Item = (String, String, String)>) -> Self {
+        let read = |(provider, model, price): (String, String, String)| {
+            let price: Price = serde_json::from_str(&price).ok()?;
+            Some(((Provider::named(&provider)?, model), Arc::new(price)))
+        };
+        Self { version, prices: rows.filter_map(read).collect() }
+    }
+
+    /// How many models `self` has that `other` has not, has at another price, and has not that `other` has.
+    #[must_use]
+    pub fn compared_with(&self, other: &Self) -> Changes {
+        let new = self.prices.keys().filter(|key| !other.prices.contains_key(*key)).count();
+        let gone = other.prices.keys().filter(|key| !self.prices.contains_key(*key)).count();
+        let same = self.prices.iter().filter(|(key, price)| other.prices.get(*key) == Some(*price)).count();
+        Changes { models: self.prices.len(), new, gone, changed: self.prices.len() - new - same }
+    }
+
     /// Every row.
     pub fn rows(&self) -> impl Iterator<Item = (Provider, &str, &Price)> {
         self.prices.iter().map(|((provider, model), price)| (*provider, model.as_str(), price.as_ref()))
     }
+}
+
+/// How a price table differs from another, in models.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Changes {
+    pub models: usize,
+    pub new: usize,
+    pub changed: usize,
+    pub gone: usize,
 }
 
 fn provider_of(row: &Map<String, Value>) -> Option<Provider> {
@@ -180,6 +226,32 @@ fn scaled(figure: f64, by: f64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_is_compared_and_read_again_as_the_database_has_it() {
+        let book = PriceBook::embedded().unwrap();
+        let rows: Vec<_> = book
+            .rows()
+            .map(|(provider, model, price)| {
+                (provider.as_str().to_owned(), model.to_owned(), serde_json::to_string(price).unwrap())
+            })
+            .collect();
+        assert_eq!(PriceBook::of_rows(book.version.clone(), rows.into_iter()), book);
+        let row = r#"{"a": {"litellm_provider": "anthropic", "mode": "chat", "input_cost_per_token": 1e-6,
+            "output_cost_per_token": 2e-6}, "sample_spec": {"mode": "chat"}}"#;
+        let small = PriceBook::read(row).unwrap();
+        let Changes { models, new, changed, gone } = small.compared_with(&book);
+        assert_eq!((new, changed, gone), (1, 0, book.rows().count() + 1 - models));
+        for (table, sentence) in [
+            ("[]", "this is not a JSON object of models"),
+            (r#"{"a": 1}"#, "a is not an object"),
+            (r#"{"a": {"litellm_provider": "anthropic", "mode": "chat"}}"#, "reading the price of a"),
+            ("{}", "no row is of a model"),
+        ] {
+            let refused = PriceBook::read(table).unwrap_err().to_string();
+            assert!(refused.starts_with(sentence), "{refused}");
+        }
+    }
 
     #[test]
     fn the_embedded_table_reads_as_the_providers_price_pages_say() {

@@ -13,6 +13,12 @@ pub enum Provider {
 }
 
 impl Provider {
+    /// The provider of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Anthropic, Self::Openai].into_iter().find(|provider| provider.as_str() == name)
+    }
+
     /// The name in URLs, tables and logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {

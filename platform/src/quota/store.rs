@@ -9,7 +9,7 @@ use sea_orm::{FromQueryResult, QueryOrder as _, QuerySelect as _, Set};
 
 use super::chain::Head;
 use super::entities::receipts::Model as Receipt;
-use super::entities::{allowances, books, credits, limits, prices, receipts, spend_days};
+use super::entities::{allowances, books, credits, limits, price_versions, prices, receipts, spend_days};
 use super::limits::{Account, Credit};
 use super::prices::PriceBook;
 use super::rules::Price;
@@ -22,12 +22,18 @@ use crate::error::{Error, Result};
 /// The one row of `books`.
 const BOOKS: i64 = 1;
 
-/// Writes every row of `book` unless its version is there already.
-pub async fn import_prices(tx: &Tx, book: &PriceBook) -> Result<()> {
-    let there = prices::Entity::find().filter(prices::Column::Version.eq(&book.version)).count(&**tx).await?;
-    if there > 0 {
+/// Writes every row of `book` unless its version is there already. It is not in force by that.
+pub async fn import_prices(tx: &Tx, book: &PriceBook, source: &str, now: Timestamp) -> Result<()> {
+    if price_versions::Entity::find_by_id(&book.version).one(&**tx).await?.is_some() {
         return Ok(());
     }
+    let version = price_versions::ActiveModel {
+        version: Set(book.version.clone()),
+        source: Set(source.to_owned()),
+        imported_at_ms: Set(now.0),
+        chosen_at_ms: Set(0),
+    };
+    price_versions::Entity::insert(version).exec_without_returning(&**tx).await?;
     let rows = book.rows().map(|(provider, model, price)| {
         Ok(prices::ActiveModel {
             version: Set(book.version.clone()),
@@ -38,6 +44,41 @@ pub async fn import_prices(tx: &Tx, book: &PriceBook) -> Result<()> {
     });
     prices::Entity::insert_many(rows.collect::<Result<Vec<_>>>()?).exec_without_returning(&**tx).await?;
     Ok(())
+}
+
+/// Puts `version` in force; `false` when there is none of that name.
+pub async fn choose_prices(tx: &Tx, version: &str, now: Timestamp) -> Result<bool> {
+    let done = price_versions::Entity::update_many()
+        .col_expr(price_versions::Column::ChosenAtMs, Expr::value(now.0))
+        .filter(price_versions::Column::Version.eq(version))
+        .exec(&**tx)
+        .await?;
+    Ok(done.rows_affected == 1)
+}
+
+/// Forgets the operator's choice of a version: the program's own is in force again.
+pub async fn choose_no_prices(tx: &Tx) -> Result<()> {
+    price_versions::Entity::update_many()
+        .col_expr(price_versions::Column::ChosenAtMs, Expr::value(0))
+        .exec(&**tx)
+        .await?;
+    Ok(())
+}
+
+/// Every version, the one in force first.
+pub async fn price_versions(db: &impl ConnectionTrait) -> Result<Vec<price_versions::Model>> {
+    let all = price_versions::Entity::find().order_by_desc(price_versions::Column::ChosenAtMs);
+    Ok(all.order_by_desc(price_versions::Column::ImportedAtMs).all(db).await?)
+}
+
+/// The book that the operator put in force; `None` when that is the program's own.
+pub async fn chosen_prices(db: &impl ConnectionTrait) -> Result<Option<PriceBook>> {
+    let Some(chosen) = price_versions(db).await?.into_iter().next().filter(|version| version.chosen_at_ms > 0) else {
+        return Ok(None);
+    };
+    let rows = prices::Entity::find().filter(prices::Column::Version.eq(&chosen.version)).all(db).await?;
+    let rows = rows.into_iter().map(|row| (row.provider, row.model, row.price));
+    Ok(Some(PriceBook::of_rows(chosen.version, rows)))
 }
 
 /// The price of a model in some version, if it is still known.
