@@ -1,5 +1,7 @@
 //! The groups of figures: what is done to whom, and how often.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use clap::ValueEnum;
 
@@ -8,14 +10,13 @@ use super::line::{Line, Took};
 use super::load::calls_a_second;
 use super::overshoot;
 use super::peers::{Peer, Stage};
-use super::questions::{Api, call, chat};
+use super::questions::{call, chat};
 use super::streams::lossless;
 
 /// Peers take turns, so that whatever else the machine does reaches all of them.
 const ROUNDS: usize = 5;
 /// Calls one after the other on one connection, in each of as many turns.
-const ONE_BY_ONE: usize = 100;
-const STREAMS_ONE_BY_ONE: usize = 50;
+const ONE_BY_ONE: usize = 80;
 const TURNS: usize = 20;
 /// Calls on a connection before any is counted.
 const WARM_UP: usize = 100;
@@ -75,7 +76,7 @@ async fn rates(stage: &Stage, seconds: u64, figures: &mut Figures) -> anyhow::Re
 
 /// One call at a time on one connection; what is beyond direct's is the proxy's.
 fn added(stage: &Stage, figures: &mut Figures) -> anyhow::Result<()> {
-    let mut took = one_by_one(stage, &stage.peers, &chat(""), ONE_BY_ONE, |took| took.whole)?;
+    let mut took = one_by_one(stage, &stage.peers, &chat(""), |took| took.whole)?;
     for (whole, beyond, share) in
         [("quota.p50_us", "quota.added_p50_us", 0.5), ("quota.p99_us", "quota.added_p99_us", 0.99)]
     {
@@ -88,28 +89,22 @@ fn added(stage: &Stage, figures: &mut Figures) -> anyhow::Result<()> {
 fn first_bytes(stage: &Stage, figures: &mut Figures) -> anyhow::Result<()> {
     let peers = stage.some(&["direct", "litellm", "berth"]);
     let asked = chat(r#","stream":true"#);
-    let mut took = one_by_one(stage, &peers, &asked, STREAMS_ONE_BY_ONE, |took| took.first_byte)?;
+    let mut took = one_by_one(stage, &peers, &asked, |took| took.first_byte)?;
     note_beyond_direct(&peers, &mut took, ("quota.ttft_p50_us", "quota.added_ttft_p50_us"), 0.5, figures);
     note_beyond_direct(&peers, &mut took, ("quota.ttft_p99_us", "quota.added_ttft_p99_us"), 0.99, figures);
     Ok(())
 }
 
 /// What each took of each peer's, in microseconds.
-fn one_by_one(
-    stage: &Stage,
-    peers: &[Peer],
-    asked: &str,
-    in_a_turn: usize,
-    of: fn(Took) -> std::time::Duration,
-) -> anyhow::Result<Vec<Vec<f64>>> {
+fn one_by_one(stage: &Stage, peers: &[Peer], asked: &str, of: fn(Took) -> Duration) -> anyhow::Result<Vec<Vec<f64>>> {
     let caller = &stage.callers()[0];
-    let calls: Vec<_> = peers.iter().map(|peer| call(peer, Api::Chat, caller, asked)).collect();
+    let calls: Vec<_> = peers.iter().map(|peer| call(peer, caller, asked)).collect();
     let mut lines = peers.iter().map(|peer| Line::open(peer.address, caller)).collect::<anyhow::Result<Vec<_>>>()?;
     let mut took = vec![Vec::new(); peers.len()];
     for turn in 0..=TURNS {
         for (((line, call), took), peer) in lines.iter_mut().zip(&calls).zip(&mut took).zip(peers) {
             // The first turn warms up.
-            for _ in 0..if turn == 0 { WARM_UP } else { in_a_turn } {
+            for _ in 0..if turn == 0 { WARM_UP } else { ONE_BY_ONE } {
                 let one = line.ask(call).with_context(|| format!("asking {}", peer.name))?;
                 if turn > 0 {
                     took.push(of(one).as_secs_f64() * 1e6);

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use super::answer::Head;
 use super::line::connect;
 use super::peers::Peer;
-use super::questions::{Api, Caller, call, chat};
+use super::questions::{Caller, call, chat};
 
 const CONNECTIONS: usize = 32;
 
@@ -54,7 +54,7 @@ pub async fn calls_a_second(peer: &Peer, callers: &[Caller], seconds: u64) -> an
         try_join_all(callers().map(|caller| Connection::open(peer.address, caller))).await?.into_iter();
     let (began, time) = (Clock::system().monotonic(), Duration::from_secs(seconds));
     let all = callers().zip(&mut connections).map(|(caller, mut connection)| async move {
-        let (asked, mut made) = (call(peer, Api::Chat, caller, &chat("")), 0_u64);
+        let (asked, mut made) = (call(peer, caller, &chat("")), 0_u64);
         while began.elapsed() < time {
             let (status, body) = connection.ask(&asked).await?;
             ensure!(status == 200, "a call was answered with {status}: {}", String::from_utf8_lossy(body));

@@ -11,7 +11,7 @@ use super::berth_role::PLENTY;
 use super::figures::Figures;
 use super::load::Connection;
 use super::peers::{Berth, Peer, Stage};
-use super::questions::{Api, Caller, MOST_OUTPUT_TOKENS, call, chat, get};
+use super::questions::{Caller, MOST_OUTPUT_TOKENS, call, chat, get};
 use super::upstream::Served;
 
 const CALLS: usize = 1_000;
@@ -66,7 +66,7 @@ fn asking(prompt_tokens: i64, completion_tokens: i64, after_ms: i64) -> String {
 async fn held_for_a_call(berth: &Berth) -> anyhow::Result<i64> {
     let (peer, caller) = (berth.peer(), &berth.said.callers[0]);
     let mut connection = Connection::open(peer.address, caller).await?;
-    let asked = call(&peer, Api::Chat, caller, &asking(1, 1, LOOKED_AT_MS));
+    let asked = call(&peer, caller, &asking(1, 1, LOOKED_AT_MS));
     let in_flight = async { connection.ask(&asked).await.map(|(status, _)| status) };
     let look = async {
         for _ in 0..LOOKS {
@@ -86,7 +86,7 @@ async fn held_for_a_call(berth: &Berth) -> anyhow::Result<i64> {
 /// How many of them were admitted.
 async fn all_at_once(peer: &Peer, caller: &Caller, asked: &str) -> anyhow::Result<usize> {
     let mut connections = try_join_all((0..CALLS).map(|_| Connection::open(peer.address, caller))).await?;
-    let asked = call(peer, Api::Chat, caller, asked);
+    let asked = call(peer, caller, asked);
     let statuses = try_join_all(connections.iter_mut().map(async |connection| {
         let (status, body) = connection.ask(&asked).await?;
         ensure!(status == 200 || status == 429, "a call was answered with {status}: {}", String::from_utf8_lossy(body));

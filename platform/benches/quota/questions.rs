@@ -1,4 +1,4 @@
-//! What callers send: requests as official SDKs write them.
+//! What callers ask, and how their SDKs write it down.
 
 use std::net::Ipv4Addr;
 
@@ -18,13 +18,6 @@ pub struct Caller {
     pub token: String,
 }
 
-/// Whose wire shape a call has.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Api {
-    Chat,
-    Messages,
-}
-
 /// A chat completion of a usual size, with `more` fields.
 pub fn chat(more: &str) -> String {
     format!(
@@ -39,22 +32,16 @@ pub fn message(user: &str) -> String {
     )
 }
 
-/// A call to `peer`, as the providers' SDKs for Python make it.
-pub fn call(peer: &Peer, api: Api, caller: &Caller, body: &str) -> Vec<u8> {
-    let path = match api {
-        Api::Chat => format!("{}/v1/chat/completions", peer.openai),
-        Api::Messages => format!("{}/v1/messages", peer.anthropic),
-    };
-    let own = match api {
-        Api::Chat => "",
-        Api::Messages => "anthropic-version: 2023-06-01\r\n",
-    };
+/// The call for a chat completion, as OpenAI's SDK for Python makes it.
+pub fn call(peer: &Peer, caller: &Caller, body: &str) -> Vec<u8> {
     format!(
-        "POST {path} HTTP/1.1\r\nHost: {}\r\nAccept: application/json\r\nContent-Type: application/json\r\n\
-         User-Agent: OpenAI/Python 3.51.0\r\nX-Stainless-Lang: python\r\nX-Stainless-Package-Version: 3.51.0\r\n\
-         X-Stainless-OS: Linux\r\nX-Stainless-Arch: x64\r\nX-Stainless-Runtime: CPython\r\n\
-         X-Stainless-Runtime-Version: 3.12.3\r\nX-Stainless-Async: false\r\nX-Stainless-Retry-Count: 0\r\n\
-         X-Stainless-Read-Timeout: 600\r\n{own}Authorization: Bearer {}\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST {}/v1/chat/completions HTTP/1.1\r\nHost: {}\r\nAccept: application/json\r\n\
+         Content-Type: application/json\r\nUser-Agent: OpenAI/Python 3.51.0\r\nX-Stainless-Lang: python\r\n\
+         X-Stainless-Package-Version: 3.51.0\r\nX-Stainless-OS: Linux\r\nX-Stainless-Arch: x64\r\n\
+         X-Stainless-Runtime: CPython\r\nX-Stainless-Runtime-Version: 3.12.3\r\nX-Stainless-Async: false\r\n\
+         X-Stainless-Retry-Count: 0\r\nX-Stainless-Read-Timeout: 600\r\nAuthorization: Bearer {}\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        peer.openai,
         peer.address,
         caller.token,
         body.len()

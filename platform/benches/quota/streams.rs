@@ -9,8 +9,8 @@ use hyper_util::rt::TokioIo;
 
 use super::line::connect;
 use super::peers::Peer;
-use super::questions::{Api, Caller, message};
-use super::upstream::events;
+use super::questions::{Caller, message};
+use super::upstream::{Api, events};
 
 pub const STREAMS: u64 = 512;
 const EVENTS: u64 = 100;

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::time::MissedTickBehavior;
 
-use super::questions::{Api, MODEL, STREAMING_MODEL};
+use super::questions::{MODEL, STREAMING_MODEL};
 
 /// What it says of its usage unless it is directed otherwise: about what the question and the answer have.
 const PROMPT_TOKENS: i64 = 236;
@@ -46,6 +46,13 @@ const HEADERS: [(&str, &str); 12] = [
     ("x-content-type-options", "nosniff"),
     ("x-request-id", "req_4f0c7b2f6f7f4b3d9d7a5f2f3a1c8e90"),
 ];
+
+/// Whose wire shape an answer has.
+#[derive(Clone, Copy)]
+pub enum Api {
+    Chat,
+    Messages,
+}
 
 type Answer = Either<Full<Bytes>, Body>;
 
