@@ -129,13 +129,13 @@ pub struct Limits {
 pub struct Upstream {
     /// Without a trailing slash.
     pub url: String,
-    /// `None`: the demo model, which asks for no key.
-    pub key: Option<Zeroizing<String>>,
+    /// None: the demo model, which asks for no key.
+    pub keys: Vec<Zeroizing<String>>,
 }
 
 impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Upstream({}, key: {})", self.url, if self.key.is_some() { "set" } else { "none" })
+        write!(f, "Upstream({}, {} keys)", self.url, self.keys.len())
     }
 }
 

@@ -113,7 +113,7 @@ impl Reader<'_> {
 
     pub(super) fn upstream(&mut self, key: &'static str, url: &'static str, demo: &str) -> Upstream {
         let Some(key) = self.optional(key) else {
-            return Upstream { url: demo.to_owned(), key: None };
+            return Upstream { url: demo.to_owned(), keys: Vec::new() };
         };
         let address = self.text(url).trim_end_matches('/').to_owned();
         if !may_be_sent_a_key(&address) {
@@ -122,7 +122,8 @@ impl Reader<'_> {
                  query or fragment."
             ));
         }
-        Upstream { url: address, key: Some(Zeroizing::new(key)) }
+        let keys = key.split(',').map(str::trim).filter(|key| !key.is_empty());
+        Upstream { url: address, keys: keys.map(|key| Zeroizing::new(key.to_owned())).collect() }
     }
 
     pub(super) fn hosts(&mut self) -> Hosts {

@@ -9,7 +9,10 @@ pub mod control;
 mod doorway;
 mod drain;
 mod hide_usage;
+mod keys;
+mod outgoing;
 mod outliving;
+mod patience;
 mod problem;
 mod rates;
 mod relay;
@@ -21,7 +24,6 @@ mod usage;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
@@ -34,20 +36,20 @@ use serde::Serialize;
 use crate::app::App;
 use crate::instances::{Instance, Work, WorkInFlight};
 use crate::quota::{Call, ModelSpend, Provider, Refusal, Tier};
-use api::Api;
+pub use api::Api;
 use caller::caller;
 use doorway::{Doorway, Place, Taken};
 use drain::Drains;
+pub use hide_usage::HideUsage;
+use outgoing::Answer;
+pub use patience::Patience;
 use problem::Problem;
 use relay::Admitted;
 use request::{Asked, Unacceptable};
 use target::Target;
 use upstream::Upstreams;
-
-/// How long a stream that its client left is read on for its figures.
-const DRAIN_WITHIN: Duration = Duration::from_secs(30);
-/// How many such streams there may be. Each has a hold, so an account has no more of them than calls at once.
-const MOST_DRAINS: usize = 256;
+// What reads bytes of strangers; `platform/fuzz` has a target for each.
+pub use usage::{StreamReader, of_whole};
 
 /// Characters of an agent's name that are kept; the names in use are UUIDs.
 const LONGEST_AGENT: usize = 64;
@@ -64,14 +66,14 @@ struct Door {
 
 /// The proxy's routes. Serve them with `http_server::serve`, which says who the peer is and delays no token.
 pub fn router(app: App) -> Router {
-    router_draining(app, MOST_DRAINS, DRAIN_WITHIN)
+    router_with(app, Patience::default())
 }
 
-/// The same with other limits for streams that their clients left: how many at once, and how long each. For tests.
-pub fn router_draining(app: App, most: usize, within: Duration) -> Router {
-    let upstreams = Upstreams::new(&app.config);
+/// The same with other limits of time. For tests.
+pub fn router_with(app: App, patience: Patience) -> Router {
+    let upstreams = Upstreams::new(&app.config, app.clock.clone(), patience);
     let doorway = Doorway::new(app.config.limits.calls_at_once);
-    let drains = Drains::new(most, within);
+    let drains = Drains::new(patience.most_drains, patience.drain);
     let auto = Tier::of_openai(&app.config.openai_tier).unwrap_or_default();
     Router::new()
         .route("/anthropic/v1/messages", metered(Api::Messages))
@@ -162,6 +164,7 @@ impl Door {
         let hide_usage = asking_for_usage.is_some();
         let body = asking_for_usage.map_or(body, Bytes::from);
         let request = self.upstreams.call(api.provider(), Method::POST, &target, &headers, body)?;
+        let request = request.seated(seat(&instance));
         let (drains, (requests, tokens)) = (self.drains.clone(), hold.rates());
         let call = Admitted { api, request, hold, instance, inside, room, drains, hide_usage };
         let mut answer = if stream { relay::streamed(call).await } else { relay::whole(call).await }?;
@@ -170,15 +173,12 @@ impl Door {
     }
 
     async fn free(&self, provider: Provider, peer: SocketAddr, request: Request) -> Result<Response, Problem> {
-        let Arrived { method, target, headers, taken: Taken { body, room }, inside, .. } =
+        let Arrived { instance, method, target, headers, taken: Taken { body, room }, inside } =
             self.arrive(peer, request).await?;
-        let request = self.upstreams.call(provider, method, &target, &headers, body)?;
-        let sent = request.send().await;
+        let request = self.upstreams.call(provider, method, &target, &headers, body)?.seated(seat(&instance));
+        let sent = request.send(Answer::Whole).await;
         drop(room);
-        match sent {
-            Ok(answer) => Ok(relay::passed_on(answer, inside)),
-            Err(_) => Err(Problem::UpstreamUnreachable),
-        }
+        Ok(relay::passed_on(sent?, inside))
     }
 
     /// Asks who calls, then takes the body in.
@@ -198,6 +198,12 @@ impl Door {
     fn shown(&self, provider: Provider, answer: Result<Response, Problem>) -> Response {
         answer.unwrap_or_else(|problem| problem.respond(provider, self.app.clock.uuid()))
     }
+}
+
+/// What decides which of the platform's keys an instance calls with.
+#[expect(clippy::cast_possible_truncation, reason = "any part of a random id is as good as another")]
+fn seat(instance: &Instance) -> u64 {
+    instance.id.0.as_u128() as u64
 }
 
 /// Which agent calls, as Claude Code says it: a sub-agent by its own name, otherwise its session; empty where nobody says.

@@ -21,12 +21,13 @@ use super::caller::until_refused;
 use super::doorway::Place;
 use super::drain::{Drains, Flow};
 use super::hide_usage::HideUsage;
+use super::outgoing::{Answer, Failure, Outgoing};
 use super::outliving::Outliving;
 use super::problem::Problem;
 use super::upstream::returning;
 use super::usage;
 use crate::instances::{Instance, WorkInFlight};
-use crate::quota::{Hold, LONGEST_CALL, Outcome, Seen};
+use crate::quota::{Hold, Outcome, Seen};
 
 /// The largest answer in one piece. The longest there are have a few megabytes.
 const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
@@ -37,7 +38,7 @@ pub type Inside = (WorkInFlight, Place);
 /// A call that was admitted and not yet sent.
 pub struct Admitted {
     pub api: Api,
-    pub request: reqwest::RequestBuilder,
+    pub request: Outgoing,
     pub hold: Hold,
     pub instance: Arc<Instance>,
     pub inside: Inside,
@@ -57,7 +58,7 @@ pub async fn streamed(call: Admitted) -> Result<Response, Problem> {
 
 async fn begin_stream(call: Admitted) -> Result<Response, Problem> {
     let Admitted { api, request, hold, instance, inside, room, drains, hide_usage } = call;
-    let (hold, answer) = send(request, hold).await?;
+    let (hold, answer) = send(&request, Answer::Streamed, hold).await?;
     drop(room);
     let Some(hold) = hold else { return Ok(passed_on(answer, inside)) };
     if !is_event_stream(answer.headers()) {
@@ -79,7 +80,7 @@ async fn begin_stream(call: Admitted) -> Result<Response, Problem> {
 pub async fn whole(call: Admitted) -> Result<Response, Problem> {
     let Admitted { api, request, hold, inside, room, .. } = call;
     let work = async move {
-        let (hold, answer) = send(request.timeout(LONGEST_CALL), hold).await?;
+        let (hold, answer) = send(&request, Answer::Whole, hold).await?;
         drop(room);
         match hold {
             Some(hold) => {
@@ -93,31 +94,27 @@ pub async fn whole(call: Admitted) -> Result<Response, Problem> {
 }
 
 /// Sends the call. The hold comes back only when the provider accepted it; what it refuses it does not charge.
-async fn send(request: reqwest::RequestBuilder, mut hold: Hold) -> Result<(Option<Hold>, reqwest::Response), Problem> {
+async fn send(
+    request: &Outgoing,
+    answer: Answer,
+    mut hold: Hold,
+) -> Result<(Option<Hold>, reqwest::Response), Problem> {
     hold.mark_sent();
-    match request.send().await {
+    match request.send(answer).await {
         Ok(answer) if answer.status().is_success() => Ok((Some(hold), answer)),
         Ok(answer) => {
             hold.settle(Seen::NoCharge, Outcome::Refused, String::new());
             Ok((None, answer))
         }
-        Err(error) => {
-            let never_arrived = error.is_connect() || error.is_builder();
-            let seen = if never_arrived { Seen::NoCharge } else { broken(&error) };
-            hold.settle(seen, Outcome::UpstreamBroke, String::new());
-            Err(problem_of(&error))
-        }
+        Err(failure) => Err(settled(hold, failure)),
     }
 }
 
-/// What is known of an answer that did not come. After a long silence the provider may have finished it, unseen.
-fn broken(error: &reqwest::Error) -> Seen {
-    if error.is_timeout() { Seen::Unreadable } else { Seen::Part { usage: None, output_tokens: 0 } }
-}
-
-fn problem_of(error: &reqwest::Error) -> Problem {
-    tracing::warn!(error = %error.to_string(), source = ?std::error::Error::source(error), "a provider did not answer");
-    if error.is_timeout() && !error.is_connect() { Problem::UpstreamTimeout } else { Problem::UpstreamUnreachable }
+/// Settles the hold of a call without an answer, and says what the client is told.
+fn settled(hold: Hold, failure: Failure) -> Problem {
+    let (seen, outcome) = failure.seen();
+    hold.settle(seen, outcome, String::new());
+    failure.into()
 }
 
 /// An answer that costs nothing, as it is.
@@ -140,10 +137,7 @@ async fn whole_answer(api: Api, answer: reqwest::Response, hold: Hold) -> Result
                 hold.settle(Seen::Unreadable, Outcome::UpstreamBroke, String::new());
                 return Err(Problem::UpstreamUnreachable);
             }
-            Err(error) => {
-                hold.settle(broken(&error), Outcome::UpstreamBroke, String::new());
-                return Err(problem_of(&error));
-            }
+            Err(error) => return Err(settled(hold, error.into())),
         }
     }
     let (seen, raw) = if is_readable { usage::of_whole(api, &body) } else { (Seen::Unreadable, String::new()) };

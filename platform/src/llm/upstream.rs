@@ -1,21 +1,24 @@
-//! The way to the providers: one client, the platform's keys, and which headers pass in either direction.
+//! The way to the providers: one client, where they are, and which headers pass in either direction.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use bytes::Bytes;
 use reqwest::Url;
 
+use super::keys::Keys;
+use super::outgoing::Outgoing;
+use super::patience::Patience;
 use super::problem::Problem;
 use super::target::Target;
+use crate::clock::Clock;
 use crate::config::{Config, Upstream};
 use crate::hop;
 use crate::quota::Provider;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest silence, before the answer or within it. The SDKs' own timeout is ten minutes.
-const LONGEST_SILENCE: Duration = Duration::from_secs(600);
+/// After an address that took no connection in time, for how long nobody else waits for it.
+const AWAY_FOR: Duration = Duration::from_secs(3);
 
 /// Of a call, only these pass; so nothing does that identifies the tenant or its network, and nothing unheard of.
 const FORWARDED: &[&str] = &["content-type", "accept", "user-agent", "openai-beta"];
@@ -43,29 +46,63 @@ const RETURNED_PREFIX: &str = "anthropic-ratelimit-unified-";
 /// The providers. Cheap to clone.
 #[derive(Clone)]
 pub struct Upstreams {
-    client: reqwest::Client,
-    anthropic: Upstream,
-    openai: Upstream,
+    pub(super) client: reqwest::Client,
+    pub(super) clock: Clock,
+    pub(super) patience: Patience,
+    anthropic: Arc<Way>,
+    openai: Arc<Way>,
+}
+
+/// The way to one provider.
+pub(super) struct Way {
+    pub url: String,
+    /// The header in which it takes a key.
+    pub key_header: HeaderName,
+    pub keys: Keys,
+    away_until: Mutex<Option<Instant>>,
+}
+
+impl Way {
+    fn new(upstream: &Upstream, key_header: HeaderName, written: impl Fn(&str) -> String) -> Arc<Self> {
+        let sensitive = |key: &str| {
+            let mut value = HeaderValue::from_str(&written(key)).ok()?;
+            value.set_sensitive(true);
+            Some(value)
+        };
+        // A key with a line break in it fits no header; the provider then says that there is none.
+        let keys = Keys::new(upstream.keys.iter().filter_map(|key| sensitive(key)).collect());
+        Arc::new(Self { url: upstream.url.clone(), key_header, keys, away_until: Mutex::default() })
+    }
+
+    pub fn is_away(&self, now: Instant) -> bool {
+        self.away_until.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| now < until)
+    }
+
+    pub fn took_no_connection(&self, now: Instant) {
+        *self.away_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(now + AWAY_FOR);
+    }
 }
 
 impl Upstreams {
     /// # Panics
     /// Never: nothing here depends on the outside.
     #[must_use]
-    pub fn new(config: &Config) -> Self {
+    pub fn new(config: &Config, clock: Clock, patience: Patience) -> Self {
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured(tls())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(LONGEST_SILENCE)
+            .connect_timeout(patience.connect)
+            .read_timeout(patience.between_bytes)
             .tcp_nodelay(true)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .build()
             .expect("the TLS settings are complete");
-        Self { client, anthropic: config.anthropic.clone(), openai: config.openai.clone() }
+        let anthropic = Way::new(&config.anthropic, HeaderName::from_static("x-api-key"), str::to_owned);
+        let openai = Way::new(&config.openai, header::AUTHORIZATION, |key| format!("Bearer {key}"));
+        Self { client, clock, patience, anthropic, openai }
     }
 
-    /// A call to `target` at `provider`, under the platform's key. This is the one place where a provider is called.
+    /// A call to `target` at `provider`, to be sent under a key of the platform's. `seat` tells callers apart.
     ///
     /// # Errors
     /// `NoSuchPath` when the address would become another one than `target`, whatever checked it before.
@@ -76,32 +113,21 @@ impl Upstreams {
         target: &Target,
         headers: &HeaderMap,
         body: Bytes,
-    ) -> Result<reqwest::RequestBuilder, Problem> {
-        let upstream = match provider {
+    ) -> Result<Outgoing, Problem> {
+        let way = match provider {
             Provider::Anthropic => &self.anthropic,
             Provider::Openai => &self.openai,
         };
-        let url = address(upstream, target)?;
+        let url = address(&way.url, target)?;
         let mut headers = passing(headers, |name| !is_forwarded(name));
         // Usage is read beside the path, so the answer must come as it is.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        if let Some(key) = &upstream.key {
-            let (name, value) = match provider {
-                Provider::Anthropic => (HeaderName::from_static("x-api-key"), key.to_string()),
-                Provider::Openai => (header::AUTHORIZATION, format!("Bearer {}", key.as_str())),
-            };
-            // A key with a line break in it fits no header; the provider then says that there is none.
-            if let Ok(mut value) = HeaderValue::from_str(&value) {
-                value.set_sensitive(true);
-                headers.insert(name, value);
-            }
-        }
-        Ok(self.client.request(method, url).headers(headers).body(body))
+        Ok(Outgoing { upstreams: self.clone(), way: Arc::clone(way), method, url, headers, body, seat: 0 })
     }
 }
 
-fn address(upstream: &Upstream, target: &Target) -> Result<Url, Problem> {
-    let mut url = Url::parse(&upstream.url).map_err(|_| Problem::UpstreamUnreachable)?;
+fn address(base: &str, target: &Target) -> Result<Url, Problem> {
+    let mut url = Url::parse(base).map_err(|_| Problem::UpstreamUnreachable)?;
     let meant = format!("{}{}", url.path().trim_end_matches('/'), target.path());
     url.set_path(&meant);
     url.set_query(target.query());
@@ -200,12 +226,9 @@ mod tests {
             "x-stainless-lang",
         ]);
         let target = Target::read(&"/anthropic/v1/messages?beta=true".parse().unwrap()).unwrap();
-        let request = Upstreams::new(&config)
-            .call(Provider::Anthropic, Method::POST, &target, &sent, Bytes::new())
-            .unwrap()
-            .build()
-            .unwrap();
-        let mut names: Vec<&str> = request.headers().keys().map(HeaderName::as_str).collect();
+        let upstreams = Upstreams::new(&config, Clock::system(), Patience::default());
+        let call = upstreams.call(Provider::Anthropic, Method::POST, &target, &sent, Bytes::new()).unwrap();
+        let mut names: Vec<&str> = call.headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         let passed = [
             "accept-encoding",
@@ -213,12 +236,11 @@ mod tests {
             "anthropic-of-tomorrow",
             "anthropic-version",
             "content-type",
-            "x-api-key",
             "x-stainless-lang",
         ];
         assert_eq!(names, passed);
-        assert_eq!(request.headers()["x-api-key"], "platform-key");
-        assert_eq!(request.url().as_str(), "https://api.anthropic.com/v1/messages?beta=true");
+        assert_eq!(call.way.keys.value(0), "platform-key");
+        assert_eq!(call.url.as_str(), "https://api.anthropic.com/v1/messages?beta=true");
     }
 
     #[test]

@@ -64,7 +64,12 @@ impl World {
 
     /// Another quota proxy, with other limits for streams that their clients left.
     pub async fn proxy_draining(&self, most: usize, within: Duration) -> SocketAddr {
-        serve(llm::router_draining(self.app.clone(), most, within), &CancellationToken::new()).await
+        self.proxy_with(llm::Patience { most_drains: most, drain: within, ..llm::Patience::default() }).await
+    }
+
+    /// Another quota proxy, with other limits of time.
+    pub async fn proxy_with(&self, patience: llm::Patience) -> SocketAddr {
+        serve(llm::router_with(self.app.clone(), patience), &CancellationToken::new()).await
     }
 
     /// Somebody new, whose container has been made.
@@ -110,8 +115,13 @@ impl World {
 impl Person {
     /// A call from this person's instance.
     pub fn post(&self, world: &World, path: &str, body: &Value) -> reqwest::RequestBuilder {
+        self.post_by(world.proxy, path, body)
+    }
+
+    /// A call by another quota proxy.
+    pub fn post_by(&self, proxy: SocketAddr, path: &str, body: &Value) -> reqwest::RequestBuilder {
         client(Some(self.instance.address()))
-            .post(format!("http://{}{path}", world.proxy))
+            .post(format!("http://{proxy}{path}"))
             .header("x-api-key", &self.token)
             .header("content-type", "application/json")
             .body(body.to_string())

@@ -1,10 +1,11 @@
 //! The quota proxy from outside: bytes untouched, money right however a call ends, refusals that SDKs understand.
 
+mod outages;
 mod provider;
+mod sdk;
 mod surface;
 mod transcripts;
 
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -123,7 +124,7 @@ async fn hanging_up_mid_stream_is_charged_exactly() {
         let before = exact().await;
         let call = person.post(&world, path, &body).send();
         if reads == 0 {
-            assert!(tokio::time::timeout(Duration::from_millis(200), call).await.is_err());
+            leave_when_held(&world, &person, call).await;
         } else {
             let mut stream = call.await.unwrap().bytes_stream();
             for _ in 0..reads {
@@ -200,7 +201,7 @@ async fn hanging_up_on_an_answer_in_one_piece_is_charged_exactly() {
     let world = World::on(sqlite().await, |_| ()).await;
     let alice = world.person("alice").await;
     let call = alice.post(&world, MESSAGES, &message("x-demo-first-byte-ms=300", false)).send();
-    assert!(tokio::time::timeout(Duration::from_millis(150), call).await.is_err());
+    leave_when_held(&world, &alice, call).await;
     until_at_rest(&world, alice.instance.account).await;
     let (amount, basis, _) = world.receipt(&alice).await;
     let served = world.served().await;
@@ -412,6 +413,23 @@ async fn a_suspended_or_leaving_instance_makes_no_calls_and_its_streams_end() {
     }
 }
 
+/// Makes a call, and leaves it once it is admitted.
+async fn leave_when_held(
+    world: &World,
+    person: &Person,
+    call: impl Future<Output = reqwest::Result<reqwest::Response>> + Send + 'static,
+) {
+    let call = tokio::spawn(call);
+    for _ in 0..500 {
+        if world.app.quota.spend(person.instance.account).await.unwrap().held_nanodollars > 0 {
+            call.abort();
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("the call was not admitted");
+}
+
 /// Waits until nothing is held: the proxy has noticed that the client or the provider went.
 async fn until_at_rest(world: &World, account: berth::db::AccountId) {
     for _ in 0..500 {
@@ -435,29 +453,4 @@ async fn until_the_provider_is_silent(world: &World) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("the provider still talks");
-}
-
-/// The official SDKs, as a program inside the instance uses them.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_official_sdks_work_unchanged_and_do_not_retry_a_spent_allowance() {
-    let world = World::on(sqlite().await, |_| ()).await;
-    let alice = world.person("alice").await;
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/sdk_calls.py");
-    let run = tokio::process::Command::new(super::harness::python())
-        .arg(script)
-        .env("ANTHROPIC_BASE_URL", format!("http://{}/anthropic", world.proxy))
-        .env("ANTHROPIC_API_KEY", &alice.token)
-        .env("OPENAI_BASE_URL", format!("http://{}/openai/v1", world.proxy))
-        .env("OPENAI_API_KEY", &alice.token)
-        .env("LOCAL_ADDRESS", alice.instance.address().to_string())
-        .stdin(Stdio::null())
-        .output();
-    let output = tokio::time::timeout(Duration::from_secs(120), run).await.unwrap().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
-    let spend = world.spend_at_rest(&alice).await;
-    let served = world.served().await;
-    let output_tokens: i64 = spend.by_model.iter().map(|model| model.output_tokens).sum();
-    // One stream of the script broke off; what was seen of it is estimated upwards.
-    assert!(output_tokens >= served["output_tokens"].as_i64().unwrap());
 }

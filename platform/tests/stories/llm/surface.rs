@@ -43,9 +43,8 @@ async fn a_call_is_charged_as_the_answer_says_that_it_was_served() {
         )
     };
     let claude = |more: &str| format!(r#"{{"usage":{{"input_tokens":100000,"output_tokens":1000000{more}}}}}"#);
-    let searched = format!(
-        r#"{{"tool_usage":{{"web_search":{{"num_requests":3}}}},"usage":{{"input_tokens":0,"output_tokens":0}}}}"#
-    );
+    let searched =
+        r#"{"tool_usage":{"web_search":{"num_requests":3}},"usage":{"input_tokens":0,"output_tokens":0}}"#.to_owned();
     let [sol, opus] = ["gpt-6.1-sol", "claude-opus-5"];
     let search = value!({ "tools": [{ "type": "web_search_20250305", "name": "web_search", "max_uses": 1 }] });
     let search_here = value!({ "tools": [{ "type": "web_search" }], "max_tool_calls": 3 });

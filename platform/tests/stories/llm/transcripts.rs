@@ -7,7 +7,7 @@ use super::provider::Says;
 use super::surface::told;
 use super::{COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES, fingerprint};
 
-fn recorded(name: &str) -> Vec<u8> {
+pub fn recorded(name: &str) -> Vec<u8> {
     std::fs::read(format!("{}/tests/fixtures/llm/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
