@@ -7,19 +7,20 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use chrono::{DateTime, SecondsFormat};
 
 use crate::clock::Timestamp;
-use crate::quota::{Provider, Rate};
+use crate::config::Speaks;
+use crate::quota::Rate;
 
 /// Adds them to `headers`, for the limits that there are.
-pub fn add(headers: &mut HeaderMap, provider: Provider, requests: Option<Rate>, tokens: Option<Rate>, now: Timestamp) {
+pub fn add(headers: &mut HeaderMap, speaks: Speaks, requests: Option<Rate>, tokens: Option<Rate>, now: Timestamp) {
     for (what, rate) in [("requests", requests), ("tokens", tokens)] {
         let Some(rate) = rate else { continue };
-        let reset = match provider {
-            Provider::Anthropic => moment(now.plus(rate.full_in)),
-            Provider::Openai => duration(rate.full_in),
+        let reset = match speaks {
+            Speaks::Anthropic => moment(now.plus(rate.full_in)),
+            Speaks::Openai => duration(rate.full_in),
         };
-        let name = |which: &str| match provider {
-            Provider::Anthropic => format!("anthropic-ratelimit-{what}-{which}"),
-            Provider::Openai => format!("x-ratelimit-{which}-{what}"),
+        let name = |which: &str| match speaks {
+            Speaks::Anthropic => format!("anthropic-ratelimit-{what}-{which}"),
+            Speaks::Openai => format!("x-ratelimit-{which}-{what}"),
         };
         set(headers, &name("limit"), &rate.limit.to_string());
         set(headers, &name("remaining"), &rate.remaining.to_string());
@@ -62,16 +63,16 @@ mod tests {
     #[test]
     fn each_provider_is_told_in_its_own_way() {
         let rate = |full_in| Rate { limit: 60, remaining: 12, full_in: Duration::from_millis(full_in) };
-        let said = |provider, requests, tokens| {
+        let said = |speaks, requests, tokens| {
             let mut headers = HeaderMap::new();
-            add(&mut headers, provider, requests, tokens, Timestamp(1_794_738_600_000));
+            add(&mut headers, speaks, requests, tokens, Timestamp(1_794_738_600_000));
             let mut said: Vec<_> =
                 headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
             said.sort();
             said
         };
         assert_eq!(
-            said(Provider::Anthropic, Some(rate(48_001)), None),
+            said(Speaks::Anthropic, Some(rate(48_001)), None),
             [
                 "anthropic-ratelimit-requests-limit: 60",
                 "anthropic-ratelimit-requests-remaining: 12",
@@ -79,7 +80,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            said(Provider::Openai, None, Some(rate(61_500))),
+            said(Speaks::Openai, None, Some(rate(61_500))),
             ["x-ratelimit-limit-tokens: 60", "x-ratelimit-remaining-tokens: 12", "x-ratelimit-reset-tokens: 1m1.5s",]
         );
         for (ms, text) in [(0, "0ms"), (12, "12ms"), (1000, "1s"), (1500, "1.5s"), (360_000, "6m0s")] {

@@ -137,7 +137,7 @@ impl Quota {
             limits: config.limits,
             folder: config.data_dir.join("quota"),
             signer: Arc::new(Signer::new(keys)),
-            prices: PriceBook::embedded()?,
+            prices: PriceBook::open(&config.providers)?,
             accounts: RwLock::default(),
             running: OnceLock::new(),
         })))
@@ -185,7 +185,7 @@ impl Quota {
     /// Why the call may not be made. It is never refused because of a call that ended before it came.
     pub async fn admit(&self, call: Call) -> std::result::Result<Hold, Refusal> {
         let Call { account: owner, instance, agent, demand } = call;
-        let price = self.0.prices.find(demand.provider, &demand.model);
+        let price = self.0.prices.find(&demand.provider, &demand.model);
         let Some(price) = price else { return Err(Refusal::UnknownModel { model: demand.model }) };
         let bound = match rules::bound(&price, &demand) {
             Ok(bound) => bound,
