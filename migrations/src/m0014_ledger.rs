@@ -78,8 +78,9 @@ const STATEMENTS: &[&str] = &[
     "CREATE TABLE price_versions (
         version text PRIMARY KEY,
         source text NOT NULL,
+        table_text text NOT NULL,
         imported_at_ms bigint NOT NULL,
         chosen_at_ms bigint NOT NULL
     )",
-    "INSERT INTO price_versions SELECT DISTINCT version, 'built in', 0, 0 FROM prices",
+    "INSERT INTO price_versions SELECT DISTINCT version, 'built in', '', 0, 0 FROM prices",
 ];

@@ -1,5 +1,6 @@
 //! Settings, read once from the environment, every mistake reported together and by name.
 
+mod providers;
 mod reader;
 mod sizes;
 mod variables;
@@ -11,6 +12,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use providers::{Dollars, MeteredApi, MeteredCall, ModelPrice, ModelProvider, Providers, Speaks};
 use reader::Reader;
 pub use reader::parse_dollars;
 use serde::{Deserialize, Serialize};
@@ -46,6 +48,8 @@ pub struct Config {
     pub openai: Upstream,
     /// The tier that the operator's OpenAI project gives calls which name none, as OpenAI calls it.
     pub openai_tier: String,
+    /// Further ones, from a file of the operator's.
+    pub providers: Providers,
     pub demo_listen: SocketAddr,
     pub signups_open: bool,
     /// First certificates of names below our domain in a week. `None`: no limit, as with our own CA or a wildcard.
@@ -188,6 +192,7 @@ impl Config {
             anthropic: r.upstream("ANTHROPIC_API_KEY", "BERTH_ANTHROPIC_URL", &format!("http://{demo_listen}")),
             openai: r.upstream("OPENAI_API_KEY", "BERTH_OPENAI_URL", &format!("http://{demo_listen}")),
             openai_tier: r.named("BERTH_OPENAI_TIER", &["default", "flex", "priority", "ultrafast"]),
+            providers: r.providers(),
             demo_listen,
             domains_per_account: r.between("BERTH_DOMAINS_PER_ACCOUNT", 0, 100),
             dns: r.address_or_none("BERTH_DNS"),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::{ContainerConfig, DiskLimit, Limits, Runtime, Upstream, VARIABLES};
+use super::{ContainerConfig, DiskLimit, Limits, Providers, Runtime, Upstream, VARIABLES};
 use crate::hosts::Hosts;
 
 /// Looks variables up and collects what is wrong with them.
@@ -126,6 +126,15 @@ impl Reader<'_> {
         Upstream { url: address, keys: keys.map(|key| Zeroizing::new(key.to_owned())).collect() }
     }
 
+    pub(super) fn providers(&mut self) -> Providers {
+        let Some(path) = self.optional("BERTH_PROVIDERS") else { return Providers::default() };
+        let read = std::fs::read_to_string(&path).map_err(|error| vec![error.to_string()]);
+        read.and_then(|text| Providers::parse(&text)).unwrap_or_else(|wrong| {
+            self.mistakes.extend(wrong.into_iter().map(|wrong| format!("BERTH_PROVIDERS is {path}: {wrong}.")));
+            Providers::default()
+        })
+    }
+
     pub(super) fn hosts(&mut self) -> Hosts {
         let apex = self.text("BERTH_DOMAIN").to_ascii_lowercase();
         let instances = self.optional("BERTH_INSTANCE_DOMAIN").map_or_else(|| apex.clone(), |d| d.to_ascii_lowercase());
@@ -204,7 +213,7 @@ fn is_image_id(text: &str) -> bool {
 }
 
 /// Whether `address` is encrypted, or does not leave this machine. It is parsed by what will call it.
-fn may_be_sent_a_key(address: &str) -> bool {
+pub(super) fn may_be_sent_a_key(address: &str) -> bool {
     let Ok(url) = reqwest::Url::parse(address) else { return false };
     let is_here = matches!(url.host_str(), Some("127.0.0.1" | "[::1]" | "localhost"));
     let is_plain = url.username().is_empty() && url.password().is_none();

@@ -183,6 +183,11 @@ pub const VARIABLES: &[Variable] = &[
     var("BERTH_ANTHROPIC_URL", "https://api.anthropic.com", "Where Anthropic calls go when its key is set."),
     var("BERTH_OPENAI_URL", "https://api.openai.com", "Where OpenAI calls go when its key is set."),
     var(
+        "BERTH_PROVIDERS",
+        "",
+        "A JSON file of further providers: models behind the wire shape of OpenAI or Anthropic, and other APIs priced by the call; see docs/providers.md.",
+    ),
+    var(
         "BERTH_OPENAI_TIER",
         "default",
         "The service tier of your OpenAI project, which calls get that name none: default, flex, priority or ultrafast. Holds are as large as the dearer of it and default.",

@@ -1,7 +1,8 @@
-//! The metered APIs: how each reads a call, and what it says of what was used.
+//! The metered APIs: whose wire shape each has, and how it reads a call.
 
 use super::request::{self, Asked, Unacceptable};
-use crate::quota::{Provider, Tier};
+use crate::config::Speaks;
+use crate::quota::Tier;
 
 /// One endpoint whose calls cost money.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,18 +13,23 @@ pub enum Api {
     ChatCompletions,
     Responses,
     Embeddings,
+    /// No model's: a call that is charged as such, and for its bytes. So many were sent.
+    Metered {
+        sent: u64,
+    },
 }
 
 impl Api {
+    /// The wire shape, of errors among others.
     #[must_use]
-    pub fn provider(self) -> Provider {
+    pub fn speaks(self) -> Speaks {
         match self {
-            Self::Messages => Provider::Anthropic,
-            Self::ChatCompletions | Self::Responses | Self::Embeddings => Provider::Openai,
+            Self::Messages => Speaks::Anthropic,
+            Self::ChatCompletions | Self::Responses | Self::Embeddings | Self::Metered { .. } => Speaks::Openai,
         }
     }
 
-    /// Reads the body of a call. `auto` is the tier that the operator's OpenAI project gives calls which name none.
+    /// Reads the body of a call of a model. `auto` is the tier that the operator's OpenAI project gives calls which name none.
     ///
     /// # Errors
     /// Why it cannot be forwarded.
@@ -32,7 +38,7 @@ impl Api {
             Self::Messages => request::messages::read(body),
             Self::ChatCompletions => request::chat::read(body, auto),
             Self::Responses => request::responses::read(body, auto),
-            Self::Embeddings => request::embeddings::read(body),
+            Self::Embeddings | Self::Metered { .. } => request::embeddings::read(body),
         }
     }
 }

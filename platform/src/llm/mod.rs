@@ -11,6 +11,7 @@ mod doorway;
 mod drain;
 mod hide_usage;
 mod keys;
+mod metered;
 mod outgoing;
 mod outliving;
 mod patience;
@@ -27,16 +28,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, any, get, post};
 use axum::{Json, Router};
-use bytes::Bytes;
 use serde::Serialize;
 
 use crate::app::App;
+use crate::config::Speaks;
 use crate::instances::{Instance, Work, WorkInFlight};
-use crate::quota::{Call, ModelSpend, Provider, Refusal, Tier};
+use crate::quota::{Call, Demand, Hold, ModelSpend, Provider, Refusal, Tier};
 pub use api::Api;
 use caller::caller;
 use doorway::{Doorway, Place, Taken};
@@ -77,36 +78,41 @@ pub fn router_with(app: App, patience: Patience) -> Router {
     let drains = Drains::new(patience.most_drains, patience.drain);
     let auto = Tier::of_openai(&app.config.openai_tier).unwrap_or_default();
     Router::new()
-        .route("/anthropic/v1/messages", metered(Api::Messages))
-        .route("/anthropic/v1/messages/count_tokens", post(free))
-        .route("/anthropic/v1/models", get(free))
-        .route("/anthropic/v1/models/{id}", get(free))
-        .route("/anthropic/api/hello", get(hello))
-        .route("/openai/v1/chat/completions", metered(Api::ChatCompletions))
-        .route("/openai/v1/responses", metered(Api::Responses))
-        .route("/openai/v1/responses/input_tokens", post(free))
-        .route("/openai/v1/embeddings", metered(Api::Embeddings))
-        .route("/openai/v1/models", get(free))
-        .route("/openai/v1/models/{id}", get(free))
+        .route("/{provider}/v1/messages", models(Api::Messages))
+        .route("/{provider}/v1/messages/count_tokens", post(free))
+        .route("/{provider}/v1/chat/completions", models(Api::ChatCompletions))
+        .route("/{provider}/v1/responses", models(Api::Responses))
+        .route("/{provider}/v1/responses/input_tokens", post(free))
+        .route("/{provider}/v1/embeddings", models(Api::Embeddings))
+        .route("/{provider}/v1/models", get(free))
+        .route("/{provider}/v1/models/{id}", get(free))
+        .route("/{provider}/api/hello", get(hello))
+        .route("/metered/{name}/{*path}", any(priced))
         .route("/budget", get(allowance))
         .fallback(elsewhere)
         .method_not_allowed_fallback(elsewhere)
         .with_state(Door { app, upstreams, doorway, drains, auto })
 }
 
-/// Calls that are charged.
-fn metered(api: Api) -> MethodRouter<Door> {
+/// Calls of models, which are charged.
+fn models(api: Api) -> MethodRouter<Door> {
     post(async move |State(door): State<Door>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request| {
-        let answer = door.metered(api, peer, request).await;
-        door.shown(api.provider(), answer)
+        let answer = door.models(api, peer, request).await;
+        door.shown(api.speaks(), answer)
     })
+}
+
+/// Calls of other APIs that the operator gave a price.
+async fn priced(State(door): State<Door>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request) -> Response {
+    let answer = door.priced(peer, request).await;
+    door.shown(Speaks::Openai, answer)
 }
 
 /// Calls that the providers do not charge.
 async fn free(State(door): State<Door>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request) -> Response {
-    let provider = provider_of(request.uri().path());
-    let answer = door.free(provider, peer, request).await;
-    door.shown(provider, answer)
+    let speaks = door.spoken_at(request.uri().path());
+    let answer = door.free(peer, request).await;
+    door.shown(speaks, answer)
 }
 
 /// What Claude Code asks before its first call, to warm the connection up.
@@ -116,7 +122,7 @@ async fn hello() -> StatusCode {
 
 async fn elsewhere(State(door): State<Door>, request: Request) -> Response {
     let path = format!("{} {}", request.method(), request.uri().path());
-    door.shown(provider_of(request.uri().path()), Err(Problem::NoSuchPath { path }))
+    door.shown(door.spoken_at(request.uri().path()), Err(Problem::NoSuchPath { path }))
 }
 
 /// What is left, for the instance's own page and for agents. The path's word is part of the instance contract.
@@ -149,39 +155,92 @@ async fn allowance(
         };
         Ok(Json(allowance).into_response())
     };
-    door.shown(Provider::Anthropic, answer.await)
+    door.shown(Speaks::Anthropic, answer.await)
 }
 
 impl Door {
-    async fn metered(&self, api: Api, peer: SocketAddr, request: Request) -> Result<Response, Problem> {
-        let Arrived { instance, target, mut headers, taken: Taken { body, room }, inside, .. } =
-            self.arrive(peer, request).await?;
-        let Asked { demand, stream, asking_for_usage } = api.read(&body, self.auto).map_err(Problem::Unacceptable)?;
-        let call = Call { account: instance.account, instance: instance.id, agent: agent(&headers), demand };
-        let hold = self.app.quota.admit(call).await.map_err(Problem::Refused)?;
+    async fn models(&self, api: Api, peer: SocketAddr, request: Request) -> Result<Response, Problem> {
+        let name = self.served(request.uri().path(), |speaks| speaks == api.speaks())?;
+        let mut arrived = self.arrive(peer, request).await?;
+        let target = Target::read(&arrived.uri)?;
+        let Asked { mut demand, stream, asking_for_usage } =
+            api.read(&arrived.taken.body, self.auto).map_err(Problem::Unacceptable)?;
+        demand.provider = Provider::named(&name);
+        let hold = self.admit(&arrived, demand).await?;
         if !hold.takes_long_context() {
-            upstream::hold_back_long_context(&mut headers);
+            upstream::hold_back_long_context(&mut arrived.headers);
         }
         let hide_usage = asking_for_usage.is_some();
-        let body = asking_for_usage.map_or(body, Bytes::from);
-        let request = self.upstreams.call(api.provider(), Method::POST, &target, &headers, body)?;
-        let (request, rates) = (request.seated(seat(&instance)), hold.rates());
-        let drains = self.drains.clone();
-        let call = Admitted { api, request, hold, instance, inside, room, drains, hide_usage };
-        let answer = if stream { relay::streamed(call).await } else { relay::whole(call).await };
-        answer.map(|mut answer| {
-            rates::show(api.provider(), rates, self.app.clock.now(), answer.headers_mut());
-            answer
-        })
+        if let Some(body) = asking_for_usage {
+            arrived.taken.body = body.into();
+        }
+        self.relay(api, (&name, target), arrived, hold, (stream, hide_usage)).await
     }
 
-    async fn free(&self, provider: Provider, peer: SocketAddr, request: Request) -> Result<Response, Problem> {
-        let Arrived { instance, method, target, headers, taken: Taken { body, room }, inside } =
+    async fn priced(&self, peer: SocketAddr, request: Request) -> Result<Response, Problem> {
+        let no_such = || Problem::NoSuchPath { path: format!("{} {}", request.method(), request.uri().path()) };
+        let name = request.uri().path().split('/').nth(2).unwrap_or_default().to_owned();
+        let config = Arc::clone(&self.app.config);
+        let api = config.providers.metered.get(&name).ok_or_else(no_such)?;
+        let arrived = self.arrive(peer, request).await?;
+        let (call, target) = metered::find(api, &arrived.method, &arrived.uri)?;
+        let sent = u64::try_from(arrived.taken.body.len()).unwrap_or(u64::MAX);
+        let demand = metered::demand(&name, call, sent);
+        let hold = self.admit(&arrived, demand).await?;
+        self.relay(Api::Metered { sent }, (&name, target), arrived, hold, (false, false)).await
+    }
+
+    async fn admit(&self, arrived: &Arrived, demand: Demand) -> Result<Hold, Problem> {
+        let instance = &arrived.instance;
+        let agent = agent(&arrived.headers);
+        let call = Call { account: instance.account, instance: instance.id, agent, demand };
+        self.app.quota.admit(call).await.map_err(Problem::Refused)
+    }
+
+    async fn relay(
+        &self,
+        api: Api,
+        (name, target): (&str, Target),
+        arrived: Arrived,
+        hold: Hold,
+        (stream, hide_usage): (bool, bool),
+    ) -> Result<Response, Problem> {
+        let Arrived { instance, method, headers, taken: Taken { body, room }, inside, .. } = arrived;
+        let request = self.upstreams.call(name, method, &target, &headers, body)?.seated(seat(&instance));
+        let (drains, (requests, tokens)) = (self.drains.clone(), hold.rates());
+        let call = Admitted { api, request, hold, instance, inside, room, drains, hide_usage };
+        let mut answer = if stream { relay::streamed(call).await } else { relay::whole(call).await }?;
+        rates::add(answer.headers_mut(), api.speaks(), requests, tokens, self.app.clock.now());
+        Ok(answer)
+    }
+
+    async fn free(&self, peer: SocketAddr, request: Request) -> Result<Response, Problem> {
+        let path = request.uri().path();
+        // Whose models are at a path says its shape; counting tokens has one for each.
+        let name = self.served(path, |speaks| match speaks {
+            Speaks::Anthropic => !path.contains("/responses"),
+            Speaks::Openai => !path.contains("/messages"),
+        })?;
+        let Arrived { instance, method, uri, headers, taken: Taken { body, room }, inside } =
             self.arrive(peer, request).await?;
-        let request = self.upstreams.call(provider, method, &target, &headers, body)?.seated(seat(&instance));
+        let target = Target::read(&uri)?;
+        let request = self.upstreams.call(&name, method, &target, &headers, body)?.seated(seat(&instance));
         let sent = request.send(Answer::Whole).await;
         drop(room);
         Ok(relay::passed_on(sent?, inside))
+    }
+
+    /// The provider of models that `path` begins with, if what it speaks is right.
+    fn served(&self, path: &str, is_right: impl FnOnce(Speaks) -> bool) -> Result<String, Problem> {
+        let name = first_part(path);
+        match self.upstreams.speaks(name) {
+            Some(speaks) if is_right(speaks) => Ok(name.to_owned()),
+            _ => Err(Problem::NoSuchPath { path: path.to_owned() }),
+        }
+    }
+
+    fn spoken_at(&self, path: &str) -> Speaks {
+        self.upstreams.speaks(first_part(path)).unwrap_or(Speaks::Anthropic)
     }
 
     /// Asks who calls, then takes the body in.
@@ -189,17 +248,16 @@ impl Door {
         let (parts, body) = request.into_parts();
         let instance = caller(&self.app, &parts.headers, peer)?;
         let inside = (instance.begin_work(Work::AiCall), self.doorway.enter(instance.id)?);
-        let target = Target::read(&parts.uri)?;
         if parts.headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
             let message = "content-encoding: compressed request bodies are not accepted here.".into();
             return Err(Problem::Unacceptable(Unacceptable { field: None, message }));
         }
         let taken = self.doorway.take_in(&parts.headers, body).await?;
-        Ok(Arrived { instance, method: parts.method, target, headers: parts.headers, taken, inside })
+        Ok(Arrived { instance, method: parts.method, uri: parts.uri, headers: parts.headers, taken, inside })
     }
 
-    fn shown(&self, provider: Provider, answer: Result<Response, Problem>) -> Response {
-        answer.unwrap_or_else(|problem| problem.respond(provider, self.app.clock.uuid()))
+    fn shown(&self, speaks: Speaks, answer: Result<Response, Problem>) -> Response {
+        answer.unwrap_or_else(|problem| problem.respond(speaks, self.app.clock.uuid()))
     }
 }
 
@@ -220,12 +278,12 @@ fn agent(headers: &HeaderMap) -> String {
 struct Arrived {
     instance: Arc<Instance>,
     method: Method,
-    target: Target,
+    uri: Uri,
     headers: HeaderMap,
     taken: Taken,
     inside: (WorkInFlight, Place),
 }
 
-fn provider_of(path: &str) -> Provider {
-    if path.starts_with("/openai/") { Provider::Openai } else { Provider::Anthropic }
+fn first_part(path: &str) -> &str {
+    path.split('/').nth(1).unwrap_or_default()
 }

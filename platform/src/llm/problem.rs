@@ -12,8 +12,9 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::request::Unacceptable;
+use crate::config::Speaks;
 use crate::instances::Wish;
-use crate::quota::{NoBound, Provider, Refusal, Span, Tier, dollars};
+use crate::quota::{NoBound, Refusal, Span, Tier, dollars};
 
 /// Why a call ends here.
 #[derive(Debug)]
@@ -67,20 +68,20 @@ impl Shape {
 }
 
 impl Problem {
-    /// The answer in the shape of `provider`, under `request_id`.
+    /// The answer in the shape of who `speaks` so, under `request_id`.
     #[must_use]
-    pub fn respond(&self, provider: Provider, request_id: Uuid) -> Response {
+    pub fn respond(&self, speaks: Speaks, request_id: Uuid) -> Response {
         let shape = self.shape();
         let request_id = format!("req_{}", request_id.simple());
-        let (body, id_header) = match provider {
-            Provider::Anthropic => {
+        let (body, id_header) = match speaks {
+            Speaks::Anthropic => {
                 let mut error = json!({ "type": shape.anthropic, "message": shape.message });
                 if let Some(code) = shape.anthropic_code {
                     error["details"] = json!({ "error_code": code });
                 }
                 (json!({ "type": "error", "error": error, "request_id": request_id }), "request-id")
             }
-            Provider::Openai => {
+            Speaks::Openai => {
                 let (kind, code, param) = (shape.openai, shape.openai_code, shape.field);
                 let error = json!({ "message": shape.message, "type": kind, "param": param, "code": code });
                 (json!({ "error": error }), "x-request-id")

@@ -21,6 +21,7 @@ use super::caller::until_refused;
 use super::doorway::Place;
 use super::drain::{Drains, Flow};
 use super::hide_usage::HideUsage;
+use super::metered;
 use super::outgoing::{Answer, Failure, Outgoing};
 use super::outliving::Outliving;
 use super::problem::Problem;
@@ -128,11 +129,12 @@ pub fn passed_on(answer: reqwest::Response, inside: Inside) -> Response {
 async fn whole_answer(api: Api, answer: reqwest::Response, hold: Hold) -> Result<Response, Problem> {
     let response = respond(answer.status(), answer.headers());
     let is_readable = is_identity(answer.headers());
+    let largest = if matches!(api, Api::Metered { .. }) { metered::LARGEST_ANSWER } else { LARGEST_ANSWER };
     let mut body = BytesMut::new();
     let mut chunks = answer.bytes_stream();
     while let Some(chunk) = chunks.next().await {
         match chunk {
-            Ok(chunk) if body.len() + chunk.len() <= LARGEST_ANSWER => body.extend_from_slice(&chunk),
+            Ok(chunk) if body.len() + chunk.len() <= largest => body.extend_from_slice(&chunk),
             Ok(_) => {
                 hold.settle(Seen::Unreadable, Outcome::UpstreamBroke, String::new());
                 return Err(Problem::UpstreamUnreachable);

@@ -22,7 +22,7 @@ const LONGEST_NAME: usize = 200;
 /// The most models of one page, at both providers.
 const LARGEST_PAGE: u32 = 1000;
 
-/// A path and a query that may be sent; only [`Target::read`] makes one.
+/// A path and a query that may be sent; [`Target::read`] makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     path: String,
@@ -37,8 +37,8 @@ impl Target {
     /// cannot be.
     pub fn read(uri: &Uri) -> Result<Self, Problem> {
         let no_such = || Problem::NoSuchPath { path: format!("GET {}", uri.path()) };
-        let path = uri.path().strip_prefix("/anthropic").or_else(|| uri.path().strip_prefix("/openai"));
-        let path = path.ok_or_else(no_such)?;
+        // Behind the provider's name.
+        let path = uri.path().get(1..).and_then(|path| path.find('/').map(|end| &path[end..])).ok_or_else(no_such)?;
         let path = match PATHS.iter().find(|known| **known == path) {
             Some(known) => (*known).to_owned(),
             None => {
@@ -48,6 +48,12 @@ impl Target {
             }
         };
         Ok(Self { path, query: query(uri.query().unwrap_or_default())? })
+    }
+
+    /// A path and a query that somebody else has checked as strictly.
+    #[must_use]
+    pub fn checked(path: String, query: Option<String>) -> Self {
+        Self { path, query }
     }
 
     #[must_use]

@@ -1,11 +1,13 @@
-//! The way to the providers: one client, where they are, and which headers pass in either direction.
+//! The way to the providers: where they are, and which headers pass in either direction.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use bytes::Bytes;
 use reqwest::Url;
+use zeroize::Zeroizing;
 
 use super::clients::Clients;
 use super::keys::Keys;
@@ -14,9 +16,8 @@ use super::patience::Patience;
 use super::problem::Problem;
 use super::target::Target;
 use crate::clock::Clock;
-use crate::config::{Config, Upstream};
+use crate::config::{Config, MeteredApi, Speaks};
 use crate::hop;
-use crate::quota::Provider;
 
 /// After an address that took no connection in time, for how long nobody else waits for it.
 const AWAY_FOR: Duration = Duration::from_secs(3);
@@ -50,13 +51,14 @@ pub struct Upstreams {
     pub(super) clients: Clients,
     pub(super) clock: Clock,
     pub(super) patience: Patience,
-    anthropic: Arc<Way>,
-    openai: Arc<Way>,
+    ways: Arc<HashMap<String, Arc<Way>>>,
 }
 
 /// The way to one provider.
 pub(super) struct Way {
     pub url: String,
+    /// The wire shape of its models, if it has any.
+    speaks: Option<Speaks>,
     /// The header in which it takes a key.
     pub key_header: HeaderName,
     pub keys: Keys,
@@ -64,15 +66,24 @@ pub(super) struct Way {
 }
 
 impl Way {
-    fn new(upstream: &Upstream, key_header: HeaderName, written: impl Fn(&str) -> String) -> Arc<Self> {
-        let sensitive = |key: &str| {
-            let mut value = HeaderValue::from_str(&written(key)).ok()?;
-            value.set_sensitive(true);
-            Some(value)
+    fn to_models(speaks: Speaks, url: &str, keys: &[Zeroizing<String>]) -> Arc<Self> {
+        let (key_header, keys) = match speaks {
+            Speaks::Anthropic => (HeaderName::from_static("x-api-key"), sensitive(keys, |key| key.to_owned())),
+            Speaks::Openai => (header::AUTHORIZATION, sensitive(keys, |key| format!("Bearer {key}"))),
         };
-        // A key with a line break in it fits no header; the provider then says that there is none.
-        let keys = Keys::new(upstream.keys.iter().filter_map(|key| sensitive(key)).collect());
-        Arc::new(Self { url: upstream.url.clone(), key_header, keys, away_until: Mutex::default() })
+        Arc::new(Self { url: url.into(), speaks: Some(speaks), key_header, keys, away_until: Mutex::default() })
+    }
+
+    fn to_metered(api: &MeteredApi) -> Arc<Self> {
+        let header = api.key.as_ref().and_then(|key| HeaderName::try_from(key.header.as_str()).ok());
+        let key: Vec<_> = api.key.iter().map(|key| key.value.clone()).collect();
+        Arc::new(Self {
+            url: api.url.clone(),
+            speaks: None,
+            key_header: header.unwrap_or(header::AUTHORIZATION),
+            keys: sensitive(&key, |key| key.to_owned()),
+            away_until: Mutex::default(),
+        })
     }
 
     pub fn is_away(&self, now: Instant) -> bool {
@@ -84,30 +95,56 @@ impl Way {
     }
 }
 
+/// A key with a line break in it fits no header; the provider then says that there is none.
+fn sensitive(keys: &[Zeroizing<String>], written: impl Fn(&str) -> String) -> Keys {
+    let value = |key: &Zeroizing<String>| {
+        let mut value = HeaderValue::from_str(&written(key)).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    };
+    Keys::new(keys.iter().filter_map(value).collect())
+}
+
 impl Upstreams {
+    /// # Panics
+    /// Never: nothing here depends on the outside.
     #[must_use]
     pub fn new(config: &Config, clock: Clock, patience: Patience) -> Self {
-        let anthropic = Way::new(&config.anthropic, HeaderName::from_static("x-api-key"), str::to_owned);
-        let openai = Way::new(&config.openai, header::AUTHORIZATION, |key| format!("Bearer {key}"));
-        Self { clients: Clients::new(patience), clock, patience, anthropic, openai }
+        let mut ways = HashMap::new();
+        for (name, speaks, upstream) in
+            [("anthropic", Speaks::Anthropic, &config.anthropic), ("openai", Speaks::Openai, &config.openai)]
+        {
+            ways.insert(name.to_owned(), Way::to_models(speaks, &upstream.url, &upstream.keys));
+        }
+        for (name, provider) in &config.providers.models {
+            ways.insert(name.clone(), Way::to_models(provider.speaks, &provider.url, &provider.keys));
+        }
+        for (name, api) in &config.providers.metered {
+            ways.insert(name.clone(), Way::to_metered(api));
+        }
+        Self { clients: Clients::new(patience), clock, patience, ways: Arc::new(ways) }
     }
 
-    /// A call to `target` at `provider`, to be sent under a key of the platform's. `seat` tells callers apart.
+    /// The wire shape of the models of that name. `None`: there are none.
+    #[must_use]
+    pub fn speaks(&self, name: &str) -> Option<Speaks> {
+        self.ways.get(name)?.speaks
+    }
+
+    /// A call to `target` at the provider of that name, to be sent under a key of the platform's.
     ///
     /// # Errors
-    /// `NoSuchPath` when the address would become another one than `target`, whatever checked it before.
+    /// `NoSuchPath` when there is no such provider, or when the address would become another one than `target`, whatever
+    /// checked it before.
     pub fn call(
         &self,
-        provider: Provider,
+        name: &str,
         method: Method,
         target: &Target,
         headers: &HeaderMap,
         body: Bytes,
     ) -> Result<Outgoing, Problem> {
-        let way = match provider {
-            Provider::Anthropic => &self.anthropic,
-            Provider::Openai => &self.openai,
-        };
+        let way = self.ways.get(name).ok_or_else(|| Problem::NoSuchPath { path: target.path().to_owned() })?;
         let url = address(&way.url, target)?;
         let mut headers = passing(headers, |name| !is_forwarded(name));
         // Usage is read beside the path, so the answer must come as it is.
@@ -217,7 +254,7 @@ mod tests {
         ]);
         let target = Target::read(&"/anthropic/v1/messages?beta=true".parse().unwrap()).unwrap();
         let upstreams = Upstreams::new(&config, Clock::system(), Patience::default());
-        let call = upstreams.call(Provider::Anthropic, Method::POST, &target, &sent, Bytes::new()).unwrap();
+        let call = upstreams.call("anthropic", Method::POST, &target, &sent, Bytes::new()).unwrap();
         let mut names: Vec<&str> = call.headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         let passed = [

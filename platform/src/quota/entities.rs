@@ -178,6 +178,8 @@ pub mod price_versions {
         #[sea_orm(primary_key, auto_increment = false)]
         pub version: String,
         pub source: String,
+        /// As it was imported; empty for versions from before that was kept.
+        pub table_text: String,
         pub imported_at_ms: i64,
         /// 0: never, or not any more. The latest is in force; without one, the table the program was built with.
         pub chosen_at_ms: i64,

@@ -47,7 +47,7 @@ pub use tables::PriceTable;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
-use crate::config::{Config, Limits};
+use crate::config::{Config, Limits, Providers};
 use crate::db::{AccountId, Db, HoldId, InstanceId};
 use crate::error::{Error, Result};
 use crate::secrets::Keys;
@@ -76,7 +76,10 @@ struct Inner {
     /// Where the journal lies.
     folder: PathBuf,
     signer: Arc<Signer>,
+    /// The price table in force.
     prices: RwLock<Arc<PriceBook>>,
+    /// Prices that are only in the settings.
+    providers: Providers,
     accounts: RwLock<HashMap<AccountId, Arc<Mutex<Account>>>>,
     running: OnceLock<Running>,
 }
@@ -140,7 +143,8 @@ impl Quota {
             limits: config.limits,
             folder: config.data_dir.join("quota"),
             signer: Arc::new(Signer::new(keys)),
-            prices: RwLock::new(Arc::new(PriceBook::embedded()?)),
+            prices: RwLock::new(Arc::new(PriceBook::read(prices::TABLE, &config.providers)?)),
+            providers: config.providers.clone(),
             accounts: RwLock::default(),
             running: OnceLock::new(),
         })))
@@ -155,7 +159,6 @@ impl Quota {
     pub async fn begin(&self) -> anyhow::Result<()> {
         let Inner { db, clock, folder, signer, limits, .. } = &*self.0;
         let (journal, left) = Journal::open(folder)?;
-        self.keep_built_in_prices().await?;
         self.reread_prices().await?;
         let tx = db.begin().await?;
         let epoch = store::open_epoch(&tx).await?;
@@ -190,7 +193,7 @@ impl Quota {
     pub async fn admit(&self, call: Call) -> std::result::Result<Hold, Refusal> {
         let Call { account: owner, instance, agent, demand } = call;
         let book = self.0.prices();
-        let price = book.find(demand.provider, &demand.model);
+        let price = book.find(&demand.provider, &demand.model);
         let Some(price) = price else { return Err(Refusal::UnknownModel { model: demand.model }) };
         let bound = match rules::bound(&price, &demand) {
             Ok(bound) => bound,
@@ -296,7 +299,6 @@ impl Inner {
         Ok(running)
     }
 
-    /// The price table in force.
     fn prices(&self) -> Arc<PriceBook> {
         Arc::clone(&self.prices.read().unwrap_or_else(PoisonError::into_inner))
     }

@@ -1,31 +1,31 @@
 //! The arithmetic of money: what a call may cost at most, and what it did cost. Integers only, rounded up once.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 pub use super::tariffs::{Price, Rates, Tariff, Tier};
 
-/// Whose prices apply, and whose wire shape a call has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Provider {
-    Anthropic,
-    Openai,
-}
+/// Whose prices apply: the name in URLs, tables and logs. There are as many as the operator's settings name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Provider(Cow<'static, str>);
 
 impl Provider {
-    /// The provider of that name.
+    pub const ANTHROPIC: Self = Self(Cow::Borrowed("anthropic"));
+    pub const OPENAI: Self = Self(Cow::Borrowed("openai"));
+
     #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        [Self::Anthropic, Self::Openai].into_iter().find(|provider| provider.as_str() == name)
+    pub fn named(name: &str) -> Self {
+        match name {
+            "anthropic" => Self::ANTHROPIC,
+            "openai" => Self::OPENAI,
+            _ => Self(Cow::Owned(name.to_owned())),
+        }
     }
 
-    /// The name in URLs, tables and logs.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Anthropic => "anthropic",
-            Self::Openai => "openai",
-        }
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
@@ -85,8 +85,12 @@ pub struct Bound {
     pub output_tokens: u64,
     pub input_nanodollars: i64,
     pub output_nanodollars: i64,
+    /// Of searches, and of the call as such.
     #[serde(default)]
-    pub search_nanodollars: i64,
+    pub other_nanodollars: i64,
+    /// After a search the model reads everything again.
+    #[serde(default)]
+    pub reads_again: bool,
     pub may_hide_output: bool,
 }
 
@@ -94,7 +98,7 @@ impl Bound {
     /// The hold.
     #[must_use]
     pub fn total_nanodollars(&self) -> i64 {
-        self.input_nanodollars.saturating_add(self.output_nanodollars).saturating_add(self.search_nanodollars)
+        self.input_nanodollars.saturating_add(self.output_nanodollars).saturating_add(self.other_nanodollars)
     }
 }
 
@@ -144,7 +148,8 @@ pub fn bound(price: &Price, demand: &Demand) -> Result<Bound, NoBound> {
         output_tokens,
         input_nanodollars: charge_for(&[(input_tokens, dearest(&|r| r.dearest_input(demand.cache_writes)))], factor),
         output_nanodollars: charge_for(&[(output_tokens, dearest(&|r| r.output))], factor),
-        search_nanodollars: times(demand.web_searches, search),
+        other_nanodollars: times(demand.web_searches, search).saturating_add(price.call_nanodollars),
+        reads_again: demand.web_searches > 0,
         may_hide_output: demand.may_hide_output,
     })
 }
@@ -198,7 +203,7 @@ pub fn cost(price: &Price, usage: &Usage) -> i64 {
         (usage.output_tokens, rate(|r| r.output)),
     ];
     let searches = times(usage.web_searches, price.web_search_nanodollars.unwrap_or(0));
-    charge_for(&tokens, factor).saturating_add(searches)
+    charge_for(&tokens, factor).saturating_add(searches).saturating_add(price.call_nanodollars)
 }
 
 /// Whether the table has a price for everything that was used.
@@ -333,11 +338,11 @@ pub fn charge(price: &Price, hold: &Bound, seen: Seen) -> Charge {
             let usage = Usage { input_tokens: hold.input_tokens, output_tokens, ..Usage::default() };
             (hold.input_nanodollars.saturating_add(output).min(held), Basis::Observed, usage)
         }
-        Seen::CutOff { usage, output_tokens } if !hold.may_hide_output && hold.search_nanodollars == 0 => {
+        Seen::CutOff { usage, output_tokens } if !hold.may_hide_output && !hold.reads_again => {
             return charge(price, hold, Seen::Part { usage, output_tokens });
         }
         // What was named before a search says nothing of what was read after it.
-        Seen::CutOff { usage: Some(usage), .. } if hold.search_nanodollars == 0 => {
+        Seen::CutOff { usage: Some(usage), .. } if !hold.reads_again => {
             let usage = Usage { output_tokens: hold.output_tokens, ..usage };
             (cost(price, &usage).min(held), Basis::Held, usage)
         }

@@ -21,6 +21,7 @@ fn price() -> Price {
         tiers: [(Tier::Priority, tariff(2)), (Tier::Ultrafast, tariff(6))].into(),
         us_permille: Some(1100),
         web_search_nanodollars: Some(10_000_000),
+        call_nanodollars: 0,
     }
 }
 
@@ -38,7 +39,7 @@ fn tariff(times: i64) -> Tariff {
 
 fn demand() -> Demand {
     Demand {
-        provider: Provider::Anthropic,
+        provider: Provider::ANTHROPIC,
         model: "claude-sonnet-4-6".into(),
         service: Service::Auto(Tier::Standard),
         input: InputBound::Tokens(1000),
@@ -87,7 +88,7 @@ fn a_body_that_its_bytes_do_not_bound_reaches_the_dear_tier_even_of_a_model_that
 fn searches_are_held_one_by_one_and_charged_as_many_as_there_were() {
     let searching = Demand { web_searches: 3, ..demand() };
     let hold = bound(&price(), &searching).unwrap();
-    assert_eq!(hold.search_nanodollars, 30_000_000);
+    assert_eq!(hold.other_nanodollars, 30_000_000);
     let used = Usage { input_tokens: 1000, web_searches: 2, ..Usage::default() };
     let charged = charge(&price(), &hold, Seen::Final(used));
     assert_eq!((charged.amount_nanodollars, charged.basis), (3_000_000 + 20_000_000, Basis::Provider));
@@ -192,7 +193,7 @@ prop_compose! {
 
 prop_compose! {
     fn prices()(standard in rates(), long in proptest::option::of((rates(), 0..400_000_u64)), us in proptest::option::of(1000..1500_i64),
-                tiers in proptest::collection::vec((rates(), rates()), 4), offered in 0..16_u8, search in proptest::option::of(0..50_000_000_i64)) -> Price {
+                tiers in proptest::collection::vec((rates(), rates()), 4), offered in 0..16_u8, search in proptest::option::of(0..50_000_000_i64), per_call in 0..50_000_000_i64) -> Price {
         let tier = |number: usize, tier: Tier| {
             let (rates, dear) = tiers[number].clone();
             (offered & (1 << number) > 0).then(|| (tier, Tariff { rates, long: long.as_ref().map(|_| dear) }))
@@ -205,6 +206,7 @@ prop_compose! {
             standard: Tariff { rates: standard, long: long.as_ref().map(|(rates, _)| rates.clone()) },
             us_permille: us,
             web_search_nanodollars: search,
+            call_nanodollars: per_call,
         }
     }
 }

@@ -23,13 +23,14 @@ use crate::error::{Error, Result};
 const BOOKS: i64 = 1;
 
 /// Writes every row of `book` unless its version is there already. It is not in force by that.
-pub async fn import_prices(tx: &Tx, book: &PriceBook, source: &str, now: Timestamp) -> Result<()> {
+pub async fn import_prices(tx: &Tx, book: &PriceBook, (source, table): (&str, &str), now: Timestamp) -> Result<()> {
     if price_versions::Entity::find_by_id(&book.version).one(&**tx).await?.is_some() {
         return Ok(());
     }
     let version = price_versions::ActiveModel {
         version: Set(book.version.clone()),
         source: Set(source.to_owned()),
+        table_text: Set(table.to_owned()),
         imported_at_ms: Set(now.0),
         chosen_at_ms: Set(0),
     };
@@ -71,14 +72,10 @@ pub async fn price_versions(db: &impl ConnectionTrait) -> Result<Vec<price_versi
     Ok(all.order_by_desc(price_versions::Column::ImportedAtMs).all(db).await?)
 }
 
-/// The book that the operator put in force; `None` when that is the program's own.
-pub async fn chosen_prices(db: &impl ConnectionTrait) -> Result<Option<PriceBook>> {
-    let Some(chosen) = price_versions(db).await?.into_iter().next().filter(|version| version.chosen_at_ms > 0) else {
-        return Ok(None);
-    };
-    let rows = prices::Entity::find().filter(prices::Column::Version.eq(&chosen.version)).all(db).await?;
-    let rows = rows.into_iter().map(|row| (row.provider, row.model, row.price));
-    Ok(Some(PriceBook::of_rows(chosen.version, rows)))
+/// The table that the operator put in force, and where it came from; `None` when that is the program's own.
+pub async fn chosen_prices(db: &impl ConnectionTrait) -> Result<Option<(String, String)>> {
+    let chosen = price_versions(db).await?.into_iter().next().filter(|version| version.chosen_at_ms > 0);
+    Ok(chosen.map(|version| (version.source, version.table_text)))
 }
 
 /// The price of a model in some version, if it is still known.

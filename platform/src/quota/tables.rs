@@ -1,6 +1,6 @@
 //! Which price table is in force: the operator's words about it, and taking one over.
 
-use super::prices::{Changes, PriceBook};
+use super::prices::{Changes, PriceBook, TABLE};
 use super::{Quota, store};
 use crate::db::audit;
 use crate::error::{Error, Result};
@@ -25,12 +25,13 @@ impl Quota {
     /// # Errors
     /// A sentence that says which row cannot be read; nothing has changed then.
     pub async fn import_prices(&self, table: &str, source: &str, by: &str) -> Result<(String, Changes)> {
-        let book = PriceBook::read(table).map_err(|why| Error::invalid("prices", format!("{why:#}")))?;
+        let book =
+            PriceBook::read(table, &self.0.providers).map_err(|why| Error::invalid("prices", format!("{why:#}")))?;
         self.reread_prices().await?;
         let changes = book.compared_with(&self.0.prices());
         let (clock, now) = (&self.0.clock, self.0.clock.now());
         let tx = self.0.db.begin().await?;
-        store::import_prices(&tx, &book, source, now).await?;
+        store::import_prices(&tx, &book, (source, table), now).await?;
         store::choose_prices(&tx, &book.version, now).await?;
         audit::record(&tx, clock, by, "import_prices", (&book.version, source)).await?;
         tx.commit().await?;
@@ -76,21 +77,17 @@ impl Quota {
     /// # Errors
     /// When the database does not answer.
     pub async fn reread_prices(&self) -> Result<()> {
-        let book = match store::chosen_prices(self.0.db.read()).await? {
-            Some(book) => book,
-            None => PriceBook::embedded()?,
-        };
+        let chosen = store::chosen_prices(self.0.db.read()).await?;
+        let (source, table) = chosen.unwrap_or_else(|| (BUILT_IN.to_owned(), TABLE.to_owned()));
+        let book = PriceBook::read(&table, &self.0.providers)?;
+        // Written down before the first call goes by it: with other settings, the same table is another version.
+        let tx = self.0.db.begin().await?;
+        store::import_prices(&tx, &book, (&source, &table), self.0.clock.now()).await?;
+        tx.commit().await?;
         if book.version != self.0.prices().version {
             tracing::info!(version = %book.version, "another price table is in force");
-            self.0.set_prices(book);
         }
+        self.0.set_prices(book);
         Ok(())
-    }
-
-    /// Writes down the table that this program was built with.
-    pub(super) async fn keep_built_in_prices(&self) -> Result<()> {
-        let tx = self.0.db.begin().await?;
-        store::import_prices(&tx, &PriceBook::embedded()?, BUILT_IN, self.0.clock.now()).await?;
-        tx.commit().await
     }
 }

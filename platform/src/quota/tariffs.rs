@@ -114,6 +114,8 @@ pub struct Price {
     pub us_permille: Option<i64>,
     /// For each search of the web; `None`: it may not search.
     pub web_search_nanodollars: Option<i64>,
+    /// For each call, whatever it uses.
+    pub call_nanodollars: i64,
 }
 
 impl Price {

@@ -1,5 +1,6 @@
 //! The quota proxy from outside: bytes untouched, money right however a call ends, refusals that SDKs understand.
 
+mod further;
 mod outages;
 mod provider;
 mod sdk;

@@ -21,7 +21,7 @@ const HOLD: i64 = 1_000_000;
 
 fn call(person: &Person) -> Call {
     let demand = Demand {
-        provider: Provider::Anthropic,
+        provider: Provider::ANTHROPIC,
         model: "berth-demo".into(),
         service: Service::Auto(Tier::Standard),
         input: InputBound::Tokens(0),

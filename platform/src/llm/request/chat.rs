@@ -68,7 +68,7 @@ pub fn read(bytes: &[u8], auto: Tier) -> Result<Asked, Unacceptable> {
         return Err(Unacceptable::new("n", "must be from 1 to 128."));
     }
     let demand = Demand {
-        provider: Provider::Openai,
+        provider: Provider::OPENAI,
         model: model(&body)?,
         service: service_tier(&body, auto)?,
         input: input_bound(bytes, added, is_bounded_by_bytes(&body)),

@@ -23,7 +23,7 @@ pub fn read(bytes: &[u8]) -> Result<Asked, Unacceptable> {
     };
     let added = u64::try_from(texts).unwrap_or(u64::MAX).saturating_mul(ADDED_TO_EACH);
     let demand = Demand {
-        provider: Provider::Openai,
+        provider: Provider::OPENAI,
         model: model(&body)?,
         service: Service::Auto(Tier::Standard),
         input: input_bound(bytes, added, body.names().all(|field| KNOWN.contains(&field))),

@@ -65,7 +65,7 @@ pub fn read(bytes: &[u8]) -> Result<Asked, Unacceptable> {
     // Not set, it is up to the model; and a thought may be shown shorter than it is charged, or not at all.
     let thinks_not = body.get("thinking").and_then(|thinking| thinking.get("type")).is_some_and(|t| t.says("disabled"));
     let demand = Demand {
-        provider: Provider::Anthropic,
+        provider: Provider::ANTHROPIC,
         model: model(&body)?,
         service,
         input: input_bound(bytes, ADDED_ALWAYS + tools.added_tokens, !searches && is_bounded_by_bytes(&body)),

@@ -59,7 +59,7 @@ pub fn read(bytes: &[u8], auto: Tier) -> Result<Asked, Unacceptable> {
     let added = ADDED_ALWAYS + tools.added_tokens + if has_more { ADDED_WITH_TOOLS_OR_FORMAT } else { 0 };
     let reasons_not = body.get("reasoning").and_then(|r| r.get("effort")).is_some_and(|effort| effort.says("none"));
     let demand = Demand {
-        provider: Provider::Openai,
+        provider: Provider::OPENAI,
         model: model(&body)?,
         service: service_tier(&body, auto)?,
         // What a search finds is in no body.

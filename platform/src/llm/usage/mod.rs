@@ -66,8 +66,8 @@ impl StreamReader {
     pub fn new(api: Api) -> Self {
         let shape = match api {
             Api::Messages => Shape::Messages(messages::Stream::default()),
-            // Embeddings are never streamed.
-            Api::ChatCompletions | Api::Embeddings => Shape::Chat(chat::Stream::default()),
+            // The last two are never streamed.
+            Api::ChatCompletions | Api::Embeddings | Api::Metered { .. } => Shape::Chat(chat::Stream::default()),
             Api::Responses => Shape::Responses(responses::Stream::default()),
         };
         Self { events: Events::default(), shape }
@@ -150,6 +150,10 @@ pub fn of_whole(api: Api, body: &[u8]) -> (Seen, String) {
         Api::ChatCompletions => chat::of_whole(body),
         Api::Responses => responses::of_whole(body),
         Api::Embeddings => embeddings::of_whole(body),
+        Api::Metered { sent } => {
+            let output_tokens = u64::try_from(body.len()).unwrap_or(u64::MAX);
+            Some((Seen::Final(Usage { input_tokens: sent, output_tokens, ..Usage::default() }), ""))
+        }
     };
     read.map_or((Seen::Unreadable, String::new()), |(seen, raw)| (seen, raw.to_owned()))
 }
