@@ -53,7 +53,14 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
     parts.spawn(app.sharing.clone().keep_reading(shutdown.clone()));
     parts.spawn(quota_listeners(app.clone(), shutdown.clone()));
     parts.spawn(http_server::serve(internal, internal_router(app.clone()), PerPeer::All, shutdown.clone()));
-    let works = Works { accounts: app.accounts.clone(), alarms: app.alarms.clone(), domains: app.domains.clone() };
+    let works = Works {
+        accounts: app.accounts.clone(),
+        alarms: app.alarms.clone(),
+        domains: app.domains.clone(),
+        quota: app.quota.clone(),
+        instances: app.instances.clone(),
+        mailbox: app.mailbox.clone(),
+    };
     let jobs = tokio::spawn(Jobs::new(app.db.clone(), app.clock.clone(), works).run(shutdown.clone()));
     let socket = app.config.control_socket();
     let (end, word) = (

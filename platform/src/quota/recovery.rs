@@ -47,7 +47,7 @@ pub async fn settle_all(
                 orphaned(db, book, &intent, seen.remove(&intent.id), now).await?
             }
         };
-        over.push(Over { intent, settlement, allowance_nanodollars });
+        over.push(Over { intent, settlement, allowance_nanodollars, day_allowance_nanodollars: None });
     }
     Ok(Found { over, orphans })
 }
