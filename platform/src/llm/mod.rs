@@ -3,6 +3,7 @@
 //! Served on each bridge's gateway address, where only instances reach it. What cannot be metered is not forwarded.
 
 pub mod alarms;
+mod budget;
 mod caller;
 pub mod control;
 mod doorway;
@@ -20,17 +21,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, Method, header};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use bytes::Bytes;
-use serde::Serialize;
 
 use crate::app::App;
 use crate::instances::{Instance, Work, WorkInFlight};
-use crate::quota::{Call, ModelSpend, Provider, Refusal};
+use crate::quota::{Call, Provider};
 use caller::caller;
 use doorway::{Doorway, Place, Taken};
 use drain::Drains;
@@ -74,7 +74,7 @@ pub fn router_draining(app: App, most: usize, within: Duration) -> Router {
         .route("/openai/v1/chat/completions", post(chat_completions))
         .route("/openai/v1/models", get(free))
         .route("/openai/v1/models/{id}", get(free))
-        .route("/budget", get(allowance))
+        .route("/budget", get(budget::show))
         .fallback(elsewhere)
         .method_not_allowed_fallback(elsewhere)
         .with_state(Door { app, upstreams, doorway, drains })
@@ -104,39 +104,6 @@ async fn free(State(door): State<Door>, ConnectInfo(peer): ConnectInfo<SocketAdd
 async fn elsewhere(State(door): State<Door>, request: Request) -> Response {
     let path = format!("{} {}", request.method(), request.uri().path());
     door.shown(provider_of(request.uri().path()), Err(Problem::NoSuchPath { path }))
-}
-
-/// What is left, for the instance's own page and for agents. The path's word is part of the instance contract.
-#[derive(Serialize)]
-struct Allowance {
-    period: String,
-    allowance_nanodollars: i64,
-    spent_nanodollars: i64,
-    held_nanodollars: i64,
-    left_nanodollars: i64,
-    by_model: Vec<ModelSpend>,
-}
-
-async fn allowance(
-    State(door): State<Door>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    headers: HeaderMap,
-) -> Response {
-    let answer = async {
-        let instance = caller(&door.app, &headers, peer)?;
-        let spend =
-            door.app.quota.spend(instance.account).await.map_err(|e| Problem::Refused(Refusal::Unavailable(e)))?;
-        let allowance = Allowance {
-            period: spend.period,
-            allowance_nanodollars: spend.allowance_nanodollars,
-            spent_nanodollars: spend.spent_nanodollars,
-            held_nanodollars: spend.held_nanodollars,
-            left_nanodollars: spend.left_nanodollars,
-            by_model: spend.by_model,
-        };
-        Ok(Json(allowance).into_response())
-    };
-    door.shown(Provider::Anthropic, answer.await)
 }
 
 impl Door {

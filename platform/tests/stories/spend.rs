@@ -11,6 +11,8 @@ use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use super::calls::{World, client, json as read_json};
+use super::harness::sqlite;
 use super::web::visitor::{Site, Visitor};
 
 /// What a token of the demo model's output costs.
@@ -245,6 +247,50 @@ async fn a_receipt_says_in_words_how_its_amount_came_about() {
         let page = alice.get(&format!("/spend/receipts/{newest}")).await.text().await;
         assert!(page.contains(words), "{seen:?}: {page}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_asks_what_is_left_in_figures_or_in_words() {
+    let world = World::on(sqlite().await, |config| {
+        config.limits.day_nanodollars = Some(500_000_000);
+        config.limits.requests_a_minute = Some(60);
+        config.limits.calls_at_once = 5;
+    })
+    .await;
+    let alice = world.person("alice").await;
+    call(&world.app, "alice", "", 200_000).await;
+    let held = hold(&world.app, "alice", "", 200_000).await;
+    let figures = read_json(alice.get(&world, "/budget").send().await.unwrap()).await;
+    assert_eq!(
+        (&figures["spent_nanodollars"], &figures["held_nanodollars"]),
+        (&json!(100_000_000), &json!(100_000_000))
+    );
+    assert_eq!(
+        (&figures["left_nanodollars"], &figures["today"]["left_nanodollars"]),
+        (&json!(300_000_000), &json!(300_000_000))
+    );
+    assert_eq!((&figures["requests_a_minute"]["limit"], &figures["tokens_a_minute"]), (&json!(60), &Value::Null));
+    assert_eq!(
+        (&figures["by_model"][0]["model"], &figures["calls_at_once"]),
+        (&json!("berth-demo"), &json!({ "limit": 5, "in_flight": 1 }))
+    );
+    let words = async |path: &str, accept: &str| {
+        alice.get(&world, path).header("accept", accept).send().await.unwrap().text().await.unwrap()
+    };
+    for said in [words("/budget", "text/plain").await, words("/budget?format=text", "application/json").await] {
+        assert!(said.starts_with("AI budget: $4.80 of $5.00 is left this month (whole again on 1 "), "{said}");
+        assert!(
+            said.contains("and $0.30 of $0.50 today.")
+                && said.ends_with("just now 4 of 5 calls may be begun at once.\n"),
+            "{said}"
+        );
+    }
+    assert!(words("/budget?format=json", "text/plain").await.starts_with('{'));
+    let refused = alice.get(&world, "/budget?format=poem").send().await.unwrap();
+    assert_eq!(refused.status().as_u16(), 400);
+    let elsewhere = client(None).get(format!("http://{}/budget?format=text", world.proxy)).bearer_auth(&alice.token);
+    assert_eq!(elsewhere.send().await.unwrap().status().as_u16(), 401, "from its own address alone");
+    drop(held);
 }
 
 #[tokio::test]
