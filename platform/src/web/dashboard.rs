@@ -5,11 +5,12 @@ use axum::extract::State;
 
 use super::errors::Answer;
 use super::extractors::Mine;
+use super::left::{self, AlertInWords};
 use super::mailbox::{self, MailInWords};
 use super::page::Page;
 use super::passkeys::PasskeyRow;
 use super::ports::{self, PortsInWords};
-pub use super::spend::{AlertInWords, ModelInWords, SpendInWords};
+pub use super::spend::{ModelInWords, SpendInWords};
 use super::why::{self, Line, Why};
 use super::words::{self, Moment, StateInWords};
 use crate::accounts::{Session, SessionView};
@@ -102,7 +103,7 @@ pub async fn page(app: &App, session: &Session, instance: &Instance, ports: Port
         why: why::why(&app.instances.ledger(instance), instance.is_up()),
         history: history.iter().map(Into::into).collect(),
         spend: super::spend::in_words(&spend),
-        alerts: super::spend::alerts_in_words(&alerts, &left),
+        alerts: left::alerts_in_words(&alerts, &left),
         mail,
         shares: app.sharing.of(instance.id).len(),
         port: app.config.hosts.port.clone(),

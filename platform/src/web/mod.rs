@@ -21,6 +21,7 @@ pub mod headers;
 mod instances;
 pub mod landing;
 pub mod leaving;
+pub mod left;
 pub mod live;
 pub mod log_in;
 pub mod mailbox;

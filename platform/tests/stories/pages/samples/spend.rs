@@ -2,8 +2,9 @@
 
 use berth::db::{AccountId, HoldId, InstanceId};
 use berth::quota::{Alert, Left, ModelSpend, Month, Places, Proof, RateLeft, Receipt, Sum, Sums, Today};
+use berth::web::left::{self as what_is_left, AlertInWords};
 use berth::web::receipts::{self, ReceiptPage, ReceiptsPage};
-use berth::web::spend::{self, AlertInWords, MonthRow, SpendPage};
+use berth::web::spend::{self, MonthRow, SpendPage};
 use berth::web::words;
 use uuid::Uuid;
 
@@ -97,7 +98,7 @@ pub fn alerts() -> Vec<AlertInWords> {
     };
     let mut left = left(4_000_000_000, 0);
     left.today.spent_nanodollars = 500_000_000;
-    spend::alerts_in_words(&[alert("2026-11", 80), alert("2026-11-20", 100)], &left)
+    what_is_left::alerts_in_words(&[alert("2026-11", 80), alert("2026-11-20", 100)], &left)
 }
 
 fn shown(page: SpendPage) -> String {
@@ -110,7 +111,7 @@ pub fn full() -> String {
     today.by_agent.truncate(2);
     let page = spend::page(november, &sums, Some(&today));
     let (left, receipts) = (left(sums.total_nanodollars(), 42_000_000), receipts::rows(&calls(8)));
-    let left = Some(spend::left_in_words(&left));
+    let left = Some(what_is_left::left_in_words(&left));
     shown(SpendPage { left, alerts: alerts(), months: months(), receipts, ..page })
 }
 
@@ -132,13 +133,13 @@ pub fn first_day() -> String {
     };
     let page = spend::page(Month::parse("2026-11").unwrap(), &one, Some(&one));
     let receipts = receipts::rows(&calls(1));
-    shown(SpendPage { left: Some(spend::left_in_words(&left(31_000, 0))), receipts, ..page })
+    shown(SpendPage { left: Some(what_is_left::left_in_words(&left(31_000, 0))), receipts, ..page })
 }
 
 pub fn empty() -> String {
     let nothing = Sums { by_model: vec![], by_agent: vec![], other_agents_nanodollars: 0, by_day: vec![] };
     let page = spend::page(Month::parse("2026-11").unwrap(), &nothing, Some(&nothing));
-    shown(SpendPage { left: Some(spend::left_in_words(&left(0, 0))), ..page })
+    shown(SpendPage { left: Some(what_is_left::left_in_words(&left(0, 0))), ..page })
 }
 
 /// So many receipts, the newest first.
