@@ -20,6 +20,7 @@ mod m0011_domains;
 mod m0012_certificates;
 mod m0013_ports;
 mod m0014_ledger;
+mod m0015_alerts;
 
 /// Applies the changes in order.
 #[derive(Debug)]
@@ -43,6 +44,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0012_certificates::Migration),
             Box::new(m0013_ports::Migration),
             Box::new(m0014_ledger::Migration),
+            Box::new(m0015_alerts::Migration),
         ]
     }
 }

@@ -59,7 +59,14 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
     let (lanes, call_lanes) = (Lanes::one_a_processor()?, Lanes::one_a_processor()?);
     parts.spawn(quota_listeners(app.clone(), call_lanes.clone(), shutdown.clone()));
     parts.spawn(http_server::serve(internal, internal_router(app.clone()), PerPeer::All, shutdown.clone()));
-    let works = Works { accounts: app.accounts.clone(), alarms: app.alarms.clone(), domains: app.domains.clone() };
+    let works = Works {
+        accounts: app.accounts.clone(),
+        alarms: app.alarms.clone(),
+        domains: app.domains.clone(),
+        quota: app.quota.clone(),
+        instances: app.instances.clone(),
+        mailbox: app.mailbox.clone(),
+    };
     let jobs = tokio::spawn(Jobs::new(app.db.clone(), app.clock.clone(), works).run(shutdown.clone()));
     let socket = app.config.control_socket();
     let (end, word) = (

@@ -4,6 +4,7 @@
 
 pub mod alarms;
 mod api;
+mod budget;
 mod caller;
 mod clients;
 pub mod control;
@@ -27,17 +28,16 @@ mod usage;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use axum::routing::{MethodRouter, any, get, post};
-use axum::{Json, Router};
-use serde::Serialize;
 
 use crate::app::App;
 use crate::config::Speaks;
 use crate::instances::{Instance, Work, WorkInFlight};
-use crate::quota::{Call, Demand, Hold, ModelSpend, Provider, Refusal, Tier};
+use crate::quota::{Call, Demand, Hold, Provider, Tier};
 pub use api::Api;
 use caller::caller;
 use doorway::{Doorway, Place, Taken};
@@ -88,7 +88,7 @@ pub fn router_with(app: App, patience: Patience) -> Router {
         .route("/{provider}/v1/models/{id}", get(free))
         .route("/{provider}/api/hello", get(hello))
         .route("/metered/{name}/{*path}", any(priced))
-        .route("/budget", get(allowance))
+        .route("/budget", get(budget::show))
         .fallback(elsewhere)
         .method_not_allowed_fallback(elsewhere)
         .with_state(Door { app, upstreams, doorway, drains, auto })
@@ -123,39 +123,6 @@ async fn hello() -> StatusCode {
 async fn elsewhere(State(door): State<Door>, request: Request) -> Response {
     let path = format!("{} {}", request.method(), request.uri().path());
     door.shown(door.spoken_at(request.uri().path()), Err(Problem::NoSuchPath { path }))
-}
-
-/// What is left, for the instance's own page and for agents. The path's word is part of the instance contract.
-#[derive(Serialize)]
-struct Allowance {
-    period: String,
-    allowance_nanodollars: i64,
-    spent_nanodollars: i64,
-    held_nanodollars: i64,
-    left_nanodollars: i64,
-    by_model: Vec<ModelSpend>,
-}
-
-async fn allowance(
-    State(door): State<Door>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    headers: HeaderMap,
-) -> Response {
-    let answer = async {
-        let instance = caller(&door.app, &headers, peer)?;
-        let spend =
-            door.app.quota.spend(instance.account).await.map_err(|e| Problem::Refused(Refusal::Unavailable(e)))?;
-        let allowance = Allowance {
-            period: spend.period,
-            allowance_nanodollars: spend.allowance_nanodollars,
-            spent_nanodollars: spend.spent_nanodollars,
-            held_nanodollars: spend.held_nanodollars,
-            left_nanodollars: spend.left_nanodollars,
-            by_model: spend.by_model,
-        };
-        Ok(Json(allowance).into_response())
-    };
-    door.shown(Speaks::Anthropic, answer.await)
 }
 
 impl Door {

@@ -80,6 +80,31 @@ pub struct Rang {
     forgotten: u64,
 }
 
+/// A letter that was written in somebody's transaction.
+#[must_use = "without its carry, its room is given back"]
+pub struct Posted {
+    mailbox: Mailbox,
+    instance: InstanceId,
+    bytes: u64,
+    is_kept: bool,
+}
+
+impl Posted {
+    /// Has it carried; call it after the commit.
+    pub fn carry(mut self) {
+        self.is_kept = true;
+        self.mailbox.look_at(self.instance, self.mailbox.0.clock.now());
+    }
+}
+
+impl Drop for Posted {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            self.mailbox.memory().give_back(self.instance, State::Waiting, self.bytes);
+        }
+    }
+}
+
 impl Mailbox {
     /// Reads which paths are open and what is kept.
     ///
@@ -188,6 +213,25 @@ impl Mailbox {
         }
         self.look_at(instance, self.0.clock.now());
         Ok(letter.id)
+    }
+
+    /// Writes a letter of Berth's own in the caller's transaction. Room is set aside for it, and given back unless the
+    /// commit is told with [`Posted::carry`].
+    ///
+    /// # Errors
+    /// When there is no room for it, or the database does not answer.
+    pub async fn post_in(
+        &self,
+        tx: &Tx,
+        instance: InstanceId,
+        parcel: Parcel,
+    ) -> std::result::Result<Posted, NotTaken> {
+        let letter = Letter { id: LetterId(self.0.clock.uuid()), instance, alarm: None, parcel: Some(parcel) };
+        let bytes = letter.bytes();
+        self.memory().set_aside(instance, bytes).map_err(NotTaken::Full)?;
+        let posted = Posted { mailbox: self.clone(), instance, bytes, is_kept: false };
+        self.write(tx, &letter).await.map_err(NotTaken::Failed)?;
+        Ok(posted)
     }
 
     /// Writes an alarm's letter in the caller's transaction: a POST to `path`, or with none only that the instance shall

@@ -16,6 +16,9 @@ use crate::alarms::Alarms;
 use crate::clock::{Clock, Timestamp};
 use crate::db::Db;
 use crate::domains::Domains;
+use crate::instances::Instances;
+use crate::mailbox::Mailbox;
+use crate::quota::Quota;
 
 /// How long a process may work at a job before another may take it over.
 const LEASE: Duration = Duration::from_secs(120);
@@ -39,6 +42,9 @@ pub struct Works {
     pub accounts: Accounts,
     pub alarms: Alarms,
     pub domains: Domains,
+    pub quota: Quota,
+    pub instances: Instances,
+    pub mailbox: Mailbox,
 }
 
 impl Jobs {
@@ -113,6 +119,7 @@ impl Jobs {
             Some(Kind::PurgeExpired) => self.works.accounts.purge_expired().await,
             Some(Kind::SeeOff) => self.works.accounts.see_off().await,
             Some(Kind::LookAtDomains) => self.works.domains.look_again().await,
+            Some(Kind::TellAlerts) => self.works.quota.tell_alerts(&self.works.instances, &self.works.mailbox).await,
             Some(Kind::PurgeJobs) => store::purge(&self.db, now.minus(KEEP)).await,
             // A job of another version of Berth: done is better than for ever due.
             None => Ok(0),

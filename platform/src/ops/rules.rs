@@ -1,11 +1,12 @@
 //! What is done on a schedule, and when.
 
 /// Each kind of work with its times: second, minute, hour, day, month, weekday (UTC).
-pub(super) const SCHEDULE: [(Kind, &str); 4] = [
+pub(super) const SCHEDULE: [(Kind, &str); 5] = [
     (Kind::PurgeExpired, "0 * * * * *"),
     (Kind::PurgeJobs, "30 7 3 * * *"),
     (Kind::SeeOff, "45 * * * * *"),
     (Kind::LookAtDomains, "20 25 * * * *"),
+    (Kind::TellAlerts, "15 * * * * *"),
 ];
 
 /// How often it is looked whether somebody's alarm is due.
@@ -21,6 +22,8 @@ pub(super) enum Kind {
     SeeOff,
     /// Proven domains whose proof was not looked up for a day.
     LookAtDomains,
+    /// Allowances that are nearly or wholly spent: the instances whose owners want it are told.
+    TellAlerts,
 }
 
 impl Kind {
@@ -30,6 +33,7 @@ impl Kind {
             Self::PurgeJobs => "purge_jobs",
             Self::SeeOff => "see_off",
             Self::LookAtDomains => "look_at_domains",
+            Self::TellAlerts => "tell_alerts",
         }
     }
 

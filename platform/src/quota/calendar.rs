@@ -1,5 +1,7 @@
 //! Months and days as the books name them: in UTC, by the Gregorian calendar.
 
+use std::fmt;
+
 use crate::clock::Timestamp;
 
 const DAY_SECONDS: i64 = 86_400;
@@ -29,6 +31,79 @@ pub fn next_month(at: Timestamp) -> String {
 #[must_use]
 pub fn tomorrow(at: Timestamp) -> String {
     day(Timestamp(at.0.saturating_add(DAY_SECONDS * 1000)))
+}
+
+/// A calendar month as somebody asks for it; shown as the books name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Month {
+    year: i64,
+    month: i64,
+}
+
+impl Month {
+    /// The month of `at`.
+    #[must_use]
+    pub fn of(at: Timestamp) -> Self {
+        let (year, month, _) = date(at);
+        Self { year, month }
+    }
+
+    /// `2026-11`, and nothing else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (year, month) = text.split_once('-')?;
+        let number = |digits: &str, length| {
+            (digits.len() == length && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse::<i64>().ok())
+        };
+        let (year, month) = (number(year, 4)??, number(month, 2)??);
+        (1..=12).contains(&month).then_some(Self { year, month })
+    }
+
+    /// The names of its days, in their order.
+    #[must_use]
+    pub fn days(self) -> Vec<String> {
+        let is_leap = self.year % 4 == 0 && (self.year % 100 != 0 || self.year % 400 == 0);
+        let days = match self.month {
+            2 if is_leap => 29,
+            2 => 28,
+            4 | 6 | 9 | 11 => 30,
+            _ => 31,
+        };
+        (1..=days).map(|day| format!("{self}-{day:02}")).collect()
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn span(self) -> Days {
+        Days::in_month(&self.to_string())
+    }
+}
+
+impl fmt::Display for Month {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04}-{:02}", self.year, self.month)
+    }
+}
+
+/// From one day to another, both with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Days {
+    pub first: String,
+    pub last: String,
+}
+
+impl Days {
+    /// All of a month that the books name so.
+    #[must_use]
+    pub fn in_month(period: &str) -> Self {
+        Self { first: format!("{period}-01"), last: format!("{period}-31") }
+    }
+
+    /// The day of `at` alone.
+    #[must_use]
+    pub fn of(at: Timestamp) -> Self {
+        Self { first: day(at), last: day(at) }
+    }
 }
 
 /// Year, month and day of the Gregorian calendar (Howard Hinnant, "chrono-compatible low-level date algorithms",
@@ -64,5 +139,17 @@ mod tests {
             assert_eq!((&*period(at), &*day(at), &*next_month(at)), (month, today, next));
         }
         assert_eq!(tomorrow(Timestamp(1_796_083_199_999)), "2026-12-01");
+    }
+
+    #[test]
+    fn a_month_is_written_in_one_way_and_knows_its_days() {
+        for (written, days) in [("2026-11", 30), ("2026-02", 28), ("2028-02", 29), ("2000-02", 29), ("1900-02", 28)] {
+            let month = Month::parse(written).unwrap();
+            assert_eq!((month.to_string().as_str(), month.days().len()), (written, days));
+            assert_eq!(month.days()[0], month.span().first);
+        }
+        for nonsense in ["", "2026", "2026-13", "2026-00", "2026-1", "26-11", "2026-11-01", "+026-11", "2026- 1"] {
+            assert_eq!(Month::parse(nonsense), None, "{nonsense}");
+        }
     }
 }

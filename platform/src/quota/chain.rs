@@ -48,6 +48,12 @@ struct Body<'a> {
 /// The digest of `receipt`, as hexadecimal text.
 #[must_use]
 pub fn digest(receipt: &Receipt) -> String {
+    hex(&Sha256::digest(text(receipt)))
+}
+
+/// What is digested of `receipt`, for whoever digests it again.
+#[must_use]
+pub fn text(receipt: &Receipt) -> String {
     let body = Body {
         id: receipt.id.0,
         account: receipt.account_id.0,
@@ -75,7 +81,7 @@ pub fn digest(receipt: &Receipt) -> String {
         held_at_ms: receipt.held_at_ms,
         settled_at_ms: receipt.settled_at_ms,
     };
-    hex(&Sha256::digest(serde_json::to_vec(&body).expect("a receipt is always JSON")))
+    serde_json::to_string(&body).expect("a receipt is always JSON")
 }
 
 /// The end of an account's chain.

@@ -151,6 +151,37 @@ pub mod spend_days {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
+pub mod alerts {
+    //! Allowances of which a part was spent that somebody should know of.
+    use sea_orm::entity::prelude::*;
+    use serde::Serialize;
+
+    use crate::db::AccountId;
+
+    #[derive(Clone, Debug, PartialEq, Eq, Serialize, DeriveEntityModel)]
+    #[sea_orm(table_name = "quota_alerts")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        #[serde(skip)]
+        pub account_id: AccountId,
+        /// A month, `2026-11`, or a day, `2026-11-25`.
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub period: String,
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub percent: i64,
+        pub allowance_nanodollars: i64,
+        /// When it was raised.
+        pub spent_nanodollars: i64,
+        pub raised_at_ms: i64,
+        #[serde(skip)]
+        pub told_at_ms: Option<i64>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
 pub mod books {
     //! One row: which opening of the books is the latest.
     use sea_orm::entity::prelude::*;

@@ -82,14 +82,19 @@ impl Hold {
         let settlement = Settlement { id: intent.id, charge, outcome, usage, at: self.books.clock.now() };
         let used_tokens = charge.usage.all_input_tokens().saturating_add(charge.usage.output_tokens);
         let spent = Amount { nanodollars: charge.amount_nanodollars, tokens: used_tokens };
-        let allowance_nanodollars = {
+        let limits = {
             let mut account = lock(&account);
             account.settle(&place, held, spent);
-            account.limits().month_nanodollars
+            account.limits()
         };
         let handed_over = settlement.clone();
         let written = running.journal.settle(&settlement, || {
-            let over = ledger::Over { intent, settlement: handed_over, allowance_nanodollars };
+            let over = ledger::Over {
+                intent,
+                settlement: handed_over,
+                allowance_nanodollars: limits.month_nanodollars,
+                day_allowance_nanodollars: limits.day_nanodollars,
+            };
             if running.ledger.send(Message::Over(Box::new(over))).is_err() {
                 tracing::warn!("a call ended after the books were closed; it is settled at the next start");
             }

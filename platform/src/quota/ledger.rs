@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::alerts;
 use super::chain::{Head, Signer};
 use super::entities::receipts::Model as Receipt;
 use super::journal::{Intent, Journal, Settlement};
@@ -41,6 +42,8 @@ pub struct Over {
     pub settlement: Settlement,
     /// The account's allowance for the month, to be shown beside what was spent of it.
     pub allowance_nanodollars: i64,
+    /// The day's, where it has one and that is known.
+    pub day_allowance_nanodollars: Option<i64>,
 }
 
 /// Who writes receipts.
@@ -123,7 +126,8 @@ impl Ledger {
         refused.extend(batch);
     }
 
-    /// One transaction: receipts at the end of their accounts' chains, and the sums that they belong to.
+    /// One transaction: receipts at the end of their accounts' chains, the sums that they belong to, and alerts where those
+    /// say that one is due.
     async fn write(&mut self, batch: &[Over]) -> Result<()> {
         // Until the commit is known, nobody knows where the chains end.
         let mut heads = std::mem::take(&mut self.heads);
@@ -155,6 +159,7 @@ impl Ledger {
         }
         store::add_receipts(&tx, &receipts).await?;
         store::add_spent(&tx, spent).await?;
+        alerts::raise(&tx, batch).await?;
         tx.commit().await?;
         self.heads = heads;
         receipts.iter().for_each(report);

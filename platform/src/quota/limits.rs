@@ -251,6 +251,27 @@ impl Account {
         &self.month
     }
 
+    #[must_use]
+    pub fn today(&self) -> &Purse {
+        &self.day
+    }
+
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// Lets flow into the limits a minute what has come until `now`: for whoever looks without a call.
+    pub fn fill(&mut self, now: Timestamp) {
+        for (bucket, limit) in
+            [(&mut self.requests, self.limits.requests_a_minute), (&mut self.tokens, self.limits.tokens_a_minute)]
+        {
+            if let Some(limit) = limit {
+                bucket.fill(limit, now);
+            }
+        }
+    }
+
     /// Credit that no earlier month used.
     #[must_use]
     pub fn credit(&self) -> i64 {

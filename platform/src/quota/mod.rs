@@ -8,6 +8,7 @@
 //! This process's memory decides (`limits`), the journal remembers (`journal`), and the database shows (`ledger`):
 //! receipts, chained and signed (`chain`), and their sums.
 
+mod alerts;
 mod calendar;
 mod chain;
 mod entities;
@@ -21,6 +22,7 @@ mod recovery;
 mod refusal;
 mod rules;
 mod store;
+mod summary;
 mod tables;
 mod tariffs;
 mod terms;
@@ -31,18 +33,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
+pub use alerts::MAIL_PATH;
 use anyhow::Context as _;
+pub use calendar::Month;
+pub use entities::alerts::Model as Alert;
 pub use entities::limits::Model as OwnLimits;
 pub use entities::receipts::Model as Receipt;
 pub use hold::Hold;
 pub use limits::Rate;
 pub use prices::Changes;
-pub use receipts::Verified;
+pub use receipts::{Proof, Verified};
 pub use refusal::{Refusal, Span};
 pub use rules::{
     Basis, Bound, CacheWrites, Demand, InputBound, NoBound, Outcome, Provider, Seen, Service, Tier, Usage, dollars,
 };
 use serde::Serialize;
+pub use store::{MonthSum, Sum};
+pub use summary::{Left, Places, RateLeft, Sums, Today};
 pub use tables::PriceTable;
 use tokio::sync::{mpsc, oneshot};
 
@@ -51,6 +58,7 @@ use crate::config::{Config, Limits, Providers};
 use crate::db::{AccountId, Db, HoldId, InstanceId};
 use crate::error::{Error, Result};
 use crate::secrets::Keys;
+use calendar::Days;
 use chain::Signer;
 use hold::Held;
 use journal::{Intent, Journal};
@@ -119,7 +127,7 @@ pub struct Spend {
     pub by_model: Vec<ModelSpend>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ModelSpend {
     pub provider: String,
     pub model: String,
@@ -250,17 +258,11 @@ impl Quota {
     /// When the database does not answer.
     pub async fn spend(&self, account: AccountId) -> Result<Spend> {
         self.settled().await;
-        let Inner { db, clock, running, .. } = &*self.0;
-        let now = clock.now();
-        let mut books = match running.get() {
-            Some(_) => lock(&*self.0.account(account).await?).clone(),
-            None => self.0.account_elsewhere(account).await?,
-        };
-        books.turn(now);
+        let books = self.0.books(account).await?;
         let month = books.month();
         let left = books.left_this_month();
         Ok(Spend {
-            by_model: store::spend_by_model(db.read(), account, &month.name).await?,
+            by_model: store::spend_by_model(self.0.db.read(), account, &Days::in_month(&month.name)).await?,
             period: month.name.clone(),
             allowance_nanodollars: books.limits().month_nanodollars,
             credit_nanodollars: books.credit(),
@@ -319,6 +321,18 @@ impl Inner {
         // Two that read it at once read the same: until it is known here, it has no call.
         let mut accounts = self.accounts.write().unwrap_or_else(PoisonError::into_inner);
         Ok(Arc::clone(accounts.entry(id).or_insert_with(|| Arc::new(Mutex::new(account)))))
+    }
+
+    /// A copy of the account's books as they are now.
+    async fn books(&self, id: AccountId) -> Result<Account> {
+        let mut books = match self.running.get() {
+            Some(_) => lock(&*self.account(id).await?).clone(),
+            None => self.account_elsewhere(id).await?,
+        };
+        let now = self.clock.now();
+        books.turn(now);
+        books.fill(now);
+        Ok(books)
     }
 
     /// The account's books as the platform that makes its calls left them in the ledger. Its allowance of this month is

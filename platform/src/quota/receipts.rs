@@ -1,12 +1,15 @@
 //! Receipts, for whoever reads them.
 
-use super::chain::Walk;
-use super::{Inner, Quota, Receipt, store};
-use crate::db::AccountId;
-use crate::error::Result;
+use futures_util::stream::{self, Stream};
 
-/// Receipts that are verified at a time.
-const VERIFIED_AT_ONCE: u64 = 1000;
+use super::calendar::Month;
+use super::chain::{self, Walk};
+use super::{Inner, Quota, Receipt, store};
+use crate::db::{AccountId, HoldId};
+use crate::error::{Error, Result};
+
+/// Receipts that are verified, or handed out, at a time.
+const AT_ONCE: u64 = 1000;
 
 /// What a look at every receipt found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +20,19 @@ pub struct Verified {
     pub wrong: Vec<String>,
 }
 
+/// A receipt, and what shows that it is as it was written.
+#[derive(Clone, Debug)]
+pub struct Proof {
+    pub receipt: Receipt,
+    /// What its digest is made of: SHA-256 of this text is `hash`.
+    pub digested: String,
+    /// The receipt with the next signature in the chain, which vouches for all before it; often itself. `None` when the
+    /// receipt is from before they were chained.
+    pub vouched_by: Option<Receipt>,
+    /// What is wrong with the chain from this receipt to that one, if anything.
+    pub wrong: Option<String>,
+}
+
 impl Quota {
     /// The latest `most` receipts of `account`, the newest first.
     ///
@@ -25,6 +41,72 @@ impl Quota {
     pub async fn receipts(&self, account: AccountId, most: u64) -> Result<Vec<Receipt>> {
         self.settled().await;
         store::latest_receipts(self.0.db.read(), account, most).await
+    }
+
+    /// At most `most` receipts of `account` before number `before` in its chain, the newest first; from the newest on
+    /// without one.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn receipts_before(&self, account: AccountId, before: Option<i64>, most: u64) -> Result<Vec<Receipt>> {
+        self.settled().await;
+        store::receipts_before(self.0.db.read(), account, before.unwrap_or(i64::MAX), most).await
+    }
+
+    /// One receipt of `account`, and whether it is as it was written.
+    ///
+    /// # Errors
+    /// `NotFound` when the account has no such receipt; when the database does not answer.
+    pub async fn receipt(&self, account: AccountId, id: HoldId) -> Result<Proof> {
+        self.settled().await;
+        let Inner { db, signer, .. } = &*self.0;
+        let receipt = store::receipt(db.read(), account, id).await?.ok_or(Error::NotFound)?;
+        let mut proof =
+            Proof { digested: chain::text(&receipt), vouched_by: None, wrong: None, receipt: receipt.clone() };
+        if receipt.seq == 0 {
+            return Ok(proof);
+        }
+        // A batch is signed as a whole and is smaller than this, so the signature is among these.
+        let following = store::receipts_after(db.read(), account, Ord::max(receipt.seq - 2, 0), AT_ONCE).await?;
+        let mut walk = Walk::new(signer);
+        for next in following {
+            if let Err(wrong) = walk.next(&next) {
+                proof.wrong = Some(wrong);
+                break;
+            }
+            if next.seq >= receipt.seq && !next.signature.is_empty() {
+                proof.vouched_by = Some(next);
+                break;
+            }
+        }
+        if proof.vouched_by.is_none() && proof.wrong.is_none() {
+            proof.wrong = walk.end().err();
+        }
+        Ok(proof)
+    }
+
+    /// The receipts of `month` in the chain of `account`, in their order, some at a time as they are asked for. Those that are
+    /// written meanwhile are not among them.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn receipts_of_month(
+        &self,
+        account: AccountId,
+        month: Month,
+    ) -> Result<impl Stream<Item = Result<Vec<Receipt>>> + Send + 'static> {
+        self.settled().await;
+        let (db, period) = (self.0.db.clone(), month.to_string());
+        // Nothing lies between numbers 0 and 0.
+        let (first, last) = store::numbers_of_month(db.read(), account, &period).await?.unwrap_or((1, 0));
+        Ok(stream::try_unfold(first - 1, move |after| {
+            let (db, period) = (db.clone(), period.clone());
+            async move {
+                let of = (account, period.as_str());
+                let (receipts, reached) = store::receipts_of_month(db.read(), of, (after, last), AT_ONCE).await?;
+                Ok(reached.map(|reached| (receipts, reached)))
+            }
+        }))
     }
 
     /// Looks at every receipt: whether it is as it was written, follows the one before it, and is signed.
@@ -41,7 +123,7 @@ impl Quota {
             let mut walk = Walk::new(signer);
             let mut seq = 0;
             let ended = loop {
-                let receipts = store::receipts_after(&moment, account, seq, VERIFIED_AT_ONCE).await?;
+                let receipts = store::receipts_after(&moment, account, seq, AT_ONCE).await?;
                 let Some(last) = receipts.last() else { break walk.end() };
                 seq = last.seq;
                 verified.receipts += receipts.len() as u64;

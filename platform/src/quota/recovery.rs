@@ -40,7 +40,7 @@ pub async fn settle_all(db: &Db, left: Vec<Entry>, now: Timestamp, allowance_nan
                 orphaned(db, &intent, seen.remove(&intent.id), now).await?
             }
         };
-        over.push(Over { intent, settlement, allowance_nanodollars });
+        over.push(Over { intent, settlement, allowance_nanodollars, day_allowance_nanodollars: None });
     }
     Ok(Found { over, orphans })
 }

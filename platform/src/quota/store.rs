@@ -1,12 +1,17 @@
 //! All SQL of the quota room. Money is in three places, and every function here keeps them equal: an account's
 //! receipts, its sums by day, and its sum by month.
 
+mod alerts;
+mod receipts_read;
+mod sums;
+
 use std::collections::{BTreeMap, HashSet};
 
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Alias, Expr, ExprTrait as _, OnConflict};
 use sea_orm::{FromQueryResult, QueryOrder as _, QuerySelect as _, Set};
 
+use super::calendar::Days;
 use super::chain::Head;
 use super::entities::receipts::Model as Receipt;
 use super::entities::{allowances, books, credits, limits, price_versions, prices, receipts, spend_days};
@@ -18,6 +23,10 @@ use crate::clock::Timestamp;
 use crate::config::Limits;
 use crate::db::{AccountId, HoldId, Tx};
 use crate::error::{Error, Result};
+
+pub use alerts::{alerts_of, raise, spent_in_days, spent_in_months, told, untold};
+pub use receipts_read::{numbers_of_month, receipt, receipts_before, receipts_of_month};
+pub use sums::{By, MonthSum, Sum, months, spend_by};
 
 /// The one row of `books`.
 const BOOKS: i64 = 1;
@@ -303,8 +312,8 @@ struct ModelRow {
     amount_nanodollars: i64,
 }
 
-/// What `account` spent in `period` on each model, dearest first.
-pub async fn spend_by_model(db: &impl ConnectionTrait, account: AccountId, period: &str) -> Result<Vec<ModelSpend>> {
+/// What `account` spent in `days` on each model, dearest first.
+pub async fn spend_by_model(db: &impl ConnectionTrait, account: AccountId, days: &Days) -> Result<Vec<ModelSpend>> {
     use spend_days::Column as By;
     let rows: Vec<ModelRow> = spend_days::Entity::find()
         .select_only()
@@ -315,7 +324,7 @@ pub async fn spend_by_model(db: &impl ConnectionTrait, account: AccountId, perio
         .column_as(whole(Expr::col(By::OutputTokens)), "output_tokens")
         .column_as(whole(Expr::col(By::AmountNanodollars)), "amount_nanodollars")
         .filter(By::AccountId.eq(account))
-        .filter(By::Day.starts_with(period))
+        .filter(By::Day.between(&*days.first, &*days.last))
         .group_by(By::Provider)
         .group_by(By::Model)
         .into_model()

@@ -11,7 +11,6 @@ use super::sign_up;
 use crate::accounts::Session;
 use crate::app::App;
 use crate::instances::{Cause, Instance, Wish};
-use crate::quota::Spend;
 
 /// `GET /api/account`
 pub async fn account(State(app): State<App>, session: Session) -> Answer<Json<Value>> {
@@ -53,11 +52,6 @@ pub async fn upgrade(State(app): State<App>, Mine(instance): Mine) -> Answer<(St
 pub async fn stop(State(app): State<App>, Mine(instance): Mine) -> Answer<(StatusCode, Json<Value>)> {
     app.instances.sleep(&instance, Wish::Stopped, Cause::OwnerAsked).await?;
     Ok((StatusCode::ACCEPTED, Json(view(&app, &instance))))
-}
-
-/// `GET /api/spend`: the calendar month in UTC, in nano-dollars.
-pub async fn spend(State(app): State<App>, session: Session) -> Answer<Json<Spend>> {
-    Ok(Json(app.quota.spend(session.account).await?))
 }
 
 /// `GET /api/handles/{handle}`: whether it can be claimed. `note` is a sentence for the person who typed it.

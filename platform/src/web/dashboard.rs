@@ -5,6 +5,7 @@ use axum::extract::State;
 
 use super::errors::Answer;
 use super::extractors::Mine;
+use super::left::{self, AlertInWords};
 use super::mailbox::{self, MailInWords};
 use super::page::Page;
 use super::passkeys::PasskeyRow;
@@ -36,6 +37,7 @@ pub struct Dashboard {
     pub why: Why,
     pub history: Vec<HistoryRow>,
     pub spend: SpendInWords,
+    pub alerts: Vec<AlertInWords>,
     pub mail: MailInWords,
     /// How much is open to others.
     pub shares: usize,
@@ -81,9 +83,11 @@ pub async fn show(State(app): State<App>, session: Session, Mine(instance): Mine
 /// # Errors
 /// When the database does not answer.
 pub async fn page(app: &App, session: &Session, instance: &Instance, ports: PortsInWords) -> Result<Dashboard> {
-    let (history, spend, mail, sessions, passkeys) = tokio::try_join!(
+    let (history, spend, left, alerts, mail, sessions, passkeys) = tokio::try_join!(
         app.instances.history(instance.id, HISTORY),
         app.quota.spend(session.account),
+        app.quota.left(session.account),
+        app.quota.alerts(session.account),
         mailbox::in_words(app, instance),
         app.accounts.sessions(session),
         app.accounts.passkeys(session),
@@ -99,6 +103,7 @@ pub async fn page(app: &App, session: &Session, instance: &Instance, ports: Port
         why: why::why(&app.instances.ledger(instance), instance.is_up()),
         history: history.iter().map(Into::into).collect(),
         spend: super::spend::in_words(&spend),
+        alerts: left::alerts_in_words(&alerts, &left),
         mail,
         shares: app.sharing.of(instance.id).len(),
         port: app.config.hosts.port.clone(),

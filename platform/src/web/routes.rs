@@ -7,8 +7,8 @@ use axum::routing::{self, MethodRouter};
 
 use super::Access::{Admin, HalfIn, LoggedIn, Member, Public, SigningUp};
 use super::{
-    Access, admin, alarms, api, api_domains, api_mailbox, api_sharing, assets, dashboard, domains, hand_off, instances,
-    landing, leaving, log_in, mailbox, passkeys, ports, sessions, sharing, sign_up,
+    Access, admin, alarms, api, api_domains, api_mailbox, api_sharing, api_spend, assets, dashboard, domains, hand_off,
+    instances, landing, leaving, log_in, mailbox, passkeys, ports, receipts, sessions, sharing, sign_up, spend,
 };
 use crate::app::App;
 
@@ -77,6 +77,11 @@ pub fn app() -> Vec<Route> {
         post("/leave", Member, leaving::leave),
         get("/leaving", LoggedIn, leaving::show),
         post("/leaving/stay", LoggedIn, leaving::stay),
+        // What one's AI calls cost.
+        get("/spend", Member, spend::show),
+        get("/spend/receipts", Member, receipts::list),
+        get("/spend/receipts/{id}", Member, receipts::show),
+        get("/spend/export", Member, receipts::export),
         // What waits for one's instance.
         get("/mailbox", Member, mailbox::show),
         post("/mailbox/paths", Member, mailbox::open),
@@ -105,7 +110,10 @@ pub fn app() -> Vec<Route> {
         post("/api/instance/upgrade", Member, api::upgrade),
         get("/api/instance/ports", Member, ports::show),
         post("/api/instance/ports", Member, ports::replace),
-        get("/api/spend", Member, api::spend),
+        get("/api/spend", Member, api_spend::spend),
+        get("/api/receipts", Member, api_spend::receipts),
+        get("/api/receipts/key", Member, api_spend::key),
+        get("/api/receipts/{id}", Member, api_spend::receipt),
         get("/api/mailbox", Member, api_mailbox::show),
         post("/api/mailbox/paths", Member, api_mailbox::open),
         post("/api/mailbox/paths/close", Member, api_mailbox::close),

@@ -1,9 +1,208 @@
-//! What was spent on AI calls this month, as a bar and a table.
+//! What one's AI calls cost: what is left, and what a month was spent on, by day, model and agent.
 
-use super::words::{dollars, grouped};
-use crate::quota::Spend;
+use askama::Template;
+use axum::extract::{Query, State};
+use serde::Deserialize;
 
-/// The month's spending, ready to show.
+use super::charts::Columns;
+use super::errors::Answer;
+use super::left::{AlertInWords, LeftInWords, alerts_in_words, left_in_words};
+use super::page::Page;
+use super::receipts::{self, ReceiptRow};
+use super::words::{about, column, dollars, grouped, month};
+use crate::accounts::Session;
+use crate::app::App;
+use crate::error::{Error, Result};
+use crate::quota::{ModelSpend, Month, Spend, Sum, Sums};
+
+/// How many receipts the page ends with.
+const LATEST: u64 = 8;
+
+#[derive(Template)]
+#[template(path = "spend/spend.html")]
+pub struct SpendPage {
+    pub handle: String,
+    pub is_admin: bool,
+    /// `November 2026`, and as addresses name it.
+    pub month: String,
+    /// `Nov`
+    pub short_month: String,
+    pub period: String,
+    pub alerts: Vec<AlertInWords>,
+    pub total: String,
+    pub calls: String,
+    /// What is left, in the present month alone.
+    pub left: Option<LeftInWords>,
+    /// `None`: nothing was called.
+    pub chart: Option<Columns>,
+    pub models: Vec<SumRow>,
+    pub agents: Vec<SumRow>,
+    pub months: Vec<MonthRow>,
+    pub receipts: Vec<ReceiptRow>,
+}
+
+/// What a model or an agent came to.
+pub struct SumRow {
+    pub name: String,
+    /// `41 calls`, `182 044 tokens in`, `30 911 out`
+    pub what: Vec<String>,
+    pub share: i64,
+    /// Empty in a month that is over.
+    pub today: String,
+    pub amount: String,
+}
+
+/// A month one may look at.
+pub struct MonthRow {
+    pub period: String,
+    pub name: String,
+    pub spent: String,
+    pub current: bool,
+}
+
+#[derive(Deserialize)]
+pub struct Asked {
+    /// `2026-10`; without one the present month.
+    pub month: Option<String>,
+}
+
+impl Asked {
+    /// The month that is meant.
+    ///
+    /// # Errors
+    /// `NotFound` for what is none.
+    pub fn month(&self, app: &App) -> Result<Month> {
+        match &self.month {
+            Some(text) => Month::parse(text).ok_or(Error::NotFound),
+            None => Ok(app.quota.this_month()),
+        }
+    }
+}
+
+/// `GET /spend`
+pub async fn show(State(app): State<App>, session: Session, Query(asked): Query<Asked>) -> Answer<Page<SpendPage>> {
+    let (account, month) = (session.account, asked.month(&app)?);
+    let is_present = month == app.quota.this_month();
+    let (left, alerts, sums, today, months, latest) = tokio::try_join!(
+        app.quota.left(account),
+        app.quota.alerts(account),
+        app.quota.spent_in(account, month),
+        app.quota.spent_today(account),
+        app.quota.months(account),
+        app.quota.receipts_before(account, None, LATEST),
+    )?;
+    let page = SpendPage {
+        handle: session.handle.to_string(),
+        is_admin: super::admin::is_admin(&session),
+        left: is_present.then(|| left_in_words(&left)),
+        alerts: alerts_in_words(&alerts, &left),
+        months: months
+            .iter()
+            .map(|one| MonthRow {
+                name: super::words::month(&one.period),
+                spent: about(one.spent_nanodollars),
+                current: one.period == month.to_string(),
+                period: one.period.clone(),
+            })
+            .collect(),
+        receipts: receipts::rows(&latest),
+        ..page(month, &sums, is_present.then_some(&today))
+    };
+    Ok(Page(page))
+}
+
+/// The page about what `month` was spent on, without what stands around it.
+#[must_use]
+pub fn page(month: Month, sums: &Sums, today: Option<&Sums>) -> SpendPage {
+    let days: Vec<_> = sums.by_day.iter().map(|day| (day.name.as_str(), day.calls, day.amount_nanodollars)).collect();
+    SpendPage {
+        handle: String::new(),
+        is_admin: false,
+        period: month.to_string(),
+        month: super::words::month(&month.to_string()),
+        short_month: super::words::month(&month.to_string()).chars().take(3).collect(),
+        alerts: Vec::new(),
+        total: about(sums.total_nanodollars()),
+        calls: calls(sums.by_day.iter().map(|day| day.calls).sum()),
+        left: None,
+        chart: (!days.is_empty()).then(|| Columns::of(&month.days(), &days)),
+        models: rows(
+            sums.by_model.iter().map(named_model),
+            0,
+            today.map(|today| today.by_model.iter().map(named_model)),
+        ),
+        agents: rows(
+            sums.by_agent.iter().map(named_agent),
+            sums.other_agents_nanodollars,
+            today.map(|today| today.by_agent.iter().map(named_agent)),
+        ),
+        months: Vec::new(),
+        receipts: Vec::new(),
+    }
+}
+
+/// A sum with the name under which it is shown.
+fn named_model(model: &ModelSpend) -> Sum {
+    Sum {
+        name: model.model.clone(),
+        calls: model.calls,
+        input_tokens: model.input_tokens,
+        output_tokens: model.output_tokens,
+        amount_nanodollars: model.amount_nanodollars,
+    }
+}
+
+fn named_agent(agent: &Sum) -> Sum {
+    let name = if agent.name.is_empty() { "no agent named" } else { &agent.name };
+    Sum { name: name.into(), ..agent.clone() }
+}
+
+/// The rows of a table, and one for `others` that have no row.
+fn rows(sums: impl Iterator<Item = Sum>, others: i64, today: Option<impl Iterator<Item = Sum>>) -> Vec<SumRow> {
+    let sums: Vec<Sum> = sums.collect();
+    let today: Option<Vec<Sum>> = today.map(Iterator::collect);
+    let of_today = |name: &str| {
+        let found = today.as_ref()?.iter().find(|sum| sum.name == name);
+        Some(found.map_or(0, |sum| sum.amount_nanodollars))
+    };
+    let amounts: Vec<i64> = sums.iter().map(|sum| sum.amount_nanodollars).chain([others]).collect();
+    let all: i64 = amounts.iter().sum();
+    let said = column(&amounts);
+    let todays = column(&sums.iter().map(|sum| of_today(&sum.name).unwrap_or(0)).collect::<Vec<_>>());
+    let mut rows: Vec<SumRow> = sums
+        .iter()
+        .zip(&said)
+        .zip(&todays)
+        .map(|((sum, amount), today_said)| SumRow {
+            what: used(sum),
+            share: share(sum.amount_nanodollars, all),
+            today: match of_today(&sum.name) {
+                None => String::new(),
+                Some(0) => "–".into(),
+                Some(_) => today_said.clone(),
+            },
+            amount: amount.clone(),
+            name: sum.name.clone(),
+        })
+        .collect();
+    if others != 0 {
+        let (name, amount) = ("others".into(), said.last().cloned().unwrap_or_default());
+        rows.push(SumRow { name, what: Vec::new(), share: share(others, all), today: String::new(), amount });
+    }
+    rows
+}
+
+/// What calls used, in words.
+fn used(sum: &Sum) -> Vec<String> {
+    let [input, output] = [sum.input_tokens, sum.output_tokens].map(grouped);
+    vec![calls(sum.calls), format!("{input} tokens in"), format!("{output} out")]
+}
+
+fn calls(number: i64) -> String {
+    if number == 1 { "1 call".into() } else { format!("{} calls", grouped(number)) }
+}
+
+/// The month's spending in a few words, for the dashboard.
 pub struct SpendInWords {
     /// `November 2026`
     pub month: String,
@@ -45,7 +244,7 @@ pub fn in_words(spend: &Spend) -> SpendInWords {
     }
 }
 
-fn model(spend: &crate::quota::ModelSpend) -> ModelInWords {
+fn model(spend: &ModelSpend) -> ModelInWords {
     ModelInWords {
         model: spend.model.clone(),
         provider: spend.provider.clone(),
@@ -57,34 +256,13 @@ fn model(spend: &crate::quota::ModelSpend) -> ModelInWords {
 }
 
 /// `part` of `whole` in hundredths of a percent; the smallest amount still shows as a line.
-fn share(part: i64, whole: i64) -> i64 {
+#[must_use]
+pub fn share(part: i64, whole: i64) -> i64 {
     if part <= 0 {
         return 0;
     }
     let share = i128::from(part) * 10_000 / i128::from(whole.max(1));
     i64::try_from(share).unwrap_or(10_000).clamp(40, 10_000)
-}
-
-fn month(period: &str) -> String {
-    const MONTHS: [&str; 12] = [
-        "January",
-        "February",
-        "March",
-        "April",
-        "May",
-        "June",
-        "July",
-        "August",
-        "September",
-        "October",
-        "November",
-        "December",
-    ];
-    let parsed = period.split_once('-').and_then(|(year, month)| Some((year, month.parse::<usize>().ok()?)));
-    match parsed.and_then(|(year, month)| Some((year, MONTHS.get(month.checked_sub(1)?)?))) {
-        Some((year, month)) => format!("{month} {year}"),
-        None => period.to_owned(),
-    }
 }
 
 #[cfg(test)]
@@ -108,5 +286,21 @@ mod tests {
         let over = in_words(&spend(5_000_000_000, 1_000_000_000));
         assert_eq!((over.left.as_str(), over.spent_share, over.held_share), ("$0.00", 10_000, 0));
         assert_eq!(in_words(&spend(1, 0)).spent_share, 40);
+    }
+
+    #[test]
+    fn a_table_says_what_its_rows_leave_out() {
+        let sum = |name: &str, amount| Sum {
+            name: name.into(),
+            calls: 1,
+            input_tokens: 1000,
+            output_tokens: 20,
+            amount_nanodollars: amount,
+        };
+        let today = Some([sum("b", 100_000_000)].into_iter());
+        let table = rows([sum("a", 600_000_000), sum("b", 200_000_000)].into_iter(), 200_000_000, today);
+        let said: Vec<_> = table.iter().map(|row| (&*row.name, &*row.today, &*row.amount, row.share)).collect();
+        assert_eq!(said, [("a", "–", "$0.60", 6000), ("b", "$0.10", "$0.20", 2000), ("others", "", "$0.20", 2000)]);
+        assert_eq!(table[0].what, ["1 call", "1\u{2009}000 tokens in", "20 out"]);
     }
 }

@@ -196,11 +196,10 @@ impl Moment {
 
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
         let (_, month, day) = self.date();
         let minute = self.0.seconds().rem_euclid(86_400) / 60;
         let month = usize::try_from(month - 1).ok().and_then(|month| MONTHS.get(month)).copied().unwrap_or_default();
-        write!(f, "{day} {month}, {:02}:{:02} UTC", minute / 60, minute % 60)
+        write!(f, "{day} {}, {:02}:{:02} UTC", month.get(..3).unwrap_or(month), minute / 60, minute % 60)
     }
 }
 
@@ -229,6 +228,75 @@ pub fn grouped(number: i64) -> String {
     format!("{}{}", if number < 0 { "-" } else { "" }, groups.join("\u{2009}"))
 }
 
+/// Amounts of one column in dollars, all with as many decimals: as few as show each exactly, or two digits of the least.
+#[must_use]
+pub fn column(nanodollars: &[i64]) -> Vec<String> {
+    let amounts = || nanodollars.iter().map(|amount| amount.unsigned_abs()).filter(|amount| *amount > 0);
+    let shows_least = |decimals| amounts().all(|amount| amount >= 10_u64.pow(10 - decimals));
+    let is_exact = |decimals| amounts().all(|amount| amount.is_multiple_of(10_u64.pow(9 - decimals)));
+    let decimals = (2..9).find(|decimals| shows_least(*decimals) || is_exact(*decimals)).unwrap_or(9);
+    nanodollars.iter().map(|amount| rounded(*amount, decimals)).collect()
+}
+
+/// One amount for a headline: in cents, or with two digits that are seen.
+#[must_use]
+pub fn about(nanodollars: i64) -> String {
+    column(&[nanodollars]).remove(0)
+}
+
+/// The same of what there is to spend: never more than there is.
+#[must_use]
+pub fn at_least(nanodollars: i64) -> String {
+    const CENT: i64 = 10_000_000;
+    about(if nanodollars > 10 * CENT { nanodollars - nanodollars % CENT } else { nanodollars.max(0) })
+}
+
+fn rounded(nanodollars: i64, decimals: u32) -> String {
+    let unit = 10_u64.pow(9 - decimals);
+    let units = nanodollars.unsigned_abs().saturating_add(unit / 2) / unit;
+    let (whole, rest) = (units / 10_u64.pow(decimals), units % 10_u64.pow(decimals));
+    let sign = if nanodollars < 0 && units > 0 { "-" } else { "" };
+    format!("{sign}${whole}.{rest:0width$}", width = decimals as usize)
+}
+
+const MONTHS: [&str; 12] = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+];
+
+/// A month as the books name it, `2026-11`, as `November 2026`.
+#[must_use]
+pub fn month(period: &str) -> String {
+    match period.split_once('-').and_then(|(year, month)| Some((year, name_of_month(month)?))) {
+        Some((year, month)) => format!("{month} {year}"),
+        None => period.to_owned(),
+    }
+}
+
+/// A day as the books name it, `2026-11-05`, as `5 Nov`.
+#[must_use]
+pub fn day(name: &str) -> String {
+    let parts = name.split_once('-').and_then(|(_, rest)| rest.split_once('-'));
+    match parts.and_then(|(month, day)| Some((name_of_month(month)?, day))) {
+        Some((month, day)) => format!("{} {}", day.trim_start_matches('0'), &month[..3]),
+        None => name.to_owned(),
+    }
+}
+
+fn name_of_month(number: &str) -> Option<&'static str> {
+    MONTHS.get(number.parse::<usize>().ok()?.checked_sub(1)?).copied()
+}
+
 /// Text as one value of a query (RFC 3986 2.3: everything but the unreserved is escaped).
 #[must_use]
 pub fn query_value(text: &str) -> String {
@@ -247,6 +315,29 @@ mod tests {
     fn numbers_come_in_groups_of_three() {
         assert_eq!(grouped(1_234_567), "1\u{2009}234\u{2009}567");
         assert_eq!(grouped(12), "12");
+    }
+
+    #[test]
+    fn amounts_of_a_column_have_as_many_decimals_as_the_least_needs() {
+        assert_eq!(column(&[1_500_000_000, 230_000_000, 0]), ["$1.50", "$0.23", "$0.00"]);
+        assert_eq!(column(&[1_500_000_000, 50_000_000]), ["$1.50", "$0.05"]);
+        assert_eq!(column(&[1_500_000_000, 31_000]), ["$1.500000", "$0.000031"]);
+        assert_eq!(column(&[1_999_999_999, -5]), ["$1.999999999", "-$0.000000005"]);
+        assert_eq!(
+            (about(1_234_567_890), about(42_000_000), about(0)),
+            ("$1.23".into(), "$0.042".into(), "$0.00".into())
+        );
+        assert_eq!(
+            (at_least(4_999_999_999), at_least(-5), at_least(1)),
+            ("$4.99".into(), "$0.00".into(), "$0.000000001".into())
+        );
+        assert_eq!(about(i64::MIN), "-$9223372036.85");
+    }
+
+    #[test]
+    fn months_and_days_are_said_by_their_names() {
+        assert_eq!((month("2026-11").as_str(), day("2026-11-05").as_str()), ("November 2026", "5 Nov"));
+        assert_eq!((month("2026-13").as_str(), day("then").as_str()), ("2026-13", "then"));
     }
 
     #[test]

@@ -51,6 +51,13 @@ const EXPECTED: &[(&str, [&str; 6])] = &[
     ("POST /leave", ["303 /log-in", "303 /log-in", "303 /log-in", "422", "422", "422"]),
     ("POST /leaving/stay", ["303 /log-in", "303 /log-in", "303 /log-in", "303 /", "303 /", "303 /"]),
     ("GET /admin", ["303 /log-in", "303 /log-in", "303 /log-in", "403", "200", "403"]),
+    ("GET /spend", ["303 /log-in", "303 /log-in", "303 /log-in", "200", "200", "200"]),
+    ("GET /spend/receipts", ["303 /log-in", "303 /log-in", "303 /log-in", "200", "200", "200"]),
+    ("GET /spend/receipts/{id}", ["303 /log-in", "303 /log-in", "303 /log-in", "404", "404", "200"]),
+    ("GET /spend/export", ["303 /log-in", "303 /log-in", "303 /log-in", "200", "200", "200"]),
+    ("GET /api/receipts", ["401", "401", "401", "200", "200", "200"]),
+    ("GET /api/receipts/key", ["401", "401", "401", "200", "200", "200"]),
+    ("GET /api/receipts/{id}", ["401", "401", "401", "404", "404", "200"]),
     ("GET /mailbox", ["303 /log-in", "303 /log-in", "303 /log-in", "200", "200", "200"]),
     ("GET /api/mailbox", ["401", "401", "401", "200", "200", "200"]),
     ("GET /sharing", ["303 /log-in", "303 /log-in", "303 /log-in", "200", "200", "200"]),
@@ -126,7 +133,8 @@ const EXPECTED: &[(&str, [&str; 6])] = &[
 /// The apex shows everybody the same and knows nobody.
 const APEX: &[&str] = &["GET /", "GET /awake", "GET /assets/{*path}"];
 
-/// What stands for the parts of a path that vary. The session, the letter, the share and the domain are the member's.
+/// What stands for the parts of a path that vary. The session, the letter, the share, the receipt and the domain are the
+/// member's.
 fn path_of(route: &Route, id: &str) -> String {
     if route.path == "/hand-off" {
         return format!("/hand-off?host=alice.example.com&state=s&challenge={}", "c".repeat(43));
@@ -150,6 +158,8 @@ impl Cast {
         let instance = site.app.instances.by_handle(&Handle::parse("alice").unwrap()).unwrap();
         site.app.sharing.add(&instance, "/docs", Audience::Everyone { wakes: false }).await.unwrap();
         site.app.domains.claim(&instance, "docs.alice.org").await.unwrap();
+        site.app.quota.begin().await.unwrap();
+        crate::spend::call(&site.app, "alice", "", 10).await;
         let instance = instance.id;
         let parcel = Parcel { method: "POST".into(), target: "/hooks/a".into(), headers: Vec::new(), body: "x".into() };
         site.app.mailbox.take_in(instance, parcel).await.unwrap();
@@ -186,10 +196,17 @@ impl Cast {
         domains["domains"][0]["id"].as_str().expect("a domain is claimed").to_owned()
     }
 
+    /// The member's own receipt, as the API names it.
+    async fn receipt(&mut self) -> String {
+        let receipts = self.0[5].get("/api/receipts").await.json().await;
+        receipts["receipts"][0]["id"].as_str().expect("a call was made").to_owned()
+    }
+
     async fn all_try(&mut self, route: &Route) -> (String, Vec<String>) {
         let id = match route.path {
             path if path.contains("/letters/") => self.letter().await,
             path if path.contains("/sharing/") || path.contains("/shares/") => self.share().await,
+            path if path.contains("/receipts/") => self.receipt().await,
             path if path.contains("/domains/") => self.domain().await,
             _ => self.session().await,
         };

@@ -287,7 +287,14 @@ async fn the_scheduler_is_the_clock_that_rings() {
     town.app.alarms.set(alice.instance.id, "once", Schedule::At(START.plus(HOUR)), None).await.unwrap();
     put_to_sleep(&town, &alice).await;
     let app = &town.app;
-    let works = Works { accounts: app.accounts.clone(), alarms: app.alarms.clone(), domains: app.domains.clone() };
+    let works = Works {
+        accounts: app.accounts.clone(),
+        alarms: app.alarms.clone(),
+        domains: app.domains.clone(),
+        quota: app.quota.clone(),
+        instances: app.instances.clone(),
+        mailbox: app.mailbox.clone(),
+    };
     let jobs = Jobs::new(app.db.clone(), app.clock.clone(), works);
     let end = CancellationToken::new();
     let running = tokio::spawn(jobs.run(end.clone()));

@@ -29,7 +29,7 @@ pub enum Reply {
     Hangs,
 }
 
-/// One request below `/hooks/`.
+/// One request below `/hooks/`, or about the budget.
 #[derive(Clone, Debug)]
 pub struct Arrived {
     pub method: String,
@@ -51,7 +51,7 @@ impl Arrived {
 
 impl Letterbox {
     pub fn routes(&self) -> Router {
-        Router::new().route("/hooks/{*rest}", any(arrive)).with_state(self.clone())
+        Router::new().route("/hooks/{*rest}", any(arrive)).route("/_berth/quota", any(arrive)).with_state(self.clone())
     }
 
     /// What the program does with the next letters, one each; after that it takes all.

@@ -1,5 +1,7 @@
 //! Each page with something in it, as a person would meet it.
 
+mod spend;
+
 use askama::Template;
 use berth::clock::Timestamp;
 use berth::edge::pages::{MessagePage, WaitingPage};
@@ -45,6 +47,13 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("dashboard-asleep", dashboard(&status(Fact::Frozen, Stage::Ready), 123_000, 0)),
         ("dashboard-failed", dashboard(&status(Fact::Failed, Stage::Container), 5_000_000_000, 0)),
         ("dashboard-new", dashboard(&status(Fact::Provisioning, Stage::Volume), 0, 0)),
+        ("spend", spend::full()),
+        ("spend-past", spend::past()),
+        ("spend-first-day", spend::first_day()),
+        ("spend-empty", spend::empty()),
+        ("receipts", spend::receipts()),
+        ("receipt", spend::receipt(None)),
+        ("receipt-altered", spend::receipt(Some("receipt 17 was altered: its digest is another"))),
         ("mailbox", mailbox(true)),
         ("mailbox-empty", mailbox(false)),
         ("sharing", sharing(true)),
@@ -186,6 +195,7 @@ fn dashboard(status: &Status, spent: i64, held: i64) -> String {
             holds: held > 0,
             models: if spent == 0 { Vec::new() } else { models.map(model).into() },
         },
+        alerts: if spent == 5_000_000_000 { spend::alerts() } else { Vec::new() },
         mail: mail(spent > 0),
         shares: usize::from(spent > 0) * 3,
         port: String::new(),

@@ -1,0 +1,28 @@
+//! Who was told that an allowance is nearly or wholly spent.
+
+use sea_orm_migration::prelude::*;
+
+#[derive(DeriveMigrationName)]
+pub(crate) struct Migration;
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        crate::run(manager, STATEMENTS).await
+    }
+}
+
+const STATEMENTS: &[&str] = &[
+    // period: a month, 2026-11, or a day, 2026-11-25. percent: 80 | 100. What was told to nobody has no told_at_ms.
+    "CREATE TABLE quota_alerts (
+        account_id {uuid} NOT NULL REFERENCES accounts(id) ON DELETE CASCADE,
+        period text NOT NULL,
+        percent bigint NOT NULL,
+        allowance_nanodollars bigint NOT NULL,
+        spent_nanodollars bigint NOT NULL,
+        raised_at_ms bigint NOT NULL,
+        told_at_ms bigint,
+        PRIMARY KEY (account_id, period, percent)
+    )",
+    "CREATE INDEX quota_alerts_untold ON quota_alerts (raised_at_ms) WHERE told_at_ms IS NULL",
+];

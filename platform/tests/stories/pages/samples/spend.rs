@@ -1,0 +1,202 @@
+//! The pages about what AI calls cost.
+
+use berth::db::{AccountId, HoldId, InstanceId};
+use berth::quota::{Alert, Left, ModelSpend, Month, Places, Proof, RateLeft, Receipt, Sum, Sums, Today};
+use berth::web::left::{self as what_is_left, AlertInWords};
+use berth::web::receipts::{self, ReceiptPage, ReceiptsPage};
+use berth::web::spend::{self, MonthRow, SpendPage};
+use berth::web::words;
+use uuid::Uuid;
+
+use super::{NOON, html};
+
+const AGENTS: [&str; 4] = ["", "3f2b9c1e-77f1-4b1f-9d3a-5e6f7a8b9c0d", "reviewer", "nightly-digest"];
+
+fn sum(name: &str, calls: i64, amount: i64) -> Sum {
+    Sum { name: name.into(), calls, input_tokens: calls * 4440, output_tokens: calls * 753, amount_nanodollars: amount }
+}
+
+fn model(name: &str, calls: i64, amount: i64) -> ModelSpend {
+    ModelSpend {
+        provider: "anthropic".into(),
+        model: name.into(),
+        calls,
+        input_tokens: calls * 4440,
+        output_tokens: calls * 753,
+        amount_nanodollars: amount,
+    }
+}
+
+/// A month of `days` days, some of them without a call.
+fn sums(month: &str, days: i64) -> Sums {
+    let by_day = (1..=days).filter(|day| day % 6 != 0).map(|day| {
+        let amount = (day * 7919 % 31) * 11_000_000 + 2_345_678;
+        sum(&format!("{month}-{day:02}"), day * 31 % 17 + 1, amount)
+    });
+    let by_day: Vec<Sum> = by_day.collect();
+    let total: i64 = by_day.iter().map(|day| day.amount_nanodollars).sum();
+    Sums {
+        by_model: vec![
+            model("claude-sonnet-4-6", 141, total * 7 / 10),
+            model("gpt-6.1-sol", 37, total * 2 / 10),
+            model("claude-haiku-5-5", 212, total - total * 7 / 10 - total * 2 / 10),
+        ],
+        by_agent: vec![
+            sum(AGENTS[1], 201, total / 2),
+            sum(AGENTS[0], 120, total / 4),
+            sum(AGENTS[2], 60, total / 8),
+            sum(AGENTS[3], 8, total / 16),
+        ],
+        other_agents_nanodollars: total - total / 2 - total / 4 - total / 8 - total / 16,
+        by_day,
+    }
+}
+
+fn left(spent: i64, held: i64) -> Left {
+    Left {
+        period: "2026-11".into(),
+        allowance_nanodollars: 5_000_000_000,
+        credit_nanodollars: if spent > 0 { 2_000_000_000 } else { 0 },
+        spent_nanodollars: spent,
+        held_nanodollars: held,
+        left_nanodollars: 5_000_000_000 - spent - held,
+        resets_on: "2026-12-01".into(),
+        today: Today {
+            day: "2026-11-20".into(),
+            allowance_nanodollars: (spent > 0).then_some(500_000_000),
+            spent_nanodollars: spent / 20,
+            held_nanodollars: held,
+            left_nanodollars: (spent > 0).then_some(500_000_000 - spent / 20 - held),
+            resets_on: "2026-11-21".into(),
+        },
+        requests_a_minute: Some(RateLeft { limit: 60, remaining: if spent > 0 { 57 } else { 60 }, full_in_seconds: 3 }),
+        tokens_a_minute: (spent > 0).then_some(RateLeft { limit: 400_000, remaining: 291_040, full_in_seconds: 17 }),
+        calls_at_once: Places { limit: 5, in_flight: u32::from(held > 0) * 2 },
+    }
+}
+
+fn months() -> Vec<MonthRow> {
+    let row = |period: &str, spent: i64, current| MonthRow {
+        period: period.into(),
+        name: words::month(period),
+        spent: words::about(spent),
+        current,
+    };
+    vec![row("2026-11", 3_381_000_000, true), row("2026-10", 4_120_000_000, false), row("2026-09", 31_000, false)]
+}
+
+/// Of a month that is nearly spent, and a day that is.
+pub fn alerts() -> Vec<AlertInWords> {
+    let alert = |period: &str, percent| Alert {
+        account_id: AccountId(Uuid::from_u128(7)),
+        period: period.into(),
+        percent,
+        allowance_nanodollars: 5_000_000_000,
+        spent_nanodollars: 4_000_000_000,
+        raised_at_ms: NOON,
+        told_at_ms: None,
+    };
+    let mut left = left(4_000_000_000, 0);
+    left.today.spent_nanodollars = 500_000_000;
+    what_is_left::alerts_in_words(&[alert("2026-11", 80), alert("2026-11-20", 100)], &left)
+}
+
+fn shown(page: SpendPage) -> String {
+    html(&SpendPage { handle: "alice".into(), is_admin: true, ..page })
+}
+
+pub fn full() -> String {
+    let november = Month::parse("2026-11").unwrap();
+    let (sums, mut today) = (sums("2026-11", 20), sums("2026-11", 1));
+    today.by_agent.truncate(2);
+    let page = spend::page(november, &sums, Some(&today));
+    let (left, receipts) = (left(sums.total_nanodollars(), 42_000_000), receipts::rows(&calls(8)));
+    let left = Some(what_is_left::left_in_words(&left));
+    shown(SpendPage { left, alerts: alerts(), months: months(), receipts, ..page })
+}
+
+/// A month of 31 days that is over.
+pub fn past() -> String {
+    let page = spend::page(Month::parse("2026-10").unwrap(), &sums("2026-10", 31), None);
+    let mut months = months();
+    (months[0].current, months[1].current) = (false, true);
+    shown(SpendPage { months, receipts: receipts::rows(&calls(3)), ..page })
+}
+
+pub fn first_day() -> String {
+    let day = vec![sum("2026-11-01", 1, 31_000)];
+    let one = Sums {
+        by_model: vec![model("berth-demo", 1, 31_000)],
+        by_agent: vec![sum("", 1, 31_000)],
+        other_agents_nanodollars: 0,
+        by_day: day,
+    };
+    let page = spend::page(Month::parse("2026-11").unwrap(), &one, Some(&one));
+    let receipts = receipts::rows(&calls(1));
+    shown(SpendPage { left: Some(what_is_left::left_in_words(&left(31_000, 0))), receipts, ..page })
+}
+
+pub fn empty() -> String {
+    let nothing = Sums { by_model: vec![], by_agent: vec![], other_agents_nanodollars: 0, by_day: vec![] };
+    let page = spend::page(Month::parse("2026-11").unwrap(), &nothing, Some(&nothing));
+    shown(SpendPage { left: Some(what_is_left::left_in_words(&left(0, 0))), ..page })
+}
+
+/// So many receipts, the newest first.
+fn calls(count: usize) -> Vec<Receipt> {
+    let endings = ["completed", "client_gone", "completed", "recovered", "upstream_broke", "refused"];
+    let call = |number: usize| {
+        let nth = i64::try_from(count - number).unwrap();
+        let ending = endings[number % endings.len()];
+        Receipt {
+            id: HoldId(Uuid::from_u128(0x0B9A_3C1E_77F1_4B1F_9D3A_5E6F_7A8B_9C00 + number as u128)),
+            account_id: AccountId(Uuid::from_u128(7)),
+            instance_id: InstanceId(Uuid::from_u128(8)),
+            period: "2026-11".into(),
+            day: "2026-11-20".into(),
+            provider: "anthropic".into(),
+            model: ["claude-sonnet-4-6", "claude-haiku-5-5", "gpt-6.1-sol"][number % 3].into(),
+            agent: AGENTS[number % 4].into(),
+            price_version: "5b1c0de9a7f3".into(),
+            held_nanodollars: 123_000_000,
+            amount_nanodollars: if ending == "refused" { 0 } else { 1_415_900 + nth * 2_718_000 },
+            input_tokens: 1204,
+            cache_write_tokens: 0,
+            cache_write_long_tokens: 0,
+            cache_read_tokens: 18_300,
+            output_tokens: 512 * nth,
+            basis: if ending == "recovered" { "held" } else { "provider" }.into(),
+            outcome: ending.into(),
+            counted: r#"{"input_tokens":1204,"cache_read_tokens":18300,"output_tokens":512,"in_us":false}"#.into(),
+            usage: r#"{"input_tokens":1204,"cache_creation_input_tokens":0,"cache_read_input_tokens":18300,"output_tokens":512,"service_tier":"standard"}"#.into(),
+            held_at_ms: NOON - 60_000 * number as i64 - 4200,
+            settled_at_ms: NOON - 60_000 * number as i64,
+            corrects: None,
+            seq: nth,
+            previous: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".into(),
+            hash: "60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752".into(),
+            signature: "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e06522490155".repeat(2),
+        }
+    };
+    (0..count).map(call).collect()
+}
+
+pub fn receipts() -> String {
+    html(&ReceiptsPage {
+        handle: "alice".into(),
+        is_admin: false,
+        receipts: receipts::rows(&calls(10)),
+        newest: false,
+        before: Some(71),
+        period: "2026-11".into(),
+    })
+}
+
+pub fn receipt(wrong: Option<&str>) -> String {
+    let receipt = calls(18).remove(0);
+    let voucher = Receipt { seq: 21, ..receipt.clone() };
+    let wrong = wrong.map(Into::into);
+    let proof = Proof { digested: String::new(), vouched_by: Some(voucher), wrong, receipt };
+    let page = receipts::page(&proof, "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a".into());
+    html(&ReceiptPage { handle: "alice".into(), is_admin: false, ..page })
+}
