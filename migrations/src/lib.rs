@@ -21,6 +21,7 @@ mod m0012_certificates;
 mod m0013_ports;
 mod m0014_ledger;
 mod m0015_alerts;
+mod m0016_everybody;
 
 /// Applies the changes in order.
 #[derive(Debug)]
@@ -45,6 +46,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0013_ports::Migration),
             Box::new(m0014_ledger::Migration),
             Box::new(m0015_alerts::Migration),
+            Box::new(m0016_everybody::Migration),
         ]
     }
 }

@@ -1,12 +1,14 @@
 //! `berth receipts ..`: what was charged for AI calls, and whether it is as it was written.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Subcommand;
 
 use crate::app::App;
 use crate::handle::Handle;
-use crate::quota::dollars;
+use crate::quota::{Drift, dollars, drift_of_all};
 
 #[derive(Subcommand)]
 pub(super) enum Word {
@@ -19,6 +21,9 @@ pub(super) enum Word {
         #[arg(long, default_value_t = 20)]
         most: u64,
     },
+    /// A provider's usage export (CSV or JSON with date, model and cost) beside what was booked, by day and model. Ends with
+    /// 1 when the whole differs by more than 1 %.
+    Compare { file: PathBuf },
     /// The public key with which receipts can be verified by anybody: Ed25519, hexadecimal.
     Key,
 }
@@ -49,7 +54,38 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<ExitCode> {
                 );
             }
         }
+        Word::Compare { file } => {
+            let export = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+            let drifts = app.quota.compare(&export).await?;
+            println!(
+                "{:<10} {:<28} {:>14} {:>14} {:>14} {:>10}",
+                "DAY", "MODEL", "BILLED", "BOOKED", "MARGIN", "PERCENT"
+            );
+            drifts.iter().for_each(print);
+            let all = drift_of_all(&drifts);
+            print(&Drift { day: "all".into(), ..all.clone() });
+            if all.is_wide() {
+                eprintln!(
+                    "They differ by more than 1 %: a price changed, calls were booked as held, or the key is used elsewhere."
+                );
+                return Ok(ExitCode::FAILURE);
+            }
+        }
         Word::Key => println!("{}", app.quota.receipt_key()),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn print(drift: &Drift) {
+    let percent = drift.percent().map_or_else(|| "not billed".into(), |percent| format!("{percent:.2} %"));
+    println!(
+        "{:<10} {:<28} {:>14} {:>14} {:>14} {:>10}{}",
+        drift.day,
+        drift.model,
+        dollars(drift.billed_nanodollars),
+        dollars(drift.booked_nanodollars),
+        dollars(drift.margin_nanodollars()),
+        percent,
+        if drift.is_wide() { "  !" } else { "" }
+    );
 }

@@ -11,7 +11,9 @@
 mod alerts;
 mod calendar;
 mod chain;
+mod drift;
 mod entities;
+mod everybody;
 mod hold;
 mod journal;
 mod ledger;
@@ -36,9 +38,11 @@ use std::time::Duration;
 pub use alerts::MAIL_PATH;
 use anyhow::Context as _;
 pub use calendar::Month;
+pub use drift::{Drift, total as drift_of_all};
 pub use entities::alerts::Model as Alert;
 pub use entities::limits::Model as OwnLimits;
 pub use entities::receipts::Model as Receipt;
+pub use everybody::{A_PAGE, AccountSpend, Everybody};
 pub use hold::Hold;
 pub use limits::Rate;
 pub use prices::Changes;
@@ -48,7 +52,7 @@ pub use rules::{
     Basis, Bound, CacheWrites, Demand, InputBound, NoBound, Outcome, Provider, Seen, Service, Tier, Usage, dollars,
 };
 use serde::Serialize;
-pub use store::{MonthSum, Sum};
+pub use store::{MonthSum, Order, Sum};
 pub use summary::{Left, Places, RateLeft, Sums, Today};
 pub use tables::PriceTable;
 use tokio::sync::{mpsc, oneshot};
@@ -66,6 +70,7 @@ use ledger::{Ledger, Message};
 use limits::{Account, Amount};
 use prices::PriceBook;
 use refusal::TRY_AGAIN;
+use store::Whose;
 
 /// The longest that an answer in one piece may take. A stream that goes on for longer is known to be in flight.
 pub const LONGEST_CALL: Duration = Duration::from_secs(3600);
@@ -262,7 +267,8 @@ impl Quota {
         let month = books.month();
         let left = books.left_this_month();
         Ok(Spend {
-            by_model: store::spend_by_model(self.0.db.read(), account, &Days::in_month(&month.name)).await?,
+            by_model: store::spend_by_model(self.0.db.read(), Whose::One(account), &Days::in_month(&month.name))
+                .await?,
             period: month.name.clone(),
             allowance_nanodollars: books.limits().month_nanodollars,
             credit_nanodollars: books.credit(),

@@ -2,6 +2,7 @@
 //! receipts, its sums by day, and its sum by month.
 
 mod alerts;
+mod everybody;
 mod receipts_read;
 mod sums;
 
@@ -25,6 +26,7 @@ use crate::db::{AccountId, HoldId, Tx};
 use crate::error::{Error, Result};
 
 pub use alerts::{alerts_of, raise, spent_in_days, spent_in_months, told, untold};
+pub use everybody::{Order, accounts_of_month, booked, month_of_all, spend_of_all_by_day, spent_on_day};
 pub use receipts_read::{numbers_of_month, receipt, receipts_before, receipts_of_month};
 pub use sums::{By, MonthSum, Sum, months, spend_by};
 
@@ -312,10 +314,17 @@ struct ModelRow {
     amount_nanodollars: i64,
 }
 
-/// What `account` spent in `days` on each model, dearest first.
-pub async fn spend_by_model(db: &impl ConnectionTrait, account: AccountId, days: &Days) -> Result<Vec<ModelSpend>> {
+/// Whose spending is summed up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    One(AccountId),
+    Everybody,
+}
+
+/// What was spent in `days` on each model, dearest first.
+pub async fn spend_by_model(db: &impl ConnectionTrait, whose: Whose, days: &Days) -> Result<Vec<ModelSpend>> {
     use spend_days::Column as By;
-    let rows: Vec<ModelRow> = spend_days::Entity::find()
+    let mut sums = spend_days::Entity::find()
         .select_only()
         .column(By::Provider)
         .column(By::Model)
@@ -323,13 +332,13 @@ pub async fn spend_by_model(db: &impl ConnectionTrait, account: AccountId, days:
         .column_as(whole(Expr::col(By::InputTokens)), "input_tokens")
         .column_as(whole(Expr::col(By::OutputTokens)), "output_tokens")
         .column_as(whole(Expr::col(By::AmountNanodollars)), "amount_nanodollars")
-        .filter(By::AccountId.eq(account))
         .filter(By::Day.between(&*days.first, &*days.last))
         .group_by(By::Provider)
-        .group_by(By::Model)
-        .into_model()
-        .all(db)
-        .await?;
+        .group_by(By::Model);
+    if let Whose::One(account) = whose {
+        sums = sums.filter(By::AccountId.eq(account));
+    }
+    let rows: Vec<ModelRow> = sums.into_model().all(db).await?;
     let mut spend: Vec<ModelSpend> = rows
         .into_iter()
         .map(|row| ModelSpend {

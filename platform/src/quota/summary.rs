@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::calendar::{self, Days, Month};
 use super::limits::{Account, Rate};
-use super::store::{self, By};
+use super::store::{self, By, Whose};
 use super::{ModelSpend, MonthSum, Quota, Sum};
 use crate::clock::Timestamp;
 use crate::db::AccountId;
@@ -135,7 +135,7 @@ impl Quota {
         let mut by_day = store::spend_by(db, account, days, By::Day, MOST_DAYS).await?;
         by_day.sort_by(|a, b| a.name.cmp(&b.name));
         let mut sums = Sums {
-            by_model: store::spend_by_model(db, account, days).await?,
+            by_model: store::spend_by_model(db, Whose::One(account), days).await?,
             by_agent: store::spend_by(db, account, days, By::Agent, AGENTS_NAMED).await?,
             other_agents_nanodollars: 0,
             by_day,

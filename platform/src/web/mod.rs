@@ -3,6 +3,8 @@
 mod accept;
 mod access;
 pub mod admin;
+pub mod admin_limits;
+pub mod admin_spend;
 pub mod alarms;
 mod api;
 mod api_domains;

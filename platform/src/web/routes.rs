@@ -7,8 +7,9 @@ use axum::routing::{self, MethodRouter};
 
 use super::Access::{Admin, HalfIn, LoggedIn, Member, Public, SigningUp};
 use super::{
-    Access, admin, alarms, api, api_domains, api_mailbox, api_sharing, api_spend, assets, dashboard, domains, hand_off,
-    instances, landing, leaving, log_in, mailbox, passkeys, ports, receipts, sessions, sharing, sign_up, spend,
+    Access, admin, admin_limits, admin_spend, alarms, api, api_domains, api_mailbox, api_sharing, api_spend, assets,
+    dashboard, domains, hand_off, instances, landing, leaving, log_in, mailbox, passkeys, ports, receipts, sessions,
+    sharing, sign_up, spend,
 };
 use crate::app::App;
 
@@ -101,6 +102,11 @@ pub fn app() -> Vec<Route> {
         // The operator.
         get("/admin", Admin, admin::show),
         post("/admin/instances/{handle}/stop", Admin, admin::stop),
+        get("/admin/spend", Admin, admin_spend::show),
+        get("/admin/spend/{handle}", Admin, admin_limits::account),
+        post("/admin/spend/{handle}/limits", Admin, admin_limits::set_limits),
+        post("/admin/spend/{handle}/credit", Admin, admin_limits::give_credit),
+        post("/admin/compare", Admin, admin_spend::compare),
         // For programs.
         get("/api/account", Member, api::account),
         get("/api/instance", Member, api::instance),

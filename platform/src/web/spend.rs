@@ -28,6 +28,7 @@ pub struct SpendPage {
     /// `Nov`
     pub short_month: String,
     pub period: String,
+    pub is_present: bool,
     pub alerts: Vec<AlertInWords>,
     pub total: String,
     pub calls: String,
@@ -119,6 +120,7 @@ pub fn page(month: Month, sums: &Sums, today: Option<&Sums>) -> SpendPage {
         handle: String::new(),
         is_admin: false,
         period: month.to_string(),
+        is_present: today.is_some(),
         month: super::words::month(&month.to_string()),
         short_month: super::words::month(&month.to_string()).chars().take(3).collect(),
         alerts: Vec::new(),
@@ -142,7 +144,8 @@ pub fn page(month: Month, sums: &Sums, today: Option<&Sums>) -> SpendPage {
 }
 
 /// A sum with the name under which it is shown.
-fn named_model(model: &ModelSpend) -> Sum {
+#[must_use]
+pub fn named_model(model: &ModelSpend) -> Sum {
     Sum {
         name: model.model.clone(),
         calls: model.calls,
@@ -158,7 +161,8 @@ fn named_agent(agent: &Sum) -> Sum {
 }
 
 /// The rows of a table, and one for `others` that have no row.
-fn rows(sums: impl Iterator<Item = Sum>, others: i64, today: Option<impl Iterator<Item = Sum>>) -> Vec<SumRow> {
+#[must_use]
+pub fn rows(sums: impl Iterator<Item = Sum>, others: i64, today: Option<impl Iterator<Item = Sum>>) -> Vec<SumRow> {
     let sums: Vec<Sum> = sums.collect();
     let today: Option<Vec<Sum>> = today.map(Iterator::collect);
     let of_today = |name: &str| {

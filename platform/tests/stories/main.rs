@@ -38,6 +38,7 @@ mod sagas;
 mod sharing;
 mod smuggling;
 mod spend;
+mod spend_of_all;
 mod spending;
 mod tidy;
 mod upgrades;

@@ -1,7 +1,11 @@
 //! The pages about what AI calls cost.
 
 use berth::db::{AccountId, HoldId, InstanceId};
-use berth::quota::{Alert, Left, ModelSpend, Month, Places, Proof, RateLeft, Receipt, Sum, Sums, Today};
+use berth::quota::{
+    Alert, Drift, Everybody, Left, ModelSpend, Month, Places, Proof, RateLeft, Receipt, Sum, Sums, Today,
+};
+use berth::web::admin_limits::{AccountPage, LimitField};
+use berth::web::admin_spend::{self, AccountRow, ComparePage, SpendPage as OfAllPage};
 use berth::web::left::{self as what_is_left, AlertInWords};
 use berth::web::receipts::{self, ReceiptPage, ReceiptsPage};
 use berth::web::spend::{self, MonthRow, SpendPage};
@@ -199,4 +203,88 @@ pub fn receipt(wrong: Option<&str>) -> String {
     let proof = Proof { digested: String::new(), vouched_by: Some(voucher), wrong, receipt };
     let page = receipts::page(&proof, "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a".into());
     html(&ReceiptPage { handle: "alice".into(), is_admin: false, ..page })
+}
+
+fn everybody() -> OfAllPage {
+    let sums = sums("2026-11", 20);
+    let all = Everybody {
+        spent_nanodollars: sums.total_nanodollars(),
+        accounts: 61,
+        nearly_spent: 2,
+        by_day: sums.by_day,
+        by_model: sums.by_model,
+    };
+    let row = |handle: &str, today: &str, amount: &str, what: &str, share, tag: &str| AccountRow {
+        handle: handle.into(),
+        today: today.into(),
+        amount: amount.into(),
+        what: what.into(),
+        share,
+        tag: tag.into(),
+    };
+    OfAllPage {
+        handle: "alice".into(),
+        is_present: true,
+        today: "$0.15".into(),
+        held: "$0.042".into(),
+        rows: vec![
+            row("carol-of-the-north", "$0.1200", "$5.1000", "of $5.00", 10_000, "102 %"),
+            row("bob", "–", "$4.4000", "of $5.00, $0.042 held just now", 8800, "88 %"),
+            row("", "–", "$0.8100", "of $5.00", 1620, ""),
+            row("dave", "$0.0023", "$0.0420", "of $20.00", 40, ""),
+        ],
+        before: Some(0),
+        after: Some(2),
+        ..admin_spend::sums(Month::parse("2026-11").unwrap(), &all)
+    }
+}
+
+pub fn of_all() -> String {
+    html(&everybody())
+}
+
+pub fn of_all_refused() -> String {
+    let export = "datum,modell,preis\n2026-11-01,claude-sonnet-4-6,1.25\n".into();
+    let note = "Three columns are needed: date (or day, usage_date_utc), model (or model_version), and cost (or cost_usd, amount, amount_usd) in dollars.".into();
+    html(&OfAllPage { export, note, rows: Vec::new(), before: None, after: None, ..everybody() })
+}
+
+pub fn of_account() -> String {
+    let left = what_is_left::left_in_words(&left(4_000_000_000, 42_000_000));
+    let limit =
+        |name, label, typed: &str, usual: &str| LimitField { name, label, typed: typed.into(), usual: usual.into() };
+    html(&AccountPage {
+        handle: "alice".into(),
+        is_admin: true,
+        account: "bob".into(),
+        gauges: left.gauges,
+        credit: left.credit,
+        limits: vec![
+            limit("month", "US dollars a month", "20.00", "$5.00"),
+            limit("day", "US dollars a day", "two", "no limit"),
+            limit("requests", "Calls a minute", "", "60"),
+            limit("tokens", "Tokens a minute", "", "no limit"),
+            limit("at_once", "Calls at once", "", "5"),
+        ],
+        amount: String::new(),
+        reason: String::new(),
+        note: "Write US dollars such as 5 or 2.50, or nothing.".into(),
+        field: "day",
+    })
+}
+
+pub fn compared() -> String {
+    let drift = |day: &str, model: &str, billed, booked| Drift {
+        day: day.into(),
+        model: model.into(),
+        billed_nanodollars: billed,
+        booked_nanodollars: booked,
+    };
+    let drifts = [
+        drift("2026-11-14", "claude-sonnet-4-6", 1_250_000_000, 1_110_000_000),
+        drift("2026-11-15", "claude-opus-5", 0, 31_000_000),
+        drift("2026-11-15", "claude-sonnet-4-6", 2_000_000_000, 2_010_000_000),
+        drift("2026-11-16", "claude-haiku-5-5", 40_000_000, 40_000_000),
+    ];
+    html(&ComparePage { handle: "alice".into(), ..admin_spend::compared(&drifts) })
 }
