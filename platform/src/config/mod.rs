@@ -44,6 +44,8 @@ pub struct Config {
     pub job_limit: Duration,
     /// Of AI calls, for every account that has none of its own.
     pub limits: Limits,
+    /// How long a receipt is kept; its day's sums stay.
+    pub receipts_for: Duration,
     pub anthropic: Upstream,
     pub openai: Upstream,
     /// The tier that the operator's OpenAI project gives calls which name none, as OpenAI calls it.
@@ -189,6 +191,7 @@ impl Config {
             busy_cpu_percent: r.between("BERTH_BUSY_CPU_PERCENT", 1, 100),
             job_limit: r.seconds("BERTH_JOB_LIMIT_SECONDS"),
             limits: r.limits(),
+            receipts_for: Duration::from_secs(u64::from(r.between("BERTH_RECEIPT_DAYS", 62, 36_500)) * 86_400),
             anthropic: r.upstream("ANTHROPIC_API_KEY", "BERTH_ANTHROPIC_URL", &format!("http://{demo_listen}")),
             openai: r.upstream("OPENAI_API_KEY", "BERTH_OPENAI_URL", &format!("http://{demo_listen}")),
             openai_tier: r.named("BERTH_OPENAI_TIER", &["default", "flex", "priority", "ultrafast"]),

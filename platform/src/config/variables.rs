@@ -169,6 +169,11 @@ pub const VARIABLES: &[Variable] = &[
         "",
         "Tokens an account's AI calls may use in a minute, input and output; in flight, a call counts the most it may use. Not set: no limit.",
     ),
+    var(
+        "BERTH_RECEIPT_DAYS",
+        "400",
+        "How long receipts of AI calls are kept, in days, 62 or more; their sums by day stay for good.",
+    ),
     var("BERTH_CALLS_AT_ONCE", "5", "AI calls an account may have in flight, shared out fairly between its agents."),
     var(
         "ANTHROPIC_API_KEY",

@@ -1,12 +1,13 @@
 //! What is done on a schedule, and when.
 
 /// Each kind of work with its times: second, minute, hour, day, month, weekday (UTC).
-pub(super) const SCHEDULE: [(Kind, &str); 5] = [
+pub(super) const SCHEDULE: [(Kind, &str); 6] = [
     (Kind::PurgeExpired, "0 * * * * *"),
     (Kind::PurgeJobs, "30 7 3 * * *"),
     (Kind::SeeOff, "45 * * * * *"),
     (Kind::LookAtDomains, "20 25 * * * *"),
     (Kind::TellAlerts, "15 * * * * *"),
+    (Kind::ForgetReceipts, "40 37 3 * * *"),
 ];
 
 /// How often it is looked whether somebody's alarm is due.
@@ -24,6 +25,8 @@ pub(super) enum Kind {
     LookAtDomains,
     /// Allowances that are nearly or wholly spent: the instances whose owners want it are told.
     TellAlerts,
+    /// Receipts that are older than they have to be kept.
+    ForgetReceipts,
 }
 
 impl Kind {
@@ -34,6 +37,7 @@ impl Kind {
             Self::SeeOff => "see_off",
             Self::LookAtDomains => "look_at_domains",
             Self::TellAlerts => "tell_alerts",
+            Self::ForgetReceipts => "forget_receipts",
         }
     }
 

@@ -86,6 +86,8 @@ struct Inner {
     clock: Clock,
     /// Of accounts that have none of their own.
     limits: Limits,
+    /// How long a receipt is kept.
+    receipts_for: Duration,
     /// Where the journal lies.
     folder: PathBuf,
     signer: Arc<Signer>,
@@ -154,6 +156,7 @@ impl Quota {
             db,
             clock,
             limits: config.limits,
+            receipts_for: config.receipts_for,
             folder: config.data_dir.join("quota"),
             signer: Arc::new(Signer::new(keys)),
             prices: RwLock::new(Arc::new(PriceBook::read(prices::TABLE, &config.providers)?)),

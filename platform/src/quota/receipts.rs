@@ -2,7 +2,7 @@
 
 use futures_util::stream::{self, Stream};
 
-use super::calendar::Month;
+use super::calendar::{self, Month};
 use super::chain::{self, Walk};
 use super::{Inner, Quota, Receipt, store};
 use crate::db::{AccountId, HoldId};
@@ -34,6 +34,24 @@ pub struct Proof {
 }
 
 impl Quota {
+    /// Forgets receipts that are older than they are kept; how many. Sums by day and month stay, and the newest receipt
+    /// of each account, at which its chain goes on.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn forget_receipts(&self) -> Result<u64> {
+        let Inner { db, clock, receipts_for, .. } = &*self.0;
+        let before = calendar::day(clock.now().minus(*receipts_for));
+        let mut forgotten = 0;
+        for account in store::accounts_with_receipts(db.read()).await? {
+            // A transaction each, so that nobody's calls wait for those of all.
+            let tx = db.begin().await?;
+            forgotten += store::forget_receipts(&tx, account, &before).await?;
+            tx.commit().await?;
+        }
+        Ok(forgotten)
+    }
+
     /// The latest `most` receipts of `account`, the newest first.
     ///
     /// # Errors

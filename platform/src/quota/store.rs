@@ -1,10 +1,12 @@
 //! All SQL of the quota room. Money is in three places, and every function here keeps them equal: an account's
 //! receipts, its sums by day, and its sum by month.
 
+mod agreement;
 mod alerts;
 mod everybody;
 mod receipts_read;
 mod sums;
+mod tables;
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -15,86 +17,23 @@ use sea_orm::{FromQueryResult, QueryOrder as _, QuerySelect as _, Set};
 use super::calendar::Days;
 use super::chain::Head;
 use super::entities::receipts::Model as Receipt;
-use super::entities::{allowances, books, credits, limits, price_versions, prices, receipts, spend_days};
+use super::entities::{allowances, books, credits, limits, receipts, spend_days};
 use super::limits::{Account, Credit};
-use super::prices::PriceBook;
-use super::rules::Price;
 use super::{ModelSpend, calendar};
 use crate::clock::Timestamp;
 use crate::config::Limits;
 use crate::db::{AccountId, HoldId, Tx};
 use crate::error::{Error, Result};
 
+pub use agreement::disagreements;
 pub use alerts::{alerts_of, raise, spent_in_days, spent_in_months, told, untold};
 pub use everybody::{Order, accounts_of_month, booked, month_of_all, spend_of_all_by_day, spent_on_day};
 pub use receipts_read::{numbers_of_month, receipt, receipts_before, receipts_of_month};
 pub use sums::{By, MonthSum, Sum, months, spend_by};
+pub use tables::{choose_no_prices, choose_prices, chosen_prices, import_prices, price, price_versions};
 
 /// The one row of `books`.
 const BOOKS: i64 = 1;
-
-/// Writes every row of `book` unless its version is there already. It is not in force by that.
-pub async fn import_prices(tx: &Tx, book: &PriceBook, (source, table): (&str, &str), now: Timestamp) -> Result<()> {
-    if price_versions::Entity::find_by_id(&book.version).one(&**tx).await?.is_some() {
-        return Ok(());
-    }
-    let version = price_versions::ActiveModel {
-        version: Set(book.version.clone()),
-        source: Set(source.to_owned()),
-        table_text: Set(table.to_owned()),
-        imported_at_ms: Set(now.0),
-        chosen_at_ms: Set(0),
-    };
-    price_versions::Entity::insert(version).exec_without_returning(&**tx).await?;
-    let rows = book.rows().map(|(provider, model, price)| {
-        Ok(prices::ActiveModel {
-            version: Set(book.version.clone()),
-            provider: Set(provider.as_str().into()),
-            model: Set(model.into()),
-            price: Set(serde_json::to_string(price).map_err(anyhow::Error::new)?),
-        })
-    });
-    prices::Entity::insert_many(rows.collect::<Result<Vec<_>>>()?).exec_without_returning(&**tx).await?;
-    Ok(())
-}
-
-/// Puts `version` in force; `false` when there is none of that name.
-pub async fn choose_prices(tx: &Tx, version: &str, now: Timestamp) -> Result<bool> {
-    let done = price_versions::Entity::update_many()
-        .col_expr(price_versions::Column::ChosenAtMs, Expr::value(now.0))
-        .filter(price_versions::Column::Version.eq(version))
-        .exec(&**tx)
-        .await?;
-    Ok(done.rows_affected == 1)
-}
-
-/// Forgets the operator's choice of a version: the program's own is in force again.
-pub async fn choose_no_prices(tx: &Tx) -> Result<()> {
-    price_versions::Entity::update_many()
-        .col_expr(price_versions::Column::ChosenAtMs, Expr::value(0))
-        .exec(&**tx)
-        .await?;
-    Ok(())
-}
-
-/// Every version, the one in force first.
-pub async fn price_versions(db: &impl ConnectionTrait) -> Result<Vec<price_versions::Model>> {
-    let all = price_versions::Entity::find().order_by_desc(price_versions::Column::ChosenAtMs);
-    Ok(all.order_by_desc(price_versions::Column::ImportedAtMs).all(db).await?)
-}
-
-/// The table that the operator put in force, and where it came from; `None` when that is the program's own.
-pub async fn chosen_prices(db: &impl ConnectionTrait) -> Result<Option<(String, String)>> {
-    let chosen = price_versions(db).await?.into_iter().next().filter(|version| version.chosen_at_ms > 0);
-    Ok(chosen.map(|version| (version.source, version.table_text)))
-}
-
-/// The price of a model in some version, if it is still known.
-pub async fn price(db: &impl ConnectionTrait, version: &str, provider: &str, model: &str) -> Result<Option<Price>> {
-    let key = (version.to_owned(), provider.to_owned(), model.to_owned());
-    let row = prices::Entity::find_by_id(key).one(db).await?;
-    Ok(row.and_then(|row| serde_json::from_str(&row.price).ok()))
-}
 
 /// Opens the books anew: whoever opened them before writes no more. The new epoch.
 pub async fn open_epoch(tx: &Tx) -> Result<i64> {
@@ -210,6 +149,26 @@ pub async fn add_receipts(tx: &Tx, rows: &[Receipt]) -> Result<()> {
         receipts::Entity::insert_many(rows).exec_without_returning(&**tx).await?;
     }
     Ok(())
+}
+
+/// Deletes the beginning of the account's chain, up to the first receipt of `day` or later, and never its end; how many.
+pub async fn forget_receipts(tx: &Tx, account: AccountId, day: &str) -> Result<u64> {
+    let first = receipts::Entity::find()
+        .filter(receipts::Column::AccountId.eq(account))
+        .filter(receipts::Column::Seq.gt(0))
+        .filter(receipts::Column::Day.gte(day))
+        .order_by_asc(receipts::Column::Seq)
+        .one(&**tx)
+        .await?;
+    let keep = match first {
+        Some(first) => first.seq,
+        None => head(&**tx, account).await?.seq,
+    };
+    let old = receipts::Entity::delete_many()
+        .filter(receipts::Column::AccountId.eq(account))
+        .filter(receipts::Column::Day.lt(day))
+        .filter(receipts::Column::Seq.lt(keep));
+    Ok(old.exec(&**tx).await?.rows_affected)
 }
 
 /// What a batch of receipts adds to the sums.
@@ -399,63 +358,4 @@ pub async fn latest_receipts(db: &impl ConnectionTrait, account: AccountId, most
         .limit(most)
         .all(db)
         .await?)
-}
-
-#[derive(FromQueryResult)]
-struct DaySum {
-    account_id: AccountId,
-    day: String,
-    total: Option<i64>,
-}
-
-/// For each sum that disagrees with what it is the sum of, a sentence. Call where all statements see the same moment.
-/// A day whose receipts were forgotten with age has only its sums.
-pub async fn disagreements(db: &impl ConnectionTrait) -> Result<Vec<String>> {
-    let by_day: Vec<DaySum> = spend_days::Entity::find()
-        .select_only()
-        .columns([spend_days::Column::AccountId, spend_days::Column::Day])
-        .column_as(whole(Expr::col(spend_days::Column::AmountNanodollars)), "total")
-        .group_by(spend_days::Column::AccountId)
-        .group_by(spend_days::Column::Day)
-        .into_model()
-        .all(db)
-        .await?;
-    let receipted: Vec<DaySum> = receipts::Entity::find()
-        .select_only()
-        .columns([receipts::Column::AccountId, receipts::Column::Day])
-        .column_as(whole(Expr::col(receipts::Column::AmountNanodollars)), "total")
-        .group_by(receipts::Column::AccountId)
-        .group_by(receipts::Column::Day)
-        .into_model()
-        .all(db)
-        .await?;
-    let key = |row: &DaySum| (row.account_id, row.day.clone());
-    let by_day: BTreeMap<_, i64> = by_day.iter().map(|row| (key(row), row.total.unwrap_or(0))).collect();
-    let mut wrong = Vec::new();
-    for row in &receipted {
-        let (receipts, sum) = (row.total.unwrap_or(0), by_day.get(&key(row)).copied().unwrap_or(0));
-        if receipts != sum {
-            wrong.push(format!(
-                "account {} on {}: {sum} nano-dollars are booked, its receipts sum to {receipts}",
-                row.account_id, row.day
-            ));
-        }
-    }
-    let mut months: BTreeMap<(AccountId, String), i64> = BTreeMap::new();
-    for ((account, day), total) in &by_day {
-        *months.entry((*account, day.get(..7).unwrap_or(day).to_owned())).or_default() += total;
-    }
-    for row in allowances::Entity::find().all(db).await? {
-        let allowances::Model { account_id, period, spent_nanodollars, .. } = row;
-        let days = months.remove(&(account_id, period.clone())).unwrap_or(0);
-        if spent_nanodollars != days {
-            wrong.push(format!(
-                "account {account_id} in {period}: spent is {spent_nanodollars}, its days sum to {days}"
-            ));
-        }
-    }
-    for ((account, period), days) in months.into_iter().filter(|(_, days)| *days != 0) {
-        wrong.push(format!("account {account} in {period}: its days sum to {days}, and no month has them"));
-    }
-    Ok(wrong)
 }

@@ -311,6 +311,30 @@ async fn another_price_table_holds_for_the_next_call_and_what_was_held_stays_as_
 }
 
 #[tokio::test]
+async fn old_receipts_are_forgotten_and_their_sums_and_the_chain_stay() {
+    for database in databases().await {
+        let kind = database.kind;
+        let world = World::on(database, |_| ()).await;
+        let alice = world.person("alice").await;
+        let clock = Clock::manual(START);
+        let quota = after_a_kill(&world, &clock, 1000 * HOLD).await;
+        for _ in 0..3 {
+            used(quota.admit(call(&alice)).await.unwrap(), OUTPUT_TOKENS);
+        }
+        quota.settled().await;
+        clock.advance(Duration::from_secs(401 * 86_400));
+        assert_eq!(quota.forget_receipts().await.unwrap(), 2, "{kind}: the end of the chain stays");
+        used(quota.admit(call(&alice)).await.unwrap(), OUTPUT_TOKENS);
+        quota.settled().await;
+        assert_eq!(quota.forget_receipts().await.unwrap(), 1, "{kind}: now it ends later");
+        assert_eq!(quota.verify().await.unwrap(), Verified { accounts: 1, receipts: 1, wrong: Vec::new() });
+        assert_eq!(quota.disagreements().await.unwrap(), Vec::<String>::new(), "{kind}");
+        let before = reopen(&world, &Clock::manual(START), HOLD).await;
+        assert_eq!(before.spend(alice.instance.account).await.unwrap().spent_nanodollars, 3 * HOLD, "{kind}");
+    }
+}
+
+#[tokio::test]
 async fn limits_and_credit_of_ones_own_reach_the_next_call() {
     for database in databases().await {
         let kind = database.kind;
