@@ -32,7 +32,7 @@ use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::Response;
-use axum::routing::{MethodRouter, any, get, post};
+use axum::routing::{MethodFilter, MethodRouter, any, get, on, post};
 
 use crate::app::App;
 use crate::config::Speaks;
@@ -79,13 +79,13 @@ pub fn router_with(app: App, patience: Patience) -> Router {
     let auto = Tier::of_openai(&app.config.openai_tier).unwrap_or_default();
     Router::new()
         .route("/{provider}/v1/messages", models(Api::Messages))
-        .route("/{provider}/v1/messages/count_tokens", post(free))
+        .route("/{provider}/v1/messages/count_tokens", free(MethodFilter::POST, Some(Speaks::Anthropic)))
         .route("/{provider}/v1/chat/completions", models(Api::ChatCompletions))
         .route("/{provider}/v1/responses", models(Api::Responses))
-        .route("/{provider}/v1/responses/input_tokens", post(free))
+        .route("/{provider}/v1/responses/input_tokens", free(MethodFilter::POST, Some(Speaks::Openai)))
         .route("/{provider}/v1/embeddings", models(Api::Embeddings))
-        .route("/{provider}/v1/models", get(free))
-        .route("/{provider}/v1/models/{id}", get(free))
+        .route("/{provider}/v1/models", free(MethodFilter::GET, None))
+        .route("/{provider}/v1/models/{id}", free(MethodFilter::GET, None))
         .route("/{provider}/api/hello", get(hello))
         .route("/metered/{name}/{*path}", any(priced))
         .route("/budget", get(budget::show))
@@ -108,11 +108,13 @@ async fn priced(State(door): State<Door>, ConnectInfo(peer): ConnectInfo<SocketA
     door.shown(Speaks::Openai, answer)
 }
 
-/// Calls that the providers do not charge.
-async fn free(State(door): State<Door>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request) -> Response {
-    let speaks = door.spoken_at(request.uri().path());
-    let answer = door.free(peer, request).await;
-    door.shown(speaks, answer)
+/// Calls that the providers do not charge: of one wire shape, or the same in both.
+fn free(method: MethodFilter, only: Option<Speaks>) -> MethodRouter<Door> {
+    on(method, async move |State(door): State<Door>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request| {
+        let speaks = door.spoken_at(request.uri().path());
+        let answer = door.free(only, peer, request).await;
+        door.shown(speaks, answer)
+    })
 }
 
 /// What Claude Code asks before its first call, to warm the connection up.
@@ -181,13 +183,8 @@ impl Door {
         Ok(answer)
     }
 
-    async fn free(&self, peer: SocketAddr, request: Request) -> Result<Response, Problem> {
-        let path = request.uri().path();
-        // Whose models are at a path says its shape; counting tokens has one for each.
-        let name = self.served(path, |speaks| match speaks {
-            Speaks::Anthropic => !path.contains("/responses"),
-            Speaks::Openai => !path.contains("/messages"),
-        })?;
+    async fn free(&self, only: Option<Speaks>, peer: SocketAddr, request: Request) -> Result<Response, Problem> {
+        let name = self.served(request.uri().path(), |speaks| only.is_none_or(|only| speaks == only))?;
         let Arrived { instance, method, uri, headers, taken: Taken { body, room }, inside } =
             self.arrive(peer, request).await?;
         let target = Target::read(&uri)?;

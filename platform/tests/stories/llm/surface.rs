@@ -112,6 +112,8 @@ async fn only_what_is_served_is_served() {
     provider.will_say([Says::json("{}")]);
     for (path, status) in [
         ("/openai/v1/responses/input_tokens", 200),
+        ("/openai/v1/messages/count_tokens", 404),
+        ("/anthropic/v1/responses/input_tokens", 404),
         ("/openai/v1/responses/resp_1/cancel", 404),
         ("/openai/v1/responses/compact", 404),
         ("/openai/v1/responses/", 404),
