@@ -13,9 +13,9 @@ pub enum Api {
     ChatCompletions,
     Responses,
     Embeddings,
-    /// No model's: a call that is charged as such, and for its bytes. So many were sent.
+    /// No model's: a call that is charged as such. Where bytes are charged, so many were sent.
     Metered {
-        sent: u64,
+        sent: Option<u64>,
     },
 }
 

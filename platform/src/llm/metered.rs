@@ -53,19 +53,21 @@ fn may_be_in_a_query(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-_.~:,@=&%+/?!*".contains(&byte)
 }
 
+/// How many bytes of a body cost money. `None`: at this price none do.
+#[must_use]
+pub fn charged_bytes(call: &MeteredCall, body: &[u8]) -> Option<u64> {
+    (call.dollars_per_million_bytes.nanodollars > 0).then(|| u64::try_from(body.len()).unwrap_or(u64::MAX))
+}
+
 /// What a call can cost: its price, and where bytes cost money as many as there may be, in the place of tokens.
 #[must_use]
-pub fn demand(name: &str, call: &MeteredCall, sent: u64) -> Demand {
-    let (sent, received) = if call.dollars_per_million_bytes.nanodollars == 0 {
-        (0, 0)
-    } else {
-        (sent, u64::try_from(LARGEST_ANSWER).unwrap_or(u64::MAX))
-    };
+pub fn demand(name: &str, call: &MeteredCall, sent: Option<u64>) -> Demand {
+    let received = sent.map_or(0, |_| u64::try_from(LARGEST_ANSWER).unwrap_or(u64::MAX));
     Demand {
         provider: Provider::named(name),
         model: call.name(),
         service: Service::Auto(Tier::Standard),
-        input: InputBound::Tokens(sent),
+        input: InputBound::Tokens(sent.unwrap_or(0)),
         cache_writes: CacheWrites::Never,
         max_output_tokens: Some(received),
         answers: 1,

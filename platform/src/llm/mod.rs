@@ -153,7 +153,7 @@ impl Door {
         let api = config.providers.metered.get(&name).ok_or_else(no_such)?;
         let arrived = self.arrive(peer, request).await?;
         let (call, target) = metered::find(api, &arrived.method, &arrived.uri)?;
-        let sent = u64::try_from(arrived.taken.body.len()).unwrap_or(u64::MAX);
+        let sent = metered::charged_bytes(call, &arrived.taken.body);
         let demand = metered::demand(&name, call, sent);
         let hold = self.admit(&arrived, demand).await?;
         self.relay(Api::Metered { sent }, (&name, target), arrived, hold, (false, false)).await

@@ -150,7 +150,8 @@ pub fn of_whole(api: Api, body: &[u8]) -> (Seen, String) {
         Api::ChatCompletions => chat::of_whole(body),
         Api::Responses => responses::of_whole(body),
         Api::Embeddings => embeddings::of_whole(body),
-        Api::Metered { sent } => {
+        Api::Metered { sent: None } => Some((Seen::Final(Usage::default()), "")),
+        Api::Metered { sent: Some(sent) } => {
             let output_tokens = u64::try_from(body.len()).unwrap_or(u64::MAX);
             Some((Seen::Final(Usage { input_tokens: sent, output_tokens, ..Usage::default() }), ""))
         }
