@@ -5,6 +5,7 @@ mod instances;
 mod quota;
 mod receipts;
 mod serve;
+mod spend;
 mod terms;
 mod users;
 
