@@ -74,4 +74,13 @@ const STATEMENTS: &[&str] = &[
     // One row. A platform that opens the books raises the epoch, and one with an older epoch writes no more.
     "CREATE TABLE books (id bigint PRIMARY KEY, epoch bigint NOT NULL)",
     "INSERT INTO books (id, epoch) VALUES (1, 0)",
+    // chosen_at_ms: when the operator put it in force; the latest is, and without one the program's own table.
+    "CREATE TABLE price_versions (
+        version text PRIMARY KEY,
+        source text NOT NULL,
+        table_text text NOT NULL,
+        imported_at_ms bigint NOT NULL,
+        chosen_at_ms bigint NOT NULL
+    )",
+    "INSERT INTO price_versions SELECT DISTINCT version, 'built in', '', 0, 0 FROM prices",
 ];

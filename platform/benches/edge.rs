@@ -1,5 +1,7 @@
 //! What the edge costs beside no proxy at all and beside others, in one run on one upstream: `scripts/bench edge`.
 
+#[path = "edge/aim.rs"]
+mod aim;
 #[path = "edge/aims.rs"]
 mod aims;
 #[path = "edge/berth.rs"]
@@ -90,7 +92,7 @@ fn measure(words: &Words) -> anyhow::Result<()> {
     if words.json {
         print!("{}", figures.lines());
     } else {
-        print!("{}\n{}", figures.table(), aims::table(&figures));
+        print!("{}\n{}", figures.table(), aim::table(&aims::AIMS, &figures));
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Headers that concern one connection only and never pass a proxy (RFC 9110 7.6.1). `Trailer` is none of them: it announces
 //! what comes behind the body, and without it that would be lost on the way.
 
-use axum::http::header::{self, HeaderMap};
+use axum::http::header::{self, HeaderMap, HeaderName};
 
 const ONE_HOP: [&str; 8] = [
     "connection",
@@ -17,7 +17,13 @@ const ONE_HOP: [&str; 8] = [
 /// Takes out every header of one hop, and those that the sender named so in `Connection`.
 pub fn drop_one_hop(headers: &mut HeaderMap) {
     let named: Vec<String> = connection_tokens(headers).collect();
-    for name in named.iter().map(String::as_str).chain(ONE_HOP) {
+    drop_where(headers, |name| ONE_HOP.contains(&name) || named.iter().any(|named| named == name));
+}
+
+/// Takes out every header whose name `leaves`. Few do: looking at what is there is less work than looking for each that may be.
+pub fn drop_where(headers: &mut HeaderMap, leaves: impl Fn(&str) -> bool) {
+    let leaving: Vec<HeaderName> = headers.keys().filter(|name| leaves(name.as_str())).cloned().collect();
+    for name in leaving {
         headers.remove(name);
     }
 }

@@ -1,6 +1,8 @@
 //! The accept loop behind every listener: HTTP/1.1 and HTTP/2, limits on connections and on the head of a request, no delay
 //! on small packets, an orderly end.
 
+mod lanes;
+
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -17,6 +19,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+pub use lanes::Lanes;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -73,10 +76,22 @@ pub fn body(incoming: Incoming) -> Body {
 
 /// Serves HTTP/1.1 with upgrades, and HTTP/2 to who begins with it, until `shutdown`, then lets what is in flight end.
 pub async fn serve(listener: TcpListener, answers: impl Answers, per_peer: PerPeer, shutdown: CancellationToken) {
-    serve_some(listener, answers, (CONNECTIONS, per_peer), shutdown).await;
+    serve_some(&Lanes::here(), listener, answers, (CONNECTIONS, per_peer), shutdown).await;
+}
+
+/// The same, on `lanes`, to whom the connections are dealt in turn.
+pub async fn serve_on(
+    lanes: Lanes,
+    listener: TcpListener,
+    answers: impl Answers,
+    per_peer: PerPeer,
+    shutdown: CancellationToken,
+) {
+    serve_some(&lanes, listener, answers, (CONNECTIONS, per_peer), shutdown).await;
 }
 
 async fn serve_some(
+    lanes: &Lanes,
     listener: TcpListener,
     answers: impl Answers,
     (most, per_peer): (usize, PerPeer),
@@ -106,11 +121,16 @@ async fn serve_some(
             continue;
         };
         let _ = stream.set_nodelay(true);
+        let Ok(stream) = stream.into_std() else { continue };
         let (protocols, answers, shutdown) = (protocols.clone(), answers.clone(), shutdown.clone());
-        connections.spawn(async move {
-            protocols.converse(stream, peer, answers, &shutdown).await;
+        let served = async move {
+            // From here on the lane that serves it hears of it, and no other.
+            if let Ok(stream) = TcpStream::from_std(stream) {
+                protocols.converse(stream, peer, answers, &shutdown).await;
+            }
             drop((place, counted));
-        });
+        };
+        connections.spawn_on(served, lanes.next());
     }
     connections.close();
     if tokio::time::timeout(END_WITHIN, connections.wait()).await.is_err() {
@@ -239,7 +259,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new().route("/", get(|| async { "here" }));
-        tokio::spawn(serve_some(listener, router, (most, per_peer), CancellationToken::new()));
+        tokio::spawn(async move {
+            serve_some(&Lanes::here(), listener, router, (most, per_peer), CancellationToken::new()).await;
+        });
         address
     }
 

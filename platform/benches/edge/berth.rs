@@ -15,7 +15,7 @@ use berth::config::Config;
 use berth::containers::fake::FakeHost;
 use berth::db::Db;
 use berth::edge::{self, Postman};
-use berth::http_server::{self, Answers, PerPeer};
+use berth::http_server::{self, Answers, Lanes, PerPeer};
 use berth::instances::Fact;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -75,8 +75,8 @@ async fn serve(upstream: u16, people: usize) -> anyhow::Result<()> {
     tokio::spawn(app.instances.clone().run(end.clone()));
     tokio::spawn(Postman::new(app.clone()).run(end.clone()));
     let internal = Router::new().route("/ask", get(edge::ask)).with_state(app.clone());
-    let internal = listen(internal, &end).await?;
-    let listen = listen(berth::cli::public_router(app.clone()), &end).await?;
+    let internal = listen(Lanes::here(), internal, &end).await?;
+    let listen = listen(Lanes::one_a_processor()?, berth::cli::public_router(app.clone()), &end).await?;
 
     let mut visitors = Vec::new();
     for number in 0..people {
@@ -99,9 +99,9 @@ async fn serve(upstream: u16, people: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn listen(answers: impl Answers, end: &CancellationToken) -> anyhow::Result<SocketAddr> {
+async fn listen(lanes: Lanes, answers: impl Answers, end: &CancellationToken) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;
-    tokio::spawn(http_server::serve(listener, answers, PerPeer::All, end.clone()));
+    tokio::spawn(http_server::serve_on(lanes, listener, answers, PerPeer::All, end.clone()));
     Ok(address)
 }

@@ -18,6 +18,8 @@ use crate::instances::AwakeLedger;
 
 /// A word, an id and a line end, with room.
 const LINE_BYTES: u64 = 64;
+/// In place of an id: the price table is another.
+const PRICES: &str = "prices";
 /// Before the id, when it is asked why.
 const WHY: &str = "why ";
 /// A ledger with every job that an instance may have, with room.
@@ -58,9 +60,21 @@ pub async fn listen(socket: &Path, app: App, shutdown: CancellationToken) -> any
 /// # Errors
 /// When it runs and did not take the word.
 pub async fn nudge(socket: &Path, instance: InstanceId) -> anyhow::Result<bool> {
+    tell(socket, &instance.to_string()).await
+}
+
+/// Tells the running platform that another price table is in force; `false` when none runs.
+///
+/// # Errors
+/// When it runs and did not take the word.
+pub async fn tell_of_prices(socket: &Path) -> anyhow::Result<bool> {
+    tell(socket, PRICES).await
+}
+
+async fn tell(socket: &Path, word: &str) -> anyhow::Result<bool> {
     let Ok(mut stream) = UnixStream::connect(socket).await else { return Ok(false) };
     let taken = async {
-        stream.write_all(format!("{instance}\n").as_bytes()).await?;
+        stream.write_all(format!("{word}\n").as_bytes()).await?;
         let mut answer = String::new();
         BufReader::new(stream).read_line(&mut answer).await?;
         anyhow::ensure!(answer == "ok\n", "the running platform did not take the wish; its log says why");
@@ -89,6 +103,10 @@ async fn answer(stream: UnixStream, app: App) -> anyhow::Result<()> {
     let mut stream = BufReader::new(stream);
     let mut line = String::new();
     (&mut stream).take(LINE_BYTES).read_line(&mut line).await?;
+    if line.trim() == PRICES {
+        app.quota.reread_prices().await?;
+        return Ok(stream.write_all(b"ok\n").await?);
+    }
     let (why, id) = line.trim().strip_prefix(WHY).map_or((false, line.trim()), |id| (true, id));
     let id: InstanceId = id.parse().context("not an instance's id")?;
     let answer = if why {

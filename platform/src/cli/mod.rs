@@ -2,6 +2,7 @@
 
 pub mod control;
 mod instances;
+mod prices;
 mod quota;
 mod receipts;
 mod serve;
@@ -60,6 +61,9 @@ enum Word {
     /// What accounts may do with AI calls.
     #[command(subcommand)]
     Quota(quota::Word),
+    /// What models cost.
+    #[command(subcommand)]
+    Prices(prices::Word),
     /// What was charged for AI calls.
     #[command(subcommand)]
     Receipts(receipts::Word),
@@ -127,6 +131,7 @@ async fn run(word: Word) -> anyhow::Result<ExitCode> {
         Word::User(word) => users::run(&open().await?, word).await?,
         Word::Instance(word) => instances::run(&open().await?, word).await?,
         Word::Quota(word) => quota::run(&open().await?, word).await?,
+        Word::Prices(word) => prices::run(&open().await?, word).await?,
         Word::Receipts(word) => return receipts::run(&open().await?, word).await,
     }
     Ok(ExitCode::SUCCESS)

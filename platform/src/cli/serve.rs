@@ -12,7 +12,10 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tower::ServiceExt as _;
 
 use super::control;
 use crate::app::App;
@@ -24,7 +27,7 @@ use crate::db::Db;
 use crate::domains::Domains;
 use crate::edge::{self, Edge, Postman};
 use crate::hosts::{self, Hosts, Site};
-use crate::http_server::{Answers, PerPeer};
+use crate::http_server::{Answers, Lanes, PerPeer};
 use crate::ops::{self, Jobs, Works};
 use crate::{http_server, llm, web};
 
@@ -51,7 +54,10 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
     parts.spawn(app.instances.clone().run(shutdown.clone()));
     parts.spawn(Postman::new(app.clone()).run(shutdown.clone()));
     parts.spawn(app.sharing.clone().keep_reading(shutdown.clone()));
-    parts.spawn(quota_listeners(app.clone(), shutdown.clone()));
+    // They end with this function, last of all: connections to the database may have been made on them. Calls have lanes of
+    // their own, because reading a large one takes a processor for longer than a visit may wait.
+    let (lanes, call_lanes) = (Lanes::one_a_processor()?, Lanes::one_a_processor()?);
+    parts.spawn(quota_listeners(app.clone(), call_lanes.clone(), shutdown.clone()));
     parts.spawn(http_server::serve(internal, internal_router(app.clone()), PerPeer::All, shutdown.clone()));
     let works = Works {
         accounts: app.accounts.clone(),
@@ -73,7 +79,8 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
     );
     let quota = app.quota.clone();
     tracing::info!(address = %app.config.listen, apex = %app.config.hosts.apex_origin(), "Berth listens");
-    parts.spawn(http_server::serve(public, public_router(app), PerPeer::All, shutdown.clone()));
+    let front = public_router(app);
+    parts.spawn(http_server::serve_on(lanes.clone(), public, front, PerPeer::All, shutdown.clone()));
     parts.close();
 
     tokio::select! {
@@ -123,9 +130,14 @@ struct Sites {
     edge: Edge,
     apex: Router,
     app: Router,
+    /// Where pages are answered.
+    home: Handle,
 }
 
-/// What everyone reaches through Caddy: decided by the Host header alone.
+/// What everyone reaches through Caddy: decided by the Host header alone. Pages are answered on the runtime that calls this.
+///
+/// # Panics
+/// Outside a runtime.
 pub fn public_router(app: App) -> Front {
     Front(Arc::new(Sites {
         hosts: app.config.hosts.clone(),
@@ -133,13 +145,13 @@ pub fn public_router(app: App) -> Front {
         edge: Edge::new(app.clone()),
         apex: web::apex_router(app.clone()),
         app: web::app_router(app),
+        home: Handle::current(),
     }))
 }
 
 impl Front {
     /// Answers a request, whoever passed it on.
     pub async fn respond(&self, request: Request) -> Response {
-        use tower::ServiceExt as _;
         if let Err(refused) = edge::read_strictly(&request) {
             return *refused;
         }
@@ -151,24 +163,31 @@ impl Front {
         if let (Some(Site::App | Site::Apex), Err(refused)) = (&site, edge::refuse_cookie_bombs(request.headers())) {
             return *refused;
         }
-        let answered = match site {
-            Some(Site::Instance(handle)) => {
-                return self.0.edge.serve(self.0.hosts.entrance(&handle), request).await;
-            }
+        match site {
+            Some(Site::Instance(handle)) => self.0.edge.serve(self.0.hosts.entrance(&handle), request).await,
             Some(Site::Port(handle, port)) => {
-                return self.0.edge.serve(self.0.hosts.entrance_of_port(&handle, port), request).await;
+                self.0.edge.serve(self.0.hosts.entrance_of_port(&handle, port), request).await
             }
-            Some(Site::App) => self.0.app.clone().oneshot(request).await,
-            Some(Site::Apex) => self.0.apex.clone().oneshot(request).await,
-            None => {
-                if let Some(entrance) = self.0.domains.entrance(host) {
-                    return self.0.edge.serve(entrance, request).await;
+            Some(Site::App) => self.page(self.0.app.clone(), request).await,
+            Some(Site::Apex) => self.page(self.0.apex.clone(), request).await,
+            None => match self.0.domains.entrance(host) {
+                Some(entrance) => self.0.edge.serve(entrance, request).await,
+                None => {
+                    (StatusCode::MISDIRECTED_REQUEST, "This name does not belong to this server.\n").into_response()
                 }
-                return (StatusCode::MISDIRECTED_REQUEST, "This name does not belong to this server.\n")
-                    .into_response();
-            }
-        };
-        answered.unwrap_or_else(|never| match never {})
+            },
+        }
+    }
+
+    /// Away from the lane that the request came on: there a page that takes its time would hold up everybody's traffic. Whoever
+    /// hangs up ends it, as they would there.
+    async fn page(&self, router: Router, request: Request) -> Response {
+        let answered = AbortOnDropHandle::new(self.0.home.spawn(router.oneshot(request))).await;
+        match answered {
+            Ok(Ok(response)) => response,
+            Ok(Err(never)) => match never {},
+            Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        }
     }
 }
 
@@ -180,7 +199,7 @@ impl Answers for Front {
 }
 
 /// The quota proxy, on each bridge's own address. The bridges are the provisioner's to make, so this waits for it.
-async fn quota_listeners(app: App, shutdown: CancellationToken) {
+async fn quota_listeners(app: App, lanes: Lanes, shutdown: CancellationToken) {
     let gateways = loop {
         match app.host.ensure_networks().await {
             Ok(gateways) => break gateways,
@@ -192,13 +211,13 @@ async fn quota_listeners(app: App, shutdown: CancellationToken) {
         }
     };
     let listeners = gateways.into_iter().map(|gateway| {
-        let (app, shutdown) = (app.clone(), shutdown.clone());
+        let (app, lanes, shutdown) = (app.clone(), lanes.clone(), shutdown.clone());
         async move {
             let address = SocketAddr::from((gateway, app.config.quota_port));
             if let Some(listener) = listen_once_free(address, &shutdown).await {
                 let router =
                     llm::router(app.clone()).merge(llm::control::router(app.clone())).merge(llm::alarms::router(app));
-                http_server::serve(listener, router, CALLERS, shutdown).await;
+                http_server::serve_on(lanes, listener, router, CALLERS, shutdown).await;
             }
         }
     });

@@ -1,5 +1,6 @@
 //! Settings, read once from the environment, every mistake reported together and by name.
 
+mod providers;
 mod reader;
 mod sizes;
 mod variables;
@@ -11,6 +12,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use providers::{Dollars, MeteredApi, MeteredCall, ModelPrice, ModelProvider, Providers, Speaks};
 use reader::Reader;
 pub use reader::parse_dollars;
 use serde::{Deserialize, Serialize};
@@ -44,6 +46,10 @@ pub struct Config {
     pub limits: Limits,
     pub anthropic: Upstream,
     pub openai: Upstream,
+    /// The tier that the operator's OpenAI project gives calls which name none, as OpenAI calls it.
+    pub openai_tier: String,
+    /// Further ones, from a file of the operator's.
+    pub providers: Providers,
     pub demo_listen: SocketAddr,
     pub signups_open: bool,
     /// First certificates of names below our domain in a week. `None`: no limit, as with our own CA or a wildcard.
@@ -127,13 +133,13 @@ pub struct Limits {
 pub struct Upstream {
     /// Without a trailing slash.
     pub url: String,
-    /// `None`: the demo model, which asks for no key.
-    pub key: Option<Zeroizing<String>>,
+    /// None: the demo model, which asks for no key.
+    pub keys: Vec<Zeroizing<String>>,
 }
 
 impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Upstream({}, key: {})", self.url, if self.key.is_some() { "set" } else { "none" })
+        write!(f, "Upstream({}, {} keys)", self.url, self.keys.len())
     }
 }
 
@@ -185,6 +191,8 @@ impl Config {
             limits: r.limits(),
             anthropic: r.upstream("ANTHROPIC_API_KEY", "BERTH_ANTHROPIC_URL", &format!("http://{demo_listen}")),
             openai: r.upstream("OPENAI_API_KEY", "BERTH_OPENAI_URL", &format!("http://{demo_listen}")),
+            openai_tier: r.named("BERTH_OPENAI_TIER", &["default", "flex", "priority", "ultrafast"]),
+            providers: r.providers(),
             demo_listen,
             domains_per_account: r.between("BERTH_DOMAINS_PER_ACCOUNT", 0, 100),
             dns: r.address_or_none("BERTH_DNS"),

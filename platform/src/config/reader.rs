@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::{ContainerConfig, DiskLimit, Limits, Runtime, Upstream, VARIABLES};
+use super::{ContainerConfig, DiskLimit, Limits, Providers, Runtime, Upstream, VARIABLES};
 use crate::hosts::Hosts;
 
 /// Looks variables up and collects what is wrong with them.
@@ -63,6 +63,15 @@ impl Reader<'_> {
         text == yes
     }
 
+    /// One of `names`.
+    pub(super) fn named(&mut self, name: &'static str, names: &[&str]) -> String {
+        let text = self.text(name);
+        if !names.contains(&text.as_str()) {
+            self.mistakes.push(format!("{name} is \"{text}\"; it is one of {}.", names.join(", ")));
+        }
+        text
+    }
+
     /// Without a limit where nobody outside issues them, or one certificate is good for all names.
     pub(super) fn certificates_a_week(&mut self) -> Option<NonZeroU32> {
         let weekly = NonZeroU32::new(self.between("BERTH_CERTIFICATES_A_WEEK", 0, 1_000_000));
@@ -104,7 +113,7 @@ impl Reader<'_> {
 
     pub(super) fn upstream(&mut self, key: &'static str, url: &'static str, demo: &str) -> Upstream {
         let Some(key) = self.optional(key) else {
-            return Upstream { url: demo.to_owned(), key: None };
+            return Upstream { url: demo.to_owned(), keys: Vec::new() };
         };
         let address = self.text(url).trim_end_matches('/').to_owned();
         if !may_be_sent_a_key(&address) {
@@ -113,7 +122,17 @@ impl Reader<'_> {
                  query or fragment."
             ));
         }
-        Upstream { url: address, key: Some(Zeroizing::new(key)) }
+        let keys = key.split(',').map(str::trim).filter(|key| !key.is_empty());
+        Upstream { url: address, keys: keys.map(|key| Zeroizing::new(key.to_owned())).collect() }
+    }
+
+    pub(super) fn providers(&mut self) -> Providers {
+        let Some(path) = self.optional("BERTH_PROVIDERS") else { return Providers::default() };
+        let read = std::fs::read_to_string(&path).map_err(|error| vec![error.to_string()]);
+        read.and_then(|text| Providers::parse(&text)).unwrap_or_else(|wrong| {
+            self.mistakes.extend(wrong.into_iter().map(|wrong| format!("BERTH_PROVIDERS is {path}: {wrong}.")));
+            Providers::default()
+        })
     }
 
     pub(super) fn hosts(&mut self) -> Hosts {
@@ -194,7 +213,7 @@ fn is_image_id(text: &str) -> bool {
 }
 
 /// Whether `address` is encrypted, or does not leave this machine. It is parsed by what will call it.
-fn may_be_sent_a_key(address: &str) -> bool {
+pub(super) fn may_be_sent_a_key(address: &str) -> bool {
     let Ok(url) = reqwest::Url::parse(address) else { return false };
     let is_here = matches!(url.host_str(), Some("127.0.0.1" | "[::1]" | "localhost"));
     let is_plain = url.username().is_empty() && url.password().is_none();

@@ -170,10 +170,28 @@ pub const VARIABLES: &[Variable] = &[
         "Tokens an account's AI calls may use in a minute, input and output; in flight, a call counts the most it may use. Not set: no limit.",
     ),
     var("BERTH_CALLS_AT_ONCE", "5", "AI calls an account may have in flight, shared out fairly between its agents."),
-    var("ANTHROPIC_API_KEY", "", "The provider key for Anthropic calls. Not set: the demo model answers them."),
-    var("OPENAI_API_KEY", "", "The provider key for OpenAI calls. Not set: the demo model answers them."),
+    var(
+        "ANTHROPIC_API_KEY",
+        "",
+        "The provider key for Anthropic calls. Not set: the demo model answers them. Several, separated by commas, are shared out; one that is refused rests.",
+    ),
+    var(
+        "OPENAI_API_KEY",
+        "",
+        "The provider key for OpenAI calls. Not set: the demo model answers them. Several, separated by commas, are shared out; one that is refused rests.",
+    ),
     var("BERTH_ANTHROPIC_URL", "https://api.anthropic.com", "Where Anthropic calls go when its key is set."),
     var("BERTH_OPENAI_URL", "https://api.openai.com", "Where OpenAI calls go when its key is set."),
+    var(
+        "BERTH_PROVIDERS",
+        "",
+        "A JSON file of further providers: models behind the wire shape of OpenAI or Anthropic, and other APIs priced by the call; see docs/providers.md.",
+    ),
+    var(
+        "BERTH_OPENAI_TIER",
+        "default",
+        "The service tier of your OpenAI project, which calls get that name none: default, flex, priority or ultrafast. Holds are as large as the dearer of it and default.",
+    ),
     var(
         "BERTH_DEMO_LISTEN",
         "127.0.0.1:8703",

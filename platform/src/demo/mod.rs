@@ -4,7 +4,9 @@
 //! It is paced, slow and faulty on request: see `script.rs`.
 
 mod anthropic;
+mod embeddings;
 mod openai;
+mod responses;
 mod script;
 
 use std::convert::Infallible;
@@ -86,6 +88,9 @@ fn paced(pace: Duration) -> Router {
         .route("/v1/messages", post(messages))
         .route("/v1/messages/count_tokens", post(count_tokens))
         .route("/v1/chat/completions", post(chat_completions))
+        .route("/v1/responses", post(respond))
+        .route("/v1/responses/input_tokens", post(count_input))
+        .route("/v1/embeddings", post(embed))
         .route("/v1/models", get(models))
         .route("/demo/ledger", get(ledger))
         .layer(axum::extract::DefaultBodyLimit::max(LARGEST_BODY))
@@ -98,6 +103,24 @@ async fn messages(State(demo): State<Demo>, headers: HeaderMap, body: Bytes) -> 
 
 async fn chat_completions(State(demo): State<Demo>, headers: HeaderMap, body: Bytes) -> Response {
     demo.answer(&headers, &body, &openai::SHAPE).await
+}
+
+async fn respond(State(demo): State<Demo>, headers: HeaderMap, body: Bytes) -> Response {
+    demo.answer(&headers, &body, &responses::SHAPE).await
+}
+
+async fn count_input(body: Bytes) -> Json<Value> {
+    Json(json!({ "object": "response.input_tokens", "input_tokens": script::input_tokens(&body) }))
+}
+
+async fn embed(State(demo): State<Demo>, body: Bytes) -> Response {
+    let Some((answer, tokens)) = embeddings::answer(&body) else {
+        demo.ledger.refused.fetch_add(1, Ordering::SeqCst);
+        return (StatusCode::BAD_REQUEST, Json(openai::error(StatusCode::BAD_REQUEST))).into_response();
+    };
+    demo.ledger.calls.fetch_add(1, Ordering::SeqCst);
+    demo.ledger.input_tokens.fetch_add(tokens, Ordering::SeqCst);
+    Json(answer).into_response()
 }
 
 async fn count_tokens(body: Bytes) -> Json<Value> {

@@ -1,4 +1,4 @@
-//! The demo model in OpenAI's words.
+//! The demo model in the words of OpenAI's chat completions.
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use super::Shape;
 use super::script::Script;
 
 /// When the demo model was made. A fixed moment, so that the same question gives the same bytes.
-const CREATED: u64 = 1_793_491_200;
+pub const CREATED: u64 = 1_793_491_200;
 
 pub const SHAPE: Shape = Shape {
     whole,
@@ -75,12 +75,13 @@ fn chunk(script: &Script, choices: &Value, usage: Option<Value>) -> String {
     format!("data: {chunk}\n\n")
 }
 
-fn error(status: StatusCode) -> Value {
+pub fn error(status: StatusCode) -> Value {
     let message = format!("The demo model answers {status} here.");
     let kind = if status.is_server_error() { "server_error" } else { "invalid_request_error" };
     json!({ "error": { "message": message, "type": kind, "param": null, "code": null } })
 }
 
 pub fn models() -> Value {
-    json!({ "object": "list", "data": [{ "id": "berth-demo", "object": "model", "created": CREATED, "owned_by": "berth" }] })
+    let model = |id: &str| json!({ "id": id, "object": "model", "created": CREATED, "owned_by": "berth" });
+    json!({ "object": "list", "data": [model("berth-demo"), model("berth-demo-embedding")] })
 }

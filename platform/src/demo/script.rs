@@ -56,7 +56,9 @@ impl Script {
         let question = last_text(&asked);
         let direction = |name: &str| direction(headers, &question, name);
         let number = |name: &str| direction(name).and_then(|value| value.parse::<u64>().ok());
-        let limit = ["max_completion_tokens", "max_tokens"].iter().find_map(|field| asked.get(field)?.as_u64());
+        let limit = ["max_completion_tokens", "max_tokens", "max_output_tokens"]
+            .iter()
+            .find_map(|field| asked.get(field)?.as_u64());
         let mut words = words(&question, number("tokens").map(|tokens| tokens.min(MOST_TOKENS)));
         let limit = usize::try_from(limit.unwrap_or(MOST_TOKENS)).unwrap_or(usize::MAX);
         let is_cut = words.len() > limit;
@@ -99,13 +101,18 @@ impl Script {
 /// only say how to stream are left out, so that the same question always costs the same.
 pub fn input_tokens(body: &[u8]) -> u64 {
     let asked: Value = serde_json::from_slice(body).unwrap_or_default();
-    let parts = ["messages", "system", "tools"].map(|field| asked.get(field).map_or(0, |part| part.to_string().len()));
+    let parts = ["messages", "system", "tools", "input", "instructions"]
+        .map(|field| asked.get(field).map_or(0, |part| part.to_string().len()));
     u64::try_from(parts.iter().sum::<usize>() / 4 + 1).unwrap_or(u64::MAX)
 }
 
 /// The text of the last message of the user.
 fn last_text(asked: &Value) -> String {
-    let messages = asked.get("messages").and_then(Value::as_array);
+    let said = asked.get("messages").or_else(|| asked.get("input"));
+    if let Some(Value::String(text)) = said {
+        return text.clone();
+    }
+    let messages = said.and_then(Value::as_array);
     let last = messages.and_then(|all| all.iter().rev().find(|message| message["role"] == "user"));
     match last.map(|message| &message["content"]) {
         Some(Value::String(text)) => text.clone(),

@@ -1,9 +1,9 @@
 //! Which headers pass the edge, both ways (RFC 9110 7.6.1 for those of one hop; the rest keeps tenants apart).
 
-use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use axum::http::header::{self, HeaderMap, HeaderValue};
 
 use crate::cookies;
-use crate::hop::{connection_names, drop_one_hop};
+use crate::hop::{connection_names, drop_one_hop, drop_where};
 
 /// What a tenant's answer may not say: each reaches beyond its own host, or lies about who answered.
 const NOT_FOR_TENANTS: [&str; 9] = [
@@ -30,13 +30,7 @@ pub(super) fn clean_request(headers: &mut HeaderMap) -> Option<HeaderValue> {
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    headers.remove("http2-settings");
-    let forged: Vec<HeaderName> = headers.keys().filter(|name| is_believed(name.as_str())).cloned().collect();
-    for name in forged {
-        headers.remove(name);
-    }
-    headers.remove(header::EXPECT);
-    headers.remove(header::TRAILER);
+    drop_where(headers, |name| matches!(name, "http2-settings" | "expect" | "trailer") || is_believed(name));
     cookies::strip_ours(headers);
     upgrade
 }
@@ -47,13 +41,7 @@ pub(super) fn clean_response(headers: &mut HeaderMap, host: &str) {
         headers.remove(header::CONTENT_LENGTH);
     }
     drop_one_hop(headers);
-    for name in NOT_FOR_TENANTS {
-        headers.remove(name);
-    }
-    let accel: Vec<HeaderName> = headers.keys().filter(|n| n.as_str().starts_with("x-accel-")).cloned().collect();
-    for name in accel {
-        headers.remove(name);
-    }
+    drop_where(headers, |name| NOT_FOR_TENANTS.contains(&name) || name.starts_with("x-accel-"));
     if headers.contains_key(header::SET_COOKIE) {
         let kept: Vec<HeaderValue> = headers
             .get_all(header::SET_COOKIE)

@@ -1,6 +1,8 @@
 //! The door to instances: whose is it, may this request pass, is it awake, and then through, byte for byte.
 
+mod answering;
 mod ask;
+mod assertion;
 mod bodies;
 mod gate;
 mod headers;
@@ -27,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use ask::ask;
+use assertion::Assertions;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::request::Parts;
@@ -62,6 +65,7 @@ pub struct Inner {
     upstreams: Upstreams,
     places: Places,
     counter: mailbox::Counter,
+    assertions: Assertions,
 }
 
 impl Deref for Edge {
@@ -84,7 +88,8 @@ impl Edge {
     #[must_use]
     pub fn new(app: App) -> Self {
         let upstreams = Upstreams::new(app.instances.clone(), app.clock.clone());
-        Self(Arc::new(Inner { app, upstreams, places: Places::default(), counter: mailbox::Counter::default() }))
+        let (places, counter, assertions) = (Places::default(), mailbox::Counter::default(), Assertions::default());
+        Self(Arc::new(Inner { app, upstreams, places, counter, assertions }))
     }
 
     /// Answers a request that came by `entrance`.
@@ -127,7 +132,7 @@ impl Edge {
         let instance = &visit.instance;
         let most = if visit.visitor == Visitor::Owner { places::MOST } else { places::MOST_WITH_VISITORS };
         let place = self.places.take(instance.id, most).ok_or_else(too_busy)?;
-        let kind = if looks::wakes_nothing(&parts) || !visit.counts() { Work::Probe } else { Work::Request };
+        let kind = if !visit.counts() || looks::wakes_nothing(&parts) { Work::Probe } else { Work::Request };
         if kind == Work::Probe && !instance.is_awake() {
             return Err(if visit.counts() { Refusal::Asleep } else { Refusal::AsleepToVisitors(None) });
         }

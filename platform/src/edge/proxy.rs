@@ -2,22 +2,22 @@
 
 use std::error::Error as _;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::uri::PathAndQuery;
-use axum::http::{HeaderValue, StatusCode, Uri, Version, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, Version, header};
 use axum::response::Response;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hyper::body::Body as _;
 use hyper::upgrade::OnUpgrade;
-use serde_json::json;
 use tokio::sync::oneshot;
+use tokio::time::sleep;
 
 use super::Edge;
+use super::answering::Answering;
 use super::bodies::{Answer, Cut, Upload};
 use super::headers::{clean_request, clean_response};
 use super::movement::Movement;
@@ -25,15 +25,21 @@ use super::places::Place;
 use super::refusal::Refusal;
 use super::relay::Relay;
 use super::standing::WhileItStands;
-use super::upstream::{Answering, Target};
-use super::visit::Visit;
+use super::upstream::Target;
+use super::visit::{ASKED_EVERY, Visit};
 use crate::client;
 use crate::instances::{Work, WorkInFlight};
 
 /// How long a program may think about a request that it has whole before its answer begins.
 const ANSWER_WITHIN: Duration = Duration::from_secs(600);
-/// How long the assertion about the visitor holds.
-const ASSERTION_SECONDS: i64 = 60;
+
+/// What we say of the visitor. Made once: a name in text would be read again with every request.
+static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+static USER: HeaderName = HeaderName::from_static("x-berth-user");
+static ASSERTION: HeaderName = HeaderName::from_static("x-berth-assertion");
 
 impl Edge {
     /// Sends the request to the instance's container and the answer back. `place` ends with the last byte; `work` with the
@@ -108,12 +114,12 @@ impl Edge {
             let _ = sent.await;
             waits.then(|| instance.begin_work(Work::Request))
         };
-        let answered = within(ANSWER_WITHIN, sent, self.upstreams.exchange(target, request));
         let answer = tokio::select! {
-            answer = answered => answer,
-            () = visit.over() => return Err(Refusal::LogIn),
+            biased;
+            answer = self.upstreams.exchange(target, request) => answer,
+            refusal = no_longer((ANSWER_WITHIN, ASKED_EVERY), sent, || visit.still_stands()) => return Err(refusal),
         };
-        let response = answer.ok_or(Refusal::TooSlow)?.map_err(|error| self.unanswered(visit, &error))?;
+        let response = answer.map_err(|error| self.unanswered(visit, &error))?;
         Ok((response, probe))
     }
 
@@ -154,30 +160,18 @@ impl Edge {
             headers.insert(header::UPGRADE, protocol.clone());
         }
         let host = HeaderValue::from_str(visit.entrance.origin.trim_start_matches("https://"))?;
-        headers.insert("x-forwarded-for", HeaderValue::from_str(&ip.to_string())?);
-        headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
-        headers.insert("x-forwarded-host", host.clone());
+        headers.insert(&FORWARDED_FOR, HeaderValue::from_str(&ip.to_string())?);
+        headers.insert(&FORWARDED_PROTO, HeaderValue::from_static("https"));
+        headers.insert(&FORWARDED_HOST, host.clone());
         if let Some(prefix) = &visit.program.prefix {
-            headers.insert("x-forwarded-prefix", HeaderValue::from_str(prefix)?);
+            headers.insert(&FORWARDED_PREFIX, HeaderValue::from_str(prefix)?);
         }
         headers.insert(header::HOST, origin_host.unwrap_or(host));
         if let Some(user) = visit.user() {
-            headers.insert("x-berth-user", HeaderValue::from_str(user.as_str())?);
+            headers.insert(&USER, HeaderValue::from_str(user.as_str())?);
         }
-        headers.insert("x-berth-assertion", HeaderValue::from_str(&self.assertion(visit))?);
+        headers.insert(&ASSERTION, self.assertions.of(&visit.instance, visit.user(), self.app.clock.now()));
         Ok(upgrade)
-    }
-
-    /// Who visits, or that nobody known does, signed so that the program inside can tell it from a forgery:
-    /// `v1.PAYLOAD.MAC`, both base64url, the MAC being HMAC-SHA-256 of `v1.PAYLOAD` with the SHA-256 of the instance token as
-    /// key, which only it and we know.
-    fn assertion(&self, visit: &Visit) -> String {
-        let instance = &visit.instance;
-        let until = self.app.clock.now().seconds() + ASSERTION_SECONDS;
-        let payload = json!({ "user": visit.user(), "instance": instance.id, "until": until }).to_string();
-        let signed = format!("v1.{}", URL_SAFE_NO_PAD.encode(payload));
-        let mac = crate::secrets::mac(&instance.token_hash().unwrap_or_default(), signed.as_bytes());
-        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(mac))
     }
 }
 
@@ -188,33 +182,70 @@ const NOT_ON_PORT: &str =
 const NOT_A_TARGET: &str = "This address cannot be passed on to the instance.";
 const GONE: &str = "Its container was just replaced. Berth looks after it; try again in a moment.";
 
-/// The answer, unless `limit` passes after the request was `sent`: an upload takes as long as it takes. `None` then. What
-/// `sent` comes to is kept while it waits.
-async fn within<T, K>(limit: Duration, sent: impl Future<Output = K>, answer: impl Future<Output = T>) -> Option<T> {
-    let too_long = async {
-        let _kept = sent.await;
-        tokio::time::sleep(limit).await;
+/// Why an answer is not waited for any more: the visit `stands` no more, which is asked `every` so often, or `limit` has passed
+/// since the request was `sent`; an upload takes as long as it takes. What `sent` comes to is kept while the program thinks.
+/// Every request comes by here, so there is one timer for both reasons.
+async fn no_longer<K, S>(
+    (limit, every): (Duration, Duration),
+    sent: impl Future<Output = K>,
+    stands: impl Fn() -> S,
+) -> Refusal
+where
+    S: Future<Output = bool>,
+{
+    let (mut sent, mut pause) = (pin!(sent), pin!(sleep(every)));
+    let _kept = loop {
+        tokio::select! {
+            biased;
+            kept = &mut sent => break kept,
+            () = &mut pause => {}
+        }
+        if !stands().await {
+            return Refusal::LogIn;
+        }
+        pause.set(sleep(every));
     };
-    tokio::select! {
-        answer = answer => Some(answer),
-        () = too_long => None,
+    let mut thought = Duration::ZERO;
+    while thought <= limit {
+        pause.as_mut().await;
+        if !stands().await {
+            return Refusal::LogIn;
+        }
+        pause.set(sleep(every));
+        thought += every;
     }
+    Refusal::TooSlow
 }
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+
     use super::*;
 
     #[tokio::test]
     async fn a_program_has_its_time_from_the_last_byte_of_the_request_on() {
-        let (short, long) = (Duration::from_millis(20), Duration::from_millis(100));
+        let (every, long) = (Duration::from_millis(5), Duration::from_millis(100));
+        let patience = (every * 4, every);
         let (sending, sent) = oneshot::channel::<()>();
-        let uploaded = within(short, sent, async {
-            tokio::time::sleep(long).await;
+        let uploaded = async {
+            sleep(long).await;
             drop(sending);
-            "answer"
-        });
-        assert_eq!(uploaded.await, Some("answer"));
-        assert_eq!(within(short, std::future::ready(()), tokio::time::sleep(long)).await, None);
+        };
+        tokio::select! {
+            biased;
+            () = uploaded => {}
+            refused = no_longer(patience, sent, || ready(true)) => panic!("{refused:?} while the upload went on"),
+        }
+        let waited = tokio::time::timeout(long, no_longer(patience, ready(()), || ready(true))).await;
+        assert!(matches!(waited, Ok(Refusal::TooSlow)));
+    }
+
+    #[tokio::test]
+    async fn a_visit_that_ended_waits_for_no_answer_whether_its_request_was_sent_or_not() {
+        let patience = (Duration::from_secs(60), Duration::from_millis(1));
+        let uploading = no_longer(patience, std::future::pending::<()>(), || ready(false));
+        assert!(matches!(uploading.await, Refusal::LogIn));
+        assert!(matches!(no_longer(patience, ready(()), || ready(false)).await, Refusal::LogIn));
     }
 }

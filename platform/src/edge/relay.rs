@@ -1,12 +1,14 @@
 //! An upgraded connection: bytes both ways, untouched, until either side goes or the visit that opened it ends.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
@@ -117,11 +119,11 @@ impl Incoming<'_> {
         loop {
             self.stream.readable().await.ok()?;
             let mut chunk = Vec::with_capacity(CHUNK);
-            match self.stream.try_read_buf(&mut chunk) {
-                Ok(0) => return None,
-                Ok(_) => return Some(chunk.into()),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                Err(_) => return None,
+            // Unlike `try_read_buf` it knows that whoever gave less than was asked for has no more, and need not ask again.
+            match futures_util::poll!(pin!(self.stream.read_buf(&mut chunk))) {
+                Poll::Ready(Ok(0) | Err(_)) => return None,
+                Poll::Ready(Ok(_)) => return Some(chunk.into()),
+                Poll::Pending => {}
             }
         }
     }

@@ -9,18 +9,21 @@ use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use axum::http::{Method, StatusCode, header};
-use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::coop::unconstrained;
 
+use super::answering::Answering;
 use super::bodies::Upload;
 use crate::clock::Clock;
 use crate::instances::{Instance, Instances};
@@ -31,12 +34,18 @@ const CONNECT: Duration = Duration::from_secs(2);
 const REST: Duration = Duration::from_secs(4);
 /// What rested this long may be closing at this very moment: a request that may be sent twice is kept for that.
 const FRESH: Duration = Duration::from_millis(500);
-/// Connections to one container that rest at a time.
+/// Connections to one container that rest at a time on one thread.
 const MOST_AT_REST: usize = 64;
 /// How often those that rested too long are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
-/// Longest head of an answer, and most of its body that is read at once, in bytes.
-const READ: usize = 64 * 1024;
+/// Longest head of an answer, in bytes.
+const HEAD_BYTES: usize = 64 * 1024;
+/// Most of an answer that is read at once, in bytes, once it proves to be long: of 1 MiB a third more pass in a second than
+/// with `SMALL_READ`.
+const LARGE_READ: usize = 400 * 1024;
+/// The same on connections beyond the first `MOST_LARGE`: clients that take their answers slowly would fill the memory.
+const SMALL_READ: usize = 64 * 1024;
+const MOST_LARGE: usize = 64;
 
 /// The connections of the edge. Cheap to clone.
 #[derive(Clone)]
@@ -46,32 +55,37 @@ struct Pool {
     instances: Instances,
     clock: Clock,
     at_rest: Mutex<AtRest>,
+    /// How many more connections may read much at once.
+    large: Arc<Semaphore>,
 }
 
 #[derive(Default)]
 struct AtRest {
-    connections: HashMap<Target, Vec<(Connection, Instant)>>,
+    connections: HashMap<Target, Vec<(Box<Connection>, Instant)>>,
     /// Whether a task looks for those that rested too long.
     swept: bool,
 }
 
-/// Which container is meant, and where it listens. An address that moved on to another container is another target.
+/// Which container is meant, and where it listens. An address that moved on to another container is another target. So is
+/// the same one on another thread: a connection wakes the thread that made it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Target {
     container: Arc<str>,
     socket: SocketAddr,
+    from: ThreadId,
 }
 
 impl Target {
     /// The program of the instance that listens on `socket`; `None` while no container of it is known.
     pub(super) fn of(instance: &Instance, socket: SocketAddr) -> Option<Self> {
-        Some(Self { container: instance.container()?, socket })
+        Some(Self { container: instance.container()?, socket, from: thread::current().id() })
     }
 }
 
 impl Upstreams {
     pub(super) fn new(instances: Instances, clock: Clock) -> Self {
-        Self(Arc::new(Pool { instances, clock, at_rest: Mutex::default() }))
+        let large = Arc::new(Semaphore::new(MOST_LARGE));
+        Self(Arc::new(Pool { instances, clock, at_rest: Mutex::default(), large }))
     }
 
     /// Sends `request`, whose URI is the path alone, and returns the answer once its head is there. One that asks to switch
@@ -88,10 +102,10 @@ impl Upstreams {
         if request.headers().contains_key(header::UPGRADE) {
             return Box::pin(self.switch(target, request)).await;
         }
-        if let Some((connection, rested)) = self.awaken(target).await {
+        if let Some((connection, rested)) = self.awaken(target) {
             let copy = if rested < FRESH { None } else { copy_of(&request) };
             match connection.ask(request).await {
-                Ok((answer, connection)) => return Ok(self.answering(answer, connection).await),
+                Ok((answer, connection)) => return Ok(Answering::of(answer, Some(connection), self)),
                 Err(mut unanswered) => {
                     request = match (unanswered.take_message(), copy) {
                         (Some(unsent), _) => unsent,
@@ -104,7 +118,7 @@ impl Upstreams {
         let connection = Box::pin(self.connect(target)).await?;
         let answered = connection.ask(request).await;
         let (answer, connection) = answered.map_err(|unanswered| unanswered.into_error())?;
-        Ok(self.answering(answer, connection).await)
+        Ok(Answering::of(answer, Some(connection), self))
     }
 
     /// Sends a request of our own, and what is answered in a word. What comes behind that word is not read, and the
@@ -114,15 +128,15 @@ impl Upstreams {
     }
 
     async fn switch(&self, target: &Target, request: Request<Upload>) -> anyhow::Result<Response<Answering>> {
-        let Connection { mut sender, driver, .. } = self.connect(target).await?;
+        let Connection { mut sender, driver, .. } = *self.connect(target).await?;
         if let Some(driver) = driver {
             tokio::spawn(to_the_end(driver.with_upgrades()));
         }
         let answer = sender.send_request(request).await?;
-        Ok(answer.map(|body| Answering { body, connection: None, home: self.clone(), broken: None }))
+        Ok(Answering::of(answer, None, self))
     }
 
-    async fn connect(&self, target: &Target) -> anyhow::Result<Connection> {
+    async fn connect(&self, target: &Target) -> anyhow::Result<Box<Connection>> {
         let stream = tokio::time::timeout(CONNECT, TcpStream::connect(target.socket)).await??;
         // Asked once the connection stands: the request was meant for a container that may have gone since, and its
         // address may be another's by now.
@@ -134,19 +148,19 @@ impl Upstreams {
             anyhow::bail!("another container has the address now");
         }
         stream.set_nodelay(true)?;
-        let (sender, driver) = http1::Builder::new().max_buf_size(READ).handshake(TokioIo::new(stream)).await?;
-        Ok(Connection { target: target.clone(), sender, driver: Some(driver) })
+        let large = Arc::clone(&self.0.large).try_acquire_owned().ok();
+        let read = if large.is_some() { LARGE_READ } else { SMALL_READ };
+        let mut http = http1::Builder::new();
+        http.max_header_size(HEAD_BYTES).max_buf_size(read);
+        let (sender, driver) = http.handshake(TokioIo::new(stream)).await?;
+        Ok(Box::new(Connection { target: target.clone(), sender, driver: Some(driver), _large: large }))
     }
 
     /// A connection that rested and is still open, and for how long it did.
-    async fn awaken(&self, target: &Target) -> Option<(Connection, Duration)> {
+    fn awaken(&self, target: &Target) -> Option<(Box<Connection>, Duration)> {
         loop {
             let (mut connection, since) = self.at_rest(|at_rest| at_rest.connections.get_mut(target)?.pop())?;
-            poll_fn(|cx| {
-                connection.drive(cx);
-                Poll::Ready(())
-            })
-            .await;
+            connection.drive(&mut nobody());
             let rested = self.0.clock.monotonic().saturating_duration_since(since);
             if connection.is_free() && rested < REST {
                 return Some((connection, rested));
@@ -154,20 +168,7 @@ impl Upstreams {
         }
     }
 
-    async fn answering(&self, answer: Response<Incoming>, connection: Connection) -> Response<Answering> {
-        let mut answer =
-            answer.map(|body| Answering { body, connection: Some(connection), home: self.clone(), broken: None });
-        if answer.body().body.is_end_stream() {
-            poll_fn(|cx| {
-                answer.body_mut().give_back(cx);
-                Poll::Ready(())
-            })
-            .await;
-        }
-        answer
-    }
-
-    fn rest(&self, connection: Connection) {
+    pub(super) fn rest(&self, connection: Box<Connection>) {
         let now = self.0.clock.monotonic();
         let sweeps = self.at_rest(|at_rest| {
             let resting = at_rest.connections.entry(connection.target.clone()).or_default();
@@ -219,11 +220,13 @@ fn copy_of(request: &Request<Upload>) -> Option<Request<Upload>> {
 }
 
 /// One connection, and what polls it.
-struct Connection {
+pub(super) struct Connection {
     target: Target,
     sender: SendRequest<Upload>,
     /// `None`: it has ended.
     driver: Option<Driver>,
+    /// What lets it read much at once, where it may.
+    _large: Option<OwnedSemaphorePermit>,
 }
 
 type Driver = http1::Connection<TokioIo<TcpStream>, Upload>;
@@ -231,14 +234,15 @@ type Driver = http1::Connection<TokioIo<TcpStream>, Upload>;
 impl Connection {
     /// Sends the request and polls the connection until the head of the answer is there.
     async fn ask(
-        mut self,
+        mut self: Box<Self>,
         request: Request<Upload>,
-    ) -> Result<(Response<Incoming>, Self), TrySendError<Request<Upload>>> {
+    ) -> Result<(Response<Incoming>, Box<Self>), TrySendError<Request<Upload>>> {
         let going = request.body().going();
-        let mut answer = pin!(self.sender.try_send_request(request));
+        // Not to be told to come back later: there is nobody to come back for, see `nobody`.
+        let mut answer = pin!(unconstrained(self.sender.try_send_request(request)));
         let answered = poll_fn(|cx| {
             drive(&mut self.driver, cx);
-            answer.as_mut().poll(cx)
+            answer.as_mut().poll(&mut nobody())
         });
         let answered = answered.await?;
         // Its body and the answer's wait for each other no more than they would without us.
@@ -248,12 +252,17 @@ impl Connection {
         Ok((answered, self))
     }
 
-    fn drive(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
         drive(&mut self.driver, cx);
     }
 
+    /// Whether what comes on it comes by being polled here; otherwise it has a task of its own, or has ended.
+    pub(super) fn is_driven_here(&self) -> bool {
+        self.driver.is_some()
+    }
+
     /// Whether it is open and nothing is on it.
-    fn is_free(&self) -> bool {
+    pub(super) fn is_free(&self) -> bool {
         self.driver.is_some() && self.sender.is_ready()
     }
 
@@ -263,6 +272,12 @@ impl Connection {
             tokio::spawn(to_the_end(driver));
         }
     }
+}
+
+/// For whom what a connection brings forth is polled right after the connection itself, by the same task: waking that would
+/// only have it look once more, for nothing.
+pub(super) fn nobody() -> Context<'static> {
+    Context::from_waker(Waker::noop())
 }
 
 fn drive(driver: &mut Option<Driver>, cx: &mut Context<'_>) {
@@ -281,63 +296,5 @@ async fn to_the_end(driver: impl Future<Output = hyper::Result<()>>) {
 fn say_if_broken(ended: hyper::Result<()>) {
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection to a container broke");
-    }
-}
-
-/// The body of an answer, which drives its connection while it is read and gives it back at its end. Dropped earlier, it
-/// closes the connection.
-pub(super) struct Answering {
-    body: Incoming,
-    connection: Option<Connection>,
-    home: Upstreams,
-    /// Why it broke off, to be said once what came before has been sent: hyper would throw that away.
-    broken: Option<hyper::Error>,
-}
-
-impl Answering {
-    fn give_back(&mut self, cx: &mut Context<'_>) {
-        let Some(mut connection) = self.connection.take() else { return };
-        // It notices only now that the answer is over.
-        connection.drive(cx);
-        if connection.is_free() {
-            self.home.rest(connection);
-        }
-    }
-}
-
-impl Body for Answering {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        if let Some(error) = self.broken.take() {
-            return Poll::Ready(Some(Err(error)));
-        }
-        let mut polled = Pin::new(&mut self.body).poll_frame(cx);
-        if polled.is_pending()
-            && let Some(connection) = &mut self.connection
-        {
-            connection.drive(cx);
-            polled = Pin::new(&mut self.body).poll_frame(cx);
-        }
-        if matches!(polled, Poll::Ready(None)) || (polled.is_ready() && self.body.is_end_stream()) {
-            self.give_back(cx);
-        }
-        match polled {
-            Poll::Ready(Some(Err(error))) => {
-                self.broken = Some(error);
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-            polled => polled,
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

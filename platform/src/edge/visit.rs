@@ -16,7 +16,7 @@ use crate::sharing::{Admission, Visitor};
 
 /// How often what is open asks whether its visit still stands: what an ended session, or a share that was taken back, still
 /// carries.
-const ASKED_EVERY: Duration = Duration::from_secs(5);
+pub(super) const ASKED_EVERY: Duration = Duration::from_secs(5);
 
 /// Who visits what, by which session, and what that gives them.
 pub(super) struct Visit {

@@ -13,8 +13,9 @@ use super::Door;
 use super::caller::caller;
 use super::problem::Problem;
 use super::request::Unacceptable;
+use crate::config::Speaks;
 use crate::error::Error;
-use crate::quota::{Left, ModelSpend, Provider, RateLeft, Refusal};
+use crate::quota::{Left, ModelSpend, RateLeft, Refusal};
 use crate::web::words::{about, at_least, day};
 
 #[derive(Serialize)]
@@ -50,7 +51,7 @@ pub async fn show(
             }
         })
     };
-    door.shown(Provider::Anthropic, answer.await)
+    door.shown(Speaks::Anthropic, answer.await)
 }
 
 fn format(uri: &Uri, headers: &HeaderMap) -> Result<Format, Unacceptable> {

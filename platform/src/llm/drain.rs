@@ -11,9 +11,10 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::Semaphore;
 
+use super::api::Api;
 use super::usage::StreamReader;
 use crate::instances::WorkInFlight;
-use crate::quota::{Hold, Outcome, Provider, Seen};
+use crate::quota::{Hold, Outcome, Seen};
 
 /// The drains of one door. Cheap to clone.
 #[derive(Clone)]
@@ -49,6 +50,10 @@ impl Drains {
     }
 }
 
+/// After so many bytes of an answer, what was seen of it is written down again. Frames are ten times what they bring,
+/// so that is some hundred tokens.
+const WRITTEN_DOWN_EVERY: usize = 64 * 1024;
+
 /// A stream of a provider with the hold that pays for it: settled at its end, or when it is dropped.
 pub struct Flow {
     /// The instance's work until then.
@@ -56,16 +61,14 @@ pub struct Flow {
     upstream: Pin<Box<dyn Stream<Item = reqwest::Result<Bytes>> + Send>>,
     reader: StreamReader,
     hold: Option<Hold>,
+    /// Bytes since what was seen was written down.
+    unwritten: usize,
 }
 
 impl Flow {
-    pub fn new(
-        provider: Provider,
-        upstream: impl Stream<Item = reqwest::Result<Bytes>> + Send + 'static,
-        hold: Hold,
-        work: WorkInFlight,
-    ) -> Self {
-        Self { _work: work, upstream: Box::pin(upstream), reader: StreamReader::new(provider), hold: Some(hold) }
+    pub fn new(api: Api, answer: reqwest::Response, hold: Hold, work: WorkInFlight) -> Self {
+        let upstream = Box::pin(answer.bytes_stream());
+        Self { _work: work, upstream, reader: StreamReader::new(api), hold: Some(hold), unwritten: 0 }
     }
 
     /// The next piece. Nothing is read ahead.
@@ -77,6 +80,8 @@ impl Flow {
                 // Before the client sees the end, so that its next call finds this one's hold settled.
                 if self.reader.is_over() {
                     self.settle(self.outcome_at_end(), self.reader.seen());
+                } else {
+                    self.write_down(chunk.len());
                 }
             }
             Some(Err(error)) => {
@@ -91,6 +96,16 @@ impl Flow {
             }
         }
         Poll::Ready(next)
+    }
+
+    fn write_down(&mut self, more: usize) {
+        self.unwritten += more;
+        if self.unwritten >= WRITTEN_DOWN_EVERY
+            && let Some(hold) = &self.hold
+        {
+            self.unwritten = 0;
+            hold.saw(self.reader.seen().0);
+        }
     }
 
     async fn read_to_figures(&mut self) {

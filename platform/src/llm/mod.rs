@@ -3,13 +3,21 @@
 //! Served on each bridge's gateway address, where only instances reach it. What cannot be metered is not forwarded.
 
 pub mod alarms;
+mod api;
 mod budget;
 mod caller;
+mod clients;
 pub mod control;
 mod doorway;
 mod drain;
 mod hide_usage;
+mod keys;
+mod metered;
+mod outgoing;
+mod outliving;
+mod patience;
 mod problem;
+mod rates;
 mod relay;
 mod request;
 mod splice;
@@ -19,31 +27,31 @@ mod usage;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderMap, Method, header};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::Response;
-use axum::routing::{get, post};
-use bytes::Bytes;
+use axum::routing::{MethodRouter, any, get, post};
 
 use crate::app::App;
+use crate::config::Speaks;
 use crate::instances::{Instance, Work, WorkInFlight};
-use crate::quota::{Call, Provider};
+use crate::quota::{Call, Demand, Hold, Provider, Tier};
+pub use api::Api;
 use caller::caller;
 use doorway::{Doorway, Place, Taken};
 use drain::Drains;
+pub use hide_usage::HideUsage;
+use outgoing::Answer;
+pub use patience::Patience;
 use problem::Problem;
 use relay::Admitted;
 use request::{Asked, Unacceptable};
 use target::Target;
 use upstream::Upstreams;
-
-/// How long a stream that its client left is read on for its figures.
-const DRAIN_WITHIN: Duration = Duration::from_secs(30);
-/// How many such streams there may be. Each has a hold, so an account has no more of them than calls at once.
-const MOST_DRAINS: usize = 256;
+// What reads bytes of strangers; `platform/fuzz` has a target for each.
+pub use usage::{StreamReader, of_whole};
 
 /// Characters of an agent's name that are kept; the names in use are UUIDs.
 const LONGEST_AGENT: usize = 64;
@@ -54,92 +62,152 @@ struct Door {
     upstreams: Upstreams,
     doorway: Doorway,
     drains: Drains,
+    /// The tier of a call to OpenAI that names none.
+    auto: Tier,
 }
 
 /// The proxy's routes. Serve them with `http_server::serve`, which says who the peer is and delays no token.
 pub fn router(app: App) -> Router {
-    router_draining(app, MOST_DRAINS, DRAIN_WITHIN)
+    router_with(app, Patience::default())
 }
 
-/// The same with other limits for streams that their clients left: how many at once, and how long each. For tests.
-pub fn router_draining(app: App, most: usize, within: Duration) -> Router {
-    let upstreams = Upstreams::new(&app.config);
+/// The same with other limits of time. For tests.
+pub fn router_with(app: App, patience: Patience) -> Router {
+    let upstreams = Upstreams::new(&app.config, app.clock.clone(), patience);
     let doorway = Doorway::new(app.config.limits.calls_at_once);
-    let drains = Drains::new(most, within);
+    let drains = Drains::new(patience.most_drains, patience.drain);
+    let auto = Tier::of_openai(&app.config.openai_tier).unwrap_or_default();
     Router::new()
-        .route("/anthropic/v1/messages", post(messages))
-        .route("/anthropic/v1/messages/count_tokens", post(free))
-        .route("/anthropic/v1/models", get(free))
-        .route("/anthropic/v1/models/{id}", get(free))
-        .route("/openai/v1/chat/completions", post(chat_completions))
-        .route("/openai/v1/models", get(free))
-        .route("/openai/v1/models/{id}", get(free))
+        .route("/{provider}/v1/messages", models(Api::Messages))
+        .route("/{provider}/v1/messages/count_tokens", post(free))
+        .route("/{provider}/v1/chat/completions", models(Api::ChatCompletions))
+        .route("/{provider}/v1/responses", models(Api::Responses))
+        .route("/{provider}/v1/responses/input_tokens", post(free))
+        .route("/{provider}/v1/embeddings", models(Api::Embeddings))
+        .route("/{provider}/v1/models", get(free))
+        .route("/{provider}/v1/models/{id}", get(free))
+        .route("/{provider}/api/hello", get(hello))
+        .route("/metered/{name}/{*path}", any(priced))
         .route("/budget", get(budget::show))
         .fallback(elsewhere)
         .method_not_allowed_fallback(elsewhere)
-        .with_state(Door { app, upstreams, doorway, drains })
+        .with_state(Door { app, upstreams, doorway, drains, auto })
 }
 
-async fn messages(State(door): State<Door>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request) -> Response {
-    let answer = door.metered(Provider::Anthropic, peer, request, request::anthropic::read).await;
-    door.shown(Provider::Anthropic, answer)
+/// Calls of models, which are charged.
+fn models(api: Api) -> MethodRouter<Door> {
+    post(async move |State(door): State<Door>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request| {
+        let answer = door.models(api, peer, request).await;
+        door.shown(api.speaks(), answer)
+    })
 }
 
-async fn chat_completions(
-    State(door): State<Door>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    request: Request,
-) -> Response {
-    let answer = door.metered(Provider::Openai, peer, request, request::openai::read).await;
-    door.shown(Provider::Openai, answer)
+/// Calls of other APIs that the operator gave a price.
+async fn priced(State(door): State<Door>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request) -> Response {
+    let answer = door.priced(peer, request).await;
+    door.shown(Speaks::Openai, answer)
 }
 
 /// Calls that the providers do not charge.
 async fn free(State(door): State<Door>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request) -> Response {
-    let provider = provider_of(request.uri().path());
-    let answer = door.free(provider, peer, request).await;
-    door.shown(provider, answer)
+    let speaks = door.spoken_at(request.uri().path());
+    let answer = door.free(peer, request).await;
+    door.shown(speaks, answer)
+}
+
+/// What Claude Code asks before its first call, to warm the connection up.
+async fn hello() -> StatusCode {
+    StatusCode::OK
 }
 
 async fn elsewhere(State(door): State<Door>, request: Request) -> Response {
     let path = format!("{} {}", request.method(), request.uri().path());
-    door.shown(provider_of(request.uri().path()), Err(Problem::NoSuchPath { path }))
+    door.shown(door.spoken_at(request.uri().path()), Err(Problem::NoSuchPath { path }))
 }
 
 impl Door {
-    async fn metered(
-        &self,
-        provider: Provider,
-        peer: SocketAddr,
-        request: Request,
-        read: impl Fn(&[u8]) -> Result<Asked, Unacceptable>,
-    ) -> Result<Response, Problem> {
-        let Arrived { instance, target, mut headers, taken: Taken { body, room }, inside, .. } =
-            self.arrive(peer, request).await?;
-        let Asked { demand, stream, add_usage } = read(&body).map_err(Problem::Unacceptable)?;
-        let call = Call { account: instance.account, instance: instance.id, agent: agent(&headers), demand };
-        let hold = self.app.quota.admit(call).await.map_err(Problem::Refused)?;
+    async fn models(&self, api: Api, peer: SocketAddr, request: Request) -> Result<Response, Problem> {
+        let name = self.served(request.uri().path(), |speaks| speaks == api.speaks())?;
+        let mut arrived = self.arrive(peer, request).await?;
+        let target = Target::read(&arrived.uri)?;
+        let Asked { mut demand, stream, asking_for_usage } =
+            api.read(&arrived.taken.body, self.auto).map_err(Problem::Unacceptable)?;
+        demand.provider = Provider::named(&name);
+        let hold = self.admit(&arrived, demand).await?;
         if !hold.takes_long_context() {
-            upstream::hold_back_long_context(&mut headers);
+            upstream::hold_back_long_context(&mut arrived.headers);
         }
-        let asking = if add_usage { splice::with_include_usage(&body) } else { None };
-        let body = asking.map_or(body, Bytes::from);
-        let request = self.upstreams.call(provider, Method::POST, &target, &headers, body)?;
-        let drains = self.drains.clone();
-        let call = Admitted { provider, request, hold, instance, inside, room, drains, hide_usage: add_usage };
-        if stream { relay::streamed(call).await } else { relay::whole(call).await }
+        let hide_usage = asking_for_usage.is_some();
+        if let Some(body) = asking_for_usage {
+            arrived.taken.body = body.into();
+        }
+        self.relay(api, (&name, target), arrived, hold, (stream, hide_usage)).await
     }
 
-    async fn free(&self, provider: Provider, peer: SocketAddr, request: Request) -> Result<Response, Problem> {
-        let Arrived { method, target, headers, taken: Taken { body, room }, inside, .. } =
+    async fn priced(&self, peer: SocketAddr, request: Request) -> Result<Response, Problem> {
+        let no_such = || Problem::NoSuchPath { path: format!("{} {}", request.method(), request.uri().path()) };
+        let name = request.uri().path().split('/').nth(2).unwrap_or_default().to_owned();
+        let config = Arc::clone(&self.app.config);
+        let api = config.providers.metered.get(&name).ok_or_else(no_such)?;
+        let arrived = self.arrive(peer, request).await?;
+        let (call, target) = metered::find(api, &arrived.method, &arrived.uri)?;
+        let sent = u64::try_from(arrived.taken.body.len()).unwrap_or(u64::MAX);
+        let demand = metered::demand(&name, call, sent);
+        let hold = self.admit(&arrived, demand).await?;
+        self.relay(Api::Metered { sent }, (&name, target), arrived, hold, (false, false)).await
+    }
+
+    async fn admit(&self, arrived: &Arrived, demand: Demand) -> Result<Hold, Problem> {
+        let instance = &arrived.instance;
+        let agent = agent(&arrived.headers);
+        let call = Call { account: instance.account, instance: instance.id, agent, demand };
+        self.app.quota.admit(call).await.map_err(Problem::Refused)
+    }
+
+    async fn relay(
+        &self,
+        api: Api,
+        (name, target): (&str, Target),
+        arrived: Arrived,
+        hold: Hold,
+        (stream, hide_usage): (bool, bool),
+    ) -> Result<Response, Problem> {
+        let Arrived { instance, method, headers, taken: Taken { body, room }, inside, .. } = arrived;
+        let request = self.upstreams.call(name, method, &target, &headers, body)?.seated(seat(&instance));
+        let (drains, (requests, tokens)) = (self.drains.clone(), hold.rates());
+        let call = Admitted { api, request, hold, instance, inside, room, drains, hide_usage };
+        let mut answer = if stream { relay::streamed(call).await } else { relay::whole(call).await }?;
+        rates::add(answer.headers_mut(), api.speaks(), requests, tokens, self.app.clock.now());
+        Ok(answer)
+    }
+
+    async fn free(&self, peer: SocketAddr, request: Request) -> Result<Response, Problem> {
+        let path = request.uri().path();
+        // Whose models are at a path says its shape; counting tokens has one for each.
+        let name = self.served(path, |speaks| match speaks {
+            Speaks::Anthropic => !path.contains("/responses"),
+            Speaks::Openai => !path.contains("/messages"),
+        })?;
+        let Arrived { instance, method, uri, headers, taken: Taken { body, room }, inside } =
             self.arrive(peer, request).await?;
-        let request = self.upstreams.call(provider, method, &target, &headers, body)?;
-        let sent = request.send().await;
+        let target = Target::read(&uri)?;
+        let request = self.upstreams.call(&name, method, &target, &headers, body)?.seated(seat(&instance));
+        let sent = request.send(Answer::Whole).await;
         drop(room);
-        match sent {
-            Ok(answer) => Ok(relay::passed_on(answer, inside)),
-            Err(_) => Err(Problem::UpstreamUnreachable),
+        Ok(relay::passed_on(sent?, inside))
+    }
+
+    /// The provider of models that `path` begins with, if what it speaks is right.
+    fn served(&self, path: &str, is_right: impl FnOnce(Speaks) -> bool) -> Result<String, Problem> {
+        let name = first_part(path);
+        match self.upstreams.speaks(name) {
+            Some(speaks) if is_right(speaks) => Ok(name.to_owned()),
+            _ => Err(Problem::NoSuchPath { path: path.to_owned() }),
         }
+    }
+
+    fn spoken_at(&self, path: &str) -> Speaks {
+        self.upstreams.speaks(first_part(path)).unwrap_or(Speaks::Anthropic)
     }
 
     /// Asks who calls, then takes the body in.
@@ -147,18 +215,23 @@ impl Door {
         let (parts, body) = request.into_parts();
         let instance = caller(&self.app, &parts.headers, peer)?;
         let inside = (instance.begin_work(Work::AiCall), self.doorway.enter(instance.id)?);
-        let target = Target::read(&parts.uri)?;
         if parts.headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
             let message = "content-encoding: compressed request bodies are not accepted here.".into();
             return Err(Problem::Unacceptable(Unacceptable { field: None, message }));
         }
         let taken = self.doorway.take_in(&parts.headers, body).await?;
-        Ok(Arrived { instance, method: parts.method, target, headers: parts.headers, taken, inside })
+        Ok(Arrived { instance, method: parts.method, uri: parts.uri, headers: parts.headers, taken, inside })
     }
 
-    fn shown(&self, provider: Provider, answer: Result<Response, Problem>) -> Response {
-        answer.unwrap_or_else(|problem| problem.respond(provider, self.app.clock.uuid()))
+    fn shown(&self, speaks: Speaks, answer: Result<Response, Problem>) -> Response {
+        answer.unwrap_or_else(|problem| problem.respond(speaks, self.app.clock.uuid()))
     }
+}
+
+/// What decides which of the platform's keys an instance calls with.
+#[expect(clippy::cast_possible_truncation, reason = "any part of a random id is as good as another")]
+fn seat(instance: &Instance) -> u64 {
+    instance.id.0.as_u128() as u64
 }
 
 /// Which agent calls, as Claude Code says it: a sub-agent by its own name, otherwise its session; empty where nobody says.
@@ -172,12 +245,12 @@ fn agent(headers: &HeaderMap) -> String {
 struct Arrived {
     instance: Arc<Instance>,
     method: Method,
-    target: Target,
+    uri: Uri,
     headers: HeaderMap,
     taken: Taken,
     inside: (WorkInFlight, Place),
 }
 
-fn provider_of(path: &str) -> Provider {
-    if path.starts_with("/openai/") { Provider::Openai } else { Provider::Anthropic }
+fn first_part(path: &str) -> &str {
+    path.split('/').nth(1).unwrap_or_default()
 }

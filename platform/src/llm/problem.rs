@@ -12,8 +12,9 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::request::Unacceptable;
+use crate::config::Speaks;
 use crate::instances::Wish;
-use crate::quota::{Provider, Refusal, Span, dollars};
+use crate::quota::{NoBound, Refusal, Span, Tier, dollars};
 
 /// Why a call ends here.
 #[derive(Debug)]
@@ -67,20 +68,20 @@ impl Shape {
 }
 
 impl Problem {
-    /// The answer in the shape of `provider`, under `request_id`.
+    /// The answer in the shape of who `speaks` so, under `request_id`.
     #[must_use]
-    pub fn respond(&self, provider: Provider, request_id: Uuid) -> Response {
+    pub fn respond(&self, speaks: Speaks, request_id: Uuid) -> Response {
         let shape = self.shape();
         let request_id = format!("req_{}", request_id.simple());
-        let (body, id_header) = match provider {
-            Provider::Anthropic => {
+        let (body, id_header) = match speaks {
+            Speaks::Anthropic => {
                 let mut error = json!({ "type": shape.anthropic, "message": shape.message });
                 if let Some(code) = shape.anthropic_code {
                     error["details"] = json!({ "error_code": code });
                 }
                 (json!({ "type": "error", "error": error, "request_id": request_id }), "request-id")
             }
-            Provider::Openai => {
+            Speaks::Openai => {
                 let (kind, code, param) = (shape.openai, shape.openai_code, shape.field);
                 let error = json!({ "message": shape.message, "type": kind, "param": param, "code": code });
                 (json!({ "error": error }), "x-request-id")
@@ -147,7 +148,8 @@ impl Problem {
                     format!(
                         "{path} is not served here. Berth's quota proxy forwards what it can meter: POST \
                          /anthropic/v1/messages and /anthropic/v1/messages/count_tokens, GET /anthropic/v1/models, \
-                         POST /openai/v1/chat/completions, GET /openai/v1/models; and GET /budget says what is left."
+                         POST /openai/v1/chat/completions, /openai/v1/responses and /openai/v1/embeddings, GET \
+                         /openai/v1/models; and GET /budget says what is left."
                     ),
                 )
             },
@@ -195,15 +197,13 @@ fn refused(refusal: &Refusal) -> Shape {
                 format!("model: {model} is not offered here, because its price is not known to Berth."),
             )
         },
-        Refusal::NoBound { model } => Shape {
-            field: Some("max_tokens"),
-            ..Shape::new(
-                StatusCode::BAD_REQUEST,
-                "invalid_request_error",
-                "invalid_request_error",
-                format!("max_tokens: {model} has no known limits; send text only, and say how long the answer may be."),
-            )
-        },
+        Refusal::NoBound { model, why } => {
+            let (field, message) = no_bound(model, *why);
+            Shape {
+                field: Some(field),
+                ..Shape::new(StatusCode::BAD_REQUEST, "invalid_request_error", "invalid_request_error", message)
+            }
+        }
         Refusal::OverAllowance { what, left_nanodollars, held_nanodollars, needed_nanodollars, resets_on } => Shape {
             anthropic_code: Some("enforced_spend_limit_reached"),
             openai_code: Some("project_spend_limit_exceeded"),
@@ -260,6 +260,24 @@ fn too_fast(wait: Duration, sentence: String) -> Shape {
         // Whole seconds: what is left of one counts.
         retry_after: Some(wait.saturating_add(Duration::from_millis(999))),
         ..Shape::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "rate_limit_error", message)
+    }
+}
+
+/// The field to blame, and what to do about it.
+fn no_bound(model: &str, why: NoBound) -> (&'static str, String) {
+    match why {
+        NoBound::Size => (
+            "max_tokens",
+            format!("max_tokens: {model} has no known limits; send text only, and say how long the answer may be."),
+        ),
+        NoBound::Tier(Tier::Fast) => ("speed", format!("speed: {model} has no known price for fast; leave it out.")),
+        NoBound::Tier(tier) => {
+            ("service_tier", format!("service_tier: {model} has no known price for {}; leave it out.", tier.as_str()))
+        }
+        NoBound::WebSearch => (
+            "tools",
+            format!("tools: what a search of the web costs with {model} is not known to Berth; use another model."),
+        ),
     }
 }
 

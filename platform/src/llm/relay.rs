@@ -14,17 +14,21 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::OwnedSemaphorePermit;
 
+use super::api::Api;
 use super::caller::until_refused;
 use super::doorway::Place;
 use super::drain::{Drains, Flow};
 use super::hide_usage::HideUsage;
+use super::metered;
+use super::outgoing::{Answer, Failure, Outgoing};
+use super::outliving::Outliving;
 use super::problem::Problem;
 use super::upstream::returning;
 use super::usage;
 use crate::instances::{Instance, WorkInFlight};
-use crate::quota::{Hold, LONGEST_CALL, Outcome, Provider, Seen};
+use crate::quota::{Hold, Outcome, Seen};
 
 /// The largest answer in one piece. The longest there are have a few megabytes.
 const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
@@ -34,8 +38,8 @@ pub type Inside = (WorkInFlight, Place);
 
 /// A call that was admitted and not yet sent.
 pub struct Admitted {
-    pub provider: Provider,
-    pub request: reqwest::RequestBuilder,
+    pub api: Api,
+    pub request: Outgoing,
     pub hold: Hold,
     pub instance: Arc<Instance>,
     pub inside: Inside,
@@ -49,34 +53,22 @@ pub struct Admitted {
 /// Makes a call whose answer is a stream. When the caller is dropped before its head came, that is waited for like the
 /// figures of any stream that its client left.
 pub async fn streamed(call: Admitted) -> Result<Response, Problem> {
-    let (mut give, take) = oneshot::channel();
-    tokio::spawn(async move {
-        let drains = call.drains.clone();
-        let mut answer = std::pin::pin!(begin_stream(call));
-        let answer = tokio::select! {
-            answer = answer.as_mut() => Some(answer),
-            () = give.closed() => drains.wait(answer).await,
-        };
-        if let Some(answer) = answer {
-            // When nobody waits for it, it is dropped here, and read on.
-            let _ = give.send(answer);
-        }
-    });
-    take.await.unwrap_or(Err(Problem::UpstreamUnreachable))
+    let drains = call.drains.clone();
+    Outliving::for_a_while(begin_stream(call), drains).await
 }
 
 async fn begin_stream(call: Admitted) -> Result<Response, Problem> {
-    let Admitted { provider, request, hold, instance, inside, room, drains, hide_usage } = call;
-    let (hold, answer) = send(request, hold).await?;
+    let Admitted { api, request, hold, instance, inside, room, drains, hide_usage } = call;
+    let (hold, answer) = send(&request, Answer::Streamed, hold).await?;
     drop(room);
     let Some(hold) = hold else { return Ok(passed_on(answer, inside)) };
     if !is_event_stream(answer.headers()) {
-        return whole_answer(provider, answer, hold).await;
+        return whole_answer(api, answer, hold).await;
     }
     let response = respond(answer.status(), answer.headers());
     let (work, place) = inside;
     let metered = Metered {
-        flow: Some(Flow::new(provider, answer.bytes_stream(), hold, work)),
+        flow: Some(Flow::new(api, answer, hold, work)),
         hide: hide_usage.then(HideUsage::default),
         drains,
         refused: Box::pin(until_refused(instance.watch())),
@@ -87,47 +79,43 @@ async fn begin_stream(call: Admitted) -> Result<Response, Problem> {
 
 /// Makes a call whose answer comes in one piece; goes on to its end when the caller is dropped.
 pub async fn whole(call: Admitted) -> Result<Response, Problem> {
-    let Admitted { provider, request, hold, inside, room, .. } = call;
-    let task = tokio::spawn(async move {
-        let (hold, answer) = send(request.timeout(LONGEST_CALL), hold).await?;
+    let Admitted { api, request, hold, inside, room, .. } = call;
+    let work = async move {
+        let (hold, answer) = send(&request, Answer::Whole, hold).await?;
         drop(room);
         match hold {
             Some(hold) => {
                 let _inside = inside;
-                whole_answer(provider, answer, hold).await
+                whole_answer(api, answer, hold).await
             }
             None => Ok(passed_on(answer, inside)),
         }
-    });
-    task.await.unwrap_or(Err(Problem::UpstreamUnreachable))
+    };
+    Outliving::to_its_end(work).await
 }
 
 /// Sends the call. The hold comes back only when the provider accepted it; what it refuses it does not charge.
-async fn send(request: reqwest::RequestBuilder, mut hold: Hold) -> Result<(Option<Hold>, reqwest::Response), Problem> {
+async fn send(
+    request: &Outgoing,
+    answer: Answer,
+    mut hold: Hold,
+) -> Result<(Option<Hold>, reqwest::Response), Problem> {
     hold.mark_sent();
-    match request.send().await {
+    match request.send(answer).await {
         Ok(answer) if answer.status().is_success() => Ok((Some(hold), answer)),
         Ok(answer) => {
             hold.settle(Seen::NoCharge, Outcome::Refused, String::new());
             Ok((None, answer))
         }
-        Err(error) => {
-            let never_arrived = error.is_connect() || error.is_builder();
-            let seen = if never_arrived { Seen::NoCharge } else { broken(&error) };
-            hold.settle(seen, Outcome::UpstreamBroke, String::new());
-            Err(problem_of(&error))
-        }
+        Err(failure) => Err(settled(hold, failure)),
     }
 }
 
-/// What is known of an answer that did not come. After a long silence the provider may have finished it, unseen.
-fn broken(error: &reqwest::Error) -> Seen {
-    if error.is_timeout() { Seen::Unreadable } else { Seen::Part { usage: None, output_tokens: 0 } }
-}
-
-fn problem_of(error: &reqwest::Error) -> Problem {
-    tracing::warn!(error = %error.to_string(), source = ?std::error::Error::source(error), "a provider did not answer");
-    if error.is_timeout() && !error.is_connect() { Problem::UpstreamTimeout } else { Problem::UpstreamUnreachable }
+/// Settles the hold of a call without an answer, and says what the client is told.
+fn settled(hold: Hold, failure: Failure) -> Problem {
+    let (seen, outcome) = failure.seen();
+    hold.settle(seen, outcome, String::new());
+    failure.into()
 }
 
 /// An answer that costs nothing, as it is.
@@ -138,27 +126,25 @@ pub fn passed_on(answer: reqwest::Response, inside: Inside) -> Response {
     })))
 }
 
-async fn whole_answer(provider: Provider, answer: reqwest::Response, hold: Hold) -> Result<Response, Problem> {
+async fn whole_answer(api: Api, answer: reqwest::Response, hold: Hold) -> Result<Response, Problem> {
     let response = respond(answer.status(), answer.headers());
     let is_readable = is_identity(answer.headers());
+    let largest = if matches!(api, Api::Metered { .. }) { metered::LARGEST_ANSWER } else { LARGEST_ANSWER };
     let mut body = BytesMut::new();
     let mut chunks = answer.bytes_stream();
     while let Some(chunk) = chunks.next().await {
         match chunk {
-            Ok(chunk) if body.len() + chunk.len() <= LARGEST_ANSWER => body.extend_from_slice(&chunk),
+            Ok(chunk) if body.len() + chunk.len() <= largest => body.extend_from_slice(&chunk),
             Ok(_) => {
                 hold.settle(Seen::Unreadable, Outcome::UpstreamBroke, String::new());
                 return Err(Problem::UpstreamUnreachable);
             }
-            Err(error) => {
-                hold.settle(broken(&error), Outcome::UpstreamBroke, String::new());
-                return Err(problem_of(&error));
-            }
+            Err(error) => return Err(settled(hold, error.into())),
         }
     }
-    let (seen, raw) = if is_readable { usage::of_whole(provider, &body) } else { (Seen::Unreadable, String::new()) };
+    let (seen, raw) = if is_readable { usage::of_whole(api, &body) } else { (Seen::Unreadable, String::new()) };
     if seen == Seen::Unreadable {
-        tracing::error!(provider = provider.as_str(), "an answer without readable usage; its hold is charged");
+        tracing::error!(api = ?api, "an answer without readable usage; its hold is charged");
     }
     hold.settle(seen, Outcome::Completed, raw);
     Ok(response(body.freeze().into()))

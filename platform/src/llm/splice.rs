@@ -45,6 +45,13 @@ pub fn with_include_usage(body: &[u8]) -> Option<Vec<u8>> {
     Some(replaced(body, at + 1..at + 1, format!(r#""include_usage":true{comma}"#).as_bytes()))
 }
 
+/// `body` with `member` at its end. It must be a JSON object that has members, and none of that name.
+#[must_use]
+pub fn with_last_member(body: &[u8], member: &str) -> Vec<u8> {
+    let end = body.iter().rposition(|byte| *byte == b'}').unwrap_or(body.len());
+    [&body[..end], b",", member.as_bytes(), &body[end..]].concat()
+}
+
 /// What a chunk of a stream is to a client that did not ask for usage.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Chunk {

@@ -7,14 +7,22 @@ use super::problem::Problem;
 use super::request::Unacceptable;
 
 /// The paths that are served, as the providers know them. Below the last one stand models.
-const PATHS: [&str; 4] = ["/v1/messages", "/v1/messages/count_tokens", "/v1/chat/completions", MODELS];
+const PATHS: [&str; 7] = [
+    "/v1/messages",
+    "/v1/messages/count_tokens",
+    "/v1/chat/completions",
+    "/v1/responses",
+    "/v1/responses/input_tokens",
+    "/v1/embeddings",
+    MODELS,
+];
 const MODELS: &str = "/v1/models";
 /// Longer names are no model's.
 const LONGEST_NAME: usize = 200;
 /// The most models of one page, at both providers.
 const LARGEST_PAGE: u32 = 1000;
 
-/// A path and a query that may be sent; only [`Target::read`] makes one.
+/// A path and a query that may be sent; [`Target::read`] makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     path: String,
@@ -29,8 +37,8 @@ impl Target {
     /// cannot be.
     pub fn read(uri: &Uri) -> Result<Self, Problem> {
         let no_such = || Problem::NoSuchPath { path: format!("GET {}", uri.path()) };
-        let path = uri.path().strip_prefix("/anthropic").or_else(|| uri.path().strip_prefix("/openai"));
-        let path = path.ok_or_else(no_such)?;
+        // Behind the provider's name.
+        let path = uri.path().get(1..).and_then(|path| path.find('/').map(|end| &path[end..])).ok_or_else(no_such)?;
         let path = match PATHS.iter().find(|known| **known == path) {
             Some(known) => (*known).to_owned(),
             None => {
@@ -40,6 +48,12 @@ impl Target {
             }
         };
         Ok(Self { path, query: query(uri.query().unwrap_or_default())? })
+    }
+
+    /// A path and a query that somebody else has checked as strictly.
+    #[must_use]
+    pub fn checked(path: String, query: Option<String>) -> Self {
+        Self { path, query }
     }
 
     #[must_use]
@@ -104,6 +118,8 @@ mod tests {
             ("/openai/v1/models/a;b", None),
             ("/openai/v1/models/", None),
             ("/openai/v1/files", None),
+            ("/openai/v1/responses/input_tokens", Some("/v1/responses/input_tokens")),
+            ("/openai/v1/responses/resp_1", None),
         ] {
             assert_eq!(read(uri).as_deref(), expected, "{uri}");
         }

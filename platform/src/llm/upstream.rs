@@ -1,21 +1,26 @@
-//! The way to the providers: one client, the platform's keys, and which headers pass in either direction.
+//! The way to the providers: where they are, and which headers pass in either direction.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use bytes::Bytes;
 use reqwest::Url;
+use zeroize::Zeroizing;
 
+use super::clients::Clients;
+use super::keys::Keys;
+use super::outgoing::Outgoing;
+use super::patience::Patience;
 use super::problem::Problem;
 use super::target::Target;
-use crate::config::{Config, Upstream};
+use crate::clock::Clock;
+use crate::config::{Config, MeteredApi, Speaks};
 use crate::hop;
-use crate::quota::Provider;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest silence, before the answer or within it. The SDKs' own timeout is ten minutes.
-const LONGEST_SILENCE: Duration = Duration::from_secs(600);
+/// After an address that took no connection in time, for how long nobody else waits for it.
+const AWAY_FOR: Duration = Duration::from_secs(3);
 
 /// Of a call, only these pass; so nothing does that identifies the tenant or its network, and nothing unheard of.
 const FORWARDED: &[&str] = &["content-type", "accept", "user-agent", "openai-beta"];
@@ -31,72 +36,125 @@ const NOT_RETURNED: &[&str] = &[
     "set-cookie",
     "alt-svc",
     "anthropic-organization-id",
+    "anthropic-workspace-id",
     "openai-organization",
     "openai-project",
 ];
+/// The limits of the platform's key, and what is left of them.
+const NOT_RETURNED_PREFIXES: &[&str] = &["anthropic-ratelimit-", "anthropic-priority-", "x-ratelimit-"];
+/// The limits of a subscription, which Claude Code shows to whoever pays for it.
+const RETURNED_PREFIX: &str = "anthropic-ratelimit-unified-";
 
 /// The providers. Cheap to clone.
 #[derive(Clone)]
 pub struct Upstreams {
-    client: reqwest::Client,
-    anthropic: Upstream,
-    openai: Upstream,
+    pub(super) clients: Clients,
+    pub(super) clock: Clock,
+    pub(super) patience: Patience,
+    ways: Arc<HashMap<String, Arc<Way>>>,
+}
+
+/// The way to one provider.
+pub(super) struct Way {
+    pub url: String,
+    /// The wire shape of its models, if it has any.
+    speaks: Option<Speaks>,
+    /// The header in which it takes a key.
+    pub key_header: HeaderName,
+    pub keys: Keys,
+    away_until: Mutex<Option<Instant>>,
+}
+
+impl Way {
+    fn to_models(speaks: Speaks, url: &str, keys: &[Zeroizing<String>]) -> Arc<Self> {
+        let (key_header, keys) = match speaks {
+            Speaks::Anthropic => (HeaderName::from_static("x-api-key"), sensitive(keys, |key| key.to_owned())),
+            Speaks::Openai => (header::AUTHORIZATION, sensitive(keys, |key| format!("Bearer {key}"))),
+        };
+        Arc::new(Self { url: url.into(), speaks: Some(speaks), key_header, keys, away_until: Mutex::default() })
+    }
+
+    fn to_metered(api: &MeteredApi) -> Arc<Self> {
+        let header = api.key.as_ref().and_then(|key| HeaderName::try_from(key.header.as_str()).ok());
+        let key: Vec<_> = api.key.iter().map(|key| key.value.clone()).collect();
+        Arc::new(Self {
+            url: api.url.clone(),
+            speaks: None,
+            key_header: header.unwrap_or(header::AUTHORIZATION),
+            keys: sensitive(&key, |key| key.to_owned()),
+            away_until: Mutex::default(),
+        })
+    }
+
+    pub fn is_away(&self, now: Instant) -> bool {
+        self.away_until.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| now < until)
+    }
+
+    pub fn took_no_connection(&self, now: Instant) {
+        *self.away_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(now + AWAY_FOR);
+    }
+}
+
+/// A key with a line break in it fits no header; the provider then says that there is none.
+fn sensitive(keys: &[Zeroizing<String>], written: impl Fn(&str) -> String) -> Keys {
+    let value = |key: &Zeroizing<String>| {
+        let mut value = HeaderValue::from_str(&written(key)).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    };
+    Keys::new(keys.iter().filter_map(value).collect())
 }
 
 impl Upstreams {
     /// # Panics
     /// Never: nothing here depends on the outside.
     #[must_use]
-    pub fn new(config: &Config) -> Self {
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(LONGEST_SILENCE)
-            .tcp_nodelay(true)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()
-            .expect("the TLS settings are complete");
-        Self { client, anthropic: config.anthropic.clone(), openai: config.openai.clone() }
+    pub fn new(config: &Config, clock: Clock, patience: Patience) -> Self {
+        let mut ways = HashMap::new();
+        for (name, speaks, upstream) in
+            [("anthropic", Speaks::Anthropic, &config.anthropic), ("openai", Speaks::Openai, &config.openai)]
+        {
+            ways.insert(name.to_owned(), Way::to_models(speaks, &upstream.url, &upstream.keys));
+        }
+        for (name, provider) in &config.providers.models {
+            ways.insert(name.clone(), Way::to_models(provider.speaks, &provider.url, &provider.keys));
+        }
+        for (name, api) in &config.providers.metered {
+            ways.insert(name.clone(), Way::to_metered(api));
+        }
+        Self { clients: Clients::new(patience), clock, patience, ways: Arc::new(ways) }
     }
 
-    /// A call to `target` at `provider`, under the platform's key. This is the one place where a provider is called.
+    /// The wire shape of the models of that name. `None`: there are none.
+    #[must_use]
+    pub fn speaks(&self, name: &str) -> Option<Speaks> {
+        self.ways.get(name)?.speaks
+    }
+
+    /// A call to `target` at the provider of that name, to be sent under a key of the platform's.
     ///
     /// # Errors
-    /// `NoSuchPath` when the address would become another one than `target`, whatever checked it before.
+    /// `NoSuchPath` when there is no such provider, or when the address would become another one than `target`, whatever
+    /// checked it before.
     pub fn call(
         &self,
-        provider: Provider,
+        name: &str,
         method: Method,
         target: &Target,
         headers: &HeaderMap,
         body: Bytes,
-    ) -> Result<reqwest::RequestBuilder, Problem> {
-        let upstream = match provider {
-            Provider::Anthropic => &self.anthropic,
-            Provider::Openai => &self.openai,
-        };
-        let url = address(upstream, target)?;
+    ) -> Result<Outgoing, Problem> {
+        let way = self.ways.get(name).ok_or_else(|| Problem::NoSuchPath { path: target.path().to_owned() })?;
+        let url = address(&way.url, target)?;
         let mut headers = passing(headers, |name| !is_forwarded(name));
         // Usage is read beside the path, so the answer must come as it is.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        if let Some(key) = &upstream.key {
-            let (name, value) = match provider {
-                Provider::Anthropic => (HeaderName::from_static("x-api-key"), key.to_string()),
-                Provider::Openai => (header::AUTHORIZATION, format!("Bearer {}", key.as_str())),
-            };
-            // A key with a line break in it fits no header; the provider then says that there is none.
-            if let Ok(mut value) = HeaderValue::from_str(&value) {
-                value.set_sensitive(true);
-                headers.insert(name, value);
-            }
-        }
-        Ok(self.client.request(method, url).headers(headers).body(body))
+        Ok(Outgoing { upstreams: self.clone(), way: Arc::clone(way), method, url, headers, body, seat: 0 })
     }
 }
 
-fn address(upstream: &Upstream, target: &Target) -> Result<Url, Problem> {
-    let mut url = Url::parse(&upstream.url).map_err(|_| Problem::UpstreamUnreachable)?;
+fn address(base: &str, target: &Target) -> Result<Url, Problem> {
+    let mut url = Url::parse(base).map_err(|_| Problem::UpstreamUnreachable)?;
     let meant = format!("{}{}", url.path().trim_end_matches('/'), target.path());
     url.set_path(&meant);
     url.set_query(target.query());
@@ -134,10 +192,8 @@ fn is_forwarded(name: &str) -> bool {
 #[must_use]
 pub fn returning(headers: &HeaderMap) -> HeaderMap {
     passing(headers, |name| {
-        NOT_RETURNED.contains(&name)
-            || name.starts_with("anthropic-ratelimit-")
-            || name.starts_with("x-ratelimit-")
-            || name.starts_with("anthropic-priority-")
+        let is_of_the_key = NOT_RETURNED_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+        NOT_RETURNED.contains(&name) || (is_of_the_key && !name.starts_with(RETURNED_PREFIX))
     })
 }
 
@@ -151,7 +207,7 @@ fn passing(headers: &HeaderMap, is_held_back: impl Fn(&str) -> bool) -> HeaderMa
     headers
 }
 
-fn tls() -> rustls::ClientConfig {
+pub(super) fn tls() -> rustls::ClientConfig {
     let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -197,12 +253,9 @@ mod tests {
             "x-stainless-lang",
         ]);
         let target = Target::read(&"/anthropic/v1/messages?beta=true".parse().unwrap()).unwrap();
-        let request = Upstreams::new(&config)
-            .call(Provider::Anthropic, Method::POST, &target, &sent, Bytes::new())
-            .unwrap()
-            .build()
-            .unwrap();
-        let mut names: Vec<&str> = request.headers().keys().map(HeaderName::as_str).collect();
+        let upstreams = Upstreams::new(&config, Clock::system(), Patience::default());
+        let call = upstreams.call("anthropic", Method::POST, &target, &sent, Bytes::new()).unwrap();
+        let mut names: Vec<&str> = call.headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         let passed = [
             "accept-encoding",
@@ -210,12 +263,11 @@ mod tests {
             "anthropic-of-tomorrow",
             "anthropic-version",
             "content-type",
-            "x-api-key",
             "x-stainless-lang",
         ];
         assert_eq!(names, passed);
-        assert_eq!(request.headers()["x-api-key"], "platform-key");
-        assert_eq!(request.url().as_str(), "https://api.anthropic.com/v1/messages?beta=true");
+        assert_eq!(call.way.keys.value(0), "platform-key");
+        assert_eq!(call.url.as_str(), "https://api.anthropic.com/v1/messages?beta=true");
     }
 
     #[test]
@@ -239,6 +291,10 @@ mod tests {
             "request-id",
             "x-should-retry",
             "anthropic-ratelimit-tokens-remaining",
+            "anthropic-ratelimit-unified-5h-status",
+            "anthropic-priority-input-tokens-remaining",
+            "anthropic-workspace-id",
+            "openai-project",
             "x-ratelimit-limit-requests",
             "anthropic-organization-id",
             "openai-organization",
@@ -247,6 +303,8 @@ mod tests {
         ]);
         let mut names: Vec<String> = returning(&answered).keys().map(ToString::to_string).collect();
         names.sort_unstable();
-        assert_eq!(names, ["content-type", "request-id", "retry-after", "x-should-retry"]);
+        let returned =
+            ["anthropic-ratelimit-unified-5h-status", "content-type", "request-id", "retry-after", "x-should-retry"];
+        assert_eq!(names, returned);
     }
 }

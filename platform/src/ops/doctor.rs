@@ -62,7 +62,7 @@ pub async fn examine(
     for bridge in 0..u32::from(config.containers.bridges) {
         findings.push(quota_proxy(gateway(config.containers.subnet, bridge), config.quota_port).await);
     }
-    if config.anthropic.key.is_none() || config.openai.key.is_none() {
+    if config.anthropic.keys.is_empty() || config.openai.keys.is_empty() {
         findings.push(warning(
             "provider keys",
             "the demo model answers where ANTHROPIC_API_KEY or OPENAI_API_KEY is not set".into(),

@@ -199,6 +199,28 @@ pub mod books {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
+pub mod price_versions {
+    //! Tables of prices: where each came from, and when the operator last put it in force.
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "price_versions")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub version: String,
+        pub source: String,
+        /// As it was imported; empty for versions from before that was kept.
+        pub table_text: String,
+        pub imported_at_ms: i64,
+        /// 0: never, or not any more. The latest is in force; without one, the table the program was built with.
+        pub chosen_at_ms: i64,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
 pub mod prices {
     //! Prices by version; a version's rows are written once.
     use sea_orm::entity::prelude::*;

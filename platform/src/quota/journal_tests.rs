@@ -9,6 +9,8 @@ fn intent(number: u128) -> Intent {
         output_tokens: 2,
         input_nanodollars: 3,
         output_nanodollars: 4,
+        other_nanodollars: 0,
+        reads_again: false,
         may_hide_output: false,
     };
     Intent {

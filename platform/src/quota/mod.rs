@@ -25,6 +25,8 @@ mod refusal;
 mod rules;
 mod store;
 mod summary;
+mod tables;
+mod tariffs;
 mod terms;
 
 use std::collections::HashMap;
@@ -43,16 +45,20 @@ pub use entities::receipts::Model as Receipt;
 pub use everybody::{A_PAGE, AccountSpend, Everybody};
 pub use hold::Hold;
 pub use limits::Rate;
+pub use prices::Changes;
 pub use receipts::{Proof, Verified};
 pub use refusal::{Refusal, Span};
-pub use rules::{Basis, Bound, CacheWrites, Demand, InputBound, Outcome, Provider, Seen, Usage, dollars};
+pub use rules::{
+    Basis, Bound, CacheWrites, Demand, InputBound, NoBound, Outcome, Provider, Seen, Service, Tier, Usage, dollars,
+};
 use serde::Serialize;
 pub use store::{MonthSum, Order, Sum};
 pub use summary::{Left, Places, RateLeft, Sums, Today};
+pub use tables::PriceTable;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
-use crate::config::{Config, Limits};
+use crate::config::{Config, Limits, Providers};
 use crate::db::{AccountId, Db, HoldId, InstanceId};
 use crate::error::{Error, Result};
 use crate::secrets::Keys;
@@ -83,7 +89,10 @@ struct Inner {
     /// Where the journal lies.
     folder: PathBuf,
     signer: Arc<Signer>,
-    prices: PriceBook,
+    /// The price table in force.
+    prices: RwLock<Arc<PriceBook>>,
+    /// Prices that are only in the settings.
+    providers: Providers,
     accounts: RwLock<HashMap<AccountId, Arc<Mutex<Account>>>>,
     running: OnceLock<Running>,
 }
@@ -147,7 +156,8 @@ impl Quota {
             limits: config.limits,
             folder: config.data_dir.join("quota"),
             signer: Arc::new(Signer::new(keys)),
-            prices: PriceBook::embedded()?,
+            prices: RwLock::new(Arc::new(PriceBook::read(prices::TABLE, &config.providers)?)),
+            providers: config.providers.clone(),
             accounts: RwLock::default(),
             running: OnceLock::new(),
         })))
@@ -160,10 +170,10 @@ impl Quota {
     /// # Errors
     /// When the database does not answer, or another platform of this machine has the journal open.
     pub async fn begin(&self) -> anyhow::Result<()> {
-        let Inner { db, clock, folder, signer, prices, limits, .. } = &*self.0;
+        let Inner { db, clock, folder, signer, limits, .. } = &*self.0;
         let (journal, left) = Journal::open(folder)?;
+        self.reread_prices().await?;
         let tx = db.begin().await?;
-        store::import_prices(&tx, prices).await?;
         let epoch = store::open_epoch(&tx).await?;
         tx.commit().await?;
         let (journal, closed) = (Arc::new(journal), Arc::<AtomicBool>::default());
@@ -175,7 +185,7 @@ impl Quota {
             closed: Arc::clone(&closed),
             heads: HashMap::new(),
         };
-        let found = recovery::settle_all(db, prices, left, clock.now(), limits.month_nanodollars).await?;
+        let found = recovery::settle_all(db, left, clock.now(), limits.month_nanodollars).await?;
         if found.orphans > 0 {
             tracing::warn!(calls = found.orphans, "calls were cut off by the last stop; charged as held");
         }
@@ -195,9 +205,13 @@ impl Quota {
     /// Why the call may not be made. It is never refused because of a call that ended before it came.
     pub async fn admit(&self, call: Call) -> std::result::Result<Hold, Refusal> {
         let Call { account: owner, instance, agent, demand } = call;
-        let price = self.0.prices.find(demand.provider, &demand.model);
+        let book = self.0.prices();
+        let price = book.find(&demand.provider, &demand.model);
         let Some(price) = price else { return Err(Refusal::UnknownModel { model: demand.model }) };
-        let Ok(bound) = rules::bound(&price, &demand) else { return Err(Refusal::NoBound { model: demand.model }) };
+        let bound = match rules::bound(&price, &demand) {
+            Ok(bound) => bound,
+            Err(why) => return Err(Refusal::NoBound { model: demand.model, why }),
+        };
         let running = self.0.running()?;
         let account = self.0.account(owner).await?;
         let now = self.0.clock.now();
@@ -220,7 +234,7 @@ impl Quota {
             provider: demand.provider.as_str().into(),
             model: demand.model,
             agent,
-            price_version: self.0.prices.version.clone(),
+            price_version: book.version.clone(),
             bound,
             held_nanodollars: held.nanodollars,
             at: now,
@@ -291,6 +305,14 @@ impl Inner {
             return Err(unavailable("This server was replaced by another one. Try again soon."));
         }
         Ok(running)
+    }
+
+    fn prices(&self) -> Arc<PriceBook> {
+        Arc::clone(&self.prices.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set_prices(&self, book: PriceBook) {
+        *self.prices.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(book);
     }
 
     /// The account's books; read from the ledger before its first call.

@@ -4,8 +4,7 @@ use std::collections::HashMap;
 
 use super::journal::{Entry, Intent, Settlement};
 use super::ledger::Over;
-use super::prices::PriceBook;
-use super::rules::{self, Basis, Charge, Outcome, Price, Seen, Usage};
+use super::rules::{self, Basis, Charge, Outcome, Seen, Usage};
 use super::store;
 use crate::clock::Timestamp;
 use crate::db::{Db, HoldId};
@@ -20,13 +19,7 @@ pub struct Found {
 
 /// Settles every intent in `left`: as its settlement says where there is one, and as whatever the provider may have
 /// charged where there is none.
-pub async fn settle_all(
-    db: &Db,
-    book: &PriceBook,
-    left: Vec<Entry>,
-    now: Timestamp,
-    allowance_nanodollars: i64,
-) -> Result<Found> {
+pub async fn settle_all(db: &Db, left: Vec<Entry>, now: Timestamp, allowance_nanodollars: i64) -> Result<Found> {
     let (mut intents, mut seen, mut settlements) = (Vec::<Intent>::new(), HashMap::new(), HashMap::new());
     for entry in left {
         match entry {
@@ -44,7 +37,7 @@ pub async fn settle_all(
             Some(settlement) => settlement,
             None => {
                 orphans += 1;
-                orphaned(db, book, &intent, seen.remove(&intent.id), now).await?
+                orphaned(db, &intent, seen.remove(&intent.id), now).await?
             }
         };
         over.push(Over { intent, settlement, allowance_nanodollars, day_allowance_nanodollars: None });
@@ -53,14 +46,8 @@ pub async fn settle_all(
 }
 
 /// Nobody listened any more, and the provider may have gone on: charged like a call that was cut off from this side.
-async fn orphaned(
-    db: &Db,
-    book: &PriceBook,
-    intent: &Intent,
-    seen: Option<Seen>,
-    now: Timestamp,
-) -> Result<Settlement> {
-    let charge = match price(db, book, intent).await? {
+async fn orphaned(db: &Db, intent: &Intent, seen: Option<Seen>, now: Timestamp) -> Result<Settlement> {
+    let charge = match store::price(db.read(), &intent.price_version, &intent.provider, &intent.model).await? {
         Some(price) => {
             let seen = seen.unwrap_or(Seen::Unreadable).cut_off();
             rules::charge(&price, &intent.bound, seen)
@@ -68,14 +55,4 @@ async fn orphaned(
         None => Charge { amount_nanodollars: intent.held_nanodollars, basis: Basis::Held, usage: Usage::default() },
     };
     Ok(Settlement { id: intent.id, charge, outcome: Outcome::Recovered, usage: String::new(), at: now })
-}
-
-async fn price(db: &Db, book: &PriceBook, intent: &Intent) -> Result<Option<Price>> {
-    if intent.price_version == book.version
-        && let Some((_, _, price)) =
-            book.rows().find(|(provider, model, _)| provider.as_str() == intent.provider && *model == intent.model)
-    {
-        return Ok(Some(price.clone()));
-    }
-    store::price(db.read(), &intent.price_version, &intent.provider, &intent.model).await
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::calendar;
 use super::limits::Over;
+use super::rules::NoBound;
 use crate::clock::Timestamp;
 use crate::error::Error;
 
@@ -18,7 +19,7 @@ pub enum Refusal {
     UnknownModel { model: String },
     /// The price table does not limit what it could cost, and neither does the call.
     #[error("no bound for model {model}")]
-    NoBound { model: String },
+    NoBound { model: String, why: NoBound },
     /// It could cost more than is left of `what`.
     #[error("over the allowance of the {}", what.word())]
     OverAllowance {

@@ -16,21 +16,38 @@ fn price() -> Price {
     Price {
         max_input_tokens: Some(1_000_000),
         max_output_tokens: Some(64_000),
-        rates: RATES,
-        long_context: None,
+        long_above_tokens: None,
+        standard: Tariff { rates: RATES, long: None },
+        tiers: [(Tier::Priority, tariff(2)), (Tier::Ultrafast, tariff(6))].into(),
         us_permille: Some(1100),
+        web_search_nanodollars: Some(10_000_000),
+        call_nanodollars: 0,
     }
+}
+
+/// So many times as dear as the standard one.
+fn tariff(times: i64) -> Tariff {
+    let rates = Rates {
+        input: times * RATES.input,
+        cache_write: RATES.cache_write.map(|rate| times * rate),
+        cache_write_long: RATES.cache_write_long.map(|rate| times * rate),
+        cache_read: RATES.cache_read.map(|rate| times * rate),
+        output: times * RATES.output,
+    };
+    Tariff { rates, long: None }
 }
 
 fn demand() -> Demand {
     Demand {
-        provider: Provider::Anthropic,
+        provider: Provider::ANTHROPIC,
         model: "claude-sonnet-4-6".into(),
+        service: Service::Auto(Tier::Standard),
         input: InputBound::Tokens(1000),
         cache_writes: CacheWrites::Never,
         max_output_tokens: Some(100),
         answers: 1,
         extra_output_tokens: 0,
+        web_searches: 0,
         may_be_us: false,
         may_hide_output: false,
     }
@@ -48,6 +65,10 @@ fn holds_by_hand() {
     assert_eq!(hold(&|d| d.cache_writes = CacheWrites::Short), (3_750_000, 1_500_000));
     assert_eq!(hold(&|d| d.cache_writes = CacheWrites::Long), (6_000_000, 1_500_000));
     assert_eq!(hold(&|d| d.may_be_us = true), (3_300_000, 1_650_000));
+    assert_eq!(hold(&|d| d.service = Service::Named(Tier::Priority)), (6_000_000, 3_000_000));
+    assert_eq!(hold(&|d| d.service = Service::Auto(Tier::Ultrafast)), (18_000_000, 9_000_000));
+    assert_eq!(hold(&|d| d.service = Service::Auto(Tier::Flex)), (3_000_000, 1_500_000), "it has no such tier");
+    assert_eq!(hold(&|d| d.web_searches = 2), (9_000_000, 4_500_000), "all is read three times");
     assert_eq!(hold(&|d| d.answers = 3), (3_000_000, 4_500_000));
     assert_eq!(hold(&|d| d.max_output_tokens = None).1, 960_000_000);
     assert_eq!(hold(&|d| d.input = InputBound::WholeModel { at_least: 9 }).0, 3_000_000_000);
@@ -56,11 +77,57 @@ fn holds_by_hand() {
 
 #[test]
 fn a_body_that_its_bytes_do_not_bound_reaches_the_dear_tier_even_of_a_model_that_is_said_to_take_less() {
-    let dear = Rates { output: 2 * RATES.output, ..RATES };
-    let long_context = Some(LongContext { above_tokens: 200_000, rates: dear });
-    let price = Price { max_input_tokens: Some(200_000), long_context, ..price() };
+    let long = Some(Rates { output: 2 * RATES.output, ..RATES });
+    let standard = Tariff { rates: RATES, long };
+    let price = Price { max_input_tokens: Some(200_000), long_above_tokens: Some(200_000), standard, ..price() };
     let open = Demand { input: InputBound::WholeModel { at_least: 9 }, ..demand() };
     assert_eq!(bound(&price, &open).unwrap().output_nanodollars, 3_000_000);
+}
+
+#[test]
+fn searches_are_held_one_by_one_and_charged_as_many_as_there_were() {
+    let searching = Demand { web_searches: 3, ..demand() };
+    let hold = bound(&price(), &searching).unwrap();
+    assert_eq!(hold.other_nanodollars, 30_000_000);
+    let used = Usage { input_tokens: 1000, web_searches: 2, ..Usage::default() };
+    let charged = charge(&price(), &hold, Seen::Final(used));
+    assert_eq!((charged.amount_nanodollars, charged.basis), (3_000_000 + 20_000_000, Basis::Provider));
+    // Who leaves before the figures may have let the model read any number of pages.
+    let cut = Seen::Part { usage: Some(used), output_tokens: 1 }.cut_off();
+    assert_eq!(charge(&price(), &hold, cut).amount_nanodollars, hold.total_nanodollars());
+}
+
+#[test]
+fn what_has_no_price_cannot_be_bounded_by_name() {
+    let bound_of = |price: Price, change: fn(&mut Demand)| {
+        let mut demand = demand();
+        change(&mut demand);
+        bound(&price, &demand).unwrap_err()
+    };
+    let silent = Price { max_input_tokens: None, max_output_tokens: None, web_search_nanodollars: None, ..price() };
+    assert_eq!(bound_of(silent.clone(), |d| d.max_output_tokens = None), NoBound::Size);
+    assert_eq!(bound_of(silent.clone(), |d| d.input = InputBound::WholeModel { at_least: 1 }), NoBound::Size);
+    assert_eq!(bound_of(silent, |d| d.web_searches = 1), NoBound::WebSearch);
+    assert_eq!(bound_of(price(), |d| d.service = Service::Named(Tier::Fast)), NoBound::Tier(Tier::Fast));
+}
+
+#[test]
+fn a_call_is_charged_in_the_tier_in_which_it_was_served_and_never_for_less_than_the_hold_in_an_unknown_one() {
+    let hold = bound(&price(), &Demand { service: Service::Named(Tier::Priority), ..demand() }).unwrap();
+    let served = |tier| charge(&price(), &hold, Seen::Final(Usage { output_tokens: 10, tier, ..Usage::default() }));
+    assert_eq!(served(Tier::Priority).amount_nanodollars, 300_000);
+    assert_eq!(served(Tier::Standard).amount_nanodollars, 150_000);
+    assert_eq!(served(Tier::Fast).amount_nanodollars, hold.total_nanodollars());
+    assert_eq!(served(Tier::Fast).basis, Basis::Held);
+}
+
+#[test]
+fn what_was_used_is_read_back_as_it_was_written_and_from_before_it_had_every_field() {
+    let usage = Usage { input_tokens: 3, web_searches: 1, tier: Tier::Flex, in_us: true, ..Usage::default() };
+    let text = serde_json::to_string(&usage).unwrap();
+    assert_eq!(serde_json::from_str::<Usage>(&text).unwrap(), usage, "{text}");
+    let early: Usage = serde_json::from_str(r#"{"input_tokens":3,"output_tokens":4}"#).unwrap();
+    assert_eq!(early, Usage { input_tokens: 3, output_tokens: 4, ..Usage::default() });
 }
 
 #[test]
@@ -124,36 +191,72 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    fn prices()(standard in rates(), long in proptest::option::of((rates(), 0..400_000_u64)), us in proptest::option::of(1000..1500_i64),
+                tiers in proptest::collection::vec((rates(), rates()), 4), offered in 0..16_u8, search in proptest::option::of(0..50_000_000_i64), per_call in 0..50_000_000_i64) -> Price {
+        let tier = |number: usize, tier: Tier| {
+            let (rates, dear) = tiers[number].clone();
+            (offered & (1 << number) > 0).then(|| (tier, Tariff { rates, long: long.as_ref().map(|_| dear) }))
+        };
+        Price {
+            max_input_tokens: Some(1_000_000),
+            max_output_tokens: Some(64_000),
+            tiers: [tier(0, Tier::Flex), tier(1, Tier::Priority), tier(2, Tier::Fast), tier(3, Tier::Ultrafast)].into_iter().flatten().collect(),
+            long_above_tokens: long.as_ref().map(|(_, above)| *above),
+            standard: Tariff { rates: standard, long: long.as_ref().map(|(rates, _)| rates.clone()) },
+            us_permille: us,
+            web_search_nanodollars: search,
+            call_nanodollars: per_call,
+        }
+    }
+}
+
+prop_compose! {
+    fn demands()(tokens in 0..2_000_000_u64, is_open: bool, max_output in proptest::option::of(0..200_000_u64), answers in 1..5_u64,
+                 extra in 0..1000_u64, searches in 0..4_u64, writes in 0..3_usize, may_be_us: bool, named: bool, tier in 0..5_usize) -> Demand {
+        let tier = [Tier::Standard, Tier::Flex, Tier::Priority, Tier::Fast, Tier::Ultrafast][tier];
+        Demand {
+            service: if named { Service::Named(tier) } else { Service::Auto(tier) },
+            input: if is_open { InputBound::WholeModel { at_least: tokens } } else { InputBound::Tokens(tokens) },
+            cache_writes: [CacheWrites::Never, CacheWrites::Short, CacheWrites::Long][writes],
+            max_output_tokens: max_output,
+            answers, extra_output_tokens: extra, web_searches: searches, may_be_us,
+            ..demand()
+        }
+    }
+}
+
 proptest! {
-    /// Whatever the provider counts, as long as it keeps to the demand: tokens within the bounds, classes that can apply.
+    /// Whatever the provider counts, as long as it keeps to the demand: tokens within the bounds, classes and tiers that
+    /// can apply, no more searches than were allowed.
     #[test]
     fn a_hold_is_never_less_than_the_cost(
-        base in rates(), long in proptest::option::of((rates(), 0..400_000_u64)), us in proptest::option::of(1000..1500_i64),
-        tokens in 0..2_000_000_u64, split in (0..=100_u64, 0..=100_u64, 0..=100_u64), used in 0..=100_u64,
-        max_output in 0..200_000_u64, answers in 1..5_u64, writes in 0..3_u8, in_us: bool,
+        price in prices(), demand in demands(), split in (0..=100_u64, 0..=100_u64, 0..=100_u64), used in (0..=100_u64, 0..=100_u64),
+        searched in 0..4_u64, in_us: bool, in_standard: bool,
     ) {
-        let price = Price {
-            long_context: long.map(|(rates, above_tokens)| LongContext { above_tokens, rates }),
-            us_permille: us, rates: base, ..price()
+        let Ok(hold) = bound(&price, &demand) else {
+            let unpriced = matches!(demand.service, Service::Named(tier) if price.tariff(tier).is_none());
+            prop_assert!(unpriced || (demand.web_searches > 0 && price.web_search_nanodollars.is_none()));
+            return Ok(());
         };
-        let cache_writes = [CacheWrites::Never, CacheWrites::Short, CacheWrites::Long][usize::from(writes)];
-        let demand = Demand {
-            input: InputBound::Tokens(tokens), max_output_tokens: Some(max_output), answers, cache_writes,
-            may_be_us: in_us, ..demand()
-        };
-        let counted = tokens * used / 100;
+        let (Service::Auto(tier) | Service::Named(tier)) = demand.service;
+        let counted = hold.input_tokens * used.0 / 100;
         let read = counted * split.0 / 100;
-        let write = if cache_writes == CacheWrites::Never { 0 } else { (counted - read) * split.1 / 100 };
-        let write_long = if cache_writes == CacheWrites::Long { (counted - read - write) * split.2 / 100 } else { 0 };
+        let write = if demand.cache_writes == CacheWrites::Never { 0 } else { (counted - read) * split.1 / 100 };
+        let write_long = if demand.cache_writes == CacheWrites::Long { (counted - read - write) * split.2 / 100 } else { 0 };
         let usage = Usage {
             input_tokens: counted - read - write - write_long,
             cache_write_tokens: write, cache_write_long_tokens: write_long, cache_read_tokens: read,
-            output_tokens: max_output * answers * used / 100, in_us, unpriced: false,
+            output_tokens: hold.output_tokens * used.1 / 100,
+            web_searches: searched.min(demand.web_searches),
+            tier: if in_standard || price.tariff(tier).is_none() { Tier::Standard } else { tier },
+            in_us: in_us && demand.may_be_us, unpriced: false,
         };
-        let hold = bound(&price, &demand).unwrap();
         prop_assert!(hold.total_nanodollars() >= cost(&price, &usage));
+        prop_assert_eq!(charge(&price, &hold, Seen::Final(usage)).basis, Basis::Provider);
         let part = Seen::Part { usage: Some(usage), output_tokens: 7 };
-        for seen in [Seen::Final(usage), part, part.cut_off(), Seen::Unreadable] {
+        let silent = Seen::Part { usage: None, output_tokens: 7 };
+        for seen in [Seen::Final(usage), part, part.cut_off(), silent, silent.cut_off(), Seen::Unreadable] {
             prop_assert!(charge(&price, &hold, seen).amount_nanodollars <= hold.total_nanodollars());
         }
     }

@@ -15,7 +15,7 @@ use sea_orm::{FromQueryResult, QueryOrder as _, QuerySelect as _, Set};
 use super::calendar::Days;
 use super::chain::Head;
 use super::entities::receipts::Model as Receipt;
-use super::entities::{allowances, books, credits, limits, prices, receipts, spend_days};
+use super::entities::{allowances, books, credits, limits, price_versions, prices, receipts, spend_days};
 use super::limits::{Account, Credit};
 use super::prices::PriceBook;
 use super::rules::Price;
@@ -33,12 +33,19 @@ pub use sums::{By, MonthSum, Sum, months, spend_by};
 /// The one row of `books`.
 const BOOKS: i64 = 1;
 
-/// Writes every row of `book` unless its version is there already.
-pub async fn import_prices(tx: &Tx, book: &PriceBook) -> Result<()> {
-    let there = prices::Entity::find().filter(prices::Column::Version.eq(&book.version)).count(&**tx).await?;
-    if there > 0 {
+/// Writes every row of `book` unless its version is there already. It is not in force by that.
+pub async fn import_prices(tx: &Tx, book: &PriceBook, (source, table): (&str, &str), now: Timestamp) -> Result<()> {
+    if price_versions::Entity::find_by_id(&book.version).one(&**tx).await?.is_some() {
         return Ok(());
     }
+    let version = price_versions::ActiveModel {
+        version: Set(book.version.clone()),
+        source: Set(source.to_owned()),
+        table_text: Set(table.to_owned()),
+        imported_at_ms: Set(now.0),
+        chosen_at_ms: Set(0),
+    };
+    price_versions::Entity::insert(version).exec_without_returning(&**tx).await?;
     let rows = book.rows().map(|(provider, model, price)| {
         Ok(prices::ActiveModel {
             version: Set(book.version.clone()),
@@ -49,6 +56,37 @@ pub async fn import_prices(tx: &Tx, book: &PriceBook) -> Result<()> {
     });
     prices::Entity::insert_many(rows.collect::<Result<Vec<_>>>()?).exec_without_returning(&**tx).await?;
     Ok(())
+}
+
+/// Puts `version` in force; `false` when there is none of that name.
+pub async fn choose_prices(tx: &Tx, version: &str, now: Timestamp) -> Result<bool> {
+    let done = price_versions::Entity::update_many()
+        .col_expr(price_versions::Column::ChosenAtMs, Expr::value(now.0))
+        .filter(price_versions::Column::Version.eq(version))
+        .exec(&**tx)
+        .await?;
+    Ok(done.rows_affected == 1)
+}
+
+/// Forgets the operator's choice of a version: the program's own is in force again.
+pub async fn choose_no_prices(tx: &Tx) -> Result<()> {
+    price_versions::Entity::update_many()
+        .col_expr(price_versions::Column::ChosenAtMs, Expr::value(0))
+        .exec(&**tx)
+        .await?;
+    Ok(())
+}
+
+/// Every version, the one in force first.
+pub async fn price_versions(db: &impl ConnectionTrait) -> Result<Vec<price_versions::Model>> {
+    let all = price_versions::Entity::find().order_by_desc(price_versions::Column::ChosenAtMs);
+    Ok(all.order_by_desc(price_versions::Column::ImportedAtMs).all(db).await?)
+}
+
+/// The table that the operator put in force, and where it came from; `None` when that is the program's own.
+pub async fn chosen_prices(db: &impl ConnectionTrait) -> Result<Option<(String, String)>> {
+    let chosen = price_versions(db).await?.into_iter().next().filter(|version| version.chosen_at_ms > 0);
+    Ok(chosen.map(|version| (version.source, version.table_text)))
 }
 
 /// The price of a model in some version, if it is still known.
@@ -68,9 +106,9 @@ pub async fn open_epoch(tx: &Tx) -> Result<i64> {
     epoch(&**tx).await
 }
 
-/// Which opening of the books is the latest.
+/// Which opening of the books is the latest. Nobody opens them anew until the transaction that asked is over.
 pub async fn epoch(db: &impl ConnectionTrait) -> Result<i64> {
-    let row = books::Entity::find_by_id(BOOKS).one(db).await?;
+    let row = books::Entity::find_by_id(BOOKS).lock_shared().one(db).await?;
     row.map(|row| row.epoch).ok_or_else(|| Error::Internal(anyhow::anyhow!("the books have no epoch")))
 }
 

@@ -11,7 +11,7 @@ use berth::app::App;
 use berth::clock::Clock;
 use berth::config::Config;
 use berth::containers::fake::FakeHost;
-use berth::db::Db;
+use berth::db::{AccountId, Db, InstanceId};
 use berth::handle::Handle;
 use berth::instances::Instance;
 use berth::quota::{Quota, Spend};
@@ -53,14 +53,8 @@ impl World {
         config.anthropic.url = format!("http://{upstream}");
         config.openai.url = format!("http://{upstream}");
         change(&mut config);
-        let clock = Clock::system();
-        let host = Arc::new(FakeHost::new(config.containers.clone(), Clock::system()));
-        let app = App::open(config, clock.clone(), host.clone()).await.unwrap();
-        app.instances.begin().await.unwrap();
-        app.quota.begin().await.unwrap();
-        tokio::spawn(app.instances.clone().run(running.clone()));
-        let proxy = serve(llm::router(app.clone()), &running).await;
-        Self { app, clock, proxy, upstream, host, database, _running: running.drop_guard() }
+        let (app, host, proxy) = platform(config, &running).await;
+        Self { clock: app.clock.clone(), app, proxy, upstream, host, database, _running: running.drop_guard() }
     }
 
     /// The kind of database below, for messages.
@@ -70,39 +64,17 @@ impl World {
 
     /// Another quota proxy, with other limits for streams that their clients left.
     pub async fn proxy_draining(&self, most: usize, within: Duration) -> SocketAddr {
-        serve(llm::router_draining(self.app.clone(), most, within), &CancellationToken::new()).await
+        self.proxy_with(llm::Patience { most_drains: most, drain: within, ..llm::Patience::default() }).await
+    }
+
+    /// Another quota proxy, with other limits of time.
+    pub async fn proxy_with(&self, patience: llm::Patience) -> SocketAddr {
+        serve(llm::router_with(self.app.clone(), patience), &CancellationToken::new()).await
     }
 
     /// Somebody new, whose container has been made.
     pub async fn person(&self, handle: &str) -> Person {
-        let handle = Handle::parse(handle).unwrap();
-        let account = berth::db::AccountId(self.clock.uuid());
-        let tx = self.app.db.begin().await.unwrap();
-        let id = match tx.get_database_backend() {
-            sea_orm::DbBackend::Sqlite => format!("x'{}'", account.0.simple()),
-            _ => format!("'{account}'"),
-        };
-        let secret = if id.starts_with('x') { "x'00'" } else { "'\\x00'" };
-        tx.execute_unprepared(&format!(
-            "INSERT INTO accounts (id, handle, skeleton, role, state, totp_secret, totp_last_step, totp_failures,
-                totp_blocked_until_ms, created_at_ms)
-             VALUES ({id}, '{handle}', '{}', 'member', 'active', {secret}, 0, 0, 0, 0)",
-            handle.skeleton()
-        ))
-        .await
-        .unwrap();
-        let id = self.app.instances.create_in(&tx, account, &handle).await.unwrap();
-        tx.commit().await.unwrap();
-        let instance = self.app.instances.admit(id).await.unwrap();
-        for _ in 0..500 {
-            if let Some(spec) = self.host.spec(id)
-                && self.app.instances.by_token_hash(&secrets::hash(&spec.token)).is_some()
-            {
-                return Person { instance, token: spec.token };
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("the container of {handle} was not made: {:?}", instance.status());
+        settle_in(&self.app, &self.host, handle).await
     }
 
     /// What `person` spent, after checking that the books agree and nothing is held.
@@ -126,7 +98,7 @@ impl World {
         let sql = "SELECT amount_nanodollars, basis, outcome, account_id FROM receipts ORDER BY seq";
         let db = self.app.db.read();
         let rows = db.query_all_raw(sea_orm::Statement::from_string(db.get_database_backend(), sql)).await.unwrap();
-        let of = |row: &sea_orm::QueryResult| row.try_get::<berth::db::AccountId>("", "account_id").unwrap();
+        let of = |row: &sea_orm::QueryResult| row.try_get::<AccountId>("", "account_id").unwrap();
         let text = |row: &sea_orm::QueryResult, name: &str| row.try_get::<String>("", name).unwrap();
         rows.iter()
             .filter(|row| of(row) == person.instance.account)
@@ -143,8 +115,13 @@ impl World {
 impl Person {
     /// A call from this person's instance.
     pub fn post(&self, world: &World, path: &str, body: &Value) -> reqwest::RequestBuilder {
+        self.post_by(world.proxy, path, body)
+    }
+
+    /// A call by another quota proxy.
+    pub fn post_by(&self, proxy: SocketAddr, path: &str, body: &Value) -> reqwest::RequestBuilder {
         client(Some(self.instance.address()))
-            .post(format!("http://{}{path}", world.proxy))
+            .post(format!("http://{proxy}{path}"))
             .header("x-api-key", &self.token)
             .header("content-type", "application/json")
             .body(body.to_string())
@@ -177,7 +154,55 @@ pub fn client(address: Option<Ipv4Addr>) -> reqwest::Client {
         .unwrap()
 }
 
-async fn serve(router: axum::Router, running: &CancellationToken) -> SocketAddr {
+/// The platform's parts on the database that `config` names, with a quota proxy that listens.
+pub async fn platform(config: Config, running: &CancellationToken) -> (App, Arc<FakeHost>, SocketAddr) {
+    let host = Arc::new(FakeHost::new(config.containers.clone(), Clock::system()));
+    let app = App::open(config, Clock::system(), host.clone()).await.unwrap();
+    app.instances.begin().await.unwrap();
+    app.quota.begin().await.unwrap();
+    tokio::spawn(app.instances.clone().run(running.clone()));
+    let proxy = serve(llm::router(app.clone()), running).await;
+    (app, host, proxy)
+}
+
+/// Somebody new, whose container has been made.
+pub async fn settle_in(app: &App, host: &FakeHost, handle: &str) -> Person {
+    let handle = Handle::parse(handle).unwrap();
+    let id = sign_up(app, &handle).await;
+    let instance = app.instances.admit(id).await.unwrap();
+    for _ in 0..500 {
+        if let Some(spec) = host.spec(id)
+            && app.instances.by_token_hash(&secrets::hash(&spec.token)).is_some()
+        {
+            return Person { instance, token: spec.token };
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the container of {handle} was not made: {:?}", instance.status());
+}
+
+async fn sign_up(app: &App, handle: &Handle) -> InstanceId {
+    let account = AccountId(app.clock.uuid());
+    let tx = app.db.begin().await.unwrap();
+    let id = match tx.get_database_backend() {
+        sea_orm::DbBackend::Sqlite => format!("x'{}'", account.0.simple()),
+        _ => format!("'{account}'"),
+    };
+    let secret = if id.starts_with('x') { "x'00'" } else { "'\\x00'" };
+    tx.execute_unprepared(&format!(
+        "INSERT INTO accounts (id, handle, skeleton, role, state, totp_secret, totp_last_step, totp_failures,
+            totp_blocked_until_ms, created_at_ms)
+         VALUES ({id}, '{handle}', '{}', 'member', 'active', {secret}, 0, 0, 0, 0)",
+        handle.skeleton()
+    ))
+    .await
+    .unwrap();
+    let id = app.instances.create_in(&tx, account, handle).await.unwrap();
+    tx.commit().await.unwrap();
+    id
+}
+
+pub async fn serve(router: axum::Router, running: &CancellationToken) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(http_server::serve(listener, router, http_server::PerPeer::All, running.clone()));
@@ -188,7 +213,7 @@ async fn serve(router: axum::Router, running: &CancellationToken) -> SocketAddr 
 pub async fn reopen(world: &World, clock: &Clock, month_nanodollars: i64) -> Quota {
     let mut config = (*world.app.config).clone();
     config.limits.month_nanodollars = month_nanodollars;
-    books(&config, clock).await
+    reopen_at(&config, clock).await
 }
 
 /// The books as the next process finds them when this one is killed now: with the journal as it is on the disk.
@@ -205,12 +230,13 @@ pub async fn after_a_kill(world: &World, clock: &Clock, month_nanodollars: i64) 
             std::fs::copy(left.join(file), next.join(file)).unwrap();
         }
     }
-    let quota = books(&config, clock).await;
+    let quota = reopen_at(&config, clock).await;
     quota.begin().await.unwrap();
     quota
 }
 
-async fn books(config: &Config, clock: &Clock) -> Quota {
+/// Books alone, with these settings.
+pub async fn reopen_at(config: &Config, clock: &Clock) -> Quota {
     let db = Db::open(&config.database_url).await.unwrap();
     Quota::open(db, clock.clone(), &Keys::derive(&config.secret, clock.clone()), config).unwrap()
 }

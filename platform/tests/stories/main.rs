@@ -39,6 +39,7 @@ mod sharing;
 mod smuggling;
 mod spend;
 mod spend_of_all;
+mod spending;
 mod tidy;
 mod upgrades;
 mod web;

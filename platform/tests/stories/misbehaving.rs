@@ -65,6 +65,7 @@ fn heads() -> Vec<Case> {
         says("half a status line", Refused, "HTTP/1.1 2"),
         says("half a head", Refused, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX: "),
         says("a huge field", Refused, &format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "y".repeat(1 << 20))),
+        says("a field too long", Refused, &format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\nhello", "y".repeat(65 << 10))),
         says("a huge reason", Refused, &format!("HTTP/1.1 200 {}\r\n\r\n", "y".repeat(1 << 20))),
         says("many fields", Refused, &format!("HTTP/1.1 200 OK\r\n{many}Content-Length: 0\r\n\r\n")),
         does(

@@ -51,6 +51,29 @@ async fn trailers_pass_to_who_asks_for_them_without_what_no_tenant_may_say() {
 }
 
 #[tokio::test]
+async fn what_comes_in_pieces_comes_whole_in_order_and_with_its_trailers() {
+    // Small ones by the hundred, large ones between them, as a program writes them.
+    let pieces: Vec<String> =
+        (0..1500).map(|n| format!("{n},").repeat(if n % 500 == 250 { 20_000 } else { 3 })).collect();
+    let whole = pieces.concat();
+    let chunks: String = pieces.iter().map(|piece| format!("{:x}\r\n{piece}\r\n", piece.len())).collect();
+    let answer =
+        format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum\r\n\r\n{chunks}0\r\nx-sum: 7\r\n\r\n");
+    let program = RawProgram::start(move |_: &Seen| vec![Act::Say(answer.clone().into_bytes())]).await;
+    let (town, _alice, cookie) = home_of(program.port, &[]).await;
+    for _ in 0..2 {
+        let stream = TcpStream::connect(town.address).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let request = hyper::Request::get("/").header("host", HOST).header("cookie", &cookie).header("te", "trailers");
+        let answer = sender.send_request(request.body(Body::empty()).unwrap()).await.unwrap();
+        let body = answer.into_body().collect().await.unwrap();
+        assert_eq!(body.trailers().map(|trailers| trailers["x-sum"].to_str().unwrap().to_owned()), Some("7".into()));
+        assert!(body.to_bytes() == whole.as_bytes(), "the pieces are others");
+    }
+}
+
+#[tokio::test]
 async fn what_stands_behind_a_requests_body_says_nothing_to_the_program() {
     let (port, running) = echoing().await;
     let (town, _alice, cookie) = home_of(port, &[]).await;

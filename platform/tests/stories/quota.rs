@@ -7,7 +7,8 @@ use berth::db::Db;
 use berth::error::Error;
 use berth::ops::Verdict;
 use berth::quota::{
-    CacheWrites, Call, Demand, Hold, InputBound, Outcome, OwnLimits, Provider, Refusal, Seen, Span, Usage, Verified,
+    CacheWrites, Call, Demand, Hold, InputBound, Outcome, OwnLimits, Provider, Refusal, Seen, Service, Span, Tier,
+    Usage, Verified,
 };
 use sea_orm::ConnectionTrait as _;
 
@@ -20,13 +21,15 @@ const HOLD: i64 = 1_000_000;
 
 fn call(person: &Person) -> Call {
     let demand = Demand {
-        provider: Provider::Anthropic,
+        provider: Provider::ANTHROPIC,
         model: "berth-demo".into(),
+        service: Service::Auto(Tier::Standard),
         input: InputBound::Tokens(0),
         cache_writes: CacheWrites::Never,
         max_output_tokens: Some(OUTPUT_TOKENS),
         answers: 1,
         extra_output_tokens: 0,
+        web_searches: 0,
         may_be_us: false,
         may_hide_output: false,
     };
@@ -272,6 +275,39 @@ async fn limits_a_minute_and_a_day_hold_for_each_account() {
     let refused = quota.admit(call(&alice)).await.err();
     assert!(matches!(refused, Some(Refusal::TooManyRequests { limit: 2, .. })), "{refused:?}");
     assert!(quota.admit(call(&bob)).await.is_ok());
+}
+
+#[tokio::test]
+async fn another_price_table_holds_for_the_next_call_and_what_was_held_stays_as_it_was() {
+    const TABLE: &str = r#"{"claude-of-tomorrow": {"litellm_provider": "anthropic", "mode": "chat",
+        "max_input_tokens": 1000, "max_output_tokens": 4000, "input_cost_per_token": 1e-6, "output_cost_per_token": 1e-6}}"#;
+    for database in databases().await {
+        let kind = database.kind;
+        let world = World::on(database, |_| ()).await;
+        let alice = world.person("alice").await;
+        let quota = &world.app.quota;
+        let mut tomorrow = call(&alice);
+        tomorrow.demand.model = "claude-of-tomorrow".into();
+        assert!(matches!(quota.admit(tomorrow.clone()).await.err(), Some(Refusal::UnknownModel { .. })));
+        let before = quota.admit(call(&alice)).await.unwrap();
+        // As the operator's command does it: another process writes, and tells this one.
+        let command = reopen(&world, &world.clock, HOLD).await;
+        let (version, changes) = command.import_prices(TABLE, "tomorrow.json", "operator").await.unwrap();
+        assert_eq!((changes.new, changes.changed), (1, 0), "{kind}");
+        quota.reread_prices().await.unwrap();
+        used(quota.admit(tomorrow.clone()).await.unwrap(), OUTPUT_TOKENS);
+        used(before, OUTPUT_TOKENS);
+        let receipts = quota.receipts(alice.instance.account, 2).await.unwrap();
+        let of = |at: usize| (receipts[at].price_version == version, receipts[at].amount_nanodollars);
+        assert_eq!((of(1), of(0)), ((true, 2 * HOLD), (false, HOLD)), "{kind}");
+        let in_force = command.price_tables().await.unwrap().into_iter().filter(|table| table.is_in_force);
+        assert_eq!(in_force.map(|table| table.version).collect::<Vec<_>>(), [version]);
+        command.use_prices(None, "operator").await.unwrap();
+        quota.reread_prices().await.unwrap();
+        assert!(quota.admit(tomorrow).await.is_err(), "{kind}: the program's own table is in force again");
+        assert!(matches!(command.use_prices(Some("no such"), "operator").await, Err(Error::NotFound)));
+        assert!(command.import_prices("[]", "no.json", "operator").await.is_err());
+    }
 }
 
 #[tokio::test]

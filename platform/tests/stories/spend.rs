@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use berth::app::App;
 use berth::handle::Handle;
-use berth::quota::{CacheWrites, Call, Demand, Hold, InputBound, Outcome, Provider, Seen, Usage};
+use berth::quota::{CacheWrites, Call, Demand, Hold, InputBound, Outcome, Provider, Seen, Service, Tier, Usage};
 use berth::secrets::hex;
 use ring::signature::{ED25519, UnparsedPublicKey};
 use sea_orm::ConnectionTrait as _;
@@ -30,7 +30,9 @@ pub async fn site(settings: &[(&str, &str)]) -> Site {
 pub async fn hold(app: &App, handle: &str, agent: &str, tokens: u64) -> Hold {
     let instance = app.instances.by_handle(&Handle::parse(handle).unwrap()).unwrap();
     let demand = Demand {
-        provider: Provider::Anthropic,
+        provider: Provider::ANTHROPIC,
+        service: Service::Auto(Tier::Standard),
+        web_searches: 0,
         model: "berth-demo".into(),
         input: InputBound::Tokens(0),
         cache_writes: CacheWrites::Never,

@@ -1,20 +1,23 @@
 //! Reading a call's body for what it can cost. The body itself is forwarded as it came.
 
-pub mod anthropic;
+pub mod chat;
+pub mod embeddings;
 mod json;
-pub mod openai;
+pub mod messages;
+pub mod responses;
 
-use serde_json::{Map, Value};
+use json::{Object, Value};
 
-use crate::quota::Demand;
+use crate::quota::{Demand, InputBound, Service, Tier};
 
 /// A body, understood as far as money and streaming are concerned.
 #[derive(Clone, Debug)]
 pub struct Asked {
     pub demand: Demand,
     pub stream: bool,
-    /// It is a stream that must be asked for its usage, because the client did not.
-    pub add_usage: bool,
+    /// What goes to the provider in the body's place: it is a stream that must be asked for its usage, because the
+    /// client did not. That is then not shown to the client.
+    pub asking_for_usage: Option<Vec<u8>>,
 }
 
 /// Why a body cannot be forwarded. `field` is the name in the body; the message is for whoever wrote the call.
@@ -35,48 +38,69 @@ impl Unacceptable {
     }
 }
 
-fn parse(body: &[u8]) -> Result<Map<String, Value>, Unacceptable> {
+fn parse(body: &[u8]) -> Result<Object<'_>, Unacceptable> {
     json::object(body).map_err(|why| Unacceptable {
         field: None,
         message: format!("The request body is not JSON that can be read: {why}"),
     })
 }
 
-fn model(body: &Map<String, Value>) -> Result<String, Unacceptable> {
+fn model(body: &Object<'_>) -> Result<String, Unacceptable> {
     match body.get("model") {
-        Some(Value::String(model)) if !model.is_empty() && model.len() <= 200 => Ok(model.clone()),
+        Some(Value::Text(model)) if !model.is_empty() && model.len() <= 200 => Ok(model.to_string()),
         Some(_) => Err(Unacceptable::new("model", "must be the name of a model.")),
         None => Err(Unacceptable::new("model", "Field required")),
     }
 }
 
-fn stream(body: &Map<String, Value>) -> Result<bool, Unacceptable> {
-    match body.get("stream") {
-        None | Some(Value::Null) => Ok(false),
+fn stream(body: &Object<'_>) -> Result<bool, Unacceptable> {
+    match body.set("stream") {
+        None => Ok(false),
         Some(Value::Bool(stream)) => Ok(*stream),
         Some(_) => Err(Unacceptable::new("stream", "must be true or false.")),
     }
 }
 
 /// A whole number that is not negative; absent and `null` are the same.
-fn count(body: &Map<String, Value>, field: &'static str) -> Result<Option<u64>, Unacceptable> {
-    match body.get(field) {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => {
-            value.as_u64().map(Some).ok_or_else(|| Unacceptable::new(field, "must be a whole number, 0 or more."))
-        }
+fn count(body: &Object<'_>, field: &'static str) -> Result<Option<u64>, Unacceptable> {
+    match body.set(field) {
+        None => Ok(None),
+        Some(Value::Count(count)) => Ok(Some(*count)),
+        Some(_) => Err(Unacceptable::new(field, "must be a whole number, 0 or more.")),
     }
 }
 
-fn is_set(body: &Map<String, Value>, field: &str) -> bool {
-    body.get(field).is_some_and(|value| !value.is_null())
+/// The tiers that OpenAI may serve a call in. `auto`: the one that the operator's project gives calls which name none.
+fn service_tier(body: &Object<'_>, auto: Tier) -> Result<Service, Unacceptable> {
+    let named = match body.set("service_tier") {
+        None => "auto",
+        Some(tier) => tier.as_str().unwrap_or_default(),
+    };
+    match (named, Tier::of_openai(named)) {
+        ("auto", _) => Ok(Service::Auto(auto)),
+        ("default" | "flex" | "priority" | "fast" | "ultrafast", Some(tier)) => Ok(Service::Named(tier)),
+        _ => Err(Unacceptable::unpriced(
+            "service_tier",
+            "only auto, default, flex, priority, fast or ultrafast is offered.",
+        )),
+    }
+}
+
+/// What `bytes` of a body, and what the provider adds, hold at most: as many tokens as bytes, where all of it is text.
+fn input_bound(bytes: &[u8], added: u64, is_bounded_by_bytes: bool) -> InputBound {
+    let tokens = added.saturating_add(size(bytes));
+    if is_bounded_by_bytes { InputBound::Tokens(tokens) } else { InputBound::WholeModel { at_least: tokens } }
+}
+
+fn size(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX / 2)
 }
 
 /// Whether `content` (a string, or an array of blocks) consists of text in blocks of the types `textual` names, whose
 /// tokens the bytes of the body bound. A block's own `content` is looked into as well.
-fn is_text(content: Option<&Value>, textual: &[&str]) -> bool {
+fn is_text(content: Option<&Value<'_>>, textual: &[&str]) -> bool {
     match content {
-        None | Some(Value::Null | Value::String(_)) => true,
+        None | Some(Value::Null | Value::Text(_) | Value::LongText) => true,
         Some(Value::Array(blocks)) => blocks.iter().all(|block| {
             let named = block.get("type").and_then(Value::as_str).is_some_and(|kind| textual.contains(&kind));
             named && is_text(block.get("content"), textual)

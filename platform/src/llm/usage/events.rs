@@ -1,8 +1,11 @@
 //! Splits a stream of server-sent events into the data of each event, in whatever pieces it comes
 //! (WHATWG HTML 9.2.6: lines end in LF, CR or CRLF; an empty line ends an event).
 
-/// Longer data is counted, not kept. Frames that carry usage have a few hundred bytes.
-const LONGEST: usize = 1024 * 1024;
+use memchr::memchr2;
+
+/// Longer data is counted, not kept. Most frames that carry usage have a few hundred bytes; the last one of a Responses
+/// stream repeats the whole answer and the tools that were offered.
+const LONGEST: usize = 8 * 1024 * 1024;
 
 /// One event.
 #[derive(Debug, PartialEq, Eq)]
@@ -14,8 +17,9 @@ pub enum Event<'a> {
 
 #[derive(Default)]
 pub struct Events {
+    /// The beginning of a line whose end has not come.
     line: Vec<u8>,
-    /// Bytes of the present line that were not kept.
+    /// Bytes of that line that were not kept.
     dropped: usize,
     data: Vec<u8>,
     has_data: bool,
@@ -31,14 +35,24 @@ impl Events {
             self.after_cr = false;
             rest = rest.strip_prefix(b"\n").unwrap_or(rest);
         }
-        while let Some(end) = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
-            self.push(&rest[..end]);
-            self.end_line(each);
-            let was_cr = rest[end] == b'\r';
+        while let Some(end) = memchr2(b'\n', b'\r', rest) {
+            let (line, was_cr) = (&rest[..end], rest[end] == b'\r');
             rest = &rest[end + 1..];
             if was_cr {
                 self.after_cr = rest.is_empty();
                 rest = rest.strip_prefix(b"\n").unwrap_or(rest);
+            }
+            if !self.line.is_empty() || self.dropped > 0 {
+                self.push(line);
+                self.end_line(each);
+            } else if let Some(data) = data_of(line).filter(|data| !self.has_data && data.len() <= LONGEST)
+                && let Some(after) = rest.strip_prefix(b"\n")
+            {
+                // The usual event: one line, all of it here. It is looked at in place.
+                rest = after;
+                each(Event::Data(data));
+            } else {
+                self.take_line(line, 0, each);
             }
         }
         self.push(rest);
@@ -50,6 +64,11 @@ impl Events {
         self.end_event(each);
     }
 
+    #[cfg(test)]
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.line.capacity() + self.data.capacity()
+    }
+
     fn push(&mut self, bytes: &[u8]) {
         let room = LONGEST.saturating_sub(self.line.len()).min(bytes.len());
         self.line.extend_from_slice(&bytes[..room]);
@@ -57,22 +76,27 @@ impl Events {
     }
 
     fn end_line(&mut self, each: &mut impl FnMut(Event<'_>)) {
-        if self.line.is_empty() {
+        let mut line = std::mem::take(&mut self.line);
+        let dropped = std::mem::take(&mut self.dropped);
+        self.take_line(&line, dropped, each);
+        line.clear();
+        self.line = line;
+    }
+
+    fn take_line(&mut self, line: &[u8], dropped: usize, each: &mut impl FnMut(Event<'_>)) {
+        if line.is_empty() {
             self.end_event(each);
-        } else if let Some(value) = self.line.strip_prefix(b"data:") {
-            let value = value.strip_prefix(b" ").unwrap_or(value);
+        } else if let Some(value) = data_of(line) {
             if self.has_data {
                 self.data.push(b'\n');
             }
             self.has_data = true;
-            if self.dropped > 0 || self.data.len() + value.len() > LONGEST {
-                self.dropped_data += value.len() + self.dropped;
+            if dropped > 0 || self.data.len() + value.len() > LONGEST {
+                self.dropped_data += value.len() + dropped;
             } else {
                 self.data.extend_from_slice(value);
             }
         }
-        self.line.clear();
-        self.dropped = 0;
     }
 
     fn end_event(&mut self, each: &mut impl FnMut(Event<'_>)) {
@@ -85,6 +109,11 @@ impl Events {
         self.has_data = false;
         self.dropped_data = 0;
     }
+}
+
+fn data_of(line: &[u8]) -> Option<&[u8]> {
+    let value = line.strip_prefix(b"data:")?;
+    Some(value.strip_prefix(b" ").unwrap_or(value))
 }
 
 #[cfg(test)]

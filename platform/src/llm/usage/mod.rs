@@ -1,30 +1,36 @@
 //! What a call used, read beside the path of its bytes.
 
-pub mod anthropic;
+mod chat;
+mod embeddings;
 mod events;
-pub mod openai;
+mod messages;
+mod responses;
 
 use events::{Event, Events};
-use serde_json::Value;
+use serde_json::value::RawValue;
 
-use crate::quota::{Provider, Seen, Usage};
+use super::api::Api;
+use crate::quota::{Seen, Tier, Usage};
 
 /// Bytes of an answer per output token, estimated rather too low, for streams that broke off. English has about four,
 /// Chinese and hexadecimal two to three.
 const BYTES_PER_TOKEN: u64 = 2;
+/// Figures are kept with the receipt as the provider wrote them, unless they are longer than any that mean something.
+const LONGEST_FIGURES: usize = 16 * 1024;
 
-/// Reads the usage out of one provider's stream, in whatever pieces it comes.
+/// Reads the usage out of one API's stream, in whatever pieces it comes.
 pub struct StreamReader {
     events: Events,
     shape: Shape,
 }
 
 enum Shape {
-    Anthropic(anthropic::Stream),
-    Openai(openai::Stream),
+    Messages(messages::Stream),
+    Chat(chat::Stream),
+    Responses(responses::Stream),
 }
 
-/// What one event said.
+/// What the events so far said.
 #[derive(Default)]
 struct Progress {
     /// The provider's figures so far.
@@ -37,16 +43,32 @@ struct Progress {
     failed: bool,
     /// Of the answer itself.
     answer_bytes: u64,
-    /// The figures as the provider wrote them.
-    raw: String,
+    /// Searches that were seen to be made.
+    web_searches: u64,
+    /// The figures as the provider wrote them: the first, and the last where there are more.
+    raw: [Option<String>; 2],
+}
+
+impl Progress {
+    fn take_unseen(&mut self, bytes: usize) {
+        self.answer_bytes = self.answer_bytes.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+    }
+
+    fn keep(&mut self, figures: &RawValue) {
+        let text = if figures.get().len() <= LONGEST_FIGURES { figures.get() } else { "" };
+        let place = if self.raw[0].is_none() { 0 } else { 1 };
+        self.raw[place] = Some(text.to_owned());
+    }
 }
 
 impl StreamReader {
     #[must_use]
-    pub fn new(provider: Provider) -> Self {
-        let shape = match provider {
-            Provider::Anthropic => Shape::Anthropic(anthropic::Stream::default()),
-            Provider::Openai => Shape::Openai(openai::Stream::default()),
+    pub fn new(api: Api) -> Self {
+        let shape = match api {
+            Api::Messages => Shape::Messages(messages::Stream::default()),
+            // The last two are never streamed.
+            Api::ChatCompletions | Api::Embeddings | Api::Metered { .. } => Shape::Chat(chat::Stream::default()),
+            Api::Responses => Shape::Responses(responses::Stream::default()),
         };
         Self { events: Events::default(), shape }
     }
@@ -83,15 +105,26 @@ impl StreamReader {
             Some(usage) if progress.is_final => Seen::Final(usage),
             // It finished, and said nothing of what it used.
             None if progress.is_over && !progress.failed => Seen::Unreadable,
-            usage => Seen::Part { usage, output_tokens: progress.answer_bytes.div_ceil(BYTES_PER_TOKEN) },
+            usage => {
+                let searched = |usage: Usage| usage.web_searches.max(progress.web_searches);
+                let usage = usage.map(|usage| Usage { web_searches: searched(usage), ..usage });
+                Seen::Part { usage, output_tokens: progress.answer_bytes.div_ceil(BYTES_PER_TOKEN) }
+            }
         };
-        (seen, progress.raw.clone())
+        (seen, progress.raw.iter().flatten().map(String::as_str).collect::<Vec<_>>().join("\n"))
+    }
+
+    /// Bytes in memory because an event has not come to its end.
+    #[cfg(test)]
+    fn kept_bytes(&self) -> usize {
+        self.events.kept_bytes()
     }
 
     fn progress(&self) -> &Progress {
         match &self.shape {
-            Shape::Anthropic(stream) => stream.progress(),
-            Shape::Openai(stream) => stream.progress(),
+            Shape::Messages(stream) => stream.progress(),
+            Shape::Chat(stream) => stream.progress(),
+            Shape::Responses(stream) => stream.progress(),
         }
     }
 }
@@ -99,28 +132,41 @@ impl StreamReader {
 impl Shape {
     fn take(&mut self, event: &Event<'_>) {
         match (self, event) {
-            (Self::Anthropic(stream), Event::Data(data)) => stream.take(data),
-            (Self::Openai(stream), Event::Data(data)) => stream.take(data),
-            (Self::Anthropic(stream), Event::TooLong(bytes)) => stream.take_unseen(*bytes),
-            (Self::Openai(stream), Event::TooLong(bytes)) => stream.take_unseen(*bytes),
+            (Self::Messages(stream), Event::Data(data)) => stream.take(data),
+            (Self::Chat(stream), Event::Data(data)) => stream.take(data),
+            (Self::Responses(stream), Event::Data(data)) => stream.take(data),
+            (Self::Messages(stream), Event::TooLong(bytes)) => stream.progress_mut().take_unseen(*bytes),
+            (Self::Chat(stream), Event::TooLong(bytes)) => stream.progress_mut().take_unseen(*bytes),
+            (Self::Responses(stream), Event::TooLong(bytes)) => stream.progress_mut().take_unseen(*bytes),
         }
     }
 }
 
 /// Reads the usage of an answer that came in one piece, and gives it back as JSON too.
 #[must_use]
-pub fn of_whole(provider: Provider, body: &[u8]) -> (Seen, String) {
-    let answer: Value = serde_json::from_slice(body).unwrap_or_default();
-    let Some(raw) = answer.get("usage").filter(|usage| usage.is_object()) else {
-        return (Seen::Unreadable, String::new());
+pub fn of_whole(api: Api, body: &[u8]) -> (Seen, String) {
+    let read = match api {
+        Api::Messages => messages::of_whole(body),
+        Api::ChatCompletions => chat::of_whole(body),
+        Api::Responses => responses::of_whole(body),
+        Api::Embeddings => embeddings::of_whole(body),
+        Api::Metered { sent } => {
+            let output_tokens = u64::try_from(body.len()).unwrap_or(u64::MAX);
+            Some((Seen::Final(Usage { input_tokens: sent, output_tokens, ..Usage::default() }), ""))
+        }
     };
-    let usage = match provider {
-        Provider::Anthropic => anthropic::read_usage(raw),
-        Provider::Openai => openai::read_usage(raw, answer.get("service_tier")),
-    };
-    (usage.map_or(Seen::Unreadable, Seen::Final), raw.to_string())
+    read.map_or((Seen::Unreadable, String::new()), |(seen, raw)| (seen, raw.to_owned()))
+}
+
+/// The tier that OpenAI says it served a call in; older models say nothing. `None`: one without a price here.
+fn served_in(service_tier: Option<&str>) -> Option<Tier> {
+    service_tier.map_or(Some(Tier::Standard), Tier::of_openai)
 }
 
 fn length(text: Option<&str>) -> u64 {
     text.map_or(0, |text| u64::try_from(text.len()).unwrap_or(u64::MAX / 4))
 }
+
+#[cfg(test)]
+#[path = "transcripts_tests.rs"]
+mod transcripts;

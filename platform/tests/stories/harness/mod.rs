@@ -111,11 +111,16 @@ impl House {
 
 /// Settings for tests: the domain example.com, everything else as it comes, `settings` on top.
 pub fn config(database: &Database, settings: &[(&str, &str)]) -> Config {
+    config_at(&database.url, database.dir(), settings)
+}
+
+/// The same for another process's database.
+pub fn config_at(url: &str, dir: &str, settings: &[(&str, &str)]) -> Config {
     let basic = [
         ("BERTH_DOMAIN", "example.com"),
         ("BERTH_SECRET", "a secret for stories, 32 characters and more"),
-        ("BERTH_DATA_DIR", database.dir()),
-        ("DATABASE_URL", &database.url),
+        ("BERTH_DATA_DIR", dir),
+        ("DATABASE_URL", url),
     ];
     let lookup = |name: &str| {
         let found = settings.iter().chain(&basic).find(|(key, _)| *key == name);

@@ -2,6 +2,7 @@
 //! program in every container, because each instance has an address of its own below 127.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use berth::containers::ContainerHost;
 use berth::containers::fake::FakeHost;
 use berth::containers::remote::RemoteHost;
 use berth::edge::Postman;
-use berth::http_server::{self, Answers, PerPeer};
+use berth::http_server::{self, Answers, Lanes, PerPeer};
 use berth::instances::{Cause, Fact, Instance, Instances, Status};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -346,18 +347,20 @@ async fn open(
         let end = CancellationToken::new();
         tokio::spawn(app.instances.clone().run(end.clone()));
         tokio::spawn(Postman::new(app.clone()).run(end.clone()));
-        let address = listen(berth::cli::public_router(app.clone()), &end).await;
-        let internal = listen(berth::cli::internal_router(app.clone()), &end).await;
+        // One lane, so that each visitor meets the connections that the one before left.
+        let lane = Lanes::start(NonZeroUsize::MIN).unwrap();
+        let address = listen(lane, berth::cli::public_router(app.clone()), &end).await;
+        let internal = listen(Lanes::here(), berth::cli::internal_router(app.clone()), &end).await;
         (app, [address, internal])
     });
     let (app, addresses) = started.await.unwrap();
     (app, addresses, process)
 }
 
-async fn listen(answers: impl Answers, end: &CancellationToken) -> SocketAddr {
+async fn listen(lanes: Lanes, answers: impl Answers, end: &CancellationToken) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(http_server::serve(listener, answers, PerPeer::All, end.clone()));
+    tokio::spawn(http_server::serve_on(lanes, listener, answers, PerPeer::All, end.clone()));
     address
 }
 

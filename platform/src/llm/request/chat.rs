@@ -1,11 +1,11 @@
 //! What an OpenAI chat completion can cost.
 
-use serde_json::{Map, Value};
+use super::json::{Object, Value};
+use super::{Asked, Unacceptable, count, input_bound, is_text, model, parse, service_tier, size, stream};
+use crate::llm::splice;
+use crate::quota::{CacheWrites, Demand, Provider, Tier};
 
-use super::{Asked, Unacceptable, count, is_set, is_text, model, parse, stream};
-use crate::quota::{CacheWrites, Demand, InputBound, Provider};
-
-/// See the list of the same name in `anthropic.rs`.
+/// See the list of the same name in `messages.rs`.
 const KNOWN: &[&str] = &[
     "model",
     "messages",
@@ -48,106 +48,113 @@ const TEXTUAL: &[&str] = &["text", "refusal"];
 
 /// Tokens that the provider adds by itself: a system prompt of its own, the frame around tools and formats. It
 /// documents no figures; measured ones are below 200.
-const ADDED_ALWAYS: u64 = 512;
-const ADDED_WITH_TOOLS_OR_FORMAT: u64 = 1024;
+pub(super) const ADDED_ALWAYS: u64 = 512;
+pub(super) const ADDED_WITH_TOOLS_OR_FORMAT: u64 = 1024;
 
 /// More answers than this are refused; the API's own limit.
 const MOST_ANSWERS: u64 = 128;
 
-/// Reads a body of `POST /v1/chat/completions`.
+/// Reads a body of `POST /v1/chat/completions`. `auto` is the tier of a call that names none.
 ///
 /// # Errors
 /// The field that cannot be forwarded, and why.
-pub fn read(bytes: &[u8]) -> Result<Asked, Unacceptable> {
+pub fn read(bytes: &[u8], auto: Tier) -> Result<Asked, Unacceptable> {
     let body = parse(bytes)?;
     refuse_unpriced(&body)?;
-    let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX / 2);
-    let has_more = ["tools", "functions", "response_format"].iter().any(|field| is_set(&body, field));
+    let has_more = ["tools", "functions", "response_format"].iter().any(|field| body.has(field));
     let added = ADDED_ALWAYS + if has_more { ADDED_WITH_TOOLS_OR_FORMAT } else { 0 };
     let answers = count(&body, "n")?.unwrap_or(1);
     if !(1..=MOST_ANSWERS).contains(&answers) {
         return Err(Unacceptable::new("n", "must be from 1 to 128."));
     }
-    // Newer models write to the cache unasked, so the write price bounds the input wherever there is one.
-    let long = is_set(&body, "prompt_cache_options") || is_set(&body, "prompt_cache_retention");
     let demand = Demand {
-        provider: Provider::Openai,
+        provider: Provider::OPENAI,
         model: model(&body)?,
-        input: if is_bounded_by_bytes(&body) {
-            InputBound::Tokens(added.saturating_add(size))
-        } else {
-            InputBound::WholeModel { at_least: added.saturating_add(size) }
-        },
-        cache_writes: if long { CacheWrites::Long } else { CacheWrites::Short },
+        service: service_tier(&body, auto)?,
+        input: input_bound(bytes, added, is_bounded_by_bytes(&body)),
+        cache_writes: cache_writes(&body),
         max_output_tokens: count(&body, "max_completion_tokens")?.max(count(&body, "max_tokens")?),
         answers,
         // A prediction that the model does not follow is billed as output, on top of the answer.
-        extra_output_tokens: if is_set(&body, "prediction") { size } else { 0 },
+        extra_output_tokens: if body.has("prediction") { size(bytes) } else { 0 },
+        web_searches: 0,
         may_be_us: false,
         // Reasoning is not shown, nor is what was rejected of a prediction.
-        may_hide_output: body.get("reasoning_effort").is_none_or(|effort| effort != "none")
-            || is_set(&body, "prediction"),
+        may_hide_output: !body.get("reasoning_effort").is_some_and(|effort| effort.says("none"))
+            || body.has("prediction"),
     };
     let stream = stream(&body)?;
-    let asks = body.get("stream_options").and_then(|options| options.get("include_usage")) == Some(&Value::Bool(true));
-    Ok(Asked { demand, stream, add_usage: stream && !asks })
+    let asks =
+        matches!(body.get("stream_options").and_then(|options| options.get("include_usage")), Some(Value::Bool(true)));
+    let asking_for_usage = match body.get("stream_options") {
+        _ if !stream || asks => None,
+        None => Some(splice::with_last_member(bytes, r#""stream_options":{"include_usage":true}"#)),
+        Some(_) => splice::with_include_usage(bytes),
+    };
+    Ok(Asked { demand, stream, asking_for_usage })
 }
 
-fn refuse_unpriced(body: &Map<String, Value>) -> Result<(), Unacceptable> {
+/// Newer models write to the cache unasked, so the write price bounds the input wherever there is one.
+pub(super) fn cache_writes(body: &Object<'_>) -> CacheWrites {
+    let long = body.has("prompt_cache_options") || body.has("prompt_cache_retention");
+    if long { CacheWrites::Long } else { CacheWrites::Short }
+}
+
+fn refuse_unpriced(body: &Object<'_>) -> Result<(), Unacceptable> {
     for (field, why) in [
-        ("web_search_options", "searches are charged one by one."),
+        ("web_search_options", "these searches have no limit. The Responses API's web_search has one."),
         ("audio", "sound is charged by its own tokens."),
         ("moderation", "its charge is not known."),
     ] {
-        if is_set(body, field) {
+        if body.has(field) {
             return Err(Unacceptable::unpriced(field, why));
         }
     }
-    if is_set(body, "service_tier") && !["auto", "default"].iter().any(|tier| body["service_tier"] == *tier) {
-        return Err(Unacceptable::unpriced("service_tier", "only auto or default is offered."));
-    }
-    if is_set(body, "store") && body["store"] != false {
+    if body.set("store").is_some_and(|store| !matches!(store, Value::Bool(false))) {
         let why = "only false is offered. What is stored is kept at the provider under a key that all here share.";
         return Err(Unacceptable::new("store", why));
     }
-    let texts = |modalities: &Value| modalities.as_array().is_some_and(|all| all.iter().all(|one| one == "text"));
-    if is_set(body, "modalities") && !texts(&body["modalities"]) {
+    let texts =
+        |modalities: &Value<'_>| modalities.as_array().is_some_and(|all| all.iter().all(|one| one.says("text")));
+    if body.set("modalities").is_some_and(|modalities| !texts(modalities)) {
         return Err(Unacceptable::unpriced("modalities", "only text is offered."));
     }
-    let own = |tool: &Value| tool.get("type").is_some_and(|kind| kind == "function" || kind == "custom");
-    if is_set(body, "tools") && !body["tools"].as_array().is_some_and(|tools| tools.iter().all(own)) {
+    let own = |tool: &Value<'_>| tool.get("type").is_some_and(|kind| kind.says("function") || kind.says("custom"));
+    if body.set("tools").is_some_and(|tools| !tools.as_array().is_some_and(|tools| tools.iter().all(own))) {
         return Err(Unacceptable::unpriced(
             "tools",
             "a tool that runs at the provider is charged by use. Functions that you run yourself work.",
         ));
     }
-    match body.get("stream_options") {
-        None | Some(Value::Null) => Ok(()),
-        Some(options) => match options.get("include_usage") {
-            _ if !options.is_object() => Err(Unacceptable::new("stream_options", "must be an object.")),
+    match body.set("stream_options") {
+        None => Ok(()),
+        Some(options @ Value::Object(_)) => match options.get("include_usage") {
             None | Some(Value::Null | Value::Bool(_)) => Ok(()),
             Some(_) => Err(Unacceptable::new("stream_options", "include_usage must be true or false.")),
         },
+        Some(_) => Err(Unacceptable::new("stream_options", "must be an object.")),
     }
 }
 
-fn is_bounded_by_bytes(body: &Map<String, Value>) -> bool {
+fn is_bounded_by_bytes(body: &Object<'_>) -> bool {
+    let is_silent = |message: &Value<'_>| message.get("audio").is_none_or(Value::is_null);
     let messages_are_text = match body.get("messages") {
-        Some(Value::Array(messages)) => messages
-            .iter()
-            .all(|message| is_text(message.get("content"), TEXTUAL) && message.get("audio").is_none_or(Value::is_null)),
+        Some(Value::Array(messages)) => {
+            messages.iter().all(|message| is_text(message.get("content"), TEXTUAL) && is_silent(message))
+        }
         _ => true,
     };
-    messages_are_text && body.keys().all(|field| KNOWN.contains(&field.as_str()))
+    messages_are_text && body.names().all(|field| KNOWN.contains(&field))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quota::{InputBound, Service};
 
     fn read_with(more: &str) -> Result<Demand, Unacceptable> {
         let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"hi"}}]{more}}}"#);
-        read(body.as_bytes()).map(|asked| asked.demand)
+        read(body.as_bytes(), Tier::Flex).map(|asked| asked.demand)
     }
 
     #[test]
@@ -161,6 +168,15 @@ mod tests {
         let open = read_with(r#","conversation":"c""#).unwrap();
         assert!(matches!(open.input, InputBound::WholeModel { at_least: 512.. }));
         assert!(plain.may_hide_output);
+        for (more, service) in [
+            ("", Service::Auto(Tier::Flex)),
+            (r#","service_tier":"auto""#, Service::Auto(Tier::Flex)),
+            (r#","service_tier":"default""#, Service::Named(Tier::Standard)),
+            (r#","service_tier":"fast""#, Service::Named(Tier::Priority)),
+            (r#","service_tier":"ultrafast""#, Service::Named(Tier::Ultrafast)),
+        ] {
+            assert_eq!(read_with(more).unwrap().service, service, "{more}");
+        }
         assert!(!read_with(r#","reasoning_effort":"none""#).unwrap().may_hide_output);
         assert!(read_with(r#","reasoning_effort":"none","prediction":{"content":"a"}"#).unwrap().may_hide_output);
     }
@@ -169,13 +185,13 @@ mod tests {
     fn pictures_hold_the_whole_model() {
         let body = br#"{"model":"m","messages":[{"role":"user","content":[{"type":"text","text":"x"},
             {"type":"image_url","image_url":{"url":"https://example.com/x.png"}}]}]}"#;
-        assert!(matches!(read(body).unwrap().demand.input, InputBound::WholeModel { .. }));
+        assert!(matches!(read(body, Tier::Flex).unwrap().demand.input, InputBound::WholeModel { .. }));
     }
 
     #[test]
     fn fields_without_a_price_are_refused_by_name() {
         for (more, field) in [
-            (r#","service_tier":"priority""#, "service_tier"),
+            (r#","service_tier":"scale""#, "service_tier"),
             (r#","web_search_options":{}"#, "web_search_options"),
             (r#","modalities":["text","audio"]"#, "modalities"),
             (r#","tools":[{"type":"web_search"}]"#, "tools"),
@@ -189,5 +205,25 @@ mod tests {
         }
         assert!(read_with(r#","store":false"#).is_ok());
         assert!(read_with(r#","service_tier":"auto","tools":[{"type":"function","function":{"name":"f"}}]"#).is_ok());
+    }
+
+    #[test]
+    fn a_stream_is_asked_for_its_usage_unless_the_client_did() {
+        let asking = |more: &str| {
+            let body = format!(r#"{{"model":"m","messages":[]{more}}} "#);
+            read(body.as_bytes(), Tier::Standard).unwrap().asking_for_usage.map(|body| String::from_utf8(body).unwrap())
+        };
+        for (more, after) in [
+            (r#","stream":true"#, r#","stream":true,"stream_options":{"include_usage":true}} "#),
+            (
+                r#","stream_options":{"include_usage":false},"stream":true"#,
+                r#","stream_options":{"include_usage":true},"stream":true} "#,
+            ),
+            (r#","stream":true,"stream_options":null"#, r#","stream":true,"stream_options":{"include_usage":true}} "#),
+        ] {
+            assert_eq!(asking(more).unwrap(), format!(r#"{{"model":"m","messages":[]{after}"#));
+        }
+        assert_eq!(asking(r#","stream":true,"stream_options":{"include_usage":true}"#), None);
+        assert_eq!(asking(""), None);
     }
 }

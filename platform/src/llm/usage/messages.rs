@@ -1,12 +1,15 @@
 //! Usage in Anthropic's Messages: `message_start` has it all but the output, `message_delta` the cumulative figures.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::{Progress, length};
-use crate::quota::Usage;
+use crate::quota::{Seen, Tier, Usage};
 
 #[derive(Default)]
 pub struct Stream {
@@ -18,20 +21,33 @@ pub struct Stream {
 struct Frame<'a> {
     #[serde(borrow, default, rename = "type")]
     kind: Cow<'a, str>,
-    message: Option<Message>,
-    usage: Option<Value>,
+    #[serde(borrow)]
+    message: Option<Message<'a>>,
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    content_block: Option<Block<'a>>,
     #[serde(borrow)]
     delta: Option<Delta<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Message {
-    usage: Option<Value>,
+struct Message<'a> {
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Block<'a> {
+    #[serde(borrow, default, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    name: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
 struct Delta<'a> {
-    stop_reason: Option<Value>,
+    stop_reason: Option<IgnoredAny>,
     #[serde(borrow)]
     text: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -47,17 +63,24 @@ impl Stream {
         &self.progress
     }
 
-    pub(super) fn take_unseen(&mut self, bytes: usize) {
-        self.progress.answer_bytes += u64::try_from(bytes).unwrap_or(0);
+    pub(super) fn progress_mut(&mut self) -> &mut Progress {
+        &mut self.progress
     }
 
     pub(super) fn take(&mut self, data: &[u8]) {
-        let Ok(frame) = serde_json::from_slice::<Frame<'_>>(data) else { return self.take_unseen(data.len()) };
+        let Ok(frame) = serde_json::from_slice::<Frame<'_>>(data) else {
+            return self.progress.take_unseen(data.len());
+        };
         match &*frame.kind {
             "message_start" => {
                 if let Some(usage) = frame.message.and_then(|message| message.usage) {
-                    self.note(&usage);
+                    self.note(usage);
                 }
+            }
+            "content_block_start" => {
+                let searches =
+                    |block: &Block<'_>| block.kind == "server_tool_use" && block.name.as_deref() == Some("web_search");
+                self.progress.web_searches += u64::from(frame.content_block.as_ref().is_some_and(searches));
             }
             "content_block_delta" => {
                 let Some(delta) = frame.delta else { return };
@@ -66,7 +89,7 @@ impl Stream {
             }
             "message_delta" => {
                 if let Some(usage) = frame.usage {
-                    self.note(&usage);
+                    self.note(usage);
                     self.progress.is_final |= frame.delta.is_some_and(|delta| delta.stop_reason.is_some());
                 }
             }
@@ -83,14 +106,11 @@ impl Stream {
         }
     }
 
-    fn note(&mut self, usage: &Value) {
-        let Ok(newer) = Figures::deserialize(usage) else { return };
+    fn note(&mut self, usage: &RawValue) {
+        let Ok(newer) = serde_json::from_str(usage.get()) else { return };
         self.figures.replace_by(newer);
         self.progress.usage = Some(self.figures.usage());
-        if !self.progress.raw.is_empty() {
-            self.progress.raw.push('\n');
-        }
-        self.progress.raw.push_str(&usage.to_string());
+        self.progress.keep(usage);
     }
 }
 
@@ -104,7 +124,7 @@ struct Figures {
     cache_creation: Option<CacheCreation>,
     inference_geo: Option<String>,
     speed: Option<String>,
-    server_tool_use: Option<Value>,
+    server_tool_use: Option<BTreeMap<String, Value>>,
 }
 
 #[derive(Deserialize)]
@@ -129,36 +149,51 @@ impl Figures {
     fn usage(&self) -> Usage {
         let written = self.cache_creation_input_tokens.unwrap_or(0);
         let long = self.cache_creation.as_ref().and_then(|c| c.ephemeral_1h_input_tokens).unwrap_or(0).min(written);
-        let tools_used = self
-            .server_tool_use
-            .as_ref()
-            .and_then(Value::as_object)
-            .is_some_and(|tools| tools.values().any(|uses| uses.as_u64().is_some_and(|n| n > 0)));
+        let speed = match self.speed.as_deref() {
+            None | Some("standard") => Some(Tier::Standard),
+            Some("fast") => Some(Tier::Fast),
+            Some(_) => None,
+        };
+        let uses = |tool: &Value| tool.as_u64().unwrap_or(0);
+        let tools = || self.server_tool_use.iter().flatten();
+        // Fetching a page costs its tokens and no more.
+        let are_others_used =
+            tools().any(|(name, n)| uses(n) > 0 && !["web_search_requests", "web_fetch_requests"].contains(&&**name));
         Usage {
             input_tokens: self.input_tokens.unwrap_or(0),
             cache_write_tokens: written - long,
             cache_write_long_tokens: long,
             cache_read_tokens: self.cache_read_input_tokens.unwrap_or(0),
             output_tokens: self.output_tokens.unwrap_or(0),
+            web_searches: tools().find(|(name, _)| *name == "web_search_requests").map_or(0, |(_, n)| uses(n)),
+            tier: speed.unwrap_or_default(),
             in_us: self.inference_geo.as_deref() == Some("us"),
-            unpriced: tools_used || self.speed.as_deref().is_some_and(|speed| speed != "standard"),
+            unpriced: speed.is_none() || are_others_used,
         }
     }
 }
 
-/// The usage of an answer in one piece. `None` when it does not say what it used.
-pub(super) fn read_usage(usage: &Value) -> Option<Usage> {
-    let figures = Figures::deserialize(usage).ok()?;
-    (figures.input_tokens.is_some() && figures.output_tokens.is_some()).then(|| figures.usage())
+#[derive(Deserialize)]
+struct Answer<'a> {
+    #[serde(borrow)]
+    usage: &'a RawValue,
+}
+
+/// `None` when the answer does not say what it used.
+pub(super) fn of_whole(body: &[u8]) -> Option<(Seen, &str)> {
+    let raw = serde_json::from_slice::<Answer<'_>>(body).ok()?.usage.get();
+    let figures: Figures = serde_json::from_str(raw).ok()?;
+    let says_both = figures.input_tokens.is_some() && figures.output_tokens.is_some();
+    says_both.then(|| (Seen::Final(figures.usage()), raw))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::StreamReader;
     use super::*;
-    use crate::quota::{Provider, Seen};
+    use crate::llm::api::Api;
 
-    const STREAM: &str = include_str!("../../../tests/fixtures/anthropic_stream.txt");
+    const STREAM: &str = include_str!("../../../tests/fixtures/llm/messages_cache.sse");
 
     fn usage(output_tokens: u64) -> Usage {
         Usage {
@@ -174,7 +209,7 @@ mod tests {
     #[test]
     fn a_recorded_stream_reads_the_same_in_every_split() {
         for cut in 0..=STREAM.len() {
-            let mut reader = StreamReader::new(Provider::Anthropic);
+            let mut reader = StreamReader::new(Api::Messages);
             reader.feed(&STREAM.as_bytes()[..cut]);
             reader.feed(&STREAM.as_bytes()[cut..]);
             reader.finish();
@@ -185,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_stream_cut_off_in_the_answer_counts_what_was_seen() {
-        let mut reader = StreamReader::new(Provider::Anthropic);
+        let mut reader = StreamReader::new(Api::Messages);
         let cut = STREAM.find("event: message_delta").unwrap();
         reader.feed(&STREAM.as_bytes()[..cut]);
         assert!(!reader.is_over());
@@ -197,11 +232,40 @@ mod tests {
 
     #[test]
     fn an_error_in_the_stream_is_the_end_and_not_completion() {
-        let mut reader = StreamReader::new(Provider::Anthropic);
+        let mut reader = StreamReader::new(Api::Messages);
         reader.feed(
             b"event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"x\"}}\n\n",
         );
         assert!(reader.is_over() && !reader.is_complete());
         assert_eq!(reader.seen().0, Seen::Part { usage: None, output_tokens: 0 });
+    }
+
+    #[test]
+    fn searches_and_speed_are_read_from_the_figures_or_seen_on_the_way() {
+        let start =
+            r#"data: {"type":"message_start","message":{"usage":{"input_tokens":9,"output_tokens":1,"speed":"fast"}}}"#;
+        let search =
+            r#"data: {"type":"content_block_start","content_block":{"type":"server_tool_use","name":"web_search"}}"#;
+        let end = r#"data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":5,"server_tool_use":{"web_search_requests":2,"web_fetch_requests":1}}}"#;
+        let mut reader = StreamReader::new(Api::Messages);
+        reader.feed(format!("{start}\n\n{search}\n\n").as_bytes());
+        let Seen::Part { usage: Some(seen), .. } = reader.seen().0 else { panic!("not a part") };
+        assert_eq!((seen.web_searches, seen.tier), (1, Tier::Fast));
+        reader.feed(format!("{end}\n\n").as_bytes());
+        let Seen::Final(seen) = reader.seen().0 else { panic!("not final") };
+        assert_eq!((seen.web_searches, seen.output_tokens, seen.tier, seen.unpriced), (2, 5, Tier::Fast, false));
+        let code = br#"{"usage":{"input_tokens":1,"output_tokens":1,"server_tool_use":{"code_execution_requests":1}}}"#;
+        assert!(matches!(of_whole(code), Some((Seen::Final(Usage { unpriced: true, .. }), _))));
+    }
+
+    #[test]
+    fn figures_without_end_are_not_kept_without_end() {
+        let mut reader = StreamReader::new(Api::Messages);
+        for tokens in 0..1000 {
+            reader.feed(
+                format!("data: {{\"type\":\"message_delta\",\"usage\":{{\"output_tokens\":{tokens}}}}}\n\n").as_bytes(),
+            );
+        }
+        assert_eq!(reader.seen().1, "{\"output_tokens\":0}\n{\"output_tokens\":999}");
     }
 }

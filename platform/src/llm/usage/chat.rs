@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
-use super::{Progress, length};
-use crate::quota::Usage;
+use super::{Progress, length, served_in};
+use crate::quota::{Seen, Usage};
 
 #[derive(Default)]
 pub struct Stream {
@@ -17,9 +18,11 @@ pub struct Stream {
 struct Chunk<'a> {
     #[serde(borrow, default)]
     choices: Vec<Choice<'a>>,
-    usage: Option<Value>,
-    service_tier: Option<Value>,
-    error: Option<Value>,
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    service_tier: Option<Cow<'a, str>>,
+    error: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -67,8 +70,8 @@ impl Stream {
         &self.progress
     }
 
-    pub(super) fn take_unseen(&mut self, bytes: usize) {
-        self.progress.answer_bytes += u64::try_from(bytes).unwrap_or(0);
+    pub(super) fn progress_mut(&mut self) -> &mut Progress {
+        &mut self.progress
     }
 
     pub(super) fn take(&mut self, data: &[u8]) {
@@ -77,8 +80,10 @@ impl Stream {
             self.progress.is_final |= self.progress.usage.is_some();
             return;
         }
-        let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else { return self.take_unseen(data.len()) };
-        if chunk.error.is_some_and(|error| !error.is_null()) {
+        let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else {
+            return self.progress.take_unseen(data.len());
+        };
+        if chunk.error.is_some() {
             self.progress.failed = true;
             self.progress.is_over = true;
         }
@@ -90,10 +95,10 @@ impl Stream {
                 .chain(calls.chain(&delta.function_call).map(Function::bytes))
                 .sum::<u64>();
         }
-        if let Some(usage) = chunk.usage.filter(Value::is_object) {
-            self.progress.usage = read_usage(&usage, chunk.service_tier.as_ref());
+        if let Some(usage) = chunk.usage {
+            self.progress.usage = read_usage(usage, chunk.service_tier.as_deref());
             self.progress.is_final = chunk.choices.is_empty() && self.progress.usage.is_some();
-            self.progress.raw = usage.to_string();
+            self.progress.keep(usage);
         }
     }
 }
@@ -125,41 +130,55 @@ struct CompletionDetails {
 }
 
 /// `prompt_tokens` includes what was read from and written to the cache, unlike Anthropic's `input_tokens`.
-pub(super) fn read_usage(usage: &Value, service_tier: Option<&Value>) -> Option<Usage> {
-    let figures = Figures::deserialize(usage).ok()?;
+fn read_usage(usage: &RawValue, service_tier: Option<&str>) -> Option<Usage> {
+    let figures: Figures = serde_json::from_str(usage.get()).ok()?;
     let prompt = figures.prompt_tokens_details.unwrap_or_default();
     let read = prompt.cached_tokens.unwrap_or(0).min(figures.prompt_tokens);
     let written = prompt.cache_write_tokens.unwrap_or(0).min(figures.prompt_tokens - read);
     let long = prompt.cache_write_tokens_details.and_then(|d| d.ttl_12h_tokens).unwrap_or(0).min(written);
     let sound = prompt.audio_tokens.unwrap_or(0)
         + figures.completion_tokens_details.and_then(|details| details.audio_tokens).unwrap_or(0);
-    let dearer_tier = service_tier
-        .and_then(Value::as_str)
-        .is_some_and(|tier| !["default", "auto", "standard", "flex", "scale"].contains(&tier));
+    let tier = served_in(service_tier);
     Some(Usage {
         input_tokens: figures.prompt_tokens - read - written,
         cache_write_tokens: written - long,
         cache_write_long_tokens: long,
         cache_read_tokens: read,
         output_tokens: figures.completion_tokens,
-        in_us: false,
-        unpriced: sound > 0 || dearer_tier,
+        tier: tier.unwrap_or_default(),
+        unpriced: sound > 0 || tier.is_none(),
+        ..Usage::default()
     })
+}
+
+#[derive(Deserialize)]
+struct Answer<'a> {
+    #[serde(borrow)]
+    usage: &'a RawValue,
+    #[serde(borrow)]
+    service_tier: Option<Cow<'a, str>>,
+}
+
+pub(super) fn of_whole(body: &[u8]) -> Option<(Seen, &str)> {
+    let answer: Answer<'_> = serde_json::from_slice(body).ok()?;
+    let usage = read_usage(answer.usage, answer.service_tier.as_deref())?;
+    Some((Seen::Final(usage), answer.usage.get()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::{StreamReader, of_whole};
-    use super::*;
-    use crate::quota::{Provider, Seen};
+    use super::{Seen, Usage};
+    use crate::llm::api::Api;
+    use crate::quota::Tier;
 
-    const STREAM: &str = include_str!("../../../tests/fixtures/openai_stream.txt");
+    const STREAM: &str = include_str!("../../../tests/fixtures/llm/chat_cache.sse");
 
     #[test]
     fn a_recorded_stream_reads_the_same_in_every_split() {
         let usage = Usage { input_tokens: 3, cache_read_tokens: 16, output_tokens: 10, ..Usage::default() };
         for cut in 0..=STREAM.len() {
-            let mut reader = StreamReader::new(Provider::Openai);
+            let mut reader = StreamReader::new(Api::ChatCompletions);
             reader.feed(&STREAM.as_bytes()[..cut]);
             reader.feed(&STREAM.as_bytes()[cut..]);
             assert!(reader.is_complete() && reader.is_over());
@@ -169,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_stream_without_figures_is_unreadable_when_it_ended_and_a_part_before() {
-        let mut reader = StreamReader::new(Provider::Openai);
+        let mut reader = StreamReader::new(Api::ChatCompletions);
         reader.feed(b"data: {\"choices\":[{\"delta\":{\"content\":\"four\"}}],\"usage\":null}\n\n");
         assert_eq!(reader.seen().0, Seen::Part { usage: None, output_tokens: 2 });
         reader.feed(b"data: [DONE]\n\n");
@@ -177,11 +196,14 @@ mod tests {
     }
 
     #[test]
-    fn a_tier_that_was_not_asked_for_has_no_price() {
-        let answer = br#"{"service_tier":"priority","usage":{"prompt_tokens":5,"completion_tokens":2}}"#;
-        let (Seen::Final(usage), raw) = of_whole(Provider::Openai, answer) else { panic!("not final") };
+    fn the_tier_is_the_one_in_which_it_was_served_and_an_unknown_one_has_no_price() {
+        let answer = br#"{"service_tier":"warp","usage":{"prompt_tokens":5,"completion_tokens":2}}"#;
+        let (Seen::Final(usage), _) = of_whole(Api::ChatCompletions, answer) else { panic!("not final") };
         assert!(usage.unpriced && usage.input_tokens == 5);
+        let answer = br#"{"service_tier":"priority","usage":{"prompt_tokens":5,"completion_tokens":2}}"#;
+        let (Seen::Final(usage), raw) = of_whole(Api::ChatCompletions, answer) else { panic!("not final") };
+        assert!(!usage.unpriced && usage.tier == Tier::Priority);
         assert_eq!(raw, r#"{"prompt_tokens":5,"completion_tokens":2}"#);
-        assert_eq!(of_whole(Provider::Openai, b"{}").0, Seen::Unreadable);
+        assert_eq!(of_whole(Api::ChatCompletions, b"{}").0, Seen::Unreadable);
     }
 }

@@ -1,9 +1,8 @@
 //! What an Anthropic Messages call can cost.
 
-use serde_json::{Map, Value};
-
-use super::{Asked, Unacceptable, count, is_set, is_text, model, parse, stream};
-use crate::quota::{CacheWrites, Demand, InputBound, Provider};
+use super::json::{Object, Value};
+use super::{Asked, Unacceptable, count, input_bound, is_text, model, parse, stream};
+use crate::quota::{CacheWrites, Demand, Provider, Service, Tier};
 
 /// Fields that change neither the price of a token nor how many there can be beyond the body's bytes. With a field
 /// that is not among them the call is forwarded, and its input held as large as the model takes.
@@ -54,33 +53,34 @@ pub fn read(bytes: &[u8]) -> Result<Asked, Unacceptable> {
     refuse_unpriced(&body)?;
     let tools = read_tools(&body)?;
     let max_tokens = count(&body, "max_tokens")?.ok_or_else(|| Unacceptable::new("max_tokens", "Field required"))?;
-    let may_be_us = match body.get("inference_geo") {
-        Some(Value::String(geo)) => geo != "global",
-        _ => true,
+    let service = match body.set("speed") {
+        None => Service::Auto(Tier::Standard),
+        Some(speed) if speed.says("standard") => Service::Named(Tier::Standard),
+        Some(speed) if speed.says("fast") => Service::Named(Tier::Fast),
+        Some(_) => return Err(Unacceptable::unpriced("speed", "only standard or fast is offered.")),
     };
-    let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX / 2);
-    let tokens = (ADDED_ALWAYS + tools).saturating_add(size);
+    // What is found is in no body, and what was read before it is cached.
+    let searches = tools.web_searches > 0;
+    let writes = if searches { CacheWrites::Short } else { cache_control(&body) };
     // Not set, it is up to the model; and a thought may be shown shorter than it is charged, or not at all.
-    let thinks_not = body.get("thinking").and_then(|thinking| thinking.get("type")).is_some_and(|t| t == "disabled");
+    let thinks_not = body.get("thinking").and_then(|thinking| thinking.get("type")).is_some_and(|t| t.says("disabled"));
     let demand = Demand {
-        provider: Provider::Anthropic,
+        provider: Provider::ANTHROPIC,
         model: model(&body)?,
-        input: if is_bounded_by_bytes(&body) {
-            InputBound::Tokens(tokens)
-        } else {
-            InputBound::WholeModel { at_least: tokens }
-        },
-        cache_writes: body.values().map(cache_writes).fold(cache_control(&body), dearer),
+        service,
+        input: input_bound(bytes, ADDED_ALWAYS + tools.added_tokens, !searches && is_bounded_by_bytes(&body)),
+        cache_writes: body.values().map(cache_writes).fold(writes, dearer),
         max_output_tokens: Some(max_tokens),
         answers: 1,
         extra_output_tokens: 0,
-        may_be_us,
+        web_searches: tools.web_searches,
+        may_be_us: !body.get("inference_geo").is_some_and(|geo| geo.says("global")),
         may_hide_output: !thinks_not,
     };
-    Ok(Asked { demand, stream: stream(&body)?, add_usage: false })
+    Ok(Asked { demand, stream: stream(&body)?, asking_for_usage: None })
 }
 
-fn refuse_unpriced(body: &Map<String, Value>) -> Result<(), Unacceptable> {
+fn refuse_unpriced(body: &Object<'_>) -> Result<(), Unacceptable> {
     for (field, why) in [
         ("container", "code execution is charged by time."),
         ("mcp_servers", "tools that run at the provider can add any amount of input."),
@@ -89,63 +89,85 @@ fn refuse_unpriced(body: &Map<String, Value>) -> Result<(), Unacceptable> {
         ("compaction", "its tokens are not in the usage that the provider reports."),
         ("thread", "input that the provider keeps is not in the body."),
     ] {
-        if is_set(body, field) {
+        if body.has(field) {
             return Err(Unacceptable::unpriced(field, why));
         }
     }
-    for (field, free) in [("speed", &["standard"][..]), ("service_tier", &["auto", "standard_only"])] {
-        if is_set(body, field) && !body[field].as_str().is_some_and(|value| free.contains(&value)) {
-            return Err(Unacceptable::unpriced(field, &format!("only {} is offered.", free.join(" or "))));
-        }
+    // Capacity that the operator committed to is counted in the same prices as any other.
+    if body.set("service_tier").is_some_and(|tier| !tier.says("auto") && !tier.says("standard_only")) {
+        return Err(Unacceptable::unpriced("service_tier", "only auto or standard_only is offered."));
     }
-    let edits = body.get("context_management").and_then(|m| m.get("edits"));
-    let clears = |edit: &Value| edit.get("type").and_then(Value::as_str).is_some_and(|t| t.starts_with("clear_"));
+    let clears = |edit: &Value<'_>| edit.get("type").and_then(Value::as_str).is_some_and(|t| t.starts_with("clear_"));
+    let edits = body.get("context_management").and_then(|management| management.get("edits"));
     if edits.is_some_and(|edits| !edits.as_array().is_some_and(|edits| edits.iter().all(clears))) {
         return Err(Unacceptable::unpriced("context_management", "only edits that clear are offered."));
     }
     Ok(())
 }
 
-/// The tokens that come with tools and output formats beyond their bytes.
-fn read_tools(body: &Map<String, Value>) -> Result<u64, Unacceptable> {
-    let no_tools = Vec::new();
-    let tools = match body.get("tools") {
-        None | Some(Value::Null) => &no_tools,
-        Some(Value::Array(tools)) => tools,
-        Some(_) => return Err(Unacceptable::new("tools", "must be an array.")),
+/// What tools and output formats bring with them.
+#[derive(Default)]
+struct Tools {
+    /// Beyond the bytes of the body.
+    added_tokens: u64,
+    web_searches: u64,
+}
+
+fn read_tools(body: &Object<'_>) -> Result<Tools, Unacceptable> {
+    let tools = match body.set("tools") {
+        None => &[],
+        Some(tools) => tools.as_array().ok_or_else(|| Unacceptable::new("tools", "must be an array."))?,
     };
-    let mut added = 0;
+    let mut read = Tools::default();
     for tool in tools {
-        match tool.get("type") {
-            None | Some(Value::Null) => {}
-            Some(Value::String(kind)) if kind == "custom" => {}
-            Some(Value::String(kind)) if CLIENT_TOOLS.iter().any(|known| kind.starts_with(known)) => {
-                added += ADDED_FOR_ITS_OWN_TOOL;
+        match tool.get("type").filter(|kind| !kind.is_null()).map(|kind| kind.as_str().unwrap_or_default()) {
+            None | Some("custom") => {}
+            Some(kind) if CLIENT_TOOLS.iter().any(|known| kind.starts_with(known)) => {
+                read.added_tokens += ADDED_FOR_ITS_OWN_TOOL;
             }
-            _ => {
+            Some(kind) if kind.starts_with("web_search_") => {
+                read.web_searches = read.web_searches.saturating_add(searches(kind, tool)?);
+                read.added_tokens += ADDED_FOR_ITS_OWN_TOOL;
+            }
+            Some(_) => {
                 return Err(Unacceptable::unpriced(
                     "tools",
-                    "a tool that runs at the provider is charged by use. Tools that you run yourself work.",
+                    "a tool that runs at the provider is charged by use. Tools that you run yourself work, and \
+                     web_search with max_uses.",
                 ));
             }
         }
     }
-    let has_more = !tools.is_empty() || is_set(body, "output_config") || is_set(body, "output_format");
-    Ok(added + if has_more { ADDED_WITH_TOOLS_OR_FORMAT } else { 0 })
+    if !tools.is_empty() || body.has("output_config") || body.has("output_format") {
+        read.added_tokens += ADDED_WITH_TOOLS_OR_FORMAT;
+    }
+    Ok(read)
 }
 
-fn is_bounded_by_bytes(body: &Map<String, Value>) -> bool {
+/// How often this tool may search. From its second version on it may also be called by code that runs at the provider.
+fn searches(kind: &str, tool: &Value<'_>) -> Result<u64, Unacceptable> {
+    let callers = tool.get("allowed_callers").and_then(Value::as_array);
+    let only_the_model = callers.is_some_and(|callers| callers.iter().all(|caller| caller.says("direct")));
+    if !only_the_model && (callers.is_some() || kind != "web_search_20250305") {
+        let why = r#"a web_search that code at the provider may call has no limit; set allowed_callers to ["direct"]."#;
+        return Err(Unacceptable::unpriced("tools", why));
+    }
+    match tool.get("max_uses") {
+        Some(Value::Count(uses)) => Ok(*uses),
+        _ => Err(Unacceptable::unpriced("tools", "web_search needs max_uses, because each search is charged.")),
+    }
+}
+
+fn is_bounded_by_bytes(body: &Object<'_>) -> bool {
     let messages_are_text = match body.get("messages") {
         Some(Value::Array(messages)) => messages.iter().all(|message| is_text(message.get("content"), TEXTUAL)),
         _ => true,
     };
-    messages_are_text
-        && is_text(body.get("system"), TEXTUAL)
-        && body.keys().all(|field| KNOWN.contains(&field.as_str()))
+    messages_are_text && is_text(body.get("system"), TEXTUAL) && body.names().all(|field| KNOWN.contains(&field))
 }
 
 /// The dearest cache write that a `cache_control` anywhere below `value` can cause.
-fn cache_writes(value: &Value) -> CacheWrites {
+fn cache_writes(value: &Value<'_>) -> CacheWrites {
     match value {
         Value::Array(values) => values.iter().map(cache_writes).fold(CacheWrites::Never, dearer),
         Value::Object(object) => object.values().map(cache_writes).fold(cache_control(object), dearer),
@@ -153,14 +175,12 @@ fn cache_writes(value: &Value) -> CacheWrites {
     }
 }
 
-fn cache_control(object: &Map<String, Value>) -> CacheWrites {
-    match object.get("cache_control") {
-        None | Some(Value::Null) => CacheWrites::Never,
-        Some(control) => match control.get("ttl") {
-            None | Some(Value::Null) => CacheWrites::Short,
-            Some(ttl) if ttl == "5m" => CacheWrites::Short,
-            Some(_) => CacheWrites::Long,
-        },
+fn cache_control(object: &Object<'_>) -> CacheWrites {
+    match object.set("cache_control").map(|control| control.get("ttl")) {
+        None => CacheWrites::Never,
+        Some(None | Some(Value::Null)) => CacheWrites::Short,
+        Some(Some(ttl)) if ttl.says("5m") => CacheWrites::Short,
+        Some(Some(_)) => CacheWrites::Long,
     }
 }
 
@@ -175,6 +195,7 @@ fn dearer(a: CacheWrites, b: CacheWrites) -> CacheWrites {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quota::InputBound;
 
     fn read_with(more: &str) -> Result<Demand, Unacceptable> {
         let body = format!(r#"{{"model":"m","max_tokens":9,"messages":[{{"role":"user","content":"hi"}}]{more}}}"#);
@@ -219,11 +240,13 @@ mod tests {
     #[test]
     fn fields_without_a_price_are_refused_by_name() {
         for (more, field) in [
-            (r#","speed":"fast""#, "speed"),
+            (r#","speed":"faster""#, "speed"),
             (r#","service_tier":"priority""#, "service_tier"),
             (r#","container":"c""#, "container"),
             (r#","mcp_servers":[]"#, "mcp_servers"),
-            (r#","tools":[{"type":"web_search_20260101","name":"web_search"}]"#, "tools"),
+            (r#","tools":[{"type":"web_search_20250305","name":"web_search"}]"#, "tools"),
+            (r#","tools":[{"type":"web_search_20260209","name":"web_search","max_uses":1}]"#, "tools"),
+            (r#","tools":[{"type":"web_fetch_20250910","name":"web_fetch","max_uses":1}]"#, "tools"),
             (r#","context_management":{"edits":[{"type":"compact_20260112"}]}"#, "context_management"),
         ] {
             assert_eq!(read_with(more).unwrap_err().field, Some(field));
@@ -231,5 +254,16 @@ mod tests {
         assert!(read_with(r#","speed":"standard","service_tier":"auto","context_management":{"edits":[{"type":"clear_tool_uses_20250919"}]}"#).is_ok());
         assert_eq!(read(br#"{"model":"m","messages":[]}"#).unwrap_err().field, Some("max_tokens"));
         assert_eq!(read(br#"{"model":"m","max_tokens":1e3}"#).unwrap_err().field, Some("max_tokens"));
+    }
+
+    #[test]
+    fn a_limited_search_reads_everything_again_and_a_fast_call_is_a_tier_of_its_own() {
+        let direct = r#"{"type":"web_search_20260209","name":"web_search","max_uses":2,"allowed_callers":["direct"]}"#;
+        let first = r#"{"type":"web_search_20250305","name":"web_search","max_uses":3}"#;
+        let demand = read_with(&format!(r#","tools":[{first},{direct}]"#)).unwrap();
+        assert_eq!((demand.web_searches, demand.cache_writes), (5, CacheWrites::Short));
+        assert!(matches!(demand.input, InputBound::WholeModel { .. }));
+        assert_eq!(read_with(r#","speed":"fast""#).unwrap().service, Service::Named(Tier::Fast));
+        assert_eq!(read_with("").unwrap().service, Service::Auto(Tier::Standard));
     }
 }

@@ -1,0 +1,111 @@
+//! What the quota proxy costs beside no proxy at all and beside LiteLLM's, in one run on one upstream, with everything on that
+//! is on in production: `scripts/bench quota`.
+
+#[path = "edge/aim.rs"]
+mod aim;
+#[path = "quota/aims.rs"]
+mod aims;
+#[path = "quota/answer.rs"]
+mod answer;
+#[path = "quota/berth.rs"]
+mod berth_role;
+#[path = "../tests/stories/harness/crowd.rs"]
+mod crowd;
+#[path = "wake/figures.rs"]
+#[expect(dead_code, reason = "it is made for the other benches too")]
+mod figures;
+#[path = "quota/groups.rs"]
+mod groups;
+#[path = "quota/line.rs"]
+mod line;
+#[path = "quota/litellm.rs"]
+mod litellm;
+#[path = "quota/load.rs"]
+mod load;
+#[path = "quota/overshoot.rs"]
+mod overshoot;
+#[path = "quota/peers.rs"]
+mod peers;
+#[path = "edge/process.rs"]
+#[expect(dead_code, reason = "it is made for the bench of the edge too")]
+mod process;
+#[path = "quota/questions.rs"]
+mod questions;
+#[path = "quota/streams.rs"]
+mod streams;
+#[path = "quota/ungoverned.rs"]
+mod ungoverned;
+#[path = "quota/upstream.rs"]
+mod upstream;
+
+use clap::{Parser, ValueEnum};
+
+use self::figures::Figures;
+use self::groups::Group;
+use self::peers::Stage;
+
+/// Measures the quota proxy beside LiteLLM's.
+#[derive(Parser)]
+struct Words {
+    /// One line of JSON a figure, in place of the table.
+    #[arg(long)]
+    json: bool,
+    /// Only these of the groups of figures.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Group>,
+    /// How long each round lasts in which calls are counted.
+    #[arg(long, default_value_t = 2)]
+    seconds: u64,
+    /// One of the processes of the bench alone, until it is told to end.
+    #[arg(long)]
+    role: Option<Role>,
+    /// Where the provider listens, for the roles that pass calls on; where it is to listen, for `--role upstream`.
+    #[arg(long, default_value_t = 0)]
+    upstream: u16,
+    /// What each account may spend in a month, for `--role berth`.
+    #[arg(long, default_value_t = berth_role::PLENTY)]
+    allowance_nanodollars: i64,
+    /// What cargo says to every bench.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Role {
+    /// The provider behind everybody, and the program in every instance.
+    Upstream,
+    /// The platform, with people whose instances are awake.
+    Berth,
+    /// What the quota proxy would be if it only passed calls on.
+    Ungoverned,
+}
+
+fn main() -> anyhow::Result<()> {
+    let words = Words::parse();
+    process::allow_many_files()?;
+    match words.role {
+        Some(Role::Upstream) => upstream::run(words.upstream),
+        Some(Role::Berth) => berth_role::run(words.upstream, words.allowance_nanodollars),
+        Some(Role::Ungoverned) => ungoverned::run(words.upstream),
+        None => measure(&words),
+    }
+}
+
+fn measure(words: &Words) -> anyhow::Result<()> {
+    let mut figures = Figures::default();
+    let stage = Stage::open()?;
+    stage.note_idle_memory(&mut figures)?;
+    for group in Group::value_variants() {
+        if words.only.is_empty() || words.only.contains(group) {
+            eprintln!("measuring: {}", group.what());
+            group.measure(&stage, words.seconds, &mut figures)?;
+        }
+    }
+    stage.note_peak_memory(&mut figures)?;
+    if words.json {
+        print!("{}", figures.lines());
+    } else {
+        print!("{}\n{}", figures.table(), aim::table(&aims::AIMS, &figures));
+    }
+    Ok(())
+}

@@ -1,0 +1,11 @@
+//! Bodies of calls: whatever comes is understood or refused.
+#![no_main]
+
+use berth::llm::Api;
+use berth::quota::Tier;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    for api in [Api::Messages, Api::ChatCompletions, Api::Responses, Api::Embeddings] {
+        let _ = api.read(bytes, Tier::Standard);
+    }
+});

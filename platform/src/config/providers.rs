@@ -1,0 +1,195 @@
+//! Further providers, from a file of the operator's: models behind a wire shape that is known here, and other APIs whose
+//! calls have a price.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, de};
+use zeroize::Zeroizing;
+
+use super::reader::{may_be_sent_a_key, parse_dollars};
+
+/// Names that mean something else in the quota proxy's addresses.
+const TAKEN: [&str; 6] = ["anthropic", "openai", "metered", "budget", "jobs", "alarms"];
+const LONGEST_NAME: usize = 32;
+
+/// What the file says.
+#[derive(Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Providers {
+    pub models: BTreeMap<String, ModelProvider>,
+    pub metered: BTreeMap<String, MeteredApi>,
+}
+
+/// A provider of models at `/NAME/v1/..`.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelProvider {
+    pub speaks: Speaks,
+    /// What comes before `/v1`, without a slash at its end.
+    pub url: String,
+    #[serde(default)]
+    pub keys: Vec<Zeroizing<String>>,
+    pub models: BTreeMap<String, ModelPrice>,
+}
+
+/// The wire shape of a provider of models.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Speaks {
+    Anthropic,
+    Openai,
+}
+
+/// In dollars per million tokens. A class of token that is left out costs what fresh input does.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelPrice {
+    pub input: Dollars,
+    pub output: Dollars,
+    pub cache_read: Option<Dollars>,
+    pub cache_write: Option<Dollars>,
+    pub cache_write_long: Option<Dollars>,
+    pub max_input_tokens: u64,
+    pub max_output_tokens: u64,
+}
+
+/// An API at `/metered/NAME/..`, of which the calls named here may be made.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MeteredApi {
+    pub url: String,
+    pub key: Option<MeteredKey>,
+    pub calls: Vec<MeteredCall>,
+}
+
+/// The header that opens the API, with all of its value.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MeteredKey {
+    pub header: String,
+    pub value: Zeroizing<String>,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MeteredCall {
+    pub method: String,
+    /// `/v1/forecast/*`: a star is one part of a path.
+    pub path: String,
+    pub dollars: Dollars,
+    /// Of the request's body and the answer's together.
+    #[serde(default)]
+    pub dollars_per_million_bytes: Dollars,
+}
+
+impl MeteredCall {
+    /// Its name in prices and receipts.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+}
+
+/// Written as text, because JSON's numbers are not read exactly by everybody.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dollars {
+    pub nanodollars: i64,
+}
+
+impl<'de> Deserialize<'de> for Dollars {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let wrong = || de::Error::custom(format!("\"{text}\" is not an amount of dollars such as \"2.50\""));
+        parse_dollars(&text).map(|nanodollars| Self { nanodollars }).ok_or_else(wrong)
+    }
+}
+
+impl Providers {
+    /// Reads the text of the file.
+    ///
+    /// # Errors
+    /// A sentence for each thing that is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, Vec<String>> {
+        let providers: Self = serde_json::from_str(text).map_err(|error| vec![error.to_string()])?;
+        let wrong = providers.mistakes();
+        if wrong.is_empty() { Ok(providers) } else { Err(wrong) }
+    }
+
+    fn mistakes(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let urls = self.models.iter().map(|(name, provider)| (name, &provider.url));
+        for (name, url) in urls.chain(self.metered.iter().map(|(name, api)| (name, &api.url))) {
+            let is_plain = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+            if !is_plain || name.is_empty() || name.len() > LONGEST_NAME || TAKEN.contains(&name.as_str()) {
+                wrong
+                    .push(format!("\"{name}\" cannot be a provider's name: a word in small letters that is not taken"));
+            }
+            if !may_be_sent_a_key(url) || url.ends_with('/') {
+                wrong.push(format!("{name}: its url must start with https:// and not end with a slash"));
+            }
+        }
+        for name in self.models.keys().filter(|name| self.metered.contains_key(*name)) {
+            wrong.push(format!("{name} is there twice"));
+        }
+        for (name, api) in &self.metered {
+            for call in &api.calls {
+                let is_method = !call.method.is_empty() && call.method.bytes().all(|b| b.is_ascii_uppercase());
+                let is_path = call.path.strip_prefix('/').is_some_and(|path| path.split('/').all(is_part));
+                if !is_method || !is_path {
+                    wrong.push(format!("{name}: \"{}\" is not a method and a path such as GET /v1/x/*", call.name()));
+                }
+            }
+        }
+        wrong
+    }
+}
+
+fn is_part(part: &str) -> bool {
+    let is_plain = part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    part == "*" || (is_plain && !["", ".", ".."].contains(&part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_says_what_there_is_and_what_it_costs() {
+        let text = r#"{
+            "models": { "groq": { "speaks": "openai", "url": "https://api.groq.example/openai", "keys": ["k"],
+                "models": { "llama": { "input": "0.50", "output": "0.80", "max_input_tokens": 9, "max_output_tokens": 8 } } } },
+            "metered": { "weather": { "url": "https://weather.example", "key": { "header": "x-key", "value": "k" },
+                "calls": [ { "method": "GET", "path": "/v1/forecast/*", "dollars": "0.002" } ] } }
+        }"#;
+        let Ok(providers) = Providers::parse(text) else { panic!("not read") };
+        assert_eq!(providers.models["groq"].models["llama"].input.nanodollars, 500_000_000);
+        let call = &providers.metered["weather"].calls[0];
+        assert_eq!((call.name().as_str(), call.dollars.nanodollars), ("GET /v1/forecast/*", 2_000_000));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_all_together() {
+        let api = |url: &str, method: &str, path: &str| {
+            format!(r#"{{"url":"{url}","calls":[{{"method":"{method}","path":"{path}","dollars":"1"}}]}}"#)
+        };
+        let wrong = |name: &str, api: &str| {
+            Providers::parse(&format!(r#"{{"metered":{{"{name}":{api}}}}}"#)).err().unwrap_or_default().join("; ")
+        };
+        assert_eq!(wrong("ok", &api("https://a.example", "GET", "/a/*")), "");
+        for (name, url, method, path, part) in [
+            ("openai", "https://a.example", "GET", "/a", "cannot be a provider's name"),
+            ("A", "https://a.example", "GET", "/a", "cannot be a provider's name"),
+            ("a", "http://a.example", "GET", "/a", "must start with https://"),
+            ("a", "https://a.example/", "GET", "/a", "slash"),
+            ("a", "https://a.example", "get", "/a", "is not a method and a path"),
+            ("a", "https://a.example", "GET", "/a/../b", "is not a method and a path"),
+            ("a", "https://a.example", "GET", "a", "is not a method and a path"),
+        ] {
+            let said = wrong(name, &api(url, method, path));
+            assert!(said.contains(part), "{name} {url} {method} {path}: {said}");
+        }
+        assert!(wrong("a", r#"{"url":"https://a.example","calls":[],"more":1}"#).contains("more"));
+        let dollars = r#"{"url":"https://a.example","calls":[{"method":"GET","path":"/a","dollars":"a lot"}]}"#;
+        assert!(wrong("a", dollars).contains("not an amount of dollars"));
+    }
+}

@@ -1,0 +1,44 @@
+//! The metered APIs: whose wire shape each has, and how it reads a call.
+
+use super::request::{self, Asked, Unacceptable};
+use crate::config::Speaks;
+use crate::quota::Tier;
+
+/// One endpoint whose calls cost money.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Api {
+    /// Anthropic's.
+    Messages,
+    /// OpenAI's, as the others.
+    ChatCompletions,
+    Responses,
+    Embeddings,
+    /// No model's: a call that is charged as such, and for its bytes. So many were sent.
+    Metered {
+        sent: u64,
+    },
+}
+
+impl Api {
+    /// The wire shape, of errors among others.
+    #[must_use]
+    pub fn speaks(self) -> Speaks {
+        match self {
+            Self::Messages => Speaks::Anthropic,
+            Self::ChatCompletions | Self::Responses | Self::Embeddings | Self::Metered { .. } => Speaks::Openai,
+        }
+    }
+
+    /// Reads the body of a call of a model. `auto` is the tier that the operator's OpenAI project gives calls which name none.
+    ///
+    /// # Errors
+    /// Why it cannot be forwarded.
+    pub fn read(self, body: &[u8], auto: Tier) -> Result<Asked, Unacceptable> {
+        match self {
+            Self::Messages => request::messages::read(body),
+            Self::ChatCompletions => request::chat::read(body, auto),
+            Self::Responses => request::responses::read(body, auto),
+            Self::Embeddings | Self::Metered { .. } => request::embeddings::read(body),
+        }
+    }
+}

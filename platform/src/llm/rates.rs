@@ -1,0 +1,90 @@
+//! What is left of an account's requests and tokens a minute, in the headers that each provider's clients read. The
+//! provider's own describe the platform's key and are not passed on.
+
+use std::time::Duration;
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use chrono::{DateTime, SecondsFormat};
+
+use crate::clock::Timestamp;
+use crate::config::Speaks;
+use crate::quota::Rate;
+
+/// Adds them to `headers`, for the limits that there are.
+pub fn add(headers: &mut HeaderMap, speaks: Speaks, requests: Option<Rate>, tokens: Option<Rate>, now: Timestamp) {
+    for (what, rate) in [("requests", requests), ("tokens", tokens)] {
+        let Some(rate) = rate else { continue };
+        let reset = match speaks {
+            Speaks::Anthropic => moment(now.plus(rate.full_in)),
+            Speaks::Openai => duration(rate.full_in),
+        };
+        let name = |which: &str| match speaks {
+            Speaks::Anthropic => format!("anthropic-ratelimit-{what}-{which}"),
+            Speaks::Openai => format!("x-ratelimit-{which}-{what}"),
+        };
+        set(headers, &name("limit"), &rate.limit.to_string());
+        set(headers, &name("remaining"), &rate.remaining.to_string());
+        set(headers, &name("reset"), &reset);
+    }
+}
+
+fn set(headers: &mut HeaderMap, name: &str, value: &str) {
+    if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+        headers.insert(name, value);
+    }
+}
+
+/// As RFC 3339 writes it, in whole seconds, never earlier than it is.
+fn moment(at: Timestamp) -> String {
+    DateTime::from_timestamp(at.0.saturating_add(999).div_euclid(1000), 0)
+        .map(|at| at.to_rfc3339_opts(SecondsFormat::Secs, true))
+        .unwrap_or_default()
+}
+
+/// As Go writes it: `6m0s`, `1.5s`, `12ms`.
+fn duration(span: Duration) -> String {
+    let ms = span.as_millis();
+    match (ms / 60_000, ms % 60_000) {
+        (0, ms) if ms < 1000 => format!("{ms}ms"),
+        (0, ms) => format!("{}s", seconds(ms)),
+        (minutes, ms) => format!("{minutes}m{}s", seconds(ms)),
+    }
+}
+
+fn seconds(ms: u128) -> String {
+    let text = format!("{}.{:03}", ms / 1000, ms % 1000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_provider_is_told_in_its_own_way() {
+        let rate = |full_in| Rate { limit: 60, remaining: 12, full_in: Duration::from_millis(full_in) };
+        let said = |speaks, requests, tokens| {
+            let mut headers = HeaderMap::new();
+            add(&mut headers, speaks, requests, tokens, Timestamp(1_794_738_600_000));
+            let mut said: Vec<_> =
+                headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+            said.sort();
+            said
+        };
+        assert_eq!(
+            said(Speaks::Anthropic, Some(rate(48_001)), None),
+            [
+                "anthropic-ratelimit-requests-limit: 60",
+                "anthropic-ratelimit-requests-remaining: 12",
+                "anthropic-ratelimit-requests-reset: 2026-11-15T10:30:49Z",
+            ]
+        );
+        assert_eq!(
+            said(Speaks::Openai, None, Some(rate(61_500))),
+            ["x-ratelimit-limit-tokens: 60", "x-ratelimit-remaining-tokens: 12", "x-ratelimit-reset-tokens: 1m1.5s",]
+        );
+        for (ms, text) in [(0, "0ms"), (12, "12ms"), (1000, "1s"), (1500, "1.5s"), (360_000, "6m0s")] {
+            assert_eq!(duration(Duration::from_millis(ms)), text);
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What a call of OpenAI's embeddings can cost: its input, and nothing else.
+
+use super::json::Value;
+use super::{Asked, Unacceptable, input_bound, model, parse};
+use crate::quota::{CacheWrites, Demand, Provider, Service, Tier};
+
+/// See the list of the same name in `messages.rs`.
+const KNOWN: &[&str] = &["model", "input", "dimensions", "encoding_format", "user"];
+
+/// Tokens that the provider may add to each text; it documents none.
+const ADDED_TO_EACH: u64 = 8;
+
+/// Reads a body of `POST /v1/embeddings`.
+///
+/// # Errors
+/// The field that cannot be forwarded, and why.
+pub fn read(bytes: &[u8]) -> Result<Asked, Unacceptable> {
+    let body = parse(bytes)?;
+    let texts = match body.get("input") {
+        Some(Value::Text(_) | Value::LongText) => 1,
+        Some(Value::Array(texts)) if texts.iter().all(is_text_or_tokens) => texts.len(),
+        _ => return Err(Unacceptable::new("input", "must be text or tokens, or an array of either.")),
+    };
+    let added = u64::try_from(texts).unwrap_or(u64::MAX).saturating_mul(ADDED_TO_EACH);
+    let demand = Demand {
+        provider: Provider::OPENAI,
+        model: model(&body)?,
+        service: Service::Auto(Tier::Standard),
+        input: input_bound(bytes, added, body.names().all(|field| KNOWN.contains(&field))),
+        cache_writes: CacheWrites::Never,
+        max_output_tokens: Some(0),
+        answers: 1,
+        extra_output_tokens: 0,
+        web_searches: 0,
+        may_be_us: false,
+        may_hide_output: false,
+    };
+    Ok(Asked { demand, stream: false, asking_for_usage: None })
+}
+
+/// A token is written in two bytes at least.
+fn is_text_or_tokens(value: &Value<'_>) -> bool {
+    match value {
+        Value::Text(_) | Value::LongText | Value::Count(_) => true,
+        Value::Array(tokens) => tokens.iter().all(|token| matches!(token, Value::Count(_))),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quota::InputBound;
+
+    #[test]
+    fn the_input_is_bounded_by_its_bytes_and_there_is_no_output() {
+        for input in [r#""hello""#, r#"["a","b"]"#, "[1,2,3]", "[[1,2],[3]]"] {
+            let body = format!(r#"{{"model":"m","input":{input}}}"#);
+            let demand = read(body.as_bytes()).unwrap().demand;
+            assert!(matches!(demand.input, InputBound::Tokens(n) if n >= body.len() as u64), "{input}");
+            assert_eq!(demand.max_output_tokens, Some(0));
+        }
+        for input in [r#"{"image":"x"}"#, r#"[{"image":"x"}]"#, "null", "[[\"a\"]]"] {
+            let body = format!(r#"{{"model":"m","input":{input}}}"#);
+            assert_eq!(read(body.as_bytes()).unwrap_err().field, Some("input"), "{input}");
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! What a call of OpenAI's Responses API can cost.
+
+use super::chat::{ADDED_ALWAYS, ADDED_WITH_TOOLS_OR_FORMAT, cache_writes};
+use super::json::{Object, Value};
+use super::{Asked, Unacceptable, count, input_bound, is_text, model, parse, service_tier, stream};
+use crate::quota::{Demand, Provider, Tier};
+
+/// See the list of the same name in `messages.rs`. What refers to input that the provider keeps is not in it:
+/// `previous_response_id`, `conversation`, `prompt`.
+const KNOWN: &[&str] = &[
+    "model",
+    "input",
+    "instructions",
+    "stream",
+    "stream_options",
+    "background",
+    "include",
+    "max_output_tokens",
+    "max_tool_calls",
+    "metadata",
+    "parallel_tool_calls",
+    "prompt_cache_key",
+    "prompt_cache_options",
+    "prompt_cache_retention",
+    "reasoning",
+    "safety_identifier",
+    "service_tier",
+    "store",
+    "temperature",
+    "text",
+    "tool_choice",
+    "tools",
+    "top_logprobs",
+    "top_p",
+    "truncation",
+    "user",
+    "verbosity",
+];
+
+const TEXTUAL: &[&str] = &["input_text", "output_text", "text", "refusal"];
+
+/// Tools that the caller runs itself.
+const CLIENT_TOOLS: &[&str] = &["function", "custom", "local_shell", "apply_patch", "computer", "computer_use_preview"];
+/// Searches that have the price of the table. Their predecessors have others.
+const SEARCHES: &[&str] = &["web_search", "web_search_2025_08_26"];
+
+/// Tokens of the description of one of the provider's own tools, which is not in the body; doubled and rounded up.
+const ADDED_FOR_ITS_OWN_TOOL: u64 = 2048;
+
+/// Reads a body of `POST /v1/responses`. `auto` is the tier of a call that names none.
+///
+/// # Errors
+/// The field that cannot be forwarded, and why.
+pub fn read(bytes: &[u8], auto: Tier) -> Result<Asked, Unacceptable> {
+    let body = parse(bytes)?;
+    refuse_unpriced(&body)?;
+    let tools = read_tools(&body)?;
+    let has_more = body.has("tools") || body.has("text");
+    let added = ADDED_ALWAYS + tools.added_tokens + if has_more { ADDED_WITH_TOOLS_OR_FORMAT } else { 0 };
+    let reasons_not = body.get("reasoning").and_then(|r| r.get("effort")).is_some_and(|effort| effort.says("none"));
+    let demand = Demand {
+        provider: Provider::OPENAI,
+        model: model(&body)?,
+        service: service_tier(&body, auto)?,
+        // What a search finds is in no body.
+        input: input_bound(bytes, added, tools.web_searches == 0 && is_bounded_by_bytes(&body)),
+        cache_writes: cache_writes(&body),
+        max_output_tokens: count(&body, "max_output_tokens")?,
+        answers: 1,
+        extra_output_tokens: 0,
+        web_searches: tools.web_searches,
+        may_be_us: false,
+        may_hide_output: !reasons_not,
+    };
+    Ok(Asked { demand, stream: stream(&body)?, asking_for_usage: None })
+}
+
+fn refuse_unpriced(body: &Object<'_>) -> Result<(), Unacceptable> {
+    for (field, why) in [
+        ("moderation", "its charge is not known."),
+        ("context_management", "what it costs to compact a context is not in the usage that the provider reports."),
+    ] {
+        if body.has(field) {
+            return Err(Unacceptable::unpriced(field, why));
+        }
+    }
+    if body.set("background").is_some_and(|background| !matches!(background, Value::Bool(false))) {
+        let why = "a call that goes on without its caller cannot be settled. Leave it out and stream the answer.";
+        return Err(Unacceptable::unpriced("background", why));
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Tools {
+    added_tokens: u64,
+    web_searches: u64,
+}
+
+fn read_tools(body: &Object<'_>) -> Result<Tools, Unacceptable> {
+    let tools = match body.set("tools") {
+        None => &[],
+        Some(tools) => tools.as_array().ok_or_else(|| Unacceptable::new("tools", "must be an array."))?,
+    };
+    let mut read = Tools::default();
+    for tool in tools {
+        let kind = tool.get("type").and_then(Value::as_str).unwrap_or_default();
+        if SEARCHES.contains(&kind) {
+            read.web_searches = count(body, "max_tool_calls")?.ok_or_else(|| {
+                Unacceptable::unpriced("tools", "web_search needs max_tool_calls, because each search is charged.")
+            })?;
+        } else if !is_run_by_the_caller(kind, tool) {
+            return Err(Unacceptable::unpriced(
+                "tools",
+                "a tool that runs at the provider is charged by use. Functions that you run yourself work, and \
+                 web_search with max_tool_calls.",
+            ));
+        }
+        if kind != "function" && kind != "custom" {
+            read.added_tokens += ADDED_FOR_ITS_OWN_TOOL;
+        }
+    }
+    Ok(read)
+}
+
+fn is_run_by_the_caller(kind: &str, tool: &Value<'_>) -> bool {
+    let type_of = |value: &Value<'_>| value.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
+    match kind {
+        "shell" => tool.get("environment").is_some_and(|environment| type_of(environment) == "local"),
+        // A namespace holds functions.
+        "namespace" => tool
+            .get("tools")
+            .and_then(Value::as_array)
+            .is_some_and(|tools| tools.iter().all(|tool| ["function", "custom"].contains(&type_of(tool).as_str()))),
+        _ => CLIENT_TOOLS.contains(&kind),
+    }
+}
+
+fn is_bounded_by_bytes(body: &Object<'_>) -> bool {
+    let input_is_text = match body.get("input") {
+        Some(Value::Array(items)) => items.iter().all(is_textual),
+        _ => true,
+    };
+    input_is_text && is_text(body.get("instructions"), TEXTUAL) && body.names().all(|field| KNOWN.contains(&field))
+}
+
+/// Whether the tokens of an item of the input are bounded by its bytes. An item may also be a reference to what the
+/// provider keeps, a thought without its text among them.
+fn is_textual(item: &Value<'_>) -> bool {
+    match item.get("type").filter(|kind| !kind.is_null()).map(|kind| kind.as_str().unwrap_or_default()) {
+        None | Some("message") => is_text(item.get("content"), TEXTUAL),
+        Some("function_call" | "custom_tool_call") => true,
+        Some("function_call_output" | "custom_tool_call_output") => is_text(item.get("output"), TEXTUAL),
+        Some("reasoning") => item.get("encrypted_content").is_some_and(Value::is_text),
+        Some(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quota::{InputBound, Service};
+
+    fn read_with(more: &str) -> Result<Demand, Unacceptable> {
+        read(format!(r#"{{"model":"m","input":"hi"{more}}}"#).as_bytes(), Tier::Standard).map(|asked| asked.demand)
+    }
+
+    fn is_open(demand: &Demand) -> bool {
+        matches!(demand.input, InputBound::WholeModel { .. })
+    }
+
+    #[test]
+    fn what_decides_the_hold() {
+        let plain = read_with("").unwrap();
+        assert!(!is_open(&plain) && plain.may_hide_output && plain.max_output_tokens.is_none());
+        assert_eq!(read_with(r#","max_output_tokens":7"#).unwrap().max_output_tokens, Some(7));
+        assert!(!read_with(r#","reasoning":{"effort":"none"}"#).unwrap().may_hide_output);
+        let tier = read_with(r#","service_tier":"priority""#).unwrap().service;
+        assert_eq!(tier, Service::Named(Tier::Priority));
+        let search = read_with(r#","tools":[{"type":"web_search"}],"max_tool_calls":3"#).unwrap();
+        assert!(is_open(&search) && search.web_searches == 3);
+    }
+
+    #[test]
+    fn what_the_provider_keeps_or_fetches_holds_the_whole_model() {
+        for more in [
+            r#","previous_response_id":"resp_1""#,
+            r#","conversation":"conv_1""#,
+            r#","prompt":{"id":"pmpt_1"}"#,
+            r#","a_field_of_tomorrow":1"#,
+        ] {
+            assert!(is_open(&read_with(more).unwrap()), "{more}");
+        }
+        let with_item = |item: &str| {
+            let body = format!(r#"{{"model":"m","input":[{{"role":"user","content":"hi"}},{item}]}}"#);
+            read(body.as_bytes(), Tier::Standard).unwrap().demand
+        };
+        for item in [
+            r#"{"type":"message","role":"user","content":[{"type":"input_image","image_url":"https://example.com"}]}"#,
+            r#"{"type":"message","role":"user","content":[{"type":"input_file","file_id":"file_1"}]}"#,
+            r#"{"type":"item_reference","id":"msg_1"}"#,
+            r#"{"type":"reasoning","id":"rs_1","summary":[]}"#,
+            r#"{"type":"function_call_output","call_id":"c","output":[{"type":"input_file","file_id":"f"}]}"#,
+        ] {
+            assert!(is_open(&with_item(item)), "{item}");
+        }
+        for item in [
+            r#"{"role":"user","content":[{"type":"input_text","text":"x"}]}"#,
+            r#"{"type":"function_call","call_id":"c","name":"f","arguments":"{}"}"#,
+            r#"{"type":"function_call_output","call_id":"c","output":"42"}"#,
+            r#"{"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":"gAAA"}"#,
+        ] {
+            assert!(!is_open(&with_item(item)), "{item}");
+        }
+    }
+
+    #[test]
+    fn fields_without_a_price_are_refused_by_name() {
+        for (more, field) in [
+            (r#","background":true"#, "background"),
+            (r#","context_management":[{"type":"compaction"}]"#, "context_management"),
+            (r#","service_tier":"scale""#, "service_tier"),
+            (r#","tools":[{"type":"web_search"}]"#, "tools"),
+            (r#","tools":[{"type":"web_search_preview"}],"max_tool_calls":1"#, "tools"),
+            (r#","tools":[{"type":"code_interpreter"}]"#, "tools"),
+            (r#","tools":[{"type":"file_search"}]"#, "tools"),
+            (r#","tools":[{"type":"mcp"}]"#, "tools"),
+            (r#","tools":[{"type":"shell","environment":{"type":"container_auto"}}]"#, "tools"),
+            (r#","max_output_tokens":-1"#, "max_output_tokens"),
+        ] {
+            assert_eq!(read_with(more).unwrap_err().field, Some(field), "{more}");
+        }
+        for more in [
+            r#","background":false,"store":true"#,
+            r#","tools":[{"type":"function","name":"f"},{"type":"shell","environment":{"type":"local"}}]"#,
+            r#","tools":[{"type":"namespace","name":"n","tools":[{"type":"function","name":"f"}]}]"#,
+        ] {
+            assert!(!is_open(&read_with(more).unwrap()), "{more}");
+        }
+    }
+}

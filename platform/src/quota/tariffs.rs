@@ -1,0 +1,131 @@
+//! What models cost: a price for each class of token in each tier, for short and for long input.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::rules::CacheWrites;
+
+/// How a provider served a call, which decides what a token costs: OpenAI's service tiers, and Anthropic's speed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tier {
+    #[default]
+    Standard,
+    Batch,
+    Flex,
+    Priority,
+    /// Anthropic's `speed: fast`.
+    Fast,
+    Ultrafast,
+}
+
+impl Tier {
+    /// The tier that OpenAI's `service_tier` names in an answer, or an operator in a setting. `None`: one without a
+    /// word here.
+    #[must_use]
+    pub fn of_openai(name: &str) -> Option<Self> {
+        match name {
+            // `scale` is capacity that was paid for beforehand.
+            "default" | "auto" | "standard" | "scale" => Some(Self::Standard),
+            "batch" => Some(Self::Batch),
+            "flex" => Some(Self::Flex),
+            // Two names of one tier.
+            "priority" | "fast" => Some(Self::Priority),
+            "ultrafast" => Some(Self::Ultrafast),
+            _ => None,
+        }
+    }
+
+    /// The name in tables and sentences.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::Batch => "batch",
+            Self::Flex => "flex",
+            Self::Priority => "priority",
+            Self::Fast => "fast",
+            Self::Ultrafast => "ultrafast",
+        }
+    }
+}
+
+/// Nano-dollars per million tokens, for each class of token. A class without its own price costs what fresh input does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rates {
+    pub input: i64,
+    /// Writing to the cache for a short time: 5 minutes (Anthropic), 30 minutes (OpenAI).
+    pub cache_write: Option<i64>,
+    /// Writing for a long time: 1 hour (Anthropic), 12 hours (OpenAI).
+    pub cache_write_long: Option<i64>,
+    pub cache_read: Option<i64>,
+    pub output: i64,
+}
+
+impl Rates {
+    pub(super) fn short_write(&self) -> i64 {
+        self.cache_write.unwrap_or(self.input)
+    }
+
+    pub(super) fn long_write(&self) -> i64 {
+        self.cache_write_long.unwrap_or_else(|| self.short_write())
+    }
+
+    pub(super) fn read(&self) -> i64 {
+        self.cache_read.unwrap_or(self.input)
+    }
+
+    pub(super) fn dearest_input(&self, writes: CacheWrites) -> i64 {
+        let write = match writes {
+            CacheWrites::Never => self.input,
+            CacheWrites::Short => self.short_write(),
+            CacheWrites::Long => self.short_write().max(self.long_write()),
+        };
+        self.input.max(write).max(self.read())
+    }
+}
+
+/// What a token costs in one tier.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tariff {
+    pub rates: Rates,
+    /// For the whole call once its input is long; see [`Price::long_above_tokens`].
+    pub long: Option<Rates>,
+}
+
+impl Tariff {
+    pub(super) fn rates(&self, is_long: bool) -> &Rates {
+        self.long.as_ref().filter(|_| is_long).unwrap_or(&self.rates)
+    }
+}
+
+/// What one model costs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Price {
+    pub max_input_tokens: Option<u64>,
+    pub max_output_tokens: Option<u64>,
+    /// With more input tokens than this, all classes together, a call is long.
+    pub long_above_tokens: Option<u64>,
+    pub standard: Tariff,
+    /// The other tiers that the model is offered in.
+    pub tiers: BTreeMap<Tier, Tariff>,
+    /// Factor in thousandths when the provider computes in the United States only.
+    pub us_permille: Option<i64>,
+    /// For each search of the web; `None`: it may not search.
+    pub web_search_nanodollars: Option<i64>,
+    /// For each call, whatever it uses.
+    pub call_nanodollars: i64,
+}
+
+impl Price {
+    /// What a token costs in `tier`, if the model is offered in it.
+    #[must_use]
+    pub fn tariff(&self, tier: Tier) -> Option<&Tariff> {
+        if tier == Tier::Standard { Some(&self.standard) } else { self.tiers.get(&tier) }
+    }
+
+    pub(super) fn is_long(&self, input_tokens: u64) -> bool {
+        self.long_above_tokens.is_some_and(|threshold| input_tokens > threshold)
+    }
+}
