@@ -6,6 +6,7 @@ mod prices;
 mod quota;
 mod receipts;
 mod serve;
+mod spend;
 mod terms;
 mod users;
 

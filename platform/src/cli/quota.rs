@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
-use super::{OPERATOR, control};
+use super::{OPERATOR, control, spend};
 use crate::accounts::AccountView;
 use crate::app::App;
 use crate::config::parse_dollars;
@@ -14,6 +14,13 @@ use crate::quota::{OwnLimits, dollars};
 pub(super) enum Word {
     /// An account's limits, and what is left of them.
     Show { handle: String },
+    /// What an account's calls cost in a month, by model, agent and day; without a handle everybody's.
+    Spend {
+        handle: Option<String>,
+        /// Such as 2026-11; the present one unless said.
+        #[arg(long)]
+        month: Option<String>,
+    },
     /// Change an account's limits; "usual" for the installation's. Reaches its next call.
     Set {
         handle: String,
@@ -61,6 +68,16 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
         Word::Show { handle } => {
             let account = app.accounts.account(&Handle::parse(&handle)?).await?;
             show(app, &account).await
+        }
+        Word::Spend { handle, month } => {
+            let month = spend::month(app, month.as_deref())?;
+            match handle {
+                Some(handle) => {
+                    let account = app.accounts.account(&Handle::parse(&handle)?).await?;
+                    spend::of_account(app, &account, month).await
+                }
+                None => spend::of_everybody(app, month).await,
+            }
         }
         Word::Set { handle, changes } => {
             let account = app.accounts.account(&Handle::parse(&handle)?).await?;

@@ -21,6 +21,8 @@ pub(super) enum Word {
         #[arg(long, default_value_t = 20)]
         most: u64,
     },
+    /// One receipt, as it was written, and whether it still is. Ends with 1 when it is not.
+    Show { handle: String, id: String },
     /// A provider's usage export (CSV or JSON with date, model and cost) beside what was booked, by day and model. Ends with
     /// 1 when the whole differs by more than 1 %.
     Compare { file: PathBuf },
@@ -52,6 +54,15 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<ExitCode> {
                     receipt.outcome,
                     receipt.id
                 );
+            }
+        }
+        Word::Show { handle, id } => {
+            let account = app.accounts.account(&Handle::parse(&handle)?).await?;
+            let proof = app.quota.receipt(account.id, id.parse().context("write a receipt's id")?).await?;
+            println!("{}", serde_json::to_string_pretty(&proof.receipt)?);
+            if let Some(wrong) = proof.wrong {
+                eprintln!("{wrong}");
+                return Ok(ExitCode::FAILURE);
             }
         }
         Word::Compare { file } => {

@@ -68,7 +68,7 @@ impl Hold {
     }
 
     /// Settles the hold: what it kept from other calls is free when this returns. Does not wait for the database;
-    /// [`Quota::settled`] does.
+    /// [`super::Quota::settled`] does.
     ///
     /// `usage`: the provider's own figures as JSON, kept with the receipt.
     pub fn settle(mut self, seen: Seen, outcome: Outcome, usage: String) {

@@ -29,7 +29,7 @@ pub async fn receipt(db: &impl ConnectionTrait, account: AccountId, id: HoldId) 
     Ok(Entity::find_by_id(id).filter(Of::AccountId.eq(account)).one(db).await?)
 }
 
-/// The first and the last number in the chain that a receipt of `period` has.
+/// The first and the last number that a receipt of `period` has; 0 is of one that is not in the chain.
 pub async fn numbers_of_month(
     db: &impl ConnectionTrait,
     account: AccountId,
@@ -40,10 +40,12 @@ pub async fn numbers_of_month(
         first: Option<i64>,
         last: Option<i64>,
     }
-    let row = chain(account)
+    // Not by `chain`, which would be gone along from its beginning: this finds the month by `receipts_by_account`.
+    let row = Entity::find()
         .select_only()
         .column_as(Of::Seq.min(), "first")
         .column_as(Of::Seq.max(), "last")
+        .filter(Of::AccountId.eq(account))
         .filter(Of::Period.eq(period))
         .into_model::<Row>()
         .one(db)

@@ -1,0 +1,70 @@
+//! `berth quota spend`: what one account's AI calls cost in a month, or everybody's.
+
+use anyhow::Context as _;
+
+use crate::accounts::AccountView;
+use crate::app::App;
+use crate::quota::{ModelSpend, Month, Order, Sum, dollars};
+
+/// Months are named as the books name them; without a name the present one.
+pub(super) fn month(app: &App, name: Option<&str>) -> anyhow::Result<Month> {
+    match name {
+        Some(name) => Month::parse(name).context("write the month as 2026-11"),
+        None => Ok(app.quota.this_month()),
+    }
+}
+
+/// One account's month.
+pub(super) async fn of_account(app: &App, account: &AccountView, month: Month) -> anyhow::Result<()> {
+    let sums = app.quota.spent_in(account.id, month).await?;
+    by_model(&sums.by_model);
+    table("AGENT", &sums.by_agent);
+    if sums.other_agents_nanodollars != 0 {
+        line("others", "", "", "", sums.other_agents_nanodollars);
+    }
+    table("DAY", &sums.by_day);
+    line(&month.to_string(), "", "", "", sums.total_nanodollars());
+    Ok(())
+}
+
+/// Everybody's month: models, days, and the accounts that spent most.
+pub(super) async fn of_everybody(app: &App, month: Month) -> anyhow::Result<()> {
+    let all = app.quota.everybody(month).await?;
+    by_model(&all.by_model);
+    table("DAY", &all.by_day);
+    println!("\n{:<40} {:>18} {:>18}", "ACCOUNT, DEAREST FIRST", "ALLOWANCE", "COST");
+    let accounts = app.accounts.accounts().await?;
+    for one in app.quota.accounts_in(month, Order::Dearest, 0).await? {
+        let handle = accounts.iter().find(|view| view.id == one.account).map(|view| view.handle.to_string());
+        let (allowance, spent) = (dollars(one.allowance_nanodollars), dollars(one.spent_nanodollars));
+        println!("{:<40} {allowance:>18} {spent:>18}", handle.unwrap_or_else(|| one.account.to_string()));
+    }
+    println!("\n{month}: {}. Accounts with calls: {}", dollars(all.spent_nanodollars), all.accounts);
+    println!("At 80 % of their allowance or beyond: {}", all.nearly_spent);
+    Ok(())
+}
+
+fn by_model(models: &[ModelSpend]) {
+    head("MODEL");
+    for sum in models {
+        let [calls, input, output] = [sum.calls, sum.input_tokens, sum.output_tokens].map(|count| count.to_string());
+        line(&sum.model, &calls, &input, &output, sum.amount_nanodollars);
+    }
+}
+
+fn table(what: &str, sums: &[Sum]) {
+    head(what);
+    for sum in sums {
+        let [calls, input, output] = [sum.calls, sum.input_tokens, sum.output_tokens].map(|count| count.to_string());
+        let name = if sum.name.is_empty() { "none named" } else { &sum.name };
+        line(name, &calls, &input, &output, sum.amount_nanodollars);
+    }
+}
+
+fn head(what: &str) {
+    println!("\n{what:<40} {:>8} {:>12} {:>12} {:>18}", "CALLS", "TOKENS IN", "OUT", "COST");
+}
+
+fn line(name: &str, calls: &str, input: &str, output: &str, nanodollars: i64) {
+    println!("{name:<40} {calls:>8} {input:>12} {output:>12} {:>18}", dollars(nanodollars));
+}
