@@ -5,8 +5,7 @@ use super::json::{Object, Value};
 use super::{Asked, Unacceptable, count, input_bound, is_text, model, parse, service_tier, stream};
 use crate::quota::{Demand, Provider, Tier};
 
-/// See the list of the same name in `messages.rs`. What refers to input that the provider keeps is not in it:
-/// `previous_response_id`, `conversation`, `prompt`.
+/// See the list of the same name in `messages.rs`.
 const KNOWN: &[&str] = &[
     "model",
     "input",
@@ -39,6 +38,10 @@ const KNOWN: &[&str] = &[
 
 const TEXTUAL: &[&str] = &["input_text", "output_text", "text", "refusal"];
 
+/// What the provider keeps it keeps under the platform's key, for every account alike: whoever knew the name of another's
+/// could have the model tell it.
+const KEPT: [&str; 3] = ["previous_response_id", "conversation", "prompt"];
+
 /// Tools that the caller runs itself.
 const CLIENT_TOOLS: &[&str] = &["function", "custom", "local_shell", "apply_patch", "computer", "computer_use_preview"];
 /// Searches that have the price of the table. Their predecessors have others.
@@ -54,6 +57,7 @@ const ADDED_FOR_ITS_OWN_TOOL: u64 = 2048;
 pub fn read(bytes: &[u8], auto: Tier) -> Result<Asked, Unacceptable> {
     let body = parse(bytes)?;
     refuse_unpriced(&body)?;
+    refuse_kept(&body)?;
     let tools = read_tools(&body)?;
     let has_more = body.has("tools") || body.has("text");
     let added = ADDED_ALWAYS + tools.added_tokens + if has_more { ADDED_WITH_TOOLS_OR_FORMAT } else { 0 };
@@ -89,6 +93,18 @@ fn refuse_unpriced(body: &Object<'_>) -> Result<(), Unacceptable> {
         return Err(Unacceptable::unpriced("background", why));
     }
     Ok(())
+}
+
+fn refuse_kept(body: &Object<'_>) -> Result<(), Unacceptable> {
+    let why = "what the provider keeps is not told apart by account here. Send the whole input instead.";
+    if let Some(field) = KEPT.into_iter().find(|field| body.set(field).is_some()) {
+        return Err(Unacceptable::new(field, why));
+    }
+    let is_reference = |item: &Value<'_>| item.get("type").is_some_and(|kind| kind.says("item_reference"));
+    match body.get("input") {
+        Some(Value::Array(items)) if items.iter().any(is_reference) => Err(Unacceptable::new("input", why)),
+        _ => Ok(()),
+    }
 }
 
 #[derive(Default)]
@@ -183,14 +199,7 @@ mod tests {
 
     #[test]
     fn what_the_provider_keeps_or_fetches_holds_the_whole_model() {
-        for more in [
-            r#","previous_response_id":"resp_1""#,
-            r#","conversation":"conv_1""#,
-            r#","prompt":{"id":"pmpt_1"}"#,
-            r#","a_field_of_tomorrow":1"#,
-        ] {
-            assert!(is_open(&read_with(more).unwrap()), "{more}");
-        }
+        assert!(is_open(&read_with(r#","a_field_of_tomorrow":1"#).unwrap()));
         let with_item = |item: &str| {
             let body = format!(r#"{{"model":"m","input":[{{"role":"user","content":"hi"}},{item}]}}"#);
             read(body.as_bytes(), Tier::Standard).unwrap().demand
@@ -198,7 +207,6 @@ mod tests {
         for item in [
             r#"{"type":"message","role":"user","content":[{"type":"input_image","image_url":"https://example.com"}]}"#,
             r#"{"type":"message","role":"user","content":[{"type":"input_file","file_id":"file_1"}]}"#,
-            r#"{"type":"item_reference","id":"msg_1"}"#,
             r#"{"type":"reasoning","id":"rs_1","summary":[]}"#,
             r#"{"type":"function_call_output","call_id":"c","output":[{"type":"input_file","file_id":"f"}]}"#,
         ] {
@@ -212,6 +220,21 @@ mod tests {
         ] {
             assert!(!is_open(&with_item(item)), "{item}");
         }
+    }
+
+    #[test]
+    fn what_the_provider_keeps_for_any_account_is_not_referred_to() {
+        for (more, field) in [
+            (r#","previous_response_id":"resp_1""#, "previous_response_id"),
+            (r#","conversation":"conv_1""#, "conversation"),
+            (r#","prompt":{"id":"pmpt_1"}"#, "prompt"),
+            (r#","input":[{"type":"item_reference","id":"msg_1"}]"#, "input"),
+        ] {
+            let body = format!(r#"{{"model":"m"{more}}}"#);
+            let refused = read(body.as_bytes(), Tier::Standard).unwrap_err();
+            assert_eq!(refused.field, Some(field), "{more}");
+        }
+        assert!(read_with(r#","previous_response_id":null"#).is_ok());
     }
 
     #[test]
