@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
 
 use super::alerts;
 use super::chain::{Head, Signer};
@@ -55,6 +55,8 @@ pub struct Ledger {
     pub epoch: i64,
     /// Set when another platform has opened them since.
     pub closed: Arc<AtomicBool>,
+    /// Somebody waits for what was handed over.
+    pub hurry: Arc<Notify>,
     pub heads: HashMap<AccountId, Head>,
 }
 
@@ -69,7 +71,7 @@ impl Ledger {
             tokio::select! {
                 message = messages.recv(), if is_open => match message {
                     Some(first) => {
-                        let (batch, flushed) = gather(first, &mut messages).await;
+                        let (batch, flushed) = gather(first, &mut messages, &self.hurry).await;
                         self.carry_over(batch, &mut refused).await;
                         for flushed in flushed {
                             // Whoever asked may have stopped waiting.
@@ -187,16 +189,17 @@ impl Ledger {
     }
 }
 
-/// What comes within a moment of `first`, together.
+/// `first`, and what comes within a moment of it or until somebody is in a hurry. Nothing of it wakes this task in
+/// between, because each wake would cost the call that brought it more than its settlement does.
 async fn gather(
     first: Message,
     messages: &mut mpsc::UnboundedReceiver<Message>,
+    hurry: &Notify,
 ) -> (Vec<Over>, Vec<oneshot::Sender<()>>) {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a deadline of tokio's own timer, which tests stop with tokio's own clock"
-    )]
-    let until = Instant::now() + GATHER;
+    if matches!(first, Message::Over(_)) {
+        // Either end of it is the end of the moment.
+        let _ = tokio::time::timeout(GATHER, hurry.notified()).await;
+    }
     let (mut batch, mut flushed) = (Vec::new(), Vec::new());
     let mut next = Some(first);
     while let Some(message) = next {
@@ -204,14 +207,7 @@ async fn gather(
             Message::Over(over) => batch.push(*over),
             Message::Flush(done) => flushed.push(done),
         }
-        if batch.len() >= BATCH {
-            break;
-        }
-        next = if flushed.is_empty() {
-            tokio::time::timeout_at(until, messages.recv()).await.ok().flatten()
-        } else {
-            messages.try_recv().ok()
-        };
+        next = messages.try_recv().ok();
     }
     (batch, flushed)
 }

@@ -55,7 +55,7 @@ use serde::Serialize;
 pub use store::{MonthSum, Order, Sum};
 pub use summary::{Left, Places, RateLeft, Sums, Today};
 pub use tables::PriceTable;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::config::{Config, Limits, Providers};
@@ -103,6 +103,8 @@ struct Inner {
 struct Running {
     journal: Arc<Journal>,
     ledger: mpsc::UnboundedSender<Message>,
+    /// Wakes the ledger for who waits for it.
+    hurry: Arc<Notify>,
     /// Another platform has opened the books since.
     closed: Arc<AtomicBool>,
 }
@@ -179,13 +181,14 @@ impl Quota {
         let tx = db.begin().await?;
         let epoch = store::open_epoch(&tx).await?;
         tx.commit().await?;
-        let (journal, closed) = (Arc::new(journal), Arc::<AtomicBool>::default());
+        let (journal, closed, hurry) = (Arc::new(journal), Arc::<AtomicBool>::default(), Arc::<Notify>::default());
         let mut ledger = Ledger {
             db: db.clone(),
             signer: Arc::clone(signer),
             journal: Arc::clone(&journal),
             epoch,
             closed: Arc::clone(&closed),
+            hurry: Arc::clone(&hurry),
             heads: HashMap::new(),
         };
         let found = recovery::settle_all(db, left, clock.now(), limits.month_nanodollars).await?;
@@ -198,7 +201,7 @@ impl Quota {
         let (sender, messages) = mpsc::unbounded_channel();
         tokio::spawn(Journal::keep_on_disk(&journal));
         tokio::spawn(ledger.keep(messages));
-        let running = Running { journal, ledger: sender, closed };
+        let running = Running { journal, ledger: sender, hurry, closed };
         self.0.running.set(running).map_err(|_| anyhow::anyhow!("the books are open already"))
     }
 
@@ -255,6 +258,7 @@ impl Quota {
         let Some(running) = self.0.running.get() else { return };
         let (done, wait) = oneshot::channel();
         if running.ledger.send(Message::Flush(done)).is_ok() {
+            running.hurry.notify_one();
             // Late or gone: the reader sees a database that is a moment old.
             let _ = tokio::time::timeout(SETTLING_PATIENCE, wait).await;
         }
