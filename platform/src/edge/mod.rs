@@ -5,6 +5,7 @@ mod ask;
 mod assertion;
 mod bodies;
 mod gate;
+mod headed;
 mod headers;
 mod looks;
 mod mailbox;

@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
+use super::headed::Headed;
 use super::movement::Movement;
 use super::visit::Visit;
 use crate::instances::Flow;
@@ -94,8 +95,13 @@ struct Side {
 impl Side {
     /// `None` when it is no connection of ours.
     fn of(upgraded: Upgraded) -> Option<Self> {
-        let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
-        Some(Self { stream: parts.io.into_inner(), early: parts.read_buf })
+        match upgraded.downcast::<TokioIo<TcpStream>>() {
+            Ok(client) => Some(Self { stream: client.io.into_inner(), early: client.read_buf }),
+            Err(upgraded) => {
+                let program = upgraded.downcast::<TokioIo<Headed>>().ok()?;
+                Some(Self { stream: program.io.into_inner().into_stream(), early: program.read_buf })
+            }
+        }
     }
 
     fn split(&mut self) -> (Incoming<'_>, WriteHalf<'_>) {

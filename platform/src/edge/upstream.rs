@@ -25,6 +25,7 @@ use tokio::task::coop::unconstrained;
 
 use super::answering::Answering;
 use super::bodies::Upload;
+use super::headed::{Headed, Limit};
 use crate::clock::Clock;
 use crate::instances::{Instance, Instances};
 
@@ -128,11 +129,12 @@ impl Upstreams {
     }
 
     async fn switch(&self, target: &Target, request: Request<Upload>) -> anyhow::Result<Response<Answering>> {
-        let Connection { mut sender, driver, .. } = *self.connect(target).await?;
+        let Connection { mut sender, driver, limit, .. } = *self.connect(target).await?;
         if let Some(driver) = driver {
             tokio::spawn(to_the_end(driver.with_upgrades()));
         }
         let answer = sender.send_request(request).await?;
+        limit.lift();
         Ok(Answering::of(answer, None, self))
     }
 
@@ -152,8 +154,9 @@ impl Upstreams {
         let read = if large.is_some() { LARGE_READ } else { SMALL_READ };
         let mut http = http1::Builder::new();
         http.max_header_size(HEAD_BYTES).max_buf_size(read);
+        let (stream, limit) = Headed::new(stream);
         let (sender, driver) = http.handshake(TokioIo::new(stream)).await?;
-        Ok(Box::new(Connection { target: target.clone(), sender, driver: Some(driver), _large: large }))
+        Ok(Box::new(Connection { target: target.clone(), sender, driver: Some(driver), limit, _large: large }))
     }
 
     /// A connection that rested and is still open, and for how long it did.
@@ -225,11 +228,12 @@ pub(super) struct Connection {
     sender: SendRequest<Upload>,
     /// `None`: it has ended.
     driver: Option<Driver>,
+    limit: Limit,
     /// What lets it read much at once, where it may.
     _large: Option<OwnedSemaphorePermit>,
 }
 
-type Driver = http1::Connection<TokioIo<TcpStream>, Upload>;
+type Driver = http1::Connection<TokioIo<Headed>, Upload>;
 
 impl Connection {
     /// Sends the request and polls the connection until the head of the answer is there.
@@ -238,6 +242,7 @@ impl Connection {
         request: Request<Upload>,
     ) -> Result<(Response<Incoming>, Box<Self>), TrySendError<Request<Upload>>> {
         let going = request.body().going();
+        self.limit.set();
         // Not to be told to come back later: there is nobody to come back for, see `nobody`.
         let mut answer = pin!(unconstrained(self.sender.try_send_request(request)));
         let answered = poll_fn(|cx| {
@@ -245,6 +250,7 @@ impl Connection {
             answer.as_mut().poll(&mut nobody())
         });
         let answered = answered.await?;
+        self.limit.lift();
         // Its body and the answer's wait for each other no more than they would without us.
         if going.is_some_and(|going| going.strong_count() > 0) {
             self.set_apart();
