@@ -102,7 +102,7 @@ fn programs_inside_use_the_official_sdks(stack: &Stack) {
     let run = Command::new("nsenter")
         .args(["--net", "--target", &container["State"]["Pid"].to_string()])
         .arg(crate::harness::python())
-        .arg(root().join("platform/tests/fixtures/sdk_calls.py"))
+        .arg(root().join("platform/tests/fixtures/sdk_hello.py"))
         .envs(environment.filter(|(name, _)| name.contains("_API_KEY") || name.contains("_BASE_URL")).map(
             |(name, value)| {
                 // The name stands in the container's own hosts file.
