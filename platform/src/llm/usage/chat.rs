@@ -9,11 +9,6 @@ use serde_json::value::RawValue;
 use super::{Progress, length, served_in};
 use crate::quota::{Seen, Usage};
 
-#[derive(Default)]
-pub struct Stream {
-    progress: Progress,
-}
-
 #[derive(Deserialize)]
 struct Chunk<'a> {
     #[serde(borrow, default)]
@@ -65,41 +60,32 @@ impl Function<'_> {
     }
 }
 
-impl Stream {
-    pub(super) fn progress(&self) -> &Progress {
-        &self.progress
+/// Takes one event of a stream.
+pub(super) fn take(data: &[u8], progress: &mut Progress) {
+    if data == b"[DONE]" {
+        progress.is_over = true;
+        progress.is_final |= progress.usage.is_some();
+        return;
     }
-
-    pub(super) fn progress_mut(&mut self) -> &mut Progress {
-        &mut self.progress
+    let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else {
+        return progress.take_unseen(data.len());
+    };
+    if chunk.error.is_some() {
+        progress.failed = true;
+        progress.is_over = true;
     }
-
-    pub(super) fn take(&mut self, data: &[u8]) {
-        if data == b"[DONE]" {
-            self.progress.is_over = true;
-            self.progress.is_final |= self.progress.usage.is_some();
-            return;
-        }
-        let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else {
-            return self.progress.take_unseen(data.len());
-        };
-        if chunk.error.is_some() {
-            self.progress.failed = true;
-            self.progress.is_over = true;
-        }
-        for delta in chunk.choices.iter().filter_map(|choice| choice.delta.as_ref()) {
-            let calls = delta.tool_calls.iter().flatten().filter_map(|call| call.function.as_ref());
-            self.progress.answer_bytes += [&delta.content, &delta.refusal, &delta.reasoning_content]
-                .iter()
-                .map(|text| length(text.as_deref()))
-                .chain(calls.chain(&delta.function_call).map(Function::bytes))
-                .sum::<u64>();
-        }
-        if let Some(usage) = chunk.usage {
-            self.progress.usage = read_usage(usage, chunk.service_tier.as_deref());
-            self.progress.is_final = chunk.choices.is_empty() && self.progress.usage.is_some();
-            self.progress.keep(usage);
-        }
+    for delta in chunk.choices.iter().filter_map(|choice| choice.delta.as_ref()) {
+        let calls = delta.tool_calls.iter().flatten().filter_map(|call| call.function.as_ref());
+        progress.answer_bytes += [&delta.content, &delta.refusal, &delta.reasoning_content]
+            .iter()
+            .map(|text| length(text.as_deref()))
+            .chain(calls.chain(&delta.function_call).map(Function::bytes))
+            .sum::<u64>();
+    }
+    if let Some(usage) = chunk.usage {
+        progress.usage = read_usage(usage, chunk.service_tier.as_deref());
+        progress.is_final = chunk.choices.is_empty() && progress.usage.is_some();
+        progress.keep(usage);
     }
 }
 

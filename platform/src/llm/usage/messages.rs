@@ -11,12 +11,6 @@ use serde_json::value::RawValue;
 use super::{Progress, length};
 use crate::quota::{Seen, Tier, Usage};
 
-#[derive(Default)]
-pub struct Stream {
-    figures: Figures,
-    progress: Progress,
-}
-
 #[derive(Deserialize)]
 struct Frame<'a> {
     #[serde(borrow, default, rename = "type")]
@@ -58,65 +52,9 @@ struct Delta<'a> {
     signature: Option<Cow<'a, str>>,
 }
 
-impl Stream {
-    pub(super) fn progress(&self) -> &Progress {
-        &self.progress
-    }
-
-    pub(super) fn progress_mut(&mut self) -> &mut Progress {
-        &mut self.progress
-    }
-
-    pub(super) fn take(&mut self, data: &[u8]) {
-        let Ok(frame) = serde_json::from_slice::<Frame<'_>>(data) else {
-            return self.progress.take_unseen(data.len());
-        };
-        match &*frame.kind {
-            "message_start" => {
-                if let Some(usage) = frame.message.and_then(|message| message.usage) {
-                    self.note(usage);
-                }
-            }
-            "content_block_start" => {
-                let searches =
-                    |block: &Block<'_>| block.kind == "server_tool_use" && block.name.as_deref() == Some("web_search");
-                self.progress.web_searches += u64::from(frame.content_block.as_ref().is_some_and(searches));
-            }
-            "content_block_delta" => {
-                let Some(delta) = frame.delta else { return };
-                let parts = [&delta.text, &delta.partial_json, &delta.thinking, &delta.signature];
-                self.progress.answer_bytes += parts.iter().map(|part| length(part.as_deref())).sum::<u64>().max(1);
-            }
-            "message_delta" => {
-                if let Some(usage) = frame.usage {
-                    self.note(usage);
-                    self.progress.is_final |= frame.delta.is_some_and(|delta| delta.stop_reason.is_some());
-                }
-            }
-            "message_stop" => {
-                self.progress.is_over = true;
-                self.progress.is_final |= self.progress.usage.is_some();
-            }
-            "error" => {
-                self.progress.failed = true;
-                self.progress.is_over = true;
-            }
-            // Pings, block ends, and whatever comes to be.
-            _ => {}
-        }
-    }
-
-    fn note(&mut self, usage: &RawValue) {
-        let Ok(newer) = serde_json::from_str(usage.get()) else { return };
-        self.figures.replace_by(newer);
-        self.progress.usage = Some(self.figures.usage());
-        self.progress.keep(usage);
-    }
-}
-
 /// The `usage` object, as far as it is money.
 #[derive(Default, Deserialize)]
-struct Figures {
+pub(super) struct Figures {
     input_tokens: Option<u64>,
     cache_creation_input_tokens: Option<u64>,
     cache_read_input_tokens: Option<u64>,
@@ -133,6 +71,53 @@ struct CacheCreation {
 }
 
 impl Figures {
+    /// Takes one event of a stream.
+    pub(super) fn take(&mut self, data: &[u8], progress: &mut Progress) {
+        let Ok(frame) = serde_json::from_slice::<Frame<'_>>(data) else {
+            return progress.take_unseen(data.len());
+        };
+        match &*frame.kind {
+            "message_start" => {
+                if let Some(usage) = frame.message.and_then(|message| message.usage) {
+                    self.note(usage, progress);
+                }
+            }
+            "content_block_start" => {
+                let searches =
+                    |block: &Block<'_>| block.kind == "server_tool_use" && block.name.as_deref() == Some("web_search");
+                progress.web_searches += u64::from(frame.content_block.as_ref().is_some_and(searches));
+            }
+            "content_block_delta" => {
+                let Some(delta) = frame.delta else { return };
+                let parts = [&delta.text, &delta.partial_json, &delta.thinking, &delta.signature];
+                progress.answer_bytes += parts.iter().map(|part| length(part.as_deref())).sum::<u64>().max(1);
+            }
+            "message_delta" => {
+                if let Some(usage) = frame.usage {
+                    self.note(usage, progress);
+                    progress.is_final |= frame.delta.is_some_and(|delta| delta.stop_reason.is_some());
+                }
+            }
+            "message_stop" => {
+                progress.is_over = true;
+                progress.is_final |= progress.usage.is_some();
+            }
+            "error" => {
+                progress.failed = true;
+                progress.is_over = true;
+            }
+            // Pings, block ends, and whatever comes to be.
+            _ => {}
+        }
+    }
+
+    fn note(&mut self, usage: &RawValue, progress: &mut Progress) {
+        let Ok(newer) = serde_json::from_str(usage.get()) else { return };
+        self.replace_by(newer);
+        progress.usage = Some(self.usage());
+        progress.keep(usage);
+    }
+
     /// Figures are cumulative: a later one replaces an earlier one, an absent one leaves it.
     fn replace_by(&mut self, newer: Self) {
         self.input_tokens = newer.input_tokens.or(self.input_tokens);

@@ -22,12 +22,14 @@ const LONGEST_FIGURES: usize = 16 * 1024;
 pub struct StreamReader {
     events: Events,
     shape: Shape,
+    progress: Progress,
 }
 
 enum Shape {
-    Messages(messages::Stream),
-    Chat(chat::Stream),
-    Responses(responses::Stream),
+    /// Its figures come in parts.
+    Messages(messages::Figures),
+    Chat,
+    Responses,
 }
 
 /// What the events so far said.
@@ -65,42 +67,41 @@ impl StreamReader {
     #[must_use]
     pub fn new(api: Api) -> Self {
         let shape = match api {
-            Api::Messages => Shape::Messages(messages::Stream::default()),
+            Api::Messages => Shape::Messages(messages::Figures::default()),
             // The last two are never streamed.
-            Api::ChatCompletions | Api::Embeddings | Api::Metered { .. } => Shape::Chat(chat::Stream::default()),
-            Api::Responses => Shape::Responses(responses::Stream::default()),
+            Api::ChatCompletions | Api::Embeddings | Api::Metered { .. } => Shape::Chat,
+            Api::Responses => Shape::Responses,
         };
-        Self { events: Events::default(), shape }
+        Self { events: Events::default(), shape, progress: Progress::default() }
     }
 
     pub fn feed(&mut self, bytes: &[u8]) {
-        let Self { events, shape } = self;
-        events.feed(bytes, &mut |event| shape.take(&event));
+        let Self { events, shape, progress } = self;
+        events.feed(bytes, &mut |event| shape.take(&event, progress));
     }
 
     /// The upstream closed the stream.
     pub fn finish(&mut self) {
-        let Self { events, shape } = self;
-        events.finish(&mut |event| shape.take(&event));
+        let Self { events, shape, progress } = self;
+        events.finish(&mut |event| shape.take(&event, progress));
     }
 
     /// Whether the provider said that nothing more comes.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.progress().is_over
+        self.progress.is_over
     }
 
     /// Whether the answer came to its end and the figures are final.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        let progress = self.progress();
-        progress.is_final && !progress.failed
+        self.progress.is_final && !self.progress.failed
     }
 
     /// What is known now, and the provider's own figures as JSON.
     #[must_use]
     pub fn seen(&self) -> (Seen, String) {
-        let progress = self.progress();
+        let progress = &self.progress;
         let seen = match progress.usage {
             Some(usage) if progress.is_final => Seen::Final(usage),
             // It finished, and said nothing of what it used.
@@ -119,25 +120,18 @@ impl StreamReader {
     fn kept_bytes(&self) -> usize {
         self.events.kept_bytes()
     }
-
-    fn progress(&self) -> &Progress {
-        match &self.shape {
-            Shape::Messages(stream) => stream.progress(),
-            Shape::Chat(stream) => stream.progress(),
-            Shape::Responses(stream) => stream.progress(),
-        }
-    }
 }
 
 impl Shape {
-    fn take(&mut self, event: &Event<'_>) {
-        match (self, event) {
-            (Self::Messages(stream), Event::Data(data)) => stream.take(data),
-            (Self::Chat(stream), Event::Data(data)) => stream.take(data),
-            (Self::Responses(stream), Event::Data(data)) => stream.take(data),
-            (Self::Messages(stream), Event::TooLong(bytes)) => stream.progress_mut().take_unseen(*bytes),
-            (Self::Chat(stream), Event::TooLong(bytes)) => stream.progress_mut().take_unseen(*bytes),
-            (Self::Responses(stream), Event::TooLong(bytes)) => stream.progress_mut().take_unseen(*bytes),
+    fn take(&mut self, event: &Event<'_>, progress: &mut Progress) {
+        let data = match event {
+            Event::Data(data) => data,
+            Event::TooLong(bytes) => return progress.take_unseen(*bytes),
+        };
+        match self {
+            Self::Messages(figures) => figures.take(data, progress),
+            Self::Chat => chat::take(data, progress),
+            Self::Responses => responses::take(data, progress),
         }
     }
 }

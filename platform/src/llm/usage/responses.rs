@@ -8,11 +8,6 @@ use serde_json::value::RawValue;
 use super::{Progress, length, served_in};
 use crate::quota::{Seen, Usage};
 
-#[derive(Default)]
-pub struct Stream {
-    progress: Progress,
-}
-
 #[derive(Deserialize)]
 struct Frame<'a> {
     #[serde(borrow, default, rename = "type")]
@@ -75,41 +70,30 @@ impl Item<'_> {
     }
 }
 
-impl Stream {
-    pub(super) fn progress(&self) -> &Progress {
-        &self.progress
-    }
-
-    pub(super) fn progress_mut(&mut self) -> &mut Progress {
-        &mut self.progress
-    }
-
-    pub(super) fn take(&mut self, data: &[u8]) {
-        let progress = &mut self.progress;
-        let Ok(frame) = serde_json::from_slice::<Frame<'_>>(data) else { return progress.take_unseen(data.len()) };
-        progress.answer_bytes += length(frame.delta.as_deref());
-        match &*frame.kind {
-            "response.output_item.done" => {
-                progress.web_searches += u64::from(frame.item.is_some_and(|item| item.is_search()));
-            }
-            "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled" => {
-                progress.is_over = true;
-                progress.failed |= matches!(&*frame.kind, "response.failed" | "response.cancelled");
-                let Some((answer, raw)) = frame.response.and_then(|answer| answer.usage.map(|raw| (answer, raw)))
-                else {
-                    return;
-                };
-                progress.keep(raw);
-                progress.usage = answer.read_usage();
-                progress.is_final = progress.usage.is_some();
-            }
-            "error" => {
-                progress.failed = true;
-                progress.is_over = true;
-            }
-            // What repeats the deltas, what says how far it is, and whatever comes to be.
-            _ => {}
+/// Takes one event of a stream.
+pub(super) fn take(data: &[u8], progress: &mut Progress) {
+    let Ok(frame) = serde_json::from_slice::<Frame<'_>>(data) else { return progress.take_unseen(data.len()) };
+    progress.answer_bytes += length(frame.delta.as_deref());
+    match &*frame.kind {
+        "response.output_item.done" => {
+            progress.web_searches += u64::from(frame.item.is_some_and(|item| item.is_search()));
         }
+        "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled" => {
+            progress.is_over = true;
+            progress.failed |= matches!(&*frame.kind, "response.failed" | "response.cancelled");
+            let Some((answer, raw)) = frame.response.and_then(|answer| answer.usage.map(|raw| (answer, raw))) else {
+                return;
+            };
+            progress.keep(raw);
+            progress.usage = answer.read_usage();
+            progress.is_final = progress.usage.is_some();
+        }
+        "error" => {
+            progress.failed = true;
+            progress.is_over = true;
+        }
+        // What repeats the deltas, what says how far it is, and whatever comes to be.
+        _ => {}
     }
 }
 
