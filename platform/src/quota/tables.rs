@@ -27,8 +27,7 @@ impl Quota {
     pub async fn import_prices(&self, table: &str, source: &str, by: &str) -> Result<(String, Changes)> {
         let book =
             PriceBook::read(table, &self.0.providers).map_err(|why| Error::invalid("prices", format!("{why:#}")))?;
-        self.reread_prices().await?;
-        let changes = book.compared_with(&self.0.prices());
+        let changes = book.compared_with(&self.in_force().await?.2);
         let (clock, now) = (&self.0.clock, self.0.clock.now());
         let tx = self.0.db.begin().await?;
         store::import_prices(&tx, &book, (source, table), now).await?;
@@ -61,8 +60,7 @@ impl Quota {
     /// # Errors
     /// When the database does not answer.
     pub async fn price_tables(&self) -> Result<Vec<PriceTable>> {
-        self.reread_prices().await?;
-        let in_force = self.0.prices().version.clone();
+        let in_force = self.in_force().await?.2.version;
         let versions = store::price_versions(self.0.db.read()).await?;
         let table = |version: super::entities::price_versions::Model| PriceTable {
             is_in_force: version.version == in_force,
@@ -77,9 +75,7 @@ impl Quota {
     /// # Errors
     /// When the database does not answer.
     pub async fn reread_prices(&self) -> Result<()> {
-        let chosen = store::chosen_prices(self.0.db.read()).await?;
-        let (source, table) = chosen.unwrap_or_else(|| (BUILT_IN.to_owned(), TABLE.to_owned()));
-        let book = PriceBook::read(&table, &self.0.providers)?;
+        let (source, table, book) = self.in_force().await?;
         // Written down before the first call goes by it: with other settings, the same table is another version.
         let tx = self.0.db.begin().await?;
         store::import_prices(&tx, &book, (&source, &table), self.0.clock.now()).await?;
@@ -89,5 +85,13 @@ impl Quota {
         }
         self.0.set_prices(book);
         Ok(())
+    }
+
+    /// The table that is in force: where it came from, as it was imported, and what it and the settings come to.
+    async fn in_force(&self) -> Result<(String, String, PriceBook)> {
+        let chosen = store::chosen_prices(self.0.db.read()).await?;
+        let (source, table) = chosen.unwrap_or_else(|| (BUILT_IN.to_owned(), TABLE.to_owned()));
+        let book = PriceBook::read(&table, &self.0.providers)?;
+        Ok((source, table, book))
     }
 }

@@ -36,11 +36,12 @@ pub async fn import_prices(tx: &Tx, book: &PriceBook, (source, table): (&str, &s
     Ok(())
 }
 
-/// Puts `version` in force; `false` when there is none of that name.
+/// Puts `version` in force; `false` when there is none of that name, or its table was not kept.
 pub async fn choose_prices(tx: &Tx, version: &str, now: Timestamp) -> Result<bool> {
     let done = price_versions::Entity::update_many()
         .col_expr(price_versions::Column::ChosenAtMs, Expr::value(now.0))
         .filter(price_versions::Column::Version.eq(version))
+        .filter(price_versions::Column::TableText.ne(""))
         .exec(&**tx)
         .await?;
     Ok(done.rows_affected == 1)
