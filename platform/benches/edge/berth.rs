@@ -19,11 +19,11 @@ use berth::http_server::{self, Answers, Lanes, PerPeer};
 use berth::instances::Fact;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use super::people::move_in;
+use super::process;
 
 /// How long an instance may take to wake, which takes it milliseconds.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -90,11 +90,7 @@ async fn serve(upstream: u16, people: usize) -> anyhow::Result<()> {
     }
     println!("{}", serde_json::to_string(&Said { listen, internal, visitors })?);
     std::io::stdout().flush()?;
-    let mut told = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = told.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
-    }
+    process::until_told_to_end().await?;
     end.cancel();
     Ok(())
 }

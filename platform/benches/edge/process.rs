@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use berth::clock::Clock;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// How long a process may take to listen, and to end.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -82,6 +83,16 @@ impl Drop for Process {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// Returns when somebody ends this process, which is one of the bench's.
+pub async fn until_told_to_end() -> anyhow::Result<()> {
+    let mut told = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = told.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+    Ok(())
 }
 
 /// A port on loopback that nobody uses.

@@ -20,12 +20,12 @@ use berth::instances::{Cause, Fact};
 use berth::llm;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
 
 use super::crowd::crowd;
+use super::process;
 use super::questions::Caller;
 
 /// A million dollars.
@@ -91,11 +91,7 @@ async fn serve(upstream: u16, allowance_nanodollars: i64) -> anyhow::Result<()> 
     }
     println!("{}", serde_json::to_string(&Said { proxy, callers })?);
     std::io::stdout().flush()?;
-    let mut told = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = told.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
-    }
+    process::until_told_to_end().await?;
     end.cancel();
     Ok(())
 }

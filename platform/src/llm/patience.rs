@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use crate::quota::LONGEST_CALL;
-
 /// Limits of time, and of how many streams are read on. Tests have less patience.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
@@ -27,7 +25,7 @@ impl Default for Patience {
             connect: Duration::from_secs(5),
             first_byte: Duration::from_secs(240),
             between_bytes: Duration::from_secs(600),
-            whole: LONGEST_CALL,
+            whole: Duration::from_secs(3600),
             drain: Duration::from_secs(30),
             most_drains: 256,
         }

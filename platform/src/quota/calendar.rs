@@ -9,21 +9,21 @@ const DAY_SECONDS: i64 = 86_400;
 /// The calendar month of `at`, `2026-11`.
 #[must_use]
 pub fn period(at: Timestamp) -> String {
-    let (year, month, _) = date(at);
+    let (year, month, _) = at.date();
     format!("{year:04}-{month:02}")
 }
 
 /// The day of `at`, `2026-11-25`.
 #[must_use]
 pub fn day(at: Timestamp) -> String {
-    let (year, month, day) = date(at);
+    let (year, month, day) = at.date();
     format!("{year:04}-{month:02}-{day:02}")
 }
 
 /// The first day of the month after `at`, `2026-12-01`: when the month's allowance is whole again, at midnight.
 #[must_use]
 pub fn next_month(at: Timestamp) -> String {
-    let (year, month, _) = date(at);
+    let (year, month, _) = at.date();
     if month == 12 { format!("{:04}-01-01", year + 1) } else { format!("{year:04}-{:02}-01", month + 1) }
 }
 
@@ -44,7 +44,7 @@ impl Month {
     /// The month of `at`.
     #[must_use]
     pub fn of(at: Timestamp) -> Self {
-        let (year, month, _) = date(at);
+        let (year, month, _) = at.date();
         Self { year, month }
     }
 
@@ -104,20 +104,6 @@ impl Days {
     pub fn of(at: Timestamp) -> Self {
         Self { first: day(at), last: day(at) }
     }
-}
-
-/// Year, month and day of the Gregorian calendar (Howard Hinnant, "chrono-compatible low-level date algorithms",
-/// `civil_from_days`).
-fn date(at: Timestamp) -> (i64, i64, i64) {
-    let days = at.seconds().div_euclid(DAY_SECONDS) + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]

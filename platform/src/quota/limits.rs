@@ -291,6 +291,13 @@ impl Account {
         self.limits.day_nanodollars.map(|limit| limit.saturating_sub(self.day.taken()))
     }
 
+    /// What may still be promised to calls: of the month, and of today where today has a limit.
+    #[must_use]
+    pub fn left(&self) -> i64 {
+        let month = self.left_this_month();
+        self.left_today().map_or(month, |today| today.min(month))
+    }
+
     /// Requests and tokens a minute as they stand, where they are limited.
     #[must_use]
     pub fn rates(&self) -> (Option<Rate>, Option<Rate>) {

@@ -72,8 +72,6 @@ use prices::PriceBook;
 use refusal::TRY_AGAIN;
 use store::Whose;
 
-/// The longest that an answer in one piece may take. A stream that goes on for longer is known to be in flight.
-pub const LONGEST_CALL: Duration = Duration::from_secs(3600);
 /// How long a reader waits for calls that just ended to be in the database.
 const SETTLING_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -272,7 +270,6 @@ impl Quota {
         self.settled().await;
         let books = self.0.books(account).await?;
         let month = books.month();
-        let left = books.left_this_month();
         Ok(Spend {
             by_model: store::spend_by_model(self.0.db.read(), Whose::One(account), &Days::in_month(&month.name))
                 .await?,
@@ -281,7 +278,7 @@ impl Quota {
             credit_nanodollars: books.credit(),
             spent_nanodollars: month.spent_nanodollars,
             held_nanodollars: month.held_nanodollars,
-            left_nanodollars: books.left_today().map_or(left, |today| today.min(left)),
+            left_nanodollars: books.left(),
         })
     }
 

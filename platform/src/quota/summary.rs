@@ -150,14 +150,13 @@ impl Left {
     fn of(books: &Account, now: Timestamp) -> Self {
         let (month, day) = (books.month(), books.today());
         let (requests, tokens) = books.rates();
-        let left = books.left_this_month();
         Self {
             period: month.name.clone(),
             allowance_nanodollars: books.limits().month_nanodollars,
             credit_nanodollars: books.credit(),
             spent_nanodollars: month.spent_nanodollars,
             held_nanodollars: month.held_nanodollars,
-            left_nanodollars: books.left_today().map_or(left, |today| today.min(left)),
+            left_nanodollars: books.left(),
             resets_on: calendar::next_month(now),
             today: Today {
                 day: day.name.clone(),

@@ -175,28 +175,16 @@ impl Moment {
     /// `2026-11-20T14:02:09Z`, for `<time datetime>`.
     #[must_use]
     pub fn machine(&self) -> String {
-        let (year, month, day) = self.date();
+        let (year, month, day) = self.0.date();
         let second = self.0.seconds().rem_euclid(86_400);
         let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
         format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-    }
-
-    /// Year, month and day (Howard Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`).
-    fn date(&self) -> (i64, i64, i64) {
-        let days = self.0.seconds().div_euclid(86_400) + 719_468;
-        let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-        let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let month = (5 * day_of_year + 2) / 153;
-        let day = day_of_year - (153 * month + 2) / 5 + 1;
-        let month = if month < 10 { month + 3 } else { month - 9 };
-        (year_of_era + era * 400 + i64::from(month <= 2), month, day)
     }
 }
 
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (_, month, day) = self.date();
+        let (_, month, day) = self.0.date();
         let minute = self.0.seconds().rem_euclid(86_400) / 60;
         let month = usize::try_from(month - 1).ok().and_then(|month| MONTHS.get(month)).copied().unwrap_or_default();
         write!(f, "{day} {}, {:02}:{:02} UTC", month.get(..3).unwrap_or(month), minute / 60, minute % 60)

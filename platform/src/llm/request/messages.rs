@@ -1,7 +1,7 @@
 //! What an Anthropic Messages call can cost.
 
 use super::json::{Object, Value};
-use super::{Asked, Unacceptable, count, input_bound, is_text, model, parse, stream};
+use super::{Asked, Unacceptable, count, input_bound, is_text, model, parse, stream, tools};
 use crate::quota::{CacheWrites, Demand, Provider, Service, Tier};
 
 /// Fields that change neither the price of a token nor how many there can be beyond the body's bytes. With a field
@@ -114,12 +114,9 @@ struct Tools {
 }
 
 fn read_tools(body: &Object<'_>) -> Result<Tools, Unacceptable> {
-    let tools = match body.set("tools") {
-        None => &[],
-        Some(tools) => tools.as_array().ok_or_else(|| Unacceptable::new("tools", "must be an array."))?,
-    };
+    let offered = tools(body)?;
     let mut read = Tools::default();
-    for tool in tools {
+    for tool in offered {
         match tool.get("type").filter(|kind| !kind.is_null()).map(|kind| kind.as_str().unwrap_or_default()) {
             None | Some("custom") => {}
             Some(kind) if CLIENT_TOOLS.iter().any(|known| kind.starts_with(known)) => {
@@ -138,7 +135,7 @@ fn read_tools(body: &Object<'_>) -> Result<Tools, Unacceptable> {
             }
         }
     }
-    if !tools.is_empty() || body.has("output_config") || body.has("output_format") {
+    if !offered.is_empty() || body.has("output_config") || body.has("output_format") {
         read.added_tokens += ADDED_WITH_TOOLS_OR_FORMAT;
     }
     Ok(read)

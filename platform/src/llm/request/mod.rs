@@ -53,6 +53,14 @@ fn model(body: &Object<'_>) -> Result<String, Unacceptable> {
     }
 }
 
+/// The tools that a body offers the model.
+fn tools<'a, 'b>(body: &'a Object<'b>) -> Result<&'a [Value<'b>], Unacceptable> {
+    match body.set("tools") {
+        None => Ok(&[]),
+        Some(tools) => tools.as_array().ok_or_else(|| Unacceptable::new("tools", "must be an array.")),
+    }
+}
+
 fn stream(body: &Object<'_>) -> Result<bool, Unacceptable> {
     match body.set("stream") {
         None => Ok(false),

@@ -2,7 +2,7 @@
 
 use super::chat::{ADDED_ALWAYS, ADDED_WITH_TOOLS_OR_FORMAT, cache_writes};
 use super::json::{Object, Value};
-use super::{Asked, Unacceptable, count, input_bound, is_text, model, parse, service_tier, stream};
+use super::{Asked, Unacceptable, count, input_bound, is_text, model, parse, service_tier, stream, tools};
 use crate::quota::{Demand, Provider, Tier};
 
 /// See the list of the same name in `messages.rs`.
@@ -114,12 +114,8 @@ struct Tools {
 }
 
 fn read_tools(body: &Object<'_>) -> Result<Tools, Unacceptable> {
-    let tools = match body.set("tools") {
-        None => &[],
-        Some(tools) => tools.as_array().ok_or_else(|| Unacceptable::new("tools", "must be an array."))?,
-    };
     let mut read = Tools::default();
-    for tool in tools {
+    for tool in tools(body)? {
         let kind = tool.get("type").and_then(Value::as_str).unwrap_or_default();
         if SEARCHES.contains(&kind) {
             read.web_searches = count(body, "max_tool_calls")?.ok_or_else(|| {
