@@ -2,6 +2,7 @@
 //! prompt. The path's word is part of the instance contract.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{ConnectInfo, State};
@@ -33,7 +34,7 @@ enum Format {
 
 /// `GET /budget`, as JSON; with `Accept: text/plain` or `?format=text` in words. Asking is no work.
 pub async fn show(
-    State(door): State<Door>,
+    State(door): State<Arc<Door>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     uri: Uri,
     headers: HeaderMap,

@@ -56,7 +56,6 @@ pub use usage::{StreamReader, of_whole};
 /// Characters of an agent's name that are kept; the names in use are UUIDs.
 const LONGEST_AGENT: usize = 64;
 
-#[derive(Clone)]
 struct Door {
     app: App,
     upstreams: Upstreams,
@@ -91,30 +90,37 @@ pub fn router_with(app: App, patience: Patience) -> Router {
         .route("/budget", get(budget::show))
         .fallback(elsewhere)
         .method_not_allowed_fallback(elsewhere)
-        .with_state(Door { app, upstreams, doorway, drains, auto })
+        .with_state(Arc::new(Door { app, upstreams, doorway, drains, auto }))
 }
 
 /// Calls of models, which are charged.
-fn models(api: Api) -> MethodRouter<Door> {
-    post(async move |State(door): State<Door>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request| {
+fn models(api: Api) -> MethodRouter<Arc<Door>> {
+    post(async move |State(door): State<Arc<Door>>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request| {
         let answer = door.models(api, peer, request).await;
         door.shown(api.speaks(), answer)
     })
 }
 
 /// Calls of other APIs that the operator gave a price.
-async fn priced(State(door): State<Door>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request) -> Response {
+async fn priced(
+    State(door): State<Arc<Door>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Response {
     let answer = door.priced(peer, request).await;
     door.shown(Speaks::Openai, answer)
 }
 
 /// Calls that the providers do not charge: of one wire shape, or the same in both.
-fn free(method: MethodFilter, only: Option<Speaks>) -> MethodRouter<Door> {
-    on(method, async move |State(door): State<Door>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request| {
-        let speaks = door.spoken_at(request.uri().path());
-        let answer = door.free(only, peer, request).await;
-        door.shown(speaks, answer)
-    })
+fn free(method: MethodFilter, only: Option<Speaks>) -> MethodRouter<Arc<Door>> {
+    on(
+        method,
+        async move |State(door): State<Arc<Door>>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request| {
+            let speaks = door.spoken_at(request.uri().path());
+            let answer = door.free(only, peer, request).await;
+            door.shown(speaks, answer)
+        },
+    )
 }
 
 /// What Claude Code asks before its first call, to warm the connection up.
@@ -122,7 +128,7 @@ async fn hello() -> StatusCode {
     StatusCode::OK
 }
 
-async fn elsewhere(State(door): State<Door>, request: Request) -> Response {
+async fn elsewhere(State(door): State<Arc<Door>>, request: Request) -> Response {
     let path = format!("{} {}", request.method(), request.uri().path());
     door.shown(door.spoken_at(request.uri().path()), Err(Problem::NoSuchPath { path }))
 }

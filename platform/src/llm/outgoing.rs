@@ -130,7 +130,7 @@ impl Outgoing {
                     key = Some(other);
                 }
                 (Said::UnknownKey, None) if key.is_some() => {
-                    tracing::error!(provider = %self.way.url, "a provider does not accept this server's keys");
+                    tracing::error!(provider = self.url.host_str(), "a provider does not accept this server's keys");
                     return Err(Failure::NoKeyAccepted);
                 }
                 (Said::AgainIn(wait), _) if may_ask_again => {
@@ -144,15 +144,19 @@ impl Outgoing {
 
     async fn send_with(&self, key: Option<usize>, answer: Answer) -> Result<reqwest::Response, Failure> {
         let Upstreams { clients, clock, patience, .. } = &self.upstreams;
-        let mut headers = self.headers.clone();
+        let mut request = reqwest::Request::new(self.method.clone(), self.url.clone());
+        *request.headers_mut() = self.headers.clone();
         if let Some(key) = key {
-            headers.insert(self.way.key_header.clone(), self.way.keys.value(key).clone());
+            request.headers_mut().insert(self.way.key_header.clone(), self.way.keys.value(key).clone());
         }
-        let request =
-            clients.here().request(self.method.clone(), self.url.clone()).headers(headers).body(self.body.clone());
+        *request.body_mut() = Some(self.body.clone().into());
+        let client = clients.here();
         let sent = match answer {
-            Answer::Whole => request.timeout(patience.whole).send().await,
-            Answer::Streamed => match tokio::time::timeout(patience.first_byte, request.send()).await {
+            Answer::Whole => {
+                *request.timeout_mut() = Some(patience.whole);
+                client.execute(request).await
+            }
+            Answer::Streamed => match tokio::time::timeout(patience.first_byte, client.execute(request)).await {
                 Ok(sent) => sent,
                 Err(_) => return Err(Failure::Silent),
             },

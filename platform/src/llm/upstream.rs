@@ -56,7 +56,7 @@ pub struct Upstreams {
 
 /// The way to one provider.
 pub(super) struct Way {
-    pub url: String,
+    base: Option<Url>,
     /// The wire shape of its models, if it has any.
     speaks: Option<Speaks>,
     /// The header in which it takes a key.
@@ -71,14 +71,20 @@ impl Way {
             Speaks::Anthropic => (HeaderName::from_static("x-api-key"), sensitive(keys, |key| key.to_owned())),
             Speaks::Openai => (header::AUTHORIZATION, sensitive(keys, |key| format!("Bearer {key}"))),
         };
-        Arc::new(Self { url: url.into(), speaks: Some(speaks), key_header, keys, away_until: Mutex::default() })
+        Arc::new(Self {
+            base: Url::parse(url).ok(),
+            speaks: Some(speaks),
+            key_header,
+            keys,
+            away_until: Mutex::default(),
+        })
     }
 
     fn to_metered(api: &MeteredApi) -> Arc<Self> {
         let header = api.key.as_ref().and_then(|key| HeaderName::try_from(key.header.as_str()).ok());
         let key: Vec<_> = api.key.iter().map(|key| key.value.clone()).collect();
         Arc::new(Self {
-            url: api.url.clone(),
+            base: Url::parse(&api.url).ok(),
             speaks: None,
             key_header: header.unwrap_or(header::AUTHORIZATION),
             keys: sensitive(&key, |key| key.to_owned()),
@@ -145,7 +151,7 @@ impl Upstreams {
         body: Bytes,
     ) -> Result<Outgoing, Problem> {
         let way = self.ways.get(name).ok_or_else(|| Problem::NoSuchPath { path: target.path().to_owned() })?;
-        let url = address(&way.url, target)?;
+        let url = address(way.base.clone().ok_or(Problem::UpstreamUnreachable)?, target)?;
         let mut headers = passing(headers, |name| !is_forwarded(name));
         // Usage is read beside the path, so the answer must come as it is.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -153,8 +159,7 @@ impl Upstreams {
     }
 }
 
-fn address(base: &str, target: &Target) -> Result<Url, Problem> {
-    let mut url = Url::parse(base).map_err(|_| Problem::UpstreamUnreachable)?;
+fn address(mut url: Url, target: &Target) -> Result<Url, Problem> {
     let meant = format!("{}{}", url.path().trim_end_matches('/'), target.path());
     url.set_path(&meant);
     url.set_query(target.query());
@@ -198,13 +203,9 @@ pub fn returning(headers: &HeaderMap) -> HeaderMap {
 }
 
 fn passing(headers: &HeaderMap, is_held_back: impl Fn(&str) -> bool) -> HeaderMap {
-    let mut headers = headers.clone();
-    hop::drop_one_hop(&mut headers);
-    let held_back: Vec<HeaderName> = headers.keys().filter(|name| is_held_back(name.as_str())).cloned().collect();
-    for name in held_back {
-        headers.remove(name);
-    }
-    headers
+    let is_one_hop = hop::is_one_hop(headers);
+    let passing = headers.iter().filter(|(name, _)| !is_held_back(name.as_str()) && !is_one_hop(name.as_str()));
+    passing.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 pub(super) fn tls() -> rustls::ClientConfig {

@@ -35,7 +35,15 @@ fn settlement(number: u128) -> Settlement {
     Settlement { id, charge, outcome: Outcome::Completed, usage: "{}".into(), at: Timestamp(6) }
 }
 
-fn left(folder: &Path) -> Vec<Entry> {
+fn held(number: u128) -> Entry<'static> {
+    Entry::Held(Cow::Owned(intent(number)))
+}
+
+fn settled(number: u128) -> Entry<'static> {
+    Entry::Settled(Cow::Owned(settlement(number)))
+}
+
+fn left(folder: &Path) -> Vec<Entry<'static>> {
     Journal::open(folder).unwrap().1
 }
 
@@ -44,12 +52,12 @@ fn what_was_written_is_read_again_by_the_next_process_in_the_same_order() {
     let folder = tempfile::tempdir().unwrap();
     let (journal, before) = Journal::open(folder.path()).unwrap();
     assert_eq!(before, []);
-    journal.hold(intent(1)).unwrap();
+    journal.hold(&intent(1)).unwrap();
     journal.saw(intent(1).id, Seen::NoCharge).unwrap();
     journal.settle(&settlement(1), || ()).unwrap();
     drop(journal);
     let seen = Entry::Seen(intent(1).id, Seen::NoCharge);
-    assert_eq!(left(folder.path()), [Entry::Held(intent(1)), seen, Entry::Settled(settlement(1))]);
+    assert_eq!(left(folder.path()), [held(1), seen, settled(1)]);
 }
 
 #[test]
@@ -67,7 +75,7 @@ fn wherever_the_power_goes_every_whole_line_before_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let (journal, _) = Journal::open(folder.path()).unwrap();
     for number in 1..=3 {
-        journal.hold(intent(number)).unwrap();
+        journal.hold(&intent(number)).unwrap();
     }
     drop(journal);
     let file = folder.path().join("journal");
@@ -87,14 +95,14 @@ fn wherever_the_power_goes_every_whole_line_before_is_kept() {
 fn a_new_file_has_what_is_still_open_and_the_old_one_is_read_until_it_is_forgotten() {
     let folder = tempfile::tempdir().unwrap();
     let (journal, _) = Journal::open(folder.path()).unwrap();
-    journal.hold(intent(1)).unwrap();
-    journal.hold(intent(2)).unwrap();
+    journal.hold(&intent(1)).unwrap();
+    journal.hold(&intent(2)).unwrap();
     journal.settle(&settlement(1), || ()).unwrap();
     journal.begin_new().unwrap();
-    journal.hold(intent(3)).unwrap();
+    journal.hold(&intent(3)).unwrap();
     drop(journal);
-    let old = [Entry::Held(intent(1)), Entry::Held(intent(2)), Entry::Settled(settlement(1))];
-    let new = [Entry::Held(intent(2)), Entry::Held(intent(3))];
+    let old = [held(1), held(2), settled(1)];
+    let new = [held(2), held(3)];
     assert_eq!(left(folder.path()), [&old[..], &new[..]].concat());
     let (journal, _) = Journal::open(folder.path()).unwrap();
     journal.forget_old().unwrap();

@@ -3,7 +3,7 @@
 //! Nothing waits for it but readers. What the database refuses stays in the journal and is tried again.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::db::{AccountId, Db};
 use crate::error::{Error, Result};
 
 /// How long the first of a batch waits for others.
-const GATHER: Duration = Duration::from_millis(50);
+const GATHER: Duration = Duration::from_millis(200);
 /// Receipts carried over in one transaction. PostgreSQL takes 65,535 values in a statement, and a receipt has 27.
 const BATCH: usize = 500;
 /// After how long what the database refused is tried again.
@@ -44,6 +44,14 @@ pub struct Over {
     pub allowance_nanodollars: i64,
     /// The day's, where it has one and that is known.
     pub day_allowance_nanodollars: Option<i64>,
+}
+
+/// Whether what is to be written may be in the database already.
+#[derive(Clone, Copy)]
+enum Before {
+    New,
+    /// A commit whose answer was lost, or a journal that is read again.
+    Tried,
 }
 
 /// Who writes receipts.
@@ -95,14 +103,10 @@ impl Ledger {
         let mut batch = batch;
         while !batch.is_empty() {
             let rest = batch.split_off(batch.len().min(BATCH));
-            match self.write(&batch).await {
-                Ok(()) => {}
-                Err(error) if batch.len() == 1 => self.postpone(batch, refused, &error),
-                Err(_) => {
-                    for over in batch {
-                        if let Err(error) = self.write(std::slice::from_ref(&over)).await {
-                            self.postpone(vec![over], refused, &error);
-                        }
+            if self.write(&batch, Before::New).await.is_err() {
+                for over in batch {
+                    if let Err(error) = self.write(std::slice::from_ref(&over), Before::Tried).await {
+                        self.postpone(over, refused, &error);
                     }
                 }
             }
@@ -116,21 +120,19 @@ impl Ledger {
     /// When the database refuses.
     pub async fn carry_over_all(&mut self, over: Vec<Over>) -> Result<()> {
         for batch in over.chunks(BATCH) {
-            self.write(batch).await?;
+            self.write(batch, Before::Tried).await?;
         }
         Ok(())
     }
 
-    fn postpone(&self, batch: Vec<Over>, refused: &mut VecDeque<Over>, error: &Error) {
-        for over in &batch {
-            tracing::error!(receipt.id = %over.intent.id, error = ?error, "a receipt could not be written yet");
-        }
-        refused.extend(batch);
+    fn postpone(&self, over: Over, refused: &mut VecDeque<Over>, error: &Error) {
+        tracing::error!(receipt.id = %over.intent.id, error = ?error, "a receipt could not be written yet");
+        refused.push_back(over);
     }
 
     /// One transaction: receipts at the end of their accounts' chains, the sums that they belong to, and alerts where those
     /// say that one is due.
-    async fn write(&mut self, batch: &[Over]) -> Result<()> {
+    async fn write(&mut self, batch: &[Over], before: Before) -> Result<()> {
         // Until the commit is known, nobody knows where the chains end.
         let mut heads = std::mem::take(&mut self.heads);
         let tx = self.db.begin().await?;
@@ -139,8 +141,10 @@ impl Ledger {
             tracing::error!("another platform has opened the books: this one admits no calls any more");
             return Err(Error::Internal(anyhow::anyhow!("another platform has opened the books")));
         }
-        // A commit whose answer was lost, or a journal that is read again, brings what is there already.
-        let there = store::receipts_there(&*tx, batch.iter().map(|over| over.intent.id)).await?;
+        let there = match before {
+            Before::New => HashSet::new(),
+            Before::Tried => store::receipts_there(&*tx, batch.iter().map(|over| over.intent.id)).await?,
+        };
         let mut receipts: Vec<Receipt> = Vec::with_capacity(batch.len());
         let mut spent = Spent::default();
         let mut newest: HashMap<AccountId, usize> = HashMap::new();

@@ -142,6 +142,7 @@ pub struct Account {
     credit: Credit,
     month: Purse,
     day: Purse,
+    day_ends: Timestamp,
     /// Earlier months in which calls began that are not over.
     earlier: Vec<Purse>,
     requests: Bucket,
@@ -163,6 +164,7 @@ impl Account {
             credit,
             month: purse(calendar::period(now), spent_this_month),
             day: purse(calendar::day(now), spent_today),
+            day_ends: calendar::midnight_after(now),
             earlier: Vec::new(),
             requests: Bucket::full(now),
             tokens: Bucket::full(now),
@@ -307,6 +309,10 @@ impl Account {
 
     /// Opens a new month or day when it has come. A clock that was set back opens none again.
     pub fn turn(&mut self, now: Timestamp) {
+        if now < self.day_ends {
+            return;
+        }
+        self.day_ends = calendar::midnight_after(now);
         let (period, day) = (calendar::period(now), calendar::day(now));
         if period > self.month.name {
             let before = std::mem::replace(&mut self.month, Purse::named(period));

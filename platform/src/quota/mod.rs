@@ -230,7 +230,7 @@ impl Quota {
             (place, account.rates())
         };
         let intent = Intent {
-            id: HoldId(self.0.clock.uuid()),
+            id: HoldId(self.0.clock.ordered_uuid()),
             account: owner,
             instance,
             period: place.period.clone(),
@@ -243,7 +243,7 @@ impl Quota {
             held_nanodollars: held.nanodollars,
             at: now,
         };
-        if let Err(error) = running.journal.hold(intent.clone()) {
+        if let Err(error) = running.journal.hold(&intent) {
             lock(&account).settle(&place, held, Amount::default());
             return Err(Refusal::Unavailable(refusal::disk_refuses(&error)));
         }

@@ -19,13 +19,13 @@ pub struct Found {
 
 /// Settles every intent in `left`: as its settlement says where there is one, and as whatever the provider may have
 /// charged where there is none.
-pub async fn settle_all(db: &Db, left: Vec<Entry>, now: Timestamp, allowance_nanodollars: i64) -> Result<Found> {
+pub async fn settle_all(db: &Db, left: Vec<Entry<'_>>, now: Timestamp, allowance_nanodollars: i64) -> Result<Found> {
     let (mut intents, mut seen, mut settlements) = (Vec::<Intent>::new(), HashMap::new(), HashMap::new());
     for entry in left {
         match entry {
-            Entry::Held(intent) => intents.push(intent),
+            Entry::Held(intent) => intents.push(intent.into_owned()),
             Entry::Seen(id, what) => drop(seen.insert(id, what)),
-            Entry::Settled(settlement) => drop(settlements.insert(settlement.id, settlement)),
+            Entry::Settled(settlement) => drop(settlements.insert(settlement.id, settlement.into_owned())),
         }
     }
     let mut known = std::collections::HashSet::<HoldId>::new();
