@@ -99,6 +99,12 @@ impl Outgoing {
         Self { seat, ..self }
     }
 
+    /// Whether it goes out under its caller's own key.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.way.is_own
+    }
+
     /// Sends the call and waits for the head of its answer. This is the one place where a provider is called.
     ///
     /// It is sent again only where the provider said that it did not take the call: with another key when this one is

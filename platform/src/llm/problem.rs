@@ -34,6 +34,8 @@ pub enum Problem {
     BodyBroken,
     Unacceptable(Unacceptable),
     Refused(Refusal),
+    /// The account's own key for this provider does not open any more, and no other may take its place.
+    OwnKeyUnreadable,
     UpstreamUnreachable,
     UpstreamTimeout,
 }
@@ -169,6 +171,14 @@ impl Problem {
                 Shape { field: why.field, ..Shape::new(StatusCode::BAD_REQUEST, BAD, BAD, why.message.clone()) }
             }
             Self::Refused(refusal) => refused(refusal),
+            Self::OwnKeyUnreadable => Shape::new(
+                StatusCode::FORBIDDEN,
+                "permission_error",
+                BAD,
+                "Your own key for this provider cannot be read any more, so the call was not made. On Berth's page of \
+                 your own keys, put it in again or remove it."
+                    .into(),
+            ),
             Self::UpstreamUnreachable => Shape::new(
                 StatusCode::BAD_GATEWAY,
                 "api_error",

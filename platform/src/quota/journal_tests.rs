@@ -26,13 +26,14 @@ fn intent(number: u128) -> Intent {
         bound,
         held_nanodollars: 7,
         at: Timestamp(5),
+        payer: Payer::Budget,
     }
 }
 
 fn settlement(number: u128) -> Settlement {
     let charge = Charge { amount_nanodollars: 6, basis: Basis::Provider, usage: Usage::default() };
     let id = HoldId(uuid::Uuid::from_u128(number));
-    Settlement { id, charge, outcome: Outcome::Completed, usage: "{}".into(), at: Timestamp(6) }
+    Settlement { id, charge, outcome: Outcome::Completed, usage: "{}".into(), at: Timestamp(6), worth_nanodollars: None }
 }
 
 fn left(folder: &Path) -> Vec<Entry> {
