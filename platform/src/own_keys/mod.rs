@@ -106,6 +106,13 @@ impl OwnKeys {
         memory.get(&account).into_iter().flatten().map(seen).collect()
     }
 
+    /// The providers to which the calls of `account` go out under its own key.
+    #[must_use]
+    pub fn in_use(&self, account: AccountId) -> Vec<String> {
+        let keys = self.of(account).into_iter().map(|key| key.provider);
+        keys.filter(|provider| self.0.providers.contains(provider)).collect()
+    }
+
     /// What a call of `account` to `provider` goes out under, if the account has a key there.
     #[must_use]
     pub fn pass(&self, account: AccountId, provider: &str) -> Option<Pass> {
@@ -117,11 +124,11 @@ impl OwnKeys {
     /// Keeps a key that its owner typed, in the place of another for the same provider. The next call goes out under it.
     ///
     /// # Errors
-    /// `Invalid` for what can be no key, and for a provider that is not known here.
+    /// `Invalid` for what can be no key; `NotFound` for a provider that is not known here.
     pub async fn set(&self, (account, owner): (AccountId, &Handle), provider: &str, typed: &str) -> Result<()> {
         let Inner { db, clock, keys, providers, .. } = &*self.0;
         if !providers.iter().any(|known| known == provider) {
-            return Err(Error::invalid("provider", "No calls go to a provider of that name from here."));
+            return Err(Error::NotFound);
         }
         let key = rules::read(typed).map_err(|sentence| Error::invalid("key", sentence))?;
         let kept = Kept {
