@@ -230,8 +230,7 @@ fn is_forwarded(name: &str) -> bool {
 pub fn returning(headers: &HeaderMap, is_own: bool) -> HeaderMap {
     passing(headers, |name| {
         let is_of_the_key = NOT_RETURNED_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
-        let is_of_ours =
-            NOT_RETURNED_OF_OURS.contains(&name) || (is_of_the_key && !name.starts_with(RETURNED_PREFIX));
+        let is_of_ours = NOT_RETURNED_OF_OURS.contains(&name) || (is_of_the_key && !name.starts_with(RETURNED_PREFIX));
         NOT_RETURNED.contains(&name) || (is_of_ours && !is_own)
     })
 }

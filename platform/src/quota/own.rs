@@ -76,8 +76,9 @@ impl Quota {
         let account = self.0.account(owner).await?;
         let (now, nothing) = (self.0.clock.now(), Amount::default());
         // No await from here on, as in `Quota::admit`.
-        let place =
-            lock(&account).admit_under_own_key(&agent, now).map_err(|over| Refusal::of(over, nothing.nanodollars, now))?;
+        let place = lock(&account)
+            .admit_under_own_key(&agent, now)
+            .map_err(|over| Refusal::of(over, nothing.nanodollars, now))?;
         let intent = Intent {
             id: HoldId(self.0.clock.uuid()),
             account: owner,

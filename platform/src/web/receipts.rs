@@ -218,7 +218,11 @@ fn note(receipt: &Receipt) -> String {
     };
     let corrects = receipt.corrects.map_or("", |_| "a correction");
     let own_key = if is_under_own_key(receipt) { "under your own key" } else { "" };
-    [agent.as_str(), own_key, ended, corrects].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
+    [agent.as_str(), own_key, ended, corrects]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn outcome(word: &str) -> &str {

@@ -11,7 +11,9 @@ use crate::llm::api::Api;
 /// The field that cannot be forwarded, and why.
 pub fn read(api: Api, bytes: &[u8]) -> Result<Unbounded, Unacceptable> {
     let body = parse(bytes)?;
-    if api == Api::Responses && body.set("background").is_some_and(|background| !matches!(background, Value::Bool(false))) {
+    if api == Api::Responses
+        && body.set("background").is_some_and(|background| !matches!(background, Value::Bool(false)))
+    {
         let why = "a call that goes on without its caller cannot be followed here. Leave it out and stream the answer.";
         return Err(Unacceptable::new("background", why));
     }

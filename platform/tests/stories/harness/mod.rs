@@ -90,7 +90,21 @@ impl House {
             own_keys: own_keys.clone(),
         };
         let accounts = Accounts::new(db.clone(), keys.clone(), clock.clone(), hosts, open, belongings).unwrap();
-        Self { db, clock, config, keys, host, instances, alarms, mailbox, sharing, domains, own_keys, accounts, database }
+        Self {
+            db,
+            clock,
+            config,
+            keys,
+            host,
+            instances,
+            alarms,
+            mailbox,
+            sharing,
+            domains,
+            own_keys,
+            accounts,
+            database,
+        }
     }
 
     /// The accounts room of another process on the same database.

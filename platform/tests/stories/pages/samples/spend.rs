@@ -212,7 +212,8 @@ pub fn receipt(wrong: Option<&str>) -> String {
 /// Of a call under an own key, whose model has a price here or has none.
 pub fn receipt_under_own_key(worth_nanodollars: Option<i64>) -> String {
     let receipt = calls(18).remove(0);
-    let receipt = Receipt { amount_nanodollars: 0, held_nanodollars: 0, payer: "own_key".into(), worth_nanodollars, ..receipt };
+    let receipt =
+        Receipt { amount_nanodollars: 0, held_nanodollars: 0, payer: "own_key".into(), worth_nanodollars, ..receipt };
     let proof = Proof { digested: String::new(), vouched_by: Some(receipt.clone()), wrong: None, receipt };
     let page = receipts::page(&proof, "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a".into());
     html(&ReceiptPage { handle: "alice".into(), is_admin: false, ..page })
@@ -228,8 +229,7 @@ pub fn own_keys(some: bool) -> String {
     };
     let mut providers = vec![row("anthropic", "Anthropic"), row("openai", "OpenAI"), row("groq", "groq")];
     if some {
-        let refused =
-            RefusedInWords { at: Moment(Timestamp(NOON)), how: "it does not know this key (401)".into() };
+        let refused = RefusedInWords { at: Moment(Timestamp(NOON)), how: "it does not know this key (401)".into() };
         let added = Moment(Timestamp(NOON - 86_400_000));
         providers[0].key = Some(KeyInWords { last_four: "x7Qa".into(), added, refused: Some(refused) });
         providers[1].note = "There is a space or a line break in it. Paste the key alone.".into();
