@@ -1,4 +1,5 @@
-//! The quota proxy: model providers' own wire shapes, under the platform's keys, within each account's allowance.
+//! The quota proxy: model providers' own wire shapes, under the platform's keys, within each account's allowance; or under
+//! a key of the account's own, past the allowance (`own_key`).
 //!
 //! Served on each bridge's gateway address, where only instances reach it. What cannot be metered is not forwarded.
 

@@ -299,7 +299,8 @@ fn over_allowance(what: Span, (left, held): (i64, i64), needed: i64, resets_on: 
     };
     format!(
         "Your AI allowance of this {} does not cover this call: it could cost up to {}, and {} is left{held}. The \
-         allowance is whole again on {resets_on} (UTC). A lower max_tokens may fit.",
+         allowance is whole again on {resets_on} (UTC). A lower max_tokens may fit, and a call under a key of \
+         your own needs none of it.",
         what.word(),
         dollars(needed),
         dollars(left),

@@ -90,7 +90,7 @@ impl Way {
         })
     }
 
-    /// A person's own key as the header that opens the provider has it.
+    /// A person's own key as the header that opens the provider has it. This copy lasts as long as the call.
     fn opened_by(&self, own: &Pass) -> Result<HeaderValue, Problem> {
         let key = own.reveal().map_err(|_| Problem::OwnKeyUnreadable)?;
         let key = std::str::from_utf8(&key).map_err(|_| Problem::OwnKeyUnreadable)?;
