@@ -51,7 +51,6 @@ struct Body<'a> {
     worth_nanodollars: Option<i64>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference to the field")]
 fn is_budget(payer: &&str) -> bool {
     *payer == Payer::Budget.as_str()
 }

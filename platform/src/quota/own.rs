@@ -37,7 +37,6 @@ impl Payer {
     }
 
     #[must_use]
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference to the field")]
     pub fn is_budget(&self) -> bool {
         *self == Self::Budget
     }
