@@ -175,7 +175,10 @@ impl OwnKeys {
         self.change(|memory| memory.remove(&account));
     }
 
-    async fn write_down(&self, (account, provider): (AccountId, &str), kept: &Kept, refused: Refused) {
+    /// Writes down what `kept` was last told, which may be more than it was when somebody asked for this.
+    async fn write_down(&self, (account, provider): (AccountId, &str), kept: &Kept) {
+        let _one_at_a_time = self.0.changing.lock().await;
+        let Some(refused) = *kept.refused() else { return };
         tracing::info!(account.id = %account, provider, refused.status, "a provider refused a person's own key");
         let write = async {
             let tx = self.0.db.begin().await?;
@@ -213,7 +216,7 @@ impl Pass {
             *self.kept.refused() = Some(refused);
             let (room, account, provider) = (self.room.clone(), self.account, self.provider.clone());
             let kept = Arc::clone(&self.kept);
-            tokio::spawn(async move { room.write_down((account, &provider), &kept, refused).await });
+            tokio::spawn(async move { room.write_down((account, &provider), &kept).await });
         }
     }
 }
