@@ -11,7 +11,7 @@ use berth::db::AccountId;
 use berth::error::Error;
 use berth::handle::Handle;
 use berth::own_keys::OwnKeys;
-use berth::quota::{Receipt, Refusal};
+use berth::quota::{Outcome, OwnCall, Provider as Name, Receipt, Refusal, Seen, Usage};
 use berth::secrets::Keys;
 use sea_orm::{ConnectionTrait as _, Statement};
 use serde_json::{Value, json as value};
@@ -246,11 +246,11 @@ async fn who_has_spent_everything_still_calls_under_a_key_of_their_own() {
 async fn calls_at_once_are_limited_for_own_keys_as_for_any() {
     let (world, _provider) = world_with(sqlite().await, |config| config.limits.calls_at_once = 1).await;
     let alice = world.person("alice").await;
-    let call = || berth::quota::OwnCall {
+    let call = || OwnCall {
         account: alice.instance.account,
         instance: alice.instance.id,
         agent: String::new(),
-        provider: berth::quota::Provider::OPENAI,
+        provider: Name::OPENAI,
         model: "m".into(),
     };
     let held = world.app.quota.admit_under_own_key(call()).await.unwrap();
@@ -342,18 +342,18 @@ async fn a_call_under_an_own_key_that_a_kill_cut_off_is_charged_nothing() {
         let (world, _provider) = world_with(database, |_| ()).await;
         let alice = world.person("alice").await;
         for model in ["berth-demo", "a-model-without-a-price"] {
-            let call = berth::quota::OwnCall {
+            let call = OwnCall {
                 account: alice.instance.account,
                 instance: alice.instance.id,
                 agent: String::new(),
-                provider: berth::quota::Provider::ANTHROPIC,
+                provider: Name::ANTHROPIC,
                 model: model.into(),
             };
             let mut hold = world.app.quota.admit_under_own_key(call).await.unwrap();
             hold.mark_sent();
             if model == "berth-demo" {
-                let usage = Some(berth::quota::Usage { input_tokens: 10, ..Default::default() });
-                hold.saw(berth::quota::Seen::Part { usage, output_tokens: 4 });
+                let usage = Some(Usage { input_tokens: 10, ..Default::default() });
+                hold.saw(Seen::Part { usage, output_tokens: 4 });
             }
             std::mem::forget(hold);
         }
@@ -631,4 +631,41 @@ async fn the_page_says_when_and_how_a_provider_refused_a_key() {
     site.app.clock.advance(Duration::from_secs(1));
     pass().heard(401);
     assert_eq!(at(&site.app), first.plus(Duration::from_secs(60)));
+}
+
+#[tokio::test]
+async fn a_receipt_says_that_its_owner_paid_and_what_the_call_is_worth() {
+    let site = site(&[]).await;
+    let mut alice = site.member("alice").await;
+    let instance = site.app.instances.by_handle(&Handle::parse("alice").unwrap()).unwrap();
+    let usage = Usage { input_tokens: 10_000, output_tokens: 2000, ..Usage::default() };
+    for (model, seen) in [("berth-demo", Seen::Final(usage)), ("claude-of-tomorrow", Seen::Final(usage))] {
+        let call = OwnCall {
+            account: instance.account,
+            instance: instance.id,
+            agent: String::new(),
+            provider: Name::ANTHROPIC,
+            model: model.into(),
+        };
+        let hold = site.app.quota.admit_under_own_key(call).await.unwrap();
+        hold.settle(seen, Outcome::Completed, String::new());
+    }
+    let list = alice.get("/spend/receipts").await.text().await;
+    assert_eq!(list.matches("under your own key").count(), 2, "{list}");
+    let said = alice.get("/api/receipts").await.json().await;
+    let shown: Vec<_> =
+        said["receipts"].as_array().unwrap().iter().map(|receipt| receipt["id"].as_str().unwrap()).collect();
+    for (id, sentence) in shown.iter().zip(["What all of it is worth is not known here.", "that is worth $0.002."]) {
+        let page = alice.get(&format!("/spend/receipts/{id}")).await.text().await;
+        assert!(page.contains(sentence) && page.contains("your budget paid nothing"), "{page}");
+        assert!(page.contains("Checked just now: it is as it was written"), "{page}");
+    }
+    let csv = alice.get("/spend/export").await.text().await;
+    let lines: Vec<&str> = csv.split("\r\n").collect();
+    assert!(lines[0].ends_with(",payer,worth_dollars"), "{csv}");
+    assert!(lines[1].ends_with(",own_key,0.002") && lines[2].ends_with(",own_key,"), "{csv}");
+    let spend = alice.get("/api/spend").await.json().await;
+    assert_eq!((&spend["spent_nanodollars"], &spend["by_model"][0]["calls"]), (&value!(0), &value!(1)));
+    let page = alice.get("/spend").await.text().await;
+    assert!(page.contains("$0.00 in November 2026, for 2 calls."), "{page}");
 }
