@@ -8,7 +8,7 @@ use bytes::Bytes;
 use reqwest::Url;
 
 use super::problem::Problem;
-use super::upstream::{Upstreams, Way};
+use super::upstream::{self, Upstreams, Way};
 use crate::quota::{Outcome, Seen};
 
 /// A key that the provider does not know will not be known in a moment.
@@ -99,10 +99,10 @@ impl Outgoing {
         Self { seat, ..self }
     }
 
-    /// Whether it goes out under its caller's own key.
+    /// The headers of its answer that may go on to the instance.
     #[must_use]
-    pub fn is_own(&self) -> bool {
-        self.way.is_own
+    pub fn returning(&self, headers: &HeaderMap) -> HeaderMap {
+        if self.way.is_own { upstream::returning_to_its_owner(headers) } else { upstream::returning(headers) }
     }
 
     /// Sends the call and waits for the head of its answer. This is the one place where a provider is called.

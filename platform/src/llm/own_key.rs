@@ -1,5 +1,5 @@
 //! Calls under their caller's own key: nothing is priced beforehand and nothing of the budget held. They end here as they would
-//! at the provider itself: in its own words, and at once when the caller hangs up.
+//! at the provider itself: in its own words, and a stream at once when the caller hangs up.
 
 use std::time::Duration;
 

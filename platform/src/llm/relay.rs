@@ -25,7 +25,6 @@ use super::metered;
 use super::outgoing::{Answer, Failure, Outgoing};
 use super::outliving::Outliving;
 use super::problem::Problem;
-use super::upstream::returning;
 use super::usage;
 use crate::instances::{Instance, WorkInFlight};
 use crate::quota::{Hold, Outcome, Seen};
@@ -156,7 +155,7 @@ async fn whole_answer(
 }
 
 fn respond(request: &Outgoing, answer: &reqwest::Response) -> impl FnOnce(Body) -> Response + use<> {
-    let (status, headers) = (answer.status(), returning(answer.headers(), request.is_own()));
+    let (status, headers) = (answer.status(), request.returning(answer.headers()));
     move |body| {
         let mut response = Response::new(body);
         *response.status_mut() = status;

@@ -224,15 +224,20 @@ fn is_forwarded(name: &str) -> bool {
     is_known && !NOT_FORWARDED.contains(&name)
 }
 
-/// The headers of an answer that may go on to the instance. What an answer to its owner's key says of that key's account is
-/// theirs to read.
+/// The headers of an answer that may go on to the instance.
 #[must_use]
-pub fn returning(headers: &HeaderMap, is_own: bool) -> HeaderMap {
+pub fn returning(headers: &HeaderMap) -> HeaderMap {
     passing(headers, |name| {
         let is_of_the_key = NOT_RETURNED_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
         let is_of_ours = NOT_RETURNED_OF_OURS.contains(&name) || (is_of_the_key && !name.starts_with(RETURNED_PREFIX));
-        NOT_RETURNED.contains(&name) || (is_of_ours && !is_own)
+        NOT_RETURNED.contains(&name) || is_of_ours
     })
+}
+
+/// The same of an answer to the caller's own key: what it says of that key's account is theirs to read.
+#[must_use]
+pub fn returning_to_its_owner(headers: &HeaderMap) -> HeaderMap {
+    passing(headers, |name| NOT_RETURNED.contains(&name))
 }
 
 fn passing(headers: &HeaderMap, is_held_back: impl Fn(&str) -> bool) -> HeaderMap {
@@ -339,13 +344,13 @@ mod tests {
             "set-cookie",
             "transfer-encoding",
         ]);
-        let mut names: Vec<String> = returning(&answered, false).keys().map(ToString::to_string).collect();
+        let mut names: Vec<String> = returning(&answered).keys().map(ToString::to_string).collect();
         names.sort_unstable();
         let returned =
             ["anthropic-ratelimit-unified-5h-status", "content-type", "request-id", "retry-after", "x-should-retry"];
         assert_eq!(names, returned);
         // To whose key it is the answer, it is theirs; what would act on another origin is nobody's.
-        let own = returning(&answered, true);
+        let own = returning_to_its_owner(&answered);
         assert_eq!(own.len(), answered.len() - 2);
         assert!(!own.contains_key("set-cookie") && own.contains_key("x-ratelimit-limit-requests"));
     }
