@@ -1,4 +1,5 @@
-//! The quota proxy: model providers' own wire shapes, under the platform's keys, within each account's allowance.
+//! The quota proxy: model providers' own wire shapes, under the platform's keys, within each account's allowance; or under
+//! a key of the account's own, past the allowance (`own_key`).
 //!
 //! Served on each bridge's gateway address, where only instances reach it. What cannot be metered is not forwarded.
 
@@ -15,6 +16,7 @@ mod keys;
 mod metered;
 mod outgoing;
 mod outliving;
+mod own_key;
 mod patience;
 mod problem;
 mod rates;
@@ -37,6 +39,7 @@ use axum::routing::{MethodFilter, MethodRouter, any, get, on, post};
 use crate::app::App;
 use crate::config::Speaks;
 use crate::instances::{Instance, Work, WorkInFlight};
+use crate::own_keys::Pass;
 use crate::quota::{Call, Demand, Hold, Provider, Tier};
 pub use api::Api;
 use caller::caller;
@@ -138,6 +141,9 @@ impl Door {
         let name = self.served(request.uri().path(), |speaks| speaks == api.speaks())?;
         let mut arrived = self.arrive(peer, request).await?;
         let target = Target::read(&arrived.uri)?;
+        if let Some(own) = self.app.own_keys.pass(arrived.instance.account, &name) {
+            return self.under_own_key(api, (&name, own), target, arrived).await;
+        }
         let Asked { mut demand, stream, asking_for_usage } =
             api.read(&arrived.taken.body, self.auto).map_err(Problem::Unacceptable)?;
         demand.provider = Provider::named(&name);
@@ -149,7 +155,7 @@ impl Door {
         if let Some(body) = asking_for_usage {
             arrived.taken.body = body.into();
         }
-        self.relay(api, (&name, target), arrived, hold, (stream, hide_usage)).await
+        self.relay(api, (&name, None), (target, arrived), hold, (stream, hide_usage)).await
     }
 
     async fn priced(&self, peer: SocketAddr, request: Request) -> Result<Response, Problem> {
@@ -162,7 +168,7 @@ impl Door {
         let sent = metered::charged_bytes(call, &arrived.taken.body);
         let demand = metered::demand(&name, call, sent);
         let hold = self.admit(&arrived, demand).await?;
-        self.relay(Api::Metered { sent }, (&name, target), arrived, hold, (false, false)).await
+        self.relay(Api::Metered { sent }, (&name, None), (target, arrived), hold, (false, false)).await
     }
 
     async fn admit(&self, arrived: &Arrived, demand: Demand) -> Result<Hold, Problem> {
@@ -175,14 +181,14 @@ impl Door {
     async fn relay(
         &self,
         api: Api,
-        (name, target): (&str, Target),
-        arrived: Arrived,
+        (name, own): (&str, Option<&Pass>),
+        (target, arrived): (Target, Arrived),
         hold: Hold,
         (stream, hide_usage): (bool, bool),
     ) -> Result<Response, Problem> {
         let Arrived { instance, method, headers, taken: Taken { body, room }, inside, .. } = arrived;
-        let request = self.upstreams.call(name, method, &target, &headers, body)?.seated(seat(&instance));
-        let (drains, (requests, tokens)) = (self.drains.clone(), hold.rates());
+        let request = self.upstreams.call((name, own), method, &target, &headers, body)?.seated(seat(&instance));
+        let (drains, (requests, tokens)) = (self.drains_of(own), hold.rates());
         let call = Admitted { api, request, hold, instance, inside, room, drains, hide_usage };
         let mut answer = if stream { relay::streamed(call).await } else { relay::whole(call).await }?;
         rates::add(answer.headers_mut(), api.speaks(), requests, tokens, self.app.clock.now());
@@ -194,10 +200,14 @@ impl Door {
         let Arrived { instance, method, uri, headers, taken: Taken { body, room }, inside } =
             self.arrive(peer, request).await?;
         let target = Target::read(&uri)?;
-        let request = self.upstreams.call(&name, method, &target, &headers, body)?.seated(seat(&instance));
+        let own = self.app.own_keys.pass(instance.account, &name);
+        let whose = (name.as_str(), own.as_ref());
+        let request = self.upstreams.call(whose, method, &target, &headers, body)?.seated(seat(&instance));
         let sent = request.send(Answer::Whole).await;
         drop(room);
-        Ok(relay::passed_on(sent?, inside))
+        let answer = sent?;
+        own.iter().for_each(|own| own.heard(answer.status().as_u16()));
+        Ok(relay::passed_on(&request, answer, inside))
     }
 
     /// The provider of models that `path` begins with, if what it speaks is right.

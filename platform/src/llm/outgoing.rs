@@ -8,7 +8,7 @@ use bytes::Bytes;
 use reqwest::Url;
 
 use super::problem::Problem;
-use super::upstream::{Upstreams, Way};
+use super::upstream::{self, Upstreams, Way};
 use crate::quota::{Outcome, Seen};
 
 /// A key that the provider does not know will not be known in a moment.
@@ -97,6 +97,12 @@ impl Outgoing {
     #[must_use]
     pub fn seated(self, seat: u64) -> Self {
         Self { seat, ..self }
+    }
+
+    /// The headers of its answer that may go on to the instance.
+    #[must_use]
+    pub fn returning(&self, headers: &HeaderMap) -> HeaderMap {
+        if self.way.is_own { upstream::returning_to_its_owner(headers) } else { upstream::returning(headers) }
     }
 
     /// Sends the call and waits for the head of its answer. This is the one place where a provider is called.

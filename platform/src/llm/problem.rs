@@ -34,6 +34,8 @@ pub enum Problem {
     BodyBroken,
     Unacceptable(Unacceptable),
     Refused(Refusal),
+    /// The account's own key for this provider does not open any more, and no other may take its place.
+    OwnKeyUnreadable,
     UpstreamUnreachable,
     UpstreamTimeout,
 }
@@ -169,6 +171,14 @@ impl Problem {
                 Shape { field: why.field, ..Shape::new(StatusCode::BAD_REQUEST, BAD, BAD, why.message.clone()) }
             }
             Self::Refused(refusal) => refused(refusal),
+            Self::OwnKeyUnreadable => Shape::new(
+                StatusCode::FORBIDDEN,
+                "permission_error",
+                BAD,
+                "Your own key for this provider cannot be read any more, so the call was not made. On Berth's page of \
+                 your own keys, put it in again or remove it."
+                    .into(),
+            ),
             Self::UpstreamUnreachable => Shape::new(
                 StatusCode::BAD_GATEWAY,
                 "api_error",
@@ -289,7 +299,8 @@ fn over_allowance(what: Span, (left, held): (i64, i64), needed: i64, resets_on: 
     };
     format!(
         "Your AI allowance of this {} does not cover this call: it could cost up to {}, and {} is left{held}. The \
-         allowance is whole again on {resets_on} (UTC). A lower max_tokens may fit.",
+         allowance is whole again on {resets_on} (UTC). A lower max_tokens may fit, and a call under a key of \
+         your own needs none of it.",
         what.word(),
         dollars(needed),
         dollars(left),

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
+use super::own::Payer;
 use super::rules::{Bound, Charge, Outcome, Seen};
 use crate::clock::Timestamp;
 use crate::db::{AccountId, HoldId, InstanceId};
@@ -47,6 +48,8 @@ pub struct Intent {
     /// What the limits of the account hold for it: the bound, or nothing where the owner pays the provider.
     pub held_nanodollars: i64,
     pub at: Timestamp,
+    #[serde(default, skip_serializing_if = "Payer::is_budget")]
+    pub payer: Payer,
 }
 
 /// What a call came to.
@@ -58,6 +61,9 @@ pub struct Settlement {
     /// The provider's own usage figures as JSON, or nothing.
     pub usage: String,
     pub at: Timestamp,
+    /// What a call is worth that was charged nothing because its owner pays the provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worth_nanodollars: Option<i64>,
 }
 
 /// One line.

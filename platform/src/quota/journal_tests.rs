@@ -26,13 +26,21 @@ fn intent(number: u128) -> Intent {
         bound,
         held_nanodollars: 7,
         at: Timestamp(5),
+        payer: Payer::Budget,
     }
 }
 
 fn settlement(number: u128) -> Settlement {
     let charge = Charge { amount_nanodollars: 6, basis: Basis::Provider, usage: Usage::default() };
     let id = HoldId(uuid::Uuid::from_u128(number));
-    Settlement { id, charge, outcome: Outcome::Completed, usage: "{}".into(), at: Timestamp(6) }
+    Settlement {
+        id,
+        charge,
+        outcome: Outcome::Completed,
+        usage: "{}".into(),
+        at: Timestamp(6),
+        worth_nanodollars: None,
+    }
 }
 
 fn held(number: u128) -> Entry<'static> {
@@ -108,4 +116,20 @@ fn a_new_file_has_what_is_still_open_and_the_old_one_is_read_until_it_is_forgott
     journal.forget_old().unwrap();
     drop(journal);
     assert_eq!(left(folder.path()), new);
+}
+
+#[test]
+fn who_pays_is_read_again_and_was_the_budget_before_anybody_wrote_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(folder.path()).unwrap();
+    journal.hold(intent(1)).unwrap();
+    let own = Intent { payer: Payer::OwnKey, held_nanodollars: 0, ..intent(2) };
+    journal.hold(own.clone()).unwrap();
+    let worth = Settlement { worth_nanodollars: Some(600), ..settlement(2) };
+    journal.settle(&worth, || ()).unwrap();
+    drop(journal);
+    let text = std::fs::read_to_string(folder.path().join("journal")).unwrap();
+    let first = text.lines().next().unwrap();
+    assert!(!first.contains("payer") && text.contains(r#""payer":"own_key""#), "{text}");
+    assert_eq!(left(folder.path()), [Entry::Held(intent(1)), Entry::Held(own), Entry::Settled(worth)]);
 }

@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 
 /// How long the first of a batch waits for others.
 const GATHER: Duration = Duration::from_millis(200);
-/// Receipts carried over in one transaction. PostgreSQL takes 65,535 values in a statement, and a receipt has 27.
+/// Receipts carried over in one transaction. PostgreSQL takes 65,535 values in a statement, and a receipt has 29.
 const BATCH: usize = 500;
 /// After how long what the database refused is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -248,6 +248,8 @@ fn receipt(intent: &Intent, settlement: &Settlement) -> Receipt {
         previous: String::new(),
         hash: String::new(),
         signature: String::new(),
+        payer: intent.payer.as_str().into(),
+        worth_nanodollars: settlement.worth_nanodollars,
     }
 }
 

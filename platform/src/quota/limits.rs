@@ -201,15 +201,29 @@ impl Account {
         if let Some((limit, wait)) = wait(&mut self.tokens, self.limits.tokens_a_minute, needed.tokens, now) {
             return Err(Over::TokensAMinute { limit, wait });
         }
+        let place = self.take_place(agent, now)?;
+        self.month.held_nanodollars += needed.nanodollars;
+        self.day.held_nanodollars += needed.nanodollars;
+        self.requests.take(1);
+        self.tokens.take(needed.tokens);
+        Ok(place)
+    }
+
+    /// Takes a place for a call of `agent` that its owner pays the provider for: only the number of calls at once limits it.
+    ///
+    /// # Errors
+    /// When no place is free.
+    pub fn admit_under_own_key(&mut self, agent: &str, now: Timestamp) -> Result<Place, Over> {
+        self.turn(now);
+        self.take_place(agent, now)
+    }
+
+    fn take_place(&mut self, agent: &str, now: Timestamp) -> Result<Place, Over> {
         let agent = self.counted_as(agent).to_owned();
         if !self.has_a_place(&agent, now) {
             self.remember_refused(agent, now);
             return Err(Over::CallsAtOnce { limit: self.limits.calls_at_once });
         }
-        self.month.held_nanodollars += needed.nanodollars;
-        self.day.held_nanodollars += needed.nanodollars;
-        self.requests.take(1);
-        self.tokens.take(needed.tokens);
         self.in_flight += 1;
         self.refused.remove(&agent);
         *self.agents.entry(agent.clone()).or_default() += 1;

@@ -18,6 +18,7 @@ mod hold;
 mod journal;
 mod ledger;
 mod limits;
+mod own;
 mod prices;
 mod receipts;
 mod recovery;
@@ -45,6 +46,7 @@ pub use entities::receipts::Model as Receipt;
 pub use everybody::{A_PAGE, AccountSpend, Everybody};
 pub use hold::Hold;
 pub use limits::Rate;
+pub use own::{OwnCall, Payer};
 pub use prices::Changes;
 pub use receipts::{Proof, Verified};
 pub use refusal::{Refusal, Span};
@@ -242,12 +244,13 @@ impl Quota {
             bound,
             held_nanodollars: held.nanodollars,
             at: now,
+            payer: Payer::Budget,
         };
         if let Err(error) = running.journal.hold(&intent) {
             lock(&account).settle(&place, held, Amount::default());
             return Err(Refusal::Unavailable(refusal::disk_refuses(&error)));
         }
-        Ok(Hold::new(Held { intent, place, held, account, price }, rates, Arc::clone(&self.0)))
+        Ok(Hold::new(Held { intent, place, held, account, price: Some(price) }, rates, Arc::clone(&self.0)))
     }
 
     /// Returns when every call that ended before now has its receipt in the database, or after two seconds. For tests,

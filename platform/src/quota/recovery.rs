@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::journal::{Entry, Intent, Settlement};
 use super::ledger::Over;
-use super::rules::{self, Basis, Charge, Outcome, Seen, Usage};
+use super::rules::{Outcome, Seen};
 use super::store;
 use crate::clock::Timestamp;
 use crate::db::{Db, HoldId};
@@ -47,12 +47,9 @@ pub async fn settle_all(db: &Db, left: Vec<Entry<'_>>, now: Timestamp, allowance
 
 /// Nobody listened any more, and the provider may have gone on: charged like a call that was cut off from this side.
 async fn orphaned(db: &Db, intent: &Intent, seen: Option<Seen>, now: Timestamp) -> Result<Settlement> {
-    let charge = match store::price(db.read(), &intent.price_version, &intent.provider, &intent.model).await? {
-        Some(price) => {
-            let seen = seen.unwrap_or(Seen::Unreadable).cut_off();
-            rules::charge(&price, &intent.bound, seen)
-        }
-        None => Charge { amount_nanodollars: intent.held_nanodollars, basis: Basis::Held, usage: Usage::default() },
-    };
-    Ok(Settlement { id: intent.id, charge, outcome: Outcome::Recovered, usage: String::new(), at: now })
+    let price = store::price(db.read(), &intent.price_version, &intent.provider, &intent.model).await?;
+    let seen = seen.unwrap_or(Seen::Unreadable).cut_off();
+    let (charge, worth_nanodollars) = intent.charge(price.as_ref(), seen);
+    let (outcome, usage) = (Outcome::Recovered, String::new());
+    Ok(Settlement { id: intent.id, charge, outcome, usage, at: now, worth_nanodollars })
 }

@@ -79,7 +79,7 @@ pub struct Demand {
 }
 
 /// The most a call can cost: what is held for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bound {
     pub input_tokens: u64,
     pub output_tokens: u64,
@@ -207,7 +207,8 @@ pub fn cost(price: &Price, usage: &Usage) -> i64 {
 }
 
 /// Whether the table has a price for everything that was used.
-fn is_priced(price: &Price, usage: &Usage) -> bool {
+#[must_use]
+pub fn is_priced(price: &Price, usage: &Usage) -> bool {
     let searched = usage.web_searches > 0;
     !usage.unpriced && price.tariff(usage.tier).is_some() && (!searched || price.web_search_nanodollars.is_some())
 }

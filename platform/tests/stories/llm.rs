@@ -2,10 +2,10 @@
 
 mod further;
 mod outages;
-mod provider;
+pub mod provider;
 mod sdk;
 mod surface;
-mod transcripts;
+pub mod transcripts;
 
 use std::sync::Arc;
 use std::time::Duration;

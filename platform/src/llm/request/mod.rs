@@ -4,6 +4,7 @@ pub mod chat;
 pub mod embeddings;
 mod json;
 pub mod messages;
+pub mod own_key;
 pub mod responses;
 
 use json::{Object, Value};
@@ -17,6 +18,15 @@ pub struct Asked {
     pub stream: bool,
     /// What goes to the provider in the body's place: it is a stream that must be asked for its usage, because the
     /// client did not. That is then not shown to the client.
+    pub asking_for_usage: Option<Vec<u8>>,
+}
+
+/// A body of a call that nothing is held for.
+#[derive(Clone, Debug)]
+pub struct Unbounded {
+    pub model: String,
+    pub stream: bool,
+    /// As of [`Asked`].
     pub asking_for_usage: Option<Vec<u8>>,
 }
 
