@@ -1,5 +1,6 @@
 //! The metered APIs: whose wire shape each has, and how it reads a call.
 
+use super::request::counted::{self, Question};
 use super::request::{self, Asked, Unacceptable};
 use crate::config::Speaks;
 use crate::quota::Tier;
@@ -39,6 +40,17 @@ impl Api {
             Self::ChatCompletions => request::chat::read(body, auto),
             Self::Responses => request::responses::read(body, auto),
             Self::Embeddings | Self::Metered { .. } => request::embeddings::read(body),
+        }
+    }
+
+    /// How to ask the provider for the tokens of a call's input. `None` where it counts none, or where its count would
+    /// bound nothing.
+    #[must_use]
+    pub fn question(self, body: &[u8]) -> Option<Question> {
+        match self {
+            Self::Messages => counted::of_messages(body),
+            Self::Responses => counted::of_responses(body),
+            Self::ChatCompletions | Self::Embeddings | Self::Metered { .. } => None,
         }
     }
 }

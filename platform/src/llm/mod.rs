@@ -2,6 +2,7 @@
 //!
 //! Served on each bridge's gateway address, where only instances reach it. What cannot be metered is not forwarded.
 
+mod admission;
 pub mod alarms;
 mod api;
 mod budget;
@@ -38,6 +39,7 @@ use crate::app::App;
 use crate::config::Speaks;
 use crate::instances::{Instance, Work, WorkInFlight};
 use crate::quota::{Call, Demand, Hold, Provider, Tier};
+use admission::Applicant;
 pub use api::Api;
 use caller::caller;
 use doorway::{Doorway, Place, Taken};
@@ -135,7 +137,8 @@ impl Door {
         let Asked { mut demand, stream, asking_for_usage } =
             api.read(&arrived.taken.body, self.auto).map_err(Problem::Unacceptable)?;
         demand.provider = Provider::named(&name);
-        let hold = self.admit(&arrived, demand).await?;
+        let applicant = Applicant { api, name: &name, target: &target, arrived: &arrived };
+        let hold = self.admit_model(applicant, demand).await?;
         if !hold.takes_long_context() {
             upstream::hold_back_long_context(&mut arrived.headers);
         }

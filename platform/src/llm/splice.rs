@@ -52,6 +52,15 @@ pub fn with_last_member(body: &[u8], member: &str) -> Vec<u8> {
     [&body[..end], b",", member.as_bytes(), &body[end..]].concat()
 }
 
+/// A body with those members of `body` that are `named` so, as they are written. `None` when it is not a JSON object.
+#[must_use]
+pub fn only(body: &[u8], named: &[&str]) -> Option<Vec<u8>> {
+    let object = object(body)?;
+    let kept = object.members.iter().filter(|member| named.contains(&&*member.name));
+    let kept: Vec<&[u8]> = kept.map(|member| &body[member.start..member.value.end]).collect();
+    Some([b"{", kept.join(&b","[..]).as_slice(), b"}"].concat())
+}
+
 /// What a chunk of a stream is to a client that did not ask for usage.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Chunk {
@@ -214,6 +223,7 @@ mod tests {
         fn no_text_makes_it_panic(text in r#"[\{\}\[\]",:\\ a1n]{0,40}"#) {
             let _ = hide_usage(text.as_bytes());
             let _ = with_include_usage(text.as_bytes());
+            let _ = only(text.as_bytes(), &["a"]);
         }
 
         #[test]

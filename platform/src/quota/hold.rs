@@ -79,6 +79,10 @@ impl Hold {
         let Some(Held { intent, place, held, account, price }) = self.held.take() else { return };
         let Some(running) = self.books.running.get() else { return };
         let charge = rules::charge(&price, &intent.bound, seen);
+        if intent.bound.is_counted && charge.amount_nanodollars > intent.held_nanodollars {
+            tracing::error!(receipt.id = %intent.id, model = %intent.model,
+                "what the provider counted beforehand was no bound; llm/request/counted.rs needs a wider margin");
+        }
         let settlement = Settlement { id: intent.id, charge, outcome, usage, at: self.books.clock.now() };
         let used_tokens = charge.usage.all_input_tokens().saturating_add(charge.usage.output_tokens);
         let spent = Amount { nanodollars: charge.amount_nanodollars, tokens: used_tokens };

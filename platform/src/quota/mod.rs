@@ -14,6 +14,7 @@ mod chain;
 mod drift;
 mod entities;
 mod everybody;
+mod fitting;
 mod hold;
 mod journal;
 mod ledger;
@@ -219,10 +220,7 @@ impl Quota {
         let running = self.0.running()?;
         let account = self.0.account(owner).await?;
         let now = self.0.clock.now();
-        let held = Amount {
-            nanodollars: bound.total_nanodollars(),
-            tokens: bound.input_tokens.saturating_add(bound.output_tokens),
-        };
+        let held = Amount::of(&bound);
         // No await from here on: whoever is dropped has either nothing or the hold.
         let (place, rates) = {
             let mut account = lock(&account);

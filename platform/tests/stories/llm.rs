@@ -4,6 +4,7 @@ mod further;
 mod outages;
 mod provider;
 mod sdk;
+mod second_look;
 mod surface;
 mod transcripts;
 
