@@ -1,5 +1,6 @@
 //! Letting a call of a model in. What its bytes bound is held, which asks nobody; only where that does not fit is the
-//! provider asked how many tokens they are, and the call tried once more with so many.
+//! provider asked how many tokens they are, and the call tried once more with so many. Where that does not fit either, a
+//! call that asked for it is let in with a shorter answer.
 //!
 //! A count costs nothing, and whoever may not call gets none: the caller is known by then, keeps its place in the door
 //! meanwhile, and could have had it counted itself (`/v1/messages/count_tokens`). Nothing is asked where not even the
@@ -18,7 +19,7 @@ use super::problem::Problem;
 use super::request::counted::Question;
 use super::target::Target;
 use super::{Arrived, Door, seat};
-use crate::quota::{Demand, Hold, InputBound, Provider};
+use crate::quota::{Demand, Hold, InputBound, Provider, Refusal};
 
 /// The largest answer to the question for a count; it is one number.
 const LARGEST_COUNT: usize = 4096;
@@ -31,6 +32,8 @@ pub struct Applicant<'a> {
     pub(super) name: &'a str,
     pub(super) target: &'a Target,
     pub(super) arrived: &'a Arrived,
+    /// It would rather have a shorter answer than be refused.
+    pub(super) may_be_shorter: bool,
 }
 
 /// Both providers' answer.
@@ -40,25 +43,43 @@ struct Count {
 }
 
 impl Door {
-    /// Holds what a call can cost, which is `demand` by its bytes.
+    /// Holds what a call can cost, which is `demand` by its bytes. Beside the hold, where the answer has to be shorter than
+    /// the call asks for: how many tokens it may have.
     ///
     /// # Errors
     /// Why it may not be made.
-    pub(super) async fn admit_model(&self, applicant: Applicant<'_>, demand: Demand) -> Result<Hold, Problem> {
+    pub(super) async fn admit_model(
+        &self,
+        applicant: Applicant<'_>,
+        demand: Demand,
+    ) -> Result<(Hold, Option<u64>), Problem> {
         match self.admit(applicant.arrived, demand).await {
-            Err(Problem::Refused(refusal)) if refusal.is_of_size() => match self.second_look(applicant).await {
-                Some(demand) => self.admit(applicant.arrived, demand).await,
-                None => Err(Problem::Refused(refusal)),
-            },
-            admitted => admitted,
+            Err(Problem::Refused(refusal)) if refusal.is_of_size() => self.fit(applicant, refusal).await,
+            admitted => Ok((admitted?, None)),
         }
     }
 
-    /// What a call can cost by a count of its input. `None` where that is not known to be less than by its bytes.
-    async fn second_look(&self, applicant: Applicant<'_>) -> Option<Demand> {
+    /// Looks for a way in for a call that its bytes would refuse.
+    async fn fit(&self, applicant: Applicant<'_>, refusal: Refusal) -> Result<(Hold, Option<u64>), Problem> {
+        let Applicant { api, name, arrived, may_be_shorter, .. } = applicant;
+        let Ok(asked) = api.read(&arrived.taken.body, self.auto) else { return Err(Problem::Refused(refusal)) };
+        let by_bytes = Demand { provider: Provider::named(name), ..asked.demand };
+        let could_be = |least: &u64| by_bytes.max_output_tokens.is_none_or(|asked| asked > *least);
+        let least = if may_be_shorter { api.least_answer(&arrived.taken.body).filter(could_be) } else { None };
+        match (self.second_look(applicant, &by_bytes, least).await, least) {
+            (by_count, Some(least)) => {
+                let call = arrived.call(by_count.unwrap_or(by_bytes));
+                self.app.quota.admit_shorter(call, least).await.map_err(Problem::Refused)
+            }
+            (Some(by_count), None) => Ok((self.admit(arrived, by_count).await?, None)),
+            (None, None) => Err(Problem::Refused(refusal)),
+        }
+    }
+
+    /// What a call can cost by a count of its input. `None` where that is not known to be less than `demand`, by its
+    /// bytes, or would be too much all the same, even with an answer of `least` tokens.
+    async fn second_look(&self, applicant: Applicant<'_>, demand: &Demand, least: Option<u64>) -> Option<Demand> {
         let Applicant { api, name, arrived, .. } = applicant;
-        let demand =
-            Demand { provider: Provider::named(name), ..api.read(&arrived.taken.body, self.auto).ok()?.demand };
         // What others count, and whether they do, is not known.
         if ![Provider::ANTHROPIC, Provider::OPENAI].contains(&demand.provider) {
             return None;
@@ -67,7 +88,8 @@ impl Door {
         let by_bytes = if let InputBound::Tokens(bytes) = demand.input { bytes } else { u64::MAX };
         let counted =
             |tokens| Demand { input: InputBound::Counted(question.at_most(tokens).min(by_bytes)), ..demand.clone() };
-        if !self.app.quota.has_room_for(arrived.instance.account, &counted(1)).await {
+        let smallest = Demand { max_output_tokens: least.or(demand.max_output_tokens), ..counted(1) };
+        if !self.app.quota.has_room_for(arrived.instance.account, &smallest).await {
             return None;
         }
         let tokens = self.count(applicant, &question).await;

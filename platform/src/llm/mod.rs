@@ -7,6 +7,7 @@ pub mod alarms;
 mod api;
 mod budget;
 mod caller;
+mod clamp;
 mod clients;
 pub mod control;
 mod doorway;
@@ -137,8 +138,9 @@ impl Door {
         let Asked { mut demand, stream, asking_for_usage } =
             api.read(&arrived.taken.body, self.auto).map_err(Problem::Unacceptable)?;
         demand.provider = Provider::named(&name);
-        let applicant = Applicant { api, name: &name, target: &target, arrived: &arrived };
-        let hold = self.admit_model(applicant, demand).await?;
+        let may_be_shorter = clamp::is_asked_for(&arrived.headers).map_err(Problem::Unacceptable)?;
+        let applicant = Applicant { api, name: &name, target: &target, arrived: &arrived, may_be_shorter };
+        let (hold, shortened_to) = self.admit_model(applicant, demand).await?;
         if !hold.takes_long_context() {
             upstream::hold_back_long_context(&mut arrived.headers);
         }
@@ -146,7 +148,12 @@ impl Door {
         if let Some(body) = asking_for_usage {
             arrived.taken.body = body.into();
         }
-        self.relay(api, (&name, target), arrived, hold, (stream, hide_usage)).await
+        if let Some(tokens) = shortened_to {
+            arrived.taken.body = clamp::body(api, &arrived.taken.body, tokens).map_err(Problem::Unacceptable)?;
+        }
+        let mut answer = self.relay(api, (&name, target), arrived, hold, (stream, hide_usage)).await?;
+        clamp::say(answer.headers_mut(), shortened_to);
+        Ok(answer)
     }
 
     async fn priced(&self, peer: SocketAddr, request: Request) -> Result<Response, Problem> {
@@ -163,10 +170,7 @@ impl Door {
     }
 
     async fn admit(&self, arrived: &Arrived, demand: Demand) -> Result<Hold, Problem> {
-        let instance = &arrived.instance;
-        let agent = agent(&arrived.headers);
-        let call = Call { account: instance.account, instance: instance.id, agent, demand };
-        self.app.quota.admit(call).await.map_err(Problem::Refused)
+        self.app.quota.admit(arrived.call(demand)).await.map_err(Problem::Refused)
     }
 
     async fn relay(
@@ -249,6 +253,13 @@ struct Arrived {
     headers: HeaderMap,
     taken: Taken,
     inside: (WorkInFlight, Place),
+}
+
+impl Arrived {
+    fn call(&self, demand: Demand) -> Call {
+        let Self { instance, headers, .. } = self;
+        Call { account: instance.account, instance: instance.id, agent: agent(headers), demand }
+    }
 }
 
 fn first_part(path: &str) -> &str {

@@ -368,4 +368,4 @@ pub fn dollars(nanodollars: i64) -> String {
 
 #[cfg(test)]
 #[path = "rules_tests.rs"]
-mod tests;
+pub(super) mod tests;

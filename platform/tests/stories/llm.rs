@@ -1,5 +1,6 @@
 //! The quota proxy from outside: bytes untouched, money right however a call ends, refusals that SDKs understand.
 
+mod clamp;
 mod further;
 mod outages;
 mod provider;

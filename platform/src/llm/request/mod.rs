@@ -6,6 +6,7 @@ pub mod embeddings;
 mod json;
 pub mod messages;
 pub mod responses;
+pub mod shorter;
 
 use json::{Object, Value};
 
