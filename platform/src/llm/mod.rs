@@ -3,10 +3,12 @@
 //!
 //! Served on each bridge's gateway address, where only instances reach it. What cannot be metered is not forwarded.
 
+mod admission;
 pub mod alarms;
 mod api;
 mod budget;
 mod caller;
+mod clamp;
 mod clients;
 pub mod control;
 mod doorway;
@@ -41,6 +43,7 @@ use crate::config::Speaks;
 use crate::instances::{Instance, Work, WorkInFlight};
 use crate::own_keys::Pass;
 use crate::quota::{Call, Demand, Hold, Provider, Tier};
+use admission::Applicant;
 pub use api::Api;
 use caller::caller;
 use doorway::{Doorway, Place, Taken};
@@ -147,7 +150,9 @@ impl Door {
         let Asked { mut demand, stream, asking_for_usage } =
             api.read(&arrived.taken.body, self.auto).map_err(Problem::Unacceptable)?;
         demand.provider = Provider::named(&name);
-        let hold = self.admit(&arrived, demand).await?;
+        let may_be_shorter = clamp::is_asked_for(&arrived.headers).map_err(Problem::Unacceptable)?;
+        let applicant = Applicant { api, name: &name, target: &target, arrived: &arrived, may_be_shorter };
+        let (hold, shortened_to) = self.admit_model(applicant, demand).await?;
         if !hold.takes_long_context() {
             upstream::hold_back_long_context(&mut arrived.headers);
         }
@@ -155,7 +160,12 @@ impl Door {
         if let Some(body) = asking_for_usage {
             arrived.taken.body = body.into();
         }
-        self.relay(api, (&name, None), (target, arrived), hold, (stream, hide_usage)).await
+        if let Some(tokens) = shortened_to {
+            arrived.taken.body = clamp::body(api, &arrived.taken.body, tokens).map_err(Problem::Unacceptable)?;
+        }
+        let mut answer = self.relay(api, (&name, None), (target, arrived), hold, (stream, hide_usage)).await?;
+        clamp::say(answer.headers_mut(), shortened_to);
+        Ok(answer)
     }
 
     async fn priced(&self, peer: SocketAddr, request: Request) -> Result<Response, Problem> {
@@ -172,10 +182,7 @@ impl Door {
     }
 
     async fn admit(&self, arrived: &Arrived, demand: Demand) -> Result<Hold, Problem> {
-        let instance = &arrived.instance;
-        let agent = agent(&arrived.headers);
-        let call = Call { account: instance.account, instance: instance.id, agent, demand };
-        self.app.quota.admit(call).await.map_err(Problem::Refused)
+        self.app.quota.admit(arrived.call(demand)).await.map_err(Problem::Refused)
     }
 
     async fn relay(
@@ -262,6 +269,13 @@ struct Arrived {
     headers: HeaderMap,
     taken: Taken,
     inside: (WorkInFlight, Place),
+}
+
+impl Arrived {
+    fn call(&self, demand: Demand) -> Call {
+        let Self { instance, headers, .. } = self;
+        Call { account: instance.account, instance: instance.id, agent: agent(headers), demand }
+    }
 }
 
 fn first_part(path: &str) -> &str {

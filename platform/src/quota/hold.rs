@@ -81,6 +81,10 @@ impl Hold {
         let Some(Held { intent, place, held, account, price }) = self.held.take() else { return };
         let Some(running) = self.books.running.get() else { return };
         let (charge, worth_nanodollars) = intent.charge(price.as_deref(), seen);
+        if intent.bound.is_counted && charge.amount_nanodollars > intent.held_nanodollars {
+            tracing::error!(receipt.id = %intent.id, model = %intent.model,
+                "what the provider counted beforehand was no bound; llm/request/counted.rs needs a wider margin");
+        }
         let at = self.books.clock.now();
         let settlement = Settlement { id: intent.id, charge, outcome, usage, at, worth_nanodollars };
         let spent = intent.payer.spends(&charge);

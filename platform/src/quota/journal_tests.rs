@@ -11,6 +11,7 @@ fn intent(number: u128) -> Intent {
         output_nanodollars: 4,
         other_nanodollars: 0,
         reads_again: false,
+        is_counted: false,
         may_hide_output: false,
     };
     Intent {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::calendar;
+use super::rules::Bound;
 use crate::clock::Timestamp;
 use crate::config::Limits;
 
@@ -21,6 +22,19 @@ pub struct Amount {
     pub nanodollars: i64,
     /// Input and output.
     pub tokens: u64,
+}
+
+impl Amount {
+    /// What a call needs whose bound this is.
+    #[must_use]
+    pub fn of(bound: &Bound) -> Self {
+        Self { nanodollars: bound.total_nanodollars(), tokens: bound.input_tokens.saturating_add(bound.output_tokens) }
+    }
+
+    #[must_use]
+    pub fn fits_into(self, most: Self) -> bool {
+        self.nanodollars <= most.nanodollars && self.tokens <= most.tokens
+    }
 }
 
 /// Where a call was booked, to be found again when it is over.
@@ -101,6 +115,12 @@ impl Bucket {
         let missing = parts(needed.min(u64::from(limit))).saturating_sub(self.level);
         let rate = i64::from(limit).max(1);
         (missing > 0).then(|| Duration::from_millis(u64::try_from(missing.div_euclid(rate) + 1).unwrap_or(0)))
+    }
+
+    /// The most that would fit now.
+    fn most(&self, limit: u32) -> u64 {
+        let is_full = self.level >= parts(u64::from(limit));
+        if is_full { u64::MAX } else { u64::try_from(self.level / PARTS).unwrap_or(0) }
     }
 
     fn take(&mut self, amount: u64) {
@@ -312,6 +332,13 @@ impl Account {
     pub fn left(&self) -> i64 {
         let month = self.left_this_month();
         self.left_today().map_or(month, |today| today.min(month))
+    }
+
+    /// The most that one more call may need, as money and tokens a minute stand.
+    #[must_use]
+    pub fn most(&self) -> Amount {
+        let tokens = self.limits.tokens_a_minute.map_or(u64::MAX, |limit| self.tokens.most(limit));
+        Amount { nanodollars: self.left(), tokens }
     }
 
     /// Requests and tokens a minute as they stand, where they are limited.

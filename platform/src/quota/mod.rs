@@ -14,6 +14,7 @@ mod chain;
 mod drift;
 mod entities;
 mod everybody;
+mod fitting;
 mod hold;
 mod journal;
 mod ledger;
@@ -59,7 +60,7 @@ pub use summary::{Left, Places, RateLeft, Sums, Today};
 pub use tables::PriceTable;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, Limits, Providers};
 use crate::db::{AccountId, Db, HoldId, InstanceId};
 use crate::error::{Error, Result};
@@ -72,6 +73,7 @@ use ledger::{Ledger, Message};
 use limits::{Account, Amount};
 use prices::PriceBook;
 use refusal::TRY_AGAIN;
+use rules::Price;
 use store::Whose;
 
 /// How long a reader waits for calls that just ended to be in the database.
@@ -210,6 +212,15 @@ impl Quota {
     /// # Errors
     /// Why the call may not be made. It is never refused because of a call that ended before it came.
     pub async fn admit(&self, call: Call) -> std::result::Result<Hold, Refusal> {
+        self.admit_with(call, |_, _, _, _| None).await
+    }
+
+    /// The same. What `fitted` makes of the call is decided in one step with its admission; `None`: as it is.
+    async fn admit_with(
+        &self,
+        call: Call,
+        fitted: impl FnOnce(&mut Account, &Price, &Demand, Timestamp) -> Option<Bound> + Send,
+    ) -> std::result::Result<Hold, Refusal> {
         let Call { account: owner, instance, agent, demand } = call;
         let book = self.0.prices();
         let price = book.find(&demand.provider, &demand.model);
@@ -221,15 +232,13 @@ impl Quota {
         let running = self.0.running()?;
         let account = self.0.account(owner).await?;
         let now = self.0.clock.now();
-        let held = Amount {
-            nanodollars: bound.total_nanodollars(),
-            tokens: bound.input_tokens.saturating_add(bound.output_tokens),
-        };
         // No await from here on: whoever is dropped has either nothing or the hold.
-        let (place, rates) = {
+        let (bound, held, place, rates) = {
             let mut account = lock(&account);
+            let bound = fitted(&mut account, &price, &demand, now).unwrap_or(bound);
+            let held = Amount::of(&bound);
             let place = account.admit(held, &agent, now).map_err(|over| Refusal::of(over, held.nanodollars, now))?;
-            (place, account.rates())
+            (bound, held, place, account.rates())
         };
         let intent = Intent {
             id: HoldId(self.0.clock.ordered_uuid()),

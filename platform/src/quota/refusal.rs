@@ -59,6 +59,12 @@ impl Span {
 }
 
 impl Refusal {
+    /// Whether the call could cost, or use, more than is left: a smaller one may fit.
+    #[must_use]
+    pub fn is_of_size(&self) -> bool {
+        matches!(self, Self::OverAllowance { .. } | Self::TooManyTokens { .. })
+    }
+
     /// What `over` means for a call that could cost `needed_nanodollars`.
     #[must_use]
     pub fn of(over: Over, needed_nanodollars: i64, now: Timestamp) -> Self {

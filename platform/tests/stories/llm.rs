@@ -1,9 +1,11 @@
 //! The quota proxy from outside: bytes untouched, money right however a call ends, refusals that SDKs understand.
 
+mod clamp;
 mod further;
 mod outages;
 pub mod provider;
 mod sdk;
+mod second_look;
 mod surface;
 pub mod transcripts;
 

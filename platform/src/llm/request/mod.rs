@@ -1,11 +1,13 @@
 //! Reading a call's body for what it can cost. The body itself is forwarded as it came.
 
 pub mod chat;
+pub mod counted;
 pub mod embeddings;
 mod json;
 pub mod messages;
 pub mod own_key;
 pub mod responses;
+pub mod shorter;
 
 use json::{Object, Value};
 
@@ -118,7 +120,7 @@ fn size(bytes: &[u8]) -> u64 {
 /// tokens the bytes of the body bound. A block's own `content` is looked into as well.
 fn is_text(content: Option<&Value<'_>>, textual: &[&str]) -> bool {
     match content {
-        None | Some(Value::Null | Value::Text(_) | Value::LongText) => true,
+        None | Some(Value::Null | Value::Text(_) | Value::LongText(_)) => true,
         Some(Value::Array(blocks)) => blocks.iter().all(|block| {
             let named = block.get("type").and_then(Value::as_str).is_some_and(|kind| textual.contains(&kind));
             named && is_text(block.get("content"), textual)
