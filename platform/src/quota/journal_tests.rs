@@ -123,14 +123,14 @@ fn a_new_file_has_what_is_still_open_and_the_old_one_is_read_until_it_is_forgott
 fn who_pays_is_read_again_and_was_the_budget_before_anybody_wrote_it() {
     let folder = tempfile::tempdir().unwrap();
     let (journal, _) = Journal::open(folder.path()).unwrap();
-    journal.hold(intent(1)).unwrap();
+    journal.hold(&intent(1)).unwrap();
     let own = Intent { payer: Payer::OwnKey, held_nanodollars: 0, ..intent(2) };
-    journal.hold(own.clone()).unwrap();
+    journal.hold(&own).unwrap();
     let worth = Settlement { worth_nanodollars: Some(600), ..settlement(2) };
     journal.settle(&worth, || ()).unwrap();
     drop(journal);
     let text = std::fs::read_to_string(folder.path().join("journal")).unwrap();
     let first = text.lines().next().unwrap();
     assert!(!first.contains("payer") && text.contains(r#""payer":"own_key""#), "{text}");
-    assert_eq!(left(folder.path()), [Entry::Held(intent(1)), Entry::Held(own), Entry::Settled(worth)]);
+    assert_eq!(left(folder.path()), [held(intent(1)), held(own), settled(worth)]);
 }

@@ -93,7 +93,7 @@ impl Quota {
             at: now,
             payer: Payer::OwnKey,
         };
-        if let Err(error) = running.journal.hold(intent.clone()) {
+        if let Err(error) = running.journal.hold(&intent) {
             lock(&account).settle(&place, nothing, nothing);
             return Err(Refusal::Unavailable(refusal::disk_refuses(&error)));
         }
