@@ -54,7 +54,8 @@ impl Door {
         demand: Demand,
     ) -> Result<(Hold, Option<u64>), Problem> {
         match self.admit(applicant.arrived, demand).await {
-            Err(Problem::Refused(refusal)) if refusal.is_of_size() => self.fit(applicant, refusal).await,
+            // On the heap, so that calls that fit do not carry its state with them.
+            Err(Problem::Refused(refusal)) if refusal.leaves_room() => Box::pin(self.fit(applicant, refusal)).await,
             admitted => Ok((admitted?, None)),
         }
     }
@@ -69,7 +70,9 @@ impl Door {
         match (self.second_look(applicant, &by_bytes, least).await, least) {
             (by_count, Some(least)) => {
                 let call = arrived.call(by_count.unwrap_or(by_bytes));
-                self.app.quota.admit_shorter(call, least).await.map_err(Problem::Refused)
+                self.app.quota.admit_shorter(call, least).await.map_err(|refusal| {
+                    if refusal.leaves_room() { Problem::RefusedAtAnyLength(refusal) } else { Problem::Refused(refusal) }
+                })
             }
             (Some(by_count), None) => Ok((self.admit(arrived, by_count).await?, None)),
             (None, None) => Err(Problem::Refused(refusal)),
@@ -84,11 +87,11 @@ impl Door {
         if ![Provider::ANTHROPIC, Provider::OPENAI].contains(&demand.provider) {
             return None;
         }
-        let question = api.question(&arrived.taken.body)?;
         let by_bytes = if let InputBound::Tokens(bytes) = demand.input { bytes } else { u64::MAX };
-        let counted =
-            |tokens| Demand { input: InputBound::Counted(question.at_most(tokens).min(by_bytes)), ..demand.clone() };
-        let smallest = Demand { max_output_tokens: least.or(demand.max_output_tokens), ..counted(1) };
+        let with_input = |tokens: u64| Demand { input: InputBound::Counted(tokens.min(by_bytes)), ..demand.clone() };
+        let question = api.question(&arrived.taken.body)?;
+        let smallest =
+            Demand { max_output_tokens: least.or(demand.max_output_tokens), ..with_input(question.at_most(1)) };
         if !self.app.quota.has_room_for(arrived.instance.account, &smallest).await {
             return None;
         }
@@ -96,7 +99,7 @@ impl Door {
         if tokens.is_none() {
             tracing::warn!(provider = name, "the input of a call was not counted; its bytes decide");
         }
-        Some(counted(tokens?))
+        Some(with_input(question.at_most(tokens?)))
     }
 
     /// How many tokens the provider counts.

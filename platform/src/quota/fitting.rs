@@ -72,7 +72,7 @@ mod tests {
         /// Against trying every length there is.
         #[test]
         fn the_longest_answer_that_fits_is_found_and_what_fits_is_left_alone(
-            price in prices(), demand in demands(), asked in 0..800_u64, least in 0..300_u64,
+            price in prices(), demand in demands(), asked in 0..250_u64, least in 0..100_u64,
             money in 0..1100_i128, tokens in prop::option::of(0..1100_u128),
         ) {
             let with = |tokens| Demand { max_output_tokens: Some(tokens), ..demand.clone() };

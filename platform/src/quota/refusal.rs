@@ -59,10 +59,14 @@ impl Span {
 }
 
 impl Refusal {
-    /// Whether the call could cost, or use, more than is left: a smaller one may fit.
+    /// Whether a smaller call may fit: this one could cost, or use, more than is left, and something is.
     #[must_use]
-    pub fn is_of_size(&self) -> bool {
-        matches!(self, Self::OverAllowance { .. } | Self::TooManyTokens { .. })
+    pub fn leaves_room(&self) -> bool {
+        match self {
+            Self::OverAllowance { left_nanodollars, .. } => *left_nanodollars > 0,
+            Self::TooManyTokens { .. } => true,
+            _ => false,
+        }
     }
 
     /// What `over` means for a call that could cost `needed_nanodollars`.

@@ -35,6 +35,7 @@ impl Question {
 
 /// The fields of a Messages call that decide its input. `context_management` is not among them: it only clears.
 const OF_MESSAGES: &[&str] = &["model", "messages", "system", "tools", "tool_choice", "thinking", "output_config"];
+const FORMAT: &str = "output_config";
 /// Fields that add nothing to the input.
 const SILENT_IN_MESSAGES: &[&str] = &[
     "max_tokens",
@@ -62,11 +63,17 @@ pub fn of_messages(bytes: &[u8]) -> Option<Question> {
     let conversation = body.get("messages").and_then(Value::as_array)?;
     let contents = conversation.iter().map(|message| message.get("content")).chain([body.get("system")]);
     let left_out = contents.map(left_out).sum::<Option<u64>>().filter(|_| can_be_counted)?;
+    // The documentation of counting names no formats, and a schema can be of any size.
+    let format = if body.has(FORMAT) { splice::only(bytes, &[FORMAT])?.len() } else { 0 };
     Some(Question {
         path: "/v1/messages/count_tokens",
         body: splice::only(bytes, OF_MESSAGES)?.into(),
-        left_out: left_out.saturating_add(tools.added_tokens),
+        left_out: left_out.saturating_add(tools.added_tokens).saturating_add(size(format)),
     })
+}
+
+fn size(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 /// Tokens of `content` that a count may leave out; `None` where it bounds nothing.
@@ -100,7 +107,6 @@ fn is_inside(block: &Value<'_>) -> bool {
 
 /// Of all text below `value`: at least as many bytes as tokens.
 fn bytes_of_text(value: &Value<'_>) -> u64 {
-    let size = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
     match value {
         Value::Text(text) => size(text.len()),
         Value::LongText(bytes) => size(*bytes),
@@ -218,6 +224,8 @@ mod tests {
         assert_eq!((plain.at_most(1000), plain.at_most(1), plain.at_most(u64::MAX)), (1356, 258, u64::MAX));
         assert_eq!(response(r#"{"role":"user","content":"hi"}"#).unwrap().at_most(1000), 1100 + 512);
         // Whether a thought is counted is not known, so all of its bytes are.
+        let formatted = br#"{"model":"m","max_tokens":9,"messages":[],"output_config":{"effort":"low"}}"#;
+        assert_eq!(of_messages(formatted).unwrap().at_most(1000), 1100 + 256 + 1024 + 34);
         let signature = "s".repeat(3000);
         let thought = message(&format!(
             r#"{{"type":"thinking","thinking":"{}\n","signature":"{signature}"}},{{"type":"redacted_thinking","data":"abc"}}"#,

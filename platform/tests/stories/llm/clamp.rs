@@ -178,6 +178,8 @@ async fn a_call_that_fits_or_did_not_ask_is_left_alone() {
     let large = fits.replace("300", "64000");
     let refused = alice.post(&world, MESSAGES, &Value::Null).body(large.clone()).send().await.unwrap();
     assert_eq!((refused.status().as_u16(), lowered_to(&refused)), (429, None));
+    let said = json(refused).await["error"]["message"].to_string();
+    assert!(said.contains("with the header x-berth-clamp: max-tokens it is lowered to what does."), "{said}");
     let asked =
         |what: &'static str| alice.post(&world, MESSAGES, &Value::Null).header(CLAMP.0, what).body(large.clone());
     let wrong = asked("everything").send().await.unwrap();
@@ -226,7 +228,8 @@ async fn an_answer_too_short_to_be_of_use_is_refused_as_any() {
     assert_eq!(lowered_to(&refused), None);
     let error = json(refused).await;
     assert_eq!(error["error"]["details"]["error_code"], "enforced_spend_limit_reached");
-    assert!(error["error"]["message"].as_str().unwrap().contains("could cost up to $3.5"), "{error}");
+    let said = error["error"]["message"].as_str().unwrap();
+    assert!(said.contains("could cost up to $3.5") && said.ends_with("of any use would not fit either."), "{said}");
     assert!(provider.heard().is_empty(), "no count would help");
 }
 

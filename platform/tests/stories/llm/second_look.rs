@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth::config::Providers;
 use berth::llm::Patience;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json as value};
@@ -170,6 +171,24 @@ async fn nothing_is_counted_that_fits_or_that_no_count_would_help() {
     for (path, body) in [(MESSAGES, talkative), (MESSAGES, fetched), (COMPLETIONS, chat)] {
         assert_eq!(alice.post(&world, path, &body).send().await.unwrap().status(), 429, "{path}");
     }
+    assert!(provider.heard().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_further_providers_would_count_is_not_asked_for() {
+    let (provider, address) = Provider::listen().await;
+    let model = value!({ "input": "3.00", "output": "15.00", "max_input_tokens": 900_000, "max_output_tokens": 1000 });
+    let models = value!({ "claude-sonnet-4-6": model });
+    let file = value!({ "models": { "nearby": { "speaks": "anthropic", "url": format!("http://{address}"), "models": models } } });
+    let Ok(providers) = Providers::parse(&file.to_string()) else { panic!("the file is wrong") };
+    let world = World::on(sqlite().await, |config| {
+        config.limits.month_nanodollars = LEFT;
+        config.providers = providers;
+    })
+    .await;
+    let alice = world.person("alice").await;
+    let refused = alice.post(&world, "/nearby/v1/messages", &long_message()).send().await.unwrap();
+    assert_eq!(refused.status(), 429);
     assert!(provider.heard().is_empty());
 }
 
