@@ -93,11 +93,10 @@ impl Hold {
             account.settle(&place, held, spent);
             account.limits()
         };
-        let handed_over = settlement.clone();
-        let written = running.journal.settle(&settlement, || {
+        let written = running.journal.settle(settlement, |settlement| {
             let over = ledger::Over {
                 intent,
-                settlement: handed_over,
+                settlement,
                 allowance_nanodollars: limits.month_nanodollars,
                 day_allowance_nanodollars: limits.day_nanodollars,
             };
