@@ -79,7 +79,7 @@ impl Quota {
             .admit_under_own_key(&agent, now)
             .map_err(|over| Refusal::of(over, nothing.nanodollars, now))?;
         let intent = Intent {
-            id: HoldId(self.0.clock.uuid()),
+            id: HoldId(self.0.clock.ordered_uuid()),
             account: owner,
             instance,
             period: place.period.clone(),
