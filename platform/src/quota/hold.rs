@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::journal::{Intent, Settlement};
-use super::ledger::{self, Message};
+use super::ledger::{self, Message, What};
 use super::limits::{Account, Amount, Place, Rate};
 use super::rules::{self, Outcome, Price, Seen};
 use super::{Inner, lock};
@@ -90,8 +90,7 @@ impl Hold {
         let handed_over = settlement.clone();
         let written = running.journal.settle(&settlement, || {
             let over = ledger::Over {
-                intent,
-                settlement: handed_over,
+                what: What::Call { intent, settlement: handed_over },
                 allowance_nanodollars: limits.month_nanodollars,
                 day_allowance_nanodollars: limits.day_nanodollars,
             };

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
+use super::corrections::Correction;
 use super::rules::{Bound, Charge, Outcome, Seen};
 use crate::clock::Timestamp;
 use crate::db::{AccountId, HoldId, InstanceId};
@@ -43,6 +44,9 @@ pub struct Intent {
     pub bound: Bound,
     /// What the limits of the account hold for it: the bound, or nothing where the owner pays the provider.
     pub held_nanodollars: i64,
+    /// The model had no price: what it is held and charged by is the dearest of its provider's.
+    #[serde(default)]
+    pub at_the_dearest: bool,
     pub at: Timestamp,
 }
 
@@ -64,6 +68,7 @@ pub enum Entry {
     /// A long answer so far: what recovery goes by when no settlement follows.
     Seen(HoldId, Seen),
     Settled(Settlement),
+    Corrected(Box<Correction>),
 }
 
 /// The open file. One process at a time has it.
@@ -137,6 +142,20 @@ impl Journal {
         drop(state);
         self.dirty.notify_one();
         written
+    }
+
+    /// Writes a correction and hands it over to the ledger, as one step.
+    ///
+    /// # Errors
+    /// When the disk refuses; there is no correction then.
+    pub fn correct(&self, correction: &Correction, hand_over: impl FnOnce()) -> io::Result<()> {
+        let line = line(&Entry::Corrected(Box::new(correction.clone())));
+        let mut state = self.state();
+        state.append(&line)?;
+        hand_over();
+        drop(state);
+        self.dirty.notify_one();
+        Ok(())
     }
 
     /// How large the file is, in bytes.

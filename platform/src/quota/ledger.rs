@@ -13,16 +13,19 @@ use tokio::time::MissedTickBehavior;
 
 use super::alerts;
 use super::chain::{Head, Signer};
+use super::corrections::Waiting;
+use super::dearest;
 use super::entities::receipts::Model as Receipt;
 use super::journal::{Intent, Journal, Settlement};
 use super::rules::Charge;
 use super::store::{self, Spent};
-use crate::db::{AccountId, Db};
+use crate::clock::Timestamp;
+use crate::db::{AccountId, Db, HoldId};
 use crate::error::{Error, Result};
 
 /// How long the first of a batch waits for others.
 const GATHER: Duration = Duration::from_millis(50);
-/// Receipts carried over in one transaction. PostgreSQL takes 65,535 values in a statement, and a receipt has 27.
+/// Receipts carried over in one transaction. PostgreSQL takes 65,535 values in a statement, and a receipt has 28.
 const BATCH: usize = 500;
 /// After how long what the database refused is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -35,15 +38,64 @@ pub enum Message {
     Flush(oneshot::Sender<()>),
 }
 
-/// A call that is over.
+/// What becomes a receipt.
 #[derive(Clone, Debug)]
 pub struct Over {
-    pub intent: Intent,
-    pub settlement: Settlement,
+    pub what: What,
     /// The account's allowance for the month, to be shown beside what was spent of it.
     pub allowance_nanodollars: i64,
     /// The day's, where it has one and that is known.
     pub day_allowance_nanodollars: Option<i64>,
+}
+
+/// A call that is over, or a correction of one, as a receipt that has no place in the chain yet.
+#[derive(Clone, Debug)]
+pub enum What {
+    Call { intent: Intent, settlement: Settlement },
+    Correction(Box<Receipt>),
+}
+
+impl Over {
+    pub fn id(&self) -> HoldId {
+        match &self.what {
+            What::Call { intent, .. } => intent.id,
+            What::Correction(receipt) => receipt.id,
+        }
+    }
+
+    pub fn account(&self) -> AccountId {
+        match &self.what {
+            What::Call { intent, .. } => intent.account,
+            What::Correction(receipt) => receipt.account_id,
+        }
+    }
+
+    /// The month and the day of which it is part.
+    pub fn booked_on(&self) -> (&str, &str) {
+        match &self.what {
+            What::Call { intent, .. } => (&intent.period, &intent.day),
+            What::Correction(receipt) => (&receipt.period, &receipt.day),
+        }
+    }
+
+    pub fn at(&self) -> Timestamp {
+        match &self.what {
+            What::Call { settlement, .. } => settlement.at,
+            What::Correction(receipt) => Timestamp(receipt.settled_at_ms),
+        }
+    }
+
+    fn is_correction(&self) -> bool {
+        matches!(self.what, What::Correction(_))
+    }
+
+    /// Its receipt, before that has its place in the chain.
+    fn receipt(&self) -> Receipt {
+        match &self.what {
+            What::Call { intent, settlement } => receipt(intent, settlement),
+            What::Correction(receipt) => (**receipt).clone(),
+        }
+    }
 }
 
 /// Who writes receipts.
@@ -57,6 +109,8 @@ pub struct Ledger {
     pub closed: Arc<AtomicBool>,
     /// Somebody waits for what was handed over.
     pub hurry: Arc<Notify>,
+    /// Corrections that were accepted and are not in the database yet.
+    pub waiting: Arc<Waiting>,
     pub heads: HashMap<AccountId, Head>,
 }
 
@@ -96,12 +150,13 @@ impl Ledger {
         while !batch.is_empty() {
             let rest = batch.split_off(batch.len().min(BATCH));
             match self.write(&batch).await {
-                Ok(()) => {}
+                Ok(()) => self.waiting.ended(batch.iter().filter(|over| over.is_correction()).count()),
                 Err(error) if batch.len() == 1 => self.postpone(batch, refused, &error),
                 Err(_) => {
                     for over in batch {
-                        if let Err(error) = self.write(std::slice::from_ref(&over)).await {
-                            self.postpone(vec![over], refused, &error);
+                        match self.write(std::slice::from_ref(&over)).await {
+                            Ok(()) => self.waiting.ended(usize::from(over.is_correction())),
+                            Err(error) => self.postpone(vec![over], refused, &error),
                         }
                     }
                 }
@@ -123,7 +178,7 @@ impl Ledger {
 
     fn postpone(&self, batch: Vec<Over>, refused: &mut VecDeque<Over>, error: &Error) {
         for over in &batch {
-            tracing::error!(receipt.id = %over.intent.id, error = ?error, "a receipt could not be written yet");
+            tracing::error!(receipt.id = %over.id(), error = ?error, "a receipt could not be written yet");
         }
         refused.extend(batch);
     }
@@ -140,12 +195,12 @@ impl Ledger {
             return Err(Error::Internal(anyhow::anyhow!("another platform has opened the books")));
         }
         // A commit whose answer was lost, or a journal that is read again, brings what is there already.
-        let there = store::receipts_there(&*tx, batch.iter().map(|over| over.intent.id)).await?;
+        let there = store::receipts_there(&*tx, batch.iter().map(Over::id)).await?;
         let mut receipts: Vec<Receipt> = Vec::with_capacity(batch.len());
         let mut spent = Spent::default();
         let mut newest: HashMap<AccountId, usize> = HashMap::new();
-        for over in batch.iter().filter(|over| !there.contains(&over.intent.id)) {
-            let mut receipt = receipt(&over.intent, &over.settlement);
+        for over in batch.iter().filter(|over| !there.contains(&over.id())) {
+            let mut receipt = over.receipt();
             let account = receipt.account_id;
             let head = match heads.entry(account) {
                 Entry::Occupied(known) => known.into_mut(),
@@ -240,6 +295,7 @@ fn receipt(intent: &Intent, settlement: &Settlement) -> Receipt {
         held_at_ms: intent.at.0,
         settled_at_ms: settlement.at.0,
         corrects: None,
+        reason: if intent.at_the_dearest { dearest::REASON.to_owned() } else { String::new() },
         seq: 0,
         previous: String::new(),
         hash: String::new(),
@@ -250,7 +306,7 @@ fn receipt(intent: &Intent, settlement: &Settlement) -> Receipt {
 fn report(receipt: &Receipt) {
     let Receipt { id, instance_id, provider, model, held_nanodollars, amount_nanodollars, basis, outcome, .. } =
         receipt;
-    if amount_nanodollars > held_nanodollars {
+    if receipt.corrects.is_none() && amount_nanodollars > held_nanodollars {
         tracing::error!(receipt.id = %id, model, amount_nanodollars, held_nanodollars,
             "the provider charged more than its bound; look at the price table and the rules");
     }

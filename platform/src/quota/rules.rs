@@ -207,7 +207,8 @@ pub fn cost(price: &Price, usage: &Usage) -> i64 {
 }
 
 /// Whether the table has a price for everything that was used.
-fn is_priced(price: &Price, usage: &Usage) -> bool {
+#[must_use]
+pub fn is_priced(price: &Price, usage: &Usage) -> bool {
     let searched = usage.web_searches > 0;
     !usage.unpriced && price.tariff(usage.tier).is_some() && (!searched || price.web_search_nanodollars.is_some())
 }

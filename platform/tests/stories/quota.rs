@@ -16,10 +16,10 @@ use super::calls::{Person, World, after_a_kill, reopen};
 use super::harness::{START, databases, sqlite};
 
 /// 2,000 output tokens of the demo model are at most a tenth of a cent.
-const OUTPUT_TOKENS: u64 = 2000;
-const HOLD: i64 = 1_000_000;
+pub const OUTPUT_TOKENS: u64 = 2000;
+pub const HOLD: i64 = 1_000_000;
 
-fn call(person: &Person) -> Call {
+pub fn call(person: &Person) -> Call {
     let demand = Demand {
         provider: Provider::ANTHROPIC,
         model: "berth-demo".into(),
@@ -36,7 +36,7 @@ fn call(person: &Person) -> Call {
     Call { account: person.instance.account, instance: person.instance.id, agent: String::new(), demand }
 }
 
-fn used(hold: Hold, output_tokens: u64) {
+pub fn used(hold: Hold, output_tokens: u64) {
     let usage = Usage { output_tokens, ..Usage::default() };
     hold.settle(Seen::Final(usage), Outcome::Completed, String::new());
 }

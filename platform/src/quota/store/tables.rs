@@ -6,7 +6,7 @@ use sea_orm::{QueryOrder as _, Set};
 
 use super::super::entities::{price_versions, prices};
 use super::super::prices::PriceBook;
-use super::super::rules::Price;
+use super::super::rules::{Price, Provider};
 use crate::clock::Timestamp;
 use crate::db::Tx;
 use crate::error::Result;
@@ -66,6 +66,17 @@ pub async fn price_versions(db: &impl ConnectionTrait) -> Result<Vec<price_versi
 pub async fn chosen_prices(db: &impl ConnectionTrait) -> Result<Option<(String, String)>> {
     let chosen = price_versions(db).await?.into_iter().next().filter(|version| version.chosen_at_ms > 0);
     Ok(chosen.map(|version| (version.source, version.table_text)))
+}
+
+/// All of a version; `None` when there is none of that name.
+pub async fn price_book(db: &impl ConnectionTrait, version: &str) -> Result<Option<PriceBook>> {
+    let rows = prices::Entity::find().filter(prices::Column::Version.eq(version)).all(db).await?;
+    let price = |row: prices::Model| {
+        let price = serde_json::from_str(&row.price).map_err(anyhow::Error::new)?;
+        Ok((Provider::named(&row.provider), row.model, price))
+    };
+    let rows = rows.into_iter().map(price).collect::<Result<Vec<_>>>()?;
+    Ok((!rows.is_empty()).then(|| PriceBook::kept(version.to_owned(), rows)))
 }
 
 /// The price of a model in some version, if it is still known.

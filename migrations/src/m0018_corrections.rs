@@ -1,0 +1,19 @@
+//! Receipts that correct others: why, and found by the receipt that they correct.
+
+use sea_orm_migration::prelude::*;
+
+#[derive(DeriveMigrationName)]
+pub(crate) struct Migration;
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        crate::run(manager, STATEMENTS).await
+    }
+}
+
+const STATEMENTS: &[&str] = &[
+    // Why the amount is what it is, where that takes a word; empty for most.
+    "ALTER TABLE receipts ADD COLUMN reason text NOT NULL DEFAULT ''",
+    "CREATE INDEX receipts_corrections ON receipts (corrects) WHERE corrects IS NOT NULL",
+];
