@@ -1,4 +1,5 @@
-//! Receipts that correct others: why, and found by the receipt that they correct.
+//! Receipts that correct others: why, and found by the receipt that they correct. Also who took a price table in, and who
+//! put it in force.
 
 use sea_orm_migration::prelude::*;
 
@@ -16,4 +17,6 @@ const STATEMENTS: &[&str] = &[
     // Why the amount is what it is, where that takes a word; empty for most.
     "ALTER TABLE receipts ADD COLUMN reason text NOT NULL DEFAULT ''",
     "CREATE INDEX receipts_corrections ON receipts (corrects) WHERE corrects IS NOT NULL",
+    "ALTER TABLE price_versions ADD COLUMN imported_by text NOT NULL DEFAULT ''",
+    "ALTER TABLE price_versions ADD COLUMN chosen_by text NOT NULL DEFAULT ''",
 ];

@@ -214,8 +214,11 @@ pub mod price_versions {
         /// As it was imported; empty for versions from before that was kept.
         pub table_text: String,
         pub imported_at_ms: i64,
+        /// Nobody for what came with the program.
+        pub imported_by: String,
         /// 0: never, or not any more. The latest is in force; without one, the table the program was built with.
         pub chosen_at_ms: i64,
+        pub chosen_by: String,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -50,6 +50,7 @@ pub struct Over {
 
 /// A call that is over, or a correction of one, as a receipt that has no place in the chain yet.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are calls, and each is handed over in a box")]
 pub enum What {
     Call { intent: Intent, settlement: Settlement },
     Correction(Box<Receipt>),

@@ -10,6 +10,7 @@
 
 mod alerts;
 mod calendar;
+mod catalogue;
 mod chain;
 mod corrections;
 mod dearest;
@@ -42,6 +43,7 @@ use std::time::Duration;
 pub use alerts::MAIL_PATH;
 use anyhow::Context as _;
 pub use calendar::Month;
+pub use catalogue::{Catalogue, Difference, PricedModel};
 pub use corrections::{Corrected, LONGEST_REASON};
 pub use drift::{Drift, total as drift_of_all};
 pub use entities::alerts::Model as Alert;
@@ -55,7 +57,8 @@ pub use receipts::{Proof, Verified};
 pub use refusal::{Refusal, Span};
 pub use rerate::{Mode, RatedAccount, RerateOrder, Rerated, Rerating};
 pub use rules::{
-    Basis, Bound, CacheWrites, Demand, InputBound, NoBound, Outcome, Provider, Seen, Service, Tier, Usage, dollars,
+    Basis, Bound, CacheWrites, Demand, InputBound, NoBound, Outcome, Price, Provider, Rates, Seen, Service, Tariff,
+    Tier, Usage, dollars,
 };
 use serde::Serialize;
 pub use store::{MonthSum, Order, Sum};
@@ -76,7 +79,6 @@ use journal::{Intent, Journal};
 use ledger::{Ledger, Message};
 use limits::{Account, Amount};
 use prices::PriceBook;
-use rules::Price;
 use refusal::TRY_AGAIN;
 use store::Whose;
 

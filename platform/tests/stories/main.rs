@@ -33,6 +33,7 @@ mod nights;
 mod pages;
 mod passage;
 mod ports;
+mod prices;
 mod programs;
 mod quota;
 mod rerating;

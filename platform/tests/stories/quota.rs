@@ -309,7 +309,7 @@ async fn another_price_table_holds_for_the_next_call_and_what_was_held_stays_as_
         assert!(command.import_prices("[]", "no.json", "operator").await.is_err());
         // A version from before tables were kept: a platform that went by it would not start.
         let tx = world.app.db.begin().await.unwrap();
-        tx.execute_unprepared("INSERT INTO price_versions VALUES ('old', 'built in', '', 0, 0)").await.unwrap();
+        tx.execute_unprepared("INSERT INTO price_versions VALUES ('old', 'built in', '', 0, 0, '', '')").await.unwrap();
         tx.commit().await.unwrap();
         assert!(matches!(command.use_prices(Some("old"), "operator").await, Err(Error::NotFound)), "{kind}");
     }
