@@ -45,7 +45,7 @@ pub struct Intent {
     /// What the limits of the account hold for it: the bound, or nothing where the owner pays the provider.
     pub held_nanodollars: i64,
     /// The model had no price: what it is held and charged by is the dearest of its provider's.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub at_the_dearest: bool,
     pub at: Timestamp,
 }

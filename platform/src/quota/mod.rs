@@ -6,7 +6,8 @@
 //! so nothing stays held for nothing.
 //!
 //! This process's memory decides (`limits`), the journal remembers (`journal`), and the database shows (`ledger`):
-//! receipts, chained and signed (`chain`), and their sums.
+//! receipts, chained and signed (`chain`), and their sums. What a call cost otherwise is a receipt of its own
+//! (`corrections`), also when many are rated again by other prices (`rerate`).
 
 mod alerts;
 mod calendar;
