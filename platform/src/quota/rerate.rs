@@ -86,6 +86,7 @@ impl Quota {
     /// `Invalid` when there is no such version, or a day is none; when the database does not answer.
     pub async fn rerate(&self, order: RerateOrder, mode: Mode) -> Result<Rerating> {
         let Inner { db, clock, .. } = &*self.0;
+        self.settled().await;
         let book = store::price_book(db.read(), &order.version).await?;
         let book = book.ok_or_else(|| Error::invalid("version", "There is no price table of that version."))?;
         let days = order.days()?;
