@@ -15,6 +15,7 @@ use crate::domains::Domains;
 use crate::instances::Instances;
 use crate::mailbox::Mailbox;
 use crate::ops::Metrics;
+use crate::own_keys::OwnKeys;
 use crate::quota::Quota;
 use crate::secrets::Keys;
 use crate::sharing::Sharing;
@@ -28,6 +29,7 @@ pub struct App {
     pub accounts: Accounts,
     pub instances: Instances,
     pub quota: Quota,
+    pub own_keys: OwnKeys,
     pub mailbox: Mailbox,
     pub alarms: Alarms,
     pub sharing: Sharing,
@@ -71,6 +73,9 @@ impl App {
         let certificates = Certificates::open(db.clone(), clock.clone(), config.certificates_a_week)
             .await
             .context("reading who has a certificate")?;
+        let own_keys = OwnKeys::open(db.clone(), clock.clone(), keys.clone(), &config)
+            .await
+            .context("reading who has own keys")?;
         let accounts = Accounts::new(
             db.clone(),
             keys,
@@ -83,6 +88,7 @@ impl App {
                 mailbox: mailbox.clone(),
                 sharing: sharing.clone(),
                 domains: domains.clone(),
+                own_keys: own_keys.clone(),
             },
         )?;
         let metrics = Metrics::new();
@@ -94,6 +100,7 @@ impl App {
             accounts,
             instances,
             quota,
+            own_keys,
             mailbox,
             alarms,
             sharing,

@@ -16,8 +16,14 @@ const ONE_HOP: [&str; 8] = [
 
 /// Takes out every header of one hop, and those that the sender named so in `Connection`.
 pub fn drop_one_hop(headers: &mut HeaderMap) {
+    let is_one_hop = is_one_hop(headers);
+    drop_where(headers, is_one_hop);
+}
+
+/// Which of `headers` are of one hop, or named so by their sender.
+pub fn is_one_hop(headers: &HeaderMap) -> impl Fn(&str) -> bool + use<> {
     let named: Vec<String> = connection_tokens(headers).collect();
-    drop_where(headers, |name| ONE_HOP.contains(&name) || named.iter().any(|named| named == name));
+    move |name| ONE_HOP.contains(&name) || named.iter().any(|named| named == name)
 }
 
 /// Takes out every header whose name `leaves`. Few do: looking at what is there is less work than looking for each that may be.

@@ -1,7 +1,7 @@
 //! Berth: every person their own container, asleep when idle, awake in milliseconds, its AI calls metered.
 //!
 //! Doors (`web`, `edge`, `llm`, `cli`, `provisioner`) call rooms (`accounts`, `instances`, `quota`, `mailbox`, `alarms`, `sharing`, `domains`,
-//! `certificates`, `ops`), rooms stand on the ground (`containers`, `db`, `config`, `clock`, ..), and never the other way. ARCHITECTURE.md is the map.
+//! `own_keys`, `certificates`, `ops`), rooms stand on the ground (`containers`, `db`, `config`, `clock`, ..), and never the other way. ARCHITECTURE.md is the map.
 
 pub mod accounts;
 pub mod alarms;
@@ -26,6 +26,7 @@ pub mod instances;
 pub mod llm;
 pub mod mailbox;
 pub mod ops;
+pub mod own_keys;
 pub mod provisioner;
 pub mod quota;
 pub mod secrets;

@@ -234,6 +234,7 @@ impl Accounts {
             self.0.mailbox.forget(id);
             self.0.domains.forget(id);
         }
+        self.0.own_keys.forget(person.id);
         self.0.sharing.forget(departure.instance, &person.handle);
         tracing::info!(account.id = %person.id, "an account that left is gone");
         Ok(())
@@ -247,6 +248,7 @@ impl Accounts {
             self.0.domains.forget_in(tx, id).await?;
             self.0.instances.forget_in(tx, id).await?;
         }
+        self.0.own_keys.forget_in(tx, departure.account).await?;
         store::end_sessions_of(tx, departure.account).await?;
         store::forget_devices_of(tx, departure.account).await?;
         store::remove_recovery_codes(tx, departure.account).await?;

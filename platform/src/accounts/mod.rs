@@ -37,6 +37,7 @@ use crate::handle::{Handle, HandleError};
 use crate::hosts::Hosts;
 use crate::instances::Instances;
 use crate::mailbox::Mailbox;
+use crate::own_keys::OwnKeys;
 use crate::secrets::{Keys, Token};
 use crate::sharing::Sharing;
 
@@ -55,6 +56,7 @@ struct Inner {
     mailbox: Mailbox,
     sharing: Sharing,
     domains: Domains,
+    own_keys: OwnKeys,
     ceremonies: Ceremonies,
     limits: Limits,
     memory: SessionMemory,
@@ -75,6 +77,7 @@ pub struct Belongings {
     pub mailbox: Mailbox,
     pub sharing: Sharing,
     pub domains: Domains,
+    pub own_keys: OwnKeys,
 }
 
 /// Somebody logged in, on one host.
@@ -205,7 +208,7 @@ impl Accounts {
         clock: Clock,
         hosts: Hosts,
         signups_open: bool,
-        Belongings { instances, alarms, mailbox, sharing, domains }: Belongings,
+        Belongings { instances, alarms, mailbox, sharing, domains, own_keys }: Belongings,
     ) -> anyhow::Result<Self> {
         let ceremonies = Ceremonies::new(&hosts)?;
         let limits = Limits::new(clock.clone());
@@ -221,6 +224,7 @@ impl Accounts {
             mailbox,
             sharing,
             domains,
+            own_keys,
             ceremonies,
             limits,
             memory,

@@ -146,6 +146,8 @@ pub struct Upstream {
     pub url: String,
     /// None: the demo model, which asks for no key.
     pub keys: Vec<Zeroizing<String>>,
+    /// The provider itself, where calls under people's own keys go also while the demo model answers the others.
+    pub url_for_own_keys: String,
 }
 
 impl fmt::Debug for Upstream {

@@ -112,9 +112,6 @@ impl Reader<'_> {
     }
 
     pub(super) fn upstream(&mut self, key: &'static str, url: &'static str, demo: &str) -> Upstream {
-        let Some(key) = self.optional(key) else {
-            return Upstream { url: demo.to_owned(), keys: Vec::new() };
-        };
         let address = self.text(url).trim_end_matches('/').to_owned();
         if !may_be_sent_a_key(&address) {
             self.mistakes.push(format!(
@@ -122,8 +119,12 @@ impl Reader<'_> {
                  query or fragment."
             ));
         }
+        let Some(key) = self.optional(key) else {
+            return Upstream { url: demo.to_owned(), keys: Vec::new(), url_for_own_keys: address };
+        };
         let keys = key.split(',').map(str::trim).filter(|key| !key.is_empty());
-        Upstream { url: address, keys: keys.map(|key| Zeroizing::new(key.to_owned())).collect() }
+        let keys = keys.map(|key| Zeroizing::new(key.to_owned())).collect();
+        Upstream { url: address.clone(), keys, url_for_own_keys: address }
     }
 
     pub(super) fn unknown_models(&mut self) -> UnknownModels {

@@ -185,8 +185,16 @@ pub const VARIABLES: &[Variable] = &[
         "",
         "The provider key for OpenAI calls. Not set: the demo model answers them. Several, separated by commas, are shared out; one that is refused rests.",
     ),
-    var("BERTH_ANTHROPIC_URL", "https://api.anthropic.com", "Where Anthropic calls go when its key is set."),
-    var("BERTH_OPENAI_URL", "https://api.openai.com", "Where OpenAI calls go when its key is set."),
+    var(
+        "BERTH_ANTHROPIC_URL",
+        "https://api.anthropic.com",
+        "Where Anthropic calls go when its key is set, and calls under people's own keys in any case.",
+    ),
+    var(
+        "BERTH_OPENAI_URL",
+        "https://api.openai.com",
+        "Where OpenAI calls go when its key is set, and calls under people's own keys in any case.",
+    ),
     var(
         "BERTH_PROVIDERS",
         "",

@@ -1,6 +1,7 @@
 //! The metered APIs: whose wire shape each has, and how it reads a call.
 
-use super::request::{self, Asked, Unacceptable};
+use super::request::counted::{self, Question};
+use super::request::{self, Asked, Unacceptable, shorter};
 use crate::config::Speaks;
 use crate::quota::Tier;
 
@@ -39,6 +40,38 @@ impl Api {
             Self::ChatCompletions => request::chat::read(body, auto),
             Self::Responses => request::responses::read(body, auto),
             Self::Embeddings | Self::Metered { .. } => request::embeddings::read(body),
+        }
+    }
+
+    /// How to ask the provider for the tokens of a call's input. `None` where it counts none, or where its count would
+    /// bound nothing.
+    #[must_use]
+    pub fn question(self, body: &[u8]) -> Option<Question> {
+        match self {
+            Self::Messages => counted::of_messages(body),
+            Self::Responses => counted::of_responses(body),
+            Self::ChatCompletions | Self::Embeddings | Self::Metered { .. } => None,
+        }
+    }
+
+    /// The shortest answer that a call can be asked to make do with, in tokens. `None`: it has none that could be shorter.
+    #[must_use]
+    pub fn least_answer(self, body: &[u8]) -> Option<u64> {
+        match self {
+            Self::Messages => shorter::least_of_messages(body),
+            Self::ChatCompletions | Self::Responses => Some(shorter::LEAST),
+            Self::Embeddings | Self::Metered { .. } => None,
+        }
+    }
+
+    /// The same call with answers of at most `tokens`, which is less than it asks for.
+    #[must_use]
+    pub fn shortened(self, body: &[u8], tokens: u64) -> Option<Vec<u8>> {
+        match self {
+            Self::Messages => shorter::messages(body, tokens),
+            Self::ChatCompletions => shorter::chat(body, tokens),
+            Self::Responses => shorter::responses(body, tokens),
+            Self::Embeddings | Self::Metered { .. } => None,
         }
     }
 }

@@ -2,6 +2,7 @@
 //! prompt. The path's word is part of the instance contract.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{ConnectInfo, State};
@@ -24,6 +25,8 @@ struct Budget {
     left: Left,
     /// Of this month, dearest first.
     by_model: Vec<ModelSpend>,
+    /// Providers that are called under the owner's own key, which costs the budget nothing.
+    own_keys: Vec<String>,
 }
 
 enum Format {
@@ -33,7 +36,7 @@ enum Format {
 
 /// `GET /budget`, as JSON; with `Accept: text/plain` or `?format=text` in words. Asking is no work.
 pub async fn show(
-    State(door): State<Door>,
+    State(door): State<Arc<Door>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     uri: Uri,
     headers: HeaderMap,
@@ -43,11 +46,12 @@ pub async fn show(
         let unavailable = |error: Error| Problem::Refused(Refusal::Unavailable(error));
         let format = format(&uri, &headers).map_err(Problem::Unacceptable)?;
         let left = door.app.quota.left(account).await.map_err(unavailable)?;
+        let own_keys = door.app.own_keys.in_use(account);
         Ok(match format {
-            Format::Text => (sentences(&left) + "\n").into_response(),
+            Format::Text => (sentences(&left) + &of_own_keys(&own_keys) + "\n").into_response(),
             Format::Json => {
                 let by_model = door.app.quota.spend(account).await.map_err(unavailable)?.by_model;
-                Json(Budget { left, by_model }).into_response()
+                Json(Budget { left, by_model, own_keys }).into_response()
             }
         })
     };
@@ -93,6 +97,14 @@ fn sentences(left: &Left) -> String {
     } else {
         format!("{money}. {} are left this minute; just now {places}.", pace.join(" and "))
     }
+}
+
+/// One more where some calls are not the budget's.
+fn of_own_keys(providers: &[String]) -> String {
+    if providers.is_empty() {
+        return String::new();
+    }
+    format!(" Calls to {} use their owner's own key and cost this budget nothing.", providers.join(" and "))
 }
 
 #[cfg(test)]

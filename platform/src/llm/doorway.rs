@@ -94,7 +94,11 @@ impl Doorway {
         Ok(Taken { body: taken.freeze(), room })
     }
 
-    fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
+    /// Memory for a body of so many bytes.
+    ///
+    /// # Errors
+    /// `Busy` when there is none now.
+    pub fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
         let bytes = u32::try_from(bytes).map_err(|_| Problem::BodyTooLarge)?;
         self.bytes.clone().try_acquire_many_owned(bytes).map_err(|_| Problem::Busy)
     }

@@ -1,11 +1,14 @@
-//! The quota proxy: model providers' own wire shapes, under the platform's keys, within each account's allowance.
+//! The quota proxy: model providers' own wire shapes, under the platform's keys, within each account's allowance; or under
+//! a key of the account's own, past the allowance (`own_key`).
 //!
 //! Served on each bridge's gateway address, where only instances reach it. What cannot be metered is not forwarded.
 
+mod admission;
 pub mod alarms;
 mod api;
 mod budget;
 mod caller;
+mod clamp;
 mod clients;
 pub mod control;
 mod doorway;
@@ -15,6 +18,7 @@ mod keys;
 mod metered;
 mod outgoing;
 mod outliving;
+mod own_key;
 mod patience;
 mod problem;
 mod rates;
@@ -37,7 +41,9 @@ use axum::routing::{MethodFilter, MethodRouter, any, get, on, post};
 use crate::app::App;
 use crate::config::Speaks;
 use crate::instances::{Instance, Work, WorkInFlight};
+use crate::own_keys::Pass;
 use crate::quota::{Call, Demand, Hold, Provider, Tier};
+use admission::Applicant;
 pub use api::Api;
 use caller::caller;
 use doorway::{Doorway, Place, Taken};
@@ -56,7 +62,6 @@ pub use usage::{StreamReader, of_whole};
 /// Characters of an agent's name that are kept; the names in use are UUIDs.
 const LONGEST_AGENT: usize = 64;
 
-#[derive(Clone)]
 struct Door {
     app: App,
     upstreams: Upstreams,
@@ -91,30 +96,37 @@ pub fn router_with(app: App, patience: Patience) -> Router {
         .route("/budget", get(budget::show))
         .fallback(elsewhere)
         .method_not_allowed_fallback(elsewhere)
-        .with_state(Door { app, upstreams, doorway, drains, auto })
+        .with_state(Arc::new(Door { app, upstreams, doorway, drains, auto }))
 }
 
 /// Calls of models, which are charged.
-fn models(api: Api) -> MethodRouter<Door> {
-    post(async move |State(door): State<Door>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request| {
+fn models(api: Api) -> MethodRouter<Arc<Door>> {
+    post(async move |State(door): State<Arc<Door>>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request| {
         let answer = door.models(api, peer, request).await;
         door.shown(api.speaks(), answer)
     })
 }
 
 /// Calls of other APIs that the operator gave a price.
-async fn priced(State(door): State<Door>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request) -> Response {
+async fn priced(
+    State(door): State<Arc<Door>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Response {
     let answer = door.priced(peer, request).await;
     door.shown(Speaks::Openai, answer)
 }
 
 /// Calls that the providers do not charge: of one wire shape, or the same in both.
-fn free(method: MethodFilter, only: Option<Speaks>) -> MethodRouter<Door> {
-    on(method, async move |State(door): State<Door>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request| {
-        let speaks = door.spoken_at(request.uri().path());
-        let answer = door.free(only, peer, request).await;
-        door.shown(speaks, answer)
-    })
+fn free(method: MethodFilter, only: Option<Speaks>) -> MethodRouter<Arc<Door>> {
+    on(
+        method,
+        async move |State(door): State<Arc<Door>>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request| {
+            let speaks = door.spoken_at(request.uri().path());
+            let answer = door.free(only, peer, request).await;
+            door.shown(speaks, answer)
+        },
+    )
 }
 
 /// What Claude Code asks before its first call, to warm the connection up.
@@ -122,7 +134,7 @@ async fn hello() -> StatusCode {
     StatusCode::OK
 }
 
-async fn elsewhere(State(door): State<Door>, request: Request) -> Response {
+async fn elsewhere(State(door): State<Arc<Door>>, request: Request) -> Response {
     let path = format!("{} {}", request.method(), request.uri().path());
     door.shown(door.spoken_at(request.uri().path()), Err(Problem::NoSuchPath { path }))
 }
@@ -132,10 +144,15 @@ impl Door {
         let name = self.served(request.uri().path(), |speaks| speaks == api.speaks())?;
         let mut arrived = self.arrive(peer, request).await?;
         let target = Target::read(&arrived.uri)?;
+        if let Some(own) = self.app.own_keys.pass(arrived.instance.account, &name) {
+            return self.under_own_key(api, (&name, own), target, arrived).await;
+        }
         let Asked { mut demand, stream, asking_for_usage } =
             api.read(&arrived.taken.body, self.auto).map_err(Problem::Unacceptable)?;
         demand.provider = Provider::named(&name);
-        let hold = self.admit(&arrived, demand).await?;
+        let may_be_shorter = clamp::is_asked_for(&arrived.headers).map_err(Problem::Unacceptable)?;
+        let applicant = Applicant { api, name: &name, target: &target, arrived: &arrived, may_be_shorter };
+        let (hold, shortened_to) = self.admit_model(applicant, demand).await?;
         if !hold.takes_long_context() {
             upstream::hold_back_long_context(&mut arrived.headers);
         }
@@ -143,7 +160,12 @@ impl Door {
         if let Some(body) = asking_for_usage {
             arrived.taken.body = body.into();
         }
-        self.relay(api, (&name, target), arrived, hold, (stream, hide_usage)).await
+        if let Some(tokens) = shortened_to {
+            arrived.taken.body = clamp::body(api, &arrived.taken.body, tokens).map_err(Problem::Unacceptable)?;
+        }
+        let mut answer = self.relay(api, (&name, None), (target, arrived), hold, (stream, hide_usage)).await?;
+        clamp::say(answer.headers_mut(), shortened_to);
+        Ok(answer)
     }
 
     async fn priced(&self, peer: SocketAddr, request: Request) -> Result<Response, Problem> {
@@ -156,27 +178,24 @@ impl Door {
         let sent = metered::charged_bytes(call, &arrived.taken.body);
         let demand = metered::demand(&name, call, sent);
         let hold = self.admit(&arrived, demand).await?;
-        self.relay(Api::Metered { sent }, (&name, target), arrived, hold, (false, false)).await
+        self.relay(Api::Metered { sent }, (&name, None), (target, arrived), hold, (false, false)).await
     }
 
     async fn admit(&self, arrived: &Arrived, demand: Demand) -> Result<Hold, Problem> {
-        let instance = &arrived.instance;
-        let agent = agent(&arrived.headers);
-        let call = Call { account: instance.account, instance: instance.id, agent, demand };
-        self.app.quota.admit(call).await.map_err(Problem::Refused)
+        self.app.quota.admit(arrived.call(demand)).await.map_err(Problem::Refused)
     }
 
     async fn relay(
         &self,
         api: Api,
-        (name, target): (&str, Target),
-        arrived: Arrived,
+        (name, own): (&str, Option<&Pass>),
+        (target, arrived): (Target, Arrived),
         hold: Hold,
         (stream, hide_usage): (bool, bool),
     ) -> Result<Response, Problem> {
         let Arrived { instance, method, headers, taken: Taken { body, room }, inside, .. } = arrived;
-        let request = self.upstreams.call(name, method, &target, &headers, body)?.seated(seat(&instance));
-        let (drains, (requests, tokens)) = (self.drains.clone(), hold.rates());
+        let request = self.upstreams.call((name, own), method, &target, &headers, body)?.seated(seat(&instance));
+        let (drains, (requests, tokens)) = (self.drains_of(own), hold.rates());
         let call = Admitted { api, request, hold, instance, inside, room, drains, hide_usage };
         let mut answer = if stream { relay::streamed(call).await } else { relay::whole(call).await }?;
         rates::add(answer.headers_mut(), api.speaks(), requests, tokens, self.app.clock.now());
@@ -188,10 +207,14 @@ impl Door {
         let Arrived { instance, method, uri, headers, taken: Taken { body, room }, inside } =
             self.arrive(peer, request).await?;
         let target = Target::read(&uri)?;
-        let request = self.upstreams.call(&name, method, &target, &headers, body)?.seated(seat(&instance));
+        let own = self.app.own_keys.pass(instance.account, &name);
+        let whose = (name.as_str(), own.as_ref());
+        let request = self.upstreams.call(whose, method, &target, &headers, body)?.seated(seat(&instance));
         let sent = request.send(Answer::Whole).await;
         drop(room);
-        Ok(relay::passed_on(sent?, inside))
+        let answer = sent?;
+        own.iter().for_each(|own| own.heard(answer.status().as_u16()));
+        Ok(relay::passed_on(&request, answer, inside))
     }
 
     /// The provider of models that `path` begins with, if what it speaks is right.
@@ -246,6 +269,13 @@ struct Arrived {
     headers: HeaderMap,
     taken: Taken,
     inside: (WorkInFlight, Place),
+}
+
+impl Arrived {
+    fn call(&self, demand: Demand) -> Call {
+        let Self { instance, headers, .. } = self;
+        Call { account: instance.account, instance: instance.id, agent: agent(headers), demand }
+    }
 }
 
 fn first_part(path: &str) -> &str {

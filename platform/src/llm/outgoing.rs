@@ -8,7 +8,7 @@ use bytes::Bytes;
 use reqwest::Url;
 
 use super::problem::Problem;
-use super::upstream::{Upstreams, Way};
+use super::upstream::{self, Upstreams, Way};
 use crate::quota::{Outcome, Seen};
 
 /// A key that the provider does not know will not be known in a moment.
@@ -99,6 +99,12 @@ impl Outgoing {
         Self { seat, ..self }
     }
 
+    /// The headers of its answer that may go on to the instance.
+    #[must_use]
+    pub fn returning(&self, headers: &HeaderMap) -> HeaderMap {
+        if self.way.is_own { upstream::returning_to_its_owner(headers) } else { upstream::returning(headers) }
+    }
+
     /// Sends the call and waits for the head of its answer. This is the one place where a provider is called.
     ///
     /// It is sent again only where the provider said that it did not take the call: with another key when this one is
@@ -130,7 +136,7 @@ impl Outgoing {
                     key = Some(other);
                 }
                 (Said::UnknownKey, None) if key.is_some() => {
-                    tracing::error!(provider = %self.way.url, "a provider does not accept this server's keys");
+                    tracing::error!(provider = self.url.host_str(), "a provider does not accept this server's keys");
                     return Err(Failure::NoKeyAccepted);
                 }
                 (Said::AgainIn(wait), _) if may_ask_again => {
@@ -144,15 +150,19 @@ impl Outgoing {
 
     async fn send_with(&self, key: Option<usize>, answer: Answer) -> Result<reqwest::Response, Failure> {
         let Upstreams { clients, clock, patience, .. } = &self.upstreams;
-        let mut headers = self.headers.clone();
+        let mut request = reqwest::Request::new(self.method.clone(), self.url.clone());
+        *request.headers_mut() = self.headers.clone();
         if let Some(key) = key {
-            headers.insert(self.way.key_header.clone(), self.way.keys.value(key).clone());
+            request.headers_mut().insert(self.way.key_header.clone(), self.way.keys.value(key).clone());
         }
-        let request =
-            clients.here().request(self.method.clone(), self.url.clone()).headers(headers).body(self.body.clone());
+        *request.body_mut() = Some(self.body.clone().into());
+        let client = clients.here();
         let sent = match answer {
-            Answer::Whole => request.timeout(patience.whole).send().await,
-            Answer::Streamed => match tokio::time::timeout(patience.first_byte, request.send()).await {
+            Answer::Whole => {
+                *request.timeout_mut() = Some(patience.whole);
+                client.execute(request).await
+            }
+            Answer::Streamed => match tokio::time::timeout(patience.first_byte, client.execute(request)).await {
                 Ok(sent) => sent,
                 Err(_) => return Err(Failure::Silent),
             },

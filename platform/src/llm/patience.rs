@@ -13,6 +13,8 @@ pub struct Patience {
     pub between_bytes: Duration,
     /// For an answer in one piece.
     pub whole: Duration,
+    /// For a count of a call's input, which takes some tenths of a second. Who would be refused otherwise waits no longer.
+    pub count: Duration,
     /// How long a stream that its client left is read on for its figures.
     pub drain: Duration,
     /// How many such streams there may be. Each has a hold, so an account has no more of them than calls at once.
@@ -26,6 +28,7 @@ impl Default for Patience {
             first_byte: Duration::from_secs(240),
             between_bytes: Duration::from_secs(600),
             whole: Duration::from_secs(3600),
+            count: Duration::from_secs(3),
             drain: Duration::from_secs(30),
             most_drains: 256,
         }

@@ -34,6 +34,10 @@ pub enum Problem {
     BodyBroken,
     Unacceptable(Unacceptable),
     Refused(Refusal),
+    /// The account's own key for this provider does not open any more, and no other may take its place.
+    OwnKeyUnreadable,
+    /// Not even with the shortest answer that is of use.
+    RefusedAtAnyLength(Refusal),
     UpstreamUnreachable,
     UpstreamTimeout,
 }
@@ -168,7 +172,21 @@ impl Problem {
             Self::Unacceptable(why) => {
                 Shape { field: why.field, ..Shape::new(StatusCode::BAD_REQUEST, BAD, BAD, why.message.clone()) }
             }
-            Self::Refused(refusal) => refused(refusal),
+            Self::Refused(refusal) => refused(
+                refusal,
+                "A lower max_tokens may fit; with the header x-berth-clamp: max-tokens it is lowered to what does.",
+            ),
+            Self::RefusedAtAnyLength(refusal) => {
+                refused(refusal, "The shortest answer that is of any use would not fit either.")
+            }
+            Self::OwnKeyUnreadable => Shape::new(
+                StatusCode::FORBIDDEN,
+                "permission_error",
+                BAD,
+                "Your own key for this provider cannot be read any more, so the call was not made. On Berth's page of \
+                 your own keys, put it in again or remove it."
+                    .into(),
+            ),
             Self::UpstreamUnreachable => Shape::new(
                 StatusCode::BAD_GATEWAY,
                 "api_error",
@@ -185,7 +203,8 @@ impl Problem {
     }
 }
 
-fn refused(refusal: &Refusal) -> Shape {
+/// `advice`: what can be done about its size, where something is left.
+fn refused(refusal: &Refusal, advice: &str) -> Shape {
     match refusal {
         Refusal::UnknownModel { model } => Shape {
             openai_code: Some("model_not_found"),
@@ -212,7 +231,11 @@ fn refused(refusal: &Refusal) -> Shape {
                 StatusCode::TOO_MANY_REQUESTS,
                 "rate_limit_error",
                 "insufficient_quota",
-                over_allowance(*what, (*left_nanodollars, *held_nanodollars), *needed_nanodollars, resets_on),
+                [
+                    over_allowance(*what, (*left_nanodollars, *held_nanodollars), *needed_nanodollars, resets_on),
+                    if refusal.leaves_room() { format!(" {advice}") } else { String::new() },
+                ]
+                .concat(),
             )
         },
         Refusal::TooManyAtOnce { limit, retry_after } => Shape {
@@ -289,7 +312,7 @@ fn over_allowance(what: Span, (left, held): (i64, i64), needed: i64, resets_on: 
     };
     format!(
         "Your AI allowance of this {} does not cover this call: it could cost up to {}, and {} is left{held}. The \
-         allowance is whole again on {resets_on} (UTC). A lower max_tokens may fit.",
+         allowance is whole again on {resets_on} (UTC). A call under a key of your own needs none of it.",
         what.word(),
         dollars(needed),
         dollars(left),

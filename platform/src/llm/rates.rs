@@ -10,27 +10,48 @@ use crate::clock::Timestamp;
 use crate::config::Speaks;
 use crate::quota::Rate;
 
+#[derive(Clone, Copy)]
+enum What {
+    Requests,
+    Tokens,
+}
+
 /// Adds them to `headers`, for the limits that there are.
 pub fn add(headers: &mut HeaderMap, speaks: Speaks, requests: Option<Rate>, tokens: Option<Rate>, now: Timestamp) {
-    for (what, rate) in [("requests", requests), ("tokens", tokens)] {
+    for (what, rate) in [(What::Requests, requests), (What::Tokens, tokens)] {
         let Some(rate) = rate else { continue };
         let reset = match speaks {
             Speaks::Anthropic => moment(now.plus(rate.full_in)),
             Speaks::Openai => duration(rate.full_in),
         };
-        let name = |which: &str| match speaks {
-            Speaks::Anthropic => format!("anthropic-ratelimit-{what}-{which}"),
-            Speaks::Openai => format!("x-ratelimit-{which}-{what}"),
-        };
-        set(headers, &name("limit"), &rate.limit.to_string());
-        set(headers, &name("remaining"), &rate.remaining.to_string());
-        set(headers, &name("reset"), &reset);
+        let [limit, remaining, when] = names(speaks, what).map(HeaderName::from_static);
+        headers.insert(limit, rate.limit.into());
+        headers.insert(remaining, rate.remaining.into());
+        if let Ok(reset) = HeaderValue::try_from(reset) {
+            headers.insert(when, reset);
+        }
     }
 }
 
-fn set(headers: &mut HeaderMap, name: &str, value: &str) {
-    if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-        headers.insert(name, value);
+/// Of the headers that say the limit, what is left of it, and when all of it is there again.
+fn names(speaks: Speaks, what: What) -> [&'static str; 3] {
+    match (speaks, what) {
+        (Speaks::Anthropic, What::Requests) => [
+            "anthropic-ratelimit-requests-limit",
+            "anthropic-ratelimit-requests-remaining",
+            "anthropic-ratelimit-requests-reset",
+        ],
+        (Speaks::Anthropic, What::Tokens) => [
+            "anthropic-ratelimit-tokens-limit",
+            "anthropic-ratelimit-tokens-remaining",
+            "anthropic-ratelimit-tokens-reset",
+        ],
+        (Speaks::Openai, What::Requests) => {
+            ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"]
+        }
+        (Speaks::Openai, What::Tokens) => {
+            ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"]
+        }
     }
 }
 

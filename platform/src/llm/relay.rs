@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
@@ -25,7 +25,6 @@ use super::metered;
 use super::outgoing::{Answer, Failure, Outgoing};
 use super::outliving::Outliving;
 use super::problem::Problem;
-use super::upstream::returning;
 use super::usage;
 use crate::instances::{Instance, WorkInFlight};
 use crate::quota::{Hold, Outcome, Seen};
@@ -61,11 +60,11 @@ async fn begin_stream(call: Admitted) -> Result<Response, Problem> {
     let Admitted { api, request, hold, instance, inside, room, drains, hide_usage } = call;
     let (hold, answer) = send(&request, Answer::Streamed, hold).await?;
     drop(room);
-    let Some(hold) = hold else { return Ok(passed_on(answer, inside)) };
+    let Some(hold) = hold else { return Ok(passed_on(&request, answer, inside)) };
     if !is_event_stream(answer.headers()) {
-        return whole_answer(api, answer, hold).await;
+        return whole_answer(api, &request, answer, hold).await;
     }
-    let response = respond(answer.status(), answer.headers());
+    let response = respond(&request, &answer);
     let (work, place) = inside;
     let metered = Metered {
         flow: Some(Flow::new(api, answer, hold, work)),
@@ -86,9 +85,9 @@ pub async fn whole(call: Admitted) -> Result<Response, Problem> {
         match hold {
             Some(hold) => {
                 let _inside = inside;
-                whole_answer(api, answer, hold).await
+                whole_answer(api, &request, answer, hold).await
             }
-            None => Ok(passed_on(answer, inside)),
+            None => Ok(passed_on(&request, answer, inside)),
         }
     };
     Outliving::to_its_end(work).await
@@ -119,15 +118,20 @@ fn settled(hold: Hold, failure: Failure) -> Problem {
 }
 
 /// An answer that costs nothing, as it is.
-pub fn passed_on(answer: reqwest::Response, inside: Inside) -> Response {
-    let response = respond(answer.status(), answer.headers());
+pub fn passed_on(request: &Outgoing, answer: reqwest::Response, inside: Inside) -> Response {
+    let response = respond(request, &answer);
     response(Body::from_stream(answer.bytes_stream().inspect(move |_| {
         let _while_it_flows = &inside;
     })))
 }
 
-async fn whole_answer(api: Api, answer: reqwest::Response, hold: Hold) -> Result<Response, Problem> {
-    let response = respond(answer.status(), answer.headers());
+async fn whole_answer(
+    api: Api,
+    request: &Outgoing,
+    answer: reqwest::Response,
+    hold: Hold,
+) -> Result<Response, Problem> {
+    let response = respond(request, &answer);
     let is_readable = is_identity(answer.headers());
     let largest = if matches!(api, Api::Metered { .. }) { metered::LARGEST_ANSWER } else { LARGEST_ANSWER };
     let mut body = BytesMut::new();
@@ -150,8 +154,8 @@ async fn whole_answer(api: Api, answer: reqwest::Response, hold: Hold) -> Result
     Ok(response(body.freeze().into()))
 }
 
-fn respond(status: StatusCode, headers: &HeaderMap) -> impl FnOnce(Body) -> Response + use<> {
-    let headers = returning(headers);
+fn respond(request: &Outgoing, answer: &reqwest::Response) -> impl FnOnce(Body) -> Response + use<> {
+    let (status, headers) = (answer.status(), request.returning(answer.headers()));
     move |body| {
         let mut response = Response::new(body);
         *response.status_mut() = status;

@@ -52,6 +52,27 @@ pub fn with_last_member(body: &[u8], member: &str) -> Vec<u8> {
     [&body[..end], b",", member.as_bytes(), &body[end..]].concat()
 }
 
+/// `body` with `value` for its member `name`, which is put at the end where there is none. `None` when it is not a JSON
+/// object.
+#[must_use]
+pub fn with_number(body: &[u8], name: &str, value: u64) -> Option<Vec<u8>> {
+    let object = object(body)?;
+    if let Some((_, member)) = object.find(name) {
+        return Some(replaced(body, member.value.clone(), value.to_string().as_bytes()));
+    }
+    let comma = if object.members.is_empty() { "" } else { "," };
+    Some(replaced(body, object.end..object.end, format!(r#"{comma}"{name}":{value}"#).as_bytes()))
+}
+
+/// A body with those members of `body` that are `named` so, as they are written. `None` when it is not a JSON object.
+#[must_use]
+pub fn only(body: &[u8], named: &[&str]) -> Option<Vec<u8>> {
+    let object = object(body)?;
+    let kept = object.members.iter().filter(|member| named.contains(&&*member.name));
+    let kept: Vec<&[u8]> = kept.map(|member| &body[member.start..member.value.end]).collect();
+    Some([b"{", kept.join(&b","[..]).as_slice(), b"}"].concat())
+}
+
 /// What a chunk of a stream is to a client that did not ask for usage.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Chunk {
@@ -193,6 +214,20 @@ mod tests {
     }
 
     #[test]
+    fn a_number_is_changed_where_it_stands_or_put_at_the_end() {
+        for (before, after) in [
+            (r#"{"a":[1.50],"n":64000,"b":{"n":1}}"#, r#"{"a":[1.50],"n":7,"b":{"n":1}}"#),
+            ("{ \"\\u006e\" :\t9 , \"b\" : null }\n", "{ \"\\u006e\" :\t7 , \"b\" : null }\n"),
+            (r#"{"n":null}"#, r#"{"n":7}"#),
+            ("{\"a\" : \"n\" }\n", "{\"a\" : \"n\" ,\"n\":7}\n"),
+            ("{}", r#"{"n":7}"#),
+        ] {
+            assert_eq!(with_number(before.as_bytes(), "n", 7).unwrap(), after.as_bytes());
+        }
+        assert_eq!(with_number(b"[1]", "n", 7), None);
+    }
+
+    #[test]
     fn hiding_usage_takes_out_just_that() {
         for (before, after) in [
             (r#"{"choices":[{}],"usage":null}"#, Chunk::Without(br#"{"choices":[{}]}"#.to_vec())),
@@ -214,6 +249,19 @@ mod tests {
         fn no_text_makes_it_panic(text in r#"[\{\}\[\]",:\\ a1n]{0,40}"#) {
             let _ = hide_usage(text.as_bytes());
             let _ = with_include_usage(text.as_bytes());
+            let _ = only(text.as_bytes(), &["a"]);
+            let _ = with_number(text.as_bytes(), "a", 1);
+        }
+
+        #[test]
+        fn a_number_changes_nothing_but_itself(names in prop::collection::vec("[a-e\"]{1,2}", 0..6), text in "\\PC{0,20}", number: i32) {
+            let mut object = serde_json::Map::new();
+            for name in names {
+                object.insert(name, serde_json::json!([text, number, {"a": null}]));
+            }
+            let changed = with_number(serde_json::to_string_pretty(&object).unwrap().as_bytes(), "a", 7).unwrap();
+            object.insert("a".into(), 7.into());
+            prop_assert_eq!(serde_json::from_slice::<serde_json::Map<_, _>>(&changed).unwrap(), object);
         }
 
         #[test]

@@ -18,6 +18,7 @@ use super::target::Target;
 use crate::clock::Clock;
 use crate::config::{Config, MeteredApi, Speaks};
 use crate::hop;
+use crate::own_keys::Pass;
 
 /// After an address that took no connection in time, for how long nobody else waits for it.
 const AWAY_FOR: Duration = Duration::from_secs(3);
@@ -29,17 +30,11 @@ const FORWARDED_PREFIXES: &[&str] = &["anthropic-", "x-stainless-", "x-claude-co
 /// These would choose another customer of the provider.
 const NOT_FORWARDED: &[&str] = &["anthropic-user-profile-id", "anthropic-workspace-id"];
 
-/// Of an answer: what describes the platform's account at the provider, would act on another origin, or is set anew.
-const NOT_RETURNED: &[&str] = &[
-    "content-length",
-    "trailer",
-    "set-cookie",
-    "alt-svc",
-    "anthropic-organization-id",
-    "anthropic-workspace-id",
-    "openai-organization",
-    "openai-project",
-];
+/// Of an answer: what would act on another origin, or is set anew.
+const NOT_RETURNED: &[&str] = &["content-length", "trailer", "set-cookie", "alt-svc"];
+/// What describes the platform's account at the provider.
+const NOT_RETURNED_OF_OURS: &[&str] =
+    &["anthropic-organization-id", "anthropic-workspace-id", "openai-organization", "openai-project"];
 /// The limits of the platform's key, and what is left of them.
 const NOT_RETURNED_PREFIXES: &[&str] = &["anthropic-ratelimit-", "anthropic-priority-", "x-ratelimit-"];
 /// The limits of a subscription, which Claude Code shows to whoever pays for it.
@@ -52,11 +47,15 @@ pub struct Upstreams {
     pub(super) clock: Clock,
     pub(super) patience: Patience,
     ways: Arc<HashMap<String, Arc<Way>>>,
+    /// The ways of calls under people's own keys. No key of the platform's is on them, so none can stand in for one of those.
+    own_ways: Arc<HashMap<String, Arc<Way>>>,
 }
 
 /// The way to one provider.
 pub(super) struct Way {
-    pub url: String,
+    base: Option<Url>,
+    /// Whether the caller's own account at the provider is on it, and not the platform's.
+    pub is_own: bool,
     /// The wire shape of its models, if it has any.
     speaks: Option<Speaks>,
     /// The header in which it takes a key.
@@ -67,23 +66,36 @@ pub(super) struct Way {
 
 impl Way {
     fn to_models(speaks: Speaks, url: &str, keys: &[Zeroizing<String>]) -> Arc<Self> {
-        let (key_header, keys) = match speaks {
-            Speaks::Anthropic => (HeaderName::from_static("x-api-key"), sensitive(keys, |key| key.to_owned())),
-            Speaks::Openai => (header::AUTHORIZATION, sensitive(keys, |key| format!("Bearer {key}"))),
-        };
-        Arc::new(Self { url: url.into(), speaks: Some(speaks), key_header, keys, away_until: Mutex::default() })
+        let (key_header, keys) = (key_header(speaks), sensitive(keys, |key| written(speaks, key)));
+        let (base, speaks) = (Url::parse(url).ok(), Some(speaks));
+        Arc::new(Self { base, is_own: false, speaks, key_header, keys, away_until: Mutex::default() })
+    }
+
+    fn under_own_keys(speaks: Speaks, url: &str) -> Arc<Self> {
+        let (key_header, keys) = (key_header(speaks), Keys::new(Vec::new()));
+        let (base, speaks) = (Url::parse(url).ok(), Some(speaks));
+        Arc::new(Self { base, is_own: true, speaks, key_header, keys, away_until: Mutex::default() })
     }
 
     fn to_metered(api: &MeteredApi) -> Arc<Self> {
         let header = api.key.as_ref().and_then(|key| HeaderName::try_from(key.header.as_str()).ok());
         let key: Vec<_> = api.key.iter().map(|key| key.value.clone()).collect();
         Arc::new(Self {
-            url: api.url.clone(),
+            base: Url::parse(&api.url).ok(),
+            is_own: false,
             speaks: None,
             key_header: header.unwrap_or(header::AUTHORIZATION),
             keys: sensitive(&key, |key| key.to_owned()),
             away_until: Mutex::default(),
         })
+    }
+
+    /// A person's own key as the header that opens the provider has it. This copy lasts as long as the call.
+    fn opened_by(&self, own: &Pass) -> Result<HeaderValue, Problem> {
+        let key = own.reveal().map_err(|_| Problem::OwnKeyUnreadable)?;
+        let key = std::str::from_utf8(&key).map_err(|_| Problem::OwnKeyUnreadable)?;
+        let text = Zeroizing::new(written(self.speaks.unwrap_or(Speaks::Openai), key));
+        sensitive_value(&text).ok_or(Problem::OwnKeyUnreadable)
     }
 
     pub fn is_away(&self, now: Instant) -> bool {
@@ -95,14 +107,31 @@ impl Way {
     }
 }
 
+/// The header in which a provider takes a key.
+fn key_header(speaks: Speaks) -> HeaderName {
+    match speaks {
+        Speaks::Anthropic => HeaderName::from_static("x-api-key"),
+        Speaks::Openai => header::AUTHORIZATION,
+    }
+}
+
+/// A key as it stands in that header.
+fn written(speaks: Speaks, key: &str) -> String {
+    match speaks {
+        Speaks::Anthropic => key.to_owned(),
+        Speaks::Openai => format!("Bearer {key}"),
+    }
+}
+
 /// A key with a line break in it fits no header; the provider then says that there is none.
 fn sensitive(keys: &[Zeroizing<String>], written: impl Fn(&str) -> String) -> Keys {
-    let value = |key: &Zeroizing<String>| {
-        let mut value = HeaderValue::from_str(&written(key)).ok()?;
-        value.set_sensitive(true);
-        Some(value)
-    };
-    Keys::new(keys.iter().filter_map(value).collect())
+    Keys::new(keys.iter().filter_map(|key| sensitive_value(&written(key))).collect())
+}
+
+fn sensitive_value(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 impl Upstreams {
@@ -110,19 +139,21 @@ impl Upstreams {
     /// Never: nothing here depends on the outside.
     #[must_use]
     pub fn new(config: &Config, clock: Clock, patience: Patience) -> Self {
-        let mut ways = HashMap::new();
+        let (mut ways, mut own_ways) = (HashMap::new(), HashMap::new());
         for (name, speaks, upstream) in
             [("anthropic", Speaks::Anthropic, &config.anthropic), ("openai", Speaks::Openai, &config.openai)]
         {
             ways.insert(name.to_owned(), Way::to_models(speaks, &upstream.url, &upstream.keys));
+            own_ways.insert(name.to_owned(), Way::under_own_keys(speaks, &upstream.url_for_own_keys));
         }
         for (name, provider) in &config.providers.models {
             ways.insert(name.clone(), Way::to_models(provider.speaks, &provider.url, &provider.keys));
+            own_ways.insert(name.clone(), Way::under_own_keys(provider.speaks, &provider.url));
         }
         for (name, api) in &config.providers.metered {
             ways.insert(name.clone(), Way::to_metered(api));
         }
-        Self { clients: Clients::new(patience), clock, patience, ways: Arc::new(ways) }
+        Self { clients: Clients::new(patience), clock, patience, ways: Arc::new(ways), own_ways: Arc::new(own_ways) }
     }
 
     /// The wire shape of the models of that name. `None`: there are none.
@@ -131,30 +162,34 @@ impl Upstreams {
         self.ways.get(name)?.speaks
     }
 
-    /// A call to `target` at the provider of that name, to be sent under a key of the platform's.
+    /// A call to `target` at the provider of that name, to be sent under the caller's own key where there is one, and under
+    /// one of the platform's only where there is none.
     ///
     /// # Errors
     /// `NoSuchPath` when there is no such provider, or when the address would become another one than `target`, whatever
-    /// checked it before.
+    /// checked it before; `OwnKeyUnreadable`.
     pub fn call(
         &self,
-        name: &str,
+        (name, own): (&str, Option<&Pass>),
         method: Method,
         target: &Target,
         headers: &HeaderMap,
         body: Bytes,
     ) -> Result<Outgoing, Problem> {
-        let way = self.ways.get(name).ok_or_else(|| Problem::NoSuchPath { path: target.path().to_owned() })?;
-        let url = address(&way.url, target)?;
+        let ways = if own.is_some() { &self.own_ways } else { &self.ways };
+        let way = ways.get(name).ok_or_else(|| Problem::NoSuchPath { path: target.path().to_owned() })?;
+        let url = address(way.base.clone().ok_or(Problem::UpstreamUnreachable)?, target)?;
         let mut headers = passing(headers, |name| !is_forwarded(name));
         // Usage is read beside the path, so the answer must come as it is.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if let Some(own) = own {
+            headers.insert(way.key_header.clone(), way.opened_by(own)?);
+        }
         Ok(Outgoing { upstreams: self.clone(), way: Arc::clone(way), method, url, headers, body, seat: 0 })
     }
 }
 
-fn address(base: &str, target: &Target) -> Result<Url, Problem> {
-    let mut url = Url::parse(base).map_err(|_| Problem::UpstreamUnreachable)?;
+fn address(mut url: Url, target: &Target) -> Result<Url, Problem> {
     let meant = format!("{}{}", url.path().trim_end_matches('/'), target.path());
     url.set_path(&meant);
     url.set_query(target.query());
@@ -193,18 +228,21 @@ fn is_forwarded(name: &str) -> bool {
 pub fn returning(headers: &HeaderMap) -> HeaderMap {
     passing(headers, |name| {
         let is_of_the_key = NOT_RETURNED_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
-        NOT_RETURNED.contains(&name) || (is_of_the_key && !name.starts_with(RETURNED_PREFIX))
+        let is_of_ours = NOT_RETURNED_OF_OURS.contains(&name) || (is_of_the_key && !name.starts_with(RETURNED_PREFIX));
+        NOT_RETURNED.contains(&name) || is_of_ours
     })
 }
 
+/// The same of an answer to the caller's own key: what it says of that key's account is theirs to read.
+#[must_use]
+pub fn returning_to_its_owner(headers: &HeaderMap) -> HeaderMap {
+    passing(headers, |name| NOT_RETURNED.contains(&name))
+}
+
 fn passing(headers: &HeaderMap, is_held_back: impl Fn(&str) -> bool) -> HeaderMap {
-    let mut headers = headers.clone();
-    hop::drop_one_hop(&mut headers);
-    let held_back: Vec<HeaderName> = headers.keys().filter(|name| is_held_back(name.as_str())).cloned().collect();
-    for name in held_back {
-        headers.remove(name);
-    }
-    headers
+    let is_one_hop = hop::is_one_hop(headers);
+    let passing = headers.iter().filter(|(name, _)| !is_held_back(name.as_str()) && !is_one_hop(name.as_str()));
+    passing.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 pub(super) fn tls() -> rustls::ClientConfig {
@@ -254,7 +292,7 @@ mod tests {
         ]);
         let target = Target::read(&"/anthropic/v1/messages?beta=true".parse().unwrap()).unwrap();
         let upstreams = Upstreams::new(&config, Clock::system(), Patience::default());
-        let call = upstreams.call("anthropic", Method::POST, &target, &sent, Bytes::new()).unwrap();
+        let call = upstreams.call(("anthropic", None), Method::POST, &target, &sent, Bytes::new()).unwrap();
         let mut names: Vec<&str> = call.headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         let passed = [
@@ -306,5 +344,9 @@ mod tests {
         let returned =
             ["anthropic-ratelimit-unified-5h-status", "content-type", "request-id", "retry-after", "x-should-retry"];
         assert_eq!(names, returned);
+        // To whose key it is the answer, it is theirs; what would act on another origin is nobody's.
+        let own = returning_to_its_owner(&answered);
+        assert_eq!(own.len(), answered.len() - 2);
+        assert!(!own.contains_key("set-cookie") && own.contains_key("x-ratelimit-limit-requests"));
     }
 }

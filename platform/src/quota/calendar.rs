@@ -33,6 +33,13 @@ pub fn tomorrow(at: Timestamp) -> String {
     day(Timestamp(at.0.saturating_add(DAY_SECONDS * 1000)))
 }
 
+/// When the day of `at` is over.
+#[must_use]
+pub fn midnight_after(at: Timestamp) -> Timestamp {
+    let day = at.0.div_euclid(DAY_SECONDS * 1000);
+    Timestamp(day.saturating_add(1).saturating_mul(DAY_SECONDS * 1000))
+}
+
 /// A calendar month as somebody asks for it; shown as the books name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Month {

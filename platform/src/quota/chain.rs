@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::entities::receipts::Model as Receipt;
+use super::own::Payer;
 use crate::secrets::{Keys, hex};
 
 /// What the first receipt of an account names as the one before it.
@@ -46,6 +47,15 @@ struct Body<'a> {
     usage: &'a str,
     held_at_ms: i64,
     settled_at_ms: i64,
+    // Left out where they say nothing, so that receipts from before them have the digest that they had.
+    #[serde(skip_serializing_if = "is_budget")]
+    payer: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    worth_nanodollars: Option<i64>,
+}
+
+fn is_budget(payer: &&str) -> bool {
+    *payer == Payer::Budget.as_str()
 }
 
 /// The digest of `receipt`, as hexadecimal text.
@@ -84,6 +94,8 @@ pub fn text(receipt: &Receipt) -> String {
         usage: &receipt.usage,
         held_at_ms: receipt.held_at_ms,
         settled_at_ms: receipt.settled_at_ms,
+        payer: &receipt.payer,
+        worth_nanodollars: receipt.worth_nanodollars,
     };
     serde_json::to_string(&body).expect("a receipt is always JSON")
 }

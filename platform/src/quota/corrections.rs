@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::ledger::{Message, Over, What};
 use super::refusal::{TRY_AGAIN, disk_refuses};
-use super::{Inner, Quota, Receipt, Running, dollars, lock, store};
+use super::{Inner, Payer, Quota, Receipt, Running, dollars, lock, store};
 use crate::clock::Timestamp;
 use crate::db::{HoldId, audit};
 use crate::error::{Error, Result};
@@ -36,8 +36,8 @@ pub struct Correction {
 
 impl Correction {
     /// For the ledger.
-    pub fn over(self: Box<Self>, day_allowance_nanodollars: Option<i64>) -> Over {
-        let Self { receipt, allowance_nanodollars } = *self;
+    pub fn over(self, day_allowance_nanodollars: Option<i64>) -> Over {
+        let Self { receipt, allowance_nanodollars } = self;
         Over { what: What::Correction(Box::new(receipt)), allowance_nanodollars, day_allowance_nanodollars }
     }
 }
@@ -101,6 +101,9 @@ impl Quota {
         let receipt = store::any_receipt(db.read(), id).await?.ok_or(Error::NotFound)?;
         if let Some(corrected) = receipt.corrects {
             return Err(Error::Conflict(format!("That is a correction itself. Correct receipt {corrected}.")));
+        }
+        if receipt.payer == Payer::OwnKey.as_str() {
+            return Err(Error::Conflict("Its owner paid the provider for that call, and the budget nothing.".into()));
         }
         let before = store::corrections_of(db.read(), std::iter::once(id)).await?;
         let so_far =
@@ -179,6 +182,7 @@ impl Change<'_> {
             previous: String::new(),
             hash: String::new(),
             signature: String::new(),
+            worth_nanodollars: None,
             ..receipt.clone()
         }
     }
@@ -203,7 +207,7 @@ impl Inner {
         let mut account = lock(&books);
         let allowance_nanodollars = account.correct(booked_on, nanodollars, now);
         let day_allowance = account.limits().day_nanodollars;
-        let correction = Box::new(Correction { receipt, allowance_nanodollars });
+        let correction = Correction { receipt, allowance_nanodollars };
         let handed_over = correction.clone().over(day_allowance);
         let written = running.journal.correct(&correction, || {
             running.waiting.begun();

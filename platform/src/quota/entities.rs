@@ -116,6 +116,10 @@ pub mod receipts {
         pub hash: String,
         /// Of the newest receipt of a batch; empty for the others.
         pub signature: String,
+        /// `budget`, or `own_key`: the owner pays the provider, and the amount is nothing.
+        pub payer: String,
+        /// What a call under an own key is worth by the price table, where that is known.
+        pub worth_nanodollars: Option<i64>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

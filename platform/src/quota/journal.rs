@@ -6,6 +6,7 @@
 //! database, and then forgets the file. Each line is a digest of the rest and an entry as JSON, so that a line that was
 //! cut short is known as such.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -20,6 +21,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
 use super::corrections::Correction;
+use super::own::Payer;
 use super::rules::{Bound, Charge, Outcome, Seen};
 use crate::clock::Timestamp;
 use crate::db::{AccountId, HoldId, InstanceId};
@@ -28,6 +30,8 @@ use crate::db::{AccountId, HoldId, InstanceId};
 const SYNC_EVERY: Duration = Duration::from_millis(5);
 /// Digits of a line's digest.
 const DIGEST_DIGITS: usize = 16;
+/// Bytes that are enough for most lines.
+const USUAL_LINE: usize = 1024;
 
 /// Money promised for a call, and everything that is needed to settle it without the process that promised it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +52,8 @@ pub struct Intent {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub at_the_dearest: bool,
     pub at: Timestamp,
+    #[serde(default, skip_serializing_if = "Payer::is_budget")]
+    pub payer: Payer,
 }
 
 /// What a call came to.
@@ -59,16 +65,19 @@ pub struct Settlement {
     /// The provider's own usage figures as JSON, or nothing.
     pub usage: String,
     pub at: Timestamp,
+    /// What a call is worth that was charged nothing because its owner pays the provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worth_nanodollars: Option<i64>,
 }
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Entry {
-    Held(Intent),
+pub enum Entry<'a> {
+    Held(Cow<'a, Intent>),
     /// A long answer so far: what recovery goes by when no settlement follows.
     Seen(HoldId, Seen),
-    Settled(Settlement),
-    Corrected(Box<Correction>),
+    Settled(Cow<'a, Settlement>),
+    Corrected(Cow<'a, Correction>),
 }
 
 /// The open file. One process at a time has it.
@@ -83,8 +92,8 @@ pub struct Journal {
 struct State {
     file: Arc<File>,
     bytes: u64,
-    /// Intents without a settlement: they go along when a new file is begun.
-    open: HashMap<HoldId, Intent>,
+    /// Lines of intents without a settlement: they go along when a new file is begun.
+    open: HashMap<HoldId, Vec<u8>>,
 }
 
 impl Journal {
@@ -92,7 +101,7 @@ impl Journal {
     ///
     /// # Errors
     /// When another process has it, or the disk refuses.
-    pub fn open(folder: &Path) -> anyhow::Result<(Self, Vec<Entry>)> {
+    pub fn open(folder: &Path) -> anyhow::Result<(Self, Vec<Entry<'static>>)> {
         std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         let lock = OpenOptions::new().create(true).append(true).open(folder.join("lock"))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
@@ -110,11 +119,11 @@ impl Journal {
     ///
     /// # Errors
     /// When the disk refuses; nothing was written then.
-    pub fn hold(&self, intent: Intent) -> io::Result<()> {
-        let line = line(&Entry::Held(intent.clone()));
+    pub fn hold(&self, intent: &Intent) -> io::Result<()> {
+        let line = line(&Entry::Held(Cow::Borrowed(intent)));
         let mut state = self.state();
         state.append(&line)?;
-        state.open.insert(intent.id, intent);
+        state.open.insert(intent.id, line);
         drop(state);
         self.dirty.notify_one();
         Ok(())
@@ -134,7 +143,7 @@ impl Journal {
     /// # Errors
     /// When the disk refuses. The call is over and handed over all the same.
     pub fn settle(&self, settlement: &Settlement, hand_over: impl FnOnce()) -> io::Result<()> {
-        let line = line(&Entry::Settled(settlement.clone()));
+        let line = line(&Entry::Settled(Cow::Borrowed(settlement)));
         let mut state = self.state();
         let written = state.append(&line);
         state.open.remove(&settlement.id);
@@ -149,7 +158,7 @@ impl Journal {
     /// # Errors
     /// When the disk refuses; there is no correction then.
     pub fn correct(&self, correction: &Correction, hand_over: impl FnOnce()) -> io::Result<()> {
-        let line = line(&Entry::Corrected(Box::new(correction.clone())));
+        let line = line(&Entry::Corrected(Cow::Borrowed(correction)));
         let mut state = self.state();
         state.append(&line)?;
         hand_over();
@@ -174,7 +183,7 @@ impl Journal {
             (self.folder.join("journal.new"), self.folder.join("journal"), self.folder.join("journal.old"));
         let mut state = self.state();
         let mut file = OpenOptions::new().create(true).truncate(true).write(true).open(&fresh)?;
-        let lines: Vec<u8> = state.open.values().flat_map(|intent| line(&Entry::Held(intent.clone()))).collect();
+        let lines = state.open.values().map(Vec::as_slice).collect::<Vec<_>>().concat();
         file.write_all(&lines)?;
         file.sync_data()?;
         std::fs::rename(&current, old)?;
@@ -236,9 +245,16 @@ impl State {
     }
 }
 
-fn line(entry: &Entry) -> Vec<u8> {
-    let json = serde_json::to_string(entry).expect("an entry is always JSON");
-    format!("{} {json}\n", digest(json.as_bytes())).into_bytes()
+fn line(entry: &Entry<'_>) -> Vec<u8> {
+    let mut line = Vec::with_capacity(USUAL_LINE);
+    // Where the digest will be.
+    line.resize(DIGEST_DIGITS, b'0');
+    line.push(b' ');
+    serde_json::to_writer(&mut line, entry).expect("an entry is always JSON");
+    let digest = digest(&line[DIGEST_DIGITS + 1..]);
+    line[..DIGEST_DIGITS].copy_from_slice(digest.as_bytes());
+    line.push(b'\n');
+    line
 }
 
 fn digest(bytes: &[u8]) -> String {
@@ -246,7 +262,7 @@ fn digest(bytes: &[u8]) -> String {
 }
 
 /// The whole lines of a file. What follows the first that is not whole was being written when the power went.
-fn read(path: &Path) -> anyhow::Result<Vec<Entry>> {
+fn read(path: &Path) -> anyhow::Result<Vec<Entry<'static>>> {
     let mut bytes = Vec::new();
     match File::open(path) {
         Ok(mut file) => file.read_to_end(&mut bytes)?,
@@ -264,7 +280,7 @@ fn read(path: &Path) -> anyhow::Result<Vec<Entry>> {
     Ok(entries)
 }
 
-fn parse(line: &[u8]) -> Option<Entry> {
+fn parse(line: &[u8]) -> Option<Entry<'static>> {
     let line = std::str::from_utf8(line).ok()?.strip_suffix('\n')?;
     let (sum, json) = line.split_once(' ')?;
     (sum == digest(json.as_bytes())).then(|| serde_json::from_str(json).ok())?

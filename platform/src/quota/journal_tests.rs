@@ -11,6 +11,7 @@ fn intent(number: u128) -> Intent {
         output_nanodollars: 4,
         other_nanodollars: 0,
         reads_again: false,
+        is_counted: false,
         may_hide_output: false,
     };
     Intent {
@@ -27,16 +28,32 @@ fn intent(number: u128) -> Intent {
         held_nanodollars: 7,
         at_the_dearest: false,
         at: Timestamp(5),
+        payer: Payer::Budget,
     }
 }
 
 fn settlement(number: u128) -> Settlement {
     let charge = Charge { amount_nanodollars: 6, basis: Basis::Provider, usage: Usage::default() };
     let id = HoldId(uuid::Uuid::from_u128(number));
-    Settlement { id, charge, outcome: Outcome::Completed, usage: "{}".into(), at: Timestamp(6) }
+    Settlement {
+        id,
+        charge,
+        outcome: Outcome::Completed,
+        usage: "{}".into(),
+        at: Timestamp(6),
+        worth_nanodollars: None,
+    }
 }
 
-fn left(folder: &Path) -> Vec<Entry> {
+fn held(number: u128) -> Entry<'static> {
+    Entry::Held(Cow::Owned(intent(number)))
+}
+
+fn settled(number: u128) -> Entry<'static> {
+    Entry::Settled(Cow::Owned(settlement(number)))
+}
+
+fn left(folder: &Path) -> Vec<Entry<'static>> {
     Journal::open(folder).unwrap().1
 }
 
@@ -45,12 +62,12 @@ fn what_was_written_is_read_again_by_the_next_process_in_the_same_order() {
     let folder = tempfile::tempdir().unwrap();
     let (journal, before) = Journal::open(folder.path()).unwrap();
     assert_eq!(before, []);
-    journal.hold(intent(1)).unwrap();
+    journal.hold(&intent(1)).unwrap();
     journal.saw(intent(1).id, Seen::NoCharge).unwrap();
     journal.settle(&settlement(1), || ()).unwrap();
     drop(journal);
     let seen = Entry::Seen(intent(1).id, Seen::NoCharge);
-    assert_eq!(left(folder.path()), [Entry::Held(intent(1)), seen, Entry::Settled(settlement(1))]);
+    assert_eq!(left(folder.path()), [held(1), seen, settled(1)]);
 }
 
 #[test]
@@ -68,7 +85,7 @@ fn wherever_the_power_goes_every_whole_line_before_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let (journal, _) = Journal::open(folder.path()).unwrap();
     for number in 1..=3 {
-        journal.hold(intent(number)).unwrap();
+        journal.hold(&intent(number)).unwrap();
     }
     drop(journal);
     let file = folder.path().join("journal");
@@ -88,17 +105,33 @@ fn wherever_the_power_goes_every_whole_line_before_is_kept() {
 fn a_new_file_has_what_is_still_open_and_the_old_one_is_read_until_it_is_forgotten() {
     let folder = tempfile::tempdir().unwrap();
     let (journal, _) = Journal::open(folder.path()).unwrap();
-    journal.hold(intent(1)).unwrap();
-    journal.hold(intent(2)).unwrap();
+    journal.hold(&intent(1)).unwrap();
+    journal.hold(&intent(2)).unwrap();
     journal.settle(&settlement(1), || ()).unwrap();
     journal.begin_new().unwrap();
-    journal.hold(intent(3)).unwrap();
+    journal.hold(&intent(3)).unwrap();
     drop(journal);
-    let old = [Entry::Held(intent(1)), Entry::Held(intent(2)), Entry::Settled(settlement(1))];
-    let new = [Entry::Held(intent(2)), Entry::Held(intent(3))];
+    let old = [held(1), held(2), settled(1)];
+    let new = [held(2), held(3)];
     assert_eq!(left(folder.path()), [&old[..], &new[..]].concat());
     let (journal, _) = Journal::open(folder.path()).unwrap();
     journal.forget_old().unwrap();
     drop(journal);
     assert_eq!(left(folder.path()), new);
+}
+
+#[test]
+fn who_pays_is_read_again_and_was_the_budget_before_anybody_wrote_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(folder.path()).unwrap();
+    journal.hold(&intent(1)).unwrap();
+    let own = Intent { payer: Payer::OwnKey, held_nanodollars: 0, ..intent(2) };
+    journal.hold(&own).unwrap();
+    let worth = Settlement { worth_nanodollars: Some(600), ..settlement(2) };
+    journal.settle(&worth, || ()).unwrap();
+    drop(journal);
+    let text = std::fs::read_to_string(folder.path().join("journal")).unwrap();
+    let first = text.lines().next().unwrap();
+    assert!(!first.contains("payer") && text.contains(r#""payer":"own_key""#), "{text}");
+    assert_eq!(left(folder.path()), [held(1), Entry::Held(Cow::Owned(own)), Entry::Settled(Cow::Owned(worth))]);
 }

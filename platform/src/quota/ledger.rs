@@ -3,7 +3,7 @@
 //! Nothing waits for it but readers. What the database refuses stays in the journal and is tried again.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -24,8 +24,8 @@ use crate::db::{AccountId, Db, HoldId};
 use crate::error::{Error, Result};
 
 /// How long the first of a batch waits for others.
-const GATHER: Duration = Duration::from_millis(50);
-/// Receipts carried over in one transaction. PostgreSQL takes 65,535 values in a statement, and a receipt has 28.
+const GATHER: Duration = Duration::from_millis(200);
+/// Receipts carried over in one transaction. PostgreSQL takes 65,535 values in a statement, and a receipt has 30.
 const BATCH: usize = 500;
 /// After how long what the database refused is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -99,6 +99,14 @@ impl Over {
     }
 }
 
+/// Whether what is to be written may be in the database already.
+#[derive(Clone, Copy)]
+enum Before {
+    New,
+    /// A commit whose answer was lost, or a journal that is read again.
+    Tried,
+}
+
 /// Who writes receipts.
 pub struct Ledger {
     pub db: Db,
@@ -150,14 +158,13 @@ impl Ledger {
         let mut batch = batch;
         while !batch.is_empty() {
             let rest = batch.split_off(batch.len().min(BATCH));
-            match self.write(&batch).await {
+            match self.write(&batch, Before::New).await {
                 Ok(()) => self.waiting.ended(batch.iter().filter(|over| over.is_correction()).count()),
-                Err(error) if batch.len() == 1 => self.postpone(batch, refused, &error),
                 Err(_) => {
                     for over in batch {
-                        match self.write(std::slice::from_ref(&over)).await {
+                        match self.write(std::slice::from_ref(&over), Before::Tried).await {
                             Ok(()) => self.waiting.ended(usize::from(over.is_correction())),
-                            Err(error) => self.postpone(vec![over], refused, &error),
+                            Err(error) => self.postpone(over, refused, &error),
                         }
                     }
                 }
@@ -172,21 +179,19 @@ impl Ledger {
     /// When the database refuses.
     pub async fn carry_over_all(&mut self, over: Vec<Over>) -> Result<()> {
         for batch in over.chunks(BATCH) {
-            self.write(batch).await?;
+            self.write(batch, Before::Tried).await?;
         }
         Ok(())
     }
 
-    fn postpone(&self, batch: Vec<Over>, refused: &mut VecDeque<Over>, error: &Error) {
-        for over in &batch {
-            tracing::error!(receipt.id = %over.id(), error = ?error, "a receipt could not be written yet");
-        }
-        refused.extend(batch);
+    fn postpone(&self, over: Over, refused: &mut VecDeque<Over>, error: &Error) {
+        tracing::error!(receipt.id = %over.id(), error = ?error, "a receipt could not be written yet");
+        refused.push_back(over);
     }
 
     /// One transaction: receipts at the end of their accounts' chains, the sums that they belong to, and alerts where those
     /// say that one is due.
-    async fn write(&mut self, batch: &[Over]) -> Result<()> {
+    async fn write(&mut self, batch: &[Over], before: Before) -> Result<()> {
         // Until the commit is known, nobody knows where the chains end.
         let mut heads = std::mem::take(&mut self.heads);
         let tx = self.db.begin().await?;
@@ -195,8 +200,10 @@ impl Ledger {
             tracing::error!("another platform has opened the books: this one admits no calls any more");
             return Err(Error::Internal(anyhow::anyhow!("another platform has opened the books")));
         }
-        // A commit whose answer was lost, or a journal that is read again, brings what is there already.
-        let there = store::receipts_there(&*tx, batch.iter().map(Over::id)).await?;
+        let there = match before {
+            Before::New => HashSet::new(),
+            Before::Tried => store::receipts_there(&*tx, batch.iter().map(Over::id)).await?,
+        };
         let mut receipts: Vec<Receipt> = Vec::with_capacity(batch.len());
         let mut spent = Spent::default();
         let mut newest: HashMap<AccountId, usize> = HashMap::new();
@@ -301,6 +308,8 @@ fn receipt(intent: &Intent, settlement: &Settlement) -> Receipt {
         previous: String::new(),
         hash: String::new(),
         signature: String::new(),
+        payer: intent.payer.as_str().into(),
+        worth_nanodollars: settlement.worth_nanodollars,
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::calendar;
+use super::rules::Bound;
 use crate::clock::Timestamp;
 use crate::config::Limits;
 
@@ -21,6 +22,19 @@ pub struct Amount {
     pub nanodollars: i64,
     /// Input and output.
     pub tokens: u64,
+}
+
+impl Amount {
+    /// What a call needs whose bound this is.
+    #[must_use]
+    pub fn of(bound: &Bound) -> Self {
+        Self { nanodollars: bound.total_nanodollars(), tokens: bound.input_tokens.saturating_add(bound.output_tokens) }
+    }
+
+    #[must_use]
+    pub fn fits_into(self, most: Self) -> bool {
+        self.nanodollars <= most.nanodollars && self.tokens <= most.tokens
+    }
 }
 
 /// Where a call was booked, to be found again when it is over.
@@ -117,6 +131,12 @@ impl Bucket {
         (missing > 0).then(|| Duration::from_millis(u64::try_from(missing.div_euclid(rate) + 1).unwrap_or(0)))
     }
 
+    /// The most that would fit now.
+    fn most(&self, limit: u32) -> u64 {
+        let is_full = self.level >= parts(u64::from(limit));
+        if is_full { u64::MAX } else { u64::try_from(self.level / PARTS).unwrap_or(0) }
+    }
+
     fn take(&mut self, amount: u64) {
         self.level = self.level.saturating_sub(parts(amount));
     }
@@ -156,6 +176,7 @@ pub struct Account {
     credit: Credit,
     month: Purse,
     day: Purse,
+    day_ends: Timestamp,
     /// Earlier months in which calls began that are not over.
     earlier: Vec<Purse>,
     /// Months that are over, for when something of them is corrected.
@@ -179,6 +200,7 @@ impl Account {
             credit,
             month: purse(calendar::period(now), spent_this_month),
             day: purse(calendar::day(now), spent_today),
+            day_ends: calendar::midnight_after(now),
             earlier: Vec::new(),
             past: Vec::new(),
             requests: Bucket::full(now),
@@ -246,15 +268,29 @@ impl Account {
         if let Some((limit, wait)) = wait(&mut self.tokens, self.limits.tokens_a_minute, needed.tokens, now) {
             return Err(Over::TokensAMinute { limit, wait });
         }
+        let place = self.take_place(agent, now)?;
+        self.month.held_nanodollars += needed.nanodollars;
+        self.day.held_nanodollars += needed.nanodollars;
+        self.requests.take(1);
+        self.tokens.take(needed.tokens);
+        Ok(place)
+    }
+
+    /// Takes a place for a call of `agent` that its owner pays the provider for: only the number of calls at once limits it.
+    ///
+    /// # Errors
+    /// When no place is free.
+    pub fn admit_under_own_key(&mut self, agent: &str, now: Timestamp) -> Result<Place, Over> {
+        self.turn(now);
+        self.take_place(agent, now)
+    }
+
+    fn take_place(&mut self, agent: &str, now: Timestamp) -> Result<Place, Over> {
         let agent = self.counted_as(agent).to_owned();
         if !self.has_a_place(&agent, now) {
             self.remember_refused(agent, now);
             return Err(Over::CallsAtOnce { limit: self.limits.calls_at_once });
         }
-        self.month.held_nanodollars += needed.nanodollars;
-        self.day.held_nanodollars += needed.nanodollars;
-        self.requests.take(1);
-        self.tokens.take(needed.tokens);
         self.in_flight += 1;
         self.refused.remove(&agent);
         *self.agents.entry(agent.clone()).or_default() += 1;
@@ -345,6 +381,13 @@ impl Account {
         self.left_today().map_or(month, |today| today.min(month))
     }
 
+    /// The most that one more call may need, as money and tokens a minute stand.
+    #[must_use]
+    pub fn most(&self) -> Amount {
+        let tokens = self.limits.tokens_a_minute.map_or(u64::MAX, |limit| self.tokens.most(limit));
+        Amount { nanodollars: self.left(), tokens }
+    }
+
     /// Requests and tokens a minute as they stand, where they are limited.
     #[must_use]
     pub fn rates(&self) -> (Option<Rate>, Option<Rate>) {
@@ -354,6 +397,10 @@ impl Account {
 
     /// Opens a new month or day when it has come. A clock that was set back opens none again.
     pub fn turn(&mut self, now: Timestamp) {
+        if now < self.day_ends {
+            return;
+        }
+        self.day_ends = calendar::midnight_after(now);
         let (period, day) = (calendar::period(now), calendar::day(now));
         if period > self.month.name {
             let before = std::mem::replace(&mut self.month, Purse::named(period));

@@ -144,6 +144,38 @@ fn an_agent_that_did_not_come_again_keeps_no_place() {
 }
 
 proptest! {
+    /// What is said to be the most fits, and more does not.
+    #[test]
+    fn the_most_that_a_call_may_need_is_what_is_admitted_and_not_a_bit_more(
+        calls in prop::collection::vec((0_i64..300, 0_u64..400, 0_u64..20, any::<bool>()), 1..40),
+        day in prop::option::of(1_i64..900), tokens in prop::option::of(1_u32..1000),
+    ) {
+        let limits = Limits { day_nanodollars: day, tokens_a_minute: tokens, ..LIMITS };
+        let mut account = Account::new(limits, Credit { granted: 50, used: 0 }, 0, 0, START);
+        let mut now = 0;
+        for (nanodollars, tokens, later, ends) in calls {
+            now += later;
+            let needed = Amount { nanodollars, tokens };
+            if let Ok(place) = account.admit(needed, "", after(now)) && ends {
+                account.settle(&place, needed, Amount { nanodollars: nanodollars / 3, tokens: tokens / 2 });
+            }
+            account.fill(after(now));
+            let most = account.most();
+            let admit = |needed| account.clone().admit(needed, "", after(now));
+            let more_money = Amount { nanodollars: most.nanodollars + 1, tokens: 1 };
+            let is_refused = matches!(admit(more_money), Err(Over::Month { .. } | Over::Day { .. }));
+            prop_assert!(is_refused, "{more_money:?}");
+            if most.tokens > 0 {
+                prop_assert!(admit(most).is_ok());
+            }
+            if most.tokens < u64::MAX {
+                let more_tokens = Amount { nanodollars: 0, tokens: most.tokens + 1 };
+                let is_refused = matches!(admit(more_tokens), Err(Over::TokensAMinute { .. }));
+                prop_assert!(is_refused, "{more_tokens:?}");
+            }
+        }
+    }
+
     /// However calls come, end and cross months and days, what is taken never exceeds what there is, and at rest
     /// nothing is held.
     #[test]

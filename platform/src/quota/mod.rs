@@ -18,10 +18,12 @@ mod dearest;
 mod drift;
 mod entities;
 mod everybody;
+mod fitting;
 mod hold;
 mod journal;
 mod ledger;
 mod limits;
+mod own;
 mod prices;
 mod rated;
 mod receipts;
@@ -53,6 +55,7 @@ pub use entities::receipts::Model as Receipt;
 pub use everybody::{A_PAGE, AccountSpend, Everybody};
 pub use hold::Hold;
 pub use limits::Rate;
+pub use own::{OwnCall, Payer};
 pub use prices::Changes;
 pub use receipts::{Proof, Verified};
 pub use refusal::{Refusal, Span};
@@ -67,7 +70,7 @@ pub use summary::{Left, Places, RateLeft, Sums, Today};
 pub use tables::PriceTable;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, Limits, Providers, UnknownModels};
 use crate::db::{AccountId, Db, HoldId, InstanceId};
 use crate::error::{Error, Result};
@@ -227,6 +230,15 @@ impl Quota {
     /// # Errors
     /// Why the call may not be made. It is never refused because of a call that ended before it came.
     pub async fn admit(&self, call: Call) -> std::result::Result<Hold, Refusal> {
+        self.admit_with(call, |_, _, _, _| None).await
+    }
+
+    /// The same. What `fitted` makes of the call is decided in one step with its admission; `None`: as it is.
+    async fn admit_with(
+        &self,
+        call: Call,
+        fitted: impl FnOnce(&mut Account, &Price, &Demand, Timestamp) -> Option<Bound> + Send,
+    ) -> std::result::Result<Hold, Refusal> {
         let Call { account: owner, instance, agent, demand } = call;
         let book = self.0.prices();
         let price = self.0.price_of(&book, &demand);
@@ -238,18 +250,16 @@ impl Quota {
         let running = self.0.running()?;
         let account = self.0.account(owner).await?;
         let now = self.0.clock.now();
-        let held = Amount {
-            nanodollars: bound.total_nanodollars(),
-            tokens: bound.input_tokens.saturating_add(bound.output_tokens),
-        };
         // No await from here on: whoever is dropped has either nothing or the hold.
-        let (place, rates) = {
+        let (bound, held, place, rates) = {
             let mut account = lock(&account);
+            let bound = fitted(&mut account, &price, &demand, now).unwrap_or(bound);
+            let held = Amount::of(&bound);
             let place = account.admit(held, &agent, now).map_err(|over| Refusal::of(over, held.nanodollars, now))?;
-            (place, account.rates())
+            (bound, held, place, account.rates())
         };
         let intent = Intent {
-            id: HoldId(self.0.clock.uuid()),
+            id: HoldId(self.0.clock.ordered_uuid()),
             account: owner,
             instance,
             period: place.period.clone(),
@@ -262,12 +272,13 @@ impl Quota {
             held_nanodollars: held.nanodollars,
             at_the_dearest,
             at: now,
+            payer: Payer::Budget,
         };
-        if let Err(error) = running.journal.hold(intent.clone()) {
+        if let Err(error) = running.journal.hold(&intent) {
             lock(&account).settle(&place, held, Amount::default());
             return Err(Refusal::Unavailable(refusal::disk_refuses(&error)));
         }
-        Ok(Hold::new(Held { intent, place, held, account, price }, rates, Arc::clone(&self.0)))
+        Ok(Hold::new(Held { intent, place, held, account, price: Some(price) }, rates, Arc::clone(&self.0)))
     }
 
     /// Returns when every call that ended before now has its receipt in the database, or after two seconds. For tests,

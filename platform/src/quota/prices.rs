@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
@@ -61,10 +62,10 @@ impl PriceBook {
     pub fn read(table: &str, providers: &Providers) -> anyhow::Result<Self> {
         let mut prices: HashMap<Provider, HashMap<String, Arc<Price>>> = HashMap::new();
         for text in [table, DEMO] {
-            let rows: HashMap<String, Value> =
+            let rows: HashMap<String, &RawValue> =
                 serde_json::from_str(text).context("this is not a JSON object of models")?;
             for (name, row) in rows {
-                let row = row.as_object().with_context(|| format!("{name} is not an object"))?;
+                let row = &serde_json::from_str(row.get()).with_context(|| format!("{name} is not an object"))?;
                 let Some(provider) = provider_of(row) else { continue };
                 let model = name.strip_prefix(&format!("{}/", provider.as_str())).unwrap_or(&name).to_owned();
                 if is_metered(&model, row) {

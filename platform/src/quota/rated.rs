@@ -1,14 +1,14 @@
 //! What a call costs at other prices than it was charged by. Pure.
 
-use super::Receipt;
 use super::rules::{self, Price, Usage};
+use super::{Payer, Receipt};
 
 /// What other prices say of a receipt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rating {
     /// The call costs this, before anything that the operator gave or took by hand.
     Costs(i64),
-    /// It cost nothing: the provider refused it, or somebody else paid. That stays so.
+    /// It cost nothing: the provider refused it, or its owner pays the provider. That stays so.
     Free,
     /// They do not say what the model costs, or its tier, or its searches.
     NoPrice,
@@ -23,10 +23,10 @@ pub enum Rating {
 #[must_use]
 pub fn rated(receipt: &Receipt, own: Option<&Price>, price: Option<&Price>) -> Rating {
     let Receipt { amount_nanodollars: charged, held_nanodollars: held, .. } = *receipt;
-    if charged == 0 {
+    let Ok(usage) = serde_json::from_str::<Usage>(&receipt.counted) else { return Rating::NotCounted };
+    if receipt.payer == Payer::OwnKey.as_str() || (charged == 0 && !was_counted(&usage)) {
         return Rating::Free;
     }
-    let Ok(usage) = serde_json::from_str::<Usage>(&receipt.counted) else { return Rating::NotCounted };
     let most = match (receipt.basis.as_str(), own) {
         ("provider", _) => i64::MAX,
         // An estimate never exceeds the hold.

@@ -51,6 +51,8 @@ fn receipt(charged: Charge, held_nanodollars: i64, outcome: Outcome) -> Receipt 
         previous: String::new(),
         hash: String::new(),
         signature: String::new(),
+        payer: "budget".into(),
+        worth_nanodollars: None,
     }
 }
 
@@ -63,6 +65,7 @@ fn hold(price: &Price) -> Bound {
         other_nanodollars: 7,
         reads_again: false,
         may_hide_output: true,
+        is_counted: false,
     }
 }
 
@@ -106,6 +109,11 @@ fn only_what_was_counted_is_counted_again() {
         let receipt = receipt(charge(&old, &hold, seen), hold.total_nanodollars(), outcome);
         assert_eq!(rated(&receipt, Some(&old), at), want, "{what}");
     }
+    let at_no_price = Charge { amount_nanodollars: 0, basis: Basis::Provider, usage: USED };
+    let free = receipt(at_no_price, 0, Outcome::Completed);
+    assert_eq!(rated(&free, None, Some(&new)), Rating::Costs(half), "what was priced at nothing by mistake");
+    let own_key = Receipt { payer: "own_key".into(), ..free };
+    assert_eq!(rated(&own_key, None, Some(&new)), Rating::Free);
     let nobody_knows = Charge { amount_nanodollars: 5, basis: Basis::Observed, usage: USED };
     assert_eq!(rated(&receipt(nobody_knows, 9, Outcome::Recovered), None, Some(&new)), Rating::NotCounted);
 }

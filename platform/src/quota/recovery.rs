@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::journal::{Entry, Intent, Settlement};
 use super::ledger::{Over, What};
-use super::rules::{self, Basis, Charge, Outcome, Price, Provider, Seen, Usage};
+use super::rules::{Outcome, Price, Provider, Seen};
 use super::store;
 use crate::clock::Timestamp;
 use crate::db::{Db, HoldId};
@@ -20,15 +20,15 @@ pub struct Found {
 
 /// Settles every intent in `left`: as its settlement says where there is one, and as whatever the provider may have
 /// charged where there is none.
-pub async fn settle_all(db: &Db, left: Vec<Entry>, now: Timestamp, allowance_nanodollars: i64) -> Result<Found> {
+pub async fn settle_all(db: &Db, left: Vec<Entry<'_>>, now: Timestamp, allowance_nanodollars: i64) -> Result<Found> {
     let (mut intents, mut seen, mut settlements) = (Vec::<Intent>::new(), HashMap::new(), HashMap::new());
     let mut corrections = Vec::new();
     for entry in left {
         match entry {
-            Entry::Held(intent) => intents.push(intent),
+            Entry::Held(intent) => intents.push(intent.into_owned()),
             Entry::Seen(id, what) => drop(seen.insert(id, what)),
-            Entry::Settled(settlement) => drop(settlements.insert(settlement.id, settlement)),
-            Entry::Corrected(correction) => corrections.push(correction.over(None)),
+            Entry::Settled(settlement) => drop(settlements.insert(settlement.id, settlement.into_owned())),
+            Entry::Corrected(correction) => corrections.push(correction.into_owned().over(None)),
         }
     }
     let mut known = std::collections::HashSet::<HoldId>::new();
@@ -52,14 +52,11 @@ pub async fn settle_all(db: &Db, left: Vec<Entry>, now: Timestamp, allowance_nan
 
 /// Nobody listened any more, and the provider may have gone on: charged like a call that was cut off from this side.
 async fn orphaned(db: &Db, intent: &Intent, seen: Option<Seen>, now: Timestamp) -> Result<Settlement> {
-    let charge = match price_of(db, intent).await? {
-        Some(price) => {
-            let seen = seen.unwrap_or(Seen::Unreadable).cut_off();
-            rules::charge(&price, &intent.bound, seen)
-        }
-        None => Charge { amount_nanodollars: intent.held_nanodollars, basis: Basis::Held, usage: Usage::default() },
-    };
-    Ok(Settlement { id: intent.id, charge, outcome: Outcome::Recovered, usage: String::new(), at: now })
+    let price = price_of(db, intent).await?;
+    let seen = seen.unwrap_or(Seen::Unreadable).cut_off();
+    let (charge, worth_nanodollars) = intent.charge(price.as_deref(), seen);
+    let (outcome, usage) = (Outcome::Recovered, String::new());
+    Ok(Settlement { id: intent.id, charge, outcome, usage, at: now, worth_nanodollars })
 }
 
 /// What the call was held by, if that is still known.

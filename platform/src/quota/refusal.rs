@@ -59,6 +59,16 @@ impl Span {
 }
 
 impl Refusal {
+    /// Whether a smaller call may fit: this one could cost, or use, more than is left, and something is.
+    #[must_use]
+    pub fn leaves_room(&self) -> bool {
+        match self {
+            Self::OverAllowance { left_nanodollars, .. } => *left_nanodollars > 0,
+            Self::TooManyTokens { .. } => true,
+            _ => false,
+        }
+    }
+
     /// What `over` means for a call that could cost `needed_nanodollars`.
     #[must_use]
     pub fn of(over: Over, needed_nanodollars: i64, now: Timestamp) -> Self {

@@ -42,6 +42,8 @@ pub enum CacheWrites {
 pub enum InputBound {
     /// At most this many.
     Tokens(u64),
+    /// At most this many, by what the provider says that it counted.
+    Counted(u64),
     /// As many as the model takes: the body holds pictures, documents or references. Or what its bytes bound, if that
     /// is more: what a model takes can be more than the table says.
     WholeModel { at_least: u64 },
@@ -79,7 +81,7 @@ pub struct Demand {
 }
 
 /// The most a call can cost: what is held for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bound {
     pub input_tokens: u64,
     pub output_tokens: u64,
@@ -91,6 +93,9 @@ pub struct Bound {
     /// After a search the model reads everything again.
     #[serde(default)]
     pub reads_again: bool,
+    /// The provider counted the input.
+    #[serde(default)]
+    pub is_counted: bool,
     pub may_hide_output: bool,
 }
 
@@ -129,7 +134,7 @@ pub fn bound(price: &Price, demand: &Demand) -> Result<Bound, NoBound> {
     };
     let readings = demand.web_searches.saturating_add(1);
     let input_tokens = match demand.input {
-        InputBound::Tokens(tokens) => tokens,
+        InputBound::Tokens(tokens) | InputBound::Counted(tokens) => tokens,
         InputBound::WholeModel { at_least } => price.max_input_tokens.ok_or(NoBound::Size)?.max(at_least),
     }
     .saturating_mul(readings);
@@ -150,6 +155,7 @@ pub fn bound(price: &Price, demand: &Demand) -> Result<Bound, NoBound> {
         output_nanodollars: charge_for(&[(output_tokens, dearest(&|r| r.output))], factor),
         other_nanodollars: times(demand.web_searches, search).saturating_add(price.call_nanodollars),
         reads_again: demand.web_searches > 0,
+        is_counted: matches!(demand.input, InputBound::Counted(_)),
         may_hide_output: demand.may_hide_output,
     })
 }
@@ -363,4 +369,4 @@ pub fn dollars(nanodollars: i64) -> String {
 
 #[cfg(test)]
 #[path = "rules_tests.rs"]
-mod tests;
+pub(super) mod tests;

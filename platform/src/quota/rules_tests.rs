@@ -192,7 +192,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn prices()(standard in rates(), long in proptest::option::of((rates(), 0..400_000_u64)), us in proptest::option::of(1000..1500_i64),
+    pub fn prices()(standard in rates(), long in proptest::option::of((rates(), 0..400_000_u64)), us in proptest::option::of(1000..1500_i64),
                 tiers in proptest::collection::vec((rates(), rates()), 4), offered in 0..16_u8, search in proptest::option::of(0..50_000_000_i64), per_call in 0..50_000_000_i64) -> Price {
         let tier = |number: usize, tier: Tier| {
             let (rates, dear) = tiers[number].clone();
@@ -212,12 +212,12 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn demands()(tokens in 0..2_000_000_u64, is_open: bool, max_output in proptest::option::of(0..200_000_u64), answers in 1..5_u64,
+    pub fn demands()(tokens in 0..2_000_000_u64, input in 0..3_usize, max_output in proptest::option::of(0..200_000_u64), answers in 1..5_u64,
                  extra in 0..1000_u64, searches in 0..4_u64, writes in 0..3_usize, may_be_us: bool, named: bool, tier in 0..5_usize) -> Demand {
         let tier = [Tier::Standard, Tier::Flex, Tier::Priority, Tier::Fast, Tier::Ultrafast][tier];
         Demand {
             service: if named { Service::Named(tier) } else { Service::Auto(tier) },
-            input: if is_open { InputBound::WholeModel { at_least: tokens } } else { InputBound::Tokens(tokens) },
+            input: [InputBound::WholeModel { at_least: tokens }, InputBound::Tokens(tokens), InputBound::Counted(tokens)][input],
             cache_writes: [CacheWrites::Never, CacheWrites::Short, CacheWrites::Long][writes],
             max_output_tokens: max_output,
             answers, extra_output_tokens: extra, web_searches: searches, may_be_us,

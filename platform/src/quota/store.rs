@@ -12,8 +12,8 @@ mod tables;
 use std::collections::{BTreeMap, HashSet};
 
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::{Alias, Expr, ExprTrait as _, OnConflict};
-use sea_orm::{FromQueryResult, QueryOrder as _, QuerySelect as _, Set};
+use sea_orm::sea_query::{Alias, Expr, ExprTrait as _, OnConflict, Query};
+use sea_orm::{FromQueryResult, Iterable as _, QueryOrder as _, QuerySelect as _, Set};
 
 use super::calendar::Days;
 use super::chain::Head;
@@ -34,6 +34,8 @@ pub use receipts_read::{numbers_of_month, receipt, receipts_before, receipts_of_
 pub use sums::{By, MonthSum, Sum, months, spend_by};
 pub use tables::{choose_no_prices, choose_prices, chosen_prices, import_prices, price, price_book, price_versions};
 
+/// Receipts added by one statement: enough that its own share is small.
+const A_STATEMENT: usize = 32;
 /// The one row of `books`.
 const BOOKS: i64 = 1;
 
@@ -148,11 +150,16 @@ pub async fn head(db: &impl ConnectionTrait, account: AccountId) -> Result<Head>
     Ok(newest.map_or_else(Head::beginning, |receipt| Head { seq: receipt.seq, digest: receipt.hash }))
 }
 
-/// Adds receipts; none may be there yet.
+/// Adds receipts; none may be there yet. In statements of the same length, which the database prepares once.
 pub async fn add_receipts(tx: &Tx, rows: &[Receipt]) -> Result<()> {
-    if !rows.is_empty() {
-        let rows = rows.iter().map(|row| receipts::ActiveModel::from(row.clone()).reset_all());
-        receipts::Entity::insert_many(rows).exec_without_returning(&**tx).await?;
+    for rows in rows.chunks(A_STATEMENT) {
+        let mut insert = Query::insert();
+        insert.into_table(receipts::Entity).columns(receipts::Column::iter());
+        for row in rows {
+            let values = receipts::Column::iter().map(|column| row.get(column).into());
+            insert.values(values).map_err(|error| Error::Internal(error.into()))?;
+        }
+        tx.execute(&insert).await?;
     }
     Ok(())
 }

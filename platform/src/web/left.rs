@@ -114,7 +114,7 @@ pub fn alerts_in_words(alerts: &[Alert], left: &Left) -> Vec<AlertInWords> {
             let sentence = if is_spent && has_credit {
                 format!("All {of} of {whose} AI allowance is spent. Calls go on with your credit.")
             } else if is_spent {
-                format!("All {of} of {whose} AI allowance is spent: no call is made before {until}, midnight UTC.")
+                format!("All {of} of {whose} AI allowance is spent: it pays for no call before {until}, midnight UTC.")
             } else {
                 format!(
                     "More than 80 % of {whose} AI allowance is spent: {said} of {of}. A call that may cost more than is left \
@@ -174,7 +174,7 @@ mod tests {
         (left.left_nanodollars, left.spent_nanodollars) = (0, 5_000_000_000);
         assert_eq!(
             said(&all, &left),
-            "All $5.00 of this month's AI allowance is spent: no call is made before 1 Dec, midnight UTC."
+            "All $5.00 of this month's AI allowance is spent: it pays for no call before 1 Dec, midnight UTC."
         );
         (left.left_nanodollars, left.credit_nanodollars) = (1_000_000_000, 1_000_000_000);
         assert!(said(&all, &left).ends_with("Calls go on with your credit."));

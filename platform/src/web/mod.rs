@@ -29,6 +29,7 @@ pub mod left;
 pub mod live;
 pub mod log_in;
 pub mod mailbox;
+pub mod own_keys;
 mod page;
 pub mod passkeys;
 pub mod ports;

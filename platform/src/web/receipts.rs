@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::clock::Timestamp;
 use crate::db::HoldId;
 use crate::error::{Error, Result};
-use crate::quota::{Month, Proof, Receipt};
+use crate::quota::{Month, Payer, Proof, Receipt};
 
 /// Receipts of one page.
 pub const A_PAGE: u64 = 50;
@@ -182,7 +182,7 @@ fn fields(receipt: &Receipt) -> Vec<(&'static str, String)> {
         ("begun", moment(receipt.held_at_ms)),
         ("over", moment(receipt.settled_at_ms)),
         ("ended", outcome(&receipt.outcome).into()),
-        ("paid from", format!("{}, on {}", receipt.period, receipt.day)),
+        ("paid from", paid_from(receipt)),
         ("held", dollars(receipt.held_nanodollars)),
         ("charged", dollars(receipt.amount_nanodollars)),
         ("charged by", basis(&receipt.basis).into()),
@@ -202,7 +202,19 @@ fn fields(receipt: &Receipt) -> Vec<(&'static str, String)> {
     if !receipt.reason.is_empty() {
         fields.push(("reason", receipt.reason.clone()));
     }
+    if is_under_own_key(receipt) {
+        fields.push(("worth", receipt.worth_nanodollars.map_or_else(|| "not known here".into(), dollars)));
+    }
     fields
+}
+
+fn paid_from(receipt: &Receipt) -> String {
+    let period = if is_under_own_key(receipt) { "your own account at the provider" } else { &receipt.period };
+    format!("{period}, on {}", receipt.day)
+}
+
+fn is_under_own_key(receipt: &Receipt) -> bool {
+    receipt.payer == Payer::OwnKey.as_str()
 }
 
 fn chain(proof: &Proof) -> Vec<(&'static str, String)> {
@@ -235,12 +247,13 @@ fn note(receipt: &Receipt) -> String {
         "completed" | "corrected" => "",
         other => outcome(other),
     };
+    let own_key = if is_under_own_key(receipt) { "under your own key" } else { "" };
     let why = match receipt.corrects {
         Some(_) => format!("a correction: {}", receipt.reason),
         None if receipt.reason.is_empty() => String::new(),
         None => "at the dearest price".into(),
     };
-    [agent.as_str(), ended, &why].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
+    [agent.as_str(), own_key, ended, &why].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
 }
 
 fn outcome(word: &str) -> &str {
@@ -288,6 +301,9 @@ fn told(receipt: &Receipt, amount: &str) -> String {
         grouped(receipt.output_tokens)
     );
     let held = dollars(receipt.held_nanodollars);
+    if is_under_own_key(receipt) {
+        return story_under_own_key(receipt, &used);
+    }
     match (receipt.basis.as_str(), receipt.outcome.as_str()) {
         ("provider", "refused") => {
             format!("The provider refused the call, so nothing was charged of the {held} held for it.")
@@ -314,6 +330,22 @@ fn told(receipt: &Receipt, amount: &str) -> String {
              of the {held} held for the call, the most it could cost."
         ),
         _ => format!("Charged was {amount} of the {held} held for the call."),
+    }
+}
+
+/// The same of a call that its owner pays the provider for.
+fn story_under_own_key(receipt: &Receipt, used: &str) -> String {
+    let whose = "The call went out under your own key, so your budget paid nothing";
+    match (receipt.outcome.as_str(), receipt.worth_nanodollars) {
+        ("refused", _) => format!("{whose}, and the provider refused it."),
+        (_, Some(worth)) => format!(
+            "{whose}, and the provider bills you. What was seen of it: {used}. At the prices of version {} that is worth {}.",
+            receipt.price_version,
+            dollars(worth)
+        ),
+        (_, None) => format!(
+            "{whose}, and the provider bills you. What was seen of it: {used}. What all of it is worth is not known here."
+        ),
     }
 }
 
@@ -363,7 +395,8 @@ pub async fn export(State(app): State<App>, session: Session, Query(asked): Quer
 }
 
 const CSV_HEAD: &str = "number,id,day,begun,over,provider,model,agent,outcome,basis,input_tokens,cache_write_tokens,\
-    cache_write_long_tokens,cache_read_tokens,output_tokens,held_dollars,amount_dollars,price_version,corrects,reason,digest\r\n";
+    cache_write_long_tokens,cache_read_tokens,output_tokens,held_dollars,amount_dollars,price_version,corrects,reason,digest,\
+    payer,worth_dollars\r\n";
 
 /// A line of RFC 4180.
 fn csv(receipt: &Receipt) -> String {
@@ -390,6 +423,8 @@ fn csv(receipt: &Receipt) -> String {
         receipt.corrects.map(|id| id.to_string()).unwrap_or_default(),
         text(&receipt.reason),
         receipt.hash.clone(),
+        text(&receipt.payer),
+        receipt.worth_nanodollars.map(plain).unwrap_or_default(),
     ];
     columns.join(",") + "\r\n"
 }

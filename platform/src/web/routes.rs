@@ -10,7 +10,7 @@ use super::Access::{Admin, HalfIn, LoggedIn, Member, Public, SigningUp};
 use super::{
     Access, admin, admin_limits, admin_prices, admin_rerating, admin_spend, alarms, api, api_domains, api_mailbox,
     api_sharing, api_spend, assets, dashboard, domains, hand_off, instances, landing, leaving, log_in, mailbox,
-    passkeys, ports, receipts, sessions, sharing, sign_up, spend,
+    own_keys, passkeys, ports, receipts, sessions, sharing, sign_up, spend,
 };
 use crate::app::App;
 
@@ -91,6 +91,10 @@ pub fn app() -> Vec<Route> {
         get("/spend/receipts", Member, receipts::list),
         get("/spend/receipts/{id}", Member, receipts::show),
         get("/spend/export", Member, receipts::export),
+        // One's own keys at the providers.
+        get("/own-keys", Member, own_keys::show),
+        post("/own-keys/{provider}", Member, own_keys::set),
+        post("/own-keys/{provider}/remove", Member, own_keys::remove),
         // What waits for one's instance.
         get("/mailbox", Member, mailbox::show),
         post("/mailbox/paths", Member, mailbox::open),

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::charts::Columns;
 use super::errors::Answer;
 use super::left::{AlertInWords, LeftInWords, alerts_in_words, left_in_words};
+use super::own_keys;
 use super::page::Page;
 use super::receipts::{self, ReceiptRow};
 use super::words::{about, column, dollars, grouped, month};
@@ -34,6 +35,8 @@ pub struct SpendPage {
     pub calls: String,
     /// What is left, in the present month alone.
     pub left: Option<LeftInWords>,
+    /// Which calls go out under own keys; empty when none do.
+    pub own_keys: String,
     /// `None`: nothing was called.
     pub chart: Option<Columns>,
     pub models: Vec<SumRow>,
@@ -96,6 +99,7 @@ pub async fn show(State(app): State<App>, session: Session, Query(asked): Query<
         handle: session.handle.to_string(),
         is_admin: super::admin::is_admin(&session),
         left: is_present.then(|| left_in_words(&left)),
+        own_keys: own_keys::in_words(&app, account),
         alerts: alerts_in_words(&alerts, &left),
         months: months
             .iter()
@@ -127,6 +131,7 @@ pub fn page(month: Month, sums: &Sums, today: Option<&Sums>) -> SpendPage {
         total: about(sums.total_nanodollars()),
         calls: calls(sums.by_day.iter().map(|day| day.calls).sum()),
         left: None,
+        own_keys: String::new(),
         chart: (!days.is_empty()).then(|| Columns::of(&month.days(), &days)),
         models: rows(
             sums.by_model.iter().map(named_model),

@@ -55,6 +55,9 @@ const EXPECTED: &[(&str, [&str; 6])] = &[
     ("GET /spend/receipts", ["303 /log-in", "303 /log-in", "303 /log-in", "200", "200", "200"]),
     ("GET /spend/receipts/{id}", ["303 /log-in", "303 /log-in", "303 /log-in", "404", "404", "200"]),
     ("GET /spend/export", ["303 /log-in", "303 /log-in", "303 /log-in", "200", "200", "200"]),
+    ("GET /own-keys", ["303 /log-in", "303 /log-in", "303 /log-in", "200", "200", "200"]),
+    ("POST /own-keys/{provider}", ["303 /log-in", "303 /log-in", "303 /log-in", "422", "422", "422"]),
+    ("POST /own-keys/{provider}/remove", ["303 /log-in", "303 /log-in", "303 /log-in", "404", "404", "303 /own-keys"]),
     ("GET /api/receipts", ["401", "401", "401", "200", "200", "200"]),
     ("GET /api/receipts/key", ["401", "401", "401", "200", "200", "200"]),
     ("GET /api/receipts/{id}", ["401", "401", "401", "404", "404", "200"]),
@@ -144,8 +147,8 @@ const EXPECTED: &[(&str, [&str; 6])] = &[
 /// The apex shows everybody the same and knows nobody.
 const APEX: &[&str] = &["GET /", "GET /awake", "GET /assets/{*path}"];
 
-/// What stands for the parts of a path that vary. The session, the letter, the share, the receipt and the domain are the
-/// member's.
+/// What stands for the parts of a path that vary. The session, the letter, the share, the receipt, the domain and the
+/// own key are the member's.
 fn path_of(route: &Route, id: &str) -> String {
     if route.path == "/hand-off" {
         return format!("/hand-off?host=alice.example.com&state=s&challenge={}", "c".repeat(43));
@@ -156,6 +159,7 @@ fn path_of(route: &Route, id: &str) -> String {
         .replace("{id}", id)
         .replace("{handle}", "walter")
         .replace("{name}", "nightly")
+        .replace("{provider}", "anthropic")
 }
 
 struct Cast([Visitor; 6]);
@@ -169,6 +173,8 @@ impl Cast {
         let instance = site.app.instances.by_handle(&Handle::parse("alice").unwrap()).unwrap();
         site.app.sharing.add(&instance, "/docs", Audience::Everyone { wakes: false }).await.unwrap();
         site.app.domains.claim(&instance, "docs.alice.org").await.unwrap();
+        let owner = (instance.account, &instance.handle);
+        site.app.own_keys.set(owner, "anthropic", "sk-ant-alices-own-key").await.unwrap();
         site.app.quota.begin().await.unwrap();
         crate::spend::call(&site.app, "alice", "", 10).await;
         let instance = instance.id;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use berth::clock::{Clock, Timestamp};
 use berth::db::HoldId;
 use berth::error::Error;
-use berth::quota::{Month, Order, Quota, Receipt, Refusal};
+use berth::quota::{Month, Order, OwnCall, Provider, Quota, Receipt, Refusal};
 use futures_util::TryStreamExt as _;
 use sea_orm::ConnectionTrait as _;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -109,6 +109,16 @@ async fn what_cannot_be_corrected_is_said_and_changes_nothing() {
     assert!(matches!(refused(done.id, 1, "why").await, Error::Conflict(_)), "a correction is not corrected");
     assert!(matches!(refused(first, -HOLD / 2, "sorry").await, Error::Conflict(_)), "the same once more");
     assert_eq!(receipts(quota, &alice).await.len(), 2);
+    let own = OwnCall {
+        account: alice.instance.account,
+        instance: alice.instance.id,
+        agent: String::new(),
+        provider: Provider::ANTHROPIC,
+        model: "berth-demo".into(),
+    };
+    used(quota.admit_under_own_key(own).await.unwrap(), OUTPUT_TOKENS);
+    let own = receipts(quota, &alice).await.remove(2).id;
+    assert!(matches!(refused(own, 1, "why").await, Error::Conflict(_)), "the budget paid nothing for it");
     let command = reopen(&world, &world.clock, HOLD).await;
     let elsewhere = command.correct(first, -1, "why", "operator").await.unwrap_err();
     assert!(matches!(elsewhere, Error::Unavailable { .. }), "only the platform that makes calls writes");

@@ -1,11 +1,13 @@
 //! The quota proxy from outside: bytes untouched, money right however a call ends, refusals that SDKs understand.
 
+mod clamp;
 mod further;
 mod outages;
-mod provider;
+pub mod provider;
 mod sdk;
+mod second_look;
 mod surface;
-mod transcripts;
+pub mod transcripts;
 
 use std::sync::Arc;
 use std::time::Duration;

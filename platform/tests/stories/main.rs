@@ -30,6 +30,7 @@ mod mailbox;
 mod memory;
 mod misbehaving;
 mod nights;
+mod own_keys;
 mod pages;
 mod passage;
 mod ports;

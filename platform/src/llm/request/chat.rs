@@ -84,14 +84,18 @@ pub fn read(bytes: &[u8], auto: Tier) -> Result<Asked, Unacceptable> {
             || body.has("prediction"),
     };
     let stream = stream(&body)?;
+    Ok(Asked { demand, stream, asking_for_usage: asking_for_usage(bytes, &body, stream) })
+}
+
+/// The body that asks for the usage of a stream, where it does not do so itself.
+pub(super) fn asking_for_usage(bytes: &[u8], body: &Object<'_>, stream: bool) -> Option<Vec<u8>> {
     let asks =
         matches!(body.get("stream_options").and_then(|options| options.get("include_usage")), Some(Value::Bool(true)));
-    let asking_for_usage = match body.get("stream_options") {
+    match body.get("stream_options") {
         _ if !stream || asks => None,
         None => Some(splice::with_last_member(bytes, r#""stream_options":{"include_usage":true}"#)),
         Some(_) => splice::with_include_usage(bytes),
-    };
-    Ok(Asked { demand, stream, asking_for_usage })
+    }
 }
 
 /// Newer models write to the cache unasked, so the write price bounds the input wherever there is one.
@@ -126,6 +130,11 @@ fn refuse_unpriced(body: &Object<'_>) -> Result<(), Unacceptable> {
             "a tool that runs at the provider is charged by use. Functions that you run yourself work.",
         ));
     }
+    check_stream_options(body)
+}
+
+/// Refuses what the usage cannot be asked for in.
+pub(super) fn check_stream_options(body: &Object<'_>) -> Result<(), Unacceptable> {
     match body.set("stream_options") {
         None => Ok(()),
         Some(options @ Value::Object(_)) => match options.get("include_usage") {

@@ -17,7 +17,7 @@ const ADDED_TO_EACH: u64 = 8;
 pub fn read(bytes: &[u8]) -> Result<Asked, Unacceptable> {
     let body = parse(bytes)?;
     let texts = match body.get("input") {
-        Some(Value::Text(_) | Value::LongText) => 1,
+        Some(Value::Text(_) | Value::LongText(_)) => 1,
         Some(Value::Array(texts)) if texts.iter().all(is_text_or_tokens) => texts.len(),
         _ => return Err(Unacceptable::new("input", "must be text or tokens, or an array of either.")),
     };
@@ -41,7 +41,7 @@ pub fn read(bytes: &[u8]) -> Result<Asked, Unacceptable> {
 /// A token is written in two bytes at least.
 fn is_text_or_tokens(value: &Value<'_>) -> bool {
     match value {
-        Value::Text(_) | Value::LongText | Value::Count(_) => true,
+        Value::Text(_) | Value::LongText(_) | Value::Count(_) => true,
         Value::Array(tokens) => tokens.iter().all(|token| matches!(token, Value::Count(_))),
         _ => false,
     }

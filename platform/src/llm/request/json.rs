@@ -27,8 +27,8 @@ pub enum Value<'a> {
     /// Any other number.
     Number,
     Text(Cow<'a, str>),
-    /// Text that was not kept.
-    LongText,
+    /// Text that was not kept, of so many bytes.
+    LongText(usize),
     Array(Vec<Value<'a>>),
     Object(Object<'a>),
 }
@@ -65,7 +65,7 @@ impl<'a> Value<'a> {
     }
 
     pub fn is_text(&self) -> bool {
-        matches!(self, Self::Text(_) | Self::LongText)
+        matches!(self, Self::Text(_) | Self::LongText(_))
     }
 
     /// Whether this is that word.
@@ -160,7 +160,8 @@ impl<'de> Visitor<'de> for Strict<'_> {
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<Value<'de>, E> {
-        Ok(if value.len() > LONGEST_WORD { Value::LongText } else { Value::Text(Cow::Owned(value.to_owned())) })
+        let is_long = value.len() > LONGEST_WORD;
+        Ok(if is_long { Value::LongText(value.len()) } else { Value::Text(Cow::Owned(value.to_owned())) })
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value<'de>, A::Error> {
@@ -231,7 +232,7 @@ mod tests {
         let body = format!(r#"{{"\u0061":"5\u006d","b":"{}\n","c":1.0,"d":-1,"e":7}}"#, "x".repeat(LONGEST_WORD));
         let object = object(body.as_bytes()).unwrap();
         assert!(object.get("a").unwrap().says("5m"));
-        assert!(matches!(object.get("b"), Some(Value::LongText)));
+        assert!(matches!(object.get("b"), Some(Value::LongText(257))));
         assert!(matches!(
             (object.get("c"), object.get("d"), object.get("e")),
             (Some(Value::Number), Some(Value::Number), Some(Value::Count(7)))

@@ -68,7 +68,7 @@ pub fn read(bytes: &[u8]) -> Result<Asked, Unacceptable> {
         provider: Provider::ANTHROPIC,
         model: model(&body)?,
         service,
-        input: input_bound(bytes, ADDED_ALWAYS + tools.added_tokens, !searches && is_bounded_by_bytes(&body)),
+        input: input_bound(bytes, tools.added_tokens, !searches && is_bounded_by_bytes(&body)),
         cache_writes: body.values().map(cache_writes).fold(writes, dearer),
         max_output_tokens: Some(max_tokens),
         answers: 1,
@@ -106,16 +106,15 @@ fn refuse_unpriced(body: &Object<'_>) -> Result<(), Unacceptable> {
 }
 
 /// What tools and output formats bring with them.
-#[derive(Default)]
-struct Tools {
-    /// Beyond the bytes of the body.
-    added_tokens: u64,
-    web_searches: u64,
+pub(super) struct Tools {
+    /// Beyond the bytes of the body: for them, for formats, and always.
+    pub added_tokens: u64,
+    pub web_searches: u64,
 }
 
-fn read_tools(body: &Object<'_>) -> Result<Tools, Unacceptable> {
+pub(super) fn read_tools(body: &Object<'_>) -> Result<Tools, Unacceptable> {
     let offered = tools(body)?;
-    let mut read = Tools::default();
+    let mut read = Tools { added_tokens: ADDED_ALWAYS, web_searches: 0 };
     for tool in offered {
         match tool.get("type").filter(|kind| !kind.is_null()).map(|kind| kind.as_str().unwrap_or_default()) {
             None | Some("custom") => {}

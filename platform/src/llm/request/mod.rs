@@ -1,10 +1,13 @@
 //! Reading a call's body for what it can cost. The body itself is forwarded as it came.
 
 pub mod chat;
+pub mod counted;
 pub mod embeddings;
 mod json;
 pub mod messages;
+pub mod own_key;
 pub mod responses;
+pub mod shorter;
 
 use json::{Object, Value};
 
@@ -17,6 +20,15 @@ pub struct Asked {
     pub stream: bool,
     /// What goes to the provider in the body's place: it is a stream that must be asked for its usage, because the
     /// client did not. That is then not shown to the client.
+    pub asking_for_usage: Option<Vec<u8>>,
+}
+
+/// A body of a call that nothing is held for.
+#[derive(Clone, Debug)]
+pub struct Unbounded {
+    pub model: String,
+    pub stream: bool,
+    /// As of [`Asked`].
     pub asking_for_usage: Option<Vec<u8>>,
 }
 
@@ -108,7 +120,7 @@ fn size(bytes: &[u8]) -> u64 {
 /// tokens the bytes of the body bound. A block's own `content` is looked into as well.
 fn is_text(content: Option<&Value<'_>>, textual: &[&str]) -> bool {
     match content {
-        None | Some(Value::Null | Value::Text(_) | Value::LongText) => true,
+        None | Some(Value::Null | Value::Text(_) | Value::LongText(_)) => true,
         Some(Value::Array(blocks)) => blocks.iter().all(|block| {
             let named = block.get("type").and_then(Value::as_str).is_some_and(|kind| textual.contains(&kind));
             named && is_text(block.get("content"), textual)

@@ -59,15 +59,13 @@ pub fn read(bytes: &[u8], auto: Tier) -> Result<Asked, Unacceptable> {
     refuse_unpriced(&body)?;
     refuse_kept(&body)?;
     let tools = read_tools(&body)?;
-    let has_more = body.has("tools") || body.has("text");
-    let added = ADDED_ALWAYS + tools.added_tokens + if has_more { ADDED_WITH_TOOLS_OR_FORMAT } else { 0 };
     let reasons_not = body.get("reasoning").and_then(|r| r.get("effort")).is_some_and(|effort| effort.says("none"));
     let demand = Demand {
         provider: Provider::OPENAI,
         model: model(&body)?,
         service: service_tier(&body, auto)?,
         // What a search finds is in no body.
-        input: input_bound(bytes, added, tools.web_searches == 0 && is_bounded_by_bytes(&body)),
+        input: input_bound(bytes, tools.added_tokens, tools.web_searches == 0 && is_bounded_by_bytes(&body)),
         cache_writes: cache_writes(&body),
         max_output_tokens: count(&body, "max_output_tokens")?,
         answers: 1,
@@ -107,14 +105,16 @@ fn refuse_kept(body: &Object<'_>) -> Result<(), Unacceptable> {
     }
 }
 
-#[derive(Default)]
-struct Tools {
-    added_tokens: u64,
-    web_searches: u64,
+pub(super) struct Tools {
+    /// Beyond the bytes of the body: for them, for formats, and always.
+    pub added_tokens: u64,
+    pub web_searches: u64,
 }
 
-fn read_tools(body: &Object<'_>) -> Result<Tools, Unacceptable> {
-    let mut read = Tools::default();
+pub(super) fn read_tools(body: &Object<'_>) -> Result<Tools, Unacceptable> {
+    let has_more = body.has("tools") || body.has("text");
+    let added_tokens = ADDED_ALWAYS + if has_more { ADDED_WITH_TOOLS_OR_FORMAT } else { 0 };
+    let mut read = Tools { added_tokens, web_searches: 0 };
     for tool in tools(body)? {
         let kind = tool.get("type").and_then(Value::as_str).unwrap_or_default();
         if SEARCHES.contains(&kind) {

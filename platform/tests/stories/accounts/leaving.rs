@@ -140,6 +140,14 @@ async fn of_somebody_who_is_gone_only_the_handle_and_the_receipts_are_left() {
         tx.execute_raw(Statement::from_string(backend, receipt)).await.unwrap();
         tx.commit().await.unwrap();
 
+        let account = house.instances.by_handle(&handle).unwrap().account;
+        for (account, handle) in [
+            (account, &handle),
+            (house.instances.by_handle(&other.signed_in.handle).unwrap().account, &other.signed_in.handle),
+        ] {
+            house.own_keys.set((account, handle), "openai", "sk-a-key-at-a-provider").await.unwrap();
+        }
+
         leave(&house, &member).await;
         house.clock.advance(WEEK - Duration::from_secs(1));
         assert_eq!(house.accounts.see_off().await.unwrap(), 0);
@@ -157,12 +165,14 @@ async fn of_somebody_who_is_gone_only_the_handle_and_the_receipts_are_left() {
             ("sessions", 1),
             ("devices", 1),
             ("recovery_codes", 10),
+            ("own_keys", 1),
             ("departures", 0),
             ("receipts", 1),
             ("accounts", 2),
         ] {
             assert_eq!(rows(&house, table).await, left, "{}: {table}", house.kind());
         }
+        assert!(house.own_keys.pass(account, "openai").is_none());
         assert_eq!(rows(&house, "audit WHERE actor = 'alice' AND detail <> ''").await, 0);
         assert!(log_in(&house, &member.browser, None).await.is_err());
         for refused in

@@ -34,6 +34,7 @@ use berth::db::Db;
 use berth::domains::Domains;
 use berth::instances::Instances;
 use berth::mailbox::Mailbox;
+use berth::own_keys::OwnKeys;
 use berth::secrets::Keys;
 use berth::sharing::Sharing;
 pub use databases::{Database, databases, sqlite};
@@ -54,6 +55,7 @@ pub struct House {
     mailbox: Mailbox,
     sharing: Sharing,
     domains: Domains,
+    pub own_keys: OwnKeys,
     pub accounts: Accounts,
     database: Database,
 }
@@ -78,23 +80,39 @@ impl House {
         let alarms = Alarms::open(db.clone(), clock.clone(), instances.clone(), mailbox.clone()).await.unwrap();
         let sharing = Sharing::open(db.clone(), clock.clone(), instances.clone()).await.unwrap();
         let domains = Domains::open(db.clone(), clock.clone(), instances.clone(), &config).await.unwrap();
+        let own_keys = OwnKeys::open(db.clone(), clock.clone(), keys.clone(), &config).await.unwrap();
         let belongings = Belongings {
             instances: instances.clone(),
             alarms: alarms.clone(),
             mailbox: mailbox.clone(),
             sharing: sharing.clone(),
             domains: domains.clone(),
+            own_keys: own_keys.clone(),
         };
         let accounts = Accounts::new(db.clone(), keys.clone(), clock.clone(), hosts, open, belongings).unwrap();
-        Self { db, clock, config, keys, host, instances, alarms, mailbox, sharing, domains, accounts, database }
+        Self {
+            db,
+            clock,
+            config,
+            keys,
+            host,
+            instances,
+            alarms,
+            mailbox,
+            sharing,
+            domains,
+            own_keys,
+            accounts,
+            database,
+        }
     }
 
     /// The accounts room of another process on the same database.
     pub fn accounts_elsewhere(&self) -> Accounts {
         let (db, keys, clock) = (self.db.clone(), self.keys.clone(), self.clock.clone());
         let (instances, alarms, mailbox) = (self.instances.clone(), self.alarms.clone(), self.mailbox.clone());
-        let belongings =
-            Belongings { instances, alarms, mailbox, sharing: self.sharing.clone(), domains: self.domains.clone() };
+        let (sharing, domains, own_keys) = (self.sharing.clone(), self.domains.clone(), self.own_keys.clone());
+        let belongings = Belongings { instances, alarms, mailbox, sharing, domains, own_keys };
         Accounts::new(db, keys, clock, self.config.hosts.clone(), self.config.signups_open, belongings).unwrap()
     }
 

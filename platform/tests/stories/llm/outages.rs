@@ -115,7 +115,7 @@ async fn a_call_is_sent_again_where_the_provider_asks_for_it_and_nowhere_else() 
 }
 
 /// Takes connections, reads, and says `words` and no more.
-async fn taciturn(words: &'static str) -> std::net::SocketAddr {
+pub async fn taciturn(words: &'static str) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {

@@ -53,11 +53,15 @@ async fn the_official_sdks_work_unchanged_and_do_not_retry_a_spent_allowance() {
         config.openai.url = format!("http://{provider}");
     })
     .await;
-    let (alice, slow) = (world.person("alice").await, world.person("slow").await);
+    let (alice, slow, frugal) = (world.person("alice").await, world.person("slow").await, world.person("frugal").await);
     // So that a call comes back every other second.
     let mut own = world.app.quota.own_limits(slow.instance.account).await.unwrap();
     own = OwnLimits { requests_a_minute: Some(30), ..own };
     world.app.quota.set_limits(&Handle::parse("slow").unwrap(), own, "the operator").await.unwrap();
+    // So that it is less than the longest answer of the demo model can cost.
+    let mut own = world.app.quota.own_limits(frugal.instance.account).await.unwrap();
+    own = OwnLimits { month_nanodollars: Some(2_000_000), ..own };
+    world.app.quota.set_limits(&Handle::parse("frugal").unwrap(), own, "the operator").await.unwrap();
     let run = tokio::process::Command::new(python())
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/sdk_calls.py"))
         .env("ANTHROPIC_BASE_URL", format!("http://{}/anthropic", world.proxy))
@@ -67,6 +71,8 @@ async fn the_official_sdks_work_unchanged_and_do_not_retry_a_spent_allowance() {
         .env("LOCAL_ADDRESS", alice.instance.address().to_string())
         .env("SLOW_API_KEY", &slow.token)
         .env("SLOW_ADDRESS", slow.instance.address().to_string())
+        .env("FRUGAL_API_KEY", &frugal.token)
+        .env("FRUGAL_ADDRESS", frugal.instance.address().to_string())
         .stdin(Stdio::null())
         .output();
     let output = tokio::time::timeout(Duration::from_secs(120), run).await.unwrap().unwrap();

@@ -1,5 +1,6 @@
 //! The pages about what AI calls cost.
 
+use berth::clock::Timestamp;
 use berth::db::{AccountId, HoldId, InstanceId};
 use berth::quota::{
     Alert, Drift, Everybody, Left, ModelSpend, Month, Places, Proof, RateLeft, Receipt, Sum, Sums, Today,
@@ -7,9 +8,10 @@ use berth::quota::{
 use berth::web::admin_limits::{AccountPage, LimitField};
 use berth::web::admin_spend::{self, AccountRow, ComparePage, SpendPage as OfAllPage};
 use berth::web::left::{self as what_is_left, AlertInWords};
+use berth::web::own_keys::{KeyInWords, OwnKeysPage, ProviderRow, RefusedInWords};
 use berth::web::receipts::{self, ReceiptPage, ReceiptsPage};
 use berth::web::spend::{self, MonthRow, SpendPage};
-use berth::web::words;
+use berth::web::words::{self, Moment};
 use uuid::Uuid;
 
 use super::{NOON, html};
@@ -181,6 +183,8 @@ fn calls(count: usize) -> Vec<Receipt> {
             previous: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".into(),
             hash: "60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752".into(),
             signature: "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e06522490155".repeat(2),
+            payer: "budget".into(),
+            worth_nanodollars: None,
         }
     };
     (0..count).map(call).collect()
@@ -211,6 +215,37 @@ pub fn receipt(wrong: Option<&str>) -> String {
     let proof = Proof { digested: String::new(), vouched_by: Some(voucher), corrections, wrong, receipt };
     let page = receipts::page(&proof, "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a".into());
     html(&ReceiptPage { handle: "alice".into(), is_admin: false, ..page })
+}
+
+/// Of a call under an own key, whose model has a price here or has none.
+pub fn receipt_under_own_key(worth_nanodollars: Option<i64>) -> String {
+    let receipt = calls(18).remove(0);
+    let receipt =
+        Receipt { amount_nanodollars: 0, held_nanodollars: 0, payer: "own_key".into(), worth_nanodollars, ..receipt };
+    let voucher = Some(receipt.clone());
+    let proof = Proof { digested: String::new(), vouched_by: voucher, corrections: Vec::new(), wrong: None, receipt };
+    let page = receipts::page(&proof, "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a".into());
+    html(&ReceiptPage { handle: "alice".into(), is_admin: false, ..page })
+}
+
+pub fn own_keys(some: bool) -> String {
+    let row = |provider: &str, name: &str| ProviderRow {
+        provider: provider.into(),
+        name: name.into(),
+        is_served: true,
+        key: None,
+        note: String::new(),
+    };
+    let mut providers = vec![row("anthropic", "Anthropic"), row("openai", "OpenAI"), row("groq", "groq")];
+    if some {
+        let refused = RefusedInWords { at: Moment(Timestamp(NOON)), how: "it does not know this key (401)".into() };
+        let added = Moment(Timestamp(NOON - 86_400_000));
+        providers[0].key = Some(KeyInWords { last_four: "x7Qa".into(), added, refused: Some(refused) });
+        providers[1].note = "There is a space or a line break in it. Paste the key alone.".into();
+        providers[2].key = Some(KeyInWords { last_four: "B-_9".into(), added, refused: None });
+        providers[2].is_served = false;
+    }
+    html(&OwnKeysPage { handle: "alice".into(), is_admin: false, providers })
 }
 
 fn everybody() -> OfAllPage {

@@ -1,0 +1,31 @@
+//! Keys of people's own at the providers of models, and receipts of the calls that went out under them.
+
+use sea_orm_migration::prelude::*;
+
+#[derive(DeriveMigrationName)]
+pub(crate) struct Migration;
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        crate::run(manager, STATEMENTS).await
+    }
+}
+
+const STATEMENTS: &[&str] = &[
+    // sealed: the key, which opens only for this account and this provider. refused_status: 401 | 403.
+    "CREATE TABLE own_keys (
+        account_id {uuid} NOT NULL REFERENCES accounts(id),
+        provider text NOT NULL,
+        sealed {bytes} NOT NULL,
+        last_four text NOT NULL,
+        added_at_ms bigint NOT NULL,
+        refused_at_ms bigint,
+        refused_status bigint,
+        PRIMARY KEY (account_id, provider)
+    )",
+    // budget | own_key
+    "ALTER TABLE receipts ADD COLUMN payer text NOT NULL DEFAULT 'budget'",
+    // What a call under an own key is worth by the price table, where that is known.
+    "ALTER TABLE receipts ADD COLUMN worth_nanodollars bigint",
+];

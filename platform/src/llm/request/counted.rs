@@ -1,0 +1,293 @@
+//! Asking a provider how many tokens the input of a call has: what to ask, and what its answer bounds.
+//!
+//! Both endpoints take some of the fields of a call and refuse others, so the body is taken apart. Where the count may
+//! leave something out, or might be another one by the time of the call, there is no question: the call is bounded by
+//! its bytes, as any.
+
+use bytes::Bytes;
+
+use super::json::{Object, Value};
+use super::{messages, parse, responses};
+use crate::llm::splice;
+
+/// Anthropic calls its count an estimate from which a call "may differ by a small amount", and OpenAI its own the exact
+/// one; neither names a figure. A tenth is this house's, and far more than differences that were reported. A call that
+/// is charged beyond it raises the alarm of receipts.
+const MARGIN: u64 = 10;
+
+/// A question to a provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Who answers it.
+    pub path: &'static str,
+    pub body: Bytes,
+    /// Tokens that the answer may leave out.
+    left_out: u64,
+}
+
+impl Question {
+    /// How many tokens the input has at most when the provider counts `tokens`.
+    #[must_use]
+    pub fn at_most(&self, tokens: u64) -> u64 {
+        tokens.saturating_add(tokens.div_ceil(MARGIN)).saturating_add(self.left_out)
+    }
+}
+
+/// The fields of a Messages call that decide its input. `context_management` is not among them: it only clears.
+const OF_MESSAGES: &[&str] = &["model", "messages", "system", "tools", "tool_choice", "thinking", "output_config"];
+const FORMAT: &str = "output_config";
+/// Fields that add nothing to the input.
+const SILENT_IN_MESSAGES: &[&str] = &[
+    "max_tokens",
+    "stream",
+    "metadata",
+    "stop_sequences",
+    "temperature",
+    "top_k",
+    "top_p",
+    "cache_control",
+    "service_tier",
+    "inference_geo",
+    "speed",
+    "diagnostics",
+    "context_management",
+];
+
+/// The question for a body of `POST /v1/messages`.
+#[must_use]
+pub fn of_messages(bytes: &[u8]) -> Option<Question> {
+    let body = parse(bytes).ok()?;
+    let tools = messages::read_tools(&body).ok()?;
+    // Neither endpoint takes a tool that runs at the provider, whose findings nobody could count.
+    let can_be_counted = tools.web_searches == 0 && has_only(&body, OF_MESSAGES, SILENT_IN_MESSAGES);
+    let conversation = body.get("messages").and_then(Value::as_array)?;
+    let contents = conversation.iter().map(|message| message.get("content")).chain([body.get("system")]);
+    let left_out = contents.map(left_out).sum::<Option<u64>>().filter(|_| can_be_counted)?;
+    // The documentation of counting names no formats, and a schema can be of any size.
+    let format = if body.has(FORMAT) { splice::only(bytes, &[FORMAT])?.len() } else { 0 };
+    Some(Question {
+        path: "/v1/messages/count_tokens",
+        body: splice::only(bytes, OF_MESSAGES)?.into(),
+        left_out: left_out.saturating_add(tools.added_tokens).saturating_add(size(format)),
+    })
+}
+
+fn size(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
+/// Tokens of `content` that a count may leave out; `None` where it bounds nothing.
+fn left_out(content: Option<&Value<'_>>) -> Option<u64> {
+    match content {
+        None | Some(Value::Null | Value::Text(_) | Value::LongText(_)) => Some(0),
+        Some(Value::Array(blocks)) => blocks.iter().map(left_out_of_block).sum(),
+        Some(_) => None,
+    }
+}
+
+fn left_out_of_block(block: &Value<'_>) -> Option<u64> {
+    match block.get("type")?.as_str()? {
+        "text" | "tool_use" => Some(0),
+        "tool_result" => left_out(block.get("content")),
+        // Whether thoughts of earlier turns are read again depends on the model, and the documentation of counting
+        // says that they are not.
+        "thinking" | "redacted_thinking" => Some(bytes_of_text(block)),
+        "image" => is_inside(block).then_some(0),
+        // To be cited a document is cut into sentences, which takes tokens as well.
+        "document" => (is_inside(block) && !is_set(block, "citations")).then_some(0),
+        _ => None,
+    }
+}
+
+/// Whether a picture or a document is in the body itself. What an address leads to can be another thing each time.
+fn is_inside(block: &Value<'_>) -> bool {
+    let kind = block.get("source").and_then(|source| source.get("type"));
+    kind.is_some_and(|kind| kind.says("base64") || kind.says("text"))
+}
+
+/// Of all text below `value`: at least as many bytes as tokens.
+fn bytes_of_text(value: &Value<'_>) -> u64 {
+    match value {
+        Value::Text(text) => size(text.len()),
+        Value::LongText(bytes) => size(*bytes),
+        Value::Array(values) => values.iter().map(bytes_of_text).fold(0, u64::saturating_add),
+        Value::Object(object) => object.values().map(bytes_of_text).fold(0, u64::saturating_add),
+        _ => 0,
+    }
+}
+
+/// The fields of a Responses call that decide its input. `truncation` is not among them: it only shortens.
+const OF_RESPONSES: &[&str] =
+    &["model", "input", "instructions", "tools", "tool_choice", "text", "reasoning", "parallel_tool_calls"];
+/// Fields that add nothing to the input.
+const SILENT_IN_RESPONSES: &[&str] = &[
+    "stream",
+    "stream_options",
+    "background",
+    "include",
+    "max_output_tokens",
+    "max_tool_calls",
+    "metadata",
+    "prompt_cache_key",
+    "prompt_cache_options",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "service_tier",
+    "store",
+    "temperature",
+    "top_logprobs",
+    "top_p",
+    "truncation",
+    "user",
+];
+
+/// The question for a body of `POST /v1/responses`.
+#[must_use]
+pub fn of_responses(bytes: &[u8]) -> Option<Question> {
+    let body = parse(bytes).ok()?;
+    let tools = responses::read_tools(&body).ok()?;
+    let is_whole = match body.get("input")? {
+        Value::Text(_) | Value::LongText(_) => true,
+        Value::Array(items) => items.iter().all(is_whole_item),
+        _ => false,
+    };
+    let can_be_counted = tools.web_searches == 0 && has_only(&body, OF_RESPONSES, SILENT_IN_RESPONSES);
+    let body = splice::only(bytes, OF_RESPONSES).filter(|_| is_whole && can_be_counted)?;
+    Some(Question { path: "/v1/responses/input_tokens", body: body.into(), left_out: tools.added_tokens })
+}
+
+/// Whether all of an item is in the body itself.
+fn is_whole_item(item: &Value<'_>) -> bool {
+    match item.get("type").filter(|kind| !kind.is_null()).map(|kind| kind.as_str().unwrap_or_default()) {
+        None | Some("message") => is_whole_content(item.get("content")),
+        Some("function_call" | "custom_tool_call") => true,
+        Some("function_call_output" | "custom_tool_call_output") => is_whole_content(item.get("output")),
+        Some("reasoning") => item.get("encrypted_content").is_some_and(Value::is_text),
+        Some(_) => false,
+    }
+}
+
+fn is_whole_content(content: Option<&Value<'_>>) -> bool {
+    let is_whole = |part: &Value<'_>| match part.get("type").and_then(Value::as_str) {
+        Some("input_text" | "output_text" | "text" | "refusal") => true,
+        Some("input_image") => {
+            let url = part.get("image_url").and_then(Value::as_str).unwrap_or_default();
+            url.starts_with("data:") && !is_set(part, "file_id")
+        }
+        Some("input_file") => is_set(part, "file_data") && !is_set(part, "file_id") && !is_set(part, "file_url"),
+        _ => false,
+    };
+    match content {
+        None | Some(Value::Null | Value::Text(_) | Value::LongText(_)) => true,
+        Some(Value::Array(parts)) => parts.iter().all(is_whole),
+        Some(_) => false,
+    }
+}
+
+fn is_set(value: &Value<'_>, name: &str) -> bool {
+    value.get(name).is_some_and(|value| !value.is_null())
+}
+
+fn has_only(body: &Object<'_>, asked: &[&str], silent: &[&str]) -> bool {
+    body.names().all(|name| asked.contains(&name) || silent.contains(&name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(blocks: &str) -> Option<Question> {
+        let body = format!(r#"{{"model":"m","max_tokens":9,"messages":[{{"role":"user","content":[{blocks}]}}]}}"#);
+        of_messages(body.as_bytes())
+    }
+
+    fn response(items: &str) -> Option<Question> {
+        of_responses(format!(r#"{{"model":"m","input":[{items}]}}"#).as_bytes())
+    }
+
+    #[test]
+    fn the_fields_that_are_input_are_asked_about_as_they_are_written() {
+        let body = br#"{ "max_tokens":9, "model" : "m","stream":true,"messages":[{"role":"user","content":"h\u0069"}],
+            "metadata":{"user_id":"x"}, "thinking":{"type":"adaptive"},"system":null }"#;
+        let asked = of_messages(body).unwrap();
+        let expected = r#"{"model" : "m","messages":[{"role":"user","content":"h\u0069"}],"thinking":{"type":"adaptive"},"system":null}"#;
+        assert_eq!((asked.path, &*asked.body), ("/v1/messages/count_tokens", expected.as_bytes()));
+        let body = br#"{"stream":true,"input":"hi","max_output_tokens":7,"model":"m","truncation":"auto","text":{"verbosity":"low"}}"#;
+        let asked = of_responses(body).unwrap();
+        let expected = r#"{"input":"hi","model":"m","text":{"verbosity":"low"}}"#;
+        assert_eq!((asked.path, &*asked.body), ("/v1/responses/input_tokens", expected.as_bytes()));
+    }
+
+    #[test]
+    fn a_count_bounds_with_a_tenth_more_and_what_the_provider_adds() {
+        let plain = message(r#"{"type":"text","text":"hi"}"#).unwrap();
+        assert_eq!((plain.at_most(1000), plain.at_most(1), plain.at_most(u64::MAX)), (1356, 258, u64::MAX));
+        assert_eq!(response(r#"{"role":"user","content":"hi"}"#).unwrap().at_most(1000), 1100 + 512);
+        // Whether a thought is counted is not known, so all of its bytes are.
+        let formatted = br#"{"model":"m","max_tokens":9,"messages":[],"output_config":{"effort":"low"}}"#;
+        assert_eq!(of_messages(formatted).unwrap().at_most(1000), 1100 + 256 + 1024 + 34);
+        let signature = "s".repeat(3000);
+        let thought = message(&format!(
+            r#"{{"type":"thinking","thinking":"{}\n","signature":"{signature}"}},{{"type":"redacted_thinking","data":"abc"}}"#,
+            "t".repeat(400)
+        ));
+        assert_eq!(thought.unwrap().at_most(0), 256 + 8 + 401 + 3000 + 17 + 3);
+    }
+
+    #[test]
+    fn pictures_and_documents_in_the_body_are_counted_and_addresses_are_not() {
+        for block in [
+            r#"{"type":"image","source":{"type":"base64","media_type":"image/png","data":"AA"}}"#,
+            r#"{"type":"document","source":{"type":"base64","media_type":"application/pdf","data":"AA"},"citations":null}"#,
+            r#"{"type":"tool_result","tool_use_id":"t","content":[{"type":"image","source":{"type":"base64","data":"AA"}}]}"#,
+        ] {
+            assert!(message(block).is_some(), "{block}");
+        }
+        for block in [
+            r#"{"type":"image","source":{"type":"url","url":"https://example.com/x.png"}}"#,
+            r#"{"type":"image","source":{"type":"file","file_id":"f"}}"#,
+            r#"{"type":"document","source":{"type":"base64","data":"AA"},"citations":{"enabled":true}}"#,
+            r#"{"type":"tool_result","tool_use_id":"t","content":[{"type":"image","source":{"type":"url"}}]}"#,
+            r#"{"type":"block_of_tomorrow"}"#,
+            r#"{"text":"no type"}"#,
+        ] {
+            assert_eq!(message(block), None, "{block}");
+        }
+        for item in [
+            r#"{"role":"user","content":[{"type":"input_image","image_url":"data:image/png;base64,AA"}]}"#,
+            r#"{"role":"user","content":[{"type":"input_file","file_data":"data:application/pdf;base64,AA"}]}"#,
+            r#"{"type":"function_call_output","call_id":"c","output":[{"type":"input_text","text":"x"}]}"#,
+            r#"{"type":"reasoning","summary":[],"encrypted_content":"gAAA"}"#,
+        ] {
+            assert!(response(item).is_some(), "{item}");
+        }
+        for item in [
+            r#"{"role":"user","content":[{"type":"input_image","image_url":"https://example.com/x.png"}]}"#,
+            r#"{"role":"user","content":[{"type":"input_image","image_url":"data:x","file_id":"f"}]}"#,
+            r#"{"role":"user","content":[{"type":"input_file","file_url":"https://example.com/x.pdf","file_data":"x"}]}"#,
+            r#"{"type":"reasoning","id":"rs_1","summary":[]}"#,
+            r#"{"type":"item_reference","id":"msg_1"}"#,
+            r#"{"type":"computer_call_output","output":{}}"#,
+        ] {
+            assert_eq!(response(item), None, "{item}");
+        }
+    }
+
+    #[test]
+    fn what_a_count_would_leave_out_is_not_asked_about() {
+        let search = r#""tools":[{"type":"web_search_20250305","name":"web_search","max_uses":1}]"#;
+        for more in [search, r#""a_field_of_tomorrow":1"#, r#""output_format":{}"#] {
+            let body = format!(r#"{{"model":"m","max_tokens":9,"messages":[],{more}}}"#);
+            assert_eq!(of_messages(body.as_bytes()), None, "{more}");
+        }
+        let search = r#""tools":[{"type":"web_search"}],"max_tool_calls":2"#;
+        for more in [search, r#""a_field_of_tomorrow":1"#] {
+            let body = format!(r#"{{"model":"m","input":"hi",{more}}}"#);
+            assert_eq!(of_responses(body.as_bytes()), None, "{more}");
+        }
+        for own in [r#"{"name":"f","input_schema":{}}"#, r#"{"type":"bash_20250124","name":"bash"}"#] {
+            let body = format!(r#"{{"model":"m","max_tokens":9,"messages":[],"tools":[{own}]}}"#);
+            assert!(of_messages(body.as_bytes()).is_some(), "{own}");
+        }
+    }
+}
