@@ -29,7 +29,7 @@ pub const LONGEST_REASON: usize = 200;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Correction {
     /// Without its place in the chain.
-    pub receipt: Receipt,
+    pub receipt: Box<Receipt>,
     /// Of the month that it is part of.
     pub allowance_nanodollars: i64,
 }
@@ -38,7 +38,7 @@ impl Correction {
     /// For the ledger.
     pub fn over(self, day_allowance_nanodollars: Option<i64>) -> Over {
         let Self { receipt, allowance_nanodollars } = self;
-        Over { what: What::Correction(Box::new(receipt)), allowance_nanodollars, day_allowance_nanodollars }
+        Over { what: What::Correction(receipt), allowance_nanodollars, day_allowance_nanodollars }
     }
 }
 
@@ -207,7 +207,7 @@ impl Inner {
         let mut account = lock(&books);
         let allowance_nanodollars = account.correct(booked_on, nanodollars, now);
         let day_allowance = account.limits().day_nanodollars;
-        let correction = Correction { receipt, allowance_nanodollars };
+        let correction = Correction { receipt: Box::new(receipt), allowance_nanodollars };
         let handed_over = correction.clone().over(day_allowance);
         let written = running.journal.correct(&correction, || {
             running.waiting.begun();
