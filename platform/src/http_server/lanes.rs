@@ -4,10 +4,15 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// How far off a lane's next timer is at most. To set one that comes before all others wakes the lane, and every
+/// request sets some, none for so short a time.
+const NEXT_TIMER: Duration = Duration::from_secs(4);
 
 /// The threads of one process. Cheap to clone; what is left on them ends with the last clone.
 #[derive(Clone)]
@@ -61,9 +66,15 @@ fn start_one(number: usize, end: CancellationToken) -> anyhow::Result<Handle> {
     let handle = runtime.handle().clone();
     std::thread::Builder::new()
         .name(format!("lane-{number}"))
-        .spawn(move || runtime.block_on(end.cancelled()))
+        .spawn(move || runtime.block_on(end.run_until_cancelled(tick())))
         .context("starting a thread for connections")?;
     Ok(handle)
+}
+
+async fn tick() {
+    loop {
+        tokio::time::sleep(NEXT_TIMER).await;
+    }
 }
 
 #[cfg(test)]

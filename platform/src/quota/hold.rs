@@ -93,10 +93,9 @@ impl Hold {
             account.settle(&place, held, spent);
             account.limits()
         };
-        let handed_over = settlement.clone();
-        let written = running.journal.settle(&settlement, || {
+        let written = running.journal.settle(settlement, |settlement| {
             let over = ledger::Over {
-                what: What::Call { intent, settlement: handed_over },
+                what: What::Call { intent, settlement },
                 allowance_nanodollars: limits.month_nanodollars,
                 day_allowance_nanodollars: limits.day_nanodollars,
             };

@@ -142,12 +142,12 @@ impl Journal {
     ///
     /// # Errors
     /// When the disk refuses. The call is over and handed over all the same.
-    pub fn settle(&self, settlement: &Settlement, hand_over: impl FnOnce()) -> io::Result<()> {
-        let line = line(&Entry::Settled(Cow::Borrowed(settlement)));
+    pub fn settle(&self, settlement: Settlement, hand_over: impl FnOnce(Settlement)) -> io::Result<()> {
+        let line = line(&Entry::Settled(Cow::Borrowed(&settlement)));
         let mut state = self.state();
         let written = state.append(&line);
         state.open.remove(&settlement.id);
-        hand_over();
+        hand_over(settlement);
         drop(state);
         self.dirty.notify_one();
         written

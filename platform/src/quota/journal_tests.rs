@@ -45,12 +45,12 @@ fn settlement(number: u128) -> Settlement {
     }
 }
 
-fn held(number: u128) -> Entry<'static> {
-    Entry::Held(Cow::Owned(intent(number)))
+fn held(intent: Intent) -> Entry<'static> {
+    Entry::Held(Cow::Owned(intent))
 }
 
-fn settled(number: u128) -> Entry<'static> {
-    Entry::Settled(Cow::Owned(settlement(number)))
+fn settled(settlement: Settlement) -> Entry<'static> {
+    Entry::Settled(Cow::Owned(settlement))
 }
 
 fn left(folder: &Path) -> Vec<Entry<'static>> {
@@ -64,10 +64,10 @@ fn what_was_written_is_read_again_by_the_next_process_in_the_same_order() {
     assert_eq!(before, []);
     journal.hold(&intent(1)).unwrap();
     journal.saw(intent(1).id, Seen::NoCharge).unwrap();
-    journal.settle(&settlement(1), || ()).unwrap();
+    journal.settle(settlement(1), drop).unwrap();
     drop(journal);
     let seen = Entry::Seen(intent(1).id, Seen::NoCharge);
-    assert_eq!(left(folder.path()), [held(1), seen, settled(1)]);
+    assert_eq!(left(folder.path()), [held(intent(1)), seen, settled(settlement(1))]);
 }
 
 #[test]
@@ -107,12 +107,12 @@ fn a_new_file_has_what_is_still_open_and_the_old_one_is_read_until_it_is_forgott
     let (journal, _) = Journal::open(folder.path()).unwrap();
     journal.hold(&intent(1)).unwrap();
     journal.hold(&intent(2)).unwrap();
-    journal.settle(&settlement(1), || ()).unwrap();
+    journal.settle(settlement(1), drop).unwrap();
     journal.begin_new().unwrap();
     journal.hold(&intent(3)).unwrap();
     drop(journal);
-    let old = [held(1), held(2), settled(1)];
-    let new = [held(2), held(3)];
+    let old = [held(intent(1)), held(intent(2)), settled(settlement(1))];
+    let new = [held(intent(2)), held(intent(3))];
     assert_eq!(left(folder.path()), [&old[..], &new[..]].concat());
     let (journal, _) = Journal::open(folder.path()).unwrap();
     journal.forget_old().unwrap();
@@ -128,10 +128,10 @@ fn who_pays_is_read_again_and_was_the_budget_before_anybody_wrote_it() {
     let own = Intent { payer: Payer::OwnKey, held_nanodollars: 0, ..intent(2) };
     journal.hold(&own).unwrap();
     let worth = Settlement { worth_nanodollars: Some(600), ..settlement(2) };
-    journal.settle(&worth, || ()).unwrap();
+    journal.settle(worth.clone(), drop).unwrap();
     drop(journal);
     let text = std::fs::read_to_string(folder.path().join("journal")).unwrap();
     let first = text.lines().next().unwrap();
     assert!(!first.contains("payer") && text.contains(r#""payer":"own_key""#), "{text}");
-    assert_eq!(left(folder.path()), [held(1), Entry::Held(Cow::Owned(own)), Entry::Settled(Cow::Owned(worth))]);
+    assert_eq!(left(folder.path()), [held(intent(1)), held(own), settled(worth)]);
 }

@@ -25,8 +25,8 @@ use crate::error::{Error, Result};
 
 /// How long the first of a batch waits for others.
 const GATHER: Duration = Duration::from_millis(200);
-/// Receipts carried over in one transaction. PostgreSQL takes 65,535 values in a statement, and a receipt has 30.
-const BATCH: usize = 500;
+/// Receipts carried over in one transaction, which also costs a signature and a few sums for each account in it.
+const BATCH: usize = 4000;
 /// After how long what the database refused is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// From this size on, the journal is begun anew.
@@ -202,7 +202,10 @@ impl Ledger {
         }
         let there = match before {
             Before::New => HashSet::new(),
-            Before::Tried => store::receipts_there(&*tx, batch.iter().map(Over::id)).await?,
+            Before::Tried => {
+                let ids: Vec<_> = batch.iter().map(Over::id).collect();
+                store::receipts_there(&*tx, &ids).await?
+            }
         };
         let mut receipts: Vec<Receipt> = Vec::with_capacity(batch.len());
         let mut spent = Spent::default();

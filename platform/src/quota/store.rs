@@ -34,8 +34,8 @@ pub use receipts_read::{numbers_of_month, receipt, receipts_before, receipts_of_
 pub use sums::{By, MonthSum, Sum, months, spend_by};
 pub use tables::{choose_no_prices, choose_prices, chosen_prices, import_prices, price, price_book, price_versions};
 
-/// Receipts added by one statement: enough that its own share is small.
-const A_STATEMENT: usize = 32;
+/// Receipts in one statement: enough that its own share is small. PostgreSQL takes 65,535 values in one.
+const A_STATEMENT: usize = 100;
 /// The one row of `books`.
 const BOOKS: i64 = 1;
 
@@ -129,14 +129,18 @@ async fn spent_on(db: &impl ConnectionTrait, account: AccountId, day: &str) -> R
 }
 
 /// Which of `ids` have their receipt.
-pub async fn receipts_there(db: &impl ConnectionTrait, ids: impl Iterator<Item = HoldId>) -> Result<HashSet<HoldId>> {
+pub async fn receipts_there(db: &impl ConnectionTrait, ids: &[HoldId]) -> Result<HashSet<HoldId>> {
     #[derive(FromQueryResult)]
     struct Row {
         id: HoldId,
     }
-    let found =
-        receipts::Entity::find().select_only().column(receipts::Column::Id).filter(receipts::Column::Id.is_in(ids));
-    Ok(found.into_model::<Row>().all(db).await?.into_iter().map(|row| row.id).collect())
+    use receipts::Column as Of;
+    let mut there = HashSet::new();
+    for ids in ids.chunks(A_STATEMENT) {
+        let found = receipts::Entity::find().select_only().column(Of::Id).filter(Of::Id.is_in(ids.iter().copied()));
+        there.extend(found.into_model::<Row>().all(db).await?.into_iter().map(|row| row.id));
+    }
+    Ok(there)
 }
 
 /// Where the account's chain ends.
@@ -234,14 +238,10 @@ pub async fn add_spent(tx: &Tx, spent: Spent) -> Result<()> {
         allowance_nanodollars: Set(month.allowance_nanodollars),
         spent_nanodollars: Set(month.spent_nanodollars),
     });
-    let months: Vec<_> = months.collect();
-    if months.is_empty() {
-        return Ok(());
-    }
     let mut key = OnConflict::columns([allowances::Column::AccountId, allowances::Column::Period]);
     key.update_column(allowances::Column::AllowanceNanodollars);
     key.value(allowances::Column::SpentNanodollars, added(allowances::Entity, allowances::Column::SpentNanodollars));
-    allowances::Entity::insert_many(months).on_conflict(key).exec_without_returning(&**tx).await?;
+    add_rows(tx, months.collect(), &key).await?;
     let days =
         spent.days.into_iter().map(|((account_id, day, provider, model, agent), sums)| spend_days::ActiveModel {
             account_id: Set(account_id),
@@ -258,7 +258,14 @@ pub async fn add_spent(tx: &Tx, spent: Spent) -> Result<()> {
     for sum in [By::Calls, By::InputTokens, By::OutputTokens, By::AmountNanodollars] {
         key.value(sum, added(spend_days::Entity, sum));
     }
-    spend_days::Entity::insert_many(days).on_conflict(key).exec_without_returning(&**tx).await?;
+    add_rows(tx, days.collect(), &key).await
+}
+
+async fn add_rows<A: ActiveModelTrait + Send>(tx: &Tx, mut rows: Vec<A>, meets: &OnConflict) -> Result<()> {
+    while !rows.is_empty() {
+        let some = rows.drain(..rows.len().min(A_STATEMENT));
+        A::Entity::insert_many(some).on_conflict(meets.clone()).exec_without_returning(&**tx).await?;
+    }
     Ok(())
 }
 
