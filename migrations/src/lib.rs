@@ -23,6 +23,7 @@ mod m0014_ledger;
 mod m0015_alerts;
 mod m0016_everybody;
 mod m0017_own_keys;
+mod m0018_corrections;
 
 /// Applies the changes in order.
 #[derive(Debug)]
@@ -49,6 +50,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0015_alerts::Migration),
             Box::new(m0016_everybody::Migration),
             Box::new(m0017_own_keys::Migration),
+            Box::new(m0018_corrections::Migration),
         ]
     }
 }

@@ -1,6 +1,6 @@
 //! How the operator's commands reach the running platform: the wish, or what is shared, is in the database already, and one
 //! line on a unix socket says for which instance, so that nobody waits for the next round. Another asks why an instance is awake, which only
-//! the running platform knows.
+//! the running platform knows; and JSON has it correct receipts, which it alone writes (`corrections`).
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -12,12 +12,13 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::corrections::{self, Order};
 use crate::app::App;
 use crate::db::InstanceId;
 use crate::instances::AwakeLedger;
 
-/// A word, an id and a line end, with room.
-const LINE_BYTES: u64 = 64;
+/// A word and an id, or a correction with its reason, with room.
+const LINE_BYTES: u64 = 4096;
 /// In place of an id: the price table is another.
 const PRICES: &str = "prices";
 /// Before the id, when it is asked why.
@@ -48,7 +49,7 @@ pub async fn listen(socket: &Path, app: App, shutdown: CancellationToken) -> any
         };
         let app = app.clone();
         tokio::spawn(async move {
-            if let Ok(Err(error)) = timeout(ANSWER_WITHIN, answer(stream, app)).await {
+            if let Err(error) = attend(stream, app).await {
                 tracing::warn!(error = %format!("{error:#}"), "the control socket");
             }
         });
@@ -99,15 +100,22 @@ pub async fn ask_why(socket: &Path, instance: InstanceId) -> anyhow::Result<Opti
     timeout(ANSWER_WITHIN, asked).await.context("the running platform does not answer on its control socket")?.map(Some)
 }
 
-async fn answer(stream: UnixStream, app: App) -> anyhow::Result<()> {
+async fn attend(stream: UnixStream, app: App) -> anyhow::Result<()> {
     let mut stream = BufReader::new(stream);
     let mut line = String::new();
-    (&mut stream).take(LINE_BYTES).read_line(&mut line).await?;
-    if line.trim() == PRICES {
+    timeout(ANSWER_WITHIN, (&mut stream).take(LINE_BYTES).read_line(&mut line)).await.context("nothing was said")??;
+    if let Ok(order) = serde_json::from_str::<Order>(&line) {
+        return corrections::obey(stream, &app, order).await;
+    }
+    timeout(ANSWER_WITHIN, answer(stream, app, line.trim())).await.context("it took too long")?
+}
+
+async fn answer(mut stream: BufReader<UnixStream>, app: App, line: &str) -> anyhow::Result<()> {
+    if line == PRICES {
         app.quota.reread_prices().await?;
         return Ok(stream.write_all(b"ok\n").await?);
     }
-    let (why, id) = line.trim().strip_prefix(WHY).map_or((false, line.trim()), |id| (true, id));
+    let (why, id) = line.strip_prefix(WHY).map_or((false, line), |id| (true, id));
     let id: InstanceId = id.parse().context("not an instance's id")?;
     let answer = if why {
         let instance = app.instances.by_id(id).context("there is no such instance")?;

@@ -1,6 +1,7 @@
 //! The operator's words. Each calls the same use-cases as the pages, and prints.
 
 pub mod control;
+mod corrections;
 mod instances;
 mod prices;
 mod quota;

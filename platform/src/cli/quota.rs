@@ -31,7 +31,7 @@ pub(super) enum Word {
     Credit {
         handle: String,
         /// US dollars, such as 2.50.
-        #[arg(allow_hyphen_values = true, value_parser = credit)]
+        #[arg(allow_hyphen_values = true, value_parser = signed_dollars)]
         amount: i64,
         /// What it is for; the account's owner sees it.
         #[arg(long, default_value = "")]
@@ -145,7 +145,8 @@ fn own_or_usual(text: &str, own: impl FnOnce(&str) -> anyhow::Result<i64>) -> an
     Ok(OwnOrUsual(if text == "usual" { None } else { Some(own(text)?) }))
 }
 
-fn credit(text: &str) -> anyhow::Result<i64> {
+/// An amount that may be given with a minus.
+pub(super) fn signed_dollars(text: &str) -> anyhow::Result<i64> {
     let (sign, amount) = text.strip_prefix('-').map_or((1, text), |amount| (-1, amount));
     Ok(sign * parse_dollars(amount).context("write an amount in US dollars such as 5 or -2.50")?)
 }

@@ -6,7 +6,10 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Subcommand;
 
+use super::corrections::{self, Order};
+use super::quota::signed_dollars;
 use crate::app::App;
+use crate::db::HoldId;
 use crate::handle::Handle;
 use crate::quota::{Drift, dollars, drift_of_all};
 
@@ -26,6 +29,18 @@ pub(super) enum Word {
     /// A provider's usage export (CSV or JSON with date, model and cost) beside what was booked, by day and model. Ends with
     /// 1 when the whole differs by more than 1 %.
     Compare { file: PathBuf },
+    /// Give back a part of what a call cost, with a minus, or take more for it. The receipt stays; what differs becomes one of
+    /// its own, on the same day.
+    Correct {
+        /// Its id, as list shows it.
+        receipt: HoldId,
+        /// US dollars, such as -0.25.
+        #[arg(allow_hyphen_values = true, value_parser = signed_dollars)]
+        dollars: i64,
+        /// Kept with the receipt; the account's owner sees it.
+        #[arg(long)]
+        because: String,
+    },
     /// The public key with which receipts can be verified by anybody: Ed25519, hexadecimal.
     Key,
 }
@@ -81,6 +96,12 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<ExitCode> {
                 );
                 return Ok(ExitCode::FAILURE);
             }
+        }
+        Word::Correct { receipt, dollars: nanodollars, because } => {
+            let order = Order::Correct { receipt, nanodollars, because };
+            let corrected = corrections::correct(&app.config.control_socket(), &order).await?;
+            println!("Corrected by {}, with receipt {}.", dollars(nanodollars), corrected.id);
+            println!("The call cost {} in all now.", dollars(corrected.total_nanodollars));
         }
         Word::Key => println!("{}", app.quota.receipt_key()),
     }

@@ -50,6 +50,7 @@ pub struct Config {
     pub openai: Upstream,
     /// The tier that the operator's OpenAI project gives calls which name none, as OpenAI calls it.
     pub openai_tier: String,
+    pub unknown_models: UnknownModels,
     /// Further ones, from a file of the operator's.
     pub providers: Providers,
     pub demo_listen: SocketAddr,
@@ -116,6 +117,14 @@ pub enum DiskLimit {
     Image,
     /// Nothing but the disk below.
     None,
+}
+
+/// What becomes of a call of a model that the price table does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnknownModels {
+    Refuse,
+    /// It is held and charged at the dearest of its provider's prices.
+    Dearest,
 }
 
 /// What one account may do with AI calls. `None`: as much as it likes.
@@ -197,6 +206,7 @@ impl Config {
             anthropic: r.upstream("ANTHROPIC_API_KEY", "BERTH_ANTHROPIC_URL", &format!("http://{demo_listen}")),
             openai: r.upstream("OPENAI_API_KEY", "BERTH_OPENAI_URL", &format!("http://{demo_listen}")),
             openai_tier: r.named("BERTH_OPENAI_TIER", &["default", "flex", "priority", "ultrafast"]),
+            unknown_models: r.unknown_models(),
             providers: r.providers(),
             demo_listen,
             domains_per_account: r.between("BERTH_DOMAINS_PER_ACCOUNT", 0, 100),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::{ContainerConfig, DiskLimit, Limits, Providers, Runtime, Upstream, VARIABLES};
+use super::{ContainerConfig, DiskLimit, Limits, Providers, Runtime, UnknownModels, Upstream, VARIABLES};
 use crate::hosts::Hosts;
 
 /// Looks variables up and collects what is wrong with them.
@@ -125,6 +125,11 @@ impl Reader<'_> {
         let keys = key.split(',').map(str::trim).filter(|key| !key.is_empty());
         let keys = keys.map(|key| Zeroizing::new(key.to_owned())).collect();
         Upstream { url: address.clone(), keys, url_for_own_keys: address }
+    }
+
+    pub(super) fn unknown_models(&mut self) -> UnknownModels {
+        let dearest = self.one_of("BERTH_UNKNOWN_MODELS", "dearest", "refuse");
+        if dearest { UnknownModels::Dearest } else { UnknownModels::Refuse }
     }
 
     pub(super) fn providers(&mut self) -> Providers {

@@ -201,6 +201,11 @@ pub const VARIABLES: &[Variable] = &[
         "A JSON file of further providers: models behind the wire shape of OpenAI or Anthropic, and other APIs priced by the call; see docs/providers.md.",
     ),
     var(
+        "BERTH_UNKNOWN_MODELS",
+        "refuse",
+        "A model that the price table does not know, of a provider that it does: refuse, or dearest, which holds and charges it at the dearest of that provider's prices until berth prices rerate gives back the difference.",
+    ),
+    var(
         "BERTH_OPENAI_TIER",
         "default",
         "The service tier of your OpenAI project, which calls get that name none: default, flex, priority or ultrafast. Holds are as large as the dearer of it and default.",

@@ -29,15 +29,15 @@ pub async fn raise(tx: &Tx, batch: &[Over]) -> Result<()> {
     let mut days: HashMap<(AccountId, &str), i64> = HashMap::new();
     let mut now = Timestamp(0);
     for over in batch {
-        let (intent, at) = (&over.intent, over.settlement.at);
+        let (account, (period, day), at) = (over.account(), over.booked_on(), over.at());
         now = now.max(at);
-        if intent.period == calendar::period(at) {
-            months.insert((intent.account, &intent.period));
+        if period == calendar::period(at) {
+            months.insert((account, period));
         }
         if let Some(allowance) = over.day_allowance_nanodollars
-            && intent.day == calendar::day(at)
+            && day == calendar::day(at)
         {
-            days.insert((intent.account, &intent.day), allowance);
+            days.insert((account, day), allowance);
         }
     }
     let mut due = Vec::new();

@@ -106,6 +106,13 @@ impl Days {
         Self { first: format!("{period}-01"), last: format!("{period}-31") }
     }
 
+    /// Whether `text` names a day as the books do.
+    #[must_use]
+    pub fn is_day(text: &str) -> bool {
+        let month = text.get(..7).and_then(Month::parse);
+        month.is_some_and(|month| month.days().iter().any(|day| day == text))
+    }
+
     /// The day of `at` alone.
     #[must_use]
     pub fn of(at: Timestamp) -> Self {
@@ -140,6 +147,9 @@ mod tests {
             let month = Month::parse(written).unwrap();
             assert_eq!((month.to_string().as_str(), month.days().len()), (written, days));
             assert_eq!(month.days()[0], month.span().first);
+        }
+        for (text, is_day) in [("2026-11-30", true), ("2026-11-31", false), ("2026-11-1", false), ("2026-11", false)] {
+            assert_eq!(Days::is_day(text), is_day, "{text}");
         }
         for nonsense in ["", "2026", "2026-13", "2026-00", "2026-1", "26-11", "2026-11-01", "+026-11", "2026- 1"] {
             assert_eq!(Month::parse(nonsense), None, "{nonsense}");

@@ -24,6 +24,9 @@ struct Body<'a> {
     seq: i64,
     previous: &'a str,
     corrects: Option<Uuid>,
+    /// Not there when empty, as it was not before there were reasons.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    reason: &'a str,
     instance: Uuid,
     period: &'a str,
     day: &'a str,
@@ -70,6 +73,7 @@ pub fn text(receipt: &Receipt) -> String {
         seq: receipt.seq,
         previous: &receipt.previous,
         corrects: receipt.corrects.map(|id| id.0),
+        reason: &receipt.reason,
         instance: receipt.instance_id.0,
         period: &receipt.period,
         day: &receipt.day,

@@ -73,11 +73,11 @@ pub mod credits {
 pub mod receipts {
     //! Calls that are over, and corrections. Rows are added, never changed.
     use sea_orm::entity::prelude::*;
-    use serde::Serialize;
+    use serde::{Deserialize, Serialize};
 
     use crate::db::{AccountId, HoldId, InstanceId};
 
-    #[derive(Clone, Debug, PartialEq, Eq, Serialize, DeriveEntityModel)]
+    #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, DeriveEntityModel)]
     #[sea_orm(table_name = "receipts")]
     pub struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
@@ -107,6 +107,8 @@ pub mod receipts {
         pub settled_at_ms: i64,
         /// The receipt that this one corrects.
         pub corrects: Option<HoldId>,
+        /// Why the amount is what it is: of a correction, and of a model that had no price of its own; empty for others.
+        pub reason: String,
         /// From 1 in each account; 0 for receipts from before they were chained.
         pub seq: i64,
         /// The digest of the receipt before it.
@@ -216,8 +218,11 @@ pub mod price_versions {
         /// As it was imported; empty for versions from before that was kept.
         pub table_text: String,
         pub imported_at_ms: i64,
+        /// Nobody for what came with the program.
+        pub imported_by: String,
         /// 0: never, or not any more. The latest is in force; without one, the table the program was built with.
         pub chosen_at_ms: i64,
+        pub chosen_by: String,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

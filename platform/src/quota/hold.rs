@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::journal::{Intent, Settlement};
-use super::ledger::{self, Message};
+use super::ledger::{self, Message, What};
 use super::limits::{Account, Amount, Place, Rate};
 use super::rules::{Outcome, Price, Seen};
 use super::{Inner, lock};
@@ -95,8 +95,7 @@ impl Hold {
         };
         let written = running.journal.settle(settlement, |settlement| {
             let over = ledger::Over {
-                intent,
-                settlement,
+                what: What::Call { intent, settlement },
                 allowance_nanodollars: limits.month_nanodollars,
                 day_allowance_nanodollars: limits.day_nanodollars,
             };

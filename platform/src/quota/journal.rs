@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
+use super::corrections::Correction;
 use super::own::Payer;
 use super::rules::{Bound, Charge, Outcome, Seen};
 use crate::clock::Timestamp;
@@ -47,6 +48,9 @@ pub struct Intent {
     pub bound: Bound,
     /// What the limits of the account hold for it: the bound, or nothing where the owner pays the provider.
     pub held_nanodollars: i64,
+    /// The model had no price: what it is held and charged by is the dearest of its provider's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_the_dearest: bool,
     pub at: Timestamp,
     #[serde(default, skip_serializing_if = "Payer::is_budget")]
     pub payer: Payer,
@@ -73,6 +77,7 @@ pub enum Entry<'a> {
     /// A long answer so far: what recovery goes by when no settlement follows.
     Seen(HoldId, Seen),
     Settled(Cow<'a, Settlement>),
+    Corrected(Cow<'a, Correction>),
 }
 
 /// The open file. One process at a time has it.
@@ -146,6 +151,20 @@ impl Journal {
         drop(state);
         self.dirty.notify_one();
         written
+    }
+
+    /// Writes a correction and hands it over to the ledger, as one step.
+    ///
+    /// # Errors
+    /// When the disk refuses; there is no correction then.
+    pub fn correct(&self, correction: &Correction, hand_over: impl FnOnce()) -> io::Result<()> {
+        let line = line(&Entry::Corrected(Cow::Borrowed(correction)));
+        let mut state = self.state();
+        state.append(&line)?;
+        hand_over();
+        drop(state);
+        self.dirty.notify_one();
+        Ok(())
     }
 
     /// How large the file is, in bytes.

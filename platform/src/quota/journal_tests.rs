@@ -26,6 +26,7 @@ fn intent(number: u128) -> Intent {
         price_version: "1".into(),
         bound,
         held_nanodollars: 7,
+        at_the_dearest: false,
         at: Timestamp(5),
         payer: Payer::Budget,
     }

@@ -13,11 +13,14 @@ use tokio::time::MissedTickBehavior;
 
 use super::alerts;
 use super::chain::{Head, Signer};
+use super::corrections::Waiting;
+use super::dearest;
 use super::entities::receipts::Model as Receipt;
 use super::journal::{Intent, Journal, Settlement};
 use super::rules::Charge;
 use super::store::{self, Spent};
-use crate::db::{AccountId, Db};
+use crate::clock::Timestamp;
+use crate::db::{AccountId, Db, HoldId};
 use crate::error::{Error, Result};
 
 /// How long the first of a batch waits for others.
@@ -35,15 +38,65 @@ pub enum Message {
     Flush(oneshot::Sender<()>),
 }
 
-/// A call that is over.
+/// What becomes a receipt.
 #[derive(Clone, Debug)]
 pub struct Over {
-    pub intent: Intent,
-    pub settlement: Settlement,
+    pub what: What,
     /// The account's allowance for the month, to be shown beside what was spent of it.
     pub allowance_nanodollars: i64,
     /// The day's, where it has one and that is known.
     pub day_allowance_nanodollars: Option<i64>,
+}
+
+/// A call that is over, or a correction of one, as a receipt that has no place in the chain yet.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are calls, and each is handed over in a box")]
+pub enum What {
+    Call { intent: Intent, settlement: Settlement },
+    Correction(Box<Receipt>),
+}
+
+impl Over {
+    pub fn id(&self) -> HoldId {
+        match &self.what {
+            What::Call { intent, .. } => intent.id,
+            What::Correction(receipt) => receipt.id,
+        }
+    }
+
+    pub fn account(&self) -> AccountId {
+        match &self.what {
+            What::Call { intent, .. } => intent.account,
+            What::Correction(receipt) => receipt.account_id,
+        }
+    }
+
+    /// The month and the day of which it is part.
+    pub fn booked_on(&self) -> (&str, &str) {
+        match &self.what {
+            What::Call { intent, .. } => (&intent.period, &intent.day),
+            What::Correction(receipt) => (&receipt.period, &receipt.day),
+        }
+    }
+
+    pub fn at(&self) -> Timestamp {
+        match &self.what {
+            What::Call { settlement, .. } => settlement.at,
+            What::Correction(receipt) => Timestamp(receipt.settled_at_ms),
+        }
+    }
+
+    fn is_correction(&self) -> bool {
+        matches!(self.what, What::Correction(_))
+    }
+
+    /// Its receipt, before that has its place in the chain.
+    fn receipt(&self) -> Receipt {
+        match &self.what {
+            What::Call { intent, settlement } => receipt(intent, settlement),
+            What::Correction(receipt) => (**receipt).clone(),
+        }
+    }
 }
 
 /// Whether what is to be written may be in the database already.
@@ -65,6 +118,8 @@ pub struct Ledger {
     pub closed: Arc<AtomicBool>,
     /// Somebody waits for what was handed over.
     pub hurry: Arc<Notify>,
+    /// Corrections that were accepted and are not in the database yet.
+    pub waiting: Arc<Waiting>,
     pub heads: HashMap<AccountId, Head>,
 }
 
@@ -103,10 +158,14 @@ impl Ledger {
         let mut batch = batch;
         while !batch.is_empty() {
             let rest = batch.split_off(batch.len().min(BATCH));
-            if self.write(&batch, Before::New).await.is_err() {
-                for over in batch {
-                    if let Err(error) = self.write(std::slice::from_ref(&over), Before::Tried).await {
-                        self.postpone(over, refused, &error);
+            match self.write(&batch, Before::New).await {
+                Ok(()) => self.waiting.ended(batch.iter().filter(|over| over.is_correction()).count()),
+                Err(_) => {
+                    for over in batch {
+                        match self.write(std::slice::from_ref(&over), Before::Tried).await {
+                            Ok(()) => self.waiting.ended(usize::from(over.is_correction())),
+                            Err(error) => self.postpone(over, refused, &error),
+                        }
                     }
                 }
             }
@@ -126,7 +185,7 @@ impl Ledger {
     }
 
     fn postpone(&self, over: Over, refused: &mut VecDeque<Over>, error: &Error) {
-        tracing::error!(receipt.id = %over.intent.id, error = ?error, "a receipt could not be written yet");
+        tracing::error!(receipt.id = %over.id(), error = ?error, "a receipt could not be written yet");
         refused.push_back(over);
     }
 
@@ -144,15 +203,15 @@ impl Ledger {
         let there = match before {
             Before::New => HashSet::new(),
             Before::Tried => {
-                let ids: Vec<_> = batch.iter().map(|over| over.intent.id).collect();
+                let ids: Vec<_> = batch.iter().map(Over::id).collect();
                 store::receipts_there(&*tx, &ids).await?
             }
         };
         let mut receipts: Vec<Receipt> = Vec::with_capacity(batch.len());
         let mut spent = Spent::default();
         let mut newest: HashMap<AccountId, usize> = HashMap::new();
-        for over in batch.iter().filter(|over| !there.contains(&over.intent.id)) {
-            let mut receipt = receipt(&over.intent, &over.settlement);
+        for over in batch.iter().filter(|over| !there.contains(&over.id())) {
+            let mut receipt = over.receipt();
             let account = receipt.account_id;
             let head = match heads.entry(account) {
                 Entry::Occupied(known) => known.into_mut(),
@@ -247,6 +306,7 @@ fn receipt(intent: &Intent, settlement: &Settlement) -> Receipt {
         held_at_ms: intent.at.0,
         settled_at_ms: settlement.at.0,
         corrects: None,
+        reason: if intent.at_the_dearest { dearest::REASON.to_owned() } else { String::new() },
         seq: 0,
         previous: String::new(),
         hash: String::new(),
@@ -259,7 +319,7 @@ fn receipt(intent: &Intent, settlement: &Settlement) -> Receipt {
 fn report(receipt: &Receipt) {
     let Receipt { id, instance_id, provider, model, held_nanodollars, amount_nanodollars, basis, outcome, .. } =
         receipt;
-    if amount_nanodollars > held_nanodollars {
+    if receipt.corrects.is_none() && amount_nanodollars > held_nanodollars {
         tracing::error!(receipt.id = %id, model, amount_nanodollars, held_nanodollars,
             "the provider charged more than its bound; look at the price table and the rules");
     }

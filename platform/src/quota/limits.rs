@@ -80,6 +80,20 @@ impl Purse {
     }
 }
 
+/// Money of a month that is over.
+#[derive(Clone, Debug)]
+pub struct Past {
+    pub name: String,
+    pub allowance_nanodollars: i64,
+    pub spent_nanodollars: i64,
+}
+
+impl Past {
+    fn used_credit(&self) -> i64 {
+        self.spent_nanodollars.saturating_sub(self.allowance_nanodollars).max(0)
+    }
+}
+
 /// What is left of a limit a minute, for the headers that providers' clients know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
@@ -165,6 +179,8 @@ pub struct Account {
     day_ends: Timestamp,
     /// Earlier months in which calls began that are not over.
     earlier: Vec<Purse>,
+    /// Months that are over, for when something of them is corrected.
+    past: Vec<Past>,
     requests: Bucket,
     tokens: Bucket,
     in_flight: u32,
@@ -186,11 +202,42 @@ impl Account {
             day: purse(calendar::day(now), spent_today),
             day_ends: calendar::midnight_after(now),
             earlier: Vec::new(),
+            past: Vec::new(),
             requests: Bucket::full(now),
             tokens: Bucket::full(now),
             in_flight: 0,
             agents: HashMap::new(),
             refused: HashMap::new(),
+        }
+    }
+
+    /// Takes in a month that is over, and what it used of the credit.
+    pub fn remember(&mut self, month: Past) {
+        self.credit.used += month.used_credit();
+        self.past.push(month);
+    }
+
+    /// Takes in that what was spent in a month and on one of its days is other than was booked, by so much. The
+    /// allowance of that month.
+    pub fn correct(&mut self, (period, day): (&str, &str), nanodollars: i64, now: Timestamp) -> i64 {
+        self.turn(now);
+        if self.day.name == day {
+            self.day.settle(0, nanodollars);
+        }
+        let open = std::iter::once(&mut self.month).chain(&mut self.earlier).find(|purse| purse.name == period);
+        match (open, self.past.iter_mut().find(|past| past.name == period)) {
+            (None, Some(past)) => {
+                let before = past.used_credit();
+                past.spent_nanodollars = past.spent_nanodollars.saturating_add(nanodollars);
+                self.credit.used += past.used_credit() - before;
+                past.allowance_nanodollars
+            }
+            (open, _) => {
+                if let Some(purse) = open {
+                    purse.settle(0, nanodollars);
+                }
+                self.limits.month_nanodollars
+            }
         }
     }
 
@@ -259,7 +306,7 @@ impl Account {
             purse.settle(held.nanodollars, spent.nanodollars);
             if purse.held_nanodollars == 0 {
                 let purse = self.earlier.swap_remove(at);
-                self.credit.used += self.used_credit(&purse);
+                self.close(purse);
             }
         }
         if self.day.name == place.day {
@@ -358,7 +405,7 @@ impl Account {
         if period > self.month.name {
             let before = std::mem::replace(&mut self.month, Purse::named(period));
             if before.held_nanodollars == 0 {
-                self.credit.used += self.used_credit(&before);
+                self.close(before);
             } else {
                 self.earlier.push(before);
             }
@@ -366,6 +413,14 @@ impl Account {
         if day > self.day.name {
             self.day = Purse::named(day);
         }
+    }
+
+    fn close(&mut self, purse: Purse) {
+        self.remember(Past {
+            name: purse.name,
+            allowance_nanodollars: self.limits.month_nanodollars,
+            spent_nanodollars: purse.spent_nanodollars,
+        });
     }
 
     fn used_credit(&self, purse: &Purse) -> i64 {

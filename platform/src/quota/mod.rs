@@ -6,11 +6,15 @@
 //! so nothing stays held for nothing.
 //!
 //! This process's memory decides (`limits`), the journal remembers (`journal`), and the database shows (`ledger`):
-//! receipts, chained and signed (`chain`), and their sums.
+//! receipts, chained and signed (`chain`), and their sums. What a call cost otherwise is a receipt of its own
+//! (`corrections`), also when many are rated again by other prices (`rerate`).
 
 mod alerts;
 mod calendar;
+mod catalogue;
 mod chain;
+mod corrections;
+mod dearest;
 mod drift;
 mod entities;
 mod everybody;
@@ -21,9 +25,11 @@ mod ledger;
 mod limits;
 mod own;
 mod prices;
+mod rated;
 mod receipts;
 mod recovery;
 mod refusal;
+mod rerate;
 mod rules;
 mod store;
 mod summary;
@@ -40,6 +46,8 @@ use std::time::Duration;
 pub use alerts::MAIL_PATH;
 use anyhow::Context as _;
 pub use calendar::Month;
+pub use catalogue::{Catalogue, Difference, PricedModel};
+pub use corrections::{Corrected, LONGEST_REASON};
 pub use drift::{Drift, total as drift_of_all};
 pub use entities::alerts::Model as Alert;
 pub use entities::limits::Model as OwnLimits;
@@ -51,8 +59,10 @@ pub use own::{OwnCall, Payer};
 pub use prices::Changes;
 pub use receipts::{Proof, Verified};
 pub use refusal::{Refusal, Span};
+pub use rerate::{Mode, RatedAccount, RerateOrder, Rerated, Rerating};
 pub use rules::{
-    Basis, Bound, CacheWrites, Demand, InputBound, NoBound, Outcome, Provider, Seen, Service, Tier, Usage, dollars,
+    Basis, Bound, CacheWrites, Demand, InputBound, NoBound, Outcome, Price, Provider, Rates, Seen, Service, Tariff,
+    Tier, Usage, dollars,
 };
 use serde::Serialize;
 pub use store::{MonthSum, Order, Sum};
@@ -61,19 +71,19 @@ pub use tables::PriceTable;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::clock::{Clock, Timestamp};
-use crate::config::{Config, Limits, Providers};
+use crate::config::{Config, Limits, Providers, UnknownModels};
 use crate::db::{AccountId, Db, HoldId, InstanceId};
 use crate::error::{Error, Result};
 use crate::secrets::Keys;
 use calendar::Days;
 use chain::Signer;
+use corrections::Waiting;
 use hold::Held;
 use journal::{Intent, Journal};
 use ledger::{Ledger, Message};
 use limits::{Account, Amount};
 use prices::PriceBook;
 use refusal::TRY_AGAIN;
-use rules::Price;
 use store::Whose;
 
 /// How long a reader waits for calls that just ended to be in the database.
@@ -97,6 +107,7 @@ struct Inner {
     prices: RwLock<Arc<PriceBook>>,
     /// Prices that are only in the settings.
     providers: Providers,
+    unknown_models: UnknownModels,
     accounts: RwLock<HashMap<AccountId, Arc<Mutex<Account>>>>,
     running: OnceLock<Running>,
 }
@@ -109,6 +120,9 @@ struct Running {
     hurry: Arc<Notify>,
     /// Another platform has opened the books since.
     closed: Arc<AtomicBool>,
+    waiting: Arc<Waiting>,
+    /// Whose turn it is to correct: each goes by what the one before left in the database.
+    corrections: tokio::sync::Mutex<()>,
 }
 
 /// A call that wants to be made.
@@ -165,6 +179,7 @@ impl Quota {
             signer: Arc::new(Signer::new(keys)),
             prices: RwLock::new(Arc::new(PriceBook::read(prices::TABLE, &config.providers)?)),
             providers: config.providers.clone(),
+            unknown_models: config.unknown_models,
             accounts: RwLock::default(),
             running: OnceLock::new(),
         })))
@@ -184,6 +199,7 @@ impl Quota {
         let epoch = store::open_epoch(&tx).await?;
         tx.commit().await?;
         let (journal, closed, hurry) = (Arc::new(journal), Arc::<AtomicBool>::default(), Arc::<Notify>::default());
+        let waiting = Arc::<Waiting>::default();
         let mut ledger = Ledger {
             db: db.clone(),
             signer: Arc::clone(signer),
@@ -191,6 +207,7 @@ impl Quota {
             epoch,
             closed: Arc::clone(&closed),
             hurry: Arc::clone(&hurry),
+            waiting: Arc::clone(&waiting),
             heads: HashMap::new(),
         };
         let found = recovery::settle_all(db, left, clock.now(), limits.month_nanodollars).await?;
@@ -203,7 +220,8 @@ impl Quota {
         let (sender, messages) = mpsc::unbounded_channel();
         tokio::spawn(Journal::keep_on_disk(&journal));
         tokio::spawn(ledger.keep(messages));
-        let running = Running { journal, ledger: sender, hurry, closed };
+        let corrections = tokio::sync::Mutex::default();
+        let running = Running { journal, ledger: sender, hurry, closed, waiting, corrections };
         self.0.running.set(running).map_err(|_| anyhow::anyhow!("the books are open already"))
     }
 
@@ -223,8 +241,8 @@ impl Quota {
     ) -> std::result::Result<Hold, Refusal> {
         let Call { account: owner, instance, agent, demand } = call;
         let book = self.0.prices();
-        let price = book.find(&demand.provider, &demand.model);
-        let Some(price) = price else { return Err(Refusal::UnknownModel { model: demand.model }) };
+        let price = self.0.price_of(&book, &demand);
+        let Some((price, at_the_dearest)) = price else { return Err(Refusal::UnknownModel { model: demand.model }) };
         let bound = match rules::bound(&price, &demand) {
             Ok(bound) => bound,
             Err(why) => return Err(Refusal::NoBound { model: demand.model, why }),
@@ -252,6 +270,7 @@ impl Quota {
             price_version: book.version.clone(),
             bound,
             held_nanodollars: held.nanodollars,
+            at_the_dearest,
             at: now,
             payer: Payer::Budget,
         };
@@ -325,6 +344,15 @@ impl Inner {
 
     fn prices(&self) -> Arc<PriceBook> {
         Arc::clone(&self.prices.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What a call is held and charged by, and whether that is its provider's dearest because the model has no price.
+    fn price_of(&self, book: &PriceBook, demand: &Demand) -> Option<(Arc<Price>, bool)> {
+        match (book.find(&demand.provider, &demand.model), self.unknown_models) {
+            (Some(price), _) => Some((price, false)),
+            (None, UnknownModels::Dearest) => Some((book.dearest(&demand.provider)?, true)),
+            (None, UnknownModels::Refuse) => None,
+        }
     }
 
     fn set_prices(&self, book: PriceBook) {

@@ -90,6 +90,7 @@ impl Quota {
             price_version: book.version.clone(),
             bound: Bound::default(),
             held_nanodollars: nothing.nanodollars,
+            at_the_dearest: false,
             at: now,
             payer: Payer::OwnKey,
         };

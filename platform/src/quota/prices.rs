@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
+use super::dearest;
 use super::rules::{Price, Provider, Rates, Tariff, Tier};
 use crate::config::{Dollars, MeteredCall, ModelPrice, Providers};
 
@@ -30,9 +31,29 @@ pub struct PriceBook {
     /// Twelve hexadecimal digits of the SHA-256 of the data and its form.
     pub version: String,
     prices: HashMap<Provider, HashMap<String, Arc<Price>>>,
+    /// Of each provider, for models that have no price of their own.
+    dearest: HashMap<Provider, Arc<Price>>,
 }
 
 impl PriceBook {
+    /// A version as it was kept.
+    #[must_use]
+    pub fn kept(version: String, rows: Vec<(Provider, String, Price)>) -> Self {
+        let mut prices: HashMap<Provider, HashMap<String, Arc<Price>>> = HashMap::new();
+        for (provider, model, price) in rows {
+            prices.entry(provider).or_default().insert(model, Arc::new(price));
+        }
+        Self::new(version, prices)
+    }
+
+    fn new(version: String, prices: HashMap<Provider, HashMap<String, Arc<Price>>>) -> Self {
+        let of_one = |(provider, its): (&Provider, &HashMap<String, Arc<Price>>)| {
+            Some((provider.clone(), Arc::new(dearest::of(its.values().map(Arc::as_ref))?)))
+        };
+        let dearest = prices.iter().filter_map(of_one).collect();
+        Self { version, prices, dearest }
+    }
+
     /// What `table` says, in LiteLLM's form: an object with a row for each model, US dollars per token. The demo model and
     /// what the operator's settings name are in every book.
     ///
@@ -68,13 +89,19 @@ impl PriceBook {
             let _ = write!(text, "{byte:02x}");
             text
         });
-        Ok(Self { version, prices })
+        Ok(Self::new(version, prices))
     }
 
     /// The price of `model`, or `None`: then it cannot be called.
     #[must_use]
     pub fn find(&self, provider: &Provider, model: &str) -> Option<Arc<Price>> {
         self.prices.get(provider)?.get(model).cloned()
+    }
+
+    /// What a model of `provider` costs at most, whichever it is; `None` when nothing of that provider has a price.
+    #[must_use]
+    pub fn dearest(&self, provider: &Provider) -> Option<Arc<Price>> {
+        self.dearest.get(provider).cloned()
     }
 
     /// How `self` differs from `other`.

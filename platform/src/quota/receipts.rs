@@ -29,8 +29,19 @@ pub struct Proof {
     /// The receipt with the next signature in the chain, which vouches for all before it; often itself. `None` when the
     /// receipt is from before they were chained.
     pub vouched_by: Option<Receipt>,
+    /// What corrects it, the oldest first.
+    pub corrections: Vec<Receipt>,
     /// What is wrong with the chain from this receipt to that one, if anything.
     pub wrong: Option<String>,
+}
+
+impl Proof {
+    /// What the call cost in all, with every correction; of a correction, what it says itself.
+    #[must_use]
+    pub fn total_nanodollars(&self) -> i64 {
+        let amounts = self.corrections.iter().map(|one| one.amount_nanodollars);
+        amounts.fold(self.receipt.amount_nanodollars, i64::saturating_add)
+    }
 }
 
 impl Quota {
@@ -79,8 +90,9 @@ impl Quota {
         self.settled().await;
         let Inner { db, signer, .. } = &*self.0;
         let receipt = store::receipt(db.read(), account, id).await?.ok_or(Error::NotFound)?;
-        let mut proof =
-            Proof { digested: chain::text(&receipt), vouched_by: None, wrong: None, receipt: receipt.clone() };
+        let corrections = store::corrections_of(db.read(), std::iter::once(id)).await?;
+        let digested = chain::text(&receipt);
+        let mut proof = Proof { digested, vouched_by: None, corrections, wrong: None, receipt: receipt.clone() };
         if receipt.seq == 0 {
             return Ok(proof);
         }

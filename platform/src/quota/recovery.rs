@@ -1,16 +1,17 @@
 //! What a process that died left in the journal, settled: the same journal always comes to the same receipts.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::journal::{Entry, Intent, Settlement};
-use super::ledger::Over;
-use super::rules::{Outcome, Seen};
+use super::ledger::{Over, What};
+use super::rules::{Outcome, Price, Provider, Seen};
 use super::store;
 use crate::clock::Timestamp;
 use crate::db::{Db, HoldId};
 use crate::error::Result;
 
-/// Calls that are over.
+/// Calls that are over, and corrections.
 pub struct Found {
     pub over: Vec<Over>,
     /// How many of them were in flight when the process died.
@@ -21,11 +22,13 @@ pub struct Found {
 /// charged where there is none.
 pub async fn settle_all(db: &Db, left: Vec<Entry<'_>>, now: Timestamp, allowance_nanodollars: i64) -> Result<Found> {
     let (mut intents, mut seen, mut settlements) = (Vec::<Intent>::new(), HashMap::new(), HashMap::new());
+    let mut corrections = Vec::new();
     for entry in left {
         match entry {
             Entry::Held(intent) => intents.push(intent.into_owned()),
             Entry::Seen(id, what) => drop(seen.insert(id, what)),
             Entry::Settled(settlement) => drop(settlements.insert(settlement.id, settlement.into_owned())),
+            Entry::Corrected(correction) => corrections.push(correction.into_owned().over(None)),
         }
     }
     let mut known = std::collections::HashSet::<HoldId>::new();
@@ -40,16 +43,28 @@ pub async fn settle_all(db: &Db, left: Vec<Entry<'_>>, now: Timestamp, allowance
                 orphaned(db, &intent, seen.remove(&intent.id), now).await?
             }
         };
-        over.push(Over { intent, settlement, allowance_nanodollars, day_allowance_nanodollars: None });
+        let what = What::Call { intent, settlement };
+        over.push(Over { what, allowance_nanodollars, day_allowance_nanodollars: None });
     }
+    over.extend(corrections);
     Ok(Found { over, orphans })
 }
 
 /// Nobody listened any more, and the provider may have gone on: charged like a call that was cut off from this side.
 async fn orphaned(db: &Db, intent: &Intent, seen: Option<Seen>, now: Timestamp) -> Result<Settlement> {
-    let price = store::price(db.read(), &intent.price_version, &intent.provider, &intent.model).await?;
+    let price = price_of(db, intent).await?;
     let seen = seen.unwrap_or(Seen::Unreadable).cut_off();
-    let (charge, worth_nanodollars) = intent.charge(price.as_ref(), seen);
+    let (charge, worth_nanodollars) = intent.charge(price.as_deref(), seen);
     let (outcome, usage) = (Outcome::Recovered, String::new());
     Ok(Settlement { id: intent.id, charge, outcome, usage, at: now, worth_nanodollars })
+}
+
+/// What the call was held by, if that is still known.
+async fn price_of(db: &Db, intent: &Intent) -> Result<Option<Arc<Price>>> {
+    if intent.at_the_dearest {
+        let book = store::price_book(db.read(), &intent.price_version).await?;
+        return Ok(book.and_then(|book| book.dearest(&Provider::named(&intent.provider))));
+    }
+    let price = store::price(db.read(), &intent.price_version, &intent.provider, &intent.model).await?;
+    Ok(price.map(Arc::new))
 }

@@ -3,6 +3,7 @@
 
 mod agreement;
 mod alerts;
+mod corrections;
 mod everybody;
 mod receipts_read;
 mod sums;
@@ -18,7 +19,7 @@ use super::calendar::Days;
 use super::chain::Head;
 use super::entities::receipts::Model as Receipt;
 use super::entities::{allowances, books, credits, limits, receipts, spend_days};
-use super::limits::{Account, Credit};
+use super::limits::{Account, Credit, Past};
 use super::{ModelSpend, calendar};
 use crate::clock::Timestamp;
 use crate::config::Limits;
@@ -27,10 +28,11 @@ use crate::error::{Error, Result};
 
 pub use agreement::disagreements;
 pub use alerts::{alerts_of, raise, spent_in_days, spent_in_months, told, untold};
+pub use corrections::{any_receipt, corrections_of, receipts_to_rate};
 pub use everybody::{Order, accounts_of_month, booked, month_of_all, spend_of_all_by_day, spent_on_day};
 pub use receipts_read::{numbers_of_month, receipt, receipts_before, receipts_of_month};
 pub use sums::{By, MonthSum, Sum, months, spend_by};
-pub use tables::{choose_no_prices, choose_prices, chosen_prices, import_prices, price, price_versions};
+pub use tables::{choose_no_prices, choose_prices, chosen_prices, import_prices, price, price_book, price_versions};
 
 /// Receipts in one statement: enough that its own share is small. PostgreSQL takes 65,535 values in one.
 const A_STATEMENT: usize = 100;
@@ -59,11 +61,15 @@ pub async fn account(db: &impl ConnectionTrait, account: AccountId, usual: Limit
     let period = calendar::period(now);
     let months = allowances::Entity::find().filter(allowances::Column::AccountId.eq(account)).all(db).await?;
     let this_month = months.iter().find(|row| row.period == period).map_or(0, |row| row.spent_nanodollars);
-    let earlier = months.iter().filter(|row| row.period != period);
-    let used: i64 = earlier.map(|row| Ord::max(row.spent_nanodollars - row.allowance_nanodollars, 0)).sum();
     let today = spent_on(db, account, &calendar::day(now)).await?;
-    let credit = Credit { granted: credit_granted(db, account).await?, used };
-    Ok(Account::new(limits, credit, this_month, today, now))
+    let credit = Credit { granted: credit_granted(db, account).await?, used: 0 };
+    let mut books = Account::new(limits, credit, this_month, today, now);
+    for allowances::Model { period: name, allowance_nanodollars, spent_nanodollars, .. } in
+        months.into_iter().filter(|row| row.period != period)
+    {
+        books.remember(Past { name, allowance_nanodollars, spent_nanodollars });
+    }
+    Ok(books)
 }
 
 impl limits::Model {

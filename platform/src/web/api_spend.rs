@@ -56,6 +56,7 @@ pub async fn receipt(State(app): State<App>, session: Session, Path(id): Path<St
         "receipt": proof.receipt,
         "digested": proof.digested,
         "vouched_by": proof.vouched_by,
+        "corrections": proof.corrections,
         "wrong": proof.wrong,
         "key": app.quota.receipt_key(),
     })))

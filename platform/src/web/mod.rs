@@ -4,6 +4,8 @@ mod accept;
 mod access;
 pub mod admin;
 pub mod admin_limits;
+pub mod admin_prices;
+pub mod admin_rerating;
 pub mod admin_spend;
 pub mod alarms;
 mod api;

@@ -54,16 +54,29 @@ pub struct ReceiptPage {
     pub is_admin: bool,
     pub id: String,
     pub amount: String,
+    /// `for a call of`, or what a correction is.
+    pub what: &'static str,
     pub model: String,
     pub at: Moment,
     /// How the amount came about.
     pub story: String,
+    /// What was changed about it since.
+    pub corrections: Vec<CorrectionRow>,
+    /// What the call cost with all of them.
+    pub total: String,
     /// What is wrong with it or with those that vouch for it; empty when nothing is.
     pub wrong: String,
     /// Every field: its name, and what it says.
     pub fields: Vec<(&'static str, String)>,
     pub chain: Vec<(&'static str, String)>,
     pub key: String,
+}
+
+/// What changed about a receipt.
+pub struct CorrectionRow {
+    pub id: String,
+    pub amount: String,
+    pub reason: String,
 }
 
 #[derive(Deserialize)]
@@ -135,13 +148,28 @@ pub fn page(proof: &Proof, key: String) -> ReceiptPage {
         is_admin: false,
         id: receipt.id.to_string(),
         amount: dollars(receipt.amount_nanodollars),
+        what: match (receipt.corrects, receipt.amount_nanodollars) {
+            (None, _) => "for a call of",
+            (Some(_), ..0) => "given back of a call of",
+            (Some(_), _) => "more for a call of",
+        },
         model: receipt.model.clone(),
         at: Moment(Timestamp(receipt.settled_at_ms)),
         story: story(receipt),
+        corrections: proof.corrections.iter().map(correction).collect(),
+        total: dollars(proof.total_nanodollars()),
         wrong: proof.wrong.clone().unwrap_or_default(),
         fields: fields(receipt),
         chain: chain(proof),
         key,
+    }
+}
+
+fn correction(receipt: &Receipt) -> CorrectionRow {
+    CorrectionRow {
+        id: receipt.id.to_string(),
+        amount: dollars(receipt.amount_nanodollars),
+        reason: receipt.reason.clone(),
     }
 }
 
@@ -171,6 +199,9 @@ fn fields(receipt: &Receipt) -> Vec<(&'static str, String)> {
         }
     }
     fields.extend(receipt.corrects.map(|id| ("corrects", id.to_string())));
+    if !receipt.reason.is_empty() {
+        fields.push(("reason", receipt.reason.clone()));
+    }
     if is_under_own_key(receipt) {
         fields.push(("worth", receipt.worth_nanodollars.map_or_else(|| "not known here".into(), dollars)));
     }
@@ -213,16 +244,16 @@ fn note(receipt: &Receipt) -> String {
         receipt.agent.clone()
     };
     let ended = match receipt.outcome.as_str() {
-        "completed" => "",
+        "completed" | "corrected" => "",
         other => outcome(other),
     };
-    let corrects = receipt.corrects.map_or("", |_| "a correction");
     let own_key = if is_under_own_key(receipt) { "under your own key" } else { "" };
-    [agent.as_str(), own_key, ended, corrects]
-        .into_iter()
-        .filter(|part| !part.is_empty())
-        .collect::<Vec<_>>()
-        .join(", ")
+    let why = match receipt.corrects {
+        Some(_) => format!("a correction: {}", receipt.reason),
+        None if receipt.reason.is_empty() => String::new(),
+        None => "at the dearest price".into(),
+    };
+    [agent.as_str(), own_key, ended, &why].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
 }
 
 fn outcome(word: &str) -> &str {
@@ -232,6 +263,7 @@ fn outcome(word: &str) -> &str {
         "upstream_broke" => "the provider broke off",
         "refused" => "the provider refused",
         "recovered" => "the server stopped meanwhile",
+        "corrected" => "a correction",
         other => other,
     }
 }
@@ -241,6 +273,8 @@ fn basis(word: &str) -> &str {
         "provider" => "the provider's own figures",
         "observed" => "what was seen of the answer",
         "held" => "what was held for it",
+        "operator" => "the operator, by hand",
+        "rerated" => "what was counted, at other prices",
         other => other,
     }
 }
@@ -248,6 +282,18 @@ fn basis(word: &str) -> &str {
 /// How the amount came about, in a sentence or two.
 fn story(receipt: &Receipt) -> String {
     let amount = dollars(receipt.amount_nanodollars);
+    if let Some(corrected) = receipt.corrects {
+        let reason = &receipt.reason;
+        return format!(
+            "This corrects receipt {corrected}, which stays as it was, by {amount}, on the day of that call: {reason}."
+        );
+    }
+    let told = told(receipt, &amount);
+    if receipt.reason.is_empty() { told } else { format!("{told} In particular: {}.", receipt.reason) }
+}
+
+/// The same, of a receipt that corrects none.
+fn told(receipt: &Receipt, amount: &str) -> String {
     let used = format!(
         "{} in, {} of them read from the cache, and {} out",
         tokens(all_input(receipt)),
@@ -255,9 +301,6 @@ fn story(receipt: &Receipt) -> String {
         grouped(receipt.output_tokens)
     );
     let held = dollars(receipt.held_nanodollars);
-    if let Some(corrected) = receipt.corrects {
-        return format!("This corrects receipt {corrected}, which stays as it was, by {amount}.");
-    }
     if is_under_own_key(receipt) {
         return story_under_own_key(receipt, &used);
     }
@@ -352,7 +395,7 @@ pub async fn export(State(app): State<App>, session: Session, Query(asked): Quer
 }
 
 const CSV_HEAD: &str = "number,id,day,begun,over,provider,model,agent,outcome,basis,input_tokens,cache_write_tokens,\
-    cache_write_long_tokens,cache_read_tokens,output_tokens,held_dollars,amount_dollars,price_version,corrects,digest,\
+    cache_write_long_tokens,cache_read_tokens,output_tokens,held_dollars,amount_dollars,price_version,corrects,reason,digest,\
     payer,worth_dollars\r\n";
 
 /// A line of RFC 4180.
@@ -378,6 +421,7 @@ fn csv(receipt: &Receipt) -> String {
         plain(receipt.amount_nanodollars),
         text(&receipt.price_version),
         receipt.corrects.map(|id| id.to_string()).unwrap_or_default(),
+        text(&receipt.reason),
         receipt.hash.clone(),
         text(&receipt.payer),
         receipt.worth_nanodollars.map(plain).unwrap_or_default(),

@@ -1,15 +1,16 @@
 //! Every route of the platform's pages and API, in one table: method, path, who may come in, what answers.
 //! The router is built from it, and so are the tests that send every role through every door.
 
+use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler;
 use axum::http::Method;
 use axum::routing::{self, MethodRouter};
 
 use super::Access::{Admin, HalfIn, LoggedIn, Member, Public, SigningUp};
 use super::{
-    Access, admin, admin_limits, admin_spend, alarms, api, api_domains, api_mailbox, api_sharing, api_spend, assets,
-    dashboard, domains, hand_off, instances, landing, leaving, log_in, mailbox, own_keys, passkeys, ports, receipts,
-    sessions, sharing, sign_up, spend,
+    Access, admin, admin_limits, admin_prices, admin_rerating, admin_spend, alarms, api, api_domains, api_mailbox,
+    api_sharing, api_spend, assets, dashboard, domains, hand_off, instances, landing, leaving, log_in, mailbox,
+    own_keys, passkeys, ports, receipts, sessions, sharing, sign_up, spend,
 };
 use crate::app::App;
 
@@ -20,6 +21,13 @@ pub struct Route {
     pub path: &'static str,
     pub access: Access,
     pub(super) handler: MethodRouter<App>,
+}
+
+impl Route {
+    /// The same for bodies of up to so many bytes.
+    fn with_bodies_of(self, bytes: usize) -> Self {
+        Self { handler: self.handler.layer(DefaultBodyLimit::max(bytes)), ..self }
+    }
 }
 
 /// The routes of the apex, where nobody has a session.
@@ -111,6 +119,12 @@ pub fn app() -> Vec<Route> {
         post("/admin/spend/{handle}/limits", Admin, admin_limits::set_limits),
         post("/admin/spend/{handle}/credit", Admin, admin_limits::give_credit),
         post("/admin/compare", Admin, admin_spend::compare),
+        get("/admin/prices", Admin, admin_prices::show),
+        post("/admin/prices", Admin, admin_prices::take_in).with_bodies_of(admin_prices::FORM_BYTES),
+        get("/admin/prices/{version}", Admin, admin_prices::version),
+        post("/admin/prices/{version}/use", Admin, admin_prices::put_in_force),
+        get("/admin/prices/{version}/rerate", Admin, admin_rerating::look),
+        post("/admin/prices/{version}/rerate", Admin, admin_rerating::change),
         // For programs.
         get("/api/account", Member, api::account),
         get("/api/instance", Member, api::instance),

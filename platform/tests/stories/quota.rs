@@ -16,10 +16,10 @@ use super::calls::{Person, World, after_a_kill, reopen};
 use super::harness::{START, databases, sqlite};
 
 /// 2,000 output tokens of the demo model are at most a tenth of a cent.
-const OUTPUT_TOKENS: u64 = 2000;
-const HOLD: i64 = 1_000_000;
+pub const OUTPUT_TOKENS: u64 = 2000;
+pub const HOLD: i64 = 1_000_000;
 
-fn call(person: &Person) -> Call {
+pub fn call(person: &Person) -> Call {
     let demand = Demand {
         provider: Provider::ANTHROPIC,
         model: "berth-demo".into(),
@@ -36,7 +36,7 @@ fn call(person: &Person) -> Call {
     Call { account: person.instance.account, instance: person.instance.id, agent: String::new(), demand }
 }
 
-fn used(hold: Hold, output_tokens: u64) {
+pub fn used(hold: Hold, output_tokens: u64) {
     let usage = Usage { output_tokens, ..Usage::default() };
     hold.settle(Seen::Final(usage), Outcome::Completed, String::new());
 }
@@ -309,7 +309,7 @@ async fn another_price_table_holds_for_the_next_call_and_what_was_held_stays_as_
         assert!(command.import_prices("[]", "no.json", "operator").await.is_err());
         // A version from before tables were kept: a platform that went by it would not start.
         let tx = world.app.db.begin().await.unwrap();
-        tx.execute_unprepared("INSERT INTO price_versions VALUES ('old', 'built in', '', 0, 0)").await.unwrap();
+        tx.execute_unprepared("INSERT INTO price_versions VALUES ('old', 'built in', '', 0, 0, '', '')").await.unwrap();
         tx.commit().await.unwrap();
         assert!(matches!(command.use_prices(Some("old"), "operator").await, Err(Error::NotFound)), "{kind}");
     }

@@ -10,7 +10,7 @@ use crate::error::Result;
 
 /// The receipts of `account` that are in its chain. The condition stands in the statement as in the index
 /// `receipts_in_order`, which no database would use for a bound parameter.
-fn chain(account: AccountId) -> Select<Entity> {
+pub(super) fn chain(account: AccountId) -> Select<Entity> {
     Entity::find().filter(Of::AccountId.eq(account)).filter(Expr::cust("seq > 0"))
 }
 

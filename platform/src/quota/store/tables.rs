@@ -6,13 +6,18 @@ use sea_orm::{QueryOrder as _, Set};
 
 use super::super::entities::{price_versions, prices};
 use super::super::prices::PriceBook;
-use super::super::rules::Price;
+use super::super::rules::{Price, Provider};
 use crate::clock::Timestamp;
 use crate::db::Tx;
 use crate::error::Result;
 
 /// Writes every row of `book` unless its version is there already. It is not in force by that.
-pub async fn import_prices(tx: &Tx, book: &PriceBook, (source, table): (&str, &str), now: Timestamp) -> Result<()> {
+pub async fn import_prices(
+    tx: &Tx,
+    book: &PriceBook,
+    (source, table): (&str, &str),
+    (by, now): (&str, Timestamp),
+) -> Result<()> {
     if price_versions::Entity::find_by_id(&book.version).one(&**tx).await?.is_some() {
         return Ok(());
     }
@@ -21,7 +26,9 @@ pub async fn import_prices(tx: &Tx, book: &PriceBook, (source, table): (&str, &s
         source: Set(source.to_owned()),
         table_text: Set(table.to_owned()),
         imported_at_ms: Set(now.0),
+        imported_by: Set(by.to_owned()),
         chosen_at_ms: Set(0),
+        chosen_by: Set(String::new()),
     };
     price_versions::Entity::insert(version).exec_without_returning(&**tx).await?;
     let rows = book.rows().map(|(provider, model, price)| {
@@ -37,9 +44,10 @@ pub async fn import_prices(tx: &Tx, book: &PriceBook, (source, table): (&str, &s
 }
 
 /// Puts `version` in force; `false` when there is none of that name, or its table was not kept.
-pub async fn choose_prices(tx: &Tx, version: &str, now: Timestamp) -> Result<bool> {
+pub async fn choose_prices(tx: &Tx, version: &str, (by, now): (&str, Timestamp)) -> Result<bool> {
     let done = price_versions::Entity::update_many()
         .col_expr(price_versions::Column::ChosenAtMs, Expr::value(now.0))
+        .col_expr(price_versions::Column::ChosenBy, Expr::value(by))
         .filter(price_versions::Column::Version.eq(version))
         .filter(price_versions::Column::TableText.ne(""))
         .exec(&**tx)
@@ -66,6 +74,17 @@ pub async fn price_versions(db: &impl ConnectionTrait) -> Result<Vec<price_versi
 pub async fn chosen_prices(db: &impl ConnectionTrait) -> Result<Option<(String, String)>> {
     let chosen = price_versions(db).await?.into_iter().next().filter(|version| version.chosen_at_ms > 0);
     Ok(chosen.map(|version| (version.source, version.table_text)))
+}
+
+/// All of a version; `None` when there is none of that name.
+pub async fn price_book(db: &impl ConnectionTrait, version: &str) -> Result<Option<PriceBook>> {
+    let rows = prices::Entity::find().filter(prices::Column::Version.eq(version)).all(db).await?;
+    let price = |row: prices::Model| {
+        let price = serde_json::from_str(&row.price).map_err(anyhow::Error::new)?;
+        Ok((Provider::named(&row.provider), row.model, price))
+    };
+    let rows = rows.into_iter().map(price).collect::<Result<Vec<_>>>()?;
+    Ok((!rows.is_empty()).then(|| PriceBook::kept(version.to_owned(), rows)))
 }
 
 /// The price of a model in some version, if it is still known.

@@ -1,5 +1,6 @@
 //! Each page with something in it, as a person would meet it.
 
+mod prices;
 mod spend;
 
 use askama::Template;
@@ -82,6 +83,11 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("admin-spend-refused", spend::of_all_refused()),
         ("admin-spend-account", spend::of_account()),
         ("admin-compare", spend::compared()),
+        ("admin-prices", prices::all()),
+        ("admin-prices-refused", prices::refused()),
+        ("admin-price-version", prices::version()),
+        ("admin-rerating", prices::rerating("")),
+        ("admin-rerating-refused", prices::rerating("Write a day as 2026-11-25.")),
         ("error-not-found", error(404, "Nothing here", "There is nothing here by that name.", "")),
         ("error-internal", error(500, "Our mistake", "Something went wrong on our side.", "0b9a3c1e-77f1-4b1f")),
         ("edge-waiting", waiting(&status(Fact::Waking, Stage::Started))),

@@ -178,6 +178,7 @@ fn calls(count: usize) -> Vec<Receipt> {
             held_at_ms: NOON - 60_000 * number as i64 - 4200,
             settled_at_ms: NOON - 60_000 * number as i64,
             corrects: None,
+            reason: String::new(),
             seq: nth,
             previous: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".into(),
             hash: "60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752".into(),
@@ -204,7 +205,14 @@ pub fn receipt(wrong: Option<&str>) -> String {
     let receipt = calls(18).remove(0);
     let voucher = Receipt { seq: 21, ..receipt.clone() };
     let wrong = wrong.map(Into::into);
-    let proof = Proof { digested: String::new(), vouched_by: Some(voucher), wrong, receipt };
+    let correction = Receipt {
+        amount_nanodollars: -700_000,
+        corrects: Some(receipt.id),
+        reason: "by the prices of version 5b1c0de9a7f3".into(),
+        ..calls(1).remove(0)
+    };
+    let corrections = vec![correction];
+    let proof = Proof { digested: String::new(), vouched_by: Some(voucher), corrections, wrong, receipt };
     let page = receipts::page(&proof, "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a".into());
     html(&ReceiptPage { handle: "alice".into(), is_admin: false, ..page })
 }
@@ -214,7 +222,8 @@ pub fn receipt_under_own_key(worth_nanodollars: Option<i64>) -> String {
     let receipt = calls(18).remove(0);
     let receipt =
         Receipt { amount_nanodollars: 0, held_nanodollars: 0, payer: "own_key".into(), worth_nanodollars, ..receipt };
-    let proof = Proof { digested: String::new(), vouched_by: Some(receipt.clone()), wrong: None, receipt };
+    let voucher = Some(receipt.clone());
+    let proof = Proof { digested: String::new(), vouched_by: voucher, corrections: Vec::new(), wrong: None, receipt };
     let page = receipts::page(&proof, "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a".into());
     html(&ReceiptPage { handle: "alice".into(), is_admin: false, ..page })
 }

@@ -1,0 +1,22 @@
+//! Receipts that correct others: why, and found by the receipt that they correct. Also who took a price table in, and who
+//! put it in force.
+
+use sea_orm_migration::prelude::*;
+
+#[derive(DeriveMigrationName)]
+pub(crate) struct Migration;
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        crate::run(manager, STATEMENTS).await
+    }
+}
+
+const STATEMENTS: &[&str] = &[
+    // Why the amount is what it is, where that takes a word; empty for most.
+    "ALTER TABLE receipts ADD COLUMN reason text NOT NULL DEFAULT ''",
+    "CREATE INDEX receipts_corrections ON receipts (corrects) WHERE corrects IS NOT NULL",
+    "ALTER TABLE price_versions ADD COLUMN imported_by text NOT NULL DEFAULT ''",
+    "ALTER TABLE price_versions ADD COLUMN chosen_by text NOT NULL DEFAULT ''",
+];

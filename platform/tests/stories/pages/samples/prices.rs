@@ -1,0 +1,135 @@
+//! The pages about prices.
+
+use std::collections::BTreeMap;
+
+use berth::clock::Timestamp;
+use berth::db::AccountId;
+use berth::quota::{
+    Catalogue, Changes, Difference, Price, PriceTable, PricedModel, RatedAccount, Rates, Rerated, Tariff, Tier,
+};
+use berth::web::admin_prices::{self, PricesPage, VersionPage};
+use berth::web::admin_rerating::{self, ReratingPage, Typed};
+use uuid::Uuid;
+
+use super::{NOON, html};
+
+fn price(input: i64) -> Price {
+    let rates = Rates {
+        input,
+        cache_write: Some(input * 5 / 4),
+        cache_write_long: Some(input * 2),
+        cache_read: Some(input / 10),
+        output: input * 5,
+    };
+    let tariff = Tariff { rates, long: None };
+    Price {
+        max_input_tokens: Some(1_000_000),
+        max_output_tokens: Some(128_000),
+        long_above_tokens: Some(272_000),
+        tiers: BTreeMap::from([(Tier::Flex, tariff.clone()), (Tier::Priority, tariff.clone())]),
+        standard: tariff,
+        us_permille: Some(1100),
+        web_search_nanodollars: Some(10_000_000),
+        call_nanodollars: 0,
+    }
+}
+
+fn catalogue() -> Catalogue {
+    let names =
+        ["claude-haiku-5-5", "claude-opus-5-5", "claude-sonnet-4-6-with-a-very-long-name-20260401", "gpt-6.1-sol"];
+    let model = |(at, name): (usize, &&str)| PricedModel {
+        provider: if name.starts_with("gpt") { "openai" } else { "anthropic" }.into(),
+        model: (*name).into(),
+        price: price(100_000_000 * (1 + at as i64 * 13)),
+    };
+    let difference = |name: &str, before: Option<i64>, after: Option<i64>| Difference {
+        provider: "anthropic".into(),
+        model: name.into(),
+        before: before.map(price),
+        after: after.map(price),
+    };
+    Catalogue {
+        version: "5b1c0de9a7f3".into(),
+        models: names.iter().enumerate().map(model).collect(),
+        changes: Changes { models: 4, new: 1, changed: 2, gone: 1 },
+        differences: vec![
+            difference(names[0], Some(100_000_000), Some(75_000_000)),
+            difference(names[1], None, Some(1_400_000_000)),
+            difference(names[2], Some(3_000_000_000), None),
+            Difference {
+                before: Some(Price { us_permille: None, ..price(2_000_000_000) }),
+                ..difference(names[3], None, Some(2_000_000_000))
+            },
+        ],
+    }
+}
+
+fn table(version: &str, source: &str, is_in_force: bool) -> PriceTable {
+    let by = if source == "built in" { "" } else { "olivia" };
+    PriceTable {
+        version: version.into(),
+        source: source.into(),
+        is_in_force,
+        is_whole: true,
+        taken_in: (Some(Timestamp(NOON)), by.into()),
+        chosen: (is_in_force.then_some(Timestamp(NOON)), by.into()),
+    }
+}
+
+fn page() -> PricesPage {
+    let tables = [
+        table("5b1c0de9a7f3", "model_prices_and_context_window-2026-11-20.json", true),
+        table("0c9aa11b42d7", "built in", false),
+    ];
+    PricesPage {
+        handle: "olivia".into(),
+        is_admin: true,
+        version: "5b1c0de9a7f3".into(),
+        tables: tables.into_iter().map(admin_prices::table_row).collect(),
+        models: admin_prices::models("/admin/prices", &catalogue().models, String::new()),
+        table: String::new(),
+        source: String::new(),
+        note: String::new(),
+    }
+}
+
+pub fn all() -> String {
+    html(&page())
+}
+
+pub fn refused() -> String {
+    let note = "This table cannot be read: reading the price of a: a price of input or output is missing.".into();
+    let models = admin_prices::models("/admin/prices", &catalogue().models, "nothing of that name".into());
+    html(&PricesPage { table: "{\"a\": {}}".into(), source: "mine.json".into(), note, models, ..page() })
+}
+
+pub fn version() -> String {
+    let page = admin_prices::version_page(table("0c9aa11b42d7", "built in", false), &catalogue(), "claude".into());
+    html(&VersionPage { handle: "olivia".into(), ..page })
+}
+
+pub fn rerating(note: &str) -> String {
+    let account = |number, receipts, nanodollars| RatedAccount {
+        account: AccountId(Uuid::from_u128(number)),
+        receipts,
+        nanodollars,
+    };
+    let found = Rerated {
+        looked_at: 1204,
+        changed: 61,
+        nanodollars: -1_420_000_000,
+        without_price: 3,
+        not_counted: 2,
+        accounts: vec![account(1, 60, -1_500_000_000), account(2, 1, 80_000_000)],
+    };
+    html(&ReratingPage {
+        handle: "olivia".into(),
+        is_admin: true,
+        version: "0c9aa11b42d7".into(),
+        typed: Typed { since: "2026-11-01".into(), until: "soon".into(), account: String::new() },
+        found: note.is_empty().then(|| admin_rerating::in_words(&found, &[])),
+        is_done: false,
+        note: note.into(),
+        field: if note.is_empty() { "" } else { "until" },
+    })
+}
