@@ -25,8 +25,9 @@ use crate::error::{Error, Result};
 
 /// How long the first of a batch waits for others.
 const GATHER: Duration = Duration::from_millis(200);
-/// Receipts carried over in one transaction, which also costs a signature and a few sums for each account in it.
-const BATCH: usize = 4000;
+/// Receipts carried over in one transaction, which also costs a signature and a few sums for each account in it. So near
+/// each receipt is the signature that vouches for it, which is looked for at a thousand.
+const BATCH: usize = 900;
 /// After how long what the database refused is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// From this size on, the journal is begun anew.
