@@ -107,8 +107,8 @@ impl Door {
         let Applicant { name, target, arrived, .. } = applicant;
         let _room = self.doorway.room(question.body.len()).ok()?;
         let target = Target::checked(question.path.to_owned(), target.query().map(str::to_owned));
-        let request =
-            self.upstreams.call((name, None), Method::POST, &target, &arrived.headers, question.body.clone()).ok()?;
+        let headers = arrived.headers.clone();
+        let request = self.upstreams.call((name, None), Method::POST, &target, headers, question.body.clone()).ok()?;
         let counting = counted_by(request.seated(seat(&arrived.instance)));
         tokio::time::timeout(self.upstreams.patience.count, counting).await.ok()?
     }

@@ -129,7 +129,7 @@ impl Flow {
     fn settle(&mut self, outcome: Outcome, (seen, raw): (Seen, String)) {
         if let Some(hold) = self.hold.take() {
             if seen == Seen::Unreadable {
-                tracing::error!("a stream ended without readable usage; its hold is charged");
+                tracing::error!("a stream ended without readable usage; what was held for it is charged");
             }
             hold.settle(seen, outcome, raw);
         }

@@ -194,7 +194,7 @@ impl Door {
         (stream, hide_usage): (bool, bool),
     ) -> Result<Response, Problem> {
         let Arrived { instance, method, headers, taken: Taken { body, room }, inside, .. } = arrived;
-        let request = self.upstreams.call((name, own), method, &target, &headers, body)?.seated(seat(&instance));
+        let request = self.upstreams.call((name, own), method, &target, headers, body)?.seated(seat(&instance));
         let (drains, (requests, tokens)) = (self.drains_of(own), hold.rates());
         let call = Admitted { api, request, hold, instance, inside, room, drains, hide_usage };
         let mut answer = if stream { relay::streamed(call).await } else { relay::whole(call).await }?;
@@ -209,7 +209,7 @@ impl Door {
         let target = Target::read(&uri)?;
         let own = self.app.own_keys.pass(instance.account, &name);
         let whose = (name.as_str(), own.as_ref());
-        let request = self.upstreams.call(whose, method, &target, &headers, body)?.seated(seat(&instance));
+        let request = self.upstreams.call(whose, method, &target, headers, body)?.seated(seat(&instance));
         let sent = request.send(Answer::Whole).await;
         drop(room);
         let answer = sent?;

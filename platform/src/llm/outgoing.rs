@@ -101,7 +101,7 @@ impl Outgoing {
 
     /// The headers of its answer that may go on to the instance.
     #[must_use]
-    pub fn returning(&self, headers: &HeaderMap) -> HeaderMap {
+    pub fn returning(&self, headers: HeaderMap) -> HeaderMap {
         if self.way.is_own { upstream::returning_to_its_owner(headers) } else { upstream::returning(headers) }
     }
 

@@ -58,13 +58,13 @@ pub async fn streamed(call: Admitted) -> Result<Response, Problem> {
 
 async fn begin_stream(call: Admitted) -> Result<Response, Problem> {
     let Admitted { api, request, hold, instance, inside, room, drains, hide_usage } = call;
-    let (hold, answer) = send(&request, Answer::Streamed, hold).await?;
+    let (hold, mut answer) = send(&request, Answer::Streamed, hold).await?;
     drop(room);
     let Some(hold) = hold else { return Ok(passed_on(&request, answer, inside)) };
     if !is_event_stream(answer.headers()) {
         return whole_answer(api, &request, answer, hold).await;
     }
-    let response = respond(&request, &answer);
+    let response = respond(&request, &mut answer);
     let (work, place) = inside;
     let metered = Metered {
         flow: Some(Flow::new(api, answer, hold, work)),
@@ -118,8 +118,8 @@ fn settled(hold: Hold, failure: Failure) -> Problem {
 }
 
 /// An answer that costs nothing, as it is.
-pub fn passed_on(request: &Outgoing, answer: reqwest::Response, inside: Inside) -> Response {
-    let response = respond(request, &answer);
+pub fn passed_on(request: &Outgoing, mut answer: reqwest::Response, inside: Inside) -> Response {
+    let response = respond(request, &mut answer);
     response(Body::from_stream(answer.bytes_stream().inspect(move |_| {
         let _while_it_flows = &inside;
     })))
@@ -128,11 +128,11 @@ pub fn passed_on(request: &Outgoing, answer: reqwest::Response, inside: Inside) 
 async fn whole_answer(
     api: Api,
     request: &Outgoing,
-    answer: reqwest::Response,
+    mut answer: reqwest::Response,
     hold: Hold,
 ) -> Result<Response, Problem> {
-    let response = respond(request, &answer);
     let is_readable = is_identity(answer.headers());
+    let response = respond(request, &mut answer);
     let largest = if matches!(api, Api::Metered { .. }) { metered::LARGEST_ANSWER } else { LARGEST_ANSWER };
     let mut body = BytesMut::new();
     let mut chunks = answer.bytes_stream();
@@ -148,14 +148,15 @@ async fn whole_answer(
     }
     let (seen, raw) = if is_readable { usage::of_whole(api, &body) } else { (Seen::Unreadable, String::new()) };
     if seen == Seen::Unreadable {
-        tracing::error!(api = ?api, "an answer without readable usage; its hold is charged");
+        tracing::error!(api = ?api, "an answer without readable usage; what was held for it is charged");
     }
     hold.settle(seen, Outcome::Completed, raw);
     Ok(response(body.freeze().into()))
 }
 
-fn respond(request: &Outgoing, answer: &reqwest::Response) -> impl FnOnce(Body) -> Response + use<> {
-    let (status, headers) = (answer.status(), request.returning(answer.headers()));
+/// Takes the head of `answer` for what goes on to the client.
+fn respond(request: &Outgoing, answer: &mut reqwest::Response) -> impl FnOnce(Body) -> Response + use<> {
+    let (status, headers) = (answer.status(), request.returning(std::mem::take(answer.headers_mut())));
     move |body| {
         let mut response = Response::new(body);
         *response.status_mut() = status;

@@ -173,7 +173,7 @@ impl Upstreams {
         (name, own): (&str, Option<&Pass>),
         method: Method,
         target: &Target,
-        headers: &HeaderMap,
+        headers: HeaderMap,
         body: Bytes,
     ) -> Result<Outgoing, Problem> {
         let ways = if own.is_some() { &self.own_ways } else { &self.ways };
@@ -225,7 +225,7 @@ fn is_forwarded(name: &str) -> bool {
 
 /// The headers of an answer that may go on to the instance.
 #[must_use]
-pub fn returning(headers: &HeaderMap) -> HeaderMap {
+pub fn returning(headers: HeaderMap) -> HeaderMap {
     passing(headers, |name| {
         let is_of_the_key = NOT_RETURNED_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
         let is_of_ours = NOT_RETURNED_OF_OURS.contains(&name) || (is_of_the_key && !name.starts_with(RETURNED_PREFIX));
@@ -235,14 +235,14 @@ pub fn returning(headers: &HeaderMap) -> HeaderMap {
 
 /// The same of an answer to the caller's own key: what it says of that key's account is theirs to read.
 #[must_use]
-pub fn returning_to_its_owner(headers: &HeaderMap) -> HeaderMap {
+pub fn returning_to_its_owner(headers: HeaderMap) -> HeaderMap {
     passing(headers, |name| NOT_RETURNED.contains(&name))
 }
 
-fn passing(headers: &HeaderMap, is_held_back: impl Fn(&str) -> bool) -> HeaderMap {
-    let is_one_hop = hop::is_one_hop(headers);
-    let passing = headers.iter().filter(|(name, _)| !is_held_back(name.as_str()) && !is_one_hop(name.as_str()));
-    passing.map(|(name, value)| (name.clone(), value.clone())).collect()
+fn passing(mut headers: HeaderMap, is_held_back: impl Fn(&str) -> bool) -> HeaderMap {
+    let is_one_hop = hop::is_one_hop(&headers);
+    hop::drop_where(&mut headers, |name| is_held_back(name) || is_one_hop(name));
+    headers
 }
 
 pub(super) fn tls() -> rustls::ClientConfig {
@@ -292,7 +292,7 @@ mod tests {
         ]);
         let target = Target::read(&"/anthropic/v1/messages?beta=true".parse().unwrap()).unwrap();
         let upstreams = Upstreams::new(&config, Clock::system(), Patience::default());
-        let call = upstreams.call(("anthropic", None), Method::POST, &target, &sent, Bytes::new()).unwrap();
+        let call = upstreams.call(("anthropic", None), Method::POST, &target, sent, Bytes::new()).unwrap();
         let mut names: Vec<&str> = call.headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         let passed = [
@@ -339,13 +339,13 @@ mod tests {
             "set-cookie",
             "transfer-encoding",
         ]);
-        let mut names: Vec<String> = returning(&answered).keys().map(ToString::to_string).collect();
+        let mut names: Vec<String> = returning(answered.clone()).keys().map(ToString::to_string).collect();
         names.sort_unstable();
         let returned =
             ["anthropic-ratelimit-unified-5h-status", "content-type", "request-id", "retry-after", "x-should-retry"];
         assert_eq!(names, returned);
         // To whose key it is the answer, it is theirs; what would act on another origin is nobody's.
-        let own = returning_to_its_owner(&answered);
+        let own = returning_to_its_owner(answered.clone());
         assert_eq!(own.len(), answered.len() - 2);
         assert!(!own.contains_key("set-cookie") && own.contains_key("x-ratelimit-limit-requests"));
     }
