@@ -195,6 +195,7 @@ async fn every_table_that_names_a_person_or_their_instance_is_known_to_the_delet
         "spend_days",
         "quota_limits",
         "credits",
+        "own_keys",
     ];
     let database = crate::harness::sqlite().await;
     let db = database.db.read();
