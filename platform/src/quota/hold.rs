@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::journal::{Intent, Settlement};
+use super::journal::{Intent, Journal, Settlement};
 use super::ledger::{self, Message, What};
 use super::limits::{Account, Amount, Place, Rate};
+use super::refusal::{Refusal, disk_refuses};
 use super::rules::{Outcome, Price, Seen};
 use super::{Inner, lock};
 use crate::db::HoldId;
@@ -32,8 +33,18 @@ pub struct Hold {
 }
 
 impl Hold {
-    pub(super) fn new(held: Held, rates: (Option<Rate>, Option<Rate>), books: Arc<Inner>) -> Self {
-        Self { held: Some(held), sent: false, rates, books }
+    /// Writes the intent of a call that has its place. Where the journal does not take it, that place is free again.
+    pub(super) fn promise(
+        held: Held,
+        rates: (Option<Rate>, Option<Rate>),
+        books: &Arc<Inner>,
+        journal: &Journal,
+    ) -> Result<Self, Refusal> {
+        if let Err(error) = journal.hold(&held.intent) {
+            lock(&held.account).settle(&held.place, held.held, Amount::default());
+            return Err(Refusal::Unavailable(disk_refuses(&error)));
+        }
+        Ok(Self { held: Some(held), sent: false, rates, books: Arc::clone(books) })
     }
 
     /// The id of the hold, and of the receipt that it becomes. `None` only while it is being dropped.

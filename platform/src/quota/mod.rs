@@ -274,11 +274,7 @@ impl Quota {
             at: now,
             payer: Payer::Budget,
         };
-        if let Err(error) = running.journal.hold(&intent) {
-            lock(&account).settle(&place, held, Amount::default());
-            return Err(Refusal::Unavailable(refusal::disk_refuses(&error)));
-        }
-        Ok(Hold::new(Held { intent, place, held, account, price: Some(price) }, rates, Arc::clone(&self.0)))
+        Hold::promise(Held { intent, place, held, account, price: Some(price) }, rates, &self.0, &running.journal)
     }
 
     /// Returns when every call that ended before now has its receipt in the database, or after two seconds. For tests,

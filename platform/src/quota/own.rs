@@ -4,14 +4,12 @@
 //! Of the limits only that of calls at once holds for them, which keeps the platform's own room. Requests and tokens a
 //! minute share out what the platform's keys bear at a provider, and these calls do not touch those.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 
 use super::hold::{Held, Hold};
 use super::journal::Intent;
 use super::limits::Amount;
-use super::refusal::{self, Refusal};
+use super::refusal::Refusal;
 use super::rules::{self, Basis, Bound, Charge, Price, Provider, Seen, Usage};
 use super::{Quota, lock};
 use crate::db::{AccountId, HoldId, InstanceId};
@@ -94,12 +92,7 @@ impl Quota {
             at: now,
             payer: Payer::OwnKey,
         };
-        if let Err(error) = running.journal.hold(&intent) {
-            lock(&account).settle(&place, nothing, nothing);
-            return Err(Refusal::Unavailable(refusal::disk_refuses(&error)));
-        }
-        let held = Held { intent, place, held: nothing, account, price };
-        Ok(Hold::new(held, (None, None), Arc::clone(&self.0)))
+        Hold::promise(Held { intent, place, held: nothing, account, price }, (None, None), &self.0, &running.journal)
     }
 }
 
