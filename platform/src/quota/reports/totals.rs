@@ -2,13 +2,13 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::calendar::{self, Days, Month};
-use super::drift::{self, Drift};
-use super::limits::Account;
-use super::store::{self, Order, Whose};
-use super::{Inner, ModelSpend, MonthSum, Quota, Sum, lock};
+use super::bill_comparison::{self, Drift};
 use crate::db::AccountId;
 use crate::error::{Error, Result};
+use crate::quota::admission::books::Account;
+use crate::quota::calendar::{self, Days, Month};
+use crate::quota::store::{self, Order, Whose};
+use crate::quota::{Inner, ModelSpend, MonthSum, Quota, Sum, lock};
 
 /// Accounts of one page.
 pub const A_PAGE: u64 = 50;
@@ -96,9 +96,9 @@ impl Quota {
     /// `Invalid` with a sentence when the export cannot be read; when the database does not answer.
     pub async fn compare(&self, export: &str) -> Result<Vec<Drift>> {
         self.settled().await;
-        let bill = drift::read_bill(export).map_err(|sentence| Error::invalid("export", sentence))?;
-        let Some(days) = drift::days(&bill) else { return Ok(Vec::new()) };
-        Ok(drift::compare(&bill, &store::booked(self.0.db.read(), &days).await?))
+        let bill = bill_comparison::read_bill(export).map_err(|sentence| Error::invalid("export", sentence))?;
+        let Some(days) = bill_comparison::days(&bill) else { return Ok(Vec::new()) };
+        Ok(bill_comparison::compare(&bill, &store::booked(self.0.db.read(), &days).await?))
     }
 }
 

@@ -1,11 +1,11 @@
 //! Which price table is in force: the operator's words about it, and taking one over.
 
-use super::entities::price_versions;
-use super::prices::{Changes, PriceBook, TABLE};
-use super::{Quota, store};
+use super::book::{Changes, PriceBook, TABLE};
 use crate::clock::Timestamp;
 use crate::db::audit;
 use crate::error::{Error, Result};
+use crate::quota::entities::price_versions;
+use crate::quota::{Quota, store};
 
 /// A table of prices, as the operator sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]

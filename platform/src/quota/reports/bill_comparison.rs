@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::calendar::Days;
+use crate::quota::calendar::Days;
 
 const DAY: [&str; 3] = ["date", "day", "usage_date_utc"];
 const MODEL: [&str; 2] = ["model", "model_version"];

@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::hold::{Held, Hold};
 use super::journal::Intent;
-use super::limits::Amount;
-use super::refusal::Refusal;
-use super::rules::{self, Basis, Bound, Charge, Price, Provider, Seen, Usage};
-use super::{Quota, lock};
 use crate::db::{AccountId, HoldId, InstanceId};
+use crate::quota::admission::books::Amount;
+use crate::quota::admission::refusal::Refusal;
+use crate::quota::prices::rules::{self, Basis, Bound, Charge, Price, Provider, Seen, Usage};
+use crate::quota::{Quota, lock};
 
 /// Who pays for a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +41,7 @@ impl Payer {
 
     /// What a call that was charged so takes from the account's limits.
     #[must_use]
-    pub(super) fn spends(self, charge: &Charge) -> Amount {
+    pub(in crate::quota) fn spends(self, charge: &Charge) -> Amount {
         let used = charge.usage.all_input_tokens().saturating_add(charge.usage.output_tokens);
         Amount { nanodollars: charge.amount_nanodollars, tokens: if self.is_budget() { used } else { 0 } }
     }
@@ -52,7 +52,7 @@ impl Payer {
 pub struct OwnCall {
     pub account: AccountId,
     pub instance: InstanceId,
-    /// As of [`super::Call`].
+    /// As of [`crate::quota::Call`].
     pub agent: String,
     pub provider: Provider,
     /// Also one that the price table does not know.
@@ -137,7 +137,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::quota::tariffs::{Rates, Tariff};
+    use crate::quota::prices::tariffs::{Rates, Tariff};
 
     /// A nano-dollar for ten thousand tokens in, and for two thousand out.
     fn price() -> Price {

@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::calendar;
-use super::rules::Bound;
 use crate::clock::Timestamp;
 use crate::config::Limits;
+use crate::quota::calendar;
+use crate::quota::prices::rules::Bound;
 
 /// Levels of buckets are kept in sixty-thousandths, so that a limit a minute flows in whole numbers a millisecond.
 const PARTS: i64 = 60_000;
@@ -456,5 +456,5 @@ fn wait(bucket: &mut Bucket, limit: Option<u32>, needed: u64, now: Timestamp) ->
 }
 
 #[cfg(test)]
-#[path = "limits_tests.rs"]
+#[path = "books_tests.rs"]
 mod tests;

@@ -1,12 +1,12 @@
 //! Price tables opened up, for the operator to look at before anything goes by them: what each says of every model, and
 //! how it differs from the one in force.
 
-use super::prices::{Changes, PriceBook};
+use super::book::{Changes, PriceBook};
 use super::rules::Price;
 use super::tables::PriceTable;
-use super::{Quota, store};
 use crate::db::audit;
 use crate::error::{Error, Result};
+use crate::quota::{Quota, store};
 
 /// A model and its price.
 #[derive(Clone, Debug, PartialEq, Eq)]

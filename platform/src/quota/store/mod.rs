@@ -15,16 +15,16 @@ use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Alias, Expr, ExprTrait as _, OnConflict, Query};
 use sea_orm::{FromQueryResult, Iterable as _, QueryOrder as _, QuerySelect as _, Set};
 
-use super::calendar::Days;
-use super::chain::Head;
-use super::entities::receipts::Model as Receipt;
-use super::entities::{allowances, books, credits, limits, receipts, spend_days};
-use super::limits::{Account, Credit, Past};
-use super::{ModelSpend, calendar};
 use crate::clock::Timestamp;
 use crate::config::Limits;
 use crate::db::{AccountId, HoldId, Tx};
 use crate::error::{Error, Result};
+use crate::quota::admission::books::{Account, Credit, Past};
+use crate::quota::calendar::Days;
+use crate::quota::entities::receipts::Model as Receipt;
+use crate::quota::entities::{allowances, books, credits, limits, receipts, spend_days};
+use crate::quota::ledger::chain::Head;
+use crate::quota::{ModelSpend, calendar};
 
 pub use agreement::disagreements;
 pub use alerts::{alerts_of, raise, spent_in_days, spent_in_months, told, untold};

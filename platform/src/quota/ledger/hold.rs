@@ -3,18 +3,18 @@
 use std::sync::{Arc, Mutex};
 
 use super::journal::{Intent, Journal, Settlement};
-use super::ledger::{self, Message, What};
-use super::limits::{Account, Amount, Place, Rate};
-use super::refusal::{Refusal, disk_refuses};
-use super::rules::{Outcome, Price, Seen};
-use super::{Inner, lock};
+use super::writer::{self, Message, What};
 use crate::db::HoldId;
+use crate::quota::admission::books::{Account, Amount, Place, Rate};
+use crate::quota::admission::refusal::{Refusal, disk_refuses};
+use crate::quota::prices::rules::{Outcome, Price, Seen};
+use crate::quota::{Inner, lock};
 
 /// The input of a model that is not asked for its long context.
 const USUAL_CONTEXT: u64 = 200_000;
 
 /// What a hold is made of.
-pub(super) struct Held {
+pub(in crate::quota) struct Held {
     pub intent: Intent,
     pub place: Place,
     pub held: Amount,
@@ -34,7 +34,7 @@ pub struct Hold {
 
 impl Hold {
     /// Writes the intent of a call that has its place. Where the journal does not take it, that place is free again.
-    pub(super) fn promise(
+    pub(in crate::quota) fn promise(
         held: Held,
         rates: (Option<Rate>, Option<Rate>),
         books: &Arc<Inner>,
@@ -81,7 +81,7 @@ impl Hold {
     }
 
     /// Settles the hold: what it kept from other calls is free when this returns. Does not wait for the database;
-    /// [`super::Quota::settled`] does.
+    /// [`crate::quota::Quota::settled`] does.
     ///
     /// `usage`: the provider's own figures as JSON, kept with the receipt.
     pub fn settle(mut self, seen: Seen, outcome: Outcome, usage: String) {
@@ -105,7 +105,7 @@ impl Hold {
             account.limits()
         };
         let written = running.journal.settle(settlement, |settlement| {
-            let over = ledger::Over {
+            let over = writer::Over {
                 what: What::Call { intent, settlement },
                 allowance_nanodollars: limits.month_nanodollars,
                 day_allowance_nanodollars: limits.day_nanodollars,

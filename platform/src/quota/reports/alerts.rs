@@ -8,13 +8,13 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 use serde_json::json;
 
-use super::ledger::Over;
-use super::{Alert, Inner, Quota, calendar, store};
 use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
 use crate::error::Result;
 use crate::instances::Instances;
 use crate::mailbox::{Mailbox, NotTaken, Parcel};
+use crate::quota::ledger::writer::Over;
+use crate::quota::{Alert, Inner, Quota, calendar, store};
 
 /// Where a program is told, once its owner has opened that path.
 pub const MAIL_PATH: &str = "/_berth/quota";

@@ -11,17 +11,17 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
-use super::alerts;
 use super::chain::{Head, Signer};
 use super::corrections::Waiting;
-use super::dearest;
-use super::entities::receipts::Model as Receipt;
 use super::journal::{Intent, Journal, Settlement};
-use super::rules::Charge;
-use super::store::{self, Spent};
 use crate::clock::Timestamp;
 use crate::db::{AccountId, Db, HoldId};
 use crate::error::{Error, Result};
+use crate::quota::entities::receipts::Model as Receipt;
+use crate::quota::prices::rules::Charge;
+use crate::quota::prices::unknown_models;
+use crate::quota::reports::alerts;
+use crate::quota::store::{self, Spent};
 
 /// How long the first of a batch waits for others.
 const GATHER: Duration = Duration::from_millis(200);
@@ -307,7 +307,7 @@ fn receipt(intent: &Intent, settlement: &Settlement) -> Receipt {
         held_at_ms: intent.at.0,
         settled_at_ms: settlement.at.0,
         corrects: None,
-        reason: if intent.at_the_dearest { dearest::REASON.to_owned() } else { String::new() },
+        reason: if intent.at_the_dearest { unknown_models::REASON.to_owned() } else { String::new() },
         seq: 0,
         previous: String::new(),
         hash: String::new(),

@@ -21,10 +21,10 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
 use super::corrections::Correction;
-use super::own::Payer;
-use super::rules::{Bound, Charge, Outcome, Seen};
+use super::own_key_calls::Payer;
 use crate::clock::Timestamp;
 use crate::db::{AccountId, HoldId, InstanceId};
+use crate::quota::prices::rules::{Bound, Charge, Outcome, Seen};
 
 /// How often at most the disk is asked to keep what was written.
 const SYNC_EVERY: Duration = Duration::from_millis(5);

@@ -1,20 +1,22 @@
 //! Rating receipts again by another version of the prices: first only looked at, then done, in steps of some receipts
 //! each. What differs becomes a correction; doing it again changes nothing more.
 
+mod rules;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::calendar::Days;
-use super::corrections::{BY_OPERATOR, BY_PRICES, Change};
-use super::prices::PriceBook;
-use super::rated::{self, Rating};
-use super::rules::{Price, Provider};
-use super::{Inner, Quota, Receipt, store};
 use crate::clock::Timestamp;
 use crate::db::{AccountId, HoldId, audit};
 use crate::error::{Error, Result};
+use crate::quota::calendar::Days;
+use crate::quota::ledger::corrections::{BY_OPERATOR, BY_PRICES, Change};
+use crate::quota::prices::book::PriceBook;
+use crate::quota::prices::rules::{Price, Provider};
+use crate::quota::{Inner, Quota, Receipt, store};
+use rules::Rating;
 
 /// Receipts of one step.
 const A_STEP: u64 = 500;
@@ -200,7 +202,7 @@ impl Rerating {
             let own = self.own_price(receipt).await?;
             let provider = Provider::named(&receipt.provider);
             let price = self.book.find(&provider, &receipt.model);
-            match rated::rated(receipt, own.as_deref(), price.as_deref()) {
+            match rules::rated(receipt, own.as_deref(), price.as_deref()) {
                 Rating::Free => {}
                 Rating::NoPrice => self.found.without_price += 1,
                 Rating::NotCounted => self.found.not_counted += 1,
@@ -219,7 +221,7 @@ impl Rerating {
             let of_kind = before.iter().filter(|one| (one.basis == BY_OPERATOR) == by_hand);
             of_kind.fold(0_i64, |sum, one| sum.saturating_add(one.amount_nanodollars))
         };
-        let nanodollars = rated::difference(costs, (receipt.amount_nanodollars, sum(false), sum(true)));
+        let nanodollars = rules::difference(costs, (receipt.amount_nanodollars, sum(false), sum(true)));
         let version = &self.book.version;
         // Back and forth between versions, each step is another one.
         let known_by = format!("{version} {}", before.len());

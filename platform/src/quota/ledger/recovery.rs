@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::journal::{Entry, Intent, Settlement};
-use super::ledger::{Over, What};
-use super::rules::{Outcome, Price, Provider, Seen};
-use super::store;
+use super::writer::{Over, What};
 use crate::clock::Timestamp;
 use crate::db::{Db, HoldId};
 use crate::error::Result;
+use crate::quota::prices::rules::{Outcome, Price, Provider, Seen};
+use crate::quota::store;
 
 /// Calls that are over, and corrections.
 pub struct Found {

@@ -1,11 +1,11 @@
 //! What single accounts may do: limits of their own, and credit.
 
-use super::entities::credits;
-use super::{Inner, OwnLimits, Quota, dollars, lock, store};
 use crate::config::Limits;
 use crate::db::{AccountId, audit};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
+use crate::quota::entities::credits;
+use crate::quota::{Inner, OwnLimits, Quota, dollars, lock, store};
 
 impl Quota {
     /// What `account` may do now: its own limits, and the installation's where it has none.

@@ -10,12 +10,12 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
-use super::dearest;
 use super::rules::{Price, Provider, Rates, Tariff, Tier};
+use super::unknown_models;
 use crate::config::{Dollars, MeteredCall, ModelPrice, Providers};
 
 /// LiteLLM's rows for Anthropic and OpenAI, US dollars per token; its licence beside it.
-pub const TABLE: &str = include_str!("../../../data/model_prices.json");
+pub const TABLE: &str = include_str!("../../../../data/model_prices.json");
 /// The built-in demo model. Its prices buy nothing, but are spent like real ones, so that everything can be seen.
 const DEMO: &str = include_str!("demo_prices.json");
 
@@ -48,7 +48,7 @@ impl PriceBook {
 
     fn new(version: String, prices: HashMap<Provider, HashMap<String, Arc<Price>>>) -> Self {
         let of_one = |(provider, its): (&Provider, &HashMap<String, Arc<Price>>)| {
-            Some((provider.clone(), Arc::new(dearest::of(its.values().map(Arc::as_ref))?)))
+            Some((provider.clone(), Arc::new(unknown_models::of(its.values().map(Arc::as_ref))?)))
         };
         let dearest = prices.iter().filter_map(of_one).collect();
         Self { version, prices, dearest }

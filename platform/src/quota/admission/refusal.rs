@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::calendar;
-use super::limits::Over;
-use super::rules::NoBound;
+use super::books::Over;
 use crate::clock::Timestamp;
 use crate::error::Error;
+use crate::quota::calendar;
+use crate::quota::prices::rules::NoBound;
 
 /// What a caller with too many calls in flight is told to wait: calls take seconds, and SDKs back off by themselves.
 pub const TRY_AGAIN: Duration = Duration::from_secs(1);

@@ -1,7 +1,7 @@
 //! What a call costs at other prices than it was charged by. Pure.
 
-use super::rules::{self, Price, Usage};
-use super::{Payer, Receipt};
+use crate::quota::prices::rules::{self, Price, Usage};
+use crate::quota::{Payer, Receipt};
 
 /// What other prices say of a receipt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,5 +58,5 @@ pub fn difference(costs: i64, (charged, rerated, by_hand): (i64, i64, i64)) -> i
 }
 
 #[cfg(test)]
-#[path = "rated_tests.rs"]
+#[path = "rules_tests.rs"]
 mod tests;

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::super::rules::{CacheWrites, Demand, InputBound, Provider, Service, Usage, bound, cost};
 use super::*;
+use crate::quota::prices::rules::{CacheWrites, Demand, InputBound, Provider, Service, Usage, bound, cost};
 
 fn rates() -> impl Strategy<Value = Rates> {
     let one = || 0_i64..20_000_000_000;

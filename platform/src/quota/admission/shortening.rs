@@ -1,10 +1,10 @@
 //! Calls that hardly fit: whether they could at all, and with how long an answer.
 
-use super::hold::Hold;
-use super::limits::Amount;
+use super::books::Amount;
 use super::refusal::Refusal;
-use super::rules::{self, Bound, Demand, Price};
-use super::{AccountId, Call, Quota};
+use crate::quota::ledger::hold::Hold;
+use crate::quota::prices::rules::{self, Bound, Demand, Price};
+use crate::quota::{AccountId, Call, Quota};
 
 impl Quota {
     /// Whether what `demand` can cost is left to `account` just now, in money and in tokens a minute. Nothing is held: by
@@ -66,7 +66,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::quota::rules::tests::{demands, prices};
+    use crate::quota::prices::rules::tests::{demands, prices};
 
     proptest! {
         /// Against trying every length there is.

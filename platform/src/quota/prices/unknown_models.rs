@@ -55,5 +55,5 @@ fn dearest<'a>(rates: impl Iterator<Item = &'a Rates> + Clone) -> Tariff {
 }
 
 #[cfg(test)]
-#[path = "dearest_tests.rs"]
+#[path = "unknown_models_tests.rs"]
 mod tests;

@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::super::rules::{Basis, Bound, Charge, Outcome, Rates, Seen, Tariff, Tier, charge};
 use super::*;
 use crate::db::{AccountId, HoldId, InstanceId};
+use crate::quota::prices::rules::{Basis, Bound, Charge, Outcome, Rates, Seen, Tariff, Tier, charge};
 
 fn price(rate: i64) -> Price {
     let rates = Rates { input: rate, cache_write: None, cache_write_long: None, cache_read: None, output: 5 * rate };

@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::ledger::{Message, Over, What};
-use super::refusal::{TRY_AGAIN, disk_refuses};
-use super::{Inner, Payer, Quota, Receipt, Running, dollars, lock, store};
+use super::writer::{Message, Over, What};
 use crate::clock::Timestamp;
 use crate::db::{HoldId, audit};
 use crate::error::{Error, Result};
+use crate::quota::admission::refusal::{TRY_AGAIN, disk_refuses};
+use crate::quota::{Inner, Payer, Quota, Receipt, Running, dollars, lock, store};
 
 /// What a correction says of how the call ended.
 const CORRECTED: &str = "corrected";
@@ -72,7 +72,7 @@ pub struct Corrected {
 }
 
 /// What is different about a receipt.
-pub(super) struct Change<'a> {
+pub(in crate::quota) struct Change<'a> {
     pub nanodollars: i64,
     pub basis: &'static str,
     pub price_version: &'a str,
@@ -134,7 +134,7 @@ impl Quota {
     }
 
     /// Returns when the database knows of every correction that was made before.
-    pub(super) async fn caught_up(&self, running: &Running) -> Result<()> {
+    pub(in crate::quota) async fn caught_up(&self, running: &Running) -> Result<()> {
         self.settled().await;
         if running.waiting.is_none() {
             return Ok(());
@@ -198,7 +198,7 @@ fn id_of(corrected: HoldId, basis: &str, known_by: &str) -> HoldId {
 
 impl Inner {
     /// Writes a correction down and takes it into the books of its account, as one step.
-    pub(super) async fn accept(&self, running: &Running, receipt: Receipt) -> Result<()> {
+    pub(in crate::quota) async fn accept(&self, running: &Running, receipt: Receipt) -> Result<()> {
         let books = self.account(receipt.account_id).await?;
         let now = self.clock.now();
         let (period, day, nanodollars) = (receipt.period.clone(), receipt.day.clone(), receipt.amount_nanodollars);

@@ -2,11 +2,11 @@
 
 use futures_util::stream::{self, Stream};
 
-use super::calendar::{self, Month};
-use super::chain::{self, Walk};
-use super::{Inner, Quota, Receipt, store};
 use crate::db::{AccountId, HoldId};
 use crate::error::{Error, Result};
+use crate::quota::calendar::{self, Month};
+use crate::quota::ledger::chain::{self, Walk};
+use crate::quota::{Inner, Quota, Receipt, store};
 
 /// Receipts that are verified, or handed out, at a time.
 const AT_ONCE: u64 = 1000;

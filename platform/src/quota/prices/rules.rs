@@ -369,4 +369,4 @@ pub fn dollars(nanodollars: i64) -> String {
 
 #[cfg(test)]
 #[path = "rules_tests.rs"]
-pub(super) mod tests;
+pub(in crate::quota) mod tests;

@@ -3,13 +3,13 @@
 
 use serde::Serialize;
 
-use super::calendar::{self, Days, Month};
-use super::limits::{Account, Rate};
-use super::store::{self, By, Whose};
-use super::{ModelSpend, MonthSum, Quota, Sum};
 use crate::clock::Timestamp;
 use crate::db::AccountId;
 use crate::error::Result;
+use crate::quota::admission::books::{Account, Rate};
+use crate::quota::calendar::{self, Days, Month};
+use crate::quota::store::{self, By, Whose};
+use crate::quota::{ModelSpend, MonthSum, Quota, Sum};
 
 /// How many agents are told apart: an agent may have a new name each time it runs.
 const AGENTS_NAMED: u64 = 20;
