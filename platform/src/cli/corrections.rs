@@ -14,7 +14,7 @@ use super::OPERATOR;
 use crate::app::App;
 use crate::db::HoldId;
 use crate::error::{Error, Result};
-use crate::quota::{Corrected, Mode, RerateOrder, Rerated};
+use crate::quota::{CorrectionResult, RepricingMode, RepricingOrder, RepricingResult};
 
 /// For a line: some receipts are written down meanwhile, or a database that is busy is waited for.
 const LINE_WITHIN: Duration = Duration::from_secs(60);
@@ -25,20 +25,20 @@ const ANSWER_BYTES: u64 = 16 * 1024 * 1024;
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Order {
     Correct { receipt: HoldId, nanodollars: i64, because: String },
-    Rerate(RerateOrder),
+    Rerate(RepricingOrder),
 }
 
 #[derive(Serialize, Deserialize)]
 enum Answer {
-    Corrected(Corrected),
+    Corrected(CorrectionResult),
     /// So many receipts were looked at.
     UnderWay(u64),
-    Rerated(Rerated),
+    Rerated(RepricingResult),
     Refused(String),
 }
 
 /// Corrects one receipt.
-pub(super) async fn correct(socket: &Path, order: &Order) -> anyhow::Result<Corrected> {
+pub(super) async fn correct(socket: &Path, order: &Order) -> anyhow::Result<CorrectionResult> {
     match ask(socket, order).await? {
         Answer::Corrected(corrected) => Ok(corrected),
         _ => anyhow::bail!("the running platform is of another version"),
@@ -46,7 +46,7 @@ pub(super) async fn correct(socket: &Path, order: &Order) -> anyhow::Result<Corr
 }
 
 /// Rates receipts again.
-pub(super) async fn rerate(socket: &Path, order: RerateOrder) -> anyhow::Result<Rerated> {
+pub(super) async fn rerate(socket: &Path, order: RepricingOrder) -> anyhow::Result<RepricingResult> {
     match ask(socket, &Order::Rerate(order)).await? {
         Answer::Rerated(rerated) => Ok(rerated),
         _ => anyhow::bail!("the running platform is of another version"),
@@ -81,8 +81,8 @@ pub(super) async fn obey(mut stream: BufReader<UnixStream>, app: &App, order: Or
     say(&mut stream, &answer.unwrap_or_else(|error| Answer::Refused(refusal(error)))).await
 }
 
-async fn rerate_for(stream: &mut BufReader<UnixStream>, app: &App, order: RerateOrder) -> Result<Rerated> {
-    let mut rerating = app.quota.rerate(order, Mode::Change { by: OPERATOR.into() }).await?;
+async fn rerate_for(stream: &mut BufReader<UnixStream>, app: &App, order: RepricingOrder) -> Result<RepricingResult> {
+    let mut rerating = app.quota.reprice(order, RepricingMode::Apply { actor: OPERATOR.into() }).await?;
     while rerating.step().await? {
         say(stream, &Answer::UnderWay(rerating.found().looked_at)).await?;
     }

@@ -8,7 +8,7 @@ use clap::Subcommand;
 use super::{OPERATOR, control, corrections};
 use crate::app::App;
 use crate::handle::Handle;
-use crate::quota::{Changes, Mode, RerateOrder, Rerated, dollars};
+use crate::quota::{PriceChanges, RepricingMode, RepricingOrder, RepricingResult, dollars};
 
 #[derive(Subcommand)]
 pub(super) enum Word {
@@ -51,7 +51,7 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
             let table = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
             let source = file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
             let (version, changes) = app.quota.import_prices(&table, &source, OPERATOR).await?;
-            let Changes { models, new, changed, gone } = changes;
+            let PriceChanges { models, new, changed, gone } = changes;
             println!("{version}: {models} models, {new} new, {changed} at another price, {gone} gone.");
         }
         Word::Rerate { version, since, until, handle, yes } => {
@@ -59,7 +59,7 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
                 None => None,
                 Some(handle) => Some(app.accounts.account(&Handle::parse(&handle)?).await?.id),
             };
-            let order = RerateOrder { version, since, until, account };
+            let order = RepricingOrder { version, since, until, account };
             return if yes { rerate(app, order).await } else { preview(app, order).await };
         }
         Word::Use { version } => {
@@ -72,8 +72,8 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn preview(app: &App, order: RerateOrder) -> anyhow::Result<()> {
-    let found = app.quota.rerate(order, Mode::Look).await?.all().await?;
+async fn preview(app: &App, order: RepricingOrder) -> anyhow::Result<()> {
+    let found = app.quota.reprice(order, RepricingMode::DryRun).await?.all().await?;
     show(app, &found).await?;
     if found.changed > 0 {
         println!("Nothing was changed yet: say it again with --yes.");
@@ -81,14 +81,14 @@ async fn preview(app: &App, order: RerateOrder) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn rerate(app: &App, order: RerateOrder) -> anyhow::Result<()> {
+async fn rerate(app: &App, order: RepricingOrder) -> anyhow::Result<()> {
     let done = corrections::rerate(&app.config.control_socket(), order).await?;
     show(app, &done).await?;
     println!("Receipts corrected: {}.", done.changed);
     Ok(())
 }
 
-async fn show(app: &App, found: &Rerated) -> anyhow::Result<()> {
+async fn show(app: &App, found: &RepricingResult) -> anyhow::Result<()> {
     let known = app.accounts.accounts().await?;
     println!("{:<40} {:>10} {:>18}", "ACCOUNT", "RECEIPTS", "DIFFERENCE");
     for one in &found.accounts {

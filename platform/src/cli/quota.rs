@@ -8,7 +8,7 @@ use crate::accounts::AccountView;
 use crate::app::App;
 use crate::config::parse_dollars;
 use crate::handle::Handle;
-use crate::quota::{OwnLimits, dollars};
+use crate::quota::{AccountLimits, dollars};
 
 #[derive(Subcommand)]
 pub(super) enum Word {
@@ -97,7 +97,7 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
 }
 
 impl Changes {
-    fn apply(&self, own: &mut OwnLimits) {
+    fn apply(&self, own: &mut AccountLimits) {
         for (change, limit) in [
             (self.month, &mut own.month_nanodollars),
             (self.day, &mut own.day_nanodollars),

@@ -11,7 +11,7 @@ use super::quota::signed_dollars;
 use crate::app::App;
 use crate::db::HoldId;
 use crate::handle::Handle;
-use crate::quota::{Drift, dollars, drift_of_all};
+use crate::quota::{BillDifference, dollars, drift_of_all};
 
 #[derive(Subcommand)]
 pub(super) enum Word {
@@ -89,7 +89,7 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<ExitCode> {
             );
             drifts.iter().for_each(print);
             let all = drift_of_all(&drifts);
-            print(&Drift { day: "all".into(), ..all.clone() });
+            print(&BillDifference { day: "all".into(), ..all.clone() });
             if all.is_wide() {
                 eprintln!(
                     "They differ by more than 1 %: a price changed, calls were booked as held, or the key is used elsewhere."
@@ -108,7 +108,7 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(drift: &Drift) {
+fn print(drift: &BillDifference) {
     let percent = drift.percent().map_or_else(|| "not billed".into(), |percent| format!("{percent:.2} %"));
     println!(
         "{:<10} {:<28} {:>14} {:>14} {:>14} {:>10}{}",

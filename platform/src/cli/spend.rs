@@ -4,7 +4,7 @@ use anyhow::Context as _;
 
 use crate::accounts::AccountView;
 use crate::app::App;
-use crate::quota::{ModelSpend, Month, Order, Sum, dollars};
+use crate::quota::{AccountOrder, ModelSpend, Month, NamedSpend, dollars};
 
 /// Months are named as the books name them; without a name the present one.
 pub(super) fn month(app: &App, name: Option<&str>) -> anyhow::Result<Month> {
@@ -34,7 +34,7 @@ pub(super) async fn of_everybody(app: &App, month: Month) -> anyhow::Result<()> 
     table("DAY", &all.by_day);
     println!("\n{:<40} {:>18} {:>18}", "ACCOUNT, DEAREST FIRST", "ALLOWANCE", "COST");
     let accounts = app.accounts.accounts().await?;
-    for one in app.quota.accounts_in(month, Order::Dearest, 0).await? {
+    for one in app.quota.accounts_in(month, AccountOrder::Dearest, 0).await? {
         let handle = accounts.iter().find(|view| view.id == one.account).map(|view| view.handle.to_string());
         let (allowance, spent) = (dollars(one.allowance_nanodollars), dollars(one.spent_nanodollars));
         println!("{:<40} {allowance:>18} {spent:>18}", handle.unwrap_or_else(|| one.account.to_string()));
@@ -52,7 +52,7 @@ fn by_model(models: &[ModelSpend]) {
     }
 }
 
-fn table(what: &str, sums: &[Sum]) {
+fn table(what: &str, sums: &[NamedSpend]) {
     head(what);
     for sum in sums {
         let [calls, input, output] = [sum.calls, sum.input_tokens, sum.output_tokens].map(|count| count.to_string());

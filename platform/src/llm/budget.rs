@@ -16,13 +16,13 @@ use super::problem::Problem;
 use super::request::Unacceptable;
 use crate::config::Speaks;
 use crate::error::Error;
-use crate::quota::{Left, ModelSpend, RateLeft, Refusal};
+use crate::quota::{AccountBudget, ModelSpend, RateLimitView, Refusal};
 use crate::web::words::{about, at_least, day};
 
 #[derive(Serialize)]
 struct Budget {
     #[serde(flatten)]
-    left: Left,
+    left: AccountBudget,
     /// Of this month, dearest first.
     by_model: Vec<ModelSpend>,
     /// Providers that are called under the owner's own key, which costs the budget nothing.
@@ -72,7 +72,7 @@ fn format(uri: &Uri, headers: &HeaderMap) -> Result<Format, Unacceptable> {
 }
 
 /// One sentence about money, and one about the pace, in plain ASCII.
-fn sentences(left: &Left) -> String {
+fn sentences(left: &AccountBudget) -> String {
     let today = &left.today;
     let of_month = left.allowance_nanodollars.saturating_add(left.credit_nanodollars);
     let month = of_month.saturating_sub(left.spent_nanodollars).saturating_sub(left.held_nanodollars);
@@ -86,7 +86,7 @@ fn sentences(left: &Left) -> String {
         money.push_str(&format!(", and {} of {} today", at_least(rest), about(of)));
     }
     let mut pace = Vec::new();
-    let rate = |rate: RateLeft, what| format!("{} of {} {what}", rate.remaining, rate.limit);
+    let rate = |rate: RateLimitView, what| format!("{} of {} {what}", rate.remaining, rate.limit);
     pace.extend(left.requests_a_minute.map(|requests| rate(requests, "calls")));
     pace.extend(left.tokens_a_minute.map(|tokens| rate(tokens, "tokens")));
     let places = left.calls_at_once;
@@ -110,11 +110,11 @@ fn of_own_keys(providers: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quota::{Places, Today};
+    use crate::quota::{CallConcurrency, DayBudget};
 
     #[test]
     fn the_budget_is_said_in_one_sentence_for_money_and_one_for_the_pace() {
-        let mut left = Left {
+        let mut left = AccountBudget {
             period: "2026-11".into(),
             allowance_nanodollars: 5_000_000_000,
             credit_nanodollars: 0,
@@ -122,7 +122,7 @@ mod tests {
             held_nanodollars: 0,
             left_nanodollars: 310_000_000,
             resets_on: "2026-12-01".into(),
-            today: Today {
+            today: DayBudget {
                 day: "2026-11-20".into(),
                 allowance_nanodollars: None,
                 spent_nanodollars: 190_000_000,
@@ -132,7 +132,7 @@ mod tests {
             },
             requests_a_minute: None,
             tokens_a_minute: None,
-            calls_at_once: Places { limit: 5, in_flight: 2 },
+            calls_at_once: CallConcurrency { limit: 5, in_flight: 2 },
         };
         assert_eq!(
             sentences(&left),
@@ -141,8 +141,8 @@ mod tests {
         left.today.allowance_nanodollars = Some(500_000_000);
         left.today.left_nanodollars = Some(310_000_000);
         left.credit_nanodollars = 1_000_000_000;
-        left.requests_a_minute = Some(RateLeft { limit: 60, remaining: 57, full_in_seconds: 3 });
-        left.tokens_a_minute = Some(RateLeft { limit: 400_000, remaining: 291_040, full_in_seconds: 17 });
+        left.requests_a_minute = Some(RateLimitView { limit: 60, remaining: 57, full_in_seconds: 3 });
+        left.tokens_a_minute = Some(RateLimitView { limit: 400_000, remaining: 291_040, full_in_seconds: 17 });
         assert_eq!(
             sentences(&left),
             "AI budget: $4.76 of $6.00 is left this month (whole again on 1 Dec, UTC), and $0.31 of $0.50 today. 57 of 60 \

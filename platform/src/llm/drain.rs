@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use super::api::Api;
 use super::usage::StreamReader;
 use crate::instances::WorkInFlight;
-use crate::quota::{Hold, Outcome, Seen};
+use crate::quota::{CallOutcome, Hold, Seen};
 
 /// The drains of one door. Cheap to clone.
 #[derive(Clone)]
@@ -88,7 +88,7 @@ impl Flow {
                 let (seen, raw) = self.reader.seen();
                 // A client that takes nothing for long enough brings this about as well.
                 let seen = if error.is_timeout() { seen.cut_off() } else { seen };
-                self.settle(Outcome::UpstreamBroke, (seen, raw));
+                self.settle(CallOutcome::UpstreamBroke, (seen, raw));
             }
             None => {
                 self.reader.finish();
@@ -122,11 +122,11 @@ impl Flow {
         self.reader.is_complete() || self.reader.is_over()
     }
 
-    fn outcome_at_end(&self) -> Outcome {
-        if self.reader.is_complete() { Outcome::Completed } else { Outcome::UpstreamBroke }
+    fn outcome_at_end(&self) -> CallOutcome {
+        if self.reader.is_complete() { CallOutcome::Completed } else { CallOutcome::UpstreamBroke }
     }
 
-    fn settle(&mut self, outcome: Outcome, (seen, raw): (Seen, String)) {
+    fn settle(&mut self, outcome: CallOutcome, (seen, raw): (Seen, String)) {
         if let Some(hold) = self.hold.take() {
             if seen == Seen::Unreadable {
                 tracing::error!("a stream ended without readable usage; what was held for it is charged");
@@ -141,6 +141,6 @@ impl Drop for Flow {
     fn drop(&mut self) {
         let (seen, raw) = self.reader.seen();
         let seen = if self.reader.is_over() { seen } else { seen.cut_off() };
-        self.settle(Outcome::ClientGone, (seen, raw));
+        self.settle(CallOutcome::ClientGone, (seen, raw));
     }
 }

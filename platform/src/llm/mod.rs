@@ -42,7 +42,7 @@ use crate::app::App;
 use crate::config::Speaks;
 use crate::instances::{Instance, Work, WorkInFlight};
 use crate::own_keys::Pass;
-use crate::quota::{Call, Demand, Hold, Provider, Tier};
+use crate::quota::{BudgetCall, Demand, Hold, Provider, Tier};
 use admission::Applicant;
 pub use api::Api;
 use caller::caller;
@@ -272,9 +272,9 @@ struct Arrived {
 }
 
 impl Arrived {
-    fn call(&self, demand: Demand) -> Call {
+    fn call(&self, demand: Demand) -> BudgetCall {
         let Self { instance, headers, .. } = self;
-        Call { account: instance.account, instance: instance.id, agent: agent(headers), demand }
+        BudgetCall { account: instance.account, instance: instance.id, agent: agent(headers), demand }
     }
 }
 

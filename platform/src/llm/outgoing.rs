@@ -9,7 +9,7 @@ use reqwest::Url;
 
 use super::problem::Problem;
 use super::upstream::{self, Upstreams, Way};
-use crate::quota::{Outcome, Seen};
+use crate::quota::{CallOutcome, Seen};
 
 /// A key that the provider does not know will not be known in a moment.
 const UNKNOWN_KEY_RESTS: Duration = Duration::from_secs(300);
@@ -59,12 +59,12 @@ impl Failure {
 
     /// What is known of the call.
     #[must_use]
-    pub fn seen(self) -> (Seen, Outcome) {
+    pub fn seen(self) -> (Seen, CallOutcome) {
         match self {
-            Self::Unreachable => (Seen::NoCharge, Outcome::UpstreamBroke),
-            Self::NoKeyAccepted => (Seen::NoCharge, Outcome::Refused),
-            Self::Silent => (Seen::Unreadable, Outcome::UpstreamBroke),
-            Self::Broken => (Seen::Part { usage: None, output_tokens: 0 }, Outcome::UpstreamBroke),
+            Self::Unreachable => (Seen::NoCharge, CallOutcome::UpstreamBroke),
+            Self::NoKeyAccepted => (Seen::NoCharge, CallOutcome::Refused),
+            Self::Silent => (Seen::Unreadable, CallOutcome::UpstreamBroke),
+            Self::Broken => (Seen::Part { usage: None, output_tokens: 0 }, CallOutcome::UpstreamBroke),
         }
     }
 }

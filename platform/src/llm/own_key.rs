@@ -12,7 +12,7 @@ use super::request::{self, Unbounded};
 use super::target::Target;
 use super::{Arrived, Door, agent};
 use crate::own_keys::Pass;
-use crate::quota::{OwnCall, Provider};
+use crate::quota::{OwnKeyCall, Provider};
 
 impl Door {
     pub(super) async fn under_own_key(
@@ -26,7 +26,7 @@ impl Door {
             request::own_key::read(api, &arrived.taken.body).map_err(Problem::Unacceptable)?;
         let (account, instance) = (arrived.instance.account, arrived.instance.id);
         let call =
-            OwnCall { account, instance, agent: agent(&arrived.headers), provider: Provider::named(name), model };
+            OwnKeyCall { account, instance, agent: agent(&arrived.headers), provider: Provider::named(name), model };
         let hold = self.app.quota.admit_under_own_key(call).await.map_err(Problem::Refused)?;
         let hide_usage = asking_for_usage.is_some();
         if let Some(body) = asking_for_usage {

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::request::Unacceptable;
 use crate::config::Speaks;
 use crate::instances::Wish;
-use crate::quota::{NoBound, Refusal, Span, Tier, dollars};
+use crate::quota::{BudgetPeriod, Refusal, Tier, UnboundedCost, dollars};
 
 /// Why a call ends here.
 #[derive(Debug)]
@@ -287,24 +287,26 @@ fn too_fast(wait: Duration, sentence: String) -> Shape {
 }
 
 /// The field to blame, and what to do about it.
-fn no_bound(model: &str, why: NoBound) -> (&'static str, String) {
+fn no_bound(model: &str, why: UnboundedCost) -> (&'static str, String) {
     match why {
-        NoBound::Size => (
+        UnboundedCost::Size => (
             "max_tokens",
             format!("max_tokens: {model} has no known limits; send text only, and say how long the answer may be."),
         ),
-        NoBound::Tier(Tier::Fast) => ("speed", format!("speed: {model} has no known price for fast; leave it out.")),
-        NoBound::Tier(tier) => {
+        UnboundedCost::Tier(Tier::Fast) => {
+            ("speed", format!("speed: {model} has no known price for fast; leave it out."))
+        }
+        UnboundedCost::Tier(tier) => {
             ("service_tier", format!("service_tier: {model} has no known price for {}; leave it out.", tier.as_str()))
         }
-        NoBound::WebSearch => (
+        UnboundedCost::WebSearch => (
             "tools",
             format!("tools: what a search of the web costs with {model} is not known to Berth; use another model."),
         ),
     }
 }
 
-fn over_allowance(what: Span, (left, held): (i64, i64), needed: i64, resets_on: &str) -> String {
+fn over_allowance(what: BudgetPeriod, (left, held): (i64, i64), needed: i64, resets_on: &str) -> String {
     let held = if held > 0 {
         format!(" ({} more is held for calls in flight, and part of it comes back)", dollars(held))
     } else {

@@ -8,7 +8,7 @@ use chrono::{DateTime, SecondsFormat};
 
 use crate::clock::Timestamp;
 use crate::config::Speaks;
-use crate::quota::Rate;
+use crate::quota::RateLimitState;
 
 #[derive(Clone, Copy)]
 enum What {
@@ -17,7 +17,13 @@ enum What {
 }
 
 /// Adds them to `headers`, for the limits that there are.
-pub fn add(headers: &mut HeaderMap, speaks: Speaks, requests: Option<Rate>, tokens: Option<Rate>, now: Timestamp) {
+pub fn add(
+    headers: &mut HeaderMap,
+    speaks: Speaks,
+    requests: Option<RateLimitState>,
+    tokens: Option<RateLimitState>,
+    now: Timestamp,
+) {
     for (what, rate) in [(What::Requests, requests), (What::Tokens, tokens)] {
         let Some(rate) = rate else { continue };
         let reset = match speaks {
@@ -83,7 +89,7 @@ mod tests {
 
     #[test]
     fn each_provider_is_told_in_its_own_way() {
-        let rate = |full_in| Rate { limit: 60, remaining: 12, full_in: Duration::from_millis(full_in) };
+        let rate = |full_in| RateLimitState { limit: 60, remaining: 12, full_in: Duration::from_millis(full_in) };
         let said = |speaks, requests, tokens| {
             let mut headers = HeaderMap::new();
             add(&mut headers, speaks, requests, tokens, Timestamp(1_794_738_600_000));

@@ -27,7 +27,7 @@ use super::outliving::Outliving;
 use super::problem::Problem;
 use super::usage;
 use crate::instances::{Instance, WorkInFlight};
-use crate::quota::{Hold, Outcome, Seen};
+use crate::quota::{CallOutcome, Hold, Seen};
 
 /// The largest answer in one piece. The longest there are have a few megabytes.
 const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
@@ -103,7 +103,7 @@ async fn send(
     match request.send(answer).await {
         Ok(answer) if answer.status().is_success() => Ok((Some(hold), answer)),
         Ok(answer) => {
-            hold.settle(Seen::NoCharge, Outcome::Refused, String::new());
+            hold.settle(Seen::NoCharge, CallOutcome::Refused, String::new());
             Ok((None, answer))
         }
         Err(failure) => Err(settled(hold, failure)),
@@ -140,7 +140,7 @@ async fn whole_answer(
         match chunk {
             Ok(chunk) if body.len() + chunk.len() <= largest => body.extend_from_slice(&chunk),
             Ok(_) => {
-                hold.settle(Seen::Unreadable, Outcome::UpstreamBroke, String::new());
+                hold.settle(Seen::Unreadable, CallOutcome::UpstreamBroke, String::new());
                 return Err(Problem::UpstreamUnreachable);
             }
             Err(error) => return Err(settled(hold, error.into())),
@@ -150,7 +150,7 @@ async fn whole_answer(
     if seen == Seen::Unreadable {
         tracing::error!(api = ?api, "an answer without readable usage; what was held for it is charged");
     }
-    hold.settle(seen, Outcome::Completed, raw);
+    hold.settle(seen, CallOutcome::Completed, raw);
     Ok(response(body.freeze().into()))
 }
 

@@ -23,31 +23,31 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
-pub use admission::books::Rate;
-pub use admission::refusal::{Refusal, Span};
+pub use admission::books::RateLimitState;
+pub use admission::refusal::{BudgetPeriod, Refusal};
 use anyhow::Context as _;
 pub use calendar::Month;
-pub use entities::alerts::Model as Alert;
-pub use entities::limits::Model as OwnLimits;
+pub use entities::alerts::Model as BudgetAlert;
+pub use entities::limits::Model as AccountLimits;
 pub use entities::receipts::Model as Receipt;
-pub use ledger::corrections::{Corrected, LONGEST_REASON};
+pub use ledger::corrections::{CorrectionResult, LONGEST_REASON};
 pub use ledger::hold::Hold;
-pub use ledger::own_key_calls::{OwnCall, Payer};
-pub use ledger::repricing::{Mode, RatedAccount, RerateOrder, Rerated, Rerating};
-pub use prices::book::Changes;
-pub use prices::catalogue::{Catalogue, Difference, PricedModel};
+pub use ledger::own_key_calls::{OwnKeyCall, Payer};
+pub use ledger::repricing::{AccountRepricing, Repricing, RepricingMode, RepricingOrder, RepricingResult};
+pub use prices::book::PriceChanges;
+pub use prices::catalogue::{PriceCatalogue, PriceDifference, PricedModel};
 pub use prices::rules::{
-    Basis, Bound, CacheWrites, Demand, InputBound, NoBound, Outcome, Price, Provider, Rates, Seen, Service, Tariff,
-    Tier, Usage, dollars,
+    CacheWrites, CallOutcome, ChargeBasis, CostBound, Demand, InputBound, Price, Provider, Seen, Service, Tariff, Tier,
+    TokenRates, UnboundedCost, Usage, dollars,
 };
 pub use prices::tables::PriceTable;
-pub use reports::alerts::MAIL_PATH;
-pub use reports::bill_comparison::{Drift, total as drift_of_all};
-pub use reports::receipts::{Proof, Verified};
-pub use reports::summary::{Left, Places, RateLeft, Sums, Today};
-pub use reports::totals::{A_PAGE, AccountSpend, Everybody};
+pub use reports::alerts::WEBHOOK_PATH;
+pub use reports::bill_comparison::{BillDifference, total as drift_of_all};
+pub use reports::receipts::{ChainVerification, ReceiptProof};
+pub use reports::summary::{AccountBudget, CallConcurrency, DayBudget, RateLimitView, SpendBreakdown};
+pub use reports::totals::{AccountSpend, MonthTotals, PAGE_SIZE};
 use serde::Serialize;
-pub use store::{MonthSum, Order, Sum};
+pub use store::{AccountOrder, MonthSpend, NamedSpend};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::clock::{Clock, Timestamp};
@@ -55,18 +55,18 @@ use crate::config::{Config, Limits, Providers, UnknownModels};
 use crate::db::{AccountId, Db, HoldId, InstanceId};
 use crate::error::{Error, Result};
 use crate::secrets::Keys;
-use admission::books::{Account, Amount};
+use admission::books::{Books, CallAmount};
 use admission::refusal::TRY_AGAIN;
 use calendar::Days;
-use ledger::chain::Signer;
-use ledger::corrections::Waiting;
-use ledger::hold::Held;
+use ledger::chain::ReceiptSigner;
+use ledger::corrections::PendingCorrections;
+use ledger::hold::HeldCall;
 use ledger::journal::{Intent, Journal};
 use ledger::recovery;
-use ledger::writer::{Ledger, Message};
+use ledger::writer::{LedgerMessage, LedgerWriter};
 use prices::book::{self, PriceBook};
 use prices::rules;
-use store::Whose;
+use store::SpendScope;
 
 /// How long a reader waits for calls that just ended to be in the database.
 const SETTLING_PATIENCE: Duration = Duration::from_secs(2);
@@ -84,32 +84,32 @@ struct Inner {
     receipts_for: Duration,
     /// Where the journal lies.
     folder: PathBuf,
-    signer: Arc<Signer>,
+    signer: Arc<ReceiptSigner>,
     /// The price table in force.
     prices: RwLock<Arc<PriceBook>>,
     /// Prices that are only in the settings.
     providers: Providers,
     unknown_models: UnknownModels,
-    accounts: RwLock<HashMap<AccountId, Arc<Mutex<Account>>>>,
+    accounts: RwLock<HashMap<AccountId, Arc<Mutex<Books>>>>,
     running: OnceLock<Running>,
 }
 
 /// What the platform has that makes calls, and a command of the operator has not.
 struct Running {
     journal: Arc<Journal>,
-    ledger: mpsc::UnboundedSender<Message>,
+    ledger: mpsc::UnboundedSender<LedgerMessage>,
     /// Wakes the ledger for who waits for it.
     hurry: Arc<Notify>,
     /// Another platform has opened the books since.
     closed: Arc<AtomicBool>,
-    waiting: Arc<Waiting>,
+    waiting: Arc<PendingCorrections>,
     /// Whose turn it is to correct: each goes by what the one before left in the database.
     corrections: tokio::sync::Mutex<()>,
 }
 
 /// A call that wants to be made.
 #[derive(Clone, Debug)]
-pub struct Call {
+pub struct BudgetCall {
     pub account: AccountId,
     pub instance: InstanceId,
     /// Which of the account's agents makes it, as it says itself; places are shared out fairly between them.
@@ -158,7 +158,7 @@ impl Quota {
             limits: config.limits,
             receipts_for: config.receipts_for,
             folder: config.data_dir.join("quota"),
-            signer: Arc::new(Signer::new(keys)),
+            signer: Arc::new(ReceiptSigner::new(keys)),
             prices: RwLock::new(Arc::new(PriceBook::read(book::TABLE, &config.providers)?)),
             providers: config.providers.clone(),
             unknown_models: config.unknown_models,
@@ -181,8 +181,8 @@ impl Quota {
         let epoch = store::open_epoch(&tx).await?;
         tx.commit().await?;
         let (journal, closed, hurry) = (Arc::new(journal), Arc::<AtomicBool>::default(), Arc::<Notify>::default());
-        let waiting = Arc::<Waiting>::default();
-        let mut ledger = Ledger {
+        let waiting = Arc::<PendingCorrections>::default();
+        let mut ledger = LedgerWriter {
             db: db.clone(),
             signer: Arc::clone(signer),
             journal: Arc::clone(&journal),
@@ -211,17 +211,17 @@ impl Quota {
     ///
     /// # Errors
     /// Why the call may not be made. It is never refused because of a call that ended before it came.
-    pub async fn admit(&self, call: Call) -> std::result::Result<Hold, Refusal> {
+    pub async fn admit(&self, call: BudgetCall) -> std::result::Result<Hold, Refusal> {
         self.admit_with(call, |_, _, _, _| None).await
     }
 
     /// The same. What `fitted` makes of the call is decided in one step with its admission; `None`: as it is.
     async fn admit_with(
         &self,
-        call: Call,
-        fitted: impl FnOnce(&mut Account, &Price, &Demand, Timestamp) -> Option<Bound> + Send,
+        call: BudgetCall,
+        fitted: impl FnOnce(&mut Books, &Price, &Demand, Timestamp) -> Option<CostBound> + Send,
     ) -> std::result::Result<Hold, Refusal> {
-        let Call { account: owner, instance, agent, demand } = call;
+        let BudgetCall { account: owner, instance, agent, demand } = call;
         let book = self.0.prices();
         let price = self.0.price_of(&book, &demand);
         let Some((price, at_the_dearest)) = price else { return Err(Refusal::UnknownModel { model: demand.model }) };
@@ -236,7 +236,7 @@ impl Quota {
         let (bound, held, place, rates) = {
             let mut account = lock(&account);
             let bound = fitted(&mut account, &price, &demand, now).unwrap_or(bound);
-            let held = Amount::of(&bound);
+            let held = CallAmount::of(&bound);
             let place = account.admit(held, &agent, now).map_err(|over| Refusal::of(over, held.nanodollars, now))?;
             (bound, held, place, account.rates())
         };
@@ -256,7 +256,7 @@ impl Quota {
             at: now,
             payer: Payer::Budget,
         };
-        Hold::promise(Held { intent, place, held, account, price: Some(price) }, rates, &self.0, &running.journal)
+        Hold::promise(HeldCall { intent, place, held, account, price: Some(price) }, rates, &self.0, &running.journal)
     }
 
     /// Returns when every call that ended before now has its receipt in the database, or after two seconds. For tests,
@@ -264,7 +264,7 @@ impl Quota {
     pub async fn settled(&self) {
         let Some(running) = self.0.running.get() else { return };
         let (done, wait) = oneshot::channel();
-        if running.ledger.send(Message::Flush(done)).is_ok() {
+        if running.ledger.send(LedgerMessage::Flush(done)).is_ok() {
             running.hurry.notify_one();
             // Late or gone: the reader sees a database that is a moment old.
             let _ = tokio::time::timeout(SETTLING_PATIENCE, wait).await;
@@ -280,8 +280,12 @@ impl Quota {
         let books = self.0.books(account).await?;
         let month = books.month();
         Ok(Spend {
-            by_model: store::spend_by_model(self.0.db.read(), Whose::One(account), &Days::in_month(&month.name))
-                .await?,
+            by_model: store::spend_by_model(
+                self.0.db.read(),
+                SpendScope::Account(account),
+                &Days::in_month(&month.name),
+            )
+            .await?,
             period: month.name.clone(),
             allowance_nanodollars: books.limits().month_nanodollars,
             credit_nanodollars: books.credit(),
@@ -338,8 +342,8 @@ impl Inner {
     }
 
     /// The account's books; read from the ledger before its first call.
-    async fn account(&self, id: AccountId) -> Result<Arc<Mutex<Account>>> {
-        let known = |accounts: &RwLock<HashMap<AccountId, Arc<Mutex<Account>>>>| {
+    async fn account(&self, id: AccountId) -> Result<Arc<Mutex<Books>>> {
+        let known = |accounts: &RwLock<HashMap<AccountId, Arc<Mutex<Books>>>>| {
             accounts.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
         };
         if let Some(account) = known(&self.accounts) {
@@ -352,7 +356,7 @@ impl Inner {
     }
 
     /// A copy of the account's books as they are now.
-    async fn books(&self, id: AccountId) -> Result<Account> {
+    async fn books(&self, id: AccountId) -> Result<Books> {
         let mut books = match self.running.get() {
             Some(_) => lock(&*self.account(id).await?).clone(),
             None => self.account_elsewhere(id).await?,
@@ -365,7 +369,7 @@ impl Inner {
 
     /// The account's books as the platform that makes its calls left them in the ledger. Its allowance of this month is
     /// that platform's, whatever the settings of this command.
-    async fn account_elsewhere(&self, id: AccountId) -> Result<Account> {
+    async fn account_elsewhere(&self, id: AccountId) -> Result<Books> {
         let (db, now) = (self.db.read(), self.clock.now());
         let month = store::allowance(db, id, &calendar::period(now)).await?;
         let month_nanodollars = month.map_or(self.limits.month_nanodollars, |month| month.allowance_nanodollars);
@@ -373,7 +377,7 @@ impl Inner {
     }
 }
 
-fn lock(account: &Mutex<Account>) -> MutexGuard<'_, Account> {
+fn lock(account: &Mutex<Books>) -> MutexGuard<'_, Books> {
     // Every step of an account checks before it changes anything, so no panic leaves it half changed.
     account.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::config::parse_dollars;
 use crate::error::{Error, Result};
 use crate::handle::Handle;
-use crate::quota::OwnLimits;
+use crate::quota::AccountLimits;
 
 #[derive(Template)]
 #[template(path = "admin/account_spend.html")]
@@ -124,7 +124,7 @@ fn known(handle: &str) -> Result<Handle> {
     Handle::parse(handle).map_err(|_| Error::NotFound)
 }
 
-fn typed(own: &OwnLimits) -> TypedLimits {
+fn typed(own: &AccountLimits) -> TypedLimits {
     let money = |limit: Option<i64>| limit.map(|limit| dollars(limit).replace('$', "")).unwrap_or_default();
     let count = |limit: Option<i64>| limit.map(|limit| limit.to_string()).unwrap_or_default();
     TypedLimits {
@@ -138,7 +138,7 @@ fn typed(own: &OwnLimits) -> TypedLimits {
 
 impl TypedLimits {
     /// As the account's own limits.
-    fn read(&self, own: OwnLimits) -> Result<OwnLimits> {
+    fn read(&self, own: AccountLimits) -> Result<AccountLimits> {
         fn limit(
             field: &'static str,
             typed: &str,
@@ -155,7 +155,7 @@ impl TypedLimits {
         let count = |field, typed: &str| {
             limit(field, typed, |text| text.parse::<u32>().ok().map(i64::from), "Write a whole number, or nothing.")
         };
-        Ok(OwnLimits {
+        Ok(AccountLimits {
             month_nanodollars: money("month", &self.month)?,
             day_nanodollars: money("day", &self.day)?,
             requests_a_minute: count("requests", &self.requests)?,

@@ -12,7 +12,7 @@ use super::words::{Moment, dollars, grouped, query_value};
 use crate::accounts::Session;
 use crate::app::App;
 use crate::error::{Error, Result};
-use crate::quota::{Catalogue, Changes, Difference, Price, PriceTable, PricedModel};
+use crate::quota::{Price, PriceCatalogue, PriceChanges, PriceDifference, PriceTable, PricedModel};
 
 /// The largest table, in bytes; LiteLLM's whole one has under 2 MiB.
 pub const TABLE_BYTES: usize = 4 * 1024 * 1024;
@@ -80,7 +80,7 @@ pub struct VersionPage {
     pub handle: String,
     pub is_admin: bool,
     pub table: TableRow,
-    pub changes: Changes,
+    pub changes: PriceChanges,
     pub differences: Vec<DifferenceRow>,
     /// How many more differ.
     pub more: usize,
@@ -180,7 +180,7 @@ pub async fn version(
 
 /// The page of a table, without what stands around it.
 #[must_use]
-pub fn version_page(table: PriceTable, catalogue: &Catalogue, typed: String) -> VersionPage {
+pub fn version_page(table: PriceTable, catalogue: &PriceCatalogue, typed: String) -> VersionPage {
     let differences = &catalogue.differences;
     let shown = &differences[..differences.len().min(MOST_MODELS)];
     VersionPage {
@@ -267,7 +267,7 @@ fn what_else(price: &Price) -> Vec<String> {
     what
 }
 
-fn difference_row(one: &Difference) -> DifferenceRow {
+fn difference_row(one: &PriceDifference) -> DifferenceRow {
     let rate = |of: fn(&Price) -> i64| {
         let (before, after) = (one.before.as_ref().map(of), one.after.as_ref().map(of));
         let differs = before.is_some() && after.is_some() && before != after;

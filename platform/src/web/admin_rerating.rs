@@ -12,7 +12,7 @@ use crate::accounts::{AccountView, Session};
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::handle::Handle;
-use crate::quota::{Mode, RatedAccount, RerateOrder, Rerated};
+use crate::quota::{AccountRepricing, RepricingMode, RepricingOrder, RepricingResult};
 
 /// Accounts that are shown; the command line prints all.
 const MOST_ROWS: usize = 50;
@@ -70,7 +70,7 @@ pub async fn look(
     Query(typed): Query<Typed>,
 ) -> Answer {
     app.quota.prices_of(&version).await?;
-    answer(&app, &session, (version, typed), Mode::Look).await
+    answer(&app, &session, (version, typed), RepricingMode::DryRun).await
 }
 
 /// `POST /admin/prices/{version}/rerate`
@@ -82,11 +82,11 @@ pub async fn change(
 ) -> Answer {
     app.quota.prices_of(&version).await?;
     let by = session.handle.to_string();
-    answer(&app, &session, (version, typed), Mode::Change { by }).await
+    answer(&app, &session, (version, typed), RepricingMode::Apply { actor: by }).await
 }
 
-async fn answer(app: &App, session: &Session, (version, typed): (String, Typed), mode: Mode) -> Answer {
-    let is_done = mode != Mode::Look;
+async fn answer(app: &App, session: &Session, (version, typed): (String, Typed), mode: RepricingMode) -> Answer {
+    let is_done = mode != RepricingMode::DryRun;
     let page = ReratingPage {
         handle: session.handle.to_string(),
         is_admin: super::admin::is_admin(session),
@@ -110,7 +110,7 @@ async fn answer(app: &App, session: &Session, (version, typed): (String, Typed),
     }
 }
 
-async fn rerated(app: &App, version: String, typed: Typed, mode: Mode) -> Result<Rerated> {
+async fn rerated(app: &App, version: String, typed: Typed, mode: RepricingMode) -> Result<RepricingResult> {
     let some = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
     let account = match some(&typed.account) {
         None => None,
@@ -124,8 +124,8 @@ async fn rerated(app: &App, version: String, typed: Typed, mode: Mode) -> Result
             }
         }
     };
-    let order = RerateOrder { version, since: some(&typed.since), until: some(&typed.until), account };
-    let rerating = app.quota.rerate(order, mode).await?;
+    let order = RepricingOrder { version, since: some(&typed.since), until: some(&typed.until), account };
+    let rerating = app.quota.reprice(order, mode).await?;
     // It goes on when the page is not waited for: what it changes is the same, and is there when it is asked for again.
     let over = tokio::spawn(rerating.all()).await;
     over.map_err(anyhow::Error::new)?
@@ -133,12 +133,12 @@ async fn rerated(app: &App, version: String, typed: Typed, mode: Mode) -> Result
 
 /// What was found, the accounts of which most changes first.
 #[must_use]
-pub fn in_words(found: &Rerated, known: &[AccountView]) -> FoundInWords {
-    let mut accounts: Vec<&RatedAccount> = found.accounts.iter().collect();
+pub fn in_words(found: &RepricingResult, known: &[AccountView]) -> FoundInWords {
+    let mut accounts: Vec<&AccountRepricing> = found.accounts.iter().collect();
     accounts.sort_by_key(|one| std::cmp::Reverse(one.nanodollars.unsigned_abs()));
     let shown = &accounts[..accounts.len().min(MOST_ROWS)];
     let differences = column(&shown.iter().map(|one| one.nanodollars).collect::<Vec<_>>());
-    let row = |(one, difference): (&&RatedAccount, String)| ReratedRow {
+    let row = |(one, difference): (&&AccountRepricing, String)| ReratedRow {
         handle: known
             .iter()
             .find(|view| view.id == one.account)

@@ -13,7 +13,7 @@ use super::words::{about, column, month};
 use crate::accounts::{AccountView, Session};
 use crate::app::App;
 use crate::error::{Error, Result};
-use crate::quota::{A_PAGE, AccountSpend, Drift, Everybody, Month, Order, drift_of_all};
+use crate::quota::{AccountOrder, AccountSpend, BillDifference, Month, MonthTotals, PAGE_SIZE, drift_of_all};
 
 #[derive(Template)]
 #[template(path = "admin/spend.html")]
@@ -109,8 +109,8 @@ async fn page(app: &App, session: &Session, asked: &Asked) -> Result<SpendPage> 
         None => present,
     };
     let (order, word) = match asked.order {
-        ByWhat::Spent => (Order::Dearest, "spent"),
-        ByWhat::Share => (Order::Nearest, "share"),
+        ByWhat::Spent => (AccountOrder::Dearest, "spent"),
+        ByWhat::Share => (AccountOrder::Nearest, "share"),
     };
     let (all, today, accounts, handles) = tokio::try_join!(
         app.quota.everybody(month),
@@ -118,7 +118,7 @@ async fn page(app: &App, session: &Session, asked: &Asked) -> Result<SpendPage> 
         app.quota.accounts_in(month, order, asked.page),
         app.accounts.accounts(),
     )?;
-    let is_full = u64::try_from(accounts.len()).is_ok_and(|count| count == A_PAGE);
+    let is_full = u64::try_from(accounts.len()).is_ok_and(|count| count == PAGE_SIZE);
     Ok(SpendPage {
         handle: session.handle.to_string(),
         is_admin: super::admin::is_admin(session),
@@ -135,7 +135,7 @@ async fn page(app: &App, session: &Session, asked: &Asked) -> Result<SpendPage> 
 
 /// The page about what everybody did in `month`, without what stands around it.
 #[must_use]
-pub fn sums(month_shown: Month, all: &Everybody) -> SpendPage {
+pub fn sums(month_shown: Month, all: &MonthTotals) -> SpendPage {
     let days: Vec<_> = all.by_day.iter().map(|day| (day.name.as_str(), day.calls, day.amount_nanodollars)).collect();
     let name = month(&month_shown.to_string());
     SpendPage {
@@ -210,7 +210,7 @@ pub async fn compare(State(app): State<App>, session: Session, Form(sent): Form<
 
 /// The page of a comparison, without what stands around it.
 #[must_use]
-pub fn compared(drifts: &[Drift]) -> ComparePage {
+pub fn compared(drifts: &[BillDifference]) -> ComparePage {
     let all = [drift_of_all(drifts)];
     let shown = &drifts[..drifts.len().min(MOST_ROWS)];
     ComparePage {
@@ -222,12 +222,12 @@ pub fn compared(drifts: &[Drift]) -> ComparePage {
     }
 }
 
-fn drift_rows(drifts: &[Drift]) -> Vec<DriftRow> {
-    let said = |of: fn(&Drift) -> i64| column(&drifts.iter().map(of).collect::<Vec<_>>());
+fn drift_rows(drifts: &[BillDifference]) -> Vec<DriftRow> {
+    let said = |of: fn(&BillDifference) -> i64| column(&drifts.iter().map(of).collect::<Vec<_>>());
     let billed = said(|drift| drift.billed_nanodollars);
     let booked = said(|drift| drift.booked_nanodollars);
-    let margins = said(Drift::margin_nanodollars);
-    let row = |(((drift, billed), booked), margin): (((&Drift, String), String), String)| DriftRow {
+    let margins = said(BillDifference::margin_nanodollars);
+    let row = |(((drift, billed), booked), margin): (((&BillDifference, String), String), String)| DriftRow {
         day: drift.day.clone(),
         model: drift.model.clone(),
         billed,

@@ -2,7 +2,7 @@
 
 use super::spend::share;
 use super::words::{about, at_least, day as day_in_words, dollars, grouped};
-use crate::quota::{Alert, Left, RateLeft};
+use crate::quota::{AccountBudget, BudgetAlert, RateLimitView};
 
 /// What is left, as bars.
 pub struct LeftInWords {
@@ -33,7 +33,7 @@ pub struct AlertInWords {
 
 /// Says what is left.
 #[must_use]
-pub fn left_in_words(left: &Left) -> LeftInWords {
+pub fn left_in_words(left: &AccountBudget) -> LeftInWords {
     let today = &left.today;
     let of_month = left.allowance_nanodollars.saturating_add(left.credit_nanodollars);
     let mut gauges = vec![money(
@@ -82,7 +82,7 @@ fn money(name: &'static str, (spent, held): (i64, i64), of: i64, left: i64, rese
     }
 }
 
-fn rate_gauge(name: &'static str, rate: RateLeft) -> Gauge {
+fn rate_gauge(name: &'static str, rate: RateLimitView) -> Gauge {
     let used = rate.limit.saturating_sub(rate.remaining);
     Gauge {
         name,
@@ -96,7 +96,7 @@ fn rate_gauge(name: &'static str, rate: RateLeft) -> Gauge {
 
 /// Says what somebody was alerted of, as it is by now: nothing where the limit was raised or taken away since.
 #[must_use]
-pub fn alerts_in_words(alerts: &[Alert], left: &Left) -> Vec<AlertInWords> {
+pub fn alerts_in_words(alerts: &[BudgetAlert], left: &AccountBudget) -> Vec<AlertInWords> {
     let today = &left.today;
     let has_credit = left.credit_nanodollars > 0 && left.left_nanodollars > 0;
     let month = Some((left.allowance_nanodollars, left.spent_nanodollars, &left.resets_on, has_credit));
@@ -129,11 +129,11 @@ pub fn alerts_in_words(alerts: &[Alert], left: &Left) -> Vec<AlertInWords> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quota::{Places, Today};
+    use crate::quota::{CallConcurrency, DayBudget};
 
     #[test]
     fn an_alert_says_what_becomes_of_calls() {
-        let alert = |period: &str, percent| Alert {
+        let alert = |period: &str, percent| BudgetAlert {
             account_id: crate::db::AccountId(uuid::Uuid::from_u128(1)),
             period: period.into(),
             percent,
@@ -142,7 +142,7 @@ mod tests {
             raised_at_ms: 0,
             told_at_ms: None,
         };
-        let mut left = Left {
+        let mut left = AccountBudget {
             period: "2026-11".into(),
             allowance_nanodollars: 5_000_000_000,
             credit_nanodollars: 0,
@@ -150,7 +150,7 @@ mod tests {
             held_nanodollars: 0,
             left_nanodollars: 900_000_000,
             resets_on: "2026-12-01".into(),
-            today: Today {
+            today: DayBudget {
                 day: "2026-11-20".into(),
                 allowance_nanodollars: None,
                 spent_nanodollars: 0,
@@ -160,9 +160,9 @@ mod tests {
             },
             requests_a_minute: None,
             tokens_a_minute: None,
-            calls_at_once: Places { limit: 5, in_flight: 0 },
+            calls_at_once: CallConcurrency { limit: 5, in_flight: 0 },
         };
-        let said = |alerts: &[Alert], left: &Left| {
+        let said = |alerts: &[BudgetAlert], left: &AccountBudget| {
             alerts_in_words(alerts, left).into_iter().map(|alert| alert.sentence).collect::<Vec<_>>().join(" ")
         };
         let month = [alert("2026-11", 80), alert("2026-11-20", 80)];

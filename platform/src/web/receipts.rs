@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::clock::Timestamp;
 use crate::db::HoldId;
 use crate::error::{Error, Result};
-use crate::quota::{Month, Payer, Proof, Receipt};
+use crate::quota::{Month, Payer, Receipt, ReceiptProof};
 
 /// Receipts of one page.
 pub const A_PAGE: u64 = 50;
@@ -141,7 +141,7 @@ pub fn rows(receipts: &[Receipt]) -> Vec<ReceiptRow> {
 
 /// The page of one receipt, without what stands around it.
 #[must_use]
-pub fn page(proof: &Proof, key: String) -> ReceiptPage {
+pub fn page(proof: &ReceiptProof, key: String) -> ReceiptPage {
     let receipt = &proof.receipt;
     ReceiptPage {
         handle: String::new(),
@@ -217,7 +217,7 @@ fn is_under_own_key(receipt: &Receipt) -> bool {
     receipt.payer == Payer::OwnKey.as_str()
 }
 
-fn chain(proof: &Proof) -> Vec<(&'static str, String)> {
+fn chain(proof: &ReceiptProof) -> Vec<(&'static str, String)> {
     let receipt = &proof.receipt;
     if receipt.seq == 0 {
         return vec![("number", "none: it is from before receipts were chained".into())];

@@ -14,7 +14,7 @@ use super::words::{about, column, dollars, grouped, month};
 use crate::accounts::Session;
 use crate::app::App;
 use crate::error::{Error, Result};
-use crate::quota::{ModelSpend, Month, Spend, Sum, Sums};
+use crate::quota::{ModelSpend, Month, NamedSpend, Spend, SpendBreakdown};
 
 /// How many receipts the page ends with.
 const LATEST: u64 = 8;
@@ -118,7 +118,7 @@ pub async fn show(State(app): State<App>, session: Session, Query(asked): Query<
 
 /// The page about what `month` was spent on, without what stands around it.
 #[must_use]
-pub fn page(month: Month, sums: &Sums, today: Option<&Sums>) -> SpendPage {
+pub fn page(month: Month, sums: &SpendBreakdown, today: Option<&SpendBreakdown>) -> SpendPage {
     let days: Vec<_> = sums.by_day.iter().map(|day| (day.name.as_str(), day.calls, day.amount_nanodollars)).collect();
     SpendPage {
         handle: String::new(),
@@ -150,8 +150,8 @@ pub fn page(month: Month, sums: &Sums, today: Option<&Sums>) -> SpendPage {
 
 /// A sum with the name under which it is shown.
 #[must_use]
-pub fn named_model(model: &ModelSpend) -> Sum {
-    Sum {
+pub fn named_model(model: &ModelSpend) -> NamedSpend {
+    NamedSpend {
         name: model.model.clone(),
         calls: model.calls,
         input_tokens: model.input_tokens,
@@ -160,16 +160,20 @@ pub fn named_model(model: &ModelSpend) -> Sum {
     }
 }
 
-fn named_agent(agent: &Sum) -> Sum {
+fn named_agent(agent: &NamedSpend) -> NamedSpend {
     let name = if agent.name.is_empty() { "no agent named" } else { &agent.name };
-    Sum { name: name.into(), ..agent.clone() }
+    NamedSpend { name: name.into(), ..agent.clone() }
 }
 
 /// The rows of a table, and one for `others` that have no row.
 #[must_use]
-pub fn rows(sums: impl Iterator<Item = Sum>, others: i64, today: Option<impl Iterator<Item = Sum>>) -> Vec<SumRow> {
-    let sums: Vec<Sum> = sums.collect();
-    let today: Option<Vec<Sum>> = today.map(Iterator::collect);
+pub fn rows(
+    sums: impl Iterator<Item = NamedSpend>,
+    others: i64,
+    today: Option<impl Iterator<Item = NamedSpend>>,
+) -> Vec<SumRow> {
+    let sums: Vec<NamedSpend> = sums.collect();
+    let today: Option<Vec<NamedSpend>> = today.map(Iterator::collect);
     let of_today = |name: &str| {
         let found = today.as_ref()?.iter().find(|sum| sum.name == name);
         Some(found.map_or(0, |sum| sum.amount_nanodollars))
@@ -202,7 +206,7 @@ pub fn rows(sums: impl Iterator<Item = Sum>, others: i64, today: Option<impl Ite
 }
 
 /// What calls used, in words.
-fn used(sum: &Sum) -> Vec<String> {
+fn used(sum: &NamedSpend) -> Vec<String> {
     let [input, output] = [sum.input_tokens, sum.output_tokens].map(grouped);
     vec![calls(sum.calls), format!("{input} tokens in"), format!("{output} out")]
 }
@@ -299,7 +303,7 @@ mod tests {
 
     #[test]
     fn a_table_says_what_its_rows_leave_out() {
-        let sum = |name: &str, amount| Sum {
+        let sum = |name: &str, amount| NamedSpend {
             name: name.into(),
             calls: 1,
             input_tokens: 1000,

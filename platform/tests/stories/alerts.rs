@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use berth::mailbox::Ending;
-use berth::quota::MAIL_PATH;
+use berth::quota::WEBHOOK_PATH;
 use serde_json::{Value, json};
 
 use super::harness::databases;
@@ -20,14 +20,14 @@ async fn tell(town: &Town) -> u64 {
 }
 
 async fn open_the_path(town: &Town, resident: &Resident) {
-    town.app.mailbox.open_path(resident.instance.id, MAIL_PATH, Ending::AsItIs).await.unwrap();
+    town.app.mailbox.open_path(resident.instance.id, WEBHOOK_PATH, Ending::AsItIs).await.unwrap();
 }
 
 fn told(town: &Town) -> Vec<(String, Value)> {
     let seen = town.letters.seen();
     seen.iter()
         .map(|letter| {
-            assert_eq!((letter.method.as_str(), letter.target.as_str()), ("POST", MAIL_PATH));
+            assert_eq!((letter.method.as_str(), letter.target.as_str()), ("POST", WEBHOOK_PATH));
             (letter.header("x-berth-quota").to_owned(), serde_json::from_str(&letter.body).unwrap())
         })
         .collect()

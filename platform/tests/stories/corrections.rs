@@ -7,7 +7,7 @@ use std::time::Duration;
 use berth::clock::{Clock, Timestamp};
 use berth::db::HoldId;
 use berth::error::Error;
-use berth::quota::{Month, Order, OwnCall, Provider, Quota, Receipt, Refusal};
+use berth::quota::{AccountOrder, Month, OwnKeyCall, Provider, Quota, Receipt, Refusal};
 use futures_util::TryStreamExt as _;
 use sea_orm::ConnectionTrait as _;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -72,7 +72,10 @@ async fn a_correction_is_a_receipt_of_its_own_in_the_month_and_on_the_day_of_the
             "{kind}"
         );
         assert_eq!(quota.everybody(november).await.unwrap().spent_nanodollars, HOLD / 4 * 3, "{kind}");
-        assert_eq!(quota.accounts_in(november, Order::Dearest, 0).await.unwrap()[0].spent_nanodollars, HOLD / 4 * 3);
+        assert_eq!(
+            quota.accounts_in(november, AccountOrder::Dearest, 0).await.unwrap()[0].spent_nanodollars,
+            HOLD / 4 * 3
+        );
         let export = quota.receipts_of_month(account, november).await.unwrap().try_concat().await.unwrap();
         assert_eq!(export.iter().map(|receipt| receipt.amount_nanodollars).sum::<i64>(), HOLD / 4 * 3, "{kind}");
         let bill = format!("date,model,cost\n2026-11-30,berth-demo,{}", "0.00075");
@@ -109,7 +112,7 @@ async fn what_cannot_be_corrected_is_said_and_changes_nothing() {
     assert!(matches!(refused(done.id, 1, "why").await, Error::Conflict(_)), "a correction is not corrected");
     assert!(matches!(refused(first, -HOLD / 2, "sorry").await, Error::Conflict(_)), "the same once more");
     assert_eq!(receipts(quota, &alice).await.len(), 2);
-    let own = OwnCall {
+    let own = OwnKeyCall {
         account: alice.instance.account,
         instance: alice.instance.id,
         agent: String::new(),

@@ -11,7 +11,7 @@ use berth::db::AccountId;
 use berth::error::Error;
 use berth::handle::Handle;
 use berth::own_keys::OwnKeys;
-use berth::quota::{Outcome, OwnCall, Provider as Name, Receipt, Refusal, Seen, Usage};
+use berth::quota::{CallOutcome, OwnKeyCall, Provider as Name, Receipt, Refusal, Seen, Usage};
 use berth::secrets::Keys;
 use sea_orm::{ConnectionTrait as _, Statement};
 use serde_json::{Value, json as value};
@@ -246,7 +246,7 @@ async fn who_has_spent_everything_still_calls_under_a_key_of_their_own() {
 async fn calls_at_once_are_limited_for_own_keys_as_for_any() {
     let (world, _provider) = world_with(sqlite().await, |config| config.limits.calls_at_once = 1).await;
     let alice = world.person("alice").await;
-    let call = || OwnCall {
+    let call = || OwnKeyCall {
         account: alice.instance.account,
         instance: alice.instance.id,
         agent: String::new(),
@@ -342,7 +342,7 @@ async fn a_call_under_an_own_key_that_a_kill_cut_off_is_charged_nothing() {
         let (world, _provider) = world_with(database, |_| ()).await;
         let alice = world.person("alice").await;
         for model in ["berth-demo", "a-model-without-a-price"] {
-            let call = OwnCall {
+            let call = OwnKeyCall {
                 account: alice.instance.account,
                 instance: alice.instance.id,
                 agent: String::new(),
@@ -640,7 +640,7 @@ async fn a_receipt_says_that_its_owner_paid_and_what_the_call_is_worth() {
     let instance = site.app.instances.by_handle(&Handle::parse("alice").unwrap()).unwrap();
     let usage = Usage { input_tokens: 10_000, output_tokens: 2000, ..Usage::default() };
     for (model, seen) in [("berth-demo", Seen::Final(usage)), ("claude-of-tomorrow", Seen::Final(usage))] {
-        let call = OwnCall {
+        let call = OwnKeyCall {
             account: instance.account,
             instance: instance.id,
             agent: String::new(),
@@ -648,7 +648,7 @@ async fn a_receipt_says_that_its_owner_paid_and_what_the_call_is_worth() {
             model: model.into(),
         };
         let hold = site.app.quota.admit_under_own_key(call).await.unwrap();
-        hold.settle(seen, Outcome::Completed, String::new());
+        hold.settle(seen, CallOutcome::Completed, String::new());
     }
     let list = alice.get("/spend/receipts").await.text().await;
     assert_eq!(list.matches("under your own key").count(), 2, "{list}");

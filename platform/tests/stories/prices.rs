@@ -2,7 +2,7 @@
 
 use berth::app::App;
 use berth::handle::Handle;
-use berth::quota::{CacheWrites, Call, Demand, InputBound, Provider, Refusal, Service, Tier};
+use berth::quota::{BudgetCall, CacheWrites, Demand, InputBound, Provider, Refusal, Service, Tier};
 use berth::web::admin_prices::{FORM_BYTES, TABLE_BYTES};
 use berth::web::words::query_value;
 use sea_orm::ConnectionTrait as _;
@@ -14,7 +14,7 @@ use super::rerating::table;
 use super::spend::site;
 use super::web::visitor::{Answer, Visitor};
 
-fn call_of(app: &App, handle: &str, model: &str) -> Call {
+fn call_of(app: &App, handle: &str, model: &str) -> BudgetCall {
     let instance = app.instances.by_handle(&Handle::parse(handle).unwrap()).unwrap();
     let demand = Demand {
         provider: Provider::ANTHROPIC,
@@ -29,7 +29,7 @@ fn call_of(app: &App, handle: &str, model: &str) -> Call {
         may_be_us: false,
         may_hide_output: false,
     };
-    Call { account: instance.account, instance: instance.id, agent: String::new(), demand }
+    BudgetCall { account: instance.account, instance: instance.id, agent: String::new(), demand }
 }
 
 async fn send(operator: &mut Visitor, table: &str) -> Answer {

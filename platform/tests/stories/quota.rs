@@ -7,8 +7,8 @@ use berth::db::Db;
 use berth::error::Error;
 use berth::ops::Verdict;
 use berth::quota::{
-    CacheWrites, Call, Demand, Hold, InputBound, Outcome, OwnLimits, Provider, Refusal, Seen, Service, Span, Tier,
-    Usage, Verified,
+    AccountLimits, BudgetCall, BudgetPeriod, CacheWrites, CallOutcome, ChainVerification, Demand, Hold, InputBound,
+    Provider, Refusal, Seen, Service, Tier, Usage,
 };
 use sea_orm::ConnectionTrait as _;
 
@@ -19,7 +19,7 @@ use super::harness::{START, databases, sqlite};
 pub const OUTPUT_TOKENS: u64 = 2000;
 pub const HOLD: i64 = 1_000_000;
 
-pub fn call(person: &Person) -> Call {
+pub fn call(person: &Person) -> BudgetCall {
     let demand = Demand {
         provider: Provider::ANTHROPIC,
         model: "berth-demo".into(),
@@ -33,12 +33,12 @@ pub fn call(person: &Person) -> Call {
         may_be_us: false,
         may_hide_output: false,
     };
-    Call { account: person.instance.account, instance: person.instance.id, agent: String::new(), demand }
+    BudgetCall { account: person.instance.account, instance: person.instance.id, agent: String::new(), demand }
 }
 
 pub fn used(hold: Hold, output_tokens: u64) {
     let usage = Usage { output_tokens, ..Usage::default() };
-    hold.settle(Seen::Final(usage), Outcome::Completed, String::new());
+    hold.settle(Seen::Final(usage), CallOutcome::Completed, String::new());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -269,7 +269,7 @@ async fn limits_a_minute_and_a_day_hold_for_each_account() {
     let (requests, _) = first.rates();
     assert_eq!(requests.map(|rate| (rate.limit, rate.remaining)), Some((2, 1)));
     let refused = quota.admit(call(&alice)).await.err();
-    assert!(matches!(refused, Some(Refusal::OverAllowance { what: Span::Day, .. })), "{refused:?}");
+    assert!(matches!(refused, Some(Refusal::OverAllowance { what: BudgetPeriod::Day, .. })), "{refused:?}");
     used(first, 0);
     used(quota.admit(call(&alice)).await.unwrap(), 0);
     let refused = quota.admit(call(&alice)).await.err();
@@ -332,7 +332,7 @@ async fn old_receipts_are_forgotten_and_their_sums_and_the_chain_stay() {
         used(quota.admit(call(&alice)).await.unwrap(), OUTPUT_TOKENS);
         quota.settled().await;
         assert_eq!(quota.forget_receipts().await.unwrap(), 1, "{kind}: now it ends later");
-        assert_eq!(quota.verify().await.unwrap(), Verified { accounts: 1, receipts: 1, wrong: Vec::new() });
+        assert_eq!(quota.verify().await.unwrap(), ChainVerification { accounts: 1, receipts: 1, wrong: Vec::new() });
         assert_eq!(quota.disagreements().await.unwrap(), Vec::<String>::new(), "{kind}");
         let before = reopen(&world, &Clock::manual(START), HOLD).await;
         assert_eq!(before.spend(alice.instance.account).await.unwrap().spent_nanodollars, 3 * HOLD, "{kind}");
@@ -355,12 +355,12 @@ async fn limits_and_credit_of_ones_own_reach_the_next_call() {
         used(quota.admit(call(&alice)).await.unwrap(), OUTPUT_TOKENS);
         let spend = quota.spend(account).await.unwrap();
         assert_eq!((spend.credit_nanodollars, spend.left_nanodollars), (2 * HOLD, HOLD), "{kind}");
-        let own = OwnLimits { calls_at_once: Some(0), ..command.own_limits(account).await.unwrap() };
+        let own = AccountLimits { calls_at_once: Some(0), ..command.own_limits(account).await.unwrap() };
         command.set_limits(&alice.instance.handle, own.clone(), "operator").await.unwrap();
         quota.reread(account).await.unwrap();
         assert!(matches!(quota.admit(call(&alice)).await.err(), Some(Refusal::TooManyAtOnce { limit: 0, .. })));
         assert!(quota.admit(call(&bob)).await.is_ok(), "{kind}: nobody else's");
-        let nonsense = OwnLimits { day_nanodollars: Some(-1), ..own };
+        let nonsense = AccountLimits { day_nanodollars: Some(-1), ..own };
         assert!(command.set_limits(&alice.instance.handle, nonsense, "operator").await.is_err());
     }
 }
@@ -422,7 +422,10 @@ async fn a_receipt_that_was_altered_removed_or_made_up_is_found() {
             used(world.app.quota.admit(call(&alice)).await.unwrap(), tokens);
         }
         world.app.quota.settled().await;
-        assert_eq!(world.app.quota.verify().await.unwrap(), Verified { accounts: 1, receipts: 5, wrong: Vec::new() });
+        assert_eq!(
+            world.app.quota.verify().await.unwrap(),
+            ChainVerification { accounts: 1, receipts: 5, wrong: Vec::new() }
+        );
         for (change, found) in [
             ("UPDATE receipts SET amount_nanodollars = 0 WHERE seq = 3", "was altered"),
             ("DELETE FROM receipts WHERE seq = 2", "does not follow"),

@@ -3,7 +3,7 @@
 use berth::cli::control;
 use berth::db::AccountId;
 use berth::error::Error;
-use berth::quota::{Call, Mode, Outcome, Quota, RerateOrder, Rerated, Seen, Usage};
+use berth::quota::{BudgetCall, CallOutcome, Quota, RepricingMode, RepricingOrder, RepricingResult, Seen, Usage};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
@@ -22,7 +22,7 @@ pub fn table(model: &str, millionths: u32) -> String {
 /// A thousand nano-dollars.
 const A_TOKEN: i64 = 1000;
 
-fn call_of(person: &Person, model: &str) -> Call {
+fn call_of(person: &Person, model: &str) -> BudgetCall {
     let mut call = call(person);
     call.demand.model = model.into();
     call
@@ -34,19 +34,19 @@ async fn import(quota: &Quota, table: &str) -> String {
     version
 }
 
-fn by(version: &str) -> RerateOrder {
-    RerateOrder { version: version.into(), since: None, until: None, account: None }
+fn by(version: &str) -> RepricingOrder {
+    RepricingOrder { version: version.into(), since: None, until: None, account: None }
 }
 
-async fn look(quota: &Quota, order: RerateOrder) -> Rerated {
-    quota.rerate(order, Mode::Look).await.unwrap().all().await.unwrap()
+async fn look(quota: &Quota, order: RepricingOrder) -> RepricingResult {
+    quota.reprice(order, RepricingMode::DryRun).await.unwrap().all().await.unwrap()
 }
 
-async fn change(quota: &Quota, order: RerateOrder) -> Rerated {
-    quota.rerate(order, Mode::Change { by: "operator".into() }).await.unwrap().all().await.unwrap()
+async fn change(quota: &Quota, order: RepricingOrder) -> RepricingResult {
+    quota.reprice(order, RepricingMode::Apply { actor: "operator".into() }).await.unwrap().all().await.unwrap()
 }
 
-fn told(found: &Rerated) -> (u64, i64, Vec<(AccountId, i64)>) {
+fn told(found: &RepricingResult) -> (u64, i64, Vec<(AccountId, i64)>) {
     let accounts = found.accounts.iter().map(|one| (one.account, one.nanodollars)).collect();
     (found.changed, found.nanodollars, accounts)
 }
@@ -113,24 +113,26 @@ async fn days_and_an_account_narrow_it_and_nonsense_is_refused() {
     let today = quota.spend(alice.instance.account).await.unwrap().period + "-01";
     let day = |day: &str| Some(day.to_owned());
     for (order, changed) in [
-        (RerateOrder { account: Some(boris.instance.account), ..by(&cheap) }, 1),
-        (RerateOrder { until: day("2020-01-01"), ..by(&cheap) }, 0),
-        (RerateOrder { since: day("2999-12-31"), ..by(&cheap) }, 0),
-        (RerateOrder { since: day(&today), ..by(&cheap) }, 2),
+        (RepricingOrder { account: Some(boris.instance.account), ..by(&cheap) }, 1),
+        (RepricingOrder { until: day("2020-01-01"), ..by(&cheap) }, 0),
+        (RepricingOrder { since: day("2999-12-31"), ..by(&cheap) }, 0),
+        (RepricingOrder { since: day(&today), ..by(&cheap) }, 2),
     ] {
         assert_eq!(look(quota, order.clone()).await.changed, changed, "{order:?}");
     }
     for (order, field) in [
         (by("no such version"), "version"),
-        (RerateOrder { since: day("yesterday"), ..by(&cheap) }, "since"),
-        (RerateOrder { until: day("2026-02-30"), ..by(&cheap) }, "until"),
+        (RepricingOrder { since: day("yesterday"), ..by(&cheap) }, "since"),
+        (RepricingOrder { until: day("2026-02-30"), ..by(&cheap) }, "until"),
     ] {
-        let Err(Error::Invalid { field: wrong, .. }) = quota.rerate(order, Mode::Look).await else { panic!("{field}") };
+        let Err(Error::Invalid { field: wrong, .. }) = quota.reprice(order, RepricingMode::DryRun).await else {
+            panic!("{field}")
+        };
         assert_eq!(wrong, field);
     }
     let command = reopen(&world, &world.clock, HOLD).await;
     assert_eq!(look(&command, by(&cheap)).await.changed, 2, "anybody may look");
-    let refused = command.rerate(by(&cheap), Mode::Change { by: "operator".into() }).await.err();
+    let refused = command.reprice(by(&cheap), RepricingMode::Apply { actor: "operator".into() }).await.err();
     assert!(matches!(refused, Some(Error::Unavailable { .. })), "only the platform that makes calls writes");
 }
 
@@ -141,10 +143,10 @@ async fn what_nobody_counted_and_what_cost_nothing_stays_and_is_told() {
     let quota = &world.app.quota;
     import(quota, &table("claude-of-today", 4)).await;
     let hold = async || quota.admit(call_of(&alice, "claude-of-today")).await.unwrap();
-    hold().await.settle(Seen::Unreadable, Outcome::Completed, String::new());
-    hold().await.settle(Seen::NoCharge, Outcome::Refused, String::new());
+    hold().await.settle(Seen::Unreadable, CallOutcome::Completed, String::new());
+    hold().await.settle(Seen::NoCharge, CallOutcome::Refused, String::new());
     let usage = Some(Usage { output_tokens: 10, ..Usage::default() });
-    hold().await.settle(Seen::Part { usage, output_tokens: 20 }, Outcome::UpstreamBroke, String::new());
+    hold().await.settle(Seen::Part { usage, output_tokens: 20 }, CallOutcome::UpstreamBroke, String::new());
     quota.settled().await;
     let cheap = import(quota, &table("claude-of-today", 1)).await;
     let done = change(quota, by(&cheap)).await;
@@ -165,7 +167,7 @@ async fn many_receipts_are_rated_in_steps() {
     }
     quota.settled().await;
     let cheap = import(quota, &table("claude-of-today", 1)).await;
-    let mut rerating = quota.rerate(by(&cheap), Mode::Change { by: "operator".into() }).await.unwrap();
+    let mut rerating = quota.reprice(by(&cheap), RepricingMode::Apply { actor: "operator".into() }).await.unwrap();
     let mut steps = 1;
     while rerating.step().await.unwrap() {
         steps += 1;
@@ -174,7 +176,7 @@ async fn many_receipts_are_rated_in_steps() {
             let so_far = rerating.found().changed;
             drop(rerating);
             assert_eq!(look(quota, by(&cheap)).await.changed, CALLS - so_far);
-            rerating = quota.rerate(by(&cheap), Mode::Change { by: "operator".into() }).await.unwrap();
+            rerating = quota.reprice(by(&cheap), RepricingMode::Apply { actor: "operator".into() }).await.unwrap();
         }
     }
     assert!(steps >= 3, "{steps}");

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use berth::app::App;
 use berth::handle::Handle;
-use berth::quota::{CacheWrites, Call, Demand, Hold, InputBound, Outcome, Provider, Seen, Service, Tier, Usage};
+use berth::quota::{
+    BudgetCall, CacheWrites, CallOutcome, Demand, Hold, InputBound, Provider, Seen, Service, Tier, Usage,
+};
 use berth::secrets::hex;
 use ring::signature::{ED25519, UnparsedPublicKey};
 use sea_orm::ConnectionTrait as _;
@@ -42,14 +44,18 @@ pub async fn hold(app: &App, handle: &str, agent: &str, tokens: u64) -> Hold {
         may_be_us: false,
         may_hide_output: false,
     };
-    let call = Call { account: instance.account, instance: instance.id, agent: agent.into(), demand };
+    let call = BudgetCall { account: instance.account, instance: instance.id, agent: agent.into(), demand };
     app.quota.admit(call).await.unwrap()
 }
 
 /// A call that uses all that it held.
 pub async fn call(app: &App, handle: &str, agent: &str, tokens: u64) {
     let hold = hold(app, handle, agent, tokens).await;
-    hold.settle(Seen::Final(Usage { output_tokens: tokens, ..Usage::default() }), Outcome::Completed, String::new());
+    hold.settle(
+        Seen::Final(Usage { output_tokens: tokens, ..Usage::default() }),
+        CallOutcome::Completed,
+        String::new(),
+    );
 }
 
 async fn spend(visitor: &mut Visitor, query: &str) -> Value {
@@ -148,7 +154,11 @@ async fn a_month_that_is_over_can_be_looked_at() {
     let across = hold(&site.app, "alice", "builder", 80_000).await;
     site.app.clock.advance(20 * DAY);
     call(&site.app, "alice", "reader", 7000).await;
-    across.settle(Seen::Final(Usage { output_tokens: 80_000, ..Usage::default() }), Outcome::Completed, String::new());
+    across.settle(
+        Seen::Final(Usage { output_tokens: 80_000, ..Usage::default() }),
+        CallOutcome::Completed,
+        String::new(),
+    );
     assert_eq!(alice.present_passkey("").await, "/", "so long ago that she logs in again");
     let before = spend(&mut alice, "?month=2026-11").await;
     assert_eq!((&before["period"], &before["spent_nanodollars"]), (&json!("2026-11"), &json!(100_000 * A_TOKEN)));
@@ -237,12 +247,16 @@ async fn a_receipt_says_in_words_how_its_amount_came_about() {
     let mut alice = site.member("alice").await;
     let usage = Usage { output_tokens: 10, ..Usage::default() };
     for (seen, outcome, words) in [
-        (Seen::Final(usage), Outcome::Completed, "The provider then said what it used: 0 tokens in"),
-        (Seen::NoCharge, Outcome::Refused, "The provider refused the call"),
-        (Seen::NoCharge, Outcome::UpstreamBroke, "The provider charged nothing"),
-        (Seen::Part { usage: None, output_tokens: 5 }, Outcome::UpstreamBroke, "before the provider said its figures"),
-        (Seen::Unreadable, Outcome::Completed, "last figures did not come"),
-        (Seen::Unreadable, Outcome::Recovered, "The server stopped while the call was in flight"),
+        (Seen::Final(usage), CallOutcome::Completed, "The provider then said what it used: 0 tokens in"),
+        (Seen::NoCharge, CallOutcome::Refused, "The provider refused the call"),
+        (Seen::NoCharge, CallOutcome::UpstreamBroke, "The provider charged nothing"),
+        (
+            Seen::Part { usage: None, output_tokens: 5 },
+            CallOutcome::UpstreamBroke,
+            "before the provider said its figures",
+        ),
+        (Seen::Unreadable, CallOutcome::Completed, "last figures did not come"),
+        (Seen::Unreadable, CallOutcome::Recovered, "The server stopped while the call was in flight"),
     ] {
         hold(&site.app, "alice", "", 20).await.settle(seen, outcome, String::new());
         let newest = alice.get("/api/receipts").await.json().await["receipts"][0]["id"].as_str().unwrap().to_owned();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use berth::quota::{Month, Order};
+use berth::quota::{AccountOrder, Month};
 use futures_util::TryStreamExt as _;
 use sea_orm::ConnectionTrait as _;
 
@@ -174,7 +174,7 @@ async fn sums_and_receipts_are_found_on_either_database() {
         let all = quota.everybody(month).await.unwrap();
         assert_eq!((all.spent_nanodollars, all.accounts, all.nearly_spent), (3_500_000_000, 2, 0), "{kind}");
         assert_eq!((all.by_day.len(), all.by_model[0].calls), (1, 3), "{kind}");
-        for order in [Order::Dearest, Order::Nearest] {
+        for order in [AccountOrder::Dearest, AccountOrder::Nearest] {
             let accounts = quota.accounts_in(month, order, 0).await.unwrap();
             assert_eq!(accounts[0].account, boris.instance.account, "{kind}: {order:?}");
             assert_eq!(accounts[0].today_nanodollars, accounts[0].spent_nanodollars, "{kind}");

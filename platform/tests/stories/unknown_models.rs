@@ -1,13 +1,13 @@
 //! Models that the price table does not know, where the operator lets them be called at the dearest of their provider's prices.
 
 use berth::config::UnknownModels;
-use berth::quota::{Call, InputBound, Mode, Provider, Refusal, RerateOrder, Seen};
+use berth::quota::{BudgetCall, InputBound, Provider, Refusal, RepricingMode, RepricingOrder, Seen};
 
 use super::calls::{Person, World, after_a_kill};
 use super::harness::databases;
 use super::quota::{call, used};
 
-fn tomorrow(person: &Person) -> Call {
+fn tomorrow(person: &Person) -> BudgetCall {
     let mut call = call(person);
     call.demand.model = "claude-of-tomorrow".into();
     call
@@ -39,7 +39,7 @@ async fn an_unknown_model_is_charged_at_the_dearest_and_the_difference_comes_bac
         // The largest answer and the largest input of any of them, the built-in demo model's included.
         let held = quota.spend(account).await.unwrap().held_nanodollars;
         assert!(held >= 9000 * 5000 + 1000 * 9000, "{kind}: {held}");
-        hold.settle(Seen::NoCharge, berth::quota::Outcome::Refused, String::new());
+        hold.settle(Seen::NoCharge, berth::quota::CallOutcome::Refused, String::new());
         used(quota.admit(tomorrow(&alice)).await.unwrap(), 100);
         let receipt = quota.receipts(account, 1).await.unwrap().remove(0);
         assert_eq!((receipt.amount_nanodollars, &*receipt.basis), (100 * 5000, "provider"), "{kind}");
@@ -47,12 +47,12 @@ async fn an_unknown_model_is_charged_at_the_dearest_and_the_difference_comes_bac
 
         let known = TABLE.replace("claude-of-yesterday", "claude-of-tomorrow").replace("5e-6", "2e-6");
         let (version, _) = quota.import_prices(&known, "newer.json", "operator").await.unwrap();
-        let order = RerateOrder { version, since: None, until: None, account: None };
-        let by = || Mode::Change { by: "operator".into() };
-        let done = quota.rerate(order.clone(), by()).await.unwrap().all().await.unwrap();
+        let order = RepricingOrder { version, since: None, until: None, account: None };
+        let by = || RepricingMode::Apply { actor: "operator".into() };
+        let done = quota.reprice(order.clone(), by()).await.unwrap().all().await.unwrap();
         assert_eq!((done.changed, done.nanodollars), (1, -100 * 3000), "{kind}");
         assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 100 * 2000, "{kind}");
-        assert_eq!(quota.rerate(order, by()).await.unwrap().all().await.unwrap().changed, 0, "{kind}");
+        assert_eq!(quota.reprice(order, by()).await.unwrap().all().await.unwrap().changed, 0, "{kind}");
     }
 }
 

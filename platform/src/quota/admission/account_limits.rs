@@ -5,7 +5,7 @@ use crate::db::{AccountId, audit};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::quota::entities::credits;
-use crate::quota::{Inner, OwnLimits, Quota, dollars, lock, store};
+use crate::quota::{AccountLimits, Inner, Quota, dollars, lock, store};
 
 impl Quota {
     /// What `account` may do now: its own limits, and the installation's where it has none.
@@ -20,9 +20,9 @@ impl Quota {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn own_limits(&self, account: AccountId) -> Result<OwnLimits> {
+    pub async fn own_limits(&self, account: AccountId) -> Result<AccountLimits> {
         let own = store::own_limits(self.0.db.read(), account).await?;
-        Ok(own.unwrap_or(OwnLimits {
+        Ok(own.unwrap_or(AccountLimits {
             account_id: account,
             month_nanodollars: None,
             day_nanodollars: None,
@@ -37,7 +37,7 @@ impl Quota {
     ///
     /// # Errors
     /// A sentence when a limit makes no sense; when the database does not answer.
-    pub async fn set_limits(&self, handle: &Handle, own: OwnLimits, by: &str) -> Result<()> {
+    pub async fn set_limits(&self, handle: &Handle, own: AccountLimits, by: &str) -> Result<()> {
         let said =
             [own.month_nanodollars, own.day_nanodollars, own.requests_a_minute, own.tokens_a_minute, own.calls_at_once];
         if said.iter().flatten().any(|limit| *limit < 0) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::config::Limits;
 use crate::quota::calendar;
-use crate::quota::prices::rules::Bound;
+use crate::quota::prices::rules::CostBound;
 
 /// Levels of buckets are kept in sixty-thousandths, so that a limit a minute flows in whole numbers a millisecond.
 const PARTS: i64 = 60_000;
@@ -18,16 +18,16 @@ const MOST_AGENTS: usize = 64;
 
 /// What a call needs at most, or used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Amount {
+pub struct CallAmount {
     pub nanodollars: i64,
     /// Input and output.
     pub tokens: u64,
 }
 
-impl Amount {
+impl CallAmount {
     /// What a call needs whose bound this is.
     #[must_use]
-    pub fn of(bound: &Bound) -> Self {
+    pub fn of(bound: &CostBound) -> Self {
         Self { nanodollars: bound.total_nanodollars(), tokens: bound.input_tokens.saturating_add(bound.output_tokens) }
     }
 
@@ -39,7 +39,7 @@ impl Amount {
 
 /// Where a call was booked, to be found again when it is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Booking {
     pub period: String,
     pub day: String,
     /// The name under which its agent is counted.
@@ -48,7 +48,7 @@ pub struct Place {
 
 /// Which limit a call does not fit into. Nothing was taken then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Over {
+pub enum LimitExceeded {
     Month { left_nanodollars: i64, held_nanodollars: i64 },
     Day { left_nanodollars: i64, held_nanodollars: i64 },
     CallsAtOnce { limit: u32 },
@@ -58,14 +58,14 @@ pub enum Over {
 
 /// Money of one month or one day.
 #[derive(Clone, Debug, Default)]
-pub struct Purse {
+pub struct PeriodTotals {
     /// `2026-11` or `2026-11-25`.
     pub name: String,
     pub spent_nanodollars: i64,
     pub held_nanodollars: i64,
 }
 
-impl Purse {
+impl PeriodTotals {
     fn named(name: String) -> Self {
         Self { name, ..Self::default() }
     }
@@ -82,13 +82,13 @@ impl Purse {
 
 /// Money of a month that is over.
 #[derive(Clone, Debug)]
-pub struct Past {
+pub struct ClosedMonth {
     pub name: String,
     pub allowance_nanodollars: i64,
     pub spent_nanodollars: i64,
 }
 
-impl Past {
+impl ClosedMonth {
     fn used_credit(&self) -> i64 {
         self.spent_nanodollars.saturating_sub(self.allowance_nanodollars).max(0)
     }
@@ -96,7 +96,7 @@ impl Past {
 
 /// What is left of a limit a minute, for the headers that providers' clients know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
+pub struct RateLimitState {
     pub limit: u32,
     pub remaining: u32,
     /// Until all of it is there again.
@@ -105,12 +105,12 @@ pub struct Rate {
 
 /// Fills up evenly within a minute, and may be overdrawn by a call that needs more than it ever holds.
 #[derive(Clone, Copy, Debug)]
-struct Bucket {
+struct TokenBucket {
     level: i64,
     at: Timestamp,
 }
 
-impl Bucket {
+impl TokenBucket {
     /// Full, whatever its limit.
     fn full(at: Timestamp) -> Self {
         Self { level: i64::MAX, at }
@@ -145,10 +145,10 @@ impl Bucket {
         self.level = self.level.saturating_add(parts(amount));
     }
 
-    fn rate(&self, limit: u32) -> Rate {
+    fn rate(&self, limit: u32) -> RateLimitState {
         let full = i64::from(limit) * PARTS;
         let missing = u64::try_from(full.saturating_sub(self.level)).unwrap_or(0);
-        Rate {
+        RateLimitState {
             limit,
             remaining: u32::try_from(self.level / PARTS).unwrap_or(0).min(limit),
             full_in: Duration::from_millis(missing / u64::from(limit.max(1))),
@@ -171,18 +171,18 @@ pub struct Credit {
 
 /// One account's books, as they are this moment.
 #[derive(Clone, Debug)]
-pub struct Account {
+pub struct Books {
     limits: Limits,
     credit: Credit,
-    month: Purse,
-    day: Purse,
+    month: PeriodTotals,
+    day: PeriodTotals,
     day_ends: Timestamp,
     /// Earlier months in which calls began that are not over.
-    earlier: Vec<Purse>,
+    earlier: Vec<PeriodTotals>,
     /// Months that are over, for when something of them is corrected.
-    past: Vec<Past>,
-    requests: Bucket,
-    tokens: Bucket,
+    past: Vec<ClosedMonth>,
+    requests: TokenBucket,
+    tokens: TokenBucket,
     in_flight: u32,
     /// Calls in flight of each agent that has any.
     agents: HashMap<String, u32>,
@@ -190,11 +190,11 @@ pub struct Account {
     refused: HashMap<String, Timestamp>,
 }
 
-impl Account {
+impl Books {
     /// As it stands in the ledger at `now`, with nothing in flight.
     #[must_use]
     pub fn new(limits: Limits, credit: Credit, spent_this_month: i64, spent_today: i64, now: Timestamp) -> Self {
-        let purse = |name, spent_nanodollars| Purse { spent_nanodollars, ..Purse::named(name) };
+        let purse = |name, spent_nanodollars| PeriodTotals { spent_nanodollars, ..PeriodTotals::named(name) };
         Self {
             limits,
             credit,
@@ -203,8 +203,8 @@ impl Account {
             day_ends: calendar::midnight_after(now),
             earlier: Vec::new(),
             past: Vec::new(),
-            requests: Bucket::full(now),
-            tokens: Bucket::full(now),
+            requests: TokenBucket::full(now),
+            tokens: TokenBucket::full(now),
             in_flight: 0,
             agents: HashMap::new(),
             refused: HashMap::new(),
@@ -212,7 +212,7 @@ impl Account {
     }
 
     /// Takes in a month that is over, and what it used of the credit.
-    pub fn remember(&mut self, month: Past) {
+    pub fn remember(&mut self, month: ClosedMonth) {
         self.credit.used += month.used_credit();
         self.past.push(month);
     }
@@ -251,22 +251,22 @@ impl Account {
     ///
     /// # Errors
     /// The first limit that it does not fit into: money before what only has to be waited for.
-    pub fn admit(&mut self, needed: Amount, agent: &str, now: Timestamp) -> Result<Place, Over> {
+    pub fn admit(&mut self, needed: CallAmount, agent: &str, now: Timestamp) -> Result<Booking, LimitExceeded> {
         self.turn(now);
         let left_nanodollars = self.left_this_month();
         if left_nanodollars < needed.nanodollars {
-            return Err(Over::Month { left_nanodollars, held_nanodollars: self.month.held_nanodollars });
+            return Err(LimitExceeded::Month { left_nanodollars, held_nanodollars: self.month.held_nanodollars });
         }
         if let Some(left_nanodollars) = self.left_today()
             && left_nanodollars < needed.nanodollars
         {
-            return Err(Over::Day { left_nanodollars, held_nanodollars: self.day.held_nanodollars });
+            return Err(LimitExceeded::Day { left_nanodollars, held_nanodollars: self.day.held_nanodollars });
         }
         if let Some((limit, wait)) = wait(&mut self.requests, self.limits.requests_a_minute, 1, now) {
-            return Err(Over::RequestsAMinute { limit, wait });
+            return Err(LimitExceeded::RequestsAMinute { limit, wait });
         }
         if let Some((limit, wait)) = wait(&mut self.tokens, self.limits.tokens_a_minute, needed.tokens, now) {
-            return Err(Over::TokensAMinute { limit, wait });
+            return Err(LimitExceeded::TokensAMinute { limit, wait });
         }
         let place = self.take_place(agent, now)?;
         self.month.held_nanodollars += needed.nanodollars;
@@ -280,25 +280,25 @@ impl Account {
     ///
     /// # Errors
     /// When no place is free.
-    pub fn admit_under_own_key(&mut self, agent: &str, now: Timestamp) -> Result<Place, Over> {
+    pub fn admit_under_own_key(&mut self, agent: &str, now: Timestamp) -> Result<Booking, LimitExceeded> {
         self.turn(now);
         self.take_place(agent, now)
     }
 
-    fn take_place(&mut self, agent: &str, now: Timestamp) -> Result<Place, Over> {
+    fn take_place(&mut self, agent: &str, now: Timestamp) -> Result<Booking, LimitExceeded> {
         let agent = self.counted_as(agent).to_owned();
         if !self.has_a_place(&agent, now) {
             self.remember_refused(agent, now);
-            return Err(Over::CallsAtOnce { limit: self.limits.calls_at_once });
+            return Err(LimitExceeded::CallsAtOnce { limit: self.limits.calls_at_once });
         }
         self.in_flight += 1;
         self.refused.remove(&agent);
         *self.agents.entry(agent.clone()).or_default() += 1;
-        Ok(Place { period: self.month.name.clone(), day: self.day.name.clone(), agent })
+        Ok(Booking { period: self.month.name.clone(), day: self.day.name.clone(), agent })
     }
 
-    /// Gives back what [`Account::admit`] took for a call, and takes what it cost and used.
-    pub fn settle(&mut self, place: &Place, held: Amount, spent: Amount) {
+    /// Gives back what [`Books::admit`] took for a call, and takes what it cost and used.
+    pub fn settle(&mut self, place: &Booking, held: CallAmount, spent: CallAmount) {
         if self.month.name == place.period {
             self.month.settle(held.nanodollars, spent.nanodollars);
         } else if let Some(at) = self.earlier.iter().position(|purse| purse.name == place.period) {
@@ -330,12 +330,12 @@ impl Account {
     }
 
     #[must_use]
-    pub fn month(&self) -> &Purse {
+    pub fn month(&self) -> &PeriodTotals {
         &self.month
     }
 
     #[must_use]
-    pub fn today(&self) -> &Purse {
+    pub fn today(&self) -> &PeriodTotals {
         &self.day
     }
 
@@ -383,15 +383,15 @@ impl Account {
 
     /// The most that one more call may need, as money and tokens a minute stand.
     #[must_use]
-    pub fn most(&self) -> Amount {
+    pub fn most(&self) -> CallAmount {
         let tokens = self.limits.tokens_a_minute.map_or(u64::MAX, |limit| self.tokens.most(limit));
-        Amount { nanodollars: self.left(), tokens }
+        CallAmount { nanodollars: self.left(), tokens }
     }
 
     /// Requests and tokens a minute as they stand, where they are limited.
     #[must_use]
-    pub fn rates(&self) -> (Option<Rate>, Option<Rate>) {
-        let rate = |bucket: &Bucket, limit: Option<u32>| limit.map(|limit| bucket.rate(limit));
+    pub fn rates(&self) -> (Option<RateLimitState>, Option<RateLimitState>) {
+        let rate = |bucket: &TokenBucket, limit: Option<u32>| limit.map(|limit| bucket.rate(limit));
         (rate(&self.requests, self.limits.requests_a_minute), rate(&self.tokens, self.limits.tokens_a_minute))
     }
 
@@ -403,7 +403,7 @@ impl Account {
         self.day_ends = calendar::midnight_after(now);
         let (period, day) = (calendar::period(now), calendar::day(now));
         if period > self.month.name {
-            let before = std::mem::replace(&mut self.month, Purse::named(period));
+            let before = std::mem::replace(&mut self.month, PeriodTotals::named(period));
             if before.held_nanodollars == 0 {
                 self.close(before);
             } else {
@@ -411,19 +411,19 @@ impl Account {
             }
         }
         if day > self.day.name {
-            self.day = Purse::named(day);
+            self.day = PeriodTotals::named(day);
         }
     }
 
-    fn close(&mut self, purse: Purse) {
-        self.remember(Past {
+    fn close(&mut self, purse: PeriodTotals) {
+        self.remember(ClosedMonth {
             name: purse.name,
             allowance_nanodollars: self.limits.month_nanodollars,
             spent_nanodollars: purse.spent_nanodollars,
         });
     }
 
-    fn used_credit(&self, purse: &Purse) -> i64 {
+    fn used_credit(&self, purse: &PeriodTotals) -> i64 {
         purse.taken().saturating_sub(self.limits.month_nanodollars).max(0)
     }
 
@@ -449,7 +449,7 @@ impl Account {
     }
 }
 
-fn wait(bucket: &mut Bucket, limit: Option<u32>, needed: u64, now: Timestamp) -> Option<(u32, Duration)> {
+fn wait(bucket: &mut TokenBucket, limit: Option<u32>, needed: u64, now: Timestamp) -> Option<(u32, Duration)> {
     let limit = limit?;
     bucket.fill(limit, now);
     Some((limit, bucket.wait(limit, needed)?))

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::books::Over;
+use super::books::LimitExceeded;
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::quota::calendar;
-use crate::quota::prices::rules::NoBound;
+use crate::quota::prices::rules::UnboundedCost;
 
 /// What a caller with too many calls in flight is told to wait: calls take seconds, and SDKs back off by themselves.
 pub const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -19,11 +19,11 @@ pub enum Refusal {
     UnknownModel { model: String },
     /// The price table does not limit what it could cost, and neither does the call.
     #[error("no bound for model {model}")]
-    NoBound { model: String, why: NoBound },
+    NoBound { model: String, why: UnboundedCost },
     /// It could cost more than is left of `what`.
     #[error("over the allowance of the {}", what.word())]
     OverAllowance {
-        what: Span,
+        what: BudgetPeriod,
         left_nanodollars: i64,
         held_nanodollars: i64,
         needed_nanodollars: i64,
@@ -43,12 +43,12 @@ pub enum Refusal {
 
 /// What an allowance is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Span {
+pub enum BudgetPeriod {
     Month,
     Day,
 }
 
-impl Span {
+impl BudgetPeriod {
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -71,7 +71,7 @@ impl Refusal {
 
     /// What `over` means for a call that could cost `needed_nanodollars`.
     #[must_use]
-    pub fn of(over: Over, needed_nanodollars: i64, now: Timestamp) -> Self {
+    pub fn of(over: LimitExceeded, needed_nanodollars: i64, now: Timestamp) -> Self {
         let money = |what, left_nanodollars, held_nanodollars, resets_on| Self::OverAllowance {
             what,
             left_nanodollars,
@@ -80,15 +80,15 @@ impl Refusal {
             resets_on,
         };
         match over {
-            Over::Month { left_nanodollars, held_nanodollars } => {
-                money(Span::Month, left_nanodollars, held_nanodollars, calendar::next_month(now))
+            LimitExceeded::Month { left_nanodollars, held_nanodollars } => {
+                money(BudgetPeriod::Month, left_nanodollars, held_nanodollars, calendar::next_month(now))
             }
-            Over::Day { left_nanodollars, held_nanodollars } => {
-                money(Span::Day, left_nanodollars, held_nanodollars, calendar::tomorrow(now))
+            LimitExceeded::Day { left_nanodollars, held_nanodollars } => {
+                money(BudgetPeriod::Day, left_nanodollars, held_nanodollars, calendar::tomorrow(now))
             }
-            Over::CallsAtOnce { limit } => Self::TooManyAtOnce { limit, retry_after: TRY_AGAIN },
-            Over::RequestsAMinute { limit, wait } => Self::TooManyRequests { limit, retry_after: wait },
-            Over::TokensAMinute { limit, wait } => Self::TooManyTokens { limit, retry_after: wait },
+            LimitExceeded::CallsAtOnce { limit } => Self::TooManyAtOnce { limit, retry_after: TRY_AGAIN },
+            LimitExceeded::RequestsAMinute { limit, wait } => Self::TooManyRequests { limit, retry_after: wait },
+            LimitExceeded::TokensAMinute { limit, wait } => Self::TooManyTokens { limit, retry_after: wait },
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Calls that hardly fit: whether they could at all, and with how long an answer.
 
-use super::books::Amount;
+use super::books::CallAmount;
 use super::refusal::Refusal;
 use crate::quota::ledger::hold::Hold;
-use crate::quota::prices::rules::{self, Bound, Demand, Price};
-use crate::quota::{AccountId, Call, Quota};
+use crate::quota::prices::rules::{self, CostBound, Demand, Price};
+use crate::quota::{AccountId, BudgetCall, Quota};
 
 impl Quota {
     /// Whether what `demand` can cost is left to `account` just now, in money and in tokens a minute. Nothing is held: by
@@ -13,7 +13,7 @@ impl Quota {
         let Some(price) = self.0.prices().find(&demand.provider, &demand.model) else { return false };
         let Ok(bound) = rules::bound(&price, demand) else { return false };
         match self.0.books(account).await {
-            Ok(books) => Amount::of(&bound).fits_into(books.most()),
+            Ok(books) => CallAmount::of(&bound).fits_into(books.most()),
             Err(_) => false,
         }
     }
@@ -23,7 +23,7 @@ impl Quota {
     ///
     /// # Errors
     /// Why the call may not be made as it is, where it would not fit with an answer of `least` tokens either.
-    pub async fn admit_shorter(&self, call: Call, least: u64) -> Result<(Hold, Option<u64>), Refusal> {
+    pub async fn admit_shorter(&self, call: BudgetCall, least: u64) -> Result<(Hold, Option<u64>), Refusal> {
         let mut shortened_to = None;
         let admitted = self.admit_with(call, |account, price, demand, now| {
             account.turn(now);
@@ -39,13 +39,13 @@ impl Quota {
 
 /// The longest answer with which `demand` needs at most `most`, in tokens. `None` where it fits as it is, or not even
 /// with `least` of them.
-fn shortened(price: &Price, demand: &Demand, least: u64, most: Amount) -> Option<(u64, Bound)> {
+fn shortened(price: &Price, demand: &Demand, least: u64, most: CallAmount) -> Option<(u64, CostBound)> {
     let asked = demand.max_output_tokens.or(price.max_output_tokens).filter(|asked| *asked > least)?;
     let mut demand = demand.clone();
     // The bound itself is asked, which grows with the answer: a formula of its own could come to another result.
     let mut fitting = |tokens| {
         demand.max_output_tokens = Some(tokens);
-        rules::bound(price, &demand).ok().filter(|bound| Amount::of(bound).fits_into(most))
+        rules::bound(price, &demand).ok().filter(|bound| CallAmount::of(bound).fits_into(most))
     };
     if fitting(asked).is_some() {
         return None;
@@ -77,12 +77,12 @@ mod tests {
         ) {
             let with = |tokens| Demand { max_output_tokens: Some(tokens), ..demand.clone() };
             let Ok(whole) = rules::bound(&price, &with(asked)) else { return Ok(()) };
-            let whole = Amount::of(&whole);
-            let most = Amount {
+            let whole = CallAmount::of(&whole);
+            let most = CallAmount {
                 nanodollars: i64::try_from(i128::from(whole.nanodollars) * money / 1000).unwrap_or(i64::MAX),
                 tokens: tokens.map_or(u64::MAX, |part| u64::try_from(u128::from(whole.tokens) * part / 1000).unwrap()),
             };
-            let fits = |tokens| Amount::of(&rules::bound(&price, &with(tokens)).unwrap()).fits_into(most);
+            let fits = |tokens| CallAmount::of(&rules::bound(&price, &with(tokens)).unwrap()).fits_into(most);
             let longest = if fits(asked) { None } else { (least..asked).rev().find(|tokens| fits(*tokens)) };
             let found = shortened(&price, &with(asked), least, most);
             prop_assert_eq!(found.map(|(tokens, _)| tokens), longest);
@@ -97,7 +97,7 @@ mod tests {
             let open = Demand { max_output_tokens: None, ..demand };
             let Ok(whole) = rules::bound(&price, &open) else { return Ok(()) };
             let money = i128::from(whole.total_nanodollars()) * permille / 1000;
-            let most = Amount { nanodollars: i64::try_from(money).unwrap(), tokens: u64::MAX };
+            let most = CallAmount { nanodollars: i64::try_from(money).unwrap(), tokens: u64::MAX };
             let said = Demand { max_output_tokens: price.max_output_tokens, ..open.clone() };
             prop_assert_eq!(shortened(&price, &open, 256, most), shortened(&price, &said, 256, most));
         }

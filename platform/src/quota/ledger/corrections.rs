@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::writer::{Message, Over, What};
+use super::writer::{EntryKind, LedgerEntry, LedgerMessage};
 use crate::clock::Timestamp;
 use crate::db::{HoldId, audit};
 use crate::error::{Error, Result};
@@ -36,18 +36,18 @@ pub struct Correction {
 
 impl Correction {
     /// For the ledger.
-    pub fn over(self, day_allowance_nanodollars: Option<i64>) -> Over {
+    pub fn over(self, day_allowance_nanodollars: Option<i64>) -> LedgerEntry {
         let Self { receipt, allowance_nanodollars } = self;
-        Over { what: What::Correction(receipt), allowance_nanodollars, day_allowance_nanodollars }
+        LedgerEntry { what: EntryKind::Correction(receipt), allowance_nanodollars, day_allowance_nanodollars }
     }
 }
 
 /// Corrections that were accepted and are not in the database yet. While there are any, nobody knows from the database
 /// what a receipt comes to, and nothing further is corrected.
 #[derive(Debug, Default)]
-pub struct Waiting(AtomicUsize);
+pub struct PendingCorrections(AtomicUsize);
 
-impl Waiting {
+impl PendingCorrections {
     fn begun(&self) {
         self.0.fetch_add(1, Ordering::AcqRel);
     }
@@ -64,7 +64,7 @@ impl Waiting {
 
 /// What a call came to by a correction of the operator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Corrected {
+pub struct CorrectionResult {
     /// Of the correction.
     pub id: HoldId,
     /// What the call cost in all, with every correction.
@@ -72,7 +72,7 @@ pub struct Corrected {
 }
 
 /// What is different about a receipt.
-pub(in crate::quota) struct Change<'a> {
+pub(in crate::quota) struct ReceiptChange<'a> {
     pub nanodollars: i64,
     pub basis: &'static str,
     pub price_version: &'a str,
@@ -88,7 +88,7 @@ impl Quota {
     /// # Errors
     /// `NotFound`; `Invalid` when nothing would change, or the call would cost less than nothing; `Conflict` for the same
     /// correction once more, or of a correction; `Unavailable` when it cannot be written down just now.
-    pub async fn correct(&self, id: HoldId, nanodollars: i64, reason: &str, by: &str) -> Result<Corrected> {
+    pub async fn correct(&self, id: HoldId, nanodollars: i64, reason: &str, by: &str) -> Result<CorrectionResult> {
         let Inner { db, clock, .. } = &*self.0;
         let reason = reason.trim();
         if reason.is_empty() || reason.chars().count() > LONGEST_REASON {
@@ -110,7 +110,7 @@ impl Quota {
             before.iter().fold(receipt.amount_nanodollars, |sum, one| sum.saturating_add(one.amount_nanodollars));
         let total_nanodollars = total(so_far, nanodollars)?;
         let known_by = format!("{nanodollars} {reason}");
-        let change = Change {
+        let change = ReceiptChange {
             nanodollars,
             basis: BY_OPERATOR,
             price_version: &receipt.price_version,
@@ -127,7 +127,7 @@ impl Quota {
         let said = format!("{}: {reason}", dollars(nanodollars));
         audit::record(&tx, clock, by, "correct_receipt", (&id.to_string(), &said)).await?;
         tx.commit().await?;
-        let corrected = Corrected { id: correction.id, total_nanodollars };
+        let corrected = CorrectionResult { id: correction.id, total_nanodollars };
         self.0.accept(running, correction).await?;
         self.settled().await;
         Ok(corrected)
@@ -156,7 +156,7 @@ fn total(so_far: i64, nanodollars: i64) -> Result<i64> {
     })
 }
 
-impl Change<'_> {
+impl ReceiptChange<'_> {
     /// The receipt that changes `receipt` so.
     pub fn of(self, receipt: &Receipt, now: Timestamp) -> Receipt {
         let Self { nanodollars, basis, price_version, reason, known_by } = self;
@@ -211,7 +211,7 @@ impl Inner {
         let handed_over = correction.clone().over(day_allowance);
         let written = running.journal.correct(&correction, || {
             running.waiting.begun();
-            if running.ledger.send(Message::Over(Box::new(handed_over))).is_err() {
+            if running.ledger.send(LedgerMessage::Entry(Box::new(handed_over))).is_err() {
                 tracing::warn!("a call was corrected after the books were closed; it is booked at the next start");
             }
         });

@@ -3,22 +3,22 @@
 use std::sync::{Arc, Mutex};
 
 use super::journal::{Intent, Journal, Settlement};
-use super::writer::{self, Message, What};
+use super::writer::{self, EntryKind, LedgerMessage};
 use crate::db::HoldId;
-use crate::quota::admission::books::{Account, Amount, Place, Rate};
+use crate::quota::admission::books::{Booking, Books, CallAmount, RateLimitState};
 use crate::quota::admission::refusal::{Refusal, disk_refuses};
-use crate::quota::prices::rules::{Outcome, Price, Seen};
+use crate::quota::prices::rules::{CallOutcome, Price, Seen};
 use crate::quota::{Inner, lock};
 
 /// The input of a model that is not asked for its long context.
 const USUAL_CONTEXT: u64 = 200_000;
 
 /// What a hold is made of.
-pub(in crate::quota) struct Held {
+pub(in crate::quota) struct HeldCall {
     pub intent: Intent,
-    pub place: Place,
-    pub held: Amount,
-    pub account: Arc<Mutex<Account>>,
+    pub place: Booking,
+    pub held: CallAmount,
+    pub account: Arc<Mutex<Books>>,
     /// `None`: the table does not know the model, and nothing is charged by it.
     pub price: Option<Arc<Price>>,
 }
@@ -26,22 +26,22 @@ pub(in crate::quota) struct Held {
 /// Money set aside for one call. It is settled once, by [`Hold::settle`] or by being dropped, and never leaks.
 #[must_use = "dropping it settles it"]
 pub struct Hold {
-    held: Option<Held>,
+    held: Option<HeldCall>,
     sent: bool,
-    rates: (Option<Rate>, Option<Rate>),
+    rates: (Option<RateLimitState>, Option<RateLimitState>),
     books: Arc<Inner>,
 }
 
 impl Hold {
     /// Writes the intent of a call that has its place. Where the journal does not take it, that place is free again.
     pub(in crate::quota) fn promise(
-        held: Held,
-        rates: (Option<Rate>, Option<Rate>),
+        held: HeldCall,
+        rates: (Option<RateLimitState>, Option<RateLimitState>),
         books: &Arc<Inner>,
         journal: &Journal,
     ) -> Result<Self, Refusal> {
         if let Err(error) = journal.hold(&held.intent) {
-            lock(&held.account).settle(&held.place, held.held, Amount::default());
+            lock(&held.account).settle(&held.place, held.held, CallAmount::default());
             return Err(Refusal::Unavailable(disk_refuses(&error)));
         }
         Ok(Self { held: Some(held), sent: false, rates, books: Arc::clone(books) })
@@ -55,7 +55,7 @@ impl Hold {
 
     /// What is left of the account's requests and tokens a minute, this call counted, where they are limited.
     #[must_use]
-    pub fn rates(&self) -> (Option<Rate>, Option<Rate>) {
+    pub fn rates(&self) -> (Option<RateLimitState>, Option<RateLimitState>) {
         self.rates
     }
 
@@ -84,12 +84,12 @@ impl Hold {
     /// [`crate::quota::Quota::settled`] does.
     ///
     /// `usage`: the provider's own figures as JSON, kept with the receipt.
-    pub fn settle(mut self, seen: Seen, outcome: Outcome, usage: String) {
+    pub fn settle(mut self, seen: Seen, outcome: CallOutcome, usage: String) {
         self.end(seen, outcome, usage);
     }
 
-    fn end(&mut self, seen: Seen, outcome: Outcome, usage: String) {
-        let Some(Held { intent, place, held, account, price }) = self.held.take() else { return };
+    fn end(&mut self, seen: Seen, outcome: CallOutcome, usage: String) {
+        let Some(HeldCall { intent, place, held, account, price }) = self.held.take() else { return };
         let Some(running) = self.books.running.get() else { return };
         let (charge, worth_nanodollars) = intent.charge(price.as_deref(), seen);
         if intent.bound.is_counted && charge.amount_nanodollars > intent.held_nanodollars {
@@ -105,12 +105,12 @@ impl Hold {
             account.limits()
         };
         let written = running.journal.settle(settlement, |settlement| {
-            let over = writer::Over {
-                what: What::Call { intent, settlement },
+            let over = writer::LedgerEntry {
+                what: EntryKind::Call { intent, settlement },
                 allowance_nanodollars: limits.month_nanodollars,
                 day_allowance_nanodollars: limits.day_nanodollars,
             };
-            if running.ledger.send(Message::Over(Box::new(over))).is_err() {
+            if running.ledger.send(LedgerMessage::Entry(Box::new(over))).is_err() {
                 tracing::warn!("a call ended after the books were closed; it is settled at the next start");
             }
         });
@@ -124,6 +124,6 @@ impl Drop for Hold {
     /// The task of the call was dropped. Not sent yet, it cost nothing; sent, nobody knows what came of it.
     fn drop(&mut self) {
         let seen = if self.sent { Seen::CutOff { usage: None, output_tokens: 0 } } else { Seen::NoCharge };
-        self.end(seen, Outcome::ClientGone, String::new());
+        self.end(seen, CallOutcome::ClientGone, String::new());
     }
 }

@@ -1,10 +1,10 @@
 //! The journal on a real disk.
 
 use super::*;
-use crate::quota::rules::{Basis, Usage};
+use crate::quota::rules::{ChargeBasis, Usage};
 
 fn intent(number: u128) -> Intent {
-    let bound = Bound {
+    let bound = CostBound {
         input_tokens: 1,
         output_tokens: 2,
         input_nanodollars: 3,
@@ -33,27 +33,27 @@ fn intent(number: u128) -> Intent {
 }
 
 fn settlement(number: u128) -> Settlement {
-    let charge = Charge { amount_nanodollars: 6, basis: Basis::Provider, usage: Usage::default() };
+    let charge = Charge { amount_nanodollars: 6, basis: ChargeBasis::Provider, usage: Usage::default() };
     let id = HoldId(uuid::Uuid::from_u128(number));
     Settlement {
         id,
         charge,
-        outcome: Outcome::Completed,
+        outcome: CallOutcome::Completed,
         usage: "{}".into(),
         at: Timestamp(6),
         worth_nanodollars: None,
     }
 }
 
-fn held(intent: Intent) -> Entry<'static> {
-    Entry::Held(Cow::Owned(intent))
+fn held(intent: Intent) -> JournalRecord<'static> {
+    JournalRecord::Held(Cow::Owned(intent))
 }
 
-fn settled(settlement: Settlement) -> Entry<'static> {
-    Entry::Settled(Cow::Owned(settlement))
+fn settled(settlement: Settlement) -> JournalRecord<'static> {
+    JournalRecord::Settled(Cow::Owned(settlement))
 }
 
-fn left(folder: &Path) -> Vec<Entry<'static>> {
+fn left(folder: &Path) -> Vec<JournalRecord<'static>> {
     Journal::open(folder).unwrap().1
 }
 
@@ -66,7 +66,7 @@ fn what_was_written_is_read_again_by_the_next_process_in_the_same_order() {
     journal.saw(intent(1).id, Seen::NoCharge).unwrap();
     journal.settle(settlement(1), drop).unwrap();
     drop(journal);
-    let seen = Entry::Seen(intent(1).id, Seen::NoCharge);
+    let seen = JournalRecord::Seen(intent(1).id, Seen::NoCharge);
     assert_eq!(left(folder.path()), [held(intent(1)), seen, settled(settlement(1))]);
 }
 

@@ -6,12 +6,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::hold::{Held, Hold};
+use super::hold::{HeldCall, Hold};
 use super::journal::Intent;
 use crate::db::{AccountId, HoldId, InstanceId};
-use crate::quota::admission::books::Amount;
+use crate::quota::admission::books::CallAmount;
 use crate::quota::admission::refusal::Refusal;
-use crate::quota::prices::rules::{self, Basis, Bound, Charge, Price, Provider, Seen, Usage};
+use crate::quota::prices::rules::{self, Charge, ChargeBasis, CostBound, Price, Provider, Seen, Usage};
 use crate::quota::{Quota, lock};
 
 /// Who pays for a call.
@@ -41,18 +41,18 @@ impl Payer {
 
     /// What a call that was charged so takes from the account's limits.
     #[must_use]
-    pub(in crate::quota) fn spends(self, charge: &Charge) -> Amount {
+    pub(in crate::quota) fn spends(self, charge: &Charge) -> CallAmount {
         let used = charge.usage.all_input_tokens().saturating_add(charge.usage.output_tokens);
-        Amount { nanodollars: charge.amount_nanodollars, tokens: if self.is_budget() { used } else { 0 } }
+        CallAmount { nanodollars: charge.amount_nanodollars, tokens: if self.is_budget() { used } else { 0 } }
     }
 }
 
 /// A call that wants to be made under its owner's own key.
 #[derive(Clone, Debug)]
-pub struct OwnCall {
+pub struct OwnKeyCall {
     pub account: AccountId,
     pub instance: InstanceId,
-    /// As of [`crate::quota::Call`].
+    /// As of [`crate::quota::BudgetCall`].
     pub agent: String,
     pub provider: Provider,
     /// Also one that the price table does not know.
@@ -65,13 +65,13 @@ impl Quota {
     ///
     /// # Errors
     /// When as many calls as may be are in flight, or the books cannot be read or written.
-    pub async fn admit_under_own_key(&self, call: OwnCall) -> Result<Hold, Refusal> {
-        let OwnCall { account: owner, instance, agent, provider, model } = call;
+    pub async fn admit_under_own_key(&self, call: OwnKeyCall) -> Result<Hold, Refusal> {
+        let OwnKeyCall { account: owner, instance, agent, provider, model } = call;
         let book = self.0.prices();
         let price = book.find(&provider, &model);
         let running = self.0.running()?;
         let account = self.0.account(owner).await?;
-        let (now, nothing) = (self.0.clock.now(), Amount::default());
+        let (now, nothing) = (self.0.clock.now(), CallAmount::default());
         // No await from here on, as in `Quota::admit`.
         let place = lock(&account)
             .admit_under_own_key(&agent, now)
@@ -86,13 +86,18 @@ impl Quota {
             model,
             agent,
             price_version: book.version.clone(),
-            bound: Bound::default(),
+            bound: CostBound::default(),
             held_nanodollars: nothing.nanodollars,
             at_the_dearest: false,
             at: now,
             payer: Payer::OwnKey,
         };
-        Hold::promise(Held { intent, place, held: nothing, account, price }, (None, None), &self.0, &running.journal)
+        Hold::promise(
+            HeldCall { intent, place, held: nothing, account, price },
+            (None, None),
+            &self.0,
+            &running.journal,
+        )
     }
 }
 
@@ -106,7 +111,7 @@ impl Intent {
             (Payer::Budget, Some(price)) => (rules::charge(price, &self.bound, seen), None),
             (Payer::Budget, None) => {
                 let (amount_nanodollars, usage) = (self.held_nanodollars, Usage::default());
-                (Charge { amount_nanodollars, basis: Basis::Held, usage }, None)
+                (Charge { amount_nanodollars, basis: ChargeBasis::Held, usage }, None)
             }
         }
     }
@@ -116,13 +121,13 @@ impl Intent {
 /// the provider did not name is not guessed.
 fn metered(price: Option<&Price>, seen: Seen) -> (Charge, Option<i64>) {
     let (basis, usage) = match seen {
-        Seen::NoCharge => (Basis::Provider, None),
-        Seen::Final(usage) => (Basis::Provider, Some(usage)),
+        Seen::NoCharge => (ChargeBasis::Provider, None),
+        Seen::Final(usage) => (ChargeBasis::Provider, Some(usage)),
         Seen::Part { usage, output_tokens } | Seen::CutOff { usage, output_tokens } => {
             let estimated = |usage: Usage| Usage { output_tokens: usage.output_tokens.max(output_tokens), ..usage };
-            (Basis::Observed, usage.map(estimated))
+            (ChargeBasis::Observed, usage.map(estimated))
         }
-        Seen::Unreadable => (Basis::Observed, None),
+        Seen::Unreadable => (ChargeBasis::Observed, None),
     };
     let worth = match (seen, price, usage) {
         (Seen::NoCharge, _, _) => Some(0),
@@ -137,11 +142,11 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::quota::prices::tariffs::{Rates, Tariff};
+    use crate::quota::prices::tariffs::{Tariff, TokenRates};
 
     /// A nano-dollar for ten thousand tokens in, and for two thousand out.
     fn price() -> Price {
-        let rates = Rates { input: 100, cache_write: None, cache_write_long: None, cache_read: None, output: 500 };
+        let rates = TokenRates { input: 100, cache_write: None, cache_write_long: None, cache_read: None, output: 500 };
         Price {
             max_input_tokens: None,
             max_output_tokens: None,
@@ -159,13 +164,13 @@ mod tests {
         let usage = Usage { input_tokens: 2_000_000, output_tokens: 1_000_000, ..Usage::default() };
         let price = price();
         for (seen, basis, output_tokens, worth) in [
-            (Seen::NoCharge, Basis::Provider, 0, Some(0)),
-            (Seen::Final(usage), Basis::Provider, 1_000_000, Some(700)),
-            (Seen::Final(Usage { unpriced: true, ..usage }), Basis::Provider, 1_000_000, None),
-            (Seen::Part { usage: Some(usage), output_tokens: 2_000_000 }, Basis::Observed, 2_000_000, Some(1200)),
-            (Seen::CutOff { usage: Some(usage), output_tokens: 9 }, Basis::Observed, 1_000_000, Some(700)),
-            (Seen::CutOff { usage: None, output_tokens: 9 }, Basis::Observed, 0, None),
-            (Seen::Unreadable, Basis::Observed, 0, None),
+            (Seen::NoCharge, ChargeBasis::Provider, 0, Some(0)),
+            (Seen::Final(usage), ChargeBasis::Provider, 1_000_000, Some(700)),
+            (Seen::Final(Usage { unpriced: true, ..usage }), ChargeBasis::Provider, 1_000_000, None),
+            (Seen::Part { usage: Some(usage), output_tokens: 2_000_000 }, ChargeBasis::Observed, 2_000_000, Some(1200)),
+            (Seen::CutOff { usage: Some(usage), output_tokens: 9 }, ChargeBasis::Observed, 1_000_000, Some(700)),
+            (Seen::CutOff { usage: None, output_tokens: 9 }, ChargeBasis::Observed, 0, None),
+            (Seen::Unreadable, ChargeBasis::Observed, 0, None),
         ] {
             let (charge, said) = metered(Some(&price), seen);
             assert_eq!(

@@ -3,32 +3,37 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::journal::{Entry, Intent, Settlement};
-use super::writer::{Over, What};
+use super::journal::{Intent, JournalRecord, Settlement};
+use super::writer::{EntryKind, LedgerEntry};
 use crate::clock::Timestamp;
 use crate::db::{Db, HoldId};
 use crate::error::Result;
-use crate::quota::prices::rules::{Outcome, Price, Provider, Seen};
+use crate::quota::prices::rules::{CallOutcome, Price, Provider, Seen};
 use crate::quota::store;
 
 /// Calls that are over, and corrections.
-pub struct Found {
-    pub over: Vec<Over>,
+pub struct RecoveredEntries {
+    pub over: Vec<LedgerEntry>,
     /// How many of them were in flight when the process died.
     pub orphans: usize,
 }
 
 /// Settles every intent in `left`: as its settlement says where there is one, and as whatever the provider may have
 /// charged where there is none.
-pub async fn settle_all(db: &Db, left: Vec<Entry<'_>>, now: Timestamp, allowance_nanodollars: i64) -> Result<Found> {
+pub async fn settle_all(
+    db: &Db,
+    left: Vec<JournalRecord<'_>>,
+    now: Timestamp,
+    allowance_nanodollars: i64,
+) -> Result<RecoveredEntries> {
     let (mut intents, mut seen, mut settlements) = (Vec::<Intent>::new(), HashMap::new(), HashMap::new());
     let mut corrections = Vec::new();
     for entry in left {
         match entry {
-            Entry::Held(intent) => intents.push(intent.into_owned()),
-            Entry::Seen(id, what) => drop(seen.insert(id, what)),
-            Entry::Settled(settlement) => drop(settlements.insert(settlement.id, settlement.into_owned())),
-            Entry::Corrected(correction) => corrections.push(correction.into_owned().over(None)),
+            JournalRecord::Held(intent) => intents.push(intent.into_owned()),
+            JournalRecord::Seen(id, what) => drop(seen.insert(id, what)),
+            JournalRecord::Settled(settlement) => drop(settlements.insert(settlement.id, settlement.into_owned())),
+            JournalRecord::Corrected(correction) => corrections.push(correction.into_owned().over(None)),
         }
     }
     let mut known = std::collections::HashSet::<HoldId>::new();
@@ -43,11 +48,11 @@ pub async fn settle_all(db: &Db, left: Vec<Entry<'_>>, now: Timestamp, allowance
                 orphaned(db, &intent, seen.remove(&intent.id), now).await?
             }
         };
-        let what = What::Call { intent, settlement };
-        over.push(Over { what, allowance_nanodollars, day_allowance_nanodollars: None });
+        let what = EntryKind::Call { intent, settlement };
+        over.push(LedgerEntry { what, allowance_nanodollars, day_allowance_nanodollars: None });
     }
     over.extend(corrections);
-    Ok(Found { over, orphans })
+    Ok(RecoveredEntries { over, orphans })
 }
 
 /// Nobody listened any more, and the provider may have gone on: charged like a call that was cut off from this side.
@@ -55,7 +60,7 @@ async fn orphaned(db: &Db, intent: &Intent, seen: Option<Seen>, now: Timestamp) 
     let price = price_of(db, intent).await?;
     let seen = seen.unwrap_or(Seen::Unreadable).cut_off();
     let (charge, worth_nanodollars) = intent.charge(price.as_deref(), seen);
-    let (outcome, usage) = (Outcome::Recovered, String::new());
+    let (outcome, usage) = (CallOutcome::Recovered, String::new());
     Ok(Settlement { id: intent.id, charge, outcome, usage, at: now, worth_nanodollars })
 }
 

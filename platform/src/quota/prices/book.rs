@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
-use super::rules::{Price, Provider, Rates, Tariff, Tier};
+use super::rules::{Price, Provider, Tariff, Tier, TokenRates};
 use super::unknown_models;
 use crate::config::{Dollars, MeteredCall, ModelPrice, Providers};
 
@@ -106,7 +106,7 @@ impl PriceBook {
 
     /// How `self` differs from `other`.
     #[must_use]
-    pub fn compared_with(&self, other: &Self) -> Changes {
+    pub fn compared_with(&self, other: &Self) -> PriceChanges {
         let missing_in = |book: &Self, rows: &Self| {
             rows.rows().filter(|(provider, model, _)| book.find(provider, model).is_none()).count()
         };
@@ -114,7 +114,7 @@ impl PriceBook {
         let is_same = |(provider, model, price): &(&Provider, &str, &Price)| {
             other.find(provider, model).as_deref() == Some(*price)
         };
-        Changes { models, new, gone, changed: models - new - self.rows().filter(is_same).count() }
+        PriceChanges { models, new, gone, changed: models - new - self.rows().filter(is_same).count() }
     }
 
     /// Every row.
@@ -126,7 +126,7 @@ impl PriceBook {
 
 /// How a price table differs from another, in models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Changes {
+pub struct PriceChanges {
     pub models: usize,
     pub new: usize,
     pub changed: usize,
@@ -147,7 +147,7 @@ fn of_the_operator(providers: &Providers) -> impl Iterator<Item = (&str, String,
 
 fn of_model(price: &ModelPrice) -> Price {
     let nanodollars = |dollars: Dollars| dollars.nanodollars;
-    let rates = Rates {
+    let rates = TokenRates {
         input: price.input.nanodollars,
         cache_write: price.cache_write.map(nanodollars),
         cache_write_long: price.cache_write_long.map(nanodollars),
@@ -164,12 +164,12 @@ fn of_model(price: &ModelPrice) -> Price {
 /// Bytes of a call that is no model's take the place of tokens.
 fn of_call(call: &MeteredCall) -> Price {
     let byte = call.dollars_per_million_bytes.nanodollars;
-    let rates = Rates { input: byte, cache_write: None, cache_write_long: None, cache_read: None, output: byte };
+    let rates = TokenRates { input: byte, cache_write: None, cache_write_long: None, cache_read: None, output: byte };
     Price { call_nanodollars: call.dollars.nanodollars, ..flat(rates) }
 }
 
 /// The same rates for everything.
-fn flat(rates: Rates) -> Price {
+fn flat(rates: TokenRates) -> Price {
     Price {
         max_input_tokens: None,
         max_output_tokens: None,
@@ -236,9 +236,9 @@ fn read_price(row: &Map<String, Value>) -> anyhow::Result<Price> {
 /// A tier, if the model is offered in it. A class that has no price of its own there costs what it does in the standard
 /// one. Where long input has none, the provider serves it in the standard tier, or not at all: the dearer of the two.
 fn read_tariff(row: &Map<String, Value>, tier: &str, standard: &Tariff, long: &Option<String>) -> Option<Tariff> {
-    let read = |suffix: &str, or: &Rates| {
+    let read = |suffix: &str, or: &TokenRates| {
         let rates = read_rates(row, suffix)?;
-        Some(Rates {
+        Some(TokenRates {
             cache_write: rates.cache_write.or(or.cache_write),
             cache_write_long: rates.cache_write_long.or(or.cache_write_long),
             cache_read: rates.cache_read.or(or.cache_read),
@@ -251,8 +251,8 @@ fn read_tariff(row: &Map<String, Value>, tier: &str, standard: &Tariff, long: &O
     Some(Tariff { rates, long })
 }
 
-fn dearer(a: &Rates, b: &Rates) -> Rates {
-    Rates {
+fn dearer(a: &TokenRates, b: &TokenRates) -> TokenRates {
+    TokenRates {
         input: a.input.max(b.input),
         cache_write: a.cache_write.max(b.cache_write),
         cache_write_long: a.cache_write_long.max(b.cache_write_long),
@@ -264,7 +264,7 @@ fn dearer(a: &Rates, b: &Rates) -> Rates {
 fn in_thousandths(tariff: &Tariff, permille: i64) -> Tariff {
     // Rounded up, where the table has a price so fine.
     let times = |rate: i64| (rate * permille + 999) / 1000;
-    let rates = |rates: &Rates| Rates {
+    let rates = |rates: &TokenRates| TokenRates {
         input: times(rates.input),
         cache_write: rates.cache_write.map(times),
         cache_write_long: rates.cache_write_long.map(times),
@@ -275,12 +275,12 @@ fn in_thousandths(tariff: &Tariff, permille: i64) -> Tariff {
 }
 
 /// `None` where the table has no price of input or output under this suffix.
-fn read_rates(row: &Map<String, Value>, suffix: &str) -> Option<Rates> {
+fn read_rates(row: &Map<String, Value>, suffix: &str) -> Option<TokenRates> {
     // Dollars per token in the table; nano-dollars per million tokens here.
     let rate =
         |key: &str| row.get(&format!("{key}{suffix}")).and_then(Value::as_f64).map(|dollars| scaled(dollars, 1e15));
     let long_write = |hours: &str| rate(&format!("cache_creation_input_token_cost_above_{hours}"));
-    Some(Rates {
+    Some(TokenRates {
         input: rate("input_cost_per_token")?,
         cache_write: rate("cache_creation_input_token_cost"),
         cache_write_long: long_write("1hr").or_else(|| long_write("12hr")),
@@ -309,7 +309,7 @@ mod tests {
         let row = r#"{"a": {"litellm_provider": "anthropic", "mode": "chat", "input_cost_per_token": 1e-6,
             "output_cost_per_token": 2e-6}, "sample_spec": {"mode": "chat"}}"#;
         let small = PriceBook::read(row, &Providers::default()).unwrap();
-        let Changes { models, new, changed, gone } = small.compared_with(&book);
+        let PriceChanges { models, new, changed, gone } = small.compared_with(&book);
         assert_eq!((new, changed, gone), (1, 0, book.rows().count() + 1 - models));
         for (table, sentence) in [
             ("[]", "this is not a JSON object of models"),

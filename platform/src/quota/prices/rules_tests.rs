@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const RATES: Rates = Rates {
+const RATES: TokenRates = TokenRates {
     input: 3_000_000_000,
     cache_write: Some(3_750_000_000),
     cache_write_long: Some(6_000_000_000),
@@ -27,7 +27,7 @@ fn price() -> Price {
 
 /// So many times as dear as the standard one.
 fn tariff(times: i64) -> Tariff {
-    let rates = Rates {
+    let rates = TokenRates {
         input: times * RATES.input,
         cache_write: RATES.cache_write.map(|rate| times * rate),
         cache_write_long: RATES.cache_write_long.map(|rate| times * rate),
@@ -77,7 +77,7 @@ fn holds_by_hand() {
 
 #[test]
 fn a_body_that_its_bytes_do_not_bound_reaches_the_dear_tier_even_of_a_model_that_is_said_to_take_less() {
-    let long = Some(Rates { output: 2 * RATES.output, ..RATES });
+    let long = Some(TokenRates { output: 2 * RATES.output, ..RATES });
     let standard = Tariff { rates: RATES, long };
     let price = Price { max_input_tokens: Some(200_000), long_above_tokens: Some(200_000), standard, ..price() };
     let open = Demand { input: InputBound::WholeModel { at_least: 9 }, ..demand() };
@@ -91,7 +91,7 @@ fn searches_are_held_one_by_one_and_charged_as_many_as_there_were() {
     assert_eq!(hold.other_nanodollars, 30_000_000);
     let used = Usage { input_tokens: 1000, web_searches: 2, ..Usage::default() };
     let charged = charge(&price(), &hold, Seen::Final(used));
-    assert_eq!((charged.amount_nanodollars, charged.basis), (3_000_000 + 20_000_000, Basis::Provider));
+    assert_eq!((charged.amount_nanodollars, charged.basis), (3_000_000 + 20_000_000, ChargeBasis::Provider));
     // Who leaves before the figures may have let the model read any number of pages.
     let cut = Seen::Part { usage: Some(used), output_tokens: 1 }.cut_off();
     assert_eq!(charge(&price(), &hold, cut).amount_nanodollars, hold.total_nanodollars());
@@ -105,10 +105,10 @@ fn what_has_no_price_cannot_be_bounded_by_name() {
         bound(&price, &demand).unwrap_err()
     };
     let silent = Price { max_input_tokens: None, max_output_tokens: None, web_search_nanodollars: None, ..price() };
-    assert_eq!(bound_of(silent.clone(), |d| d.max_output_tokens = None), NoBound::Size);
-    assert_eq!(bound_of(silent.clone(), |d| d.input = InputBound::WholeModel { at_least: 1 }), NoBound::Size);
-    assert_eq!(bound_of(silent, |d| d.web_searches = 1), NoBound::WebSearch);
-    assert_eq!(bound_of(price(), |d| d.service = Service::Named(Tier::Fast)), NoBound::Tier(Tier::Fast));
+    assert_eq!(bound_of(silent.clone(), |d| d.max_output_tokens = None), UnboundedCost::Size);
+    assert_eq!(bound_of(silent.clone(), |d| d.input = InputBound::WholeModel { at_least: 1 }), UnboundedCost::Size);
+    assert_eq!(bound_of(silent, |d| d.web_searches = 1), UnboundedCost::WebSearch);
+    assert_eq!(bound_of(price(), |d| d.service = Service::Named(Tier::Fast)), UnboundedCost::Tier(Tier::Fast));
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn a_call_is_charged_in_the_tier_in_which_it_was_served_and_never_for_less_than_
     assert_eq!(served(Tier::Priority).amount_nanodollars, 300_000);
     assert_eq!(served(Tier::Standard).amount_nanodollars, 150_000);
     assert_eq!(served(Tier::Fast).amount_nanodollars, hold.total_nanodollars());
-    assert_eq!(served(Tier::Fast).basis, Basis::Held);
+    assert_eq!(served(Tier::Fast).basis, ChargeBasis::Held);
 }
 
 #[test]
@@ -138,9 +138,9 @@ fn a_call_cut_off_from_this_side_is_charged_all_the_output_that_it_may_have_hidd
     let cut = |hold, usage| charge(&price(), hold, Seen::Part { usage, output_tokens: 10 }.cut_off());
     assert_eq!(cut(&open, None).amount_nanodollars, open.total_nanodollars());
     assert_eq!(cut(&open, Some(started)).amount_nanodollars, 600_000 + open.output_nanodollars);
-    assert_eq!(cut(&open, Some(started)).basis, Basis::Held);
+    assert_eq!(cut(&open, Some(started)).basis, ChargeBasis::Held);
     assert_eq!(cut(&shown, Some(started)).amount_nanodollars, 600_000 + 150_000);
-    assert_eq!(charge(&price(), &open, Seen::Final(started).cut_off()).basis, Basis::Provider);
+    assert_eq!(charge(&price(), &open, Seen::Final(started).cut_off()).basis, ChargeBasis::Provider);
 }
 
 #[test]
@@ -180,8 +180,8 @@ fn money_is_said_exactly_and_never_as_nothing() {
 
 prop_compose! {
     fn rates()(input in 1..50_000_000_000_i64, write in 1000..2500_i64, read in 0..1000_i64, output in 1..250_000_000_000_i64,
-               has_write: bool, has_long: bool, has_read: bool) -> Rates {
-        Rates {
+               has_write: bool, has_long: bool, has_read: bool) -> TokenRates {
+        TokenRates {
             input,
             cache_write: has_write.then_some(input / 1000 * write),
             cache_write_long: has_long.then_some(input / 1000 * write * 2),
@@ -253,7 +253,7 @@ proptest! {
             in_us: in_us && demand.may_be_us, unpriced: false,
         };
         prop_assert!(hold.total_nanodollars() >= cost(&price, &usage));
-        prop_assert_eq!(charge(&price, &hold, Seen::Final(usage)).basis, Basis::Provider);
+        prop_assert_eq!(charge(&price, &hold, Seen::Final(usage)).basis, ChargeBasis::Provider);
         let part = Seen::Part { usage: Some(usage), output_tokens: 7 };
         let silent = Seen::Part { usage: None, output_tokens: 7 };
         for seen in [Seen::Final(usage), part, part.cut_off(), silent, silent.cut_off(), Seen::Unreadable] {

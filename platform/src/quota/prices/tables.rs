@@ -1,6 +1,6 @@
 //! Which price table is in force: the operator's words about it, and taking one over.
 
-use super::book::{Changes, PriceBook, TABLE};
+use super::book::{PriceBook, PriceChanges, TABLE};
 use crate::clock::Timestamp;
 use crate::db::audit;
 use crate::error::{Error, Result};
@@ -32,7 +32,7 @@ impl Quota {
     ///
     /// # Errors
     /// A sentence that says which row cannot be read; nothing has changed then.
-    pub async fn import_prices(&self, table: &str, source: &str, by: &str) -> Result<(String, Changes)> {
+    pub async fn import_prices(&self, table: &str, source: &str, by: &str) -> Result<(String, PriceChanges)> {
         let book = self.read_prices(table)?;
         let changes = book.compared_with(&self.in_force().await?.2);
         let (clock, now) = (&self.0.clock, self.0.clock.now());

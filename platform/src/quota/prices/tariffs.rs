@@ -53,7 +53,7 @@ impl Tier {
 
 /// Nano-dollars per million tokens, for each class of token. A class without its own price costs what fresh input does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rates {
+pub struct TokenRates {
     pub input: i64,
     /// Writing to the cache for a short time: 5 minutes (Anthropic), 30 minutes (OpenAI).
     pub cache_write: Option<i64>,
@@ -63,7 +63,7 @@ pub struct Rates {
     pub output: i64,
 }
 
-impl Rates {
+impl TokenRates {
     pub(super) fn short_write(&self) -> i64 {
         self.cache_write.unwrap_or(self.input)
     }
@@ -89,13 +89,13 @@ impl Rates {
 /// What a token costs in one tier.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tariff {
-    pub rates: Rates,
+    pub rates: TokenRates,
     /// For the whole call once its input is long; see [`Price::long_above_tokens`].
-    pub long: Option<Rates>,
+    pub long: Option<TokenRates>,
 }
 
 impl Tariff {
-    pub(super) fn rates(&self, is_long: bool) -> &Rates {
+    pub(super) fn rates(&self, is_long: bool) -> &TokenRates {
         self.long.as_ref().filter(|_| is_long).unwrap_or(&self.rates)
     }
 }

@@ -5,11 +5,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::quota::prices::rules::{CacheWrites, Demand, InputBound, Provider, Service, Usage, bound, cost};
 
-fn rates() -> impl Strategy<Value = Rates> {
+fn rates() -> impl Strategy<Value = TokenRates> {
     let one = || 0_i64..20_000_000_000;
     let some = || prop::option::of(one());
     (one(), some(), some(), some(), one()).prop_map(|(input, cache_write, cache_write_long, cache_read, output)| {
-        Rates { input, cache_write, cache_write_long, cache_read, output }
+        TokenRates { input, cache_write, cache_write_long, cache_read, output }
     })
 }
 

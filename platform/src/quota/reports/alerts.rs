@@ -13,18 +13,18 @@ use crate::db::{AccountId, Tx};
 use crate::error::Result;
 use crate::instances::Instances;
 use crate::mailbox::{Mailbox, NotTaken, Parcel};
-use crate::quota::ledger::writer::Over;
-use crate::quota::{Alert, Inner, Quota, calendar, store};
+use crate::quota::ledger::writer::LedgerEntry;
+use crate::quota::{BudgetAlert, Inner, Quota, calendar, store};
 
 /// Where a program is told, once its owner has opened that path.
-pub const MAIL_PATH: &str = "/_berth/quota";
+pub const WEBHOOK_PATH: &str = "/_berth/quota";
 /// Of an allowance, in percent.
 const THRESHOLDS: [i64; 2] = [80, 100];
 /// Alerts that are told in one go; those left are told in the next.
 const AT_ONCE: u64 = 200;
 
 /// Raises what is due after `batch` was booked. Only for periods that were not over when the calls were.
-pub async fn raise(tx: &Tx, batch: &[Over]) -> Result<()> {
+pub async fn raise(tx: &Tx, batch: &[LedgerEntry]) -> Result<()> {
     let mut months: HashSet<(AccountId, &str)> = HashSet::new();
     let mut days: HashMap<(AccountId, &str), i64> = HashMap::new();
     let mut now = Timestamp(0);
@@ -55,10 +55,10 @@ pub async fn raise(tx: &Tx, batch: &[Over]) -> Result<()> {
 }
 
 /// The alerts of `period` whose threshold `spent` has reached.
-fn reached(account: AccountId, period: &str, (allowance, spent): (i64, i64), now: Timestamp) -> Vec<Alert> {
+fn reached(account: AccountId, period: &str, (allowance, spent): (i64, i64), now: Timestamp) -> Vec<BudgetAlert> {
     let is_reached =
         |percent: i64| spent > 0 && i128::from(spent) * 100 >= i128::from(allowance.max(0)) * i128::from(percent);
-    let raised = THRESHOLDS.into_iter().filter(|percent| is_reached(*percent)).map(|percent| Alert {
+    let raised = THRESHOLDS.into_iter().filter(|percent| is_reached(*percent)).map(|percent| BudgetAlert {
         account_id: account,
         period: period.to_owned(),
         percent,
@@ -70,7 +70,7 @@ fn reached(account: AccountId, period: &str, (allowance, spent): (i64, i64), now
     raised.collect()
 }
 
-impl Alert {
+impl BudgetAlert {
     /// Whether it is about a month, and not about a day.
     #[must_use]
     pub fn is_of_month(&self) -> bool {
@@ -83,13 +83,13 @@ impl Quota {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn alerts(&self, account: AccountId) -> Result<Vec<Alert>> {
+    pub async fn alerts(&self, account: AccountId) -> Result<Vec<BudgetAlert>> {
         self.settled().await;
         let now = self.0.clock.now();
         store::alerts_of(self.0.db.read(), account, [calendar::period(now), calendar::day(now)]).await
     }
 
-    /// Writes a letter for each alert that was not told yet, where its owner opened [`MAIL_PATH`]; elsewhere the pages
+    /// Writes a letter for each alert that was not told yet, where its owner opened [`WEBHOOK_PATH`]; elsewhere the pages
     /// tell alone. How many letters.
     ///
     /// # Errors
@@ -100,7 +100,7 @@ impl Quota {
         for alert in store::untold(db.read(), AT_ONCE).await? {
             let instance = instances
                 .by_account(alert.account_id)
-                .filter(|instance| !instance.status().wish.is_closed() && mailbox.is_open(instance.id, MAIL_PATH));
+                .filter(|instance| !instance.status().wish.is_closed() && mailbox.is_open(instance.id, WEBHOOK_PATH));
             let tx = db.begin().await?;
             if !store::told(&tx, &alert, clock.now()).await? {
                 continue;
@@ -126,7 +126,7 @@ impl Quota {
     }
 }
 
-fn letter(alert: &Alert) -> Parcel {
+fn letter(alert: &BudgetAlert) -> Parcel {
     let body = json!({
         "span": if alert.is_of_month() { "month" } else { "day" },
         "period": alert.period,
@@ -138,7 +138,7 @@ fn letter(alert: &Alert) -> Parcel {
     let header = |name: &str, value: String| (name.to_owned(), value);
     Parcel {
         method: "POST".into(),
-        target: MAIL_PATH.into(),
+        target: WEBHOOK_PATH.into(),
         // Nobody else can send the second: what comes from outside has such names removed.
         headers: vec![
             header("content-type", "application/json".into()),

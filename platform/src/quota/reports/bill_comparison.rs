@@ -24,7 +24,7 @@ pub type Bill = BTreeMap<(String, String), i64>;
 
 /// What was booked for one day and model.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Booked {
+pub struct BookedSpend {
     pub day: String,
     pub provider: String,
     pub model: String,
@@ -33,14 +33,14 @@ pub struct Booked {
 
 /// One day and model, or all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Drift {
+pub struct BillDifference {
     pub day: String,
     pub model: String,
     pub billed_nanodollars: i64,
     pub booked_nanodollars: i64,
 }
 
-impl Drift {
+impl BillDifference {
     /// Booked beyond what was billed; below zero, the provider charged more than people did pay.
     #[must_use]
     pub fn margin_nanodollars(&self) -> i64 {
@@ -85,7 +85,7 @@ pub fn days(bill: &Bill) -> Option<Days> {
 /// What was billed beside what was booked, the widest drift first. Of what was booked, the models of those providers are
 /// compared of which the bill names one: a bill of one provider says nothing of another's.
 #[must_use]
-pub fn compare(bill: &Bill, booked: &[Booked]) -> Vec<Drift> {
+pub fn compare(bill: &Bill, booked: &[BookedSpend]) -> Vec<BillDifference> {
     let models: BTreeSet<&str> = bill.keys().map(|(_, model)| model.as_str()).collect();
     let providers: BTreeSet<&str> = booked
         .iter()
@@ -99,9 +99,9 @@ pub fn compare(bill: &Bill, booked: &[Booked]) -> Vec<Drift> {
     for booked in booked.iter().filter(|booked| providers.contains(booked.provider.as_str())) {
         both.entry((&booked.day, &booked.model)).or_default().1 += booked.amount_nanodollars;
     }
-    let mut drifts: Vec<Drift> = both
+    let mut drifts: Vec<BillDifference> = both
         .into_iter()
-        .map(|((day, model), (billed, booked))| Drift {
+        .map(|((day, model), (billed, booked))| BillDifference {
             day: day.to_owned(),
             model: model.to_owned(),
             billed_nanodollars: billed,
@@ -114,8 +114,8 @@ pub fn compare(bill: &Bill, booked: &[Booked]) -> Vec<Drift> {
 
 /// All of `drifts` together.
 #[must_use]
-pub fn total(drifts: &[Drift]) -> Drift {
-    Drift {
+pub fn total(drifts: &[BillDifference]) -> BillDifference {
+    BillDifference {
         day: String::new(),
         model: String::new(),
         billed_nanodollars: drifts.iter().map(|drift| drift.billed_nanodollars).sum(),
@@ -212,8 +212,8 @@ fn nanodollars(text: &str) -> Option<i64> {
 mod tests {
     use super::*;
 
-    fn booked(day: &str, provider: &str, model: &str, amount_nanodollars: i64) -> Booked {
-        Booked { day: day.into(), provider: provider.into(), model: model.into(), amount_nanodollars }
+    fn booked(day: &str, provider: &str, model: &str, amount_nanodollars: i64) -> BookedSpend {
+        BookedSpend { day: day.into(), provider: provider.into(), model: model.into(), amount_nanodollars }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use futures_util::stream::{self, Stream};
 use crate::db::{AccountId, HoldId};
 use crate::error::{Error, Result};
 use crate::quota::calendar::{self, Month};
-use crate::quota::ledger::chain::{self, Walk};
+use crate::quota::ledger::chain::{self, ChainVerifier};
 use crate::quota::{Inner, Quota, Receipt, store};
 
 /// Receipts that are verified, or handed out, at a time.
@@ -13,7 +13,7 @@ const AT_ONCE: u64 = 1000;
 
 /// What a look at every receipt found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Verified {
+pub struct ChainVerification {
     pub accounts: usize,
     pub receipts: u64,
     /// A sentence for each chain that is not as it was written.
@@ -22,7 +22,7 @@ pub struct Verified {
 
 /// A receipt, and what shows that it is as it was written.
 #[derive(Clone, Debug)]
-pub struct Proof {
+pub struct ReceiptProof {
     pub receipt: Receipt,
     /// What its digest is made of: SHA-256 of this text is `hash`.
     pub digested: String,
@@ -35,7 +35,7 @@ pub struct Proof {
     pub wrong: Option<String>,
 }
 
-impl Proof {
+impl ReceiptProof {
     /// What the call cost in all, with every correction; of a correction, what it says itself.
     #[must_use]
     pub fn total_nanodollars(&self) -> i64 {
@@ -86,19 +86,19 @@ impl Quota {
     ///
     /// # Errors
     /// `NotFound` when the account has no such receipt; when the database does not answer.
-    pub async fn receipt(&self, account: AccountId, id: HoldId) -> Result<Proof> {
+    pub async fn receipt(&self, account: AccountId, id: HoldId) -> Result<ReceiptProof> {
         self.settled().await;
         let Inner { db, signer, .. } = &*self.0;
         let receipt = store::receipt(db.read(), account, id).await?.ok_or(Error::NotFound)?;
         let corrections = store::corrections_of(db.read(), std::iter::once(id)).await?;
         let digested = chain::text(&receipt);
-        let mut proof = Proof { digested, vouched_by: None, corrections, wrong: None, receipt: receipt.clone() };
+        let mut proof = ReceiptProof { digested, vouched_by: None, corrections, wrong: None, receipt: receipt.clone() };
         if receipt.seq == 0 {
             return Ok(proof);
         }
         // A batch is signed as a whole and is smaller than this, so the signature is among these.
         let following = store::receipts_after(db.read(), account, Ord::max(receipt.seq - 2, 0), AT_ONCE).await?;
-        let mut walk = Walk::new(signer);
+        let mut walk = ChainVerifier::new(signer);
         for next in following {
             if let Err(wrong) = walk.next(&next) {
                 proof.wrong = Some(wrong);
@@ -143,14 +143,14 @@ impl Quota {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn verify(&self) -> Result<Verified> {
+    pub async fn verify(&self) -> Result<ChainVerification> {
         let Inner { db, signer, .. } = &*self.0;
         // Receipts are added meanwhile, and must not look like missing ones.
         let moment = db.begin_reading().await?;
-        let mut verified = Verified::default();
+        let mut verified = ChainVerification::default();
         for account in store::accounts_with_receipts(&moment).await? {
             verified.accounts += 1;
-            let mut walk = Walk::new(signer);
+            let mut walk = ChainVerifier::new(signer);
             let mut seq = 0;
             let ended = loop {
                 let receipts = store::receipts_after(&moment, account, seq, AT_ONCE).await?;

@@ -6,10 +6,10 @@ use serde::Serialize;
 use crate::clock::Timestamp;
 use crate::db::AccountId;
 use crate::error::Result;
-use crate::quota::admission::books::{Account, Rate};
+use crate::quota::admission::books::{Books, RateLimitState};
 use crate::quota::calendar::{self, Days, Month};
-use crate::quota::store::{self, By, Whose};
-use crate::quota::{ModelSpend, MonthSum, Quota, Sum};
+use crate::quota::store::{self, By, SpendScope};
+use crate::quota::{ModelSpend, MonthSpend, NamedSpend, Quota};
 
 /// How many agents are told apart: an agent may have a new name each time it runs.
 const AGENTS_NAMED: u64 = 20;
@@ -20,7 +20,7 @@ const MOST_MONTHS: u64 = 120;
 
 /// What an account may still do with AI calls, this moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Left {
+pub struct AccountBudget {
     /// The month in UTC, `2026-11`.
     pub period: String,
     pub allowance_nanodollars: i64,
@@ -33,15 +33,15 @@ pub struct Left {
     pub left_nanodollars: i64,
     /// The day on which the month's allowance is whole again, at midnight in UTC: `2026-12-01`.
     pub resets_on: String,
-    pub today: Today,
-    pub requests_a_minute: Option<RateLeft>,
-    pub tokens_a_minute: Option<RateLeft>,
-    pub calls_at_once: Places,
+    pub today: DayBudget,
+    pub requests_a_minute: Option<RateLimitView>,
+    pub tokens_a_minute: Option<RateLimitView>,
+    pub calls_at_once: CallConcurrency,
 }
 
 /// The money of one day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Today {
+pub struct DayBudget {
     /// `2026-11-25`, in UTC.
     pub day: String,
     /// `None`: the month's is all that limits it.
@@ -54,7 +54,7 @@ pub struct Today {
 
 /// A limit a minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct RateLeft {
+pub struct RateLimitView {
     pub limit: u32,
     pub remaining: u32,
     /// Until all of it is there again.
@@ -63,25 +63,25 @@ pub struct RateLeft {
 
 /// Calls in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Places {
+pub struct CallConcurrency {
     pub limit: u32,
     pub in_flight: u32,
 }
 
 /// What some days were spent on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Sums {
+pub struct SpendBreakdown {
     /// Dearest first.
     pub by_model: Vec<ModelSpend>,
     /// Dearest first; an empty name is of calls that named no agent.
-    pub by_agent: Vec<Sum>,
+    pub by_agent: Vec<NamedSpend>,
     /// What agents spent that are not named in `by_agent`.
     pub other_agents_nanodollars: i64,
     /// Days with calls, in their order.
-    pub by_day: Vec<Sum>,
+    pub by_day: Vec<NamedSpend>,
 }
 
-impl Sums {
+impl SpendBreakdown {
     /// What all of it came to.
     #[must_use]
     pub fn total_nanodollars(&self) -> i64 {
@@ -94,8 +94,8 @@ impl Quota {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn left(&self, account: AccountId) -> Result<Left> {
-        Ok(Left::of(&self.0.books(account).await?, self.0.clock.now()))
+    pub async fn left(&self, account: AccountId) -> Result<AccountBudget> {
+        Ok(AccountBudget::of(&self.0.books(account).await?, self.0.clock.now()))
     }
 
     /// The present month.
@@ -108,7 +108,7 @@ impl Quota {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn spent_in(&self, account: AccountId, month: Month) -> Result<Sums> {
+    pub async fn spent_in(&self, account: AccountId, month: Month) -> Result<SpendBreakdown> {
         self.sums(account, &month.span()).await
     }
 
@@ -116,7 +116,7 @@ impl Quota {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn spent_today(&self, account: AccountId) -> Result<Sums> {
+    pub async fn spent_today(&self, account: AccountId) -> Result<SpendBreakdown> {
         self.sums(account, &Days::of(self.0.clock.now())).await
     }
 
@@ -124,18 +124,18 @@ impl Quota {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn months(&self, account: AccountId) -> Result<Vec<MonthSum>> {
+    pub async fn months(&self, account: AccountId) -> Result<Vec<MonthSpend>> {
         self.settled().await;
         store::months(self.0.db.read(), account, MOST_MONTHS).await
     }
 
-    async fn sums(&self, account: AccountId, days: &Days) -> Result<Sums> {
+    async fn sums(&self, account: AccountId, days: &Days) -> Result<SpendBreakdown> {
         self.settled().await;
         let db = self.0.db.read();
         let mut by_day = store::spend_by(db, account, days, By::Day, MOST_DAYS).await?;
         by_day.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut sums = Sums {
-            by_model: store::spend_by_model(db, Whose::One(account), days).await?,
+        let mut sums = SpendBreakdown {
+            by_model: store::spend_by_model(db, SpendScope::Account(account), days).await?,
             by_agent: store::spend_by(db, account, days, By::Agent, AGENTS_NAMED).await?,
             other_agents_nanodollars: 0,
             by_day,
@@ -146,8 +146,8 @@ impl Quota {
     }
 }
 
-impl Left {
-    fn of(books: &Account, now: Timestamp) -> Self {
+impl AccountBudget {
+    fn of(books: &Books, now: Timestamp) -> Self {
         let (month, day) = (books.month(), books.today());
         let (requests, tokens) = books.rates();
         Self {
@@ -158,7 +158,7 @@ impl Left {
             held_nanodollars: month.held_nanodollars,
             left_nanodollars: books.left(),
             resets_on: calendar::next_month(now),
-            today: Today {
+            today: DayBudget {
                 day: day.name.clone(),
                 allowance_nanodollars: books.limits().day_nanodollars,
                 spent_nanodollars: day.spent_nanodollars,
@@ -168,13 +168,13 @@ impl Left {
             },
             requests_a_minute: requests.map(Into::into),
             tokens_a_minute: tokens.map(Into::into),
-            calls_at_once: Places { limit: books.limits().calls_at_once, in_flight: books.in_flight() },
+            calls_at_once: CallConcurrency { limit: books.limits().calls_at_once, in_flight: books.in_flight() },
         }
     }
 }
 
-impl From<Rate> for RateLeft {
-    fn from(rate: Rate) -> Self {
+impl From<RateLimitState> for RateLimitView {
+    fn from(rate: RateLimitState) -> Self {
         // Rounded up: then it is full.
         let full_in_seconds = rate.full_in.as_millis().div_ceil(1000);
         Self {

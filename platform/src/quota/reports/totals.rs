@@ -2,27 +2,27 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::bill_comparison::{self, Drift};
+use super::bill_comparison::{self, BillDifference};
 use crate::db::AccountId;
 use crate::error::{Error, Result};
-use crate::quota::admission::books::Account;
+use crate::quota::admission::books::Books;
 use crate::quota::calendar::{self, Days, Month};
-use crate::quota::store::{self, Order, Whose};
-use crate::quota::{Inner, ModelSpend, MonthSum, Quota, Sum, lock};
+use crate::quota::store::{self, AccountOrder, SpendScope};
+use crate::quota::{Inner, ModelSpend, MonthSpend, NamedSpend, Quota, lock};
 
 /// Accounts of one page.
-pub const A_PAGE: u64 = 50;
+pub const PAGE_SIZE: u64 = 50;
 
 /// What all accounts did in one month.
 #[derive(Clone, Debug)]
-pub struct Everybody {
+pub struct MonthTotals {
     pub spent_nanodollars: i64,
     /// Accounts that made a call.
     pub accounts: i64,
     /// Of these, how many spent at least four fifths of their allowance.
     pub nearly_spent: i64,
     /// Days with calls, in their order.
-    pub by_day: Vec<Sum>,
+    pub by_day: Vec<NamedSpend>,
     /// Dearest first.
     pub by_model: Vec<ModelSpend>,
 }
@@ -43,27 +43,28 @@ impl Quota {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn everybody(&self, month: Month) -> Result<Everybody> {
+    pub async fn everybody(&self, month: Month) -> Result<MonthTotals> {
         self.settled().await;
         let (db, days) = (self.0.db.read(), month.span());
         let (spent_nanodollars, accounts, nearly_spent) = store::month_of_all(db, &month.to_string()).await?;
         let mut by_day = store::spend_of_all_by_day(db, &days).await?;
         by_day.sort_by(|a, b| a.name.cmp(&b.name));
-        let by_model = store::spend_by_model(db, Whose::Everybody, &days).await?;
-        Ok(Everybody { spent_nanodollars, accounts, nearly_spent, by_day, by_model })
+        let by_model = store::spend_by_model(db, SpendScope::All, &days).await?;
+        Ok(MonthTotals { spent_nanodollars, accounts, nearly_spent, by_day, by_model })
     }
 
     /// The accounts that made calls in `month`, page by page from 0.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn accounts_in(&self, month: Month, order: Order, page: u64) -> Result<Vec<AccountSpend>> {
+    pub async fn accounts_in(&self, month: Month, order: AccountOrder, page: u64) -> Result<Vec<AccountSpend>> {
         self.settled().await;
         let Inner { db, clock, .. } = &*self.0;
-        let months = store::accounts_of_month(db.read(), &month.to_string(), order, (page * A_PAGE, A_PAGE)).await?;
+        let months =
+            store::accounts_of_month(db.read(), &month.to_string(), order, (page * PAGE_SIZE, PAGE_SIZE)).await?;
         let day = calendar::day(clock.now());
         let today = store::spent_on_day(db.read(), months.iter().map(|(account, _)| *account), &day).await?;
-        let row = |(account, month): (AccountId, MonthSum)| AccountSpend {
+        let row = |(account, month): (AccountId, MonthSpend)| AccountSpend {
             account,
             allowance_nanodollars: month.allowance_nanodollars,
             spent_nanodollars: month.spent_nanodollars,
@@ -94,7 +95,7 @@ impl Quota {
     ///
     /// # Errors
     /// `Invalid` with a sentence when the export cannot be read; when the database does not answer.
-    pub async fn compare(&self, export: &str) -> Result<Vec<Drift>> {
+    pub async fn compare(&self, export: &str) -> Result<Vec<BillDifference>> {
         self.settled().await;
         let bill = bill_comparison::read_bill(export).map_err(|sentence| Error::invalid("export", sentence))?;
         let Some(days) = bill_comparison::days(&bill) else { return Ok(Vec::new()) };
@@ -104,11 +105,11 @@ impl Quota {
 
 impl Inner {
     /// The account's books, if this platform opened them.
-    fn known(&self, account: AccountId) -> Option<Arc<Mutex<Account>>> {
+    fn known(&self, account: AccountId) -> Option<Arc<Mutex<Books>>> {
         self.accounts.read().unwrap_or_else(PoisonError::into_inner).get(&account).cloned()
     }
 
-    fn all_known(&self) -> Vec<Arc<Mutex<Account>>> {
+    fn all_known(&self) -> Vec<Arc<Mutex<Books>>> {
         self.accounts.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 }

@@ -6,17 +6,17 @@ use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Expr;
 use sea_orm::{FromQueryResult, QueryOrder as _, QuerySelect as _};
 
-use super::sums::{MonthSum, Sum};
+use super::sums::{MonthSpend, NamedSpend};
 use super::whole;
 use crate::db::AccountId;
 use crate::error::Result;
 use crate::quota::calendar::Days;
 use crate::quota::entities::{allowances, spend_days};
-use crate::quota::reports::bill_comparison::Booked;
+use crate::quota::reports::bill_comparison::BookedSpend;
 
 /// Which accounts come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+pub enum AccountOrder {
     /// Those that spent most.
     Dearest,
     /// Those that are nearest to their allowance, or furthest beyond it.
@@ -50,7 +50,7 @@ pub async fn month_of_all(db: &impl ConnectionTrait, period: &str) -> Result<(i6
 }
 
 /// What all accounts spent on each of `days`, in no order.
-pub async fn spend_of_all_by_day(db: &impl ConnectionTrait, days: &Days) -> Result<Vec<Sum>> {
+pub async fn spend_of_all_by_day(db: &impl ConnectionTrait, days: &Days) -> Result<Vec<NamedSpend>> {
     use spend_days::Column as Of;
     Ok(spend_days::Entity::find()
         .select_only()
@@ -70,21 +70,21 @@ pub async fn spend_of_all_by_day(db: &impl ConnectionTrait, days: &Days) -> Resu
 pub async fn accounts_of_month(
     db: &impl ConnectionTrait,
     period: &str,
-    order: Order,
+    order: AccountOrder,
     (skipped, most): (u64, u64),
-) -> Result<Vec<(AccountId, MonthSum)>> {
+) -> Result<Vec<(AccountId, MonthSpend)>> {
     use allowances::Column as Of;
     let of_period = allowances::Entity::find().filter(Of::Period.eq(period));
     let ordered = match order {
-        Order::Dearest => of_period.order_by_desc(Of::SpentNanodollars),
-        Order::Nearest => of_period.order_by_desc(Expr::cust(
+        AccountOrder::Dearest => of_period.order_by_desc(Of::SpentNanodollars),
+        AccountOrder::Nearest => of_period.order_by_desc(Expr::cust(
             "spent_nanodollars * 1.0 / (CASE WHEN allowance_nanodollars > 0 THEN allowance_nanodollars ELSE 1 END)",
         )),
     };
     let rows = ordered.order_by_asc(Of::AccountId).offset(skipped).limit(most).all(db).await?;
     let row = |row: allowances::Model| {
         let allowances::Model { account_id, period, allowance_nanodollars, spent_nanodollars } = row;
-        (account_id, MonthSum { period, allowance_nanodollars, spent_nanodollars })
+        (account_id, MonthSpend { period, allowance_nanodollars, spent_nanodollars })
     };
     Ok(rows.into_iter().map(row).collect())
 }
@@ -115,7 +115,7 @@ pub async fn spent_on_day(
 }
 
 /// What was booked in `days`, by day and model.
-pub async fn booked(db: &impl ConnectionTrait, days: &Days) -> Result<Vec<Booked>> {
+pub async fn booked(db: &impl ConnectionTrait, days: &Days) -> Result<Vec<BookedSpend>> {
     #[derive(FromQueryResult)]
     struct Row {
         day: String,
@@ -135,7 +135,8 @@ pub async fn booked(db: &impl ConnectionTrait, days: &Days) -> Result<Vec<Booked
         .into_model::<Row>()
         .all(db)
         .await?;
-    let row = |Row { day, provider, model, amount_nanodollars }| Booked { day, provider, model, amount_nanodollars };
+    let row =
+        |Row { day, provider, model, amount_nanodollars }| BookedSpend { day, provider, model, amount_nanodollars };
     // A provider bills the operator nothing for calls under people's own keys, at whichever model.
     Ok(rows.into_iter().map(row).filter(|booked| booked.amount_nanodollars != 0).collect())
 }

@@ -19,19 +19,19 @@ use crate::clock::Timestamp;
 use crate::config::Limits;
 use crate::db::{AccountId, HoldId, Tx};
 use crate::error::{Error, Result};
-use crate::quota::admission::books::{Account, Credit, Past};
+use crate::quota::admission::books::{Books, ClosedMonth, Credit};
 use crate::quota::calendar::Days;
 use crate::quota::entities::receipts::Model as Receipt;
 use crate::quota::entities::{allowances, books, credits, limits, receipts, spend_days};
-use crate::quota::ledger::chain::Head;
+use crate::quota::ledger::chain::ChainHead;
 use crate::quota::{ModelSpend, calendar};
 
 pub use agreement::disagreements;
 pub use alerts::{alerts_of, raise, spent_in_days, spent_in_months, told, untold};
 pub use corrections::{any_receipt, corrections_of, receipts_to_rate};
-pub use everybody::{Order, accounts_of_month, booked, month_of_all, spend_of_all_by_day, spent_on_day};
+pub use everybody::{AccountOrder, accounts_of_month, booked, month_of_all, spend_of_all_by_day, spent_on_day};
 pub use receipts_read::{numbers_of_month, receipt, receipts_before, receipts_of_month};
-pub use sums::{By, MonthSum, Sum, months, spend_by};
+pub use sums::{By, MonthSpend, NamedSpend, months, spend_by};
 pub use tables::{choose_no_prices, choose_prices, chosen_prices, import_prices, price, price_book, price_versions};
 
 /// Receipts in one statement: enough that its own share is small. PostgreSQL takes 65,535 values in one.
@@ -56,18 +56,18 @@ pub async fn epoch(db: &impl ConnectionTrait) -> Result<i64> {
 }
 
 /// The account as the ledger has it, with nothing in flight. `usual`: what limits it where it has none of its own.
-pub async fn account(db: &impl ConnectionTrait, account: AccountId, usual: Limits, now: Timestamp) -> Result<Account> {
+pub async fn account(db: &impl ConnectionTrait, account: AccountId, usual: Limits, now: Timestamp) -> Result<Books> {
     let limits = own_limits(db, account).await?.map_or(usual, |own| own.over(usual));
     let period = calendar::period(now);
     let months = allowances::Entity::find().filter(allowances::Column::AccountId.eq(account)).all(db).await?;
     let this_month = months.iter().find(|row| row.period == period).map_or(0, |row| row.spent_nanodollars);
     let today = spent_on(db, account, &calendar::day(now)).await?;
     let credit = Credit { granted: credit_granted(db, account).await?, used: 0 };
-    let mut books = Account::new(limits, credit, this_month, today, now);
+    let mut books = Books::new(limits, credit, this_month, today, now);
     for allowances::Model { period: name, allowance_nanodollars, spent_nanodollars, .. } in
         months.into_iter().filter(|row| row.period != period)
     {
-        books.remember(Past { name, allowance_nanodollars, spent_nanodollars });
+        books.remember(ClosedMonth { name, allowance_nanodollars, spent_nanodollars });
     }
     Ok(books)
 }
@@ -144,14 +144,14 @@ pub async fn receipts_there(db: &impl ConnectionTrait, ids: &[HoldId]) -> Result
 }
 
 /// Where the account's chain ends.
-pub async fn head(db: &impl ConnectionTrait, account: AccountId) -> Result<Head> {
+pub async fn head(db: &impl ConnectionTrait, account: AccountId) -> Result<ChainHead> {
     let newest = receipts::Entity::find()
         .filter(receipts::Column::AccountId.eq(account))
         .filter(receipts::Column::Seq.gt(0))
         .order_by_desc(receipts::Column::Seq)
         .one(db)
         .await?;
-    Ok(newest.map_or_else(Head::beginning, |receipt| Head { seq: receipt.seq, digest: receipt.hash }))
+    Ok(newest.map_or_else(ChainHead::beginning, |receipt| ChainHead { seq: receipt.seq, digest: receipt.hash }))
 }
 
 /// Adds receipts; none may be there yet. In statements of the same length, which the database prepares once.
@@ -190,7 +190,7 @@ pub async fn forget_receipts(tx: &Tx, account: AccountId, day: &str) -> Result<u
 
 /// What a batch of receipts adds to the sums.
 #[derive(Default)]
-pub struct Spent {
+pub struct SpendIncrements {
     months: BTreeMap<(AccountId, String), Month>,
     days: BTreeMap<(AccountId, String, String, String, String), Day>,
 }
@@ -209,7 +209,7 @@ struct Day {
     amount_nanodollars: i64,
 }
 
-impl Spent {
+impl SpendIncrements {
     /// Adds one receipt.
     pub fn add(&mut self, receipt: &Receipt, allowance_nanodollars: i64) {
         let month = self.months.entry((receipt.account_id, receipt.period.clone())).or_default();
@@ -230,7 +230,7 @@ impl Spent {
 }
 
 /// Adds to the sums by month and by day.
-pub async fn add_spent(tx: &Tx, spent: Spent) -> Result<()> {
+pub async fn add_spent(tx: &Tx, spent: SpendIncrements) -> Result<()> {
     use spend_days::Column as By;
     let months = spent.months.into_iter().map(|((account_id, period), month)| allowances::ActiveModel {
         account_id: Set(account_id),
@@ -295,13 +295,13 @@ struct ModelRow {
 
 /// Whose spending is summed up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Whose {
+pub enum SpendScope {
     One(AccountId),
-    Everybody,
+    MonthTotals,
 }
 
 /// What was spent in `days` on each model, dearest first.
-pub async fn spend_by_model(db: &impl ConnectionTrait, whose: Whose, days: &Days) -> Result<Vec<ModelSpend>> {
+pub async fn spend_by_model(db: &impl ConnectionTrait, whose: SpendScope, days: &Days) -> Result<Vec<ModelSpend>> {
     use spend_days::Column as By;
     let mut sums = spend_days::Entity::find()
         .select_only()
@@ -314,7 +314,7 @@ pub async fn spend_by_model(db: &impl ConnectionTrait, whose: Whose, days: &Days
         .filter(By::Day.between(&*days.first, &*days.last))
         .group_by(By::Provider)
         .group_by(By::Model);
-    if let Whose::One(account) = whose {
+    if let SpendScope::Account(account) = whose {
         sums = sums.filter(By::AccountId.eq(account));
     }
     let rows: Vec<ModelRow> = sums.into_model().all(db).await?;

@@ -13,7 +13,7 @@ use crate::quota::entities::{allowances, spend_days};
 
 /// What something of one name came to: an agent, or a day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, FromQueryResult)]
-pub struct Sum {
+pub struct NamedSpend {
     pub name: String,
     pub calls: i64,
     /// All classes of input together: fresh, written to and read from the cache.
@@ -24,7 +24,7 @@ pub struct Sum {
 
 /// What an account could spend in a month, and did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, FromQueryResult)]
-pub struct MonthSum {
+pub struct MonthSpend {
     pub period: String,
     pub allowance_nanodollars: i64,
     pub spent_nanodollars: i64,
@@ -44,7 +44,7 @@ pub async fn spend_by(
     days: &Days,
     by: By,
     most: u64,
-) -> Result<Vec<Sum>> {
+) -> Result<Vec<NamedSpend>> {
     use spend_days::Column as Of;
     let by = match by {
         By::Agent => Of::Agent,
@@ -69,7 +69,7 @@ pub async fn spend_by(
 }
 
 /// The months in which `account` made calls, the newest first; at most `most` of them.
-pub async fn months(db: &impl ConnectionTrait, account: AccountId, most: u64) -> Result<Vec<MonthSum>> {
+pub async fn months(db: &impl ConnectionTrait, account: AccountId, most: u64) -> Result<Vec<MonthSpend>> {
     Ok(allowances::Entity::find()
         .filter(allowances::Column::AccountId.eq(account))
         .order_by_desc(allowances::Column::Period)

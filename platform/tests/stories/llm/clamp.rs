@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use berth::handle::Handle;
-use berth::quota::OwnLimits;
+use berth::quota::AccountLimits;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use serde_json::{Value, json as value};
@@ -218,7 +218,7 @@ async fn an_answer_too_short_to_be_of_use_is_refused_as_any() {
     // What is left now buys a dozen tokens of the dear model.
     let mut own = world.app.quota.own_limits(alice.instance.account).await.unwrap();
     let spent = world.spend_at_rest(&alice).await.spent_nanodollars;
-    own = OwnLimits { month_nanodollars: Some(spent + 10_000_000), ..own };
+    own = AccountLimits { month_nanodollars: Some(spent + 10_000_000), ..own };
     world.app.quota.set_limits(&Handle::parse("alice").unwrap(), own, "operator").await.unwrap();
     world.app.quota.reread(alice.instance.account).await.unwrap();
     provider.heard();

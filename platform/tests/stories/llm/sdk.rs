@@ -9,7 +9,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::response::Response;
 use berth::handle::Handle;
-use berth::quota::OwnLimits;
+use berth::quota::AccountLimits;
 use tokio::net::TcpListener;
 use tower::ServiceExt as _;
 
@@ -56,11 +56,11 @@ async fn the_official_sdks_work_unchanged_and_do_not_retry_a_spent_allowance() {
     let (alice, slow, frugal) = (world.person("alice").await, world.person("slow").await, world.person("frugal").await);
     // So that a call comes back every other second.
     let mut own = world.app.quota.own_limits(slow.instance.account).await.unwrap();
-    own = OwnLimits { requests_a_minute: Some(30), ..own };
+    own = AccountLimits { requests_a_minute: Some(30), ..own };
     world.app.quota.set_limits(&Handle::parse("slow").unwrap(), own, "the operator").await.unwrap();
     // So that it is less than the longest answer of the demo model can cost.
     let mut own = world.app.quota.own_limits(frugal.instance.account).await.unwrap();
-    own = OwnLimits { month_nanodollars: Some(2_000_000), ..own };
+    own = AccountLimits { month_nanodollars: Some(2_000_000), ..own };
     world.app.quota.set_limits(&Handle::parse("frugal").unwrap(), own, "the operator").await.unwrap();
     let run = tokio::process::Command::new(python())
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/sdk_calls.py"))

@@ -12,11 +12,11 @@ use crate::clock::Timestamp;
 use crate::db::{AccountId, HoldId, audit};
 use crate::error::{Error, Result};
 use crate::quota::calendar::Days;
-use crate::quota::ledger::corrections::{BY_OPERATOR, BY_PRICES, Change};
+use crate::quota::ledger::corrections::{BY_OPERATOR, BY_PRICES, ReceiptChange};
 use crate::quota::prices::book::PriceBook;
 use crate::quota::prices::rules::{Price, Provider};
 use crate::quota::{Inner, Quota, Receipt, store};
-use rules::Rating;
+use rules::RepricedCost;
 
 /// Receipts of one step.
 const A_STEP: u64 = 500;
@@ -25,7 +25,7 @@ const EVER: (&str, &str) = ("0000-00-00", "9999-99-99");
 
 /// Which receipts, and by what.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RerateOrder {
+pub struct RepricingOrder {
     pub version: String,
     /// Days as the books name them, `2026-11-25`, both with it; `None`: from the first, to the last.
     pub since: Option<String>,
@@ -36,14 +36,14 @@ pub struct RerateOrder {
 
 /// Whether what differs is only said, or changed; then by whom, for the audit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Mode {
-    Look,
-    Change { by: String },
+pub enum RepricingMode {
+    DryRun,
+    Apply { actor: String },
 }
 
 /// What was found so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rerated {
+pub struct RepricingResult {
     /// Receipts of calls that were looked at.
     pub looked_at: u64,
     /// How many of them cost something else now.
@@ -55,38 +55,38 @@ pub struct Rerated {
     /// Left as they are because nobody counted what they used: they were charged by what was held.
     pub not_counted: u64,
     /// Accounts of which something changes.
-    pub accounts: Vec<RatedAccount>,
+    pub accounts: Vec<AccountRepricing>,
 }
 
 /// What changes for one account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RatedAccount {
+pub struct AccountRepricing {
     pub account: AccountId,
     pub receipts: u64,
     pub nanodollars: i64,
 }
 
 /// A re-rating under way.
-pub struct Rerating {
+pub struct Repricing {
     quota: Quota,
     book: PriceBook,
     days: Days,
-    mode: Mode,
+    mode: RepricingMode,
     accounts: VecDeque<AccountId>,
     /// The number in the chain of the first of `accounts` up to which it was looked at.
     after: i64,
     /// Versions by which receipts were charged, as far as they came up.
     own: HashMap<String, Option<PriceBook>>,
-    found: Rerated,
+    found: RepricingResult,
 }
 
 impl Quota {
-    /// Begins to rate receipts again; [`Rerating::step`] goes on with it. To change anything takes the platform that makes
+    /// Begins to rate receipts again; [`Repricing::step`] goes on with it. To change anything takes the platform that makes
     /// calls.
     ///
     /// # Errors
     /// `Invalid` when there is no such version, or a day is none; when the database does not answer.
-    pub async fn rerate(&self, order: RerateOrder, mode: Mode) -> Result<Rerating> {
+    pub async fn reprice(&self, order: RepricingOrder, mode: RepricingMode) -> Result<Repricing> {
         let Inner { db, clock, .. } = &*self.0;
         self.settled().await;
         let book = store::price_book(db.read(), &order.version).await?;
@@ -97,14 +97,14 @@ impl Quota {
             None => store::accounts_with_receipts(db.read()).await?,
         };
         accounts.sort_unstable();
-        if let Mode::Change { by } = &mode {
+        if let RepricingMode::Apply { actor } = &mode {
             self.0.running()?;
             let tx = db.begin().await?;
             let said = serde_json::to_string(&order).map_err(anyhow::Error::new)?;
-            audit::record(&tx, clock, by, "rerate", (&order.version, &said)).await?;
+            audit::record(&tx, clock, actor, "rerate", (&order.version, &said)).await?;
             tx.commit().await?;
         }
-        Ok(Rerating {
+        Ok(Repricing {
             quota: self.clone(),
             book,
             days,
@@ -112,12 +112,12 @@ impl Quota {
             accounts: accounts.into(),
             after: 0,
             own: HashMap::new(),
-            found: Rerated::default(),
+            found: RepricingResult::default(),
         })
     }
 }
 
-impl RerateOrder {
+impl RepricingOrder {
     fn days(&self) -> Result<Days> {
         let day = |field, said: &Option<String>, or: &str| match said {
             None => Ok(or.to_owned()),
@@ -128,7 +128,7 @@ impl RerateOrder {
     }
 }
 
-impl Rerating {
+impl Repricing {
     /// Looks at some more receipts; `false` when there are none left.
     ///
     /// # Errors
@@ -137,8 +137,8 @@ impl Rerating {
         let quota = self.quota.clone();
         let Some(account) = self.accounts.front().copied() else { return Ok(false) };
         let turn = match &self.mode {
-            Mode::Look => None,
-            Mode::Change { .. } => {
+            RepricingMode::DryRun => None,
+            RepricingMode::Apply { .. } => {
                 let running = quota.0.running()?;
                 let turn = running.corrections.lock().await;
                 quota.caught_up(running).await?;
@@ -171,21 +171,21 @@ impl Rerating {
     /// All steps, and what they found.
     ///
     /// # Errors
-    /// As of [`Rerating::step`].
-    pub async fn all(mut self) -> Result<Rerated> {
+    /// As of [`Repricing::step`].
+    pub async fn all(mut self) -> Result<RepricingResult> {
         while self.step().await? {}
         Ok(self.found)
     }
 
     /// What was found until now, for good.
     #[must_use]
-    pub fn into_found(self) -> Rerated {
+    pub fn into_found(self) -> RepricingResult {
         self.found
     }
 
     /// What was found until now.
     #[must_use]
-    pub fn found(&self) -> &Rerated {
+    pub fn found(&self) -> &RepricingResult {
         &self.found
     }
 
@@ -203,10 +203,10 @@ impl Rerating {
             let provider = Provider::named(&receipt.provider);
             let price = self.book.find(&provider, &receipt.model);
             match rules::rated(receipt, own.as_deref(), price.as_deref()) {
-                Rating::Free => {}
-                Rating::NoPrice => self.found.without_price += 1,
-                Rating::NotCounted => self.found.not_counted += 1,
-                Rating::Costs(costs) => {
+                RepricedCost::Free => {}
+                RepricedCost::NoPrice => self.found.without_price += 1,
+                RepricedCost::NotCounted => self.found.not_counted += 1,
+                RepricedCost::Costs(costs) => {
                     let before = before.get(&receipt.id).map_or(&[][..], Vec::as_slice);
                     corrections.extend(self.correction(receipt, costs, before, clock.now()));
                 }
@@ -225,7 +225,7 @@ impl Rerating {
         let version = &self.book.version;
         // Back and forth between versions, each step is another one.
         let known_by = format!("{version} {}", before.len());
-        let change = Change {
+        let change = ReceiptChange {
             nanodollars,
             basis: BY_PRICES,
             price_version: version,
@@ -248,7 +248,7 @@ impl Rerating {
     }
 }
 
-impl Rerated {
+impl RepricingResult {
     fn add(&mut self, correction: &Receipt) {
         let nanodollars = correction.amount_nanodollars;
         self.changed += 1;
@@ -258,7 +258,7 @@ impl Rerated {
                 last.receipts += 1;
                 last.nanodollars = last.nanodollars.saturating_add(nanodollars);
             }
-            _ => self.accounts.push(RatedAccount { account: correction.account_id, receipts: 1, nanodollars }),
+            _ => self.accounts.push(AccountRepricing { account: correction.account_id, receipts: 1, nanodollars }),
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::quota::{Payer, Receipt};
 
 /// What other prices say of a receipt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rating {
+pub enum RepricedCost {
     /// The call costs this, before anything that the operator gave or took by hand.
     Costs(i64),
     /// It cost nothing: the provider refused it, or its owner pays the provider. That stays so.
@@ -21,11 +21,11 @@ pub enum Rating {
 /// Only what was counted can be counted again. An estimate of a call that broke off is one such count, as long as its
 /// charge was that count at its prices; a part of a hold is none.
 #[must_use]
-pub fn rated(receipt: &Receipt, own: Option<&Price>, price: Option<&Price>) -> Rating {
+pub fn rated(receipt: &Receipt, own: Option<&Price>, price: Option<&Price>) -> RepricedCost {
     let Receipt { amount_nanodollars: charged, held_nanodollars: held, .. } = *receipt;
-    let Ok(usage) = serde_json::from_str::<Usage>(&receipt.counted) else { return Rating::NotCounted };
+    let Ok(usage) = serde_json::from_str::<Usage>(&receipt.counted) else { return RepricedCost::NotCounted };
     if receipt.payer == Payer::OwnKey.as_str() || (charged == 0 && !was_counted(&usage)) {
-        return Rating::Free;
+        return RepricedCost::Free;
     }
     let most = match (receipt.basis.as_str(), own) {
         ("provider", _) => i64::MAX,
@@ -37,11 +37,11 @@ pub fn rated(receipt: &Receipt, own: Option<&Price>, price: Option<&Price>) -> R
         {
             i64::MAX
         }
-        _ => return Rating::NotCounted,
+        _ => return RepricedCost::NotCounted,
     };
     match price {
-        Some(price) if rules::is_priced(price, &usage) => Rating::Costs(rules::cost(price, &usage).min(most)),
-        _ => Rating::NoPrice,
+        Some(price) if rules::is_priced(price, &usage) => RepricedCost::Costs(rules::cost(price, &usage).min(most)),
+        _ => RepricedCost::NoPrice,
     }
 }
 

@@ -5,15 +5,18 @@ use uuid::Uuid;
 
 use super::*;
 use crate::db::{AccountId, HoldId, InstanceId};
-use crate::quota::prices::rules::{Basis, Bound, Charge, Outcome, Rates, Seen, Tariff, Tier, charge};
+use crate::quota::prices::rules::{
+    CallOutcome, Charge, ChargeBasis, CostBound, Seen, Tariff, Tier, TokenRates, charge,
+};
 
 fn price(rate: i64) -> Price {
-    let rates = Rates { input: rate, cache_write: None, cache_write_long: None, cache_read: None, output: 5 * rate };
+    let rates =
+        TokenRates { input: rate, cache_write: None, cache_write_long: None, cache_read: None, output: 5 * rate };
     Price {
         max_input_tokens: Some(1_000_000),
         max_output_tokens: Some(64_000),
         long_above_tokens: Some(200_000),
-        standard: Tariff { long: Some(Rates { input: 2 * rate, ..rates.clone() }), rates },
+        standard: Tariff { long: Some(TokenRates { input: 2 * rate, ..rates.clone() }), rates },
         tiers: std::collections::BTreeMap::new(),
         us_permille: Some(1100),
         web_search_nanodollars: None,
@@ -21,7 +24,7 @@ fn price(rate: i64) -> Price {
     }
 }
 
-fn receipt(charged: Charge, held_nanodollars: i64, outcome: Outcome) -> Receipt {
+fn receipt(charged: Charge, held_nanodollars: i64, outcome: CallOutcome) -> Receipt {
     Receipt {
         id: HoldId(Uuid::from_u128(1)),
         account_id: AccountId(Uuid::from_u128(2)),
@@ -56,8 +59,8 @@ fn receipt(charged: Charge, held_nanodollars: i64, outcome: Outcome) -> Receipt 
     }
 }
 
-fn hold(price: &Price) -> Bound {
-    Bound {
+fn hold(price: &Price) -> CostBound {
+    CostBound {
         input_tokens: 1000,
         output_tokens: 100,
         input_nanodollars: 2 * price.standard.rates.input / 1000,
@@ -89,33 +92,33 @@ fn only_what_was_counted_is_counted_again() {
     let with_tier = Price { tiers: [(Tier::Flex, new.standard.clone())].into(), ..new.clone() };
     let part = |usage| Seen::Part { usage, output_tokens: 50 };
     for (what, seen, outcome, at, want) in [
-        ("a count", Seen::Final(USED), Outcome::Completed, Some(&new), Rating::Costs(half)),
-        ("of an unknown model", Seen::Final(USED), Outcome::Completed, None, Rating::NoPrice),
-        ("refused by the provider", Seen::NoCharge, Outcome::Refused, Some(&new), Rating::Free),
-        ("broken off, counted", part(Some(USED)), Outcome::UpstreamBroke, Some(&new), Rating::Costs(half)),
-        ("broken off, bounded", part(None), Outcome::UpstreamBroke, Some(&new), Rating::NotCounted),
-        ("cut off", part(Some(USED)).cut_off(), Outcome::ClientGone, Some(&new), Rating::NotCounted),
-        ("unreadable", Seen::Unreadable, Outcome::Completed, Some(&new), Rating::NotCounted),
+        ("a count", Seen::Final(USED), CallOutcome::Completed, Some(&new), RepricedCost::Costs(half)),
+        ("of an unknown model", Seen::Final(USED), CallOutcome::Completed, None, RepricedCost::NoPrice),
+        ("refused by the provider", Seen::NoCharge, CallOutcome::Refused, Some(&new), RepricedCost::Free),
+        ("broken off, counted", part(Some(USED)), CallOutcome::UpstreamBroke, Some(&new), RepricedCost::Costs(half)),
+        ("broken off, bounded", part(None), CallOutcome::UpstreamBroke, Some(&new), RepricedCost::NotCounted),
+        ("cut off", part(Some(USED)).cut_off(), CallOutcome::ClientGone, Some(&new), RepricedCost::NotCounted),
+        ("unreadable", Seen::Unreadable, CallOutcome::Completed, Some(&new), RepricedCost::NotCounted),
         (
             "in a tier without a price",
             Seen::Final(in_a_tier),
-            Outcome::Completed,
+            CallOutcome::Completed,
             Some(&with_tier),
-            Rating::Costs(half),
+            RepricedCost::Costs(half),
         ),
-        ("in one without any", Seen::Final(in_a_tier), Outcome::Completed, Some(&new), Rating::NoPrice),
+        ("in one without any", Seen::Final(in_a_tier), CallOutcome::Completed, Some(&new), RepricedCost::NoPrice),
     ] {
         let hold = hold(&old);
         let receipt = receipt(charge(&old, &hold, seen), hold.total_nanodollars(), outcome);
         assert_eq!(rated(&receipt, Some(&old), at), want, "{what}");
     }
-    let at_no_price = Charge { amount_nanodollars: 0, basis: Basis::Provider, usage: USED };
-    let free = receipt(at_no_price, 0, Outcome::Completed);
-    assert_eq!(rated(&free, None, Some(&new)), Rating::Costs(half), "what was priced at nothing by mistake");
+    let at_no_price = Charge { amount_nanodollars: 0, basis: ChargeBasis::Provider, usage: USED };
+    let free = receipt(at_no_price, 0, CallOutcome::Completed);
+    assert_eq!(rated(&free, None, Some(&new)), RepricedCost::Costs(half), "what was priced at nothing by mistake");
     let own_key = Receipt { payer: "own_key".into(), ..free };
-    assert_eq!(rated(&own_key, None, Some(&new)), Rating::Free);
-    let nobody_knows = Charge { amount_nanodollars: 5, basis: Basis::Observed, usage: USED };
-    assert_eq!(rated(&receipt(nobody_knows, 9, Outcome::Recovered), None, Some(&new)), Rating::NotCounted);
+    assert_eq!(rated(&own_key, None, Some(&new)), RepricedCost::Free);
+    let nobody_knows = Charge { amount_nanodollars: 5, basis: ChargeBasis::Observed, usage: USED };
+    assert_eq!(rated(&receipt(nobody_knows, 9, CallOutcome::Recovered), None, Some(&new)), RepricedCost::NotCounted);
 }
 
 #[test]
@@ -148,17 +151,17 @@ proptest! {
         let part = Seen::Part { usage: Some(usage), output_tokens: estimate };
         let nothing = Seen::Part { usage: None, output_tokens: estimate };
         let (seen, outcome) = [
-            (Seen::NoCharge, Outcome::Refused),
-            (Seen::Final(usage), Outcome::Completed),
-            (part, Outcome::UpstreamBroke),
-            (nothing, Outcome::UpstreamBroke),
-            (part.cut_off(), Outcome::ClientGone),
-            (nothing.cut_off(), Outcome::Recovered),
-            (Seen::Unreadable, Outcome::Completed),
+            (Seen::NoCharge, CallOutcome::Refused),
+            (Seen::Final(usage), CallOutcome::Completed),
+            (part, CallOutcome::UpstreamBroke),
+            (nothing, CallOutcome::UpstreamBroke),
+            (part.cut_off(), CallOutcome::ClientGone),
+            (nothing.cut_off(), CallOutcome::Recovered),
+            (Seen::Unreadable, CallOutcome::Completed),
         ][how];
         let hold = hold(&price);
         let receipt = receipt(charge(&price, &hold, seen), hold.total_nanodollars(), outcome);
-        if let Rating::Costs(costs) = rated(&receipt, Some(&price), Some(&price)) {
+        if let RepricedCost::Costs(costs) = rated(&receipt, Some(&price), Some(&price)) {
             prop_assert_eq!(costs, receipt.amount_nanodollars);
             let by_hand = by_hand.max(-costs);
             prop_assert_eq!(difference(costs, (receipt.amount_nanodollars, 0, by_hand)), 0);

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use berth::clock::Timestamp;
 use berth::db::AccountId;
 use berth::quota::{
-    Catalogue, Changes, Difference, Price, PriceTable, PricedModel, RatedAccount, Rates, Rerated, Tariff, Tier,
+    AccountRepricing, Price, PriceCatalogue, PriceChanges, PriceDifference, PriceTable, PricedModel, RepricingResult,
+    Tariff, Tier, TokenRates,
 };
 use berth::web::admin_prices::{self, PricesPage, VersionPage};
 use berth::web::admin_rerating::{self, ReratingPage, Typed};
@@ -14,7 +15,7 @@ use uuid::Uuid;
 use super::{NOON, html};
 
 fn price(input: i64) -> Price {
-    let rates = Rates {
+    let rates = TokenRates {
         input,
         cache_write: Some(input * 5 / 4),
         cache_write_long: Some(input * 2),
@@ -34,7 +35,7 @@ fn price(input: i64) -> Price {
     }
 }
 
-fn catalogue() -> Catalogue {
+fn catalogue() -> PriceCatalogue {
     let names =
         ["claude-haiku-5-5", "claude-opus-5-5", "claude-sonnet-4-6-with-a-very-long-name-20260401", "gpt-6.1-sol"];
     let model = |(at, name): (usize, &&str)| PricedModel {
@@ -42,21 +43,21 @@ fn catalogue() -> Catalogue {
         model: (*name).into(),
         price: price(100_000_000 * (1 + at as i64 * 13)),
     };
-    let difference = |name: &str, before: Option<i64>, after: Option<i64>| Difference {
+    let difference = |name: &str, before: Option<i64>, after: Option<i64>| PriceDifference {
         provider: "anthropic".into(),
         model: name.into(),
         before: before.map(price),
         after: after.map(price),
     };
-    Catalogue {
+    PriceCatalogue {
         version: "5b1c0de9a7f3".into(),
         models: names.iter().enumerate().map(model).collect(),
-        changes: Changes { models: 4, new: 1, changed: 2, gone: 1 },
+        changes: PriceChanges { models: 4, new: 1, changed: 2, gone: 1 },
         differences: vec![
             difference(names[0], Some(100_000_000), Some(75_000_000)),
             difference(names[1], None, Some(1_400_000_000)),
             difference(names[2], Some(3_000_000_000), None),
-            Difference {
+            PriceDifference {
                 before: Some(Price { us_permille: None, ..price(2_000_000_000) }),
                 ..difference(names[3], None, Some(2_000_000_000))
             },
@@ -109,12 +110,12 @@ pub fn version() -> String {
 }
 
 pub fn rerating(note: &str) -> String {
-    let account = |number, receipts, nanodollars| RatedAccount {
+    let account = |number, receipts, nanodollars| AccountRepricing {
         account: AccountId(Uuid::from_u128(number)),
         receipts,
         nanodollars,
     };
-    let found = Rerated {
+    let found = RepricingResult {
         looked_at: 1204,
         changed: 61,
         nanodollars: -1_420_000_000,

@@ -3,7 +3,8 @@
 use berth::clock::Timestamp;
 use berth::db::{AccountId, HoldId, InstanceId};
 use berth::quota::{
-    Alert, Drift, Everybody, Left, ModelSpend, Month, Places, Proof, RateLeft, Receipt, Sum, Sums, Today,
+    AccountBudget, BillDifference, BudgetAlert, CallConcurrency, DayBudget, ModelSpend, Month, MonthTotals, NamedSpend,
+    RateLimitView, Receipt, ReceiptProof, SpendBreakdown,
 };
 use berth::web::admin_limits::{AccountPage, LimitField};
 use berth::web::admin_spend::{self, AccountRow, ComparePage, SpendPage as OfAllPage};
@@ -18,8 +19,14 @@ use super::{NOON, html};
 
 const AGENTS: [&str; 4] = ["", "3f2b9c1e-77f1-4b1f-9d3a-5e6f7a8b9c0d", "reviewer", "nightly-digest"];
 
-fn sum(name: &str, calls: i64, amount: i64) -> Sum {
-    Sum { name: name.into(), calls, input_tokens: calls * 4440, output_tokens: calls * 753, amount_nanodollars: amount }
+fn sum(name: &str, calls: i64, amount: i64) -> NamedSpend {
+    NamedSpend {
+        name: name.into(),
+        calls,
+        input_tokens: calls * 4440,
+        output_tokens: calls * 753,
+        amount_nanodollars: amount,
+    }
 }
 
 fn model(name: &str, calls: i64, amount: i64) -> ModelSpend {
@@ -34,14 +41,14 @@ fn model(name: &str, calls: i64, amount: i64) -> ModelSpend {
 }
 
 /// A month of `days` days, some of them without a call.
-fn sums(month: &str, days: i64) -> Sums {
+fn sums(month: &str, days: i64) -> SpendBreakdown {
     let by_day = (1..=days).filter(|day| day % 6 != 0).map(|day| {
         let amount = (day * 7919 % 31) * 11_000_000 + 2_345_678;
         sum(&format!("{month}-{day:02}"), day * 31 % 17 + 1, amount)
     });
-    let by_day: Vec<Sum> = by_day.collect();
+    let by_day: Vec<NamedSpend> = by_day.collect();
     let total: i64 = by_day.iter().map(|day| day.amount_nanodollars).sum();
-    Sums {
+    SpendBreakdown {
         by_model: vec![
             model("claude-sonnet-4-6", 141, total * 7 / 10),
             model("gpt-6.1-sol", 37, total * 2 / 10),
@@ -58,8 +65,8 @@ fn sums(month: &str, days: i64) -> Sums {
     }
 }
 
-fn left(spent: i64, held: i64) -> Left {
-    Left {
+fn left(spent: i64, held: i64) -> AccountBudget {
+    AccountBudget {
         period: "2026-11".into(),
         allowance_nanodollars: 5_000_000_000,
         credit_nanodollars: if spent > 0 { 2_000_000_000 } else { 0 },
@@ -67,7 +74,7 @@ fn left(spent: i64, held: i64) -> Left {
         held_nanodollars: held,
         left_nanodollars: 5_000_000_000 - spent - held,
         resets_on: "2026-12-01".into(),
-        today: Today {
+        today: DayBudget {
             day: "2026-11-20".into(),
             allowance_nanodollars: (spent > 0).then_some(500_000_000),
             spent_nanodollars: spent / 20,
@@ -75,9 +82,17 @@ fn left(spent: i64, held: i64) -> Left {
             left_nanodollars: (spent > 0).then_some(500_000_000 - spent / 20 - held),
             resets_on: "2026-11-21".into(),
         },
-        requests_a_minute: Some(RateLeft { limit: 60, remaining: if spent > 0 { 57 } else { 60 }, full_in_seconds: 3 }),
-        tokens_a_minute: (spent > 0).then_some(RateLeft { limit: 400_000, remaining: 291_040, full_in_seconds: 17 }),
-        calls_at_once: Places { limit: 5, in_flight: u32::from(held > 0) * 2 },
+        requests_a_minute: Some(RateLimitView {
+            limit: 60,
+            remaining: if spent > 0 { 57 } else { 60 },
+            full_in_seconds: 3,
+        }),
+        tokens_a_minute: (spent > 0).then_some(RateLimitView {
+            limit: 400_000,
+            remaining: 291_040,
+            full_in_seconds: 17,
+        }),
+        calls_at_once: CallConcurrency { limit: 5, in_flight: u32::from(held > 0) * 2 },
     }
 }
 
@@ -93,7 +108,7 @@ fn months() -> Vec<MonthRow> {
 
 /// Of a month that is nearly spent, and a day that is.
 pub fn alerts() -> Vec<AlertInWords> {
-    let alert = |period: &str, percent| Alert {
+    let alert = |period: &str, percent| BudgetAlert {
         account_id: AccountId(Uuid::from_u128(7)),
         period: period.into(),
         percent,
@@ -131,7 +146,7 @@ pub fn past() -> String {
 
 pub fn first_day() -> String {
     let day = vec![sum("2026-11-01", 1, 31_000)];
-    let one = Sums {
+    let one = SpendBreakdown {
         by_model: vec![model("berth-demo", 1, 31_000)],
         by_agent: vec![sum("", 1, 31_000)],
         other_agents_nanodollars: 0,
@@ -143,7 +158,7 @@ pub fn first_day() -> String {
 }
 
 pub fn empty() -> String {
-    let nothing = Sums { by_model: vec![], by_agent: vec![], other_agents_nanodollars: 0, by_day: vec![] };
+    let nothing = SpendBreakdown { by_model: vec![], by_agent: vec![], other_agents_nanodollars: 0, by_day: vec![] };
     let page = spend::page(Month::parse("2026-11").unwrap(), &nothing, Some(&nothing));
     shown(SpendPage { left: Some(what_is_left::left_in_words(&left(0, 0))), ..page })
 }
@@ -212,7 +227,7 @@ pub fn receipt(wrong: Option<&str>) -> String {
         ..calls(1).remove(0)
     };
     let corrections = vec![correction];
-    let proof = Proof { digested: String::new(), vouched_by: Some(voucher), corrections, wrong, receipt };
+    let proof = ReceiptProof { digested: String::new(), vouched_by: Some(voucher), corrections, wrong, receipt };
     let page = receipts::page(&proof, "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a".into());
     html(&ReceiptPage { handle: "alice".into(), is_admin: false, ..page })
 }
@@ -223,7 +238,8 @@ pub fn receipt_under_own_key(worth_nanodollars: Option<i64>) -> String {
     let receipt =
         Receipt { amount_nanodollars: 0, held_nanodollars: 0, payer: "own_key".into(), worth_nanodollars, ..receipt };
     let voucher = Some(receipt.clone());
-    let proof = Proof { digested: String::new(), vouched_by: voucher, corrections: Vec::new(), wrong: None, receipt };
+    let proof =
+        ReceiptProof { digested: String::new(), vouched_by: voucher, corrections: Vec::new(), wrong: None, receipt };
     let page = receipts::page(&proof, "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a".into());
     html(&ReceiptPage { handle: "alice".into(), is_admin: false, ..page })
 }
@@ -250,7 +266,7 @@ pub fn own_keys(some: bool) -> String {
 
 fn everybody() -> OfAllPage {
     let sums = sums("2026-11", 20);
-    let all = Everybody {
+    let all = MonthTotals {
         spent_nanodollars: sums.total_nanodollars(),
         accounts: 61,
         nearly_spent: 2,
@@ -317,7 +333,7 @@ pub fn of_account() -> String {
 }
 
 pub fn compared() -> String {
-    let drift = |day: &str, model: &str, billed, booked| Drift {
+    let drift = |day: &str, model: &str, billed, booked| BillDifference {
         day: day.into(),
         model: model.into(),
         billed_nanodollars: billed,
