@@ -14,7 +14,7 @@ use super::OPERATOR;
 use crate::app::App;
 use crate::db::HoldId;
 use crate::error::{Error, Result};
-use crate::quota::{CorrectionResult, RepricingMode, RepricingOrder, RepricingResult};
+use crate::quota::ledger::{CorrectionResult, RepricingMode, RepricingOrder, RepricingResult};
 
 /// For a line: some receipts are written down meanwhile, or a database that is busy is waited for.
 const LINE_WITHIN: Duration = Duration::from_secs(60);
@@ -74,7 +74,7 @@ async fn ask(socket: &Path, order: &Order) -> anyhow::Result<Answer> {
 pub(super) async fn obey(mut stream: BufReader<UnixStream>, app: &App, order: Order) -> anyhow::Result<()> {
     let answer = match order {
         Order::Correct { receipt, nanodollars, because } => {
-            app.quota.correct(receipt, nanodollars, &because, OPERATOR).await.map(Answer::Corrected)
+            app.quota.ledger.correct(receipt, nanodollars, &because, OPERATOR).await.map(Answer::Corrected)
         }
         Order::Rerate(order) => rerate_for(&mut stream, app, order).await.map(Answer::Rerated),
     };
@@ -82,7 +82,7 @@ pub(super) async fn obey(mut stream: BufReader<UnixStream>, app: &App, order: Or
 }
 
 async fn rerate_for(stream: &mut BufReader<UnixStream>, app: &App, order: RepricingOrder) -> Result<RepricingResult> {
-    let mut rerating = app.quota.reprice(order, RepricingMode::Apply { actor: OPERATOR.into() }).await?;
+    let mut rerating = app.quota.ledger.reprice(order, RepricingMode::Apply { actor: OPERATOR.into() }).await?;
     while rerating.step().await? {
         say(stream, &Answer::UnderWay(rerating.found().looked_at)).await?;
     }

@@ -8,7 +8,9 @@ use clap::Subcommand;
 use super::{OPERATOR, control, corrections};
 use crate::app::App;
 use crate::handle::Handle;
-use crate::quota::{PriceChanges, RepricingMode, RepricingOrder, RepricingResult, dollars};
+use crate::quota::dollars;
+use crate::quota::ledger::{RepricingMode, RepricingOrder, RepricingResult};
+use crate::quota::prices::PriceChanges;
 
 #[derive(Subcommand)]
 pub(super) enum Word {
@@ -41,7 +43,7 @@ pub(super) enum Word {
 pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
     match word {
         Word::List => {
-            for table in app.quota.price_tables().await? {
+            for table in app.quota.prices.list().await? {
                 let mark = if table.is_in_force { "in force" } else { "" };
                 println!("{:<14} {:<9} {}", table.version, mark, table.source);
             }
@@ -50,7 +52,7 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
         Word::Import { file } => {
             let table = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
             let source = file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-            let (version, changes) = app.quota.import_prices(&table, &source, OPERATOR).await?;
+            let (version, changes) = app.quota.prices.import(&table, &source, OPERATOR).await?;
             let PriceChanges { models, new, changed, gone } = changes;
             println!("{version}: {models} models, {new} new, {changed} at another price, {gone} gone.");
         }
@@ -64,7 +66,7 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
         }
         Word::Use { version } => {
             let version = (version != "built-in").then_some(&*version);
-            app.quota.use_prices(version, OPERATOR).await.context("berth prices list shows which there are")?;
+            app.quota.prices.activate(version, OPERATOR).await.context("berth prices list shows which there are")?;
         }
     }
     control::tell_of_prices(&app.config.control_socket()).await?;
@@ -73,7 +75,7 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
 }
 
 async fn preview(app: &App, order: RepricingOrder) -> anyhow::Result<()> {
-    let found = app.quota.reprice(order, RepricingMode::DryRun).await?.all().await?;
+    let found = app.quota.ledger.reprice(order, RepricingMode::DryRun).await?.all().await?;
     show(app, &found).await?;
     if found.changed > 0 {
         println!("Nothing was changed yet: say it again with --yes.");

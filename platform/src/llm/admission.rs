@@ -70,7 +70,7 @@ impl Door {
         match (self.second_look(applicant, &by_bytes, least).await, least) {
             (by_count, Some(least)) => {
                 let call = arrived.call(by_count.unwrap_or(by_bytes));
-                self.app.quota.admit_shorter(call, least).await.map_err(|refusal| {
+                self.app.quota.admit_shortened(call, least).await.map_err(|refusal| {
                     if refusal.leaves_room() { Problem::RefusedAtAnyLength(refusal) } else { Problem::Refused(refusal) }
                 })
             }
@@ -92,7 +92,7 @@ impl Door {
         let question = api.question(&arrived.taken.body)?;
         let smallest =
             Demand { max_output_tokens: least.or(demand.max_output_tokens), ..with_input(question.at_most(1)) };
-        if !self.app.quota.has_room_for(arrived.instance.account, &smallest).await {
+        if !self.app.quota.admission.has_room_for(arrived.instance.account, &smallest).await {
             return None;
         }
         let tokens = self.count(applicant, &question).await;

@@ -16,7 +16,8 @@ use super::problem::Problem;
 use super::request::Unacceptable;
 use crate::config::Speaks;
 use crate::error::Error;
-use crate::quota::{AccountBudget, ModelSpend, RateLimitView, Refusal};
+use crate::quota::Refusal;
+use crate::quota::reports::{AccountBudget, ModelSpend, RateLimitView};
 use crate::web::words::{about, at_least, day};
 
 #[derive(Serialize)]
@@ -45,12 +46,12 @@ pub async fn show(
         let account = caller(&door.app, &headers, peer)?.account;
         let unavailable = |error: Error| Problem::Refused(Refusal::Unavailable(error));
         let format = format(&uri, &headers).map_err(Problem::Unacceptable)?;
-        let left = door.app.quota.left(account).await.map_err(unavailable)?;
+        let left = door.app.quota.reports.budget(account).await.map_err(unavailable)?;
         let own_keys = door.app.own_keys.in_use(account);
         Ok(match format {
             Format::Text => (sentences(&left) + &of_own_keys(&own_keys) + "\n").into_response(),
             Format::Json => {
-                let by_model = door.app.quota.spend(account).await.map_err(unavailable)?.by_model;
+                let by_model = door.app.quota.reports.models_this_month(account).await.map_err(unavailable)?;
                 Json(Budget { left, by_model, own_keys }).into_response()
             }
         })
@@ -110,7 +111,7 @@ fn of_own_keys(providers: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quota::{CallConcurrency, DayBudget};
+    use crate::quota::reports::{CallConcurrency, DayBudget};
 
     #[test]
     fn the_budget_is_said_in_one_sentence_for_money_and_one_for_the_pace() {

@@ -42,6 +42,7 @@ use crate::app::App;
 use crate::config::Speaks;
 use crate::instances::{Instance, Work, WorkInFlight};
 use crate::own_keys::Pass;
+use crate::quota::admission::RateLimits;
 use crate::quota::{BudgetCall, Demand, Hold, Provider, Tier};
 use admission::Applicant;
 pub use api::Api;
@@ -195,7 +196,7 @@ impl Door {
     ) -> Result<Response, Problem> {
         let Arrived { instance, method, headers, taken: Taken { body, room }, inside, .. } = arrived;
         let request = self.upstreams.call((name, own), method, &target, headers, body)?.seated(seat(&instance));
-        let (drains, (requests, tokens)) = (self.drains_of(own), hold.rates());
+        let (drains, RateLimits { requests, tokens }) = (self.drains_of(own), hold.rates());
         let call = Admitted { api, request, hold, instance, inside, room, drains, hide_usage };
         let mut answer = if stream { relay::streamed(call).await } else { relay::whole(call).await }?;
         rates::add(answer.headers_mut(), api.speaks(), requests, tokens, self.app.clock.now());

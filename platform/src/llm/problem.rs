@@ -14,7 +14,9 @@ use uuid::Uuid;
 use super::request::Unacceptable;
 use crate::config::Speaks;
 use crate::instances::Wish;
-use crate::quota::{BudgetPeriod, Refusal, Tier, UnboundedCost, dollars};
+use crate::quota::admission::BudgetPeriod;
+use crate::quota::prices::UnboundedCost;
+use crate::quota::{Refusal, Tier, dollars};
 
 /// Why a call ends here.
 #[derive(Debug)]
@@ -315,7 +317,7 @@ fn over_allowance(what: BudgetPeriod, (left, held): (i64, i64), needed: i64, res
     format!(
         "Your AI allowance of this {} does not cover this call: it could cost up to {}, and {} is left{held}. The \
          allowance is whole again on {resets_on} (UTC). A call under a key of your own needs none of it.",
-        what.word(),
+        what.as_str(),
         dollars(needed),
         dollars(left),
     )

@@ -8,7 +8,7 @@ use chrono::{DateTime, SecondsFormat};
 
 use crate::clock::Timestamp;
 use crate::config::Speaks;
-use crate::quota::RateLimitState;
+use crate::quota::admission::RateLimitState;
 
 #[derive(Clone, Copy)]
 enum What {

@@ -119,8 +119,10 @@ impl Jobs {
             Some(Kind::PurgeExpired) => self.works.accounts.purge_expired().await,
             Some(Kind::SeeOff) => self.works.accounts.see_off().await,
             Some(Kind::LookAtDomains) => self.works.domains.look_again().await,
-            Some(Kind::TellAlerts) => self.works.quota.tell_alerts(&self.works.instances, &self.works.mailbox).await,
-            Some(Kind::ForgetReceipts) => self.works.quota.forget_receipts().await,
+            Some(Kind::TellAlerts) => {
+                self.works.quota.reports.tell_alerts(&self.works.instances, &self.works.mailbox).await
+            }
+            Some(Kind::ForgetReceipts) => self.works.quota.ledger.forget_receipts().await,
             Some(Kind::PurgeJobs) => store::purge(&self.db, now.minus(KEEP)).await,
             // A job of another version of Berth: done is better than for ever due.
             None => Ok(0),

@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::config::parse_dollars;
 use crate::error::{Error, Result};
 use crate::handle::Handle;
-use crate::quota::AccountLimits;
+use crate::quota::admission::{AccountLimits, CreditGrant};
 
 #[derive(Template)]
 #[template(path = "admin/account_spend.html")]
@@ -48,7 +48,7 @@ pub async fn account(
     Path(handle): Path<String>,
 ) -> Answer<Page<AccountPage>> {
     let view = app.accounts.account(&known(&handle)?).await?;
-    let own = app.quota.own_limits(view.id).await?;
+    let own = app.quota.admission.own_limits(view.id).await?;
     Ok(Page(account_page(&app, &session, &view, typed(&own)).await?))
 }
 
@@ -72,9 +72,9 @@ pub async fn set_limits(
 ) -> Answer {
     let view = app.accounts.account(&known(&handle)?).await?;
     let set = async {
-        let own = limits.read(app.quota.own_limits(view.id).await?)?;
-        app.quota.set_limits(&view.handle, own, session.handle.as_str()).await?;
-        app.quota.reread(view.id).await
+        let own = limits.read(app.quota.admission.own_limits(view.id).await?)?;
+        app.quota.admission.set_limits(&view.handle, own, session.handle.as_str()).await?;
+        app.quota.admission.reload(view.id).await
     };
     match set.await {
         Ok(()) => Ok(Redirect::to(&format!("/admin/spend/{}", view.handle)).into_response()),
@@ -108,15 +108,16 @@ pub async fn give_credit(
     let Some(nanodollars) = parse_dollars(digits).filter(|amount| *amount > 0) else {
         let problem =
             Problem::in_place(Error::invalid("amount", "Write US dollars such as 2.50, or -2.50 to take it back."))?;
-        let own = app.quota.own_limits(view.id).await?;
+        let own = app.quota.admission.own_limits(view.id).await?;
         let page = account_page(&app, &session, &view, typed(&own)).await?;
         let (note, field) = (problem.detail.clone(), "amount");
         let page = AccountPage { note, field, amount: credit.amount, reason: credit.reason, ..page };
         return Ok(problem.with(Page(page)));
     };
-    let account = (view.id, &view.handle);
-    app.quota.give_credit(account, sign * nanodollars, credit.reason.trim(), session.handle.as_str()).await?;
-    app.quota.reread(view.id).await?;
+    let (handle, note) = (&view.handle, credit.reason.trim());
+    let credit = CreditGrant { account: view.id, handle, nanodollars: sign * nanodollars, note };
+    app.quota.admission.give_credit(credit, session.handle.as_str()).await?;
+    app.quota.admission.reload(view.id).await?;
     Ok(Redirect::to(&format!("/admin/spend/{}", view.handle)).into_response())
 }
 
@@ -167,7 +168,7 @@ impl TypedLimits {
 }
 
 async fn account_page(app: &App, session: &Session, view: &AccountView, typed: TypedLimits) -> Result<AccountPage> {
-    let left = left_in_words(&app.quota.left(view.id).await?);
+    let left = left_in_words(&app.quota.reports.budget(view.id).await?);
     let usual = app.config.limits;
     let or_none = |limit: Option<String>| limit.unwrap_or_else(|| "no limit".into());
     let count = |limit: Option<u32>| or_none(limit.map(|limit| grouped(limit.into())));

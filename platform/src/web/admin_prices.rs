@@ -12,7 +12,8 @@ use super::words::{Moment, dollars, grouped, query_value};
 use crate::accounts::Session;
 use crate::app::App;
 use crate::error::{Error, Result};
-use crate::quota::{Price, PriceCatalogue, PriceChanges, PriceDifference, PriceTable, PricedModel};
+use crate::quota::Price;
+use crate::quota::prices::{PriceCatalogue, PriceChanges, PriceDifference, PriceTable, PricedModel};
 
 /// The largest table, in bytes; LiteLLM's whole one has under 2 MiB.
 pub const TABLE_BYTES: usize = 4 * 1024 * 1024;
@@ -119,7 +120,7 @@ pub async fn show(State(app): State<App>, session: Session, Query(asked): Query<
 }
 
 async fn page(app: &App, session: &Session, asked: Asked) -> Result<PricesPage> {
-    let (catalogue, tables) = tokio::try_join!(app.quota.prices_in_force(), app.quota.price_tables())?;
+    let (catalogue, tables) = tokio::try_join!(app.quota.prices.active_catalogue(), app.quota.prices.list())?;
     Ok(PricesPage {
         handle: session.handle.to_string(),
         is_admin: super::admin::is_admin(session),
@@ -150,7 +151,7 @@ pub async fn take_in(State(app): State<App>, session: Session, Form(sent): Form<
         let source = if source.is_empty() { "pasted".to_owned() } else { source };
         // A form ends lines in its own way; the same table is to be the same version, whichever way it came.
         let table = sent.table.replace("\r\n", "\n");
-        app.quota.keep_prices(&table, &source, session.handle.as_str()).await
+        app.quota.prices.add(&table, &source, session.handle.as_str()).await
     };
     match kept.await {
         Ok(version) => Ok(Redirect::to(&format!("/admin/prices/{version}")).into_response()),
@@ -172,7 +173,7 @@ pub async fn version(
     Path(version): Path<String>,
     Query(asked): Query<Asked>,
 ) -> Answer<Page<VersionPage>> {
-    let (table, catalogue) = app.quota.prices_of(&version).await?;
+    let (table, catalogue) = app.quota.prices.catalogue(&version).await?;
     let handle = session.handle.to_string();
     let page = version_page(table, &catalogue, asked.model);
     Ok(Page(VersionPage { handle, is_admin: super::admin::is_admin(&session), ..page }))
@@ -196,8 +197,8 @@ pub fn version_page(table: PriceTable, catalogue: &PriceCatalogue, typed: String
 
 /// `POST /admin/prices/{version}/use`
 pub async fn put_in_force(State(app): State<App>, session: Session, Path(version): Path<String>) -> Answer<Redirect> {
-    app.quota.use_prices(Some(&version), session.handle.as_str()).await?;
-    app.quota.reread_prices().await?;
+    app.quota.prices.activate(Some(&version), session.handle.as_str()).await?;
+    app.quota.prices.reload().await?;
     Ok(Redirect::to("/admin/prices"))
 }
 
@@ -205,14 +206,13 @@ pub async fn put_in_force(State(app): State<App>, session: Session, Path(version
 #[must_use]
 pub fn table_row(table: PriceTable) -> TableRow {
     let by = |who: String| if who.is_empty() { who } else { format!(" by {who}") };
-    let (taken_in, chosen) = (table.taken_in, table.chosen);
     TableRow {
         version: table.version,
         source: table.source,
-        taken_in: taken_in.0.map(Moment),
-        taken_in_by: by(taken_in.1),
-        chosen: chosen.0.map(Moment),
-        chosen_by: by(chosen.1),
+        taken_in: table.imported.at.map(Moment),
+        taken_in_by: by(table.imported.by),
+        chosen: table.activated.at.map(Moment),
+        chosen_by: by(table.activated.by),
         is_in_force: table.is_in_force,
         is_whole: table.is_whole,
     }

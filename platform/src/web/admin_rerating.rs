@@ -12,7 +12,7 @@ use crate::accounts::{AccountView, Session};
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::handle::Handle;
-use crate::quota::{AccountRepricing, RepricingMode, RepricingOrder, RepricingResult};
+use crate::quota::ledger::{AccountRepricing, RepricingMode, RepricingOrder, RepricingResult};
 
 /// Accounts that are shown; the command line prints all.
 const MOST_ROWS: usize = 50;
@@ -69,7 +69,7 @@ pub async fn look(
     Path(version): Path<String>,
     Query(typed): Query<Typed>,
 ) -> Answer {
-    app.quota.prices_of(&version).await?;
+    app.quota.prices.catalogue(&version).await?;
     answer(&app, &session, (version, typed), RepricingMode::DryRun).await
 }
 
@@ -80,7 +80,7 @@ pub async fn change(
     Path(version): Path<String>,
     Form(typed): Form<Typed>,
 ) -> Answer {
-    app.quota.prices_of(&version).await?;
+    app.quota.prices.catalogue(&version).await?;
     let by = session.handle.to_string();
     answer(&app, &session, (version, typed), RepricingMode::Apply { actor: by }).await
 }
@@ -125,7 +125,7 @@ async fn rerated(app: &App, version: String, typed: Typed, mode: RepricingMode) 
         }
     };
     let order = RepricingOrder { version, since: some(&typed.since), until: some(&typed.until), account };
-    let rerating = app.quota.reprice(order, mode).await?;
+    let rerating = app.quota.ledger.reprice(order, mode).await?;
     // It goes on when the page is not waited for: what it changes is the same, and is there when it is asked for again.
     let over = tokio::spawn(rerating.all()).await;
     over.map_err(anyhow::Error::new)?

@@ -13,7 +13,8 @@ use super::words::{about, column, month};
 use crate::accounts::{AccountView, Session};
 use crate::app::App;
 use crate::error::{Error, Result};
-use crate::quota::{AccountOrder, AccountSpend, BillDifference, Month, MonthTotals, PAGE_SIZE, drift_of_all};
+use crate::quota::Month;
+use crate::quota::reports::{AccountOrder, AccountSpend, BillDifference, MonthTotals, PAGE_SIZE, total_difference};
 
 #[derive(Template)]
 #[template(path = "admin/spend.html")]
@@ -103,7 +104,7 @@ pub async fn show(State(app): State<App>, session: Session, Query(asked): Query<
 }
 
 async fn page(app: &App, session: &Session, asked: &Asked) -> Result<SpendPage> {
-    let present = app.quota.this_month();
+    let present = app.quota.reports.this_month();
     let month = match &asked.month {
         Some(text) => Month::parse(text).ok_or(Error::NotFound)?,
         None => present,
@@ -113,9 +114,9 @@ async fn page(app: &App, session: &Session, asked: &Asked) -> Result<SpendPage> 
         ByWhat::Share => (AccountOrder::Nearest, "share"),
     };
     let (all, today, accounts, handles) = tokio::try_join!(
-        app.quota.everybody(month),
-        app.quota.spent_today_by_all(),
-        app.quota.accounts_in(month, order, asked.page),
+        app.quota.reports.month_totals(month),
+        app.quota.reports.spent_today_by_all(),
+        app.quota.reports.accounts_in(month, order, asked.page),
         app.accounts.accounts(),
     )?;
     let is_full = u64::try_from(accounts.len()).is_ok_and(|count| count == PAGE_SIZE);
@@ -124,7 +125,7 @@ async fn page(app: &App, session: &Session, asked: &Asked) -> Result<SpendPage> 
         is_admin: super::admin::is_admin(session),
         is_present: month == present,
         today: about(today),
-        held: about(app.quota.held_by_all()),
+        held: about(app.quota.reports.held_by_all()),
         rows: account_rows(&accounts, &handles),
         order: word,
         before: asked.page.checked_sub(1),
@@ -194,7 +195,7 @@ pub struct Sent {
 
 /// `POST /admin/compare`: a provider's usage export beside the books.
 pub async fn compare(State(app): State<App>, session: Session, Form(sent): Form<Sent>) -> Answer {
-    match app.quota.compare(&sent.export).await {
+    match app.quota.reports.compare_bill(&sent.export).await {
         Ok(drifts) => {
             let handle = session.handle.to_string();
             Ok(Page(ComparePage { handle, is_admin: super::admin::is_admin(&session), ..compared(&drifts) })
@@ -211,7 +212,7 @@ pub async fn compare(State(app): State<App>, session: Session, Form(sent): Form<
 /// The page of a comparison, without what stands around it.
 #[must_use]
 pub fn compared(drifts: &[BillDifference]) -> ComparePage {
-    let all = [drift_of_all(drifts)];
+    let all = [total_difference(drifts)];
     let shown = &drifts[..drifts.len().min(MOST_ROWS)];
     ComparePage {
         handle: String::new(),

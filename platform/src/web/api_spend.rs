@@ -14,10 +14,10 @@ use crate::app::App;
 pub async fn spend(State(app): State<App>, session: Session, Query(asked): Query<spend::Asked>) -> Answer<Json<Value>> {
     let (account, month) = (session.account, asked.month(&app)?);
     let (left, sums, months, alerts) = tokio::try_join!(
-        app.quota.left(account),
-        app.quota.spent_in(account, month),
-        app.quota.months(account),
-        app.quota.alerts(account),
+        app.quota.reports.budget(account),
+        app.quota.reports.spent_in(account, month),
+        app.quota.reports.months(account),
+        app.quota.reports.alerts(account),
     )?;
     let mut view = json!(left);
     let period = month.to_string();
@@ -45,24 +45,24 @@ pub async fn receipts(
     session: Session,
     Query(asked): Query<receipts::Asked>,
 ) -> Answer<Json<Value>> {
-    let found = app.quota.receipts_before(session.account, asked.before, A_PAGE).await?;
+    let found = app.quota.ledger.receipts_before(session.account, asked.before, A_PAGE).await?;
     Ok(Json(json!({ "next_before": receipts::next(&found), "receipts": found })))
 }
 
 /// `GET /api/receipts/{id}`: with what is needed to verify it.
 pub async fn receipt(State(app): State<App>, session: Session, Path(id): Path<String>) -> Answer<Json<Value>> {
-    let proof = app.quota.receipt(session.account, receipts::receipt_id(&id)?).await?;
+    let proof = app.quota.ledger.receipt(session.account, receipts::receipt_id(&id)?).await?;
     Ok(Json(json!({
         "receipt": proof.receipt,
         "digested": proof.digested,
         "vouched_by": proof.vouched_by,
         "corrections": proof.corrections,
         "wrong": proof.wrong,
-        "key": app.quota.receipt_key(),
+        "key": app.quota.ledger.receipt_key(),
     })))
 }
 
 /// `GET /api/receipts/key`: the public key of receipts' signatures, Ed25519, hexadecimal.
 pub async fn key(State(app): State<App>) -> Json<Value> {
-    Json(json!({ "algorithm": "Ed25519", "key": app.quota.receipt_key() }))
+    Json(json!({ "algorithm": "Ed25519", "key": app.quota.ledger.receipt_key() }))
 }

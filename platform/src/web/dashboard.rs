@@ -83,11 +83,11 @@ pub async fn show(State(app): State<App>, session: Session, Mine(instance): Mine
 /// # Errors
 /// When the database does not answer.
 pub async fn page(app: &App, session: &Session, instance: &Instance, ports: PortsInWords) -> Result<Dashboard> {
-    let (history, spend, left, alerts, mail, sessions, passkeys) = tokio::try_join!(
+    let (history, left, models, alerts, mail, sessions, passkeys) = tokio::try_join!(
         app.instances.history(instance.id, HISTORY),
-        app.quota.spend(session.account),
-        app.quota.left(session.account),
-        app.quota.alerts(session.account),
+        app.quota.reports.budget(session.account),
+        app.quota.reports.models_this_month(session.account),
+        app.quota.reports.alerts(session.account),
         mailbox::in_words(app, instance),
         app.accounts.sessions(session),
         app.accounts.passkeys(session),
@@ -102,7 +102,7 @@ pub async fn page(app: &App, session: &Session, instance: &Instance, ports: Port
         opens_at: app.certificates.ready_at(&instance.handle).map(Moment),
         why: why::why(&app.instances.ledger(instance), instance.is_up()),
         history: history.iter().map(Into::into).collect(),
-        spend: super::spend::in_words(&spend),
+        spend: super::spend::in_words(&left, &models),
         alerts: left::alerts_in_words(&alerts, &left),
         mail,
         shares: app.sharing.of(instance.id).len(),

@@ -2,7 +2,8 @@
 
 use super::spend::share;
 use super::words::{about, at_least, day as day_in_words, dollars, grouped};
-use crate::quota::{AccountBudget, BudgetAlert, RateLimitView};
+use crate::quota::ledger::BudgetAlert;
+use crate::quota::reports::{AccountBudget, RateLimitView};
 
 /// What is left, as bars.
 pub struct LeftInWords {
@@ -129,7 +130,7 @@ pub fn alerts_in_words(alerts: &[BudgetAlert], left: &AccountBudget) -> Vec<Aler
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quota::{CallConcurrency, DayBudget};
+    use crate::quota::reports::{CallConcurrency, DayBudget};
 
     #[test]
     fn an_alert_says_what_becomes_of_calls() {
@@ -140,7 +141,6 @@ mod tests {
             allowance_nanodollars: 1,
             spent_nanodollars: 1,
             raised_at_ms: 0,
-            told_at_ms: None,
         };
         let mut left = AccountBudget {
             period: "2026-11".into(),

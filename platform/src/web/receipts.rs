@@ -16,7 +16,9 @@ use crate::app::App;
 use crate::clock::Timestamp;
 use crate::db::HoldId;
 use crate::error::{Error, Result};
-use crate::quota::{Month, Payer, Receipt, ReceiptProof};
+use crate::quota::admission::Payer;
+use crate::quota::ledger::ReceiptProof;
+use crate::quota::{Month, Receipt};
 
 /// Receipts of one page.
 pub const A_PAGE: u64 = 50;
@@ -87,21 +89,21 @@ pub struct Asked {
 
 /// `GET /spend/receipts`
 pub async fn list(State(app): State<App>, session: Session, Query(asked): Query<Asked>) -> Answer<Page<ReceiptsPage>> {
-    let receipts = app.quota.receipts_before(session.account, asked.before, A_PAGE).await?;
+    let receipts = app.quota.ledger.receipts_before(session.account, asked.before, A_PAGE).await?;
     Ok(Page(ReceiptsPage {
         handle: session.handle.to_string(),
         is_admin: super::admin::is_admin(&session),
         newest: asked.before.is_none(),
         before: next(&receipts),
-        period: app.quota.this_month().to_string(),
+        period: app.quota.reports.this_month().to_string(),
         receipts: rows(&receipts),
     }))
 }
 
 /// `GET /spend/receipts/{id}`
 pub async fn show(State(app): State<App>, session: Session, Path(id): Path<String>) -> Answer<Page<ReceiptPage>> {
-    let proof = app.quota.receipt(session.account, receipt_id(&id)?).await?;
-    let page = page(&proof, app.quota.receipt_key());
+    let proof = app.quota.ledger.receipt(session.account, receipt_id(&id)?).await?;
+    let page = page(&proof, app.quota.ledger.receipt_key());
     Ok(Page(ReceiptPage { handle: session.handle.to_string(), is_admin: super::admin::is_admin(&session), ..page }))
 }
 
@@ -377,13 +379,13 @@ enum Kind {
 pub async fn export(State(app): State<App>, session: Session, Query(asked): Query<Export>) -> Answer {
     let month = match &asked.month {
         Some(text) => Month::parse(text).ok_or(Error::NotFound)?,
-        None => app.quota.this_month(),
+        None => app.quota.reports.this_month(),
     };
     let (kind, ending, line, head): (_, _, fn(&Receipt) -> String, _) = match asked.kind {
         Kind::Csv => ("text/csv; charset=utf-8", "csv", csv, CSV_HEAD),
         Kind::Jsonl => ("application/jsonl", "jsonl", jsonl, ""),
     };
-    let receipts = app.quota.receipts_of_month(session.account, month).await?;
+    let receipts = app.quota.ledger.receipts_of_month(session.account, month).await?;
     let head = futures_util::stream::iter([Ok(Bytes::from_static(head.as_bytes()))]);
     let lines = receipts.map_ok(move |some| Bytes::from(some.iter().map(line).collect::<String>()));
     // Too late for another answer: it breaks off, and the log says why.

@@ -14,7 +14,8 @@ use super::words::{about, column, dollars, grouped, month};
 use crate::accounts::Session;
 use crate::app::App;
 use crate::error::{Error, Result};
-use crate::quota::{ModelSpend, Month, NamedSpend, Spend, SpendBreakdown};
+use crate::quota::Month;
+use crate::quota::reports::{AccountBudget, ModelSpend, NamedSpend, SpendBreakdown};
 
 /// How many receipts the page ends with.
 const LATEST: u64 = 8;
@@ -78,7 +79,7 @@ impl Asked {
     pub fn month(&self, app: &App) -> Result<Month> {
         match &self.month {
             Some(text) => Month::parse(text).ok_or(Error::NotFound),
-            None => Ok(app.quota.this_month()),
+            None => Ok(app.quota.reports.this_month()),
         }
     }
 }
@@ -86,14 +87,14 @@ impl Asked {
 /// `GET /spend`
 pub async fn show(State(app): State<App>, session: Session, Query(asked): Query<Asked>) -> Answer<Page<SpendPage>> {
     let (account, month) = (session.account, asked.month(&app)?);
-    let is_present = month == app.quota.this_month();
+    let is_present = month == app.quota.reports.this_month();
     let (left, alerts, sums, today, months, latest) = tokio::try_join!(
-        app.quota.left(account),
-        app.quota.alerts(account),
-        app.quota.spent_in(account, month),
-        app.quota.spent_today(account),
-        app.quota.months(account),
-        app.quota.receipts_before(account, None, LATEST),
+        app.quota.reports.budget(account),
+        app.quota.reports.alerts(account),
+        app.quota.reports.spent_in(account, month),
+        app.quota.reports.spent_today(account),
+        app.quota.reports.months(account),
+        app.quota.ledger.receipts_before(account, None, LATEST),
     )?;
     let page = SpendPage {
         handle: session.handle.to_string(),
@@ -242,7 +243,7 @@ pub struct ModelInWords {
 
 /// Says what was spent.
 #[must_use]
-pub fn in_words(spend: &Spend) -> SpendInWords {
+pub fn in_words(spend: &AccountBudget, models: &[ModelSpend]) -> SpendInWords {
     let spent_share = share(spend.spent_nanodollars, spend.allowance_nanodollars);
     SpendInWords {
         month: month(&spend.period),
@@ -253,7 +254,7 @@ pub fn in_words(spend: &Spend) -> SpendInWords {
         spent_share,
         held_share: share(spend.held_nanodollars, spend.allowance_nanodollars).min(10_000 - spent_share),
         holds: spend.held_nanodollars > 0,
-        models: spend.by_model.iter().map(model).collect(),
+        models: models.iter().map(model).collect(),
     }
 }
 
@@ -281,24 +282,36 @@ pub fn share(part: i64, whole: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quota::reports::{CallConcurrency, DayBudget};
 
     #[test]
     fn what_is_left_counts_holds_and_the_bar_never_overflows() {
-        let spend = |spent, held| Spend {
+        let spend = |spent, held| AccountBudget {
             period: "2026-11".into(),
             allowance_nanodollars: 5_000_000_000,
             credit_nanodollars: 0,
             spent_nanodollars: spent,
             held_nanodollars: held,
             left_nanodollars: 5_000_000_000 - spent - held,
-            by_model: Vec::new(),
+            resets_on: "2026-12-01".into(),
+            today: DayBudget {
+                day: "2026-11-20".into(),
+                allowance_nanodollars: None,
+                spent_nanodollars: 0,
+                held_nanodollars: 0,
+                left_nanodollars: None,
+                resets_on: "2026-11-21".into(),
+            },
+            requests_a_minute: None,
+            tokens_a_minute: None,
+            calls_at_once: CallConcurrency { limit: 5, in_flight: 0 },
         };
-        let some = in_words(&spend(1_000_000_000, 500_000_000));
+        let some = in_words(&spend(1_000_000_000, 500_000_000), &[]);
         assert_eq!((some.left.as_str(), some.month.as_str()), ("$3.50", "November 2026"));
         assert_eq!((some.spent_share, some.held_share), (2000, 1000));
-        let over = in_words(&spend(5_000_000_000, 1_000_000_000));
+        let over = in_words(&spend(5_000_000_000, 1_000_000_000), &[]);
         assert_eq!((over.left.as_str(), over.spent_share, over.held_share), ("$0.00", 10_000, 0));
-        assert_eq!(in_words(&spend(1, 0)).spent_share, 40);
+        assert_eq!(in_words(&spend(1, 0), &[]).spent_share, 40);
     }
 
     #[test]

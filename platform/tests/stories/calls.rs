@@ -14,7 +14,8 @@ use berth::containers::fake::FakeHost;
 use berth::db::{AccountId, Db, InstanceId};
 use berth::handle::Handle;
 use berth::instances::Instance;
-use berth::quota::{Quota, Spend};
+use berth::quota::Quota;
+use berth::quota::reports::AccountBudget;
 use berth::secrets::Keys;
 use berth::{demo, http_server, llm, secrets};
 use sea_orm::ConnectionTrait as _;
@@ -78,8 +79,9 @@ impl World {
     }
 
     /// What `person` spent, after checking that the books agree and nothing is held.
-    pub async fn spend_at_rest(&self, person: &Person) -> Spend {
-        let spend = self.app.quota.spend(person.instance.account).await.unwrap();
+    pub async fn spend_at_rest(&self, person: &Person) -> AccountBudget {
+        self.app.quota.settled().await;
+        let spend = self.app.quota.reports.budget(person.instance.account).await.unwrap();
         assert_eq!(self.app.quota.disagreements().await.unwrap(), Vec::<String>::new());
         assert_eq!(spend.held_nanodollars, 0, "something is held although no call is in flight");
         spend

@@ -94,7 +94,7 @@ fn keys(heard: &Heard) -> Vec<String> {
 
 async fn receipts(world: &World, person: &Person) -> Vec<Receipt> {
     world.app.quota.settled().await;
-    let mut receipts = world.app.quota.receipts(person.instance.account, 100).await.unwrap();
+    let mut receipts = world.app.quota.ledger.receipts(person.instance.account, 100).await.unwrap();
     receipts.reverse();
     receipts
 }
@@ -103,7 +103,7 @@ async fn receipts(world: &World, person: &Person) -> Vec<Receipt> {
 async fn has_spent_nothing(world: &World, person: &Person) {
     let spend = world.spend_at_rest(person).await;
     assert_eq!((spend.spent_nanodollars, spend.left_nanodollars), (0, spend.allowance_nanodollars), "{}", world.kind());
-    assert_eq!(world.app.quota.verify().await.unwrap().wrong, Vec::<String>::new(), "{}", world.kind());
+    assert_eq!(world.app.quota.ledger.verify().await.unwrap().wrong, Vec::<String>::new(), "{}", world.kind());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -145,7 +145,7 @@ async fn a_call_goes_out_under_its_owners_key_alone_and_costs_the_budget_nothing
         assert!(world.spend_at_rest(&bob).await.spent_nanodollars > 0);
         let receipt = receipts(&world, &bob).await.remove(0);
         assert_eq!((receipt.payer.as_str(), receipt.worth_nanodollars), ("budget", None));
-        let proof = world.app.quota.receipt(bob.instance.account, receipt.id).await.unwrap();
+        let proof = world.app.quota.ledger.receipt(bob.instance.account, receipt.id).await.unwrap();
         assert!(!proof.digested.contains("payer") && !proof.digested.contains("worth"), "older receipts still verify");
     }
 }
@@ -233,8 +233,8 @@ async fn who_has_spent_everything_still_calls_under_a_key_of_their_own() {
         assert_eq!(says.status(), 200);
     }
     has_spent_nothing(&world, &alice).await;
-    assert_eq!(world.app.quota.alerts(alice.instance.account).await.unwrap(), []);
-    let left = world.app.quota.left(alice.instance.account).await.unwrap();
+    assert_eq!(world.app.quota.reports.alerts(alice.instance.account).await.unwrap(), []);
+    let left = world.app.quota.reports.budget(alice.instance.account).await.unwrap();
     let minute = (left.requests_a_minute.unwrap().remaining, left.tokens_a_minute.unwrap().remaining);
     assert_eq!(minute, (1, 1), "the limits a minute are of the platform's keys");
     // Taken back, the budget decides again.
@@ -256,7 +256,7 @@ async fn calls_at_once_are_limited_for_own_keys_as_for_any() {
     let held = world.app.quota.admit_under_own_key(call()).await.unwrap();
     let refused = world.app.quota.admit_under_own_key(call()).await.err();
     assert!(matches!(refused, Some(Refusal::TooManyAtOnce { limit: 1, .. })));
-    assert_eq!(world.app.quota.left(alice.instance.account).await.unwrap().calls_at_once.in_flight, 1);
+    assert_eq!(world.app.quota.reports.budget(alice.instance.account).await.unwrap().calls_at_once.in_flight, 1);
     drop(held);
     assert!(world.app.quota.admit_under_own_key(call()).await.is_ok());
 }
@@ -358,11 +358,11 @@ async fn a_call_under_an_own_key_that_a_kill_cut_off_is_charged_nothing() {
             std::mem::forget(hold);
         }
         let after = after_a_kill(&world, &world.clock, 1).await;
-        let spend = after.spend(alice.instance.account).await.unwrap();
+        let spend = after.reports.budget(alice.instance.account).await.unwrap();
         assert_eq!((spend.spent_nanodollars, spend.held_nanodollars), (0, 0), "{}", world.kind());
         assert_eq!(after.disagreements().await.unwrap(), Vec::<String>::new());
-        assert_eq!(after.verify().await.unwrap().wrong, Vec::<String>::new());
-        let mut said: Vec<_> = after.receipts(alice.instance.account, 9).await.unwrap();
+        assert_eq!(after.ledger.verify().await.unwrap().wrong, Vec::<String>::new());
+        let mut said: Vec<_> = after.ledger.receipts(alice.instance.account, 9).await.unwrap();
         said.sort_by(|a, b| b.model.cmp(&a.model));
         let said: Vec<_> = said
             .iter()
@@ -457,10 +457,11 @@ async fn a_provider_bills_the_operator_nothing_for_own_keys_and_the_comparison_k
     let spent = world.spend_at_rest(&bob).await.spent_nanodollars;
     let day = receipts(&world, &bob).await[0].day.clone();
     let dollars = berth::quota::dollars(spent).replace('$', "");
-    let drifts = world.app.quota.compare(&format!("date,model,cost\n{day},berth-demo,{dollars}")).await.unwrap();
+    let drifts =
+        world.app.quota.reports.compare_bill(&format!("date,model,cost\n{day},berth-demo,{dollars}")).await.unwrap();
     assert_eq!(drifts.len(), 1, "{drifts:?}");
     assert_eq!(drifts[0].margin_nanodollars(), 0);
-    let all = world.app.quota.everybody(world.app.quota.this_month()).await.unwrap();
+    let all = world.app.quota.reports.month_totals(world.app.quota.reports.this_month()).await.unwrap();
     assert_eq!(all.spent_nanodollars, spent);
 }
 

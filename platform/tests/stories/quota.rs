@@ -6,9 +6,10 @@ use berth::clock::{Clock, Timestamp};
 use berth::db::Db;
 use berth::error::Error;
 use berth::ops::Verdict;
+use berth::quota::admission::{AccountLimits, BudgetPeriod, CreditGrant};
+use berth::quota::ledger::ChainVerification;
 use berth::quota::{
-    AccountLimits, BudgetCall, BudgetPeriod, CacheWrites, CallOutcome, ChainVerification, Demand, Hold, InputBound,
-    Provider, Refusal, Seen, Service, Tier, Usage,
+    BudgetCall, CacheWrites, CallOutcome, Demand, Hold, InputBound, Provider, Refusal, Seen, Service, Tier, Usage,
 };
 use sea_orm::ConnectionTrait as _;
 
@@ -18,6 +19,10 @@ use super::harness::{START, databases, sqlite};
 /// 2,000 output tokens of the demo model are at most a tenth of a cent.
 pub const OUTPUT_TOKENS: u64 = 2000;
 pub const HOLD: i64 = 1_000_000;
+
+pub fn credit<'a>(person: &'a Person, nanodollars: i64, note: &'a str) -> CreditGrant<'a> {
+    CreditGrant { account: person.instance.account, handle: &person.instance.handle, nanodollars, note }
+}
 
 pub fn call(person: &Person) -> BudgetCall {
     let demand = Demand {
@@ -62,7 +67,7 @@ async fn of_a_thousand_calls_at_once_exactly_those_that_fit_are_admitted() {
             }
         }
         assert_eq!(holds.len(), 7, "{kind}");
-        let spend = world.app.quota.spend(alice.instance.account).await.unwrap();
+        let spend = world.app.quota.reports.budget(alice.instance.account).await.unwrap();
         assert_eq!((spend.held_nanodollars, spend.spent_nanodollars), (7 * HOLD, 0));
         holds.into_iter().for_each(|hold| used(hold, OUTPUT_TOKENS));
         assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 7 * HOLD, "{kind}");
@@ -166,7 +171,7 @@ async fn what_a_crash_left_held_is_charged_whole_at_the_next_start_and_refuses_n
         // It is over, and the process is killed before the database knows: the journal does.
         used(over, OUTPUT_TOKENS / 2);
         let after = after_a_kill(&world, &world.clock, 3 * HOLD).await;
-        let spend = after.spend(alice.instance.account).await.unwrap();
+        let spend = after.reports.budget(alice.instance.account).await.unwrap();
         assert_eq!((spend.spent_nanodollars, spend.held_nanodollars), (HOLD + HOLD / 2, 0), "{kind}");
         let receipts = world.receipts(&alice).await;
         let said: Vec<_> = receipts.iter().map(|(amount, basis, outcome)| (*amount, &**basis, &**outcome)).collect();
@@ -174,7 +179,7 @@ async fn what_a_crash_left_held_is_charged_whole_at_the_next_start_and_refuses_n
         used(after.admit(call(&alice)).await.unwrap(), OUTPUT_TOKENS);
         after.settled().await;
         assert_eq!(after.disagreements().await.unwrap(), Vec::<String>::new());
-        assert_eq!(after.verify().await.unwrap().wrong, Vec::<String>::new());
+        assert_eq!(after.ledger.verify().await.unwrap().wrong, Vec::<String>::new());
         // Whoever had the books before, and is not dead after all, makes no calls any more, and its receipts are not lost.
         used(in_flight, 1);
         quota.settled().await;
@@ -192,7 +197,7 @@ async fn the_same_journal_read_twice_makes_no_receipt_twice() {
         let first = after_a_kill(&world, &world.clock, 5 * HOLD).await;
         let second = after_a_kill(&world, &world.clock, 5 * HOLD).await;
         for quota in [first, second] {
-            assert_eq!(quota.spend(alice.instance.account).await.unwrap().spent_nanodollars, 2 * HOLD);
+            assert_eq!(quota.reports.budget(alice.instance.account).await.unwrap().spent_nanodollars, 2 * HOLD);
         }
         assert_eq!(world.receipts(&alice).await.len(), 2, "{}", world.kind());
     }
@@ -205,7 +210,7 @@ async fn what_was_seen_of_a_long_answer_bounds_what_its_orphan_costs() {
     let hold = world.app.quota.admit(call(&alice)).await.unwrap();
     hold.saw(Seen::Part { usage: None, output_tokens: OUTPUT_TOKENS / 4 });
     let after = after_a_kill(&world, &world.clock, 5 * HOLD).await;
-    assert_eq!(after.spend(alice.instance.account).await.unwrap().spent_nanodollars, HOLD / 4);
+    assert_eq!(after.reports.budget(alice.instance.account).await.unwrap().spent_nanodollars, HOLD / 4);
     drop(hold);
 }
 
@@ -266,7 +271,7 @@ async fn limits_a_minute_and_a_day_hold_for_each_account() {
     let (alice, bob) = (world.person("alice").await, world.person("bob").await);
     let quota = &world.app.quota;
     let first = quota.admit(call(&alice)).await.unwrap();
-    let (requests, _) = first.rates();
+    let requests = first.rates().requests;
     assert_eq!(requests.map(|rate| (rate.limit, rate.remaining)), Some((2, 1)));
     let refused = quota.admit(call(&alice)).await.err();
     assert!(matches!(refused, Some(Refusal::OverAllowance { what: BudgetPeriod::Day, .. })), "{refused:?}");
@@ -292,26 +297,26 @@ async fn another_price_table_holds_for_the_next_call_and_what_was_held_stays_as_
         let before = quota.admit(call(&alice)).await.unwrap();
         // As the operator's command does it: another process writes, and tells this one.
         let command = reopen(&world, &world.clock, HOLD).await;
-        let (version, changes) = command.import_prices(TABLE, "tomorrow.json", "operator").await.unwrap();
+        let (version, changes) = command.prices.import(TABLE, "tomorrow.json", "operator").await.unwrap();
         assert_eq!((changes.new, changes.changed), (1, 0), "{kind}");
-        quota.reread_prices().await.unwrap();
+        quota.prices.reload().await.unwrap();
         used(quota.admit(tomorrow.clone()).await.unwrap(), OUTPUT_TOKENS);
         used(before, OUTPUT_TOKENS);
-        let receipts = quota.receipts(alice.instance.account, 2).await.unwrap();
+        let receipts = quota.ledger.receipts(alice.instance.account, 2).await.unwrap();
         let of = |at: usize| (receipts[at].price_version == version, receipts[at].amount_nanodollars);
         assert_eq!((of(1), of(0)), ((true, 2 * HOLD), (false, HOLD)), "{kind}");
-        let in_force = command.price_tables().await.unwrap().into_iter().filter(|table| table.is_in_force);
+        let in_force = command.prices.list().await.unwrap().into_iter().filter(|table| table.is_in_force);
         assert_eq!(in_force.map(|table| table.version).collect::<Vec<_>>(), [version]);
-        command.use_prices(None, "operator").await.unwrap();
-        quota.reread_prices().await.unwrap();
+        command.prices.activate(None, "operator").await.unwrap();
+        quota.prices.reload().await.unwrap();
         assert!(quota.admit(tomorrow).await.is_err(), "{kind}: the program's own table is in force again");
-        assert!(matches!(command.use_prices(Some("no such"), "operator").await, Err(Error::NotFound)));
-        assert!(command.import_prices("[]", "no.json", "operator").await.is_err());
+        assert!(matches!(command.prices.activate(Some("no such"), "operator").await, Err(Error::NotFound)));
+        assert!(command.prices.import("[]", "no.json", "operator").await.is_err());
         // A version from before tables were kept: a platform that went by it would not start.
         let tx = world.app.db.begin().await.unwrap();
         tx.execute_unprepared("INSERT INTO price_versions VALUES ('old', 'built in', '', 0, 0, '', '')").await.unwrap();
         tx.commit().await.unwrap();
-        assert!(matches!(command.use_prices(Some("old"), "operator").await, Err(Error::NotFound)), "{kind}");
+        assert!(matches!(command.prices.activate(Some("old"), "operator").await, Err(Error::NotFound)), "{kind}");
     }
 }
 
@@ -328,14 +333,17 @@ async fn old_receipts_are_forgotten_and_their_sums_and_the_chain_stay() {
         }
         quota.settled().await;
         clock.advance(Duration::from_secs(401 * 86_400));
-        assert_eq!(quota.forget_receipts().await.unwrap(), 2, "{kind}: the end of the chain stays");
+        assert_eq!(quota.ledger.forget_receipts().await.unwrap(), 2, "{kind}: the end of the chain stays");
         used(quota.admit(call(&alice)).await.unwrap(), OUTPUT_TOKENS);
         quota.settled().await;
-        assert_eq!(quota.forget_receipts().await.unwrap(), 1, "{kind}: now it ends later");
-        assert_eq!(quota.verify().await.unwrap(), ChainVerification { accounts: 1, receipts: 1, wrong: Vec::new() });
+        assert_eq!(quota.ledger.forget_receipts().await.unwrap(), 1, "{kind}: now it ends later");
+        assert_eq!(
+            quota.ledger.verify().await.unwrap(),
+            ChainVerification { accounts: 1, receipts: 1, wrong: Vec::new() }
+        );
         assert_eq!(quota.disagreements().await.unwrap(), Vec::<String>::new(), "{kind}");
         let before = reopen(&world, &Clock::manual(START), HOLD).await;
-        assert_eq!(before.spend(alice.instance.account).await.unwrap().spent_nanodollars, 3 * HOLD, "{kind}");
+        assert_eq!(before.reports.budget(alice.instance.account).await.unwrap().spent_nanodollars, 3 * HOLD, "{kind}");
     }
 }
 
@@ -350,18 +358,18 @@ async fn limits_and_credit_of_ones_own_reach_the_next_call() {
         assert!(quota.admit(call(&alice)).await.is_err(), "{kind}: all of it is spent");
         // As the operator's command does it: another process writes, and tells this one.
         let command = reopen(&world, &world.clock, 9 * HOLD).await;
-        command.give_credit((account, &alice.instance.handle), 2 * HOLD, "sorry", "operator").await.unwrap();
-        quota.reread(account).await.unwrap();
+        command.admission.give_credit(credit(&alice, 2 * HOLD, "sorry"), "operator").await.unwrap();
+        quota.admission.reload(account).await.unwrap();
         used(quota.admit(call(&alice)).await.unwrap(), OUTPUT_TOKENS);
-        let spend = quota.spend(account).await.unwrap();
+        let spend = quota.reports.budget(account).await.unwrap();
         assert_eq!((spend.credit_nanodollars, spend.left_nanodollars), (2 * HOLD, HOLD), "{kind}");
-        let own = AccountLimits { calls_at_once: Some(0), ..command.own_limits(account).await.unwrap() };
-        command.set_limits(&alice.instance.handle, own.clone(), "operator").await.unwrap();
-        quota.reread(account).await.unwrap();
+        let own = AccountLimits { calls_at_once: Some(0), ..command.admission.own_limits(account).await.unwrap() };
+        command.admission.set_limits(&alice.instance.handle, own.clone(), "operator").await.unwrap();
+        quota.admission.reload(account).await.unwrap();
         assert!(matches!(quota.admit(call(&alice)).await.err(), Some(Refusal::TooManyAtOnce { limit: 0, .. })));
         assert!(quota.admit(call(&bob)).await.is_ok(), "{kind}: nobody else's");
         let nonsense = AccountLimits { day_nanodollars: Some(-1), ..own };
-        assert!(command.set_limits(&alice.instance.handle, nonsense, "operator").await.is_err());
+        assert!(command.admission.set_limits(&alice.instance.handle, nonsense, "operator").await.is_err());
     }
 }
 
@@ -398,15 +406,16 @@ async fn not_a_nanodollar_is_lost_when_calls_are_admitted_and_settled_at_once() 
         for done in calls {
             done.await.unwrap();
         }
-        let spend = quota.spend(alice.instance.account).await.unwrap();
+        quota.settled().await;
+        let spend = quota.reports.budget(alice.instance.account).await.unwrap();
         assert_eq!(quota.disagreements().await.unwrap(), Vec::<String>::new(), "{kind}");
-        let verified = quota.verify().await.unwrap();
+        let verified = quota.ledger.verify().await.unwrap();
         assert_eq!((verified.receipts, verified.wrong), (CALLS * 7, Vec::new()), "{kind}");
         let tokens: u64 = (0..CALLS).map(|number| (0..5).map(|more| number + more).sum::<u64>()).sum();
         let spent = i64::try_from(tokens * 500).unwrap();
         assert_eq!((&*spend.period, spend.spent_nanodollars, spend.held_nanodollars), ("2026-12", spent, 0), "{kind}");
         let before = reopen(&world, &Clock::manual(DECEMBER.minus(Duration::from_millis(1))), HOLD).await;
-        let spend = before.spend(alice.instance.account).await.unwrap();
+        let spend = before.reports.budget(alice.instance.account).await.unwrap();
         let spent = i64::try_from(CALLS * 3 * 500).unwrap();
         assert_eq!((&*spend.period, spend.spent_nanodollars, spend.held_nanodollars), ("2026-11", spent, 0), "{kind}");
     }
@@ -423,7 +432,7 @@ async fn a_receipt_that_was_altered_removed_or_made_up_is_found() {
         }
         world.app.quota.settled().await;
         assert_eq!(
-            world.app.quota.verify().await.unwrap(),
+            world.app.quota.ledger.verify().await.unwrap(),
             ChainVerification { accounts: 1, receipts: 5, wrong: Vec::new() }
         );
         for (change, found) in [
@@ -437,7 +446,7 @@ async fn a_receipt_that_was_altered_removed_or_made_up_is_found() {
             tx.execute_unprepared("CREATE TABLE kept AS SELECT * FROM receipts").await.unwrap();
             tx.execute_unprepared(change).await.unwrap();
             tx.commit().await.unwrap();
-            let wrong = world.app.quota.verify().await.unwrap().wrong;
+            let wrong = world.app.quota.ledger.verify().await.unwrap().wrong;
             assert!(wrong.len() == 1 && wrong[0].contains(found), "{kind}: {change}: {wrong:?}");
             let tx = world.app.db.begin().await.unwrap();
             for back in ["DELETE FROM receipts", "INSERT INTO receipts SELECT * FROM kept", "DROP TABLE kept"] {

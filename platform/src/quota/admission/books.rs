@@ -4,13 +4,13 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+pub use super::token_bucket::RateLimitState;
+use super::token_bucket::TokenBucket;
 use crate::clock::Timestamp;
 use crate::config::Limits;
 use crate::quota::calendar;
-use crate::quota::prices::rules::CostBound;
+use crate::quota::prices::CostBound;
 
-/// Levels of buckets are kept in sixty-thousandths, so that a limit a minute flows in whole numbers a millisecond.
-const PARTS: i64 = 60_000;
 /// For how long an agent that was refused a place is thought to want one: SDKs come again within a second or two.
 const WANTS_A_PLACE: Duration = Duration::from_secs(2);
 /// Agents whose calls are told apart at a time; calls of further ones count as the account's own.
@@ -94,70 +94,11 @@ impl ClosedMonth {
     }
 }
 
-/// What is left of a limit a minute, for the headers that providers' clients know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RateLimitState {
-    pub limit: u32,
-    pub remaining: u32,
-    /// Until all of it is there again.
-    pub full_in: Duration,
-}
-
-/// Fills up evenly within a minute, and may be overdrawn by a call that needs more than it ever holds.
-#[derive(Clone, Copy, Debug)]
-struct TokenBucket {
-    level: i64,
-    at: Timestamp,
-}
-
-impl TokenBucket {
-    /// Full, whatever its limit.
-    fn full(at: Timestamp) -> Self {
-        Self { level: i64::MAX, at }
-    }
-
-    fn fill(&mut self, limit: u32, now: Timestamp) {
-        let elapsed = i64::try_from(now.since(self.at).as_millis()).unwrap_or(i64::MAX);
-        let flown = elapsed.saturating_mul(i64::from(limit));
-        self.level = self.level.saturating_add(flown).min(i64::from(limit) * PARTS);
-        // Also when the clock was set back: it flows on from there.
-        self.at = now;
-    }
-
-    /// How long until `needed` fits; all of the bucket is enough for what needs more.
-    fn wait(&self, limit: u32, needed: u64) -> Option<Duration> {
-        let missing = parts(needed.min(u64::from(limit))).saturating_sub(self.level);
-        let rate = i64::from(limit).max(1);
-        (missing > 0).then(|| Duration::from_millis(u64::try_from(missing.div_euclid(rate) + 1).unwrap_or(0)))
-    }
-
-    /// The most that would fit now.
-    fn most(&self, limit: u32) -> u64 {
-        let is_full = self.level >= parts(u64::from(limit));
-        if is_full { u64::MAX } else { u64::try_from(self.level / PARTS).unwrap_or(0) }
-    }
-
-    fn take(&mut self, amount: u64) {
-        self.level = self.level.saturating_sub(parts(amount));
-    }
-
-    fn give_back(&mut self, amount: u64) {
-        self.level = self.level.saturating_add(parts(amount));
-    }
-
-    fn rate(&self, limit: u32) -> RateLimitState {
-        let full = i64::from(limit) * PARTS;
-        let missing = u64::try_from(full.saturating_sub(self.level)).unwrap_or(0);
-        RateLimitState {
-            limit,
-            remaining: u32::try_from(self.level / PARTS).unwrap_or(0).min(limit),
-            full_in: Duration::from_millis(missing / u64::from(limit.max(1))),
-        }
-    }
-}
-
-fn parts(amount: u64) -> i64 {
-    i64::try_from(amount).unwrap_or(i64::MAX).saturating_mul(PARTS)
+/// The limits a minute as they stand; `None` where there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RateLimits {
+    pub requests: Option<RateLimitState>,
+    pub tokens: Option<RateLimitState>,
 }
 
 /// Money given beyond the months' allowances, in nano-dollars.
@@ -219,7 +160,7 @@ impl Books {
 
     /// Takes in that what was spent in a month and on one of its days is other than was booked, by so much. The
     /// allowance of that month.
-    pub fn correct(&mut self, (period, day): (&str, &str), nanodollars: i64, now: Timestamp) -> i64 {
+    pub fn correct(&mut self, period: &str, day: &str, nanodollars: i64, now: Timestamp) -> i64 {
         self.turn(now);
         if self.day.name == day {
             self.day.settle(0, nanodollars);
@@ -390,9 +331,12 @@ impl Books {
 
     /// Requests and tokens a minute as they stand, where they are limited.
     #[must_use]
-    pub fn rates(&self) -> (Option<RateLimitState>, Option<RateLimitState>) {
-        let rate = |bucket: &TokenBucket, limit: Option<u32>| limit.map(|limit| bucket.rate(limit));
-        (rate(&self.requests, self.limits.requests_a_minute), rate(&self.tokens, self.limits.tokens_a_minute))
+    pub fn rates(&self) -> RateLimits {
+        let state = |bucket: &TokenBucket, limit: Option<u32>| limit.map(|limit| bucket.state(limit));
+        RateLimits {
+            requests: state(&self.requests, self.limits.requests_a_minute),
+            tokens: state(&self.tokens, self.limits.tokens_a_minute),
+        }
     }
 
     /// Opens a new month or day when it has come. A clock that was set back opens none again.
@@ -449,6 +393,7 @@ impl Books {
     }
 }
 
+/// The limit, and how long until `needed` fits into it; `None` where it fits now, or there is no limit.
 fn wait(bucket: &mut TokenBucket, limit: Option<u32>, needed: u64, now: Timestamp) -> Option<(u32, Duration)> {
     let limit = limit?;
     bucket.fill(limit, now);

@@ -76,21 +76,21 @@ fn credit_pays_what_the_months_allowance_does_not_and_is_used_up_once() {
 #[test]
 fn what_is_corrected_counts_in_the_month_and_on_the_day_of_the_call_wherever_that_is_now() {
     let mut account = Books::new(LIMITS, Credit { granted: 500, used: 0 }, 0, 0, START);
-    let november = ("2026-11", "2026-11-15");
+    let (november, fifteenth) = ("2026-11", "2026-11-15");
     let first = account.admit(money(1200), "", START).unwrap();
     let second = account.admit(money(100), "", START).unwrap();
     account.settle(&first, money(1200), money(1200));
-    account.correct(november, -300, START);
+    account.correct(november, fifteenth, -300, START);
     assert_eq!((account.left_this_month(), account.today().spent_nanodollars), (500, 900), "this month and today");
     // A call of November is still in flight in December, and then it is not.
     let december = after(20 * 86_400);
-    account.correct(november, 200, december);
+    account.correct(november, fifteenth, 200, december);
     assert_eq!((account.credit(), account.left_this_month()), (300, 1300), "1,100 and what is held");
     account.settle(&second, money(100), money(0));
     assert_eq!((account.credit(), account.left_this_month()), (400, 1400));
-    assert_eq!(account.correct(november, 50, december), 1000, "the allowance that it is part of");
+    assert_eq!(account.correct(november, fifteenth, 50, december), 1000, "the allowance that it is part of");
     assert_eq!((account.credit(), account.today().spent_nanodollars), (350, 0));
-    account.correct(november, -1150, december);
+    account.correct(november, fifteenth, -1150, december);
     assert_eq!(account.credit(), 500, "no more than there was");
 }
 
@@ -104,7 +104,7 @@ fn requests_a_minute_flow_back_evenly_and_the_wait_is_said() {
     let Err(LimitExceeded::RequestsAMinute { limit: 60, wait }) = account.admit(money(0), "", START) else { panic!() };
     assert!(account.admit(money(0), "", START.plus(wait)).is_ok());
     assert!(wait <= Duration::from_millis(1001), "{wait:?}");
-    let (requests, tokens) = account.rates();
+    let RateLimits { requests, tokens } = account.rates();
     assert_eq!((requests.unwrap().remaining, tokens), (0, None));
 }
 

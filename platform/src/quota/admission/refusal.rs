@@ -6,10 +6,10 @@ use super::books::LimitExceeded;
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::quota::calendar;
-use crate::quota::prices::rules::UnboundedCost;
+use crate::quota::prices::UnboundedCost;
 
 /// What a caller with too many calls in flight is told to wait: calls take seconds, and SDKs back off by themselves.
-pub const TRY_AGAIN: Duration = Duration::from_secs(1);
+pub(in crate::quota) const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// Why a call may not be made. Nothing was held.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +21,7 @@ pub enum Refusal {
     #[error("no bound for model {model}")]
     NoBound { model: String, why: UnboundedCost },
     /// It could cost more than is left of `what`.
-    #[error("over the allowance of the {}", what.word())]
+    #[error("over the allowance of the {}", what.as_str())]
     OverAllowance {
         what: BudgetPeriod,
         left_nanodollars: i64,
@@ -50,7 +50,7 @@ pub enum BudgetPeriod {
 
 impl BudgetPeriod {
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Month => "month",
             Self::Day => "day",
@@ -70,8 +70,7 @@ impl Refusal {
     }
 
     /// What `over` means for a call that could cost `needed_nanodollars`.
-    #[must_use]
-    pub fn of(over: LimitExceeded, needed_nanodollars: i64, now: Timestamp) -> Self {
+    pub(super) fn of(over: LimitExceeded, needed_nanodollars: i64, now: Timestamp) -> Self {
         let money = |what, left_nanodollars, held_nanodollars, resets_on| Self::OverAllowance {
             what,
             left_nanodollars,
@@ -94,7 +93,7 @@ impl Refusal {
 }
 
 /// The journal cannot be written.
-pub fn disk_refuses(error: &std::io::Error) -> Error {
+pub(in crate::quota) fn disk_refuses(error: &std::io::Error) -> Error {
     tracing::error!(%error, "the quota journal cannot be written: no AI call is made");
     Error::Unavailable {
         message: "The server cannot write down what AI calls cost just now, so it makes none. Nothing was lost.".into(),

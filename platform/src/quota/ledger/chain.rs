@@ -9,8 +9,8 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::own_key_calls::Payer;
-use crate::quota::entities::receipts::Model as Receipt;
+use super::receipt::Receipt;
+use crate::quota::admission::Payer;
 use crate::secrets::{Keys, hex};
 
 /// What the first receipt of an account names as the one before it.

@@ -1,26 +1,26 @@
 //! A hold: money set aside for one call, from its admission to its settlement.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use super::journal::{Intent, Journal, Settlement};
-use super::writer::{self, EntryKind, LedgerMessage};
+use super::entries::{EntryKind, LedgerEntry};
+use super::intent::{Intent, Settlement};
+use super::open::OpenLedger;
+use super::writer::LedgerMessage;
 use crate::db::HoldId;
-use crate::quota::admission::books::{Booking, Books, CallAmount, RateLimitState};
-use crate::quota::admission::refusal::{Refusal, disk_refuses};
-use crate::quota::prices::rules::{CallOutcome, Price, Seen};
-use crate::quota::{Inner, lock};
+use crate::quota::admission::{AdmittedCall, Booking, CallAmount, RateLimits, Refusal, SharedBooks, disk_refuses};
+use crate::quota::prices::{CallOutcome, Price, Seen};
 
 /// The input of a model that is not asked for its long context.
 const USUAL_CONTEXT: u64 = 200_000;
 
 /// What a hold is made of.
-pub(in crate::quota) struct HeldCall {
-    pub intent: Intent,
-    pub place: Booking,
-    pub held: CallAmount,
-    pub account: Arc<Mutex<Books>>,
+struct HeldCall {
+    intent: Intent,
+    booking: Booking,
+    held: CallAmount,
+    books: Arc<SharedBooks>,
     /// `None`: the table does not know the model, and nothing is charged by it.
-    pub price: Option<Arc<Price>>,
+    price: Option<Arc<Price>>,
 }
 
 /// Money set aside for one call. It is settled once, by [`Hold::settle`] or by being dropped, and never leaks.
@@ -28,23 +28,24 @@ pub(in crate::quota) struct HeldCall {
 pub struct Hold {
     held: Option<HeldCall>,
     sent: bool,
-    rates: (Option<RateLimitState>, Option<RateLimitState>),
-    books: Arc<Inner>,
+    rates: RateLimits,
+    ledger: Arc<OpenLedger>,
 }
 
 impl Hold {
-    /// Writes the intent of a call that has its place. Where the journal does not take it, that place is free again.
-    pub(in crate::quota) fn promise(
-        held: HeldCall,
-        rates: (Option<RateLimitState>, Option<RateLimitState>),
-        books: &Arc<Inner>,
-        journal: &Journal,
-    ) -> Result<Self, Refusal> {
-        if let Err(error) = journal.hold(&held.intent) {
-            lock(&held.account).settle(&held.place, held.held, CallAmount::default());
+    /// Writes the intent of a call that was admitted. Where the journal does not take it, the call's place is free again.
+    ///
+    /// # Errors
+    /// `Unavailable` when the disk refuses; the call may not be made then.
+    pub(in crate::quota) fn begin(ledger: &Arc<OpenLedger>, call: AdmittedCall) -> Result<Self, Refusal> {
+        let intent = Intent::of(HoldId(ledger.clock.ordered_uuid()), &call);
+        let AdmittedCall { booking, held, books, price, rates, .. } = call;
+        if let Err(error) = ledger.journal.hold(&intent) {
+            books.lock().settle(&booking, held, CallAmount::default());
             return Err(Refusal::Unavailable(disk_refuses(&error)));
         }
-        Ok(Self { held: Some(held), sent: false, rates, books: Arc::clone(books) })
+        let held = Some(HeldCall { intent, booking, held, books, price });
+        Ok(Self { held, sent: false, rates, ledger: Arc::clone(ledger) })
     }
 
     /// The id of the hold, and of the receipt that it becomes. `None` only while it is being dropped.
@@ -55,7 +56,7 @@ impl Hold {
 
     /// What is left of the account's requests and tokens a minute, this call counted, where they are limited.
     #[must_use]
-    pub fn rates(&self) -> (Option<RateLimitState>, Option<RateLimitState>) {
+    pub fn rates(&self) -> RateLimits {
         self.rates
     }
 
@@ -73,15 +74,15 @@ impl Hold {
 
     /// Writes down what was seen of a long answer so far, for whoever has to settle it after a crash.
     pub fn saw(&self, seen: Seen) {
-        if let (Some(held), Some(running)) = (&self.held, self.books.running.get())
-            && let Err(error) = running.journal.saw(held.intent.id, seen)
+        if let Some(held) = &self.held
+            && let Err(error) = self.ledger.journal.saw(held.intent.id, seen)
         {
             tracing::warn!(%error, "the quota journal does not take what was seen of an answer");
         }
     }
 
     /// Settles the hold: what it kept from other calls is free when this returns. Does not wait for the database;
-    /// [`crate::quota::Quota::settled`] does.
+    /// [`super::Ledger::settled`] does.
     ///
     /// `usage`: the provider's own figures as JSON, kept with the receipt.
     pub fn settle(mut self, seen: Seen, outcome: CallOutcome, usage: String) {
@@ -89,28 +90,27 @@ impl Hold {
     }
 
     fn end(&mut self, seen: Seen, outcome: CallOutcome, usage: String) {
-        let Some(HeldCall { intent, place, held, account, price }) = self.held.take() else { return };
-        let Some(running) = self.books.running.get() else { return };
+        let Some(HeldCall { intent, booking, held, books, price }) = self.held.take() else { return };
         let (charge, worth_nanodollars) = intent.charge(price.as_deref(), seen);
         if intent.bound.is_counted && charge.amount_nanodollars > intent.held_nanodollars {
             tracing::error!(receipt.id = %intent.id, model = %intent.model,
                 "what the provider counted beforehand was no bound; llm/request/counted.rs needs a wider margin");
         }
-        let at = self.books.clock.now();
+        let at = self.ledger.clock.now();
         let settlement = Settlement { id: intent.id, charge, outcome, usage, at, worth_nanodollars };
         let spent = intent.payer.spends(&charge);
         let limits = {
-            let mut account = lock(&account);
-            account.settle(&place, held, spent);
-            account.limits()
+            let mut books = books.lock();
+            books.settle(&booking, held, spent);
+            books.limits()
         };
-        let written = running.journal.settle(settlement, |settlement| {
-            let over = writer::LedgerEntry {
-                what: EntryKind::Call { intent, settlement },
+        let written = self.ledger.journal.settle(settlement, |settlement| {
+            let entry = LedgerEntry {
+                kind: EntryKind::Call { intent, settlement },
                 allowance_nanodollars: limits.month_nanodollars,
                 day_allowance_nanodollars: limits.day_nanodollars,
             };
-            if running.ledger.send(LedgerMessage::Entry(Box::new(over))).is_err() {
+            if self.ledger.writer.send(LedgerMessage::Entry(Box::new(entry))).is_err() {
                 tracing::warn!("a call ended after the books were closed; it is settled at the next start");
             }
         });

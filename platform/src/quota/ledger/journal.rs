@@ -20,11 +20,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
-use super::corrections::Correction;
-use super::own_key_calls::Payer;
-use crate::clock::Timestamp;
-use crate::db::{AccountId, HoldId, InstanceId};
-use crate::quota::prices::rules::{CallOutcome, Charge, CostBound, Seen};
+use super::entries::Correction;
+use super::intent::{Intent, Settlement};
+use crate::db::HoldId;
+use crate::quota::prices::Seen;
 
 /// How often at most the disk is asked to keep what was written.
 const SYNC_EVERY: Duration = Duration::from_millis(5);
@@ -32,43 +31,6 @@ const SYNC_EVERY: Duration = Duration::from_millis(5);
 const DIGEST_DIGITS: usize = 16;
 /// Bytes that are enough for most lines.
 const USUAL_LINE: usize = 1024;
-
-/// Money promised for a call, and everything that is needed to settle it without the process that promised it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Intent {
-    pub id: HoldId,
-    pub account: AccountId,
-    pub instance: InstanceId,
-    pub period: String,
-    pub day: String,
-    pub provider: String,
-    pub model: String,
-    pub agent: String,
-    pub price_version: String,
-    pub bound: CostBound,
-    /// What the limits of the account hold for it: the bound, or nothing where the owner pays the provider.
-    pub held_nanodollars: i64,
-    /// The model had no price: what it is held and charged by is the dearest of its provider's.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub at_the_dearest: bool,
-    pub at: Timestamp,
-    #[serde(default, skip_serializing_if = "Payer::is_budget")]
-    pub payer: Payer,
-}
-
-/// What a call came to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Settlement {
-    pub id: HoldId,
-    pub charge: Charge,
-    pub outcome: CallOutcome,
-    /// The provider's own usage figures as JSON, or nothing.
-    pub usage: String,
-    pub at: Timestamp,
-    /// What a call is worth that was charged nothing because its owner pays the provider.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub worth_nanodollars: Option<i64>,
-}
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,19 +1,19 @@
 //! What a process that died left in the journal, settled: the same journal always comes to the same receipts.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::journal::{Intent, JournalRecord, Settlement};
-use super::writer::{EntryKind, LedgerEntry};
+use super::entries::{EntryKind, LedgerEntry};
+use super::intent::{Intent, Settlement};
+use super::journal::JournalRecord;
 use crate::clock::Timestamp;
-use crate::db::{Db, HoldId};
+use crate::db::HoldId;
 use crate::error::Result;
-use crate::quota::prices::rules::{CallOutcome, Price, Provider, Seen};
-use crate::quota::store;
+use crate::quota::prices::{CallOutcome, Price, PriceTables, Provider, Seen};
 
 /// Calls that are over, and corrections.
 pub struct RecoveredEntries {
-    pub over: Vec<LedgerEntry>,
+    pub entries: Vec<LedgerEntry>,
     /// How many of them were in flight when the process died.
     pub orphans: usize,
 }
@@ -21,7 +21,7 @@ pub struct RecoveredEntries {
 /// Settles every intent in `left`: as its settlement says where there is one, and as whatever the provider may have
 /// charged where there is none.
 pub async fn settle_all(
-    db: &Db,
+    prices: &PriceTables,
     left: Vec<JournalRecord<'_>>,
     now: Timestamp,
     allowance_nanodollars: i64,
@@ -33,31 +33,31 @@ pub async fn settle_all(
             JournalRecord::Held(intent) => intents.push(intent.into_owned()),
             JournalRecord::Seen(id, what) => drop(seen.insert(id, what)),
             JournalRecord::Settled(settlement) => drop(settlements.insert(settlement.id, settlement.into_owned())),
-            JournalRecord::Corrected(correction) => corrections.push(correction.into_owned().over(None)),
+            JournalRecord::Corrected(correction) => corrections.push(correction.into_owned().into_entry(None)),
         }
     }
-    let mut known = std::collections::HashSet::<HoldId>::new();
+    let mut known = HashSet::<HoldId>::new();
     // An intent that went along into a new file is there twice.
     intents.retain(|intent| known.insert(intent.id));
-    let (mut over, mut orphans) = (Vec::with_capacity(intents.len()), 0);
+    let (mut entries, mut orphans) = (Vec::with_capacity(intents.len()), 0);
     for intent in intents {
         let settlement = match settlements.remove(&intent.id) {
             Some(settlement) => settlement,
             None => {
                 orphans += 1;
-                orphaned(db, &intent, seen.remove(&intent.id), now).await?
+                orphaned(prices, &intent, seen.remove(&intent.id), now).await?
             }
         };
-        let what = EntryKind::Call { intent, settlement };
-        over.push(LedgerEntry { what, allowance_nanodollars, day_allowance_nanodollars: None });
+        let kind = EntryKind::Call { intent, settlement };
+        entries.push(LedgerEntry { kind, allowance_nanodollars, day_allowance_nanodollars: None });
     }
-    over.extend(corrections);
-    Ok(RecoveredEntries { over, orphans })
+    entries.extend(corrections);
+    Ok(RecoveredEntries { entries, orphans })
 }
 
 /// Nobody listened any more, and the provider may have gone on: charged like a call that was cut off from this side.
-async fn orphaned(db: &Db, intent: &Intent, seen: Option<Seen>, now: Timestamp) -> Result<Settlement> {
-    let price = price_of(db, intent).await?;
+async fn orphaned(prices: &PriceTables, intent: &Intent, seen: Option<Seen>, now: Timestamp) -> Result<Settlement> {
+    let price = price_of(prices, intent).await?;
     let seen = seen.unwrap_or(Seen::Unreadable).cut_off();
     let (charge, worth_nanodollars) = intent.charge(price.as_deref(), seen);
     let (outcome, usage) = (CallOutcome::Recovered, String::new());
@@ -65,11 +65,11 @@ async fn orphaned(db: &Db, intent: &Intent, seen: Option<Seen>, now: Timestamp) 
 }
 
 /// What the call was held by, if that is still known.
-async fn price_of(db: &Db, intent: &Intent) -> Result<Option<Arc<Price>>> {
+async fn price_of(prices: &PriceTables, intent: &Intent) -> Result<Option<Arc<Price>>> {
     if intent.at_the_dearest {
-        let book = store::price_book(db.read(), &intent.price_version).await?;
+        let book = prices.book(&intent.price_version).await?;
         return Ok(book.and_then(|book| book.dearest(&Provider::named(&intent.provider))));
     }
-    let price = store::price(db.read(), &intent.price_version, &intent.provider, &intent.model).await?;
+    let price = prices.price(&intent.price_version, &intent.provider, &intent.model).await?;
     Ok(price.map(Arc::new))
 }

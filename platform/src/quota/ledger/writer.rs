@@ -12,16 +12,14 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
 use super::chain::{ChainHead, ReceiptSigner};
-use super::corrections::PendingCorrections;
-use super::journal::{Intent, Journal, Settlement};
-use crate::clock::Timestamp;
-use crate::db::{AccountId, Db, HoldId};
+use super::entries::LedgerEntry;
+use super::journal::Journal;
+use super::pending::PendingCorrections;
+use super::receipt::Receipt;
+use super::store::{self, SpendIncrements};
+use super::thresholds;
+use crate::db::{AccountId, Db};
 use crate::error::{Error, Result};
-use crate::quota::entities::receipts::Model as Receipt;
-use crate::quota::prices::rules::Charge;
-use crate::quota::prices::unknown_models;
-use crate::quota::reports::alerts;
-use crate::quota::store::{self, SpendIncrements};
 
 /// How long the first of a batch waits for others.
 const GATHER: Duration = Duration::from_millis(200);
@@ -37,67 +35,6 @@ pub enum LedgerMessage {
     Entry(Box<LedgerEntry>),
     /// Answered when everything handed over before is in the database, or was refused by it at least once.
     Flush(oneshot::Sender<()>),
-}
-
-/// What becomes a receipt.
-#[derive(Clone, Debug)]
-pub struct LedgerEntry {
-    pub what: EntryKind,
-    /// The account's allowance for the month, to be shown beside what was spent of it.
-    pub allowance_nanodollars: i64,
-    /// The day's, where it has one and that is known.
-    pub day_allowance_nanodollars: Option<i64>,
-}
-
-/// A call that is over, or a correction of one, as a receipt that has no place in the chain yet.
-#[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are calls, and each is handed over in a box")]
-pub enum EntryKind {
-    Call { intent: Intent, settlement: Settlement },
-    Correction(Box<Receipt>),
-}
-
-impl LedgerEntry {
-    pub fn id(&self) -> HoldId {
-        match &self.what {
-            EntryKind::Call { intent, .. } => intent.id,
-            EntryKind::Correction(receipt) => receipt.id,
-        }
-    }
-
-    pub fn account(&self) -> AccountId {
-        match &self.what {
-            EntryKind::Call { intent, .. } => intent.account,
-            EntryKind::Correction(receipt) => receipt.account_id,
-        }
-    }
-
-    /// The month and the day of which it is part.
-    pub fn booked_on(&self) -> (&str, &str) {
-        match &self.what {
-            EntryKind::Call { intent, .. } => (&intent.period, &intent.day),
-            EntryKind::Correction(receipt) => (&receipt.period, &receipt.day),
-        }
-    }
-
-    pub fn at(&self) -> Timestamp {
-        match &self.what {
-            EntryKind::Call { settlement, .. } => settlement.at,
-            EntryKind::Correction(receipt) => Timestamp(receipt.settled_at_ms),
-        }
-    }
-
-    fn is_correction(&self) -> bool {
-        matches!(self.what, EntryKind::Correction(_))
-    }
-
-    /// Its receipt, before that has its place in the chain.
-    fn receipt(&self) -> Receipt {
-        match &self.what {
-            EntryKind::Call { intent, settlement } => receipt(intent, settlement),
-            EntryKind::Correction(receipt) => (**receipt).clone(),
-        }
-    }
 }
 
 /// Whether what is to be written may be in the database already.
@@ -120,7 +57,7 @@ pub struct LedgerWriter {
     /// Somebody waits for what was handed over.
     pub hurry: Arc<Notify>,
     /// Corrections that were accepted and are not in the database yet.
-    pub waiting: Arc<PendingCorrections>,
+    pub pending: Arc<PendingCorrections>,
     pub heads: HashMap<AccountId, ChainHead>,
 }
 
@@ -160,11 +97,11 @@ impl LedgerWriter {
         while !batch.is_empty() {
             let rest = batch.split_off(batch.len().min(BATCH));
             match self.write(&batch, WriteAttempt::New).await {
-                Ok(()) => self.waiting.ended(batch.iter().filter(|over| over.is_correction()).count()),
+                Ok(()) => self.pending.ended(batch.iter().filter(|over| over.is_correction()).count()),
                 Err(_) => {
                     for over in batch {
                         match self.write(std::slice::from_ref(&over), WriteAttempt::Tried).await {
-                            Ok(()) => self.waiting.ended(usize::from(over.is_correction())),
+                            Ok(()) => self.pending.ended(usize::from(over.is_correction())),
                             Err(error) => self.postpone(over, refused, &error),
                         }
                     }
@@ -205,7 +142,7 @@ impl LedgerWriter {
             WriteAttempt::New => HashSet::new(),
             WriteAttempt::Tried => {
                 let ids: Vec<_> = batch.iter().map(LedgerEntry::id).collect();
-                store::receipts_there(&*tx, &ids).await?
+                store::existing_receipts(&*tx, &ids).await?
             }
         };
         let mut receipts: Vec<Receipt> = Vec::with_capacity(batch.len());
@@ -228,7 +165,7 @@ impl LedgerWriter {
         }
         store::add_receipts(&tx, &receipts).await?;
         store::add_spent(&tx, spent).await?;
-        alerts::raise(&tx, batch).await?;
+        thresholds::raise_alerts(&tx, batch).await?;
         tx.commit().await?;
         self.heads = heads;
         receipts.iter().for_each(report);
@@ -281,44 +218,6 @@ async fn gather(
         next = messages.try_recv().ok();
     }
     (batch, flushed)
-}
-
-/// The receipt of a call, before it has its place in the chain.
-fn receipt(intent: &Intent, settlement: &Settlement) -> Receipt {
-    let Charge { amount_nanodollars, basis, usage } = settlement.charge;
-    let tokens = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    Receipt {
-        id: intent.id,
-        account_id: intent.account,
-        instance_id: intent.instance,
-        period: intent.period.clone(),
-        day: intent.day.clone(),
-        provider: intent.provider.clone(),
-        model: intent.model.clone(),
-        agent: intent.agent.clone(),
-        price_version: intent.price_version.clone(),
-        held_nanodollars: intent.held_nanodollars,
-        amount_nanodollars,
-        input_tokens: tokens(usage.input_tokens),
-        cache_write_tokens: tokens(usage.cache_write_tokens),
-        cache_write_long_tokens: tokens(usage.cache_write_long_tokens),
-        cache_read_tokens: tokens(usage.cache_read_tokens),
-        output_tokens: tokens(usage.output_tokens),
-        basis: basis.as_str().into(),
-        outcome: settlement.outcome.as_str().into(),
-        counted: serde_json::to_string(&usage).expect("usage is always JSON"),
-        usage: settlement.usage.clone(),
-        held_at_ms: intent.at.0,
-        settled_at_ms: settlement.at.0,
-        corrects: None,
-        reason: if intent.at_the_dearest { unknown_models::REASON.to_owned() } else { String::new() },
-        seq: 0,
-        previous: String::new(),
-        hash: String::new(),
-        signature: String::new(),
-        payer: intent.payer.as_str().into(),
-        worth_nanodollars: settlement.worth_nanodollars,
-    }
 }
 
 fn report(receipt: &Receipt) {

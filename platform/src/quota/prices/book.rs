@@ -1,7 +1,7 @@
 //! Price tables: the one that this program was built with, and those that an operator imports. What a table and the
 //! settings come to is kept in the database under a version that is a hash of it, and never changed; one is in force.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -10,7 +10,8 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
-use super::rules::{Price, Provider, Tariff, Tier, TokenRates};
+use super::rules::Provider;
+use super::tariffs::{Price, Tariff, Tier, TokenRates};
 use super::unknown_models;
 use crate::config::{Dollars, MeteredCall, ModelPrice, Providers};
 
@@ -157,7 +158,7 @@ fn of_model(price: &ModelPrice) -> Price {
     Price {
         max_input_tokens: Some(price.max_input_tokens),
         max_output_tokens: Some(price.max_output_tokens),
-        ..flat(rates)
+        ..Price::flat(rates)
     }
 }
 
@@ -165,21 +166,7 @@ fn of_model(price: &ModelPrice) -> Price {
 fn of_call(call: &MeteredCall) -> Price {
     let byte = call.dollars_per_million_bytes.nanodollars;
     let rates = TokenRates { input: byte, cache_write: None, cache_write_long: None, cache_read: None, output: byte };
-    Price { call_nanodollars: call.dollars.nanodollars, ..flat(rates) }
-}
-
-/// The same rates for everything.
-fn flat(rates: TokenRates) -> Price {
-    Price {
-        max_input_tokens: None,
-        max_output_tokens: None,
-        long_above_tokens: None,
-        standard: Tariff { rates, long: None },
-        tiers: BTreeMap::new(),
-        us_permille: None,
-        web_search_nanodollars: None,
-        call_nanodollars: 0,
-    }
+    Price { call_nanodollars: call.dollars.nanodollars, ..Price::flat(rates) }
 }
 
 fn provider_of(row: &Map<String, Value>) -> Option<Provider> {

@@ -2,11 +2,9 @@
 //! how it differs from the one in force.
 
 use super::book::{PriceBook, PriceChanges};
-use super::rules::Price;
-use super::tables::PriceTable;
-use crate::db::audit;
+use super::tables::{PriceTable, PriceTables};
+use super::tariffs::Price;
 use crate::error::{Error, Result};
-use crate::quota::{Quota, store};
 
 /// A model and its price.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,38 +35,22 @@ pub struct PriceCatalogue {
     pub differences: Vec<PriceDifference>,
 }
 
-impl Quota {
-    /// Takes a table in and puts nothing in force: its version, by which it can be looked at.
-    ///
-    /// # Errors
-    /// A sentence that says which row cannot be read; nothing is kept then.
-    pub async fn keep_prices(&self, table: &str, source: &str, by: &str) -> Result<String> {
-        let book = self.read_prices(table)?;
-        let tx = self.0.db.begin().await?;
-        store::import_prices(&tx, &book, (source, table), (by, self.0.clock.now())).await?;
-        audit::record(&tx, &self.0.clock, by, "keep_prices", (&book.version, source)).await?;
-        tx.commit().await?;
-        Ok(book.version)
-    }
-
+impl PriceTables {
     /// What the table in force says.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn prices_in_force(&self) -> Result<PriceCatalogue> {
-        let book = self.in_force().await?.2;
+    pub async fn active_catalogue(&self) -> Result<PriceCatalogue> {
+        let book = self.active_book().await?;
         Ok(PriceCatalogue::of(&book, &book))
     }
 
     /// What a version says, and what is kept about it.
     ///
     /// # Errors
-    /// `NotFound`; when the database does not answer.
-    pub async fn prices_of(&self, version: &str) -> Result<(PriceTable, PriceCatalogue)> {
-        let tables = self.price_tables().await?;
+    /// `NotFound` when there is none of that version.
+    pub async fn catalogue(&self, version: &str) -> Result<(PriceTable, PriceCatalogue)> {
+        let tables = self.list().await?;
         let table = tables.into_iter().find(|table| table.version == version).ok_or(Error::NotFound)?;
-        let book = store::price_book(self.0.db.read(), version).await?.ok_or(Error::NotFound)?;
-        Ok((table, PriceCatalogue::of(&book, &self.in_force().await?.2)))
+        let book = self.book(version).await?.ok_or(Error::NotFound)?;
+        Ok((table, PriceCatalogue::of(&book, &self.active_book().await?)))
     }
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-pub use super::tariffs::{Price, Tariff, Tier, TokenRates};
+use super::tariffs::{Price, Tier, TokenRates};
 
 /// Whose prices apply: the name in URLs, tables and logs. There are as many as the operator's settings name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -119,6 +119,20 @@ pub struct Price {
 }
 
 impl Price {
+    /// The same rates for everything that a call can meet.
+    pub(in crate::quota) fn flat(rates: TokenRates) -> Self {
+        Self {
+            max_input_tokens: None,
+            max_output_tokens: None,
+            long_above_tokens: None,
+            standard: Tariff { rates, long: None },
+            tiers: BTreeMap::new(),
+            us_permille: None,
+            web_search_nanodollars: None,
+            call_nanodollars: 0,
+        }
+    }
+
     /// What a token costs in `tier`, if the model is offered in it.
     #[must_use]
     pub fn tariff(&self, tier: Tier) -> Option<&Tariff> {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::sums::BookedSpend;
 use crate::quota::calendar::Days;
 
 const DAY: [&str; 3] = ["date", "day", "usage_date_utc"];
@@ -21,15 +22,6 @@ pub const WARN_ABOVE_PERCENT: f64 = 1.0;
 
 /// What a provider billed: nano-dollars by day and model.
 pub type Bill = BTreeMap<(String, String), i64>;
-
-/// What was booked for one day and model.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BookedSpend {
-    pub day: String,
-    pub provider: String,
-    pub model: String,
-    pub amount_nanodollars: i64,
-}
 
 /// One day and model, or all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]

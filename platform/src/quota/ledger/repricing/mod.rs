@@ -8,15 +8,17 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use rules::{CallAmounts, RepricedCost};
+
+use super::corrections::{BY_OPERATOR, BY_PRICES, ReceiptChange};
+use super::open::Ledger;
+use super::receipt::Receipt;
+use super::store;
 use crate::clock::Timestamp;
 use crate::db::{AccountId, HoldId, audit};
 use crate::error::{Error, Result};
 use crate::quota::calendar::Days;
-use crate::quota::ledger::corrections::{BY_OPERATOR, BY_PRICES, ReceiptChange};
-use crate::quota::prices::book::PriceBook;
-use crate::quota::prices::rules::{Price, Provider};
-use crate::quota::{Inner, Quota, Receipt, store};
-use rules::RepricedCost;
+use crate::quota::prices::{Price, PriceBook, Provider};
 
 /// Receipts of one step.
 const A_STEP: u64 = 500;
@@ -68,7 +70,7 @@ pub struct AccountRepricing {
 
 /// A re-rating under way.
 pub struct Repricing {
-    quota: Quota,
+    ledger: Arc<Ledger>,
     book: PriceBook,
     days: Days,
     mode: RepricingMode,
@@ -80,16 +82,16 @@ pub struct Repricing {
     found: RepricingResult,
 }
 
-impl Quota {
+impl Ledger {
     /// Begins to rate receipts again; [`Repricing::step`] goes on with it. To change anything takes the platform that makes
     /// calls.
     ///
     /// # Errors
     /// `Invalid` when there is no such version, or a day is none; when the database does not answer.
-    pub async fn reprice(&self, order: RepricingOrder, mode: RepricingMode) -> Result<Repricing> {
-        let Inner { db, clock, .. } = &*self.0;
+    pub async fn reprice(self: &Arc<Self>, order: RepricingOrder, mode: RepricingMode) -> Result<Repricing> {
+        let Self { db, clock, prices, .. } = &**self;
         self.settled().await;
-        let book = store::price_book(db.read(), &order.version).await?;
+        let book = prices.book(&order.version).await?;
         let book = book.ok_or_else(|| Error::invalid("version", "There is no price table of that version."))?;
         let days = order.days()?;
         let mut accounts = match order.account {
@@ -98,14 +100,14 @@ impl Quota {
         };
         accounts.sort_unstable();
         if let RepricingMode::Apply { actor } = &mode {
-            self.0.running()?;
+            self.open()?;
             let tx = db.begin().await?;
             let said = serde_json::to_string(&order).map_err(anyhow::Error::new)?;
             audit::record(&tx, clock, actor, "rerate", (&order.version, &said)).await?;
             tx.commit().await?;
         }
         Ok(Repricing {
-            quota: self.clone(),
+            ledger: Arc::clone(self),
             book,
             days,
             mode,
@@ -134,22 +136,22 @@ impl Repricing {
     /// # Errors
     /// When something cannot be read, or written down. What was done stays; beginning anew goes on with the rest.
     pub async fn step(&mut self) -> Result<bool> {
-        let quota = self.quota.clone();
+        let ledger = Arc::clone(&self.ledger);
         let Some(account) = self.accounts.front().copied() else { return Ok(false) };
         let turn = match &self.mode {
             RepricingMode::DryRun => None,
             RepricingMode::Apply { .. } => {
-                let running = quota.0.running()?;
-                let turn = running.corrections.lock().await;
-                quota.caught_up(running).await?;
-                Some((running, turn))
+                let open = ledger.open()?;
+                let turn = open.corrections.lock().await;
+                open.caught_up().await?;
+                Some((open, turn))
             }
         };
-        let db = quota.0.db.read();
-        let receipts = store::receipts_to_rate(db, account, &self.days, self.after, A_STEP).await?;
+        let db = ledger.db.read();
+        let receipts = store::receipts_to_reprice(db, account, &self.days, self.after, A_STEP).await?;
         for receipt in self.differing(&receipts).await? {
-            if let Some((running, _)) = &turn {
-                quota.0.accept(running, receipt.clone()).await?;
+            if let Some((open, _)) = &turn {
+                open.accept(&ledger.admission, receipt.clone()).await?;
             }
             self.found.add(&receipt);
         }
@@ -161,9 +163,9 @@ impl Repricing {
                 self.after = 0;
             }
         }
-        if let Some((running, _turn)) = &turn {
+        if let Some((open, _turn)) = &turn {
             // So that who looks next sees it in the sums.
-            quota.caught_up(running).await?;
+            open.caught_up().await?;
         }
         Ok(!self.accounts.is_empty())
     }
@@ -191,8 +193,8 @@ impl Repricing {
 
     /// A correction for each of `receipts` that costs something else than it did so far.
     async fn differing(&mut self, receipts: &[Receipt]) -> Result<Vec<Receipt>> {
-        let quota = self.quota.clone();
-        let Inner { db, clock, .. } = &*quota.0;
+        let ledger = Arc::clone(&self.ledger);
+        let Ledger { db, clock, .. } = &*ledger;
         let mut before: HashMap<HoldId, Vec<Receipt>> = HashMap::new();
         for one in store::corrections_of(db.read(), receipts.iter().map(|receipt| receipt.id)).await? {
             before.entry(one.corrects.unwrap_or(one.id)).or_default().push(one);
@@ -202,7 +204,7 @@ impl Repricing {
             let own = self.own_price(receipt).await?;
             let provider = Provider::named(&receipt.provider);
             let price = self.book.find(&provider, &receipt.model);
-            match rules::rated(receipt, own.as_deref(), price.as_deref()) {
+            match rules::repriced(receipt, own.as_deref(), price.as_deref()) {
                 RepricedCost::Free => {}
                 RepricedCost::NoPrice => self.found.without_price += 1,
                 RepricedCost::NotCounted => self.found.not_counted += 1,
@@ -221,7 +223,9 @@ impl Repricing {
             let of_kind = before.iter().filter(|one| (one.basis == BY_OPERATOR) == by_hand);
             of_kind.fold(0_i64, |sum, one| sum.saturating_add(one.amount_nanodollars))
         };
-        let nanodollars = rules::difference(costs, (receipt.amount_nanodollars, sum(false), sum(true)));
+        let so_far =
+            CallAmounts { charged: receipt.amount_nanodollars, repriced: sum(false), corrected_by_hand: sum(true) };
+        let nanodollars = rules::difference(costs, so_far);
         let version = &self.book.version;
         // Back and forth between versions, each step is another one.
         let known_by = format!("{version} {}", before.len());
@@ -239,7 +243,7 @@ impl Repricing {
     async fn own_price(&mut self, receipt: &Receipt) -> Result<Option<Arc<Price>>> {
         let version = &receipt.price_version;
         if !self.own.contains_key(version) {
-            let book = store::price_book(self.quota.0.db.read(), version).await?;
+            let book = self.ledger.prices.book(version).await?;
             self.own.insert(version.clone(), book);
         }
         let provider = Provider::named(&receipt.provider);

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use berth::clock::Timestamp;
 use berth::db::AccountId;
-use berth::quota::{
-    AccountRepricing, Price, PriceCatalogue, PriceChanges, PriceDifference, PriceTable, PricedModel, RepricingResult,
-    Tariff, Tier, TokenRates,
+use berth::quota::ledger::{AccountRepricing, RepricingResult};
+use berth::quota::prices::{
+    PriceCatalogue, PriceChanges, PriceDifference, PriceTable, PricedModel, TableEvent, Tariff, TokenRates,
 };
+use berth::quota::{Price, Tier};
 use berth::web::admin_prices::{self, PricesPage, VersionPage};
 use berth::web::admin_rerating::{self, ReratingPage, Typed};
 use uuid::Uuid;
@@ -72,8 +73,8 @@ fn table(version: &str, source: &str, is_in_force: bool) -> PriceTable {
         source: source.into(),
         is_in_force,
         is_whole: true,
-        taken_in: (Some(Timestamp(NOON)), by.into()),
-        chosen: (is_in_force.then_some(Timestamp(NOON)), by.into()),
+        imported: TableEvent { at: Some(Timestamp(NOON)), by: by.into() },
+        activated: TableEvent { at: is_in_force.then_some(Timestamp(NOON)), by: by.into() },
     }
 }
 

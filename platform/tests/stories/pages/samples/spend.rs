@@ -2,10 +2,12 @@
 
 use berth::clock::Timestamp;
 use berth::db::{AccountId, HoldId, InstanceId};
-use berth::quota::{
-    AccountBudget, BillDifference, BudgetAlert, CallConcurrency, DayBudget, ModelSpend, Month, MonthTotals, NamedSpend,
-    RateLimitView, Receipt, ReceiptProof, SpendBreakdown,
+use berth::quota::ledger::{BudgetAlert, ReceiptProof};
+use berth::quota::reports::{
+    AccountBudget, BillDifference, CallConcurrency, DayBudget, ModelSpend, MonthTotals, NamedSpend, RateLimitView,
+    SpendBreakdown,
 };
+use berth::quota::{Month, Receipt};
 use berth::web::admin_limits::{AccountPage, LimitField};
 use berth::web::admin_spend::{self, AccountRow, ComparePage, SpendPage as OfAllPage};
 use berth::web::left::{self as what_is_left, AlertInWords};
@@ -115,7 +117,6 @@ pub fn alerts() -> Vec<AlertInWords> {
         allowance_nanodollars: 5_000_000_000,
         spent_nanodollars: 4_000_000_000,
         raised_at_ms: NOON,
-        told_at_ms: None,
     };
     let mut left = left(4_000_000_000, 0);
     left.today.spent_nanodollars = 500_000_000;

@@ -2,11 +2,13 @@
 
 use futures_util::stream::{self, Stream};
 
+use super::chain::{self, ChainVerifier};
+use super::open::Ledger;
+use super::receipt::Receipt;
+use super::store::{self, ReceiptRange};
 use crate::db::{AccountId, HoldId};
 use crate::error::{Error, Result};
 use crate::quota::calendar::{self, Month};
-use crate::quota::ledger::chain::{self, ChainVerifier};
-use crate::quota::{Inner, Quota, Receipt, store};
 
 /// Receipts that are verified, or handed out, at a time.
 const AT_ONCE: u64 = 1000;
@@ -44,14 +46,14 @@ impl ReceiptProof {
     }
 }
 
-impl Quota {
+impl Ledger {
     /// Forgets receipts that are older than they are kept; how many. Sums by day and month stay, and the newest receipt
     /// of each account, at which its chain goes on.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn forget_receipts(&self) -> Result<u64> {
-        let Inner { db, clock, receipts_for, .. } = &*self.0;
+        let Self { db, clock, receipts_for, .. } = self;
         let before = calendar::day(clock.now().minus(*receipts_for));
         let mut forgotten = 0;
         for account in store::accounts_with_receipts(db.read()).await? {
@@ -69,7 +71,7 @@ impl Quota {
     /// When the database does not answer.
     pub async fn receipts(&self, account: AccountId, most: u64) -> Result<Vec<Receipt>> {
         self.settled().await;
-        store::latest_receipts(self.0.db.read(), account, most).await
+        store::latest_receipts(self.db.read(), account, most).await
     }
 
     /// At most `most` receipts of `account` before number `before` in its chain, the newest first; from the newest on
@@ -79,7 +81,7 @@ impl Quota {
     /// When the database does not answer.
     pub async fn receipts_before(&self, account: AccountId, before: Option<i64>, most: u64) -> Result<Vec<Receipt>> {
         self.settled().await;
-        store::receipts_before(self.0.db.read(), account, before.unwrap_or(i64::MAX), most).await
+        store::receipts_before(self.db.read(), account, before.unwrap_or(i64::MAX), most).await
     }
 
     /// One receipt of `account`, and whether it is as it was written.
@@ -88,7 +90,7 @@ impl Quota {
     /// `NotFound` when the account has no such receipt; when the database does not answer.
     pub async fn receipt(&self, account: AccountId, id: HoldId) -> Result<ReceiptProof> {
         self.settled().await;
-        let Inner { db, signer, .. } = &*self.0;
+        let Self { db, signer, .. } = self;
         let receipt = store::receipt(db.read(), account, id).await?.ok_or(Error::NotFound)?;
         let corrections = store::corrections_of(db.read(), std::iter::once(id)).await?;
         let digested = chain::text(&receipt);
@@ -126,15 +128,18 @@ impl Quota {
         month: Month,
     ) -> Result<impl Stream<Item = Result<Vec<Receipt>>> + Send + 'static> {
         self.settled().await;
-        let (db, period) = (self.0.db.clone(), month.to_string());
-        // Nothing lies between numbers 0 and 0.
-        let (first, last) = store::numbers_of_month(db.read(), account, &period).await?.unwrap_or((1, 0));
-        Ok(stream::try_unfold(first - 1, move |after| {
+        let (db, period) = (self.db.clone(), month.to_string());
+        let nothing = ReceiptRange { after: 0, last: 0 };
+        let range = store::numbers_of_month(db.read(), account, &period).await?.unwrap_or(nothing);
+        Ok(stream::try_unfold(range, move |range| {
             let (db, period) = (db.clone(), period.clone());
             async move {
-                let of = (account, period.as_str());
-                let (receipts, reached) = store::receipts_of_month(db.read(), of, (after, last), AT_ONCE).await?;
-                Ok(reached.map(|reached| (receipts, reached)))
+                let mut receipts = store::receipts_in(db.read(), account, range, AT_ONCE).await?;
+                let Some(newest) = receipts.last() else { return Ok(None) };
+                let rest = ReceiptRange { after: newest.seq, ..range };
+                // Calls that began in a month and ended in the next lie between those of the next.
+                receipts.retain(|receipt| receipt.period == period);
+                Ok(Some((receipts, rest)))
             }
         }))
     }
@@ -144,7 +149,7 @@ impl Quota {
     /// # Errors
     /// When the database does not answer.
     pub async fn verify(&self) -> Result<ChainVerification> {
-        let Inner { db, signer, .. } = &*self.0;
+        let Self { db, signer, .. } = self;
         // Receipts are added meanwhile, and must not look like missing ones.
         let moment = db.begin_reading().await?;
         let mut verified = ChainVerification::default();
@@ -169,6 +174,6 @@ impl Quota {
     /// The public key of this installation's receipts: Ed25519, as hexadecimal text.
     #[must_use]
     pub fn receipt_key(&self) -> String {
-        self.0.signer.public_key()
+        self.signer.public_key()
     }
 }

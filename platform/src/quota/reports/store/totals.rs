@@ -6,26 +6,16 @@ use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Expr;
 use sea_orm::{FromQueryResult, QueryOrder as _, QuerySelect as _};
 
-use super::sums::{MonthSpend, NamedSpend};
-use super::whole;
+use super::super::sums::{AccountMonth, AccountOrder, AllowanceTotals, BookedSpend, NamedSpend};
+use super::NamedRow;
 use crate::db::AccountId;
 use crate::error::Result;
 use crate::quota::calendar::Days;
-use crate::quota::entities::{allowances, spend_days};
-use crate::quota::reports::bill_comparison::BookedSpend;
-
-/// Which accounts come first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AccountOrder {
-    /// Those that spent most.
-    Dearest,
-    /// Those that are nearest to their allowance, or furthest beyond it.
-    Nearest,
-}
+use crate::quota::entities::{allowances, spend_days, sum_as_bigint};
 
 /// What all accounts spent in `period`, how many they are, and how many of them spent at least four fifths of their
 /// allowance.
-pub async fn month_of_all(db: &impl ConnectionTrait, period: &str) -> Result<(i64, i64, i64)> {
+pub async fn allowance_totals(db: &impl ConnectionTrait, period: &str) -> Result<AllowanceTotals> {
     #[derive(FromQueryResult)]
     struct Row {
         spent: Option<i64>,
@@ -34,7 +24,7 @@ pub async fn month_of_all(db: &impl ConnectionTrait, period: &str) -> Result<(i6
     let of_period = || allowances::Entity::find().filter(allowances::Column::Period.eq(period));
     let row = of_period()
         .select_only()
-        .column_as(whole(Expr::col(allowances::Column::SpentNanodollars)), "spent")
+        .column_as(sum_as_bigint(Expr::col(allowances::Column::SpentNanodollars)), "spent")
         .column_as(allowances::Column::AccountId.count(), "accounts")
         .into_model::<Row>()
         .one(db)
@@ -45,25 +35,26 @@ pub async fn month_of_all(db: &impl ConnectionTrait, period: &str) -> Result<(i6
         .filter(Expr::cust("spent_nanodollars >= allowance_nanodollars * 0.8"))
         .count(db)
         .await?;
-    let (spent, accounts) = row.map_or((0, 0), |row| (row.spent.unwrap_or(0), row.accounts));
-    Ok((spent, accounts, i64::try_from(nearly).unwrap_or(i64::MAX)))
+    let (spent_nanodollars, accounts) = row.map_or((0, 0), |row| (row.spent.unwrap_or(0), row.accounts));
+    Ok(AllowanceTotals { spent_nanodollars, accounts, nearly_spent: i64::try_from(nearly).unwrap_or(i64::MAX) })
 }
 
 /// What all accounts spent on each of `days`, in no order.
 pub async fn spend_of_all_by_day(db: &impl ConnectionTrait, days: &Days) -> Result<Vec<NamedSpend>> {
     use spend_days::Column as Of;
-    Ok(spend_days::Entity::find()
+    let rows: Vec<NamedRow> = spend_days::Entity::find()
         .select_only()
         .column_as(Of::Day, "name")
-        .column_as(whole(Expr::col(Of::Calls)), "calls")
-        .column_as(whole(Expr::col(Of::InputTokens)), "input_tokens")
-        .column_as(whole(Expr::col(Of::OutputTokens)), "output_tokens")
-        .column_as(whole(Expr::col(Of::AmountNanodollars)), "amount_nanodollars")
+        .column_as(sum_as_bigint(Expr::col(Of::Calls)), "calls")
+        .column_as(sum_as_bigint(Expr::col(Of::InputTokens)), "input_tokens")
+        .column_as(sum_as_bigint(Expr::col(Of::OutputTokens)), "output_tokens")
+        .column_as(sum_as_bigint(Expr::col(Of::AmountNanodollars)), "amount_nanodollars")
         .filter(Of::Day.between(&*days.first, &*days.last))
         .group_by(Of::Day)
         .into_model()
         .all(db)
-        .await?)
+        .await?;
+    Ok(rows.into_iter().map(NamedSpend::from).collect())
 }
 
 /// The accounts with a call in `period`: `most` of them after the first `skipped`.
@@ -71,8 +62,9 @@ pub async fn accounts_of_month(
     db: &impl ConnectionTrait,
     period: &str,
     order: AccountOrder,
-    (skipped, most): (u64, u64),
-) -> Result<Vec<(AccountId, MonthSpend)>> {
+    skipped: u64,
+    most: u64,
+) -> Result<Vec<AccountMonth>> {
     use allowances::Column as Of;
     let of_period = allowances::Entity::find().filter(Of::Period.eq(period));
     let ordered = match order {
@@ -82,11 +74,12 @@ pub async fn accounts_of_month(
         )),
     };
     let rows = ordered.order_by_asc(Of::AccountId).offset(skipped).limit(most).all(db).await?;
-    let row = |row: allowances::Model| {
-        let allowances::Model { account_id, period, allowance_nanodollars, spent_nanodollars } = row;
-        (account_id, MonthSpend { period, allowance_nanodollars, spent_nanodollars })
+    let plain = |row: allowances::Model| AccountMonth {
+        account: row.account_id,
+        allowance_nanodollars: row.allowance_nanodollars,
+        spent_nanodollars: row.spent_nanodollars,
     };
-    Ok(rows.into_iter().map(row).collect())
+    Ok(rows.into_iter().map(plain).collect())
 }
 
 /// What each of `accounts` spent on `day`.
@@ -104,7 +97,7 @@ pub async fn spent_on_day(
     let rows = spend_days::Entity::find()
         .select_only()
         .column(Of::AccountId)
-        .column_as(whole(Expr::col(Of::AmountNanodollars)), "total")
+        .column_as(sum_as_bigint(Expr::col(Of::AmountNanodollars)), "total")
         .filter(Of::AccountId.is_in(accounts))
         .filter(Of::Day.eq(day))
         .group_by(Of::AccountId)
@@ -127,7 +120,7 @@ pub async fn booked(db: &impl ConnectionTrait, days: &Days) -> Result<Vec<Booked
     let rows = spend_days::Entity::find()
         .select_only()
         .columns([Of::Day, Of::Provider, Of::Model])
-        .column_as(whole(Expr::col(Of::AmountNanodollars)), "amount_nanodollars")
+        .column_as(sum_as_bigint(Expr::col(Of::AmountNanodollars)), "amount_nanodollars")
         .filter(Of::Day.between(&*days.first, &*days.last))
         .group_by(Of::Day)
         .group_by(Of::Provider)
