@@ -10,8 +10,9 @@ pub use ids::{AccountId, HoldId, InstanceId, SessionId};
 use migrations::{MigrationStatus, MigratorTrait as _};
 use sea_orm::sqlx::sqlite::SqliteSynchronous;
 use sea_orm::{
-    AccessMode, ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection, DatabaseTransaction, DbBackend,
-    DbErr, IsolationLevel, RuntimeErr, SqlErr, SqliteTransactionMode, TransactionOptions, TransactionTrait as _,
+    AccessMode, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
+    ExecResult, IsolationLevel, QueryResult, RuntimeErr, SqlErr, SqliteTransactionMode, Statement, TransactionOptions,
+    TransactionTrait as _,
 };
 
 use crate::clock::Timestamp;
@@ -144,13 +145,44 @@ impl Tx {
     pub async fn commit(self) -> Result<(), Error> {
         Ok(self.0.commit().await?)
     }
+
+    /// Undoes everything done in this transaction, or since this savepoint.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn rollback(self) -> Result<(), Error> {
+        Ok(self.0.rollback().await?)
+    }
+
+    /// Begins a transaction inside this one (`SAVEPOINT`): rolling it back leaves what came before it.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn savepoint(&self) -> Result<Self, Error> {
+        Ok(Self(self.0.begin().await?))
+    }
 }
 
-impl std::ops::Deref for Tx {
-    type Target = DatabaseTransaction;
+#[async_trait::async_trait]
+impl ConnectionTrait for Tx {
+    fn get_database_backend(&self) -> DbBackend {
+        self.0.get_database_backend()
+    }
 
-    fn deref(&self) -> &DatabaseTransaction {
-        &self.0
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        self.0.execute_raw(statement).await
+    }
+
+    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        self.0.execute_unprepared(sql).await
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        self.0.query_one_raw(statement).await
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        self.0.query_all_raw(statement).await
     }
 }
 
