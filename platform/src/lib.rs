@@ -9,7 +9,6 @@ pub mod app;
 pub mod certificates;
 pub mod cli;
 pub mod client;
-pub mod clock;
 pub mod config;
 pub mod containers;
 pub mod cookies;
@@ -17,8 +16,6 @@ pub mod db;
 pub mod demo;
 pub mod domains;
 pub mod edge;
-pub mod error;
-pub mod handle;
 pub mod hop;
 pub mod hosts;
 pub mod http_server;
@@ -29,9 +26,10 @@ pub mod ops;
 pub mod own_keys;
 pub mod provisioner;
 pub mod quota;
-pub mod secrets;
 pub mod sharing;
 pub mod web;
+
+pub use berth_ground::{clock, error, handle, secrets};
 
 /// What a request takes is often given back on another thread; glibc's own allocator makes threads wait for each other then.
 #[global_allocator]

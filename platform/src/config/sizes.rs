@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::reader::Reader;
+use berth_ground::settings::SettingsReader;
 
 /// The name of the size that the single variables describe.
 const STANDARD: &str = "standard";
@@ -34,81 +34,85 @@ pub struct Size {
     pub remove_after: Duration,
 }
 
-impl Reader<'_> {
-    /// The standard size from its own variables, then those of `BERTH_SIZES`: `NAME field=value ..; NAME ..`, each field
-    /// that is not named as in the standard.
-    pub(super) fn sizes(&mut self) -> Vec<Size> {
-        let standard = FIELDS.map(|(_, variable)| self.text(variable));
-        let mut sizes: Vec<Size> = self.size(STANDARD, &standard, |i| FIELDS[i].1.to_owned()).into_iter().collect();
-        for text in self.text("BERTH_SIZES").split(';').map(str::trim).filter(|text| !text.is_empty()) {
-            let mut words = text.split_whitespace();
-            let name = words.next().unwrap_or_default().to_owned();
-            if !is_name(&name) || sizes.iter().any(|size| size.name == name) {
-                self.mistakes.push(format!(
-                    "BERTH_SIZES names a size \"{name}\"; use small letters and digits, each name once, and not {STANDARD}."
-                ));
-                continue;
-            }
-            let mut values = standard.clone();
-            for word in words {
-                let known = word
-                    .split_once('=')
-                    .and_then(|(field, value)| FIELDS.iter().position(|(name, _)| *name == field).map(|i| (i, value)));
-                match known {
-                    Some((i, value)) => value.clone_into(&mut values[i]),
-                    None => self.mistakes.push(format!(
-                        "BERTH_SIZES says \"{word}\" of {name}; write field=value with a field of: {}.",
-                        FIELDS.map(|(field, _)| field).join(", ")
-                    )),
-                }
-            }
-            sizes.extend(self.size(&name, &values, |i| format!("BERTH_SIZES: {name}: {}", FIELDS[i].0)));
+/// The standard size from its own variables, then those of `BERTH_SIZES`: `NAME field=value ..; NAME ..`, each field
+/// that is not named as in the standard.
+pub(super) fn read_sizes(settings: &mut SettingsReader<'_>) -> Vec<Size> {
+    let standard = FIELDS.map(|(_, variable)| settings.text(variable));
+    let mut sizes: Vec<Size> =
+        read_size(settings, STANDARD, &standard, |i| FIELDS[i].1.to_owned()).into_iter().collect();
+    for text in settings.text("BERTH_SIZES").split(';').map(str::trim).filter(|text| !text.is_empty()) {
+        let mut words = text.split_whitespace();
+        let name = words.next().unwrap_or_default().to_owned();
+        if !is_name(&name) || sizes.iter().any(|size| size.name == name) {
+            settings.mistake(format!(
+                "BERTH_SIZES names a size \"{name}\"; use small letters and digits, each name once, and not {STANDARD}."
+            ));
+            continue;
         }
-        sizes
+        let mut values = standard.clone();
+        for word in words {
+            let known = word
+                .split_once('=')
+                .and_then(|(field, value)| FIELDS.iter().position(|(name, _)| *name == field).map(|i| (i, value)));
+            match known {
+                Some((i, value)) => value.clone_into(&mut values[i]),
+                None => settings.mistake(format!(
+                    "BERTH_SIZES says \"{word}\" of {name}; write field=value with a field of: {}.",
+                    FIELDS.map(|(field, _)| field).join(", ")
+                )),
+            }
+        }
+        sizes.extend(read_size(settings, &name, &values, |i| format!("BERTH_SIZES: {name}: {}", FIELDS[i].0)));
     }
+    sizes
+}
 
-    fn size(&mut self, name: &str, values: &[String; 8], field: impl Fn(usize) -> String) -> Option<Size> {
-        let before = self.mistakes.len();
-        let mut whole = |i: usize, least: u32| {
-            let number = values[i].parse().ok().filter(|number| *number >= least);
-            number.unwrap_or_else(|| {
-                let (field, value) = (field(i), &values[i]);
-                self.mistakes.push(format!("{field} is \"{value}\", which is not a whole number of at least {least}."));
-                1
-            })
-        };
-        let (memory_mib, swap_mib, pids, disk_mib) = (whole(0, 16), whole(1, 0), whole(3, 8), whole(4, 32));
-        let seconds = [5, 6, 7].map(|i| Duration::from_secs(u64::from(whole(i, 1))));
-        let cpus = values[2].parse::<f64>().ok().filter(|cpus| (0.01..=1024.0).contains(cpus));
-        if cpus.is_none() {
-            let (field, value) = (field(2), &values[2]);
-            self.mistakes.push(format!("{field} is \"{value}\"; it must be a number of cores from 0.01 to 1024."));
-        }
-        for (i, pair) in [(6, &seconds[..2]), (7, &seconds[1..])] {
-            if before == self.mistakes.len() && pair[1] <= pair[0] {
-                let (later, sooner) = (field(i), field(i - 1));
-                self.mistakes.push(format!(
-                    "{later} must be more than {sooner}: an instance is frozen first, stopped later, and its container \
-                     removed last."
-                ));
-            }
-        }
-        let [freeze_after, stop_after, remove_after] = seconds;
-        #[expect(clippy::cast_possible_truncation, reason = "at most 1024 cores, checked above")]
-        let nano_cpus = (cpus? * 1e9) as i64;
-        let name = name.to_owned();
-        (before == self.mistakes.len()).then_some(Size {
-            name,
-            memory_mib,
-            swap_mib,
-            nano_cpus,
-            pids,
-            disk_mib,
-            freeze_after,
-            stop_after,
-            remove_after,
+fn read_size(
+    settings: &mut SettingsReader<'_>,
+    name: &str,
+    values: &[String; 8],
+    field: impl Fn(usize) -> String,
+) -> Option<Size> {
+    let before = settings.mistakes().len();
+    let mut whole = |i: usize, least: u32| {
+        let number = values[i].parse().ok().filter(|number| *number >= least);
+        number.unwrap_or_else(|| {
+            let (field, value) = (field(i), &values[i]);
+            settings.mistake(format!("{field} is \"{value}\", which is not a whole number of at least {least}."));
+            1
         })
+    };
+    let (memory_mib, swap_mib, pids, disk_mib) = (whole(0, 16), whole(1, 0), whole(3, 8), whole(4, 32));
+    let seconds = [5, 6, 7].map(|i| Duration::from_secs(u64::from(whole(i, 1))));
+    let cpus = values[2].parse::<f64>().ok().filter(|cpus| (0.01..=1024.0).contains(cpus));
+    if cpus.is_none() {
+        let (field, value) = (field(2), &values[2]);
+        settings.mistake(format!("{field} is \"{value}\"; it must be a number of cores from 0.01 to 1024."));
     }
+    for (i, pair) in [(6, &seconds[..2]), (7, &seconds[1..])] {
+        if before == settings.mistakes().len() && pair[1] <= pair[0] {
+            let (later, sooner) = (field(i), field(i - 1));
+            settings.mistake(format!(
+                "{later} must be more than {sooner}: an instance is frozen first, stopped later, and its container \
+                 removed last."
+            ));
+        }
+    }
+    let [freeze_after, stop_after, remove_after] = seconds;
+    #[expect(clippy::cast_possible_truncation, reason = "at most 1024 cores, checked above")]
+    let nano_cpus = (cpus? * 1e9) as i64;
+    let name = name.to_owned();
+    (before == settings.mistakes().len()).then_some(Size {
+        name,
+        memory_mib,
+        swap_mib,
+        nano_cpus,
+        pids,
+        disk_mib,
+        freeze_after,
+        stop_after,
+        remove_after,
+    })
 }
 
 fn is_name(name: &str) -> bool {
@@ -123,8 +127,8 @@ mod tests {
 
     fn read(sizes: &str) -> (Vec<Size>, Vec<String>) {
         let lookup = |name: &str| (name == "BERTH_SIZES").then(|| sizes.to_owned());
-        let mut reader = Reader { lookup: &lookup, mistakes: Vec::new() };
-        (reader.sizes(), reader.mistakes)
+        let mut settings = SettingsReader::new(&lookup);
+        (read_sizes(&mut settings), settings.mistakes().to_vec())
     }
 
     #[test]

@@ -135,9 +135,11 @@ impl Clock {
 }
 
 /// This clock as the limits on how often something may happen read it.
+#[cfg(feature = "governor")]
 #[derive(Clone, Debug)]
 pub struct Ticks(pub Clock);
 
+#[cfg(feature = "governor")]
 impl governor::clock::Clock for Ticks {
     type Instant = governor::nanos::Nanos;
 
