@@ -8,17 +8,12 @@ pub mod alarms;
 pub mod app;
 pub mod certificates;
 pub mod cli;
-pub mod client;
 pub mod config;
 pub mod containers;
-pub mod cookies;
 pub mod db;
 pub mod demo;
 pub mod domains;
 pub mod edge;
-pub mod hop;
-pub mod hosts;
-pub mod http_server;
 pub mod instances;
 pub mod llm;
 pub mod mailbox;
@@ -30,6 +25,7 @@ pub mod sharing;
 pub mod web;
 
 pub use berth_ground::{clock, error, handle, secrets};
+pub use berth_net::{cookies, hop_by_hop, hop_by_hop as hop, hosts, peer, peer as client, server as http_server};
 
 /// What a request takes is often given back on another thread; glibc's own allocator makes threads wait for each other then.
 #[global_allocator]

@@ -3,8 +3,8 @@
 
 use axum::http::{HeaderMap, Uri, header};
 
-use crate::db::InstanceId;
-use crate::handle::Handle;
+use berth_ground::handle::Handle;
+use berth_ground::ids::InstanceId;
 
 /// The hostnames of this installation.
 #[derive(Clone, Debug)]
