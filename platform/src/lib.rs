@@ -9,7 +9,6 @@ pub mod app;
 pub mod certificates;
 pub mod cli;
 pub mod config;
-pub mod containers;
 pub mod db;
 pub mod demo;
 pub mod domains;
@@ -24,6 +23,7 @@ pub mod quota;
 pub mod sharing;
 pub mod web;
 
+pub use berth_containers as containers;
 pub use berth_ground::{clock, error, handle, secrets};
 pub use berth_net::{cookies, hop_by_hop, hop_by_hop as hop, hosts, peer, peer as client, server as http_server};
 

@@ -1,9 +1,7 @@
 //! Settings, read once from the environment, every mistake reported together and by name.
 
-mod containers;
 mod providers;
 mod reader;
-mod sizes;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,11 +9,10 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use berth_containers::config::{ContainerConfig, DiskLimit, Runtime, Size};
 pub use berth_ground::settings::{LogConfig, Mistakes, SettingsReader, VARIABLES, Variable};
-pub use containers::{ContainerConfig, DiskLimit, Runtime};
 pub use providers::{Dollars, MeteredApi, MeteredCall, ModelPrice, ModelProvider, Providers, Speaks};
 pub use reader::parse_dollars;
-pub use sizes::Size;
 use zeroize::Zeroizing;
 
 use crate::hosts::Hosts;

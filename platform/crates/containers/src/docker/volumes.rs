@@ -11,10 +11,10 @@ use tokio::sync::OnceCell;
 use super::file_systems::{Attached, FileSystems};
 use super::tombstones::Tombstones;
 use super::{disks, errors, labels};
-use crate::clock::Clock;
 use crate::config::{ContainerConfig, DiskLimit};
-use crate::containers::{DiskUse, HostError, HostReport};
-use crate::db::InstanceId;
+use crate::{DiskUse, HostError, HostReport};
+use berth_ground::clock::Clock;
+use berth_ground::ids::InstanceId;
 
 /// The volumes of one installation. `name` is the volume's on the Engine.
 pub(super) struct Volumes {

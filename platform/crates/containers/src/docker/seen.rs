@@ -3,8 +3,8 @@
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, EventMessage};
 
 use super::labels::{self, Labels};
-use crate::containers::{ContainerState, Exit};
-use crate::db::InstanceId;
+use crate::{ContainerState, Exit};
+use berth_ground::ids::InstanceId;
 
 /// A container of ours, as inspected.
 pub(super) struct Found {

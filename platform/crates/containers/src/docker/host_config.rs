@@ -11,8 +11,8 @@ use super::labels;
 use uuid::Uuid;
 
 use crate::config::{ContainerConfig, Size};
-use crate::containers::{ContainerSpec, Slot, gateway};
-use crate::db::InstanceId;
+use crate::{ContainerSpec, Slot, gateway};
+use berth_ground::ids::InstanceId;
 
 /// Where the volume is mounted, and `$HOME`.
 pub(super) const HOME: &str = "/home/berth";

@@ -11,8 +11,8 @@ use bollard::query_parameters::{DownloadFromContainerOptionsBuilder, UploadToCon
 use futures_util::TryStreamExt as _;
 
 use super::host_config::{HOME, UID};
-use crate::clock::Timestamp;
-use crate::containers::HostError;
+use crate::HostError;
+use berth_ground::clock::Timestamp;
 
 const BLOCK: usize = 512;
 const MODE: usize = 100;

@@ -6,7 +6,7 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::containers::{DiskUse, HostError};
+use crate::{DiskUse, HostError};
 
 /// From here on no new volume is made.
 pub(super) const MAKE_BELOW: u8 = 80;

@@ -3,10 +3,12 @@
 //! Three bodies stand behind [`ContainerHost`] and keep one contract test: `docker` (the Engine, used by the
 //! provisioner), `remote` (the provisioner's socket, used by the platform) and `fake` (a small world tests can step).
 
+pub mod config;
 pub mod docker;
 pub mod fake;
 pub mod protocol;
 pub mod remote;
+mod sizes;
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -15,9 +17,9 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Timestamp;
 use crate::config::DiskLimit;
-use crate::db::InstanceId;
+use berth_ground::clock::Timestamp;
+use berth_ground::ids::InstanceId;
 
 /// Instances on one bridge. A Linux bridge grows unstable near 1000 ports (Docker's documentation of the bridge driver).
 pub const SLOTS_PER_BRIDGE: u32 = 500;

@@ -11,9 +11,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::file_systems::failed;
-use crate::clock::{Clock, Timestamp};
+use crate::HostError;
 use crate::config::ContainerConfig;
-use crate::containers::HostError;
+use berth_ground::clock::{Clock, Timestamp};
 
 const ENDING: &str = ".buried";
 

@@ -6,13 +6,13 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 
 use super::Verb;
-use crate::clock::{Clock, Timestamp};
 use crate::config::DiskLimit;
-use crate::containers::{
+use crate::{
     ContainerSpec, ContainerState, DiskUse, Exit, HostError, HostLoad, HostReport, MadeAs, Seen, SeenContainer,
 };
-use crate::db::InstanceId;
-use crate::secrets::{hash, hex};
+use berth_ground::clock::{Clock, Timestamp};
+use berth_ground::ids::InstanceId;
+use berth_ground::secrets::{hash, hex};
 
 pub(super) struct World {
     pub instances: BTreeMap<InstanceId, Place>,

@@ -44,9 +44,9 @@ use self::labels::Labels;
 use self::seen::Found;
 use self::walls::Walls;
 use super::{ContainerHost, ContainerSpec, ContainerState, HostError, HostLoad, HostReport, Seen, SeenContainer};
-use crate::clock::Clock;
 use crate::config::{ContainerConfig, Runtime, Size};
-use crate::db::InstanceId;
+use berth_ground::clock::Clock;
+use berth_ground::ids::InstanceId;
 
 /// For verbs that only look.
 const LOOK: Duration = Duration::from_secs(10);

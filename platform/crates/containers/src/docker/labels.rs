@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::clock::Timestamp;
-use crate::containers::{ContainerSpec, ContainerState, Exit, SeenContainer, Slot};
-use crate::db::InstanceId;
-use crate::secrets::{hash, hex};
+use crate::{ContainerSpec, ContainerState, Exit, SeenContainer, Slot};
+use berth_ground::clock::Timestamp;
+use berth_ground::ids::InstanceId;
+use berth_ground::secrets::{hash, hex};
 
 /// Which installation: the value is `BERTH_NETWORK`.
 pub(super) const INSTALLATION: &str = "berth.installation";

@@ -17,8 +17,8 @@ use tokio::process::Command;
 use tokio::sync::OwnedMutexGuard;
 
 use super::host_config::UID;
-use crate::containers::HostError;
-use crate::db::InstanceId;
+use crate::HostError;
+use berth_ground::ids::InstanceId;
 
 const MIB: u64 = 1024 * 1024;
 /// One for every 26 KiB: 200 000 for 5 GiB.

@@ -16,8 +16,8 @@ use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use crate::clock::Clock;
-use crate::db::InstanceId;
+use berth_ground::clock::Clock;
+use berth_ground::ids::InstanceId;
 
 /// How long the kernel may take for one container; what is swapped by then stays swapped.
 const DEADLINE: Duration = Duration::from_secs(5);

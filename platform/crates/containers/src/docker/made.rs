@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::{LOOKS_AT_ONCE, errors, host_config, labels};
 use crate::config::ContainerConfig;
-use crate::containers::{ContainerSpec, HostError, MadeAs};
+use crate::{ContainerSpec, HostError, MadeAs};
 
 /// Containers named in a report; whoever finds so many looks at all of them.
 const NAMED: usize = 20;

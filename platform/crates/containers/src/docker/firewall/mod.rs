@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 pub(super) use self::ruleset::{Bridge, Reach, name_servers};
-use crate::containers::HostError;
+use crate::HostError;
 
 /// Where distributions put nft. Not looked for elsewhere: the provisioner runs what it finds as root.
 const PLACES: [&str; 4] = ["/usr/sbin/nft", "/sbin/nft", "/usr/local/sbin/nft", "/usr/bin/nft"];

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bollard::errors::Error;
 use tokio::time::timeout;
 
-use crate::containers::HostError;
+use crate::HostError;
 
 impl From<Error> for HostError {
     fn from(error: Error) -> Self {

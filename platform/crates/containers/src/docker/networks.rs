@@ -10,7 +10,7 @@ use bollard::query_parameters::{InspectNetworkOptions, ListNetworksOptionsBuilde
 use super::host_config::bridge_name;
 use super::{errors, labels};
 use crate::config::ContainerConfig;
-use crate::containers::{HostError, gateway};
+use crate::{HostError, gateway};
 
 const NAME: &str = "com.docker.network.bridge.name";
 const ICC: &str = "com.docker.network.bridge.enable_icc";

@@ -29,7 +29,7 @@ const CLOSED_PORTS: [u16; 5] = [25, 465, 587, 2375, 2376];
 
 /// What differs between two hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::containers::docker) struct Reach {
+pub(in crate::docker) struct Reach {
     /// Never empty.
     pub bridges: Vec<Bridge>,
     pub quota_port: u16,
@@ -39,7 +39,7 @@ pub(in crate::containers::docker) struct Reach {
 
 /// A bridge of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::containers::docker) struct Bridge {
+pub(in crate::docker) struct Bridge {
     pub name: String,
     pub gateway: Ipv4Addr,
 }
@@ -115,7 +115,7 @@ fn list<T: Display>(items: impl IntoIterator<Item = T>) -> String {
 
 /// The addresses in a resolv.conf(5) that are asked over a network. Those on loopback are the host's own resolver, which the
 /// Engine asks from the host's side.
-pub(in crate::containers::docker) fn name_servers(resolv_conf: &str) -> Vec<Ipv4Addr> {
+pub(in crate::docker) fn name_servers(resolv_conf: &str) -> Vec<Ipv4Addr> {
     let mut found = Vec::new();
     for line in resolv_conf.lines() {
         let mut words = line.split_whitespace();

@@ -5,9 +5,9 @@ use bollard::models::SystemInfoCgroupVersionEnum;
 
 use super::walls::Walls;
 use super::{errors, made, reclaim};
-use crate::clock::Timestamp;
 use crate::config::ContainerConfig;
-use crate::containers::{HostError, HostReport};
+use crate::{HostError, HostReport};
+use berth_ground::clock::Timestamp;
 
 pub(super) async fn report(
     engine: &Docker,

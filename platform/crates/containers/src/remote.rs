@@ -15,7 +15,7 @@ use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
 
 use super::protocol::{ANSWER_BYTES, Answer, Call, Reply, Request, VERSION};
 use super::{ContainerHost, ContainerSpec, HostError, HostLoad, HostReport, Seen};
-use crate::db::InstanceId;
+use berth_ground::ids::InstanceId;
 
 /// Longer than any verb takes on the other side (30 s), so that its answer, not ours, says what happened.
 const DEADLINE: Duration = Duration::from_secs(35);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::containers::{ContainerLoad, HostError, HostLoad};
+use crate::{ContainerLoad, HostError, HostLoad};
 
 const CGROUPS: &str = "/sys/fs/cgroup";
 

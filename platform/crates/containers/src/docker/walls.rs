@@ -11,7 +11,7 @@ use super::firewall::{Bridge, Firewall, Reach, name_servers};
 use super::host_config::bridge_name;
 use super::networks;
 use crate::config::ContainerConfig;
-use crate::containers::{HostError, gateway};
+use crate::{HostError, gateway};
 
 /// `1` where packets between two ports of a bridge pass the same rules as routed ones, which is how neighbours are kept
 /// apart (bridge-nf-call-iptables in the kernel's ip-sysctl documentation). The Engine sets it when it makes our bridges.

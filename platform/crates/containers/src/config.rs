@@ -8,7 +8,8 @@ use std::time::Duration;
 use berth_ground::settings::{Mistakes, SettingsReader};
 use serde::{Deserialize, Serialize};
 
-use super::sizes::{Size, read_sizes};
+pub use crate::sizes::Size;
+use crate::sizes::read_sizes;
 
 /// What the provisioner needs to know; it reads nothing else.
 #[derive(Clone, Debug)]

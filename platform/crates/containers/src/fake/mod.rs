@@ -15,9 +15,9 @@ use tokio_stream::wrappers::BroadcastStream;
 
 use self::world::{World, healthy, plenty};
 use super::{ContainerHost, ContainerSpec, ContainerState, Exit, HostError, HostLoad, HostReport, Seen, gateway};
-use crate::clock::Clock;
 use crate::config::ContainerConfig;
-use crate::db::InstanceId;
+use berth_ground::clock::Clock;
+use berth_ground::ids::InstanceId;
 
 /// The verbs of [`ContainerHost`], to count them and to make them fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

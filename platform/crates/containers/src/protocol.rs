@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 
 use super::{ContainerSpec, HostError, HostLoad, HostReport, Seen};
-use crate::db::InstanceId;
+use berth_ground::ids::InstanceId;
 
 /// Raised when an older side could misunderstand a newer one; both refuse what is not their own.
 pub const VERSION: u32 = 2;
