@@ -1,6 +1,6 @@
 //! Berth: every person their own container, asleep when idle, awake in milliseconds, its AI calls metered.
 //!
-//! Doors (`web`, `edge`, `llm`, `cli`, `provisioner`) call rooms (`accounts`, `instances`, `quota`, `mailbox`, `alarms`, `sharing`, `domains`,
+//! Doors (`web`, `edge`, `llm`, `cli`) call rooms (`accounts`, `instances`, `quota`, `mailbox`, `alarms`, `sharing`, `domains`,
 //! `own_keys`, `certificates`, `ops`), rooms stand on the ground (`containers`, `db`, `config`, `clock`, ..), and never the other way. ARCHITECTURE.md is the map.
 
 pub mod accounts;
@@ -18,7 +18,6 @@ pub mod llm;
 pub mod mailbox;
 pub mod ops;
 pub mod own_keys;
-pub mod provisioner;
 pub mod quota;
 pub mod sharing;
 pub mod web;

@@ -56,8 +56,7 @@ pub struct Config {
     pub domains_per_account: u32,
     /// Where proofs of domains are looked up; `None`: where this machine looks names up.
     pub dns: Option<SocketAddr>,
-    pub log: String,
-    pub log_json: bool,
+    pub log: LogConfig,
 }
 
 /// What becomes of a call of a model that the price table does not know.
@@ -151,8 +150,7 @@ impl Config {
             dns: r.address_or_none("BERTH_DNS"),
             signups_open: r.one_of("BERTH_SIGNUPS", "open", "closed"),
             certificates_a_week: reader::certificates_a_week(r),
-            log: r.text("BERTH_LOG"),
-            log_json: r.one_of("BERTH_LOG_FORMAT", "json", "pretty"),
+            log: LogConfig::read(r),
             data_dir,
             hosts,
         };

@@ -9,5 +9,6 @@ mod database;
 pub mod error;
 pub mod handle;
 pub mod ids;
+pub mod process;
 pub mod secrets;
 pub mod settings;

@@ -72,7 +72,7 @@ pub struct DockerHost {
 impl DockerHost {
     /// The Engine on its usual socket. It is reached for at the first call and again at every later one, so that it
     /// may come after us and go at any time. Memory is handed back by this same program: its command line must know
-    /// `provisioner reclaim --file FILE --bytes BYTES` and do what the provisioner's `reclaim` does.
+    /// `reclaim --file FILE --bytes BYTES` and do what the provisioner's `reclaim` does.
     #[must_use]
     pub fn connect(config: ContainerConfig, clock: Clock) -> Self {
         Self::connect_with(config, clock, "/var/run/docker.sock".into(), "/proc/self/exe".into())

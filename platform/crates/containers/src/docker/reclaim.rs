@@ -33,7 +33,7 @@ pub(super) struct HandBack {
 }
 
 impl HandBack {
-    /// `program` is run as `program provisioner reclaim --file FILE --bytes BYTES`. Its arguments are flags so that
+    /// `program` is run as `program reclaim --file FILE --bytes BYTES`. Its arguments are flags so that
     /// any other program, a test binary for one, stops at an unknown flag instead of doing something else.
     pub(super) fn new(program: PathBuf, clock: Clock) -> Self {
         Self { program, clock, under_way: Mutex::default(), at_once: Arc::new(Semaphore::new(AT_ONCE)) }
@@ -94,7 +94,7 @@ impl Target {
 async fn hand_back(program: &Path, target: impl Future<Output = anyhow::Result<Target>>) -> anyhow::Result<u64> {
     let Target { file, bytes } = target.await?;
     let mut child = Command::new(program)
-        .args(["provisioner", "reclaim", "--file"])
+        .args(["reclaim", "--file"])
         .arg(&file)
         .args(["--bytes", &bytes.to_string()])
         // It needs nothing of ours, least of all our secrets.
@@ -167,7 +167,7 @@ mod tests {
         let pid =
             until(|| std::fs::read_to_string(dir.path().join("pid")).ok().filter(|pid| pid.ends_with('\n'))).await;
         let said = std::fs::read_to_string(dir.path().join("said")).unwrap();
-        assert_eq!(said, "provisioner reclaim --file /sys/fs/cgroup/x/memory.reclaim --bytes 4096\n");
+        assert_eq!(said, "reclaim --file /sys/fs/cgroup/x/memory.reclaim --bytes 4096\n");
         hand_back.end(instance);
         until(|| (!Path::new("/proc").join(pid.trim()).exists()).then_some(())).await;
     }

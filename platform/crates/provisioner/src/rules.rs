@@ -2,10 +2,10 @@
 
 use std::path::{Component, Path};
 
-use crate::config::ContainerConfig;
-use crate::containers::protocol::Call;
-use crate::containers::{ContainerSpec, SLOTS_PER_BRIDGE};
-use crate::handle::Handle;
+use berth_containers::config::ContainerConfig;
+use berth_containers::protocol::Call;
+use berth_containers::{ContainerSpec, SLOTS_PER_BRIDGE};
+use berth_ground::handle::Handle;
 
 /// The longest token, in characters; ours have 43.
 const TOKEN: usize = 128;

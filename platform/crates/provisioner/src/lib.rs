@@ -12,18 +12,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use berth_containers::config::ContainerConfig;
+use berth_containers::docker::DockerHost;
+use berth_containers::protocol::{Answer, Call, REQUEST_BYTES, Reply, read_request};
+use berth_containers::{ContainerHost, HostError};
+use berth_ground::clock::Clock;
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
-
-use crate::clock::Clock;
-use crate::config::ContainerConfig;
-use crate::containers::docker::DockerHost;
-use crate::containers::protocol::{Answer, Call, REQUEST_BYTES, Reply, read_request};
-use crate::containers::{ContainerHost, HostError};
 
 /// Connections at once: the platform uses at most 33.
 const CONNECTIONS: usize = 64;
@@ -107,7 +106,7 @@ pub async fn serve_host(
 }
 
 /// Asks the kernel to hand memory back by writing `bytes` to `file`: the whole work of the hidden verb
-/// `provisioner reclaim --file FILE --bytes BYTES`. Blocks until the kernel has done what it could; our parent kills us when
+/// `reclaim --file FILE --bytes BYTES`. Blocks until the kernel has done what it could; our parent kills us when
 /// that takes too long.
 ///
 /// # Errors
