@@ -10,7 +10,6 @@ pub mod certificates;
 pub mod cli;
 pub mod config;
 pub mod db;
-pub mod demo;
 pub mod domains;
 pub mod edge;
 pub mod instances;
@@ -23,6 +22,7 @@ pub mod sharing;
 pub mod web;
 
 pub use berth_containers as containers;
+pub use berth_demo as demo;
 pub use berth_ground::{clock, error, handle, secrets};
 pub use berth_net::{cookies, hop_by_hop, hop_by_hop as hop, hosts, peer, peer as client, server as http_server};
 

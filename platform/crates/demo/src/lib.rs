@@ -22,6 +22,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use berth_net::server;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use serde::Serialize;
@@ -29,7 +30,6 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::http_server;
 use script::{Fault, Script};
 
 /// Between two words when nothing else is asked for: about as fast as real models are.
@@ -74,7 +74,7 @@ pub async fn serve(listen: SocketAddr, shutdown: CancellationToken) -> anyhow::R
         .await
         .with_context(|| format!("the demo model cannot listen on {listen}; set BERTH_DEMO_LISTEN if it is taken"))?;
     tracing::info!(address = %listen, "the demo model listens");
-    http_server::serve(listener, paced(HUMAN_PACE), http_server::PerPeer::All, shutdown).await;
+    server::serve(listener, paced(HUMAN_PACE), server::PerPeer::All, shutdown).await;
     Ok(())
 }
 
