@@ -1,6 +1,5 @@
 //! What the demo model is asked to do: whom it answers, how long, at what pace, and what goes wrong.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, StatusCode};
@@ -64,13 +63,7 @@ impl Script {
         let is_cut = words.len() > limit;
         words.truncate(limit);
         Some(Self {
-            id: Sha256::digest([model.as_bytes(), question.as_bytes()].concat()).iter().take(12).fold(
-                String::new(),
-                |mut id, byte| {
-                    let _ = write!(id, "{byte:02x}");
-                    id
-                },
-            ),
+            id: hex::encode(&Sha256::digest([model.as_bytes(), question.as_bytes()].concat())[..12]),
             model,
             stream: asked.get("stream") == Some(&Value::Bool(true)),
             include_usage: asked.pointer("/stream_options/include_usage") == Some(&Value::Bool(true)),

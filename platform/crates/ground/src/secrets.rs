@@ -46,14 +46,6 @@ pub fn hash(token: &str) -> Vec<u8> {
     Sha256::digest(token.as_bytes()).to_vec()
 }
 
-/// Bytes as lowercase hexadecimal text, as the hash of a token stands in a container's label.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = |byte: &u8| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
-    bytes.iter().flat_map(digits).map(char::from).collect()
-}
-
 /// The keys of this installation, each derived from `BERTH_SECRET` for one purpose.
 #[derive(Clone)]
 pub struct Keys {

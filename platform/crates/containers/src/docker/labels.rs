@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{ContainerSpec, ContainerState, Exit, SeenContainer, Slot};
 use berth_ground::clock::Timestamp;
 use berth_ground::ids::InstanceId;
-use berth_ground::secrets::{hash, hex};
+use berth_ground::secrets::hash;
 
 /// Which installation: the value is `BERTH_NETWORK`.
 pub(super) const INSTALLATION: &str = "berth.installation";
@@ -92,14 +92,14 @@ pub(super) fn read(installation: &str, labels: &HashMap<String, String>) -> Opti
 
 /// SHA-256 of a token, in hex.
 pub(super) fn token_hash(token: &str) -> String {
-    hex(&hash(token))
+    hex::encode(hash(token))
 }
 
 /// SHA-256 over a JSON value with the keys of every object in order, so that equal values have equal hashes.
 pub(super) fn hash_of(value: &serde_json::Value) -> String {
     let mut hasher = Sha256::new();
     feed(value, &mut hasher);
-    hex(&hasher.finalize())
+    hex::encode(hasher.finalize())
 }
 
 fn feed(value: &serde_json::Value, hasher: &mut Sha256) {

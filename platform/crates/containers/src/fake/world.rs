@@ -12,7 +12,7 @@ use crate::{
 };
 use berth_ground::clock::{Clock, Timestamp};
 use berth_ground::ids::InstanceId;
-use berth_ground::secrets::{hash, hex};
+use berth_ground::secrets::hash;
 
 pub(super) struct World {
     pub instances: BTreeMap<InstanceId, Place>,
@@ -123,7 +123,7 @@ impl World {
     }
 
     pub fn image_id(&self, image: &str) -> String {
-        format!("sha256:{}", hex(&hash(&format!("{image} {:?}", self.image_ids.get(image)))))
+        format!("sha256:{}", hex::encode(hash(&format!("{image} {:?}", self.image_ids.get(image)))))
     }
 
     pub fn make(&mut self, spec: &ContainerSpec, image_id: String, image_before: Option<String>) {
@@ -138,7 +138,7 @@ impl World {
             current: true,
             made_at: self.clock.now(),
             slot: spec.slot,
-            token_hash: hex(&hash(&spec.token)),
+            token_hash: hex::encode(hash(&spec.token)),
             exit: None,
         };
         let place = self.instances.entry(spec.instance).or_default();
