@@ -14,12 +14,12 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use berth_ground::clock::Timestamp;
+use berth_ground::ids::InstanceId;
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 use crate::config::DiskLimit;
-use berth_ground::clock::Timestamp;
-use berth_ground::ids::InstanceId;
 
 /// Instances on one bridge. A Linux bridge grows unstable near 1000 ports (Docker's documentation of the bridge driver).
 pub const SLOTS_PER_BRIDGE: u32 = 500;

@@ -5,10 +5,10 @@
 
 use std::net::Ipv4Addr;
 
+use berth_ground::ids::InstanceId;
 use serde::{Deserialize, Serialize};
 
 use super::{ContainerSpec, HostError, HostLoad, HostReport, Seen};
-use berth_ground::ids::InstanceId;
 
 /// Raised when an older side could misunderstand a newer one; both refuse what is not their own.
 pub const VERSION: u32 = 2;

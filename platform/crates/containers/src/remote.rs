@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use berth_ground::ids::InstanceId;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use tokio::net::UnixStream;
@@ -15,7 +16,6 @@ use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
 
 use super::protocol::{ANSWER_BYTES, Answer, Call, Reply, Request, VERSION};
 use super::{ContainerHost, ContainerSpec, HostError, HostLoad, HostReport, Seen};
-use berth_ground::ids::InstanceId;
 
 /// Longer than any verb takes on the other side (30 s), so that its answer, not ours, says what happened.
 const DEADLINE: Duration = Duration::from_secs(35);

@@ -8,6 +8,8 @@ use rand::Rng as _;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::calendar::Datelike as _;
+
 /// A moment in UTC, in milliseconds since 1970. Stored as an integer: SQLite sorts text with mixed offsets wrongly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Timestamp(pub i64);
@@ -37,18 +39,11 @@ impl Timestamp {
         self.0.div_euclid(1000)
     }
 
-    /// Year, month and day in UTC, by the Gregorian calendar (Howard Hinnant, "chrono-compatible low-level date
-    /// algorithms", `civil_from_days`).
+    /// Year, month and day in UTC.
     #[must_use]
     pub fn date(self) -> (i64, i64, i64) {
-        let days = self.seconds().div_euclid(86_400) + 719_468;
-        let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-        let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let shifted = (5 * day_of_year + 2) / 153;
-        let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-        let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-        (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+        let date = self.utc_date();
+        (date.year().into(), date.month().into(), date.day().into())
     }
 }
 

@@ -3,6 +3,7 @@
 //! Nothing here does I/O beyond the clock, the random generator and the environment. The features `sea-orm` and `governor`
 //! add the traits that those libraries ask for; the provisioner is built without either.
 
+pub mod calendar;
 pub mod clock;
 #[cfg(feature = "sea-orm")]
 mod database;

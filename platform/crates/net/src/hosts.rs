@@ -2,7 +2,6 @@
 //! the TLS name: browsers reuse one HTTP/2 connection for all names of a wildcard certificate.
 
 use axum::http::{HeaderMap, Uri, header};
-
 use berth_ground::handle::Handle;
 use berth_ground::ids::InstanceId;
 

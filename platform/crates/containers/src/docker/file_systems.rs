@@ -13,12 +13,12 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use berth_ground::ids::InstanceId;
 use tokio::process::Command;
 use tokio::sync::OwnedMutexGuard;
 
 use super::host_config::UID;
 use crate::HostError;
-use berth_ground::ids::InstanceId;
 
 const MIB: u64 = 1024 * 1024;
 /// One for every 26 KiB: 200 000 for 5 GiB.

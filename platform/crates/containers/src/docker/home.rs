@@ -6,13 +6,13 @@
 //! program needed inside the image, and no view of the host's file systems needed here. Archives are tar: a header
 //! of 512 bytes with numbers in octal (POSIX.1-1988, ustar).
 
+use berth_ground::clock::Timestamp;
 use bollard::Docker;
 use bollard::query_parameters::{DownloadFromContainerOptionsBuilder, UploadToContainerOptionsBuilder};
 use futures_util::TryStreamExt as _;
 
 use super::host_config::{HOME, UID};
 use crate::HostError;
-use berth_ground::clock::Timestamp;
 
 const BLOCK: usize = 512;
 const MODE: usize = 100;

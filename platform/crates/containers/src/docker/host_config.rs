@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use berth_ground::ids::InstanceId;
 use bollard::models::{
     ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HostConfig, HostConfigLogConfig, Mount, MountType,
     MountVolumeOptions, NetworkingConfig, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
@@ -12,7 +13,6 @@ use uuid::Uuid;
 
 use crate::config::{ContainerConfig, Size};
 use crate::{ContainerSpec, Slot, gateway};
-use berth_ground::ids::InstanceId;
 
 /// Where the volume is mounted, and `$HOME`.
 pub(super) const HOME: &str = "/home/berth";

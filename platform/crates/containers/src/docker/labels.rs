@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use sha2::{Digest as _, Sha256};
-
-use crate::{ContainerSpec, ContainerState, Exit, SeenContainer, Slot};
 use berth_ground::clock::Timestamp;
 use berth_ground::ids::InstanceId;
 use berth_ground::secrets::hash;
+use sha2::{Digest as _, Sha256};
+
+use crate::{ContainerSpec, ContainerState, Exit, SeenContainer, Slot};
 
 /// Which installation: the value is `BERTH_NETWORK`.
 pub(super) const INSTALLATION: &str = "berth.installation";

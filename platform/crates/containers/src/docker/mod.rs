@@ -29,6 +29,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
+use berth_ground::clock::Clock;
+use berth_ground::ids::InstanceId;
 use bollard::Docker;
 use bollard::models::{ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum, SystemInfoCgroupDriverEnum};
 use bollard::query_parameters::{
@@ -45,8 +47,6 @@ use self::seen::Found;
 use self::walls::Walls;
 use super::{ContainerHost, ContainerSpec, ContainerState, HostError, HostLoad, HostReport, Seen, SeenContainer};
 use crate::config::{ContainerConfig, Runtime, Size};
-use berth_ground::clock::Clock;
-use berth_ground::ids::InstanceId;
 
 /// For verbs that only look.
 const LOOK: Duration = Duration::from_secs(10);

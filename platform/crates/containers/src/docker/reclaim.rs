@@ -11,13 +11,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use berth_ground::clock::Clock;
+use berth_ground::ids::InstanceId;
 use tokio::process::Command;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
-
-use berth_ground::clock::Clock;
-use berth_ground::ids::InstanceId;
 
 /// How long the kernel may take for one container; what is swapped by then stays swapped.
 const DEADLINE: Duration = Duration::from_secs(5);

@@ -1,5 +1,7 @@
 //! What the operator should know of this host.
 
+use berth_ground::calendar::NaiveDate;
+use berth_ground::clock::Timestamp;
 use bollard::Docker;
 use bollard::models::SystemInfoCgroupVersionEnum;
 
@@ -7,7 +9,6 @@ use super::walls::Walls;
 use super::{errors, made, reclaim};
 use crate::config::ContainerConfig;
 use crate::{HostError, HostReport};
-use berth_ground::clock::Timestamp;
 
 pub(super) async fn report(
     engine: &Docker,
@@ -65,32 +66,19 @@ fn option_name(option: &str) -> String {
 
 async fn kernel_age_days(now: Timestamp) -> Option<u32> {
     let version = tokio::fs::read_to_string("/proc/sys/kernel/version").await.ok()?;
-    u32::try_from(now.seconds() / (24 * 60 * 60) - kernel_day(&version)?).ok()
+    u32::try_from((now.utc_date() - kernel_date(&version)?).num_days()).ok()
 }
 
-/// The day a kernel was built, counted from 1970, as its version says it: Debian's ends in `(2025-08-26)`, others' in
+/// The day a kernel was built, as its version says it: Debian's ends in `(2025-08-26)`, others' in
 /// `Tue Aug 26 10:11:12 UTC 2025`.
-fn kernel_day(version: &str) -> Option<i64> {
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+fn kernel_date(version: &str) -> Option<NaiveDate> {
     let words: Vec<&str> = version.split_whitespace().collect();
-    let last = *words.last()?;
+    let last = words.last()?;
     if let Some(date) = last.strip_prefix('(').and_then(|last| last.strip_suffix(')')) {
-        let mut numbers = date.split('-').map(str::parse);
-        return day(numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?);
+        return date.parse().ok();
     }
-    let at = words.iter().position(|word| MONTHS.contains(word))?;
-    let month = MONTHS.iter().position(|month| month == &words[at])?;
-    day(last.parse().ok()?, i64::try_from(month).ok()? + 1, words.get(at + 1)?.parse().ok()?)
-}
-
-/// Days from 1970-01-01 to a date of the Gregorian calendar, which has 146 097 days in 400 years. Years begin in March here, so
-/// that the day that comes and goes is their last.
-fn day(year: i64, month: i64, day: i64) -> Option<i64> {
-    if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-        return None;
-    }
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    Some(365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468)
+    let read = |month: &str, day: &str| NaiveDate::parse_from_str(&format!("{day} {month} {last}"), "%d %b %Y").ok();
+    words.windows(2).find_map(|pair| read(pair[0], pair[1]))
 }
 
 #[cfg(test)]
@@ -108,7 +96,8 @@ mod tests {
             ("#1 SMP (soon)", None),
             ("", None),
         ] {
-            assert_eq!(kernel_day(version), day, "{version}");
+            let days = kernel_date(version).map(|date| (date - Timestamp(0).utc_date()).num_days());
+            assert_eq!(days, day, "{version}");
         }
     }
 }

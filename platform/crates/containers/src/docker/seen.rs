@@ -1,10 +1,10 @@
 //! What the Engine says of a container, read as ours.
 
+use berth_ground::ids::InstanceId;
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, EventMessage};
 
 use super::labels::{self, Labels};
 use crate::{ContainerState, Exit};
-use berth_ground::ids::InstanceId;
 
 /// A container of ours, as inspected.
 pub(super) struct Found {

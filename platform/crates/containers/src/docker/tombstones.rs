@@ -10,10 +10,11 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use berth_ground::clock::{Clock, Timestamp};
+
 use super::file_systems::failed;
 use crate::HostError;
 use crate::config::ContainerConfig;
-use berth_ground::clock::{Clock, Timestamp};
 
 const ENDING: &str = ".buried";
 

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use berth_ground::clock::Clock;
+use berth_ground::ids::InstanceId;
 use bollard::Docker;
 use bollard::models::VolumeCreateRequest;
 use bollard::query_parameters::RemoveVolumeOptionsBuilder;
@@ -13,8 +15,6 @@ use super::tombstones::Tombstones;
 use super::{disks, errors, labels};
 use crate::config::{ContainerConfig, DiskLimit};
 use crate::{DiskUse, HostError, HostReport};
-use berth_ground::clock::Clock;
-use berth_ground::ids::InstanceId;
 
 /// The volumes of one installation. `name` is the volume's on the Engine.
 pub(super) struct Volumes {

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use berth_ground::clock::Clock;
+use berth_ground::ids::InstanceId;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use tokio::sync::{broadcast, watch};
@@ -16,8 +18,6 @@ use tokio_stream::wrappers::BroadcastStream;
 use self::world::{World, healthy, plenty};
 use super::{ContainerHost, ContainerSpec, ContainerState, Exit, HostError, HostLoad, HostReport, Seen, gateway};
 use crate::config::ContainerConfig;
-use berth_ground::clock::Clock;
-use berth_ground::ids::InstanceId;
 
 /// The verbs of [`ContainerHost`], to count them and to make them fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

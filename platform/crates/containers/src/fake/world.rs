@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
+use berth_ground::clock::{Clock, Timestamp};
+use berth_ground::ids::InstanceId;
+use berth_ground::secrets::hash;
 use tokio::sync::broadcast;
 
 use super::Verb;
@@ -10,9 +13,6 @@ use crate::config::DiskLimit;
 use crate::{
     ContainerSpec, ContainerState, DiskUse, Exit, HostError, HostLoad, HostReport, MadeAs, Seen, SeenContainer,
 };
-use berth_ground::clock::{Clock, Timestamp};
-use berth_ground::ids::InstanceId;
-use berth_ground::secrets::hash;
 
 pub(super) struct World {
     pub instances: BTreeMap<InstanceId, Place>,
