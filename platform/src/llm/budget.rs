@@ -16,9 +16,9 @@ use super::problem::Problem;
 use super::request::Unacceptable;
 use crate::config::Speaks;
 use crate::error::Error;
+use crate::http::format::{about, at_least, day};
 use crate::quota::Refusal;
 use crate::quota::reports::{AccountBudget, ModelSpend, RateLimitView};
-use crate::web::words::{about, at_least, day};
 
 #[derive(Serialize)]
 struct Budget {

@@ -63,7 +63,7 @@ pub async fn own_limits(db: &impl ConnectionTrait, account: AccountId) -> Result
 
 /// Replaces the account's own limits.
 pub async fn set_limits(tx: &Tx, own: AccountLimits) -> Result<()> {
-    limits::Entity::delete_by_id(own.account_id).exec(&**tx).await?;
+    limits::Entity::delete_by_id(own.account_id).exec(tx).await?;
     let row = limits::ActiveModel {
         account_id: Set(own.account_id),
         month_nanodollars: Set(own.month_nanodollars),
@@ -72,7 +72,7 @@ pub async fn set_limits(tx: &Tx, own: AccountLimits) -> Result<()> {
         tokens_a_minute: Set(own.tokens_a_minute),
         calls_at_once: Set(own.calls_at_once),
     };
-    limits::Entity::insert(row).exec_without_returning(&**tx).await?;
+    limits::Entity::insert(row).exec_without_returning(tx).await?;
     Ok(())
 }
 
@@ -85,7 +85,7 @@ pub async fn add_credit(tx: &Tx, credit: NewCredit<'_>) -> Result<()> {
         note: Set(credit.note.to_owned()),
         at_ms: Set(credit.at.0),
     };
-    credits::Entity::insert(row).exec_without_returning(&**tx).await?;
+    credits::Entity::insert(row).exec_without_returning(tx).await?;
     Ok(())
 }
 

@@ -133,7 +133,7 @@ impl LedgerWriter {
         // Until the commit is known, nobody knows where the chains end.
         let mut heads = std::mem::take(&mut self.heads);
         let tx = self.db.begin().await?;
-        if store::epoch(&*tx).await? != self.epoch {
+        if store::epoch(&tx).await? != self.epoch {
             self.closed.store(true, Ordering::Relaxed);
             tracing::error!("another platform has opened the books: this one admits no calls any more");
             return Err(Error::Internal(anyhow::anyhow!("another platform has opened the books")));
@@ -142,7 +142,7 @@ impl LedgerWriter {
             WriteAttempt::New => HashSet::new(),
             WriteAttempt::Tried => {
                 let ids: Vec<_> = batch.iter().map(LedgerEntry::id).collect();
-                store::existing_receipts(&*tx, &ids).await?
+                store::existing_receipts(&tx, &ids).await?
             }
         };
         let mut receipts: Vec<Receipt> = Vec::with_capacity(batch.len());
@@ -153,7 +153,7 @@ impl LedgerWriter {
             let account = receipt.account_id;
             let head = match heads.entry(account) {
                 Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(unknown) => unknown.insert(store::head(&*tx, account).await?),
+                Entry::Vacant(unknown) => unknown.insert(store::head(&tx, account).await?),
             };
             head.append(&mut receipt);
             newest.insert(account, receipts.len());

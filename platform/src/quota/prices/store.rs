@@ -40,7 +40,7 @@ pub struct StoredTable {
 /// Writes every row of the table's book unless its version is there already. It is not in force by that.
 pub async fn import(tx: &Tx, table: NewTable<'_>) -> Result<()> {
     let NewTable { book, source, text, imported_by, imported_at } = table;
-    if price_versions::Entity::find_by_id(&book.version).one(&**tx).await?.is_some() {
+    if price_versions::Entity::find_by_id(&book.version).one(tx).await?.is_some() {
         return Ok(());
     }
     let version = price_versions::ActiveModel {
@@ -52,7 +52,7 @@ pub async fn import(tx: &Tx, table: NewTable<'_>) -> Result<()> {
         chosen_at_ms: Set(0),
         chosen_by: Set(String::new()),
     };
-    price_versions::Entity::insert(version).exec_without_returning(&**tx).await?;
+    price_versions::Entity::insert(version).exec_without_returning(tx).await?;
     let rows = book.rows().map(|(provider, model, price)| {
         Ok(prices::ActiveModel {
             version: Set(book.version.clone()),
@@ -61,7 +61,7 @@ pub async fn import(tx: &Tx, table: NewTable<'_>) -> Result<()> {
             price: Set(serde_json::to_string(price).map_err(anyhow::Error::new)?),
         })
     });
-    prices::Entity::insert_many(rows.collect::<Result<Vec<_>>>()?).exec_without_returning(&**tx).await?;
+    prices::Entity::insert_many(rows.collect::<Result<Vec<_>>>()?).exec_without_returning(tx).await?;
     Ok(())
 }
 
@@ -72,17 +72,14 @@ pub async fn activate(tx: &Tx, version: &str, by: &str, now: Timestamp) -> Resul
         .col_expr(price_versions::Column::ChosenBy, Expr::value(by))
         .filter(price_versions::Column::Version.eq(version))
         .filter(price_versions::Column::TableText.ne(""))
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     Ok(done.rows_affected == 1)
 }
 
 /// Forgets the operator's choice of a version: the program's own is in force again.
 pub async fn activate_built_in(tx: &Tx) -> Result<()> {
-    price_versions::Entity::update_many()
-        .col_expr(price_versions::Column::ChosenAtMs, Expr::value(0))
-        .exec(&**tx)
-        .await?;
+    price_versions::Entity::update_many().col_expr(price_versions::Column::ChosenAtMs, Expr::value(0)).exec(tx).await?;
     Ok(())
 }
 

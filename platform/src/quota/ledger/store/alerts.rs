@@ -30,7 +30,7 @@ pub async fn spent_in_months(tx: &Tx, months: &HashSet<AccountPeriod<'_>>) -> Re
     let rows = allowances::Entity::find()
         .filter(allowances::Column::AccountId.is_in(months.iter().map(|(account, _)| *account)))
         .filter(allowances::Column::Period.is_in(distinct(months.iter())))
-        .all(&**tx)
+        .all(tx)
         .await?;
     let plain = |row: allowances::Model| PeriodSpend {
         account: row.account_id,
@@ -65,7 +65,7 @@ pub async fn spent_in_days<'a>(
         .group_by(Of::AccountId)
         .group_by(Of::Day)
         .into_model::<Row>()
-        .all(&**tx)
+        .all(tx)
         .await?;
     let plain = |row: Row| PeriodSpend {
         account: row.account_id,
@@ -96,6 +96,6 @@ pub async fn add_alerts(tx: &Tx, due: Vec<BudgetAlert>) -> Result<()> {
         told_at_ms: Set(None),
     });
     let same = OnConflict::columns([Of::AccountId, Of::Period, Of::Percent]).do_nothing().to_owned();
-    alerts::Entity::insert_many(rows).on_conflict(same).try_insert().exec_without_returning(&**tx).await?;
+    alerts::Entity::insert_many(rows).on_conflict(same).try_insert().exec_without_returning(tx).await?;
     Ok(())
 }

@@ -34,9 +34,9 @@ pub async fn open_epoch(tx: &Tx) -> Result<i64> {
     books::Entity::update_many()
         .col_expr(books::Column::Epoch, Expr::col(books::Column::Epoch).add(1))
         .filter(books::Column::Id.eq(BOOKS))
-        .exec(&**tx)
+        .exec(tx)
         .await?;
-    epoch(&**tx).await
+    epoch(tx).await
 }
 
 /// Which opening of the books is the latest. Nobody opens them anew until the transaction that asked is over.

@@ -56,14 +56,14 @@ pub async fn forget_receipts(tx: &Tx, account: AccountId, day: &str) -> Result<u
         .filter(Of::Seq.gt(0))
         .filter(Of::Day.gte(day))
         .order_by_asc(Of::Seq)
-        .one(&**tx)
+        .one(tx)
         .await?;
     let keep = match first {
         Some(first) => first.seq,
-        None => head(&**tx, account).await?.seq,
+        None => head(tx, account).await?.seq,
     };
     let old = Entity::delete_many().filter(Of::AccountId.eq(account)).filter(Of::Day.lt(day)).filter(Of::Seq.lt(keep));
-    Ok(old.exec(&**tx).await?.rows_affected)
+    Ok(old.exec(tx).await?.rows_affected)
 }
 
 /// Every account that has a receipt in the chain.

@@ -88,7 +88,7 @@ pub async fn add_spent(tx: &Tx, spent: SpendIncrements) -> Result<()> {
 async fn add_rows<A: ActiveModelTrait + Send>(tx: &Tx, mut rows: Vec<A>, meets: &OnConflict) -> Result<()> {
     while !rows.is_empty() {
         let some = rows.drain(..rows.len().min(ROWS_PER_STATEMENT));
-        A::Entity::insert_many(some).on_conflict(meets.clone()).exec_without_returning(&**tx).await?;
+        A::Entity::insert_many(some).on_conflict(meets.clone()).exec_without_returning(tx).await?;
     }
     Ok(())
 }

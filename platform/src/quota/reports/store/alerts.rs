@@ -45,7 +45,7 @@ pub async fn mark_told(tx: &Tx, alert: &BudgetAlert, now: Timestamp) -> Result<b
         .filter(alerts::Column::Period.eq(&*alert.period))
         .filter(alerts::Column::Percent.eq(alert.percent))
         .filter(alerts::Column::ToldAtMs.is_null())
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     Ok(told.rows_affected > 0)
 }

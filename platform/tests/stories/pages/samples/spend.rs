@@ -6,6 +6,7 @@ use berth::quota::ledger::{BudgetAlert, ReceiptProof};
 use berth::quota::reports::{
     AccountBudget, BillDifference, CallConcurrency, DayBudget, ModelSpend, MonthTotals, NamedSpend, RateLimitView,
     SpendBreakdown,
+use berth::http::format::{self, Moment};
 };
 use berth::quota::{Month, Receipt};
 use berth::web::admin_limits::{AccountPage, LimitField};
@@ -14,7 +15,6 @@ use berth::web::left::{self as what_is_left, AlertInWords};
 use berth::web::own_keys::{KeyInWords, OwnKeysPage, ProviderRow, RefusedInWords};
 use berth::web::receipts::{self, ReceiptPage, ReceiptsPage};
 use berth::web::spend::{self, MonthRow, SpendPage};
-use berth::web::words::{self, Moment};
 use uuid::Uuid;
 
 use super::{NOON, html};
@@ -101,8 +101,8 @@ fn left(spent: i64, held: i64) -> AccountBudget {
 fn months() -> Vec<MonthRow> {
     let row = |period: &str, spent: i64, current| MonthRow {
         period: period.into(),
-        name: words::month(period),
-        spent: words::about(spent),
+        name: format::month(period),
+        spent: format::about(spent),
         current,
     };
     vec![row("2026-11", 3_381_000_000, true), row("2026-10", 4_120_000_000, false), row("2026-09", 31_000, false)]
