@@ -2,8 +2,8 @@
 
 use berth::app::App;
 use berth::handle::Handle;
-use berth::quota::{BudgetCall, CacheWrites, Demand, InputBound, Provider, Refusal, Service, Tier};
 use berth::http::format::query_value;
+use berth::quota::{BudgetCall, CacheWrites, Demand, InputBound, Provider, Refusal, Service, Tier};
 use berth::web::admin_prices::{FORM_BYTES, TABLE_BYTES};
 use sea_orm::ConnectionTrait as _;
 

@@ -8,7 +8,9 @@ use berth::error::Error;
 use berth::ops::Verdict;
 use berth::quota::admission::{AccountLimits, BudgetPeriod, CreditGrant};
 use berth::quota::ledger::ChainVerification;
-use berth::quota::{BudgetCall, CacheWrites, CallOutcome, Demand, Hold, InputBound, Provider, Refusal, Seen, Service, Tier, Usage};
+use berth::quota::{
+    BudgetCall, CacheWrites, CallOutcome, Demand, Hold, InputBound, Provider, Refusal, Seen, Service, Tier, Usage,
+};
 use sea_orm::ConnectionTrait as _;
 
 use super::calls::{Person, World, after_a_kill, reopen};

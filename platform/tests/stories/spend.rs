@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use berth::app::App;
 use berth::handle::Handle;
-use berth::quota::{BudgetCall, CacheWrites, CallOutcome, Demand, Hold, InputBound, Provider, Seen, Service, Tier, Usage};
+use berth::quota::{
+    BudgetCall, CacheWrites, CallOutcome, Demand, Hold, InputBound, Provider, Seen, Service, Tier, Usage,
+};
 use ring::signature::{ED25519, UnparsedPublicKey};
 use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};

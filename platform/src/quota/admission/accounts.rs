@@ -26,7 +26,7 @@ pub struct Admission {
 }
 
 /// One account's books. Under the lock, each function of [`Books`] is one atomic step.
-pub(in crate::quota) struct SharedBooks(Mutex<Books>);
+pub struct SharedBooks(Mutex<Books>);
 
 impl SharedBooks {
     pub(in crate::quota) fn lock(&self) -> MutexGuard<'_, Books> {

@@ -34,7 +34,7 @@ pub struct OwnKeyCall {
 }
 
 /// A call with its price and the most that it can cost. Nothing is held for it yet.
-pub(in crate::quota) struct BoundedCall {
+pub struct BoundedCall {
     call: BudgetCall,
     price: Arc<Price>,
     /// The model has no price of its own: this is the dearest of its provider's.
@@ -44,7 +44,7 @@ pub(in crate::quota) struct BoundedCall {
 }
 
 /// A call that has its place in its account's books.
-pub(in crate::quota) struct AdmittedCall {
+pub struct AdmittedCall {
     pub account: AccountId,
     pub instance: InstanceId,
     pub agent: String,
@@ -67,7 +67,7 @@ pub(in crate::quota) struct AdmittedCall {
 }
 
 /// Whether a call may be made shorter than it asks to be so that it fits.
-pub(in crate::quota) enum Fitting {
+pub enum Fitting {
     AsItIs,
     /// With the longest answer that fits, of at least so many tokens.
     Shortened {
@@ -76,7 +76,7 @@ pub(in crate::quota) enum Fitting {
 }
 
 /// A call that was admitted, and how many tokens its answer was shortened to, if it was.
-pub(in crate::quota) struct FittedCall {
+pub struct FittedCall {
     pub admitted: AdmittedCall,
     pub shortened_to: Option<u64>,
 }

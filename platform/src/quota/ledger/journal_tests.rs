@@ -1,7 +1,10 @@
 //! The journal on a real disk.
 
 use super::*;
-use crate::quota::rules::{ChargeBasis, Usage};
+use crate::clock::Timestamp;
+use crate::db::{AccountId, InstanceId};
+use crate::quota::admission::Payer;
+use crate::quota::prices::{CallOutcome, Charge, ChargeBasis, CostBound, Usage};
 
 fn intent(number: u128) -> Intent {
     let bound = CostBound {

@@ -37,7 +37,7 @@ pub struct Ledger {
 }
 
 /// What the ledger has in the one process that makes calls.
-pub(in crate::quota) struct OpenLedger {
+pub struct OpenLedger {
     pub(super) clock: Clock,
     pub(super) journal: Arc<Journal>,
     pub(super) writer: mpsc::UnboundedSender<LedgerMessage>,

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::super::tariffs::Tariff;
 use super::*;
 
 const RATES: TokenRates = TokenRates {

@@ -46,7 +46,7 @@ pub struct TableEvent {
 }
 
 /// A price by which a call is held and charged.
-pub(in crate::quota) struct ApplicablePrice {
+pub struct ApplicablePrice {
     pub price: Arc<Price>,
     /// The model has no price of its own: this is the dearest of its provider's.
     pub is_dearest: bool,

@@ -5,9 +5,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::db::{AccountId, HoldId, InstanceId};
-use crate::quota::prices::rules::{
-    CallOutcome, Charge, ChargeBasis, CostBound, Seen, Tariff, Tier, TokenRates, charge,
-};
+use crate::quota::prices::{CallOutcome, Charge, ChargeBasis, CostBound, Seen, Tariff, Tier, TokenRates, charge};
 
 fn price(rate: i64) -> Price {
     let rates =
@@ -87,7 +85,7 @@ const USED: Usage = Usage {
 #[test]
 fn only_what_was_counted_is_counted_again() {
     let (old, new) = (price(1_000_000_000), price(500_000_000));
-    let half = rules::cost(&new, &USED);
+    let half = prices::cost(&new, &USED);
     let in_a_tier = Usage { tier: Tier::Flex, ..USED };
     let with_tier = Price { tiers: [(Tier::Flex, new.standard.clone())].into(), ..new.clone() };
     let part = |usage| Seen::Part { usage, output_tokens: 50 };
@@ -110,15 +108,15 @@ fn only_what_was_counted_is_counted_again() {
     ] {
         let hold = hold(&old);
         let receipt = receipt(charge(&old, &hold, seen), hold.total_nanodollars(), outcome);
-        assert_eq!(rated(&receipt, Some(&old), at), want, "{what}");
+        assert_eq!(repriced(&receipt, Some(&old), at), want, "{what}");
     }
     let at_no_price = Charge { amount_nanodollars: 0, basis: ChargeBasis::Provider, usage: USED };
     let free = receipt(at_no_price, 0, CallOutcome::Completed);
-    assert_eq!(rated(&free, None, Some(&new)), RepricedCost::Costs(half), "what was priced at nothing by mistake");
+    assert_eq!(repriced(&free, None, Some(&new)), RepricedCost::Costs(half), "what was priced at nothing by mistake");
     let own_key = Receipt { payer: "own_key".into(), ..free };
-    assert_eq!(rated(&own_key, None, Some(&new)), RepricedCost::Free);
+    assert_eq!(repriced(&own_key, None, Some(&new)), RepricedCost::Free);
     let nobody_knows = Charge { amount_nanodollars: 5, basis: ChargeBasis::Observed, usage: USED };
-    assert_eq!(rated(&receipt(nobody_knows, 9, CallOutcome::Recovered), None, Some(&new)), RepricedCost::NotCounted);
+    assert_eq!(repriced(&receipt(nobody_knows, 9, CallOutcome::Recovered), None, Some(&new)), RepricedCost::NotCounted);
 }
 
 #[test]
@@ -133,7 +131,9 @@ fn what_was_given_by_hand_stays_and_nothing_costs_less_than_nothing() {
         (20, (100, -70, -30), 0),
         (100, (100, 0, 25), 0),
     ] {
-        assert_eq!(difference(costs, so_far), want, "{costs} {so_far:?}");
+        let (charged, repriced, corrected_by_hand) = so_far;
+        let amounts = CallAmounts { charged, repriced, corrected_by_hand };
+        assert_eq!(difference(costs, amounts), want, "{costs} {so_far:?}");
     }
 }
 
@@ -161,10 +161,11 @@ proptest! {
         ][how];
         let hold = hold(&price);
         let receipt = receipt(charge(&price, &hold, seen), hold.total_nanodollars(), outcome);
-        if let RepricedCost::Costs(costs) = rated(&receipt, Some(&price), Some(&price)) {
+        if let RepricedCost::Costs(costs) = repriced(&receipt, Some(&price), Some(&price)) {
             prop_assert_eq!(costs, receipt.amount_nanodollars);
             let by_hand = by_hand.max(-costs);
-            prop_assert_eq!(difference(costs, (receipt.amount_nanodollars, 0, by_hand)), 0);
+            let so_far = CallAmounts { charged: costs, repriced: 0, corrected_by_hand: by_hand };
+            prop_assert_eq!(difference(costs, so_far), 0);
         }
     }
 }

@@ -2,11 +2,11 @@
 
 use berth::clock::Timestamp;
 use berth::db::{AccountId, HoldId, InstanceId};
+use berth::http::format::{self, Moment};
 use berth::quota::ledger::{BudgetAlert, ReceiptProof};
 use berth::quota::reports::{
     AccountBudget, BillDifference, CallConcurrency, DayBudget, ModelSpend, MonthTotals, NamedSpend, RateLimitView,
     SpendBreakdown,
-use berth::http::format::{self, Moment};
 };
 use berth::quota::{Month, Receipt};
 use berth::web::admin_limits::{AccountPage, LimitField};
