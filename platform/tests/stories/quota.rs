@@ -254,7 +254,7 @@ async fn looking_into_the_books_with_other_settings_changes_nothing() {
     used(world.app.quota.admit(call(&alice)).await.unwrap(), OUTPUT_TOKENS);
     world.app.quota.settled().await;
     let elsewhere = reopen(&world, &world.clock, 5 * HOLD).await;
-    let spend = elsewhere.spend(alice.instance.account).await.unwrap();
+    let spend = elsewhere.reports.budget(alice.instance.account).await.unwrap();
     assert_eq!((spend.allowance_nanodollars, spend.spent_nanodollars), (7 * HOLD, HOLD));
     assert!(matches!(elsewhere.admit(call(&alice)).await.err(), Some(Refusal::Unavailable(_))), "it makes no calls");
     let twice = elsewhere.begin().await.unwrap_err().to_string();
