@@ -151,7 +151,7 @@ impl IntoResponse for Problem {
 
 /// The page of an error.
 #[derive(Template)]
-#[template(path = "error.html")]
+#[template(path = "shared/error.html")]
 pub struct ErrorPage<'a> {
     pub status: u16,
     pub title: &'a str,

@@ -1,23 +1,32 @@
 //! The dashboard: my instance, what it spent, where I am logged in, my passkeys.
 
 use askama::Template;
-use axum::extract::State;
+use axum::extract::{Form, State};
+use axum::response::{IntoResponse as _, Redirect};
+use serde::Deserialize;
 
 use super::extractors::Mine;
-use super::left::{self, AlertInWords};
+use super::instance::awake_view::{self, Line, Why};
+use super::instance::ports::{self, PortsInWords};
 use super::mailbox::{self, MailInWords};
 use super::passkeys::PasskeyRow;
-use super::ports::{self, PortsInWords};
-pub use super::spend::{ModelInWords, SpendInWords};
-use super::why::{self, Line, Why};
+use super::usage::budget_view::{self, AlertInWords};
+use super::usage::usage_card::{self, SpendInWords};
 use crate::accounts::{Session, SessionView};
 use crate::app::App;
 use crate::domains::Domain;
 use crate::error::Result;
 use crate::http::format::{self, Moment, StateInWords};
 use crate::http::page::Page;
-use crate::http::problem::Answer;
+use crate::http::problem::{Answer, Problem};
 use crate::instances::{Instance, Transition};
+use crate::web::access::Access::Member;
+use crate::web::route::{Route, get, post};
+
+/// The dashboard and its forms.
+pub(super) fn routes() -> Vec<Route> {
+    vec![get("/", Member, show), post("/instance/ports", Member, set_ports)]
+}
 
 /// How many changes of fact are listed.
 const HISTORY: u64 = 8;
@@ -78,11 +87,33 @@ pub async fn show(State(app): State<App>, session: Session, Mine(instance): Mine
     Ok(Page(page(&app, &session, &instance, ports).await?))
 }
 
+#[derive(Deserialize)]
+pub struct PortsForm {
+    #[serde(default)]
+    ports: String,
+}
+
+/// `POST /instance/ports`
+pub async fn set_ports(
+    State(app): State<App>,
+    session: Session,
+    Mine(instance): Mine,
+    Form(typed): Form<PortsForm>,
+) -> Answer {
+    match ports::open(&app, &instance, &typed.ports).await {
+        Ok(()) => Ok(Redirect::to("/#ports").into_response()),
+        Err(error) => {
+            let problem = Problem::in_place(error)?;
+            let ports =
+                PortsInWords { typed: typed.ports, note: problem.detail.clone(), ..ports::in_words(&app, &instance) };
+            let page = page(&app, &session, &instance, ports).await?;
+            Ok(problem.with(Page(page)))
+        }
+    }
+}
+
 /// The dashboard, with what its form for ports says.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn page(app: &App, session: &Session, instance: &Instance, ports: PortsInWords) -> Result<Dashboard> {
+async fn page(app: &App, session: &Session, instance: &Instance, ports: PortsInWords) -> Result<Dashboard> {
     let (history, spend, left, alerts, mail, sessions, passkeys) = tokio::try_join!(
         app.instances.history(instance.id, HISTORY),
         app.quota.spend(session.account),
@@ -94,16 +125,16 @@ pub async fn page(app: &App, session: &Session, instance: &Instance, ports: Port
     )?;
     Ok(Dashboard {
         handle: session.handle.to_string(),
-        is_admin: super::admin::is_admin(session),
+        is_admin: super::access::is_admin(session),
         instance_host: app.config.hosts.instance_host(&instance.handle),
         instance_origin: app.config.hosts.instance_origin(&instance.handle),
         outdated: instance.is_outdated(),
         state: format::state(&instance.status(), app.clock.now()),
         opens_at: app.certificates.ready_at(&instance.handle).map(Moment),
-        why: why::why(&app.instances.ledger(instance), instance.is_up()),
+        why: awake_view::why(&app.instances.ledger(instance), instance.is_up()),
         history: history.iter().map(Into::into).collect(),
-        spend: super::spend::in_words(&spend),
-        alerts: left::alerts_in_words(&alerts, &left),
+        spend: usage_card::in_words(&spend),
+        alerts: budget_view::alerts_in_words(&alerts, &left),
         mail,
         shares: app.sharing.of(instance.id).len(),
         port: app.config.hosts.port.clone(),
@@ -122,7 +153,7 @@ impl From<&Transition> for HistoryRow {
             lamp: format::lamp(change.to),
             to: format::headline(change.to),
             cause: format::cause(change.cause),
-            last: change.last.map(why::last),
+            last: change.last.map(awake_view::last),
         }
     }
 }

@@ -15,6 +15,13 @@ use crate::hosts::Entrance;
 use crate::http::format::query_value;
 use crate::http::page::Page;
 use crate::http::problem::{Answer, Problem};
+use crate::web::access::Access::Member;
+use crate::web::route::{Route, get, post};
+
+/// Entering an instance.
+pub(super) fn routes() -> Vec<Route> {
+    vec![get("/hand-off", Member, show), post("/hand-off", Member, agree)]
+}
 
 /// What the edge asks for on behalf of a browser that has no session on an instance's host.
 #[derive(Deserialize)]
@@ -27,7 +34,7 @@ pub struct HandOff {
 
 /// Asks a guest.
 #[derive(Template)]
-#[template(path = "hand_off/agree.html")]
+#[template(path = "hand_off/consent.html")]
 pub struct AgreePage {
     /// The guest's.
     pub handle: String,
@@ -39,7 +46,7 @@ pub struct AgreePage {
 
 /// After a guest agreed. A form's answer may not redirect to another host (`form-action`), a page may.
 #[derive(Template)]
-#[template(path = "hand_off/go_on.html")]
+#[template(path = "hand_off/continue.html")]
 pub struct GoOnPage {
     pub host: String,
     pub next: String,

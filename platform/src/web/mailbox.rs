@@ -140,7 +140,7 @@ async fn page(app: &App, session: &Session, instance: &Instance, typed: Typed, n
     let counts = app.mailbox.counts(instance.id);
     Ok(MailboxPage {
         handle: session.handle.to_string(),
-        is_admin: super::admin::is_admin(session),
+        is_admin: super::access::is_admin(session),
         instance_origin: app.config.hosts.instance_origin(&instance.handle),
         typed: typed.path,
         note,

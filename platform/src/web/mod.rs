@@ -1,40 +1,30 @@
 //! The platform's own pages and JSON API: parse what was asked, ask a room, show the answer. `routes` is the table of contents.
 
 mod access;
+mod account;
+pub mod account_deletion;
 pub mod admin;
-pub mod admin_limits;
-pub mod admin_prices;
-pub mod admin_rerating;
-pub mod admin_spend;
 pub mod alarms;
-mod api;
-mod api_domains;
 mod api_mailbox;
-mod api_sharing;
-mod api_spend;
-pub mod charts;
 mod cookies;
+mod csrf;
 pub mod dashboard;
 pub mod domains;
 mod extractors;
 pub mod hand_off;
-mod instances;
+pub mod instance;
 pub mod landing;
-pub mod leaving;
-pub mod left;
 pub mod log_in;
 pub mod mailbox;
 pub mod own_keys;
 pub mod passkeys;
-pub mod ports;
-pub mod receipts;
+mod return_path;
+mod route;
 pub mod routes;
-mod same_origin;
 mod sessions;
 pub mod sharing;
 pub mod sign_up;
-pub mod spend;
-pub mod why;
+pub mod usage;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,7 +38,7 @@ use http_body_util::BodyExt as _;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use self::access::Access;
-use self::routes::Route;
+use self::route::Route;
 use crate::app::App;
 use crate::error::Error;
 use crate::http::headers;
@@ -83,7 +73,7 @@ fn build(app: App, table: Vec<Route>, headers: headers::Headers) -> Router {
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .layer(from_fn_with_state(app.config.hosts.app_origin(), same_origin::enforce))
+        .layer(from_fn_with_state(app.config.hosts.app_origin(), csrf::enforce))
         .layer(from_fn_with_state(ANSWER_WITHIN, within_time))
         .layer(CatchPanicLayer::custom(problem::panicked))
         .layer(from_fn_with_state(app.clock.clone(), problem::show))

@@ -13,9 +13,20 @@ use crate::http::format::Moment;
 use crate::http::page::Page;
 use crate::http::problem::{Answer, Problem};
 use crate::own_keys::{OwnKey, Refused};
+use crate::web::access::Access::Member;
+use crate::web::route::{Route, get, post};
+
+/// One's own keys at the providers.
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        get("/own-keys", Member, show),
+        post("/own-keys/{provider}", Member, set),
+        post("/own-keys/{provider}/remove", Member, remove),
+    ]
+}
 
 #[derive(Template)]
-#[template(path = "spend/own_keys.html")]
+#[template(path = "own_keys/own_keys.html")]
 pub struct OwnKeysPage {
     pub handle: String,
     pub is_admin: bool,
@@ -109,7 +120,7 @@ fn page(app: &App, session: &Session) -> OwnKeysPage {
     };
     OwnKeysPage {
         handle: session.handle.to_string(),
-        is_admin: super::admin::is_admin(session),
+        is_admin: super::access::is_admin(session),
         providers: served.iter().chain(left_over).map(row).collect(),
     }
 }

@@ -15,9 +15,22 @@ use crate::error::Error;
 use crate::http::format::Moment;
 use crate::http::page::Page;
 use crate::http::problem::Answer;
+use crate::web::access::Access::Member;
+use crate::web::route::{Route, get, post};
+
+/// Passkeys and recovery codes.
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        get("/passkeys", Member, list),
+        post("/passkeys/challenge", Member, challenge),
+        post("/passkeys", Member, add),
+        post("/passkeys/{id}/remove", Member, remove),
+        post("/recovery-codes", Member, new_recovery_codes),
+    ]
+}
 
 #[derive(Template)]
-#[template(path = "dashboard/passkeys.html")]
+#[template(path = "passkeys/passkeys.html")]
 pub struct PasskeysPage {
     pub handle: String,
     pub is_admin: bool,
@@ -28,7 +41,7 @@ pub struct PasskeysPage {
 
 /// New recovery codes, this once.
 #[derive(Template)]
-#[template(path = "dashboard/recovery_codes.html")]
+#[template(path = "passkeys/recovery_codes.html")]
 pub struct NewRecoveryCodesPage {
     pub handle: String,
     pub is_admin: bool,
@@ -69,7 +82,7 @@ pub async fn list(
     let passkeys = app.accounts.passkeys(&session).await?;
     Ok(Page(PasskeysPage {
         handle: session.handle.to_string(),
-        is_admin: super::admin::is_admin(&session),
+        is_admin: super::access::is_admin(&session),
         recovered: arrival.recovered == "yes",
         passkeys: passkeys.iter().map(Into::into).collect(),
     }))
@@ -102,6 +115,6 @@ pub async fn remove(State(app): State<App>, session: Session, Path(id): Path<Str
 /// `POST /recovery-codes`: new ones in place of those before.
 pub async fn new_recovery_codes(State(app): State<App>, session: Session) -> Answer<Page<NewRecoveryCodesPage>> {
     let codes = app.accounts.recovery_codes_renew(&session).await?;
-    let is_admin = super::admin::is_admin(&session);
+    let is_admin = super::access::is_admin(&session);
     Ok(Page(NewRecoveryCodesPage { handle: session.handle.to_string(), is_admin, codes }))
 }

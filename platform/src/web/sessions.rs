@@ -9,6 +9,13 @@ use crate::app::App;
 use crate::db::SessionId;
 use crate::error::Error;
 use crate::http::problem::Answer;
+use crate::web::access::Access::Member;
+use crate::web::route::{Route, post};
+
+/// Logins.
+pub(super) fn routes() -> Vec<Route> {
+    vec![post("/sessions/{id}/end", Member, end)]
+}
 
 /// `POST /sessions/{id}/end`. Ending the one that asks is logging out.
 pub async fn end(State(app): State<App>, session: Session, Path(id): Path<String>) -> Answer {

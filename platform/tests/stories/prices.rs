@@ -4,7 +4,7 @@ use berth::app::App;
 use berth::handle::Handle;
 use berth::http::format::query_value;
 use berth::quota::{CacheWrites, Call, Demand, InputBound, Provider, Refusal, Service, Tier};
-use berth::web::admin_prices::{FORM_BYTES, TABLE_BYTES};
+use berth::web::admin::prices::{FORM_BYTES, TABLE_BYTES};
 use sea_orm::ConnectionTrait as _;
 
 use super::calls::{World, reopen};

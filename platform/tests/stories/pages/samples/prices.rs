@@ -7,8 +7,8 @@ use berth::db::AccountId;
 use berth::quota::{
     Catalogue, Changes, Difference, Price, PriceTable, PricedModel, RatedAccount, Rates, Rerated, Tariff, Tier,
 };
-use berth::web::admin_prices::{self, PricesPage, VersionPage};
-use berth::web::admin_rerating::{self, ReratingPage, Typed};
+use berth::web::admin::prices::{self, PricesPage, VersionPage};
+use berth::web::admin::repricing::{self, ReratingPage, Typed};
 use uuid::Uuid;
 
 use super::{NOON, html};

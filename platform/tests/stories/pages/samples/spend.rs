@@ -6,12 +6,14 @@ use berth::http::format::{self, Moment};
 use berth::quota::{
     Alert, Drift, Everybody, Left, ModelSpend, Month, Places, Proof, RateLeft, Receipt, Sum, Sums, Today,
 };
-use berth::web::admin_limits::{AccountPage, LimitField};
-use berth::web::admin_spend::{self, AccountRow, ComparePage, SpendPage as OfAllPage};
-use berth::web::left::{self as what_is_left, AlertInWords};
+use berth::web::admin::bill_comparison::{self, ComparePage};
+use berth::web::admin::limits::{AccountPage, LimitField};
+use berth::web::admin::usage::{self as admin_usage, AccountRow, SpendPage as OfAllPage};
 use berth::web::own_keys::{KeyInWords, OwnKeysPage, ProviderRow, RefusedInWords};
-use berth::web::receipts::{self, ReceiptPage, ReceiptsPage};
-use berth::web::spend::{self, MonthRow, SpendPage};
+use berth::web::usage::budget_view::{self as what_is_left, AlertInWords};
+use berth::web::usage::page::{self as spend, MonthRow, SpendPage};
+use berth::web::usage::receipt_view;
+use berth::web::usage::receipts::{self, ReceiptPage, ReceiptsPage};
 use uuid::Uuid;
 
 use super::{NOON, html};
@@ -116,7 +118,7 @@ pub fn full() -> String {
     let (sums, mut today) = (sums("2026-11", 20), sums("2026-11", 1));
     today.by_agent.truncate(2);
     let page = spend::page(november, &sums, Some(&today));
-    let (left, receipts) = (left(sums.total_nanodollars(), 42_000_000), receipts::rows(&calls(8)));
+    let (left, receipts) = (left(sums.total_nanodollars(), 42_000_000), receipt_view::rows(&calls(8)));
     let left = Some(what_is_left::left_in_words(&left));
     shown(SpendPage { left, alerts: alerts(), months: months(), receipts, ..page })
 }
@@ -126,7 +128,7 @@ pub fn past() -> String {
     let page = spend::page(Month::parse("2026-10").unwrap(), &sums("2026-10", 31), None);
     let mut months = months();
     (months[0].current, months[1].current) = (false, true);
-    shown(SpendPage { months, receipts: receipts::rows(&calls(3)), ..page })
+    shown(SpendPage { months, receipts: receipt_view::rows(&calls(3)), ..page })
 }
 
 pub fn first_day() -> String {
@@ -138,7 +140,7 @@ pub fn first_day() -> String {
         by_day: day,
     };
     let page = spend::page(Month::parse("2026-11").unwrap(), &one, Some(&one));
-    let receipts = receipts::rows(&calls(1));
+    let receipts = receipt_view::rows(&calls(1));
     shown(SpendPage { left: Some(what_is_left::left_in_words(&left(31_000, 0))), receipts, ..page })
 }
 
@@ -194,7 +196,7 @@ pub fn receipts() -> String {
     html(&ReceiptsPage {
         handle: "alice".into(),
         is_admin: false,
-        receipts: receipts::rows(&calls(10)),
+        receipts: receipt_view::rows(&calls(10)),
         newest: false,
         before: Some(71),
         period: "2026-11".into(),
@@ -278,7 +280,7 @@ fn everybody() -> OfAllPage {
         ],
         before: Some(0),
         after: Some(2),
-        ..admin_spend::sums(Month::parse("2026-11").unwrap(), &all)
+        ..admin_usage::sums(Month::parse("2026-11").unwrap(), &all)
     }
 }
 
@@ -329,5 +331,5 @@ pub fn compared() -> String {
         drift("2026-11-15", "claude-sonnet-4-6", 2_000_000_000, 2_010_000_000),
         drift("2026-11-16", "claude-haiku-5-5", 40_000_000, 40_000_000),
     ];
-    html(&ComparePage { handle: "alice".into(), ..admin_spend::compared(&drifts) })
+    html(&ComparePage { handle: "alice".into(), ..bill_comparison::compared(&drifts) })
 }

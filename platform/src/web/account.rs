@@ -1,0 +1,29 @@
+//! The same for programs, in JSON. Errors are RFC 9457 problems.
+
+use axum::Json;
+use axum::extract::State;
+use serde_json::{Value, json};
+
+use crate::accounts::Session;
+use crate::app::App;
+use crate::http::problem::Answer;
+use crate::web::access::Access::Member;
+use crate::web::route::{Route, get};
+
+/// The account, for programs.
+pub(super) fn routes() -> Vec<Route> {
+    vec![get("/api/account", Member, show)]
+}
+
+/// `GET /api/account`
+pub async fn account(State(app): State<App>, session: Session) -> Answer<Json<Value>> {
+    let account = app.accounts.account(&session.handle).await?;
+    Ok(Json(json!({
+        "handle": account.handle,
+        "role": account.role,
+        "passkeys": account.passkeys,
+        "recovery_codes_left": account.recovery_codes_left,
+        "created_at": account.created_at,
+        "instance_url": app.config.hosts.instance_origin(&account.handle),
+    })))
+}

@@ -1,0 +1,92 @@
+//! A provider's bill beside what was booked.
+
+use askama::Template;
+use axum::extract::{Form, State};
+use axum::response::IntoResponse as _;
+use serde::Deserialize;
+
+use super::usage::{Asked, SpendPage, page};
+use crate::accounts::Session;
+use crate::app::App;
+use crate::http::format::column;
+use crate::http::page::Page;
+use crate::http::problem::{Answer, Problem};
+use crate::quota::{Drift, drift_of_all};
+
+#[derive(Template)]
+#[template(path = "admin/bill_comparison.html")]
+pub struct ComparePage {
+    pub handle: String,
+    pub is_admin: bool,
+    pub total: DriftRow,
+    pub rows: Vec<DriftRow>,
+    /// How many more there are that differ less.
+    pub more: usize,
+}
+
+/// A bill beside the books.
+pub struct DriftRow {
+    pub day: String,
+    pub model: String,
+    pub billed: String,
+    pub booked: String,
+    pub margin: String,
+    pub percent: String,
+    pub wide: bool,
+}
+
+/// Rows of a comparison that are shown; the command line prints all.
+const MOST_ROWS: usize = 200;
+
+#[derive(Deserialize)]
+pub struct Sent {
+    #[serde(default)]
+    export: String,
+}
+
+/// `POST /admin/compare`: a provider's usage export beside the books.
+pub async fn compare(State(app): State<App>, session: Session, Form(sent): Form<Sent>) -> Answer {
+    match app.quota.compare(&sent.export).await {
+        Ok(drifts) => {
+            let handle = session.handle.to_string();
+            Ok(Page(ComparePage { handle, is_admin: crate::web::access::is_admin(&session), ..compared(&drifts) })
+                .into_response())
+        }
+        Err(error) => {
+            let problem = Problem::in_place(error)?;
+            let page = page(&app, &session, &Asked::default()).await?;
+            Ok(problem.with(Page(SpendPage { export: sent.export, note: problem.detail.clone(), ..page })))
+        }
+    }
+}
+
+/// The page of a comparison, without what stands around it.
+#[must_use]
+pub fn compared(drifts: &[Drift]) -> ComparePage {
+    let all = [drift_of_all(drifts)];
+    let shown = &drifts[..drifts.len().min(MOST_ROWS)];
+    ComparePage {
+        handle: String::new(),
+        is_admin: true,
+        total: drift_rows(&all).remove(0),
+        more: drifts.len() - shown.len(),
+        rows: drift_rows(shown),
+    }
+}
+
+fn drift_rows(drifts: &[Drift]) -> Vec<DriftRow> {
+    let said = |of: fn(&Drift) -> i64| column(&drifts.iter().map(of).collect::<Vec<_>>());
+    let billed = said(|drift| drift.billed_nanodollars);
+    let booked = said(|drift| drift.booked_nanodollars);
+    let margins = said(Drift::margin_nanodollars);
+    let row = |(((drift, billed), booked), margin): (((&Drift, String), String), String)| DriftRow {
+        day: drift.day.clone(),
+        model: drift.model.clone(),
+        billed,
+        booked,
+        margin,
+        percent: drift.percent().map_or_else(|| "not billed".into(), |percent| format!("{percent:.2} %")),
+        wide: drift.is_wide(),
+    };
+    drifts.iter().zip(billed).zip(booked).zip(margins).map(row).collect()
+}

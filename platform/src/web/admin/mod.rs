@@ -1,0 +1,30 @@
+//! The operator's pages: users, usage, limits, prices.
+
+pub mod bill_comparison;
+pub mod limits;
+pub mod prices;
+pub mod repricing;
+pub mod usage;
+pub mod users;
+
+use crate::web::access::Access::Admin;
+use crate::web::route::{Route, get, post};
+
+/// The pages of the operator.
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        get("/admin", Admin, users::show),
+        post("/admin/instances/{handle}/stop", Admin, users::stop),
+        get("/admin/spend", Admin, usage::show),
+        get("/admin/spend/{handle}", Admin, limits::account),
+        post("/admin/spend/{handle}/limits", Admin, limits::set_limits),
+        post("/admin/spend/{handle}/credit", Admin, limits::give_credit),
+        post("/admin/compare", Admin, bill_comparison::compare),
+        get("/admin/prices", Admin, prices::show),
+        post("/admin/prices", Admin, prices::take_in).with_bodies_of(prices::FORM_BYTES),
+        get("/admin/prices/{version}", Admin, prices::version),
+        post("/admin/prices/{version}/use", Admin, prices::put_in_force),
+        get("/admin/prices/{version}/rerate", Admin, repricing::look),
+        post("/admin/prices/{version}/rerate", Admin, repricing::change),
+    ]
+}

@@ -1,0 +1,33 @@
+//! One's own instance: wake it, put it to sleep, stop it, upgrade it.
+
+use axum::extract::State;
+use axum::response::Redirect;
+
+use crate::app::App;
+use crate::http::problem::Answer;
+use crate::instances::{Cause, Wish};
+use crate::web::extractors::Mine;
+
+/// `POST /instance/wake`
+pub async fn wake(State(app): State<App>, Mine(instance): Mine) -> Answer<Redirect> {
+    app.instances.wake(&instance, Cause::OwnerAsked).await?;
+    Ok(Redirect::to("/"))
+}
+
+/// `POST /instance/sleep`
+pub async fn sleep(State(app): State<App>, Mine(instance): Mine) -> Answer<Redirect> {
+    app.instances.sleep(&instance, Wish::Frozen, Cause::OwnerAsked).await?;
+    Ok(Redirect::to("/"))
+}
+
+/// `POST /instance/stop`: what frees one that is stuck.
+pub async fn stop(State(app): State<App>, Mine(instance): Mine) -> Answer<Redirect> {
+    app.instances.sleep(&instance, Wish::Stopped, Cause::OwnerAsked).await?;
+    Ok(Redirect::to("/"))
+}
+
+/// `POST /instance/upgrade`
+pub async fn upgrade(State(app): State<App>, Mine(instance): Mine) -> Answer<Redirect> {
+    app.instances.upgrade(&instance).await?;
+    Ok(Redirect::to("/"))
+}

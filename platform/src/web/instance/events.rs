@@ -1,0 +1,45 @@
+//! One's own instance, watched live. Watching never wakes.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use serde::Serialize;
+
+use super::awake_view::{Why, why};
+use crate::app::App;
+use crate::http::format::{self, StateInWords};
+use crate::http::live;
+use crate::http::problem::Answer;
+use crate::instances::{Fact, Instance, Stage, Status};
+use crate::web::access;
+use crate::web::extractors::Mine;
+
+/// One message of the stream.
+#[derive(Serialize)]
+struct Message {
+    fact: Fact,
+    stage: Stage,
+    failure: Option<String>,
+    #[serde(flatten)]
+    state: StateInWords,
+    why: Why,
+}
+
+/// `GET /instance/events`: the status now and at each change, as server-sent events.
+pub async fn events(State(app): State<App>, Mine(instance): Mine, headers: HeaderMap) -> Answer {
+    let asking = app.clone();
+    let may_watch = move || {
+        let (app, headers) = (asking.clone(), headers.clone());
+        async move { access::still_stands(&app, &headers).await }
+    };
+    let watched = Arc::clone(&instance);
+    let message = move |status: Status| message(&app, &watched, status);
+    Ok(live::stream(&instance, message, may_watch)?)
+}
+
+fn message(app: &App, instance: &Instance, status: Status) -> Message {
+    let state = format::state(&status, app.clock.now());
+    let why = why(&app.instances.ledger(instance), status.fact == Fact::Awake);
+    Message { fact: status.fact, stage: status.stage, failure: status.failure, state, why }
+}

@@ -1,0 +1,28 @@
+//! One's own instance: wake it, put it to sleep, watch it live, open its ports.
+
+mod actions;
+mod api;
+pub mod awake_view;
+mod events;
+pub mod ports;
+
+use crate::web::access::Access::Member;
+use crate::web::route::{Route, get, post};
+
+/// One's own instance.
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        get("/instance/events", Member, events::events),
+        post("/instance/wake", Member, actions::wake),
+        post("/instance/sleep", Member, actions::sleep),
+        post("/instance/stop", Member, actions::stop),
+        post("/instance/upgrade", Member, actions::upgrade),
+        get("/api/instance", Member, api::instance),
+        post("/api/instance/wake", Member, api::wake),
+        post("/api/instance/sleep", Member, api::sleep),
+        post("/api/instance/stop", Member, api::stop),
+        post("/api/instance/upgrade", Member, api::upgrade),
+        get("/api/instance/ports", Member, ports::show),
+        post("/api/instance/ports", Member, ports::replace),
+    ]
+}

@@ -1,0 +1,21 @@
+//! Logging in with a passkey, the one-time code where it is asked for, recovery, and logging out.
+
+pub mod page;
+pub mod recovery;
+
+use crate::web::access::Access::{HalfIn, LoggedIn, Public};
+use crate::web::route::{Route, get, post};
+
+/// Logging in and out.
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        get("/log-in", Public, page::show),
+        post("/log-in/challenge", Public, page::challenge),
+        post("/log-in", Public, page::passkey),
+        get("/log-in/code", HalfIn, page::code),
+        post("/log-in/code", HalfIn, page::code_given),
+        get("/recover", Public, recovery::recover),
+        post("/recover", Public, recovery::recover_with_code),
+        post("/log-out", LoggedIn, page::out),
+    ]
+}

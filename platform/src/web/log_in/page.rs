@@ -1,0 +1,148 @@
+//! Logging in with a passkey, the one-time code where it is asked for, recovery, and logging out.
+
+use askama::Template;
+use axum::extract::{Query, State};
+use axum::response::{AppendHeaders, IntoResponse as _, Redirect};
+use axum::{Form, Json};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::accounts::{Client, LogIn, Session, SignedIn};
+use crate::app::App;
+use crate::hosts::Site;
+use crate::http::page::Page;
+use crate::http::problem::{Answer, Problem};
+use crate::instances::Cause;
+use crate::web::cookies;
+use crate::web::extractors::{Device, Pending};
+use crate::web::return_path::Next;
+
+#[derive(Template)]
+#[template(path = "log_in/log_in.html")]
+pub struct LogInPage {
+    /// The way on, or empty.
+    pub next: String,
+    /// The instance that somebody was on the way to, or empty.
+    pub instance: String,
+    /// Whether the page may ask for a challenge by itself: not while this browser is signing up, whose cookie it would replace.
+    pub conditional: bool,
+}
+
+#[derive(Template)]
+#[template(path = "log_in/code.html")]
+pub struct CodePage {
+    pub next: String,
+    pub note: String,
+}
+
+/// After the one-time code, on the way to an instance. A form's answer may not redirect to another host (`form-action`),
+/// a page may.
+#[derive(Template)]
+#[template(path = "log_in/continue.html")]
+pub struct GoOnPage {
+    pub next: String,
+}
+
+#[derive(Deserialize)]
+pub struct WayOn {
+    #[serde(default)]
+    next: String,
+}
+
+#[derive(Deserialize)]
+pub struct CodeForm {
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    next: String,
+}
+
+/// `GET /log-in?next=`
+pub async fn show(State(app): State<App>, pending: Option<Pending>, Query(way): Query<WayOn>) -> Page<LogInPage> {
+    let next = Next::parse(&way.next);
+    let signing_up = match pending {
+        Some(Pending(token)) => app.accounts.sign_up(&token).await.is_ok(),
+        None => false,
+    };
+    Page(LogInPage {
+        instance: next.as_ref().map(|next| next.host().to_owned()).unwrap_or_default(),
+        next: next.map(|next| next.0).unwrap_or_default(),
+        conditional: !signing_up,
+    })
+}
+
+/// `POST /log-in/challenge`
+pub async fn challenge(State(app): State<App>, client: Client) -> Answer {
+    let (token, options) = app.accounts.log_in_challenge(&client).await?;
+    Ok((AppendHeaders([cookies::ceremony(&token)]), Json(options)).into_response())
+}
+
+/// `POST /log-in?next=`: the browser's answer.
+pub async fn passkey(
+    State(app): State<App>,
+    client: Client,
+    Device(device): Device,
+    Pending(token): Pending,
+    Query(way): Query<WayOn>,
+    Json(answer): Json<Value>,
+) -> Answer {
+    let next = Next::parse(&way.next);
+    match app.accounts.log_in(&token, answer, device.as_deref(), &client).await? {
+        LogIn::SignedIn(signed_in) => {
+            wake_on_the_way(&app, next.as_ref(), &signed_in).await;
+            let next = next.map_or_else(|| "/".to_owned(), |next| next.0);
+            Ok((cookies::signed_in(&signed_in), Json(json!({ "next": next }))).into_response())
+        }
+        LogIn::CodeNeeded(token) => {
+            let next = next.map_or_else(|| "/log-in/code".to_owned(), |next| next.after("/log-in/code"));
+            let cookie = cookies::ceremony(&token);
+            Ok((AppendHeaders([cookie]), Json(json!({ "next": next }))).into_response())
+        }
+    }
+}
+
+/// Somebody on the way to an instance just proved to be its owner: it wakes while the browser follows the redirects.
+async fn wake_on_the_way(app: &App, next: Option<&Next>, signed_in: &SignedIn) {
+    let site = next.and_then(|next| app.config.hosts.site(next.host()));
+    if site.as_ref().and_then(Site::handle) != Some(&signed_in.handle) {
+        return;
+    }
+    if let Some(instance) = app.instances.by_account(signed_in.account) {
+        // Where it cannot be woken, the visit itself is told why.
+        let _ = app.instances.wake(&instance, Cause::Visit).await;
+    }
+}
+
+/// `GET /log-in/code?next=`
+pub async fn code(Query(way): Query<WayOn>) -> Page<CodePage> {
+    Page(CodePage { next: way.next, note: String::new() })
+}
+
+/// `POST /log-in/code`
+pub async fn code_given(
+    State(app): State<App>,
+    client: Client,
+    Pending(token): Pending,
+    Form(form): Form<CodeForm>,
+) -> Answer {
+    match app.accounts.log_in_code(&token, form.code.trim(), &client).await {
+        Ok(signed_in) => {
+            let next = Next::parse(&form.next);
+            wake_on_the_way(&app, next.as_ref(), &signed_in).await;
+            Ok(match next {
+                Some(Next(next)) => (cookies::signed_in(&signed_in), Page(GoOnPage { next })).into_response(),
+                None => (cookies::signed_in(&signed_in), Redirect::to("/")).into_response(),
+            })
+        }
+        Err(error) => {
+            let problem = Problem::in_place(error)?;
+            Ok(problem.with(Page(CodePage { next: form.next, note: problem.detail.clone() })))
+        }
+    }
+}
+
+/// `POST /log-out`
+pub async fn out(State(app): State<App>, session: Session) -> Result<impl axum::response::IntoResponse, Problem> {
+    app.accounts.log_out(&session).await?;
+    Ok((AppendHeaders([cookies::logged_out()]), Redirect::to("/log-in")))
+}

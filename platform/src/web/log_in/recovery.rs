@@ -1,0 +1,50 @@
+//! Getting back in with a recovery code.
+
+use askama::Template;
+use axum::Form;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Redirect};
+use serde::Deserialize;
+
+use crate::accounts::Client;
+use crate::app::App;
+use crate::http::page::Page;
+use crate::http::problem::{Answer, Problem};
+use crate::web::cookies;
+
+#[derive(Template)]
+#[template(path = "log_in/recover.html")]
+pub struct RecoverPage {
+    pub handle: String,
+    pub note: String,
+    /// The name of the field that `note` is about, or empty.
+    pub field: String,
+}
+
+#[derive(Deserialize)]
+pub struct RecoverForm {
+    #[serde(default)]
+    handle: String,
+    #[serde(default)]
+    recovery_code: String,
+    #[serde(default)]
+    code: String,
+}
+
+/// `GET /recover`
+pub async fn recover() -> Page<RecoverPage> {
+    Page(RecoverPage { handle: String::new(), note: String::new(), field: String::new() })
+}
+
+/// `POST /recover`: on to a new passkey.
+pub async fn recover_with_code(State(app): State<App>, client: Client, Form(form): Form<RecoverForm>) -> Answer {
+    let (handle, code) = (form.handle.trim(), form.code.trim());
+    match app.accounts.recover(handle, form.recovery_code.trim(), code, &client).await {
+        Ok(signed_in) => Ok((cookies::signed_in(&signed_in), Redirect::to("/passkeys?recovered=yes")).into_response()),
+        Err(error) => {
+            let problem = Problem::in_place(error)?;
+            let field = problem.field.unwrap_or_default().to_owned();
+            Ok(problem.with(Page(RecoverPage { handle: form.handle, note: problem.detail.clone(), field })))
+        }
+    }
+}

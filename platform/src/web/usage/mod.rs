@@ -1,0 +1,28 @@
+//! What one's AI calls cost: budget, sums by day, model and agent, receipts.
+
+mod api;
+pub mod budget_view;
+pub mod charts;
+pub mod page;
+mod receipt_export;
+pub mod receipt_view;
+pub mod receipts;
+pub mod sums;
+pub mod usage_card;
+
+use crate::web::access::Access::Member;
+use crate::web::route::{Route, get};
+
+/// What one's AI calls cost.
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        get("/spend", Member, page::show),
+        get("/spend/receipts", Member, receipts::list),
+        get("/spend/receipts/{id}", Member, receipts::show),
+        get("/spend/export", Member, receipt_export::export),
+        get("/api/spend", Member, api::spend),
+        get("/api/receipts", Member, api::receipts),
+        get("/api/receipts/key", Member, api::key),
+        get("/api/receipts/{id}", Member, api::receipt),
+    ]
+}

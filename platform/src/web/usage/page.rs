@@ -1,0 +1,139 @@
+//! What one's AI calls cost: what is left, and what a month was spent on, by day, model and agent.
+
+use askama::Template;
+use axum::extract::{Query, State};
+use serde::Deserialize;
+
+use super::budget_view::{AlertInWords, LeftInWords, alerts_in_words, left_in_words};
+use super::charts::Columns;
+use super::receipt_view::{self, ReceiptRow};
+use super::sums::{SumRow, calls, named_agent, named_model, rows};
+use crate::accounts::Session;
+use crate::app::App;
+use crate::error::{Error, Result};
+use crate::http::format::about;
+use crate::http::page::Page;
+use crate::http::problem::Answer;
+use crate::quota::{Month, Sums};
+use crate::web::own_keys;
+
+/// How many receipts the page ends with.
+const LATEST: u64 = 8;
+
+#[derive(Template)]
+#[template(path = "usage/usage.html")]
+pub struct SpendPage {
+    pub handle: String,
+    pub is_admin: bool,
+    /// `November 2026`, and as addresses name it.
+    pub month: String,
+    /// `Nov`
+    pub short_month: String,
+    pub period: String,
+    pub is_present: bool,
+    pub alerts: Vec<AlertInWords>,
+    pub total: String,
+    pub calls: String,
+    /// What is left, in the present month alone.
+    pub left: Option<LeftInWords>,
+    /// Which calls go out under own keys; empty when none do.
+    pub own_keys: String,
+    /// `None`: nothing was called.
+    pub chart: Option<Columns>,
+    pub models: Vec<SumRow>,
+    pub agents: Vec<SumRow>,
+    pub months: Vec<MonthRow>,
+    pub receipts: Vec<ReceiptRow>,
+}
+
+/// A month one may look at.
+pub struct MonthRow {
+    pub period: String,
+    pub name: String,
+    pub spent: String,
+    pub current: bool,
+}
+
+#[derive(Deserialize)]
+pub struct Asked {
+    /// `2026-10`; without one the present month.
+    pub month: Option<String>,
+}
+
+impl Asked {
+    /// The month that is meant.
+    ///
+    /// # Errors
+    /// `NotFound` for what is none.
+    pub fn month(&self, app: &App) -> Result<Month> {
+        match &self.month {
+            Some(text) => Month::parse(text).ok_or(Error::NotFound),
+            None => Ok(app.quota.this_month()),
+        }
+    }
+}
+
+/// `GET /spend`
+pub async fn show(State(app): State<App>, session: Session, Query(asked): Query<Asked>) -> Answer<Page<SpendPage>> {
+    let (account, month) = (session.account, asked.month(&app)?);
+    let is_present = month == app.quota.this_month();
+    let (left, alerts, sums, today, months, latest) = tokio::try_join!(
+        app.quota.left(account),
+        app.quota.alerts(account),
+        app.quota.spent_in(account, month),
+        app.quota.spent_today(account),
+        app.quota.months(account),
+        app.quota.receipts_before(account, None, LATEST),
+    )?;
+    let page = SpendPage {
+        handle: session.handle.to_string(),
+        is_admin: crate::web::access::is_admin(&session),
+        left: is_present.then(|| left_in_words(&left)),
+        own_keys: own_keys::in_words(&app, account),
+        alerts: alerts_in_words(&alerts, &left),
+        months: months
+            .iter()
+            .map(|one| MonthRow {
+                name: crate::http::format::month(&one.period),
+                spent: about(one.spent_nanodollars),
+                current: one.period == month.to_string(),
+                period: one.period.clone(),
+            })
+            .collect(),
+        receipts: receipt_view::rows(&latest),
+        ..page(month, &sums, is_present.then_some(&today))
+    };
+    Ok(Page(page))
+}
+
+/// The page about what `month` was spent on, without what stands around it.
+#[must_use]
+pub fn page(month: Month, sums: &Sums, today: Option<&Sums>) -> SpendPage {
+    let days: Vec<_> = sums.by_day.iter().map(|day| (day.name.as_str(), day.calls, day.amount_nanodollars)).collect();
+    SpendPage {
+        handle: String::new(),
+        is_admin: false,
+        period: month.to_string(),
+        is_present: today.is_some(),
+        month: crate::http::format::month(&month.to_string()),
+        short_month: crate::http::format::month(&month.to_string()).chars().take(3).collect(),
+        alerts: Vec::new(),
+        total: about(sums.total_nanodollars()),
+        calls: calls(sums.by_day.iter().map(|day| day.calls).sum()),
+        left: None,
+        own_keys: String::new(),
+        chart: (!days.is_empty()).then(|| Columns::of(&month.days(), &days)),
+        models: rows(
+            sums.by_model.iter().map(named_model),
+            0,
+            today.map(|today| today.by_model.iter().map(named_model)),
+        ),
+        agents: rows(
+            sums.by_agent.iter().map(named_agent),
+            sums.other_agents_nanodollars,
+            today.map(|today| today.by_agent.iter().map(named_agent)),
+        ),
+        months: Vec::new(),
+        receipts: Vec::new(),
+    }
+}

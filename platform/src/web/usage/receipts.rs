@@ -1,0 +1,119 @@
+//! Receipts of one's AI calls: the list, one whole, and a month to take away.
+
+use askama::Template;
+use axum::extract::{Path, Query, State};
+use serde::Deserialize;
+
+use super::receipt_view::{A_PAGE, CorrectionRow, ReceiptRow, chain, correction, fields, next, rows, story};
+use crate::accounts::Session;
+use crate::app::App;
+use crate::clock::Timestamp;
+use crate::db::HoldId;
+use crate::error::{Error, Result};
+use crate::http::format::{Moment, dollars};
+use crate::http::page::Page;
+use crate::http::problem::Answer;
+use crate::quota::Proof;
+
+#[derive(Template)]
+#[template(path = "usage/receipts.html")]
+pub struct ReceiptsPage {
+    pub handle: String,
+    pub is_admin: bool,
+    pub receipts: Vec<ReceiptRow>,
+    /// Whether the newest are among them.
+    pub newest: bool,
+    /// Where the older ones begin, if there are any.
+    pub before: Option<i64>,
+    /// As addresses name the month that is exported from here.
+    pub period: String,
+}
+
+#[derive(Template)]
+#[template(path = "usage/receipt.html")]
+pub struct ReceiptPage {
+    pub handle: String,
+    pub is_admin: bool,
+    pub id: String,
+    pub amount: String,
+    /// `for a call of`, or what a correction is.
+    pub what: &'static str,
+    pub model: String,
+    pub at: Moment,
+    /// How the amount came about.
+    pub story: String,
+    /// What was changed about it since.
+    pub corrections: Vec<CorrectionRow>,
+    /// What the call cost with all of them.
+    pub total: String,
+    /// What is wrong with it or with those that vouch for it; empty when nothing is.
+    pub wrong: String,
+    /// Every field: its name, and what it says.
+    pub fields: Vec<(&'static str, String)>,
+    pub chain: Vec<(&'static str, String)>,
+    pub key: String,
+}
+
+#[derive(Deserialize)]
+pub struct Asked {
+    /// A number in the chain.
+    pub before: Option<i64>,
+}
+
+/// `GET /spend/receipts`
+pub async fn list(State(app): State<App>, session: Session, Query(asked): Query<Asked>) -> Answer<Page<ReceiptsPage>> {
+    let receipts = app.quota.receipts_before(session.account, asked.before, A_PAGE).await?;
+    Ok(Page(ReceiptsPage {
+        handle: session.handle.to_string(),
+        is_admin: crate::web::access::is_admin(&session),
+        newest: asked.before.is_none(),
+        before: next(&receipts),
+        period: app.quota.this_month().to_string(),
+        receipts: rows(&receipts),
+    }))
+}
+
+/// `GET /spend/receipts/{id}`
+pub async fn show(State(app): State<App>, session: Session, Path(id): Path<String>) -> Answer<Page<ReceiptPage>> {
+    let proof = app.quota.receipt(session.account, receipt_id(&id)?).await?;
+    let page = page(&proof, app.quota.receipt_key());
+    Ok(Page(ReceiptPage {
+        handle: session.handle.to_string(),
+        is_admin: crate::web::access::is_admin(&session),
+        ..page
+    }))
+}
+
+/// A receipt's id as it stands in an address.
+///
+/// # Errors
+/// `NotFound` for what is none.
+pub fn receipt_id(id: &str) -> Result<HoldId> {
+    id.parse().map_err(|_| Error::NotFound)
+}
+
+/// The page of one receipt, without what stands around it.
+#[must_use]
+pub fn page(proof: &Proof, key: String) -> ReceiptPage {
+    let receipt = &proof.receipt;
+    ReceiptPage {
+        handle: String::new(),
+        is_admin: false,
+        id: receipt.id.to_string(),
+        amount: dollars(receipt.amount_nanodollars),
+        what: match (receipt.corrects, receipt.amount_nanodollars) {
+            (None, _) => "for a call of",
+            (Some(_), ..0) => "given back of a call of",
+            (Some(_), _) => "more for a call of",
+        },
+        model: receipt.model.clone(),
+        at: Moment(Timestamp(receipt.settled_at_ms)),
+        story: story(receipt),
+        corrections: proof.corrections.iter().map(correction).collect(),
+        total: dollars(proof.total_nanodollars()),
+        wrong: proof.wrong.clone().unwrap_or_default(),
+        fields: fields(receipt),
+        chain: chain(proof),
+        key,
+    }
+}

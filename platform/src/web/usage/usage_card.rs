@@ -1,0 +1,82 @@
+//! The month's AI spend in a few words, for the dashboard.
+
+use super::sums::share;
+use crate::http::format::{dollars, grouped, month};
+use crate::quota::{ModelSpend, Spend};
+
+/// The month's spending in a few words, for the dashboard.
+pub struct SpendInWords {
+    /// `November 2026`
+    pub month: String,
+    pub spent: String,
+    pub held: String,
+    pub left: String,
+    pub allowance: String,
+    /// Shares of the allowance in hundredths of a percent, for the bar: of 10 000.
+    pub spent_share: i64,
+    pub held_share: i64,
+    pub holds: bool,
+    pub models: Vec<ModelInWords>,
+}
+
+/// One row of the table.
+pub struct ModelInWords {
+    pub model: String,
+    pub provider: String,
+    pub calls: String,
+    pub input_tokens: String,
+    pub output_tokens: String,
+    pub amount: String,
+}
+
+/// Says what was spent.
+#[must_use]
+pub fn in_words(spend: &Spend) -> SpendInWords {
+    let spent_share = share(spend.spent_nanodollars, spend.allowance_nanodollars);
+    SpendInWords {
+        month: month(&spend.period),
+        spent: dollars(spend.spent_nanodollars),
+        held: dollars(spend.held_nanodollars),
+        left: dollars(spend.left_nanodollars.max(0)),
+        allowance: dollars(spend.allowance_nanodollars),
+        spent_share,
+        held_share: share(spend.held_nanodollars, spend.allowance_nanodollars).min(10_000 - spent_share),
+        holds: spend.held_nanodollars > 0,
+        models: spend.by_model.iter().map(model).collect(),
+    }
+}
+
+fn model(spend: &ModelSpend) -> ModelInWords {
+    ModelInWords {
+        model: spend.model.clone(),
+        provider: spend.provider.clone(),
+        calls: grouped(spend.calls),
+        input_tokens: grouped(spend.input_tokens),
+        output_tokens: grouped(spend.output_tokens),
+        amount: dollars(spend.amount_nanodollars),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_counts_holds_and_the_bar_never_overflows() {
+        let spend = |spent, held| Spend {
+            period: "2026-11".into(),
+            allowance_nanodollars: 5_000_000_000,
+            credit_nanodollars: 0,
+            spent_nanodollars: spent,
+            held_nanodollars: held,
+            left_nanodollars: 5_000_000_000 - spent - held,
+            by_model: Vec::new(),
+        };
+        let some = in_words(&spend(1_000_000_000, 500_000_000));
+        assert_eq!((some.left.as_str(), some.month.as_str()), ("$3.50", "November 2026"));
+        assert_eq!((some.spent_share, some.held_share), (2000, 1000));
+        let over = in_words(&spend(5_000_000_000, 1_000_000_000));
+        assert_eq!((over.left.as_str(), over.spent_share, over.held_share), ("$0.00", 10_000, 0));
+        assert_eq!(in_words(&spend(1, 0)).spent_share, 40);
+    }
+}
