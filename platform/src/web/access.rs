@@ -71,11 +71,6 @@ pub async fn still_stands(app: &App, headers: &HeaderMap) -> bool {
     }
 }
 
-/// Whether the navigation shows the way to the operator's pages.
-pub fn is_admin(session: &Session) -> bool {
-    session.role == Role::Admin
-}
-
 /// To the log-in page; from a hand-off with the way back, because there somebody was on the way to an instance.
 fn log_in_first(request: &Request) -> Answer {
     let asked = request.uri().path_and_query().map_or("/", |path| path.as_str());

@@ -12,6 +12,7 @@ use crate::http::format::Moment;
 use crate::http::page::Page;
 use crate::http::problem::{Answer, Problem};
 use crate::web::access::Access::{LoggedIn, Member};
+use crate::web::page_head::PageHead;
 use crate::web::route::{Route, get, post};
 
 /// Leaving, and staying after all.
@@ -27,8 +28,7 @@ pub(super) fn routes() -> Vec<Route> {
 #[derive(Template)]
 #[template(path = "account_deletion/confirm.html")]
 pub struct AskPage {
-    pub handle: String,
-    pub is_admin: bool,
+    pub head: PageHead,
     pub instance_host: String,
     /// How long the account can still be kept: "7 days".
     pub grace: String,
@@ -89,8 +89,7 @@ pub async fn stay(State(app): State<App>, session: Session) -> Answer<Redirect> 
 
 fn ask_page(app: &App, session: &Session, note: String) -> AskPage {
     AskPage {
-        handle: session.handle.to_string(),
-        is_admin: super::access::is_admin(session),
+        head: session.into(),
         instance_host: app.config.hosts.instance_host(&session.handle),
         grace: crate::http::format::span(app.config.containers.delete_after),
         note,

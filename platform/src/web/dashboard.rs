@@ -21,6 +21,7 @@ use crate::http::page::Page;
 use crate::http::problem::{Answer, Problem};
 use crate::instances::{Instance, Transition};
 use crate::web::access::Access::Member;
+use crate::web::page_head::PageHead;
 use crate::web::route::{Route, get, post};
 
 /// The dashboard and its forms.
@@ -34,8 +35,7 @@ const HISTORY: u64 = 8;
 #[derive(Template)]
 #[template(path = "dashboard/dashboard.html")]
 pub struct Dashboard {
-    pub handle: String,
-    pub is_admin: bool,
+    pub head: PageHead,
     pub instance_host: String,
     pub instance_origin: String,
     pub state: StateInWords,
@@ -124,8 +124,7 @@ async fn page(app: &App, session: &Session, instance: &Instance, ports: PortsInW
         app.accounts.passkeys(session),
     )?;
     Ok(Dashboard {
-        handle: session.handle.to_string(),
-        is_admin: super::access::is_admin(session),
+        head: session.into(),
         instance_host: app.config.hosts.instance_host(&instance.handle),
         instance_origin: app.config.hosts.instance_origin(&instance.handle),
         outdated: instance.is_outdated(),

@@ -15,6 +15,7 @@ use crate::http::page::Page;
 use crate::http::problem::{Answer, Problem};
 use crate::instances::Instance;
 use crate::mailbox::{Counts, Ending, LetterId, LetterView, MOST_PATHS, State as Standing};
+use crate::web::page_head::PageHead;
 
 /// How many letters of each kind are listed: those that need somebody, and those that only show that it works.
 const KEPT_LISTED: u64 = 50;
@@ -23,8 +24,7 @@ const DELIVERED_LISTED: u64 = 10;
 #[derive(Template)]
 #[template(path = "dashboard/mailbox.html")]
 pub struct MailboxPage {
-    pub handle: String,
-    pub is_admin: bool,
+    pub head: PageHead,
     /// Stands before a path in an address.
     pub instance_origin: String,
     /// What was typed, and what is wrong with it.
@@ -139,8 +139,7 @@ async fn page(app: &App, session: &Session, instance: &Instance, typed: Typed, n
     let paths: Vec<String> = app.mailbox.paths(instance.id).into_iter().map(|open| open.path).collect();
     let counts = app.mailbox.counts(instance.id);
     Ok(MailboxPage {
-        handle: session.handle.to_string(),
-        is_admin: super::access::is_admin(session),
+        head: session.into(),
         instance_origin: app.config.hosts.instance_origin(&instance.handle),
         typed: typed.path,
         note,

@@ -17,6 +17,7 @@ pub mod landing;
 pub mod log_in;
 pub mod mailbox;
 pub mod own_keys;
+pub mod page_head;
 pub mod passkeys;
 mod return_path;
 mod route;

@@ -14,6 +14,7 @@ use crate::http::page::Page;
 use crate::http::problem::{Answer, Problem};
 use crate::own_keys::{OwnKey, Refused};
 use crate::web::access::Access::Member;
+use crate::web::page_head::PageHead;
 use crate::web::route::{Route, get, post};
 
 /// One's own keys at the providers.
@@ -28,8 +29,7 @@ pub(super) fn routes() -> Vec<Route> {
 #[derive(Template)]
 #[template(path = "own_keys/own_keys.html")]
 pub struct OwnKeysPage {
-    pub handle: String,
-    pub is_admin: bool,
+    pub head: PageHead,
     pub providers: Vec<ProviderRow>,
 }
 
@@ -118,11 +118,7 @@ fn page(app: &App, session: &Session) -> OwnKeysPage {
         note: String::new(),
         provider: provider.clone(),
     };
-    OwnKeysPage {
-        handle: session.handle.to_string(),
-        is_admin: super::access::is_admin(session),
-        providers: served.iter().chain(left_over).map(row).collect(),
-    }
+    OwnKeysPage { head: session.into(), providers: served.iter().chain(left_over).map(row).collect() }
 }
 
 fn name(provider: &str) -> String {

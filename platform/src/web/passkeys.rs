@@ -16,6 +16,7 @@ use crate::http::format::Moment;
 use crate::http::page::Page;
 use crate::http::problem::Answer;
 use crate::web::access::Access::Member;
+use crate::web::page_head::PageHead;
 use crate::web::route::{Route, get, post};
 
 /// Passkeys and recovery codes.
@@ -32,8 +33,7 @@ pub(super) fn routes() -> Vec<Route> {
 #[derive(Template)]
 #[template(path = "passkeys/passkeys.html")]
 pub struct PasskeysPage {
-    pub handle: String,
-    pub is_admin: bool,
+    pub head: PageHead,
     /// Whether a recovery code brought the person here, whose old passkey is lost.
     pub recovered: bool,
     pub passkeys: Vec<PasskeyRow>,
@@ -43,8 +43,7 @@ pub struct PasskeysPage {
 #[derive(Template)]
 #[template(path = "passkeys/recovery_codes.html")]
 pub struct NewRecoveryCodesPage {
-    pub handle: String,
-    pub is_admin: bool,
+    pub head: PageHead,
     pub codes: Vec<String>,
 }
 
@@ -81,8 +80,7 @@ pub async fn list(
 ) -> Answer<Page<PasskeysPage>> {
     let passkeys = app.accounts.passkeys(&session).await?;
     Ok(Page(PasskeysPage {
-        handle: session.handle.to_string(),
-        is_admin: super::access::is_admin(&session),
+        head: (&session).into(),
         recovered: arrival.recovered == "yes",
         passkeys: passkeys.iter().map(Into::into).collect(),
     }))
@@ -115,6 +113,5 @@ pub async fn remove(State(app): State<App>, session: Session, Path(id): Path<Str
 /// `POST /recovery-codes`: new ones in place of those before.
 pub async fn new_recovery_codes(State(app): State<App>, session: Session) -> Answer<Page<NewRecoveryCodesPage>> {
     let codes = app.accounts.recovery_codes_renew(&session).await?;
-    let is_admin = super::access::is_admin(&session);
-    Ok(Page(NewRecoveryCodesPage { handle: session.handle.to_string(), is_admin, codes }))
+    Ok(Page(NewRecoveryCodesPage { head: (&session).into(), codes }))
 }

@@ -12,12 +12,12 @@ use crate::http::format::column;
 use crate::http::page::Page;
 use crate::http::problem::{Answer, Problem};
 use crate::quota::{Drift, drift_of_all};
+use crate::web::page_head::PageHead;
 
 #[derive(Template)]
 #[template(path = "admin/bill_comparison.html")]
 pub struct ComparePage {
-    pub handle: String,
-    pub is_admin: bool,
+    pub head: PageHead,
     pub total: DriftRow,
     pub rows: Vec<DriftRow>,
     /// How many more there are that differ less.
@@ -47,11 +47,7 @@ pub struct Sent {
 /// `POST /admin/compare`: a provider's usage export beside the books.
 pub async fn compare(State(app): State<App>, session: Session, Form(sent): Form<Sent>) -> Answer {
     match app.quota.compare(&sent.export).await {
-        Ok(drifts) => {
-            let handle = session.handle.to_string();
-            Ok(Page(ComparePage { handle, is_admin: crate::web::access::is_admin(&session), ..compared(&drifts) })
-                .into_response())
-        }
+        Ok(drifts) => Ok(Page(compared((&session).into(), &drifts)).into_response()),
         Err(error) => {
             let problem = Problem::in_place(error)?;
             let page = page(&app, &session, &Asked::default()).await?;
@@ -60,18 +56,12 @@ pub async fn compare(State(app): State<App>, session: Session, Form(sent): Form<
     }
 }
 
-/// The page of a comparison, without what stands around it.
+/// The page of a comparison.
 #[must_use]
-pub fn compared(drifts: &[Drift]) -> ComparePage {
+pub fn compared(head: PageHead, drifts: &[Drift]) -> ComparePage {
     let all = [drift_of_all(drifts)];
     let shown = &drifts[..drifts.len().min(MOST_ROWS)];
-    ComparePage {
-        handle: String::new(),
-        is_admin: true,
-        total: drift_rows(&all).remove(0),
-        more: drifts.len() - shown.len(),
-        rows: drift_rows(shown),
-    }
+    ComparePage { head, total: drift_rows(&all).remove(0), more: drifts.len() - shown.len(), rows: drift_rows(shown) }
 }
 
 fn drift_rows(drifts: &[Drift]) -> Vec<DriftRow> {

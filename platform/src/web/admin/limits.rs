@@ -14,13 +14,13 @@ use crate::http::format::{dollars, grouped};
 use crate::http::page::Page;
 use crate::http::problem::{Answer, Problem};
 use crate::quota::OwnLimits;
+use crate::web::page_head::PageHead;
 use crate::web::usage::budget_view::{Gauge, left_in_words};
 
 #[derive(Template)]
 #[template(path = "admin/limits.html")]
 pub struct AccountPage {
-    pub handle: String,
-    pub is_admin: bool,
+    pub head: PageHead,
     pub account: String,
     pub gauges: Vec<Gauge>,
     pub credit: String,
@@ -173,8 +173,7 @@ async fn account_page(app: &App, session: &Session, view: &AccountView, typed: T
     let count = |limit: Option<u32>| or_none(limit.map(|limit| grouped(limit.into())));
     let field = |name, label, typed, usual| LimitField { name, label, typed, usual };
     Ok(AccountPage {
-        handle: session.handle.to_string(),
-        is_admin: crate::web::access::is_admin(session),
+        head: session.into(),
         account: view.handle.to_string(),
         gauges: left.gauges,
         credit: left.credit,

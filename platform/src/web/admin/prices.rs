@@ -13,6 +13,7 @@ use crate::http::format::{Moment, dollars, grouped, query_value};
 use crate::http::page::Page;
 use crate::http::problem::{Answer, Problem};
 use crate::quota::{Catalogue, Changes, Difference, Price, PriceTable, PricedModel};
+use crate::web::page_head::PageHead;
 
 /// The largest table, in bytes; LiteLLM's whole one has under 2 MiB.
 pub const TABLE_BYTES: usize = 4 * 1024 * 1024;
@@ -26,8 +27,7 @@ const LONGEST_SOURCE: usize = 100;
 #[derive(Template)]
 #[template(path = "admin/prices.html")]
 pub struct PricesPage {
-    pub handle: String,
-    pub is_admin: bool,
+    pub head: PageHead,
     pub version: String,
     pub tables: Vec<TableRow>,
     pub models: Models,
@@ -77,8 +77,7 @@ pub struct ModelRow {
 #[derive(Template)]
 #[template(path = "admin/price_version.html")]
 pub struct VersionPage {
-    pub handle: String,
-    pub is_admin: bool,
+    pub head: PageHead,
     pub table: TableRow,
     pub changes: Changes,
     pub differences: Vec<DifferenceRow>,
@@ -121,8 +120,7 @@ pub async fn show(State(app): State<App>, session: Session, Query(asked): Query<
 async fn page(app: &App, session: &Session, asked: Asked) -> Result<PricesPage> {
     let (catalogue, tables) = tokio::try_join!(app.quota.prices_in_force(), app.quota.price_tables())?;
     Ok(PricesPage {
-        handle: session.handle.to_string(),
-        is_admin: crate::web::access::is_admin(session),
+        head: session.into(),
         tables: tables.into_iter().map(table_row).collect(),
         models: models("/admin/prices", &catalogue.models, asked.model),
         version: catalogue.version,
@@ -173,19 +171,16 @@ pub async fn version(
     Query(asked): Query<Asked>,
 ) -> Answer<Page<VersionPage>> {
     let (table, catalogue) = app.quota.prices_of(&version).await?;
-    let handle = session.handle.to_string();
-    let page = version_page(table, &catalogue, asked.model);
-    Ok(Page(VersionPage { handle, is_admin: crate::web::access::is_admin(&session), ..page }))
+    Ok(Page(version_page((&session).into(), table, &catalogue, asked.model)))
 }
 
-/// The page of a table, without what stands around it.
+/// The page of a table.
 #[must_use]
-pub fn version_page(table: PriceTable, catalogue: &Catalogue, typed: String) -> VersionPage {
+pub fn version_page(head: PageHead, table: PriceTable, catalogue: &Catalogue, typed: String) -> VersionPage {
     let differences = &catalogue.differences;
     let shown = &differences[..differences.len().min(MOST_MODELS)];
     VersionPage {
-        handle: String::new(),
-        is_admin: true,
+        head,
         models: models(&format!("/admin/prices/{}", query_value(&table.version)), &catalogue.models, typed),
         table: table_row(table),
         changes: catalogue.changes,

@@ -13,6 +13,7 @@ use crate::http::format::{about, column};
 use crate::http::page::Page;
 use crate::http::problem::{Answer, Problem};
 use crate::quota::{Mode, RatedAccount, RerateOrder, Rerated};
+use crate::web::page_head::PageHead;
 
 /// Accounts that are shown; the command line prints all.
 const MOST_ROWS: usize = 50;
@@ -20,8 +21,7 @@ const MOST_ROWS: usize = 50;
 #[derive(Template)]
 #[template(path = "admin/repricing.html")]
 pub struct ReratingPage {
-    pub handle: String,
-    pub is_admin: bool,
+    pub head: PageHead,
     pub version: String,
     pub typed: Typed,
     /// `None` when what was typed is not right.
@@ -88,8 +88,7 @@ pub async fn change(
 async fn answer(app: &App, session: &Session, (version, typed): (String, Typed), mode: Mode) -> Answer {
     let is_done = mode != Mode::Look;
     let page = ReratingPage {
-        handle: session.handle.to_string(),
-        is_admin: crate::web::access::is_admin(session),
+        head: session.into(),
         version: version.clone(),
         typed: typed.clone(),
         found: None,

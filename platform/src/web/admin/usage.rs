@@ -11,14 +11,14 @@ use crate::http::format::{about, column, month};
 use crate::http::page::Page;
 use crate::http::problem::Answer;
 use crate::quota::{A_PAGE, AccountSpend, Everybody, Month, Order};
+use crate::web::page_head::PageHead;
 use crate::web::usage::charts::Columns;
 use crate::web::usage::sums::{SumRow, named_model, rows, share};
 
 #[derive(Template)]
 #[template(path = "admin/usage.html")]
 pub struct SpendPage {
-    pub handle: String,
-    pub is_admin: bool,
+    pub head: PageHead,
     /// `November 2026`, `Nov`, and as addresses name it.
     pub month: String,
     pub short_month: String,
@@ -98,8 +98,6 @@ pub(super) async fn page(app: &App, session: &Session, asked: &Asked) -> Result<
     )?;
     let is_full = u64::try_from(accounts.len()).is_ok_and(|count| count == A_PAGE);
     Ok(SpendPage {
-        handle: session.handle.to_string(),
-        is_admin: crate::web::access::is_admin(session),
         is_present: month == present,
         today: about(today),
         held: about(app.quota.held_by_all()),
@@ -107,18 +105,17 @@ pub(super) async fn page(app: &App, session: &Session, asked: &Asked) -> Result<
         order: word,
         before: asked.page.checked_sub(1),
         after: is_full.then_some(asked.page + 1),
-        ..sums(month, &all)
+        ..sums(session.into(), month, &all)
     })
 }
 
-/// The page about what everybody did in `month`, without what stands around it.
+/// The page about what everybody did in `month`.
 #[must_use]
-pub fn sums(month_shown: Month, all: &Everybody) -> SpendPage {
+pub fn sums(head: PageHead, month_shown: Month, all: &Everybody) -> SpendPage {
     let days: Vec<_> = all.by_day.iter().map(|day| (day.name.as_str(), day.calls, day.amount_nanodollars)).collect();
     let name = month(&month_shown.to_string());
     SpendPage {
-        handle: String::new(),
-        is_admin: true,
+        head,
         short_month: name.chars().take(3).collect(),
         month: name,
         period: month_shown.to_string(),

@@ -15,12 +15,12 @@ use crate::http::problem::Answer;
 use crate::instances::{Cause, Wish};
 use crate::mailbox::Counts;
 use crate::web::instance::awake_view::{self, Why};
+use crate::web::page_head::PageHead;
 
 #[derive(Template)]
 #[template(path = "admin/users.html")]
 pub struct AdminPage {
-    pub handle: String,
-    pub is_admin: bool,
+    pub head: PageHead,
     pub awake: usize,
     /// Of everybody.
     pub mail: Counts,
@@ -59,8 +59,7 @@ pub async fn show(State(app): State<App>, session: Session) -> Answer<Page<Admin
     // Of these only the handle is left, and that is nobody's any more.
     accounts.retain(|account| account.standing != Standing::Gone);
     Ok(Page(AdminPage {
-        handle: session.handle.to_string(),
-        is_admin: crate::web::access::is_admin(&session),
+        head: (&session).into(),
         awake: app.instances.awake_count(),
         mail: app.mailbox.counts_of_all(),
         alarms: app.alarms.count().await?,

@@ -14,12 +14,12 @@ use crate::http::page::Page;
 use crate::http::problem::{Answer, Problem};
 use crate::instances::Instance;
 use crate::web::extractors::Mine;
+use crate::web::page_head::PageHead;
 
 #[derive(Template)]
 #[template(path = "domains/domains.html")]
 pub struct DomainsPage {
-    pub handle: String,
-    pub is_admin: bool,
+    pub head: PageHead,
     /// What a domain may be an alias of.
     pub instance_host: String,
     /// Behind a host in an address: empty, or `:8443`.
@@ -100,8 +100,7 @@ pub fn domain_id(id: &str) -> Result<DomainId> {
 
 fn page(app: &App, session: &Session, instance: &Instance) -> DomainsPage {
     DomainsPage {
-        handle: session.handle.to_string(),
-        is_admin: crate::web::access::is_admin(session),
+        head: session.into(),
         instance_host: app.config.hosts.instance_host(&instance.handle),
         port: app.config.hosts.port.clone(),
         domains: app.domains.of(instance.id).iter().map(Into::into).collect(),

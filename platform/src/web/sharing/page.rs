@@ -14,12 +14,12 @@ use crate::http::problem::{Answer, Problem};
 use crate::instances::Instance;
 use crate::sharing::{Audience, MOST_SHARES, Share, ShareId};
 use crate::web::extractors::Mine;
+use crate::web::page_head::PageHead;
 
 #[derive(Template)]
 #[template(path = "sharing/sharing.html")]
 pub struct SharingPage {
-    pub handle: String,
-    pub is_admin: bool,
+    pub head: PageHead,
     pub shares: Vec<ShareRow>,
     pub most: usize,
     pub may_add: bool,
@@ -121,8 +121,7 @@ fn page(app: &App, session: &Session, instance: &Instance, typed: Typed) -> Shar
         to: in_words(&share.audience),
     };
     SharingPage {
-        handle: session.handle.to_string(),
-        is_admin: crate::web::access::is_admin(session),
+        head: session.into(),
         may_add: shares.len() < MOST_SHARES,
         shares: shares.iter().map(row).collect(),
         most: MOST_SHARES,

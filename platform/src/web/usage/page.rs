@@ -16,6 +16,7 @@ use crate::http::page::Page;
 use crate::http::problem::Answer;
 use crate::quota::{Month, Sums};
 use crate::web::own_keys;
+use crate::web::page_head::PageHead;
 
 /// How many receipts the page ends with.
 const LATEST: u64 = 8;
@@ -23,8 +24,7 @@ const LATEST: u64 = 8;
 #[derive(Template)]
 #[template(path = "usage/usage.html")]
 pub struct SpendPage {
-    pub handle: String,
-    pub is_admin: bool,
+    pub head: PageHead,
     /// `November 2026`, and as addresses name it.
     pub month: String,
     /// `Nov`
@@ -86,8 +86,6 @@ pub async fn show(State(app): State<App>, session: Session, Query(asked): Query<
         app.quota.receipts_before(account, None, LATEST),
     )?;
     let page = SpendPage {
-        handle: session.handle.to_string(),
-        is_admin: crate::web::access::is_admin(&session),
         left: is_present.then(|| left_in_words(&left)),
         own_keys: own_keys::in_words(&app, account),
         alerts: alerts_in_words(&alerts, &left),
@@ -101,18 +99,17 @@ pub async fn show(State(app): State<App>, session: Session, Query(asked): Query<
             })
             .collect(),
         receipts: receipt_view::rows(&latest),
-        ..page(month, &sums, is_present.then_some(&today))
+        ..page((&session).into(), month, &sums, is_present.then_some(&today))
     };
     Ok(Page(page))
 }
 
-/// The page about what `month` was spent on, without what stands around it.
+/// The page about what `month` was spent on.
 #[must_use]
-pub fn page(month: Month, sums: &Sums, today: Option<&Sums>) -> SpendPage {
+pub fn page(head: PageHead, month: Month, sums: &Sums, today: Option<&Sums>) -> SpendPage {
     let days: Vec<_> = sums.by_day.iter().map(|day| (day.name.as_str(), day.calls, day.amount_nanodollars)).collect();
     SpendPage {
-        handle: String::new(),
-        is_admin: false,
+        head,
         period: month.to_string(),
         is_present: today.is_some(),
         month: crate::http::format::month(&month.to_string()),

@@ -14,12 +14,12 @@ use crate::http::format::{Moment, dollars};
 use crate::http::page::Page;
 use crate::http::problem::Answer;
 use crate::quota::Proof;
+use crate::web::page_head::PageHead;
 
 #[derive(Template)]
 #[template(path = "usage/receipts.html")]
 pub struct ReceiptsPage {
-    pub handle: String,
-    pub is_admin: bool,
+    pub head: PageHead,
     pub receipts: Vec<ReceiptRow>,
     /// Whether the newest are among them.
     pub newest: bool,
@@ -32,8 +32,7 @@ pub struct ReceiptsPage {
 #[derive(Template)]
 #[template(path = "usage/receipt.html")]
 pub struct ReceiptPage {
-    pub handle: String,
-    pub is_admin: bool,
+    pub head: PageHead,
     pub id: String,
     pub amount: String,
     /// `for a call of`, or what a correction is.
@@ -64,8 +63,7 @@ pub struct Asked {
 pub async fn list(State(app): State<App>, session: Session, Query(asked): Query<Asked>) -> Answer<Page<ReceiptsPage>> {
     let receipts = app.quota.receipts_before(session.account, asked.before, A_PAGE).await?;
     Ok(Page(ReceiptsPage {
-        handle: session.handle.to_string(),
-        is_admin: crate::web::access::is_admin(&session),
+        head: (&session).into(),
         newest: asked.before.is_none(),
         before: next(&receipts),
         period: app.quota.this_month().to_string(),
@@ -76,12 +74,7 @@ pub async fn list(State(app): State<App>, session: Session, Query(asked): Query<
 /// `GET /spend/receipts/{id}`
 pub async fn show(State(app): State<App>, session: Session, Path(id): Path<String>) -> Answer<Page<ReceiptPage>> {
     let proof = app.quota.receipt(session.account, receipt_id(&id)?).await?;
-    let page = page(&proof, app.quota.receipt_key());
-    Ok(Page(ReceiptPage {
-        handle: session.handle.to_string(),
-        is_admin: crate::web::access::is_admin(&session),
-        ..page
-    }))
+    Ok(Page(page((&session).into(), &proof, app.quota.receipt_key())))
 }
 
 /// A receipt's id as it stands in an address.
@@ -92,13 +85,12 @@ pub fn receipt_id(id: &str) -> Result<HoldId> {
     id.parse().map_err(|_| Error::NotFound)
 }
 
-/// The page of one receipt, without what stands around it.
+/// The page of one receipt.
 #[must_use]
-pub fn page(proof: &Proof, key: String) -> ReceiptPage {
+pub fn page(head: PageHead, proof: &Proof, key: String) -> ReceiptPage {
     let receipt = &proof.receipt;
     ReceiptPage {
-        handle: String::new(),
-        is_admin: false,
+        head,
         id: receipt.id.to_string(),
         amount: dollars(receipt.amount_nanodollars),
         what: match (receipt.corrects, receipt.amount_nanodollars) {

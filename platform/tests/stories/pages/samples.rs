@@ -22,6 +22,7 @@ use berth::web::landing::Landing;
 use berth::web::log_in::page::{CodePage as LogInCodePage, GoOnPage, LogInPage};
 use berth::web::log_in::recovery::RecoverPage;
 use berth::web::mailbox::{LetterRow, MailInWords, MailboxPage};
+use berth::web::page_head::PageHead;
 use berth::web::passkeys::{NewRecoveryCodesPage, PasskeyRow, PasskeysPage};
 use berth::web::sharing::page::{ShareRow, SharingPage, Typed};
 use berth::web::sign_up::page::{CodePage, HandlePage, PasskeyPage, RecoveryCodesPage, WelcomePage};
@@ -112,6 +113,14 @@ pub fn sign_up_handle(typed: &str) -> String {
     })
 }
 
+fn head(handle: &str) -> PageHead {
+    PageHead { handle: handle.into(), is_admin: false }
+}
+
+fn admin_head(handle: &str) -> PageHead {
+    PageHead { handle: handle.into(), is_admin: true }
+}
+
 fn html(page: &impl Template) -> String {
     page.render().expect("a page with good data renders")
 }
@@ -188,8 +197,7 @@ fn dashboard(status: &Status, spent: i64, held: i64) -> String {
         amount: format::dollars(amount),
     };
     html(&Dashboard {
-        handle: "alice".into(),
-        is_admin: true,
+        head: admin_head("alice"),
         instance_host: "alice.example.com".into(),
         instance_origin: "https://alice.example.com".into(),
         outdated: status.fact == Fact::Frozen,
@@ -253,8 +261,7 @@ fn mail(some: bool) -> MailInWords {
 
 fn mailbox(some: bool) -> String {
     let mut page = MailboxPage {
-        handle: "alice".into(),
-        is_admin: false,
+        head: head("alice"),
         instance_origin: "https://alice.example.com".into(),
         typed: String::new(),
         note: String::new(),
@@ -302,8 +309,7 @@ fn sharing(some: bool) -> String {
         to: to.into(),
     };
     let mut page = SharingPage {
-        handle: "alice".into(),
-        is_admin: false,
+        head: head("alice"),
         shares: Vec::new(),
         most: 50,
         may_add: true,
@@ -336,8 +342,7 @@ fn domains(some: bool) -> String {
         note: String::new(),
     };
     let mut page = DomainsPage {
-        handle: "alice".into(),
-        is_admin: false,
+        head: head("alice"),
         instance_host: "alice.example.com".into(),
         port: String::new(),
         domains: Vec::new(),
@@ -405,18 +410,17 @@ fn passkey(name: &str) -> PasskeyRow {
 
 fn passkeys(recovered: bool) -> String {
     let passkeys = vec![passkey("iCloud Keychain"), passkey("YubiKey 5")];
-    html(&PasskeysPage { handle: "alice".into(), is_admin: false, recovered, passkeys })
+    html(&PasskeysPage { head: head("alice"), recovered, passkeys })
 }
 
 fn new_recovery_codes() -> String {
     let codes = (0..10).map(|n| format!("0123{n}-56789-ABCDE-FGHJK-MNPQR")).collect();
-    html(&NewRecoveryCodesPage { handle: "alice".into(), is_admin: false, codes })
+    html(&NewRecoveryCodesPage { head: head("alice"), codes })
 }
 
 fn leave(note: &str) -> String {
     html(&AskPage {
-        handle: "alice".into(),
-        is_admin: false,
+        head: head("alice"),
         instance_host: "alice.example.com".into(),
         grace: "7 days".into(),
         note: note.into(),
@@ -447,8 +451,7 @@ fn admin() -> String {
         }),
     };
     html(&AdminPage {
-        handle: "alice".into(),
-        is_admin: true,
+        head: admin_head("alice"),
         awake: 1,
         mail: Counts { waiting: 11, failed: 1, bytes: 41_000 },
         alarms: 4,

@@ -7,11 +7,11 @@ use berth::db::AccountId;
 use berth::quota::{
     Catalogue, Changes, Difference, Price, PriceTable, PricedModel, RatedAccount, Rates, Rerated, Tariff, Tier,
 };
-use berth::web::admin::prices::{self, PricesPage, VersionPage};
-use berth::web::admin::repricing::{self, ReratingPage, Typed};
+use berth::web::admin::prices::{self as admin_prices, PricesPage};
+use berth::web::admin::repricing::{self as admin_rerating, ReratingPage, Typed};
 use uuid::Uuid;
 
-use super::{NOON, html};
+use super::{NOON, admin_head, html};
 
 fn price(input: i64) -> Price {
     let rates = Rates {
@@ -82,8 +82,7 @@ fn page() -> PricesPage {
         table("0c9aa11b42d7", "built in", false),
     ];
     PricesPage {
-        handle: "olivia".into(),
-        is_admin: true,
+        head: admin_head("olivia"),
         version: "5b1c0de9a7f3".into(),
         tables: tables.into_iter().map(admin_prices::table_row).collect(),
         models: admin_prices::models("/admin/prices", &catalogue().models, String::new()),
@@ -105,7 +104,7 @@ pub fn refused() -> String {
 
 pub fn version() -> String {
     let page = admin_prices::version_page(table("0c9aa11b42d7", "built in", false), &catalogue(), "claude".into());
-    html(&VersionPage { handle: "olivia".into(), ..page })
+    html(&page)
 }
 
 pub fn rerating(note: &str) -> String {
@@ -123,8 +122,7 @@ pub fn rerating(note: &str) -> String {
         accounts: vec![account(1, 60, -1_500_000_000), account(2, 1, 80_000_000)],
     };
     html(&ReratingPage {
-        handle: "olivia".into(),
-        is_admin: true,
+        head: admin_head("olivia"),
         version: "0c9aa11b42d7".into(),
         typed: Typed { since: "2026-11-01".into(), until: "soon".into(), account: String::new() },
         found: note.is_empty().then(|| admin_rerating::in_words(&found, &[])),

@@ -6,17 +6,17 @@ use berth::http::format::{self, Moment};
 use berth::quota::{
     Alert, Drift, Everybody, Left, ModelSpend, Month, Places, Proof, RateLeft, Receipt, Sum, Sums, Today,
 };
-use berth::web::admin::bill_comparison::{self, ComparePage};
+use berth::web::admin::bill_comparison;
 use berth::web::admin::limits::{AccountPage, LimitField};
 use berth::web::admin::usage::{self as admin_usage, AccountRow, SpendPage as OfAllPage};
 use berth::web::own_keys::{KeyInWords, OwnKeysPage, ProviderRow, RefusedInWords};
 use berth::web::usage::budget_view::{self as what_is_left, AlertInWords};
 use berth::web::usage::page::{self as spend, MonthRow, SpendPage};
 use berth::web::usage::receipt_view;
-use berth::web::usage::receipts::{self, ReceiptPage, ReceiptsPage};
+use berth::web::usage::receipts::{self, ReceiptsPage};
 use uuid::Uuid;
 
-use super::{NOON, html};
+use super::{NOON, admin_head, head, html};
 
 const AGENTS: [&str; 4] = ["", "3f2b9c1e-77f1-4b1f-9d3a-5e6f7a8b9c0d", "reviewer", "nightly-digest"];
 
@@ -110,14 +110,14 @@ pub fn alerts() -> Vec<AlertInWords> {
 }
 
 fn shown(page: SpendPage) -> String {
-    html(&SpendPage { handle: "alice".into(), is_admin: true, ..page })
+    html(&page)
 }
 
 pub fn full() -> String {
     let november = Month::parse("2026-11").unwrap();
     let (sums, mut today) = (sums("2026-11", 20), sums("2026-11", 1));
     today.by_agent.truncate(2);
-    let page = spend::page(november, &sums, Some(&today));
+    let page = spend::page(admin_head("alice"), november, &sums, Some(&today));
     let (left, receipts) = (left(sums.total_nanodollars(), 42_000_000), receipt_view::rows(&calls(8)));
     let left = Some(what_is_left::left_in_words(&left));
     shown(SpendPage { left, alerts: alerts(), months: months(), receipts, ..page })
@@ -125,7 +125,7 @@ pub fn full() -> String {
 
 /// A month of 31 days that is over.
 pub fn past() -> String {
-    let page = spend::page(Month::parse("2026-10").unwrap(), &sums("2026-10", 31), None);
+    let page = spend::page(admin_head("alice"), Month::parse("2026-10").unwrap(), &sums("2026-10", 31), None);
     let mut months = months();
     (months[0].current, months[1].current) = (false, true);
     shown(SpendPage { months, receipts: receipt_view::rows(&calls(3)), ..page })
@@ -139,14 +139,14 @@ pub fn first_day() -> String {
         other_agents_nanodollars: 0,
         by_day: day,
     };
-    let page = spend::page(Month::parse("2026-11").unwrap(), &one, Some(&one));
+    let page = spend::page(admin_head("alice"), Month::parse("2026-11").unwrap(), &one, Some(&one));
     let receipts = receipt_view::rows(&calls(1));
     shown(SpendPage { left: Some(what_is_left::left_in_words(&left(31_000, 0))), receipts, ..page })
 }
 
 pub fn empty() -> String {
     let nothing = Sums { by_model: vec![], by_agent: vec![], other_agents_nanodollars: 0, by_day: vec![] };
-    let page = spend::page(Month::parse("2026-11").unwrap(), &nothing, Some(&nothing));
+    let page = spend::page(admin_head("alice"), Month::parse("2026-11").unwrap(), &nothing, Some(&nothing));
     shown(SpendPage { left: Some(what_is_left::left_in_words(&left(0, 0))), ..page })
 }
 
@@ -194,8 +194,7 @@ fn calls(count: usize) -> Vec<Receipt> {
 
 pub fn receipts() -> String {
     html(&ReceiptsPage {
-        handle: "alice".into(),
-        is_admin: false,
+        head: head("alice"),
         receipts: receipt_view::rows(&calls(10)),
         newest: false,
         before: Some(71),
@@ -215,8 +214,12 @@ pub fn receipt(wrong: Option<&str>) -> String {
     };
     let corrections = vec![correction];
     let proof = Proof { digested: String::new(), vouched_by: Some(voucher), corrections, wrong, receipt };
-    let page = receipts::page(&proof, "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a".into());
-    html(&ReceiptPage { handle: "alice".into(), is_admin: false, ..page })
+    let page = receipts::page(
+        head("alice"),
+        &proof,
+        "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a".into(),
+    );
+    html(&page)
 }
 
 /// Of a call under an own key, whose model has a price here or has none.
@@ -226,8 +229,12 @@ pub fn receipt_under_own_key(worth_nanodollars: Option<i64>) -> String {
         Receipt { amount_nanodollars: 0, held_nanodollars: 0, payer: "own_key".into(), worth_nanodollars, ..receipt };
     let voucher = Some(receipt.clone());
     let proof = Proof { digested: String::new(), vouched_by: voucher, corrections: Vec::new(), wrong: None, receipt };
-    let page = receipts::page(&proof, "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a".into());
-    html(&ReceiptPage { handle: "alice".into(), is_admin: false, ..page })
+    let page = receipts::page(
+        head("alice"),
+        &proof,
+        "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a".into(),
+    );
+    html(&page)
 }
 
 pub fn own_keys(some: bool) -> String {
@@ -247,7 +254,7 @@ pub fn own_keys(some: bool) -> String {
         providers[2].key = Some(KeyInWords { last_four: "B-_9".into(), added, refused: None });
         providers[2].is_served = false;
     }
-    html(&OwnKeysPage { handle: "alice".into(), is_admin: false, providers })
+    html(&OwnKeysPage { head: head("alice"), providers })
 }
 
 fn everybody() -> OfAllPage {
@@ -268,7 +275,6 @@ fn everybody() -> OfAllPage {
         tag: tag.into(),
     };
     OfAllPage {
-        handle: "alice".into(),
         is_present: true,
         today: "$0.15".into(),
         held: "$0.042".into(),
@@ -280,7 +286,7 @@ fn everybody() -> OfAllPage {
         ],
         before: Some(0),
         after: Some(2),
-        ..admin_usage::sums(Month::parse("2026-11").unwrap(), &all)
+        ..admin_usage::sums(admin_head("alice"), Month::parse("2026-11").unwrap(), &all)
     }
 }
 
@@ -299,8 +305,7 @@ pub fn of_account() -> String {
     let limit =
         |name, label, typed: &str, usual: &str| LimitField { name, label, typed: typed.into(), usual: usual.into() };
     html(&AccountPage {
-        handle: "alice".into(),
-        is_admin: true,
+        head: admin_head("alice"),
         account: "bob".into(),
         gauges: left.gauges,
         credit: left.credit,
@@ -331,5 +336,5 @@ pub fn compared() -> String {
         drift("2026-11-15", "claude-sonnet-4-6", 2_000_000_000, 2_010_000_000),
         drift("2026-11-16", "claude-haiku-5-5", 40_000_000, 40_000_000),
     ];
-    html(&ComparePage { handle: "alice".into(), ..bill_comparison::compared(&drifts) })
+    html(&bill_comparison::compared(admin_head("alice"), &drifts))
 }
