@@ -41,7 +41,7 @@ pub async fn enforce(State((app, access)): State<(App, Access)>, mut request: Re
         Access::LoggedIn | Access::Member | Access::Admin => match session(&app, request.headers()).await? {
             Some(session) if session.leaving && access != Access::LoggedIn => {
                 let sentence = "This account leaves. Log in to Berth and keep it, then try again.";
-                return elsewhere(&request, "/leaving", Error::Forbidden(sentence.into()));
+                return elsewhere(&request, "/account/deletion", Error::Forbidden(sentence.into()));
             }
             Some(session) if access == Access::Admin && session.role != Role::Admin => {
                 return Err(Error::Forbidden("This page is for the operator.".into()).into());

@@ -18,10 +18,10 @@ use crate::web::route::{Route, get, post};
 /// Leaving, and staying after all.
 pub(super) fn routes() -> Vec<Route> {
     vec![
-        get("/leave", Member, ask),
-        post("/leave", Member, leave),
-        get("/leaving", LoggedIn, show),
-        post("/leaving/stay", LoggedIn, stay),
+        get("/account/delete", Member, ask),
+        post("/account/delete", Member, leave),
+        get("/account/deletion", LoggedIn, show),
+        post("/account/deletion/cancel", LoggedIn, stay),
     ]
 }
 
@@ -58,12 +58,12 @@ pub struct Typed {
     handle: String,
 }
 
-/// `GET /leave`
+/// `GET /account/delete`
 pub async fn ask(State(app): State<App>, session: Session) -> Page<AskPage> {
     Page(ask_page(&app, &session, String::new()))
 }
 
-/// `POST /leave`: the handle, typed by hand.
+/// `POST /account/delete`: the handle, typed by hand.
 pub async fn leave(State(app): State<App>, session: Session, Form(typed): Form<Typed>) -> Answer {
     match app.accounts.leave(&session, &typed.handle).await {
         Ok(due) => Ok(Page(LeftPage { handle: session.handle.to_string(), due: Moment(due) }).into_response()),
@@ -74,14 +74,14 @@ pub async fn leave(State(app): State<App>, session: Session, Form(typed): Form<T
     }
 }
 
-/// `GET /leaving`: also for somebody who stays, who is sent on.
+/// `GET /account/deletion`: also for somebody who stays, who is sent on.
 pub async fn show(State(app): State<App>, session: Session) -> Answer {
     let Some(leaving) = app.accounts.leaving(&session).await? else { return Ok(Redirect::to("/").into_response()) };
     let (due, may_stay) = (Moment(leaving.due), leaving.may_stay);
     Ok(Page(LeavingPage { handle: session.handle.to_string(), due, may_stay }).into_response())
 }
 
-/// `POST /leaving/stay`
+/// `POST /account/deletion/cancel`
 pub async fn stay(State(app): State<App>, session: Session) -> Answer<Redirect> {
     app.accounts.stay(&session).await?;
     Ok(Redirect::to("/"))

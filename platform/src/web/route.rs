@@ -39,3 +39,19 @@ where
 {
     Route { method: Method::POST, path, access, handler: routing::post(handler) }
 }
+
+pub(super) fn put<H, T>(path: &'static str, access: Access, handler: H) -> Route
+where
+    H: Handler<T, App>,
+    T: 'static,
+{
+    Route { method: Method::PUT, path, access, handler: routing::put(handler) }
+}
+
+pub(super) fn delete<H, T>(path: &'static str, access: Access, handler: H) -> Route
+where
+    H: Handler<T, App>,
+    T: 'static,
+{
+    Route { method: Method::DELETE, path, access, handler: routing::delete(handler) }
+}

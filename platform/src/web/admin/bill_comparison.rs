@@ -44,7 +44,7 @@ pub struct Sent {
     export: String,
 }
 
-/// `POST /admin/compare`: a provider's usage export beside the books.
+/// `POST /admin/bill-comparison`: a provider's usage export beside the books.
 pub async fn compare(State(app): State<App>, session: Session, Form(sent): Form<Sent>) -> Answer {
     match app.quota.compare(&sent.export).await {
         Ok(drifts) => Ok(Page(compared((&session).into(), &drifts)).into_response()),

@@ -41,7 +41,7 @@ pub struct LimitField {
     pub usual: String,
 }
 
-/// `GET /admin/spend/{handle}`
+/// `GET /admin/users/{handle}`
 pub async fn account(
     State(app): State<App>,
     session: Session,
@@ -63,7 +63,7 @@ pub struct TypedLimits {
     at_once: String,
 }
 
-/// `POST /admin/spend/{handle}/limits`
+/// `POST /admin/users/{handle}/limits`
 pub async fn set_limits(
     State(app): State<App>,
     session: Session,
@@ -77,7 +77,7 @@ pub async fn set_limits(
         app.quota.reread(view.id).await
     };
     match set.await {
-        Ok(()) => Ok(Redirect::to(&format!("/admin/spend/{}", view.handle)).into_response()),
+        Ok(()) => Ok(Redirect::to(&format!("/admin/users/{}", view.handle)).into_response()),
         Err(error) => {
             let problem = Problem::in_place(error)?;
             let page = account_page(&app, &session, &view, limits).await?;
@@ -95,7 +95,7 @@ pub struct TypedCredit {
     reason: String,
 }
 
-/// `POST /admin/spend/{handle}/credit`
+/// `POST /admin/users/{handle}/credit`
 pub async fn give_credit(
     State(app): State<App>,
     session: Session,
@@ -117,7 +117,7 @@ pub async fn give_credit(
     let account = (view.id, &view.handle);
     app.quota.give_credit(account, sign * nanodollars, credit.reason.trim(), session.handle.as_str()).await?;
     app.quota.reread(view.id).await?;
-    Ok(Redirect::to(&format!("/admin/spend/{}", view.handle)).into_response())
+    Ok(Redirect::to(&format!("/admin/users/{}", view.handle)).into_response())
 }
 
 fn known(handle: &str) -> Result<Handle> {

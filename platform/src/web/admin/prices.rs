@@ -189,7 +189,7 @@ pub fn version_page(head: PageHead, table: PriceTable, catalogue: &Catalogue, ty
     }
 }
 
-/// `POST /admin/prices/{version}/use`
+/// `POST /admin/prices/{version}/activate`
 pub async fn put_in_force(State(app): State<App>, session: Session, Path(version): Path<String>) -> Answer<Redirect> {
     app.quota.use_prices(Some(&version), session.handle.as_str()).await?;
     app.quota.reread_prices().await?;

@@ -62,7 +62,7 @@ pub struct ReratedRow {
     pub difference: String,
 }
 
-/// `GET /admin/prices/{version}/rerate?since=2026-11-01`: what would change.
+/// `GET /admin/prices/{version}/repricing?since=2026-11-01`: what would change.
 pub async fn look(
     State(app): State<App>,
     session: Session,
@@ -73,7 +73,7 @@ pub async fn look(
     answer(&app, &session, (version, typed), Mode::Look).await
 }
 
-/// `POST /admin/prices/{version}/rerate`
+/// `POST /admin/prices/{version}/repricing`
 pub async fn change(
     State(app): State<App>,
     session: Session,

@@ -71,7 +71,7 @@ enum ByWhat {
     Share,
 }
 
-/// `GET /admin/spend?month=2026-11&order=share&page=1`
+/// `GET /admin/usage?month=2026-11&order=share&page=1`
 pub async fn show(State(app): State<App>, session: Session, Query(asked): Query<Asked>) -> Answer<Page<SpendPage>> {
     Ok(Page(page(&app, &session, &asked).await?))
 }

@@ -9,14 +9,15 @@ use serde_json::{Value, json};
 use super::page;
 use crate::app::App;
 use crate::domains::Domain;
+use crate::http::list::ListView;
 use crate::http::problem::Answer;
 use crate::instances::Instance;
 use crate::web::extractors::Mine;
 
 /// `GET /api/domains`
-pub async fn list(State(app): State<App>, Mine(instance): Mine) -> Json<Value> {
-    let all: Vec<Value> = app.domains.of(instance.id).iter().map(|domain| view(&app, &instance, domain)).collect();
-    Json(json!({ "domains": all, "most": app.domains.per_account() }))
+pub async fn list(State(app): State<App>, Mine(instance): Mine) -> Json<ListView<Value>> {
+    let all = app.domains.of(instance.id).iter().map(|domain| view(&app, &instance, domain)).collect();
+    Json(ListView::complete(all, app.domains.per_account() as usize))
 }
 
 #[derive(Deserialize)]
@@ -40,7 +41,7 @@ pub async fn check(State(app): State<App>, Mine(instance): Mine, Path(id): Path<
     Ok(Json(view(&app, &instance, &domain)))
 }
 
-/// `POST /api/domains/{id}/remove`
+/// `DELETE /api/domains/{id}`
 pub async fn remove(State(app): State<App>, Mine(instance): Mine, Path(id): Path<String>) -> Answer<StatusCode> {
     app.domains.remove(&instance, page::domain_id(&id)?, instance.handle.as_str()).await?;
     Ok(StatusCode::NO_CONTENT)

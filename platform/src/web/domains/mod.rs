@@ -4,7 +4,7 @@ mod api;
 pub mod page;
 
 use crate::web::access::Access::Member;
-use crate::web::route::{Route, get, post};
+use crate::web::route::{Route, delete, get, post};
 
 /// Names of one's own.
 pub(super) fn routes() -> Vec<Route> {
@@ -16,6 +16,6 @@ pub(super) fn routes() -> Vec<Route> {
         get("/api/domains", Member, api::list),
         post("/api/domains", Member, api::claim),
         post("/api/domains/{id}/check", Member, api::check),
-        post("/api/domains/{id}/remove", Member, api::remove),
+        delete("/api/domains/{id}", Member, api::remove),
     ]
 }

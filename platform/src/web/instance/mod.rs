@@ -7,7 +7,7 @@ mod events;
 pub mod ports;
 
 use crate::web::access::Access::Member;
-use crate::web::route::{Route, get, post};
+use crate::web::route::{Route, get, post, put};
 
 /// One's own instance.
 pub(super) fn routes() -> Vec<Route> {
@@ -23,6 +23,6 @@ pub(super) fn routes() -> Vec<Route> {
         post("/api/instance/stop", Member, api::stop),
         post("/api/instance/upgrade", Member, api::upgrade),
         get("/api/instance/ports", Member, ports::show),
-        post("/api/instance/ports", Member, ports::replace),
+        put("/api/instance/ports", Member, ports::replace),
     ]
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::error::{Error, Result};
+use crate::http::list::ListView;
 use crate::http::problem::Answer;
 use crate::instances::{Instance, MOST_PORTS, Ports};
 use crate::web::extractors::Mine;
@@ -47,12 +48,16 @@ pub fn in_words(app: &App, instance: &Instance) -> PortsInWords {
 }
 
 /// `GET /api/instance/ports`
-pub async fn show(State(app): State<App>, Mine(instance): Mine) -> Json<Value> {
+pub async fn show(State(app): State<App>, Mine(instance): Mine) -> Json<ListView<Value>> {
     Json(view(&app, &instance))
 }
 
-/// `POST /api/instance/ports` with `{"ports": "3000, 8000-8003"}`: these and no others. Answers as the GET does.
-pub async fn replace(State(app): State<App>, Mine(instance): Mine, Json(asked): Json<Asked>) -> Answer<Json<Value>> {
+/// `PUT /api/instance/ports` with `{"ports": "3000, 8000-8003"}`: these and no others. Answers as the GET does.
+pub async fn replace(
+    State(app): State<App>,
+    Mine(instance): Mine,
+    Json(asked): Json<Asked>,
+) -> Answer<Json<ListView<Value>>> {
     open(&app, &instance, &asked.ports).await?;
     Ok(Json(view(&app, &instance)))
 }
@@ -66,12 +71,11 @@ pub async fn open(app: &App, instance: &std::sync::Arc<Instance>, typed: &str) -
     app.instances.set_ports(instance, &ports).await
 }
 
-fn view(app: &App, instance: &Instance) -> Value {
+fn view(app: &App, instance: &Instance) -> ListView<Value> {
     let words = in_words(app, instance);
-    let ports: Vec<Value> = words
-        .open
-        .iter()
-        .map(|open| json!({ "port": open.port, "url": open.url, "path_url": format!("{}{}/", words.path, open.port) }))
-        .collect();
-    json!({ "ports": ports, "most": MOST_PORTS })
+    let port = |open: OpenPort| {
+        let path_url = format!("{}{}/", words.path, open.port);
+        json!({ "port": open.port, "url": open.url, "path_url": path_url })
+    };
+    ListView::complete(words.open.into_iter().map(port).collect(), MOST_PORTS)
 }

@@ -8,15 +8,16 @@ use serde_json::{Value, json};
 
 use super::page;
 use crate::app::App;
+use crate::http::list::ListView;
 use crate::http::problem::Answer;
 use crate::instances::Instance;
 use crate::sharing::{MOST_SHARES, Share};
 use crate::web::extractors::Mine;
 
 /// `GET /api/shares`
-pub async fn list(State(app): State<App>, Mine(instance): Mine) -> Json<Value> {
-    let shares: Vec<Value> = app.sharing.of(instance.id).iter().map(|share| view(&app, &instance, share)).collect();
-    Json(json!({ "shares": shares, "most": MOST_SHARES }))
+pub async fn list(State(app): State<App>, Mine(instance): Mine) -> Json<ListView<Value>> {
+    let shares = app.sharing.of(instance.id).iter().map(|share| view(&app, &instance, share)).collect();
+    Json(ListView::complete(shares, MOST_SHARES))
 }
 
 #[derive(Deserialize)]
@@ -41,7 +42,7 @@ pub async fn add(
     Ok((StatusCode::CREATED, Json(view(&app, &instance, &share))))
 }
 
-/// `POST /api/shares/{id}/remove`
+/// `DELETE /api/shares/{id}`
 pub async fn remove(State(app): State<App>, Mine(instance): Mine, Path(id): Path<String>) -> Answer<StatusCode> {
     app.sharing.remove(&instance, page::share_id(&id)?, instance.handle.as_str()).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -4,7 +4,7 @@ mod api;
 pub mod page;
 
 use crate::web::access::Access::Member;
-use crate::web::route::{Route, get, post};
+use crate::web::route::{Route, delete, get, post};
 
 /// What one opened to others.
 pub(super) fn routes() -> Vec<Route> {
@@ -14,6 +14,6 @@ pub(super) fn routes() -> Vec<Route> {
         post("/sharing/{id}/remove", Member, page::remove),
         get("/api/shares", Member, api::list),
         post("/api/shares", Member, api::add),
-        post("/api/shares/{id}/remove", Member, api::remove),
+        delete("/api/shares/{id}", Member, api::remove),
     ]
 }

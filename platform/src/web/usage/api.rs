@@ -9,10 +9,12 @@ use super::receipt_view::{A_PAGE, next};
 use super::receipts;
 use crate::accounts::Session;
 use crate::app::App;
+use crate::http::list::ListView;
 use crate::http::problem::Answer;
+use crate::quota::Receipt;
 
-/// `GET /api/spend?month=2026-11`, without a month the present one: what is left just now, and what the month was spent on.
-pub async fn spend(State(app): State<App>, session: Session, Query(asked): Query<page::Asked>) -> Answer<Json<Value>> {
+/// `GET /api/usage?month=2026-11`, without a month the present one: what is left just now, and what the month was spent on.
+pub async fn usage(State(app): State<App>, session: Session, Query(asked): Query<page::Asked>) -> Answer<Json<Value>> {
     let (account, month) = (session.account, asked.month(&app)?);
     let (left, sums, months, alerts) = tokio::try_join!(
         app.quota.left(account),
@@ -40,14 +42,15 @@ pub async fn spend(State(app): State<App>, session: Session, Query(asked): Query
     Ok(Json(view))
 }
 
-/// `GET /api/receipts?before=NUMBER`: the newest first. `next_before` asks for those that follow; null at the end.
+/// `GET /api/receipts?before=NUMBER`: the newest first.
 pub async fn receipts(
     State(app): State<App>,
     session: Session,
     Query(asked): Query<receipts::Asked>,
-) -> Answer<Json<Value>> {
+) -> Answer<Json<ListView<Receipt>>> {
     let found = app.quota.receipts_before(session.account, asked.before, A_PAGE).await?;
-    Ok(Json(json!({ "next_before": next(&found), "receipts": found })))
+    let next = next(&found).map(|before| format!("/api/receipts?before={before}"));
+    Ok(Json(ListView::page(found, next)))
 }
 
 /// `GET /api/receipts/{id}`: with what is needed to verify it.

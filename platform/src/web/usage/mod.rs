@@ -16,11 +16,11 @@ use crate::web::route::{Route, get};
 /// What one's AI calls cost.
 pub(super) fn routes() -> Vec<Route> {
     vec![
-        get("/spend", Member, page::show),
-        get("/spend/receipts", Member, receipts::list),
-        get("/spend/receipts/{id}", Member, receipts::show),
-        get("/spend/export", Member, receipt_export::export),
-        get("/api/spend", Member, api::spend),
+        get("/usage", Member, page::show),
+        get("/usage/receipts", Member, receipts::list),
+        get("/usage/receipts/{id}", Member, receipts::show),
+        get("/usage/export", Member, receipt_export::export),
+        get("/api/usage", Member, api::usage),
         get("/api/receipts", Member, api::receipts),
         get("/api/receipts/key", Member, api::key),
         get("/api/receipts/{id}", Member, api::receipt),

@@ -73,7 +73,7 @@ impl Asked {
     }
 }
 
-/// `GET /spend`
+/// `GET /usage`
 pub async fn show(State(app): State<App>, session: Session, Query(asked): Query<Asked>) -> Answer<Page<SpendPage>> {
     let (account, month) = (session.account, asked.month(&app)?);
     let is_present = month == app.quota.this_month();

@@ -31,7 +31,7 @@ enum Kind {
     Jsonl,
 }
 
-/// `GET /spend/export?month=2026-11&as=csv`, or `as=jsonl`: the month's receipts in their order, made as they are sent.
+/// `GET /usage/export?month=2026-11&as=csv`, or `as=jsonl`: the month's receipts in their order, made as they are sent.
 pub async fn export(State(app): State<App>, session: Session, Query(asked): Query<Export>) -> Answer {
     let month = match &asked.month {
         Some(text) => Month::parse(text).ok_or(Error::NotFound)?,

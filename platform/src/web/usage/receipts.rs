@@ -59,7 +59,7 @@ pub struct Asked {
     pub before: Option<i64>,
 }
 
-/// `GET /spend/receipts`
+/// `GET /usage/receipts`
 pub async fn list(State(app): State<App>, session: Session, Query(asked): Query<Asked>) -> Answer<Page<ReceiptsPage>> {
     let receipts = app.quota.receipts_before(session.account, asked.before, A_PAGE).await?;
     Ok(Page(ReceiptsPage {
@@ -71,7 +71,7 @@ pub async fn list(State(app): State<App>, session: Session, Query(asked): Query<
     }))
 }
 
-/// `GET /spend/receipts/{id}`
+/// `GET /usage/receipts/{id}`
 pub async fn show(State(app): State<App>, session: Session, Path(id): Path<String>) -> Answer<Page<ReceiptPage>> {
     let proof = app.quota.receipt(session.account, receipt_id(&id)?).await?;
     Ok(Page(page((&session).into(), &proof, app.quota.receipt_key())))
