@@ -10,7 +10,7 @@ use crate::error::Error;
 
 #[derive(RustEmbed)]
 #[folder = "$CARGO_MANIFEST_DIR/../pages/static"]
-struct Files;
+struct AssetFiles;
 
 /// Where a file is found below the host's assets folder: its name with its hash in it, `berth.1a2b3c4d.css`, so that
 /// browsers may keep it for ever.
@@ -19,7 +19,7 @@ struct Files;
 /// When there is no such file: templates name only files that exist, and a test renders them all.
 #[must_use]
 pub fn name(file: &str) -> String {
-    let hash = hash(&Files::get(file).unwrap_or_else(|| panic!("no asset is called {file}")));
+    let hash = hash(&AssetFiles::get(file).unwrap_or_else(|| panic!("no asset is called {file}")));
     let (stem, ending) = file.rsplit_once('.').expect("every asset has an ending");
     format!("{stem}.{hash}.{ending}")
 }
@@ -45,7 +45,7 @@ pub async fn show(Path(path): Path<String>) -> Response {
 #[must_use]
 pub fn serve(path: &str) -> Response {
     let (plain, asked) = split(path);
-    let found = Files::get(&plain).map(|file| (asked, file)).or_else(|| Some((None, Files::get(path)?)));
+    let found = AssetFiles::get(&plain).map(|file| (asked, file)).or_else(|| Some((None, AssetFiles::get(path)?)));
     let Some((asked, file)) = found else { return Problem::from(Error::NotFound).into_response() };
     let kept = if asked == Some(&hash(&file)) { "public, max-age=31536000, immutable" } else { "no-cache" };
     let kind = mime_guess::from_path(&plain).first_or_octet_stream();

@@ -11,7 +11,7 @@ pub use crate::quota::dollars;
 
 /// An instance's state for its owner: what, since when and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct StateInWords {
+pub struct StateView {
     /// `awake`, `asleep`, `moving` or `trouble`: which lamp is shown.
     pub lamp: &'static str,
     /// One or two words.
@@ -30,7 +30,7 @@ pub struct StateInWords {
 
 /// Says how an instance is doing at `now`.
 #[must_use]
-pub fn state(status: &Status, now: Timestamp) -> StateInWords {
+pub fn state(status: &Status, now: Timestamp) -> StateView {
     let suspended = status.wish == Wish::Suspended;
     // What the operator did goes before how it is: waking is not the owner's to ask for then.
     let closed = status.wish.is_closed();
@@ -45,7 +45,7 @@ pub fn state(status: &Status, now: Timestamp) -> StateInWords {
     };
     let stuck = !closed && status.is_stuck(now);
     let meaning = if stuck { format!("{meaning} {STUCK}") } else { meaning };
-    StateInWords {
+    StateView {
         lamp: lamp(status.fact),
         headline: if suspended { "Suspended" } else { headline(status.fact) },
         since: Moment(status.since),
@@ -136,7 +136,7 @@ pub fn cause(cause: Cause) -> &'static str {
 
 /// One step of a wake, for the pages that show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct WakeStep {
     pub stage: &'static str,
     pub text: &'static str,
     /// `done`, `now` or `later`.
@@ -145,7 +145,7 @@ pub struct Step {
 
 /// The four steps of a wake, given the one that was last done.
 #[must_use]
-pub fn steps(stage: Stage) -> [Step; 4] {
+pub fn steps(stage: Stage) -> [WakeStep; 4] {
     let all = [
         (Stage::Volume, "volume", "Your volume"),
         (Stage::Container, "container", "Your container"),
@@ -163,7 +163,7 @@ pub fn steps(stage: Stage) -> [Step; 4] {
         } else {
             "later"
         };
-        Step { stage: name, text, progress }
+        WakeStep { stage: name, text, progress }
     })
 }
 

@@ -9,9 +9,9 @@ use crate::hosts::Hosts;
 
 /// The headers of one of our sites.
 #[derive(Clone)]
-pub struct Headers(Vec<(HeaderName, HeaderValue)>);
+pub struct SecurityHeaders(Vec<(HeaderName, HeaderValue)>);
 
-impl Headers {
+impl SecurityHeaders {
     /// For the app host: forms go to itself only.
     #[must_use]
     pub fn app(hosts: &Hosts) -> Self {
@@ -67,12 +67,12 @@ impl Headers {
 /// Adds them to a page of ours on an instance's host. It has no form, and whether that host is https for good is said by the apex.
 #[must_use]
 pub fn on_instance(mut response: Response) -> Response {
-    Headers::everywhere("'none'").write(response.headers_mut());
+    SecurityHeaders::everywhere("'none'").write(response.headers_mut());
     response
 }
 
 /// Adds them to whatever comes out of the router.
-pub async fn add(State(headers): State<Headers>, request: Request, next: Next) -> Response {
+pub async fn add(State(headers): State<SecurityHeaders>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     headers.write(response.headers_mut());
     response

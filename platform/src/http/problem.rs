@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::error::Error;
 
 /// What handlers return.
-pub type Answer<T = Response> = Result<T, Problem>;
+pub type HandlerResult<T = Response> = Result<T, Problem>;
 
 /// An error on its way out. It becomes a response without a body, which [`show`] fills with what the request accepts.
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ impl Problem {
     }
 
     /// Whether a form can show it beside its field and be sent again: what the person typed or did is to blame.
-    pub fn in_place(error: Error) -> Answer<Self> {
+    pub fn in_place(error: Error) -> HandlerResult<Self> {
         match error {
             Error::Invalid { .. } | Error::Conflict(_) | Error::Forbidden(_) | Error::TooMany { .. } => {
                 Ok(error.into())

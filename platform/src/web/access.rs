@@ -10,17 +10,17 @@ use crate::app::App;
 use crate::cookies;
 use crate::error::Error;
 use crate::http::accept::wants_page;
-use crate::http::problem::Answer;
+use crate::http::problem::HandlerResult;
 
 /// The access level of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
+pub enum AccessLevel {
     /// Anybody.
     Public,
     /// A browser that began to sign up. Whether that is still good is for `accounts` to say.
     SigningUp,
     /// A browser that began to log in. Whether that is still good is for `accounts` to say.
-    HalfIn,
+    LoggingIn,
     /// Somebody logged in, also one whose account leaves.
     LoggedIn,
     /// Somebody logged in whose account stays.
@@ -30,27 +30,33 @@ pub enum Access {
 }
 
 /// Lets the request through with its [`Session`] attached, sends people to where they can get in, refuses programs.
-pub async fn enforce(State((app, access)): State<(App, Access)>, mut request: Request, next: Next) -> Answer {
+pub async fn enforce(
+    State((app, access)): State<(App, AccessLevel)>,
+    mut request: Request,
+    next: Next,
+) -> HandlerResult {
     let pending = cookies::get(request.headers(), cookies::PENDING).is_some();
     match access {
-        Access::Public => {}
-        Access::SigningUp if pending => {}
-        Access::SigningUp => return elsewhere(&request, "/sign-up", expired()),
-        Access::HalfIn if pending => {}
-        Access::HalfIn => return elsewhere(&request, "/log-in", expired()),
-        Access::LoggedIn | Access::Member | Access::Admin => match session(&app, request.headers()).await? {
-            Some(session) if session.leaving && access != Access::LoggedIn => {
-                let sentence = "This account leaves. Log in to Berth and keep it, then try again.";
-                return elsewhere(&request, "/account/deletion", Error::Forbidden(sentence.into()));
+        AccessLevel::Public => {}
+        AccessLevel::SigningUp if pending => {}
+        AccessLevel::SigningUp => return elsewhere(&request, "/sign-up", expired()),
+        AccessLevel::LoggingIn if pending => {}
+        AccessLevel::LoggingIn => return elsewhere(&request, "/log-in", expired()),
+        AccessLevel::LoggedIn | AccessLevel::Member | AccessLevel::Admin => {
+            match session(&app, request.headers()).await? {
+                Some(session) if session.leaving && access != AccessLevel::LoggedIn => {
+                    let sentence = "This account leaves. Log in to Berth and keep it, then try again.";
+                    return elsewhere(&request, "/account/deletion", Error::Forbidden(sentence.into()));
+                }
+                Some(session) if access == AccessLevel::Admin && session.role != Role::Admin => {
+                    return Err(Error::Forbidden("This page is for the operator.".into()).into());
+                }
+                Some(session) => {
+                    request.extensions_mut().insert(session);
+                }
+                None => return log_in_first(&request),
             }
-            Some(session) if access == Access::Admin && session.role != Role::Admin => {
-                return Err(Error::Forbidden("This page is for the operator.".into()).into());
-            }
-            Some(session) => {
-                request.extensions_mut().insert(session);
-            }
-            None => return log_in_first(&request),
-        },
+        }
     }
     Ok(next.run(request).await)
 }
@@ -72,9 +78,9 @@ pub async fn still_stands(app: &App, headers: &HeaderMap) -> bool {
 }
 
 /// To the log-in page; from a hand-off with the way back, because there somebody was on the way to an instance.
-fn log_in_first(request: &Request) -> Answer {
+fn log_in_first(request: &Request) -> HandlerResult {
     let asked = request.uri().path_and_query().map_or("/", |path| path.as_str());
-    match super::return_path::Next::parse(asked) {
+    match super::return_path::ReturnPath::parse(asked) {
         Some(next) => elsewhere(request, &next.after("/log-in"), Error::Unauthenticated),
         None => elsewhere(request, "/log-in", Error::Unauthenticated),
     }
@@ -84,7 +90,7 @@ fn expired() -> Error {
     Error::Conflict("This page has expired. Please start again.".into())
 }
 
-fn elsewhere(request: &Request, path: &str, otherwise: Error) -> Answer {
+fn elsewhere(request: &Request, path: &str, otherwise: Error) -> HandlerResult {
     if wants_page(request.uri().path(), request.headers()) {
         Ok(Redirect::to(path).into_response())
     } else {

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::accounts::Session;
 use crate::app::App;
-use crate::http::problem::Answer;
-use crate::web::access::Access::Member;
+use crate::http::problem::HandlerResult;
+use crate::web::access::AccessLevel::Member;
 use crate::web::route::{Route, get};
 
 /// The account, for programs.
@@ -16,7 +16,7 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 /// `GET /api/account`
-pub async fn account(State(app): State<App>, session: Session) -> Answer<Json<Value>> {
+pub async fn account(State(app): State<App>, session: Session) -> HandlerResult<Json<Value>> {
     let account = app.accounts.account(&session.handle).await?;
     Ok(Json(json!({
         "handle": account.handle,

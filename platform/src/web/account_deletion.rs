@@ -10,8 +10,8 @@ use crate::accounts::Session;
 use crate::app::App;
 use crate::http::format::Moment;
 use crate::http::page::Page;
-use crate::http::problem::{Answer, Problem};
-use crate::web::access::Access::{LoggedIn, Member};
+use crate::http::problem::{HandlerResult, Problem};
+use crate::web::access::AccessLevel::{LoggedIn, Member};
 use crate::web::page_head::PageHead;
 use crate::web::route::{Route, get, post};
 
@@ -27,7 +27,7 @@ pub(super) fn routes() -> Vec<Route> {
 
 #[derive(Template)]
 #[template(path = "account_deletion/confirm.html")]
-pub struct AskPage {
+pub struct DeleteAccountPage {
     pub head: PageHead,
     pub instance_host: String,
     /// How long the account can still be kept: "7 days".
@@ -38,7 +38,7 @@ pub struct AskPage {
 /// Nobody is logged in any more when this is shown.
 #[derive(Template)]
 #[template(path = "account_deletion/goodbye.html")]
-pub struct LeftPage {
+pub struct DeletionStartedPage {
     pub handle: String,
     pub due: Moment,
 }
@@ -46,27 +46,29 @@ pub struct LeftPage {
 /// All that somebody who leaves can see.
 #[derive(Template)]
 #[template(path = "account_deletion/scheduled.html")]
-pub struct LeavingPage {
+pub struct DeletionScheduledPage {
     pub handle: String,
     pub due: Moment,
     pub may_stay: bool,
 }
 
 #[derive(Deserialize)]
-pub struct Typed {
+pub struct DeleteAccountForm {
     #[serde(default)]
     handle: String,
 }
 
 /// `GET /account/delete`
-pub async fn ask(State(app): State<App>, session: Session) -> Page<AskPage> {
+pub async fn ask(State(app): State<App>, session: Session) -> Page<DeleteAccountPage> {
     Page(ask_page(&app, &session, String::new()))
 }
 
 /// `POST /account/delete`: the handle, typed by hand.
-pub async fn leave(State(app): State<App>, session: Session, Form(typed): Form<Typed>) -> Answer {
+pub async fn leave(State(app): State<App>, session: Session, Form(typed): Form<DeleteAccountForm>) -> HandlerResult {
     match app.accounts.leave(&session, &typed.handle).await {
-        Ok(due) => Ok(Page(LeftPage { handle: session.handle.to_string(), due: Moment(due) }).into_response()),
+        Ok(due) => {
+            Ok(Page(DeletionStartedPage { handle: session.handle.to_string(), due: Moment(due) }).into_response())
+        }
         Err(error) => {
             let problem = Problem::in_place(error)?;
             Ok(problem.with(Page(ask_page(&app, &session, problem.detail.clone()))))
@@ -75,20 +77,20 @@ pub async fn leave(State(app): State<App>, session: Session, Form(typed): Form<T
 }
 
 /// `GET /account/deletion`: also for somebody who stays, who is sent on.
-pub async fn show(State(app): State<App>, session: Session) -> Answer {
+pub async fn show(State(app): State<App>, session: Session) -> HandlerResult {
     let Some(leaving) = app.accounts.leaving(&session).await? else { return Ok(Redirect::to("/").into_response()) };
     let (due, may_stay) = (Moment(leaving.due), leaving.may_stay);
-    Ok(Page(LeavingPage { handle: session.handle.to_string(), due, may_stay }).into_response())
+    Ok(Page(DeletionScheduledPage { handle: session.handle.to_string(), due, may_stay }).into_response())
 }
 
 /// `POST /account/deletion/cancel`
-pub async fn stay(State(app): State<App>, session: Session) -> Answer<Redirect> {
+pub async fn stay(State(app): State<App>, session: Session) -> HandlerResult<Redirect> {
     app.accounts.stay(&session).await?;
     Ok(Redirect::to("/"))
 }
 
-fn ask_page(app: &App, session: &Session, note: String) -> AskPage {
-    AskPage {
+fn ask_page(app: &App, session: &Session, note: String) -> DeleteAccountPage {
+    DeleteAccountPage {
         head: session.into(),
         instance_host: app.config.hosts.instance_host(&session.handle),
         grace: crate::http::format::span(app.config.containers.delete_after),

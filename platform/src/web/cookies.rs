@@ -7,21 +7,21 @@ use crate::accounts::{DEVICE_KNOWN_FOR, LONGEST_SESSION, SIGN_UP_LIVES, SignedIn
 use crate::cookies::{DEVICE, PENDING, SESSION, set};
 use crate::secrets::Token;
 
-/// A Set-Cookie.
-pub(super) type Cookie = (HeaderName, HeaderValue);
+/// A Set-SetCookie.
+pub(super) type SetCookie = (HeaderName, HeaderValue);
 
 /// Of a ceremony that begins or goes on. Signing up takes longest; `accounts` ends the others earlier.
-pub(super) fn ceremony(token: &Token) -> Cookie {
+pub(super) fn ceremony(token: &Token) -> SetCookie {
     set(PENDING, token.reveal(), SIGN_UP_LIVES.as_secs())
 }
 
 /// The ceremony is over.
-pub(super) fn ceremony_over() -> Cookie {
+pub(super) fn ceremony_over() -> SetCookie {
     set(PENDING, "", 0)
 }
 
 /// Of somebody who has just been let in, which ends the ceremony.
-pub(super) fn signed_in(signed_in: &SignedIn) -> AppendHeaders<[Cookie; 3]> {
+pub(super) fn signed_in(signed_in: &SignedIn) -> AppendHeaders<[SetCookie; 3]> {
     AppendHeaders([
         set(SESSION, signed_in.session.reveal(), LONGEST_SESSION.as_secs()),
         set(DEVICE, signed_in.device.reveal(), DEVICE_KNOWN_FOR.as_secs()),
@@ -30,6 +30,6 @@ pub(super) fn signed_in(signed_in: &SignedIn) -> AppendHeaders<[Cookie; 3]> {
 }
 
 /// Of somebody who logged out; the browser is still known.
-pub(super) fn logged_out() -> Cookie {
+pub(super) fn logged_out() -> SetCookie {
     set(SESSION, "", 0)
 }

@@ -8,10 +8,10 @@ use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 
 use crate::error::Error;
-use crate::http::problem::Answer;
+use crate::http::problem::HandlerResult;
 
 /// Refuses requests that change something and do not come from `origin`, the app's own; and lets no sibling embed a page.
-pub async fn enforce(State(origin): State<String>, request: Request, next: Next) -> Answer {
+pub async fn enforce(State(origin): State<String>, request: Request, next: Next) -> HandlerResult {
     if is_ours(request.method(), request.headers(), &origin) {
         Ok(next.run(request).await)
     } else {

@@ -5,22 +5,22 @@ use axum::extract::{Form, State};
 use axum::response::{IntoResponse as _, Redirect};
 use serde::Deserialize;
 
-use super::extractors::Mine;
-use super::instance::awake_view::{self, Line, Why};
-use super::instance::ports::{self, PortsInWords};
+use super::extractors::OwnInstance;
+use super::instance::awake_view::{self, AwakeLine, AwakeView};
+use super::instance::ports::{self, PortsView};
 use super::mailbox::{self, MailInWords};
 use super::passkeys::PasskeyRow;
-use super::usage::budget_view::{self, AlertInWords};
-use super::usage::usage_card::{self, SpendInWords};
+use super::usage::budget_view::{self, BudgetAlertView};
+use super::usage::usage_card::{self, UsageCardView};
 use crate::accounts::{Session, SessionView};
 use crate::app::App;
 use crate::domains::Domain;
 use crate::error::Result;
-use crate::http::format::{self, Moment, StateInWords};
+use crate::http::format::{self, Moment, StateView};
 use crate::http::page::Page;
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{HandlerResult, Problem};
 use crate::instances::{Instance, Transition};
-use crate::web::access::Access::Member;
+use crate::web::access::AccessLevel::Member;
 use crate::web::page_head::PageHead;
 use crate::web::route::{Route, get, post};
 
@@ -34,19 +34,19 @@ const HISTORY: u64 = 8;
 
 #[derive(Template)]
 #[template(path = "dashboard/dashboard.html")]
-pub struct Dashboard {
+pub struct DashboardPage {
     pub head: PageHead,
     pub instance_host: String,
     pub instance_origin: String,
-    pub state: StateInWords,
+    pub state: StateView,
     /// When its address can be opened, where that is later than now.
     pub opens_at: Option<Moment>,
     /// Whether its container is an older one than would be made now.
     pub outdated: bool,
-    pub why: Why,
+    pub why: AwakeView,
     pub history: Vec<HistoryRow>,
-    pub spend: SpendInWords,
-    pub alerts: Vec<AlertInWords>,
+    pub spend: UsageCardView,
+    pub alerts: Vec<BudgetAlertView>,
     pub mail: MailInWords,
     /// How much is open to others.
     pub shares: usize,
@@ -54,7 +54,7 @@ pub struct Dashboard {
     pub domains: Vec<String>,
     /// Behind them in an address: empty, or `:8443`.
     pub port: String,
-    pub ports: PortsInWords,
+    pub ports: PortsView,
     pub sessions: Vec<SessionRow>,
     pub passkeys: Vec<PasskeyRow>,
     /// How long somebody who leaves can change their mind.
@@ -68,7 +68,7 @@ pub struct HistoryRow {
     pub to: &'static str,
     pub cause: &'static str,
     /// What it was last at, when it fell asleep.
-    pub last: Option<Line>,
+    pub last: Option<AwakeLine>,
 }
 
 /// A login.
@@ -82,7 +82,11 @@ pub struct SessionRow {
 }
 
 /// `GET /`
-pub async fn show(State(app): State<App>, session: Session, Mine(instance): Mine) -> Answer<Page<Dashboard>> {
+pub async fn show(
+    State(app): State<App>,
+    session: Session,
+    OwnInstance(instance): OwnInstance,
+) -> HandlerResult<Page<DashboardPage>> {
     let ports = ports::in_words(&app, &instance);
     Ok(Page(page(&app, &session, &instance, ports).await?))
 }
@@ -97,15 +101,15 @@ pub struct PortsForm {
 pub async fn set_ports(
     State(app): State<App>,
     session: Session,
-    Mine(instance): Mine,
+    OwnInstance(instance): OwnInstance,
     Form(typed): Form<PortsForm>,
-) -> Answer {
+) -> HandlerResult {
     match ports::open(&app, &instance, &typed.ports).await {
         Ok(()) => Ok(Redirect::to("/#ports").into_response()),
         Err(error) => {
             let problem = Problem::in_place(error)?;
             let ports =
-                PortsInWords { typed: typed.ports, note: problem.detail.clone(), ..ports::in_words(&app, &instance) };
+                PortsView { typed: typed.ports, note: problem.detail.clone(), ..ports::in_words(&app, &instance) };
             let page = page(&app, &session, &instance, ports).await?;
             Ok(problem.with(Page(page)))
         }
@@ -113,7 +117,7 @@ pub async fn set_ports(
 }
 
 /// The dashboard, with what its form for ports says.
-async fn page(app: &App, session: &Session, instance: &Instance, ports: PortsInWords) -> Result<Dashboard> {
+async fn page(app: &App, session: &Session, instance: &Instance, ports: PortsView) -> Result<DashboardPage> {
     let (history, spend, left, alerts, mail, sessions, passkeys) = tokio::try_join!(
         app.instances.history(instance.id, HISTORY),
         app.quota.spend(session.account),
@@ -123,7 +127,7 @@ async fn page(app: &App, session: &Session, instance: &Instance, ports: PortsInW
         app.accounts.sessions(session),
         app.accounts.passkeys(session),
     )?;
-    Ok(Dashboard {
+    Ok(DashboardPage {
         head: session.into(),
         instance_host: app.config.hosts.instance_host(&instance.handle),
         instance_origin: app.config.hosts.instance_origin(&instance.handle),

@@ -23,9 +23,9 @@ impl FromRequestParts<App> for Session {
 }
 
 /// The instance of whoever asks: found through its owner, so that no path can name another's.
-pub struct Mine(pub Arc<Instance>);
+pub struct OwnInstance(pub Arc<Instance>);
 
-impl FromRequestParts<App> for Mine {
+impl FromRequestParts<App> for OwnInstance {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
@@ -43,9 +43,9 @@ impl FromRequestParts<App> for Client {
 }
 
 /// The token of the ceremony that this browser is in the middle of.
-pub struct Pending(pub String);
+pub struct CeremonyToken(pub String);
 
-impl FromRequestParts<App> for Pending {
+impl FromRequestParts<App> for CeremonyToken {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
@@ -55,7 +55,7 @@ impl FromRequestParts<App> for Pending {
     }
 }
 
-impl OptionalFromRequestParts<App> for Pending {
+impl OptionalFromRequestParts<App> for CeremonyToken {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Option<Self>, Infallible> {
@@ -64,9 +64,9 @@ impl OptionalFromRequestParts<App> for Pending {
 }
 
 /// The token that says this browser is not new, if it has one.
-pub struct Device(pub Option<String>);
+pub struct DeviceToken(pub Option<String>);
 
-impl FromRequestParts<App> for Device {
+impl FromRequestParts<App> for DeviceToken {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Infallible> {

@@ -14,8 +14,8 @@ use crate::error::Error;
 use crate::hosts::Entrance;
 use crate::http::format::query_value;
 use crate::http::page::Page;
-use crate::http::problem::{Answer, Problem};
-use crate::web::access::Access::Member;
+use crate::http::problem::{HandlerResult, Problem};
+use crate::web::access::AccessLevel::Member;
 use crate::web::route::{Route, get, post};
 
 /// Entering an instance.
@@ -25,7 +25,7 @@ pub(super) fn routes() -> Vec<Route> {
 
 /// What the edge asks for on behalf of a browser that has no session on an instance's host.
 #[derive(Deserialize)]
-pub struct HandOff {
+pub struct HandOffRequest {
     host: String,
     state: String,
     /// base64url of SHA-256 of the verifier that the edge put into the browser's cookie.
@@ -35,7 +35,7 @@ pub struct HandOff {
 /// Asks a guest.
 #[derive(Template)]
 #[template(path = "hand_off/consent.html")]
-pub struct AgreePage {
+pub struct ConsentPage {
     /// The guest's.
     pub handle: String,
     pub owner: String,
@@ -47,31 +47,35 @@ pub struct AgreePage {
 /// After a guest agreed. A form's answer may not redirect to another host (`form-action`), a page may.
 #[derive(Template)]
 #[template(path = "hand_off/continue.html")]
-pub struct GoOnPage {
+pub struct HandOffContinuePage {
     pub host: String,
     pub next: String,
 }
 
 /// `GET /hand-off?host&state&challenge`
-pub async fn show(State(app): State<App>, session: Session, Query(asked): Query<HandOff>) -> Answer {
+pub async fn show(State(app): State<App>, session: Session, Query(asked): Query<HandOffRequest>) -> HandlerResult {
     let way = app.accounts.way_to(&session, &asked.host).map_err(in_words)?;
     if way.handle != session.handle {
-        let HandOff { state, challenge, .. } = asked;
+        let HandOffRequest { state, challenge, .. } = asked;
         let (handle, owner) = (session.handle.to_string(), way.handle.to_string());
-        return Ok(Page(AgreePage { handle, owner, host: way.host, state, challenge }).into_response());
+        return Ok(Page(ConsentPage { handle, owner, host: way.host, state, challenge }).into_response());
     }
     Ok(Redirect::to(&next(&app, &session, &way, &asked).await?).into_response())
 }
 
 /// `POST /hand-off` with the same: a guest agrees.
-pub async fn agree(State(app): State<App>, session: Session, Form(asked): Form<HandOff>) -> Answer<Page<GoOnPage>> {
+pub async fn agree(
+    State(app): State<App>,
+    session: Session,
+    Form(asked): Form<HandOffRequest>,
+) -> HandlerResult<Page<HandOffContinuePage>> {
     let way = app.accounts.way_to(&session, &asked.host).map_err(in_words)?;
     let next = next(&app, &session, &way, &asked).await?;
-    Ok(Page(GoOnPage { host: way.host, next }))
+    Ok(Page(HandOffContinuePage { host: way.host, next }))
 }
 
 /// The way back to the instance's host, with a code.
-async fn next(app: &App, session: &Session, way: &Entrance, asked: &HandOff) -> Answer<String> {
+async fn next(app: &App, session: &Session, way: &Entrance, asked: &HandOffRequest) -> HandlerResult<String> {
     let code = app.accounts.hand_off(session, &way.host, &asked.state, &asked.challenge).await.map_err(in_words)?;
     let (origin, code, state) = (&way.origin, code.reveal(), query_value(&asked.state));
     Ok(format!("{origin}/.berth/callback?code={code}&state={state}"))

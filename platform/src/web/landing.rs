@@ -11,7 +11,7 @@ use crate::http::page::Page;
 
 #[derive(Template)]
 #[template(path = "landing/landing.html")]
-pub struct Landing {
+pub struct LandingPage {
     pub app_origin: String,
     /// What stands behind the handle in the address: `.example.com`.
     pub suffix: String,
@@ -23,7 +23,7 @@ pub struct Landing {
 
 /// `GET /`
 pub async fn show(State(app): State<App>) -> impl IntoResponse {
-    Page(Landing {
+    Page(LandingPage {
         app_origin: app.config.hosts.app_origin(),
         suffix: format!(".{}{}", app.config.hosts.instances, app.config.hosts.port),
         awake: app.instances.awake_count(),

@@ -38,12 +38,12 @@ use axum::middleware::{Next, from_fn_with_state};
 use http_body_util::BodyExt as _;
 use tower_http::catch_panic::CatchPanicLayer;
 
-pub use self::access::Access;
+pub use self::access::AccessLevel;
 use self::route::Route;
 use crate::app::App;
 use crate::error::Error;
 use crate::http::headers;
-use crate::http::problem::{self, Answer, Problem};
+use crate::http::problem::{self, HandlerResult, Problem};
 
 /// Largest body of a form or of a passkey's answer, in bytes. Real ones stay under 4 KiB.
 const BODY_LIMIT: usize = 64 * 1024;
@@ -53,18 +53,18 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// `https://example.com`: the landing page. No route of it reads a cookie.
 pub fn apex_router(app: App) -> Router {
-    let headers = headers::Headers::apex(&app.config.hosts);
+    let headers = headers::SecurityHeaders::apex(&app.config.hosts);
     build(app, routes::apex(), headers)
 }
 
 /// `https://app.example.com`: accounts, dashboard, admin, JSON API.
 pub fn app_router(app: App) -> Router {
-    let headers = headers::Headers::app(&app.config.hosts);
+    let headers = headers::SecurityHeaders::app(&app.config.hosts);
     build(app, routes::app(), headers)
 }
 
 /// The table as a router, inside everything that holds for every route. The outermost layer is the last one.
-fn build(app: App, table: Vec<Route>, headers: headers::Headers) -> Router {
+fn build(app: App, table: Vec<Route>, headers: headers::SecurityHeaders) -> Router {
     let mut router = Router::new();
     for route in table {
         let guard = from_fn_with_state((app.clone(), route.access), access::enforce);
@@ -83,7 +83,7 @@ fn build(app: App, table: Vec<Route>, headers: headers::Headers) -> Router {
 }
 
 /// Gives up on a request that takes too long: whose fault it is depends on whether its body was still on its way.
-async fn within_time(State(limit): State<Duration>, request: Request, next: Next) -> Answer {
+async fn within_time(State(limit): State<Duration>, request: Request, next: Next) -> HandlerResult {
     let whole = Arc::new(());
     let on_its_way = Arc::downgrade(&whole);
     // Handlers read the body to its end and drop it; until then it holds the mark.

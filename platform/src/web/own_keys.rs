@@ -11,9 +11,9 @@ use crate::app::App;
 use crate::db::AccountId;
 use crate::http::format::Moment;
 use crate::http::page::Page;
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{HandlerResult, Problem};
 use crate::own_keys::{OwnKey, Refused};
-use crate::web::access::Access::Member;
+use crate::web::access::AccessLevel::Member;
 use crate::web::page_head::PageHead;
 use crate::web::route::{Route, get, post};
 
@@ -41,19 +41,19 @@ pub struct ProviderRow {
     pub name: String,
     /// Whether calls go there from here; a key may have outlived that.
     pub is_served: bool,
-    pub key: Option<KeyInWords>,
+    pub key: Option<OwnKeyView>,
     /// What is wrong with what was typed for it, empty when nothing is.
     pub note: String,
 }
 
 /// What is said of a key.
-pub struct KeyInWords {
+pub struct OwnKeyView {
     pub last_four: String,
     pub added: Moment,
-    pub refused: Option<RefusedInWords>,
+    pub refused: Option<KeyRefusalView>,
 }
 
-pub struct RefusedInWords {
+pub struct KeyRefusalView {
     pub at: Moment,
     /// Behind the time.
     pub how: String,
@@ -61,7 +61,7 @@ pub struct RefusedInWords {
 
 /// What is typed is a secret: it is shown to nobody, also not to who typed it.
 #[derive(Deserialize)]
-pub struct Typed {
+pub struct OwnKeyForm {
     #[serde(default)]
     key: Zeroizing<String>,
 }
@@ -76,8 +76,8 @@ pub async fn set(
     State(app): State<App>,
     session: Session,
     Path(provider): Path<String>,
-    Form(typed): Form<Typed>,
-) -> Answer {
+    Form(typed): Form<OwnKeyForm>,
+) -> HandlerResult {
     match app.own_keys.set((session.account, &session.handle), &provider, &typed.key).await {
         Ok(()) => Ok(Redirect::to("/own-keys").into_response()),
         Err(error) => {
@@ -92,7 +92,7 @@ pub async fn set(
 }
 
 /// `POST /own-keys/{provider}/remove`
-pub async fn remove(State(app): State<App>, session: Session, Path(provider): Path<String>) -> Answer<Redirect> {
+pub async fn remove(State(app): State<App>, session: Session, Path(provider): Path<String>) -> HandlerResult<Redirect> {
     app.own_keys.remove((session.account, &session.handle), &provider).await?;
     Ok(Redirect::to("/own-keys"))
 }
@@ -129,13 +129,13 @@ fn name(provider: &str) -> String {
     }
 }
 
-impl From<&OwnKey> for KeyInWords {
+impl From<&OwnKey> for OwnKeyView {
     fn from(key: &OwnKey) -> Self {
         Self { last_four: key.last_four.clone(), added: Moment(key.added_at), refused: key.refused.map(Into::into) }
     }
 }
 
-impl From<Refused> for RefusedInWords {
+impl From<Refused> for KeyRefusalView {
     fn from(Refused { at, status }: Refused) -> Self {
         let why = if status == 401 { "it does not know this key" } else { "this key may not do what was asked for" };
         Self { at: Moment(at), how: format!("{why} ({status})") }

@@ -8,14 +8,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::cookies;
-use super::extractors::Pending;
+use super::extractors::CeremonyToken;
 use crate::accounts::{PasskeyView, Session};
 use crate::app::App;
 use crate::error::Error;
 use crate::http::format::Moment;
 use crate::http::page::Page;
-use crate::http::problem::Answer;
-use crate::web::access::Access::Member;
+use crate::http::problem::HandlerResult;
+use crate::web::access::AccessLevel::Member;
 use crate::web::page_head::PageHead;
 use crate::web::route::{Route, get, post};
 
@@ -67,7 +67,7 @@ impl From<&PasskeyView> for PasskeyRow {
 }
 
 #[derive(Deserialize)]
-pub struct Arrival {
+pub struct PasskeysQuery {
     #[serde(default)]
     recovered: String,
 }
@@ -76,8 +76,8 @@ pub struct Arrival {
 pub async fn list(
     State(app): State<App>,
     session: Session,
-    Query(arrival): Query<Arrival>,
-) -> Answer<Page<PasskeysPage>> {
+    Query(arrival): Query<PasskeysQuery>,
+) -> HandlerResult<Page<PasskeysPage>> {
     let passkeys = app.accounts.passkeys(&session).await?;
     Ok(Page(PasskeysPage {
         head: (&session).into(),
@@ -87,7 +87,7 @@ pub async fn list(
 }
 
 /// `POST /passkeys/challenge`
-pub async fn challenge(State(app): State<App>, session: Session) -> Answer {
+pub async fn challenge(State(app): State<App>, session: Session) -> HandlerResult {
     let (token, options) = app.accounts.passkey_challenge(&session).await?;
     Ok((AppendHeaders([cookies::ceremony(&token)]), Json(options)).into_response())
 }
@@ -96,22 +96,22 @@ pub async fn challenge(State(app): State<App>, session: Session) -> Answer {
 pub async fn add(
     State(app): State<App>,
     session: Session,
-    Pending(token): Pending,
+    CeremonyToken(token): CeremonyToken,
     Json(answer): Json<Value>,
-) -> Answer {
+) -> HandlerResult {
     app.accounts.passkey_add(&session, &token, answer).await?;
     Ok((AppendHeaders([cookies::ceremony_over()]), Json(json!({ "next": "/passkeys" }))).into_response())
 }
 
 /// `POST /passkeys/{id}/remove`
-pub async fn remove(State(app): State<App>, session: Session, Path(id): Path<String>) -> Answer<Redirect> {
+pub async fn remove(State(app): State<App>, session: Session, Path(id): Path<String>) -> HandlerResult<Redirect> {
     let id = id.parse().map_err(|_| Error::NotFound)?;
     app.accounts.passkey_remove(&session, id).await?;
     Ok(Redirect::to("/passkeys"))
 }
 
 /// `POST /recovery-codes`: new ones in place of those before.
-pub async fn new_recovery_codes(State(app): State<App>, session: Session) -> Answer<Page<NewRecoveryCodesPage>> {
+pub async fn new_recovery_codes(State(app): State<App>, session: Session) -> HandlerResult<Page<NewRecoveryCodesPage>> {
     let codes = app.accounts.recovery_codes_renew(&session).await?;
     Ok(Page(NewRecoveryCodesPage { head: (&session).into(), codes }))
 }

@@ -4,9 +4,9 @@ use crate::http::format::query_value;
 
 /// Where to go after logging in: a hand-off on our own host, nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Next(pub(super) String);
+pub struct ReturnPath(pub(super) String);
 
-impl Next {
+impl ReturnPath {
     /// `None` for everything but `/hand-off?..`, which then is checked by the hand-off itself.
     pub fn parse(path: &str) -> Option<Self> {
         let plain = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
@@ -41,9 +41,9 @@ mod tests {
             "/hand-off?a=b\r\nSet-Cookie: x",
             "/log-out",
         ] {
-            assert_eq!(Next::parse(bad), None, "{bad}");
+            assert_eq!(ReturnPath::parse(bad), None, "{bad}");
         }
-        let next = Next::parse("/hand-off?host=alice.example.com&state=s").unwrap();
+        let next = ReturnPath::parse("/hand-off?host=alice.example.com&state=s").unwrap();
         assert_eq!(next.host(), "alice.example.com");
         assert_eq!(next.after("/log-in"), "/log-in?next=%2Fhand-off%3Fhost%3Dalice.example.com%26state%3Ds");
     }

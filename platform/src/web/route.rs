@@ -5,7 +5,7 @@ use axum::handler::Handler;
 use axum::http::Method;
 use axum::routing::{self, MethodRouter};
 
-use super::access::Access;
+use super::access::AccessLevel;
 use crate::app::App;
 
 /// One row of the table.
@@ -13,7 +13,7 @@ pub struct Route {
     pub method: Method,
     /// As axum writes it, `{id}` for a part that varies.
     pub path: &'static str,
-    pub access: Access,
+    pub access: AccessLevel,
     pub(super) handler: MethodRouter<App>,
 }
 
@@ -24,7 +24,7 @@ impl Route {
     }
 }
 
-pub(super) fn get<H, T>(path: &'static str, access: Access, handler: H) -> Route
+pub(super) fn get<H, T>(path: &'static str, access: AccessLevel, handler: H) -> Route
 where
     H: Handler<T, App>,
     T: 'static,
@@ -32,7 +32,7 @@ where
     Route { method: Method::GET, path, access, handler: routing::get(handler) }
 }
 
-pub(super) fn post<H, T>(path: &'static str, access: Access, handler: H) -> Route
+pub(super) fn post<H, T>(path: &'static str, access: AccessLevel, handler: H) -> Route
 where
     H: Handler<T, App>,
     T: 'static,
@@ -40,7 +40,7 @@ where
     Route { method: Method::POST, path, access, handler: routing::post(handler) }
 }
 
-pub(super) fn put<H, T>(path: &'static str, access: Access, handler: H) -> Route
+pub(super) fn put<H, T>(path: &'static str, access: AccessLevel, handler: H) -> Route
 where
     H: Handler<T, App>,
     T: 'static,
@@ -48,7 +48,7 @@ where
     Route { method: Method::PUT, path, access, handler: routing::put(handler) }
 }
 
-pub(super) fn delete<H, T>(path: &'static str, access: Access, handler: H) -> Route
+pub(super) fn delete<H, T>(path: &'static str, access: AccessLevel, handler: H) -> Route
 where
     H: Handler<T, App>,
     T: 'static,

@@ -1,7 +1,7 @@
 //! Every route of the platform's pages and API, in one table: method, path, who may come in, what answers.
 //! The router is built from it, and so are the tests that send every role through every door.
 
-use super::access::Access::{Member, Public};
+use super::access::AccessLevel::{Member, Public};
 pub use super::route::Route;
 use super::route::{get, post};
 use super::{

@@ -8,8 +8,8 @@ use crate::accounts::Session;
 use crate::app::App;
 use crate::db::SessionId;
 use crate::error::Error;
-use crate::http::problem::Answer;
-use crate::web::access::Access::Member;
+use crate::http::problem::HandlerResult;
+use crate::web::access::AccessLevel::Member;
 use crate::web::route::{Route, post};
 
 /// Logins.
@@ -18,7 +18,7 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 /// `POST /sessions/{id}/end`. Ending the one that asks is logging out.
-pub async fn end(State(app): State<App>, session: Session, Path(id): Path<String>) -> Answer {
+pub async fn end(State(app): State<App>, session: Session, Path(id): Path<String>) -> HandlerResult {
     let id: SessionId = id.parse().map_err(|_| Error::NotFound)?;
     if id == session.id {
         app.accounts.log_out(&session).await?;

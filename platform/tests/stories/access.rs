@@ -11,7 +11,7 @@ use berth::alarms::Schedule;
 use berth::handle::Handle;
 use berth::mailbox::Parcel;
 use berth::sharing::Audience;
-use berth::web::Access;
+use berth::web::AccessLevel;
 use berth::web::routes::{self, Route};
 use serde_json::json;
 
@@ -295,7 +295,9 @@ async fn who_leaves_can_stay_or_log_out_and_nothing_else() {
             next = leaver.post("/log-in/code", &code).await.in_short();
         }
         assert!(next.ends_with('/'), "{next}");
-        for route in routes::app().iter().filter(|route| matches!(route.access, Access::Member | Access::Admin)) {
+        for route in
+            routes::app().iter().filter(|route| matches!(route.access, AccessLevel::Member | AccessLevel::Admin))
+        {
             let path = path_of(route, "1");
             let seen = try_it(&mut leaver, route, &path).await;
             assert!(seen == "303 /account/deletion" || seen == "403", "{} {path}: {seen}", route.method);

@@ -5,27 +5,27 @@ use axum::extract::{Form, State};
 use axum::response::IntoResponse as _;
 use serde::Deserialize;
 
-use super::usage::{Asked, SpendPage, page};
+use super::usage::{AllUsagePage, AllUsageQuery, page};
 use crate::accounts::Session;
 use crate::app::App;
 use crate::http::format::column;
 use crate::http::page::Page;
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{HandlerResult, Problem};
 use crate::quota::{Drift, drift_of_all};
 use crate::web::page_head::PageHead;
 
 #[derive(Template)]
 #[template(path = "admin/bill_comparison.html")]
-pub struct ComparePage {
+pub struct BillComparisonPage {
     pub head: PageHead,
-    pub total: DriftRow,
-    pub rows: Vec<DriftRow>,
+    pub total: BillDifferenceRow,
+    pub rows: Vec<BillDifferenceRow>,
     /// How many more there are that differ less.
     pub more: usize,
 }
 
 /// A bill beside the books.
-pub struct DriftRow {
+pub struct BillDifferenceRow {
     pub day: String,
     pub model: String,
     pub billed: String,
@@ -39,37 +39,42 @@ pub struct DriftRow {
 const MOST_ROWS: usize = 200;
 
 #[derive(Deserialize)]
-pub struct Sent {
+pub struct BillForm {
     #[serde(default)]
     export: String,
 }
 
 /// `POST /admin/bill-comparison`: a provider's usage export beside the books.
-pub async fn compare(State(app): State<App>, session: Session, Form(sent): Form<Sent>) -> Answer {
+pub async fn compare(State(app): State<App>, session: Session, Form(sent): Form<BillForm>) -> HandlerResult {
     match app.quota.compare(&sent.export).await {
         Ok(drifts) => Ok(Page(compared((&session).into(), &drifts)).into_response()),
         Err(error) => {
             let problem = Problem::in_place(error)?;
-            let page = page(&app, &session, &Asked::default()).await?;
-            Ok(problem.with(Page(SpendPage { export: sent.export, note: problem.detail.clone(), ..page })))
+            let page = page(&app, &session, &AllUsageQuery::default()).await?;
+            Ok(problem.with(Page(AllUsagePage { export: sent.export, note: problem.detail.clone(), ..page })))
         }
     }
 }
 
 /// The page of a comparison.
 #[must_use]
-pub fn compared(head: PageHead, drifts: &[Drift]) -> ComparePage {
+pub fn compared(head: PageHead, drifts: &[Drift]) -> BillComparisonPage {
     let all = [drift_of_all(drifts)];
     let shown = &drifts[..drifts.len().min(MOST_ROWS)];
-    ComparePage { head, total: drift_rows(&all).remove(0), more: drifts.len() - shown.len(), rows: drift_rows(shown) }
+    BillComparisonPage {
+        head,
+        total: drift_rows(&all).remove(0),
+        more: drifts.len() - shown.len(),
+        rows: drift_rows(shown),
+    }
 }
 
-fn drift_rows(drifts: &[Drift]) -> Vec<DriftRow> {
+fn drift_rows(drifts: &[Drift]) -> Vec<BillDifferenceRow> {
     let said = |of: fn(&Drift) -> i64| column(&drifts.iter().map(of).collect::<Vec<_>>());
     let billed = said(|drift| drift.billed_nanodollars);
     let booked = said(|drift| drift.booked_nanodollars);
     let margins = said(Drift::margin_nanodollars);
-    let row = |(((drift, billed), booked), margin): (((&Drift, String), String), String)| DriftRow {
+    let row = |(((drift, billed), booked), margin): (((&Drift, String), String), String)| BillDifferenceRow {
         day: drift.day.clone(),
         model: drift.model.clone(),
         billed,

@@ -12,14 +12,14 @@ use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::http::format::{dollars, grouped};
 use crate::http::page::Page;
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{HandlerResult, Problem};
 use crate::quota::OwnLimits;
 use crate::web::page_head::PageHead;
 use crate::web::usage::budget_view::{Gauge, left_in_words};
 
 #[derive(Template)]
 #[template(path = "admin/limits.html")]
-pub struct AccountPage {
+pub struct UserLimitsPage {
     pub head: PageHead,
     pub account: String,
     pub gauges: Vec<Gauge>,
@@ -46,7 +46,7 @@ pub async fn account(
     State(app): State<App>,
     session: Session,
     Path(handle): Path<String>,
-) -> Answer<Page<AccountPage>> {
+) -> HandlerResult<Page<UserLimitsPage>> {
     let view = app.accounts.account(&known(&handle)?).await?;
     let own = app.quota.own_limits(view.id).await?;
     Ok(Page(account_page(&app, &session, &view, typed(&own)).await?))
@@ -55,7 +55,7 @@ pub async fn account(
 /// An account's limits as they were typed; empty for the installation's.
 #[derive(Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct TypedLimits {
+pub struct LimitsForm {
     month: String,
     day: String,
     requests: String,
@@ -68,8 +68,8 @@ pub async fn set_limits(
     State(app): State<App>,
     session: Session,
     Path(handle): Path<String>,
-    Form(limits): Form<TypedLimits>,
-) -> Answer {
+    Form(limits): Form<LimitsForm>,
+) -> HandlerResult {
     let view = app.accounts.account(&known(&handle)?).await?;
     let set = async {
         let own = limits.read(app.quota.own_limits(view.id).await?)?;
@@ -81,14 +81,14 @@ pub async fn set_limits(
         Err(error) => {
             let problem = Problem::in_place(error)?;
             let page = account_page(&app, &session, &view, limits).await?;
-            let page = AccountPage { note: problem.detail.clone(), field: problem.field.unwrap_or("month"), ..page };
+            let page = UserLimitsPage { note: problem.detail.clone(), field: problem.field.unwrap_or("month"), ..page };
             Ok(problem.with(Page(page)))
         }
     }
 }
 
 #[derive(Deserialize)]
-pub struct TypedCredit {
+pub struct CreditForm {
     #[serde(default)]
     amount: String,
     #[serde(default)]
@@ -100,8 +100,8 @@ pub async fn give_credit(
     State(app): State<App>,
     session: Session,
     Path(handle): Path<String>,
-    Form(credit): Form<TypedCredit>,
-) -> Answer {
+    Form(credit): Form<CreditForm>,
+) -> HandlerResult {
     let view = app.accounts.account(&known(&handle)?).await?;
     let amount = credit.amount.trim();
     let (sign, digits) = amount.strip_prefix('-').map_or((1, amount), |digits| (-1, digits));
@@ -111,7 +111,7 @@ pub async fn give_credit(
         let own = app.quota.own_limits(view.id).await?;
         let page = account_page(&app, &session, &view, typed(&own)).await?;
         let (note, field) = (problem.detail.clone(), "amount");
-        let page = AccountPage { note, field, amount: credit.amount, reason: credit.reason, ..page };
+        let page = UserLimitsPage { note, field, amount: credit.amount, reason: credit.reason, ..page };
         return Ok(problem.with(Page(page)));
     };
     let account = (view.id, &view.handle);
@@ -124,10 +124,10 @@ fn known(handle: &str) -> Result<Handle> {
     Handle::parse(handle).map_err(|_| Error::NotFound)
 }
 
-fn typed(own: &OwnLimits) -> TypedLimits {
+fn typed(own: &OwnLimits) -> LimitsForm {
     let money = |limit: Option<i64>| limit.map(|limit| dollars(limit).replace('$', "")).unwrap_or_default();
     let count = |limit: Option<i64>| limit.map(|limit| limit.to_string()).unwrap_or_default();
-    TypedLimits {
+    LimitsForm {
         month: money(own.month_nanodollars),
         day: money(own.day_nanodollars),
         requests: count(own.requests_a_minute),
@@ -136,7 +136,7 @@ fn typed(own: &OwnLimits) -> TypedLimits {
     }
 }
 
-impl TypedLimits {
+impl LimitsForm {
     /// As the account's own limits.
     fn read(&self, own: OwnLimits) -> Result<OwnLimits> {
         fn limit(
@@ -166,13 +166,13 @@ impl TypedLimits {
     }
 }
 
-async fn account_page(app: &App, session: &Session, view: &AccountView, typed: TypedLimits) -> Result<AccountPage> {
+async fn account_page(app: &App, session: &Session, view: &AccountView, typed: LimitsForm) -> Result<UserLimitsPage> {
     let left = left_in_words(&app.quota.left(view.id).await?);
     let usual = app.config.limits;
     let or_none = |limit: Option<String>| limit.unwrap_or_else(|| "no limit".into());
     let count = |limit: Option<u32>| or_none(limit.map(|limit| grouped(limit.into())));
     let field = |name, label, typed, usual| LimitField { name, label, typed, usual };
-    Ok(AccountPage {
+    Ok(UserLimitsPage {
         head: session.into(),
         account: view.handle.to_string(),
         gauges: left.gauges,

@@ -7,7 +7,7 @@ pub mod repricing;
 pub mod usage;
 pub mod users;
 
-use crate::web::access::Access::Admin;
+use crate::web::access::AccessLevel::Admin;
 use crate::web::route::{Route, get, post};
 
 /// The pages of the operator.

@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::error::{Error, Result};
 use crate::http::format::{Moment, dollars, grouped, query_value};
 use crate::http::page::Page;
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{HandlerResult, Problem};
 use crate::quota::{Catalogue, Changes, Difference, Price, PriceTable, PricedModel};
 use crate::web::page_head::PageHead;
 
@@ -19,7 +19,7 @@ use crate::web::page_head::PageHead;
 pub const TABLE_BYTES: usize = 4 * 1024 * 1024;
 /// The largest body that has one: as a form sends it, a character takes up to three.
 pub const FORM_BYTES: usize = 3 * TABLE_BYTES + 64 * 1024;
-/// Models that are shown at a time; the filter finds the others.
+/// ModelList that are shown at a time; the filter finds the others.
 const MOST_MODELS: usize = 100;
 /// Characters of what a table is called.
 const LONGEST_SOURCE: usize = 100;
@@ -29,8 +29,8 @@ const LONGEST_SOURCE: usize = 100;
 pub struct PricesPage {
     pub head: PageHead,
     pub version: String,
-    pub tables: Vec<TableRow>,
-    pub models: Models,
+    pub tables: Vec<PriceTableRow>,
+    pub models: ModelList,
     /// What was typed, and what is wrong with it.
     pub table: String,
     pub source: String,
@@ -38,7 +38,7 @@ pub struct PricesPage {
 }
 
 /// A version that is kept.
-pub struct TableRow {
+pub struct PriceTableRow {
     pub version: String,
     pub source: String,
     pub taken_in: Option<Moment>,
@@ -50,8 +50,8 @@ pub struct TableRow {
     pub is_whole: bool,
 }
 
-/// Models with their prices, as far as they are asked for.
-pub struct Models {
+/// ModelList with their prices, as far as they are asked for.
+pub struct ModelList {
     /// Where the filter's form leads.
     pub action: String,
     pub typed: String,
@@ -76,48 +76,52 @@ pub struct ModelRow {
 
 #[derive(Template)]
 #[template(path = "admin/price_version.html")]
-pub struct VersionPage {
+pub struct PriceVersionPage {
     pub head: PageHead,
-    pub table: TableRow,
+    pub table: PriceTableRow,
     pub changes: Changes,
-    pub differences: Vec<DifferenceRow>,
+    pub differences: Vec<PriceDifferenceRow>,
     /// How many more differ.
     pub more: usize,
-    pub models: Models,
+    pub models: ModelList,
 }
 
 /// A model about which the table in force says something else.
-pub struct DifferenceRow {
+pub struct PriceDifferenceRow {
     pub model: String,
     pub provider: String,
     /// `new`, `gone` or empty.
     pub tag: &'static str,
-    pub input: Rate,
-    pub output: Rate,
+    pub input: PriceChange,
+    pub output: PriceChange,
     /// Where it differs when these do not; empty when they do.
     pub what: &'static str,
 }
 
 /// A price that may be another than before.
-pub struct Rate {
+pub struct PriceChange {
     pub now: String,
     /// Empty: the same.
     pub was: String,
 }
 
 #[derive(Default, Deserialize)]
-pub struct Asked {
+pub struct ModelFilterQuery {
     /// Part of a model's name, or of its provider's.
     #[serde(default)]
     model: String,
 }
 
 /// `GET /admin/prices?model=sonnet`
-pub async fn show(State(app): State<App>, session: Session, Query(asked): Query<Asked>) -> Answer<Page<PricesPage>> {
+pub async fn show(
+    State(app): State<App>,
+    session: Session,
+    Query(asked): Query<ModelFilterQuery>,
+) -> HandlerResult<Page<PricesPage>> {
     Ok(Page(page(&app, &session, asked).await?))
 }
 
-async fn page(app: &App, session: &Session, asked: Asked) -> Result<PricesPage> {
+async fn page(app: &App, session: &Session, asked: ModelFilterQuery) -> Result<PricesPage> {
     let (catalogue, tables) = tokio::try_join!(app.quota.prices_in_force(), app.quota.price_tables())?;
     Ok(PricesPage {
         head: session.into(),
@@ -131,7 +135,7 @@ async fn page(app: &App, session: &Session, asked: Asked) -> Result<PricesPage> 
 }
 
 #[derive(Deserialize)]
-pub struct Sent {
+pub struct PriceTableForm {
     #[serde(default)]
     table: String,
     #[serde(default)]
@@ -139,7 +143,7 @@ pub struct Sent {
 }
 
 /// `POST /admin/prices`: takes a table in, and shows it beside the one in force.
-pub async fn take_in(State(app): State<App>, session: Session, Form(sent): Form<Sent>) -> Answer {
+pub async fn take_in(State(app): State<App>, session: Session, Form(sent): Form<PriceTableForm>) -> HandlerResult {
     let kept = async {
         if sent.table.len() > TABLE_BYTES {
             return Err(Error::invalid("table", "The table is larger than 4 MiB."));
@@ -154,7 +158,7 @@ pub async fn take_in(State(app): State<App>, session: Session, Form(sent): Form<
         Ok(version) => Ok(Redirect::to(&format!("/admin/prices/{version}")).into_response()),
         Err(error) => {
             let problem = Problem::in_place(error)?;
-            let page = page(&app, &session, Asked::default()).await?;
+            let page = page(&app, &session, ModelFilterQuery::default()).await?;
             let note = format!("This table cannot be read: {}.", problem.detail.trim_end_matches('.'));
             // What is too large is not sent back.
             let table = if sent.table.len() > TABLE_BYTES { String::new() } else { sent.table };
@@ -168,18 +172,18 @@ pub async fn version(
     State(app): State<App>,
     session: Session,
     Path(version): Path<String>,
-    Query(asked): Query<Asked>,
-) -> Answer<Page<VersionPage>> {
+    Query(asked): Query<ModelFilterQuery>,
+) -> HandlerResult<Page<PriceVersionPage>> {
     let (table, catalogue) = app.quota.prices_of(&version).await?;
     Ok(Page(version_page((&session).into(), table, &catalogue, asked.model)))
 }
 
 /// The page of a table.
 #[must_use]
-pub fn version_page(head: PageHead, table: PriceTable, catalogue: &Catalogue, typed: String) -> VersionPage {
+pub fn version_page(head: PageHead, table: PriceTable, catalogue: &Catalogue, typed: String) -> PriceVersionPage {
     let differences = &catalogue.differences;
     let shown = &differences[..differences.len().min(MOST_MODELS)];
-    VersionPage {
+    PriceVersionPage {
         head,
         models: models(&format!("/admin/prices/{}", query_value(&table.version)), &catalogue.models, typed),
         table: table_row(table),
@@ -190,7 +194,11 @@ pub fn version_page(head: PageHead, table: PriceTable, catalogue: &Catalogue, ty
 }
 
 /// `POST /admin/prices/{version}/activate`
-pub async fn put_in_force(State(app): State<App>, session: Session, Path(version): Path<String>) -> Answer<Redirect> {
+pub async fn put_in_force(
+    State(app): State<App>,
+    session: Session,
+    Path(version): Path<String>,
+) -> HandlerResult<Redirect> {
     app.quota.use_prices(Some(&version), session.handle.as_str()).await?;
     app.quota.reread_prices().await?;
     Ok(Redirect::to("/admin/prices"))
@@ -198,10 +206,10 @@ pub async fn put_in_force(State(app): State<App>, session: Session, Path(version
 
 /// A table as a row.
 #[must_use]
-pub fn table_row(table: PriceTable) -> TableRow {
+pub fn table_row(table: PriceTable) -> PriceTableRow {
     let by = |who: String| if who.is_empty() { who } else { format!(" by {who}") };
     let (taken_in, chosen) = (table.taken_in, table.chosen);
-    TableRow {
+    PriceTableRow {
         version: table.version,
         source: table.source,
         taken_in: taken_in.0.map(Moment),
@@ -215,12 +223,12 @@ pub fn table_row(table: PriceTable) -> TableRow {
 
 /// Those models of which `typed` is part of their or their provider's name.
 #[must_use]
-pub fn models(action: &str, models: &[PricedModel], typed: String) -> Models {
+pub fn models(action: &str, models: &[PricedModel], typed: String) -> ModelList {
     let wanted = typed.trim().to_lowercase();
     let is_wanted = |name: &str| name.to_lowercase().contains(&wanted);
     let found: Vec<_> = models.iter().filter(|one| is_wanted(&one.model) || is_wanted(&one.provider)).collect();
     let shown = &found[..found.len().min(MOST_MODELS)];
-    Models {
+    ModelList {
         action: action.to_owned(),
         typed,
         rows: shown.iter().map(|one| model_row(one)).collect(),
@@ -262,11 +270,11 @@ fn what_else(price: &Price) -> Vec<String> {
     what
 }
 
-fn difference_row(one: &Difference) -> DifferenceRow {
+fn difference_row(one: &Difference) -> PriceDifferenceRow {
     let rate = |of: fn(&Price) -> i64| {
         let (before, after) = (one.before.as_ref().map(of), one.after.as_ref().map(of));
         let differs = before.is_some() && after.is_some() && before != after;
-        Rate {
+        PriceChange {
             now: after.or(before).map(dollars).unwrap_or_default(),
             was: before.filter(|_| differs).map(dollars).unwrap_or_default(),
         }
@@ -277,7 +285,7 @@ fn difference_row(one: &Difference) -> DifferenceRow {
         (_, None) => ("gone", false),
         _ => ("", input.was.is_empty() && output.was.is_empty()),
     };
-    DifferenceRow {
+    PriceDifferenceRow {
         model: one.model.clone(),
         provider: one.provider.clone(),
         tag,

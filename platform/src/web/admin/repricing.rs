@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::http::format::{about, column};
 use crate::http::page::Page;
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{HandlerResult, Problem};
 use crate::quota::{Mode, RatedAccount, RerateOrder, Rerated};
 use crate::web::page_head::PageHead;
 
@@ -20,12 +20,12 @@ const MOST_ROWS: usize = 50;
 
 #[derive(Template)]
 #[template(path = "admin/repricing.html")]
-pub struct ReratingPage {
+pub struct RepricingPage {
     pub head: PageHead,
     pub version: String,
-    pub typed: Typed,
+    pub typed: RepricingForm,
     /// `None` when what was typed is not right.
-    pub found: Option<FoundInWords>,
+    pub found: Option<RepricingView>,
     /// Whether it was changed by now.
     pub is_done: bool,
     /// What is wrong with what was typed, and the field to blame; empty when nothing is.
@@ -36,27 +36,27 @@ pub struct ReratingPage {
 /// Which receipts.
 #[derive(Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct Typed {
+pub struct RepricingForm {
     pub since: String,
     pub until: String,
     pub account: String,
 }
 
 /// What a re-rating came to.
-pub struct FoundInWords {
+pub struct RepricingView {
     pub looked_at: u64,
     pub changed: u64,
     /// Less is with a minus.
     pub difference: String,
     pub without_price: u64,
     pub not_counted: u64,
-    pub rows: Vec<ReratedRow>,
+    pub rows: Vec<RepricedUserRow>,
     /// How many more accounts there are.
     pub more: usize,
 }
 
 /// One account.
-pub struct ReratedRow {
+pub struct RepricedUserRow {
     pub handle: String,
     pub receipts: u64,
     pub difference: String,
@@ -67,8 +67,8 @@ pub async fn look(
     State(app): State<App>,
     session: Session,
     Path(version): Path<String>,
-    Query(typed): Query<Typed>,
-) -> Answer {
+    Query(typed): Query<RepricingForm>,
+) -> HandlerResult {
     app.quota.prices_of(&version).await?;
     answer(&app, &session, (version, typed), Mode::Look).await
 }
@@ -78,16 +78,16 @@ pub async fn change(
     State(app): State<App>,
     session: Session,
     Path(version): Path<String>,
-    Form(typed): Form<Typed>,
-) -> Answer {
+    Form(typed): Form<RepricingForm>,
+) -> HandlerResult {
     app.quota.prices_of(&version).await?;
     let by = session.handle.to_string();
     answer(&app, &session, (version, typed), Mode::Change { by }).await
 }
 
-async fn answer(app: &App, session: &Session, (version, typed): (String, Typed), mode: Mode) -> Answer {
+async fn answer(app: &App, session: &Session, (version, typed): (String, RepricingForm), mode: Mode) -> HandlerResult {
     let is_done = mode != Mode::Look;
-    let page = ReratingPage {
+    let page = RepricingPage {
         head: session.into(),
         version: version.clone(),
         typed: typed.clone(),
@@ -99,17 +99,17 @@ async fn answer(app: &App, session: &Session, (version, typed): (String, Typed),
     match rerated(app, version, typed, mode).await {
         Ok(found) => {
             let found = Some(in_words(&found, &app.accounts.accounts().await?));
-            Ok(Page(ReratingPage { found, is_done, ..page }).into_response())
+            Ok(Page(RepricingPage { found, is_done, ..page }).into_response())
         }
         Err(error) => {
             let problem = Problem::in_place(error)?;
             let (note, field) = (problem.detail.clone(), problem.field.unwrap_or("since"));
-            Ok(problem.with(Page(ReratingPage { note, field, ..page })))
+            Ok(problem.with(Page(RepricingPage { note, field, ..page })))
         }
     }
 }
 
-async fn rerated(app: &App, version: String, typed: Typed, mode: Mode) -> Result<Rerated> {
+async fn rerated(app: &App, version: String, typed: RepricingForm, mode: Mode) -> Result<Rerated> {
     let some = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
     let account = match some(&typed.account) {
         None => None,
@@ -132,12 +132,12 @@ async fn rerated(app: &App, version: String, typed: Typed, mode: Mode) -> Result
 
 /// What was found, the accounts of which most changes first.
 #[must_use]
-pub fn in_words(found: &Rerated, known: &[AccountView]) -> FoundInWords {
+pub fn in_words(found: &Rerated, known: &[AccountView]) -> RepricingView {
     let mut accounts: Vec<&RatedAccount> = found.accounts.iter().collect();
     accounts.sort_by_key(|one| std::cmp::Reverse(one.nanodollars.unsigned_abs()));
     let shown = &accounts[..accounts.len().min(MOST_ROWS)];
     let differences = column(&shown.iter().map(|one| one.nanodollars).collect::<Vec<_>>());
-    let row = |(one, difference): (&&RatedAccount, String)| ReratedRow {
+    let row = |(one, difference): (&&RatedAccount, String)| RepricedUserRow {
         handle: known
             .iter()
             .find(|view| view.id == one.account)
@@ -146,7 +146,7 @@ pub fn in_words(found: &Rerated, known: &[AccountView]) -> FoundInWords {
         receipts: one.receipts,
         difference,
     };
-    FoundInWords {
+    RepricingView {
         looked_at: found.looked_at,
         changed: found.changed,
         difference: about(found.nanodollars),

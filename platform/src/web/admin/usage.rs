@@ -9,15 +9,15 @@ use crate::app::App;
 use crate::error::{Error, Result};
 use crate::http::format::{about, column, month};
 use crate::http::page::Page;
-use crate::http::problem::Answer;
+use crate::http::problem::HandlerResult;
 use crate::quota::{A_PAGE, AccountSpend, Everybody, Month, Order};
 use crate::web::page_head::PageHead;
-use crate::web::usage::charts::Columns;
-use crate::web::usage::sums::{SumRow, named_model, rows, share};
+use crate::web::usage::charts::DayChart;
+use crate::web::usage::sums::{UsageRow, named_model, rows, share};
 
 #[derive(Template)]
 #[template(path = "admin/usage.html")]
-pub struct SpendPage {
+pub struct AllUsagePage {
     pub head: PageHead,
     /// `November 2026`, `Nov`, and as addresses name it.
     pub month: String,
@@ -30,9 +30,9 @@ pub struct SpendPage {
     /// Accounts with calls, and how many of them spent four fifths of their allowance.
     pub accounts: i64,
     pub nearly_spent: i64,
-    pub chart: Option<Columns>,
-    pub models: Vec<SumRow>,
-    pub rows: Vec<AccountRow>,
+    pub chart: Option<DayChart>,
+    pub models: Vec<UsageRow>,
+    pub rows: Vec<UserUsageRow>,
     pub order: &'static str,
     /// The pages before and after this one.
     pub before: Option<u64>,
@@ -43,7 +43,7 @@ pub struct SpendPage {
 }
 
 /// One account.
-pub struct AccountRow {
+pub struct UserUsageRow {
     pub handle: String,
     pub today: String,
     pub amount: String,
@@ -55,24 +55,28 @@ pub struct AccountRow {
 }
 
 #[derive(Default, Deserialize)]
-pub struct Asked {
+pub struct AllUsageQuery {
     month: Option<String>,
     #[serde(default)]
-    order: ByWhat,
+    order: UserOrder,
     #[serde(default)]
     page: u64,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum ByWhat {
+enum UserOrder {
     #[default]
     Spent,
     Share,
 }
 
 /// `GET /admin/usage?month=2026-11&order=share&page=1`
-pub async fn show(State(app): State<App>, session: Session, Query(asked): Query<Asked>) -> Answer<Page<SpendPage>> {
+pub async fn show(
+    State(app): State<App>,
+    session: Session,
+    Query(asked): Query<AllUsageQuery>,
+) -> HandlerResult<Page<AllUsagePage>> {
     Ok(Page(page(&app, &session, &asked).await?))
 }
 
@@ -80,15 +84,15 @@ pub async fn show(State(app): State<App>, session: Session, Query(asked): Query<
 ///
 /// # Errors
 /// `NotFound` for what is no month.
-pub(super) async fn page(app: &App, session: &Session, asked: &Asked) -> Result<SpendPage> {
+pub(super) async fn page(app: &App, session: &Session, asked: &AllUsageQuery) -> Result<AllUsagePage> {
     let present = app.quota.this_month();
     let month = match &asked.month {
         Some(text) => Month::parse(text).ok_or(Error::NotFound)?,
         None => present,
     };
     let (order, word) = match asked.order {
-        ByWhat::Spent => (Order::Dearest, "spent"),
-        ByWhat::Share => (Order::Nearest, "share"),
+        UserOrder::Spent => (Order::Dearest, "spent"),
+        UserOrder::Share => (Order::Nearest, "share"),
     };
     let (all, today, accounts, handles) = tokio::try_join!(
         app.quota.everybody(month),
@@ -97,7 +101,7 @@ pub(super) async fn page(app: &App, session: &Session, asked: &Asked) -> Result<
         app.accounts.accounts(),
     )?;
     let is_full = u64::try_from(accounts.len()).is_ok_and(|count| count == A_PAGE);
-    Ok(SpendPage {
+    Ok(AllUsagePage {
         is_present: month == present,
         today: about(today),
         held: about(app.quota.held_by_all()),
@@ -111,10 +115,10 @@ pub(super) async fn page(app: &App, session: &Session, asked: &Asked) -> Result<
 
 /// The page about what everybody did in `month`.
 #[must_use]
-pub fn sums(head: PageHead, month_shown: Month, all: &Everybody) -> SpendPage {
+pub fn sums(head: PageHead, month_shown: Month, all: &Everybody) -> AllUsagePage {
     let days: Vec<_> = all.by_day.iter().map(|day| (day.name.as_str(), day.calls, day.amount_nanodollars)).collect();
     let name = month(&month_shown.to_string());
-    SpendPage {
+    AllUsagePage {
         head,
         short_month: name.chars().take(3).collect(),
         month: name,
@@ -125,7 +129,7 @@ pub fn sums(head: PageHead, month_shown: Month, all: &Everybody) -> SpendPage {
         held: String::new(),
         accounts: all.accounts,
         nearly_spent: all.nearly_spent,
-        chart: (!days.is_empty()).then(|| Columns::of(&month_shown.days(), &days)),
+        chart: (!days.is_empty()).then(|| DayChart::of(&month_shown.days(), &days)),
         models: rows(all.by_model.iter().map(named_model), 0, None::<std::iter::Empty<_>>),
         rows: Vec::new(),
         order: "spent",
@@ -138,7 +142,7 @@ pub fn sums(head: PageHead, month_shown: Month, all: &Everybody) -> SpendPage {
 
 /// Accounts as rows of a table.
 #[must_use]
-pub fn account_rows(accounts: &[AccountSpend], known: &[AccountView]) -> Vec<AccountRow> {
+pub fn account_rows(accounts: &[AccountSpend], known: &[AccountView]) -> Vec<UserUsageRow> {
     let amounts = column(&accounts.iter().map(|one| one.spent_nanodollars).collect::<Vec<_>>());
     let todays = column(&accounts.iter().map(|one| one.today_nanodollars).collect::<Vec<_>>());
     let row = |((one, amount), today): ((&AccountSpend, String), String)| {
@@ -149,7 +153,7 @@ pub fn account_rows(accounts: &[AccountSpend], known: &[AccountView]) -> Vec<Acc
             what.push_str(&format!(", {} held just now", about(one.held_nanodollars)));
         }
         let handle = known.iter().find(|view| view.id == one.account).map(|view| view.handle.to_string());
-        AccountRow {
+        UserUsageRow {
             handle: handle.unwrap_or_default(),
             today: if one.today_nanodollars == 0 { "–".into() } else { today },
             amount,

@@ -11,25 +11,25 @@ use crate::error::Error;
 use crate::handle::Handle;
 use crate::http::format::{self, Moment};
 use crate::http::page::Page;
-use crate::http::problem::Answer;
+use crate::http::problem::HandlerResult;
 use crate::instances::{Cause, Wish};
 use crate::mailbox::Counts;
-use crate::web::instance::awake_view::{self, Why};
+use crate::web::instance::awake_view::{self, AwakeView};
 use crate::web::page_head::PageHead;
 
 #[derive(Template)]
 #[template(path = "admin/users.html")]
-pub struct AdminPage {
+pub struct UsersPage {
     pub head: PageHead,
     pub awake: usize,
     /// Of everybody.
     pub mail: Counts,
     pub alarms: u64,
-    pub accounts: Vec<AccountRow>,
+    pub accounts: Vec<UserRow>,
 }
 
 /// An account and its instance.
-pub struct AccountRow {
+pub struct UserRow {
     pub handle: String,
     pub admin: bool,
     /// `suspended`, `leaving`, or empty.
@@ -50,15 +50,15 @@ pub struct InstanceCell {
     pub cause: &'static str,
     pub failure: String,
     pub stuck: bool,
-    pub why: Why,
+    pub why: AwakeView,
 }
 
 /// `GET /admin`
-pub async fn show(State(app): State<App>, session: Session) -> Answer<Page<AdminPage>> {
+pub async fn show(State(app): State<App>, session: Session) -> HandlerResult<Page<UsersPage>> {
     let mut accounts = app.accounts.accounts().await?;
     // Of these only the handle is left, and that is nobody's any more.
     accounts.retain(|account| account.standing != Standing::Gone);
-    Ok(Page(AdminPage {
+    Ok(Page(UsersPage {
         head: (&session).into(),
         awake: app.instances.awake_count(),
         mail: app.mailbox.counts_of_all(),
@@ -68,14 +68,14 @@ pub async fn show(State(app): State<App>, session: Session) -> Answer<Page<Admin
 }
 
 /// `POST /admin/instances/{handle}/stop`: what frees one that is stuck. Its next visit starts it afresh.
-pub async fn stop(State(app): State<App>, Path(handle): Path<String>) -> Answer<Redirect> {
+pub async fn stop(State(app): State<App>, Path(handle): Path<String>) -> HandlerResult<Redirect> {
     let handle = Handle::parse(&handle).map_err(|_| Error::NotFound)?;
     let instance = app.instances.by_handle(&handle).ok_or(Error::NotFound)?;
     app.instances.sleep(&instance, Wish::Stopped, Cause::OperatorAsked).await?;
     Ok(Redirect::to("/admin"))
 }
 
-fn row(app: &App, account: AccountView) -> AccountRow {
+fn row(app: &App, account: AccountView) -> UserRow {
     let instance = app.instances.by_account(account.id);
     let counts = instance.as_ref().map(|instance| app.mailbox.counts(instance.id)).unwrap_or_default();
     let instance = instance.map(|instance| {
@@ -90,7 +90,7 @@ fn row(app: &App, account: AccountView) -> AccountRow {
             why: awake_view::why(&app.instances.ledger(&instance), instance.is_up()),
         }
     });
-    AccountRow {
+    UserRow {
         handle: account.handle.to_string(),
         admin: account.role == Role::Admin,
         tag: match account.standing {

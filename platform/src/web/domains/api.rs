@@ -10,39 +10,47 @@ use super::page;
 use crate::app::App;
 use crate::domains::Domain;
 use crate::http::list::ListView;
-use crate::http::problem::Answer;
+use crate::http::problem::HandlerResult;
 use crate::instances::Instance;
-use crate::web::extractors::Mine;
+use crate::web::extractors::OwnInstance;
 
 /// `GET /api/domains`
-pub async fn list(State(app): State<App>, Mine(instance): Mine) -> Json<ListView<Value>> {
+pub async fn list(State(app): State<App>, OwnInstance(instance): OwnInstance) -> Json<ListView<Value>> {
     let all = app.domains.of(instance.id).iter().map(|domain| view(&app, &instance, domain)).collect();
     Json(ListView::complete(all, app.domains.per_account() as usize))
 }
 
 #[derive(Deserialize)]
-pub struct Asked {
+pub struct DomainBody {
     name: String,
 }
 
 /// `POST /api/domains` with `{"name"}`: 201, and what to write into DNS.
 pub async fn claim(
     State(app): State<App>,
-    Mine(instance): Mine,
-    Json(asked): Json<Asked>,
-) -> Answer<(StatusCode, Json<Value>)> {
+    OwnInstance(instance): OwnInstance,
+    Json(asked): Json<DomainBody>,
+) -> HandlerResult<(StatusCode, Json<Value>)> {
     let domain = app.domains.claim(&instance, &asked.name).await?;
     Ok((StatusCode::CREATED, Json(view(&app, &instance, &domain))))
 }
 
 /// `POST /api/domains/{id}/check`: how it stands, once DNS shows the proof.
-pub async fn check(State(app): State<App>, Mine(instance): Mine, Path(id): Path<String>) -> Answer<Json<Value>> {
+pub async fn check(
+    State(app): State<App>,
+    OwnInstance(instance): OwnInstance,
+    Path(id): Path<String>,
+) -> HandlerResult<Json<Value>> {
     let domain = app.domains.check(&instance, page::domain_id(&id)?).await?;
     Ok(Json(view(&app, &instance, &domain)))
 }
 
 /// `DELETE /api/domains/{id}`
-pub async fn remove(State(app): State<App>, Mine(instance): Mine, Path(id): Path<String>) -> Answer<StatusCode> {
+pub async fn remove(
+    State(app): State<App>,
+    OwnInstance(instance): OwnInstance,
+    Path(id): Path<String>,
+) -> HandlerResult<StatusCode> {
     app.domains.remove(&instance, page::domain_id(&id)?, instance.handle.as_str()).await?;
     Ok(StatusCode::NO_CONTENT)
 }

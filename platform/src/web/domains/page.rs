@@ -7,13 +7,13 @@ use serde::Deserialize;
 
 use crate::accounts::Session;
 use crate::app::App;
-use crate::domains::{Domain, DomainId, MISSED_DAYS, State as Standing};
+use crate::domains::{Domain, DomainId, MISSED_DAYS, State as DomainState};
 use crate::error::{Error, Result};
 use crate::http::format::Moment;
 use crate::http::page::Page;
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{HandlerResult, Problem};
 use crate::instances::Instance;
-use crate::web::extractors::Mine;
+use crate::web::extractors::OwnInstance;
 use crate::web::page_head::PageHead;
 
 #[derive(Template)]
@@ -47,18 +47,23 @@ pub struct DomainRow {
 }
 
 #[derive(Default, Deserialize)]
-pub struct Typed {
+pub struct DomainForm {
     #[serde(default)]
     name: String,
 }
 
 /// `GET /domains`
-pub async fn show(State(app): State<App>, session: Session, Mine(instance): Mine) -> Page<DomainsPage> {
+pub async fn show(State(app): State<App>, session: Session, OwnInstance(instance): OwnInstance) -> Page<DomainsPage> {
     Page(page(&app, &session, &instance))
 }
 
 /// `POST /domains`
-pub async fn claim(State(app): State<App>, session: Session, Mine(instance): Mine, Form(typed): Form<Typed>) -> Answer {
+pub async fn claim(
+    State(app): State<App>,
+    session: Session,
+    OwnInstance(instance): OwnInstance,
+    Form(typed): Form<DomainForm>,
+) -> HandlerResult {
     match app.domains.claim(&instance, &typed.name).await {
         Ok(_) => Ok(Redirect::to("/domains").into_response()),
         Err(error) => {
@@ -70,7 +75,12 @@ pub async fn claim(State(app): State<App>, session: Session, Mine(instance): Min
 }
 
 /// `POST /domains/{id}/check`
-pub async fn check(State(app): State<App>, session: Session, Mine(instance): Mine, Path(id): Path<String>) -> Answer {
+pub async fn check(
+    State(app): State<App>,
+    session: Session,
+    OwnInstance(instance): OwnInstance,
+    Path(id): Path<String>,
+) -> HandlerResult {
     let id = domain_id(&id)?;
     let problem: Problem = match app.domains.check(&instance, id).await {
         Ok(_) => return Ok(Redirect::to("/domains").into_response()),
@@ -85,7 +95,11 @@ pub async fn check(State(app): State<App>, session: Session, Mine(instance): Min
 }
 
 /// `POST /domains/{id}/remove`
-pub async fn remove(State(app): State<App>, Mine(instance): Mine, Path(id): Path<String>) -> Answer<Redirect> {
+pub async fn remove(
+    State(app): State<App>,
+    OwnInstance(instance): OwnInstance,
+    Path(id): Path<String>,
+) -> HandlerResult<Redirect> {
     app.domains.remove(&instance, domain_id(&id)?, instance.handle.as_str()).await?;
     Ok(Redirect::to("/domains"))
 }
@@ -113,9 +127,9 @@ fn page(app: &App, session: &Session, instance: &Instance) -> DomainsPage {
 impl From<&Domain> for DomainRow {
     fn from(domain: &Domain) -> Self {
         let (lamp, state) = match domain.state {
-            Standing::Claimed => ("moving", "not proven yet".to_owned()),
-            Standing::Proven { missed: 0, .. } => ("awake", "leads to your instance".to_owned()),
-            Standing::Proven { missed, .. } => {
+            DomainState::Claimed => ("moving", "not proven yet".to_owned()),
+            DomainState::Proven { missed: 0, .. } => ("awake", "leads to your instance".to_owned()),
+            DomainState::Proven { missed, .. } => {
                 ("trouble", format!("leads to your instance; its proof is missing, day {missed} of {MISSED_DAYS}"))
             }
         };
@@ -124,7 +138,7 @@ impl From<&Domain> for DomainRow {
             name: domain.name.clone(),
             lamp,
             state,
-            proven: domain.state != Standing::Claimed,
+            proven: domain.state != DomainState::Claimed,
             checked: domain.checked_at.map(Moment),
             proof_name: domain.proof_name(),
             proof: domain.proof.clone(),

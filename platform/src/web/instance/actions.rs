@@ -4,30 +4,30 @@ use axum::extract::State;
 use axum::response::Redirect;
 
 use crate::app::App;
-use crate::http::problem::Answer;
+use crate::http::problem::HandlerResult;
 use crate::instances::{Cause, Wish};
-use crate::web::extractors::Mine;
+use crate::web::extractors::OwnInstance;
 
 /// `POST /instance/wake`
-pub async fn wake(State(app): State<App>, Mine(instance): Mine) -> Answer<Redirect> {
+pub async fn wake(State(app): State<App>, OwnInstance(instance): OwnInstance) -> HandlerResult<Redirect> {
     app.instances.wake(&instance, Cause::OwnerAsked).await?;
     Ok(Redirect::to("/"))
 }
 
 /// `POST /instance/sleep`
-pub async fn sleep(State(app): State<App>, Mine(instance): Mine) -> Answer<Redirect> {
+pub async fn sleep(State(app): State<App>, OwnInstance(instance): OwnInstance) -> HandlerResult<Redirect> {
     app.instances.sleep(&instance, Wish::Frozen, Cause::OwnerAsked).await?;
     Ok(Redirect::to("/"))
 }
 
 /// `POST /instance/stop`: what frees one that is stuck.
-pub async fn stop(State(app): State<App>, Mine(instance): Mine) -> Answer<Redirect> {
+pub async fn stop(State(app): State<App>, OwnInstance(instance): OwnInstance) -> HandlerResult<Redirect> {
     app.instances.sleep(&instance, Wish::Stopped, Cause::OwnerAsked).await?;
     Ok(Redirect::to("/"))
 }
 
 /// `POST /instance/upgrade`
-pub async fn upgrade(State(app): State<App>, Mine(instance): Mine) -> Answer<Redirect> {
+pub async fn upgrade(State(app): State<App>, OwnInstance(instance): OwnInstance) -> HandlerResult<Redirect> {
     app.instances.upgrade(&instance).await?;
     Ok(Redirect::to("/"))
 }

@@ -6,35 +6,47 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::app::App;
-use crate::http::problem::Answer;
+use crate::http::problem::HandlerResult;
 use crate::instances::{Cause, Instance, Wish};
-use crate::web::extractors::Mine;
+use crate::web::extractors::OwnInstance;
 
 /// `GET /api/instance`
-pub async fn instance(State(app): State<App>, Mine(instance): Mine) -> Json<Value> {
+pub async fn instance(State(app): State<App>, OwnInstance(instance): OwnInstance) -> Json<Value> {
     Json(view(&app, &instance))
 }
 
 /// `POST /api/instance/wake`: 202, and the state as it is now; the wake goes on.
-pub async fn wake(State(app): State<App>, Mine(instance): Mine) -> Answer<(StatusCode, Json<Value>)> {
+pub async fn wake(
+    State(app): State<App>,
+    OwnInstance(instance): OwnInstance,
+) -> HandlerResult<(StatusCode, Json<Value>)> {
     app.instances.wake(&instance, Cause::OwnerAsked).await?;
     Ok((StatusCode::ACCEPTED, Json(view(&app, &instance))))
 }
 
 /// `POST /api/instance/sleep`: 202, and the state as it is now.
-pub async fn sleep(State(app): State<App>, Mine(instance): Mine) -> Answer<(StatusCode, Json<Value>)> {
+pub async fn sleep(
+    State(app): State<App>,
+    OwnInstance(instance): OwnInstance,
+) -> HandlerResult<(StatusCode, Json<Value>)> {
     app.instances.sleep(&instance, Wish::Frozen, Cause::OwnerAsked).await?;
     Ok((StatusCode::ACCEPTED, Json(view(&app, &instance))))
 }
 
 /// `POST /api/instance/upgrade`: 202, and the state as it is now; what is in flight ends first.
-pub async fn upgrade(State(app): State<App>, Mine(instance): Mine) -> Answer<(StatusCode, Json<Value>)> {
+pub async fn upgrade(
+    State(app): State<App>,
+    OwnInstance(instance): OwnInstance,
+) -> HandlerResult<(StatusCode, Json<Value>)> {
     app.instances.upgrade(&instance).await?;
     Ok((StatusCode::ACCEPTED, Json(view(&app, &instance))))
 }
 
 /// `POST /api/instance/stop`: 202, and the state as it is now. Frees one that is stuck.
-pub async fn stop(State(app): State<App>, Mine(instance): Mine) -> Answer<(StatusCode, Json<Value>)> {
+pub async fn stop(
+    State(app): State<App>,
+    OwnInstance(instance): OwnInstance,
+) -> HandlerResult<(StatusCode, Json<Value>)> {
     app.instances.sleep(&instance, Wish::Stopped, Cause::OwnerAsked).await?;
     Ok((StatusCode::ACCEPTED, Json(view(&app, &instance))))
 }

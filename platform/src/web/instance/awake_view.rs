@@ -7,20 +7,20 @@ use crate::instances::{AwakeLedger, Job, LastWork, Open, Work};
 
 /// What is said of it to its owner and to the operator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Why {
+pub struct AwakeView {
     pub lead: &'static str,
-    pub lines: Vec<Line>,
-    pub end: Line,
+    pub lines: Vec<AwakeLine>,
+    pub end: AwakeLine,
 }
 
 /// A few words and the moment that they lead to, if they do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Line {
+pub struct AwakeLine {
     pub text: String,
     pub at: Option<Moment>,
 }
 
-impl Line {
+impl AwakeLine {
     fn new(text: impl Into<String>, at: impl Into<Option<crate::clock::Timestamp>>) -> Self {
         Self { text: text.into(), at: at.into().map(Moment) }
     }
@@ -28,44 +28,44 @@ impl Line {
 
 /// Says why an instance is awake, or after what it sleeps.
 #[must_use]
-pub fn why(ledger: &AwakeLedger, awake: bool) -> Why {
+pub fn why(ledger: &AwakeLedger, awake: bool) -> AwakeView {
     if !awake {
-        let line = |last: LastWork| Line::new(format!("{}, at", counted(last.work, 1)), last.at);
+        let line = |last: LastWork| AwakeLine::new(format!("{}, at", counted(last.work, 1)), last.at);
         let lines = ledger.last.map(line).into_iter().collect();
-        return Why { lead: "What it was last at", lines, end: Line::new("Idle since", ledger.idle_since) };
+        return AwakeView { lead: "What it was last at", lines, end: AwakeLine::new("Idle since", ledger.idle_since) };
     }
     let (holds, moves): (Vec<&Open>, Vec<&Open>) = ledger.open.iter().partition(|open| open.holds);
-    let mut lines: Vec<Line> = holds.into_iter().map(held).collect();
+    let mut lines: Vec<AwakeLine> = holds.into_iter().map(held).collect();
     lines.extend(ledger.jobs.iter().map(job));
     lines.extend(moves.into_iter().map(flow));
     let shown = |last: &LastWork| ledger.open.iter().any(|open| !open.holds && open.work == last.work);
     lines.extend(ledger.last.filter(|last| ledger.sleeps_at.is_some() && !shown(last)).map(last));
     let end = match ledger.sleeps_at {
-        Some(at) => Line::new("If nothing more happens it sleeps at", at),
+        Some(at) => AwakeLine::new("If nothing more happens it sleeps at", at),
         None => {
             let wait = minutes(ledger.sleeps_after_seconds);
-            Line::new(format!("It sleeps {wait} after the last of these has ended."), None)
+            AwakeLine::new(format!("It sleeps {wait} after the last of these has ended."), None)
         }
     };
-    Why { lead: "What keeps it awake", lines, end }
+    AwakeView { lead: "What keeps it awake", lines, end }
 }
 
-fn held(open: &Open) -> Line {
-    Line::new(format!("{}, since", counted(open.work, open.count)), open.since)
+fn held(open: &Open) -> AwakeLine {
+    AwakeLine::new(format!("{}, since", counted(open.work, open.count)), open.since)
 }
 
-fn flow(open: &Open) -> Line {
-    Line::new(format!("{}, open; last moved", counted(open.work, open.count)), open.moved_at)
+fn flow(open: &Open) -> AwakeLine {
+    AwakeLine::new(format!("{}, open; last moved", counted(open.work, open.count)), open.moved_at)
 }
 
-fn job(job: &Job) -> Line {
-    Line::new(format!("The job {}, until at most", job.name), job.until)
+fn job(job: &Job) -> AwakeLine {
+    AwakeLine::new(format!("The job {}, until at most", job.name), job.until)
 }
 
 /// The last work, to be read before a time.
 #[must_use]
-pub fn last(last: LastWork) -> Line {
-    Line::new(format!("{}, last at", counted(last.work, 1)), last.at)
+pub fn last(last: LastWork) -> AwakeLine {
+    AwakeLine::new(format!("{}, last at", counted(last.work, 1)), last.at)
 }
 
 /// How long, in whole minutes where it is any.
@@ -122,11 +122,11 @@ mod tests {
             texts,
             ["2 requests, since", "An AI call, since", "The job build, until at most", "A WebSocket, open; last moved"]
         );
-        assert_eq!(said.end, Line::new("It sleeps 5 minutes after the last of these has ended.", None));
+        assert_eq!(said.end, AwakeLine::new("It sleeps 5 minutes after the last of these has ended.", None));
         ledger = AwakeLedger { open: Vec::new(), jobs: Vec::new(), sleeps_at: Some(at(320)), ..ledger };
         let said = why(&ledger, true);
-        assert_eq!(said.lines, [Line::new("A WebSocket, last at", at(20))]);
+        assert_eq!(said.lines, [AwakeLine::new("A WebSocket, last at", at(20))]);
         assert_eq!(said.end.at, Some(Moment(at(320))));
-        assert_eq!(why(&ledger, false).end, Line::new("Idle since", at(20)));
+        assert_eq!(why(&ledger, false).end, AwakeLine::new("Idle since", at(20)));
     }
 }

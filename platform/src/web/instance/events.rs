@@ -6,28 +6,28 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use serde::Serialize;
 
-use super::awake_view::{Why, why};
+use super::awake_view::{AwakeView, why};
 use crate::app::App;
-use crate::http::format::{self, StateInWords};
+use crate::http::format::{self, StateView};
 use crate::http::live;
-use crate::http::problem::Answer;
+use crate::http::problem::HandlerResult;
 use crate::instances::{Fact, Instance, Stage, Status};
 use crate::web::access;
-use crate::web::extractors::Mine;
+use crate::web::extractors::OwnInstance;
 
 /// One message of the stream.
 #[derive(Serialize)]
-struct Message {
+struct StatusMessage {
     fact: Fact,
     stage: Stage,
     failure: Option<String>,
     #[serde(flatten)]
-    state: StateInWords,
-    why: Why,
+    state: StateView,
+    why: AwakeView,
 }
 
 /// `GET /instance/events`: the status now and at each change, as server-sent events.
-pub async fn events(State(app): State<App>, Mine(instance): Mine, headers: HeaderMap) -> Answer {
+pub async fn events(State(app): State<App>, OwnInstance(instance): OwnInstance, headers: HeaderMap) -> HandlerResult {
     let asking = app.clone();
     let may_watch = move || {
         let (app, headers) = (asking.clone(), headers.clone());
@@ -38,8 +38,8 @@ pub async fn events(State(app): State<App>, Mine(instance): Mine, headers: Heade
     Ok(live::stream(&instance, message, may_watch)?)
 }
 
-fn message(app: &App, instance: &Instance, status: Status) -> Message {
+fn message(app: &App, instance: &Instance, status: Status) -> StatusMessage {
     let state = format::state(&status, app.clock.now());
     let why = why(&app.instances.ledger(instance), status.fact == Fact::Awake);
-    Message { fact: status.fact, stage: status.stage, failure: status.failure, state, why }
+    StatusMessage { fact: status.fact, stage: status.stage, failure: status.failure, state, why }
 }

@@ -6,7 +6,7 @@ pub mod awake_view;
 mod events;
 pub mod ports;
 
-use crate::web::access::Access::Member;
+use crate::web::access::AccessLevel::Member;
 use crate::web::route::{Route, get, post, put};
 
 /// One's own instance.

@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::http::list::ListView;
-use crate::http::problem::Answer;
+use crate::http::problem::HandlerResult;
 use crate::instances::{Instance, MOST_PORTS, Ports};
-use crate::web::extractors::Mine;
+use crate::web::extractors::OwnInstance;
 
 /// The ports in a few words, for the dashboard.
-pub struct PortsInWords {
+pub struct PortsView {
     /// What stands in the field, and what is wrong with it.
     pub typed: String,
     pub note: String,
@@ -30,16 +30,16 @@ pub struct OpenPort {
 }
 
 #[derive(Deserialize)]
-pub struct Asked {
+pub struct PortsBody {
     ports: String,
 }
 
 /// Says which ports are open.
 #[must_use]
-pub fn in_words(app: &App, instance: &Instance) -> PortsInWords {
+pub fn in_words(app: &App, instance: &Instance) -> PortsView {
     let (hosts, ports) = (&app.config.hosts, instance.ports());
     let url = |port| (!app.certificates.are_counted()).then(|| hosts.entrance_of_port(&instance.handle, port).origin);
-    PortsInWords {
+    PortsView {
         typed: ports.to_string(),
         note: String::new(),
         open: ports.iter().map(|port| OpenPort { port, url: url(port) }).collect(),
@@ -48,16 +48,16 @@ pub fn in_words(app: &App, instance: &Instance) -> PortsInWords {
 }
 
 /// `GET /api/instance/ports`
-pub async fn show(State(app): State<App>, Mine(instance): Mine) -> Json<ListView<Value>> {
+pub async fn show(State(app): State<App>, OwnInstance(instance): OwnInstance) -> Json<ListView<Value>> {
     Json(view(&app, &instance))
 }
 
 /// `PUT /api/instance/ports` with `{"ports": "3000, 8000-8003"}`: these and no others. Answers as the GET does.
 pub async fn replace(
     State(app): State<App>,
-    Mine(instance): Mine,
-    Json(asked): Json<Asked>,
-) -> Answer<Json<ListView<Value>>> {
+    OwnInstance(instance): OwnInstance,
+    Json(asked): Json<PortsBody>,
+) -> HandlerResult<Json<ListView<Value>>> {
     open(&app, &instance, &asked.ports).await?;
     Ok(Json(view(&app, &instance)))
 }

@@ -3,7 +3,7 @@
 pub mod page;
 pub mod recovery;
 
-use crate::web::access::Access::{HalfIn, LoggedIn, Public};
+use crate::web::access::AccessLevel::{LoggedIn, LoggingIn, Public};
 use crate::web::route::{Route, get, post};
 
 /// Logging in and out.
@@ -12,8 +12,8 @@ pub(super) fn routes() -> Vec<Route> {
         get("/log-in", Public, page::show),
         post("/log-in/challenge", Public, page::challenge),
         post("/log-in", Public, page::passkey),
-        get("/log-in/code", HalfIn, page::code),
-        post("/log-in/code", HalfIn, page::code_given),
+        get("/log-in/code", LoggingIn, page::code),
+        post("/log-in/code", LoggingIn, page::code_given),
         get("/recover", Public, recovery::recover),
         post("/recover", Public, recovery::recover_with_code),
         post("/log-out", LoggedIn, page::out),

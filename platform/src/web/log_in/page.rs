@@ -11,11 +11,11 @@ use crate::accounts::{Client, LogIn, Session, SignedIn};
 use crate::app::App;
 use crate::hosts::Site;
 use crate::http::page::Page;
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{HandlerResult, Problem};
 use crate::instances::Cause;
 use crate::web::cookies;
-use crate::web::extractors::{Device, Pending};
-use crate::web::return_path::Next;
+use crate::web::extractors::{CeremonyToken, DeviceToken};
+use crate::web::return_path::ReturnPath;
 
 #[derive(Template)]
 #[template(path = "log_in/log_in.html")]
@@ -30,7 +30,7 @@ pub struct LogInPage {
 
 #[derive(Template)]
 #[template(path = "log_in/code.html")]
-pub struct CodePage {
+pub struct LogInCodePage {
     pub next: String,
     pub note: String,
 }
@@ -39,18 +39,18 @@ pub struct CodePage {
 /// a page may.
 #[derive(Template)]
 #[template(path = "log_in/continue.html")]
-pub struct GoOnPage {
+pub struct LogInContinuePage {
     pub next: String,
 }
 
 #[derive(Deserialize)]
-pub struct WayOn {
+pub struct ReturnPathQuery {
     #[serde(default)]
     next: String,
 }
 
 #[derive(Deserialize)]
-pub struct CodeForm {
+pub struct LogInCodeForm {
     #[serde(default)]
     code: String,
     #[serde(default)]
@@ -58,10 +58,14 @@ pub struct CodeForm {
 }
 
 /// `GET /log-in?next=`
-pub async fn show(State(app): State<App>, pending: Option<Pending>, Query(way): Query<WayOn>) -> Page<LogInPage> {
-    let next = Next::parse(&way.next);
+pub async fn show(
+    State(app): State<App>,
+    pending: Option<CeremonyToken>,
+    Query(way): Query<ReturnPathQuery>,
+) -> Page<LogInPage> {
+    let next = ReturnPath::parse(&way.next);
     let signing_up = match pending {
-        Some(Pending(token)) => app.accounts.sign_up(&token).await.is_ok(),
+        Some(CeremonyToken(token)) => app.accounts.sign_up(&token).await.is_ok(),
         None => false,
     };
     Page(LogInPage {
@@ -72,7 +76,7 @@ pub async fn show(State(app): State<App>, pending: Option<Pending>, Query(way): 
 }
 
 /// `POST /log-in/challenge`
-pub async fn challenge(State(app): State<App>, client: Client) -> Answer {
+pub async fn challenge(State(app): State<App>, client: Client) -> HandlerResult {
     let (token, options) = app.accounts.log_in_challenge(&client).await?;
     Ok((AppendHeaders([cookies::ceremony(&token)]), Json(options)).into_response())
 }
@@ -81,12 +85,12 @@ pub async fn challenge(State(app): State<App>, client: Client) -> Answer {
 pub async fn passkey(
     State(app): State<App>,
     client: Client,
-    Device(device): Device,
-    Pending(token): Pending,
-    Query(way): Query<WayOn>,
+    DeviceToken(device): DeviceToken,
+    CeremonyToken(token): CeremonyToken,
+    Query(way): Query<ReturnPathQuery>,
     Json(answer): Json<Value>,
-) -> Answer {
-    let next = Next::parse(&way.next);
+) -> HandlerResult {
+    let next = ReturnPath::parse(&way.next);
     match app.accounts.log_in(&token, answer, device.as_deref(), &client).await? {
         LogIn::SignedIn(signed_in) => {
             wake_on_the_way(&app, next.as_ref(), &signed_in).await;
@@ -102,7 +106,7 @@ pub async fn passkey(
 }
 
 /// Somebody on the way to an instance just proved to be its owner: it wakes while the browser follows the redirects.
-async fn wake_on_the_way(app: &App, next: Option<&Next>, signed_in: &SignedIn) {
+async fn wake_on_the_way(app: &App, next: Option<&ReturnPath>, signed_in: &SignedIn) {
     let site = next.and_then(|next| app.config.hosts.site(next.host()));
     if site.as_ref().and_then(Site::handle) != Some(&signed_in.handle) {
         return;
@@ -114,29 +118,31 @@ async fn wake_on_the_way(app: &App, next: Option<&Next>, signed_in: &SignedIn) {
 }
 
 /// `GET /log-in/code?next=`
-pub async fn code(Query(way): Query<WayOn>) -> Page<CodePage> {
-    Page(CodePage { next: way.next, note: String::new() })
+pub async fn code(Query(way): Query<ReturnPathQuery>) -> Page<LogInCodePage> {
+    Page(LogInCodePage { next: way.next, note: String::new() })
 }
 
 /// `POST /log-in/code`
 pub async fn code_given(
     State(app): State<App>,
     client: Client,
-    Pending(token): Pending,
-    Form(form): Form<CodeForm>,
-) -> Answer {
+    CeremonyToken(token): CeremonyToken,
+    Form(form): Form<LogInCodeForm>,
+) -> HandlerResult {
     match app.accounts.log_in_code(&token, form.code.trim(), &client).await {
         Ok(signed_in) => {
-            let next = Next::parse(&form.next);
+            let next = ReturnPath::parse(&form.next);
             wake_on_the_way(&app, next.as_ref(), &signed_in).await;
             Ok(match next {
-                Some(Next(next)) => (cookies::signed_in(&signed_in), Page(GoOnPage { next })).into_response(),
+                Some(ReturnPath(next)) => {
+                    (cookies::signed_in(&signed_in), Page(LogInContinuePage { next })).into_response()
+                }
                 None => (cookies::signed_in(&signed_in), Redirect::to("/")).into_response(),
             })
         }
         Err(error) => {
             let problem = Problem::in_place(error)?;
-            Ok(problem.with(Page(CodePage { next: form.next, note: problem.detail.clone() })))
+            Ok(problem.with(Page(LogInCodePage { next: form.next, note: problem.detail.clone() })))
         }
     }
 }

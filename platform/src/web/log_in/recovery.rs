@@ -9,12 +9,12 @@ use serde::Deserialize;
 use crate::accounts::Client;
 use crate::app::App;
 use crate::http::page::Page;
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{HandlerResult, Problem};
 use crate::web::cookies;
 
 #[derive(Template)]
 #[template(path = "log_in/recover.html")]
-pub struct RecoverPage {
+pub struct RecoveryPage {
     pub handle: String,
     pub note: String,
     /// The name of the field that `note` is about, or empty.
@@ -22,7 +22,7 @@ pub struct RecoverPage {
 }
 
 #[derive(Deserialize)]
-pub struct RecoverForm {
+pub struct RecoveryForm {
     #[serde(default)]
     handle: String,
     #[serde(default)]
@@ -32,19 +32,23 @@ pub struct RecoverForm {
 }
 
 /// `GET /recover`
-pub async fn recover() -> Page<RecoverPage> {
-    Page(RecoverPage { handle: String::new(), note: String::new(), field: String::new() })
+pub async fn recover() -> Page<RecoveryPage> {
+    Page(RecoveryPage { handle: String::new(), note: String::new(), field: String::new() })
 }
 
 /// `POST /recover`: on to a new passkey.
-pub async fn recover_with_code(State(app): State<App>, client: Client, Form(form): Form<RecoverForm>) -> Answer {
+pub async fn recover_with_code(
+    State(app): State<App>,
+    client: Client,
+    Form(form): Form<RecoveryForm>,
+) -> HandlerResult {
     let (handle, code) = (form.handle.trim(), form.code.trim());
     match app.accounts.recover(handle, form.recovery_code.trim(), code, &client).await {
         Ok(signed_in) => Ok((cookies::signed_in(&signed_in), Redirect::to("/passkeys?recovered=yes")).into_response()),
         Err(error) => {
             let problem = Problem::in_place(error)?;
             let field = problem.field.unwrap_or_default().to_owned();
-            Ok(problem.with(Page(RecoverPage { handle: form.handle, note: problem.detail.clone(), field })))
+            Ok(problem.with(Page(RecoveryPage { handle: form.handle, note: problem.detail.clone(), field })))
         }
     }
 }

@@ -3,7 +3,7 @@
 mod api;
 pub mod page;
 
-use crate::web::access::Access::Member;
+use crate::web::access::AccessLevel::Member;
 use crate::web::route::{Route, delete, get, post};
 
 /// What one opened to others.

@@ -10,10 +10,10 @@ use crate::app::App;
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::http::page::Page;
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{HandlerResult, Problem};
 use crate::instances::Instance;
 use crate::sharing::{Audience, MOST_SHARES, Share, ShareId};
-use crate::web::extractors::Mine;
+use crate::web::extractors::OwnInstance;
 use crate::web::page_head::PageHead;
 
 #[derive(Template)]
@@ -23,7 +23,7 @@ pub struct SharingPage {
     pub shares: Vec<ShareRow>,
     pub most: usize,
     pub may_add: bool,
-    pub typed: Typed,
+    pub typed: ShareForm,
     /// What is wrong with what was typed, and the field to blame; empty when nothing is.
     pub note: String,
     pub field: &'static str,
@@ -40,7 +40,7 @@ pub struct ShareRow {
 
 /// The form as it was sent.
 #[derive(Deserialize)]
-pub struct Typed {
+pub struct ShareForm {
     #[serde(default)]
     pub path: String,
     /// `account`, `signed_in` or `everyone`.
@@ -54,13 +54,19 @@ pub struct Typed {
 }
 
 /// `GET /sharing`
-pub async fn show(State(app): State<App>, session: Session, Mine(instance): Mine) -> Page<SharingPage> {
-    let nothing = Typed { path: "/".into(), audience: "account".into(), handle: String::new(), wakes: String::new() };
+pub async fn show(State(app): State<App>, session: Session, OwnInstance(instance): OwnInstance) -> Page<SharingPage> {
+    let nothing =
+        ShareForm { path: "/".into(), audience: "account".into(), handle: String::new(), wakes: String::new() };
     Page(page(&app, &session, &instance, nothing))
 }
 
 /// `POST /sharing`
-pub async fn add(State(app): State<App>, session: Session, Mine(instance): Mine, Form(typed): Form<Typed>) -> Answer {
+pub async fn add(
+    State(app): State<App>,
+    session: Session,
+    OwnInstance(instance): OwnInstance,
+    Form(typed): Form<ShareForm>,
+) -> HandlerResult {
     let added = match audience(&typed.audience, &typed.handle, typed.wakes == "yes") {
         Ok(audience) => app.sharing.add(&instance, &typed.path, audience).await,
         Err(error) => Err(error),
@@ -77,7 +83,11 @@ pub async fn add(State(app): State<App>, session: Session, Mine(instance): Mine,
 }
 
 /// `POST /sharing/{id}/remove`
-pub async fn remove(State(app): State<App>, Mine(instance): Mine, Path(id): Path<String>) -> Answer<Redirect> {
+pub async fn remove(
+    State(app): State<App>,
+    OwnInstance(instance): OwnInstance,
+    Path(id): Path<String>,
+) -> HandlerResult<Redirect> {
     app.sharing.remove(&instance, share_id(&id)?, instance.handle.as_str()).await?;
     Ok(Redirect::to("/sharing"))
 }
@@ -112,7 +122,7 @@ pub fn address(app: &App, instance: &Instance, share: &Share) -> String {
     format!("{}{}", app.config.hosts.instance_origin(&instance.handle), share.path)
 }
 
-fn page(app: &App, session: &Session, instance: &Instance, typed: Typed) -> SharingPage {
+fn page(app: &App, session: &Session, instance: &Instance, typed: ShareForm) -> SharingPage {
     let shares = app.sharing.of(instance.id);
     let row = |share: &Share| ShareRow {
         id: share.id.to_string(),

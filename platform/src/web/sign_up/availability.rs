@@ -7,11 +7,15 @@ use serde_json::{Value, json};
 use crate::accounts::Availability;
 use crate::app::App;
 use crate::handle::Handle;
-use crate::http::problem::Answer;
-use crate::web::extractors::Pending;
+use crate::http::problem::HandlerResult;
+use crate::web::extractors::CeremonyToken;
 
 /// `GET /api/handles/{handle}`: whether it can be claimed. `note` is a sentence for the person who typed it.
-pub async fn show(State(app): State<App>, pending: Option<Pending>, Path(typed): Path<String>) -> Answer<Json<Value>> {
+pub async fn show(
+    State(app): State<App>,
+    pending: Option<CeremonyToken>,
+    Path(typed): Path<String>,
+) -> HandlerResult<Json<Value>> {
     let availability = app.accounts.handle_availability(&typed).await?;
     let held = held(&app, pending.as_ref()).await;
     let (verdict, note, suggestions) = in_words(&typed, availability, held.as_ref());
@@ -19,7 +23,7 @@ pub async fn show(State(app): State<App>, pending: Option<Pending>, Path(typed):
 }
 
 /// The handle that this browser's sign-up holds.
-pub async fn held(app: &App, pending: Option<&Pending>) -> Option<Handle> {
+pub async fn held(app: &App, pending: Option<&CeremonyToken>) -> Option<Handle> {
     Some(app.accounts.sign_up(&pending?.0).await.ok()?.handle)
 }
 

@@ -4,7 +4,7 @@ mod availability;
 pub mod page;
 pub mod qr_code;
 
-use crate::web::access::Access::{Member, Public, SigningUp};
+use crate::web::access::AccessLevel::{Member, Public, SigningUp};
 use crate::web::route::{Route, get, post};
 
 /// Signing up: handle, passkey, one-time code, recovery codes.

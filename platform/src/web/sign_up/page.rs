@@ -13,12 +13,12 @@ use crate::accounts::{Client, SignUp, SignUpStep};
 use crate::app::App;
 use crate::error::Error;
 use crate::handle::Handle;
-use crate::http::format::{self, Moment, StateInWords, Step};
+use crate::http::format::{self, Moment, StateView, WakeStep};
 use crate::http::page::Page;
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{HandlerResult, Problem};
 use crate::instances::Fact;
 use crate::web::cookies;
-use crate::web::extractors::{Mine, Pending};
+use crate::web::extractors::{CeremonyToken, OwnInstance};
 
 /// The first page: which handle.
 #[derive(Template)]
@@ -39,14 +39,14 @@ pub struct HandlePage {
 /// The second: a passkey.
 #[derive(Template)]
 #[template(path = "sign_up/passkey.html")]
-pub struct PasskeyPage {
+pub struct SignUpPasskeyPage {
     pub handle: String,
 }
 
 /// The third: a one-time-code app.
 #[derive(Template)]
 #[template(path = "sign_up/code.html")]
-pub struct CodePage {
+pub struct SignUpCodePage {
     pub handle: String,
     pub qr: QrPath,
     /// Opens the app where it is on this very device.
@@ -59,7 +59,7 @@ pub struct CodePage {
 /// The fourth: recovery codes.
 #[derive(Template)]
 #[template(path = "sign_up/recovery_codes.html")]
-pub struct RecoveryCodesPage {
+pub struct SignUpRecoveryCodesPage {
     pub handle: String,
     pub codes: Vec<String>,
 }
@@ -70,9 +70,9 @@ pub struct RecoveryCodesPage {
 pub struct WelcomePage {
     pub handle: String,
     pub instance_origin: String,
-    pub state: StateInWords,
+    pub state: StateView,
     pub awake: bool,
-    pub steps: [Step; 4],
+    pub steps: [WakeStep; 4],
     /// When its address can be opened, where that is later than now.
     pub opens_at: Option<Moment>,
 }
@@ -86,13 +86,17 @@ pub struct HandleForm {
 }
 
 #[derive(Deserialize)]
-pub struct CodeForm {
+pub struct SignUpCodeForm {
     #[serde(default)]
     pub code: String,
 }
 
 /// `GET /sign-up?handle=&set-up=`
-pub async fn handle(State(app): State<App>, pending: Option<Pending>, Query(asked): Query<HandleForm>) -> Answer {
+pub async fn handle(
+    State(app): State<App>,
+    pending: Option<CeremonyToken>,
+    Query(asked): Query<HandleForm>,
+) -> HandlerResult {
     let held = held(&app, pending.as_ref()).await;
     Ok(Page(handle_page(&app, asked, held.as_ref(), None).await?).into_response())
 }
@@ -101,9 +105,9 @@ pub async fn handle(State(app): State<App>, pending: Option<Pending>, Query(aske
 pub async fn claim(
     State(app): State<App>,
     client: Client,
-    pending: Option<Pending>,
+    pending: Option<CeremonyToken>,
     Form(form): Form<HandleForm>,
-) -> Answer {
+) -> HandlerResult {
     let previous = pending.as_ref().map(|pending| pending.0.as_str());
     let link = Some(form.set_up.as_str()).filter(|link| !link.is_empty());
     match app.accounts.sign_up_begin(&form.handle, previous, link, &client).await {
@@ -116,10 +120,10 @@ pub async fn claim(
 }
 
 /// `GET /sign-up/passkey`
-pub async fn passkey(State(app): State<App>, Pending(token): Pending) -> Answer {
+pub async fn passkey(State(app): State<App>, CeremonyToken(token): CeremonyToken) -> HandlerResult {
     match sign_up(&app, &token).await? {
         Ok(SignUp { handle, step: SignUpStep::Passkey }) => {
-            Ok(Page(PasskeyPage { handle: handle.to_string() }).into_response())
+            Ok(Page(SignUpPasskeyPage { handle: handle.to_string() }).into_response())
         }
         Ok(elsewhere) => Ok(Redirect::to(page_of(&elsewhere.step)).into_response()),
         Err(start_again) => Ok(start_again),
@@ -127,27 +131,34 @@ pub async fn passkey(State(app): State<App>, Pending(token): Pending) -> Answer 
 }
 
 /// `POST /sign-up/passkey/challenge`
-pub async fn passkey_challenge(State(app): State<App>, Pending(token): Pending) -> Answer<Json<Value>> {
+pub async fn passkey_challenge(
+    State(app): State<App>,
+    CeremonyToken(token): CeremonyToken,
+) -> HandlerResult<Json<Value>> {
     Ok(Json(app.accounts.sign_up_passkey_challenge(&token).await?))
 }
 
 /// `POST /sign-up/passkey`: the browser's answer.
 pub async fn passkey_made(
     State(app): State<App>,
-    Pending(token): Pending,
+    CeremonyToken(token): CeremonyToken,
     Json(answer): Json<Value>,
-) -> Answer<Json<Value>> {
+) -> HandlerResult<Json<Value>> {
     app.accounts.sign_up_passkey(&token, answer).await?;
     Ok(Json(json!({ "next": "/sign-up/code" })))
 }
 
 /// `GET /sign-up/code`
-pub async fn code(State(app): State<App>, Pending(token): Pending) -> Answer {
+pub async fn code(State(app): State<App>, CeremonyToken(token): CeremonyToken) -> HandlerResult {
     show_code(&app, &token, None).await
 }
 
 /// `POST /sign-up/code`: the first code of the app.
-pub async fn code_confirmed(State(app): State<App>, Pending(token): Pending, Form(form): Form<CodeForm>) -> Answer {
+pub async fn code_confirmed(
+    State(app): State<App>,
+    CeremonyToken(token): CeremonyToken,
+    Form(form): Form<SignUpCodeForm>,
+) -> HandlerResult {
     match app.accounts.sign_up_code(&token, form.code.trim()).await {
         Ok(()) => Ok(Redirect::to("/sign-up/recovery-codes").into_response()),
         Err(error) => show_code(&app, &token, Some(Problem::in_place(error)?)).await,
@@ -155,10 +166,10 @@ pub async fn code_confirmed(State(app): State<App>, Pending(token): Pending, For
 }
 
 /// `GET /sign-up/recovery-codes`
-pub async fn recovery_codes(State(app): State<App>, Pending(token): Pending) -> Answer {
+pub async fn recovery_codes(State(app): State<App>, CeremonyToken(token): CeremonyToken) -> HandlerResult {
     match sign_up(&app, &token).await? {
         Ok(SignUp { handle, step: SignUpStep::RecoveryCodes(codes) }) => {
-            Ok(Page(RecoveryCodesPage { handle: handle.to_string(), codes }).into_response())
+            Ok(Page(SignUpRecoveryCodesPage { handle: handle.to_string(), codes }).into_response())
         }
         Ok(elsewhere) => Ok(Redirect::to(page_of(&elsewhere.step)).into_response()),
         Err(start_again) => Ok(start_again),
@@ -166,7 +177,7 @@ pub async fn recovery_codes(State(app): State<App>, Pending(token): Pending) -> 
 }
 
 /// `POST /sign-up/finish`: makes the account and begins to make the instance.
-pub async fn finish(State(app): State<App>, client: Client, Pending(token): Pending) -> Answer {
+pub async fn finish(State(app): State<App>, client: Client, CeremonyToken(token): CeremonyToken) -> HandlerResult {
     let (signed_in, _) = app.accounts.sign_up_finish(&token, &client).await?;
     // In the order of signing up, whoever's browser is the first to knock.
     app.certificates.reserve(&signed_in.handle);
@@ -174,7 +185,7 @@ pub async fn finish(State(app): State<App>, client: Client, Pending(token): Pend
 }
 
 /// `GET /welcome`
-pub async fn welcome(State(app): State<App>, Mine(instance): Mine) -> Page<WelcomePage> {
+pub async fn welcome(State(app): State<App>, OwnInstance(instance): OwnInstance) -> Page<WelcomePage> {
     let status = instance.status();
     Page(WelcomePage {
         handle: instance.handle.to_string(),
@@ -187,7 +198,7 @@ pub async fn welcome(State(app): State<App>, Mine(instance): Mine) -> Page<Welco
 }
 
 /// Where this browser's sign-up stands; or, when that is over, the first page with a sentence.
-async fn sign_up(app: &App, token: &str) -> Answer<Result<SignUp, Response>> {
+async fn sign_up(app: &App, token: &str) -> HandlerResult<Result<SignUp, Response>> {
     match app.accounts.sign_up(token).await {
         Ok(sign_up) => Ok(Ok(sign_up)),
         Err(error) => {
@@ -232,14 +243,14 @@ async fn handle_page(
     })
 }
 
-async fn show_code(app: &App, token: &str, problem: Option<Problem>) -> Answer {
+async fn show_code(app: &App, token: &str, problem: Option<Problem>) -> HandlerResult {
     let (handle, uri, secret) = match sign_up(app, token).await? {
         Ok(SignUp { handle, step: SignUpStep::OneTimeCode { uri, secret } }) => (handle.to_string(), uri, secret),
         Ok(elsewhere) => return Ok(Redirect::to(page_of(&elsewhere.step)).into_response()),
         Err(start_again) => return Ok(start_again),
     };
     let note = problem.as_ref().map(|problem| problem.detail.clone()).unwrap_or_default();
-    let page = Page(CodePage { handle, qr: QrPath::of(&uri)?, uri, secret: in_fours(&secret), note });
+    let page = Page(SignUpCodePage { handle, qr: QrPath::of(&uri)?, uri, secret: in_fours(&secret), note });
     Ok(match problem {
         Some(problem) => problem.with(page),
         None => page.into_response(),

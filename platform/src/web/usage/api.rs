@@ -5,16 +5,20 @@ use axum::extract::{Path, Query, State};
 use serde_json::{Value, json};
 
 use super::page;
-use super::receipt_view::{A_PAGE, next};
+use super::receipt_view::{PAGE_SIZE, next};
 use super::receipts;
 use crate::accounts::Session;
 use crate::app::App;
 use crate::http::list::ListView;
-use crate::http::problem::Answer;
+use crate::http::problem::HandlerResult;
 use crate::quota::Receipt;
 
 /// `GET /api/usage?month=2026-11`, without a month the present one: what is left just now, and what the month was spent on.
-pub async fn usage(State(app): State<App>, session: Session, Query(asked): Query<page::Asked>) -> Answer<Json<Value>> {
+pub async fn usage(
+    State(app): State<App>,
+    session: Session,
+    Query(asked): Query<page::MonthQuery>,
+) -> HandlerResult<Json<Value>> {
     let (account, month) = (session.account, asked.month(&app)?);
     let (left, sums, months, alerts) = tokio::try_join!(
         app.quota.left(account),
@@ -46,15 +50,15 @@ pub async fn usage(State(app): State<App>, session: Session, Query(asked): Query
 pub async fn receipts(
     State(app): State<App>,
     session: Session,
-    Query(asked): Query<receipts::Asked>,
-) -> Answer<Json<ListView<Receipt>>> {
-    let found = app.quota.receipts_before(session.account, asked.before, A_PAGE).await?;
+    Query(asked): Query<receipts::ReceiptsQuery>,
+) -> HandlerResult<Json<ListView<Receipt>>> {
+    let found = app.quota.receipts_before(session.account, asked.before, PAGE_SIZE).await?;
     let next = next(&found).map(|before| format!("/api/receipts?before={before}"));
     Ok(Json(ListView::page(found, next)))
 }
 
 /// `GET /api/receipts/{id}`: with what is needed to verify it.
-pub async fn receipt(State(app): State<App>, session: Session, Path(id): Path<String>) -> Answer<Json<Value>> {
+pub async fn receipt(State(app): State<App>, session: Session, Path(id): Path<String>) -> HandlerResult<Json<Value>> {
     let proof = app.quota.receipt(session.account, receipts::receipt_id(&id)?).await?;
     Ok(Json(json!({
         "receipt": proof.receipt,

@@ -5,7 +5,7 @@ use crate::http::format::{about, at_least, day as day_in_words, dollars, grouped
 use crate::quota::{Alert, Left, RateLeft};
 
 /// What is left, as bars.
-pub struct LeftInWords {
+pub struct BudgetView {
     pub gauges: Vec<Gauge>,
     /// Empty where there is none.
     pub credit: String,
@@ -25,7 +25,7 @@ pub struct Gauge {
 }
 
 /// That an allowance is nearly or wholly spent.
-pub struct AlertInWords {
+pub struct BudgetAlertView {
     pub sentence: String,
     /// Whether all of it is.
     pub spent: bool,
@@ -33,7 +33,7 @@ pub struct AlertInWords {
 
 /// Says what is left.
 #[must_use]
-pub fn left_in_words(left: &Left) -> LeftInWords {
+pub fn left_in_words(left: &Left) -> BudgetView {
     let today = &left.today;
     let of_month = left.allowance_nanodollars.saturating_add(left.credit_nanodollars);
     let mut gauges = vec![money(
@@ -62,7 +62,7 @@ pub fn left_in_words(left: &Left) -> LeftInWords {
         held_share: share(places.in_flight.into(), places.limit.into()),
     });
     let credit = if left.credit_nanodollars == 0 { String::new() } else { dollars(left.credit_nanodollars) };
-    LeftInWords { gauges, credit }
+    BudgetView { gauges, credit }
 }
 
 fn money(name: &'static str, (spent, held): (i64, i64), of: i64, left: i64, resets_on: &str) -> Gauge {
@@ -96,7 +96,7 @@ fn rate_gauge(name: &'static str, rate: RateLeft) -> Gauge {
 
 /// Says what somebody was alerted of, as it is by now: nothing where the limit was raised or taken away since.
 #[must_use]
-pub fn alerts_in_words(alerts: &[Alert], left: &Left) -> Vec<AlertInWords> {
+pub fn alerts_in_words(alerts: &[Alert], left: &Left) -> Vec<BudgetAlertView> {
     let today = &left.today;
     let has_credit = left.credit_nanodollars > 0 && left.left_nanodollars > 0;
     let month = Some((left.allowance_nanodollars, left.spent_nanodollars, &left.resets_on, has_credit));
@@ -121,7 +121,7 @@ pub fn alerts_in_words(alerts: &[Alert], left: &Left) -> Vec<AlertInWords> {
                      is refused until {until}."
                 )
             };
-            Some(AlertInWords { sentence, spent: is_spent })
+            Some(BudgetAlertView { sentence, spent: is_spent })
         })
         .collect()
 }

@@ -1,4 +1,4 @@
-//! Columns by day as shapes of an SVG: made here, so that a page needs no script, and drawn in the colours of the stylesheet.
+//! DayChart by day as shapes of an SVG: made here, so that a page needs no script, and drawn in the colours of the stylesheet.
 //! Pure. The table beside each says the same in figures.
 
 use crate::http::format::{self, dollars};
@@ -10,11 +10,11 @@ const TALL: i64 = 1000;
 const LEAST: i64 = 6;
 
 /// A column for each day of a month, from zero on.
-pub struct Columns {
+pub struct DayChart {
     /// What it shows, in a sentence.
     pub summary: String,
     pub width: usize,
-    pub columns: Vec<Column>,
+    pub columns: Vec<DayColumn>,
     /// What the lines stand for: the top, the middle, zero.
     pub lines: [String; 3],
     /// Below each column, empty where it would be too much.
@@ -22,7 +22,7 @@ pub struct Columns {
 }
 
 /// One column, and the same in words.
-pub struct Column {
+pub struct DayColumn {
     pub x: usize,
     pub y: i64,
     pub height: i64,
@@ -35,7 +35,7 @@ pub struct Column {
 /// What one day came to: its name, `2026-11-14`, calls and nano-dollars.
 pub type Day<'a> = (&'a str, i64, i64);
 
-impl Columns {
+impl DayChart {
     /// Of `days`, which are all days of a month in their order, up to the present one in the present month.
     #[must_use]
     pub fn of(all: &[String], days: &[Day<'_>]) -> Self {
@@ -45,7 +45,7 @@ impl Columns {
             let at = all.iter().position(|name| name == day)?;
             let height = if *amount > 0 { scaled(*amount, top).clamp(LEAST, TALL) } else { 0 };
             let (day, calls) = (format::day(day), format::grouped(*calls));
-            Some(Column { x: at * STEP, y: TALL - height, height, day, calls, amount: said })
+            Some(DayColumn { x: at * STEP, y: TALL - height, height, day, calls, amount: said })
         });
         let labels = (1..=all.len()).map(|day| if day % 7 == 1 { day.to_string() } else { String::new() });
         Self {
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn columns_stand_on_zero_under_a_plain_figure_and_none_is_lost() {
         let days = [("2026-11-01", 3, 310_000_000), ("2026-11-14", 9, 155_000_000), ("2026-11-30", 1, 1)];
-        let chart = Columns::of(&november(), &days);
+        let chart = DayChart::of(&november(), &days);
         assert_eq!(chart.lines, ["$0.40", "$0.20", "$0"]);
         let shapes: Vec<_> = chart.columns.iter().map(|column| (column.x, column.y, column.height)).collect();
         assert_eq!(shapes, [(0, 225, 775), (130, 613, 387), (290, 994, 6)]);
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_month_without_calls_is_an_empty_chart() {
-        let chart = Columns::of(&november(), &[]);
+        let chart = DayChart::of(&november(), &[]);
         assert!(chart.columns.is_empty());
         assert_eq!(chart.summary, "Nothing was spent");
     }

@@ -10,7 +10,7 @@ pub mod receipts;
 pub mod sums;
 pub mod usage_card;
 
-use crate::web::access::Access::Member;
+use crate::web::access::AccessLevel::Member;
 use crate::web::route::{Route, get};
 
 /// What one's AI calls cost.

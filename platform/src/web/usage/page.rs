@@ -4,16 +4,16 @@ use askama::Template;
 use axum::extract::{Query, State};
 use serde::Deserialize;
 
-use super::budget_view::{AlertInWords, LeftInWords, alerts_in_words, left_in_words};
-use super::charts::Columns;
+use super::budget_view::{BudgetAlertView, BudgetView, alerts_in_words, left_in_words};
+use super::charts::DayChart;
 use super::receipt_view::{self, ReceiptRow};
-use super::sums::{SumRow, calls, named_agent, named_model, rows};
+use super::sums::{UsageRow, calls, named_agent, named_model, rows};
 use crate::accounts::Session;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::http::format::about;
 use crate::http::page::Page;
-use crate::http::problem::Answer;
+use crate::http::problem::HandlerResult;
 use crate::quota::{Month, Sums};
 use crate::web::own_keys;
 use crate::web::page_head::PageHead;
@@ -23,7 +23,7 @@ const LATEST: u64 = 8;
 
 #[derive(Template)]
 #[template(path = "usage/usage.html")]
-pub struct SpendPage {
+pub struct UsagePage {
     pub head: PageHead,
     /// `November 2026`, and as addresses name it.
     pub month: String,
@@ -31,17 +31,17 @@ pub struct SpendPage {
     pub short_month: String,
     pub period: String,
     pub is_present: bool,
-    pub alerts: Vec<AlertInWords>,
+    pub alerts: Vec<BudgetAlertView>,
     pub total: String,
     pub calls: String,
     /// What is left, in the present month alone.
-    pub left: Option<LeftInWords>,
+    pub left: Option<BudgetView>,
     /// Which calls go out under own keys; empty when none do.
     pub own_keys: String,
     /// `None`: nothing was called.
-    pub chart: Option<Columns>,
-    pub models: Vec<SumRow>,
-    pub agents: Vec<SumRow>,
+    pub chart: Option<DayChart>,
+    pub models: Vec<UsageRow>,
+    pub agents: Vec<UsageRow>,
     pub months: Vec<MonthRow>,
     pub receipts: Vec<ReceiptRow>,
 }
@@ -55,12 +55,12 @@ pub struct MonthRow {
 }
 
 #[derive(Deserialize)]
-pub struct Asked {
+pub struct MonthQuery {
     /// `2026-10`; without one the present month.
     pub month: Option<String>,
 }
 
-impl Asked {
+impl MonthQuery {
     /// The month that is meant.
     ///
     /// # Errors
@@ -74,7 +74,11 @@ impl Asked {
 }
 
 /// `GET /usage`
-pub async fn show(State(app): State<App>, session: Session, Query(asked): Query<Asked>) -> Answer<Page<SpendPage>> {
+pub async fn show(
+    State(app): State<App>,
+    session: Session,
+    Query(asked): Query<MonthQuery>,
+) -> HandlerResult<Page<UsagePage>> {
     let (account, month) = (session.account, asked.month(&app)?);
     let is_present = month == app.quota.this_month();
     let (left, alerts, sums, today, months, latest) = tokio::try_join!(
@@ -85,7 +89,7 @@ pub async fn show(State(app): State<App>, session: Session, Query(asked): Query<
         app.quota.months(account),
         app.quota.receipts_before(account, None, LATEST),
     )?;
-    let page = SpendPage {
+    let page = UsagePage {
         left: is_present.then(|| left_in_words(&left)),
         own_keys: own_keys::in_words(&app, account),
         alerts: alerts_in_words(&alerts, &left),
@@ -106,9 +110,9 @@ pub async fn show(State(app): State<App>, session: Session, Query(asked): Query<
 
 /// The page about what `month` was spent on.
 #[must_use]
-pub fn page(head: PageHead, month: Month, sums: &Sums, today: Option<&Sums>) -> SpendPage {
+pub fn page(head: PageHead, month: Month, sums: &Sums, today: Option<&Sums>) -> UsagePage {
     let days: Vec<_> = sums.by_day.iter().map(|day| (day.name.as_str(), day.calls, day.amount_nanodollars)).collect();
-    SpendPage {
+    UsagePage {
         head,
         period: month.to_string(),
         is_present: today.is_some(),
@@ -119,7 +123,7 @@ pub fn page(head: PageHead, month: Month, sums: &Sums, today: Option<&Sums>) -> 
         calls: calls(sums.by_day.iter().map(|day| day.calls).sum()),
         left: None,
         own_keys: String::new(),
-        chart: (!days.is_empty()).then(|| Columns::of(&month.days(), &days)),
+        chart: (!days.is_empty()).then(|| DayChart::of(&month.days(), &days)),
         models: rows(
             sums.by_model.iter().map(named_model),
             0,

@@ -12,34 +12,34 @@ use crate::app::App;
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::http::format::{Moment, dollars};
-use crate::http::problem::Answer;
+use crate::http::problem::HandlerResult;
 use crate::quota::{Month, Receipt};
 
 #[derive(Deserialize)]
-pub struct Export {
+pub struct ExportQuery {
     month: Option<String>,
     #[serde(rename = "as", default)]
-    kind: Kind,
+    kind: ExportFormat,
 }
 
 /// What is made of a month's receipts.
 #[derive(Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Kind {
+enum ExportFormat {
     #[default]
     Csv,
     Jsonl,
 }
 
 /// `GET /usage/export?month=2026-11&as=csv`, or `as=jsonl`: the month's receipts in their order, made as they are sent.
-pub async fn export(State(app): State<App>, session: Session, Query(asked): Query<Export>) -> Answer {
+pub async fn export(State(app): State<App>, session: Session, Query(asked): Query<ExportQuery>) -> HandlerResult {
     let month = match &asked.month {
         Some(text) => Month::parse(text).ok_or(Error::NotFound)?,
         None => app.quota.this_month(),
     };
     let (kind, ending, line, head): (_, _, fn(&Receipt) -> String, _) = match asked.kind {
-        Kind::Csv => ("text/csv; charset=utf-8", "csv", csv, CSV_HEAD),
-        Kind::Jsonl => ("application/jsonl", "jsonl", jsonl, ""),
+        ExportFormat::Csv => ("text/csv; charset=utf-8", "csv", csv, CSV_HEAD),
+        ExportFormat::Jsonl => ("application/jsonl", "jsonl", jsonl, ""),
     };
     let receipts = app.quota.receipts_of_month(session.account, month).await?;
     let head = futures_util::stream::iter([Ok(Bytes::from_static(head.as_bytes()))]);

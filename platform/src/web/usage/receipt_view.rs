@@ -5,7 +5,7 @@ use crate::http::format::{Moment, column, dollars, grouped};
 use crate::quota::{Payer, Proof, Receipt};
 
 /// Receipts of one page.
-pub const A_PAGE: u64 = 50;
+pub const PAGE_SIZE: u64 = 50;
 
 /// One receipt in a list.
 pub struct ReceiptRow {
@@ -29,7 +29,7 @@ pub struct CorrectionRow {
 /// Where the next page begins, if this one is full.
 #[must_use]
 pub fn next(receipts: &[Receipt]) -> Option<i64> {
-    let is_full = u64::try_from(receipts.len()).is_ok_and(|count| count == A_PAGE);
+    let is_full = u64::try_from(receipts.len()).is_ok_and(|count| count == PAGE_SIZE);
     receipts.last().filter(|last| is_full && last.seq > 1).map(|last| last.seq)
 }
 

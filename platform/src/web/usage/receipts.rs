@@ -4,7 +4,7 @@ use askama::Template;
 use axum::extract::{Path, Query, State};
 use serde::Deserialize;
 
-use super::receipt_view::{A_PAGE, CorrectionRow, ReceiptRow, chain, correction, fields, next, rows, story};
+use super::receipt_view::{CorrectionRow, PAGE_SIZE, ReceiptRow, chain, correction, fields, next, rows, story};
 use crate::accounts::Session;
 use crate::app::App;
 use crate::clock::Timestamp;
@@ -12,7 +12,7 @@ use crate::db::HoldId;
 use crate::error::{Error, Result};
 use crate::http::format::{Moment, dollars};
 use crate::http::page::Page;
-use crate::http::problem::Answer;
+use crate::http::problem::HandlerResult;
 use crate::quota::Proof;
 use crate::web::page_head::PageHead;
 
@@ -54,14 +54,18 @@ pub struct ReceiptPage {
 }
 
 #[derive(Deserialize)]
-pub struct Asked {
+pub struct ReceiptsQuery {
     /// A number in the chain.
     pub before: Option<i64>,
 }
 
 /// `GET /usage/receipts`
-pub async fn list(State(app): State<App>, session: Session, Query(asked): Query<Asked>) -> Answer<Page<ReceiptsPage>> {
-    let receipts = app.quota.receipts_before(session.account, asked.before, A_PAGE).await?;
+pub async fn list(
+    State(app): State<App>,
+    session: Session,
+    Query(asked): Query<ReceiptsQuery>,
+) -> HandlerResult<Page<ReceiptsPage>> {
+    let receipts = app.quota.receipts_before(session.account, asked.before, PAGE_SIZE).await?;
     Ok(Page(ReceiptsPage {
         head: (&session).into(),
         newest: asked.before.is_none(),
@@ -72,7 +76,11 @@ pub async fn list(State(app): State<App>, session: Session, Query(asked): Query<
 }
 
 /// `GET /usage/receipts/{id}`
-pub async fn show(State(app): State<App>, session: Session, Path(id): Path<String>) -> Answer<Page<ReceiptPage>> {
+pub async fn show(
+    State(app): State<App>,
+    session: Session,
+    Path(id): Path<String>,
+) -> HandlerResult<Page<ReceiptPage>> {
     let proof = app.quota.receipt(session.account, receipt_id(&id)?).await?;
     Ok(Page(page((&session).into(), &proof, app.quota.receipt_key())))
 }

@@ -4,7 +4,7 @@ use crate::http::format::{column, grouped};
 use crate::quota::{ModelSpend, Sum};
 
 /// What a model or an agent came to.
-pub struct SumRow {
+pub struct UsageRow {
     pub name: String,
     /// `41 calls`, `182 044 tokens in`, `30 911 out`
     pub what: Vec<String>,
@@ -33,7 +33,7 @@ pub(super) fn named_agent(agent: &Sum) -> Sum {
 
 /// The rows of a table, and one for `others` that have no row.
 #[must_use]
-pub fn rows(sums: impl Iterator<Item = Sum>, others: i64, today: Option<impl Iterator<Item = Sum>>) -> Vec<SumRow> {
+pub fn rows(sums: impl Iterator<Item = Sum>, others: i64, today: Option<impl Iterator<Item = Sum>>) -> Vec<UsageRow> {
     let sums: Vec<Sum> = sums.collect();
     let today: Option<Vec<Sum>> = today.map(Iterator::collect);
     let of_today = |name: &str| {
@@ -44,11 +44,11 @@ pub fn rows(sums: impl Iterator<Item = Sum>, others: i64, today: Option<impl Ite
     let all: i64 = amounts.iter().sum();
     let said = column(&amounts);
     let todays = column(&sums.iter().map(|sum| of_today(&sum.name).unwrap_or(0)).collect::<Vec<_>>());
-    let mut rows: Vec<SumRow> = sums
+    let mut rows: Vec<UsageRow> = sums
         .iter()
         .zip(&said)
         .zip(&todays)
-        .map(|((sum, amount), today_said)| SumRow {
+        .map(|((sum, amount), today_said)| UsageRow {
             what: used(sum),
             share: share(sum.amount_nanodollars, all),
             today: match of_today(&sum.name) {
@@ -62,7 +62,7 @@ pub fn rows(sums: impl Iterator<Item = Sum>, others: i64, today: Option<impl Ite
         .collect();
     if others != 0 {
         let (name, amount) = ("others".into(), said.last().cloned().unwrap_or_default());
-        rows.push(SumRow { name, what: Vec::new(), share: share(others, all), today: String::new(), amount });
+        rows.push(UsageRow { name, what: Vec::new(), share: share(others, all), today: String::new(), amount });
     }
     rows
 }

@@ -5,7 +5,7 @@ use crate::http::format::{dollars, grouped, month};
 use crate::quota::{ModelSpend, Spend};
 
 /// The month's spending in a few words, for the dashboard.
-pub struct SpendInWords {
+pub struct UsageCardView {
     /// `November 2026`
     pub month: String,
     pub spent: String,
@@ -16,11 +16,11 @@ pub struct SpendInWords {
     pub spent_share: i64,
     pub held_share: i64,
     pub holds: bool,
-    pub models: Vec<ModelInWords>,
+    pub models: Vec<ModelUsageView>,
 }
 
 /// One row of the table.
-pub struct ModelInWords {
+pub struct ModelUsageView {
     pub model: String,
     pub provider: String,
     pub calls: String,
@@ -31,9 +31,9 @@ pub struct ModelInWords {
 
 /// Says what was spent.
 #[must_use]
-pub fn in_words(spend: &Spend) -> SpendInWords {
+pub fn in_words(spend: &Spend) -> UsageCardView {
     let spent_share = share(spend.spent_nanodollars, spend.allowance_nanodollars);
-    SpendInWords {
+    UsageCardView {
         month: month(&spend.period),
         spent: dollars(spend.spent_nanodollars),
         held: dollars(spend.held_nanodollars),
@@ -46,8 +46,8 @@ pub fn in_words(spend: &Spend) -> SpendInWords {
     }
 }
 
-fn model(spend: &ModelSpend) -> ModelInWords {
-    ModelInWords {
+fn model(spend: &ModelSpend) -> ModelUsageView {
+    ModelUsageView {
         model: spend.model.clone(),
         provider: spend.provider.clone(),
         calls: grouped(spend.calls),

@@ -10,24 +10,24 @@ use berth::http::format::{self, Moment};
 use berth::http::problem::ErrorPage;
 use berth::instances::{AwakeLedger, Cause, Fact, Job, LastWork, Open, Stage, Status, Wish, Work};
 use berth::mailbox::Counts;
-use berth::web::account_deletion::{AskPage, LeavingPage, LeftPage};
-use berth::web::admin::users::{AccountRow, AdminPage, InstanceCell};
+use berth::web::account_deletion::{DeleteAccountPage, DeletionScheduledPage, DeletionStartedPage};
+use berth::web::admin::users::{InstanceCell, UserRow, UsersPage};
 use berth::web::alarms::AlarmRow;
-use berth::web::dashboard::{Dashboard, HistoryRow, SessionRow};
+use berth::web::dashboard::{DashboardPage, HistoryRow, SessionRow};
 use berth::web::domains::page::{DomainRow, DomainsPage};
-use berth::web::hand_off::{AgreePage, GoOnPage as OnTheWayPage};
+use berth::web::hand_off::{ConsentPage, HandOffContinuePage};
 use berth::web::instance::awake_view as why;
-use berth::web::instance::ports::{OpenPort, PortsInWords};
-use berth::web::landing::Landing;
-use berth::web::log_in::page::{CodePage as LogInCodePage, GoOnPage, LogInPage};
-use berth::web::log_in::recovery::RecoverPage;
+use berth::web::instance::ports::{OpenPort, PortsView};
+use berth::web::landing::LandingPage;
+use berth::web::log_in::page::{LogInCodePage, LogInContinuePage, LogInPage};
+use berth::web::log_in::recovery::RecoveryPage;
 use berth::web::mailbox::{LetterRow, MailInWords, MailboxPage};
 use berth::web::page_head::PageHead;
 use berth::web::passkeys::{NewRecoveryCodesPage, PasskeyRow, PasskeysPage};
-use berth::web::sharing::page::{ShareRow, SharingPage, Typed};
-use berth::web::sign_up::page::{CodePage, HandlePage, PasskeyPage, RecoveryCodesPage, WelcomePage};
+use berth::web::sharing::page::{ShareForm, ShareRow, SharingPage};
+use berth::web::sign_up::page::{HandlePage, SignUpCodePage, SignUpPasskeyPage, SignUpRecoveryCodesPage, WelcomePage};
 use berth::web::sign_up::qr_code::QrPath;
-use berth::web::usage::usage_card::{ModelInWords, SpendInWords};
+use berth::web::usage::usage_card::{ModelUsageView, UsageCardView};
 
 const NOON: i64 = 1_795_183_329_000;
 
@@ -37,7 +37,7 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("landing", landing(3)),
         ("landing-nobody", landing(0)),
         ("sign-up-handle", sign_up_handle("alice")),
-        ("sign-up-passkey", html(&PasskeyPage { handle: "alice".into() })),
+        ("sign-up-passkey", html(&SignUpPasskeyPage { handle: "alice".into() })),
         ("sign-up-code", sign_up_code()),
         ("sign-up-recovery-codes", sign_up_recovery_codes()),
         ("welcome", welcome(&status(Fact::Provisioning, Stage::Volume))),
@@ -46,7 +46,7 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("log-in", log_in("", "")),
         ("log-in-on-the-way", log_in("alice.example.com", "/hand-off?host=alice.example.com&state=s&challenge=c")),
         ("log-in-code", html(&LogInCodePage { next: String::new(), note: "That code is wrong or used.".into() })),
-        ("log-in-go-on", html(&GoOnPage { next: "/hand-off?host=alice.example.com".into() })),
+        ("log-in-go-on", html(&LogInContinuePage { next: "/hand-off?host=alice.example.com".into() })),
         ("recover", recover()),
         ("dashboard", dashboard(&status(Fact::Awake, Stage::Ready), 1_234_567_890, 42_000_000)),
         ("dashboard-asleep", dashboard(&status(Fact::Frozen, Stage::Ready), 123_000, 0)),
@@ -72,14 +72,14 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("hand-off-agree", agree()),
         (
             "hand-off-go-on",
-            html(&OnTheWayPage { host: "bob.example.com".into(), next: "https://bob.example.com".into() }),
+            html(&HandOffContinuePage { host: "bob.example.com".into(), next: "https://bob.example.com".into() }),
         ),
         ("passkeys", passkeys(false)),
         ("passkeys-recovered", passkeys(true)),
         ("new-recovery-codes", new_recovery_codes()),
         ("leave", leave("")),
         ("leave-refused", leave("This is not your handle. Type it to say that you mean it.")),
-        ("left", html(&LeftPage { handle: "alice".into(), due: Moment(Timestamp(NOON)) })),
+        ("left", html(&DeletionStartedPage { handle: "alice".into(), due: Moment(Timestamp(NOON)) })),
         ("leaving", leaving(true)),
         ("leaving-deleted", leaving(false)),
         ("admin", admin()),
@@ -137,7 +137,7 @@ fn status(fact: Fact, stage: Stage) -> Status {
 }
 
 fn landing(awake: usize) -> String {
-    html(&Landing {
+    html(&LandingPage {
         app_origin: "https://app.example.com".into(),
         suffix: ".example.com".into(),
         awake,
@@ -148,7 +148,7 @@ fn landing(awake: usize) -> String {
 
 fn sign_up_code() -> String {
     let uri = "otpauth://totp/Berth:alice?secret=JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP&issuer=Berth";
-    html(&CodePage {
+    html(&SignUpCodePage {
         handle: "alice".into(),
         qr: QrPath::of(uri).unwrap(),
         uri: uri.into(),
@@ -159,7 +159,7 @@ fn sign_up_code() -> String {
 
 fn sign_up_recovery_codes() -> String {
     let codes = (0..10).map(|i| format!("7K{i}QX-9MTRA-ZP4H{i}-C2VND-8WFJE")).collect();
-    html(&RecoveryCodesPage { handle: "alice".into(), codes })
+    html(&SignUpRecoveryCodesPage { handle: "alice".into(), codes })
 }
 
 fn welcome(status: &Status) -> String {
@@ -178,7 +178,7 @@ fn log_in(instance: &str, next: &str) -> String {
 }
 
 fn recover() -> String {
-    html(&RecoverPage {
+    html(&RecoveryPage {
         handle: "alice".into(),
         note: "The recovery code and the one-time code do not belong together, or one was used before.".into(),
         field: String::new(),
@@ -188,7 +188,7 @@ fn recover() -> String {
 fn dashboard(status: &Status, spent: i64, held: i64) -> String {
     let models =
         [("claude-sonnet-4-5", 41, 182_044, 30_911, spent * 9 / 10), ("gpt-5-mini", 7, 9_120, 2_204, spent / 10)];
-    let model = |(model, calls, input, output, amount): (&str, i64, i64, i64, i64)| ModelInWords {
+    let model = |(model, calls, input, output, amount): (&str, i64, i64, i64, i64)| ModelUsageView {
         model: model.into(),
         provider: "anthropic".into(),
         calls: format::grouped(calls),
@@ -196,7 +196,7 @@ fn dashboard(status: &Status, spent: i64, held: i64) -> String {
         output_tokens: format::grouped(output),
         amount: format::dollars(amount),
     };
-    html(&Dashboard {
+    html(&DashboardPage {
         head: admin_head("alice"),
         instance_host: "alice.example.com".into(),
         instance_origin: "https://alice.example.com".into(),
@@ -209,7 +209,7 @@ fn dashboard(status: &Status, spent: i64, held: i64) -> String {
             change(90, Fact::Frozen, Cause::Idle),
             change(200, Fact::Awake, Cause::SignUp),
         ],
-        spend: SpendInWords {
+        spend: UsageCardView {
             month: "November 2026".into(),
             spent: format::dollars(spent),
             held: format::dollars(held),
@@ -232,10 +232,10 @@ fn dashboard(status: &Status, spent: i64, held: i64) -> String {
     })
 }
 
-fn ports(some: bool) -> PortsInWords {
+fn ports(some: bool) -> PortsView {
     let url = |port: u16| format!("https://{port}--alice.example.com");
     let open = if some { vec![3000, 8000, 8001] } else { Vec::new() };
-    PortsInWords {
+    PortsView {
         typed: if some { "3000, 8000-8001".into() } else { "80".into() },
         note: if some { String::new() } else { "80 is not between 1024 and 65535.".into() },
         open: open.into_iter().map(|port| OpenPort { port, url: Some(url(port)) }).collect(),
@@ -313,7 +313,7 @@ fn sharing(some: bool) -> String {
         shares: Vec::new(),
         most: 50,
         may_add: true,
-        typed: Typed { path: "/".into(), audience: "account".into(), handle: String::new(), wakes: String::new() },
+        typed: ShareForm { path: "/".into(), audience: "account".into(), handle: String::new(), wakes: String::new() },
         note: String::new(),
         field: "",
     };
@@ -366,7 +366,7 @@ fn domains(some: bool) -> String {
 
 fn agree() -> String {
     let [handle, owner, host] = ["alice", "bob", "bob.example.com"].map(Into::into);
-    html(&AgreePage { handle, owner, host, state: "s".into(), challenge: "c".into() })
+    html(&ConsentPage { handle, owner, host, state: "s".into(), challenge: "c".into() })
 }
 
 fn change(minutes_ago: i64, to: Fact, cause: Cause) -> HistoryRow {
@@ -419,7 +419,7 @@ fn new_recovery_codes() -> String {
 }
 
 fn leave(note: &str) -> String {
-    html(&AskPage {
+    html(&DeleteAccountPage {
         head: head("alice"),
         instance_host: "alice.example.com".into(),
         grace: "7 days".into(),
@@ -428,11 +428,11 @@ fn leave(note: &str) -> String {
 }
 
 fn leaving(may_stay: bool) -> String {
-    html(&LeavingPage { handle: "alice".into(), due: Moment(Timestamp(NOON)), may_stay })
+    html(&DeletionScheduledPage { handle: "alice".into(), due: Moment(Timestamp(NOON)), may_stay })
 }
 
 fn admin() -> String {
-    let row = |handle: &str, fact, admin, tag| AccountRow {
+    let row = |handle: &str, fact, admin, tag| UserRow {
         handle: handle.into(),
         admin,
         tag,
@@ -450,7 +450,7 @@ fn admin() -> String {
             why: why::why(&ledger(fact == Fact::Awake), fact == Fact::Awake),
         }),
     };
-    html(&AdminPage {
+    html(&UsersPage {
         head: admin_head("alice"),
         awake: 1,
         mail: Counts { waiting: 11, failed: 1, bytes: 41_000 },
@@ -461,7 +461,7 @@ fn admin() -> String {
             row("carol-of-the-north", Fact::Failed, false, ""),
             row("mallory", Fact::Stopped, false, "suspended"),
             row("trent", Fact::Stopped, false, "leaving"),
-            AccountRow { instance: None, ..row("dave", Fact::Absent, false, "") },
+            UserRow { instance: None, ..row("dave", Fact::Absent, false, "") },
         ],
     })
 }

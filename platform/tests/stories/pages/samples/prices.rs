@@ -8,7 +8,7 @@ use berth::quota::{
     Catalogue, Changes, Difference, Price, PriceTable, PricedModel, RatedAccount, Rates, Rerated, Tariff, Tier,
 };
 use berth::web::admin::prices::{self as admin_prices, PricesPage};
-use berth::web::admin::repricing::{self as admin_rerating, ReratingPage, Typed};
+use berth::web::admin::repricing::{self as admin_rerating, RepricingForm, RepricingPage};
 use uuid::Uuid;
 
 use super::{NOON, admin_head, html};
@@ -121,10 +121,10 @@ pub fn rerating(note: &str) -> String {
         not_counted: 2,
         accounts: vec![account(1, 60, -1_500_000_000), account(2, 1, 80_000_000)],
     };
-    html(&ReratingPage {
+    html(&RepricingPage {
         head: admin_head("olivia"),
         version: "0c9aa11b42d7".into(),
-        typed: Typed { since: "2026-11-01".into(), until: "soon".into(), account: String::new() },
+        typed: RepricingForm { since: "2026-11-01".into(), until: "soon".into(), account: String::new() },
         found: note.is_empty().then(|| admin_rerating::in_words(&found, &[])),
         is_done: false,
         note: note.into(),

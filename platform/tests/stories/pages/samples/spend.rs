@@ -7,11 +7,11 @@ use berth::quota::{
     Alert, Drift, Everybody, Left, ModelSpend, Month, Places, Proof, RateLeft, Receipt, Sum, Sums, Today,
 };
 use berth::web::admin::bill_comparison;
-use berth::web::admin::limits::{AccountPage, LimitField};
-use berth::web::admin::usage::{self as admin_usage, AccountRow, SpendPage as OfAllPage};
-use berth::web::own_keys::{KeyInWords, OwnKeysPage, ProviderRow, RefusedInWords};
-use berth::web::usage::budget_view::{self as what_is_left, AlertInWords};
-use berth::web::usage::page::{self as spend, MonthRow, SpendPage};
+use berth::web::admin::limits::{LimitField, UserLimitsPage};
+use berth::web::admin::usage::{self as admin_usage, AllUsagePage, UserUsageRow};
+use berth::web::own_keys::{KeyRefusalView, OwnKeyView, OwnKeysPage, ProviderRow};
+use berth::web::usage::budget_view::{self as what_is_left, BudgetAlertView};
+use berth::web::usage::page::{self as spend, MonthRow, UsagePage};
 use berth::web::usage::receipt_view;
 use berth::web::usage::receipts::{self, ReceiptsPage};
 use uuid::Uuid;
@@ -94,7 +94,7 @@ fn months() -> Vec<MonthRow> {
 }
 
 /// Of a month that is nearly spent, and a day that is.
-pub fn alerts() -> Vec<AlertInWords> {
+pub fn alerts() -> Vec<BudgetAlertView> {
     let alert = |period: &str, percent| Alert {
         account_id: AccountId(Uuid::from_u128(7)),
         period: period.into(),
@@ -109,7 +109,7 @@ pub fn alerts() -> Vec<AlertInWords> {
     what_is_left::alerts_in_words(&[alert("2026-11", 80), alert("2026-11-20", 100)], &left)
 }
 
-fn shown(page: SpendPage) -> String {
+fn shown(page: UsagePage) -> String {
     html(&page)
 }
 
@@ -120,7 +120,7 @@ pub fn full() -> String {
     let page = spend::page(admin_head("alice"), november, &sums, Some(&today));
     let (left, receipts) = (left(sums.total_nanodollars(), 42_000_000), receipt_view::rows(&calls(8)));
     let left = Some(what_is_left::left_in_words(&left));
-    shown(SpendPage { left, alerts: alerts(), months: months(), receipts, ..page })
+    shown(UsagePage { left, alerts: alerts(), months: months(), receipts, ..page })
 }
 
 /// A month of 31 days that is over.
@@ -128,7 +128,7 @@ pub fn past() -> String {
     let page = spend::page(admin_head("alice"), Month::parse("2026-10").unwrap(), &sums("2026-10", 31), None);
     let mut months = months();
     (months[0].current, months[1].current) = (false, true);
-    shown(SpendPage { months, receipts: receipt_view::rows(&calls(3)), ..page })
+    shown(UsagePage { months, receipts: receipt_view::rows(&calls(3)), ..page })
 }
 
 pub fn first_day() -> String {
@@ -141,13 +141,13 @@ pub fn first_day() -> String {
     };
     let page = spend::page(admin_head("alice"), Month::parse("2026-11").unwrap(), &one, Some(&one));
     let receipts = receipt_view::rows(&calls(1));
-    shown(SpendPage { left: Some(what_is_left::left_in_words(&left(31_000, 0))), receipts, ..page })
+    shown(UsagePage { left: Some(what_is_left::left_in_words(&left(31_000, 0))), receipts, ..page })
 }
 
 pub fn empty() -> String {
     let nothing = Sums { by_model: vec![], by_agent: vec![], other_agents_nanodollars: 0, by_day: vec![] };
     let page = spend::page(admin_head("alice"), Month::parse("2026-11").unwrap(), &nothing, Some(&nothing));
-    shown(SpendPage { left: Some(what_is_left::left_in_words(&left(0, 0))), ..page })
+    shown(UsagePage { left: Some(what_is_left::left_in_words(&left(0, 0))), ..page })
 }
 
 /// So many receipts, the newest first.
@@ -247,17 +247,17 @@ pub fn own_keys(some: bool) -> String {
     };
     let mut providers = vec![row("anthropic", "Anthropic"), row("openai", "OpenAI"), row("groq", "groq")];
     if some {
-        let refused = RefusedInWords { at: Moment(Timestamp(NOON)), how: "it does not know this key (401)".into() };
+        let refused = KeyRefusalView { at: Moment(Timestamp(NOON)), how: "it does not know this key (401)".into() };
         let added = Moment(Timestamp(NOON - 86_400_000));
-        providers[0].key = Some(KeyInWords { last_four: "x7Qa".into(), added, refused: Some(refused) });
+        providers[0].key = Some(OwnKeyView { last_four: "x7Qa".into(), added, refused: Some(refused) });
         providers[1].note = "There is a space or a line break in it. Paste the key alone.".into();
-        providers[2].key = Some(KeyInWords { last_four: "B-_9".into(), added, refused: None });
+        providers[2].key = Some(OwnKeyView { last_four: "B-_9".into(), added, refused: None });
         providers[2].is_served = false;
     }
     html(&OwnKeysPage { head: head("alice"), providers })
 }
 
-fn everybody() -> OfAllPage {
+fn everybody() -> AllUsagePage {
     let sums = sums("2026-11", 20);
     let all = Everybody {
         spent_nanodollars: sums.total_nanodollars(),
@@ -266,7 +266,7 @@ fn everybody() -> OfAllPage {
         by_day: sums.by_day,
         by_model: sums.by_model,
     };
-    let row = |handle: &str, today: &str, amount: &str, what: &str, share, tag: &str| AccountRow {
+    let row = |handle: &str, today: &str, amount: &str, what: &str, share, tag: &str| UserUsageRow {
         handle: handle.into(),
         today: today.into(),
         amount: amount.into(),
@@ -274,7 +274,7 @@ fn everybody() -> OfAllPage {
         share,
         tag: tag.into(),
     };
-    OfAllPage {
+    AllUsagePage {
         is_present: true,
         today: "$0.15".into(),
         held: "$0.042".into(),
@@ -297,14 +297,14 @@ pub fn of_all() -> String {
 pub fn of_all_refused() -> String {
     let export = "datum,modell,preis\n2026-11-01,claude-sonnet-4-6,1.25\n".into();
     let note = "Three columns are needed: date (or day, usage_date_utc), model (or model_version), and cost (or cost_usd, amount, amount_usd) in dollars.".into();
-    html(&OfAllPage { export, note, rows: Vec::new(), before: None, after: None, ..everybody() })
+    html(&AllUsagePage { export, note, rows: Vec::new(), before: None, after: None, ..everybody() })
 }
 
 pub fn of_account() -> String {
     let left = what_is_left::left_in_words(&left(4_000_000_000, 42_000_000));
     let limit =
         |name, label, typed: &str, usual: &str| LimitField { name, label, typed: typed.into(), usual: usual.into() };
-    html(&AccountPage {
+    html(&UserLimitsPage {
         head: admin_head("alice"),
         account: "bob".into(),
         gauges: left.gauges,
