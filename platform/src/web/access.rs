@@ -1,4 +1,5 @@
-//! Who may come in by which route. The level stands in the route table and is enforced here, before any handler runs.
+//! Access control of the routes: each row of the route table has an access level, enforced here before its handler
+//! runs.
 
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
@@ -15,21 +16,22 @@ use crate::http::problem::HandlerResult;
 /// The access level of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessLevel {
-    /// Anybody.
+    /// Needs nothing.
     Public,
-    /// A browser that began to sign up. Whether that is still good is for `accounts` to say.
+    /// Needs the cookie of a sign-up under way. Whether that sign-up is still valid is decided by `accounts`.
     SigningUp,
-    /// A browser that began to log in. Whether that is still good is for `accounts` to say.
+    /// Needs the cookie of a log-in under way. Whether that log-in is still valid is decided by `accounts`.
     LoggingIn,
-    /// Somebody logged in, also one whose account leaves.
+    /// Needs a session. Accepts an account that is scheduled for deletion.
     LoggedIn,
-    /// Somebody logged in whose account stays.
+    /// Needs a session of an account that is not scheduled for deletion.
     Member,
-    /// Somebody logged in who has the operator's rights.
+    /// Needs a session with the operator's rights.
     Admin,
 }
 
-/// Lets the request through with its [`Session`] attached, sends people to where they can get in, refuses programs.
+/// Passes the request on with its [`Session`] as an extension. A browser that may not pass is redirected to the page
+/// where it can get access, a program gets a problem response.
 pub async fn enforce(
     State((app, access)): State<(App, AccessLevel)>,
     mut request: Request,
@@ -38,12 +40,14 @@ pub async fn enforce(
     let pending = cookies::get(request.headers(), cookies::PENDING).is_some();
     match access {
         AccessLevel::Public => {}
+        // One cookie serves both ceremonies: a browser does one of them at a time.
         AccessLevel::SigningUp if pending => {}
         AccessLevel::SigningUp => return elsewhere(&request, "/sign-up", expired()),
         AccessLevel::LoggingIn if pending => {}
         AccessLevel::LoggingIn => return elsewhere(&request, "/log-in", expired()),
         AccessLevel::LoggedIn | AccessLevel::Member | AccessLevel::Admin => {
             match session(&app, request.headers()).await? {
+                // Checked before the role: an operator whose account is being deleted has no operator pages either.
                 Some(session) if session.leaving && access != AccessLevel::LoggedIn => {
                     let sentence = "This account leaves. Log in to Berth and keep it, then try again.";
                     return elsewhere(&request, "/account/deletion", Error::Forbidden(sentence.into()));
@@ -61,7 +65,7 @@ pub async fn enforce(
     Ok(next.run(request).await)
 }
 
-/// Whoever holds the session cookie of this request on the app host.
+/// The session whose cookie the request carries on the app host.
 pub async fn session(app: &App, headers: &HeaderMap) -> Result<Option<Session>, Error> {
     match cookies::get(headers, cookies::SESSION) {
         Some(token) => app.accounts.authenticate(&app.config.hosts.app, token).await,
@@ -69,7 +73,8 @@ pub async fn session(app: &App, headers: &HeaderMap) -> Result<Option<Session>, 
     }
 }
 
-/// Whether the session of this request still stands. Asking is no use of it.
+/// Whether the session of this request is still valid. The check does not count as use of the session, so a page that
+/// is left open does not keep it alive.
 pub async fn still_stands(app: &App, headers: &HeaderMap) -> bool {
     match cookies::get(headers, cookies::SESSION) {
         Some(token) => matches!(app.accounts.is_live(&app.config.hosts.app, token).await, Ok(true)),
@@ -77,7 +82,8 @@ pub async fn still_stands(app: &App, headers: &HeaderMap) -> bool {
     }
 }
 
-/// To the log-in page; from a hand-off with the way back, because there somebody was on the way to an instance.
+/// Redirects to the log-in page. A hand-off is kept as the return path, because its browser was on the way to an
+/// instance.
 fn log_in_first(request: &Request) -> HandlerResult {
     let asked = request.uri().path_and_query().map_or("/", |path| path.as_str());
     match super::return_path::ReturnPath::parse(asked) {

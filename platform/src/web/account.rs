@@ -1,4 +1,4 @@
-//! The same for programs, in JSON. Errors are RFC 9457 problems.
+//! The account's own data as JSON.
 
 use axum::Json;
 use axum::extract::State;
@@ -10,7 +10,7 @@ use crate::http::problem::HandlerResult;
 use crate::web::access::AccessLevel::Member;
 use crate::web::route::{Route, get};
 
-/// The account, for programs.
+/// The route of the account.
 pub(super) fn routes() -> Vec<Route> {
     vec![get("/api/account", Member, show)]
 }

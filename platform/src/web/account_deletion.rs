@@ -1,4 +1,4 @@
-//! Leaving: giving up one's account, seeing when it goes, and staying after all.
+//! Account deletion: the confirmation page, the page that shows the scheduled date, and cancelling.
 
 use askama::Template;
 use axum::Form;
@@ -15,7 +15,7 @@ use crate::web::access::AccessLevel::{LoggedIn, Member};
 use crate::web::page_head::PageHead;
 use crate::web::route::{Route, get, post};
 
-/// Leaving, and staying after all.
+/// The routes of account deletion.
 pub(super) fn routes() -> Vec<Route> {
     vec![
         get("/account/delete", Member, ask),
@@ -30,12 +30,12 @@ pub(super) fn routes() -> Vec<Route> {
 pub struct DeleteAccountPage {
     pub head: PageHead,
     pub instance_host: String,
-    /// How long the account can still be kept: "7 days".
+    /// How long the deletion can still be cancelled: "7 days".
     pub grace: String,
     pub note: String,
 }
 
-/// Nobody is logged in any more when this is shown.
+/// Shown as the response to the confirmation, when every session of the account has ended already.
 #[derive(Template)]
 #[template(path = "account_deletion/goodbye.html")]
 pub struct DeletionStartedPage {
@@ -43,7 +43,7 @@ pub struct DeletionStartedPage {
     pub due: Moment,
 }
 
-/// All that somebody who leaves can see.
+/// The only page that an account scheduled for deletion sees.
 #[derive(Template)]
 #[template(path = "account_deletion/scheduled.html")]
 pub struct DeletionScheduledPage {
@@ -63,7 +63,7 @@ pub async fn ask(State(app): State<App>, session: Session) -> Page<DeleteAccount
     Page(ask_page(&app, &session, String::new()))
 }
 
-/// `POST /account/delete`: the handle, typed by hand.
+/// `POST /account/delete` with the handle, typed by hand as the confirmation.
 pub async fn leave(State(app): State<App>, session: Session, Form(typed): Form<DeleteAccountForm>) -> HandlerResult {
     match app.accounts.leave(&session, &typed.handle).await {
         Ok(due) => {
@@ -76,7 +76,7 @@ pub async fn leave(State(app): State<App>, session: Session, Form(typed): Form<D
     }
 }
 
-/// `GET /account/deletion`: also for somebody who stays, who is sent on.
+/// `GET /account/deletion`. An account that is not scheduled for deletion is redirected to the dashboard.
 pub async fn show(State(app): State<App>, session: Session) -> HandlerResult {
     let Some(leaving) = app.accounts.leaving(&session).await? else { return Ok(Redirect::to("/").into_response()) };
     let (due, may_stay) = (Moment(leaving.due), leaving.may_stay);

@@ -1,4 +1,4 @@
-//! The dashboard: my instance, what it spent, where I am logged in, my passkeys.
+//! The dashboard: the instance's state, AI usage, sessions, passkeys, and a card for each further page.
 
 use askama::Template;
 use axum::extract::{Form, State};
@@ -24,12 +24,12 @@ use crate::web::access::AccessLevel::Member;
 use crate::web::page_head::PageHead;
 use crate::web::route::{Route, get, post};
 
-/// The dashboard and its forms.
+/// The routes of the dashboard and of its forms.
 pub(super) fn routes() -> Vec<Route> {
     vec![get("/", Member, show), post("/instance/ports", Member, set_ports)]
 }
 
-/// How many changes of fact are listed.
+/// How many state changes are listed.
 const HISTORY: u64 = 8;
 
 #[derive(Template)]
@@ -39,39 +39,39 @@ pub struct DashboardPage {
     pub instance_host: String,
     pub instance_origin: String,
     pub state: StateView,
-    /// When its address can be opened, where that is later than now.
+    /// When its address can be opened, where that is later than now: its certificate has to wait for its turn.
     pub opens_at: Option<Moment>,
-    /// Whether its container is an older one than would be made now.
+    /// Whether a container made now would be a newer one.
     pub outdated: bool,
     pub why: AwakeView,
     pub history: Vec<HistoryRow>,
     pub spend: UsageCardView,
     pub alerts: Vec<BudgetAlertView>,
     pub mail: MailInWords,
-    /// How much is open to others.
+    /// How many shares there are.
     pub shares: usize,
-    /// The names of one's own by which it is entered.
+    /// The proven domains that lead to it.
     pub domains: Vec<String>,
-    /// Behind them in an address: empty, or `:8443`.
+    /// Follows a host in an address: empty, or `:8443`.
     pub port: String,
     pub ports: PortsView,
     pub sessions: Vec<SessionRow>,
     pub passkeys: Vec<PasskeyRow>,
-    /// How long somebody who leaves can change their mind.
+    /// How long a deletion can be cancelled: "7 days".
     pub grace: String,
 }
 
-/// A change of fact.
+/// A state change.
 pub struct HistoryRow {
     pub at: Moment,
     pub lamp: &'static str,
     pub to: &'static str,
     pub cause: &'static str,
-    /// What it was last at, when it fell asleep.
+    /// The last work before it fell asleep.
     pub last: Option<AwakeLine>,
 }
 
-/// A login.
+/// A session in the list of sessions.
 pub struct SessionRow {
     pub id: String,
     pub device: String,
@@ -97,7 +97,7 @@ pub struct PortsForm {
     ports: String,
 }
 
-/// `POST /instance/ports`
+/// `POST /instance/ports`. A refused form is shown on the dashboard, where it stands.
 pub async fn set_ports(
     State(app): State<App>,
     session: Session,
@@ -116,8 +116,10 @@ pub async fn set_ports(
     }
 }
 
-/// The dashboard, with what its form for ports says.
+/// The dashboard around its form for ports.
 async fn page(app: &App, session: &Session, instance: &Instance, ports: PortsView) -> Result<DashboardPage> {
+    // One round trip to the database for all cards: the pool answers them side by side, and the page waits for the
+    // slowest.
     let (history, spend, left, alerts, mail, sessions, passkeys) = tokio::try_join!(
         app.instances.history(instance.id, HISTORY),
         app.quota.spend(session.account),

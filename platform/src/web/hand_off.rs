@@ -1,5 +1,5 @@
-//! From the app host to an instance's host: whoever may enter gets a one-time code for it, nobody else does. A guest agrees
-//! first, because the instance learns who they are.
+//! The hand-off from the app host to an instance's host: an account that may enter gets a one-time code for it. A
+//! guest has to consent first, because the instance learns the guest's handle.
 
 use askama::Template;
 use axum::Form;
@@ -18,25 +18,26 @@ use crate::http::problem::{HandlerResult, Problem};
 use crate::web::access::AccessLevel::Member;
 use crate::web::route::{Route, get, post};
 
-/// Entering an instance.
+/// The routes of the hand-off.
 pub(super) fn routes() -> Vec<Route> {
     vec![get("/hand-off", Member, show), post("/hand-off", Member, agree)]
 }
 
-/// What the edge asks for on behalf of a browser that has no session on an instance's host.
+/// What the edge sends along when it redirects a browser that has no session on an instance's host.
 #[derive(Deserialize)]
 pub struct HandOffRequest {
     host: String,
     state: String,
-    /// base64url of SHA-256 of the verifier that the edge put into the browser's cookie.
+    /// base64url of the SHA-256 of the verifier in the browser's cookie on the instance's host, as in PKCE (RFC 7636
+    /// 4.2, S256): a stolen code is useless without that cookie.
     challenge: String,
 }
 
-/// Asks a guest.
+/// Asks a guest for consent.
 #[derive(Template)]
 #[template(path = "hand_off/consent.html")]
 pub struct ConsentPage {
-    /// The guest's.
+    /// The handle of the guest.
     pub handle: String,
     pub owner: String,
     pub host: String,
@@ -44,7 +45,8 @@ pub struct ConsentPage {
     pub challenge: String,
 }
 
-/// After a guest agreed. A form's answer may not redirect to another host (`form-action`), a page may.
+/// Shown after a guest consented. The CSP directive `form-action` also applies to redirects of a form's response, and
+/// does not allow the instance's host; a page may lead there.
 #[derive(Template)]
 #[template(path = "hand_off/continue.html")]
 pub struct HandOffContinuePage {
@@ -55,6 +57,7 @@ pub struct HandOffContinuePage {
 /// `GET /hand-off?host&state&challenge`
 pub async fn show(State(app): State<App>, session: Session, Query(asked): Query<HandOffRequest>) -> HandlerResult {
     let way = app.accounts.way_to(&session, &asked.host).map_err(in_words)?;
+    // The owner is passed on without a question: the instance knows its owner anyway.
     if way.handle != session.handle {
         let HandOffRequest { state, challenge, .. } = asked;
         let (handle, owner) = (session.handle.to_string(), way.handle.to_string());
@@ -63,7 +66,7 @@ pub async fn show(State(app): State<App>, session: Session, Query(asked): Query<
     Ok(Redirect::to(&next(&app, &session, &way, &asked).await?).into_response())
 }
 
-/// `POST /hand-off` with the same: a guest agrees.
+/// `POST /hand-off` with the same fields: the consent of a guest.
 pub async fn agree(
     State(app): State<App>,
     session: Session,
@@ -74,7 +77,7 @@ pub async fn agree(
     Ok(Page(HandOffContinuePage { host: way.host, next }))
 }
 
-/// The way back to the instance's host, with a code.
+/// The callback address on the instance's host, with a code.
 async fn next(app: &App, session: &Session, way: &Entrance, asked: &HandOffRequest) -> HandlerResult<String> {
     let code = app.accounts.hand_off(session, &way.host, &asked.state, &asked.challenge).await.map_err(in_words)?;
     let (origin, code, state) = (&way.origin, code.reveal(), query_value(&asked.state));

@@ -1,4 +1,5 @@
-//! One's own keys at the providers of models: for which there is one, and what the provider last said to it. Never the keys.
+//! The page of the account's own provider keys: which providers have one, and the provider's last refusal of it. The
+//! keys themselves are never shown.
 
 use askama::Template;
 use axum::extract::{Form, Path, State};
@@ -17,7 +18,7 @@ use crate::web::access::AccessLevel::Member;
 use crate::web::page_head::PageHead;
 use crate::web::route::{Route, get, post};
 
-/// One's own keys at the providers.
+/// The routes of own provider keys.
 pub(super) fn routes() -> Vec<Route> {
     vec![
         get("/own-keys", Member, show),
@@ -33,20 +34,20 @@ pub struct OwnKeysPage {
     pub providers: Vec<ProviderRow>,
 }
 
-/// A provider, and the key there if there is one.
+/// A provider, and the account's key there if it has one.
 pub struct ProviderRow {
-    /// As addresses name it.
+    /// The provider's name in paths.
     pub provider: String,
-    /// As people do.
+    /// The provider's name for people.
     pub name: String,
-    /// Whether calls go there from here; a key may have outlived that.
+    /// Whether calls are routed to this provider here. A key can outlive its provider's configuration.
     pub is_served: bool,
     pub key: Option<OwnKeyView>,
-    /// What is wrong with what was typed for it, empty when nothing is.
+    /// Why the form was refused; empty when it was not.
     pub note: String,
 }
 
-/// What is said of a key.
+/// A stored key.
 pub struct OwnKeyView {
     pub last_four: String,
     pub added: Moment,
@@ -55,11 +56,11 @@ pub struct OwnKeyView {
 
 pub struct KeyRefusalView {
     pub at: Moment,
-    /// Behind the time.
+    /// Follows the time of the refusal.
     pub how: String,
 }
 
-/// What is typed is a secret: it is shown to nobody, also not to who typed it.
+/// The key is a secret: a refused form does not echo it, and its memory is wiped when it is dropped.
 #[derive(Deserialize)]
 pub struct OwnKeyForm {
     #[serde(default)]
@@ -97,7 +98,7 @@ pub async fn remove(State(app): State<App>, session: Session, Path(provider): Pa
     Ok(Redirect::to("/own-keys"))
 }
 
-/// Which calls go out under own keys, in a sentence; empty when none do.
+/// A sentence about the providers whose calls use an own key; empty when there are none.
 #[must_use]
 pub fn in_words(app: &App, account: AccountId) -> String {
     let names: Vec<String> = app.own_keys.in_use(account).iter().map(|provider| name(provider)).collect();

@@ -2,11 +2,11 @@
 
 use crate::accounts::{Role, Session};
 
-/// Who the page is for.
+/// The account that the page is for.
 #[derive(Clone, Debug)]
 pub struct PageHead {
     pub handle: String,
-    /// Whether the navigation leads to the operator's pages as well.
+    /// Whether the navigation shows the operator's pages.
     pub is_admin: bool,
 }
 

@@ -1,4 +1,4 @@
-//! One's own passkeys: see them, add one, remove one; and new recovery codes.
+//! The account's passkeys (list, add, remove), and new recovery codes.
 
 use askama::Template;
 use axum::Json;
@@ -19,7 +19,7 @@ use crate::web::access::AccessLevel::Member;
 use crate::web::page_head::PageHead;
 use crate::web::route::{Route, get, post};
 
-/// Passkeys and recovery codes.
+/// The routes of passkeys and recovery codes.
 pub(super) fn routes() -> Vec<Route> {
     vec![
         get("/passkeys", Member, list),
@@ -34,12 +34,12 @@ pub(super) fn routes() -> Vec<Route> {
 #[template(path = "passkeys/passkeys.html")]
 pub struct PasskeysPage {
     pub head: PageHead,
-    /// Whether a recovery code brought the person here, whose old passkey is lost.
+    /// Whether account recovery led here; the old passkey is lost then.
     pub recovered: bool,
     pub passkeys: Vec<PasskeyRow>,
 }
 
-/// New recovery codes, this once.
+/// The new recovery codes. They are stored as hashes only, so this response is the one time they can be shown.
 #[derive(Template)]
 #[template(path = "passkeys/recovery_codes.html")]
 pub struct NewRecoveryCodesPage {
@@ -47,7 +47,7 @@ pub struct NewRecoveryCodesPage {
     pub codes: Vec<String>,
 }
 
-/// One passkey.
+/// A passkey in the list.
 pub struct PasskeyRow {
     pub id: String,
     pub name: String,
@@ -92,7 +92,7 @@ pub async fn challenge(State(app): State<App>, session: Session) -> HandlerResul
     Ok((AppendHeaders([cookies::ceremony(&token)]), Json(options)).into_response())
 }
 
-/// `POST /passkeys`: the browser's answer.
+/// `POST /passkeys` with the browser's response to the challenge.
 pub async fn add(
     State(app): State<App>,
     session: Session,
@@ -110,7 +110,7 @@ pub async fn remove(State(app): State<App>, session: Session, Path(id): Path<Str
     Ok(Redirect::to("/passkeys"))
 }
 
-/// `POST /recovery-codes`: new ones in place of those before.
+/// `POST /recovery-codes` replaces the account's recovery codes.
 pub async fn new_recovery_codes(State(app): State<App>, session: Session) -> HandlerResult<Page<NewRecoveryCodesPage>> {
     let codes = app.accounts.recovery_codes_renew(&session).await?;
     Ok(Page(NewRecoveryCodesPage { head: (&session).into(), codes }))

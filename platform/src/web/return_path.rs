@@ -1,24 +1,27 @@
-//! The way back after logging in.
+//! The return path: where a browser goes after logging in. Only hand-offs are accepted, which rules out open
+//! redirects.
 
 use crate::http::format::query_value;
 
-/// Where to go after logging in: a hand-off on our own host, nothing else.
+/// A path on the app host that leads to a hand-off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReturnPath(pub(super) String);
 
 impl ReturnPath {
-    /// `None` for everything but `/hand-off?..`, which then is checked by the hand-off itself.
+    /// `None` for everything but `/hand-off?..`. The hand-off then checks its own parameters.
     pub fn parse(path: &str) -> Option<Self> {
+        // Browsers read a backslash as a slash, and drop tabs and line breaks inside a URL (WHATWG URL 4.4), so
+        // neither may pass.
         let plain = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
         (path.starts_with("/hand-off?") && plain).then(|| Self(path.to_owned()))
     }
 
-    /// `page` with this way on.
+    /// The address of `page`, with this return path as its parameter.
     pub fn after(&self, page: &str) -> String {
         format!("{page}?next={}", query_value(&self.0))
     }
 
-    /// The host that the hand-off is for, as it was asked for.
+    /// The host that the hand-off is for, unverified.
     pub fn host(&self) -> &str {
         let pairs = self.0.split(['?', '&']);
         pairs.filter_map(|pair| pair.strip_prefix("host=")).next().unwrap_or_default()

@@ -1,4 +1,4 @@
-//! One row of the route table: method, path, access level, handler.
+//! A row of the route table: method, path, access level, handler.
 
 use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler;
@@ -8,17 +8,17 @@ use axum::routing::{self, MethodRouter};
 use super::access::AccessLevel;
 use crate::app::App;
 
-/// One row of the table.
+/// A row of the route table.
 pub struct Route {
     pub method: Method,
-    /// As axum writes it, `{id}` for a part that varies.
+    /// In axum's syntax: `{id}` is a parameter.
     pub path: &'static str,
     pub access: AccessLevel,
     pub(super) handler: MethodRouter<App>,
 }
 
 impl Route {
-    /// The same for bodies of up to so many bytes.
+    /// Replaces the limit for the size of the request's body.
     pub(super) fn with_bodies_of(self, bytes: usize) -> Self {
         Self { handler: self.handler.layer(DefaultBodyLimit::max(bytes)), ..self }
     }

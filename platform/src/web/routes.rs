@@ -1,5 +1,5 @@
-//! Every route of the platform's pages and API, in one table: method, path, who may come in, what answers.
-//! The router is built from it, and so are the tests that send every role through every door.
+//! The route table of pages and API: method, path, access level and handler of every route. The routers are built
+//! from it, and so are the tests that try every route in every role.
 
 use super::access::AccessLevel::{Member, Public};
 pub use super::route::Route;
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::http::assets;
 
-/// The routes of the apex, where nobody has a session.
+/// The routes of the apex, where there are no sessions.
 #[must_use]
 pub fn apex() -> Vec<Route> {
     vec![
@@ -42,7 +42,7 @@ pub fn app() -> Vec<Route> {
     table
 }
 
-/// What waits for an instance.
+/// The routes of webhooks and alarms.
 fn webhooks() -> Vec<Route> {
     vec![
         get("/mailbox", Member, mailbox::show),

@@ -1,4 +1,4 @@
-//! A provider's bill beside what was booked.
+//! Reconciliation with a provider bill: its usage export is compared with the receipts by day and model.
 
 use askama::Template;
 use axum::extract::{Form, State};
@@ -20,11 +20,11 @@ pub struct BillComparisonPage {
     pub head: PageHead,
     pub total: BillDifferenceRow,
     pub rows: Vec<BillDifferenceRow>,
-    /// How many more there are that differ less.
+    /// How many rows with a smaller difference are not shown.
     pub more: usize,
 }
 
-/// A bill beside the books.
+/// A day and model: the billed and the booked amount.
 pub struct BillDifferenceRow {
     pub day: String,
     pub model: String,
@@ -35,7 +35,7 @@ pub struct BillDifferenceRow {
     pub wide: bool,
 }
 
-/// Rows of a comparison that are shown; the command line prints all.
+/// Rows that are shown; the command line prints all.
 const MOST_ROWS: usize = 200;
 
 #[derive(Deserialize)]
@@ -44,7 +44,7 @@ pub struct BillForm {
     export: String,
 }
 
-/// `POST /admin/bill-comparison`: a provider's usage export beside the books.
+/// `POST /admin/bill-comparison` with a provider's usage export.
 pub async fn compare(State(app): State<App>, session: Session, Form(sent): Form<BillForm>) -> HandlerResult {
     match app.quota.compare(&sent.export).await {
         Ok(drifts) => Ok(Page(compared((&session).into(), &drifts)).into_response()),
@@ -56,7 +56,7 @@ pub async fn compare(State(app): State<App>, session: Session, Form(sent): Form<
     }
 }
 
-/// The page of a comparison.
+/// Builds the page of a comparison.
 #[must_use]
 pub fn compared(head: PageHead, drifts: &[Drift]) -> BillComparisonPage {
     let all = [drift_of_all(drifts)];

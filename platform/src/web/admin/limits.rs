@@ -1,4 +1,4 @@
-//! What the operator lets one account do with AI calls: limits of its own, and credit. Also what is left of that just now.
+//! The operator's page of one user: the remaining budget, the account's own limits, and credit.
 
 use askama::Template;
 use axum::extract::{Form, Path, State};
@@ -27,16 +27,16 @@ pub struct UserLimitsPage {
     pub limits: Vec<LimitField>,
     pub amount: String,
     pub reason: String,
-    /// What is wrong with what was typed, and the field to blame; empty when nothing is.
+    /// Why the form was refused, and the field to blame; empty when it was not.
     pub note: String,
     pub field: &'static str,
 }
 
-/// One of an account's own limits, as it is typed.
+/// One of the account's own limits in the form.
 pub struct LimitField {
     pub name: &'static str,
     pub label: &'static str,
-    /// Empty: the installation's.
+    /// Empty when the installation's limit applies.
     pub typed: String,
     pub usual: String,
 }
@@ -52,7 +52,7 @@ pub async fn account(
     Ok(Page(account_page(&app, &session, &view, typed(&own)).await?))
 }
 
-/// An account's limits as they were typed; empty for the installation's.
+/// The form of limits. An empty field means the installation's limit.
 #[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct LimitsForm {
@@ -104,6 +104,7 @@ pub async fn give_credit(
 ) -> HandlerResult {
     let view = app.accounts.account(&known(&handle)?).await?;
     let amount = credit.amount.trim();
+    // `parse_dollars` accepts no sign; credit can be taken back, limits cannot be negative.
     let (sign, digits) = amount.strip_prefix('-').map_or((1, amount), |digits| (-1, digits));
     let Some(nanodollars) = parse_dollars(digits).filter(|amount| *amount > 0) else {
         let problem =
@@ -137,7 +138,7 @@ fn typed(own: &OwnLimits) -> LimitsForm {
 }
 
 impl LimitsForm {
-    /// As the account's own limits.
+    /// The form as limits; those that the form does not have are taken from `own`.
     fn read(&self, own: OwnLimits) -> Result<OwnLimits> {
         fn limit(
             field: &'static str,

@@ -1,4 +1,4 @@
-//! The operator's pages: users, usage, limits, prices.
+//! The operator's pages: users, usage, limits and credit, prices, repricing, reconciliation with a provider bill.
 
 pub mod bill_comparison;
 pub mod limits;
@@ -10,7 +10,7 @@ pub mod users;
 use crate::web::access::AccessLevel::Admin;
 use crate::web::route::{Route, get, post};
 
-/// The pages of the operator.
+/// The routes of the operator's pages.
 pub(super) fn routes() -> Vec<Route> {
     vec![
         get("/admin", Admin, users::show),

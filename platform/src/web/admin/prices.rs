@@ -1,5 +1,5 @@
-//! What models cost, for the operator: the table in force, those that are kept, one opened up beside the one in force, and
-//! taking in another. A table is looked at before it is put in force.
+//! The operator's pages of model prices: the active price table, stored versions, a version compared with the active
+//! one, and the upload of another. An uploaded table is reviewed before it is activated.
 
 use askama::Template;
 use axum::extract::{Form, Path, Query, State};
@@ -15,13 +15,13 @@ use crate::http::problem::{HandlerResult, Problem};
 use crate::quota::{Catalogue, Changes, Difference, Price, PriceTable, PricedModel};
 use crate::web::page_head::PageHead;
 
-/// The largest table, in bytes; LiteLLM's whole one has under 2 MiB.
+/// Largest price table, in bytes; LiteLLM's complete one is below 2 MiB.
 pub const TABLE_BYTES: usize = 4 * 1024 * 1024;
-/// The largest body that has one: as a form sends it, a character takes up to three.
+/// Largest body of the form: form encoding takes up to three bytes for a byte.
 pub const FORM_BYTES: usize = 3 * TABLE_BYTES + 64 * 1024;
-/// ModelList that are shown at a time; the filter finds the others.
+/// Models that are shown at a time; the filter finds the others.
 const MOST_MODELS: usize = 100;
-/// Characters of what a table is called.
+/// Characters of a table's source.
 const LONGEST_SOURCE: usize = 100;
 
 #[derive(Template)]
@@ -31,13 +31,13 @@ pub struct PricesPage {
     pub version: String,
     pub tables: Vec<PriceTableRow>,
     pub models: ModelList,
-    /// What was typed, and what is wrong with it.
+    /// The form's content, and why it was refused.
     pub table: String,
     pub source: String,
     pub note: String,
 }
 
-/// A version that is kept.
+/// A stored price table.
 pub struct PriceTableRow {
     pub version: String,
     pub source: String,
@@ -50,19 +50,19 @@ pub struct PriceTableRow {
     pub is_whole: bool,
 }
 
-/// ModelList with their prices, as far as they are asked for.
+/// Models with their prices, after filtering.
 pub struct ModelList {
-    /// Where the filter's form leads.
+    /// The address of the filter's form.
     pub action: String,
     pub typed: String,
     pub rows: Vec<ModelRow>,
-    /// How many there are, how many of them were asked for, and how many of those are not shown.
+    /// Models in the table, models that match the filter, and matches that are not shown.
     pub all: usize,
     pub found: usize,
     pub more: usize,
 }
 
-/// One model; prices are in dollars per million tokens.
+/// A model; prices are in dollars per million tokens.
 pub struct ModelRow {
     pub model: String,
     pub provider: String,
@@ -81,12 +81,12 @@ pub struct PriceVersionPage {
     pub table: PriceTableRow,
     pub changes: Changes,
     pub differences: Vec<PriceDifferenceRow>,
-    /// How many more differ.
+    /// How many differences are not shown.
     pub more: usize,
     pub models: ModelList,
 }
 
-/// A model about which the table in force says something else.
+/// A model whose price differs from that in the active table.
 pub struct PriceDifferenceRow {
     pub model: String,
     pub provider: String,
@@ -94,20 +94,20 @@ pub struct PriceDifferenceRow {
     pub tag: &'static str,
     pub input: PriceChange,
     pub output: PriceChange,
-    /// Where it differs when these do not; empty when they do.
+    /// Where the prices differ when input and output are equal; empty otherwise.
     pub what: &'static str,
 }
 
-/// A price that may be another than before.
+/// A price, and its value in the active table where that is another.
 pub struct PriceChange {
     pub now: String,
-    /// Empty: the same.
+    /// Empty when it is the same.
     pub was: String,
 }
 
 #[derive(Default, Deserialize)]
 pub struct ModelFilterQuery {
-    /// Part of a model's name, or of its provider's.
+    /// Part of a model's or a provider's name.
     #[serde(default)]
     model: String,
 }
@@ -142,7 +142,7 @@ pub struct PriceTableForm {
     source: String,
 }
 
-/// `POST /admin/prices`: takes a table in, and shows it beside the one in force.
+/// `POST /admin/prices`: stores a table, and leads to its comparison with the active one.
 pub async fn take_in(State(app): State<App>, session: Session, Form(sent): Form<PriceTableForm>) -> HandlerResult {
     let kept = async {
         if sent.table.len() > TABLE_BYTES {
@@ -150,7 +150,8 @@ pub async fn take_in(State(app): State<App>, session: Session, Form(sent): Form<
         }
         let source: String = sent.source.trim().chars().take(LONGEST_SOURCE).collect();
         let source = if source.is_empty() { "pasted".to_owned() } else { source };
-        // A form ends lines in its own way; the same table is to be the same version, whichever way it came.
+        // A version is the hash of its text. Forms end lines with CRLF (HTML, form submission), so the same table
+        // would be another version when it comes from the command line.
         let table = sent.table.replace("\r\n", "\n");
         app.quota.keep_prices(&table, &source, session.handle.as_str()).await
     };
@@ -160,7 +161,7 @@ pub async fn take_in(State(app): State<App>, session: Session, Form(sent): Form<
             let problem = Problem::in_place(error)?;
             let page = page(&app, &session, ModelFilterQuery::default()).await?;
             let note = format!("This table cannot be read: {}.", problem.detail.trim_end_matches('.'));
-            // What is too large is not sent back.
+            // A table above the limit is not echoed.
             let table = if sent.table.len() > TABLE_BYTES { String::new() } else { sent.table };
             Ok(problem.with(Page(PricesPage { table, source: sent.source, note, ..page })))
         }
@@ -178,7 +179,7 @@ pub async fn version(
     Ok(Page(version_page((&session).into(), table, &catalogue, asked.model)))
 }
 
-/// The page of a table.
+/// Builds the page of a version, compared with the active table.
 #[must_use]
 pub fn version_page(head: PageHead, table: PriceTable, catalogue: &Catalogue, typed: String) -> PriceVersionPage {
     let differences = &catalogue.differences;
@@ -204,7 +205,7 @@ pub async fn put_in_force(
     Ok(Redirect::to("/admin/prices"))
 }
 
-/// A table as a row.
+/// A stored table as a row.
 #[must_use]
 pub fn table_row(table: PriceTable) -> PriceTableRow {
     let by = |who: String| if who.is_empty() { who } else { format!(" by {who}") };
@@ -221,7 +222,7 @@ pub fn table_row(table: PriceTable) -> PriceTableRow {
     }
 }
 
-/// Those models of which `typed` is part of their or their provider's name.
+/// The models whose name or provider contains `typed`.
 #[must_use]
 pub fn models(action: &str, models: &[PricedModel], typed: String) -> ModelList {
     let wanted = typed.trim().to_lowercase();
@@ -252,7 +253,7 @@ fn model_row(PricedModel { provider, model, price }: &PricedModel) -> ModelRow {
     }
 }
 
-/// What else a price depends on.
+/// What else a price depends on, as phrases.
 fn what_else(price: &Price) -> Vec<String> {
     let tokens = |count: u64| grouped(i64::try_from(count).unwrap_or(i64::MAX));
     let mut what = Vec::new();

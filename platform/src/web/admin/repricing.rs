@@ -1,4 +1,4 @@
-//! Rating receipts again by a version of the prices: what would change, and then changing it.
+//! Repricing: charging past calls by another version of the prices. A dry run shows the differences first.
 
 use askama::Template;
 use axum::extract::{Form, Path, Query, State};
@@ -15,7 +15,7 @@ use crate::http::problem::{HandlerResult, Problem};
 use crate::quota::{Mode, RatedAccount, RerateOrder, Rerated};
 use crate::web::page_head::PageHead;
 
-/// Accounts that are shown; the command line prints all.
+/// Users that are shown; the command line prints all.
 const MOST_ROWS: usize = 50;
 
 #[derive(Template)]
@@ -24,16 +24,16 @@ pub struct RepricingPage {
     pub head: PageHead,
     pub version: String,
     pub typed: RepricingForm,
-    /// `None` when what was typed is not right.
+    /// `None` when the form was refused.
     pub found: Option<RepricingView>,
-    /// Whether it was changed by now.
+    /// Whether the corrections have been written.
     pub is_done: bool,
-    /// What is wrong with what was typed, and the field to blame; empty when nothing is.
+    /// Why the form was refused, and the field to blame; empty when it was not.
     pub note: String,
     pub field: &'static str,
 }
 
-/// Which receipts.
+/// Which receipts are repriced.
 #[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct RepricingForm {
@@ -42,27 +42,27 @@ pub struct RepricingForm {
     pub account: String,
 }
 
-/// What a re-rating came to.
+/// The result of a repricing.
 pub struct RepricingView {
     pub looked_at: u64,
     pub changed: u64,
-    /// Less is with a minus.
+    /// Negative when money is given back.
     pub difference: String,
     pub without_price: u64,
     pub not_counted: u64,
     pub rows: Vec<RepricedUserRow>,
-    /// How many more accounts there are.
+    /// How many users are not shown.
     pub more: usize,
 }
 
-/// One account.
+/// The difference for one user.
 pub struct RepricedUserRow {
     pub handle: String,
     pub receipts: u64,
     pub difference: String,
 }
 
-/// `GET /admin/prices/{version}/repricing?since=2026-11-01`: what would change.
+/// `GET /admin/prices/{version}/repricing?since=2026-11-01`: the dry run.
 pub async fn look(
     State(app): State<App>,
     session: Session,
@@ -73,7 +73,7 @@ pub async fn look(
     answer(&app, &session, (version, typed), Mode::Look).await
 }
 
-/// `POST /admin/prices/{version}/repricing`
+/// `POST /admin/prices/{version}/repricing` writes the corrections.
 pub async fn change(
     State(app): State<App>,
     session: Session,
@@ -125,12 +125,13 @@ async fn rerated(app: &App, version: String, typed: RepricingForm, mode: Mode) -
     };
     let order = RerateOrder { version, since: some(&typed.since), until: some(&typed.until), account };
     let rerating = app.quota.rerate(order, mode).await?;
-    // It goes on when the page is not waited for: what it changes is the same, and is there when it is asked for again.
+    // In a task of its own: when the browser disconnects, axum drops this future, and a repricing must not stop half
+    // way. A repeated run finds what is left and changes nothing twice.
     let over = tokio::spawn(rerating.all()).await;
     over.map_err(anyhow::Error::new)?
 }
 
-/// What was found, the accounts of which most changes first.
+/// Describes the result, the largest differences first.
 #[must_use]
 pub fn in_words(found: &Rerated, known: &[AccountView]) -> RepricingView {
     let mut accounts: Vec<&RatedAccount> = found.accounts.iter().collect();

@@ -1,4 +1,4 @@
-//! What everybody's AI calls cost, for the operator: sums, accounts in pages, and a provider's bill beside what was booked.
+//! AI usage of all users, for the operator: sums by day and model, users in pages, and the form for a provider bill.
 
 use askama::Template;
 use axum::extract::{Query, State};
@@ -19,7 +19,7 @@ use crate::web::usage::sums::{UsageRow, named_model, rows, share};
 #[template(path = "admin/usage.html")]
 pub struct AllUsagePage {
     pub head: PageHead,
-    /// `November 2026`, `Nov`, and as addresses name it.
+    /// `November 2026` and `Nov`; `period` is its name in addresses.
     pub month: String,
     pub short_month: String,
     pub period: String,
@@ -27,30 +27,30 @@ pub struct AllUsagePage {
     pub total: String,
     pub today: String,
     pub held: String,
-    /// Accounts with calls, and how many of them spent four fifths of their allowance.
+    /// Users with calls, and those at 80 % of their allowance or beyond.
     pub accounts: i64,
     pub nearly_spent: i64,
     pub chart: Option<DayChart>,
     pub models: Vec<UsageRow>,
     pub rows: Vec<UserUsageRow>,
     pub order: &'static str,
-    /// The pages before and after this one.
+    /// The numbers of the previous and the next page.
     pub before: Option<u64>,
     pub after: Option<u64>,
-    /// What was pasted, and what is wrong with it.
+    /// The form's content, and why it was refused.
     pub export: String,
     pub note: String,
 }
 
-/// One account.
+/// A user in the list.
 pub struct UserUsageRow {
     pub handle: String,
     pub today: String,
     pub amount: String,
-    /// `$1.20 of $5.00`, and what is held.
+    /// `of $5.00`, and the amount held.
     pub what: String,
     pub share: i64,
-    /// `88 %` where it is four fifths of the allowance or more, or empty.
+    /// `88 %` from 80 % of the allowance on, or empty.
     pub tag: String,
 }
 
@@ -80,10 +80,10 @@ pub async fn show(
     Ok(Page(page(&app, &session, &asked).await?))
 }
 
-/// The page as it is asked for.
+/// Builds the page.
 ///
 /// # Errors
-/// `NotFound` for what is no month.
+/// `NotFound` when the month cannot be parsed.
 pub(super) async fn page(app: &App, session: &Session, asked: &AllUsageQuery) -> Result<AllUsagePage> {
     let present = app.quota.this_month();
     let month = match &asked.month {
@@ -100,6 +100,7 @@ pub(super) async fn page(app: &App, session: &Session, asked: &AllUsageQuery) ->
         app.quota.accounts_in(month, order, asked.page),
         app.accounts.accounts(),
     )?;
+    // A full page may be the last one; the page after it is empty then, which costs less than counting.
     let is_full = u64::try_from(accounts.len()).is_ok_and(|count| count == A_PAGE);
     Ok(AllUsagePage {
         is_present: month == present,
@@ -113,7 +114,7 @@ pub(super) async fn page(app: &App, session: &Session, asked: &AllUsageQuery) ->
     })
 }
 
-/// The page about what everybody did in `month`.
+/// Builds the part of the page that comes from the sums of a month.
 #[must_use]
 pub fn sums(head: PageHead, month_shown: Month, all: &Everybody) -> AllUsagePage {
     let days: Vec<_> = all.by_day.iter().map(|day| (day.name.as_str(), day.calls, day.amount_nanodollars)).collect();
@@ -140,7 +141,7 @@ pub fn sums(head: PageHead, month_shown: Month, all: &Everybody) -> AllUsagePage
     }
 }
 
-/// Accounts as rows of a table.
+/// Users as rows of a table.
 #[must_use]
 pub fn account_rows(accounts: &[AccountSpend], known: &[AccountView]) -> Vec<UserUsageRow> {
     let amounts = column(&accounts.iter().map(|one| one.spent_nanodollars).collect::<Vec<_>>());

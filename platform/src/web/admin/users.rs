@@ -1,4 +1,4 @@
-//! What the operator sees of everybody: accounts and their instances. All it changes is to stop one that is stuck; the
+//! The operator's list of users and their instances. It changes nothing but to stop an instance that is stuck; the
 //! command line does the rest.
 
 use askama::Template;
@@ -22,27 +22,27 @@ use crate::web::page_head::PageHead;
 pub struct UsersPage {
     pub head: PageHead,
     pub awake: usize,
-    /// Of everybody.
+    /// Webhook deliveries of all users.
     pub mail: Counts,
     pub alarms: u64,
     pub accounts: Vec<UserRow>,
 }
 
-/// An account and its instance.
+/// A user and their instance.
 pub struct UserRow {
     pub handle: String,
     pub admin: bool,
-    /// `suspended`, `leaving`, or empty.
+    /// `suspended`, `deletion scheduled`, or empty.
     pub tag: &'static str,
     pub created: Moment,
     pub passkeys: u64,
     pub recovery_codes_left: u64,
-    /// That wait or were given up.
+    /// Webhook deliveries that wait or were given up.
     pub letters: u64,
     pub instance: Option<InstanceCell>,
 }
 
-/// How an instance is doing.
+/// The state of an instance.
 pub struct InstanceCell {
     pub lamp: &'static str,
     pub headline: &'static str,
@@ -56,7 +56,7 @@ pub struct InstanceCell {
 /// `GET /admin`
 pub async fn show(State(app): State<App>, session: Session) -> HandlerResult<Page<UsersPage>> {
     let mut accounts = app.accounts.accounts().await?;
-    // Of these only the handle is left, and that is nobody's any more.
+    // Of a deleted account only the handle is left, so that it is never given out again.
     accounts.retain(|account| account.standing != Standing::Gone);
     Ok(Page(UsersPage {
         head: (&session).into(),
@@ -67,7 +67,7 @@ pub async fn show(State(app): State<App>, session: Session) -> HandlerResult<Pag
     }))
 }
 
-/// `POST /admin/instances/{handle}/stop`: what frees one that is stuck. Its next visit starts it afresh.
+/// `POST /admin/instances/{handle}/stop` frees an instance that is stuck. Its next visit starts it afresh.
 pub async fn stop(State(app): State<App>, Path(handle): Path<String>) -> HandlerResult<Redirect> {
     let handle = Handle::parse(&handle).map_err(|_| Error::NotFound)?;
     let instance = app.instances.by_handle(&handle).ok_or(Error::NotFound)?;

@@ -1,4 +1,4 @@
-//! The domains by which one's instance is entered as well, for programs, in JSON.
+//! Custom domains as JSON.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -25,7 +25,7 @@ pub struct DomainBody {
     name: String,
 }
 
-/// `POST /api/domains` with `{"name"}`: 201, and what to write into DNS.
+/// `POST /api/domains` with `{"name"}`: 201 with the domain and the DNS record that proves it.
 pub async fn claim(
     State(app): State<App>,
     OwnInstance(instance): OwnInstance,
@@ -35,7 +35,7 @@ pub async fn claim(
     Ok((StatusCode::CREATED, Json(view(&app, &instance, &domain))))
 }
 
-/// `POST /api/domains/{id}/check`: how it stands, once DNS shows the proof.
+/// `POST /api/domains/{id}/check`: looks the proof up in DNS now and answers with the domain's state.
 pub async fn check(
     State(app): State<App>,
     OwnInstance(instance): OwnInstance,

@@ -1,4 +1,4 @@
-//! The domains by which one's instance is entered as well.
+//! Custom domains: further hostnames that lead to the account's instance.
 
 mod api;
 pub mod page;
@@ -6,7 +6,7 @@ pub mod page;
 use crate::web::access::AccessLevel::Member;
 use crate::web::route::{Route, delete, get, post};
 
-/// Names of one's own.
+/// The routes of custom domains.
 pub(super) fn routes() -> Vec<Route> {
     vec![
         get("/domains", Member, page::show),

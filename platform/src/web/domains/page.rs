@@ -1,4 +1,4 @@
-//! The domains by which one's instance is entered as well, and what each still needs.
+//! The page of custom domains: the state of each, and the DNS record that proves it.
 
 use askama::Template;
 use axum::extract::{Form, Path, State};
@@ -20,29 +20,29 @@ use crate::web::page_head::PageHead;
 #[template(path = "domains/domains.html")]
 pub struct DomainsPage {
     pub head: PageHead,
-    /// What a domain may be an alias of.
+    /// The target for a CNAME record.
     pub instance_host: String,
-    /// Behind a host in an address: empty, or `:8443`.
+    /// Follows a host in an address: empty, or `:8443`.
     pub port: String,
     pub domains: Vec<DomainRow>,
     pub most: u32,
     pub typed: String,
-    /// What is wrong with what was typed, empty when nothing is.
+    /// Why the form was refused; empty when it was not.
     pub note: String,
 }
 
-/// One domain.
+/// A domain in the list.
 pub struct DomainRow {
     pub id: String,
     pub name: String,
     pub lamp: &'static str,
-    /// How it stands with it, in a sentence.
+    /// The state as a phrase.
     pub state: String,
     pub proven: bool,
     pub checked: Option<Moment>,
     pub proof_name: String,
     pub proof: String,
-    /// What came of looking it up just now, when nothing good did.
+    /// Why the check just made did not succeed; empty otherwise.
     pub note: String,
 }
 
@@ -84,6 +84,7 @@ pub async fn check(
     let id = domain_id(&id)?;
     let problem: Problem = match app.domains.check(&instance, id).await {
         Ok(_) => return Ok(Redirect::to("/domains").into_response()),
+        // A name server that does not answer is shown beside the domain as well: the person can only try again.
         Err(error @ Error::Unavailable { .. }) => error.into(),
         Err(error) => Problem::in_place(error)?,
     };
@@ -104,10 +105,10 @@ pub async fn remove(
     Ok(Redirect::to("/domains"))
 }
 
-/// A domain's id as it stands in an address.
+/// Parses a domain's id from a path.
 ///
 /// # Errors
-/// `NotFound` for what is none.
+/// `NotFound` when the text is not an id.
 pub fn domain_id(id: &str) -> Result<DomainId> {
     id.parse().map_err(|_| Error::NotFound)
 }

@@ -1,4 +1,4 @@
-//! One's own instance: wake it, put it to sleep, stop it, upgrade it.
+//! The dashboard's forms that wake, freeze, stop or upgrade the account's own instance.
 
 use axum::extract::State;
 use axum::response::Redirect;
@@ -20,7 +20,7 @@ pub async fn sleep(State(app): State<App>, OwnInstance(instance): OwnInstance) -
     Ok(Redirect::to("/"))
 }
 
-/// `POST /instance/stop`: what frees one that is stuck.
+/// `POST /instance/stop`. Also the way out for an instance that is stuck.
 pub async fn stop(State(app): State<App>, OwnInstance(instance): OwnInstance) -> HandlerResult<Redirect> {
     app.instances.sleep(&instance, Wish::Stopped, Cause::OwnerAsked).await?;
     Ok(Redirect::to("/"))

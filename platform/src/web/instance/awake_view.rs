@@ -1,11 +1,11 @@
-//! The awake ledger in words: what keeps an instance awake, and what it was last at before it fell asleep. Pure.
+//! The awake ledger in words: what keeps an instance awake, or its last work before it fell asleep. Pure.
 
 use serde::Serialize;
 
 use crate::http::format::Moment;
 use crate::instances::{AwakeLedger, Job, LastWork, Open, Work};
 
-/// What is said of it to its owner and to the operator.
+/// The awake ledger as its owner and the operator read it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AwakeView {
     pub lead: &'static str,
@@ -13,7 +13,7 @@ pub struct AwakeView {
     pub end: AwakeLine,
 }
 
-/// A few words and the moment that they lead to, if they do.
+/// A phrase, and the time that ends it, if there is one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AwakeLine {
     pub text: String,
@@ -26,7 +26,7 @@ impl AwakeLine {
     }
 }
 
-/// Says why an instance is awake, or after what it sleeps.
+/// Describes what keeps an instance awake, or its last work when it sleeps.
 #[must_use]
 pub fn why(ledger: &AwakeLedger, awake: bool) -> AwakeView {
     if !awake {
@@ -34,10 +34,12 @@ pub fn why(ledger: &AwakeLedger, awake: bool) -> AwakeView {
         let lines = ledger.last.map(line).into_iter().collect();
         return AwakeView { lead: "What it was last at", lines, end: AwakeLine::new("Idle since", ledger.idle_since) };
     }
+    // Work that holds the instance awake comes first; an open connection holds it only while something moves on it.
     let (holds, moves): (Vec<&Open>, Vec<&Open>) = ledger.open.iter().partition(|open| open.holds);
     let mut lines: Vec<AwakeLine> = holds.into_iter().map(held).collect();
     lines.extend(ledger.jobs.iter().map(job));
     lines.extend(moves.into_iter().map(flow));
+    // The last work is listed only when none of its kind is open, or the same line would stand there twice.
     let shown = |last: &LastWork| ledger.open.iter().any(|open| !open.holds && open.work == last.work);
     lines.extend(ledger.last.filter(|last| ledger.sleeps_at.is_some() && !shown(last)).map(last));
     let end = match ledger.sleeps_at {
@@ -62,13 +64,13 @@ fn job(job: &Job) -> AwakeLine {
     AwakeLine::new(format!("The job {}, until at most", job.name), job.until)
 }
 
-/// The last work, to be read before a time.
+/// The last work, as a phrase that ends with its time.
 #[must_use]
 pub fn last(last: LastWork) -> AwakeLine {
     AwakeLine::new(format!("{}, last at", counted(last.work, 1)), last.at)
 }
 
-/// How long, in whole minutes where it is any.
+/// A duration in whole minutes if it is any, else in seconds.
 fn minutes(seconds: u64) -> String {
     match (seconds / 60, seconds % 60) {
         (1, 0) => "a minute".to_owned(),
@@ -77,7 +79,7 @@ fn minutes(seconds: u64) -> String {
     }
 }
 
-/// Work of one kind, as the beginning of a sentence.
+/// How many of one kind of work there are, as the beginning of a sentence.
 fn counted(work: Work, count: usize) -> String {
     let (one, many) = match work {
         Work::Request => ("A request", "requests"),

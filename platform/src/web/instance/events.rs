@@ -1,4 +1,4 @@
-//! One's own instance, watched live. Watching never wakes.
+//! Live updates of the account's own instance for the dashboard, as server-sent events. Watching never wakes it.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::instances::{Fact, Instance, Stage, Status};
 use crate::web::access;
 use crate::web::extractors::OwnInstance;
 
-/// One message of the stream.
+/// One message of the event stream.
 #[derive(Serialize)]
 struct StatusMessage {
     fact: Fact,
@@ -26,8 +26,10 @@ struct StatusMessage {
     why: AwakeView,
 }
 
-/// `GET /instance/events`: the status now and at each change, as server-sent events.
+/// `GET /instance/events`: the state now and after each change.
 pub async fn events(State(app): State<App>, OwnInstance(instance): OwnInstance, headers: HeaderMap) -> HandlerResult {
+    // The session is checked again while the stream is open: a stream must not outlive the session it was opened
+    // with.
     let asking = app.clone();
     let may_watch = move || {
         let (app, headers) = (asking.clone(), headers.clone());

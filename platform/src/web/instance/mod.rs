@@ -1,4 +1,4 @@
-//! One's own instance: wake it, put it to sleep, watch it live, open its ports.
+//! The account's own instance: state, live updates, wake, sleep, stop, upgrade and further ports.
 
 mod actions;
 mod api;
@@ -9,7 +9,7 @@ pub mod ports;
 use crate::web::access::AccessLevel::Member;
 use crate::web::route::{Route, get, post, put};
 
-/// One's own instance.
+/// The routes of the instance.
 pub(super) fn routes() -> Vec<Route> {
     vec![
         get("/instance/events", Member, events::events),

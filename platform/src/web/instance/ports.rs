@@ -1,4 +1,4 @@
-//! Further ports of one's instance: which are open, and where they are reached.
+//! Further ports of the account's own instance: which are open, and the addresses they are reached at.
 
 use axum::Json;
 use axum::extract::State;
@@ -12,20 +12,20 @@ use crate::http::problem::HandlerResult;
 use crate::instances::{Instance, MOST_PORTS, Ports};
 use crate::web::extractors::OwnInstance;
 
-/// The ports in a few words, for the dashboard.
+/// The open ports, for the dashboard.
 pub struct PortsView {
-    /// What stands in the field, and what is wrong with it.
+    /// The content of the form's field, and why it was refused.
     pub typed: String,
     pub note: String,
     pub open: Vec<OpenPort>,
-    /// Where those below a path begin: `https://alice.example.com/_port/`.
+    /// The prefix of the addresses by path: `https://alice.example.com/_port/`.
     pub path: String,
 }
 
-/// One that is open.
+/// An open port.
 pub struct OpenPort {
     pub port: u16,
-    /// Its own origin; `None` where that would take a certificate that is counted.
+    /// Its address by hostname; `None` where each further hostname would use up a certificate of the weekly budget.
     pub url: Option<String>,
 }
 
@@ -34,7 +34,7 @@ pub struct PortsBody {
     ports: String,
 }
 
-/// Says which ports are open.
+/// The open ports of an instance.
 #[must_use]
 pub fn in_words(app: &App, instance: &Instance) -> PortsView {
     let (hosts, ports) = (&app.config.hosts, instance.ports());
@@ -52,7 +52,8 @@ pub async fn show(State(app): State<App>, OwnInstance(instance): OwnInstance) ->
     Json(view(&app, &instance))
 }
 
-/// `PUT /api/instance/ports` with `{"ports": "3000, 8000-8003"}`: these and no others. Answers as the GET does.
+/// `PUT /api/instance/ports` with `{"ports": "3000, 8000-8003"}` replaces the set of open ports. Answers like the
+/// GET.
 pub async fn replace(
     State(app): State<App>,
     OwnInstance(instance): OwnInstance,
@@ -62,10 +63,10 @@ pub async fn replace(
     Ok(Json(view(&app, &instance)))
 }
 
-/// Opens these ports and no others.
+/// Replaces the set of open ports.
 ///
 /// # Errors
-/// `Invalid` for what are no ports.
+/// `Invalid` when the text is not a list of ports.
 pub async fn open(app: &App, instance: &std::sync::Arc<Instance>, typed: &str) -> Result<()> {
     let ports = Ports::parse(typed).map_err(|error| Error::invalid("ports", error.to_string()))?;
     app.instances.set_ports(instance, &ports).await

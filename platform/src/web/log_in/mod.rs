@@ -1,4 +1,4 @@
-//! Logging in with a passkey, the one-time code where it is asked for, recovery, and logging out.
+//! Logging in with a passkey, with a one-time code where one is needed; account recovery; logging out.
 
 pub mod page;
 pub mod recovery;
@@ -6,7 +6,7 @@ pub mod recovery;
 use crate::web::access::AccessLevel::{LoggedIn, LoggingIn, Public};
 use crate::web::route::{Route, get, post};
 
-/// Logging in and out.
+/// The routes of logging in and out.
 pub(super) fn routes() -> Vec<Route> {
     vec![
         get("/log-in", Public, page::show),

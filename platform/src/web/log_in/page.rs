@@ -1,4 +1,4 @@
-//! Logging in with a passkey, the one-time code where it is asked for, recovery, and logging out.
+//! The log-in page, its passkey ceremony, the one-time code, and logging out.
 
 use askama::Template;
 use axum::extract::{Query, State};
@@ -20,11 +20,12 @@ use crate::web::return_path::ReturnPath;
 #[derive(Template)]
 #[template(path = "log_in/log_in.html")]
 pub struct LogInPage {
-    /// The way on, or empty.
+    /// The return path, or empty.
     pub next: String,
-    /// The instance that somebody was on the way to, or empty.
+    /// The host of the instance that the browser was on the way to, or empty.
     pub instance: String,
-    /// Whether the page may ask for a challenge by itself: not while this browser is signing up, whose cookie it would replace.
+    /// Whether the page may offer passkeys in the field's autofill. The offer requests a challenge, whose cookie
+    /// would replace that of a sign-up under way.
     pub conditional: bool,
 }
 
@@ -35,8 +36,8 @@ pub struct LogInCodePage {
     pub note: String,
 }
 
-/// After the one-time code, on the way to an instance. A form's answer may not redirect to another host (`form-action`),
-/// a page may.
+/// Shown after the one-time code when there is a return path to an instance. The CSP directive `form-action` also
+/// applies to redirects of a form's response, and does not allow the instance's host; a page may lead there.
 #[derive(Template)]
 #[template(path = "log_in/continue.html")]
 pub struct LogInContinuePage {
@@ -81,7 +82,7 @@ pub async fn challenge(State(app): State<App>, client: Client) -> HandlerResult 
     Ok((AppendHeaders([cookies::ceremony(&token)]), Json(options)).into_response())
 }
 
-/// `POST /log-in?next=`: the browser's answer.
+/// `POST /log-in?next=` with the browser's response to the challenge.
 pub async fn passkey(
     State(app): State<App>,
     client: Client,
@@ -105,14 +106,15 @@ pub async fn passkey(
     }
 }
 
-/// Somebody on the way to an instance just proved to be its owner: it wakes while the browser follows the redirects.
+/// Wakes the instance that a browser is on the way to, when it has just logged in as its owner: the wake begins while
+/// the browser follows the redirects.
 async fn wake_on_the_way(app: &App, next: Option<&ReturnPath>, signed_in: &SignedIn) {
     let site = next.and_then(|next| app.config.hosts.site(next.host()));
     if site.as_ref().and_then(Site::handle) != Some(&signed_in.handle) {
         return;
     }
     if let Some(instance) = app.instances.by_account(signed_in.account) {
-        // Where it cannot be woken, the visit itself is told why.
+        // An instance that cannot be woken is no reason to refuse the log-in; the visit itself shows the error.
         let _ = app.instances.wake(&instance, Cause::Visit).await;
     }
 }

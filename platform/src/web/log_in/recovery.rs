@@ -1,4 +1,4 @@
-//! Getting back in with a recovery code.
+//! Account recovery with a recovery code and a one-time code.
 
 use askama::Template;
 use axum::Form;
@@ -36,7 +36,7 @@ pub async fn recover() -> Page<RecoveryPage> {
     Page(RecoveryPage { handle: String::new(), note: String::new(), field: String::new() })
 }
 
-/// `POST /recover`: on to a new passkey.
+/// `POST /recover`. Success leads to the passkeys page, because the old passkey is lost.
 pub async fn recover_with_code(
     State(app): State<App>,
     client: Client,

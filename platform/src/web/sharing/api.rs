@@ -1,4 +1,4 @@
-//! What one opened of one's instance, for programs, in JSON.
+//! Shares as JSON.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -31,7 +31,7 @@ pub struct ShareBody {
 }
 
 /// `POST /api/shares` with `{"path", "audience": "account", "handle"}`, `{"path", "audience": "signed_in"}` or
-/// `{"path", "audience": "everyone", "wakes"}`: 201, and the share.
+/// `{"path", "audience": "everyone", "wakes"}`: 201 with the share.
 pub async fn add(
     State(app): State<App>,
     OwnInstance(instance): OwnInstance,

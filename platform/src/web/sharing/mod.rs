@@ -1,4 +1,4 @@
-//! What one opened of one's instance, and to whom.
+//! Shares: paths of the account's own instance that are open to others.
 
 mod api;
 pub mod page;
@@ -6,7 +6,7 @@ pub mod page;
 use crate::web::access::AccessLevel::Member;
 use crate::web::route::{Route, delete, get, post};
 
-/// What one opened to others.
+/// The routes of shares.
 pub(super) fn routes() -> Vec<Route> {
     vec![
         get("/sharing", Member, page::show),

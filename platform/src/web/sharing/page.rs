@@ -1,4 +1,4 @@
-//! What one opened of one's instance, and to whom.
+//! The page of shares: which paths are open to which audience, and the form that opens another.
 
 use askama::Template;
 use axum::extract::{Form, Path, State};
@@ -24,21 +24,21 @@ pub struct SharingPage {
     pub most: usize,
     pub may_add: bool,
     pub typed: ShareForm,
-    /// What is wrong with what was typed, and the field to blame; empty when nothing is.
+    /// Why the form was refused, and the field to blame; empty when it was not.
     pub note: String,
     pub field: &'static str,
 }
 
-/// One share.
+/// A share in the list.
 pub struct ShareRow {
     pub id: String,
-    /// The whole address.
+    /// The share's full address.
     pub address: String,
     pub path: String,
     pub to: String,
 }
 
-/// The form as it was sent.
+/// The form, which is also shown again as it was sent.
 #[derive(Deserialize)]
 pub struct ShareForm {
     #[serde(default)]
@@ -48,7 +48,7 @@ pub struct ShareForm {
     pub audience: String,
     #[serde(default)]
     pub handle: String,
-    /// The checkbox: `yes`, or not there.
+    /// The checkbox: `yes`, or absent.
     #[serde(default)]
     pub wakes: String,
 }
@@ -92,10 +92,10 @@ pub async fn remove(
     Ok(Redirect::to("/sharing"))
 }
 
-/// Whom somebody means, in the words of form and JSON.
+/// Parses an audience from the words that the form and the JSON body share.
 ///
 /// # Errors
-/// `Invalid` for an audience that there is not, or no handle.
+/// `Invalid` for an unknown audience, or for a handle that cannot be one.
 pub fn audience(word: &str, handle: &str, wakes: bool) -> Result<Audience> {
     match word {
         "account" => match Handle::parse(&handle.trim().to_ascii_lowercase()) {
@@ -108,15 +108,15 @@ pub fn audience(word: &str, handle: &str, wakes: bool) -> Result<Audience> {
     }
 }
 
-/// A share's id as it stands in an address.
+/// Parses a share's id from a path.
 ///
 /// # Errors
-/// `NotFound` for what is none.
+/// `NotFound` when the text is not an id.
 pub fn share_id(id: &str) -> Result<ShareId> {
     id.parse().map_err(|_| Error::NotFound)
 }
 
-/// The address of what was opened.
+/// The address of a share.
 #[must_use]
 pub fn address(app: &App, instance: &Instance, share: &Share) -> String {
     format!("{}{}", app.config.hosts.instance_origin(&instance.handle), share.path)

@@ -1,4 +1,4 @@
-//! Whether a handle can be claimed.
+//! Whether a handle can be claimed, as the sign-up page and its live check tell it.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -10,7 +10,7 @@ use crate::handle::Handle;
 use crate::http::problem::HandlerResult;
 use crate::web::extractors::CeremonyToken;
 
-/// `GET /api/handles/{handle}`: whether it can be claimed. `note` is a sentence for the person who typed it.
+/// `GET /api/handles/{handle}`: whether the handle can be claimed. `note` is a sentence for the person who types it.
 pub async fn show(
     State(app): State<App>,
     pending: Option<CeremonyToken>,
@@ -22,15 +22,15 @@ pub async fn show(
     Ok(Json(json!({ "available": verdict == "free", "note": note, "suggestions": suggestions })))
 }
 
-/// The handle that this browser's sign-up holds.
+/// The handle that is reserved by this browser's own sign-up.
 pub async fn held(app: &App, pending: Option<&CeremonyToken>) -> Option<Handle> {
     Some(app.accounts.sign_up(&pending?.0).await.ok()?.handle)
 }
 
-/// Verdict, sentence and suggestions for what was typed. `held`: the handle this browser's sign-up holds.
+/// Verdict, sentence and suggestions for a typed handle. `held` is the handle reserved by this browser's own sign-up.
 pub fn in_words(typed: &str, availability: Availability, held: Option<&Handle>) -> (&'static str, String, Vec<String>) {
     match availability {
-        // Somebody has it: whoever asks, who came back a page.
+        // The handle is taken by this same browser's sign-up: the person went back a page.
         Availability::Taken { .. } if held.is_some() && Handle::claim(typed).ok().as_ref() == held => {
             ("free", "It is yours already: go on where you were.".into(), Vec::new())
         }

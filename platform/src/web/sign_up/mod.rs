@@ -1,4 +1,5 @@
-//! Signing up: a handle, a passkey, a one-time-code app, recovery codes; then the instance is made before one's eyes.
+//! Signing up: handle, passkey, one-time-code app and recovery codes, then a page that shows how the instance is
+//! made.
 
 mod availability;
 pub mod page;
@@ -7,7 +8,7 @@ pub mod qr_code;
 use crate::web::access::AccessLevel::{Member, Public, SigningUp};
 use crate::web::route::{Route, get, post};
 
-/// Signing up: handle, passkey, one-time code, recovery codes.
+/// The routes of signing up, in the order of its steps.
 pub(super) fn routes() -> Vec<Route> {
     vec![
         get("/sign-up", Public, page::handle),

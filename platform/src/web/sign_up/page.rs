@@ -1,4 +1,5 @@
-//! Signing up: a handle, a passkey, a one-time-code app, recovery codes; then the instance is made before one's eyes.
+//! The pages of signing up. Each step is a page; going back is always possible, and skipping ahead redirects to the
+//! step that is next.
 
 use askama::Template;
 use axum::extract::{Query, State};
@@ -20,15 +21,15 @@ use crate::instances::Fact;
 use crate::web::cookies;
 use crate::web::extractors::{CeremonyToken, OwnInstance};
 
-/// The first page: which handle.
+/// Step 1: choose a handle.
 #[derive(Template)]
 #[template(path = "sign_up/handle.html")]
 pub struct HandlePage {
-    /// What stands behind the handle in the address.
+    /// Follows the handle in an instance's address.
     pub suffix: String,
     pub handle: String,
     pub set_up: String,
-    /// Sign-ups are closed, and there is no set-up link.
+    /// Whether sign-ups are closed and the browser came without a set-up link.
     pub closed: bool,
     pub note: String,
     /// `free`, `bad` or empty.
@@ -36,27 +37,27 @@ pub struct HandlePage {
     pub suggestions: Vec<String>,
 }
 
-/// The second: a passkey.
+/// Step 2: make a passkey.
 #[derive(Template)]
 #[template(path = "sign_up/passkey.html")]
 pub struct SignUpPasskeyPage {
     pub handle: String,
 }
 
-/// The third: a one-time-code app.
+/// Step 3: add a one-time-code app.
 #[derive(Template)]
 #[template(path = "sign_up/code.html")]
 pub struct SignUpCodePage {
     pub handle: String,
     pub qr: QrPath,
-    /// Opens the app where it is on this very device.
+    /// An `otpauth:` address, which opens the app on the same device.
     pub uri: String,
-    /// In groups of four, to type.
+    /// The secret in groups of four, to be typed.
     pub secret: String,
     pub note: String,
 }
 
-/// The fourth: recovery codes.
+/// Step 4: keep the recovery codes.
 #[derive(Template)]
 #[template(path = "sign_up/recovery_codes.html")]
 pub struct SignUpRecoveryCodesPage {
@@ -64,7 +65,7 @@ pub struct SignUpRecoveryCodesPage {
     pub codes: Vec<String>,
 }
 
-/// The last: the instance is being made.
+/// The last page: the instance is being made.
 #[derive(Template)]
 #[template(path = "sign_up/welcome.html")]
 pub struct WelcomePage {
@@ -73,7 +74,7 @@ pub struct WelcomePage {
     pub state: StateView,
     pub awake: bool,
     pub steps: [WakeStep; 4],
-    /// When its address can be opened, where that is later than now.
+    /// When its address can be opened, where that is later than now: its certificate has to wait for its turn.
     pub opens_at: Option<Moment>,
 }
 
@@ -101,7 +102,7 @@ pub async fn handle(
     Ok(Page(handle_page(&app, asked, held.as_ref(), None).await?).into_response())
 }
 
-/// `POST /sign-up`: claims the handle for this browser.
+/// `POST /sign-up`: reserves the handle for this browser.
 pub async fn claim(
     State(app): State<App>,
     client: Client,
@@ -138,7 +139,7 @@ pub async fn passkey_challenge(
     Ok(Json(app.accounts.sign_up_passkey_challenge(&token).await?))
 }
 
-/// `POST /sign-up/passkey`: the browser's answer.
+/// `POST /sign-up/passkey` with the browser's response to the challenge.
 pub async fn passkey_made(
     State(app): State<App>,
     CeremonyToken(token): CeremonyToken,
@@ -153,7 +154,7 @@ pub async fn code(State(app): State<App>, CeremonyToken(token): CeremonyToken) -
     show_code(&app, &token, None).await
 }
 
-/// `POST /sign-up/code`: the first code of the app.
+/// `POST /sign-up/code` with the first code of the app.
 pub async fn code_confirmed(
     State(app): State<App>,
     CeremonyToken(token): CeremonyToken,
@@ -176,7 +177,7 @@ pub async fn recovery_codes(State(app): State<App>, CeremonyToken(token): Ceremo
     }
 }
 
-/// `POST /sign-up/finish`: makes the account and begins to make the instance.
+/// `POST /sign-up/finish`: makes the account; the instance is made in the background.
 pub async fn finish(State(app): State<App>, client: Client, CeremonyToken(token): CeremonyToken) -> HandlerResult {
     let (signed_in, _) = app.accounts.sign_up_finish(&token, &client).await?;
     // In the order of signing up, whoever's browser is the first to knock.

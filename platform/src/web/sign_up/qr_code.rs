@@ -1,12 +1,12 @@
-//! A QR code as a shape of an SVG.
+//! QR codes as SVG, drawn on the server so that the secret in them never leaves the page.
 
 use qrcode::{Color, QrCode};
 
 use crate::error::Error;
 
-/// A QR code as one SVG path, a unit for each module.
+/// A QR code as one SVG path, with one unit for each module.
 pub struct QrPath {
-    /// Side of the whole with its quiet zone of four modules, which ISO/IEC 18004 asks for.
+    /// Side length including the quiet zone of four modules that ISO/IEC 18004 requires.
     pub side: usize,
     pub path: String,
 }
@@ -14,8 +14,10 @@ pub struct QrPath {
 impl QrPath {
     const QUIET: usize = 4;
 
+    /// Encodes a text.
+    ///
     /// # Errors
-    /// When the text is too long for a QR code (2 953 bytes).
+    /// When the text is too long for a QR code (2,953 bytes).
     pub fn of(text: &str) -> Result<Self, Error> {
         let code = QrCode::new(text).map_err(|error| Error::Internal(error.into()))?;
         let width = code.width();

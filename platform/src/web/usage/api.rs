@@ -1,4 +1,4 @@
-//! What AI calls cost, for programs, in JSON. Money is in nano-dollars, months and days are in UTC.
+//! Usage and receipts as JSON. Amounts are in nano-dollars; months and days are in UTC.
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -13,7 +13,7 @@ use crate::http::list::ListView;
 use crate::http::problem::HandlerResult;
 use crate::quota::Receipt;
 
-/// `GET /api/usage?month=2026-11`, without a month the present one: what is left just now, and what the month was spent on.
+/// `GET /api/usage?month=2026-11`: the budget as it is now, and the usage of a month, by default the present one.
 pub async fn usage(
     State(app): State<App>,
     session: Session,
@@ -29,7 +29,7 @@ pub async fn usage(
     let mut view = json!(left);
     let period = month.to_string();
     if period != left.period {
-        // Of a month that is over nothing can be spent.
+        // The budget of a past month is closed: nothing is held or left of it.
         let before = months.iter().find(|before| before.period == period);
         view["allowance_nanodollars"] = json!(before.map_or(left.allowance_nanodollars, |m| m.allowance_nanodollars));
         view["spent_nanodollars"] = json!(before.map_or(0, |month| month.spent_nanodollars));
@@ -57,7 +57,7 @@ pub async fn receipts(
     Ok(Json(ListView::page(found, next)))
 }
 
-/// `GET /api/receipts/{id}`: with what is needed to verify it.
+/// `GET /api/receipts/{id}`: a receipt with the data needed to verify it.
 pub async fn receipt(State(app): State<App>, session: Session, Path(id): Path<String>) -> HandlerResult<Json<Value>> {
     let proof = app.quota.receipt(session.account, receipts::receipt_id(&id)?).await?;
     Ok(Json(json!({
@@ -70,7 +70,7 @@ pub async fn receipt(State(app): State<App>, session: Session, Path(id): Path<St
     })))
 }
 
-/// `GET /api/receipts/key`: the public key of receipts' signatures, Ed25519, hexadecimal.
+/// `GET /api/receipts/key`: the public key of the receipts' Ed25519 signatures, in hexadecimal.
 pub async fn key(State(app): State<App>) -> Json<Value> {
     Json(json!({ "algorithm": "Ed25519", "key": app.quota.receipt_key() }))
 }

@@ -1,37 +1,37 @@
-//! What is left of an account's limits, as bars, and what its owner is warned of.
+//! The remaining budget as gauges, and the warnings when an allowance is nearly or wholly spent. Pure.
 
 use super::sums::share;
 use crate::http::format::{about, at_least, day as day_in_words, dollars, grouped};
 use crate::quota::{Alert, Left, RateLeft};
 
-/// What is left, as bars.
+/// The remaining budget.
 pub struct BudgetView {
     pub gauges: Vec<Gauge>,
-    /// Empty where there is none.
+    /// In dollars; empty when there is no credit.
     pub credit: String,
 }
 
-/// One limit.
+/// One limit and how much of it is left.
 pub struct Gauge {
     pub name: &'static str,
     /// `$3.77 left of $5.00`
     pub left: String,
     pub note: String,
-    /// Whether there is a whole that a bar can show.
+    /// Whether there is a limit, and so a bar.
     pub limited: bool,
-    /// Of the whole, in hundredths of a percent: of 10 000.
+    /// In hundredths of a percent of the limit: at most 10,000.
     pub spent_share: i64,
     pub held_share: i64,
 }
 
-/// That an allowance is nearly or wholly spent.
+/// A warning that an allowance is nearly or wholly spent.
 pub struct BudgetAlertView {
     pub sentence: String,
-    /// Whether all of it is.
+    /// Whether all of it is spent.
     pub spent: bool,
 }
 
-/// Says what is left.
+/// Describes the remaining budget.
 #[must_use]
 pub fn left_in_words(left: &Left) -> BudgetView {
     let today = &left.today;
@@ -78,6 +78,7 @@ fn money(name: &'static str, (spent, held): (i64, i64), of: i64, left: i64, rese
         note,
         limited: true,
         spent_share,
+        // Rounding up small shares must not push the bar past its end.
         held_share: share(held, of).min(10_000 - spent_share),
     }
 }
@@ -94,7 +95,7 @@ fn rate_gauge(name: &'static str, rate: RateLeft) -> Gauge {
     }
 }
 
-/// Says what somebody was alerted of, as it is by now: nothing where the limit was raised or taken away since.
+/// Describes alerts by the present state: an alert whose limit was raised or removed since is left out.
 #[must_use]
 pub fn alerts_in_words(alerts: &[Alert], left: &Left) -> Vec<BudgetAlertView> {
     let today = &left.today;
@@ -107,6 +108,7 @@ pub fn alerts_in_words(alerts: &[Alert], left: &Left) -> Vec<BudgetAlertView> {
         .filter_map(|(whose, _, money)| {
             let (allowance, spent, resets_on, has_credit) = money?;
             let is_spent = spent >= allowance;
+            // In 128 bits: an allowance may be close to the largest amount there is.
             if i128::from(spent) * 100 < i128::from(allowance) * 80 {
                 return None;
             }

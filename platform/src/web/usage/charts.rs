@@ -1,27 +1,27 @@
-//! DayChart by day as shapes of an SVG: made here, so that a page needs no script, and drawn in the colours of the stylesheet.
-//! Pure. The table beside each says the same in figures.
+//! A chart of amounts by day as SVG shapes, computed on the server so that it needs no script and takes its colours
+//! from the stylesheet. Pure. Every chart has the same figures in a table beside it.
 
 use crate::http::format::{self, dollars};
 
-/// How wide a column is with its gap, and how tall the whole is, in the picture's own units.
+/// Width of a column with its gap, and height of the chart, in the SVG's own units.
 const STEP: usize = 10;
 const TALL: i64 = 1000;
-/// The least that an amount which is not nothing is drawn with.
+/// Height of the smallest amount above zero.
 const LEAST: i64 = 6;
 
-/// A column for each day of a month, from zero on.
+/// A column for each day of a month.
 pub struct DayChart {
-    /// What it shows, in a sentence.
+    /// A sentence with the chart's content, for screen readers.
     pub summary: String,
     pub width: usize,
     pub columns: Vec<DayColumn>,
-    /// What the lines stand for: the top, the middle, zero.
+    /// Labels of the grid lines: top, middle, zero.
     pub lines: [String; 3],
-    /// Below each column, empty where it would be too much.
+    /// Labels below the columns; empty where there would be too many.
     pub labels: Vec<String>,
 }
 
-/// One column, and the same in words.
+/// One column with its figures.
 pub struct DayColumn {
     pub x: usize,
     pub y: i64,
@@ -32,17 +32,20 @@ pub struct DayColumn {
     pub amount: String,
 }
 
-/// What one day came to: its name, `2026-11-14`, calls and nano-dollars.
+/// A day (`2026-11-14`), its calls, and its amount in nano-dollars.
 pub type Day<'a> = (&'a str, i64, i64);
 
 impl DayChart {
-    /// Of `days`, which are all days of a month in their order, up to the present one in the present month.
+    /// Builds the chart. `all` are the days of the month in order; `days` are those that had calls.
     #[must_use]
     pub fn of(all: &[String], days: &[Day<'_>]) -> Self {
         let top = nice(days.iter().map(|(_, _, amount)| *amount).max().unwrap_or(0));
         let amounts = format::column(&days.iter().map(|(_, _, amount)| *amount).collect::<Vec<_>>());
         let columns = days.iter().zip(amounts).filter_map(|((day, calls, amount), said)| {
+            // A day outside the month, which only a wrong clock can book, is left out.
             let at = all.iter().position(|name| name == day)?;
+            // A day with a tiny amount keeps a visible column; a correction can make a day negative, which shows as
+            // none.
             let height = if *amount > 0 { scaled(*amount, top).clamp(LEAST, TALL) } else { 0 };
             let (day, calls) = (format::day(day), format::grouped(*calls));
             Some(DayColumn { x: at * STEP, y: TALL - height, height, day, calls, amount: said })
@@ -68,10 +71,12 @@ fn summary(days: &[Day<'_>]) -> String {
 }
 
 fn scaled(amount: i64, top: i64) -> i64 {
+    // In 128 bits: amount times height overflows 64 bits from about nine million dollars on.
     i64::try_from(i128::from(amount) * i128::from(TALL) / i128::from(top)).unwrap_or(TALL)
 }
 
-/// The least of 2, 4, 6, 8 and 10 times a power of ten that is no less than `amount`: the half of each is plain as well.
+/// The least of 2, 4, 6, 8 and 10 times a power of ten that is at least `amount`. Half of it, the label of the middle
+/// line, is a round figure as well.
 fn nice(amount: i64) -> i64 {
     let mut power = 1_i64;
     loop {

@@ -1,4 +1,4 @@
-//! What one's AI calls cost: budget, sums by day, model and agent, receipts.
+//! AI usage: the remaining budget, sums by day, model and agent, and receipts.
 
 mod api;
 pub mod budget_view;
@@ -13,7 +13,7 @@ pub mod usage_card;
 use crate::web::access::AccessLevel::Member;
 use crate::web::route::{Route, get};
 
-/// What one's AI calls cost.
+/// The routes of usage and receipts.
 pub(super) fn routes() -> Vec<Route> {
     vec![
         get("/usage", Member, page::show),

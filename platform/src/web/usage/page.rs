@@ -1,4 +1,4 @@
-//! What one's AI calls cost: what is left, and what a month was spent on, by day, model and agent.
+//! The usage page: the remaining budget, and one month by day, model and agent.
 
 use askama::Template;
 use axum::extract::{Query, State};
@@ -18,14 +18,14 @@ use crate::quota::{Month, Sums};
 use crate::web::own_keys;
 use crate::web::page_head::PageHead;
 
-/// How many receipts the page ends with.
+/// How many of the latest receipts are listed.
 const LATEST: u64 = 8;
 
 #[derive(Template)]
 #[template(path = "usage/usage.html")]
 pub struct UsagePage {
     pub head: PageHead,
-    /// `November 2026`, and as addresses name it.
+    /// `November 2026`; `period` is its name in addresses.
     pub month: String,
     /// `Nov`
     pub short_month: String,
@@ -34,11 +34,11 @@ pub struct UsagePage {
     pub alerts: Vec<BudgetAlertView>,
     pub total: String,
     pub calls: String,
-    /// What is left, in the present month alone.
+    /// Only in the present month.
     pub left: Option<BudgetView>,
-    /// Which calls go out under own keys; empty when none do.
+    /// A sentence about calls that use own provider keys; empty when there are none.
     pub own_keys: String,
-    /// `None`: nothing was called.
+    /// `None` when there were no calls.
     pub chart: Option<DayChart>,
     pub models: Vec<UsageRow>,
     pub agents: Vec<UsageRow>,
@@ -46,7 +46,7 @@ pub struct UsagePage {
     pub receipts: Vec<ReceiptRow>,
 }
 
-/// A month one may look at.
+/// A month in the navigation.
 pub struct MonthRow {
     pub period: String,
     pub name: String,
@@ -56,15 +56,15 @@ pub struct MonthRow {
 
 #[derive(Deserialize)]
 pub struct MonthQuery {
-    /// `2026-10`; without one the present month.
+    /// `2026-10`; by default the present month.
     pub month: Option<String>,
 }
 
 impl MonthQuery {
-    /// The month that is meant.
+    /// The month asked for.
     ///
     /// # Errors
-    /// `NotFound` for what is none.
+    /// `NotFound` when it cannot be parsed.
     pub fn month(&self, app: &App) -> Result<Month> {
         match &self.month {
             Some(text) => Month::parse(text).ok_or(Error::NotFound),
@@ -108,7 +108,7 @@ pub async fn show(
     Ok(Page(page))
 }
 
-/// The page about what `month` was spent on.
+/// Builds the page from the sums of `month`. `today` is absent for a past month.
 #[must_use]
 pub fn page(head: PageHead, month: Month, sums: &Sums, today: Option<&Sums>) -> UsagePage {
     let days: Vec<_> = sums.by_day.iter().map(|day| (day.name.as_str(), day.calls, day.amount_nanodollars)).collect();

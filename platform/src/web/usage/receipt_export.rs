@@ -1,4 +1,4 @@
-//! A month of receipts to take away.
+//! Export of a month's receipts as CSV (RFC 4180) or JSON lines.
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Query, State};
@@ -22,7 +22,7 @@ pub struct ExportQuery {
     kind: ExportFormat,
 }
 
-/// What is made of a month's receipts.
+/// The file format of an export.
 #[derive(Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum ExportFormat {
@@ -31,7 +31,8 @@ enum ExportFormat {
     Jsonl,
 }
 
-/// `GET /usage/export?month=2026-11&as=csv`, or `as=jsonl`: the month's receipts in their order, made as they are sent.
+/// `GET /usage/export?month=2026-11&as=csv` or `as=jsonl`: the month's receipts in their order. The body is streamed
+/// from the database, so a month of any size takes little memory.
 pub async fn export(State(app): State<App>, session: Session, Query(asked): Query<ExportQuery>) -> HandlerResult {
     let month = match &asked.month {
         Some(text) => Month::parse(text).ok_or(Error::NotFound)?,
@@ -44,7 +45,7 @@ pub async fn export(State(app): State<App>, session: Session, Query(asked): Quer
     let receipts = app.quota.receipts_of_month(session.account, month).await?;
     let head = futures_util::stream::iter([Ok(Bytes::from_static(head.as_bytes()))]);
     let lines = receipts.map_ok(move |some| Bytes::from(some.iter().map(line).collect::<String>()));
-    // Too late for another answer: it breaks off, and the log says why.
+    // The status is sent already: the response breaks off, and the log has the reason.
     let lines = lines.inspect_err(|error| tracing::warn!(?error, "an export of receipts broke off"));
     let name = format!("attachment; filename=\"berth-{}-{month}.{ending}\"", session.handle);
     let body = Body::from_stream(futures_util::StreamExt::chain(head, lines));
@@ -91,7 +92,7 @@ fn jsonl(receipt: &Receipt) -> String {
     serde_json::to_string(receipt).expect("a receipt is always JSON") + "\n"
 }
 
-/// Dollars without a sign before them.
+/// An amount in dollars without the dollar sign.
 fn plain(nanodollars: i64) -> String {
     dollars(nanodollars).replace('$', "")
 }

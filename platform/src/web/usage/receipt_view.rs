@@ -1,17 +1,17 @@
-//! Receipts in words: as rows of a list, their fields, and how an amount came about.
+//! Receipts in words: rows of a list, the fields of one, and the explanation of its amount. Pure.
 
 use crate::clock::Timestamp;
 use crate::http::format::{Moment, column, dollars, grouped};
 use crate::quota::{Payer, Proof, Receipt};
 
-/// Receipts of one page.
+/// Receipts on one page of the list.
 pub const PAGE_SIZE: u64 = 50;
 
-/// One receipt in a list.
+/// A receipt in a list.
 pub struct ReceiptRow {
     pub id: String,
     pub model: String,
-    /// Who called and how it ended, where that is worth a word.
+    /// The agent and the outcome, where they are not the usual.
     pub note: String,
     pub at: Moment,
     pub input_tokens: String,
@@ -19,17 +19,18 @@ pub struct ReceiptRow {
     pub amount: String,
 }
 
-/// What changed about a receipt.
+/// A correction of a receipt.
 pub struct CorrectionRow {
     pub id: String,
     pub amount: String,
     pub reason: String,
 }
 
-/// Where the next page begins, if this one is full.
+/// Where the next page begins; `None` when this one is not full.
 #[must_use]
 pub fn next(receipts: &[Receipt]) -> Option<i64> {
     let is_full = u64::try_from(receipts.len()).is_ok_and(|count| count == PAGE_SIZE);
+    // Number 1 is the first of the chain: nothing comes before it.
     receipts.last().filter(|last| is_full && last.seq > 1).map(|last| last.seq)
 }
 
@@ -123,8 +124,9 @@ pub(super) fn chain(proof: &Proof) -> Vec<(&'static str, String)> {
     chain
 }
 
-/// Who called and how it ended, where that is worth a word.
+/// The agent and the outcome, where they are not the usual.
 fn note(receipt: &Receipt) -> String {
+    // Agents are often named by UUIDs; eight characters tell them apart.
     let agent: String = if receipt.agent.len() > 16 {
         receipt.agent.chars().take(8).chain(['…']).collect()
     } else {
@@ -166,7 +168,7 @@ fn basis(word: &str) -> &str {
     }
 }
 
-/// How the amount came about, in a sentence or two.
+/// Explains the amount in a sentence or two.
 pub(super) fn story(receipt: &Receipt) -> String {
     let amount = dollars(receipt.amount_nanodollars);
     if let Some(corrected) = receipt.corrects {
@@ -179,7 +181,7 @@ pub(super) fn story(receipt: &Receipt) -> String {
     if receipt.reason.is_empty() { told } else { format!("{told} In particular: {}.", receipt.reason) }
 }
 
-/// The same, of a receipt that corrects none.
+/// The explanation of a receipt that is not a correction.
 fn told(receipt: &Receipt, amount: &str) -> String {
     let used = format!(
         "{} in, {} of them read from the cache, and {} out",
@@ -220,7 +222,7 @@ fn told(receipt: &Receipt, amount: &str) -> String {
     }
 }
 
-/// The same of a call that its owner pays the provider for.
+/// The explanation of a call that its owner pays the provider for.
 fn story_under_own_key(receipt: &Receipt, used: &str) -> String {
     let whose = "The call went out under your own key, so your budget paid nothing";
     match (receipt.outcome.as_str(), receipt.worth_nanodollars) {

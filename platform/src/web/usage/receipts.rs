@@ -1,4 +1,4 @@
-//! Receipts of one's AI calls: the list, one whole, and a month to take away.
+//! The pages of receipts: the list, and one receipt with its place in the hash chain.
 
 use askama::Template;
 use axum::extract::{Path, Query, State};
@@ -21,11 +21,11 @@ use crate::web::page_head::PageHead;
 pub struct ReceiptsPage {
     pub head: PageHead,
     pub receipts: Vec<ReceiptRow>,
-    /// Whether the newest are among them.
+    /// Whether the list starts with the newest.
     pub newest: bool,
-    /// Where the older ones begin, if there are any.
+    /// Where the next page begins, if there is one.
     pub before: Option<i64>,
-    /// As addresses name the month that is exported from here.
+    /// The present month in addresses, for the export.
     pub period: String,
 }
 
@@ -35,19 +35,19 @@ pub struct ReceiptPage {
     pub head: PageHead,
     pub id: String,
     pub amount: String,
-    /// `for a call of`, or what a correction is.
+    /// `for a call of`, or the phrase for a correction.
     pub what: &'static str,
     pub model: String,
     pub at: Moment,
-    /// How the amount came about.
+    /// The explanation of the amount.
     pub story: String,
-    /// What was changed about it since.
+    /// The corrections made since.
     pub corrections: Vec<CorrectionRow>,
-    /// What the call cost with all of them.
+    /// The amount including all corrections.
     pub total: String,
-    /// What is wrong with it or with those that vouch for it; empty when nothing is.
+    /// Why the verification failed; empty when it did not.
     pub wrong: String,
-    /// Every field: its name, and what it says.
+    /// Every field as a name and its text.
     pub fields: Vec<(&'static str, String)>,
     pub chain: Vec<(&'static str, String)>,
     pub key: String,
@@ -55,7 +55,7 @@ pub struct ReceiptPage {
 
 #[derive(Deserialize)]
 pub struct ReceiptsQuery {
-    /// A number in the chain.
+    /// A number in the chain: receipts before it are listed.
     pub before: Option<i64>,
 }
 
@@ -85,15 +85,15 @@ pub async fn show(
     Ok(Page(page((&session).into(), &proof, app.quota.receipt_key())))
 }
 
-/// A receipt's id as it stands in an address.
+/// Parses a receipt's id from a path.
 ///
 /// # Errors
-/// `NotFound` for what is none.
+/// `NotFound` when the text is not an id.
 pub fn receipt_id(id: &str) -> Result<HoldId> {
     id.parse().map_err(|_| Error::NotFound)
 }
 
-/// The page of one receipt.
+/// Builds the page of one receipt. `key` is the public key of the signatures.
 #[must_use]
 pub fn page(head: PageHead, proof: &Proof, key: String) -> ReceiptPage {
     let receipt = &proof.receipt;

@@ -1,20 +1,20 @@
-//! Sums of calls by model or agent, as rows of a table.
+//! Sums of calls by model or agent, as rows of a table with bars. Pure.
 
 use crate::http::format::{column, grouped};
 use crate::quota::{ModelSpend, Sum};
 
-/// What a model or an agent came to.
+/// The sum of a model or an agent.
 pub struct UsageRow {
     pub name: String,
     /// `41 calls`, `182 044 tokens in`, `30 911 out`
     pub what: Vec<String>,
     pub share: i64,
-    /// Empty in a month that is over.
+    /// Empty in a past month.
     pub today: String,
     pub amount: String,
 }
 
-/// A sum with the name under which it is shown.
+/// A model's sum under the name that is shown.
 #[must_use]
 pub fn named_model(model: &ModelSpend) -> Sum {
     Sum {
@@ -31,7 +31,7 @@ pub(super) fn named_agent(agent: &Sum) -> Sum {
     Sum { name: name.into(), ..agent.clone() }
 }
 
-/// The rows of a table, and one for `others` that have no row.
+/// Rows of a table. `others` is the sum of all that have no row of their own, and gets the last row.
 #[must_use]
 pub fn rows(sums: impl Iterator<Item = Sum>, others: i64, today: Option<impl Iterator<Item = Sum>>) -> Vec<UsageRow> {
     let sums: Vec<Sum> = sums.collect();
@@ -40,6 +40,7 @@ pub fn rows(sums: impl Iterator<Item = Sum>, others: i64, today: Option<impl Ite
         let found = today.as_ref()?.iter().find(|sum| sum.name == name);
         Some(found.map_or(0, |sum| sum.amount_nanodollars))
     };
+    // All amounts of the column are formatted together, so that they have the same number of decimals.
     let amounts: Vec<i64> = sums.iter().map(|sum| sum.amount_nanodollars).chain([others]).collect();
     let all: i64 = amounts.iter().sum();
     let said = column(&amounts);
@@ -67,23 +68,24 @@ pub fn rows(sums: impl Iterator<Item = Sum>, others: i64, today: Option<impl Ite
     rows
 }
 
-/// What calls used, in words.
+/// Calls and tokens, as phrases.
 fn used(sum: &Sum) -> Vec<String> {
     let [input, output] = [sum.input_tokens, sum.output_tokens].map(grouped);
     vec![calls(sum.calls), format!("{input} tokens in"), format!("{output} out")]
 }
 
-/// `1 call`, `41 calls`.
+/// The number of calls as a phrase: `1 call`, `41 calls`.
 pub(super) fn calls(number: i64) -> String {
     if number == 1 { "1 call".into() } else { format!("{} calls", grouped(number)) }
 }
 
-/// `part` of `whole` in hundredths of a percent; the smallest amount still shows as a line.
+/// `part` of `whole` in hundredths of a percent. A positive part is at least 40, so its bar is visible.
 #[must_use]
 pub fn share(part: i64, whole: i64) -> i64 {
     if part <= 0 {
         return 0;
     }
+    // In 128 bits: amounts go up to 2^63 nano-dollars.
     let share = i128::from(part) * 10_000 / i128::from(whole.max(1));
     i64::try_from(share).unwrap_or(10_000).clamp(40, 10_000)
 }

@@ -1,10 +1,10 @@
-//! The month's AI spend in a few words, for the dashboard.
+//! The dashboard's card about AI usage in the present month. Pure.
 
 use super::sums::share;
 use crate::http::format::{dollars, grouped, month};
 use crate::quota::{ModelSpend, Spend};
 
-/// The month's spending in a few words, for the dashboard.
+/// The card's content.
 pub struct UsageCardView {
     /// `November 2026`
     pub month: String,
@@ -12,14 +12,14 @@ pub struct UsageCardView {
     pub held: String,
     pub left: String,
     pub allowance: String,
-    /// Shares of the allowance in hundredths of a percent, for the bar: of 10 000.
+    /// In hundredths of a percent of the allowance: at most 10,000.
     pub spent_share: i64,
     pub held_share: i64,
     pub holds: bool,
     pub models: Vec<ModelUsageView>,
 }
 
-/// One row of the table.
+/// A model's row in the card's table.
 pub struct ModelUsageView {
     pub model: String,
     pub provider: String,
@@ -29,7 +29,7 @@ pub struct ModelUsageView {
     pub amount: String,
 }
 
-/// Says what was spent.
+/// Describes the present month's usage.
 #[must_use]
 pub fn in_words(spend: &Spend) -> UsageCardView {
     let spent_share = share(spend.spent_nanodollars, spend.allowance_nanodollars);
