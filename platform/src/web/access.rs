@@ -30,10 +30,17 @@ pub enum AccessLevel {
     Admin,
 }
 
+/// The state of [`enforce`] for one route.
+#[derive(Clone)]
+pub struct RouteGuard {
+    pub app: App,
+    pub access: AccessLevel,
+}
+
 /// Passes the request on with its [`Session`] as an extension. A browser that may not pass is redirected to the page
 /// where it can get access, a program gets a problem response.
 pub async fn enforce(
-    State((app, access)): State<(App, AccessLevel)>,
+    State(RouteGuard { app, access }): State<RouteGuard>,
     mut request: Request,
     next: Next,
 ) -> HandlerResult {

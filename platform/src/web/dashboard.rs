@@ -87,7 +87,7 @@ pub async fn show(
     session: Session,
     OwnInstance(instance): OwnInstance,
 ) -> HandlerResult<Page<DashboardPage>> {
-    let ports = ports::in_words(&app, &instance);
+    let ports = ports::ports_view(&app, &instance);
     Ok(Page(page(&app, &session, &instance, ports).await?))
 }
 
@@ -109,7 +109,7 @@ pub async fn set_ports(
         Err(error) => {
             let problem = Problem::in_place(error)?;
             let ports =
-                PortsView { typed: typed.ports, note: problem.detail.clone(), ..ports::in_words(&app, &instance) };
+                PortsView { typed: typed.ports, note: problem.detail.clone(), ..ports::ports_view(&app, &instance) };
             let page = page(&app, &session, &instance, ports).await?;
             Ok(problem.with(Page(page)))
         }
@@ -136,10 +136,10 @@ async fn page(app: &App, session: &Session, instance: &Instance, ports: PortsVie
         outdated: instance.is_outdated(),
         state: format::state(&instance.status(), app.clock.now()),
         opens_at: app.certificates.ready_at(&instance.handle).map(Moment),
-        why: awake_view::why(&app.instances.ledger(instance), instance.is_up()),
+        why: awake_view::awake_view(&app.instances.ledger(instance), instance.is_up()),
         history: history.iter().map(Into::into).collect(),
-        spend: usage_card::in_words(&spend),
-        alerts: budget_view::alerts_in_words(&alerts, &left),
+        spend: usage_card::usage_card(&spend),
+        alerts: budget_view::budget_alert_views(&alerts, &left),
         mail,
         shares: app.sharing.of(instance.id).len(),
         port: app.config.hosts.port.clone(),
@@ -158,7 +158,7 @@ impl From<&Transition> for HistoryRow {
             lamp: format::lamp(change.to),
             to: format::headline(change.to),
             cause: format::cause(change.cause),
-            last: change.last.map(awake_view::last),
+            last: change.last.map(awake_view::last_work),
         }
     }
 }

@@ -56,7 +56,7 @@ pub struct HandOffContinuePage {
 
 /// `GET /hand-off?host&state&challenge`
 pub async fn show(State(app): State<App>, session: Session, Query(asked): Query<HandOffRequest>) -> HandlerResult {
-    let way = app.accounts.way_to(&session, &asked.host).map_err(in_words)?;
+    let way = app.accounts.way_to(&session, &asked.host).map_err(private_instance)?;
     // The owner is passed on without a question: the instance knows its owner anyway.
     if way.handle != session.handle {
         let HandOffRequest { state, challenge, .. } = asked;
@@ -72,19 +72,20 @@ pub async fn agree(
     session: Session,
     Form(asked): Form<HandOffRequest>,
 ) -> HandlerResult<Page<HandOffContinuePage>> {
-    let way = app.accounts.way_to(&session, &asked.host).map_err(in_words)?;
+    let way = app.accounts.way_to(&session, &asked.host).map_err(private_instance)?;
     let next = next(&app, &session, &way, &asked).await?;
     Ok(Page(HandOffContinuePage { host: way.host, next }))
 }
 
 /// The callback address on the instance's host, with a code.
 async fn next(app: &App, session: &Session, way: &Entrance, asked: &HandOffRequest) -> HandlerResult<String> {
-    let code = app.accounts.hand_off(session, &way.host, &asked.state, &asked.challenge).await.map_err(in_words)?;
+    let code =
+        app.accounts.hand_off(session, &way.host, &asked.state, &asked.challenge).await.map_err(private_instance)?;
     let (origin, code, state) = (&way.origin, code.reveal(), query_value(&asked.state));
     Ok(format!("{origin}/.berth/callback?code={code}&state={state}"))
 }
 
-fn in_words(error: Error) -> Problem {
+fn private_instance(error: Error) -> Problem {
     match error {
         Error::Forbidden(sentence) => {
             Problem::new(StatusCode::FORBIDDEN, "private", "This instance is private", sentence)

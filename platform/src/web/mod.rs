@@ -71,7 +71,7 @@ fn build(app: App, table: Vec<Route>, headers: headers::SecurityHeaders) -> Rout
     for route in table {
         // A route layer runs after routing and before the handler, so a route cannot be reached without its access
         // check.
-        let guard = from_fn_with_state((app.clone(), route.access), access::enforce);
+        let guard = from_fn_with_state(access::RouteGuard { app: app.clone(), access: route.access }, access::enforce);
         router = router.route(route.path, route.handler.route_layer(guard));
     }
     router

@@ -100,7 +100,7 @@ pub async fn remove(State(app): State<App>, session: Session, Path(provider): Pa
 
 /// A sentence about the providers whose calls use an own key; empty when there are none.
 #[must_use]
-pub fn in_words(app: &App, account: AccountId) -> String {
+pub fn budget_note(app: &App, account: AccountId) -> String {
     let names: Vec<String> = app.own_keys.in_use(account).iter().map(|provider| name(provider)).collect();
     match names.as_slice() {
         [] => String::new(),

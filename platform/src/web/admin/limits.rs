@@ -15,7 +15,7 @@ use crate::http::page::Page;
 use crate::http::problem::{HandlerResult, Problem};
 use crate::quota::OwnLimits;
 use crate::web::page_head::PageHead;
-use crate::web::usage::budget_view::{Gauge, left_in_words};
+use crate::web::usage::budget_view::{Gauge, budget_view};
 
 #[derive(Template)]
 #[template(path = "admin/limits.html")]
@@ -168,7 +168,7 @@ impl LimitsForm {
 }
 
 async fn account_page(app: &App, session: &Session, view: &AccountView, typed: LimitsForm) -> Result<UserLimitsPage> {
-    let left = left_in_words(&app.quota.left(view.id).await?);
+    let left = budget_view(&app.quota.left(view.id).await?);
     let usual = app.config.limits;
     let or_none = |limit: Option<String>| limit.unwrap_or_else(|| "no limit".into());
     let count = |limit: Option<u32>| or_none(limit.map(|limit| grouped(limit.into())));

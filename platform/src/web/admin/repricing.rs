@@ -70,7 +70,7 @@ pub async fn look(
     Query(typed): Query<RepricingForm>,
 ) -> HandlerResult {
     app.quota.prices_of(&version).await?;
-    answer(&app, &session, (version, typed), Mode::Look).await
+    answer(&app, &session, version, typed, Mode::Look).await
 }
 
 /// `POST /admin/prices/{version}/repricing` writes the corrections.
@@ -82,10 +82,10 @@ pub async fn change(
 ) -> HandlerResult {
     app.quota.prices_of(&version).await?;
     let by = session.handle.to_string();
-    answer(&app, &session, (version, typed), Mode::Change { by }).await
+    answer(&app, &session, version, typed, Mode::Change { by }).await
 }
 
-async fn answer(app: &App, session: &Session, (version, typed): (String, RepricingForm), mode: Mode) -> HandlerResult {
+async fn answer(app: &App, session: &Session, version: String, typed: RepricingForm, mode: Mode) -> HandlerResult {
     let is_done = mode != Mode::Look;
     let page = RepricingPage {
         head: session.into(),
@@ -98,7 +98,7 @@ async fn answer(app: &App, session: &Session, (version, typed): (String, Reprici
     };
     match rerated(app, version, typed, mode).await {
         Ok(found) => {
-            let found = Some(in_words(&found, &app.accounts.accounts().await?));
+            let found = Some(repricing_view(&found, &app.accounts.accounts().await?));
             Ok(Page(RepricingPage { found, is_done, ..page }).into_response())
         }
         Err(error) => {
@@ -133,7 +133,7 @@ async fn rerated(app: &App, version: String, typed: RepricingForm, mode: Mode) -
 
 /// Describes the result, the largest differences first.
 #[must_use]
-pub fn in_words(found: &Rerated, known: &[AccountView]) -> RepricingView {
+pub fn repricing_view(found: &Rerated, known: &[AccountView]) -> RepricingView {
     let mut accounts: Vec<&RatedAccount> = found.accounts.iter().collect();
     accounts.sort_by_key(|one| std::cmp::Reverse(one.nanodollars.unsigned_abs()));
     let shown = &accounts[..accounts.len().min(MOST_ROWS)];

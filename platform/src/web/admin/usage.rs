@@ -117,7 +117,7 @@ pub(super) async fn page(app: &App, session: &Session, asked: &AllUsageQuery) ->
 /// Builds the part of the page that comes from the sums of a month.
 #[must_use]
 pub fn sums(head: PageHead, month_shown: Month, all: &Everybody) -> AllUsagePage {
-    let days: Vec<_> = all.by_day.iter().map(|day| (day.name.as_str(), day.calls, day.amount_nanodollars)).collect();
+    let days: Vec<_> = all.by_day.iter().map(Into::into).collect();
     let name = month(&month_shown.to_string());
     AllUsagePage {
         head,

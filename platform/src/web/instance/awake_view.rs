@@ -28,7 +28,7 @@ impl AwakeLine {
 
 /// Describes what keeps an instance awake, or its last work when it sleeps.
 #[must_use]
-pub fn why(ledger: &AwakeLedger, awake: bool) -> AwakeView {
+pub fn awake_view(ledger: &AwakeLedger, awake: bool) -> AwakeView {
     if !awake {
         let line = |last: LastWork| AwakeLine::new(format!("{}, at", counted(last.work, 1)), last.at);
         let lines = ledger.last.map(line).into_iter().collect();
@@ -41,7 +41,7 @@ pub fn why(ledger: &AwakeLedger, awake: bool) -> AwakeView {
     lines.extend(moves.into_iter().map(flow));
     // The last work is listed only when none of its kind is open, or the same line would stand there twice.
     let shown = |last: &LastWork| ledger.open.iter().any(|open| !open.holds && open.work == last.work);
-    lines.extend(ledger.last.filter(|last| ledger.sleeps_at.is_some() && !shown(last)).map(last));
+    lines.extend(ledger.last.filter(|last| ledger.sleeps_at.is_some() && !shown(last)).map(last_work));
     let end = match ledger.sleeps_at {
         Some(at) => AwakeLine::new("If nothing more happens it sleeps at", at),
         None => {
@@ -66,7 +66,7 @@ fn job(job: &Job) -> AwakeLine {
 
 /// The last work, as a phrase that ends with its time.
 #[must_use]
-pub fn last(last: LastWork) -> AwakeLine {
+pub fn last_work(last: LastWork) -> AwakeLine {
     AwakeLine::new(format!("{}, last at", counted(last.work, 1)), last.at)
 }
 
@@ -118,7 +118,7 @@ mod tests {
             sleeps_at: None,
             sleeps_after_seconds: 300,
         };
-        let said = why(&ledger, true);
+        let said = awake_view(&ledger, true);
         let texts: Vec<&str> = said.lines.iter().map(|line| line.text.as_str()).collect();
         assert_eq!(
             texts,
@@ -126,9 +126,9 @@ mod tests {
         );
         assert_eq!(said.end, AwakeLine::new("It sleeps 5 minutes after the last of these has ended.", None));
         ledger = AwakeLedger { open: Vec::new(), jobs: Vec::new(), sleeps_at: Some(at(320)), ..ledger };
-        let said = why(&ledger, true);
+        let said = awake_view(&ledger, true);
         assert_eq!(said.lines, [AwakeLine::new("A WebSocket, last at", at(20))]);
         assert_eq!(said.end.at, Some(Moment(at(320))));
-        assert_eq!(why(&ledger, false).end, AwakeLine::new("Idle since", at(20)));
+        assert_eq!(awake_view(&ledger, false).end, AwakeLine::new("Idle since", at(20)));
     }
 }

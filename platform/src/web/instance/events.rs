@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use serde::Serialize;
 
-use super::awake_view::{AwakeView, why};
+use super::awake_view::{AwakeView, awake_view};
 use crate::app::App;
 use crate::http::format::{self, StateView};
 use crate::http::live;
@@ -42,6 +42,6 @@ pub async fn events(State(app): State<App>, OwnInstance(instance): OwnInstance, 
 
 fn message(app: &App, instance: &Instance, status: Status) -> StatusMessage {
     let state = format::state(&status, app.clock.now());
-    let why = why(&app.instances.ledger(instance), status.fact == Fact::Awake);
+    let why = awake_view(&app.instances.ledger(instance), status.fact == Fact::Awake);
     StatusMessage { fact: status.fact, stage: status.stage, failure: status.failure, state, why }
 }

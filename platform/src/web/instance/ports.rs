@@ -36,7 +36,7 @@ pub struct PortsBody {
 
 /// The open ports of an instance.
 #[must_use]
-pub fn in_words(app: &App, instance: &Instance) -> PortsView {
+pub fn ports_view(app: &App, instance: &Instance) -> PortsView {
     let (hosts, ports) = (&app.config.hosts, instance.ports());
     let url = |port| (!app.certificates.are_counted()).then(|| hosts.entrance_of_port(&instance.handle, port).origin);
     PortsView {
@@ -73,10 +73,10 @@ pub async fn open(app: &App, instance: &std::sync::Arc<Instance>, typed: &str) -
 }
 
 fn view(app: &App, instance: &Instance) -> ListView<Value> {
-    let words = in_words(app, instance);
+    let open_ports = ports_view(app, instance);
     let port = |open: OpenPort| {
-        let path_url = format!("{}{}/", words.path, open.port);
+        let path_url = format!("{}{}/", open_ports.path, open.port);
         json!({ "port": open.port, "url": open.url, "path_url": path_url })
     };
-    ListView::complete(words.open.into_iter().map(port).collect(), MOST_PORTS)
+    ListView::complete(open_ports.open.into_iter().map(port).collect(), MOST_PORTS)
 }

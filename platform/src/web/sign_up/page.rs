@@ -8,7 +8,7 @@ use axum::{Form, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::availability::{held, in_words};
+use super::availability::{HandleVerdict, reserved_handle};
 use super::qr_code::QrPath;
 use crate::accounts::{Client, SignUp, SignUpStep};
 use crate::app::App;
@@ -78,7 +78,7 @@ pub struct WelcomePage {
     pub opens_at: Option<Moment>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 pub struct HandleForm {
     #[serde(default)]
     handle: String,
@@ -96,10 +96,10 @@ pub struct SignUpCodeForm {
 pub async fn handle(
     State(app): State<App>,
     pending: Option<CeremonyToken>,
-    Query(asked): Query<HandleForm>,
+    Query(form): Query<HandleForm>,
 ) -> HandlerResult {
-    let held = held(&app, pending.as_ref()).await;
-    Ok(Page(handle_page(&app, asked, held.as_ref(), None).await?).into_response())
+    let reserved = reserved_handle(&app, pending.as_ref()).await;
+    Ok(Page(handle_page(&app, form, reserved.as_ref(), None).await?).into_response())
 }
 
 /// `POST /sign-up`: reserves the handle for this browser.
@@ -122,12 +122,12 @@ pub async fn claim(
 
 /// `GET /sign-up/passkey`
 pub async fn passkey(State(app): State<App>, CeremonyToken(token): CeremonyToken) -> HandlerResult {
-    match sign_up(&app, &token).await? {
-        Ok(SignUp { handle, step: SignUpStep::Passkey }) => {
+    match progress(&app, &token).await? {
+        SignUpProgress::UnderWay(SignUp { handle, step: SignUpStep::Passkey }) => {
             Ok(Page(SignUpPasskeyPage { handle: handle.to_string() }).into_response())
         }
-        Ok(elsewhere) => Ok(Redirect::to(page_of(&elsewhere.step)).into_response()),
-        Err(start_again) => Ok(start_again),
+        SignUpProgress::UnderWay(other) => Ok(Redirect::to(page_of(&other.step)).into_response()),
+        SignUpProgress::Over(first_page) => Ok(first_page),
     }
 }
 
@@ -168,12 +168,12 @@ pub async fn code_confirmed(
 
 /// `GET /sign-up/recovery-codes`
 pub async fn recovery_codes(State(app): State<App>, CeremonyToken(token): CeremonyToken) -> HandlerResult {
-    match sign_up(&app, &token).await? {
-        Ok(SignUp { handle, step: SignUpStep::RecoveryCodes(codes) }) => {
+    match progress(&app, &token).await? {
+        SignUpProgress::UnderWay(SignUp { handle, step: SignUpStep::RecoveryCodes(codes) }) => {
             Ok(Page(SignUpRecoveryCodesPage { handle: handle.to_string(), codes }).into_response())
         }
-        Ok(elsewhere) => Ok(Redirect::to(page_of(&elsewhere.step)).into_response()),
-        Err(start_again) => Ok(start_again),
+        SignUpProgress::UnderWay(other) => Ok(Redirect::to(page_of(&other.step)).into_response()),
+        SignUpProgress::Over(first_page) => Ok(first_page),
     }
 }
 
@@ -198,15 +198,20 @@ pub async fn welcome(State(app): State<App>, OwnInstance(instance): OwnInstance)
     })
 }
 
-/// Where this browser's sign-up stands; or, when that is over, the first page with a sentence.
-async fn sign_up(app: &App, token: &str) -> HandlerResult<Result<SignUp, Response>> {
+/// The state of a browser's sign-up, for the page of one of its steps.
+enum SignUpProgress {
+    UnderWay(SignUp),
+    /// It has expired or was finished elsewhere: the first page, with a sentence that says so.
+    Over(Response),
+}
+
+async fn progress(app: &App, token: &str) -> HandlerResult<SignUpProgress> {
     match app.accounts.sign_up(token).await {
-        Ok(sign_up) => Ok(Ok(sign_up)),
+        Ok(sign_up) => Ok(SignUpProgress::UnderWay(sign_up)),
         Err(error) => {
             let problem = Problem::in_place(error)?;
-            let asked = HandleForm { handle: String::new(), set_up: String::new() };
-            let page = Page(handle_page(app, asked, None, Some(&problem)).await?);
-            Ok(Err(problem.with(page)))
+            let page = handle_page(app, HandleForm::default(), None, Some(&problem)).await?;
+            Ok(SignUpProgress::Over(problem.with(Page(page))))
         }
     }
 }
@@ -221,34 +226,37 @@ fn page_of(step: &SignUpStep) -> &'static str {
 
 async fn handle_page(
     app: &App,
-    asked: HandleForm,
-    held: Option<&Handle>,
+    form: HandleForm,
+    reserved: Option<&Handle>,
     problem: Option<&Problem>,
 ) -> Result<HandlePage, Error> {
-    let (mut verdict, mut note, mut suggestions) = ("", String::new(), Vec::new());
-    if !asked.handle.is_empty() {
-        (verdict, note, suggestions) =
-            in_words(&asked.handle, app.accounts.handle_availability(&asked.handle).await?, held);
+    let mut shown = HandleVerdict { verdict: "", note: String::new(), suggestions: Vec::new() };
+    if !form.handle.is_empty() {
+        let availability = app.accounts.handle_availability(&form.handle).await?;
+        shown = HandleVerdict::of(&form.handle, availability, reserved);
     }
+    // The reason why the form was refused comes before the availability: the handle may be free and the link expired.
     if let Some(problem) = problem {
-        (verdict, note) = ("bad", problem.detail.clone());
+        (shown.verdict, shown.note) = ("bad", problem.detail.clone());
     }
     Ok(HandlePage {
         suffix: format!(".{}{}", app.config.hosts.instances, app.config.hosts.port),
-        closed: !app.config.signups_open && asked.set_up.is_empty(),
-        handle: asked.handle,
-        set_up: asked.set_up,
-        note,
-        verdict,
-        suggestions,
+        closed: !app.config.signups_open && form.set_up.is_empty(),
+        handle: form.handle,
+        set_up: form.set_up,
+        note: shown.note,
+        verdict: shown.verdict,
+        suggestions: shown.suggestions,
     })
 }
 
 async fn show_code(app: &App, token: &str, problem: Option<Problem>) -> HandlerResult {
-    let (handle, uri, secret) = match sign_up(app, token).await? {
-        Ok(SignUp { handle, step: SignUpStep::OneTimeCode { uri, secret } }) => (handle.to_string(), uri, secret),
-        Ok(elsewhere) => return Ok(Redirect::to(page_of(&elsewhere.step)).into_response()),
-        Err(start_again) => return Ok(start_again),
+    let (handle, uri, secret) = match progress(app, token).await? {
+        SignUpProgress::UnderWay(SignUp { handle, step: SignUpStep::OneTimeCode { uri, secret } }) => {
+            (handle.to_string(), uri, secret)
+        }
+        SignUpProgress::UnderWay(other) => return Ok(Redirect::to(page_of(&other.step)).into_response()),
+        SignUpProgress::Over(first_page) => return Ok(first_page),
     };
     let note = problem.as_ref().map(|problem| problem.detail.clone()).unwrap_or_default();
     let page = Page(SignUpCodePage { handle, qr: QrPath::of(&uri)?, uri, secret: in_fours(&secret), note });

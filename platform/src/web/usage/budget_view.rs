@@ -33,18 +33,22 @@ pub struct BudgetAlertView {
 
 /// Describes the remaining budget.
 #[must_use]
-pub fn left_in_words(left: &Left) -> BudgetView {
+pub fn budget_view(left: &Left) -> BudgetView {
     let today = &left.today;
     let of_month = left.allowance_nanodollars.saturating_add(left.credit_nanodollars);
-    let mut gauges = vec![money(
+    let mut gauges = vec![money_gauge(
         "This month",
-        (left.spent_nanodollars, left.held_nanodollars),
-        of_month,
-        of_month.saturating_sub(left.spent_nanodollars).saturating_sub(left.held_nanodollars),
+        MoneyLimit {
+            limit: of_month,
+            spent: left.spent_nanodollars,
+            held: left.held_nanodollars,
+            left: of_month.saturating_sub(left.spent_nanodollars).saturating_sub(left.held_nanodollars),
+        },
         &left.resets_on,
     )];
-    if let (Some(of), Some(rest)) = (today.allowance_nanodollars, today.left_nanodollars) {
-        gauges.push(money("Today", (today.spent_nanodollars, today.held_nanodollars), of, rest, &today.resets_on));
+    if let (Some(limit), Some(left)) = (today.allowance_nanodollars, today.left_nanodollars) {
+        let of_today = MoneyLimit { limit, spent: today.spent_nanodollars, held: today.held_nanodollars, left };
+        gauges.push(money_gauge("Today", of_today, &today.resets_on));
     } else {
         let spent = format!("{} spent", about(today.spent_nanodollars));
         let note = "no limit but the month's".into();
@@ -65,21 +69,29 @@ pub fn left_in_words(left: &Left) -> BudgetView {
     BudgetView { gauges, credit }
 }
 
-fn money(name: &'static str, (spent, held): (i64, i64), of: i64, left: i64, resets_on: &str) -> Gauge {
-    let spent_share = share(spent, of);
-    let mut note = format!("{} spent", about(spent));
-    if held > 0 {
-        note.push_str(&format!(", {} held for calls in flight", about(held)));
+/// A limit in money, all in nano-dollars.
+struct MoneyLimit {
+    limit: i64,
+    spent: i64,
+    held: i64,
+    left: i64,
+}
+
+fn money_gauge(name: &'static str, money: MoneyLimit, resets_on: &str) -> Gauge {
+    let spent_share = share(money.spent, money.limit);
+    let mut note = format!("{} spent", about(money.spent));
+    if money.held > 0 {
+        note.push_str(&format!(", {} held for calls in flight", about(money.held)));
     }
     note.push_str(&format!("; whole again on {}, midnight UTC", day_in_words(resets_on)));
     Gauge {
         name,
-        left: format!("{} left of {}", at_least(left), about(of)),
+        left: format!("{} left of {}", at_least(money.left), about(money.limit)),
         note,
         limited: true,
         spent_share,
         // Rounding up small shares must not push the bar past its end.
-        held_share: share(held, of).min(10_000 - spent_share),
+        held_share: share(money.held, money.limit).min(10_000 - spent_share),
     }
 }
 
@@ -97,7 +109,7 @@ fn rate_gauge(name: &'static str, rate: RateLeft) -> Gauge {
 
 /// Describes alerts by the present state: an alert whose limit was raised or removed since is left out.
 #[must_use]
-pub fn alerts_in_words(alerts: &[Alert], left: &Left) -> Vec<BudgetAlertView> {
+pub fn budget_alert_views(alerts: &[Alert], left: &Left) -> Vec<BudgetAlertView> {
     let today = &left.today;
     let has_credit = left.credit_nanodollars > 0 && left.left_nanodollars > 0;
     let month = Some((left.allowance_nanodollars, left.spent_nanodollars, &left.resets_on, has_credit));
@@ -165,7 +177,7 @@ mod tests {
             calls_at_once: Places { limit: 5, in_flight: 0 },
         };
         let said = |alerts: &[Alert], left: &Left| {
-            alerts_in_words(alerts, left).into_iter().map(|alert| alert.sentence).collect::<Vec<_>>().join(" ")
+            budget_alert_views(alerts, left).into_iter().map(|alert| alert.sentence).collect::<Vec<_>>().join(" ")
         };
         let month = [alert("2026-11", 80), alert("2026-11-20", 80)];
         assert!(

@@ -2,6 +2,7 @@
 //! from the stylesheet. Pure. Every chart has the same figures in a table beside it.
 
 use crate::http::format::{self, dollars};
+use crate::quota::Sum;
 
 /// Width of a column with its gap, and height of the chart, in the SVG's own units.
 const STEP: usize = 10;
@@ -32,23 +33,34 @@ pub struct DayColumn {
     pub amount: String,
 }
 
-/// A day (`2026-11-14`), its calls, and its amount in nano-dollars.
-pub type Day<'a> = (&'a str, i64, i64);
+/// The calls of one day.
+pub struct DayTotal<'a> {
+    /// `2026-11-14`
+    pub day: &'a str,
+    pub calls: i64,
+    pub nanodollars: i64,
+}
+
+impl<'a> From<&'a Sum> for DayTotal<'a> {
+    fn from(sum: &'a Sum) -> Self {
+        Self { day: &sum.name, calls: sum.calls, nanodollars: sum.amount_nanodollars }
+    }
+}
 
 impl DayChart {
     /// Builds the chart. `all` are the days of the month in order; `days` are those that had calls.
     #[must_use]
-    pub fn of(all: &[String], days: &[Day<'_>]) -> Self {
-        let top = nice(days.iter().map(|(_, _, amount)| *amount).max().unwrap_or(0));
-        let amounts = format::column(&days.iter().map(|(_, _, amount)| *amount).collect::<Vec<_>>());
-        let columns = days.iter().zip(amounts).filter_map(|((day, calls, amount), said)| {
+    pub fn of(all: &[String], days: &[DayTotal<'_>]) -> Self {
+        let top = nice(days.iter().map(|day| day.nanodollars).max().unwrap_or(0));
+        let amounts = format::column(&days.iter().map(|day| day.nanodollars).collect::<Vec<_>>());
+        let columns = days.iter().zip(amounts).filter_map(|(total, amount)| {
             // A day outside the month, which only a wrong clock can book, is left out.
-            let at = all.iter().position(|name| name == day)?;
+            let at = all.iter().position(|name| name == total.day)?;
             // A day with a tiny amount keeps a visible column; a correction can make a day negative, which shows as
             // none.
-            let height = if *amount > 0 { scaled(*amount, top).clamp(LEAST, TALL) } else { 0 };
-            let (day, calls) = (format::day(day), format::grouped(*calls));
-            Some(DayColumn { x: at * STEP, y: TALL - height, height, day, calls, amount: said })
+            let height = if total.nanodollars > 0 { scaled(total.nanodollars, top).clamp(LEAST, TALL) } else { 0 };
+            let (day, calls) = (format::day(total.day), format::grouped(total.calls));
+            Some(DayColumn { x: at * STEP, y: TALL - height, height, day, calls, amount })
         });
         let labels = (1..=all.len()).map(|day| if day % 7 == 1 { day.to_string() } else { String::new() });
         Self {
@@ -61,13 +73,17 @@ impl DayChart {
     }
 }
 
-fn summary(days: &[Day<'_>]) -> String {
-    let Some((dearest, _, most)) = days.iter().max_by_key(|(_, _, amount)| *amount) else {
+fn summary(days: &[DayTotal<'_>]) -> String {
+    let Some(most) = days.iter().max_by_key(|day| day.nanodollars) else {
         return "Nothing was spent".into();
     };
     let count = days.len();
     let days = if count == 1 { "one day".into() } else { format!("{count} days") };
-    format!("Spend by day: calls on {days}, the dearest {} with {}", format::day(dearest), format::about(*most))
+    format!(
+        "Spend by day: calls on {days}, the dearest {} with {}",
+        format::day(most.day),
+        format::about(most.nanodollars)
+    )
 }
 
 fn scaled(amount: i64, top: i64) -> i64 {
@@ -101,7 +117,9 @@ mod tests {
 
     #[test]
     fn columns_stand_on_zero_under_a_plain_figure_and_none_is_lost() {
-        let days = [("2026-11-01", 3, 310_000_000), ("2026-11-14", 9, 155_000_000), ("2026-11-30", 1, 1)];
+        let total = |day, calls, nanodollars| DayTotal { day, calls, nanodollars };
+        let days =
+            [total("2026-11-01", 3, 310_000_000), total("2026-11-14", 9, 155_000_000), total("2026-11-30", 1, 1)];
         let chart = DayChart::of(&november(), &days);
         assert_eq!(chart.lines, ["$0.40", "$0.20", "$0"]);
         let shapes: Vec<_> = chart.columns.iter().map(|column| (column.x, column.y, column.height)).collect();

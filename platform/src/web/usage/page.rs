@@ -4,7 +4,7 @@ use askama::Template;
 use axum::extract::{Query, State};
 use serde::Deserialize;
 
-use super::budget_view::{BudgetAlertView, BudgetView, alerts_in_words, left_in_words};
+use super::budget_view::{BudgetAlertView, BudgetView, budget_alert_views, budget_view};
 use super::charts::DayChart;
 use super::receipt_view::{self, ReceiptRow};
 use super::sums::{UsageRow, calls, named_agent, named_model, rows};
@@ -90,9 +90,9 @@ pub async fn show(
         app.quota.receipts_before(account, None, LATEST),
     )?;
     let page = UsagePage {
-        left: is_present.then(|| left_in_words(&left)),
-        own_keys: own_keys::in_words(&app, account),
-        alerts: alerts_in_words(&alerts, &left),
+        left: is_present.then(|| budget_view(&left)),
+        own_keys: own_keys::budget_note(&app, account),
+        alerts: budget_alert_views(&alerts, &left),
         months: months
             .iter()
             .map(|one| MonthRow {
@@ -111,7 +111,7 @@ pub async fn show(
 /// Builds the page from the sums of `month`. `today` is absent for a past month.
 #[must_use]
 pub fn page(head: PageHead, month: Month, sums: &Sums, today: Option<&Sums>) -> UsagePage {
-    let days: Vec<_> = sums.by_day.iter().map(|day| (day.name.as_str(), day.calls, day.amount_nanodollars)).collect();
+    let days: Vec<_> = sums.by_day.iter().map(Into::into).collect();
     UsagePage {
         head,
         period: month.to_string(),

@@ -19,6 +19,12 @@ pub struct ReceiptRow {
     pub amount: String,
 }
 
+/// A field of a receipt, in words.
+pub struct ReceiptField {
+    pub name: &'static str,
+    pub text: String,
+}
+
 /// A correction of a receipt.
 pub struct CorrectionRow {
     pub id: String,
@@ -61,39 +67,43 @@ pub(super) fn correction(receipt: &Receipt) -> CorrectionRow {
     }
 }
 
-pub(super) fn fields(receipt: &Receipt) -> Vec<(&'static str, String)> {
+pub(super) fn fields(receipt: &Receipt) -> Vec<ReceiptField> {
     let moment = |ms| Moment(Timestamp(ms)).machine();
     let mut fields = vec![
-        ("provider", receipt.provider.clone()),
-        ("model", receipt.model.clone()),
-        ("agent", if receipt.agent.is_empty() { "none named".into() } else { receipt.agent.clone() }),
-        ("begun", moment(receipt.held_at_ms)),
-        ("over", moment(receipt.settled_at_ms)),
-        ("ended", outcome(&receipt.outcome).into()),
-        ("paid from", paid_from(receipt)),
-        ("held", dollars(receipt.held_nanodollars)),
-        ("charged", dollars(receipt.amount_nanodollars)),
-        ("charged by", basis(&receipt.basis).into()),
-        ("prices", format!("version {}", receipt.price_version)),
-        ("fresh input", tokens(receipt.input_tokens)),
-        ("written to the cache", tokens(receipt.cache_write_tokens)),
-        ("written for long", tokens(receipt.cache_write_long_tokens)),
-        ("read from the cache", tokens(receipt.cache_read_tokens)),
-        ("output", tokens(receipt.output_tokens)),
+        field("provider", receipt.provider.clone()),
+        field("model", receipt.model.clone()),
+        field("agent", if receipt.agent.is_empty() { "none named".into() } else { receipt.agent.clone() }),
+        field("begun", moment(receipt.held_at_ms)),
+        field("over", moment(receipt.settled_at_ms)),
+        field("ended", outcome(&receipt.outcome)),
+        field("paid from", paid_from(receipt)),
+        field("held", dollars(receipt.held_nanodollars)),
+        field("charged", dollars(receipt.amount_nanodollars)),
+        field("charged by", basis(&receipt.basis)),
+        field("prices", format!("version {}", receipt.price_version)),
+        field("fresh input", tokens(receipt.input_tokens)),
+        field("written to the cache", tokens(receipt.cache_write_tokens)),
+        field("written for long", tokens(receipt.cache_write_long_tokens)),
+        field("read from the cache", tokens(receipt.cache_read_tokens)),
+        field("output", tokens(receipt.output_tokens)),
     ];
     for (name, text) in [("priced usage", &receipt.counted), ("provider's words", &receipt.usage)] {
         if !text.is_empty() {
-            fields.push((name, text.clone()));
+            fields.push(field(name, text.clone()));
         }
     }
-    fields.extend(receipt.corrects.map(|id| ("corrects", id.to_string())));
+    fields.extend(receipt.corrects.map(|id| field("corrects", id.to_string())));
     if !receipt.reason.is_empty() {
-        fields.push(("reason", receipt.reason.clone()));
+        fields.push(field("reason", receipt.reason.clone()));
     }
     if is_under_own_key(receipt) {
-        fields.push(("worth", receipt.worth_nanodollars.map_or_else(|| "not known here".into(), dollars)));
+        fields.push(field("worth", receipt.worth_nanodollars.map_or_else(|| "not known here".to_owned(), dollars)));
     }
     fields
+}
+
+fn field(name: &'static str, text: impl Into<String>) -> ReceiptField {
+    ReceiptField { name, text: text.into() }
 }
 
 fn paid_from(receipt: &Receipt) -> String {
@@ -105,20 +115,20 @@ fn is_under_own_key(receipt: &Receipt) -> bool {
     receipt.payer == Payer::OwnKey.as_str()
 }
 
-pub(super) fn chain(proof: &Proof) -> Vec<(&'static str, String)> {
+pub(super) fn chain(proof: &Proof) -> Vec<ReceiptField> {
     let receipt = &proof.receipt;
     if receipt.seq == 0 {
-        return vec![("number", "none: it is from before receipts were chained".into())];
+        return vec![field("number", "none: it is from before receipts were chained")];
     }
     let mut chain = vec![
-        ("number", receipt.seq.to_string()),
-        ("the one before", if receipt.previous.is_empty() { "none".into() } else { receipt.previous.clone() }),
-        ("digest", receipt.hash.clone()),
+        field("number", receipt.seq.to_string()),
+        field("the one before", if receipt.previous.is_empty() { "none".into() } else { receipt.previous.clone() }),
+        field("digest", receipt.hash.clone()),
     ];
     if let Some(voucher) = &proof.vouched_by {
-        chain.push(("signature", voucher.signature.clone()));
+        chain.push(field("signature", voucher.signature.clone()));
         if voucher.seq != receipt.seq {
-            chain.push(("signed with", format!("number {}, which vouches for all before it", voucher.seq)));
+            chain.push(field("signed with", format!("number {}, which vouches for all before it", voucher.seq)));
         }
     }
     chain

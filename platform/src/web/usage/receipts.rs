@@ -48,8 +48,8 @@ pub struct ReceiptPage {
     /// Why the verification failed; empty when it did not.
     pub wrong: String,
     /// Every field as a name and its text.
-    pub fields: Vec<(&'static str, String)>,
-    pub chain: Vec<(&'static str, String)>,
+    pub fields: Vec<ReceiptField>,
+    pub chain: Vec<ReceiptField>,
     pub key: String,
 }
 

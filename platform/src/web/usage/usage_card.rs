@@ -31,7 +31,7 @@ pub struct ModelUsageView {
 
 /// Describes the present month's usage.
 #[must_use]
-pub fn in_words(spend: &Spend) -> UsageCardView {
+pub fn usage_card(spend: &Spend) -> UsageCardView {
     let spent_share = share(spend.spent_nanodollars, spend.allowance_nanodollars);
     UsageCardView {
         month: month(&spend.period),
@@ -72,11 +72,11 @@ mod tests {
             left_nanodollars: 5_000_000_000 - spent - held,
             by_model: Vec::new(),
         };
-        let some = in_words(&spend(1_000_000_000, 500_000_000));
+        let some = usage_card(&spend(1_000_000_000, 500_000_000));
         assert_eq!((some.left.as_str(), some.month.as_str()), ("$3.50", "November 2026"));
         assert_eq!((some.spent_share, some.held_share), (2000, 1000));
-        let over = in_words(&spend(5_000_000_000, 1_000_000_000));
+        let over = usage_card(&spend(5_000_000_000, 1_000_000_000));
         assert_eq!((over.left.as_str(), over.spent_share, over.held_share), ("$0.00", 10_000, 0));
-        assert_eq!(in_words(&spend(1, 0)).spent_share, 40);
+        assert_eq!(usage_card(&spend(1, 0)).spent_share, 40);
     }
 }

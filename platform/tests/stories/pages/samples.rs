@@ -16,7 +16,7 @@ use berth::web::alarms::AlarmRow;
 use berth::web::dashboard::{DashboardPage, HistoryRow, SessionRow};
 use berth::web::domains::page::{DomainRow, DomainsPage};
 use berth::web::hand_off::{ConsentPage, HandOffContinuePage};
-use berth::web::instance::awake_view as why;
+use berth::web::instance::awake_view::{awake_view, last_work};
 use berth::web::instance::ports::{OpenPort, PortsView};
 use berth::web::landing::LandingPage;
 use berth::web::log_in::page::{LogInCodePage, LogInContinuePage, LogInPage};
@@ -203,7 +203,7 @@ fn dashboard(status: &Status, spent: i64, held: i64) -> String {
         outdated: status.fact == Fact::Frozen,
         opens_at: (status.fact == Fact::Frozen).then_some(Moment(Timestamp(NOON))),
         state: format::state(status, Timestamp(NOON)),
-        why: why::why(&ledger(status.fact == Fact::Awake), status.fact == Fact::Awake),
+        why: awake_view(&ledger(status.fact == Fact::Awake), status.fact == Fact::Awake),
         history: vec![
             change(1, status.fact, Cause::Visit),
             change(90, Fact::Frozen, Cause::Idle),
@@ -375,7 +375,7 @@ fn change(minutes_ago: i64, to: Fact, cause: Cause) -> HistoryRow {
         lamp: format::lamp(to),
         to: format::headline(to),
         cause: format::cause(cause),
-        last: (cause == Cause::Idle).then(|| why::last(LastWork { work: Work::Socket, at: minutes(minutes_ago + 5) })),
+        last: (cause == Cause::Idle).then(|| last_work(LastWork { work: Work::Socket, at: minutes(minutes_ago + 5) })),
     }
 }
 
@@ -447,7 +447,7 @@ fn admin() -> String {
             cause: format::cause(Cause::Idle),
             stuck: fact == Fact::Failed,
             failure: if fact == Fact::Failed { "The image is missing.".into() } else { String::new() },
-            why: why::why(&ledger(fact == Fact::Awake), fact == Fact::Awake),
+            why: awake_view(&ledger(fact == Fact::Awake), fact == Fact::Awake),
         }),
     };
     html(&UsersPage {

@@ -7,8 +7,8 @@ use berth::db::AccountId;
 use berth::quota::{
     Catalogue, Changes, Difference, Price, PriceTable, PricedModel, RatedAccount, Rates, Rerated, Tariff, Tier,
 };
-use berth::web::admin::prices::{self as admin_prices, PricesPage};
-use berth::web::admin::repricing::{self as admin_rerating, RepricingForm, RepricingPage};
+use berth::web::admin::prices::{self, PricesPage};
+use berth::web::admin::repricing::{self, RepricingForm, RepricingPage};
 use uuid::Uuid;
 
 use super::{NOON, admin_head, html};
@@ -84,8 +84,8 @@ fn page() -> PricesPage {
     PricesPage {
         head: admin_head("olivia"),
         version: "5b1c0de9a7f3".into(),
-        tables: tables.into_iter().map(admin_prices::table_row).collect(),
-        models: admin_prices::models("/admin/prices", &catalogue().models, String::new()),
+        tables: tables.into_iter().map(prices::table_row).collect(),
+        models: prices::models("/admin/prices", &catalogue().models, String::new()),
         table: String::new(),
         source: String::new(),
         note: String::new(),
@@ -98,12 +98,12 @@ pub fn all() -> String {
 
 pub fn refused() -> String {
     let note = "This table cannot be read: reading the price of a: a price of input or output is missing.".into();
-    let models = admin_prices::models("/admin/prices", &catalogue().models, "nothing of that name".into());
+    let models = prices::models("/admin/prices", &catalogue().models, "nothing of that name".into());
     html(&PricesPage { table: "{\"a\": {}}".into(), source: "mine.json".into(), note, models, ..page() })
 }
 
 pub fn version() -> String {
-    let page = admin_prices::version_page(table("0c9aa11b42d7", "built in", false), &catalogue(), "claude".into());
+    let page = prices::version_page(table("0c9aa11b42d7", "built in", false), &catalogue(), "claude".into());
     html(&page)
 }
 
@@ -125,7 +125,7 @@ pub fn rerating(note: &str) -> String {
         head: admin_head("olivia"),
         version: "0c9aa11b42d7".into(),
         typed: RepricingForm { since: "2026-11-01".into(), until: "soon".into(), account: String::new() },
-        found: note.is_empty().then(|| admin_rerating::in_words(&found, &[])),
+        found: note.is_empty().then(|| repricing::repricing_view(&found, &[])),
         is_done: false,
         note: note.into(),
         field: if note.is_empty() { "" } else { "until" },

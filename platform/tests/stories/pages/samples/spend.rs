@@ -10,7 +10,7 @@ use berth::web::admin::bill_comparison;
 use berth::web::admin::limits::{LimitField, UserLimitsPage};
 use berth::web::admin::usage::{self as admin_usage, AllUsagePage, UserUsageRow};
 use berth::web::own_keys::{KeyRefusalView, OwnKeyView, OwnKeysPage, ProviderRow};
-use berth::web::usage::budget_view::{self as what_is_left, BudgetAlertView};
+use berth::web::usage::budget_view::{self, BudgetAlertView};
 use berth::web::usage::page::{self as spend, MonthRow, UsagePage};
 use berth::web::usage::receipt_view;
 use berth::web::usage::receipts::{self, ReceiptsPage};
@@ -106,7 +106,7 @@ pub fn alerts() -> Vec<BudgetAlertView> {
     };
     let mut left = left(4_000_000_000, 0);
     left.today.spent_nanodollars = 500_000_000;
-    what_is_left::alerts_in_words(&[alert("2026-11", 80), alert("2026-11-20", 100)], &left)
+    budget_view::budget_alert_views(&[alert("2026-11", 80), alert("2026-11-20", 100)], &left)
 }
 
 fn shown(page: UsagePage) -> String {
@@ -119,7 +119,7 @@ pub fn full() -> String {
     today.by_agent.truncate(2);
     let page = spend::page(admin_head("alice"), november, &sums, Some(&today));
     let (left, receipts) = (left(sums.total_nanodollars(), 42_000_000), receipt_view::rows(&calls(8)));
-    let left = Some(what_is_left::left_in_words(&left));
+    let left = Some(budget_view::budget_view(&left));
     shown(UsagePage { left, alerts: alerts(), months: months(), receipts, ..page })
 }
 
@@ -141,13 +141,13 @@ pub fn first_day() -> String {
     };
     let page = spend::page(admin_head("alice"), Month::parse("2026-11").unwrap(), &one, Some(&one));
     let receipts = receipt_view::rows(&calls(1));
-    shown(UsagePage { left: Some(what_is_left::left_in_words(&left(31_000, 0))), receipts, ..page })
+    shown(UsagePage { left: Some(budget_view::budget_view(&left(31_000, 0))), receipts, ..page })
 }
 
 pub fn empty() -> String {
     let nothing = Sums { by_model: vec![], by_agent: vec![], other_agents_nanodollars: 0, by_day: vec![] };
     let page = spend::page(admin_head("alice"), Month::parse("2026-11").unwrap(), &nothing, Some(&nothing));
-    shown(UsagePage { left: Some(what_is_left::left_in_words(&left(0, 0))), ..page })
+    shown(UsagePage { left: Some(budget_view::budget_view(&left(0, 0))), ..page })
 }
 
 /// So many receipts, the newest first.
@@ -301,7 +301,7 @@ pub fn of_all_refused() -> String {
 }
 
 pub fn of_account() -> String {
-    let left = what_is_left::left_in_words(&left(4_000_000_000, 42_000_000));
+    let left = budget_view::budget_view(&left(4_000_000_000, 42_000_000));
     let limit =
         |name, label, typed: &str, usual: &str| LimitField { name, label, typed: typed.into(), usual: usual.into() };
     html(&UserLimitsPage {
