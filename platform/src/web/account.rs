@@ -12,7 +12,7 @@ use crate::web::route::{Route, get};
 
 /// The route of the account.
 pub(super) fn routes() -> Vec<Route> {
-    vec![get("/api/account", Member, show)]
+    vec![get("/api/account", Member, account)]
 }
 
 /// `GET /api/account`

@@ -4,7 +4,9 @@ use askama::Template;
 use axum::extract::{Path, Query, State};
 use serde::Deserialize;
 
-use super::receipt_view::{CorrectionRow, PAGE_SIZE, ReceiptRow, chain, correction, fields, next, rows, story};
+use super::receipt_view::{
+    CorrectionRow, PAGE_SIZE, ReceiptField, ReceiptRow, chain, correction, fields, next, rows, story,
+};
 use crate::accounts::Session;
 use crate::app::App;
 use crate::clock::Timestamp;
