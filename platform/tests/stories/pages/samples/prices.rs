@@ -103,7 +103,12 @@ pub fn refused() -> String {
 }
 
 pub fn version() -> String {
-    let page = prices::version_page(table("0c9aa11b42d7", "built in", false), &catalogue(), "claude".into());
+    let page = prices::version_page(
+        admin_head("olivia"),
+        table("0c9aa11b42d7", "built in", false),
+        &catalogue(),
+        "claude".into(),
+    );
     html(&page)
 }
 
