@@ -1,28 +1,20 @@
 //! The door to instances: whose is it, may this request pass, is it awake, and then through, byte for byte.
 
-mod answering;
 mod ask;
 mod assertion;
-mod bodies;
-mod gate;
-mod headed;
-mod headers;
-mod looks;
+mod authorization;
+mod cross_origin;
+mod hand_off;
+mod in_flight;
 mod mailbox;
-mod movement;
 pub mod pages;
-mod places;
+mod passive_requests;
 mod postman;
 mod program;
 mod proxy;
 mod refusal;
-mod relay;
-mod sign_in;
-mod standing;
-mod strict;
-mod upstream;
+mod request_smuggling;
 mod visit;
-mod visitor;
 mod wake;
 
 use std::ops::Deref;
@@ -36,12 +28,12 @@ use axum::extract::Request;
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use places::Places;
+use in_flight::Places;
 pub use postman::Postman;
 use program::Program;
+use proxy::Upstreams;
 use refusal::Refusal;
-pub use strict::{read_strictly, refuse_cookie_bombs};
-pub use upstream::Upstreams;
+pub use request_smuggling::{read_strictly, refuse_cookie_bombs};
 use wake::Woken;
 
 use crate::app::App;
@@ -131,9 +123,9 @@ impl Edge {
             return Ok(program::with_slash(&parts.uri));
         }
         let instance = &visit.instance;
-        let most = if visit.visitor == Visitor::Owner { places::MOST } else { places::MOST_WITH_VISITORS };
+        let most = if visit.visitor == Visitor::Owner { in_flight::MOST } else { in_flight::MOST_WITH_VISITORS };
         let place = self.places.take(instance.id, most).ok_or_else(too_busy)?;
-        let kind = if !visit.counts() || looks::wakes_nothing(&parts) { Work::Probe } else { Work::Request };
+        let kind = if !visit.counts() || passive_requests::wakes_nothing(&parts) { Work::Probe } else { Work::Request };
         if kind == Work::Probe && !instance.is_awake() {
             return Err(if visit.counts() { Refusal::Asleep } else { Refusal::AsleepToVisitors(None) });
         }

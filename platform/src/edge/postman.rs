@@ -15,8 +15,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::bodies::Upload;
-use super::upstream::{Target, Upstreams};
+use super::proxy::{Target, Upload, Upstreams};
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::db::InstanceId;

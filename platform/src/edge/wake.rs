@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::pages::WaitingPage;
 use super::refusal::Refusal;
 use super::visit::Visit;
-use super::{Called, Edge, looks, opens_page};
+use super::{Called, Edge, opens_page, passive_requests};
 use crate::instances::{Fact, Status};
 use crate::sharing::Visitor;
 use crate::web::live::{self, WATCHERS};
@@ -46,7 +46,7 @@ impl Edge {
 
     async fn awaken(&self, visit: &Visit, parts: &Parts) -> Result<Woken, Refusal> {
         let instance = &visit.instance;
-        if looks::wakes_nothing(parts) {
+        if passive_requests::wakes_nothing(parts) {
             return Err(Refusal::Asleep);
         }
         let most = if visit.visitor == Visitor::Owner { WATCHERS } else { WATCHERS / 2 };

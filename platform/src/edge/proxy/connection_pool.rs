@@ -23,9 +23,9 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::coop::unconstrained;
 
-use super::answering::Answering;
 use super::bodies::Upload;
-use super::headed::{Headed, Limit};
+use super::head_limit::{Headed, Limit};
+use super::response_body::Answering;
 use crate::clock::Clock;
 use crate::instances::{Instance, Instances};
 
@@ -50,7 +50,7 @@ const MOST_LARGE: usize = 64;
 
 /// The connections of the edge. Cheap to clone.
 #[derive(Clone)]
-pub struct Upstreams(Arc<Pool>);
+pub(in crate::edge) struct Upstreams(Arc<Pool>);
 
 struct Pool {
     instances: Instances,
@@ -70,7 +70,7 @@ struct AtRest {
 /// Which container is meant, and where it listens. An address that moved on to another container is another target. So is
 /// the same one on another thread: a connection wakes the thread that made it.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) struct Target {
+pub(in crate::edge) struct Target {
     container: Arc<str>,
     socket: SocketAddr,
     from: ThreadId,
@@ -78,13 +78,13 @@ pub(super) struct Target {
 
 impl Target {
     /// The program of the instance that listens on `socket`; `None` while no container of it is known.
-    pub(super) fn of(instance: &Instance, socket: SocketAddr) -> Option<Self> {
+    pub(in crate::edge) fn of(instance: &Instance, socket: SocketAddr) -> Option<Self> {
         Some(Self { container: instance.container()?, socket, from: thread::current().id() })
     }
 }
 
 impl Upstreams {
-    pub(super) fn new(instances: Instances, clock: Clock) -> Self {
+    pub(in crate::edge) fn new(instances: Instances, clock: Clock) -> Self {
         let large = Arc::new(Semaphore::new(MOST_LARGE));
         Self(Arc::new(Pool { instances, clock, at_rest: Mutex::default(), large }))
     }
@@ -124,7 +124,7 @@ impl Upstreams {
 
     /// Sends a request of our own, and what is answered in a word. What comes behind that word is not read, and the
     /// connection not used again.
-    pub(super) async fn send(&self, target: &Target, request: Request<Upload>) -> anyhow::Result<StatusCode> {
+    pub(in crate::edge) async fn send(&self, target: &Target, request: Request<Upload>) -> anyhow::Result<StatusCode> {
         Ok(self.exchange(target, request).await?.status())
     }
 

@@ -12,15 +12,15 @@ use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
 
 use super::headers::clean_trailers;
-use super::movement::Movement;
-use super::visit::Visit;
+use super::traffic_activity::Movement;
+use crate::edge::visit::Visit;
 use crate::instances::Flow;
 
 /// How long a client may send nothing of a body that it announced.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A request's body, on its way to a container.
-pub(super) struct Upload {
+pub(in crate::edge) struct Upload {
     body: Body,
     passage: Option<Box<Passage>>,
 }
@@ -53,7 +53,7 @@ impl Upload {
     }
 
     /// A body that nobody waits for.
-    pub(super) fn plain(body: Body) -> Self {
+    pub(in crate::edge) fn plain(body: Body) -> Self {
         Self { body, passage: None }
     }
 

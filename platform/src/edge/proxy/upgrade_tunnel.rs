@@ -12,9 +12,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
-use super::headed::Headed;
-use super::movement::Movement;
-use super::visit::Visit;
+use super::head_limit::Headed;
+use super::traffic_activity::Movement;
+use crate::edge::visit::Visit;
 use crate::instances::Flow;
 
 /// Bytes read at once from either side.

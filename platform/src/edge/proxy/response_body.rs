@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use hyper::Response;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
-use super::upstream::{Connection, Upstreams, nobody};
+use super::connection_pool::{Connection, Upstreams, nobody};
 
 /// Small pieces are gathered up to about so many bytes.
 const GATHERED: usize = 8 * 1024;

@@ -8,7 +8,7 @@ use axum::http::request::Parts;
 use super::program::Program;
 use super::refusal::Refusal;
 use super::visit::Visit;
-use super::{Called, Edge, gate};
+use super::{Called, Edge, cross_origin};
 use crate::client;
 use crate::cookies;
 use crate::sharing::{Admission, Visitor};
@@ -29,7 +29,7 @@ impl Edge {
             visitor => sharing.admit(visitor, &called.instance, path),
         };
         let is_public = admit(&Visitor::Stranger) != Admission::Refused;
-        let comes_from_here = gate::comes_from_here(parts, &called.entrance.origin);
+        let comes_from_here = cross_origin::comes_from_here(parts, &called.entrance.origin);
         let carries_cookie = cookies::is_there(&parts.headers, cookies::SESSION);
         let visitor = match self.visitor(called, &parts.headers).await? {
             // Sent to log in, it would come back with a third cookie that is not believed either, again and again.
@@ -39,7 +39,7 @@ impl Edge {
             Visitor::Stranger if !is_public => return Ok(None),
             Visitor::Stranger if !carries_cookie => Visitor::Stranger,
             // Another site's page shows what is open to everyone. It gets that as everyone does, and nobody is named.
-            _ if !comes_from_here && is_public && gate::only_looks(parts) => Visitor::Stranger,
+            _ if !comes_from_here && is_public && cross_origin::only_looks(parts) => Visitor::Stranger,
             _ if !comes_from_here => return Err(Refusal::OtherOrigin(called.entrance.origin.clone())),
             visitor => visitor,
         };

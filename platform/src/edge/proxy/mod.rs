@@ -1,5 +1,14 @@
 //! Through to the container and back: headers cleaned both ways, bodies streamed, any Upgrade, nothing buffered.
 
+mod bodies;
+mod connection_pool;
+mod head_limit;
+mod headers;
+mod response_body;
+mod session_bound_body;
+mod traffic_activity;
+mod upgrade_tunnel;
+
 use std::error::Error as _;
 use std::future::Future;
 use std::pin::pin;
@@ -16,16 +25,18 @@ use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
+pub(super) use self::bodies::Upload;
+use self::bodies::{Answer, Cut};
+pub(super) use self::connection_pool::{Target, Upstreams};
+pub(super) use self::headers::clean_request;
+use self::headers::clean_response;
+use self::response_body::Answering;
+use self::session_bound_body::WhileItStands;
+use self::traffic_activity::Movement;
+use self::upgrade_tunnel::Relay;
 use super::Edge;
-use super::answering::Answering;
-use super::bodies::{Answer, Cut, Upload};
-use super::headers::{clean_request, clean_response};
-use super::movement::Movement;
-use super::places::Place;
+use super::in_flight::Place;
 use super::refusal::Refusal;
-use super::relay::Relay;
-use super::standing::WhileItStands;
-use super::upstream::Target;
 use super::visit::{ASKED_EVERY, Visit};
 use crate::client;
 use crate::instances::{Work, WorkInFlight};
@@ -44,7 +55,7 @@ static ASSERTION: HeaderName = HeaderName::from_static("x-berth-assertion");
 impl Edge {
     /// Sends the request to the instance's container and the answer back. `place` ends with the last byte; `work` with the
     /// head of the answer, from where on what moves is the work. A probe's lasts until its end and moves nothing.
-    pub(super) async fn forward(
+    pub(in crate::edge) async fn forward(
         &self,
         visit: Arc<Visit>,
         (work, place): (WorkInFlight, Place),

@@ -9,7 +9,7 @@ use axum::BoxError;
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
-use super::visit::Visit;
+use crate::edge::visit::Visit;
 
 /// A body for as long as its visit stands. One that comes in one piece is never asked about.
 pub(super) struct WhileItStands<B> {
