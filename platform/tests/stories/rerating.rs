@@ -95,7 +95,11 @@ async fn other_prices_change_what_was_spent_once_and_back_again() {
         assert_eq!(world.spend_at_rest(&boris).await.spent_nanodollars, 60 * A_TOKEN, "{kind}");
         assert_eq!(quota.ledger.verify().await.unwrap().wrong, Vec::<String>::new(), "{kind}");
         let next = after_a_kill(&world, &world.clock, 5 * HOLD).await;
-        assert_eq!(next.reports.budget(boris.instance.account).await.unwrap().spent_nanodollars, 60 * A_TOKEN, "{kind}");
+        assert_eq!(
+            next.reports.budget(boris.instance.account).await.unwrap().spent_nanodollars,
+            60 * A_TOKEN,
+            "{kind}"
+        );
         assert_eq!(told(&change(&next, by(&cheap)).await), (0, 0, Vec::new()), "{kind}: after a kill");
     }
 }
