@@ -12,7 +12,7 @@ use crate::app::App;
 use crate::db::HoldId;
 use crate::handle::Handle;
 use crate::quota::dollars;
-use crate::quota::reports::{BillDifference, total_difference};
+use crate::quota::reports::{BilledAmounts, total_difference};
 
 #[derive(Subcommand)]
 pub(super) enum Word {
@@ -88,9 +88,11 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<ExitCode> {
                 "{:<10} {:<28} {:>14} {:>14} {:>14} {:>10}",
                 "DAY", "MODEL", "BILLED", "BOOKED", "MARGIN", "PERCENT"
             );
-            drifts.iter().for_each(print);
+            for one in &drifts {
+                print(&one.day.to_string(), &one.model, one.amounts);
+            }
             let all = total_difference(&drifts);
-            print(&BillDifference { day: "all".into(), ..all.clone() });
+            print("all", "", all);
             if all.is_wide() {
                 eprintln!(
                     "They differ by more than 1 %: a price changed, calls were booked as held, or the key is used elsewhere."
@@ -109,16 +111,13 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(drift: &BillDifference) {
-    let percent = drift.percent().map_or_else(|| "not billed".into(), |percent| format!("{percent:.2} %"));
+fn print(day: &str, model: &str, amounts: BilledAmounts) {
+    let percent = amounts.percent().map_or_else(|| "not billed".into(), |percent| format!("{percent:.2} %"));
     println!(
-        "{:<10} {:<28} {:>14} {:>14} {:>14} {:>10}{}",
-        drift.day,
-        drift.model,
-        dollars(drift.billed_nanodollars),
-        dollars(drift.booked_nanodollars),
-        dollars(drift.margin_nanodollars()),
-        percent,
-        if drift.is_wide() { "  !" } else { "" }
+        "{day:<10} {model:<28} {:>14} {:>14} {:>14} {percent:>10}{}",
+        dollars(amounts.billed_nanodollars),
+        dollars(amounts.booked_nanodollars),
+        dollars(amounts.margin_nanodollars()),
+        if amounts.is_wide() { "  !" } else { "" }
     );
 }

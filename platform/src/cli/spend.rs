@@ -10,7 +10,7 @@ use crate::quota::{Month, dollars};
 /// Months are named as the books name them; without a name the present one.
 pub(super) fn month(app: &App, name: Option<&str>) -> anyhow::Result<Month> {
     match name {
-        Some(name) => Month::parse(name).context("write the month as 2026-11"),
+        Some(name) => name.parse().context("write the month as 2026-11"),
         None => Ok(app.quota.reports.this_month()),
     }
 }

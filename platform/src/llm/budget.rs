@@ -81,7 +81,7 @@ fn sentences(left: &AccountBudget) -> String {
         "AI budget: {} of {} is left this month (whole again on {}, UTC)",
         at_least(month),
         about(of_month),
-        day(&left.resets_on)
+        day(&left.resets_on.to_string())
     );
     if let (Some(of), Some(rest)) = (today.allowance_nanodollars, today.left_nanodollars) {
         money.push_str(&format!(", and {} of {} today", at_least(rest), about(of)));
@@ -116,20 +116,20 @@ mod tests {
     #[test]
     fn the_budget_is_said_in_one_sentence_for_money_and_one_for_the_pace() {
         let mut left = AccountBudget {
-            period: "2026-11".into(),
+            period: "2026-11".parse().unwrap(),
             allowance_nanodollars: 5_000_000_000,
             credit_nanodollars: 0,
             spent_nanodollars: 1_234_567_891,
             held_nanodollars: 0,
             left_nanodollars: 310_000_000,
-            resets_on: "2026-12-01".into(),
+            resets_on: "2026-12-01".parse().unwrap(),
             today: DayBudget {
-                day: "2026-11-20".into(),
+                day: "2026-11-20".parse().unwrap(),
                 allowance_nanodollars: None,
                 spent_nanodollars: 190_000_000,
                 held_nanodollars: 0,
                 left_nanodollars: None,
-                resets_on: "2026-11-21".into(),
+                resets_on: "2026-11-21".parse().unwrap(),
             },
             requests_a_minute: None,
             tokens_a_minute: None,

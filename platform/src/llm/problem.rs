@@ -16,7 +16,7 @@ use crate::config::Speaks;
 use crate::instances::Wish;
 use crate::quota::admission::BudgetPeriod;
 use crate::quota::prices::UnboundedCost;
-use crate::quota::{Refusal, Tier, dollars};
+use crate::quota::{Day, Refusal, Tier, dollars};
 
 /// Why a call ends here.
 #[derive(Debug)]
@@ -234,7 +234,7 @@ fn refused(refusal: &Refusal, advice: &str) -> Shape {
                 "rate_limit_error",
                 "insufficient_quota",
                 [
-                    over_allowance(*what, (*left_nanodollars, *held_nanodollars), *needed_nanodollars, resets_on),
+                    over_allowance(*what, (*left_nanodollars, *held_nanodollars), *needed_nanodollars, *resets_on),
                     if refusal.leaves_room() { format!(" {advice}") } else { String::new() },
                 ]
                 .concat(),
@@ -308,7 +308,7 @@ fn no_bound(model: &str, why: UnboundedCost) -> (&'static str, String) {
     }
 }
 
-fn over_allowance(what: BudgetPeriod, (left, held): (i64, i64), needed: i64, resets_on: &str) -> String {
+fn over_allowance(what: BudgetPeriod, (left, held): (i64, i64), needed: i64, resets_on: Day) -> String {
     let held = if held > 0 {
         format!(" ({} more is held for calls in flight, and part of it comes back)", dollars(held))
     } else {

@@ -1,10 +1,23 @@
 //! The tables that more than one store of quota reads, as sea-orm sees them, and how their money is summed.
 
+use std::str::FromStr;
+
 use sea_orm::sea_query::{Alias, Expr, ExprTrait as _};
+
+use super::calendar::PeriodError;
+use crate::error::{Error, Result};
 
 /// A sum as bigint: PostgreSQL sums bigints to numeric, which is no i64.
 pub fn sum_as_bigint(column: Expr) -> Expr {
     column.sum().cast_as(Alias::new("bigint"))
+}
+
+/// A month or a day as a column has it.
+///
+/// # Errors
+/// When the column has another text; nothing in Berth writes such a one.
+pub fn parse<P: FromStr<Err = PeriodError>>(column: &str) -> Result<P> {
+    column.parse().map_err(|error| Error::Internal(anyhow::anyhow!("{column:?} in the database is {error}")))
 }
 
 pub mod allowances {

@@ -19,7 +19,7 @@ pub mod reports;
 use std::sync::Arc;
 
 pub use admission::{Admission, BudgetCall, OwnKeyCall, Refusal};
-pub use calendar::Month;
+pub use calendar::{Day, DayRange, Month, Period};
 pub use ledger::{Hold, Ledger, Receipt};
 pub use prices::{
     CacheWrites, CallOutcome, Demand, InputBound, Price, PriceTables, Provider, Seen, Service, Tier, Usage, dollars,

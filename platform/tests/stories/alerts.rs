@@ -60,8 +60,8 @@ async fn each_threshold_of_a_month_is_told_once() {
         call(&town.app, "alice", "", A_DOLLAR / 10 * 9).await;
         assert_eq!(tell(&town).await, 1, "{kind}: another month");
         let alerts = town.app.quota.reports.alerts(alice.instance.account).await.unwrap();
-        let periods: Vec<_> = alerts.iter().map(|alert| (&*alert.period, alert.percent)).collect();
-        assert_eq!(periods, [("2026-12", 80)], "{kind}: the one before is over");
+        let periods: Vec<_> = alerts.iter().map(|alert| (alert.period.to_string(), alert.percent)).collect();
+        assert_eq!(periods, [("2026-12".to_owned(), 80)], "{kind}: the one before is over");
     }
 }
 

@@ -59,10 +59,14 @@ async fn a_correction_is_a_receipt_of_its_own_in_the_month_and_on_the_day_of_the
         let correction = receipts(&quota, &alice).await.remove(2);
         assert_eq!((correction.id, correction.corrects), (corrected.id, Some(first.id)), "{kind}");
         assert_eq!((correction.amount_nanodollars, &*correction.reason), (-HOLD / 4, "it answered in Latin"), "{kind}");
-        assert_eq!((&*correction.day, &*correction.period), ("2026-11-30", "2026-11"), "{kind}");
+        assert_eq!(
+            (correction.day.to_string(), correction.period.to_string()),
+            ("2026-11-30".into(), "2026-11".into()),
+            "{kind}"
+        );
         assert_eq!(receipts(&quota, &alice).await[0], first, "{kind}: the first stays as it was");
 
-        let november = Month::parse("2026-11").unwrap();
+        let november: Month = "2026-11".parse().unwrap();
         let sums = quota.reports.spent_in(account, november).await.unwrap();
         assert_eq!((sums.total_nanodollars(), sums.by_day.len(), sums.by_day[0].calls), (HOLD / 4 * 3, 1, 1), "{kind}");
         assert_eq!(sums.by_model[0].output_tokens, i64::try_from(OUTPUT_TOKENS).unwrap(), "{kind}: counted once");

@@ -455,12 +455,12 @@ async fn a_provider_bills_the_operator_nothing_for_own_keys_and_the_comparison_k
     }
     bob.post(&world, MESSAGES, &message("berth-demo")).send().await.unwrap();
     let spent = world.spend_at_rest(&bob).await.spent_nanodollars;
-    let day = receipts(&world, &bob).await[0].day.clone();
+    let day = receipts(&world, &bob).await[0].day;
     let dollars = berth::quota::dollars(spent).replace('$', "");
     let drifts =
         world.app.quota.reports.compare_bill(&format!("date,model,cost\n{day},berth-demo,{dollars}")).await.unwrap();
     assert_eq!(drifts.len(), 1, "{drifts:?}");
-    assert_eq!(drifts[0].margin_nanodollars(), 0);
+    assert_eq!(drifts[0].amounts.margin_nanodollars(), 0);
     let all = world.app.quota.reports.month_totals(world.app.quota.reports.this_month()).await.unwrap();
     assert_eq!(all.spent_nanodollars, spent);
 }

@@ -115,7 +115,7 @@ async fn days_and_an_account_narrow_it_and_nonsense_is_refused() {
     }
     quota.settled().await;
     let cheap = import(quota, &table("claude-of-today", 1)).await;
-    let today = quota.reports.budget(alice.instance.account).await.unwrap().period + "-01";
+    let today = quota.reports.this_month().first_day().to_string();
     let day = |day: &str| Some(day.to_owned());
     for (order, changed) in [
         (RepricingOrder { account: Some(boris.instance.account), ..by(&cheap) }, 1),

@@ -173,8 +173,7 @@ async fn sums_and_receipts_are_found_on_either_database() {
         assert!(quota.ledger.receipt(boris.instance.account, receipts[1].id).await.is_err(), "{kind}: of another");
         let export = quota.ledger.receipts_of_month(alice.instance.account, month).await.unwrap();
         assert_eq!(export.try_concat().await.unwrap().len(), 2, "{kind}");
-        let none =
-            quota.ledger.receipts_of_month(alice.instance.account, Month::parse("1999-12").unwrap()).await.unwrap();
+        let none = quota.ledger.receipts_of_month(alice.instance.account, "1999-12".parse().unwrap()).await.unwrap();
         assert_eq!(none.try_concat().await.unwrap(), [], "{kind}");
 
         let all = quota.reports.month_totals(month).await.unwrap();

@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::config::Limits;
 use crate::db::{AccountId, Db};
 use crate::error::Result;
-use crate::quota::calendar;
+use crate::quota::calendar::Month;
 use crate::quota::prices::PriceTables;
 
 /// Admission of calls: the books of every account, and the limits of each.
@@ -88,7 +88,7 @@ impl Admission {
     /// that platform's, whatever the settings of this command.
     async fn books_elsewhere(&self, id: AccountId) -> Result<Books> {
         let (db, now) = (self.db.read(), self.clock.now());
-        let allowance = store::allowance(db, id, &calendar::period(now)).await?;
+        let allowance = store::allowance(db, id, Month::of(now)).await?;
         let month_nanodollars = allowance.unwrap_or(self.limits.month_nanodollars);
         store::books(db, id, Limits { month_nanodollars, ..self.limits }, now).await
     }

@@ -8,7 +8,7 @@ pub use super::token_bucket::RateLimitState;
 use super::token_bucket::TokenBucket;
 use crate::clock::Timestamp;
 use crate::config::Limits;
-use crate::quota::calendar;
+use crate::quota::calendar::{Day, Month};
 use crate::quota::prices::CostBound;
 
 /// For how long an agent that was refused a place is thought to want one: SDKs come again within a second or two.
@@ -40,8 +40,8 @@ impl CallAmount {
 /// Where a call was booked, to be found again when it is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Booking {
-    pub period: String,
-    pub day: String,
+    pub month: Month,
+    pub day: Day,
     /// The name under which its agent is counted.
     agent: String,
 }
@@ -57,17 +57,16 @@ pub enum LimitExceeded {
 }
 
 /// Money of one month or one day.
-#[derive(Clone, Debug, Default)]
-pub struct PeriodTotals {
-    /// `2026-11` or `2026-11-25`.
-    pub name: String,
+#[derive(Clone, Debug)]
+pub struct PeriodTotals<P> {
+    pub period: P,
     pub spent_nanodollars: i64,
     pub held_nanodollars: i64,
 }
 
-impl PeriodTotals {
-    fn named(name: String) -> Self {
-        Self { name, ..Self::default() }
+impl<P> PeriodTotals<P> {
+    fn of(period: P) -> Self {
+        Self { period, spent_nanodollars: 0, held_nanodollars: 0 }
     }
 
     fn taken(&self) -> i64 {
@@ -83,7 +82,7 @@ impl PeriodTotals {
 /// Money of a month that is over.
 #[derive(Clone, Debug)]
 pub struct ClosedMonth {
-    pub name: String,
+    pub month: Month,
     pub allowance_nanodollars: i64,
     pub spent_nanodollars: i64,
 }
@@ -115,11 +114,11 @@ pub struct Credit {
 pub struct Books {
     limits: Limits,
     credit: Credit,
-    month: PeriodTotals,
-    day: PeriodTotals,
+    month: PeriodTotals<Month>,
+    day: PeriodTotals<Day>,
     day_ends: Timestamp,
     /// Earlier months in which calls began that are not over.
-    earlier: Vec<PeriodTotals>,
+    earlier: Vec<PeriodTotals<Month>>,
     /// Months that are over, for when something of them is corrected.
     past: Vec<ClosedMonth>,
     requests: TokenBucket,
@@ -135,13 +134,13 @@ impl Books {
     /// As it stands in the ledger at `now`, with nothing in flight.
     #[must_use]
     pub fn new(limits: Limits, credit: Credit, spent_this_month: i64, spent_today: i64, now: Timestamp) -> Self {
-        let purse = |name, spent_nanodollars| PeriodTotals { spent_nanodollars, ..PeriodTotals::named(name) };
+        let today = Day::of(now);
         Self {
             limits,
             credit,
-            month: purse(calendar::period(now), spent_this_month),
-            day: purse(calendar::day(now), spent_today),
-            day_ends: calendar::midnight_after(now),
+            month: PeriodTotals { spent_nanodollars: spent_this_month, ..PeriodTotals::of(today.month()) },
+            day: PeriodTotals { spent_nanodollars: spent_today, ..PeriodTotals::of(today) },
+            day_ends: today.next().midnight(),
             earlier: Vec::new(),
             past: Vec::new(),
             requests: TokenBucket::full(now),
@@ -160,13 +159,13 @@ impl Books {
 
     /// Takes in that what was spent in a month and on one of its days is other than was booked, by so much. The
     /// allowance of that month.
-    pub fn correct(&mut self, period: &str, day: &str, nanodollars: i64, now: Timestamp) -> i64 {
+    pub fn correct(&mut self, month: Month, day: Day, nanodollars: i64, now: Timestamp) -> i64 {
         self.turn(now);
-        if self.day.name == day {
+        if self.day.period == day {
             self.day.settle(0, nanodollars);
         }
-        let open = std::iter::once(&mut self.month).chain(&mut self.earlier).find(|purse| purse.name == period);
-        match (open, self.past.iter_mut().find(|past| past.name == period)) {
+        let open = std::iter::once(&mut self.month).chain(&mut self.earlier).find(|totals| totals.period == month);
+        match (open, self.past.iter_mut().find(|past| past.month == month)) {
             (None, Some(past)) => {
                 let before = past.used_credit();
                 past.spent_nanodollars = past.spent_nanodollars.saturating_add(nanodollars);
@@ -174,8 +173,8 @@ impl Books {
                 past.allowance_nanodollars
             }
             (open, _) => {
-                if let Some(purse) = open {
-                    purse.settle(0, nanodollars);
+                if let Some(totals) = open {
+                    totals.settle(0, nanodollars);
                 }
                 self.limits.month_nanodollars
             }
@@ -235,22 +234,22 @@ impl Books {
         self.in_flight += 1;
         self.refused.remove(&agent);
         *self.agents.entry(agent.clone()).or_default() += 1;
-        Ok(Booking { period: self.month.name.clone(), day: self.day.name.clone(), agent })
+        Ok(Booking { month: self.month.period, day: self.day.period, agent })
     }
 
     /// Gives back what [`Books::admit`] took for a call, and takes what it cost and used.
     pub fn settle(&mut self, place: &Booking, held: CallAmount, spent: CallAmount) {
-        if self.month.name == place.period {
+        if self.month.period == place.month {
             self.month.settle(held.nanodollars, spent.nanodollars);
-        } else if let Some(at) = self.earlier.iter().position(|purse| purse.name == place.period) {
-            let purse = &mut self.earlier[at];
-            purse.settle(held.nanodollars, spent.nanodollars);
-            if purse.held_nanodollars == 0 {
-                let purse = self.earlier.swap_remove(at);
-                self.close(purse);
+        } else if let Some(at) = self.earlier.iter().position(|totals| totals.period == place.month) {
+            let totals = &mut self.earlier[at];
+            totals.settle(held.nanodollars, spent.nanodollars);
+            if totals.held_nanodollars == 0 {
+                let totals = self.earlier.swap_remove(at);
+                self.close(totals);
             }
         }
-        if self.day.name == place.day {
+        if self.day.period == place.day {
             self.day.settle(held.nanodollars, spent.nanodollars);
         }
         // More than was held is taken as well: a bound that was too low lets nobody run away.
@@ -271,12 +270,12 @@ impl Books {
     }
 
     #[must_use]
-    pub fn month(&self) -> &PeriodTotals {
+    pub fn month(&self) -> &PeriodTotals<Month> {
         &self.month
     }
 
     #[must_use]
-    pub fn today(&self) -> &PeriodTotals {
+    pub fn today(&self) -> &PeriodTotals<Day> {
         &self.day
     }
 
@@ -299,7 +298,7 @@ impl Books {
     /// Credit that no earlier month used.
     #[must_use]
     pub fn credit(&self) -> i64 {
-        let in_flight = self.earlier.iter().map(|purse| self.used_credit(purse)).sum::<i64>();
+        let in_flight = self.earlier.iter().map(|totals| self.used_credit(totals)).sum::<i64>();
         self.credit.granted.saturating_sub(self.credit.used).saturating_sub(in_flight)
     }
 
@@ -344,31 +343,31 @@ impl Books {
         if now < self.day_ends {
             return;
         }
-        self.day_ends = calendar::midnight_after(now);
-        let (period, day) = (calendar::period(now), calendar::day(now));
-        if period > self.month.name {
-            let before = std::mem::replace(&mut self.month, PeriodTotals::named(period));
+        let today = Day::of(now);
+        self.day_ends = today.next().midnight();
+        if today.month() > self.month.period {
+            let before = std::mem::replace(&mut self.month, PeriodTotals::of(today.month()));
             if before.held_nanodollars == 0 {
                 self.close(before);
             } else {
                 self.earlier.push(before);
             }
         }
-        if day > self.day.name {
-            self.day = PeriodTotals::named(day);
+        if today > self.day.period {
+            self.day = PeriodTotals::of(today);
         }
     }
 
-    fn close(&mut self, purse: PeriodTotals) {
+    fn close(&mut self, totals: PeriodTotals<Month>) {
         self.remember(ClosedMonth {
-            name: purse.name,
+            month: totals.period,
             allowance_nanodollars: self.limits.month_nanodollars,
-            spent_nanodollars: purse.spent_nanodollars,
+            spent_nanodollars: totals.spent_nanodollars,
         });
     }
 
-    fn used_credit(&self, purse: &PeriodTotals) -> i64 {
-        purse.taken().saturating_sub(self.limits.month_nanodollars).max(0)
+    fn used_credit(&self, totals: &PeriodTotals<Month>) -> i64 {
+        totals.taken().saturating_sub(self.limits.month_nanodollars).max(0)
     }
 
     /// The name under which a call of `agent` is counted.

@@ -58,7 +58,7 @@ fn a_clock_that_was_set_back_opens_no_month_again() {
     let in_december = after(20 * 86_400);
     account.admit(money(1000), "", in_december).unwrap();
     assert!(matches!(account.admit(money(1), "", START), Err(LimitExceeded::Month { .. })));
-    assert_eq!(account.month().name, "2026-12");
+    assert_eq!(account.month().period.to_string(), "2026-12");
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn credit_pays_what_the_months_allowance_does_not_and_is_used_up_once() {
 #[test]
 fn what_is_corrected_counts_in_the_month_and_on_the_day_of_the_call_wherever_that_is_now() {
     let mut account = Books::new(LIMITS, Credit { granted: 500, used: 0 }, 0, 0, START);
-    let (november, fifteenth) = ("2026-11", "2026-11-15");
+    let (november, fifteenth) = (Month::of(START), Day::of(START));
     let first = account.admit(money(1200), "", START).unwrap();
     let second = account.admit(money(100), "", START).unwrap();
     account.settle(&first, money(1200), money(1200));
@@ -189,7 +189,7 @@ proptest! {
         let credit = 300;
         let mut account = Books::new(limits, Credit { granted: credit, used: 0 }, 0, 0, START);
         let mut open = Vec::new();
-        let mut spent = HashMap::<String, i64>::new();
+        let mut spent = HashMap::<Month, i64>::new();
         let mut now = 0;
         for (needed, used, later, ends) in calls {
             now += later / 20;
@@ -203,7 +203,7 @@ proptest! {
                 let (place, needed) = open.swap_remove(0);
                 let used = used.min(needed);
                 account.settle(&place, money(needed), money(used));
-                *spent.entry(place.period.clone()).or_default() += used;
+                *spent.entry(place.month).or_default() += used;
             }
         }
         for (place, needed) in open {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::books::LimitExceeded;
 use crate::clock::Timestamp;
 use crate::error::Error;
-use crate::quota::calendar;
+use crate::quota::calendar::{Day, Month};
 use crate::quota::prices::UnboundedCost;
 
 /// What a caller with too many calls in flight is told to wait: calls take seconds, and SDKs back off by themselves.
@@ -27,7 +27,7 @@ pub enum Refusal {
         left_nanodollars: i64,
         held_nanodollars: i64,
         needed_nanodollars: i64,
-        resets_on: String,
+        resets_on: Day,
     },
     /// As many calls as are allowed are in flight.
     #[error("too many calls at once")]
@@ -80,10 +80,10 @@ impl Refusal {
         };
         match over {
             LimitExceeded::Month { left_nanodollars, held_nanodollars } => {
-                money(BudgetPeriod::Month, left_nanodollars, held_nanodollars, calendar::next_month(now))
+                money(BudgetPeriod::Month, left_nanodollars, held_nanodollars, Month::of(now).next().first_day())
             }
             LimitExceeded::Day { left_nanodollars, held_nanodollars } => {
-                money(BudgetPeriod::Day, left_nanodollars, held_nanodollars, calendar::tomorrow(now))
+                money(BudgetPeriod::Day, left_nanodollars, held_nanodollars, Day::of(now).next())
             }
             LimitExceeded::CallsAtOnce { limit } => Self::TooManyAtOnce { limit, retry_after: TRY_AGAIN },
             LimitExceeded::RequestsAMinute { limit, wait } => Self::TooManyRequests { limit, retry_after: wait },

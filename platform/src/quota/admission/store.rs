@@ -1,5 +1,7 @@
 //! SQL for limits, credit, and the books of an account as the database has them.
 
+use std::collections::BTreeMap;
+
 use sea_orm::QuerySelect as _;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Expr;
@@ -13,8 +15,8 @@ use crate::clock::Timestamp;
 use crate::config::Limits;
 use crate::db::{AccountId, Tx};
 use crate::error::Result;
-use crate::quota::calendar;
-use crate::quota::entities::{allowances, spend_days, sum_as_bigint};
+use crate::quota::calendar::{Day, Month};
+use crate::quota::entities::{allowances, parse, spend_days, sum_as_bigint};
 
 /// Credit that was given, or with a minus taken back.
 pub struct NewCredit<'a> {
@@ -28,23 +30,24 @@ pub struct NewCredit<'a> {
 /// The account's books as the database has them, with nothing in flight. `usual`: the limits of accounts that have none of their own.
 pub async fn books(db: &impl ConnectionTrait, account: AccountId, usual: Limits, now: Timestamp) -> Result<Books> {
     let limits = own_limits(db, account).await?.map_or(usual, |own| own.over(usual));
-    let period = calendar::period(now);
-    let months = allowances::Entity::find().filter(allowances::Column::AccountId.eq(account)).all(db).await?;
-    let this_month = months.iter().find(|row| row.period == period).map_or(0, |row| row.spent_nanodollars);
-    let today = spent_on(db, account, &calendar::day(now)).await?;
+    let (month, today) = (Month::of(now), Day::of(now));
+    let rows = allowances::Entity::find().filter(allowances::Column::AccountId.eq(account)).all(db).await?;
+    let by_month = rows.into_iter().map(|row| Ok((parse(&row.period)?, row)));
+    let mut by_month = by_month.collect::<Result<BTreeMap<Month, _>>>()?;
+    let spent_this_month = by_month.remove(&month).map_or(0, |row| row.spent_nanodollars);
+    let spent_today = spent_on(db, account, today).await?;
     let credit = Credit { granted: credit_granted(db, account).await?, used: 0 };
-    let mut books = Books::new(limits, credit, this_month, today, now);
-    for allowances::Model { period: name, allowance_nanodollars, spent_nanodollars, .. } in
-        months.into_iter().filter(|row| row.period != period)
-    {
-        books.remember(ClosedMonth { name, allowance_nanodollars, spent_nanodollars });
+    let mut books = Books::new(limits, credit, spent_this_month, spent_today, now);
+    for (month, row) in by_month {
+        let allowances::Model { allowance_nanodollars, spent_nanodollars, .. } = row;
+        books.remember(ClosedMonth { month, allowance_nanodollars, spent_nanodollars });
     }
     Ok(books)
 }
 
-/// The account's allowance for `period`, if it made a call in it.
-pub async fn allowance(db: &impl ConnectionTrait, account: AccountId, period: &str) -> Result<Option<i64>> {
-    let month = allowances::Entity::find_by_id((account, period.to_owned())).one(db).await?;
+/// The account's allowance for `month`, if it made a call in it.
+pub async fn allowance(db: &impl ConnectionTrait, account: AccountId, month: Month) -> Result<Option<i64>> {
+    let month = allowances::Entity::find_by_id((account, month.to_string())).one(db).await?;
     Ok(month.map(|month| month.allowance_nanodollars))
 }
 
@@ -103,11 +106,11 @@ pub async fn credit_granted(db: &impl ConnectionTrait, account: AccountId) -> Re
     Ok(sum.into_model::<Total>().one(db).await?.and_then(|row| row.total).unwrap_or(0))
 }
 
-async fn spent_on(db: &impl ConnectionTrait, account: AccountId, day: &str) -> Result<i64> {
+async fn spent_on(db: &impl ConnectionTrait, account: AccountId, day: Day) -> Result<i64> {
     let sum = spend_days::Entity::find()
         .select_only()
         .column_as(sum_as_bigint(Expr::col(spend_days::Column::AmountNanodollars)), "total")
         .filter(spend_days::Column::AccountId.eq(account))
-        .filter(spend_days::Column::Day.eq(day));
+        .filter(spend_days::Column::Day.eq(day.to_string()));
     Ok(sum.into_model::<Total>().one(db).await?.and_then(|row| row.total).unwrap_or(0))
 }

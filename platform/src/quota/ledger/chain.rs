@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::receipt::Receipt;
 use crate::quota::admission::Payer;
+use crate::quota::calendar::{Day, Month};
 use crate::secrets::Keys;
 
 /// What the first receipt of an account names as the one before it.
@@ -28,8 +29,8 @@ struct DigestFields<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     reason: &'a str,
     instance: Uuid,
-    period: &'a str,
-    day: &'a str,
+    period: Month,
+    day: Day,
     provider: &'a str,
     model: &'a str,
     agent: &'a str,
@@ -75,8 +76,8 @@ pub fn text(receipt: &Receipt) -> String {
         corrects: receipt.corrects.map(|id| id.0),
         reason: &receipt.reason,
         instance: receipt.instance_id.0,
-        period: &receipt.period,
-        day: &receipt.day,
+        period: receipt.period,
+        day: receipt.day,
         provider: &receipt.provider,
         model: &receipt.model,
         agent: &receipt.agent,

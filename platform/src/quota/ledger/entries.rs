@@ -6,6 +6,7 @@ use super::intent::{Intent, Settlement};
 use super::receipt::Receipt;
 use crate::clock::Timestamp;
 use crate::db::{AccountId, HoldId};
+use crate::quota::calendar::{Day, Month};
 
 /// A correction as the journal has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,19 +63,19 @@ impl LedgerEntry {
 
     /// The month of which it is part.
     #[must_use]
-    pub fn period(&self) -> &str {
+    pub fn month(&self) -> Month {
         match &self.kind {
-            EntryKind::Call { intent, .. } => &intent.period,
-            EntryKind::Correction(receipt) => &receipt.period,
+            EntryKind::Call { intent, .. } => intent.period,
+            EntryKind::Correction(receipt) => receipt.period,
         }
     }
 
     /// The day of which it is part.
     #[must_use]
-    pub fn day(&self) -> &str {
+    pub fn day(&self) -> Day {
         match &self.kind {
-            EntryKind::Call { intent, .. } => &intent.day,
-            EntryKind::Correction(receipt) => &receipt.day,
+            EntryKind::Call { intent, .. } => intent.day,
+            EntryKind::Correction(receipt) => receipt.day,
         }
     }
 

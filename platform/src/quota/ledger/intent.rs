@@ -6,6 +6,7 @@ use super::own_key_calls;
 use crate::clock::Timestamp;
 use crate::db::{AccountId, HoldId, InstanceId};
 use crate::quota::admission::{AdmittedCall, Payer};
+use crate::quota::calendar::{Day, Month};
 use crate::quota::prices::{self, CallOutcome, Charge, ChargeBasis, CostBound, Price, Seen, Usage};
 
 /// Money promised for a call, and everything that is needed to settle it without the process that promised it.
@@ -14,8 +15,8 @@ pub struct Intent {
     pub id: HoldId,
     pub account: AccountId,
     pub instance: InstanceId,
-    pub period: String,
-    pub day: String,
+    pub period: Month,
+    pub day: Day,
     pub provider: String,
     pub model: String,
     pub agent: String,
@@ -53,8 +54,8 @@ impl Intent {
             id,
             account: call.account,
             instance: call.instance,
-            period: call.booking.period.clone(),
-            day: call.booking.day.clone(),
+            period: call.booking.month,
+            day: call.booking.day,
             provider: call.provider.as_str().into(),
             model: call.model.clone(),
             agent: call.agent.clone(),

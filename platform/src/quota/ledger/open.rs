@@ -103,10 +103,10 @@ impl OpenLedger {
     pub(super) async fn accept(&self, admission: &Admission, receipt: Receipt) -> Result<()> {
         let books = admission.books(receipt.account_id).await?;
         let now = self.clock.now();
-        let (period, day, nanodollars) = (receipt.period.clone(), receipt.day.clone(), receipt.amount_nanodollars);
+        let (month, day, nanodollars) = (receipt.period, receipt.day, receipt.amount_nanodollars);
         // No await from here on: a task that is dropped has made either nothing or the correction.
         let mut books = books.lock();
-        let allowance_nanodollars = books.correct(&period, &day, nanodollars, now);
+        let allowance_nanodollars = books.correct(month, day, nanodollars, now);
         let day_allowance = books.limits().day_nanodollars;
         let correction = Correction { receipt: Box::new(receipt), allowance_nanodollars };
         let entry = correction.clone().into_entry(day_allowance);
@@ -117,7 +117,7 @@ impl OpenLedger {
             }
         });
         written.map_err(|error| {
-            books.correct(&period, &day, nanodollars.saturating_neg(), now);
+            books.correct(month, day, nanodollars.saturating_neg(), now);
             disk_refuses(&error)
         })
     }

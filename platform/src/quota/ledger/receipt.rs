@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::intent::{Intent, Settlement};
 use crate::db::{AccountId, HoldId, InstanceId};
+use crate::quota::calendar::{Day, Month};
 use crate::quota::prices::{Charge, UNKNOWN_MODEL_REASON};
 
 /// A call that is over, or a correction of one. It is written once, and never changed.
@@ -13,8 +14,8 @@ pub struct Receipt {
     pub id: HoldId,
     pub account_id: AccountId,
     pub instance_id: InstanceId,
-    pub period: String,
-    pub day: String,
+    pub period: Month,
+    pub day: Day,
     pub provider: String,
     pub model: String,
     pub agent: String,
@@ -61,8 +62,8 @@ impl Receipt {
             id: intent.id,
             account_id: intent.account,
             instance_id: intent.instance,
-            period: intent.period.clone(),
-            day: intent.day.clone(),
+            period: intent.period,
+            day: intent.day,
             provider: intent.provider.clone(),
             model: intent.model.clone(),
             agent: intent.agent.clone(),

@@ -8,7 +8,7 @@ use super::receipt::Receipt;
 use super::store::{self, ReceiptRange};
 use crate::db::{AccountId, HoldId};
 use crate::error::{Error, Result};
-use crate::quota::calendar::{self, Month};
+use crate::quota::calendar::{Day, Month};
 
 /// Receipts that are verified, or handed out, at a time.
 const AT_ONCE: u64 = 1000;
@@ -54,12 +54,12 @@ impl Ledger {
     /// When the database does not answer.
     pub async fn forget_receipts(&self) -> Result<u64> {
         let Self { db, clock, receipts_for, .. } = self;
-        let before = calendar::day(clock.now().minus(*receipts_for));
+        let before = Day::of(clock.now().minus(*receipts_for));
         let mut forgotten = 0;
         for account in store::accounts_with_receipts(db.read()).await? {
             // A transaction each, so that nobody's calls wait for those of all.
             let tx = db.begin().await?;
-            forgotten += store::forget_receipts(&tx, account, &before).await?;
+            forgotten += store::forget_receipts(&tx, account, before).await?;
             tx.commit().await?;
         }
         Ok(forgotten)
@@ -128,17 +128,17 @@ impl Ledger {
         month: Month,
     ) -> Result<impl Stream<Item = Result<Vec<Receipt>>> + Send + 'static> {
         self.settled().await;
-        let (db, period) = (self.db.clone(), month.to_string());
+        let db = self.db.clone();
         let nothing = ReceiptRange { after: 0, last: 0 };
-        let range = store::numbers_of_month(db.read(), account, &period).await?.unwrap_or(nothing);
+        let range = store::numbers_of_month(db.read(), account, month).await?.unwrap_or(nothing);
         Ok(stream::try_unfold(range, move |range| {
-            let (db, period) = (db.clone(), period.clone());
+            let db = db.clone();
             async move {
                 let mut receipts = store::receipts_in(db.read(), account, range, AT_ONCE).await?;
                 let Some(newest) = receipts.last() else { return Ok(None) };
                 let rest = ReceiptRange { after: newest.seq, ..range };
                 // Calls that began in a month and ended in the next lie between those of the next.
-                receipts.retain(|receipt| receipt.period == period);
+                receipts.retain(|receipt| receipt.period == month);
                 Ok(Some((receipts, rest)))
             }
         }))

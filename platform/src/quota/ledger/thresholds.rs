@@ -6,55 +6,66 @@ use std::collections::{HashMap, HashSet};
 
 use super::budget_alert::BudgetAlert;
 use super::entries::LedgerEntry;
-use super::store::{self, PeriodSpend};
+use super::store::{self, DayOfAccount, MonthOfAccount};
 use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
 use crate::error::Result;
-use crate::quota::calendar;
+use crate::quota::calendar::{Day, Month, Period};
 
 /// Of an allowance, in percent.
 const THRESHOLDS: [i64; 2] = [80, 100];
 
 /// Raises what is due after `batch` was booked. Only for periods that were not over when the calls were.
 pub async fn raise_alerts(tx: &Tx, batch: &[LedgerEntry]) -> Result<()> {
-    let mut months: HashSet<(AccountId, &str)> = HashSet::new();
-    let mut days: HashMap<(AccountId, &str), i64> = HashMap::new();
+    let mut months: HashSet<(AccountId, Month)> = HashSet::new();
+    let mut days: HashMap<(AccountId, Day), i64> = HashMap::new();
     let mut now = Timestamp(0);
     for entry in batch {
         let (account, at) = (entry.account(), entry.at());
         now = now.max(at);
-        if entry.period() == calendar::period(at) {
-            months.insert((account, entry.period()));
+        if entry.month() == Month::of(at) {
+            months.insert((account, entry.month()));
         }
         if let Some(allowance) = entry.day_allowance_nanodollars
-            && entry.day() == calendar::day(at)
+            && entry.day() == Day::of(at)
         {
             days.insert((account, entry.day()), allowance);
         }
     }
     let mut due = Vec::new();
-    for sum in store::spent_in_months(tx, &months).await? {
+    for sums in store::spent_in_months(tx, &months).await? {
         // More months may come back than were asked for.
-        if months.contains(&(sum.account, &*sum.period)) {
-            due.extend(reached(&sum, now));
+        if months.contains(&(sums.account, sums.month)) {
+            let MonthOfAccount { account, month, allowance_nanodollars, spent_nanodollars } = sums;
+            let period = Period::Month(month);
+            due.extend(reached(&PeriodSpend { account, period, allowance_nanodollars, spent_nanodollars }, now));
         }
     }
-    for day in store::spent_in_days(tx, days.keys()).await? {
-        if let Some(allowance) = days.get(&(day.account, &*day.period)) {
-            due.extend(reached(&PeriodSpend { allowance_nanodollars: *allowance, ..day }, now));
+    for DayOfAccount { account, day, spent_nanodollars } in store::spent_in_days(tx, days.keys()).await? {
+        if let Some(allowance_nanodollars) = days.get(&(account, day)).copied() {
+            let period = Period::Day(day);
+            due.extend(reached(&PeriodSpend { account, period, allowance_nanodollars, spent_nanodollars }, now));
         }
     }
     store::add_alerts(tx, due).await
 }
 
+/// What one account could spend and did spend in a month, or on a day.
+struct PeriodSpend {
+    account: AccountId,
+    period: Period,
+    allowance_nanodollars: i64,
+    spent_nanodollars: i64,
+}
+
 /// The alerts of a period whose threshold was reached.
 fn reached(of: &PeriodSpend, now: Timestamp) -> Vec<BudgetAlert> {
-    let PeriodSpend { account, ref period, allowance_nanodollars: allowance, spent_nanodollars: spent } = *of;
+    let PeriodSpend { account, period, allowance_nanodollars: allowance, spent_nanodollars: spent } = *of;
     let is_reached =
         |percent: i64| spent > 0 && i128::from(spent) * 100 >= i128::from(allowance.max(0)) * i128::from(percent);
     let raised = THRESHOLDS.into_iter().filter(|percent| is_reached(*percent)).map(|percent| BudgetAlert {
         account_id: account,
-        period: period.clone(),
+        period,
         percent,
         allowance_nanodollars: allowance,
         spent_nanodollars: spent,
@@ -72,7 +83,8 @@ mod tests {
         let account = AccountId(uuid::Uuid::from_u128(1));
         let percents = |allowance, spent| {
             let (allowance_nanodollars, spent_nanodollars) = (allowance, spent);
-            let of = PeriodSpend { account, period: "2026-11".into(), allowance_nanodollars, spent_nanodollars };
+            let of =
+                PeriodSpend { account, period: "2026-11".parse().unwrap(), allowance_nanodollars, spent_nanodollars };
             let raised = reached(&of, Timestamp(0));
             raised.iter().map(|alert| alert.percent).collect::<Vec<_>>()
         };

@@ -10,7 +10,7 @@ use crate::db::AccountId;
 use crate::error::Result;
 use crate::instances::Instances;
 use crate::mailbox::{Mailbox, NotTaken, Parcel};
-use crate::quota::calendar;
+use crate::quota::calendar::{Day, Month, Period};
 use crate::quota::ledger::BudgetAlert;
 
 /// Where a program is told, once its owner has opened that path.
@@ -23,7 +23,7 @@ impl Reports {
     pub async fn alerts(&self, account: AccountId) -> Result<Vec<BudgetAlert>> {
         self.ledger.settled().await;
         let now = self.clock.now();
-        store::alerts_of(self.db.read(), account, [calendar::period(now), calendar::day(now)]).await
+        store::alerts_of(self.db.read(), account, [Period::Month(Month::of(now)), Period::Day(Day::of(now))]).await
     }
 
     /// Writes a letter for each alert that was not told yet, where its owner opened [`WEBHOOK_PATH`]; elsewhere the pages
@@ -65,7 +65,10 @@ impl Reports {
 
 fn letter(alert: &BudgetAlert) -> Parcel {
     let body = json!({
-        "span": if alert.is_of_month() { "month" } else { "day" },
+        "span": match alert.period {
+            Period::Month(_) => "month",
+            Period::Day(_) => "day",
+        },
         "period": alert.period,
         "percent": alert.percent,
         "allowance_nanodollars": alert.allowance_nanodollars,

@@ -4,13 +4,12 @@ use serde::Serialize;
 
 use crate::clock::Timestamp;
 use crate::quota::admission::{Books, RateLimitState, RateLimits};
-use crate::quota::calendar;
+use crate::quota::calendar::{Day, Month};
 
 /// What an account may still do with AI calls, this moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AccountBudget {
-    /// The month in UTC, `2026-11`.
-    pub period: String,
+    pub period: Month,
     pub allowance_nanodollars: i64,
     /// Given beyond the allowance and not used by earlier months.
     pub credit_nanodollars: i64,
@@ -20,7 +19,7 @@ pub struct AccountBudget {
     /// What may still be promised to calls: of the month, and of today where today has a limit.
     pub left_nanodollars: i64,
     /// The day on which the month's allowance is whole again, at midnight in UTC: `2026-12-01`.
-    pub resets_on: String,
+    pub resets_on: Day,
     pub today: DayBudget,
     pub requests_a_minute: Option<RateLimitView>,
     pub tokens_a_minute: Option<RateLimitView>,
@@ -30,14 +29,13 @@ pub struct AccountBudget {
 /// The money of one day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DayBudget {
-    /// `2026-11-25`, in UTC.
-    pub day: String,
+    pub day: Day,
     /// `None`: the month's is all that limits it.
     pub allowance_nanodollars: Option<i64>,
     pub spent_nanodollars: i64,
     pub held_nanodollars: i64,
     pub left_nanodollars: Option<i64>,
-    pub resets_on: String,
+    pub resets_on: Day,
 }
 
 /// A limit a minute.
@@ -63,20 +61,20 @@ impl AccountBudget {
         let (month, day) = (books.month(), books.today());
         let RateLimits { requests, tokens } = books.rates();
         Self {
-            period: month.name.clone(),
+            period: month.period,
             allowance_nanodollars: books.limits().month_nanodollars,
             credit_nanodollars: books.credit(),
             spent_nanodollars: month.spent_nanodollars,
             held_nanodollars: month.held_nanodollars,
             left_nanodollars: books.left(),
-            resets_on: calendar::next_month(now),
+            resets_on: Month::of(now).next().first_day(),
             today: DayBudget {
-                day: day.name.clone(),
+                day: day.period,
                 allowance_nanodollars: books.limits().day_nanodollars,
                 spent_nanodollars: day.spent_nanodollars,
                 held_nanodollars: day.held_nanodollars,
                 left_nanodollars: books.left_today(),
-                resets_on: calendar::tomorrow(now),
+                resets_on: Day::of(now).next(),
             },
             requests_a_minute: requests.map(Into::into),
             tokens_a_minute: tokens.map(Into::into),

@@ -9,7 +9,7 @@ mod sums;
 mod totals;
 
 pub use alerts::WEBHOOK_PATH;
-pub use bill_comparison::{BillDifference, total as total_difference};
+pub use bill_comparison::{BillDifference, BilledAmounts, total as total_difference};
 pub use budget::{AccountBudget, CallConcurrency, DayBudget, RateLimitView};
 pub use spending::Reports;
 pub use sums::{AccountOrder, ModelSpend, MonthSpend, NamedSpend, SpendBreakdown};

@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::db::{AccountId, Db};
 use crate::error::Result;
 use crate::quota::admission::Admission;
-use crate::quota::calendar::{Days, Month};
+use crate::quota::calendar::{Day, DayRange, Month};
 use crate::quota::ledger::Ledger;
 
 /// How many agents are told apart: an agent may have a new name each time it runs.
@@ -43,7 +43,7 @@ impl Reports {
     /// What `account` spent on each model this month, dearest first.
     pub async fn models_this_month(&self, account: AccountId) -> Result<Vec<ModelSpend>> {
         self.ledger.settled().await;
-        store::spend_by_model(self.db.read(), SpendScope::Account(account), &self.this_month().span()).await
+        store::spend_by_model(self.db.read(), SpendScope::Account(account), &self.this_month().range()).await
     }
 
     /// The present month.
@@ -54,12 +54,12 @@ impl Reports {
 
     /// What `account` spent `month` on.
     pub async fn spent_in(&self, account: AccountId, month: Month) -> Result<SpendBreakdown> {
-        self.sums(account, &month.span()).await
+        self.sums(account, &month.range()).await
     }
 
     /// What `account` spent today on.
     pub async fn spent_today(&self, account: AccountId) -> Result<SpendBreakdown> {
-        self.sums(account, &Days::of(self.clock.now())).await
+        self.sums(account, &Day::of(self.clock.now()).alone()).await
     }
 
     /// The months in which `account` made calls, the newest first.
@@ -68,7 +68,7 @@ impl Reports {
         store::months(self.db.read(), account, MOST_MONTHS).await
     }
 
-    async fn sums(&self, account: AccountId, days: &Days) -> Result<SpendBreakdown> {
+    async fn sums(&self, account: AccountId, days: &DayRange) -> Result<SpendBreakdown> {
         self.ledger.settled().await;
         let db = self.db.read();
         let mut by_day = store::spend_by(db, account, days, SpendGroup::Day, MOST_DAYS).await?;

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::db::AccountId;
+use crate::quota::calendar::{Day, Month};
 
 /// What a month's or a day's calls of one model came to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -30,7 +31,7 @@ pub struct NamedSpend {
 /// What an account could spend in a month, and did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MonthSpend {
-    pub period: String,
+    pub period: Month,
     pub allowance_nanodollars: i64,
     pub spent_nanodollars: i64,
 }
@@ -100,7 +101,7 @@ pub struct AccountMonth {
 /// What was booked for one day and model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BookedSpend {
-    pub day: String,
+    pub day: Day,
     pub provider: String,
     pub model: String,
     pub amount_nanodollars: i64,

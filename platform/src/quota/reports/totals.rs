@@ -6,7 +6,7 @@ use super::store;
 use super::sums::{AccountMonth, AccountOrder, AllowanceTotals, ModelSpend, NamedSpend, SpendScope};
 use crate::db::AccountId;
 use crate::error::{Error, Result};
-use crate::quota::calendar::{self, Days, Month};
+use crate::quota::calendar::{Day, Month};
 
 /// Accounts of one page.
 pub const PAGE_SIZE: u64 = 50;
@@ -40,9 +40,8 @@ impl Reports {
     /// What all accounts did in `month`.
     pub async fn month_totals(&self, month: Month) -> Result<MonthTotals> {
         self.ledger.settled().await;
-        let (db, days) = (self.db.read(), month.span());
-        let AllowanceTotals { spent_nanodollars, accounts, nearly_spent } =
-            store::allowance_totals(db, &month.to_string()).await?;
+        let (db, days) = (self.db.read(), month.range());
+        let AllowanceTotals { spent_nanodollars, accounts, nearly_spent } = store::allowance_totals(db, month).await?;
         let mut by_day = store::spend_of_all_by_day(db, &days).await?;
         by_day.sort_by(|a, b| a.name.cmp(&b.name));
         let by_model = store::spend_by_model(db, SpendScope::All, &days).await?;
@@ -53,9 +52,8 @@ impl Reports {
     pub async fn accounts_in(&self, month: Month, order: AccountOrder, page: u64) -> Result<Vec<AccountSpend>> {
         self.ledger.settled().await;
         let (db, skipped) = (self.db.read(), page * PAGE_SIZE);
-        let months = store::accounts_of_month(db, &month.to_string(), order, skipped, PAGE_SIZE).await?;
-        let day = calendar::day(self.clock.now());
-        let today = store::spent_on_day(db, months.iter().map(|one| one.account), &day).await?;
+        let months = store::accounts_of_month(db, month, order, skipped, PAGE_SIZE).await?;
+        let today = store::spent_on_day(db, months.iter().map(|one| one.account), Day::of(self.clock.now())).await?;
         let row = |one: AccountMonth| AccountSpend {
             account: one.account,
             allowance_nanodollars: one.allowance_nanodollars,
@@ -72,7 +70,7 @@ impl Reports {
     /// What all accounts spent today.
     pub async fn spent_today_by_all(&self) -> Result<i64> {
         self.ledger.settled().await;
-        let days = store::spend_of_all_by_day(self.db.read(), &Days::of(self.clock.now())).await?;
+        let days = store::spend_of_all_by_day(self.db.read(), &Day::of(self.clock.now()).alone()).await?;
         Ok(days.iter().map(|day| day.amount_nanodollars).sum())
     }
 

@@ -88,7 +88,7 @@ pub async fn show(
 pub(super) async fn page(app: &App, session: &Session, asked: &AllUsageQuery) -> Result<AllUsagePage> {
     let present = app.quota.reports.this_month();
     let month = match &asked.month {
-        Some(text) => Month::parse(text).ok_or(Error::NotFound)?,
+        Some(text) => text.parse().map_err(|_| Error::NotFound)?,
         None => present,
     };
     let (order, word) = match asked.order {
@@ -131,7 +131,8 @@ pub fn sums(head: PageHead, month_shown: Month, all: &MonthTotals) -> AllUsagePa
         held: String::new(),
         accounts: all.accounts,
         nearly_spent: all.nearly_spent,
-        chart: (!days.is_empty()).then(|| DayChart::of(&month_shown.days(), &days)),
+        chart: (!days.is_empty())
+            .then(|| DayChart::of(&month_shown.days().map(String::from).collect::<Vec<_>>(), &days)),
         models: rows(all.by_model.iter().map(named_model), 0, None::<std::iter::Empty<_>>),
         rows: Vec::new(),
         order: "spent",

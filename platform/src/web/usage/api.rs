@@ -27,15 +27,14 @@ pub async fn usage(
         app.quota.reports.alerts(account),
     )?;
     let mut view = json!(left);
-    let period = month.to_string();
-    if period != left.period {
+    if month != left.period {
         // The budget of a past month is closed: nothing is held or left of it.
-        let before = months.iter().find(|before| before.period == period);
+        let before = months.iter().find(|before| before.period == month);
         view["allowance_nanodollars"] = json!(before.map_or(left.allowance_nanodollars, |m| m.allowance_nanodollars));
         view["spent_nanodollars"] = json!(before.map_or(0, |month| month.spent_nanodollars));
         view["held_nanodollars"] = json!(0);
         view["left_nanodollars"] = json!(0);
-        view["period"] = json!(period);
+        view["period"] = json!(month);
     }
     view["by_model"] = json!(sums.by_model);
     view["by_agent"] = json!(sums.by_agent);

@@ -4,6 +4,7 @@ use super::sums::share;
 use crate::http::format::{about, at_least, day as day_in_words, dollars, grouped};
 use crate::quota::ledger::BudgetAlert;
 use crate::quota::reports::{AccountBudget, RateLimitView};
+use crate::quota::{Day, Period};
 
 /// The remaining budget.
 pub struct BudgetView {
@@ -45,11 +46,11 @@ pub fn budget_view(left: &AccountBudget) -> BudgetView {
             held: left.held_nanodollars,
             left: of_month.saturating_sub(left.spent_nanodollars).saturating_sub(left.held_nanodollars),
         },
-        &left.resets_on,
+        left.resets_on,
     )];
     if let (Some(limit), Some(left)) = (today.allowance_nanodollars, today.left_nanodollars) {
         let of_today = MoneyLimit { limit, spent: today.spent_nanodollars, held: today.held_nanodollars, left };
-        gauges.push(money_gauge("Today", of_today, &today.resets_on));
+        gauges.push(money_gauge("Today", of_today, today.resets_on));
     } else {
         let spent = format!("{} spent", about(today.spent_nanodollars));
         let note = "no limit but the month's".into();
@@ -78,13 +79,13 @@ struct MoneyLimit {
     left: i64,
 }
 
-fn money_gauge(name: &'static str, money: MoneyLimit, resets_on: &str) -> Gauge {
+fn money_gauge(name: &'static str, money: MoneyLimit, resets_on: Day) -> Gauge {
     let spent_share = share(money.spent, money.limit);
     let mut note = format!("{} spent", about(money.spent));
     if money.held > 0 {
         note.push_str(&format!(", {} held for calls in flight", about(money.held)));
     }
-    note.push_str(&format!("; whole again on {}, midnight UTC", day_in_words(resets_on)));
+    note.push_str(&format!("; whole again on {}, midnight UTC", day_in_words(&resets_on.to_string())));
     Gauge {
         name,
         left: format!("{} left of {}", at_least(money.left), about(money.limit)),
@@ -113,11 +114,11 @@ fn rate_gauge(name: &'static str, rate: RateLimitView) -> Gauge {
 pub fn budget_alert_views(alerts: &[BudgetAlert], left: &AccountBudget) -> Vec<BudgetAlertView> {
     let today = &left.today;
     let has_credit = left.credit_nanodollars > 0 && left.left_nanodollars > 0;
-    let month = Some((left.allowance_nanodollars, left.spent_nanodollars, &left.resets_on, has_credit));
-    let day = today.allowance_nanodollars.map(|of| (of, today.spent_nanodollars, &today.resets_on, false));
-    [("this month's", &left.period, month), ("today's", &today.day, day)]
+    let month = Some((left.allowance_nanodollars, left.spent_nanodollars, left.resets_on, has_credit));
+    let day = today.allowance_nanodollars.map(|of| (of, today.spent_nanodollars, today.resets_on, false));
+    [("this month's", Period::Month(left.period), month), ("today's", Period::Day(today.day), day)]
         .into_iter()
-        .filter(|(_, period, _)| alerts.iter().any(|alert| alert.period == **period))
+        .filter(|(_, period, _)| alerts.iter().any(|alert| alert.period == *period))
         .filter_map(|(whose, _, money)| {
             let (allowance, spent, resets_on, has_credit) = money?;
             let is_spent = spent >= allowance;
@@ -125,7 +126,7 @@ pub fn budget_alert_views(alerts: &[BudgetAlert], left: &AccountBudget) -> Vec<B
             if i128::from(spent) * 100 < i128::from(allowance) * 80 {
                 return None;
             }
-            let (of, said, until) = (about(allowance), about(spent), day_in_words(resets_on));
+            let (of, said, until) = (about(allowance), about(spent), day_in_words(&resets_on.to_string()));
             let sentence = if is_spent && has_credit {
                 format!("All {of} of {whose} AI allowance is spent. Calls go on with your credit.")
             } else if is_spent {
@@ -150,27 +151,27 @@ mod tests {
     fn an_alert_says_what_becomes_of_calls() {
         let alert = |period: &str, percent| BudgetAlert {
             account_id: crate::db::AccountId(uuid::Uuid::from_u128(1)),
-            period: period.into(),
+            period: period.parse().unwrap(),
             percent,
             allowance_nanodollars: 1,
             spent_nanodollars: 1,
             raised_at_ms: 0,
         };
         let mut left = AccountBudget {
-            period: "2026-11".into(),
+            period: "2026-11".parse().unwrap(),
             allowance_nanodollars: 5_000_000_000,
             credit_nanodollars: 0,
             spent_nanodollars: 4_100_000_000,
             held_nanodollars: 0,
             left_nanodollars: 900_000_000,
-            resets_on: "2026-12-01".into(),
+            resets_on: "2026-12-01".parse().unwrap(),
             today: DayBudget {
-                day: "2026-11-20".into(),
+                day: "2026-11-20".parse().unwrap(),
                 allowance_nanodollars: None,
                 spent_nanodollars: 0,
                 held_nanodollars: 0,
                 left_nanodollars: None,
-                resets_on: "2026-11-21".into(),
+                resets_on: "2026-11-21".parse().unwrap(),
             },
             requests_a_minute: None,
             tokens_a_minute: None,

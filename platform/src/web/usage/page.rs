@@ -68,7 +68,7 @@ impl MonthQuery {
     /// `NotFound` when it cannot be parsed.
     pub fn month(&self, app: &App) -> Result<Month> {
         match &self.month {
-            Some(text) => Month::parse(text).ok_or(Error::NotFound),
+            Some(text) => text.parse().map_err(|_| Error::NotFound),
             None => Ok(app.quota.reports.this_month()),
         }
     }
@@ -97,10 +97,10 @@ pub async fn show(
         months: months
             .iter()
             .map(|one| MonthRow {
-                name: crate::http::format::month(&one.period),
+                name: crate::http::format::month(&one.period.to_string()),
                 spent: about(one.spent_nanodollars),
-                current: one.period == month.to_string(),
-                period: one.period.clone(),
+                current: one.period == month,
+                period: one.period.to_string(),
             })
             .collect(),
         receipts: receipt_view::rows(&latest),
@@ -124,7 +124,7 @@ pub fn page(head: PageHead, month: Month, sums: &SpendBreakdown, today: Option<&
         calls: calls(sums.by_day.iter().map(|day| day.calls).sum()),
         left: None,
         own_keys: String::new(),
-        chart: (!days.is_empty()).then(|| DayChart::of(&month.days(), &days)),
+        chart: (!days.is_empty()).then(|| DayChart::of(&month.days().map(String::from).collect::<Vec<_>>(), &days)),
         models: rows(
             sums.by_model.iter().map(named_model),
             0,

@@ -13,7 +13,7 @@ use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::http::format::{Moment, dollars};
 use crate::http::problem::HandlerResult;
-use crate::quota::{Month, Receipt};
+use crate::quota::Receipt;
 
 #[derive(Deserialize)]
 pub struct ExportQuery {
@@ -35,7 +35,7 @@ enum ExportFormat {
 /// from the database, so a month of any size takes little memory.
 pub async fn export(State(app): State<App>, session: Session, Query(asked): Query<ExportQuery>) -> HandlerResult {
     let month = match &asked.month {
-        Some(text) => Month::parse(text).ok_or(Error::NotFound)?,
+        Some(text) => text.parse().map_err(|_| Error::NotFound)?,
         None => app.quota.reports.this_month(),
     };
     let (kind, ending, line, head): (_, _, fn(&Receipt) -> String, _) = match asked.kind {
@@ -63,7 +63,7 @@ fn csv(receipt: &Receipt) -> String {
     let columns = [
         receipt.seq.to_string(),
         receipt.id.to_string(),
-        receipt.day.clone(),
+        receipt.day.to_string(),
         moment(receipt.held_at_ms),
         moment(receipt.settled_at_ms),
         text(&receipt.provider),

@@ -109,8 +109,11 @@ fn field(name: &'static str, text: impl Into<String>) -> ReceiptField {
 }
 
 fn paid_from(receipt: &Receipt) -> String {
-    let period = if is_under_own_key(receipt) { "your own account at the provider" } else { &receipt.period };
-    format!("{period}, on {}", receipt.day)
+    if is_under_own_key(receipt) {
+        format!("your own account at the provider, on {}", receipt.day)
+    } else {
+        format!("{}, on {}", receipt.period, receipt.day)
+    }
 }
 
 fn is_under_own_key(receipt: &Receipt) -> bool {

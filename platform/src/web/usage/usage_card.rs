@@ -34,7 +34,7 @@ pub struct ModelUsageView {
 pub fn usage_card(spend: &AccountBudget, models: &[ModelSpend]) -> UsageCardView {
     let spent_share = share(spend.spent_nanodollars, spend.allowance_nanodollars);
     UsageCardView {
-        month: month(&spend.period),
+        month: month(&spend.period.to_string()),
         spent: dollars(spend.spent_nanodollars),
         held: dollars(spend.held_nanodollars),
         left: dollars(spend.left_nanodollars.max(0)),
@@ -65,20 +65,20 @@ mod tests {
     #[test]
     fn what_is_left_counts_holds_and_the_bar_never_overflows() {
         let spend = |spent, held| AccountBudget {
-            period: "2026-11".into(),
+            period: "2026-11".parse().unwrap(),
             allowance_nanodollars: 5_000_000_000,
             credit_nanodollars: 0,
             spent_nanodollars: spent,
             held_nanodollars: held,
             left_nanodollars: 5_000_000_000 - spent - held,
-            resets_on: "2026-12-01".into(),
+            resets_on: "2026-12-01".parse().unwrap(),
             today: DayBudget {
-                day: "2026-11-20".into(),
+                day: "2026-11-20".parse().unwrap(),
                 allowance_nanodollars: None,
                 spent_nanodollars: 0,
                 held_nanodollars: 0,
                 left_nanodollars: None,
-                resets_on: "2026-11-21".into(),
+                resets_on: "2026-11-21".parse().unwrap(),
             },
             requests_a_minute: None,
             tokens_a_minute: None,

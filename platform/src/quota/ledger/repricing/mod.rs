@@ -17,13 +17,11 @@ use super::store;
 use crate::clock::Timestamp;
 use crate::db::{AccountId, HoldId, audit};
 use crate::error::{Error, Result};
-use crate::quota::calendar::Days;
+use crate::quota::calendar::{Day, DayRange};
 use crate::quota::prices::{Price, PriceBook, Provider};
 
 /// Receipts of one step.
 const A_STEP: u64 = 500;
-/// Before the first day that the books name, and after the last.
-const EVER: (&str, &str) = ("0000-00-00", "9999-99-99");
 
 /// Which receipts, and by what.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,7 +70,7 @@ pub struct AccountRepricing {
 pub struct Repricing {
     ledger: Arc<Ledger>,
     book: PriceBook,
-    days: Days,
+    days: DayRange,
     mode: RepricingMode,
     accounts: VecDeque<AccountId>,
     /// The number in the chain of the first of `accounts` up to which it was looked at.
@@ -120,13 +118,13 @@ impl Ledger {
 }
 
 impl RepricingOrder {
-    fn days(&self) -> Result<Days> {
-        let day = |field, said: &Option<String>, or: &str| match said {
-            None => Ok(or.to_owned()),
-            Some(day) if Days::is_day(day) => Ok(day.clone()),
-            Some(_) => Err(Error::invalid(field, "Write a day as 2026-11-25.")),
+    fn days(&self) -> Result<DayRange> {
+        let day = |field, said: &Option<String>, or: Day| match said.as_deref().map(str::parse) {
+            None => Ok(or),
+            Some(Ok(day)) => Ok(day),
+            Some(Err(_)) => Err(Error::invalid(field, "Write a day as 2026-11-25.")),
         };
-        Ok(Days { first: day("since", &self.since, EVER.0)?, last: day("until", &self.until, EVER.1)? })
+        Ok(day("since", &self.since, Day::FIRST)?..=day("until", &self.until, Day::LAST)?)
     }
 }
 

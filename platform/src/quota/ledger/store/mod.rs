@@ -16,7 +16,7 @@ use crate::db::Tx;
 use crate::error::{Error, Result};
 
 pub use agreement::disagreements;
-pub use alerts::{PeriodSpend, add_alerts, spent_in_days, spent_in_months};
+pub use alerts::{DayOfAccount, MonthOfAccount, add_alerts, spent_in_days, spent_in_months};
 pub use receipts::{
     ReceiptRange, accounts_with_receipts, add_receipts, any_receipt, corrections_of, existing_receipts,
     forget_receipts, head, latest_receipts, numbers_of_month, receipt, receipts_after, receipts_before, receipts_in,

@@ -12,7 +12,7 @@ use super::super::receipt::Receipt;
 use super::{ROWS_PER_STATEMENT, rows};
 use crate::db::{AccountId, HoldId, Tx};
 use crate::error::{Error, Result};
-use crate::quota::calendar::Days;
+use crate::quota::calendar::{Day, DayRange, Month};
 
 /// Which of `ids` have their receipt.
 pub async fn existing_receipts(db: &impl ConnectionTrait, ids: &[HoldId]) -> Result<HashSet<HoldId>> {
@@ -50,11 +50,12 @@ pub async fn add_receipts(tx: &Tx, receipts: &[Receipt]) -> Result<()> {
 }
 
 /// Deletes the beginning of the account's chain, up to the first receipt of `day` or later, and never its end; how many.
-pub async fn forget_receipts(tx: &Tx, account: AccountId, day: &str) -> Result<u64> {
+pub async fn forget_receipts(tx: &Tx, account: AccountId, day: Day) -> Result<u64> {
+    let day = day.to_string();
     let first = Entity::find()
         .filter(Of::AccountId.eq(account))
         .filter(Of::Seq.gt(0))
-        .filter(Of::Day.gte(day))
+        .filter(Of::Day.gte(&*day))
         .order_by_asc(Of::Seq)
         .one(tx)
         .await?;
@@ -62,7 +63,8 @@ pub async fn forget_receipts(tx: &Tx, account: AccountId, day: &str) -> Result<u
         Some(first) => first.seq,
         None => head(tx, account).await?.seq,
     };
-    let old = Entity::delete_many().filter(Of::AccountId.eq(account)).filter(Of::Day.lt(day)).filter(Of::Seq.lt(keep));
+    let old =
+        Entity::delete_many().filter(Of::AccountId.eq(account)).filter(Of::Day.lt(&*day)).filter(Of::Seq.lt(keep));
     Ok(old.exec(tx).await?.rows_affected)
 }
 
@@ -90,7 +92,7 @@ pub async fn receipts_after(
         .limit(most)
         .all(db)
         .await?;
-    Ok(plain(rows))
+    plain(rows)
 }
 
 /// The latest receipts of `account`, the newest first.
@@ -102,7 +104,7 @@ pub async fn latest_receipts(db: &impl ConnectionTrait, account: AccountId, most
         .limit(most)
         .all(db)
         .await?;
-    Ok(plain(rows))
+    plain(rows)
 }
 
 /// The receipts of `account` that are in its chain. The condition stands in the statement as in the index
@@ -119,12 +121,12 @@ pub async fn receipts_before(
     most: u64,
 ) -> Result<Vec<Receipt>> {
     let rows = chain(account).filter(Of::Seq.lt(before)).order_by_desc(Of::Seq).limit(most).all(db).await?;
-    Ok(plain(rows))
+    plain(rows)
 }
 
 /// The receipt, if it is one of `account`.
 pub async fn receipt(db: &impl ConnectionTrait, account: AccountId, id: HoldId) -> Result<Option<Receipt>> {
-    Ok(Entity::find_by_id(id).filter(Of::AccountId.eq(account)).one(db).await?.map(Receipt::from))
+    Entity::find_by_id(id).filter(Of::AccountId.eq(account)).one(db).await?.map(Receipt::try_from).transpose()
 }
 
 /// Numbers in a chain: after the one, and up to the other with it.
@@ -134,11 +136,11 @@ pub struct ReceiptRange {
     pub last: i64,
 }
 
-/// The range of numbers that receipts of `period` have; 0 is of one that is not in the chain.
+/// The range of numbers that receipts of `month` have; 0 is of one that is not in the chain.
 pub async fn numbers_of_month(
     db: &impl ConnectionTrait,
     account: AccountId,
-    period: &str,
+    month: Month,
 ) -> Result<Option<ReceiptRange>> {
     #[derive(FromQueryResult)]
     struct Row {
@@ -151,7 +153,7 @@ pub async fn numbers_of_month(
         .column_as(Of::Seq.min(), "first")
         .column_as(Of::Seq.max(), "last")
         .filter(Of::AccountId.eq(account))
-        .filter(Of::Period.eq(period))
+        .filter(Of::Period.eq(month.to_string()))
         .into_model::<Row>()
         .one(db)
         .await?;
@@ -168,39 +170,39 @@ pub async fn receipts_in(
 ) -> Result<Vec<Receipt>> {
     let numbered = chain(account).filter(Of::Seq.gt(range.after)).filter(Of::Seq.lte(range.last));
     let rows = numbered.order_by_asc(Of::Seq).limit(most).all(db).await?;
-    Ok(plain(rows))
+    plain(rows)
 }
 
 /// The receipt, whosever it is.
 pub async fn any_receipt(db: &impl ConnectionTrait, id: HoldId) -> Result<Option<Receipt>> {
-    Ok(Entity::find_by_id(id).one(db).await?.map(Receipt::from))
+    Entity::find_by_id(id).one(db).await?.map(Receipt::try_from).transpose()
 }
 
 /// What corrects any of `ids`, the oldest first; found by `receipts_corrections`.
 pub async fn corrections_of(db: &impl ConnectionTrait, ids: impl Iterator<Item = HoldId>) -> Result<Vec<Receipt>> {
     let rows = Entity::find().filter(Of::Corrects.is_in(ids)).order_by_asc(Of::Seq).all(db).await?;
-    Ok(plain(rows))
+    plain(rows)
 }
 
 /// At most `most` receipts of calls of `account` in `days` after number `after`, in the order of its chain.
 pub async fn receipts_to_reprice(
     db: &impl ConnectionTrait,
     account: AccountId,
-    days: &Days,
+    days: &DayRange,
     after: i64,
     most: u64,
 ) -> Result<Vec<Receipt>> {
     let rows = chain(account)
         .filter(Of::Corrects.is_null())
         .filter(Of::Seq.gt(after))
-        .filter(Of::Day.between(&*days.first, &*days.last))
+        .filter(Of::Day.between(days.start().to_string(), days.end().to_string()))
         .order_by_asc(Of::Seq)
         .limit(most)
         .all(db)
         .await?;
-    Ok(plain(rows))
+    plain(rows)
 }
 
-fn plain(rows: Vec<Model>) -> Vec<Receipt> {
-    rows.into_iter().map(Receipt::from).collect()
+fn plain(rows: Vec<Model>) -> Result<Vec<Receipt>> {
+    rows.into_iter().map(Receipt::try_from).collect()
 }

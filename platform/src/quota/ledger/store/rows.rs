@@ -4,6 +4,8 @@ use sea_orm::Value;
 
 use super::super::entities::receipts::{Column as Of, Model};
 use super::super::receipt::Receipt;
+use crate::error::{Error, Result};
+use crate::quota::entities::parse;
 
 /// Every column, in the order of [`values_of`].
 pub const COLUMNS: [Of; 30] = [
@@ -46,8 +48,8 @@ pub fn values_of(receipt: &Receipt) -> [Value; 30] {
         receipt.id.into(),
         receipt.account_id.into(),
         receipt.instance_id.into(),
-        text(&receipt.period),
-        text(&receipt.day),
+        receipt.period.to_string().into(),
+        receipt.day.to_string().into(),
         text(&receipt.provider),
         text(&receipt.model),
         text(&receipt.agent),
@@ -76,14 +78,16 @@ pub fn values_of(receipt: &Receipt) -> [Value; 30] {
     ]
 }
 
-impl From<Model> for Receipt {
-    fn from(row: Model) -> Self {
-        Self {
+impl TryFrom<Model> for Receipt {
+    type Error = Error;
+
+    fn try_from(row: Model) -> Result<Self> {
+        Ok(Self {
             id: row.id,
             account_id: row.account_id,
             instance_id: row.instance_id,
-            period: row.period,
-            day: row.day,
+            period: parse(&row.period)?,
+            day: parse(&row.day)?,
             provider: row.provider,
             model: row.model,
             agent: row.agent,
@@ -109,6 +113,6 @@ impl From<Model> for Receipt {
             signature: row.signature,
             payer: row.payer,
             worth_nanodollars: row.worth_nanodollars,
-        }
+        })
     }
 }

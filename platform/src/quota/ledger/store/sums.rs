@@ -10,13 +10,14 @@ use super::super::receipt::Receipt;
 use super::ROWS_PER_STATEMENT;
 use crate::db::{AccountId, Tx};
 use crate::error::Result;
+use crate::quota::calendar::{Day, Month};
 use crate::quota::entities::{allowances, spend_days};
 
 /// What a batch of receipts adds to the sums.
 #[derive(Default)]
 pub struct SpendIncrements {
-    months: BTreeMap<(AccountId, String), MonthIncrement>,
-    days: BTreeMap<(AccountId, String, String, String, String), DayIncrement>,
+    months: BTreeMap<(AccountId, Month), MonthIncrement>,
+    days: BTreeMap<(AccountId, Day, String, String, String), DayIncrement>,
 }
 
 #[derive(Default)]
@@ -36,11 +37,11 @@ struct DayIncrement {
 impl SpendIncrements {
     /// Adds one receipt.
     pub fn add(&mut self, receipt: &Receipt, allowance_nanodollars: i64) {
-        let month = self.months.entry((receipt.account_id, receipt.period.clone())).or_default();
+        let month = self.months.entry((receipt.account_id, receipt.period)).or_default();
         month.allowance_nanodollars = allowance_nanodollars;
         month.spent_nanodollars += receipt.amount_nanodollars;
         let (provider, model, agent) = (&receipt.provider, &receipt.model, &receipt.agent);
-        let key = (receipt.account_id, receipt.day.clone(), provider.clone(), model.clone(), agent.clone());
+        let key = (receipt.account_id, receipt.day, provider.clone(), model.clone(), agent.clone());
         let day = self.days.entry(key).or_default();
         // A correction is no call.
         day.calls += i64::from(receipt.corrects.is_none());
@@ -56,11 +57,11 @@ impl SpendIncrements {
 /// Adds to the sums by month and by day.
 pub async fn add_spent(tx: &Tx, spent: SpendIncrements) -> Result<()> {
     use spend_days::Column as By;
-    let months = spent.months.into_iter().map(|((account_id, period), month)| allowances::ActiveModel {
+    let months = spent.months.into_iter().map(|((account_id, month), sums)| allowances::ActiveModel {
         account_id: Set(account_id),
-        period: Set(period),
-        allowance_nanodollars: Set(month.allowance_nanodollars),
-        spent_nanodollars: Set(month.spent_nanodollars),
+        period: Set(month.to_string()),
+        allowance_nanodollars: Set(sums.allowance_nanodollars),
+        spent_nanodollars: Set(sums.spent_nanodollars),
     });
     let mut key = OnConflict::columns([allowances::Column::AccountId, allowances::Column::Period]);
     key.update_column(allowances::Column::AllowanceNanodollars);
@@ -69,7 +70,7 @@ pub async fn add_spent(tx: &Tx, spent: SpendIncrements) -> Result<()> {
     let days =
         spent.days.into_iter().map(|((account_id, day, provider, model, agent), sums)| spend_days::ActiveModel {
             account_id: Set(account_id),
-            day: Set(day),
+            day: Set(day.to_string()),
             provider: Set(provider),
             model: Set(model),
             agent: Set(agent),

@@ -6,23 +6,24 @@ use sea_orm::{QueryOrder as _, QuerySelect as _, Set};
 use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
 use crate::error::Result;
-use crate::quota::entities::alerts;
+use crate::quota::calendar::Period;
+use crate::quota::entities::{alerts, parse};
 use crate::quota::ledger::BudgetAlert;
 
 /// The account's alerts about any of `periods`, in the order of their thresholds.
 pub async fn alerts_of(
     db: &impl ConnectionTrait,
     account: AccountId,
-    periods: [String; 2],
+    periods: [Period; 2],
 ) -> Result<Vec<BudgetAlert>> {
     let rows = alerts::Entity::find()
         .filter(alerts::Column::AccountId.eq(account))
-        .filter(alerts::Column::Period.is_in(periods))
+        .filter(alerts::Column::Period.is_in(periods.map(String::from)))
         .order_by_asc(alerts::Column::Period)
         .order_by_asc(alerts::Column::Percent)
         .all(db)
         .await?;
-    Ok(rows.into_iter().map(plain).collect())
+    rows.into_iter().map(plain).collect()
 }
 
 /// Alerts that were told to nobody, the oldest first; at most `most` of them.
@@ -34,7 +35,7 @@ pub async fn untold(db: &impl ConnectionTrait, most: u64) -> Result<Vec<BudgetAl
         .limit(most)
         .all(db)
         .await?;
-    Ok(rows.into_iter().map(plain).collect())
+    rows.into_iter().map(plain).collect()
 }
 
 /// Notes that `alert` is told; `false` when it was already.
@@ -42,7 +43,7 @@ pub async fn mark_told(tx: &Tx, alert: &BudgetAlert, now: Timestamp) -> Result<b
     let told = alerts::Entity::update_many()
         .set(alerts::ActiveModel { told_at_ms: Set(Some(now.0)), ..Default::default() })
         .filter(alerts::Column::AccountId.eq(alert.account_id))
-        .filter(alerts::Column::Period.eq(&*alert.period))
+        .filter(alerts::Column::Period.eq(alert.period.to_string()))
         .filter(alerts::Column::Percent.eq(alert.percent))
         .filter(alerts::Column::ToldAtMs.is_null())
         .exec(tx)
@@ -50,13 +51,13 @@ pub async fn mark_told(tx: &Tx, alert: &BudgetAlert, now: Timestamp) -> Result<b
     Ok(told.rows_affected > 0)
 }
 
-fn plain(row: alerts::Model) -> BudgetAlert {
-    BudgetAlert {
+fn plain(row: alerts::Model) -> Result<BudgetAlert> {
+    Ok(BudgetAlert {
         account_id: row.account_id,
-        period: row.period,
+        period: parse(&row.period)?,
         percent: row.percent,
         allowance_nanodollars: row.allowance_nanodollars,
         spent_nanodollars: row.spent_nanodollars,
         raised_at_ms: row.raised_at_ms,
-    }
+    })
 }

@@ -9,9 +9,9 @@ use sea_orm::{FromQueryResult, QueryOrder as _, QuerySelect as _};
 
 use super::sums::{ModelSpend, MonthSpend, NamedSpend, SpendGroup, SpendScope};
 use crate::db::AccountId;
-use crate::error::Result;
-use crate::quota::calendar::Days;
-use crate::quota::entities::{allowances, spend_days, sum_as_bigint};
+use crate::error::{Error, Result};
+use crate::quota::calendar::DayRange;
+use crate::quota::entities::{allowances, parse, spend_days, sum_as_bigint};
 
 pub use alerts::{alerts_of, mark_told, untold};
 pub use totals::{accounts_of_month, allowance_totals, booked, spend_of_all_by_day, spent_on_day};
@@ -27,7 +27,7 @@ struct ModelRow {
 }
 
 /// What was spent in `days` on each model, dearest first.
-pub async fn spend_by_model(db: &impl ConnectionTrait, whose: SpendScope, days: &Days) -> Result<Vec<ModelSpend>> {
+pub async fn spend_by_model(db: &impl ConnectionTrait, whose: SpendScope, days: &DayRange) -> Result<Vec<ModelSpend>> {
     use spend_days::Column as By;
     let mut sums = spend_days::Entity::find()
         .select_only()
@@ -37,7 +37,7 @@ pub async fn spend_by_model(db: &impl ConnectionTrait, whose: SpendScope, days: 
         .column_as(sum_as_bigint(Expr::col(By::InputTokens)), "input_tokens")
         .column_as(sum_as_bigint(Expr::col(By::OutputTokens)), "output_tokens")
         .column_as(sum_as_bigint(Expr::col(By::AmountNanodollars)), "amount_nanodollars")
-        .filter(By::Day.between(&*days.first, &*days.last))
+        .filter(By::Day.between(days.start().to_string(), days.end().to_string()))
         .group_by(By::Provider)
         .group_by(By::Model);
     if let SpendScope::Account(account) = whose {
@@ -80,7 +80,7 @@ impl From<NamedRow> for NamedSpend {
 pub async fn spend_by(
     db: &impl ConnectionTrait,
     account: AccountId,
-    days: &Days,
+    days: &DayRange,
     by: SpendGroup,
     most: u64,
 ) -> Result<Vec<NamedSpend>> {
@@ -97,7 +97,7 @@ pub async fn spend_by(
         .column_as(sum_as_bigint(Expr::col(Of::OutputTokens)), "output_tokens")
         .column_as(sum_as_bigint(Expr::col(Of::AmountNanodollars)), "amount_nanodollars")
         .filter(Of::AccountId.eq(account))
-        .filter(Of::Day.between(&*days.first, &*days.last))
+        .filter(Of::Day.between(days.start().to_string(), days.end().to_string()))
         .group_by(by)
         .order_by_desc(sum_as_bigint(Expr::col(Of::AmountNanodollars)))
         .order_by_asc(by)
@@ -116,12 +116,14 @@ pub async fn months(db: &impl ConnectionTrait, account: AccountId, most: u64) ->
         .limit(most)
         .all(db)
         .await?;
-    Ok(rows.into_iter().map(MonthSpend::from).collect())
+    rows.into_iter().map(MonthSpend::try_from).collect()
 }
 
-impl From<allowances::Model> for MonthSpend {
-    fn from(row: allowances::Model) -> Self {
+impl TryFrom<allowances::Model> for MonthSpend {
+    type Error = Error;
+
+    fn try_from(row: allowances::Model) -> Result<Self> {
         let allowances::Model { period, allowance_nanodollars, spent_nanodollars, .. } = row;
-        Self { period, allowance_nanodollars, spent_nanodollars }
+        Ok(Self { period: parse(&period)?, allowance_nanodollars, spent_nanodollars })
     }
 }

@@ -10,18 +10,18 @@ use super::super::sums::{AccountMonth, AccountOrder, AllowanceTotals, BookedSpen
 use super::NamedRow;
 use crate::db::AccountId;
 use crate::error::Result;
-use crate::quota::calendar::Days;
-use crate::quota::entities::{allowances, spend_days, sum_as_bigint};
+use crate::quota::calendar::{Day, DayRange, Month};
+use crate::quota::entities::{allowances, parse, spend_days, sum_as_bigint};
 
-/// What all accounts spent in `period`, how many they are, and how many of them spent at least four fifths of their
+/// What all accounts spent in `month`, how many they are, and how many of them spent at least four fifths of their
 /// allowance.
-pub async fn allowance_totals(db: &impl ConnectionTrait, period: &str) -> Result<AllowanceTotals> {
+pub async fn allowance_totals(db: &impl ConnectionTrait, month: Month) -> Result<AllowanceTotals> {
     #[derive(FromQueryResult)]
     struct Row {
         spent: Option<i64>,
         accounts: i64,
     }
-    let of_period = || allowances::Entity::find().filter(allowances::Column::Period.eq(period));
+    let of_period = || allowances::Entity::find().filter(allowances::Column::Period.eq(month.to_string()));
     let row = of_period()
         .select_only()
         .column_as(sum_as_bigint(Expr::col(allowances::Column::SpentNanodollars)), "spent")
@@ -40,7 +40,7 @@ pub async fn allowance_totals(db: &impl ConnectionTrait, period: &str) -> Result
 }
 
 /// What all accounts spent on each of `days`, in no order.
-pub async fn spend_of_all_by_day(db: &impl ConnectionTrait, days: &Days) -> Result<Vec<NamedSpend>> {
+pub async fn spend_of_all_by_day(db: &impl ConnectionTrait, days: &DayRange) -> Result<Vec<NamedSpend>> {
     use spend_days::Column as Of;
     let rows: Vec<NamedRow> = spend_days::Entity::find()
         .select_only()
@@ -49,7 +49,7 @@ pub async fn spend_of_all_by_day(db: &impl ConnectionTrait, days: &Days) -> Resu
         .column_as(sum_as_bigint(Expr::col(Of::InputTokens)), "input_tokens")
         .column_as(sum_as_bigint(Expr::col(Of::OutputTokens)), "output_tokens")
         .column_as(sum_as_bigint(Expr::col(Of::AmountNanodollars)), "amount_nanodollars")
-        .filter(Of::Day.between(&*days.first, &*days.last))
+        .filter(Of::Day.between(days.start().to_string(), days.end().to_string()))
         .group_by(Of::Day)
         .into_model()
         .all(db)
@@ -57,16 +57,16 @@ pub async fn spend_of_all_by_day(db: &impl ConnectionTrait, days: &Days) -> Resu
     Ok(rows.into_iter().map(NamedSpend::from).collect())
 }
 
-/// The accounts with a call in `period`: `most` of them after the first `skipped`.
+/// The accounts with a call in `month`: `most` of them after the first `skipped`.
 pub async fn accounts_of_month(
     db: &impl ConnectionTrait,
-    period: &str,
+    month: Month,
     order: AccountOrder,
     skipped: u64,
     most: u64,
 ) -> Result<Vec<AccountMonth>> {
     use allowances::Column as Of;
-    let of_period = allowances::Entity::find().filter(Of::Period.eq(period));
+    let of_period = allowances::Entity::find().filter(Of::Period.eq(month.to_string()));
     let ordered = match order {
         AccountOrder::Dearest => of_period.order_by_desc(Of::SpentNanodollars),
         AccountOrder::Nearest => of_period.order_by_desc(Expr::cust(
@@ -86,7 +86,7 @@ pub async fn accounts_of_month(
 pub async fn spent_on_day(
     db: &impl ConnectionTrait,
     accounts: impl Iterator<Item = AccountId>,
-    day: &str,
+    day: Day,
 ) -> Result<HashMap<AccountId, i64>> {
     #[derive(FromQueryResult)]
     struct Row {
@@ -99,7 +99,7 @@ pub async fn spent_on_day(
         .column(Of::AccountId)
         .column_as(sum_as_bigint(Expr::col(Of::AmountNanodollars)), "total")
         .filter(Of::AccountId.is_in(accounts))
-        .filter(Of::Day.eq(day))
+        .filter(Of::Day.eq(day.to_string()))
         .group_by(Of::AccountId)
         .into_model::<Row>()
         .all(db)
@@ -108,7 +108,7 @@ pub async fn spent_on_day(
 }
 
 /// What was booked in `days`, by day and model.
-pub async fn booked(db: &impl ConnectionTrait, days: &Days) -> Result<Vec<BookedSpend>> {
+pub async fn booked(db: &impl ConnectionTrait, days: &DayRange) -> Result<Vec<BookedSpend>> {
     #[derive(FromQueryResult)]
     struct Row {
         day: String,
@@ -121,15 +121,16 @@ pub async fn booked(db: &impl ConnectionTrait, days: &Days) -> Result<Vec<Booked
         .select_only()
         .columns([Of::Day, Of::Provider, Of::Model])
         .column_as(sum_as_bigint(Expr::col(Of::AmountNanodollars)), "amount_nanodollars")
-        .filter(Of::Day.between(&*days.first, &*days.last))
+        .filter(Of::Day.between(days.start().to_string(), days.end().to_string()))
         .group_by(Of::Day)
         .group_by(Of::Provider)
         .group_by(Of::Model)
         .into_model::<Row>()
         .all(db)
         .await?;
-    let row =
-        |Row { day, provider, model, amount_nanodollars }| BookedSpend { day, provider, model, amount_nanodollars };
+    let plain = |Row { day, provider, model, amount_nanodollars }| {
+        Ok(BookedSpend { day: parse(&day)?, provider, model, amount_nanodollars })
+    };
     // A provider bills the operator nothing for calls under people's own keys, at whichever model.
-    Ok(rows.into_iter().map(row).filter(|booked| booked.amount_nanodollars != 0).collect())
+    rows.into_iter().filter(|row| row.amount_nanodollars != 0).map(plain).collect()
 }

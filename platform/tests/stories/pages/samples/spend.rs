@@ -5,8 +5,8 @@ use berth::db::{AccountId, HoldId, InstanceId};
 use berth::http::format::{self, Moment};
 use berth::quota::ledger::{BudgetAlert, ReceiptProof};
 use berth::quota::reports::{
-    AccountBudget, BillDifference, CallConcurrency, DayBudget, ModelSpend, MonthTotals, NamedSpend, RateLimitView,
-    SpendBreakdown,
+    AccountBudget, BillDifference, BilledAmounts, CallConcurrency, DayBudget, ModelSpend, MonthTotals, NamedSpend,
+    RateLimitView, SpendBreakdown,
 };
 use berth::quota::{Month, Receipt};
 use berth::web::admin::bill_comparison;
@@ -71,20 +71,20 @@ fn sums(month: &str, days: i64) -> SpendBreakdown {
 
 fn left(spent: i64, held: i64) -> AccountBudget {
     AccountBudget {
-        period: "2026-11".into(),
+        period: "2026-11".parse().unwrap(),
         allowance_nanodollars: 5_000_000_000,
         credit_nanodollars: if spent > 0 { 2_000_000_000 } else { 0 },
         spent_nanodollars: spent,
         held_nanodollars: held,
         left_nanodollars: 5_000_000_000 - spent - held,
-        resets_on: "2026-12-01".into(),
+        resets_on: "2026-12-01".parse().unwrap(),
         today: DayBudget {
-            day: "2026-11-20".into(),
+            day: "2026-11-20".parse().unwrap(),
             allowance_nanodollars: (spent > 0).then_some(500_000_000),
             spent_nanodollars: spent / 20,
             held_nanodollars: held,
             left_nanodollars: (spent > 0).then_some(500_000_000 - spent / 20 - held),
-            resets_on: "2026-11-21".into(),
+            resets_on: "2026-11-21".parse().unwrap(),
         },
         requests_a_minute: Some(RateLimitView {
             limit: 60,
@@ -114,7 +114,7 @@ fn months() -> Vec<MonthRow> {
 pub fn alerts() -> Vec<BudgetAlertView> {
     let alert = |period: &str, percent| BudgetAlert {
         account_id: AccountId(Uuid::from_u128(7)),
-        period: period.into(),
+        period: period.parse().unwrap(),
         percent,
         allowance_nanodollars: 5_000_000_000,
         spent_nanodollars: 4_000_000_000,
@@ -130,7 +130,7 @@ fn shown(page: UsagePage) -> String {
 }
 
 pub fn full() -> String {
-    let november = Month::parse("2026-11").unwrap();
+    let november: Month = "2026-11".parse().unwrap();
     let (sums, mut today) = (sums("2026-11", 20), sums("2026-11", 1));
     today.by_agent.truncate(2);
     let page = spend::page(admin_head("alice"), november, &sums, Some(&today));
@@ -141,7 +141,7 @@ pub fn full() -> String {
 
 /// A month of 31 days that is over.
 pub fn past() -> String {
-    let page = spend::page(admin_head("alice"), Month::parse("2026-10").unwrap(), &sums("2026-10", 31), None);
+    let page = spend::page(admin_head("alice"), "2026-10".parse().unwrap(), &sums("2026-10", 31), None);
     let mut months = months();
     (months[0].current, months[1].current) = (false, true);
     shown(UsagePage { months, receipts: receipt_view::rows(&calls(3)), ..page })
@@ -155,14 +155,14 @@ pub fn first_day() -> String {
         other_agents_nanodollars: 0,
         by_day: day,
     };
-    let page = spend::page(admin_head("alice"), Month::parse("2026-11").unwrap(), &one, Some(&one));
+    let page = spend::page(admin_head("alice"), "2026-11".parse().unwrap(), &one, Some(&one));
     let receipts = receipt_view::rows(&calls(1));
     shown(UsagePage { left: Some(budget_view::budget_view(&left(31_000, 0))), receipts, ..page })
 }
 
 pub fn empty() -> String {
     let nothing = SpendBreakdown { by_model: vec![], by_agent: vec![], other_agents_nanodollars: 0, by_day: vec![] };
-    let page = spend::page(admin_head("alice"), Month::parse("2026-11").unwrap(), &nothing, Some(&nothing));
+    let page = spend::page(admin_head("alice"), "2026-11".parse().unwrap(), &nothing, Some(&nothing));
     shown(UsagePage { left: Some(budget_view::budget_view(&left(0, 0))), ..page })
 }
 
@@ -176,8 +176,8 @@ fn calls(count: usize) -> Vec<Receipt> {
             id: HoldId(Uuid::from_u128(0x0B9A_3C1E_77F1_4B1F_9D3A_5E6F_7A8B_9C00 + number as u128)),
             account_id: AccountId(Uuid::from_u128(7)),
             instance_id: InstanceId(Uuid::from_u128(8)),
-            period: "2026-11".into(),
-            day: "2026-11-20".into(),
+            period: "2026-11".parse().unwrap(),
+            day: "2026-11-20".parse().unwrap(),
             provider: "anthropic".into(),
             model: ["claude-sonnet-4-6", "claude-haiku-5-5", "gpt-6.1-sol"][number % 3].into(),
             agent: AGENTS[number % 4].into(),
@@ -303,7 +303,7 @@ fn everybody() -> AllUsagePage {
         ],
         before: Some(0),
         after: Some(2),
-        ..admin_usage::sums(admin_head("alice"), Month::parse("2026-11").unwrap(), &all)
+        ..admin_usage::sums(admin_head("alice"), "2026-11".parse().unwrap(), &all)
     }
 }
 
@@ -342,10 +342,9 @@ pub fn of_account() -> String {
 
 pub fn compared() -> String {
     let drift = |day: &str, model: &str, billed, booked| BillDifference {
-        day: day.into(),
+        day: day.parse().unwrap(),
         model: model.into(),
-        billed_nanodollars: billed,
-        booked_nanodollars: booked,
+        amounts: BilledAmounts { billed_nanodollars: billed, booked_nanodollars: booked },
     };
     let drifts = [
         drift("2026-11-14", "claude-sonnet-4-6", 1_250_000_000, 1_110_000_000),
