@@ -25,6 +25,7 @@ pub mod http_server;
 pub mod instances;
 pub mod llm;
 pub mod mailbox;
+pub mod modules;
 pub mod ops;
 pub mod own_keys;
 pub mod provisioner;

@@ -26,8 +26,8 @@ use crate::app::App;
 use crate::clock::Clock;
 use crate::config::{Config, ContainerConfig, LogConfig, demo_listen_from_env};
 use crate::containers::remote::RemoteHost;
-use crate::db::{self, Db};
-use crate::ops::{self, Verdict};
+use crate::db;
+use crate::modules::Verdict;
 use crate::{demo, provisioner};
 
 /// Every person their own container, asleep when idle, awake in milliseconds, its AI calls metered.
@@ -147,8 +147,8 @@ async fn open() -> anyhow::Result<App> {
 
 async fn doctor() -> anyhow::Result<ExitCode> {
     let config = Config::from_env()?;
-    let host = RemoteHost::new(config.containers.socket.clone());
-    let findings = ops::examine(&config, Db::open(&config.database_url).await, &host, Clock::system().now()).await;
+    let host = Arc::new(RemoteHost::new(config.containers.socket.clone()));
+    let findings = App::examine(&config, Clock::system(), host).await;
     for finding in &findings {
         let mark = match finding.verdict {
             Verdict::Fine => "ok  ",

@@ -29,6 +29,7 @@ mod rated;
 mod receipts;
 mod recovery;
 mod refusal;
+mod registration;
 mod rerate;
 mod rules;
 mod store;
@@ -59,6 +60,7 @@ pub use own::{OwnCall, Payer};
 pub use prices::Changes;
 pub use receipts::{Proof, Verified};
 pub use refusal::{Refusal, Span};
+pub use registration::QuotaModule;
 pub use rerate::{Mode, RatedAccount, RerateOrder, Rerated, Rerating};
 pub use rules::{
     Basis, Bound, CacheWrites, Demand, InputBound, NoBound, Outcome, Price, Provider, Rates, Seen, Service, Tariff,
@@ -315,17 +317,9 @@ impl Quota {
     /// # Errors
     /// When the database does not answer.
     pub async fn disagreements(&self) -> Result<Vec<String>> {
-        disagreements(&self.0.db).await
+        // Calls go on meanwhile, and must not look like disagreements.
+        store::disagreements(&self.0.db.begin_reading().await?).await
     }
-}
-
-/// [`Quota::disagreements`] for whoever has only the database, such as `doctor`.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn disagreements(db: &Db) -> Result<Vec<String>> {
-    // Calls go on meanwhile, and must not look like disagreements.
-    store::disagreements(&db.begin_reading().await?).await
 }
 
 impl Inner {
