@@ -32,7 +32,7 @@ pub async fn examine(config: &Config, opened: anyhow::Result<Opened>, host: &dyn
         }
         Err(error) => findings.push(Finding::broken(
             "provisioner",
-            format!("{error}. Start it with: berth provisioner (socket {})", config.containers.socket.display()),
+            format!("{error}. Start berth-provisioner (socket {})", config.containers.socket.display()),
         )),
     }
     findings.push(listener("platform", config.listen, "berth serve").await);
