@@ -14,6 +14,7 @@ mod calendar;
 mod entities;
 pub mod ledger;
 pub mod prices;
+mod registration;
 pub mod reports;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub use ledger::{Hold, Ledger, Receipt};
 pub use prices::{
     CacheWrites, CallOutcome, Demand, InputBound, Price, PriceTables, Provider, Seen, Service, Tier, Usage, dollars,
 };
+pub use registration::QuotaModule;
 pub use reports::Reports;
 
 use crate::clock::Clock;
@@ -122,12 +124,7 @@ impl Quota {
     /// Whether the books agree: receipts, sums by day and sums by month. Returns a sentence for each that does not;
     /// `doctor` and tests expect none.
     pub async fn disagreements(&self) -> Result<Vec<String>> {
-        disagreements(&self.admission.db).await
+        // Calls go on meanwhile, and must not look like disagreements.
+        ledger::disagreements(&self.admission.db.begin_reading().await?).await
     }
-}
-
-/// [`Quota::disagreements`] for `doctor`, which has only the database.
-pub async fn disagreements(db: &Db) -> Result<Vec<String>> {
-    // Calls go on meanwhile, and must not look like disagreements.
-    ledger::disagreements(&db.begin_reading().await?).await
 }
