@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+pub use berth_providers::Speaks;
 use serde::{Deserialize, Deserializer, de};
 use zeroize::Zeroizing;
 
@@ -30,14 +31,6 @@ pub struct ModelProvider {
     #[serde(default)]
     pub keys: Vec<Zeroizing<String>>,
     pub models: BTreeMap<String, ModelPrice>,
-}
-
-/// The wire shape of a provider of models.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Speaks {
-    Anthropic,
-    Openai,
 }
 
 /// In dollars per million tokens. A class of token that is left out costs what fresh input does.

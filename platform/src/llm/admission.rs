@@ -13,13 +13,13 @@ use bytes::BytesMut;
 use futures_util::StreamExt as _;
 use serde::Deserialize;
 
-use super::api::Api;
 use super::outgoing::{Answer, Outgoing};
 use super::problem::Problem;
-use super::request::counted::Question;
 use super::target::Target;
 use super::{Arrived, Door, seat};
 use crate::quota::{Demand, Hold, InputBound, Provider, Refusal};
+use berth_providers::Api;
+use berth_providers::request::counted::Question;
 
 /// The largest answer to the question for a count; it is one number.
 const LARGEST_COUNT: usize = 4096;

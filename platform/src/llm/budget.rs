@@ -13,11 +13,11 @@ use serde::Serialize;
 use super::Door;
 use super::caller::caller;
 use super::problem::Problem;
-use super::request::Unacceptable;
 use crate::config::Speaks;
 use crate::error::Error;
 use crate::quota::{Left, ModelSpend, RateLeft, Refusal};
 use crate::web::words::{about, at_least, day};
+use berth_providers::request::Unacceptable;
 
 #[derive(Serialize)]
 struct Budget {

@@ -4,8 +4,8 @@
 use axum::http::{HeaderMap, HeaderValue};
 use bytes::Bytes;
 
-use super::api::Api;
-use super::request::Unacceptable;
+use berth_providers::Api;
+use berth_providers::request::Unacceptable;
 
 /// Says what may be lowered for the call to fit into what is left.
 const CLAMP: &str = "x-berth-clamp";

@@ -11,10 +11,10 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::Semaphore;
 
-use super::api::Api;
-use super::usage::StreamReader;
 use crate::instances::WorkInFlight;
 use crate::quota::{Hold, Outcome, Seen};
+use berth_providers::Api;
+use berth_providers::StreamReader;
 
 /// The drains of one door. Cheap to clone.
 #[derive(Clone)]

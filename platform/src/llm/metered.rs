@@ -3,10 +3,10 @@
 use axum::http::{Method, Uri};
 
 use super::problem::Problem;
-use super::request::Unacceptable;
 use super::target::Target;
 use crate::config::{MeteredApi, MeteredCall};
 use crate::quota::{CacheWrites, Demand, InputBound, Provider, Service, Tier};
+use berth_providers::request::Unacceptable;
 
 /// The largest answer of such an API; it is held for where bytes cost money.
 pub const LARGEST_ANSWER: usize = 16 * 1024 * 1024;

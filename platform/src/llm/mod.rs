@@ -5,7 +5,6 @@
 
 mod admission;
 pub mod alarms;
-mod api;
 mod budget;
 mod caller;
 mod clamp;
@@ -13,7 +12,6 @@ mod clients;
 pub mod control;
 mod doorway;
 mod drain;
-mod hide_usage;
 mod keys;
 mod metered;
 mod outgoing;
@@ -23,11 +21,8 @@ mod patience;
 mod problem;
 mod rates;
 mod relay;
-mod request;
-mod splice;
 mod target;
 mod upstream;
-mod usage;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -44,20 +39,17 @@ use crate::instances::{Instance, Work, WorkInFlight};
 use crate::own_keys::Pass;
 use crate::quota::{Call, Demand, Hold, Provider, Tier};
 use admission::Applicant;
-pub use api::Api;
+use berth_providers::Api;
+use berth_providers::request::{Asked, Unacceptable};
 use caller::caller;
 use doorway::{Doorway, Place, Taken};
 use drain::Drains;
-pub use hide_usage::HideUsage;
 use outgoing::Answer;
 pub use patience::Patience;
 use problem::Problem;
 use relay::Admitted;
-use request::{Asked, Unacceptable};
 use target::Target;
 use upstream::Upstreams;
-// What reads bytes of strangers; `platform/fuzz` has a target for each.
-pub use usage::{StreamReader, of_whole};
 
 /// Characters of an agent's name that are kept; the names in use are UUIDs.
 const LONGEST_AGENT: usize = 64;

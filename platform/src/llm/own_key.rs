@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use axum::response::Response;
 
-use super::api::Api;
 use super::drain::Drains;
 use super::problem::Problem;
-use super::request::{self, Unbounded};
 use super::target::Target;
 use super::{Arrived, Door, agent};
 use crate::own_keys::Pass;
 use crate::quota::{OwnCall, Provider};
+use berth_providers::Api;
+use berth_providers::request::{self, Unbounded};
 
 impl Door {
     pub(super) async fn under_own_key(

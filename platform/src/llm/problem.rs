@@ -11,10 +11,10 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::request::Unacceptable;
 use crate::config::Speaks;
 use crate::instances::Wish;
 use crate::quota::{NoBound, Refusal, Span, Tier, dollars};
+use berth_providers::request::Unacceptable;
 
 /// Why a call ends here.
 #[derive(Debug)]

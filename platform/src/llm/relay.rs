@@ -16,18 +16,17 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::api::Api;
 use super::caller::until_refused;
 use super::doorway::Place;
 use super::drain::{Drains, Flow};
-use super::hide_usage::HideUsage;
 use super::metered;
 use super::outgoing::{Answer, Failure, Outgoing};
 use super::outliving::Outliving;
 use super::problem::Problem;
-use super::usage;
 use crate::instances::{Instance, WorkInFlight};
 use crate::quota::{Hold, Outcome, Seen};
+use berth_providers::Api;
+use berth_providers::HideUsage;
 
 /// The largest answer in one piece. The longest there are have a few megabytes.
 const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
@@ -146,7 +145,8 @@ async fn whole_answer(
             Err(error) => return Err(settled(hold, error.into())),
         }
     }
-    let (seen, raw) = if is_readable { usage::of_whole(api, &body) } else { (Seen::Unreadable, String::new()) };
+    let (seen, raw) =
+        if is_readable { berth_providers::of_whole(api, &body) } else { (Seen::Unreadable, String::new()) };
     if seen == Seen::Unreadable {
         tracing::error!(api = ?api, "an answer without readable usage; what was held for it is charged");
     }

@@ -4,7 +4,7 @@
 use axum::http::Uri;
 
 use super::problem::Problem;
-use super::request::Unacceptable;
+use berth_providers::request::Unacceptable;
 
 /// The paths that are served, as the providers know them. Below the last one stand models.
 const PATHS: [&str; 7] = [

@@ -8,7 +8,7 @@ use super::surface::told;
 use super::{COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES, fingerprint};
 
 pub fn recorded(name: &str) -> Vec<u8> {
-    std::fs::read(format!("{}/tests/fixtures/llm/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    std::fs::read(format!("{}/crates/providers/tests/transcripts/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
 fn body(path: &str, more: &Value) -> Value {

@@ -3,7 +3,7 @@
 use super::chat::{ADDED_ALWAYS, ADDED_WITH_TOOLS_OR_FORMAT, cache_writes};
 use super::json::{Object, Value};
 use super::{Asked, Unacceptable, count, input_bound, is_text, model, parse, service_tier, stream, tools};
-use crate::quota::{Demand, Provider, Tier};
+use crate::{Demand, Provider, Tier};
 
 /// See the list of the same name in `messages.rs`.
 const KNOWN: &[&str] = &[
@@ -171,7 +171,7 @@ fn is_textual(item: &Value<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quota::{InputBound, Service};
+    use crate::{InputBound, Service};
 
     fn read_with(more: &str) -> Result<Demand, Unacceptable> {
         read(format!(r#"{{"model":"m","input":"hi"{more}}}"#).as_bytes(), Tier::Standard).map(|asked| asked.demand)

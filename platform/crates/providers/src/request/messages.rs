@@ -2,7 +2,7 @@
 
 use super::json::{Object, Value};
 use super::{Asked, Unacceptable, count, input_bound, is_text, model, parse, stream, tools};
-use crate::quota::{CacheWrites, Demand, Provider, Service, Tier};
+use crate::{CacheWrites, Demand, Provider, Service, Tier};
 
 /// Fields that change neither the price of a token nor how many there can be beyond the body's bytes. With a field
 /// that is not among them the call is forwarded, and its input held as large as the model takes.
@@ -191,7 +191,7 @@ fn dearer(a: CacheWrites, b: CacheWrites) -> CacheWrites {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quota::InputBound;
+    use crate::InputBound;
 
     fn read_with(more: &str) -> Result<Demand, Unacceptable> {
         let body = format!(r#"{{"model":"m","max_tokens":9,"messages":[{{"role":"user","content":"hi"}}]{more}}}"#);

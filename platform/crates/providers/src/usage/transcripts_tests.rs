@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 
 use super::StreamReader;
-use crate::llm::api::Api;
-use crate::llm::hide_usage::HideUsage;
-use crate::quota::{Seen, Tier, Usage};
+use crate::Api;
+use crate::HideUsage;
+use crate::{Seen, Tier, Usage};
 
 /// Every transcript of a stream, and what it says was used.
 const TRANSCRIPTS: &[(Api, &str, Expected)] = &[
@@ -52,7 +52,7 @@ const fn used(tokens: [u64; 5], web_searches: u64, tier: Tier) -> Expected {
 }
 
 fn transcript(name: &str) -> Vec<u8> {
-    std::fs::read(format!("{}/tests/fixtures/llm/{name}.sse", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    std::fs::read(format!("{}/tests/transcripts/{name}.sse", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
 /// `bytes` cut at each of `cuts`.

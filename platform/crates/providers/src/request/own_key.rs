@@ -3,7 +3,7 @@
 
 use super::json::Value;
 use super::{Unacceptable, Unbounded, chat, model, parse, stream};
-use crate::llm::api::Api;
+use crate::Api;
 
 /// Reads a body of a call to `api`.
 ///

@@ -9,7 +9,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{Progress, length};
-use crate::quota::{Seen, Tier, Usage};
+use crate::{Seen, Tier, Usage};
 
 #[derive(Deserialize)]
 struct Frame<'a> {
@@ -176,9 +176,9 @@ pub(super) fn of_whole(body: &[u8]) -> Option<(Seen, &str)> {
 mod tests {
     use super::super::StreamReader;
     use super::*;
-    use crate::llm::api::Api;
+    use crate::Api;
 
-    const STREAM: &str = include_str!("../../../tests/fixtures/llm/messages_cache.sse");
+    const STREAM: &str = include_str!("../../tests/transcripts/messages_cache.sse");
 
     fn usage(output_tokens: u64) -> Usage {
         Usage {

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{Progress, length, served_in};
-use crate::quota::{Seen, Usage};
+use crate::{Seen, Usage};
 
 #[derive(Deserialize)]
 struct Frame<'a> {
@@ -168,8 +168,8 @@ pub(super) fn of_whole(body: &[u8]) -> Option<(Seen, &str)> {
 mod tests {
     use super::super::StreamReader;
     use super::*;
-    use crate::llm::api::Api;
-    use crate::quota::Tier;
+    use crate::Api;
+    use crate::Tier;
 
     const USAGE: &str = r#""usage":{"input_tokens":100,"input_tokens_details":{"cached_tokens":20,"cache_write_tokens":30,"cache_write_tokens_details":{"ttl_30m_tokens":25,"ttl_12h_tokens":5}},"output_tokens":7,"total_tokens":107}"#;
 

@@ -11,7 +11,7 @@ pub mod shorter;
 
 use json::{Object, Value};
 
-use crate::quota::{Demand, InputBound, Service, Tier};
+use crate::{Demand, InputBound, Service, Tier};
 
 /// A body, understood as far as money and streaming are concerned.
 #[derive(Clone, Debug)]

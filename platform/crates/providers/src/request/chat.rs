@@ -2,8 +2,8 @@
 
 use super::json::{Object, Value};
 use super::{Asked, Unacceptable, count, input_bound, is_text, model, parse, service_tier, size, stream};
-use crate::llm::splice;
-use crate::quota::{CacheWrites, Demand, Provider, Tier};
+use crate::splice;
+use crate::{CacheWrites, Demand, Provider, Tier};
 
 /// See the list of the same name in `messages.rs`.
 const KNOWN: &[&str] = &[
@@ -159,7 +159,7 @@ fn is_bounded_by_bytes(body: &Object<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quota::{InputBound, Service};
+    use crate::{InputBound, Service};
 
     fn read_with(more: &str) -> Result<Demand, Unacceptable> {
         let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"hi"}}]{more}}}"#);

@@ -2,7 +2,7 @@
 
 use super::json::{Object, Value};
 use super::parse;
-use crate::llm::splice;
+use crate::splice;
 
 /// The shortest answer that is worth paying the input for again, in tokens: a few sentences, or one call of a tool.
 /// OpenAI's Responses API takes no less than 16.

@@ -1,17 +1,17 @@
-//! The usage in a Responses stream: the same in one piece and in two.
+//! The usage in a Messages stream: the same in one piece and in two.
 #![no_main]
 
-use berth::llm::{Api, StreamReader};
+use berth_providers::{Api, StreamReader};
 
 libfuzzer_sys::fuzz_target!(|input: (usize, &[u8])| {
     let (cut, bytes) = input;
     let (head, tail) = bytes.split_at(cut % (bytes.len() + 1));
-    let (mut whole, mut split) = (StreamReader::new(Api::Responses), StreamReader::new(Api::Responses));
+    let (mut whole, mut split) = (StreamReader::new(Api::Messages), StreamReader::new(Api::Messages));
     whole.feed(bytes);
     whole.finish();
     split.feed(head);
     split.feed(tail);
     split.finish();
     assert_eq!(whole.seen(), split.seen());
-    let _ = berth::llm::of_whole(Api::Responses, bytes);
+    let _ = berth_providers::of_whole(Api::Messages, bytes);
 });

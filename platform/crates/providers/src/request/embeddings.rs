@@ -2,7 +2,7 @@
 
 use super::json::Value;
 use super::{Asked, Unacceptable, input_bound, model, parse};
-use crate::quota::{CacheWrites, Demand, Provider, Service, Tier};
+use crate::{CacheWrites, Demand, Provider, Service, Tier};
 
 /// See the list of the same name in `messages.rs`.
 const KNOWN: &[&str] = &["model", "input", "dimensions", "encoding_format", "user"];
@@ -50,7 +50,7 @@ fn is_text_or_tokens(value: &Value<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quota::InputBound;
+    use crate::InputBound;
 
     #[test]
     fn the_input_is_bounded_by_its_bytes_and_there_is_no_output() {

@@ -1,8 +1,8 @@
 //! Bodies of calls: whatever comes is understood or refused.
 #![no_main]
 
-use berth::llm::Api;
-use berth::quota::Tier;
+use berth_providers::Api;
+use berth_providers::Tier;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     for api in [Api::Messages, Api::ChatCompletions, Api::Responses, Api::Embeddings] {

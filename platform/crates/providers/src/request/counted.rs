@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::json::{Object, Value};
 use super::{messages, parse, responses};
-use crate::llm::splice;
+use crate::splice;
 
 /// Anthropic calls its count an estimate from which a call "may differ by a small amount", and OpenAI its own the exact
 /// one; neither names a figure. A tenth is this house's, and far more than differences that were reported. A call that

@@ -7,7 +7,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::{Progress, length, served_in};
-use crate::quota::{Seen, Usage};
+use crate::{Seen, Usage};
 
 #[derive(Deserialize)]
 struct Chunk<'a> {
@@ -155,10 +155,10 @@ pub(super) fn of_whole(body: &[u8]) -> Option<(Seen, &str)> {
 mod tests {
     use super::super::{StreamReader, of_whole};
     use super::{Seen, Usage};
-    use crate::llm::api::Api;
-    use crate::quota::Tier;
+    use crate::Api;
+    use crate::Tier;
 
-    const STREAM: &str = include_str!("../../../tests/fixtures/llm/chat_cache.sse");
+    const STREAM: &str = include_str!("../../tests/transcripts/chat_cache.sse");
 
     #[test]
     fn a_recorded_stream_reads_the_same_in_every_split() {

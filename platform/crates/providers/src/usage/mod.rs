@@ -10,7 +10,7 @@ use events::{Event, Events};
 use serde_json::value::RawValue;
 
 use super::api::Api;
-use crate::quota::{Seen, Tier, Usage};
+use crate::{Seen, Tier, Usage};
 
 /// Bytes of an answer per output token, estimated rather too low, for streams that broke off. English has about four,
 /// Chinese and hexadecimal two to three.

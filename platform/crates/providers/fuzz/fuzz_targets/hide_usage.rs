@@ -1,7 +1,7 @@
 //! Hiding usage that was not asked for: nothing is added, and it is the same in one piece and in two.
 #![no_main]
 
-use berth::llm::HideUsage;
+use berth_providers::HideUsage;
 
 libfuzzer_sys::fuzz_target!(|input: (usize, &[u8])| {
     let (cut, bytes) = input;

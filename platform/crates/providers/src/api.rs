@@ -1,9 +1,18 @@
 //! The metered APIs: whose wire shape each has, and how it reads a call.
 
+use serde::Deserialize;
+
 use super::request::counted::{self, Question};
 use super::request::{self, Asked, Unacceptable, shorter};
-use crate::config::Speaks;
-use crate::quota::Tier;
+use crate::Tier;
+
+/// The wire shape of a provider of models.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Speaks {
+    Anthropic,
+    Openai,
+}
 
 /// One endpoint whose calls cost money.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::quota::{Seen, Usage};
+use crate::{Seen, Usage};
 
 #[derive(Deserialize)]
 struct Answer<'a> {
