@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-pub use berth_providers::Speaks;
+pub use berth_providers::WireFormat;
 use serde::{Deserialize, Deserializer, de};
 use zeroize::Zeroizing;
 
@@ -25,7 +25,7 @@ pub struct Providers {
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelProvider {
-    pub speaks: Speaks,
+    pub speaks: WireFormat,
     /// What comes before `/v1`, without a slash at its end.
     pub url: String,
     #[serde(default)]

@@ -19,7 +19,7 @@ use super::target::Target;
 use super::{Arrived, Door, seat};
 use crate::quota::{Demand, Hold, InputBound, Provider, Refusal};
 use berth_providers::Api;
-use berth_providers::request::counted::Question;
+use berth_providers::request::token_count::TokenCountRequest;
 
 /// The largest answer to the question for a count; it is one number.
 const LARGEST_COUNT: usize = 4096;
@@ -66,7 +66,7 @@ impl Door {
         let Ok(asked) = api.read(&arrived.taken.body, self.auto) else { return Err(Problem::Refused(refusal)) };
         let by_bytes = Demand { provider: Provider::named(name), ..asked.demand };
         let could_be = |least: &u64| by_bytes.max_output_tokens.is_none_or(|asked| asked > *least);
-        let least = if may_be_shorter { api.least_answer(&arrived.taken.body).filter(could_be) } else { None };
+        let least = if may_be_shorter { api.shortest_answer(&arrived.taken.body).filter(could_be) } else { None };
         match (self.second_look(applicant, &by_bytes, least).await, least) {
             (by_count, Some(least)) => {
                 let call = arrived.call(by_count.unwrap_or(by_bytes));
@@ -103,7 +103,7 @@ impl Door {
     }
 
     /// How many tokens the provider counts.
-    async fn count(&self, applicant: Applicant<'_>, question: &Question) -> Option<u64> {
+    async fn count(&self, applicant: Applicant<'_>, question: &TokenCountRequest) -> Option<u64> {
         let Applicant { name, target, arrived, .. } = applicant;
         let _room = self.doorway.room(question.body.len()).ok()?;
         let target = Target::checked(question.path.to_owned(), target.query().map(str::to_owned));

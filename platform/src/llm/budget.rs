@@ -13,11 +13,11 @@ use serde::Serialize;
 use super::Door;
 use super::caller::caller;
 use super::problem::Problem;
-use crate::config::Speaks;
+use crate::config::WireFormat;
 use crate::error::Error;
 use crate::quota::{Left, ModelSpend, RateLeft, Refusal};
 use crate::web::words::{about, at_least, day};
-use berth_providers::request::Unacceptable;
+use berth_providers::request::RequestError;
 
 #[derive(Serialize)]
 struct Budget {
@@ -55,15 +55,15 @@ pub async fn show(
             }
         })
     };
-    door.shown(Speaks::Anthropic, answer.await)
+    door.shown(WireFormat::Anthropic, answer.await)
 }
 
-fn format(uri: &Uri, headers: &HeaderMap) -> Result<Format, Unacceptable> {
+fn format(uri: &Uri, headers: &HeaderMap) -> Result<Format, RequestError> {
     let asked = uri.query().unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("format="));
     match asked {
         Some("text") => Ok(Format::Text),
         Some("json") => Ok(Format::Json),
-        Some(_) => Err(Unacceptable { field: Some("format"), message: "format: text or json".into() }),
+        Some(_) => Err(RequestError { field: Some("format"), message: "format: text or json".into() }),
         None => {
             let accepted = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
             Ok(if accepted.starts_with("text/plain") { Format::Text } else { Format::Json })

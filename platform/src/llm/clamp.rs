@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, HeaderValue};
 use bytes::Bytes;
 
 use berth_providers::Api;
-use berth_providers::request::Unacceptable;
+use berth_providers::request::RequestError;
 
 /// Says what may be lowered for the call to fit into what is left.
 const CLAMP: &str = "x-berth-clamp";
@@ -18,13 +18,13 @@ const LOWERED_TO: &str = "x-berth-max-tokens";
 ///
 /// # Errors
 /// When it asks for something else to be lowered.
-pub fn is_asked_for(headers: &HeaderMap) -> Result<bool, Unacceptable> {
+pub fn is_asked_for(headers: &HeaderMap) -> Result<bool, RequestError> {
     match headers.get(CLAMP) {
         None => Ok(false),
         Some(what) if what == MAX_TOKENS => Ok(true),
         Some(_) => {
             let message = format!("{CLAMP}: only {MAX_TOKENS} can be lowered; leave the header out for none.");
-            Err(Unacceptable { field: None, message })
+            Err(RequestError { field: None, message })
         }
     }
 }
@@ -33,9 +33,9 @@ pub fn is_asked_for(headers: &HeaderMap) -> Result<bool, Unacceptable> {
 ///
 /// # Errors
 /// When its members cannot be told apart; what is no JSON was refused before.
-pub fn body(api: Api, body: &[u8], tokens: u64) -> Result<Bytes, Unacceptable> {
+pub fn body(api: Api, body: &[u8], tokens: u64) -> Result<Bytes, RequestError> {
     let shortened = api.shortened(body, tokens).map(Bytes::from);
-    shortened.ok_or_else(|| Unacceptable {
+    shortened.ok_or_else(|| RequestError {
         field: None,
         message: format!("{CLAMP}: this body cannot be changed; send a lower max_tokens."),
     })

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use crate::instances::WorkInFlight;
 use crate::quota::{Hold, Outcome, Seen};
 use berth_providers::Api;
-use berth_providers::StreamReader;
+use berth_providers::UsageReader;
 
 /// The drains of one door. Cheap to clone.
 #[derive(Clone)]
@@ -59,7 +59,7 @@ pub struct Flow {
     /// The instance's work until then.
     _work: WorkInFlight,
     upstream: Pin<Box<dyn Stream<Item = reqwest::Result<Bytes>> + Send>>,
-    reader: StreamReader,
+    reader: UsageReader,
     hold: Option<Hold>,
     /// Bytes since what was seen was written down.
     unwritten: usize,
@@ -68,7 +68,7 @@ pub struct Flow {
 impl Flow {
     pub fn new(api: Api, answer: reqwest::Response, hold: Hold, work: WorkInFlight) -> Self {
         let upstream = Box::pin(answer.bytes_stream());
-        Self { _work: work, upstream, reader: StreamReader::new(api), hold: Some(hold), unwritten: 0 }
+        Self { _work: work, upstream, reader: UsageReader::new(api), hold: Some(hold), unwritten: 0 }
     }
 
     /// The next piece. Nothing is read ahead.

@@ -6,7 +6,7 @@ use super::problem::Problem;
 use super::target::Target;
 use crate::config::{MeteredApi, MeteredCall};
 use crate::quota::{CacheWrites, Demand, InputBound, Provider, Service, Tier};
-use berth_providers::request::Unacceptable;
+use berth_providers::request::RequestError;
 
 /// The largest answer of such an API; it is held for where bytes cost money.
 pub const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
@@ -16,7 +16,7 @@ const LONGEST_QUERY: usize = 2000;
 /// A call that `api` allows: which of its calls, and where that goes.
 ///
 /// # Errors
-/// `NoSuchPath` when none of its calls is this; `Unacceptable` for a query that cannot be forwarded.
+/// `NoSuchPath` when none of its calls is this; `RequestError` for a query that cannot be forwarded.
 pub fn find<'a>(api: &'a MeteredApi, method: &Method, uri: &Uri) -> Result<(&'a MeteredCall, Target), Problem> {
     let no_such = || Problem::NoSuchPath { path: format!("{method} {}", uri.path()) };
     // Behind `/metered/NAME`.
@@ -26,7 +26,7 @@ pub fn find<'a>(api: &'a MeteredApi, method: &Method, uri: &Uri) -> Result<(&'a 
     let query = uri.query().filter(|query| !query.is_empty());
     if query.is_some_and(|query| query.len() > LONGEST_QUERY || !query.bytes().all(may_be_in_a_query)) {
         let message = "The query is too long, or has characters in it that have to be percent-encoded.".into();
-        return Err(Problem::Unacceptable(Unacceptable { field: None, message }));
+        return Err(Problem::Unacceptable(RequestError { field: None, message }));
     }
     Ok((call, Target::checked(path, query.map(str::to_owned))))
 }

@@ -34,13 +34,13 @@ use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, any, get, on, post};
 
 use crate::app::App;
-use crate::config::Speaks;
+use crate::config::WireFormat;
 use crate::instances::{Instance, Work, WorkInFlight};
 use crate::own_keys::Pass;
 use crate::quota::{Call, Demand, Hold, Provider, Tier};
 use admission::Applicant;
 use berth_providers::Api;
-use berth_providers::request::{Asked, Unacceptable};
+use berth_providers::request::{ModelRequest, RequestError};
 use caller::caller;
 use doorway::{Doorway, Place, Taken};
 use drain::Drains;
@@ -76,10 +76,10 @@ pub fn router_with(app: App, patience: Patience) -> Router {
     let auto = Tier::of_openai(&app.config.openai_tier).unwrap_or_default();
     Router::new()
         .route("/{provider}/v1/messages", models(Api::Messages))
-        .route("/{provider}/v1/messages/count_tokens", free(MethodFilter::POST, Some(Speaks::Anthropic)))
+        .route("/{provider}/v1/messages/count_tokens", free(MethodFilter::POST, Some(WireFormat::Anthropic)))
         .route("/{provider}/v1/chat/completions", models(Api::ChatCompletions))
         .route("/{provider}/v1/responses", models(Api::Responses))
-        .route("/{provider}/v1/responses/input_tokens", free(MethodFilter::POST, Some(Speaks::Openai)))
+        .route("/{provider}/v1/responses/input_tokens", free(MethodFilter::POST, Some(WireFormat::Openai)))
         .route("/{provider}/v1/embeddings", models(Api::Embeddings))
         .route("/{provider}/v1/models", free(MethodFilter::GET, None))
         .route("/{provider}/v1/models/{id}", free(MethodFilter::GET, None))
@@ -106,11 +106,11 @@ async fn priced(
     request: Request,
 ) -> Response {
     let answer = door.priced(peer, request).await;
-    door.shown(Speaks::Openai, answer)
+    door.shown(WireFormat::Openai, answer)
 }
 
 /// Calls that the providers do not charge: of one wire shape, or the same in both.
-fn free(method: MethodFilter, only: Option<Speaks>) -> MethodRouter<Arc<Door>> {
+fn free(method: MethodFilter, only: Option<WireFormat>) -> MethodRouter<Arc<Door>> {
     on(
         method,
         async move |State(door): State<Arc<Door>>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request| {
@@ -139,7 +139,7 @@ impl Door {
         if let Some(own) = self.app.own_keys.pass(arrived.instance.account, &name) {
             return self.under_own_key(api, (&name, own), target, arrived).await;
         }
-        let Asked { mut demand, stream, asking_for_usage } =
+        let ModelRequest { mut demand, stream, body_with_usage } =
             api.read(&arrived.taken.body, self.auto).map_err(Problem::Unacceptable)?;
         demand.provider = Provider::named(&name);
         let may_be_shorter = clamp::is_asked_for(&arrived.headers).map_err(Problem::Unacceptable)?;
@@ -148,8 +148,8 @@ impl Door {
         if !hold.takes_long_context() {
             upstream::hold_back_long_context(&mut arrived.headers);
         }
-        let hide_usage = asking_for_usage.is_some();
-        if let Some(body) = asking_for_usage {
+        let hide_usage = body_with_usage.is_some();
+        if let Some(body) = body_with_usage {
             arrived.taken.body = body.into();
         }
         if let Some(tokens) = shortened_to {
@@ -194,7 +194,7 @@ impl Door {
         Ok(answer)
     }
 
-    async fn free(&self, only: Option<Speaks>, peer: SocketAddr, request: Request) -> Result<Response, Problem> {
+    async fn free(&self, only: Option<WireFormat>, peer: SocketAddr, request: Request) -> Result<Response, Problem> {
         let name = self.served(request.uri().path(), |speaks| only.is_none_or(|only| speaks == only))?;
         let Arrived { instance, method, uri, headers, taken: Taken { body, room }, inside } =
             self.arrive(peer, request).await?;
@@ -210,7 +210,7 @@ impl Door {
     }
 
     /// The provider of models that `path` begins with, if what it speaks is right.
-    fn served(&self, path: &str, is_right: impl FnOnce(Speaks) -> bool) -> Result<String, Problem> {
+    fn served(&self, path: &str, is_right: impl FnOnce(WireFormat) -> bool) -> Result<String, Problem> {
         let name = first_part(path);
         match self.upstreams.speaks(name) {
             Some(speaks) if is_right(speaks) => Ok(name.to_owned()),
@@ -218,8 +218,8 @@ impl Door {
         }
     }
 
-    fn spoken_at(&self, path: &str) -> Speaks {
-        self.upstreams.speaks(first_part(path)).unwrap_or(Speaks::Anthropic)
+    fn spoken_at(&self, path: &str) -> WireFormat {
+        self.upstreams.speaks(first_part(path)).unwrap_or(WireFormat::Anthropic)
     }
 
     /// Asks who calls, then takes the body in.
@@ -229,13 +229,13 @@ impl Door {
         let inside = (instance.begin_work(Work::AiCall), self.doorway.enter(instance.id)?);
         if parts.headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
             let message = "content-encoding: compressed request bodies are not accepted here.".into();
-            return Err(Problem::Unacceptable(Unacceptable { field: None, message }));
+            return Err(Problem::Unacceptable(RequestError { field: None, message }));
         }
         let taken = self.doorway.take_in(&parts.headers, body).await?;
         Ok(Arrived { instance, method: parts.method, uri: parts.uri, headers: parts.headers, taken, inside })
     }
 
-    fn shown(&self, speaks: Speaks, answer: Result<Response, Problem>) -> Response {
+    fn shown(&self, speaks: WireFormat, answer: Result<Response, Problem>) -> Response {
         answer.unwrap_or_else(|problem| problem.respond(speaks, self.app.clock.uuid()))
     }
 }

@@ -12,7 +12,7 @@ use super::{Arrived, Door, agent};
 use crate::own_keys::Pass;
 use crate::quota::{OwnCall, Provider};
 use berth_providers::Api;
-use berth_providers::request::{self, Unbounded};
+use berth_providers::request::{self, OwnKeyRequest};
 
 impl Door {
     pub(super) async fn under_own_key(
@@ -22,14 +22,14 @@ impl Door {
         target: Target,
         mut arrived: Arrived,
     ) -> Result<Response, Problem> {
-        let Unbounded { model, stream, asking_for_usage } =
+        let OwnKeyRequest { model, stream, body_with_usage } =
             request::own_key::read(api, &arrived.taken.body).map_err(Problem::Unacceptable)?;
         let (account, instance) = (arrived.instance.account, arrived.instance.id);
         let call =
             OwnCall { account, instance, agent: agent(&arrived.headers), provider: Provider::named(name), model };
         let hold = self.app.quota.admit_under_own_key(call).await.map_err(Problem::Refused)?;
-        let hide_usage = asking_for_usage.is_some();
-        if let Some(body) = asking_for_usage {
+        let hide_usage = body_with_usage.is_some();
+        if let Some(body) = body_with_usage {
             arrived.taken.body = body.into();
         }
         let answer = self.relay(api, (name, Some(&own)), (target, arrived), hold, (stream, hide_usage)).await?;

@@ -11,10 +11,10 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::config::Speaks;
+use crate::config::WireFormat;
 use crate::instances::Wish;
 use crate::quota::{NoBound, Refusal, Span, Tier, dollars};
-use berth_providers::request::Unacceptable;
+use berth_providers::request::RequestError;
 
 /// Why a call ends here.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub enum Problem {
     BodyTooLarge,
     /// It did not come to its end.
     BodyBroken,
-    Unacceptable(Unacceptable),
+    Unacceptable(RequestError),
     Refused(Refusal),
     /// The account's own key for this provider does not open any more, and no other may take its place.
     OwnKeyUnreadable,
@@ -74,18 +74,18 @@ impl Shape {
 impl Problem {
     /// The answer in the shape of who `speaks` so, under `request_id`.
     #[must_use]
-    pub fn respond(&self, speaks: Speaks, request_id: Uuid) -> Response {
+    pub fn respond(&self, speaks: WireFormat, request_id: Uuid) -> Response {
         let shape = self.shape();
         let request_id = format!("req_{}", request_id.simple());
         let (body, id_header) = match speaks {
-            Speaks::Anthropic => {
+            WireFormat::Anthropic => {
                 let mut error = json!({ "type": shape.anthropic, "message": shape.message });
                 if let Some(code) = shape.anthropic_code {
                     error["details"] = json!({ "error_code": code });
                 }
                 (json!({ "type": "error", "error": error, "request_id": request_id }), "request-id")
             }
-            Speaks::Openai => {
+            WireFormat::Openai => {
                 let (kind, code, param) = (shape.openai, shape.openai_code, shape.field);
                 let error = json!({ "message": shape.message, "type": kind, "param": param, "code": code });
                 (json!({ "error": error }), "x-request-id")

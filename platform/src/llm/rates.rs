@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use chrono::{DateTime, SecondsFormat};
 
 use crate::clock::Timestamp;
-use crate::config::Speaks;
+use crate::config::WireFormat;
 use crate::quota::Rate;
 
 #[derive(Clone, Copy)]
@@ -17,12 +17,12 @@ enum What {
 }
 
 /// Adds them to `headers`, for the limits that there are.
-pub fn add(headers: &mut HeaderMap, speaks: Speaks, requests: Option<Rate>, tokens: Option<Rate>, now: Timestamp) {
+pub fn add(headers: &mut HeaderMap, speaks: WireFormat, requests: Option<Rate>, tokens: Option<Rate>, now: Timestamp) {
     for (what, rate) in [(What::Requests, requests), (What::Tokens, tokens)] {
         let Some(rate) = rate else { continue };
         let reset = match speaks {
-            Speaks::Anthropic => moment(now.plus(rate.full_in)),
-            Speaks::Openai => duration(rate.full_in),
+            WireFormat::Anthropic => moment(now.plus(rate.full_in)),
+            WireFormat::Openai => duration(rate.full_in),
         };
         let [limit, remaining, when] = names(speaks, what).map(HeaderName::from_static);
         headers.insert(limit, rate.limit.into());
@@ -34,22 +34,22 @@ pub fn add(headers: &mut HeaderMap, speaks: Speaks, requests: Option<Rate>, toke
 }
 
 /// Of the headers that say the limit, what is left of it, and when all of it is there again.
-fn names(speaks: Speaks, what: What) -> [&'static str; 3] {
+fn names(speaks: WireFormat, what: What) -> [&'static str; 3] {
     match (speaks, what) {
-        (Speaks::Anthropic, What::Requests) => [
+        (WireFormat::Anthropic, What::Requests) => [
             "anthropic-ratelimit-requests-limit",
             "anthropic-ratelimit-requests-remaining",
             "anthropic-ratelimit-requests-reset",
         ],
-        (Speaks::Anthropic, What::Tokens) => [
+        (WireFormat::Anthropic, What::Tokens) => [
             "anthropic-ratelimit-tokens-limit",
             "anthropic-ratelimit-tokens-remaining",
             "anthropic-ratelimit-tokens-reset",
         ],
-        (Speaks::Openai, What::Requests) => {
+        (WireFormat::Openai, What::Requests) => {
             ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"]
         }
-        (Speaks::Openai, What::Tokens) => {
+        (WireFormat::Openai, What::Tokens) => {
             ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"]
         }
     }
@@ -93,7 +93,7 @@ mod tests {
             said
         };
         assert_eq!(
-            said(Speaks::Anthropic, Some(rate(48_001)), None),
+            said(WireFormat::Anthropic, Some(rate(48_001)), None),
             [
                 "anthropic-ratelimit-requests-limit: 60",
                 "anthropic-ratelimit-requests-remaining: 12",
@@ -101,7 +101,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            said(Speaks::Openai, None, Some(rate(61_500))),
+            said(WireFormat::Openai, None, Some(rate(61_500))),
             ["x-ratelimit-limit-tokens: 60", "x-ratelimit-remaining-tokens: 12", "x-ratelimit-reset-tokens: 1m1.5s",]
         );
         for (ms, text) in [(0, "0ms"), (12, "12ms"), (1000, "1s"), (1500, "1.5s"), (360_000, "6m0s")] {

@@ -26,7 +26,7 @@ use super::problem::Problem;
 use crate::instances::{Instance, WorkInFlight};
 use crate::quota::{Hold, Outcome, Seen};
 use berth_providers::Api;
-use berth_providers::HideUsage;
+use berth_providers::UsageFilter;
 
 /// The largest answer in one piece. The longest there are have a few megabytes.
 const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
@@ -67,7 +67,7 @@ async fn begin_stream(call: Admitted) -> Result<Response, Problem> {
     let (work, place) = inside;
     let metered = Metered {
         flow: Some(Flow::new(api, answer, hold, work)),
-        hide: hide_usage.then(HideUsage::default),
+        hide: hide_usage.then(UsageFilter::default),
         drains,
         refused: Box::pin(until_refused(instance.watch())),
         _place: place,
@@ -180,7 +180,7 @@ fn is_identity(headers: &HeaderMap) -> bool {
 /// A stream on its way to the client. Nothing is read ahead: the next chunk is asked for when the last one is gone.
 struct Metered {
     flow: Option<Flow>,
-    hide: Option<HideUsage>,
+    hide: Option<UsageFilter>,
     drains: Drains,
     /// Comes true when the instance may make no calls any more.
     refused: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -213,7 +213,7 @@ impl Stream for Metered {
                 }
                 None => {
                     *current = None;
-                    let rest = hide.as_mut().map(HideUsage::finish).unwrap_or_default();
+                    let rest = hide.as_mut().map(UsageFilter::finish).unwrap_or_default();
                     if !rest.is_empty() {
                         return Poll::Ready(Some(Ok(rest)));
                     }

@@ -4,7 +4,7 @@
 use axum::http::Uri;
 
 use super::problem::Problem;
-use berth_providers::request::Unacceptable;
+use berth_providers::request::RequestError;
 
 /// The paths that are served, as the providers know them. Below the last one stand models.
 const PATHS: [&str; 7] = [
@@ -33,7 +33,7 @@ impl Target {
     /// What `uri` of a request asks for.
     ///
     /// # Errors
-    /// `NoSuchPath`, also for the name of a model that none can have; `Unacceptable` for a query that is forwarded and
+    /// `NoSuchPath`, also for the name of a model that none can have; `RequestError` for a query that is forwarded and
     /// cannot be.
     pub fn read(uri: &Uri) -> Result<Self, Problem> {
         let no_such = || Problem::NoSuchPath { path: format!("GET {}", uri.path()) };
@@ -86,7 +86,7 @@ fn query(query: &str) -> Result<Option<String>, Problem> {
         };
         if !is_right {
             let message = format!("{field}: is not a value that can be forwarded.");
-            return Err(Problem::Unacceptable(Unacceptable { field: Some(field), message }));
+            return Err(Problem::Unacceptable(RequestError { field: Some(field), message }));
         }
         pairs.push(format!("{field}={value}"));
     }

@@ -16,7 +16,7 @@ use super::patience::Patience;
 use super::problem::Problem;
 use super::target::Target;
 use crate::clock::Clock;
-use crate::config::{Config, MeteredApi, Speaks};
+use crate::config::{Config, MeteredApi, WireFormat};
 use crate::hop;
 use crate::own_keys::Pass;
 
@@ -57,7 +57,7 @@ pub(super) struct Way {
     /// Whether the caller's own account at the provider is on it, and not the platform's.
     pub is_own: bool,
     /// The wire shape of its models, if it has any.
-    speaks: Option<Speaks>,
+    speaks: Option<WireFormat>,
     /// The header in which it takes a key.
     pub key_header: HeaderName,
     pub keys: Keys,
@@ -65,13 +65,13 @@ pub(super) struct Way {
 }
 
 impl Way {
-    fn to_models(speaks: Speaks, url: &str, keys: &[Zeroizing<String>]) -> Arc<Self> {
+    fn to_models(speaks: WireFormat, url: &str, keys: &[Zeroizing<String>]) -> Arc<Self> {
         let (key_header, keys) = (key_header(speaks), sensitive(keys, |key| written(speaks, key)));
         let (base, speaks) = (Url::parse(url).ok(), Some(speaks));
         Arc::new(Self { base, is_own: false, speaks, key_header, keys, away_until: Mutex::default() })
     }
 
-    fn under_own_keys(speaks: Speaks, url: &str) -> Arc<Self> {
+    fn under_own_keys(speaks: WireFormat, url: &str) -> Arc<Self> {
         let (key_header, keys) = (key_header(speaks), Keys::new(Vec::new()));
         let (base, speaks) = (Url::parse(url).ok(), Some(speaks));
         Arc::new(Self { base, is_own: true, speaks, key_header, keys, away_until: Mutex::default() })
@@ -94,7 +94,7 @@ impl Way {
     fn opened_by(&self, own: &Pass) -> Result<HeaderValue, Problem> {
         let key = own.reveal().map_err(|_| Problem::OwnKeyUnreadable)?;
         let key = std::str::from_utf8(&key).map_err(|_| Problem::OwnKeyUnreadable)?;
-        let text = Zeroizing::new(written(self.speaks.unwrap_or(Speaks::Openai), key));
+        let text = Zeroizing::new(written(self.speaks.unwrap_or(WireFormat::Openai), key));
         sensitive_value(&text).ok_or(Problem::OwnKeyUnreadable)
     }
 
@@ -108,18 +108,18 @@ impl Way {
 }
 
 /// The header in which a provider takes a key.
-fn key_header(speaks: Speaks) -> HeaderName {
+fn key_header(speaks: WireFormat) -> HeaderName {
     match speaks {
-        Speaks::Anthropic => HeaderName::from_static("x-api-key"),
-        Speaks::Openai => header::AUTHORIZATION,
+        WireFormat::Anthropic => HeaderName::from_static("x-api-key"),
+        WireFormat::Openai => header::AUTHORIZATION,
     }
 }
 
 /// A key as it stands in that header.
-fn written(speaks: Speaks, key: &str) -> String {
+fn written(speaks: WireFormat, key: &str) -> String {
     match speaks {
-        Speaks::Anthropic => key.to_owned(),
-        Speaks::Openai => format!("Bearer {key}"),
+        WireFormat::Anthropic => key.to_owned(),
+        WireFormat::Openai => format!("Bearer {key}"),
     }
 }
 
@@ -141,7 +141,7 @@ impl Upstreams {
     pub fn new(config: &Config, clock: Clock, patience: Patience) -> Self {
         let (mut ways, mut own_ways) = (HashMap::new(), HashMap::new());
         for (name, speaks, upstream) in
-            [("anthropic", Speaks::Anthropic, &config.anthropic), ("openai", Speaks::Openai, &config.openai)]
+            [("anthropic", WireFormat::Anthropic, &config.anthropic), ("openai", WireFormat::Openai, &config.openai)]
         {
             ways.insert(name.to_owned(), Way::to_models(speaks, &upstream.url, &upstream.keys));
             own_ways.insert(name.to_owned(), Way::under_own_keys(speaks, &upstream.url_for_own_keys));
@@ -158,7 +158,7 @@ impl Upstreams {
 
     /// The wire shape of the models of that name. `None`: there are none.
     #[must_use]
-    pub fn speaks(&self, name: &str) -> Option<Speaks> {
+    pub fn speaks(&self, name: &str) -> Option<WireFormat> {
         self.ways.get(name)?.speaks
     }
 

@@ -1,6 +1,8 @@
 //! The arithmetic of money: what a call may cost at most, and what it did cost. Integers only, rounded up once.
 
-pub use berth_providers::{CacheWrites, Demand, InputBound, Provider, Seen, Service, Tier, Usage};
+pub use berth_providers::{
+    CacheWrites, Demand, InputBound, Provider, ServiceTier as Tier, TierChoice as Service, Usage, UsageReport as Seen,
+};
 use serde::{Deserialize, Serialize};
 
 pub use super::tariffs::{Price, Rates, Tariff};

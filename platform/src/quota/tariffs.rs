@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use berth_providers::CacheWrites;
-pub use berth_providers::Tier;
+pub use berth_providers::ServiceTier as Tier;
 use serde::{Deserialize, Serialize};
 
 /// Nano-dollars per million tokens, for each class of token. A class without its own price costs what fresh input does.

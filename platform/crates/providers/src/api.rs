@@ -2,14 +2,14 @@
 
 use serde::Deserialize;
 
-use super::request::counted::{self, Question};
-use super::request::{self, Asked, Unacceptable, shorter};
-use crate::Tier;
+use super::request::counted::{self, TokenCountRequest};
+use super::request::{self, ModelRequest, RequestError, shorter};
+use crate::ServiceTier;
 
 /// The wire shape of a provider of models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Speaks {
+pub enum WireFormat {
     Anthropic,
     Openai,
 }
@@ -32,10 +32,10 @@ pub enum Api {
 impl Api {
     /// The wire shape, of errors among others.
     #[must_use]
-    pub fn speaks(self) -> Speaks {
+    pub fn speaks(self) -> WireFormat {
         match self {
-            Self::Messages => Speaks::Anthropic,
-            Self::ChatCompletions | Self::Responses | Self::Embeddings | Self::Metered { .. } => Speaks::Openai,
+            Self::Messages => WireFormat::Anthropic,
+            Self::ChatCompletions | Self::Responses | Self::Embeddings | Self::Metered { .. } => WireFormat::Openai,
         }
     }
 
@@ -43,7 +43,7 @@ impl Api {
     ///
     /// # Errors
     /// Why it cannot be forwarded.
-    pub fn read(self, body: &[u8], auto: Tier) -> Result<Asked, Unacceptable> {
+    pub fn read(self, body: &[u8], auto: ServiceTier) -> Result<ModelRequest, RequestError> {
         match self {
             Self::Messages => request::messages::read(body),
             Self::ChatCompletions => request::chat::read(body, auto),
@@ -55,20 +55,20 @@ impl Api {
     /// How to ask the provider for the tokens of a call's input. `None` where it counts none, or where its count would
     /// bound nothing.
     #[must_use]
-    pub fn question(self, body: &[u8]) -> Option<Question> {
+    pub fn question(self, body: &[u8]) -> Option<TokenCountRequest> {
         match self {
-            Self::Messages => counted::of_messages(body),
-            Self::Responses => counted::of_responses(body),
+            Self::Messages => token_count::of_messages(body),
+            Self::Responses => token_count::of_responses(body),
             Self::ChatCompletions | Self::Embeddings | Self::Metered { .. } => None,
         }
     }
 
     /// The shortest answer that a call can be asked to make do with, in tokens. `None`: it has none that could be shorter.
     #[must_use]
-    pub fn least_answer(self, body: &[u8]) -> Option<u64> {
+    pub fn shortest_answer(self, body: &[u8]) -> Option<u64> {
         match self {
-            Self::Messages => shorter::least_of_messages(body),
-            Self::ChatCompletions | Self::Responses => Some(shorter::LEAST),
+            Self::Messages => shorter::shortest_messages_answer(body),
+            Self::ChatCompletions | Self::Responses => Some(shorter::SHORTEST_ANSWER),
             Self::Embeddings | Self::Metered { .. } => None,
         }
     }

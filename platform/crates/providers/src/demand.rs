@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::Tier;
+use super::ServiceTier;
 
 /// Whose prices apply: the name in URLs, tables and logs. There are as many as the operator's settings name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -49,11 +49,11 @@ pub enum InputBound {
 
 /// In which tiers a call may be served. Standard is always one of them: providers fall back to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Service {
+pub enum TierChoice {
     /// The call leaves it to the operator's account, which may use this tier for the models that have it.
-    Auto(Tier),
+    Auto(ServiceTier),
     /// The call names this tier.
-    Named(Tier),
+    Named(ServiceTier),
 }
 
 /// What a call asks for, as far as money is concerned.
@@ -61,7 +61,7 @@ pub enum Service {
 pub struct Demand {
     pub provider: Provider,
     pub model: String,
-    pub service: Service,
+    pub service: TierChoice,
     pub input: InputBound,
     pub cache_writes: CacheWrites,
     /// The most output tokens of one answer; `None`: as many as the model can make.

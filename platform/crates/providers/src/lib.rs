@@ -4,16 +4,16 @@
 
 mod api;
 mod demand;
-mod figures;
-mod hide_usage;
+mod report;
 pub mod request;
 mod splice;
 mod tier;
 mod usage;
+mod usage_filter;
 
-pub use api::{Api, Speaks};
-pub use demand::{CacheWrites, Demand, InputBound, Provider, Service};
-pub use figures::{Seen, Usage};
-pub use hide_usage::HideUsage;
-pub use tier::Tier;
-pub use usage::{StreamReader, of_whole};
+pub use api::{Api, WireFormat};
+pub use demand::{CacheWrites, Demand, InputBound, Provider, TierChoice};
+pub use figures::{Usage, UsageReport};
+pub use tier::ServiceTier;
+pub use usage::{UsageReader, of_whole};
+pub use usage_filter::UsageFilter;

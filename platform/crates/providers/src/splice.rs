@@ -5,20 +5,20 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 /// A member of an object: where its name begins and where its value lies.
-struct Member<'a> {
+struct MemberSpan<'a> {
     name: Cow<'a, str>,
     start: usize,
     value: Range<usize>,
 }
 
 /// An object's members and where its closing brace stands.
-struct Object<'a> {
-    members: Vec<Member<'a>>,
+struct ObjectSpan<'a> {
+    members: Vec<MemberSpan<'a>>,
     end: usize,
 }
 
-impl<'a> Object<'a> {
-    fn find(&self, name: &str) -> Option<(usize, &Member<'a>)> {
+impl<'a> ObjectSpan<'a> {
+    fn find(&self, name: &str) -> Option<(usize, &MemberSpan<'a>)> {
         self.members.iter().enumerate().find(|(_, member)| member.name == name)
     }
 }
@@ -75,7 +75,7 @@ pub fn only(body: &[u8], named: &[&str]) -> Option<Vec<u8>> {
 
 /// What a chunk of a stream is to a client that did not ask for usage.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Chunk {
+pub enum ChunkEdit {
     /// It would have come as it is.
     AsItIs,
     /// It would have come without its `"usage":null`.
@@ -86,14 +86,14 @@ pub enum Chunk {
 
 /// Looks at one chunk's JSON.
 #[must_use]
-pub fn hide_usage(json: &[u8]) -> Chunk {
-    let Some(object) = object(json) else { return Chunk::AsItIs };
-    let Some((index, usage)) = object.find("usage") else { return Chunk::AsItIs };
+pub fn hide_usage(json: &[u8]) -> ChunkEdit {
+    let Some(object) = object(json) else { return ChunkEdit::AsItIs };
+    let Some((index, usage)) = object.find("usage") else { return ChunkEdit::AsItIs };
     if &json[usage.value.clone()] != b"null" {
         let no_choices = object.find("choices").is_some_and(|(_, choices)| {
             json[choices.value.clone()].iter().filter(|b| !b.is_ascii_whitespace()).eq(b"[]")
         });
-        return if no_choices { Chunk::Usage } else { Chunk::AsItIs };
+        return if no_choices { ChunkEdit::Usage } else { ChunkEdit::AsItIs };
     }
     // With the comma before it, or, being first, up to the next member.
     let cut = match (index.checked_sub(1), object.members.get(index + 1)) {
@@ -101,7 +101,7 @@ pub fn hide_usage(json: &[u8]) -> Chunk {
         (None, Some(next)) => usage.start..next.start,
         (None, None) => usage.start..usage.value.end,
     };
-    Chunk::Without(replaced(json, cut, b""))
+    ChunkEdit::Without(replaced(json, cut, b""))
 }
 
 fn replaced(bytes: &[u8], range: Range<usize>, by: &[u8]) -> Vec<u8> {
@@ -109,7 +109,7 @@ fn replaced(bytes: &[u8], range: Range<usize>, by: &[u8]) -> Vec<u8> {
 }
 
 /// Finds the members of the object in `json`. `None` when it is none; strange text never panics.
-fn object(json: &[u8]) -> Option<Object<'_>> {
+fn object(json: &[u8]) -> Option<ObjectSpan<'_>> {
     let mut at = skip_space(json, 0);
     let mut members = Vec::new();
     if json.get(at) != Some(&b'{') {
@@ -119,14 +119,14 @@ fn object(json: &[u8]) -> Option<Object<'_>> {
     while json.get(at) != Some(&b'}') {
         let start = at;
         at = skip_string(json, at)?;
-        let name = serde_json::from_slice::<Name<'_>>(&json[start..at]).ok()?.0;
+        let name = serde_json::from_slice::<MemberName<'_>>(&json[start..at]).ok()?.0;
         at = skip_space(json, at);
         if json.get(at) != Some(&b':') {
             return None;
         }
         let value = skip_space(json, at + 1);
         let end = skip_value(json, value)?;
-        members.push(Member { name, start, value: value..end });
+        members.push(MemberSpan { name, start, value: value..end });
         at = skip_space(json, end);
         match json.get(at)? {
             b',' => at = skip_space(json, at + 1),
@@ -134,11 +134,11 @@ fn object(json: &[u8]) -> Option<Object<'_>> {
             _ => return None,
         }
     }
-    Some(Object { members, end: at })
+    Some(ObjectSpan { members, end: at })
 }
 
 #[derive(serde::Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+struct MemberName<'a>(#[serde(borrow)] Cow<'a, str>);
 
 fn skip_space(json: &[u8], from: usize) -> usize {
     json.get(from..).map_or(from, |rest| from + rest.iter().take_while(|b| b.is_ascii_whitespace()).count())
@@ -230,15 +230,15 @@ mod tests {
     #[test]
     fn hiding_usage_takes_out_just_that() {
         for (before, after) in [
-            (r#"{"choices":[{}],"usage":null}"#, Chunk::Without(br#"{"choices":[{}]}"#.to_vec())),
-            (r#"{"a":1, "usage":null, "b":"x"}"#, Chunk::Without(br#"{"a":1, "b":"x"}"#.to_vec())),
-            (r#"{"usage":null,"b":1}"#, Chunk::Without(br#"{"b":1}"#.to_vec())),
-            (r#"{"usage" : null}"#, Chunk::Without(b"{}".to_vec())),
-            (r#"{"choices":[ ],"usage":{"total_tokens":3}}"#, Chunk::Usage),
-            (r#"{"choices":[{"usage":null}]}"#, Chunk::AsItIs),
-            (r#"{"choices":[{}],"usage":{"total_tokens":3}}"#, Chunk::AsItIs),
-            ("[DONE]", Chunk::AsItIs),
-            (r#"{"usage":null"#, Chunk::AsItIs),
+            (r#"{"choices":[{}],"usage":null}"#, ChunkEdit::Without(br#"{"choices":[{}]}"#.to_vec())),
+            (r#"{"a":1, "usage":null, "b":"x"}"#, ChunkEdit::Without(br#"{"a":1, "b":"x"}"#.to_vec())),
+            (r#"{"usage":null,"b":1}"#, ChunkEdit::Without(br#"{"b":1}"#.to_vec())),
+            (r#"{"usage" : null}"#, ChunkEdit::Without(b"{}".to_vec())),
+            (r#"{"choices":[ ],"usage":{"total_tokens":3}}"#, ChunkEdit::Usage),
+            (r#"{"choices":[{"usage":null}]}"#, ChunkEdit::AsItIs),
+            (r#"{"choices":[{}],"usage":{"total_tokens":3}}"#, ChunkEdit::AsItIs),
+            ("[DONE]", ChunkEdit::AsItIs),
+            (r#"{"usage":null"#, ChunkEdit::AsItIs),
         ] {
             assert_eq!(hide_usage(before.as_bytes()), after, "{before}");
         }
@@ -269,7 +269,7 @@ mod tests {
             prop_assume!(name != "usage");
             let before = serde_json::json!({ name: [text, number, {"usage": null}] }).to_string();
             let with = format!("{},\"usage\":null}}", &before[..before.len() - 1]);
-            prop_assert_eq!(hide_usage(with.as_bytes()), Chunk::Without(before.into_bytes()));
+            prop_assert_eq!(hide_usage(with.as_bytes()), ChunkEdit::Without(before.into_bytes()));
         }
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// How a provider served a call, which decides what a token costs: OpenAI's service tiers, and Anthropic's speed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Tier {
+pub enum ServiceTier {
     #[default]
     Standard,
     Batch,
@@ -16,7 +16,7 @@ pub enum Tier {
     Ultrafast,
 }
 
-impl Tier {
+impl ServiceTier {
     /// The tier that OpenAI's `service_tier` names in an answer, or an operator in a setting. `None`: one without a
     /// word here.
     #[must_use]

@@ -1,12 +1,12 @@
 //! The usage in a stream of chat completions: the same in one piece and in two.
 #![no_main]
 
-use berth_providers::{Api, StreamReader};
+use berth_providers::{Api, UsageReader};
 
 libfuzzer_sys::fuzz_target!(|input: (usize, &[u8])| {
     let (cut, bytes) = input;
     let (head, tail) = bytes.split_at(cut % (bytes.len() + 1));
-    let (mut whole, mut split) = (StreamReader::new(Api::ChatCompletions), StreamReader::new(Api::ChatCompletions));
+    let (mut whole, mut split) = (UsageReader::new(Api::ChatCompletions), UsageReader::new(Api::ChatCompletions));
     whole.feed(bytes);
     whole.finish();
     split.feed(head);

@@ -1,9 +1,9 @@
 //! What an OpenAI chat completion can cost.
 
-use super::json::{Object, Value};
-use super::{Asked, Unacceptable, count, input_bound, is_text, model, parse, service_tier, size, stream};
+use super::json::{JsonObject, JsonValue};
+use super::{ModelRequest, RequestError, count, input_bound, is_text, model, parse, service_tier, size, stream};
 use crate::splice;
-use crate::{CacheWrites, Demand, Provider, Tier};
+use crate::{CacheWrites, Demand, Provider, ServiceTier};
 
 /// See the list of the same name in `messages.rs`.
 const KNOWN: &[&str] = &[
@@ -58,14 +58,14 @@ const MOST_ANSWERS: u64 = 128;
 ///
 /// # Errors
 /// The field that cannot be forwarded, and why.
-pub fn read(bytes: &[u8], auto: Tier) -> Result<Asked, Unacceptable> {
+pub fn read(bytes: &[u8], auto: ServiceTier) -> Result<ModelRequest, RequestError> {
     let body = parse(bytes)?;
     refuse_unpriced(&body)?;
     let has_more = ["tools", "functions", "response_format"].iter().any(|field| body.has(field));
     let added = ADDED_ALWAYS + if has_more { ADDED_WITH_TOOLS_OR_FORMAT } else { 0 };
     let answers = count(&body, "n")?.unwrap_or(1);
     if !(1..=MOST_ANSWERS).contains(&answers) {
-        return Err(Unacceptable::new("n", "must be from 1 to 128."));
+        return Err(RequestError::new("n", "must be from 1 to 128."));
     }
     let demand = Demand {
         provider: Provider::OPENAI,
@@ -84,13 +84,15 @@ pub fn read(bytes: &[u8], auto: Tier) -> Result<Asked, Unacceptable> {
             || body.has("prediction"),
     };
     let stream = stream(&body)?;
-    Ok(Asked { demand, stream, asking_for_usage: asking_for_usage(bytes, &body, stream) })
+    Ok(ModelRequest { demand, stream, body_with_usage: body_with_usage(bytes, &body, stream) })
 }
 
 /// The body that asks for the usage of a stream, where it does not do so itself.
-pub(super) fn asking_for_usage(bytes: &[u8], body: &Object<'_>, stream: bool) -> Option<Vec<u8>> {
-    let asks =
-        matches!(body.get("stream_options").and_then(|options| options.get("include_usage")), Some(Value::Bool(true)));
+pub(super) fn body_with_usage(bytes: &[u8], body: &JsonObject<'_>, stream: bool) -> Option<Vec<u8>> {
+    let asks = matches!(
+        body.get("stream_options").and_then(|options| options.get("include_usage")),
+        Some(JsonValue::Bool(true))
+    );
     match body.get("stream_options") {
         _ if !stream || asks => None,
         None => Some(splice::with_last_member(bytes, r#""stream_options":{"include_usage":true}"#)),
@@ -99,33 +101,33 @@ pub(super) fn asking_for_usage(bytes: &[u8], body: &Object<'_>, stream: bool) ->
 }
 
 /// Newer models write to the cache unasked, so the write price bounds the input wherever there is one.
-pub(super) fn cache_writes(body: &Object<'_>) -> CacheWrites {
+pub(super) fn cache_writes(body: &JsonObject<'_>) -> CacheWrites {
     let long = body.has("prompt_cache_options") || body.has("prompt_cache_retention");
     if long { CacheWrites::Long } else { CacheWrites::Short }
 }
 
-fn refuse_unpriced(body: &Object<'_>) -> Result<(), Unacceptable> {
+fn refuse_unpriced(body: &JsonObject<'_>) -> Result<(), RequestError> {
     for (field, why) in [
         ("web_search_options", "these searches have no limit. The Responses API's web_search has one."),
         ("audio", "sound is charged by its own tokens."),
         ("moderation", "its charge is not known."),
     ] {
         if body.has(field) {
-            return Err(Unacceptable::unpriced(field, why));
+            return Err(RequestError::unpriced(field, why));
         }
     }
-    if body.set("store").is_some_and(|store| !matches!(store, Value::Bool(false))) {
+    if body.set("store").is_some_and(|store| !matches!(store, JsonValue::Bool(false))) {
         let why = "only false is offered. What is stored is kept at the provider under a key that all here share.";
-        return Err(Unacceptable::new("store", why));
+        return Err(RequestError::new("store", why));
     }
     let texts =
-        |modalities: &Value<'_>| modalities.as_array().is_some_and(|all| all.iter().all(|one| one.says("text")));
+        |modalities: &JsonValue<'_>| modalities.as_array().is_some_and(|all| all.iter().all(|one| one.says("text")));
     if body.set("modalities").is_some_and(|modalities| !texts(modalities)) {
-        return Err(Unacceptable::unpriced("modalities", "only text is offered."));
+        return Err(RequestError::unpriced("modalities", "only text is offered."));
     }
-    let own = |tool: &Value<'_>| tool.get("type").is_some_and(|kind| kind.says("function") || kind.says("custom"));
+    let own = |tool: &JsonValue<'_>| tool.get("type").is_some_and(|kind| kind.says("function") || kind.says("custom"));
     if body.set("tools").is_some_and(|tools| !tools.as_array().is_some_and(|tools| tools.iter().all(own))) {
-        return Err(Unacceptable::unpriced(
+        return Err(RequestError::unpriced(
             "tools",
             "a tool that runs at the provider is charged by use. Functions that you run yourself work.",
         ));
@@ -134,21 +136,21 @@ fn refuse_unpriced(body: &Object<'_>) -> Result<(), Unacceptable> {
 }
 
 /// Refuses what the usage cannot be asked for in.
-pub(super) fn check_stream_options(body: &Object<'_>) -> Result<(), Unacceptable> {
+pub(super) fn check_stream_options(body: &JsonObject<'_>) -> Result<(), RequestError> {
     match body.set("stream_options") {
         None => Ok(()),
-        Some(options @ Value::Object(_)) => match options.get("include_usage") {
-            None | Some(Value::Null | Value::Bool(_)) => Ok(()),
-            Some(_) => Err(Unacceptable::new("stream_options", "include_usage must be true or false.")),
+        Some(options @ JsonValue::JsonObject(_)) => match options.get("include_usage") {
+            None | Some(JsonValue::Null | JsonValue::Bool(_)) => Ok(()),
+            Some(_) => Err(RequestError::new("stream_options", "include_usage must be true or false.")),
         },
-        Some(_) => Err(Unacceptable::new("stream_options", "must be an object.")),
+        Some(_) => Err(RequestError::new("stream_options", "must be an object.")),
     }
 }
 
-fn is_bounded_by_bytes(body: &Object<'_>) -> bool {
-    let is_silent = |message: &Value<'_>| message.get("audio").is_none_or(Value::is_null);
+fn is_bounded_by_bytes(body: &JsonObject<'_>) -> bool {
+    let is_silent = |message: &JsonValue<'_>| message.get("audio").is_none_or(JsonValue::is_null);
     let messages_are_text = match body.get("messages") {
-        Some(Value::Array(messages)) => {
+        Some(JsonValue::Array(messages)) => {
             messages.iter().all(|message| is_text(message.get("content"), TEXTUAL) && is_silent(message))
         }
         _ => true,
@@ -159,11 +161,11 @@ fn is_bounded_by_bytes(body: &Object<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{InputBound, Service};
+    use crate::{InputBound, TierChoice};
 
-    fn read_with(more: &str) -> Result<Demand, Unacceptable> {
+    fn read_with(more: &str) -> Result<Demand, RequestError> {
         let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"hi"}}]{more}}}"#);
-        read(body.as_bytes(), Tier::Flex).map(|asked| asked.demand)
+        read(body.as_bytes(), ServiceTier::Flex).map(|asked| asked.demand)
     }
 
     #[test]
@@ -178,11 +180,11 @@ mod tests {
         assert!(matches!(open.input, InputBound::WholeModel { at_least: 512.. }));
         assert!(plain.may_hide_output);
         for (more, service) in [
-            ("", Service::Auto(Tier::Flex)),
-            (r#","service_tier":"auto""#, Service::Auto(Tier::Flex)),
-            (r#","service_tier":"default""#, Service::Named(Tier::Standard)),
-            (r#","service_tier":"fast""#, Service::Named(Tier::Priority)),
-            (r#","service_tier":"ultrafast""#, Service::Named(Tier::Ultrafast)),
+            ("", TierChoice::Auto(ServiceTier::Flex)),
+            (r#","service_tier":"auto""#, TierChoice::Auto(ServiceTier::Flex)),
+            (r#","service_tier":"default""#, TierChoice::Named(ServiceTier::Standard)),
+            (r#","service_tier":"fast""#, TierChoice::Named(ServiceTier::Priority)),
+            (r#","service_tier":"ultrafast""#, TierChoice::Named(ServiceTier::Ultrafast)),
         ] {
             assert_eq!(read_with(more).unwrap().service, service, "{more}");
         }
@@ -194,7 +196,7 @@ mod tests {
     fn pictures_hold_the_whole_model() {
         let body = br#"{"model":"m","messages":[{"role":"user","content":[{"type":"text","text":"x"},
             {"type":"image_url","image_url":{"url":"https://example.com/x.png"}}]}]}"#;
-        assert!(matches!(read(body, Tier::Flex).unwrap().demand.input, InputBound::WholeModel { .. }));
+        assert!(matches!(read(body, ServiceTier::Flex).unwrap().demand.input, InputBound::WholeModel { .. }));
     }
 
     #[test]
@@ -220,7 +222,10 @@ mod tests {
     fn a_stream_is_asked_for_its_usage_unless_the_client_did() {
         let asking = |more: &str| {
             let body = format!(r#"{{"model":"m","messages":[]{more}}} "#);
-            read(body.as_bytes(), Tier::Standard).unwrap().asking_for_usage.map(|body| String::from_utf8(body).unwrap())
+            read(body.as_bytes(), ServiceTier::Standard)
+                .unwrap()
+                .body_with_usage
+                .map(|body| String::from_utf8(body).unwrap())
         };
         for (more, after) in [
             (r#","stream":true"#, r#","stream":true,"stream_options":{"include_usage":true}} "#),

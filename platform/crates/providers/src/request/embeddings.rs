@@ -1,8 +1,8 @@
 //! What a call of OpenAI's embeddings can cost: its input, and nothing else.
 
-use super::json::Value;
-use super::{Asked, Unacceptable, input_bound, model, parse};
-use crate::{CacheWrites, Demand, Provider, Service, Tier};
+use super::json::JsonValue;
+use super::{ModelRequest, RequestError, input_bound, model, parse};
+use crate::{CacheWrites, Demand, Provider, ServiceTier, TierChoice};
 
 /// See the list of the same name in `messages.rs`.
 const KNOWN: &[&str] = &["model", "input", "dimensions", "encoding_format", "user"];
@@ -14,18 +14,18 @@ const ADDED_TO_EACH: u64 = 8;
 ///
 /// # Errors
 /// The field that cannot be forwarded, and why.
-pub fn read(bytes: &[u8]) -> Result<Asked, Unacceptable> {
+pub fn read(bytes: &[u8]) -> Result<ModelRequest, RequestError> {
     let body = parse(bytes)?;
     let texts = match body.get("input") {
-        Some(Value::Text(_) | Value::LongText(_)) => 1,
-        Some(Value::Array(texts)) if texts.iter().all(is_text_or_tokens) => texts.len(),
-        _ => return Err(Unacceptable::new("input", "must be text or tokens, or an array of either.")),
+        Some(JsonValue::Text(_) | JsonValue::LongText(_)) => 1,
+        Some(JsonValue::Array(texts)) if texts.iter().all(is_text_or_tokens) => texts.len(),
+        _ => return Err(RequestError::new("input", "must be text or tokens, or an array of either.")),
     };
     let added = u64::try_from(texts).unwrap_or(u64::MAX).saturating_mul(ADDED_TO_EACH);
     let demand = Demand {
         provider: Provider::OPENAI,
         model: model(&body)?,
-        service: Service::Auto(Tier::Standard),
+        service: TierChoice::Auto(ServiceTier::Standard),
         input: input_bound(bytes, added, body.names().all(|field| KNOWN.contains(&field))),
         cache_writes: CacheWrites::Never,
         max_output_tokens: Some(0),
@@ -35,14 +35,14 @@ pub fn read(bytes: &[u8]) -> Result<Asked, Unacceptable> {
         may_be_us: false,
         may_hide_output: false,
     };
-    Ok(Asked { demand, stream: false, asking_for_usage: None })
+    Ok(ModelRequest { demand, stream: false, body_with_usage: None })
 }
 
 /// A token is written in two bytes at least.
-fn is_text_or_tokens(value: &Value<'_>) -> bool {
+fn is_text_or_tokens(value: &JsonValue<'_>) -> bool {
     match value {
-        Value::Text(_) | Value::LongText(_) | Value::Count(_) => true,
-        Value::Array(tokens) => tokens.iter().all(|token| matches!(token, Value::Count(_))),
+        JsonValue::Text(_) | JsonValue::LongText(_) | JsonValue::Count(_) => true,
+        JsonValue::Array(tokens) => tokens.iter().all(|token| matches!(token, JsonValue::Count(_))),
         _ => false,
     }
 }

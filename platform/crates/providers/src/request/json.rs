@@ -19,7 +19,7 @@ const FEW_MEMBERS: usize = 16;
 
 /// A value of a body.
 #[derive(Debug)]
-pub enum Value<'a> {
+pub enum JsonValue<'a> {
     Null,
     Bool(bool),
     /// A whole number that is not negative.
@@ -29,19 +29,19 @@ pub enum Value<'a> {
     Text(Cow<'a, str>),
     /// Text that was not kept, of so many bytes.
     LongText(usize),
-    Array(Vec<Value<'a>>),
-    Object(Object<'a>),
+    Array(Vec<JsonValue<'a>>),
+    JsonObject(JsonObject<'a>),
 }
 
 /// The members of an object, in their order.
 #[derive(Debug)]
-pub struct Object<'a>(Vec<(Cow<'a, str>, Value<'a>)>);
+pub struct JsonObject<'a>(Vec<(Cow<'a, str>, JsonValue<'a>)>);
 
-impl<'a> Value<'a> {
+impl<'a> JsonValue<'a> {
     /// The member of that name, where this is an object that has it.
     pub fn get(&self, name: &str) -> Option<&Self> {
         match self {
-            Self::Object(object) => object.get(name),
+            Self::JsonObject(object) => object.get(name),
             _ => None,
         }
     }
@@ -74,13 +74,13 @@ impl<'a> Value<'a> {
     }
 }
 
-impl<'a> Object<'a> {
-    pub fn get(&self, name: &str) -> Option<&Value<'a>> {
+impl<'a> JsonObject<'a> {
+    pub fn get(&self, name: &str) -> Option<&JsonValue<'a>> {
         self.0.iter().find(|(its, _)| its == name).map(|(_, value)| value)
     }
 
     /// The member, unless it is `null`, which says as much as leaving it out.
-    pub fn set(&self, name: &str) -> Option<&Value<'a>> {
+    pub fn set(&self, name: &str) -> Option<&JsonValue<'a>> {
         self.get(name).filter(|value| !value.is_null())
     }
 
@@ -92,7 +92,7 @@ impl<'a> Object<'a> {
         self.0.iter().map(|(name, _)| &**name)
     }
 
-    pub fn values(&self) -> impl Iterator<Item = &Value<'a>> {
+    pub fn values(&self) -> impl Iterator<Item = &JsonValue<'a>> {
         self.0.iter().map(|(_, value)| value)
     }
 }
@@ -101,80 +101,80 @@ impl<'a> Object<'a> {
 ///
 /// # Errors
 /// The parser's sentence; it quotes names of the text, never values.
-pub fn object(bytes: &[u8]) -> Result<Object<'_>, String> {
+pub fn object(bytes: &[u8]) -> Result<JsonObject<'_>, String> {
     let room = Cell::new(MOST_VALUES);
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = Strict { room: &room }.deserialize(&mut reader).map_err(|e| e.to_string())?;
+    let value = StrictReader { room: &room }.deserialize(&mut reader).map_err(|e| e.to_string())?;
     reader.end().map_err(|e| e.to_string())?;
     match value {
-        Value::Object(object) => Ok(object),
+        JsonValue::JsonObject(object) => Ok(object),
         _ => Err("the body is not a JSON object".into()),
     }
 }
 
 /// How many more values there may be.
 #[derive(Clone, Copy)]
-struct Strict<'r> {
+struct StrictReader<'r> {
     room: &'r Cell<usize>,
 }
 
-impl<'de> DeserializeSeed<'de> for Strict<'_> {
-    type Value = Value<'de>;
+impl<'de> DeserializeSeed<'de> for StrictReader<'_> {
+    type Value = JsonValue<'de>;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value<'de>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<JsonValue<'de>, D::Error> {
         let left = self.room.get().checked_sub(1);
         self.room.set(left.ok_or_else(|| D::Error::custom(format_args!("it has more than {MOST_VALUES} values")))?);
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Strict<'_> {
-    type Value = Value<'de>;
+impl<'de> Visitor<'de> for StrictReader<'_> {
+    type Value = JsonValue<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JSON")
     }
 
-    fn visit_unit<E: Error>(self) -> Result<Value<'de>, E> {
-        Ok(Value::Null)
+    fn visit_unit<E: Error>(self) -> Result<JsonValue<'de>, E> {
+        Ok(JsonValue::Null)
     }
 
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Value<'de>, E> {
-        Ok(Value::Bool(value))
+    fn visit_bool<E: Error>(self, value: bool) -> Result<JsonValue<'de>, E> {
+        Ok(JsonValue::Bool(value))
     }
 
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Value<'de>, E> {
-        Ok(Value::Number)
+    fn visit_i64<E: Error>(self, _: i64) -> Result<JsonValue<'de>, E> {
+        Ok(JsonValue::Number)
     }
 
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Value<'de>, E> {
-        Ok(Value::Count(value))
+    fn visit_u64<E: Error>(self, value: u64) -> Result<JsonValue<'de>, E> {
+        Ok(JsonValue::Count(value))
     }
 
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Value<'de>, E> {
-        Ok(Value::Number)
+    fn visit_f64<E: Error>(self, _: f64) -> Result<JsonValue<'de>, E> {
+        Ok(JsonValue::Number)
     }
 
-    fn visit_borrowed_str<E: Error>(self, value: &'de str) -> Result<Value<'de>, E> {
-        Ok(Value::Text(Cow::Borrowed(value)))
+    fn visit_borrowed_str<E: Error>(self, value: &'de str) -> Result<JsonValue<'de>, E> {
+        Ok(JsonValue::Text(Cow::Borrowed(value)))
     }
 
-    fn visit_str<E: Error>(self, value: &str) -> Result<Value<'de>, E> {
+    fn visit_str<E: Error>(self, value: &str) -> Result<JsonValue<'de>, E> {
         let is_long = value.len() > LONGEST_WORD;
-        Ok(if is_long { Value::LongText(value.len()) } else { Value::Text(Cow::Owned(value.to_owned())) })
+        Ok(if is_long { JsonValue::LongText(value.len()) } else { JsonValue::Text(Cow::Owned(value.to_owned())) })
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value<'de>, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<JsonValue<'de>, A::Error> {
         let mut values = Vec::new();
         while let Some(value) = seq.next_element_seed(self)? {
             values.push(value);
         }
-        Ok(Value::Array(values))
+        Ok(JsonValue::Array(values))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value<'de>, A::Error> {
-        let mut members: Vec<(Cow<'de, str>, Value<'de>)> = Vec::new();
-        while let Some(Name(name)) = map.next_key()? {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<JsonValue<'de>, A::Error> {
+        let mut members: Vec<(Cow<'de, str>, JsonValue<'de>)> = Vec::new();
+        while let Some(MemberName(name)) = map.next_key()? {
             let stands_twice = members.len() < FEW_MEMBERS && members.iter().any(|(before, _)| *before == name);
             if stands_twice {
                 return Err(twice(&name));
@@ -188,7 +188,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
                 return Err(twice(pair[0]));
             }
         }
-        Ok(Value::Object(Object(members)))
+        Ok(JsonValue::JsonObject(JsonObject(members)))
     }
 }
 
@@ -198,7 +198,7 @@ fn twice<E: Error>(name: &str) -> E {
 
 /// A name, in place unless it has escapes.
 #[derive(serde::Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+struct MemberName<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[cfg(test)]
 mod tests {
@@ -232,10 +232,10 @@ mod tests {
         let body = format!(r#"{{"\u0061":"5\u006d","b":"{}\n","c":1.0,"d":-1,"e":7}}"#, "x".repeat(LONGEST_WORD));
         let object = object(body.as_bytes()).unwrap();
         assert!(object.get("a").unwrap().says("5m"));
-        assert!(matches!(object.get("b"), Some(Value::LongText(257))));
+        assert!(matches!(object.get("b"), Some(JsonValue::LongText(257))));
         assert!(matches!(
             (object.get("c"), object.get("d"), object.get("e")),
-            (Some(Value::Number), Some(Value::Number), Some(Value::Count(7)))
+            (Some(JsonValue::Number), Some(JsonValue::Number), Some(JsonValue::Count(7)))
         ));
     }
 }

@@ -1,8 +1,8 @@
 //! What an Anthropic Messages call can cost.
 
-use super::json::{Object, Value};
-use super::{Asked, Unacceptable, count, input_bound, is_text, model, parse, stream, tools};
-use crate::{CacheWrites, Demand, Provider, Service, Tier};
+use super::json::{JsonObject, JsonValue};
+use super::{ModelRequest, RequestError, count, input_bound, is_text, model, parse, stream, tools};
+use crate::{CacheWrites, Demand, Provider, ServiceTier, TierChoice};
 
 /// Fields that change neither the price of a token nor how many there can be beyond the body's bytes. With a field
 /// that is not among them the call is forwarded, and its input held as large as the model takes.
@@ -48,16 +48,16 @@ const ADDED_FOR_ITS_OWN_TOOL: u64 = 2048;
 ///
 /// # Errors
 /// The field that cannot be forwarded, and why.
-pub fn read(bytes: &[u8]) -> Result<Asked, Unacceptable> {
+pub fn read(bytes: &[u8]) -> Result<ModelRequest, RequestError> {
     let body = parse(bytes)?;
     refuse_unpriced(&body)?;
     let tools = read_tools(&body)?;
-    let max_tokens = count(&body, "max_tokens")?.ok_or_else(|| Unacceptable::new("max_tokens", "Field required"))?;
+    let max_tokens = count(&body, "max_tokens")?.ok_or_else(|| RequestError::new("max_tokens", "Field required"))?;
     let service = match body.set("speed") {
-        None => Service::Auto(Tier::Standard),
-        Some(speed) if speed.says("standard") => Service::Named(Tier::Standard),
-        Some(speed) if speed.says("fast") => Service::Named(Tier::Fast),
-        Some(_) => return Err(Unacceptable::unpriced("speed", "only standard or fast is offered.")),
+        None => TierChoice::Auto(ServiceTier::Standard),
+        Some(speed) if speed.says("standard") => TierChoice::Named(ServiceTier::Standard),
+        Some(speed) if speed.says("fast") => TierChoice::Named(ServiceTier::Fast),
+        Some(_) => return Err(RequestError::unpriced("speed", "only standard or fast is offered.")),
     };
     // What is found is in no body, and what was read before it is cached.
     let searches = tools.web_searches > 0;
@@ -77,10 +77,10 @@ pub fn read(bytes: &[u8]) -> Result<Asked, Unacceptable> {
         may_be_us: !body.get("inference_geo").is_some_and(|geo| geo.says("global")),
         may_hide_output: !thinks_not,
     };
-    Ok(Asked { demand, stream: stream(&body)?, asking_for_usage: None })
+    Ok(ModelRequest { demand, stream: stream(&body)?, body_with_usage: None })
 }
 
-fn refuse_unpriced(body: &Object<'_>) -> Result<(), Unacceptable> {
+fn refuse_unpriced(body: &JsonObject<'_>) -> Result<(), RequestError> {
     for (field, why) in [
         ("container", "code execution is charged by time."),
         ("mcp_servers", "tools that run at the provider can add any amount of input."),
@@ -90,17 +90,18 @@ fn refuse_unpriced(body: &Object<'_>) -> Result<(), Unacceptable> {
         ("thread", "input that the provider keeps is not in the body."),
     ] {
         if body.has(field) {
-            return Err(Unacceptable::unpriced(field, why));
+            return Err(RequestError::unpriced(field, why));
         }
     }
     // Capacity that the operator committed to is counted in the same prices as any other.
     if body.set("service_tier").is_some_and(|tier| !tier.says("auto") && !tier.says("standard_only")) {
-        return Err(Unacceptable::unpriced("service_tier", "only auto or standard_only is offered."));
+        return Err(RequestError::unpriced("service_tier", "only auto or standard_only is offered."));
     }
-    let clears = |edit: &Value<'_>| edit.get("type").and_then(Value::as_str).is_some_and(|t| t.starts_with("clear_"));
+    let clears =
+        |edit: &JsonValue<'_>| edit.get("type").and_then(JsonValue::as_str).is_some_and(|t| t.starts_with("clear_"));
     let edits = body.get("context_management").and_then(|management| management.get("edits"));
     if edits.is_some_and(|edits| !edits.as_array().is_some_and(|edits| edits.iter().all(clears))) {
-        return Err(Unacceptable::unpriced("context_management", "only edits that clear are offered."));
+        return Err(RequestError::unpriced("context_management", "only edits that clear are offered."));
     }
     Ok(())
 }
@@ -112,7 +113,7 @@ pub(super) struct Tools {
     pub web_searches: u64,
 }
 
-pub(super) fn read_tools(body: &Object<'_>) -> Result<Tools, Unacceptable> {
+pub(super) fn read_tools(body: &JsonObject<'_>) -> Result<Tools, RequestError> {
     let offered = tools(body)?;
     let mut read = Tools { added_tokens: ADDED_ALWAYS, web_searches: 0 };
     for tool in offered {
@@ -126,7 +127,7 @@ pub(super) fn read_tools(body: &Object<'_>) -> Result<Tools, Unacceptable> {
                 read.added_tokens += ADDED_FOR_ITS_OWN_TOOL;
             }
             Some(_) => {
-                return Err(Unacceptable::unpriced(
+                return Err(RequestError::unpriced(
                     "tools",
                     "a tool that runs at the provider is charged by use. Tools that you run yourself work, and \
                      web_search with max_uses.",
@@ -141,40 +142,40 @@ pub(super) fn read_tools(body: &Object<'_>) -> Result<Tools, Unacceptable> {
 }
 
 /// How often this tool may search. From its second version on it may also be called by code that runs at the provider.
-fn searches(kind: &str, tool: &Value<'_>) -> Result<u64, Unacceptable> {
-    let callers = tool.get("allowed_callers").and_then(Value::as_array);
+fn searches(kind: &str, tool: &JsonValue<'_>) -> Result<u64, RequestError> {
+    let callers = tool.get("allowed_callers").and_then(JsonValue::as_array);
     let only_the_model = callers.is_some_and(|callers| callers.iter().all(|caller| caller.says("direct")));
     if !only_the_model && (callers.is_some() || kind != "web_search_20250305") {
         let why = r#"a web_search that code at the provider may call has no limit; set allowed_callers to ["direct"]."#;
-        return Err(Unacceptable::unpriced("tools", why));
+        return Err(RequestError::unpriced("tools", why));
     }
     match tool.get("max_uses") {
-        Some(Value::Count(uses)) => Ok(*uses),
-        _ => Err(Unacceptable::unpriced("tools", "web_search needs max_uses, because each search is charged.")),
+        Some(JsonValue::Count(uses)) => Ok(*uses),
+        _ => Err(RequestError::unpriced("tools", "web_search needs max_uses, because each search is charged.")),
     }
 }
 
-fn is_bounded_by_bytes(body: &Object<'_>) -> bool {
+fn is_bounded_by_bytes(body: &JsonObject<'_>) -> bool {
     let messages_are_text = match body.get("messages") {
-        Some(Value::Array(messages)) => messages.iter().all(|message| is_text(message.get("content"), TEXTUAL)),
+        Some(JsonValue::Array(messages)) => messages.iter().all(|message| is_text(message.get("content"), TEXTUAL)),
         _ => true,
     };
     messages_are_text && is_text(body.get("system"), TEXTUAL) && body.names().all(|field| KNOWN.contains(&field))
 }
 
 /// The dearest cache write that a `cache_control` anywhere below `value` can cause.
-fn cache_writes(value: &Value<'_>) -> CacheWrites {
+fn cache_writes(value: &JsonValue<'_>) -> CacheWrites {
     match value {
-        Value::Array(values) => values.iter().map(cache_writes).fold(CacheWrites::Never, dearer),
-        Value::Object(object) => object.values().map(cache_writes).fold(cache_control(object), dearer),
+        JsonValue::Array(values) => values.iter().map(cache_writes).fold(CacheWrites::Never, dearer),
+        JsonValue::JsonObject(object) => object.values().map(cache_writes).fold(cache_control(object), dearer),
         _ => CacheWrites::Never,
     }
 }
 
-fn cache_control(object: &Object<'_>) -> CacheWrites {
+fn cache_control(object: &JsonObject<'_>) -> CacheWrites {
     match object.set("cache_control").map(|control| control.get("ttl")) {
         None => CacheWrites::Never,
-        Some(None | Some(Value::Null)) => CacheWrites::Short,
+        Some(None | Some(JsonValue::Null)) => CacheWrites::Short,
         Some(Some(ttl)) if ttl.says("5m") => CacheWrites::Short,
         Some(Some(_)) => CacheWrites::Long,
     }
@@ -193,7 +194,7 @@ mod tests {
     use super::*;
     use crate::InputBound;
 
-    fn read_with(more: &str) -> Result<Demand, Unacceptable> {
+    fn read_with(more: &str) -> Result<Demand, RequestError> {
         let body = format!(r#"{{"model":"m","max_tokens":9,"messages":[{{"role":"user","content":"hi"}}]{more}}}"#);
         read(body.as_bytes()).map(|asked| asked.demand)
     }
@@ -259,7 +260,7 @@ mod tests {
         let demand = read_with(&format!(r#","tools":[{first},{direct}]"#)).unwrap();
         assert_eq!((demand.web_searches, demand.cache_writes), (5, CacheWrites::Short));
         assert!(matches!(demand.input, InputBound::WholeModel { .. }));
-        assert_eq!(read_with(r#","speed":"fast""#).unwrap().service, Service::Named(Tier::Fast));
-        assert_eq!(read_with("").unwrap().service, Service::Auto(Tier::Standard));
+        assert_eq!(read_with(r#","speed":"fast""#).unwrap().service, TierChoice::Named(ServiceTier::Fast));
+        assert_eq!(read_with("").unwrap().service, TierChoice::Auto(ServiceTier::Standard));
     }
 }

@@ -1,45 +1,45 @@
 //! Reading a call's body for what it can cost. The body itself is forwarded as it came.
 
 pub mod chat;
-pub mod counted;
 pub mod embeddings;
 mod json;
 pub mod messages;
 pub mod own_key;
 pub mod responses;
-pub mod shorter;
+pub mod shortening;
+pub mod token_count;
 
-use json::{Object, Value};
+use json::{JsonObject, JsonValue};
 
-use crate::{Demand, InputBound, Service, Tier};
+use crate::{Demand, InputBound, ServiceTier, TierChoice};
 
 /// A body, understood as far as money and streaming are concerned.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct ModelRequest {
     pub demand: Demand,
     pub stream: bool,
     /// What goes to the provider in the body's place: it is a stream that must be asked for its usage, because the
     /// client did not. That is then not shown to the client.
-    pub asking_for_usage: Option<Vec<u8>>,
+    pub body_with_usage: Option<Vec<u8>>,
 }
 
 /// A body of a call that nothing is held for.
 #[derive(Clone, Debug)]
-pub struct Unbounded {
+pub struct OwnKeyRequest {
     pub model: String,
     pub stream: bool,
     /// As of [`Asked`].
-    pub asking_for_usage: Option<Vec<u8>>,
+    pub body_with_usage: Option<Vec<u8>>,
 }
 
 /// Why a body cannot be forwarded. `field` is the name in the body; the message is for whoever wrote the call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unacceptable {
+pub struct RequestError {
     pub field: Option<&'static str>,
     pub message: String,
 }
 
-impl Unacceptable {
+impl RequestError {
     fn new(field: &'static str, why: &str) -> Self {
         Self { field: Some(field), message: format!("{field}: {why}") }
     }
@@ -50,56 +50,56 @@ impl Unacceptable {
     }
 }
 
-fn parse(body: &[u8]) -> Result<Object<'_>, Unacceptable> {
-    json::object(body).map_err(|why| Unacceptable {
+fn parse(body: &[u8]) -> Result<JsonObject<'_>, RequestError> {
+    json::object(body).map_err(|why| RequestError {
         field: None,
         message: format!("The request body is not JSON that can be read: {why}"),
     })
 }
 
-fn model(body: &Object<'_>) -> Result<String, Unacceptable> {
+fn model(body: &JsonObject<'_>) -> Result<String, RequestError> {
     match body.get("model") {
-        Some(Value::Text(model)) if !model.is_empty() && model.len() <= 200 => Ok(model.to_string()),
-        Some(_) => Err(Unacceptable::new("model", "must be the name of a model.")),
-        None => Err(Unacceptable::new("model", "Field required")),
+        Some(JsonValue::Text(model)) if !model.is_empty() && model.len() <= 200 => Ok(model.to_string()),
+        Some(_) => Err(RequestError::new("model", "must be the name of a model.")),
+        None => Err(RequestError::new("model", "Field required")),
     }
 }
 
 /// The tools that a body offers the model.
-fn tools<'a, 'b>(body: &'a Object<'b>) -> Result<&'a [Value<'b>], Unacceptable> {
+fn tools<'a, 'b>(body: &'a JsonObject<'b>) -> Result<&'a [JsonValue<'b>], RequestError> {
     match body.set("tools") {
         None => Ok(&[]),
-        Some(tools) => tools.as_array().ok_or_else(|| Unacceptable::new("tools", "must be an array.")),
+        Some(tools) => tools.as_array().ok_or_else(|| RequestError::new("tools", "must be an array.")),
     }
 }
 
-fn stream(body: &Object<'_>) -> Result<bool, Unacceptable> {
+fn stream(body: &JsonObject<'_>) -> Result<bool, RequestError> {
     match body.set("stream") {
         None => Ok(false),
-        Some(Value::Bool(stream)) => Ok(*stream),
-        Some(_) => Err(Unacceptable::new("stream", "must be true or false.")),
+        Some(JsonValue::Bool(stream)) => Ok(*stream),
+        Some(_) => Err(RequestError::new("stream", "must be true or false.")),
     }
 }
 
 /// A whole number that is not negative; absent and `null` are the same.
-fn count(body: &Object<'_>, field: &'static str) -> Result<Option<u64>, Unacceptable> {
+fn count(body: &JsonObject<'_>, field: &'static str) -> Result<Option<u64>, RequestError> {
     match body.set(field) {
         None => Ok(None),
-        Some(Value::Count(count)) => Ok(Some(*count)),
-        Some(_) => Err(Unacceptable::new(field, "must be a whole number, 0 or more.")),
+        Some(JsonValue::Count(count)) => Ok(Some(*count)),
+        Some(_) => Err(RequestError::new(field, "must be a whole number, 0 or more.")),
     }
 }
 
 /// The tiers that OpenAI may serve a call in. `auto`: the one that the operator's project gives calls which name none.
-fn service_tier(body: &Object<'_>, auto: Tier) -> Result<Service, Unacceptable> {
+fn service_tier(body: &JsonObject<'_>, auto: ServiceTier) -> Result<TierChoice, RequestError> {
     let named = match body.set("service_tier") {
         None => "auto",
         Some(tier) => tier.as_str().unwrap_or_default(),
     };
-    match (named, Tier::of_openai(named)) {
-        ("auto", _) => Ok(Service::Auto(auto)),
-        ("default" | "flex" | "priority" | "fast" | "ultrafast", Some(tier)) => Ok(Service::Named(tier)),
-        _ => Err(Unacceptable::unpriced(
+    match (named, ServiceTier::of_openai(named)) {
+        ("auto", _) => Ok(TierChoice::Auto(auto)),
+        ("default" | "flex" | "priority" | "fast" | "ultrafast", Some(tier)) => Ok(TierChoice::Named(tier)),
+        _ => Err(RequestError::unpriced(
             "service_tier",
             "only auto, default, flex, priority, fast or ultrafast is offered.",
         )),
@@ -118,11 +118,11 @@ fn size(bytes: &[u8]) -> u64 {
 
 /// Whether `content` (a string, or an array of blocks) consists of text in blocks of the types `textual` names, whose
 /// tokens the bytes of the body bound. A block's own `content` is looked into as well.
-fn is_text(content: Option<&Value<'_>>, textual: &[&str]) -> bool {
+fn is_text(content: Option<&JsonValue<'_>>, textual: &[&str]) -> bool {
     match content {
-        None | Some(Value::Null | Value::Text(_) | Value::LongText(_)) => true,
-        Some(Value::Array(blocks)) => blocks.iter().all(|block| {
-            let named = block.get("type").and_then(Value::as_str).is_some_and(|kind| textual.contains(&kind));
+        None | Some(JsonValue::Null | JsonValue::Text(_) | JsonValue::LongText(_)) => true,
+        Some(JsonValue::Array(blocks)) => blocks.iter().all(|block| {
+            let named = block.get("type").and_then(JsonValue::as_str).is_some_and(|kind| textual.contains(&kind));
             named && is_text(block.get("content"), textual)
         }),
         Some(_) => false,

@@ -1,38 +1,38 @@
 //! What has to be known of a call that its caller pays the provider for: whose figures to read, and how. Whatever it may cost
 //! it may ask for, also what the provider keeps under the caller's own key.
 
-use super::json::Value;
-use super::{Unacceptable, Unbounded, chat, model, parse, stream};
+use super::json::JsonValue;
+use super::{OwnKeyRequest, RequestError, chat, model, parse, stream};
 use crate::Api;
 
 /// Reads a body of a call to `api`.
 ///
 /// # Errors
 /// The field that cannot be forwarded, and why.
-pub fn read(api: Api, bytes: &[u8]) -> Result<Unbounded, Unacceptable> {
+pub fn read(api: Api, bytes: &[u8]) -> Result<OwnKeyRequest, RequestError> {
     let body = parse(bytes)?;
     if api == Api::Responses
-        && body.set("background").is_some_and(|background| !matches!(background, Value::Bool(false)))
+        && body.set("background").is_some_and(|background| !matches!(background, JsonValue::Bool(false)))
     {
         let why = "a call that goes on without its caller cannot be followed here. Leave it out and stream the answer.";
-        return Err(Unacceptable::new("background", why));
+        return Err(RequestError::new("background", why));
     }
     let stream = api != Api::Embeddings && stream(&body)?;
-    let asking_for_usage = match api {
+    let body_with_usage = match api {
         Api::ChatCompletions => {
             chat::check_stream_options(&body)?;
-            chat::asking_for_usage(bytes, &body, stream)
+            chat::body_with_usage(bytes, &body, stream)
         }
         _ => None,
     };
-    Ok(Unbounded { model: model(&body)?, stream, asking_for_usage })
+    Ok(OwnKeyRequest { model: model(&body)?, stream, body_with_usage })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read_with(api: Api, more: &str) -> Result<Unbounded, Unacceptable> {
+    fn read_with(api: Api, more: &str) -> Result<OwnKeyRequest, RequestError> {
         read(api, format!(r#"{{"model":"m"{more}}}"#).as_bytes())
     }
 
@@ -66,8 +66,8 @@ mod tests {
     #[test]
     fn a_stream_of_chat_is_asked_for_its_usage() {
         let asked = read_with(Api::ChatCompletions, r#","stream":true"#).unwrap();
-        let body = String::from_utf8(asked.asking_for_usage.unwrap()).unwrap();
+        let body = String::from_utf8(asked.body_with_usage.unwrap()).unwrap();
         assert!(asked.stream && body.contains(r#""include_usage":true"#), "{body}");
-        assert_eq!(read_with(Api::Messages, r#","stream":true"#).unwrap().asking_for_usage, None);
+        assert_eq!(read_with(Api::Messages, r#","stream":true"#).unwrap().body_with_usage, None);
     }
 }

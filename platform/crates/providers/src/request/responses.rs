@@ -1,9 +1,9 @@
 //! What a call of OpenAI's Responses API can cost.
 
 use super::chat::{ADDED_ALWAYS, ADDED_WITH_TOOLS_OR_FORMAT, cache_writes};
-use super::json::{Object, Value};
-use super::{Asked, Unacceptable, count, input_bound, is_text, model, parse, service_tier, stream, tools};
-use crate::{Demand, Provider, Tier};
+use super::json::{JsonObject, JsonValue};
+use super::{ModelRequest, RequestError, count, input_bound, is_text, model, parse, service_tier, stream, tools};
+use crate::{Demand, Provider, ServiceTier};
 
 /// See the list of the same name in `messages.rs`.
 const KNOWN: &[&str] = &[
@@ -54,7 +54,7 @@ const ADDED_FOR_ITS_OWN_TOOL: u64 = 2048;
 ///
 /// # Errors
 /// The field that cannot be forwarded, and why.
-pub fn read(bytes: &[u8], auto: Tier) -> Result<Asked, Unacceptable> {
+pub fn read(bytes: &[u8], auto: ServiceTier) -> Result<ModelRequest, RequestError> {
     let body = parse(bytes)?;
     refuse_unpriced(&body)?;
     refuse_kept(&body)?;
@@ -74,33 +74,33 @@ pub fn read(bytes: &[u8], auto: Tier) -> Result<Asked, Unacceptable> {
         may_be_us: false,
         may_hide_output: !reasons_not,
     };
-    Ok(Asked { demand, stream: stream(&body)?, asking_for_usage: None })
+    Ok(ModelRequest { demand, stream: stream(&body)?, body_with_usage: None })
 }
 
-fn refuse_unpriced(body: &Object<'_>) -> Result<(), Unacceptable> {
+fn refuse_unpriced(body: &JsonObject<'_>) -> Result<(), RequestError> {
     for (field, why) in [
         ("moderation", "its charge is not known."),
         ("context_management", "what it costs to compact a context is not in the usage that the provider reports."),
     ] {
         if body.has(field) {
-            return Err(Unacceptable::unpriced(field, why));
+            return Err(RequestError::unpriced(field, why));
         }
     }
-    if body.set("background").is_some_and(|background| !matches!(background, Value::Bool(false))) {
+    if body.set("background").is_some_and(|background| !matches!(background, JsonValue::Bool(false))) {
         let why = "a call that goes on without its caller cannot be settled. Leave it out and stream the answer.";
-        return Err(Unacceptable::unpriced("background", why));
+        return Err(RequestError::unpriced("background", why));
     }
     Ok(())
 }
 
-fn refuse_kept(body: &Object<'_>) -> Result<(), Unacceptable> {
+fn refuse_kept(body: &JsonObject<'_>) -> Result<(), RequestError> {
     let why = "what the provider keeps is not told apart by account here. Send the whole input instead.";
     if let Some(field) = KEPT.into_iter().find(|field| body.set(field).is_some()) {
-        return Err(Unacceptable::new(field, why));
+        return Err(RequestError::new(field, why));
     }
-    let is_reference = |item: &Value<'_>| item.get("type").is_some_and(|kind| kind.says("item_reference"));
+    let is_reference = |item: &JsonValue<'_>| item.get("type").is_some_and(|kind| kind.says("item_reference"));
     match body.get("input") {
-        Some(Value::Array(items)) if items.iter().any(is_reference) => Err(Unacceptable::new("input", why)),
+        Some(JsonValue::Array(items)) if items.iter().any(is_reference) => Err(RequestError::new("input", why)),
         _ => Ok(()),
     }
 }
@@ -111,18 +111,18 @@ pub(super) struct Tools {
     pub web_searches: u64,
 }
 
-pub(super) fn read_tools(body: &Object<'_>) -> Result<Tools, Unacceptable> {
+pub(super) fn read_tools(body: &JsonObject<'_>) -> Result<Tools, RequestError> {
     let has_more = body.has("tools") || body.has("text");
     let added_tokens = ADDED_ALWAYS + if has_more { ADDED_WITH_TOOLS_OR_FORMAT } else { 0 };
     let mut read = Tools { added_tokens, web_searches: 0 };
     for tool in tools(body)? {
-        let kind = tool.get("type").and_then(Value::as_str).unwrap_or_default();
+        let kind = tool.get("type").and_then(JsonValue::as_str).unwrap_or_default();
         if SEARCHES.contains(&kind) {
             read.web_searches = count(body, "max_tool_calls")?.ok_or_else(|| {
-                Unacceptable::unpriced("tools", "web_search needs max_tool_calls, because each search is charged.")
+                RequestError::unpriced("tools", "web_search needs max_tool_calls, because each search is charged.")
             })?;
         } else if !is_run_by_the_caller(kind, tool) {
-            return Err(Unacceptable::unpriced(
+            return Err(RequestError::unpriced(
                 "tools",
                 "a tool that runs at the provider is charged by use. Functions that you run yourself work, and \
                  web_search with max_tool_calls.",
@@ -135,22 +135,22 @@ pub(super) fn read_tools(body: &Object<'_>) -> Result<Tools, Unacceptable> {
     Ok(read)
 }
 
-fn is_run_by_the_caller(kind: &str, tool: &Value<'_>) -> bool {
-    let type_of = |value: &Value<'_>| value.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
+fn is_run_by_the_caller(kind: &str, tool: &JsonValue<'_>) -> bool {
+    let type_of = |value: &JsonValue<'_>| value.get("type").and_then(JsonValue::as_str).unwrap_or_default().to_owned();
     match kind {
         "shell" => tool.get("environment").is_some_and(|environment| type_of(environment) == "local"),
         // A namespace holds functions.
         "namespace" => tool
             .get("tools")
-            .and_then(Value::as_array)
+            .and_then(JsonValue::as_array)
             .is_some_and(|tools| tools.iter().all(|tool| ["function", "custom"].contains(&type_of(tool).as_str()))),
         _ => CLIENT_TOOLS.contains(&kind),
     }
 }
 
-fn is_bounded_by_bytes(body: &Object<'_>) -> bool {
+fn is_bounded_by_bytes(body: &JsonObject<'_>) -> bool {
     let input_is_text = match body.get("input") {
-        Some(Value::Array(items)) => items.iter().all(is_textual),
+        Some(JsonValue::Array(items)) => items.iter().all(is_textual),
         _ => true,
     };
     input_is_text && is_text(body.get("instructions"), TEXTUAL) && body.names().all(|field| KNOWN.contains(&field))
@@ -158,12 +158,12 @@ fn is_bounded_by_bytes(body: &Object<'_>) -> bool {
 
 /// Whether the tokens of an item of the input are bounded by its bytes. An item may also be a reference to what the
 /// provider keeps, a thought without its text among them.
-fn is_textual(item: &Value<'_>) -> bool {
+fn is_textual(item: &JsonValue<'_>) -> bool {
     match item.get("type").filter(|kind| !kind.is_null()).map(|kind| kind.as_str().unwrap_or_default()) {
         None | Some("message") => is_text(item.get("content"), TEXTUAL),
         Some("function_call" | "custom_tool_call") => true,
         Some("function_call_output" | "custom_tool_call_output") => is_text(item.get("output"), TEXTUAL),
-        Some("reasoning") => item.get("encrypted_content").is_some_and(Value::is_text),
+        Some("reasoning") => item.get("encrypted_content").is_some_and(JsonValue::is_text),
         Some(_) => false,
     }
 }
@@ -171,10 +171,11 @@ fn is_textual(item: &Value<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{InputBound, Service};
+    use crate::{InputBound, TierChoice};
 
-    fn read_with(more: &str) -> Result<Demand, Unacceptable> {
-        read(format!(r#"{{"model":"m","input":"hi"{more}}}"#).as_bytes(), Tier::Standard).map(|asked| asked.demand)
+    fn read_with(more: &str) -> Result<Demand, RequestError> {
+        read(format!(r#"{{"model":"m","input":"hi"{more}}}"#).as_bytes(), ServiceTier::Standard)
+            .map(|asked| asked.demand)
     }
 
     fn is_open(demand: &Demand) -> bool {
@@ -188,7 +189,7 @@ mod tests {
         assert_eq!(read_with(r#","max_output_tokens":7"#).unwrap().max_output_tokens, Some(7));
         assert!(!read_with(r#","reasoning":{"effort":"none"}"#).unwrap().may_hide_output);
         let tier = read_with(r#","service_tier":"priority""#).unwrap().service;
-        assert_eq!(tier, Service::Named(Tier::Priority));
+        assert_eq!(tier, TierChoice::Named(ServiceTier::Priority));
         let search = read_with(r#","tools":[{"type":"web_search"}],"max_tool_calls":3"#).unwrap();
         assert!(is_open(&search) && search.web_searches == 3);
     }
@@ -198,7 +199,7 @@ mod tests {
         assert!(is_open(&read_with(r#","a_field_of_tomorrow":1"#).unwrap()));
         let with_item = |item: &str| {
             let body = format!(r#"{{"model":"m","input":[{{"role":"user","content":"hi"}},{item}]}}"#);
-            read(body.as_bytes(), Tier::Standard).unwrap().demand
+            read(body.as_bytes(), ServiceTier::Standard).unwrap().demand
         };
         for item in [
             r#"{"type":"message","role":"user","content":[{"type":"input_image","image_url":"https://example.com"}]}"#,
@@ -227,7 +228,7 @@ mod tests {
             (r#","input":[{"type":"item_reference","id":"msg_1"}]"#, "input"),
         ] {
             let body = format!(r#"{{"model":"m"{more}}}"#);
-            let refused = read(body.as_bytes(), Tier::Standard).unwrap_err();
+            let refused = read(body.as_bytes(), ServiceTier::Standard).unwrap_err();
             assert_eq!(refused.field, Some(field), "{more}");
         }
         assert!(read_with(r#","previous_response_id":null"#).is_ok());

@@ -6,13 +6,13 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::{Progress, length, served_in};
-use crate::{Seen, Usage};
+use super::{StreamProgress, length, served_in};
+use crate::{Usage, UsageReport};
 
 #[derive(Deserialize)]
-struct Chunk<'a> {
+struct ChatChunk<'a> {
     #[serde(borrow, default)]
-    choices: Vec<Choice<'a>>,
+    choices: Vec<ChatChoice<'a>>,
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -21,13 +21,13 @@ struct Chunk<'a> {
 }
 
 #[derive(Deserialize)]
-struct Choice<'a> {
+struct ChatChoice<'a> {
     #[serde(borrow)]
-    delta: Option<Delta<'a>>,
+    delta: Option<ChatDelta<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Delta<'a> {
+struct ChatDelta<'a> {
     #[serde(borrow)]
     content: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -37,37 +37,37 @@ struct Delta<'a> {
     #[serde(borrow)]
     tool_calls: Option<Vec<ToolCall<'a>>>,
     #[serde(borrow)]
-    function_call: Option<Function<'a>>,
+    function_call: Option<FunctionCall<'a>>,
 }
 
 #[derive(Deserialize)]
 struct ToolCall<'a> {
     #[serde(borrow)]
-    function: Option<Function<'a>>,
+    function: Option<FunctionCall<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Function<'a> {
+struct FunctionCall<'a> {
     #[serde(borrow)]
     name: Option<Cow<'a, str>>,
     #[serde(borrow)]
     arguments: Option<Cow<'a, str>>,
 }
 
-impl Function<'_> {
+impl FunctionCall<'_> {
     fn bytes(&self) -> u64 {
         length(self.name.as_deref()) + length(self.arguments.as_deref())
     }
 }
 
 /// Takes one event of a stream.
-pub(super) fn take(data: &[u8], progress: &mut Progress) {
+pub(super) fn take(data: &[u8], progress: &mut StreamProgress) {
     if data == b"[DONE]" {
         progress.is_over = true;
         progress.is_final |= progress.usage.is_some();
         return;
     }
-    let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else {
+    let Ok(chunk) = serde_json::from_slice::<ChatChunk<'_>>(data) else {
         return progress.take_unseen(data.len());
     };
     if chunk.error.is_some() {
@@ -79,7 +79,7 @@ pub(super) fn take(data: &[u8], progress: &mut Progress) {
         progress.answer_bytes += [&delta.content, &delta.refusal, &delta.reasoning_content]
             .iter()
             .map(|text| length(text.as_deref()))
-            .chain(calls.chain(&delta.function_call).map(Function::bytes))
+            .chain(calls.chain(&delta.function_call).map(FunctionCall::bytes))
             .sum::<u64>();
     }
     if let Some(usage) = chunk.usage {
@@ -90,7 +90,7 @@ pub(super) fn take(data: &[u8], progress: &mut Progress) {
 }
 
 #[derive(Deserialize)]
-struct Figures {
+struct ChatUsage {
     prompt_tokens: u64,
     completion_tokens: u64,
     prompt_tokens_details: Option<PromptDetails>,
@@ -101,12 +101,12 @@ struct Figures {
 struct PromptDetails {
     cached_tokens: Option<u64>,
     cache_write_tokens: Option<u64>,
-    cache_write_tokens_details: Option<WriteDetails>,
+    cache_write_tokens_details: Option<CacheWriteDetails>,
     audio_tokens: Option<u64>,
 }
 
 #[derive(Deserialize)]
-struct WriteDetails {
+struct CacheWriteDetails {
     ttl_12h_tokens: Option<u64>,
 }
 
@@ -117,7 +117,7 @@ struct CompletionDetails {
 
 /// `prompt_tokens` includes what was read from and written to the cache, unlike Anthropic's `input_tokens`.
 fn read_usage(usage: &RawValue, service_tier: Option<&str>) -> Option<Usage> {
-    let figures: Figures = serde_json::from_str(usage.get()).ok()?;
+    let figures: ChatUsage = serde_json::from_str(usage.get()).ok()?;
     let prompt = figures.prompt_tokens_details.unwrap_or_default();
     let read = prompt.cached_tokens.unwrap_or(0).min(figures.prompt_tokens);
     let written = prompt.cache_write_tokens.unwrap_or(0).min(figures.prompt_tokens - read);
@@ -138,25 +138,25 @@ fn read_usage(usage: &RawValue, service_tier: Option<&str>) -> Option<Usage> {
 }
 
 #[derive(Deserialize)]
-struct Answer<'a> {
+struct ChatCompletion<'a> {
     #[serde(borrow)]
     usage: &'a RawValue,
     #[serde(borrow)]
     service_tier: Option<Cow<'a, str>>,
 }
 
-pub(super) fn of_whole(body: &[u8]) -> Option<(Seen, &str)> {
-    let answer: Answer<'_> = serde_json::from_slice(body).ok()?;
+pub(super) fn of_whole(body: &[u8]) -> Option<(UsageReport, &str)> {
+    let answer: ChatCompletion<'_> = serde_json::from_slice(body).ok()?;
     let usage = read_usage(answer.usage, answer.service_tier.as_deref())?;
-    Some((Seen::Final(usage), answer.usage.get()))
+    Some((UsageReport::Final(usage), answer.usage.get()))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{StreamReader, of_whole};
-    use super::{Seen, Usage};
+    use super::super::{UsageReader, of_whole};
+    use super::{Usage, UsageReport};
     use crate::Api;
-    use crate::Tier;
+    use crate::ServiceTier;
 
     const STREAM: &str = include_str!("../../tests/transcripts/chat_cache.sse");
 
@@ -164,32 +164,32 @@ mod tests {
     fn a_recorded_stream_reads_the_same_in_every_split() {
         let usage = Usage { input_tokens: 3, cache_read_tokens: 16, output_tokens: 10, ..Usage::default() };
         for cut in 0..=STREAM.len() {
-            let mut reader = StreamReader::new(Api::ChatCompletions);
+            let mut reader = UsageReader::new(Api::ChatCompletions);
             reader.feed(&STREAM.as_bytes()[..cut]);
             reader.feed(&STREAM.as_bytes()[cut..]);
             assert!(reader.is_complete() && reader.is_over());
-            assert_eq!(reader.seen().0, Seen::Final(usage), "cut at {cut}");
+            assert_eq!(reader.seen().0, UsageReport::Final(usage), "cut at {cut}");
         }
     }
 
     #[test]
     fn a_stream_without_figures_is_unreadable_when_it_ended_and_a_part_before() {
-        let mut reader = StreamReader::new(Api::ChatCompletions);
+        let mut reader = UsageReader::new(Api::ChatCompletions);
         reader.feed(b"data: {\"choices\":[{\"delta\":{\"content\":\"four\"}}],\"usage\":null}\n\n");
-        assert_eq!(reader.seen().0, Seen::Part { usage: None, output_tokens: 2 });
+        assert_eq!(reader.seen().0, UsageReport::Part { usage: None, output_tokens: 2 });
         reader.feed(b"data: [DONE]\n\n");
-        assert_eq!(reader.seen().0, Seen::Unreadable);
+        assert_eq!(reader.seen().0, UsageReport::Unreadable);
     }
 
     #[test]
     fn the_tier_is_the_one_in_which_it_was_served_and_an_unknown_one_has_no_price() {
         let answer = br#"{"service_tier":"warp","usage":{"prompt_tokens":5,"completion_tokens":2}}"#;
-        let (Seen::Final(usage), _) = of_whole(Api::ChatCompletions, answer) else { panic!("not final") };
+        let (UsageReport::Final(usage), _) = of_whole(Api::ChatCompletions, answer) else { panic!("not final") };
         assert!(usage.unpriced && usage.input_tokens == 5);
         let answer = br#"{"service_tier":"priority","usage":{"prompt_tokens":5,"completion_tokens":2}}"#;
-        let (Seen::Final(usage), raw) = of_whole(Api::ChatCompletions, answer) else { panic!("not final") };
-        assert!(!usage.unpriced && usage.tier == Tier::Priority);
+        let (UsageReport::Final(usage), raw) = of_whole(Api::ChatCompletions, answer) else { panic!("not final") };
+        assert!(!usage.unpriced && usage.tier == ServiceTier::Priority);
         assert_eq!(raw, r#"{"prompt_tokens":5,"completion_tokens":2}"#);
-        assert_eq!(of_whole(Api::ChatCompletions, b"{}").0, Seen::Unreadable);
+        assert_eq!(of_whole(Api::ChatCompletions, b"{}").0, UsageReport::Unreadable);
     }
 }

@@ -3,23 +3,23 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{Seen, Usage};
+use crate::{Usage, UsageReport};
 
 #[derive(Deserialize)]
-struct Answer<'a> {
+struct EmbeddingsResponse<'a> {
     #[serde(borrow)]
     usage: &'a RawValue,
 }
 
 #[derive(Deserialize)]
-struct Figures {
+struct EmbeddingsUsage {
     prompt_tokens: u64,
 }
 
-pub(super) fn of_whole(body: &[u8]) -> Option<(Seen, &str)> {
-    let raw = serde_json::from_slice::<Answer<'_>>(body).ok()?.usage.get();
-    let figures: Figures = serde_json::from_str(raw).ok()?;
-    Some((Seen::Final(Usage { input_tokens: figures.prompt_tokens, ..Usage::default() }), raw))
+pub(super) fn of_whole(body: &[u8]) -> Option<(UsageReport, &str)> {
+    let raw = serde_json::from_slice::<EmbeddingsResponse<'_>>(body).ok()?.usage.get();
+    let figures: EmbeddingsUsage = serde_json::from_str(raw).ok()?;
+    Some((UsageReport::Final(Usage { input_tokens: figures.prompt_tokens, ..Usage::default() }), raw))
 }
 
 #[cfg(test)]
@@ -30,7 +30,7 @@ mod tests {
     fn the_input_is_all_there_is() {
         let answer = br#"{"object":"list","data":[{"embedding":[0.1]}],"usage":{"prompt_tokens":8,"total_tokens":8}}"#;
         let usage = Usage { input_tokens: 8, ..Usage::default() };
-        assert_eq!(of_whole(answer), Some((Seen::Final(usage), r#"{"prompt_tokens":8,"total_tokens":8}"#)));
+        assert_eq!(of_whole(answer), Some((UsageReport::Final(usage), r#"{"prompt_tokens":8,"total_tokens":8}"#)));
         assert_eq!(of_whole(br#"{"usage":null}"#), None);
     }
 }

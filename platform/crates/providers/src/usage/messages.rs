@@ -8,31 +8,31 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{Progress, length};
-use crate::{Seen, Tier, Usage};
+use super::{StreamProgress, length};
+use crate::{ServiceTier, Usage, UsageReport};
 
 #[derive(Deserialize)]
-struct Frame<'a> {
+struct StreamEvent<'a> {
     #[serde(borrow, default, rename = "type")]
     kind: Cow<'a, str>,
     #[serde(borrow)]
-    message: Option<Message<'a>>,
+    message: Option<MessageStart<'a>>,
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
     #[serde(borrow)]
-    content_block: Option<Block<'a>>,
+    content_block: Option<ContentBlock<'a>>,
     #[serde(borrow)]
-    delta: Option<Delta<'a>>,
+    delta: Option<ContentDelta<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Message<'a> {
+struct MessageStart<'a> {
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
-struct Block<'a> {
+struct ContentBlock<'a> {
     #[serde(borrow, default, rename = "type")]
     kind: Cow<'a, str>,
     #[serde(borrow)]
@@ -40,7 +40,7 @@ struct Block<'a> {
 }
 
 #[derive(Deserialize)]
-struct Delta<'a> {
+struct ContentDelta<'a> {
     stop_reason: Option<IgnoredAny>,
     #[serde(borrow)]
     text: Option<Cow<'a, str>>,
@@ -54,7 +54,7 @@ struct Delta<'a> {
 
 /// The `usage` object, as far as it is money.
 #[derive(Default, Deserialize)]
-pub(super) struct Figures {
+pub(super) struct MessagesUsage {
     input_tokens: Option<u64>,
     cache_creation_input_tokens: Option<u64>,
     cache_read_input_tokens: Option<u64>,
@@ -70,10 +70,10 @@ struct CacheCreation {
     ephemeral_1h_input_tokens: Option<u64>,
 }
 
-impl Figures {
+impl MessagesUsage {
     /// Takes one event of a stream.
-    pub(super) fn take(&mut self, data: &[u8], progress: &mut Progress) {
-        let Ok(frame) = serde_json::from_slice::<Frame<'_>>(data) else {
+    pub(super) fn take(&mut self, data: &[u8], progress: &mut StreamProgress) {
+        let Ok(frame) = serde_json::from_slice::<StreamEvent<'_>>(data) else {
             return progress.take_unseen(data.len());
         };
         match &*frame.kind {
@@ -83,8 +83,9 @@ impl Figures {
                 }
             }
             "content_block_start" => {
-                let searches =
-                    |block: &Block<'_>| block.kind == "server_tool_use" && block.name.as_deref() == Some("web_search");
+                let searches = |block: &ContentBlock<'_>| {
+                    block.kind == "server_tool_use" && block.name.as_deref() == Some("web_search")
+                };
                 progress.web_searches += u64::from(frame.content_block.as_ref().is_some_and(searches));
             }
             "content_block_delta" => {
@@ -111,7 +112,7 @@ impl Figures {
         }
     }
 
-    fn note(&mut self, usage: &RawValue, progress: &mut Progress) {
+    fn note(&mut self, usage: &RawValue, progress: &mut StreamProgress) {
         let Ok(newer) = serde_json::from_str(usage.get()) else { return };
         self.replace_by(newer);
         progress.usage = Some(self.usage());
@@ -135,8 +136,8 @@ impl Figures {
         let written = self.cache_creation_input_tokens.unwrap_or(0);
         let long = self.cache_creation.as_ref().and_then(|c| c.ephemeral_1h_input_tokens).unwrap_or(0).min(written);
         let speed = match self.speed.as_deref() {
-            None | Some("standard") => Some(Tier::Standard),
-            Some("fast") => Some(Tier::Fast),
+            None | Some("standard") => Some(ServiceTier::Standard),
+            Some("fast") => Some(ServiceTier::Fast),
             Some(_) => None,
         };
         let uses = |tool: &Value| tool.as_u64().unwrap_or(0);
@@ -159,22 +160,22 @@ impl Figures {
 }
 
 #[derive(Deserialize)]
-struct Answer<'a> {
+struct MessageResponse<'a> {
     #[serde(borrow)]
     usage: &'a RawValue,
 }
 
 /// `None` when the answer does not say what it used.
-pub(super) fn of_whole(body: &[u8]) -> Option<(Seen, &str)> {
-    let raw = serde_json::from_slice::<Answer<'_>>(body).ok()?.usage.get();
-    let figures: Figures = serde_json::from_str(raw).ok()?;
+pub(super) fn of_whole(body: &[u8]) -> Option<(UsageReport, &str)> {
+    let raw = serde_json::from_slice::<MessageResponse<'_>>(body).ok()?.usage.get();
+    let figures: MessagesUsage = serde_json::from_str(raw).ok()?;
     let says_both = figures.input_tokens.is_some() && figures.output_tokens.is_some();
-    says_both.then(|| (Seen::Final(figures.usage()), raw))
+    says_both.then(|| (UsageReport::Final(figures.usage()), raw))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::StreamReader;
+    use super::super::UsageReader;
     use super::*;
     use crate::Api;
 
@@ -194,22 +195,22 @@ mod tests {
     #[test]
     fn a_recorded_stream_reads_the_same_in_every_split() {
         for cut in 0..=STREAM.len() {
-            let mut reader = StreamReader::new(Api::Messages);
+            let mut reader = UsageReader::new(Api::Messages);
             reader.feed(&STREAM.as_bytes()[..cut]);
             reader.feed(&STREAM.as_bytes()[cut..]);
             reader.finish();
             assert!(reader.is_complete() && reader.is_over());
-            assert_eq!(reader.seen().0, Seen::Final(usage(42)), "cut at {cut}");
+            assert_eq!(reader.seen().0, UsageReport::Final(usage(42)), "cut at {cut}");
         }
     }
 
     #[test]
     fn a_stream_cut_off_in_the_answer_counts_what_was_seen() {
-        let mut reader = StreamReader::new(Api::Messages);
+        let mut reader = UsageReader::new(Api::Messages);
         let cut = STREAM.find("event: message_delta").unwrap();
         reader.feed(&STREAM.as_bytes()[..cut]);
         assert!(!reader.is_over());
-        let Seen::Part { usage: Some(seen), output_tokens } = reader.seen().0 else { panic!("not a part") };
+        let UsageReport::Part { usage: Some(seen), output_tokens } = reader.seen().0 else { panic!("not a part") };
         assert_eq!(seen, usage(1));
         // "Hello", " there!" and a signature.
         assert!((6..30).contains(&output_tokens), "{output_tokens}");
@@ -217,12 +218,12 @@ mod tests {
 
     #[test]
     fn an_error_in_the_stream_is_the_end_and_not_completion() {
-        let mut reader = StreamReader::new(Api::Messages);
+        let mut reader = UsageReader::new(Api::Messages);
         reader.feed(
             b"event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"x\"}}\n\n",
         );
         assert!(reader.is_over() && !reader.is_complete());
-        assert_eq!(reader.seen().0, Seen::Part { usage: None, output_tokens: 0 });
+        assert_eq!(reader.seen().0, UsageReport::Part { usage: None, output_tokens: 0 });
     }
 
     #[test]
@@ -232,20 +233,20 @@ mod tests {
         let search =
             r#"data: {"type":"content_block_start","content_block":{"type":"server_tool_use","name":"web_search"}}"#;
         let end = r#"data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":5,"server_tool_use":{"web_search_requests":2,"web_fetch_requests":1}}}"#;
-        let mut reader = StreamReader::new(Api::Messages);
+        let mut reader = UsageReader::new(Api::Messages);
         reader.feed(format!("{start}\n\n{search}\n\n").as_bytes());
-        let Seen::Part { usage: Some(seen), .. } = reader.seen().0 else { panic!("not a part") };
-        assert_eq!((seen.web_searches, seen.tier), (1, Tier::Fast));
+        let UsageReport::Part { usage: Some(seen), .. } = reader.seen().0 else { panic!("not a part") };
+        assert_eq!((seen.web_searches, seen.tier), (1, ServiceTier::Fast));
         reader.feed(format!("{end}\n\n").as_bytes());
-        let Seen::Final(seen) = reader.seen().0 else { panic!("not final") };
-        assert_eq!((seen.web_searches, seen.output_tokens, seen.tier, seen.unpriced), (2, 5, Tier::Fast, false));
+        let UsageReport::Final(seen) = reader.seen().0 else { panic!("not final") };
+        assert_eq!((seen.web_searches, seen.output_tokens, seen.tier, seen.unpriced), (2, 5, ServiceTier::Fast, false));
         let code = br#"{"usage":{"input_tokens":1,"output_tokens":1,"server_tool_use":{"code_execution_requests":1}}}"#;
-        assert!(matches!(of_whole(code), Some((Seen::Final(Usage { unpriced: true, .. }), _))));
+        assert!(matches!(of_whole(code), Some((UsageReport::Final(Usage { unpriced: true, .. }), _))));
     }
 
     #[test]
     fn figures_without_end_are_not_kept_without_end() {
-        let mut reader = StreamReader::new(Api::Messages);
+        let mut reader = UsageReader::new(Api::Messages);
         for tokens in 0..1000 {
             reader.feed(
                 format!("data: {{\"type\":\"message_delta\",\"usage\":{{\"output_tokens\":{tokens}}}}}\n\n").as_bytes(),

@@ -2,15 +2,15 @@
 
 mod chat;
 mod embeddings;
-mod events;
 mod messages;
 mod responses;
+mod sse;
 
-use events::{Event, Events};
+use events::{SseEvent, SseSplitter};
 use serde_json::value::RawValue;
 
 use super::api::Api;
-use crate::{Seen, Tier, Usage};
+use crate::{ServiceTier, Usage, UsageReport};
 
 /// Bytes of an answer per output token, estimated rather too low, for streams that broke off. English has about four,
 /// Chinese and hexadecimal two to three.
@@ -19,22 +19,22 @@ const BYTES_PER_TOKEN: u64 = 2;
 const LONGEST_FIGURES: usize = 16 * 1024;
 
 /// Reads the usage out of one API's stream, in whatever pieces it comes.
-pub struct StreamReader {
-    events: Events,
-    shape: Shape,
-    progress: Progress,
+pub struct UsageReader {
+    events: SseSplitter,
+    shape: StreamFormat,
+    progress: StreamProgress,
 }
 
-enum Shape {
+enum StreamFormat {
     /// Its figures come in parts.
-    Messages(messages::Figures),
+    Messages(messages::MessagesUsage),
     Chat,
     Responses,
 }
 
 /// What the events so far said.
 #[derive(Default)]
-struct Progress {
+struct StreamProgress {
     /// The provider's figures so far.
     usage: Option<Usage>,
     /// They are the last ones.
@@ -51,7 +51,7 @@ struct Progress {
     raw: [Option<String>; 2],
 }
 
-impl Progress {
+impl StreamProgress {
     fn take_unseen(&mut self, bytes: usize) {
         self.answer_bytes = self.answer_bytes.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
     }
@@ -63,16 +63,16 @@ impl Progress {
     }
 }
 
-impl StreamReader {
+impl UsageReader {
     #[must_use]
     pub fn new(api: Api) -> Self {
         let shape = match api {
-            Api::Messages => Shape::Messages(messages::Figures::default()),
+            Api::Messages => StreamFormat::Messages(messages::MessagesUsage::default()),
             // The last two are never streamed.
-            Api::ChatCompletions | Api::Embeddings | Api::Metered { .. } => Shape::Chat,
-            Api::Responses => Shape::Responses,
+            Api::ChatCompletions | Api::Embeddings | Api::Metered { .. } => StreamFormat::Chat,
+            Api::Responses => StreamFormat::Responses,
         };
-        Self { events: Events::default(), shape, progress: Progress::default() }
+        Self { events: SseSplitter::default(), shape, progress: StreamProgress::default() }
     }
 
     pub fn feed(&mut self, bytes: &[u8]) {
@@ -100,16 +100,16 @@ impl StreamReader {
 
     /// What is known now, and the provider's own figures as JSON.
     #[must_use]
-    pub fn seen(&self) -> (Seen, String) {
+    pub fn seen(&self) -> (UsageReport, String) {
         let progress = &self.progress;
         let seen = match progress.usage {
-            Some(usage) if progress.is_final => Seen::Final(usage),
+            Some(usage) if progress.is_final => UsageReport::Final(usage),
             // It finished, and said nothing of what it used.
-            None if progress.is_over && !progress.failed => Seen::Unreadable,
+            None if progress.is_over && !progress.failed => UsageReport::Unreadable,
             usage => {
                 let searched = |usage: Usage| usage.web_searches.max(progress.web_searches);
                 let usage = usage.map(|usage| Usage { web_searches: searched(usage), ..usage });
-                Seen::Part { usage, output_tokens: progress.answer_bytes.div_ceil(BYTES_PER_TOKEN) }
+                UsageReport::Part { usage, output_tokens: progress.answer_bytes.div_ceil(BYTES_PER_TOKEN) }
             }
         };
         (seen, progress.raw.iter().flatten().map(String::as_str).collect::<Vec<_>>().join("\n"))
@@ -122,11 +122,11 @@ impl StreamReader {
     }
 }
 
-impl Shape {
-    fn take(&mut self, event: &Event<'_>, progress: &mut Progress) {
+impl StreamFormat {
+    fn take(&mut self, event: &SseEvent<'_>, progress: &mut StreamProgress) {
         let data = match event {
-            Event::Data(data) => data,
-            Event::TooLong(bytes) => return progress.take_unseen(*bytes),
+            SseEvent::Data(data) => data,
+            SseEvent::TooLong(bytes) => return progress.take_unseen(*bytes),
         };
         match self {
             Self::Messages(figures) => figures.take(data, progress),
@@ -138,24 +138,24 @@ impl Shape {
 
 /// Reads the usage of an answer that came in one piece, and gives it back as JSON too.
 #[must_use]
-pub fn of_whole(api: Api, body: &[u8]) -> (Seen, String) {
+pub fn of_whole(api: Api, body: &[u8]) -> (UsageReport, String) {
     let read = match api {
         Api::Messages => messages::of_whole(body),
         Api::ChatCompletions => chat::of_whole(body),
         Api::Responses => responses::of_whole(body),
         Api::Embeddings => embeddings::of_whole(body),
-        Api::Metered { sent: None } => Some((Seen::Final(Usage::default()), "")),
+        Api::Metered { sent: None } => Some((UsageReport::Final(Usage::default()), "")),
         Api::Metered { sent: Some(sent) } => {
             let output_tokens = u64::try_from(body.len()).unwrap_or(u64::MAX);
-            Some((Seen::Final(Usage { input_tokens: sent, output_tokens, ..Usage::default() }), ""))
+            Some((UsageReport::Final(Usage { input_tokens: sent, output_tokens, ..Usage::default() }), ""))
         }
     };
-    read.map_or((Seen::Unreadable, String::new()), |(seen, raw)| (seen, raw.to_owned()))
+    read.map_or((UsageReport::Unreadable, String::new()), |(seen, raw)| (seen, raw.to_owned()))
 }
 
 /// The tier that OpenAI says it served a call in; older models say nothing. `None`: one without a price here.
-fn served_in(service_tier: Option<&str>) -> Option<Tier> {
-    service_tier.map_or(Some(Tier::Standard), Tier::of_openai)
+fn served_in(service_tier: Option<&str>) -> Option<ServiceTier> {
+    service_tier.map_or(Some(ServiceTier::Standard), ServiceTier::of_openai)
 }
 
 fn length(text: Option<&str>) -> u64 {

@@ -5,24 +5,24 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Progress, length, served_in};
-use crate::{Seen, Usage};
+use super::{StreamProgress, length, served_in};
+use crate::{Usage, UsageReport};
 
 #[derive(Deserialize)]
-struct Frame<'a> {
+struct ResponseEvent<'a> {
     #[serde(borrow, default, rename = "type")]
     kind: Cow<'a, str>,
     /// Of text, of arguments, of a thought's summary; as long as what it adds.
     #[serde(borrow)]
     delta: Option<Cow<'a, str>>,
     #[serde(borrow)]
-    item: Option<Item<'a>>,
+    item: Option<OutputItem<'a>>,
     #[serde(borrow)]
-    response: Option<Answer<'a>>,
+    response: Option<ResponseObject<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Answer<'a> {
+struct ResponseObject<'a> {
     #[serde(borrow)]
     status: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -36,17 +36,17 @@ struct Answer<'a> {
 
 #[derive(Deserialize)]
 struct ToolUsage {
-    web_search: Option<Requests>,
+    web_search: Option<SearchCount>,
 }
 
 /// Those that are charged.
 #[derive(Deserialize)]
-struct Requests {
+struct SearchCount {
     num_requests: u64,
 }
 
 #[derive(Deserialize)]
-struct Item<'a> {
+struct OutputItem<'a> {
     #[serde(borrow, rename = "type")]
     kind: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -54,16 +54,16 @@ struct Item<'a> {
 }
 
 #[derive(Deserialize)]
-struct Action<'a> {
+struct SearchAction<'a> {
     #[serde(borrow, rename = "type")]
     kind: Cow<'a, str>,
 }
 
-impl Item<'_> {
+impl OutputItem<'_> {
     /// Opening a page that was found, and looking for words in it, are not charged.
     fn is_search(&self) -> bool {
         let is_free = |action: &RawValue| {
-            let action = serde_json::from_str::<Action<'_>>(action.get());
+            let action = serde_json::from_str::<SearchAction<'_>>(action.get());
             action.is_ok_and(|action| ["open_page", "find_in_page"].contains(&&*action.kind))
         };
         self.kind.as_deref() == Some("web_search_call") && !self.action.is_some_and(is_free)
@@ -71,8 +71,8 @@ impl Item<'_> {
 }
 
 /// Takes one event of a stream.
-pub(super) fn take(data: &[u8], progress: &mut Progress) {
-    let Ok(frame) = serde_json::from_slice::<Frame<'_>>(data) else { return progress.take_unseen(data.len()) };
+pub(super) fn take(data: &[u8], progress: &mut StreamProgress) {
+    let Ok(frame) = serde_json::from_slice::<ResponseEvent<'_>>(data) else { return progress.take_unseen(data.len()) };
     progress.answer_bytes += length(frame.delta.as_deref());
     match &*frame.kind {
         "response.output_item.done" => {
@@ -98,7 +98,7 @@ pub(super) fn take(data: &[u8], progress: &mut Progress) {
 }
 
 #[derive(Deserialize)]
-struct Figures {
+struct ResponsesUsage {
     input_tokens: u64,
     output_tokens: u64,
     input_tokens_details: Option<InputDetails>,
@@ -108,18 +108,18 @@ struct Figures {
 struct InputDetails {
     cached_tokens: Option<u64>,
     cache_write_tokens: Option<u64>,
-    cache_write_tokens_details: Option<WriteDetails>,
+    cache_write_tokens_details: Option<CacheWriteDetails>,
 }
 
 #[derive(Deserialize)]
-struct WriteDetails {
+struct CacheWriteDetails {
     ttl_12h_tokens: Option<u64>,
 }
 
-impl Answer<'_> {
+impl ResponseObject<'_> {
     /// `input_tokens` includes what was read from and written to the cache, unlike Anthropic's.
     fn read_usage(&self) -> Option<Usage> {
-        let figures: Figures = serde_json::from_str(self.usage?.get()).ok()?;
+        let figures: ResponsesUsage = serde_json::from_str(self.usage?.get()).ok()?;
         let input = figures.input_tokens_details.unwrap_or_default();
         let read = input.cached_tokens.unwrap_or(0).min(figures.input_tokens);
         let written = input.cache_write_tokens.unwrap_or(0).min(figures.input_tokens - read);
@@ -146,19 +146,19 @@ impl Answer<'_> {
             (Some(searches), _) => Some(searches.num_requests),
             (None, None) => Some(0),
             (None, Some(output)) => {
-                let items: Vec<Item<'_>> = serde_json::from_str(output.get()).ok()?;
+                let items: Vec<OutputItem<'_>> = serde_json::from_str(output.get()).ok()?;
                 u64::try_from(items.iter().filter(|item| item.is_search()).count()).ok()
             }
         }
     }
 }
 
-pub(super) fn of_whole(body: &[u8]) -> Option<(Seen, &str)> {
-    let answer: Answer<'_> = serde_json::from_slice(body).ok()?;
+pub(super) fn of_whole(body: &[u8]) -> Option<(UsageReport, &str)> {
+    let answer: ResponseObject<'_> = serde_json::from_slice(body).ok()?;
     match answer.read_usage() {
-        Some(usage) => Some((Seen::Final(usage), answer.usage?.get())),
+        Some(usage) => Some((UsageReport::Final(usage), answer.usage?.get())),
         None if answer.status.as_deref() == Some("failed") && answer.usage.is_none() => {
-            Some((Seen::Part { usage: None, output_tokens: 0 }, ""))
+            Some((UsageReport::Part { usage: None, output_tokens: 0 }, ""))
         }
         None => None,
     }
@@ -166,10 +166,10 @@ pub(super) fn of_whole(body: &[u8]) -> Option<(Seen, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::StreamReader;
+    use super::super::UsageReader;
     use super::*;
     use crate::Api;
-    use crate::Tier;
+    use crate::ServiceTier;
 
     const USAGE: &str = r#""usage":{"input_tokens":100,"input_tokens_details":{"cached_tokens":20,"cache_write_tokens":30,"cache_write_tokens_details":{"ttl_30m_tokens":25,"ttl_12h_tokens":5}},"output_tokens":7,"total_tokens":107}"#;
 
@@ -184,8 +184,8 @@ mod tests {
         }
     }
 
-    fn read(stream: &str) -> StreamReader {
-        let mut reader = StreamReader::new(Api::Responses);
+    fn read(stream: &str) -> UsageReader {
+        let mut reader = UsageReader::new(Api::Responses);
         reader.feed(stream.as_bytes());
         reader
     }
@@ -197,12 +197,16 @@ mod tests {
                 "event: response.{event}\ndata: {{\"type\":\"response.{event}\",\"response\":{{\"service_tier\":\"priority\",{USAGE}}}}}\n\n"
             ));
             assert!(reader.is_over() && reader.is_complete() == complete, "{event}");
-            assert_eq!(reader.seen().0, Seen::Final(Usage { tier: Tier::Priority, ..usage() }), "{event}");
+            assert_eq!(
+                reader.seen().0,
+                UsageReport::Final(Usage { tier: ServiceTier::Priority, ..usage() }),
+                "{event}"
+            );
         }
         let unknown = read(&format!(
             "data: {{\"type\":\"response.completed\",\"response\":{{\"service_tier\":\"warp\",{USAGE}}}}}\n\n"
         ));
-        assert_eq!(unknown.seen().0, Seen::Final(Usage { unpriced: true, ..usage() }));
+        assert_eq!(unknown.seen().0, UsageReport::Final(Usage { unpriced: true, ..usage() }));
     }
 
     #[test]
@@ -211,7 +215,7 @@ mod tests {
         let counted = format!(r#"{{"tool_usage":{{"web_search":{{"num_requests":4}}}},{output},{USAGE}}}"#);
         let by_one = format!(r#"{{{output},{USAGE}}}"#);
         for (body, searches) in [(counted, 4), (by_one, 1)] {
-            let Some((Seen::Final(seen), _)) = of_whole(body.as_bytes()) else { panic!("not read: {body}") };
+            let Some((UsageReport::Final(seen), _)) = of_whole(body.as_bytes()) else { panic!("not read: {body}") };
             assert_eq!(seen, Usage { web_searches: searches, ..usage() });
         }
     }
@@ -220,13 +224,13 @@ mod tests {
     fn an_answer_that_failed_is_a_part_and_one_without_figures_is_unreadable() {
         assert_eq!(
             of_whole(br#"{"status":"failed","usage":null}"#),
-            Some((Seen::Part { usage: None, output_tokens: 0 }, ""))
+            Some((UsageReport::Part { usage: None, output_tokens: 0 }, ""))
         );
         assert_eq!(of_whole(br#"{"status":"completed","usage":null}"#), None);
         let reader = read(
             "data: {\"type\":\"response.output_text.delta\",\"delta\":\"four\"}\n\ndata: {\"type\":\"error\"}\n\n",
         );
         assert!(reader.is_over() && !reader.is_complete());
-        assert_eq!(reader.seen().0, Seen::Part { usage: None, output_tokens: 2 });
+        assert_eq!(reader.seen().0, UsageReport::Part { usage: None, output_tokens: 2 });
     }
 }

@@ -2,29 +2,29 @@
 
 use proptest::prelude::*;
 
-use super::StreamReader;
+use super::UsageReader;
 use crate::Api;
-use crate::HideUsage;
-use crate::{Seen, Tier, Usage};
+use crate::UsageFilter;
+use crate::{ServiceTier, Usage, UsageReport};
 
 /// Every transcript of a stream, and what it says was used.
 const TRANSCRIPTS: &[(Api, &str, Expected)] = &[
-    (Api::Messages, "messages_cache", used([25, 100, 400, 1000, 42], 0, Tier::Standard)),
-    (Api::Messages, "messages_tools", used([472, 0, 0, 0, 89], 0, Tier::Standard)),
-    (Api::Messages, "messages_thinking", used([61, 0, 0, 0, 640], 0, Tier::Standard)),
-    (Api::Messages, "messages_web_search", used([10682, 120, 0, 0, 510], 1, Tier::Standard)),
-    (Api::Messages, "messages_odd", used([9, 0, 0, 0, 3], 0, Tier::Standard)),
+    (Api::Messages, "messages_cache", used([25, 100, 400, 1000, 42], 0, ServiceTier::Standard)),
+    (Api::Messages, "messages_tools", used([472, 0, 0, 0, 89], 0, ServiceTier::Standard)),
+    (Api::Messages, "messages_thinking", used([61, 0, 0, 0, 640], 0, ServiceTier::Standard)),
+    (Api::Messages, "messages_web_search", used([10682, 120, 0, 0, 510], 1, ServiceTier::Standard)),
+    (Api::Messages, "messages_odd", used([9, 0, 0, 0, 3], 0, ServiceTier::Standard)),
     (Api::Messages, "messages_error", Expected::Part { input_tokens: Some(25), output_tokens: 8 }),
-    (Api::ChatCompletions, "chat_cache", used([3, 0, 0, 16, 10], 0, Tier::Standard)),
-    (Api::ChatCompletions, "chat_tools", used([82, 0, 0, 0, 17], 0, Tier::Standard)),
-    (Api::ChatCompletions, "chat_reasoning", used([93, 0, 0, 1024, 346], 0, Tier::Standard)),
-    (Api::ChatCompletions, "chat_odd", used([400, 600, 400, 100, 2], 0, Tier::Standard)),
+    (Api::ChatCompletions, "chat_cache", used([3, 0, 0, 16, 10], 0, ServiceTier::Standard)),
+    (Api::ChatCompletions, "chat_tools", used([82, 0, 0, 0, 17], 0, ServiceTier::Standard)),
+    (Api::ChatCompletions, "chat_reasoning", used([93, 0, 0, 1024, 346], 0, ServiceTier::Standard)),
+    (Api::ChatCompletions, "chat_odd", used([400, 600, 400, 100, 2], 0, ServiceTier::Standard)),
     (Api::ChatCompletions, "chat_error", Expected::Part { input_tokens: None, output_tokens: 5 }),
-    (Api::Responses, "responses_text", used([52, 1600, 0, 2048, 11], 0, Tier::Priority)),
-    (Api::Responses, "responses_tools", used([291, 0, 0, 0, 151], 0, Tier::Standard)),
-    (Api::Responses, "responses_web_search", used([14000, 0, 0, 8000, 300], 2, Tier::Standard)),
-    (Api::Responses, "responses_incomplete", used([36, 0, 0, 0, 16], 0, Tier::Standard)),
-    (Api::Responses, "responses_odd", used([10, 0, 0, 0, 5], 0, Tier::Flex)),
+    (Api::Responses, "responses_text", used([52, 1600, 0, 2048, 11], 0, ServiceTier::Priority)),
+    (Api::Responses, "responses_tools", used([291, 0, 0, 0, 151], 0, ServiceTier::Standard)),
+    (Api::Responses, "responses_web_search", used([14000, 0, 0, 8000, 300], 2, ServiceTier::Standard)),
+    (Api::Responses, "responses_incomplete", used([36, 0, 0, 0, 16], 0, ServiceTier::Standard)),
+    (Api::Responses, "responses_odd", used([10, 0, 0, 0, 5], 0, ServiceTier::Flex)),
     (Api::Responses, "responses_failed", Expected::Part { input_tokens: None, output_tokens: 2 }),
     (Api::Responses, "responses_error", Expected::Part { input_tokens: None, output_tokens: 5 }),
 ];
@@ -36,7 +36,7 @@ enum Expected {
 }
 
 /// Tokens: fresh, written to the cache for a short and for a long time, read from it, and output.
-const fn used(tokens: [u64; 5], web_searches: u64, tier: Tier) -> Expected {
+const fn used(tokens: [u64; 5], web_searches: u64, tier: ServiceTier) -> Expected {
     let [input_tokens, cache_write_tokens, cache_write_long_tokens, cache_read_tokens, output_tokens] = tokens;
     Expected::Final(Usage {
         input_tokens,
@@ -62,21 +62,21 @@ fn pieces<'a>(bytes: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
     cuts.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect()
 }
 
-fn read(api: Api, pieces: &[&[u8]]) -> StreamReader {
-    let mut reader = StreamReader::new(api);
+fn read(api: Api, pieces: &[&[u8]]) -> UsageReader {
+    let mut reader = UsageReader::new(api);
     pieces.iter().for_each(|piece| reader.feed(piece));
     reader.finish();
     reader
 }
 
-fn check(name: &str, reader: &StreamReader, expected: Expected) {
+fn check(name: &str, reader: &UsageReader, expected: Expected) {
     assert!(reader.is_over(), "{name}");
     match (expected, reader.seen().0) {
-        (Expected::Final(expected), Seen::Final(usage)) => {
+        (Expected::Final(expected), UsageReport::Final(usage)) => {
             assert_eq!(usage, expected, "{name}");
             assert!(reader.is_complete(), "{name}");
         }
-        (Expected::Part { input_tokens, output_tokens }, Seen::Part { usage, output_tokens: seen }) => {
+        (Expected::Part { input_tokens, output_tokens }, UsageReport::Part { usage, output_tokens: seen }) => {
             assert_eq!((usage.map(|usage| usage.input_tokens), seen), (input_tokens, output_tokens), "{name}");
             assert!(!reader.is_complete(), "{name}");
         }
@@ -98,7 +98,7 @@ fn a_stream_that_was_asked_for_its_usage_looks_as_if_it_had_not_been_whole_and_b
     for (_, name, _) in TRANSCRIPTS.iter().filter(|(api, ..)| *api == Api::ChatCompletions) {
         let (bytes, plain) = (transcript(name), transcript(&format!("{name}.plain")));
         for size in [1, 2, 7, 100, bytes.len()] {
-            let mut hide = HideUsage::default();
+            let mut hide = UsageFilter::default();
             let mut seen: Vec<u8> = bytes.chunks(size).flat_map(|piece| hide.feed(piece)).collect();
             seen.extend(hide.finish());
             assert_eq!(String::from_utf8_lossy(&seen), String::from_utf8_lossy(&plain), "{name} in pieces of {size}");
@@ -112,7 +112,7 @@ const APIS: [Api; 3] = [Api::Messages, Api::ChatCompletions, Api::Responses];
 fn no_stream_is_kept_that_does_not_end() {
     for api in APIS {
         for line in [&b"data: 0123456789abcdef\n"[..], b"x", b": comment\n", b"data: [1,\r"] {
-            let mut reader = StreamReader::new(api);
+            let mut reader = UsageReader::new(api);
             let piece = line.repeat(64 * 1024 / line.len());
             for _ in 0..400 {
                 reader.feed(&piece);
@@ -136,7 +136,7 @@ proptest! {
             let reader = read(api, &pieces(&bytes, &cuts));
             let _ = (reader.seen(), super::of_whole(api, &bytes));
         }
-        let mut hide = HideUsage::default();
+        let mut hide = UsageFilter::default();
         let passed: usize = pieces(&bytes, &cuts).iter().map(|piece| hide.feed(piece).len()).sum();
         prop_assert!(passed + hide.finish().len() <= bytes.len());
     }

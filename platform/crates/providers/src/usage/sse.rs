@@ -9,14 +9,14 @@ const LONGEST: usize = 8 * 1024 * 1024;
 
 /// One event.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Event<'a> {
+pub enum SseEvent<'a> {
     Data(&'a [u8]),
     /// Too long to keep; its size in bytes.
     TooLong(usize),
 }
 
 #[derive(Default)]
-pub struct Events {
+pub struct SseSplitter {
     /// The beginning of a line whose end has not come.
     line: Vec<u8>,
     /// Bytes of that line that were not kept.
@@ -27,9 +27,9 @@ pub struct Events {
     after_cr: bool,
 }
 
-impl Events {
+impl SseSplitter {
     /// Takes the next piece and calls `each` for every event that ends in it.
-    pub fn feed(&mut self, bytes: &[u8], each: &mut impl FnMut(Event<'_>)) {
+    pub fn feed(&mut self, bytes: &[u8], each: &mut impl FnMut(SseEvent<'_>)) {
         let mut rest = bytes;
         if self.after_cr && !rest.is_empty() {
             self.after_cr = false;
@@ -50,7 +50,7 @@ impl Events {
             {
                 // The usual event: one line, all of it here. It is looked at in place.
                 rest = after;
-                each(Event::Data(data));
+                each(SseEvent::Data(data));
             } else {
                 self.take_line(line, 0, each);
             }
@@ -59,7 +59,7 @@ impl Events {
     }
 
     /// The stream is over; an event that was not closed by an empty line counts all the same.
-    pub fn finish(&mut self, each: &mut impl FnMut(Event<'_>)) {
+    pub fn finish(&mut self, each: &mut impl FnMut(SseEvent<'_>)) {
         self.end_line(each);
         self.end_event(each);
     }
@@ -75,7 +75,7 @@ impl Events {
         self.dropped += bytes.len() - room;
     }
 
-    fn end_line(&mut self, each: &mut impl FnMut(Event<'_>)) {
+    fn end_line(&mut self, each: &mut impl FnMut(SseEvent<'_>)) {
         let mut line = std::mem::take(&mut self.line);
         let dropped = std::mem::take(&mut self.dropped);
         self.take_line(&line, dropped, each);
@@ -83,7 +83,7 @@ impl Events {
         self.line = line;
     }
 
-    fn take_line(&mut self, line: &[u8], dropped: usize, each: &mut impl FnMut(Event<'_>)) {
+    fn take_line(&mut self, line: &[u8], dropped: usize, each: &mut impl FnMut(SseEvent<'_>)) {
         if line.is_empty() {
             self.end_event(each);
         } else if let Some(value) = data_of(line) {
@@ -99,11 +99,11 @@ impl Events {
         }
     }
 
-    fn end_event(&mut self, each: &mut impl FnMut(Event<'_>)) {
+    fn end_event(&mut self, each: &mut impl FnMut(SseEvent<'_>)) {
         if self.dropped_data > 0 {
-            each(Event::TooLong(self.dropped_data + self.data.len()));
+            each(SseEvent::TooLong(self.dropped_data + self.data.len()));
         } else if self.has_data {
-            each(Event::Data(&self.data));
+            each(SseEvent::Data(&self.data));
         }
         self.data.clear();
         self.has_data = false;
@@ -122,11 +122,11 @@ mod tests {
 
     fn events(stream: &[u8], size: usize) -> Vec<String> {
         let mut seen = Vec::new();
-        let mut each = |event: Event<'_>| match event {
-            Event::Data(data) => seen.push(String::from_utf8_lossy(data).into_owned()),
-            Event::TooLong(bytes) => seen.push(format!("{bytes} bytes")),
+        let mut each = |event: SseEvent<'_>| match event {
+            SseEvent::Data(data) => seen.push(String::from_utf8_lossy(data).into_owned()),
+            SseEvent::TooLong(bytes) => seen.push(format!("{bytes} bytes")),
         };
-        let mut events = Events::default();
+        let mut events = SseSplitter::default();
         for piece in stream.chunks(size) {
             events.feed(piece, &mut each);
         }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Tier;
+use super::ServiceTier;
 
 /// What the provider counted, kept with the receipt so that it can be rated again. The four input classes do not
 /// overlap.
@@ -16,7 +16,7 @@ pub struct Usage {
     pub output_tokens: u64,
     pub web_searches: u64,
     /// In which the provider says that it served the call.
-    pub tier: Tier,
+    pub tier: ServiceTier,
     /// The provider says that it computed in the United States only.
     pub in_us: bool,
     /// The provider served it in a way that this program has no word for.
@@ -36,7 +36,7 @@ impl Usage {
 
 /// What is known of a call when it is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Seen {
+pub enum UsageReport {
     /// It never reached the provider, or the provider refused it: no charge.
     NoCharge,
     /// The provider's own final figures.
@@ -50,7 +50,7 @@ pub enum Seen {
     Unreadable,
 }
 
-impl Seen {
+impl UsageReport {
     /// The same, when it was this side that stopped listening.
     #[must_use]
     pub fn cut_off(self) -> Self {

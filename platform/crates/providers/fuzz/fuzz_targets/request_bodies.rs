@@ -2,10 +2,10 @@
 #![no_main]
 
 use berth_providers::Api;
-use berth_providers::Tier;
+use berth_providers::ServiceTier;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     for api in [Api::Messages, Api::ChatCompletions, Api::Responses, Api::Embeddings] {
-        let _ = api.read(bytes, Tier::Standard);
+        let _ = api.read(bytes, ServiceTier::Standard);
     }
 });

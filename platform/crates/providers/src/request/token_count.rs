@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use super::json::{Object, Value};
+use super::json::{JsonObject, JsonValue};
 use super::{messages, parse, responses};
 use crate::splice;
 
@@ -17,7 +17,7 @@ const MARGIN: u64 = 10;
 
 /// A question to a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Question {
+pub struct TokenCountRequest {
     /// Who answers it.
     pub path: &'static str,
     pub body: Bytes,
@@ -25,7 +25,7 @@ pub struct Question {
     left_out: u64,
 }
 
-impl Question {
+impl TokenCountRequest {
     /// How many tokens the input has at most when the provider counts `tokens`.
     #[must_use]
     pub fn at_most(&self, tokens: u64) -> u64 {
@@ -55,17 +55,17 @@ const SILENT_IN_MESSAGES: &[&str] = &[
 
 /// The question for a body of `POST /v1/messages`.
 #[must_use]
-pub fn of_messages(bytes: &[u8]) -> Option<Question> {
+pub fn of_messages(bytes: &[u8]) -> Option<TokenCountRequest> {
     let body = parse(bytes).ok()?;
     let tools = messages::read_tools(&body).ok()?;
     // Neither endpoint takes a tool that runs at the provider, whose findings nobody could count.
     let can_be_counted = tools.web_searches == 0 && has_only(&body, OF_MESSAGES, SILENT_IN_MESSAGES);
-    let conversation = body.get("messages").and_then(Value::as_array)?;
+    let conversation = body.get("messages").and_then(JsonValue::as_array)?;
     let contents = conversation.iter().map(|message| message.get("content")).chain([body.get("system")]);
     let left_out = contents.map(left_out).sum::<Option<u64>>().filter(|_| can_be_counted)?;
     // The documentation of counting names no formats, and a schema can be of any size.
     let format = if body.has(FORMAT) { splice::only(bytes, &[FORMAT])?.len() } else { 0 };
-    Some(Question {
+    Some(TokenCountRequest {
         path: "/v1/messages/count_tokens",
         body: splice::only(bytes, OF_MESSAGES)?.into(),
         left_out: left_out.saturating_add(tools.added_tokens).saturating_add(size(format)),
@@ -77,15 +77,15 @@ fn size(bytes: usize) -> u64 {
 }
 
 /// Tokens of `content` that a count may leave out; `None` where it bounds nothing.
-fn left_out(content: Option<&Value<'_>>) -> Option<u64> {
+fn left_out(content: Option<&JsonValue<'_>>) -> Option<u64> {
     match content {
-        None | Some(Value::Null | Value::Text(_) | Value::LongText(_)) => Some(0),
-        Some(Value::Array(blocks)) => blocks.iter().map(left_out_of_block).sum(),
+        None | Some(JsonValue::Null | JsonValue::Text(_) | JsonValue::LongText(_)) => Some(0),
+        Some(JsonValue::Array(blocks)) => blocks.iter().map(left_out_of_block).sum(),
         Some(_) => None,
     }
 }
 
-fn left_out_of_block(block: &Value<'_>) -> Option<u64> {
+fn left_out_of_block(block: &JsonValue<'_>) -> Option<u64> {
     match block.get("type")?.as_str()? {
         "text" | "tool_use" => Some(0),
         "tool_result" => left_out(block.get("content")),
@@ -100,18 +100,18 @@ fn left_out_of_block(block: &Value<'_>) -> Option<u64> {
 }
 
 /// Whether a picture or a document is in the body itself. What an address leads to can be another thing each time.
-fn is_inside(block: &Value<'_>) -> bool {
+fn is_inside(block: &JsonValue<'_>) -> bool {
     let kind = block.get("source").and_then(|source| source.get("type"));
     kind.is_some_and(|kind| kind.says("base64") || kind.says("text"))
 }
 
 /// Of all text below `value`: at least as many bytes as tokens.
-fn bytes_of_text(value: &Value<'_>) -> u64 {
+fn bytes_of_text(value: &JsonValue<'_>) -> u64 {
     match value {
-        Value::Text(text) => size(text.len()),
-        Value::LongText(bytes) => size(*bytes),
-        Value::Array(values) => values.iter().map(bytes_of_text).fold(0, u64::saturating_add),
-        Value::Object(object) => object.values().map(bytes_of_text).fold(0, u64::saturating_add),
+        JsonValue::Text(text) => size(text.len()),
+        JsonValue::LongText(bytes) => size(*bytes),
+        JsonValue::Array(values) => values.iter().map(bytes_of_text).fold(0, u64::saturating_add),
+        JsonValue::JsonObject(object) => object.values().map(bytes_of_text).fold(0, u64::saturating_add),
         _ => 0,
     }
 }
@@ -143,52 +143,52 @@ const SILENT_IN_RESPONSES: &[&str] = &[
 
 /// The question for a body of `POST /v1/responses`.
 #[must_use]
-pub fn of_responses(bytes: &[u8]) -> Option<Question> {
+pub fn of_responses(bytes: &[u8]) -> Option<TokenCountRequest> {
     let body = parse(bytes).ok()?;
     let tools = responses::read_tools(&body).ok()?;
     let is_whole = match body.get("input")? {
-        Value::Text(_) | Value::LongText(_) => true,
-        Value::Array(items) => items.iter().all(is_whole_item),
+        JsonValue::Text(_) | JsonValue::LongText(_) => true,
+        JsonValue::Array(items) => items.iter().all(is_whole_item),
         _ => false,
     };
     let can_be_counted = tools.web_searches == 0 && has_only(&body, OF_RESPONSES, SILENT_IN_RESPONSES);
     let body = splice::only(bytes, OF_RESPONSES).filter(|_| is_whole && can_be_counted)?;
-    Some(Question { path: "/v1/responses/input_tokens", body: body.into(), left_out: tools.added_tokens })
+    Some(TokenCountRequest { path: "/v1/responses/input_tokens", body: body.into(), left_out: tools.added_tokens })
 }
 
 /// Whether all of an item is in the body itself.
-fn is_whole_item(item: &Value<'_>) -> bool {
+fn is_whole_item(item: &JsonValue<'_>) -> bool {
     match item.get("type").filter(|kind| !kind.is_null()).map(|kind| kind.as_str().unwrap_or_default()) {
         None | Some("message") => is_whole_content(item.get("content")),
         Some("function_call" | "custom_tool_call") => true,
         Some("function_call_output" | "custom_tool_call_output") => is_whole_content(item.get("output")),
-        Some("reasoning") => item.get("encrypted_content").is_some_and(Value::is_text),
+        Some("reasoning") => item.get("encrypted_content").is_some_and(JsonValue::is_text),
         Some(_) => false,
     }
 }
 
-fn is_whole_content(content: Option<&Value<'_>>) -> bool {
-    let is_whole = |part: &Value<'_>| match part.get("type").and_then(Value::as_str) {
+fn is_whole_content(content: Option<&JsonValue<'_>>) -> bool {
+    let is_whole = |part: &JsonValue<'_>| match part.get("type").and_then(JsonValue::as_str) {
         Some("input_text" | "output_text" | "text" | "refusal") => true,
         Some("input_image") => {
-            let url = part.get("image_url").and_then(Value::as_str).unwrap_or_default();
+            let url = part.get("image_url").and_then(JsonValue::as_str).unwrap_or_default();
             url.starts_with("data:") && !is_set(part, "file_id")
         }
         Some("input_file") => is_set(part, "file_data") && !is_set(part, "file_id") && !is_set(part, "file_url"),
         _ => false,
     };
     match content {
-        None | Some(Value::Null | Value::Text(_) | Value::LongText(_)) => true,
-        Some(Value::Array(parts)) => parts.iter().all(is_whole),
+        None | Some(JsonValue::Null | JsonValue::Text(_) | JsonValue::LongText(_)) => true,
+        Some(JsonValue::Array(parts)) => parts.iter().all(is_whole),
         Some(_) => false,
     }
 }
 
-fn is_set(value: &Value<'_>, name: &str) -> bool {
+fn is_set(value: &JsonValue<'_>, name: &str) -> bool {
     value.get(name).is_some_and(|value| !value.is_null())
 }
 
-fn has_only(body: &Object<'_>, asked: &[&str], silent: &[&str]) -> bool {
+fn has_only(body: &JsonObject<'_>, asked: &[&str], silent: &[&str]) -> bool {
     body.names().all(|name| asked.contains(&name) || silent.contains(&name))
 }
 
@@ -196,12 +196,12 @@ fn has_only(body: &Object<'_>, asked: &[&str], silent: &[&str]) -> bool {
 mod tests {
     use super::*;
 
-    fn message(blocks: &str) -> Option<Question> {
+    fn message(blocks: &str) -> Option<TokenCountRequest> {
         let body = format!(r#"{{"model":"m","max_tokens":9,"messages":[{{"role":"user","content":[{blocks}]}}]}}"#);
         of_messages(body.as_bytes())
     }
 
-    fn response(items: &str) -> Option<Question> {
+    fn response(items: &str) -> Option<TokenCountRequest> {
         of_responses(format!(r#"{{"model":"m","input":[{items}]}}"#).as_bytes())
     }
 

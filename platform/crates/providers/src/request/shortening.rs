@@ -1,12 +1,12 @@
 //! Asking for a shorter answer than a call does, in the fields that each shape has for that.
 
-use super::json::{Object, Value};
+use super::json::{JsonObject, JsonValue};
 use super::parse;
 use crate::splice;
 
 /// The shortest answer that is worth paying the input for again, in tokens: a few sentences, or one call of a tool.
 /// OpenAI's Responses API takes no less than 16.
-pub const LEAST: u64 = 256;
+pub const SHORTEST_ANSWER: u64 = 256;
 
 /// The newer name and the older one of the same limit.
 const OF_CHAT: [&str; 2] = ["max_completion_tokens", "max_tokens"];
@@ -15,11 +15,11 @@ const OF_CHAT: [&str; 2] = ["max_completion_tokens", "max_tokens"];
 /// Anthropic refuses a `max_tokens` that is not above that; where the body's is not, the limit is for thoughts between
 /// tools and does not count here.
 #[must_use]
-pub fn least_of_messages(bytes: &[u8]) -> Option<u64> {
+pub fn shortest_messages_answer(bytes: &[u8]) -> Option<u64> {
     let body = parse(bytes).ok()?;
     let thought = body.get("thinking").and_then(|thinking| number(thinking.get("budget_tokens")));
     let asked = number(body.get("max_tokens"))?;
-    Some(thought.filter(|thought| *thought < asked).unwrap_or(0).saturating_add(LEAST))
+    Some(thought.filter(|thought| *thought < asked).unwrap_or(0).saturating_add(SHORTEST_ANSWER))
 }
 
 /// A body of `POST /v1/messages` that asks for at most `tokens`.
@@ -44,13 +44,13 @@ pub fn responses(bytes: &[u8], tokens: u64) -> Option<Vec<u8>> {
     splice::with_number(bytes, "max_output_tokens", tokens)
 }
 
-fn limit_in(body: &Object<'_>, name: &str) -> Option<u64> {
+fn limit_in(body: &JsonObject<'_>, name: &str) -> Option<u64> {
     number(body.get(name))
 }
 
-fn number(value: Option<&Value<'_>>) -> Option<u64> {
+fn number(value: Option<&JsonValue<'_>>) -> Option<u64> {
     match value {
-        Some(Value::Count(number)) => Some(*number),
+        Some(JsonValue::Count(number)) => Some(*number),
         _ => None,
     }
 }
@@ -61,11 +61,12 @@ mod tests {
 
     #[test]
     fn a_thought_keeps_its_room() {
-        let least = |more: &str| least_of_messages(format!(r#"{{"max_tokens":9000{more}}}"#).as_bytes()).unwrap();
-        assert_eq!(least(""), LEAST);
-        assert_eq!(least(r#","thinking":{"type":"adaptive"}"#), LEAST);
-        assert_eq!(least(r#","thinking":{"type":"enabled","budget_tokens":4000}"#), 4000 + LEAST);
-        assert_eq!(least(r#","thinking":{"type":"enabled","budget_tokens":30000}"#), LEAST, "between tools");
+        let least =
+            |more: &str| shortest_messages_answer(format!(r#"{{"max_tokens":9000{more}}}"#).as_bytes()).unwrap();
+        assert_eq!(least(""), SHORTEST_ANSWER);
+        assert_eq!(least(r#","thinking":{"type":"adaptive"}"#), SHORTEST_ANSWER);
+        assert_eq!(least(r#","thinking":{"type":"enabled","budget_tokens":4000}"#), 4000 + SHORTEST_ANSWER);
+        assert_eq!(least(r#","thinking":{"type":"enabled","budget_tokens":30000}"#), SHORTEST_ANSWER, "between tools");
     }
 
     #[test]

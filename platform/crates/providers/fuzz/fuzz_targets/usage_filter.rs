@@ -1,13 +1,13 @@
 //! Hiding usage that was not asked for: nothing is added, and it is the same in one piece and in two.
 #![no_main]
 
-use berth_providers::HideUsage;
+use berth_providers::UsageFilter;
 
 libfuzzer_sys::fuzz_target!(|input: (usize, &[u8])| {
     let (cut, bytes) = input;
     let (head, tail) = bytes.split_at(cut % (bytes.len() + 1));
     let passed = |pieces: &[&[u8]]| {
-        let mut hide = HideUsage::default();
+        let mut hide = UsageFilter::default();
         let mut passed: Vec<u8> = pieces.iter().flat_map(|piece| hide.feed(piece)).collect();
         passed.extend(hide.finish());
         passed

@@ -3,20 +3,20 @@
 
 use bytes::Bytes;
 
-use super::splice::{self, Chunk};
+use super::splice::{self, ChunkEdit};
 
 /// A frame longer than this passes unseen; chunks have a few hundred bytes.
 const LONGEST_FRAME: usize = 1024 * 1024;
 
 /// Holds back at most one frame that has not come to its end.
 #[derive(Default)]
-pub struct HideUsage {
+pub struct UsageFilter {
     pending: Vec<u8>,
     /// Where in `pending` the present line begins.
     line: usize,
 }
 
-impl HideUsage {
+impl UsageFilter {
     /// Takes what came and gives what may go on, perhaps nothing yet.
     pub fn feed(&mut self, bytes: &[u8]) -> Bytes {
         let mut out = Vec::with_capacity(bytes.len());
@@ -52,9 +52,9 @@ fn push_frame(frame: &[u8], out: &mut Vec<u8>) {
     for line in frame.split_inclusive(|byte| *byte == b'\n') {
         let (head, json, tail) = data_of(line);
         match splice::hide_usage(json) {
-            Chunk::AsItIs => kept.extend_from_slice(line),
-            Chunk::Without(json) => kept.extend([head, &json, tail].concat()),
-            Chunk::Usage => hidden = true,
+            ChunkEdit::AsItIs => kept.extend_from_slice(line),
+            ChunkEdit::Without(json) => kept.extend([head, &json, tail].concat()),
+            ChunkEdit::Usage => hidden = true,
         }
     }
     if !hidden {
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn an_endless_line_passes_and_is_not_kept() {
-        let (mut hide, mut seen) = (HideUsage::default(), 0);
+        let (mut hide, mut seen) = (UsageFilter::default(), 0);
         for _ in 0..3 * LONGEST_FRAME / 4096 {
             seen += hide.feed(&[b'x'; 4096]).len();
             assert!(hide.pending.len() <= LONGEST_FRAME);
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn the_client_sees_what_it_would_have_seen_wherever_the_stream_is_cut() {
         for size in 1..=UPSTREAM.len() {
-            let mut hide = HideUsage::default();
+            let mut hide = UsageFilter::default();
             let mut seen = Vec::new();
             for piece in UPSTREAM.as_bytes().chunks(size) {
                 seen.extend_from_slice(&hide.feed(piece));
