@@ -1,12 +1,12 @@
-//! The metered APIs: whose wire shape each has, and how it reads a call.
+//! The metered API endpoints, each with its wire format and its way of reading a request.
 
 use serde::Deserialize;
 
-use super::request::counted::{self, TokenCountRequest};
-use super::request::{self, ModelRequest, RequestError, shorter};
+use super::request::token_count::{self, TokenCountRequest};
+use super::request::{self, ModelRequest, RequestError, shortening};
 use crate::ServiceTier;
 
-/// The wire shape of a provider of models.
+/// The wire format of a model provider: headers, error bodies, field names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WireFormat {
@@ -14,48 +14,50 @@ pub enum WireFormat {
     Openai,
 }
 
-/// One endpoint whose calls cost money.
+/// An API endpoint that charges for its calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Api {
-    /// Anthropic's.
+    /// Anthropic's `POST /v1/messages`.
     Messages,
-    /// OpenAI's, as the others.
+    /// OpenAI's `POST /v1/chat/completions`.
     ChatCompletions,
+    /// OpenAI's `POST /v1/responses`.
     Responses,
+    /// OpenAI's `POST /v1/embeddings`.
     Embeddings,
-    /// No model's: a call that is charged as such. Where bytes are charged, so many were sent.
-    Metered {
-        sent: Option<u64>,
-    },
+    /// An API without a model, priced per call. `sent`: bytes of the request body, where the operator also prices
+    /// bytes.
+    Metered { sent: Option<u64> },
 }
 
 impl Api {
-    /// The wire shape, of errors among others.
+    /// The wire format of the endpoint's error responses and headers.
     #[must_use]
-    pub fn speaks(self) -> WireFormat {
+    pub fn wire_format(self) -> WireFormat {
         match self {
             Self::Messages => WireFormat::Anthropic,
             Self::ChatCompletions | Self::Responses | Self::Embeddings | Self::Metered { .. } => WireFormat::Openai,
         }
     }
 
-    /// Reads the body of a call of a model. `auto` is the tier that the operator's OpenAI project gives calls which name none.
+    /// Parses a request to a model. `default_tier`: the service tier that the operator's OpenAI project gives a request
+    /// without `service_tier`.
     ///
     /// # Errors
-    /// Why it cannot be forwarded.
-    pub fn read(self, body: &[u8], auto: ServiceTier) -> Result<ModelRequest, RequestError> {
+    /// When the request cannot be forwarded; the error names the field.
+    pub fn read(self, body: &[u8], default_tier: ServiceTier) -> Result<ModelRequest, RequestError> {
         match self {
             Self::Messages => request::messages::read(body),
-            Self::ChatCompletions => request::chat::read(body, auto),
-            Self::Responses => request::responses::read(body, auto),
+            Self::ChatCompletions => request::chat::read(body, default_tier),
+            Self::Responses => request::responses::read(body, default_tier),
             Self::Embeddings | Self::Metered { .. } => request::embeddings::read(body),
         }
     }
 
-    /// How to ask the provider for the tokens of a call's input. `None` where it counts none, or where its count would
-    /// bound nothing.
+    /// The request that asks the provider to count the input tokens of `body`. `None` where the provider has no such
+    /// endpoint, or where its count would not be an upper bound.
     #[must_use]
-    pub fn question(self, body: &[u8]) -> Option<TokenCountRequest> {
+    pub fn token_count_request(self, body: &[u8]) -> Option<TokenCountRequest> {
         match self {
             Self::Messages => token_count::of_messages(body),
             Self::Responses => token_count::of_responses(body),
@@ -63,23 +65,24 @@ impl Api {
         }
     }
 
-    /// The shortest answer that a call can be asked to make do with, in tokens. `None`: it has none that could be shorter.
+    /// The shortest useful answer to `body`, in tokens. `None` for an API with no output limit to lower.
     #[must_use]
     pub fn shortest_answer(self, body: &[u8]) -> Option<u64> {
         match self {
-            Self::Messages => shorter::shortest_messages_answer(body),
-            Self::ChatCompletions | Self::Responses => Some(shorter::SHORTEST_ANSWER),
+            Self::Messages => shortening::shortest_messages_answer(body),
+            Self::ChatCompletions | Self::Responses => Some(shortening::SHORTEST_ANSWER),
             Self::Embeddings | Self::Metered { .. } => None,
         }
     }
 
-    /// The same call with answers of at most `tokens`, which is less than it asks for.
+    /// `body` with its output limit lowered to `tokens`; the caller makes sure that it asks for more. `None` where
+    /// `body` cannot be edited.
     #[must_use]
     pub fn shortened(self, body: &[u8], tokens: u64) -> Option<Vec<u8>> {
         match self {
-            Self::Messages => shorter::messages(body, tokens),
-            Self::ChatCompletions => shorter::chat(body, tokens),
-            Self::Responses => shorter::responses(body, tokens),
+            Self::Messages => shortening::messages(body, tokens),
+            Self::ChatCompletions => shortening::chat(body, tokens),
+            Self::Responses => shortening::responses(body, tokens),
             Self::Embeddings | Self::Metered { .. } => None,
         }
     }

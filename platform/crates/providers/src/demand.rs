@@ -1,10 +1,11 @@
-//! What a call asks for, as far as money is concerned.
+//! The demand of a call: everything in its request that decides the most it can cost.
 
 use std::borrow::Cow;
 
 use super::ServiceTier;
 
-/// Whose prices apply: the name in URLs, tables and logs. There are as many as the operator's settings name.
+/// The name of a provider in URLs, tables and logs. Beside the two built in there are as many as the operator
+/// configures.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Provider(Cow<'static, str>);
 
@@ -15,6 +16,7 @@ impl Provider {
     #[must_use]
     pub fn named(name: &str) -> Self {
         match name {
+            // Nearly every call goes to one of these two: they cost no allocation.
             "anthropic" => Self::ANTHROPIC,
             "openai" => Self::OPENAI,
             _ => Self(Cow::Owned(name.to_owned())),
@@ -27,7 +29,7 @@ impl Provider {
     }
 }
 
-/// Which cache prices the input of a call can meet.
+/// The dearest prompt cache write that a call can cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheWrites {
     Never,
@@ -35,28 +37,29 @@ pub enum CacheWrites {
     Long,
 }
 
-/// How many input tokens a call can have.
+/// An upper bound of a call's input tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InputBound {
-    /// At most this many.
+    /// Derived from the bytes of the body.
     Tokens(u64),
-    /// At most this many, by what the provider says that it counted.
+    /// Derived from the provider's own count of the input.
     Counted(u64),
-    /// As many as the model takes: the body holds pictures, documents or references. Or what its bytes bound, if that
-    /// is more: what a model takes can be more than the table says.
+    /// The model's context window, because the body contains images, documents or references. `at_least` is the bound
+    /// by bytes, which applies where it is larger: some models take more input than the price table says.
     WholeModel { at_least: u64 },
 }
 
-/// In which tiers a call may be served. Standard is always one of them: providers fall back to it.
+/// The service tiers that a call may be served in. The standard tier is always among them, because providers fall back
+/// to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TierChoice {
-    /// The call leaves it to the operator's account, which may use this tier for the models that have it.
+    /// The request names no tier. The operator's account may use this one, for the models that have it.
     Auto(ServiceTier),
-    /// The call names this tier.
+    /// The request names this tier.
     Named(ServiceTier),
 }
 
-/// What a call asks for, as far as money is concerned.
+/// The request of a call, reduced to the values that decide its cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Demand {
     pub provider: Provider,
@@ -64,16 +67,16 @@ pub struct Demand {
     pub service: TierChoice,
     pub input: InputBound,
     pub cache_writes: CacheWrites,
-    /// The most output tokens of one answer; `None`: as many as the model can make.
+    /// The output limit of one answer, in tokens; `None` means the model's own maximum.
     pub max_output_tokens: Option<u64>,
-    /// How many answers are asked for.
+    /// Number of alternative answers, OpenAI's `n`.
     pub answers: u64,
-    /// Billed as output on top of each answer, such as predictions that were rejected.
+    /// Tokens billed as output on top of each answer, such as rejected predictions.
     pub extra_output_tokens: u64,
-    /// The most searches of the web. After each the model reads everything again.
+    /// The most web searches that the model may make. After each search it reads the whole input again.
     pub web_searches: u64,
-    /// Whether the dearer price of a region can apply.
+    /// Whether the surcharge for computing in the United States can apply.
     pub may_be_us: bool,
-    /// Whether output can be charged that the answer does not show: reasoning, rejected predictions.
+    /// Whether the provider may bill output that the response does not contain: reasoning, rejected predictions.
     pub may_hide_output: bool,
 }

@@ -1,6 +1,8 @@
-//! The wire formats of model providers: what a call can cost, read from its body, and what it used, read from its answer.
+//! Provider wire formats: bounds the cost of an API call from its request body, and reads its token usage from the
+//! response.
 //!
-//! No I/O and no async: bytes in, figures out. `fuzz/` has a target for everything that reads untrusted bytes.
+//! The crate is pure: bytes in, figures out, without I/O or async. Request bodies come from tenants and response bodies
+//! from servers on the internet, so everything here must survive any input; `fuzz/` has a target for each reader.
 
 mod api;
 mod demand;
@@ -13,7 +15,7 @@ mod usage_filter;
 
 pub use api::{Api, WireFormat};
 pub use demand::{CacheWrites, Demand, InputBound, Provider, TierChoice};
-pub use figures::{Usage, UsageReport};
+pub use report::{Usage, UsageReport};
 pub use tier::ServiceTier;
-pub use usage::{UsageReader, of_whole};
+pub use usage::{UsageReader, UsageReading, usage_of_response};
 pub use usage_filter::UsageFilter;

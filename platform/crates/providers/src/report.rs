@@ -1,30 +1,31 @@
-//! What a call used, as the provider counted it.
+//! The usage of a call, as the provider counted it or as far as it was observed.
 
 use serde::{Deserialize, Serialize};
 
 use super::ServiceTier;
 
-/// What the provider counted, kept with the receipt so that it can be rated again. The four input classes do not
-/// overlap.
+/// The provider's figures for one call. The four input classes do not overlap. A receipt keeps them, so that the call
+/// can be priced again later.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Usage {
+    /// Input that was neither written to the prompt cache nor read from it.
     pub input_tokens: u64,
     pub cache_write_tokens: u64,
     pub cache_write_long_tokens: u64,
     pub cache_read_tokens: u64,
     pub output_tokens: u64,
     pub web_searches: u64,
-    /// In which the provider says that it served the call.
+    /// The tier that the provider says it served the call in.
     pub tier: ServiceTier,
-    /// The provider says that it computed in the United States only.
+    /// Whether the provider says that it computed in the United States only.
     pub in_us: bool,
-    /// The provider served it in a way that this program has no word for.
+    /// Whether the provider reports a tier or a tool that has no price here.
     pub unpriced: bool,
 }
 
 impl Usage {
-    /// All classes of input together, which is what decides whether a call is long.
+    /// The sum of all input classes. It decides whether long-context prices apply.
     #[must_use]
     pub fn all_input_tokens(&self) -> u64 {
         self.input_tokens
@@ -34,24 +35,25 @@ impl Usage {
     }
 }
 
-/// What is known of a call when it is over.
+/// The state of knowledge about a call's usage when the call has ended.
+// The names of variants and fields stand in the journal on disk: renaming one makes old entries unreadable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UsageReport {
-    /// It never reached the provider, or the provider refused it: no charge.
+    /// The call never reached the provider, or the provider refused it: no charge.
     NoCharge,
-    /// The provider's own final figures.
+    /// The provider's final figures.
     Final(Usage),
-    /// The provider broke off. `usage`: the provider's figures until then, if any came; `output_tokens`: an estimate, from what
-    /// was seen of the answer, that is rather too high.
+    /// The provider broke off. `usage`: its latest figures, if any came; `output_tokens`: an estimate from the bytes of
+    /// the answer, rather too high than too low.
     Part { usage: Option<Usage>, output_tokens: u64 },
-    /// The same, but it was this side that stopped listening, and the provider may have gone on.
+    /// As `Part`, but the platform stopped reading first, and the provider may have gone on generating.
     CutOff { usage: Option<Usage>, output_tokens: u64 },
-    /// The provider finished and said nothing that can be read.
+    /// The provider finished, and its response contains no readable usage.
     Unreadable,
 }
 
 impl UsageReport {
-    /// The same, when it was this side that stopped listening.
+    /// The same report for a stream that the platform stopped reading.
     #[must_use]
     pub fn cut_off(self) -> Self {
         match self {

@@ -1,17 +1,17 @@
-//! Changing single members of a JSON object by cutting and pasting bytes, so that everything else stays as it was
-//! written: order, spacing, number formats, unknown members.
+//! Edits of single members of a JSON object by splicing bytes. Everything else stays byte for byte as the client wrote
+//! it: order, spacing, number formats, unknown members.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// A member of an object: where its name begins and where its value lies.
+/// The position of a member: the start of its name, and the range of its value.
 struct MemberSpan<'a> {
     name: Cow<'a, str>,
     start: usize,
     value: Range<usize>,
 }
 
-/// An object's members and where its closing brace stands.
+/// The positions of an object's members, and of its closing brace.
 struct ObjectSpan<'a> {
     members: Vec<MemberSpan<'a>>,
     end: usize,
@@ -23,7 +23,7 @@ impl<'a> ObjectSpan<'a> {
     }
 }
 
-/// `body` asking for the usage chunk at the end of the stream. `None` when it is not a JSON object.
+/// `body` with `stream_options.include_usage` set to `true`. `None` when `body` is not a JSON object.
 #[must_use]
 pub fn with_include_usage(body: &[u8]) -> Option<Vec<u8>> {
     let object = object(body)?;
@@ -37,6 +37,7 @@ pub fn with_include_usage(body: &[u8]) -> Option<Vec<u8>> {
         return Some(replaced(body, options.value.clone(), br#"{"include_usage":true}"#));
     }
     let inner = self::object(value)?;
+    // Ranges of `inner` are relative to the value of `stream_options`.
     let at = options.value.start;
     if let Some((_, include)) = inner.find("include_usage") {
         return Some(replaced(body, at + include.value.start..at + include.value.end, b"true"));
@@ -45,15 +46,16 @@ pub fn with_include_usage(body: &[u8]) -> Option<Vec<u8>> {
     Some(replaced(body, at + 1..at + 1, format!(r#""include_usage":true{comma}"#).as_bytes()))
 }
 
-/// `body` with `member` at its end. It must be a JSON object that has members, and none of that name.
+/// `body` with `member` appended. `body` must be a JSON object with at least one member, and without a member of that
+/// name.
 #[must_use]
 pub fn with_last_member(body: &[u8], member: &str) -> Vec<u8> {
     let end = body.iter().rposition(|byte| *byte == b'}').unwrap_or(body.len());
     [&body[..end], b",", member.as_bytes(), &body[end..]].concat()
 }
 
-/// `body` with `value` for its member `name`, which is put at the end where there is none. `None` when it is not a JSON
-/// object.
+/// `body` with its member `name` set to `value`, or with the member appended where there is none. `None` when `body` is
+/// not a JSON object.
 #[must_use]
 pub fn with_number(body: &[u8], name: &str, value: u64) -> Option<Vec<u8>> {
     let object = object(body)?;
@@ -64,51 +66,53 @@ pub fn with_number(body: &[u8], name: &str, value: u64) -> Option<Vec<u8>> {
     Some(replaced(body, object.end..object.end, format!(r#"{comma}"{name}":{value}"#).as_bytes()))
 }
 
-/// A body with those members of `body` that are `named` so, as they are written. `None` when it is not a JSON object.
+/// An object of those members of `body` that are in `names`, as the client wrote them. `None` when `body` is not a JSON
+/// object.
 #[must_use]
-pub fn only(body: &[u8], named: &[&str]) -> Option<Vec<u8>> {
+pub fn with_only(body: &[u8], names: &[&str]) -> Option<Vec<u8>> {
     let object = object(body)?;
-    let kept = object.members.iter().filter(|member| named.contains(&&*member.name));
+    let kept = object.members.iter().filter(|member| names.contains(&&*member.name));
     let kept: Vec<&[u8]> = kept.map(|member| &body[member.start..member.value.end]).collect();
     Some([b"{", kept.join(&b","[..]).as_slice(), b"}"].concat())
 }
 
-/// What a chunk of a stream is to a client that did not ask for usage.
+/// The edit that hides the usage figures of a stream chunk from a client that did not ask for them.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ChunkEdit {
-    /// It would have come as it is.
-    AsItIs,
-    /// It would have come without its `"usage":null`.
-    Without(Vec<u8>),
-    /// It would not have come: it carries the usage and nothing else.
-    Usage,
+    /// The chunk contains no usage, or usage that is part of an answer.
+    Keep,
+    /// The chunk without its `"usage":null`.
+    Replace(Vec<u8>),
+    /// The chunk consists of the usage only. Without `include_usage` the provider does not send it.
+    Drop,
 }
 
-/// Looks at one chunk's JSON.
+/// Decides the edit of one chunk, given its JSON.
 #[must_use]
-pub fn hide_usage(json: &[u8]) -> ChunkEdit {
-    let Some(object) = object(json) else { return ChunkEdit::AsItIs };
-    let Some((index, usage)) = object.find("usage") else { return ChunkEdit::AsItIs };
+pub fn without_usage(json: &[u8]) -> ChunkEdit {
+    let Some(object) = object(json) else { return ChunkEdit::Keep };
+    let Some((index, usage)) = object.find("usage") else { return ChunkEdit::Keep };
     if &json[usage.value.clone()] != b"null" {
         let no_choices = object.find("choices").is_some_and(|(_, choices)| {
             json[choices.value.clone()].iter().filter(|b| !b.is_ascii_whitespace()).eq(b"[]")
         });
-        return if no_choices { ChunkEdit::Usage } else { ChunkEdit::AsItIs };
+        return if no_choices { ChunkEdit::Drop } else { ChunkEdit::Keep };
     }
-    // With the comma before it, or, being first, up to the next member.
+    // The cut includes the comma before the member or, for the first member, everything up to the next one.
     let cut = match (index.checked_sub(1), object.members.get(index + 1)) {
         (Some(before), _) => object.members[before].value.end..usage.value.end,
         (None, Some(next)) => usage.start..next.start,
         (None, None) => usage.start..usage.value.end,
     };
-    ChunkEdit::Without(replaced(json, cut, b""))
+    ChunkEdit::Replace(replaced(json, cut, b""))
 }
 
 fn replaced(bytes: &[u8], range: Range<usize>, by: &[u8]) -> Vec<u8> {
     [&bytes[..range.start], by, &bytes[range.end..]].concat()
 }
 
-/// Finds the members of the object in `json`. `None` when it is none; strange text never panics.
+/// Finds the members of the object in `json`. `None` when `json` is not an object. The scan checks only as much syntax
+/// as it needs; on malformed text it returns `None` or wrong ranges, but never panics.
 fn object(json: &[u8]) -> Option<ObjectSpan<'_>> {
     let mut at = skip_space(json, 0);
     let mut members = Vec::new();
@@ -152,6 +156,7 @@ fn skip_string(json: &[u8], from: usize) -> Option<usize> {
     loop {
         match json.get(at)? {
             b'"' => return Some(at + 1),
+            // An escape: its second byte may be a quote, which does not end the string.
             b'\\' => at += 2,
             _ => at += 1,
         }
@@ -169,7 +174,7 @@ fn skip_value(json: &[u8], from: usize) -> Option<usize> {
                 at += 1;
             }
             b'}' | b']' => {
-                // At depth 0 this is the end of the object around a bare value.
+                // At depth 0 the bracket closes the object around a number or keyword.
                 if depth == 0 {
                     return (at > from).then_some(at);
                 }
@@ -230,26 +235,26 @@ mod tests {
     #[test]
     fn hiding_usage_takes_out_just_that() {
         for (before, after) in [
-            (r#"{"choices":[{}],"usage":null}"#, ChunkEdit::Without(br#"{"choices":[{}]}"#.to_vec())),
-            (r#"{"a":1, "usage":null, "b":"x"}"#, ChunkEdit::Without(br#"{"a":1, "b":"x"}"#.to_vec())),
-            (r#"{"usage":null,"b":1}"#, ChunkEdit::Without(br#"{"b":1}"#.to_vec())),
-            (r#"{"usage" : null}"#, ChunkEdit::Without(b"{}".to_vec())),
-            (r#"{"choices":[ ],"usage":{"total_tokens":3}}"#, ChunkEdit::Usage),
-            (r#"{"choices":[{"usage":null}]}"#, ChunkEdit::AsItIs),
-            (r#"{"choices":[{}],"usage":{"total_tokens":3}}"#, ChunkEdit::AsItIs),
-            ("[DONE]", ChunkEdit::AsItIs),
-            (r#"{"usage":null"#, ChunkEdit::AsItIs),
+            (r#"{"choices":[{}],"usage":null}"#, ChunkEdit::Replace(br#"{"choices":[{}]}"#.to_vec())),
+            (r#"{"a":1, "usage":null, "b":"x"}"#, ChunkEdit::Replace(br#"{"a":1, "b":"x"}"#.to_vec())),
+            (r#"{"usage":null,"b":1}"#, ChunkEdit::Replace(br#"{"b":1}"#.to_vec())),
+            (r#"{"usage" : null}"#, ChunkEdit::Replace(b"{}".to_vec())),
+            (r#"{"choices":[ ],"usage":{"total_tokens":3}}"#, ChunkEdit::Drop),
+            (r#"{"choices":[{"usage":null}]}"#, ChunkEdit::Keep),
+            (r#"{"choices":[{}],"usage":{"total_tokens":3}}"#, ChunkEdit::Keep),
+            ("[DONE]", ChunkEdit::Keep),
+            (r#"{"usage":null"#, ChunkEdit::Keep),
         ] {
-            assert_eq!(hide_usage(before.as_bytes()), after, "{before}");
+            assert_eq!(without_usage(before.as_bytes()), after, "{before}");
         }
     }
 
     proptest! {
         #[test]
         fn no_text_makes_it_panic(text in r#"[\{\}\[\]",:\\ a1n]{0,40}"#) {
-            let _ = hide_usage(text.as_bytes());
+            let _ = without_usage(text.as_bytes());
             let _ = with_include_usage(text.as_bytes());
-            let _ = only(text.as_bytes(), &["a"]);
+            let _ = with_only(text.as_bytes(), &["a"]);
             let _ = with_number(text.as_bytes(), "a", 1);
         }
 
@@ -269,7 +274,7 @@ mod tests {
             prop_assume!(name != "usage");
             let before = serde_json::json!({ name: [text, number, {"usage": null}] }).to_string();
             let with = format!("{},\"usage\":null}}", &before[..before.len() - 1]);
-            prop_assert_eq!(hide_usage(with.as_bytes()), ChunkEdit::Without(before.into_bytes()));
+            prop_assert_eq!(without_usage(with.as_bytes()), ChunkEdit::Replace(before.into_bytes()));
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Service tiers.
+//! Service tiers: the speed classes that providers price differently.
 
 use serde::{Deserialize, Serialize};
 
-/// How a provider served a call, which decides what a token costs: OpenAI's service tiers, and Anthropic's speed.
+/// A service tier: OpenAI's `service_tier`, or Anthropic's `speed`. It decides the price of a token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ServiceTier {
@@ -17,23 +17,22 @@ pub enum ServiceTier {
 }
 
 impl ServiceTier {
-    /// The tier that OpenAI's `service_tier` names in an answer, or an operator in a setting. `None`: one without a
-    /// word here.
+    /// Parses OpenAI's `service_tier` of a response, or the operator's setting. `None` for an unknown name.
     #[must_use]
     pub fn of_openai(name: &str) -> Option<Self> {
         match name {
-            // `scale` is capacity that was paid for beforehand.
+            // `scale` is capacity that the operator paid for in advance; its tokens have the standard price.
             "default" | "auto" | "standard" | "scale" => Some(Self::Standard),
             "batch" => Some(Self::Batch),
             "flex" => Some(Self::Flex),
-            // Two names of one tier.
+            // OpenAI uses both names for one tier.
             "priority" | "fast" => Some(Self::Priority),
             "ultrafast" => Some(Self::Ultrafast),
             _ => None,
         }
     }
 
-    /// The name in tables and sentences.
+    /// The name in tables and messages.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,68 +1,70 @@
-//! Takes out of an OpenAI stream what is only there because the proxy asked for usage: whole frames are looked at
-//! one by one, and all others pass as they came.
+//! A filter for OpenAI streams that removes the usage figures which the proxy asked for and the client did not. All
+//! other bytes pass unchanged.
 
 use bytes::Bytes;
 
 use super::splice::{self, ChunkEdit};
 
-/// A frame longer than this passes unseen; chunks have a few hundred bytes.
-const LONGEST_FRAME: usize = 1024 * 1024;
+/// The longest SSE frame that is parsed, in bytes; longer ones pass unchanged. Usual chunks have a few hundred bytes.
+const MAX_FRAME: usize = 1024 * 1024;
 
-/// Holds back at most one frame that has not come to its end.
+/// The state of the filter. It buffers at most one incomplete frame.
 #[derive(Default)]
 pub struct UsageFilter {
     pending: Vec<u8>,
-    /// Where in `pending` the present line begins.
-    line: usize,
+    /// The start of the current line within `pending`.
+    line_start: usize,
 }
 
 impl UsageFilter {
-    /// Takes what came and gives what may go on, perhaps nothing yet.
+    /// Takes the next bytes of the stream and returns those that may go on to the client, possibly none.
     pub fn feed(&mut self, bytes: &[u8]) -> Bytes {
         let mut out = Vec::with_capacity(bytes.len());
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             self.pending.extend_from_slice(part);
             if !part.ends_with(b"\n") {
-                if self.pending.len() > LONGEST_FRAME {
+                // A line without end: give up on parsing it, so that the buffer stays bounded.
+                if self.pending.len() > MAX_FRAME {
                     out.append(&mut self.pending);
-                    self.line = 0;
+                    self.line_start = 0;
                 }
                 continue;
             }
-            let line_is_empty = matches!(&self.pending[self.line..], b"\n" | b"\r\n");
-            self.line = self.pending.len();
-            if line_is_empty || self.pending.len() > LONGEST_FRAME {
+            let line_is_empty = matches!(&self.pending[self.line_start..], b"\n" | b"\r\n");
+            self.line_start = self.pending.len();
+            if line_is_empty || self.pending.len() > MAX_FRAME {
                 push_frame(&self.pending, &mut out);
                 self.pending.clear();
-                self.line = 0;
+                self.line_start = 0;
             }
         }
         out.into()
     }
 
-    /// What is left when the stream ends within a frame.
+    /// Returns the buffered bytes when the stream ends in the middle of a frame.
     pub fn finish(&mut self) -> Bytes {
-        self.line = 0;
+        self.line_start = 0;
         std::mem::take(&mut self.pending).into()
     }
 }
 
 fn push_frame(frame: &[u8], out: &mut Vec<u8>) {
-    let (mut kept, mut hidden) = (Vec::with_capacity(frame.len()), false);
+    let (mut kept, mut is_dropped) = (Vec::with_capacity(frame.len()), false);
     for line in frame.split_inclusive(|byte| *byte == b'\n') {
         let (head, json, tail) = data_of(line);
-        match splice::hide_usage(json) {
-            ChunkEdit::AsItIs => kept.extend_from_slice(line),
-            ChunkEdit::Without(json) => kept.extend([head, &json, tail].concat()),
-            ChunkEdit::Usage => hidden = true,
+        match splice::without_usage(json) {
+            ChunkEdit::Keep => kept.extend_from_slice(line),
+            ChunkEdit::Replace(json) => kept.extend([head, &json, tail].concat()),
+            ChunkEdit::Drop => is_dropped = true,
         }
     }
-    if !hidden {
+    // A dropped chunk takes the empty line that ends its frame along.
+    if !is_dropped {
         out.append(&mut kept);
     }
 }
 
-/// A line `data: JSON` in three: what stands before the JSON, the JSON, and the end of the line.
+/// Splits a line `data: JSON` into the prefix, the JSON, and the line ending.
 fn data_of(line: &[u8]) -> (&[u8], &[u8], &[u8]) {
     let Some(rest) = line.strip_prefix(b"data:") else { return (line, b"", b"") };
     let head = 5 + rest.iter().take_while(|byte| **byte == b' ').count();
@@ -93,11 +95,11 @@ mod tests {
     #[test]
     fn an_endless_line_passes_and_is_not_kept() {
         let (mut hide, mut seen) = (UsageFilter::default(), 0);
-        for _ in 0..3 * LONGEST_FRAME / 4096 {
+        for _ in 0..3 * MAX_FRAME / 4096 {
             seen += hide.feed(&[b'x'; 4096]).len();
-            assert!(hide.pending.len() <= LONGEST_FRAME);
+            assert!(hide.pending.len() <= MAX_FRAME);
         }
-        assert_eq!(seen + hide.finish().len(), 3 * LONGEST_FRAME);
+        assert_eq!(seen + hide.finish().len(), 3 * MAX_FRAME);
     }
 
     #[test]

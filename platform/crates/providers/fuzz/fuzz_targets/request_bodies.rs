@@ -1,8 +1,7 @@
-//! Bodies of calls: whatever comes is understood or refused.
+//! Fuzz target: any request body is either parsed or refused, without a panic.
 #![no_main]
 
-use berth_providers::Api;
-use berth_providers::ServiceTier;
+use berth_providers::{Api, ServiceTier};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     for api in [Api::Messages, Api::ChatCompletions, Api::Responses, Api::Embeddings] {

@@ -1,4 +1,4 @@
-//! The usage in a stream of chat completions: the same in one piece and in two.
+//! Fuzz target: the usage of a chat completions stream reads the same in one chunk and in two.
 #![no_main]
 
 use berth_providers::{Api, UsageReader};
@@ -12,6 +12,6 @@ libfuzzer_sys::fuzz_target!(|input: (usize, &[u8])| {
     split.feed(head);
     split.feed(tail);
     split.finish();
-    assert_eq!(whole.seen(), split.seen());
-    let _ = berth_providers::of_whole(Api::ChatCompletions, bytes);
+    assert_eq!(whole.reading(), split.reading());
+    let _ = berth_providers::usage_of_response(Api::ChatCompletions, bytes);
 });

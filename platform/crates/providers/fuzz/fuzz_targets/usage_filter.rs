@@ -1,4 +1,4 @@
-//! Hiding usage that was not asked for: nothing is added, and it is the same in one piece and in two.
+//! Fuzz target: the usage filter adds no bytes, and passes the same ones in one chunk and in two.
 #![no_main]
 
 use berth_providers::UsageFilter;
@@ -7,9 +7,9 @@ libfuzzer_sys::fuzz_target!(|input: (usize, &[u8])| {
     let (cut, bytes) = input;
     let (head, tail) = bytes.split_at(cut % (bytes.len() + 1));
     let passed = |pieces: &[&[u8]]| {
-        let mut hide = UsageFilter::default();
-        let mut passed: Vec<u8> = pieces.iter().flat_map(|piece| hide.feed(piece)).collect();
-        passed.extend(hide.finish());
+        let mut filter = UsageFilter::default();
+        let mut passed: Vec<u8> = pieces.iter().flat_map(|piece| filter.feed(piece)).collect();
+        passed.extend(filter.finish());
         passed
     };
     let whole = passed(&[bytes]);

@@ -1,12 +1,12 @@
-//! What an OpenAI chat completion can cost.
+//! The cost bound of an OpenAI chat completions request.
 
 use super::json::{JsonObject, JsonValue};
-use super::{ModelRequest, RequestError, count, input_bound, is_text, model, parse, service_tier, size, stream};
+use super::{ContentKind, ModelRequest, RequestError, count, is_text, model, parse, service_tier, size, stream};
 use crate::splice;
 use crate::{CacheWrites, Demand, Provider, ServiceTier};
 
-/// See the list of the same name in `messages.rs`.
-const KNOWN: &[&str] = &[
+/// See the constant of the same name in `messages.rs`.
+const BOUNDED_FIELDS: &[&str] = &[
     "model",
     "messages",
     "stream",
@@ -44,63 +44,66 @@ const KNOWN: &[&str] = &[
     "verbosity",
 ];
 
-const TEXTUAL: &[&str] = &["text", "refusal"];
+const TEXT_BLOCKS: &[&str] = &["text", "refusal"];
 
-/// Tokens that the provider adds by itself: a system prompt of its own, the frame around tools and formats. It
+/// Input tokens that the provider adds by itself: its own system prompt, and the frame around tools and formats. It
 /// documents no figures; measured ones are below 200.
 pub(super) const ADDED_ALWAYS: u64 = 512;
 pub(super) const ADDED_WITH_TOOLS_OR_FORMAT: u64 = 1024;
 
-/// More answers than this are refused; the API's own limit.
-const MOST_ANSWERS: u64 = 128;
+/// The API's own limit of `n`.
+const MAX_ANSWERS: u64 = 128;
 
-/// Reads a body of `POST /v1/chat/completions`. `auto` is the tier of a call that names none.
+/// Parses a body of `POST /v1/chat/completions`. `default_tier` applies to a request without `service_tier`.
 ///
 /// # Errors
-/// The field that cannot be forwarded, and why.
-pub fn read(bytes: &[u8], auto: ServiceTier) -> Result<ModelRequest, RequestError> {
+/// When the request cannot be forwarded; the error names the field.
+pub fn read(bytes: &[u8], default_tier: ServiceTier) -> Result<ModelRequest, RequestError> {
     let body = parse(bytes)?;
     refuse_unpriced(&body)?;
     let has_more = ["tools", "functions", "response_format"].iter().any(|field| body.has(field));
     let added = ADDED_ALWAYS + if has_more { ADDED_WITH_TOOLS_OR_FORMAT } else { 0 };
     let answers = count(&body, "n")?.unwrap_or(1);
-    if !(1..=MOST_ANSWERS).contains(&answers) {
+    if !(1..=MAX_ANSWERS).contains(&answers) {
         return Err(RequestError::new("n", "must be from 1 to 128."));
     }
     let demand = Demand {
         provider: Provider::OPENAI,
         model: model(&body)?,
-        service: service_tier(&body, auto)?,
-        input: input_bound(bytes, added, is_bounded_by_bytes(&body)),
+        service: service_tier(&body, default_tier)?,
+        input: content_kind(&body).bound(bytes, added),
         cache_writes: cache_writes(&body),
+        // The API accepts both names. Which one wins differs by model, so the larger one bounds.
         max_output_tokens: count(&body, "max_completion_tokens")?.max(count(&body, "max_tokens")?),
         answers,
-        // A prediction that the model does not follow is billed as output, on top of the answer.
+        // Rejected tokens of a prediction are billed as output, on top of the answer.
         extra_output_tokens: if body.has("prediction") { size(bytes) } else { 0 },
         web_searches: 0,
         may_be_us: false,
-        // Reasoning is not shown, nor is what was rejected of a prediction.
-        may_hide_output: !body.get("reasoning_effort").is_some_and(|effort| effort.says("none"))
+        // The response contains neither the reasoning nor the rejected part of a prediction.
+        may_hide_output: !body.get("reasoning_effort").is_some_and(|effort| effort.is_str("none"))
             || body.has("prediction"),
     };
     let stream = stream(&body)?;
-    Ok(ModelRequest { demand, stream, body_with_usage: body_with_usage(bytes, &body, stream) })
+    let body_with_usage = if stream { body_with_usage(bytes, &body) } else { None };
+    Ok(ModelRequest { demand, stream, body_with_usage })
 }
 
-/// The body that asks for the usage of a stream, where it does not do so itself.
-pub(super) fn body_with_usage(bytes: &[u8], body: &JsonObject<'_>, stream: bool) -> Option<Vec<u8>> {
+/// The body of a stream with `include_usage` set. `None` where the client set it. Without it the API ends a stream
+/// without any figures.
+pub(super) fn body_with_usage(bytes: &[u8], body: &JsonObject<'_>) -> Option<Vec<u8>> {
     let asks = matches!(
         body.get("stream_options").and_then(|options| options.get("include_usage")),
         Some(JsonValue::Bool(true))
     );
     match body.get("stream_options") {
-        _ if !stream || asks => None,
+        _ if asks => None,
         None => Some(splice::with_last_member(bytes, r#""stream_options":{"include_usage":true}"#)),
         Some(_) => splice::with_include_usage(bytes),
     }
 }
 
-/// Newer models write to the cache unasked, so the write price bounds the input wherever there is one.
+/// The cache write price that bounds the input. Newer models write to the cache without being asked.
 pub(super) fn cache_writes(body: &JsonObject<'_>) -> CacheWrites {
     let long = body.has("prompt_cache_options") || body.has("prompt_cache_retention");
     if long { CacheWrites::Long } else { CacheWrites::Short }
@@ -116,17 +119,21 @@ fn refuse_unpriced(body: &JsonObject<'_>) -> Result<(), RequestError> {
             return Err(RequestError::unpriced(field, why));
         }
     }
-    if body.set("store").is_some_and(|store| !matches!(store, JsonValue::Bool(false))) {
+    if body.non_null("store").is_some_and(|store| !matches!(store, JsonValue::Bool(false))) {
         let why = "only false is offered. What is stored is kept at the provider under a key that all here share.";
         return Err(RequestError::new("store", why));
     }
     let texts =
-        |modalities: &JsonValue<'_>| modalities.as_array().is_some_and(|all| all.iter().all(|one| one.says("text")));
-    if body.set("modalities").is_some_and(|modalities| !texts(modalities)) {
+        |modalities: &JsonValue<'_>| modalities.as_array().is_some_and(|all| all.iter().all(|one| one.is_str("text")));
+    if body.non_null("modalities").is_some_and(|modalities| !texts(modalities)) {
         return Err(RequestError::unpriced("modalities", "only text is offered."));
     }
-    let own = |tool: &JsonValue<'_>| tool.get("type").is_some_and(|kind| kind.says("function") || kind.says("custom"));
-    if body.set("tools").is_some_and(|tools| !tools.as_array().is_some_and(|tools| tools.iter().all(own))) {
+    let runs_at_client =
+        |tool: &JsonValue<'_>| tool.get("type").is_some_and(|kind| kind.is_str("function") || kind.is_str("custom"));
+    if body
+        .non_null("tools")
+        .is_some_and(|tools| !tools.as_array().is_some_and(|tools| tools.iter().all(runs_at_client)))
+    {
         return Err(RequestError::unpriced(
             "tools",
             "a tool that runs at the provider is charged by use. Functions that you run yourself work.",
@@ -135,9 +142,12 @@ fn refuse_unpriced(body: &JsonObject<'_>) -> Result<(), RequestError> {
     check_stream_options(body)
 }
 
-/// Refuses what the usage cannot be asked for in.
+/// Refuses `stream_options` that `include_usage` cannot be added to.
+///
+/// # Errors
+/// Names `stream_options`.
 pub(super) fn check_stream_options(body: &JsonObject<'_>) -> Result<(), RequestError> {
-    match body.set("stream_options") {
+    match body.non_null("stream_options") {
         None => Ok(()),
         Some(options @ JsonValue::JsonObject(_)) => match options.get("include_usage") {
             None | Some(JsonValue::Null | JsonValue::Bool(_)) => Ok(()),
@@ -147,15 +157,15 @@ pub(super) fn check_stream_options(body: &JsonObject<'_>) -> Result<(), RequestE
     }
 }
 
-fn is_bounded_by_bytes(body: &JsonObject<'_>) -> bool {
-    let is_silent = |message: &JsonValue<'_>| message.get("audio").is_none_or(JsonValue::is_null);
+fn content_kind(body: &JsonObject<'_>) -> ContentKind {
+    let has_no_audio = |message: &JsonValue<'_>| message.get("audio").is_none_or(JsonValue::is_null);
     let messages_are_text = match body.get("messages") {
         Some(JsonValue::Array(messages)) => {
-            messages.iter().all(|message| is_text(message.get("content"), TEXTUAL) && is_silent(message))
+            messages.iter().all(|message| is_text(message.get("content"), TEXT_BLOCKS) && has_no_audio(message))
         }
         _ => true,
     };
-    messages_are_text && body.names().all(|field| KNOWN.contains(&field))
+    ContentKind::text_if(messages_are_text && body.names().all(|field| BOUNDED_FIELDS.contains(&field)))
 }
 
 #[cfg(test)]

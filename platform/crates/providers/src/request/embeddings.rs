@@ -1,19 +1,19 @@
-//! What a call of OpenAI's embeddings can cost: its input, and nothing else.
+//! The cost bound of an OpenAI embeddings request, which has input only.
 
 use super::json::JsonValue;
-use super::{ModelRequest, RequestError, input_bound, model, parse};
+use super::{ContentKind, ModelRequest, RequestError, model, parse};
 use crate::{CacheWrites, Demand, Provider, ServiceTier, TierChoice};
 
-/// See the list of the same name in `messages.rs`.
-const KNOWN: &[&str] = &["model", "input", "dimensions", "encoding_format", "user"];
+/// See the constant of the same name in `messages.rs`.
+const BOUNDED_FIELDS: &[&str] = &["model", "input", "dimensions", "encoding_format", "user"];
 
-/// Tokens that the provider may add to each text; it documents none.
+/// A margin for tokens that the provider may add to each text. Its documentation mentions none.
 const ADDED_TO_EACH: u64 = 8;
 
-/// Reads a body of `POST /v1/embeddings`.
+/// Parses a body of `POST /v1/embeddings`.
 ///
 /// # Errors
-/// The field that cannot be forwarded, and why.
+/// When the request cannot be forwarded; the error names the field.
 pub fn read(bytes: &[u8]) -> Result<ModelRequest, RequestError> {
     let body = parse(bytes)?;
     let texts = match body.get("input") {
@@ -22,11 +22,12 @@ pub fn read(bytes: &[u8]) -> Result<ModelRequest, RequestError> {
         _ => return Err(RequestError::new("input", "must be text or tokens, or an array of either.")),
     };
     let added = u64::try_from(texts).unwrap_or(u64::MAX).saturating_mul(ADDED_TO_EACH);
+    let content = ContentKind::text_if(body.names().all(|field| BOUNDED_FIELDS.contains(&field)));
     let demand = Demand {
         provider: Provider::OPENAI,
         model: model(&body)?,
         service: TierChoice::Auto(ServiceTier::Standard),
-        input: input_bound(bytes, added, body.names().all(|field| KNOWN.contains(&field))),
+        input: content.bound(bytes, added),
         cache_writes: CacheWrites::Never,
         max_output_tokens: Some(0),
         answers: 1,
@@ -38,9 +39,9 @@ pub fn read(bytes: &[u8]) -> Result<ModelRequest, RequestError> {
     Ok(ModelRequest { demand, stream: false, body_with_usage: None })
 }
 
-/// A token is written in two bytes at least.
 fn is_text_or_tokens(value: &JsonValue<'_>) -> bool {
     match value {
+        // A token id takes at least two bytes of JSON, a digit and a separator: bytes bound the tokens here too.
         JsonValue::Text(_) | JsonValue::LongText(_) | JsonValue::Count(_) => true,
         JsonValue::Array(tokens) => tokens.iter().all(|token| matches!(token, JsonValue::Count(_))),
         _ => false,

@@ -1,7 +1,8 @@
-//! JSON read strictly: no name twice in an object. Parsers differ in which of two they believe (RFC 8259 4), and
-//! what is held must be computed from what the provider will read. And not more of it than memory is meant for.
+//! A strict JSON parser: it refuses duplicate names in an object, and bodies with too many values.
 //!
-//! Read once and in place: most of a body is text that nobody here looks at, so text is not copied.
+//! Parsers differ in which of two duplicates they use (RFC 8259 section 4). The hold must be computed from the same
+//! value that the provider will use, so an ambiguous body is refused. The parser borrows text from the body instead of
+//! copying it, because most of a body is text that decides nothing here.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -9,36 +10,37 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-/// Values of one body. Each takes some dozen bytes of memory, although it may be written in two; the longest
-/// conversations have a few thousand.
-const MOST_VALUES: usize = 200_000;
-/// Text with escapes in it has to be copied to be read. Longer text is none of the words that decide something here.
-const LONGEST_WORD: usize = 256;
-/// Objects with more members are sorted to find a name that stands twice, instead of compared member by member.
-const FEW_MEMBERS: usize = 16;
+/// The most values in one body. A value takes a few dozen bytes of memory but as few as two bytes of JSON, so the
+/// limit on the size of a body does not bound the memory of its values. The longest conversations have a few thousand.
+const MAX_VALUES: usize = 200_000;
+/// The longest text with escapes that is kept, in bytes. It must be copied to be unescaped, and no field name or
+/// keyword that is looked for here is longer.
+const MAX_ESCAPED_TEXT: usize = 256;
+/// Objects up to this size are searched for duplicates by comparing each pair of names, larger ones by sorting.
+const SMALL_OBJECT: usize = 16;
 
-/// A value of a body.
+/// A value of a request body.
 #[derive(Debug)]
 pub enum JsonValue<'a> {
     Null,
     Bool(bool),
-    /// A whole number that is not negative.
+    /// A non-negative integer.
     Count(u64),
     /// Any other number.
     Number,
     Text(Cow<'a, str>),
-    /// Text that was not kept, of so many bytes.
+    /// Text that was not kept, with its length in bytes.
     LongText(usize),
     Array(Vec<JsonValue<'a>>),
     JsonObject(JsonObject<'a>),
 }
 
-/// The members of an object, in their order.
+/// The members of an object, in the order of the body.
 #[derive(Debug)]
 pub struct JsonObject<'a>(Vec<(Cow<'a, str>, JsonValue<'a>)>);
 
 impl<'a> JsonValue<'a> {
-    /// The member of that name, where this is an object that has it.
+    /// The member of an object by its name. `None` also for a value of another type.
     pub fn get(&self, name: &str) -> Option<&Self> {
         match self {
             Self::JsonObject(object) => object.get(name),
@@ -68,24 +70,24 @@ impl<'a> JsonValue<'a> {
         matches!(self, Self::Text(_) | Self::LongText(_))
     }
 
-    /// Whether this is that word.
-    pub fn says(&self, word: &str) -> bool {
-        self.as_str() == Some(word)
+    /// Whether the value is the text `expected`.
+    pub fn is_str(&self, expected: &str) -> bool {
+        self.as_str() == Some(expected)
     }
 }
 
 impl<'a> JsonObject<'a> {
     pub fn get(&self, name: &str) -> Option<&JsonValue<'a>> {
-        self.0.iter().find(|(its, _)| its == name).map(|(_, value)| value)
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value)
     }
 
-    /// The member, unless it is `null`, which says as much as leaving it out.
-    pub fn set(&self, name: &str) -> Option<&JsonValue<'a>> {
+    /// The member, unless it is `null`: providers treat `null` like a missing member.
+    pub fn non_null(&self, name: &str) -> Option<&JsonValue<'a>> {
         self.get(name).filter(|value| !value.is_null())
     }
 
     pub fn has(&self, name: &str) -> bool {
-        self.set(name).is_some()
+        self.non_null(name).is_some()
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> {
@@ -97,14 +99,14 @@ impl<'a> JsonObject<'a> {
     }
 }
 
-/// Reads `bytes` as one JSON object.
+/// Parses `bytes` as one JSON object.
 ///
 /// # Errors
-/// The parser's sentence; it quotes names of the text, never values.
+/// The parser's message. It may quote names from the body, never values.
 pub fn object(bytes: &[u8]) -> Result<JsonObject<'_>, String> {
-    let room = Cell::new(MOST_VALUES);
+    let remaining = Cell::new(MAX_VALUES);
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = StrictReader { room: &room }.deserialize(&mut reader).map_err(|e| e.to_string())?;
+    let value = StrictReader { remaining: &remaining }.deserialize(&mut reader).map_err(|e| e.to_string())?;
     reader.end().map_err(|e| e.to_string())?;
     match value {
         JsonValue::JsonObject(object) => Ok(object),
@@ -112,18 +114,19 @@ pub fn object(bytes: &[u8]) -> Result<JsonObject<'_>, String> {
     }
 }
 
-/// How many more values there may be.
+/// A serde visitor with a budget of values that all levels of nesting share.
 #[derive(Clone, Copy)]
 struct StrictReader<'r> {
-    room: &'r Cell<usize>,
+    remaining: &'r Cell<usize>,
 }
 
 impl<'de> DeserializeSeed<'de> for StrictReader<'_> {
     type Value = JsonValue<'de>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<JsonValue<'de>, D::Error> {
-        let left = self.room.get().checked_sub(1);
-        self.room.set(left.ok_or_else(|| D::Error::custom(format_args!("it has more than {MOST_VALUES} values")))?);
+        // Depth needs no budget of its own: serde_json stops at 128 levels.
+        let left = self.remaining.get().checked_sub(1);
+        self.remaining.set(left.ok_or_else(|| D::Error::custom(format_args!("it has more than {MAX_VALUES} values")))?);
         deserializer.deserialize_any(self)
     }
 }
@@ -159,8 +162,9 @@ impl<'de> Visitor<'de> for StrictReader<'_> {
         Ok(JsonValue::Text(Cow::Borrowed(value)))
     }
 
+    // Called for text with escapes only, from serde_json's scratch buffer.
     fn visit_str<E: Error>(self, value: &str) -> Result<JsonValue<'de>, E> {
-        let is_long = value.len() > LONGEST_WORD;
+        let is_long = value.len() > MAX_ESCAPED_TEXT;
         Ok(if is_long { JsonValue::LongText(value.len()) } else { JsonValue::Text(Cow::Owned(value.to_owned())) })
     }
 
@@ -175,28 +179,29 @@ impl<'de> Visitor<'de> for StrictReader<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<JsonValue<'de>, A::Error> {
         let mut members: Vec<(Cow<'de, str>, JsonValue<'de>)> = Vec::new();
         while let Some(MemberName(name)) = map.next_key()? {
-            let stands_twice = members.len() < FEW_MEMBERS && members.iter().any(|(before, _)| *before == name);
-            if stands_twice {
-                return Err(twice(&name));
+            let is_duplicate = members.len() < SMALL_OBJECT && members.iter().any(|(before, _)| *before == name);
+            if is_duplicate {
+                return Err(duplicate(&name));
             }
             members.push((name, map.next_value_seed(self)?));
         }
-        if members.len() > FEW_MEMBERS {
+        // Comparing every pair would be quadratic: 20 billion comparisons for the largest object that is accepted.
+        if members.len() > SMALL_OBJECT {
             let mut names: Vec<&str> = members.iter().map(|(name, _)| &**name).collect();
             names.sort_unstable();
             if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-                return Err(twice(pair[0]));
+                return Err(duplicate(pair[0]));
             }
         }
         Ok(JsonValue::JsonObject(JsonObject(members)))
     }
 }
 
-fn twice<E: Error>(name: &str) -> E {
+fn duplicate<E: Error>(name: &str) -> E {
     E::custom(format_args!("the name \"{name}\" stands twice in one object"))
 }
 
-/// A name, in place unless it has escapes.
+/// The name of a member, borrowed from the body unless it contains escapes.
 #[derive(serde::Deserialize)]
 struct MemberName<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -211,7 +216,7 @@ mod tests {
         assert!(object(br#"{"a":[{"ttl":"5m","t\u0074l":"1h"}]}"#).unwrap_err().contains("ttl"));
         assert!(object(b"[1]").is_err());
         assert!(object(b"{} {}").is_err());
-        for size in [FEW_MEMBERS - 1, FEW_MEMBERS, FEW_MEMBERS + 1, 1000] {
+        for size in [SMALL_OBJECT - 1, SMALL_OBJECT, SMALL_OBJECT + 1, 1000] {
             let members: Vec<String> = (0..size).map(|number| format!("\"m{number}\":{number}")).collect();
             assert!(object(format!("{{{}}}", members.join(",")).as_bytes()).is_ok(), "{size}");
             let again = format!("{{{},\"m0\":1}}", members.join(","));
@@ -222,16 +227,16 @@ mod tests {
     #[test]
     fn a_body_of_very_many_values_is_refused_before_it_fills_the_memory() {
         let zeros = |count: usize| format!("{{\"a\":[{}0]}}", "0,".repeat(count - 1));
-        // The object and the array are values too.
-        assert!(object(zeros(MOST_VALUES - 2).as_bytes()).is_ok());
-        assert!(object(zeros(MOST_VALUES - 1).as_bytes()).unwrap_err().contains("200000 values"));
+        // The object and the array count as values.
+        assert!(object(zeros(MAX_VALUES - 2).as_bytes()).is_ok());
+        assert!(object(zeros(MAX_VALUES - 1).as_bytes()).unwrap_err().contains("200000 values"));
     }
 
     #[test]
     fn words_are_read_whether_they_are_escaped_or_not_and_long_text_is_not_kept() {
-        let body = format!(r#"{{"\u0061":"5\u006d","b":"{}\n","c":1.0,"d":-1,"e":7}}"#, "x".repeat(LONGEST_WORD));
+        let body = format!(r#"{{"\u0061":"5\u006d","b":"{}\n","c":1.0,"d":-1,"e":7}}"#, "x".repeat(MAX_ESCAPED_TEXT));
         let object = object(body.as_bytes()).unwrap();
-        assert!(object.get("a").unwrap().says("5m"));
+        assert!(object.get("a").unwrap().is_str("5m"));
         assert!(matches!(object.get("b"), Some(JsonValue::LongText(257))));
         assert!(matches!(
             (object.get("c"), object.get("d"), object.get("e")),

@@ -1,12 +1,12 @@
-//! What an Anthropic Messages call can cost.
+//! The cost bound of an Anthropic Messages request.
 
 use super::json::{JsonObject, JsonValue};
-use super::{ModelRequest, RequestError, count, input_bound, is_text, model, parse, stream, tools};
+use super::{ContentKind, ModelRequest, RequestError, ToolDemand, count, is_text, model, parse, stream, tools};
 use crate::{CacheWrites, Demand, Provider, ServiceTier, TierChoice};
 
-/// Fields that change neither the price of a token nor how many there can be beyond the body's bytes. With a field
-/// that is not among them the call is forwarded, and its input held as large as the model takes.
-const KNOWN: &[&str] = &[
+/// Fields that change neither the price of a token nor add input beyond the bytes of the body. A request with any other
+/// field is forwarded as well, with a hold for the model's whole context window.
+const BOUNDED_FIELDS: &[&str] = &[
     "model",
     "max_tokens",
     "messages",
@@ -31,51 +31,55 @@ const KNOWN: &[&str] = &[
     "fallback_credit_token",
 ];
 
-/// Blocks whose tokens are bounded by their bytes. `thinking` and `redacted_thinking` carry the whole thought in
-/// encrypted form, which is longer than the thought.
-const TEXTUAL: &[&str] = &["text", "tool_use", "tool_result", "thinking", "redacted_thinking"];
+/// Content blocks with at most as many tokens as bytes. `thinking` and `redacted_thinking` contain the encrypted
+/// reasoning, which is longer than the reasoning itself.
+const TEXT_BLOCKS: &[&str] = &["text", "tool_use", "tool_result", "thinking", "redacted_thinking"];
 
-/// Tools that the client runs itself; each may bring a description that is not in the body.
+/// Prefixes of Anthropic's tool types that run at the client. The provider adds a description that is not in the body.
 const CLIENT_TOOLS: &[&str] = &["bash_", "text_editor_", "computer_", "memory_"];
 
-/// Tokens that the provider adds by itself. Its documentation names up to 346 for tools at all, 735 for the largest
-/// tool of its own and "an additional system prompt" for output formats; doubled and rounded up.
+/// Input tokens that the provider adds by itself: more than twice what its documentation names, which is up to 346 for
+/// the use of tools, 735 for the largest of its own tools, and "an additional system prompt" for output formats.
 const ADDED_ALWAYS: u64 = 256;
 const ADDED_WITH_TOOLS_OR_FORMAT: u64 = 1024;
-const ADDED_FOR_ITS_OWN_TOOL: u64 = 2048;
+const ADDED_FOR_PROVIDER_TOOL: u64 = 2048;
 
-/// Reads a body of `POST /v1/messages`.
+/// Parses a body of `POST /v1/messages`.
 ///
 /// # Errors
-/// The field that cannot be forwarded, and why.
+/// When the request cannot be forwarded; the error names the field.
 pub fn read(bytes: &[u8]) -> Result<ModelRequest, RequestError> {
     let body = parse(bytes)?;
     refuse_unpriced(&body)?;
     let tools = read_tools(&body)?;
     let max_tokens = count(&body, "max_tokens")?.ok_or_else(|| RequestError::new("max_tokens", "Field required"))?;
-    let service = match body.set("speed") {
+    let service = match body.non_null("speed") {
         None => TierChoice::Auto(ServiceTier::Standard),
-        Some(speed) if speed.says("standard") => TierChoice::Named(ServiceTier::Standard),
-        Some(speed) if speed.says("fast") => TierChoice::Named(ServiceTier::Fast),
+        Some(speed) if speed.is_str("standard") => TierChoice::Named(ServiceTier::Standard),
+        Some(speed) if speed.is_str("fast") => TierChoice::Named(ServiceTier::Fast),
         Some(_) => return Err(RequestError::unpriced("speed", "only standard or fast is offered.")),
     };
-    // What is found is in no body, and what was read before it is cached.
+    // Search results are input that no body contains, and the provider caches the turns before a search by itself.
     let searches = tools.web_searches > 0;
     let writes = if searches { CacheWrites::Short } else { cache_control(&body) };
-    // Not set, it is up to the model; and a thought may be shown shorter than it is charged, or not at all.
-    let thinks_not = body.get("thinking").and_then(|thinking| thinking.get("type")).is_some_and(|t| t.says("disabled"));
+    let content = if searches { ContentKind::Unbounded } else { content_kind(&body) };
+    // Without `thinking` the model decides. Reasoning is billed in full, while the response may contain a summary or
+    // nothing.
+    let thinking_is_off =
+        body.get("thinking").and_then(|thinking| thinking.get("type")).is_some_and(|t| t.is_str("disabled"));
     let demand = Demand {
         provider: Provider::ANTHROPIC,
         model: model(&body)?,
         service,
-        input: input_bound(bytes, tools.added_tokens, !searches && is_bounded_by_bytes(&body)),
+        input: content.bound(bytes, tools.added_tokens),
         cache_writes: body.values().map(cache_writes).fold(writes, dearer),
         max_output_tokens: Some(max_tokens),
         answers: 1,
         extra_output_tokens: 0,
         web_searches: tools.web_searches,
-        may_be_us: !body.get("inference_geo").is_some_and(|geo| geo.says("global")),
-        may_hide_output: !thinks_not,
+        // Unless the request says `global`, the operator's workspace decides, which is not known here.
+        may_be_us: !body.get("inference_geo").is_some_and(|geo| geo.is_str("global")),
+        may_hide_output: !thinking_is_off,
     };
     Ok(ModelRequest { demand, stream: stream(&body)?, body_with_usage: None })
 }
@@ -85,7 +89,7 @@ fn refuse_unpriced(body: &JsonObject<'_>) -> Result<(), RequestError> {
         ("container", "code execution is charged by time."),
         ("mcp_servers", "tools that run at the provider can add any amount of input."),
         ("fallbacks", "another model may answer, at another price."),
-        ("billing_policy", "it lets somebody else pay."),
+        ("billing_policy", "it lets another account pay."),
         ("compaction", "its tokens are not in the usage that the provider reports."),
         ("thread", "input that the provider keeps is not in the body."),
     ] {
@@ -93,8 +97,9 @@ fn refuse_unpriced(body: &JsonObject<'_>) -> Result<(), RequestError> {
             return Err(RequestError::unpriced(field, why));
         }
     }
-    // Capacity that the operator committed to is counted in the same prices as any other.
-    if body.set("service_tier").is_some_and(|tier| !tier.says("auto") && !tier.says("standard_only")) {
+    // Both values have the same prices: `auto` may use capacity that the operator committed to, `standard_only` may
+    // not.
+    if body.non_null("service_tier").is_some_and(|tier| !tier.is_str("auto") && !tier.is_str("standard_only")) {
         return Err(RequestError::unpriced("service_tier", "only auto or standard_only is offered."));
     }
     let clears =
@@ -106,25 +111,22 @@ fn refuse_unpriced(body: &JsonObject<'_>) -> Result<(), RequestError> {
     Ok(())
 }
 
-/// What tools and output formats bring with them.
-pub(super) struct Tools {
-    /// Beyond the bytes of the body: for them, for formats, and always.
-    pub added_tokens: u64,
-    pub web_searches: u64,
-}
-
-pub(super) fn read_tools(body: &JsonObject<'_>) -> Result<Tools, RequestError> {
+/// Adds up the tools of a request.
+///
+/// # Errors
+/// For a tool that runs at the provider, other than a limited web search.
+pub(super) fn read_tools(body: &JsonObject<'_>) -> Result<ToolDemand, RequestError> {
     let offered = tools(body)?;
-    let mut read = Tools { added_tokens: ADDED_ALWAYS, web_searches: 0 };
+    let mut read = ToolDemand { added_tokens: ADDED_ALWAYS, web_searches: 0 };
     for tool in offered {
         match tool.get("type").filter(|kind| !kind.is_null()).map(|kind| kind.as_str().unwrap_or_default()) {
             None | Some("custom") => {}
             Some(kind) if CLIENT_TOOLS.iter().any(|known| kind.starts_with(known)) => {
-                read.added_tokens += ADDED_FOR_ITS_OWN_TOOL;
+                read.added_tokens += ADDED_FOR_PROVIDER_TOOL;
             }
             Some(kind) if kind.starts_with("web_search_") => {
                 read.web_searches = read.web_searches.saturating_add(searches(kind, tool)?);
-                read.added_tokens += ADDED_FOR_ITS_OWN_TOOL;
+                read.added_tokens += ADDED_FOR_PROVIDER_TOOL;
             }
             Some(_) => {
                 return Err(RequestError::unpriced(
@@ -141,11 +143,11 @@ pub(super) fn read_tools(body: &JsonObject<'_>) -> Result<Tools, RequestError> {
     Ok(read)
 }
 
-/// How often this tool may search. From its second version on it may also be called by code that runs at the provider.
+/// The search limit of a `web_search` tool. From its second version on, code that runs at the provider may call it too.
 fn searches(kind: &str, tool: &JsonValue<'_>) -> Result<u64, RequestError> {
     let callers = tool.get("allowed_callers").and_then(JsonValue::as_array);
-    let only_the_model = callers.is_some_and(|callers| callers.iter().all(|caller| caller.says("direct")));
-    if !only_the_model && (callers.is_some() || kind != "web_search_20250305") {
+    let is_direct_only = callers.is_some_and(|callers| callers.iter().all(|caller| caller.is_str("direct")));
+    if !is_direct_only && (callers.is_some() || kind != "web_search_20250305") {
         let why = r#"a web_search that code at the provider may call has no limit; set allowed_callers to ["direct"]."#;
         return Err(RequestError::unpriced("tools", why));
     }
@@ -155,15 +157,16 @@ fn searches(kind: &str, tool: &JsonValue<'_>) -> Result<u64, RequestError> {
     }
 }
 
-fn is_bounded_by_bytes(body: &JsonObject<'_>) -> bool {
+fn content_kind(body: &JsonObject<'_>) -> ContentKind {
     let messages_are_text = match body.get("messages") {
-        Some(JsonValue::Array(messages)) => messages.iter().all(|message| is_text(message.get("content"), TEXTUAL)),
+        Some(JsonValue::Array(messages)) => messages.iter().all(|message| is_text(message.get("content"), TEXT_BLOCKS)),
         _ => true,
     };
-    messages_are_text && is_text(body.get("system"), TEXTUAL) && body.names().all(|field| KNOWN.contains(&field))
+    let fields_are_known = body.names().all(|field| BOUNDED_FIELDS.contains(&field));
+    ContentKind::text_if(messages_are_text && is_text(body.get("system"), TEXT_BLOCKS) && fields_are_known)
 }
 
-/// The dearest cache write that a `cache_control` anywhere below `value` can cause.
+/// The dearest cache write that a `cache_control` at any depth of `value` can cause.
 fn cache_writes(value: &JsonValue<'_>) -> CacheWrites {
     match value {
         JsonValue::Array(values) => values.iter().map(cache_writes).fold(CacheWrites::Never, dearer),
@@ -173,10 +176,11 @@ fn cache_writes(value: &JsonValue<'_>) -> CacheWrites {
 }
 
 fn cache_control(object: &JsonObject<'_>) -> CacheWrites {
-    match object.set("cache_control").map(|control| control.get("ttl")) {
+    match object.non_null("cache_control").map(|control| control.get("ttl")) {
         None => CacheWrites::Never,
         Some(None | Some(JsonValue::Null)) => CacheWrites::Short,
-        Some(Some(ttl)) if ttl.says("5m") => CacheWrites::Short,
+        Some(Some(ttl)) if ttl.is_str("5m") => CacheWrites::Short,
+        // `1h`, or a value that is not known here: the dearer price.
         Some(Some(_)) => CacheWrites::Long,
     }
 }

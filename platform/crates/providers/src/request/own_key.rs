@@ -1,18 +1,20 @@
-//! What has to be known of a call that its caller pays the provider for: whose figures to read, and how. Whatever it may cost
-//! it may ask for, also what the provider keeps under the caller's own key.
+//! Requests under the caller's own key: only the fields that decide how to read the usage are parsed.
+//!
+//! The caller pays the provider directly, so nothing is refused for its price, nor for objects stored at the provider:
+//! those are stored under the caller's own key.
 
 use super::json::JsonValue;
 use super::{OwnKeyRequest, RequestError, chat, model, parse, stream};
 use crate::Api;
 
-/// Reads a body of a call to `api`.
+/// Parses a body of a call to `api`.
 ///
 /// # Errors
-/// The field that cannot be forwarded, and why.
+/// When the request cannot be forwarded; the error names the field.
 pub fn read(api: Api, bytes: &[u8]) -> Result<OwnKeyRequest, RequestError> {
     let body = parse(bytes)?;
     if api == Api::Responses
-        && body.set("background").is_some_and(|background| !matches!(background, JsonValue::Bool(false)))
+        && body.non_null("background").is_some_and(|background| !matches!(background, JsonValue::Bool(false)))
     {
         let why = "a call that goes on without its caller cannot be followed here. Leave it out and stream the answer.";
         return Err(RequestError::new("background", why));
@@ -21,7 +23,7 @@ pub fn read(api: Api, bytes: &[u8]) -> Result<OwnKeyRequest, RequestError> {
     let body_with_usage = match api {
         Api::ChatCompletions => {
             chat::check_stream_options(&body)?;
-            chat::body_with_usage(bytes, &body, stream)
+            if stream { chat::body_with_usage(bytes, &body) } else { None }
         }
         _ => None,
     };

@@ -1,12 +1,14 @@
-//! What a call of OpenAI's Responses API can cost.
+//! The cost bound of an OpenAI Responses request.
 
 use super::chat::{ADDED_ALWAYS, ADDED_WITH_TOOLS_OR_FORMAT, cache_writes};
 use super::json::{JsonObject, JsonValue};
-use super::{ModelRequest, RequestError, count, input_bound, is_text, model, parse, service_tier, stream, tools};
+use super::{
+    ContentKind, ModelRequest, RequestError, ToolDemand, count, is_text, model, parse, service_tier, stream, tools,
+};
 use crate::{Demand, Provider, ServiceTier};
 
-/// See the list of the same name in `messages.rs`.
-const KNOWN: &[&str] = &[
+/// See the constant of the same name in `messages.rs`.
+const BOUNDED_FIELDS: &[&str] = &[
     "model",
     "input",
     "instructions",
@@ -36,43 +38,45 @@ const KNOWN: &[&str] = &[
     "verbosity",
 ];
 
-const TEXTUAL: &[&str] = &["input_text", "output_text", "text", "refusal"];
+const TEXT_BLOCKS: &[&str] = &["input_text", "output_text", "text", "refusal"];
 
-/// What the provider keeps it keeps under the platform's key, for every account alike: whoever knew the name of another's
-/// could have the model tell it.
-const KEPT: [&str; 3] = ["previous_response_id", "conversation", "prompt"];
+/// Fields that refer to objects stored at the provider. All tenants share the platform's key there, so a tenant who
+/// knew the id of another tenant's object could have the model read it out.
+const STORED_OBJECTS: [&str; 3] = ["previous_response_id", "conversation", "prompt"];
 
-/// Tools that the caller runs itself.
+/// Tool types that run at the client.
 const CLIENT_TOOLS: &[&str] = &["function", "custom", "local_shell", "apply_patch", "computer", "computer_use_preview"];
-/// Searches that have the price of the table. Their predecessors have others.
+/// Versions of the web search that have the price in the table. Earlier ones have other prices.
 const SEARCHES: &[&str] = &["web_search", "web_search_2025_08_26"];
 
-/// Tokens of the description of one of the provider's own tools, which is not in the body; doubled and rounded up.
-const ADDED_FOR_ITS_OWN_TOOL: u64 = 2048;
+/// Input tokens of the description of a provider's tool, which is not in the body: more than twice the measured figure.
+const ADDED_FOR_PROVIDER_TOOL: u64 = 2048;
 
-/// Reads a body of `POST /v1/responses`. `auto` is the tier of a call that names none.
+/// Parses a body of `POST /v1/responses`. `default_tier` applies to a request without `service_tier`.
 ///
 /// # Errors
-/// The field that cannot be forwarded, and why.
-pub fn read(bytes: &[u8], auto: ServiceTier) -> Result<ModelRequest, RequestError> {
+/// When the request cannot be forwarded; the error names the field.
+pub fn read(bytes: &[u8], default_tier: ServiceTier) -> Result<ModelRequest, RequestError> {
     let body = parse(bytes)?;
     refuse_unpriced(&body)?;
-    refuse_kept(&body)?;
+    refuse_stored(&body)?;
     let tools = read_tools(&body)?;
-    let reasons_not = body.get("reasoning").and_then(|r| r.get("effort")).is_some_and(|effort| effort.says("none"));
+    // Search results are input that no body contains.
+    let content = if tools.web_searches > 0 { ContentKind::Unbounded } else { content_kind(&body) };
+    let reasoning_is_off =
+        body.get("reasoning").and_then(|r| r.get("effort")).is_some_and(|effort| effort.is_str("none"));
     let demand = Demand {
         provider: Provider::OPENAI,
         model: model(&body)?,
-        service: service_tier(&body, auto)?,
-        // What a search finds is in no body.
-        input: input_bound(bytes, tools.added_tokens, tools.web_searches == 0 && is_bounded_by_bytes(&body)),
+        service: service_tier(&body, default_tier)?,
+        input: content.bound(bytes, tools.added_tokens),
         cache_writes: cache_writes(&body),
         max_output_tokens: count(&body, "max_output_tokens")?,
         answers: 1,
         extra_output_tokens: 0,
         web_searches: tools.web_searches,
         may_be_us: false,
-        may_hide_output: !reasons_not,
+        may_hide_output: !reasoning_is_off,
     };
     Ok(ModelRequest { demand, stream: stream(&body)?, body_with_usage: None })
 }
@@ -86,42 +90,41 @@ fn refuse_unpriced(body: &JsonObject<'_>) -> Result<(), RequestError> {
             return Err(RequestError::unpriced(field, why));
         }
     }
-    if body.set("background").is_some_and(|background| !matches!(background, JsonValue::Bool(false))) {
+    if body.non_null("background").is_some_and(|background| !matches!(background, JsonValue::Bool(false))) {
         let why = "a call that goes on without its caller cannot be settled. Leave it out and stream the answer.";
         return Err(RequestError::unpriced("background", why));
     }
     Ok(())
 }
 
-fn refuse_kept(body: &JsonObject<'_>) -> Result<(), RequestError> {
+fn refuse_stored(body: &JsonObject<'_>) -> Result<(), RequestError> {
     let why = "what the provider keeps is not told apart by account here. Send the whole input instead.";
-    if let Some(field) = KEPT.into_iter().find(|field| body.set(field).is_some()) {
+    if let Some(field) = STORED_OBJECTS.into_iter().find(|field| body.non_null(field).is_some()) {
         return Err(RequestError::new(field, why));
     }
-    let is_reference = |item: &JsonValue<'_>| item.get("type").is_some_and(|kind| kind.says("item_reference"));
+    let is_reference = |item: &JsonValue<'_>| item.get("type").is_some_and(|kind| kind.is_str("item_reference"));
     match body.get("input") {
         Some(JsonValue::Array(items)) if items.iter().any(is_reference) => Err(RequestError::new("input", why)),
         _ => Ok(()),
     }
 }
 
-pub(super) struct Tools {
-    /// Beyond the bytes of the body: for them, for formats, and always.
-    pub added_tokens: u64,
-    pub web_searches: u64,
-}
-
-pub(super) fn read_tools(body: &JsonObject<'_>) -> Result<Tools, RequestError> {
+/// Adds up the tools of a request.
+///
+/// # Errors
+/// For a tool that runs at the provider, other than a limited web search.
+pub(super) fn read_tools(body: &JsonObject<'_>) -> Result<ToolDemand, RequestError> {
     let has_more = body.has("tools") || body.has("text");
     let added_tokens = ADDED_ALWAYS + if has_more { ADDED_WITH_TOOLS_OR_FORMAT } else { 0 };
-    let mut read = Tools { added_tokens, web_searches: 0 };
+    let mut read = ToolDemand { added_tokens, web_searches: 0 };
     for tool in tools(body)? {
         let kind = tool.get("type").and_then(JsonValue::as_str).unwrap_or_default();
         if SEARCHES.contains(&kind) {
+            // `max_tool_calls` is a limit for all built-in tools together, so two search tools do not add up.
             read.web_searches = count(body, "max_tool_calls")?.ok_or_else(|| {
                 RequestError::unpriced("tools", "web_search needs max_tool_calls, because each search is charged.")
             })?;
-        } else if !is_run_by_the_caller(kind, tool) {
+        } else if !runs_at_client(kind, tool) {
             return Err(RequestError::unpriced(
                 "tools",
                 "a tool that runs at the provider is charged by use. Functions that you run yourself work, and \
@@ -129,17 +132,17 @@ pub(super) fn read_tools(body: &JsonObject<'_>) -> Result<Tools, RequestError> {
             ));
         }
         if kind != "function" && kind != "custom" {
-            read.added_tokens += ADDED_FOR_ITS_OWN_TOOL;
+            read.added_tokens += ADDED_FOR_PROVIDER_TOOL;
         }
     }
     Ok(read)
 }
 
-fn is_run_by_the_caller(kind: &str, tool: &JsonValue<'_>) -> bool {
+fn runs_at_client(kind: &str, tool: &JsonValue<'_>) -> bool {
     let type_of = |value: &JsonValue<'_>| value.get("type").and_then(JsonValue::as_str).unwrap_or_default().to_owned();
     match kind {
         "shell" => tool.get("environment").is_some_and(|environment| type_of(environment) == "local"),
-        // A namespace holds functions.
+        // A namespace is a group of functions.
         "namespace" => tool
             .get("tools")
             .and_then(JsonValue::as_array)
@@ -148,21 +151,22 @@ fn is_run_by_the_caller(kind: &str, tool: &JsonValue<'_>) -> bool {
     }
 }
 
-fn is_bounded_by_bytes(body: &JsonObject<'_>) -> bool {
+fn content_kind(body: &JsonObject<'_>) -> ContentKind {
     let input_is_text = match body.get("input") {
-        Some(JsonValue::Array(items)) => items.iter().all(is_textual),
+        Some(JsonValue::Array(items)) => items.iter().all(is_text_item),
         _ => true,
     };
-    input_is_text && is_text(body.get("instructions"), TEXTUAL) && body.names().all(|field| KNOWN.contains(&field))
+    let fields_are_known = body.names().all(|field| BOUNDED_FIELDS.contains(&field));
+    ContentKind::text_if(input_is_text && is_text(body.get("instructions"), TEXT_BLOCKS) && fields_are_known)
 }
 
-/// Whether the tokens of an item of the input are bounded by its bytes. An item may also be a reference to what the
-/// provider keeps, a thought without its text among them.
-fn is_textual(item: &JsonValue<'_>) -> bool {
+/// Whether the bytes of an input item bound its tokens. They do not where the item refers to an object stored at the
+/// provider, such as reasoning without its encrypted text.
+fn is_text_item(item: &JsonValue<'_>) -> bool {
     match item.get("type").filter(|kind| !kind.is_null()).map(|kind| kind.as_str().unwrap_or_default()) {
-        None | Some("message") => is_text(item.get("content"), TEXTUAL),
+        None | Some("message") => is_text(item.get("content"), TEXT_BLOCKS),
         Some("function_call" | "custom_tool_call") => true,
-        Some("function_call_output" | "custom_tool_call_output") => is_text(item.get("output"), TEXTUAL),
+        Some("function_call_output" | "custom_tool_call_output") => is_text(item.get("output"), TEXT_BLOCKS),
         Some("reasoning") => item.get("encrypted_content").is_some_and(JsonValue::is_text),
         Some(_) => false,
     }

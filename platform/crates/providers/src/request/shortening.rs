@@ -1,44 +1,46 @@
-//! Asking for a shorter answer than a call does, in the fields that each shape has for that.
+//! Lowering the output limit of a request, in the field that each wire format has for it.
 
 use super::json::{JsonObject, JsonValue};
 use super::parse;
 use crate::splice;
 
-/// The shortest answer that is worth paying the input for again, in tokens: a few sentences, or one call of a tool.
-/// OpenAI's Responses API takes no less than 16.
+/// The shortest answer that is worth paying for the input again, in tokens: a few sentences, or one tool call. OpenAI's
+/// Responses API accepts no limit below 16.
 pub const SHORTEST_ANSWER: u64 = 256;
 
-/// The newer name and the older one of the same limit.
-const OF_CHAT: [&str; 2] = ["max_completion_tokens", "max_tokens"];
+/// The newer and the older name of the output limit of chat completions.
+const CHAT_LIMITS: [&str; 2] = ["max_completion_tokens", "max_tokens"];
 
-/// The shortest answer to a body of `POST /v1/messages`. A thought with a limit of its own has room in it, because
-/// Anthropic refuses a `max_tokens` that is not above that; where the body's is not, the limit is for thoughts between
-/// tools and does not count here.
+/// The shortest useful answer to a body of `POST /v1/messages`: the reasoning budget and [`SHORTEST_ANSWER`] on top,
+/// because Anthropic refuses a `max_tokens` at or below `budget_tokens`.
 #[must_use]
 pub fn shortest_messages_answer(bytes: &[u8]) -> Option<u64> {
     let body = parse(bytes).ok()?;
-    let thought = body.get("thinking").and_then(|thinking| number(thinking.get("budget_tokens")));
+    let budget = body.get("thinking").and_then(|thinking| number(thinking.get("budget_tokens")));
     let asked = number(body.get("max_tokens"))?;
-    Some(thought.filter(|thought| *thought < asked).unwrap_or(0).saturating_add(SHORTEST_ANSWER))
+    // With interleaved thinking the budget spans several turns and may exceed `max_tokens`; it does not bound this
+    // answer.
+    Some(budget.filter(|budget| *budget < asked).unwrap_or(0).saturating_add(SHORTEST_ANSWER))
 }
 
-/// A body of `POST /v1/messages` that asks for at most `tokens`.
+/// A body of `POST /v1/messages` with `max_tokens` set to `tokens`.
 #[must_use]
 pub fn messages(bytes: &[u8], tokens: u64) -> Option<Vec<u8>> {
     splice::with_number(bytes, "max_tokens", tokens)
 }
 
-/// The same of `POST /v1/chat/completions`, where either name may stand, or both, or none.
+/// A body of `POST /v1/chat/completions` with every output limit above `tokens` lowered to it. Where the body has no
+/// limit, one is added.
 #[must_use]
 pub fn chat(bytes: &[u8], tokens: u64) -> Option<Vec<u8>> {
     let body = parse(bytes).ok()?;
     let is_longer = |name: &&str| limit_in(&body, name).is_some_and(|limit| limit > tokens);
-    let mut longer = OF_CHAT.into_iter().filter(is_longer);
-    let first = splice::with_number(bytes, longer.next().unwrap_or(OF_CHAT[0]), tokens)?;
+    let mut longer = CHAT_LIMITS.into_iter().filter(is_longer);
+    let first = splice::with_number(bytes, longer.next().unwrap_or(CHAT_LIMITS[0]), tokens)?;
     longer.try_fold(first, |body, name| splice::with_number(&body, name, tokens))
 }
 
-/// The same of `POST /v1/responses`.
+/// A body of `POST /v1/responses` with `max_output_tokens` set to `tokens`.
 #[must_use]
 pub fn responses(bytes: &[u8], tokens: u64) -> Option<Vec<u8>> {
     splice::with_number(bytes, "max_output_tokens", tokens)

@@ -1,8 +1,9 @@
-//! Asking a provider how many tokens the input of a call has: what to ask, and what its answer bounds.
+//! Token counting: the request that asks a provider for the input tokens of a call, and the bound that its answer
+//! gives.
 //!
-//! Both endpoints take some of the fields of a call and refuse others, so the body is taken apart. Where the count may
-//! leave something out, or might be another one by the time of the call, there is no question: the call is bounded by
-//! its bytes, as any.
+//! Both providers' endpoints accept some fields of a call and refuse others, so only those members are sent. Where the
+//! count could leave input out, or could change until the call is made, no request is built, and the bytes of the body
+//! bound the call.
 
 use bytes::Bytes;
 
@@ -10,34 +11,37 @@ use super::json::{JsonObject, JsonValue};
 use super::{messages, parse, responses};
 use crate::splice;
 
-/// Anthropic calls its count an estimate from which a call "may differ by a small amount", and OpenAI its own the exact
-/// one; neither names a figure. A tenth is this house's, and far more than differences that were reported. A call that
-/// is charged beyond it raises the alarm of receipts.
-const MARGIN: u64 = 10;
+/// The count is raised by one part in this many. Anthropic calls its count an estimate that "may differ by a small
+/// amount" from the call, OpenAI calls its own exact; neither names a figure. Reported differences are far below a
+/// tenth, and a call that is billed beyond it raises an alert.
+const MARGIN_DIVISOR: u64 = 10;
 
-/// A question to a provider.
+/// A request to a provider's token counting endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenCountRequest {
-    /// Who answers it.
+    /// The path at the provider.
     pub path: &'static str,
     pub body: Bytes,
-    /// Tokens that the answer may leave out.
-    left_out: u64,
+    /// Tokens that the count may omit.
+    uncounted: u64,
 }
 
 impl TokenCountRequest {
-    /// How many tokens the input has at most when the provider counts `tokens`.
+    /// The most tokens that the input can have when the provider counts `tokens`.
     #[must_use]
-    pub fn at_most(&self, tokens: u64) -> u64 {
-        tokens.saturating_add(tokens.div_ceil(MARGIN)).saturating_add(self.left_out)
+    pub fn upper_bound(&self, tokens: u64) -> u64 {
+        tokens.saturating_add(tokens.div_ceil(MARGIN_DIVISOR)).saturating_add(self.uncounted)
     }
 }
 
-/// The fields of a Messages call that decide its input. `context_management` is not among them: it only clears.
-const OF_MESSAGES: &[&str] = &["model", "messages", "system", "tools", "tool_choice", "thinking", "output_config"];
+/// The fields of a Messages request that decide its input. `context_management` is not among them: it only removes
+/// input.
+const MESSAGES_INPUT: &[&str] = &["model", "messages", "system", "tools", "tool_choice", "thinking", "output_config"];
+/// The output format. A schema can have any size, and the documentation of the endpoint does not say whether it is
+/// counted.
 const FORMAT: &str = "output_config";
-/// Fields that add nothing to the input.
-const SILENT_IN_MESSAGES: &[&str] = &[
+/// Fields that add no input.
+const MESSAGES_OTHER: &[&str] = &[
     "max_tokens",
     "stream",
     "metadata",
@@ -53,22 +57,21 @@ const SILENT_IN_MESSAGES: &[&str] = &[
     "context_management",
 ];
 
-/// The question for a body of `POST /v1/messages`.
+/// The counting request for a body of `POST /v1/messages`. `None` where its count would not be an upper bound.
 #[must_use]
 pub fn of_messages(bytes: &[u8]) -> Option<TokenCountRequest> {
     let body = parse(bytes).ok()?;
     let tools = messages::read_tools(&body).ok()?;
-    // Neither endpoint takes a tool that runs at the provider, whose findings nobody could count.
-    let can_be_counted = tools.web_searches == 0 && has_only(&body, OF_MESSAGES, SILENT_IN_MESSAGES);
+    // The endpoint refuses tools that run at the provider, and their results exist only during the call.
+    let can_be_counted = tools.web_searches == 0 && has_only(&body, MESSAGES_INPUT, MESSAGES_OTHER);
     let conversation = body.get("messages").and_then(JsonValue::as_array)?;
     let contents = conversation.iter().map(|message| message.get("content")).chain([body.get("system")]);
-    let left_out = contents.map(left_out).sum::<Option<u64>>().filter(|_| can_be_counted)?;
-    // The documentation of counting names no formats, and a schema can be of any size.
-    let format = if body.has(FORMAT) { splice::only(bytes, &[FORMAT])?.len() } else { 0 };
+    let uncounted = contents.map(uncounted).sum::<Option<u64>>().filter(|_| can_be_counted)?;
+    let format = if body.has(FORMAT) { splice::with_only(bytes, &[FORMAT])?.len() } else { 0 };
     Some(TokenCountRequest {
         path: "/v1/messages/count_tokens",
-        body: splice::only(bytes, OF_MESSAGES)?.into(),
-        left_out: left_out.saturating_add(tools.added_tokens).saturating_add(size(format)),
+        body: splice::with_only(bytes, MESSAGES_INPUT)?.into(),
+        uncounted: uncounted.saturating_add(tools.added_tokens).saturating_add(size(format)),
     })
 }
 
@@ -76,36 +79,37 @@ fn size(bytes: usize) -> u64 {
     u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
-/// Tokens of `content` that a count may leave out; `None` where it bounds nothing.
-fn left_out(content: Option<&JsonValue<'_>>) -> Option<u64> {
+/// Tokens of `content` that the count may omit. `None` where the count would not be an upper bound.
+fn uncounted(content: Option<&JsonValue<'_>>) -> Option<u64> {
     match content {
         None | Some(JsonValue::Null | JsonValue::Text(_) | JsonValue::LongText(_)) => Some(0),
-        Some(JsonValue::Array(blocks)) => blocks.iter().map(left_out_of_block).sum(),
+        Some(JsonValue::Array(blocks)) => blocks.iter().map(uncounted_in_block).sum(),
         Some(_) => None,
     }
 }
 
-fn left_out_of_block(block: &JsonValue<'_>) -> Option<u64> {
+fn uncounted_in_block(block: &JsonValue<'_>) -> Option<u64> {
     match block.get("type")?.as_str()? {
         "text" | "tool_use" => Some(0),
-        "tool_result" => left_out(block.get("content")),
-        // Whether thoughts of earlier turns are read again depends on the model, and the documentation of counting
-        // says that they are not.
+        "tool_result" => uncounted(block.get("content")),
+        // The documentation says that reasoning of earlier turns is not counted, but some models do read it again. So
+        // the bytes bound it, on top of the count.
         "thinking" | "redacted_thinking" => Some(bytes_of_text(block)),
-        "image" => is_inside(block).then_some(0),
-        // To be cited a document is cut into sentences, which takes tokens as well.
-        "document" => (is_inside(block) && !is_set(block, "citations")).then_some(0),
+        "image" => is_inline(block).then_some(0),
+        // With citations the provider splits a document into sentences, which adds tokens that the count may not
+        // contain.
+        "document" => (is_inline(block) && !has_non_null(block, "citations")).then_some(0),
         _ => None,
     }
 }
 
-/// Whether a picture or a document is in the body itself. What an address leads to can be another thing each time.
-fn is_inside(block: &JsonValue<'_>) -> bool {
+/// Whether the body itself contains the image or document. The content behind a URL can change between count and call.
+fn is_inline(block: &JsonValue<'_>) -> bool {
     let kind = block.get("source").and_then(|source| source.get("type"));
-    kind.is_some_and(|kind| kind.says("base64") || kind.says("text"))
+    kind.is_some_and(|kind| kind.is_str("base64") || kind.is_str("text"))
 }
 
-/// Of all text below `value`: at least as many bytes as tokens.
+/// The length of all text in `value`, in bytes, which is at least the number of its tokens.
 fn bytes_of_text(value: &JsonValue<'_>) -> u64 {
     match value {
         JsonValue::Text(text) => size(text.len()),
@@ -116,11 +120,11 @@ fn bytes_of_text(value: &JsonValue<'_>) -> u64 {
     }
 }
 
-/// The fields of a Responses call that decide its input. `truncation` is not among them: it only shortens.
-const OF_RESPONSES: &[&str] =
+/// The fields of a Responses request that decide its input. `truncation` is not among them: it only removes input.
+const RESPONSES_INPUT: &[&str] =
     &["model", "input", "instructions", "tools", "tool_choice", "text", "reasoning", "parallel_tool_calls"];
-/// Fields that add nothing to the input.
-const SILENT_IN_RESPONSES: &[&str] = &[
+/// Fields that add no input.
+const RESPONSES_OTHER: &[&str] = &[
     "stream",
     "stream_options",
     "background",
@@ -141,55 +145,57 @@ const SILENT_IN_RESPONSES: &[&str] = &[
     "user",
 ];
 
-/// The question for a body of `POST /v1/responses`.
+/// The counting request for a body of `POST /v1/responses`. `None` where its count would not be an upper bound.
 #[must_use]
 pub fn of_responses(bytes: &[u8]) -> Option<TokenCountRequest> {
     let body = parse(bytes).ok()?;
     let tools = responses::read_tools(&body).ok()?;
-    let is_whole = match body.get("input")? {
+    let is_inline = match body.get("input")? {
         JsonValue::Text(_) | JsonValue::LongText(_) => true,
-        JsonValue::Array(items) => items.iter().all(is_whole_item),
+        JsonValue::Array(items) => items.iter().all(is_inline_item),
         _ => false,
     };
-    let can_be_counted = tools.web_searches == 0 && has_only(&body, OF_RESPONSES, SILENT_IN_RESPONSES);
-    let body = splice::only(bytes, OF_RESPONSES).filter(|_| is_whole && can_be_counted)?;
-    Some(TokenCountRequest { path: "/v1/responses/input_tokens", body: body.into(), left_out: tools.added_tokens })
+    let can_be_counted = tools.web_searches == 0 && has_only(&body, RESPONSES_INPUT, RESPONSES_OTHER);
+    let body = splice::with_only(bytes, RESPONSES_INPUT).filter(|_| is_inline && can_be_counted)?;
+    Some(TokenCountRequest { path: "/v1/responses/input_tokens", body: body.into(), uncounted: tools.added_tokens })
 }
 
-/// Whether all of an item is in the body itself.
-fn is_whole_item(item: &JsonValue<'_>) -> bool {
+/// Whether the body itself contains the whole item.
+fn is_inline_item(item: &JsonValue<'_>) -> bool {
     match item.get("type").filter(|kind| !kind.is_null()).map(|kind| kind.as_str().unwrap_or_default()) {
-        None | Some("message") => is_whole_content(item.get("content")),
+        None | Some("message") => is_inline_content(item.get("content")),
         Some("function_call" | "custom_tool_call") => true,
-        Some("function_call_output" | "custom_tool_call_output") => is_whole_content(item.get("output")),
+        Some("function_call_output" | "custom_tool_call_output") => is_inline_content(item.get("output")),
         Some("reasoning") => item.get("encrypted_content").is_some_and(JsonValue::is_text),
         Some(_) => false,
     }
 }
 
-fn is_whole_content(content: Option<&JsonValue<'_>>) -> bool {
-    let is_whole = |part: &JsonValue<'_>| match part.get("type").and_then(JsonValue::as_str) {
+fn is_inline_content(content: Option<&JsonValue<'_>>) -> bool {
+    let is_inline_part = |part: &JsonValue<'_>| match part.get("type").and_then(JsonValue::as_str) {
         Some("input_text" | "output_text" | "text" | "refusal") => true,
         Some("input_image") => {
             let url = part.get("image_url").and_then(JsonValue::as_str).unwrap_or_default();
-            url.starts_with("data:") && !is_set(part, "file_id")
+            url.starts_with("data:") && !has_non_null(part, "file_id")
         }
-        Some("input_file") => is_set(part, "file_data") && !is_set(part, "file_id") && !is_set(part, "file_url"),
+        Some("input_file") => {
+            has_non_null(part, "file_data") && !has_non_null(part, "file_id") && !has_non_null(part, "file_url")
+        }
         _ => false,
     };
     match content {
         None | Some(JsonValue::Null | JsonValue::Text(_) | JsonValue::LongText(_)) => true,
-        Some(JsonValue::Array(parts)) => parts.iter().all(is_whole),
+        Some(JsonValue::Array(parts)) => parts.iter().all(is_inline_part),
         Some(_) => false,
     }
 }
 
-fn is_set(value: &JsonValue<'_>, name: &str) -> bool {
+fn has_non_null(value: &JsonValue<'_>, name: &str) -> bool {
     value.get(name).is_some_and(|value| !value.is_null())
 }
 
-fn has_only(body: &JsonObject<'_>, asked: &[&str], silent: &[&str]) -> bool {
-    body.names().all(|name| asked.contains(&name) || silent.contains(&name))
+fn has_only(body: &JsonObject<'_>, input: &[&str], other: &[&str]) -> bool {
+    body.names().all(|name| input.contains(&name) || other.contains(&name))
 }
 
 #[cfg(test)]
@@ -221,17 +227,17 @@ mod tests {
     #[test]
     fn a_count_bounds_with_a_tenth_more_and_what_the_provider_adds() {
         let plain = message(r#"{"type":"text","text":"hi"}"#).unwrap();
-        assert_eq!((plain.at_most(1000), plain.at_most(1), plain.at_most(u64::MAX)), (1356, 258, u64::MAX));
-        assert_eq!(response(r#"{"role":"user","content":"hi"}"#).unwrap().at_most(1000), 1100 + 512);
-        // Whether a thought is counted is not known, so all of its bytes are.
+        assert_eq!((plain.upper_bound(1000), plain.upper_bound(1), plain.upper_bound(u64::MAX)), (1356, 258, u64::MAX));
+        assert_eq!(response(r#"{"role":"user","content":"hi"}"#).unwrap().upper_bound(1000), 1100 + 512);
+        // Whether the count contains the format is not known, so its bytes are added.
         let formatted = br#"{"model":"m","max_tokens":9,"messages":[],"output_config":{"effort":"low"}}"#;
-        assert_eq!(of_messages(formatted).unwrap().at_most(1000), 1100 + 256 + 1024 + 34);
+        assert_eq!(of_messages(formatted).unwrap().upper_bound(1000), 1100 + 256 + 1024 + 34);
         let signature = "s".repeat(3000);
         let thought = message(&format!(
             r#"{{"type":"thinking","thinking":"{}\n","signature":"{signature}"}},{{"type":"redacted_thinking","data":"abc"}}"#,
             "t".repeat(400)
         ));
-        assert_eq!(thought.unwrap().at_most(0), 256 + 8 + 401 + 3000 + 17 + 3);
+        assert_eq!(thought.unwrap().upper_bound(0), 256 + 8 + 401 + 3000 + 17 + 3);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Usage in OpenAI's chat completions: one object at the end, in streams only when asked for.
+//! The usage figures of OpenAI's chat completions: one object at the end, in a stream only with `include_usage`.
 
 use std::borrow::Cow;
 
@@ -60,7 +60,7 @@ impl FunctionCall<'_> {
     }
 }
 
-/// Takes one event of a stream.
+/// Reads one event of a stream.
 pub(super) fn take(data: &[u8], progress: &mut StreamProgress) {
     if data == b"[DONE]" {
         progress.is_over = true;
@@ -68,7 +68,7 @@ pub(super) fn take(data: &[u8], progress: &mut StreamProgress) {
         return;
     }
     let Ok(chunk) = serde_json::from_slice::<ChatChunk<'_>>(data) else {
-        return progress.take_unseen(data.len());
+        return progress.add_unparsed(data.len());
     };
     if chunk.error.is_some() {
         progress.failed = true;
@@ -84,8 +84,9 @@ pub(super) fn take(data: &[u8], progress: &mut StreamProgress) {
     }
     if let Some(usage) = chunk.usage {
         progress.usage = read_usage(usage, chunk.service_tier.as_deref());
+        // Some providers repeat running totals in every chunk; only the chunk without choices has the final ones.
         progress.is_final = chunk.choices.is_empty() && progress.usage.is_some();
-        progress.keep(usage);
+        progress.keep_raw(usage);
     }
 }
 
@@ -115,14 +116,15 @@ struct CompletionDetails {
     audio_tokens: Option<u64>,
 }
 
-/// `prompt_tokens` includes what was read from and written to the cache, unlike Anthropic's `input_tokens`.
+/// Converts the figures. `prompt_tokens` includes cache reads and writes, unlike Anthropic's `input_tokens`.
 fn read_usage(usage: &RawValue, service_tier: Option<&str>) -> Option<Usage> {
     let figures: ChatUsage = serde_json::from_str(usage.get()).ok()?;
     let prompt = figures.prompt_tokens_details.unwrap_or_default();
+    // `min` keeps the differences below from underflowing where the provider's figures contradict each other.
     let read = prompt.cached_tokens.unwrap_or(0).min(figures.prompt_tokens);
     let written = prompt.cache_write_tokens.unwrap_or(0).min(figures.prompt_tokens - read);
     let long = prompt.cache_write_tokens_details.and_then(|d| d.ttl_12h_tokens).unwrap_or(0).min(written);
-    let sound = prompt.audio_tokens.unwrap_or(0)
+    let audio = prompt.audio_tokens.unwrap_or(0)
         + figures.completion_tokens_details.and_then(|details| details.audio_tokens).unwrap_or(0);
     let tier = served_in(service_tier);
     Some(Usage {
@@ -132,7 +134,7 @@ fn read_usage(usage: &RawValue, service_tier: Option<&str>) -> Option<Usage> {
         cache_read_tokens: read,
         output_tokens: figures.completion_tokens,
         tier: tier.unwrap_or_default(),
-        unpriced: sound > 0 || tier.is_none(),
+        unpriced: audio > 0 || tier.is_none(),
         ..Usage::default()
     })
 }
@@ -145,7 +147,7 @@ struct ChatCompletion<'a> {
     service_tier: Option<Cow<'a, str>>,
 }
 
-pub(super) fn of_whole(body: &[u8]) -> Option<(UsageReport, &str)> {
+pub(super) fn of_response(body: &[u8]) -> Option<(UsageReport, &str)> {
     let answer: ChatCompletion<'_> = serde_json::from_slice(body).ok()?;
     let usage = read_usage(answer.usage, answer.service_tier.as_deref())?;
     Some((UsageReport::Final(usage), answer.usage.get()))
@@ -153,7 +155,7 @@ pub(super) fn of_whole(body: &[u8]) -> Option<(UsageReport, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{UsageReader, of_whole};
+    use super::super::{UsageReader, UsageReading, usage_of_response};
     use super::{Usage, UsageReport};
     use crate::Api;
     use crate::ServiceTier;
@@ -168,7 +170,7 @@ mod tests {
             reader.feed(&STREAM.as_bytes()[..cut]);
             reader.feed(&STREAM.as_bytes()[cut..]);
             assert!(reader.is_complete() && reader.is_over());
-            assert_eq!(reader.seen().0, UsageReport::Final(usage), "cut at {cut}");
+            assert_eq!(reader.reading().report, UsageReport::Final(usage), "cut at {cut}");
         }
     }
 
@@ -176,20 +178,26 @@ mod tests {
     fn a_stream_without_figures_is_unreadable_when_it_ended_and_a_part_before() {
         let mut reader = UsageReader::new(Api::ChatCompletions);
         reader.feed(b"data: {\"choices\":[{\"delta\":{\"content\":\"four\"}}],\"usage\":null}\n\n");
-        assert_eq!(reader.seen().0, UsageReport::Part { usage: None, output_tokens: 2 });
+        assert_eq!(reader.reading().report, UsageReport::Part { usage: None, output_tokens: 2 });
         reader.feed(b"data: [DONE]\n\n");
-        assert_eq!(reader.seen().0, UsageReport::Unreadable);
+        assert_eq!(reader.reading().report, UsageReport::Unreadable);
     }
 
     #[test]
     fn the_tier_is_the_one_in_which_it_was_served_and_an_unknown_one_has_no_price() {
         let answer = br#"{"service_tier":"warp","usage":{"prompt_tokens":5,"completion_tokens":2}}"#;
-        let (UsageReport::Final(usage), _) = of_whole(Api::ChatCompletions, answer) else { panic!("not final") };
+        let UsageReport::Final(usage) = usage_of_response(Api::ChatCompletions, answer).report else {
+            panic!("not final")
+        };
         assert!(usage.unpriced && usage.input_tokens == 5);
         let answer = br#"{"service_tier":"priority","usage":{"prompt_tokens":5,"completion_tokens":2}}"#;
-        let (UsageReport::Final(usage), raw) = of_whole(Api::ChatCompletions, answer) else { panic!("not final") };
+        let UsageReading { report: UsageReport::Final(usage), raw_json: raw } =
+            usage_of_response(Api::ChatCompletions, answer)
+        else {
+            panic!("not final")
+        };
         assert!(!usage.unpriced && usage.tier == ServiceTier::Priority);
         assert_eq!(raw, r#"{"prompt_tokens":5,"completion_tokens":2}"#);
-        assert_eq!(of_whole(Api::ChatCompletions, b"{}").0, UsageReport::Unreadable);
+        assert_eq!(usage_of_response(Api::ChatCompletions, b"{}").report, UsageReport::Unreadable);
     }
 }

@@ -1,4 +1,5 @@
-//! Usage in Anthropic's Messages: `message_start` has it all but the output, `message_delta` the cumulative figures.
+//! The usage figures of Anthropic's Messages: `message_start` contains all but the output, `message_delta` cumulative
+//! totals.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -52,7 +53,7 @@ struct ContentDelta<'a> {
     signature: Option<Cow<'a, str>>,
 }
 
-/// The `usage` object, as far as it is money.
+/// The `usage` object, reduced to the members that have a price.
 #[derive(Default, Deserialize)]
 pub(super) struct MessagesUsage {
     input_tokens: Option<u64>,
@@ -71,10 +72,10 @@ struct CacheCreation {
 }
 
 impl MessagesUsage {
-    /// Takes one event of a stream.
+    /// Reads one event of a stream.
     pub(super) fn take(&mut self, data: &[u8], progress: &mut StreamProgress) {
         let Ok(frame) = serde_json::from_slice::<StreamEvent<'_>>(data) else {
-            return progress.take_unseen(data.len());
+            return progress.add_unparsed(data.len());
         };
         match &*frame.kind {
             "message_start" => {
@@ -82,6 +83,8 @@ impl MessagesUsage {
                     self.note(usage, progress);
                 }
             }
+            // The figures count searches only at the end. Counting their blocks charges for them when the stream breaks
+            // off.
             "content_block_start" => {
                 let searches = |block: &ContentBlock<'_>| {
                     block.kind == "server_tool_use" && block.name.as_deref() == Some("web_search")
@@ -91,6 +94,7 @@ impl MessagesUsage {
             "content_block_delta" => {
                 let Some(delta) = frame.delta else { return };
                 let parts = [&delta.text, &delta.partial_json, &delta.thinking, &delta.signature];
+                // At least one: a delta of a type that is not known here stands for some output as well.
                 progress.answer_bytes += parts.iter().map(|part| length(part.as_deref())).sum::<u64>().max(1);
             }
             "message_delta" => {
@@ -107,20 +111,21 @@ impl MessagesUsage {
                 progress.failed = true;
                 progress.is_over = true;
             }
-            // Pings, block ends, and whatever comes to be.
+            // Pings, ends of blocks, and events that are not known here.
             _ => {}
         }
     }
 
     fn note(&mut self, usage: &RawValue, progress: &mut StreamProgress) {
         let Ok(newer) = serde_json::from_str(usage.get()) else { return };
-        self.replace_by(newer);
+        self.update(newer);
         progress.usage = Some(self.usage());
-        progress.keep(usage);
+        progress.keep_raw(usage);
     }
 
-    /// Figures are cumulative: a later one replaces an earlier one, an absent one leaves it.
-    fn replace_by(&mut self, newer: Self) {
+    /// Merges later figures: they are cumulative, so a present one replaces the earlier one, and a missing one keeps
+    /// it.
+    fn update(&mut self, newer: Self) {
         self.input_tokens = newer.input_tokens.or(self.input_tokens);
         self.cache_creation_input_tokens = newer.cache_creation_input_tokens.or(self.cache_creation_input_tokens);
         self.cache_read_input_tokens = newer.cache_read_input_tokens.or(self.cache_read_input_tokens);
@@ -131,7 +136,7 @@ impl MessagesUsage {
         self.server_tool_use = newer.server_tool_use.or(self.server_tool_use.take());
     }
 
-    /// `input_tokens` excludes the cache here, unlike OpenAI's.
+    /// Converts the figures. `input_tokens` excludes cache reads and writes, unlike OpenAI's.
     fn usage(&self) -> Usage {
         let written = self.cache_creation_input_tokens.unwrap_or(0);
         let long = self.cache_creation.as_ref().and_then(|c| c.ephemeral_1h_input_tokens).unwrap_or(0).min(written);
@@ -142,8 +147,8 @@ impl MessagesUsage {
         };
         let uses = |tool: &Value| tool.as_u64().unwrap_or(0);
         let tools = || self.server_tool_use.iter().flatten();
-        // Fetching a page costs its tokens and no more.
-        let are_others_used =
+        // Fetching a page costs no more than its tokens. Any other tool has a price that is not known here.
+        let uses_unpriced_tool =
             tools().any(|(name, n)| uses(n) > 0 && !["web_search_requests", "web_fetch_requests"].contains(&&**name));
         Usage {
             input_tokens: self.input_tokens.unwrap_or(0),
@@ -154,7 +159,7 @@ impl MessagesUsage {
             web_searches: tools().find(|(name, _)| *name == "web_search_requests").map_or(0, |(_, n)| uses(n)),
             tier: speed.unwrap_or_default(),
             in_us: self.inference_geo.as_deref() == Some("us"),
-            unpriced: speed.is_none() || are_others_used,
+            unpriced: speed.is_none() || uses_unpriced_tool,
         }
     }
 }
@@ -165,12 +170,12 @@ struct MessageResponse<'a> {
     usage: &'a RawValue,
 }
 
-/// `None` when the answer does not say what it used.
-pub(super) fn of_whole(body: &[u8]) -> Option<(UsageReport, &str)> {
+/// `None` when the response contains no complete usage.
+pub(super) fn of_response(body: &[u8]) -> Option<(UsageReport, &str)> {
     let raw = serde_json::from_slice::<MessageResponse<'_>>(body).ok()?.usage.get();
     let figures: MessagesUsage = serde_json::from_str(raw).ok()?;
-    let says_both = figures.input_tokens.is_some() && figures.output_tokens.is_some();
-    says_both.then(|| (UsageReport::Final(figures.usage()), raw))
+    let is_complete = figures.input_tokens.is_some() && figures.output_tokens.is_some();
+    is_complete.then(|| (UsageReport::Final(figures.usage()), raw))
 }
 
 #[cfg(test)]
@@ -200,7 +205,7 @@ mod tests {
             reader.feed(&STREAM.as_bytes()[cut..]);
             reader.finish();
             assert!(reader.is_complete() && reader.is_over());
-            assert_eq!(reader.seen().0, UsageReport::Final(usage(42)), "cut at {cut}");
+            assert_eq!(reader.reading().report, UsageReport::Final(usage(42)), "cut at {cut}");
         }
     }
 
@@ -210,7 +215,9 @@ mod tests {
         let cut = STREAM.find("event: message_delta").unwrap();
         reader.feed(&STREAM.as_bytes()[..cut]);
         assert!(!reader.is_over());
-        let UsageReport::Part { usage: Some(seen), output_tokens } = reader.seen().0 else { panic!("not a part") };
+        let UsageReport::Part { usage: Some(seen), output_tokens } = reader.reading().report else {
+            panic!("not a part")
+        };
         assert_eq!(seen, usage(1));
         // "Hello", " there!" and a signature.
         assert!((6..30).contains(&output_tokens), "{output_tokens}");
@@ -223,7 +230,7 @@ mod tests {
             b"event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"x\"}}\n\n",
         );
         assert!(reader.is_over() && !reader.is_complete());
-        assert_eq!(reader.seen().0, UsageReport::Part { usage: None, output_tokens: 0 });
+        assert_eq!(reader.reading().report, UsageReport::Part { usage: None, output_tokens: 0 });
     }
 
     #[test]
@@ -235,13 +242,13 @@ mod tests {
         let end = r#"data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":5,"server_tool_use":{"web_search_requests":2,"web_fetch_requests":1}}}"#;
         let mut reader = UsageReader::new(Api::Messages);
         reader.feed(format!("{start}\n\n{search}\n\n").as_bytes());
-        let UsageReport::Part { usage: Some(seen), .. } = reader.seen().0 else { panic!("not a part") };
+        let UsageReport::Part { usage: Some(seen), .. } = reader.reading().report else { panic!("not a part") };
         assert_eq!((seen.web_searches, seen.tier), (1, ServiceTier::Fast));
         reader.feed(format!("{end}\n\n").as_bytes());
-        let UsageReport::Final(seen) = reader.seen().0 else { panic!("not final") };
+        let UsageReport::Final(seen) = reader.reading().report else { panic!("not final") };
         assert_eq!((seen.web_searches, seen.output_tokens, seen.tier, seen.unpriced), (2, 5, ServiceTier::Fast, false));
         let code = br#"{"usage":{"input_tokens":1,"output_tokens":1,"server_tool_use":{"code_execution_requests":1}}}"#;
-        assert!(matches!(of_whole(code), Some((UsageReport::Final(Usage { unpriced: true, .. }), _))));
+        assert!(matches!(of_response(code), Some((UsageReport::Final(Usage { unpriced: true, .. }), _))));
     }
 
     #[test]
@@ -252,6 +259,6 @@ mod tests {
                 format!("data: {{\"type\":\"message_delta\",\"usage\":{{\"output_tokens\":{tokens}}}}}\n\n").as_bytes(),
             );
         }
-        assert_eq!(reader.seen().1, "{\"output_tokens\":0}\n{\"output_tokens\":999}");
+        assert_eq!(reader.reading().raw_json, "{\"output_tokens\":0}\n{\"output_tokens\":999}");
     }
 }

@@ -1,4 +1,4 @@
-//! What a call used, read beside the path of its bytes.
+//! Readers of usage figures: they watch the bytes of a response, and never hold them up or change them.
 
 mod chat;
 mod embeddings;
@@ -12,52 +12,54 @@ use serde_json::value::RawValue;
 use super::api::Api;
 use crate::{ServiceTier, Usage, UsageReport};
 
-/// Bytes of an answer per output token, estimated rather too low, for streams that broke off. English has about four,
-/// Chinese and hexadecimal two to three.
+/// Bytes of an answer per output token, for the estimate when a stream breaks off. English has about four, Chinese and
+/// hexadecimal text two to three, so two errs on the side of too many tokens.
 const BYTES_PER_TOKEN: u64 = 2;
-/// Figures are kept with the receipt as the provider wrote them, unless they are longer than any that mean something.
-const LONGEST_FIGURES: usize = 16 * 1024;
+/// The longest `usage` object that is kept for the receipt, in bytes. Real ones have a few hundred.
+const MAX_RAW_USAGE: usize = 16 * 1024;
 
-/// Reads the usage out of one API's stream, in whatever pieces it comes.
+/// A reader of the usage in the stream of one API, however the stream is cut into chunks.
 pub struct UsageReader {
     events: SseSplitter,
-    shape: StreamFormat,
+    format: StreamFormat,
     progress: StreamProgress,
 }
 
+/// The events of an API, with the state that reading them needs.
 enum StreamFormat {
-    /// Its figures come in parts.
+    /// Anthropic sends its figures in several events.
     Messages(messages::MessagesUsage),
     Chat,
     Responses,
 }
 
-/// What the events so far said.
+/// The knowledge gained from the events so far.
 #[derive(Default)]
 struct StreamProgress {
-    /// The provider's figures so far.
+    /// The provider's latest figures.
     usage: Option<Usage>,
-    /// They are the last ones.
+    /// `usage` will not change any more.
     is_final: bool,
-    /// Nothing more will come.
+    /// The provider announced the end of the stream.
     is_over: bool,
-    /// The provider gave up in the middle.
+    /// The provider reported an error in the middle of the stream.
     failed: bool,
-    /// Of the answer itself.
+    /// Bytes of generated text, without their JSON frame.
     answer_bytes: u64,
-    /// Searches that were seen to be made.
+    /// Web searches that the events showed.
     web_searches: u64,
-    /// The figures as the provider wrote them: the first, and the last where there are more.
+    /// The provider's own JSON of the first figures, and of the last where there are several.
     raw: [Option<String>; 2],
 }
 
 impl StreamProgress {
-    fn take_unseen(&mut self, bytes: usize) {
+    /// Counts an event that cannot be parsed as output, to err on the side of too many tokens.
+    fn add_unparsed(&mut self, bytes: usize) {
         self.answer_bytes = self.answer_bytes.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
     }
 
-    fn keep(&mut self, figures: &RawValue) {
-        let text = if figures.get().len() <= LONGEST_FIGURES { figures.get() } else { "" };
+    fn keep_raw(&mut self, figures: &RawValue) {
+        let text = if figures.get().len() <= MAX_RAW_USAGE { figures.get() } else { "" };
         let place = if self.raw[0].is_none() { 0 } else { 1 };
         self.raw[place] = Some(text.to_owned());
     }
@@ -66,59 +68,77 @@ impl StreamProgress {
 impl UsageReader {
     #[must_use]
     pub fn new(api: Api) -> Self {
-        let shape = match api {
+        let format = match api {
             Api::Messages => StreamFormat::Messages(messages::MessagesUsage::default()),
-            // The last two are never streamed.
+            // Embeddings and metered APIs are never streamed.
             Api::ChatCompletions | Api::Embeddings | Api::Metered { .. } => StreamFormat::Chat,
             Api::Responses => StreamFormat::Responses,
         };
-        Self { events: SseSplitter::default(), shape, progress: StreamProgress::default() }
+        Self { events: SseSplitter::default(), format, progress: StreamProgress::default() }
     }
 
+    /// Takes the next chunk of the response.
     pub fn feed(&mut self, bytes: &[u8]) {
-        let Self { events, shape, progress } = self;
-        events.feed(bytes, &mut |event| shape.take(&event, progress));
+        let Self { events, format, progress } = self;
+        events.feed(bytes, &mut |event| format.take(&event, progress));
     }
 
-    /// The upstream closed the stream.
+    /// Ends the stream, because the provider closed it.
     pub fn finish(&mut self) {
-        let Self { events, shape, progress } = self;
-        events.finish(&mut |event| shape.take(&event, progress));
+        let Self { events, format, progress } = self;
+        events.finish(&mut |event| format.take(&event, progress));
     }
 
-    /// Whether the provider said that nothing more comes.
+    /// Whether the provider announced the end of the stream.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.progress.is_over
     }
 
-    /// Whether the answer came to its end and the figures are final.
+    /// Whether the answer is complete and its figures are final.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.progress.is_final && !self.progress.failed
     }
 
-    /// What is known now, and the provider's own figures as JSON.
+    /// The usage as known now.
     #[must_use]
-    pub fn seen(&self) -> (UsageReport, String) {
+    pub fn reading(&self) -> UsageReading {
         let progress = &self.progress;
-        let seen = match progress.usage {
+        let report = match progress.usage {
             Some(usage) if progress.is_final => UsageReport::Final(usage),
-            // It finished, and said nothing of what it used.
+            // A complete stream without figures. What it cost is unknown, so an estimate would be a discount.
             None if progress.is_over && !progress.failed => UsageReport::Unreadable,
             usage => {
-                let searched = |usage: Usage| usage.web_searches.max(progress.web_searches);
-                let usage = usage.map(|usage| Usage { web_searches: searched(usage), ..usage });
+                let searches = |usage: Usage| usage.web_searches.max(progress.web_searches);
+                let usage = usage.map(|usage| Usage { web_searches: searches(usage), ..usage });
                 UsageReport::Part { usage, output_tokens: progress.answer_bytes.div_ceil(BYTES_PER_TOKEN) }
             }
         };
-        (seen, progress.raw.iter().flatten().map(String::as_str).collect::<Vec<_>>().join("\n"))
+        let raw_json = progress.raw.iter().flatten().map(String::as_str).collect::<Vec<_>>().join("\n");
+        UsageReading { report, raw_json }
     }
 
-    /// Bytes in memory because an event has not come to its end.
+    /// Bytes of buffers for an incomplete event.
     #[cfg(test)]
-    fn kept_bytes(&self) -> usize {
-        self.events.kept_bytes()
+    fn buffered_bytes(&self) -> usize {
+        self.events.buffered_bytes()
+    }
+}
+
+/// The usage of a call, as read from its response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsageReading {
+    pub report: UsageReport,
+    /// The provider's own `usage` objects as JSON, one a line; empty where there are none.
+    pub raw_json: String,
+}
+
+impl UsageReading {
+    /// For a call without figures of the provider.
+    #[must_use]
+    pub fn without_figures(report: UsageReport) -> Self {
+        Self { report, raw_json: String::new() }
     }
 }
 
@@ -126,34 +146,37 @@ impl StreamFormat {
     fn take(&mut self, event: &SseEvent<'_>, progress: &mut StreamProgress) {
         let data = match event {
             SseEvent::Data(data) => data,
-            SseEvent::TooLong(bytes) => return progress.take_unseen(*bytes),
+            SseEvent::TooLong(bytes) => return progress.add_unparsed(*bytes),
         };
         match self {
-            Self::Messages(figures) => figures.take(data, progress),
+            Self::Messages(usage) => usage.take(data, progress),
             Self::Chat => chat::take(data, progress),
             Self::Responses => responses::take(data, progress),
         }
     }
 }
 
-/// Reads the usage of an answer that came in one piece, and gives it back as JSON too.
+/// Reads the usage of a response that is not a stream.
 #[must_use]
-pub fn of_whole(api: Api, body: &[u8]) -> (UsageReport, String) {
+pub fn usage_of_response(api: Api, body: &[u8]) -> UsageReading {
     let read = match api {
-        Api::Messages => messages::of_whole(body),
-        Api::ChatCompletions => chat::of_whole(body),
-        Api::Responses => responses::of_whole(body),
-        Api::Embeddings => embeddings::of_whole(body),
+        Api::Messages => messages::of_response(body),
+        Api::ChatCompletions => chat::of_response(body),
+        Api::Responses => responses::of_response(body),
+        Api::Embeddings => embeddings::of_response(body),
         Api::Metered { sent: None } => Some((UsageReport::Final(Usage::default()), "")),
+        // Bytes take the place of tokens, see `Api::Metered`.
         Api::Metered { sent: Some(sent) } => {
             let output_tokens = u64::try_from(body.len()).unwrap_or(u64::MAX);
             Some((UsageReport::Final(Usage { input_tokens: sent, output_tokens, ..Usage::default() }), ""))
         }
     };
-    read.map_or((UsageReport::Unreadable, String::new()), |(seen, raw)| (seen, raw.to_owned()))
+    let (report, raw) = read.unwrap_or((UsageReport::Unreadable, ""));
+    UsageReading { report, raw_json: raw.to_owned() }
 }
 
-/// The tier that OpenAI says it served a call in; older models say nothing. `None`: one without a price here.
+/// The tier that OpenAI served a call in, by its response; older models report none. `None` for a tier that is not
+/// known here.
 fn served_in(service_tier: Option<&str>) -> Option<ServiceTier> {
     service_tier.map_or(Some(ServiceTier::Standard), ServiceTier::of_openai)
 }

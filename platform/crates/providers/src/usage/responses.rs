@@ -1,4 +1,4 @@
-//! Usage in OpenAI's Responses: in the answer itself, which the last event of a stream repeats.
+//! The usage figures of OpenAI's Responses: part of the response object, which the last event of a stream repeats.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use crate::{Usage, UsageReport};
 struct ResponseEvent<'a> {
     #[serde(borrow, default, rename = "type")]
     kind: Cow<'a, str>,
-    /// Of text, of arguments, of a thought's summary; as long as what it adds.
+    /// The added piece of text, tool arguments, or reasoning summary.
     #[serde(borrow)]
     delta: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -39,7 +39,7 @@ struct ToolUsage {
     web_search: Option<SearchCount>,
 }
 
-/// Those that are charged.
+/// The provider's count of billed searches.
 #[derive(Deserialize)]
 struct SearchCount {
     num_requests: u64,
@@ -60,7 +60,7 @@ struct SearchAction<'a> {
 }
 
 impl OutputItem<'_> {
-    /// Opening a page that was found, and looking for words in it, are not charged.
+    /// Whether the item is a billed search. Opening a result page and searching within it are free.
     fn is_search(&self) -> bool {
         let is_free = |action: &RawValue| {
             let action = serde_json::from_str::<SearchAction<'_>>(action.get());
@@ -70,9 +70,9 @@ impl OutputItem<'_> {
     }
 }
 
-/// Takes one event of a stream.
+/// Reads one event of a stream.
 pub(super) fn take(data: &[u8], progress: &mut StreamProgress) {
-    let Ok(frame) = serde_json::from_slice::<ResponseEvent<'_>>(data) else { return progress.take_unseen(data.len()) };
+    let Ok(frame) = serde_json::from_slice::<ResponseEvent<'_>>(data) else { return progress.add_unparsed(data.len()) };
     progress.answer_bytes += length(frame.delta.as_deref());
     match &*frame.kind {
         "response.output_item.done" => {
@@ -84,7 +84,7 @@ pub(super) fn take(data: &[u8], progress: &mut StreamProgress) {
             let Some((answer, raw)) = frame.response.and_then(|answer| answer.usage.map(|raw| (answer, raw))) else {
                 return;
             };
-            progress.keep(raw);
+            progress.keep_raw(raw);
             progress.usage = answer.read_usage();
             progress.is_final = progress.usage.is_some();
         }
@@ -92,7 +92,7 @@ pub(super) fn take(data: &[u8], progress: &mut StreamProgress) {
             progress.failed = true;
             progress.is_over = true;
         }
-        // What repeats the deltas, what says how far it is, and whatever comes to be.
+        // Repetitions of the deltas, progress events, and events that are not known here.
         _ => {}
     }
 }
@@ -117,10 +117,11 @@ struct CacheWriteDetails {
 }
 
 impl ResponseObject<'_> {
-    /// `input_tokens` includes what was read from and written to the cache, unlike Anthropic's.
+    /// Converts the figures. `input_tokens` includes cache reads and writes, unlike Anthropic's.
     fn read_usage(&self) -> Option<Usage> {
         let figures: ResponsesUsage = serde_json::from_str(self.usage?.get()).ok()?;
         let input = figures.input_tokens_details.unwrap_or_default();
+        // `min` keeps the differences below from underflowing where the provider's figures contradict each other.
         let read = input.cached_tokens.unwrap_or(0).min(figures.input_tokens);
         let written = input.cache_write_tokens.unwrap_or(0).min(figures.input_tokens - read);
         let long = input.cache_write_tokens_details.and_then(|d| d.ttl_12h_tokens).unwrap_or(0).min(written);
@@ -139,7 +140,8 @@ impl ResponseObject<'_> {
         })
     }
 
-    /// As the provider counts them, or else as they stand in the answer. `None`: that cannot be read.
+    /// The searches as counted by the provider, or else by the items of the response. `None` when the items are
+    /// unreadable.
     fn web_searches(&self) -> Option<u64> {
         let counted = self.tool_usage.as_ref().and_then(|tools| tools.web_search.as_ref());
         match (counted, self.output) {
@@ -153,7 +155,7 @@ impl ResponseObject<'_> {
     }
 }
 
-pub(super) fn of_whole(body: &[u8]) -> Option<(UsageReport, &str)> {
+pub(super) fn of_response(body: &[u8]) -> Option<(UsageReport, &str)> {
     let answer: ResponseObject<'_> = serde_json::from_slice(body).ok()?;
     match answer.read_usage() {
         Some(usage) => Some((UsageReport::Final(usage), answer.usage?.get())),
@@ -198,7 +200,7 @@ mod tests {
             ));
             assert!(reader.is_over() && reader.is_complete() == complete, "{event}");
             assert_eq!(
-                reader.seen().0,
+                reader.reading().report,
                 UsageReport::Final(Usage { tier: ServiceTier::Priority, ..usage() }),
                 "{event}"
             );
@@ -206,7 +208,7 @@ mod tests {
         let unknown = read(&format!(
             "data: {{\"type\":\"response.completed\",\"response\":{{\"service_tier\":\"warp\",{USAGE}}}}}\n\n"
         ));
-        assert_eq!(unknown.seen().0, UsageReport::Final(Usage { unpriced: true, ..usage() }));
+        assert_eq!(unknown.reading().report, UsageReport::Final(Usage { unpriced: true, ..usage() }));
     }
 
     #[test]
@@ -215,7 +217,7 @@ mod tests {
         let counted = format!(r#"{{"tool_usage":{{"web_search":{{"num_requests":4}}}},{output},{USAGE}}}"#);
         let by_one = format!(r#"{{{output},{USAGE}}}"#);
         for (body, searches) in [(counted, 4), (by_one, 1)] {
-            let Some((UsageReport::Final(seen), _)) = of_whole(body.as_bytes()) else { panic!("not read: {body}") };
+            let Some((UsageReport::Final(seen), _)) = of_response(body.as_bytes()) else { panic!("not read: {body}") };
             assert_eq!(seen, Usage { web_searches: searches, ..usage() });
         }
     }
@@ -223,14 +225,14 @@ mod tests {
     #[test]
     fn an_answer_that_failed_is_a_part_and_one_without_figures_is_unreadable() {
         assert_eq!(
-            of_whole(br#"{"status":"failed","usage":null}"#),
+            of_response(br#"{"status":"failed","usage":null}"#),
             Some((UsageReport::Part { usage: None, output_tokens: 0 }, ""))
         );
-        assert_eq!(of_whole(br#"{"status":"completed","usage":null}"#), None);
+        assert_eq!(of_response(br#"{"status":"completed","usage":null}"#), None);
         let reader = read(
             "data: {\"type\":\"response.output_text.delta\",\"delta\":\"four\"}\n\ndata: {\"type\":\"error\"}\n\n",
         );
         assert!(reader.is_over() && !reader.is_complete());
-        assert_eq!(reader.seen().0, UsageReport::Part { usage: None, output_tokens: 2 });
+        assert_eq!(reader.reading().report, UsageReport::Part { usage: None, output_tokens: 2 });
     }
 }

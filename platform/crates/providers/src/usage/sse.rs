@@ -1,34 +1,38 @@
-//! Splits a stream of server-sent events into the data of each event, in whatever pieces it comes
-//! (WHATWG HTML 9.2.6: lines end in LF, CR or CRLF; an empty line ends an event).
+//! A parser for server-sent events that yields the data of each event, however the stream is cut into chunks.
+//!
+//! By WHATWG HTML section 9.2.6 a line ends in LF, CR or CRLF, and an empty line ends an event.
 
 use memchr::memchr2;
 
-/// Longer data is counted, not kept. Most frames that carry usage have a few hundred bytes; the last one of a Responses
-/// stream repeats the whole answer and the tools that were offered.
-const LONGEST: usize = 8 * 1024 * 1024;
+/// The most data of one event that is buffered, in bytes; longer data is only counted. Most events with usage have a
+/// few hundred bytes, but the last one of a Responses stream repeats the whole answer and all tool definitions.
+const MAX_DATA: usize = 8 * 1024 * 1024;
 
-/// One event.
+/// A server-sent event.
 #[derive(Debug, PartialEq, Eq)]
 pub enum SseEvent<'a> {
     Data(&'a [u8]),
-    /// Too long to keep; its size in bytes.
+    /// An event longer than the buffer, with its length in bytes.
     TooLong(usize),
 }
 
+/// The state of the parser.
 #[derive(Default)]
 pub struct SseSplitter {
-    /// The beginning of a line whose end has not come.
+    /// The buffered start of an incomplete line.
     line: Vec<u8>,
-    /// Bytes of that line that were not kept.
+    /// Bytes of that line beyond the buffer.
     dropped: usize,
+    /// The `data:` lines of the current event, joined by LF.
     data: Vec<u8>,
     has_data: bool,
     dropped_data: usize,
+    /// The last chunk ended in CR. A LF at the start of the next one belongs to the same line ending.
     after_cr: bool,
 }
 
 impl SseSplitter {
-    /// Takes the next piece and calls `each` for every event that ends in it.
+    /// Takes the next chunk of the stream and calls `each` for every event that ends in it.
     pub fn feed(&mut self, bytes: &[u8], each: &mut impl FnMut(SseEvent<'_>)) {
         let mut rest = bytes;
         if self.after_cr && !rest.is_empty() {
@@ -45,10 +49,10 @@ impl SseSplitter {
             if !self.line.is_empty() || self.dropped > 0 {
                 self.push(line);
                 self.end_line(each);
-            } else if let Some(data) = data_of(line).filter(|data| !self.has_data && data.len() <= LONGEST)
+            } else if let Some(data) = data_of(line).filter(|data| !self.has_data && data.len() <= MAX_DATA)
                 && let Some(after) = rest.strip_prefix(b"\n")
             {
-                // The usual event: one line, all of it here. It is looked at in place.
+                // The fast path for the usual event: a single line that lies in this chunk whole, so it is not copied.
                 rest = after;
                 each(SseEvent::Data(data));
             } else {
@@ -58,24 +62,26 @@ impl SseSplitter {
         self.push(rest);
     }
 
-    /// The stream is over; an event that was not closed by an empty line counts all the same.
+    /// Ends the stream. An event without its closing empty line counts too: the standard discards it, but it may
+    /// contain the usage.
     pub fn finish(&mut self, each: &mut impl FnMut(SseEvent<'_>)) {
         self.end_line(each);
         self.end_event(each);
     }
 
     #[cfg(test)]
-    pub(super) fn kept_bytes(&self) -> usize {
+    pub(super) fn buffered_bytes(&self) -> usize {
         self.line.capacity() + self.data.capacity()
     }
 
     fn push(&mut self, bytes: &[u8]) {
-        let room = LONGEST.saturating_sub(self.line.len()).min(bytes.len());
-        self.line.extend_from_slice(&bytes[..room]);
-        self.dropped += bytes.len() - room;
+        let kept = MAX_DATA.saturating_sub(self.line.len()).min(bytes.len());
+        self.line.extend_from_slice(&bytes[..kept]);
+        self.dropped += bytes.len() - kept;
     }
 
     fn end_line(&mut self, each: &mut impl FnMut(SseEvent<'_>)) {
+        // The buffer is taken out and put back, so that it is allocated once for the whole stream.
         let mut line = std::mem::take(&mut self.line);
         let dropped = std::mem::take(&mut self.dropped);
         self.take_line(&line, dropped, each);
@@ -91,7 +97,7 @@ impl SseSplitter {
                 self.data.push(b'\n');
             }
             self.has_data = true;
-            if dropped > 0 || self.data.len() + value.len() > LONGEST {
+            if dropped > 0 || self.data.len() + value.len() > MAX_DATA {
                 self.dropped_data += value.len() + dropped;
             } else {
                 self.data.extend_from_slice(value);
@@ -145,8 +151,8 @@ mod tests {
     #[test]
     fn an_endless_line_is_counted_and_not_kept() {
         let mut stream = b"data: ".to_vec();
-        stream.resize(3 * LONGEST, b'x');
+        stream.resize(3 * MAX_DATA, b'x');
         stream.extend(b"\n\ndata: 1\n\n");
-        assert_eq!(events(&stream, 4096), [format!("{} bytes", 3 * LONGEST - 6), "1".into()]);
+        assert_eq!(events(&stream, 4096), [format!("{} bytes", 3 * MAX_DATA - 6), "1".into()]);
     }
 }

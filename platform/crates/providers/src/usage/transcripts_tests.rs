@@ -1,4 +1,4 @@
-//! Recorded streams of each API, read in every split; and streams that nobody recorded.
+//! Tests of the stream readers: recorded transcripts of each API in every split, and random or damaged streams.
 
 use proptest::prelude::*;
 
@@ -7,7 +7,7 @@ use crate::Api;
 use crate::UsageFilter;
 use crate::{ServiceTier, Usage, UsageReport};
 
-/// Every transcript of a stream, and what it says was used.
+/// Every transcript of a stream, with the usage that it reports.
 const TRANSCRIPTS: &[(Api, &str, Expected)] = &[
     (Api::Messages, "messages_cache", used([25, 100, 400, 1000, 42], 0, ServiceTier::Standard)),
     (Api::Messages, "messages_tools", used([472, 0, 0, 0, 89], 0, ServiceTier::Standard)),
@@ -35,7 +35,7 @@ enum Expected {
     Part { input_tokens: Option<u64>, output_tokens: u64 },
 }
 
-/// Tokens: fresh, written to the cache for a short and for a long time, read from it, and output.
+/// Tokens in this order: uncached input, short cache writes, long cache writes, cache reads, output.
 const fn used(tokens: [u64; 5], web_searches: u64, tier: ServiceTier) -> Expected {
     let [input_tokens, cache_write_tokens, cache_write_long_tokens, cache_read_tokens, output_tokens] = tokens;
     Expected::Final(Usage {
@@ -71,7 +71,7 @@ fn read(api: Api, pieces: &[&[u8]]) -> UsageReader {
 
 fn check(name: &str, reader: &UsageReader, expected: Expected) {
     assert!(reader.is_over(), "{name}");
-    match (expected, reader.seen().0) {
+    match (expected, reader.reading().report) {
         (Expected::Final(expected), UsageReport::Final(usage)) => {
             assert_eq!(usage, expected, "{name}");
             assert!(reader.is_complete(), "{name}");
@@ -117,7 +117,7 @@ fn no_stream_is_kept_that_does_not_end() {
             for _ in 0..400 {
                 reader.feed(&piece);
             }
-            assert!(reader.kept_bytes() <= 24 * 1024 * 1024, "{api:?}: {}", reader.kept_bytes());
+            assert!(reader.buffered_bytes() <= 24 * 1024 * 1024, "{api:?}: {}", reader.buffered_bytes());
         }
     }
 }
@@ -134,14 +134,14 @@ proptest! {
     fn no_bytes_make_a_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..2000), cuts in proptest::collection::vec(0..2000_usize, 0..10)) {
         for api in APIS {
             let reader = read(api, &pieces(&bytes, &cuts));
-            let _ = (reader.seen(), super::of_whole(api, &bytes));
+            let _ = (reader.reading(), super::usage_of_response(api, &bytes));
         }
         let mut hide = UsageFilter::default();
         let passed: usize = pieces(&bytes, &cuts).iter().map(|piece| hide.feed(piece).len()).sum();
         prop_assert!(passed + hide.finish().len() <= bytes.len());
     }
 
-    /// Nor does a stream that is nearly right.
+    /// A damaged transcript stops no reader either.
     #[test]
     fn a_transcript_with_wrong_bytes_in_it_is_read_to_its_end(which in 0..TRANSCRIPTS.len(), wrong in proptest::collection::vec((0..10_000_usize, any::<u8>()), 1..5), cut in 0..10_000_usize) {
         let (api, name, _) = TRANSCRIPTS[which];
@@ -150,6 +150,6 @@ proptest! {
         wrong.iter().for_each(|(at, byte)| bytes[at % length] = *byte);
         bytes.truncate(cut % (length + 1));
         let (whole, split) = (read(api, &[&bytes]), read(api, &bytes.chunks(3).collect::<Vec<_>>()));
-        prop_assert_eq!(whole.seen(), split.seen());
+        prop_assert_eq!(whole.reading(), split.reading());
     }
 }
