@@ -13,9 +13,9 @@ use bytes::BytesMut;
 use futures_util::StreamExt as _;
 use serde::Deserialize;
 
-use super::outgoing::{Answer, Outgoing};
-use super::problem::Problem;
-use super::target::Target;
+use super::provider_call::{Answer, Outgoing};
+use super::proxy_error::Problem;
+use super::upstream_path::Target;
 use super::{Arrived, Door, seat};
 use crate::quota::{Demand, Hold, InputBound, Provider, Refusal};
 use berth_providers::Api;

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::caller::caller;
-use super::problem;
+use super::proxy_error;
 use crate::alarms::{MOST_ALARMS, Schedule, moment};
 use crate::app::App;
 use crate::clock::Timestamp;
@@ -119,12 +119,12 @@ impl Asked {
     }
 }
 
-fn stranger(problem: problem::Problem) -> Problem {
+fn stranger(problem: proxy_error::Problem) -> Problem {
     match problem {
-        problem::Problem::MayNotCall { wish: Wish::Removed } => {
+        proxy_error::Problem::MayNotCall { wish: Wish::Removed } => {
             Error::Forbidden("The operator removed this instance, so no alarm of it rings.".into()).into()
         }
-        problem::Problem::MayNotCall { .. } => {
+        proxy_error::Problem::MayNotCall { .. } => {
             let sentence = "This account is suspended, so no alarm of it rings. Ask the operator of this server why.";
             Error::Forbidden(sentence.into()).into()
         }

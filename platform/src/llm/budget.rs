@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::Door;
 use super::caller::caller;
-use super::problem::Problem;
+use super::proxy_error::Problem;
 use crate::config::WireFormat;
 use crate::error::Error;
 use crate::quota::{Left, ModelSpend, RateLeft, Refusal};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::http::{HeaderMap, header};
 use tokio::sync::watch;
 
-use super::problem::Problem;
+use super::proxy_error::Problem;
 use crate::app::App;
 use crate::instances::{Instance, Status, Wish};
 use crate::secrets;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::{self, ThreadId};
 
-use super::patience::Patience;
+use super::timeouts::Patience;
 
 /// The clients of one door. Cheap to clone.
 #[derive(Clone)]
@@ -34,7 +34,7 @@ impl Clients {
 
 fn client(patience: Patience) -> reqwest::Client {
     reqwest::Client::builder()
-        .tls_backend_preconfigured(super::upstream::tls())
+        .tls_backend_preconfigured(super::providers::tls())
         .connect_timeout(patience.connect)
         .read_timeout(patience.between_bytes)
         .tcp_nodelay(true)

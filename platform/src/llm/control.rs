@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::caller::caller;
-use super::problem;
+use super::proxy_error;
 use crate::app::App;
 use crate::error::Error;
 use crate::instances::Wish;
@@ -81,12 +81,12 @@ async fn end(
     shown(answer.await)
 }
 
-fn stranger(problem: problem::Problem) -> Error {
+fn stranger(problem: proxy_error::Problem) -> Error {
     match problem {
-        problem::Problem::MayNotCall { wish: Wish::Removed } => {
+        proxy_error::Problem::MayNotCall { wish: Wish::Removed } => {
             Error::Forbidden("The operator removed this instance.".into())
         }
-        problem::Problem::MayNotCall { .. } => {
+        proxy_error::Problem::MayNotCall { .. } => {
             Error::Forbidden("This account is suspended. Ask the operator of this server why.".into())
         }
         _ => Error::Unauthenticated,

@@ -2,8 +2,8 @@
 
 use axum::http::{Method, Uri};
 
-use super::problem::Problem;
-use super::target::Target;
+use super::proxy_error::Problem;
+use super::upstream_path::Target;
 use crate::config::{MeteredApi, MeteredCall};
 use crate::quota::{CacheWrites, Demand, InputBound, Provider, Service, Tier};
 use berth_providers::request::RequestError;

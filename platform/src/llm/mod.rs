@@ -10,19 +10,19 @@ mod caller;
 mod clamp;
 mod clients;
 pub mod control;
-mod doorway;
+mod intake_limits;
 mod drain;
-mod keys;
+mod key_pool;
 mod metered;
-mod outgoing;
-mod outliving;
+mod provider_call;
+mod detached;
 mod own_key;
-mod patience;
-mod problem;
-mod rates;
-mod relay;
-mod target;
-mod upstream;
+mod timeouts;
+mod proxy_error;
+mod rate_limit_headers;
+mod forwarding;
+mod upstream_path;
+mod providers;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,14 +42,14 @@ use admission::Applicant;
 use berth_providers::Api;
 use berth_providers::request::{ModelRequest, RequestError};
 use caller::caller;
-use doorway::{Doorway, Place, Taken};
+use intake_limits::{Doorway, Place, Taken};
 use drain::Drains;
-use outgoing::Answer;
-pub use patience::Patience;
-use problem::Problem;
-use relay::Admitted;
-use target::Target;
-use upstream::Upstreams;
+use provider_call::Answer;
+pub use timeouts::Patience;
+use proxy_error::Problem;
+use forwarding::Admitted;
+use upstream_path::Target;
+use providers::Upstreams;
 
 /// Characters of an agent's name that are kept; the names in use are UUIDs.
 const LONGEST_AGENT: usize = 64;
@@ -146,7 +146,7 @@ impl Door {
         let applicant = Applicant { api, name: &name, target: &target, arrived: &arrived, may_be_shorter };
         let (hold, shortened_to) = self.admit_model(applicant, demand).await?;
         if !hold.takes_long_context() {
-            upstream::hold_back_long_context(&mut arrived.headers);
+            providers::hold_back_long_context(&mut arrived.headers);
         }
         let hide_usage = body_with_usage.is_some();
         if let Some(body) = body_with_usage {
@@ -189,8 +189,8 @@ impl Door {
         let request = self.upstreams.call((name, own), method, &target, headers, body)?.seated(seat(&instance));
         let (drains, (requests, tokens)) = (self.drains_of(own), hold.rates());
         let call = Admitted { api, request, hold, instance, inside, room, drains, hide_usage };
-        let mut answer = if stream { relay::streamed(call).await } else { relay::whole(call).await }?;
-        rates::add(answer.headers_mut(), api.speaks(), requests, tokens, self.app.clock.now());
+        let mut answer = if stream { forwarding::streamed(call).await } else { forwarding::whole(call).await }?;
+        rate_limit_headers::add(answer.headers_mut(), api.speaks(), requests, tokens, self.app.clock.now());
         Ok(answer)
     }
 
@@ -206,7 +206,7 @@ impl Door {
         drop(room);
         let answer = sent?;
         own.iter().for_each(|own| own.heard(answer.status().as_u16()));
-        Ok(relay::passed_on(&request, answer, inside))
+        Ok(forwarding::passed_on(&request, answer, inside))
     }
 
     /// The provider of models that `path` begins with, if what it speaks is right.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use axum::response::Response;
 
 use super::drain::Drains;
-use super::problem::Problem;
-use super::target::Target;
+use super::proxy_error::Problem;
+use super::upstream_path::Target;
 use super::{Arrived, Door, agent};
 use crate::own_keys::Pass;
 use crate::quota::{OwnCall, Provider};

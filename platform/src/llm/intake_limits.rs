@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::problem::Problem;
+use super::proxy_error::Problem;
 use crate::db::InstanceId;
 
 /// The providers' own limit for a request body.

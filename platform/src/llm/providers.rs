@@ -10,11 +10,11 @@ use reqwest::Url;
 use zeroize::Zeroizing;
 
 use super::clients::Clients;
-use super::keys::Keys;
-use super::outgoing::Outgoing;
-use super::patience::Patience;
-use super::problem::Problem;
-use super::target::Target;
+use super::key_pool::Keys;
+use super::provider_call::Outgoing;
+use super::timeouts::Patience;
+use super::proxy_error::Problem;
+use super::upstream_path::Target;
 use crate::clock::Clock;
 use crate::config::{Config, MeteredApi, WireFormat};
 use crate::hop;

@@ -17,12 +17,12 @@ use futures_util::{Stream, StreamExt as _};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::caller::until_refused;
-use super::doorway::Place;
+use super::intake_limits::Place;
 use super::drain::{Drains, Flow};
 use super::metered;
-use super::outgoing::{Answer, Failure, Outgoing};
-use super::outliving::Outliving;
-use super::problem::Problem;
+use super::provider_call::{Answer, Failure, Outgoing};
+use super::detached::Outliving;
+use super::proxy_error::Problem;
 use crate::instances::{Instance, WorkInFlight};
 use crate::quota::{Hold, Outcome, Seen};
 use berth_providers::Api;

@@ -3,7 +3,7 @@
 
 use axum::http::Uri;
 
-use super::problem::Problem;
+use super::proxy_error::Problem;
 use berth_providers::request::RequestError;
 
 /// The paths that are served, as the providers know them. Below the last one stand models.

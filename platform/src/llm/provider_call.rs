@@ -7,8 +7,8 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use bytes::Bytes;
 use reqwest::Url;
 
-use super::problem::Problem;
-use super::upstream::{self, Upstreams, Way};
+use super::proxy_error::Problem;
+use super::providers::{self, Upstreams, Way};
 use crate::quota::{Outcome, Seen};
 
 /// A key that the provider does not know will not be known in a moment.
@@ -102,7 +102,7 @@ impl Outgoing {
     /// The headers of its answer that may go on to the instance.
     #[must_use]
     pub fn returning(&self, headers: HeaderMap) -> HeaderMap {
-        if self.way.is_own { upstream::returning_to_its_owner(headers) } else { upstream::returning(headers) }
+        if self.way.is_own { providers::returning_to_its_owner(headers) } else { providers::returning(headers) }
     }
 
     /// Sends the call and waits for the head of its answer. This is the one place where a provider is called.
