@@ -22,6 +22,8 @@ pub mod handle;
 pub mod hop;
 pub mod hosts;
 pub mod http_server;
+pub mod instance_api;
+pub mod instance_token;
 pub mod instances;
 pub mod llm;
 pub mod mailbox;

@@ -1,51 +1,55 @@
-//! Work that goes on when whoever waits for it is dropped: what a provider was asked to do it does, and charges.
+//! Detached work: a future that continues on a task of its own when its caller is dropped, because the provider charges
+//! for the call either way.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::drain::Drains;
+use super::drain::DrainLimit;
 
-/// Runs where it is awaited, and needs a task of its own only when its waiter is dropped before the end.
-pub struct Outliving<T: Send + 'static> {
+/// Runs in the caller's task. Only when it is dropped before its end it is spawned, which keeps the usual call free of
+/// the cost of a task.
+pub struct DetachedWork<T: Send + 'static> {
     work: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
-    drains: Option<Drains>,
+    drains: Option<DrainLimit>,
 }
 
-impl<T: Send + 'static> Outliving<T> {
-    /// Goes on to its end.
-    pub fn to_its_end(work: impl Future<Output = T> + Send + 'static) -> Self {
+impl<T: Send + 'static> DetachedWork<T> {
+    /// Continues until the work ends.
+    pub fn to_completion(work: impl Future<Output = T> + Send + 'static) -> Self {
         Self { work: Some(Box::pin(work)), drains: None }
     }
 
-    /// Goes on if `drains` have a place for it, and for as long as they wait.
-    pub fn for_a_while(work: impl Future<Output = T> + Send + 'static, drains: Drains) -> Self {
+    /// Continues within the limits of a drain: if a slot is free, and until the timeout.
+    pub fn as_drain(work: impl Future<Output = T> + Send + 'static, drains: DrainLimit) -> Self {
         Self { work: Some(Box::pin(work)), drains: Some(drains) }
     }
 }
 
-impl<T: Send + 'static> Future for Outliving<T> {
+impl<T: Send + 'static> Future for DetachedWork<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         let Some(work) = &mut self.work else { return Poll::Pending };
-        let done = work.as_mut().poll(cx);
-        if done.is_ready() {
+        let result = work.as_mut().poll(cx);
+        if result.is_ready() {
+            // Finished work must not be spawned on drop.
             self.work = None;
         }
-        done
+        result
     }
 }
 
-impl<T: Send + 'static> Drop for Outliving<T> {
+impl<T: Send + 'static> Drop for DetachedWork<T> {
     fn drop(&mut self) {
         let Some(work) = self.work.take() else { return };
+        // Without a runtime the process is ending; the next start settles the hold from the journal.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let drains = self.drains.take();
-        // What it comes to is dropped, and an answer that is dropped is read on.
+        // The result is dropped. Where it is a streamed response, its own drop drains the stream.
         runtime.spawn(async move {
             match drains {
-                Some(drains) => drop(drains.wait(work).await),
+                Some(drains) => drop(drains.run(work).await),
                 None => drop(work.await),
             }
         });

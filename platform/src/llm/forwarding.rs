@@ -1,8 +1,9 @@
-//! One admitted call: sent once, its answer passed on, its hold settled whatever happens.
+//! Forwarding of one admitted call: it is sent once, its response goes on to the client, and its hold is settled
+//! whatever happens.
 //!
-//! A streamed answer passes chunk by chunk as the client takes it. When the client goes it is read on for a while, to
-//! the figures that it is charged by (see `drain`). An answer in one piece is read to its end even when the client has
-//! gone, because the provider charges it whole.
+//! A streamed response passes chunk by chunk at the client's speed. After a client disconnect it is drained to its
+//! usage figures (see `drain`). A whole response is read to its end even after a disconnect, because the provider
+//! charges for all of it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,151 +13,159 @@ use std::task::{Context, Poll, ready};
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
+use berth_providers::{Api, UsageFilter, UsageReading, UsageReport, usage_of_response};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::caller::until_refused;
-use super::intake_limits::Place;
-use super::drain::{Drains, Flow};
+use super::billed_stream::BilledStream;
+use super::detached::DetachedWork;
+use super::drain::DrainLimit;
+use super::intake_limits::RequestSlot;
 use super::metered;
-use super::provider_call::{Answer, Failure, Outgoing};
-use super::detached::Outliving;
-use super::proxy_error::Problem;
+use super::provider_call::{CallFailure, ProviderCall, ResponseMode};
+use super::proxy_error::ProxyError;
+use crate::instance_token::until_revoked;
 use crate::instances::{Instance, WorkInFlight};
-use crate::quota::{Hold, Outcome, Seen};
-use berth_providers::Api;
-use berth_providers::UsageFilter;
+use crate::quota::{Hold, Outcome};
 
-/// The largest answer in one piece. The longest there are have a few megabytes.
-const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
+/// The largest whole response, in bytes. The longest real ones have a few megabytes.
+const MAX_RESPONSE: usize = 64 * 1024 * 1024;
 
-/// What lasts as long as the answer flows.
-pub type Inside = (WorkInFlight, Place);
+/// The resources that a call holds until its response has passed.
+pub struct CallGuards {
+    /// Keeps the instance awake.
+    pub work: WorkInFlight,
+    pub slot: RequestSlot,
+}
 
-/// A call that was admitted and not yet sent.
-pub struct Admitted {
+/// A call that was admitted and is not yet sent.
+pub struct AdmittedCall {
     pub api: Api,
-    pub request: Outgoing,
+    pub request: ProviderCall,
     pub hold: Hold,
     pub instance: Arc<Instance>,
-    pub inside: Inside,
-    /// The body's share of the memory, until it is sent.
-    pub room: OwnedSemaphorePermit,
-    pub drains: Drains,
-    /// The usage in the stream was asked for by the proxy, and is not shown to the client.
+    pub guards: CallGuards,
+    /// The request body's share of the memory limit, until the body is sent.
+    pub memory: OwnedSemaphorePermit,
+    pub drains: DrainLimit,
+    /// Whether the proxy asked for the usage figures of the stream, which the client then must not see.
     pub hide_usage: bool,
 }
 
-/// Makes a call whose answer is a stream. When the caller is dropped before its head came, that is waited for like the
-/// figures of any stream that its client left.
-pub async fn streamed(call: Admitted) -> Result<Response, Problem> {
+/// Makes a call with a streamed response. When the caller is dropped before the head of the response came, the call
+/// continues as a drain.
+pub async fn forward_stream(call: AdmittedCall) -> Result<Response, ProxyError> {
     let drains = call.drains.clone();
-    Outliving::for_a_while(begin_stream(call), drains).await
+    DetachedWork::as_drain(begin_stream(call), drains).await
 }
 
-async fn begin_stream(call: Admitted) -> Result<Response, Problem> {
-    let Admitted { api, request, hold, instance, inside, room, drains, hide_usage } = call;
-    let (hold, mut answer) = send(&request, Answer::Streamed, hold).await?;
-    drop(room);
-    let Some(hold) = hold else { return Ok(passed_on(&request, answer, inside)) };
-    if !is_event_stream(answer.headers()) {
-        return whole_answer(api, &request, answer, hold).await;
+async fn begin_stream(call: AdmittedCall) -> Result<Response, ProxyError> {
+    let AdmittedCall { api, request, hold, instance, guards, memory, drains, hide_usage } = call;
+    let (hold, mut response) = send(&request, ResponseMode::Streamed, hold).await?;
+    drop(memory);
+    let Some(hold) = hold else { return Ok(pass_through(&request, response, guards)) };
+    // Some providers answer a request for a stream with one JSON object; it has another place for its usage.
+    if !is_event_stream(response.headers()) {
+        return forward_body(api, &request, response, hold).await;
     }
-    let response = respond(&request, &mut answer);
-    let (work, place) = inside;
-    let metered = Metered {
-        flow: Some(Flow::new(api, answer, hold, work)),
-        hide: hide_usage.then(UsageFilter::default),
+    let with_body = take_head(&request, &mut response);
+    let CallGuards { work, slot } = guards;
+    let stream = ClientStream {
+        upstream: Some(BilledStream::new(api, response, hold, work)),
+        filter: hide_usage.then(UsageFilter::default),
         drains,
-        refused: Box::pin(until_refused(instance.watch())),
-        _place: place,
+        revoked: Box::pin(until_revoked(instance.watch())),
+        _slot: slot,
     };
-    Ok(response(Body::from_stream(metered)))
+    Ok(with_body(Body::from_stream(stream)))
 }
 
-/// Makes a call whose answer comes in one piece; goes on to its end when the caller is dropped.
-pub async fn whole(call: Admitted) -> Result<Response, Problem> {
-    let Admitted { api, request, hold, inside, room, .. } = call;
+/// Makes a call with a whole response. It continues to its end when the caller is dropped.
+pub async fn forward_whole(call: AdmittedCall) -> Result<Response, ProxyError> {
+    let AdmittedCall { api, request, hold, guards, memory, .. } = call;
     let work = async move {
-        let (hold, answer) = send(&request, Answer::Whole, hold).await?;
-        drop(room);
+        let (hold, response) = send(&request, ResponseMode::Whole, hold).await?;
+        drop(memory);
         match hold {
             Some(hold) => {
-                let _inside = inside;
-                whole_answer(api, &request, answer, hold).await
+                let _guards = guards;
+                forward_body(api, &request, response, hold).await
             }
-            None => Ok(passed_on(&request, answer, inside)),
+            None => Ok(pass_through(&request, response, guards)),
         }
     };
-    Outliving::to_its_end(work).await
+    DetachedWork::to_completion(work).await
 }
 
-/// Sends the call. The hold comes back only when the provider accepted it; what it refuses it does not charge.
+/// Sends the call. The hold comes back only when the provider accepted the call; a refused call is not charged.
 async fn send(
-    request: &Outgoing,
-    answer: Answer,
+    request: &ProviderCall,
+    mode: ResponseMode,
     mut hold: Hold,
-) -> Result<(Option<Hold>, reqwest::Response), Problem> {
+) -> Result<(Option<Hold>, reqwest::Response), ProxyError> {
+    // Before the first byte leaves: if this task is dropped from here on, the provider may charge for the call.
     hold.mark_sent();
-    match request.send(answer).await {
-        Ok(answer) if answer.status().is_success() => Ok((Some(hold), answer)),
-        Ok(answer) => {
-            hold.settle(Seen::NoCharge, Outcome::Refused, String::new());
-            Ok((None, answer))
+    match request.send(mode).await {
+        Ok(response) if response.status().is_success() => Ok((Some(hold), response)),
+        Ok(response) => {
+            hold.settle(UsageReport::NoCharge, Outcome::Refused, String::new());
+            Ok((None, response))
         }
-        Err(failure) => Err(settled(hold, failure)),
+        Err(failure) => Err(settle_failed(hold, failure)),
     }
 }
 
-/// Settles the hold of a call without an answer, and says what the client is told.
-fn settled(hold: Hold, failure: Failure) -> Problem {
-    let (seen, outcome) = failure.seen();
-    hold.settle(seen, outcome, String::new());
+/// Settles the hold of a call without a response. Returns the error for the client.
+fn settle_failed(hold: Hold, failure: CallFailure) -> ProxyError {
+    let (report, outcome) = failure.settlement();
+    hold.settle(report, outcome, String::new());
     failure.into()
 }
 
-/// An answer that costs nothing, as it is.
-pub fn passed_on(request: &Outgoing, mut answer: reqwest::Response, inside: Inside) -> Response {
-    let response = respond(request, &mut answer);
-    response(Body::from_stream(answer.bytes_stream().inspect(move |_| {
-        let _while_it_flows = &inside;
+/// Passes a response on that costs nothing.
+pub fn pass_through(request: &ProviderCall, mut response: reqwest::Response, guards: CallGuards) -> Response {
+    let with_body = take_head(request, &mut response);
+    with_body(Body::from_stream(response.bytes_stream().inspect(move |_| {
+        // Moves the guards into the body, so that they last until it has passed.
+        let _guards = &guards;
     })))
 }
 
-async fn whole_answer(
+/// Reads a whole response, settles the hold by its usage, and passes it on.
+async fn forward_body(
     api: Api,
-    request: &Outgoing,
-    mut answer: reqwest::Response,
+    request: &ProviderCall,
+    mut response: reqwest::Response,
     hold: Hold,
-) -> Result<Response, Problem> {
-    let is_readable = is_identity(answer.headers());
-    let response = respond(request, &mut answer);
-    let largest = if matches!(api, Api::Metered { .. }) { metered::LARGEST_ANSWER } else { LARGEST_ANSWER };
+) -> Result<Response, ProxyError> {
+    let is_readable = is_identity(response.headers());
+    let with_body = take_head(request, &mut response);
+    let max_size = if matches!(api, Api::Metered { .. }) { metered::MAX_RESPONSE } else { MAX_RESPONSE };
     let mut body = BytesMut::new();
-    let mut chunks = answer.bytes_stream();
+    let mut chunks = response.bytes_stream();
     while let Some(chunk) = chunks.next().await {
         match chunk {
-            Ok(chunk) if body.len() + chunk.len() <= largest => body.extend_from_slice(&chunk),
+            Ok(chunk) if body.len() + chunk.len() <= max_size => body.extend_from_slice(&chunk),
             Ok(_) => {
-                hold.settle(Seen::Unreadable, Outcome::UpstreamBroke, String::new());
-                return Err(Problem::UpstreamUnreachable);
+                hold.settle(UsageReport::Unreadable, Outcome::UpstreamBroke, String::new());
+                return Err(ProxyError::UpstreamUnreachable);
             }
-            Err(error) => return Err(settled(hold, error.into())),
+            Err(error) => return Err(settle_failed(hold, error.into())),
         }
     }
-    let (seen, raw) =
-        if is_readable { berth_providers::of_whole(api, &body) } else { (Seen::Unreadable, String::new()) };
-    if seen == Seen::Unreadable {
-        tracing::error!(api = ?api, "an answer without readable usage; what was held for it is charged");
+    let unreadable = || UsageReading::without_figures(UsageReport::Unreadable);
+    let UsageReading { report, raw_json } = if is_readable { usage_of_response(api, &body) } else { unreadable() };
+    if report == UsageReport::Unreadable {
+        tracing::error!(api = ?api, "a response without readable usage; its whole hold is charged");
     }
-    hold.settle(seen, Outcome::Completed, raw);
-    Ok(response(body.freeze().into()))
+    hold.settle(report, Outcome::Completed, raw_json);
+    Ok(with_body(body.freeze().into()))
 }
 
-/// Takes the head of `answer` for what goes on to the client.
-fn respond(request: &Outgoing, answer: &mut reqwest::Response) -> impl FnOnce(Body) -> Response + use<> {
-    let (status, headers) = (answer.status(), request.returning(std::mem::take(answer.headers_mut())));
+/// Takes the status and headers of `response`. The result adds a body to them, for the client.
+fn take_head(request: &ProviderCall, response: &mut reqwest::Response) -> impl FnOnce(Body) -> Response + use<> {
+    let (status, headers) = (response.status(), request.returned_headers(std::mem::take(response.headers_mut())));
     move |body| {
         let mut response = Response::new(body);
         *response.status_mut() = status;
@@ -173,36 +182,40 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
     is_events && is_identity(headers)
 }
 
+/// Whether the body is not compressed, although the provider may have ignored `accept-encoding`.
 fn is_identity(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_ENCODING).is_none_or(|encoding| encoding == "identity")
 }
 
-/// A stream on its way to the client. Nothing is read ahead: the next chunk is asked for when the last one is gone.
-struct Metered {
-    flow: Option<Flow>,
-    hide: Option<UsageFilter>,
-    drains: Drains,
-    /// Comes true when the instance may make no calls any more.
-    refused: Pin<Box<dyn Future<Output = ()> + Send>>,
-    _place: Place,
+/// The body of a streamed response to the client. Nothing is read ahead: the next chunk is requested when the last one
+/// is taken.
+struct ClientStream {
+    /// `None` after the end.
+    upstream: Option<BilledStream>,
+    filter: Option<UsageFilter>,
+    drains: DrainLimit,
+    /// Completes when the instance may make no more calls.
+    revoked: Pin<Box<dyn Future<Output = ()> + Send>>,
+    _slot: RequestSlot,
 }
 
-impl Stream for Metered {
+impl Stream for ClientStream {
     type Item = std::io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Self { flow: current, hide, drains, refused, .. } = &mut *self;
-        if current.is_some() && refused.as_mut().poll(cx).is_ready() {
-            current.take().into_iter().for_each(|flow| drains.read_on(flow));
+        let Self { upstream: current, filter, drains, revoked, .. } = &mut *self;
+        if current.is_some() && revoked.as_mut().poll(cx).is_ready() {
+            current.take().into_iter().for_each(|stream| drains.drain(stream));
             return Poll::Ready(Some(Err(std::io::Error::other("the instance may make no more calls"))));
         }
-        while let Some(flow) = current {
-            match ready!(flow.poll_next(cx)) {
+        while let Some(stream) = current {
+            match ready!(stream.poll_next(cx)) {
                 Some(Ok(chunk)) => {
-                    let chunk = match hide {
-                        Some(hide) => hide.feed(&chunk),
+                    let chunk = match filter {
+                        Some(filter) => filter.feed(&chunk),
                         None => chunk,
                     };
+                    // The filter may hold all of a chunk back. An empty chunk would end a chunked HTTP body.
                     if !chunk.is_empty() {
                         return Poll::Ready(Some(Ok(chunk)));
                     }
@@ -213,7 +226,7 @@ impl Stream for Metered {
                 }
                 None => {
                     *current = None;
-                    let rest = hide.as_mut().map(UsageFilter::finish).unwrap_or_default();
+                    let rest = filter.as_mut().map(UsageFilter::finish).unwrap_or_default();
                     if !rest.is_empty() {
                         return Poll::Ready(Some(Ok(rest)));
                     }
@@ -224,9 +237,9 @@ impl Stream for Metered {
     }
 }
 
-impl Drop for Metered {
-    /// The client went before the end.
+impl Drop for ClientStream {
+    // The client disconnected before the end.
     fn drop(&mut self) {
-        self.flow.take().into_iter().for_each(|flow| self.drains.read_on(flow));
+        self.upstream.take().into_iter().for_each(|stream| self.drains.drain(stream));
     }
 }

@@ -1,5 +1,7 @@
-//! How much may be in the door at once: requests of one instance, and bytes of all bodies together. Both are asked
-//! for before a body is read, because what is charged nothing takes memory as well.
+//! Intake limits: concurrent requests of one instance, and the memory of all request bodies together.
+//!
+//! Both are checked before a body is read. The budget cannot take their place, because requests that cost nothing, such
+//! as counting tokens, take memory as well.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,106 +13,112 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::proxy_error::Problem;
+use super::proxy_error::ProxyError;
 use crate::db::InstanceId;
 
-/// The providers' own limit for a request body.
-const LARGEST_BODY: usize = 32 * 1024 * 1024;
-/// How long a request body may take to arrive.
-const BODY_PATIENCE: Duration = Duration::from_secs(60);
-/// Of all bodies that are in memory. Reading one takes up to twice its size for a moment.
-const MOST_BYTES: usize = 256 * 1024 * 1024;
-/// Beyond the calls an account may have in flight: for counting tokens and listing models meanwhile, and for being
-/// told that there are too many.
-const MORE_REQUESTS: u64 = 2;
+/// The largest request body, in bytes: the providers' own limit.
+const MAX_BODY: usize = 32 * 1024 * 1024;
+/// The time in which a request body must arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// The memory of all buffered bodies, in bytes. Reading a body takes up to twice its size for a moment.
+const MAX_BODY_MEMORY: usize = 256 * 1024 * 1024;
+/// Request slots beyond the account's concurrent calls: to count tokens and list models meanwhile, and to be told that
+/// there are too many calls.
+const EXTRA_SLOTS: u64 = 2;
 
-/// The door's room. Cheap to clone.
+/// The limits and their current use. Cheap to clone.
 #[derive(Clone)]
-pub struct Doorway {
-    inside: Arc<Mutex<HashMap<InstanceId, u64>>>,
-    most_inside: u64,
-    bytes: Arc<Semaphore>,
+pub struct IntakeLimits {
+    active: Arc<Mutex<HashMap<InstanceId, u64>>>,
+    max_active: u64,
+    body_memory: Arc<Semaphore>,
 }
 
-/// One request's place; free again when dropped.
-pub struct Place {
-    doorway: Doorway,
+/// The slot of one request, released on drop.
+pub struct RequestSlot {
+    limits: IntakeLimits,
     instance: InstanceId,
 }
 
-/// A body that was taken in, and its share of the memory, to be kept as long as the body is.
-pub struct Taken {
-    pub body: Bytes,
-    pub room: OwnedSemaphorePermit,
+/// A request body in memory.
+pub struct BufferedBody {
+    pub bytes: Bytes,
+    /// The body's share of the memory limit, to be kept as long as `bytes`.
+    pub memory: OwnedSemaphorePermit,
 }
 
-impl Doorway {
+impl IntakeLimits {
+    /// `calls_at_once`: the concurrent calls that an account may make.
     #[must_use]
     pub fn new(calls_at_once: u32) -> Self {
-        let most_inside = u64::from(calls_at_once) + MORE_REQUESTS;
-        Self { inside: Arc::default(), most_inside, bytes: Arc::new(Semaphore::new(MOST_BYTES)) }
+        let max_active = u64::from(calls_at_once) + EXTRA_SLOTS;
+        Self { active: Arc::default(), max_active, body_memory: Arc::new(Semaphore::new(MAX_BODY_MEMORY)) }
     }
 
     /// # Errors
-    /// `Busy` when as many requests of `instance` are inside as may be.
-    pub fn enter(&self, instance: InstanceId) -> Result<Place, Problem> {
-        let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = inside.entry(instance).or_default();
-        if *count >= self.most_inside {
-            return Err(Problem::Busy);
+    /// `Busy` when `instance` has as many requests in flight as it may.
+    pub fn claim_slot(&self, instance: InstanceId) -> Result<RequestSlot, ProxyError> {
+        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = active.entry(instance).or_default();
+        if *count >= self.max_active {
+            return Err(ProxyError::Busy);
         }
         *count += 1;
-        Ok(Place { doorway: self.clone(), instance })
+        Ok(RequestSlot { limits: self.clone(), instance })
     }
 
     /// Reads `body` to its end.
     ///
     /// # Errors
-    /// `Busy` when there is no memory for it now; when it is too large, or does not come whole.
-    pub async fn take_in(&self, headers: &HeaderMap, body: Body) -> Result<Taken, Problem> {
-        tokio::time::timeout(BODY_PATIENCE, self.read(headers, body)).await.map_err(|_| Problem::BodyBroken)?
+    /// `Busy` when the memory limit is reached, `BodyTooLarge`, or `BodyBroken` when the body does not arrive whole.
+    pub async fn read_body(&self, headers: &HeaderMap, body: Body) -> Result<BufferedBody, ProxyError> {
+        tokio::time::timeout(BODY_TIMEOUT, self.buffer(headers, body)).await.map_err(|_| ProxyError::BodyBroken)?
     }
 
-    async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Taken, Problem> {
+    async fn buffer(&self, headers: &HeaderMap, body: Body) -> Result<BufferedBody, ProxyError> {
         let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         let announced: usize = announced.unwrap_or(0);
-        if announced > LARGEST_BODY {
-            return Err(Problem::BodyTooLarge);
+        if announced > MAX_BODY {
+            return Err(ProxyError::BodyTooLarge);
         }
-        let mut room = self.room(announced)?;
-        let mut taken = BytesMut::with_capacity(announced);
+        // The announced size is reserved at once. Reserving chunk by chunk could fail in the middle of a long upload.
+        let mut memory = self.reserve_memory(announced)?;
+        let mut bytes = BytesMut::with_capacity(announced);
         let mut chunks = body.into_data_stream();
         while let Some(chunk) = chunks.next().await {
-            let chunk = chunk.map_err(|_| Problem::BodyBroken)?;
-            let size = taken.len() + chunk.len();
-            if size > LARGEST_BODY {
-                return Err(Problem::BodyTooLarge);
+            let chunk = chunk.map_err(|_| ProxyError::BodyBroken)?;
+            let size = bytes.len() + chunk.len();
+            if size > MAX_BODY {
+                return Err(ProxyError::BodyTooLarge);
             }
-            if size > room.num_permits() {
-                room.merge(self.room(size - room.num_permits())?);
+            // Only a body without a content length grows beyond its reservation.
+            if size > memory.num_permits() {
+                memory.merge(self.reserve_memory(size - memory.num_permits())?);
             }
-            taken.extend_from_slice(&chunk);
+            bytes.extend_from_slice(&chunk);
         }
-        Ok(Taken { body: taken.freeze(), room })
+        Ok(BufferedBody { bytes: bytes.freeze(), memory })
     }
 
-    /// Memory for a body of so many bytes.
+    /// Reserves memory for a body of `bytes`.
     ///
     /// # Errors
-    /// `Busy` when there is none now.
-    pub fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
-        let bytes = u32::try_from(bytes).map_err(|_| Problem::BodyTooLarge)?;
-        self.bytes.clone().try_acquire_many_owned(bytes).map_err(|_| Problem::Busy)
+    /// `Busy` when the memory limit is reached.
+    pub fn reserve_memory(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ProxyError> {
+        let bytes = u32::try_from(bytes).map_err(|_| ProxyError::BodyTooLarge)?;
+        // Waiting for memory instead would let slow uploads queue up behind each other.
+        self.body_memory.clone().try_acquire_many_owned(bytes).map_err(|_| ProxyError::Busy)
     }
 }
 
-impl Drop for Place {
+impl Drop for RequestSlot {
     fn drop(&mut self) {
-        let mut inside = self.doorway.inside.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = inside.get_mut(&self.instance) {
+        let mut active = self.limits.active.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = active.get_mut(&self.instance) {
             *count -= 1;
+            // An entry of zero would stay in the map for as long as the process runs.
             if *count == 0 {
-                inside.remove(&self.instance);
+                active.remove(&self.instance);
             }
         }
     }
@@ -124,32 +132,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_instance_has_a_few_more_places_than_calls_and_each_its_own() {
-        let doorway = Doorway::new(1);
+    fn an_instance_has_a_few_more_slots_than_calls_and_each_instance_its_own() {
+        let limits = IntakeLimits::new(1);
         let (a, b) = (InstanceId(Uuid::from_u128(1)), InstanceId(Uuid::from_u128(2)));
-        let mut places: Vec<_> = (0..3).map(|_| doorway.enter(a).ok().unwrap()).collect();
-        assert!(matches!(doorway.enter(a), Err(Problem::Busy)));
-        assert!(doorway.enter(b).is_ok());
-        places.pop();
-        assert!(doorway.enter(a).is_ok());
+        let mut slots: Vec<_> = (0..3).map(|_| limits.claim_slot(a).ok().unwrap()).collect();
+        assert!(matches!(limits.claim_slot(a), Err(ProxyError::Busy)));
+        assert!(limits.claim_slot(b).is_ok());
+        slots.pop();
+        assert!(limits.claim_slot(a).is_ok());
     }
 
     #[tokio::test]
-    async fn all_bodies_share_one_memory_whether_they_name_their_size_or_not() {
-        let doorway = Doorway::new(1);
+    async fn all_bodies_share_one_memory_limit_with_or_without_a_content_length() {
+        let limits = IntakeLimits::new(1);
         let mut announcing = HeaderMap::new();
         announcing.insert(header::CONTENT_LENGTH, LARGEST_BODY.into());
-        let fill = || doorway.take_in(&announcing, Body::empty());
-        let mut taken = Vec::new();
+        let fill = || limits.read_body(&announcing, Body::empty());
+        let mut bodies = Vec::new();
         for _ in 0..8 {
-            taken.push(fill().await.ok().unwrap());
+            bodies.push(fill().await.ok().unwrap());
         }
-        assert!(matches!(fill().await, Err(Problem::Busy)));
+        assert!(matches!(fill().await, Err(ProxyError::Busy)));
         let growing = || Body::from_stream(stream::iter([Ok::<_, std::io::Error>("chunk")]));
-        assert!(matches!(doorway.take_in(&HeaderMap::new(), growing()).await, Err(Problem::Busy)));
-        taken.pop();
-        assert_eq!(doorway.take_in(&HeaderMap::new(), growing()).await.ok().unwrap().body, "chunk");
+        assert!(matches!(limits.read_body(&HeaderMap::new(), growing()).await, Err(ProxyError::Busy)));
+        bodies.pop();
+        assert_eq!(limits.read_body(&HeaderMap::new(), growing()).await.ok().unwrap().bytes, "chunk");
         announcing.insert(header::CONTENT_LENGTH, (LARGEST_BODY + 1).into());
-        assert!(matches!(doorway.take_in(&announcing, Body::empty()).await, Err(Problem::BodyTooLarge)));
+        assert!(matches!(limits.read_body(&announcing, Body::empty()).await, Err(ProxyError::BodyTooLarge)));
     }
 }

@@ -1,4 +1,4 @@
-//! One call on its way to a provider: under which key, how long it is waited for, and when it is sent again.
+//! A call to a provider: key selection and failover, timeouts, and retries that the provider asked for.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,140 +7,146 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use bytes::Bytes;
 use reqwest::Url;
 
-use super::proxy_error::Problem;
-use super::providers::{self, Upstreams, Way};
+use super::clients::ThreadClients;
+use super::forwarded_headers;
+use super::provider_endpoint::{KeyOwner, ProviderEndpoint};
+use super::proxy_error::ProxyError;
+use super::timeouts::ProxyTimeouts;
+use crate::clock::Clock;
 use crate::quota::{Outcome, Seen};
 
-/// A key that the provider does not know will not be known in a moment.
-const UNKNOWN_KEY_RESTS: Duration = Duration::from_secs(300);
-/// It may also be the call that is not allowed.
-const FORBIDDEN_KEY_RESTS: Duration = Duration::from_secs(30);
-/// A key that made too many calls, where the provider does not say for how long; and the longest that is believed.
-const BUSY_KEY_RESTS: Duration = Duration::from_secs(1);
-const LONGEST_REST: Duration = Duration::from_secs(60);
-/// A provider that asks for another try is tried again once, if it asks for no longer wait than this.
-const SHORT_WAIT: Duration = Duration::from_secs(2);
+/// The cooldown of a key that the provider does not know. It will not become valid in a moment.
+const UNKNOWN_KEY_COOLDOWN: Duration = Duration::from_secs(300);
+/// The cooldown after a 403. It is shorter, because the request may be the cause instead of the key.
+const FORBIDDEN_KEY_COOLDOWN: Duration = Duration::from_secs(30);
+/// The cooldown of a rate-limited key without `retry-after`, and the longest `retry-after` that is honoured.
+const DEFAULT_RATE_LIMIT_COOLDOWN: Duration = Duration::from_secs(1);
+const MAX_COOLDOWN: Duration = Duration::from_secs(60);
+/// The longest wait before a retry that the provider asked for. Longer ones are left to the client.
+const MAX_RETRY_WAIT: Duration = Duration::from_secs(2);
 
-/// A call on its way to a provider.
-pub struct Outgoing {
-    pub(super) upstreams: Upstreams,
-    pub(super) way: Arc<Way>,
+/// The parts of the proxy that every call needs.
+#[derive(Clone)]
+pub struct CallContext {
+    pub clients: ThreadClients,
+    pub clock: Clock,
+    pub timeouts: ProxyTimeouts,
+}
+
+/// A call that is ready to be sent.
+pub struct ProviderCall {
+    pub(super) context: CallContext,
+    pub(super) endpoint: Arc<ProviderEndpoint>,
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
-    pub(super) seat: u64,
+    pub(super) key_affinity: u64,
 }
 
-/// Why there is no answer.
+/// The reason why a call has no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// The provider got nothing.
+pub enum CallFailure {
+    /// The provider received nothing.
     Unreachable,
-    /// It does not accept any of the platform's keys. What it says of them is no tenant's business.
+    /// The provider accepts none of the platform's keys. Its message about them is not shown to tenants.
     NoKeyAccepted,
-    /// It got the call and said nothing for too long; it may have finished it, unseen.
-    Silent,
+    /// The provider received the call and was silent until the timeout. It may have finished the call.
+    TimedOut,
     /// The connection broke.
     Broken,
 }
 
-impl Failure {
-    fn of(error: &reqwest::Error) -> Self {
-        tracing::warn!(error = %error, source = ?std::error::Error::source(error), "a provider did not answer");
-        if error.is_connect() || error.is_builder() {
-            Self::Unreachable
-        } else if error.is_timeout() {
-            Self::Silent
-        } else {
-            Self::Broken
-        }
-    }
-
-    /// What is known of the call.
+impl CallFailure {
+    /// The usage and outcome that the call is settled with.
     #[must_use]
-    pub fn seen(self) -> (Seen, Outcome) {
+    pub fn settlement(self) -> (Seen, Outcome) {
         match self {
             Self::Unreachable => (Seen::NoCharge, Outcome::UpstreamBroke),
             Self::NoKeyAccepted => (Seen::NoCharge, Outcome::Refused),
-            Self::Silent => (Seen::Unreadable, Outcome::UpstreamBroke),
+            Self::TimedOut => (Seen::Unreadable, Outcome::UpstreamBroke),
             Self::Broken => (Seen::Part { usage: None, output_tokens: 0 }, Outcome::UpstreamBroke),
         }
     }
 }
 
-impl From<Failure> for Problem {
-    fn from(failure: Failure) -> Self {
+impl From<CallFailure> for ProxyError {
+    fn from(failure: CallFailure) -> Self {
         match failure {
-            Failure::Silent => Self::UpstreamTimeout,
-            Failure::Unreachable | Failure::NoKeyAccepted | Failure::Broken => Self::UpstreamUnreachable,
+            CallFailure::TimedOut => Self::UpstreamTimeout,
+            CallFailure::Unreachable | CallFailure::NoKeyAccepted | CallFailure::Broken => Self::UpstreamUnreachable,
         }
     }
 }
 
-impl From<reqwest::Error> for Failure {
+impl From<reqwest::Error> for CallFailure {
     fn from(error: reqwest::Error) -> Self {
-        Self::of(&error)
+        tracing::warn!(error = %error, source = ?std::error::Error::source(&error), "a provider call failed");
+        if error.is_connect() || error.is_builder() {
+            Self::Unreachable
+        } else if error.is_timeout() {
+            Self::TimedOut
+        } else {
+            Self::Broken
+        }
     }
 }
 
-/// How an answer is waited for.
+/// The kind of response that a call expects, which decides its timeouts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// A stream, which begins soon.
+pub enum ResponseMode {
+    /// A stream. Its head comes soon.
     Streamed,
+    /// A whole response. Its head comes when all of it has been generated.
     Whole,
 }
 
-impl Outgoing {
-    /// The same for a caller that sits at `seat`, which decides the key.
+impl ProviderCall {
+    /// The response headers that go on to the instance.
     #[must_use]
-    pub fn seated(self, seat: u64) -> Self {
-        Self { seat, ..self }
+    pub fn returned_headers(&self, headers: HeaderMap) -> HeaderMap {
+        match self.endpoint.key_owner {
+            KeyOwner::Caller => forwarded_headers::to_key_owner(headers),
+            KeyOwner::Platform => forwarded_headers::to_instance(headers),
+        }
     }
 
-    /// The headers of its answer that may go on to the instance.
-    #[must_use]
-    pub fn returning(&self, headers: HeaderMap) -> HeaderMap {
-        if self.way.is_own { providers::returning_to_its_owner(headers) } else { providers::returning(headers) }
-    }
-
-    /// Sends the call and waits for the head of its answer. This is the one place where a provider is called.
+    /// Sends the call and waits for the head of its response. All requests to providers are made here.
     ///
-    /// It is sent again only where the provider said that it did not take the call: with another key when this one is
-    /// refused or overburdened, and once more when the provider asks for that. All else is the caller's to decide, and
-    /// SDKs do.
+    /// A call is sent again only where the provider stated that it did not process it: with another key after a refusal
+    /// of the key, and once more when the provider asks for a retry. All other retries are left to the client's SDK.
     ///
     /// # Errors
-    /// Why there is no answer.
-    pub async fn send(&self, answer: Answer) -> Result<reqwest::Response, Failure> {
-        let (clock, keys) = (&self.upstreams.clock, &self.way.keys);
-        if self.way.is_away(clock.monotonic()) {
-            return Err(Failure::Unreachable);
+    /// See [`CallFailure`].
+    pub async fn send(&self, mode: ResponseMode) -> Result<reqwest::Response, CallFailure> {
+        let (clock, keys) = (&self.context.clock, &self.endpoint.keys);
+        if self.endpoint.is_unreachable(clock.monotonic()) {
+            return Err(CallFailure::Unreachable);
         }
-        let mut key = keys.first(self.seat, clock.monotonic());
-        let (mut tried, mut may_ask_again) = (Vec::new(), true);
+        let mut key = keys.first(self.key_affinity, clock.monotonic());
+        let (mut tried, mut may_retry) = (Vec::new(), true);
         loop {
-            let response = self.send_with(key, answer).await?;
-            let said = Said::of(response.status(), response.headers());
-            if let (Some(refused), Some(rest)) = (key, said.rest()) {
-                keys.rest(refused, clock.monotonic(), rest);
+            let response = self.send_with(key, mode).await?;
+            let verdict = ResponseVerdict::of(response.status(), response.headers());
+            if let (Some(refused), Some(cooldown)) = (key, verdict.cooldown()) {
+                keys.cool_down(refused, clock.monotonic(), cooldown);
             }
-            let mut other = || {
+            let mut alternative = || {
                 tried.extend(key);
-                keys.other(self.seat, &tried, clock.monotonic())
+                keys.alternative(self.key_affinity, &tried, clock.monotonic())
             };
-            match (said, if said.is_of_the_key() { other() } else { None }) {
+            match (verdict, if verdict.concerns_key() { alternative() } else { None }) {
                 (_, Some(other)) => {
-                    tracing::warn!(status = response.status().as_u16(), "another key of the provider's is tried");
+                    tracing::warn!(status = response.status().as_u16(), "a provider refused a key; another is tried");
                     key = Some(other);
                 }
-                (Said::UnknownKey, None) if key.is_some() => {
+                // Without a key of the platform's, the 401 is about the caller's own key and goes on to the caller.
+                (ResponseVerdict::UnknownKey, None) if key.is_some() => {
                     tracing::error!(provider = self.url.host_str(), "a provider does not accept this server's keys");
-                    return Err(Failure::NoKeyAccepted);
+                    return Err(CallFailure::NoKeyAccepted);
                 }
-                (Said::AgainIn(wait), _) if may_ask_again => {
-                    may_ask_again = false;
+                (ResponseVerdict::RetryIn(wait), _) if may_retry => {
+                    may_retry = false;
                     tokio::time::sleep(wait).await;
                 }
                 _ => return Ok(response),
@@ -148,76 +154,77 @@ impl Outgoing {
         }
     }
 
-    async fn send_with(&self, key: Option<usize>, answer: Answer) -> Result<reqwest::Response, Failure> {
-        let Upstreams { clients, clock, patience, .. } = &self.upstreams;
+    async fn send_with(&self, key: Option<usize>, mode: ResponseMode) -> Result<reqwest::Response, CallFailure> {
+        let CallContext { clients, clock, timeouts } = &self.context;
         let mut request = reqwest::Request::new(self.method.clone(), self.url.clone());
         *request.headers_mut() = self.headers.clone();
         if let Some(key) = key {
-            request.headers_mut().insert(self.way.key_header.clone(), self.way.keys.value(key).clone());
+            request.headers_mut().insert(self.endpoint.key_header.clone(), self.endpoint.keys.value(key).clone());
         }
         *request.body_mut() = Some(self.body.clone().into());
-        let client = clients.here();
-        let sent = match answer {
-            Answer::Whole => {
-                *request.timeout_mut() = Some(patience.whole);
+        let client = clients.of_this_thread();
+        let sent = match mode {
+            ResponseMode::Whole => {
+                *request.timeout_mut() = Some(timeouts.whole);
                 client.execute(request).await
             }
-            Answer::Streamed => match tokio::time::timeout(patience.first_byte, client.execute(request)).await {
+            // reqwest's own request timeout would also cut the body of the stream, which may flow for an hour.
+            ResponseMode::Streamed => match tokio::time::timeout(timeouts.first_byte, client.execute(request)).await {
                 Ok(sent) => sent,
-                Err(_) => return Err(Failure::Silent),
+                Err(_) => return Err(CallFailure::TimedOut),
             },
         };
         sent.map_err(|error| {
             if error.is_connect() && error.is_timeout() {
-                self.way.took_no_connection(clock.monotonic());
+                self.endpoint.mark_unreachable(clock.monotonic());
             }
-            Failure::of(&error)
+            error.into()
         })
     }
 }
 
-/// What the head of an answer means for who may be asked next.
+/// The meaning of a response's head for the key and for a retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Said {
-    /// It is the answer.
-    This,
+enum ResponseVerdict {
+    /// The response goes on to the client.
+    Final,
     UnknownKey,
     Forbidden,
-    /// The key made too many calls, and may make more after this.
-    Busy(Duration),
+    /// The key may be used again after this time.
+    RateLimited(Duration),
     Overloaded,
-    /// Not taken; the provider asks for another try after this.
-    AgainIn(Duration),
+    /// The provider did not process the call and asks for a retry after this time.
+    RetryIn(Duration),
 }
 
-impl Said {
+impl ResponseVerdict {
     fn of(status: StatusCode, headers: &HeaderMap) -> Self {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let wait = text("retry-after").and_then(|wait| wait.parse().ok()).map(Duration::from_secs);
-        let asks_for_it = text("x-should-retry") == Some("true") && wait.is_none_or(|wait| wait <= SHORT_WAIT);
+        let asks_for_retry = text("x-should-retry") == Some("true") && wait.is_none_or(|wait| wait <= MAX_RETRY_WAIT);
         match status.as_u16() {
-            200..=299 => Self::This,
+            200..=299 => Self::Final,
             401 => Self::UnknownKey,
             403 => Self::Forbidden,
-            429 => Self::Busy(wait.unwrap_or(BUSY_KEY_RESTS).min(LONGEST_REST)),
+            429 => Self::RateLimited(wait.unwrap_or(DEFAULT_RATE_LIMIT_COOLDOWN).min(MAX_COOLDOWN)),
+            // Anthropic's own status for overload.
             529 => Self::Overloaded,
-            _ if asks_for_it => Self::AgainIn(wait.unwrap_or_default()),
-            _ => Self::This,
+            _ if asks_for_retry => Self::RetryIn(wait.unwrap_or_default()),
+            _ => Self::Final,
         }
     }
 
-    /// Whether another key may fare better.
-    fn is_of_the_key(self) -> bool {
-        matches!(self, Self::UnknownKey | Self::Forbidden | Self::Busy(_) | Self::Overloaded)
+    /// Whether another key could succeed.
+    fn concerns_key(self) -> bool {
+        matches!(self, Self::UnknownKey | Self::Forbidden | Self::RateLimited(_) | Self::Overloaded)
     }
 
-    /// For how long the key rests that was answered so.
-    fn rest(self) -> Option<Duration> {
+    fn cooldown(self) -> Option<Duration> {
         match self {
-            Self::UnknownKey => Some(UNKNOWN_KEY_RESTS),
-            Self::Forbidden => Some(FORBIDDEN_KEY_RESTS),
-            Self::Busy(wait) => Some(wait),
-            Self::Overloaded | Self::AgainIn(_) | Self::This => None,
+            Self::UnknownKey => Some(UNKNOWN_KEY_COOLDOWN),
+            Self::Forbidden => Some(FORBIDDEN_KEY_COOLDOWN),
+            Self::RateLimited(wait) => Some(wait),
+            Self::Overloaded | Self::RetryIn(_) | Self::Final => None,
         }
     }
 }
@@ -229,27 +236,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_answer_means_for_the_key_and_for_another_try() {
-        let said = |status: u16, headers: &[(&'static str, &'static str)]| {
+    fn the_head_of_a_response_decides_about_the_key_and_a_retry() {
+        let verdict = |status: u16, headers: &[(&'static str, &'static str)]| {
             let named = headers.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v)));
-            Said::of(StatusCode::from_u16(status).unwrap(), &named.collect())
+            ResponseVerdict::of(StatusCode::from_u16(status).unwrap(), &named.collect())
         };
         for (status, headers, expected) in [
-            (200, &[("x-should-retry", "true")][..], Said::This),
-            (400, &[], Said::This),
-            (401, &[], Said::UnknownKey),
-            (403, &[], Said::Forbidden),
-            (429, &[], Said::Busy(BUSY_KEY_RESTS)),
-            (429, &[("retry-after", "7")], Said::Busy(Duration::from_secs(7))),
-            (429, &[("retry-after", "99999999")], Said::Busy(LONGEST_REST)),
-            (500, &[], Said::This),
-            (500, &[("x-should-retry", "true")], Said::AgainIn(Duration::ZERO)),
-            (503, &[("x-should-retry", "true"), ("retry-after", "1")], Said::AgainIn(Duration::from_secs(1))),
-            (503, &[("x-should-retry", "true"), ("retry-after", "30")], Said::This),
-            (503, &[("x-should-retry", "false")], Said::This),
-            (529, &[("x-should-retry", "true")], Said::Overloaded),
+            (200, &[("x-should-retry", "true")][..], ResponseVerdict::Final),
+            (400, &[], ResponseVerdict::Final),
+            (401, &[], ResponseVerdict::UnknownKey),
+            (403, &[], ResponseVerdict::Forbidden),
+            (429, &[], ResponseVerdict::RateLimited(DEFAULT_RATE_LIMIT_COOLDOWN)),
+            (429, &[("retry-after", "7")], ResponseVerdict::RateLimited(Duration::from_secs(7))),
+            (429, &[("retry-after", "99999999")], ResponseVerdict::RateLimited(MAX_COOLDOWN)),
+            (500, &[], ResponseVerdict::Final),
+            (500, &[("x-should-retry", "true")], ResponseVerdict::RetryIn(Duration::ZERO)),
+            (
+                503,
+                &[("x-should-retry", "true"), ("retry-after", "1")],
+                ResponseVerdict::RetryIn(Duration::from_secs(1)),
+            ),
+            (503, &[("x-should-retry", "true"), ("retry-after", "30")], ResponseVerdict::Final),
+            (503, &[("x-should-retry", "false")], ResponseVerdict::Final),
+            (529, &[("x-should-retry", "true")], ResponseVerdict::Overloaded),
         ] {
-            assert_eq!(said(status, headers), expected, "{status} {headers:?}");
+            assert_eq!(verdict(status, headers), expected, "{status} {headers:?}");
         }
     }
 }

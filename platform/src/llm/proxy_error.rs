@@ -1,61 +1,77 @@
-//! Refusals in each provider's own shape, so that official SDKs raise the right error and retry only when it helps.
+//! The proxy's errors, as responses in each provider's wire format: official SDKs then raise the right exception, and
+//! retry only when a retry can help.
 //!
-//! Both SDKs retry 408, 409, 429 and 5xx twice unless `x-should-retry` says no; a long `retry-after` makes Anthropic's
-//! sleep that long. So a spent allowance says `x-should-retry: false` and names no time to wait.
+//! Both SDKs retry 408, 409, 429 and 5xx twice unless `x-should-retry` is `false`, and Anthropic's sleeps for as long
+//! as `retry-after` says. So the response for a spent allowance has `x-should-retry: false` and no `retry-after`.
 
 use std::time::Duration;
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use berth_providers::WireFormat;
+use berth_providers::request::RequestError;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::config::WireFormat;
+use crate::instance_token::TokenError;
 use crate::instances::Wish;
 use crate::quota::{NoBound, Refusal, Span, Tier, dollars};
-use berth_providers::request::RequestError;
 
-/// Why a call ends here.
+/// The reason why a call ends at the proxy.
 #[derive(Debug)]
-pub enum Problem {
+pub enum ProxyError {
     BadToken,
     /// The instance is suspended or removed.
     MayNotCall {
         wish: Wish,
     },
-    /// Too much is in the door already.
+    /// The instance has too many requests in flight, or all bodies together take too much memory.
     Busy,
     NoSuchPath {
         path: String,
     },
     BodyTooLarge,
-    /// It did not come to its end.
+    /// The body did not arrive whole.
     BodyBroken,
-    Unacceptable(RequestError),
+    InvalidRequest(RequestError),
     Refused(Refusal),
-    /// The account's own key for this provider does not open any more, and no other may take its place.
+    /// The account's own key for this provider cannot be decrypted any more, and no other key may take its place.
     OwnKeyUnreadable,
-    /// Not even with the shortest answer that is of use.
+    /// Refused even with the shortest useful answer.
     RefusedAtAnyLength(Refusal),
     UpstreamUnreachable,
     UpstreamTimeout,
 }
 
-/// A refusal in words that each provider has a field for.
-struct Shape {
+impl From<TokenError> for ProxyError {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Invalid => Self::BadToken,
+            TokenError::Closed { wish } => Self::MayNotCall { wish },
+        }
+    }
+}
+
+/// An error response in terms of both wire formats.
+struct ErrorShape {
     status: StatusCode,
+    /// Anthropic's `error.type`.
     anthropic: &'static str,
+    /// Anthropic's `error.details.error_code`.
     anthropic_code: Option<&'static str>,
+    /// OpenAI's `error.type`.
     openai: &'static str,
+    /// OpenAI's `error.code`.
     openai_code: Option<&'static str>,
+    /// OpenAI's `error.param`.
     field: Option<&'static str>,
     message: String,
     retry_after: Option<Duration>,
     never_retry: bool,
 }
 
-impl Shape {
+impl ErrorShape {
     fn new(status: StatusCode, anthropic: &'static str, openai: &'static str, message: String) -> Self {
         Self {
             status,
@@ -71,13 +87,13 @@ impl Shape {
     }
 }
 
-impl Problem {
-    /// The answer in the shape of who `speaks` so, under `request_id`.
+impl ProxyError {
+    /// The error response in a wire format.
     #[must_use]
-    pub fn respond(&self, speaks: WireFormat, request_id: Uuid) -> Response {
+    pub fn respond(&self, format: WireFormat, request_id: Uuid) -> Response {
         let shape = self.shape();
         let request_id = format!("req_{}", request_id.simple());
-        let (body, id_header) = match speaks {
+        let (body, id_header) = match format {
             WireFormat::Anthropic => {
                 let mut error = json!({ "type": shape.anthropic, "message": shape.message });
                 if let Some(code) = shape.anthropic_code {
@@ -99,17 +115,18 @@ impl Problem {
         if shape.never_retry {
             headers.insert("x-should-retry", HeaderValue::from_static("false"));
         } else if let Some(wait) = shape.retry_after {
+            // Anthropic's SDK would sleep for all of a longer time, and the program with it.
             headers.insert("retry-after", HeaderValue::from(wait.as_secs().clamp(1, 60)));
         }
         response
     }
 
-    fn shape(&self) -> Shape {
+    fn shape(&self) -> ErrorShape {
         const BAD: &str = "invalid_request_error";
         match self {
-            Self::BadToken => Shape {
+            Self::BadToken => ErrorShape {
                 openai_code: Some("invalid_api_key"),
-                ..Shape::new(
+                ..ErrorShape::new(
                     StatusCode::UNAUTHORIZED,
                     "authentication_error",
                     BAD,
@@ -118,34 +135,36 @@ impl Problem {
                         .into(),
                 )
             },
-            Self::MayNotCall { wish } => Shape {
+            Self::MayNotCall { wish } => ErrorShape {
                 openai_code: Some("access_terminated"),
-                ..Shape::new(
+                ..ErrorShape::new(
                     StatusCode::FORBIDDEN,
                     "permission_error",
                     BAD,
                     match wish {
                         Wish::Removed => "The operator removed this instance, so it makes no AI calls.".into(),
-                        Wish::Leaving => "This account leaves, so its instance makes no AI calls.".into(),
+                        Wish::Leaving => {
+                            "This account is scheduled for deletion, so its instance makes no AI calls.".into()
+                        }
                         _ => "This account is suspended, so its instance makes no AI calls. Ask the operator of this \
                               server why."
                             .into(),
                     },
                 )
             },
-            Self::Busy => Shape {
+            Self::Busy => ErrorShape {
                 openai_code: Some("rate_limit_exceeded"),
                 retry_after: Some(Duration::from_secs(1)),
-                ..Shape::new(
+                ..ErrorShape::new(
                     StatusCode::TOO_MANY_REQUESTS,
                     "rate_limit_error",
                     "rate_limit_error",
                     "Too many requests, or too large ones, are being taken in at once. Wait for one to end.".into(),
                 )
             },
-            Self::NoSuchPath { path } => Shape {
+            Self::NoSuchPath { path } => ErrorShape {
                 openai_code: Some("unknown_url"),
-                ..Shape::new(
+                ..ErrorShape::new(
                     StatusCode::NOT_FOUND,
                     "not_found_error",
                     BAD,
@@ -157,21 +176,22 @@ impl Problem {
                     ),
                 )
             },
-            Self::BodyTooLarge => Shape::new(
+            Self::BodyTooLarge => ErrorShape::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "request_too_large",
                 BAD,
                 "The request body is larger than 32 MB.".into(),
             ),
-            Self::BodyBroken => Shape::new(
+            Self::BodyBroken => ErrorShape::new(
                 StatusCode::BAD_REQUEST,
                 BAD,
                 BAD,
                 "The request body did not arrive whole within a minute.".into(),
             ),
-            Self::Unacceptable(why) => {
-                Shape { field: why.field, ..Shape::new(StatusCode::BAD_REQUEST, BAD, BAD, why.message.clone()) }
-            }
+            Self::InvalidRequest(why) => ErrorShape {
+                field: why.field,
+                ..ErrorShape::new(StatusCode::BAD_REQUEST, BAD, BAD, why.message.clone())
+            },
             Self::Refused(refusal) => refused(
                 refusal,
                 "A lower max_tokens may fit; with the header x-berth-clamp: max-tokens it is lowered to what does.",
@@ -179,7 +199,7 @@ impl Problem {
             Self::RefusedAtAnyLength(refusal) => {
                 refused(refusal, "The shortest answer that is of any use would not fit either.")
             }
-            Self::OwnKeyUnreadable => Shape::new(
+            Self::OwnKeyUnreadable => ErrorShape::new(
                 StatusCode::FORBIDDEN,
                 "permission_error",
                 BAD,
@@ -187,13 +207,13 @@ impl Problem {
                  your own keys, put it in again or remove it."
                     .into(),
             ),
-            Self::UpstreamUnreachable => Shape::new(
+            Self::UpstreamUnreachable => ErrorShape::new(
                 StatusCode::BAD_GATEWAY,
                 "api_error",
                 "server_error",
                 "The model provider could not be reached. Please try again.".into(),
             ),
-            Self::UpstreamTimeout => Shape::new(
+            Self::UpstreamTimeout => ErrorShape::new(
                 StatusCode::GATEWAY_TIMEOUT,
                 "timeout_error",
                 "server_error",
@@ -203,13 +223,13 @@ impl Problem {
     }
 }
 
-/// `advice`: what can be done about its size, where something is left.
-fn refused(refusal: &Refusal, advice: &str) -> Shape {
+/// The response to a refusal. `advice`: a sentence for a call that would fit with a shorter answer.
+fn refused(refusal: &Refusal, advice: &str) -> ErrorShape {
     match refusal {
-        Refusal::UnknownModel { model } => Shape {
+        Refusal::UnknownModel { model } => ErrorShape {
             openai_code: Some("model_not_found"),
             field: Some("model"),
-            ..Shape::new(
+            ..ErrorShape::new(
                 StatusCode::NOT_FOUND,
                 "not_found_error",
                 "invalid_request_error",
@@ -218,30 +238,26 @@ fn refused(refusal: &Refusal, advice: &str) -> Shape {
         },
         Refusal::NoBound { model, why } => {
             let (field, message) = no_bound(model, *why);
-            Shape {
+            ErrorShape {
                 field: Some(field),
-                ..Shape::new(StatusCode::BAD_REQUEST, "invalid_request_error", "invalid_request_error", message)
+                ..ErrorShape::new(StatusCode::BAD_REQUEST, "invalid_request_error", "invalid_request_error", message)
             }
         }
-        Refusal::OverAllowance { what, left_nanodollars, held_nanodollars, needed_nanodollars, resets_on } => Shape {
-            anthropic_code: Some("enforced_spend_limit_reached"),
-            openai_code: Some("project_spend_limit_exceeded"),
-            never_retry: true,
-            ..Shape::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "rate_limit_error",
-                "insufficient_quota",
-                [
-                    over_allowance(*what, (*left_nanodollars, *held_nanodollars), *needed_nanodollars, resets_on),
-                    if refusal.leaves_room() { format!(" {advice}") } else { String::new() },
-                ]
-                .concat(),
-            )
-        },
-        Refusal::TooManyAtOnce { limit, retry_after } => Shape {
+        Refusal::OverAllowance { what, left_nanodollars, held_nanodollars, needed_nanodollars, resets_on } => {
+            let shortage = AllowanceShortage {
+                span: *what,
+                left: *left_nanodollars,
+                held: *held_nanodollars,
+                needed: *needed_nanodollars,
+                resets_on,
+            };
+            let advice = if refusal.leaves_room() { format!(" {advice}") } else { String::new() };
+            spent(shortage.message() + &advice)
+        }
+        Refusal::TooManyAtOnce { limit, retry_after } => ErrorShape {
             openai_code: Some("rate_limit_exceeded"),
             retry_after: Some(*retry_after),
-            ..Shape::new(
+            ..ErrorShape::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 "rate_limit_error",
                 "rate_limit_error",
@@ -262,31 +278,43 @@ fn refused(refusal: &Refusal, advice: &str) -> Shape {
         ),
         Refusal::Unavailable(error) => {
             tracing::error!(error = ?error, "a call could not be admitted");
-            Shape {
+            ErrorShape {
                 openai_code: Some("server_is_overloaded"),
                 retry_after: Some(Duration::from_secs(2)),
-                ..Shape::new(
+                ..ErrorShape::new(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "overloaded_error",
                     "server_error",
-                    "Berth cannot open its books just now, so it makes no calls. Please try again.".into(),
+                    "Berth cannot check the budget just now, so it makes no AI calls. Please try again.".into(),
                 )
             }
         }
     }
 }
 
-fn too_fast(wait: Duration, sentence: String) -> Shape {
-    let message = format!("{sentence} Wait {} s.", wait.as_secs().saturating_add(1));
-    Shape {
-        openai_code: Some("rate_limit_exceeded"),
-        // Whole seconds: what is left of one counts.
-        retry_after: Some(wait.saturating_add(Duration::from_millis(999))),
-        ..Shape::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "rate_limit_error", message)
+/// The response for a spent allowance.
+fn spent(message: String) -> ErrorShape {
+    ErrorShape {
+        anthropic_code: Some("enforced_spend_limit_reached"),
+        openai_code: Some("project_spend_limit_exceeded"),
+        // The allowance comes back at the end of a day or a month: a retry within seconds would only delay the error.
+        never_retry: true,
+        ..ErrorShape::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "insufficient_quota", message)
     }
 }
 
-/// The field to blame, and what to do about it.
+/// The response for a rate limit.
+fn too_fast(wait: Duration, sentence: String) -> ErrorShape {
+    let message = format!("{sentence} Wait {} s.", wait.as_secs().saturating_add(1));
+    ErrorShape {
+        openai_code: Some("rate_limit_exceeded"),
+        // Rounded up to whole seconds, because a retry within the last second would be refused again.
+        retry_after: Some(wait.saturating_add(Duration::from_millis(999))),
+        ..ErrorShape::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "rate_limit_error", message)
+    }
+}
+
+/// The field at fault, and advice.
 fn no_bound(model: &str, why: NoBound) -> (&'static str, String) {
     match why {
         NoBound::Size => (
@@ -304,17 +332,30 @@ fn no_bound(model: &str, why: NoBound) -> (&'static str, String) {
     }
 }
 
-fn over_allowance(what: Span, (left, held): (i64, i64), needed: i64, resets_on: &str) -> String {
-    let held = if held > 0 {
-        format!(" ({} more is held for calls in flight, and part of it comes back)", dollars(held))
-    } else {
-        String::new()
-    };
-    format!(
-        "Your AI allowance of this {} does not cover this call: it could cost up to {}, and {} is left{held}. The \
-         allowance is whole again on {resets_on} (UTC). A call under a key of your own needs none of it.",
-        what.word(),
-        dollars(needed),
-        dollars(left),
-    )
+/// An allowance that does not cover a call. Amounts are in nano-dollars.
+struct AllowanceShortage<'a> {
+    span: Span,
+    left: i64,
+    /// Held for other calls in flight.
+    held: i64,
+    needed: i64,
+    resets_on: &'a str,
+}
+
+impl AllowanceShortage<'_> {
+    fn message(&self) -> String {
+        let Self { span, left, held, needed, resets_on } = self;
+        let held = if *held > 0 {
+            format!(" ({} more is held for calls in flight, and part of it comes back)", dollars(*held))
+        } else {
+            String::new()
+        };
+        format!(
+            "Your AI allowance of this {} does not cover this call: it could cost up to {}, and {} is left{held}. The \
+             allowance is whole again on {resets_on} (UTC). A call under a key of your own needs none of it.",
+            span.word(),
+            dollars(*needed),
+            dollars(*left),
+        )
+    }
 }

@@ -1,5 +1,5 @@
-//! What is left of an account's requests and tokens a minute, in the headers that each provider's clients read. The
-//! provider's own describe the platform's key and are not passed on.
+//! Rate limit headers: an account's remaining requests and tokens a minute, in the headers that each provider's SDK
+//! reads. The provider's own headers describe the platform's key and are not passed on.
 
 use std::time::Duration;
 
@@ -11,20 +11,27 @@ use crate::config::WireFormat;
 use crate::quota::Rate;
 
 #[derive(Clone, Copy)]
-enum What {
+enum LimitedUnit {
     Requests,
     Tokens,
 }
 
-/// Adds them to `headers`, for the limits that there are.
-pub fn add(headers: &mut HeaderMap, speaks: WireFormat, requests: Option<Rate>, tokens: Option<Rate>, now: Timestamp) {
-    for (what, rate) in [(What::Requests, requests), (What::Tokens, tokens)] {
+/// The rate limits of an account, after a call. `None` for an unlimited unit.
+#[derive(Clone, Copy, Debug)]
+pub struct RateLimits {
+    pub requests: Option<Rate>,
+    pub tokens: Option<Rate>,
+}
+
+/// Adds the headers of `limits` in the wire format of a provider.
+pub fn add(headers: &mut HeaderMap, format: WireFormat, limits: RateLimits, now: Timestamp) {
+    for (unit, rate) in [(LimitedUnit::Requests, limits.requests), (LimitedUnit::Tokens, limits.tokens)] {
         let Some(rate) = rate else { continue };
-        let reset = match speaks {
+        let reset = match format {
             WireFormat::Anthropic => moment(now.plus(rate.full_in)),
             WireFormat::Openai => duration(rate.full_in),
         };
-        let [limit, remaining, when] = names(speaks, what).map(HeaderName::from_static);
+        let [limit, remaining, when] = names(format, unit).map(HeaderName::from_static);
         headers.insert(limit, rate.limit.into());
         headers.insert(remaining, rate.remaining.into());
         if let Ok(reset) = HeaderValue::try_from(reset) {
@@ -33,36 +40,36 @@ pub fn add(headers: &mut HeaderMap, speaks: WireFormat, requests: Option<Rate>, 
     }
 }
 
-/// Of the headers that say the limit, what is left of it, and when all of it is there again.
-fn names(speaks: WireFormat, what: What) -> [&'static str; 3] {
-    match (speaks, what) {
-        (WireFormat::Anthropic, What::Requests) => [
+/// The names of the headers for the limit, its remainder, and the time of its full reset.
+fn names(format: WireFormat, unit: LimitedUnit) -> [&'static str; 3] {
+    match (format, unit) {
+        (WireFormat::Anthropic, LimitedUnit::Requests) => [
             "anthropic-ratelimit-requests-limit",
             "anthropic-ratelimit-requests-remaining",
             "anthropic-ratelimit-requests-reset",
         ],
-        (WireFormat::Anthropic, What::Tokens) => [
+        (WireFormat::Anthropic, LimitedUnit::Tokens) => [
             "anthropic-ratelimit-tokens-limit",
             "anthropic-ratelimit-tokens-remaining",
             "anthropic-ratelimit-tokens-reset",
         ],
-        (WireFormat::Openai, What::Requests) => {
+        (WireFormat::Openai, LimitedUnit::Requests) => {
             ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"]
         }
-        (WireFormat::Openai, What::Tokens) => {
+        (WireFormat::Openai, LimitedUnit::Tokens) => {
             ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"]
         }
     }
 }
 
-/// As RFC 3339 writes it, in whole seconds, never earlier than it is.
+/// RFC 3339, rounded up to whole seconds: a client that waits until then must not come too early.
 fn moment(at: Timestamp) -> String {
     DateTime::from_timestamp(at.0.saturating_add(999).div_euclid(1000), 0)
         .map(|at| at.to_rfc3339_opts(SecondsFormat::Secs, true))
         .unwrap_or_default()
 }
 
-/// As Go writes it: `6m0s`, `1.5s`, `12ms`.
+/// The format of Go's `time.Duration`, which OpenAI sends: `6m0s`, `1.5s`, `12ms`.
 fn duration(span: Duration) -> String {
     let ms = span.as_millis();
     match (ms / 60_000, ms % 60_000) {
@@ -82,18 +89,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_provider_is_told_in_its_own_way() {
+    fn each_wire_format_has_headers_of_its_own() {
         let rate = |full_in| Rate { limit: 60, remaining: 12, full_in: Duration::from_millis(full_in) };
-        let said = |speaks, requests, tokens| {
+        let header_lines = |format, requests, tokens| {
             let mut headers = HeaderMap::new();
-            add(&mut headers, speaks, requests, tokens, Timestamp(1_794_738_600_000));
-            let mut said: Vec<_> =
+            add(&mut headers, format, RateLimits { requests, tokens }, Timestamp(1_794_738_600_000));
+            let mut lines: Vec<_> =
                 headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
-            said.sort();
-            said
+            lines.sort();
+            lines
         };
         assert_eq!(
-            said(WireFormat::Anthropic, Some(rate(48_001)), None),
+            header_lines(WireFormat::Anthropic, Some(rate(48_001)), None),
             [
                 "anthropic-ratelimit-requests-limit: 60",
                 "anthropic-ratelimit-requests-remaining: 12",
@@ -101,7 +108,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            said(WireFormat::Openai, None, Some(rate(61_500))),
+            header_lines(WireFormat::Openai, None, Some(rate(61_500))),
             ["x-ratelimit-limit-tokens: 60", "x-ratelimit-remaining-tokens: 12", "x-ratelimit-reset-tokens: 1m1.5s",]
         );
         for (ms, text) in [(0, "0ms"), (12, "12ms"), (1000, "1s"), (1500, "1.5s"), (360_000, "6m0s")] {

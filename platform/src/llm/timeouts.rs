@@ -1,27 +1,30 @@
-//! How long a provider is waited for in each phase of a call, and a client's stream after its client went.
+//! The quota proxy's timeouts: one for each phase of a provider call, and for draining a stream after a client
+//! disconnect.
 
 use std::time::Duration;
 
-/// Limits of time, and of how many streams are read on. Tests have less patience.
+/// Timeouts, and the limit of concurrent drains. Tests use shorter ones.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    /// Until the provider's address takes a connection. Nothing was sent then.
+pub struct ProxyTimeouts {
+    /// For the connection to the provider. Nothing was sent when it passes.
     pub connect: Duration,
-    /// Until a stream begins. Providers begin it at once, and think in it.
+    /// From the request to the head of a streamed response. Providers begin a stream at once and reason within it.
     pub first_byte: Duration,
-    /// The longest silence within an answer, and before one in one piece. The SDKs' own timeout is ten minutes.
+    /// For the longest silence within a response, and before one that is not a stream. The SDKs' own timeout is ten
+    /// minutes.
     pub between_bytes: Duration,
-    /// For an answer in one piece.
+    /// For a whole response that is not a stream.
     pub whole: Duration,
-    /// For a count of a call's input, which takes some tenths of a second. Who would be refused otherwise waits no longer.
+    /// For counting the tokens of a call's input, which takes some tenths of a second. A call that would be refused
+    /// without the count waits no longer than this.
     pub count: Duration,
-    /// How long a stream that its client left is read on for its figures.
+    /// For draining a stream to its usage figures after the client disconnected.
     pub drain: Duration,
-    /// How many such streams there may be. Each has a hold, so an account has no more of them than calls at once.
+    /// Concurrent drains. Each has a hold, so an account has no more of them than concurrent calls.
     pub most_drains: usize,
 }
 
-impl Default for Patience {
+impl Default for ProxyTimeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(5),

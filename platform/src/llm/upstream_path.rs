@@ -1,12 +1,14 @@
-//! Where a call goes at its provider. Nothing that a caller wrote gets into the address but words that were checked:
-//! URL parsers differ in what `\` and `..` mean, and the platform's key opens more than is served here.
+//! Upstream paths: the paths and queries that may be sent to a provider, against path traversal.
+//!
+//! Only known paths and checked words reach the URL. URL parsers differ in their reading of `\` and `..`, and the
+//! platform's key gives access to more endpoints than the proxy serves.
 
 use axum::http::Uri;
 
-use super::proxy_error::Problem;
+use super::proxy_error::ProxyError;
 use berth_providers::request::RequestError;
 
-/// The paths that are served, as the providers know them. Below the last one stand models.
+/// The paths at the providers that are served. Below the last one are the models.
 const PATHS: [&str; 7] = [
     "/v1/messages",
     "/v1/messages/count_tokens",
@@ -17,32 +19,32 @@ const PATHS: [&str; 7] = [
     MODELS,
 ];
 const MODELS: &str = "/v1/models";
-/// Longer names are no model's.
-const LONGEST_NAME: usize = 200;
-/// The most models of one page, at both providers.
-const LARGEST_PAGE: u32 = 1000;
+/// The longest name of a model, in bytes.
+const MAX_NAME: usize = 200;
+/// The most models in one page, at both providers.
+const MAX_PAGE: u32 = 1000;
 
-/// A path and a query that may be sent; [`Target::read`] makes one.
+/// A path and a query that were checked and may be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub struct UpstreamPath {
     path: String,
     query: Option<String>,
 }
 
-impl Target {
-    /// What `uri` of a request asks for.
+impl UpstreamPath {
+    /// Checks the URI of a request, which begins with the provider's name.
     ///
     /// # Errors
-    /// `NoSuchPath`, also for the name of a model that none can have; `RequestError` for a query that is forwarded and
-    /// cannot be.
-    pub fn read(uri: &Uri) -> Result<Self, Problem> {
-        let no_such = || Problem::NoSuchPath { path: format!("GET {}", uri.path()) };
-        // Behind the provider's name.
+    /// `NoSuchPath` for an unknown path, or an impossible name of a model; `InvalidRequest` for an invalid value in the
+    /// query.
+    pub fn from_uri(uri: &Uri) -> Result<Self, ProxyError> {
+        let no_such = || ProxyError::NoSuchPath { path: format!("GET {}", uri.path()) };
+        // The path after the provider's name.
         let path = uri.path().get(1..).and_then(|path| path.find('/').map(|end| &path[end..])).ok_or_else(no_such)?;
         let path = match PATHS.iter().find(|known| **known == path) {
             Some(known) => (*known).to_owned(),
             None => {
-                // As it came, not decoded: what would have to be decoded is refused.
+                // Compared without percent-decoding: a name that would have to be decoded is refused.
                 let model = path.strip_prefix(MODELS).and_then(|rest| rest.strip_prefix('/'));
                 format!("{MODELS}/{}", model.filter(|model| is_name(model)).ok_or_else(no_such)?)
             }
@@ -50,9 +52,9 @@ impl Target {
         Ok(Self { path, query: query(uri.query().unwrap_or_default())? })
     }
 
-    /// A path and a query that somebody else has checked as strictly.
+    /// A path and a query that the caller has checked as strictly.
     #[must_use]
-    pub fn checked(path: String, query: Option<String>) -> Self {
+    pub fn trusted(path: String, query: Option<String>) -> Self {
         Self { path, query }
     }
 
@@ -69,16 +71,16 @@ impl Target {
 
 fn is_name(text: &str) -> bool {
     let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:,".contains(&b));
-    plain && (1..=LONGEST_NAME).contains(&text.len()) && text != "." && text != ".."
+    plain && (1..=MAX_NAME).contains(&text.len()) && text != "." && text != ".."
 }
 
-/// The pairs that mean something here; others are left out.
-fn query(query: &str) -> Result<Option<String>, Problem> {
+/// The known parameters of a query; all others are left out.
+fn query(query: &str) -> Result<Option<String>, ProxyError> {
     let mut pairs = Vec::new();
     for pair in query.split('&') {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let (field, is_right) = match name {
-            "limit" => ("limit", value.parse().is_ok_and(|limit: u32| (1..=LARGEST_PAGE).contains(&limit))),
+            "limit" => ("limit", value.parse().is_ok_and(|limit: u32| (1..=MAX_PAGE).contains(&limit))),
             "after_id" => ("after_id", is_name(value)),
             "before_id" => ("before_id", is_name(value)),
             "beta" => ("beta", value == "true" || value == "false"),
@@ -86,7 +88,7 @@ fn query(query: &str) -> Result<Option<String>, Problem> {
         };
         if !is_right {
             let message = format!("{field}: is not a value that can be forwarded.");
-            return Err(Problem::Unacceptable(RequestError { field: Some(field), message }));
+            return Err(ProxyError::InvalidRequest(RequestError { field: Some(field), message }));
         }
         pairs.push(format!("{field}={value}"));
     }
@@ -98,7 +100,7 @@ mod tests {
     use super::*;
 
     fn read(uri: &str) -> Option<String> {
-        let target = Target::read(&uri.parse().unwrap()).ok()?;
+        let target = UpstreamPath::from_uri(&uri.parse().unwrap()).ok()?;
         Some([target.path(), target.query().unwrap_or_default()].join(if target.query.is_some() { "?" } else { "" }))
     }
 

@@ -94,7 +94,7 @@ impl Hold {
         let (charge, worth_nanodollars) = intent.charge(price.as_deref(), seen);
         if intent.bound.is_counted && charge.amount_nanodollars > intent.held_nanodollars {
             tracing::error!(receipt.id = %intent.id, model = %intent.model,
-                "what the provider counted beforehand was no bound; llm/request/counted.rs needs a wider margin");
+                "what the provider counted beforehand was no bound; crates/providers/src/request/token_count.rs needs a wider margin");
         }
         let at = self.books.clock.now();
         let settlement = Settlement { id: intent.id, charge, outcome, usage, at, worth_nanodollars };

@@ -1,77 +1,73 @@
-//! What is left of the owner's budget, for the instance's own page and for agents: in figures, and as sentences to put into a
-//! prompt. The path's word is part of the instance contract.
+//! The remaining AI budget of the owner's account: as figures in JSON, and as sentences for an agent's prompt.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-
-use axum::Json;
-use axum::extract::{ConnectInfo, State};
-use axum::http::{HeaderMap, Uri, header};
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use axum::{Json, Router};
 use serde::Serialize;
 
-use super::Door;
-use super::caller::caller;
-use super::proxy_error::Problem;
-use crate::config::WireFormat;
-use crate::error::Error;
-use crate::quota::{Left, ModelSpend, RateLeft, Refusal};
+use super::{ApiError, CallingInstance};
+use crate::app::App;
+use crate::quota::{Left, ModelSpend, RateLeft};
+use crate::web::errors::{Problem, method_not_allowed};
 use crate::web::words::{about, at_least, day};
-use berth_providers::request::RequestError;
+
+pub(super) fn routes() -> Router<App> {
+    Router::new().route("/budget", get(show)).method_not_allowed_fallback(async || ApiError(method_not_allowed().await))
+}
 
 #[derive(Serialize)]
-struct Budget {
+struct BudgetView {
     #[serde(flatten)]
     left: Left,
-    /// Of this month, dearest first.
+    /// The spend of this month, dearest model first.
     by_model: Vec<ModelSpend>,
-    /// Providers that are called under the owner's own key, which costs the budget nothing.
+    /// The providers that are called under the owner's own keys, which costs the budget nothing.
     own_keys: Vec<String>,
 }
 
-enum Format {
+enum BudgetFormat {
     Json,
     Text,
 }
 
-/// `GET /budget`, as JSON; with `Accept: text/plain` or `?format=text` in words. Asking is no work.
-pub async fn show(
-    State(door): State<Arc<Door>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+/// `GET /budget`, as JSON; with `Accept: text/plain` or `?format=text` as text. The request does not keep the instance
+/// awake.
+async fn show(
+    State(app): State<App>,
+    CallingInstance(instance): CallingInstance,
     uri: Uri,
     headers: HeaderMap,
-) -> Response {
-    let answer = async {
-        let account = caller(&door.app, &headers, peer)?.account;
-        let unavailable = |error: Error| Problem::Refused(Refusal::Unavailable(error));
-        let format = format(&uri, &headers).map_err(Problem::Unacceptable)?;
-        let left = door.app.quota.left(account).await.map_err(unavailable)?;
-        let own_keys = door.app.own_keys.in_use(account);
-        Ok(match format {
-            Format::Text => (sentences(&left) + &of_own_keys(&own_keys) + "\n").into_response(),
-            Format::Json => {
-                let by_model = door.app.quota.spend(account).await.map_err(unavailable)?.by_model;
-                Json(Budget { left, by_model, own_keys }).into_response()
-            }
-        })
-    };
-    door.shown(WireFormat::Anthropic, answer.await)
+) -> Result<Response, ApiError> {
+    let account = instance.account;
+    let format = format(&uri, &headers)?;
+    let left = app.quota.left(account).await?;
+    let own_keys = app.own_keys.in_use(account);
+    Ok(match format {
+        BudgetFormat::Text => (sentences(&left) + &own_keys_sentence(&own_keys) + "\n").into_response(),
+        BudgetFormat::Json => {
+            let by_model = app.quota.spend(account).await?.by_model;
+            Json(BudgetView { left, by_model, own_keys }).into_response()
+        }
+    })
 }
 
-fn format(uri: &Uri, headers: &HeaderMap) -> Result<Format, RequestError> {
-    let asked = uri.query().unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("format="));
-    match asked {
-        Some("text") => Ok(Format::Text),
-        Some("json") => Ok(Format::Json),
-        Some(_) => Err(RequestError { field: Some("format"), message: "format: text or json".into() }),
+fn format(uri: &Uri, headers: &HeaderMap) -> Result<BudgetFormat, Problem> {
+    // The query wins over the header: most HTTP clients in scripts set the header by themselves.
+    let format = uri.query().unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("format="));
+    match format {
+        Some("text") => Ok(BudgetFormat::Text),
+        Some("json") => Ok(BudgetFormat::Json),
+        Some(_) => Err(Problem::new(StatusCode::BAD_REQUEST, "malformed", "Not understood", "format: text or json")),
         None => {
             let accepted = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-            Ok(if accepted.starts_with("text/plain") { Format::Text } else { Format::Json })
+            Ok(if accepted.starts_with("text/plain") { BudgetFormat::Text } else { BudgetFormat::Json })
         }
     }
 }
 
-/// One sentence about money, and one about the pace, in plain ASCII.
+/// One sentence about money and one about the rate limits, in plain ASCII.
 fn sentences(left: &Left) -> String {
     let today = &left.today;
     let of_month = left.allowance_nanodollars.saturating_add(left.credit_nanodollars);
@@ -85,22 +81,22 @@ fn sentences(left: &Left) -> String {
     if let (Some(of), Some(rest)) = (today.allowance_nanodollars, today.left_nanodollars) {
         money.push_str(&format!(", and {} of {} today", at_least(rest), about(of)));
     }
-    let mut pace = Vec::new();
-    let rate = |rate: RateLeft, what| format!("{} of {} {what}", rate.remaining, rate.limit);
-    pace.extend(left.requests_a_minute.map(|requests| rate(requests, "calls")));
-    pace.extend(left.tokens_a_minute.map(|tokens| rate(tokens, "tokens")));
+    let mut rates = Vec::new();
+    let rate = |rate: RateLeft, unit| format!("{} of {} {unit}", rate.remaining, rate.limit);
+    rates.extend(left.requests_a_minute.map(|requests| rate(requests, "calls")));
+    rates.extend(left.tokens_a_minute.map(|tokens| rate(tokens, "tokens")));
     let places = left.calls_at_once;
     let free = places.limit.saturating_sub(places.in_flight);
     let places = format!("{free} of {} calls may be begun at once", places.limit);
-    if pace.is_empty() {
+    if rates.is_empty() {
         format!("{money}. Just now {places}.")
     } else {
-        format!("{money}. {} are left this minute; just now {places}.", pace.join(" and "))
+        format!("{money}. {} are left this minute; just now {places}.", rates.join(" and "))
     }
 }
 
-/// One more where some calls are not the budget's.
-fn of_own_keys(providers: &[String]) -> String {
+/// A sentence for the providers that are called under own keys; empty where there are none.
+fn own_keys_sentence(providers: &[String]) -> String {
     if providers.is_empty() {
         return String::new();
     }

@@ -1,15 +1,15 @@
-//! Providers that the operator's file adds: models behind a known wire shape, and APIs priced by the call.
+//! Providers from the operator's file: models behind a known wire format, and APIs with a price per call.
 
 use berth::config::Providers;
 use serde_json::{Value, json as value};
 
 use super::super::calls::{Person, World, client, json};
 use super::super::harness::sqlite;
-use super::provider::{Provider, Says};
+use super::provider::{CannedResponse, ScriptedProvider};
 use super::transcripts::recorded;
 
-async fn with_providers() -> (World, Person, Provider) {
-    let (provider, address) = Provider::listen().await;
+async fn with_providers() -> (World, Person, ScriptedProvider) {
+    let (provider, address) = ScriptedProvider::listen().await;
     let model = value!({ "input": "1.00", "output": "2.00", "max_input_tokens": 8000, "max_output_tokens": 1000 });
     let file = value!({
         "models": {
@@ -42,25 +42,25 @@ async fn spent(world: &World, person: &Person) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn models_of_a_further_provider_are_called_under_its_key_and_charged_at_its_prices() {
+async fn models_of_a_configured_provider_are_called_under_its_key_and_charged_at_its_prices() {
     let (world, alice, provider) = with_providers().await;
-    provider.will_say([Says::events(recorded("chat_tools.sse"), 0)]);
+    provider.will_answer([CannedResponse::events(recorded("chat_tools.sse"), 0)]);
     let chat = value!({ "model": "llama", "messages": [], "stream": true });
     let says = alice.post(&world, "/groq/v1/chat/completions", &chat).send().await.unwrap();
     assert_eq!(says.status(), 200);
     assert_eq!(says.bytes().await.unwrap(), recorded("chat_tools.plain.sse"));
-    let heard = provider.heard().remove(0);
+    let heard = provider.requests().remove(0);
     assert_eq!(
         (heard.uri.path(), &heard.headers["authorization"]),
         ("/openai/v1/chat/completions", &"Bearer groq-key".parse().unwrap())
     );
-    // 82 tokens in and 17 out.
+    // 82 input tokens and 17 output tokens.
     assert_eq!(spent(&world, &alice).await, 82 * 1000 + 17 * 2000);
-    provider.will_say([Says::json(r#"{"usage":{"input_tokens":10,"output_tokens":5}}"#)]);
+    provider.will_answer([CannedResponse::json(r#"{"usage":{"input_tokens":10,"output_tokens":5}}"#)]);
     let message = value!({ "model": "claude", "max_tokens": 9, "messages": [] });
     let says = alice.post(&world, "/bedrock/v1/messages", &message).send().await.unwrap();
     assert_eq!(says.status(), 200);
-    assert_eq!(provider.heard().remove(0).headers["x-api-key"], "bedrock-key");
+    assert_eq!(provider.requests().remove(0).headers["x-api-key"], "bedrock-key");
     assert_eq!(spent(&world, &alice).await, 82 * 1000 + 17 * 2000 + 10 * 1000 + 5 * 2000);
     for (path, body) in [
         ("/groq/v1/messages", &message),
@@ -71,29 +71,29 @@ async fn models_of_a_further_provider_are_called_under_its_key_and_charged_at_it
     ] {
         assert_eq!(alice.post(&world, path, body).send().await.unwrap().status(), 404, "{path}");
     }
-    assert!(provider.heard().is_empty());
+    assert!(provider.requests().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_metered_api_answers_the_calls_that_have_a_price_and_no_others() {
     let (world, alice, provider) = with_providers().await;
-    provider.will_say([Says::json(r#"{"degrees":21}"#)]);
+    provider.will_answer([CannedResponse::json(r#"{"degrees":21}"#)]);
     let says = alice.get(&world, "/metered/weather/v1/forecast/berlin?days=3&units=c").send().await.unwrap();
     assert_eq!(says.status(), 200);
     assert_eq!(json(says).await["degrees"], 21);
-    let heard = provider.heard().remove(0);
+    let heard = provider.requests().remove(0);
     assert_eq!(heard.uri, "/api/v1/forecast/berlin?days=3&units=c");
     assert_eq!(heard.headers["x-weather-key"], "weather-key");
     assert!(!heard.headers.values().any(|value| value.to_str().unwrap().contains(&alice.token)));
     assert_eq!(spent(&world, &alice).await, 2_000_000);
     let model = world.spend_at_rest(&alice).await.by_model.remove(0);
     assert_eq!((model.model.as_str(), model.input_tokens, model.output_tokens), ("GET /v1/forecast/*", 0, 0));
-    // A cent for the call, and a tenth of a cent for each byte of "{}" and of fourteen that come back.
+    // A cent for the call, and a tenth of a cent for each of the 2 bytes sent and the 14 received.
     let says = alice.post(&world, "/metered/weather/v1/maps", &value!({})).send().await.unwrap();
     assert_eq!(says.status(), 200);
     drop(says.bytes().await);
     assert_eq!(spent(&world, &alice).await, 2_000_000 + 10_000_000 + (2 + 14) * 1_000_000);
-    provider.heard();
+    provider.requests();
     for path in [
         "/metered/weather/v1/admin",
         "/metered/weather/v1/forecast/a/b",
@@ -110,14 +110,14 @@ async fn a_metered_api_answers_the_calls_that_have_a_price_and_no_others() {
         client(Some(alice.instance.address())).delete(url).bearer_auth(&alice.token).send().await.unwrap().status(),
         404
     );
-    assert!(provider.heard().is_empty());
+    assert!(provider.requests().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_metered_api_refuses_costs_nothing() {
+async fn a_refused_call_of_a_metered_api_costs_nothing() {
     let (world, alice, provider) = with_providers().await;
     let sorry: Value = value!({ "error": "no such city" });
-    provider.will_say([Says::error(404, &[], sorry.to_string())]);
+    provider.will_answer([CannedResponse::error(404, &[], sorry.to_string())]);
     let says = alice.get(&world, "/metered/weather/v1/forecast/atlantis").send().await.unwrap();
     assert_eq!((says.status().as_u16(), json(says).await), (404, sorry));
     assert_eq!(spent(&world, &alice).await, 0);
