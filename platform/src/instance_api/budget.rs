@@ -71,6 +71,7 @@ fn format(uri: &Uri, headers: &HeaderMap) -> Result<BudgetFormat, Problem> {
 fn sentences(left: &Left) -> String {
     let today = &left.today;
     let of_month = left.allowance_nanodollars.saturating_add(left.credit_nanodollars);
+    // Not `left_nanodollars`, which the daily allowance may lower: the sentence names both.
     let month = of_month.saturating_sub(left.spent_nanodollars).saturating_sub(left.held_nanodollars);
     let mut money = format!(
         "AI budget: {} of {} is left this month (whole again on {}, UTC)",

@@ -42,6 +42,7 @@ impl DrainLimit {
     /// hold.
     pub fn drain(&self, mut stream: BilledStream) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        // With its figures known, dropping the stream settles it exactly.
         if stream.is_settled() || stream.has_figures() {
             return;
         }

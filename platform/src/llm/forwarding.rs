@@ -63,6 +63,7 @@ pub async fn forward_stream(call: AdmittedCall) -> Result<Response, ProxyError> 
 async fn begin_stream(call: AdmittedCall) -> Result<Response, ProxyError> {
     let AdmittedCall { api, request, hold, instance, guards, memory, drains, hide_usage } = call;
     let (hold, mut response) = send(&request, ResponseMode::Streamed, hold).await?;
+    // The stream may last for an hour; the body's memory is free from here on.
     drop(memory);
     let Some(hold) = hold else { return Ok(pass_through(&request, response, guards)) };
     // Some providers answer a request for a stream with one JSON object; it has another place for its usage.
@@ -147,6 +148,7 @@ async fn forward_body(
     while let Some(chunk) = chunks.next().await {
         match chunk {
             Ok(chunk) if body.len() + chunk.len() <= max_size => body.extend_from_slice(&chunk),
+            // Too large to be read, so its usage is unknown, and the provider charges for it all the same.
             Ok(_) => {
                 hold.settle(UsageReport::Unreadable, Outcome::UpstreamBroke, String::new());
                 return Err(ProxyError::UpstreamUnreachable);
@@ -204,6 +206,7 @@ impl Stream for ClientStream {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let Self { upstream: current, filter, drains, revoked, .. } = &mut *self;
+        // Polled first: a stream that always has a next chunk must not outlive a suspension.
         if current.is_some() && revoked.as_mut().poll(cx).is_ready() {
             current.take().into_iter().for_each(|stream| drains.drain(stream));
             return Poll::Ready(Some(Err(std::io::Error::other("the instance may make no more calls"))));

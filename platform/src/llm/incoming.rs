@@ -39,6 +39,7 @@ impl QuotaProxy {
             let message = "content-encoding: compressed request bodies are not accepted here.".into();
             return Err(ProxyError::InvalidRequest(RequestError { field: None, message }));
         }
+        // Last, because it takes the longest: everything that can refuse the request has been checked.
         let body = self.intake.read_body(&parts.headers, body).await?;
         Ok(IncomingCall { instance, method: parts.method, uri: parts.uri, headers: parts.headers, body, guards })
     }

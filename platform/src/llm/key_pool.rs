@@ -7,7 +7,7 @@ use axum::http::HeaderValue;
 
 /// The keys, each with the end of its cooldown.
 ///
-/// A cooldown only puts a key behind the others. While all keys cool down, the one whose cooldown ends first is used
+/// A cooldown only puts a key behind the others. While all keys cool down, the one that is available next is used
 /// anyway, so a tenant who provokes refusals cannot stop the others from calling.
 pub struct ApiKeyPool {
     values: Vec<HeaderValue>,
@@ -33,6 +33,7 @@ impl ApiKeyPool {
     pub fn first(&self, affinity: u64, now: Instant) -> Option<usize> {
         self.alternative(affinity, &[], now).or_else(|| {
             let cools_until = self.lock();
+            // `None` would sort first, but a key without a cooldown was found above.
             (0..self.values.len()).min_by_key(|key| cools_until[*key])
         })
     }

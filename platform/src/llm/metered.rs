@@ -29,6 +29,7 @@ pub fn find<'a>(
     let path = uri.path().splitn(4, '/').nth(3).map(|rest| format!("/{rest}")).ok_or_else(no_such)?;
     let call = api.calls.iter().find(|call| call.method == method.as_str() && matches(&call.path, &path));
     let call = call.ok_or_else(no_such)?;
+    // Checked by byte, because the query goes on as it is, and parsers differ in their reading of other characters.
     let query = uri.query().filter(|query| !query.is_empty());
     if query.is_some_and(|query| query.len() > MAX_QUERY || !query.bytes().all(may_be_in_a_query)) {
         let message = "The query is too long, or has characters in it that have to be percent-encoded.".into();

@@ -10,6 +10,7 @@ mod clamp;
 mod clients;
 mod detached;
 mod drain;
+mod error_shape;
 mod forwarded_headers;
 mod forwarding;
 mod incoming;
@@ -22,6 +23,7 @@ mod provider_endpoint;
 mod providers;
 mod proxy_error;
 mod rate_limit_headers;
+mod refusal_shape;
 mod timeouts;
 mod upstream_path;
 
@@ -171,6 +173,7 @@ impl Delivery {
 
 impl QuotaProxy {
     async fn call_model(&self, api: Api, peer: SocketAddr, request: Request) -> Result<Response, ProxyError> {
+        // Before the body is read: the route matches any provider, also one with another wire format.
         let provider = self.provider_at(request.uri().path(), |format| format == api.wire_format())?;
         let incoming = self.receive(peer, request).await?;
         let path = UpstreamPath::from_uri(&incoming.uri)?;
@@ -185,6 +188,7 @@ impl QuotaProxy {
         let body = &call.incoming.body.bytes;
         let ModelRequest { mut demand, stream, body_with_usage } =
             call.api.read(body, self.default_tier).map_err(ProxyError::InvalidRequest)?;
+        // The parser knows the wire format only. A configured provider has a name and prices of its own.
         demand.provider = Provider::named(&call.provider);
         let clamp = clamp::requested(&call.incoming.headers).map_err(ProxyError::InvalidRequest)?;
         let Admission { hold, shortened_to } = self.admit_model(&call, demand, clamp).await?;
@@ -233,6 +237,7 @@ impl QuotaProxy {
             ProviderRequest { provider: &provider, own_key, method, path: &path, headers, body, key_affinity };
         let request = self.providers.prepare(request)?;
         let drains = if own_key.is_some() { DrainLimit::none() } else { self.drains.clone() };
+        // The call takes the hold along.
         let (requests, tokens) = hold.rates();
         let hide_usage = delivery.hide_usage;
         let call = AdmittedCall { api, request, hold, instance, guards, memory, drains, hide_usage };
@@ -261,6 +266,7 @@ impl QuotaProxy {
             ProviderRequest { provider: &provider, own_key: own, method, path: &path, headers, body, key_affinity };
         let request = self.providers.prepare(request)?;
         let sent = request.send(ResponseMode::Whole).await;
+        // The body is sent, or never will be: either way its memory is free for another.
         drop(memory);
         let response = sent?;
         if let Some(own_key) = own_key {

@@ -63,8 +63,10 @@ impl CallFailure {
     pub fn settlement(self) -> (Seen, Outcome) {
         match self {
             Self::Unreachable => (Seen::NoCharge, Outcome::UpstreamBroke),
+            // A refused call is not charged.
             Self::NoKeyAccepted => (Seen::NoCharge, Outcome::Refused),
             Self::TimedOut => (Seen::Unreadable, Outcome::UpstreamBroke),
+            // At least the input: the provider has received it.
             Self::Broken => (Seen::Part { usage: None, output_tokens: 0 }, Outcome::UpstreamBroke),
         }
     }
@@ -224,6 +226,7 @@ impl ResponseVerdict {
             Self::UnknownKey => Some(UNKNOWN_KEY_COOLDOWN),
             Self::Forbidden => Some(FORBIDDEN_KEY_COOLDOWN),
             Self::RateLimited(wait) => Some(wait),
+            // An overload is no fault of the key. Another key is tried, because it may belong to another quota.
             Self::Overloaded | Self::RetryIn(_) | Self::Final => None,
         }
     }

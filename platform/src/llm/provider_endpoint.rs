@@ -22,7 +22,7 @@ const UNREACHABLE_FOR: Duration = Duration::from_secs(3);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyOwner {
     Platform,
-    /// The owner of the calling instance, whose account at the provider pays.
+    /// The owner of the calling instance pays through an account of their own at the provider.
     Caller,
 }
 

@@ -50,6 +50,7 @@ pub fn with_include_usage(body: &[u8]) -> Option<Vec<u8>> {
 /// name.
 #[must_use]
 pub fn with_last_member(body: &[u8], member: &str) -> Vec<u8> {
+    // Only white space may follow the object, so its last brace closes it.
     let end = body.iter().rposition(|byte| *byte == b'}').unwrap_or(body.len());
     [&body[..end], b",", member.as_bytes(), &body[end..]].concat()
 }
@@ -93,6 +94,7 @@ pub fn without_usage(json: &[u8]) -> ChunkEdit {
     let Some(object) = object(json) else { return ChunkEdit::Keep };
     let Some((index, usage)) = object.find("usage") else { return ChunkEdit::Keep };
     if &json[usage.value.clone()] != b"null" {
+        // Usage beside choices is part of an answer and would have come anyway.
         let no_choices = object.find("choices").is_some_and(|(_, choices)| {
             json[choices.value.clone()].iter().filter(|b| !b.is_ascii_whitespace()).eq(b"[]")
         });
@@ -168,6 +170,7 @@ fn skip_value(json: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
     loop {
         match json.get(at)? {
+            // Strings are skipped whole: brackets in them do not count.
             b'"' => at = skip_string(json, at)?,
             b'{' | b'[' => {
                 depth += 1;

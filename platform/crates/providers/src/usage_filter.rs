@@ -67,6 +67,7 @@ fn push_frame(frame: &[u8], out: &mut Vec<u8>) {
 /// Splits a line `data: JSON` into the prefix, the JSON, and the line ending.
 fn data_of(line: &[u8]) -> (&[u8], &[u8], &[u8]) {
     let Some(rest) = line.strip_prefix(b"data:") else { return (line, b"", b"") };
+    // The space after the colon is optional (WHATWG HTML section 9.2.6).
     let head = 5 + rest.iter().take_while(|byte| **byte == b' ').count();
     let tail = line.len() - line.iter().rev().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     if tail < head { (line, b"", b"") } else { (&line[..head], &line[head..tail], &line[tail..]) }

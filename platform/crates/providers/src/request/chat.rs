@@ -77,6 +77,7 @@ pub fn read(bytes: &[u8], default_tier: ServiceTier) -> Result<ModelRequest, Req
         max_output_tokens: count(&body, "max_completion_tokens")?.max(count(&body, "max_tokens")?),
         answers,
         // Rejected tokens of a prediction are billed as output, on top of the answer.
+        // The bytes of the body bound the tokens of the prediction in it.
         extra_output_tokens: if body.has("prediction") { size(bytes) } else { 0 },
         web_searches: 0,
         may_be_us: false,
@@ -98,6 +99,7 @@ pub(super) fn body_with_usage(bytes: &[u8], body: &JsonObject<'_>) -> Option<Vec
     );
     match body.get("stream_options") {
         _ if asks => None,
+        // The usual case needs no scan of the body.
         None => Some(splice::with_last_member(bytes, r#""stream_options":{"include_usage":true}"#)),
         Some(_) => splice::with_include_usage(bytes),
     }

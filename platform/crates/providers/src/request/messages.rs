@@ -125,6 +125,7 @@ pub(super) fn read_tools(body: &JsonObject<'_>) -> Result<ToolDemand, RequestErr
                 read.added_tokens += ADDED_FOR_PROVIDER_TOOL;
             }
             Some(kind) if kind.starts_with("web_search_") => {
+                // Each tool has a limit of its own, so several of them add up.
                 read.web_searches = read.web_searches.saturating_add(searches(kind, tool)?);
                 read.added_tokens += ADDED_FOR_PROVIDER_TOOL;
             }
@@ -147,6 +148,7 @@ pub(super) fn read_tools(body: &JsonObject<'_>) -> Result<ToolDemand, RequestErr
 fn searches(kind: &str, tool: &JsonValue<'_>) -> Result<u64, RequestError> {
     let callers = tool.get("allowed_callers").and_then(JsonValue::as_array);
     let is_direct_only = callers.is_some_and(|callers| callers.iter().all(|caller| caller.is_str("direct")));
+    // The first version has no `allowed_callers`: only the model can call it.
     if !is_direct_only && (callers.is_some() || kind != "web_search_20250305") {
         let why = r#"a web_search that code at the provider may call has no limit; set allowed_callers to ["direct"]."#;
         return Err(RequestError::unpriced("tools", why));

@@ -60,6 +60,7 @@ fn parse(body: &[u8]) -> Result<JsonObject<'_>, RequestError> {
 
 fn model(body: &JsonObject<'_>) -> Result<String, RequestError> {
     match body.get("model") {
+        // The limit keeps receipts and logs small; no provider's names are nearly as long.
         Some(JsonValue::Text(model)) if !model.is_empty() && model.len() <= 200 => Ok(model.to_string()),
         Some(_) => Err(RequestError::new("model", "must be the name of a model.")),
         None => Err(RequestError::new("model", "Field required")),

@@ -62,6 +62,7 @@ impl FunctionCall<'_> {
 
 /// Reads one event of a stream.
 pub(super) fn take(data: &[u8], progress: &mut StreamProgress) {
+    // The terminator is no JSON.
     if data == b"[DONE]" {
         progress.is_over = true;
         progress.is_final |= progress.usage.is_some();
@@ -70,6 +71,7 @@ pub(super) fn take(data: &[u8], progress: &mut StreamProgress) {
     let Ok(chunk) = serde_json::from_slice::<ChatChunk<'_>>(data) else {
         return progress.add_unparsed(data.len());
     };
+    // Once a stream has begun, its status is 200, and an error can only come as a chunk.
     if chunk.error.is_some() {
         progress.failed = true;
         progress.is_over = true;

@@ -100,13 +100,16 @@ impl MessagesUsage {
             "message_delta" => {
                 if let Some(usage) = frame.usage {
                     self.note(usage, progress);
+                    // Without a stop reason the totals are still running.
                     progress.is_final |= frame.delta.is_some_and(|delta| delta.stop_reason.is_some());
                 }
             }
+            // Also a stream without a stop reason is complete here, if it had figures at all.
             "message_stop" => {
                 progress.is_over = true;
                 progress.is_final |= progress.usage.is_some();
             }
+            // Once a stream has begun, its status is 200, and an error can only come as an event.
             "error" => {
                 progress.failed = true;
                 progress.is_over = true;
@@ -157,6 +160,7 @@ impl MessagesUsage {
             cache_read_tokens: self.cache_read_input_tokens.unwrap_or(0),
             output_tokens: self.output_tokens.unwrap_or(0),
             web_searches: tools().find(|(name, _)| *name == "web_search_requests").map_or(0, |(_, n)| uses(n)),
+            // An unknown speed is marked as `unpriced` below, which charges the whole hold at least.
             tier: speed.unwrap_or_default(),
             in_us: self.inference_geo.as_deref() == Some("us"),
             unpriced: speed.is_none() || uses_unpriced_tool,

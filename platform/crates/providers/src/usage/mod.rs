@@ -6,8 +6,8 @@ mod messages;
 mod responses;
 mod sse;
 
-use events::{SseEvent, SseSplitter};
 use serde_json::value::RawValue;
+use sse::{SseEvent, SseSplitter};
 
 use super::api::Api;
 use crate::{ServiceTier, Usage, UsageReport};

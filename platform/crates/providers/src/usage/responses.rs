@@ -86,6 +86,7 @@ pub(super) fn take(data: &[u8], progress: &mut StreamProgress) {
             };
             progress.keep_raw(raw);
             progress.usage = answer.read_usage();
+            // Also for a failed response: figures that it reports are charged.
             progress.is_final = progress.usage.is_some();
         }
         "error" => {
@@ -159,6 +160,7 @@ pub(super) fn of_response(body: &[u8]) -> Option<(UsageReport, &str)> {
     let answer: ResponseObject<'_> = serde_json::from_slice(body).ok()?;
     match answer.read_usage() {
         Some(usage) => Some((UsageReport::Final(usage), answer.usage?.get())),
+        // A failed response without figures had no output, but the provider has read the input.
         None if answer.status.as_deref() == Some("failed") && answer.usage.is_none() => {
             Some((UsageReport::Part { usage: None, output_tokens: 0 }, ""))
         }

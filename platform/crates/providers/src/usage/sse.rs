@@ -46,6 +46,7 @@ impl SseSplitter {
                 self.after_cr = rest.is_empty();
                 rest = rest.strip_prefix(b"\n").unwrap_or(rest);
             }
+            // The line began in an earlier chunk.
             if !self.line.is_empty() || self.dropped > 0 {
                 self.push(line);
                 self.end_line(each);
@@ -92,11 +93,14 @@ impl SseSplitter {
     fn take_line(&mut self, line: &[u8], dropped: usize, each: &mut impl FnMut(SseEvent<'_>)) {
         if line.is_empty() {
             self.end_event(each);
+        // Comments and the fields `event`, `id` and `retry` are ignored: both providers repeat the type within the
+        // data.
         } else if let Some(value) = data_of(line) {
             if self.has_data {
                 self.data.push(b'\n');
             }
             self.has_data = true;
+            // Once the event is too long, only its length matters.
             if dropped > 0 || self.data.len() + value.len() > MAX_DATA {
                 self.dropped_data += value.len() + dropped;
             } else {
