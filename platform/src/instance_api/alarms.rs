@@ -14,8 +14,8 @@ use crate::alarms::{MOST_ALARMS, Schedule, moment};
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::error::Error;
-use crate::web::alarms::view;
-use crate::web::errors::Problem;
+use crate::http::alarm_view::view;
+use crate::http::problem::Problem;
 
 /// The largest request body, in bytes: an alarm is one line.
 const MAX_BODY: usize = 4096;

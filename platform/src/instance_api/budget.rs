@@ -9,9 +9,9 @@ use serde::Serialize;
 
 use super::{ApiError, CallingInstance};
 use crate::app::App;
+use crate::http::format::{about, at_least, day};
+use crate::http::problem::{Problem, method_not_allowed};
 use crate::quota::{Left, ModelSpend, RateLeft};
-use crate::web::errors::{Problem, method_not_allowed};
-use crate::web::words::{about, at_least, day};
 
 pub(super) fn routes() -> Router<App> {
     Router::new().route("/budget", get(show)).method_not_allowed_fallback(async || ApiError(method_not_allowed().await))

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::{ApiError, CallingInstance};
 use crate::app::App;
 use crate::error::Error;
+use crate::http::problem::method_not_allowed;
 use crate::instances::Job;
-use crate::web::errors::method_not_allowed;
 
 /// The largest request body, in bytes: JSON with one number.
 const MAX_BODY: usize = 1024;

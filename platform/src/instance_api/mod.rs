@@ -18,9 +18,9 @@ use axum::response::{IntoResponse, Response};
 
 use crate::app::App;
 use crate::error::Error;
-use crate::instance_token::{TokenError, authenticate};
+use crate::http::instance_token::{TokenError, authenticate};
+use crate::http::problem::Problem;
 use crate::instances::{Instance, Wish};
-use crate::web::errors::Problem;
 
 /// The routes, to be merged with the quota proxy's.
 pub fn router(app: App) -> Router {

@@ -25,7 +25,7 @@ use super::intake_limits::RequestSlot;
 use super::metered;
 use super::provider_call::{CallFailure, ProviderCall, ResponseMode};
 use super::proxy_error::ProxyError;
-use crate::instance_token::until_revoked;
+use crate::http::instance_token::until_revoked;
 use crate::instances::{Instance, WorkInFlight};
 use crate::quota::{Hold, Outcome};
 

@@ -11,7 +11,7 @@ use super::QuotaProxy;
 use super::forwarding::CallGuards;
 use super::intake_limits::BufferedBody;
 use super::proxy_error::ProxyError;
-use crate::instance_token::authenticate;
+use crate::http::instance_token::authenticate;
 use crate::instances::{Instance, Work};
 use crate::quota::{Call, Demand};
 

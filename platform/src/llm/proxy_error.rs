@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::error_shape::ErrorShape;
 use super::refusal_shape::refusal_shape;
-use crate::instance_token::TokenError;
+use crate::http::instance_token::TokenError;
 use crate::instances::Wish;
 use crate::quota::Refusal;
 
