@@ -45,7 +45,7 @@ async fn show(
     let left = app.quota.left(account).await?;
     let own_keys = app.own_keys.in_use(account);
     Ok(match format {
-        BudgetFormat::Text => (sentences(&left) + &own_keys_sentence(&own_keys) + "\n").into_response(),
+        BudgetFormat::Text => format!("{}{}\n", sentences(&left), own_keys_sentence(&own_keys)).into_response(),
         BudgetFormat::Json => {
             let by_model = app.quota.spend(account).await?.by_model;
             Json(BudgetView { left, by_model, own_keys }).into_response()

@@ -146,7 +146,7 @@ mod tests {
     async fn all_bodies_share_one_memory_limit_with_or_without_a_content_length() {
         let limits = IntakeLimits::new(1);
         let mut announcing = HeaderMap::new();
-        announcing.insert(header::CONTENT_LENGTH, LARGEST_BODY.into());
+        announcing.insert(header::CONTENT_LENGTH, MAX_BODY.into());
         let fill = || limits.read_body(&announcing, Body::empty());
         let mut bodies = Vec::new();
         for _ in 0..8 {
@@ -157,7 +157,7 @@ mod tests {
         assert!(matches!(limits.read_body(&HeaderMap::new(), growing()).await, Err(ProxyError::Busy)));
         bodies.pop();
         assert_eq!(limits.read_body(&HeaderMap::new(), growing()).await.ok().unwrap().bytes, "chunk");
-        announcing.insert(header::CONTENT_LENGTH, (LARGEST_BODY + 1).into());
+        announcing.insert(header::CONTENT_LENGTH, (MAX_BODY + 1).into());
         assert!(matches!(limits.read_body(&announcing, Body::empty()).await, Err(ProxyError::BodyTooLarge)));
     }
 }

@@ -36,7 +36,7 @@ pub fn refusal_shape(refusal: &Refusal, advice: &str) -> ErrorShape {
                 resets_on,
             };
             let advice = if refusal.leaves_room() { format!(" {advice}") } else { String::new() };
-            spent(shortage.message() + &advice)
+            spent(format!("{}{advice}", shortage.message()))
         }
         Refusal::TooManyAtOnce { limit, retry_after } => ErrorShape {
             openai_code: Some("rate_limit_exceeded"),
