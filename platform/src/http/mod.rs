@@ -8,6 +8,7 @@ pub mod assets;
 pub mod format;
 pub mod headers;
 pub mod instance_token;
+pub mod list;
 pub mod live;
 pub mod page;
 pub mod problem;

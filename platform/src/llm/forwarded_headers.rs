@@ -3,7 +3,7 @@
 
 use axum::http::{HeaderMap, HeaderValue};
 
-use crate::hop;
+use crate::hop_by_hop;
 
 /// The request headers that are forwarded. An allow list, so that neither the tenant and its network nor unknown
 /// features reach the provider.
@@ -49,8 +49,8 @@ pub fn to_key_owner(headers: HeaderMap) -> HeaderMap {
 }
 
 fn without(mut headers: HeaderMap, is_removed: impl Fn(&str) -> bool) -> HeaderMap {
-    let is_one_hop = hop::is_one_hop(&headers);
-    hop::drop_where(&mut headers, |name| is_removed(name) || is_one_hop(name));
+    let is_one_hop = hop_by_hop::is_one_hop(&headers);
+    hop_by_hop::drop_where(&mut headers, |name| is_removed(name) || is_one_hop(name));
     headers
 }
 
