@@ -62,6 +62,7 @@ async fn set(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, ApiError> {
     let body = body.map_err(|refused| Problem::new(refused.status(), "too_large", "Too large", EXPECTED_BODY))?;
+    // Not axum's `Json` extractor: no content type is required, and the error says what an alarm looks like.
     let body: AlarmBody = serde_json::from_slice(&body)
         .map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "malformed", "Not understood", EXPECTED_BODY))?;
     let schedule = body.schedule()?;

@@ -9,6 +9,7 @@ use std::num::NonZeroU64;
 
 use axum::http::Method;
 use berth_providers::request::token_count::TokenCountRequest;
+use berth_providers::{Demand, InputBound, Provider};
 use bytes::BytesMut;
 use futures_util::StreamExt as _;
 use serde::Deserialize;
@@ -20,7 +21,7 @@ use super::providers::ProviderRequest;
 use super::proxy_error::ProxyError;
 use super::upstream_path::UpstreamPath;
 use super::{QuotaProxy, RoutedCall};
-use crate::quota::{Demand, Hold, InputBound, Provider, Refusal};
+use crate::quota::{Hold, Refusal};
 
 /// The largest response to a token count, in bytes; it is one number.
 const MAX_COUNT_RESPONSE: usize = 4096;

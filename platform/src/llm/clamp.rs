@@ -29,6 +29,7 @@ pub fn requested(headers: &HeaderMap) -> Result<Clamp, RequestError> {
     match headers.get(CLAMP) {
         None => Ok(Clamp::Off),
         Some(limit) if limit == MAX_TOKENS => Ok(Clamp::MaxTokens),
+        // Refused rather than ignored: the caller relies on the limit that it names.
         Some(_) => {
             let message = format!("{CLAMP}: only {MAX_TOKENS} can be lowered; leave the header out for none.");
             Err(RequestError { field: None, message })

@@ -49,6 +49,7 @@ pub fn to_key_owner(headers: HeaderMap) -> HeaderMap {
 }
 
 fn without(mut headers: HeaderMap, is_removed: impl Fn(&str) -> bool) -> HeaderMap {
+    // Read before anything is removed: `Connection` names further hop-by-hop headers (RFC 9110 section 7.6.1).
     let is_one_hop = hop_by_hop::is_one_hop(&headers);
     hop_by_hop::drop_where(&mut headers, |name| is_removed(name) || is_one_hop(name));
     headers
@@ -57,12 +58,14 @@ fn without(mut headers: HeaderMap, is_removed: impl Fn(&str) -> bool) -> HeaderM
 /// Removes the long context (a million tokens) from `anthropic-beta`, for a model that has a price only without it.
 pub fn remove_long_context(headers: &mut HeaderMap) {
     const BETA: &str = "anthropic-beta";
+    // The header may come several times, each time with a list.
     let values = headers.get_all(BETA).iter().map(|value| value.to_str().unwrap_or_default());
     let (long, kept): (Vec<&str>, Vec<&str>) =
         values.flat_map(|value| value.split(',')).map(str::trim).partition(|beta| beta.starts_with("context-1m"));
     if long.is_empty() {
         return;
     }
+    // One header with the rest of all lists, or none where nothing is left.
     let kept = HeaderValue::from_str(&kept.join(","));
     headers.remove(BETA);
     if let Ok(kept) = kept

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, Method, Uri, header};
+use berth_providers::Demand;
 use berth_providers::request::RequestError;
 
 use super::QuotaProxy;
@@ -13,7 +14,7 @@ use super::intake_limits::BufferedBody;
 use super::proxy_error::ProxyError;
 use crate::http::instance_token::authenticate;
 use crate::instances::{Instance, Work};
-use crate::quota::{Call, Demand};
+use crate::quota::Call;
 
 /// The characters of an agent's name that are kept; the names in use are UUIDs.
 const MAX_AGENT: usize = 64;

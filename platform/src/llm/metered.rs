@@ -2,12 +2,12 @@
 //! made.
 
 use axum::http::{Method, Uri};
+use berth_providers::request::RequestError;
+use berth_providers::{CacheWrites, Demand, InputBound, Provider, ServiceTier, TierChoice};
 
 use super::proxy_error::ProxyError;
 use super::upstream_path::UpstreamPath;
 use crate::config::{MeteredApi, MeteredCall};
-use crate::quota::{CacheWrites, Demand, InputBound, Provider, Service, Tier};
-use berth_providers::request::RequestError;
 
 /// The largest response of a metered API, in bytes. Where bytes have a price, the hold covers this many.
 pub const MAX_RESPONSE: usize = 16 * 1024 * 1024;
@@ -74,7 +74,7 @@ pub fn demand(name: &str, call: &MeteredCall, sent: Option<u64>) -> Demand {
     Demand {
         provider: Provider::named(name),
         model: call.name(),
-        service: Service::Auto(Tier::Standard),
+        service: TierChoice::Auto(ServiceTier::Standard),
         input: InputBound::Tokens(sent.unwrap_or(0)),
         cache_writes: CacheWrites::Never,
         max_output_tokens: Some(received),

@@ -36,11 +36,11 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, any, get, on, post};
 use berth_providers::request::ModelRequest;
-use berth_providers::{Api, WireFormat};
+use berth_providers::{Api, Provider, ServiceTier, WireFormat};
 
 use crate::app::App;
 use crate::own_keys::Pass;
-use crate::quota::{Hold, Provider, Tier};
+use crate::quota::Hold;
 use admission::Admission;
 use drain::DrainLimit;
 use forwarding::AdmittedCall;
@@ -60,7 +60,7 @@ struct QuotaProxy {
     intake: IntakeLimits,
     drains: DrainLimit,
     /// The service tier of an OpenAI call that names none.
-    default_tier: Tier,
+    default_tier: ServiceTier,
 }
 
 /// The proxy's routes. They must be served with `http_server::serve`, which provides the peer address and sets
@@ -74,7 +74,7 @@ pub fn router_with(app: App, timeouts: ProxyTimeouts) -> Router {
     let providers = ProviderDirectory::new(&app.config, app.clock.clone(), timeouts);
     let intake = IntakeLimits::new(app.config.limits.calls_at_once);
     let drains = DrainLimit::new(timeouts.most_drains, timeouts.drain);
-    let default_tier = Tier::of_openai(&app.config.openai_tier).unwrap_or_default();
+    let default_tier = ServiceTier::of_openai(&app.config.openai_tier).unwrap_or_default();
     Router::new()
         .route("/{provider}/v1/messages", models(Api::Messages))
         .route("/{provider}/v1/messages/count_tokens", free(MethodFilter::POST, Some(WireFormat::Anthropic)))
@@ -85,7 +85,9 @@ pub fn router_with(app: App, timeouts: ProxyTimeouts) -> Router {
         .route("/{provider}/v1/models", free(MethodFilter::GET, None))
         .route("/{provider}/v1/models/{id}", free(MethodFilter::GET, None))
         .route("/{provider}/api/hello", get(hello))
+        // Any method: the operator's file says which ones are allowed.
         .route("/metered/{name}/{*path}", any(metered_call))
+        // Axum's own responses would have no body. An SDK needs an error in its wire format.
         .fallback(not_found)
         .method_not_allowed_fallback(not_found)
         .with_state(Arc::new(QuotaProxy { app, providers, intake, drains, default_tier }))

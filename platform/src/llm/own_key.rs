@@ -4,13 +4,14 @@
 //! disconnects.
 
 use axum::response::Response;
+use berth_providers::Provider;
 use berth_providers::request::{self, OwnKeyRequest};
 
 use super::incoming::agent;
 use super::proxy_error::ProxyError;
 use super::{Delivery, QuotaProxy, RoutedCall};
 use crate::own_keys::Pass;
-use crate::quota::{OwnCall, Provider};
+use crate::quota::OwnCall;
 
 impl QuotaProxy {
     pub(super) async fn call_under_own_key(&self, mut call: RoutedCall, own_key: Pass) -> Result<Response, ProxyError> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, Method, StatusCode};
+use berth_providers::UsageReport;
 use bytes::Bytes;
 use reqwest::Url;
 
@@ -13,7 +14,7 @@ use super::provider_endpoint::{KeyOwner, ProviderEndpoint};
 use super::proxy_error::ProxyError;
 use super::timeouts::ProxyTimeouts;
 use crate::clock::Clock;
-use crate::quota::{Outcome, Seen};
+use crate::quota::Outcome;
 
 /// The cooldown of a key that the provider does not know. It will not become valid in a moment.
 const UNKNOWN_KEY_COOLDOWN: Duration = Duration::from_secs(300);
@@ -60,14 +61,14 @@ pub enum CallFailure {
 impl CallFailure {
     /// The usage and outcome that the call is settled with.
     #[must_use]
-    pub fn settlement(self) -> (Seen, Outcome) {
+    pub fn settlement(self) -> (UsageReport, Outcome) {
         match self {
-            Self::Unreachable => (Seen::NoCharge, Outcome::UpstreamBroke),
+            Self::Unreachable => (UsageReport::NoCharge, Outcome::UpstreamBroke),
             // A refused call is not charged.
-            Self::NoKeyAccepted => (Seen::NoCharge, Outcome::Refused),
-            Self::TimedOut => (Seen::Unreadable, Outcome::UpstreamBroke),
+            Self::NoKeyAccepted => (UsageReport::NoCharge, Outcome::Refused),
+            Self::TimedOut => (UsageReport::Unreadable, Outcome::UpstreamBroke),
             // At least the input: the provider has received it.
-            Self::Broken => (Seen::Part { usage: None, output_tokens: 0 }, Outcome::UpstreamBroke),
+            Self::Broken => (UsageReport::Part { usage: None, output_tokens: 0 }, Outcome::UpstreamBroke),
         }
     }
 }

@@ -59,6 +59,7 @@ impl ProviderDirectory {
             by_name.insert(name.clone(), Arc::new(ProviderEndpoint::for_models(format, url, &provider.keys)));
             for_own_keys.insert(name.clone(), Arc::new(ProviderEndpoint::for_own_keys(format, url)));
         }
+        // Metered APIs have no endpoints for own keys: people's own keys are for providers of models.
         for (name, api) in &config.providers.metered {
             by_name.insert(name.clone(), Arc::new(ProviderEndpoint::for_metered(api)));
         }

@@ -75,6 +75,7 @@ impl ProxyError {
                 )
             },
             Self::MayNotCall { wish } => closed(*wish),
+            // A short wait, because a slot is free as soon as any of the calls ends.
             Self::Busy => ErrorShape {
                 openai_code: Some("rate_limit_exceeded"),
                 retry_after: Some(Duration::from_secs(1)),
@@ -117,6 +118,7 @@ impl ProxyError {
                  your own keys, put it in again or remove it."
                     .into(),
             ),
+            // No details: the reason may contain the provider's internal addresses, or name the platform's key.
             Self::UpstreamUnreachable => ErrorShape::new(
                 StatusCode::BAD_GATEWAY,
                 "api_error",

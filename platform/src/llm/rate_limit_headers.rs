@@ -32,6 +32,7 @@ pub fn add(headers: &mut HeaderMap, format: WireFormat, limits: RateLimits, now:
             WireFormat::Openai => duration(rate.full_in),
         };
         let [limit, remaining, when] = names(format, unit).map(HeaderName::from_static);
+        // Under the caller's own key the provider's headers of the same names are still there. These replace them.
         headers.insert(limit, rate.limit.into());
         headers.insert(remaining, rate.remaining.into());
         if let Ok(reset) = HeaderValue::try_from(reset) {

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use berth_providers::ServiceTier;
 
 use super::error_shape::ErrorShape;
-use crate::quota::{NoBound, Refusal, Span, Tier, dollars};
+use crate::quota::{NoBound, Refusal, Span, dollars};
 
 /// The response to a refusal. `advice`: a sentence for a call that would fit with a shorter answer.
 pub fn refusal_shape(refusal: &Refusal, advice: &str) -> ErrorShape {
@@ -105,7 +106,9 @@ fn no_bound(model: &str, why: NoBound) -> (&'static str, String) {
             "max_tokens",
             format!("max_tokens: {model} has no known limits; send text only, and say how long the answer may be."),
         ),
-        NoBound::Tier(Tier::Fast) => ("speed", format!("speed: {model} has no known price for fast; leave it out.")),
+        NoBound::Tier(ServiceTier::Fast) => {
+            ("speed", format!("speed: {model} has no known price for fast; leave it out."))
+        }
         NoBound::Tier(tier) => {
             ("service_tier", format!("service_tier: {model} has no known price for {}; leave it out.", tier.as_str()))
         }

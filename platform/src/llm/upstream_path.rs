@@ -4,9 +4,9 @@
 //! platform's key gives access to more endpoints than the proxy serves.
 
 use axum::http::Uri;
+use berth_providers::request::RequestError;
 
 use super::proxy_error::ProxyError;
-use berth_providers::request::RequestError;
 
 /// The paths at the providers that are served. Below the last one are the models.
 const PATHS: [&str; 7] = [
@@ -84,6 +84,7 @@ fn query(query: &str) -> Result<Option<String>, ProxyError> {
             "after_id" => ("after_id", is_name(value)),
             "before_id" => ("before_id", is_name(value)),
             "beta" => ("beta", value == "true" || value == "false"),
+            // Dropped rather than refused, because SDKs add parameters that do not matter here.
             _ => continue,
         };
         if !is_right {

@@ -50,6 +50,7 @@ impl Api {
             Self::Messages => request::messages::read(body),
             Self::ChatCompletions => request::chat::read(body, default_tier),
             Self::Responses => request::responses::read(body, default_tier),
+            // A metered call is bounded by the operator's price and is not parsed; the arm only completes the match.
             Self::Embeddings | Self::Metered { .. } => request::embeddings::read(body),
         }
     }

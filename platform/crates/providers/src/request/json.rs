@@ -107,6 +107,7 @@ pub fn object(bytes: &[u8]) -> Result<JsonObject<'_>, String> {
     let remaining = Cell::new(MAX_VALUES);
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = StrictReader { remaining: &remaining }.deserialize(&mut reader).map_err(|e| e.to_string())?;
+    // Data behind the object is an error too: parsers differ in whether they ignore it.
     reader.end().map_err(|e| e.to_string())?;
     match value {
         JsonValue::JsonObject(object) => Ok(object),
@@ -146,6 +147,7 @@ impl<'de> Visitor<'de> for StrictReader<'_> {
         Ok(JsonValue::Bool(value))
     }
 
+    // Called for negative numbers only.
     fn visit_i64<E: Error>(self, _: i64) -> Result<JsonValue<'de>, E> {
         Ok(JsonValue::Number)
     }

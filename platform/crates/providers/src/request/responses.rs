@@ -131,6 +131,7 @@ pub(super) fn read_tools(body: &JsonObject<'_>) -> Result<ToolDemand, RequestErr
                  web_search with max_tool_calls.",
             ));
         }
+        // The body contains the descriptions of functions, but not those of the provider's own tools.
         if kind != "function" && kind != "custom" {
             read.added_tokens += ADDED_FOR_PROVIDER_TOOL;
         }
@@ -167,6 +168,7 @@ fn is_text_item(item: &JsonValue<'_>) -> bool {
         None | Some("message") => is_text(item.get("content"), TEXT_BLOCKS),
         Some("function_call" | "custom_tool_call") => true,
         Some("function_call_output" | "custom_tool_call_output") => is_text(item.get("output"), TEXT_BLOCKS),
+        // Without the encrypted text the item is an id, and the provider adds the stored reasoning.
         Some("reasoning") => item.get("encrypted_content").is_some_and(JsonValue::is_text),
         Some(_) => false,
     }

@@ -59,6 +59,7 @@ impl StreamProgress {
     }
 
     fn keep_raw(&mut self, figures: &RawValue) {
+        // An oversized object leaves an empty line, so that the order of first and last is kept.
         let text = if figures.get().len() <= MAX_RAW_USAGE { figures.get() } else { "" };
         let place = if self.raw[0].is_none() { 0 } else { 1 };
         self.raw[place] = Some(text.to_owned());
