@@ -17,6 +17,7 @@ pub mod instance_api;
 pub mod instances;
 pub mod llm;
 pub mod mailbox;
+pub mod modules;
 pub mod ops;
 pub mod own_keys;
 pub mod quota;
