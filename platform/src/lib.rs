@@ -13,6 +13,7 @@ pub mod db;
 pub mod domains;
 pub mod edge;
 pub mod http;
+pub mod instance_api;
 pub mod instances;
 pub mod llm;
 pub mod mailbox;

@@ -17,7 +17,7 @@ use berth::edge::Postman;
 use berth::handle::Handle;
 use berth::http_server::{self, Answers, Lanes, PerPeer};
 use berth::instances::{Cause, Fact};
-use berth::llm;
+use berth::{instance_api, llm};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -74,8 +74,7 @@ async fn serve(upstream: u16, allowance_nanodollars: i64) -> anyhow::Result<()> 
     // Nobody visits, but it is there, and takes its memory.
     let (lanes, call_lanes) = (Lanes::one_a_processor()?, Lanes::one_a_processor()?);
     listen(berth::cli::public_router(app.clone()), &lanes, &end).await?;
-    let inside =
-        llm::router(app.clone()).merge(llm::control::router(app.clone())).merge(llm::alarms::router(app.clone()));
+    let inside = llm::router(app.clone()).merge(instance_api::router(app.clone()));
     let proxy = listen(inside, &call_lanes, &end).await?;
 
     let mut callers = Vec::new();

@@ -29,7 +29,7 @@ use crate::edge::{self, Edge, Postman};
 use crate::hosts::{self, Hosts, Site};
 use crate::http_server::{Answers, Lanes, PerPeer};
 use crate::ops::{self, Jobs};
-use crate::{http_server, llm, web};
+use crate::{http_server, instance_api, llm, web};
 
 /// How long to wait for the provisioner to make the bridges before going on without: the quota proxy listens on them.
 const BRIDGES_RETRY: Duration = Duration::from_secs(2);
@@ -204,8 +204,7 @@ async fn quota_listeners(app: App, lanes: Lanes, shutdown: CancellationToken) {
         async move {
             let address = SocketAddr::from((gateway, app.config.quota_port));
             if let Some(listener) = listen_once_free(address, &shutdown).await {
-                let router =
-                    llm::router(app.clone()).merge(llm::control::router(app.clone())).merge(llm::alarms::router(app));
+                let router = llm::router(app.clone()).merge(instance_api::router(app));
                 http_server::serve_on(lanes, listener, router, CALLERS, shutdown).await;
             }
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 pub use berth_containers::config::{ContainerConfig, DiskLimit, Runtime, Size};
 pub use berth_ground::settings::{LogConfig, Mistakes, SettingsReader, VARIABLES, Variable};
-pub use providers::{Dollars, MeteredApi, MeteredCall, ModelPrice, ModelProvider, Providers, Speaks};
+pub use providers::{Dollars, MeteredApi, MeteredCall, ModelPrice, ModelProvider, Providers, WireFormat};
 pub use reader::parse_dollars;
 use zeroize::Zeroizing;
 

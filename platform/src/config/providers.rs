@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+pub use berth_providers::WireFormat;
 use serde::{Deserialize, Deserializer, de};
 use zeroize::Zeroizing;
 
@@ -24,20 +25,12 @@ pub struct Providers {
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelProvider {
-    pub speaks: Speaks,
+    pub speaks: WireFormat,
     /// What comes before `/v1`, without a slash at its end.
     pub url: String,
     #[serde(default)]
     pub keys: Vec<Zeroizing<String>>,
     pub models: BTreeMap<String, ModelPrice>,
-}
-
-/// The wire shape of a provider of models.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Speaks {
-    Anthropic,
-    Openai,
 }
 
 /// In dollars per million tokens. A class of token that is left out costs what fresh input does.

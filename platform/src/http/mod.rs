@@ -1,12 +1,13 @@
-//! What the HTTP layers share: problem responses (RFC 9457), content negotiation, static assets, security headers, rendered
-//! pages, live updates as server-sent events, and formatting for people. It stands above the modules and below the layers,
-//! so that no layer needs another.
+//! What the HTTP layers share: problem responses (RFC 9457), content negotiation, static assets, security headers,
+//! rendered pages, live updates as server-sent events, instances' tokens, and formatting for people. It stands above
+//! the modules and below the layers, so that no layer needs another.
 
 pub mod accept;
 pub mod alarm_view;
 pub mod assets;
 pub mod format;
 pub mod headers;
+pub mod instance_token;
 pub mod list;
 pub mod live;
 pub mod page;

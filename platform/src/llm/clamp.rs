@@ -1,48 +1,56 @@
-//! The wish of a call to get a shorter answer rather than none: a header of the request that says so, and one of the
-//! answer that says how short it had to be. The words are part of the instance contract.
+//! Clamping: a request header by which a call prefers a shorter answer to a refusal, and the response header with the
+//! resulting limit. Both are part of the instance contract.
 
 use axum::http::{HeaderMap, HeaderValue};
+use berth_providers::Api;
+use berth_providers::request::RequestError;
 use bytes::Bytes;
 
-use super::api::Api;
-use super::request::Unacceptable;
-
-/// Says what may be lowered for the call to fit into what is left.
+/// The request header. It names the limit that may be lowered until the call fits into the remaining budget.
 const CLAMP: &str = "x-berth-clamp";
-/// The one thing that may be: `max_tokens`, or what the provider calls it.
+/// The only limit that can be lowered: `max_tokens`, under the provider's own name for it.
 const MAX_TOKENS: &str = "max-tokens";
-/// To how many tokens it was lowered.
+/// The response header with the lowered limit, in tokens.
 const LOWERED_TO: &str = "x-berth-max-tokens";
 
-/// Whether a call with these headers asks for a shorter answer where its own does not fit.
+/// The permission of a call to change it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clamp {
+    Off,
+    /// The output limit may be lowered.
+    MaxTokens,
+}
+
+/// Reads the request header.
 ///
 /// # Errors
-/// When it asks for something else to be lowered.
-pub fn is_asked_for(headers: &HeaderMap) -> Result<bool, Unacceptable> {
+/// When it names another limit.
+pub fn requested(headers: &HeaderMap) -> Result<Clamp, RequestError> {
     match headers.get(CLAMP) {
-        None => Ok(false),
-        Some(what) if what == MAX_TOKENS => Ok(true),
+        None => Ok(Clamp::Off),
+        Some(limit) if limit == MAX_TOKENS => Ok(Clamp::MaxTokens),
+        // Refused rather than ignored: the caller relies on the limit that it names.
         Some(_) => {
             let message = format!("{CLAMP}: only {MAX_TOKENS} can be lowered; leave the header out for none.");
-            Err(Unacceptable { field: None, message })
+            Err(RequestError { field: None, message })
         }
     }
 }
 
-/// `body` asking for answers of at most `tokens`, and else as it came.
+/// `body` with its output limit lowered to `tokens`, and otherwise unchanged.
 ///
 /// # Errors
-/// When its members cannot be told apart; what is no JSON was refused before.
-pub fn body(api: Api, body: &[u8], tokens: u64) -> Result<Bytes, Unacceptable> {
+/// When the body cannot be edited. Malformed JSON was refused before.
+pub fn body(api: Api, body: &[u8], tokens: u64) -> Result<Bytes, RequestError> {
     let shortened = api.shortened(body, tokens).map(Bytes::from);
-    shortened.ok_or_else(|| Unacceptable {
+    shortened.ok_or_else(|| RequestError {
         field: None,
         message: format!("{CLAMP}: this body cannot be changed; send a lower max_tokens."),
     })
 }
 
-/// Tells who made the call how short its answer had to be, if it had to.
-pub fn say(headers: &mut HeaderMap, lowered_to: Option<u64>) {
+/// Adds the response header, if the limit was lowered.
+pub fn add_header(headers: &mut HeaderMap, lowered_to: Option<u64>) {
     if let Some(tokens) = lowered_to {
         headers.insert(LOWERED_TO, HeaderValue::from(tokens));
     }

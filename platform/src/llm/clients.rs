@@ -1,45 +1,62 @@
-//! HTTP clients, one for each thread that asks: a connection wakes the thread that made it, so that calls which share
-//! connections across threads would wait for one another's.
+//! HTTP clients: a connection pool per worker thread.
+//!
+//! A connection's task wakes the thread that opened it. With one pool for all threads, calls that share a connection
+//! across threads wait for each other's wake-ups.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::{self, ThreadId};
 
-use super::patience::Patience;
+use super::timeouts::ProxyTimeouts;
 
-/// The clients of one door. Cheap to clone.
+/// The clients of one proxy. Cheap to clone.
 #[derive(Clone)]
-pub struct Clients {
-    patience: Patience,
-    of_threads: Arc<RwLock<HashMap<ThreadId, reqwest::Client>>>,
+pub struct ThreadClients {
+    timeouts: ProxyTimeouts,
+    by_thread: Arc<RwLock<HashMap<ThreadId, reqwest::Client>>>,
 }
 
-impl Clients {
+impl ThreadClients {
     #[must_use]
-    pub fn new(patience: Patience) -> Self {
-        Self { patience, of_threads: Arc::default() }
+    pub fn new(timeouts: ProxyTimeouts) -> Self {
+        Self { timeouts, by_thread: Arc::default() }
     }
 
-    /// This thread's.
+    /// The client of the current thread.
     #[must_use]
-    pub fn here(&self) -> reqwest::Client {
+    pub fn of_this_thread(&self) -> reqwest::Client {
         let thread = thread::current().id();
-        if let Some(client) = self.of_threads.read().unwrap_or_else(PoisonError::into_inner).get(&thread) {
+        if let Some(client) = self.by_thread.read().unwrap_or_else(PoisonError::into_inner).get(&thread) {
             return client.clone();
         }
-        let mut clients = self.of_threads.write().unwrap_or_else(PoisonError::into_inner);
-        clients.entry(thread).or_insert_with(|| client(self.patience)).clone()
+        // No other thread can have inserted this key between the two locks.
+        let mut clients = self.by_thread.write().unwrap_or_else(PoisonError::into_inner);
+        clients.entry(thread).or_insert_with(|| client(self.timeouts)).clone()
     }
 }
 
-fn client(patience: Patience) -> reqwest::Client {
+fn client(timeouts: ProxyTimeouts) -> reqwest::Client {
     reqwest::Client::builder()
-        .tls_backend_preconfigured(super::upstream::tls())
-        .connect_timeout(patience.connect)
-        .read_timeout(patience.between_bytes)
+        .tls_backend_preconfigured(tls())
+        .connect_timeout(timeouts.connect)
+        .read_timeout(timeouts.between_bytes)
+        // Nagle's algorithm would hold back the last segment of a request until the one before it is acknowledged.
         .tcp_nodelay(true)
+        // A redirect would carry the platform's key to an address that the provider's response chooses.
         .redirect(reqwest::redirect::Policy::none())
+        // Nor may an environment variable send the keys through another host.
         .no_proxy()
         .build()
         .expect("the TLS settings are complete")
+}
+
+fn tls() -> rustls::ClientConfig {
+    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("ring speaks TLS 1.2 and 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config
 }

@@ -1,146 +1,56 @@
-//! A stream whose client went before the provider named its figures is read on to them, so that nobody gets reasoning
-//! for nothing by hanging up just in time. For a while only, not too many at once, and no byte of it is kept.
+//! Draining: after a client disconnect, the upstream is read on to its usage frame, to prevent free tokens.
+//!
+//! Providers send the figures last and charge for reasoning that the client has not seen. Without draining, a client
+//! could hang up just before the figures and have the reasoning for nothing. Drains are limited in number and in time,
+//! and keep none of the bytes.
 
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _};
 use tokio::sync::Semaphore;
 
-use super::api::Api;
-use super::usage::StreamReader;
-use crate::instances::WorkInFlight;
-use crate::quota::{CallOutcome, Hold, Seen};
+use super::billed_stream::BilledStream;
 
-/// The drains of one door. Cheap to clone.
+/// The limit of concurrent drains, and of their duration. Cheap to clone.
 #[derive(Clone)]
-pub struct Drains {
-    places: Arc<Semaphore>,
-    within: Duration,
+pub struct DrainLimit {
+    slots: Arc<Semaphore>,
+    timeout: Duration,
 }
 
-impl Drains {
+impl DrainLimit {
     #[must_use]
-    pub fn new(most: usize, within: Duration) -> Self {
-        Self { places: Arc::new(Semaphore::new(most)), within }
+    pub fn new(most: usize, timeout: Duration) -> Self {
+        Self { slots: Arc::new(Semaphore::new(most)), timeout }
     }
 
-    /// What `future` comes to, if there is a place for it and it comes in time.
-    pub async fn wait<T>(&self, future: impl Future<Output = T>) -> Option<T> {
-        let _place = self.places.try_acquire().ok()?;
-        tokio::time::timeout(self.within, future).await.ok()
+    /// A limit of zero drains: for calls under the caller's own key, where draining would only add to the caller's
+    /// bill.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::new(0, Duration::ZERO)
     }
 
-    /// Reads `flow` on to its figures. Where that cannot be, dropping it settles it.
-    pub fn read_on(&self, mut flow: Flow) {
+    /// Awaits `future` in a drain slot. `None` when no slot is free, or when the timeout passes first.
+    pub async fn run<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        let _slot = self.slots.try_acquire().ok()?;
+        tokio::time::timeout(self.timeout, future).await.ok()
+    }
+
+    /// Drains `stream` on a task of its own. Where that is not possible, `stream` is dropped, and its drop settles the
+    /// hold.
+    pub fn drain(&self, mut stream: BilledStream) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        if flow.hold.is_none() || flow.has_figures() {
+        // With its figures known, dropping the stream settles it exactly.
+        if stream.is_settled() || stream.has_figures() {
             return;
         }
-        let drains = self.clone();
+        let limit = self.clone();
         runtime.spawn(async move {
-            if drains.wait(flow.read_to_figures()).await.is_none() {
-                tracing::info!("the figures of a call that its client left did not come in time");
+            if limit.run(stream.read_to_figures()).await.is_none() {
+                tracing::info!("the usage of a call did not come in time after its client had disconnected");
             }
         });
-    }
-}
-
-/// After so many bytes of an answer, what was seen of it is written down again. Frames are ten times what they bring,
-/// so that is some hundred tokens.
-const WRITTEN_DOWN_EVERY: usize = 64 * 1024;
-
-/// A stream of a provider with the hold that pays for it: settled at its end, or when it is dropped.
-pub struct Flow {
-    /// The instance's work until then.
-    _work: WorkInFlight,
-    upstream: Pin<Box<dyn Stream<Item = reqwest::Result<Bytes>> + Send>>,
-    reader: StreamReader,
-    hold: Option<Hold>,
-    /// Bytes since what was seen was written down.
-    unwritten: usize,
-}
-
-impl Flow {
-    pub fn new(api: Api, answer: reqwest::Response, hold: Hold, work: WorkInFlight) -> Self {
-        let upstream = Box::pin(answer.bytes_stream());
-        Self { _work: work, upstream, reader: StreamReader::new(api), hold: Some(hold), unwritten: 0 }
-    }
-
-    /// The next piece. Nothing is read ahead.
-    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<reqwest::Result<Bytes>>> {
-        let next = ready!(self.upstream.as_mut().poll_next(cx));
-        match &next {
-            Some(Ok(chunk)) => {
-                self.reader.feed(chunk);
-                // Before the client sees the end, so that its next call finds this one's hold settled.
-                if self.reader.is_over() {
-                    self.settle(self.outcome_at_end(), self.reader.seen());
-                } else {
-                    self.write_down(chunk.len());
-                }
-            }
-            Some(Err(error)) => {
-                let (seen, raw) = self.reader.seen();
-                // A client that takes nothing for long enough brings this about as well.
-                let seen = if error.is_timeout() { seen.cut_off() } else { seen };
-                self.settle(CallOutcome::UpstreamBroke, (seen, raw));
-            }
-            None => {
-                self.reader.finish();
-                self.settle(self.outcome_at_end(), self.reader.seen());
-            }
-        }
-        Poll::Ready(next)
-    }
-
-    fn write_down(&mut self, more: usize) {
-        self.unwritten += more;
-        if self.unwritten >= WRITTEN_DOWN_EVERY
-            && let Some(hold) = &self.hold
-        {
-            self.unwritten = 0;
-            hold.saw(self.reader.seen().0);
-        }
-    }
-
-    async fn read_to_figures(&mut self) {
-        while !self.has_figures() {
-            match self.upstream.next().await {
-                Some(Ok(chunk)) => self.reader.feed(&chunk),
-                Some(Err(_)) => return,
-                None => return self.reader.finish(),
-            }
-        }
-    }
-
-    fn has_figures(&self) -> bool {
-        self.reader.is_complete() || self.reader.is_over()
-    }
-
-    fn outcome_at_end(&self) -> CallOutcome {
-        if self.reader.is_complete() { CallOutcome::Completed } else { CallOutcome::UpstreamBroke }
-    }
-
-    fn settle(&mut self, outcome: CallOutcome, (seen, raw): (Seen, String)) {
-        if let Some(hold) = self.hold.take() {
-            if seen == Seen::Unreadable {
-                tracing::error!("a stream ended without readable usage; what was held for it is charged");
-            }
-            hold.settle(seen, outcome, raw);
-        }
-    }
-}
-
-impl Drop for Flow {
-    /// Dropping the upstream's stream closes it there as well.
-    fn drop(&mut self) {
-        let (seen, raw) = self.reader.seen();
-        let seen = if self.reader.is_over() { seen } else { seen.cut_off() };
-        self.settle(CallOutcome::ClientGone, (seen, raw));
     }
 }

@@ -1,42 +1,49 @@
-//! APIs other than models whose calls have a price: only those that the operator's file names are made.
+//! Metered APIs: APIs without models that have a price per call. Only the calls in the operator's providers file are
+//! made.
 
 use axum::http::{Method, Uri};
+use berth_providers::request::RequestError;
+use berth_providers::{CacheWrites, Demand, InputBound, Provider, ServiceTier, TierChoice};
 
-use super::problem::Problem;
-use super::request::Unacceptable;
-use super::target::Target;
+use super::proxy_error::ProxyError;
+use super::upstream_path::UpstreamPath;
 use crate::config::{MeteredApi, MeteredCall};
-use crate::quota::{CacheWrites, Demand, InputBound, Provider, Service, Tier};
 
-/// The largest answer of such an API; it is held for where bytes cost money.
-pub const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
-const LONGEST_PART: usize = 200;
-const LONGEST_QUERY: usize = 2000;
+/// The largest response of a metered API, in bytes. Where bytes have a price, the hold covers this many.
+pub const MAX_RESPONSE: usize = 16 * 1024 * 1024;
+/// The longest segment of a path that a star matches, in bytes.
+const MAX_SEGMENT: usize = 200;
+const MAX_QUERY: usize = 2000;
 
-/// A call that `api` allows: which of its calls, and where that goes.
+/// Finds the call of `api` that a request makes, and its path at the provider.
 ///
 /// # Errors
-/// `NoSuchPath` when none of its calls is this; `Unacceptable` for a query that cannot be forwarded.
-pub fn find<'a>(api: &'a MeteredApi, method: &Method, uri: &Uri) -> Result<(&'a MeteredCall, Target), Problem> {
-    let no_such = || Problem::NoSuchPath { path: format!("{method} {}", uri.path()) };
-    // Behind `/metered/NAME`.
+/// `NoSuchPath` when the operator's file has no such call; `InvalidRequest` for a query that cannot be forwarded.
+pub fn find<'a>(
+    api: &'a MeteredApi,
+    method: &Method,
+    uri: &Uri,
+) -> Result<(&'a MeteredCall, UpstreamPath), ProxyError> {
+    let no_such = || ProxyError::NoSuchPath { path: format!("{method} {}", uri.path()) };
+    // The path after `/metered/NAME`.
     let path = uri.path().splitn(4, '/').nth(3).map(|rest| format!("/{rest}")).ok_or_else(no_such)?;
     let call = api.calls.iter().find(|call| call.method == method.as_str() && matches(&call.path, &path));
     let call = call.ok_or_else(no_such)?;
+    // Checked by byte, because the query goes on as it is, and parsers differ in their reading of other characters.
     let query = uri.query().filter(|query| !query.is_empty());
-    if query.is_some_and(|query| query.len() > LONGEST_QUERY || !query.bytes().all(may_be_in_a_query)) {
+    if query.is_some_and(|query| query.len() > MAX_QUERY || !query.bytes().all(may_be_in_a_query)) {
         let message = "The query is too long, or has characters in it that have to be percent-encoded.".into();
-        return Err(Problem::Unacceptable(Unacceptable { field: None, message }));
+        return Err(ProxyError::InvalidRequest(RequestError { field: None, message }));
     }
-    Ok((call, Target::checked(path, query.map(str::to_owned))))
+    Ok((call, UpstreamPath::trusted(path, query.map(str::to_owned))))
 }
 
-/// Whether `path` is what `pattern` means: the same parts, and any plain word for a star. As it came, not decoded: what
-/// would have to be decoded is no plain word.
+/// Whether `path` matches `pattern`: equal segments, and any plain word for a star. The path is compared as it came,
+/// without percent-decoding, so an encoded slash or dot never matches.
 fn matches(pattern: &str, path: &str) -> bool {
     let is_word = |part: &str| {
         let plain = part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:,@~".contains(&b));
-        plain && (1..=LONGEST_PART).contains(&part.len()) && part != "." && part != ".."
+        plain && (1..=MAX_SEGMENT).contains(&part.len()) && part != "." && part != ".."
     };
     let (mut expected, mut parts) = (pattern.split('/'), path.split('/'));
     loop {
@@ -53,20 +60,21 @@ fn may_be_in_a_query(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-_.~:,@=&%+/?!*".contains(&byte)
 }
 
-/// How many bytes of a body cost money. `None`: at this price none do.
+/// The bytes of a request body that have a price. `None` for a call without a price per byte.
 #[must_use]
 pub fn charged_bytes(call: &MeteredCall, body: &[u8]) -> Option<u64> {
     (call.dollars_per_million_bytes.nanodollars > 0).then(|| u64::try_from(body.len()).unwrap_or(u64::MAX))
 }
 
-/// What a call can cost: its price, and where bytes cost money as many as there may be, in the place of tokens.
+/// The demand of a call. Where bytes have a price, they take the place of tokens: those sent, and the most that may
+/// come.
 #[must_use]
 pub fn demand(name: &str, call: &MeteredCall, sent: Option<u64>) -> Demand {
-    let received = sent.map_or(0, |_| u64::try_from(LARGEST_ANSWER).unwrap_or(u64::MAX));
+    let received = sent.map_or(0, |_| u64::try_from(MAX_RESPONSE).unwrap_or(u64::MAX));
     Demand {
         provider: Provider::named(name),
         model: call.name(),
-        service: Service::Auto(Tier::Standard),
+        service: TierChoice::Auto(ServiceTier::Standard),
         input: InputBound::Tokens(sent.unwrap_or(0)),
         cache_writes: CacheWrites::Never,
         max_output_tokens: Some(received),
@@ -83,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pattern_means_its_own_paths_and_no_others() {
+    fn a_pattern_matches_its_own_paths_and_no_others() {
         for (path, is_meant) in [
             ("/v1/forecast/berlin", true),
             ("/v1/forecast/52.5,13.4", true),

@@ -1,284 +1,301 @@
-//! The quota proxy: model providers' own wire shapes, under the platform's keys, within each account's allowance; or under
-//! a key of the account's own, past the allowance (`own_key`).
+//! The quota proxy: forwards AI calls of instances to model providers, in the providers' own wire formats.
 //!
-//! Served on each bridge's gateway address, where only instances reach it. What cannot be metered is not forwarded.
+//! A call goes out under a key of the platform's and within its account's budget, or under the account's own key and
+//! past the budget (`own_key`). A call that cannot be metered is not forwarded. The proxy is served on each bridge's
+//! gateway address, where only instances reach it.
 
 mod admission;
-pub mod alarms;
-mod api;
-mod budget;
-mod caller;
+mod billed_stream;
 mod clamp;
 mod clients;
-pub mod control;
-mod doorway;
+mod detached;
 mod drain;
-mod hide_usage;
-mod keys;
+mod error_shape;
+mod forwarded_headers;
+mod forwarding;
+mod incoming;
+mod intake_limits;
+mod key_pool;
 mod metered;
-mod outgoing;
-mod outliving;
 mod own_key;
-mod patience;
-mod problem;
-mod rates;
-mod relay;
-mod request;
-mod splice;
-mod target;
-mod upstream;
-mod usage;
+mod provider_call;
+mod provider_endpoint;
+mod providers;
+mod proxy_error;
+mod rate_limit_headers;
+mod refusal_shape;
+mod timeouts;
+mod upstream_path;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, any, get, on, post};
+use berth_providers::request::ModelRequest;
+use berth_providers::{Api, Provider, ServiceTier, WireFormat};
 
 use crate::app::App;
-use crate::config::Speaks;
-use crate::instances::{Instance, Work, WorkInFlight};
 use crate::own_keys::Pass;
-use crate::quota::admission::RateLimits;
-use crate::quota::{BudgetCall, Demand, Hold, Provider, Tier};
-use admission::Applicant;
-pub use api::Api;
-use caller::caller;
-use doorway::{Doorway, Place, Taken};
-use drain::Drains;
-pub use hide_usage::HideUsage;
-use outgoing::Answer;
-pub use patience::Patience;
-use problem::Problem;
-use relay::Admitted;
-use request::{Asked, Unacceptable};
-use target::Target;
-use upstream::Upstreams;
-// What reads bytes of strangers; `platform/fuzz` has a target for each.
-pub use usage::{StreamReader, of_whole};
+use crate::quota::Hold;
+use admission::Admission;
+use drain::DrainLimit;
+use forwarding::AdmittedCall;
+use incoming::{IncomingCall, key_affinity};
+use intake_limits::{BufferedBody, IntakeLimits};
+use provider_call::ResponseMode;
+use providers::{ProviderDirectory, ProviderRequest};
+use proxy_error::ProxyError;
+use rate_limit_headers::RateLimits;
+pub use timeouts::ProxyTimeouts;
+use upstream_path::UpstreamPath;
 
-/// Characters of an agent's name that are kept; the names in use are UUIDs.
-const LONGEST_AGENT: usize = 64;
-
-struct Door {
+/// The state of the proxy's handlers.
+struct QuotaProxy {
     app: App,
-    upstreams: Upstreams,
-    doorway: Doorway,
-    drains: Drains,
-    /// The tier of a call to OpenAI that names none.
-    auto: Tier,
+    providers: ProviderDirectory,
+    intake: IntakeLimits,
+    drains: DrainLimit,
+    /// The service tier of an OpenAI call that names none.
+    default_tier: ServiceTier,
 }
 
-/// The proxy's routes. Serve them with `http_server::serve`, which says who the peer is and delays no token.
+/// The proxy's routes. They must be served with `http_server::serve`, which provides the peer address and sets
+/// TCP_NODELAY.
 pub fn router(app: App) -> Router {
-    router_with(app, Patience::default())
+    router_with(app, ProxyTimeouts::default())
 }
 
-/// The same with other limits of time. For tests.
-pub fn router_with(app: App, patience: Patience) -> Router {
-    let upstreams = Upstreams::new(&app.config, app.clock.clone(), patience);
-    let doorway = Doorway::new(app.config.limits.calls_at_once);
-    let drains = Drains::new(patience.most_drains, patience.drain);
-    let auto = Tier::of_openai(&app.config.openai_tier).unwrap_or_default();
+/// The same with other timeouts, for tests.
+pub fn router_with(app: App, timeouts: ProxyTimeouts) -> Router {
+    let providers = ProviderDirectory::new(&app.config, app.clock.clone(), timeouts);
+    let intake = IntakeLimits::new(app.config.limits.calls_at_once);
+    let drains = DrainLimit::new(timeouts.most_drains, timeouts.drain);
+    let default_tier = ServiceTier::of_openai(&app.config.openai_tier).unwrap_or_default();
     Router::new()
         .route("/{provider}/v1/messages", models(Api::Messages))
-        .route("/{provider}/v1/messages/count_tokens", free(MethodFilter::POST, Some(Speaks::Anthropic)))
+        .route("/{provider}/v1/messages/count_tokens", free(MethodFilter::POST, Some(WireFormat::Anthropic)))
         .route("/{provider}/v1/chat/completions", models(Api::ChatCompletions))
         .route("/{provider}/v1/responses", models(Api::Responses))
-        .route("/{provider}/v1/responses/input_tokens", free(MethodFilter::POST, Some(Speaks::Openai)))
+        .route("/{provider}/v1/responses/input_tokens", free(MethodFilter::POST, Some(WireFormat::Openai)))
         .route("/{provider}/v1/embeddings", models(Api::Embeddings))
         .route("/{provider}/v1/models", free(MethodFilter::GET, None))
         .route("/{provider}/v1/models/{id}", free(MethodFilter::GET, None))
         .route("/{provider}/api/hello", get(hello))
-        .route("/metered/{name}/{*path}", any(priced))
-        .route("/budget", get(budget::show))
-        .fallback(elsewhere)
-        .method_not_allowed_fallback(elsewhere)
-        .with_state(Arc::new(Door { app, upstreams, doorway, drains, auto }))
+        // Any method: the operator's file says which ones are allowed.
+        .route("/metered/{name}/{*path}", any(metered_call))
+        // Axum's own responses would have no body. An SDK needs an error in its wire format.
+        .fallback(not_found)
+        .method_not_allowed_fallback(not_found)
+        .with_state(Arc::new(QuotaProxy { app, providers, intake, drains, default_tier }))
 }
 
-/// Calls of models, which are charged.
-fn models(api: Api) -> MethodRouter<Arc<Door>> {
-    post(async move |State(door): State<Arc<Door>>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request| {
-        let answer = door.models(api, peer, request).await;
-        door.shown(api.speaks(), answer)
-    })
-}
-
-/// Calls of other APIs that the operator gave a price.
-async fn priced(
-    State(door): State<Arc<Door>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    request: Request,
-) -> Response {
-    let answer = door.priced(peer, request).await;
-    door.shown(Speaks::Openai, answer)
-}
-
-/// Calls that the providers do not charge: of one wire shape, or the same in both.
-fn free(method: MethodFilter, only: Option<Speaks>) -> MethodRouter<Arc<Door>> {
-    on(
-        method,
-        async move |State(door): State<Arc<Door>>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request| {
-            let speaks = door.spoken_at(request.uri().path());
-            let answer = door.free(only, peer, request).await;
-            door.shown(speaks, answer)
+/// A route of calls to models, which have a price.
+fn models(api: Api) -> MethodRouter<Arc<QuotaProxy>> {
+    post(
+        async move |State(proxy): State<Arc<QuotaProxy>>,
+                    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+                    request: Request| {
+            let answer = proxy.call_model(api, peer, request).await;
+            proxy.respond(api.wire_format(), answer)
         },
     )
 }
 
-/// What Claude Code asks before its first call, to warm the connection up.
+/// The route of calls to metered APIs.
+async fn metered_call(
+    State(proxy): State<Arc<QuotaProxy>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Response {
+    let answer = proxy.call_metered(peer, request).await;
+    proxy.respond(WireFormat::Openai, answer)
+}
+
+/// A route of calls that providers do not charge for. `only`: the one wire format that has the path.
+fn free(method: MethodFilter, only: Option<WireFormat>) -> MethodRouter<Arc<QuotaProxy>> {
+    on(
+        method,
+        async move |State(proxy): State<Arc<QuotaProxy>>,
+                    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+                    request: Request| {
+            let format = proxy.wire_format_at(request.uri().path());
+            let answer = proxy.call_free(only, peer, request).await;
+            proxy.respond(format, answer)
+        },
+    )
+}
+
+/// Claude Code sends this request before its first call, to open the connection.
 async fn hello() -> StatusCode {
     StatusCode::OK
 }
 
-async fn elsewhere(State(door): State<Arc<Door>>, request: Request) -> Response {
+async fn not_found(State(proxy): State<Arc<QuotaProxy>>, request: Request) -> Response {
     let path = format!("{} {}", request.method(), request.uri().path());
-    door.shown(door.spoken_at(request.uri().path()), Err(Problem::NoSuchPath { path }))
+    proxy.respond(proxy.wire_format_at(request.uri().path()), Err(ProxyError::NoSuchPath { path }))
 }
 
-impl Door {
-    async fn models(&self, api: Api, peer: SocketAddr, request: Request) -> Result<Response, Problem> {
-        let name = self.served(request.uri().path(), |speaks| speaks == api.speaks())?;
-        let mut arrived = self.arrive(peer, request).await?;
-        let target = Target::read(&arrived.uri)?;
-        if let Some(own) = self.app.own_keys.pass(arrived.instance.account, &name) {
-            return self.under_own_key(api, (&name, own), target, arrived).await;
+/// A received call with its destination.
+struct RoutedCall {
+    api: Api,
+    /// The provider's name.
+    provider: String,
+    path: UpstreamPath,
+    incoming: IncomingCall,
+}
+
+impl RoutedCall {
+    /// Replaces the body, where `body` is one.
+    fn replace_body(&mut self, body: Option<Vec<u8>>) {
+        if let Some(body) = body {
+            self.incoming.body.bytes = body.into();
         }
-        let Asked { mut demand, stream, asking_for_usage } =
-            api.read(&arrived.taken.body, self.auto).map_err(Problem::Unacceptable)?;
-        demand.provider = Provider::named(&name);
-        let may_be_shorter = clamp::is_asked_for(&arrived.headers).map_err(Problem::Unacceptable)?;
-        let applicant = Applicant { api, name: &name, target: &target, arrived: &arrived, may_be_shorter };
-        let (hold, shortened_to) = self.admit_model(applicant, demand).await?;
+    }
+}
+
+/// The way in which a response goes to the client.
+#[derive(Clone, Copy)]
+struct Delivery {
+    mode: ResponseMode,
+    /// Whether the usage figures of the stream are removed.
+    hide_usage: bool,
+}
+
+impl Delivery {
+    const WHOLE: Self = Self { mode: ResponseMode::Whole, hide_usage: false };
+
+    fn streamed(body_with_usage: Option<&Vec<u8>>) -> Self {
+        Self { mode: ResponseMode::Streamed, hide_usage: body_with_usage.is_some() }
+    }
+}
+
+impl QuotaProxy {
+    async fn call_model(&self, api: Api, peer: SocketAddr, request: Request) -> Result<Response, ProxyError> {
+        // Before the body is read: the route matches any provider, also one with another wire format.
+        let provider = self.provider_at(request.uri().path(), |format| format == api.wire_format())?;
+        let incoming = self.receive(peer, request).await?;
+        let path = UpstreamPath::from_uri(&incoming.uri)?;
+        let call = RoutedCall { api, provider, path, incoming };
+        match self.app.own_keys.pass(call.incoming.instance.account, &call.provider) {
+            Some(own_key) => self.call_under_own_key(call, own_key).await,
+            None => self.call_within_budget(call).await,
+        }
+    }
+
+    async fn call_within_budget(&self, mut call: RoutedCall) -> Result<Response, ProxyError> {
+        let body = &call.incoming.body.bytes;
+        let ModelRequest { mut demand, stream, body_with_usage } =
+            call.api.read(body, self.default_tier).map_err(ProxyError::InvalidRequest)?;
+        // The parser knows the wire format only. A configured provider has a name and prices of its own.
+        demand.provider = Provider::named(&call.provider);
+        let clamp = clamp::requested(&call.incoming.headers).map_err(ProxyError::InvalidRequest)?;
+        let Admission { hold, shortened_to } = self.admit_model(&call, demand, clamp).await?;
         if !hold.takes_long_context() {
-            upstream::hold_back_long_context(&mut arrived.headers);
+            forwarded_headers::remove_long_context(&mut call.incoming.headers);
         }
-        let hide_usage = asking_for_usage.is_some();
-        if let Some(body) = asking_for_usage {
-            arrived.taken.body = body.into();
-        }
+        let delivery = if stream { Delivery::streamed(body_with_usage.as_ref()) } else { Delivery::WHOLE };
+        call.replace_body(body_with_usage);
+        // After the replacement, because both edits change the same body.
         if let Some(tokens) = shortened_to {
-            arrived.taken.body = clamp::body(api, &arrived.taken.body, tokens).map_err(Problem::Unacceptable)?;
+            let body = clamp::body(call.api, &call.incoming.body.bytes, tokens);
+            call.incoming.body.bytes = body.map_err(ProxyError::InvalidRequest)?;
         }
-        let mut answer = self.relay(api, (&name, None), (target, arrived), hold, (stream, hide_usage)).await?;
-        clamp::say(answer.headers_mut(), shortened_to);
-        Ok(answer)
+        let mut response = self.forward(call, None, hold, delivery).await?;
+        clamp::add_header(response.headers_mut(), shortened_to);
+        Ok(response)
     }
 
-    async fn priced(&self, peer: SocketAddr, request: Request) -> Result<Response, Problem> {
-        let no_such = || Problem::NoSuchPath { path: format!("{} {}", request.method(), request.uri().path()) };
-        let name = request.uri().path().split('/').nth(2).unwrap_or_default().to_owned();
+    async fn call_metered(&self, peer: SocketAddr, request: Request) -> Result<Response, ProxyError> {
+        let not_found = || ProxyError::NoSuchPath { path: format!("{} {}", request.method(), request.uri().path()) };
+        let provider = request.uri().path().split('/').nth(2).unwrap_or_default().to_owned();
         let config = Arc::clone(&self.app.config);
-        let api = config.providers.metered.get(&name).ok_or_else(no_such)?;
-        let arrived = self.arrive(peer, request).await?;
-        let (call, target) = metered::find(api, &arrived.method, &arrived.uri)?;
-        let sent = metered::charged_bytes(call, &arrived.taken.body);
-        let demand = metered::demand(&name, call, sent);
-        let hold = self.admit(&arrived, demand).await?;
-        self.relay(Api::Metered { sent }, (&name, None), (target, arrived), hold, (false, false)).await
+        let metered_api = config.providers.metered.get(&provider).ok_or_else(not_found)?;
+        let incoming = self.receive(peer, request).await?;
+        let (priced, path) = metered::find(metered_api, &incoming.method, &incoming.uri)?;
+        let sent = metered::charged_bytes(priced, &incoming.body.bytes);
+        let demand = metered::demand(&provider, priced, sent);
+        let hold = self.app.quota.admit(incoming.with_demand(demand)).await.map_err(ProxyError::Refused)?;
+        let call = RoutedCall { api: Api::Metered { sent }, provider, path, incoming };
+        self.forward(call, None, hold, Delivery::WHOLE).await
     }
 
-    async fn admit(&self, arrived: &Arrived, demand: Demand) -> Result<Hold, Problem> {
-        self.app.quota.admit(arrived.call(demand)).await.map_err(Problem::Refused)
-    }
-
-    async fn relay(
+    /// Sends an admitted call and passes its response on, with the account's rate limits.
+    async fn forward(
         &self,
-        api: Api,
-        (name, own): (&str, Option<&Pass>),
-        (target, arrived): (Target, Arrived),
+        call: RoutedCall,
+        own_key: Option<&Pass>,
         hold: Hold,
-        (stream, hide_usage): (bool, bool),
-    ) -> Result<Response, Problem> {
-        let Arrived { instance, method, headers, taken: Taken { body, room }, inside, .. } = arrived;
-        let request = self.upstreams.call((name, own), method, &target, headers, body)?.seated(seat(&instance));
-        let (drains, RateLimits { requests, tokens }) = (self.drains_of(own), hold.rates());
-        let call = Admitted { api, request, hold, instance, inside, room, drains, hide_usage };
-        let mut answer = if stream { relay::streamed(call).await } else { relay::whole(call).await }?;
-        rates::add(answer.headers_mut(), api.speaks(), requests, tokens, self.app.clock.now());
-        Ok(answer)
+        delivery: Delivery,
+    ) -> Result<Response, ProxyError> {
+        let RoutedCall { api, provider, path, incoming } = call;
+        let IncomingCall { instance, method, headers, body: BufferedBody { bytes: body, memory }, guards, .. } =
+            incoming;
+        let key_affinity = key_affinity(&instance);
+        let request =
+            ProviderRequest { provider: &provider, own_key, method, path: &path, headers, body, key_affinity };
+        let request = self.providers.prepare(request)?;
+        let drains = if own_key.is_some() { DrainLimit::none() } else { self.drains.clone() };
+        // The call takes the hold along.
+        let limits = hold.rates();
+        let hide_usage = delivery.hide_usage;
+        let call = AdmittedCall { api, request, hold, instance, guards, memory, drains, hide_usage };
+        let mut response = match delivery.mode {
+            ResponseMode::Streamed => forwarding::forward_stream(call).await,
+            ResponseMode::Whole => forwarding::forward_whole(call).await,
+        }?;
+        let now = self.app.clock.now();
+        rate_limit_headers::add(response.headers_mut(), api.wire_format(), limits, now);
+        Ok(response)
     }
 
-    async fn free(&self, only: Option<Speaks>, peer: SocketAddr, request: Request) -> Result<Response, Problem> {
-        let name = self.served(request.uri().path(), |speaks| only.is_none_or(|only| speaks == only))?;
-        let Arrived { instance, method, uri, headers, taken: Taken { body, room }, inside } =
-            self.arrive(peer, request).await?;
-        let target = Target::read(&uri)?;
-        let own = self.app.own_keys.pass(instance.account, &name);
-        let whose = (name.as_str(), own.as_ref());
-        let request = self.upstreams.call(whose, method, &target, headers, body)?.seated(seat(&instance));
-        let sent = request.send(Answer::Whole).await;
-        drop(room);
-        let answer = sent?;
-        own.iter().for_each(|own| own.heard(answer.status().as_u16()));
-        Ok(relay::passed_on(&request, answer, inside))
+    async fn call_free(
+        &self,
+        only: Option<WireFormat>,
+        peer: SocketAddr,
+        request: Request,
+    ) -> Result<Response, ProxyError> {
+        let provider = self.provider_at(request.uri().path(), |format| only.is_none_or(|only| format == only))?;
+        let IncomingCall { instance, method, uri, headers, body: BufferedBody { bytes: body, memory }, guards } =
+            self.receive(peer, request).await?;
+        let path = UpstreamPath::from_uri(&uri)?;
+        let own_key = self.app.own_keys.pass(instance.account, &provider);
+        let (own, key_affinity) = (own_key.as_ref(), key_affinity(&instance));
+        let request =
+            ProviderRequest { provider: &provider, own_key: own, method, path: &path, headers, body, key_affinity };
+        let request = self.providers.prepare(request)?;
+        let sent = request.send(ResponseMode::Whole).await;
+        // The body is sent, or never will be: either way its memory is free for another.
+        drop(memory);
+        let response = sent?;
+        if let Some(own_key) = own_key {
+            own_key.heard(response.status().as_u16());
+        }
+        Ok(forwarding::pass_through(&request, response, guards))
     }
 
-    /// The provider of models that `path` begins with, if what it speaks is right.
-    fn served(&self, path: &str, is_right: impl FnOnce(Speaks) -> bool) -> Result<String, Problem> {
-        let name = first_part(path);
-        match self.upstreams.speaks(name) {
-            Some(speaks) if is_right(speaks) => Ok(name.to_owned()),
-            _ => Err(Problem::NoSuchPath { path: path.to_owned() }),
+    /// The provider of models that `path` begins with, if its wire format is accepted.
+    fn provider_at(&self, path: &str, is_accepted: impl FnOnce(WireFormat) -> bool) -> Result<String, ProxyError> {
+        let name = first_segment(path);
+        match self.providers.wire_format(name) {
+            Some(format) if is_accepted(format) => Ok(name.to_owned()),
+            _ => Err(ProxyError::NoSuchPath { path: path.to_owned() }),
         }
     }
 
-    fn spoken_at(&self, path: &str) -> Speaks {
-        self.upstreams.speaks(first_part(path)).unwrap_or(Speaks::Anthropic)
+    /// The wire format for an error response at `path`.
+    fn wire_format_at(&self, path: &str) -> WireFormat {
+        self.providers.wire_format(first_segment(path)).unwrap_or(WireFormat::Anthropic)
     }
 
-    /// Asks who calls, then takes the body in.
-    async fn arrive(&self, peer: SocketAddr, request: Request) -> Result<Arrived, Problem> {
-        let (parts, body) = request.into_parts();
-        let instance = caller(&self.app, &parts.headers, peer)?;
-        let inside = (instance.begin_work(Work::AiCall), self.doorway.enter(instance.id)?);
-        if parts.headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
-            let message = "content-encoding: compressed request bodies are not accepted here.".into();
-            return Err(Problem::Unacceptable(Unacceptable { field: None, message }));
-        }
-        let taken = self.doorway.take_in(&parts.headers, body).await?;
-        Ok(Arrived { instance, method: parts.method, uri: parts.uri, headers: parts.headers, taken, inside })
-    }
-
-    fn shown(&self, speaks: Speaks, answer: Result<Response, Problem>) -> Response {
-        answer.unwrap_or_else(|problem| problem.respond(speaks, self.app.clock.uuid()))
+    fn respond(&self, format: WireFormat, answer: Result<Response, ProxyError>) -> Response {
+        answer.unwrap_or_else(|error| error.respond(format, self.app.clock.uuid()))
     }
 }
 
-/// What decides which of the platform's keys an instance calls with.
-#[expect(clippy::cast_possible_truncation, reason = "any part of a random id is as good as another")]
-fn seat(instance: &Instance) -> u64 {
-    instance.id.0.as_u128() as u64
-}
-
-/// Which agent calls, as Claude Code says it: a sub-agent by its own name, otherwise its session; empty where nobody says.
-fn agent(headers: &HeaderMap) -> String {
-    let named = |name| headers.get(name).and_then(|value| value.to_str().ok()).filter(|name| !name.is_empty());
-    let agent = named("x-claude-code-agent-id").or_else(|| named("x-claude-code-session-id")).unwrap_or_default();
-    agent.chars().take(LONGEST_AGENT).collect()
-}
-
-/// A request of a known instance, taken in whole.
-struct Arrived {
-    instance: Arc<Instance>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    taken: Taken,
-    inside: (WorkInFlight, Place),
-}
-
-impl Arrived {
-    fn call(&self, demand: Demand) -> BudgetCall {
-        let Self { instance, headers, .. } = self;
-        BudgetCall { account: instance.account, instance: instance.id, agent: agent(headers), demand }
-    }
-}
-
-fn first_part(path: &str) -> &str {
+fn first_segment(path: &str) -> &str {
     path.split('/').nth(1).unwrap_or_default()
 }

@@ -1,44 +1,36 @@
-//! Calls under their caller's own key: nothing is priced beforehand and nothing of the budget held. They end here as they would
-//! at the provider itself: in its own words, and a stream at once when the caller hangs up.
-
-use std::time::Duration;
+//! Calls under the caller's own key: their cost is not bounded, and nothing of the budget is held.
+//!
+//! They behave as at the provider itself: errors are the provider's own, and a stream ends as soon as the client
+//! disconnects.
 
 use axum::response::Response;
+use berth_providers::Provider;
+use berth_providers::request::{self, OwnKeyRequest};
 
-use super::api::Api;
-use super::drain::Drains;
-use super::problem::Problem;
-use super::request::{self, Unbounded};
-use super::target::Target;
-use super::{Arrived, Door, agent};
+use super::incoming::agent;
+use super::proxy_error::ProxyError;
+use super::{Delivery, QuotaProxy, RoutedCall};
 use crate::own_keys::Pass;
-use crate::quota::{OwnKeyCall, Provider};
+use crate::quota::OwnKeyCall;
 
-impl Door {
-    pub(super) async fn under_own_key(
-        &self,
-        api: Api,
-        (name, own): (&str, Pass),
-        target: Target,
-        mut arrived: Arrived,
-    ) -> Result<Response, Problem> {
-        let Unbounded { model, stream, asking_for_usage } =
-            request::own_key::read(api, &arrived.taken.body).map_err(Problem::Unacceptable)?;
-        let (account, instance) = (arrived.instance.account, arrived.instance.id);
-        let call =
-            OwnKeyCall { account, instance, agent: agent(&arrived.headers), provider: Provider::named(name), model };
-        let hold = self.app.quota.admit_under_own_key(call).await.map_err(Problem::Refused)?;
-        let hide_usage = asking_for_usage.is_some();
-        if let Some(body) = asking_for_usage {
-            arrived.taken.body = body.into();
-        }
-        let answer = self.relay(api, (name, Some(&own)), (target, arrived), hold, (stream, hide_usage)).await?;
-        own.heard(answer.status().as_u16());
-        Ok(answer)
-    }
-
-    /// Who reads on when a client hangs up: nobody where that would only run up the client's own bill.
-    pub(super) fn drains_of(&self, own: Option<&Pass>) -> Drains {
-        if own.is_some() { Drains::new(0, Duration::ZERO) } else { self.drains.clone() }
+impl QuotaProxy {
+    pub(super) async fn call_under_own_key(&self, mut call: RoutedCall, own_key: Pass) -> Result<Response, ProxyError> {
+        let incoming = &call.incoming;
+        let OwnKeyRequest { model, stream, body_with_usage } =
+            request::own_key::read(call.api, &incoming.body.bytes).map_err(ProxyError::InvalidRequest)?;
+        let own_call = OwnKeyCall {
+            account: incoming.instance.account,
+            instance: incoming.instance.id,
+            agent: agent(&incoming.headers),
+            provider: Provider::named(&call.provider),
+            model,
+        };
+        // The hold is empty. It takes one of the account's concurrent calls, and becomes a receipt of zero.
+        let hold = self.app.quota.admit_under_own_key(own_call).await.map_err(ProxyError::Refused)?;
+        let delivery = if stream { Delivery::streamed(body_with_usage.as_ref()) } else { Delivery::WHOLE };
+        call.replace_body(body_with_usage);
+        let response = self.forward(call, Some(&own_key), hold, delivery).await?;
+        own_key.heard(response.status().as_u16());
+        Ok(response)
     }
 }

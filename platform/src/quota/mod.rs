@@ -22,9 +22,7 @@ use std::sync::Arc;
 pub use admission::{Admission, BudgetCall, OwnKeyCall, Refusal};
 pub use calendar::{Day, DayRange, Month, Period};
 pub use ledger::{Hold, Ledger, Receipt};
-pub use prices::{
-    CacheWrites, CallOutcome, Demand, InputBound, Price, PriceTables, Provider, Seen, Service, Tier, Usage, dollars,
-};
+pub use prices::{CallOutcome, PriceTables, dollars};
 pub use registration::QuotaModule;
 pub use reports::Reports;
 

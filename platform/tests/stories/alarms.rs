@@ -42,7 +42,7 @@ impl Inside {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let end = CancellationToken::new();
-        let router = berth::llm::router(town.app.clone()).merge(berth::llm::alarms::router(town.app.clone()));
+        let router = berth::llm::router(town.app.clone()).merge(berth::instance_api::router(town.app.clone()));
         tokio::spawn(http_server::serve(listener, router, PerPeer::All, end.clone()));
         let token = town.host.spec(resident.instance.id).unwrap().token;
         let home = resident.instance.address();

@@ -14,10 +14,11 @@ use berth::containers::fake::FakeHost;
 use berth::db::{AccountId, Db, InstanceId};
 use berth::handle::Handle;
 use berth::instances::Instance;
+use berth::llm::ProxyTimeouts;
 use berth::quota::Quota;
 use berth::quota::reports::AccountBudget;
 use berth::secrets::Keys;
-use berth::{demo, http_server, llm, secrets};
+use berth::{demo, http_server, instance_api, llm, secrets};
 use sea_orm::ConnectionTrait as _;
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -63,14 +64,14 @@ impl World {
         self.database.kind
     }
 
-    /// Another quota proxy, with other limits for streams that their clients left.
+    /// Another quota proxy, with other limits for draining after a disconnect.
     pub async fn proxy_draining(&self, most: usize, within: Duration) -> SocketAddr {
-        self.proxy_with(llm::Patience { most_drains: most, drain: within, ..llm::Patience::default() }).await
+        self.proxy_with(ProxyTimeouts { most_drains: most, drain: within, ..ProxyTimeouts::default() }).await
     }
 
-    /// Another quota proxy, with other limits of time.
-    pub async fn proxy_with(&self, patience: llm::Patience) -> SocketAddr {
-        serve(llm::router_with(self.app.clone(), patience), &CancellationToken::new()).await
+    /// Another quota proxy, with other timeouts.
+    pub async fn proxy_with(&self, timeouts: ProxyTimeouts) -> SocketAddr {
+        serve(llm::router_with(self.app.clone(), timeouts), &CancellationToken::new()).await
     }
 
     /// Somebody new, whose container has been made.
@@ -163,7 +164,8 @@ pub async fn platform(config: Config, running: &CancellationToken) -> (App, Arc<
     app.instances.begin().await.unwrap();
     app.quota.begin().await.unwrap();
     tokio::spawn(app.instances.clone().run(running.clone()));
-    let proxy = serve(llm::router(app.clone()), running).await;
+    let router = llm::router(app.clone()).merge(instance_api::router(app.clone()));
+    let proxy = serve(router, running).await;
     (app, host, proxy)
 }
 

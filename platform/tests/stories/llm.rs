@@ -1,12 +1,12 @@
-//! The quota proxy from outside: bytes untouched, money right however a call ends, refusals that SDKs understand.
+//! The quota proxy from outside: unchanged bytes, exact charges however a call ends, and refusals that SDKs understand.
 
 mod clamp;
-mod further;
+mod configured_providers;
 mod outages;
 pub mod provider;
 mod sdk;
-mod second_look;
 mod surface;
+mod token_count;
 pub mod transcripts;
 
 use std::sync::Arc;
@@ -47,7 +47,7 @@ fn fingerprint(bytes: &[u8]) -> Vec<u8> {
     Sha256::digest(bytes).to_vec()
 }
 
-/// What the provider would have answered without the proxy.
+/// The provider's response without the proxy.
 async fn direct(world: &World, path: &str, body: &Value) -> Vec<u8> {
     let (_, path) = path[1..].split_once('/').unwrap();
     let request = client(None).post(format!("http://{}/{path}", world.upstream)).body(body.to_string());
@@ -55,7 +55,7 @@ async fn direct(world: &World, path: &str, body: &Value) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_answer_arrives_byte_for_byte() {
+async fn every_response_arrives_byte_for_byte() {
     let world = World::on(sqlite().await, |_| ()).await;
     let alice = world.person("alice").await;
     for (path, body) in [
@@ -84,7 +84,7 @@ async fn every_answer_arrives_byte_for_byte() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn receipts_sum_to_what_the_provider_served() {
+async fn receipts_add_up_to_the_usage_that_the_provider_served() {
     let world = World::on(sqlite().await, |_| ()).await;
     let alice = world.person("alice").await;
     for (path, body) in [
@@ -135,16 +135,16 @@ async fn hanging_up_mid_stream_is_charged_exactly() {
                 stream.next().await.unwrap().unwrap();
             }
         }
-        until_at_rest(&world, person.instance.account).await;
+        until_settled(&world, person.instance.account).await;
         let (amount, basis, outcome) = world.receipt(&person).await;
         assert_eq!((basis.as_str(), outcome.as_str()), ("provider", "client_gone"), "{path}");
         assert_eq!(amount, exact().await - before, "{path}");
     }
 }
 
-/// Reasoning does not show before the figures do, so it may not be had for nothing by leaving before them.
+/// Reasoning is charged but not shown, so a disconnect before the figures must not make it free.
 #[tokio::test(flavor = "multi_thread")]
-async fn whose_figures_do_not_come_in_time_is_charged_all_the_output_that_may_be_hidden() {
+async fn a_disconnect_without_figures_in_time_is_charged_all_output_that_may_be_hidden() {
     let world = World::on(sqlite().await, |_| ()).await;
     let short = world.proxy_draining(10, Duration::from_millis(50)).await;
     let none = world.proxy_draining(0, Duration::from_secs(30)).await;
@@ -164,16 +164,16 @@ async fn whose_figures_do_not_come_in_time_is_charged_all_the_output_that_may_be
             stream.next().await.unwrap().unwrap();
         }
         drop(stream);
-        until_at_rest(&world, person.instance.account).await;
+        until_settled(&world, person.instance.account).await;
         let (amount, basis, outcome) = world.receipt(&person).await;
         assert_eq!((basis.as_str(), outcome.as_str()), ("held", "client_gone"), "{name}");
-        // Two thousand tokens were asked for at most.
+        // The output limit of the calls is 2,000 tokens.
         assert!((2000 * 500..2000 * 500 + 100_000).contains(&amount), "{name}: {amount}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whose_figures_do_not_come_in_time_is_charged_what_was_seen_where_nothing_is_hidden() {
+async fn a_disconnect_without_figures_in_time_is_charged_the_seen_output_where_none_is_hidden() {
     let world = World::on(sqlite().await, |_| ()).await;
     let proxy = world.proxy_draining(10, Duration::from_millis(50)).await;
     let mut unthinking = message("x-demo-tokens=1000 x-demo-pace-ms=20", true);
@@ -191,22 +191,22 @@ async fn whose_figures_do_not_come_in_time_is_charged_what_was_seen_where_nothin
             stream.next().await.unwrap().unwrap();
         }
         drop(stream);
-        until_at_rest(&world, person.instance.account).await;
+        until_settled(&world, person.instance.account).await;
         let (amount, basis, outcome) = world.receipt(&person).await;
         assert_eq!((basis.as_str(), outcome.as_str()), ("observed", "client_gone"), "{path}");
-        // At least the input and a token, far below the thousand that were asked for.
+        // At least the input and one token, and far below the 1,000 tokens of the whole answer.
         assert!(amount > 2000 && amount < 400_000, "{path}: {amount}");
         until_the_provider_is_silent(&world).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hanging_up_on_an_answer_in_one_piece_is_charged_exactly() {
+async fn hanging_up_on_a_whole_response_is_charged_exactly() {
     let world = World::on(sqlite().await, |_| ()).await;
     let alice = world.person("alice").await;
     let call = alice.post(&world, MESSAGES, &message("x-demo-first-byte-ms=300", false)).send();
     leave_when_held(&world, &alice, call).await;
-    until_at_rest(&world, alice.instance.account).await;
+    until_settled(&world, alice.instance.account).await;
     let (amount, basis, _) = world.receipt(&alice).await;
     let served = world.served().await;
     let exact = served["input_tokens"].as_i64().unwrap() * 100 + served["output_tokens"].as_i64().unwrap() * 500;
@@ -214,14 +214,14 @@ async fn hanging_up_on_an_answer_in_one_piece_is_charged_exactly() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_breaks_off_is_charged_what_was_seen() {
+async fn a_stream_that_breaks_off_is_charged_its_seen_output() {
     let world = World::on(sqlite().await, |_| ()).await;
     for (name, fault) in [("alice", "break"), ("bob", "overloaded")] {
         let person = world.person(name).await;
         let body = message(&format!("x-demo-tokens=100 x-demo-fault={fault}"), true);
         let answer = person.post(&world, MESSAGES, &body).send().await.unwrap();
         assert_eq!(answer.bytes().await.is_err(), fault == "break");
-        until_at_rest(&world, person.instance.account).await;
+        until_settled(&world, person.instance.account).await;
         let (amount, basis, outcome) = world.receipt(&person).await;
         assert_eq!((basis.as_str(), outcome.as_str()), ("observed", "upstream_broke"), "{fault}");
         // About fifty words of about six letters, at two letters a token.
@@ -230,7 +230,7 @@ async fn a_stream_that_breaks_off_is_charged_what_was_seen() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_provider_refuses_costs_nothing_and_an_unreachable_one_is_said_to_be() {
+async fn a_call_that_the_provider_refuses_or_never_receives_costs_nothing() {
     let world = World::on(sqlite().await, |config| config.openai.url = "http://127.0.0.1:9".into()).await;
     let (alice, bob) = (world.person("alice").await, world.person("bob").await);
     let answer = alice.post(&world, MESSAGES, &message("x-demo-fault=status-529", true)).send().await.unwrap();
@@ -242,9 +242,9 @@ async fn what_the_provider_refuses_costs_nothing_and_an_unreachable_one_is_said_
     assert_eq!(world.receipt(&bob).await, (0, "provider".into(), "upstream_broke".into()));
 }
 
-/// Forty calls at once, of every kind and ending, on an allowance that is too small for all.
+/// Forty concurrent calls of every kind and ending, within an allowance that is too small for all of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn whatever_happens_to_calls_the_allowance_is_kept_and_nothing_stays_held() {
+async fn the_allowance_is_kept_and_no_hold_remains_however_calls_end() {
     const ENDINGS: [&str; 5] =
         ["", "x-demo-fault=break", "x-demo-fault=overloaded", "x-demo-fault=status-529", "hang up"];
     for database in databases().await {
@@ -268,7 +268,7 @@ async fn whatever_happens_to_calls_the_allowance_is_kept_and_nothing_stays_held(
             })
         });
         futures_util::future::join_all(calls).await;
-        until_at_rest(&world, alice.instance.account).await;
+        until_settled(&world, alice.instance.account).await;
         let spend = world.spend_at_rest(&alice).await;
         assert!(spend.spent_nanodollars <= spend.allowance_nanodollars, "{}: {spend:?}", world.kind());
         let served = world.served().await;
@@ -277,7 +277,7 @@ async fn whatever_happens_to_calls_the_allowance_is_kept_and_nothing_stays_held(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_good_only_from_its_own_instance() {
+async fn a_token_is_valid_only_from_its_own_instance() {
     let world = World::on(sqlite().await, |_| ()).await;
     let (alice, bob) = (world.person("alice").await, world.person("bob").await);
     let body = message("hi", false);
@@ -295,7 +295,7 @@ async fn a_token_is_good_only_from_its_own_instance() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refusals_have_the_providers_own_shape() {
+async fn refusals_have_the_providers_wire_format() {
     let world = World::on(sqlite().await, |config| config.limits.month_nanodollars = 1000).await;
     let alice = world.person("alice").await;
     let refused = alice.post(&world, MESSAGES, &message("hi", true)).send().await.unwrap();
@@ -328,9 +328,9 @@ async fn refusals_have_the_providers_own_shape() {
     assert_eq!(world.served().await["calls"], 0);
 }
 
-/// The platform's key opens every path of the provider, other tenants' stored prompts among them.
+/// The platform's key gives access to every path of the provider, such as other tenants' stored prompts.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_name_of_a_model_leads_to_another_path_of_the_provider() {
+async fn path_traversal_in_a_models_name_is_refused() {
     let world = World::on(sqlite().await, |_| ()).await;
     let alice = world.person("alice").await;
     for (provider, id) in [
@@ -346,7 +346,7 @@ async fn no_name_of_a_model_leads_to_another_path_of_the_provider() {
     }
 }
 
-/// A request head as it is; a client would make a path of its own of it first.
+/// Sends a request head unchanged; an HTTP client would normalize the path first.
 async fn sent_by_hand(world: &World, person: &Person, line: &str, more: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((person.instance.address(), 0).into()).unwrap();
@@ -358,7 +358,7 @@ async fn sent_by_hand(world: &World, person: &Person, line: &str, more: &str) ->
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_instance_has_only_so_many_requests_in_the_door_free_ones_too() {
+async fn an_instance_has_a_limit_of_concurrent_requests_free_ones_too() {
     let world = World::on(sqlite().await, |config| config.limits.calls_at_once = 1).await;
     let (alice, bob) = (world.person("alice").await, world.person("bob").await);
     let count = "POST /anthropic/v1/messages/count_tokens";
@@ -380,12 +380,12 @@ async fn an_instance_has_only_so_many_requests_in_the_door_free_ones_too() {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("any number is let in");
+    panic!("there is no limit");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_suspended_or_leaving_instance_makes_no_calls_and_its_streams_end() {
-    for why in ["suspended", "leaves"] {
+    for why in ["suspended", "scheduled for deletion"] {
         let world = World::on(sqlite().await, |_| ()).await;
         let alice = world.person("alice").await;
         let body = message("x-demo-tokens=300 x-demo-pace-ms=10", true);
@@ -413,11 +413,11 @@ async fn a_suspended_or_leaving_instance_makes_no_calls_and_its_streams_end() {
             assert_eq!(error["error"]["type"], kind);
             assert!(error["error"]["message"].as_str().unwrap().contains(why), "{error}");
         }
-        until_at_rest(&world, alice.instance.account).await;
+        until_settled(&world, alice.instance.account).await;
     }
 }
 
-/// Makes a call, and leaves it once it is admitted.
+/// Makes a call, and disconnects once it is admitted.
 async fn leave_when_held(
     world: &World,
     person: &Person,
@@ -434,8 +434,8 @@ async fn leave_when_held(
     panic!("the call was not admitted");
 }
 
-/// Waits until nothing is held: the proxy has noticed that the client or the provider went.
-async fn until_at_rest(world: &World, account: berth::db::AccountId) {
+/// Waits until no money is held, which means that the proxy has noticed the disconnect.
+async fn until_settled(world: &World, account: berth::db::AccountId) {
     for _ in 0..500 {
         if world.app.quota.reports.budget(account).await.unwrap().held_nanodollars == 0 {
             assert_eq!(world.app.quota.disagreements().await.unwrap(), Vec::<String>::new());
@@ -446,15 +446,15 @@ async fn until_at_rest(world: &World, account: berth::db::AccountId) {
     panic!("a hold was not settled");
 }
 
-/// Waits until the demo model speaks to nobody. At its pace of twenty milliseconds what was asked for takes twenty seconds.
+/// Waits until the demo model has no open stream. At 20 ms a token, a whole answer would take 20 seconds.
 async fn until_the_provider_is_silent(world: &World) {
     for _ in 0..500 {
         let served = world.served().await;
         if served["streams"] == 0 {
-            assert!(served["output_tokens"].as_i64().unwrap() < 1000, "it was heard out: {served}");
+            assert!(served["output_tokens"].as_i64().unwrap() < 1000, "the answer was read to its end: {served}");
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("the provider still talks");
+    panic!("the provider still streams");
 }

@@ -11,15 +11,16 @@ use berth::db::AccountId;
 use berth::error::Error;
 use berth::handle::Handle;
 use berth::own_keys::OwnKeys;
-use berth::quota::{CallOutcome, OwnKeyCall, Provider as Name, Receipt, Refusal, Seen, Usage};
+use berth::quota::{CallOutcome, OwnKeyCall, Receipt, Refusal};
 use berth::secrets::Keys;
+use berth_providers::{Provider as Name, Usage, UsageReport};
 use sea_orm::{ConnectionTrait as _, Statement};
 use serde_json::{Value, json as value};
 use zeroize::Zeroizing;
 
 use super::calls::{Person, World, after_a_kill, json};
 use super::harness::{Database, databases, sqlite};
-use super::llm::provider::{Heard, Provider, Says};
+use super::llm::provider::{CannedResponse, RecordedRequest, ScriptedProvider};
 use super::spend::site;
 use super::web::visitor::Visitor;
 
@@ -36,8 +37,8 @@ const BOBS: &str = "sk-bobs-key-at-another-place-0B0b";
 const WORTH: i64 = 100 + 500;
 
 /// A world where the platform calls the demo model and knows a key, and everybody's own keys lead to `provider`.
-async fn world_with(database: Database, change: impl FnOnce(&mut berth::config::Config)) -> (World, Provider) {
-    let (provider, address) = Provider::listen().await;
+async fn world_with(database: Database, change: impl FnOnce(&mut berth::config::Config)) -> (World, ScriptedProvider) {
+    let (provider, address) = ScriptedProvider::listen().await;
     let world = World::on(database, |config| {
         for upstream in [&mut config.anthropic, &mut config.openai] {
             upstream.keys = vec![Zeroizing::new(PLATFORMS.to_owned())];
@@ -46,12 +47,12 @@ async fn world_with(database: Database, change: impl FnOnce(&mut berth::config::
         change(config);
     })
     .await;
-    provider.will_say([answer()]);
+    provider.will_answer([answer()]);
     (world, provider)
 }
 
 /// The same, where the platform's calls are heard by that provider as well.
-async fn world_of_one_provider(change: impl FnOnce(&mut berth::config::Config)) -> (World, Provider) {
+async fn world_of_one_provider(change: impl FnOnce(&mut berth::config::Config)) -> (World, ScriptedProvider) {
     world_with(sqlite().await, |config| {
         for upstream in [&mut config.anthropic, &mut config.openai] {
             upstream.url.clone_from(&upstream.url_for_own_keys);
@@ -62,8 +63,8 @@ async fn world_of_one_provider(change: impl FnOnce(&mut berth::config::Config)) 
 }
 
 /// One token in and one out, in every provider's words.
-fn answer() -> Says {
-    Says::json(r#"{"usage":{"input_tokens":1,"output_tokens":1,"prompt_tokens":1,"completion_tokens":1}}"#)
+fn answer() -> CannedResponse {
+    CannedResponse::json(r#"{"usage":{"input_tokens":1,"output_tokens":1,"prompt_tokens":1,"completion_tokens":1}}"#)
 }
 
 async fn has_key(world: &World, person: &Person, provider: &str, key: &str) {
@@ -87,7 +88,7 @@ fn completion(more: &Value) -> Value {
 }
 
 /// The keys that a call brought, in whichever header.
-fn keys(heard: &Heard) -> Vec<String> {
+fn keys(heard: &RecordedRequest) -> Vec<String> {
     let named = |name: &str| heard.headers.get_all(name).iter().map(|value| value.to_str().unwrap().to_owned());
     named("x-api-key").chain(named("authorization")).collect()
 }
@@ -124,12 +125,12 @@ async fn a_call_goes_out_under_its_owners_key_alone_and_costs_the_budget_nothing
         ] {
             let says = alice.post(&world, path, &body).send().await.unwrap();
             assert_eq!(says.status(), 200, "{path}: {}", says.text().await.unwrap());
-            let heard = provider.heard();
+            let heard = provider.requests();
             assert_eq!(heard.len(), 1);
             assert_eq!(keys(&heard[0]), [key], "{path}");
         }
         assert_eq!(alice.get(&world, "/openai/v1/models").send().await.unwrap().status(), 200);
-        assert_eq!(keys(&provider.heard()[0]), [bearer]);
+        assert_eq!(keys(&provider.requests()[0]), [bearer]);
         has_spent_nothing(&world, &alice).await;
         for receipt in receipts(&world, &alice).await {
             let Receipt { held_nanodollars, amount_nanodollars, payer, input_tokens, worth_nanodollars, .. } = &receipt;
@@ -141,7 +142,7 @@ async fn a_call_goes_out_under_its_owners_key_alone_and_costs_the_budget_nothing
         // Whom another has no key for pays from the budget, under the platform's.
         let says = bob.post(&world, MESSAGES, &message("berth-demo")).send().await.unwrap();
         assert_eq!(says.status(), 200);
-        assert!(provider.heard().is_empty(), "{}", world.kind());
+        assert!(provider.requests().is_empty(), "{}", world.kind());
         assert!(world.spend_at_rest(&bob).await.spent_nanodollars > 0);
         let receipt = receipts(&world, &bob).await.remove(0);
         assert_eq!((receipt.payer.as_str(), receipt.worth_nanodollars), ("budget", None));
@@ -158,7 +159,7 @@ async fn what_a_provider_says_to_an_own_key_is_passed_on_and_no_other_key_is_tri
     let told = r#"{"type":"error","error":{"type":"some_error","message":"in the provider's words"}}"#;
     let limits = [("anthropic-ratelimit-tokens-remaining", "7"), ("anthropic-organization-id", "alices")];
     for (status, stream) in [(401, true), (403, false), (429, true), (529, false), (500, true)] {
-        provider.will_say([Says::error(status, &[limits[0], limits[1], ("set-cookie", "a=b")], told)]);
+        provider.will_answer([CannedResponse::error(status, &[limits[0], limits[1], ("set-cookie", "a=b")], told)]);
         let mut body = message("berth-demo");
         body["stream"] = stream.into();
         let says = alice.post(&world, MESSAGES, &body).send().await.unwrap();
@@ -168,15 +169,15 @@ async fn what_a_provider_says_to_an_own_key_is_passed_on_and_no_other_key_is_tri
         }
         assert!(!says.headers().contains_key("set-cookie"));
         assert_eq!(says.text().await.unwrap(), told);
-        let heard = provider.heard();
+        let heard = provider.requests();
         assert_eq!(heard.iter().flat_map(keys).collect::<Vec<_>>(), [ALICES], "{status}");
     }
     has_spent_nothing(&world, &alice).await;
     assert!(receipts(&world, &alice).await.iter().all(|receipt| receipt.outcome == "refused"));
     // The platform's key was not made to rest by any of it.
-    provider.will_say([answer()]);
+    provider.will_answer([answer()]);
     assert_eq!(bob.post(&world, MESSAGES, &message("berth-demo")).send().await.unwrap().status(), 200);
-    assert_eq!(provider.heard().iter().flat_map(keys).collect::<Vec<_>>(), [PLATFORMS]);
+    assert_eq!(provider.requests().iter().flat_map(keys).collect::<Vec<_>>(), [PLATFORMS]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,7 +187,11 @@ async fn that_a_provider_refused_a_key_is_remembered_until_another_takes_its_pla
         let alice = world.person("alice").await;
         has_key(&world, &alice, "openai", ALICES).await;
         let status = |own_keys: &OwnKeys| own_keys.of(alice.instance.account)[0].refused.map(|refused| refused.status);
-        provider.will_say([Says::error(429, &[], "{}"), Says::error(403, &[], "{}"), Says::error(401, &[], "{}")]);
+        provider.will_answer([
+            CannedResponse::error(429, &[], "{}"),
+            CannedResponse::error(403, &[], "{}"),
+            CannedResponse::error(401, &[], "{}"),
+        ]);
         for expected in [None, Some(403), Some(401)] {
             alice.post(&world, COMPLETIONS, &completion(&value!({}))).send().await.unwrap();
             assert_eq!(status(&world.app.own_keys), expected, "{}", world.kind());
@@ -203,10 +208,10 @@ async fn that_a_provider_refused_a_key_is_remembered_until_another_takes_its_pla
             let key = own_keys.of(alice.instance.account).remove(0);
             assert_eq!((key.last_four.as_str(), key.refused), ("0B0b", None), "{}", world.kind());
         }
-        provider.will_say([answer()]);
-        provider.heard();
+        provider.will_answer([answer()]);
+        provider.requests();
         alice.post(&world, COMPLETIONS, &completion(&value!({}))).send().await.unwrap();
-        assert_eq!(keys(&provider.heard()[0]), [format!("Bearer {BOBS}")], "{}", world.kind());
+        assert_eq!(keys(&provider.requests()[0]), [format!("Bearer {BOBS}")], "{}", world.kind());
     }
 }
 
@@ -275,7 +280,7 @@ async fn what_has_no_price_here_or_is_kept_at_the_provider_may_be_called_under_a
     ] {
         let call = |person: &Person| person.post(&world, path, &body).header("anthropic-beta", "context-1m-2025-08-07");
         assert_eq!(call(&alice).send().await.unwrap().status(), 200, "{body}");
-        let heard = provider.heard().remove(0);
+        let heard = provider.requests().remove(0);
         assert_eq!(heard.body, body.to_string(), "as it was written");
         assert_eq!(heard.headers["anthropic-beta"], "context-1m-2025-08-07");
         let refused = call(&bob).send().await.unwrap().status().as_u16();
@@ -296,7 +301,7 @@ async fn a_stream_under_an_own_key_is_metered_and_arrives_as_it_was_sent() {
     let (world, provider) = world_with(sqlite().await, |_| ()).await;
     let alice = world.person("alice").await;
     has_key(&world, &alice, "openai", ALICES).await;
-    provider.will_say([Says::events(super::llm::transcripts::recorded("chat_tools.sse"), 7)]);
+    provider.will_answer([CannedResponse::events(super::llm::transcripts::recorded("chat_tools.sse"), 7)]);
     let says = alice.post(&world, COMPLETIONS, &completion(&value!({ "stream": true }))).send().await.unwrap();
     assert_eq!(says.bytes().await.unwrap(), super::llm::transcripts::recorded("chat_tools.plain.sse"));
     let receipt = receipts(&world, &alice).await.remove(0);
@@ -307,8 +312,8 @@ async fn a_stream_under_an_own_key_is_metered_and_arrives_as_it_was_sent() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_key_of_the_platforms_own_keys_reach_the_provider_and_others_the_demo_model() {
-    let (provider, address) = Provider::listen().await;
-    provider.will_say([answer()]);
+    let (provider, address) = ScriptedProvider::listen().await;
+    provider.will_answer([answer()]);
     let file = value!({ "models": { "groq": { "speaks": "openai", "url": format!("http://{address}/openai"), "models": {} } } });
     let Ok(providers) = Providers::parse(&file.to_string()) else { panic!("the file is wrong") };
     let world = World::on(sqlite().await, |config| {
@@ -322,12 +327,12 @@ async fn without_a_key_of_the_platforms_own_keys_reach_the_provider_and_others_t
     for person in [&alice, &bob] {
         assert_eq!(person.post(&world, MESSAGES, &message("berth-demo")).send().await.unwrap().status(), 200);
     }
-    let heard = provider.heard();
+    let heard = provider.requests();
     assert_eq!(heard.iter().flat_map(keys).collect::<Vec<_>>(), [ALICES]);
     assert_eq!(world.served().await["calls"], 1, "bob's");
     let chat = completion(&value!({ "model": "llama" }));
     assert_eq!(alice.post(&world, "/groq/v1/chat/completions", &chat).send().await.unwrap().status(), 200);
-    let heard = provider.heard().remove(0);
+    let heard = provider.requests().remove(0);
     assert_eq!((heard.uri.path(), keys(&heard)), ("/openai/v1/chat/completions", vec![format!("Bearer {BOBS}")]));
     assert_eq!(bob.post(&world, "/groq/v1/chat/completions", &chat).send().await.unwrap().status(), 404);
     for unknown in ["weather", "Anthropic", "metered", ""] {
@@ -353,7 +358,7 @@ async fn a_call_under_an_own_key_that_a_kill_cut_off_is_charged_nothing() {
             hold.mark_sent();
             if model == "berth-demo" {
                 let usage = Some(Usage { input_tokens: 10, ..Default::default() });
-                hold.saw(Seen::Part { usage, output_tokens: 4 });
+                hold.saw(UsageReport::Part { usage, output_tokens: 4 });
             }
             std::mem::forget(hold);
         }
@@ -442,7 +447,7 @@ async fn a_suspended_account_calls_under_no_key() {
     tx.commit().await.unwrap();
     world.app.instances.admit(id.unwrap()).await.unwrap();
     assert_eq!(alice.post(&world, MESSAGES, &message("berth-demo")).send().await.unwrap().status(), 403);
-    assert!(provider.heard().is_empty());
+    assert!(provider.requests().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -509,7 +514,7 @@ async fn a_key_is_sealed_in_the_database_and_in_no_log_and_no_journal() {
         let (world, provider) = world_with(database, |_| ()).await;
         let alice = world.person("alice").await;
         has_key(&world, &alice, "anthropic", ALICES).await;
-        provider.will_say([answer(), Says::error(401, &[], "{}")]);
+        provider.will_answer([answer(), CannedResponse::error(401, &[], "{}")]);
         for _ in 0..2 {
             alice.post(&world, MESSAGES, &message("berth-demo")).send().await.unwrap();
         }
@@ -557,7 +562,7 @@ async fn a_key_that_does_not_open_any_more_is_replaced_by_no_other() {
     let refused = alice.post_by(proxy, COMPLETIONS, &completion(&value!({}))).send().await.unwrap();
     assert_eq!(refused.status(), 403);
     assert!(json(refused).await["error"]["message"].as_str().unwrap().contains("cannot be read"));
-    assert!(provider.heard().is_empty() && world.served().await["calls"] == 0);
+    assert!(provider.requests().is_empty() && world.served().await["calls"] == 0);
     has_spent_nothing(&world, &alice).await;
 }
 
@@ -640,7 +645,8 @@ async fn a_receipt_says_that_its_owner_paid_and_what_the_call_is_worth() {
     let mut alice = site.member("alice").await;
     let instance = site.app.instances.by_handle(&Handle::parse("alice").unwrap()).unwrap();
     let usage = Usage { input_tokens: 10_000, output_tokens: 2000, ..Usage::default() };
-    for (model, seen) in [("berth-demo", Seen::Final(usage)), ("claude-of-tomorrow", Seen::Final(usage))] {
+    for (model, seen) in [("berth-demo", UsageReport::Final(usage)), ("claude-of-tomorrow", UsageReport::Final(usage))]
+    {
         let call = OwnKeyCall {
             account: instance.account,
             instance: instance.id,

@@ -3,8 +3,9 @@
 use berth::app::App;
 use berth::handle::Handle;
 use berth::http::format::query_value;
-use berth::quota::{BudgetCall, CacheWrites, Demand, InputBound, Provider, Refusal, Service, Tier};
+use berth::quota::{BudgetCall, Refusal};
 use berth::web::admin::prices::{FORM_BYTES, TABLE_BYTES};
+use berth_providers::{CacheWrites, Demand, InputBound, Provider, ServiceTier, TierChoice};
 use sea_orm::ConnectionTrait as _;
 
 use super::calls::{World, reopen};
@@ -19,7 +20,7 @@ fn call_of(app: &App, handle: &str, model: &str) -> BudgetCall {
     let demand = Demand {
         provider: Provider::ANTHROPIC,
         model: model.into(),
-        service: Service::Auto(Tier::Standard),
+        service: TierChoice::Auto(ServiceTier::Standard),
         input: InputBound::Tokens(0),
         cache_writes: CacheWrites::Never,
         max_output_tokens: Some(1000),

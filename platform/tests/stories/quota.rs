@@ -9,9 +9,8 @@ use berth::error::Error;
 use berth::modules::Verdict;
 use berth::quota::admission::{AccountLimits, BudgetPeriod, CreditGrant};
 use berth::quota::ledger::ChainVerification;
-use berth::quota::{
-    BudgetCall, CacheWrites, CallOutcome, Demand, Hold, InputBound, Provider, Refusal, Seen, Service, Tier, Usage,
-};
+use berth::quota::{BudgetCall, CallOutcome, Hold, Refusal};
+use berth_providers::{CacheWrites, Demand, InputBound, Provider, ServiceTier, TierChoice, Usage, UsageReport};
 use sea_orm::ConnectionTrait as _;
 
 use super::calls::{Person, World, after_a_kill, reopen};
@@ -29,7 +28,7 @@ pub fn call(person: &Person) -> BudgetCall {
     let demand = Demand {
         provider: Provider::ANTHROPIC,
         model: "berth-demo".into(),
-        service: Service::Auto(Tier::Standard),
+        service: TierChoice::Auto(ServiceTier::Standard),
         input: InputBound::Tokens(0),
         cache_writes: CacheWrites::Never,
         max_output_tokens: Some(OUTPUT_TOKENS),
@@ -44,7 +43,7 @@ pub fn call(person: &Person) -> BudgetCall {
 
 pub fn used(hold: Hold, output_tokens: u64) {
     let usage = Usage { output_tokens, ..Usage::default() };
-    hold.settle(Seen::Final(usage), CallOutcome::Completed, String::new());
+    hold.settle(UsageReport::Final(usage), CallOutcome::Completed, String::new());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -209,7 +208,7 @@ async fn what_was_seen_of_a_long_answer_bounds_what_its_orphan_costs() {
     let world = World::on(sqlite().await, |_| ()).await;
     let alice = world.person("alice").await;
     let hold = world.app.quota.admit(call(&alice)).await.unwrap();
-    hold.saw(Seen::Part { usage: None, output_tokens: OUTPUT_TOKENS / 4 });
+    hold.saw(UsageReport::Part { usage: None, output_tokens: OUTPUT_TOKENS / 4 });
     let after = after_a_kill(&world, &world.clock, 5 * HOLD).await;
     assert_eq!(after.reports.budget(alice.instance.account).await.unwrap().spent_nanodollars, HOLD / 4);
     drop(hold);

@@ -4,7 +4,8 @@ use berth::cli::control;
 use berth::db::AccountId;
 use berth::error::Error;
 use berth::quota::ledger::{RepricingMode, RepricingOrder, RepricingResult};
-use berth::quota::{BudgetCall, CallOutcome, Quota, Seen, Usage};
+use berth::quota::{BudgetCall, CallOutcome, Quota};
+use berth_providers::{Usage, UsageReport};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
@@ -148,10 +149,10 @@ async fn what_nobody_counted_and_what_cost_nothing_stays_and_is_told() {
     let quota = &world.app.quota;
     import(quota, &table("claude-of-today", 4)).await;
     let hold = async || quota.admit(call_of(&alice, "claude-of-today")).await.unwrap();
-    hold().await.settle(Seen::Unreadable, CallOutcome::Completed, String::new());
-    hold().await.settle(Seen::NoCharge, CallOutcome::Refused, String::new());
+    hold().await.settle(UsageReport::Unreadable, CallOutcome::Completed, String::new());
+    hold().await.settle(UsageReport::NoCharge, CallOutcome::Refused, String::new());
     let usage = Some(Usage { output_tokens: 10, ..Usage::default() });
-    hold().await.settle(Seen::Part { usage, output_tokens: 20 }, CallOutcome::UpstreamBroke, String::new());
+    hold().await.settle(UsageReport::Part { usage, output_tokens: 20 }, CallOutcome::UpstreamBroke, String::new());
     quota.settled().await;
     let cheap = import(quota, &table("claude-of-today", 1)).await;
     let done = change(quota, by(&cheap)).await;

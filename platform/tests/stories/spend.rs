@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use berth::app::App;
 use berth::handle::Handle;
-use berth::quota::{
-    BudgetCall, CacheWrites, CallOutcome, Demand, Hold, InputBound, Provider, Seen, Service, Tier, Usage,
-};
+use berth::quota::{BudgetCall, CallOutcome, Hold};
+use berth_providers::{CacheWrites, Demand, InputBound, Provider, ServiceTier, TierChoice, Usage, UsageReport};
 use ring::signature::{ED25519, UnparsedPublicKey};
 use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
@@ -32,7 +31,7 @@ pub async fn hold(app: &App, handle: &str, agent: &str, tokens: u64) -> Hold {
     let instance = app.instances.by_handle(&Handle::parse(handle).unwrap()).unwrap();
     let demand = Demand {
         provider: Provider::ANTHROPIC,
-        service: Service::Auto(Tier::Standard),
+        service: TierChoice::Auto(ServiceTier::Standard),
         web_searches: 0,
         model: "berth-demo".into(),
         input: InputBound::Tokens(0),
@@ -51,7 +50,7 @@ pub async fn hold(app: &App, handle: &str, agent: &str, tokens: u64) -> Hold {
 pub async fn call(app: &App, handle: &str, agent: &str, tokens: u64) {
     let hold = hold(app, handle, agent, tokens).await;
     hold.settle(
-        Seen::Final(Usage { output_tokens: tokens, ..Usage::default() }),
+        UsageReport::Final(Usage { output_tokens: tokens, ..Usage::default() }),
         CallOutcome::Completed,
         String::new(),
     );
@@ -154,7 +153,7 @@ async fn a_month_that_is_over_can_be_looked_at() {
     site.app.clock.advance(20 * DAY);
     call(&site.app, "alice", "reader", 7000).await;
     across.settle(
-        Seen::Final(Usage { output_tokens: 80_000, ..Usage::default() }),
+        UsageReport::Final(Usage { output_tokens: 80_000, ..Usage::default() }),
         CallOutcome::Completed,
         String::new(),
     );
@@ -243,16 +242,16 @@ async fn a_receipt_says_in_words_how_its_amount_came_about() {
     let mut alice = site.member("alice").await;
     let usage = Usage { output_tokens: 10, ..Usage::default() };
     for (seen, outcome, words) in [
-        (Seen::Final(usage), CallOutcome::Completed, "The provider then said what it used: 0 tokens in"),
-        (Seen::NoCharge, CallOutcome::Refused, "The provider refused the call"),
-        (Seen::NoCharge, CallOutcome::UpstreamBroke, "The provider charged nothing"),
+        (UsageReport::Final(usage), CallOutcome::Completed, "The provider then said what it used: 0 tokens in"),
+        (UsageReport::NoCharge, CallOutcome::Refused, "The provider refused the call"),
+        (UsageReport::NoCharge, CallOutcome::UpstreamBroke, "The provider charged nothing"),
         (
-            Seen::Part { usage: None, output_tokens: 5 },
+            UsageReport::Part { usage: None, output_tokens: 5 },
             CallOutcome::UpstreamBroke,
             "before the provider said its figures",
         ),
-        (Seen::Unreadable, CallOutcome::Completed, "last figures did not come"),
-        (Seen::Unreadable, CallOutcome::Recovered, "The server stopped while the call was in flight"),
+        (UsageReport::Unreadable, CallOutcome::Completed, "last figures did not come"),
+        (UsageReport::Unreadable, CallOutcome::Recovered, "The server stopped while the call was in flight"),
     ] {
         hold(&site.app, "alice", "", 20).await.settle(seen, outcome, String::new());
         let newest = alice.get("/api/receipts").await.json().await["items"][0]["id"].as_str().unwrap().to_owned();

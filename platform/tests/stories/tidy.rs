@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use berth::config::VARIABLES;
 
-const DOORS: [&str; 6] = ["web", "edge", "llm", "cli", "provisioner", "demo"];
+const DOORS: [&str; 7] = ["web", "edge", "llm", "instance_api", "cli", "provisioner", "demo"];
 const ROOMS: [&str; 10] =
     ["accounts", "instances", "quota", "own_keys", "mailbox", "alarms", "sharing", "domains", "certificates", "ops"];
 /// Layers that speak HTTP to a browser, a program or an operator. What they share stands in `http`, below them.

@@ -2,7 +2,8 @@
 
 use berth::config::UnknownModels;
 use berth::quota::ledger::{RepricingMode, RepricingOrder};
-use berth::quota::{BudgetCall, InputBound, Provider, Refusal, Seen};
+use berth::quota::{BudgetCall, Refusal};
+use berth_providers::{InputBound, Provider, UsageReport};
 
 use super::calls::{Person, World, after_a_kill};
 use super::harness::databases;
@@ -40,7 +41,7 @@ async fn an_unknown_model_is_charged_at_the_dearest_and_the_difference_comes_bac
         // The largest answer and the largest input of any of them, the built-in demo model's included.
         let held = quota.reports.budget(account).await.unwrap().held_nanodollars;
         assert!(held >= 9000 * 5000 + 1000 * 9000, "{kind}: {held}");
-        hold.settle(Seen::NoCharge, berth::quota::CallOutcome::Refused, String::new());
+        hold.settle(UsageReport::NoCharge, berth::quota::CallOutcome::Refused, String::new());
         used(quota.admit(tomorrow(&alice)).await.unwrap(), 100);
         let receipt = quota.ledger.receipts(account, 1).await.unwrap().remove(0);
         assert_eq!((receipt.amount_nanodollars, &*receipt.basis), (100 * 5000, "provider"), "{kind}");
@@ -67,7 +68,7 @@ async fn what_a_crash_left_of_an_unknown_model_is_charged_by_what_it_was_held_by
         quota.prices.import(TABLE, "table.json", "operator").await.unwrap();
         quota.prices.reload().await.unwrap();
         let hold = quota.admit(tomorrow(&alice)).await.unwrap();
-        hold.saw(Seen::Part { usage: None, output_tokens: 10 });
+        hold.saw(UsageReport::Part { usage: None, output_tokens: 10 });
         let after = after_a_kill(&world, &world.clock, 1_000_000_000).await;
         let receipt = after.ledger.receipts(alice.instance.account, 1).await.unwrap().remove(0);
         assert_eq!((receipt.amount_nanodollars, &*receipt.outcome), (10 * 5000, "recovered"), "{kind}");

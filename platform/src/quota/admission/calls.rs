@@ -9,7 +9,8 @@ use super::refusal::Refusal;
 use super::shortening::shortened;
 use crate::clock::Timestamp;
 use crate::db::{AccountId, InstanceId};
-use crate::quota::prices::{self, CostBound, Demand, Price, Provider};
+use crate::quota::prices::{self, CostBound, Price};
+use berth_providers::{Demand, Provider};
 
 /// A call that wants to be made, and that the account's budget pays for.
 #[derive(Clone, Debug)]
@@ -44,7 +45,7 @@ pub struct BoundedCall {
 }
 
 /// A call that has its place in its account's books.
-pub struct AdmittedCall {
+pub struct BookedCall {
     pub account: AccountId,
     pub instance: InstanceId,
     pub agent: String,
@@ -77,7 +78,7 @@ pub enum Fitting {
 
 /// A call that was admitted, and how many tokens its answer was shortened to, if it was.
 pub struct FittedCall {
-    pub admitted: AdmittedCall,
+    pub admitted: BookedCall,
     pub shortened_to: Option<u64>,
 }
 
@@ -130,7 +131,7 @@ impl Admission {
             let booking = books.admit(held, &agent, now).map_err(|over| Refusal::of(over, held.nanodollars, now))?;
             (bound, held, booking, books.rates())
         };
-        let admitted = AdmittedCall {
+        let admitted = BookedCall {
             account,
             instance,
             agent,
@@ -157,14 +158,14 @@ impl Admission {
     ///
     /// # Errors
     /// When as many calls as may be are in flight, or the books cannot be read.
-    pub(in crate::quota) async fn admit_under_own_key(&self, call: OwnKeyCall) -> Result<AdmittedCall, Refusal> {
+    pub(in crate::quota) async fn admit_under_own_key(&self, call: OwnKeyCall) -> Result<BookedCall, Refusal> {
         let OwnKeyCall { account, instance, agent, provider, model } = call;
         let book = self.prices.active();
         let books = self.books(account).await?;
         let (now, held) = (self.clock.now(), CallAmount::default());
         let booking =
             books.lock().admit_under_own_key(&agent, now).map_err(|over| Refusal::of(over, held.nanodollars, now))?;
-        Ok(AdmittedCall {
+        Ok(BookedCall {
             account,
             instance,
             agent,

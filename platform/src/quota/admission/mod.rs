@@ -16,7 +16,7 @@ pub use accounts::Admission;
 pub(super) use accounts::SharedBooks;
 pub(super) use books::{Booking, Books, CallAmount};
 pub use books::{RateLimitState, RateLimits};
-pub(super) use calls::{AdmittedCall, FittedCall, Fitting};
+pub(super) use calls::{BookedCall, FittedCall, Fitting};
 pub use calls::{BudgetCall, OwnKeyCall};
 pub use payer::Payer;
 pub use refusal::{BudgetPeriod, Refusal};

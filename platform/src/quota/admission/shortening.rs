@@ -1,7 +1,8 @@
 //! Calls that hardly fit: with how long an answer they do. Pure.
 
 use super::books::CallAmount;
-use crate::quota::prices::{self, CostBound, Demand, Price};
+use crate::quota::prices::{self, CostBound, Price};
+use berth_providers::Demand;
 
 /// The longest answer with which `demand` needs at most `most`, in tokens. `None` where it fits as it is, or not even
 /// with `least` of them.

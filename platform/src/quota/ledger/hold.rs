@@ -7,8 +7,9 @@ use super::intent::{Intent, Settlement};
 use super::open::OpenLedger;
 use super::writer::LedgerMessage;
 use crate::db::HoldId;
-use crate::quota::admission::{AdmittedCall, Booking, CallAmount, RateLimits, Refusal, SharedBooks, disk_refuses};
-use crate::quota::prices::{CallOutcome, Price, Seen};
+use crate::quota::admission::{BookedCall, Booking, CallAmount, RateLimits, Refusal, SharedBooks, disk_refuses};
+use crate::quota::prices::{CallOutcome, Price};
+use berth_providers::UsageReport;
 
 /// The input of a model that is not asked for its long context.
 const USUAL_CONTEXT: u64 = 200_000;
@@ -37,9 +38,9 @@ impl Hold {
     ///
     /// # Errors
     /// `Unavailable` when the disk refuses; the call may not be made then.
-    pub(in crate::quota) fn begin(ledger: &Arc<OpenLedger>, call: AdmittedCall) -> Result<Self, Refusal> {
+    pub(in crate::quota) fn begin(ledger: &Arc<OpenLedger>, call: BookedCall) -> Result<Self, Refusal> {
         let intent = Intent::of(HoldId(ledger.clock.ordered_uuid()), &call);
-        let AdmittedCall { booking, held, books, price, rates, .. } = call;
+        let BookedCall { booking, held, books, price, rates, .. } = call;
         if let Err(error) = ledger.journal.hold(&intent) {
             books.lock().settle(&booking, held, CallAmount::default());
             return Err(Refusal::Unavailable(disk_refuses(&error)));
@@ -73,7 +74,7 @@ impl Hold {
     }
 
     /// Writes down what was seen of a long answer so far, for whoever has to settle it after a crash.
-    pub fn saw(&self, seen: Seen) {
+    pub fn saw(&self, seen: UsageReport) {
         if let Some(held) = &self.held
             && let Err(error) = self.ledger.journal.saw(held.intent.id, seen)
         {
@@ -85,16 +86,16 @@ impl Hold {
     /// [`super::Ledger::settled`] does.
     ///
     /// `usage`: the provider's own figures as JSON, kept with the receipt.
-    pub fn settle(mut self, seen: Seen, outcome: CallOutcome, usage: String) {
+    pub fn settle(mut self, seen: UsageReport, outcome: CallOutcome, usage: String) {
         self.end(seen, outcome, usage);
     }
 
-    fn end(&mut self, seen: Seen, outcome: CallOutcome, usage: String) {
+    fn end(&mut self, seen: UsageReport, outcome: CallOutcome, usage: String) {
         let Some(HeldCall { intent, booking, held, books, price }) = self.held.take() else { return };
         let (charge, worth_nanodollars) = intent.charge(price.as_deref(), seen);
         if intent.bound.is_counted && charge.amount_nanodollars > intent.held_nanodollars {
             tracing::error!(receipt.id = %intent.id, model = %intent.model,
-                "what the provider counted beforehand was no bound; llm/request/counted.rs needs a wider margin");
+                "what the provider counted beforehand was no bound; crates/providers/src/request/token_count.rs needs a wider margin");
         }
         let at = self.ledger.clock.now();
         let settlement = Settlement { id: intent.id, charge, outcome, usage, at, worth_nanodollars };
@@ -123,7 +124,8 @@ impl Hold {
 impl Drop for Hold {
     /// The task of the call was dropped. Not sent yet, it cost nothing; sent, nobody knows what came of it.
     fn drop(&mut self) {
-        let seen = if self.sent { Seen::CutOff { usage: None, output_tokens: 0 } } else { Seen::NoCharge };
+        let seen =
+            if self.sent { UsageReport::CutOff { usage: None, output_tokens: 0 } } else { UsageReport::NoCharge };
         self.end(seen, CallOutcome::ClientGone, String::new());
     }
 }

@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::own_key_calls;
 use crate::clock::Timestamp;
 use crate::db::{AccountId, HoldId, InstanceId};
-use crate::quota::admission::{AdmittedCall, Payer};
+use crate::quota::admission::{BookedCall, Payer};
 use crate::quota::calendar::{Day, Month};
-use crate::quota::prices::{self, CallOutcome, Charge, ChargeBasis, CostBound, Price, Seen, Usage};
+use crate::quota::prices::{self, CallOutcome, Charge, ChargeBasis, CostBound, Price};
+use berth_providers::{Usage, UsageReport};
 
 /// Money promised for a call, and everything that is needed to settle it without the process that promised it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,7 +50,7 @@ pub struct Settlement {
 impl Intent {
     /// The intent of a call that was admitted.
     #[must_use]
-    pub fn of(id: HoldId, call: &AdmittedCall) -> Self {
+    pub fn of(id: HoldId, call: &BookedCall) -> Self {
         Self {
             id,
             account: call.account,
@@ -71,7 +72,7 @@ impl Intent {
     /// What the call is charged now that it is over, and what it is worth where it is charged nothing. `price` is `None` where
     /// no table that is kept knows its model.
     #[must_use]
-    pub fn charge(&self, price: Option<&Price>, seen: Seen) -> (Charge, Option<i64>) {
+    pub fn charge(&self, price: Option<&Price>, seen: UsageReport) -> (Charge, Option<i64>) {
         match (self.payer, price) {
             (Payer::OwnKey, price) => own_key_calls::charge_and_worth(price, seen),
             (Payer::Budget, Some(price)) => (prices::charge(price, &self.bound, seen), None),

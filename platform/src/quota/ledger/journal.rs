@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 use super::entries::Correction;
 use super::intent::{Intent, Settlement};
 use crate::db::HoldId;
-use crate::quota::prices::Seen;
+use berth_providers::UsageReport;
 
 /// How often at most the disk is asked to keep what was written.
 const SYNC_EVERY: Duration = Duration::from_millis(5);
@@ -37,7 +37,7 @@ const USUAL_LINE: usize = 1024;
 pub enum JournalRecord<'a> {
     Held(Cow<'a, Intent>),
     /// A long answer so far: what recovery goes by when no settlement follows.
-    Seen(HoldId, Seen),
+    Seen(HoldId, UsageReport),
     Settled(Cow<'a, Settlement>),
     Corrected(Cow<'a, Correction>),
 }
@@ -95,7 +95,7 @@ impl Journal {
     ///
     /// # Errors
     /// When the disk refuses; recovery then goes by less.
-    pub fn saw(&self, id: HoldId, seen: Seen) -> io::Result<()> {
+    pub fn saw(&self, id: HoldId, seen: UsageReport) -> io::Result<()> {
         self.state().append(&line(&JournalRecord::Seen(id, seen)))
     }
 

@@ -4,7 +4,8 @@ use super::*;
 use crate::clock::Timestamp;
 use crate::db::{AccountId, InstanceId};
 use crate::quota::admission::Payer;
-use crate::quota::prices::{CallOutcome, Charge, ChargeBasis, CostBound, Usage};
+use crate::quota::prices::{CallOutcome, Charge, ChargeBasis, CostBound};
+use berth_providers::Usage;
 
 fn intent(number: u128) -> Intent {
     let bound = CostBound {
@@ -66,10 +67,10 @@ fn what_was_written_is_read_again_by_the_next_process_in_the_same_order() {
     let (journal, before) = Journal::open(folder.path()).unwrap();
     assert_eq!(before, []);
     journal.hold(&intent(1)).unwrap();
-    journal.saw(intent(1).id, Seen::NoCharge).unwrap();
+    journal.saw(intent(1).id, UsageReport::NoCharge).unwrap();
     journal.settle(settlement(1), drop).unwrap();
     drop(journal);
-    let seen = JournalRecord::Seen(intent(1).id, Seen::NoCharge);
+    let seen = JournalRecord::Seen(intent(1).id, UsageReport::NoCharge);
     assert_eq!(left(folder.path()), [held(intent(1)), seen, settled(settlement(1))]);
 }
 

@@ -1,21 +1,22 @@
 //! What a call under its owner's own key is charged, which is nothing, and what it is worth: the provider bills the owner.
 
-use crate::quota::prices::{self, Charge, ChargeBasis, Price, Seen, Usage};
+use crate::quota::prices::{self, Charge, ChargeBasis, Price};
+use berth_providers::{Usage, UsageReport};
 
 /// What a call used that is charged nothing, and what that is worth. Nothing was held that an estimate could lean on, so what
 /// the provider did not name is not guessed.
-pub fn charge_and_worth(price: Option<&Price>, seen: Seen) -> (Charge, Option<i64>) {
+pub fn charge_and_worth(price: Option<&Price>, seen: UsageReport) -> (Charge, Option<i64>) {
     let (basis, usage) = match seen {
-        Seen::NoCharge => (ChargeBasis::Provider, None),
-        Seen::Final(usage) => (ChargeBasis::Provider, Some(usage)),
-        Seen::Part { usage, output_tokens } | Seen::CutOff { usage, output_tokens } => {
+        UsageReport::NoCharge => (ChargeBasis::Provider, None),
+        UsageReport::Final(usage) => (ChargeBasis::Provider, Some(usage)),
+        UsageReport::Part { usage, output_tokens } | UsageReport::CutOff { usage, output_tokens } => {
             let estimated = |usage: Usage| Usage { output_tokens: usage.output_tokens.max(output_tokens), ..usage };
             (ChargeBasis::Observed, usage.map(estimated))
         }
-        Seen::Unreadable => (ChargeBasis::Observed, None),
+        UsageReport::Unreadable => (ChargeBasis::Observed, None),
     };
     let worth = match (seen, price, usage) {
-        (Seen::NoCharge, _, _) => Some(0),
+        (UsageReport::NoCharge, _, _) => Some(0),
         (_, Some(price), Some(usage)) if prices::is_priced(price, &usage) => Some(prices::cost(price, &usage)),
         _ => None,
     };
@@ -37,13 +38,18 @@ mod tests {
         let usage = Usage { input_tokens: 2_000_000, output_tokens: 1_000_000, ..Usage::default() };
         let price = price();
         for (seen, basis, output_tokens, worth) in [
-            (Seen::NoCharge, ChargeBasis::Provider, 0, Some(0)),
-            (Seen::Final(usage), ChargeBasis::Provider, 1_000_000, Some(700)),
-            (Seen::Final(Usage { unpriced: true, ..usage }), ChargeBasis::Provider, 1_000_000, None),
-            (Seen::Part { usage: Some(usage), output_tokens: 2_000_000 }, ChargeBasis::Observed, 2_000_000, Some(1200)),
-            (Seen::CutOff { usage: Some(usage), output_tokens: 9 }, ChargeBasis::Observed, 1_000_000, Some(700)),
-            (Seen::CutOff { usage: None, output_tokens: 9 }, ChargeBasis::Observed, 0, None),
-            (Seen::Unreadable, ChargeBasis::Observed, 0, None),
+            (UsageReport::NoCharge, ChargeBasis::Provider, 0, Some(0)),
+            (UsageReport::Final(usage), ChargeBasis::Provider, 1_000_000, Some(700)),
+            (UsageReport::Final(Usage { unpriced: true, ..usage }), ChargeBasis::Provider, 1_000_000, None),
+            (
+                UsageReport::Part { usage: Some(usage), output_tokens: 2_000_000 },
+                ChargeBasis::Observed,
+                2_000_000,
+                Some(1200),
+            ),
+            (UsageReport::CutOff { usage: Some(usage), output_tokens: 9 }, ChargeBasis::Observed, 1_000_000, Some(700)),
+            (UsageReport::CutOff { usage: None, output_tokens: 9 }, ChargeBasis::Observed, 0, None),
+            (UsageReport::Unreadable, ChargeBasis::Observed, 0, None),
         ] {
             let (charge, said) = charge_and_worth(Some(&price), seen);
             assert_eq!(
@@ -52,7 +58,7 @@ mod tests {
                 "{seen:?}"
             );
             let (unknown, said) = charge_and_worth(None, seen);
-            assert_eq!((unknown, said), (charge, worth.filter(|_| seen == Seen::NoCharge)), "{seen:?}");
+            assert_eq!((unknown, said), (charge, worth.filter(|_| seen == UsageReport::NoCharge)), "{seen:?}");
         }
     }
 }

@@ -9,7 +9,8 @@ use super::journal::JournalRecord;
 use crate::clock::Timestamp;
 use crate::db::HoldId;
 use crate::error::Result;
-use crate::quota::prices::{CallOutcome, Price, PriceTables, Provider, Seen};
+use crate::quota::prices::{CallOutcome, Price, PriceTables};
+use berth_providers::{Provider, UsageReport};
 
 /// Calls that are over, and corrections.
 pub struct RecoveredEntries {
@@ -56,9 +57,14 @@ pub async fn settle_all(
 }
 
 /// Nobody listened any more, and the provider may have gone on: charged like a call that was cut off from this side.
-async fn orphaned(prices: &PriceTables, intent: &Intent, seen: Option<Seen>, now: Timestamp) -> Result<Settlement> {
+async fn orphaned(
+    prices: &PriceTables,
+    intent: &Intent,
+    seen: Option<UsageReport>,
+    now: Timestamp,
+) -> Result<Settlement> {
     let price = price_of(prices, intent).await?;
-    let seen = seen.unwrap_or(Seen::Unreadable).cut_off();
+    let seen = seen.unwrap_or(UsageReport::Unreadable).cut_off();
     let (charge, worth_nanodollars) = intent.charge(price.as_deref(), seen);
     let (outcome, usage) = (CallOutcome::Recovered, String::new());
     Ok(Settlement { id: intent.id, charge, outcome, usage, at: now, worth_nanodollars })

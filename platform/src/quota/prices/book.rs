@@ -9,10 +9,11 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
-use super::rules::Provider;
-use super::tariffs::{Price, Tariff, Tier, TokenRates};
+use super::tariffs::{Price, Tariff, TokenRates};
 use super::unknown_models;
 use crate::config::{Dollars, MeteredCall, ModelPrice, Providers};
+use berth_providers::Provider;
+use berth_providers::ServiceTier;
 
 /// LiteLLM's rows for Anthropic and OpenAI, US dollars per token; its licence beside it.
 pub const TABLE: &str = include_str!("../../../../data/model_prices.json");
@@ -183,8 +184,12 @@ fn is_metered(model: &str, row: &Map<String, Value>) -> bool {
 }
 
 /// The table's suffixes for OpenAI's service tiers.
-const TIERS: [(Tier, &str); 4] =
-    [(Tier::Batch, "_batches"), (Tier::Flex, "_flex"), (Tier::Priority, "_priority"), (Tier::Ultrafast, "_ultrafast")];
+const TIERS: [(ServiceTier, &str); 4] = [
+    (ServiceTier::Batch, "_batches"),
+    (ServiceTier::Flex, "_flex"),
+    (ServiceTier::Priority, "_priority"),
+    (ServiceTier::Ultrafast, "_ultrafast"),
+];
 
 fn read_price(row: &Map<String, Value>) -> anyhow::Result<Price> {
     let long_above_thousand = row
@@ -200,7 +205,7 @@ fn read_price(row: &Map<String, Value>) -> anyhow::Result<Price> {
     };
     let in_tiers = TIERS.iter().filter_map(|(tier, suffix)| Some((*tier, read_tariff(row, suffix, &standard, &long)?)));
     let factor = |name: &str| Some(scaled(row.get("provider_specific_entry")?.get(name)?.as_f64()?, 1e3));
-    let fast = factor("fast").map(|permille| (Tier::Fast, in_thousandths(&standard, permille)));
+    let fast = factor("fast").map(|permille| (ServiceTier::Fast, in_thousandths(&standard, permille)));
     Ok(Price {
         max_input_tokens: row.get("max_input_tokens").and_then(Value::as_u64),
         max_output_tokens: row.get("max_output_tokens").and_then(Value::as_u64),
@@ -312,7 +317,7 @@ mod tests {
         assert_eq!((sonnet.standard.rates.input, sonnet.standard.rates.output), (3_000_000_000, 15_000_000_000));
         assert_eq!(sonnet.standard.rates.cache_write_long, Some(6_000_000_000));
         assert_eq!((sonnet.us_permille, sonnet.web_search_nanodollars), (Some(1100), Some(10_000_000)));
-        assert!(sonnet.tariff(Tier::Fast).is_none());
+        assert!(sonnet.tariff(ServiceTier::Fast).is_none());
         let haiku = book.find(&Provider::ANTHROPIC, "claude-haiku-5-5").unwrap();
         let long = haiku.standard.long.as_ref().unwrap();
         assert_eq!((haiku.long_above_tokens, long.input), (Some(100_000), 5 * haiku.standard.rates.input));
@@ -329,21 +334,23 @@ mod tests {
         let sol = book.find(&Provider::OPENAI, "gpt-6.1-sol").unwrap();
         let rates = &sol.standard.rates;
         assert_eq!((rates.cache_write, rates.cache_write_long), (Some(2_500_000_000), Some(5_000_000_000)));
-        for (tier, twice) in [(Tier::Batch, 1), (Tier::Flex, 1), (Tier::Priority, 4), (Tier::Ultrafast, 12)] {
+        for (tier, twice) in
+            [(ServiceTier::Batch, 1), (ServiceTier::Flex, 1), (ServiceTier::Priority, 4), (ServiceTier::Ultrafast, 12)]
+        {
             let tariff = sol.tariff(tier).unwrap();
             assert_eq!((2 * tariff.rates.input, 2 * tariff.rates.output), (twice * rates.input, twice * rates.output));
             let long = tariff.long.as_ref().unwrap();
             assert_eq!((long.input, 2 * long.output), (2 * tariff.rates.input, 3 * tariff.rates.output), "{tier:?}");
         }
         let opus = book.find(&Provider::ANTHROPIC, "claude-opus-5").unwrap();
-        let fast = &opus.tariff(Tier::Fast).unwrap().rates;
+        let fast = &opus.tariff(ServiceTier::Fast).unwrap().rates;
         assert_eq!((fast.input, fast.output, fast.cache_read), (10_000_000_000, 50_000_000_000, Some(1_000_000_000)));
     }
 
     #[test]
     fn a_tier_without_a_price_for_long_input_costs_the_dearer_of_its_own_and_the_standard_one() {
         let five = embedded().find(&Provider::OPENAI, "gpt-5.4").unwrap();
-        let (priority, usual) = (five.tariff(Tier::Priority).unwrap(), five.standard.long.as_ref().unwrap());
+        let (priority, usual) = (five.tariff(ServiceTier::Priority).unwrap(), five.standard.long.as_ref().unwrap());
         let long = priority.long.as_ref().unwrap();
         assert_eq!((long.input, long.output), (usual.input.max(priority.rates.input), priority.rates.output));
     }
@@ -351,7 +358,7 @@ mod tests {
     #[test]
     fn the_cheaper_tiers_are_cheaper_so_that_a_hold_for_the_standard_one_covers_them() {
         for (_, model, price) in embedded().rows() {
-            for tariff in [Tier::Batch, Tier::Flex].iter().filter_map(|tier| price.tariff(*tier)) {
+            for tariff in [ServiceTier::Batch, ServiceTier::Flex].iter().filter_map(|tier| price.tariff(*tier)) {
                 let pairs = [(&tariff.rates, &price.standard.rates)]
                     .into_iter()
                     .chain(tariff.long.as_ref().zip(price.standard.long.as_ref()));

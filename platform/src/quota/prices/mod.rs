@@ -12,13 +12,10 @@ mod unknown_models;
 pub(super) use book::PriceBook;
 pub use book::PriceChanges;
 pub use catalogue::{PriceCatalogue, PriceDifference, PricedModel};
-pub use rules::{
-    CacheWrites, CallOutcome, Charge, ChargeBasis, CostBound, Demand, InputBound, Provider, Seen, Service,
-    UnboundedCost, Usage, dollars,
-};
+pub use rules::{CallOutcome, Charge, ChargeBasis, CostBound, UnboundedCost, dollars};
 pub(super) use rules::{bound, charge, cost, is_priced};
 pub use tables::{PriceTable, PriceTables, TableEvent};
-pub use tariffs::{Price, Tariff, Tier, TokenRates};
+pub use tariffs::{Price, Tariff, TokenRates};
 pub(super) use unknown_models::REASON as UNKNOWN_MODEL_REASON;
 
 #[cfg(test)]

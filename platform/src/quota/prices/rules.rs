@@ -1,84 +1,9 @@
 //! The arithmetic of money: what a call may cost at most, and what it did cost. Integers only, rounded up once.
 
-use std::borrow::Cow;
-
+use berth_providers::{Demand, InputBound, ServiceTier, TierChoice, Usage, UsageReport};
 use serde::{Deserialize, Serialize};
 
-use super::tariffs::{Price, Tier, TokenRates};
-
-/// Whose prices apply: the name in URLs, tables and logs. There are as many as the operator's settings name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Provider(Cow<'static, str>);
-
-impl Provider {
-    pub const ANTHROPIC: Self = Self(Cow::Borrowed("anthropic"));
-    pub const OPENAI: Self = Self(Cow::Borrowed("openai"));
-
-    #[must_use]
-    pub fn named(name: &str) -> Self {
-        match name {
-            "anthropic" => Self::ANTHROPIC,
-            "openai" => Self::OPENAI,
-            _ => Self(Cow::Owned(name.to_owned())),
-        }
-    }
-
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// Which cache prices the input of a call can meet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CacheWrites {
-    Never,
-    Short,
-    Long,
-}
-
-/// How many input tokens a call can have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InputBound {
-    /// At most this many.
-    Tokens(u64),
-    /// At most this many, by what the provider says that it counted.
-    Counted(u64),
-    /// As many as the model takes: the body holds pictures, documents or references. Or what its bytes bound, if that
-    /// is more: what a model takes can be more than the table says.
-    WholeModel { at_least: u64 },
-}
-
-/// In which tiers a call may be served. Standard is always one of them: providers fall back to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Service {
-    /// The call leaves it to the operator's account, which may use this tier for the models that have it.
-    Auto(Tier),
-    /// The call names this tier.
-    Named(Tier),
-}
-
-/// What a call asks for, as far as money is concerned.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Demand {
-    pub provider: Provider,
-    pub model: String,
-    pub service: Service,
-    pub input: InputBound,
-    pub cache_writes: CacheWrites,
-    /// The most output tokens of one answer; `None`: as many as the model can make.
-    pub max_output_tokens: Option<u64>,
-    /// How many answers are asked for.
-    pub answers: u64,
-    /// Billed as output on top of each answer, such as predictions that were rejected.
-    pub extra_output_tokens: u64,
-    /// The most searches of the web. After each the model reads everything again.
-    pub web_searches: u64,
-    /// Whether the dearer price of a region can apply.
-    pub may_be_us: bool,
-    /// Whether output can be charged that the answer does not show: reasoning, rejected predictions.
-    pub may_hide_output: bool,
-}
+use super::tariffs::{Price, TokenRates};
 
 /// The most a call can cost: what is held for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,7 +38,7 @@ pub enum UnboundedCost {
     /// How much it takes in or gives out.
     Size,
     /// What it costs in a tier that the call names.
-    Tier(Tier),
+    Tier(ServiceTier),
     /// What a search of the web costs.
     WebSearch,
 }
@@ -125,8 +50,8 @@ pub enum UnboundedCost {
 /// When the demand leaves something open and the table does not close it.
 pub fn bound(price: &Price, demand: &Demand) -> Result<CostBound, UnboundedCost> {
     let other = match demand.service {
-        Service::Auto(tier) => price.tariff(tier),
-        Service::Named(tier) => Some(price.tariff(tier).ok_or(UnboundedCost::Tier(tier))?),
+        TierChoice::Auto(tier) => price.tariff(tier),
+        TierChoice::Named(tier) => Some(price.tariff(tier).ok_or(UnboundedCost::Tier(tier))?),
     };
     let search = match demand.web_searches {
         0 => 0,
@@ -158,36 +83,6 @@ pub fn bound(price: &Price, demand: &Demand) -> Result<CostBound, UnboundedCost>
         is_counted: matches!(demand.input, InputBound::Counted(_)),
         may_hide_output: demand.may_hide_output,
     })
-}
-
-/// What the provider counted, kept with the receipt so that it can be rated again. The four input classes do not
-/// overlap.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Usage {
-    pub input_tokens: u64,
-    pub cache_write_tokens: u64,
-    pub cache_write_long_tokens: u64,
-    pub cache_read_tokens: u64,
-    pub output_tokens: u64,
-    pub web_searches: u64,
-    /// In which the provider says that it served the call.
-    pub tier: Tier,
-    /// The provider says that it computed in the United States only.
-    pub in_us: bool,
-    /// The provider served it in a way that this program has no word for.
-    pub unpriced: bool,
-}
-
-impl Usage {
-    /// All classes of input together, which is what decides whether a call is long.
-    #[must_use]
-    pub fn all_input_tokens(&self) -> u64 {
-        self.input_tokens
-            .saturating_add(self.cache_write_tokens)
-            .saturating_add(self.cache_write_long_tokens)
-            .saturating_add(self.cache_read_tokens)
-    }
 }
 
 /// What `usage` costs at `price`, in nano-dollars: in the tier in which it was served, or, where that has no price, at
@@ -236,33 +131,6 @@ fn share(nanodollars: i64, part: u64, whole: u64) -> i64 {
 
 fn times(count: u64, nanodollars: i64) -> i64 {
     i64::try_from(i128::from(count).saturating_mul(i128::from(nanodollars))).unwrap_or(i64::MAX)
-}
-
-/// What is known of a call when it is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Seen {
-    /// It never reached the provider, or the provider refused it: no charge.
-    NoCharge,
-    /// The provider's own final figures.
-    Final(Usage),
-    /// The provider broke off. `usage`: the provider's figures until then, if any came; `output_tokens`: an estimate, from what
-    /// was seen of the answer, that is rather too high.
-    Part { usage: Option<Usage>, output_tokens: u64 },
-    /// The same, but it was this side that stopped listening, and the provider may have gone on.
-    CutOff { usage: Option<Usage>, output_tokens: u64 },
-    /// The provider finished and said nothing that can be read.
-    Unreadable,
-}
-
-impl Seen {
-    /// The same, when it was this side that stopped listening.
-    #[must_use]
-    pub fn cut_off(self) -> Self {
-        match self {
-            Self::Part { usage, output_tokens } => Self::CutOff { usage, output_tokens },
-            other => other,
-        }
-    }
 }
 
 /// How a call ended.
@@ -330,30 +198,32 @@ pub struct Charge {
 /// in time, it is charged all the output that was held, unless the call had said that nothing is hidden. The input is
 /// charged as the provider named it, if it did.
 #[must_use]
-pub fn charge(price: &Price, hold: &CostBound, seen: Seen) -> Charge {
+pub fn charge(price: &Price, hold: &CostBound, seen: UsageReport) -> Charge {
     let held = hold.total_nanodollars();
     let (amount_nanodollars, basis, usage) = match seen {
-        Seen::NoCharge => (0, ChargeBasis::Provider, Usage::default()),
-        Seen::Final(usage) if !is_priced(price, &usage) => (cost(price, &usage).max(held), ChargeBasis::Held, usage),
-        Seen::Final(usage) => (cost(price, &usage), ChargeBasis::Provider, usage),
-        Seen::Part { usage: Some(usage), output_tokens } => {
+        UsageReport::NoCharge => (0, ChargeBasis::Provider, Usage::default()),
+        UsageReport::Final(usage) if !is_priced(price, &usage) => {
+            (cost(price, &usage).max(held), ChargeBasis::Held, usage)
+        }
+        UsageReport::Final(usage) => (cost(price, &usage), ChargeBasis::Provider, usage),
+        UsageReport::Part { usage: Some(usage), output_tokens } => {
             let usage = Usage { output_tokens: usage.output_tokens.max(output_tokens), ..usage };
             (cost(price, &usage).min(held), ChargeBasis::Observed, usage)
         }
-        Seen::Part { usage: None, output_tokens } => {
+        UsageReport::Part { usage: None, output_tokens } => {
             let output = share(hold.output_nanodollars, output_tokens, hold.output_tokens);
             let usage = Usage { input_tokens: hold.input_tokens, output_tokens, ..Usage::default() };
             (hold.input_nanodollars.saturating_add(output).min(held), ChargeBasis::Observed, usage)
         }
-        Seen::CutOff { usage, output_tokens } if !hold.may_hide_output && !hold.reads_again => {
-            return charge(price, hold, Seen::Part { usage, output_tokens });
+        UsageReport::CutOff { usage, output_tokens } if !hold.may_hide_output && !hold.reads_again => {
+            return charge(price, hold, UsageReport::Part { usage, output_tokens });
         }
         // What was named before a search says nothing of what was read after it.
-        Seen::CutOff { usage: Some(usage), .. } if !hold.reads_again => {
+        UsageReport::CutOff { usage: Some(usage), .. } if !hold.reads_again => {
             let usage = Usage { output_tokens: hold.output_tokens, ..usage };
             (cost(price, &usage).min(held), ChargeBasis::Held, usage)
         }
-        Seen::CutOff { .. } | Seen::Unreadable => (held, ChargeBasis::Held, Usage::default()),
+        UsageReport::CutOff { .. } | UsageReport::Unreadable => (held, ChargeBasis::Held, Usage::default()),
     };
     Charge { amount_nanodollars, basis, usage }
 }

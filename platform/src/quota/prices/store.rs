@@ -6,11 +6,11 @@ use sea_orm::{QueryOrder as _, Set};
 
 use super::book::PriceBook;
 use super::entities::{price_versions, prices};
-use super::rules::Provider;
 use super::tariffs::Price;
 use crate::clock::Timestamp;
 use crate::db::Tx;
 use crate::error::Result;
+use berth_providers::Provider;
 
 /// A table as the operator or the program brings it.
 pub struct NewTable<'a> {

@@ -3,13 +3,13 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::book::{PriceBook, PriceChanges, TABLE};
-use super::rules::Demand;
 use super::store::{self, NewTable, StoredTable};
 use super::tariffs::Price;
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, Providers, UnknownModels};
 use crate::db::{Db, audit};
 use crate::error::{Error, Result};
+use berth_providers::Demand;
 
 /// The source of the table that a program was built with.
 const BUILT_IN: &str = "built in";

@@ -2,54 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use berth_providers::{CacheWrites, ServiceTier};
 use serde::{Deserialize, Serialize};
-
-use super::rules::CacheWrites;
-
-/// How a provider served a call, which decides what a token costs: OpenAI's service tiers, and Anthropic's speed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Tier {
-    #[default]
-    Standard,
-    Batch,
-    Flex,
-    Priority,
-    /// Anthropic's `speed: fast`.
-    Fast,
-    Ultrafast,
-}
-
-impl Tier {
-    /// The tier that OpenAI's `service_tier` names in an answer, or an operator in a setting. `None`: one without a
-    /// word here.
-    #[must_use]
-    pub fn of_openai(name: &str) -> Option<Self> {
-        match name {
-            // `scale` is capacity that was paid for beforehand.
-            "default" | "auto" | "standard" | "scale" => Some(Self::Standard),
-            "batch" => Some(Self::Batch),
-            "flex" => Some(Self::Flex),
-            // Two names of one tier.
-            "priority" | "fast" => Some(Self::Priority),
-            "ultrafast" => Some(Self::Ultrafast),
-            _ => None,
-        }
-    }
-
-    /// The name in tables and sentences.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Standard => "standard",
-            Self::Batch => "batch",
-            Self::Flex => "flex",
-            Self::Priority => "priority",
-            Self::Fast => "fast",
-            Self::Ultrafast => "ultrafast",
-        }
-    }
-}
 
 /// Nano-dollars per million tokens, for each class of token. A class without its own price costs what fresh input does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,7 +63,7 @@ pub struct Price {
     pub long_above_tokens: Option<u64>,
     pub standard: Tariff,
     /// The other tiers that the model is offered in.
-    pub tiers: BTreeMap<Tier, Tariff>,
+    pub tiers: BTreeMap<ServiceTier, Tariff>,
     /// Factor in thousandths when the provider computes in the United States only.
     pub us_permille: Option<i64>,
     /// For each search of the web; `None`: it may not search.
@@ -135,8 +89,8 @@ impl Price {
 
     /// What a token costs in `tier`, if the model is offered in it.
     #[must_use]
-    pub fn tariff(&self, tier: Tier) -> Option<&Tariff> {
-        if tier == Tier::Standard { Some(&self.standard) } else { self.tiers.get(&tier) }
+    pub fn tariff(&self, tier: ServiceTier) -> Option<&Tariff> {
+        if tier == ServiceTier::Standard { Some(&self.standard) } else { self.tiers.get(&tier) }
     }
 
     pub(super) fn is_long(&self, input_tokens: u64) -> bool {

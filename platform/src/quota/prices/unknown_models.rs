@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::tariffs::{Price, Tariff, Tier, TokenRates};
+use super::tariffs::{Price, Tariff, TokenRates};
+use berth_providers::ServiceTier;
 
 /// What a receipt says of a call that was held and charged by it.
 pub const REASON: &str = "the price table does not know the model: charged at the dearest of its provider's prices";
@@ -13,7 +14,7 @@ pub const REASON: &str = "the price table does not know the model: charged at th
 #[must_use]
 pub fn of<'a>(prices: impl Iterator<Item = &'a Price> + Clone) -> Option<Price> {
     prices.clone().next()?;
-    let tiers: BTreeSet<Tier> = prices.clone().flat_map(|price| price.tiers.keys().copied()).collect();
+    let tiers: BTreeSet<ServiceTier> = prices.clone().flat_map(|price| price.tiers.keys().copied()).collect();
     Some(Price {
         max_input_tokens: prices.clone().filter_map(|price| price.max_input_tokens).max(),
         max_output_tokens: prices.clone().filter_map(|price| price.max_output_tokens).max(),
@@ -35,7 +36,7 @@ fn both(tariff: &Tariff) -> Vec<&TokenRates> {
 }
 
 /// What a token of a model can cost in a tier: any of its rates, where it is not offered in that.
-fn in_tier(price: &Price, tier: Tier) -> Vec<&TokenRates> {
+fn in_tier(price: &Price, tier: ServiceTier) -> Vec<&TokenRates> {
     match price.tariff(tier) {
         Some(tariff) => both(tariff),
         None => price.tiers.values().chain([&price.standard]).flat_map(both).collect(),

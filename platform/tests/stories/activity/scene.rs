@@ -6,7 +6,7 @@ use std::time::Duration;
 use berth::containers::{ContainerHost as _, ContainerLoad};
 use berth::http_server::{self, PerPeer};
 use berth::instances::{Fact, LastWork, Work};
-use berth::{demo, llm};
+use berth::{demo, instance_api, llm};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::WebSocketStream;
@@ -45,7 +45,7 @@ impl Scene {
         town.app.quota.begin().await.unwrap();
         let alice = town.settle_in("alice").await;
         let cookie = town.instance_cookie(&alice).await;
-        let door = llm::router(town.app.clone()).merge(llm::control::router(town.app.clone()));
+        let door = llm::router(town.app.clone()).merge(instance_api::router(town.app.clone()));
         let door = serve(door, &running).await;
         Self { town, alice, cookie, door, _running: running.drop_guard() }
     }

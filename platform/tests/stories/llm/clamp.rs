@@ -1,4 +1,4 @@
-//! Calls that would rather have a shorter answer than none.
+//! Clamping: calls that prefer a shorter answer to a refusal.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,17 +14,17 @@ use tokio::sync::Semaphore;
 
 use super::super::calls::{Person, World, json};
 use super::super::harness::{Database, databases, sqlite};
-use super::provider::{Provider, Says};
+use super::provider::{CannedResponse, ScriptedProvider};
 use super::transcripts::recorded;
-use super::{COMPLETIONS, MESSAGES, RESPONSES, until_at_rest};
+use super::{COMPLETIONS, MESSAGES, RESPONSES, until_settled};
 
 /// Four cents, in nano-dollars.
 const LEFT: i64 = 40_000_000;
 const CLAMP: (&str, &str) = ("x-berth-clamp", "max-tokens");
 const LOWERED_TO: &str = "x-berth-max-tokens";
 
-async fn nearly_spent(database: Database) -> (World, Provider) {
-    let (provider, address) = Provider::listen().await;
+async fn nearly_spent(database: Database) -> (World, ScriptedProvider) {
+    let (provider, address) = ScriptedProvider::listen().await;
     let world = World::on(database, |config| {
         config.limits.month_nanodollars = LEFT;
         config.anthropic.url = format!("http://{address}");
@@ -34,15 +34,15 @@ async fn nearly_spent(database: Database) -> (World, Provider) {
     (world, provider)
 }
 
-fn answer() -> Says {
-    Says::json(r#"{"usage":{"input_tokens":1,"output_tokens":1,"prompt_tokens":1,"completion_tokens":1}}"#)
+fn answer() -> CannedResponse {
+    CannedResponse::json(r#"{"usage":{"input_tokens":1,"output_tokens":1,"prompt_tokens":1,"completion_tokens":1}}"#)
 }
 
-fn count(tokens: u64) -> Says {
-    Says::json(format!(r#"{{"input_tokens":{tokens}}}"#))
+fn count(tokens: u64) -> CannedResponse {
+    CannedResponse::json(format!(r#"{{"input_tokens":{tokens}}}"#))
 }
 
-/// A call with this text for its body.
+/// Sends a clamped call with `body`.
 async fn call(world: &World, person: &Person, path: &str, body: &str) -> reqwest::Response {
     asking(world, person, path, body).send().await.unwrap()
 }
@@ -51,7 +51,7 @@ fn asking(world: &World, person: &Person, path: &str, body: &str) -> reqwest::Re
     person.post(world, path, &Value::Null).header(CLAMP.0, CLAMP.1).body(body.to_owned())
 }
 
-/// To how many tokens the answer says that the call was lowered.
+/// The lowered limit in the response header, in tokens.
 fn lowered_to(answer: &reqwest::Response) -> Option<i64> {
     answer.headers().get(LOWERED_TO).map(|tokens| tokens.to_str().unwrap().parse().unwrap())
 }
@@ -61,13 +61,13 @@ async fn held(world: &World, person: &Person) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_is_as_long_as_what_is_left_buys_and_nothing_else_of_the_call_is_touched() {
+async fn an_answer_is_as_long_as_the_budget_buys_and_the_rest_of_the_body_is_unchanged() {
     for database in databases().await {
         let kind = database.kind;
         let (world, provider) = nearly_spent(database).await;
         let names = ["ann", "ben", "cat", "dan", "eve", "fay", "gus", "hal"];
-        // What one more token of each answer costs; and how the body begins and ends around the limit, as sent and as
-        // it arrives.
+        // The price of one more token of each answer, and the body before, at and after its limit, as sent and as
+        // received.
         for (name, (path, token, before, sent, arrived, after)) in names.into_iter().zip([
             (
                 MESSAGES,
@@ -122,13 +122,13 @@ async fn an_answer_is_as_long_as_what_is_left_buys_and_nothing_else_of_the_call_
         ]) {
             let person = world.person(name).await;
             let whole = if path == COMPLETIONS { vec![answer()] } else { vec![count(20), answer()] };
-            provider.will_say(whole);
+            provider.will_answer(whole);
             let says = call(&world, &person, path, &format!("{before}{sent}{after}")).await;
             let limit = lowered_to(&says);
             assert_eq!(says.status(), 200, "{kind} {path} {before}: {}", says.text().await.unwrap());
             drop(says.bytes().await);
             let limit = limit.unwrap();
-            let made = provider.heard().pop().unwrap();
+            let made = provider.requests().pop().unwrap();
             assert!(!made.headers.contains_key(CLAMP.0));
             let expected = format!("{before}{}{after}", arrived.replace("LIMIT", &limit.to_string()));
             assert_eq!(String::from_utf8_lossy(&made.body), expected, "{kind} {path}");
@@ -140,10 +140,10 @@ async fn an_answer_is_as_long_as_what_is_left_buys_and_nothing_else_of_the_call_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_says_in_its_head_how_short_it_had_to_be() {
+async fn a_stream_has_the_lowered_limit_in_its_head() {
     let (world, provider) = nearly_spent(sqlite().await).await;
     let alice = world.person("alice").await;
-    provider.will_say([count(20), Says::events(recorded("messages_cache.sse"), 61)]);
+    provider.will_answer([count(20), CannedResponse::events(recorded("messages_cache.sse"), 61)]);
     let body = r#"{"model":"claude-sonnet-4-6","max_tokens":64000,"stream":true,"messages":[]}"#;
     let says = call(&world, &alice, MESSAGES, body).await;
     assert!(lowered_to(&says).is_some_and(|limit| limit < 64_000));
@@ -151,30 +151,30 @@ async fn a_stream_says_in_its_head_how_short_it_had_to_be() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_better_bound_of_the_input_leaves_more_for_the_answer() {
+async fn a_token_count_leaves_more_of_the_budget_for_the_answer() {
     let (world, provider) = nearly_spent(sqlite().await).await;
     let text = "word ".repeat(1800);
     let body = value!({ "model": "claude-sonnet-4-6", "max_tokens": 64_000, "messages": [{ "role": "user", "content": text }] });
     let mut limits = Vec::new();
-    for (name, counts) in [("ann", Says::error(500, &[], "")), ("ben", count(1800))] {
+    for (name, counts) in [("ann", CannedResponse::error(500, &[], "")), ("ben", count(1800))] {
         let person = world.person(name).await;
-        provider.will_say([counts, answer()]);
+        provider.will_answer([counts, answer()]);
         let says = call(&world, &person, MESSAGES, &body.to_string()).await;
         limits.push(lowered_to(&says).unwrap());
     }
-    // Nine thousand bytes, or two thousand tokens and some, at a fifth of what a token of the answer costs.
+    // The input is bounded by 9,000 bytes or by about 2,000 tokens, each at a fifth of the price of an output token.
     assert!(limits[0] < 600 && limits[1] > 1800, "{limits:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_fits_or_did_not_ask_is_left_alone() {
+async fn a_call_that_fits_or_did_not_ask_is_not_clamped() {
     let (world, provider) = nearly_spent(sqlite().await).await;
     let alice = world.person("alice").await;
-    provider.will_say([answer()]);
+    provider.will_answer([answer()]);
     let fits = r#"{"model":"claude-sonnet-4-6","max_tokens":300 ,"messages":[]}"#;
     let says = call(&world, &alice, MESSAGES, fits).await;
     assert_eq!((says.status().as_u16(), lowered_to(&says)), (200, None));
-    assert_eq!(provider.heard().pop().unwrap().body, fits);
+    assert_eq!(provider.requests().pop().unwrap().body, fits);
     let large = fits.replace("300", "64000");
     let refused = alice.post(&world, MESSAGES, &Value::Null).body(large.clone()).send().await.unwrap();
     assert_eq!((refused.status().as_u16(), lowered_to(&refused)), (429, None));
@@ -190,15 +190,15 @@ async fn a_call_that_fits_or_did_not_ask_is_left_alone() {
     let embedding = value!({ "model": "text-embedding-3-large", "input": "word ".repeat(100_000) });
     let refused = call(&world, &alice, super::EMBEDDINGS, &embedding.to_string()).await;
     assert_eq!(refused.status(), 429);
-    assert!(provider.heard().is_empty());
+    assert!(provider.requests().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_too_short_to_be_of_use_is_refused_as_any() {
+async fn a_call_is_refused_when_only_a_useless_answer_would_fit() {
     let (world, provider) = nearly_spent(sqlite().await).await;
     let alice = world.person("alice").await;
-    provider.will_say([count(20), answer()]);
-    // Of the 40 million nano-dollars left a little is for the input, and 2,300 tokens and some are for the answer.
+    provider.will_answer([count(20), answer()]);
+    // After the input, the remaining 40 million nano-dollars buy a little more than 2,300 tokens of answer.
     let thinks = |budget: u64| {
         format!(
             r#"{{"model":"claude-sonnet-4-6","max_tokens":64000,"thinking":{{"type":"enabled","budget_tokens":{budget}}},"messages":[]}}"#
@@ -206,22 +206,22 @@ async fn an_answer_too_short_to_be_of_use_is_refused_as_any() {
     };
     let says = call(&world, &alice, MESSAGES, &thinks(2000)).await;
     assert!(lowered_to(&says).is_some_and(|limit| (2256..2400).contains(&limit)), "{:?}", says.headers());
-    provider.heard();
+    provider.requests();
     for body in [thinks(2200), r#"{"model":"claude-fable-5","max_tokens":900,"messages":[]}"#.replace("900", "100000")]
     {
-        provider.will_say([count(20), answer()]);
+        provider.will_answer([count(20), answer()]);
         let says = call(&world, &alice, MESSAGES, &body).await;
         let is_made = body.contains("fable");
         assert_eq!(says.status(), if is_made { 200 } else { 429 }, "{body}");
         drop(says.bytes().await);
     }
-    // What is left now buys a dozen tokens of the dear model.
+    // The remaining budget now buys a dozen tokens of the dearer model.
     let mut own = world.app.quota.admission.own_limits(alice.instance.account).await.unwrap();
     let spent = world.spend_at_rest(&alice).await.spent_nanodollars;
     own = AccountLimits { month_nanodollars: Some(spent + 10_000_000), ..own };
     world.app.quota.admission.set_limits(&Handle::parse("alice").unwrap(), own, "operator").await.unwrap();
     world.app.quota.admission.reload(alice.instance.account).await.unwrap();
-    provider.heard();
+    provider.requests();
     let dear = r#"{"model":"claude-fable-5","max_tokens":64000,"messages":[]}"#;
     let refused = call(&world, &alice, MESSAGES, dear).await;
     assert_eq!((refused.status().as_u16(), &refused.headers()["x-should-retry"]), (429, &"false".parse().unwrap()));
@@ -230,12 +230,12 @@ async fn an_answer_too_short_to_be_of_use_is_refused_as_any() {
     assert_eq!(error["error"]["details"]["error_code"], "enforced_spend_limit_reached");
     let said = error["error"]["message"].as_str().unwrap();
     assert!(said.contains("could cost up to $3.5") && said.ends_with("of any use would not fit either."), "{said}");
-    assert!(provider.heard().is_empty(), "no count would help");
+    assert!(provider.requests().is_empty(), "no count would help");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_day_and_the_tokens_of_a_minute_shorten_an_answer_as_well() {
-    let (provider, address) = Provider::listen().await;
+async fn the_daily_budget_and_the_tokens_a_minute_shorten_an_answer_as_well() {
+    let (provider, address) = ScriptedProvider::listen().await;
     let world = World::on(sqlite().await, |config| {
         config.limits.day_nanodollars = Some(LEFT);
         config.limits.tokens_a_minute = Some(3000);
@@ -244,14 +244,16 @@ async fn the_day_and_the_tokens_of_a_minute_shorten_an_answer_as_well() {
     .await;
     let (alice, bob) = (world.person("alice").await, world.person("bob").await);
     let body = |limit: u64| format!(r#"{{"model":"gpt-5","max_completion_tokens":{limit},"messages":[]}}"#);
-    // A minute that is not touched yet lets any number in; the day does not.
-    provider.will_say([answer()]);
+    // An untouched minute admits any number of tokens; the daily budget does not.
+    provider.will_answer([answer()]);
     let says = call(&world, &alice, COMPLETIONS, &body(100_000)).await;
     let limit = lowered_to(&says).unwrap();
     assert!((3900..4000).contains(&limit), "{limit}");
     drop(says.bytes().await);
-    // Half of the minute's were used, fifty come back a second, and nearly 600 are held for the bytes of the next.
-    provider.will_say([Says::json(r#"{"usage":{"prompt_tokens":1000,"completion_tokens":500}}"#), answer()]);
+    // Half of the minute's tokens are used, fifty a second come back, and nearly 600 are held for the next call's
+    // bytes.
+    provider
+        .will_answer([CannedResponse::json(r#"{"usage":{"prompt_tokens":1000,"completion_tokens":500}}"#), answer()]);
     let says = call(&world, &bob, COMPLETIONS, &body(1000)).await;
     assert_eq!(lowered_to(&says), None);
     drop(says.bytes().await);
@@ -262,7 +264,7 @@ async fn the_day_and_the_tokens_of_a_minute_shorten_an_answer_as_well() {
     world.spend_at_rest(&bob).await;
 }
 
-/// A provider that answers when it is told to.
+/// A provider that answers once `gate` has permits.
 async fn gated(gate: Arc<Semaphore>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -278,7 +280,7 @@ async fn gated(gate: Arc<Semaphore>) -> SocketAddr {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_hundred_calls_at_once_take_what_is_left_to_the_last_token_and_no_more() {
+async fn a_hundred_calls_at_once_use_the_budget_to_the_last_token_and_no_more() {
     for database in databases().await {
         let kind = database.kind;
         let gate = Arc::new(Semaphore::new(0));
@@ -292,7 +294,7 @@ async fn a_hundred_calls_at_once_take_what_is_left_to_the_last_token_and_no_more
         let body = r#"{"model":"berth-demo","max_completion_tokens":2000,"messages":[]}"#;
         let mut calls: FuturesUnordered<_> =
             (0..100).map(|_| tokio::spawn(asking(&world, &alice, COMPLETIONS, body).send())).collect();
-        // Each holds a thousandth of a dollar and some for its bytes, the eighth what is left then.
+        // Seven calls hold a little more than a thousandth of a dollar each, and the eighth the remainder.
         for _ in 0..92 {
             let refused = calls.next().await.unwrap().unwrap().unwrap();
             assert_eq!((refused.status().as_u16(), lowered_to(&refused)), (429, None), "{kind}");
@@ -307,7 +309,7 @@ async fn a_hundred_calls_at_once_take_what_is_left_to_the_last_token_and_no_more
             lowered.extend(lowered_to(&made));
         }
         assert!(lowered.len() == 1 && (256..2000).contains(&lowered[0]), "{kind}: {lowered:?}");
-        until_at_rest(&world, alice.instance.account).await;
+        until_settled(&world, alice.instance.account).await;
         let receipts = world.app.quota.ledger.receipts(alice.instance.account, 100).await.unwrap();
         let held: i64 = receipts.iter().map(|receipt| receipt.held_nanodollars).sum();
         assert_eq!((receipts.len(), held), (8, spend.held_nanodollars), "{kind}");

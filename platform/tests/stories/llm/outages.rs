@@ -1,8 +1,8 @@
-//! Providers that are away, slow, silent or overburdened, and keys that are refused.
+//! Provider outages: unreachable, slow, silent or overloaded providers, and refused keys.
 
 use std::time::Duration;
 
-use berth::llm::Patience;
+use berth::llm::ProxyTimeouts;
 use serde_json::{Value, json as value};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -10,8 +10,8 @@ use zeroize::Zeroizing;
 
 use super::super::calls::{Person, World, json};
 use super::super::harness::sqlite;
-use super::provider::{Provider, Says};
-use super::{COMPLETIONS, MESSAGES, until_at_rest};
+use super::provider::{CannedResponse, ScriptedProvider};
+use super::{COMPLETIONS, MESSAGES, until_settled};
 
 const SOON: Duration = Duration::from_millis(150);
 
@@ -20,7 +20,7 @@ fn call(path: &str, stream: bool) -> Value {
     value!({ "model": "berth-demo", limit: 100, "stream": stream, "messages": [] })
 }
 
-/// A world whose providers are at `address`, which it opens with `keys`.
+/// A platform with both providers at `address`, and `keys` for them.
 async fn with_keys(address: std::net::SocketAddr, keys: &[&str]) -> (World, Person) {
     let world = World::on(sqlite().await, |config| {
         for upstream in [&mut config.anthropic, &mut config.openai] {
@@ -33,38 +33,38 @@ async fn with_keys(address: std::net::SocketAddr, keys: &[&str]) -> (World, Pers
     (world, alice)
 }
 
-fn answer() -> Says {
-    Says::json(r#"{"usage":{"input_tokens":1,"output_tokens":1,"prompt_tokens":1,"completion_tokens":1}}"#)
+fn answer() -> CannedResponse {
+    CannedResponse::json(r#"{"usage":{"input_tokens":1,"output_tokens":1,"prompt_tokens":1,"completion_tokens":1}}"#)
 }
 
-/// The keys under which the provider was asked.
-fn keys(provider: &Provider) -> Vec<String> {
-    let key = |heard: super::provider::Heard| heard.headers["x-api-key"].to_str().unwrap().to_owned();
-    provider.heard().into_iter().map(key).collect()
+/// The keys of the requests that the provider received.
+fn keys(provider: &ScriptedProvider) -> Vec<String> {
+    let key = |heard: super::provider::RecordedRequest| heard.headers["x-api-key"].to_str().unwrap().to_owned();
+    provider.requests().into_iter().map(key).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_is_refused_rests_and_another_one_calls() {
-    let (provider, address) = Provider::listen().await;
+async fn a_refused_key_cools_down_and_another_one_is_used() {
+    let (provider, address) = ScriptedProvider::listen().await;
     let (world, alice) = with_keys(address, &["one", "two"]).await;
     let mut used = Vec::new();
     for status in [429, 401, 403, 529] {
-        let busy = Says::error(status, &[("retry-after", "60")], "{}");
-        provider.will_say([busy, answer()]);
+        let busy = CannedResponse::error(status, &[("retry-after", "60")], "{}");
+        provider.will_answer([busy, answer()]);
         let says = alice.post(&world, MESSAGES, &call(MESSAGES, false)).send().await.unwrap();
         used = keys(&provider);
         assert!(says.status() == 200 || used.len() == 1, "{status}: {used:?}");
     }
-    // After the first refusal one rests; after the second both do, and each call is tried once.
+    // After the first refusal one key cools down, after the second both do, and each call is tried once.
     assert_eq!(used.len(), 1);
     assert_eq!(world.spend_at_rest(&alice).await.held_nanodollars, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_is_overburdened_is_left_alone_while_another_one_serves() {
-    let (provider, address) = Provider::listen().await;
+async fn a_rate_limited_key_is_not_used_while_another_one_serves() {
+    let (provider, address) = ScriptedProvider::listen().await;
     let (world, alice) = with_keys(address, &["one", "two"]).await;
-    provider.will_say([Says::error(429, &[("retry-after", "60")], "{}"), answer()]);
+    provider.will_answer([CannedResponse::error(429, &[("retry-after", "60")], "{}"), answer()]);
     for _ in 0..3 {
         let says = alice.post(&world, MESSAGES, &call(MESSAGES, true)).send().await.unwrap();
         assert_eq!(says.status(), 200);
@@ -76,10 +76,14 @@ async fn a_key_that_is_overburdened_is_left_alone_while_another_one_serves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_provider_says_of_the_platforms_keys_is_no_tenants_business() {
-    let (provider, address) = Provider::listen().await;
+async fn a_providers_message_about_the_platforms_keys_is_not_shown() {
+    let (provider, address) = ScriptedProvider::listen().await;
     let (world, alice) = with_keys(address, &["one", "two"]).await;
-    provider.will_say([Says::error(401, &[], r#"{"error":{"message":"Incorrect API key provided: one"}}"#)]);
+    provider.will_answer([CannedResponse::error(
+        401,
+        &[],
+        r#"{"error":{"message":"Incorrect API key provided: one"}}"#,
+    )]);
     for path in [MESSAGES, COMPLETIONS] {
         let says = alice.post(&world, path, &call(path, true)).send().await.unwrap();
         assert_eq!(says.status(), 502);
@@ -90,8 +94,8 @@ async fn what_a_provider_says_of_the_platforms_keys_is_no_tenants_business() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_is_sent_again_where_the_provider_asks_for_it_and_nowhere_else() {
-    let (provider, address) = Provider::listen().await;
+async fn a_call_is_retried_only_where_the_provider_asks_for_it() {
+    let (provider, address) = ScriptedProvider::listen().await;
     let (world, alice) = with_keys(address, &["one"]).await;
     for (status, headers, tries) in [
         (500, &[("x-should-retry", "true")][..], 2),
@@ -102,20 +106,20 @@ async fn a_call_is_sent_again_where_the_provider_asks_for_it_and_nowhere_else() 
         (529, &[], 1),
         (429, &[("retry-after", "1")], 1),
     ] {
-        provider.will_say([Says::error(status, headers, "{}")]);
+        provider.will_answer([CannedResponse::error(status, headers, "{}")]);
         let says = alice.post(&world, MESSAGES, &call(MESSAGES, false)).send().await.unwrap();
         assert_eq!(says.status().as_u16(), status);
-        assert_eq!(provider.heard().len(), tries, "{status} {headers:?}");
+        assert_eq!(provider.requests().len(), tries, "{status} {headers:?}");
     }
-    provider.will_say([Says::error(500, &[("x-should-retry", "true")], "{}"), answer()]);
+    provider.will_answer([CannedResponse::error(500, &[("x-should-retry", "true")], "{}"), answer()]);
     let says = alice.post(&world, MESSAGES, &call(MESSAGES, false)).send().await.unwrap();
     assert_eq!(says.status(), 200);
-    // One token in, one out.
+    // One input token and one output token.
     assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 600);
 }
 
-/// Takes connections, reads, and says `words` and no more.
-pub async fn taciturn(words: &'static str) -> std::net::SocketAddr {
+/// A server that accepts connections, writes `words`, and is silent from then on.
+pub async fn silent_after(words: &'static str) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -131,17 +135,17 @@ pub async fn taciturn(words: &'static str) -> std::net::SocketAddr {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_provider_that_says_nothing_is_not_waited_for_without_end() {
-    let patience = Patience { first_byte: SOON, between_bytes: SOON, ..Patience::default() };
-    let (world, alice) = with_keys(taciturn("").await, &["one"]).await;
-    let proxy = world.proxy_with(patience).await;
+async fn a_silent_provider_causes_a_timeout() {
+    let timeouts = ProxyTimeouts { first_byte: SOON, between_bytes: SOON, ..ProxyTimeouts::default() };
+    let (world, alice) = with_keys(silent_after("").await, &["one"]).await;
+    let proxy = world.proxy_with(timeouts).await;
     for (path, stream) in [(MESSAGES, true), (MESSAGES, false), (COMPLETIONS, true), (COMPLETIONS, false)] {
         let says = alice.post_by(proxy, path, &call(path, stream)).send().await.unwrap();
         assert_eq!(says.status(), 504, "{path} {stream}");
         let kind = if path == MESSAGES { "timeout_error" } else { "server_error" };
         assert_eq!(json(says).await["error"]["type"], kind);
     }
-    // It may have answered, unseen: what was held is charged.
+    // The provider may have generated an answer, so the whole hold is charged.
     assert!(world.spend_at_rest(&alice).await.spent_nanodollars > 4 * 100 * 500);
 }
 
@@ -149,20 +153,20 @@ async fn a_provider_that_says_nothing_is_not_waited_for_without_end() {
 async fn a_stream_that_falls_silent_breaks_off() {
     let begun =
         "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n7\r\n: hi\n\n\n\r\n";
-    let patience = Patience { between_bytes: SOON, ..Patience::default() };
-    let (world, alice) = with_keys(taciturn(begun).await, &["one"]).await;
-    let proxy = world.proxy_with(patience).await;
+    let timeouts = ProxyTimeouts { between_bytes: SOON, ..ProxyTimeouts::default() };
+    let (world, alice) = with_keys(silent_after(begun).await, &["one"]).await;
+    let proxy = world.proxy_with(timeouts).await;
     let says = alice.post_by(proxy, MESSAGES, &call(MESSAGES, true)).send().await.unwrap();
     assert_eq!(says.status(), 200);
     assert!(says.bytes().await.is_err());
-    until_at_rest(&world, alice.instance.account).await;
+    until_settled(&world, alice.instance.account).await;
     let (_, basis, outcome) = world.receipt(&alice).await;
     assert_eq!((basis.as_str(), outcome.as_str()), ("held", "upstream_broke"));
 }
 
-/// An address that takes no connection: whoever comes first waits for it, whoever comes next is told at once.
+/// After one connection timeout the next calls fail at once.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_that_takes_no_connection_is_not_tried_by_everybody() {
+async fn an_address_that_accepts_no_connection_is_not_tried_by_every_call() {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let full = socket.listen(1).unwrap();
@@ -172,7 +176,7 @@ async fn an_address_that_takes_no_connection_is_not_tried_by_everybody() {
         waiting.push(stream);
     }
     let (world, alice) = with_keys(address, &["one"]).await;
-    let proxy = world.proxy_with(Patience { connect: SOON, ..Patience::default() }).await;
+    let proxy = world.proxy_with(ProxyTimeouts { connect: SOON, ..ProxyTimeouts::default() }).await;
     for path in [MESSAGES, COMPLETIONS, MESSAGES, COMPLETIONS] {
         let says = alice.post_by(proxy, path, &call(path, true)).send().await.unwrap();
         assert_eq!(says.status(), 502, "{path}");
@@ -182,8 +186,8 @@ async fn an_address_that_takes_no_connection_is_not_tried_by_everybody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_left_of_an_accounts_own_limits_is_told_in_the_providers_words() {
-    let (provider, address) = Provider::listen().await;
+async fn an_accounts_own_rate_limits_are_in_the_providers_headers() {
+    let (provider, address) = ScriptedProvider::listen().await;
     let world = World::on(sqlite().await, |config| {
         config.anthropic.url = format!("http://{address}");
         config.openai.url = format!("http://{address}");
@@ -191,7 +195,8 @@ async fn what_is_left_of_an_accounts_own_limits_is_told_in_the_providers_words()
     })
     .await;
     let alice = world.person("alice").await;
-    provider.will_say([Says { headers: vec![("anthropic-ratelimit-requests-remaining", "7")], ..answer() }]);
+    provider
+        .will_answer([CannedResponse { headers: vec![("anthropic-ratelimit-requests-remaining", "7")], ..answer() }]);
     let says = alice.post(&world, MESSAGES, &call(MESSAGES, false)).send().await.unwrap();
     assert_eq!(says.headers()["anthropic-ratelimit-requests-limit"], "50");
     assert_eq!(says.headers()["anthropic-ratelimit-requests-remaining"], "49");

@@ -1,4 +1,4 @@
-//! A provider that says what a story tells it to, and remembers what it was asked.
+//! A fake provider: it answers with canned responses and records the requests.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -12,26 +12,26 @@ use axum::response::Response;
 use futures_util::{StreamExt as _, stream};
 use tokio::net::TcpListener;
 
-/// What it was asked.
+/// A request that the provider received.
 #[derive(Clone, Debug)]
-pub struct Heard {
+pub struct RecordedRequest {
     pub method: Method,
     pub uri: Uri,
     pub headers: HeaderMap,
     pub body: Bytes,
 }
 
-/// What it answers.
+/// A response to give.
 #[derive(Clone, Debug)]
-pub struct Says {
+pub struct CannedResponse {
     pub status: u16,
     pub headers: Vec<(&'static str, &'static str)>,
     pub body: Bytes,
-    /// The size of the pieces it comes in; 0: in one.
+    /// The size of the chunks of the body; 0 for a single chunk.
     pub pieces: usize,
 }
 
-impl Says {
+impl CannedResponse {
     pub fn json(body: impl Into<Bytes>) -> Self {
         Self { status: 200, headers: vec![("content-type", "application/json")], body: body.into(), pieces: 0 }
     }
@@ -55,7 +55,7 @@ impl Says {
             return response.body(self.body.into()).unwrap();
         }
         let pieces: Vec<Bytes> = self.body.chunks(self.pieces).map(Bytes::copy_from_slice).collect();
-        // Each piece is written before the next is there, or they would arrive together.
+        // The server writes each chunk before the next is ready. Otherwise it would merge them.
         let pieces = stream::iter(pieces).then(async |piece| {
             tokio::task::yield_now().await;
             Ok::<_, std::convert::Infallible>(piece)
@@ -65,16 +65,16 @@ impl Says {
 }
 
 #[derive(Clone, Default)]
-pub struct Provider(Arc<Mutex<State>>);
+pub struct ScriptedProvider(Arc<Mutex<Script>>);
 
 #[derive(Default)]
-struct State {
-    heard: Vec<Heard>,
-    /// What it says next; the last thing again and again.
-    says: VecDeque<Says>,
+struct Script {
+    requests: Vec<RecordedRequest>,
+    /// The next responses. The last one repeats.
+    responses: VecDeque<CannedResponse>,
 }
 
-impl Provider {
+impl ScriptedProvider {
     /// Listens until the test ends.
     pub async fn listen() -> (Self, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -86,22 +86,23 @@ impl Provider {
         (provider, address)
     }
 
-    pub fn will_say(&self, says: impl IntoIterator<Item = Says>) {
-        self.0.lock().unwrap().says = says.into_iter().collect();
+    pub fn will_answer(&self, responses: impl IntoIterator<Item = CannedResponse>) {
+        self.0.lock().unwrap().responses = responses.into_iter().collect();
     }
 
-    /// What it was asked since the last time.
-    pub fn heard(&self) -> Vec<Heard> {
-        std::mem::take(&mut self.0.lock().unwrap().heard)
+    /// The requests since the last call of this function.
+    pub fn requests(&self) -> Vec<RecordedRequest> {
+        std::mem::take(&mut self.0.lock().unwrap().requests)
     }
 
     async fn answer(self, request: Request) -> Response {
         let (parts, body) = request.into_parts();
         let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
-        let heard = Heard { method: parts.method, uri: parts.uri, headers: parts.headers, body };
+        let request = RecordedRequest { method: parts.method, uri: parts.uri, headers: parts.headers, body };
         let mut state = self.0.lock().unwrap();
-        state.heard.push(heard);
-        let says = if state.says.len() > 1 { state.says.pop_front() } else { state.says.front().cloned() };
-        says.expect("the story says what the provider answers").response()
+        state.requests.push(request);
+        let responses = &mut state.responses;
+        let response = if responses.len() > 1 { responses.pop_front() } else { responses.front().cloned() };
+        response.expect("the story sets a response").response()
     }
 }

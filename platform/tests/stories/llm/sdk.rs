@@ -1,4 +1,4 @@
-//! The official SDKs, as a program inside the instance uses them.
+//! The official SDKs, used as by a program inside the instance.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -16,9 +16,9 @@ use tower::ServiceExt as _;
 use super::super::calls::World;
 use super::super::harness::{python, sqlite};
 use super::transcripts::recorded;
-use super::until_at_rest;
+use super::until_settled;
 
-/// The demo model, and the transcript that a question asks for.
+/// The demo model, which also plays back a transcript when the prompt names one.
 async fn demo_with_transcripts() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -54,11 +54,11 @@ async fn the_official_sdks_work_unchanged_and_do_not_retry_a_spent_allowance() {
     })
     .await;
     let (alice, slow, frugal) = (world.person("alice").await, world.person("slow").await, world.person("frugal").await);
-    // So that a call comes back every other second.
+    // At this limit a refused call may be repeated after two seconds.
     let mut own = world.app.quota.admission.own_limits(slow.instance.account).await.unwrap();
     own = AccountLimits { requests_a_minute: Some(30), ..own };
     world.app.quota.admission.set_limits(&Handle::parse("slow").unwrap(), own, "the operator").await.unwrap();
-    // So that it is less than the longest answer of the demo model can cost.
+    // Less than the longest answer of the demo model can cost.
     let mut own = world.app.quota.admission.own_limits(frugal.instance.account).await.unwrap();
     own = AccountLimits { month_nanodollars: Some(2_000_000), ..own };
     world.app.quota.admission.set_limits(&Handle::parse("frugal").unwrap(), own, "the operator").await.unwrap();
@@ -78,7 +78,7 @@ async fn the_official_sdks_work_unchanged_and_do_not_retry_a_spent_allowance() {
     let output = tokio::time::timeout(Duration::from_secs(120), run).await.unwrap().unwrap();
     let said = [output.stdout, output.stderr].concat();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
-    until_at_rest(&world, alice.instance.account).await;
+    until_settled(&world, alice.instance.account).await;
     world.spend_at_rest(&alice).await;
     let models = world.app.quota.reports.models_this_month(alice.instance.account).await.unwrap();
     assert!(models.iter().map(|model| model.calls).sum::<i64>() >= 50, "{models:?}");

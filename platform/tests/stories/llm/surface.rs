@@ -1,15 +1,15 @@
-//! What is served of each API, what is refused, what passes in either direction, and what it costs.
+//! The served surface of each API: paths, fields, headers in both directions, and prices.
 
 use serde_json::{Value, json as value};
 
 use super::super::calls::{Person, World, json};
 use super::super::harness::sqlite;
-use super::provider::{Provider, Says};
+use super::provider::{CannedResponse, ScriptedProvider};
 use super::{COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES};
 
-/// A world whose provider of everything is told what to say.
-pub async fn told() -> (World, Person, Provider) {
-    let (provider, address) = Provider::listen().await;
+/// A platform with one scripted provider for both wire formats.
+pub async fn scripted_world() -> (World, Person, ScriptedProvider) {
+    let (provider, address) = ScriptedProvider::listen().await;
     let world = World::on(sqlite().await, |config| {
         config.limits.month_nanodollars = 1_000_000_000_000;
         config.anthropic.url = format!("http://{address}");
@@ -20,7 +20,7 @@ pub async fn told() -> (World, Person, Provider) {
     (world, alice, provider)
 }
 
-/// A call with the smallest body there is, and `more`.
+/// The smallest valid body for `path`, with the members of `more`.
 fn body(path: &str, model: &str, more: &Value) -> Value {
     let mut body = match path {
         MESSAGES => value!({ "model": model, "max_tokens": 100, "messages": [] }),
@@ -35,8 +35,8 @@ fn body(path: &str, model: &str, more: &Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_is_charged_as_the_answer_says_that_it_was_served() {
-    let (world, _, provider) = told().await;
+async fn a_call_is_charged_by_the_tier_and_tools_that_the_response_reports() {
+    let (world, _, provider) = scripted_world().await;
     let million = |tier: &str| {
         format!(
             r#"{{"service_tier":"{tier}","usage":{{"prompt_tokens":100000,"completion_tokens":1000000,"input_tokens":100000,"output_tokens":1000000}}}}"#
@@ -67,7 +67,7 @@ async fn a_call_is_charged_as_the_answer_says_that_it_was_served() {
     {
         let names = ["ann", "ben", "cat", "dan", "eve", "fay", "gus", "hal", "ida", "jim", "kay"];
         let person = world.person(names[number]).await;
-        provider.will_say([Says::json(answer)]);
+        provider.will_answer([CannedResponse::json(answer)]);
         let answer = person.post(&world, path, &body(path, model, &more)).send().await.unwrap();
         assert_eq!(answer.status(), 200, "{path} {more}: {}", answer.text().await.unwrap());
         drop(answer.bytes().await);
@@ -78,8 +78,8 @@ async fn a_call_is_charged_as_the_answer_says_that_it_was_served() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_priced_is_refused_by_the_name_of_its_field() {
-    let (world, alice, provider) = told().await;
+async fn a_field_without_a_price_is_refused_by_name() {
+    let (world, alice, provider) = scripted_world().await;
     let search = value!([{ "type": "web_search_20250305", "name": "web_search", "max_uses": 1 }]);
     for (path, model, more, field) in [
         (MESSAGES, "claude-sonnet-5", value!({ "speed": "fast" }), "speed: claude-sonnet-5 has no known price"),
@@ -103,13 +103,13 @@ async fn what_cannot_be_priced_is_refused_by_the_name_of_its_field() {
         let said = error["error"]["message"].as_str().unwrap();
         assert!(said.starts_with(field), "{path} {more}: {said}");
     }
-    assert!(provider.heard().is_empty());
+    assert!(provider.requests().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_what_is_served_is_served() {
-    let (world, alice, provider) = told().await;
-    provider.will_say([Says::json("{}")]);
+async fn only_listed_paths_are_served() {
+    let (world, alice, provider) = scripted_world().await;
+    provider.will_answer([CannedResponse::json("{}")]);
     for (path, status) in [
         ("/openai/v1/responses/input_tokens", 200),
         ("/openai/v1/messages/count_tokens", 404),
@@ -128,26 +128,25 @@ async fn only_what_is_served_is_served() {
     }
     let answer = alice.get(&world, "/openai/v1/responses/resp_1").send().await.unwrap();
     assert_eq!(answer.status(), 404);
-    let heard = provider.heard();
+    let heard = provider.requests();
     assert_eq!(heard.len(), 1);
     assert_eq!(heard[0].uri.path(), "/v1/responses/input_tokens");
     assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 0);
 }
 
-/// The gateway contract of Claude Code.
 #[tokio::test(flavor = "multi_thread")]
-async fn claude_code_finds_what_it_expects_of_a_gateway() {
-    let (world, alice, provider) = told().await;
+async fn the_gateway_contract_of_claude_code_is_kept() {
+    let (world, alice, provider) = scripted_world().await;
     for method in ["HEAD", "GET"] {
         let probe = alice.get(&world, "/anthropic/api/hello").build().unwrap();
         let probe = super::super::calls::client(Some(alice.instance.address()))
             .request(method.parse().unwrap(), probe.url().clone());
         assert_eq!(probe.send().await.unwrap().status(), 200);
     }
-    assert!(provider.heard().is_empty(), "it is answered here");
+    assert!(provider.requests().is_empty(), "it is answered here");
     let sent = r#"{ "model":"claude-sonnet-5", "max_tokens":1,"system":[{"type":"text","text":"attribution"},{"type":"text","text":"x","cache_control":{"type":"ephemeral"}}],
         "messages":[{"role":"user","content":"h\u0069"}], "a_field_of_tomorrow":{"deep":[1.50,null]} }"#;
-    provider.will_say([Says::json(r#"{"usage":{"input_tokens":1,"output_tokens":1}}"#)]);
+    provider.will_answer([CannedResponse::json(r#"{"usage":{"input_tokens":1,"output_tokens":1}}"#)]);
     let headers = [
         ("anthropic-version", "2023-06-01"),
         ("anthropic-beta", "a-2026-01-01,b-2026-02-02"),
@@ -161,7 +160,7 @@ async fn claude_code_finds_what_it_expects_of_a_gateway() {
         call = call.header(name, value);
     }
     assert_eq!(call.send().await.unwrap().status(), 200);
-    let heard = provider.heard().remove(0);
+    let heard = provider.requests().remove(0);
     assert_eq!((heard.method.as_str(), heard.uri), ("POST", "/v1/messages?beta=true".parse().unwrap()));
     assert_eq!(heard.body, sent.as_bytes());
     for (name, value) in headers {
@@ -171,8 +170,8 @@ async fn claude_code_finds_what_it_expects_of_a_gateway() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn errors_of_the_provider_come_as_they_are_and_nothing_tells_of_the_platforms_account() {
-    let (world, alice, provider) = told().await;
+async fn provider_errors_pass_unchanged_without_headers_of_the_platforms_account() {
+    let (world, alice, provider) = scripted_world().await;
     let of_the_key = [
         ("anthropic-ratelimit-requests-remaining", "7"),
         ("anthropic-ratelimit-input-tokens-reset", "2026-11-25T00:00:00Z"),
@@ -192,7 +191,7 @@ async fn errors_of_the_provider_come_as_they_are_and_nothing_tells_of_the_platfo
     let error = "{ \"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overlo\\u0061ded\"}}\n";
     for path in [MESSAGES, COMPLETIONS, RESPONSES, EMBEDDINGS] {
         for status in [400, 404, 413, 500, 529] {
-            provider.will_say([Says::error(status, &[&of_the_key[..], &of_the_call[..]].concat(), error)]);
+            provider.will_answer([CannedResponse::error(status, &[&of_the_key[..], &of_the_call[..]].concat(), error)]);
             let model = if path == MESSAGES { "claude-sonnet-5" } else { "gpt-5" };
             let answer = alice.post(&world, path, &body(path, model, &value!({}))).send().await.unwrap();
             assert_eq!(answer.status().as_u16(), status, "{path}");

@@ -1,14 +1,14 @@
-//! Recorded answers of each API, in whatever pieces they come: what the client got is what the provider sent.
+//! Recorded responses of each API, in chunks of any size: the client receives the bytes that the provider sent.
 
 use serde_json::{Value, json as value};
 
 use super::super::calls::{Person, World};
-use super::provider::Says;
-use super::surface::told;
+use super::provider::CannedResponse;
+use super::surface::scripted_world;
 use super::{COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES, fingerprint};
 
 pub fn recorded(name: &str) -> Vec<u8> {
-    std::fs::read(format!("{}/tests/fixtures/llm/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    std::fs::read(format!("{}/crates/providers/tests/transcripts/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
 fn body(path: &str, more: &Value) -> Value {
@@ -24,8 +24,8 @@ fn body(path: &str, more: &Value) -> Value {
     body
 }
 
-/// What the client got, and what the call was charged.
-async fn got(world: &World, person: &Person, path: &str, body: &Value) -> (Vec<u8>, i64) {
+/// The bytes that the client received, and the amount that the call was charged.
+async fn received(world: &World, person: &Person, path: &str, body: &Value) -> (Vec<u8>, i64) {
     let spent = async || world.spend_at_rest(person).await.spent_nanodollars;
     let before = spent().await;
     let answer = person.post(world, path, body).send().await.unwrap();
@@ -35,8 +35,8 @@ async fn got(world: &World, person: &Person, path: &str, body: &Value) -> (Vec<u
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_arrives_byte_for_byte_and_costs_the_same_in_whatever_pieces_it_comes() {
-    let (world, alice, provider) = told().await;
+async fn a_stream_arrives_byte_for_byte_and_costs_the_same_in_chunks_of_any_size() {
+    let (world, alice, provider) = scripted_world().await;
     let asking = value!({ "stream": true, "stream_options": { "include_usage": true } });
     let plain = value!({ "stream": true });
     let mut streams = Vec::new();
@@ -53,16 +53,16 @@ async fn a_stream_arrives_byte_for_byte_and_costs_the_same_in_whatever_pieces_it
     }
     for (path, sent, expected, more) in streams {
         let mut charged = Vec::new();
-        // In one piece, in pieces that no frame fits, and byte by byte.
+        // In one chunk, in chunks that split every frame, and byte by byte.
         for pieces in [0, 61, 1] {
-            provider.will_say([Says::events(recorded(&sent), pieces)]);
-            let (bytes, amount) = got(&world, &alice, path, &body(path, more)).await;
+            provider.will_answer([CannedResponse::events(recorded(&sent), pieces)]);
+            let (bytes, amount) = received(&world, &alice, path, &body(path, more)).await;
             let said = String::from_utf8_lossy(&bytes);
             assert_eq!(fingerprint(&bytes), fingerprint(&recorded(&expected)), "{sent} in pieces of {pieces}: {said}");
             charged.push(amount);
         }
         assert!(charged[0] > 0 && charged.iter().all(|amount| *amount == charged[0]), "{sent}: {charged:?}");
-        for heard in provider.heard().iter().filter(|_| path == COMPLETIONS) {
+        for heard in provider.requests().iter().filter(|_| path == COMPLETIONS) {
             let asked: Value = serde_json::from_slice(&heard.body).unwrap();
             assert_eq!(asked["stream_options"]["include_usage"], true);
         }
@@ -70,8 +70,8 @@ async fn a_stream_arrives_byte_for_byte_and_costs_the_same_in_whatever_pieces_it
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_in_one_piece_arrives_byte_for_byte() {
-    let (world, alice, provider) = told().await;
+async fn a_whole_response_arrives_byte_for_byte() {
+    let (world, alice, provider) = scripted_world().await;
     for (path, name) in [
         (MESSAGES, "messages.json"),
         (COMPLETIONS, "chat.json"),
@@ -79,8 +79,8 @@ async fn an_answer_in_one_piece_arrives_byte_for_byte() {
         (EMBEDDINGS, "embeddings.json"),
     ] {
         for pieces in [0, 61, 1] {
-            provider.will_say([Says { pieces, ..Says::json(recorded(name)) }]);
-            let (bytes, amount) = got(&world, &alice, path, &body(path, &value!({}))).await;
+            provider.will_answer([CannedResponse { pieces, ..CannedResponse::json(recorded(name)) }]);
+            let (bytes, amount) = received(&world, &alice, path, &body(path, &value!({}))).await;
             assert_eq!(fingerprint(&bytes), fingerprint(&recorded(name)), "{name} in pieces of {pieces}");
             assert!(amount > 0, "{name}");
         }

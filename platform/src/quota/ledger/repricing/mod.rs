@@ -18,7 +18,8 @@ use crate::clock::Timestamp;
 use crate::db::{AccountId, HoldId, audit};
 use crate::error::{Error, Result};
 use crate::quota::calendar::{Day, DayRange};
-use crate::quota::prices::{Price, PriceBook, Provider};
+use crate::quota::prices::{Price, PriceBook};
+use berth_providers::Provider;
 
 /// Receipts of one step.
 const A_STEP: u64 = 500;

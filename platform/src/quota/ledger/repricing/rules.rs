@@ -2,7 +2,8 @@
 
 use super::super::receipt::Receipt;
 use crate::quota::admission::Payer;
-use crate::quota::prices::{self, Price, Usage};
+use crate::quota::prices::{self, Price};
+use berth_providers::Usage;
 
 /// What other prices say of a receipt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,8 @@ use uuid::Uuid;
 
 use super::*;
 use crate::db::{AccountId, HoldId, InstanceId};
-use crate::quota::prices::{CallOutcome, Charge, ChargeBasis, CostBound, Seen, Tariff, Tier, TokenRates, charge};
+use crate::quota::prices::{CallOutcome, Charge, ChargeBasis, CostBound, Tariff, TokenRates, charge};
+use berth_providers::{ServiceTier, UsageReport};
 
 fn price(rate: i64) -> Price {
     let rates =
@@ -77,7 +78,7 @@ const USED: Usage = Usage {
     cache_read_tokens: 0,
     output_tokens: 90,
     web_searches: 0,
-    tier: Tier::Standard,
+    tier: ServiceTier::Standard,
     in_us: false,
     unpriced: false,
 };
@@ -86,25 +87,31 @@ const USED: Usage = Usage {
 fn only_what_was_counted_is_counted_again() {
     let (old, new) = (price(1_000_000_000), price(500_000_000));
     let half = prices::cost(&new, &USED);
-    let in_a_tier = Usage { tier: Tier::Flex, ..USED };
-    let with_tier = Price { tiers: [(Tier::Flex, new.standard.clone())].into(), ..new.clone() };
-    let part = |usage| Seen::Part { usage, output_tokens: 50 };
+    let in_a_tier = Usage { tier: ServiceTier::Flex, ..USED };
+    let with_tier = Price { tiers: [(ServiceTier::Flex, new.standard.clone())].into(), ..new.clone() };
+    let part = |usage| UsageReport::Part { usage, output_tokens: 50 };
     for (what, seen, outcome, at, want) in [
-        ("a count", Seen::Final(USED), CallOutcome::Completed, Some(&new), RepricedCost::Costs(half)),
-        ("of an unknown model", Seen::Final(USED), CallOutcome::Completed, None, RepricedCost::NoPrice),
-        ("refused by the provider", Seen::NoCharge, CallOutcome::Refused, Some(&new), RepricedCost::Free),
+        ("a count", UsageReport::Final(USED), CallOutcome::Completed, Some(&new), RepricedCost::Costs(half)),
+        ("of an unknown model", UsageReport::Final(USED), CallOutcome::Completed, None, RepricedCost::NoPrice),
+        ("refused by the provider", UsageReport::NoCharge, CallOutcome::Refused, Some(&new), RepricedCost::Free),
         ("broken off, counted", part(Some(USED)), CallOutcome::UpstreamBroke, Some(&new), RepricedCost::Costs(half)),
         ("broken off, bounded", part(None), CallOutcome::UpstreamBroke, Some(&new), RepricedCost::NotCounted),
         ("cut off", part(Some(USED)).cut_off(), CallOutcome::ClientGone, Some(&new), RepricedCost::NotCounted),
-        ("unreadable", Seen::Unreadable, CallOutcome::Completed, Some(&new), RepricedCost::NotCounted),
+        ("unreadable", UsageReport::Unreadable, CallOutcome::Completed, Some(&new), RepricedCost::NotCounted),
         (
             "in a tier without a price",
-            Seen::Final(in_a_tier),
+            UsageReport::Final(in_a_tier),
             CallOutcome::Completed,
             Some(&with_tier),
             RepricedCost::Costs(half),
         ),
-        ("in one without any", Seen::Final(in_a_tier), CallOutcome::Completed, Some(&new), RepricedCost::NoPrice),
+        (
+            "in one without any",
+            UsageReport::Final(in_a_tier),
+            CallOutcome::Completed,
+            Some(&new),
+            RepricedCost::NoPrice,
+        ),
     ] {
         let hold = hold(&old);
         let receipt = receipt(charge(&old, &hold, seen), hold.total_nanodollars(), outcome);
@@ -146,18 +153,18 @@ proptest! {
         how in 0_usize..7, by_hand in -5_i64..5,
     ) {
         let price = price(rate);
-        let tier = if flex { Tier::Flex } else { Tier::Standard };
+        let tier = if flex { ServiceTier::Flex } else { ServiceTier::Standard };
         let usage = Usage { input_tokens: input, output_tokens: output, web_searches: searches, tier, in_us, unpriced, ..USED };
-        let part = Seen::Part { usage: Some(usage), output_tokens: estimate };
-        let nothing = Seen::Part { usage: None, output_tokens: estimate };
+        let part = UsageReport::Part { usage: Some(usage), output_tokens: estimate };
+        let nothing = UsageReport::Part { usage: None, output_tokens: estimate };
         let (seen, outcome) = [
-            (Seen::NoCharge, CallOutcome::Refused),
-            (Seen::Final(usage), CallOutcome::Completed),
+            (UsageReport::NoCharge, CallOutcome::Refused),
+            (UsageReport::Final(usage), CallOutcome::Completed),
             (part, CallOutcome::UpstreamBroke),
             (nothing, CallOutcome::UpstreamBroke),
             (part.cut_off(), CallOutcome::ClientGone),
             (nothing.cut_off(), CallOutcome::Recovered),
-            (Seen::Unreadable, CallOutcome::Completed),
+            (UsageReport::Unreadable, CallOutcome::Completed),
         ][how];
         let hold = hold(&price);
         let receipt = receipt(charge(&price, &hold, seen), hold.total_nanodollars(), outcome);

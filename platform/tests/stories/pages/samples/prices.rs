@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use berth::clock::Timestamp;
 use berth::db::AccountId;
+use berth::quota::Price;
 use berth::quota::ledger::{AccountRepricing, RepricingResult};
 use berth::quota::prices::{
     PriceCatalogue, PriceChanges, PriceDifference, PriceTable, PricedModel, TableEvent, Tariff, TokenRates,
 };
-use berth::quota::{Price, Tier};
 use berth::web::admin::prices::{self, PricesPage};
 use berth::web::admin::repricing::{self, RepricingForm, RepricingPage};
+use berth_providers::ServiceTier;
 use uuid::Uuid;
 
 use super::{NOON, admin_head, html};
@@ -28,7 +29,7 @@ fn price(input: i64) -> Price {
         max_input_tokens: Some(1_000_000),
         max_output_tokens: Some(128_000),
         long_above_tokens: Some(272_000),
-        tiers: BTreeMap::from([(Tier::Flex, tariff.clone()), (Tier::Priority, tariff.clone())]),
+        tiers: BTreeMap::from([(ServiceTier::Flex, tariff.clone()), (ServiceTier::Priority, tariff.clone())]),
         standard: tariff,
         us_permille: Some(1100),
         web_search_nanodollars: Some(10_000_000),

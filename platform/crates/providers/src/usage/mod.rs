@@ -1,0 +1,191 @@
+//! Readers of usage figures: they watch the bytes of a response, and never hold them up or change them.
+
+mod chat;
+mod embeddings;
+mod messages;
+mod responses;
+mod sse;
+
+use serde_json::value::RawValue;
+use sse::{SseEvent, SseSplitter};
+
+use super::api::Api;
+use crate::{ServiceTier, Usage, UsageReport};
+
+/// Bytes of an answer per output token, for the estimate when a stream breaks off. English has about four, Chinese and
+/// hexadecimal text two to three, so two errs on the side of too many tokens.
+const BYTES_PER_TOKEN: u64 = 2;
+/// The longest `usage` object that is kept for the receipt, in bytes. Real ones have a few hundred.
+const MAX_RAW_USAGE: usize = 16 * 1024;
+
+/// A reader of the usage in the stream of one API, however the stream is cut into chunks.
+pub struct UsageReader {
+    events: SseSplitter,
+    format: StreamFormat,
+    progress: StreamProgress,
+}
+
+/// The events of an API, with the state that reading them needs.
+enum StreamFormat {
+    /// Anthropic sends its figures in several events.
+    Messages(messages::MessagesUsage),
+    Chat,
+    Responses,
+}
+
+/// The knowledge gained from the events so far.
+#[derive(Default)]
+struct StreamProgress {
+    /// The provider's latest figures.
+    usage: Option<Usage>,
+    /// `usage` will not change any more.
+    is_final: bool,
+    /// The provider announced the end of the stream.
+    is_over: bool,
+    /// The provider reported an error in the middle of the stream.
+    failed: bool,
+    /// Bytes of generated text, without their JSON frame.
+    answer_bytes: u64,
+    /// Web searches that the events showed.
+    web_searches: u64,
+    /// The provider's own JSON of the first figures, and of the last where there are several.
+    raw: [Option<String>; 2],
+}
+
+impl StreamProgress {
+    /// Counts an event that cannot be parsed as output, to err on the side of too many tokens.
+    fn add_unparsed(&mut self, bytes: usize) {
+        self.answer_bytes = self.answer_bytes.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+    }
+
+    fn keep_raw(&mut self, figures: &RawValue) {
+        // An oversized object leaves an empty line, so that the order of first and last is kept.
+        let text = if figures.get().len() <= MAX_RAW_USAGE { figures.get() } else { "" };
+        let place = if self.raw[0].is_none() { 0 } else { 1 };
+        self.raw[place] = Some(text.to_owned());
+    }
+}
+
+impl UsageReader {
+    #[must_use]
+    pub fn new(api: Api) -> Self {
+        let format = match api {
+            Api::Messages => StreamFormat::Messages(messages::MessagesUsage::default()),
+            // Embeddings and metered APIs are never streamed.
+            Api::ChatCompletions | Api::Embeddings | Api::Metered { .. } => StreamFormat::Chat,
+            Api::Responses => StreamFormat::Responses,
+        };
+        Self { events: SseSplitter::default(), format, progress: StreamProgress::default() }
+    }
+
+    /// Takes the next chunk of the response.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        let Self { events, format, progress } = self;
+        events.feed(bytes, &mut |event| format.take(&event, progress));
+    }
+
+    /// Ends the stream, because the provider closed it.
+    pub fn finish(&mut self) {
+        let Self { events, format, progress } = self;
+        events.finish(&mut |event| format.take(&event, progress));
+    }
+
+    /// Whether the provider announced the end of the stream.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.progress.is_over
+    }
+
+    /// Whether the answer is complete and its figures are final.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.progress.is_final && !self.progress.failed
+    }
+
+    /// The usage as known now.
+    #[must_use]
+    pub fn reading(&self) -> UsageReading {
+        let progress = &self.progress;
+        let report = match progress.usage {
+            Some(usage) if progress.is_final => UsageReport::Final(usage),
+            // A complete stream without figures. What it cost is unknown, so an estimate would be a discount.
+            None if progress.is_over && !progress.failed => UsageReport::Unreadable,
+            usage => {
+                let searches = |usage: Usage| usage.web_searches.max(progress.web_searches);
+                let usage = usage.map(|usage| Usage { web_searches: searches(usage), ..usage });
+                UsageReport::Part { usage, output_tokens: progress.answer_bytes.div_ceil(BYTES_PER_TOKEN) }
+            }
+        };
+        let raw_json = progress.raw.iter().flatten().map(String::as_str).collect::<Vec<_>>().join("\n");
+        UsageReading { report, raw_json }
+    }
+
+    /// Bytes of buffers for an incomplete event.
+    #[cfg(test)]
+    fn buffered_bytes(&self) -> usize {
+        self.events.buffered_bytes()
+    }
+}
+
+/// The usage of a call, as read from its response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsageReading {
+    pub report: UsageReport,
+    /// The provider's own `usage` objects as JSON, one a line; empty where there are none.
+    pub raw_json: String,
+}
+
+impl UsageReading {
+    /// For a call without figures of the provider.
+    #[must_use]
+    pub fn without_figures(report: UsageReport) -> Self {
+        Self { report, raw_json: String::new() }
+    }
+}
+
+impl StreamFormat {
+    fn take(&mut self, event: &SseEvent<'_>, progress: &mut StreamProgress) {
+        let data = match event {
+            SseEvent::Data(data) => data,
+            SseEvent::TooLong(bytes) => return progress.add_unparsed(*bytes),
+        };
+        match self {
+            Self::Messages(usage) => usage.take(data, progress),
+            Self::Chat => chat::take(data, progress),
+            Self::Responses => responses::take(data, progress),
+        }
+    }
+}
+
+/// Reads the usage of a response that is not a stream.
+#[must_use]
+pub fn usage_of_response(api: Api, body: &[u8]) -> UsageReading {
+    let read = match api {
+        Api::Messages => messages::of_response(body),
+        Api::ChatCompletions => chat::of_response(body),
+        Api::Responses => responses::of_response(body),
+        Api::Embeddings => embeddings::of_response(body),
+        Api::Metered { sent: None } => Some((UsageReport::Final(Usage::default()), "")),
+        // Bytes take the place of tokens, see `Api::Metered`.
+        Api::Metered { sent: Some(sent) } => {
+            let output_tokens = u64::try_from(body.len()).unwrap_or(u64::MAX);
+            Some((UsageReport::Final(Usage { input_tokens: sent, output_tokens, ..Usage::default() }), ""))
+        }
+    };
+    let (report, raw) = read.unwrap_or((UsageReport::Unreadable, ""));
+    UsageReading { report, raw_json: raw.to_owned() }
+}
+
+/// The tier that OpenAI served a call in, by its response; older models report none. `None` for a tier that is not
+/// known here.
+fn served_in(service_tier: Option<&str>) -> Option<ServiceTier> {
+    service_tier.map_or(Some(ServiceTier::Standard), ServiceTier::of_openai)
+}
+
+fn length(text: Option<&str>) -> u64 {
+    text.map_or(0, |text| u64::try_from(text.len()).unwrap_or(u64::MAX / 4))
+}
+
+#[cfg(test)]
+#[path = "transcripts_tests.rs"]
+mod transcripts;
