@@ -9,8 +9,7 @@ use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{RData, Record, RecordType};
 
-use super::rules::{self, PROOF_LABEL};
-use berth_providers::UsageReport;
+use super::rules::{self, PROOF_LABEL, Seen};
 
 /// How long both questions about one domain may take.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(6);
@@ -29,7 +28,7 @@ pub(super) enum Dns {
 
 impl Dns {
     /// Whether `name` is proven: a TXT record below it says `proof`, or it is an alias of `host`.
-    pub(super) async fn look_up(self, name: &str, proof: &str, host: &str) -> UsageReport {
+    pub(super) async fn look_up(self, name: &str, proof: &str, host: &str) -> Seen {
         let asked = async {
             let resolver = self.resolver()?;
             let says = |record: &Record| says(record, proof);
@@ -40,13 +39,13 @@ impl Dns {
             ask(&resolver, &format!("{name}."), RecordType::CNAME, leads).await
         };
         match tokio::time::timeout(ANSWERED_WITHIN, asked).await {
-            Ok(Ok(true)) => UsageReport::Proof,
-            Ok(Ok(false)) => UsageReport::Nothing,
+            Ok(Ok(true)) => Seen::Proof,
+            Ok(Ok(false)) => Seen::Nothing,
             Ok(Err(error)) => {
                 tracing::debug!(domain = name, %error, "DNS did not answer");
-                UsageReport::NoAnswer
+                Seen::NoAnswer
             }
-            Err(_) => UsageReport::NoAnswer,
+            Err(_) => Seen::NoAnswer,
         }
     }
 

@@ -49,7 +49,6 @@ use intake_limits::{BufferedBody, IntakeLimits};
 use provider_call::ResponseMode;
 use providers::{ProviderDirectory, ProviderRequest};
 use proxy_error::ProxyError;
-use rate_limit_headers::RateLimits;
 pub use timeouts::ProxyTimeouts;
 use upstream_path::UpstreamPath;
 

@@ -81,6 +81,7 @@ fn seconds(ms: u128) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quota::admission::RateLimitState;
 
     #[test]
     fn each_wire_format_has_headers_of_its_own() {

@@ -8,7 +8,7 @@ use berth_providers::ServiceTier;
 use super::error_shape::ErrorShape;
 use crate::quota::admission::BudgetPeriod;
 use crate::quota::prices::UnboundedCost;
-use crate::quota::{Refusal, dollars};
+use crate::quota::{Day, Refusal, dollars};
 
 /// The response to a refusal. `advice`: a sentence for a call that would fit with a shorter answer.
 pub fn refusal_shape(refusal: &Refusal, advice: &str) -> ErrorShape {

@@ -12,8 +12,7 @@ use crate::error::{Error, Result};
 use crate::http::format::{Moment, dollars, grouped, query_value};
 use crate::http::page::Page;
 use crate::http::problem::{HandlerResult, Problem};
-use crate::quota::Price;
-use crate::quota::prices::{PriceCatalogue, PriceChanges, PriceDifference, PriceTable, PricedModel};
+use crate::quota::prices::{Price, PriceCatalogue, PriceChanges, PriceDifference, PriceTable, PricedModel};
 use crate::web::page_head::PageHead;
 
 /// Largest price table, in bytes; LiteLLM's complete one is below 2 MiB.
