@@ -36,7 +36,7 @@ pub fn refusal_shape(refusal: &Refusal, advice: &str) -> ErrorShape {
                 left: *left_nanodollars,
                 held: *held_nanodollars,
                 needed: *needed_nanodollars,
-                resets_on,
+                resets_on: *resets_on,
             };
             let advice = if refusal.leaves_room() { format!(" {advice}") } else { String::new() };
             spent(format!("{}{advice}", shortage.message()))

@@ -86,7 +86,7 @@ async fn a_correction_is_a_receipt_of_its_own_in_the_month_and_on_the_day_of_the
         let export = quota.ledger.receipts_of_month(account, november).await.unwrap().try_concat().await.unwrap();
         assert_eq!(export.iter().map(|receipt| receipt.amount_nanodollars).sum::<i64>(), HOLD / 4 * 3, "{kind}");
         let bill = format!("date,model,cost\n2026-11-30,berth-demo,{}", "0.00075");
-        assert_eq!(quota.reports.compare_bill(&bill).await.unwrap()[0].margin_nanodollars(), 0, "{kind}");
+        assert_eq!(quota.reports.compare_bill(&bill).await.unwrap()[0].amounts.margin_nanodollars(), 0, "{kind}");
 
         let proof = quota.ledger.receipt(account, first.id).await.unwrap();
         assert_eq!((proof.total_nanodollars(), proof.wrong), (HOLD / 4 * 3, None), "{kind}");

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use berth::quota::Month;
 use berth::quota::reports::AccountOrder;
 use futures_util::TryStreamExt as _;
 use sea_orm::ConnectionTrait as _;
@@ -187,6 +186,6 @@ async fn sums_and_receipts_are_found_on_either_database() {
         }
         let day = &mine.by_day[0].name;
         let drifts = quota.reports.compare_bill(&format!("date,model,cost\n{day},berth-demo,3.5")).await.unwrap();
-        assert_eq!(drifts.iter().map(|drift| drift.margin_nanodollars()).collect::<Vec<_>>(), [0], "{kind}");
+        assert_eq!(drifts.iter().map(|drift| drift.amounts.margin_nanodollars()).collect::<Vec<_>>(), [0], "{kind}");
     }
 }

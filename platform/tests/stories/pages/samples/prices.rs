@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use berth::clock::Timestamp;
 use berth::db::AccountId;
-use berth::quota::Price;
+
 use berth::quota::ledger::{AccountRepricing, RepricingResult};
 use berth::quota::prices::{
-    PriceCatalogue, PriceChanges, PriceDifference, PriceTable, PricedModel, TableEvent, Tariff, TokenRates,
+    Price, PriceCatalogue, PriceChanges, PriceDifference, PriceTable, PricedModel, TableEvent, Tariff, TokenRates,
 };
 use berth::web::admin::prices::{self, PricesPage};
 use berth::web::admin::repricing::{self, RepricingForm, RepricingPage};
