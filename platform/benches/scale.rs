@@ -22,9 +22,9 @@ use berth::db::Db;
 use berth::instances::{Cause, Fact, Wish};
 use futures_util::TryStreamExt as _;
 
-use self::crowd::crowd;
 use self::figures::Figures;
 use self::processes::Processes;
+use berth_testing::bulk_accounts::crowd;
 
 const ACCOUNTS: u32 = 1_000;
 const CONTAINERS: u32 = 200;

@@ -23,24 +23,24 @@ struct Swept;
 
 impl Drop for Swept {
     fn drop(&mut self) {
-        bench::sweep_network(NETWORK);
+        container_hosts::sweep_network(NETWORK);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_computes_stays_awake_and_one_that_waits_falls_asleep() {
     let engine = ContainerHosts::engine().await;
-    bench::sweep_network(NETWORK);
+    container_hosts::sweep_network(NETWORK);
     let _swept = Swept;
     let database = sqlite().await;
     let mut config = config(&database, &[]);
     config.containers = ContainerConfig {
         network: NETWORK.into(),
         subnet: Ipv4Addr::new(10, 101, 0, 0),
-        ..bench::config(engine.dir.path())
+        ..container_hosts::config(engine.dir.path())
     };
     let clock = Clock::manual(START);
-    let host = Arc::new(bench::docker(config.containers.clone()));
+    let host = Arc::new(container_hosts::docker(config.containers.clone()));
     host.ensure_networks().await.unwrap();
     let app = App::open(config, clock.clone(), host.clone()).await.unwrap();
     app.instances.begin().await.unwrap();

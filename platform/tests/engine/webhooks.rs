@@ -28,24 +28,24 @@ struct Swept;
 
 impl Drop for Swept {
     fn drop(&mut self) {
-        bench::sweep_network(NETWORK);
+        container_hosts::sweep_network(NETWORK);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mail_and_an_alarm_wake_a_real_container_and_arrive() {
     let engine = ContainerHosts::engine().await;
-    bench::sweep_network(NETWORK);
+    container_hosts::sweep_network(NETWORK);
     let _swept = Swept;
     let database = sqlite().await;
     let mut config = config(&database, &[]);
     config.containers = ContainerConfig {
         network: NETWORK.into(),
         subnet: Ipv4Addr::new(10, 103, 0, 0),
-        ..bench::config(engine.dir.path())
+        ..container_hosts::config(engine.dir.path())
     };
     let clock = Clock::manual(START);
-    let host = Arc::new(bench::docker(config.containers.clone()));
+    let host = Arc::new(container_hosts::docker(config.containers.clone()));
     host.ensure_networks().await.unwrap();
     let app = App::open(config, clock.clone(), host).await.unwrap();
     app.instances.begin().await.unwrap();
@@ -66,7 +66,7 @@ async fn mail_and_an_alarm_wake_a_real_container_and_arrive() {
         let answer = edge.respond(request.unwrap()).await;
         assert_eq!(answer.status(), StatusCode::ACCEPTED);
         until(&alice, |status| status.fact == Fact::Awake && status.cause == Cause::Mail).await;
-        bench::until("the letter is delivered", || async { app.mailbox.counts(alice.id).waiting == 0 }).await;
+        container_hosts::until("the letter is delivered", || async { app.mailbox.counts(alice.id).waiting == 0 }).await;
     }
     let delivered = app.mailbox.letters(alice.id, State::Delivered, 9).await.unwrap();
     let told: Vec<_> = delivered.iter().map(|letter| (letter.attempts, letter.answer.as_deref())).collect();

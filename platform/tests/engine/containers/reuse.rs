@@ -84,7 +84,7 @@ async fn ten_thousand_requests_while_an_address_passes_on_reach_nobody_else() {
     let front = berth::cli::public_router(app.clone());
 
     let alice = sign_up(&app.accounts, &clock, "alice").await;
-    town::until(&alice.instance, |status| status.fact == Fact::Awake).await;
+    fake_platform::until(&alice.instance, |status| status.fact == Fact::Awake).await;
     let (tell, cookies) = watch::channel([instance_cookie(&app.accounts, &alice).await, String::new()]);
     let sent = Arc::new(AtomicUsize::new(0));
     let answered = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
@@ -115,14 +115,14 @@ async fn ten_thousand_requests_while_an_address_passes_on_reach_nobody_else() {
 
     until("alice was visited a hundred times", || async { answered[0].load(Ordering::SeqCst) >= 100 }).await;
     app.accounts.delete(&Handle::parse("alice").unwrap(), "operator").await.unwrap();
-    town::until(&alice.instance, |status| status.fact == Fact::Stopped).await;
+    fake_platform::until(&alice.instance, |status| status.fact == Fact::Stopped).await;
     app.accounts.see_off().await.unwrap();
     clock.advance(Duration::from_secs(7 * 24 * 3600));
     assert_eq!(app.accounts.see_off().await.unwrap(), 1);
     clock.advance(Duration::from_secs(24 * 3600));
     let bob = sign_up(&app.accounts, &clock, "bob-box").await;
     assert_eq!(bob.instance.address(), alice.instance.address(), "the place is given again");
-    town::until(&bob.instance, |status| status.fact == Fact::Awake).await;
+    fake_platform::until(&bob.instance, |status| status.fact == Fact::Awake).await;
     let bobs = instance_cookie(&app.accounts, &bob).await;
     tell.send_modify(|cookies| cookies[1] = bobs);
     for visitor in visitors {

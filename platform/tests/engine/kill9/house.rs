@@ -54,8 +54,8 @@ impl KillablePlatform {
     pub async fn open() -> Self {
         let alone = std::fs::File::create(std::env::temp_dir().join("berth-nights-test.lock")).unwrap();
         alone.lock().unwrap();
-        tenant::sweep(ENGINE.as_ref(), NETWORK, IMAGE);
-        tenant::make_image(IMAGE, ENGINE.as_ref());
+        tenant_image::sweep(ENGINE.as_ref(), NETWORK, IMAGE);
+        tenant_image::make_image(IMAGE, ENGINE.as_ref());
         let folder = tempfile::tempdir().unwrap();
         for part in ["platform/run", "provisioner/run"] {
             std::fs::create_dir_all(folder.path().join(part)).unwrap();
@@ -182,6 +182,6 @@ impl Drop for KillablePlatform {
         self.kill(Part::Platform);
         self.kill(Part::Provisioner);
         self.demo.cancel();
-        tenant::sweep(ENGINE.as_ref(), NETWORK, IMAGE);
+        tenant_image::sweep(ENGINE.as_ref(), NETWORK, IMAGE);
     }
 }

@@ -66,7 +66,7 @@ const UNTIL_MET: Duration = Duration::from_secs(6);
 const CONVERGED: Duration = Duration::from_secs(60);
 
 /// What was promised to somebody: any of these wishes may be in the ledger.
-struct Person {
+struct PersonWithPromises {
     person: Person,
     may_wish: BTreeSet<&'static str>,
     /// What the file in their volume adds up to; `None`: they have not come that far.
@@ -85,7 +85,7 @@ async fn nights_in_which_everything_is_killed_end_in_the_morning_as_promised() {
     let rounds = long.count(6, 200);
     let mut house = KillablePlatform::open().await;
     let ledger = house.ledger().await;
-    let mut residents: BTreeMap<String, Person> = BTreeMap::new();
+    let mut residents: BTreeMap<String, PersonWithPromises> = BTreeMap::new();
     for _ in Act::ALL {
         sign_up(&house, &mut residents).await;
     }
@@ -125,12 +125,12 @@ async fn night(
     ledger: &Db,
     long: &mut SoakTest,
     point: Point,
-    residents: &mut BTreeMap<String, Person>,
+    residents: &mut BTreeMap<String, PersonWithPromises>,
 ) -> (bool, Vec<Part>) {
     let people = evening(house, ledger, long, residents).await;
     if long.below(2) == 0 {
         // Whoever starts tonight is upgraded on the way.
-        tenant::make_image(house::IMAGE, house::ENGINE.as_ref());
+        tenant_image::make_image(house::IMAGE, house::ENGINE.as_ref());
     }
     let hold = Hold::default();
     let (relay, name, moment) = match point {
@@ -197,7 +197,7 @@ async fn evening(
     house: &KillablePlatform,
     ledger: &Db,
     long: &mut SoakTest,
-    residents: &mut BTreeMap<String, Person>,
+    residents: &mut BTreeMap<String, PersonWithPromises>,
 ) -> Vec<(String, Act)> {
     let mut handles: Vec<String> = residents.keys().cloned().collect();
     long.shuffle(&mut handles);
@@ -334,7 +334,7 @@ async fn operator(config: &berth::config::Config, handle: &str, asked: Asked) ->
 }
 
 /// Waits until both worlds are as they must be; then whoever is new moves in, and some look after their files.
-async fn morning(house: &KillablePlatform, ledger: &Db, residents: &mut BTreeMap<String, Person>) {
+async fn morning(house: &KillablePlatform, ledger: &Db, residents: &mut BTreeMap<String, PersonWithPromises>) {
     let broken = Mutex::new(Vec::new());
     let converged = tokio::time::timeout(CONVERGED, async {
         loop {
@@ -356,7 +356,7 @@ async fn morning(house: &KillablePlatform, ledger: &Db, residents: &mut BTreeMap
     }
 }
 
-fn broken_promises(worlds: &Worlds, residents: &BTreeMap<String, Person>) -> Vec<String> {
+fn broken_promises(worlds: &Worlds, residents: &BTreeMap<String, PersonWithPromises>) -> Vec<String> {
     let mut broken = Vec::new();
     for (handle, resident) in residents {
         match worlds.rows.get(handle) {
@@ -374,7 +374,7 @@ fn broken_promises(worlds: &Worlds, residents: &BTreeMap<String, Person>) -> Vec
 }
 
 /// Comes in for the first time and leaves a file.
-async fn move_in(resident: &mut Person) {
+async fn move_in(resident: &mut PersonWithPromises) {
     let person = &mut resident.person;
     let seed = u32::from_le_bytes(Clock::system().random());
     let path = format!("/keep/256/{seed}/home/berth/keep");
@@ -384,7 +384,7 @@ async fn move_in(resident: &mut Person) {
 }
 
 /// At the end everybody looks after their files, also those whose container was taken away.
-async fn everybody_has_their_files(house: &KillablePlatform, residents: &mut BTreeMap<String, Person>) {
+async fn everybody_has_their_files(house: &KillablePlatform, residents: &mut BTreeMap<String, PersonWithPromises>) {
     for (handle, resident) in residents {
         operator(&house.config(), handle, Asked::Wake).await.unwrap();
         let sum = until_asked(&mut resident.person, "/sum/home/berth/keep").await;
@@ -410,14 +410,14 @@ async fn until_asked(person: &mut Person, path: &str) -> String {
     panic!("{} cannot come in: {last:?}", person.handle)
 }
 
-async fn sign_up(house: &KillablePlatform, residents: &mut BTreeMap<String, Person>) {
+async fn sign_up(house: &KillablePlatform, residents: &mut BTreeMap<String, PersonWithPromises>) {
     let mut person = Person::new(next_handle(), house.address());
     person.sign_up().await.unwrap();
     arrive(residents, person);
 }
 
-fn arrive(residents: &mut BTreeMap<String, Person>, person: Person) {
-    let resident = Person { person: person.clone(), may_wish: BTreeSet::from(["available"]), sum: None };
+fn arrive(residents: &mut BTreeMap<String, PersonWithPromises>, person: Person) {
+    let resident = PersonWithPromises { person: person.clone(), may_wish: BTreeSet::from(["available"]), sum: None };
     residents.insert(person.handle, resident);
 }
 
