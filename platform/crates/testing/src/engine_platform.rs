@@ -17,7 +17,6 @@ use berth::containers::docker::DockerHost;
 use berth::containers::remote::RemoteHost;
 use berth::http_server::{self, PerPeer};
 use berth::instances::{Fact, Instance, Instances};
-use berth::provisioner;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +26,7 @@ use crate::databases::{Database, sqlite};
 use crate::fake_platform::{Answer, until};
 use crate::fault_proxy::FaultProxy;
 use crate::passkey_browser::{OneTimeCodeApp, PasskeyBrowser};
+use crate::provisioner::provisioner_binary;
 use crate::tenant_image;
 
 /// A call of the slowest verb, and as much again.
@@ -238,8 +238,8 @@ async fn open(database: &Database, ground: &Ground, clock: Clock) -> (App, Socke
 }
 
 async fn provision(config: ContainerConfig, engine: PathBuf) {
-    let host = DockerHost::connect_with(config.clone(), Clock::system(), engine, crate::binary("berth"));
-    provisioner::serve_host(Arc::new(host), config, std::future::pending()).await.unwrap();
+    let host = DockerHost::connect_with(config.clone(), Clock::system(), engine, provisioner_binary());
+    berth_provisioner::serve_host(Arc::new(host), config, std::future::pending()).await.unwrap();
 }
 
 fn settings(database: &Database, ground: &Ground) -> berth::config::Config {

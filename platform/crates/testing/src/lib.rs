@@ -20,6 +20,7 @@ pub mod http1_client;
 pub mod name_server;
 pub mod passkey_browser;
 pub mod pebble;
+pub mod provisioner;
 pub mod raw_program;
 pub mod soak;
 pub mod stub_program;
