@@ -6,3 +6,4 @@ mod accounts;
 mod architecture;
 mod doctor;
 mod pages;
+mod registration;
