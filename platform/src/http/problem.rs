@@ -108,12 +108,14 @@ impl Problem {
     /// mostly.
     fn of_status(status: StatusCode) -> Self {
         match status {
-            StatusCode::PAYLOAD_TOO_LARGE => Self::new(status, "too_large", "Too large", "That is more than we take."),
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                Self::new(status, "too_large", "Too large", "The request is larger than allowed.")
+            }
             StatusCode::UNSUPPORTED_MEDIA_TYPE => {
-                Self::new(status, "unsupported", "Not understood", "The content type is not one we read here.")
+                Self::new(status, "unsupported", "Not understood", "This content type is not supported here.")
             }
             status if status.is_client_error() => {
-                Self::new(status, "malformed", "Not understood", "What was sent is incomplete or malformed.")
+                Self::new(status, "malformed", "Not understood", "The request is incomplete or malformed.")
             }
             _ => Error::Internal(anyhow::anyhow!("a response with status {status} and no reason")).into(),
         }
@@ -123,14 +125,14 @@ impl Problem {
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let (status, code, title) = match &error {
-            Error::NotFound => (StatusCode::NOT_FOUND, "not_found", "Nothing here"),
-            Error::Invalid { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "invalid", "Not quite"),
-            Error::Conflict(_) => (StatusCode::CONFLICT, "conflict", "That does not work any more"),
-            Error::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthenticated", "Not logged in"),
+            Error::NotFound => (StatusCode::NOT_FOUND, "not_found", "Not found"),
+            Error::Invalid { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "invalid", "Please check your input"),
+            Error::Conflict(_) => (StatusCode::CONFLICT, "conflict", "Not possible"),
+            Error::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthenticated", "Please log in"),
             Error::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden", "Not allowed"),
-            Error::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many", "Too many tries"),
-            Error::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not available just now"),
-            Error::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Our mistake"),
+            Error::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many", "Too many attempts"),
+            Error::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Temporarily unavailable"),
+            Error::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something went wrong"),
         };
         let mut problem = Self::new(status, code, title, error.to_string());
         match error {
@@ -198,8 +200,8 @@ pub async fn not_found() -> Problem {
 
 /// Fallback for known paths with another method.
 pub async fn method_not_allowed() -> Problem {
-    let detail = "This address does not do that.";
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Not possible here", detail)
+    let detail = "This address does not support that method.";
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", detail)
 }
 
 /// Turns a panic into an internal error; the panic hook has logged where it happened.

@@ -104,8 +104,8 @@ pub fn budget_note(app: &App, account: AccountId) -> String {
     let names: Vec<String> = app.own_keys.in_use(account).iter().map(|provider| name(provider)).collect();
     match names.as_slice() {
         [] => String::new(),
-        [one] => format!("Calls to {one} go out under your own key and use none of it."),
-        several => format!("Calls to {} go out under your own keys and use none of it.", several.join(" and ")),
+        [one] => format!("Calls to {one} use your own key and none of this budget."),
+        several => format!("Calls to {} use your own keys and none of this budget.", several.join(" and ")),
     }
 }
 
@@ -138,7 +138,7 @@ impl From<&OwnKey> for OwnKeyView {
 
 impl From<Refused> for KeyRefusalView {
     fn from(Refused { at, status }: Refused) -> Self {
-        let why = if status == 401 { "it does not know this key" } else { "this key may not do what was asked for" };
+        let why = if status == 401 { "it does not recognise this key" } else { "this key is not allowed to do this" };
         Self { at: Moment(at), how: format!("{why} ({status})") }
     }
 }

@@ -114,7 +114,7 @@ async fn rerated(app: &App, version: String, typed: RepricingForm, mode: Mode) -
     let account = match some(&typed.account) {
         None => None,
         Some(handle) => {
-            let nobody = || Error::invalid("account", "Nobody has that handle.");
+            let nobody = || Error::invalid("account", "There is no user with that handle.");
             let handle = Handle::parse(&handle).map_err(|_| nobody())?;
             match app.accounts.account(&handle).await {
                 Ok(view) => Some(view.id),

@@ -151,7 +151,7 @@ pub fn account_rows(accounts: &[AccountSpend], known: &[AccountView]) -> Vec<Use
         let percent = spent * 100 / of;
         let mut what = format!("of {}", about(one.allowance_nanodollars));
         if one.held_nanodollars > 0 {
-            what.push_str(&format!(", {} held just now", about(one.held_nanodollars)));
+            what.push_str(&format!(", {} held", about(one.held_nanodollars)));
         }
         let handle = known.iter().find(|view| view.id == one.account).map(|view| view.handle.to_string());
         UserUsageRow {

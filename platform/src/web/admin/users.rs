@@ -96,7 +96,7 @@ fn row(app: &App, account: AccountView) -> UserRow {
         tag: match account.standing {
             Standing::Active | Standing::Gone => "",
             Standing::Suspended => "suspended",
-            Standing::Leaving => "leaving",
+            Standing::Leaving => "deletion scheduled",
         },
         created: Moment(account.created_at),
         passkeys: account.passkeys,

@@ -128,10 +128,10 @@ fn page(app: &App, session: &Session, instance: &Instance) -> DomainsPage {
 impl From<&Domain> for DomainRow {
     fn from(domain: &Domain) -> Self {
         let (lamp, state) = match domain.state {
-            DomainState::Claimed => ("moving", "not proven yet".to_owned()),
+            DomainState::Claimed => ("moving", "not verified yet".to_owned()),
             DomainState::Proven { missed: 0, .. } => ("awake", "leads to your instance".to_owned()),
             DomainState::Proven { missed, .. } => {
-                ("trouble", format!("leads to your instance; its proof is missing, day {missed} of {MISSED_DAYS}"))
+                ("trouble", format!("leads to your instance; its DNS record is missing, day {missed} of {MISSED_DAYS}"))
             }
         };
         Self {

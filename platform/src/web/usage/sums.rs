@@ -27,7 +27,7 @@ pub fn named_model(model: &ModelSpend) -> Sum {
 }
 
 pub(super) fn named_agent(agent: &Sum) -> Sum {
-    let name = if agent.name.is_empty() { "no agent named" } else { &agent.name };
+    let name = if agent.name.is_empty() { "no agent name" } else { &agent.name };
     Sum { name: name.into(), ..agent.clone() }
 }
 
