@@ -129,7 +129,7 @@ pub fn budget_alert_views(alerts: &[Alert], left: &Left) -> Vec<BudgetAlertView>
                 format!("All {of} of {whose} AI allowance is spent. Calls now use your credit.")
             } else if is_spent {
                 format!(
-                    "All {of} of {whose} AI allowance is spent. No calls are possible until {until} at midnight UTC."
+                    "All {of} of {whose} AI allowance is spent. It covers no further calls until {until} at midnight UTC."
                 )
             } else {
                 format!(
@@ -190,7 +190,7 @@ mod tests {
         (left.left_nanodollars, left.spent_nanodollars) = (0, 5_000_000_000);
         assert_eq!(
             said(&all, &left),
-            "All $5.00 of this month's AI allowance is spent. No calls are possible until 1 Dec at midnight UTC."
+            "All $5.00 of this month's AI allowance is spent. It covers no further calls until 1 Dec at midnight UTC."
         );
         (left.left_nanodollars, left.credit_nanodollars) = (1_000_000_000, 1_000_000_000);
         assert!(said(&all, &left).ends_with("Calls now use your credit."));
