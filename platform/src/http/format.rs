@@ -45,6 +45,7 @@ pub fn state(status: &Status, now: Timestamp) -> StateView {
         (_, Some(failure)) if status.fact == Fact::Failed => failure.clone(),
         _ => meaning(status.fact).to_owned(),
     };
+    // A closed instance is never called stuck: its owner could not start it again.
     let stuck = !closed && status.is_stuck(now);
     let meaning = if stuck { format!("{meaning} {STUCK}") } else { meaning };
     StateView {
@@ -159,6 +160,7 @@ pub fn steps(stage: Stage) -> [WakeStep; 4] {
     let next = all.iter().position(|(step, ..)| *step > stage);
     let mut position = 0..;
     all.map(|(step, name, text)| {
+        // The step under way is the first after the last one done.
         let now = position.next() == next;
         let progress = if step <= stage {
             "done"
@@ -225,6 +227,7 @@ pub fn grouped(number: i64) -> String {
 #[must_use]
 pub fn column(nanodollars: &[i64]) -> Vec<String> {
     let amounts = || nanodollars.iter().map(|amount| amount.unsigned_abs()).filter(|amount| *amount > 0);
+    // At most nine decimals: amounts are whole nano-dollars.
     let shows_least = |decimals| amounts().all(|amount| amount >= 10_u64.pow(10 - decimals));
     let is_exact = |decimals| amounts().all(|amount| amount.is_multiple_of(10_u64.pow(9 - decimals)));
     let decimals = (2..9).find(|decimals| shows_least(*decimals) || is_exact(*decimals)).unwrap_or(9);

@@ -59,6 +59,7 @@ impl Problem {
                 Ok(error.into())
             }
             Error::Unauthenticated => Ok(error.into()),
+            // Correcting the form would not help against these.
             Error::NotFound | Error::Unavailable { .. } | Error::Internal(_) => Err(error.into()),
         }
     }
@@ -67,6 +68,7 @@ impl Problem {
     pub fn with(&self, body: impl IntoResponse) -> Response {
         let mut response = (self.status, body).into_response();
         if let Some(wait) = self.retry_after {
+            // Zero seconds would invite a retry at once.
             response.headers_mut().insert(header::RETRY_AFTER, wait.as_secs().max(1).into());
         }
         response
@@ -173,6 +175,7 @@ pub async fn show(State(clock): State<Clock>, request: Request, next: Next) -> R
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = next.run(request).await;
     let Some(problem) = problem_in(&response) else { return response };
+    // Only internal errors get an id: the others explain themselves.
     let mut id = String::new();
     if let Some(source) = &problem.source {
         id = clock.uuid().to_string();

@@ -85,6 +85,7 @@ pub async fn set(
             let problem = Problem::in_place(error)?;
             let mut page = page(&app, &session);
             for row in page.providers.iter_mut().filter(|row| row.provider == provider) {
+                // The refused text is a secret and does not go back into the field.
                 row.note.clone_from(&problem.detail);
             }
             Ok(problem.with(Page(page)))
@@ -111,6 +112,7 @@ pub fn budget_note(app: &App, account: AccountId) -> String {
 
 fn page(app: &App, session: &Session) -> OwnKeysPage {
     let (served, keys) = (app.own_keys.providers(), app.own_keys.of(session.account));
+    // A key outlives the configuration of its provider. It is still listed, so that its owner can remove it.
     let left_over = keys.iter().map(|key| &key.provider).filter(|provider| !served.contains(provider));
     let row = |provider: &String| ProviderRow {
         name: name(provider),

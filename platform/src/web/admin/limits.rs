@@ -73,7 +73,10 @@ pub async fn set_limits(
     let view = app.accounts.account(&known(&handle)?).await?;
     let set = async {
         let own = limits.read(app.quota.own_limits(view.id).await?)?;
+        // Written together with its audit entry.
         app.quota.set_limits(&view.handle, own, session.handle.as_str()).await?;
+        // The account's limits are held in memory; this makes them apply to the next call rather than after the next
+        // refresh.
         app.quota.reread(view.id).await
     };
     match set.await {

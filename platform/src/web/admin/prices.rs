@@ -144,6 +144,7 @@ pub struct PriceTableForm {
 
 /// `POST /admin/prices`: stores a table, and leads to its comparison with the active one.
 pub async fn take_in(State(app): State<App>, session: Session, Form(sent): Form<PriceTableForm>) -> HandlerResult {
+    // In one block, so that every error is shown in the form, wherever it comes from.
     let kept = async {
         if sent.table.len() > TABLE_BYTES {
             return Err(Error::invalid("table", "The table is larger than 4 MiB."));
@@ -201,6 +202,7 @@ pub async fn put_in_force(
     Path(version): Path<String>,
 ) -> HandlerResult<Redirect> {
     app.quota.use_prices(Some(&version), session.handle.as_str()).await?;
+    // Calls in flight keep the prices they were held by.
     app.quota.reread_prices().await?;
     Ok(Redirect::to("/admin/prices"))
 }
@@ -274,6 +276,7 @@ fn what_else(price: &Price) -> Vec<String> {
 fn difference_row(one: &Difference) -> PriceDifferenceRow {
     let rate = |of: fn(&Price) -> i64| {
         let (before, after) = (one.before.as_ref().map(of), one.after.as_ref().map(of));
+        // A model that is new or removed has only one price to show.
         let differs = before.is_some() && after.is_some() && before != after;
         PriceChange {
             now: after.or(before).map(dollars).unwrap_or_default(),

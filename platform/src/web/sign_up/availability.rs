@@ -17,6 +17,7 @@ pub async fn show(
     Path(typed): Path<String>,
 ) -> HandlerResult<Json<Value>> {
     let availability = app.accounts.handle_availability(&typed).await?;
+    // An expired or foreign token simply has no reservation: the check is for everyone.
     let reserved = reserved_handle(&app, pending.as_ref()).await;
     let HandleVerdict { verdict, note, suggestions } = HandleVerdict::of(&typed, availability, reserved.as_ref());
     Ok(Json(json!({ "available": verdict == "free", "note": note, "suggestions": suggestions })))

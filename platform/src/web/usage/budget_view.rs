@@ -35,6 +35,7 @@ pub struct BudgetAlertView {
 #[must_use]
 pub fn budget_view(left: &Left) -> BudgetView {
     let today = &left.today;
+    // Credit counts as part of the month's budget here: it is spent after the allowance.
     let of_month = left.allowance_nanodollars.saturating_add(left.credit_nanodollars);
     let mut gauges = vec![money_gauge(
         "This month",
@@ -111,6 +112,7 @@ fn rate_gauge(name: &'static str, rate: RateLeft) -> Gauge {
 #[must_use]
 pub fn budget_alert_views(alerts: &[Alert], left: &Left) -> Vec<BudgetAlertView> {
     let today = &left.today;
+    // Credit that is promised to calls in flight helps no further call.
     let has_credit = left.credit_nanodollars > 0 && left.left_nanodollars > 0;
     let month = Some((left.allowance_nanodollars, left.spent_nanodollars, &left.resets_on, has_credit));
     let day = today.allowance_nanodollars.map(|of| (of, today.spent_nanodollars, &today.resets_on, false));
@@ -119,6 +121,7 @@ pub fn budget_alert_views(alerts: &[Alert], left: &Left) -> Vec<BudgetAlertView>
         .filter(|(_, period, _)| alerts.iter().any(|alert| alert.period == **period))
         .filter_map(|(whose, _, money)| {
             let (allowance, spent, resets_on, has_credit) = money?;
+            // Judged by the present figures, because the operator may have raised the limit since the alert.
             let is_spent = spent >= allowance;
             // In 128 bits: an allowance may be close to the largest amount there is.
             if i128::from(spent) * 100 < i128::from(allowance) * 80 {

@@ -100,6 +100,7 @@ fn nice(amount: i64) -> i64 {
             match power.checked_mul(step) {
                 Some(top) if top >= amount => return top,
                 Some(_) => {}
+                // Past the largest power of ten that fits.
                 None => return i64::MAX,
             }
         }

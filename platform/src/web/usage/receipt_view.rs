@@ -117,6 +117,7 @@ fn is_under_own_key(receipt: &Receipt) -> bool {
 
 pub(super) fn chain(proof: &Proof) -> Vec<ReceiptField> {
     let receipt = &proof.receipt;
+    // Receipts written before the hash chain was introduced have no number in it.
     if receipt.seq == 0 {
         return vec![field("number", "none: the receipt is older than the hash chain")];
     }
@@ -166,6 +167,7 @@ fn outcome(word: &str) -> &str {
         "refused" => "refused by the provider",
         "recovered" => "the server stopped during the call",
         "corrected" => "a correction",
+        // A word that a later version wrote is shown as it is.
         other => other,
     }
 }
@@ -218,11 +220,14 @@ fn told(receipt: &Receipt, amount: &str) -> String {
              prices of version {} that is {amount}.",
             receipt.price_version
         ),
+        // The part of a stream that was received bounds what was used from below, the amount held bounds it from
+        // above.
         ("observed", _) => format!(
             "The response ended before the provider reported its usage. The part received was counted: {used}, at the prices \
              of version {}. That is {amount}, no more than the {held} that was held.",
             receipt.price_version
         ),
+        // The journal has the intent of the call and no settlement: the process died in between.
         ("held", "recovered") => format!(
             "The server stopped while the call was in flight, so its usage is unknown. Therefore {amount} is charged \
              of the {held} held for it, the most it could cost."
