@@ -70,7 +70,7 @@ fn split(path: &str) -> (String, Option<&str>) {
 
 fn hash(file: &EmbeddedFile) -> String {
     // Four bytes: they tell versions of one file apart and need not resist an attacker, who cannot choose our files.
-    file.metadata.sha256_hash()[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&file.metadata.sha256_hash()[..4])
 }
 
 #[cfg(test)]
