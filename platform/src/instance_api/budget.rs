@@ -110,7 +110,7 @@ mod tests {
     use crate::quota::reports::{CallConcurrency, DayBudget};
 
     #[test]
-    fn the_budget_is_said_in_one_sentence_for_money_and_one_for_the_pace() {
+    fn the_text_is_one_sentence_for_money_and_one_for_the_rate_limits() {
         let mut left = AccountBudget {
             period: "2026-11".parse().unwrap(),
             allowance_nanodollars: 5_000_000_000,

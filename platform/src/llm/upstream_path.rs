@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_plain_name_of_a_model_gets_into_the_path() {
+    fn only_a_plain_model_name_is_accepted_in_the_path() {
         for (uri, expected) in [
             ("/anthropic/v1/messages?beta=true", Some("/v1/messages?beta=true")),
             ("/openai/v1/models", Some("/v1/models")),
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_known_query_with_a_sound_value_goes_on() {
+    fn only_known_parameters_with_valid_values_are_forwarded() {
         for (query, expected) in [
             ("limit=1000&after_id=claude-1&x=1&store=true", Some("/v1/models?limit=1000&after_id=claude-1")),
             ("order=asc", Some("/v1/models")),

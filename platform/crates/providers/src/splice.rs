@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_changed_where_it_stands_or_put_at_the_end() {
+    fn a_number_is_changed_in_place_or_appended() {
         for (before, after) in [
             (r#"{"a":[1.50],"n":64000,"b":{"n":1}}"#, r#"{"a":[1.50],"n":7,"b":{"n":1}}"#),
             ("{ \"\\u006e\" :\t9 , \"b\" : null }\n", "{ \"\\u006e\" :\t7 , \"b\" : null }\n"),
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn hiding_usage_takes_out_just_that() {
+    fn hiding_usage_removes_nothing_else() {
         for (before, after) in [
             (r#"{"choices":[{}],"usage":null}"#, ChunkEdit::Replace(br#"{"choices":[{}]}"#.to_vec())),
             (r#"{"a":1, "usage":null, "b":"x"}"#, ChunkEdit::Replace(br#"{"a":1, "b":"x"}"#.to_vec())),

@@ -26,6 +26,7 @@ pub async fn usage(
         app.quota.reports.months(account),
         app.quota.reports.alerts(account),
     )?;
+    // The budget's fields come first and unchanged; the sums of the month are added to them.
     let mut view = json!(left);
     if month != left.period {
         // The budget of a past month is closed: nothing is held or left of it.

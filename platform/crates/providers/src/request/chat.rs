@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_decides_the_hold() {
+    fn each_field_changes_the_demand_as_it_is_priced() {
         let plain = read_with("").unwrap();
         assert_eq!((plain.max_output_tokens, plain.answers, plain.cache_writes), (None, 1, CacheWrites::Short));
         assert_eq!(read_with(r#","max_tokens":5,"max_completion_tokens":7"#).unwrap().max_output_tokens, Some(7));
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_hold_the_whole_model() {
+    fn images_are_bounded_by_the_context_window() {
         let body = br#"{"model":"m","messages":[{"role":"user","content":[{"type":"text","text":"x"},
             {"type":"image_url","image_url":{"url":"https://example.com/x.png"}}]}]}"#;
         assert!(matches!(read(body, ServiceTier::Flex).unwrap().demand.input, InputBound::WholeModel { .. }));
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_is_asked_for_its_usage_unless_the_client_did() {
+    fn a_stream_asks_for_its_usage_unless_the_client_did() {
         let asking = |more: &str| {
             let body = format!(r#"{{"model":"m","messages":[]{more}}} "#);
             read(body.as_bytes(), ServiceTier::Standard)

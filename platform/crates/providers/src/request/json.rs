@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_stands_twice_is_refused_at_any_depth_and_in_an_object_of_any_size() {
+    fn a_duplicate_name_is_refused_at_any_depth_and_in_an_object_of_any_size() {
         assert!(object(br#"{"a":1,"b":{"c":[{"d":1},{"d":2}]}}"#).is_ok());
         assert!(object(br#"{"max_tokens":1,"max_tokens":9}"#).unwrap_err().contains("max_tokens"));
         assert!(object(br#"{"a":[{"ttl":"5m","t\u0074l":"1h"}]}"#).unwrap_err().contains("ttl"));
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_of_very_many_values_is_refused_before_it_fills_the_memory() {
+    fn a_body_of_too_many_values_is_refused_before_it_fills_the_memory() {
         let zeros = |count: usize| format!("{{\"a\":[{}0]}}", "0,".repeat(count - 1));
         // The object and the array count as values.
         assert!(object(zeros(MAX_VALUES - 2).as_bytes()).is_ok());
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_read_whether_they_are_escaped_or_not_and_long_text_is_not_kept() {
+    fn escaped_text_is_read_and_long_escaped_text_is_not_kept() {
         let body = format!(r#"{{"\u0061":"5\u006d","b":"{}\n","c":1.0,"d":-1,"e":7}}"#, "x".repeat(MAX_ESCAPED_TEXT));
         let object = object(body.as_bytes()).unwrap();
         assert!(object.get("a").unwrap().is_str("5m"));

@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_decides_the_hold() {
+    fn each_field_changes_the_demand_as_it_is_priced() {
         let demand = read_with("").unwrap();
         assert!(matches!(demand.input, InputBound::Tokens(n) if n > 60));
         assert_eq!((demand.cache_writes, demand.max_output_tokens), (CacheWrites::Never, Some(9)));
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_in_a_tool_result_is_seen() {
+    fn an_image_in_a_tool_result_makes_the_input_unbounded() {
         let body = br#"{"model":"m","max_tokens":1,"messages":[{"role":"user","content":[{"type":"tool_result",
             "tool_use_id":"t","content":[{"type":"text","text":"x"},{"type":"image","source":{"type":"url"}}]}]}]}"#;
         assert!(matches!(read(body).unwrap().demand.input, InputBound::WholeModel { .. }));
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limited_search_reads_everything_again_and_a_fast_call_is_a_tier_of_its_own() {
+    fn a_search_limit_and_a_speed_are_part_of_the_demand() {
         let direct = r#"{"type":"web_search_20260209","name":"web_search","max_uses":2,"allowed_callers":["direct"]}"#;
         let first = r#"{"type":"web_search_20250305","name":"web_search","max_uses":3}"#;
         let demand = read_with(&format!(r#","tools":[{first},{direct}]"#)).unwrap();

@@ -39,7 +39,7 @@ mod tests {
     }
 
     #[test]
-    fn what_costs_only_the_caller_is_the_callers_to_ask_for() {
+    fn fields_that_cost_only_the_caller_are_accepted() {
         for (api, more) in [
             (Api::Messages, r#","mcp_servers":[{"type":"url"}],"container":"c","speed":"warp""#),
             (Api::Messages, r#","tools":[{"type":"web_search_20250305"},{"type":"code_execution_20250825"}]"#),
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_followed_or_read_in_one_way_is_refused() {
+    fn background_calls_and_ambiguous_bodies_are_refused() {
         for (api, body, field) in [
             (Api::Responses, r#"{"model":"m","background":true}"#, Some("background")),
             (Api::Messages, r#"{"model":"m","model":"n"}"#, None),
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_of_chat_is_asked_for_its_usage() {
+    fn a_chat_stream_asks_for_its_usage() {
         let asked = read_with(Api::ChatCompletions, r#","stream":true"#).unwrap();
         let body = String::from_utf8(asked.body_with_usage.unwrap()).unwrap();
         assert!(asked.stream && body.contains(r#""include_usage":true"#), "{body}");

@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_decides_the_hold() {
+    fn each_field_changes_the_demand_as_it_is_priced() {
         let plain = read_with("").unwrap();
         assert!(!is_open(&plain) && plain.may_hide_output && plain.max_output_tokens.is_none());
         assert_eq!(read_with(r#","max_output_tokens":7"#).unwrap().max_output_tokens, Some(7));
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_provider_keeps_or_fetches_holds_the_whole_model() {
+    fn stored_or_fetched_input_is_bounded_by_the_context_window() {
         assert!(is_open(&read_with(r#","a_field_of_tomorrow":1"#).unwrap()));
         let with_item = |item: &str| {
             let body = format!(r#"{{"model":"m","input":[{{"role":"user","content":"hi"}},{item}]}}"#);
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_provider_keeps_for_any_account_is_not_referred_to() {
+    fn references_to_stored_objects_are_refused() {
         for (more, field) in [
             (r#","previous_response_id":"resp_1""#, "previous_response_id"),
             (r#","conversation":"conv_1""#, "conversation"),

@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thought_keeps_its_room() {
+    fn the_shortest_answer_has_room_for_the_reasoning_budget() {
         let least =
             |more: &str| shortest_messages_answer(format!(r#"{{"max_tokens":9000{more}}}"#).as_bytes()).unwrap();
         assert_eq!(least(""), SHORTEST_ANSWER);
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_of_the_limit_is_lowered_and_none_is_raised() {
+    fn every_output_limit_is_lowered_and_none_is_raised() {
         for (before, after) in [
             (r#"{"n":1}"#, r#"{"n":1,"max_completion_tokens":700}"#),
             (r#"{"max_tokens":9000,"n":1}"#, r#"{"max_tokens":700,"n":1}"#),

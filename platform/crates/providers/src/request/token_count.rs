@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fields_that_are_input_are_asked_about_as_they_are_written() {
+    fn the_input_fields_are_counted_byte_for_byte() {
         let body = br#"{ "max_tokens":9, "model" : "m","stream":true,"messages":[{"role":"user","content":"h\u0069"}],
             "metadata":{"user_id":"x"}, "thinking":{"type":"adaptive"},"system":null }"#;
         let asked = of_messages(body).unwrap();
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_bounds_with_a_tenth_more_and_what_the_provider_adds() {
+    fn the_bound_is_the_count_and_a_tenth_and_the_tokens_that_the_provider_adds() {
         let plain = message(r#"{"type":"text","text":"hi"}"#).unwrap();
         assert_eq!((plain.upper_bound(1000), plain.upper_bound(1), plain.upper_bound(u64::MAX)), (1356, 258, u64::MAX));
         assert_eq!(response(r#"{"role":"user","content":"hi"}"#).unwrap().upper_bound(1000), 1100 + 512);
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_and_documents_in_the_body_are_counted_and_addresses_are_not() {
+    fn inline_images_and_documents_are_counted_and_urls_are_not() {
         for block in [
             r#"{"type":"image","source":{"type":"base64","media_type":"image/png","data":"AA"}}"#,
             r#"{"type":"document","source":{"type":"base64","media_type":"application/pdf","data":"AA"},"citations":null}"#,
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_count_would_leave_out_is_not_asked_about() {
+    fn no_count_is_requested_that_would_leave_input_out() {
         let search = r#""tools":[{"type":"web_search_20250305","name":"web_search","max_uses":1}]"#;
         for more in [search, r#""a_field_of_tomorrow":1"#, r#""output_format":{}"#] {
             let body = format!(r#"{{"model":"m","max_tokens":9,"messages":[],{more}}}"#);

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_without_figures_is_unreadable_when_it_ended_and_a_part_before() {
+    fn a_stream_without_figures_is_a_part_and_after_its_end_unreadable() {
         let mut reader = UsageReader::new(Api::ChatCompletions);
         reader.feed(b"data: {\"choices\":[{\"delta\":{\"content\":\"four\"}}],\"usage\":null}\n\n");
         assert_eq!(reader.reading().report, UsageReport::Part { usage: None, output_tokens: 2 });
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tier_is_the_one_in_which_it_was_served_and_an_unknown_one_has_no_price() {
+    fn the_reported_tier_counts_and_an_unknown_one_has_no_price() {
         let answer = br#"{"service_tier":"warp","usage":{"prompt_tokens":5,"completion_tokens":2}}"#;
         let UsageReport::Final(usage) = usage_of_response(Api::ChatCompletions, answer).report else {
             panic!("not final")

@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_input_is_all_there_is() {
+    fn the_usage_is_the_input_only() {
         let answer = br#"{"object":"list","data":[{"embedding":[0.1]}],"usage":{"prompt_tokens":8,"total_tokens":8}}"#;
         let usage = Usage { input_tokens: 8, ..Usage::default() };
         assert_eq!(of_response(answer), Some((UsageReport::Final(usage), r#"{"prompt_tokens":8,"total_tokens":8}"#)));

@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_cut_off_in_the_answer_counts_what_was_seen() {
+    fn a_stream_cut_off_within_the_answer_is_estimated_by_its_bytes() {
         let mut reader = UsageReader::new(Api::Messages);
         let cut = STREAM.find("event: message_delta").unwrap();
         reader.feed(&STREAM.as_bytes()[..cut]);
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn searches_and_speed_are_read_from_the_figures_or_seen_on_the_way() {
+    fn searches_and_speed_are_read_from_the_figures_or_from_the_events() {
         let start =
             r#"data: {"type":"message_start","message":{"usage":{"input_tokens":9,"output_tokens":1,"speed":"fast"}}}"#;
         let search =
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_without_end_are_not_kept_without_end() {
+    fn only_the_first_and_the_last_figures_are_kept() {
         let mut reader = UsageReader::new(Api::Messages);
         for tokens in 0..1000 {
             reader.feed(

@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_event_says_what_was_used_and_in_which_tier_however_it_ended() {
+    fn the_last_event_reports_usage_and_tier_however_the_stream_ended() {
         for (event, complete) in [("completed", true), ("incomplete", true), ("failed", false)] {
             let reader = read(&format!(
                 "event: response.{event}\ndata: {{\"type\":\"response.{event}\",\"response\":{{\"service_tier\":\"priority\",{USAGE}}}}}\n\n"
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn searches_are_counted_as_the_provider_does_or_else_one_by_one() {
+    fn searches_are_counted_by_the_provider_or_else_by_the_items() {
         let output = r#""output":[{"type":"web_search_call","action":{"type":"search"}},{"type":"web_search_call","action":{"type":"open_page"}},{"type":"message","content":[]}]"#;
         let counted = format!(r#"{{"tool_usage":{{"web_search":{{"num_requests":4}}}},{output},{USAGE}}}"#);
         let by_one = format!(r#"{{{output},{USAGE}}}"#);
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_failed_is_a_part_and_one_without_figures_is_unreadable() {
+    fn a_failed_response_is_a_part_and_one_without_figures_is_unreadable() {
         assert_eq!(
             of_response(br#"{"status":"failed","usage":null}"#),
             Some((UsageReport::Part { usage: None, output_tokens: 0 }, ""))

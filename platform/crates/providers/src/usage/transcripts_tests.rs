@@ -85,7 +85,7 @@ fn check(name: &str, reader: &UsageReader, expected: Expected) {
 }
 
 #[test]
-fn every_transcript_says_what_was_used_whole_and_byte_by_byte() {
+fn every_transcript_reports_its_usage_whole_and_byte_by_byte() {
     for (api, name, expected) in TRANSCRIPTS {
         let bytes = transcript(name);
         check(name, &read(*api, &[&bytes]), *expected);
@@ -94,7 +94,7 @@ fn every_transcript_says_what_was_used_whole_and_byte_by_byte() {
 }
 
 #[test]
-fn a_stream_that_was_asked_for_its_usage_looks_as_if_it_had_not_been_whole_and_byte_by_byte() {
+fn the_usage_filter_restores_the_plain_stream_whole_and_byte_by_byte() {
     for (_, name, _) in TRANSCRIPTS.iter().filter(|(api, ..)| *api == Api::ChatCompletions) {
         let (bytes, plain) = (transcript(name), transcript(&format!("{name}.plain")));
         for size in [1, 2, 7, 100, bytes.len()] {
@@ -109,7 +109,7 @@ fn a_stream_that_was_asked_for_its_usage_looks_as_if_it_had_not_been_whole_and_b
 const APIS: [Api; 3] = [Api::Messages, Api::ChatCompletions, Api::Responses];
 
 #[test]
-fn no_stream_is_kept_that_does_not_end() {
+fn an_endless_stream_is_not_buffered_without_bound() {
     for api in APIS {
         for line in [&b"data: 0123456789abcdef\n"[..], b"x", b": comment\n", b"data: [1,\r"] {
             let mut reader = UsageReader::new(api);
