@@ -29,6 +29,7 @@ pub mod ops;
 pub mod own_keys;
 pub mod provisioner;
 pub mod quota;
+pub mod rate_limit;
 pub mod secrets;
 pub mod sharing;
 pub mod web;

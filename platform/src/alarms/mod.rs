@@ -7,26 +7,20 @@
 mod rules;
 mod store;
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
 
-use governor::clock::Clock as _;
-use governor::middleware::NoOpMiddleware;
-use governor::nanos::Nanos;
-use governor::state::keyed::HashMapStateStore;
-use governor::{Quota, RateLimiter};
 pub use rules::{FURTHEST, LONGEST_NAME, MOST_ALARMS, Schedule, moment};
 
-use crate::clock::{Clock, Ticks, Timestamp};
+use crate::clock::{Clock, Timestamp};
 use crate::db::{Db, InstanceId, Tx};
 use crate::error::{Error, Result};
 use crate::instances::{Instances, Wish};
 use crate::mailbox::{self, Mailbox};
+use crate::rate_limit::{KeyedRateLimiter, RateLimit, too_many};
 
 /// Alarms one program may set or delete in a minute, and at once: each waits for the disk.
-const CHANGES_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).expect("sixty is not zero");
+const CHANGES: RateLimit = RateLimit::per_minute(60);
 /// Alarms rung in one go; those left are rung in the next.
 const AT_ONCE: u64 = 200;
 
@@ -41,7 +35,7 @@ struct Inner {
     mailbox: Mailbox,
     /// No alarm is due before this, in milliseconds: what the clock's every tick looks at.
     next_due_ms: AtomicI64,
-    changes: RateLimiter<InstanceId, HashMapStateStore<InstanceId>, Ticks, NoOpMiddleware<Nanos>>,
+    changes: KeyedRateLimiter<InstanceId>,
     /// One at a time sets an alarm or rings, so that limits hold on either database and no tick overtakes another.
     changing: tokio::sync::Mutex<()>,
 }
@@ -65,7 +59,7 @@ impl Alarms {
     /// When the database does not answer.
     pub async fn open(db: Db, clock: Clock, instances: Instances, mailbox: Mailbox) -> Result<Self> {
         let next = store::next_due(&db).await?.unwrap_or(NEVER);
-        let changes = RateLimiter::hashmap_with_clock(Quota::per_minute(CHANGES_PER_MINUTE), Ticks(clock.clone()));
+        let changes = KeyedRateLimiter::new(CHANGES, clock.clone());
         let changing = tokio::sync::Mutex::default();
         let next_due_ms = AtomicI64::new(next.0);
         Ok(Self(Arc::new(Inner { db, clock, instances, mailbox, next_due_ms, changes, changing })))
@@ -184,11 +178,8 @@ impl Alarms {
     }
 
     fn count_change(&self, instance: InstanceId) -> Result<()> {
-        self.0.changes.check_key(&instance).map_err(|not| {
-            let retry_after = not.wait_time_from(Ticks(self.0.clock.clone()).now()) + Duration::from_secs(1);
-            let message = "Alarms are changed too often. Sixty changes a minute are taken.".to_owned();
-            Error::TooMany { message, retry_after }
-        })
+        let sentence = "Alarms are changed too often. Sixty changes a minute are taken.";
+        self.0.changes.check(&instance).map_err(|wait| too_many(sentence, wait))
     }
 }
 

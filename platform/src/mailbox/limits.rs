@@ -1,77 +1,48 @@
-//! How often letters may be left, and how often they may wake. Kept in memory: a restart forgives, which is bounded by how
-//! often Berth restarts.
+//! How often letters may be left, and how often they may wake.
 
 use std::net::IpAddr;
-use std::num::NonZeroU32;
 use std::time::Duration;
 
-use governor::clock::Clock as _;
-use governor::middleware::NoOpMiddleware;
-use governor::nanos::Nanos;
-use governor::state::keyed::HashMapStateStore;
-use governor::{Quota, RateLimiter};
-
 use crate::client::limit_key;
-use crate::clock::{Clock, Ticks};
+use crate::clock::Clock;
 use crate::db::InstanceId;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::rate_limit::{KeyedRateLimiter, RateLimit, too_many};
 
 /// Letters that one address may leave in a minute, and at once: a push of many branches comes as that many webhooks.
-const LETTERS_PER_MINUTE_AND_ADDRESS: NonZeroU32 = NonZeroU32::new(120).expect("a hundred and twenty is not zero");
+const LETTERS_OF_ADDRESS: RateLimit = RateLimit::per_minute(120);
 /// Letters that all addresses together may leave for one instance in a minute, and at once.
-const LETTERS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(300).expect("three hundred is not zero");
+const LETTERS: RateLimit = RateLimit::per_minute(300);
 /// Wakes for letters in an hour, and in a row. Each wakes for as long as a visit does, five minutes unless told otherwise, and
 /// takes all that waits: mail alone keeps an instance awake half of the time at most.
-const WAKES_PER_HOUR: NonZeroU32 = NonZeroU32::new(6).expect("six is not zero");
-/// Addresses and instances remembered before those with nothing to remember are dropped.
-const REMEMBERED: usize = 10_000;
-
-type Keyed<K> = RateLimiter<K, HashMapStateStore<K>, Ticks, NoOpMiddleware<Nanos>>;
+const WAKES: RateLimit = RateLimit::per_hour(6);
 
 pub(super) struct Limits {
-    addresses: Keyed<IpAddr>,
-    instances: Keyed<InstanceId>,
-    wakes: Keyed<InstanceId>,
-    ticks: Ticks,
+    addresses: KeyedRateLimiter<IpAddr>,
+    instances: KeyedRateLimiter<InstanceId>,
+    wakes: KeyedRateLimiter<InstanceId>,
 }
 
 impl Limits {
     pub(super) fn new(clock: Clock) -> Self {
-        let ticks = Ticks(clock);
         Self {
-            addresses: RateLimiter::hashmap_with_clock(
-                Quota::per_minute(LETTERS_PER_MINUTE_AND_ADDRESS),
-                ticks.clone(),
-            ),
-            instances: RateLimiter::hashmap_with_clock(Quota::per_minute(LETTERS_PER_MINUTE), ticks.clone()),
-            wakes: RateLimiter::hashmap_with_clock(Quota::per_hour(WAKES_PER_HOUR), ticks.clone()),
-            ticks,
+            addresses: KeyedRateLimiter::new(LETTERS_OF_ADDRESS, clock.clone()),
+            instances: KeyedRateLimiter::new(LETTERS, clock.clone()),
+            wakes: KeyedRateLimiter::new(WAKES, clock),
         }
     }
 
     /// Counts a letter: against its sender's address before it takes anything from everybody's share.
     pub(super) fn knock(&self, instance: InstanceId, from: IpAddr) -> Result<()> {
-        if self.addresses.len() > REMEMBERED {
-            self.addresses.retain_recent();
-        }
-        self.addresses
-            .check_key(&limit_key(from))
-            .map_err(|not| too_many("This address sends too much mail", not.wait_time_from(self.ticks.now())))?;
-        self.instances
-            .check_key(&instance)
-            .map_err(|not| too_many("This instance gets too much mail", not.wait_time_from(self.ticks.now())))
+        let of_address = self.addresses.check(&limit_key(from));
+        of_address.map_err(|wait| too_many("This address sends too much mail.", wait))?;
+        self.instances.check(&instance).map_err(|wait| too_many("This instance gets too much mail.", wait))
     }
 
     /// Counts a wake; or how long until there may be one.
     pub(super) fn may_wake(&self, instance: InstanceId) -> std::result::Result<(), Duration> {
-        self.wakes.check_key(&instance).map_err(|not| not.wait_time_from(self.ticks.now()))
+        self.wakes.check(&instance)
     }
-}
-
-fn too_many(what: &str, wait: Duration) -> Error {
-    let seconds = wait.as_secs() + 1;
-    let message = format!("{what}. Please try again in {seconds} seconds.");
-    Error::TooMany { message, retry_after: Duration::from_secs(seconds) }
 }
 
 #[cfg(test)]
