@@ -2,10 +2,10 @@
 //! (README.md beside this crate), not part of the platform; any other image may take its place.
 
 mod assertion;
-mod letters;
 mod model;
 mod pages;
 mod visits;
+mod webhooks;
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::letters::Letters;
 use crate::model::Models;
 use crate::visits::Visits;
+use crate::webhooks::Letters;
 
 /// How long an answer that is still streaming may go on after SIGTERM. The platform kills after 10 s.
 const GRACE: Duration = Duration::from_secs(3);

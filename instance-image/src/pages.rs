@@ -18,8 +18,8 @@ use serde_json::json;
 
 use crate::Home;
 use crate::assertion;
-use crate::letters::Letter;
 use crate::model::{Budget, MODELS, Piece};
+use crate::webhooks::Letter;
 
 type Shared = State<Arc<Home>>;
 

@@ -13,12 +13,12 @@ use crate::containers::ContainerHost;
 use crate::db::Db;
 use crate::domains::Domains;
 use crate::instances::Instances;
-use crate::mailbox::Mailbox;
 use crate::ops::Metrics;
 use crate::own_keys::OwnKeys;
 use crate::quota::Quota;
 use crate::secrets::Keys;
 use crate::sharing::Sharing;
+use crate::webhooks::Webhooks;
 
 /// The parts. Each is cheap to clone; a door takes the two or three it needs.
 #[derive(Clone)]
@@ -30,7 +30,7 @@ pub struct App {
     pub instances: Instances,
     pub quota: Quota,
     pub own_keys: OwnKeys,
-    pub mailbox: Mailbox,
+    pub webhooks: Webhooks,
     pub alarms: Alarms,
     pub sharing: Sharing,
     pub domains: Domains,
@@ -61,8 +61,8 @@ impl App {
             .await
             .context("reading the instances")?;
         let quota = Quota::open(db.clone(), clock.clone(), &keys, &config).context("opening the books")?;
-        let mailbox = Mailbox::open(db.clone(), clock.clone()).await.context("reading the mailboxes")?;
-        let alarms = Alarms::open(db.clone(), clock.clone(), instances.clone(), mailbox.clone())
+        let webhooks = Webhooks::open(db.clone(), clock.clone()).await.context("reading the mailboxes")?;
+        let alarms = Alarms::open(db.clone(), clock.clone(), instances.clone(), webhooks.clone())
             .await
             .context("reading the alarms")?;
         let sharing =
@@ -85,7 +85,7 @@ impl App {
             Belongings {
                 instances: instances.clone(),
                 alarms: alarms.clone(),
-                mailbox: mailbox.clone(),
+                webhooks: webhooks.clone(),
                 sharing: sharing.clone(),
                 domains: domains.clone(),
                 own_keys: own_keys.clone(),
@@ -101,7 +101,7 @@ impl App {
             instances,
             quota,
             own_keys,
-            mailbox,
+            webhooks,
             alarms,
             sharing,
             domains,

@@ -1,6 +1,6 @@
 //! Berth: every person their own container, asleep when idle, awake in milliseconds, its AI calls metered.
 //!
-//! Doors (`web`, `edge`, `llm`, `cli`, `provisioner`) call rooms (`accounts`, `instances`, `quota`, `mailbox`, `alarms`, `sharing`, `domains`,
+//! Doors (`web`, `edge`, `llm`, `cli`, `provisioner`) call rooms (`accounts`, `instances`, `quota`, `webhooks`, `alarms`, `sharing`, `domains`,
 //! `own_keys`, `certificates`, `ops`), rooms stand on the ground (`containers`, `db`, `config`, `clock`, ..), and never the other way. ARCHITECTURE.md is the map.
 
 pub mod accounts;
@@ -24,7 +24,6 @@ pub mod hosts;
 pub mod http_server;
 pub mod instances;
 pub mod llm;
-pub mod mailbox;
 pub mod ops;
 pub mod own_keys;
 pub mod provisioner;
@@ -33,6 +32,7 @@ pub mod rate_limit;
 pub mod secrets;
 pub mod sharing;
 pub mod web;
+pub mod webhooks;
 
 /// What a request takes is often given back on another thread; glibc's own allocator makes threads wait for each other then.
 #[global_allocator]

@@ -231,7 +231,7 @@ impl Accounts {
         self.0.memory.forget(person.id);
         if let Some(id) = departure.instance {
             self.0.instances.forget(id);
-            self.0.mailbox.forget(id);
+            self.0.webhooks.forget(id);
             self.0.domains.forget(id);
         }
         self.0.own_keys.forget(person.id);
@@ -244,7 +244,7 @@ impl Accounts {
         self.0.sharing.forget_in(tx, departure.instance, handle).await?;
         if let Some(id) = departure.instance {
             self.0.alarms.forget_in(tx, id).await?;
-            self.0.mailbox.forget_in(tx, id).await?;
+            self.0.webhooks.forget_in(tx, id).await?;
             self.0.domains.forget_in(tx, id).await?;
             self.0.instances.forget_in(tx, id).await?;
         }

@@ -36,10 +36,10 @@ use crate::domains::Domains;
 use crate::handle::{Handle, HandleError};
 use crate::hosts::Hosts;
 use crate::instances::Instances;
-use crate::mailbox::Mailbox;
 use crate::own_keys::OwnKeys;
 use crate::secrets::{Keys, Token};
 use crate::sharing::Sharing;
+use crate::webhooks::Webhooks;
 
 /// The room. Cheap to clone.
 #[derive(Clone)]
@@ -53,7 +53,7 @@ struct Inner {
     signups_open: bool,
     instances: Instances,
     alarms: Alarms,
-    mailbox: Mailbox,
+    webhooks: Webhooks,
     sharing: Sharing,
     domains: Domains,
     own_keys: OwnKeys,
@@ -74,7 +74,7 @@ pub enum Role {
 pub struct Belongings {
     pub instances: Instances,
     pub alarms: Alarms,
-    pub mailbox: Mailbox,
+    pub webhooks: Webhooks,
     pub sharing: Sharing,
     pub domains: Domains,
     pub own_keys: OwnKeys,
@@ -208,7 +208,7 @@ impl Accounts {
         clock: Clock,
         hosts: Hosts,
         signups_open: bool,
-        Belongings { instances, alarms, mailbox, sharing, domains, own_keys }: Belongings,
+        Belongings { instances, alarms, webhooks, sharing, domains, own_keys }: Belongings,
     ) -> anyhow::Result<Self> {
         let ceremonies = Ceremonies::new(&hosts)?;
         let limits = Limits::new(clock.clone());
@@ -221,7 +221,7 @@ impl Accounts {
             signups_open,
             instances,
             alarms,
-            mailbox,
+            webhooks,
             sharing,
             domains,
             own_keys,

@@ -1,6 +1,6 @@
 //! Alarms: a program asks for its own instance to be woken, once or by cron, and to be told on a path if it wants.
 //!
-//! Ringing writes a letter into the mailbox and moves the alarm on, in one transaction: from there on it is the letter that
+//! Ringing writes a letter into the webhooks and moves the alarm on, in one transaction: from there on it is the letter that
 //! wakes, and it is tried until the instance was awake. So nothing is lost when the platform dies in between, and what was
 //! missed while it was down rings once.
 
@@ -16,8 +16,8 @@ use crate::clock::{Clock, Timestamp};
 use crate::db::{Db, InstanceId, Tx};
 use crate::error::{Error, Result};
 use crate::instances::{Instances, Wish};
-use crate::mailbox::{self, Mailbox};
 use crate::rate_limit::{KeyedRateLimiter, RateLimit, too_many};
+use crate::webhooks::{self, Webhooks};
 
 /// Alarms one program may set or delete in a minute, and at once: each waits for the disk.
 const CHANGES: RateLimit = RateLimit::per_minute(60);
@@ -32,7 +32,7 @@ struct Inner {
     db: Db,
     clock: Clock,
     instances: Instances,
-    mailbox: Mailbox,
+    webhooks: Webhooks,
     /// No alarm is due before this, in milliseconds: what the clock's every tick looks at.
     next_due_ms: AtomicI64,
     changes: KeyedRateLimiter<InstanceId>,
@@ -57,12 +57,12 @@ impl Alarms {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn open(db: Db, clock: Clock, instances: Instances, mailbox: Mailbox) -> Result<Self> {
+    pub async fn open(db: Db, clock: Clock, instances: Instances, webhooks: Webhooks) -> Result<Self> {
         let next = store::next_due(&db).await?.unwrap_or(NEVER);
         let changes = KeyedRateLimiter::new(CHANGES, clock.clone());
         let changing = tokio::sync::Mutex::default();
         let next_due_ms = AtomicI64::new(next.0);
-        Ok(Self(Arc::new(Inner { db, clock, instances, mailbox, next_due_ms, changes, changing })))
+        Ok(Self(Arc::new(Inner { db, clock, instances, webhooks, next_due_ms, changes, changing })))
     }
 
     /// Sets the alarm called `name`, in the place of one that is called so already.
@@ -81,7 +81,7 @@ impl Alarms {
             return Err(Error::invalid("name", sentence));
         }
         if let Some(path) = &path {
-            mailbox::check_path(path).map_err(|sentence| Error::invalid("path", sentence))?;
+            webhooks::check_path(path).map_err(|sentence| Error::invalid("path", sentence))?;
         }
         let now = self.0.clock.now();
         let due = rules::first(&schedule, now).map_err(|(field, sentence)| Error::invalid(field, sentence))?;
@@ -170,9 +170,9 @@ impl Alarms {
             tx.commit().await?;
             return Ok(false);
         }
-        let rang = self.0.mailbox.ring_in(&tx, instance, &alarm.name, alarm.path.as_deref()).await?;
+        let rang = self.0.webhooks.ring_in(&tx, instance, &alarm.name, alarm.path.as_deref()).await?;
         tx.commit().await?;
-        self.0.mailbox.rang(instance, rang);
+        self.0.webhooks.rang(instance, rang);
         tracing::info!(instance.id = %instance, alarm = %alarm.name, "an alarm rang");
         Ok(true)
     }

@@ -25,7 +25,7 @@ use crate::containers::HostError;
 use crate::containers::remote::RemoteHost;
 use crate::db::Db;
 use crate::domains::Domains;
-use crate::edge::{self, Edge, Postman};
+use crate::edge::{self, Edge, WebhookDispatcher};
 use crate::hosts::{self, Hosts, Site};
 use crate::http_server::{Answers, Lanes, PerPeer};
 use crate::ops::{self, Jobs, Works};
@@ -52,7 +52,7 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
     app.quota.begin().await?;
     let parts = tokio_util::task::TaskTracker::new();
     parts.spawn(app.instances.clone().run(shutdown.clone()));
-    parts.spawn(Postman::new(app.clone()).run(shutdown.clone()));
+    parts.spawn(WebhookDispatcher::new(app.clone()).run(shutdown.clone()));
     parts.spawn(app.sharing.clone().keep_reading(shutdown.clone()));
     // They end with this function, last of all: connections to the database may have been made on them. Calls have lanes of
     // their own, because reading a large one takes a processor for longer than a visit may wait.
@@ -65,7 +65,7 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
         domains: app.domains.clone(),
         quota: app.quota.clone(),
         instances: app.instances.clone(),
-        mailbox: app.mailbox.clone(),
+        webhooks: app.webhooks.clone(),
     };
     let jobs = tokio::spawn(Jobs::new(app.db.clone(), app.clock.clone(), works).run(shutdown.clone()));
     let socket = app.config.control_socket();
@@ -116,7 +116,7 @@ async fn metrics(State(app): State<App>) -> Response {
     if let Some(spent) = app.certificates.spent() {
         app.metrics.note_certificates(spent);
     }
-    let text = ops::render(&app.metrics, &app.instances, &app.mailbox, app.clock.now());
+    let text = ops::render(&app.metrics, &app.instances, &app.webhooks, app.clock.now());
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }
 

@@ -8,11 +8,9 @@ mod gate;
 mod headed;
 mod headers;
 mod looks;
-mod mailbox;
 mod movement;
 pub mod pages;
 mod places;
-mod postman;
 mod program;
 mod proxy;
 mod refusal;
@@ -24,6 +22,8 @@ mod upstream;
 mod visit;
 mod visitor;
 mod wake;
+mod webhook_delivery;
+mod webhook_intake;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -37,12 +37,12 @@ use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use places::Places;
-pub use postman::Postman;
 use program::Program;
 use refusal::Refusal;
 pub use strict::{read_strictly, refuse_cookie_bombs};
 pub use upstream::Upstreams;
 use wake::Woken;
+pub use webhook_delivery::WebhookDispatcher;
 
 use crate::app::App;
 use crate::client::Client;
@@ -65,7 +65,7 @@ pub struct Inner {
     app: App,
     upstreams: Upstreams,
     places: Places,
-    counter: mailbox::Counter,
+    counter: webhook_intake::Counter,
     assertions: Assertions,
 }
 
@@ -89,7 +89,8 @@ impl Edge {
     #[must_use]
     pub fn new(app: App) -> Self {
         let upstreams = Upstreams::new(app.instances.clone(), app.clock.clone());
-        let (places, counter, assertions) = (Places::default(), mailbox::Counter::default(), Assertions::default());
+        let (places, counter, assertions) =
+            (Places::default(), webhook_intake::Counter::default(), Assertions::default());
         Self(Arc::new(Inner { app, upstreams, places, counter, assertions }))
     }
 

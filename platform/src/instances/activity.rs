@@ -35,7 +35,7 @@ pub enum Work {
     Processor,
     /// What browsers and monitors fetch by themselves: it is let end, and leaves no trace.
     Probe,
-    /// A letter that the mailbox kept: it is let end, and is no use of the instance, whoever sent it.
+    /// A letter that the webhooks kept: it is let end, and is no use of the instance, whoever sent it.
     Letter,
 }
 

@@ -73,7 +73,7 @@ pub enum Cause {
     Idle,
     /// The instance had asked to be woken at this time.
     Alarm,
-    /// Something arrived for it in its mailbox.
+    /// Something arrived for it in its webhooks.
     Mail,
     /// The host ran short of memory, and it was used longest ago.
     Pressure,

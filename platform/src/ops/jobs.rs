@@ -17,8 +17,8 @@ use crate::clock::{Clock, Timestamp};
 use crate::db::Db;
 use crate::domains::Domains;
 use crate::instances::Instances;
-use crate::mailbox::Mailbox;
 use crate::quota::Quota;
+use crate::webhooks::Webhooks;
 
 /// How long a process may work at a job before another may take it over.
 const LEASE: Duration = Duration::from_secs(120);
@@ -44,7 +44,7 @@ pub struct Works {
     pub domains: Domains,
     pub quota: Quota,
     pub instances: Instances,
-    pub mailbox: Mailbox,
+    pub webhooks: Webhooks,
 }
 
 impl Jobs {
@@ -119,7 +119,7 @@ impl Jobs {
             Some(Kind::PurgeExpired) => self.works.accounts.purge_expired().await,
             Some(Kind::SeeOff) => self.works.accounts.see_off().await,
             Some(Kind::LookAtDomains) => self.works.domains.look_again().await,
-            Some(Kind::TellAlerts) => self.works.quota.tell_alerts(&self.works.instances, &self.works.mailbox).await,
+            Some(Kind::TellAlerts) => self.works.quota.tell_alerts(&self.works.instances, &self.works.webhooks).await,
             Some(Kind::ForgetReceipts) => self.works.quota.forget_receipts().await,
             Some(Kind::PurgeJobs) => store::purge(&self.db, now.minus(KEEP)).await,
             // A job of another version of Berth: done is better than for ever due.

@@ -13,7 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::certificates::Spent;
 use crate::clock::Timestamp;
 use crate::instances::Instances;
-use crate::mailbox::Mailbox;
+use crate::webhooks::Webhooks;
 
 /// The counters that doors and rooms add to. Cheap to clone.
 #[derive(Clone)]
@@ -32,7 +32,7 @@ pub struct Metrics {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum EdgeOutcome {
     Forwarded,
-    /// For the mailbox.
+    /// For the webhooks.
     Letter,
     Waiting,
     Refused,
@@ -89,7 +89,7 @@ impl Metrics {
         registry.register_with_unit("wake_wait", waited, Unit::Seconds, wake.clone());
         registry.register("instances", "Instances, by what was last seen of them", Family::clone(&instances));
         registry.register("instances_stuck", "Instances on their way for more than five minutes", Gauge::clone(&stuck));
-        registry.register("letters", "Letters in the mailbox, by how they stand", Family::clone(&letters));
+        registry.register("letters", "Letters in the webhooks, by how they stand", Family::clone(&letters));
         let (asked, certificates) = (Family::default(), Family::default());
         let asks = "Questions whether a name may have a certificate, by the answer";
         registry.register("certificate_asks", asks, Family::clone(&asked));
@@ -123,7 +123,7 @@ impl Metrics {
 
 /// The figures as Prometheus reads them (OpenMetrics text).
 #[must_use]
-pub fn render(metrics: &Metrics, instances: &Instances, mailbox: &Mailbox, now: Timestamp) -> String {
+pub fn render(metrics: &Metrics, instances: &Instances, webhooks: &Webhooks, now: Timestamp) -> String {
     metrics.instances.clear();
     let mut stuck = 0;
     for status in instances.all().iter().map(|instance| instance.status()) {
@@ -131,7 +131,7 @@ pub fn render(metrics: &Metrics, instances: &Instances, mailbox: &Mailbox, now: 
         stuck += i64::from(status.is_stuck(now));
     }
     metrics.stuck.set(stuck);
-    let counts = mailbox.counts_of_all();
+    let counts = webhooks.counts_of_all();
     for (state, letters) in [("waiting", counts.waiting), ("failed", counts.failed)] {
         metrics.letters.get_or_create(&LetterLabels { state }).set(i64::try_from(letters).unwrap_or(i64::MAX));
     }

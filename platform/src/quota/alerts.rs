@@ -14,7 +14,7 @@ use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
 use crate::error::Result;
 use crate::instances::Instances;
-use crate::mailbox::{Mailbox, NotTaken, Parcel};
+use crate::webhooks::{NotTaken, Parcel, Webhooks};
 
 /// Where a program is told, once its owner has opened that path.
 pub const MAIL_PATH: &str = "/_berth/quota";
@@ -94,22 +94,22 @@ impl Quota {
     ///
     /// # Errors
     /// When the database does not answer: what is left is told the next time.
-    pub async fn tell_alerts(&self, instances: &Instances, mailbox: &Mailbox) -> Result<u64> {
+    pub async fn tell_alerts(&self, instances: &Instances, webhooks: &Webhooks) -> Result<u64> {
         let Inner { db, clock, .. } = &*self.0;
         let mut letters = 0;
         for alert in store::untold(db.read(), AT_ONCE).await? {
             let instance = instances
                 .by_account(alert.account_id)
-                .filter(|instance| !instance.status().wish.is_closed() && mailbox.is_open(instance.id, MAIL_PATH));
+                .filter(|instance| !instance.status().wish.is_closed() && webhooks.is_open(instance.id, MAIL_PATH));
             let tx = db.begin().await?;
             if !store::told(&tx, &alert, clock.now()).await? {
                 continue;
             }
             let posted = match instance {
-                Some(instance) => match mailbox.post_in(&tx, instance.id, letter(&alert)).await {
+                Some(instance) => match webhooks.post_in(&tx, instance.id, letter(&alert)).await {
                     Ok(posted) => Some(posted),
                     Err(NotTaken::Full(sentence)) => {
-                        tracing::warn!(instance.id = %instance.id, sentence, "an alert could not be put into the mailbox");
+                        tracing::warn!(instance.id = %instance.id, sentence, "an alert could not be put into the webhooks");
                         None
                     }
                     Err(NotTaken::Failed(error)) => return Err(error),

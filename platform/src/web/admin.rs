@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::error::Error;
 use crate::handle::Handle;
 use crate::instances::{Cause, Wish};
-use crate::mailbox::Counts;
+use crate::webhooks::Counts;
 
 #[derive(Template)]
 #[template(path = "admin/admin.html")]
@@ -62,7 +62,7 @@ pub async fn show(State(app): State<App>, session: Session) -> Answer<Page<Admin
         handle: session.handle.to_string(),
         is_admin: is_admin(&session),
         awake: app.instances.awake_count(),
-        mail: app.mailbox.counts_of_all(),
+        mail: app.webhooks.counts_of_all(),
         alarms: app.alarms.count().await?,
         accounts: accounts.into_iter().map(|account| row(&app, account)).collect(),
     }))
@@ -83,7 +83,7 @@ pub fn is_admin(session: &Session) -> bool {
 
 fn row(app: &App, account: AccountView) -> AccountRow {
     let instance = app.instances.by_account(account.id);
-    let counts = instance.as_ref().map(|instance| app.mailbox.counts(instance.id)).unwrap_or_default();
+    let counts = instance.as_ref().map(|instance| app.webhooks.counts(instance.id)).unwrap_or_default();
     let instance = instance.map(|instance| {
         let status = instance.status();
         InstanceCell {

@@ -33,7 +33,7 @@ impl From<&Alarm> for AlarmRow {
 /// `POST /alarms/{name}/delete`
 pub async fn delete(State(app): State<App>, Mine(instance): Mine, Path(name): Path<String>) -> Answer<Redirect> {
     app.alarms.delete(instance.id, &name).await?;
-    Ok(Redirect::to("/mailbox#alarms"))
+    Ok(Redirect::to("/webhooks#alarms"))
 }
 
 /// An alarm as programs see it, inside and outside.

@@ -6,11 +6,11 @@ use axum::extract::State;
 use super::errors::Answer;
 use super::extractors::Mine;
 use super::left::{self, AlertInWords};
-use super::mailbox::{self, MailInWords};
 use super::page::Page;
 use super::passkeys::PasskeyRow;
 use super::ports::{self, PortsInWords};
 pub use super::spend::{ModelInWords, SpendInWords};
+use super::webhooks::{self, MailInWords};
 use super::why::{self, Line, Why};
 use super::words::{self, Moment, StateInWords};
 use crate::accounts::{Session, SessionView};
@@ -88,7 +88,7 @@ pub async fn page(app: &App, session: &Session, instance: &Instance, ports: Port
         app.quota.spend(session.account),
         app.quota.left(session.account),
         app.quota.alerts(session.account),
-        mailbox::in_words(app, instance),
+        webhooks::in_words(app, instance),
         app.accounts.sessions(session),
         app.accounts.passkeys(session),
     )?;

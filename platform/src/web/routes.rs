@@ -8,9 +8,9 @@ use axum::routing::{self, MethodRouter};
 
 use super::Access::{Admin, HalfIn, LoggedIn, Member, Public, SigningUp};
 use super::{
-    Access, admin, admin_limits, admin_prices, admin_rerating, admin_spend, alarms, api, api_domains, api_mailbox,
-    api_sharing, api_spend, assets, dashboard, domains, hand_off, instances, landing, leaving, log_in, mailbox,
-    own_keys, passkeys, ports, receipts, sessions, sharing, sign_up, spend,
+    Access, admin, admin_limits, admin_prices, admin_rerating, admin_spend, alarms, api, api_domains, api_sharing,
+    api_spend, api_webhooks, assets, dashboard, domains, hand_off, instances, landing, leaving, log_in, own_keys,
+    passkeys, ports, receipts, sessions, sharing, sign_up, spend, webhooks,
 };
 use crate::app::App;
 
@@ -96,11 +96,11 @@ pub fn app() -> Vec<Route> {
         post("/own-keys/{provider}", Member, own_keys::set),
         post("/own-keys/{provider}/remove", Member, own_keys::remove),
         // What waits for one's instance.
-        get("/mailbox", Member, mailbox::show),
-        post("/mailbox/paths", Member, mailbox::open),
-        post("/mailbox/paths/close", Member, mailbox::close),
-        post("/mailbox/letters/{id}/retry", Member, mailbox::retry),
-        post("/mailbox/letters/{id}/discard", Member, mailbox::discard),
+        get("/webhooks", Member, webhooks::show),
+        post("/webhooks/paths", Member, webhooks::open),
+        post("/webhooks/paths/close", Member, webhooks::close),
+        post("/webhooks/letters/{id}/retry", Member, webhooks::retry),
+        post("/webhooks/letters/{id}/discard", Member, webhooks::discard),
         post("/alarms/{name}/delete", Member, alarms::delete),
         // What one opened to others.
         get("/sharing", Member, sharing::show),
@@ -138,13 +138,13 @@ pub fn app() -> Vec<Route> {
         get("/api/receipts", Member, api_spend::receipts),
         get("/api/receipts/key", Member, api_spend::key),
         get("/api/receipts/{id}", Member, api_spend::receipt),
-        get("/api/mailbox", Member, api_mailbox::show),
-        post("/api/mailbox/paths", Member, api_mailbox::open),
-        post("/api/mailbox/paths/close", Member, api_mailbox::close),
-        post("/api/mailbox/letters/{id}/retry", Member, api_mailbox::retry),
-        post("/api/mailbox/letters/{id}/discard", Member, api_mailbox::discard),
-        get("/api/alarms", Member, api_mailbox::alarms),
-        post("/api/alarms/{name}/delete", Member, api_mailbox::delete_alarm),
+        get("/api/webhooks", Member, api_webhooks::show),
+        post("/api/webhooks/paths", Member, api_webhooks::open),
+        post("/api/webhooks/paths/close", Member, api_webhooks::close),
+        post("/api/webhooks/letters/{id}/retry", Member, api_webhooks::retry),
+        post("/api/webhooks/letters/{id}/discard", Member, api_webhooks::discard),
+        get("/api/alarms", Member, api_webhooks::alarms),
+        post("/api/alarms/{name}/delete", Member, api_webhooks::delete_alarm),
         get("/api/shares", Member, api_sharing::list),
         post("/api/shares", Member, api_sharing::add),
         post("/api/shares/{id}/remove", Member, api_sharing::remove),

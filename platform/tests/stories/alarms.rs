@@ -6,15 +6,15 @@ use berth::alarms::{MOST_ALARMS, Schedule};
 use berth::error::Error;
 use berth::http_server::{self, PerPeer};
 use berth::instances::{Cause, Fact, Wish};
-use berth::mailbox::State;
 use berth::ops::{Jobs, Works};
+use berth::webhooks::State;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::calls::client;
-use crate::harness::letterbox::Reply;
 use crate::harness::town::{Resident, Town, until};
+use crate::harness::webhook_receiver::Reply;
 use crate::harness::{START, databases};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -254,8 +254,8 @@ async fn an_alarm_whose_last_ring_still_waits_does_not_pile_up() {
         alarms.ring_due().await.unwrap();
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(town.app.mailbox.letters(id, State::Waiting, 99).await.unwrap().len(), 1);
-    assert_eq!(town.app.mailbox.counts(id).waiting, 1);
+    assert_eq!(town.app.webhooks.letters(id, State::Waiting, 99).await.unwrap().len(), 1);
+    assert_eq!(town.app.webhooks.counts(id).waiting, 1);
 }
 
 #[tokio::test]
@@ -293,7 +293,7 @@ async fn the_scheduler_is_the_clock_that_rings() {
         domains: app.domains.clone(),
         quota: app.quota.clone(),
         instances: app.instances.clone(),
-        mailbox: app.mailbox.clone(),
+        webhooks: app.webhooks.clone(),
     };
     let jobs = Jobs::new(app.db.clone(), app.clock.clone(), works);
     let end = CancellationToken::new();

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use berth::mailbox::Ending;
 use berth::quota::MAIL_PATH;
+use berth::webhooks::Ending;
 use serde_json::{Value, json};
 
 use super::harness::databases;
@@ -16,11 +16,11 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 async fn tell(town: &Town) -> u64 {
     town.app.quota.settled().await;
-    town.app.quota.tell_alerts(&town.app.instances, &town.app.mailbox).await.unwrap()
+    town.app.quota.tell_alerts(&town.app.instances, &town.app.webhooks).await.unwrap()
 }
 
 async fn open_the_path(town: &Town, resident: &Resident) {
-    town.app.mailbox.open_path(resident.instance.id, MAIL_PATH, Ending::AsItIs).await.unwrap();
+    town.app.webhooks.open_path(resident.instance.id, MAIL_PATH, Ending::AsItIs).await.unwrap();
 }
 
 fn told(town: &Town) -> Vec<(String, Value)> {
@@ -90,7 +90,7 @@ async fn nothing_is_sent_where_no_path_is_open_also_when_it_is_opened_later() {
     assert_eq!(tell(&town).await, 0);
     open_the_path(&town, &alice).await;
     assert_eq!(tell(&town).await, 0);
-    assert_eq!(town.app.mailbox.counts(alice.instance.id).waiting, 0);
+    assert_eq!(town.app.webhooks.counts(alice.instance.id).waiting, 0);
 }
 
 #[tokio::test]

@@ -264,7 +264,7 @@ async fn letters_to_an_open_path_are_for_the_instances_own_program() {
     scene.open_it().await;
     let (town, host) = (&scene.town, scene.host());
     let id = scene.alice.instance.id;
-    town.app.mailbox.open_path(id, "/hooks/a", berth::mailbox::Ending::AsItIs).await.unwrap();
+    town.app.webhooks.open_path(id, "/hooks/a", berth::webhooks::Ending::AsItIs).await.unwrap();
     assert_eq!(town.send("POST", HOST, "/hooks/a", &[], "x").await.status, 202);
     assert_eq!(town.send("POST", &host, "/hooks/a", &[], "x").await.status, 401);
 }

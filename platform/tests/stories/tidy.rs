@@ -7,7 +7,7 @@ use berth::config::VARIABLES;
 
 const DOORS: [&str; 6] = ["web", "edge", "llm", "cli", "provisioner", "demo"];
 const ROOMS: [&str; 10] =
-    ["accounts", "instances", "quota", "own_keys", "mailbox", "alarms", "sharing", "domains", "certificates", "ops"];
+    ["accounts", "instances", "quota", "own_keys", "webhooks", "alarms", "sharing", "domains", "certificates", "ops"];
 /// A longer file is two things; split it, or say here why it is one.
 const LONGEST_FILE: usize = 500;
 

@@ -152,7 +152,7 @@ pub async fn look_at_everything(scene: &Scene) {
         assert_eq!(town.get("app.example.com", path, &[("cookie", &cookie)]).await.status, 200, "{path}");
     }
     assert!(
-        ops::render(&town.app.metrics, town.instances(), &town.app.mailbox, town.clock.now())
+        ops::render(&town.app.metrics, town.instances(), &town.app.webhooks, town.clock.now())
             .contains("berth_instances")
     );
     let ask = Router::new().route("/ask", get(berth::edge::ask)).with_state(town.app.clone());

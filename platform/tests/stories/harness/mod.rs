@@ -7,7 +7,6 @@ pub mod databases;
 pub mod engine;
 pub mod front;
 pub mod hamlet;
-pub mod letterbox;
 pub mod long;
 pub mod name_server;
 pub mod pebble;
@@ -17,6 +16,7 @@ pub mod stack;
 pub mod tenant;
 pub mod town;
 pub mod visitor;
+pub mod webhook_receiver;
 pub mod wire;
 
 use std::net::IpAddr;
@@ -33,10 +33,10 @@ use berth::containers::fake::FakeHost;
 use berth::db::Db;
 use berth::domains::Domains;
 use berth::instances::Instances;
-use berth::mailbox::Mailbox;
 use berth::own_keys::OwnKeys;
 use berth::secrets::Keys;
 use berth::sharing::Sharing;
+use berth::webhooks::Webhooks;
 pub use databases::{Database, databases, sqlite};
 
 /// A Sunday in November 2026, half past ten in the morning, at the start of a one-time code's 30 seconds.
@@ -52,7 +52,7 @@ pub struct House {
     pub host: FakeHost,
     pub instances: Instances,
     alarms: Alarms,
-    mailbox: Mailbox,
+    webhooks: Webhooks,
     sharing: Sharing,
     domains: Domains,
     pub own_keys: OwnKeys,
@@ -76,15 +76,15 @@ impl House {
         let instances = Instances::open(db.clone(), clock.clone(), Arc::new(host.clone()), &config).await.unwrap();
         let hosts = config.hosts.clone();
         let open = config.signups_open;
-        let mailbox = Mailbox::open(db.clone(), clock.clone()).await.unwrap();
-        let alarms = Alarms::open(db.clone(), clock.clone(), instances.clone(), mailbox.clone()).await.unwrap();
+        let webhooks = Webhooks::open(db.clone(), clock.clone()).await.unwrap();
+        let alarms = Alarms::open(db.clone(), clock.clone(), instances.clone(), webhooks.clone()).await.unwrap();
         let sharing = Sharing::open(db.clone(), clock.clone(), instances.clone()).await.unwrap();
         let domains = Domains::open(db.clone(), clock.clone(), instances.clone(), &config).await.unwrap();
         let own_keys = OwnKeys::open(db.clone(), clock.clone(), keys.clone(), &config).await.unwrap();
         let belongings = Belongings {
             instances: instances.clone(),
             alarms: alarms.clone(),
-            mailbox: mailbox.clone(),
+            webhooks: webhooks.clone(),
             sharing: sharing.clone(),
             domains: domains.clone(),
             own_keys: own_keys.clone(),
@@ -98,7 +98,7 @@ impl House {
             host,
             instances,
             alarms,
-            mailbox,
+            webhooks,
             sharing,
             domains,
             own_keys,
@@ -110,9 +110,9 @@ impl House {
     /// The accounts room of another process on the same database.
     pub fn accounts_elsewhere(&self) -> Accounts {
         let (db, keys, clock) = (self.db.clone(), self.keys.clone(), self.clock.clone());
-        let (instances, alarms, mailbox) = (self.instances.clone(), self.alarms.clone(), self.mailbox.clone());
+        let (instances, alarms, webhooks) = (self.instances.clone(), self.alarms.clone(), self.webhooks.clone());
         let (sharing, domains, own_keys) = (self.sharing.clone(), self.domains.clone(), self.own_keys.clone());
-        let belongings = Belongings { instances, alarms, mailbox, sharing, domains, own_keys };
+        let belongings = Belongings { instances, alarms, webhooks, sharing, domains, own_keys };
         Accounts::new(db, keys, clock, self.config.hosts.clone(), self.config.signups_open, belongings).unwrap()
     }
 

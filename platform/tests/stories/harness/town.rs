@@ -19,7 +19,7 @@ use berth::config::ContainerConfig;
 use berth::containers::ContainerHost;
 use berth::containers::fake::FakeHost;
 use berth::containers::remote::RemoteHost;
-use berth::edge::Postman;
+use berth::edge::WebhookDispatcher;
 use berth::http_server::{self, Answers, Lanes, PerPeer};
 use berth::instances::{Cause, Fact, Instance, Instances, Status};
 use serde_json::{Value, json};
@@ -30,8 +30,8 @@ use tokio_util::sync::CancellationToken;
 use super::between::Between;
 use super::browser::{Browser, CodeApp};
 use super::databases::Database;
-use super::letterbox::Letterbox;
 use super::program::{self, Said};
+use super::webhook_receiver::WebhookReceiver;
 use super::{START, config, databases, somebody};
 
 /// How long a story waits for something that happens in milliseconds.
@@ -47,7 +47,7 @@ pub struct Town {
     pub internal: SocketAddr,
     pub database: Database,
     /// Where letters arrive, whoever's they are.
-    pub letters: Letterbox,
+    pub letters: WebhookReceiver,
     /// What the programs in the containers are told to say.
     pub said: Said,
     settings: Vec<(&'static str, &'static str)>,
@@ -113,7 +113,7 @@ impl Town {
     ) -> Self {
         let programs = CancellationToken::new();
         let said = Said::new(64);
-        let letters = Letterbox::default();
+        let letters = WebhookReceiver::default();
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();
         let port = match inside {
             Programs::On(port) => port,
@@ -204,15 +204,15 @@ impl Town {
 
     /// Waits until so many letters of the resident's wait, each of them tried before.
     pub async fn until_tried(&self, resident: &Resident, letters: usize) {
-        let (id, waits) = (resident.instance.id, berth::mailbox::State::Waiting);
+        let (id, waits) = (resident.instance.id, berth::webhooks::State::Waiting);
         for _ in 0..PATIENCE.as_millis() / 50 {
-            let waiting = self.app.mailbox.letters(id, waits, 99).await.unwrap();
+            let waiting = self.app.webhooks.letters(id, waits, 99).await.unwrap();
             if waiting.len() == letters && waiting.iter().all(|letter| letter.answer.is_some()) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        panic!("waiting: {:?}", self.app.mailbox.letters(id, waits, 9).await);
+        panic!("waiting: {:?}", self.app.webhooks.letters(id, waits, 9).await);
     }
 
     /// A cookie of the resident's own instance host, got by a hand-off.
@@ -346,7 +346,7 @@ async fn open(
         app.instances.begin().await.unwrap();
         let end = CancellationToken::new();
         tokio::spawn(app.instances.clone().run(end.clone()));
-        tokio::spawn(Postman::new(app.clone()).run(end.clone()));
+        tokio::spawn(WebhookDispatcher::new(app.clone()).run(end.clone()));
         // One lane, so that each visitor meets the connections that the one before left.
         let lane = Lanes::start(NonZeroUsize::MIN).unwrap();
         let address = listen(lane, berth::cli::public_router(app.clone()), &end).await;
@@ -370,7 +370,12 @@ fn put_on_loopback(containers: &mut ContainerConfig, port: u16) {
 }
 
 /// Serves every instance's address. `/echo` tells what arrived; `/odd` answers what no tenant may say.
-fn start_programs(listener: TcpListener, host: FakeHost, (letters, said): (&Letterbox, Said), end: CancellationToken) {
+fn start_programs(
+    listener: TcpListener,
+    host: FakeHost,
+    (letters, said): (&WebhookReceiver, Said),
+    end: CancellationToken,
+) {
     let router = Router::new()
         .route("/healthz", get(move |headers| healthz(host.clone(), headers)))
         .route("/", get(|| async { ([(header::CONTENT_TYPE, "text/html")], "<h1>the instance itself</h1>") }))

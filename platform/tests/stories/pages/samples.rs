@@ -7,7 +7,6 @@ use askama::Template;
 use berth::clock::Timestamp;
 use berth::edge::pages::{MessagePage, WaitingPage};
 use berth::instances::{AwakeLedger, Cause, Fact, Job, LastWork, Open, Stage, Status, Wish, Work};
-use berth::mailbox::Counts;
 use berth::web::admin::{AccountRow, AdminPage, InstanceCell};
 use berth::web::alarms::AlarmRow;
 use berth::web::dashboard::{Dashboard, HistoryRow, ModelInWords, SessionRow, SpendInWords};
@@ -17,13 +16,14 @@ use berth::web::hand_off::{AgreePage, GoOnPage as OnTheWayPage};
 use berth::web::landing::Landing;
 use berth::web::leaving::{AskPage, LeavingPage, LeftPage};
 use berth::web::log_in::{CodePage as LogInCodePage, GoOnPage, LogInPage, RecoverPage};
-use berth::web::mailbox::{LetterRow, MailInWords, MailboxPage};
 use berth::web::passkeys::{NewRecoveryCodesPage, PasskeyRow, PasskeysPage};
 use berth::web::ports::{OpenPort, PortsInWords};
 use berth::web::sharing::{ShareRow, SharingPage, Typed};
 use berth::web::sign_up::{CodePage, HandlePage, PasskeyPage, QrPath, RecoveryCodesPage, WelcomePage};
+use berth::web::webhooks::{LetterRow, MailInWords, WebhooksPage};
 use berth::web::why;
 use berth::web::words::{self, Moment};
+use berth::webhooks::Counts;
 
 const NOON: i64 = 1_795_183_329_000;
 
@@ -59,8 +59,8 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("receipt-under-own-key-unknown", spend::receipt_under_own_key(None)),
         ("own-keys", spend::own_keys(true)),
         ("own-keys-none", spend::own_keys(false)),
-        ("mailbox", mailbox(true)),
-        ("mailbox-empty", mailbox(false)),
+        ("webhooks", webhooks(true)),
+        ("webhooks-empty", webhooks(false)),
         ("sharing", sharing(true)),
         ("sharing-empty", sharing(false)),
         ("domains", domains(true)),
@@ -248,8 +248,8 @@ fn mail(some: bool) -> MailInWords {
     MailInWords { paths: 2, alarms: 1, counts: Counts { waiting: 3, failed: 1, bytes: 41_000 }, latest }
 }
 
-fn mailbox(some: bool) -> String {
-    let mut page = MailboxPage {
+fn webhooks(some: bool) -> String {
+    let mut page = WebhooksPage {
         handle: "alice".into(),
         is_admin: false,
         instance_origin: "https://alice.example.com".into(),

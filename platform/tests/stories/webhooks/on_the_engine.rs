@@ -11,9 +11,9 @@ use berth::app::App;
 use berth::clock::Clock;
 use berth::config::ContainerConfig;
 use berth::containers::ContainerHost as _;
-use berth::edge::Postman;
+use berth::edge::WebhookDispatcher;
 use berth::instances::{Cause, Fact, Wish};
-use berth::mailbox::{Ending, State};
+use berth::webhooks::{Ending, State};
 use tokio_util::sync::CancellationToken;
 
 use crate::containers::bench::{self, Bench};
@@ -52,10 +52,10 @@ async fn mail_and_an_alarm_wake_a_real_container_and_arrive() {
     let end = CancellationToken::new();
     let _ended = end.clone().drop_guard();
     tokio::spawn(app.instances.clone().run(end.clone()));
-    tokio::spawn(Postman::new(app.clone()).run(end));
+    tokio::spawn(WebhookDispatcher::new(app.clone()).run(end));
     let alice = sign_up(&app.accounts, &clock, "alice").await.instance;
     until(&alice, |status| status.fact == Fact::Awake).await;
-    app.mailbox.open_path(alice.id, "/hooks/github", Ending::AsItIs).await.unwrap();
+    app.webhooks.open_path(alice.id, "/hooks/github", Ending::AsItIs).await.unwrap();
     app.alarms.set(alice.id, "once", Schedule::At(START.plus(Duration::from_secs(60))), None).await.unwrap();
     let edge = berth::cli::public_router(app.clone());
 
@@ -66,9 +66,9 @@ async fn mail_and_an_alarm_wake_a_real_container_and_arrive() {
         let answer = edge.respond(request.unwrap()).await;
         assert_eq!(answer.status(), StatusCode::ACCEPTED);
         until(&alice, |status| status.fact == Fact::Awake && status.cause == Cause::Mail).await;
-        bench::until("the letter is delivered", || async { app.mailbox.counts(alice.id).waiting == 0 }).await;
+        bench::until("the letter is delivered", || async { app.webhooks.counts(alice.id).waiting == 0 }).await;
     }
-    let delivered = app.mailbox.letters(alice.id, State::Delivered, 9).await.unwrap();
+    let delivered = app.webhooks.letters(alice.id, State::Delivered, 9).await.unwrap();
     let told: Vec<_> = delivered.iter().map(|letter| (letter.attempts, letter.answer.as_deref())).collect();
     assert_eq!(told, [(1, Some("200")), (1, Some("200"))]);
 

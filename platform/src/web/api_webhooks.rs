@@ -1,4 +1,4 @@
-//! The mailbox and the alarms for programs, in JSON.
+//! The webhooks and the alarms for programs, in JSON.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -8,25 +8,25 @@ use serde_json::{Value, json};
 
 use super::errors::Answer;
 use super::extractors::Mine;
-use super::{alarms, mailbox};
+use super::{alarms, webhooks};
 use crate::alarms::MOST_ALARMS;
 use crate::app::App;
 use crate::instances::Instance;
-use crate::mailbox::{Ending, MOST_BYTES, MOST_LETTERS, MOST_PATHS, OpenPath, State as Standing};
+use crate::webhooks::{Ending, MOST_BYTES, MOST_LETTERS, MOST_PATHS, OpenPath, State as Standing};
 
 /// How many letters are listed in each state.
 const LISTED: u64 = 50;
 
-/// `GET /api/mailbox`: open paths, how much is kept and may be, and the newest letters in each state.
+/// `GET /api/webhooks`: open paths, how much is kept and may be, and the newest letters in each state.
 pub async fn show(State(app): State<App>, Mine(instance): Mine) -> Answer<Json<Value>> {
-    let letters = |state| app.mailbox.letters(instance.id, state, LISTED);
+    let letters = |state| app.webhooks.letters(instance.id, state, LISTED);
     let (waiting, failed, delivered) =
         tokio::try_join!(letters(Standing::Waiting), letters(Standing::Failed), letters(Standing::Delivered))?;
     let paths: Vec<Value> =
-        app.mailbox.paths(instance.id).iter().map(|open| path_view(&app, &instance, open)).collect();
+        app.webhooks.paths(instance.id).iter().map(|open| path_view(&app, &instance, open)).collect();
     Ok(Json(json!({
         "paths": paths,
-        "kept": app.mailbox.counts(instance.id),
+        "kept": app.webhooks.counts(instance.id),
         "most": { "paths": MOST_PATHS, "letters": MOST_LETTERS, "bytes": MOST_BYTES },
         "waiting": waiting,
         "failed": failed,
@@ -41,32 +41,32 @@ pub struct Asked {
     unguessable: bool,
 }
 
-/// `POST /api/mailbox/paths` with `{"path", "unguessable"}`: 201, and the address to give to whoever sends.
+/// `POST /api/webhooks/paths` with `{"path", "unguessable"}`: 201, and the address to give to whoever sends.
 pub async fn open(
     State(app): State<App>,
     Mine(instance): Mine,
     Json(asked): Json<Asked>,
 ) -> Answer<(StatusCode, Json<Value>)> {
     let ending = if asked.unguessable { Ending::Unguessable } else { Ending::AsItIs };
-    let opened = app.mailbox.open_path(instance.id, &asked.path, ending).await?;
+    let opened = app.webhooks.open_path(instance.id, &asked.path, ending).await?;
     Ok((StatusCode::CREATED, Json(path_view(&app, &instance, &opened))))
 }
 
-/// `POST /api/mailbox/paths/close` with `{"path"}`.
+/// `POST /api/webhooks/paths/close` with `{"path"}`.
 pub async fn close(State(app): State<App>, Mine(instance): Mine, Json(asked): Json<Asked>) -> Answer<StatusCode> {
-    app.mailbox.close_path(instance.id, &asked.path).await?;
+    app.webhooks.close_path(instance.id, &asked.path).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /api/mailbox/letters/{id}/retry`
+/// `POST /api/webhooks/letters/{id}/retry`
 pub async fn retry(State(app): State<App>, Mine(instance): Mine, Path(id): Path<String>) -> Answer<StatusCode> {
-    app.mailbox.retry(instance.id, mailbox::letter(&id)?).await?;
+    app.webhooks.retry(instance.id, webhooks::letter(&id)?).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
-/// `POST /api/mailbox/letters/{id}/discard`
+/// `POST /api/webhooks/letters/{id}/discard`
 pub async fn discard(State(app): State<App>, Mine(instance): Mine, Path(id): Path<String>) -> Answer<StatusCode> {
-    app.mailbox.discard(instance.id, mailbox::letter(&id)?).await?;
+    app.webhooks.discard(instance.id, webhooks::letter(&id)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

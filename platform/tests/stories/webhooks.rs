@@ -1,4 +1,4 @@
-//! The mailbox: what others send to an open path is kept while the instance sleeps, wakes it, and arrives at least once.
+//! The webhooks: what others send to an open path is kept while the instance sleeps, wakes it, and arrives at least once.
 
 mod on_the_engine;
 
@@ -9,20 +9,20 @@ use berth::containers::HostError;
 use berth::containers::fake::{Held, Verb};
 use berth::error::Error;
 use berth::instances::{Cause, Fact, Wish};
-use berth::mailbox::{Ending, LARGEST_BODY, MOST_PATHS, State, TRIED_FOR};
+use berth::webhooks::{Ending, LARGEST_BODY, MOST_PATHS, State, TRIED_FOR};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use crate::harness::databases;
-use crate::harness::letterbox::Reply;
 use crate::harness::town::{Answer, Resident, Town, until};
+use crate::harness::webhook_receiver::Reply;
 
 const HOST: &str = "alice.example.com";
 const HOOK: &str = "/hooks/github";
 const FIVE_MINUTES: Duration = Duration::from_secs(5 * 60);
 
 async fn open(town: &Town, alice: &Resident, path: &str) {
-    town.app.mailbox.open_path(alice.instance.id, path, Ending::AsItIs).await.unwrap();
+    town.app.webhooks.open_path(alice.instance.id, path, Ending::AsItIs).await.unwrap();
 }
 
 async fn put_to_sleep(town: &Town, alice: &Resident) {
@@ -53,12 +53,12 @@ async fn until_delivered(town: &Town, alice: &Resident) {
 
 async fn until_waiting(town: &Town, alice: &Resident, letters: u64) {
     for _ in 0..400 {
-        if town.app.mailbox.counts(alice.instance.id).waiting == letters {
+        if town.app.webhooks.counts(alice.instance.id).waiting == letters {
             return;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    panic!("waiting: {:?}", town.app.mailbox.letters(alice.instance.id, State::Waiting, 9).await);
+    panic!("waiting: {:?}", town.app.webhooks.letters(alice.instance.id, State::Waiting, 9).await);
 }
 
 #[tokio::test]
@@ -97,7 +97,7 @@ async fn a_letter_to_a_sleeping_instance_is_kept_wakes_it_and_arrives_as_it_was_
         town.look().await;
         let history = town.instances().history(alice.instance.id, 1).await.unwrap();
         assert_eq!((history[0].to, history[0].cause), (Fact::Awake, Cause::Mail));
-        let listed = town.app.mailbox.letters(alice.instance.id, State::Delivered, 9).await.unwrap();
+        let listed = town.app.webhooks.letters(alice.instance.id, State::Delivered, 9).await.unwrap();
         assert_eq!((listed.len(), listed[0].attempts, listed[0].answer.as_deref()), (1, 1, Some("200")));
     }
 }
@@ -129,7 +129,7 @@ async fn only_an_open_path_takes_mail_and_only_what_is_posted_or_put() {
     town.letters.until(1).await;
     assert_eq!(town.letters.seen()[0].method, "PUT");
     until_delivered(&town, &alice).await;
-    town.app.mailbox.close_path(alice.instance.id, HOOK).await.unwrap();
+    town.app.webhooks.close_path(alice.instance.id, HOOK).await.unwrap();
     assert_eq!(town.send("PUT", HOST, HOOK, &[], "put").await.status, 401, "closed");
 }
 
@@ -138,25 +138,25 @@ async fn an_owners_paths_are_few_plain_and_may_end_in_what_nobody_guesses() {
     for database in databases().await {
         let town = Town::on(database, &[]).await;
         let alice = town.settle_in("alice").await;
-        let mailbox = &town.app.mailbox;
+        let webhooks = &town.app.webhooks;
         let id = alice.instance.id;
-        let secret = mailbox.open_path(id, "/hooks/plain", Ending::Unguessable).await.unwrap();
+        let secret = webhooks.open_path(id, "/hooks/plain", Ending::Unguessable).await.unwrap();
         let end = secret.path.strip_prefix("/hooks/plain/").expect("the path comes first");
         assert_eq!(end.len(), 22, "132 bits");
         assert_eq!(town.send("POST", HOST, &secret.path, &[], "x").await.status, 202);
         assert_eq!(town.send("POST", HOST, "/hooks/plain", &[], "x").await.status, 401);
         for path in ["", "/", "/.berth/x", "/a b"] {
-            let refused = mailbox.open_path(id, path, Ending::AsItIs).await.unwrap_err();
+            let refused = webhooks.open_path(id, path, Ending::AsItIs).await.unwrap_err();
             assert!(matches!(refused, Error::Invalid { field: "path", .. }), "{path}: {refused}");
         }
         for n in 1..MOST_PATHS {
             open(&town, &alice, &format!("/hooks/{n}")).await;
         }
-        let refused = mailbox.open_path(id, "/hooks/more", Ending::AsItIs).await.unwrap_err();
+        let refused = webhooks.open_path(id, "/hooks/more", Ending::AsItIs).await.unwrap_err();
         assert!(matches!(refused, Error::Conflict(_)));
-        mailbox.close_path(id, "/hooks/1").await.unwrap();
-        assert!(matches!(mailbox.close_path(id, "/hooks/1").await.unwrap_err(), Error::NotFound));
-        assert!(matches!(mailbox.open_path(id, "/hooks/2", Ending::AsItIs).await.unwrap_err(), Error::Conflict(_)));
+        webhooks.close_path(id, "/hooks/1").await.unwrap();
+        assert!(matches!(webhooks.close_path(id, "/hooks/1").await.unwrap_err(), Error::NotFound));
+        assert!(matches!(webhooks.open_path(id, "/hooks/2", Ending::AsItIs).await.unwrap_err(), Error::Conflict(_)));
         open(&town, &alice, "/hooks/more").await;
     }
 }
@@ -193,7 +193,7 @@ async fn a_letter_that_is_never_taken_is_given_up_after_days_and_its_owner_decid
     for database in databases().await {
         let town = Town::on(database, &[]).await;
         let alice = town.settle_in("alice").await;
-        let (mailbox, id) = (&town.app.mailbox, alice.instance.id);
+        let (webhooks, id) = (&town.app.webhooks, alice.instance.id);
         open(&town, &alice, HOOK).await;
         town.letters.will(&[Reply::Says(404), Reply::Says(503), Reply::Says(410)]);
         post(&town, HOOK, "first").await;
@@ -203,21 +203,21 @@ async fn a_letter_that_is_never_taken_is_given_up_after_days_and_its_owner_decid
         town.clock.advance(TRIED_FOR);
         town.letters.until(3).await;
         until_delivered(&town, &alice).await;
-        let counts = mailbox.counts(id);
+        let counts = webhooks.counts(id);
         assert_eq!((counts.waiting, counts.failed), (0, 2), "410 is no for good");
         assert!(counts.bytes > 0);
-        let failed = mailbox.letters(id, State::Failed, 9).await.unwrap();
+        let failed = webhooks.letters(id, State::Failed, 9).await.unwrap();
         let told: Vec<_> = failed.iter().map(|l| (l.attempts, l.answer.as_deref())).collect();
         assert_eq!(told, [(1, Some("410")), (2, Some("503"))]);
-        mailbox.retry(id, failed[1].id).await.unwrap();
+        webhooks.retry(id, failed[1].id).await.unwrap();
         town.letters.until(4).await;
         until_delivered(&town, &alice).await;
         assert_eq!(town.letters.bodies()[3], "first");
-        mailbox.discard(id, failed[0].id).await.unwrap();
-        assert_eq!(mailbox.counts(id), berth::mailbox::Counts::default());
+        webhooks.discard(id, failed[0].id).await.unwrap();
+        assert_eq!(webhooks.counts(id), berth::webhooks::Counts::default());
         for gone in &failed {
-            assert!(matches!(mailbox.retry(id, gone.id).await.unwrap_err(), Error::NotFound));
-            assert!(matches!(mailbox.discard(id, gone.id).await.unwrap_err(), Error::NotFound));
+            assert!(matches!(webhooks.retry(id, gone.id).await.unwrap_err(), Error::NotFound));
+            assert!(matches!(webhooks.discard(id, gone.id).await.unwrap_err(), Error::NotFound));
         }
     }
 }
@@ -232,12 +232,12 @@ async fn nobody_elses_letter_can_be_touched() {
     post(&town, HOOK, "x").await;
     town.letters.until(1).await;
     until_delivered(&town, &alice).await;
-    let (mailbox, id) = (&town.app.mailbox, alice.instance.id);
-    let letter = mailbox.letters(id, State::Failed, 9).await.unwrap()[0].id;
-    assert!(matches!(mailbox.retry(bob.instance.id, letter).await.unwrap_err(), Error::NotFound));
-    assert!(matches!(mailbox.discard(bob.instance.id, letter).await.unwrap_err(), Error::NotFound));
-    assert!(matches!(mailbox.close_path(bob.instance.id, HOOK).await.unwrap_err(), Error::NotFound));
-    assert_eq!(mailbox.counts(id).failed, 1);
+    let (webhooks, id) = (&town.app.webhooks, alice.instance.id);
+    let letter = webhooks.letters(id, State::Failed, 9).await.unwrap()[0].id;
+    assert!(matches!(webhooks.retry(bob.instance.id, letter).await.unwrap_err(), Error::NotFound));
+    assert!(matches!(webhooks.discard(bob.instance.id, letter).await.unwrap_err(), Error::NotFound));
+    assert!(matches!(webhooks.close_path(bob.instance.id, HOOK).await.unwrap_err(), Error::NotFound));
+    assert_eq!(webhooks.counts(id).failed, 1);
 }
 
 #[tokio::test]
@@ -259,7 +259,7 @@ async fn the_platform_killed_between_taking_and_delivering_loses_nothing() {
         until_delivered(&town, &alice).await;
         let first = town.letters.seen()[0].clone();
         assert_eq!((first.body.as_str(), first.id()), ("kept", answer.json()["delivery"].as_str().unwrap()));
-        assert!(town.app.mailbox.is_open(alice.instance.id, HOOK), "the path stays open");
+        assert!(town.app.webhooks.is_open(alice.instance.id, HOOK), "the path stays open");
 
         // Killed when the program has it, and its answer is lost: it comes once more, and says so.
         town.letters.will(&[Reply::Hangs]);
@@ -321,7 +321,7 @@ async fn mail_alone_keeps_no_instance_awake_for_ever() {
     for _ in 0..30 {
         town.clock.advance(FIVE_MINUTES);
         tokio::time::sleep(Duration::from_millis(600)).await;
-        if town.app.mailbox.counts(alice.instance.id).waiting == 0 {
+        if town.app.webhooks.counts(alice.instance.id).waiting == 0 {
             break;
         }
     }
@@ -356,7 +356,7 @@ async fn what_is_too_much_is_refused_with_a_sentence() {
     }
     assert_eq!((last.status, last.json()["code"].as_str().unwrap()), (507, "mailbox_full"));
     assert!(!last.header("retry-after").is_empty() && last.json()["detail"].as_str().unwrap().contains("full"));
-    assert_eq!(town.app.mailbox.counts(alice.instance.id).waiting, 15);
+    assert_eq!(town.app.webhooks.counts(alice.instance.id).waiting, 15);
     // Refused letters count as well, so that a flood ends at the door.
     let mut statuses = Vec::new();
     for _ in 0..150 {
@@ -373,7 +373,7 @@ async fn deleting_an_instances_mail_leaves_nothing() {
     for database in databases().await {
         let town = Town::on(database, &[]).await;
         let alice = town.settle_in("alice").await;
-        let (mailbox, id) = (&town.app.mailbox, alice.instance.id);
+        let (webhooks, id) = (&town.app.webhooks, alice.instance.id);
         open(&town, &alice, HOOK).await;
         town.letters.will(&[Reply::Says(410)]);
         post(&town, HOOK, "x").await;
@@ -381,12 +381,12 @@ async fn deleting_an_instances_mail_leaves_nothing() {
         town.letters.until(2).await;
         until_delivered(&town, &alice).await;
         let tx = town.app.db.begin().await.unwrap();
-        mailbox.forget_in(&tx, id).await.unwrap();
+        webhooks.forget_in(&tx, id).await.unwrap();
         tx.commit().await.unwrap();
-        mailbox.forget(id);
-        assert!(mailbox.paths(id).is_empty() && mailbox.counts_of_all() == berth::mailbox::Counts::default());
+        webhooks.forget(id);
+        assert!(webhooks.paths(id).is_empty() && webhooks.counts_of_all() == berth::webhooks::Counts::default());
         for state in [State::Waiting, State::Failed, State::Delivered] {
-            assert!(mailbox.letters(id, state, 9).await.unwrap().is_empty());
+            assert!(webhooks.letters(id, state, 9).await.unwrap().is_empty());
         }
     }
 }
@@ -430,13 +430,13 @@ async fn whatever_breaks_every_letter_that_was_taken_arrives() {
         town.restart().await;
         alice.instance = town.instances().all()[0].clone();
         for _ in 0..60 {
-            if town.app.mailbox.counts(alice.instance.id).waiting == 0 {
+            if town.app.webhooks.counts(alice.instance.id).waiting == 0 {
                 break;
             }
             town.clock.advance(FIVE_MINUTES);
             tokio::time::sleep(Duration::from_millis(600)).await;
         }
-        let counts = town.app.mailbox.counts(alice.instance.id);
+        let counts = town.app.webhooks.counts(alice.instance.id);
         assert_eq!((counts.waiting, counts.failed, counts.bytes), (0, 0, 0), "seed {seed}");
         let seen = town.letters.seen().clone();
         let arrived: HashSet<&str> = seen.iter().map(|letter| letter.id()).collect();

@@ -19,14 +19,14 @@ use super::headers::clean_request;
 use crate::client::Client;
 use crate::error::Error;
 use crate::instances::Instance;
-use crate::mailbox::{LARGEST_BODY, LARGEST_HEAD, NotTaken, Parcel};
 use crate::web::errors::Problem;
+use crate::webhooks::{LARGEST_BODY, LARGEST_HEAD, NotTaken, Parcel};
 
 /// How long a letter's body may take to arrive.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
 /// Bytes of all bodies that are on their way in.
 const MOST_ARRIVING: usize = 64 * 1024 * 1024;
-/// When to come back to a mailbox that is full.
+/// When to come back to a webhooks that is full.
 const FULL_RETRY: Duration = Duration::from_secs(600);
 const BUSY_RETRY: Duration = Duration::from_secs(5);
 
@@ -47,7 +47,7 @@ impl Default for Counter {
 impl Edge {
     /// Whether a request is a letter, whoever sends it: the owner's own page gets the same answer as a stranger.
     pub(super) fn is_letter(&self, instance: &Instance, parts: &Parts) -> bool {
-        matches!(parts.method, Method::POST | Method::PUT) && self.app.mailbox.is_open(instance.id, parts.uri.path())
+        matches!(parts.method, Method::POST | Method::PUT) && self.app.webhooks.is_open(instance.id, parts.uri.path())
     }
 
     /// Keeps a letter: 202 once it is on disk. Refusals are for programs, whatever they accept.
@@ -73,7 +73,7 @@ impl Edge {
             let detail = "This instance takes no mail just now.";
             return Err(Problem::new(StatusCode::FORBIDDEN, "closed", "Closed", detail));
         }
-        self.app.mailbox.knock(instance.id, client.ip)?;
+        self.app.webhooks.knock(instance.id, client.ip)?;
         if length(&parts.headers).is_some_and(|length| length > LARGEST_BODY) {
             return Err(too_large());
         }
@@ -92,7 +92,7 @@ impl Edge {
         }
         let body = tokio::time::timeout(BODY_WITHIN, self.counter.read(body)).await.map_err(|_| broken())??;
         let parcel = Parcel { method: parts.method.to_string(), target, headers, body };
-        let id = self.app.mailbox.take_in(instance.id, parcel).await.map_err(in_words)?;
+        let id = self.app.webhooks.take_in(instance.id, parcel).await.map_err(in_words)?;
         let kept = (StatusCode::ACCEPTED, [(header::CACHE_CONTROL, "no-store")], Json(json!({ "delivery": id })));
         Ok(kept.into_response())
     }
@@ -144,7 +144,7 @@ fn busy() -> Problem {
 fn in_words(not_taken: NotTaken) -> Problem {
     match not_taken {
         NotTaken::Full(sentence) => {
-            Problem::new(StatusCode::INSUFFICIENT_STORAGE, "mailbox_full", "The mailbox is full", sentence)
+            Problem::new(StatusCode::INSUFFICIENT_STORAGE, "mailbox_full", "The webhooks is full", sentence)
                 .retry_after(FULL_RETRY)
         }
         NotTaken::Failed(error) => {

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 /// What arrived, from every instance of the town.
 #[derive(Clone, Default)]
-pub struct Letterbox(Arc<Inner>);
+pub struct WebhookReceiver(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
@@ -49,7 +49,7 @@ impl Arrived {
     }
 }
 
-impl Letterbox {
+impl WebhookReceiver {
     pub fn routes(&self) -> Router {
         Router::new().route("/hooks/{*rest}", any(arrive)).route("/_berth/quota", any(arrive)).with_state(self.clone())
     }
@@ -88,17 +88,17 @@ impl Letterbox {
     }
 }
 
-async fn arrive(State(letterbox): State<Letterbox>, request: Request) -> StatusCode {
+async fn arrive(State(webhook_receiver): State<WebhookReceiver>, request: Request) -> StatusCode {
     let (head, body) = request.into_parts();
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
-    letterbox.seen().push(Arrived {
+    webhook_receiver.seen().push(Arrived {
         method: head.method.to_string(),
         target: head.uri.to_string(),
         headers: head.headers,
         body: String::from_utf8_lossy(&body).into_owned(),
     });
-    letterbox.0.came.notify_waiters();
-    let reply = letterbox.0.answers.lock().unwrap().pop_front();
+    webhook_receiver.0.came.notify_waiters();
+    let reply = webhook_receiver.0.answers.lock().unwrap().pop_front();
     match reply {
         None => StatusCode::OK,
         Some(Reply::Says(status)) => StatusCode::from_u16(status).unwrap(),

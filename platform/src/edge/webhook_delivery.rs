@@ -1,4 +1,4 @@
-//! Carries letters from the mailbox to the programs they are for: wakes, sends, and writes down what came of it.
+//! Carries letters from the webhooks to the programs they are for: wakes, sends, and writes down what came of it.
 //!
 //! An instance is walked to by one task at a time, letter by letter in the order of arrival, so that a path's letters never
 //! overtake each other. Being carried to is no use of an instance: mail alone wakes it so often in an hour and keeps it
@@ -22,7 +22,7 @@ use crate::clock::Timestamp;
 use crate::db::InstanceId;
 use crate::error::{Error, Result};
 use crate::instances::{Cause, Fact, Instance, Status, Wish, Work};
-use crate::mailbox::{Delivery, LetterId, Outcome, Parcel, Round};
+use crate::webhooks::{Delivery, LetterId, Outcome, Parcel, Round};
 
 /// How long a program may think about a letter until its answer begins.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
@@ -39,7 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The one that carries. Clones are the same one.
 #[derive(Clone)]
-pub struct Postman(Arc<Inner>);
+pub struct WebhookDispatcher(Arc<Inner>);
 
 struct Inner {
     app: App,
@@ -61,7 +61,7 @@ enum Carried {
     Asleep,
 }
 
-impl Postman {
+impl WebhookDispatcher {
     /// The postman of this platform.
     #[must_use]
     pub fn new(app: App) -> Self {
@@ -82,7 +82,7 @@ impl Postman {
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                () = self.0.app.mailbox.until_due() => {}
+                () = self.0.app.webhooks.until_due() => {}
                 _ = tick.tick() => {}
             }
             self.look();
@@ -95,7 +95,7 @@ impl Postman {
 
     /// Sets out to everybody for whom there is something now.
     pub fn look(&self) {
-        for instance in self.0.app.mailbox.take_due() {
+        for instance in self.0.app.webhooks.take_due() {
             let begins = self.walks(|walks| match walks.entry(instance) {
                 Entry::Occupied(mut more) => {
                     more.insert(true);
@@ -134,7 +134,7 @@ impl Postman {
                 Some(self.in_a(FAULT_RETRY))
             });
             if let Some(at) = again {
-                self.0.app.mailbox.look_at(id, at);
+                self.0.app.webhooks.look_at(id, at);
             }
             let over = self.walks(|walks| match walks.get_mut(&id) {
                 Some(more) if *more && !self.0.ending.is_cancelled() => {
@@ -162,9 +162,9 @@ impl Postman {
             if self.0.ending.is_cancelled() {
                 return Ok(None);
             }
-            let round = app.mailbox.round(id).await?;
+            let round = app.webhooks.round(id).await?;
             if round.letters.is_empty() {
-                app.mailbox.tidy_up(id).await?;
+                app.webhooks.tidy_up(id).await?;
                 return Ok(round.next);
             }
             if let Some(later) = self.wake(&instance, &round).await? {
@@ -199,12 +199,12 @@ impl Postman {
             // What its own program asked for is not taken from what strangers may use up.
             let cause = if round.alarm { Cause::Alarm } else { Cause::Mail };
             if cause == Cause::Mail
-                && let Err(at) = app.mailbox.may_wake(instance.id)
+                && let Err(at) = app.webhooks.may_wake(instance.id)
             {
                 return Ok(Some(at));
             }
             match app.instances.wake(instance, cause).await {
-                Ok(()) => app.mailbox.woke(instance.id),
+                Ok(()) => app.webhooks.woke(instance.id),
                 Err(Error::Forbidden(_)) => return Ok(Some(self.in_a(CLOSED_RETRY))),
                 Err(Error::Conflict(_)) => return Ok(Some(self.in_a(FAULT_RETRY))),
                 Err(error) => return Err(error),
@@ -227,7 +227,7 @@ impl Postman {
         let by_others = ledger.last.is_none_or(|last| last.work != Work::Processor);
         instance.status().wish == Wish::Available
             && now.since(ledger.idle_since) < freeze_after
-            && (by_others || now.since(self.0.app.mailbox.woke_at(instance.id)) < freeze_after)
+            && (by_others || now.since(self.0.app.webhooks.woke_at(instance.id)) < freeze_after)
     }
 
     async fn carry(&self, instance: &Arc<Instance>, letter: LetterId) -> Result<Carried> {
@@ -239,13 +239,13 @@ impl Postman {
         if !instance.is_awake() {
             return Ok(Carried::Asleep);
         }
-        let mailbox = &self.0.app.mailbox;
-        let Some(delivery) = mailbox.begin_attempt(letter).await? else { return Ok(Carried::Done) };
+        let webhooks = &self.0.app.webhooks;
+        let Some(delivery) = webhooks.begin_attempt(letter).await? else { return Ok(Carried::Done) };
         let outcome = match &delivery.letter.parcel {
             Some(parcel) => self.send(instance, &delivery, parcel).await,
             None => Outcome::Taken { answer: "woke".into() },
         };
-        let again = mailbox.end_attempt(&delivery, &outcome).await?;
+        let again = webhooks.end_attempt(&delivery, &outcome).await?;
         tracing::debug!(instance.id = %instance.id, letter.id = %letter, attempt = delivery.attempt, outcome = ?outcome, "carried a letter");
         Ok(if again.is_some() { Carried::Refused } else { Carried::Done })
     }

@@ -1,4 +1,4 @@
-//! What the mailbox knows without asking the database: open paths, how much is kept, and who is to be looked at when.
+//! What the webhooks knows without asking the database: open paths, how much is kept, and who is to be looked at when.
 
 use std::collections::HashMap;
 
@@ -67,7 +67,7 @@ impl Memory {
         let counts = &mut self.shelf(instance).counts;
         if counts.waiting + counts.failed >= MOST_LETTERS || counts.bytes + bytes > MOST_BYTES {
             return Err(
-                "The mailbox of this instance is full. Its owner can see why on the dashboard; please try again later.",
+                "The webhooks of this instance is full. Its owner can see why on the dashboard; please try again later.",
             );
         }
         counts.waiting += 1;

@@ -1,13 +1,13 @@
-//! The mailbox of an instance: what others send to paths that its owner opened is kept until the program inside took it,
-//! also while the instance sleeps. Alarms leave their letters here too. Carrying them is the edge's (`edge/postman.rs`).
+//! The webhooks of an instance: what others send to paths that its owner opened is kept until the program inside took it,
+//! also while the instance sleeps. Alarms leave their letters here too. Carrying them is the edge's (`edge/webhook_delivery.rs`).
 //!
 //! Who sends something to an open path is nobody in particular, so nothing of it is decided by the database: which paths
 //! are open and how much is kept stand in memory. The platform is one process, and it alone writes here.
 
-mod carrying;
-mod letter;
+mod attempts;
+mod delivery;
+mod inbox;
 mod limits;
-mod memory;
 mod rules;
 mod store;
 
@@ -15,11 +15,11 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use attempts::{Delivery, Round};
 use bytes::Bytes;
-pub use carrying::{Delivery, Round};
-pub use letter::{Letter, LetterId, LetterView, Parcel, State};
+pub use delivery::{Letter, LetterId, LetterView, Parcel, State};
+use inbox::Memory;
 use limits::Limits;
-use memory::Memory;
 pub use rules::{
     LARGEST_BODY, LARGEST_HEAD, MOST_BYTES, MOST_LETTERS, MOST_PATHS, Outcome, TRIED_FOR, check_path, pause_after,
 };
@@ -33,7 +33,7 @@ use crate::secrets::Token;
 
 /// The room. Cheap to clone.
 #[derive(Clone)]
-pub struct Mailbox(Arc<Inner>);
+pub struct Webhooks(Arc<Inner>);
 
 struct Inner {
     db: Db,
@@ -72,7 +72,7 @@ pub enum NotTaken {
     Failed(Error),
 }
 
-/// An alarm's letter that was written; to be told to [`Mailbox::rang`] after the commit.
+/// An alarm's letter that was written; to be told to [`Webhooks::rang`] after the commit.
 #[must_use = "what is in memory counts only what it was told"]
 #[derive(Debug, Default)]
 pub struct Rang {
@@ -83,7 +83,7 @@ pub struct Rang {
 /// A letter that was written in somebody's transaction.
 #[must_use = "without its carry, its room is given back"]
 pub struct Posted {
-    mailbox: Mailbox,
+    webhooks: Webhooks,
     instance: InstanceId,
     bytes: u64,
     is_kept: bool,
@@ -93,19 +93,19 @@ impl Posted {
     /// Has it carried; call it after the commit.
     pub fn carry(mut self) {
         self.is_kept = true;
-        self.mailbox.look_at(self.instance, self.mailbox.0.clock.now());
+        self.webhooks.look_at(self.instance, self.webhooks.0.clock.now());
     }
 }
 
 impl Drop for Posted {
     fn drop(&mut self) {
         if !self.is_kept {
-            self.mailbox.memory().give_back(self.instance, State::Waiting, self.bytes);
+            self.webhooks.memory().give_back(self.instance, State::Waiting, self.bytes);
         }
     }
 }
 
-impl Mailbox {
+impl Webhooks {
     /// Reads which paths are open and what is kept.
     ///
     /// # Errors
@@ -229,7 +229,7 @@ impl Mailbox {
         let letter = Letter { id: LetterId(self.0.clock.uuid()), instance, alarm: None, parcel: Some(parcel) };
         let bytes = letter.bytes();
         self.memory().set_aside(instance, bytes).map_err(NotTaken::Full)?;
-        let posted = Posted { mailbox: self.clone(), instance, bytes, is_kept: false };
+        let posted = Posted { webhooks: self.clone(), instance, bytes, is_kept: false };
         self.write(tx, &letter).await.map_err(NotTaken::Failed)?;
         Ok(posted)
     }
@@ -319,7 +319,7 @@ impl Mailbox {
         self.memory().all()
     }
 
-    /// Deletes paths and letters of `instance` in the caller's transaction; call [`Mailbox::forget`] after the commit.
+    /// Deletes paths and letters of `instance` in the caller's transaction; call [`Webhooks::forget`] after the commit.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -327,7 +327,7 @@ impl Mailbox {
         store::forget(tx, instance).await
     }
 
-    /// Forgets what was deleted by [`Mailbox::forget_in`].
+    /// Forgets what was deleted by [`Webhooks::forget_in`].
     pub fn forget(&self, instance: InstanceId) {
         self.memory().forget(instance);
     }

@@ -1,9 +1,9 @@
-//! The postman's side of the mailbox: whose letters are to be carried when, in which order, and what came of it.
+//! The postman's side of the webhooks: whose letters are to be carried when, in which order, and what came of it.
 
 use std::collections::HashSet;
 
 use super::rules::{self, Fate, LISTED_FOR, MOST_LETTERS, MOST_LISTED, Outcome};
-use super::{Letter, LetterId, Mailbox, State, store};
+use super::{Letter, LetterId, State, Webhooks, store};
 use crate::clock::Timestamp;
 use crate::db::InstanceId;
 use crate::error::Result;
@@ -28,7 +28,7 @@ pub struct Delivery {
     give_up_at: Timestamp,
 }
 
-impl Mailbox {
+impl Webhooks {
     /// Instances with a letter to be tried now. Whoever asks looks after them: they are named once.
     #[must_use]
     pub fn take_due(&self) -> Vec<InstanceId> {
@@ -36,7 +36,7 @@ impl Mailbox {
         self.memory().take_due(now)
     }
 
-    /// Has the instance named by [`Mailbox::take_due`] at `at`, unless that is sooner anyway.
+    /// Has the instance named by [`Webhooks::take_due`] at `at`, unless that is sooner anyway.
     pub fn look_at(&self, instance: InstanceId, at: Timestamp) {
         self.memory().look_at(instance, at);
         if at <= self.0.clock.now() {

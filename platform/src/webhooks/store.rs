@@ -1,4 +1,4 @@
-//! The mailbox's rows: all SQL of this room.
+//! The webhooks's rows: all SQL of this room.
 
 use anyhow::Context as _;
 use sea_orm::ActiveValue::Set;

@@ -1,4 +1,4 @@
-//! One's instance's mailbox and alarms: which paths are open, what came, what was given up.
+//! One's instance's webhooks and alarms: which paths are open, what came, what was given up.
 
 use askama::Template;
 use axum::extract::{Form, Path, State};
@@ -14,15 +14,15 @@ use crate::accounts::Session;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::instances::Instance;
-use crate::mailbox::{Counts, Ending, LetterId, LetterView, MOST_PATHS, State as Standing};
+use crate::webhooks::{Counts, Ending, LetterId, LetterView, MOST_PATHS, State as Standing};
 
 /// How many letters of each kind are listed: those that need somebody, and those that only show that it works.
 const KEPT_LISTED: u64 = 50;
 const DELIVERED_LISTED: u64 = 10;
 
 #[derive(Template)]
-#[template(path = "dashboard/mailbox.html")]
-pub struct MailboxPage {
+#[template(path = "dashboard/webhooks.html")]
+pub struct WebhooksPage {
     pub handle: String,
     pub is_admin: bool,
     /// Stands before a path in an address.
@@ -53,7 +53,7 @@ pub struct LetterRow {
     pub at: Moment,
 }
 
-/// The mailbox in a few words, for the dashboard.
+/// The webhooks in a few words, for the dashboard.
 pub struct MailInWords {
     pub paths: usize,
     pub alarms: usize,
@@ -61,23 +61,23 @@ pub struct MailInWords {
     pub latest: Vec<LetterRow>,
 }
 
-/// Says how the mailbox is doing.
+/// Says how the webhooks is doing.
 ///
 /// # Errors
 /// When the database does not answer.
 pub async fn in_words(app: &App, instance: &Instance) -> Result<MailInWords> {
     let (failed, delivered, alarms) = tokio::try_join!(
-        app.mailbox.letters(instance.id, Standing::Failed, 3),
-        app.mailbox.letters(instance.id, Standing::Delivered, 3),
+        app.webhooks.letters(instance.id, Standing::Failed, 3),
+        app.webhooks.letters(instance.id, Standing::Delivered, 3),
         app.alarms.of(instance.id),
     )?;
     let latest = failed.iter().chain(&delivered).take(4).map(Into::into).collect();
-    let (paths, counts) = (app.mailbox.paths(instance.id).len(), app.mailbox.counts(instance.id));
+    let (paths, counts) = (app.webhooks.paths(instance.id).len(), app.webhooks.counts(instance.id));
     Ok(MailInWords { paths, alarms: alarms.len(), counts, latest })
 }
 
-/// `GET /mailbox`
-pub async fn show(State(app): State<App>, session: Session, Mine(instance): Mine) -> Answer<Page<MailboxPage>> {
+/// `GET /webhooks`
+pub async fn show(State(app): State<App>, session: Session, Mine(instance): Mine) -> Answer<Page<WebhooksPage>> {
     Ok(Page(page(&app, &session, &instance, Typed::default(), String::new()).await?))
 }
 
@@ -90,11 +90,11 @@ pub struct Typed {
     unguessable: String,
 }
 
-/// `POST /mailbox/paths`
+/// `POST /webhooks/paths`
 pub async fn open(State(app): State<App>, session: Session, Mine(instance): Mine, Form(typed): Form<Typed>) -> Answer {
     let ending = if typed.unguessable == "yes" { Ending::Unguessable } else { Ending::AsItIs };
-    match app.mailbox.open_path(instance.id, typed.path.trim(), ending).await {
-        Ok(_) => Ok(Redirect::to("/mailbox").into_response()),
+    match app.webhooks.open_path(instance.id, typed.path.trim(), ending).await {
+        Ok(_) => Ok(Redirect::to("/webhooks").into_response()),
         Err(error) => {
             let problem = Problem::in_place(error)?;
             let page = page(&app, &session, &instance, typed, problem.detail.clone()).await?;
@@ -103,22 +103,22 @@ pub async fn open(State(app): State<App>, session: Session, Mine(instance): Mine
     }
 }
 
-/// `POST /mailbox/paths/close`
+/// `POST /webhooks/paths/close`
 pub async fn close(State(app): State<App>, Mine(instance): Mine, Form(typed): Form<Typed>) -> Answer<Redirect> {
-    app.mailbox.close_path(instance.id, &typed.path).await?;
-    Ok(Redirect::to("/mailbox"))
+    app.webhooks.close_path(instance.id, &typed.path).await?;
+    Ok(Redirect::to("/webhooks"))
 }
 
-/// `POST /mailbox/letters/{id}/retry`
+/// `POST /webhooks/letters/{id}/retry`
 pub async fn retry(State(app): State<App>, Mine(instance): Mine, Path(id): Path<String>) -> Answer<Redirect> {
-    app.mailbox.retry(instance.id, letter(&id)?).await?;
-    Ok(Redirect::to("/mailbox#letters"))
+    app.webhooks.retry(instance.id, letter(&id)?).await?;
+    Ok(Redirect::to("/webhooks#letters"))
 }
 
-/// `POST /mailbox/letters/{id}/discard`
+/// `POST /webhooks/letters/{id}/discard`
 pub async fn discard(State(app): State<App>, Mine(instance): Mine, Path(id): Path<String>) -> Answer<Redirect> {
-    app.mailbox.discard(instance.id, letter(&id)?).await?;
-    Ok(Redirect::to("/mailbox#letters"))
+    app.webhooks.discard(instance.id, letter(&id)?).await?;
+    Ok(Redirect::to("/webhooks#letters"))
 }
 
 /// A letter's id as it stands in an address.
@@ -129,16 +129,16 @@ pub fn letter(id: &str) -> Result<LetterId> {
     id.parse().map_err(|_| Error::NotFound)
 }
 
-async fn page(app: &App, session: &Session, instance: &Instance, typed: Typed, note: String) -> Result<MailboxPage> {
+async fn page(app: &App, session: &Session, instance: &Instance, typed: Typed, note: String) -> Result<WebhooksPage> {
     let (waiting, failed, delivered, alarms) = tokio::try_join!(
-        app.mailbox.letters(instance.id, Standing::Waiting, KEPT_LISTED),
-        app.mailbox.letters(instance.id, Standing::Failed, KEPT_LISTED),
-        app.mailbox.letters(instance.id, Standing::Delivered, DELIVERED_LISTED),
+        app.webhooks.letters(instance.id, Standing::Waiting, KEPT_LISTED),
+        app.webhooks.letters(instance.id, Standing::Failed, KEPT_LISTED),
+        app.webhooks.letters(instance.id, Standing::Delivered, DELIVERED_LISTED),
         app.alarms.of(instance.id),
     )?;
-    let paths: Vec<String> = app.mailbox.paths(instance.id).into_iter().map(|open| open.path).collect();
-    let counts = app.mailbox.counts(instance.id);
-    Ok(MailboxPage {
+    let paths: Vec<String> = app.webhooks.paths(instance.id).into_iter().map(|open| open.path).collect();
+    let counts = app.webhooks.counts(instance.id);
+    Ok(WebhooksPage {
         handle: session.handle.to_string(),
         is_admin: super::admin::is_admin(session),
         instance_origin: app.config.hosts.instance_origin(&instance.handle),
