@@ -24,6 +24,7 @@ mod m0015_alerts;
 mod m0016_everybody;
 mod m0017_own_keys;
 mod m0018_corrections;
+mod m0019_webhooks;
 
 /// Applies the changes in order.
 #[derive(Debug)]
@@ -51,6 +52,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0016_everybody::Migration),
             Box::new(m0017_own_keys::Migration),
             Box::new(m0018_corrections::Migration),
+            Box::new(m0019_webhooks::Migration),
         ]
     }
 }

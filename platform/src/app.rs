@@ -61,7 +61,7 @@ impl App {
             .await
             .context("reading the instances")?;
         let quota = Quota::open(db.clone(), clock.clone(), &keys, &config).context("opening the books")?;
-        let webhooks = Webhooks::open(db.clone(), clock.clone()).await.context("reading the mailboxes")?;
+        let webhooks = Webhooks::open(db.clone(), clock.clone()).await.context("reading the inboxes of webhooks")?;
         let alarms = Alarms::open(db.clone(), clock.clone(), instances.clone(), webhooks.clone())
             .await
             .context("reading the alarms")?;

@@ -146,7 +146,7 @@ async fn show(app: &App, instance: &Arc<Instance>) -> anyhow::Result<()> {
         println!("failure    {failure}");
     }
     let (counts, paths) = (app.webhooks.counts(instance.id), app.webhooks.paths(instance.id).len());
-    println!("mail       {} waiting, {} given up, {paths} paths open", counts.waiting, counts.failed);
+    println!("webhooks   {} waiting, {} dead letters, {paths} paths open", counts.waiting, counts.dead_letters);
     println!("alarms     {}", app.alarms.of(instance.id).await?.len());
     show_why(app, instance).await?;
     for change in app.instances.history(instance.id, HISTORY).await? {

@@ -43,6 +43,7 @@ pub use strict::{read_strictly, refuse_cookie_bombs};
 pub use upstream::Upstreams;
 use wake::Woken;
 pub use webhook_delivery::WebhookDispatcher;
+use webhook_intake::IntakeMemory;
 
 use crate::app::App;
 use crate::client::Client;
@@ -65,7 +66,7 @@ pub struct Inner {
     app: App,
     upstreams: Upstreams,
     places: Places,
-    counter: webhook_intake::Counter,
+    intake_memory: IntakeMemory,
     assertions: Assertions,
 }
 
@@ -89,9 +90,8 @@ impl Edge {
     #[must_use]
     pub fn new(app: App) -> Self {
         let upstreams = Upstreams::new(app.instances.clone(), app.clock.clone());
-        let (places, counter, assertions) =
-            (Places::default(), webhook_intake::Counter::default(), Assertions::default());
-        Self(Arc::new(Inner { app, upstreams, places, counter, assertions }))
+        let (places, intake_memory) = (Places::default(), IntakeMemory::default());
+        Self(Arc::new(Inner { app, upstreams, places, intake_memory, assertions: Assertions::default() }))
     }
 
     /// Answers a request that came by `entrance`.
@@ -117,10 +117,10 @@ impl Edge {
         if let Some(path) = parts.uri.path().strip_prefix(OURS) {
             return Box::pin(self.ours(&called, path, &parts)).await;
         }
-        if called.entrance.port.is_none() && self.is_letter(&called.instance, &parts) {
-            self.app.metrics.count_edge(EdgeOutcome::Letter);
+        if called.entrance.port.is_none() && self.is_webhook(&called.instance, &parts) {
+            self.app.metrics.count_edge(EdgeOutcome::Webhook);
             let client = Client::from_headers(&parts.headers);
-            return Ok(Box::pin(self.take_in(&called.instance, parts, body, &client)).await);
+            return Ok(Box::pin(self.accept_webhook(&called.instance, parts, body, &client)).await);
         }
         let asked = Program::asked_for(&called.instance, &called.entrance, &mut parts.uri);
         let program = asked.as_ref().ok().and_then(Option::as_ref);

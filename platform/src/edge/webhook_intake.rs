@@ -1,5 +1,7 @@
-//! Taking letters in: what anybody sends to a path that the owner opened is kept, answered with 202, and carried by the
-//! postman. Nobody logs in here, so all of it is bounded: how often, how much, how long.
+//! Webhook intake: a POST or PUT to a path that the owner opened is enqueued and answered with 202 Accepted.
+//!
+//! Senders do not log in, so everything is bounded: the rate, the size, the time a body may take, and the memory of all bodies
+//! that are arriving. `webhook_delivery.rs` sends the requests on to the program.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,39 +22,47 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::instances::Instance;
 use crate::web::errors::Problem;
-use crate::webhooks::{LARGEST_BODY, LARGEST_HEAD, NotTaken, Parcel};
+use crate::webhooks::{IntakeError, MAX_BODY_BYTES, MAX_HEAD_BYTES, WebhookRequest};
 
-/// How long a letter's body may take to arrive.
-const BODY_WITHIN: Duration = Duration::from_secs(30);
-/// Bytes of all bodies that are on their way in.
-const MOST_ARRIVING: usize = 64 * 1024 * 1024;
-/// When to come back to a webhooks that is full.
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes of all bodies that are arriving at one time.
+const MAX_ARRIVING_BYTES: usize = 64 * 1024 * 1024;
+/// Retry-After when an inbox is full, and when too many bodies arrive at one time.
 const FULL_RETRY: Duration = Duration::from_secs(600);
 const BUSY_RETRY: Duration = Duration::from_secs(5);
 
-/// What a letter does not keep, besides what no instance is told: its body is kept whole, and carried by ourselves.
-const NOT_IN_LETTERS: [header::HeaderName; 6] =
+/// Headers that are not stored, besides those that no instance is sent: the request is sent on later, over another connection
+/// and with a body of known length.
+const NOT_STORED: [header::HeaderName; 6] =
     [header::COOKIE, header::HOST, header::CONTENT_LENGTH, header::EXPECT, header::TE, header::TRAILER];
 
-/// Memory for what arrives.
+/// The memory for request bodies that are arriving, as one permit a byte.
 #[derive(Clone)]
-pub(super) struct Counter(Arc<Semaphore>);
+pub(super) struct IntakeMemory(Arc<Semaphore>);
 
-impl Default for Counter {
+impl Default for IntakeMemory {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MOST_ARRIVING)))
+        Self(Arc::new(Semaphore::new(MAX_ARRIVING_BYTES)))
     }
 }
 
 impl Edge {
-    /// Whether a request is a letter, whoever sends it: the owner's own page gets the same answer as a stranger.
-    pub(super) fn is_letter(&self, instance: &Instance, parts: &Parts) -> bool {
+    /// Whether a request is a webhook. The sender plays no part: the owner's own page gets the same answer as a stranger, so
+    /// that a path behaves in a test as it will for its real sender.
+    pub(super) fn is_webhook(&self, instance: &Instance, parts: &Parts) -> bool {
         matches!(parts.method, Method::POST | Method::PUT) && self.app.webhooks.is_open(instance.id, parts.uri.path())
     }
 
-    /// Keeps a letter: 202 once it is on disk. Refusals are for programs, whatever they accept.
-    pub(super) async fn take_in(&self, instance: &Instance, parts: Parts, body: Body, client: &Client) -> Response {
-        match self.keep(instance, parts, body, client).await {
+    /// Enqueues a webhook: 202 once it is on disk. Refusals are problem+json whatever the sender accepts: it is a program.
+    pub(super) async fn accept_webhook(
+        &self,
+        instance: &Instance,
+        parts: Parts,
+        body: Body,
+        client: &Client,
+    ) -> Response {
+        match self.enqueue_webhook(instance, parts, body, client).await {
             Ok(response) => response,
             Err(problem) => {
                 let mut response = problem.json("");
@@ -62,94 +72,102 @@ impl Edge {
         }
     }
 
-    async fn keep(
+    async fn enqueue_webhook(
         &self,
         instance: &Instance,
-        mut parts: Parts,
+        parts: Parts,
         body: Body,
         client: &Client,
     ) -> Result<Response, Problem> {
         if instance.status().wish.is_closed() {
-            let detail = "This instance takes no mail just now.";
+            let detail = "This instance takes no webhooks just now.";
             return Err(Problem::new(StatusCode::FORBIDDEN, "closed", "Closed", detail));
         }
-        self.app.webhooks.knock(instance.id, client.ip)?;
-        if length(&parts.headers).is_some_and(|length| length > LARGEST_BODY) {
+        self.app.webhooks.check_rate(instance.id, client.ip)?;
+        // Refused before a byte of it is read, where the sender says its length.
+        if content_length(&parts.headers).is_some_and(|length| length > MAX_BODY_BYTES) {
             return Err(too_large());
         }
-        clean_request(&mut parts.headers);
-        for name in NOT_IN_LETTERS {
-            parts.headers.remove(name);
-        }
-        let target = parts.uri.path_and_query().map_or_else(|| parts.uri.path().to_owned(), ToString::to_string);
-        let mut headers: Vec<(String, String)> =
-            parts.headers.iter().map(|(name, value)| (name.to_string(), in_characters(value.as_bytes()))).collect();
-        headers.push(("x-forwarded-for".into(), client.ip.to_string()));
-        if target.len() + headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > LARGEST_HEAD {
-            let detail = "Address and headers of a letter take up to 16 KiB together.";
-            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-            return Err(Problem::new(status, "head_too_large", "Too large", detail));
-        }
-        let body = tokio::time::timeout(BODY_WITHIN, self.counter.read(body)).await.map_err(|_| broken())??;
-        let parcel = Parcel { method: parts.method.to_string(), target, headers, body };
-        let id = self.app.webhooks.take_in(instance.id, parcel).await.map_err(in_words)?;
-        let kept = (StatusCode::ACCEPTED, [(header::CACHE_CONTROL, "no-store")], Json(json!({ "delivery": id })));
-        Ok(kept.into_response())
+        let request = stored_head(parts, client)?;
+        let body = tokio::time::timeout(BODY_TIMEOUT, self.intake_memory.read(body)).await.map_err(|_| broken())??;
+        let id = self.app.webhooks.enqueue(instance.id, WebhookRequest { body, ..request }).await.map_err(problem)?;
+        let accepted = (StatusCode::ACCEPTED, [(header::CACHE_CONTROL, "no-store")], Json(json!({ "delivery": id })));
+        Ok(accepted.into_response())
     }
 }
 
-impl Counter {
-    /// Reads a body to its end; every byte of it has its place in memory first.
+/// The request as it is stored, without its body.
+fn stored_head(mut parts: Parts, client: &Client) -> Result<WebhookRequest, Problem> {
+    clean_request(&mut parts.headers);
+    for name in NOT_STORED {
+        parts.headers.remove(name);
+    }
+    let target = parts.uri.path_and_query().map_or_else(|| parts.uri.path().to_owned(), ToString::to_string);
+    let mut headers: Vec<(String, String)> =
+        parts.headers.iter().map(|(name, value)| (name.to_string(), latin1(value.as_bytes()))).collect();
+    headers.push(("x-forwarded-for".into(), client.ip.to_string()));
+    if target.len() + headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > MAX_HEAD_BYTES {
+        let detail = "Address and headers of a webhook take up to 16 KiB together.";
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        return Err(Problem::new(status, "head_too_large", "Too large", detail));
+    }
+    Ok(WebhookRequest { method: parts.method.to_string(), target, headers, body: Bytes::new() })
+}
+
+impl IntakeMemory {
+    /// Reads a body to its end.
     async fn read(&self, body: Body) -> Result<Bytes, Problem> {
-        let mut places = Vec::new();
-        let mut taken = BytesMut::new();
+        let mut permits = Vec::new();
+        let mut read = BytesMut::new();
         let mut chunks = body.into_data_stream();
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk.map_err(|_| broken())?;
-            if taken.len() + chunk.len() > LARGEST_BODY {
+            if read.len() + chunk.len() > MAX_BODY_BYTES {
                 return Err(too_large());
             }
             let bytes = u32::try_from(chunk.len()).map_err(|_| too_large())?;
-            places.push(self.0.try_acquire_many(bytes).map_err(|_| busy())?);
-            taken.extend_from_slice(&chunk);
+            // No waiting for permits: bodies that wait for each other's memory, each half read, would be a deadlock until
+            // their timeouts. The sender retries instead.
+            permits.push(self.0.try_acquire_many(bytes).map_err(|_| busy())?);
+            read.extend_from_slice(&chunk);
         }
-        Ok(taken.freeze())
+        Ok(read.freeze())
     }
 }
 
-/// Each byte as the character of the same number, so that any value can stand in a text.
-fn in_characters(bytes: &[u8]) -> String {
+/// Each byte as the character of the same number, so that a header value that is not UTF-8 can be stored as text.
+fn latin1(bytes: &[u8]) -> String {
     bytes.iter().map(|&byte| char::from(byte)).collect()
 }
 
-fn length(headers: &HeaderMap) -> Option<usize> {
+fn content_length(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 fn too_large() -> Problem {
-    let detail = "The body of a letter may have up to 1 MiB.";
+    let detail = "The body of a webhook may have up to 1 MiB.";
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "Too large", detail)
 }
 
 fn broken() -> Problem {
-    let detail = "The body did not arrive whole within half a minute. Nothing was kept; please send it again.";
+    let detail = "The body did not arrive whole within half a minute. Nothing was stored; please send it again.";
     Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", "Too slow", detail)
 }
 
 fn busy() -> Problem {
-    let message = "Much mail is arriving at this moment. Please try again shortly.".to_owned();
+    let message = "Many webhooks are arriving at this moment. Please try again shortly.".to_owned();
     Error::Unavailable { message, retry_after: BUSY_RETRY }.into()
 }
 
-fn in_words(not_taken: NotTaken) -> Problem {
-    match not_taken {
-        NotTaken::Full(sentence) => {
-            Problem::new(StatusCode::INSUFFICIENT_STORAGE, "mailbox_full", "The webhooks is full", sentence)
+fn problem(error: IntakeError) -> Problem {
+    match error {
+        IntakeError::InboxFull(sentence) => {
+            Problem::new(StatusCode::INSUFFICIENT_STORAGE, "inbox_full", "The inbox is full", sentence)
                 .retry_after(FULL_RETRY)
         }
-        NotTaken::Failed(error) => {
+        IntakeError::Storage(error) => {
             if let Error::Internal(cause) = &error {
-                tracing::error!(error = format!("{cause:#}"), "a letter could not be kept");
+                tracing::error!(error = format!("{cause:#}"), "a webhook could not be enqueued");
             }
             error.into()
         }

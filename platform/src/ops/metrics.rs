@@ -23,7 +23,7 @@ pub struct Metrics {
     wake: Histogram,
     instances: Family<FactLabels, Gauge>,
     stuck: Gauge,
-    letters: Family<LetterLabels, Gauge>,
+    webhooks: Family<DeliveryLabels, Gauge>,
     asked: Family<AskLabels, Counter>,
     certificates: Family<BudgetLabels, Gauge>,
 }
@@ -32,8 +32,8 @@ pub struct Metrics {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum EdgeOutcome {
     Forwarded,
-    /// For the webhooks.
-    Letter,
+    /// Taken in by the webhook intake.
+    Webhook,
     Waiting,
     Refused,
 }
@@ -68,7 +68,7 @@ struct EdgeLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LetterLabels {
+struct DeliveryLabels {
     state: &'static str,
 }
 
@@ -80,7 +80,7 @@ struct FactLabels {
 impl Metrics {
     pub(crate) fn new() -> Self {
         let mut registry = Registry::with_prefix("berth");
-        let (edge, instances, letters) = (Family::default(), Family::default(), Family::default());
+        let (edge, instances, webhooks) = (Family::default(), Family::default(), Family::default());
         // 1 ms to about 65 s: a thaw at one end, the limit for a held request at the other.
         let wake = Histogram::new(exponential_buckets(0.001, 2.0, 17));
         let stuck = Gauge::default();
@@ -89,13 +89,13 @@ impl Metrics {
         registry.register_with_unit("wake_wait", waited, Unit::Seconds, wake.clone());
         registry.register("instances", "Instances, by what was last seen of them", Family::clone(&instances));
         registry.register("instances_stuck", "Instances on their way for more than five minutes", Gauge::clone(&stuck));
-        registry.register("letters", "Letters in the webhooks, by how they stand", Family::clone(&letters));
+        registry.register("webhook_deliveries", "Webhook deliveries in inboxes, by state", Family::clone(&webhooks));
         let (asked, certificates) = (Family::default(), Family::default());
         let asks = "Questions whether a name may have a certificate, by the answer";
         registry.register("certificate_asks", asks, Family::clone(&asked));
         let budget = "First certificates in a week: spent, with the names that wait for theirs, and the limit";
         registry.register("certificates_a_week", budget, Family::clone(&certificates));
-        Self { registry: Arc::new(registry), edge, wake, instances, stuck, letters, asked, certificates }
+        Self { registry: Arc::new(registry), edge, wake, instances, stuck, webhooks, asked, certificates }
     }
 
     /// Counts a request to an instance.
@@ -131,9 +131,9 @@ pub fn render(metrics: &Metrics, instances: &Instances, webhooks: &Webhooks, now
         stuck += i64::from(status.is_stuck(now));
     }
     metrics.stuck.set(stuck);
-    let counts = webhooks.counts_of_all();
-    for (state, letters) in [("waiting", counts.waiting), ("failed", counts.failed)] {
-        metrics.letters.get_or_create(&LetterLabels { state }).set(i64::try_from(letters).unwrap_or(i64::MAX));
+    let counts = webhooks.total_counts();
+    for (state, count) in [("waiting", counts.waiting), ("dead_letter", counts.dead_letters)] {
+        metrics.webhooks.get_or_create(&DeliveryLabels { state }).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
     let mut text = String::new();
     encode(&mut text, &metrics.registry).expect("writing into a String cannot fail");

@@ -43,7 +43,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
-pub use alerts::MAIL_PATH;
+pub use alerts::ALERT_WEBHOOK_PATH;
 use anyhow::Context as _;
 pub use calendar::Month;
 pub use catalogue::{Catalogue, Difference, PricedModel};

@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::error::Error;
 use crate::handle::Handle;
 use crate::instances::{Cause, Wish};
-use crate::webhooks::Counts;
+use crate::webhooks::InboxCounts;
 
 #[derive(Template)]
 #[template(path = "admin/admin.html")]
@@ -23,7 +23,7 @@ pub struct AdminPage {
     pub is_admin: bool,
     pub awake: usize,
     /// Of everybody.
-    pub mail: Counts,
+    pub webhooks: InboxCounts,
     pub alarms: u64,
     pub accounts: Vec<AccountRow>,
 }
@@ -38,7 +38,7 @@ pub struct AccountRow {
     pub passkeys: u64,
     pub recovery_codes_left: u64,
     /// That wait or were given up.
-    pub letters: u64,
+    pub webhooks: u64,
     pub instance: Option<InstanceCell>,
 }
 
@@ -62,7 +62,7 @@ pub async fn show(State(app): State<App>, session: Session) -> Answer<Page<Admin
         handle: session.handle.to_string(),
         is_admin: is_admin(&session),
         awake: app.instances.awake_count(),
-        mail: app.webhooks.counts_of_all(),
+        webhooks: app.webhooks.total_counts(),
         alarms: app.alarms.count().await?,
         accounts: accounts.into_iter().map(|account| row(&app, account)).collect(),
     }))
@@ -107,7 +107,7 @@ fn row(app: &App, account: AccountView) -> AccountRow {
         created: Moment(account.created_at),
         passkeys: account.passkeys,
         recovery_codes_left: account.recovery_codes_left,
-        letters: counts.waiting + counts.failed,
+        webhooks: counts.waiting + counts.dead_letters,
         instance,
     }
 }

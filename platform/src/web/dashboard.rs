@@ -10,7 +10,7 @@ use super::page::Page;
 use super::passkeys::PasskeyRow;
 use super::ports::{self, PortsInWords};
 pub use super::spend::{ModelInWords, SpendInWords};
-use super::webhooks::{self, MailInWords};
+use super::webhooks::{self, WebhooksCard};
 use super::why::{self, Line, Why};
 use super::words::{self, Moment, StateInWords};
 use crate::accounts::{Session, SessionView};
@@ -38,7 +38,7 @@ pub struct Dashboard {
     pub history: Vec<HistoryRow>,
     pub spend: SpendInWords,
     pub alerts: Vec<AlertInWords>,
-    pub mail: MailInWords,
+    pub webhooks: WebhooksCard,
     /// How much is open to others.
     pub shares: usize,
     /// The names of one's own by which it is entered.
@@ -83,12 +83,12 @@ pub async fn show(State(app): State<App>, session: Session, Mine(instance): Mine
 /// # Errors
 /// When the database does not answer.
 pub async fn page(app: &App, session: &Session, instance: &Instance, ports: PortsInWords) -> Result<Dashboard> {
-    let (history, spend, left, alerts, mail, sessions, passkeys) = tokio::try_join!(
+    let (history, spend, left, alerts, webhooks, sessions, passkeys) = tokio::try_join!(
         app.instances.history(instance.id, HISTORY),
         app.quota.spend(session.account),
         app.quota.left(session.account),
         app.quota.alerts(session.account),
-        webhooks::in_words(app, instance),
+        webhooks::card(app, instance),
         app.accounts.sessions(session),
         app.accounts.passkeys(session),
     )?;
@@ -104,7 +104,7 @@ pub async fn page(app: &App, session: &Session, instance: &Instance, ports: Port
         history: history.iter().map(Into::into).collect(),
         spend: super::spend::in_words(&spend),
         alerts: left::alerts_in_words(&alerts, &left),
-        mail,
+        webhooks,
         shares: app.sharing.of(instance.id).len(),
         port: app.config.hosts.port.clone(),
         domains: app.domains.of(instance.id).into_iter().filter(Domain::is_proven).map(|domain| domain.name).collect(),

@@ -1,4 +1,4 @@
-//! One's instance's webhooks and alarms: which paths are open, what came, what was given up.
+//! The owner's page of webhooks and alarms: open paths, waiting and delivered webhooks, dead letters.
 
 use askama::Template;
 use axum::extract::{Form, Path, State};
@@ -14,10 +14,10 @@ use crate::accounts::Session;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::instances::Instance;
-use crate::webhooks::{Counts, Ending, LetterId, LetterView, MOST_PATHS, State as Standing};
+use crate::webhooks::{DeliveryId, DeliveryState, DeliveryView, InboxCounts, MAX_PATHS, PathSuffix};
 
-/// How many letters of each kind are listed: those that need somebody, and those that only show that it works.
-const KEPT_LISTED: u64 = 50;
+/// How many deliveries of each kind are listed: those that may need the owner, and those that only show that it works.
+const UNDELIVERED_LISTED: u64 = 50;
 const DELIVERED_LISTED: u64 = 10;
 
 #[derive(Template)]
@@ -27,62 +27,59 @@ pub struct WebhooksPage {
     pub is_admin: bool,
     /// Stands before a path in an address.
     pub instance_origin: String,
-    /// What was typed, and what is wrong with it.
+    /// The path in the form, and what is wrong with it.
     pub typed: String,
     pub note: String,
     pub paths: Vec<String>,
-    pub most_paths: usize,
+    pub max_paths: usize,
     pub may_open: bool,
-    pub counts: Counts,
-    pub kept_kib: String,
-    pub kept: Vec<LetterRow>,
-    pub delivered: Vec<LetterRow>,
+    pub counts: InboxCounts,
+    pub stored_kib: String,
+    pub undelivered: Vec<DeliveryRow>,
+    pub delivered: Vec<DeliveryRow>,
     pub alarms: Vec<AlarmRow>,
 }
 
-/// One letter.
-pub struct LetterRow {
+/// A delivery in a list.
+pub struct DeliveryRow {
     pub id: String,
-    /// `POST /hooks/github`, or which alarm.
+    /// `POST /hooks/github`, or the name of the alarm.
     pub what: String,
     pub lamp: &'static str,
-    /// What came of it so far.
-    pub came_of_it: String,
-    /// When it is tried next, or else when it came or was done with.
+    /// The outcome so far.
+    pub outcome: String,
+    /// What `at` is the time of: the next attempt, the arrival, or the end.
     pub when: &'static str,
     pub at: Moment,
 }
 
-/// The webhooks in a few words, for the dashboard.
-pub struct MailInWords {
+/// The card of webhooks on the dashboard.
+pub struct WebhooksCard {
     pub paths: usize,
     pub alarms: usize,
-    pub counts: Counts,
-    pub latest: Vec<LetterRow>,
+    pub counts: InboxCounts,
+    pub latest: Vec<DeliveryRow>,
 }
 
-/// Says how the webhooks is doing.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn in_words(app: &App, instance: &Instance) -> Result<MailInWords> {
-    let (failed, delivered, alarms) = tokio::try_join!(
-        app.webhooks.letters(instance.id, Standing::Failed, 3),
-        app.webhooks.letters(instance.id, Standing::Delivered, 3),
+/// The card of one instance.
+pub async fn card(app: &App, instance: &Instance) -> Result<WebhooksCard> {
+    let (dead_letters, delivered, alarms) = tokio::try_join!(
+        app.webhooks.deliveries(instance.id, DeliveryState::DeadLetter, 3),
+        app.webhooks.deliveries(instance.id, DeliveryState::Delivered, 3),
         app.alarms.of(instance.id),
     )?;
-    let latest = failed.iter().chain(&delivered).take(4).map(Into::into).collect();
+    let latest = dead_letters.iter().chain(&delivered).take(4).map(Into::into).collect();
     let (paths, counts) = (app.webhooks.paths(instance.id).len(), app.webhooks.counts(instance.id));
-    Ok(MailInWords { paths, alarms: alarms.len(), counts, latest })
+    Ok(WebhooksCard { paths, alarms: alarms.len(), counts, latest })
 }
 
 /// `GET /webhooks`
 pub async fn show(State(app): State<App>, session: Session, Mine(instance): Mine) -> Answer<Page<WebhooksPage>> {
-    Ok(Page(page(&app, &session, &instance, Typed::default(), String::new()).await?))
+    Ok(Page(page(&app, &session, &instance, OpenPathForm::default(), String::new()).await?))
 }
 
 #[derive(Default, Deserialize)]
-pub struct Typed {
+pub struct OpenPathForm {
     #[serde(default)]
     path: String,
     /// The checkbox: `yes`, or not there.
@@ -91,49 +88,60 @@ pub struct Typed {
 }
 
 /// `POST /webhooks/paths`
-pub async fn open(State(app): State<App>, session: Session, Mine(instance): Mine, Form(typed): Form<Typed>) -> Answer {
-    let ending = if typed.unguessable == "yes" { Ending::Unguessable } else { Ending::AsItIs };
-    match app.webhooks.open_path(instance.id, typed.path.trim(), ending).await {
+pub async fn open(
+    State(app): State<App>,
+    session: Session,
+    Mine(instance): Mine,
+    Form(form): Form<OpenPathForm>,
+) -> Answer {
+    let suffix = if form.unguessable == "yes" { PathSuffix::Unguessable } else { PathSuffix::None };
+    match app.webhooks.open_path(instance.id, form.path.trim(), suffix).await {
         Ok(_) => Ok(Redirect::to("/webhooks").into_response()),
         Err(error) => {
             let problem = Problem::in_place(error)?;
-            let page = page(&app, &session, &instance, typed, problem.detail.clone()).await?;
+            let page = page(&app, &session, &instance, form, problem.detail.clone()).await?;
             Ok(problem.with(Page(page)))
         }
     }
 }
 
 /// `POST /webhooks/paths/close`
-pub async fn close(State(app): State<App>, Mine(instance): Mine, Form(typed): Form<Typed>) -> Answer<Redirect> {
-    app.webhooks.close_path(instance.id, &typed.path).await?;
+pub async fn close(State(app): State<App>, Mine(instance): Mine, Form(form): Form<OpenPathForm>) -> Answer<Redirect> {
+    app.webhooks.close_path(instance.id, &form.path).await?;
     Ok(Redirect::to("/webhooks"))
 }
 
-/// `POST /webhooks/letters/{id}/retry`
+/// `POST /webhooks/deliveries/{id}/retry`
 pub async fn retry(State(app): State<App>, Mine(instance): Mine, Path(id): Path<String>) -> Answer<Redirect> {
-    app.webhooks.retry(instance.id, letter(&id)?).await?;
-    Ok(Redirect::to("/webhooks#letters"))
+    app.webhooks.retry(instance.id, delivery_id(&id)?).await?;
+    Ok(Redirect::to("/webhooks#deliveries"))
 }
 
-/// `POST /webhooks/letters/{id}/discard`
+/// `POST /webhooks/deliveries/{id}/discard`
 pub async fn discard(State(app): State<App>, Mine(instance): Mine, Path(id): Path<String>) -> Answer<Redirect> {
-    app.webhooks.discard(instance.id, letter(&id)?).await?;
-    Ok(Redirect::to("/webhooks#letters"))
+    app.webhooks.discard(instance.id, delivery_id(&id)?).await?;
+    Ok(Redirect::to("/webhooks#deliveries"))
 }
 
-/// A letter's id as it stands in an address.
+/// The id of a delivery from a path.
 ///
 /// # Errors
-/// `NotFound` for what is none.
-pub fn letter(id: &str) -> Result<LetterId> {
+/// `NotFound` for text that is not an id.
+pub fn delivery_id(id: &str) -> Result<DeliveryId> {
     id.parse().map_err(|_| Error::NotFound)
 }
 
-async fn page(app: &App, session: &Session, instance: &Instance, typed: Typed, note: String) -> Result<WebhooksPage> {
-    let (waiting, failed, delivered, alarms) = tokio::try_join!(
-        app.webhooks.letters(instance.id, Standing::Waiting, KEPT_LISTED),
-        app.webhooks.letters(instance.id, Standing::Failed, KEPT_LISTED),
-        app.webhooks.letters(instance.id, Standing::Delivered, DELIVERED_LISTED),
+async fn page(
+    app: &App,
+    session: &Session,
+    instance: &Instance,
+    form: OpenPathForm,
+    note: String,
+) -> Result<WebhooksPage> {
+    let (waiting, dead_letters, delivered, alarms) = tokio::try_join!(
+        app.webhooks.deliveries(instance.id, DeliveryState::Waiting, UNDELIVERED_LISTED),
+        app.webhooks.deliveries(instance.id, DeliveryState::DeadLetter, UNDELIVERED_LISTED),
+        app.webhooks.deliveries(instance.id, DeliveryState::Delivered, DELIVERED_LISTED),
         app.alarms.of(instance.id),
     )?;
     let paths: Vec<String> = app.webhooks.paths(instance.id).into_iter().map(|open| open.path).collect();
@@ -142,58 +150,60 @@ async fn page(app: &App, session: &Session, instance: &Instance, typed: Typed, n
         handle: session.handle.to_string(),
         is_admin: super::admin::is_admin(session),
         instance_origin: app.config.hosts.instance_origin(&instance.handle),
-        typed: typed.path,
+        typed: form.path,
         note,
-        may_open: paths.len() < MOST_PATHS,
+        may_open: paths.len() < MAX_PATHS,
         paths,
-        most_paths: MOST_PATHS,
-        kept_kib: grouped(i64::try_from(counts.bytes.div_ceil(1024)).unwrap_or(i64::MAX)),
+        max_paths: MAX_PATHS,
+        stored_kib: grouped(i64::try_from(counts.bytes.div_ceil(1024)).unwrap_or(i64::MAX)),
         counts,
-        kept: failed.iter().chain(&waiting).map(Into::into).collect(),
+        undelivered: dead_letters.iter().chain(&waiting).map(Into::into).collect(),
         delivered: delivered.iter().map(Into::into).collect(),
         alarms: alarms.iter().map(Into::into).collect(),
     })
 }
 
-impl From<&LetterView> for LetterRow {
-    fn from(letter: &LetterView) -> Self {
-        let what = match (&letter.alarm, letter.path.as_str()) {
+impl From<&DeliveryView> for DeliveryRow {
+    fn from(delivery: &DeliveryView) -> Self {
+        let what = match (&delivery.alarm, delivery.path.as_str()) {
             (Some(alarm), "") => format!("Alarm {alarm}"),
             (Some(alarm), path) => format!("Alarm {alarm} to {path}"),
-            (None, path) => format!("{} {path}", letter.method),
+            (None, path) => format!("{} {path}", delivery.method),
         };
-        let answer = letter.answer.as_deref();
-        let (lamp, came_of_it, when, at) = match (letter.state, letter.attempts) {
-            (Standing::Waiting, 0) => ("moving", "not tried yet".to_owned(), "came", letter.arrived_at),
-            (Standing::Waiting, attempts) => {
-                let at = letter.try_at.unwrap_or(letter.arrived_at);
-                ("moving", tried(attempts, answer), "again", at)
+        let result = delivery.last_result.as_deref();
+        let (lamp, outcome, when, at) = match (delivery.state, delivery.attempts) {
+            (DeliveryState::Waiting, 0) => ("moving", "no attempt yet".to_owned(), "arrived", delivery.arrived_at),
+            (DeliveryState::Waiting, attempts) => {
+                let at = delivery.next_attempt_at.unwrap_or(delivery.arrived_at);
+                ("moving", tried(attempts, result), "next attempt", at)
             }
-            (Standing::Failed, attempts) => ("trouble", tried(attempts, answer), "given up", done(letter)),
-            (Standing::Delivered, 1) => ("awake", taken(answer), "delivered", done(letter)),
-            (Standing::Delivered, attempts) => {
-                ("awake", format!("{}, the {attempts}. time", taken(answer)), "delivered", done(letter))
+            (DeliveryState::DeadLetter, attempts) => {
+                ("trouble", tried(attempts, result), "dead letter since", done(delivery))
+            }
+            (DeliveryState::Delivered, 1) => ("awake", accepted(result), "delivered", done(delivery)),
+            (DeliveryState::Delivered, attempts) => {
+                ("awake", format!("{}, attempt {attempts}", accepted(result)), "delivered", done(delivery))
             }
         };
-        Self { id: letter.id.to_string(), what, lamp, came_of_it, when, at: Moment(at) }
+        Self { id: delivery.id.to_string(), what, lamp, outcome, when, at: Moment(at) }
     }
 }
 
-fn done(letter: &LetterView) -> crate::clock::Timestamp {
-    letter.done_at.unwrap_or(letter.arrived_at)
+fn done(delivery: &DeliveryView) -> crate::clock::Timestamp {
+    delivery.done_at.unwrap_or(delivery.arrived_at)
 }
 
-fn tried(attempts: i64, answer: Option<&str>) -> String {
-    let times = if attempts == 1 { "tried once".to_owned() } else { format!("tried {attempts} times") };
-    match answer {
-        Some(answer) => format!("{times}, last: {answer}"),
-        None => format!("{times}, no answer known"),
+fn tried(attempts: i64, result: Option<&str>) -> String {
+    let times = if attempts == 1 { "1 attempt".to_owned() } else { format!("{attempts} attempts") };
+    match result {
+        Some(result) => format!("{times}, last: {result}"),
+        None => format!("{times}, no result known"),
     }
 }
 
-fn taken(answer: Option<&str>) -> String {
-    match answer {
+fn accepted(result: Option<&str>) -> String {
+    match result {
         Some("woke") | None => "it woke".into(),
-        Some(status) => format!("taken with {status}"),
+        Some(status) => format!("accepted with {status}"),
     }
 }

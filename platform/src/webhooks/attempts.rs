@@ -1,143 +1,138 @@
-//! The postman's side of the webhooks: whose letters are to be carried when, in which order, and what came of it.
+//! Delivery attempts: which deliveries of an instance are due, in which order, and recording the outcome of each attempt.
 
 use std::collections::HashSet;
 
-use super::rules::{self, Fate, LISTED_FOR, MOST_LETTERS, MOST_LISTED, Outcome};
-use super::{Letter, LetterId, State, Webhooks, store};
+use super::rules::{self, AttemptOutcome, DELIVERED_RETENTION, MAX_DELIVERED, MAX_DELIVERIES, RetryDecision};
+use super::{DeliveryId, DeliveryState, WebhookDelivery, Webhooks, store};
 use crate::clock::Timestamp;
 use crate::db::InstanceId;
 use crate::error::Result;
 
-/// What to do for an instance now.
+/// The deliveries of an instance to attempt now.
 #[derive(Debug, Default)]
-pub struct Round {
-    /// With their paths: once one of a path is refused, those behind it wait.
-    pub letters: Vec<(LetterId, String)>,
-    /// Whether an alarm rings for the first time among them, which its own program asked for.
-    pub alarm: bool,
-    /// When the next letter is to be tried that is not among them.
+pub struct DueDeliveries {
+    /// In the order of arrival, with their paths: once one is refused, those behind it on its path wait.
+    pub deliveries: Vec<(DeliveryId, String)>,
+    /// Whether one of them is an alarm's first attempt, so that the instance's own program asked to be woken.
+    pub has_new_alarm: bool,
+    /// When the next delivery is due that is not among them.
     pub next: Option<Timestamp>,
 }
 
-/// A letter on its way to the program.
+/// An attempt that has begun.
 #[derive(Clone, Debug)]
-pub struct Delivery {
-    pub letter: Letter,
-    /// Counted from one, and on disk before the program hears of it.
-    pub attempt: i64,
-    give_up_at: Timestamp,
+pub struct DeliveryAttempt {
+    pub delivery: WebhookDelivery,
+    /// The number of this attempt, from 1.
+    pub number: i64,
+    /// When the retry window ends.
+    pub give_up_at: Timestamp,
 }
 
 impl Webhooks {
-    /// Instances with a letter to be tried now. Whoever asks looks after them: they are named once.
+    /// Instances with a delivery that is due. Each is named once: the caller attends to it or schedules it again.
     #[must_use]
     pub fn take_due(&self) -> Vec<InstanceId> {
         let now = self.0.clock.now();
-        self.memory().take_due(now)
+        self.inboxes().take_due(now)
     }
 
-    /// Has the instance named by [`Webhooks::take_due`] at `at`, unless that is sooner anyway.
-    pub fn look_at(&self, instance: InstanceId, at: Timestamp) {
-        self.memory().look_at(instance, at);
+    /// Has [`Webhooks::take_due`] name the instance at `at`, unless it is to name it sooner.
+    pub fn schedule(&self, instance: InstanceId, at: Timestamp) {
+        self.inboxes().schedule(instance, at);
         if at <= self.0.clock.now() {
             self.0.due.notify_one();
         }
     }
 
-    /// Comes back when a letter came in that can be carried now.
+    /// Waits until a delivery is enqueued or made due.
     pub async fn until_due(&self) {
         self.0.due.notified().await;
     }
 
-    /// The letters to try now, in the order of their arrival, and when the next one is to be tried. A letter that is not
-    /// due holds back those behind it on its path.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn round(&self, instance: InstanceId) -> Result<Round> {
+    /// The deliveries to attempt now, and when the next one is due.
+    pub async fn due_deliveries(&self, instance: InstanceId) -> Result<DueDeliveries> {
         let now = self.0.clock.now();
-        let waiting = store::waiting(&self.0.db, instance, MOST_LETTERS + 100).await?;
-        let mut round = Round::default();
-        let mut held = HashSet::new();
-        for letter in waiting {
-            if held.contains(&letter.path) {
+        // More than an inbox holds from outside: alarms are enqueued beyond that limit.
+        let waiting = store::waiting(&self.0.db, instance, MAX_DELIVERIES + 100).await?;
+        let mut due = DueDeliveries::default();
+        let mut blocked = HashSet::new();
+        for delivery in waiting {
+            if blocked.contains(&delivery.path) {
                 continue;
             }
-            if letter.try_at <= now {
-                round.alarm |= letter.alarm && letter.attempts == 0;
-                round.letters.push((letter.id, letter.path));
+            if delivery.next_attempt_at <= now {
+                due.has_new_alarm |= delivery.is_alarm && delivery.attempts == 0;
+                due.deliveries.push((delivery.id, delivery.path));
             } else {
-                round.next = Some(round.next.map_or(letter.try_at, |next| next.min(letter.try_at)));
-                held.insert(letter.path);
+                let at = delivery.next_attempt_at;
+                due.next = Some(due.next.map_or(at, |next| next.min(at)));
+                // Order per path: one that backs off holds back every later one of its path, though those are due.
+                blocked.insert(delivery.path);
             }
         }
-        Ok(round)
+        Ok(due)
     }
 
-    /// Whether letters may wake the instance once more; else when they may.
+    /// Counts a wake for deliveries against the instance's rate limit.
     ///
     /// # Errors
-    /// That moment.
-    pub fn may_wake(&self, instance: InstanceId) -> std::result::Result<(), Timestamp> {
-        self.0.limits.may_wake(instance).map_err(|wait| self.0.clock.now().plus(wait))
+    /// When the next wake is allowed.
+    pub fn check_wake_rate(&self, instance: InstanceId) -> std::result::Result<(), Timestamp> {
+        self.0.limits.check_wake(instance).map_err(|wait| self.0.clock.now().plus(wait))
     }
 
-    /// Notes that letters woke the instance just now.
-    pub fn woke(&self, instance: InstanceId) {
+    /// Records that deliveries woke the instance just now.
+    pub fn record_wake(&self, instance: InstanceId) {
         let now = self.0.clock.now();
-        self.memory().shelf(instance).woke_at = now;
+        self.inboxes().inbox(instance).last_wake_at = now;
     }
 
-    /// When letters last woke the instance.
+    /// When deliveries last woke the instance; the beginning of time when they never did.
     #[must_use]
-    pub fn woke_at(&self, instance: InstanceId) -> Timestamp {
-        Timestamp(self.memory().look(instance, |shelf| shelf.woke_at.0))
+    pub fn last_wake_at(&self, instance: InstanceId) -> Timestamp {
+        Timestamp(self.inboxes().look(instance, |inbox| inbox.last_wake_at.0))
     }
 
-    /// Takes a letter out to deliver it: the attempt is counted on disk first, so that one whose answer is lost is known to
-    /// have been tried. `None` when it waits no more.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn begin_attempt(&self, id: LetterId) -> Result<Option<Delivery>> {
+    /// Begins an attempt and returns the delivery with its body; `None` when it no longer waits.
+    pub async fn begin_attempt(&self, id: DeliveryId) -> Result<Option<DeliveryAttempt>> {
+        // The attempt is committed before the request is sent: after a crash in between, the next one carries the number 2,
+        // and the receiver can tell that it may have seen this delivery before.
         let tx = self.0.db.begin().await?;
-        let Some(taken) = store::take(&tx, id).await? else { return Ok(None) };
+        let Some(attempt) = store::begin_attempt(&tx, id).await? else { return Ok(None) };
         tx.commit().await?;
-        Ok(Some(Delivery { letter: taken.letter, attempt: taken.attempt, give_up_at: taken.give_up_at }))
+        Ok(Some(attempt))
     }
 
-    /// Writes what came of an attempt; when the letter is tried again, if it is.
+    /// Records the outcome of an attempt; returns when the delivery is retried, if it is.
     ///
     /// # Errors
-    /// When the database does not answer: the letter waits as before and is tried once more.
-    pub async fn end_attempt(&self, delivery: &Delivery, outcome: &Outcome) -> Result<Option<Timestamp>> {
+    /// When the database fails: the delivery then waits as before and is attempted once more.
+    pub async fn end_attempt(&self, attempt: &DeliveryAttempt, outcome: &AttemptOutcome) -> Result<Option<Timestamp>> {
         let now = self.0.clock.now();
-        let fate = rules::fate(outcome, delivery.attempt, now, delivery.give_up_at);
-        let (Outcome::Taken { answer } | Outcome::Refused { answer } | Outcome::Never { answer }) = outcome;
-        let instance = delivery.letter.instance;
+        let decision = rules::decide_retry(outcome, attempt.number, now, attempt.give_up_at);
+        let (instance, id) = (attempt.delivery.instance, attempt.delivery.id);
         let tx = self.0.db.begin().await?;
-        let settled = store::settle(&tx, (instance, delivery.letter.id), fate, answer, now).await?;
+        let finished = store::end_attempt(&tx, instance, id, decision, outcome.result(), now).await?;
         tx.commit().await?;
-        if let Some(bytes) = settled {
-            match fate {
-                Fate::Delivered => self.memory().give_back(instance, State::Waiting, bytes),
-                Fate::Failed => self.memory().fail(instance),
-                Fate::TryAt(_) => {}
+        // `None`: its owner discarded it during the attempt, and its space was released then.
+        if let Some(bytes) = finished {
+            match decision {
+                RetryDecision::Delivered => self.inboxes().release(instance, DeliveryState::Waiting, bytes),
+                RetryDecision::DeadLetter => self.inboxes().give_up(instance),
+                RetryDecision::RetryAt(_) => {}
             }
         }
-        Ok(match fate {
-            Fate::TryAt(at) => Some(at),
-            Fate::Delivered | Fate::Failed => None,
+        Ok(match decision {
+            RetryDecision::RetryAt(at) => Some(at),
+            RetryDecision::Delivered | RetryDecision::DeadLetter => None,
         })
     }
 
-    /// Deletes delivered letters that nobody looks for any more.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn tidy_up(&self, instance: InstanceId) -> Result<()> {
+    /// Deletes delivered ones past their retention.
+    pub async fn prune_delivered(&self, instance: InstanceId) -> Result<()> {
         let tx = self.0.db.begin().await?;
-        store::forget_delivered(&tx, instance, self.0.clock.now().minus(LISTED_FOR), MOST_LISTED).await?;
+        store::prune_delivered(&tx, instance, self.0.clock.now().minus(DELIVERED_RETENTION), MAX_DELIVERED).await?;
         tx.commit().await
     }
 }

@@ -1,4 +1,4 @@
-//! A letter, and what is shown of it.
+//! A webhook delivery: the stored request, its id and state, and the view that its owner sees.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -6,97 +6,102 @@ use uuid::Uuid;
 
 use crate::clock::Timestamp;
 use crate::db::InstanceId;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
-/// A letter, as its receiver knows it: an id that stays the same however often it is delivered.
+/// The id of a delivery, the same at every attempt: the receiver's key for idempotent processing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct LetterId(pub Uuid);
+pub struct DeliveryId(pub Uuid);
 
-/// Something for an instance: a request to be made of its program, or only that it shall wake.
+/// An entry of an instance's inbox: a request for the program inside, or only a wake.
 #[derive(Clone, Debug)]
-pub struct Letter {
-    pub id: LetterId,
+pub struct WebhookDelivery {
+    pub id: DeliveryId,
     pub instance: InstanceId,
-    /// The alarm that wrote it; `None`: it came from outside.
+    /// The alarm that enqueued it; `None` for a request from outside or from the platform.
     pub alarm: Option<String>,
-    /// `None`: it is delivered as soon as the instance is awake.
-    pub parcel: Option<Parcel>,
+    /// `None`: it counts as delivered as soon as the instance is awake.
+    pub request: Option<WebhookRequest>,
 }
 
-/// A request that is kept.
+/// A stored request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parcel {
+pub struct WebhookRequest {
     pub method: String,
     /// Path and query.
     pub target: String,
-    /// Names and values in their order; each byte of a value is one character.
+    /// Names and values in their order. Each byte of a value is one character (Latin-1), so that any value survives JSON.
     pub headers: Vec<(String, String)>,
     pub body: Bytes,
 }
 
-/// Where a letter stands.
+/// The state of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum DeliveryState {
     Waiting,
     Delivered,
-    /// Given up; kept until its owner has it tried again or throws it away.
-    Failed,
+    /// Given up; kept until its owner retries or discards it.
+    DeadLetter,
 }
 
-/// A letter as its owner sees it.
+/// A delivery as its owner sees it.
 #[derive(Clone, Debug, Serialize)]
-pub struct LetterView {
-    pub id: LetterId,
+pub struct DeliveryView {
+    pub id: DeliveryId,
     pub alarm: Option<String>,
     pub method: String,
     /// Empty for an alarm that only wakes.
     pub path: String,
     pub bytes: u64,
-    pub state: State,
+    pub state: DeliveryState,
     pub attempts: i64,
     pub arrived_at: Timestamp,
-    /// When it is tried next, while it waits.
-    pub try_at: Option<Timestamp>,
+    /// When it is attempted next, while it waits.
+    pub next_attempt_at: Option<Timestamp>,
+    /// When it was delivered or given up.
     pub done_at: Option<Timestamp>,
-    /// What came of the last attempt, in a few words.
-    pub answer: Option<String>,
+    /// The result of the last attempt, in a few words: a status, or why there was none.
+    pub last_result: Option<String>,
 }
 
-impl Letter {
-    /// The path it goes to; empty when it goes to none.
+impl WebhookDelivery {
+    /// The path of its request; empty when it has none.
     #[must_use]
     pub fn path(&self) -> &str {
-        self.parcel.as_ref().map_or("", |parcel| parcel.target.split('?').next().unwrap_or_default())
+        self.request.as_ref().map_or("", |request| request.target.split('?').next().unwrap_or_default())
     }
 
-    /// What it takes up.
+    /// Its size in the inbox: target, headers and body.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        let Some(parcel) = &self.parcel else { return 0 };
-        let headers: usize = parcel.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-        (parcel.target.len() + headers + parcel.body.len()) as u64
+        let Some(request) = &self.request else { return 0 };
+        let headers: usize = request.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        (request.target.len() + headers + request.body.len()) as u64
     }
 }
 
-impl State {
-    pub(super) fn word(self) -> &'static str {
+impl DeliveryState {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
             Self::Delivered => "delivered",
-            Self::Failed => "failed",
+            Self::DeadLetter => "dead_letter",
         }
-    }
-
-    pub(super) fn of_word(word: &str) -> Result<Self> {
-        [Self::Waiting, Self::Delivered, Self::Failed]
-            .into_iter()
-            .find(|state| state.word() == word)
-            .ok_or_else(|| anyhow::anyhow!("no letter is {word}").into())
     }
 }
 
-impl std::str::FromStr for LetterId {
+impl std::str::FromStr for DeliveryState {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        [Self::Waiting, Self::Delivered, Self::DeadLetter]
+            .into_iter()
+            .find(|state| state.as_str() == text)
+            .ok_or_else(|| anyhow::anyhow!("{text} is not a state of a delivery").into())
+    }
+}
+
+impl std::str::FromStr for DeliveryId {
     type Err = uuid::Error;
 
     fn from_str(text: &str) -> std::result::Result<Self, uuid::Error> {
@@ -104,7 +109,7 @@ impl std::str::FromStr for LetterId {
     }
 }
 
-impl std::fmt::Display for LetterId {
+impl std::fmt::Display for DeliveryId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
     }

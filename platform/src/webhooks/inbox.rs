@@ -1,73 +1,75 @@
-//! What the webhooks knows without asking the database: open paths, how much is kept, and who is to be looked at when.
+//! The inboxes in memory: open paths, size limits, and when each instance's deliveries are due.
 
 use std::collections::HashMap;
 
-use super::rules::{MOST_BYTES, MOST_BYTES_OF_ALL, MOST_LETTERS};
-use super::store::Kept;
-use super::{Counts, OpenPath, State};
+use super::rules::{MAX_DELIVERIES, MAX_INBOX_BYTES, MAX_TOTAL_BYTES};
+use super::store::InboxSummary;
+use super::{DeliveryState, InboxCounts, WebhookPath};
 use crate::clock::Timestamp;
 use crate::db::InstanceId;
 
-/// Every instance's shelf.
+/// The inboxes of all instances.
 #[derive(Default)]
-pub(super) struct Memory {
-    shelves: HashMap<InstanceId, Shelf>,
+pub(super) struct Inboxes {
+    inboxes: HashMap<InstanceId, Inbox>,
+    /// The bytes of all of them.
     bytes: u64,
 }
 
-/// What is known of one instance.
-pub(super) struct Shelf {
-    pub paths: Vec<OpenPath>,
-    pub counts: Counts,
-    /// When its letters are to be looked at.
-    pub look_at: Option<Timestamp>,
-    /// When letters last woke it; the beginning of time when they never did.
-    pub woke_at: Timestamp,
+/// One instance's inbox.
+pub(super) struct Inbox {
+    pub paths: Vec<WebhookPath>,
+    pub counts: InboxCounts,
+    /// When its deliveries are looked at next.
+    pub due_at: Option<Timestamp>,
+    /// When deliveries last woke the instance; the beginning of time when they never did.
+    pub last_wake_at: Timestamp,
 }
 
-impl Default for Shelf {
+impl Default for Inbox {
     fn default() -> Self {
-        Self { paths: Vec::new(), counts: Counts::default(), look_at: None, woke_at: Timestamp(0) }
+        Self { paths: Vec::new(), counts: InboxCounts::default(), due_at: None, last_wake_at: Timestamp(0) }
     }
 }
 
-impl Memory {
-    pub(super) fn shelf(&mut self, instance: InstanceId) -> &mut Shelf {
-        self.shelves.entry(instance).or_default()
+impl Inboxes {
+    pub(super) fn inbox(&mut self, instance: InstanceId) -> &mut Inbox {
+        self.inboxes.entry(instance).or_default()
     }
 
-    /// Looks without making a shelf: anybody may ask for any path.
-    pub(super) fn look<T: Default>(&self, instance: InstanceId, look: impl FnOnce(&Shelf) -> T) -> T {
-        self.shelves.get(&instance).map_or_else(T::default, look)
+    /// Reads without creating an inbox: strangers may ask for any path, and the map must not grow with them.
+    pub(super) fn look<T: Default>(&self, instance: InstanceId, look: impl FnOnce(&Inbox) -> T) -> T {
+        self.inboxes.get(&instance).map_or_else(T::default, look)
     }
 
-    /// Takes in what the database holds.
-    pub(super) fn read(&mut self, instance: InstanceId, state: State, kept: Kept, try_at: Timestamp) {
-        if state == State::Delivered {
+    /// Adds the rows of one instance in one state, at the start of the process.
+    pub(super) fn load(&mut self, summary: &InboxSummary) {
+        // Delivered rows have no body any more, and count towards no limit.
+        if summary.state == DeliveryState::Delivered {
             return;
         }
-        self.bytes += kept.bytes;
-        let shelf = self.shelf(instance);
-        shelf.counts.bytes += kept.bytes;
-        match state {
-            State::Waiting => {
-                shelf.counts.waiting = kept.letters;
-                shelf.look_at = Some(try_at);
+        self.bytes += summary.bytes;
+        let inbox = self.inbox(summary.instance);
+        inbox.counts.bytes += summary.bytes;
+        match summary.state {
+            DeliveryState::Waiting => {
+                inbox.counts.waiting = summary.deliveries;
+                inbox.due_at = Some(summary.next_attempt_at);
             }
-            State::Failed => shelf.counts.failed = kept.letters,
-            State::Delivered => {}
+            DeliveryState::DeadLetter => inbox.counts.dead_letters = summary.deliveries,
+            DeliveryState::Delivered => {}
         }
     }
 
-    /// Counts a letter that is about to be written, or says why there is no room for it.
-    pub(super) fn set_aside(&mut self, instance: InstanceId, bytes: u64) -> Result<(), &'static str> {
-        if self.bytes + bytes > MOST_BYTES_OF_ALL {
-            return Err("This server keeps as much mail as it can. Please try again later.");
+    /// Reserves space for a delivery, or says what is full.
+    pub(super) fn reserve(&mut self, instance: InstanceId, bytes: u64) -> Result<(), &'static str> {
+        if self.bytes + bytes > MAX_TOTAL_BYTES {
+            return Err("This server's space for webhooks is full. Please try again later.");
         }
-        let counts = &mut self.shelf(instance).counts;
-        if counts.waiting + counts.failed >= MOST_LETTERS || counts.bytes + bytes > MOST_BYTES {
+        let counts = &mut self.inbox(instance).counts;
+        if counts.waiting + counts.dead_letters >= MAX_DELIVERIES || counts.bytes + bytes > MAX_INBOX_BYTES {
             return Err(
-                "The webhooks of this instance is full. Its owner can see why on the dashboard; please try again later.",
+                "The inbox of this instance is full. Its owner can see why on the dashboard; please try again later.",
             );
         }
         counts.waiting += 1;
@@ -76,59 +78,59 @@ impl Memory {
         Ok(())
     }
 
-    /// A letter is no longer kept.
-    pub(super) fn give_back(&mut self, instance: InstanceId, state: State, bytes: u64) {
+    /// Releases the space of a delivery that was in `state`.
+    pub(super) fn release(&mut self, instance: InstanceId, state: DeliveryState, bytes: u64) {
         self.bytes = self.bytes.saturating_sub(bytes);
-        let counts = &mut self.shelf(instance).counts;
+        let counts = &mut self.inbox(instance).counts;
         counts.bytes = counts.bytes.saturating_sub(bytes);
         match state {
-            State::Waiting => counts.waiting = counts.waiting.saturating_sub(1),
-            State::Failed => counts.failed = counts.failed.saturating_sub(1),
-            State::Delivered => {}
+            DeliveryState::Waiting => counts.waiting = counts.waiting.saturating_sub(1),
+            DeliveryState::DeadLetter => counts.dead_letters = counts.dead_letters.saturating_sub(1),
+            DeliveryState::Delivered => {}
         }
     }
 
-    /// One that waited failed.
-    pub(super) fn fail(&mut self, instance: InstanceId) {
-        let counts = &mut self.shelf(instance).counts;
+    /// Counts a waiting delivery as a dead letter.
+    pub(super) fn give_up(&mut self, instance: InstanceId) {
+        let counts = &mut self.inbox(instance).counts;
         counts.waiting = counts.waiting.saturating_sub(1);
-        counts.failed += 1;
+        counts.dead_letters += 1;
     }
 
-    /// One that failed waits again.
-    pub(super) fn unfail(&mut self, instance: InstanceId) {
-        let counts = &mut self.shelf(instance).counts;
-        counts.failed = counts.failed.saturating_sub(1);
+    /// Counts a dead letter as waiting again.
+    pub(super) fn revive(&mut self, instance: InstanceId) {
+        let counts = &mut self.inbox(instance).counts;
+        counts.dead_letters = counts.dead_letters.saturating_sub(1);
         counts.waiting += 1;
     }
 
-    /// Names the instance at `at`, unless that is sooner anyway.
-    pub(super) fn look_at(&mut self, instance: InstanceId, at: Timestamp) {
-        let look_at = &mut self.shelf(instance).look_at;
-        *look_at = Some(look_at.map_or(at, |before| before.min(at)));
+    /// Makes the instance due at `at`, unless it is due sooner.
+    pub(super) fn schedule(&mut self, instance: InstanceId, at: Timestamp) {
+        let due_at = &mut self.inbox(instance).due_at;
+        *due_at = Some(due_at.map_or(at, |before| before.min(at)));
     }
 
-    /// Those whose moment has come, each once.
+    /// The instances that are due, each once.
     pub(super) fn take_due(&mut self, now: Timestamp) -> Vec<InstanceId> {
-        let due = self.shelves.iter_mut().filter(|(_, shelf)| shelf.look_at.is_some_and(|at| at <= now));
-        due.map(|(instance, shelf)| {
-            shelf.look_at = None;
+        let due = self.inboxes.iter_mut().filter(|(_, inbox)| inbox.due_at.is_some_and(|at| at <= now));
+        due.map(|(instance, inbox)| {
+            inbox.due_at = None;
             *instance
         })
         .collect()
     }
 
-    pub(super) fn all(&self) -> Counts {
-        self.shelves.values().fold(Counts::default(), |all, shelf| Counts {
-            waiting: all.waiting + shelf.counts.waiting,
-            failed: all.failed + shelf.counts.failed,
-            bytes: all.bytes + shelf.counts.bytes,
+    pub(super) fn total_counts(&self) -> InboxCounts {
+        self.inboxes.values().fold(InboxCounts::default(), |all, inbox| InboxCounts {
+            waiting: all.waiting + inbox.counts.waiting,
+            dead_letters: all.dead_letters + inbox.counts.dead_letters,
+            bytes: all.bytes + inbox.counts.bytes,
         })
     }
 
     pub(super) fn forget(&mut self, instance: InstanceId) {
-        if let Some(shelf) = self.shelves.remove(&instance) {
-            self.bytes = self.bytes.saturating_sub(shelf.counts.bytes);
+        if let Some(inbox) = self.inboxes.remove(&instance) {
+            self.bytes = self.bytes.saturating_sub(inbox.counts.bytes);
         }
     }
 }
@@ -140,22 +142,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shelf_holds_so_many_letters_and_bytes_and_everybodys_together_no_more_than_the_disk_bears() {
-        let mut memory = Memory::default();
+    fn an_inbox_has_a_limit_of_deliveries_and_bytes_and_all_inboxes_share_a_limit_of_bytes() {
+        let mut inboxes = Inboxes::default();
         let instance = |n| InstanceId(Uuid::from_u128(n));
-        for _ in 0..MOST_LETTERS {
-            memory.set_aside(instance(1), 1).unwrap();
+        for _ in 0..MAX_DELIVERIES {
+            inboxes.reserve(instance(1), 1).unwrap();
         }
-        assert!(memory.set_aside(instance(1), 1).is_err());
-        memory.fail(instance(1));
-        assert!(memory.set_aside(instance(1), 1).is_err(), "a failed one is still kept");
-        memory.give_back(instance(1), State::Failed, 1);
-        memory.set_aside(instance(1), 1).unwrap();
-        memory.set_aside(instance(2), MOST_BYTES).unwrap();
-        assert!(memory.set_aside(instance(2), 1).is_err());
-        let fit = (3..1000).filter(|n| memory.set_aside(instance(*n), MOST_BYTES).is_ok()).count() as u64;
-        assert_eq!(fit, MOST_BYTES_OF_ALL / MOST_BYTES - 2);
-        memory.forget(instance(2));
-        memory.set_aside(instance(2000), MOST_BYTES).unwrap();
+        assert!(inboxes.reserve(instance(1), 1).is_err());
+        inboxes.give_up(instance(1));
+        assert!(inboxes.reserve(instance(1), 1).is_err(), "a dead letter still takes space");
+        inboxes.release(instance(1), DeliveryState::DeadLetter, 1);
+        inboxes.reserve(instance(1), 1).unwrap();
+        inboxes.reserve(instance(2), MAX_INBOX_BYTES).unwrap();
+        assert!(inboxes.reserve(instance(2), 1).is_err());
+        let fit = (3..1000).filter(|n| inboxes.reserve(instance(*n), MAX_INBOX_BYTES).is_ok()).count() as u64;
+        assert_eq!(fit, MAX_TOTAL_BYTES / MAX_INBOX_BYTES - 2);
+        inboxes.forget(instance(2));
+        inboxes.reserve(instance(2000), MAX_INBOX_BYTES).unwrap();
     }
 }

@@ -1,27 +1,41 @@
-//! The webhooks of an instance: what others send to paths that its owner opened is kept until the program inside took it,
-//! also while the instance sleeps. Alarms leave their letters here too. Carrying them is the edge's (`edge/webhook_delivery.rs`).
+//! Webhooks: a durable inbox for each instance, from which requests are delivered to the program inside at least once.
 //!
-//! Who sends something to an open path is nobody in particular, so nothing of it is decided by the database: which paths
-//! are open and how much is kept stand in memory. The platform is one process, and it alone writes here.
+//! - **Durable queue.** A POST or PUT to a path that the owner opened is a row in the database before its sender reads 202.
+//!   The instance may sleep meanwhile: a waiting delivery wakes it.
+//! - **At least once.** A delivery is attempted until the program answers 2xx. It arrives a second time when that answer was
+//!   lost, always with the same id (`X-Berth-Delivery`): the receiver makes processing idempotent by remembering ids.
+//! - **Order.** The deliveries of one path are attempted in the order of arrival, and a refused one holds back those behind
+//!   it. Paths do not wait for each other.
+//! - **Exponential backoff.** From ten seconds, doubling to four hours, for three days after arrival ([`backoff_after`]).
+//! - **Dead letters.** What is refused to the end, or answered with 410, is kept until its owner retries or discards it.
+//! - **Limits.** Token buckets for senders and for wakes (`limits.rs`), a size for each inbox and for all (`rules.rs`).
+//!
+//! One process writes. Open paths and the size of each inbox are decided in memory, because anyone may ask at any rate, and the
+//! sequence numbers come from a counter in memory: a second platform process on the same database would break both.
+//!
+//! Alarms enqueue their deliveries here too. Taking requests in and sending them is the edge's (`edge/webhook_intake.rs`,
+//! `edge/webhook_delivery.rs`).
 
 mod attempts;
 mod delivery;
+mod enqueue;
 mod inbox;
 mod limits;
 mod rules;
 mod store;
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use attempts::{Delivery, Round};
-use bytes::Bytes;
-pub use delivery::{Letter, LetterId, LetterView, Parcel, State};
-use inbox::Memory;
-use limits::Limits;
+pub use attempts::{DeliveryAttempt, DueDeliveries};
+pub use delivery::{DeliveryId, DeliveryState, DeliveryView, WebhookDelivery, WebhookRequest};
+pub use enqueue::{AlarmDelivery, IntakeError, UncommittedDelivery};
+use inbox::Inboxes;
+use limits::WebhookRateLimits;
 pub use rules::{
-    LARGEST_BODY, LARGEST_HEAD, MOST_BYTES, MOST_LETTERS, MOST_PATHS, Outcome, TRIED_FOR, check_path, pause_after,
+    AttemptOutcome, MAX_BODY_BYTES, MAX_DELIVERIES, MAX_HEAD_BYTES, MAX_INBOX_BYTES, MAX_PATHS, RETRY_WINDOW,
+    backoff_after, check_path,
 };
 use serde::Serialize;
 use tokio::sync::Notify;
@@ -31,133 +45,96 @@ use crate::db::{Db, InstanceId, Tx};
 use crate::error::{Error, Result};
 use crate::secrets::Token;
 
-/// The room. Cheap to clone.
+/// The inboxes of all instances. Cheap to clone.
 #[derive(Clone)]
-pub struct Webhooks(Arc<Inner>);
+pub struct Webhooks(Arc<WebhooksInner>);
 
-struct Inner {
+struct WebhooksInner {
     db: Db,
     clock: Clock,
-    limits: Limits,
-    memory: Mutex<Memory>,
-    /// The number of the letter that came last.
-    number: AtomicI64,
-    /// One at a time opens a path, so that the limit holds on either database.
+    limits: WebhookRateLimits,
+    inboxes: Mutex<Inboxes>,
+    /// The sequence number of the newest delivery.
+    sequence: AtomicI64,
+    /// Held while a path is opened: on PostgreSQL two transactions could otherwise both count one path fewer than the
+    /// limit, and both insert.
     opening: tokio::sync::Mutex<()>,
-    /// Somebody's letter is to be carried now.
+    /// Wakes the dispatcher when a delivery is due now.
     due: Notify,
 }
 
-/// A path that its owner opened.
+/// A path of an instance that its owner opened for webhooks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct OpenPath {
+pub struct WebhookPath {
     pub path: String,
     pub opened_at: Timestamp,
 }
 
-/// How much is kept.
+/// How many deliveries an inbox holds, and their size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
+pub struct InboxCounts {
     pub waiting: u64,
-    pub failed: u64,
+    pub dead_letters: u64,
     pub bytes: u64,
 }
 
-/// Why a letter was not taken.
-#[derive(Debug)]
-pub enum NotTaken {
-    /// There is no room for it; the sentence says where.
-    Full(&'static str),
-    /// The database does not answer.
-    Failed(Error),
-}
-
-/// An alarm's letter that was written; to be told to [`Webhooks::rang`] after the commit.
-#[must_use = "what is in memory counts only what it was told"]
-#[derive(Debug, Default)]
-pub struct Rang {
-    written: bool,
-    forgotten: u64,
-}
-
-/// A letter that was written in somebody's transaction.
-#[must_use = "without its carry, its room is given back"]
-pub struct Posted {
-    webhooks: Webhooks,
-    instance: InstanceId,
-    bytes: u64,
-    is_kept: bool,
-}
-
-impl Posted {
-    /// Has it carried; call it after the commit.
-    pub fn carry(mut self) {
-        self.is_kept = true;
-        self.webhooks.look_at(self.instance, self.webhooks.0.clock.now());
-    }
-}
-
-impl Drop for Posted {
-    fn drop(&mut self) {
-        if !self.is_kept {
-            self.webhooks.memory().give_back(self.instance, State::Waiting, self.bytes);
-        }
-    }
+/// What is appended to a path when it is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathSuffix {
+    None,
+    /// 132 random bits, for senders that do not sign their requests: the path is then the secret.
+    Unguessable,
 }
 
 impl Webhooks {
-    /// Reads which paths are open and what is kept.
-    ///
-    /// # Errors
-    /// When the database does not answer.
+    /// Reads the open paths and the size of each inbox from the database.
     pub async fn open(db: Db, clock: Clock) -> Result<Self> {
-        let mut memory = Memory::default();
+        let mut inboxes = Inboxes::default();
         for (instance, path, opened_at) in store::paths(&db).await? {
-            memory.shelf(instance).paths.push(OpenPath { path, opened_at });
+            inboxes.inbox(instance).paths.push(WebhookPath { path, opened_at });
         }
-        for (instance, state, kept, try_at) in store::summary(&db).await? {
-            memory.read(instance, state, kept, try_at);
+        for summary in store::summaries(&db).await? {
+            inboxes.load(&summary);
         }
-        let number = store::last_number(&db).await?;
-        Ok(Self(Arc::new(Inner {
-            limits: Limits::new(clock.clone()),
+        let sequence = store::last_sequence(&db).await?;
+        Ok(Self(Arc::new(WebhooksInner {
+            limits: WebhookRateLimits::new(clock.clone()),
             db,
             clock,
-            memory: Mutex::new(memory),
-            number: AtomicI64::new(number),
+            inboxes: Mutex::new(inboxes),
+            sequence: AtomicI64::new(sequence),
             opening: tokio::sync::Mutex::default(),
             due: Notify::new(),
         })))
     }
 
-    /// Opens `path` for letters from anybody. With `unguessable`, an end is put to it that nobody can guess, for senders
-    /// that do not sign what they send.
+    /// Opens `path` for requests from anyone, and returns it with its suffix.
     ///
     /// # Errors
-    /// `Invalid` for a path that cannot be one; `Conflict` when it is open already, or as many as may be are.
-    pub async fn open_path(&self, instance: InstanceId, path: &str, ending: Ending) -> Result<OpenPath> {
-        let path = match ending {
-            Ending::AsItIs => path.to_owned(),
-            Ending::Unguessable => {
+    /// `Invalid` for text that cannot be a path; `Conflict` when it is open already, or [`MAX_PATHS`] are.
+    pub async fn open_path(&self, instance: InstanceId, path: &str, suffix: PathSuffix) -> Result<WebhookPath> {
+        let path = match suffix {
+            PathSuffix::None => path.to_owned(),
+            PathSuffix::Unguessable => {
                 format!("{}/{}", path.trim_end_matches('/'), &Token::new(&self.0.clock).reveal()[..22])
             }
         };
         check_path(&path).map_err(|sentence| Error::invalid("path", sentence))?;
         let _one_at_a_time = self.0.opening.lock().await;
-        if self.paths(instance).len() >= MOST_PATHS {
-            return Err(Error::Conflict(format!("{MOST_PATHS} paths are open, as many as may be. Close one first.")));
+        if self.paths(instance).len() >= MAX_PATHS {
+            return Err(Error::Conflict(format!("{MAX_PATHS} paths are open, as many as may be. Close one first.")));
         }
-        let opened = OpenPath { path, opened_at: self.0.clock.now() };
+        let opened = WebhookPath { path, opened_at: self.0.clock.now() };
         let tx = self.0.db.begin().await?;
         if !store::open_path(&tx, instance, &opened.path, opened.opened_at).await? {
             return Err(Error::Conflict("This path is open already.".into()));
         }
         tx.commit().await?;
-        self.memory().shelf(instance).paths.push(opened.clone());
+        self.inboxes().inbox(instance).paths.push(opened.clone());
         Ok(opened)
     }
 
-    /// Closes `path`. What was taken for it before is still delivered.
+    /// Closes `path`. Requests that were accepted for it before are still delivered.
     ///
     /// # Errors
     /// `NotFound` when it is not open.
@@ -167,185 +144,95 @@ impl Webhooks {
             return Err(Error::NotFound);
         }
         tx.commit().await?;
-        self.memory().shelf(instance).paths.retain(|open| open.path != path);
+        self.inboxes().inbox(instance).paths.retain(|open| open.path != path);
         Ok(())
     }
 
-    /// The paths that are open, in their order.
+    /// The open paths of an instance, sorted.
     #[must_use]
-    pub fn paths(&self, instance: InstanceId) -> Vec<OpenPath> {
-        let mut paths = self.memory().look(instance, |shelf| shelf.paths.clone());
+    pub fn paths(&self, instance: InstanceId) -> Vec<WebhookPath> {
+        let mut paths = self.inboxes().look(instance, |inbox| inbox.paths.clone());
         paths.sort_by(|a, b| a.path.cmp(&b.path));
         paths
     }
 
-    /// Whether `path` is open, from memory: asked at every request.
+    /// Whether `path` is open, from memory: the edge asks at every POST and PUT.
     #[must_use]
     pub fn is_open(&self, instance: InstanceId, path: &str) -> bool {
-        self.memory().look(instance, |shelf| shelf.paths.iter().any(|open| open.path == path))
+        self.inboxes().look(instance, |inbox| inbox.paths.iter().any(|open| open.path == path))
     }
 
-    /// Counts somebody who wants to leave a letter, before anything of it is read.
+    /// Counts a request against the rate limits of its sender and of the instance, before any of its body is read.
     ///
     /// # Errors
-    /// `TooMany` when this address, or everybody together, left too many for this instance of late.
-    pub fn knock(&self, instance: InstanceId, from: IpAddr) -> Result<()> {
-        self.0.limits.knock(instance, from)
+    /// `TooMany` with the time to retry after.
+    pub fn check_rate(&self, instance: InstanceId, from: IpAddr) -> Result<()> {
+        self.0.limits.check_request(instance, from)
     }
 
-    /// Keeps a letter. It is on disk when this returns, and will be delivered.
+    /// Makes a delivery due now and starts its retry window anew, also that of a dead letter.
     ///
     /// # Errors
-    /// When there is no room for it, or the database does not answer.
-    pub async fn take_in(&self, instance: InstanceId, parcel: Parcel) -> std::result::Result<LetterId, NotTaken> {
-        let letter = Letter { id: LetterId(self.0.clock.uuid()), instance, alarm: None, parcel: Some(parcel) };
-        let bytes = letter.bytes();
-        // Room is set aside before the disk is asked, so that no crowd of senders gets past the limit together.
-        self.memory().set_aside(instance, bytes).map_err(NotTaken::Full)?;
-        let written = async {
-            let tx = self.0.db.begin().await?;
-            self.write(&tx, &letter).await?;
-            tx.commit().await
-        };
-        if let Err(error) = written.await {
-            self.memory().give_back(instance, State::Waiting, bytes);
-            return Err(NotTaken::Failed(error));
-        }
-        self.look_at(instance, self.0.clock.now());
-        Ok(letter.id)
-    }
-
-    /// Writes a letter of Berth's own in the caller's transaction. Room is set aside for it, and given back unless the
-    /// commit is told with [`Posted::carry`].
-    ///
-    /// # Errors
-    /// When there is no room for it, or the database does not answer.
-    pub async fn post_in(
-        &self,
-        tx: &Tx,
-        instance: InstanceId,
-        parcel: Parcel,
-    ) -> std::result::Result<Posted, NotTaken> {
-        let letter = Letter { id: LetterId(self.0.clock.uuid()), instance, alarm: None, parcel: Some(parcel) };
-        let bytes = letter.bytes();
-        self.memory().set_aside(instance, bytes).map_err(NotTaken::Full)?;
-        let posted = Posted { webhooks: self.clone(), instance, bytes, is_kept: false };
-        self.write(tx, &letter).await.map_err(NotTaken::Failed)?;
-        Ok(posted)
-    }
-
-    /// Writes an alarm's letter in the caller's transaction: a POST to `path`, or with none only that the instance shall
-    /// wake. While its last one waits there is no second, and of those that failed the last is kept alone.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn ring_in(&self, tx: &Tx, instance: InstanceId, alarm: &str, path: Option<&str>) -> Result<Rang> {
-        let forgotten = store::forget_failed_alarm(tx, instance, alarm).await?;
-        if store::alarm_waits(tx, instance, alarm).await? {
-            return Ok(Rang { written: false, forgotten });
-        }
-        let parcel = path.map(|path| Parcel {
-            method: "POST".into(),
-            target: path.to_owned(),
-            headers: Vec::new(),
-            body: Bytes::new(),
-        });
-        let id = LetterId(self.0.clock.uuid());
-        self.write(tx, &Letter { id, instance, alarm: Some(alarm.to_owned()), parcel }).await?;
-        Ok(Rang { written: true, forgotten })
-    }
-
-    /// Has an alarm's letter carried; call it after the commit.
-    pub fn rang(&self, instance: InstanceId, rang: Rang) {
-        {
-            let mut memory = self.memory();
-            for _ in 0..rang.forgotten {
-                memory.give_back(instance, State::Failed, 0);
-            }
-            if rang.written {
-                memory.shelf(instance).counts.waiting += 1;
-            }
-        }
-        self.look_at(instance, self.0.clock.now());
-    }
-
-    /// Has a letter tried now, and for its whole time again, also one that failed.
-    ///
-    /// # Errors
-    /// `NotFound` when the instance has no such letter, or it was delivered.
-    pub async fn retry(&self, instance: InstanceId, id: LetterId) -> Result<()> {
+    /// `NotFound` when the instance has no such delivery, or it was delivered.
+    pub async fn retry(&self, instance: InstanceId, id: DeliveryId) -> Result<()> {
         let now = self.0.clock.now();
         let tx = self.0.db.begin().await?;
-        let before = store::retry(&tx, instance, id, now, now.plus(TRIED_FOR)).await?.ok_or(Error::NotFound)?;
+        let before = store::retry(&tx, instance, id, now, now.plus(RETRY_WINDOW)).await?.ok_or(Error::NotFound)?;
         tx.commit().await?;
-        if before == State::Failed {
-            self.memory().unfail(instance);
+        if before == DeliveryState::DeadLetter {
+            self.inboxes().revive(instance);
         }
-        self.look_at(instance, now);
+        self.schedule(instance, now);
         Ok(())
     }
 
-    /// Throws a letter away that waits or failed.
+    /// Deletes a delivery that waits or is a dead letter.
     ///
     /// # Errors
-    /// `NotFound` when the instance has no such letter, or it was delivered.
-    pub async fn discard(&self, instance: InstanceId, id: LetterId) -> Result<()> {
+    /// `NotFound` when the instance has no such delivery, or it was delivered.
+    pub async fn discard(&self, instance: InstanceId, id: DeliveryId) -> Result<()> {
         let tx = self.0.db.begin().await?;
         let (state, bytes) = store::discard(&tx, instance, id).await?.ok_or(Error::NotFound)?;
         tx.commit().await?;
-        self.memory().give_back(instance, state, bytes);
-        // What stood behind it on its path may go now.
-        self.look_at(instance, self.0.clock.now());
+        self.inboxes().release(instance, state, bytes);
+        // It may have held back the next delivery of its path.
+        self.schedule(instance, self.0.clock.now());
         Ok(())
     }
 
-    /// The newest letters in one state, newest first.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn letters(&self, instance: InstanceId, state: State, limit: u64) -> Result<Vec<LetterView>> {
+    /// The newest deliveries in one state, newest first, at most `limit`.
+    pub async fn deliveries(
+        &self,
+        instance: InstanceId,
+        state: DeliveryState,
+        limit: u64,
+    ) -> Result<Vec<DeliveryView>> {
         store::latest(&self.0.db, instance, state, limit).await
     }
 
-    /// What is kept for one instance.
+    /// The size of one inbox.
     #[must_use]
-    pub fn counts(&self, instance: InstanceId) -> Counts {
-        self.memory().look(instance, |shelf| shelf.counts)
+    pub fn counts(&self, instance: InstanceId) -> InboxCounts {
+        self.inboxes().look(instance, |inbox| inbox.counts)
     }
 
-    /// What is kept for all of them.
+    /// The size of all inboxes together.
     #[must_use]
-    pub fn counts_of_all(&self) -> Counts {
-        self.memory().all()
+    pub fn total_counts(&self) -> InboxCounts {
+        self.inboxes().total_counts()
     }
 
-    /// Deletes paths and letters of `instance` in the caller's transaction; call [`Webhooks::forget`] after the commit.
-    ///
-    /// # Errors
-    /// When the database does not answer.
+    /// Deletes paths and deliveries of `instance` in the caller's transaction; call [`Webhooks::forget`] after the commit.
     pub async fn forget_in(&self, tx: &Tx, instance: InstanceId) -> Result<()> {
         store::forget(tx, instance).await
     }
 
-    /// Forgets what was deleted by [`Webhooks::forget_in`].
+    /// Drops from memory the rows that [`Webhooks::forget_in`] deleted.
     pub fn forget(&self, instance: InstanceId) {
-        self.memory().forget(instance);
+        self.inboxes().forget(instance);
     }
 
-    async fn write(&self, tx: &Tx, letter: &Letter) -> Result<()> {
-        let number = self.0.number.fetch_add(1, Ordering::SeqCst) + 1;
-        let now = self.0.clock.now();
-        store::insert(tx, letter, number, now, now.plus(TRIED_FOR)).await
+    fn inboxes(&self) -> MutexGuard<'_, Inboxes> {
+        self.0.inboxes.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.0.memory.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// How an opened path ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    AsItIs,
-    Unguessable,
 }

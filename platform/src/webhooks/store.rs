@@ -1,4 +1,4 @@
-//! The webhooks's rows: all SQL of this room.
+//! The rows of webhook paths and deliveries: all SQL of this module.
 
 use anyhow::Context as _;
 use sea_orm::ActiveValue::Set;
@@ -6,263 +6,284 @@ use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict};
 use sea_orm::{ColumnTrait as _, EntityTrait, QueryFilter as _, QueryOrder as _, QuerySelect as _, TryInsertResult};
 use uuid::Uuid;
 
-use super::rules::Fate;
-use super::{Letter, LetterId, LetterView, Parcel, State};
+use super::rules::RetryDecision;
+use super::{DeliveryAttempt, DeliveryId, DeliveryState, DeliveryView, WebhookDelivery, WebhookRequest};
 use crate::clock::Timestamp;
 use crate::db::{Db, InstanceId, Tx};
 use crate::error::Result;
 
-/// What is kept for an instance: how many letters, and their bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Kept {
-    pub letters: u64,
+/// How many deliveries of an instance are in one state, and their size.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InboxSummary {
+    pub instance: InstanceId,
+    pub state: DeliveryState,
+    pub deliveries: u64,
     pub bytes: u64,
+    /// The earliest of them; it means something for waiting ones only.
+    pub next_attempt_at: Timestamp,
 }
 
-/// A letter that waits, without what is in it.
+/// A waiting delivery, without headers and body: an inbox of them may take 16 MiB.
 #[derive(Clone, Debug)]
-pub(super) struct Waiting {
-    pub id: LetterId,
+pub(super) struct QueuedDelivery {
+    pub id: DeliveryId,
     pub path: String,
-    pub try_at: Timestamp,
-    pub alarm: bool,
+    pub next_attempt_at: Timestamp,
+    pub is_alarm: bool,
     pub attempts: i64,
 }
 
-/// A letter that was taken out to be delivered now.
-#[derive(Clone, Debug)]
-pub(super) struct Taken {
-    pub letter: Letter,
-    pub attempt: i64,
-    pub give_up_at: Timestamp,
-}
-
+/// Every open path, with its instance and since when.
 pub(super) async fn paths(db: &Db) -> Result<Vec<(InstanceId, String, Timestamp)>> {
-    let rows = mail_path::Entity::find().order_by_asc(mail_path::Column::Path).all(db.read()).await?;
+    let rows = webhook_path::Entity::find().order_by_asc(webhook_path::Column::Path).all(db.read()).await?;
     Ok(rows.into_iter().map(|row| (row.instance_id, row.path, Timestamp(row.opened_at_ms))).collect())
 }
 
-/// `false` when it is open already.
+/// Writes an open path; `false` when it is open already.
 pub(super) async fn open_path(tx: &Tx, instance: InstanceId, path: &str, now: Timestamp) -> Result<bool> {
     let row =
-        mail_path::ActiveModel { instance_id: Set(instance), path: Set(path.to_owned()), opened_at_ms: Set(now.0) };
-    let same = OnConflict::columns([mail_path::Column::InstanceId, mail_path::Column::Path]).do_nothing().to_owned();
-    let written = mail_path::Entity::insert(row).on_conflict(same).try_insert().exec_without_returning(&**tx).await?;
+        webhook_path::ActiveModel { instance_id: Set(instance), path: Set(path.to_owned()), opened_at_ms: Set(now.0) };
+    let same =
+        OnConflict::columns([webhook_path::Column::InstanceId, webhook_path::Column::Path]).do_nothing().to_owned();
+    let written =
+        webhook_path::Entity::insert(row).on_conflict(same).try_insert().exec_without_returning(&**tx).await?;
     Ok(matches!(written, TryInsertResult::Inserted(1)))
 }
 
-/// `false` when it was not open.
+/// Deletes an open path; `false` when it was not open.
 pub(super) async fn close_path(tx: &Tx, instance: InstanceId, path: &str) -> Result<bool> {
-    let gone = mail_path::Entity::delete_many()
-        .filter(mail_path::Column::InstanceId.eq(instance))
-        .filter(mail_path::Column::Path.eq(path))
+    let gone = webhook_path::Entity::delete_many()
+        .filter(webhook_path::Column::InstanceId.eq(instance))
+        .filter(webhook_path::Column::Path.eq(path))
         .exec(&**tx)
         .await?;
     Ok(gone.rows_affected > 0)
 }
 
-/// For each instance with letters: how many are in each state, their bytes, and when one is to be tried next.
-pub(super) async fn summary(db: &Db) -> Result<Vec<(InstanceId, State, Kept, Timestamp)>> {
-    type Summed = (InstanceId, String, i64, Option<i64>, Option<i64>);
-    let rows: Vec<Summed> = letter::Entity::find()
+/// A summary for each instance and state.
+pub(super) async fn summaries(db: &Db) -> Result<Vec<InboxSummary>> {
+    type SummaryColumns = (InstanceId, String, i64, Option<i64>, Option<i64>);
+    let rows: Vec<SummaryColumns> = webhook_delivery::Entity::find()
         .select_only()
-        .column(letter::Column::InstanceId)
-        .column(letter::Column::State)
-        .column_as(letter::Column::Id.count(), "letters")
-        .column_as(Expr::col(letter::Column::Bytes).sum().cast_as("bigint"), "bytes")
-        .column_as(letter::Column::TryAtMs.min(), "try_at_ms")
-        .group_by(letter::Column::InstanceId)
-        .group_by(letter::Column::State)
+        .column(webhook_delivery::Column::InstanceId)
+        .column(webhook_delivery::Column::State)
+        .column_as(webhook_delivery::Column::Id.count(), "deliveries")
+        .column_as(Expr::col(webhook_delivery::Column::Bytes).sum().cast_as("bigint"), "bytes")
+        .column_as(webhook_delivery::Column::NextAttemptAtMs.min(), "next_attempt_at_ms")
+        .group_by(webhook_delivery::Column::InstanceId)
+        .group_by(webhook_delivery::Column::State)
         .into_tuple()
         .all(db.read())
         .await?;
     rows.into_iter()
-        .map(|(instance, state, letters, bytes, try_at)| {
-            let kept = Kept { letters: natural(letters), bytes: natural(bytes.unwrap_or(0)) };
-            Ok((instance, State::of_word(&state)?, kept, Timestamp(try_at.unwrap_or(0))))
+        .map(|(instance, state, deliveries, bytes, next_attempt_at)| {
+            Ok(InboxSummary {
+                instance,
+                state: state.parse()?,
+                deliveries: natural(deliveries),
+                bytes: natural(bytes.unwrap_or(0)),
+                next_attempt_at: Timestamp(next_attempt_at.unwrap_or(0)),
+            })
         })
         .collect()
 }
 
-/// The highest number given so far.
-pub(super) async fn last_number(db: &Db) -> Result<i64> {
-    let last: Option<Option<i64>> = letter::Entity::find()
+/// The highest sequence number so far; 0 when there is none.
+pub(super) async fn last_sequence(db: &Db) -> Result<i64> {
+    let last: Option<Option<i64>> = webhook_delivery::Entity::find()
         .select_only()
-        .column_as(letter::Column::Number.max(), "number")
+        .column_as(webhook_delivery::Column::Sequence.max(), "sequence")
         .into_tuple()
         .one(db.read())
         .await?;
     Ok(last.flatten().unwrap_or(0))
 }
 
-pub(super) async fn insert(tx: &Tx, letter: &Letter, number: i64, now: Timestamp, give_up_at: Timestamp) -> Result<()> {
-    let row = letter::ActiveModel {
-        id: Set(letter.id.0),
-        instance_id: Set(letter.instance),
-        number: Set(number),
-        alarm: Set(letter.alarm.clone()),
-        method: Set(letter.parcel.as_ref().map_or_else(String::new, |parcel| parcel.method.clone())),
-        path: Set(letter.path().to_owned()),
-        target: Set(letter.parcel.as_ref().map(|parcel| parcel.target.clone())),
-        headers: Set(serde_json::to_string(letter.parcel.as_ref().map_or(&[][..], |parcel| &parcel.headers))
+/// Writes a delivery that is due now.
+pub(super) async fn insert(
+    tx: &Tx,
+    delivery: &WebhookDelivery,
+    sequence: i64,
+    now: Timestamp,
+    give_up_at: Timestamp,
+) -> Result<()> {
+    let request = delivery.request.as_ref();
+    let row = webhook_delivery::ActiveModel {
+        id: Set(delivery.id.0),
+        instance_id: Set(delivery.instance),
+        sequence: Set(sequence),
+        alarm: Set(delivery.alarm.clone()),
+        method: Set(request.map_or_else(String::new, |request| request.method.clone())),
+        path: Set(delivery.path().to_owned()),
+        target: Set(request.map(|request| request.target.clone())),
+        headers: Set(serde_json::to_string(request.map_or(&[][..], |request| &request.headers))
             .context("pairs of texts are JSON")?),
-        body: Set(letter.parcel.as_ref().map_or_else(Vec::new, |parcel| parcel.body.to_vec())),
-        bytes: Set(whole(letter.bytes())),
-        state: Set(State::Waiting.word().to_owned()),
+        body: Set(request.map_or_else(Vec::new, |request| request.body.to_vec())),
+        bytes: Set(whole(delivery.bytes())),
+        state: Set(DeliveryState::Waiting.as_str().to_owned()),
         attempts: Set(0),
         arrived_at_ms: Set(now.0),
-        try_at_ms: Set(now.0),
+        next_attempt_at_ms: Set(now.0),
         give_up_at_ms: Set(give_up_at.0),
         done_at_ms: Set(None),
-        answer: Set(None),
+        last_result: Set(None),
     };
-    letter::Entity::insert(row).exec_without_returning(&**tx).await?;
+    webhook_delivery::Entity::insert(row).exec_without_returning(&**tx).await?;
     Ok(())
 }
 
-/// Letters of `instance` that wait, in the order of their arrival, at most `limit`.
-pub(super) async fn waiting(db: &Db, instance: InstanceId, limit: u64) -> Result<Vec<Waiting>> {
-    let rows: Vec<(Uuid, String, i64, Option<String>, i64)> = letter::Entity::find()
+/// Waiting deliveries of `instance` in the order of their arrival, at most `limit`.
+pub(super) async fn waiting(db: &Db, instance: InstanceId, limit: u64) -> Result<Vec<QueuedDelivery>> {
+    let rows: Vec<(Uuid, String, i64, Option<String>, i64)> = webhook_delivery::Entity::find()
         .select_only()
         .columns([
-            letter::Column::Id,
-            letter::Column::Path,
-            letter::Column::TryAtMs,
-            letter::Column::Alarm,
-            letter::Column::Attempts,
+            webhook_delivery::Column::Id,
+            webhook_delivery::Column::Path,
+            webhook_delivery::Column::NextAttemptAtMs,
+            webhook_delivery::Column::Alarm,
+            webhook_delivery::Column::Attempts,
         ])
-        .filter(letter::Column::InstanceId.eq(instance))
-        .filter(letter::Column::State.eq(State::Waiting.word()))
-        .order_by_asc(letter::Column::Number)
+        .filter(webhook_delivery::Column::InstanceId.eq(instance))
+        .filter(webhook_delivery::Column::State.eq(DeliveryState::Waiting.as_str()))
+        .order_by_asc(webhook_delivery::Column::Sequence)
         .limit(limit)
         .into_tuple()
         .all(db.read())
         .await?;
     Ok(rows
         .into_iter()
-        .map(|(id, path, try_at, alarm, attempts)| Waiting {
-            id: LetterId(id),
+        .map(|(id, path, next_attempt_at, alarm, attempts)| QueuedDelivery {
+            id: DeliveryId(id),
             path,
-            try_at: Timestamp(try_at),
-            alarm: alarm.is_some(),
+            next_attempt_at: Timestamp(next_attempt_at),
+            is_alarm: alarm.is_some(),
             attempts,
         })
         .collect())
 }
 
-/// Counts one more attempt and gives the letter with all that is in it; `None` when it waits no more.
-pub(super) async fn take(tx: &Tx, id: LetterId) -> Result<Option<Taken>> {
-    let counted = letter::Entity::update_many()
-        .col_expr(letter::Column::Attempts, Expr::col(letter::Column::Attempts).add(1))
-        .filter(letter::Column::Id.eq(id.0))
-        .filter(letter::Column::State.eq(State::Waiting.word()))
+/// Counts one more attempt and reads the whole delivery; `None` when it no longer waits.
+pub(super) async fn begin_attempt(tx: &Tx, id: DeliveryId) -> Result<Option<DeliveryAttempt>> {
+    let counted = webhook_delivery::Entity::update_many()
+        .col_expr(webhook_delivery::Column::Attempts, Expr::col(webhook_delivery::Column::Attempts).add(1))
+        .filter(webhook_delivery::Column::Id.eq(id.0))
+        .filter(webhook_delivery::Column::State.eq(DeliveryState::Waiting.as_str()))
         .exec(&**tx)
         .await?;
     if counted.rows_affected == 0 {
         return Ok(None);
     }
-    let Some(row) = letter::Entity::find_by_id(id.0).one(&**tx).await? else { return Ok(None) };
-    let headers = serde_json::from_str(&row.headers).context("a stored letter's headers are not JSON")?;
-    let parcel = row.target.map(|target| Parcel { method: row.method, target, headers, body: row.body.into() });
-    let letter = Letter { id, instance: row.instance_id, alarm: row.alarm, parcel };
-    Ok(Some(Taken { letter, attempt: row.attempts, give_up_at: Timestamp(row.give_up_at_ms) }))
+    let Some(row) = webhook_delivery::Entity::find_by_id(id.0).one(&**tx).await? else { return Ok(None) };
+    let headers = serde_json::from_str(&row.headers).context("the headers of a stored delivery are not JSON")?;
+    let request =
+        row.target.map(|target| WebhookRequest { method: row.method, target, headers, body: row.body.into() });
+    let delivery = WebhookDelivery { id, instance: row.instance_id, alarm: row.alarm, request };
+    Ok(Some(DeliveryAttempt { delivery, number: row.attempts, give_up_at: Timestamp(row.give_up_at_ms) }))
 }
 
-/// Writes what became of a letter that waits, and says its bytes; `None`, and nothing is written, when it waits no more.
-pub(super) async fn settle(
+/// Writes the decision on a waiting delivery and returns its bytes; `None`, and nothing is written, when it no longer waits.
+pub(super) async fn end_attempt(
     tx: &Tx,
-    (instance, id): (InstanceId, LetterId),
-    fate: Fate,
-    answer: &str,
+    instance: InstanceId,
+    id: DeliveryId,
+    decision: RetryDecision,
+    result: &str,
     now: Timestamp,
 ) -> Result<Option<u64>> {
-    let Some((State::Waiting, bytes)) = kept(tx, instance, id).await? else { return Ok(None) };
-    let update = letter::Entity::update_many()
-        .col_expr(letter::Column::Answer, Expr::value(answer))
-        .filter(letter::Column::Id.eq(id.0));
-    let update = match fate {
-        Fate::TryAt(at) => update.col_expr(letter::Column::TryAtMs, Expr::value(at.0)),
-        Fate::Failed => update
-            .col_expr(letter::Column::State, Expr::value(State::Failed.word()))
-            .col_expr(letter::Column::DoneAtMs, Expr::value(now.0)),
-        Fate::Delivered => update
-            .col_expr(letter::Column::State, Expr::value(State::Delivered.word()))
-            .col_expr(letter::Column::DoneAtMs, Expr::value(now.0))
-            .col_expr(letter::Column::Headers, Expr::value("[]"))
-            .col_expr(letter::Column::Body, Expr::value(Vec::<u8>::new())),
+    let Some((DeliveryState::Waiting, bytes)) = lock_undelivered(tx, instance, id).await? else { return Ok(None) };
+    let update = webhook_delivery::Entity::update_many()
+        .col_expr(webhook_delivery::Column::LastResult, Expr::value(result))
+        .filter(webhook_delivery::Column::Id.eq(id.0));
+    let update = match decision {
+        RetryDecision::RetryAt(at) => update.col_expr(webhook_delivery::Column::NextAttemptAtMs, Expr::value(at.0)),
+        RetryDecision::DeadLetter => update
+            .col_expr(webhook_delivery::Column::State, Expr::value(DeliveryState::DeadLetter.as_str()))
+            .col_expr(webhook_delivery::Column::DoneAtMs, Expr::value(now.0)),
+        // The body has served its purpose; the row stays for the list of delivered ones.
+        RetryDecision::Delivered => update
+            .col_expr(webhook_delivery::Column::State, Expr::value(DeliveryState::Delivered.as_str()))
+            .col_expr(webhook_delivery::Column::DoneAtMs, Expr::value(now.0))
+            .col_expr(webhook_delivery::Column::Headers, Expr::value("[]"))
+            .col_expr(webhook_delivery::Column::Body, Expr::value(Vec::<u8>::new())),
     };
     update.exec(&**tx).await?;
     Ok(Some(bytes))
 }
 
-/// Has a letter tried now, also one that failed; where it stood before, `None` when the instance has no such letter.
+/// Makes an undelivered delivery due now and returns its state before; `None` when the instance has none of this id.
 pub(super) async fn retry(
     tx: &Tx,
     instance: InstanceId,
-    id: LetterId,
+    id: DeliveryId,
     now: Timestamp,
     give_up_at: Timestamp,
-) -> Result<Option<State>> {
-    let Some((before, _)) = kept(tx, instance, id).await? else { return Ok(None) };
-    letter::Entity::update_many()
-        .col_expr(letter::Column::State, Expr::value(State::Waiting.word()))
-        .col_expr(letter::Column::TryAtMs, Expr::value(now.0))
-        .col_expr(letter::Column::GiveUpAtMs, Expr::value(give_up_at.0))
-        .col_expr(letter::Column::DoneAtMs, Expr::value(None::<i64>))
-        .filter(letter::Column::Id.eq(id.0))
+) -> Result<Option<DeliveryState>> {
+    let Some((before, _)) = lock_undelivered(tx, instance, id).await? else { return Ok(None) };
+    webhook_delivery::Entity::update_many()
+        .col_expr(webhook_delivery::Column::State, Expr::value(DeliveryState::Waiting.as_str()))
+        .col_expr(webhook_delivery::Column::NextAttemptAtMs, Expr::value(now.0))
+        .col_expr(webhook_delivery::Column::GiveUpAtMs, Expr::value(give_up_at.0))
+        .col_expr(webhook_delivery::Column::DoneAtMs, Expr::value(None::<i64>))
+        .filter(webhook_delivery::Column::Id.eq(id.0))
         .exec(&**tx)
         .await?;
     Ok(Some(before))
 }
 
-/// Throws a letter away that waits or failed.
-pub(super) async fn discard(tx: &Tx, instance: InstanceId, id: LetterId) -> Result<Option<(State, u64)>> {
-    let Some((state, bytes)) = kept(tx, instance, id).await? else { return Ok(None) };
-    letter::Entity::delete_by_id(id.0).exec(&**tx).await?;
+/// Deletes an undelivered delivery and returns its state and bytes.
+pub(super) async fn discard(tx: &Tx, instance: InstanceId, id: DeliveryId) -> Result<Option<(DeliveryState, u64)>> {
+    let Some((state, bytes)) = lock_undelivered(tx, instance, id).await? else { return Ok(None) };
+    webhook_delivery::Entity::delete_by_id(id.0).exec(&**tx).await?;
     Ok(Some((state, bytes)))
 }
 
-/// State and bytes of a letter that waits or failed, held until the transaction ends.
-async fn kept(tx: &Tx, instance: InstanceId, id: LetterId) -> Result<Option<(State, u64)>> {
-    let row: Option<(String, i64)> = letter::Entity::find_by_id(id.0)
+/// State and bytes of a delivery that waits or is a dead letter. The row is locked until the transaction ends: an owner's
+/// retry or discard may meet the end of an attempt.
+async fn lock_undelivered(tx: &Tx, instance: InstanceId, id: DeliveryId) -> Result<Option<(DeliveryState, u64)>> {
+    let row: Option<(String, i64)> = webhook_delivery::Entity::find_by_id(id.0)
         .select_only()
-        .columns([letter::Column::State, letter::Column::Bytes])
-        .filter(letter::Column::InstanceId.eq(instance))
-        .filter(letter::Column::State.is_in(KEPT.map(State::word)))
+        .columns([webhook_delivery::Column::State, webhook_delivery::Column::Bytes])
+        .filter(webhook_delivery::Column::InstanceId.eq(instance))
+        .filter(webhook_delivery::Column::State.is_in(UNDELIVERED.map(DeliveryState::as_str)))
         .lock_exclusive()
         .into_tuple()
         .one(&**tx)
         .await?;
-    row.map(|(state, bytes)| Ok((State::of_word(&state)?, natural(bytes)))).transpose()
+    row.map(|(state, bytes)| Ok((state.parse()?, natural(bytes)))).transpose()
 }
 
-/// The latest letters, newest first: those that wait or failed before those that are done with.
-pub(super) async fn latest(db: &Db, instance: InstanceId, state: State, limit: u64) -> Result<Vec<LetterView>> {
-    let rows: Vec<Listed> = letter::Entity::find()
+/// The latest deliveries in one state, newest first.
+pub(super) async fn latest(
+    db: &Db,
+    instance: InstanceId,
+    state: DeliveryState,
+    limit: u64,
+) -> Result<Vec<DeliveryView>> {
+    let rows: Vec<ListedColumns> = webhook_delivery::Entity::find()
         .select_only()
         .columns([
-            letter::Column::Id,
-            letter::Column::Alarm,
-            letter::Column::Method,
-            letter::Column::Path,
-            letter::Column::Bytes,
-            letter::Column::Attempts,
-            letter::Column::ArrivedAtMs,
-            letter::Column::TryAtMs,
-            letter::Column::DoneAtMs,
-            letter::Column::Answer,
+            webhook_delivery::Column::Id,
+            webhook_delivery::Column::Alarm,
+            webhook_delivery::Column::Method,
+            webhook_delivery::Column::Path,
+            webhook_delivery::Column::Bytes,
+            webhook_delivery::Column::Attempts,
+            webhook_delivery::Column::ArrivedAtMs,
+            webhook_delivery::Column::NextAttemptAtMs,
+            webhook_delivery::Column::DoneAtMs,
+            webhook_delivery::Column::LastResult,
         ])
-        .filter(letter::Column::InstanceId.eq(instance))
-        .filter(letter::Column::State.eq(state.word()))
-        .order_by_desc(letter::Column::Number)
+        .filter(webhook_delivery::Column::InstanceId.eq(instance))
+        .filter(webhook_delivery::Column::State.eq(state.as_str()))
+        .order_by_desc(webhook_delivery::Column::Sequence)
         .limit(limit)
         .into_tuple()
         .all(db.read())
         .await?;
     Ok(rows
         .into_iter()
-        .map(|(id, alarm, method, path, bytes, attempts, arrived, try_at, done, answer)| LetterView {
-            id: LetterId(id),
+        .map(|(id, alarm, method, path, bytes, attempts, arrived, next_attempt, done, last_result)| DeliveryView {
+            id: DeliveryId(id),
             alarm,
             method,
             path,
@@ -270,47 +291,50 @@ pub(super) async fn latest(db: &Db, instance: InstanceId, state: State, limit: u
             state,
             attempts,
             arrived_at: Timestamp(arrived),
-            try_at: (state == State::Waiting).then_some(Timestamp(try_at)),
+            next_attempt_at: (state == DeliveryState::Waiting).then_some(Timestamp(next_attempt)),
             done_at: done.map(Timestamp),
-            answer,
+            last_result,
         })
         .collect())
 }
 
-type Listed = (Uuid, Option<String>, String, String, i64, i64, i64, i64, Option<i64>, Option<String>);
+/// The columns of [`latest`], in its order.
+type ListedColumns = (Uuid, Option<String>, String, String, i64, i64, i64, i64, Option<i64>, Option<String>);
 
-/// Deletes delivered letters that came before `before`, or that are not among the instance's newest `most`.
-pub(super) async fn forget_delivered(tx: &Tx, instance: InstanceId, before: Timestamp, most: u64) -> Result<()> {
-    let oldest_listed: Option<i64> = letter::Entity::find()
+/// Deletes delivered ones that arrived before `before`, or that are not among the instance's newest `most`.
+pub(super) async fn prune_delivered(tx: &Tx, instance: InstanceId, before: Timestamp, most: u64) -> Result<()> {
+    let oldest_listed: Option<i64> = webhook_delivery::Entity::find()
         .select_only()
-        .column(letter::Column::Number)
-        .filter(letter::Column::InstanceId.eq(instance))
-        .filter(letter::Column::State.eq(State::Delivered.word()))
-        .order_by_desc(letter::Column::Number)
+        .column(webhook_delivery::Column::Sequence)
+        .filter(webhook_delivery::Column::InstanceId.eq(instance))
+        .filter(webhook_delivery::Column::State.eq(DeliveryState::Delivered.as_str()))
+        .order_by_desc(webhook_delivery::Column::Sequence)
         .offset(most.saturating_sub(1))
         .limit(1)
         .into_tuple()
         .one(&**tx)
         .await?;
-    letter::Entity::delete_many()
-        .filter(letter::Column::InstanceId.eq(instance))
-        .filter(letter::Column::State.eq(State::Delivered.word()))
+    webhook_delivery::Entity::delete_many()
+        .filter(webhook_delivery::Column::InstanceId.eq(instance))
+        .filter(webhook_delivery::Column::State.eq(DeliveryState::Delivered.as_str()))
         .filter(
-            letter::Column::ArrivedAtMs.lt(before.0).or(letter::Column::Number.lt(oldest_listed.unwrap_or(i64::MIN))),
+            webhook_delivery::Column::ArrivedAtMs
+                .lt(before.0)
+                .or(webhook_delivery::Column::Sequence.lt(oldest_listed.unwrap_or(i64::MIN))),
         )
         .exec(&**tx)
         .await?;
     Ok(())
 }
 
-/// Whether a letter of this alarm waits still.
+/// Whether a delivery of this alarm waits.
 pub(super) async fn alarm_waits(tx: &Tx, instance: InstanceId, alarm: &str) -> Result<bool> {
-    let one: Option<Uuid> = letter::Entity::find()
+    let one: Option<Uuid> = webhook_delivery::Entity::find()
         .select_only()
-        .column(letter::Column::Id)
-        .filter(letter::Column::InstanceId.eq(instance))
-        .filter(letter::Column::State.eq(State::Waiting.word()))
-        .filter(letter::Column::Alarm.eq(alarm))
+        .column(webhook_delivery::Column::Id)
+        .filter(webhook_delivery::Column::InstanceId.eq(instance))
+        .filter(webhook_delivery::Column::State.eq(DeliveryState::Waiting.as_str()))
+        .filter(webhook_delivery::Column::Alarm.eq(alarm))
         .limit(1)
         .into_tuple()
         .one(&**tx)
@@ -318,25 +342,28 @@ pub(super) async fn alarm_waits(tx: &Tx, instance: InstanceId, alarm: &str) -> R
     Ok(one.is_some())
 }
 
-/// Deletes the failed letters of this alarm; how many.
-pub(super) async fn forget_failed_alarm(tx: &Tx, instance: InstanceId, alarm: &str) -> Result<u64> {
-    let gone = letter::Entity::delete_many()
-        .filter(letter::Column::InstanceId.eq(instance))
-        .filter(letter::Column::State.eq(State::Failed.word()))
-        .filter(letter::Column::Alarm.eq(alarm))
+/// Deletes the dead letters of this alarm, and returns how many there were.
+pub(super) async fn delete_dead_letters_of_alarm(tx: &Tx, instance: InstanceId, alarm: &str) -> Result<u64> {
+    let gone = webhook_delivery::Entity::delete_many()
+        .filter(webhook_delivery::Column::InstanceId.eq(instance))
+        .filter(webhook_delivery::Column::State.eq(DeliveryState::DeadLetter.as_str()))
+        .filter(webhook_delivery::Column::Alarm.eq(alarm))
         .exec(&**tx)
         .await?;
     Ok(gone.rows_affected)
 }
 
-/// Deletes everything of `instance`.
+/// Deletes every path and delivery of `instance`.
 pub(super) async fn forget(tx: &Tx, instance: InstanceId) -> Result<()> {
-    letter::Entity::delete_many().filter(letter::Column::InstanceId.eq(instance)).exec(&**tx).await?;
-    mail_path::Entity::delete_many().filter(mail_path::Column::InstanceId.eq(instance)).exec(&**tx).await?;
+    webhook_delivery::Entity::delete_many()
+        .filter(webhook_delivery::Column::InstanceId.eq(instance))
+        .exec(&**tx)
+        .await?;
+    webhook_path::Entity::delete_many().filter(webhook_path::Column::InstanceId.eq(instance)).exec(&**tx).await?;
     Ok(())
 }
 
-const KEPT: [State; 2] = [State::Waiting, State::Failed];
+const UNDELIVERED: [DeliveryState; 2] = [DeliveryState::Waiting, DeliveryState::DeadLetter];
 
 fn natural(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
@@ -346,13 +373,13 @@ fn whole(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-mod mail_path {
+mod webhook_path {
     use sea_orm::entity::prelude::*;
 
     use crate::db::InstanceId;
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
-    #[sea_orm(table_name = "mail_paths")]
+    #[sea_orm(table_name = "webhook_paths")]
     pub struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
         pub instance_id: InstanceId,
@@ -367,18 +394,18 @@ mod mail_path {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
-mod letter {
+mod webhook_delivery {
     use sea_orm::entity::prelude::*;
 
     use crate::db::InstanceId;
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
-    #[sea_orm(table_name = "letters")]
+    #[sea_orm(table_name = "webhook_deliveries")]
     pub struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
         pub id: Uuid,
         pub instance_id: InstanceId,
-        pub number: i64,
+        pub sequence: i64,
         pub alarm: Option<String>,
         pub method: String,
         pub path: String,
@@ -389,10 +416,10 @@ mod letter {
         pub state: String,
         pub attempts: i64,
         pub arrived_at_ms: i64,
-        pub try_at_ms: i64,
+        pub next_attempt_at_ms: i64,
         pub give_up_at_ms: i64,
         pub done_at_ms: Option<i64>,
-        pub answer: Option<String>,
+        pub last_result: Option<String>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

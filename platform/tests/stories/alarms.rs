@@ -7,7 +7,7 @@ use berth::error::Error;
 use berth::http_server::{self, PerPeer};
 use berth::instances::{Cause, Fact, Wish};
 use berth::ops::{Jobs, Works};
-use berth::webhooks::State;
+use berth::webhooks::DeliveryState;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -183,16 +183,16 @@ async fn an_alarm_with_a_path_is_told_there_until_it_is_taken() {
         let every_hour = Schedule::Cron("0 * * * *".into());
         alarms.set(id, "hourly", every_hour, Some("/hooks/tick".into())).await.unwrap();
         put_to_sleep(&town, &alice).await;
-        town.letters.will(&[Reply::Says(503)]);
+        town.receiver.will(&[Reply::Says(503)]);
         town.clock.advance(Duration::from_secs(1800));
         assert_eq!(alarms.ring_due().await.unwrap(), 1);
-        town.letters.until(1).await;
+        town.receiver.until(1).await;
         town.until_tried(&alice, 1).await;
         town.clock.advance(Duration::from_secs(10));
-        town.letters.until(2).await;
+        town.receiver.until(2).await;
         town.until_tried(&alice, 0).await;
         {
-            let seen = town.letters.seen().clone();
+            let seen = town.receiver.seen().clone();
             assert_eq!((seen[0].method.as_str(), seen[0].target.as_str()), ("POST", "/hooks/tick"));
             assert_eq!(seen[0].header("x-berth-alarm"), "hourly");
             assert_eq!((seen[0].id(), seen[1].header("x-berth-attempt")), (seen[1].id(), "2"));
@@ -200,9 +200,9 @@ async fn an_alarm_with_a_path_is_told_there_until_it_is_taken() {
         }
         town.clock.advance(HOUR);
         assert_eq!(alarms.ring_due().await.unwrap(), 1);
-        town.letters.until(3).await;
-        let seen = town.letters.seen().clone();
-        assert_ne!(seen[2].id(), seen[0].id(), "another ring is another letter");
+        town.receiver.until(3).await;
+        let seen = town.receiver.seen().clone();
+        assert_ne!(seen[2].id(), seen[0].id(), "another ring is another delivery");
     }
 }
 
@@ -221,23 +221,23 @@ async fn what_was_missed_while_the_platform_was_down_rings_once() {
         town.start().await;
         alice = again(&town, alice).await;
         assert_eq!(town.app.alarms.ring_due().await.unwrap(), 2);
-        town.letters.until(2).await;
+        town.receiver.until(2).await;
         assert_eq!(town.app.alarms.ring_due().await.unwrap(), 0);
         let left = town.app.alarms.of(id).await.unwrap();
         assert_eq!((left.len(), left[0].due), (1, town.clock.now().plus(Duration::from_secs(60))));
 
-        // Killed after it rang and before anything woke: the letter is on disk and wakes.
+        // Killed after it rang and before anything woke: the delivery is on disk and wakes.
         put_to_sleep(&town, &alice).await;
         town.app.instances.settled().await;
-        let nobody_carries = town.letters.seen().len();
+        let before = town.receiver.seen().len();
         town.host.cut_off();
         town.clock.advance(Duration::from_secs(60));
         assert_eq!(town.app.alarms.ring_due().await.unwrap(), 1);
         town.kill().await;
         town.host.reconnect();
         town.start().await;
-        town.letters.until(nobody_carries + 1).await;
-        assert_eq!(town.letters.seen().last().unwrap().header("x-berth-alarm"), "tick");
+        town.receiver.until(before + 1).await;
+        assert_eq!(town.receiver.seen().last().unwrap().header("x-berth-alarm"), "tick");
     }
 }
 
@@ -248,13 +248,13 @@ async fn an_alarm_whose_last_ring_still_waits_does_not_pile_up() {
     let (alarms, id) = (&town.app.alarms, alice.instance.id);
     alarms.set(id, "tick", Schedule::Cron("* * * * *".into()), Some("/hooks/tick".into())).await.unwrap();
     let stubborn = [Reply::Says(500); 50];
-    town.letters.will(&stubborn);
+    town.receiver.will(&stubborn);
     for _ in 0..20 {
         town.clock.advance(Duration::from_secs(60));
         alarms.ring_due().await.unwrap();
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(town.app.webhooks.letters(id, State::Waiting, 99).await.unwrap().len(), 1);
+    assert_eq!(town.app.webhooks.deliveries(id, DeliveryState::Waiting, 99).await.unwrap().len(), 1);
     assert_eq!(town.app.webhooks.counts(id).waiting, 1);
 }
 

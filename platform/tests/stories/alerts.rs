@@ -1,9 +1,9 @@
-//! Somebody whose allowance is nearly or wholly spent is told once of each: on the pages, and by mail where a path is open.
+//! Somebody whose allowance is nearly or wholly spent is told once of each: on the pages, and by webhook where a path is open.
 
 use std::time::Duration;
 
-use berth::quota::MAIL_PATH;
-use berth::webhooks::Ending;
+use berth::quota::ALERT_WEBHOOK_PATH;
+use berth::webhooks::PathSuffix;
 use serde_json::{Value, json};
 
 use super::harness::databases;
@@ -20,15 +20,15 @@ async fn tell(town: &Town) -> u64 {
 }
 
 async fn open_the_path(town: &Town, resident: &Resident) {
-    town.app.webhooks.open_path(resident.instance.id, MAIL_PATH, Ending::AsItIs).await.unwrap();
+    town.app.webhooks.open_path(resident.instance.id, ALERT_WEBHOOK_PATH, PathSuffix::None).await.unwrap();
 }
 
 fn told(town: &Town) -> Vec<(String, Value)> {
-    let seen = town.letters.seen();
+    let seen = town.receiver.seen();
     seen.iter()
-        .map(|letter| {
-            assert_eq!((letter.method.as_str(), letter.target.as_str()), ("POST", MAIL_PATH));
-            (letter.header("x-berth-quota").to_owned(), serde_json::from_str(&letter.body).unwrap())
+        .map(|webhook| {
+            assert_eq!((webhook.method.as_str(), webhook.target.as_str()), ("POST", ALERT_WEBHOOK_PATH));
+            (webhook.header("x-berth-quota").to_owned(), serde_json::from_str(&webhook.body).unwrap())
         })
         .collect()
 }
@@ -47,15 +47,16 @@ async fn each_threshold_of_a_month_is_told_once() {
             call(&town.app, "alice", "", A_DOLLAR / 100).await;
             tell(&town).await;
         }
-        town.letters.until(1).await;
+        town.receiver.until(1).await;
         call(&town.app, "alice", "", A_DOLLAR / 100 * 18).await;
         assert_eq!((tell(&town).await, tell(&town).await), (1, 0), "{kind}");
-        town.letters.until(2).await;
-        let letters = told(&town);
-        let said = |at: usize| (letters[at].0.as_str(), &letters[at].1["percent"], &letters[at].1["spent_nanodollars"]);
+        town.receiver.until(2).await;
+        let webhooks = told(&town);
+        let said =
+            |at: usize| (webhooks[at].0.as_str(), &webhooks[at].1["percent"], &webhooks[at].1["spent_nanodollars"]);
         assert_eq!(said(0), ("80", &json!(80), &json!(800_000_000)), "{kind}");
         assert_eq!(said(1), ("100", &json!(100), &json!(1_000_000_000)), "{kind}");
-        assert_eq!((&letters[0].1["span"], &letters[0].1["period"]), (&json!("month"), &json!("2026-11")));
+        assert_eq!((&webhooks[0].1["span"], &webhooks[0].1["period"]), (&json!("month"), &json!("2026-11")));
         town.clock.advance(20 * DAY);
         call(&town.app, "alice", "", A_DOLLAR / 10 * 9).await;
         assert_eq!(tell(&town).await, 1, "{kind}: another month");
@@ -75,7 +76,7 @@ async fn an_alert_outlives_the_platform_and_is_sent_late_and_once() {
     town.app.quota.settled().await;
     town.restart().await;
     assert_eq!((tell(&town).await, tell(&town).await), (1, 0));
-    town.letters.until(1).await;
+    town.receiver.until(1).await;
     town.restart().await;
     assert_eq!(tell(&town).await, 0);
     assert_eq!(told(&town).len(), 1);

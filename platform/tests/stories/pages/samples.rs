@@ -20,10 +20,10 @@ use berth::web::passkeys::{NewRecoveryCodesPage, PasskeyRow, PasskeysPage};
 use berth::web::ports::{OpenPort, PortsInWords};
 use berth::web::sharing::{ShareRow, SharingPage, Typed};
 use berth::web::sign_up::{CodePage, HandlePage, PasskeyPage, QrPath, RecoveryCodesPage, WelcomePage};
-use berth::web::webhooks::{LetterRow, MailInWords, WebhooksPage};
+use berth::web::webhooks::{DeliveryRow, WebhooksCard, WebhooksPage};
 use berth::web::why;
 use berth::web::words::{self, Moment};
-use berth::webhooks::Counts;
+use berth::webhooks::InboxCounts;
 
 const NOON: i64 = 1_795_183_329_000;
 
@@ -210,7 +210,7 @@ fn dashboard(status: &Status, spent: i64, held: i64) -> String {
             models: if spent == 0 { Vec::new() } else { models.map(model).into() },
         },
         alerts: if spent == 5_000_000_000 { spend::alerts() } else { Vec::new() },
-        mail: mail(spent > 0),
+        webhooks: webhooks_card(spent > 0),
         shares: usize::from(spent > 0) * 3,
         port: String::new(),
         domains: if spent > 0 { vec!["docs.alice.org".into()] } else { Vec::new() },
@@ -232,20 +232,20 @@ fn ports(some: bool) -> PortsInWords {
     }
 }
 
-fn letter(what: &str, lamp: &'static str, came_of_it: &str, when: &'static str) -> LetterRow {
-    let (what, came_of_it) = (what.into(), came_of_it.into());
-    LetterRow { id: "1".into(), what, lamp, came_of_it, when, at: Moment(Timestamp(NOON)) }
+fn delivery(what: &str, lamp: &'static str, outcome: &str, when: &'static str) -> DeliveryRow {
+    let (what, outcome) = (what.into(), outcome.into());
+    DeliveryRow { id: "1".into(), what, lamp, outcome, when, at: Moment(Timestamp(NOON)) }
 }
 
-fn mail(some: bool) -> MailInWords {
+fn webhooks_card(some: bool) -> WebhooksCard {
     if !some {
-        return MailInWords { paths: 0, alarms: 0, counts: Counts::default(), latest: Vec::new() };
+        return WebhooksCard { paths: 0, alarms: 0, counts: InboxCounts::default(), latest: Vec::new() };
     }
     let latest = vec![
-        letter("POST /hooks/stripe", "trouble", "tried 37 times, last: 500", "given up"),
-        letter("POST /hooks/github", "awake", "taken with 204", "delivered"),
+        delivery("POST /hooks/stripe", "trouble", "37 attempts, last: 500", "dead letter since"),
+        delivery("POST /hooks/github", "awake", "accepted with 204", "delivered"),
     ];
-    MailInWords { paths: 2, alarms: 1, counts: Counts { waiting: 3, failed: 1, bytes: 41_000 }, latest }
+    WebhooksCard { paths: 2, alarms: 1, counts: InboxCounts { waiting: 3, dead_letters: 1, bytes: 41_000 }, latest }
 }
 
 fn webhooks(some: bool) -> String {
@@ -256,11 +256,11 @@ fn webhooks(some: bool) -> String {
         typed: String::new(),
         note: String::new(),
         paths: Vec::new(),
-        most_paths: 8,
+        max_paths: 8,
         may_open: true,
-        kept_kib: "0".into(),
-        counts: Counts::default(),
-        kept: Vec::new(),
+        stored_kib: "0".into(),
+        counts: InboxCounts::default(),
+        undelivered: Vec::new(),
         delivered: Vec::new(),
         alarms: Vec::new(),
     };
@@ -275,16 +275,16 @@ fn webhooks(some: bool) -> String {
         page.typed = "hooks".into();
         page.note = "A path begins with a slash and goes on, such as /hooks/github.".into();
         page.paths = vec!["/hooks/github".into(), "/hooks/plain/Zx3kP0aQ9-vT_2mWcY7dLg".into()];
-        page.counts = Counts { waiting: 2, failed: 1, bytes: 1_300_000 };
-        page.kept_kib = words::grouped(1270);
-        page.kept = vec![
-            letter("POST /hooks/stripe", "trouble", "tried 37 times, last: 500", "given up"),
-            letter("POST /hooks/github", "moving", "tried once, last: closed the connection", "again"),
-            letter("Alarm nightly to /alarm", "moving", "not tried yet", "came"),
+        page.counts = InboxCounts { waiting: 2, dead_letters: 1, bytes: 1_300_000 };
+        page.stored_kib = words::grouped(1270);
+        page.undelivered = vec![
+            delivery("POST /hooks/stripe", "trouble", "37 attempts, last: 500", "dead letter since"),
+            delivery("POST /hooks/github", "moving", "1 attempt, last: closed the connection", "next attempt"),
+            delivery("Alarm nightly to /alarm", "moving", "no attempt yet", "arrived"),
         ];
         page.delivered = vec![
-            letter("POST /hooks/plain/Zx3kP0aQ9-vT_2mWcY7dLg", "awake", "taken with 204, the 2. time", "delivered"),
-            letter("Alarm morning", "awake", "it woke", "delivered"),
+            delivery("POST /hooks/plain/Zx3kP0aQ9-vT_2mWcY7dLg", "awake", "accepted with 204, attempt 2", "delivered"),
+            delivery("Alarm morning", "awake", "it woke", "delivered"),
         ];
         page.alarms = vec![alarm("nightly", "30 3 * * MON-FRI", "/alarm"), alarm("renew-certificate", "", "")];
     }
@@ -343,10 +343,10 @@ fn domains(some: bool) -> String {
         note: String::new(),
     };
     if some {
-        let note = "DNS does not show it yet: neither a TXT record at _berth.alices-letters.org with the text below, nor alices-letters.org as an alias of alice.example.com.";
+        let note = "DNS does not show it yet: neither a TXT record at _berth.alices-pages.org with the text below, nor alices-pages.org as an alias of alice.example.com.";
         page.domains = vec![
             row("docs.alice.org", "awake", "leads to your instance", true),
-            DomainRow { note: note.into(), ..row("alices-letters.org", "moving", "not proven yet", false) },
+            DomainRow { note: note.into(), ..row("alices-pages.org", "moving", "not proven yet", false) },
         ];
         (page.typed, page.note) = (
             "localhost".into(),
@@ -432,7 +432,7 @@ fn admin() -> String {
         created: Moment(Timestamp(NOON)),
         passkeys: 2,
         recovery_codes_left: 9,
-        letters: if tag == "suspended" { 12 } else { 0 },
+        webhooks: if tag == "suspended" { 12 } else { 0 },
         instance: Some(InstanceCell {
             lamp: words::lamp(fact),
             headline: words::headline(fact),
@@ -447,7 +447,7 @@ fn admin() -> String {
         handle: "alice".into(),
         is_admin: true,
         awake: 1,
-        mail: Counts { waiting: 11, failed: 1, bytes: 41_000 },
+        webhooks: InboxCounts { waiting: 11, dead_letters: 1, bytes: 41_000 },
         alarms: 4,
         accounts: vec![
             row("alice", Fact::Awake, true, ""),
