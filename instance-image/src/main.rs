@@ -16,29 +16,29 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::model::Models;
-use crate::visits::Visits;
-use crate::webhooks::Letters;
+use crate::model::ModelClient;
+use crate::visits::VisitCounter;
+use crate::webhooks::WebhookLog;
 
 /// How long an answer that is still streaming may go on after SIGTERM. The platform kills after 10 s.
 const GRACE: Duration = Duration::from_secs(3);
 
 /// What every handler may need.
-struct Home {
+struct ServerState {
     handle: String,
     /// `https://HANDLE.example.com`: the only origin whose forms are taken.
     url: String,
     /// When this process started.
     since: Instant,
     /// Checks who the platform says is asking.
-    key: assertion::Key,
-    visits: Visits,
-    letters: Letters,
-    models: Models,
+    key: assertion::AssertionKey,
+    visits: VisitCounter,
+    webhooks: WebhookLog,
+    models: ModelClient,
 }
 
 /// The environment that the contract promises.
-struct Settings {
+struct ServerSettings {
     port: u16,
     home: PathBuf,
     handle: String,
@@ -48,7 +48,7 @@ struct Settings {
     token: String,
 }
 
-impl Settings {
+impl ServerSettings {
     #[expect(clippy::disallowed_methods, reason = "this is the door through which the environment comes in")]
     fn from_env() -> Result<Self, String> {
         let get = |name: &str, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
@@ -79,28 +79,28 @@ async fn main() -> ExitCode {
 
 #[expect(clippy::disallowed_methods, reason = "nothing here but the uptime shown depends on the time")]
 async fn run() -> Result<(), String> {
-    let settings = Settings::from_env()?;
+    let settings = ServerSettings::from_env()?;
     // Before anything slow: the kernel ignores SIGTERM for process 1 until somebody asks for it.
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| format!("Cannot wait for SIGTERM: {e}."))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| format!("Cannot wait for SIGINT: {e}."))?;
 
-    let home = Arc::new(Home {
+    let state = Arc::new(ServerState {
         handle: settings.handle,
         url: settings.url,
         since: Instant::now(),
-        key: assertion::Key::of(&settings.token),
-        visits: Visits::open(&settings.home),
-        letters: Letters::open(&settings.home),
-        models: Models::new(settings.anthropic_url, settings.quota_url, settings.token),
+        key: assertion::AssertionKey::of(&settings.token),
+        visits: VisitCounter::open(&settings.home),
+        webhooks: WebhookLog::open(&settings.home),
+        models: ModelClient::new(settings.anthropic_url, settings.quota_url, settings.token),
     });
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, settings.port))
         .await
         .map_err(|e| format!("Cannot listen on port {}: {e}.", settings.port))?;
-    println!("{} is home on port {}", home.handle, settings.port);
+    println!("{} is home on port {}", state.handle, settings.port);
 
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let mut told = stopped.clone();
-    let server = axum::serve(listener, pages::routes(home)).with_graceful_shutdown(async move {
+    let server = axum::serve(listener, pages::routes(state)).with_graceful_shutdown(async move {
         told.wait_for(|stop| *stop).await.ok();
     });
     let deadline = async {

@@ -31,7 +31,7 @@ const AWAY: &str = "The model cannot be reached just now. Try again in a moment.
 const BROKE_OFF: &str = "The answer broke off. Try again in a moment.";
 
 /// The way to the models and to what they may cost.
-pub struct Models {
+pub struct ModelClient {
     client: Client<HttpConnector, Full<Bytes>>,
     anthropic_url: String,
     quota_url: String,
@@ -40,7 +40,7 @@ pub struct Models {
 
 /// What is left of the owner's AI budget this month.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-pub struct Budget {
+pub struct RemainingBudget {
     pub period: String,
     pub allowance_nanodollars: i64,
     pub left_nanodollars: i64,
@@ -48,7 +48,7 @@ pub struct Budget {
 
 /// A piece of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Piece {
+pub enum AnswerPiece {
     Text(String),
     /// The provider stopped at the longest answer that was asked for.
     CutShort,
@@ -56,7 +56,7 @@ pub enum Piece {
     Failed(String),
 }
 
-impl Models {
+impl ModelClient {
     pub fn new(anthropic_url: String, quota_url: String, token: String) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(Duration::from_secs(5)));
@@ -70,7 +70,7 @@ impl Models {
     }
 
     /// The budget; `None` when the quota proxy does not say.
-    pub async fn budget(&self) -> Option<Budget> {
+    pub async fn budget(&self) -> Option<RemainingBudget> {
         let request = Request::get(format!("{}/budget", self.quota_url))
             .header(header::AUTHORIZATION, format!("Bearer {}", self.token))
             .body(Full::default())
@@ -113,7 +113,7 @@ impl Models {
     }
 
     /// Asks `question` of `model`. The pieces come as the provider sends them; dropping the stream ends the call.
-    pub async fn ask(&self, model: &str, question: &str) -> BoxStream<'static, Piece> {
+    pub async fn ask(&self, model: &str, question: &str) -> BoxStream<'static, AnswerPiece> {
         let body = json!({
             "model": model,
             "max_tokens": MAX_TOKENS,
@@ -143,8 +143,8 @@ impl Models {
     }
 }
 
-fn failed(sentence: &str) -> BoxStream<'static, Piece> {
-    stream::iter([Piece::Failed(sentence.to_owned())]).boxed()
+fn failed(sentence: &str) -> BoxStream<'static, AnswerPiece> {
+    stream::iter([AnswerPiece::Failed(sentence.to_owned())]).boxed()
 }
 
 /// The provider's own sentence in `{"type":"error","error":{"type":..,"message":..}}`.
@@ -157,12 +157,12 @@ fn error_sentence(body: &[u8]) -> Option<String> {
 /// Turns a provider's event stream into pieces, and its end without `message_stop` into a failure.
 fn pieces<E: 'static>(
     chunks: impl Stream<Item = Result<Bytes, E>> + Send + Unpin + 'static,
-) -> impl Stream<Item = Piece> + Send {
-    stream::unfold(Some((chunks, Events::default())), |state| async {
+) -> impl Stream<Item = AnswerPiece> + Send {
+    stream::unfold(Some((chunks, EventParser::default())), |state| async {
         let (mut chunks, mut events) = state?;
         loop {
             if let Some(piece) = events.next() {
-                let over = matches!(piece, Piece::Failed(_));
+                let over = matches!(piece, AnswerPiece::Failed(_));
                 return Some((piece, (!over).then_some((chunks, events))));
             }
             if events.complete {
@@ -170,7 +170,7 @@ fn pieces<E: 'static>(
             }
             match tokio::time::timeout(SILENCE, chunks.next()).await {
                 Ok(Some(Ok(chunk))) => events.push(&chunk),
-                Ok(Some(Err(_)) | None) | Err(_) => return Some((Piece::Failed(BROKE_OFF.to_owned()), None)),
+                Ok(Some(Err(_)) | None) | Err(_) => return Some((AnswerPiece::Failed(BROKE_OFF.to_owned()), None)),
             }
         }
     })
@@ -179,15 +179,15 @@ fn pieces<E: 'static>(
 /// Reads server-sent events of the Anthropic Messages API however they are cut into chunks.
 /// Shape: <https://docs.anthropic.com/en/docs/build-with-claude/streaming>.
 #[derive(Default)]
-struct Events {
+struct EventParser {
     /// The line that has not ended yet.
     line: Vec<u8>,
-    ready: std::collections::VecDeque<Piece>,
+    ready: std::collections::VecDeque<AnswerPiece>,
     /// `message_stop` was seen.
     complete: bool,
 }
 
-impl Events {
+impl EventParser {
     fn push(&mut self, chunk: &[u8]) {
         for &byte in chunk {
             if byte == b'\n' {
@@ -199,7 +199,7 @@ impl Events {
         }
     }
 
-    fn next(&mut self) -> Option<Piece> {
+    fn next(&mut self) -> Option<AnswerPiece> {
         self.ready.pop_front()
     }
 
@@ -210,18 +210,18 @@ impl Events {
         match event["type"].as_str() {
             Some("content_block_delta") => {
                 if let Some(text) = event["delta"]["text"].as_str() {
-                    self.ready.push_back(Piece::Text(text.to_owned()));
+                    self.ready.push_back(AnswerPiece::Text(text.to_owned()));
                 }
             }
             Some("message_delta") if event["delta"]["stop_reason"] == "max_tokens" => {
-                self.ready.push_back(Piece::CutShort);
+                self.ready.push_back(AnswerPiece::CutShort);
             }
             Some("message_stop") => self.complete = true,
             Some("error") => {
                 let sentence = event["error"]["message"].as_str().unwrap_or(BROKE_OFF).to_owned();
-                self.ready.push_back(Piece::Failed(sentence));
+                self.ready.push_back(AnswerPiece::Failed(sentence));
             }
-            // Events that do not matter here, and those that are yet to be invented.
+            // EventParser that do not matter here, and those that are yet to be invented.
             _ => {}
         }
     }
@@ -239,7 +239,7 @@ mod tests {
         event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"}}\n\n\
         event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
 
-    async fn read_in_chunks_of(size: usize, text: &str) -> Vec<Piece> {
+    async fn read_in_chunks_of(size: usize, text: &str) -> Vec<AnswerPiece> {
         let chunks: Vec<Result<Bytes, ()>> =
             text.as_bytes().chunks(size).map(|c| Ok(Bytes::copy_from_slice(c))).collect();
         pieces(stream::iter(chunks)).collect().await
@@ -247,7 +247,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_text_is_the_same_however_the_stream_is_cut() {
-        let whole = vec![Piece::Text("Ahoy ".into()), Piece::Text("⚓ é".into())];
+        let whole = vec![AnswerPiece::Text("Ahoy ".into()), AnswerPiece::Text("⚓ é".into())];
         for size in [1, 2, 3, 7, 64, STREAM.len()] {
             assert_eq!(read_in_chunks_of(size, STREAM).await, whole, "in chunks of {size}");
         }
@@ -256,21 +256,21 @@ mod tests {
     #[tokio::test]
     async fn a_stream_that_ends_early_says_so() {
         let early = &STREAM[..STREAM.find("event: message_stop").unwrap()];
-        assert_eq!(read_in_chunks_of(50, early).await.last(), Some(&Piece::Failed(BROKE_OFF.into())));
+        assert_eq!(read_in_chunks_of(50, early).await.last(), Some(&AnswerPiece::Failed(BROKE_OFF.into())));
     }
 
     #[tokio::test]
     async fn an_error_inside_the_stream_is_the_last_piece() {
         let text = "data: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n\
             data: {\"type\":\"content_block_delta\",\"delta\":{\"text\":\"late\"}}\n\n";
-        assert_eq!(read_in_chunks_of(10, text).await, [Piece::Failed("Overloaded".into())]);
+        assert_eq!(read_in_chunks_of(10, text).await, [AnswerPiece::Failed("Overloaded".into())]);
     }
 
     #[tokio::test]
     async fn an_answer_that_was_cut_short_says_so() {
         let text = "data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"max_tokens\"}}\n\n\
             data: {\"type\":\"message_stop\"}\n\n";
-        assert_eq!(read_in_chunks_of(9, text).await, [Piece::CutShort]);
+        assert_eq!(read_in_chunks_of(9, text).await, [AnswerPiece::CutShort]);
     }
 
     #[test]

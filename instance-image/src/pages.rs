@@ -16,23 +16,23 @@ use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::Home;
+use crate::ServerState;
 use crate::assertion;
-use crate::model::{Budget, MODELS, Piece};
-use crate::webhooks::Letter;
+use crate::model::{AnswerPiece, MODELS, RemainingBudget};
+use crate::webhooks::WebhookRecord;
 
-type Shared = State<Arc<Home>>;
+type SharedState = State<Arc<ServerState>>;
 
-/// How many letters the page lists.
+/// How many webhooks the page lists.
 const LISTED: usize = 8;
-/// Berth keeps bodies up to 1 MiB.
-const LARGEST_LETTER: usize = 1024 * 1024;
+/// Berth accepts webhooks with bodies up to this.
+const MAX_WEBHOOK_BYTES: usize = 1024 * 1024;
 
 /// No inline style or script, nothing from elsewhere, nobody may frame it.
 const CSP: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
     form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-pub fn routes(home: Arc<Home>) -> Router {
+pub fn routes(home: Arc<ServerState>) -> Router {
     Router::new()
         .route("/", get(front))
         .route("/ask", post(ask))
@@ -48,19 +48,19 @@ pub fn routes(home: Arc<Home>) -> Router {
         .layer(middleware::map_response(with_headers))
         .layer(middleware::from_fn_with_state(home.clone(), owner_only))
         .layer(middleware::from_fn_with_state(home.clone(), own_forms_only))
-        .layer(middleware::from_fn_with_state(home.clone(), take_letters))
+        .layer(middleware::from_fn_with_state(home.clone(), receive_webhooks))
         .with_state(home)
 }
 
 #[derive(Template)]
 #[template(path = "front.html")]
-struct Front<'a> {
+struct FrontPage<'a> {
     handle: &'a str,
     up_seconds: u64,
     up: String,
     visits: Option<u64>,
-    money: Option<Money>,
-    letters: Vec<LetterInWords>,
+    money: Option<BudgetView>,
+    webhooks: Vec<WebhookEntry>,
     models: &'a [(&'a str, &'a str)],
     chosen: &'a str,
     question: &'a str,
@@ -68,8 +68,8 @@ struct Front<'a> {
     trouble: Option<String>,
 }
 
-/// A letter as it is listed.
-struct LetterInWords {
+/// A received webhook in the list.
+struct WebhookEntry {
     what: String,
     bytes: usize,
     ago: String,
@@ -77,15 +77,15 @@ struct LetterInWords {
 
 /// The budget as it is shown.
 #[derive(serde::Serialize)]
-struct Money {
+struct BudgetView {
     left: String,
     allowance: String,
     /// What is left, 0 to 100.
     percent: i64,
 }
 
-impl From<Budget> for Money {
-    fn from(budget: Budget) -> Self {
+impl From<RemainingBudget> for BudgetView {
+    fn from(budget: RemainingBudget) -> Self {
         let percent = budget.left_nanodollars.max(0).saturating_mul(100) / budget.allowance_nanodollars.max(1);
         Self {
             left: dollars(budget.left_nanodollars),
@@ -95,13 +95,13 @@ impl From<Budget> for Money {
     }
 }
 
-async fn front(State(home): Shared) -> Response {
+async fn front(State(home): SharedState) -> Response {
     let visits = home.visits.count().await.inspect_err(|e| eprintln!("The visit was not counted: {e}")).ok();
     show(&home, visits, MODELS[0].0, "", None).await
 }
 
 #[derive(Deserialize)]
-struct Question {
+struct QuestionForm {
     #[serde(default)]
     question: String,
     #[serde(default)]
@@ -109,11 +109,11 @@ struct Question {
 }
 
 /// Streams the answer as one JSON object a line to the page's script; to a browser without scripts, the whole page.
-async fn ask(State(home): Shared, headers: HeaderMap, Form(asked): Form<Question>) -> Response {
+async fn ask(State(home): SharedState, headers: HeaderMap, Form(asked): Form<QuestionForm>) -> Response {
     let question = asked.question.trim();
     let model = MODELS.iter().find(|(name, _)| *name == asked.model).unwrap_or(&MODELS[0]).0;
     let pieces = if question.is_empty() {
-        futures_util::stream::iter([Piece::Failed("Write a question first.".into())]).boxed()
+        futures_util::stream::iter([AnswerPiece::Failed("Write a question first.".into())]).boxed()
     } else {
         home.models.ask(model, question).await
     };
@@ -123,9 +123,9 @@ async fn ask(State(home): Shared, headers: HeaderMap, Form(asked): Form<Question
     }
     let lines = pieces.map(|piece| {
         let line = match piece {
-            Piece::Text(text) => json!({ "text": text }),
-            Piece::CutShort => json!({ "note": CUT_SHORT }),
-            Piece::Failed(sentence) => json!({ "trouble": sentence }),
+            AnswerPiece::Text(text) => json!({ "text": text }),
+            AnswerPiece::CutShort => json!({ "note": CUT_SHORT }),
+            AnswerPiece::Failed(sentence) => json!({ "trouble": sentence }),
         };
         Ok::<_, Infallible>(format!("{line}\n"))
     });
@@ -133,25 +133,25 @@ async fn ask(State(home): Shared, headers: HeaderMap, Form(asked): Form<Question
 }
 
 #[derive(Deserialize)]
-struct Minutes {
+struct AlarmForm {
     minutes: u64,
 }
 
 /// The name of the alarm that the page sets: setting it again moves it.
 const ALARM: &str = "page";
 
-/// Asks to be woken; Berth rings at this same path, and that is a letter like any other.
-async fn alarm(State(home): Shared, Form(Minutes { minutes }): Form<Minutes>) -> Response {
+/// Asks to be woken; Berth delivers the alarm to this same path, as a webhook like any other.
+async fn alarm(State(home): SharedState, Form(AlarmForm { minutes }): Form<AlarmForm>) -> Response {
     let at = now() + minutes.clamp(1, 24 * 60) * 60;
     match home.models.set_alarm(ALARM, at, "/alarm").await {
-        Ok(()) => Redirect::to("/#mail").into_response(),
-        Err(sentence) => show(&home, None, MODELS[0].0, "", Some(vec![Piece::Failed(sentence)])).await,
+        Ok(()) => Redirect::to("/#webhooks").into_response(),
+        Err(sentence) => show(&home, None, MODELS[0].0, "", Some(vec![AnswerPiece::Failed(sentence)])).await,
     }
 }
 
-/// Takes what the mailbox delivers, on whatever path its owner opened. Only Berth says `X-Berth-Delivery`: it takes such
-/// names out of everything that comes from elsewhere.
-async fn take_letters(State(home): Shared, request: Request, next: Next) -> Response {
+/// Receives webhooks on every path, since the owner may open any. The header `X-Berth-Delivery` tells them apart: Berth removes
+/// names of that form from every request that comes from elsewhere.
+async fn receive_webhooks(State(home): SharedState, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     let text = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
     let Some(id) = text("x-berth-delivery").map(str::to_owned) else {
@@ -161,14 +161,14 @@ async fn take_letters(State(home): Shared, request: Request, next: Next) -> Resp
         Some(alarm) => format!("Alarm {alarm}"),
         None => format!("{} {}", parts.method, parts.uri.path()),
     };
-    let Ok(body) = axum::body::to_bytes(body, LARGEST_LETTER).await else {
+    let Ok(body) = axum::body::to_bytes(body, MAX_WEBHOOK_BYTES).await else {
         return StatusCode::BAD_REQUEST.into_response();
     };
-    match home.letters.take(Letter { id, what, bytes: body.len(), at: now() }).await {
+    match home.webhooks.record(WebhookRecord { id, what, bytes: body.len(), at: now() }).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(e) => {
-            eprintln!("A letter was not taken: {e}");
-            // It comes again.
+            eprintln!("A webhook was not recorded: {e}");
+            // Not 2xx, so Berth retries it.
             StatusCode::INSUFFICIENT_STORAGE.into_response()
         }
     }
@@ -176,29 +176,35 @@ async fn take_letters(State(home): Shared, request: Request, next: Next) -> Resp
 
 const CUT_SHORT: &str = "The answer was cut short at 1024 tokens.";
 
-async fn show(home: &Home, visits: Option<u64>, model: &str, question: &str, answered: Option<Vec<Piece>>) -> Response {
+async fn show(
+    home: &ServerState,
+    visits: Option<u64>,
+    model: &str,
+    question: &str,
+    answered: Option<Vec<AnswerPiece>>,
+) -> Response {
     let (mut answer, mut trouble) = (String::new(), None);
     for piece in answered.into_iter().flatten() {
         match piece {
-            Piece::Text(text) => answer.push_str(&text),
-            Piece::CutShort => trouble = Some(CUT_SHORT.to_owned()),
-            Piece::Failed(sentence) => trouble = Some(sentence),
+            AnswerPiece::Text(text) => answer.push_str(&text),
+            AnswerPiece::CutShort => trouble = Some(CUT_SHORT.to_owned()),
+            AnswerPiece::Failed(sentence) => trouble = Some(sentence),
         }
     }
     let up = home.since.elapsed().as_secs();
-    let letters = home.letters.newest(LISTED).await.inspect_err(|e| eprintln!("Letters were not read: {e}"));
-    let in_words = |letter: Letter| LetterInWords {
-        what: letter.what,
-        bytes: letter.bytes,
-        ago: spoken(now().saturating_sub(letter.at)),
+    let webhooks = home.webhooks.newest(LISTED).await.inspect_err(|e| eprintln!("Webhooks were not read: {e}"));
+    let entry = |webhook: WebhookRecord| WebhookEntry {
+        what: webhook.what,
+        bytes: webhook.bytes,
+        ago: spoken(now().saturating_sub(webhook.at)),
     };
-    let page = Front {
+    let page = FrontPage {
         handle: &home.handle,
         up_seconds: up,
         up: spoken(up),
         visits,
-        money: home.models.budget().await.map(Money::from),
-        letters: letters.unwrap_or_default().into_iter().map(in_words).collect(),
+        money: home.models.budget().await.map(BudgetView::from),
+        webhooks: webhooks.unwrap_or_default().into_iter().map(entry).collect(),
         models: MODELS,
         chosen: model,
         question,
@@ -211,15 +217,15 @@ async fn show(home: &Home, visits: Option<u64>, model: &str, question: &str, ans
     }
 }
 
-async fn budget(State(home): Shared) -> Response {
+async fn budget(State(home): SharedState) -> Response {
     match home.models.budget().await {
-        Some(budget) => Json(Money::from(budget)).into_response(),
+        Some(budget) => Json(BudgetView::from(budget)).into_response(),
         None => (StatusCode::SERVICE_UNAVAILABLE, "The budget is not known just now.\n").into_response(),
     }
 }
 
 /// Who the platform says is asking, and whether it signed that: a neighbour that reached this port could not.
-async fn whoami(State(home): Shared, headers: HeaderMap) -> Json<serde_json::Value> {
+async fn whoami(State(home): SharedState, headers: HeaderMap) -> Json<serde_json::Value> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let user = text("x-berth-user");
     let verdict = home.key.verdict(text(assertion::HEADER), user, now());
@@ -238,7 +244,7 @@ async fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
 }
 
 /// Neighbours' pages share our site, so a SameSite cookie does not stop their forms: the browser's own word does.
-async fn own_forms_only(State(home): Shared, request: Request, next: Next) -> Response {
+async fn own_forms_only(State(home): SharedState, request: Request, next: Next) -> Response {
     if request.method().is_safe() || is_own(request.headers(), &home.url) {
         return next.run(request).await;
     }
@@ -256,7 +262,7 @@ fn is_own(headers: &HeaderMap, url: &str) -> bool {
 
 /// These are the owner's pages: what is on them is private, and a question costs the owner's budget. Whoever else was let in
 /// to this instance is told so; a program of the owner's own may have something for them.
-async fn owner_only(State(home): Shared, request: Request, next: Next) -> Response {
+async fn owner_only(State(home): SharedState, request: Request, next: Next) -> Response {
     if !is_the_owners(request.uri().path()) || is_owner(request.headers(), &home.handle) {
         return next.run(request).await;
     }

@@ -8,12 +8,12 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::Mutex;
 
 /// A number in a file. A power cut leaves the old number or the new one, never half of one.
-pub struct Visits {
+pub struct VisitCounter {
     file: PathBuf,
     last: Mutex<Option<u64>>,
 }
 
-impl Visits {
+impl VisitCounter {
     pub fn open(home: &Path) -> Self {
         Self { file: home.join(".berth/visits"), last: Mutex::new(None) }
     }
@@ -61,16 +61,16 @@ mod tests {
     #[tokio::test]
     async fn the_count_goes_on_after_a_restart() {
         let home = tempfile::tempdir().unwrap();
-        let visits = Visits::open(home.path());
+        let visits = VisitCounter::open(home.path());
         assert_eq!(visits.count().await.unwrap(), 1);
         assert_eq!(visits.count().await.unwrap(), 2);
-        assert_eq!(Visits::open(home.path()).count().await.unwrap(), 3);
+        assert_eq!(VisitCounter::open(home.path()).count().await.unwrap(), 3);
     }
 
     #[tokio::test]
     async fn visits_at_once_are_all_counted() {
         let home = tempfile::tempdir().unwrap();
-        let visits = Visits::open(home.path());
+        let visits = VisitCounter::open(home.path());
         let all = (0..20).map(|_| visits.count());
         futures_util::future::join_all(all).await;
         assert_eq!(visits.count().await.unwrap(), 21);
@@ -81,12 +81,12 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         std::fs::create_dir(home.path().join(".berth")).unwrap();
         std::fs::write(home.path().join(".berth/visits"), "many").unwrap();
-        assert_eq!(Visits::open(home.path()).count().await.unwrap(), 1);
+        assert_eq!(VisitCounter::open(home.path()).count().await.unwrap(), 1);
     }
 
     #[tokio::test]
     async fn a_home_that_cannot_be_written_is_an_error_and_no_panic() {
-        let visits = Visits::open(Path::new("/proc/nowhere"));
+        let visits = VisitCounter::open(Path::new("/proc/nowhere"));
         assert!(visits.count().await.is_err());
     }
 }
