@@ -1,4 +1,4 @@
-//! One's instance's alarms, which its own program sets: see them, take one away.
+//! The owner's view of alarms, which the program inside sets: list them, delete one.
 
 use axum::extract::{Path, State};
 use axum::response::Redirect;
@@ -13,7 +13,7 @@ use crate::app::App;
 /// One alarm, for the page.
 pub struct AlarmRow {
     pub name: String,
-    /// The pattern, or empty for one that rings once.
+    /// The cron pattern; empty for one that rings once.
     pub cron: String,
     pub path: String,
     pub next: Moment,
@@ -36,7 +36,7 @@ pub async fn delete(State(app): State<App>, Mine(instance): Mine, Path(name): Pa
     Ok(Redirect::to("/webhooks#alarms"))
 }
 
-/// An alarm as programs see it, inside and outside.
+/// An alarm in JSON, the same for the program inside and for the owner's API.
 #[must_use]
 pub fn view(alarm: &Alarm) -> Value {
     let mut view = json!({ "name": alarm.name, "next": Moment(alarm.due), "set_at": Moment(alarm.set_at) });
