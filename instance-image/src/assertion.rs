@@ -1,5 +1,6 @@
-//! Checks the platform's signed word on who is asking (README.md, "The assertion"). Whoever else reaches this port can write
-//! `X-Berth-User`; nobody but the platform and this container can write an assertion that holds.
+//! Verifies `X-Berth-Assertion`, the platform's signed statement of the visitor's identity (README.md, "The
+//! assertion"). Any client that reaches this port can set `X-Berth-User`; only the platform and this container know the
+//! key of an assertion.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -7,10 +8,10 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// The header that carries it.
+/// The name of the header.
 pub const HEADER: &str = "x-berth-assertion";
 
-/// What an assertion is worth.
+/// The result of the verification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AssertionVerdict {
@@ -19,12 +20,12 @@ pub enum AssertionVerdict {
     Invalid,
 }
 
-/// The key that assertions to this container are signed with: the SHA-256 of its token.
+/// The HMAC key of assertions to this container: the SHA-256 of its token.
 pub struct AssertionKey([u8; 32]);
 
 #[derive(Deserialize)]
 struct AssertionPayload {
-    /// `null`: nobody known.
+    /// `null` for a visitor who is not logged in.
     user: Option<String>,
     /// Unix time in seconds.
     until: u64,
@@ -35,7 +36,7 @@ impl AssertionKey {
         Self(Sha256::digest(token).into())
     }
 
-    /// Whether `assertion` says, at `now` in Unix seconds, that `user` is asking, or nobody known.
+    /// Whether `assertion` states, at `now` in Unix seconds, the same user as the header `X-Berth-User`.
     pub fn verdict(&self, assertion: Option<&str>, user: Option<&str>, now: u64) -> AssertionVerdict {
         match assertion {
             None => AssertionVerdict::Missing,
@@ -46,11 +47,13 @@ impl AssertionKey {
         }
     }
 
-    /// The payload, once the signature over everything before it holds. Compared in constant time.
+    /// The payload, if its signature is valid.
     fn read(&self, text: &str) -> Option<AssertionPayload> {
         let (signed, mac) = text.rsplit_once('.')?;
         let mut hmac = Hmac::<Sha256>::new_from_slice(&self.0).ok()?;
         hmac.update(signed.as_bytes());
+        // Constant time: a comparison that ends at the first wrong byte would let a neighbour find the MAC byte by
+        // byte.
         hmac.verify_slice(&URL_SAFE_NO_PAD.decode(mac).ok()?).ok()?;
         let payload = URL_SAFE_NO_PAD.decode(signed.strip_prefix("v1.")?).ok()?;
         serde_json::from_slice(&payload).ok()
@@ -69,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_platforms_fresh_word_on_this_user_counts() {
+    fn only_an_unexpired_assertion_of_this_user_is_valid() {
         let key = AssertionKey::of("the token");
         let good = signed("the token", "v1", r#"{"user":"alice","instance":"i","until":1000}"#);
         let (body, mac) = good.rsplit_once('.').unwrap();
@@ -105,14 +108,14 @@ mod tests {
         ] {
             assert_eq!(key.verdict(assertion.as_deref(), Some("alice"), now), verdict, "{sentence}");
         }
-        // Nobody known is nobody: neither is taken for the other.
-        let nobody = signed("the token", "v1", r#"{"user":null,"until":1000}"#);
-        assert_eq!(key.verdict(Some(&nobody), None, 990), AssertionVerdict::Valid);
-        assert_eq!(key.verdict(Some(&nobody), Some("alice"), 990), AssertionVerdict::Invalid);
+        // An anonymous visitor and a user are never taken for each other.
+        let anonymous = signed("the token", "v1", r#"{"user":null,"until":1000}"#);
+        assert_eq!(key.verdict(Some(&anonymous), None, 990), AssertionVerdict::Valid);
+        assert_eq!(key.verdict(Some(&anonymous), Some("alice"), 990), AssertionVerdict::Invalid);
         assert_eq!(key.verdict(Some(&good), None, 990), AssertionVerdict::Invalid);
     }
 
-    /// Written down as the platform signs it, so that the two cannot drift apart unseen.
+    /// A literal value from the platform's side, so that a change of the format on either side fails a test.
     #[test]
     fn a_known_assertion_holds() {
         let known = concat!(

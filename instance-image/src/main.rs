@@ -1,5 +1,5 @@
-//! The default instance's own server: the page its owner sees first. It is one image that keeps the instance contract
-//! (README.md beside this crate), not part of the platform; any other image may take its place.
+//! The HTTP server of the default instance image, with the page that an owner sees first. It keeps the instance
+//! contract (README.md beside this crate) and is not part of the platform: any other image may replace it.
 
 mod assertion;
 mod model;
@@ -20,24 +20,24 @@ use crate::model::ModelClient;
 use crate::visits::VisitCounter;
 use crate::webhooks::WebhookLog;
 
-/// How long an answer that is still streaming may go on after SIGTERM. The platform kills after 10 s.
-const GRACE: Duration = Duration::from_secs(3);
+/// How long open responses may go on after SIGTERM. The platform sends SIGKILL after 10 s.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What every handler may need.
+/// The state that handlers share.
 struct ServerState {
     handle: String,
-    /// `https://HANDLE.example.com`: the only origin whose forms are taken.
+    /// `https://HANDLE.example.com`: the only origin from which forms are accepted.
     url: String,
     /// When this process started.
     since: Instant,
-    /// Checks who the platform says is asking.
+    /// Verifies the platform's assertion of the visitor's identity.
     key: assertion::AssertionKey,
     visits: VisitCounter,
     webhooks: WebhookLog,
     models: ModelClient,
 }
 
-/// The environment that the contract promises.
+/// The environment variables of the contract.
 struct ServerSettings {
     port: u16,
     home: PathBuf,
@@ -49,7 +49,7 @@ struct ServerSettings {
 }
 
 impl ServerSettings {
-    #[expect(clippy::disallowed_methods, reason = "this is the door through which the environment comes in")]
+    #[expect(clippy::disallowed_methods, reason = "the environment is read here and nowhere else")]
     fn from_env() -> Result<Self, String> {
         let get = |name: &str, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
         let port = get("PORT", "8080");
@@ -65,7 +65,8 @@ impl ServerSettings {
     }
 }
 
-// One thread is enough for one person, and leaves less memory to hand back when the instance is frozen.
+// One thread serves one owner well enough, and its smaller memory is swapped out and in faster when the instance
+// freezes.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     match run().await {
@@ -80,7 +81,8 @@ async fn main() -> ExitCode {
 #[expect(clippy::disallowed_methods, reason = "nothing here but the uptime shown depends on the time")]
 async fn run() -> Result<(), String> {
     let settings = ServerSettings::from_env()?;
-    // Before anything slow: the kernel ignores SIGTERM for process 1 until somebody asks for it.
+    // Before anything slow: for process 1 of a container the kernel drops SIGTERM until a handler is installed
+    // (pid_namespaces(7)), and an early stop would then wait for SIGKILL.
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| format!("Cannot wait for SIGTERM: {e}."))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| format!("Cannot wait for SIGINT: {e}."))?;
 
@@ -106,7 +108,7 @@ async fn run() -> Result<(), String> {
     let deadline = async {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
         stop.send_replace(true);
-        tokio::time::sleep(GRACE).await;
+        tokio::time::sleep(DRAIN_TIMEOUT).await;
     };
     tokio::select! {
         ended = async { server.await } => ended.map_err(|e| format!("The server failed: {e}.")),

@@ -1,4 +1,5 @@
-//! Asks a model through the quota proxy, as any program in the instance may: address and key come from the environment.
+//! A client of the quota proxy: model calls, the budget, and alarms. Address and key come from the environment, as they
+//! do for every program in the instance.
 
 use std::time::Duration;
 
@@ -14,23 +15,24 @@ use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// The models on offer: what to ask for, and how to call it. The first is the default.
+/// The models on offer: the API's name and the name on the page. The first is the default.
 pub const MODELS: &[(&str, &str)] =
     &[("claude-haiku-4-5", "Haiku 4.5"), ("claude-sonnet-4-5", "Sonnet 4.5"), ("claude-opus-4-5", "Opus 4.5")];
 
 const MAX_TOKENS: u32 = 1024;
-/// Longest silence of the provider: it pings every few seconds while it thinks.
-const SILENCE: Duration = Duration::from_secs(120);
-const BUDGET_DEADLINE: Duration = Duration::from_secs(2);
-/// Largest error body or budget read.
-const SMALL_BODY: usize = 64 * 1024;
-/// Longest line of a stream; the provider's are a few hundred bytes.
+/// Longest time without a byte from the provider, which sends a ping every few seconds while a model thinks.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+/// For calls that the platform answers from memory or one transaction.
+const CONTROL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Largest body of an error or a budget that is read.
+const MAX_SMALL_BODY: usize = 64 * 1024;
+/// Longest line of a stream that is kept; the provider's have a few hundred bytes.
 const MAX_LINE: usize = 256 * 1024;
 
 const AWAY: &str = "The model cannot be reached just now. Try again in a moment.";
 const BROKE_OFF: &str = "The answer broke off. Try again in a moment.";
 
-/// The way to the models and to what they may cost.
+/// A client of the quota proxy.
 pub struct ModelClient {
     client: Client<HttpConnector, Full<Bytes>>,
     anthropic_url: String,
@@ -38,7 +40,7 @@ pub struct ModelClient {
     token: String,
 }
 
-/// What is left of the owner's AI budget this month.
+/// The rest of the owner's AI budget of this month.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 pub struct RemainingBudget {
     pub period: String,
@@ -50,9 +52,9 @@ pub struct RemainingBudget {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AnswerPiece {
     Text(String),
-    /// The provider stopped at the longest answer that was asked for.
+    /// The answer ended at `MAX_TOKENS`.
     CutShort,
-    /// What went wrong, in a sentence for the owner. Nothing comes after it.
+    /// An error, as a sentence for the owner. It is the last piece.
     Failed(String),
 }
 
@@ -62,14 +64,15 @@ impl ModelClient {
         connector.set_connect_timeout(Some(Duration::from_secs(5)));
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new())
-            // No pool: after a freeze it would hold connections that the other side has long forgotten, and a new one to
-            // the next process costs less than a millisecond.
+            // No connection pool: after a freeze, pooled connections have long been closed by the other side, and the
+            // first request on each would fail. A new connection to a process on the same host takes less than a
+            // millisecond.
             .pool_max_idle_per_host(0)
             .build(connector);
         Self { client, anthropic_url, quota_url, token }
     }
 
-    /// The budget; `None` when the quota proxy does not say.
+    /// The budget; `None` when the quota proxy does not answer.
     pub async fn budget(&self) -> Option<RemainingBudget> {
         let request = Request::get(format!("{}/budget", self.quota_url))
             .header(header::AUTHORIZATION, format!("Bearer {}", self.token))
@@ -80,16 +83,16 @@ impl ModelClient {
             if !response.status().is_success() {
                 return None;
             }
-            let body = Limited::new(response.into_body(), SMALL_BODY).collect().await.ok()?;
+            let body = Limited::new(response.into_body(), MAX_SMALL_BODY).collect().await.ok()?;
             serde_json::from_slice(&body.to_bytes()).ok()
         };
-        tokio::time::timeout(BUDGET_DEADLINE, ask).await.ok()?
+        tokio::time::timeout(CONTROL_TIMEOUT, ask).await.ok()?
     }
 
-    /// Has Berth wake this instance at `at` (Unix seconds) and post to `path`, or says in a sentence why not.
+    /// Sets an alarm: Berth wakes this instance at `at` (Unix seconds) and posts to `path`.
     ///
     /// # Errors
-    /// That sentence.
+    /// The reason, as a sentence for the owner.
     pub async fn set_alarm(&self, name: &str, at: u64, path: &str) -> Result<(), String> {
         const AWAY: &str = "The alarm could not be set just now. Try again in a moment.";
         let request = Request::put(format!("{}/alarms/{name}", self.quota_url))
@@ -99,10 +102,10 @@ impl ModelClient {
         let set = async {
             let response = self.client.request(request).await.ok()?;
             let status = response.status();
-            let body = Limited::new(response.into_body(), SMALL_BODY).collect().await.ok()?;
+            let body = Limited::new(response.into_body(), MAX_SMALL_BODY).collect().await.ok()?;
             Some((status, body.to_bytes()))
         };
-        match tokio::time::timeout(BUDGET_DEADLINE, set).await {
+        match tokio::time::timeout(CONTROL_TIMEOUT, set).await {
             Ok(Some((status, _))) if status.is_success() => Ok(()),
             Ok(Some((_, problem))) => {
                 let problem: Option<Value> = serde_json::from_slice(&problem).ok();
@@ -112,7 +115,7 @@ impl ModelClient {
         }
     }
 
-    /// Asks `question` of `model`. The pieces come as the provider sends them; dropping the stream ends the call.
+    /// Streams the answer of `model` to `question` as the provider sends it. Dropping the stream cancels the call.
     pub async fn ask(&self, model: &str, question: &str) -> BoxStream<'static, AnswerPiece> {
         let body = json!({
             "model": model,
@@ -130,12 +133,12 @@ impl ModelClient {
         let Ok(request) = request else {
             return failed("This instance does not know where its models are: ANTHROPIC_BASE_URL is not an address.");
         };
-        let response = match tokio::time::timeout(SILENCE, self.client.request(request)).await {
+        let response = match tokio::time::timeout(IDLE_TIMEOUT, self.client.request(request)).await {
             Ok(Ok(response)) => response,
             Ok(Err(_)) | Err(_) => return failed(AWAY),
         };
         if !response.status().is_success() {
-            let body = Limited::new(response.into_body(), SMALL_BODY).collect().await;
+            let body = Limited::new(response.into_body(), MAX_SMALL_BODY).collect().await;
             let body = body.map(|b| b.to_bytes()).unwrap_or_default();
             return failed(&error_sentence(&body).unwrap_or_else(|| AWAY.to_owned()));
         }
@@ -154,7 +157,7 @@ fn error_sentence(body: &[u8]) -> Option<String> {
     (!message.is_empty()).then(|| message.to_owned())
 }
 
-/// Turns a provider's event stream into pieces, and its end without `message_stop` into a failure.
+/// Parses a provider's event stream into pieces. A stream that ends without `message_stop` ends with a failure.
 fn pieces<E: 'static>(
     chunks: impl Stream<Item = Result<Bytes, E>> + Send + Unpin + 'static,
 ) -> impl Stream<Item = AnswerPiece> + Send {
@@ -168,7 +171,7 @@ fn pieces<E: 'static>(
             if events.complete {
                 return None;
             }
-            match tokio::time::timeout(SILENCE, chunks.next()).await {
+            match tokio::time::timeout(IDLE_TIMEOUT, chunks.next()).await {
                 Ok(Some(Ok(chunk))) => events.push(&chunk),
                 Ok(Some(Err(_)) | None) | Err(_) => return Some((AnswerPiece::Failed(BROKE_OFF.to_owned()), None)),
             }
@@ -176,11 +179,11 @@ fn pieces<E: 'static>(
     })
 }
 
-/// Reads server-sent events of the Anthropic Messages API however they are cut into chunks.
+/// Incremental parser of the Anthropic Messages API's server-sent events.
 /// Shape: <https://docs.anthropic.com/en/docs/build-with-claude/streaming>.
 #[derive(Default)]
 struct EventParser {
-    /// The line that has not ended yet.
+    /// The bytes of an incomplete line.
     line: Vec<u8>,
     ready: std::collections::VecDeque<AnswerPiece>,
     /// `message_stop` was seen.
@@ -193,6 +196,7 @@ impl EventParser {
             if byte == b'\n' {
                 let line = std::mem::take(&mut self.line);
                 self.read(&line);
+            // A longer line is cut off, not an error: its JSON then fails to parse, and the event is skipped.
             } else if self.line.len() < MAX_LINE {
                 self.line.push(byte);
             }
@@ -203,7 +207,7 @@ impl EventParser {
         self.ready.pop_front()
     }
 
-    /// One line. Only `data:` matters, because each event says its type in its data too.
+    /// Parses one line. `event:` lines are skipped, because the data of each event names its type as well.
     fn read(&mut self, line: &[u8]) {
         let Some(data) = line.strip_prefix(b"data:") else { return };
         let Ok(event) = serde_json::from_slice::<Value>(data) else { return };
@@ -221,7 +225,7 @@ impl EventParser {
                 let sentence = event["error"]["message"].as_str().unwrap_or(BROKE_OFF).to_owned();
                 self.ready.push_back(AnswerPiece::Failed(sentence));
             }
-            // EventParser that do not matter here, and those that are yet to be invented.
+            // Events without text, and types that the API adds later, which its versioning policy asks clients to skip.
             _ => {}
         }
     }

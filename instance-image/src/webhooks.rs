@@ -9,8 +9,8 @@ use tokio::fs;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Mutex;
 
-/// How many are remembered. A delivery is repeated only before the next one of its path comes, so that a hundred ids are
-/// enough for the eight paths and the alarms that there may be.
+/// How many are remembered. A delivery is repeated only before the next one of its path comes, so that a hundred ids
+/// are enough for the eight paths and the alarms that there may be.
 const MAX_RECORDS: usize = 100;
 
 /// A received webhook, without headers and body.
@@ -36,8 +36,8 @@ impl WebhookLog {
         Self { file: home.join(".berth/webhooks"), known: Mutex::new(None) }
     }
 
-    /// Records a delivery, unless its id is known. Only after this may it be acknowledged with 2xx: the platform then never
-    /// sends it again.
+    /// Records a delivery, unless its id is known. Only after this may it be acknowledged with 2xx: the platform then
+    /// never sends it again.
     ///
     /// # Errors
     /// When the volume cannot be read or written; the delivery must then be refused, so that it is retried.
@@ -84,6 +84,7 @@ impl WebhookLog {
         let mut file = fs::File::create(&new).await?;
         file.write_all(&serde_json::to_vec(webhooks)?).await?;
         file.sync_all().await?;
+        // Atomic replacement: flush the content, rename, flush the folder.
         fs::rename(&new, &self.file).await?;
         fs::File::open(folder).await?.sync_all().await
     }
