@@ -1,8 +1,8 @@
 //! Rate limits: token buckets in memory, one shared or one for each key, that say after how long to try again.
 //!
-//! The algorithm is GCRA, the generic cell rate algorithm, in the `governor` crate: a bucket holds a burst of tokens, each
-//! check takes one, and tokens come back at an even pace. The buckets are not stored, so a restart fills them all; how often
-//! the platform restarts bounds what that lets through.
+//! The algorithm is GCRA, the generic cell rate algorithm, in the `governor` crate: a bucket holds a burst of tokens,
+//! each check takes one, and tokens come back at an even pace. The buckets are not stored, so a restart fills them all;
+//! how often the platform restarts bounds what that lets through.
 
 use std::hash::Hash;
 use std::num::NonZeroU32;
@@ -140,8 +140,8 @@ impl SharedRateLimiter {
 /// The error for a client over its limit: `sentence` says of what there was too much, and when to retry is added to it.
 #[must_use]
 pub fn too_many(sentence: &str, wait: Duration) -> Error {
-    // Retry-After has whole seconds (RFC 9110 10.2.3). Rounded up, so that a client that waits as told gets through, and
-    // is never told to wait for zero seconds.
+    // Retry-After has whole seconds (RFC 9110 10.2.3). Rounded up, so that a client that waits as told gets through,
+    // and is never told to wait for zero seconds.
     let seconds = wait.as_secs() + 1;
     let when = match seconds {
         1 => "1 second".to_owned(),

@@ -1,8 +1,8 @@
 //! Alarms: a program asks for its own instance to be woken, once or by cron, and to be told on a path if it wants.
 //!
-//! Ringing enqueues a webhook delivery and moves the alarm to its next time, in one transaction: from there on the delivery
-//! wakes the instance, and is attempted until that was awake. So a crash in between loses nothing, and however many times
-//! were missed while the platform was down, the alarm rings once.
+//! Ringing enqueues a webhook delivery and moves the alarm to its next time, in one transaction: from there on the
+//! delivery wakes the instance, and is attempted until that was awake. So a crash in between loses nothing, and however
+//! many times were missed while the platform was down, the alarm rings once.
 
 mod rules;
 mod store;
@@ -33,11 +33,12 @@ struct AlarmsInner {
     clock: Clock,
     instances: Instances,
     webhooks: Webhooks,
-    /// No alarm is due before this, in milliseconds. The scheduler compares it every second instead of asking the database.
+    /// No alarm is due before this, in milliseconds. The scheduler compares it every second instead of asking the
+    /// database.
     next_due_ms: AtomicI64,
     changes: KeyedRateLimiter<InstanceId>,
-    /// Held while an alarm is set and while alarms ring. Two transactions that set one could otherwise both count one alarm
-    /// fewer than the limit; and a ring that ends while one is being set could overwrite its `next_due_ms`.
+    /// Held while an alarm is set and while alarms ring. Two transactions that set one could otherwise both count one
+    /// alarm fewer than the limit; and a ring that ends while one is being set could overwrite its `next_due_ms`.
     changing: tokio::sync::Mutex<()>,
 }
 
@@ -66,7 +67,8 @@ impl Alarms {
     /// Sets the alarm called `name`; one of that name is replaced.
     ///
     /// # Errors
-    /// `Invalid` with the field to blame; `Conflict` when as many are set as may be; `TooMany` when they are changed too often.
+    /// `Invalid` with the field to blame; `Conflict` when as many are set as may be; `TooMany` when they are changed
+    /// too often.
     pub async fn set(
         &self,
         instance: InstanceId,

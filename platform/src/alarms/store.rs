@@ -78,10 +78,11 @@ pub(super) async fn due(db: &Db, now: Timestamp, limit: u64) -> Result<Vec<(Inst
     rows.into_iter().map(read).collect()
 }
 
-/// Moves an alarm to its next time, or deletes it; `false`, and nothing is written, when it is no longer as it was read.
+/// Moves an alarm to its next time, or deletes it; `false`, and nothing is written, when it is no longer as it was
+/// read.
 pub(super) async fn advance(tx: &Tx, instance: InstanceId, alarm: &Alarm, next: Option<Timestamp>) -> Result<bool> {
-    // A compare-and-set on what was read: its program may have set the alarm anew between the query and this statement, and
-    // an alarm of the new schedule must neither ring now nor be moved.
+    // A compare-and-set on what was read: its program may have set the alarm anew between the query and this statement,
+    // and an alarm of the new schedule must neither ring now nor be moved.
     let as_read = alarm::Column::InstanceId
         .eq(instance)
         .and(alarm::Column::Name.eq(&alarm.name))

@@ -1,8 +1,8 @@
 //! Webhook delivery: a dispatcher that wakes instances, sends them their waiting webhooks, and records each outcome.
 //!
-//! One task at a time delivers to an instance, one request after another in the order of arrival, so that deliveries of one
-//! path never overtake each other. Deliveries are not activity: they wake an instance up to a rate limit and keep it awake for
-//! as long as one visit would, however many arrive meanwhile.
+//! One task at a time delivers to an instance, one request after another in the order of arrival, so that deliveries of
+//! one path never overtake each other. Deliveries are not activity: they wake an instance up to a rate limit and keep
+//! it awake for as long as one visit would, however many arrive meanwhile.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -98,8 +98,8 @@ impl WebhookDispatcher {
     pub fn dispatch_due(&self) {
         for instance in self.0.app.webhooks.take_due() {
             let begins = self.with_runs(|runs| match runs.entry(instance) {
-                // `take_due` names an instance once. The flag keeps that for the run in progress, which may have read its
-                // deliveries before the new one came.
+                // `take_due` names an instance once. The flag keeps that for the run in progress, which may have read
+                // its deliveries before the new one came.
                 Entry::Occupied(mut due_again) => {
                     due_again.insert(true);
                     false
@@ -140,8 +140,8 @@ impl WebhookDispatcher {
             if let Some(at) = again {
                 self.0.app.webhooks.schedule(id, at);
             }
-            // The flag is read and the entry removed under one lock: between the two, `dispatch_due` could set a flag that
-            // nothing reads any more.
+            // The flag is read and the entry removed under one lock: between the two, `dispatch_due` could set a flag
+            // that nothing reads any more.
             let done = self.with_runs(|runs| match runs.get_mut(&id) {
                 Some(due_again) if *due_again && !self.0.shutdown.is_cancelled() => {
                     *due_again = false;
@@ -202,7 +202,8 @@ impl WebhookDispatcher {
             return Ok(Some(self.after(CLOSED_RETRY)));
         }
         if !self.is_kept_awake(instance) {
-            // An alarm is the owner's own program asking: strangers who used up the wakes for webhooks must not delay it.
+            // An alarm is the owner's own program asking: strangers who used up the wakes for webhooks must not delay
+            // it.
             let cause = if due.has_new_alarm { Cause::Alarm } else { Cause::Webhook };
             if cause == Cause::Webhook
                 && let Err(at) = app.webhooks.check_wake_rate(instance.id)
@@ -229,8 +230,8 @@ impl WebhookDispatcher {
     fn is_kept_awake(&self, instance: &Instance) -> bool {
         let (now, freeze_after) = (self.0.app.clock.now(), instance.policy().freeze_after);
         let ledger = self.0.app.instances.ledger(instance);
-        // Processor time may be that of handling the last delivery. Were it a reason to deliver more, a sender that never
-        // pauses would keep the instance awake for ever.
+        // Processor time may be that of handling the last delivery. Were it a reason to deliver more, a sender that
+        // never pauses would keep the instance awake for ever.
         let by_others = ledger.last.is_none_or(|last| last.work != Work::Processor);
         instance.status().wish == Wish::Available
             && now.since(ledger.idle_since) < freeze_after
@@ -241,7 +242,8 @@ impl WebhookDispatcher {
         if !instance.is_awake() {
             return Ok(DeliveryResult::NotAwake);
         }
-        // Held over the attempt, so that the instance does not freeze in the middle; this kind of work does not count as use.
+        // Held over the attempt, so that the instance does not freeze in the middle; this kind of work does not count
+        // as use.
         let _work = instance.begin_work(Work::Webhook);
         // Asked again: the decision to freeze may have been made before this work was seen.
         if !instance.is_awake() {

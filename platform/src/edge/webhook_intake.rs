@@ -1,7 +1,7 @@
 //! Webhook intake: a POST or PUT to a path that the owner opened is enqueued and answered with 202 Accepted.
 //!
-//! Senders do not log in, so everything is bounded: the rate, the size, the time a body may take, and the memory of all bodies
-//! that are arriving. `webhook_delivery.rs` sends the requests on to the program.
+//! Senders do not log in, so everything is bounded: the rate, the size, the time a body may take, and the memory of all
+//! bodies that are arriving. `webhook_delivery.rs` sends the requests on to the program.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,8 +32,8 @@ const MAX_ARRIVING_BYTES: usize = 64 * 1024 * 1024;
 const FULL_RETRY: Duration = Duration::from_secs(600);
 const BUSY_RETRY: Duration = Duration::from_secs(5);
 
-/// Headers that are not stored, besides those that no instance is sent: the request is sent on later, over another connection
-/// and with a body of known length.
+/// Headers that are not stored, besides those that no instance is sent: the request is sent on later, over another
+/// connection and with a body of known length.
 const NOT_STORED: [header::HeaderName; 6] =
     [header::COOKIE, header::HOST, header::CONTENT_LENGTH, header::EXPECT, header::TE, header::TRAILER];
 
@@ -48,13 +48,14 @@ impl Default for IntakeMemory {
 }
 
 impl Edge {
-    /// Whether a request is a webhook. The sender plays no part: the owner's own page gets the same answer as a stranger, so
-    /// that a path behaves in a test as it will for its real sender.
+    /// Whether a request is a webhook. The sender plays no part: the owner's own page gets the same answer as a
+    /// stranger, so that a path behaves in a test as it will for its real sender.
     pub(super) fn is_webhook(&self, instance: &Instance, parts: &Parts) -> bool {
         matches!(parts.method, Method::POST | Method::PUT) && self.app.webhooks.is_open(instance.id, parts.uri.path())
     }
 
-    /// Enqueues a webhook: 202 once it is on disk. Refusals are problem+json whatever the sender accepts: it is a program.
+    /// Enqueues a webhook: 202 once it is on disk. Refusals are problem+json whatever the sender accepts: it is a
+    /// program.
     pub(super) async fn accept_webhook(
         &self,
         instance: &Instance,
@@ -126,8 +127,8 @@ impl IntakeMemory {
                 return Err(too_large());
             }
             let bytes = u32::try_from(chunk.len()).map_err(|_| too_large())?;
-            // No waiting for permits: bodies that wait for each other's memory, each half read, would be a deadlock until
-            // their timeouts. The sender retries instead.
+            // No waiting for permits: bodies that wait for each other's memory, each half read, would be a deadlock
+            // until their timeouts. The sender retries instead.
             permits.push(self.0.try_acquire_many(bytes).map_err(|_| busy())?);
             read.extend_from_slice(&chunk);
         }

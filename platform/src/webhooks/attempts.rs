@@ -1,4 +1,5 @@
-//! Delivery attempts: which deliveries of an instance are due, in which order, and recording the outcome of each attempt.
+//! Delivery attempts: which deliveries of an instance are due, in which order, and recording the outcome of each
+//! attempt.
 
 use std::collections::HashSet;
 
@@ -96,8 +97,8 @@ impl Webhooks {
 
     /// Begins an attempt and returns the delivery with its body; `None` when it no longer waits.
     pub async fn begin_attempt(&self, id: DeliveryId) -> Result<Option<DeliveryAttempt>> {
-        // The attempt is committed before the request is sent: after a crash in between, the next one carries the number 2,
-        // and the receiver can tell that it may have seen this delivery before.
+        // The attempt is committed before the request is sent: after a crash in between, the next one carries the
+        // number 2, and the receiver can tell that it may have seen this delivery before.
         let tx = self.0.db.begin().await?;
         let Some(attempt) = store::begin_attempt(&tx, id).await? else { return Ok(None) };
         tx.commit().await?;

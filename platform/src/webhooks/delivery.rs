@@ -29,7 +29,8 @@ pub struct WebhookRequest {
     pub method: String,
     /// Path and query.
     pub target: String,
-    /// Names and values in their order. Each byte of a value is one character (Latin-1), so that any value survives JSON.
+    /// Names and values in their order. Each byte of a value is one character (Latin-1), so that any value survives
+    /// JSON.
     pub headers: Vec<(String, String)>,
     pub body: Bytes,
 }

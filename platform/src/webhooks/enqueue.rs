@@ -65,8 +65,8 @@ impl Webhooks {
     ) -> std::result::Result<DeliveryId, IntakeError> {
         let delivery = self.delivery(instance, request);
         let bytes = delivery.bytes();
-        // Space is reserved before the insert, not counted after it: between a check and an insert that takes milliseconds,
-        // every concurrent sender would pass the same check.
+        // Space is reserved before the insert, not counted after it: between a check and an insert that takes
+        // milliseconds, every concurrent sender would pass the same check.
         self.inboxes().reserve(instance, bytes).map_err(IntakeError::InboxFull)?;
         let written = async {
             let tx = self.0.db.begin().await?;
@@ -100,8 +100,8 @@ impl Webhooks {
         Ok(uncommitted)
     }
 
-    /// Enqueues an alarm in the caller's transaction: a POST to `path`, or without a path a delivery that only wakes the
-    /// instance. While one of this alarm waits there is no second, and of its dead letters only the newest is kept.
+    /// Enqueues an alarm in the caller's transaction: a POST to `path`, or without a path a delivery that only wakes
+    /// the instance. While one of this alarm waits there is no second, and of its dead letters only the newest is kept.
     pub async fn enqueue_alarm_in(
         &self,
         tx: &Tx,

@@ -1,20 +1,24 @@
 //! Webhooks: a durable inbox for each instance, from which requests are delivered to the program inside at least once.
 //!
-//! - **Durable queue.** A POST or PUT to a path that the owner opened is a row in the database before its sender reads 202.
-//!   The instance may sleep meanwhile: a waiting delivery wakes it.
-//! - **At least once.** A delivery is attempted until the program answers 2xx. It arrives a second time when that answer was
-//!   lost, always with the same id (`X-Berth-Delivery`): the receiver makes processing idempotent by remembering ids.
-//! - **Order.** The deliveries of one path are attempted in the order of arrival, and a refused one holds back those behind
-//!   it. Paths do not wait for each other.
-//! - **Exponential backoff.** From ten seconds, doubling to four hours, for three days after arrival ([`backoff_after`]).
-//! - **Dead letters.** What is refused to the end, or answered with 410, is kept until its owner retries or discards it.
+//! - **Durable queue.** A POST or PUT to a path that the owner opened is a row in the database before its sender reads
+//!   202. The instance may sleep meanwhile: a waiting delivery wakes it.
+//! - **At least once.** A delivery is attempted until the program answers 2xx. It arrives a second time when that
+//!   answer was lost, always with the same id (`X-Berth-Delivery`): the receiver makes processing idempotent by
+//!   remembering ids.
+//! - **Order.** The deliveries of one path are attempted in the order of arrival, and a refused one holds back those
+//!   behind it. Paths do not wait for each other.
+//! - **Exponential backoff.** From ten seconds, doubling to four hours, for three days after arrival
+//!   ([`backoff_after`]).
+//! - **Dead letters.** What is refused to the end, or answered with 410, is kept until its owner retries or discards
+//!   it.
 //! - **Limits.** Token buckets for senders and for wakes (`limits.rs`), a size for each inbox and for all (`rules.rs`).
 //!
-//! One process writes. Open paths and the size of each inbox are decided in memory, because anyone may ask at any rate, and the
-//! sequence numbers come from a counter in memory: a second platform process on the same database would break both.
+//! One process writes. Open paths and the size of each inbox are decided in memory, because anyone may ask at any rate,
+//! and the sequence numbers come from a counter in memory: a second platform process on the same database would break
+//! both.
 //!
-//! Alarms enqueue their deliveries here too. Taking requests in and sending them is the edge's (`edge/webhook_intake.rs`,
-//! `edge/webhook_delivery.rs`).
+//! Alarms enqueue their deliveries here too. Taking requests in and sending them is the edge's
+//! (`edge/webhook_intake.rs`, `edge/webhook_delivery.rs`).
 
 mod attempts;
 mod delivery;
@@ -222,7 +226,8 @@ impl Webhooks {
         self.inboxes().total_counts()
     }
 
-    /// Deletes paths and deliveries of `instance` in the caller's transaction; call [`Webhooks::forget`] after the commit.
+    /// Deletes paths and deliveries of `instance` in the caller's transaction; call [`Webhooks::forget`] after the
+    /// commit.
     pub async fn forget_in(&self, tx: &Tx, instance: InstanceId) -> Result<()> {
         store::forget(tx, instance).await
     }

@@ -1,4 +1,5 @@
-//! The rules of webhooks: which paths may be opened, exponential backoff, and when a delivery becomes a dead letter. Pure.
+//! The rules of webhooks: which paths may be opened, exponential backoff, and when a delivery becomes a dead letter.
+//! Pure.
 
 use std::time::Duration;
 
@@ -59,8 +60,8 @@ pub fn decide_retry(outcome: &AttemptOutcome, attempt: i64, now: Timestamp, give
     match outcome {
         AttemptOutcome::Accepted { .. } => RetryDecision::Delivered,
         AttemptOutcome::Permanent { .. } => RetryDecision::DeadLetter,
-        // The window is tested after an attempt, never before one: a delivery that comes due late, because its instance was
-        // suspended or the platform was down, still gets an attempt.
+        // The window is tested after an attempt, never before one: a delivery that comes due late, because its instance
+        // was suspended or the platform was down, still gets an attempt.
         AttemptOutcome::Refused { .. } if now >= give_up_at => RetryDecision::DeadLetter,
         // Without the minimum, the last backoff would reach up to four hours past the end of the window.
         AttemptOutcome::Refused { .. } => RetryDecision::RetryAt(now.plus(backoff_after(attempt)).min(give_up_at)),
@@ -80,8 +81,8 @@ pub fn backoff_after(attempt: i64) -> Duration {
 /// # Errors
 /// The reason, as a sentence for its author.
 pub fn check_path(path: &str) -> Result<(), &'static str> {
-    // Only bytes that no proxy or framework rewrites: an open path is compared with the request's path byte by byte, and a
-    // path that two readers normalise differently would be open in one and private in the other.
+    // Only bytes that no proxy or framework rewrites: an open path is compared with the request's path byte by byte,
+    // and a path that two readers normalise differently would be open in one and private in the other.
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
     if !path.starts_with('/') || path == "/" {
         return Err("A path begins with a slash and goes on, such as /hooks/github.");
@@ -92,8 +93,8 @@ pub fn check_path(path: &str) -> Result<(), &'static str> {
     if !path.bytes().all(plain) {
         return Err("A path is made of letters, digits, and the signs / - . _ and ~.");
     }
-    // Dots at the front of a part: `..` is resolved by some programs, `/.berth/` is the edge's, and `/.well-known/` proves
-    // ownership of the host to certificate authorities.
+    // Dots at the front of a part: `..` is resolved by some programs, `/.berth/` is the edge's, and `/.well-known/`
+    // proves ownership of the host to certificate authorities.
     if path.contains("//") || path.split('/').skip(1).any(|part| part.starts_with('.')) {
         return Err("No part of a path is empty or begins with a dot.");
     }

@@ -181,7 +181,8 @@ pub(super) async fn begin_attempt(tx: &Tx, id: DeliveryId) -> Result<Option<Deli
     Ok(Some(DeliveryAttempt { delivery, number: row.attempts, give_up_at: Timestamp(row.give_up_at_ms) }))
 }
 
-/// Writes the decision on a waiting delivery and returns its bytes; `None`, and nothing is written, when it no longer waits.
+/// Writes the decision on a waiting delivery and returns its bytes; `None`, and nothing is written, when it no longer
+/// waits.
 pub(super) async fn end_attempt(
     tx: &Tx,
     instance: InstanceId,
@@ -237,8 +238,8 @@ pub(super) async fn discard(tx: &Tx, instance: InstanceId, id: DeliveryId) -> Re
     Ok(Some((state, bytes)))
 }
 
-/// State and bytes of a delivery that waits or is a dead letter. The row is locked until the transaction ends: an owner's
-/// retry or discard may meet the end of an attempt.
+/// State and bytes of a delivery that waits or is a dead letter. The row is locked until the transaction ends: an
+/// owner's retry or discard may meet the end of an attempt.
 async fn lock_undelivered(tx: &Tx, instance: InstanceId, id: DeliveryId) -> Result<Option<(DeliveryState, u64)>> {
     let row: Option<(String, i64)> = webhook_delivery::Entity::find_by_id(id.0)
         .select_only()
