@@ -1,4 +1,4 @@
-//! Somebody whose allowance is nearly or wholly spent is told once of each: on the pages, and by webhook where a path is open.
+//! Quota alerts: 80 and 100 percent of an allowance are told once each, on the pages and, where a path is open, by webhook.
 
 use std::time::Duration;
 
