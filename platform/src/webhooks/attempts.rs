@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use super::rules::{self, AttemptOutcome, DELIVERED_RETENTION, MAX_DELIVERED, MAX_DELIVERIES, RetryDecision};
-use super::{DeliveryId, DeliveryState, WebhookDelivery, Webhooks, store};
+use super::{DeliveryAttempt, DeliveryId, DeliveryState, Webhooks, store};
 use crate::clock::Timestamp;
 use crate::db::InstanceId;
 use crate::error::Result;
@@ -18,16 +18,6 @@ pub struct DueDeliveries {
     pub has_new_alarm: bool,
     /// When the next delivery is due that is not among them.
     pub next: Option<Timestamp>,
-}
-
-/// An attempt that has begun.
-#[derive(Clone, Debug)]
-pub struct DeliveryAttempt {
-    pub delivery: WebhookDelivery,
-    /// The number of this attempt, from 1.
-    pub number: i64,
-    /// When the retry window ends.
-    pub give_up_at: Timestamp,
 }
 
 impl Webhooks {

@@ -35,6 +35,16 @@ pub struct WebhookRequest {
     pub body: Bytes,
 }
 
+/// An attempt that has begun.
+#[derive(Clone, Debug)]
+pub struct DeliveryAttempt {
+    pub delivery: WebhookDelivery,
+    /// The number of this attempt, from 1.
+    pub number: i64,
+    /// When the retry window ends.
+    pub give_up_at: Timestamp,
+}
+
 /// The state of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

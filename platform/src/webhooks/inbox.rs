@@ -2,11 +2,28 @@
 
 use std::collections::HashMap;
 
+use serde::Serialize;
+
+use super::delivery::DeliveryState;
 use super::rules::{MAX_DELIVERIES, MAX_INBOX_BYTES, MAX_TOTAL_BYTES};
 use super::store::InboxSummary;
-use super::{DeliveryState, InboxCounts, WebhookPath};
 use crate::clock::Timestamp;
 use crate::db::InstanceId;
+
+/// A path of an instance that its owner opened for webhooks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WebhookPath {
+    pub path: String,
+    pub opened_at: Timestamp,
+}
+
+/// How many deliveries an inbox holds, and their size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct InboxCounts {
+    pub waiting: u64,
+    pub dead_letters: u64,
+    pub bytes: u64,
+}
 
 /// The inboxes of all instances.
 #[derive(Default)]

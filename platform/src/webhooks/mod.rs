@@ -32,16 +32,16 @@ use std::net::IpAddr;
 use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use attempts::{DeliveryAttempt, DueDeliveries};
-pub use delivery::{DeliveryId, DeliveryState, DeliveryView, WebhookDelivery, WebhookRequest};
+pub use attempts::DueDeliveries;
+pub use delivery::{DeliveryAttempt, DeliveryId, DeliveryState, DeliveryView, WebhookDelivery, WebhookRequest};
 pub use enqueue::{AlarmDelivery, IntakeError, UncommittedDelivery};
 use inbox::Inboxes;
+pub use inbox::{InboxCounts, WebhookPath};
 use limits::WebhookRateLimits;
 pub use rules::{
     AttemptOutcome, MAX_BODY_BYTES, MAX_DELIVERIES, MAX_HEAD_BYTES, MAX_INBOX_BYTES, MAX_PATHS, RETRY_WINDOW,
     backoff_after, check_path,
 };
-use serde::Serialize;
 use tokio::sync::Notify;
 
 use crate::clock::{Clock, Timestamp};
@@ -67,22 +67,7 @@ struct WebhooksInner {
     due: Notify,
 }
 
-/// A path of an instance that its owner opened for webhooks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct WebhookPath {
-    pub path: String,
-    pub opened_at: Timestamp,
-}
-
-/// How many deliveries an inbox holds, and their size.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct InboxCounts {
-    pub waiting: u64,
-    pub dead_letters: u64,
-    pub bytes: u64,
-}
-
-/// What is appended to a path when it is opened.
+/// The end that a path gets when it is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PathSuffix {
     None,

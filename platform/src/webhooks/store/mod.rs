@@ -9,8 +9,8 @@ use sea_orm::sea_query::{Expr, ExprTrait as _};
 use sea_orm::{ColumnTrait as _, EntityTrait, QueryFilter as _, QueryOrder as _, QuerySelect as _};
 use uuid::Uuid;
 
+use super::delivery::{DeliveryAttempt, DeliveryId, DeliveryState, DeliveryView, WebhookDelivery, WebhookRequest};
 use super::rules::RetryDecision;
-use super::{DeliveryAttempt, DeliveryId, DeliveryState, DeliveryView, WebhookDelivery, WebhookRequest};
 use crate::clock::Timestamp;
 use crate::db::{Db, InstanceId, Tx};
 use crate::error::Result;
