@@ -60,8 +60,8 @@ struct WebhooksInner {
     inboxes: Mutex<Inboxes>,
     /// The sequence number of the newest delivery.
     sequence: AtomicI64,
-    /// Held while a path is opened: on PostgreSQL two transactions could otherwise both count one path fewer than the
-    /// limit, and both insert.
+    /// Held while a path is opened: two requests could otherwise both count one path fewer than the limit, and both
+    /// insert.
     opening: tokio::sync::Mutex<()>,
     /// Wakes the dispatcher when a delivery is due now.
     due: Notify,
