@@ -37,7 +37,7 @@ struct AlarmsInner {
     /// database.
     next_due_ms: AtomicI64,
     changes: KeyedRateLimiter<InstanceId>,
-    /// Held while an alarm is set and while alarms ring. Two transactions that set one could otherwise both count one
+    /// Held while an alarm is set and while alarms ring. On PostgreSQL two transactions could otherwise both count one
     /// alarm fewer than the limit; and a ring that ends while one is being set could overwrite its `next_due_ms`.
     changing: tokio::sync::Mutex<()>,
 }
