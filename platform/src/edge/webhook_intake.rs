@@ -20,8 +20,8 @@ use super::Edge;
 use super::headers::clean_request;
 use crate::client::Client;
 use crate::error::Error;
+use crate::http::problem::Problem;
 use crate::instances::Instance;
-use crate::web::errors::Problem;
 use crate::webhooks::{IntakeError, MAX_BODY_BYTES, MAX_HEAD_BYTES, WebhookRequest};
 
 /// How long a body may take to arrive.

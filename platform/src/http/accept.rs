@@ -10,7 +10,7 @@ pub fn accepts_html(headers: &HeaderMap) -> bool {
 }
 
 /// Whether an answer of ours is a page: outside the API, also for a form that was sent.
-pub(super) fn wants_page(path: &str, headers: &HeaderMap) -> bool {
+pub fn wants_page(path: &str, headers: &HeaderMap) -> bool {
     !path.starts_with("/api/") && accepts_html(headers)
 }
 

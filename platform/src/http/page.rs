@@ -3,7 +3,7 @@
 use askama::Template;
 use axum::response::{Html, IntoResponse, Response};
 
-use super::errors::Problem;
+use super::problem::Problem;
 use crate::error::Error;
 
 /// Shows a template. One that does not render is a fault of ours.

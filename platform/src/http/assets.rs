@@ -5,7 +5,7 @@ use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use rust_embed::{EmbeddedFile, RustEmbed};
 
-use super::errors::Problem;
+use super::problem::Problem;
 use crate::error::Error;
 
 #[derive(RustEmbed)]
