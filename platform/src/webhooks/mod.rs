@@ -44,7 +44,7 @@ pub use rules::{
 };
 use tokio::sync::Notify;
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::db::{Db, InstanceId, Tx};
 use crate::error::{Error, Result};
 use crate::secrets::Token;
