@@ -138,7 +138,7 @@ impl Accounts {
     }
 
     async fn instance_session(&self, tx: &Tx, bound: Bound, client: &Client, now: Timestamp) -> Result<Option<Token>> {
-        let Some(parent) = store::session(&**tx, bound.session).await?.filter(|p| p.expires_at > now) else {
+        let Some(parent) = store::session(tx, bound.session).await?.filter(|p| p.expires_at > now) else {
             return Ok(None);
         };
         // Locked: a suspension either sees this session and ends it, or is seen here.

@@ -122,7 +122,7 @@ impl Accounts {
             return Err(gone());
         }
         // One that was kept a moment ago is still marked on the host, since a time that must not count for this one.
-        if store::departure(&*tx, account).await?.is_some() {
+        if store::departure(&tx, account).await?.is_some() {
             return Err(Error::Conflict(
                 "This account leaves already, or was just kept: try again in a minute.".into(),
             ));
@@ -153,7 +153,7 @@ impl Accounts {
     async fn turn_back(&self, account: AccountId, actor: &str, cause: Cause) -> Result<()> {
         let tx = self.0.db.begin().await?;
         let person = store::person_locked(&tx, account).await?.ok_or(Error::NotFound)?;
-        let departure = store::departure(&*tx, account).await?.filter(|d| d.kept_at.is_none());
+        let departure = store::departure(&tx, account).await?.filter(|d| d.kept_at.is_none());
         let Some(departure) = departure else { return Ok(()) };
         let wish = if departure.state_before == State::Suspended { Wish::Suspended } else { Wish::Stopped };
         store::note_kept(&tx, account, self.0.clock.now()).await?;
@@ -215,7 +215,7 @@ impl Accounts {
     async fn close(&self, account: AccountId) -> Result<()> {
         let tx = self.0.db.begin().await?;
         store::person_locked(&tx, account).await?;
-        let departure = store::departure(&*tx, account).await?.filter(|d| d.kept_at.is_none());
+        let departure = store::departure(&tx, account).await?.filter(|d| d.kept_at.is_none());
         if departure.is_none() || !store::set_state(&tx, account, &[State::Leaving, State::Gone], State::Gone).await? {
             return Err(Error::Conflict("This account was kept meanwhile.".into()));
         }

@@ -98,7 +98,7 @@ impl Accounts {
         // Before the writer is asked for: anybody can send a token they made up.
         store::peek_challenge(self.0.db.read(), &hash, Purpose::LogInCode, now).await?.ok_or_else(half_is_over)?;
         let tx = self.0.db.begin().await?;
-        let state = store::peek_challenge(&*tx, &hash, Purpose::LogInCode, now).await?.ok_or_else(half_is_over)?;
+        let state = store::peek_challenge(&tx, &hash, Purpose::LogInCode, now).await?.ok_or_else(half_is_over)?;
         let half: HalfWayIn = serde_json::from_str(&state).context("reading a login that is half way")?;
         let person = self.active_person(&tx, half.account).await?;
         if let Tried::Wrong(error) = self.try_code(&tx, &person, code, AfterTooMany::Refuse).await? {

@@ -104,7 +104,7 @@ pub(super) async fn insert(
         done_at_ms: Set(None),
         last_result: Set(None),
     };
-    webhook_delivery::Entity::insert(row).exec_without_returning(&**tx).await?;
+    webhook_delivery::Entity::insert(row).exec_without_returning(tx).await?;
     Ok(())
 }
 
@@ -144,12 +144,12 @@ pub(super) async fn begin_attempt(tx: &Tx, id: DeliveryId) -> Result<Option<Deli
         .col_expr(webhook_delivery::Column::Attempts, Expr::col(webhook_delivery::Column::Attempts).add(1))
         .filter(webhook_delivery::Column::Id.eq(id.0))
         .filter(webhook_delivery::Column::State.eq(DeliveryState::Waiting.as_str()))
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     if counted.rows_affected == 0 {
         return Ok(None);
     }
-    let Some(row) = webhook_delivery::Entity::find_by_id(id.0).one(&**tx).await? else { return Ok(None) };
+    let Some(row) = webhook_delivery::Entity::find_by_id(id.0).one(tx).await? else { return Ok(None) };
     let headers = serde_json::from_str(&row.headers).context("the headers of a stored delivery are not JSON")?;
     let request =
         row.target.map(|target| WebhookRequest { method: row.method, target, headers, body: row.body.into() });
@@ -183,7 +183,7 @@ pub(super) async fn end_attempt(
             .col_expr(webhook_delivery::Column::Headers, Expr::value("[]"))
             .col_expr(webhook_delivery::Column::Body, Expr::value(Vec::<u8>::new())),
     };
-    update.exec(&**tx).await?;
+    update.exec(tx).await?;
     Ok(Some(bytes))
 }
 
@@ -202,7 +202,7 @@ pub(super) async fn retry(
         .col_expr(webhook_delivery::Column::GiveUpAtMs, Expr::value(give_up_at.0))
         .col_expr(webhook_delivery::Column::DoneAtMs, Expr::value(None::<i64>))
         .filter(webhook_delivery::Column::Id.eq(id.0))
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     Ok(Some(before))
 }
@@ -210,7 +210,7 @@ pub(super) async fn retry(
 /// Deletes an undelivered delivery and returns its state and bytes.
 pub(super) async fn discard(tx: &Tx, instance: InstanceId, id: DeliveryId) -> Result<Option<(DeliveryState, u64)>> {
     let Some((state, bytes)) = lock_undelivered(tx, instance, id).await? else { return Ok(None) };
-    webhook_delivery::Entity::delete_by_id(id.0).exec(&**tx).await?;
+    webhook_delivery::Entity::delete_by_id(id.0).exec(tx).await?;
     Ok(Some((state, bytes)))
 }
 
@@ -224,7 +224,7 @@ async fn lock_undelivered(tx: &Tx, instance: InstanceId, id: DeliveryId) -> Resu
         .filter(webhook_delivery::Column::State.is_in(UNDELIVERED.map(DeliveryState::as_str)))
         .lock_exclusive()
         .into_tuple()
-        .one(&**tx)
+        .one(tx)
         .await?;
     row.map(|(state, bytes)| Ok((state.parse()?, natural(bytes)))).transpose()
 }
@@ -289,7 +289,7 @@ pub(super) async fn prune_delivered(tx: &Tx, instance: InstanceId, before: Times
         .offset(most.saturating_sub(1))
         .limit(1)
         .into_tuple()
-        .one(&**tx)
+        .one(tx)
         .await?;
     webhook_delivery::Entity::delete_many()
         .filter(webhook_delivery::Column::InstanceId.eq(instance))
@@ -299,7 +299,7 @@ pub(super) async fn prune_delivered(tx: &Tx, instance: InstanceId, before: Times
                 .lt(before.0)
                 .or(webhook_delivery::Column::Sequence.lt(oldest_listed.unwrap_or(i64::MIN))),
         )
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     Ok(())
 }
@@ -314,7 +314,7 @@ pub(super) async fn alarm_waits(tx: &Tx, instance: InstanceId, alarm: &str) -> R
         .filter(webhook_delivery::Column::Alarm.eq(alarm))
         .limit(1)
         .into_tuple()
-        .one(&**tx)
+        .one(tx)
         .await?;
     Ok(one.is_some())
 }
@@ -325,17 +325,14 @@ pub(super) async fn delete_dead_letters_of_alarm(tx: &Tx, instance: InstanceId, 
         .filter(webhook_delivery::Column::InstanceId.eq(instance))
         .filter(webhook_delivery::Column::State.eq(DeliveryState::DeadLetter.as_str()))
         .filter(webhook_delivery::Column::Alarm.eq(alarm))
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     Ok(gone.rows_affected)
 }
 
 /// Deletes every path and delivery of `instance`.
 pub(super) async fn forget(tx: &Tx, instance: InstanceId) -> Result<()> {
-    webhook_delivery::Entity::delete_many()
-        .filter(webhook_delivery::Column::InstanceId.eq(instance))
-        .exec(&**tx)
-        .await?;
+    webhook_delivery::Entity::delete_many().filter(webhook_delivery::Column::InstanceId.eq(instance)).exec(tx).await?;
     paths::forget(tx, instance).await
 }
 

@@ -20,8 +20,7 @@ pub(in crate::webhooks) async fn open_path(tx: &Tx, instance: InstanceId, path: 
         webhook_path::ActiveModel { instance_id: Set(instance), path: Set(path.to_owned()), opened_at_ms: Set(now.0) };
     let same =
         OnConflict::columns([webhook_path::Column::InstanceId, webhook_path::Column::Path]).do_nothing().to_owned();
-    let written =
-        webhook_path::Entity::insert(row).on_conflict(same).try_insert().exec_without_returning(&**tx).await?;
+    let written = webhook_path::Entity::insert(row).on_conflict(same).try_insert().exec_without_returning(tx).await?;
     Ok(matches!(written, TryInsertResult::Inserted(1)))
 }
 
@@ -30,14 +29,14 @@ pub(in crate::webhooks) async fn close_path(tx: &Tx, instance: InstanceId, path:
     let gone = webhook_path::Entity::delete_many()
         .filter(webhook_path::Column::InstanceId.eq(instance))
         .filter(webhook_path::Column::Path.eq(path))
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     Ok(gone.rows_affected > 0)
 }
 
 /// Deletes every path of `instance`.
 pub(super) async fn forget(tx: &Tx, instance: InstanceId) -> Result<()> {
-    webhook_path::Entity::delete_many().filter(webhook_path::Column::InstanceId.eq(instance)).exec(&**tx).await?;
+    webhook_path::Entity::delete_many().filter(webhook_path::Column::InstanceId.eq(instance)).exec(tx).await?;
     Ok(())
 }
 
