@@ -15,8 +15,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::bodies::Upload;
-use super::upstream::{Target, Upstreams};
+use super::proxy::{ConnectionPool, ContainerEndpoint, UploadBody};
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::db::InstanceId;
@@ -43,7 +42,7 @@ pub struct WebhookDispatcher(Arc<DispatcherInner>);
 
 struct DispatcherInner {
     app: App,
-    upstreams: Upstreams,
+    upstreams: ConnectionPool,
     /// Instances that a task delivers to now, and whether they became due again since it began.
     runs: Mutex<HashMap<InstanceId, bool>>,
     run_permits: Semaphore,
@@ -67,7 +66,7 @@ impl WebhookDispatcher {
     #[must_use]
     pub fn new(app: App) -> Self {
         Self(Arc::new(DispatcherInner {
-            upstreams: Upstreams::new(app.instances.clone(), app.clock.clone()),
+            upstreams: ConnectionPool::new(app.instances.clone(), app.clock.clone()),
             app,
             runs: Mutex::default(),
             run_permits: Semaphore::new(MAX_RUNS),
@@ -273,8 +272,8 @@ impl WebhookDispatcher {
         let Some(request) = self.request(instance, attempt, webhook) else {
             return AttemptOutcome::Permanent { result: "cannot be sent".into() };
         };
-        let Some(target) = Target::of(instance, instance.socket()) else { return refused("no container") };
-        let request = request.map(Upload::plain);
+        let Some(target) = ContainerEndpoint::of(instance, instance.socket()) else { return refused("no container") };
+        let request = request.map(UploadBody::plain);
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.0.upstreams.send(&target, request)).await;
         let Ok(answer) = answer else { return refused("no answer within a minute") };
         match answer {
