@@ -6,14 +6,15 @@ use axum::response::{IntoResponse as _, Redirect};
 use serde::Deserialize;
 
 use super::alarms::AlarmRow;
-use super::extractors::Mine;
+use super::extractors::OwnInstance;
 use crate::accounts::Session;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::http::format::{Moment, grouped};
 use crate::http::page::Page;
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{HandlerResult, Problem};
 use crate::instances::Instance;
+use crate::web::page_head::PageHead;
 use crate::webhooks::{DeliveryId, DeliveryState, DeliveryView, InboxCounts, MAX_PATHS, PathSuffix};
 
 /// How many deliveries of each kind are listed: those that may need the owner, and those that only show that it works.
@@ -23,8 +24,7 @@ const DELIVERED_LISTED: u64 = 10;
 #[derive(Template)]
 #[template(path = "dashboard/webhooks.html")]
 pub struct WebhooksPage {
-    pub handle: String,
-    pub is_admin: bool,
+    pub head: PageHead,
     /// Stands before a path in an address.
     pub instance_origin: String,
     /// The path in the form, and what is wrong with it.
@@ -74,7 +74,11 @@ pub async fn card(app: &App, instance: &Instance) -> Result<WebhooksCard> {
 }
 
 /// `GET /webhooks`
-pub async fn show(State(app): State<App>, session: Session, Mine(instance): Mine) -> Answer<Page<WebhooksPage>> {
+pub async fn show(
+    State(app): State<App>,
+    session: Session,
+    OwnInstance(instance): OwnInstance,
+) -> HandlerResult<Page<WebhooksPage>> {
     Ok(Page(page(&app, &session, &instance, OpenPathForm::default(), String::new()).await?))
 }
 
@@ -91,9 +95,9 @@ pub struct OpenPathForm {
 pub async fn open(
     State(app): State<App>,
     session: Session,
-    Mine(instance): Mine,
+    OwnInstance(instance): OwnInstance,
     Form(form): Form<OpenPathForm>,
-) -> Answer {
+) -> HandlerResult {
     let suffix = if form.unguessable == "yes" { PathSuffix::Unguessable } else { PathSuffix::None };
     match app.webhooks.open_path(instance.id, form.path.trim(), suffix).await {
         Ok(_) => Ok(Redirect::to("/webhooks").into_response()),
@@ -106,19 +110,31 @@ pub async fn open(
 }
 
 /// `POST /webhooks/paths/close`
-pub async fn close(State(app): State<App>, Mine(instance): Mine, Form(form): Form<OpenPathForm>) -> Answer<Redirect> {
+pub async fn close(
+    State(app): State<App>,
+    OwnInstance(instance): OwnInstance,
+    Form(form): Form<OpenPathForm>,
+) -> HandlerResult<Redirect> {
     app.webhooks.close_path(instance.id, &form.path).await?;
     Ok(Redirect::to("/webhooks"))
 }
 
 /// `POST /webhooks/deliveries/{id}/retry`
-pub async fn retry(State(app): State<App>, Mine(instance): Mine, Path(id): Path<String>) -> Answer<Redirect> {
+pub async fn retry(
+    State(app): State<App>,
+    OwnInstance(instance): OwnInstance,
+    Path(id): Path<String>,
+) -> HandlerResult<Redirect> {
     app.webhooks.retry(instance.id, delivery_id(&id)?).await?;
     Ok(Redirect::to("/webhooks#deliveries"))
 }
 
 /// `POST /webhooks/deliveries/{id}/discard`
-pub async fn discard(State(app): State<App>, Mine(instance): Mine, Path(id): Path<String>) -> Answer<Redirect> {
+pub async fn discard(
+    State(app): State<App>,
+    OwnInstance(instance): OwnInstance,
+    Path(id): Path<String>,
+) -> HandlerResult<Redirect> {
     app.webhooks.discard(instance.id, delivery_id(&id)?).await?;
     Ok(Redirect::to("/webhooks#deliveries"))
 }
@@ -147,8 +163,7 @@ async fn page(
     let paths: Vec<String> = app.webhooks.paths(instance.id).into_iter().map(|open| open.path).collect();
     let counts = app.webhooks.counts(instance.id);
     Ok(WebhooksPage {
-        handle: session.handle.to_string(),
-        is_admin: super::admin::is_admin(session),
+        head: session.into(),
         instance_origin: app.config.hosts.instance_origin(&instance.handle),
         typed: form.path,
         note,
