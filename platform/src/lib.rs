@@ -15,6 +15,7 @@ pub mod edge;
 pub mod http;
 pub mod instances;
 pub mod llm;
+pub mod modules;
 pub mod ops;
 pub mod own_keys;
 pub mod quota;

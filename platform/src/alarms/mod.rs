@@ -4,6 +4,7 @@
 //! delivery wakes the instance, and is attempted until that was awake. So a crash in between loses nothing, and however
 //! many times were missed while the platform was down, the alarm rings once.
 
+mod registration;
 mod rules;
 mod store;
 

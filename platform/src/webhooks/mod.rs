@@ -25,6 +25,7 @@ mod delivery;
 mod enqueue;
 mod inbox;
 mod limits;
+mod registration;
 mod rules;
 mod store;
 

@@ -28,6 +28,7 @@ mod load;
 mod lost_answers;
 mod memory;
 mod misbehaving;
+mod modules;
 mod nights;
 mod own_keys;
 mod pages;
