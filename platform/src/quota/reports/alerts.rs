@@ -1,5 +1,7 @@
-//! Alerts that are shown and told: the ledger raises them, a job writes a letter for each, in the transaction that notes it,
-//! so that none is written twice.
+//! Budget alerts as webhooks and on pages.
+//!
+//! The ledger raises an alert; a job enqueues its webhook, in the transaction that marks the alert as told, so that no
+//! alert is told twice.
 
 use bytes::Bytes;
 use serde_json::json;
@@ -9,14 +11,14 @@ use super::store;
 use crate::db::AccountId;
 use crate::error::Result;
 use crate::instances::Instances;
-use crate::mailbox::{Mailbox, NotTaken, Parcel};
 use crate::quota::calendar::{Day, Month, Period};
 use crate::quota::ledger::BudgetAlert;
+use crate::webhooks::{IntakeError, WebhookRequest, Webhooks};
 
-/// Where a program is told, once its owner has opened that path.
-pub const WEBHOOK_PATH: &str = "/_berth/quota";
-/// Alerts that are told in one go; those left are told in the next.
-const AT_ONCE: u64 = 200;
+/// The path at which an instance receives its alerts, once its owner has opened that path.
+pub const ALERT_WEBHOOK_PATH: &str = "/_berth/quota";
+/// The most alerts that one run of the job tells; the next run tells the rest.
+const ALERTS_PER_RUN: u64 = 200;
 
 impl Reports {
     /// The alerts of `account` about this month and today, as they were raised.
@@ -26,44 +28,45 @@ impl Reports {
         store::alerts_of(self.db.read(), account, [Period::Month(Month::of(now)), Period::Day(Day::of(now))]).await
     }
 
-    /// Writes a letter for each alert that was not told yet, where its owner opened [`WEBHOOK_PATH`]; elsewhere the pages
-    /// tell alone. How many letters.
+    /// Enqueues a webhook for each alert that was not told yet, where the owner opened [`ALERT_WEBHOOK_PATH`]; other owners
+    /// read it on the pages. Returns the number of webhooks.
     ///
     /// # Errors
-    /// When the database does not answer; what is left is told the next time.
-    pub async fn tell_alerts(&self, instances: &Instances, mailbox: &Mailbox) -> Result<u64> {
+    /// When the database does not answer; the next run tells the remaining alerts.
+    pub async fn tell_alerts(&self, instances: &Instances, webhooks: &Webhooks) -> Result<u64> {
         let Self { db, clock, .. } = self;
-        let mut letters = 0;
-        for alert in store::untold(db.read(), AT_ONCE).await? {
-            let instance = instances
-                .by_account(alert.account_id)
-                .filter(|instance| !instance.status().wish.is_closed() && mailbox.is_open(instance.id, WEBHOOK_PATH));
+        let mut enqueued = 0;
+        for alert in store::untold(db.read(), ALERTS_PER_RUN).await? {
+            let instance = instances.by_account(alert.account_id).filter(|instance| {
+                !instance.status().wish.is_closed() && webhooks.is_open(instance.id, ALERT_WEBHOOK_PATH)
+            });
             let tx = db.begin().await?;
+            // Another run of the job may have told it since it was read.
             if !store::mark_told(&tx, &alert, clock.now()).await? {
                 continue;
             }
-            let posted = match instance {
-                Some(instance) => match mailbox.post_in(&tx, instance.id, letter(&alert)).await {
-                    Ok(posted) => Some(posted),
-                    Err(NotTaken::Full(sentence)) => {
-                        tracing::warn!(instance.id = %instance.id, sentence, "an alert could not be put into the mailbox");
+            let delivery = match instance {
+                Some(instance) => match webhooks.enqueue_in(&tx, instance.id, webhook(&alert)).await {
+                    Ok(delivery) => Some(delivery),
+                    Err(IntakeError::InboxFull(sentence)) => {
+                        tracing::warn!(instance.id = %instance.id, sentence, "an alert could not be enqueued as a webhook");
                         None
                     }
-                    Err(NotTaken::Failed(error)) => return Err(error),
+                    Err(IntakeError::Storage(error)) => return Err(error),
                 },
                 None => None,
             };
             tx.commit().await?;
-            if let Some(posted) = posted {
-                posted.carry();
-                letters += 1;
+            if let Some(delivery) = delivery {
+                delivery.committed();
+                enqueued += 1;
             }
         }
-        Ok(letters)
+        Ok(enqueued)
     }
 }
 
-fn letter(alert: &BudgetAlert) -> Parcel {
+fn webhook(alert: &BudgetAlert) -> WebhookRequest {
     let body = json!({
         "span": match alert.period {
             Period::Month(_) => "month",
@@ -76,10 +79,10 @@ fn letter(alert: &BudgetAlert) -> Parcel {
         "raised_at_ms": alert.raised_at_ms,
     });
     let header = |name: &str, value: String| (name.to_owned(), value);
-    Parcel {
+    WebhookRequest {
         method: "POST".into(),
-        target: WEBHOOK_PATH.into(),
-        // Nobody else can send the second: what comes from outside has such names removed.
+        target: ALERT_WEBHOOK_PATH.into(),
+        // The second header proves the sender: `x-berth-` headers of requests from outside are removed.
         headers: vec![
             header("content-type", "application/json".into()),
             header("x-berth-quota", alert.percent.to_string()),

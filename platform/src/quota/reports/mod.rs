@@ -8,7 +8,7 @@ mod store;
 mod sums;
 mod totals;
 
-pub use alerts::WEBHOOK_PATH;
+pub use alerts::ALERT_WEBHOOK_PATH;
 pub use bill_comparison::{BillDifference, BilledAmounts, total as total_difference};
 pub use budget::{AccountBudget, CallConcurrency, DayBudget, RateLimitView};
 pub use spending::Reports;
