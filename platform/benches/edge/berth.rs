@@ -15,7 +15,7 @@ use berth::config::Config;
 use berth::containers::fake::FakeHost;
 use berth::db::Db;
 use berth::edge::{self, Postman};
-use berth::http_server::{self, Answers, Lanes, PerPeer};
+use berth::http_server::{self, Lanes, PeerLimit, RequestHandler};
 use berth::instances::Fact;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -95,9 +95,9 @@ async fn serve(upstream: u16, people: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn listen(lanes: Lanes, answers: impl Answers, end: &CancellationToken) -> anyhow::Result<SocketAddr> {
+async fn listen(lanes: Lanes, answers: impl RequestHandler, end: &CancellationToken) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;
-    tokio::spawn(http_server::serve_on(lanes, listener, answers, PerPeer::All, end.clone()));
+    tokio::spawn(http_server::serve_on(lanes, listener, answers, PeerLimit::Unlimited, end.clone()));
     Ok(address)
 }

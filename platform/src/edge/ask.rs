@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::app::App;
 use crate::handle::Handle;
-use crate::hosts::Site;
+use crate::hosts::HostKind;
 use crate::instances::Instance;
 use crate::ops::AskOutcome;
 
@@ -27,15 +27,15 @@ pub async fn ask(State(app): State<App>, Query(asked): Query<AskQuery>) -> Statu
 /// The grammar first, which costs nothing, then whose the name is, then whether a certificate is left for it. An owner's own
 /// domain counts for itself: the week is of names below ours.
 fn answer(app: &App, domain: &str) -> AskOutcome {
-    match app.config.hosts.site(domain) {
-        Some(Site::Apex | Site::App) => AskOutcome::Allowed,
-        Some(Site::Instance(handle)) => match standing(app, &handle, |_| true) {
+    match app.config.hosts.classify(domain) {
+        Some(HostKind::Apex | HostKind::App) => AskOutcome::Allowed,
+        Some(HostKind::Instance(handle)) => match standing(app, &handle, |_| true) {
             AskOutcome::Allowed if !app.certificates.may_have_one(&handle) => AskOutcome::Queued,
             outcome => outcome,
         },
         // One owner's sixteen would use up a week that everybody needs. Below a path they are reached without one.
-        Some(Site::Port(..)) if app.certificates.are_counted() => AskOutcome::NotOurs,
-        Some(Site::Port(handle, port)) => standing(app, &handle, |instance| instance.has_open(port)),
+        Some(HostKind::Port(..)) if app.certificates.are_counted() => AskOutcome::NotOurs,
+        Some(HostKind::Port(handle, port)) => standing(app, &handle, |instance| instance.has_open(port)),
         None => app
             .domains
             .entrance(domain)

@@ -30,10 +30,10 @@ impl Edge {
         };
         let is_public = admit(&Visitor::Stranger) != Admission::Refused;
         let comes_from_here = cross_origin::comes_from_here(parts, &called.entrance.origin);
-        let carries_cookie = cookies::is_there(&parts.headers, cookies::SESSION);
+        let carries_cookie = cookies::is_present(&parts.headers, cookies::SESSION);
         let visitor = match self.visitor(called, &parts.headers).await? {
             // Sent to log in, it would come back with a third cookie that is not believed either, again and again.
-            Visitor::Stranger if !is_public && cookies::is_twice(&parts.headers, cookies::SESSION) => {
+            Visitor::Stranger if !is_public && cookies::is_ambiguous(&parts.headers, cookies::SESSION) => {
                 return Err(EdgeRefusal::TwoCookies);
             }
             Visitor::Stranger if !is_public => return Ok(None),

@@ -79,7 +79,7 @@ impl Edge {
             let mut parts = cookie.splitn(3, '.');
             Some((parts.next()?, parts.next()?, URL_SAFE_NO_PAD.decode(parts.next()?).ok()?))
         });
-        if pending.is_none() && cookies::is_twice(&parts.headers, cookies::PENDING) {
+        if pending.is_none() && cookies::is_ambiguous(&parts.headers, cookies::PENDING) {
             return Err(EdgeRefusal::TwoCookies);
         }
         if pending.is_none() {

@@ -39,7 +39,7 @@ use wake::WakeOutcome;
 use crate::app::App;
 use crate::client::Client;
 use crate::error::Error;
-use crate::hosts::Entrance;
+use crate::hosts::VirtualHost;
 use crate::http::accept::accepts_html;
 use crate::instances::{Instance, Work};
 use crate::ops::EdgeOutcome;
@@ -73,7 +73,7 @@ impl Deref for Edge {
 #[derive(Clone)]
 struct ResolvedHost {
     instance: Arc<Instance>,
-    entrance: Arc<Entrance>,
+    entrance: Arc<VirtualHost>,
 }
 
 impl Edge {
@@ -87,7 +87,7 @@ impl Edge {
     }
 
     /// Answers a request that came by `entrance`.
-    pub async fn serve(&self, entrance: Entrance, request: Request) -> Response {
+    pub async fn serve(&self, entrance: VirtualHost, request: Request) -> Response {
         let (parts, body) = request.into_parts();
         let opens_page = opens_page(&parts);
         match self.pass(entrance, parts, body).await {
@@ -100,7 +100,7 @@ impl Edge {
     }
 
     /// What few requests need is boxed: hyper moves the future of each.
-    async fn pass(&self, entrance: Entrance, mut parts: Parts, body: Body) -> Result<Response, EdgeRefusal> {
+    async fn pass(&self, entrance: VirtualHost, mut parts: Parts, body: Body) -> Result<Response, EdgeRefusal> {
         let instance = self.app.instances.by_handle(&entrance.handle).ok_or(EdgeRefusal::NoSuchInstance)?;
         if entrance.port.is_some_and(|port| !instance.has_open(port)) {
             return Err(EdgeRefusal::PortClosed);

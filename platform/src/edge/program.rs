@@ -14,7 +14,7 @@ use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 
 use super::refusal::EdgeRefusal;
-use crate::hosts::{self, Entrance};
+use crate::hosts::{self, VirtualHost};
 use crate::instances::Instance;
 
 /// What stands before a port's number in a path.
@@ -34,7 +34,7 @@ impl Program {
     /// without which a page's own links lead astray.
     pub(super) fn asked_for(
         instance: &Instance,
-        entrance: &Entrance,
+        entrance: &VirtualHost,
         target: &mut Uri,
     ) -> Result<Option<Self>, EdgeRefusal> {
         if entrance.port.is_some() || !target.path().starts_with(PORT_PATH) || !instance.has_open_ports() {

@@ -82,7 +82,7 @@ impl EdgeRefusal {
             problem.json("")
         };
         if two_cookies {
-            for cookie in cookies::all_off() {
+            for cookie in cookies::delete_all() {
                 response.headers_mut().append(header::SET_COOKIE, cookie);
             }
         }

@@ -10,7 +10,7 @@ use super::Edge;
 use super::program::Program;
 use super::refusal::EdgeRefusal;
 use crate::handle::Handle;
-use crate::hosts::Entrance;
+use crate::hosts::VirtualHost;
 use crate::instances::{Cause, Fact, Instance, Wish};
 use crate::sharing::{Admission, Visitor};
 
@@ -22,7 +22,7 @@ pub(super) const ASKED_EVERY: Duration = Duration::from_secs(5);
 pub(super) struct Visit {
     pub edge: Edge,
     pub instance: Arc<Instance>,
-    pub entrance: Arc<Entrance>,
+    pub entrance: Arc<VirtualHost>,
     pub program: Program,
     pub visitor: Visitor,
     pub path: String,

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::accounts::Session;
 use crate::app::App;
 use crate::error::Error;
-use crate::hosts::Entrance;
+use crate::hosts::VirtualHost;
 use crate::http::format::query_value;
 use crate::http::page::Page;
 use crate::http::problem::{Answer, Problem};
@@ -64,7 +64,7 @@ pub async fn agree(State(app): State<App>, session: Session, Form(asked): Form<H
 }
 
 /// The way back to the instance's host, with a code.
-async fn next(app: &App, session: &Session, way: &Entrance, asked: &HandOff) -> Answer<String> {
+async fn next(app: &App, session: &Session, way: &VirtualHost, asked: &HandOff) -> Answer<String> {
     let code = app.accounts.hand_off(session, &way.host, &asked.state, &asked.challenge).await.map_err(in_words)?;
     let (origin, code, state) = (&way.origin, code.reveal(), query_value(&asked.state));
     Ok(format!("{origin}/.berth/callback?code={code}&state={state}"))

@@ -11,7 +11,7 @@ use super::cookies;
 use super::extractors::{Device, Pending};
 use crate::accounts::{Client, LogIn, Session, SignedIn};
 use crate::app::App;
-use crate::hosts::Site;
+use crate::hosts::HostKind;
 use crate::http::format::query_value;
 use crate::http::page::Page;
 use crate::http::problem::{Answer, Problem};
@@ -145,8 +145,8 @@ pub async fn passkey(
 
 /// Somebody on the way to an instance just proved to be its owner: it wakes while the browser follows the redirects.
 async fn wake_on_the_way(app: &App, next: Option<&Next>, signed_in: &SignedIn) {
-    let site = next.and_then(|next| app.config.hosts.site(next.host()));
-    if site.as_ref().and_then(Site::handle) != Some(&signed_in.handle) {
+    let site = next.and_then(|next| app.config.hosts.classify(next.host()));
+    if site.as_ref().and_then(HostKind::handle) != Some(&signed_in.handle) {
         return;
     }
     if let Some(instance) = app.instances.by_account(signed_in.account) {

@@ -47,7 +47,8 @@ pub struct Asked {
 #[must_use]
 pub fn in_words(app: &App, instance: &Instance) -> PortsInWords {
     let (hosts, ports) = (&app.config.hosts, instance.ports());
-    let url = |port| (!app.certificates.are_counted()).then(|| hosts.entrance_of_port(&instance.handle, port).origin);
+    let url =
+        |port| (!app.certificates.are_counted()).then(|| hosts.virtual_host_of_port(&instance.handle, port).origin);
     PortsInWords {
         typed: ports.to_string(),
         note: String::new(),

@@ -28,21 +28,21 @@ pub fn get<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 
 /// Whether the cookie called `name` is there with two different values, so that [`get`] believes neither.
 #[must_use]
-pub fn is_twice(headers: &HeaderMap, name: &str) -> bool {
+pub fn is_ambiguous(headers: &HeaderMap, name: &str) -> bool {
     let mut values = pairs(headers).filter(|(key, _)| *key == name.as_bytes()).map(|(_, value)| value);
     values.next().is_some_and(|first| values.any(|other| other != first))
 }
 
 /// Whether a cookie called `name` is there, believed or not.
 #[must_use]
-pub fn is_there(headers: &HeaderMap, name: &str) -> bool {
+pub fn is_present(headers: &HeaderMap, name: &str) -> bool {
     pairs(headers).any(|(key, _)| key == name.as_bytes())
 }
 
 /// Set-Cookie values that delete the session and what is half way, and their doubles: browsers keep a cookie that was set
 /// with `Partitioned` beside the one of the same name without it, and delete each only by its own kind.
 #[must_use]
-pub fn all_off() -> Vec<HeaderValue> {
+pub fn delete_all() -> Vec<HeaderValue> {
     let names = [SESSION, PENDING].into_iter();
     names
         .flat_map(|name| {
@@ -57,7 +57,7 @@ pub fn all_off() -> Vec<HeaderValue> {
 
 /// Takes our own cookies out of the request, so that an instance never sees one. What HTTP/2 cut into several lines becomes
 /// one again, as HTTP/1.1 wants it (RFC 9113 8.2.3).
-pub fn strip_ours(headers: &mut HeaderMap) {
+pub fn remove_own(headers: &mut HeaderMap) {
     let is_ours =
         |key: &[u8]| key.len() >= SESSION.len() && key[..SESSION.len()].eq_ignore_ascii_case(SESSION.as_bytes());
     let in_pieces = headers.get_all(header::COOKIE).iter().nth(1).is_some();
@@ -126,21 +126,21 @@ mod tests {
         ];
         for (lines, want) in cases {
             assert_eq!(get(&headers(lines), SESSION), want, "{lines:?}");
-            assert_eq!(is_twice(&headers(lines), SESSION), lines.len() == 2, "{lines:?}");
+            assert_eq!(is_ambiguous(&headers(lines), SESSION), lines.len() == 2, "{lines:?}");
         }
     }
 
     #[test]
     fn our_cookies_are_taken_out_and_the_others_kept() {
         let mut with = headers(&[b"a=1; __Host-berth=x; __Host-berth-pending=y", b"b=\xc3\xa9; flag"]);
-        strip_ours(&mut with);
+        remove_own(&mut with);
         assert_eq!(with.get(header::COOKIE).unwrap().as_bytes(), b"a=1; b=\xc3\xa9; flag=");
         let mut cut = headers(&[b"a=1", b"b=2; c=3"]);
-        strip_ours(&mut cut);
+        remove_own(&mut cut);
         let whole: Vec<_> = cut.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
         assert_eq!(whole, [b"a=1; b=2; c=3"]);
         let mut only = headers(&[b"__Host-berth=x"]);
-        strip_ours(&mut only);
+        remove_own(&mut only);
         assert!(only.get(header::COOKIE).is_none());
     }
 }

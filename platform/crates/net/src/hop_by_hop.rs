@@ -15,19 +15,19 @@ const ONE_HOP: [&str; 8] = [
 ];
 
 /// Takes out every header of one hop, and those that the sender named so in `Connection`.
-pub fn drop_one_hop(headers: &mut HeaderMap) {
-    let is_one_hop = is_one_hop(headers);
-    drop_where(headers, is_one_hop);
+pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let is_hop_by_hop = is_hop_by_hop(headers);
+    remove_where(headers, is_hop_by_hop);
 }
 
 /// Which of `headers` are of one hop, or named so by their sender.
-pub fn is_one_hop(headers: &HeaderMap) -> impl Fn(&str) -> bool + use<> {
+pub fn is_hop_by_hop(headers: &HeaderMap) -> impl Fn(&str) -> bool + use<> {
     let named: Vec<String> = connection_tokens(headers).collect();
     move |name| ONE_HOP.contains(&name) || named.iter().any(|named| named == name)
 }
 
 /// Takes out every header whose name `leaves`. Few do: looking at what is there is less work than looking for each that may be.
-pub fn drop_where(headers: &mut HeaderMap, leaves: impl Fn(&str) -> bool) {
+pub fn remove_where(headers: &mut HeaderMap, leaves: impl Fn(&str) -> bool) {
     let leaving: Vec<HeaderName> = headers.keys().filter(|name| leaves(name.as_str())).cloned().collect();
     for name in leaving {
         headers.remove(name);

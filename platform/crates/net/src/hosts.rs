@@ -20,7 +20,7 @@ pub struct Hosts {
 
 /// What a hostname stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Site {
+pub enum HostKind {
     Apex,
     App,
     Instance(Handle),
@@ -28,7 +28,7 @@ pub enum Site {
     Port(Handle, u16),
 }
 
-impl Site {
+impl HostKind {
     /// Whose instance it is, if it is one.
     #[must_use]
     pub fn handle(&self) -> Option<&Handle> {
@@ -43,7 +43,7 @@ impl Site {
 ///
 /// # Errors
 /// Why it is not one, in a sentence for whoever sent it (RFC 9112 3.2: such a request is answered with 400).
-pub fn named<'r>(target: &'r Uri, headers: &'r HeaderMap) -> Result<&'r str, &'static str> {
+pub fn requested_host<'r>(target: &'r Uri, headers: &'r HeaderMap) -> Result<&'r str, &'static str> {
     let mut lines = headers.get_all(header::HOST).iter().map(|line| line.to_str().unwrap_or_default());
     let host = lines.next();
     if lines.next().is_some() {
@@ -61,7 +61,7 @@ pub fn named<'r>(target: &'r Uri, headers: &'r HeaderMap) -> Result<&'r str, &'s
 
 /// A hostname by which one instance is entered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entrance {
+pub struct VirtualHost {
     /// Whose instance it leads to.
     pub handle: Handle,
     /// Lower case, without a port.
@@ -78,19 +78,19 @@ pub struct Entrance {
 impl Hosts {
     /// Reads a Host header or a TLS name: case, a trailing dot and a port do not matter. `None` for any name that is not ours.
     #[must_use]
-    pub fn site(&self, host: &str) -> Option<Site> {
+    pub fn classify(&self, host: &str) -> Option<HostKind> {
         let name = Self::without_port(host);
         let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
         if name == self.app {
-            return Some(Site::App);
+            return Some(HostKind::App);
         }
         if name == self.apex {
-            return Some(Site::Apex);
+            return Some(HostKind::Apex);
         }
         let label = name.strip_suffix(&self.instances)?.strip_suffix('.')?;
         match label.split_once("--") {
-            Some((port, handle)) => Some(Site::Port(Handle::parse(handle).ok()?, port_number(port)?)),
-            None => Handle::parse(label).ok().map(Site::Instance),
+            Some((port, handle)) => Some(HostKind::Port(Handle::parse(handle).ok()?, port_number(port)?)),
+            None => Handle::parse(label).ok().map(HostKind::Instance),
         }
     }
 
@@ -108,24 +108,24 @@ impl Hosts {
 
     /// The entrance that every instance has: `HANDLE.example.com`.
     #[must_use]
-    pub fn entrance(&self, handle: &Handle) -> Entrance {
+    pub fn virtual_host(&self, handle: &Handle) -> VirtualHost {
         let host = self.instance_host(handle);
         let origin = self.origin_of(&host);
-        Entrance { handle: handle.clone(), audience: host.clone(), host, origin, port: None }
+        VirtualHost { handle: handle.clone(), audience: host.clone(), host, origin, port: None }
     }
 
     /// The entrance of another port: `PORT--HANDLE.example.com`.
     #[must_use]
-    pub fn entrance_of_port(&self, handle: &Handle, port: u16) -> Entrance {
+    pub fn virtual_host_of_port(&self, handle: &Handle, port: u16) -> VirtualHost {
         let host = format!("{port}--{}", self.instance_host(handle));
         let origin = self.origin_of(&host);
-        Entrance { handle: handle.clone(), audience: host.clone(), host, origin, port: Some(port) }
+        VirtualHost { handle: handle.clone(), audience: host.clone(), host, origin, port: Some(port) }
     }
 
     /// The entrance of an instance by a domain of its owner's.
     #[must_use]
-    pub fn entrance_by_domain(&self, domain: &str, handle: &Handle, instance: InstanceId) -> Entrance {
-        Entrance {
+    pub fn virtual_host_of_domain(&self, domain: &str, handle: &Handle, instance: InstanceId) -> VirtualHost {
+        VirtualHost {
             handle: handle.clone(),
             host: domain.to_owned(),
             origin: self.origin_of(domain),
@@ -184,11 +184,11 @@ mod tests {
     #[test]
     fn a_host_is_read_the_same_however_it_is_written() {
         let hosts = hosts();
-        let alice = || Some(Site::Instance(Handle::parse("alice").unwrap()));
+        let alice = || Some(HostKind::Instance(Handle::parse("alice").unwrap()));
         for (host, site) in [
-            ("example.com", Some(Site::Apex)),
-            ("APP.example.com.", Some(Site::App)),
-            ("app.example.com:443", Some(Site::App)),
+            ("example.com", Some(HostKind::Apex)),
+            ("APP.example.com.", Some(HostKind::App)),
+            ("app.example.com:443", Some(HostKind::App)),
             ("Alice.Example.Com:8443", alice()),
             ("alice.example.com.", alice()),
             ("a.alice.example.com", None),
@@ -208,16 +208,16 @@ mod tests {
             ("[::1]:8443", None),
             ("", None),
         ] {
-            assert_eq!(hosts.site(host), site, "{host}");
+            assert_eq!(hosts.classify(host), site, "{host}");
         }
     }
 
     #[test]
     fn a_port_has_a_host_of_its_own_that_is_no_handle_and_is_written_in_one_way() {
         let (hosts, alice) = (hosts(), Handle::parse("alice").unwrap());
-        let site = hosts.site("3000--ALICE.example.com:8443").unwrap();
-        assert_eq!(site, Site::Port(alice.clone(), 3000));
-        assert_eq!(hosts.entrance_of_port(&alice, 3000).origin, "https://3000--alice.example.com:8443");
+        let site = hosts.classify("3000--ALICE.example.com:8443").unwrap();
+        assert_eq!(site, HostKind::Port(alice.clone(), 3000));
+        assert_eq!(hosts.virtual_host_of_port(&alice, 3000).origin, "https://3000--alice.example.com:8443");
         for host in [
             "03000--alice.example.com",
             "+3000--alice.example.com",
@@ -229,14 +229,14 @@ mod tests {
             "3000-alice.example.com",
             "3000.alice.example.com",
         ] {
-            assert_eq!(hosts.site(host), None, "{host}");
+            assert_eq!(hosts.classify(host), None, "{host}");
         }
     }
 
     #[test]
     fn a_request_names_one_host_or_is_not_understood() {
-        let good = |target, lines| asked(target, lines).map(|host| hosts().site(&host));
-        let alice = || Ok(Some(Site::Instance(Handle::parse("alice").unwrap())));
+        let good = |target, lines| asked(target, lines).map(|host| hosts().classify(&host));
+        let alice = || Ok(Some(HostKind::Instance(Handle::parse("alice").unwrap())));
         for (sentence, target, lines, site) in [
             ("as browsers do", "/x?y", &["alice.example.com"][..], alice()),
             ("as proxies do", "http://alice.example.com/x", &["alice.example.com"], alice()),
@@ -264,6 +264,6 @@ mod tests {
         for line in lines {
             headers.append(header::HOST, axum::http::HeaderValue::from_bytes(line.as_bytes()).unwrap());
         }
-        named(&target.parse().unwrap(), &headers).map(str::to_owned)
+        requested_host(&target.parse().unwrap(), &headers).map(str::to_owned)
     }
 }

@@ -3,7 +3,7 @@
 use axum::http::header::{self, HeaderMap, HeaderValue};
 
 use crate::cookies;
-use crate::hop::{connection_names, drop_one_hop, drop_where};
+use crate::hop::{connection_names, remove_hop_by_hop, remove_where};
 
 /// What a tenant's answer may not say: each reaches beyond its own host, or lies about who answered.
 const NOT_FOR_TENANTS: [&str; 9] = [
@@ -26,12 +26,12 @@ pub(in crate::edge) fn clean_request(headers: &mut HeaderMap) -> Option<HeaderVa
     let asked = headers.get(header::UPGRADE).cloned();
     let upgrade = asked.filter(|asked| connection_names(headers, "upgrade") && !leads_to_http(asked));
     let trailers = headers.get(header::TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
-    drop_one_hop(headers);
+    remove_hop_by_hop(headers);
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    drop_where(headers, |name| matches!(name, "http2-settings" | "expect" | "trailer") || is_believed(name));
-    cookies::strip_ours(headers);
+    remove_where(headers, |name| matches!(name, "http2-settings" | "expect" | "trailer") || is_believed(name));
+    cookies::remove_own(headers);
     upgrade
 }
 
@@ -40,8 +40,8 @@ pub(super) fn clean_response(headers: &mut HeaderMap, host: &str) {
     if !has_plain_length(headers) {
         headers.remove(header::CONTENT_LENGTH);
     }
-    drop_one_hop(headers);
-    drop_where(headers, |name| NOT_FOR_TENANTS.contains(&name) || name.starts_with("x-accel-"));
+    remove_hop_by_hop(headers);
+    remove_where(headers, |name| NOT_FOR_TENANTS.contains(&name) || name.starts_with("x-accel-"));
     if headers.contains_key(header::SET_COOKIE) {
         let kept: Vec<HeaderValue> = headers
             .get_all(header::SET_COOKIE)

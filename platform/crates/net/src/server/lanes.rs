@@ -84,7 +84,7 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpStream};
 
-    use super::super::{PerPeer, serve_on};
+    use super::super::{PeerLimit, serve_on};
     use super::*;
 
     /// Its answer says which thread it was given on.
@@ -103,7 +103,7 @@ mod tests {
         let router = Router::new().route("/", get(here));
         let lanes = Lanes::start(NonZeroUsize::new(2).unwrap()).unwrap();
         let ends = CancellationToken::new();
-        let serving = tokio::spawn(serve_on(lanes.clone(), listener, router, PerPeer::All, ends));
+        let serving = tokio::spawn(serve_on(lanes.clone(), listener, router, PeerLimit::Unlimited, ends));
         let (mut first, mut second) =
             (TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap());
         let on = (ask(&mut first).await, ask(&mut second).await);

@@ -48,21 +48,21 @@ const CONNECTIONS: usize = 4096;
 
 /// How many of the connections one peer may have.
 #[derive(Clone, Copy, Debug)]
-pub enum PerPeer {
+pub enum PeerLimit {
     /// All of them: the peer is Caddy, or this machine.
-    All,
+    Unlimited,
     /// So many; further ones are closed at once, so that one peer's cannot keep the others' out.
-    Most(usize),
+    AtMost(usize),
 }
 
 /// What answers requests.
-pub trait Answers: Clone + Send + Sync + 'static {
+pub trait RequestHandler: Clone + Send + Sync + 'static {
     /// Answers one that came from `peer`.
-    fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> impl Future<Output = Response> + Send;
+    fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> impl Future<Output = Response> + Send;
 }
 
-impl Answers for Router {
-    async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response {
+impl RequestHandler for Router {
+    async fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> Response {
         let mut request = request.map(body);
         request.extensions_mut().insert(ConnectInfo(peer));
         self.clone().oneshot(request).await.unwrap_or_else(|never| match never {})
@@ -75,7 +75,12 @@ pub fn body(incoming: Incoming) -> Body {
 }
 
 /// Serves HTTP/1.1 with upgrades, and HTTP/2 to who begins with it, until `shutdown`, then lets what is in flight end.
-pub async fn serve(listener: TcpListener, answers: impl Answers, per_peer: PerPeer, shutdown: CancellationToken) {
+pub async fn serve(
+    listener: TcpListener,
+    answers: impl RequestHandler,
+    per_peer: PeerLimit,
+    shutdown: CancellationToken,
+) {
     serve_some(&Lanes::here(), listener, answers, (CONNECTIONS, per_peer), shutdown).await;
 }
 
@@ -83,8 +88,8 @@ pub async fn serve(listener: TcpListener, answers: impl Answers, per_peer: PerPe
 pub async fn serve_on(
     lanes: Lanes,
     listener: TcpListener,
-    answers: impl Answers,
-    per_peer: PerPeer,
+    answers: impl RequestHandler,
+    per_peer: PeerLimit,
     shutdown: CancellationToken,
 ) {
     serve_some(&lanes, listener, answers, (CONNECTIONS, per_peer), shutdown).await;
@@ -93,8 +98,8 @@ pub async fn serve_on(
 async fn serve_some(
     lanes: &Lanes,
     listener: TcpListener,
-    answers: impl Answers,
-    (most, per_peer): (usize, PerPeer),
+    answers: impl RequestHandler,
+    (most, per_peer): (usize, PeerLimit),
     shutdown: CancellationToken,
 ) {
     let protocols = Protocols::new();
@@ -156,14 +161,20 @@ impl Protocols {
     }
 
     /// Serves one connection to its end; after `shutdown`, to the end of the requests it is at.
-    async fn converse(&self, stream: TcpStream, peer: SocketAddr, answers: impl Answers, shutdown: &CancellationToken) {
+    async fn converse(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        answers: impl RequestHandler,
+        shutdown: &CancellationToken,
+    ) {
         let begun = tokio::select! {
             () = shutdown.cancelled() => return,
             begun = tokio::time::timeout(HEAD_WITHIN, begins_with_http2(&stream)) => begun,
         };
         let service = service_fn(move |request: Request<Incoming>| {
             let answers = answers.clone();
-            async move { Ok::<_, Infallible>(answers.answer(request, peer).await) }
+            async move { Ok::<_, Infallible>(answers.handle(request, peer).await) }
         });
         match begun {
             Ok(Ok(true)) => {
@@ -221,8 +232,8 @@ struct Counted(Option<(Arc<Peers>, IpAddr)>);
 
 impl Peers {
     /// `None` when the peer has as many as it may.
-    fn admit(self: &Arc<Self>, peer: IpAddr, per_peer: PerPeer) -> Option<Counted> {
-        let PerPeer::Most(most) = per_peer else { return Some(Counted(None)) };
+    fn admit(self: &Arc<Self>, peer: IpAddr, per_peer: PeerLimit) -> Option<Counted> {
+        let PeerLimit::AtMost(most) = per_peer else { return Some(Counted(None)) };
         let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let connections = peers.entry(peer).or_default();
         if *connections >= most {
@@ -255,7 +266,7 @@ mod tests {
 
     const ASK: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
-    async fn server(most: usize, per_peer: PerPeer) -> SocketAddr {
+    async fn server(most: usize, per_peer: PeerLimit) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new().route("/", get(|| async { "here" }));
@@ -275,7 +286,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_connection_too_many_waits_for_another_to_end() {
-        let address = server(2, PerPeer::All).await;
+        let address = server(2, PeerLimit::Unlimited).await;
         let (first, _second) = (answered(address).await, answered(address).await);
         let mut third = TcpStream::connect(address).await.unwrap();
         third.write_all(ASK).await.unwrap();
@@ -288,7 +299,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_peer_with_too_many_connections_is_hung_up_on() {
-        let address = server(100, PerPeer::Most(2)).await;
+        let address = server(100, PeerLimit::AtMost(2)).await;
         let (first, _second) = (answered(address).await, answered(address).await);
         let mut third = TcpStream::connect(address).await.unwrap();
         let _ = third.write_all(ASK).await;
