@@ -89,7 +89,7 @@ async fn an_instance_whose_owner_leaves_says_so_and_how_to_keep_it() {
     let page = town.get(HOST, "/", &[PAGE]).await;
     assert_eq!(page.status, 403);
     let text = page.text();
-    assert!(text.contains("leaves") && text.contains("href=\"https://app.example.com\""), "{text}");
+    assert!(text.contains("being deleted") && text.contains("href=\"https://app.example.com\""), "{text}");
     assert_eq!(town.get(HOST, "/", &[]).await.json()["code"], "leaving");
 }
 
