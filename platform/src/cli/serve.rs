@@ -127,7 +127,7 @@ pub struct Front(Arc<Sites>);
 struct Sites {
     hosts: Hosts,
     domains: Domains,
-    edge: Edge,
+    edge: Arc<Edge>,
     apex: Router,
     app: Router,
     /// Where pages are answered.
@@ -152,7 +152,7 @@ pub fn public_router(app: App) -> Front {
 impl Front {
     /// Answers a request, whoever passed it on.
     pub async fn respond(&self, request: Request) -> Response {
-        if let Err(refused) = edge::read_strictly(&request) {
+        if let Err(refused) = edge::check_strictly(&request) {
             return *refused;
         }
         let host = match hosts::requested_host(request.uri(), request.headers()) {
