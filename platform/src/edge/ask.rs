@@ -1,7 +1,8 @@
-//! Caddy's on-demand TLS question: may a certificate be requested for this host name? Answered from memory, fails closed.
+//! Caddy's on-demand TLS question: may a certificate be requested for this host name? Answered from memory, fails
+//! closed.
 //!
-//! Only names that are in use are allowed. Otherwise anyone could point DNS names at this server and use up the certificate
-//! authority's rate limit. While that limit is used up, a new name is refused until its turn comes.
+//! Only names that are in use are allowed. Otherwise anyone could point DNS names at this server and use up the
+//! certificate authority's rate limit. While that limit is used up, a new name is refused until its turn comes.
 
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
@@ -33,8 +34,8 @@ fn decide(app: &App, domain: &str) -> AskOutcome {
             AskOutcome::Allowed if !app.certificates.may_have_one(&handle) => AskOutcome::Queued,
             outcome => outcome,
         },
-        // The sixteen ports of one owner would use up a week's certificates of everyone. Where the authority limits them,
-        // ports are reached below a path, which needs none.
+        // The sixteen ports of one owner would use up a week's certificates of everyone. Where the authority limits
+        // them, ports are reached below a path, which needs none.
         Some(HostKind::Port(..)) if app.certificates.are_counted() => AskOutcome::NotOurs,
         Some(HostKind::Port(handle, port)) => is_served(app, &handle, |instance| instance.has_open(port)),
         // A custom domain counts against its own registered domain's limit, so it never queues.

@@ -59,7 +59,8 @@ impl AssertionCache {
 }
 
 fn sign(instance: InstanceId, user: Option<&Handle>, until: i64, token_hash: &[u8]) -> HeaderValue {
-    // The payload names the instance, so that one instance cannot replay the assertion at another; the keys differ as well.
+    // The payload names the instance, so that one instance cannot replay the assertion at another; the keys differ as
+    // well.
     let payload = json!({ "user": user, "instance": instance, "until": until }).to_string();
     let signed = format!("v1.{}", URL_SAFE_NO_PAD.encode(payload));
     let mac = secrets::mac(token_hash, signed.as_bytes());

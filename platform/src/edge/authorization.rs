@@ -1,4 +1,5 @@
-//! Authorisation: who visits, and whether they may. Decided in this one place, once for each request, before anything wakes.
+//! Authorisation: who visits, and whether they may. Decided in this one place, once for each request, before anything
+//! wakes.
 
 use std::sync::Arc;
 
@@ -14,8 +15,8 @@ use crate::cookies;
 use crate::sharing::{Admission, Visitor};
 
 impl Edge {
-    /// Authorises a request to `program`, which is `None` when it cannot be told yet. Returns `None` for a visitor who is not
-    /// logged in, at a path that is not public.
+    /// Authorises a request to `program`, which is `None` when it cannot be told yet. Returns `None` for a visitor who
+    /// is not logged in, at a path that is not public.
     pub(super) async fn authorize(
         self: &Arc<Self>,
         host: &ResolvedHost,
@@ -23,8 +24,8 @@ impl Edge {
         parts: &Parts,
     ) -> Result<Option<Arc<Visit>>, EdgeRefusal> {
         let (sharing, path) = (&self.app.sharing, deciding_path(parts));
-        // Further ports are for the owner alone, and so is the knowledge whether there are any: nothing but the program on
-        // the contract's port can be shared.
+        // Further ports are for the owner alone, and so is the knowledge whether there are any: nothing but the program
+        // on the contract's port can be shared.
         let is_own = program.is_some_and(|program| program.port.is_none());
         let admit = |visitor: &Visitor| match visitor {
             Visitor::Guest(_) | Visitor::Stranger if !is_own => Admission::Refused,
@@ -34,15 +35,15 @@ impl Edge {
         let origin_allowed = cross_origin::is_allowed(parts, &host.virtual_host.origin);
         let has_cookie = cookies::is_present(&parts.headers, cookies::SESSION);
         let visitor = match self.visitor(host, &parts.headers).await? {
-            // Two session cookies, of which a script of this host planted one. Sent to log in, the browser would come back
-            // with a third that is ambiguous as well, and so on for ever.
+            // Two session cookies, of which a script of this host planted one. Sent to log in, the browser would come
+            // back with a third that is ambiguous as well, and so on for ever.
             Visitor::Stranger if !is_public && cookies::is_ambiguous(&parts.headers, cookies::SESSION) => {
                 return Err(EdgeRefusal::TwoCookies);
             }
             Visitor::Stranger if !is_public => return Ok(None),
             Visitor::Stranger if !has_cookie => Visitor::Stranger,
-            // CSRF: a page of another site sends the visitor's cookie along. What is public it may read, as anyone may, but
-            // not in the visitor's name.
+            // CSRF: a page of another site sends the visitor's cookie along. What is public it may read, as anyone may,
+            // but not in the visitor's name.
             _ if !origin_allowed && is_public && cross_origin::is_read_only(parts) => Visitor::Stranger,
             _ if !origin_allowed => return Err(EdgeRefusal::OtherOrigin(host.virtual_host.origin.clone())),
             visitor => visitor,
@@ -89,8 +90,8 @@ impl Edge {
     }
 }
 
-/// The path that is looked up in the shares. A WebDAV request with a `Destination` (COPY or MOVE, RFC 4918 10.3) names a
-/// second path; it needs access to the whole, so that a share of one path cannot write to another.
+/// The path that is looked up in the shares. A WebDAV request with a `Destination` (COPY or MOVE, RFC 4918 10.3) names
+/// a second path; it needs access to the whole, so that a share of one path cannot write to another.
 fn deciding_path(parts: &Parts) -> &str {
     if parts.headers.contains_key("destination") { "/" } else { parts.uri.path() }
 }

@@ -1,13 +1,13 @@
 //! Protection against cross-site request forgery (CSRF), by fetch metadata (`Sec-Fetch-*`) and the `Origin` header.
 //!
-//! `SameSite` cookies do not help here: the hosts of all tenants are the same site, so a page of one tenant's instance sends
-//! the cookie of another's owner along. The origin that the browser states decides instead.
+//! `SameSite` cookies do not help here: the hosts of all tenants are the same site, so a page of one tenant's instance
+//! sends the cookie of another's owner along. The origin that the browser states decides instead.
 
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
 
-/// Whether the visitor's session counts for this request: it comes from the instance's own pages, or is a navigation that a
-/// person began (typed, or a link).
+/// Whether the visitor's session counts for this request: it comes from the instance's own pages, or is a navigation
+/// that a person began (typed, or a link).
 pub(super) fn is_allowed(parts: &Parts, origin: &str) -> bool {
     may_pass(&parts.method, &parts.headers, origin)
 }

@@ -1,5 +1,5 @@
-//! The hand-off of a login from the app host to an instance's host, by a single-use code with PKCE. Each host gets a session
-//! cookie of its own; no cookie is shared between hosts.
+//! The hand-off of a login from the app host to an instance's host, by a single-use code with PKCE. Each host gets a
+//! session cookie of its own; no cookie is shared between hosts.
 //!
 //! ```text
 //! alice.example.com/x  --302-->  app.example.com/hand-off?host&state&challenge
@@ -28,8 +28,8 @@ use crate::sharing::Visitor;
 
 /// How long a person may take to log in before the pending cookie, and with it the way back, expires.
 const PENDING_SECONDS: u64 = 30 * 60;
-/// A longer path is not kept over a login, and the person lands on the front page. In base64 it has to fit into a cookie,
-/// which browsers limit to 4 KiB.
+/// A longer path is not kept over a login, and the person lands on the front page. In base64 it has to fit into a
+/// cookie, which browsers limit to 4 KiB.
 const LONGEST_PATH: usize = 1500;
 
 #[derive(Deserialize)]
@@ -55,8 +55,8 @@ impl Edge {
         let path = parts.uri.path_and_query().map_or("/", |p| p.as_str());
         let path = if path.len() > LONGEST_PATH { "/" } else { path };
         let pending = format!("{}.{}.{}", state.reveal(), verifier.reveal(), URL_SAFE_NO_PAD.encode(path));
-        // PKCE (RFC 7636, S256): the code alone is useless to another browser. The verifier stays in the pending cookie, and
-        // only its hash travels in the URL, which lands in histories and logs.
+        // PKCE (RFC 7636, S256): the code alone is useless to another browser. The verifier stays in the pending
+        // cookie, and only its hash travels in the URL, which lands in histories and logs.
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.reveal()));
         let to = format!(
             "{}/hand-off?host={}&state={}&challenge={challenge}",
@@ -89,8 +89,8 @@ impl Edge {
             return Err(EdgeRefusal::NoCookie);
         }
         let session = match &pending {
-            // The state ties the callback to the browser that began (login CSRF): without it, a link could log a visitor in
-            // to the session of another account.
+            // The state ties the callback to the browser that began (login CSRF): without it, a link could log a
+            // visitor in to the session of another account.
             Some((state, verifier, _)) if *state == callback.state => {
                 let audience_host = &host.virtual_host.host;
                 self.app.accounts.hand_off_redeem(audience_host, &callback.code, state, verifier, client).await?
@@ -100,16 +100,16 @@ impl Edge {
         let path = pending.and_then(|(_, _, path)| String::from_utf8(path).ok()).filter(|path| is_local(path));
         let path = path.unwrap_or_else(|| "/".into());
         let Some(session) = session else {
-            // The code has expired, was used, or belongs to another browser. The front page starts the hand-off again, which
-            // succeeds when the person is logged in on the app host.
+            // The code has expired, was used, or belongs to another browser. The front page starts the hand-off again,
+            // which succeeds when the person is logged in on the app host.
             return Ok((delete_pending(), Redirect::to("/")).into_response());
         };
         let cookie = cookies::set(cookies::SESSION, session.reveal(), INSTANCE_SESSION_LIVES.as_secs());
         let mut response = (StatusCode::SEE_OTHER, [cookie, (header::LOCATION, url(&path)), NO_STORE]).into_response();
         response.headers_mut().append(header::SET_COOKIE, cookies::set(cookies::PENDING, "", 0).1);
         response.headers_mut().insert(header::REFERRER_POLICY, header::HeaderValue::from_static("no-referrer"));
-        // Prewake: the owner is about to visit, and the instance wakes while the browser follows the redirect. A failure is
-        // ignored, because the visit itself wakes again and reports it.
+        // Prewake: the owner is about to visit, and the instance wakes while the browser follows the redirect. A
+        // failure is ignored, because the visit itself wakes again and reports it.
         if self.visitor_with(host, session.reveal()).await? == Visitor::Owner {
             let _ = self.app.instances.wake(&host.instance, Cause::Visit).await;
         }

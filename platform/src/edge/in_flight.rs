@@ -1,5 +1,5 @@
-//! The limit on requests in flight to one instance: a program that never answers must not use up the platform's memory and
-//! connections.
+//! The limit on requests in flight to one instance: a program that never answers must not use up the platform's memory
+//! and connections.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +8,8 @@ use crate::db::InstanceId;
 
 /// Requests to one instance at a time, including those held while it wakes and upgraded connections.
 pub(super) const MOST: usize = 256;
-/// The limit for a request that is not the owner's, counted over all. Visitors thus never use up what is left for the owner.
+/// The limit for a request that is not the owner's, counted over all. Visitors thus never use up what is left for the
+/// owner.
 pub(super) const MOST_WITH_VISITORS: usize = MOST / 2;
 
 /// Counts the requests in flight of each instance that has any.
@@ -24,7 +25,8 @@ pub(super) struct InFlightPermit {
 impl InFlightLimit {
     /// `None` when the instance has `most` requests in flight.
     pub(super) fn acquire(&self, instance: InstanceId, most: usize) -> Option<InFlightPermit> {
-        // A map in place of a semaphore for each instance: the limit depends on who asks, and idle instances cost nothing.
+        // A map in place of a semaphore for each instance: the limit depends on who asks, and idle instances cost
+        // nothing.
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let requests = counts.entry(instance).or_default();
         if *requests >= most {

@@ -1,7 +1,7 @@
 //! The edge: the reverse proxy in front of all instances. It authorises a request, wakes the instance and forwards.
 //!
-//! A request passes these steps, each in a file of its own: `program` (which port inside), `authorization` (who visits),
-//! `in_flight` (how many at a time), `passive_requests` (does it count as activity), `wake`, `proxy`.
+//! A request passes these steps, each in a file of its own: `program` (which port inside), `authorization` (who
+//! visits), `in_flight` (how many at a time), `passive_requests` (does it count as activity), `wake`, `proxy`.
 
 mod ask;
 mod assertion;
@@ -60,7 +60,7 @@ pub struct Edge {
     assertions: AssertionCache,
 }
 
-/// The instance that a request's host belongs to, and the virtual host by which it was addressed.
+/// The instance that a request is for, and the virtual host by which it was addressed.
 #[derive(Clone)]
 struct ResolvedHost {
     instance: Arc<Instance>,
@@ -81,7 +81,7 @@ impl Edge {
         })
     }
 
-    /// Answers a request that came by `virtual host`.
+    /// Answers a request to `virtual_host`.
     pub async fn serve(self: &Arc<Self>, virtual_host: VirtualHost, request: Request) -> Response {
         let (parts, body) = request.into_parts();
         let opens_page = opens_page(&parts);
@@ -94,8 +94,8 @@ impl Edge {
         }
     }
 
-    // The branches that few requests take are boxed: hyper moves this future for every request, and its size is that of the
-    // largest branch.
+    // The branches that few requests take are boxed: hyper moves this future for every request, and its size is that of
+    // the largest branch.
     async fn answer(
         self: &Arc<Self>,
         virtual_host: VirtualHost,
@@ -142,8 +142,8 @@ impl Edge {
                 EdgeRefusal::AsleepToVisitors(None)
             });
         }
-        // Counted before it is checked whether the instance is awake. The other way round, a freeze decided in between would
-        // not see this request; now the reconciler sees it and thaws again.
+        // Counted before it is checked whether the instance is awake. The other way round, a freeze decided in between
+        // would not see this request; now the reconciler sees it and thaws again.
         let work = instance.begin_work(kind);
         let delay = match self.ensure_awake(&visit, &parts).await? {
             WakeOutcome::Awake(delay) => delay,
@@ -186,11 +186,11 @@ fn too_busy() -> EdgeRefusal {
     EdgeRefusal::Ours(Error::Unavailable { message: message.into(), retry_after: Duration::from_secs(5) })
 }
 
-/// Whether a browser opens a page with this request: then refusals and waits are pages. For all others they are problem+json
-/// and held requests.
+/// Whether a browser opens a page with this request: then refusals and waits are pages. For all others they are
+/// problem+json and held requests.
 ///
-/// Narrower than "accepts HTML". A submitted form is held until the instance is awake, because a waiting page in its place
-/// would lose its body; so are a frame, an image and a script's fetch, which nobody would see a page in.
+/// Narrower than "accepts HTML". A submitted form is held until the instance is awake, because a waiting page in its
+/// place would lose its body; so are a frame, an image and a script's fetch, which nobody would see a page in.
 fn opens_page(parts: &Parts) -> bool {
     parts.method == Method::GET
         && parts.headers.get("sec-fetch-dest").is_none_or(|dest| dest == "document")

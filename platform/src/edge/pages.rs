@@ -1,4 +1,5 @@
-//! The two HTML pages that the edge shows on instances' hosts. Their assets come from `/.berth/assets/` of the same host.
+//! The two HTML pages that the edge shows on instances' hosts. Their assets come from `/.berth/assets/` of the same
+//! host.
 
 use askama::Template;
 use axum::response::{IntoResponse, Response};
@@ -13,12 +14,14 @@ use crate::instances::Stage;
 #[template(path = "edge/waiting.html")]
 pub struct WaitingPage {
     pub handle: String,
-    /// The full address, which a browser without scripts loads again. A refresh without an address would not do: at a URL
-    /// with a fragment it navigates to that fragment of the current page (WHATWG HTML, "navigate"), and waits for ever.
+    /// The full address, which a browser without scripts loads again. A refresh without an address would not do: at a
+    /// URL with a fragment it navigates to that fragment of the current page (WHATWG HTML, "navigate"), and waits for
+    /// ever.
     pub address: String,
     pub stage: Stage,
     pub failure: Option<String>,
-    /// The owner's link back. `None` for other visitors, who see progress only as the page reloads, and not why it failed.
+    /// The owner's link back. `None` for other visitors, who see progress only as the page reloads, and not why it
+    /// failed.
     pub dashboard: Option<String>,
 }
 

@@ -3,8 +3,8 @@
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
 
-/// Crawlers, link previews and monitors, by the product name in their `User-Agent`. This list saves wakes and is no access
-/// control: a client that names itself otherwise is treated as a person's.
+/// Crawlers, link previews and monitors, by the product name in their `User-Agent`. This list saves wakes and is no
+/// access control: a client that names itself otherwise is treated as a person's.
 const AUTOMATED_AGENTS: [&str; 36] = [
     // Search engines.
     "Googlebot",
@@ -59,8 +59,8 @@ pub(super) fn is_passive(parts: &Parts) -> bool {
         || is_automated(&parts.headers)
 }
 
-/// Whether a browser fetches this before the person asked for it. `Sec-Purpose` is the standard header (Fetch Standard),
-/// the others were sent by older browsers.
+/// Whether a browser fetches this before the person asked for it. `Sec-Purpose` is the standard header (Fetch
+/// Standard), the others were sent by older browsers.
 fn is_prefetch(headers: &HeaderMap) -> bool {
     ["sec-purpose", "purpose", "x-purpose", "x-moz"].iter().any(|name| {
         headers

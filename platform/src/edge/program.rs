@@ -1,5 +1,5 @@
-//! Port routing: which program inside the instance a request is for. That is the one on the contract's port, or one on a
-//! further port that the owner opened, reached by a host of its own or below a path.
+//! Port routing: which program inside the instance a request is for. That is the one on the contract's port, or one on
+//! a further port that the owner opened, reached by a host of its own or below a path.
 //!
 //! ```text
 //! https://alice.example.com/x              /x of the instance's own port
@@ -30,8 +30,8 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Reads the program from the virtual host and the path, and strips the port's prefix from `target`. Returns `None` when the
-    /// slash behind the port is missing: relative links of a page at `/_port/3000` would resolve to `/_port/`.
+    /// Reads the program from the virtual host and the path, and strips the port's prefix from `target`. Returns `None`
+    /// when the slash behind the port is missing: relative links of a page at `/_port/3000` would resolve to `/_port/`.
     ///
     /// # Errors
     /// When the port is not open.
@@ -73,8 +73,8 @@ fn split(target: &Uri) -> Option<(&str, &str)> {
 pub(super) fn redirect_with_slash(target: &Uri) -> Response {
     let query = target.query().map_or_else(String::new, |query| format!("?{query}"));
     let to = format!("{}/{query}", target.path());
-    // 308 keeps method and body, where 301 lets browsers turn a POST into a GET (RFC 9110 15.4.2). Not cached, because the
-    // owner may close the port.
+    // 308 keeps method and body, where 301 lets browsers turn a POST into a GET (RFC 9110 15.4.2). Not cached, because
+    // the owner may close the port.
     (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, to), (header::CACHE_CONTROL, "no-store".into())])
         .into_response()
 }

@@ -205,8 +205,8 @@ impl EdgeRefusal {
     }
 }
 
-/// Refuses every visitor of an account that is suspended or scheduled for deletion. Both end all sessions, so the owner cannot
-/// be told apart from others here.
+/// Refuses every visitor of an account that is suspended or scheduled for deletion. Both end all sessions, so the owner
+/// cannot be told apart from others here.
 pub(super) fn refuse_closed(wish: Wish) -> Result<(), EdgeRefusal> {
     match wish {
         Wish::Suspended => {

@@ -1,8 +1,8 @@
-//! The guard against request smuggling: requests that two HTTP parsers could read differently, and heads beyond the limits,
-//! are refused before anything else is decided about them.
+//! The guard against request smuggling: requests that two HTTP parsers could read differently, and heads beyond the
+//! limits, are refused before anything else is decided about them.
 //!
-//! Smuggling lives on disagreement about where a request ends (RFC 9112 11.2). hyper and Caddy refuse most such requests
-//! themselves. These checks are repeated here so that the edge is safe whatever stands before and behind it.
+//! Smuggling lives on disagreement about where a request ends (RFC 9112 11.2). hyper and Caddy refuse most such
+//! requests themselves. These checks are repeated here so that the edge is safe whatever stands before and behind it.
 
 use axum::extract::Request;
 use axum::http::header::{self, HeaderMap, HeaderValue};
@@ -18,8 +18,8 @@ const MAX_TARGET_BYTES: usize = 8 * 1024;
 const MAX_HEAD_BYTES: usize = 32 * 1024;
 /// Most fields in a head.
 const MAX_FIELDS: usize = 100;
-/// Longest `Cookie` headers that the platform's own hosts accept, in bytes. Our cookies are short; the rest was set by other
-/// hosts of the domain.
+/// Longest `Cookie` headers that the platform's own hosts accept, in bytes. Our cookies are short; the rest was set by
+/// other hosts of the domain.
 const MAX_COOKIE_BYTES: usize = 16 * 1024;
 
 /// Checks that a request has one meaning only and keeps the limits.
@@ -29,15 +29,15 @@ const MAX_COOKIE_BYTES: usize = 16 * 1024;
 pub fn check_strictly(request: &Request) -> Result<(), Box<Response>> {
     check(request).map_err(|problem| {
         let mut response = if accepts_html(request.headers()) { problem.page("") } else { problem.json("") };
-        // After such a head it is not known where the body ends. Whatever follows on this connection must not be read as a
-        // request (RFC 9112 6.3).
+        // After such a head it is not known where the body ends. Whatever follows on this connection must not be read
+        // as a request (RFC 9112 6.3).
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         Box::new(response)
     })
 }
 
-/// Checks that a request to one of the platform's own hosts is no cookie bomb: a page on a tenant's host can set so many
-/// cookies for the whole domain that every request to our hosts exceeds the limits, which locks its visitor out.
+/// Checks that a request to one of the platform's own hosts is no cookie bomb: a page on a tenant's host can set so
+/// many cookies for the whole domain that every request to our hosts exceeds the limits, which locks its visitor out.
 ///
 /// # Errors
 /// The refusal, which makes the browser delete its cookies.
@@ -78,14 +78,14 @@ fn check(request: &Request) -> Result<(), Problem> {
     if codings.next().is_some() || coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
         return Err(malformed("Transfer-Encoding may say \"chunked\", once, and nothing else."));
     }
-    // CL.TE and TE.CL: with both, one parser goes by Content-Length and the other by Transfer-Encoding (RFC 9112 6.1 and 6.3).
-    // CL.CL: of two lengths, one parser takes the first and the other the last.
+    // CL.TE and TE.CL: with both, one parser goes by Content-Length and the other by Transfer-Encoding (RFC 9112 6.1
+    // and 6.3). CL.CL: of two lengths, one parser takes the first and the other the last.
     let lengths = headers.get_all(header::CONTENT_LENGTH).iter().count();
     if lengths > 1 || (lengths == 1 && coding.is_some()) {
         return Err(malformed("A body's end is told by Content-Length or by Transfer-Encoding, once."));
     }
-    // Not about framing alone: a server that does not understand an expectation may answer early, and leave a body unread that
-    // the next request on the connection is then parsed from (RFC 9110 10.1.1).
+    // Not about framing alone: a server that does not understand an expectation may answer early, and leave a body
+    // unread that the next request on the connection is then parsed from (RFC 9110 10.1.1).
     let mut expected = headers.get_all(header::EXPECT).iter();
     let first = expected.next();
     if expected.next().is_some() || first.is_some_and(|first| !first.as_bytes().eq_ignore_ascii_case(b"100-continue")) {

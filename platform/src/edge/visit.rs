@@ -1,4 +1,5 @@
-//! A visit: one authorised request or connection, how long its authorisation is valid, and whether it wakes the instance.
+//! A visit: one authorised request or connection, how long its authorisation is valid, and whether it wakes the
+//! instance.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,8 +15,8 @@ use crate::hosts::VirtualHost;
 use crate::instances::{Cause, Fact, Instance, Wish};
 use crate::sharing::{Admission, Visitor};
 
-/// How often an open stream or connection checks that its visit is still valid. For so long it can outlive a logout or a share
-/// that was withdrawn.
+/// How often an open stream or connection checks that its visit is still valid. For so long it can outlive a logout or
+/// a share that was withdrawn.
 pub(super) const REVALIDATE_EVERY: Duration = Duration::from_secs(5);
 
 /// Who visits what, with which session, and what they may do.
@@ -95,17 +96,17 @@ impl Visit {
 
     /// Wakes an instance that fell asleep by itself, so that an open transfer can go on. Returns at once.
     ///
-    /// An instance that its owner put to sleep stays asleep until the next request. A stopped one has lost the connection, and
-    /// waking it would not bring the transfer back.
+    /// An instance that its owner put to sleep stays asleep until the next request. A stopped one has lost the
+    /// connection, and waking it would not bring the transfer back.
     pub(super) fn wake_in_background(self: &Arc<Self>) {
         let asleep = matches!(self.instance.fact(), Fact::Freezing | Fact::Frozen);
         if !asleep || self.instance.status().wish != Wish::Available {
             return;
         }
         let visit = Arc::clone(self);
-        // Detached, because the caller is a poll function and cannot await. The task ends after one database read and one
-        // nudge. Callers come here for a piece of data while the instance sleeps, and then nothing moves until it is awake;
-        // several at a time are harmless, because waking is idempotent.
+        // Detached, because the caller is a poll function and cannot await. The task ends after one database read and
+        // one nudge. Callers come here for a piece of data while the instance sleeps, and then nothing moves until it
+        // is awake; several at a time are harmless, because waking is idempotent.
         tokio::spawn(async move {
             if visit.is_valid().await && visit.wake().await.is_err() {
                 tracing::debug!(instance.id = %visit.instance.id, "a transfer waits for an instance that could not be woken");

@@ -18,8 +18,8 @@ use crate::http::live::{self, WATCHERS};
 use crate::instances::{Fact, Status};
 use crate::sharing::Visitor;
 
-/// A thaw takes milliseconds, less than a waiting page would take to load. So a person's request waits for it, this long at
-/// most.
+/// A thaw takes milliseconds, less than a waiting page would take to load. So a person's request waits for it, this
+/// long at most.
 const THAW_TIMEOUT: Duration = Duration::from_millis(150);
 
 /// The result of waking an instance for a request.
@@ -53,7 +53,8 @@ impl Edge {
         if passive_requests::is_passive(parts) {
             return Err(EdgeRefusal::Asleep);
         }
-        // Held requests and open status streams count together. Visitors get half, so that the owner can always still wait.
+        // Held requests and open status streams count together. Visitors get half, so that the owner can always still
+        // wait.
         let most = if visit.visitor == Visitor::Owner { WATCHERS } else { WATCHERS / 2 };
         if instance.watchers() > most {
             return Err(EdgeRefusal::TooManyWaiting);
@@ -87,7 +88,8 @@ impl Edge {
         }
     }
 
-    /// `GET /.berth/status`: the instance's status as server-sent events, for the waiting page. Ends when its owner logs out.
+    /// `GET /.berth/status`: the instance's status as server-sent events, for the waiting page. Ends when its owner
+    /// logs out.
     pub(super) fn stream_status(self: &Arc<Self>, host: &ResolvedHost, parts: &Parts) -> Result<Response, EdgeRefusal> {
         let (edge, watched, headers) = (Arc::clone(self), host.clone(), parts.headers.clone());
         let may_watch = move || {
@@ -97,7 +99,8 @@ impl Edge {
         Ok(live::stream(&host.instance, |status| status, may_watch)?)
     }
 
-    /// The waiting page, as 503 with Retry-After: no cache keeps it, and no crawler takes it for the instance's own page.
+    /// The waiting page, as 503 with Retry-After: no cache keeps it, and no crawler takes it for the instance's own
+    /// page.
     fn waiting_page(&self, visit: &Visit, parts: &Parts) -> Response {
         let status = visit.instance.status();
         let is_owner = visit.visitor == Visitor::Owner;

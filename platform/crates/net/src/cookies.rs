@@ -1,7 +1,7 @@
 //! Cookies, parsed byte by byte, because tenants can set cookies that reach our hosts (cookie tossing).
 //!
-//! Libraries that percent-decode names would take a tenant's `__%48ost-berth` for `__Host-berth`. Libraries that require
-//! UTF-8 drop the whole header for one stray byte, which would log the visitor out. Both are attacks here.
+//! Libraries that percent-decode names would take a tenant's `__%48ost-berth` for `__Host-berth`. Libraries that
+//! require UTF-8 drop the whole header for one stray byte, which would log the visitor out. Both are attacks here.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
@@ -12,8 +12,8 @@ pub const DEVICE: &str = "__Host-berth-device";
 /// The state of an unfinished ceremony: a sign-up, a login, or a hand-off on an instance's host.
 pub const PENDING: &str = "__Host-berth-pending";
 
-/// The value of the cookie `name`. `None` when it is absent, empty, not ASCII, or ambiguous: of two different values a script
-/// of this host planted one, and neither is trusted.
+/// The value of the cookie `name`. `None` when it is absent, empty, not ASCII, or ambiguous: of two different values a
+/// script of this host planted one, and neither is trusted.
 #[must_use]
 pub fn get<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     let mut first: Option<&[u8]> = None;
@@ -48,7 +48,8 @@ pub fn delete_all() -> Vec<HeaderValue> {
     names
         .flat_map(|name| {
             let plain = set(name, "", 0).1;
-            // A cookie set with `Partitioned` (CHIPS) exists beside the one without it, and is deleted only by its own kind.
+            // A cookie set with `Partitioned` (CHIPS) exists beside the one without it, and is deleted only by its own
+            // kind.
             let partitioned = [plain.as_bytes(), b"; Partitioned"].concat();
             let partitioned =
                 HeaderValue::from_bytes(&partitioned).expect("header text with an ASCII attribute is header text");
@@ -57,8 +58,8 @@ pub fn delete_all() -> Vec<HeaderValue> {
         .collect()
 }
 
-/// Removes our cookies from a request, so that an instance never sees one. Several `Cookie` lines, into which HTTP/2 may
-/// split it, become one, as HTTP/1.1 requires (RFC 9113 8.2.3).
+/// Removes our cookies from a request, so that an instance never sees one. Several `Cookie` lines, into which HTTP/2
+/// may split it, become one, as HTTP/1.1 requires (RFC 9113 8.2.3).
 pub fn remove_own(headers: &mut HeaderMap) {
     // By prefix and in any case: all three names begin with the session's, and some programs compare names loosely.
     let is_own =
@@ -80,7 +81,8 @@ pub fn remove_own(headers: &mut HeaderMap) {
 /// A `Set-Cookie` header for one of our cookies, for `seconds`; zero deletes it.
 #[must_use]
 pub fn set(name: &str, value: &str, seconds: u64) -> (HeaderName, HeaderValue) {
-    // The prefix `__Host-` requires Secure and Path=/ and forbids Domain: browsers then send the cookie to this host alone.
+    // The prefix `__Host-` requires Secure and Path=/ and forbids Domain: browsers then send the cookie to this host
+    // alone.
     let text = format!("{name}={value}; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite=Lax");
     (header::SET_COOKIE, HeaderValue::from_str(&text).expect("our names and URL-safe tokens are header text"))
 }
@@ -94,8 +96,8 @@ fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-// Only space and tab, as browsers do. `trim_ascii` also removes form feeds and line ends, and a Unicode trim would turn a
-// tenant's "\u{2000}__Host-berth" into our name.
+// Only space and tab, as browsers do. `trim_ascii` also removes form feeds and line ends, and a Unicode trim would turn
+// a tenant's "\u{2000}__Host-berth" into our name.
 fn trim(mut bytes: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = bytes {
         bytes = rest;

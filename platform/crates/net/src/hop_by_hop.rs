@@ -2,8 +2,8 @@
 
 use axum::http::header::{self, HeaderMap, HeaderName};
 
-/// `Proxy-Connection` is not in any RFC, but clients send it. `Trailer` is missing on purpose: it announces fields behind the
-/// body, which hyper would drop without it.
+/// `Proxy-Connection` is not in any RFC, but clients send it. `Trailer` is missing on purpose: it announces fields
+/// behind the body, which hyper would drop without it.
 const HOP_BY_HOP: [&str; 8] = [
     "connection",
     "keep-alive",
@@ -30,8 +30,8 @@ pub fn is_hop_by_hop(headers: &HeaderMap) -> impl Fn(&str) -> bool + use<> {
 
 /// Removes every header whose name satisfies `is_removed`.
 pub fn remove_where(headers: &mut HeaderMap, is_removed: impl Fn(&str) -> bool) {
-    // One pass over the headers that are there, most often about ten, costs less than a lookup for each name on a list. The
-    // map cannot be changed while it is iterated, so the few names to remove are collected first.
+    // One pass over the headers that are there, most often about ten, costs less than a lookup for each name on a list.
+    // The map cannot be changed while it is iterated, so the few names to remove are collected first.
     let removed: Vec<HeaderName> = headers.keys().filter(|name| is_removed(name.as_str())).cloned().collect();
     for name in removed {
         headers.remove(name);

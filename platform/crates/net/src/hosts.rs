@@ -1,6 +1,7 @@
 //! Virtual hosts: which of our hosts a request is for (the apex, the app, or an instance), by its `Host` header.
 //!
-//! Never by the TLS server name: browsers coalesce HTTP/2 connections, and use one for all names of a wildcard certificate.
+//! Never by the TLS server name: browsers coalesce HTTP/2 connections, and use one for all names of a wildcard
+//! certificate.
 
 use axum::http::{HeaderMap, Uri, header};
 use berth_ground::handle::Handle;
@@ -25,7 +26,8 @@ pub enum HostKind {
     Apex,
     App,
     Instance(Handle),
-    /// `3000--alice.example.com`: a further port of an instance. Unambiguous, because no handle has two hyphens in a row.
+    /// `3000--alice.example.com`: a further port of an instance. Unambiguous, because no handle has two hyphens in a
+    /// row.
     Port(Handle, u16),
 }
 
@@ -43,7 +45,8 @@ impl HostKind {
 /// The one host that a request names, in its target or in its `Host` header; empty when that is not ASCII.
 ///
 /// # Errors
-/// A sentence for the client, when the request names no host or two (RFC 9112 3.2: such a request is answered with 400).
+/// A sentence for the client, when the request names no host or two (RFC 9112 3.2: such a request is answered with
+/// 400).
 pub fn requested_host<'r>(target: &'r Uri, headers: &'r HeaderMap) -> Result<&'r str, &'static str> {
     let mut lines = headers.get_all(header::HOST).iter().map(|line| line.to_str().unwrap_or_default());
     let host = lines.next();
@@ -51,8 +54,8 @@ pub fn requested_host<'r>(target: &'r Uri, headers: &'r HeaderMap) -> Result<&'r
         return Err("The request has two Host headers, and may have one.\n");
     }
     match (target.authority(), host) {
-        // RFC 9112 3.2.2 has the target win, but Caddy has routed by `Host` already. A request on which the two differ is an
-        // attempt to reach a host behind the other's back.
+        // RFC 9112 3.2.2 has the target win, but Caddy has routed by `Host` already. A request on which the two differ
+        // is an attempt to reach a host behind the other's back.
         (Some(target), Some(host)) if !target.as_str().eq_ignore_ascii_case(host) => {
             Err("The request names one host in its target and another in its Host header.\n")
         }
@@ -71,16 +74,16 @@ pub struct VirtualHost {
     pub host: String,
     /// The web origin of the instance's pages: `https://`, the host, and the port if it is not 443.
     pub origin: String,
-    /// The audience of sessions on this host. For a custom domain it includes the instance, so that a session is no longer
-    /// valid when the domain is moved to another instance.
+    /// The audience of sessions on this host. For a custom domain it includes the instance, so that a session is no
+    /// longer valid when the domain is moved to another instance.
     pub audience: String,
     /// The port inside the instance; `None` for the contract's port.
     pub port: Option<u16>,
 }
 
 impl Hosts {
-    /// Classifies a `Host` header or a TLS server name. Case, a trailing dot and a port do not matter. `None` for a name that is
-    /// not ours.
+    /// Classifies a `Host` header or a TLS server name. Case, a trailing dot and a port do not matter. `None` for a
+    /// name that is not ours.
     #[must_use]
     pub fn classify(&self, host: &str) -> Option<HostKind> {
         let name = Self::without_port(host);
@@ -165,7 +168,8 @@ impl Hosts {
     }
 }
 
-/// Parses a port number in its canonical form: no sign and no leading zero, so that one program has one host and one origin.
+/// Parses a port number in its canonical form: no sign and no leading zero, so that one program has one host and one
+/// origin.
 #[must_use]
 pub fn port_number(text: &str) -> Option<u16> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');

@@ -1,4 +1,5 @@
-//! The client's address (`X-Forwarded-For`) and user agent, as Caddy reports them, and the key for rate limits by address.
+//! The client's address (`X-Forwarded-For`) and user agent, as Caddy reports them, and the key for rate limits by
+//! address.
 
 use std::net::{IpAddr, Ipv4Addr};
 

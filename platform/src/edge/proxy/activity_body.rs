@@ -1,4 +1,5 @@
-//! The response body on its way to the client: counts what it carries as activity of the instance, filters its trailers.
+//! The response body on its way to the client: counts what it carries as activity of the instance, filters its
+//! trailers.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -28,9 +29,9 @@ impl<B: HttpBody<Data = Bytes> + Unpin, H: Unpin> HttpBody for ActivityBody<B, H
     type Data = Bytes;
     type Error = B::Error;
 
-    // hyper polls for more only while its write buffer has space, that is when the client has taken what came before. So a
-    // poll after a delivery is itself a sign of activity: a client that reads slowly asks for more, perhaps of an instance
-    // that fell asleep during the pause, because a connection on which nothing moves keeps nothing awake.
+    // hyper polls for more only while its write buffer has space, that is when the client has taken what came before.
+    // So a poll after a delivery is itself a sign of activity: a client that reads slowly asks for more, perhaps of an
+    // instance that fell asleep during the pause, because a connection on which nothing moves keeps nothing awake.
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = &mut *self;
         let mut polled = Pin::new(&mut this.body).poll_frame(cx);
@@ -42,8 +43,8 @@ impl<B: HttpBody<Data = Bytes> + Unpin, H: Unpin> HttpBody for ActivityBody<B, H
         let Some(flow) = &this.flow else { return polled };
         match &polled {
             Poll::Ready(Some(Ok(frame))) if frame.data_ref().is_none_or(|bytes| this.detector.is_activity(bytes)) => {
-                // The first frame after a pause may come out of a socket buffer that was filled before the instance froze.
-                // It is no reason to wake; asking for the frame after it is.
+                // The first frame after a pause may come out of a socket buffer that was filled before the instance
+                // froze. It is no reason to wake; asking for the frame after it is.
                 let asks_for_more = std::mem::replace(&mut this.has_delivered, true);
                 if !flow.moved() && asks_for_more {
                     this.visit.wake_in_background();

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::thread::{self, ThreadId};
 
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response};
@@ -147,9 +147,9 @@ impl ContainerConnection {
     /// Gives the driver a task of its own. Without a driver here, the connection is not returned to the pool.
     fn detach(&mut self) {
         if let Some(driver) = self.driver.take() {
-            // This task is detached. It ends when both bodies have ended: an upload that stalls fails after two minutes,
-            // and a response body that is dropped makes hyper stop reading. The upload comes on a client's open
-            // connection, so the limits on those bound these tasks as well.
+            // This task is detached. It ends when both bodies have ended: an upload that stalls fails after two
+            // minutes, and a response body that is dropped makes hyper stop reading. The upload comes on a client's
+            // open connection, so the limits on those bound these tasks as well.
             tokio::spawn(drive_to_end(driver));
         }
     }
@@ -157,8 +157,8 @@ impl ContainerConnection {
 
 /// A context that wakes nothing, for polling a future right after the connection that completes it, in the same task.
 ///
-/// The connection was polled with the real waker and is the only one that can complete the future. A second wake-up, from
-/// the future itself, would only schedule the task again for nothing.
+/// The connection was polled with the real waker and is the only one that can complete the future. A second wake-up,
+/// from the future itself, would only schedule the task again for nothing.
 pub(super) fn noop_context() -> Context<'static> {
     Context::from_waker(Waker::noop())
 }

@@ -1,8 +1,8 @@
 //! The pool of keep-alive connections to containers: HTTP/1.1, keyed by container, address and thread.
 //!
-//! A connection is leased to one request at a time and returns to the pool when the response body has ended. Connections
-//! that were idle for too long are evicted. The keep-alive race, in which a server closes a connection just as a request
-//! is sent on it, is met by sending safe requests once more on a new connection.
+//! A connection is leased to one request at a time and returns to the pool when the response body has ended.
+//! Connections that were idle for too long are evicted. The keep-alive race, in which a server closes a connection just
+//! as a request is sent on it, is met by sending safe requests once more on a new connection.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -83,8 +83,8 @@ impl ConnectionPool {
     /// asks to switch protocols gets a connection of its own.
     ///
     /// # Errors
-    /// When no connection can be made, or it broke before the head of the response. The request was sent twice only where
-    /// that is safe: nothing of the first had left, or the method is safe and the connection had been idle.
+    /// When no connection can be made, or it broke before the head of the response. The request was sent twice only
+    /// where that is safe: nothing of the first had left, or the method is safe and the connection had been idle.
     pub(super) async fn exchange(
         &self,
         endpoint: &ContainerEndpoint,
@@ -96,8 +96,9 @@ impl ConnectionPool {
         }
         if let Some((connection, idle_for)) = self.take_idle(endpoint) {
             // The keep-alive race: a server may close an idle connection at any time, also while our request is on its
-            // way (RFC 9112 9.5). The request is then lost, and nothing tells whether it was processed. A proxy may send
-            // it again only if it is idempotent (RFC 9110 9.2.2), and by then hyper has consumed it: hence the clone.
+            // way (RFC 9112 9.5). The request is then lost, and nothing tells whether it was processed. A proxy may
+            // send it again only if it is idempotent (RFC 9110 9.2.2), and by then hyper has consumed it: hence the
+            // clone.
             let retry = if idle_for < CLONE_AFTER_IDLE { None } else { clone_if_safe(&request) };
             match connection.exchange(request).await {
                 Ok((response, connection)) => return Ok(self.lease(response, connection)),
@@ -119,8 +120,8 @@ impl ConnectionPool {
         Ok(self.lease(response, connection))
     }
 
-    /// Sends a request of the platform's own and returns the status of the response. A body behind it is not read, and its
-    /// connection is closed.
+    /// Sends a request of the platform's own and returns the status of the response. A body behind it is not read, and
+    /// its connection is closed.
     pub(in crate::edge) async fn send(
         &self,
         endpoint: &ContainerEndpoint,
@@ -149,8 +150,8 @@ impl ConnectionPool {
 
     async fn connect(&self, endpoint: &ContainerEndpoint) -> anyhow::Result<Box<ContainerConnection>> {
         let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(endpoint.socket)).await??;
-        // Checked after the TCP handshake, not before: while that lasted, the container may have gone, and its address may
-        // have passed to the container of another tenant.
+        // Checked after the TCP handshake, not before: while that lasted, the container may have gone, and its address
+        // may have passed to the container of another tenant.
         let container = match endpoint.socket.ip() {
             IpAddr::V4(address) => self.0.instances.container_at(address),
             IpAddr::V6(_) => None,

@@ -1,7 +1,9 @@
-//! A limit on the bytes that a container sends before a response head is complete, informational (1xx) responses included.
+//! A limit on the bytes that a container sends before a response head is complete, informational (1xx) responses
+//! included.
 //!
-//! hyper limits one head, but skips any number of informational responses before it (RFC 9110 15.2). A program that sends
-//! 103 Early Hints without end would keep a thread reading them, and every other connection of that thread waiting.
+//! hyper limits one head, but skips any number of informational responses before it (RFC 9110 15.2). A program that
+//! sends 103 Early Hints without end would keep a thread reading them, and every other connection of that thread
+//! waiting.
 
 use std::io;
 use std::pin::Pin;
@@ -12,7 +14,8 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Bytes before the end of a response's head. Twice the longest head, which leaves the other half to informational ones.
+/// Bytes before the end of a response's head. Twice the longest head, which leaves the other half to informational
+/// ones.
 const MAX_BYTES_BEFORE_BODY: usize = 128 * 1024;
 /// The value of the counter while nothing is counted.
 const UNLIMITED: usize = usize::MAX;
@@ -23,8 +26,8 @@ pub(super) struct HeadLimitedStream {
     limit: HeadLimit,
 }
 
-/// How many bytes may still come before the head of the response is complete. Shared by the stream, which counts, and by the
-/// request, which alone knows when a head begins and ends.
+/// How many bytes may still come before the head of the response is complete. Shared by the stream, which counts, and
+/// by the request, which alone knows when a head begins and ends.
 #[derive(Clone)]
 pub(super) struct HeadLimit(Arc<AtomicUsize>);
 
@@ -69,7 +72,8 @@ impl AsyncRead for HeadLimitedStream {
     }
 }
 
-// Writes pass through. Vectored ones have to be forwarded by name, or hyper would copy each head and body into one buffer.
+// Writes pass through. Vectored ones have to be forwarded by name, or hyper would copy each head and body into one
+// buffer.
 impl AsyncWrite for HeadLimitedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)

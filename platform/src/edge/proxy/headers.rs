@@ -19,10 +19,11 @@ const FORBIDDEN_IN_RESPONSES: [&str; 9] = [
     "server",
 ];
 
-/// Removes what a client may not tell the instance: hop-by-hop headers, our cookies, and every name that programs behind a
-/// proxy trust. Returns the protocol that the client asks to switch to, if it is one that may be tunnelled.
+/// Removes what a client may not tell the instance: hop-by-hop headers, our cookies, and every name that programs
+/// behind a proxy trust. Returns the protocol that the client asks to switch to, if it is one that may be tunnelled.
 pub(in crate::edge) fn clean_request(headers: &mut HeaderMap) -> Option<HeaderValue> {
-    // `Upgrade` counts only together with `Connection: upgrade` (RFC 9110 7.8). All three are read before they are removed.
+    // `Upgrade` counts only together with `Connection: upgrade` (RFC 9110 7.8). All three are read before they are
+    // removed.
     let upgrade = headers.get(header::UPGRADE).cloned();
     let upgrade = upgrade.filter(|protocols| connection_names(headers, "upgrade") && !leads_to_http(protocols));
     let trailers = headers.get(header::TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
@@ -31,11 +32,11 @@ pub(in crate::edge) fn clean_request(headers: &mut HeaderMap) -> Option<HeaderVa
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    // `Expect: 100-continue`: our server sends the 100 itself, when the container begins to take the body (hyper does so on
-    // the first poll). Passed on, it would ask the container for a second one, which nothing waits for.
-    // `Trailer`: without this announcement hyper sends no trailer fields upstream. They arrive behind the body, where no
-    // filter sees them, and some programs merge them into the head.
-    // `HTTP2-Settings` belongs to an h2c upgrade, which is refused above.
+    // `Expect: 100-continue`: our server sends the 100 itself, when the container begins to take the body (hyper does
+    // so on the first poll). Passed on, it would ask the container for a second one, which nothing waits for.
+    // `Trailer`: without this announcement hyper sends no trailer fields upstream. They arrive behind the body, where
+    // no filter sees them, and some programs merge them into the head. `HTTP2-Settings` belongs to an h2c upgrade,
+    // which is refused above.
     remove_where(headers, |name| {
         matches!(name, "http2-settings" | "expect" | "trailer") || is_trusted_by_programs(name)
     });
@@ -50,7 +51,8 @@ pub(super) fn clean_response(headers: &mut HeaderMap, host: &str) {
         headers.remove(header::CONTENT_LENGTH);
     }
     remove_hop_by_hop(headers);
-    // `X-Accel-*` are commands to nginx, if an operator has one in front: X-Accel-Redirect would have it serve its own files.
+    // `X-Accel-*` are commands to nginx, if an operator has one in front: X-Accel-Redirect would have it serve its own
+    // files.
     remove_where(headers, |name| FORBIDDEN_IN_RESPONSES.contains(&name) || name.starts_with("x-accel-"));
     if headers.contains_key(header::SET_COOKIE) {
         let kept: Vec<HeaderValue> = headers
@@ -76,16 +78,17 @@ pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
     }
 }
 
-/// Whether `Content-Length` is one that every recipient reads alike, so that no two disagree where the response ends. Beside
-/// `Transfer-Encoding` it is overridden (RFC 9112 6.3), and `5, 5` is a number to some parsers and an error to others.
+/// Whether `Content-Length` is one that every recipient reads alike, so that no two disagree where the response ends.
+/// Beside `Transfer-Encoding` it is overridden (RFC 9112 6.3), and `5, 5` is a number to some parsers and an error to
+/// others.
 fn has_plain_length(headers: &HeaderMap) -> bool {
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     let plain = lengths.next().is_some_and(|length| length.as_bytes().iter().all(u8::is_ascii_digit));
     plain && lengths.next().is_none() && !headers.contains_key(header::TRANSFER_ENCODING)
 }
 
-/// Whether the upgrade is to HTTP again, as in h2c smuggling: requests inside the tunnel would bypass the edge, with forged
-/// identity headers. Such an upgrade is ignored, which RFC 9110 7.8 allows.
+/// Whether the upgrade is to HTTP again, as in h2c smuggling: requests inside the tunnel would bypass the edge, with
+/// forged identity headers. Such an upgrade is ignored, which RFC 9110 7.8 allows.
 fn leads_to_http(protocols: &HeaderValue) -> bool {
     let names = protocols.as_bytes().split(|&b| b == b',').map(<[u8]>::trim_ascii);
     names
@@ -116,8 +119,8 @@ fn is_trusted_by_programs(name: &str) -> bool {
         && (TRUSTED_PREFIXES.iter().any(|prefix| begins_with(name, prefix)) || name == "forwarded")
 }
 
-/// Underscores and dots count as hyphens, because CGI and WSGI servers fold them all into one variable (RFC 3875 4.1.18):
-/// `X_Forwarded_For` would arrive as `HTTP_X_FORWARDED_FOR`, like the real one.
+/// Underscores and dots count as hyphens, because CGI and WSGI servers fold them all into one variable (RFC 3875
+/// 4.1.18): `X_Forwarded_For` would arrive as `HTTP_X_FORWARDED_FOR`, like the real one.
 fn begins_with(name: &str, prefix: &str) -> bool {
     let folded = |byte: u8| if matches!(byte, b'_' | b'.') { b'-' } else { byte };
     name.len() >= prefix.len() && name.bytes().zip(prefix.bytes()).all(|(byte, wanted)| folded(byte) == wanted)

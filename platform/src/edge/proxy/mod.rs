@@ -5,7 +5,8 @@
 //! client <-- SessionBoundBody <- ActivityBody <- ResponseBody <-'   (UpgradeTunnel after a 101)
 //! ```
 //!
-//! Headers are filtered in both directions (`headers.rs`). Bodies and upgraded connections pass unchanged and unbuffered.
+//! Headers are filtered in both directions (`headers.rs`). Bodies and upgraded connections pass unchanged and
+//! unbuffered.
 
 mod activity_body;
 mod connection;
@@ -67,8 +68,9 @@ static ASSERTION: HeaderName = HeaderName::from_static("x-berth-assertion");
 impl Edge {
     /// Sends the request to the instance's container and returns its response, with a body that still streams.
     ///
-    /// The in-flight permit is held to the last byte. `work` keeps the instance awake until the head of the response; from
-    /// there on only data that moves does. The guard of a probe lasts to the last byte, and a probe's data counts for nothing.
+    /// The in-flight permit is held to the last byte. `work` keeps the instance awake until the head of the response;
+    /// from there on only data that moves does. The guard of a probe lasts to the last byte, and a probe's data counts
+    /// for nothing.
     pub(in crate::edge) async fn forward(
         &self,
         visit: Arc<Visit>,
@@ -92,8 +94,8 @@ impl Edge {
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let flow = probe.is_none().then(|| instance.open_flow(Work::Stream));
             let detector = ActivityDetector::for_response(response.headers());
-            // The probe of a visit that may not wake the instance was allowed to begin. It must not hold the instance awake
-            // for as long as its client likes to read.
+            // The probe of a visit that may not wake the instance was allowed to begin. It must not hold the instance
+            // awake for as long as its client likes to read.
             let _guards = (permit, probe.filter(|_| visit.counts_as_activity()));
             let session = Arc::clone(&visit);
             let tracked = |body| ActivityBody { body, flow, detector, has_delivered: false, visit, _guards };
@@ -108,8 +110,8 @@ impl Edge {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         response.headers_mut().insert(header::UPGRADE, protocol);
         let flow = visit.counts_as_activity().then(|| instance.open_flow(Work::Socket));
-        // This task is detached: the response has to be returned before hyper hands the client's socket over. It ends when
-        // either side closes or the visit ends, and the in-flight permit that it holds bounds how many there are.
+        // This task is detached: the response has to be returned before hyper hands the client's socket over. It ends
+        // when either side closes or the visit ends, and the in-flight permit that it holds bounds how many there are.
         tokio::spawn(async move {
             UpgradeTunnel { visit, flow, client, container, from_client, from_container }.run().await;
             drop(permit);
@@ -117,8 +119,9 @@ impl Edge {
         Ok(response.map(|_| Body::empty()))
     }
 
-    /// Sends the request and waits for the head of its response. While the body is on its way in, the bytes that move keep
-    /// the instance awake; from the last byte on, waiting does. The guard of a probe is returned, to be held to the end.
+    /// Sends the request and waits for the head of its response. While the body is on its way in, the bytes that move
+    /// keep the instance awake; from the last byte on, waiting does. The guard of a probe is returned, to be held to
+    /// the end.
     async fn exchange(
         &self,
         visit: &Arc<Visit>,
@@ -141,7 +144,8 @@ impl Edge {
         };
         let sent = async {
             let Some(sent) = sent else { return held };
-            // Always an error: nothing is ever sent on this channel. The body drops its half when its last byte is gone.
+            // Always an error: nothing is ever sent on this channel. The body drops its half when its last byte is
+            // gone.
             let _ = sent.await;
             is_work.then(|| instance.begin_work(Work::Request))
         };
@@ -180,8 +184,8 @@ impl Edge {
         EdgeRefusal::Upstream(BROKE_OFF)
     }
 
-    /// Turns the client's request into the container's: target, hop-by-hop headers, and what may be trusted about the client.
-    /// Returns the protocol that the client asks to switch to.
+    /// Turns the client's request into the container's: target, hop-by-hop headers, and what may be trusted about the
+    /// client. Returns the protocol that the client asks to switch to.
     fn prepare(&self, request: &mut Request, visit: &Visit) -> anyhow::Result<Option<HeaderValue>> {
         // Read before `clean_request` removes them: Caddy's X-Forwarded-For is replaced by the one address it holds.
         let ip = client::address(request.headers());
@@ -228,8 +232,8 @@ struct ResponseTimeout {
 }
 
 impl ResponseTimeout {
-    /// Completes with the reason to wait no longer: the visit is not valid any more, or the limit has passed since the request
-    /// was `sent`. The guard that `sent` returns is held until then.
+    /// Completes with the reason to wait no longer: the visit is not valid any more, or the limit has passed since the
+    /// request was `sent`. The guard that `sent` returns is held until then.
     ///
     /// Every request passes here, so one timer serves both reasons. It is measured in whole check intervals.
     async fn elapsed<K, V>(self, sent: impl Future<Output = K>, is_valid: impl Fn() -> V) -> EdgeRefusal

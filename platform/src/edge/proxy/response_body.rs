@@ -15,8 +15,8 @@ const COALESCE_BYTES: usize = 8 * 1024;
 
 type PolledFrame = Result<Frame<Bytes>, hyper::Error>;
 
-/// Returns its connection to the pool when the body has ended. Dropped earlier, it closes the connection, because what is
-/// left of the body would be read as the answer to the next request.
+/// Returns its connection to the pool when the body has ended. Dropped earlier, it closes the connection, because what
+/// is left of the body would be read as the answer to the next request.
 pub(super) struct ResponseBody {
     body: Incoming,
     /// `None` once the connection has been returned, or when a task of its own drives it to the end.
@@ -34,8 +34,8 @@ impl ResponseBody {
         response.map(|body| Self { body, lease, next: None, held_error: None })
     }
 
-    /// The next frame; behind a small one, all further small ones that can be had without waiting. hyper writes each frame
-    /// with a system call of its own, so a flood of small server-sent events would cost as many writes.
+    /// The next frame; behind a small one, all further small ones that can be had without waiting. hyper writes each
+    /// frame with a system call of its own, so a flood of small server-sent events would cost as many writes.
     fn poll_coalesced(&mut self, cx: &mut Context<'_>) -> Poll<Option<PolledFrame>> {
         let first = match ready!(self.poll_next(cx)) {
             Some(Ok(frame)) if is_small(&frame) => frame.into_data().unwrap_or_default(),
@@ -69,8 +69,8 @@ impl ResponseBody {
         if let Some(ConnectionLease { connection, .. }) = &mut self.lease
             && connection.is_driven_by_caller()
         {
-            // hyper keeps one piece in a channel between connection and body, and reads nothing more from the socket until
-            // it is taken. That is the backpressure: a program writes no faster than its client reads.
+            // hyper keeps one piece in a channel between connection and body, and reads nothing more from the socket
+            // until it is taken. That is the backpressure: a program writes no faster than its client reads.
             if let ready @ Poll::Ready(_) = body.as_mut().poll_frame(&mut noop_context()) {
                 return ready;
             }
@@ -107,9 +107,9 @@ impl Body for ResponseBody {
             self.release_connection();
         }
         match polled {
-            // On a body's error hyper closes the client's connection without flushing its write buffer, and the client would
-            // lose data that came well before the error. So the error is held back for one poll: on Pending hyper flushes,
-            // and the wake-up makes it poll again and get the error.
+            // On a body's error hyper closes the client's connection without flushing its write buffer, and the client
+            // would lose data that came well before the error. So the error is held back for one poll: on Pending hyper
+            // flushes, and the wake-up makes it poll again and get the error.
             Poll::Ready(Some(Err(error))) => {
                 self.held_error = Some(error);
                 cx.waker().wake_by_ref();

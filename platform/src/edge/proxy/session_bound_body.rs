@@ -42,15 +42,15 @@ where
     type Data = Bytes;
     type Error = BoxError;
 
-    // The visit's timer is polled with the body, by the same task. No task of its own watches the session, so nothing is
-    // left behind when the client disconnects.
+    // The visit's timer is polled with the body, by the same task. No task of its own watches the session, so nothing
+    // is left behind when the client disconnects.
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         // Most responses are there on the first poll. They cost no timer: the visit was checked when they were let in.
         let is_first_and_ready = !std::mem::replace(&mut self.has_begun, true) && polled.is_ready();
         if !is_first_and_ready && self.visit_has_ended(cx) {
-            // An error, not an end: the connection breaks (or the stream is reset), and a client does not take a part for
-            // the whole (RFC 9112 8).
+            // An error, not an end: the connection breaks (or the stream is reset), and a client does not take a part
+            // for the whole (RFC 9112 8).
             return Poll::Ready(Some(Err("the visit ended".into())));
         }
         polled.map_err(Into::into)

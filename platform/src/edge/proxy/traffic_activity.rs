@@ -18,7 +18,8 @@ impl ActivityDetector {
     pub(super) fn for_response(headers: &HeaderMap) -> Self {
         let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes).trim_ascii_start();
         let is_events = kind.get(..17).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"));
-        // Compressed events are not decompressed for this. Each byte then counts, which errs on the side of staying awake.
+        // Compressed events are not decompressed for this. Each byte then counts, which errs on the side of staying
+        // awake.
         if is_events && !headers.contains_key(header::CONTENT_ENCODING) {
             Self::EventStream(EventStreamParser::LineBegins)
         } else {
@@ -44,8 +45,8 @@ impl ActivityDetector {
         }
     }
 
-    /// Whether a Close frame may be sent next: on a WebSocket, between two frames, before a Close frame has passed. A frame
-    /// put into the middle of another would be read as its payload.
+    /// Whether a Close frame may be sent next: on a WebSocket, between two frames, before a Close frame has passed. A
+    /// frame put into the middle of another would be read as its payload.
     pub(super) fn may_send_close(&self) -> bool {
         matches!(
             self,
@@ -56,8 +57,8 @@ impl ActivityDetector {
 
 /// Server-sent events (WHATWG HTML 9.2.6), of which only the kind of line is told apart.
 ///
-/// A line that begins with a colon is a comment. Like an empty line it is sent so that proxies do not time the connection
-/// out. Any other line is a field of an event.
+/// A line that begins with a colon is a comment. Like an empty line it is sent so that proxies do not time the
+/// connection out. Any other line is a field of an event.
 pub(super) enum EventStreamParser {
     LineBegins,
     InComment,
@@ -82,8 +83,8 @@ impl EventStreamParser {
 
 /// The frames of one direction of a WebSocket (RFC 6455 5.2).
 ///
-/// The payload of data frames is activity, in one frame or in fragments. Ping, Pong and Close frames are not, nor are empty
-/// ones. The payload is never unmasked: its length and the opcode are enough.
+/// The payload of data frames is activity, in one frame or in fragments. Ping, Pong and Close frames are not, nor are
+/// empty ones. The payload is never unmasked: its length and the opcode are enough.
 #[derive(Default)]
 pub(super) struct WebSocketParser {
     position: FramePosition,
@@ -102,7 +103,8 @@ enum FramePosition {
         left: u64,
         is_data: bool,
     },
-    /// The bytes are no WebSocket frames. There is no way to find the start of the next one, so all further bytes count.
+    /// The bytes are no WebSocket frames. There is no way to find the start of the next one, so all further bytes
+    /// count.
     Invalid,
 }
 

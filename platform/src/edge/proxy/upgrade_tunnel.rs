@@ -1,5 +1,5 @@
-//! The tunnel of an upgraded connection (WebSocket or any other protocol): bytes both ways, unchanged, until either side
-//! closes or the visit that opened it ends.
+//! The tunnel of an upgraded connection (WebSocket or any other protocol): bytes both ways, unchanged, until either
+//! side closes or the visit that opened it ends.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -20,7 +20,8 @@ use crate::instances::Flow;
 
 /// Bytes read at once from either side.
 const READ_BYTES: usize = 16 * 1024;
-/// A WebSocket's Close frame with code 1001, "going away" (RFC 6455 5.5.1 and 7.4.1). Not masked, as a server's frames are.
+/// A WebSocket's Close frame with code 1001, "going away" (RFC 6455 5.5.1 and 7.4.1). Not masked, as a server's frames
+/// are.
 const CLOSE_GOING_AWAY: [u8; 4] = [0x88, 2, 0x03, 0xe9];
 /// How long a client may take to accept the Close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -37,8 +38,8 @@ pub(super) struct UpgradeTunnel {
 }
 
 impl UpgradeTunnel {
-    /// Copies bytes until either side closes or the visit ends. Application data is activity; an open connection without
-    /// any is not, and lets its instance sleep. Data from the client then wakes it.
+    /// Copies bytes until either side closes or the visit ends. Application data is activity; an open connection
+    /// without any is not, and lets its instance sleep. Data from the client then wakes it.
     pub(super) async fn run(self) {
         let Self { visit, flow, client, container, mut from_client, mut from_container } = self;
         // hyper gives both sockets up once the two heads of the switch are written. If one side is gone
@@ -78,15 +79,15 @@ impl UpgradeTunnel {
                     visit.wake_in_background();
                 }
             }
-            // The container stopped, or its program ended, without a Close frame. Browsers report that as an error (code
-            // 1006), so the edge sends one in its place.
+            // The container stopped, or its program ended, without a Close frame. Browsers report that as an error
+            // (code 1006), so the edge sends one in its place.
             if from_container.may_send_close() {
                 let _ = tokio::time::timeout(CLOSE_TIMEOUT, client_write.write_all(&CLOSE_GOING_AWAY)).await;
             }
             let _ = client_write.shutdown().await;
         };
-        // When one direction ends, both do: a half-closed upgraded connection means nothing to a browser, and would stay
-        // open for as long as the other side likes. Dropping the sockets closes them.
+        // When one direction ends, both do: a half-closed upgraded connection means nothing to a browser, and would
+        // stay open for as long as the other side likes. Dropping the sockets closes them.
         tokio::select! {
             () = upstream => {}
             () = downstream => {}
@@ -134,12 +135,12 @@ impl TunnelReader<'_> {
             return Some(std::mem::take(&mut self.early));
         }
         loop {
-            // The buffer is made only when there is something to read. Thousands of connections may be silent at a time, and
-            // with a buffer in each direction a thousand of them would hold 32 MiB.
+            // The buffer is made only when there is something to read. Thousands of connections may be silent at a
+            // time, and with a buffer in each direction a thousand of them would hold 32 MiB.
             self.stream.readable().await.ok()?;
             let mut chunk = Vec::with_capacity(READ_BYTES);
-            // Polled once. Unlike `try_read_buf`, this read clears the readiness when it gets less than it asked for, which
-            // spares the next round a system call that would only return EAGAIN.
+            // Polled once. Unlike `try_read_buf`, this read clears the readiness when it gets less than it asked for,
+            // which spares the next round a system call that would only return EAGAIN.
             match futures_util::poll!(pin!(self.stream.read_buf(&mut chunk))) {
                 Poll::Ready(Ok(0) | Err(_)) => return None,
                 Poll::Ready(Ok(_)) => return Some(chunk.into()),

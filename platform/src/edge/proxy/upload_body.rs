@@ -1,4 +1,5 @@
-//! The request body on its way to a container: streamed, limited in size, timed out when it stalls, counted as activity.
+//! The request body on its way to a container: streamed, limited in size, timed out when it stalls, counted as
+//! activity.
 
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -68,7 +69,8 @@ impl UploadBody {
         Self { body, progress: Some(Box::new(progress)) }
     }
 
-    /// A reference that is alive for as long as this body is, also after hyper has taken the body. `None` without a body.
+    /// A reference that is alive for as long as this body is, also after hyper has taken the body. `None` without a
+    /// body.
     pub(super) fn in_progress(&self) -> Option<Weak<()>> {
         self.progress.as_ref().map(|progress| Arc::downgrade(&progress.alive))
     }
@@ -78,8 +80,8 @@ impl HttpBody for UploadBody {
     type Data = Bytes;
     type Error = axum::BoxError;
 
-    // The body is pulled: hyper polls for the next frame when the container has taken the one before. This poll reads from
-    // the client's connection, so a program that reads slowly slows its client down, and nothing is buffered here.
+    // The body is pulled: hyper polls for the next frame when the container has taken the one before. This poll reads
+    // from the client's connection, so a program that reads slowly slows its client down, and nothing is buffered here.
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -88,7 +90,8 @@ impl HttpBody for UploadBody {
         let polled = Pin::new(&mut this.body).poll_frame(cx);
         let Some(progress) = &mut this.progress else { return polled.map_err(Into::into) };
         match polled {
-            // Only a poll runs the timer: while the container takes nothing, the client is not blamed for sending nothing.
+            // Only a poll runs the timer: while the container takes nothing, the client is not blamed for sending
+            // nothing.
             Poll::Pending => progress.stall.poll(cx).map(|()| Some(Err(UploadError::Stalled.into()))),
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(progress.count(frame).map_err(Into::into))),
             Poll::Ready(ended) => Poll::Ready(ended.map(|frame| frame.map_err(Into::into))),
@@ -112,7 +115,8 @@ impl UploadProgress {
         let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
         // Counted while it streams, because a chunked body announces no length (RFC 9112 7.1).
         terms.max_bytes = terms.max_bytes.checked_sub(bytes).ok_or(UploadError::TooLarge)?;
-        // The instance may have frozen during a pause of the upload. The container then takes nothing until it is awake.
+        // The instance may have frozen during a pause of the upload. The container then takes nothing until it is
+        // awake.
         if let Some(flow) = &terms.flow
             && !flow.moved()
         {

@@ -1,7 +1,7 @@
 //! Lanes: threads that serve connections, each with a single-threaded runtime (thread per core).
 //!
-//! Everything that a connection needs stays on its thread: handlers, the connection to the container, timers. No request wakes
-//! another processor, as it would when a work-stealing runtime moves its tasks.
+//! Everything that a connection needs stays on its thread: handlers, the connection to the container, timers. No
+//! request wakes another processor, as it would when a work-stealing runtime moves its tasks.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// A timer that is always pending on each lane, due within this time.
 ///
-/// Setting a timer that is due before all others makes tokio wake the thread's event loop with a system call. Every request sets
-/// timers, none of them for so short a time, so with this one pending they never come first.
+/// Setting a timer that is due before all others makes tokio wake the thread's event loop with a system call. Every
+/// request sets timers, none of them for so short a time, so with this one pending they never come first.
 const PENDING_TIMER: Duration = Duration::from_secs(4);
 
 /// The lanes of one process. Cheap to clone. The threads end with the last clone, and with them what still runs there.

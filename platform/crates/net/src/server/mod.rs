@@ -1,5 +1,5 @@
-//! The HTTP server behind every listener: the accept loop, HTTP/1.1 and HTTP/2 with prior knowledge, limits on connections
-//! and request heads, graceful shutdown.
+//! The HTTP server behind every listener: the accept loop, HTTP/1.1 and HTTP/2 with prior knowledge, limits on
+//! connections and request heads, graceful shutdown.
 
 mod lanes;
 
@@ -43,8 +43,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause after a failed accept, so that the loop does not spin while no file descriptor is free.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
-/// Connections served at once. Further ones wait in the kernel's accept queue. Upgraded connections no longer count here; the
-/// edge limits those.
+/// Connections served at once. Further ones wait in the kernel's accept queue. Upgraded connections no longer count
+/// here; the edge limits those.
 const MAX_CONNECTIONS: usize = 4096;
 
 /// How many connections one peer address may have.
@@ -83,8 +83,8 @@ pub fn body(incoming: Incoming) -> Body {
     if incoming.is_end_stream() { Body::empty() } else { Body::new(incoming) }
 }
 
-/// Serves HTTP/1.1 with upgrades, and HTTP/2 to clients that start with its preface. On `shutdown` stops accepting and drains
-/// the requests in flight.
+/// Serves HTTP/1.1 with upgrades, and HTTP/2 to clients that start with its preface. On `shutdown` stops accepting and
+/// drains the requests in flight.
 pub async fn serve(
     listener: TcpListener,
     handler: impl RequestHandler,
@@ -118,8 +118,8 @@ async fn serve_within(
     let connections = TaskTracker::new();
     let (permits, peers) = (Arc::new(Semaphore::new(limits.total)), Arc::new(PeerConnections::default()));
     loop {
-        // The permit comes before the accept: while none is free, new connections stay in the kernel's queue and cost no
-        // memory here.
+        // The permit comes before the accept: while none is free, new connections stay in the kernel's queue and cost
+        // no memory here.
         let permit = tokio::select! {
             () = shutdown.cancelled() => break,
             permit = Arc::clone(&permits).acquire_owned() => permit.expect("the semaphore is never closed"),
@@ -140,8 +140,8 @@ async fn serve_within(
             continue;
         };
         let _ = stream.set_nodelay(true);
-        // Deregistered from this runtime's event loop and registered with the lane's below. Otherwise each event on the socket
-        // would wake this thread, only to wake the lane.
+        // Deregistered from this runtime's event loop and registered with the lane's below. Otherwise each event on the
+        // socket would wake this thread, only to wake the lane.
         let Ok(stream) = stream.into_std() else { continue };
         let (protocols, handler, shutdown) = (protocols.clone(), handler.clone(), shutdown.clone());
         let served = async move {
@@ -184,8 +184,8 @@ impl ProtocolBuilders {
         handler: impl RequestHandler,
         shutdown: &CancellationToken,
     ) {
-        // hyper-util's auto builder detects this too, but wraps the socket to replay the bytes that it has read. Here they are
-        // only peeked at, and the socket stays a plain one, which an upgrade can take back.
+        // hyper-util's auto builder detects this too, but wraps the socket to replay the bytes that it has read. Here
+        // they are only peeked at, and the socket stays a plain one, which an upgrade can take back.
         let is_http2 = tokio::select! {
             () = shutdown.cancelled() => return,
             is_http2 = tokio::time::timeout(HEAD_TIMEOUT, starts_with_preface(&stream)) => is_http2,
@@ -220,13 +220,14 @@ async fn starts_with_preface(stream: &TcpStream) -> std::io::Result<bool> {
         if seen == HTTP2_PREFACE.len() {
             return Ok(true);
         }
-        // The socket stays readable while the bytes are not taken, so there is no event to wait for. The caller's timeout ends
-        // this loop.
+        // The socket stays readable while the bytes are not taken, so there is no event to wait for. The caller's
+        // timeout ends this loop.
         tokio::time::sleep(PREFACE_POLL_EVERY).await;
     }
 }
 
-/// Polls a connection until it closes. On `shutdown` calls `shut_down`, after which it closes when its requests are complete.
+/// Polls a connection until it closes. On `shutdown` calls `shut_down`, after which it closes when its requests are
+/// complete.
 async fn run_to_end<C>(connection: C, shut_down: fn(Pin<&mut C>), shutdown: &CancellationToken)
 where
     C: Future<Output = hyper::Result<()>>,
