@@ -4,7 +4,7 @@
 use askama::Template;
 use axum::response::{IntoResponse, Response};
 
-use crate::http::format::{self, Step};
+use crate::http::format::{self, WakeStep};
 use crate::http::headers;
 use crate::http::page::Page;
 use crate::instances::Stage;
@@ -37,7 +37,7 @@ pub struct MessagePage {
 
 impl WaitingPage {
     /// The status still says `Ready` from the last wake until the next one has begun.
-    fn steps(&self) -> [Step; 4] {
+    fn steps(&self) -> [WakeStep; 4] {
         format::steps(if self.stage == Stage::Ready { Stage::Asked } else { self.stage })
     }
 }
