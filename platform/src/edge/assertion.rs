@@ -45,7 +45,7 @@ impl AssertionCache {
         if cache.until != until {
             *cache = AssertionsOfOneSecond { until, last: HashMap::new() };
         }
-        // The key is compared too: an instance whose container was replaced within this second has a new token.
+        // The key is compared too: an instance that got a new container within this second has a new token.
         if let Some(last) = cache.last.get(&instance.id)
             && last.user.as_ref() == user
             && last.token_hash == token_hash

@@ -42,7 +42,7 @@ impl Edge {
             }
             Visitor::Stranger if !is_public => return Ok(None),
             Visitor::Stranger if !has_cookie => Visitor::Stranger,
-            // CSRF: a page of another site sends the visitor's cookie along. What is public it may read, as anyone may,
+            // CSRF: a page of another site sends the visitor's cookie along. Public paths it may read, as anyone may,
             // but not in the visitor's name.
             _ if !origin_allowed && is_public && cross_origin::is_read_only(parts) => Visitor::Stranger,
             _ if !origin_allowed => return Err(EdgeRefusal::OtherOrigin(host.virtual_host.origin.clone())),
@@ -71,7 +71,7 @@ impl Edge {
         })))
     }
 
-    /// The visitor whose session cookie of this host the request carries.
+    /// The visitor, by the session cookie of this host that the request carries.
     pub(super) async fn visitor(&self, host: &ResolvedHost, headers: &HeaderMap) -> Result<Visitor, EdgeRefusal> {
         match cookies::get(headers, cookies::SESSION) {
             Some(token) => self.visitor_with(host, token).await,

@@ -8,8 +8,7 @@ use crate::db::InstanceId;
 
 /// Requests to one instance at a time, including those held while it wakes and upgraded connections.
 pub(super) const MOST: usize = 256;
-/// The limit for a request that is not the owner's, counted over all. Visitors thus never use up what is left for the
-/// owner.
+/// The limit for a request that is not the owner's, counted over all. The other half thus stays free for the owner.
 pub(super) const MOST_WITH_VISITORS: usize = MOST / 2;
 
 /// Counts the requests in flight of each instance that has any.

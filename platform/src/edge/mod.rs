@@ -190,7 +190,7 @@ fn too_busy() -> EdgeRefusal {
 /// problem+json and held requests.
 ///
 /// Narrower than "accepts HTML". A submitted form is held until the instance is awake, because a waiting page in its
-/// place would lose its body; so are a frame, an image and a script's fetch, which nobody would see a page in.
+/// place would lose its body. So are a frame, an image and a script's fetch, where a page would not be seen.
 fn opens_page(parts: &Parts) -> bool {
     parts.method == Method::GET
         && parts.headers.get("sec-fetch-dest").is_none_or(|dest| dest == "document")

@@ -28,7 +28,7 @@ pub fn is_hop_by_hop(headers: &HeaderMap) -> impl Fn(&str) -> bool + use<> {
     move |name| HOP_BY_HOP.contains(&name) || named.iter().any(|named| named == name)
 }
 
-/// Removes every header whose name satisfies `is_removed`.
+/// Removes every header that `is_removed` selects by name.
 pub fn remove_where(headers: &mut HeaderMap, is_removed: impl Fn(&str) -> bool) {
     // One pass over the headers that are there, most often about ten, costs less than a lookup for each name on a list.
     // The map cannot be changed while it is iterated, so the few names to remove are collected first.

@@ -171,7 +171,7 @@ impl ConnectionPool {
             // The one used last comes first: it is the least likely to be closing, and the others age out.
             let IdleConnection { mut connection, since } =
                 self.with_idle(|idle| idle.by_endpoint.get_mut(endpoint)?.pop())?;
-            // Nobody polled it while it was idle. This poll reads a FIN or an unasked-for response, and closes it then.
+            // It was not polled while it was idle. This poll reads a FIN or an unasked-for response, and closes it then.
             connection.drive(&mut noop_context());
             let idle_for = self.0.clock.monotonic().saturating_duration_since(since);
             if connection.is_idle() && idle_for < IDLE_TIMEOUT {

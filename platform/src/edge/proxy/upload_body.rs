@@ -25,7 +25,7 @@ pub(in crate::edge) struct UploadBody {
     progress: Option<Box<UploadProgress>>,
 }
 
-/// The limits of a client's upload, and what is told about it.
+/// The limits of a client's upload, and the parties that are told about it.
 pub(super) struct UploadTerms {
     /// Bytes that the body may have.
     pub max_bytes: u64,
@@ -37,7 +37,7 @@ pub(super) struct UploadTerms {
 }
 
 struct UploadProgress {
-    /// `max_bytes` is what is left of it.
+    /// Here `max_bytes` counts down to the bytes that may still come.
     terms: UploadTerms,
     stall: StallTimer,
     alive: Arc<()>,
