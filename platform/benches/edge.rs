@@ -7,9 +7,6 @@ mod aim;
 mod aims;
 #[path = "edge/berth.rs"]
 mod berth_role;
-#[path = "../tests/stories/harness/browser.rs"]
-#[expect(dead_code, clippy::unwrap_used, reason = "it is written for the stories, which use the rest of it")]
-mod browser;
 #[path = "wake/figures.rs"]
 #[expect(dead_code, reason = "it is shared with the other benches")]
 mod figures;
