@@ -10,8 +10,8 @@ use super::program::Program;
 use super::refusal::EdgeRefusal;
 use super::visit::Visit;
 use super::{Edge, ResolvedHost, cross_origin};
-use crate::client;
 use crate::cookies;
+use crate::peer;
 use crate::sharing::{Admission, Visitor};
 
 impl Edge {
@@ -54,7 +54,7 @@ impl Edge {
                 return Err(EdgeRefusal::NotShared { host: host.virtual_host.host.clone(), handle: handle.clone() });
             }
             // Rate limited by address, before the instance sees anything of it.
-            Visitor::Stranger => sharing.count_request(client::address(&parts.headers))?,
+            Visitor::Stranger => sharing.count_request(peer::address(&parts.headers))?,
             Visitor::Owner | Visitor::Guest(_) => {}
         }
         // Kept to check later that the session is still valid. A visitor who counts as a stranger is not tied to one.

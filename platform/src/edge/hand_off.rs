@@ -20,9 +20,9 @@ use sha2::{Digest as _, Sha256};
 use super::refusal::EdgeRefusal;
 use super::{Edge, ResolvedHost, opens_page};
 use crate::accounts::INSTANCE_SESSION_LIVES;
-use crate::client::Client;
 use crate::cookies;
 use crate::instances::Cause;
+use crate::peer::Client;
 use crate::secrets::Token;
 use crate::sharing::Visitor;
 

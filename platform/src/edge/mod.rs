@@ -40,12 +40,12 @@ use visit::Visit;
 use wake::WakeOutcome;
 
 use crate::app::App;
-use crate::client::Client;
 use crate::error::Error;
 use crate::hosts::VirtualHost;
 use crate::http::accept::accepts_html;
 use crate::instances::{Instance, Work};
 use crate::ops::EdgeOutcome;
+use crate::peer::Client;
 use crate::sharing::Visitor;
 
 /// Paths below this one on an instance's host belong to the edge and never reach the container.

@@ -4,7 +4,7 @@
 use axum::http::header::{self, HeaderMap, HeaderValue};
 
 use crate::cookies;
-use crate::hop::{connection_names, remove_hop_by_hop, remove_where};
+use crate::hop_by_hop::{connection_names, remove_hop_by_hop, remove_where};
 
 /// Response headers that a tenant may not send: each has effects beyond its own host, or lies about who answered.
 const FORBIDDEN_IN_RESPONSES: [&str; 9] = [

@@ -50,8 +50,8 @@ use super::Edge;
 use super::in_flight::InFlightPermit;
 use super::refusal::EdgeRefusal;
 use super::visit::{REVALIDATE_EVERY, Visit};
-use crate::client;
 use crate::instances::{Work, WorkInFlight};
+use crate::peer;
 
 /// How long a response may take to begin, and how often is checked meanwhile that the visit is still valid.
 const RESPONSE_TIMEOUT: ResponseTimeout =
@@ -188,7 +188,7 @@ impl Edge {
     /// client. Returns the protocol that the client asks to switch to.
     fn prepare(&self, request: &mut Request, visit: &Visit) -> anyhow::Result<Option<HeaderValue>> {
         // Read before `clean_request` removes them: Caddy's X-Forwarded-For is replaced by the one address it holds.
-        let ip = client::address(request.headers());
+        let ip = peer::address(request.headers());
         let origin_host = request.headers().get(header::HOST).cloned();
         let upgrade = clean_request(request.headers_mut());
         // Origin form and HTTP/1.1 (RFC 9112 3.2.1), also for a request that came in absolute form or over HTTP/2.
