@@ -9,16 +9,16 @@ mod authorization;
 mod cross_origin;
 mod hand_off;
 mod in_flight;
-mod mailbox;
 pub mod pages;
 mod passive_requests;
-mod postman;
 mod program;
 mod proxy;
 mod refusal;
 mod request_smuggling;
 mod visit;
 mod wake;
+mod webhook_delivery;
+mod webhook_intake;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,13 +31,14 @@ use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use in_flight::InFlightLimit;
-pub use postman::Postman;
 use program::Program;
 use proxy::ConnectionPool;
 use refusal::EdgeRefusal;
 pub use request_smuggling::{check_strictly, refuse_cookie_bombs};
 use visit::Visit;
 use wake::WakeOutcome;
+pub use webhook_delivery::WebhookDispatcher;
+use webhook_intake::IntakeMemory;
 
 use crate::app::App;
 use crate::error::Error;
@@ -56,7 +57,7 @@ pub struct Edge {
     app: App,
     connections: ConnectionPool,
     in_flight: InFlightLimit,
-    counter: mailbox::Counter,
+    intake_memory: IntakeMemory,
     assertions: AssertionCache,
 }
 
@@ -76,7 +77,7 @@ impl Edge {
             app,
             connections,
             in_flight: InFlightLimit::default(),
-            counter: mailbox::Counter::default(),
+            intake_memory: IntakeMemory::default(),
             assertions: AssertionCache::default(),
         })
     }
@@ -110,10 +111,10 @@ impl Edge {
         if let Some(path) = parts.uri.path().strip_prefix(EDGE_PATHS) {
             return Box::pin(self.serve_own_path(&host, path, &parts)).await;
         }
-        if host.virtual_host.port.is_none() && self.is_letter(&host.instance, &parts) {
-            self.app.metrics.count_edge(EdgeOutcome::Letter);
+        if host.virtual_host.port.is_none() && self.is_webhook(&host.instance, &parts) {
+            self.app.metrics.count_edge(EdgeOutcome::Webhook);
             let client = Client::from_headers(&parts.headers);
-            return Ok(Box::pin(self.take_in(&host.instance, parts, body, &client)).await);
+            return Ok(Box::pin(self.accept_webhook(&host.instance, parts, body, &client)).await);
         }
         // An error is held back until the visitor is authorised: whether a port is open is for its owner to know.
         let requested = Program::requested(&host.instance, &host.virtual_host, &mut parts.uri);

@@ -266,7 +266,7 @@ async fn webhooks_reach_only_the_program_on_the_contracts_port() {
     scene.open_it().await;
     let (town, host) = (&scene.town, scene.host());
     let id = scene.alice.instance.id;
-    town.app.mailbox.open_path(id, "/hooks/a", berth::mailbox::Ending::AsItIs).await.unwrap();
+    town.app.webhooks.open_path(id, "/hooks/a", berth::webhooks::PathSuffix::None).await.unwrap();
     assert_eq!(town.send("POST", HOST, "/hooks/a", &[], "x").await.status, 202);
     assert_eq!(town.send("POST", &host, "/hooks/a", &[], "x").await.status, 401);
 }
