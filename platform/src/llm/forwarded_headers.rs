@@ -50,8 +50,8 @@ pub fn to_key_owner(headers: HeaderMap) -> HeaderMap {
 
 fn without(mut headers: HeaderMap, is_removed: impl Fn(&str) -> bool) -> HeaderMap {
     // Read before anything is removed: `Connection` names further hop-by-hop headers (RFC 9110 section 7.6.1).
-    let is_one_hop = hop_by_hop::is_one_hop(&headers);
-    hop_by_hop::drop_where(&mut headers, |name| is_removed(name) || is_one_hop(name));
+    let is_hop_by_hop = hop_by_hop::is_hop_by_hop(&headers);
+    hop_by_hop::remove_where(&mut headers, |name| is_removed(name) || is_hop_by_hop(name));
     headers
 }
 
