@@ -30,7 +30,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;
 use crate::error::Result;
-use crate::secrets::Keys;
+use crate::secrets::InstallationKeys;
 use admission::{FittedCall, Fitting};
 
 /// What accounts may spend on AI calls, and what they spent.
@@ -52,7 +52,7 @@ impl Quota {
     ///
     /// # Errors
     /// When the price table that was built in cannot be read.
-    pub fn open(db: Db, clock: Clock, keys: &Keys, config: &Config) -> Result<Self> {
+    pub fn open(db: Db, clock: Clock, keys: &InstallationKeys, config: &Config) -> Result<Self> {
         let prices = Arc::new(PriceTables::open(db.clone(), clock.clone(), config)?);
         let admission = Arc::new(Admission::new(db, clock, Arc::clone(&prices), config.limits));
         let ledger = Arc::new(Ledger::new(&admission, keys, config));

@@ -5,7 +5,8 @@ use serde::Serialize;
 use super::accounts::Admission;
 use super::store::{self, NewCredit};
 use crate::config::Limits;
-use crate::db::{AccountId, audit};
+use crate::db::AccountId;
+use crate::db::audit::{self, AuditEntry};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::quota::prices::dollars;
@@ -73,7 +74,8 @@ impl Admission {
         }
         let tx = self.db.begin().await?;
         let words = serde_json::to_string(&own).map_err(anyhow::Error::new)?;
-        audit::record(&tx, &self.clock, by, "limit", (handle.as_str(), &words)).await?;
+        let entry = AuditEntry { actor: by, action: "limit", subject: handle.as_str(), detail: &words };
+        audit::record(&tx, &self.clock, &entry).await?;
         store::set_limits(&tx, own).await?;
         tx.commit().await
     }
@@ -83,7 +85,8 @@ impl Admission {
         let CreditGrant { account, handle, nanodollars, note } = credit;
         let (id, at) = (self.clock.uuid(), self.clock.now());
         let tx = self.db.begin().await?;
-        audit::record(&tx, &self.clock, by, "give_credit", (handle.as_str(), &dollars(nanodollars))).await?;
+        let entry = AuditEntry { actor: by, action: "give_credit", subject: handle.as_str(), detail: &dollars(nanodollars) };
+        audit::record(&tx, &self.clock, &entry).await?;
         store::add_credit(&tx, NewCredit { id, account, nanodollars, note, at }).await?;
         tx.commit().await
     }

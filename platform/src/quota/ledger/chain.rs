@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::receipt::Receipt;
 use crate::quota::admission::Payer;
 use crate::quota::calendar::{Day, Month};
-use crate::secrets::Keys;
+use crate::secrets::InstallationKeys;
 
 /// What the first receipt of an account names as the one before it.
 pub const BEGINNING: &str = "";
@@ -130,7 +130,7 @@ pub struct ReceiptSigner(Ed25519KeyPair);
 impl ReceiptSigner {
     /// With the key of this installation.
     #[must_use]
-    pub fn new(keys: &Keys) -> Self {
+    pub fn new(keys: &InstallationKeys) -> Self {
         Self(Ed25519KeyPair::from_seed_unchecked(&*keys.receipts()).expect("a seed has 32 bytes"))
     }
 

@@ -11,7 +11,8 @@ use super::open::Ledger;
 use super::receipt::Receipt;
 use super::store;
 use crate::clock::Timestamp;
-use crate::db::{HoldId, audit};
+use crate::db::HoldId;
+use crate::db::audit::{self, AuditEntry};
 use crate::error::{Error, Result};
 use crate::quota::admission::Payer;
 use crate::quota::prices::dollars;
@@ -88,7 +89,8 @@ impl Ledger {
         }
         let tx = db.begin().await?;
         let said = format!("{}: {reason}", dollars(nanodollars));
-        audit::record(&tx, clock, by, "correct_receipt", (&id.to_string(), &said)).await?;
+        let entry = AuditEntry { actor: by, action: "correct_receipt", subject: &id.to_string(), detail: &said };
+        audit::record(&tx, clock, &entry).await?;
         tx.commit().await?;
         let corrected = CorrectionResult { id: correction.id, total_nanodollars };
         open.accept(&self.admission, correction).await?;

@@ -16,11 +16,11 @@ use super::store;
 use super::writer::LedgerWriter;
 use crate::config::Config;
 use crate::quota::admission::Admission;
-use crate::secrets::Keys;
+use crate::secrets::InstallationKeys;
 
 impl Ledger {
     /// The ledger, closed: nothing is read or written by this.
-    pub(in crate::quota) fn new(admission: &Arc<Admission>, keys: &Keys, config: &Config) -> Self {
+    pub(in crate::quota) fn new(admission: &Arc<Admission>, keys: &InstallationKeys, config: &Config) -> Self {
         Self {
             db: admission.db.clone(),
             clock: admission.clock.clone(),

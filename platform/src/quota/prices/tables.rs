@@ -7,7 +7,8 @@ use super::store::{self, NewTable, StoredTable};
 use super::tariffs::Price;
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, Providers, UnknownModels};
-use crate::db::{Db, audit};
+use crate::db::Db;
+use crate::db::audit::{self, AuditEntry};
 use crate::error::{Error, Result};
 use berth_providers::Demand;
 
@@ -83,7 +84,8 @@ impl PriceTables {
         let tx = self.db.begin().await?;
         store::import(&tx, NewTable { book: &book, source, text, imported_by: by, imported_at: now }).await?;
         store::activate(&tx, &book.version, by, now).await?;
-        audit::record(&tx, clock, by, "import_prices", (&book.version, source)).await?;
+        let entry = AuditEntry { actor: by, action: "import_prices", subject: &book.version, detail: source };
+        audit::record(&tx, clock, &entry).await?;
         tx.commit().await?;
         Ok((book.version, changes))
     }
@@ -97,7 +99,8 @@ impl PriceTables {
         let now = self.clock.now();
         let tx = self.db.begin().await?;
         store::import(&tx, NewTable { book: &book, source, text, imported_by: by, imported_at: now }).await?;
-        audit::record(&tx, &self.clock, by, "keep_prices", (&book.version, source)).await?;
+        let entry = AuditEntry { actor: by, action: "keep_prices", subject: &book.version, detail: source };
+        audit::record(&tx, &self.clock, &entry).await?;
         tx.commit().await?;
         Ok(book.version)
     }
@@ -119,7 +122,8 @@ impl PriceTables {
                 }
             }
         }
-        audit::record(&tx, &self.clock, by, "use_prices", (version.unwrap_or(BUILT_IN), "")).await?;
+        let entry = AuditEntry { actor: by, action: "use_prices", subject: version.unwrap_or(BUILT_IN), detail: "" };
+        audit::record(&tx, &self.clock, &entry).await?;
         tx.commit().await
     }
 

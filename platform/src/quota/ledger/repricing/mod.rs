@@ -15,7 +15,8 @@ use super::open::Ledger;
 use super::receipt::Receipt;
 use super::store;
 use crate::clock::Timestamp;
-use crate::db::{AccountId, HoldId, audit};
+use crate::db::audit::{self, AuditEntry};
+use crate::db::{AccountId, HoldId};
 use crate::error::{Error, Result};
 use crate::quota::calendar::{Day, DayRange};
 use crate::quota::prices::{Price, PriceBook};
@@ -102,7 +103,8 @@ impl Ledger {
             self.open()?;
             let tx = db.begin().await?;
             let said = serde_json::to_string(&order).map_err(anyhow::Error::new)?;
-            audit::record(&tx, clock, actor, "rerate", (&order.version, &said)).await?;
+            let entry = AuditEntry { actor, action: "rerate", subject: &order.version, detail: &said };
+        audit::record(&tx, clock, &entry).await?;
             tx.commit().await?;
         }
         Ok(Repricing {
