@@ -38,7 +38,7 @@ use crate::hosts::Hosts;
 use crate::instances::Instances;
 use crate::mailbox::Mailbox;
 use crate::own_keys::OwnKeys;
-use crate::secrets::{Keys, Token};
+use crate::secrets::{InstallationKeys, Token};
 use crate::sharing::Sharing;
 
 /// The room. Cheap to clone.
@@ -47,7 +47,7 @@ pub struct Accounts(Arc<Inner>);
 
 struct Inner {
     db: Db,
-    keys: Keys,
+    keys: InstallationKeys,
     clock: Clock,
     hosts: Hosts,
     signups_open: bool,
@@ -204,7 +204,7 @@ impl Accounts {
     /// When `hosts` cannot be used for passkeys, as when the domain is an IP address.
     pub fn new(
         db: Db,
-        keys: Keys,
+        keys: InstallationKeys,
         clock: Clock,
         hosts: Hosts,
         signups_open: bool,

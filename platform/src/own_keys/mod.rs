@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::db::{AccountId, Db, Tx, audit};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
-use crate::secrets::{Keys, Unsealable};
+use crate::secrets::{InstallationKeys, UnsealError};
 
 /// A refusal that is told again within this time is not noted again: programs try and try.
 const NOTED_AGAIN_AFTER: Duration = Duration::from_secs(60);
@@ -30,7 +30,7 @@ pub struct OwnKeys(Arc<Inner>);
 struct Inner {
     db: Db,
     clock: Clock,
-    keys: Keys,
+    keys: InstallationKeys,
     /// Whom a key can be for: every provider of models that the settings know.
     providers: Vec<String>,
     memory: RwLock<HashMap<AccountId, BTreeMap<String, Arc<Kept>>>>,
@@ -76,7 +76,7 @@ impl OwnKeys {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn open(db: Db, clock: Clock, keys: Keys, config: &Config) -> Result<Self> {
+    pub async fn open(db: Db, clock: Clock, keys: InstallationKeys, config: &Config) -> Result<Self> {
         let known = ["anthropic", "openai"].into_iter().map(str::to_owned);
         let providers = known.chain(config.providers.models.keys().cloned()).collect();
         let mut memory: HashMap<AccountId, BTreeMap<String, Arc<Kept>>> = HashMap::new();
@@ -200,7 +200,7 @@ impl Pass {
     ///
     /// # Errors
     /// When it was sealed with another `BERTH_SECRET` than this installation's.
-    pub fn reveal(&self) -> std::result::Result<Zeroizing<Vec<u8>>, Unsealable> {
+    pub fn reveal(&self) -> std::result::Result<Zeroizing<Vec<u8>>, UnsealError> {
         self.room.0.keys.open(&whose(self.account, &self.provider), &self.kept.sealed)
     }
 

@@ -74,7 +74,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, Limits, Providers, UnknownModels};
 use crate::db::{AccountId, Db, HoldId, InstanceId};
 use crate::error::{Error, Result};
-use crate::secrets::Keys;
+use crate::secrets::InstallationKeys;
 use calendar::Days;
 use chain::Signer;
 use corrections::Waiting;
@@ -169,7 +169,7 @@ impl Quota {
     ///
     /// # Errors
     /// When the price table that was built in cannot be read.
-    pub fn open(db: Db, clock: Clock, keys: &Keys, config: &Config) -> Result<Self> {
+    pub fn open(db: Db, clock: Clock, keys: &InstallationKeys, config: &Config) -> Result<Self> {
         Ok(Self(Arc::new(Inner {
             db,
             clock,

@@ -36,7 +36,7 @@ use berth::domains::Domains;
 use berth::instances::Instances;
 use berth::mailbox::Mailbox;
 use berth::own_keys::OwnKeys;
-use berth::secrets::Keys;
+use berth::secrets::InstallationKeys;
 use berth::sharing::Sharing;
 pub use databases::{Database, databases, sqlite};
 
@@ -48,7 +48,7 @@ pub struct House {
     pub db: Db,
     pub clock: Clock,
     pub config: Config,
-    pub keys: Keys,
+    pub keys: InstallationKeys,
     /// What stands in for Docker.
     pub host: FakeHost,
     pub instances: Instances,
@@ -71,7 +71,7 @@ impl House {
     pub async fn with(database: Database, settings: &[(&str, &str)]) -> Self {
         let config = config(&database, settings);
         let clock = Clock::manual(START);
-        let keys = Keys::derive(&config.secret, clock.clone());
+        let keys = InstallationKeys::derive(&config.secret, clock.clone());
         let host = FakeHost::new(config.containers.clone(), clock.clone());
         let db = database.db.clone();
         let instances = Instances::open(db.clone(), clock.clone(), Arc::new(host.clone()), &config).await.unwrap();
