@@ -14,7 +14,7 @@ use governor::{Quota, RateLimiter};
 
 use super::rules;
 use crate::client::limit_key;
-use crate::clock::{Clock, Ticks};
+use crate::clock::{Clock, LimiterClock};
 use crate::error::{Error, Result};
 
 /// Sign-ups one address may begin: this many at once, and as many an hour. An office behind one address fits.
@@ -35,8 +35,8 @@ const CHALLENGES_AT_ONCE_OF_ALL: NonZeroU32 = NonZeroU32::new(2000).expect("two 
 /// Hand-offs one address may finish in a minute: a browser that opens thirty tabs again needs thirty.
 const HAND_OFFS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).expect("sixty is not zero");
 
-type PerAddress = RateLimiter<IpAddr, HashMapStateStore<IpAddr>, Ticks, NoOpMiddleware<Nanos>>;
-type ForAll = RateLimiter<NotKeyed, InMemoryState, Ticks, NoOpMiddleware<Nanos>>;
+type PerAddress = RateLimiter<IpAddr, HashMapStateStore<IpAddr>, LimiterClock, NoOpMiddleware<Nanos>>;
+type ForAll = RateLimiter<NotKeyed, InMemoryState, LimiterClock, NoOpMiddleware<Nanos>>;
 
 pub(super) struct Limits {
     begun: SignUps,
@@ -45,7 +45,7 @@ pub(super) struct Limits {
     challenges: PerAddress,
     challenges_of_all: ForAll,
     hand_offs: PerAddress,
-    ticks: Ticks,
+    ticks: LimiterClock,
 }
 
 /// Sign-ups at one end of them.
@@ -57,7 +57,7 @@ struct SignUps {
 
 impl Limits {
     pub(super) fn new(clock: Clock) -> Self {
-        let ticks = Ticks(clock);
+        let ticks = LimiterClock(clock);
         let per_address = |quota| RateLimiter::hashmap_with_clock(quota, ticks.clone());
         Self {
             begun: SignUps::new(&ticks),
@@ -121,7 +121,7 @@ impl Limits {
 }
 
 impl SignUps {
-    fn new(ticks: &Ticks) -> Self {
+    fn new(ticks: &LimiterClock) -> Self {
         Self {
             per_address: RateLimiter::hashmap_with_clock(Quota::per_hour(SIGN_UPS_PER_HOUR), ticks.clone()),
             per_site: RateLimiter::hashmap_with_clock(Quota::per_hour(SIGN_UPS_PER_HOUR_AND_SITE), ticks.clone()),
@@ -129,7 +129,7 @@ impl SignUps {
         }
     }
 
-    fn count(&self, ip: IpAddr, ticks: &Ticks) -> Result<()> {
+    fn count(&self, ip: IpAddr, ticks: &LimiterClock) -> Result<()> {
         let theirs = |wait| too_many("Too many sign-ups came from your network.", wait);
         self.per_address.check_key(&limit_key(ip)).map_err(|not| theirs(not.wait_time_from(ticks.now())))?;
         if let Some(site) = rules::site_key(ip) {

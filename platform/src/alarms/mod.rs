@@ -19,7 +19,7 @@ use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
 pub use rules::{FURTHEST, LONGEST_NAME, MOST_ALARMS, Schedule, moment};
 
-use crate::clock::{Clock, Ticks, Timestamp};
+use crate::clock::{Clock, LimiterClock, Timestamp};
 use crate::db::{Db, InstanceId, Tx};
 use crate::error::{Error, Result};
 use crate::instances::{Instances, Wish};
@@ -41,7 +41,7 @@ struct Inner {
     mailbox: Mailbox,
     /// No alarm is due before this, in milliseconds: what the clock's every tick looks at.
     next_due_ms: AtomicI64,
-    changes: RateLimiter<InstanceId, HashMapStateStore<InstanceId>, Ticks, NoOpMiddleware<Nanos>>,
+    changes: RateLimiter<InstanceId, HashMapStateStore<InstanceId>, LimiterClock, NoOpMiddleware<Nanos>>,
     /// One at a time sets an alarm or rings, so that limits hold on either database and no tick overtakes another.
     changing: tokio::sync::Mutex<()>,
 }
@@ -65,7 +65,8 @@ impl Alarms {
     /// When the database does not answer.
     pub async fn open(db: Db, clock: Clock, instances: Instances, mailbox: Mailbox) -> Result<Self> {
         let next = store::next_due(&db).await?.unwrap_or(NEVER);
-        let changes = RateLimiter::hashmap_with_clock(Quota::per_minute(CHANGES_PER_MINUTE), Ticks(clock.clone()));
+        let changes =
+            RateLimiter::hashmap_with_clock(Quota::per_minute(CHANGES_PER_MINUTE), LimiterClock(clock.clone()));
         let changing = tokio::sync::Mutex::default();
         let next_due_ms = AtomicI64::new(next.0);
         Ok(Self(Arc::new(Inner { db, clock, instances, mailbox, next_due_ms, changes, changing })))
@@ -185,7 +186,7 @@ impl Alarms {
 
     fn count_change(&self, instance: InstanceId) -> Result<()> {
         self.0.changes.check_key(&instance).map_err(|not| {
-            let retry_after = not.wait_time_from(Ticks(self.0.clock.clone()).now()) + Duration::from_secs(1);
+            let retry_after = not.wait_time_from(LimiterClock(self.0.clock.clone()).now()) + Duration::from_secs(1);
             let message = "Alarms are changed too often. Sixty changes a minute are taken.".to_owned();
             Error::TooMany { message, retry_after }
         })

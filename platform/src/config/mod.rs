@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use berth_containers::config::{ContainerConfig, DiskLimit, Runtime, Size};
-pub use berth_ground::settings::{LogConfig, Mistakes, SettingsReader, VARIABLES, Variable};
+pub use berth_ground::settings::{LogConfig, SettingsError, SettingsReader, VARIABLES, Variable};
 pub use providers::{Dollars, MeteredApi, MeteredCall, ModelPrice, ModelProvider, Providers, Speaks};
 pub use reader::parse_dollars;
 use zeroize::Zeroizing;
@@ -101,7 +101,7 @@ impl Config {
     ///
     /// # Errors
     /// Every mistake found, each naming its variable.
-    pub fn from_env() -> Result<Self, Mistakes> {
+    pub fn from_env() -> Result<Self, SettingsError> {
         Self::read_with(SettingsReader::of_environment())
     }
 
@@ -109,11 +109,11 @@ impl Config {
     ///
     /// # Errors
     /// Every mistake found, each naming its variable.
-    pub fn read(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, Mistakes> {
+    pub fn read(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
         Self::read_with(SettingsReader::new(lookup))
     }
 
-    fn read_with(mut settings: SettingsReader<'_>) -> Result<Self, Mistakes> {
+    fn read_with(mut settings: SettingsReader<'_>) -> Result<Self, SettingsError> {
         let r = &mut settings;
         let hosts = reader::hosts(r);
         let data_dir = PathBuf::from(r.text("BERTH_DATA_DIR"));
@@ -168,7 +168,7 @@ impl Config {
 ///
 /// # Errors
 /// When it is no address.
-pub fn demo_listen_from_env() -> Result<SocketAddr, Mistakes> {
+pub fn demo_listen_from_env() -> Result<SocketAddr, SettingsError> {
     let mut settings = SettingsReader::of_environment();
     let listen = settings.parsed("BERTH_DEMO_LISTEN", "an address and port, such as 127.0.0.1:8703");
     settings.finish(listen)
@@ -178,7 +178,7 @@ pub fn demo_listen_from_env() -> Result<SocketAddr, Mistakes> {
 mod tests {
     use super::*;
 
-    fn read(set: &[(&str, &str)]) -> Result<Config, Mistakes> {
+    fn read(set: &[(&str, &str)]) -> Result<Config, SettingsError> {
         let set: std::collections::HashMap<String, String> =
             set.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         Config::read(&|name| set.get(name).cloned())
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn all_mistakes_are_reported_together() {
-        let Err(Mistakes(mistakes)) = read(&[
+        let Err(SettingsError(mistakes)) = read(&[
             ("BERTH_SECRET", "short"),
             ("BERTH_DOMAIN", "not a domain"),
             ("BERTH_STOP_AFTER_SECONDS", "soon"),
@@ -222,7 +222,7 @@ mod tests {
         assert!(!containers.is_pinned_otherwise("two", &format!("sha256:{id}")));
         assert!(containers.is_pinned_otherwise("two", "sha256:anything"));
         for wrong in ["two@sha256:1234", "two@latest", "@sha256:aa", "two@sha256:", "one:1,one:1"] {
-            let Err(Mistakes(mistakes)) = read(&[SECRET, ("BERTH_IMAGES", wrong)]) else {
+            let Err(SettingsError(mistakes)) = read(&[SECRET, ("BERTH_IMAGES", wrong)]) else {
                 panic!("{wrong} was accepted")
             };
             assert!(mistakes[0].starts_with("BERTH_IMAGES"), "{wrong}: {mistakes:?}");

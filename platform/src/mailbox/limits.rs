@@ -12,7 +12,7 @@ use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
 
 use crate::client::limit_key;
-use crate::clock::{Clock, Ticks};
+use crate::clock::{Clock, LimiterClock};
 use crate::db::InstanceId;
 use crate::error::{Error, Result};
 
@@ -26,18 +26,18 @@ const WAKES_PER_HOUR: NonZeroU32 = NonZeroU32::new(6).expect("six is not zero");
 /// Addresses and instances remembered before those with nothing to remember are dropped.
 const REMEMBERED: usize = 10_000;
 
-type Keyed<K> = RateLimiter<K, HashMapStateStore<K>, Ticks, NoOpMiddleware<Nanos>>;
+type Keyed<K> = RateLimiter<K, HashMapStateStore<K>, LimiterClock, NoOpMiddleware<Nanos>>;
 
 pub(super) struct Limits {
     addresses: Keyed<IpAddr>,
     instances: Keyed<InstanceId>,
     wakes: Keyed<InstanceId>,
-    ticks: Ticks,
+    ticks: LimiterClock,
 }
 
 impl Limits {
     pub(super) fn new(clock: Clock) -> Self {
-        let ticks = Ticks(clock);
+        let ticks = LimiterClock(clock);
         Self {
             addresses: RateLimiter::hashmap_with_clock(
                 Quota::per_minute(LETTERS_PER_MINUTE_AND_ADDRESS),

@@ -14,7 +14,7 @@ use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
 
 use crate::client::limit_key;
-use crate::clock::{Clock, Ticks, Timestamp};
+use crate::clock::{Clock, LimiterClock, Timestamp};
 use crate::db::InstanceId;
 use crate::error::{Error, Result};
 
@@ -29,7 +29,7 @@ const TOGETHER: Duration = Duration::from_secs(10);
 /// Addresses remembered before those with nothing to remember are dropped.
 const REMEMBERED: usize = 10_000;
 
-type Keyed<K> = RateLimiter<K, HashMapStateStore<K>, Ticks, NoOpMiddleware<Nanos>>;
+type Keyed<K> = RateLimiter<K, HashMapStateStore<K>, LimiterClock, NoOpMiddleware<Nanos>>;
 
 pub(super) struct Limits {
     addresses: Keyed<IpAddr>,
@@ -37,12 +37,12 @@ pub(super) struct Limits {
     /// When each was last woken for a stranger.
     woken: Mutex<HashMap<InstanceId, Timestamp>>,
     clock: Clock,
-    ticks: Ticks,
+    ticks: LimiterClock,
 }
 
 impl Limits {
     pub(super) fn new(clock: Clock) -> Self {
-        let ticks = Ticks(clock.clone());
+        let ticks = LimiterClock(clock.clone());
         Self {
             addresses: RateLimiter::hashmap_with_clock(Quota::per_minute(REQUESTS_PER_MINUTE), ticks.clone()),
             wakes: RateLimiter::hashmap_with_clock(Quota::per_hour(WAKES_PER_HOUR), ticks.clone()),

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use berth_ground::settings::{Mistakes, SettingsReader};
+use berth_ground::settings::{SettingsError, SettingsReader};
 use serde::{Deserialize, Serialize};
 
 pub use crate::sizes::Size;
@@ -88,7 +88,7 @@ impl ContainerConfig {
     ///
     /// # Errors
     /// Every mistake found, each naming its variable.
-    pub fn from_env() -> Result<Self, Mistakes> {
+    pub fn from_env() -> Result<Self, SettingsError> {
         let mut settings = SettingsReader::of_environment();
         let config = Self::read(&mut settings);
         settings.finish(config)

@@ -49,10 +49,10 @@ impl Timestamp {
 
 /// Where every part gets the time and its random bytes from.
 #[derive(Clone, Debug)]
-pub struct Clock(Source);
+pub struct Clock(ClockSource);
 
 #[derive(Clone, Debug)]
-enum Source {
+enum ClockSource {
     System,
     Manual(Arc<AtomicI64>),
 }
@@ -61,13 +61,13 @@ impl Clock {
     /// The machine's own clock.
     #[must_use]
     pub fn system() -> Self {
-        Self(Source::System)
+        Self(ClockSource::System)
     }
 
     /// A clock that stands still at `start` until [`Clock::advance`] moves it.
     #[must_use]
     pub fn manual(start: Timestamp) -> Self {
-        Self(Source::Manual(Arc::new(AtomicI64::new(start.0))))
+        Self(ClockSource::Manual(Arc::new(AtomicI64::new(start.0))))
     }
 
     /// The present moment.
@@ -75,25 +75,25 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "this is the door through which time comes in")]
     pub fn now(&self) -> Timestamp {
         match &self.0 {
-            Source::System => Timestamp(
+            ClockSource::System => Timestamp(
                 SystemTime::now()
                     .duration_since(UNIX_EPOCH)
                     .map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)),
             ),
-            Source::Manual(at) => Timestamp(at.load(Ordering::SeqCst)),
+            ClockSource::Manual(at) => Timestamp(at.load(Ordering::SeqCst)),
         }
     }
 
     /// Moves a manual clock forward; the system's clock cannot be moved and stays as it is.
     pub fn advance(&self, by: Duration) {
-        if let Source::Manual(at) = &self.0 {
+        if let ClockSource::Manual(at) = &self.0 {
             at.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
         }
     }
 
     /// Sets a manual clock back, as whoever corrects a host's clock does; the system's stays as it is.
     pub fn turn_back(&self, by: Duration) {
-        if let Source::Manual(at) = &self.0 {
+        if let ClockSource::Manual(at) = &self.0 {
             at.fetch_sub(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
         }
     }
@@ -132,10 +132,10 @@ impl Clock {
 /// This clock as the limits on how often something may happen read it.
 #[cfg(feature = "governor")]
 #[derive(Clone, Debug)]
-pub struct Ticks(pub Clock);
+pub struct LimiterClock(pub Clock);
 
 #[cfg(feature = "governor")]
-impl governor::clock::Clock for Ticks {
+impl governor::clock::Clock for LimiterClock {
     type Instant = governor::nanos::Nanos;
 
     fn now(&self) -> Self::Instant {

@@ -11,15 +11,15 @@ pub use variables::{VARIABLES, Variable};
 
 /// Everything wrong with the settings, one line for each.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Mistakes(pub Vec<String>);
+pub struct SettingsError(pub Vec<String>);
 
-impl fmt::Display for Mistakes {
+impl fmt::Display for SettingsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Berth cannot start with these settings:\n  {}", self.0.join("\n  "))
     }
 }
 
-impl std::error::Error for Mistakes {}
+impl std::error::Error for SettingsError {}
 
 /// What is logged, for a part that reads nothing else.
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ impl LogConfig {
     ///
     /// # Errors
     /// Every mistake found, each naming its variable.
-    pub fn from_env() -> Result<Self, Mistakes> {
+    pub fn from_env() -> Result<Self, SettingsError> {
         let mut settings = SettingsReader::of_environment();
         let config = Self::read(&mut settings);
         settings.finish(config)

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{Mistakes, VARIABLES};
+use super::{SettingsError, VARIABLES};
 
 /// Looks variables up and collects what is wrong with them. A value that is wrong is replaced by a placeholder, so that
 /// reading goes on; [`SettingsReader::finish`] then refuses the whole.
@@ -30,8 +30,8 @@ impl<'a> SettingsReader<'a> {
     ///
     /// # Errors
     /// Every mistake found, each naming its variable.
-    pub fn finish<T>(self, settings: T) -> Result<T, Mistakes> {
-        if self.mistakes.is_empty() { Ok(settings) } else { Err(Mistakes(self.mistakes)) }
+    pub fn finish<T>(self, settings: T) -> Result<T, SettingsError> {
+        if self.mistakes.is_empty() { Ok(settings) } else { Err(SettingsError(self.mistakes)) }
     }
 
     /// Reports a mistake: a sentence that names the variable.
