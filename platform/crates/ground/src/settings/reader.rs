@@ -1,4 +1,4 @@
-//! Reading one variable after another, so that every mistake is found in one go.
+//! Reads environment variables one by one and collects the mistakes, so that an operator sees all of them at once.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::{SettingsError, VARIABLES};
 
-/// Looks variables up and collects what is wrong with them. A value that is wrong is replaced by a placeholder, so that
-/// reading goes on; [`SettingsReader::finish`] then refuses the whole.
+/// Reads variables and collects the mistakes in them. In place of an invalid value it returns a placeholder and goes on;
+/// [`SettingsReader::finish`] then refuses the whole.
 pub struct SettingsReader<'a> {
     lookup: &'a dyn Fn(&str) -> Option<String>,
     mistakes: Vec<String>,
@@ -20,13 +20,13 @@ impl<'a> SettingsReader<'a> {
         Self { lookup, mistakes: Vec::new() }
     }
 
-    /// Reads this process's environment.
+    /// Reads the environment of this process.
     #[must_use]
     pub fn of_environment() -> Self {
         Self::new(&environment)
     }
 
-    /// `settings`, if everything read for them was right.
+    /// `settings`, if no mistake was found.
     ///
     /// # Errors
     /// Every mistake found, each naming its variable.
@@ -112,9 +112,10 @@ impl<'a> SettingsReader<'a> {
     }
 }
 
-/// What stands in for a value that did not parse, until the mistakes are reported and nothing starts.
+/// The value that stands in for one that did not parse. It never takes effect: with a mistake, [`SettingsReader::finish`]
+/// returns no settings.
 pub trait Placeholder {
-    /// A value that later checks of the same setting accept.
+    /// A value that the later checks of a setting accept, so that one mistake is not reported twice.
     fn placeholder() -> Self;
 }
 
@@ -123,7 +124,7 @@ macro_rules! placeholder {
 }
 placeholder!(u8 => 1, u16 => 1, u32 => 1, Ipv4Addr => Ipv4Addr::new(10, 0, 0, 0), SocketAddr => SocketAddr::from(([127, 0, 0, 1], 0)));
 
-#[expect(clippy::disallowed_methods, reason = "this is the door through which the environment comes in")]
+#[expect(clippy::disallowed_methods, reason = "the one place where the environment is read")]
 fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }

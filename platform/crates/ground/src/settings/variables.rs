@@ -1,12 +1,12 @@
-//! Every environment variable, with its default and what `.env.example` says of it.
+//! The list of environment variables, each with its default and its text in `.env.example`.
 
-/// One environment variable: what `.env.example` says of it. A test holds the two together.
+/// An environment variable as `.env.example` documents it; `tidy.rs` compares the two.
 #[derive(Clone, Copy, Debug)]
 pub struct Variable {
     pub name: &'static str,
     /// The value when it is not set; empty when it has none.
     pub default: &'static str,
-    /// What it is, its unit, and why one would change it.
+    /// Its meaning, its unit, and a reason to change it.
     pub doc: &'static str,
 }
 
