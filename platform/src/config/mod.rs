@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use berth_containers::config::{ContainerConfig, DiskLimit, Runtime, Size};
+pub use berth_containers::config::{ContainerConfig, ContainerRuntime, DiskLimit, InstanceSize};
 pub use berth_ground::settings::{LogConfig, SettingsError, SettingsReader, VARIABLES, Variable};
 pub use providers::{Dollars, MeteredApi, MeteredCall, ModelPrice, ModelProvider, Providers, Speaks};
 pub use reader::parse_dollars;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use berth_ground::settings::{SettingsError, SettingsReader};
 use serde::{Deserialize, Serialize};
 
-pub use crate::sizes::Size;
+pub use crate::sizes::InstanceSize;
 use crate::sizes::read_sizes;
 
 /// What the provisioner needs to know; it reads nothing else.
@@ -23,10 +23,10 @@ pub struct ContainerConfig {
     /// Never empty; the first is the default.
     pub images: Vec<String>,
     /// Never empty; the first is the default.
-    pub sizes: Vec<Size>,
+    pub sizes: Vec<InstanceSize>,
     /// The id of the one image that a name of `images` may mean, where BERTH_IMAGES says so.
     pub image_pins: BTreeMap<String, String>,
-    pub runtime: Runtime,
+    pub runtime: ContainerRuntime,
     pub disk_limit: DiskLimit,
     /// How long a volume lies buried before it may be destroyed.
     pub delete_after: Duration,
@@ -37,14 +37,14 @@ pub struct ContainerConfig {
 
 /// What runs an instance's processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Runtime {
+pub enum ContainerRuntime {
     /// The Engine's own: the host's kernel, fenced.
     Runc,
     /// gVisor: a kernel of its own in front of the host's.
     Runsc,
 }
 
-impl Runtime {
+impl ContainerRuntime {
     /// As the Engine knows it.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -74,7 +74,7 @@ impl ContainerConfig {
 
     /// The size of that name.
     #[must_use]
-    pub fn size(&self, name: &str) -> Option<&Size> {
+    pub fn size(&self, name: &str) -> Option<&InstanceSize> {
         self.sizes.iter().find(|size| size.name == name)
     }
 
@@ -123,7 +123,11 @@ impl ContainerConfig {
             images,
             sizes: read_sizes(settings),
             image_pins,
-            runtime: if settings.one_of("BERTH_RUNTIME", "runsc", "runc") { Runtime::Runsc } else { Runtime::Runc },
+            runtime: if settings.one_of("BERTH_RUNTIME", "runsc", "runc") {
+                ContainerRuntime::Runsc
+            } else {
+                ContainerRuntime::Runc
+            },
             disk_limit: if settings.one_of("BERTH_DISK", "image", "none") { DiskLimit::Image } else { DiskLimit::None },
             delete_after: settings.seconds("BERTH_DELETE_AFTER_SECONDS"),
             instance_port: 8080,

@@ -76,10 +76,10 @@ pub trait ContainerHost: Send + Sync + 'static {
     async fn destroy_volume(&self, instance: InstanceId) -> Result<(), HostError>;
 
     /// What is really there for one instance.
-    async fn inspect(&self, instance: InstanceId) -> Result<Seen, HostError>;
+    async fn inspect(&self, instance: InstanceId) -> Result<ObservedInstance, HostError>;
 
     /// What is really there: everything that carries this installation's label.
-    async fn list(&self) -> Result<Vec<Seen>, HostError>;
+    async fn list(&self) -> Result<Vec<ObservedInstance>, HostError>;
 
     /// Instances to which something happened. Only a hint to look: events are lost while the Engine is away, and the
     /// stream ends when it goes; then open another.
@@ -143,14 +143,14 @@ pub fn gateway(subnet: Ipv4Addr, bridge: u32) -> Ipv4Addr {
 
 /// What is there for one instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Seen {
+pub struct ObservedInstance {
     pub instance: InstanceId,
     pub volume: bool,
-    pub container: Option<SeenContainer>,
+    pub container: Option<ObservedContainer>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SeenContainer {
+pub struct ObservedContainer {
     /// The Engine's id: another container of the same instance has another.
     pub id: String,
     pub state: ContainerState,
@@ -168,7 +168,7 @@ pub struct SeenContainer {
     /// SHA-256 of the token it was made with, in hex: tells whether it is the container that the ledger knows.
     pub token_hash: String,
     /// The last exit code and whether it was killed for using too much memory; `None` while it runs or never ran.
-    pub exit: Option<Exit>,
+    pub exit: Option<ContainerExit>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -179,7 +179,7 @@ pub enum ContainerState {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Exit {
+pub struct ContainerExit {
     pub code: i64,
     pub out_of_memory: bool,
 }
@@ -200,7 +200,7 @@ pub struct HostLoad {
 /// What one container uses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerLoad {
-    /// The Engine's id: see [`SeenContainer::id`].
+    /// The Engine's id: see [`ObservedContainer::id`].
     pub id: String,
     /// Processor time since it was started.
     pub cpu: Duration,
@@ -219,7 +219,7 @@ pub struct HostReport {
     /// What bounds a volume.
     pub disk_limit: DiskLimit,
     /// The disks that instances live on, as far as the provisioner sees them.
-    pub disks: Vec<DiskUse>,
+    pub disks: Vec<DiskUsage>,
     /// Volumes that wait to be destroyed.
     pub buried: u32,
     /// Allowed images that are not there.
@@ -239,12 +239,12 @@ pub struct HostReport {
     pub egress: Result<(), String>,
     /// Whether instances cannot reach each other, or the sentence that says why.
     pub neighbours: Result<(), String>,
-    pub containers: MadeAs,
+    pub containers: ConfigurationDrift,
 }
 
 /// Whether the containers that run or are frozen still are what they were made as.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MadeAs {
+pub struct ConfigurationDrift {
     pub as_made: u32,
     /// Made by another version of Berth or with other settings: they are replaced, and not compared.
     pub older: u32,
@@ -254,14 +254,14 @@ pub struct MadeAs {
 
 /// How full a disk is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DiskUse {
+pub struct DiskUsage {
     /// What is on it, in words.
     pub holds: String,
     pub used_percent: u8,
     pub inodes_used_percent: u8,
 }
 
-impl DiskUse {
+impl DiskUsage {
     /// By whichever of the two is the fuller.
     #[must_use]
     pub fn fullest(&self) -> u8 {

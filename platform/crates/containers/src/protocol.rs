@@ -1,14 +1,14 @@
 //! What the platform and the provisioner say to each other: one line of JSON a request, one an answer, on a unix socket.
 //!
-//! A connection carries any number of requests, one after the other. After [`Call::Events`] it carries nothing but
-//! [`Reply::Happened`] until either side hangs up.
+//! A connection carries any number of requests, one after the other. After [`ProvisionerCall::Events`] it carries nothing but
+//! [`ProvisionerReply::Happened`] until either side hangs up.
 
 use std::net::Ipv4Addr;
 
 use berth_ground::ids::InstanceId;
 use serde::{Deserialize, Serialize};
 
-use super::{ContainerSpec, HostError, HostLoad, HostReport, Seen};
+use super::{ContainerSpec, HostError, HostLoad, HostReport, ObservedInstance};
 
 /// Raised when an older side could misunderstand a newer one; both refuse what is not their own.
 pub const VERSION: u32 = 2;
@@ -20,15 +20,15 @@ pub const ANSWER_BYTES: usize = 64 * 1024 * 1024;
 /// A request: `{"v":1,"call":{"thaw":{"instance":"…"}}}`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Request {
+pub struct ProvisionerRequest {
     pub v: u32,
-    pub call: Call,
+    pub call: ProvisionerCall,
 }
 
 /// The verbs of [`super::ContainerHost`]; there are no others, and none takes anything that is not written here.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Call {
+pub enum ProvisionerCall {
     EnsureNetworks {},
     EnsureVolume { instance: InstanceId, size: String },
     Create { spec: ContainerSpec },
@@ -48,15 +48,15 @@ pub enum Call {
 }
 
 /// The answer to a request: `{"Ok":…}` or `{"Err":…}`.
-pub type Answer = Result<Reply, HostError>;
+pub type ProvisionerAnswer = Result<ProvisionerReply, HostError>;
 
 /// What a verb answers when it went well.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub enum Reply {
+pub enum ProvisionerReply {
     Done,
     Gateways(Vec<Ipv4Addr>),
-    Seen(Seen),
-    List(Vec<Seen>),
+    Seen(ObservedInstance),
+    List(Vec<ObservedInstance>),
     Load(HostLoad),
     Report(HostReport),
     /// The events follow.
@@ -68,7 +68,7 @@ pub enum Reply {
 ///
 /// # Errors
 /// The sentence: not JSON, another version, an unknown verb, something missing or too much.
-pub fn read_request(line: &str) -> Result<Call, String> {
+pub fn read_request(line: &str) -> Result<ProvisionerCall, String> {
     /// Read first and alone: of another version nothing more can be understood.
     #[derive(Deserialize)]
     struct Versioned {
@@ -81,7 +81,7 @@ pub fn read_request(line: &str) -> Result<Call, String> {
             "the platform speaks version {v} of the protocol and the provisioner version {VERSION}; update both together"
         ));
     }
-    let request: Request =
+    let request: ProvisionerRequest =
         serde_json::from_str(line).map_err(|error| format!("the request cannot be understood: {error}"))?;
     Ok(request.call)
 }

@@ -14,8 +14,10 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
 
-use super::protocol::{ANSWER_BYTES, Answer, Call, Reply, Request, VERSION};
-use super::{ContainerHost, ContainerSpec, HostError, HostLoad, HostReport, Seen};
+use super::protocol::{
+    ANSWER_BYTES, ProvisionerAnswer, ProvisionerCall, ProvisionerReply, ProvisionerRequest, VERSION,
+};
+use super::{ContainerHost, ContainerSpec, HostError, HostLoad, HostReport, ObservedInstance};
 
 /// Longer than any verb takes on the other side (30 s), so that its answer, not ours, says what happened.
 const DEADLINE: Duration = Duration::from_secs(35);
@@ -40,7 +42,7 @@ impl RemoteHost {
         Self { socket: socket.into(), idle: Mutex::default(), at_once: Semaphore::new(AT_ONCE) }
     }
 
-    async fn ask(&self, call: Call) -> Answer {
+    async fn ask(&self, call: ProvisionerCall) -> ProvisionerAnswer {
         let asked = async {
             let _turn = self.at_once.acquire().await.map_err(|_| HostError::Unreachable)?;
             let (answer, connection) = self.ask_somewhere(call).await?;
@@ -55,7 +57,7 @@ impl RemoteHost {
     }
 
     /// Asks on a kept connection, and once more on a new one when that had ended: every verb may be asked twice.
-    async fn ask_somewhere(&self, call: Call) -> Result<(Answer, Connection), HostError> {
+    async fn ask_somewhere(&self, call: ProvisionerCall) -> Result<(ProvisionerAnswer, Connection), HostError> {
         let line = request(call)?;
         if let Some(mut connection) = self.kept() {
             match converse(&mut connection, &line).await {
@@ -87,19 +89,20 @@ impl RemoteHost {
         Ok(Framed::new(stream, LinesCodec::new_with_max_length(ANSWER_BYTES)))
     }
 
-    async fn done(&self, call: Call) -> Result<(), HostError> {
+    async fn done(&self, call: ProvisionerCall) -> Result<(), HostError> {
         match self.ask(call).await? {
-            Reply::Done => Ok(()),
+            ProvisionerReply::Done => Ok(()),
             other => Err(unexpected(&other)),
         }
     }
 }
 
-fn request(call: Call) -> Result<String, HostError> {
-    serde_json::to_string(&Request { v: VERSION, call }).map_err(|error| HostError::Failed(error.to_string()))
+fn request(call: ProvisionerCall) -> Result<String, HostError> {
+    serde_json::to_string(&ProvisionerRequest { v: VERSION, call })
+        .map_err(|error| HostError::Failed(error.to_string()))
 }
 
-async fn converse(connection: &mut Connection, line: &str) -> Answer {
+async fn converse(connection: &mut Connection, line: &str) -> ProvisionerAnswer {
     let sent = connection.send(line).await;
     // Who is not let in is told so and hung up on, perhaps before the request was sent.
     match connection.next().await {
@@ -117,69 +120,69 @@ async fn converse(connection: &mut Connection, line: &str) -> Answer {
     }
 }
 
-fn unexpected(reply: &Reply) -> HostError {
+fn unexpected(reply: &ProvisionerReply) -> HostError {
     HostError::Failed(format!("the provisioner answered something else than was asked: {reply:?}"))
 }
 
 #[async_trait]
 impl ContainerHost for RemoteHost {
     async fn ensure_networks(&self) -> Result<Vec<Ipv4Addr>, HostError> {
-        match self.ask(Call::EnsureNetworks {}).await? {
-            Reply::Gateways(gateways) => Ok(gateways),
+        match self.ask(ProvisionerCall::EnsureNetworks {}).await? {
+            ProvisionerReply::Gateways(gateways) => Ok(gateways),
             other => Err(unexpected(&other)),
         }
     }
 
     async fn ensure_volume(&self, instance: InstanceId, size: &str) -> Result<(), HostError> {
-        self.done(Call::EnsureVolume { instance, size: size.to_owned() }).await
+        self.done(ProvisionerCall::EnsureVolume { instance, size: size.to_owned() }).await
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<(), HostError> {
-        self.done(Call::Create { spec: spec.clone() }).await
+        self.done(ProvisionerCall::Create { spec: spec.clone() }).await
     }
 
     async fn start(&self, instance: InstanceId) -> Result<(), HostError> {
-        self.done(Call::Start { instance }).await
+        self.done(ProvisionerCall::Start { instance }).await
     }
 
     async fn freeze(&self, instance: InstanceId) -> Result<(), HostError> {
-        self.done(Call::Freeze { instance }).await
+        self.done(ProvisionerCall::Freeze { instance }).await
     }
 
     async fn thaw(&self, instance: InstanceId) -> Result<(), HostError> {
-        self.done(Call::Thaw { instance }).await
+        self.done(ProvisionerCall::Thaw { instance }).await
     }
 
     async fn stop(&self, instance: InstanceId) -> Result<(), HostError> {
-        self.done(Call::Stop { instance }).await
+        self.done(ProvisionerCall::Stop { instance }).await
     }
 
     async fn remove_container(&self, instance: InstanceId) -> Result<(), HostError> {
-        self.done(Call::RemoveContainer { instance }).await
+        self.done(ProvisionerCall::RemoveContainer { instance }).await
     }
 
     async fn bury_volume(&self, instance: InstanceId) -> Result<(), HostError> {
-        self.done(Call::BuryVolume { instance }).await
+        self.done(ProvisionerCall::BuryVolume { instance }).await
     }
 
     async fn unbury_volume(&self, instance: InstanceId) -> Result<(), HostError> {
-        self.done(Call::UnburyVolume { instance }).await
+        self.done(ProvisionerCall::UnburyVolume { instance }).await
     }
 
     async fn destroy_volume(&self, instance: InstanceId) -> Result<(), HostError> {
-        self.done(Call::DestroyVolume { instance }).await
+        self.done(ProvisionerCall::DestroyVolume { instance }).await
     }
 
-    async fn inspect(&self, instance: InstanceId) -> Result<Seen, HostError> {
-        match self.ask(Call::Inspect { instance }).await? {
-            Reply::Seen(seen) if seen.instance == instance => Ok(seen),
+    async fn inspect(&self, instance: InstanceId) -> Result<ObservedInstance, HostError> {
+        match self.ask(ProvisionerCall::Inspect { instance }).await? {
+            ProvisionerReply::Seen(seen) if seen.instance == instance => Ok(seen),
             other => Err(unexpected(&other)),
         }
     }
 
-    async fn list(&self) -> Result<Vec<Seen>, HostError> {
-        match self.ask(Call::List {}).await? {
-            Reply::List(list) => Ok(list),
+    async fn list(&self) -> Result<Vec<ObservedInstance>, HostError> {
+        match self.ask(ProvisionerCall::List {}).await? {
+            ProvisionerReply::List(list) => Ok(list),
             other => Err(unexpected(&other)),
         }
     }
@@ -187,15 +190,15 @@ impl ContainerHost for RemoteHost {
     async fn events(&self) -> Result<BoxStream<'static, InstanceId>, HostError> {
         let opened = async {
             let mut connection = self.connect().await?;
-            match converse(&mut connection, &request(Call::Events {})?).await? {
-                Reply::Watching => Ok(connection),
+            match converse(&mut connection, &request(ProvisionerCall::Events {})?).await? {
+                ProvisionerReply::Watching => Ok(connection),
                 other => Err(unexpected(&other)),
             }
         };
         let connection = timeout(DEADLINE, opened).await.unwrap_or(Err(HostError::Timeout))?;
         let events = futures_util::stream::unfold(connection, |mut connection| async move {
             match serde_json::from_str(&connection.next().await?.ok()?) {
-                Ok(Answer::Ok(Reply::Happened(instance))) => Some((instance, connection)),
+                Ok(ProvisionerAnswer::Ok(ProvisionerReply::Happened(instance))) => Some((instance, connection)),
                 _ => None,
             }
         });
@@ -203,15 +206,15 @@ impl ContainerHost for RemoteHost {
     }
 
     async fn load(&self) -> Result<HostLoad, HostError> {
-        match self.ask(Call::Load {}).await? {
-            Reply::Load(load) => Ok(load),
+        match self.ask(ProvisionerCall::Load {}).await? {
+            ProvisionerReply::Load(load) => Ok(load),
             other => Err(unexpected(&other)),
         }
     }
 
     async fn host_report(&self) -> Result<HostReport, HostError> {
-        match self.ask(Call::HostReport {}).await? {
-            Reply::Report(report) => Ok(report),
+        match self.ask(ProvisionerCall::HostReport {}).await? {
+            ProvisionerReply::Report(report) => Ok(report),
             other => Err(unexpected(&other)),
         }
     }

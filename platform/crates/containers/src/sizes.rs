@@ -20,7 +20,7 @@ const FIELDS: [(&str, &str); 8] = [
 
 /// What an instance may use, and how soon it sleeps when nobody does.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Size {
+pub struct InstanceSize {
     pub name: String,
     pub memory_mib: u32,
     /// Beyond the memory: where a frozen instance goes.
@@ -36,9 +36,9 @@ pub struct Size {
 
 /// The standard size from its own variables, then those of `BERTH_SIZES`: `NAME field=value ..; NAME ..`, each field
 /// that is not named as in the standard.
-pub(super) fn read_sizes(settings: &mut SettingsReader<'_>) -> Vec<Size> {
+pub(super) fn read_sizes(settings: &mut SettingsReader<'_>) -> Vec<InstanceSize> {
     let standard = FIELDS.map(|(_, variable)| settings.text(variable));
-    let mut sizes: Vec<Size> =
+    let mut sizes: Vec<InstanceSize> =
         read_size(settings, STANDARD, &standard, |i| FIELDS[i].1.to_owned()).into_iter().collect();
     for text in settings.text("BERTH_SIZES").split(';').map(str::trim).filter(|text| !text.is_empty()) {
         let mut words = text.split_whitespace();
@@ -72,7 +72,7 @@ fn read_size(
     name: &str,
     values: &[String; 8],
     field: impl Fn(usize) -> String,
-) -> Option<Size> {
+) -> Option<InstanceSize> {
     let before = settings.mistakes().len();
     let mut whole = |i: usize, least: u32| {
         let number = values[i].parse().ok().filter(|number| *number >= least);
@@ -102,7 +102,7 @@ fn read_size(
     #[expect(clippy::cast_possible_truncation, reason = "at most 1024 cores, checked above")]
     let nano_cpus = (cpus? * 1e9) as i64;
     let name = name.to_owned();
-    (before == settings.mistakes().len()).then_some(Size {
+    (before == settings.mistakes().len()).then_some(InstanceSize {
         name,
         memory_mib,
         swap_mib,
@@ -125,7 +125,7 @@ fn is_name(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn read(sizes: &str) -> (Vec<Size>, Vec<String>) {
+    fn read(sizes: &str) -> (Vec<InstanceSize>, Vec<String>) {
         let lookup = |name: &str| (name == "BERTH_SIZES").then(|| sizes.to_owned());
         let mut settings = SettingsReader::new(&lookup);
         (read_sizes(&mut settings), settings.mistakes().to_vec())
@@ -137,7 +137,8 @@ mod tests {
         assert_eq!(mistakes, Vec::<String>::new());
         let [standard, large, patient] = &sizes[..] else { panic!("three sizes, not {sizes:?}") };
         assert_eq!(standard.name, "standard");
-        let expected = Size { name: "large".into(), memory_mib: 2048, nano_cpus: 2_500_000_000, ..standard.clone() };
+        let expected =
+            InstanceSize { name: "large".into(), memory_mib: 2048, nano_cpus: 2_500_000_000, ..standard.clone() };
         assert_eq!(*large, expected);
         assert_eq!((patient.freeze_after.as_secs(), patient.memory_mib), (600, standard.memory_mib));
     }

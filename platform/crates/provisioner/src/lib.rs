@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use berth_containers::config::ContainerConfig;
 use berth_containers::docker::DockerHost;
-use berth_containers::protocol::{Answer, Call, REQUEST_BYTES, Reply, read_request};
+use berth_containers::protocol::{ProvisionerAnswer, ProvisionerCall, ProvisionerReply, REQUEST_BYTES, read_request};
 use berth_containers::{ContainerHost, HostError};
 use berth_ground::clock::Clock;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -81,7 +81,7 @@ pub async fn serve_host(
 ) -> anyhow::Result<()> {
     let (listener, owner) = listen(&config.socket).await?;
     tracing::info!("the provisioner listens on {}", config.socket.display());
-    let door = Arc::new(Door { host, config, owner, places: Arc::new(Semaphore::new(CONNECTIONS)) });
+    let door = Arc::new(SocketServer { host, config, owner, places: Arc::new(Semaphore::new(CONNECTIONS)) });
     let mut conversations = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
@@ -128,14 +128,14 @@ pub fn reclaim(file: &Path, bytes: u64) -> std::io::Result<()> {
 
 /// Whose socket it is.
 #[derive(Clone, Copy)]
-struct Owner {
+struct SocketOwner {
     uid: u32,
     gid: u32,
 }
 
 /// Binds the socket under another name, closes it to others, and only then gives it its own: there is no moment in which
 /// somebody else could connect, and one that a crashed provisioner left behind is replaced.
-async fn listen(socket: &Path) -> anyhow::Result<(UnixListener, Owner)> {
+async fn listen(socket: &Path) -> anyhow::Result<(UnixListener, SocketOwner)> {
     if UnixStream::connect(socket).await.is_ok() {
         anyhow::bail!("another provisioner answers on {}; stop it first", socket.display());
     }
@@ -152,17 +152,17 @@ async fn listen(socket: &Path) -> anyhow::Result<(UnixListener, Owner)> {
     std::fs::set_permissions(&unready, std::fs::Permissions::from_mode(0o660))?;
     let made = std::fs::metadata(&unready)?;
     std::fs::rename(&unready, socket).with_context(|| format!("making {}", socket.display()))?;
-    Ok((listener, Owner { uid: made.uid(), gid: made.gid() }))
+    Ok((listener, SocketOwner { uid: made.uid(), gid: made.gid() }))
 }
 
-struct Door {
+struct SocketServer {
     host: Arc<dyn ContainerHost>,
     config: ContainerConfig,
-    owner: Owner,
+    owner: SocketOwner,
     places: Arc<Semaphore>,
 }
 
-impl Door {
+impl SocketServer {
     async fn receive(self: Arc<Self>, stream: UnixStream) {
         let peer = stream.peer_cred().ok();
         let mut connection = Framed::new(stream, LinesCodec::new_with_max_length(REQUEST_BYTES));
@@ -191,7 +191,7 @@ impl Door {
                 Err(LinesCodecError::Io(_)) => return,
             };
             match call {
-                Ok(Call::Events {}) => return self.tell_events(connection).await,
+                Ok(ProvisionerCall::Events {}) => return self.tell_events(connection).await,
                 Ok(call) => say(&mut connection, &self.do_it(call).await).await,
                 Err(sentence) => {
                     tracing::warn!("refused a request: {sentence}");
@@ -201,25 +201,25 @@ impl Door {
         }
     }
 
-    async fn do_it(&self, call: Call) -> Answer {
-        let done = |result: Result<(), HostError>| result.map(|()| Reply::Done);
+    async fn do_it(&self, call: ProvisionerCall) -> ProvisionerAnswer {
+        let done = |result: Result<(), HostError>| result.map(|()| ProvisionerReply::Done);
         match call {
-            Call::EnsureNetworks {} => self.host.ensure_networks().await.map(Reply::Gateways),
-            Call::EnsureVolume { instance, size } => done(self.host.ensure_volume(instance, &size).await),
-            Call::Create { spec } => done(self.host.create(&spec).await),
-            Call::Start { instance } => done(self.host.start(instance).await),
-            Call::Freeze { instance } => done(self.host.freeze(instance).await),
-            Call::Thaw { instance } => done(self.host.thaw(instance).await),
-            Call::Stop { instance } => done(self.host.stop(instance).await),
-            Call::RemoveContainer { instance } => done(self.host.remove_container(instance).await),
-            Call::BuryVolume { instance } => done(self.host.bury_volume(instance).await),
-            Call::UnburyVolume { instance } => done(self.host.unbury_volume(instance).await),
-            Call::DestroyVolume { instance } => done(self.host.destroy_volume(instance).await),
-            Call::Inspect { instance } => self.host.inspect(instance).await.map(Reply::Seen),
-            Call::List {} => self.host.list().await.map(Reply::List),
-            Call::Load {} => self.host.load().await.map(Reply::Load),
-            Call::HostReport {} => self.host.host_report().await.map(Reply::Report),
-            Call::Events {} => Ok(Reply::Watching),
+            ProvisionerCall::EnsureNetworks {} => self.host.ensure_networks().await.map(ProvisionerReply::Gateways),
+            ProvisionerCall::EnsureVolume { instance, size } => done(self.host.ensure_volume(instance, &size).await),
+            ProvisionerCall::Create { spec } => done(self.host.create(&spec).await),
+            ProvisionerCall::Start { instance } => done(self.host.start(instance).await),
+            ProvisionerCall::Freeze { instance } => done(self.host.freeze(instance).await),
+            ProvisionerCall::Thaw { instance } => done(self.host.thaw(instance).await),
+            ProvisionerCall::Stop { instance } => done(self.host.stop(instance).await),
+            ProvisionerCall::RemoveContainer { instance } => done(self.host.remove_container(instance).await),
+            ProvisionerCall::BuryVolume { instance } => done(self.host.bury_volume(instance).await),
+            ProvisionerCall::UnburyVolume { instance } => done(self.host.unbury_volume(instance).await),
+            ProvisionerCall::DestroyVolume { instance } => done(self.host.destroy_volume(instance).await),
+            ProvisionerCall::Inspect { instance } => self.host.inspect(instance).await.map(ProvisionerReply::Seen),
+            ProvisionerCall::List {} => self.host.list().await.map(ProvisionerReply::List),
+            ProvisionerCall::Load {} => self.host.load().await.map(ProvisionerReply::Load),
+            ProvisionerCall::HostReport {} => self.host.host_report().await.map(ProvisionerReply::Report),
+            ProvisionerCall::Events {} => Ok(ProvisionerReply::Watching),
         }
     }
 
@@ -229,11 +229,11 @@ impl Door {
             Ok(events) => events,
             Err(error) => return say(&mut connection, &Err(error)).await,
         };
-        say(&mut connection, &Ok(Reply::Watching)).await;
+        say(&mut connection, &Ok(ProvisionerReply::Watching)).await;
         loop {
             tokio::select! {
                 event = events.next() => match event {
-                    Some(instance) => say(&mut connection, &Ok(Reply::Happened(instance))).await,
+                    Some(instance) => say(&mut connection, &Ok(ProvisionerReply::Happened(instance))).await,
                     None => return,
                 },
                 // Nothing is said on this side any more; whatever comes, also the end, ends it.
@@ -249,7 +249,7 @@ async fn refuse(connection: &mut Connection, sentence: String) {
 }
 
 /// Sends an answer. One that cannot be sent is lost: whoever asked has gone, and will look again.
-async fn say(connection: &mut Connection, answer: &Answer) {
+async fn say(connection: &mut Connection, answer: &ProvisionerAnswer) {
     let sent = match serde_json::to_string(answer) {
         Ok(line) => timeout(WRITE, connection.send(line)).await,
         Err(error) => return tracing::error!("an answer cannot be written: {error}"),

@@ -3,7 +3,7 @@
 use std::path::{Component, Path};
 
 use berth_containers::config::ContainerConfig;
-use berth_containers::protocol::Call;
+use berth_containers::protocol::ProvisionerCall;
 use berth_containers::{ContainerSpec, SLOTS_PER_BRIDGE};
 use berth_ground::handle::Handle;
 
@@ -16,10 +16,10 @@ const URL: usize = 272;
 ///
 /// # Errors
 /// A sentence that says what is wrong with it, and never repeats a token.
-pub(super) fn check(call: &Call, config: &ContainerConfig) -> Result<(), String> {
+pub(super) fn check(call: &ProvisionerCall, config: &ContainerConfig) -> Result<(), String> {
     match call {
-        Call::Create { spec } => check_spec(spec, config),
-        Call::EnsureVolume { size, .. } => check_size(size, config),
+        ProvisionerCall::Create { spec } => check_spec(spec, config),
+        ProvisionerCall::EnsureVolume { size, .. } => check_size(size, config),
         _ => Ok(()),
     }
 }

@@ -6,7 +6,7 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::{DiskUse, HostError};
+use crate::{DiskUsage, HostError};
 
 /// From here on no new volume is made.
 pub(super) const MAKE_BELOW: u8 = 80;
@@ -15,19 +15,19 @@ pub(super) const WAKE_BELOW: u8 = 90;
 
 /// Every disk that one of `folders` is on, once, named by the first that is. Folders that cannot be seen from here are
 /// left out: a provisioner in a container does not see the Engine's.
-pub(super) fn used(folders: &[(&str, &Path)]) -> Vec<DiskUse> {
+pub(super) fn used(folders: &[(&str, &Path)]) -> Vec<DiskUsage> {
     let mut seen = Vec::new();
-    let mut disks: Vec<DiskUse> = Vec::new();
+    let mut disks: Vec<DiskUsage> = Vec::new();
     for (holds, folder) in folders {
         let Some(there) = nearest(folder) else { continue };
         let (Ok(metadata), Ok(disk)) = (std::fs::metadata(&there), rustix::fs::statvfs(&there)) else { continue };
         if let Some(at) = seen.iter().position(|device| *device == metadata.dev()) {
-            let known: &mut DiskUse = &mut disks[at];
+            let known: &mut DiskUsage = &mut disks[at];
             known.holds = format!("{}, {holds}", known.holds);
             continue;
         }
         seen.push(metadata.dev());
-        disks.push(DiskUse {
+        disks.push(DiskUsage {
             holds: (*holds).to_owned(),
             used_percent: percent(disk.f_blocks - disk.f_bfree, disk.f_bavail),
             inodes_used_percent: percent(disk.f_files - disk.f_ffree, disk.f_ffree),
@@ -37,7 +37,7 @@ pub(super) fn used(folders: &[(&str, &Path)]) -> Vec<DiskUse> {
 }
 
 /// Refuses when any disk is at `limit` percent or above, in blocks or in inodes.
-pub(super) fn refuse_from(limit: u8, disks: &[DiskUse]) -> Result<(), HostError> {
+pub(super) fn refuse_from(limit: u8, disks: &[DiskUsage]) -> Result<(), HostError> {
     match disks.iter().find(|disk| disk.fullest() >= limit) {
         None => Ok(()),
         Some(disk) => {
@@ -71,8 +71,8 @@ fn percent(used: u64, free: u64) -> u8 {
 mod tests {
     use super::*;
 
-    fn disk(used_percent: u8, inodes_used_percent: u8) -> DiskUse {
-        DiskUse { holds: "volumes".into(), used_percent, inodes_used_percent }
+    fn disk(used_percent: u8, inodes_used_percent: u8) -> DiskUsage {
+        DiskUsage { holds: "volumes".into(), used_percent, inodes_used_percent }
     }
 
     #[test]

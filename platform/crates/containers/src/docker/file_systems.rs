@@ -29,20 +29,20 @@ const GOING: Duration = Duration::from_secs(2);
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The file systems below one folder.
-pub(super) struct FileSystems {
+pub(super) struct VolumeFileSystems {
     dir: PathBuf,
     /// Two devices on one file would be two file systems that do not know of each other.
     turns: Mutex<HashMap<InstanceId, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 /// A file that is attached for the Engine to mount. When this is dropped the link goes, and the device with its last use.
-pub(super) struct Attached {
+pub(super) struct AttachedDevice {
     device: PathBuf,
     link: PathBuf,
     turn: Option<OwnedMutexGuard<()>>,
 }
 
-impl FileSystems {
+impl VolumeFileSystems {
     pub(super) fn new(dir: PathBuf) -> Self {
         Self { dir, turns: Mutex::default() }
     }
@@ -58,7 +58,7 @@ impl FileSystems {
 
     /// Attaches the file of volume `name`, so that the Engine can mount it while the answer is held. `None`: it is a plain
     /// volume, or the Engine has it mounted already.
-    pub(super) async fn attach(&self, instance: InstanceId, name: &str) -> Result<Option<Attached>, HostError> {
+    pub(super) async fn attach(&self, instance: InstanceId, name: &str) -> Result<Option<AttachedDevice>, HostError> {
         let file = self.file(name);
         if !file.exists() {
             return Ok(None);
@@ -75,16 +75,16 @@ impl FileSystems {
             return Ok(None);
         }
         match care_for(&file)? {
-            Care::None => {}
-            Care::Repair => self.repair(&file).await?,
-            Care::Grow => {
+            FileSystemCare::None => {}
+            FileSystemCare::Repair => self.repair(&file).await?,
+            FileSystemCare::Grow => {
                 self.repair(&file).await?;
                 run("resize2fs", &[&text(&file)]).await?;
             }
         }
         // One that we left behind when we were killed is taken again.
         let device = run("losetup", &["--find", "--show", "--nooverlap", &text(&file)]).await?;
-        let attached = Attached { device: device.trim().into(), link: self.link(name), turn: Some(turn) };
+        let attached = AttachedDevice { device: device.trim().into(), link: self.link(name), turn: Some(turn) };
         remove_file(&attached.link)?;
         std::os::unix::fs::symlink(&attached.device, &attached.link)
             .map_err(|error| failed("linking", &attached.link, &error))?;
@@ -148,7 +148,7 @@ impl FileSystems {
     }
 }
 
-impl Drop for Attached {
+impl Drop for AttachedDevice {
     fn drop(&mut self) {
         let (device, link, turn) = (self.device.clone(), self.link.clone(), self.turn.take());
         let detach = move || {
@@ -187,13 +187,13 @@ fn goes_with_its_last_use(file: &Path) -> bool {
 
 /// What a file system needs before it is mounted.
 #[derive(Debug, PartialEq, Eq)]
-enum Care {
+enum FileSystemCare {
     None,
     Repair,
     Grow,
 }
 
-fn care_for(file: &Path) -> Result<Care, HostError> {
+fn care_for(file: &Path) -> Result<FileSystemCare, HostError> {
     let mut superblock = [0; 1024];
     let read = File::open(file).and_then(|mut open| {
         open.seek(SeekFrom::Start(1024))?;
@@ -206,7 +206,7 @@ fn care_for(file: &Path) -> Result<Care, HostError> {
 }
 
 /// Reads a superblock (kernel.org, "ext4 Data Structures and Algorithms", 4.1); `None` when it is none.
-fn care(superblock: &[u8; 1024], bytes: u64) -> Option<Care> {
+fn care(superblock: &[u8; 1024], bytes: u64) -> Option<FileSystemCare> {
     let half = |at: usize| u16::from_le_bytes([superblock[at], superblock[at + 1]]);
     let word = |at: usize| u64::from(half(at)) | u64::from(half(at + 2)) << 16;
     if half(0x38) != 0xEF53 {
@@ -215,11 +215,11 @@ fn care(superblock: &[u8; 1024], bytes: u64) -> Option<Care> {
     let with_errors = half(0x3A) & 2 != 0;
     let used = (word(0x04) | word(0x150) << 32) << (10 + word(0x18).min(6));
     Some(if used < bytes {
-        Care::Grow
+        FileSystemCare::Grow
     } else if with_errors {
-        Care::Repair
+        FileSystemCare::Repair
     } else {
-        Care::None
+        FileSystemCare::None
     })
 }
 
@@ -283,10 +283,10 @@ mod tests {
             bytes
         };
         for (sentence, magic, state, blocks, needs) in [
-            ("clean and of the file's size", 0xEF53, 1, 256, Some(Care::None)),
-            ("in use when the host went down: mounting puts that right", 0xEF53, 0, 256, Some(Care::None)),
-            ("with errors", 0xEF53, 3, 256, Some(Care::Repair)),
-            ("in a file that has grown", 0xEF53, 1, 128, Some(Care::Grow)),
+            ("clean and of the file's size", 0xEF53, 1, 256, Some(FileSystemCare::None)),
+            ("in use when the host went down: mounting puts that right", 0xEF53, 0, 256, Some(FileSystemCare::None)),
+            ("with errors", 0xEF53, 3, 256, Some(FileSystemCare::Repair)),
+            ("in a file that has grown", 0xEF53, 1, 128, Some(FileSystemCare::Grow)),
             ("not one", 0, 1, 256, None),
         ] {
             assert_eq!(care(&superblock(magic, state, blocks), MIB), needs, "{sentence}");

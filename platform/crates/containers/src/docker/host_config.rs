@@ -11,7 +11,7 @@ use bollard::models::{
 use super::labels;
 use uuid::Uuid;
 
-use crate::config::{ContainerConfig, Size};
+use crate::config::{ContainerConfig, InstanceSize};
 use crate::{ContainerSpec, Slot, gateway};
 
 /// Where the volume is mounted, and `$HOME`.
@@ -28,7 +28,7 @@ const MIB: i64 = 1024 * 1024;
 pub(super) fn body(
     config: &ContainerConfig,
     spec: &ContainerSpec,
-    size: &Size,
+    size: &InstanceSize,
     image_id: &str,
     cgroup_parent: &str,
     volume: &str,
@@ -42,7 +42,13 @@ pub(super) fn body(
 }
 
 /// What the configuration is apart from the instance's own: two containers of one kind have the same image and limits.
-pub(super) fn kind(config: &ContainerConfig, image: &str, size: &Size, image_id: &str, cgroup_parent: &str) -> String {
+pub(super) fn kind(
+    config: &ContainerConfig,
+    image: &str,
+    size: &InstanceSize,
+    image_id: &str,
+    cgroup_parent: &str,
+) -> String {
     let nobody = ContainerSpec {
         instance: InstanceId(Uuid::nil()),
         slot: Slot(0),
@@ -63,7 +69,7 @@ fn hash(body: &ContainerCreateBody) -> String {
 fn plain_body(
     config: &ContainerConfig,
     spec: &ContainerSpec,
-    size: &Size,
+    size: &InstanceSize,
     image_id: &str,
     cgroup_parent: &str,
     volume: &str,
@@ -108,7 +114,7 @@ pub(super) fn bridge_name(config: &ContainerConfig, bridge: u32) -> String {
 fn host_config(
     config: &ContainerConfig,
     spec: &ContainerSpec,
-    size: &Size,
+    size: &InstanceSize,
     cgroup_parent: &str,
     volume: &str,
     network: String,

@@ -7,7 +7,7 @@ use berth_ground::ids::InstanceId;
 use berth_ground::secrets::hash;
 use sha2::{Digest as _, Sha256};
 
-use crate::{ContainerSpec, ContainerState, Exit, SeenContainer, Slot};
+use crate::{ContainerExit, ContainerSpec, ContainerState, ObservedContainer, Slot};
 
 /// Which installation: the value is `BERTH_NETWORK`.
 pub(super) const INSTALLATION: &str = "berth.installation";
@@ -28,7 +28,7 @@ pub(super) const IMAGE_BEFORE: &str = "berth.image-before";
 pub(super) const MADE_AT: &str = "berth.made-at";
 
 /// What a container's labels say.
-pub(super) struct Labels {
+pub(super) struct ContainerLabels {
     pub instance: InstanceId,
     pub slot: Slot,
     pub image: String,
@@ -39,15 +39,27 @@ pub(super) struct Labels {
     pub token_hash: String,
 }
 
-impl Labels {
+impl ContainerLabels {
     /// The container that carries them, `current` or not, while its image's name means `newest_image_id`.
     pub(super) fn seen(
         self,
-        (id, state, exit): (String, ContainerState, Option<Exit>),
+        (id, state, exit): (String, ContainerState, Option<ContainerExit>),
         (newest_image_id, current): (String, bool),
-    ) -> SeenContainer {
+    ) -> ObservedContainer {
         let Self { image, image_id, size, made_at, slot, token_hash, .. } = self;
-        SeenContainer { id, state, image, image_id, newest_image_id, size, current, made_at, slot, token_hash, exit }
+        ObservedContainer {
+            id,
+            state,
+            image,
+            image_id,
+            newest_image_id,
+            size,
+            current,
+            made_at,
+            slot,
+            token_hash,
+            exit,
+        }
     }
 }
 
@@ -73,11 +85,11 @@ pub(super) fn filter(installation: &str) -> HashMap<String, Vec<String>> {
 }
 
 /// Reads a container's labels; `None` when it is not one of ours.
-pub(super) fn read(installation: &str, labels: &HashMap<String, String>) -> Option<Labels> {
+pub(super) fn read(installation: &str, labels: &HashMap<String, String>) -> Option<ContainerLabels> {
     if labels.get(INSTALLATION)? != installation {
         return None;
     }
-    Some(Labels {
+    Some(ContainerLabels {
         instance: labels.get(INSTANCE)?.parse().ok()?,
         slot: Slot(labels.get(SLOT)?.parse().ok()?),
         image: labels.get(IMAGE)?.clone(),

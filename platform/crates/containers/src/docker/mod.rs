@@ -5,21 +5,21 @@
 //! that the Engine could not tell again.
 
 mod disks;
+mod drift;
 mod errors;
 mod file_systems;
 mod firewall;
-mod home;
 mod host_config;
+mod inspection;
 mod labels;
 mod load;
-mod made;
+mod network_isolation;
 mod networks;
 mod reclaim;
 mod report;
-mod seen;
 mod tombstones;
+mod volume_owner;
 mod volumes;
-mod walls;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -42,11 +42,13 @@ use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use self::errors::within;
-use self::labels::Labels;
-use self::seen::Found;
-use self::walls::Walls;
-use super::{ContainerHost, ContainerSpec, ContainerState, HostError, HostLoad, HostReport, Seen, SeenContainer};
-use crate::config::{ContainerConfig, Runtime, Size};
+use self::inspection::InspectedContainer;
+use self::labels::ContainerLabels;
+use self::network_isolation::NetworkIsolation;
+use super::{
+    ContainerHost, ContainerSpec, ContainerState, HostError, HostLoad, HostReport, ObservedContainer, ObservedInstance,
+};
+use crate::config::{ContainerConfig, ContainerRuntime, InstanceSize};
 
 /// For verbs that only look.
 const LOOK: Duration = Duration::from_secs(10);
@@ -64,8 +66,8 @@ pub struct DockerHost {
     socket: PathBuf,
     engine: OnceLock<Docker>,
     cgroup_parent: OnceCell<&'static str>,
-    walls: Walls,
-    hand_back: reclaim::HandBack,
+    walls: NetworkIsolation,
+    hand_back: reclaim::MemoryReclaimer,
     volumes: volumes::Volumes,
 }
 
@@ -81,11 +83,11 @@ impl DockerHost {
     /// The Engine on `socket`, with `reclaimer` as the program that hands memory back.
     #[must_use]
     pub fn connect_with(config: ContainerConfig, clock: Clock, socket: PathBuf, reclaimer: PathBuf) -> Self {
-        let walls = Walls::new(&config.network, None);
+        let walls = NetworkIsolation::new(&config.network, None);
         Self {
             volumes: volumes::Volumes::new(&config, clock.clone()),
             config,
-            hand_back: reclaim::HandBack::new(reclaimer, clock.clone()),
+            hand_back: reclaim::MemoryReclaimer::new(reclaimer, clock.clone()),
             clock,
             socket,
             engine: OnceLock::new(),
@@ -97,7 +99,7 @@ impl DockerHost {
     /// The same, with `nft` as the program that sets our firewall.
     #[must_use]
     pub fn with_nft(mut self, nft: PathBuf) -> Self {
-        self.walls = Walls::new(&self.config.network, Some(nft));
+        self.walls = NetworkIsolation::new(&self.config.network, Some(nft));
         self
     }
 
@@ -117,11 +119,11 @@ impl DockerHost {
     }
 
     /// The container as the Engine knows it; `None` when there is none. One by our name that is not ours is refused.
-    async fn look(&self, instance: InstanceId) -> Result<Option<Found>, HostError> {
+    async fn look(&self, instance: InstanceId) -> Result<Option<InspectedContainer>, HostError> {
         let name = self.name(instance);
         match self.engine()?.inspect_container(&name, None::<InspectContainerOptions>).await {
             Ok(there) => {
-                let found = Found::read(&self.config.network, there);
+                let found = InspectedContainer::read(&self.config.network, there);
                 found
                     .map(Some)
                     .ok_or_else(|| HostError::Refused(format!("{name} is a container that Berth did not make")))
@@ -163,7 +165,7 @@ impl DockerHost {
 
     async fn remove(&self, instance: InstanceId) -> Result<(), HostError> {
         // gVisor does not kill what is paused: the Engine waits ten seconds for it. That it was not frozen is no failure.
-        if self.config.runtime == Runtime::Runsc
+        if self.config.runtime == ContainerRuntime::Runsc
             && let Err(error) = self.engine()?.unpause_container(&self.name(instance)).await
         {
             tracing::debug!("not thawed before it is removed: {error}");
@@ -178,7 +180,11 @@ impl DockerHost {
 
     /// The configuration of `spec`'s container, its image resolved among the allowed ones that are on this host, or the one
     /// that the container `there` was upgraded from.
-    async fn body(&self, spec: &ContainerSpec, there: Option<&Found>) -> Result<ContainerCreateBody, HostError> {
+    async fn body(
+        &self,
+        spec: &ContainerSpec,
+        there: Option<&InspectedContainer>,
+    ) -> Result<ContainerCreateBody, HostError> {
         let size = self.size(&spec.size)?;
         if !self.config.images.contains(&spec.image) {
             return Err(HostError::Refused(format!("the image {} is not in BERTH_IMAGES", spec.image)));
@@ -206,7 +212,7 @@ impl DockerHost {
         Ok(host_config::body(&self.config, spec, size, &image, parent, &self.name(spec.instance)))
     }
 
-    fn size(&self, name: &str) -> Result<&Size, HostError> {
+    fn size(&self, name: &str) -> Result<&InstanceSize, HostError> {
         self.config.size(name).ok_or_else(|| HostError::Refused(format!("the size {name} is not in BERTH_SIZES")))
     }
 
@@ -220,7 +226,7 @@ impl DockerHost {
     }
 
     /// What the image's name means now, and whether a container made now would be of the same kind.
-    async fn newest(&self, marks: &Labels) -> Result<(String, bool), HostError> {
+    async fn newest(&self, marks: &ContainerLabels) -> Result<(String, bool), HostError> {
         let Some(id) = self.image_id(&marks.image).await? else { return Ok((String::new(), true)) };
         // What BERTH_IMAGES does not pin is no news for whom runs the pinned one.
         if self.config.is_pinned_otherwise(&marks.image, &id) {
@@ -233,7 +239,7 @@ impl DockerHost {
         Ok((id, marks.kind == kind))
     }
 
-    async fn seen(&self, found: Found) -> Result<SeenContainer, HostError> {
+    async fn seen(&self, found: InspectedContainer) -> Result<ObservedContainer, HostError> {
         let newest = self.newest(&found.marks).await?;
         Ok(found.marks.seen((found.id, found.state, found.exit), newest))
     }
@@ -248,7 +254,7 @@ impl DockerHost {
     }
 
     /// What a list entry says; a stopped one is inspected, because only that tells how it ended.
-    async fn listed(&self, entry: ContainerSummary) -> Result<Option<(InstanceId, SeenContainer)>, HostError> {
+    async fn listed(&self, entry: ContainerSummary) -> Result<Option<(InstanceId, ObservedContainer)>, HostError> {
         use ContainerSummaryStateEnum::{PAUSED, RUNNING};
         let marks = entry.labels.as_ref().and_then(|l| labels::read(&self.config.network, l));
         let Some(marks) = marks else { return Ok(None) };
@@ -331,7 +337,7 @@ impl ContainerHost for DockerHost {
             let _attached = self.volumes.attach(instance, &name).await?;
             // Before its first start, and here rather than in `create`, so that a crash between the two loses nothing.
             if found.never_ran {
-                home::give(self.engine()?, &name, self.clock.now()).await?;
+                volume_owner::give(self.engine()?, &name, self.clock.now()).await?;
             }
             Ok(self.engine()?.start_container(&name, None::<StartContainerOptions>).await?)
         })
@@ -351,7 +357,7 @@ impl ContainerHost for DockerHost {
                     let there =
                         timeout(LOOK, engine.inspect_container(&name, None::<InspectContainerOptions>)).await??;
                     let pid = there.state.and_then(|state| state.pid).context("it has no process")?;
-                    reclaim::Target::of(pid).await
+                    reclaim::ReclaimTarget::of(pid).await
                 });
             }
             Ok(())
@@ -422,19 +428,19 @@ impl ContainerHost for DockerHost {
         .await
     }
 
-    async fn inspect(&self, instance: InstanceId) -> Result<Seen, HostError> {
+    async fn inspect(&self, instance: InstanceId) -> Result<ObservedInstance, HostError> {
         within(LOOK, async {
             let (found, volume) = tokio::try_join!(self.look(instance), self.has_volume(instance))?;
             let container = match found {
                 Some(found) => Some(self.seen(found).await?),
                 None => None,
             };
-            Ok(Seen { instance, volume, container })
+            Ok(ObservedInstance { instance, volume, container })
         })
         .await
     }
 
-    async fn list(&self) -> Result<Vec<Seen>, HostError> {
+    async fn list(&self) -> Result<Vec<ObservedInstance>, HostError> {
         within(LOOK, async {
             let engine = self.engine()?;
             let ours = labels::filter(&self.config.network);
@@ -445,14 +451,15 @@ impl ContainerHost for DockerHost {
             let mut seen = BTreeMap::new();
             for volume in volumes.volumes.unwrap_or_default() {
                 if let Some(instance) = volume.labels.get(labels::INSTANCE).and_then(|id| id.parse().ok()) {
-                    seen.insert(instance, Seen { instance, volume: true, container: None });
+                    seen.insert(instance, ObservedInstance { instance, volume: true, container: None });
                 }
             }
             let mut looks =
                 futures_util::stream::iter(containers).map(|c| self.listed(c)).buffer_unordered(LOOKS_AT_ONCE);
             while let Some(look) = looks.try_next().await? {
                 if let Some((instance, container)) = look {
-                    let seen = seen.entry(instance).or_insert(Seen { instance, volume: false, container: None });
+                    let seen =
+                        seen.entry(instance).or_insert(ObservedInstance { instance, volume: false, container: None });
                     seen.container = Some(container);
                 }
             }
@@ -473,7 +480,7 @@ impl ContainerHost for DockerHost {
         ]);
         let options = EventsOptionsBuilder::default().since(&since).filters(&filters).build();
         let events = engine.events(Some(options)).take_while(|event| std::future::ready(event.is_ok()));
-        Ok(events.filter_map(|event| std::future::ready(event.ok().and_then(seen::instance_of))).boxed())
+        Ok(events.filter_map(|event| std::future::ready(event.ok().and_then(inspection::instance_of))).boxed())
     }
 
     #[expect(

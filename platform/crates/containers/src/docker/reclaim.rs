@@ -24,14 +24,14 @@ const DEADLINE: Duration = Duration::from_secs(5);
 const AT_ONCE: usize = 2;
 
 /// The hand-backs under way.
-pub(super) struct HandBack {
+pub(super) struct MemoryReclaimer {
     program: PathBuf,
     clock: Clock,
     under_way: Mutex<HashMap<InstanceId, AbortHandle>>,
     at_once: Arc<Semaphore>,
 }
 
-impl HandBack {
+impl MemoryReclaimer {
     /// `program` is run as `program reclaim --file FILE --bytes BYTES`. Its arguments are flags so that
     /// any other program, a test binary for one, stops at an unknown flag instead of doing something else.
     pub(super) fn new(program: PathBuf, clock: Clock) -> Self {
@@ -41,7 +41,7 @@ impl HandBack {
     /// Starts handing back memory in the background, once `target` has found whose.
     pub(super) fn begin<F>(&self, instance: InstanceId, target: F)
     where
-        F: Future<Output = anyhow::Result<Target>> + Send + 'static,
+        F: Future<Output = anyhow::Result<ReclaimTarget>> + Send + 'static,
     {
         let (program, clock, at_once) = (self.program.clone(), self.clock.clone(), Arc::clone(&self.at_once));
         let task = tokio::spawn(async move {
@@ -74,12 +74,12 @@ impl HandBack {
 }
 
 /// The file to write, and how many bytes to ask for.
-pub(super) struct Target {
+pub(super) struct ReclaimTarget {
     file: PathBuf,
     bytes: u64,
 }
 
-impl Target {
+impl ReclaimTarget {
     /// All the memory of the cgroup that process `pid` is in.
     pub(super) async fn of(pid: i64) -> anyhow::Result<Self> {
         let of_process = format!("/proc/{pid}/cgroup");
@@ -90,8 +90,8 @@ impl Target {
     }
 }
 
-async fn hand_back(program: &Path, target: impl Future<Output = anyhow::Result<Target>>) -> anyhow::Result<u64> {
-    let Target { file, bytes } = target.await?;
+async fn hand_back(program: &Path, target: impl Future<Output = anyhow::Result<ReclaimTarget>>) -> anyhow::Result<u64> {
+    let ReclaimTarget { file, bytes } = target.await?;
     let mut child = Command::new(program)
         .args(["reclaim", "--file"])
         .arg(&file)
@@ -160,8 +160,10 @@ mod tests {
         std::fs::write(&program, HANGING).unwrap();
         std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let instance = InstanceId(Clock::system().uuid());
-        let hand_back = HandBack::new(program, Clock::system());
-        hand_back.begin(instance, async { Ok(Target { file: "/sys/fs/cgroup/x/memory.reclaim".into(), bytes: 4096 }) });
+        let hand_back = MemoryReclaimer::new(program, Clock::system());
+        hand_back.begin(instance, async {
+            Ok(ReclaimTarget { file: "/sys/fs/cgroup/x/memory.reclaim".into(), bytes: 4096 })
+        });
 
         let pid =
             until(|| std::fs::read_to_string(dir.path().join("pid")).ok().filter(|pid| pid.ends_with('\n'))).await;

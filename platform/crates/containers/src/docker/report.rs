@@ -5,15 +5,15 @@ use berth_ground::clock::Timestamp;
 use bollard::Docker;
 use bollard::models::SystemInfoCgroupVersionEnum;
 
-use super::walls::Walls;
-use super::{errors, made, reclaim};
+use super::network_isolation::NetworkIsolation;
+use super::{drift, errors, reclaim};
 use crate::config::ContainerConfig;
 use crate::{HostError, HostReport};
 
 pub(super) async fn report(
     engine: &Docker,
     config: &ContainerConfig,
-    walls: &Walls,
+    walls: &NetworkIsolation,
     cgroup_parent: &str,
     now: Timestamp,
 ) -> Result<HostReport, HostError> {
@@ -49,7 +49,7 @@ pub(super) async fn report(
         live_restore: info.live_restore_enabled.unwrap_or_default(),
         egress: walls.egress(config).await,
         neighbours: walls.between(engine, config).await,
-        containers: made::look(engine, config, cgroup_parent).await?,
+        containers: drift::look(engine, config, cgroup_parent).await?,
     })
 }
 

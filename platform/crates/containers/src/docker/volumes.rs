@@ -10,11 +10,11 @@ use bollard::models::VolumeCreateRequest;
 use bollard::query_parameters::RemoveVolumeOptionsBuilder;
 use tokio::sync::OnceCell;
 
-use super::file_systems::{Attached, FileSystems};
+use super::file_systems::{AttachedDevice, VolumeFileSystems};
 use super::tombstones::Tombstones;
 use super::{disks, errors, labels};
 use crate::config::{ContainerConfig, DiskLimit};
-use crate::{DiskUse, HostError, HostReport};
+use crate::{DiskUsage, HostError, HostReport};
 
 /// The volumes of one installation. `name` is the volume's on the Engine.
 pub(super) struct Volumes {
@@ -22,7 +22,7 @@ pub(super) struct Volumes {
     installation: String,
     data_dir: PathBuf,
     dir: PathBuf,
-    file_systems: FileSystems,
+    file_systems: VolumeFileSystems,
     pub(super) tombstones: Tombstones,
     engine_root: OnceCell<PathBuf>,
 }
@@ -34,7 +34,7 @@ impl Volumes {
             limit: config.disk_limit,
             installation: config.network.clone(),
             data_dir: config.data_dir.clone(),
-            file_systems: FileSystems::new(dir.clone()),
+            file_systems: VolumeFileSystems::new(dir.clone()),
             tombstones: Tombstones::new(config, clock),
             dir,
             engine_root: OnceCell::new(),
@@ -83,8 +83,8 @@ impl Volumes {
         disks::refuse_from(disks::WAKE_BELOW, &self.disks(engine).await?)
     }
 
-    /// Lets the Engine mount the volume while the answer is held: see [`FileSystems::attach`].
-    pub(super) async fn attach(&self, instance: InstanceId, name: &str) -> Result<Option<Attached>, HostError> {
+    /// Lets the Engine mount the volume while the answer is held: see [`VolumeFileSystems::attach`].
+    pub(super) async fn attach(&self, instance: InstanceId, name: &str) -> Result<Option<AttachedDevice>, HostError> {
         self.file_systems.attach(instance, name).await
     }
 
@@ -106,7 +106,7 @@ impl Volumes {
         Ok(HostReport { disks: self.disks(engine).await?, buried: self.tombstones.count(), ..report })
     }
 
-    async fn disks(&self, engine: &Docker) -> Result<Vec<DiskUse>, HostError> {
+    async fn disks(&self, engine: &Docker) -> Result<Vec<DiskUsage>, HostError> {
         let ask = || async { Ok::<_, HostError>(engine.info().await?.docker_root_dir.unwrap_or_default().into()) };
         let engine_root = self.engine_root.get_or_try_init(ask).await?;
         Ok(disks::used(&[("Docker's data", engine_root), ("Berth's data", &self.data_dir), ("volumes", &self.dir)]))

@@ -1,6 +1,6 @@
 //! A small world of containers in memory that keeps the contract of [`ContainerHost`], and that tests can step and break.
 
-mod world;
+mod state;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
@@ -15,8 +15,11 @@ use futures_util::stream::BoxStream;
 use tokio::sync::{broadcast, watch};
 use tokio_stream::wrappers::BroadcastStream;
 
-use self::world::{World, healthy, plenty};
-use super::{ContainerHost, ContainerSpec, ContainerState, Exit, HostError, HostLoad, HostReport, Seen, gateway};
+use self::state::{FakeState, healthy, plenty};
+use super::{
+    ContainerExit, ContainerHost, ContainerSpec, ContainerState, HostError, HostLoad, HostReport, ObservedInstance,
+    gateway,
+};
 use crate::config::ContainerConfig;
 
 /// The verbs of [`ContainerHost`], to count them and to make them fail.
@@ -42,7 +45,7 @@ pub enum Verb {
 
 /// Where a held call waits: with nothing done yet, or done and not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Held {
+pub enum HoldPoint {
     BeforeItsEffect,
     AfterItsEffect,
 }
@@ -51,13 +54,13 @@ pub enum Held {
 #[derive(Clone)]
 pub struct FakeHost {
     config: ContainerConfig,
-    world: Arc<Mutex<World>>,
-    gates: watch::Sender<HashMap<Verb, Gate>>,
+    world: Arc<Mutex<FakeState>>,
+    gates: watch::Sender<HashMap<Verb, CallGate>>,
 }
 
 /// Holds the calls of one verb.
-struct Gate {
-    held: Held,
+struct CallGate {
+    held: HoldPoint,
     may_pass: u64,
     waiting: u64,
 }
@@ -66,7 +69,7 @@ impl FakeHost {
     /// An empty world in which every allowed image is there.
     #[must_use]
     pub fn new(config: ContainerConfig, clock: Clock) -> Self {
-        let world = World {
+        let world = FakeState {
             instances: BTreeMap::new(),
             images: config.images.iter().cloned().collect(),
             calls: HashMap::new(),
@@ -85,9 +88,9 @@ impl FakeHost {
     }
 
     /// From now on a call of `verb` waits until [`FakeHost::let_one_pass`] or [`FakeHost::release`] lets it.
-    pub fn hold(&self, verb: Verb, held: Held) {
+    pub fn hold(&self, verb: Verb, held: HoldPoint) {
         self.gates.send_modify(|gates| {
-            gates.insert(verb, Gate { held, may_pass: 0, waiting: 0 });
+            gates.insert(verb, CallGate { held, may_pass: 0, waiting: 0 });
         });
     }
 
@@ -147,7 +150,7 @@ impl FakeHost {
     }
 
     /// The container ends by itself, as when its program crashes or uses too much memory.
-    pub fn crash(&self, instance: InstanceId, exit: Exit) {
+    pub fn crash(&self, instance: InstanceId, exit: ContainerExit) {
         let mut world = self.world();
         if let Some(container) = world.container(instance) {
             container.seen.state = ContainerState::Stopped;
@@ -177,7 +180,7 @@ impl FakeHost {
     }
 
     /// A container of this image ends right after each start.
-    pub fn breaks_when_started(&self, image_id: &str, exit: Exit) {
+    pub fn breaks_when_started(&self, image_id: &str, exit: ContainerExit) {
         self.world().broken_images.insert(image_id.to_owned(), exit);
     }
 
@@ -220,7 +223,7 @@ impl FakeHost {
         self.world().instances.get(&instance)?.volume.clone()
     }
 
-    fn world(&self) -> MutexGuard<'_, World> {
+    fn world(&self) -> MutexGuard<'_, FakeState> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -234,7 +237,7 @@ impl FakeHost {
         if let Some(latency) = latency {
             tokio::time::sleep(latency).await;
         }
-        self.pass(verb, Held::BeforeItsEffect).await;
+        self.pass(verb, HoldPoint::BeforeItsEffect).await;
         let mut world = self.world();
         if !world.reachable {
             return Err(HostError::Unreachable);
@@ -246,18 +249,18 @@ impl FakeHost {
     }
 
     /// Waits while calls of `verb` are held there.
-    async fn pass(&self, verb: Verb, at: Held) {
+    async fn pass(&self, verb: Verb, at: HoldPoint) {
         let mut gates = self.gates.subscribe();
         let mut waiting = None;
         while !self.may_pass(verb, at) {
-            waiting.get_or_insert_with(|| Waiting::begin(self, verb));
+            waiting.get_or_insert_with(|| HeldCall::begin(self, verb));
             if gates.changed().await.is_err() {
                 return;
             }
         }
     }
 
-    fn may_pass(&self, verb: Verb, at: Held) -> bool {
+    fn may_pass(&self, verb: Verb, at: HoldPoint) -> bool {
         let mut may = true;
         self.gates.send_if_modified(|gates| {
             let Some(gate) = gates.get_mut(&verb).filter(|gate| gate.held == at) else { return false };
@@ -270,9 +273,9 @@ impl FakeHost {
 }
 
 /// One call that is held; it also ends when nobody waits for it any more.
-struct Waiting<'a>(&'a FakeHost, Verb);
+struct HeldCall<'a>(&'a FakeHost, Verb);
 
-impl<'a> Waiting<'a> {
+impl<'a> HeldCall<'a> {
     fn begin(host: &'a FakeHost, verb: Verb) -> Self {
         let waiting = Self(host, verb);
         waiting.count(|n| n + 1);
@@ -286,7 +289,7 @@ impl<'a> Waiting<'a> {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for HeldCall<'_> {
     fn drop(&mut self) {
         self.count(|n| n.saturating_sub(1));
     }
@@ -303,7 +306,7 @@ impl ContainerHost for FakeHost {
         self.enter(Verb::EnsureVolume).await?;
         known_size(&self.config, size)?;
         self.world().make_volume(instance)?;
-        self.pass(Verb::EnsureVolume, Held::AfterItsEffect).await;
+        self.pass(Verb::EnsureVolume, HoldPoint::AfterItsEffect).await;
         Ok(())
     }
 
@@ -317,78 +320,78 @@ impl ContainerHost for FakeHost {
             return Err(HostError::Refused(format!("slot {} is past the last of the BERTH_BRIDGES", spec.slot.0)));
         }
         self.world().create(spec)?;
-        self.pass(Verb::Create, Held::AfterItsEffect).await;
+        self.pass(Verb::Create, HoldPoint::AfterItsEffect).await;
         Ok(())
     }
 
     async fn start(&self, instance: InstanceId) -> Result<(), HostError> {
         self.enter(Verb::Start).await?;
         self.world().start(instance)?;
-        self.pass(Verb::Start, Held::AfterItsEffect).await;
+        self.pass(Verb::Start, HoldPoint::AfterItsEffect).await;
         Ok(())
     }
 
     async fn freeze(&self, instance: InstanceId) -> Result<(), HostError> {
         self.enter(Verb::Freeze).await?;
         self.world().between(instance, ContainerState::Frozen)?;
-        self.pass(Verb::Freeze, Held::AfterItsEffect).await;
+        self.pass(Verb::Freeze, HoldPoint::AfterItsEffect).await;
         Ok(())
     }
 
     async fn thaw(&self, instance: InstanceId) -> Result<(), HostError> {
         self.enter(Verb::Thaw).await?;
         self.world().between(instance, ContainerState::Running)?;
-        self.pass(Verb::Thaw, Held::AfterItsEffect).await;
+        self.pass(Verb::Thaw, HoldPoint::AfterItsEffect).await;
         Ok(())
     }
 
     async fn stop(&self, instance: InstanceId) -> Result<(), HostError> {
         self.enter(Verb::Stop).await?;
         // What a program that ends on SIGTERM leaves behind: 128 + 15.
-        self.world().bring(instance, ContainerState::Stopped, Some(Exit { code: 143, out_of_memory: false }));
-        self.pass(Verb::Stop, Held::AfterItsEffect).await;
+        self.world().bring(instance, ContainerState::Stopped, Some(ContainerExit { code: 143, out_of_memory: false }));
+        self.pass(Verb::Stop, HoldPoint::AfterItsEffect).await;
         Ok(())
     }
 
     async fn remove_container(&self, instance: InstanceId) -> Result<(), HostError> {
         self.enter(Verb::RemoveContainer).await?;
         self.world().remove_container(instance);
-        self.pass(Verb::RemoveContainer, Held::AfterItsEffect).await;
+        self.pass(Verb::RemoveContainer, HoldPoint::AfterItsEffect).await;
         Ok(())
     }
 
     async fn bury_volume(&self, instance: InstanceId) -> Result<(), HostError> {
         self.enter(Verb::BuryVolume).await?;
         self.world().bury(instance);
-        self.pass(Verb::BuryVolume, Held::AfterItsEffect).await;
+        self.pass(Verb::BuryVolume, HoldPoint::AfterItsEffect).await;
         Ok(())
     }
 
     async fn unbury_volume(&self, instance: InstanceId) -> Result<(), HostError> {
         self.enter(Verb::UnburyVolume).await?;
         self.world().unbury(instance);
-        self.pass(Verb::UnburyVolume, Held::AfterItsEffect).await;
+        self.pass(Verb::UnburyVolume, HoldPoint::AfterItsEffect).await;
         Ok(())
     }
 
     async fn destroy_volume(&self, instance: InstanceId) -> Result<(), HostError> {
         self.enter(Verb::DestroyVolume).await?;
         self.world().destroy_volume(instance, self.config.delete_after)?;
-        self.pass(Verb::DestroyVolume, Held::AfterItsEffect).await;
+        self.pass(Verb::DestroyVolume, HoldPoint::AfterItsEffect).await;
         Ok(())
     }
 
-    async fn inspect(&self, instance: InstanceId) -> Result<Seen, HostError> {
+    async fn inspect(&self, instance: InstanceId) -> Result<ObservedInstance, HostError> {
         self.enter(Verb::Inspect).await?;
         let seen = self.world().seen(instance);
-        self.pass(Verb::Inspect, Held::AfterItsEffect).await;
+        self.pass(Verb::Inspect, HoldPoint::AfterItsEffect).await;
         Ok(seen)
     }
 
-    async fn list(&self) -> Result<Vec<Seen>, HostError> {
+    async fn list(&self) -> Result<Vec<ObservedInstance>, HostError> {
         self.enter(Verb::List).await?;
         let seen = self.world().all();
-        self.pass(Verb::List, Held::AfterItsEffect).await;
+        self.pass(Verb::List, HoldPoint::AfterItsEffect).await;
         Ok(seen)
     }
 

@@ -15,7 +15,7 @@ use tokio::process::Command;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-pub(super) use self::ruleset::{Bridge, Reach, name_servers};
+pub(super) use self::ruleset::{BridgeInterface, EgressPolicy, name_servers};
 use crate::HostError;
 
 /// Where distributions put nft. Not looked for elsewhere: the provisioner runs what it finds as root.
@@ -27,11 +27,11 @@ const DEADLINE: Duration = Duration::from_secs(10);
 pub(super) struct Firewall {
     table: String,
     program: Option<PathBuf>,
-    set: Mutex<Option<Set>>,
+    set: Mutex<Option<InstalledRules>>,
 }
 
 /// What was asked for, and how nft lists it: versions of nft write the same rules in different words.
-struct Set {
+struct InstalledRules {
     rules: String,
     listing: String,
 }
@@ -45,7 +45,7 @@ impl Firewall {
     }
 
     /// Sets the table in one step, unless it is there just as it was set before: then what it has counted stays.
-    pub(super) async fn ensure(&self, reach: &Reach) -> Result<(), HostError> {
+    pub(super) async fn ensure(&self, reach: &EgressPolicy) -> Result<(), HostError> {
         let rules = ruleset::write(&self.table, reach);
         let mut set = self.set.lock().await;
         if let Some(before) = set.as_ref().filter(|before| before.rules == rules)
@@ -60,7 +60,7 @@ impl Firewall {
         };
         let listing = done.await.map_err(HostError::Refused)?;
         tracing::info!(table = self.table, "set the rules for what instances may reach");
-        *set = Some(Set { rules, listing });
+        *set = Some(InstalledRules { rules, listing });
         Ok(())
     }
 

@@ -29,9 +29,9 @@ const CLOSED_PORTS: [u16; 5] = [25, 465, 587, 2375, 2376];
 
 /// What differs between two hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::docker) struct Reach {
+pub(in crate::docker) struct EgressPolicy {
     /// Never empty.
-    pub bridges: Vec<Bridge>,
+    pub bridges: Vec<BridgeInterface>,
     pub quota_port: u16,
     /// What the host itself asks for names. The Engine's own resolver asks them from inside the container's network.
     pub name_servers: Vec<Ipv4Addr>,
@@ -39,7 +39,7 @@ pub(in crate::docker) struct Reach {
 
 /// A bridge of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::docker) struct Bridge {
+pub(in crate::docker) struct BridgeInterface {
     pub name: String,
     pub gateway: Ipv4Addr,
 }
@@ -48,7 +48,7 @@ pub(in crate::docker) struct Bridge {
 /// what is not there fails.
 ///
 /// What is bridged passes `forward` too, with the bridge on both sides, where the kernel has `br_netfilter`.
-pub(super) fn write(table: &str, reach: &Reach) -> String {
+pub(super) fn write(table: &str, reach: &EgressPolicy) -> String {
     let bridges = list(reach.bridges.iter().map(|bridge| format!("\"{}\"", bridge.name)));
     let gateways = list(reach.bridges.iter().map(|bridge| format!("\"{}\" . {}", bridge.name, bridge.gateway)));
     let (not_the_internet, closed, quota_port) = (list(NOT_THE_INTERNET), list(CLOSED_PORTS), reach.quota_port);
@@ -134,9 +134,9 @@ pub(in crate::docker) fn name_servers(resolv_conf: &str) -> Vec<Ipv4Addr> {
 mod tests {
     use super::*;
 
-    fn reach() -> Reach {
-        let bridge = |n: u8| Bridge { name: format!("berth{n}"), gateway: Ipv4Addr::new(10, 89, n * 4, 1) };
-        Reach {
+    fn reach() -> EgressPolicy {
+        let bridge = |n: u8| BridgeInterface { name: format!("berth{n}"), gateway: Ipv4Addr::new(10, 89, n * 4, 1) };
+        EgressPolicy {
             bridges: vec![bridge(0), bridge(1)],
             quota_port: 8702,
             name_servers: vec![Ipv4Addr::new(192, 168, 1, 1)],
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_host_that_asks_nobody_for_names_opens_no_port_for_it() {
-        let without = write("instances-berth", &Reach { name_servers: Vec::new(), ..reach() });
+        let without = write("instances-berth", &EgressPolicy { name_servers: Vec::new(), ..reach() });
         assert!(!without.contains("dport 53"));
     }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bollard::Docker;
 use tokio::sync::Mutex;
 
-use super::firewall::{Bridge, Firewall, Reach, name_servers};
+use super::firewall::{BridgeInterface, EgressPolicy, Firewall, name_servers};
 use super::host_config::bridge_name;
 use super::networks;
 use crate::config::ContainerConfig;
@@ -19,7 +19,7 @@ const BRIDGED_TOO: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
 /// The interfaces of our own network namespace, whatever of /sys is mounted here.
 const INTERFACES: &str = "/proc/self/net/dev";
 
-pub(super) struct Walls {
+pub(super) struct NetworkIsolation {
     firewall: Firewall,
     /// Held while bridges are made: of two makings at once, one is told that the subnet is taken before it can see
     /// that the taker is the very bridge it wants.
@@ -27,7 +27,7 @@ pub(super) struct Walls {
     stand: AtomicBool,
 }
 
-impl Walls {
+impl NetworkIsolation {
     /// `nft` is looked for in the usual places when it is `None`.
     pub(super) fn new(network: &str, nft: Option<PathBuf>) -> Self {
         Self { firewall: Firewall::new(network, nft), making: Mutex::default(), stand: AtomicBool::new(false) }
@@ -78,11 +78,12 @@ impl Walls {
     }
 }
 
-async fn reach(config: &ContainerConfig, mut numbers: Vec<u32>) -> Reach {
+async fn reach(config: &ContainerConfig, mut numbers: Vec<u32>) -> EgressPolicy {
     numbers.sort_unstable();
     numbers.dedup();
-    let bridge = |number| Bridge { name: bridge_name(config, number), gateway: gateway(config.subnet, number) };
-    Reach {
+    let bridge =
+        |number| BridgeInterface { name: bridge_name(config, number), gateway: gateway(config.subnet, number) };
+    EgressPolicy {
         bridges: numbers.into_iter().map(bridge).collect(),
         quota_port: config.quota_port,
         name_servers: name_servers(&resolv_conf().await),

@@ -11,11 +11,12 @@ use tokio::sync::broadcast;
 use super::Verb;
 use crate::config::DiskLimit;
 use crate::{
-    ContainerSpec, ContainerState, DiskUse, Exit, HostError, HostLoad, HostReport, MadeAs, Seen, SeenContainer,
+    ConfigurationDrift, ContainerExit, ContainerSpec, ContainerState, DiskUsage, HostError, HostLoad, HostReport,
+    ObservedContainer, ObservedInstance,
 };
 
-pub(super) struct World {
-    pub instances: BTreeMap<InstanceId, Place>,
+pub(super) struct FakeState {
+    pub instances: BTreeMap<InstanceId, FakeInstance>,
     pub images: HashSet<String>,
     pub calls: HashMap<Verb, usize>,
     pub failures: HashMap<Verb, Vec<HostError>>,
@@ -28,26 +29,26 @@ pub(super) struct World {
     /// What each image's name means.
     pub image_ids: HashMap<String, u64>,
     /// Images whose program ends right after its start.
-    pub broken_images: HashMap<String, Exit>,
+    pub broken_images: HashMap<String, ContainerExit>,
     pub clock: Clock,
 }
 
 #[derive(Default)]
-pub(super) struct Place {
+pub(super) struct FakeInstance {
     /// What a test put into it, while there is one.
     pub volume: Option<Vec<u8>>,
     pub buried_at: Option<Timestamp>,
-    pub container: Option<Container>,
+    pub container: Option<FakeContainer>,
 }
 
-pub(super) struct Container {
+pub(super) struct FakeContainer {
     pub spec: ContainerSpec,
-    pub seen: SeenContainer,
+    pub seen: ObservedContainer,
     pub image_before: Option<String>,
 }
 
-impl World {
-    pub fn container(&mut self, instance: InstanceId) -> Option<&mut Container> {
+impl FakeState {
+    pub fn container(&mut self, instance: InstanceId) -> Option<&mut FakeContainer> {
         self.instances.get_mut(&instance)?.container.as_mut()
     }
 
@@ -57,7 +58,7 @@ impl World {
     }
 
     /// Brings a container to `state` if it is not there yet, and tells.
-    pub fn bring(&mut self, instance: InstanceId, state: ContainerState, exit: Option<Exit>) {
+    pub fn bring(&mut self, instance: InstanceId, state: ContainerState, exit: Option<ContainerExit>) {
         let Some(container) = self.container(instance) else { return };
         if container.seen.state != state {
             container.seen.state = state;
@@ -128,7 +129,7 @@ impl World {
 
     pub fn make(&mut self, spec: &ContainerSpec, image_id: String, image_before: Option<String>) {
         self.containers_made += 1;
-        let seen = SeenContainer {
+        let seen = ObservedContainer {
             id: format!("fake-{}", self.containers_made),
             state: ContainerState::Stopped,
             image: spec.image.clone(),
@@ -144,7 +145,7 @@ impl World {
         let place = self.instances.entry(spec.instance).or_default();
         // As on the Engine, a container brings the volume it mounts.
         place.volume.get_or_insert_default();
-        place.container = Some(Container { spec: spec.clone(), seen, image_before });
+        place.container = Some(FakeContainer { spec: spec.clone(), seen, image_before });
         self.tell(spec.instance);
     }
 
@@ -182,27 +183,29 @@ impl World {
         let due = self.clock.now().minus(after);
         let refused = |why: &str| Err(HostError::Refused(why.into()));
         match self.instances.get(&instance) {
-            None | Some(Place { container: None, volume: None, buried_at: None }) => return Ok(()),
-            Some(Place { buried_at: None, .. }) => return refused("it was never buried"),
-            Some(Place { buried_at: Some(at), .. }) if *at > due => return refused("it is to be kept for some time"),
-            Some(Place { container: Some(_), .. }) => return refused("there is a container on it"),
+            None | Some(FakeInstance { container: None, volume: None, buried_at: None }) => return Ok(()),
+            Some(FakeInstance { buried_at: None, .. }) => return refused("it was never buried"),
+            Some(FakeInstance { buried_at: Some(at), .. }) if *at > due => {
+                return refused("it is to be kept for some time");
+            }
+            Some(FakeInstance { container: Some(_), .. }) => return refused("there is a container on it"),
             Some(_) => {}
         }
         self.instances.remove(&instance);
         Ok(())
     }
 
-    pub fn all(&self) -> Vec<Seen> {
+    pub fn all(&self) -> Vec<ObservedInstance> {
         let there = self.instances.iter().filter(|(_, place)| place.volume.is_some() || place.container.is_some());
         there.map(|(instance, _)| self.seen(*instance)).collect()
     }
 
-    pub fn seen(&self, instance: InstanceId) -> Seen {
+    pub fn seen(&self, instance: InstanceId) -> ObservedInstance {
         let place = self.instances.get(&instance);
-        Seen {
+        ObservedInstance {
             instance,
             volume: place.is_some_and(|place| place.volume.is_some()),
-            container: place.and_then(|place| place.container.as_ref()).map(|container| SeenContainer {
+            container: place.and_then(|place| place.container.as_ref()).map(|container| ObservedContainer {
                 current: container.seen.image_id == self.image_id(&container.seen.image),
                 newest_image_id: self.image_id(&container.seen.image),
                 ..container.seen.clone()
@@ -233,7 +236,7 @@ pub(super) fn healthy() -> HostReport {
         runc_version: "1.3.3".into(),
         storage_driver: "overlay2".into(),
         disk_limit: DiskLimit::None,
-        disks: vec![DiskUse { holds: "everything".into(), used_percent: 50, inodes_used_percent: 10 }],
+        disks: vec![DiskUsage { holds: "everything".into(), used_percent: 50, inodes_used_percent: 10 }],
         buried: 0,
         missing_images: Vec::new(),
         other_images: Vec::new(),
@@ -244,6 +247,6 @@ pub(super) fn healthy() -> HostReport {
         live_restore: true,
         egress: Ok(()),
         neighbours: Ok(()),
-        containers: MadeAs::default(),
+        containers: ConfigurationDrift::default(),
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::{LOOKS_AT_ONCE, errors, host_config, labels};
 use crate::config::ContainerConfig;
-use crate::{ContainerSpec, HostError, MadeAs};
+use crate::{ConfigurationDrift, ContainerSpec, HostError};
 
 /// Containers named in a report; whoever finds so many looks at all of them.
 const NAMED: usize = 20;
@@ -18,7 +18,11 @@ const ENGINES_OWN: [&str; 5] = ["CgroupnsMode", "ConsoleSize", "Isolation", "Mas
 const HIDDEN: [&str; 2] = ["MaskedPaths", "ReadonlyPaths"];
 
 /// Looks at every container that runs or is frozen.
-pub(super) async fn look(engine: &Docker, config: &ContainerConfig, parent: &str) -> Result<MadeAs, HostError> {
+pub(super) async fn look(
+    engine: &Docker,
+    config: &ContainerConfig,
+    parent: &str,
+) -> Result<ConfigurationDrift, HostError> {
     let mut filters = labels::filter(&config.network);
     filters.insert("status".to_owned(), ["running", "paused"].map(str::to_owned).to_vec());
     let live = ListContainersOptionsBuilder::default().filters(&filters).build();
@@ -29,7 +33,7 @@ pub(super) async fn look(engine: &Docker, config: &ContainerConfig, parent: &str
             there => there.map(Some),
         }
     };
-    let mut found = MadeAs::default();
+    let mut found = ConfigurationDrift::default();
     let mut looks = futures_util::stream::iter(ids).map(inspect).buffer_unordered(LOOKS_AT_ONCE);
     while let Some(look) = looks.try_next().await? {
         let Some(there) = look else { continue };

@@ -3,15 +3,15 @@
 use berth_ground::ids::InstanceId;
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, EventMessage};
 
-use super::labels::{self, Labels};
-use crate::{ContainerState, Exit};
+use super::labels::{self, ContainerLabels};
+use crate::{ContainerExit, ContainerState};
 
 /// A container of ours, as inspected.
-pub(super) struct Found {
-    pub marks: Labels,
+pub(super) struct InspectedContainer {
+    pub marks: ContainerLabels,
     pub id: String,
     pub state: ContainerState,
-    pub exit: Option<Exit>,
+    pub exit: Option<ContainerExit>,
     /// What it was made with: see [`labels::SPEC_HASH`].
     pub spec_hash: Option<String>,
     /// The image that the container before this one was made from.
@@ -19,7 +19,7 @@ pub(super) struct Found {
     pub never_ran: bool,
 }
 
-impl Found {
+impl InspectedContainer {
     /// Reads what the Engine says; `None` when it is not one of ours.
     pub(super) fn read(installation: &str, there: ContainerInspectResponse) -> Option<Self> {
         use ContainerStateStatusEnum::{CREATED, PAUSED, RUNNING};
@@ -32,7 +32,7 @@ impl Found {
             _ => ContainerState::Stopped,
         };
         let never_ran = state.status == Some(CREATED);
-        let exit = (seen_state == ContainerState::Stopped && !never_ran).then(|| Exit {
+        let exit = (seen_state == ContainerState::Stopped && !never_ran).then(|| ContainerExit {
             code: state.exit_code.unwrap_or_default(),
             out_of_memory: state.oom_killed.unwrap_or_default(),
         });
