@@ -1,4 +1,4 @@
-//! Containers through the provisioner's socket: what the platform uses in production, where it has no Docker socket.
+//! The client of the provisioner's socket, with a connection pool: the platform's [`ContainerHost`], since it has no Docker socket.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -19,16 +19,16 @@ use super::protocol::{
 };
 use super::{ContainerHost, ContainerSpec, HostError, HostLoad, HostReport, ObservedInstance};
 
-/// Longer than any verb takes on the other side (30 s), so that its answer, not ours, says what happened.
+/// Longer than the provisioner's own timeout for any verb (30 s), so that its answer arrives and not our timeout.
 const DEADLINE: Duration = Duration::from_secs(35);
-/// Calls under way at once; fewer than the provisioner's connections, so that an operator's command still gets one.
+/// Concurrent calls; fewer than the provisioner's connections, so that a command of the operator still gets one.
 const AT_ONCE: usize = 32;
-/// Connections kept for the next call.
+/// Idle connections in the pool.
 const IDLE: usize = 8;
 
 type Connection = Framed<UnixStream, LinesCodec>;
 
-/// The provisioner on the other end of a unix socket.
+/// A client of the provisioner on a Unix socket.
 pub struct RemoteHost {
     socket: PathBuf,
     idle: Mutex<Vec<Connection>>,
@@ -36,30 +36,31 @@ pub struct RemoteHost {
 }
 
 impl RemoteHost {
-    /// Nothing is connected yet: the provisioner may come later and go at any time.
+    /// Connects lazily: the provisioner may start later, and stop at any time.
     #[must_use]
     pub fn new(socket: impl Into<PathBuf>) -> Self {
         Self { socket: socket.into(), idle: Mutex::default(), at_once: Semaphore::new(AT_ONCE) }
     }
 
-    async fn ask(&self, call: ProvisionerCall) -> ProvisionerAnswer {
-        let asked = async {
+    async fn call(&self, call: ProvisionerCall) -> ProvisionerAnswer {
+        let exchanged = async {
             let _turn = self.at_once.acquire().await.map_err(|_| HostError::Unreachable)?;
-            let (answer, connection) = self.ask_somewhere(call).await?;
+            let (answer, connection) = self.exchange(call).await?;
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            // After a refusal of the request itself the other side hangs up.
+            // The provisioner closes the connection after it refused a request, so such a connection must not be pooled.
             if idle.len() < IDLE && !matches!(answer, Err(HostError::Refused(_))) {
                 idle.push(connection);
             }
             answer
         };
-        timeout(DEADLINE, asked).await.unwrap_or(Err(HostError::Timeout))
+        timeout(DEADLINE, exchanged).await.unwrap_or(Err(HostError::Timeout))
     }
 
-    /// Asks on a kept connection, and once more on a new one when that had ended: every verb may be asked twice.
-    async fn ask_somewhere(&self, call: ProvisionerCall) -> Result<(ProvisionerAnswer, Connection), HostError> {
+    /// Sends the call on a pooled connection, and once more on a new one if the pooled one was closed (the keep-alive race).
+    /// The second try is safe because every verb is idempotent.
+    async fn exchange(&self, call: ProvisionerCall) -> Result<(ProvisionerAnswer, Connection), HostError> {
         let line = request(call)?;
-        if let Some(mut connection) = self.kept() {
+        if let Some(mut connection) = self.pooled() {
             match converse(&mut connection, &line).await {
                 Err(HostError::Unreachable) => {}
                 answer => return Ok((answer, connection)),
@@ -69,12 +70,13 @@ impl RemoteHost {
         Ok((converse(&mut connection, &line).await, connection))
     }
 
-    /// A kept connection on which nothing has been said since its last answer: on any other, the next answer would not be
-    /// the answer to what is asked next.
-    fn kept(&self) -> Option<Connection> {
+    /// A pooled connection with nothing to read. If there were bytes, they would be taken for the answer to the next request,
+    /// and every later answer would belong to the request before it.
+    fn pooled(&self) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let mut connection = idle.pop()?;
+            // Ready means bytes or an end: neither may be reused.
             if connection.next().now_or_never().is_none() {
                 return Some(connection);
             }
@@ -90,7 +92,7 @@ impl RemoteHost {
     }
 
     async fn done(&self, call: ProvisionerCall) -> Result<(), HostError> {
-        match self.ask(call).await? {
+        match self.call(call).await? {
             ProvisionerReply::Done => Ok(()),
             other => Err(unexpected(&other)),
         }
@@ -104,7 +106,8 @@ fn request(call: ProvisionerCall) -> Result<String, HostError> {
 
 async fn converse(connection: &mut Connection, line: &str) -> ProvisionerAnswer {
     let sent = connection.send(line).await;
-    // Who is not let in is told so and hung up on, perhaps before the request was sent.
+    // A refused peer gets its answer and is disconnected, possibly before our request was written. So the answer is read also
+    // after a failed write.
     match connection.next().await {
         Some(Ok(line)) => serde_json::from_str(&line)
             .map_err(|error| HostError::Failed(format!("the provisioner's answer cannot be understood: {error}")))?,
@@ -121,13 +124,13 @@ async fn converse(connection: &mut Connection, line: &str) -> ProvisionerAnswer 
 }
 
 fn unexpected(reply: &ProvisionerReply) -> HostError {
-    HostError::Failed(format!("the provisioner answered something else than was asked: {reply:?}"))
+    HostError::Failed(format!("the provisioner answered another question: {reply:?}"))
 }
 
 #[async_trait]
 impl ContainerHost for RemoteHost {
     async fn ensure_networks(&self) -> Result<Vec<Ipv4Addr>, HostError> {
-        match self.ask(ProvisionerCall::EnsureNetworks {}).await? {
+        match self.call(ProvisionerCall::EnsureNetworks {}).await? {
             ProvisionerReply::Gateways(gateways) => Ok(gateways),
             other => Err(unexpected(&other)),
         }
@@ -174,14 +177,14 @@ impl ContainerHost for RemoteHost {
     }
 
     async fn inspect(&self, instance: InstanceId) -> Result<ObservedInstance, HostError> {
-        match self.ask(ProvisionerCall::Inspect { instance }).await? {
+        match self.call(ProvisionerCall::Inspect { instance }).await? {
             ProvisionerReply::Seen(seen) if seen.instance == instance => Ok(seen),
             other => Err(unexpected(&other)),
         }
     }
 
     async fn list(&self) -> Result<Vec<ObservedInstance>, HostError> {
-        match self.ask(ProvisionerCall::List {}).await? {
+        match self.call(ProvisionerCall::List {}).await? {
             ProvisionerReply::List(list) => Ok(list),
             other => Err(unexpected(&other)),
         }
@@ -206,14 +209,14 @@ impl ContainerHost for RemoteHost {
     }
 
     async fn load(&self) -> Result<HostLoad, HostError> {
-        match self.ask(ProvisionerCall::Load {}).await? {
+        match self.call(ProvisionerCall::Load {}).await? {
             ProvisionerReply::Load(load) => Ok(load),
             other => Err(unexpected(&other)),
         }
     }
 
     async fn host_report(&self) -> Result<HostReport, HostError> {
-        match self.ask(ProvisionerCall::HostReport {}).await? {
+        match self.call(ProvisionerCall::HostReport {}).await? {
             ProvisionerReply::Report(report) => Ok(report),
             other => Err(unexpected(&other)),
         }

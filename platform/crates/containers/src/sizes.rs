@@ -1,12 +1,12 @@
-//! Sizes: what an instance may use, and how soon it sleeps.
+//! Instance sizes: resource limits and idle timeouts under a name.
 
 use std::time::Duration;
 
 use berth_ground::settings::SettingsReader;
 
-/// The name of the size that the single variables describe.
+/// The name of the size that the variables without BERTH_SIZES describe.
 const STANDARD: &str = "standard";
-/// What a size may change, as written in `BERTH_SIZES`, and the variable that gives the standard's.
+/// The fields of a size in `BERTH_SIZES`, each with the variable of the standard size's value.
 const FIELDS: [(&str, &str); 8] = [
     ("memory_mib", "BERTH_MEMORY_MIB"),
     ("swap_mib", "BERTH_SWAP_MIB"),
@@ -18,24 +18,24 @@ const FIELDS: [(&str, &str); 8] = [
     ("remove_after_seconds", "BERTH_REMOVE_AFTER_SECONDS"),
 ];
 
-/// What an instance may use, and how soon it sleeps when nobody does.
+/// The resource limits of an instance, and its idle timeouts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InstanceSize {
     pub name: String,
     pub memory_mib: u32,
-    /// Beyond the memory: where a frozen instance goes.
+    /// Swap beyond the memory, to which a frozen instance is reclaimed.
     pub swap_mib: u32,
     pub nano_cpus: i64,
     pub pids: u32,
     pub disk_mib: u32,
-    /// Idle this long, it is frozen; then stopped; then its container is removed and its volume kept.
+    /// Idle for so long, the instance is frozen, later stopped, and last its container is removed; the volume is kept.
     pub freeze_after: Duration,
     pub stop_after: Duration,
     pub remove_after: Duration,
 }
 
-/// The standard size from its own variables, then those of `BERTH_SIZES`: `NAME field=value ..; NAME ..`, each field
-/// that is not named as in the standard.
+/// Reads the standard size from its variables, then those in `BERTH_SIZES`: `NAME field=value ..; NAME ..`. A field that is
+/// left out has the standard size's value.
 pub(super) fn read_sizes(settings: &mut SettingsReader<'_>) -> Vec<InstanceSize> {
     let standard = FIELDS.map(|(_, variable)| settings.text(variable));
     let mut sizes: Vec<InstanceSize> =

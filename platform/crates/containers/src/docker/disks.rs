@@ -1,20 +1,19 @@
-//! How full the disks are that instances live on, and from where on nothing new begins.
+//! Disk usage, and the thresholds above which nothing new starts.
 //!
-//! The thresholds leave room for what runs already: volumes are sparse files, and all of them together may be promised more
-//! than there is.
+//! The thresholds reserve space for what runs already: volumes are sparse files, and their sum is overcommitted.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::{DiskUsage, HostError};
 
-/// From here on no new volume is made.
-pub(super) const MAKE_BELOW: u8 = 80;
-/// From here on no container is made or started.
-pub(super) const WAKE_BELOW: u8 = 90;
+/// The percentage from which on no volume is created.
+pub(super) const CREATE_BELOW: u8 = 80;
+/// The percentage from which on no container is created or started.
+pub(super) const START_BELOW: u8 = 90;
 
-/// Every disk that one of `folders` is on, once, named by the first that is. Folders that cannot be seen from here are
-/// left out: a provisioner in a container does not see the Engine's.
+/// The usage of every disk that holds one of `folders`, each disk once. Folders that are not visible here are left out: a
+/// provisioner in a container does not see the Engine's data.
 pub(super) fn used(folders: &[(&str, &Path)]) -> Vec<DiskUsage> {
     let mut seen = Vec::new();
     let mut disks: Vec<DiskUsage> = Vec::new();
@@ -36,7 +35,7 @@ pub(super) fn used(folders: &[(&str, &Path)]) -> Vec<DiskUsage> {
     disks
 }
 
-/// Refuses when any disk is at `limit` percent or above, in blocks or in inodes.
+/// Refuses if any disk is at `limit` percent or above, in blocks or in inodes.
 pub(super) fn refuse_from(limit: u8, disks: &[DiskUsage]) -> Result<(), HostError> {
     match disks.iter().find(|disk| disk.fullest() >= limit) {
         None => Ok(()),
@@ -44,7 +43,7 @@ pub(super) fn refuse_from(limit: u8, disks: &[DiskUsage]) -> Result<(), HostErro
             tracing::error!(
                 used_percent = disk.used_percent,
                 inodes_used_percent = disk.inodes_used_percent,
-                "the disk with {} is at {limit} % or above: nothing new begins on it",
+                "the disk with {} is at {limit} % or above: nothing new starts on it",
                 disk.holds
             );
             Err(HostError::DiskFull)
@@ -52,16 +51,16 @@ pub(super) fn refuse_from(limit: u8, disks: &[DiskUsage]) -> Result<(), HostErro
     }
 }
 
-/// A folder that is not there yet will be on its parent's disk.
+/// `folder` or its nearest existing ancestor: a folder that does not exist yet will be created on that disk.
 fn nearest(folder: &Path) -> Option<PathBuf> {
     folder.ancestors().find(|folder| folder.exists()).map(Path::to_path_buf)
 }
 
-/// As `df` counts: what is reserved for root is neither used nor free.
+/// Used space in percent, rounded up, as `df` counts: blocks reserved for root are neither used nor free.
 fn percent(used: u64, free: u64) -> u8 {
     let all = used.saturating_add(free);
     if all == 0 {
-        // A file system that does not count these.
+        // Some file systems have no fixed number of inodes and report zero.
         return 0;
     }
     u8::try_from(used.saturating_mul(100).div_ceil(all)).unwrap_or(100)
@@ -84,7 +83,7 @@ mod tests {
             (vec![disk(10, 10), disk(99, 1)], true),
             (vec![], false),
         ] {
-            assert_eq!(refuse_from(MAKE_BELOW, &disks).is_err(), full, "{disks:?}");
+            assert_eq!(refuse_from(CREATE_BELOW, &disks).is_err(), full, "{disks:?}");
         }
     }
 

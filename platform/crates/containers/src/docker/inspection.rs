@@ -1,4 +1,4 @@
-//! What the Engine says of a container, read as ours.
+//! Parses the Engine's inspect response and its events.
 
 use berth_ground::ids::InstanceId;
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, EventMessage};
@@ -6,33 +6,33 @@ use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, EventM
 use super::labels::{self, ContainerLabels};
 use crate::{ContainerExit, ContainerState};
 
-/// A container of ours, as inspected.
+/// One of our containers, as inspected.
 pub(super) struct InspectedContainer {
     pub marks: ContainerLabels,
     pub id: String,
     pub state: ContainerState,
     pub exit: Option<ContainerExit>,
-    /// What it was made with: see [`labels::SPEC_HASH`].
+    /// The hash of its create request: see [`labels::SPEC_HASH`].
     pub spec_hash: Option<String>,
-    /// The image that the container before this one was made from.
+    /// The image of the container that this one replaced.
     pub image_before: Option<String>,
     pub never_ran: bool,
 }
 
 impl InspectedContainer {
-    /// Reads what the Engine says; `None` when it is not one of ours.
-    pub(super) fn read(installation: &str, there: ContainerInspectResponse) -> Option<Self> {
+    /// Parses the inspect response; `None` if the container is not one of ours.
+    pub(super) fn parse(installation: &str, there: ContainerInspectResponse) -> Option<Self> {
         use ContainerStateStatusEnum::{CREATED, PAUSED, RUNNING};
         let labels = there.config?.labels?;
         let marks = labels::read(installation, &labels)?;
         let state = there.state?;
-        let seen_state = match state.status {
+        let observed_state = match state.status {
             Some(RUNNING) => ContainerState::Running,
             Some(PAUSED) => ContainerState::Frozen,
             _ => ContainerState::Stopped,
         };
         let never_ran = state.status == Some(CREATED);
-        let exit = (seen_state == ContainerState::Stopped && !never_ran).then(|| ContainerExit {
+        let exit = (observed_state == ContainerState::Stopped && !never_ran).then(|| ContainerExit {
             code: state.exit_code.unwrap_or_default(),
             out_of_memory: state.oom_killed.unwrap_or_default(),
         });
@@ -42,13 +42,13 @@ impl InspectedContainer {
             never_ran,
             marks,
             id: there.id.unwrap_or_default(),
-            state: seen_state,
+            state: observed_state,
             exit,
         })
     }
 }
 
-/// Whom an event concerns. The Engine puts a container's labels among the event's attributes.
+/// The instance that an event concerns. The Engine puts a container's labels among the event's attributes.
 pub(super) fn instance_of(event: EventMessage) -> Option<InstanceId> {
     event.actor?.attributes?.get(labels::INSTANCE)?.parse().ok()
 }

@@ -1,4 +1,5 @@
-//! The labels by which a container or volume says whose it is: the ledger is rebuilt from them when in doubt.
+//! The labels of containers and volumes: installation, instance, specification. They are the record from which the actual state
+//! is rebuilt, since nothing else is stored outside the Engine.
 
 use std::collections::HashMap;
 
@@ -9,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{ContainerExit, ContainerSpec, ContainerState, ObservedContainer, Slot};
 
-/// Which installation: the value is `BERTH_NETWORK`.
+/// The installation: the value of `BERTH_NETWORK`.
 pub(super) const INSTALLATION: &str = "berth.installation";
 pub(super) const INSTANCE: &str = "berth.instance";
 const SLOT: &str = "berth.slot";
@@ -17,17 +18,17 @@ const IMAGE: &str = "berth.image";
 const IMAGE_ID: &str = "berth.image-id";
 const SIZE: &str = "berth.size";
 const TOKEN_HASH: &str = "berth.token-hash";
-/// SHA-256 of the whole configuration the container was made with, this label excepted.
+/// SHA-256 of the whole create request, except this label.
 pub(super) const SPEC_HASH: &str = "berth.spec-hash";
 
-/// SHA-256 of what the configuration is apart from the instance's own: see [`super::host_config::kind`].
+/// SHA-256 of the create request without the instance's own values: see [`super::host_config::kind`].
 pub(super) const KIND: &str = "berth.kind";
-/// The image that the container before this one was made from.
+/// The image of the container that this one replaced, for a rollback.
 pub(super) const IMAGE_BEFORE: &str = "berth.image-before";
-/// When it was made, in milliseconds since 1970.
+/// The time of creation, in milliseconds since the Unix epoch.
 pub(super) const MADE_AT: &str = "berth.made-at";
 
-/// What a container's labels say.
+/// A container's labels, parsed.
 pub(super) struct ContainerLabels {
     pub instance: InstanceId,
     pub slot: Slot,
@@ -39,13 +40,26 @@ pub(super) struct ContainerLabels {
     pub token_hash: String,
 }
 
+/// The part of a container's state that its labels do not tell.
+pub(super) struct ContainerStatus {
+    pub id: String,
+    pub state: ContainerState,
+    pub exit: Option<ContainerExit>,
+}
+
+/// The image that a container would get now.
+pub(super) struct NewestImage {
+    /// Empty if the host has no image of that name, or BERTH_IMAGES pins another one.
+    pub image_id: String,
+    /// See [`ObservedContainer::current`].
+    pub is_current: bool,
+}
+
 impl ContainerLabels {
-    /// The container that carries them, `current` or not, while its image's name means `newest_image_id`.
-    pub(super) fn seen(
-        self,
-        (id, state, exit): (String, ContainerState, Option<ContainerExit>),
-        (newest_image_id, current): (String, bool),
-    ) -> ObservedContainer {
+    /// The container that carries these labels.
+    pub(super) fn observed(self, status: ContainerStatus, newest: NewestImage) -> ObservedContainer {
+        let ContainerStatus { id, state, exit } = status;
+        let NewestImage { image_id: newest_image_id, is_current: current } = newest;
         let Self { image, image_id, size, made_at, slot, token_hash, .. } = self;
         ObservedContainer {
             id,
@@ -63,7 +77,7 @@ impl ContainerLabels {
     }
 }
 
-/// The labels of a container made for `spec`.
+/// The labels of a container for `spec`.
 pub(super) fn of_container(installation: &str, spec: &ContainerSpec, image_id: &str) -> HashMap<String, String> {
     let mut labels = of_volume(installation, spec.instance);
     labels.insert(SLOT.into(), spec.slot.0.to_string());
@@ -84,7 +98,7 @@ pub(super) fn filter(installation: &str) -> HashMap<String, Vec<String>> {
     HashMap::from([("label".to_owned(), vec![format!("{INSTALLATION}={installation}")])])
 }
 
-/// Reads a container's labels; `None` when it is not one of ours.
+/// Parses a container's labels; `None` if it is not one of ours.
 pub(super) fn read(installation: &str, labels: &HashMap<String, String>) -> Option<ContainerLabels> {
     if labels.get(INSTALLATION)? != installation {
         return None;
@@ -93,7 +107,7 @@ pub(super) fn read(installation: &str, labels: &HashMap<String, String>) -> Opti
         instance: labels.get(INSTANCE)?.parse().ok()?,
         slot: Slot(labels.get(SLOT)?.parse().ok()?),
         image: labels.get(IMAGE)?.clone(),
-        // These four came later: a container without them is one of an older kind.
+        // These four were introduced later: a container without them is from an older version and will be replaced.
         image_id: labels.get(IMAGE_ID).cloned().unwrap_or_default(),
         size: labels.get(SIZE).cloned().unwrap_or_default(),
         kind: labels.get(KIND).cloned().unwrap_or_default(),
@@ -102,12 +116,12 @@ pub(super) fn read(installation: &str, labels: &HashMap<String, String>) -> Opti
     })
 }
 
-/// SHA-256 of a token, in hex.
+/// SHA-256 of a token in hex. A label is readable by every user of the Engine, so it must not hold the token itself.
 pub(super) fn token_hash(token: &str) -> String {
     hex::encode(hash(token))
 }
 
-/// SHA-256 over a JSON value with the keys of every object in order, so that equal values have equal hashes.
+/// SHA-256 of a JSON value with the keys of every object sorted, so that equal values have equal hashes.
 pub(super) fn hash_of(value: &serde_json::Value) -> String {
     let mut hasher = Sha256::new();
     feed(value, &mut hasher);

@@ -1,4 +1,5 @@
-//! What keeps instances from each other and from this host's networks: the bridges, our firewall, and the kernel's part in both.
+//! Network isolation of instances from each other and from the host's networks: bridges, firewall, and the kernel settings that
+//! both depend on.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -13,72 +14,74 @@ use super::networks;
 use crate::config::ContainerConfig;
 use crate::{HostError, gateway};
 
-/// `1` where packets between two ports of a bridge pass the same rules as routed ones, which is how neighbours are kept
-/// apart (bridge-nf-call-iptables in the kernel's ip-sysctl documentation). The Engine sets it when it makes our bridges.
-const BRIDGED_TOO: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
-/// The interfaces of our own network namespace, whatever of /sys is mounted here.
+/// `1` if packets between two ports of a bridge pass the same rules as routed ones, on which the isolation of neighbours depends
+/// (bridge-nf-call-iptables in the kernel's ip-sysctl documentation). The Engine sets it when it creates our bridges.
+const BRIDGE_NF_CALL_IPTABLES: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+/// The interfaces of our own network namespace. /sys/class/net would show those of the namespace in which /sys was mounted.
 const INTERFACES: &str = "/proc/self/net/dev";
 
+/// The bridges and the firewall of one installation.
 pub(super) struct NetworkIsolation {
     firewall: Firewall,
-    /// Held while bridges are made: of two makings at once, one is told that the subnet is taken before it can see
-    /// that the taker is the very bridge it wants.
-    making: Mutex<()>,
-    stand: AtomicBool,
+    /// Serializes the creation of bridges. Of two concurrent attempts, one would be told that the subnet is taken before it could
+    /// see that the bridge which took it is the one it wants.
+    creating: Mutex<()>,
+    is_in_force: AtomicBool,
 }
 
 impl NetworkIsolation {
-    /// `nft` is looked for in the usual places when it is `None`.
+    /// With `nft` `None`, the usual paths are searched for it.
     pub(super) fn new(network: &str, nft: Option<PathBuf>) -> Self {
-        Self { firewall: Firewall::new(network, nft), making: Mutex::default(), stand: AtomicBool::new(false) }
+        Self { firewall: Firewall::new(network, nft), creating: Mutex::default(), is_in_force: AtomicBool::new(false) }
     }
 
-    /// Makes or mends everything, and says where the bridges' gateways are. The rules come first, so that there is no
-    /// moment in which a bridge has none.
+    /// Creates or repairs rules and bridges, and returns the bridges' gateways. The rules come first, so that no bridge exists
+    /// without them for even a moment.
     pub(super) async fn ensure(&self, engine: &Docker, config: &ContainerConfig) -> Result<Vec<Ipv4Addr>, HostError> {
-        let _alone = self.making.lock().await;
-        self.stand.store(false, Ordering::SeqCst);
+        let _creating = self.creating.lock().await;
+        self.is_in_force.store(false, Ordering::SeqCst);
+        // Bridges from an earlier, larger BERTH_BRIDGES may still have containers, so the rules cover them too.
         let mut bridges = networks::numbers(engine, config).await?;
         bridges.extend(0..u32::from(config.bridges));
-        self.firewall.ensure(&reach(config, bridges).await).await?;
+        self.firewall.ensure(&egress_policy(config, bridges).await).await?;
         let mut gateways = Vec::new();
         for bridge in 0..u32::from(config.bridges) {
             gateways.push(networks::ensure(engine, config, bridge).await?);
         }
-        is_the_hosts_network(config).await.map_err(HostError::Refused)?;
-        passes_bridged_packets().await.map_err(HostError::Refused)?;
-        self.stand.store(true, Ordering::SeqCst);
+        check_network_namespace(config).await.map_err(HostError::Refused)?;
+        check_bridge_netfilter().await.map_err(HostError::Refused)?;
+        self.is_in_force.store(true, Ordering::SeqCst);
         Ok(gateways)
     }
 
-    /// Makes everything if that has not gone well yet: without walls, nothing is started.
+    /// Calls [`NetworkIsolation::ensure`] unless it has succeeded before: nothing is started without isolation.
     pub(super) async fn ensure_once(&self, engine: &Docker, config: &ContainerConfig) -> Result<(), HostError> {
-        if self.stand.load(Ordering::SeqCst) { Ok(()) } else { self.ensure(engine, config).await.map(drop) }
+        if self.is_in_force.load(Ordering::SeqCst) { Ok(()) } else { self.ensure(engine, config).await.map(drop) }
     }
 
-    /// Whether instances reach only what they may.
+    /// Whether the egress rules are in force.
     ///
     /// # Errors
-    /// The sentence that says why not.
+    /// A sentence with the reason why not.
     pub(super) async fn egress(&self, config: &ContainerConfig) -> Result<(), String> {
-        is_the_hosts_network(config).await?;
+        check_network_namespace(config).await?;
         self.firewall.is_effective().await
     }
 
-    /// Whether neighbours are kept apart.
+    /// Whether instances are isolated from each other.
     ///
     /// # Errors
-    /// The sentence that says why not.
+    /// A sentence with the reason why not.
     pub(super) async fn between(&self, engine: &Docker, config: &ContainerConfig) -> Result<(), String> {
-        passes_bridged_packets().await?;
+        check_bridge_netfilter().await?;
         for bridge in 0..u32::from(config.bridges) {
-            networks::look(engine, config, bridge).await.map_err(|error| error.to_string())?;
+            networks::check(engine, config, bridge).await.map_err(|error| error.to_string())?;
         }
         Ok(())
     }
 }
 
-async fn reach(config: &ContainerConfig, mut numbers: Vec<u32>) -> EgressPolicy {
+async fn egress_policy(config: &ContainerConfig, mut numbers: Vec<u32>) -> EgressPolicy {
     numbers.sort_unstable();
     numbers.dedup();
     let bridge =
@@ -90,7 +93,7 @@ async fn reach(config: &ContainerConfig, mut numbers: Vec<u32>) -> EgressPolicy 
     }
 }
 
-/// What the Engine gives its containers: the host's own, or what stands behind it where that is systemd's stub.
+/// The resolv.conf whose servers the Engine gives its containers: the host's, or with systemd's stub resolver the upstream one.
 async fn resolv_conf() -> String {
     let own = tokio::fs::read_to_string("/etc/resolv.conf").await.unwrap_or_default();
     if own.lines().any(|line| line.split_whitespace().eq(["nameserver", "127.0.0.53"])) {
@@ -99,21 +102,22 @@ async fn resolv_conf() -> String {
     own
 }
 
-/// Rules set in another network namespace than the bridges' would hold nobody back.
-async fn is_the_hosts_network(config: &ContainerConfig) -> Result<(), String> {
+/// Checks that we are in the network namespace of the bridges: rules in another one would have no effect.
+async fn check_network_namespace(config: &ContainerConfig) -> Result<(), String> {
     let interfaces = tokio::fs::read_to_string(INTERFACES).await.unwrap_or_default();
     let bridge = bridge_name(config, 0);
     if has_interface(&interfaces, &bridge) {
         return Ok(());
     }
     Err(format!(
-        "the bridge {bridge} is not in the provisioner's network, so its rules would hold nobody back; run it in the \
+        "the bridge {bridge} is not in the provisioner's network, so its rules would have no effect; run it in the \
          host's network (network_mode: host)"
     ))
 }
 
-async fn passes_bridged_packets() -> Result<(), String> {
-    let value = tokio::fs::read_to_string(Path::new(BRIDGED_TOO)).await.unwrap_or_default();
+/// Checks that bridged packets pass the firewall.
+async fn check_bridge_netfilter() -> Result<(), String> {
+    let value = tokio::fs::read_to_string(Path::new(BRIDGE_NF_CALL_IPTABLES)).await.unwrap_or_default();
     if value.trim() == "1" {
         return Ok(());
     }
@@ -122,7 +126,7 @@ async fn passes_bridged_packets() -> Result<(), String> {
         .into())
 }
 
-/// Whether `/proc/net/dev` lists an interface: `NAME: numbers`.
+/// Whether `/proc/net/dev` lists the interface, as `NAME: numbers`.
 fn has_interface(list: &str, name: &str) -> bool {
     list.lines().any(|line| line.split_once(':').is_some_and(|(interface, _)| interface.trim() == name))
 }
