@@ -61,7 +61,7 @@ async fn who_leaves_sleeps_until_all_is_destroyed_and_nothing_wakes_them() {
 async fn an_instance_in_the_middle_of_work_is_stopped_before_its_files_are_marked() {
     let town = Town::new(&[]).await;
     let alice = town.settle_in("alice").await;
-    town.host.hold(Verb::Stop, HoldPoint::BeforeItsEffect);
+    town.host.hold(Verb::Stop, HoldPoint::BeforeEffect);
     let handle = Handle::parse("alice").unwrap();
     town.app.accounts.delete(&handle, "operator").await.unwrap();
     town.host.until_held(Verb::Stop).await;
@@ -96,7 +96,7 @@ async fn a_deletion_that_breaks_anywhere_is_finished_by_the_next_run() {
                 }
                 see_off(&town).await;
             } else {
-                for held in [HoldPoint::BeforeItsEffect, HoldPoint::AfterItsEffect] {
+                for held in [HoldPoint::BeforeEffect, HoldPoint::AfterEffect] {
                     town.host.hold(verb, held);
                     let accounts = town.app.accounts.clone();
                     let running = tokio::spawn(async move { accounts.see_off().await });

@@ -118,7 +118,7 @@ async fn a_planted_way_back_leads_nowhere_else() {
 async fn a_person_sees_the_waiting_page_at_once_and_it_turns_into_the_instance() {
     let (town, alice, cookie) = at_home().await;
     put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
-    town.host.hold(Verb::Start, HoldPoint::BeforeItsEffect);
+    town.host.hold(Verb::Start, HoldPoint::BeforeEffect);
     // The Engine has not even answered yet.
     let page = town.get(HOST, "/", &[("cookie", &cookie), PAGE]).await;
     assert_eq!((page.status, page.header("cache-control")), (503, "no-store"));
@@ -143,7 +143,7 @@ async fn a_hundred_programs_are_held_for_one_start_and_none_loses_its_body() {
     let (town, alice, cookie) = at_home().await;
     put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
     let starts = town.host.calls(Verb::Start);
-    town.host.hold(Verb::Start, HoldPoint::BeforeItsEffect);
+    town.host.hold(Verb::Start, HoldPoint::BeforeEffect);
     let headers = [("cookie", cookie.as_str()), ("origin", "https://alice.example.com")];
     let body = "x".repeat(5000);
     let held = (0..90).map(|_| town.send("POST", HOST, "/echo", &headers, &body));
@@ -164,7 +164,7 @@ async fn a_program_that_waited_too_long_gets_503_and_when_to_come_back() {
     let alice = town.settle_in("alice").await;
     let cookie = town.instance_cookie(&alice).await;
     put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
-    town.host.hold(Verb::Start, HoldPoint::BeforeItsEffect);
+    town.host.hold(Verb::Start, HoldPoint::BeforeEffect);
     let answer = town.get(HOST, "/echo", &[("cookie", &cookie)]).await;
     assert_eq!((answer.status, answer.header("retry-after")), (503, "5"));
     assert_eq!(answer.json()["status"], 503);

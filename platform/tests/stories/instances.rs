@@ -118,7 +118,7 @@ async fn a_hundred_visits_to_a_sleeper_are_one_start() {
     let alice = town.settle_in("alice").await;
     town.wait(HALF_AN_HOUR).await;
     let before = town.host.calls(Verb::Start);
-    town.host.hold(Verb::Start, HoldPoint::BeforeItsEffect);
+    town.host.hold(Verb::Start, HoldPoint::BeforeEffect);
     for _ in 0..100 {
         town.instances().wake(&alice.instance, Cause::Visit).await.unwrap();
     }
@@ -183,7 +183,7 @@ async fn another_failure_after_the_first_is_written_down_too() {
 #[tokio::test]
 async fn killed_at_any_step_it_converges_with_nothing_doubled_and_nothing_lost() {
     for verb in [Verb::EnsureVolume, Verb::Create, Verb::Start, Verb::Inspect] {
-        for held in [HoldPoint::BeforeItsEffect, HoldPoint::AfterItsEffect] {
+        for held in [HoldPoint::BeforeEffect, HoldPoint::AfterEffect] {
             let mut town = Town::new(&[]).await;
             // The process dies with this call under way: it never hears what became of it.
             town.host.hold(verb, held);
@@ -224,7 +224,7 @@ async fn a_list_from_before_a_wake_does_not_undo_it() {
     let alice = town.settle_in("alice").await;
     town.wait(HALF_AN_HOUR).await;
     let stops = town.host.calls(Verb::Stop);
-    town.host.hold(Verb::List, HoldPoint::AfterItsEffect);
+    town.host.hold(Verb::List, HoldPoint::AfterEffect);
     let instances = town.instances().clone();
     let round = tokio::spawn(async move { instances.round().await });
     town.host.until_held(Verb::List).await;
@@ -244,7 +244,7 @@ async fn one_that_does_not_come_to_rest_does_not_delay_the_start() {
     let mut town = Town::new(&[]).await;
     town.settle_in("alice").await;
     town.kill().await;
-    town.host.hold(Verb::Inspect, HoldPoint::BeforeItsEffect);
+    town.host.hold(Verb::Inspect, HoldPoint::BeforeEffect);
     tokio::time::timeout(Duration::from_secs(10), town.start()).await.expect("the start goes on without it");
     town.host.release(Verb::Inspect);
     until(&town.instances().all()[0], |s| s.fact == Fact::Awake).await;

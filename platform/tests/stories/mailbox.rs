@@ -68,7 +68,7 @@ async fn a_letter_to_a_sleeping_instance_is_kept_wakes_it_and_arrives_as_it_was_
         let alice = town.settle_in("alice").await;
         open(&town, &alice, HOOK).await;
         put_to_sleep(&town, &alice).await;
-        town.host.hold(Verb::Start, HoldPoint::BeforeItsEffect);
+        town.host.hold(Verb::Start, HoldPoint::BeforeEffect);
         let answer = post(&town, "/hooks/github?x=1&y=%20", r#"{"ref":"main"}"#).await;
         assert_eq!((answer.status, answer.header("cache-control")), (202, "no-store"), "{}", answer.text());
         assert!(town.letters.seen().is_empty(), "kept before anything is awake");
@@ -169,7 +169,7 @@ async fn a_path_keeps_its_order_while_another_goes_on() {
         open(&town, &alice, HOOK).await;
         open(&town, &alice, "/hooks/other").await;
         put_to_sleep(&town, &alice).await;
-        town.host.hold(Verb::Start, HoldPoint::BeforeItsEffect);
+        town.host.hold(Verb::Start, HoldPoint::BeforeEffect);
         for (path, body) in [(HOOK, "1"), (HOOK, "2"), ("/hooks/other", "a"), (HOOK, "3"), ("/hooks/other", "b")] {
             assert_eq!(post(&town, path, body).await.status, 202);
         }
@@ -247,7 +247,7 @@ async fn the_platform_killed_between_taking_and_delivering_loses_nothing() {
         let alice = town.settle_in("alice").await;
         open(&town, &alice, HOOK).await;
         put_to_sleep(&town, &alice).await;
-        town.host.hold(Verb::Start, HoldPoint::BeforeItsEffect);
+        town.host.hold(Verb::Start, HoldPoint::BeforeEffect);
         let answer = post(&town, HOOK, "kept").await;
         assert_eq!(answer.status, 202);
         town.host.until_held(Verb::Start).await;

@@ -71,7 +71,7 @@ async fn a_newer_container_that_does_not_become_ready_gives_way_to_the_one_befor
         town.wait(HALF_AN_HOUR).await;
         town.host.rebuild_image(IMAGE);
         town.look().await;
-        town.host.hold(Verb::Start, HoldPoint::BeforeItsEffect);
+        town.host.hold(Verb::Start, HoldPoint::BeforeEffect);
         town.visit(&alice.instance).await;
         town.host.until_held(Verb::Start).await;
         let newer = container(&town, &alice).await;
@@ -101,7 +101,7 @@ async fn a_newer_container_that_does_not_become_ready_gives_way_to_the_one_befor
 #[tokio::test]
 async fn killed_at_any_step_of_an_upgrade_it_ends_in_one_container_on_the_same_files() {
     for verb in [Verb::Create, Verb::Start, Verb::Inspect] {
-        for held in [HoldPoint::BeforeItsEffect, HoldPoint::AfterItsEffect] {
+        for held in [HoldPoint::BeforeEffect, HoldPoint::AfterEffect] {
             for breaks in [false, true] {
                 let mut town = Town::new(&[]).await;
                 let alice = town.settle_in("alice").await;
@@ -220,7 +220,7 @@ async fn one_that_is_on_its_way_too_long_is_stuck_and_stopping_it_frees_it() {
     let town = Town::new(&[]).await;
     let alice = town.settle_in("alice").await;
     town.wait(HALF_AN_HOUR).await;
-    town.host.hold(Verb::Start, HoldPoint::BeforeItsEffect);
+    town.host.hold(Verb::Start, HoldPoint::BeforeEffect);
     town.visit(&alice.instance).await;
     town.host.until_held(Verb::Start).await;
     assert!(!alice.instance.status().is_stuck(town.clock.now()));

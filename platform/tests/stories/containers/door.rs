@@ -186,7 +186,7 @@ async fn a_long_call_delays_no_other() {
     let remote = Arc::new(serve(Arc::new(fake.clone()), config(dir.path())).await);
     let spec = Bench::fake().await.spec();
     remote.create(&spec).await.unwrap();
-    fake.hold(Verb::Start, HoldPoint::BeforeItsEffect);
+    fake.hold(Verb::Start, HoldPoint::BeforeEffect);
     let starting = tokio::spawn({
         let (remote, instance) = (remote.clone(), spec.instance);
         async move { remote.start(instance).await }

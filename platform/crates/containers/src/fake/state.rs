@@ -1,4 +1,4 @@
-//! What is there in the world of [`super::FakeHost`], and what the verbs do to it.
+//! The state of [`super::FakeHost`], and the effect of each verb on it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -26,16 +26,16 @@ pub(super) struct FakeState {
     pub containers_made: u64,
     pub load: HostLoad,
     pub report: HostReport,
-    /// What each image's name means.
+    /// Counts the rebuilds of each image, from which its id is derived.
     pub image_ids: HashMap<String, u64>,
-    /// Images whose program ends right after its start.
+    /// Image ids of which a container ends right after its start.
     pub broken_images: HashMap<String, ContainerExit>,
     pub clock: Clock,
 }
 
 #[derive(Default)]
 pub(super) struct FakeInstance {
-    /// What a test put into it, while there is one.
+    /// The contents; `None` if the volume does not exist.
     pub volume: Option<Vec<u8>>,
     pub buried_at: Option<Timestamp>,
     pub container: Option<FakeContainer>,
@@ -53,11 +53,11 @@ impl FakeState {
     }
 
     pub fn tell(&self, instance: InstanceId) {
-        // Nobody watching is no failure.
+        // Sending fails only without subscribers, which is no failure here.
         let _ = self.events.send(instance);
     }
 
-    /// Brings a container to `state` if it is not there yet, and tells.
+    /// Changes the state of the container, and sends an event if it was another one.
     pub fn bring(&mut self, instance: InstanceId, state: ContainerState, exit: Option<ContainerExit>) {
         let Some(container) = self.container(instance) else { return };
         if container.seen.state != state {
@@ -67,7 +67,7 @@ impl FakeState {
         }
     }
 
-    /// Starts a stopped container; one that runs or is frozen is left alone.
+    /// Starts a stopped container; does nothing to a running or frozen one.
     pub fn start(&mut self, instance: InstanceId) -> Result<(), HostError> {
         self.refuse_if_buried(instance)?;
         match self.state(instance) {
@@ -84,8 +84,8 @@ impl FakeState {
         Ok(())
     }
 
-    /// Freezes or thaws a container that runs.
-    pub fn between(&mut self, instance: InstanceId, state: ContainerState) -> Result<(), HostError> {
+    /// Freezes or thaws a container that is not stopped.
+    pub fn set_frozen_or_running(&mut self, instance: InstanceId, state: ContainerState) -> Result<(), HostError> {
         match self.state(instance) {
             None => return Err(HostError::NotFound),
             Some(ContainerState::Stopped) => return Err(HostError::Failed("the container does not run".into())),
@@ -95,7 +95,7 @@ impl FakeState {
     }
 
     pub fn remove_container(&mut self, instance: InstanceId) {
-        if self.instances.get_mut(&instance).is_some_and(|place| place.container.take().is_some()) {
+        if self.instances.get_mut(&instance).is_some_and(|there| there.container.take().is_some()) {
             self.tell(instance);
         }
     }
@@ -104,7 +104,7 @@ impl FakeState {
         self.container(instance).map(|container| container.seen.state)
     }
 
-    /// Makes the container if none is there that was made with the same.
+    /// Creates the container, unless one with the same specification exists.
     pub fn create(&mut self, spec: &ContainerSpec) -> Result<(), HostError> {
         self.refuse_if_buried(spec.instance)?;
         if !self.images.contains(&spec.image) {
@@ -142,10 +142,10 @@ impl FakeState {
             token_hash: hex::encode(hash(&spec.token)),
             exit: None,
         };
-        let place = self.instances.entry(spec.instance).or_default();
-        // As on the Engine, a container brings the volume it mounts.
-        place.volume.get_or_insert_default();
-        place.container = Some(FakeContainer { spec: spec.clone(), seen, image_before });
+        let there = self.instances.entry(spec.instance).or_default();
+        // Like the Engine, which creates a missing volume with the container that mounts it.
+        there.volume.get_or_insert_default();
+        there.container = Some(FakeContainer { spec: spec.clone(), seen, image_before });
         self.tell(spec.instance);
     }
 
@@ -161,24 +161,24 @@ impl FakeState {
     }
 
     pub fn unbury(&mut self, instance: InstanceId) {
-        if let Some(place) = self.instances.get_mut(&instance) {
-            place.buried_at = None;
+        if let Some(there) = self.instances.get_mut(&instance) {
+            there.buried_at = None;
         }
     }
 
     pub fn buried(&self) -> u32 {
-        let buried = self.instances.values().filter(|place| place.buried_at.is_some()).count();
+        let buried = self.instances.values().filter(|there| there.buried_at.is_some()).count();
         u32::try_from(buried).unwrap_or(u32::MAX)
     }
 
     fn refuse_if_buried(&self, instance: InstanceId) -> Result<(), HostError> {
-        match self.instances.get(&instance).and_then(|place| place.buried_at) {
+        match self.instances.get(&instance).and_then(|there| there.buried_at) {
             Some(_) => Err(HostError::Refused("its volume waits to be destroyed".into())),
             None => Ok(()),
         }
     }
 
-    /// Destroys a volume that was buried `after` ago or longer.
+    /// Destroys a volume whose tombstone is at least `after` old.
     pub fn destroy_volume(&mut self, instance: InstanceId, after: Duration) -> Result<(), HostError> {
         let due = self.clock.now().minus(after);
         let refused = |why: &str| Err(HostError::Refused(why.into()));
@@ -196,16 +196,16 @@ impl FakeState {
     }
 
     pub fn all(&self) -> Vec<ObservedInstance> {
-        let there = self.instances.iter().filter(|(_, place)| place.volume.is_some() || place.container.is_some());
+        let there = self.instances.iter().filter(|(_, there)| there.volume.is_some() || there.container.is_some());
         there.map(|(instance, _)| self.seen(*instance)).collect()
     }
 
     pub fn seen(&self, instance: InstanceId) -> ObservedInstance {
-        let place = self.instances.get(&instance);
+        let there = self.instances.get(&instance);
         ObservedInstance {
             instance,
-            volume: place.is_some_and(|place| place.volume.is_some()),
-            container: place.and_then(|place| place.container.as_ref()).map(|container| ObservedContainer {
+            volume: there.is_some_and(|there| there.volume.is_some()),
+            container: there.and_then(|there| there.container.as_ref()).map(|container| ObservedContainer {
                 current: container.seen.image_id == self.image_id(&container.seen.image),
                 newest_image_id: self.image_id(&container.seen.image),
                 ..container.seen.clone()
@@ -214,8 +214,8 @@ impl FakeState {
     }
 }
 
-/// A host that wants for nothing.
-pub(super) fn plenty() -> HostLoad {
+/// The load of an idle host.
+pub(super) fn idle_load() -> HostLoad {
     let total = 16 << 30;
     HostLoad {
         memory_total: total,
@@ -227,8 +227,8 @@ pub(super) fn plenty() -> HostLoad {
     }
 }
 
-/// A host of which nothing is to be said.
-pub(super) fn healthy() -> HostReport {
+/// The report of a host without findings.
+pub(super) fn healthy_report() -> HostReport {
     HostReport {
         engine_version: "29.0.0".into(),
         cgroup_version: 2,
