@@ -1,4 +1,5 @@
-//! The audit: what was done, by whom, to whom. Every room writes into it, in the transaction that does the thing.
+//! The audit log: actor, action, subject and detail of every change that matters. A module writes its entry in the transaction
+//! that makes the change, so neither exists without the other.
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
@@ -29,10 +30,7 @@ mod row {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
-/// Writes down that `actor` did `action` to `subject`, in the transaction that does it.
-///
-/// # Errors
-/// When the database does not answer.
+/// Appends an entry: `actor` did `action` to `subject`.
 pub async fn record(tx: &Tx, clock: &Clock, actor: &str, action: &str, (subject, detail): (&str, &str)) -> Result<()> {
     let row = row::ActiveModel {
         id: Set(clock.uuid()),
@@ -46,10 +44,7 @@ pub async fn record(tx: &Tx, clock: &Clock, actor: &str, action: &str, (subject,
     Ok(())
 }
 
-/// Takes away from where, and with which keys, `handle` did what it did. That it was done stays written.
-///
-/// # Errors
-/// When the database does not answer.
+/// Erases the details (addresses, key names) of all entries about `handle`, for an account that is deleted. The entries stay.
 pub async fn blank_audit_of(tx: &Tx, handle: &str) -> Result<()> {
     row::Entity::update_many()
         .col_expr(row::Column::Detail, Expr::value(""))
