@@ -12,6 +12,7 @@ pub mod config;
 pub mod db;
 pub mod domains;
 pub mod edge;
+pub mod http;
 pub mod instances;
 pub mod llm;
 pub mod mailbox;
