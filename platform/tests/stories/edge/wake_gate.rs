@@ -6,7 +6,7 @@ use super::*;
 async fn held_asleep() -> (Town, Resident, String) {
     let (town, alice, cookie) = at_home().await;
     put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
-    town.host.hold(Verb::Start, Held::BeforeEffect);
+    town.host.hold(Verb::Start, HoldPoint::BeforeEffect);
     (town, alice, cookie)
 }
 
