@@ -30,15 +30,28 @@ mod row {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
-/// Appends an entry: `actor` did `action` to `subject`.
-pub async fn record(tx: &Tx, clock: &Clock, actor: &str, action: &str, (subject, detail): (&str, &str)) -> Result<()> {
+/// An entry of the audit log.
+#[derive(Clone, Copy, Debug)]
+pub struct AuditEntry<'a> {
+    /// A handle, `operator`, or `berth` for work without a person behind it.
+    pub actor: &'a str,
+    /// A verb of ours, such as `share`.
+    pub action: &'a str,
+    /// The handle of the account that the action concerns, or the version of a price table, or a receipt's id.
+    pub subject: &'a str,
+    /// Anything else that tells one such action from another; erased with the account.
+    pub detail: &'a str,
+}
+
+/// Appends an entry, dated now.
+pub async fn record(tx: &Tx, clock: &Clock, entry: &AuditEntry<'_>) -> Result<()> {
     let row = row::ActiveModel {
         id: Set(clock.uuid()),
         at_ms: Set(clock.now().0),
-        actor: Set(actor.to_owned()),
-        action: Set(action.to_owned()),
-        subject: Set(subject.to_owned()),
-        detail: Set(detail.to_owned()),
+        actor: Set(entry.actor.to_owned()),
+        action: Set(entry.action.to_owned()),
+        subject: Set(entry.subject.to_owned()),
+        detail: Set(entry.detail.to_owned()),
     };
     row::Entity::insert(row).exec_without_returning(tx).await?;
     Ok(())
