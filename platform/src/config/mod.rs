@@ -120,6 +120,7 @@ impl Config {
     fn read_with(mut settings: SettingsReader<'_>) -> Result<Self, SettingsError> {
         let r = &mut settings;
         let hosts = reader::hosts(r);
+        // First, because the default database and the sockets are in it.
         let data_dir = PathBuf::from(r.text("BERTH_DATA_DIR"));
         let demo_listen: SocketAddr = r.parsed("BERTH_DEMO_LISTEN", "an address and port, such as 127.0.0.1:8703");
         let config = Self {

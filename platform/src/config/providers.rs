@@ -125,6 +125,7 @@ impl Providers {
                 wrong
                     .push(format!("\"{name}\" cannot be a provider's name: a word in small letters that is not taken"));
             }
+            // A slash at the end would double the one of the path.
             if !may_be_sent_a_key(url) || url.ends_with('/') {
                 wrong.push(format!("{name}: its url must start with https:// and not end with a slash"));
             }

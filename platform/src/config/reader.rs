@@ -17,6 +17,7 @@ pub(super) fn certificates_a_week(settings: &mut SettingsReader<'_>) -> Option<N
 
 pub(super) fn secret(settings: &mut SettingsReader<'_>) -> String {
     let secret = settings.optional("BERTH_SECRET").unwrap_or_default();
+    // 32 characters of base64 have 192 bits; the randomness itself cannot be checked.
     if secret.chars().count() < 32 {
         settings.mistake(
             "BERTH_SECRET is missing or shorter than 32 characters. Make one with: openssl rand -base64 32".into(),
@@ -54,6 +55,7 @@ pub(super) fn upstream(
     demo: &str,
 ) -> ProviderEndpoint {
     let address = settings.text(url).trim_end_matches('/').to_owned();
+    // Also without a key of the operator's: accounts' own keys are sent there too.
     if !may_be_sent_a_key(&address) {
         settings.mistake(format!(
             "{url} is \"{address}\"; it must start with https:// because a key is sent there, and have no user, \
@@ -92,6 +94,7 @@ pub(super) fn hosts(settings: &mut SettingsReader<'_>) -> Hosts {
         }
     }
     let port: u16 = settings.parsed("BERTH_HTTPS_PORT", "a port");
+    // Browsers leave the default port out of origins and Host headers.
     let port = if port == 443 { String::new() } else { format!(":{port}") };
     Hosts { app: format!("app.{apex}"), apex, instances, port }
 }

@@ -104,6 +104,7 @@ impl ContainerConfig {
             settings.mistake(format!("BERTH_NETWORK is \"{network}\"; use 1 to 11 small letters and digits."));
         }
         let subnet: Ipv4Addr = settings.parsed("BERTH_SUBNET", "an IPv4 address such as 10.89.0.0");
+        // 64 bridges of a /22 each fill a /16. A public range would hide real addresses from this host.
         if !subnet.is_private() || subnet.octets()[2..] != [0, 0] {
             settings.mistake(format!(
                 "BERTH_SUBNET is {subnet}; it must be the start of a private /16, such as 10.89.0.0."
@@ -130,6 +131,7 @@ impl ContainerConfig {
             },
             disk_limit: if settings.one_of("BERTH_DISK", "image", "none") { DiskLimit::Image } else { DiskLimit::None },
             delete_after: settings.seconds("BERTH_DELETE_AFTER_SECONDS"),
+            // No setting: the instance contract fixes it.
             instance_port: 8080,
             quota_port: settings.parsed("BERTH_QUOTA_PORT", "a port"),
         }
@@ -152,6 +154,7 @@ fn read_images(settings: &mut SettingsReader<'_>) -> (Vec<String>, BTreeMap<Stri
             pins.extend(pin.map(|pin| (name.to_owned(), pin.to_owned())));
         }
     }
+    // An empty list that an invalid entry caused was reported with that entry.
     if images.is_empty() && settings.mistakes().iter().all(|mistake| !mistake.starts_with("BERTH_IMAGES")) {
         settings.mistake("BERTH_IMAGES names no image.".into());
     }
@@ -160,6 +163,7 @@ fn read_images(settings: &mut SettingsReader<'_>) -> (Vec<String>, BTreeMap<Stri
 
 /// Whether `text` is an image id: `sha256:` and 64 hex digits.
 fn is_image_id(text: &str) -> bool {
+    // Lower case only, as the Engine writes ids: another spelling would never compare equal.
     let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
     text.strip_prefix("sha256:").is_some_and(|digits| digits.len() == 64 && digits.bytes().all(hex))
 }

@@ -82,6 +82,7 @@ pub fn read_request(line: &str) -> Result<ProvisionerCall, String> {
             "the platform speaks version {v} of the protocol and the provisioner version {VERSION}; update both together"
         ));
     }
+    // Unknown fields are errors: an argument that this side does not know might be a restriction.
     let request: ProvisionerRequest =
         serde_json::from_str(line).map_err(|error| format!("the request cannot be understood: {error}"))?;
     Ok(request.call)

@@ -46,6 +46,7 @@ impl RemoteHost {
         let exchanged = async {
             let _turn = self.at_once.acquire().await.map_err(|_| HostError::Unreachable)?;
             let (answer, connection) = self.exchange(call).await?;
+            // Pooled only after a complete exchange: a timeout drops the connection with its pending answer.
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             // The provisioner closes the connection after it refused a request, so such a connection must not be pooled.
             if idle.len() < IDLE && !matches!(answer, Err(HostError::Refused(_))) {
@@ -178,6 +179,7 @@ impl ContainerHost for RemoteHost {
 
     async fn inspect(&self, instance: InstanceId) -> Result<ObservedInstance, HostError> {
         match self.call(ProvisionerCall::Inspect { instance }).await? {
+            // The comparison would reveal an answer that belongs to another request.
             ProvisionerReply::Seen(seen) if seen.instance == instance => Ok(seen),
             other => Err(unexpected(&other)),
         }
@@ -191,6 +193,7 @@ impl ContainerHost for RemoteHost {
     }
 
     async fn events(&self) -> Result<BoxStream<'static, InstanceId>, HostError> {
+        // A connection of its own, because it carries events from then on. It takes no permit, since it may stay for days.
         let opened = async {
             let mut connection = self.connect().await?;
             match converse(&mut connection, &request(ProvisionerCall::Events {})?).await? {
@@ -202,6 +205,7 @@ impl ContainerHost for RemoteHost {
         let events = futures_util::stream::unfold(connection, |mut connection| async move {
             match serde_json::from_str(&connection.next().await?.ok()?) {
                 Ok(ProvisionerAnswer::Ok(ProvisionerReply::Happened(instance))) => Some((instance, connection)),
+                // Anything else ends the stream, and the caller opens another.
                 _ => None,
             }
         });

@@ -73,6 +73,7 @@ fn read_size(
     values: &[String; 8],
     field: impl Fn(usize) -> String,
 ) -> Option<InstanceSize> {
+    // Mistakes in other sizes do not count against this one.
     let before = settings.mistakes().len();
     let mut whole = |i: usize, least: u32| {
         let number = values[i].parse().ok().filter(|number| *number >= least);
@@ -84,12 +85,14 @@ fn read_size(
     };
     let (memory_mib, swap_mib, pids, disk_mib) = (whole(0, 16), whole(1, 0), whole(3, 8), whole(4, 32));
     let seconds = [5, 6, 7].map(|i| Duration::from_secs(u64::from(whole(i, 1))));
+    // The range also excludes NaN and infinity, which parse as numbers.
     let cpus = values[2].parse::<f64>().ok().filter(|cpus| (0.01..=1024.0).contains(cpus));
     if cpus.is_none() {
         let (field, value) = (field(2), &values[2]);
         settings.mistake(format!("{field} is \"{value}\"; it must be a number of cores from 0.01 to 1024."));
     }
     for (i, pair) in [(6, &seconds[..2]), (7, &seconds[1..])] {
+        // Only if every value was valid: comparing placeholders would report mistakes that are none.
         if before == settings.mistakes().len() && pair[1] <= pair[0] {
             let (later, sooner) = (field(i), field(i - 1));
             settings.mistake(format!(

@@ -188,6 +188,7 @@ impl DemoModel {
         match script.fault {
             Some(InjectedFault::Break) => frames.truncate(middle),
             Some(InjectedFault::Overloaded) => {
+                // The stream ends with an error event, as a provider reports an overload after the headers were sent.
                 frames.truncate(middle);
                 frames.push((shape.overloaded.into(), 0));
             }
@@ -198,6 +199,7 @@ impl DemoModel {
         let served = stream::iter(frames).then(move |(frame, tokens)| {
             let served = guard.0.clone();
             async move {
+                // Frames without tokens are free, and a sleep of zero would still yield for every frame.
                 if tokens > 0 && !pace.is_zero() {
                     tokio::time::sleep(pace).await;
                 }

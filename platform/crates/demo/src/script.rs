@@ -55,6 +55,7 @@ impl AnswerScript {
         let question = last_text(&request);
         let direction = |name: &str| direction(headers, &question, name);
         let number = |name: &str| direction(name).and_then(|value| value.parse::<u64>().ok());
+        // Chat Completions' new and old name, the latter also Anthropic's, then that of Responses.
         let limit = ["max_completion_tokens", "max_tokens", "max_output_tokens"]
             .iter()
             .find_map(|field| request.get(field)?.as_u64());
@@ -67,6 +68,7 @@ impl AnswerScript {
             model,
             stream: request.get("stream") == Some(&Value::Bool(true)),
             include_usage: request.pointer("/stream_options/include_usage") == Some(&Value::Bool(true)),
+            // OpenAI's own bounds on n.
             answers: request.get("n").and_then(Value::as_u64).unwrap_or(1).clamp(1, 128),
             words,
             is_cut,

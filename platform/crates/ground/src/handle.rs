@@ -82,6 +82,7 @@ impl Handle {
         let bare = self.0.trim_end_matches(|c: char| c.is_ascii_digit());
         let single = bare.strip_suffix('s').unwrap_or(bare);
         let names = || RESERVED.split_ascii_whitespace();
+        // `ns1` without its digits and `admins` without its plural; `adm1n` is caught by its skeleton.
         names().any(|name| [self.0.as_str(), bare, single].contains(&name))
             || names().any(|name| skeleton(name) == self.skeleton())
     }

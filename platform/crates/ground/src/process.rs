@@ -37,6 +37,7 @@ pub fn start_log(config: &LogConfig, quiet: &str) -> anyhow::Result<()> {
 pub fn end_of_work() -> anyhow::Result<CancellationToken> {
     let end = CancellationToken::new();
     let ended = end.clone();
+    // Installed here and not in the task: a signal right after this call must not kill the process.
     let mut term = signal(SignalKind::terminate())?;
     tokio::spawn(async move {
         tokio::select! {

@@ -44,6 +44,7 @@ type Connection = Framed<UnixStream, LinesCodec>;
 pub async fn serve(config: ContainerConfig, clock: Clock, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
     let host = Arc::new(DockerHost::connect(config.clone(), clock));
     tokio::select! {
+        // The other branch never completes, so the process ends with its server.
         served = serve_host(Arc::clone(&host) as _, config, shutdown) => served,
         never = keep_isolation(&*host) => match never {},
     }
@@ -166,8 +167,10 @@ struct SocketServer {
 
 impl SocketServer {
     async fn serve_connection(self: Arc<Self>, stream: UnixStream) {
+        // SO_PEERCRED: the kernel tells the peer's user, which no client can forge.
         let peer = stream.peer_cred().ok();
         let mut connection = Framed::new(stream, LinesCodec::new_with_max_length(REQUEST_BYTES));
+        // Refused instead of queued: the platform retries, and a queue could fill up with idle clients.
         let Ok(_permit) = self.permits.try_acquire() else {
             return send(&mut connection, &Err(HostError::Failed("the provisioner has too many connections".into())))
                 .await;

@@ -36,6 +36,7 @@ fn check_spec(spec: &ContainerSpec, config: &ContainerConfig) -> Result<(), Stri
     if let Some(id) = spec.image_id.as_ref().filter(|id| !is_image_id(id)) {
         return Err(format!("{id:?} is not the id of an image"));
     }
+    // It becomes the host name inside the container, so the grammar of labels matters.
     if let Err(why) = Handle::parse(&spec.handle) {
         return Err(format!("{:?} is not a handle: {why}", spec.handle));
     }

@@ -20,6 +20,7 @@ pub(super) fn used(folders: &[(&str, &Path)]) -> Vec<DiskUsage> {
     for (holds, folder) in folders {
         let Some(there) = nearest(folder) else { continue };
         let (Ok(metadata), Ok(disk)) = (std::fs::metadata(&there), rustix::fs::statvfs(&there)) else { continue };
+        // Folders with the same device number share one disk, which is listed once.
         if let Some(at) = seen.iter().position(|device| *device == metadata.dev()) {
             let known: &mut DiskUsage = &mut disks[at];
             known.holds = format!("{}, {holds}", known.holds);

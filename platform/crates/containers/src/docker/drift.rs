@@ -30,6 +30,7 @@ pub(super) async fn detect(
     let ids = engine.list_containers(Some(live)).await?.into_iter().filter_map(|container| container.id);
     let inspect = |id: String| async move {
         match engine.inspect_container(&id, None::<InspectContainerOptions>).await {
+            // Removed since the list was read.
             Err(error) if errors::is_absent(&error) => Ok(None),
             there => there.map(Some),
         }
@@ -90,11 +91,14 @@ fn differences(config: &ContainerConfig, parent: &str, there: &ContainerInspectR
     expect("what it was made with", hash(Some(labelled)) == hash(made.labels.as_ref()));
     expect("Image", there.image.as_deref() == Some(&marks.image_id));
     expect("User", told.user == made.user);
+    // The image may add variables of its own, so ours must be among them but need not be all.
     expect("Env", made.env.iter().flatten().all(|var| told.env.iter().flatten().any(|there| there == var)));
+    // A second mount could expose a path of the host.
     expect("Mounts", there.mounts.iter().flatten().count() == 1);
     let networks = there.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
     let bridge = host_config::bridge_name(config, spec.slot.bridge());
     let address = spec.slot.address(config.subnet).to_string();
+    // Exactly its own bridge and address, by which firewall, edge and quota proxy know the instance.
     let on_its_bridge = networks.is_some_and(|networks| {
         let asked = networks.get(&bridge).and_then(|endpoint| endpoint.ipam_config.as_ref()?.ipv4_address.as_ref());
         networks.len() == 1 && asked == Some(&address)
@@ -114,6 +118,7 @@ fn plain<T: serde::Serialize>(value: Option<T>) -> Map<String, Value> {
 fn without_empty(value: Value) -> Option<Value> {
     match value {
         Value::Null | Value::Bool(false) => None,
+        // Some versions of the Engine write an unset number as -1.
         Value::Number(number) if number.as_i64().is_some_and(|number| number == 0 || number == -1) => None,
         Value::String(text) if text.is_empty() => None,
         Value::Array(items) => {

@@ -31,6 +31,7 @@ fn refusal(status: u16, message: &str) -> HostError {
     } else if status == 404 && text.contains("no such container") {
         HostError::NotFound
     } else if status == 404 && text.contains("no such image") {
+        // The text is "No such image: NAME".
         let image = message.split_once(": ").map_or(message, |(_, image)| image);
         HostError::ImageMissing(image.to_owned())
     } else {

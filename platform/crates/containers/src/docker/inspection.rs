@@ -33,9 +33,11 @@ impl InspectedContainer {
         let observed_state = match state.status {
             Some(RUNNING) => ContainerState::Running,
             Some(PAUSED) => ContainerState::Frozen,
+            // Created, exited, dead and removing alike need a start or a new container.
             _ => ContainerState::Stopped,
         };
         let never_ran = state.status == Some(CREATED);
+        // A created container has exit code 0, which would look like a normal end.
         let exit = (observed_state == ContainerState::Stopped && !never_ran).then(|| ContainerExit {
             code: state.exit_code.unwrap_or_default(),
             out_of_memory: state.oom_killed.unwrap_or_default(),

@@ -135,6 +135,7 @@ fn feed(value: &serde_json::Value, hasher: &mut Sha256) {
             fields.sort_unstable_by_key(|(name, _)| *name);
             hasher.update(b"{");
             for (name, value) in fields {
+                // Hashed as JSON with its quotes: bare names and values could run together in two ways.
                 feed(&serde_json::Value::from(name.as_str()), hasher);
                 feed(value, hasher);
             }
@@ -145,6 +146,7 @@ fn feed(value: &serde_json::Value, hasher: &mut Sha256) {
             items.iter().for_each(|item| feed(item, hasher));
             hasher.update(b"]");
         }
+        // Numbers and texts differ by the quotes of their JSON form.
         scalar => hasher.update(scalar.to_string().as_bytes()),
     }
 }

@@ -235,11 +235,13 @@ impl ContainerHost for DockerHost {
             let mut body = self.body(spec, there.as_ref()).await?;
             let labels = body.labels.get_or_insert_default();
             let wanted = labels.get(labels::SPEC_HASH).cloned();
+            // After the hash was computed: the same container at another time must have the same hash.
             labels.insert(labels::MADE_AT.into(), self.clock.now().0.to_string());
             if let Some(found) = there {
                 if found.spec_hash == wanted {
                     return Ok(());
                 }
+                // Before the old container goes: a refusal afterwards would leave the instance without one.
                 self.volumes.refuse_unless_usable(self.engine()?, &name).await?;
                 labels.insert(labels::IMAGE_BEFORE.into(), found.marks.image_id);
                 self.reclaimer.cancel(spec.instance);
@@ -266,6 +268,7 @@ impl ContainerHost for DockerHost {
             if found.state != ContainerState::Stopped {
                 return Ok(());
             }
+            // Nothing runs before bridges and firewall rules are in place.
             self.isolation.ensure_once(self.engine()?, &self.config).await?;
             let name = self.name(instance);
             self.volumes.refuse_unless_usable(self.engine()?, &name).await?;
@@ -355,6 +358,7 @@ impl ContainerHost for DockerHost {
             if !self.volumes.tombstones.is_buried(&name)? && !self.has_volume(instance).await? {
                 return Ok(());
             }
+            // The date is checked first, on this host alone: no answer of the Engine can get around it.
             self.volumes.tombstones.refuse_unless_due(&name)?;
             if self.inspect_container(instance).await?.is_some() {
                 return Err(HostError::Refused(format!("there is a container on {name}; remove it first")));
@@ -382,6 +386,7 @@ impl ContainerHost for DockerHost {
             let ours = labels::filter(&self.config.network);
             let volumes = ListVolumesOptionsBuilder::default().filters(&ours).build();
             let containers = ListContainersOptionsBuilder::default().all(true).filters(&ours).build();
+            // Two requests at once; what changes between them is noticed at the next listing.
             let (volumes, containers) =
                 tokio::try_join!(engine.list_volumes(Some(volumes)), engine.list_containers(Some(containers)))?;
             let mut seen = BTreeMap::new();

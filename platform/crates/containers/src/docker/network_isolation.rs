@@ -39,10 +39,12 @@ impl NetworkIsolation {
     /// without them for even a moment.
     pub(super) async fn ensure(&self, engine: &Docker, config: &ContainerConfig) -> Result<Vec<Ipv4Addr>, HostError> {
         let _creating = self.creating.lock().await;
+        // Reset first: while a later step fails, nothing may be started.
         self.is_in_force.store(false, Ordering::SeqCst);
         // Bridges from an earlier, larger BERTH_BRIDGES may still have containers, so the rules cover them too.
         let mut bridges = networks::numbers(engine, config).await?;
         bridges.extend(0..u32::from(config.bridges));
+        // Rules may name interfaces that do not exist yet.
         self.firewall.ensure(&egress_policy(config, bridges).await).await?;
         let mut gateways = Vec::new();
         for bridge in 0..u32::from(config.bridges) {

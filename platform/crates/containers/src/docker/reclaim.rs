@@ -45,6 +45,7 @@ impl MemoryReclaimer {
     {
         let (program, clock, at_once) = (self.program.clone(), self.clock.clone(), Arc::clone(&self.at_once));
         let task = tokio::spawn(async move {
+            // The wait for a permit is not part of the timeout.
             let _permit = at_once.acquire_owned().await;
             let started = clock.monotonic();
             match reclaim(&program, target).await {
@@ -58,8 +59,10 @@ impl MemoryReclaimer {
             }
         });
         let mut in_progress = self.in_progress.lock().unwrap_or_else(PoisonError::into_inner);
+        // Finished tasks are removed here, because nothing else visits the map.
         in_progress.retain(|_, task| !task.is_finished());
         if let Some(earlier) = in_progress.insert(instance, task.abort_handle()) {
+            // A second freeze may concern another container than the first.
             earlier.abort();
         }
     }
@@ -103,6 +106,7 @@ async fn reclaim(program: &Path, target: impl Future<Output = anyhow::Result<Rec
         .kill_on_drop(true)
         .spawn()
         .context("starting the child that reclaims memory")?;
+    // A timeout drops the child, which kills it.
     let status = timeout(RECLAIM_TIMEOUT, child.wait()).await.context("the kernel did not finish in time")??;
     anyhow::ensure!(status.success(), "writing {} failed ({status})", file.display());
     Ok(bytes)

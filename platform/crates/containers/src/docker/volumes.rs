@@ -64,6 +64,7 @@ impl Volumes {
             DiskLimit::Image => {
                 self.file_systems.make(name, mib).await?;
                 let link = self.file_systems.link(name).display().to_string();
+                // With discard, the loop device punches holes: deleted files free space on the host's disk.
                 [("type", "ext4"), ("device", &link), ("o", "nosuid,nodev,discard")]
                     .map(|(option, value)| (option.to_owned(), value.to_owned()))
                     .into()
@@ -96,6 +97,7 @@ impl Volumes {
         let _lock = self.file_systems.lock(instance).await;
         let removed = engine.remove_volume(name, Some(RemoveVolumeOptionsBuilder::default().build())).await;
         match removed {
+            // An earlier attempt may have come this far.
             Err(error) if errors::is_absent(&error) => {}
             other => other?,
         }

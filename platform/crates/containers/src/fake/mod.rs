@@ -230,6 +230,7 @@ impl FakeHost {
 
     /// The beginning of every verb: counts the call, then delays, holds or fails it as a test has asked for.
     async fn enter(&self, verb: Verb) -> Result<(), HostError> {
+        // A block of its own: the lock must not be held during the sleep.
         let latency = {
             let mut state = self.state();
             *state.calls.entry(verb).or_default() += 1;
@@ -314,6 +315,7 @@ impl ContainerHost for FakeHost {
 
     async fn create(&self, spec: &ContainerSpec) -> Result<(), HostError> {
         self.enter(Verb::Create).await?;
+        // The same checks as the Engine's implementation, since both pass one contract test.
         if !self.config.images.contains(&spec.image) {
             return Err(HostError::Refused(format!("the image {} is not in BERTH_IMAGES", spec.image)));
         }

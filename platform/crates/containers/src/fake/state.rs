@@ -113,6 +113,7 @@ impl FakeState {
         let wanted = spec.image_id.clone().unwrap_or_else(|| self.image_id(&spec.image));
         let before =
             self.container(spec.instance).map(|there| (there.seen.image_id.clone(), there.image_before.clone()));
+        // As on the Engine, a rollback may name only the present image or the one before it.
         let ids = before.iter().flat_map(|(now, before)| [Some(now), before.as_ref()]);
         if spec.image_id.as_ref().is_some_and(|id| !ids.flatten().any(|known| known == id)) {
             return Err(HostError::Refused("an image by its id is for going back from an upgrade only".into()));

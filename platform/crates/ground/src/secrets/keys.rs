@@ -81,6 +81,7 @@ impl InstallationKeys {
 /// HMAC-SHA-256 of `message` with `key`.
 #[must_use]
 pub fn mac(key: &[u8], message: &[u8]) -> [u8; 32] {
+    // HMAC hashes longer keys and pads shorter ones, so every length is valid.
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
     mac.update(message);
     mac.finalize().into_bytes().into()

@@ -48,6 +48,7 @@ impl<'a> SettingsReader<'a> {
     /// The value of a variable that has no default.
     #[must_use]
     pub fn optional(&self, name: &str) -> Option<String> {
+        // Compose files and systemd units pass on variables that the operator left empty.
         (self.lookup)(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty())
     }
 
@@ -78,6 +79,7 @@ impl<'a> SettingsReader<'a> {
     /// A number of seconds, at least one.
     pub fn seconds(&mut self, name: &'static str) -> Duration {
         let seconds: u32 = self.parsed(name, "a whole number of seconds");
+        // A zero would make timeouts expire at once, and periodic work spin.
         if seconds == 0 {
             self.mistakes.push(format!("{name} is 0; it must be at least 1 second."));
         }

@@ -107,6 +107,7 @@ impl Firewall {
 }
 
 async fn run(program: &Path, arguments: &[&str], input: &str) -> std::io::Result<std::process::Output> {
+    // The caller's timeout drops this future, and with it the child is killed.
     let mut child = Command::new(program)
         .args(arguments)
         .env_clear()

@@ -127,6 +127,7 @@ pub(in crate::docker) fn name_servers(resolv_conf: &str) -> Vec<Ipv4Addr> {
         let address = words.next().and_then(|address| address.parse::<Ipv4Addr>().ok());
         found.extend(address.filter(|address| !address.is_loopback() && !address.is_unspecified()));
     }
+    // Sorted, because another order would be another table, and installing it would reset the connection counts.
     found.sort_unstable();
     found.dedup();
     found
