@@ -145,7 +145,7 @@ fn words(question: &str, tokens: Option<u64>) -> Vec<String> {
         .collect::<Vec<_>>()
         .join(" ")
         .chars()
-        .take(ECHOED_CHARACTERS)
+        .take(MAX_ECHOED_CHARACTERS)
         .collect();
     let echo =
         if asked.is_empty() { "You asked nothing.".into() } else { format!("You wrote: \u{201c}{asked}\u{201d}.") };
