@@ -265,9 +265,9 @@ async fn a_domain_goes_with_its_owner_and_sleeps_with_a_suspension() {
         assert_eq!(place.ask(NAME).await, 200);
         town.app.accounts.delete(handle, "operator").await.unwrap();
         town.look().await;
-        town.app.accounts.see_off().await.unwrap();
+        town.app.accounts.see_off(&town.app.modules).await.unwrap();
         town.wait(7 * DAY).await;
-        assert_eq!(town.app.accounts.see_off().await.unwrap(), 1);
+        assert_eq!(town.app.accounts.see_off(&town.app.modules).await.unwrap(), 1);
         assert_eq!((place.status(NAME, "").await, place.ask(NAME).await), (421, 403));
         place.prove(&place.bob).await;
     }
@@ -315,7 +315,7 @@ async fn an_owner_adds_proves_and_removes_a_domain_on_a_page_and_by_the_api() {
         assert!(page.contains(said), "{said}: {page}");
     }
     let listed = alice.get("/api/domains").await.json().await;
-    let domain = &listed["domains"][0];
+    let domain = &listed["items"][0];
     assert_eq!((domain["state"].as_str(), domain["url"].as_str()), (Some("claimed"), Some("https://docs.alice.org")));
     let check = format!("/domains/{}/check", domain["id"].as_str().unwrap());
     let not_yet = alice.post(&check, "").await;
