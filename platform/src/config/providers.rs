@@ -130,6 +130,7 @@ impl Providers {
                 wrong.push(format!("{name}: its url must start with https:// and not end with a slash"));
             }
         }
+        // Models and metered APIs share one namespace in the price table.
         for name in self.models.keys().filter(|name| self.metered.contains_key(*name)) {
             wrong.push(format!("{name} is there twice"));
         }

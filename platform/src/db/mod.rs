@@ -70,6 +70,7 @@ impl Db {
     }
 
     async fn expect_schema(&self) -> anyhow::Result<()> {
+        // Fails on a migration that this version does not know, which only a newer one can have run.
         let steps = migrations::Migrator::get_migration_with_status_read_only(&self.readers)
             .await
             .context("the database belongs to a newer version of Berth: use that version")?;
@@ -189,7 +190,9 @@ async fn connect(url: &str, connections: u32, if_missing: IfMissing) -> anyhow::
         .connect_timeout(ACQUIRE_TIMEOUT)
         .sqlx_logging(false);
     // FULL makes SQLite fsync every commit: with NORMAL, a power cut may undo the last ones in WAL mode, receipts among them.
+    // sqlx would log every statement; ours are logged where they fail.
     options.map_sqlx_sqlite_opts(move |sqlite| {
+        // This also overrides a `mode=rwc` in the URL.
         sqlite.create_if_missing(if_missing == IfMissing::Create).synchronous(SqliteSynchronous::Full)
     });
     Database::connect(options).await.context("connecting to the database named by DATABASE_URL")

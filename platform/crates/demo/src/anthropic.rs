@@ -34,6 +34,7 @@ fn whole(script: &AnswerScript) -> Value {
 }
 
 fn frames(script: &AnswerScript) -> Vec<(String, u64)> {
+    // As in the API, message_start counts the first output token, and message_delta the final number.
     let start = json!({ "type": "message_start", "message": {
         "id": format!("msg_demo_{}", script.id), "type": "message", "role": "assistant", "model": script.model,
         "content": [], "stop_reason": null, "stop_sequence": null, "usage": usage(script, 1),
@@ -47,6 +48,7 @@ fn frames(script: &AnswerScript) -> Vec<(String, u64)> {
         let delta = json!({ "type": "text_delta", "text": word });
         (frame(&json!({ "type": "content_block_delta", "index": 0, "delta": delta })), 1)
     };
+    // The API sends pings too, which clients have to ignore.
     let mut frames = vec![(frame(&start), 0), (frame(&block), 0), (frame(&json!({ "type": "ping" })), 0)];
     frames.extend(script.words.iter().map(word));
     frames.push((frame(&json!({ "type": "content_block_stop", "index": 0 })), 0));
@@ -60,6 +62,7 @@ fn frame(data: &Value) -> String {
 }
 
 fn error(status: StatusCode) -> Value {
+    // 529 is Anthropic's own status for an overload.
     let kind = match status.as_u16() {
         400 => "invalid_request_error",
         429 => "rate_limit_error",

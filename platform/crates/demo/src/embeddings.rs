@@ -15,6 +15,7 @@ pub fn answer(body: &[u8]) -> Option<(Value, u64)> {
     let request: Value = serde_json::from_slice(body).ok()?;
     let model = request.get("model")?.as_str()?;
     let texts = match request.get("input")? {
+        // An array of numbers is one text, already tokenized; any other array holds several texts.
         Value::Array(texts) if !texts.iter().all(Value::is_u64) => texts.clone(),
         one => vec![one.clone()],
     };
@@ -23,6 +24,7 @@ pub fn answer(body: &[u8]) -> Option<(Value, u64)> {
     let data = texts.iter().enumerate().map(|(index, text)| {
         let numbers = embedding(&text.to_string(), dimensions);
         let embedding = if in_base64 {
+            // The API's base64 form: little-endian 32-bit floats.
             let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
             json!(base64::engine::general_purpose::STANDARD.encode(bytes))
         } else {

@@ -95,6 +95,7 @@ fn paced(pace: Duration) -> Router {
         .route("/v1/embeddings", post(embed))
         .route("/v1/models", get(models))
         .route("/demo/ledger", get(ledger))
+        // axum's default of 2 MiB would refuse bodies that providers accept.
         .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(DemoModel { pace, served: Arc::default() })
 }

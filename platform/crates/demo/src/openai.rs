@@ -56,9 +56,11 @@ fn frames(script: &AnswerScript) -> Vec<(String, u64)> {
         }
         push(json!({}), Some(finish_reason(script)), 0);
     }
+    // A last chunk without choices, only if `stream_options` asked for it.
     if script.include_usage {
         frames.push((chunk(script, &json!([]), Some(usage(script))), 0));
     }
+    // The end marker of the API, which is not JSON.
     frames.push(("data: [DONE]\n\n".into(), 0));
     frames
 }

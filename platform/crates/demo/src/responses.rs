@@ -58,6 +58,7 @@ fn part(text: &str) -> Value {
 fn frames(script: &AnswerScript) -> Vec<(String, u64)> {
     let mut frames = Vec::new();
     let mut push = |kind: &str, more: Value, tokens: u64| {
+        // The API numbers the events of a stream.
         let mut data = json!({ "type": kind, "sequence_number": frames.len() });
         if let (Some(data), Value::Object(more)) = (data.as_object_mut(), more) {
             data.extend(more);

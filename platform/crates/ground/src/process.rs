@@ -17,6 +17,7 @@ use crate::settings::LogConfig;
 pub fn start_log(config: &LogConfig, quiet: &str) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(format!("{quiet}{}", config.filter))
         .context("BERTH_LOG is not a filter such as info,berth::edge=debug")?;
+    // No escape sequences in files and pipes.
     let colours = std::io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     if config.json {

@@ -102,6 +102,7 @@ pub async fn serve_host(
         }
     }
     connections.shutdown().await;
+    // A leftover is harmless: the next start replaces it.
     if let Err(error) = std::fs::remove_file(&server.config.socket) {
         tracing::warn!("{} stays behind: {error}", server.config.socket.display());
     }
@@ -138,6 +139,7 @@ struct SocketOwner {
 /// Binds the socket under a temporary name, restricts its mode, and renames it: other users can connect at no moment, and the
 /// stale socket of a crashed provisioner is replaced.
 async fn listen(socket: &Path) -> anyhow::Result<(UnixListener, SocketOwner)> {
+    // A live provisioner accepts; the file of a crashed one refuses the connection.
     if UnixStream::connect(socket).await.is_ok() {
         anyhow::bail!("another provisioner answers on {}; stop it first", socket.display());
     }
@@ -151,6 +153,7 @@ async fn listen(socket: &Path) -> anyhow::Result<(UnixListener, SocketOwner)> {
         return Err(error).with_context(|| format!("removing {}", unready.display()));
     }
     let listener = UnixListener::bind(&unready).with_context(|| format!("binding {}", unready.display()))?;
+    // The platform's group may connect. bind() alone would leave the mode to the umask.
     std::fs::set_permissions(&unready, std::fs::Permissions::from_mode(0o660))?;
     let made = std::fs::metadata(&unready)?;
     std::fs::rename(&unready, socket).with_context(|| format!("making {}", socket.display()))?;

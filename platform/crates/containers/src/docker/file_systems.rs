@@ -252,6 +252,7 @@ async fn run_expecting(program: &str, arguments: &[&str], successes: &[i32]) -> 
     let stderr = String::from_utf8_lossy(&output.stderr);
     match output.status.code() {
         Some(code) if successes.contains(&code) => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        // These programs report a full disk only in their text.
         _ if stderr.contains("No space left") => Err(HostError::DiskFull),
         _ => Err(HostError::Failed(format!("{program} failed ({}): {}", output.status, stderr.trim()))),
     }

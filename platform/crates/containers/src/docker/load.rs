@@ -17,6 +17,7 @@ pub(super) fn read(cgroup_parent: &str) -> Result<HostLoad, HostError> {
         memory_available: bytes("MemAvailable:"),
         swap_total: bytes("SwapTotal:"),
         swap_free: bytes("SwapFree:"),
+        // Absent on kernels that were built or booted without PSI.
         memory_pressure: fs::read_to_string("/proc/pressure/memory").ok().and_then(|text| some_avg10(&text)),
         containers: containers(Path::new(CGROUPS), cgroup_parent.trim_start_matches('/')),
     })

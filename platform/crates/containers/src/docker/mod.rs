@@ -106,6 +106,7 @@ impl DockerHost {
         }
         let socket = self.socket.to_str().ok_or(HostError::Unreachable)?;
         let engine = Docker::connect_with_socket(socket, CHANGE_TIMEOUT.as_secs(), bollard::API_DEFAULT_VERSION)?;
+        // Of two concurrent first calls, one drops its client unused.
         Ok(self.engine.get_or_init(|| engine))
     }
 
@@ -182,6 +183,7 @@ impl DockerHost {
         }
         let before = there.and_then(|found| found.image_before.as_deref());
         let there_now = there.map(|found| found.marks.image_id.as_str());
+        // Only an image that this container runs or ran: otherwise an id would bypass BERTH_IMAGES.
         if let Some(id) = spec.image_id.as_deref()
             && ![before, there_now].contains(&Some(id))
         {
@@ -290,6 +292,7 @@ impl ContainerHost for DockerHost {
             if let Err(error) = engine.pause_container(&name).await {
                 return self.accept_if_already(instance, ContainerState::Frozen, error.into()).await;
             }
+            // Without swap there is nowhere to put the pages; the kernel could only drop page cache.
             if reclaim::swap_mib().await > 0 {
                 let engine = engine.clone();
                 self.reclaimer.begin(instance, async move {
@@ -414,6 +417,7 @@ impl ContainerHost for DockerHost {
         let engine = self.engine()?.clone();
         // bollard sends the request at the first poll. `since` makes the Engine replay the events up to then, so none is lost.
         let since = self.clock.now().seconds().to_string();
+        // An unreachable Engine is an error here, instead of a stream that ends at once.
         within(READ_TIMEOUT, async { Ok(engine.ping().await?) }).await?;
         let mut filters = labels::filter(&self.config.network);
         filters.extend([

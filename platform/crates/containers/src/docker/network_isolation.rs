@@ -50,6 +50,7 @@ impl NetworkIsolation {
         for bridge in 0..u32::from(config.bridges) {
             gateways.push(networks::ensure(engine, config, bridge).await?);
         }
+        // After the bridges were created, because it looks for the first of them.
         check_network_namespace(config).await.map_err(HostError::Refused)?;
         check_bridge_netfilter().await.map_err(HostError::Refused)?;
         self.is_in_force.store(true, Ordering::SeqCst);

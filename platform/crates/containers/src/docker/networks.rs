@@ -77,6 +77,7 @@ async fn create(engine: &Docker, wanted: NetworkCreateRequest) -> Result<(), Hos
     if let Ok(there) = engine.inspect_network(&wanted.name, None::<InspectNetworkOptions>).await {
         return accept(&there, &wanted);
     }
+    // The Engine has no status code for this, only its text.
     if error.to_string().contains("overlaps") {
         let (name, subnet) = (&wanted.name, subnet_of(wanted.ipam.as_ref()));
         return Err(HostError::Refused(format!(
@@ -98,6 +99,7 @@ fn accept(there: &NetworkInspect, wanted: &NetworkCreateRequest) -> Result<(), H
     }
     let has = |option: &str| there.options.as_ref().and_then(|o| o.get(option));
     let differs = |option: &&str| has(option) != wanted.options.as_ref().and_then(|o| o.get(*option));
+    // The options on which isolation and routing depend; the Engine may add others.
     if let Some(option) = [NAME, ICC, MASQUERADE].iter().find(|o| differs(o)) {
         return Err(HostError::Refused(format!(
             "there is a Docker network {name} already, whose {option} is not what instances need; remove it or choose \

@@ -94,6 +94,7 @@ impl Tombstones {
 
     /// The number of this installation's tombstones.
     pub(super) fn count(&self) -> u32 {
+        // Unreadable counts as none: this number is for a report and decides nothing.
         let Ok(entries) = std::fs::read_dir(&self.dir) else { return 0 };
         let stones = entries.flatten().filter(|entry| {
             entry.file_name().to_str().is_some_and(|name| name.starts_with(&self.prefix) && name.ends_with(SUFFIX))

@@ -94,6 +94,7 @@ impl Volumes {
     /// Destroys the volume, and its tombstone last: after a crash in between, the volume still counts as doomed and the next call
     /// finishes.
     pub(super) async fn destroy(&self, engine: &Docker, instance: InstanceId, name: &str) -> Result<(), HostError> {
+        // No concurrent call may attach the file while it is removed.
         let _lock = self.file_systems.lock(instance).await;
         let removed = engine.remove_volume(name, Some(RemoveVolumeOptionsBuilder::default().build())).await;
         match removed {

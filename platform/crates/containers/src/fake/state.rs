@@ -183,6 +183,7 @@ impl FakeState {
     pub fn destroy_volume(&mut self, instance: InstanceId, after: Duration) -> Result<(), HostError> {
         let due = self.clock.now().minus(after);
         let refused = |why: &str| Err(HostError::Refused(why.into()));
+        // In the order of the Engine's implementation: tombstone, its date, container.
         match self.instances.get(&instance) {
             None | Some(FakeInstance { container: None, volume: None, buried_at: None }) => return Ok(()),
             Some(FakeInstance { buried_at: None, .. }) => return refused("it was never buried"),
