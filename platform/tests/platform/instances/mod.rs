@@ -189,7 +189,7 @@ async fn another_failure_after_the_first_is_written_down_too() {
 #[tokio::test]
 async fn killed_at_any_step_it_converges_with_nothing_doubled_and_nothing_lost() {
     for verb in [Verb::EnsureVolume, Verb::Create, Verb::Start, Verb::Inspect] {
-        for held in [Held::BeforeItsEffect, Held::AfterItsEffect] {
+        for held in [HoldPoint::BeforeEffect, HoldPoint::AfterEffect] {
             let mut town = FakePlatform::new(&[]).await;
             // The process dies with this call under way: it never hears what became of it.
             town.host.hold(verb, held);

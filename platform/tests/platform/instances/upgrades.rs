@@ -13,7 +13,7 @@ use berth_testing::fake_platform::{FakePlatform, Person, until};
 const HALF_AN_HOUR: Duration = Duration::from_secs(30 * 60);
 const IMAGE: &str = "berth-instance:latest";
 
-async fn container(town: &FakePlatform, of: &Person) -> SeenContainer {
+async fn container(town: &FakePlatform, of: &Person) -> ObservedContainer {
     town.host.inspect(of.instance.id).await.unwrap().container.unwrap()
 }
 

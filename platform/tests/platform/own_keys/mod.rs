@@ -212,7 +212,7 @@ async fn that_a_provider_refused_a_key_is_remembered_until_another_takes_its_pla
 
 /// The keys as the next process reads them.
 async fn reopened(world: &QuotaPlatform) -> OwnKeys {
-    let keys = Keys::derive(&world.app.config.secret, world.clock.clone());
+    let keys = InstallationKeys::derive(&world.app.config.secret, world.clock.clone());
     OwnKeys::open(world.app.db.clone(), world.clock.clone(), keys, &world.app.config).await.unwrap()
 }
 
