@@ -133,17 +133,3 @@ impl Clock {
         uuid::Builder::from_unix_timestamp_millis(ms, &self.random()).into_uuid()
     }
 }
-
-/// Adapter: this clock as the rate limiters of `governor` read it, so that tests can move their windows too.
-#[cfg(feature = "governor")]
-#[derive(Clone, Debug)]
-pub struct LimiterClock(pub Clock);
-
-#[cfg(feature = "governor")]
-impl governor::clock::Clock for LimiterClock {
-    type Instant = governor::nanos::Nanos;
-
-    fn now(&self) -> Self::Instant {
-        Duration::from_millis(u64::try_from(self.0.now().0).unwrap_or(0)).into()
-    }
-}
