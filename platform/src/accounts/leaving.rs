@@ -5,7 +5,7 @@
 
 use super::passkeys::PROOF_IS_FRESH_FOR;
 use super::sessions::Method;
-use super::store::{self, AskedBy, Departure, State};
+use super::store::{self, AskedBy, AuditEntry, Departure, State};
 use super::{Accounts, Leaving, Session};
 use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
@@ -141,7 +141,12 @@ impl Accounts {
         store::insert_departure(&tx, &departure).await?;
         store::set_state(&tx, account, &[person.state], State::Leaving).await?;
         store::end_sessions_of(&tx, account).await?;
-        store::record(&tx, &self.0.clock, actor, "leave", (person.handle.as_str(), "")).await?;
+        store::record(
+            &tx,
+            &self.0.clock,
+            &AuditEntry { actor, action: "leave", subject: person.handle.as_str(), detail: "" },
+        )
+        .await?;
         tx.commit().await?;
         self.0.memory.forget(account);
         if let Some(id) = departure.instance {
@@ -161,7 +166,12 @@ impl Accounts {
             return Err(gone());
         }
         let instance = self.0.instances.keep_in(&tx, account, (wish, cause)).await?;
-        store::record(&tx, &self.0.clock, actor, "keep", (person.handle.as_str(), "")).await?;
+        store::record(
+            &tx,
+            &self.0.clock,
+            &AuditEntry { actor, action: "keep", subject: person.handle.as_str(), detail: "" },
+        )
+        .await?;
         tx.commit().await?;
         self.0.memory.forget(account);
         if let Some(id) = instance {
@@ -256,7 +266,12 @@ impl Accounts {
         store::blank_audit_of(tx, handle.as_str()).await?;
         store::empty_account(tx, departure.account).await?;
         store::remove_departure(tx, departure.account).await?;
-        store::record(tx, &self.0.clock, "berth", "gone", (handle.as_str(), "")).await
+        store::record(
+            tx,
+            &self.0.clock,
+            &AuditEntry { actor: "berth", action: "gone", subject: handle.as_str(), detail: "" },
+        )
+        .await
     }
 }
 

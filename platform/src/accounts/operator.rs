@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::store::{self, Person, State};
+use super::store::{self, AuditEntry, Person, State};
 use super::{AccountView, Accounts, DEVICE_KNOWN_FOR, Standing};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
@@ -71,7 +71,12 @@ impl Accounts {
         }
         store::end_sessions_of(&tx, person.id).await?;
         let instance = self.0.instances.suspend_in(&tx, person.id).await?;
-        store::record(&tx, &self.0.clock, actor, "suspend", (handle.as_str(), "")).await?;
+        store::record(
+            &tx,
+            &self.0.clock,
+            &AuditEntry { actor, action: "suspend", subject: handle.as_str(), detail: "" },
+        )
+        .await?;
         tx.commit().await?;
         self.0.memory.forget(person.id);
         if let Some(id) = instance {
@@ -92,7 +97,12 @@ impl Accounts {
             return Ok(());
         }
         let instance = self.0.instances.restore_in(&tx, person.id).await?;
-        store::record(&tx, &self.0.clock, actor, "restore", (handle.as_str(), "")).await?;
+        store::record(
+            &tx,
+            &self.0.clock,
+            &AuditEntry { actor, action: "restore", subject: handle.as_str(), detail: "" },
+        )
+        .await?;
         tx.commit().await?;
         if let Some(id) = instance {
             self.0.instances.admit(id).await?;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ceremonies::{self, passkey_refused};
-use super::store::{self, Purpose, StoredPasskey};
+use super::store::{self, AuditEntry, Purpose, StoredPasskey};
 use super::{Accounts, PasskeyView, Session, rules};
 use crate::db::AccountId;
 use crate::error::{Error, Result};
@@ -91,7 +91,12 @@ impl Accounts {
         };
         store::insert_passkey(&tx, &stored).await?;
         let handle = session.handle.as_str();
-        store::record(&tx, &self.0.clock, handle, "passkey_add", (handle, &stored.name)).await?;
+        store::record(
+            &tx,
+            &self.0.clock,
+            &AuditEntry { actor: handle, action: "passkey_add", subject: handle, detail: &stored.name },
+        )
+        .await?;
         tx.commit().await
     }
 
@@ -111,7 +116,12 @@ impl Accounts {
         }
         store::remove_passkey(&tx, id).await?;
         let handle = session.handle.as_str();
-        store::record(&tx, &self.0.clock, handle, "passkey_remove", (handle, &passkey.name)).await?;
+        store::record(
+            &tx,
+            &self.0.clock,
+            &AuditEntry { actor: handle, action: "passkey_remove", subject: handle, detail: &passkey.name },
+        )
+        .await?;
         tx.commit().await
     }
 
@@ -129,7 +139,12 @@ impl Accounts {
         store::remove_recovery_codes(&tx, session.account).await?;
         store::insert_recovery_codes(&tx, session.account, hashes).await?;
         let handle = session.handle.as_str();
-        store::record(&tx, &self.0.clock, handle, "recovery_codes_renew", (handle, handle)).await?;
+        store::record(
+            &tx,
+            &self.0.clock,
+            &AuditEntry { actor: handle, action: "recovery_codes_renew", subject: handle, detail: handle },
+        )
+        .await?;
         tx.commit().await?;
         Ok(codes)
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::rules::{self, Lifetime};
 use super::session_memory::Since;
-use super::store::{self, Person, State, StoredSession};
+use super::store::{self, AuditEntry, Person, State, StoredSession};
 use super::{Accounts, Client, Role, Session, SessionView, SignedIn};
 use crate::clock::Timestamp;
 use crate::db::{SessionId, Tx};
@@ -138,7 +138,12 @@ impl Accounts {
             return Err(Error::NotFound);
         }
         let handle = by.handle.as_str();
-        store::record(&tx, &self.0.clock, handle, action, (handle, &id.to_string())).await?;
+        store::record(
+            &tx,
+            &self.0.clock,
+            &AuditEntry { actor: handle, action, subject: handle, detail: &id.to_string() },
+        )
+        .await?;
         tx.commit().await?;
         self.0.memory.forget(by.account);
         Ok(())
@@ -176,7 +181,12 @@ impl Accounts {
         }
         store::insert_device(tx, person.id, device.hash(), now).await?;
         let (handle, detail) = (person.handle.as_str(), format!("{}, {}", stored.user_agent, stored.ip));
-        store::record(tx, &self.0.clock, handle, method.audit_word(), (handle, &detail)).await?;
+        store::record(
+            tx,
+            &self.0.clock,
+            &AuditEntry { actor: handle, action: method.audit_word(), subject: handle, detail: &detail },
+        )
+        .await?;
         Ok(SignedIn { account: person.id, handle: person.handle.clone(), session, device })
     }
 

@@ -29,18 +29,28 @@ mod row {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
-/// Writes down that `actor` did `action` to `subject`, in the transaction that does it.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn record(tx: &Tx, clock: &Clock, actor: &str, action: &str, (subject, detail): (&str, &str)) -> Result<()> {
+/// One line of the audit log.
+#[derive(Clone, Copy, Debug)]
+pub struct AuditEntry<'a> {
+    /// A handle, `operator` for a command line, `berth` for the platform itself.
+    pub actor: &'a str,
+    /// A verb in `snake_case`, such as `log_in`.
+    pub action: &'a str,
+    /// A handle, or the id of the thing that was changed.
+    pub subject: &'a str,
+    /// Free text, may be empty. Blanked when the actor's or the subject's account is deleted.
+    pub detail: &'a str,
+}
+
+/// Appends `entry` to the audit log in `tx`, the transaction that makes the change: neither is stored without the other.
+pub async fn record(tx: &Tx, clock: &Clock, entry: &AuditEntry<'_>) -> Result<()> {
     let row = row::ActiveModel {
         id: Set(clock.uuid()),
         at_ms: Set(clock.now().0),
-        actor: Set(actor.to_owned()),
-        action: Set(action.to_owned()),
-        subject: Set(subject.to_owned()),
-        detail: Set(detail.to_owned()),
+        actor: Set(entry.actor.to_owned()),
+        action: Set(entry.action.to_owned()),
+        subject: Set(entry.subject.to_owned()),
+        detail: Set(entry.detail.to_owned()),
     };
     row::Entity::insert(row).exec_without_returning(&**tx).await?;
     Ok(())

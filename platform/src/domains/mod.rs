@@ -20,7 +20,8 @@ use uuid::Uuid;
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
-use crate::db::{Db, InstanceId, Tx, audit};
+use crate::db::audit::{self, AuditEntry};
+use crate::db::{Db, InstanceId, Tx};
 use crate::error::{Error, Result};
 use crate::hosts::{Entrance, Hosts};
 use crate::instances::{Instance, Instances};
@@ -357,7 +358,12 @@ impl Domains {
     }
 
     async fn record(&self, tx: &Tx, actor: &str, action: &str, of: (&Instance, &Domain)) -> Result<()> {
-        audit::record(tx, &self.0.clock, actor, action, (of.0.handle.as_str(), &of.1.name)).await
+        audit::record(
+            tx,
+            &self.0.clock,
+            &AuditEntry { actor, action, subject: of.0.handle.as_str(), detail: &of.1.name },
+        )
+        .await
     }
 
     fn find(&self, instance: InstanceId, id: DomainId) -> Option<Domain> {

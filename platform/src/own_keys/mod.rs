@@ -15,7 +15,8 @@ use zeroize::Zeroizing;
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
-use crate::db::{AccountId, Db, Tx, audit};
+use crate::db::audit::{self, AuditEntry};
+use crate::db::{AccountId, Db, Tx};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::secrets::{Keys, Unsealable};
@@ -140,7 +141,12 @@ impl OwnKeys {
         let _one_at_a_time = self.0.changing.lock().await;
         let tx = db.begin().await?;
         store::put(&tx, account, provider, &kept).await?;
-        audit::record(&tx, clock, owner.as_str(), "add_own_key", (owner.as_str(), provider)).await?;
+        audit::record(
+            &tx,
+            clock,
+            &AuditEntry { actor: owner.as_str(), action: "add_own_key", subject: owner.as_str(), detail: provider },
+        )
+        .await?;
         tx.commit().await?;
         self.change(|memory| memory.entry(account).or_default().insert(provider.to_owned(), Arc::new(kept)));
         Ok(())
@@ -156,7 +162,12 @@ impl OwnKeys {
         if !store::delete(&tx, account, provider).await? {
             return Err(Error::NotFound);
         }
-        audit::record(&tx, &self.0.clock, owner.as_str(), "remove_own_key", (owner.as_str(), provider)).await?;
+        audit::record(
+            &tx,
+            &self.0.clock,
+            &AuditEntry { actor: owner.as_str(), action: "remove_own_key", subject: owner.as_str(), detail: provider },
+        )
+        .await?;
         tx.commit().await?;
         self.change(|memory| memory.entry(account).or_default().remove(provider));
         Ok(())

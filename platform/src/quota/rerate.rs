@@ -99,7 +99,12 @@ impl Quota {
             self.0.running()?;
             let tx = db.begin().await?;
             let said = serde_json::to_string(&order).map_err(anyhow::Error::new)?;
-            audit::record(&tx, clock, by, "rerate", (&order.version, &said)).await?;
+            audit::record(
+                &tx,
+                clock,
+                &audit::AuditEntry { actor: by, action: "rerate", subject: &order.version, detail: &said },
+            )
+            .await?;
             tx.commit().await?;
         }
         Ok(Rerating {

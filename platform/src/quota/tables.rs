@@ -39,7 +39,12 @@ impl Quota {
         let tx = self.0.db.begin().await?;
         store::import_prices(&tx, &book, (source, table), (by, now)).await?;
         store::choose_prices(&tx, &book.version, (by, now)).await?;
-        audit::record(&tx, clock, by, "import_prices", (&book.version, source)).await?;
+        audit::record(
+            &tx,
+            clock,
+            &audit::AuditEntry { actor: by, action: "import_prices", subject: &book.version, detail: source },
+        )
+        .await?;
         tx.commit().await?;
         Ok((book.version, changes))
     }
@@ -61,7 +66,12 @@ impl Quota {
                 }
             }
         }
-        audit::record(&tx, &self.0.clock, by, "use_prices", (version.unwrap_or(BUILT_IN), "")).await?;
+        audit::record(
+            &tx,
+            &self.0.clock,
+            &audit::AuditEntry { actor: by, action: "use_prices", subject: version.unwrap_or(BUILT_IN), detail: "" },
+        )
+        .await?;
         tx.commit().await
     }
 

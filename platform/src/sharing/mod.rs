@@ -20,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::clock::{Clock, Timestamp};
-use crate::db::{Db, InstanceId, Tx, audit};
+use crate::db::audit::{self, AuditEntry};
+use crate::db::{Db, InstanceId, Tx};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::instances::{Instance, Instances};
@@ -103,7 +104,8 @@ impl Sharing {
         }
         store::insert(&tx, instance.id, &share).await?;
         let (owner, what) = (instance.handle.as_str(), share.in_short());
-        audit::record(&tx, &self.0.clock, owner, "share", (owner, &what)).await?;
+        audit::record(&tx, &self.0.clock, &AuditEntry { actor: owner, action: "share", subject: owner, detail: &what })
+            .await?;
         tx.commit().await?;
         self.change(|memory| {
             let shares = memory.entry(instance.id).or_default();
@@ -121,7 +123,8 @@ impl Sharing {
         let tx = self.0.db.begin().await?;
         let share = store::delete(&tx, instance.id, id).await?.ok_or(Error::NotFound)?;
         let (owner, what) = (instance.handle.as_str(), share.in_short());
-        audit::record(&tx, &self.0.clock, actor, "unshare", (owner, &what)).await?;
+        audit::record(&tx, &self.0.clock, &AuditEntry { actor, action: "unshare", subject: owner, detail: &what })
+            .await?;
         tx.commit().await?;
         self.change(|memory| {
             let shares = memory.entry(instance.id).or_default();
