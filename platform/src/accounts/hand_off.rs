@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::sessions::MOST_SESSIONS;
-use super::store::{self, Purpose, State, StoredSession};
-use super::{Accounts, Client, Session, rules};
+use super::store::{self, Purpose, StoredSession};
+use super::{AccountState, Accounts, Client, Session, rules};
 use crate::clock::Timestamp;
 use crate::db::{SessionId, Tx};
 use crate::error::{Error, Result};
@@ -60,7 +60,7 @@ impl Accounts {
     /// As [`Accounts::way_to`]; `Invalid` for a state or challenge of the wrong shape.
     pub async fn hand_off(&self, session: &Session, host: &str, state: &str, challenge: &str) -> Result<Token> {
         let audience = self.way_to(session, host)?.audience;
-        if session.leaving {
+        if session.deletion_scheduled {
             return Err(Error::Forbidden("This account leaves, and its instance sleeps until it is kept.".into()));
         }
         if state.is_empty() || state.len() > LONGEST_STATE {
@@ -142,7 +142,7 @@ impl Accounts {
             return Ok(None);
         };
         // Locked: a suspension either sees this session and ends it, or is seen here.
-        let person = store::person_locked(tx, parent.account).await?.filter(|p| p.state == State::Active);
+        let person = store::person_locked(tx, parent.account).await?.filter(|p| p.state == AccountState::Active);
         let Some(person) = person else { return Ok(None) };
         let token = Token::new(&self.0.clock);
         let session = StoredSession {

@@ -11,8 +11,8 @@ use super::ceremonies::{self, Refused};
 use super::one_time_codes::{AfterTooMany, Tried};
 use super::rules::{self, Device, PasskeyKind, SecondFactor};
 use super::sessions::Method;
-use super::store::{self, Person, Purpose, State, StoredPasskey};
-use super::{Accounts, Client, LogIn, SignedIn};
+use super::store::{self, Person, Purpose, StoredPasskey};
+use super::{AccountState, Accounts, Client, LogIn, SignedIn};
 use crate::db::{AccountId, Tx};
 use crate::error::{Error, Result};
 use crate::secrets::{self, Token};
@@ -185,7 +185,7 @@ impl Accounts {
 
 /// Who leaves may, to stay after all.
 pub(super) fn may_log_in(person: &Person) -> bool {
-    matches!(person.state, State::Active | State::Leaving)
+    matches!(person.state, AccountState::Active | AccountState::Deleting)
 }
 
 /// The one sentence for a login that fails: whether it was the signature, the account or the operator stays unsaid.

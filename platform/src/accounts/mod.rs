@@ -1,10 +1,10 @@
 //! Accounts: who a person is and how they prove it. Handles, passkeys, one-time codes, recovery codes, sessions.
 //!
-//! One file a story: `sign_up`, `log_in`, `recovery`, `sessions`, `passkeys`, `hand_off`, `operator`, `leaving`.
+//! One file a story: `sign_up`, `log_in`, `recovery`, `sessions`, `passkeys`, `hand_off`, `operator`, `deletion`.
 
 mod ceremonies;
+mod deletion;
 mod hand_off;
-mod leaving;
 mod limits;
 mod log_in;
 mod one_time_codes;
@@ -88,7 +88,7 @@ pub struct Session {
     pub handle: Handle,
     pub role: Role,
     /// Whether the account leaves: then this session is good for keeping it, and for nothing else.
-    pub leaving: bool,
+    pub deletion_scheduled: bool,
 }
 
 /// A login in the list of sessions.
@@ -160,7 +160,7 @@ pub struct AccountView {
     pub id: AccountId,
     pub handle: Handle,
     pub role: Role,
-    pub standing: Standing,
+    pub state: AccountState,
     pub passkeys: u64,
     pub recovery_codes_left: u64,
     pub created_at: Timestamp,
@@ -169,23 +169,23 @@ pub struct AccountView {
 /// How it stands with an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Standing {
+pub enum AccountState {
     Active,
-    /// By the operator: nobody logs in, nothing runs.
+    /// By the operator: logging in is refused, and its instance does not run.
     Suspended,
-    /// Given up; it can still be kept.
-    Leaving,
-    /// Destroyed. Its handle is never given again.
-    Gone,
+    /// Scheduled for deletion, which can still be cancelled. Stored as `leaving`.
+    Deleting,
+    /// Final. Its handle is never given again. Stored as `gone`.
+    Deleted,
 }
 
 /// An account that leaves.
 #[derive(Clone, Copy, Debug)]
-pub struct Leaving {
+pub struct ScheduledDeletion {
     /// When it is destroyed.
     pub due: Timestamp,
     /// Whether its owner can keep it; else only the operator can, who asked.
-    pub may_stay: bool,
+    pub owner_may_cancel: bool,
 }
 
 /// A passkey in the list of passkeys.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::store::{self, AuditEntry, Person, State};
-use super::{AccountView, Accounts, DEVICE_KNOWN_FOR, Standing};
+use super::store::{self, AuditEntry, Person};
+use super::{AccountState, AccountView, Accounts, DEVICE_KNOWN_FOR};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::secrets::Token;
@@ -64,9 +64,9 @@ impl Accounts {
     /// `NotFound`, `Conflict` when it leaves or is gone, or when the database does not answer.
     pub async fn suspend(&self, handle: &Handle, actor: &str) -> Result<()> {
         let person = store::person_called(self.0.db.read(), handle).await?.ok_or(Error::NotFound)?;
-        refuse_if_leaving(&person)?;
+        refuse_if_deleting(&person)?;
         let tx = self.0.db.begin().await?;
-        if !store::set_state(&tx, person.id, &[State::Active], State::Suspended).await? {
+        if !store::set_state(&tx, person.id, &[AccountState::Active], AccountState::Suspended).await? {
             return Ok(());
         }
         store::end_sessions_of(&tx, person.id).await?;
@@ -91,9 +91,9 @@ impl Accounts {
     /// `NotFound`, `Conflict` when it leaves or is gone, or when the database does not answer.
     pub async fn restore(&self, handle: &Handle, actor: &str) -> Result<()> {
         let person = store::person_called(self.0.db.read(), handle).await?.ok_or(Error::NotFound)?;
-        refuse_if_leaving(&person)?;
+        refuse_if_deleting(&person)?;
         let tx = self.0.db.begin().await?;
-        if !store::set_state(&tx, person.id, &[State::Suspended], State::Active).await? {
+        if !store::set_state(&tx, person.id, &[AccountState::Suspended], AccountState::Active).await? {
             return Ok(());
         }
         let instance = self.0.instances.restore_in(&tx, person.id).await?;
@@ -129,13 +129,13 @@ impl Accounts {
     }
 }
 
-fn refuse_if_leaving(person: &Person) -> Result<()> {
+fn refuse_if_deleting(person: &Person) -> Result<()> {
     match person.state {
-        State::Active | State::Suspended => Ok(()),
-        State::Leaving => {
+        AccountState::Active | AccountState::Suspended => Ok(()),
+        AccountState::Deleting => {
             Err(Error::Conflict("This account leaves. To keep it: berth user keep HANDLE, and then again.".into()))
         }
-        State::Gone => Err(super::leaving::gone()),
+        AccountState::Deleted => Err(super::deletion::deleted()),
     }
 }
 
@@ -144,12 +144,7 @@ fn view((passkeys, recovery_codes_left, person): (u64, u64, Person)) -> AccountV
         id: person.id,
         handle: person.handle,
         role: person.role,
-        standing: match person.state {
-            State::Active => Standing::Active,
-            State::Suspended => Standing::Suspended,
-            State::Leaving => Standing::Leaving,
-            State::Gone => Standing::Gone,
-        },
+        state: person.state,
         passkeys,
         recovery_codes_left,
         created_at: person.created_at,

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::rules::{self, Lifetime};
 use super::session_memory::Since;
-use super::store::{self, AuditEntry, Person, State, StoredSession};
-use super::{Accounts, Client, Role, Session, SessionView, SignedIn};
+use super::store::{self, AuditEntry, Person, StoredSession};
+use super::{AccountState, Accounts, Client, Role, Session, SessionView, SignedIn};
 use crate::clock::Timestamp;
 use crate::db::{SessionId, Tx};
 use crate::error::{Error, Result};
@@ -70,8 +70,9 @@ impl Accounts {
             // The session stands all the same: a busy or full database must not log everyone out.
             tracing::warn!(session.id = %stored.id, error = ?error, "could not note that a session was used");
         }
-        let leaving = person.state == State::Leaving;
-        let session = Session { id: stored.id, account: person.id, handle: person.handle, role: person.role, leaving };
+        let deletion_scheduled = person.state == AccountState::Deleting;
+        let session =
+            Session { id: stored.id, account: person.id, handle: person.handle, role: person.role, deletion_scheduled };
         self.0.memory.remember(since, hash, session.clone(), (audience, now, stored.expires_at));
         Ok(Some(session))
     }
@@ -199,7 +200,8 @@ impl Accounts {
             return Ok(None);
         }
         // Who leaves may still come to the app host, to stay; their instance is closed.
-        let welcome = person.state == State::Active || (person.state == State::Leaving && stored.parent.is_none());
+        let welcome =
+            person.state == AccountState::Active || (person.state == AccountState::Deleting && stored.parent.is_none());
         Ok(welcome.then_some((stored, person)))
     }
 

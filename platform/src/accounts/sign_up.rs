@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::one_time_codes::wrong_code;
 use super::sessions::Method;
-use super::store::{self, HalfSignedUp, Person, Purpose, State, StoredPasskey};
-use super::{Accounts, Availability, Client, Role, SignUp, SignUpStep, SignedIn, ceremonies, rules};
+use super::store::{self, HalfSignedUp, Person, Purpose, StoredPasskey};
+use super::{AccountState, Accounts, Availability, Client, Role, SignUp, SignUpStep, SignedIn, ceremonies, rules};
 use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
 use crate::error::{Error, Result};
@@ -278,7 +278,7 @@ impl Accounts {
             id: half.account,
             handle: half.handle,
             role: half.role,
-            state: State::Active,
+            state: AccountState::Active,
             totp_secret: half.totp_secret,
             // The code that confirmed the app is used up.
             totp_last_step: half.totp_step.ok_or_else(not_complete)?,

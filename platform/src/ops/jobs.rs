@@ -117,7 +117,7 @@ impl Jobs {
         let Some((id, kind)) = store::lease(&self.db, now, now.plus(LEASE)).await? else { return Ok(false) };
         let outcome = match Kind::of_word(&kind) {
             Some(Kind::PurgeExpired) => self.works.accounts.purge_expired().await,
-            Some(Kind::SeeOff) => self.works.accounts.see_off().await,
+            Some(Kind::AdvanceDeletions) => self.works.accounts.advance_deletions().await,
             Some(Kind::LookAtDomains) => self.works.domains.look_again().await,
             Some(Kind::TellAlerts) => self.works.quota.tell_alerts(&self.works.instances, &self.works.mailbox).await,
             Some(Kind::ForgetReceipts) => self.works.quota.forget_receipts().await,

@@ -4,7 +4,7 @@
 pub(super) const SCHEDULE: [(Kind, &str); 6] = [
     (Kind::PurgeExpired, "0 * * * * *"),
     (Kind::PurgeJobs, "30 7 3 * * *"),
-    (Kind::SeeOff, "45 * * * * *"),
+    (Kind::AdvanceDeletions, "45 * * * * *"),
     (Kind::LookAtDomains, "20 25 * * * *"),
     (Kind::TellAlerts, "15 * * * * *"),
     (Kind::ForgetReceipts, "40 37 3 * * *"),
@@ -20,7 +20,7 @@ pub(super) enum Kind {
     /// Jobs that were done long ago.
     PurgeJobs,
     /// Accounts that leave: their files are marked, and destroyed when it is time.
-    SeeOff,
+    AdvanceDeletions,
     /// Proven domains whose proof was not looked up for a day.
     LookAtDomains,
     /// Allowances that are nearly or wholly spent: the instances whose owners want it are told.
@@ -34,7 +34,7 @@ impl Kind {
         match self {
             Self::PurgeExpired => "purge_expired",
             Self::PurgeJobs => "purge_jobs",
-            Self::SeeOff => "see_off",
+            Self::AdvanceDeletions => "advance_deletions",
             Self::LookAtDomains => "look_at_domains",
             Self::TellAlerts => "tell_alerts",
             Self::ForgetReceipts => "forget_receipts",

@@ -39,7 +39,7 @@ pub async fn enforce(State((app, access)): State<(App, Access)>, mut request: Re
         Access::HalfIn if pending => {}
         Access::HalfIn => return elsewhere(&request, "/log-in", expired()),
         Access::LoggedIn | Access::Member | Access::Admin => match session(&app, request.headers()).await? {
-            Some(session) if session.leaving && access != Access::LoggedIn => {
+            Some(session) if session.deletion_scheduled && access != Access::LoggedIn => {
                 let sentence = "This account leaves. Log in to Berth and keep it, then try again.";
                 return elsewhere(&request, "/leaving", Error::Forbidden(sentence.into()));
             }

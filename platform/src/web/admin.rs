@@ -9,7 +9,7 @@ use super::errors::Answer;
 use super::page::Page;
 use super::why::{self, Why};
 use super::words::{self, Moment};
-use crate::accounts::{AccountView, Role, Session, Standing};
+use crate::accounts::{AccountState, AccountView, Role, Session};
 use crate::app::App;
 use crate::error::Error;
 use crate::handle::Handle;
@@ -57,7 +57,7 @@ pub struct InstanceCell {
 pub async fn show(State(app): State<App>, session: Session) -> Answer<Page<AdminPage>> {
     let mut accounts = app.accounts.accounts().await?;
     // Of these only the handle is left, and that is nobody's any more.
-    accounts.retain(|account| account.standing != Standing::Gone);
+    accounts.retain(|account| account.state != AccountState::Deleted);
     Ok(Page(AdminPage {
         handle: session.handle.to_string(),
         is_admin: is_admin(&session),
@@ -99,10 +99,10 @@ fn row(app: &App, account: AccountView) -> AccountRow {
     AccountRow {
         handle: account.handle.to_string(),
         admin: account.role == Role::Admin,
-        tag: match account.standing {
-            Standing::Active | Standing::Gone => "",
-            Standing::Suspended => "suspended",
-            Standing::Leaving => "leaving",
+        tag: match account.state {
+            AccountState::Active | AccountState::Deleted => "",
+            AccountState::Suspended => "suspended",
+            AccountState::Deleting => "leaving",
         },
         created: Moment(account.created_at),
         passkeys: account.passkeys,

@@ -53,7 +53,7 @@ pub async fn ask(State(app): State<App>, session: Session) -> Page<AskPage> {
 
 /// `POST /leave`: the handle, typed by hand.
 pub async fn leave(State(app): State<App>, session: Session, Form(typed): Form<Typed>) -> Answer {
-    match app.accounts.leave(&session, &typed.handle).await {
+    match app.accounts.schedule_deletion(&session, &typed.handle).await {
         Ok(due) => Ok(Page(LeftPage { handle: session.handle.to_string(), due: Moment(due) }).into_response()),
         Err(error) => {
             let problem = Problem::in_place(error)?;
@@ -64,14 +64,16 @@ pub async fn leave(State(app): State<App>, session: Session, Form(typed): Form<T
 
 /// `GET /leaving`: also for somebody who stays, who is sent on.
 pub async fn show(State(app): State<App>, session: Session) -> Answer {
-    let Some(leaving) = app.accounts.leaving(&session).await? else { return Ok(Redirect::to("/").into_response()) };
-    let (due, may_stay) = (Moment(leaving.due), leaving.may_stay);
+    let Some(leaving) = app.accounts.scheduled_deletion(&session).await? else {
+        return Ok(Redirect::to("/").into_response());
+    };
+    let (due, may_stay) = (Moment(leaving.due), leaving.owner_may_cancel);
     Ok(Page(LeavingPage { handle: session.handle.to_string(), due, may_stay }).into_response())
 }
 
 /// `POST /leaving/stay`
 pub async fn stay(State(app): State<App>, session: Session) -> Answer<Redirect> {
-    app.accounts.stay(&session).await?;
+    app.accounts.cancel_deletion(&session).await?;
     Ok(Redirect::to("/"))
 }
 

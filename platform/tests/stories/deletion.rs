@@ -18,12 +18,12 @@ const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The operator deletes somebody, and the loop has stopped their instance.
 async fn delete(town: &Town, resident: &Resident) {
     let handle = Handle::parse(resident.handle).unwrap();
-    town.app.accounts.delete(&handle, "operator").await.unwrap();
+    town.app.accounts.schedule_deletion_of(&handle, "operator").await.unwrap();
     town.look().await;
 }
 
-async fn see_off(town: &Town) -> u64 {
-    town.app.accounts.see_off().await.unwrap()
+async fn advance_deletions(town: &Town) -> u64 {
+    town.app.accounts.advance_deletions().await.unwrap()
 }
 
 #[tokio::test]
@@ -41,14 +41,14 @@ async fn who_leaves_sleeps_until_all_is_destroyed_and_nothing_wakes_them() {
         let login = cookie.strip_prefix("__Host-berth=").unwrap();
         let stands = town.app.accounts.is_live("alice.example.com", login).await.unwrap();
         assert!(!stands, "the login on the instance ended with the others");
-        assert_eq!(see_off(&town).await, 0);
+        assert_eq!(advance_deletions(&town).await, 0);
         town.wait(WEEK - Duration::from_secs(1)).await;
-        assert_eq!(see_off(&town).await, 0);
+        assert_eq!(advance_deletions(&town).await, 0);
         assert_eq!(town.host.inspect(id).await.unwrap().container.unwrap().state, ContainerState::Stopped);
         assert_eq!(town.host.read(id).as_deref(), Some(&b"letters"[..]));
 
         town.wait(Duration::from_secs(1)).await;
-        assert_eq!(see_off(&town).await, 1);
+        assert_eq!(advance_deletions(&town).await, 1);
         town.look().await;
         let seen = town.host.inspect(id).await.unwrap();
         assert!(!seen.volume && seen.container.is_none(), "{seen:?}");
@@ -63,13 +63,13 @@ async fn an_instance_in_the_middle_of_work_is_stopped_before_its_files_are_marke
     let alice = town.settle_in("alice").await;
     town.host.hold(Verb::Stop, Held::BeforeItsEffect);
     let handle = Handle::parse("alice").unwrap();
-    town.app.accounts.delete(&handle, "operator").await.unwrap();
+    town.app.accounts.schedule_deletion_of(&handle, "operator").await.unwrap();
     town.host.until_held(Verb::Stop).await;
-    see_off(&town).await;
+    advance_deletions(&town).await;
     assert_eq!(town.host.host_report().await.unwrap().buried, 0);
     town.host.release(Verb::Stop);
     until(&alice.instance, |status| status.fact == Fact::Stopped).await;
-    see_off(&town).await;
+    advance_deletions(&town).await;
     assert_eq!(town.host.host_report().await.unwrap().buried, 1);
 }
 
@@ -90,24 +90,24 @@ async fn a_deletion_that_breaks_anywhere_is_finished_by_the_next_run() {
             if n < verbs.len() {
                 for error in [HostError::Timeout, HostError::Unreachable] {
                     town.host.fail_next(verb, error);
-                    see_off(&town).await;
-                    see_off(&town).await;
+                    advance_deletions(&town).await;
+                    advance_deletions(&town).await;
                     town.wait(WEEK).await;
                 }
-                see_off(&town).await;
+                advance_deletions(&town).await;
             } else {
                 for held in [Held::BeforeItsEffect, Held::AfterItsEffect] {
                     town.host.hold(verb, held);
                     let accounts = town.app.accounts.clone();
-                    let running = tokio::spawn(async move { accounts.see_off().await });
+                    let running = tokio::spawn(async move { accounts.advance_deletions().await });
                     let _ = tokio::time::timeout(Duration::from_millis(300), town.host.until_held(verb)).await;
                     running.abort();
                     town.host.release(verb);
                     town.restart().await;
-                    see_off(&town).await;
+                    advance_deletions(&town).await;
                     town.wait(WEEK).await;
                 }
-                see_off(&town).await;
+                advance_deletions(&town).await;
             }
             let seen = town.host.inspect(id).await.unwrap();
             assert!(!seen.volume && seen.container.is_none(), "{verb:?}: {seen:?}");
@@ -140,13 +140,13 @@ async fn a_host_that_was_told_late_keeps_the_files_its_whole_time() {
     delete(&town, &alice).await;
     town.host.cut_off();
     town.wait(WEEK * 2).await;
-    assert_eq!(see_off(&town).await, 0);
+    assert_eq!(advance_deletions(&town).await, 0);
     town.host.reconnect();
-    see_off(&town).await;
+    advance_deletions(&town).await;
     town.wait(WEEK - Duration::from_secs(1)).await;
-    assert_eq!(see_off(&town).await, 0);
+    assert_eq!(advance_deletions(&town).await, 0);
     let handle = Handle::parse("alice").unwrap();
-    town.app.accounts.keep(&handle, "operator").await.unwrap();
+    town.app.accounts.cancel_deletion_of(&handle, "operator").await.unwrap();
     assert_eq!(town.host.host_report().await.unwrap().buried, 0, "and until then it can be kept");
 }
 
@@ -160,9 +160,9 @@ async fn a_place_is_given_again_only_after_it_has_rested_and_the_lowest_first() 
         for resident in [&ann, &ben] {
             delete(&town, resident).await;
         }
-        see_off(&town).await;
+        advance_deletions(&town).await;
         town.wait(WEEK).await;
-        assert_eq!(see_off(&town).await, 2);
+        assert_eq!(advance_deletions(&town).await, 2);
         let cid = town.settle_in("cid").await;
         assert!(cid.instance.address() > second, "nobody gets a place that was another's just now");
         town.wait(DAY).await;
@@ -226,7 +226,7 @@ enum Event {
     Kill,
     Leave(usize),
     Keep(usize),
-    SeeOff,
+    AdvanceDeletions,
     Days(u8),
     /// The engine is away while the scheduled work runs.
     Outage,
@@ -242,7 +242,7 @@ fn events() -> impl Strategy<Value = Event> {
         Just(Event::Kill),
         who.clone().prop_map(Event::Leave),
         who.prop_map(Event::Keep),
-        Just(Event::SeeOff),
+        Just(Event::AdvanceDeletions),
         (1..9_u8).prop_map(Event::Days),
         Just(Event::Outage),
     ]
@@ -283,7 +283,7 @@ async fn live_through(night: &[Event]) {
     // And who did ask is gone in the end.
     town.host.reconnect();
     for _ in 0..3 {
-        see_off(&town).await;
+        advance_deletions(&town).await;
         town.wait(WEEK).await;
     }
     for (n, handle) in PEOPLE.into_iter().enumerate() {
@@ -319,20 +319,20 @@ async fn happen(town: &mut Town, event: Event, leaving: &mut [Option<berth::cloc
         }
         Event::Kill => town.restart().await,
         Event::Leave(n) => {
-            if town.app.accounts.delete(&handle(n), "operator").await.is_ok() {
+            if town.app.accounts.schedule_deletion_of(&handle(n), "operator").await.is_ok() {
                 leaving[n] = Some(town.clock.now());
             }
         }
         Event::Keep(n) => {
-            if town.app.accounts.keep(&handle(n), "operator").await.is_ok() {
+            if town.app.accounts.cancel_deletion_of(&handle(n), "operator").await.is_ok() {
                 leaving[n] = None;
             }
         }
-        Event::SeeOff => drop(see_off(town).await),
+        Event::AdvanceDeletions => drop(advance_deletions(town).await),
         Event::Days(days) => town.wait(DAY * u32::from(days)).await,
         Event::Outage => {
             town.host.cut_off();
-            see_off(town).await;
+            advance_deletions(town).await;
             town.host.reconnect();
         }
     }

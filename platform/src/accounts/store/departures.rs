@@ -4,8 +4,9 @@ use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::{QueryOrder as _, QuerySelect as _};
 
-use super::people::{State, state, state_word};
+use super::people::{state, state_word};
 use super::unreadable;
+use crate::accounts::AccountState;
 use crate::clock::Timestamp;
 use crate::db::{AccountId, InstanceId, Tx};
 use crate::error::Result;
@@ -36,7 +37,7 @@ mod row {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::accounts) enum AskedBy {
+pub(in crate::accounts) enum DeletionRequester {
     Owner,
     Operator,
 }
@@ -46,20 +47,20 @@ pub(in crate::accounts) enum AskedBy {
 pub(in crate::accounts) struct Departure {
     pub(in crate::accounts) account: AccountId,
     pub(in crate::accounts) instance: Option<InstanceId>,
-    pub(in crate::accounts) asked_by: AskedBy,
-    pub(in crate::accounts) state_before: State,
-    pub(in crate::accounts) asked_at: Timestamp,
+    pub(in crate::accounts) requested_by: DeletionRequester,
+    pub(in crate::accounts) state_before: AccountState,
+    pub(in crate::accounts) requested_at: Timestamp,
     pub(in crate::accounts) due: Timestamp,
     /// When the host was told, which counts for itself from then on.
     pub(in crate::accounts) buried_at: Option<Timestamp>,
     /// When it was decided to keep it after all; the host is still to be told.
-    pub(in crate::accounts) kept_at: Option<Timestamp>,
+    pub(in crate::accounts) cancelled_at: Option<Timestamp>,
 }
 
-fn asked_by_word(asked_by: AskedBy) -> &'static str {
-    match asked_by {
-        AskedBy::Owner => "owner",
-        AskedBy::Operator => "operator",
+fn asked_by_word(requested_by: DeletionRequester) -> &'static str {
+    match requested_by {
+        DeletionRequester::Owner => "owner",
+        DeletionRequester::Operator => "operator",
     }
 }
 
@@ -70,16 +71,16 @@ impl TryFrom<row::Model> for Departure {
         Ok(Self {
             account: row.account_id,
             instance: row.instance_id,
-            asked_by: match row.asked_by.as_str() {
-                "owner" => AskedBy::Owner,
-                "operator" => AskedBy::Operator,
+            requested_by: match row.asked_by.as_str() {
+                "owner" => DeletionRequester::Owner,
+                "operator" => DeletionRequester::Operator,
                 _ => return Err(unreadable("who asked for a departure")),
             },
             state_before: state(&row.state_before),
-            asked_at: Timestamp(row.asked_at_ms),
+            requested_at: Timestamp(row.asked_at_ms),
             due: Timestamp(row.due_at_ms),
             buried_at: row.buried_at_ms.map(Timestamp),
-            kept_at: row.kept_at_ms.map(Timestamp),
+            cancelled_at: row.kept_at_ms.map(Timestamp),
         })
     }
 }
@@ -88,9 +89,9 @@ pub(in crate::accounts) async fn insert_departure(tx: &Tx, departure: &Departure
     let row = row::ActiveModel {
         account_id: Set(departure.account),
         instance_id: Set(departure.instance),
-        asked_by: Set(asked_by_word(departure.asked_by).to_owned()),
+        asked_by: Set(asked_by_word(departure.requested_by).to_owned()),
         state_before: Set(state_word(departure.state_before).to_owned()),
-        asked_at_ms: Set(departure.asked_at.0),
+        asked_at_ms: Set(departure.requested_at.0),
         due_at_ms: Set(departure.due.0),
         buried_at_ms: Set(None),
         kept_at_ms: Set(None),
@@ -125,7 +126,7 @@ pub(in crate::accounts) async fn note_buried(
     Ok(())
 }
 
-pub(in crate::accounts) async fn note_kept(tx: &Tx, account: AccountId, now: Timestamp) -> Result<()> {
+pub(in crate::accounts) async fn note_cancelled(tx: &Tx, account: AccountId, now: Timestamp) -> Result<()> {
     let set = row::Entity::update_many().col_expr(row::Column::KeptAtMs, Expr::value(now.0));
     set.filter(row::Column::AccountId.eq(account)).exec(&**tx).await?;
     Ok(())

@@ -7,7 +7,7 @@ use sea_orm::entity::prelude::*;
 use sea_orm::{QueryOrder as _, QuerySelect as _};
 
 use super::{unless_taken, unreadable};
-use crate::accounts::Role;
+use crate::accounts::{AccountState, Role};
 use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
 use crate::error::Result;
@@ -40,24 +40,13 @@ mod row {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::accounts) enum State {
-    Active,
-    /// By the operator: nobody logs in, nothing runs.
-    Suspended,
-    /// It can be kept for a while: logging in shows only that.
-    Leaving,
-    /// For ever: all that is left is the handle.
-    Gone,
-}
-
 /// An account as stored.
 #[derive(Clone, Debug)]
 pub(in crate::accounts) struct Person {
     pub(in crate::accounts) id: AccountId,
     pub(in crate::accounts) handle: Handle,
     pub(in crate::accounts) role: Role,
-    pub(in crate::accounts) state: State,
+    pub(in crate::accounts) state: AccountState,
     /// Sealed for this account's id.
     pub(in crate::accounts) totp_secret: Vec<u8>,
     /// The newest time step whose code was taken; codes of it and before are used up.
@@ -101,19 +90,19 @@ pub(super) fn role(word: &str) -> Result<Role> {
     }
 }
 
-pub(super) fn state_word(state: State) -> &'static str {
+pub(super) fn state_word(state: AccountState) -> &'static str {
     match state {
-        State::Active => "active",
-        State::Suspended => "suspended",
-        State::Leaving => "leaving",
-        State::Gone => "gone",
+        AccountState::Active => "active",
+        AccountState::Suspended => "suspended",
+        AccountState::Deleting => "leaving",
+        AccountState::Deleted => "gone",
     }
 }
 
 /// One that this version does not know lets nobody in.
-pub(super) fn state(word: &str) -> State {
-    let known = [State::Active, State::Leaving, State::Gone];
-    known.into_iter().find(|state| state_word(*state) == word).unwrap_or(State::Suspended)
+pub(super) fn state(word: &str) -> AccountState {
+    let known = [AccountState::Active, AccountState::Deleting, AccountState::Deleted];
+    known.into_iter().find(|state| state_word(*state) == word).unwrap_or(AccountState::Suspended)
 }
 
 /// `Conflict` when the handle, or one that looks like it, belongs to somebody.
@@ -210,7 +199,12 @@ pub(in crate::accounts) async fn empty_account(tx: &Tx, id: AccountId) -> Result
 }
 
 /// Brings an account from one of the states `from` to `state`; `false` when it was in none of them.
-pub(in crate::accounts) async fn set_state(tx: &Tx, id: AccountId, from: &[State], state: State) -> Result<bool> {
+pub(in crate::accounts) async fn set_state(
+    tx: &Tx,
+    id: AccountId,
+    from: &[AccountState],
+    state: AccountState,
+) -> Result<bool> {
     let changed = row::Entity::update_many()
         .col_expr(row::Column::State, Expr::value(state_word(state)))
         .filter(row::Column::Id.eq(id))

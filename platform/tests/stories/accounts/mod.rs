@@ -1,8 +1,8 @@
 //! Accounts: signing up, logging in and out, recovering, being handed off, being suspended. Each story is told on every
 //! kind of database.
 
+mod deletion;
 mod hand_off;
-mod leaving;
 mod log_in;
 mod operator;
 mod recovery;

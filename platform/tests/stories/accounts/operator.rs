@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use berth::accounts::{Role, Standing};
+use berth::accounts::{AccountState, Role};
 
 use super::*;
 
@@ -88,7 +88,7 @@ async fn suspending_ends_every_login_at_once_and_restoring_allows_new_ones() {
         house.accounts.suspend(handle, "olivia").await.unwrap();
         house.accounts.suspend(handle, "olivia").await.unwrap();
         assert!(session(&house, &member.signed_in.session).await.is_none(), "{}", house.kind());
-        assert_eq!(house.accounts.account(handle).await.unwrap().standing, Standing::Suspended);
+        assert_eq!(house.accounts.account(handle).await.unwrap().state, AccountState::Suspended);
         house.next_code();
         let code = member.app.code(&house.clock);
         assert!(house.accounts.log_in_code(half.reveal(), &code, &somebody()).await.is_err());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use berth::accounts::{Availability, Role, Standing};
+use berth::accounts::{AccountState, Availability, Role};
 use berth::handle::HandleError;
 
 use super::*;
@@ -19,7 +19,7 @@ async fn signing_up_makes_an_account_an_instance_and_a_login() {
         let instance = house.instances.by_handle(&session.handle).expect("the instance is known at once");
         assert!(house.host.spec(instance.id).is_none(), "only the reconciler makes the container; {}", house.kind());
         let account = house.accounts.account(&session.handle).await.unwrap();
-        assert_eq!((account.passkeys, account.recovery_codes_left, account.standing), (1, 10, Standing::Active));
+        assert_eq!((account.passkeys, account.recovery_codes_left, account.state), (1, 10, AccountState::Active));
         assert_eq!(audit(&house).await, ["alice sign_up alice"]);
     }
 }

@@ -85,7 +85,7 @@ async fn a_suspended_instance_says_so_to_everybody_instead_of_sending_round_to_l
 #[tokio::test]
 async fn an_instance_whose_owner_leaves_says_so_and_how_to_keep_it() {
     let (town, alice, _) = at_home().await;
-    town.app.accounts.delete(&alice.instance.handle, "operator").await.unwrap();
+    town.app.accounts.schedule_deletion_of(&alice.instance.handle, "operator").await.unwrap();
     let page = town.get(HOST, "/", &[PAGE]).await;
     assert_eq!(page.status, 403);
     let text = page.text();

@@ -1,12 +1,12 @@
-//! Leaving: an account is given up, can be kept for a while, and is then destroyed with its instance and its files.
+//! Account deletion: an account is given up, can be kept for a while, and is then destroyed with its instance and its files.
 //!
 //! Its handle is never given again, and the receipts of its AI calls stay, because the books must add up. Everything in
 //! between is driven by the rows of `departures`: each run takes the next step of each, and every step may be taken twice.
 
 use super::passkeys::PROOF_IS_FRESH_FOR;
 use super::sessions::Method;
-use super::store::{self, AskedBy, AuditEntry, Departure, State};
-use super::{Accounts, Leaving, Session};
+use super::store::{self, AuditEntry, DeletionRequester, Departure};
+use super::{AccountState, Accounts, ScheduledDeletion, Session};
 use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
 use crate::error::{Error, Result};
@@ -18,11 +18,11 @@ const AT_ONCE: u64 = 100;
 
 /// The next step of a departure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+enum DeletionStep {
     /// It is kept: its files are marked no more.
-    DigUp,
+    UnmarkFiles,
     /// Its files are marked, so that the host counts the time as well.
-    Bury,
+    MarkFiles,
     /// It can still be kept.
     Wait,
     Destroy,
@@ -34,7 +34,7 @@ impl Accounts {
     ///
     /// # Errors
     /// `Invalid` for another handle; `Forbidden` unless the last login was by a passkey and is fresh.
-    pub async fn leave(&self, session: &Session, typed: &str) -> Result<Timestamp> {
+    pub async fn schedule_deletion(&self, session: &Session, typed: &str) -> Result<Timestamp> {
         if typed.trim().to_ascii_lowercase() != session.handle.as_str() {
             return Err(Error::invalid("handle", "This is not your handle. Type it to say that you mean it."));
         }
@@ -47,52 +47,53 @@ impl Accounts {
                     .into(),
             ));
         }
-        self.depart(session.account, AskedBy::Owner, session.handle.as_str()).await
+        self.schedule(session.account, DeletionRequester::Owner, session.handle.as_str()).await
     }
 
-    /// The operator's [`Accounts::leave`] for somebody else. Only the operator can undo it.
+    /// The operator's [`Accounts::schedule_deletion`] for somebody else. Only the operator can undo it.
     ///
     /// # Errors
     /// `NotFound`, or `Conflict` when it leaves already or is gone.
-    pub async fn delete(&self, handle: &Handle, actor: &str) -> Result<Timestamp> {
+    pub async fn schedule_deletion_of(&self, handle: &Handle, actor: &str) -> Result<Timestamp> {
         let person = store::person_called(self.0.db.read(), handle).await?.ok_or(Error::NotFound)?;
-        self.depart(person.id, AskedBy::Operator, actor).await
+        self.schedule(person.id, DeletionRequester::Operator, actor).await
     }
 
     /// The caller stays after all. Does nothing for an account that does not leave.
     ///
     /// # Errors
     /// `Forbidden` when it was the operator who asked.
-    pub async fn stay(&self, session: &Session) -> Result<()> {
+    pub async fn cancel_deletion(&self, session: &Session) -> Result<()> {
         match store::departure(self.0.db.read(), session.account).await? {
             None => Ok(()),
-            Some(departure) if departure.asked_by == AskedBy::Operator => Err(Error::Forbidden(
+            Some(departure) if departure.requested_by == DeletionRequester::Operator => Err(Error::Forbidden(
                 "The operator of this server deletes this account, so only the operator can keep it.".into(),
             )),
-            Some(_) => self.turn_back(session.account, session.handle.as_str(), Cause::OwnerAsked).await,
+            Some(_) => self.cancel(session.account, session.handle.as_str(), Cause::OwnerAsked).await,
         }
     }
 
-    /// The operator's [`Accounts::stay`], whoever asked. Doing it again changes nothing.
+    /// The operator's [`Accounts::cancel_deletion`], whoever asked. Doing it again changes nothing.
     ///
     /// # Errors
     /// `NotFound`; `Conflict` when the account is gone already.
-    pub async fn keep(&self, handle: &Handle, actor: &str) -> Result<()> {
+    pub async fn cancel_deletion_of(&self, handle: &Handle, actor: &str) -> Result<()> {
         let person = store::person_called(self.0.db.read(), handle).await?.ok_or(Error::NotFound)?;
-        if person.state == State::Gone {
-            return Err(gone());
+        if person.state == AccountState::Deleted {
+            return Err(deleted());
         }
-        self.turn_back(person.id, actor, Cause::OperatorAsked).await
+        self.cancel(person.id, actor, Cause::OperatorAsked).await
     }
 
     /// When the caller's account will be destroyed, and whether the caller may stay; `None` when it does not leave.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn leaving(&self, session: &Session) -> Result<Option<Leaving>> {
+    pub async fn scheduled_deletion(&self, session: &Session) -> Result<Option<ScheduledDeletion>> {
         let departure = store::departure(self.0.db.read(), session.account).await?;
-        let departure = departure.filter(|departure| departure.kept_at.is_none());
-        Ok(departure.map(|d| Leaving { due: d.due, may_stay: d.asked_by == AskedBy::Owner }))
+        let departure = departure.filter(|departure| departure.cancelled_at.is_none());
+        Ok(departure
+            .map(|d| ScheduledDeletion { due: d.due, owner_may_cancel: d.requested_by == DeletionRequester::Owner }))
     }
 
     /// Takes the next step of every departure; how many accounts are gone now. One that fails is tried again at the next
@@ -100,11 +101,11 @@ impl Accounts {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn see_off(&self) -> Result<u64> {
+    pub async fn advance_deletions(&self) -> Result<u64> {
         let mut gone = 0;
         for departure in store::departures(self.0.db.read(), AT_ONCE).await? {
             match self.take_step(&departure).await {
-                Ok(Step::Destroy) => gone += 1,
+                Ok(DeletionStep::Destroy) => gone += 1,
                 Ok(_) => {}
                 Err(error) => {
                     tracing::warn!(account.id = %departure.account, error = ?error, "a departure's step failed; it is tried again")
@@ -114,12 +115,12 @@ impl Accounts {
         Ok(gone)
     }
 
-    async fn depart(&self, account: AccountId, asked_by: AskedBy, actor: &str) -> Result<Timestamp> {
+    async fn schedule(&self, account: AccountId, requested_by: DeletionRequester, actor: &str) -> Result<Timestamp> {
         let now = self.0.clock.now();
         let tx = self.0.db.begin().await?;
         let person = store::person_locked(&tx, account).await?.ok_or(Error::NotFound)?;
-        if person.state == State::Gone {
-            return Err(gone());
+        if person.state == AccountState::Deleted {
+            return Err(deleted());
         }
         // One that was kept a moment ago is still marked on the host, since a time that must not count for this one.
         if store::departure(&*tx, account).await?.is_some() {
@@ -127,19 +128,19 @@ impl Accounts {
                 "This account leaves already, or was just kept: try again in a minute.".into(),
             ));
         }
-        let cause = if asked_by == AskedBy::Owner { Cause::OwnerAsked } else { Cause::OperatorAsked };
+        let cause = if requested_by == DeletionRequester::Owner { Cause::OwnerAsked } else { Cause::OperatorAsked };
         let departure = Departure {
             account,
             instance: self.0.instances.leave_in(&tx, account, cause).await?,
-            asked_by,
+            requested_by,
             state_before: person.state,
-            asked_at: now,
+            requested_at: now,
             due: now.plus(self.0.instances.delete_after()),
             buried_at: None,
-            kept_at: None,
+            cancelled_at: None,
         };
         store::insert_departure(&tx, &departure).await?;
-        store::set_state(&tx, account, &[person.state], State::Leaving).await?;
+        store::set_state(&tx, account, &[person.state], AccountState::Deleting).await?;
         store::end_sessions_of(&tx, account).await?;
         store::record(
             &tx,
@@ -155,15 +156,15 @@ impl Accounts {
         Ok(departure.due)
     }
 
-    async fn turn_back(&self, account: AccountId, actor: &str, cause: Cause) -> Result<()> {
+    async fn cancel(&self, account: AccountId, actor: &str, cause: Cause) -> Result<()> {
         let tx = self.0.db.begin().await?;
         let person = store::person_locked(&tx, account).await?.ok_or(Error::NotFound)?;
-        let departure = store::departure(&*tx, account).await?.filter(|d| d.kept_at.is_none());
+        let departure = store::departure(&*tx, account).await?.filter(|d| d.cancelled_at.is_none());
         let Some(departure) = departure else { return Ok(()) };
-        let wish = if departure.state_before == State::Suspended { Wish::Suspended } else { Wish::Stopped };
-        store::note_kept(&tx, account, self.0.clock.now()).await?;
-        if !store::set_state(&tx, account, &[State::Leaving], departure.state_before).await? {
-            return Err(gone());
+        let wish = if departure.state_before == AccountState::Suspended { Wish::Suspended } else { Wish::Stopped };
+        store::note_cancelled(&tx, account, self.0.clock.now()).await?;
+        if !store::set_state(&tx, account, &[AccountState::Deleting], departure.state_before).await? {
+            return Err(deleted());
         }
         let instance = self.0.instances.keep_in(&tx, account, (wish, cause)).await?;
         store::record(
@@ -178,18 +179,18 @@ impl Accounts {
             self.0.instances.admit(id).await?;
         }
         // At once where that is possible; else the next run does it.
-        if let Err(error) = self.take_step(&Departure { kept_at: Some(self.0.clock.now()), ..departure }).await {
+        if let Err(error) = self.take_step(&Departure { cancelled_at: Some(self.0.clock.now()), ..departure }).await {
             tracing::warn!(account.id = %account, error = ?error, "a kept account's files are still marked; it is tried again");
         }
         Ok(())
     }
 
-    async fn take_step(&self, departure: &Departure) -> Result<Step> {
+    async fn take_step(&self, departure: &Departure) -> Result<DeletionStep> {
         let step = next_step(departure, self.0.clock.now());
         let (account, instances) = (departure.account, &self.0.instances);
         match (step, departure.instance) {
-            (Step::Wait, _) => {}
-            (Step::DigUp, instance) => {
+            (DeletionStep::Wait, _) => {}
+            (DeletionStep::UnmarkFiles, instance) => {
                 if let Some(id) = instance {
                     instances.dig_up_files(id).await?;
                 }
@@ -197,11 +198,11 @@ impl Accounts {
                 store::remove_departure(&tx, account).await?;
                 tx.commit().await?;
             }
-            (Step::Bury, instance) => {
+            (DeletionStep::MarkFiles, instance) => {
                 if let Some(id) = instance
                     && instances.bury_files(id).await? == Buried::NotYet
                 {
-                    return Ok(Step::Wait);
+                    return Ok(DeletionStep::Wait);
                 }
                 let tx = self.0.db.begin().await?;
                 let now = self.0.clock.now();
@@ -210,8 +211,8 @@ impl Accounts {
                 store::note_buried(&tx, account, now, due).await?;
                 tx.commit().await?;
             }
-            (Step::Destroy, instance) => {
-                self.close(account).await?;
+            (DeletionStep::Destroy, instance) => {
+                self.make_final(account).await?;
                 if let Some(id) = instance {
                     instances.destroy_files(id).await?;
                 }
@@ -222,11 +223,14 @@ impl Accounts {
     }
 
     /// The point of no return: from here on nobody can keep the account, also when what follows has to be tried again.
-    async fn close(&self, account: AccountId) -> Result<()> {
+    async fn make_final(&self, account: AccountId) -> Result<()> {
         let tx = self.0.db.begin().await?;
         store::person_locked(&tx, account).await?;
-        let departure = store::departure(&*tx, account).await?.filter(|d| d.kept_at.is_none());
-        if departure.is_none() || !store::set_state(&tx, account, &[State::Leaving, State::Gone], State::Gone).await? {
+        let departure = store::departure(&*tx, account).await?.filter(|d| d.cancelled_at.is_none());
+        if departure.is_none()
+            || !store::set_state(&tx, account, &[AccountState::Deleting, AccountState::Deleted], AccountState::Deleted)
+                .await?
+        {
             return Err(Error::Conflict("This account was kept meanwhile.".into()));
         }
         tx.commit().await
@@ -275,15 +279,15 @@ impl Accounts {
     }
 }
 
-fn next_step(departure: &Departure, now: Timestamp) -> Step {
+fn next_step(departure: &Departure, now: Timestamp) -> DeletionStep {
     match departure {
-        Departure { kept_at: Some(_), .. } => Step::DigUp,
-        Departure { buried_at: None, .. } => Step::Bury,
-        Departure { due, .. } if now < *due => Step::Wait,
-        _ => Step::Destroy,
+        Departure { cancelled_at: Some(_), .. } => DeletionStep::UnmarkFiles,
+        Departure { buried_at: None, .. } => DeletionStep::MarkFiles,
+        Departure { due, .. } if now < *due => DeletionStep::Wait,
+        _ => DeletionStep::Destroy,
     }
 }
 
-pub(super) fn gone() -> Error {
+pub(super) fn deleted() -> Error {
     Error::Conflict("This account is gone. Its handle is never given again.".into())
 }
