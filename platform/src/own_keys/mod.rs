@@ -26,30 +26,30 @@ const NOTED_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// The room. Cheap to clone.
 #[derive(Clone)]
-pub struct OwnKeys(Arc<Inner>);
+pub struct OwnKeys(Arc<OwnKeysInner>);
 
-struct Inner {
+struct OwnKeysInner {
     db: Db,
     clock: Clock,
     keys: Keys,
     /// Whom a key can be for: every provider of models that the settings know.
     providers: Vec<String>,
-    memory: RwLock<HashMap<AccountId, BTreeMap<String, Arc<Kept>>>>,
+    memory: RwLock<HashMap<AccountId, BTreeMap<String, Arc<StoredKey>>>>,
     /// One at a time changes something, so that memory follows the database in its order.
     changing: tokio::sync::Mutex<()>,
 }
 
 /// A key as it is kept.
-struct Kept {
+struct StoredKey {
     sealed: Vec<u8>,
     last_four: String,
     added_at: Timestamp,
-    refused: Mutex<Option<Refused>>,
+    refused: Mutex<Option<KeyRefusal>>,
 }
 
 /// That the provider did not accept a key, when it last did so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct KeyRefusal {
     pub at: Timestamp,
     /// 401: it does not know the key; 403: the key may not do what was asked for.
     pub status: u16,
@@ -61,15 +61,15 @@ pub struct OwnKey {
     pub provider: String,
     pub last_four: String,
     pub added_at: Timestamp,
-    pub refused: Option<Refused>,
+    pub refused: Option<KeyRefusal>,
 }
 
 /// The key that a call goes out under. It stays what it is when its owner removes the key meanwhile.
-pub struct Pass {
+pub struct CallKey {
     room: OwnKeys,
     account: AccountId,
     provider: String,
-    kept: Arc<Kept>,
+    kept: Arc<StoredKey>,
 }
 
 impl OwnKeys {
@@ -80,12 +80,12 @@ impl OwnKeys {
     pub async fn open(db: Db, clock: Clock, keys: Keys, config: &Config) -> Result<Self> {
         let known = ["anthropic", "openai"].into_iter().map(str::to_owned);
         let providers = known.chain(config.providers.models.keys().cloned()).collect();
-        let mut memory: HashMap<AccountId, BTreeMap<String, Arc<Kept>>> = HashMap::new();
+        let mut memory: HashMap<AccountId, BTreeMap<String, Arc<StoredKey>>> = HashMap::new();
         for (account, provider, kept) in store::all(&db).await? {
             memory.entry(account).or_default().insert(provider, Arc::new(kept));
         }
         let (memory, changing) = (RwLock::new(memory), tokio::sync::Mutex::default());
-        Ok(Self(Arc::new(Inner { db, clock, keys, providers, memory, changing })))
+        Ok(Self(Arc::new(OwnKeysInner { db, clock, keys, providers, memory, changing })))
     }
 
     /// Whom a key can be for.
@@ -98,7 +98,7 @@ impl OwnKeys {
     #[must_use]
     pub fn of(&self, account: AccountId) -> Vec<OwnKey> {
         let memory = self.0.memory.read().unwrap_or_else(PoisonError::into_inner);
-        let seen = |(provider, kept): (&String, &Arc<Kept>)| OwnKey {
+        let seen = |(provider, kept): (&String, &Arc<StoredKey>)| OwnKey {
             provider: provider.clone(),
             last_four: kept.last_four.clone(),
             added_at: kept.added_at,
@@ -116,10 +116,10 @@ impl OwnKeys {
 
     /// What a call of `account` to `provider` goes out under, if the account has a key there.
     #[must_use]
-    pub fn pass(&self, account: AccountId, provider: &str) -> Option<Pass> {
+    pub fn call_key(&self, account: AccountId, provider: &str) -> Option<CallKey> {
         let memory = self.0.memory.read().unwrap_or_else(PoisonError::into_inner);
         let kept = Arc::clone(memory.get(&account)?.get(provider)?);
-        Some(Pass { room: self.clone(), account, provider: provider.to_owned(), kept })
+        Some(CallKey { room: self.clone(), account, provider: provider.to_owned(), kept })
     }
 
     /// Keeps a key that its owner typed, in the place of another for the same provider. The next call goes out under it.
@@ -127,13 +127,13 @@ impl OwnKeys {
     /// # Errors
     /// `Invalid` for what can be no key; `NotFound` for a provider that is not known here.
     pub async fn set(&self, (account, owner): (AccountId, &Handle), provider: &str, typed: &str) -> Result<()> {
-        let Inner { db, clock, keys, providers, .. } = &*self.0;
+        let OwnKeysInner { db, clock, keys, providers, .. } = &*self.0;
         if !providers.iter().any(|known| known == provider) {
             return Err(Error::NotFound);
         }
         let key = rules::read(typed).map_err(|sentence| Error::invalid("key", sentence))?;
-        let kept = Kept {
-            sealed: keys.seal(&whose(account, provider), key.as_bytes()),
+        let kept = StoredKey {
+            sealed: keys.seal(&associated_data(account, provider), key.as_bytes()),
             last_four: rules::last_four(key).to_owned(),
             added_at: clock.now(),
             refused: Mutex::default(),
@@ -187,7 +187,7 @@ impl OwnKeys {
     }
 
     /// Writes down what `kept` was last told, which may be more than it was when somebody asked for this.
-    async fn write_down(&self, (account, provider): (AccountId, &str), kept: &Kept) {
+    async fn persist_refusal(&self, (account, provider): (AccountId, &str), kept: &StoredKey) {
         let _one_at_a_time = self.0.changing.lock().await;
         let Some(refused) = *kept.refused() else { return };
         tracing::info!(account.id = %account, provider, refused.status, "a provider refused a person's own key");
@@ -201,45 +201,45 @@ impl OwnKeys {
         }
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut HashMap<AccountId, BTreeMap<String, Arc<Kept>>>) -> T) -> T {
+    fn change<T>(&self, change: impl FnOnce(&mut HashMap<AccountId, BTreeMap<String, Arc<StoredKey>>>) -> T) -> T {
         change(&mut self.0.memory.write().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl Pass {
+impl CallKey {
     /// The key itself, to be written into the head of a call and nowhere else.
     ///
     /// # Errors
     /// When it was sealed with another `BERTH_SECRET` than this installation's.
     pub fn reveal(&self) -> std::result::Result<Zeroizing<Vec<u8>>, Unsealable> {
-        self.room.0.keys.open(&whose(self.account, &self.provider), &self.kept.sealed)
+        self.room.0.keys.open(&associated_data(self.account, &self.provider), &self.kept.sealed)
     }
 
     /// Takes note of the status that the provider answered with, for the owner's page. Its writing down keeps no answer
     /// waiting.
-    pub fn heard(&self, status: u16) {
+    pub fn note_status(&self, status: u16) {
         if !matches!(status, 401 | 403) {
             return;
         }
-        let refused = Refused { at: self.room.0.clock.now(), status };
-        let is_news = |before: Refused| before.status != status || refused.at.since(before.at) >= NOTED_AGAIN_AFTER;
+        let refused = KeyRefusal { at: self.room.0.clock.now(), status };
+        let is_news = |before: KeyRefusal| before.status != status || refused.at.since(before.at) >= NOTED_AGAIN_AFTER;
         if self.kept.refused().is_none_or(is_news) {
             *self.kept.refused() = Some(refused);
             let (room, account, provider) = (self.room.clone(), self.account, self.provider.clone());
             let kept = Arc::clone(&self.kept);
-            tokio::spawn(async move { room.write_down((account, &provider), &kept).await });
+            tokio::spawn(async move { room.persist_refusal((account, &provider), &kept).await });
         }
     }
 }
 
-impl Kept {
-    fn refused(&self) -> MutexGuard<'_, Option<Refused>> {
+impl StoredKey {
+    fn refused(&self) -> MutexGuard<'_, Option<KeyRefusal>> {
         // One value is whole after any panic.
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// What a key is sealed for: it opens for no other account, and for no other provider of the same one.
-fn whose(account: AccountId, provider: &str) -> Vec<u8> {
+fn associated_data(account: AccountId, provider: &str) -> Vec<u8> {
     [account.0.as_bytes(), provider.as_bytes()].concat()
 }

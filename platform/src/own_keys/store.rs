@@ -3,19 +3,19 @@
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 
-use super::{Kept, Refused};
+use super::{KeyRefusal, StoredKey};
 use crate::clock::Timestamp;
 use crate::db::{AccountId, Db, Tx};
 use crate::error::Result;
 
 /// Everybody's, with whose each is and for which provider.
-pub(super) async fn all(db: &Db) -> Result<Vec<(AccountId, String, Kept)>> {
+pub(super) async fn all(db: &Db) -> Result<Vec<(AccountId, String, StoredKey)>> {
     let rows = row::Entity::find().all(db.read()).await?;
     Ok(rows.into_iter().map(|row| (row.account_id, row.provider.clone(), row.into())).collect())
 }
 
 /// Puts `kept` in the place of what the account had for `provider`.
-pub(super) async fn put(tx: &Tx, account: AccountId, provider: &str, kept: &Kept) -> Result<()> {
+pub(super) async fn put(tx: &Tx, account: AccountId, provider: &str, kept: &StoredKey) -> Result<()> {
     delete(tx, account, provider).await?;
     let row = row::ActiveModel {
         account_id: Set(account),
@@ -46,8 +46,8 @@ pub(super) async fn forget(tx: &Tx, account: AccountId) -> Result<()> {
 pub(super) async fn note_refused(
     tx: &Tx,
     (account, provider): (AccountId, &str),
-    kept: &Kept,
-    refused: Refused,
+    kept: &StoredKey,
+    refused: KeyRefusal,
 ) -> Result<()> {
     row::Entity::update_many()
         .col_expr(row::Column::RefusedAtMs, Expr::value(refused.at.0))
@@ -60,10 +60,10 @@ pub(super) async fn note_refused(
     Ok(())
 }
 
-impl From<row::Model> for Kept {
+impl From<row::Model> for StoredKey {
     fn from(row: row::Model) -> Self {
         let status = row.refused_status.and_then(|status| u16::try_from(status).ok());
-        let refused = row.refused_at_ms.zip(status).map(|(at, status)| Refused { at: Timestamp(at), status });
+        let refused = row.refused_at_ms.zip(status).map(|(at, status)| KeyRefusal { at: Timestamp(at), status });
         Self {
             sealed: row.sealed,
             last_four: row.last_four,

@@ -12,7 +12,7 @@ use super::words::Moment;
 use crate::accounts::Session;
 use crate::app::App;
 use crate::db::AccountId;
-use crate::own_keys::{OwnKey, Refused};
+use crate::own_keys::{KeyRefusal, OwnKey};
 
 #[derive(Template)]
 #[template(path = "spend/own_keys.html")]
@@ -128,8 +128,8 @@ impl From<&OwnKey> for KeyInWords {
     }
 }
 
-impl From<Refused> for RefusedInWords {
-    fn from(Refused { at, status }: Refused) -> Self {
+impl From<KeyRefusal> for RefusedInWords {
+    fn from(KeyRefusal { at, status }: KeyRefusal) -> Self {
         let why = if status == 401 { "it does not know this key" } else { "this key may not do what was asked for" };
         Self { at: Moment(at), how: format!("{why} ({status})") }
     }

@@ -617,19 +617,19 @@ async fn the_page_says_when_and_how_a_provider_refused_a_key() {
     let mut alice = site.member("alice").await;
     alice.post("/own-keys/openai", &format!("key={ALICES}")).await;
     let instance = site.app.instances.by_handle(&Handle::parse("alice").unwrap()).unwrap();
-    let pass = || site.app.own_keys.pass(instance.account, "openai").unwrap();
-    pass().heard(200);
+    let pass = || site.app.own_keys.call_key(instance.account, "openai").unwrap();
+    pass().note_status(200);
     assert!(!page(&mut alice).await.contains("refused it"));
-    pass().heard(401);
+    pass().note_status(401);
     let shown = page(&mut alice).await;
     assert!(shown.contains("OpenAI refused it on") && shown.contains("it does not know this key (401)"), "{shown}");
     let at = |app: &App| app.own_keys.of(instance.account)[0].refused.unwrap().at;
     let first: Timestamp = at(&site.app);
     site.app.clock.advance(Duration::from_secs(59));
-    pass().heard(401);
+    pass().note_status(401);
     assert_eq!(at(&site.app), first, "a program that tries again and again writes once a minute");
     site.app.clock.advance(Duration::from_secs(1));
-    pass().heard(401);
+    pass().note_status(401);
     assert_eq!(at(&site.app), first.plus(Duration::from_secs(60)));
 }
 
