@@ -11,7 +11,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rules::Budget;
+use rules::WeeklyBudget;
 
 use crate::clock::{Clock, Timestamp};
 use crate::db::Db;
@@ -25,23 +25,23 @@ const TRIES: u32 = 60;
 
 /// The room. Cheap to clone. Where an own CA or a wildcard serves, there is no limit and nothing to remember.
 #[derive(Clone)]
-pub struct Certificates(Option<Arc<Inner>>);
+pub struct Certificates(Option<Arc<CertificatesInner>>);
 
-struct Inner {
+struct CertificatesInner {
     db: Db,
     clock: Clock,
-    memory: Mutex<Memory>,
+    memory: Mutex<Reservations>,
 }
 
-struct Memory {
-    budget: Budget,
+struct Reservations {
+    budget: WeeklyBudget,
     /// From when on each name may have a certificate.
     from: HashMap<Handle, Timestamp>,
 }
 
 /// How much of a week's budget is spent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Spent {
+pub struct BudgetUsage {
     /// More than `weekly` when names wait for theirs.
     pub names: u32,
     pub weekly: NonZeroU32,
@@ -54,8 +54,8 @@ impl Certificates {
     /// When the database does not answer.
     pub async fn open(db: Db, clock: Clock, weekly: Option<NonZeroU32>) -> Result<Self> {
         let Some(weekly) = weekly else { return Ok(Self(None)) };
-        let memory = Mutex::new(remember(&db, weekly).await?);
-        Ok(Self(Some(Arc::new(Inner { db, clock, memory }))))
+        let memory = Mutex::new(load(&db, weekly).await?);
+        Ok(Self(Some(Arc::new(CertificatesInner { db, clock, memory }))))
     }
 
     /// From when on the name may have its certificate, now or later: its place is taken with the first call and kept.
@@ -68,12 +68,12 @@ impl Certificates {
         let from = memory.budget.take(inner.clock.now());
         memory.from.insert(handle.clone(), from);
         drop(memory);
-        tokio::spawn(write_down(Arc::clone(inner), handle.clone(), from));
+        tokio::spawn(persist(Arc::clone(inner), handle.clone(), from));
         from
     }
 
     /// Whether the name may have a certificate now. A new one takes its place.
-    pub fn may_have_one(&self, handle: &Handle) -> bool {
+    pub fn may_issue_now(&self, handle: &Handle) -> bool {
         let from = self.reserve(handle);
         self.0.as_ref().is_none_or(|inner| from <= inner.clock.now())
     }
@@ -95,14 +95,14 @@ impl Certificates {
 
     /// How much is spent; `None` without a limit.
     #[must_use]
-    pub fn spent(&self) -> Option<Spent> {
+    pub fn usage(&self) -> Option<BudgetUsage> {
         let inner = self.0.as_ref()?;
-        Some(inner.memory().budget.spent(inner.clock.now()))
+        Some(inner.memory().budget.usage(inner.clock.now()))
     }
 }
 
-impl Inner {
-    fn memory(&self) -> MutexGuard<'_, Memory> {
+impl CertificatesInner {
+    fn memory(&self) -> MutexGuard<'_, Reservations> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -111,12 +111,12 @@ impl Inner {
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn spent(db: &Db, weekly: NonZeroU32, now: Timestamp) -> Result<Spent> {
-    Ok(remember(db, weekly).await?.budget.spent(now))
+pub async fn usage(db: &Db, weekly: NonZeroU32, now: Timestamp) -> Result<BudgetUsage> {
+    Ok(load(db, weekly).await?.budget.usage(now))
 }
 
-async fn remember(db: &Db, weekly: NonZeroU32) -> Result<Memory> {
-    let mut memory = Memory { budget: Budget::new(weekly), from: HashMap::new() };
+async fn load(db: &Db, weekly: NonZeroU32) -> Result<Reservations> {
+    let mut memory = Reservations { budget: WeeklyBudget::new(weekly), from: HashMap::new() };
     for (handle, from) in store::all(db).await? {
         memory.budget.take(from);
         memory.from.insert(handle, from);
@@ -125,7 +125,7 @@ async fn remember(db: &Db, weekly: NonZeroU32) -> Result<Memory> {
 }
 
 /// Behind the answer, because `ask` is answered from memory.
-async fn write_down(inner: Arc<Inner>, handle: Handle, from: Timestamp) {
+async fn persist(inner: Arc<CertificatesInner>, handle: Handle, from: Timestamp) {
     for _ in 0..TRIES {
         match store::add(&inner.db, &handle, from).await {
             Ok(()) => return,

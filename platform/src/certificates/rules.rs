@@ -4,20 +4,20 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::Spent;
+use super::BudgetUsage;
 use crate::clock::Timestamp;
 
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// How far the budget is spent.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Budget {
+pub(super) struct WeeklyBudget {
     weekly: NonZeroU32,
     /// When it is full again, if nobody takes anything.
     full_at: Timestamp,
 }
 
-impl Budget {
+impl WeeklyBudget {
     /// A full one.
     pub(super) fn new(weekly: NonZeroU32) -> Self {
         Self { weekly, full_at: Timestamp(0) }
@@ -35,9 +35,9 @@ impl Budget {
         from
     }
 
-    pub(super) fn spent(&self, now: Timestamp) -> Spent {
+    pub(super) fn usage(&self, now: Timestamp) -> BudgetUsage {
         let missing = self.full_at.since(now).as_millis().div_ceil(self.refill().as_millis());
-        Spent { names: u32::try_from(missing).unwrap_or(u32::MAX), weekly: self.weekly }
+        BudgetUsage { names: u32::try_from(missing).unwrap_or(u32::MAX), weekly: self.weekly }
     }
 
     /// How long one takes to come back.
@@ -54,8 +54,8 @@ mod tests {
 
     const HOUR: i64 = 3_600_000;
 
-    fn budget(weekly: u32) -> Budget {
-        Budget::new(NonZeroU32::new(weekly).unwrap())
+    fn budget(weekly: u32) -> WeeklyBudget {
+        WeeklyBudget::new(NonZeroU32::new(weekly).unwrap())
     }
 
     #[test]
@@ -64,14 +64,14 @@ mod tests {
         for _ in 0..7 {
             assert_eq!(budget.take(now), now);
         }
-        assert_eq!(budget.spent(now).names, 7);
+        assert_eq!(budget.usage(now).names, 7);
         for day in 1..=3 {
             assert_eq!(budget.next(now), Timestamp(now.0 + day * 24 * HOUR));
             assert_eq!(budget.take(now), Timestamp(now.0 + day * 24 * HOUR));
         }
-        assert_eq!(budget.spent(now).names, 10, "three wait");
+        assert_eq!(budget.usage(now).names, 10, "three wait");
         let later = Timestamp(now.0 + 10 * 24 * HOUR);
-        assert_eq!((budget.spent(later).names, budget.take(later)), (0, later));
+        assert_eq!((budget.usage(later).names, budget.take(later)), (0, later));
     }
 
     proptest! {

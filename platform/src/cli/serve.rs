@@ -113,7 +113,7 @@ async fn healthz(State(app): State<App>) -> Response {
 }
 
 async fn metrics(State(app): State<App>) -> Response {
-    if let Some(spent) = app.certificates.spent() {
+    if let Some(spent) = app.certificates.usage() {
         app.metrics.note_certificates(spent);
     }
     let text = ops::render(&app.metrics, &app.instances, &app.mailbox, app.clock.now());

@@ -30,7 +30,7 @@ fn answer(app: &App, domain: &str) -> AskOutcome {
     match app.config.hosts.site(domain) {
         Some(Site::Apex | Site::App) => AskOutcome::Allowed,
         Some(Site::Instance(handle)) => match standing(app, &handle, |_| true) {
-            AskOutcome::Allowed if !app.certificates.may_have_one(&handle) => AskOutcome::Queued,
+            AskOutcome::Allowed if !app.certificates.may_issue_now(&handle) => AskOutcome::Queued,
             outcome => outcome,
         },
         // One owner's sixteen would use up a week that everybody needs. Below a path they are reached without one.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::certificates::{self, Spent};
+use crate::certificates::{self, BudgetUsage};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::containers::{ContainerHost, gateway};
@@ -89,7 +89,7 @@ async fn of_database(config: &Config, db: anyhow::Result<Db>, now: Timestamp) ->
         Err(error) => findings.push(broken("money", error.to_string())),
     }
     if let Some(weekly) = config.certificates_a_week {
-        findings.push(match certificates::spent(&db, weekly, now).await {
+        findings.push(match certificates::usage(&db, weekly, now).await {
             Ok(spent) => of_certificates(spent),
             Err(error) => broken("new addresses", error.to_string()),
         });
@@ -97,7 +97,7 @@ async fn of_database(config: &Config, db: anyhow::Result<Db>, now: Timestamp) ->
     findings
 }
 
-fn of_certificates(Spent { names, weekly }: Spent) -> Finding {
+fn of_certificates(BudgetUsage { names, weekly }: BudgetUsage) -> Finding {
     let wildcard = "One wildcard certificate is good for all: BERTH_DNS_PROVIDER, see caddy/Caddyfile.wildcard.";
     let waiting = names.saturating_sub(weekly.get());
     let spent = format!("{} of {weekly} first certificates of this week are spent", names - waiting);

@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::certificates::Spent;
+use crate::certificates::BudgetUsage;
 use crate::clock::Timestamp;
 use crate::instances::Instances;
 use crate::mailbox::Mailbox;
@@ -109,7 +109,7 @@ impl Metrics {
     }
 
     /// Notes how much of the week's certificates is spent.
-    pub fn note_certificates(&self, spent: Spent) {
+    pub fn note_certificates(&self, spent: BudgetUsage) {
         for (of, names) in [("spent", spent.names), ("limit", spent.weekly.get())] {
             self.certificates.get_or_create(&BudgetLabels { of }).set(i64::from(names));
         }

@@ -158,7 +158,7 @@ async fn t2_ports_of_one_owner_take_nothing_from_a_week_that_is_counted() {
 async fn until_written(town: &Town, names: u32) {
     let weekly = town.app.config.certificates_a_week.unwrap();
     for _ in 0..400 {
-        let spent = berth::certificates::spent(&town.app.db, weekly, town.clock.now()).await.unwrap();
+        let spent = berth::certificates::usage(&town.app.db, weekly, town.clock.now()).await.unwrap();
         if spent.names == names {
             return;
         }
