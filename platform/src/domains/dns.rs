@@ -9,7 +9,7 @@ use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{RData, Record, RecordType};
 
-use super::rules::{self, PROOF_LABEL, Seen};
+use super::rules::{self, PROOF_LABEL, ProofLookup};
 
 /// How long both questions about one domain may take.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(6);
@@ -20,15 +20,15 @@ const MOST_RECORDS: usize = 32;
 
 /// Where to ask.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Dns {
+pub(super) enum DnsServer {
     /// What `/etc/resolv.conf` names, read at each look: it changes.
     System,
     Server(SocketAddr),
 }
 
-impl Dns {
+impl DnsServer {
     /// Whether `name` is proven: a TXT record below it says `proof`, or it is an alias of `host`.
-    pub(super) async fn look_up(self, name: &str, proof: &str, host: &str) -> Seen {
+    pub(super) async fn look_up(self, name: &str, proof: &str, host: &str) -> ProofLookup {
         let asked = async {
             let resolver = self.resolver()?;
             let says = |record: &Record| says(record, proof);
@@ -39,13 +39,13 @@ impl Dns {
             ask(&resolver, &format!("{name}."), RecordType::CNAME, leads).await
         };
         match tokio::time::timeout(ANSWERED_WITHIN, asked).await {
-            Ok(Ok(true)) => Seen::Proof,
-            Ok(Ok(false)) => Seen::Nothing,
+            Ok(Ok(true)) => ProofLookup::Found,
+            Ok(Ok(false)) => ProofLookup::Missing,
             Ok(Err(error)) => {
                 tracing::debug!(domain = name, %error, "DNS did not answer");
-                Seen::NoAnswer
+                ProofLookup::NoAnswer
             }
-            Err(_) => Seen::NoAnswer,
+            Err(_) => ProofLookup::NoAnswer,
         }
     }
 

@@ -11,9 +11,9 @@ mod store;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use dns::Dns;
+use dns::DnsServer;
 use futures_util::StreamExt as _;
-use rules::{Fate, Seen};
+use rules::{DailyCheck, ProofLookup};
 pub use rules::{MISSED_DAYS, PROOF_LABEL};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -33,16 +33,16 @@ const AT_A_TIME: usize = 16;
 
 /// The room. Cheap to clone.
 #[derive(Clone)]
-pub struct Domains(Arc<Inner>);
+pub struct Domains(Arc<DomainsInner>);
 
-struct Inner {
+struct DomainsInner {
     db: Db,
     clock: Clock,
     hosts: Hosts,
     instances: Instances,
-    dns: Dns,
+    dns: DnsServer,
     per_account: u32,
-    memory: RwLock<Memory>,
+    memory: RwLock<DomainIndex>,
     /// One at a time changes rows and memory, so that the two stay in step.
     changing: tokio::sync::Mutex<()>,
 }
@@ -66,7 +66,7 @@ impl std::str::FromStr for DomainId {
 }
 
 #[derive(Default)]
-struct Memory {
+struct DomainIndex {
     all: HashMap<DomainId, Domain>,
     /// Where a proven name leads.
     proven: HashMap<String, InstanceId>,
@@ -89,13 +89,13 @@ pub struct Domain {
     #[serde(skip)]
     pub asked_at: Option<Timestamp>,
     #[serde(flatten)]
-    pub state: State,
+    pub state: DomainState,
 }
 
 /// How it stands with a domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
-pub enum State {
+pub enum DomainState {
     /// Not proven yet, or not any more.
     Claimed,
     /// It leads to the instance. `missed`: days in a row on which the proof was not there.
@@ -106,7 +106,7 @@ impl Domain {
     /// Whether it leads to its instance.
     #[must_use]
     pub fn is_proven(&self) -> bool {
-        matches!(self.state, State::Proven { .. })
+        matches!(self.state, DomainState::Proven { .. })
     }
 
     /// The name of the TXT record that proves it.
@@ -122,9 +122,9 @@ impl Domains {
     /// # Errors
     /// When the database does not answer.
     pub async fn open(db: Db, clock: Clock, instances: Instances, config: &Config) -> Result<Self> {
-        let domains = Self(Arc::new(Inner {
+        let domains = Self(Arc::new(DomainsInner {
             hosts: config.hosts.clone(),
-            dns: config.dns.map_or(Dns::System, Dns::Server),
+            dns: config.dns.map_or(DnsServer::System, DnsServer::Server),
             per_account: config.domains_per_account,
             memory: RwLock::default(),
             changing: tokio::sync::Mutex::default(),
@@ -164,7 +164,7 @@ impl Domains {
             claimed_at: self.0.clock.now(),
             checked_at: None,
             asked_at: None,
-            state: State::Claimed,
+            state: DomainState::Claimed,
         };
         let tx = self.0.db.begin().await?;
         if store::count(&tx, instance.id).await? >= u64::from(self.0.per_account) {
@@ -201,18 +201,18 @@ impl Domains {
             }
         });
         match self.look_up(&domain).await {
-            Seen::Proof => {
+            ProofLookup::Found => {
                 self.dispossess(&domain).await?;
                 let at = match domain.state {
-                    State::Proven { at, .. } => at,
-                    State::Claimed => now,
+                    DomainState::Proven { at, .. } => at,
+                    DomainState::Claimed => now,
                 };
-                self.settle(&domain, State::Proven { at, missed: 0 }).await
+                self.settle(&domain, DomainState::Proven { at, missed: 0 }).await
             }
-            Seen::Nothing => {
+            ProofLookup::Missing => {
                 // Whether a proven one is lost is for the daily look to say, and asking does not put that off.
                 if !domain.is_proven() {
-                    self.settle(&domain, State::Claimed).await?;
+                    self.settle(&domain, DomainState::Claimed).await?;
                 }
                 Err(Error::Conflict(format!(
                     "DNS does not show it yet: neither a TXT record at {} with the text below, nor {} as an alias of {}. \
@@ -222,7 +222,7 @@ impl Domains {
                     self.0.hosts.instance_host(&instance.handle),
                 )))
             }
-            Seen::NoAnswer => Err(Error::Unavailable {
+            ProofLookup::NoAnswer => Err(Error::Unavailable {
                 message: "DNS does not answer just now. Please try again in a moment.".into(),
                 retry_after: rules::LOOKED_UP_AGAIN_AFTER,
             }),
@@ -279,22 +279,22 @@ impl Domains {
             let seen = self.look_up(&domain).await;
             (domain, seen)
         });
-        let seen: Vec<(Domain, Seen)> = looks.buffer_unordered(AT_A_TIME).collect().await;
+        let seen: Vec<(Domain, ProofLookup)> = looks.buffer_unordered(AT_A_TIME).collect().await;
         let mut lost = 0;
         for (domain, seen) in seen {
-            let State::Proven { at, missed } = domain.state else { continue };
+            let DomainState::Proven { at, missed } = domain.state else { continue };
             // Removed, or looked up by its owner meanwhile: that was later.
             let is_as_it_was = self.find(domain.instance, domain.id).is_some_and(|now| now.state == domain.state);
             // Silence is not noted: it is asked again by the next run, and was no day on which the proof was missing.
-            if seen == Seen::NoAnswer || !is_as_it_was {
+            if seen == ProofLookup::NoAnswer || !is_as_it_was {
                 continue;
             }
-            let state = match rules::fate(seen, missed) {
-                Fate::Keeps { missed } => State::Proven { at, missed },
-                Fate::Lost => {
+            let state = match rules::daily_check(seen, missed) {
+                DailyCheck::Keeps { missed } => DomainState::Proven { at, missed },
+                DailyCheck::Lost => {
                     lost += 1;
                     tracing::info!(instance.id = %domain.instance, domain = domain.name, "a domain is lost: its proof is gone");
-                    State::Claimed
+                    DomainState::Claimed
                 }
             };
             self.settle(&domain, state).await?;
@@ -321,30 +321,30 @@ impl Domains {
     async fn dispossess(&self, domain: &Domain) -> Result<()> {
         let holder = |other: &&Domain| other.name == domain.name && other.id != domain.id && other.is_proven();
         let Some(holder) = self.look(|memory| memory.all.values().find(holder).cloned()) else { return Ok(()) };
-        if self.look_up(&holder).await != Seen::Nothing {
+        if self.look_up(&holder).await != ProofLookup::Missing {
             return Err(Error::Conflict(
                 "Another account proved this domain, and its proof is still in DNS. Take that record out, and try again."
                     .into(),
             ));
         }
-        self.settle(&holder, State::Claimed).await?;
+        self.settle(&holder, DomainState::Claimed).await?;
         Ok(())
     }
 
-    async fn look_up(&self, domain: &Domain) -> Seen {
-        let Some(instance) = self.0.instances.by_id(domain.instance) else { return Seen::Nothing };
+    async fn look_up(&self, domain: &Domain) -> ProofLookup {
+        let Some(instance) = self.0.instances.by_id(domain.instance) else { return ProofLookup::Missing };
         let host = self.0.hosts.instance_host(&instance.handle);
         self.0.dns.look_up(&domain.name, &domain.proof, &host).await
     }
 
     /// Writes how it stands with a domain that DNS answered about. One that was removed meanwhile stays gone.
-    async fn settle(&self, domain: &Domain, state: State) -> Result<Domain> {
+    async fn settle(&self, domain: &Domain, state: DomainState) -> Result<Domain> {
         let _one_at_a_time = self.0.changing.lock().await;
         let now = self.0.clock.now();
         let before = self.find(domain.instance, domain.id).ok_or(Error::NotFound)?;
         let tx = self.0.db.begin().await?;
         store::set_state(&tx, domain.id, state, Some(now)).await?;
-        let proven = |state| matches!(state, State::Proven { .. });
+        let proven = |state| matches!(state, DomainState::Proven { .. });
         if let Some(instance) = self.0.instances.by_id(domain.instance)
             && proven(before.state) != proven(state)
         {
@@ -373,26 +373,26 @@ impl Domains {
     fn remember(&self, domain: Domain) {
         self.change(|memory| {
             memory.forget(domain.id);
-            if let State::Proven { .. } = domain.state {
+            if let DomainState::Proven { .. } = domain.state {
                 memory.proven.insert(domain.name.clone(), domain.instance);
             }
             memory.all.insert(domain.id, domain);
         });
     }
 
-    fn look<T>(&self, look: impl FnOnce(&Memory) -> T) -> T {
+    fn look<T>(&self, look: impl FnOnce(&DomainIndex) -> T) -> T {
         look(&self.0.memory.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut Memory) -> T) -> T {
+    fn change<T>(&self, change: impl FnOnce(&mut DomainIndex) -> T) -> T {
         change(&mut self.0.memory.write().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl Memory {
+impl DomainIndex {
     fn forget(&mut self, id: DomainId) {
         if let Some(domain) = self.all.remove(&id)
-            && let State::Proven { .. } = domain.state
+            && let DomainState::Proven { .. } = domain.state
         {
             self.proven.remove(&domain.name);
         }

@@ -88,7 +88,7 @@ fn is_at_or_below(name: &str, domain: &str) -> bool {
 
 /// What DNS says of a proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
+pub enum ProofLookup {
     Proof,
     /// DNS answered, and it is not there.
     Nothing,
@@ -98,19 +98,19 @@ pub enum Seen {
 
 /// What becomes of a proven domain after its daily look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum DailyCheck {
     Keeps { missed: i64 },
     Lost,
 }
 
 /// Decides after a day whose proof was missing `missed` days before.
 #[must_use]
-pub fn fate(seen: Seen, missed: i64) -> Fate {
+pub fn daily_check(seen: ProofLookup, missed: i64) -> DailyCheck {
     match seen {
-        Seen::Proof => Fate::Keeps { missed: 0 },
-        Seen::NoAnswer => Fate::Keeps { missed },
-        Seen::Nothing if missed + 1 >= MISSED_DAYS => Fate::Lost,
-        Seen::Nothing => Fate::Keeps { missed: missed + 1 },
+        ProofLookup::Found => DailyCheck::Keeps { missed: 0 },
+        ProofLookup::NoAnswer => DailyCheck::Keeps { missed },
+        ProofLookup::Missing if missed + 1 >= MISSED_DAYS => DailyCheck::Lost,
+        ProofLookup::Missing => DailyCheck::Keeps { missed: missed + 1 },
     }
 }
 
@@ -178,16 +178,30 @@ mod tests {
     #[test]
     fn a_proof_may_be_missing_for_two_days_and_silence_is_no_word() {
         for (sentence, days, lost) in [
-            ("it stays", &[Seen::Proof; 9][..], None),
-            ("it goes", &[Seen::Nothing; 3], Some(3)),
-            ("it comes back", &[Seen::Nothing, Seen::Nothing, Seen::Proof, Seen::Nothing, Seen::Nothing], None),
-            ("DNS is away", &[Seen::NoAnswer; 30], None),
-            ("it is away in between", &[Seen::Nothing, Seen::NoAnswer, Seen::Nothing, Seen::Nothing], Some(4)),
+            ("it stays", &[ProofLookup::Found; 9][..], None),
+            ("it goes", &[ProofLookup::Missing; 3], Some(3)),
+            (
+                "it comes back",
+                &[
+                    ProofLookup::Missing,
+                    ProofLookup::Missing,
+                    ProofLookup::Found,
+                    ProofLookup::Missing,
+                    ProofLookup::Missing,
+                ],
+                None,
+            ),
+            ("DNS is away", &[ProofLookup::NoAnswer; 30], None),
+            (
+                "it is away in between",
+                &[ProofLookup::Missing, ProofLookup::NoAnswer, ProofLookup::Missing, ProofLookup::Missing],
+                Some(4),
+            ),
         ] {
             let mut missed = 0;
-            let lost_on = days.iter().position(|seen| match fate(*seen, missed) {
-                Fate::Lost => true,
-                Fate::Keeps { missed: now } => {
+            let lost_on = days.iter().position(|seen| match daily_check(*seen, missed) {
+                DailyCheck::Lost => true,
+                DailyCheck::Keeps { missed: now } => {
                     missed = now;
                     false
                 }

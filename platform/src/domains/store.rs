@@ -4,7 +4,7 @@ use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait as _, EntityTrait, PaginatorTrait as _, QueryFilter as _, QueryOrder as _};
 
-use super::{Domain, DomainId, State};
+use super::{Domain, DomainId, DomainState};
 use crate::clock::Timestamp;
 use crate::db::{self, Db, InstanceId, Tx};
 use crate::error::{Error, Result};
@@ -51,10 +51,10 @@ pub(super) async fn forget(tx: &Tx, instance: InstanceId) -> Result<()> {
 }
 
 /// Writes how it stands with a domain. `Conflict` when it would be proven and another is; nothing for one that is gone.
-pub(super) async fn set_state(tx: &Tx, id: DomainId, state: State, checked_at: Option<Timestamp>) -> Result<()> {
+pub(super) async fn set_state(tx: &Tx, id: DomainId, state: DomainState, checked_at: Option<Timestamp>) -> Result<()> {
     let (proven_at, missed) = match state {
-        State::Claimed => (None, 0),
-        State::Proven { at, missed } => (Some(at.0), missed),
+        DomainState::Claimed => (None, 0),
+        DomainState::Proven { at, missed } => (Some(at.0), missed),
     };
     let written = row::Entity::update_many()
         .col_expr(row::Column::ProvenAtMs, Expr::value(proven_at))
@@ -73,8 +73,8 @@ pub(super) async fn set_state(tx: &Tx, id: DomainId, state: State, checked_at: O
 impl From<row::Model> for Domain {
     fn from(row: row::Model) -> Self {
         let state = match row.proven_at_ms {
-            Some(at) => State::Proven { at: Timestamp(at), missed: row.missed },
-            None => State::Claimed,
+            Some(at) => DomainState::Proven { at: Timestamp(at), missed: row.missed },
+            None => DomainState::Claimed,
         };
         Self {
             id: DomainId(row.id),

@@ -11,7 +11,7 @@ use super::page::Page;
 use super::words::Moment;
 use crate::accounts::Session;
 use crate::app::App;
-use crate::domains::{Domain, DomainId, MISSED_DAYS, State as Standing};
+use crate::domains::{Domain, DomainId, DomainState, MISSED_DAYS};
 use crate::error::{Error, Result};
 use crate::instances::Instance;
 
@@ -114,9 +114,9 @@ fn page(app: &App, session: &Session, instance: &Instance) -> DomainsPage {
 impl From<&Domain> for DomainRow {
     fn from(domain: &Domain) -> Self {
         let (lamp, state) = match domain.state {
-            Standing::Claimed => ("moving", "not proven yet".to_owned()),
-            Standing::Proven { missed: 0, .. } => ("awake", "leads to your instance".to_owned()),
-            Standing::Proven { missed, .. } => {
+            DomainState::Claimed => ("moving", "not proven yet".to_owned()),
+            DomainState::Proven { missed: 0, .. } => ("awake", "leads to your instance".to_owned()),
+            DomainState::Proven { missed, .. } => {
                 ("trouble", format!("leads to your instance; its proof is missing, day {missed} of {MISSED_DAYS}"))
             }
         };
@@ -125,7 +125,7 @@ impl From<&Domain> for DomainRow {
             name: domain.name.clone(),
             lamp,
             state,
-            proven: domain.state != Standing::Claimed,
+            proven: domain.state != DomainState::Claimed,
             checked: domain.checked_at.map(Moment),
             proof_name: domain.proof_name(),
             proof: domain.proof.clone(),

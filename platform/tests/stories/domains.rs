@@ -6,10 +6,10 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use axum::routing::get;
-use berth::domains::{Domain, Domains, State};
+use berth::domains::{Domain, DomainState, Domains};
 use berth::error::Error;
 use berth::instances::{Cause, Fact, Wish};
-use berth::sharing::Audience;
+use berth::sharing::ShareAudience;
 use tower::ServiceExt as _;
 
 use crate::harness::name_server::NameServer;
@@ -166,12 +166,12 @@ async fn what_is_shared_is_shared_at_a_domain_as_well_and_nothing_else() {
     let place = Place::new().await;
     let (town, sharing) = (&place.town, &place.town.app.sharing);
     let domain = place.prove(&place.alice).await;
-    sharing.add(&place.alice.instance, "/echo", Audience::SignedIn).await.unwrap();
+    sharing.add(&place.alice.instance, "/echo", ShareAudience::SignedIn).await.unwrap();
     let bobs = cookie_of(&town.app.accounts, &place.bob, NAME).await;
     assert_eq!(town.get(NAME, "/echo", &[("cookie", &bobs)]).await.status, 200);
     assert_eq!(place.status(NAME, &bobs).await, 403);
     let session = town.app.accounts.authenticate("app.example.com", place.bob.signed_in.session.reveal()).await;
-    let way = town.app.accounts.way_to(&session.unwrap().unwrap(), NAME).unwrap();
+    let way = town.app.accounts.hand_off_target(&session.unwrap().unwrap(), NAME).unwrap();
     assert_eq!((way.handle.as_str(), way.origin.as_str()), ("alice", "https://docs.alice.org"));
     // The domain comes to Bob: what his browser had from the time when it was Alice's is no login of his instance.
     place.domains().remove(&place.alice.instance, domain.id, "alice").await.unwrap();
@@ -227,7 +227,7 @@ async fn a_proof_that_is_gone_for_three_days_in_a_row_loses_the_name() {
     let place = Place::new().await;
     let domain = place.prove(&place.alice).await;
     let standing = || place.domains().of(place.alice.instance.id)[0].state;
-    let missed = |state| if let State::Proven { missed, .. } = state { Some(missed) } else { None };
+    let missed = |state| if let DomainState::Proven { missed, .. } = state { Some(missed) } else { None };
     let asked = place.dns.asked();
     place.domains().look_again().await.unwrap();
     assert_eq!(place.dns.asked(), asked, "once a day");
@@ -249,7 +249,7 @@ async fn a_proof_that_is_gone_for_three_days_in_a_row_loses_the_name() {
     place.dns.keep_silent(false);
     assert_eq!((place.domains().look_again().await.unwrap(), missed(standing())), (0, Some(2)), "and is asked again");
     assert_eq!((place.status(NAME, "").await, place.ask(NAME).await), (401, 200), "until then it leads there");
-    assert_eq!((place.next_day().await, standing()), (1, State::Claimed));
+    assert_eq!((place.next_day().await, standing()), (1, DomainState::Claimed));
     assert_eq!((place.status(NAME, "").await, place.ask(NAME).await), (421, 403));
 }
 
