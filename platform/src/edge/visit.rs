@@ -12,7 +12,7 @@ use super::refusal::Refusal;
 use crate::handle::Handle;
 use crate::hosts::Entrance;
 use crate::instances::{Cause, Fact, Instance, Wish};
-use crate::sharing::{Admission, Visitor};
+use crate::sharing::{AccessDecision, Visitor};
 
 /// How often what is open asks whether its visit still stands: what an ended session, or a share that was taken back, still
 /// carries.
@@ -27,7 +27,7 @@ pub(super) struct Visit {
     pub visitor: Visitor,
     pub path: String,
     /// What it gave when it began.
-    pub admission: Admission,
+    pub admission: AccessDecision,
     /// The cookie's token, of whoever is known.
     pub session: Option<String>,
 }
@@ -46,7 +46,7 @@ impl Visit {
 
     /// Whether the instance is used by this visit: what may not wake it does not keep it awake either.
     pub(super) fn counts(&self) -> bool {
-        self.admission == Admission::Wakes
+        self.admission == AccessDecision::Wakes
     }
 
     /// Whether the session that opened it still stands, and the path is still open to its visitor.
@@ -58,7 +58,7 @@ impl Visit {
             }
             (_, None) => false,
         };
-        known && self.admission_now() != Admission::Refused
+        known && self.admission_now() != AccessDecision::Refused
     }
 
     /// Waits until it does not stand any more.
@@ -73,7 +73,7 @@ impl Visit {
 
     /// Wakes the instance for this visit, as long as it may: for strangers so often in an hour.
     pub(super) async fn wake(&self) -> Result<(), Refusal> {
-        if self.admission_now() != Admission::Wakes {
+        if self.admission_now() != AccessDecision::Wakes {
             return Err(Refusal::AsleepToVisitors(None));
         }
         if self.visitor == Visitor::Stranger && !self.is_on_its_way() {
@@ -106,7 +106,7 @@ impl Visit {
         }
     }
 
-    fn admission_now(&self) -> Admission {
+    fn admission_now(&self) -> AccessDecision {
         self.edge.app.sharing.admit(&self.visitor, &self.instance, &self.path)
     }
 

@@ -11,7 +11,7 @@ use super::visit::Visit;
 use super::{Called, Edge, gate};
 use crate::client;
 use crate::cookies;
-use crate::sharing::{Admission, Visitor};
+use crate::sharing::{AccessDecision, Visitor};
 
 impl Edge {
     /// Lets somebody in to that program, or says why not. `None`: nobody known, at what is not open to everyone.
@@ -25,10 +25,10 @@ impl Edge {
         // Further ports, and whether there are any, are their owner's alone.
         let is_own = program.is_some_and(|program| program.port.is_none());
         let admit = |visitor: &Visitor| match visitor {
-            Visitor::Guest(_) | Visitor::Stranger if !is_own => Admission::Refused,
+            Visitor::Guest(_) | Visitor::Stranger if !is_own => AccessDecision::Refused,
             visitor => sharing.admit(visitor, &called.instance, path),
         };
-        let is_public = admit(&Visitor::Stranger) != Admission::Refused;
+        let is_public = admit(&Visitor::Stranger) != AccessDecision::Refused;
         let comes_from_here = gate::comes_from_here(parts, &called.entrance.origin);
         let carries_cookie = cookies::is_there(&parts.headers, cookies::SESSION);
         let visitor = match self.visitor(called, &parts.headers).await? {
@@ -45,7 +45,7 @@ impl Edge {
         };
         let admission = admit(&visitor);
         match &visitor {
-            Visitor::Guest(handle) if admission == Admission::Refused => {
+            Visitor::Guest(handle) if admission == AccessDecision::Refused => {
                 return Err(Refusal::NotShared { host: called.entrance.host.clone(), handle: handle.clone() });
             }
             Visitor::Stranger => sharing.count_request(client::address(&parts.headers))?,

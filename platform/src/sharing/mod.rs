@@ -14,7 +14,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use limits::Limits;
-pub use rules::{Admission, Audience, MOST_SHARES, Visitor, covers};
+pub use rules::{AccessDecision, MOST_SHARES, ShareAudience, Visitor, covers};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -31,9 +31,9 @@ const READ_AGAIN: Duration = Duration::from_secs(30);
 
 /// The room. Cheap to clone.
 #[derive(Clone)]
-pub struct Sharing(Arc<Inner>);
+pub struct Sharing(Arc<SharingInner>);
 
-struct Inner {
+struct SharingInner {
     db: Db,
     clock: Clock,
     instances: Instances,
@@ -68,7 +68,7 @@ pub struct Share {
     /// `/`, or a path without a slash at its end: that, and everything below.
     pub path: String,
     #[serde(flatten)]
-    pub audience: Audience,
+    pub audience: ShareAudience,
     pub made_at: Timestamp,
 }
 
@@ -80,7 +80,7 @@ impl Sharing {
     pub async fn open(db: Db, clock: Clock, instances: Instances) -> Result<Self> {
         let limits = Limits::new(clock.clone());
         let (memory, changing) = (RwLock::default(), tokio::sync::Mutex::default());
-        let sharing = Self(Arc::new(Inner { db, clock, instances, limits, memory, changing }));
+        let sharing = Self(Arc::new(SharingInner { db, clock, instances, limits, memory, changing }));
         sharing.read_all().await?;
         Ok(sharing)
     }
@@ -90,7 +90,7 @@ impl Sharing {
     /// # Errors
     /// `Invalid` for a path that cannot be one, or a handle that nobody has; `Conflict` when it is open like that already, or
     /// as much is as may be.
-    pub async fn add(&self, instance: &Instance, path: &str, audience: Audience) -> Result<Share> {
+    pub async fn add(&self, instance: &Instance, path: &str, audience: ShareAudience) -> Result<Share> {
         let path = rules::tidy_path(path).map_err(|sentence| Error::invalid("path", sentence))?;
         self.check(instance, &audience)?;
         let _one_at_a_time = self.0.changing.lock().await;
@@ -143,9 +143,9 @@ impl Sharing {
     /// What `visitor` may do at `path` of `instance`, from memory: asked at every request. Of one that is closed nothing is
     /// open.
     #[must_use]
-    pub fn admit(&self, visitor: &Visitor, instance: &Instance, path: &str) -> Admission {
+    pub fn admit(&self, visitor: &Visitor, instance: &Instance, path: &str) -> AccessDecision {
         if *visitor != Visitor::Owner && instance.status().wish.is_closed() {
-            return Admission::Refused;
+            return AccessDecision::Refused;
         }
         let shares = self.of(instance.id);
         rules::admit(visitor, path, shares.iter().map(|share| (share.path.as_str(), &share.audience)))
@@ -211,7 +211,7 @@ impl Sharing {
 
     /// Forgets what was deleted by [`Sharing::forget_in`].
     pub fn forget(&self, instance: Option<InstanceId>, owner: &Handle) {
-        let is_theirs = |share: &Share| matches!(&share.audience, Audience::Account { handle } if handle == owner);
+        let is_theirs = |share: &Share| matches!(&share.audience, ShareAudience::Account { handle } if handle == owner);
         self.change(|memory| {
             memory.retain(|id, _| Some(*id) != instance);
             for shares in memory.values_mut().filter(|shares| shares.iter().any(is_theirs)) {
@@ -221,8 +221,8 @@ impl Sharing {
     }
 
     /// Whether something can be opened to `audience` by the owner of `instance`.
-    fn check(&self, instance: &Instance, audience: &Audience) -> Result<()> {
-        let Audience::Account { handle } = audience else { return Ok(()) };
+    fn check(&self, instance: &Instance, audience: &ShareAudience) -> Result<()> {
+        let ShareAudience::Account { handle } = audience else { return Ok(()) };
         if *handle == instance.handle {
             return Err(Error::invalid("handle", "That is you. All of it is open to you already."));
         }

@@ -22,7 +22,7 @@ pub enum Visitor {
 /// To whom something is opened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "audience", rename_all = "snake_case")]
-pub enum Audience {
+pub enum ShareAudience {
     Account {
         handle: Handle,
     },
@@ -36,7 +36,7 @@ pub enum Audience {
 
 /// What a visitor may do at a path, from least to most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Admission {
+pub enum AccessDecision {
     /// Nothing: it is not for them.
     Refused,
     /// See it while it is awake. It is neither woken nor kept awake for them.
@@ -45,7 +45,7 @@ pub enum Admission {
     Wakes,
 }
 
-impl Audience {
+impl ShareAudience {
     /// Whether `handle` may log in on the instance's host by this: being seen without a login needs none.
     #[must_use]
     pub fn invites(&self, handle: &Handle) -> bool {
@@ -61,12 +61,12 @@ impl Audience {
         self == other || matches!((self, other), (Self::Everyone { .. }, Self::Everyone { .. }))
     }
 
-    fn admits(&self, visitor: &Visitor) -> Admission {
+    fn admits(&self, visitor: &Visitor) -> AccessDecision {
         match (self, visitor) {
-            (_, Visitor::Owner) | (Self::Everyone { wakes: true }, _) => Admission::Wakes,
-            (Self::Everyone { wakes: false }, _) => Admission::WhileAwake,
-            (_, Visitor::Guest(handle)) if self.invites(handle) => Admission::Wakes,
-            _ => Admission::Refused,
+            (_, Visitor::Owner) | (Self::Everyone { wakes: true }, _) => AccessDecision::Wakes,
+            (Self::Everyone { wakes: false }, _) => AccessDecision::WhileAwake,
+            (_, Visitor::Guest(handle)) if self.invites(handle) => AccessDecision::Wakes,
+            _ => AccessDecision::Refused,
         }
     }
 }
@@ -75,13 +75,13 @@ impl Audience {
 pub fn admit<'s>(
     visitor: &Visitor,
     path: &str,
-    shares: impl IntoIterator<Item = (&'s str, &'s Audience)>,
-) -> Admission {
+    shares: impl IntoIterator<Item = (&'s str, &'s ShareAudience)>,
+) -> AccessDecision {
     if *visitor == Visitor::Owner {
-        return Admission::Wakes;
+        return AccessDecision::Wakes;
     }
     let opened = shares.into_iter().filter(|(prefix, _)| covers(prefix, path));
-    opened.map(|(_, audience)| audience.admits(visitor)).max().unwrap_or(Admission::Refused)
+    opened.map(|(_, audience)| audience.admits(visitor)).max().unwrap_or(AccessDecision::Refused)
 }
 
 /// Whether a share of `prefix` is about `path`, whatever the program inside makes of it. Programs fold paths in many ways:
@@ -172,13 +172,13 @@ mod tests {
 
     #[test]
     fn a_share_lets_in_whom_it_names_and_nobody_else() {
-        use Admission::{Refused, Wakes, WhileAwake};
+        use AccessDecision::{Refused, Wakes, WhileAwake};
         let [bob, carol] = ["bob", "carol"].map(|name| Visitor::Guest(handle(name)));
         for (sentence, audience, [to_owner, to_bob, to_carol, to_stranger]) in [
-            ("to bob", Audience::Account { handle: handle("bob") }, [Wakes, Wakes, Refused, Refused]),
-            ("to whoever is signed in", Audience::SignedIn, [Wakes, Wakes, Wakes, Refused]),
-            ("to everyone", Audience::Everyone { wakes: true }, [Wakes; 4]),
-            ("to be seen", Audience::Everyone { wakes: false }, [Wakes, WhileAwake, WhileAwake, WhileAwake]),
+            ("to bob", ShareAudience::Account { handle: handle("bob") }, [Wakes, Wakes, Refused, Refused]),
+            ("to whoever is signed in", ShareAudience::SignedIn, [Wakes, Wakes, Wakes, Refused]),
+            ("to everyone", ShareAudience::Everyone { wakes: true }, [Wakes; 4]),
+            ("to be seen", ShareAudience::Everyone { wakes: false }, [Wakes, WhileAwake, WhileAwake, WhileAwake]),
         ] {
             let seen = |visitor| admit(visitor, "/docs/a", [("/docs", &audience)]);
             let all = [&Visitor::Owner, &bob, &carol, &Visitor::Stranger].map(seen);
@@ -190,12 +190,13 @@ mod tests {
 
     #[test]
     fn of_several_shares_the_widest_counts_and_a_doubtful_path_has_only_the_whole() {
-        let (seen, to_bob) = (Audience::Everyone { wakes: false }, Audience::Account { handle: handle("bob") });
+        let (seen, to_bob) =
+            (ShareAudience::Everyone { wakes: false }, ShareAudience::Account { handle: handle("bob") });
         let shares = [("/", &seen), ("/docs", &to_bob)];
         let bob = Visitor::Guest(handle("bob"));
-        assert_eq!(admit(&bob, "/docs/a", shares), Admission::Wakes);
-        assert_eq!(admit(&bob, "/docs/../a", shares), Admission::WhileAwake);
-        assert_eq!(admit(&Visitor::Stranger, "/docs/a", shares), Admission::WhileAwake);
+        assert_eq!(admit(&bob, "/docs/a", shares), AccessDecision::Wakes);
+        assert_eq!(admit(&bob, "/docs/../a", shares), AccessDecision::WhileAwake);
+        assert_eq!(admit(&Visitor::Stranger, "/docs/a", shares), AccessDecision::WhileAwake);
     }
 
     #[test]

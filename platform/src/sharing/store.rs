@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use sea_orm::ActiveValue::Set;
 use sea_orm::{ColumnTrait as _, EntityTrait, PaginatorTrait as _, QueryFilter as _, QueryOrder as _};
 
-use super::{Audience, Share, ShareId};
+use super::{Share, ShareAudience, ShareId};
 use crate::clock::Timestamp;
 use crate::db::{Db, InstanceId, Tx};
 use crate::error::Result;
@@ -61,13 +61,13 @@ pub(super) async fn forget_guest(tx: &Tx, guest: &Handle) -> Result<()> {
     Ok(())
 }
 
-/// Audience and handle as they are stored.
-pub(super) fn words(audience: &Audience) -> (&'static str, &str) {
+/// ShareAudience and handle as they are stored.
+pub(super) fn words(audience: &ShareAudience) -> (&'static str, &str) {
     match audience {
-        Audience::Account { handle } => ("account", handle.as_str()),
-        Audience::SignedIn => ("signed_in", ""),
-        Audience::Everyone { wakes: false } => ("everyone_while_awake", ""),
-        Audience::Everyone { wakes: true } => ("everyone", ""),
+        ShareAudience::Account { handle } => ("account", handle.as_str()),
+        ShareAudience::SignedIn => ("signed_in", ""),
+        ShareAudience::Everyone { wakes: false } => ("everyone_while_awake", ""),
+        ShareAudience::Everyone { wakes: true } => ("everyone", ""),
     }
 }
 
@@ -76,10 +76,12 @@ impl TryFrom<row::Model> for Share {
 
     fn try_from(row: row::Model) -> Result<Self> {
         let audience = match row.audience.as_str() {
-            "account" => Audience::Account { handle: Handle::parse(&row.handle).context("reading a share's handle")? },
-            "signed_in" => Audience::SignedIn,
-            "everyone_while_awake" => Audience::Everyone { wakes: false },
-            "everyone" => Audience::Everyone { wakes: true },
+            "account" => {
+                ShareAudience::Account { handle: Handle::parse(&row.handle).context("reading a share's handle")? }
+            }
+            "signed_in" => ShareAudience::SignedIn,
+            "everyone_while_awake" => ShareAudience::Everyone { wakes: false },
+            "everyone" => ShareAudience::Everyone { wakes: true },
             other => return Err(anyhow::anyhow!("a share in the database is for {other}, which nobody knows").into()),
         };
         Ok(Self { id: ShareId(row.id), path: row.path, audience, made_at: Timestamp(row.made_at_ms) })

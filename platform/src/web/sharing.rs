@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::instances::Instance;
-use crate::sharing::{Audience, MOST_SHARES, Share, ShareId};
+use crate::sharing::{MOST_SHARES, Share, ShareAudience, ShareId};
 
 #[derive(Template)]
 #[template(path = "dashboard/sharing.html")]
@@ -86,14 +86,14 @@ pub async fn remove(State(app): State<App>, Mine(instance): Mine, Path(id): Path
 ///
 /// # Errors
 /// `Invalid` for an audience that there is not, or no handle.
-pub fn audience(word: &str, handle: &str, wakes: bool) -> Result<Audience> {
+pub fn audience(word: &str, handle: &str, wakes: bool) -> Result<ShareAudience> {
     match word {
         "account" => match Handle::parse(&handle.trim().to_ascii_lowercase()) {
-            Ok(handle) => Ok(Audience::Account { handle }),
+            Ok(handle) => Ok(ShareAudience::Account { handle }),
             Err(_) => Err(Error::invalid("handle", "Type the handle of somebody who has an account here.")),
         },
-        "signed_in" => Ok(Audience::SignedIn),
-        "everyone" => Ok(Audience::Everyone { wakes }),
+        "signed_in" => Ok(ShareAudience::SignedIn),
+        "everyone" => Ok(ShareAudience::Everyone { wakes }),
         _ => Err(Error::invalid("audience", "Say to whom: account, signed_in or everyone.")),
     }
 }
@@ -132,11 +132,11 @@ fn page(app: &App, session: &Session, instance: &Instance, typed: Typed) -> Shar
     }
 }
 
-fn in_words(audience: &Audience) -> String {
+fn in_words(audience: &ShareAudience) -> String {
     match audience {
-        Audience::Account { handle } => format!("to {handle}"),
-        Audience::SignedIn => "to whoever has an account here".into(),
-        Audience::Everyone { wakes: true } => "to everyone, and a visit wakes it".into(),
-        Audience::Everyone { wakes: false } => "to everyone, while it is awake".into(),
+        ShareAudience::Account { handle } => format!("to {handle}"),
+        ShareAudience::SignedIn => "to whoever has an account here".into(),
+        ShareAudience::Everyone { wakes: true } => "to everyone, and a visit wakes it".into(),
+        ShareAudience::Everyone { wakes: false } => "to everyone, while it is awake".into(),
     }
 }

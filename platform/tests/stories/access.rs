@@ -10,7 +10,7 @@ use axum::http::Method;
 use berth::alarms::Schedule;
 use berth::handle::Handle;
 use berth::mailbox::Parcel;
-use berth::sharing::Audience;
+use berth::sharing::ShareAudience;
 use berth::web::Access;
 use berth::web::routes::{self, Route};
 use serde_json::json;
@@ -171,7 +171,7 @@ impl Cast {
         let another = site.member("boris").await;
         // Things of hers that others may try to touch.
         let instance = site.app.instances.by_handle(&Handle::parse("alice").unwrap()).unwrap();
-        site.app.sharing.add(&instance, "/docs", Audience::Everyone { wakes: false }).await.unwrap();
+        site.app.sharing.add(&instance, "/docs", ShareAudience::Everyone { wakes: false }).await.unwrap();
         site.app.domains.claim(&instance, "docs.alice.org").await.unwrap();
         let owner = (instance.account, &instance.handle);
         site.app.own_keys.set(owner, "anthropic", "sk-ant-alices-own-key").await.unwrap();

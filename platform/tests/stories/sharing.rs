@@ -11,7 +11,7 @@ use berth::containers::fake::Verb;
 use berth::error::Error;
 use berth::handle::Handle;
 use berth::instances::{Cause, Fact, Wish};
-use berth::sharing::{Audience, MOST_SHARES, Share, Sharing};
+use berth::sharing::{MOST_SHARES, Share, ShareAudience, Sharing};
 
 use crate::harness::databases;
 use crate::harness::town::{Answer, Resident, Town, cookie_of, until};
@@ -36,7 +36,7 @@ impl Street {
         Self { town, alice, bob, carol }
     }
 
-    async fn open(&self, path: &str, audience: Audience) -> Share {
+    async fn open(&self, path: &str, audience: ShareAudience) -> Share {
         self.town.app.sharing.add(&self.alice.instance, path, audience).await.unwrap()
     }
 
@@ -60,8 +60,8 @@ impl Street {
     }
 }
 
-fn account(handle: &str) -> Audience {
-    Audience::Account { handle: Handle::parse(handle).unwrap() }
+fn account(handle: &str) -> ShareAudience {
+    ShareAudience::Account { handle: Handle::parse(handle).unwrap() }
 }
 
 /// What the program was told of the visitor: `X-Berth-User`, and what the assertion says.
@@ -82,7 +82,7 @@ async fn each_visitor_sees_what_was_opened_to_them_and_wakes_it_where_they_may()
     let street = Street::new().await;
     let town = &street.town;
     // Where everybody who has an account can log in on this host, and what is asked for is not.
-    street.open("/lobby", Audience::SignedIn).await;
+    street.open("/lobby", ShareAudience::SignedIn).await;
     let cookies = [street.cookie(&street.alice).await, street.cookie(&street.bob).await];
     let [alices, bobs] = &cookies;
     let carols = street.cookie(&street.carol).await;
@@ -91,9 +91,9 @@ async fn each_visitor_sees_what_was_opened_to_them_and_wakes_it_where_they_may()
     for (sentence, audience, awake, asleep) in [
         ("nothing", None, [200, 403, 403, 401], [200, 403, 403, 401]),
         ("to bob", Some(account("bob")), [200, 200, 403, 401], [200, 200, 403, 401]),
-        ("to the signed in", Some(Audience::SignedIn), [200, 200, 200, 401], [200, 200, 200, 401]),
-        ("to everyone", Some(Audience::Everyone { wakes: true }), [200; 4], [200; 4]),
-        ("to be seen", Some(Audience::Everyone { wakes: false }), [200; 4], [200, 503, 503, 503]),
+        ("to the signed in", Some(ShareAudience::SignedIn), [200, 200, 200, 401], [200, 200, 200, 401]),
+        ("to everyone", Some(ShareAudience::Everyone { wakes: true }), [200; 4], [200; 4]),
+        ("to be seen", Some(ShareAudience::Everyone { wakes: false }), [200; 4], [200, 503, 503, 503]),
     ] {
         let share = match audience {
             Some(audience) => Some(street.open("/echo", audience).await),
@@ -124,9 +124,9 @@ async fn each_visitor_sees_what_was_opened_to_them_and_wakes_it_where_they_may()
 async fn a_person_is_shown_what_a_program_is_told() {
     let street = Street::new().await;
     let town = &street.town;
-    street.open("/lobby", Audience::SignedIn).await;
-    street.open("/late", Audience::Everyone { wakes: false }).await;
-    street.open("/echo", Audience::Everyone { wakes: true }).await;
+    street.open("/lobby", ShareAudience::SignedIn).await;
+    street.open("/late", ShareAudience::Everyone { wakes: false }).await;
+    street.open("/echo", ShareAudience::Everyone { wakes: true }).await;
     let bobs = street.cookie(&street.bob).await;
     street.put_to_sleep().await;
     let refused = town.get(HOST, "/", &[("cookie", &bobs), PAGE]).await;
@@ -150,7 +150,7 @@ async fn a_person_is_shown_what_a_program_is_told() {
 #[tokio::test]
 async fn the_program_is_told_who_visits_and_that_it_is_nobody_known() {
     let street = Street::new().await;
-    street.open("/echo", Audience::Everyone { wakes: true }).await;
+    street.open("/echo", ShareAudience::Everyone { wakes: true }).await;
     street.open("/lobby", account("bob")).await;
     let (alices, bobs) = (street.cookie(&street.alice).await, street.cookie(&street.bob).await);
     for (cookie, user) in [(&alices, "alice"), (&bobs, "bob")] {
@@ -214,11 +214,11 @@ async fn who_was_not_let_in_reads_the_same_whatever_is_opened_and_whether_it_is_
     };
     let private = ask("alice").await;
     street.open("/echo", account("bob")).await;
-    street.open("/", Audience::Everyone { wakes: true }).await;
+    street.open("/", ShareAudience::Everyone { wakes: true }).await;
     for handle in ["alice", "bob", "nobody-at-all"] {
         assert_eq!(ask(handle).await, private, "{handle}");
     }
-    street.open("/lobby", Audience::SignedIn).await;
+    street.open("/lobby", ShareAudience::SignedIn).await;
     let path = format!("/hand-off?host={HOST}&state=s&challenge={}", "c".repeat(43));
     assert_eq!(street.town.get("app.example.com", &path, &[("cookie", &carols)]).await.status, 200);
 }
@@ -226,8 +226,8 @@ async fn who_was_not_let_in_reads_the_same_whatever_is_opened_and_whether_it_is_
 #[tokio::test]
 async fn what_is_not_opened_stays_closed_however_its_path_is_written() {
     let street = Street::new().await;
-    street.open("/docs", Audience::Everyone { wakes: true }).await;
-    street.open("/lobby", Audience::SignedIn).await;
+    street.open("/docs", ShareAudience::Everyone { wakes: true }).await;
+    street.open("/lobby", ShareAudience::SignedIn).await;
     let bobs = street.cookie(&street.bob).await;
     street.put_to_sleep().await;
     let starts = street.town.host.calls(Verb::Start);
@@ -269,7 +269,7 @@ async fn what_is_not_opened_stays_closed_however_its_path_is_written() {
 #[tokio::test]
 async fn other_sites_pages_show_what_everyone_may_see_and_do_nothing_in_anybodys_name() {
     let street = Street::new().await;
-    street.open("/echo", Audience::Everyone { wakes: true }).await;
+    street.open("/echo", ShareAudience::Everyone { wakes: true }).await;
     street.open("/lobby", account("bob")).await;
     let (alices, bobs) = (street.cookie(&street.alice).await, street.cookie(&street.bob).await);
     let embeds = [("sec-fetch-site", "same-site"), ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "image")];
@@ -299,7 +299,7 @@ async fn other_sites_pages_show_what_everyone_may_see_and_do_nothing_in_anybodys
 async fn strangers_are_served_so_often_and_wake_so_often() {
     let street = Street::new().await;
     let (town, sharing) = (&street.town, &street.town.app.sharing);
-    street.open("/echo", Audience::Everyone { wakes: true }).await;
+    street.open("/echo", ShareAudience::Everyone { wakes: true }).await;
     let from = |n: u8| format!("203.0.113.{n}");
     for _ in 0..600 {
         sharing.count_request(from(1).parse().unwrap()).unwrap();
@@ -327,7 +327,7 @@ async fn strangers_are_served_so_often_and_wake_so_often() {
 #[tokio::test]
 async fn strangers_leave_half_of_the_places_to_the_owner() {
     let street = Street::new().await;
-    street.open("/flow", Audience::Everyone { wakes: true }).await;
+    street.open("/flow", ShareAudience::Everyone { wakes: true }).await;
     let alices = street.cookie(&street.alice).await;
     let mut open = Vec::new();
     for _ in 0..128 {
@@ -342,8 +342,8 @@ async fn what_strangers_take_where_they_may_not_wake_keeps_nothing_awake() {
     let street = Street::new().await;
     for (wakes, fact) in [(true, Fact::Awake), (false, Fact::Frozen)] {
         let shares = [
-            street.open("/echo", Audience::Everyone { wakes }).await,
-            street.open("/flow", Audience::Everyone { wakes }).await,
+            street.open("/echo", ShareAudience::Everyone { wakes }).await,
+            street.open("/flow", ShareAudience::Everyone { wakes }).await,
         ];
         street.town.visit(&street.alice.instance).await;
         until(&street.alice.instance, |s| s.fact == Fact::Awake).await;
@@ -370,9 +370,9 @@ async fn an_owner_opens_plain_paths_to_people_there_are_and_not_too_many() {
         let (alice, sharing) = (town.sign_up("alice").await, &town.app.sharing);
         town.sign_up("bob").await;
         for (path, audience, field) in [
-            ("docs", Audience::SignedIn, "path"),
-            ("/docs/../x", Audience::SignedIn, "path"),
-            ("/.berth", Audience::SignedIn, "path"),
+            ("docs", ShareAudience::SignedIn, "path"),
+            ("/docs/../x", ShareAudience::SignedIn, "path"),
+            ("/.berth", ShareAudience::SignedIn, "path"),
             ("/docs", account("nobody"), "handle"),
             ("/docs", account("alice"), "handle"),
         ] {
@@ -384,9 +384,12 @@ async fn an_owner_opens_plain_paths_to_people_there_are_and_not_too_many() {
         let again = sharing.add(&alice.instance, "/docs", account("bob")).await;
         assert!(matches!(again, Err(Error::Conflict(_))));
         for n in 1..MOST_SHARES {
-            sharing.add(&alice.instance, &format!("/{n}"), Audience::Everyone { wakes: n % 2 == 0 }).await.unwrap();
+            sharing
+                .add(&alice.instance, &format!("/{n}"), ShareAudience::Everyone { wakes: n % 2 == 0 })
+                .await
+                .unwrap();
         }
-        let refused = sharing.add(&alice.instance, "/more", Audience::SignedIn).await.unwrap_err();
+        let refused = sharing.add(&alice.instance, "/more", ShareAudience::SignedIn).await.unwrap_err();
         assert!(matches!(refused, Error::Conflict(_)), "{refused}");
         // What is in memory is what is on disk.
         let again = Sharing::open(town.app.db.clone(), town.clock.clone(), town.instances().clone()).await.unwrap();
@@ -398,7 +401,7 @@ async fn an_owner_opens_plain_paths_to_people_there_are_and_not_too_many() {
         assert_eq!(by_path(&again), by_path(sharing));
         sharing.remove(&alice.instance, share.id, "alice").await.unwrap();
         assert!(matches!(sharing.remove(&alice.instance, share.id, "alice").await, Err(Error::NotFound)));
-        sharing.add(&alice.instance, "/more", Audience::SignedIn).await.unwrap();
+        sharing.add(&alice.instance, "/more", ShareAudience::SignedIn).await.unwrap();
     }
 }
 

@@ -91,7 +91,7 @@ async fn all_end(street: &Street, end: impl AsyncFn(), of_strangers: bool) {
 async fn taking_a_share_back_ends_what_is_open_by_it() {
     let street = Street::new().await;
     street.open("/lobby", account("bob")).await;
-    let share = street.open("/", Audience::Everyone { wakes: true }).await;
+    let share = street.open("/", ShareAudience::Everyone { wakes: true }).await;
     let alices = street.cookie(&street.alice).await;
     let mut owners = Open::flow(&street.town, &alices).await;
     all_end(&street, async || street.take_back(&share).await, true).await;
@@ -110,7 +110,7 @@ async fn a_suspended_guest_is_out() {
 #[tokio::test]
 async fn a_suspended_owners_guests_are_out_and_so_is_everyone() {
     let street = Street::new().await;
-    street.open("/", Audience::Everyone { wakes: true }).await;
+    street.open("/", ShareAudience::Everyone { wakes: true }).await;
     street.open("/lobby", account("bob")).await;
     let bobs = street.cookie(&street.bob).await;
     street.town.app.accounts.suspend(&street.alice.instance.handle, "operator").await.unwrap();
@@ -130,7 +130,7 @@ async fn shares_go_with_whoever_opened_them_and_with_whom_they_name() {
         let sharing = &town.app.sharing;
         sharing.add(&alice.instance, "/", account("bob")).await.unwrap();
         sharing.add(&alice.instance, "/docs", account("carol")).await.unwrap();
-        sharing.add(&bob.instance, "/", Audience::Everyone { wakes: true }).await.unwrap();
+        sharing.add(&bob.instance, "/", ShareAudience::Everyone { wakes: true }).await.unwrap();
         town.app.accounts.schedule_deletion_of(&bob.instance.handle, "operator").await.unwrap();
         town.look().await;
         town.app.accounts.advance_deletions().await.unwrap();
@@ -160,7 +160,7 @@ async fn what_another_process_changed_counts_as_soon_as_it_says_so() {
     while !socket.exists() {
         tokio::task::yield_now().await;
     }
-    let share = elsewhere.add(alice, "/echo", Audience::Everyone { wakes: true }).await.unwrap();
+    let share = elsewhere.add(alice, "/echo", ShareAudience::Everyone { wakes: true }).await.unwrap();
     assert_eq!(street.get("/echo", "").await.status, 401);
     assert!(control::nudge(&socket, alice.id).await.unwrap());
     assert_eq!(street.get("/echo", "").await.status, 200);
