@@ -19,11 +19,11 @@ use crate::hosts::Hosts;
 /// How long a person has for a ceremony (the default of WebAuthn Level 3).
 pub(super) const TIME: Duration = Duration::from_secs(300);
 
-pub(super) struct Ceremonies(Webauthn);
+pub(super) struct PasskeyCeremonies(Webauthn);
 
 /// Why an answer does not count. For the log; the person gets one sentence for all of them.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Refused {
+pub(super) enum CeremonyError {
     #[error("the answer is not what a browser sends")]
     Malformed(#[source] serde_json::Error),
     #[error("the ceremony took place inside another site's frame")]
@@ -34,25 +34,25 @@ pub(super) enum Refused {
     Webauthn(WebauthnError),
 }
 
-impl From<WebauthnError> for Refused {
+impl From<WebauthnError> for CeremonyError {
     fn from(error: WebauthnError) -> Self {
         Self::Webauthn(error)
     }
 }
 
 /// A login's answer before its signature is checked: which credential claims to be whose.
-pub(super) struct Claim {
+pub(super) struct AssertionClaim {
     pub(super) account: AccountId,
     answer: PublicKeyCredential,
 }
 
-impl Claim {
+impl AssertionClaim {
     pub(super) fn credential_id(&self) -> &[u8] {
         self.answer.get_credential_id()
     }
 }
 
-impl Ceremonies {
+impl PasskeyCeremonies {
     /// The RP ID is the app host itself, so that no tenant's page can claim it; the one origin must match exactly
     /// (webauthn-rs allows neither subdomains nor other ports unless told to).
     pub(super) fn new(hosts: &Hosts) -> anyhow::Result<Self> {
@@ -95,10 +95,10 @@ impl Ceremonies {
         })
     }
 
-    fn check_passkey(&self, state: &PasskeyRegistration, answer: Value) -> std::result::Result<Passkey, Refused> {
-        let answer: RegisterPublicKeyCredential = serde_json::from_value(answer).map_err(Refused::Malformed)?;
+    fn check_passkey(&self, state: &PasskeyRegistration, answer: Value) -> std::result::Result<Passkey, CeremonyError> {
+        let answer: RegisterPublicKeyCredential = serde_json::from_value(answer).map_err(CeremonyError::Malformed)?;
         if rules::is_framed(&answer.response.client_data_json) {
-            return Err(Refused::Framed);
+            return Err(CeremonyError::Framed);
         }
         Ok(self.0.finish_passkey_registration(&answer, state)?)
     }
@@ -116,22 +116,23 @@ impl Ceremonies {
     }
 
     /// Reads who the answer claims to come from.
-    pub(super) fn read_claim(&self, answer: Value) -> std::result::Result<Claim, Refused> {
-        let answer: PublicKeyCredential = serde_json::from_value(answer).map_err(Refused::Malformed)?;
+    pub(super) fn read_claim(&self, answer: Value) -> std::result::Result<AssertionClaim, CeremonyError> {
+        let answer: PublicKeyCredential = serde_json::from_value(answer).map_err(CeremonyError::Malformed)?;
         if rules::is_framed(&answer.response.client_data_json) {
-            return Err(Refused::Framed);
+            return Err(CeremonyError::Framed);
         }
-        let (account, _) = self.0.identify_discoverable_authentication(&answer).map_err(|_| Refused::NotTheirs)?;
-        Ok(Claim { account: AccountId(account), answer })
+        let (account, _) =
+            self.0.identify_discoverable_authentication(&answer).map_err(|_| CeremonyError::NotTheirs)?;
+        Ok(AssertionClaim { account: AccountId(account), answer })
     }
 
     /// Checks the claim's signature with the stored passkey, and brings that one's counter and backup state up to date.
     pub(super) fn finish_log_in(
         &self,
         state: DiscoverableAuthentication,
-        claim: &Claim,
+        claim: &AssertionClaim,
         passkey: &mut Passkey,
-    ) -> std::result::Result<AuthenticationResult, Refused> {
+    ) -> std::result::Result<AuthenticationResult, CeremonyError> {
         let result = self.0.finish_discoverable_authentication_v2(&claim.answer, state, &*passkey)?;
         if !result.user_verified() {
             return Err(WebauthnError::UserNotVerified.into());

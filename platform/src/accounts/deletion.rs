@@ -4,7 +4,7 @@
 //! between is driven by the rows of `departures`: each run takes the next step of each, and every step may be taken twice.
 
 use super::passkeys::PROOF_IS_FRESH_FOR;
-use super::sessions::Method;
+use super::sessions::LogInMethod;
 use super::store::{self, AuditEntry, DeletionRequester, Departure};
 use super::{AccountState, Accounts, ScheduledDeletion, Session};
 use crate::clock::Timestamp;
@@ -40,7 +40,7 @@ impl Accounts {
         }
         let stored = self.app_session(session).await?;
         let fresh = self.0.clock.now().since(stored.passkey_at) <= PROOF_IS_FRESH_FOR;
-        if !fresh || stored.method == Method::Recovery.word() {
+        if !fresh || stored.method == LogInMethod::Recovery.word() {
             return Err(Error::Forbidden(
                 "To leave, please log out and in again with your passkey: your last login was by a recovery code, or is \
                  more than ten minutes ago."
@@ -55,7 +55,7 @@ impl Accounts {
     /// # Errors
     /// `NotFound`, or `Conflict` when it leaves already or is gone.
     pub async fn schedule_deletion_of(&self, handle: &Handle, actor: &str) -> Result<Timestamp> {
-        let person = store::person_called(self.0.db.read(), handle).await?.ok_or(Error::NotFound)?;
+        let person = store::account_by_handle(self.0.db.read(), handle).await?.ok_or(Error::NotFound)?;
         self.schedule(person.id, DeletionRequester::Operator, actor).await
     }
 
@@ -78,7 +78,7 @@ impl Accounts {
     /// # Errors
     /// `NotFound`; `Conflict` when the account is gone already.
     pub async fn cancel_deletion_of(&self, handle: &Handle, actor: &str) -> Result<()> {
-        let person = store::person_called(self.0.db.read(), handle).await?.ok_or(Error::NotFound)?;
+        let person = store::account_by_handle(self.0.db.read(), handle).await?.ok_or(Error::NotFound)?;
         if person.state == AccountState::Deleted {
             return Err(deleted());
         }
@@ -118,7 +118,7 @@ impl Accounts {
     async fn schedule(&self, account: AccountId, requested_by: DeletionRequester, actor: &str) -> Result<Timestamp> {
         let now = self.0.clock.now();
         let tx = self.0.db.begin().await?;
-        let person = store::person_locked(&tx, account).await?.ok_or(Error::NotFound)?;
+        let person = store::lock_account(&tx, account).await?.ok_or(Error::NotFound)?;
         if person.state == AccountState::Deleted {
             return Err(deleted());
         }
@@ -158,7 +158,7 @@ impl Accounts {
 
     async fn cancel(&self, account: AccountId, actor: &str, cause: Cause) -> Result<()> {
         let tx = self.0.db.begin().await?;
-        let person = store::person_locked(&tx, account).await?.ok_or(Error::NotFound)?;
+        let person = store::lock_account(&tx, account).await?.ok_or(Error::NotFound)?;
         let departure = store::departure(&*tx, account).await?.filter(|d| d.cancelled_at.is_none());
         let Some(departure) = departure else { return Ok(()) };
         let wish = if departure.state_before == AccountState::Suspended { Wish::Suspended } else { Wish::Stopped };
@@ -225,7 +225,7 @@ impl Accounts {
     /// The point of no return: from here on nobody can keep the account, also when what follows has to be tried again.
     async fn make_final(&self, account: AccountId) -> Result<()> {
         let tx = self.0.db.begin().await?;
-        store::person_locked(&tx, account).await?;
+        store::lock_account(&tx, account).await?;
         let departure = store::departure(&*tx, account).await?.filter(|d| d.cancelled_at.is_none());
         if departure.is_none()
             || !store::set_state(&tx, account, &[AccountState::Deleting, AccountState::Deleted], AccountState::Deleted)
@@ -239,7 +239,7 @@ impl Accounts {
     /// The last step: every row of the person goes in one transaction, and what stays of the account is its handle.
     async fn erase(&self, departure: &Departure) -> Result<()> {
         let tx = self.0.db.begin().await?;
-        let person = store::person_locked(&tx, departure.account).await?.ok_or(Error::NotFound)?;
+        let person = store::lock_account(&tx, departure.account).await?.ok_or(Error::NotFound)?;
         self.erase_rows(&tx, departure, &person.handle).await?;
         tx.commit().await?;
         self.0.memory.forget(person.id);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::sessions::MOST_SESSIONS;
-use super::store::{self, Purpose, StoredSession};
+use super::store::{self, ChallengePurpose, StoredSession};
 use super::{AccountState, Accounts, Client, Session, rules};
 use crate::clock::Timestamp;
 use crate::db::{SessionId, Tx};
@@ -29,7 +29,7 @@ const CHALLENGE_LENGTH: usize = 43;
 
 /// What a code is bound to.
 #[derive(Serialize, Deserialize)]
-struct Bound {
+struct HandOffBinding {
     audience: String,
     state: String,
     challenge: String,
@@ -42,7 +42,7 @@ impl Accounts {
     ///
     /// # Errors
     /// `Forbidden` for another's instance, also for one that does not exist; `NotFound` for a host that is no instance's.
-    pub fn way_to(&self, session: &Session, host: &str) -> Result<Entrance> {
+    pub fn hand_off_target(&self, session: &Session, host: &str) -> Result<Entrance> {
         let entrance = self.entrance(host).ok_or(Error::NotFound)?;
         if entrance.handle == session.handle || self.is_invited(session, &entrance) {
             return Ok(entrance);
@@ -57,9 +57,9 @@ impl Accounts {
     /// A code for 30 seconds and one use, bound to the host, the state and the challenge (base64url of SHA-256 of the verifier).
     ///
     /// # Errors
-    /// As [`Accounts::way_to`]; `Invalid` for a state or challenge of the wrong shape.
+    /// As [`Accounts::hand_off_target`]; `Invalid` for a state or challenge of the wrong shape.
     pub async fn hand_off(&self, session: &Session, host: &str, state: &str, challenge: &str) -> Result<Token> {
-        let audience = self.way_to(session, host)?.audience;
+        let audience = self.hand_off_target(session, host)?.audience;
         if session.deletion_scheduled {
             return Err(Error::Forbidden("This account leaves, and its instance sleeps until it is kept.".into()));
         }
@@ -76,12 +76,13 @@ impl Accounts {
             ));
         }
         self.app_session(session).await?;
-        let bound = Bound { audience, state: state.to_owned(), challenge: challenge.to_owned(), session: session.id };
+        let bound =
+            HandOffBinding { audience, state: state.to_owned(), challenge: challenge.to_owned(), session: session.id };
         let bound = serde_json::to_string(&bound).context("writing a hand-off")?;
         let code = Token::new(&self.0.clock);
         let tx = self.0.db.begin().await?;
         let until = self.0.clock.now().plus(CODE_LIVES);
-        store::put_challenge(&tx, code.hash(), Purpose::HandOff, bound, until).await?;
+        store::put_challenge(&tx, code.hash(), ChallengePurpose::HandOff, bound, until).await?;
         tx.commit().await?;
         Ok(code)
     }
@@ -101,12 +102,13 @@ impl Accounts {
         self.0.limits.hand_off(client.ip)?;
         let (hash, now) = (secrets::hash(code), self.0.clock.now());
         // Before the writer is asked for: anybody can send a code they made up.
-        if store::peek_challenge(self.0.db.read(), &hash, Purpose::HandOff, now).await?.is_none() {
+        if store::peek_challenge(self.0.db.read(), &hash, ChallengePurpose::HandOff, now).await?.is_none() {
             return Ok(None);
         }
         let tx = self.0.db.begin().await?;
-        let taken = store::take_challenge(&tx, &hash, Purpose::HandOff, now).await?;
-        let bound: Option<Bound> = taken.map(|s| serde_json::from_str(&s)).transpose().context("reading a hand-off")?;
+        let taken = store::take_challenge(&tx, &hash, ChallengePurpose::HandOff, now).await?;
+        let bound: Option<HandOffBinding> =
+            taken.map(|s| serde_json::from_str(&s)).transpose().context("reading a hand-off")?;
         let session = match bound.filter(|b| self.fits(b, host, state, verifier)) {
             Some(bound) => self.instance_session(&tx, bound, client, now).await?,
             None => None,
@@ -131,18 +133,24 @@ impl Accounts {
         }
     }
 
-    fn fits(&self, bound: &Bound, host: &str, state: &str, verifier: &str) -> bool {
+    fn fits(&self, bound: &HandOffBinding, host: &str, state: &str, verifier: &str) -> bool {
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes()));
         let here = self.entrance(host).is_some_and(|entrance| entrance.audience == bound.audience);
         here && bound.state == state && bound.challenge == challenge
     }
 
-    async fn instance_session(&self, tx: &Tx, bound: Bound, client: &Client, now: Timestamp) -> Result<Option<Token>> {
+    async fn instance_session(
+        &self,
+        tx: &Tx,
+        bound: HandOffBinding,
+        client: &Client,
+        now: Timestamp,
+    ) -> Result<Option<Token>> {
         let Some(parent) = store::session(&**tx, bound.session).await?.filter(|p| p.expires_at > now) else {
             return Ok(None);
         };
         // Locked: a suspension either sees this session and ends it, or is seen here.
-        let person = store::person_locked(tx, parent.account).await?.filter(|p| p.state == AccountState::Active);
+        let person = store::lock_account(tx, parent.account).await?.filter(|p| p.state == AccountState::Active);
         let Some(person) = person else { return Ok(None) };
         let token = Token::new(&self.0.clock);
         let session = StoredSession {

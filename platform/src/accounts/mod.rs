@@ -12,20 +12,20 @@ mod operator;
 mod passkeys;
 mod recovery;
 mod rules;
-mod session_memory;
+mod session_cache;
 mod sessions;
 mod sign_up;
 mod store;
 
 use std::sync::Arc;
 
-use ceremonies::Ceremonies;
+use ceremonies::PasskeyCeremonies;
 pub use hand_off::SESSION_LIVES as INSTANCE_SESSION_LIVES;
 use limits::Limits;
 pub use log_in::DEVICE_KNOWN_FOR;
 pub use rules::LONGEST_SESSION;
 use serde::Serialize;
-use session_memory::SessionMemory;
+use session_cache::SessionCache;
 pub use sign_up::SIGN_UP_LIVES;
 
 use crate::alarms::Alarms;
@@ -43,9 +43,9 @@ use crate::sharing::Sharing;
 
 /// The room. Cheap to clone.
 #[derive(Clone)]
-pub struct Accounts(Arc<Inner>);
+pub struct Accounts(Arc<AccountsInner>);
 
-struct Inner {
+struct AccountsInner {
     db: Db,
     keys: Keys,
     clock: Clock,
@@ -57,9 +57,9 @@ struct Inner {
     sharing: Sharing,
     domains: Domains,
     own_keys: OwnKeys,
-    ceremonies: Ceremonies,
+    ceremonies: PasskeyCeremonies,
     limits: Limits,
-    memory: SessionMemory,
+    memory: SessionCache,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -106,18 +106,18 @@ pub struct SessionView {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Availability {
+pub enum HandleAvailability {
     Free,
     /// Somebody has it, or one that looks the same. Free ones like it are suggested.
     Taken {
         suggestions: Vec<Handle>,
     },
-    Bad(HandleError),
+    Invalid(HandleError),
 }
 
 /// A person half way through signing up.
 #[derive(Clone, Debug)]
-pub struct SignUp {
+pub struct SignUpProgress {
     pub handle: Handle,
     pub step: SignUpStep,
 }
@@ -138,7 +138,7 @@ pub enum SignUpStep {
 
 /// What a browser gets when somebody is logged in.
 #[derive(Clone, Debug)]
-pub struct SignedIn {
+pub struct NewSession {
     pub account: AccountId,
     pub handle: Handle,
     /// For the session cookie of the app host.
@@ -148,10 +148,10 @@ pub struct SignedIn {
 }
 
 #[derive(Clone, Debug)]
-pub enum LogIn {
-    SignedIn(SignedIn),
+pub enum LogInOutcome {
+    Complete(NewSession),
     /// The passkey was right and a one-time code is asked for as well; the token says who is half way in.
-    CodeNeeded(Token),
+    CodeRequired(Token),
 }
 
 /// An account as the operator sees it.
@@ -210,10 +210,10 @@ impl Accounts {
         signups_open: bool,
         Belongings { instances, alarms, mailbox, sharing, domains, own_keys }: Belongings,
     ) -> anyhow::Result<Self> {
-        let ceremonies = Ceremonies::new(&hosts)?;
+        let ceremonies = PasskeyCeremonies::new(&hosts)?;
         let limits = Limits::new(clock.clone());
-        let memory = SessionMemory::default();
-        Ok(Self(Arc::new(Inner {
+        let memory = SessionCache::default();
+        Ok(Self(Arc::new(AccountsInner {
             db,
             keys,
             clock,

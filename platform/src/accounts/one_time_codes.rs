@@ -5,15 +5,15 @@ use anyhow::Context as _;
 use totp_rs::{Builder, Secret, Totp};
 
 use super::rules::{self, CodeGate};
-use super::store::{self, Person};
-use super::{Accounts, Inner};
+use super::store::{self, StoredAccount};
+use super::{Accounts, AccountsInner};
 use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 
 /// What became of a code that was tried.
-pub(super) enum Tried {
+pub(super) enum CodeOutcome {
     Right,
     /// The failure has been noted in the transaction, which must be committed all the same.
     Wrong(Error),
@@ -21,26 +21,32 @@ pub(super) enum Tried {
 
 /// Whether a hundred wrong codes in a row end it. With a recovery code in hand they do not: it is the way back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AfterTooMany {
+pub(super) enum LockoutPolicy {
     Refuse,
-    LetRecover,
+    AllowRecovery,
 }
 
 impl Accounts {
-    /// Tries a typed code for `person`, who was read with [`store::person_locked`] in `tx`.
-    pub(super) async fn try_code(&self, tx: &Tx, person: &Person, typed: &str, after: AfterTooMany) -> Result<Tried> {
+    /// Tries a typed code for `person`, who was read with [`store::lock_account`] in `tx`.
+    pub(super) async fn try_code(
+        &self,
+        tx: &Tx,
+        person: &StoredAccount,
+        typed: &str,
+        after: LockoutPolicy,
+    ) -> Result<CodeOutcome> {
         let now = self.0.clock.now();
         match (rules::code_gate(person.totp_failures, person.totp_blocked_until, now), after) {
             (CodeGate::Open, _) => {}
-            (CodeGate::Closed, AfterTooMany::LetRecover) if person.totp_blocked_until <= now => {}
-            (CodeGate::Closed, AfterTooMany::Refuse) => return Ok(Tried::Wrong(closed())),
+            (CodeGate::Closed, LockoutPolicy::AllowRecovery) if person.totp_blocked_until <= now => {}
+            (CodeGate::Closed, LockoutPolicy::Refuse) => return Ok(CodeOutcome::Rejected(closed())),
             (CodeGate::Wait(_) | CodeGate::Closed, _) => {
-                return Ok(Tried::Wrong(wait(person.totp_blocked_until.since(now))));
+                return Ok(CodeOutcome::Rejected(wait(person.totp_blocked_until.since(now))));
             }
         }
         match self.0.code_step(person.id, &person.totp_secret, typed, now)? {
             // A used code is no guess: it is noted as neither right nor wrong.
-            Some(step) => Ok(if store::use_code(tx, person.id, step).await? { Tried::Right } else { wrong() }),
+            Some(step) => Ok(if store::use_code(tx, person.id, step).await? { CodeOutcome::Accepted } else { wrong() }),
             None => {
                 let failures = person.totp_failures + 1;
                 store::note_wrong_code(tx, person.id, failures, now.plus(rules::wait_after(failures))).await?;
@@ -50,7 +56,7 @@ impl Accounts {
     }
 }
 
-impl Inner {
+impl AccountsInner {
     /// A new secret, sealed for `account`.
     pub(super) fn new_totp_secret(&self, account: AccountId) -> Vec<u8> {
         self.keys.seal(account.0.as_bytes(), &self.clock.random::<20>())
@@ -95,8 +101,8 @@ pub(super) fn wrong_code() -> Error {
     Error::invalid("code", "That code is wrong or was used already. Please wait for the next one in your app.")
 }
 
-fn wrong() -> Tried {
-    Tried::Wrong(wrong_code())
+fn wrong() -> CodeOutcome {
+    CodeOutcome::Rejected(wrong_code())
 }
 
 fn wait(retry_after: std::time::Duration) -> Error {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::store::{self, AuditEntry, Person};
+use super::store::{self, AuditEntry, StoredAccount};
 use super::{AccountState, AccountView, Accounts, DEVICE_KNOWN_FOR};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
@@ -22,7 +22,7 @@ impl Accounts {
     pub async fn setup_link(&self) -> Result<Token> {
         let token = Token::new(&self.0.clock);
         let tx = self.0.db.begin().await?;
-        if store::is_an_admin_there(&*tx).await? {
+        if store::has_admin(&*tx).await? {
             return Err(Error::Conflict(
                 "There is an admin already, so a set-up link would not work. Log in as the admin instead.".into(),
             ));
@@ -38,7 +38,7 @@ impl Accounts {
     /// When the database does not answer.
     pub async fn accounts(&self) -> Result<Vec<AccountView>> {
         let db = self.0.db.read();
-        let people = store::people(db, MOST_LISTED).await?;
+        let people = store::accounts(db, MOST_LISTED).await?;
         let passkeys = store::count_passkeys(db, None).await?;
         let codes = store::count_recovery_codes(db, None).await?;
         let count = |counts: &std::collections::HashMap<_, u64>, id| counts.get(&id).copied().unwrap_or(0);
@@ -51,7 +51,7 @@ impl Accounts {
     /// `NotFound`, or when the database does not answer.
     pub async fn account(&self, handle: &Handle) -> Result<AccountView> {
         let db = self.0.db.read();
-        let person = store::person_called(db, handle).await?.ok_or(Error::NotFound)?;
+        let person = store::account_by_handle(db, handle).await?.ok_or(Error::NotFound)?;
         let passkeys = store::count_passkeys(db, Some(person.id)).await?.into_values().sum();
         let codes = store::count_recovery_codes(db, Some(person.id)).await?.into_values().sum();
         Ok(view((passkeys, codes, person)))
@@ -63,7 +63,7 @@ impl Accounts {
     /// # Errors
     /// `NotFound`, `Conflict` when it leaves or is gone, or when the database does not answer.
     pub async fn suspend(&self, handle: &Handle, actor: &str) -> Result<()> {
-        let person = store::person_called(self.0.db.read(), handle).await?.ok_or(Error::NotFound)?;
+        let person = store::account_by_handle(self.0.db.read(), handle).await?.ok_or(Error::NotFound)?;
         refuse_if_deleting(&person)?;
         let tx = self.0.db.begin().await?;
         if !store::set_state(&tx, person.id, &[AccountState::Active], AccountState::Suspended).await? {
@@ -90,7 +90,7 @@ impl Accounts {
     /// # Errors
     /// `NotFound`, `Conflict` when it leaves or is gone, or when the database does not answer.
     pub async fn restore(&self, handle: &Handle, actor: &str) -> Result<()> {
-        let person = store::person_called(self.0.db.read(), handle).await?.ok_or(Error::NotFound)?;
+        let person = store::account_by_handle(self.0.db.read(), handle).await?.ok_or(Error::NotFound)?;
         refuse_if_deleting(&person)?;
         let tx = self.0.db.begin().await?;
         if !store::set_state(&tx, person.id, &[AccountState::Suspended], AccountState::Active).await? {
@@ -121,7 +121,7 @@ impl Accounts {
         let tx = self.0.db.begin().await?;
         // A link outlives its hour by a sign-up's time: one begun with it at the last moment still needs it.
         let links_until = now.minus(super::SIGN_UP_LIVES);
-        let gone = store::purge_pending(&tx, now, links_until).await?
+        let gone = store::purge_expired_pending(&tx, now, links_until).await?
             + store::purge_sessions(&tx, now).await?
             + store::purge_devices(&tx, now.minus(DEVICE_KNOWN_FOR)).await?;
         tx.commit().await?;
@@ -129,7 +129,7 @@ impl Accounts {
     }
 }
 
-fn refuse_if_deleting(person: &Person) -> Result<()> {
+fn refuse_if_deleting(person: &StoredAccount) -> Result<()> {
     match person.state {
         AccountState::Active | AccountState::Suspended => Ok(()),
         AccountState::Deleting => {
@@ -139,7 +139,7 @@ fn refuse_if_deleting(person: &Person) -> Result<()> {
     }
 }
 
-fn view((passkeys, recovery_codes_left, person): (u64, u64, Person)) -> AccountView {
+fn view((passkeys, recovery_codes_left, person): (u64, u64, StoredAccount)) -> AccountView {
     AccountView {
         id: person.id,
         handle: person.handle,

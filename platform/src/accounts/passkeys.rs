@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ceremonies::{self, passkey_refused};
-use super::store::{self, AuditEntry, Purpose, StoredPasskey};
+use super::store::{self, AuditEntry, ChallengePurpose, StoredPasskey};
 use super::{Accounts, PasskeyView, Session, rules};
 use crate::db::AccountId;
 use crate::error::{Error, Result};
@@ -21,7 +21,7 @@ pub(super) const PROOF_IS_FRESH_FOR: Duration = Duration::from_secs(600);
 
 /// A passkey that is being added.
 #[derive(Serialize, Deserialize)]
-struct Adding {
+struct PendingPasskey {
     account: AccountId,
     ceremony: String,
 }
@@ -51,12 +51,12 @@ impl Accounts {
         let existing = self.passkeys_with_room(session.account).await?;
         let existing = existing.into_iter().map(|s| s.passkey.cred_id().clone()).collect();
         let (options, ceremony) = self.0.ceremonies.begin_passkey(session.account, &session.handle, existing)?;
-        let adding = Adding { account: session.account, ceremony };
+        let adding = PendingPasskey { account: session.account, ceremony };
         let state = serde_json::to_string(&adding).context("writing a ceremony's state")?;
         let token = Token::new(&self.0.clock);
         let tx = self.0.db.begin().await?;
         let until = self.0.clock.now().plus(ceremonies::TIME);
-        store::put_challenge(&tx, token.hash(), Purpose::PasskeyAdd, state, until).await?;
+        store::put_challenge(&tx, token.hash(), ChallengePurpose::PasskeyAdd, state, until).await?;
         tx.commit().await?;
         Ok((token, options))
     }
@@ -70,9 +70,10 @@ impl Accounts {
         self.require_fresh_proof(session).await?;
         let now = self.0.clock.now();
         let tx = self.0.db.begin().await?;
-        let state = store::take_challenge(&tx, &secrets::hash(token), Purpose::PasskeyAdd, now).await?;
+        let state = store::take_challenge(&tx, &secrets::hash(token), ChallengePurpose::PasskeyAdd, now).await?;
         tx.commit().await?;
-        let adding: Option<Adding> = state.map(|s| serde_json::from_str(&s)).transpose().context("reading a state")?;
+        let adding: Option<PendingPasskey> =
+            state.map(|s| serde_json::from_str(&s)).transpose().context("reading a state")?;
         let adding = adding.filter(|a| a.account == session.account).ok_or_else(passkey_refused)?;
         let passkey = self.0.ceremonies.finish_passkey(&adding.ceremony, answer)?;
 
@@ -108,7 +109,7 @@ impl Accounts {
         self.require_fresh_proof(session).await?;
         let tx = self.0.db.begin().await?;
         // Locked: of two that are removed at once, the second sees what the first left.
-        store::person_locked(&tx, session.account).await?.ok_or(Error::Unauthenticated)?;
+        store::lock_account(&tx, session.account).await?.ok_or(Error::Unauthenticated)?;
         let existing = store::passkeys_of(&*tx, session.account).await?;
         let passkey = existing.iter().find(|s| s.id == id).ok_or(Error::NotFound)?;
         if existing.len() == 1 {
@@ -135,7 +136,7 @@ impl Accounts {
         let hashes = codes.iter().filter_map(|code| rules::read_recovery_code(code));
         let hashes: Vec<_> = hashes.map(|code| self.0.recovery_code_hash(session.account, &code)).collect();
         let tx = self.0.db.begin().await?;
-        store::person_locked(&tx, session.account).await?.ok_or(Error::Unauthenticated)?;
+        store::lock_account(&tx, session.account).await?.ok_or(Error::Unauthenticated)?;
         store::remove_recovery_codes(&tx, session.account).await?;
         store::insert_recovery_codes(&tx, session.account, hashes).await?;
         let handle = session.handle.as_str();

@@ -1,10 +1,10 @@
 //! Recovery: ten codes on paper, each good for one login together with a one-time code.
 
 use super::log_in::may_log_in;
-use super::one_time_codes::{AfterTooMany, Tried};
-use super::sessions::Method;
-use super::store::{self, Person};
-use super::{Accounts, Client, Inner, SignedIn, rules};
+use super::one_time_codes::{CodeOutcome, LockoutPolicy};
+use super::sessions::LogInMethod;
+use super::store::{self, StoredAccount};
+use super::{Accounts, AccountsInner, Client, NewSession, rules};
 use crate::db::{AccountId, Tx};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
@@ -18,16 +18,16 @@ impl Accounts {
     ///
     /// # Errors
     /// `Forbidden` with one sentence for a wrong handle, recovery code or one-time code; `TooMany` after many tries.
-    pub async fn recover(&self, handle: &str, recovery_code: &str, code: &str, client: &Client) -> Result<SignedIn> {
+    pub async fn recover(&self, handle: &str, recovery_code: &str, code: &str, client: &Client) -> Result<NewSession> {
         self.0.limits.log_in(client.ip)?;
         let handle = Handle::parse(&handle.trim().to_ascii_lowercase()).map_err(|_| recovery_refused())?;
         let recovery_code = rules::read_recovery_code(recovery_code).ok_or_else(recovery_refused)?;
-        let found = store::person_called(self.0.db.read(), &handle).await?.ok_or_else(recovery_refused)?;
+        let found = store::account_by_handle(self.0.db.read(), &handle).await?.ok_or_else(recovery_refused)?;
         let hash = self.0.recovery_code_hash(found.id, &recovery_code);
 
         let tx = self.0.db.begin().await?;
-        let person = self.with_recovery_code(&tx, found.id, &hash).await?;
-        if let Tried::Wrong(error) = self.try_code(&tx, &person, code, AfterTooMany::LetRecover).await? {
+        let person = self.lock_with_recovery_code(&tx, found.id, &hash).await?;
+        if let CodeOutcome::Rejected(error) = self.try_code(&tx, &person, code, LockoutPolicy::AllowRecovery).await? {
             tx.commit().await?;
             return Err(if matches!(error, Error::TooMany { .. }) { error } else { recovery_refused() });
         }
@@ -36,7 +36,7 @@ impl Accounts {
         }
         store::end_sessions_of(&tx, person.id).await?;
         store::forget_devices_of(&tx, person.id).await?;
-        let signed_in = self.sign_in(&tx, &person, Method::Recovery, client, None).await?;
+        let signed_in = self.sign_in(&tx, &person, LogInMethod::Recovery, client, None).await?;
         tx.commit().await?;
         self.0.memory.forget(person.id);
         Ok(signed_in)
@@ -44,14 +44,14 @@ impl Accounts {
 
     /// The account, locked, if it may log in and has this code unused. One-time codes are looked at only after this, so
     /// that strangers cannot use up an account's tries.
-    async fn with_recovery_code(&self, tx: &Tx, id: AccountId, hash: &[u8]) -> Result<Person> {
-        let person = store::person_locked(tx, id).await?.filter(may_log_in);
+    async fn lock_with_recovery_code(&self, tx: &Tx, id: AccountId, hash: &[u8]) -> Result<StoredAccount> {
+        let person = store::lock_account(tx, id).await?.filter(may_log_in);
         let person = person.ok_or_else(recovery_refused)?;
         if store::has_recovery_code(tx, id, hash).await? { Ok(person) } else { Err(recovery_refused()) }
     }
 }
 
-impl Inner {
+impl AccountsInner {
     /// Ten new codes, as shown.
     pub(super) fn new_recovery_codes(&self) -> Vec<String> {
         (0..CODES).map(|_| rules::recovery_code(self.clock.random())).collect()

@@ -46,7 +46,7 @@ pub(super) fn wait_after(failures: i64) -> Duration {
 
 /// How long a login lasts at most, and how long without use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Lifetime {
+pub(super) struct SessionLifetime {
     pub(super) overall: Duration,
     pub(super) idle: Duration,
 }
@@ -56,10 +56,10 @@ pub const LONGEST_SESSION: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// 30 days and 7 days for members: longer than NIST's 24 hours, because whoever comes back weekly should find the
 /// instance open. An admin can stop everyone's, hence 12 hours and 30 minutes.
-pub(super) fn lifetime(role: Role) -> Lifetime {
+pub(super) fn lifetime(role: Role) -> SessionLifetime {
     match role {
-        Role::Member => Lifetime { overall: LONGEST_SESSION, idle: 7 * DAY },
-        Role::Admin => Lifetime { overall: 12 * HOUR, idle: 30 * MINUTE },
+        Role::Member => SessionLifetime { overall: LONGEST_SESSION, idle: 7 * DAY },
+        Role::Admin => SessionLifetime { overall: 12 * HOUR, idle: 30 * MINUTE },
     }
 }
 
@@ -73,7 +73,7 @@ pub(super) enum PasskeyKind {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Device {
+pub(super) enum DeviceStatus {
     Known,
     New,
 }
@@ -86,9 +86,9 @@ pub(super) enum SecondFactor {
 }
 
 /// Admins always give a one-time code; others when a synced passkey comes from a device not seen before.
-pub(super) fn second_factor(role: Role, passkey: PasskeyKind, device: Device) -> SecondFactor {
+pub(super) fn second_factor(role: Role, passkey: PasskeyKind, device: DeviceStatus) -> SecondFactor {
     match (role, passkey, device) {
-        (Role::Admin, _, _) | (Role::Member, PasskeyKind::Synced, Device::New) => SecondFactor::Needed,
+        (Role::Admin, _, _) | (Role::Member, PasskeyKind::Synced, DeviceStatus::New) => SecondFactor::Needed,
         _ => SecondFactor::NotNeeded,
     }
 }
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn who_is_asked_for_a_code() {
-        use {Device::*, PasskeyKind::*, Role::*, SecondFactor::*};
+        use {DeviceStatus::*, PasskeyKind::*, Role::*, SecondFactor::*};
         for (role, passkey, device, want) in [
             (Member, DeviceBound, New, NotNeeded),
             (Member, DeviceBound, Known, NotNeeded),

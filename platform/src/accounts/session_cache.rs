@@ -15,17 +15,17 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(2);
 const MOST: usize = 10_000;
 
 #[derive(Default)]
-pub(super) struct SessionMemory(Mutex<Memory>);
+pub(super) struct SessionCache(Mutex<CacheState>);
 
 #[derive(Default)]
-struct Memory {
+struct CacheState {
     /// By the hash of the cookie's token.
-    sessions: HashMap<Vec<u8>, Remembered>,
+    sessions: HashMap<Vec<u8>, CachedSession>,
     /// Grows whenever something is forgotten.
     forgotten: u64,
 }
 
-struct Remembered {
+struct CachedSession {
     session: Session,
     audience: String,
     at: Timestamp,
@@ -34,11 +34,11 @@ struct Remembered {
 
 /// What had been forgotten when a session was looked up: says whether the answer is still worth remembering.
 #[derive(Clone, Copy)]
-pub(super) struct Since(u64);
+pub(super) struct CacheGeneration(u64);
 
-impl SessionMemory {
+impl SessionCache {
     /// The session if it was looked up just now; else a mark to take before looking it up.
-    pub(super) fn recall(&self, audience: &str, hash: &[u8], now: Timestamp) -> Result<Session, Since> {
+    pub(super) fn recall(&self, audience: &str, hash: &[u8], now: Timestamp) -> Result<Session, CacheGeneration> {
         let memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         memory
             .sessions
@@ -47,13 +47,13 @@ impl SessionMemory {
             // A clock that was set back must not keep an answer alive.
             .filter(|r| r.at <= now && now.since(r.at) < REMEMBERED_FOR)
             .map(|r| r.session.clone())
-            .ok_or(Since(memory.forgotten))
+            .ok_or(CacheGeneration(memory.forgotten))
     }
 
     /// Keeps what was looked up, unless something was forgotten meanwhile: it could have been this.
     pub(super) fn remember(
         &self,
-        since: Since,
+        since: CacheGeneration,
         hash: Vec<u8>,
         session: Session,
         (audience, now, expires_at): (&str, Timestamp, Timestamp),
@@ -65,7 +65,7 @@ impl SessionMemory {
         if memory.sessions.len() >= MOST {
             memory.sessions.clear();
         }
-        memory.sessions.insert(hash, Remembered { session, audience: audience.to_owned(), at: now, expires_at });
+        memory.sessions.insert(hash, CachedSession { session, audience: audience.to_owned(), at: now, expires_at });
     }
 
     /// Forgets every session of `account`. Call it after the commit that ended one.

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::rules::{self, Lifetime};
-use super::session_memory::Since;
-use super::store::{self, AuditEntry, Person, StoredSession};
-use super::{AccountState, Accounts, Client, Role, Session, SessionView, SignedIn};
+use super::rules::{self, SessionLifetime};
+use super::session_cache::CacheGeneration;
+use super::store::{self, AuditEntry, StoredAccount, StoredSession};
+use super::{AccountState, Accounts, Client, NewSession, Role, Session, SessionView};
 use crate::clock::Timestamp;
 use crate::db::{SessionId, Tx};
 use crate::error::{Error, Result};
@@ -18,14 +18,14 @@ const USE_NOTED_EVERY: Duration = Duration::from_secs(60);
 
 /// How a person proved who they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Method {
+pub(super) enum LogInMethod {
     SignUp,
     Passkey,
     PasskeyAndCode,
     Recovery,
 }
 
-impl Method {
+impl LogInMethod {
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::SignUp => "sign_up",
@@ -63,7 +63,7 @@ impl Accounts {
         audience: &str,
         hash: Vec<u8>,
         now: Timestamp,
-        since: Since,
+        since: CacheGeneration,
     ) -> Result<Option<Session>> {
         let Some((stored, person)) = self.look_up(audience, &hash, now).await? else { return Ok(None) };
         if let Err(error) = self.note_use(&stored, now).await {
@@ -155,14 +155,14 @@ impl Accounts {
     pub(super) async fn sign_in(
         &self,
         tx: &Tx,
-        person: &Person,
-        method: Method,
+        person: &StoredAccount,
+        method: LogInMethod,
         client: &Client,
         device_hash: Option<&[u8]>,
-    ) -> Result<SignedIn> {
+    ) -> Result<NewSession> {
         let (session, device) = (Token::new(&self.0.clock), Token::new(&self.0.clock));
         let now = self.0.clock.now();
-        let Lifetime { overall, .. } = rules::lifetime(person.role);
+        let SessionLifetime { overall, .. } = rules::lifetime(person.role);
         let stored = StoredSession {
             id: SessionId(self.0.clock.uuid()),
             account: person.id,
@@ -188,13 +188,18 @@ impl Accounts {
             &AuditEntry { actor: handle, action: method.audit_word(), subject: handle, detail: &detail },
         )
         .await?;
-        Ok(SignedIn { account: person.id, handle: person.handle.clone(), session, device })
+        Ok(NewSession { account: person.id, handle: person.handle.clone(), session, device })
     }
 
-    async fn look_up(&self, audience: &str, hash: &[u8], now: Timestamp) -> Result<Option<(StoredSession, Person)>> {
+    async fn look_up(
+        &self,
+        audience: &str,
+        hash: &[u8],
+        now: Timestamp,
+    ) -> Result<Option<(StoredSession, StoredAccount)>> {
         let db = self.0.db.read();
-        let Some(stored) = store::session_with(db, audience, hash).await? else { return Ok(None) };
-        let Some(person) = store::person(db, stored.account).await? else { return Ok(None) };
+        let Some(stored) = store::session_by_token(db, audience, hash).await? else { return Ok(None) };
+        let Some(person) = store::account_by_id(db, stored.account).await? else { return Ok(None) };
         if !self.stands(&stored, person.role, now) {
             self.end_for_good(&stored).await;
             return Ok(None);

@@ -7,9 +7,11 @@ use anyhow::Context as _;
 use serde_json::Value;
 
 use super::one_time_codes::wrong_code;
-use super::sessions::Method;
-use super::store::{self, HalfSignedUp, Person, Purpose, StoredPasskey};
-use super::{AccountState, Accounts, Availability, Client, Role, SignUp, SignUpStep, SignedIn, ceremonies, rules};
+use super::sessions::LogInMethod;
+use super::store::{self, ChallengePurpose, StoredAccount, StoredPasskey, StoredSignUp};
+use super::{
+    AccountState, Accounts, Client, HandleAvailability, NewSession, Role, SignUpProgress, SignUpStep, ceremonies, rules,
+};
 use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
 use crate::error::{Error, Result};
@@ -27,22 +29,22 @@ impl Accounts {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn handle_availability(&self, typed: &str) -> Result<Availability> {
+    pub async fn handle_availability(&self, typed: &str) -> Result<HandleAvailability> {
         let handle = match Handle::claim(typed) {
             Ok(handle) => handle,
-            Err(error) => return Ok(Availability::Bad(error)),
+            Err(error) => return Ok(HandleAvailability::Invalid(error)),
         };
         let mut candidates = rules::suggestions(&handle);
         let skeletons: Vec<String> = candidates.iter().chain([&handle]).map(Handle::skeleton).collect();
         let db = self.0.db.read();
-        let mut taken = store::skeletons_of_people(db, &skeletons).await?;
+        let mut taken = store::skeletons_of_accounts(db, &skeletons).await?;
         taken.extend(store::skeletons_of_sign_ups(db, &skeletons, self.0.clock.now()).await?);
         if !taken.contains(&handle.skeleton()) {
-            return Ok(Availability::Free);
+            return Ok(HandleAvailability::Free);
         }
         candidates.retain(|other| !taken.contains(&other.skeleton()));
         candidates.truncate(SUGGESTED);
-        Ok(Availability::Taken { suggestions: candidates })
+        Ok(HandleAvailability::Taken { suggestions: candidates })
     }
 
     /// Claims a handle for 30 minutes. `previous` is the sign-up this browser began before: it is continued when the handle is
@@ -61,7 +63,7 @@ impl Accounts {
         let handle = Handle::claim(typed).map_err(|error| Error::invalid("handle", error.to_string()))?;
         let now = self.0.clock.now();
         let previous = match previous {
-            Some(token) => store::sign_up_with(self.0.db.read(), &secrets::hash(token), now).await?,
+            Some(token) => store::sign_up_by_token(self.0.db.read(), &secrets::hash(token), now).await?,
             None => None,
         };
         let role = self.role_for(previous.as_ref(), setup_link, now).await?;
@@ -85,8 +87,8 @@ impl Accounts {
     ///
     /// # Errors
     /// `Conflict` with a sentence when it expired or was finished.
-    pub async fn sign_up(&self, token: &str) -> Result<SignUp> {
-        let half = self.half_signed_up(token).await?;
+    pub async fn sign_up(&self, token: &str) -> Result<SignUpProgress> {
+        let half = self.live_sign_up(token).await?;
         let step = match (&half.passkey, &half.recovery_codes) {
             (None, _) => SignUpStep::Passkey,
             (Some(_), None) => {
@@ -95,7 +97,7 @@ impl Accounts {
             }
             (Some(_), Some(sealed)) => SignUpStep::RecoveryCodes(self.recovery_codes(&half, sealed)?),
         };
-        Ok(SignUp { handle: half.handle, step })
+        Ok(SignUpProgress { handle: half.handle, step })
     }
 
     /// Options for `navigator.credentials.create`, `{"publicKey": {..}}`. Asked again, the answer to the ones before
@@ -104,11 +106,11 @@ impl Accounts {
     /// # Errors
     /// `Conflict` when the sign-up expired.
     pub async fn sign_up_passkey_challenge(&self, token: &str) -> Result<Value> {
-        let half = self.half_signed_up(token).await?;
+        let half = self.live_sign_up(token).await?;
         let (options, state) = self.0.ceremonies.begin_passkey(half.account, &half.handle, Vec::new())?;
         let tx = self.0.db.begin().await?;
         let until = self.0.clock.now().plus(ceremonies::TIME);
-        store::put_challenge(&tx, challenge_hash(&half), Purpose::SignUpPasskey, state, until).await?;
+        store::put_challenge(&tx, challenge_hash(&half), ChallengePurpose::SignUpPasskey, state, until).await?;
         tx.commit().await?;
         Ok(options)
     }
@@ -118,13 +120,13 @@ impl Accounts {
     /// # Errors
     /// `Invalid` when it cannot be checked, `Conflict` when the sign-up expired or the passkey is registered already.
     pub async fn sign_up_passkey(&self, token: &str, answer: Value) -> Result<()> {
-        let half = self.half_signed_up(token).await?;
+        let half = self.live_sign_up(token).await?;
         let now = self.0.clock.now();
         let tx = self.0.db.begin().await?;
-        let state = store::take_challenge(&tx, &challenge_hash(&half), Purpose::SignUpPasskey, now).await?;
+        let state = store::take_challenge(&tx, &challenge_hash(&half), ChallengePurpose::SignUpPasskey, now).await?;
         tx.commit().await?;
         let passkey = self.0.ceremonies.finish_passkey(&state.ok_or_else(ceremonies::passkey_refused)?, answer)?;
-        if store::passkey_with(self.0.db.read(), passkey.cred_id()).await?.is_some() {
+        if store::passkey_by_credential(self.0.db.read(), passkey.cred_id()).await?.is_some() {
             return Err(Error::Conflict("That passkey is registered already. Please make another one.".into()));
         }
         let tx = self.0.db.begin().await?;
@@ -137,7 +139,7 @@ impl Accounts {
     /// # Errors
     /// `Invalid` for a wrong code, `Conflict` when the sign-up expired or has no passkey yet.
     pub async fn sign_up_code(&self, token: &str, code: &str) -> Result<()> {
-        let half = self.half_signed_up(token).await?;
+        let half = self.live_sign_up(token).await?;
         if half.passkey.is_none() {
             return Err(not_complete());
         }
@@ -158,9 +160,9 @@ impl Accounts {
     /// # Errors
     /// `Conflict` when it was finished already, expired, is not complete, or the handle went; `TooMany` when too many were
     /// finished from one address or altogether. Nothing was made then.
-    pub async fn sign_up_finish(&self, token: &str, client: &Client) -> Result<(SignedIn, Arc<Instance>)> {
+    pub async fn sign_up_finish(&self, token: &str, client: &Client) -> Result<(NewSession, Arc<Instance>)> {
         let now = self.0.clock.now();
-        if self.half_signed_up(token).await?.role != Role::Admin {
+        if self.live_sign_up(token).await?.role != Role::Admin {
             self.0.limits.sign_up_finished(client.ip)?;
         }
         let tx = self.0.db.begin().await?;
@@ -170,7 +172,7 @@ impl Accounts {
         }
         let person = self.make_account(&tx, half, now).await?;
         let instance = self.0.instances.create_in(&tx, person.id, &person.handle).await?;
-        let signed_in = self.sign_in(&tx, &person, Method::SignUp, client, None).await?;
+        let signed_in = self.sign_in(&tx, &person, LogInMethod::SignUp, client, None).await?;
         tx.commit().await?;
         tracing::info!(account.handle = %person.handle, instance.id = %instance, "signed up");
         Ok((signed_in, self.0.instances.admit(instance).await?))
@@ -179,7 +181,7 @@ impl Accounts {
     /// Admin with a working set-up link, also when this browser came with it before; else a member, if sign-ups are open.
     async fn role_for(
         &self,
-        previous: Option<&HalfSignedUp>,
+        previous: Option<&StoredSignUp>,
         setup_link: Option<&str>,
         now: Timestamp,
     ) -> Result<Role> {
@@ -188,7 +190,7 @@ impl Accounts {
         match setup_link {
             Some(link) => {
                 let works = store::has_setup_link(db, &secrets::hash(link), now).await?;
-                if (works || was_admin) && !store::is_an_admin_there(db).await? {
+                if (works || was_admin) && !store::has_admin(db).await? {
                     Ok(Role::Admin)
                 } else {
                     Err(setup_link_is_over())
@@ -201,7 +203,7 @@ impl Accounts {
     }
 
     async fn require_free(&self, handle: &Handle) -> Result<()> {
-        let Availability::Taken { suggestions } = self.handle_availability(handle.as_str()).await? else {
+        let HandleAvailability::Taken { suggestions } = self.handle_availability(handle.as_str()).await? else {
             return Ok(());
         };
         let free: Vec<&str> = suggestions.iter().map(Handle::as_str).collect();
@@ -209,7 +211,7 @@ impl Accounts {
     }
 
     /// A new token for the same sign-up: the room keeps no token that it could give out again.
-    async fn continue_sign_up(&self, half: &HalfSignedUp) -> Result<Token> {
+    async fn continue_sign_up(&self, half: &StoredSignUp) -> Result<Token> {
         let token = Token::new(&self.0.clock);
         let tx = self.0.db.begin().await?;
         store::set_sign_up_token(&tx, half.id, token.hash()).await?;
@@ -221,7 +223,7 @@ impl Accounts {
         &self,
         handle: Handle,
         role: Role,
-        instead_of: Option<&HalfSignedUp>,
+        instead_of: Option<&StoredSignUp>,
         now: Timestamp,
     ) -> Result<Token> {
         let token = Token::new(&self.0.clock);
@@ -230,10 +232,10 @@ impl Accounts {
         if let Some(previous) = instead_of {
             store::give_up_sign_up(&tx, previous.id).await?;
         }
-        if !store::skeletons_of_people(&*tx, &[handle.skeleton()]).await?.is_empty() {
+        if !store::skeletons_of_accounts(&*tx, &[handle.skeleton()]).await?.is_empty() {
             return Err(Error::Conflict(format!("{handle} is taken. Please choose another handle.")));
         }
-        let half = HalfSignedUp {
+        let half = StoredSignUp {
             id: self.0.clock.uuid(),
             account,
             handle,
@@ -249,12 +251,12 @@ impl Accounts {
         Ok(token)
     }
 
-    async fn half_signed_up(&self, token: &str) -> Result<HalfSignedUp> {
-        let found = store::sign_up_with(self.0.db.read(), &secrets::hash(token), self.0.clock.now()).await?;
+    async fn live_sign_up(&self, token: &str) -> Result<StoredSignUp> {
+        let found = store::sign_up_by_token(self.0.db.read(), &secrets::hash(token), self.0.clock.now()).await?;
         found.ok_or_else(sign_up_is_over)
     }
 
-    fn recovery_codes(&self, half: &HalfSignedUp, sealed: &[u8]) -> Result<Vec<String>> {
+    fn recovery_codes(&self, half: &StoredSignUp, sealed: &[u8]) -> Result<Vec<String>> {
         let plain = self.0.keys.open(half.account.0.as_bytes(), sealed).context("opening recovery codes")?;
         let text = std::str::from_utf8(&plain).context("reading recovery codes")?;
         Ok(text.lines().map(str::to_owned).collect())
@@ -263,18 +265,18 @@ impl Accounts {
     /// The set-up link makes the first admin and no other, whoever else signed up before; asked again here, because another
     /// may have been quicker.
     async fn use_setup_link(&self, tx: &Tx) -> Result<()> {
-        if store::take_setup_link(tx).await? && !store::is_an_admin_there(&**tx).await? {
+        if store::take_setup_link(tx).await? && !store::has_admin(&**tx).await? {
             Ok(())
         } else {
             Err(setup_link_is_over())
         }
     }
 
-    async fn make_account(&self, tx: &Tx, half: HalfSignedUp, now: Timestamp) -> Result<Person> {
+    async fn make_account(&self, tx: &Tx, half: StoredSignUp, now: Timestamp) -> Result<StoredAccount> {
         let codes = half.recovery_codes.as_deref().ok_or_else(not_complete)?;
         let codes = self.recovery_codes(&half, codes)?;
         let passkey = half.passkey.ok_or_else(not_complete)?;
-        let person = Person {
+        let person = StoredAccount {
             id: half.account,
             handle: half.handle,
             role: half.role,
@@ -286,7 +288,7 @@ impl Accounts {
             totp_blocked_until: Timestamp(0),
             created_at: now,
         };
-        store::insert_person(tx, &person).await?;
+        store::insert_account(tx, &person).await?;
         let passkey = StoredPasskey {
             id: self.0.clock.uuid(),
             account: person.id,
@@ -304,7 +306,7 @@ impl Accounts {
 }
 
 /// A sign-up has one passkey ceremony at a time; its id is known to nobody outside.
-fn challenge_hash(half: &HalfSignedUp) -> Vec<u8> {
+fn challenge_hash(half: &StoredSignUp) -> Vec<u8> {
     secrets::hash(&format!("sign-up passkey {}", half.id))
 }
 

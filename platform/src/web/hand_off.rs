@@ -47,7 +47,7 @@ pub struct GoOnPage {
 
 /// `GET /hand-off?host&state&challenge`
 pub async fn show(State(app): State<App>, session: Session, Query(asked): Query<HandOff>) -> Answer {
-    let way = app.accounts.way_to(&session, &asked.host).map_err(in_words)?;
+    let way = app.accounts.hand_off_target(&session, &asked.host).map_err(in_words)?;
     if way.handle != session.handle {
         let HandOff { state, challenge, .. } = asked;
         let (handle, owner) = (session.handle.to_string(), way.handle.to_string());
@@ -58,7 +58,7 @@ pub async fn show(State(app): State<App>, session: Session, Query(asked): Query<
 
 /// `POST /hand-off` with the same: a guest agrees.
 pub async fn agree(State(app): State<App>, session: Session, Form(asked): Form<HandOff>) -> Answer<Page<GoOnPage>> {
-    let way = app.accounts.way_to(&session, &asked.host).map_err(in_words)?;
+    let way = app.accounts.hand_off_target(&session, &asked.host).map_err(in_words)?;
     let next = next(&app, &session, &way, &asked).await?;
     Ok(Page(GoOnPage { host: way.host, next }))
 }

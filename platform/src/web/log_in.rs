@@ -12,7 +12,7 @@ use super::errors::{Answer, Problem};
 use super::extractors::{Device, Pending};
 use super::page::Page;
 use super::words::query_value;
-use crate::accounts::{Client, LogIn, Session, SignedIn};
+use crate::accounts::{Client, LogInOutcome, NewSession, Session};
 use crate::app::App;
 use crate::hosts::Site;
 use crate::instances::Cause;
@@ -130,12 +130,12 @@ pub async fn passkey(
 ) -> Answer {
     let next = Next::parse(&way.next);
     match app.accounts.log_in(&token, answer, device.as_deref(), &client).await? {
-        LogIn::SignedIn(signed_in) => {
+        LogInOutcome::Complete(signed_in) => {
             wake_on_the_way(&app, next.as_ref(), &signed_in).await;
             let next = next.map_or_else(|| "/".to_owned(), |next| next.0);
             Ok((cookies::signed_in(&signed_in), Json(json!({ "next": next }))).into_response())
         }
-        LogIn::CodeNeeded(token) => {
+        LogInOutcome::CodeRequired(token) => {
             let next = next.map_or_else(|| "/log-in/code".to_owned(), |next| next.after("/log-in/code"));
             let cookie = cookies::ceremony(&token);
             Ok((AppendHeaders([cookie]), Json(json!({ "next": next }))).into_response())
@@ -144,7 +144,7 @@ pub async fn passkey(
 }
 
 /// Somebody on the way to an instance just proved to be its owner: it wakes while the browser follows the redirects.
-async fn wake_on_the_way(app: &App, next: Option<&Next>, signed_in: &SignedIn) {
+async fn wake_on_the_way(app: &App, next: Option<&Next>, signed_in: &NewSession) {
     let site = next.and_then(|next| app.config.hosts.site(next.host()));
     if site.as_ref().and_then(Site::handle) != Some(&signed_in.handle) {
         return;

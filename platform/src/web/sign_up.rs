@@ -13,7 +13,7 @@ use super::errors::{Answer, Problem};
 use super::extractors::{Mine, Pending};
 use super::page::Page;
 use super::words::{self, Moment, StateInWords, Step};
-use crate::accounts::{Availability, Client, SignUp, SignUpStep};
+use crate::accounts::{Client, HandleAvailability, SignUpProgress, SignUpStep};
 use crate::app::App;
 use crate::error::Error;
 use crate::handle::Handle;
@@ -117,7 +117,7 @@ pub async fn claim(
 /// `GET /sign-up/passkey`
 pub async fn passkey(State(app): State<App>, Pending(token): Pending) -> Answer {
     match sign_up(&app, &token).await? {
-        Ok(SignUp { handle, step: SignUpStep::Passkey }) => {
+        Ok(SignUpProgress { handle, step: SignUpStep::Passkey }) => {
             Ok(Page(PasskeyPage { handle: handle.to_string() }).into_response())
         }
         Ok(elsewhere) => Ok(Redirect::to(page_of(&elsewhere.step)).into_response()),
@@ -156,7 +156,7 @@ pub async fn code_confirmed(State(app): State<App>, Pending(token): Pending, For
 /// `GET /sign-up/recovery-codes`
 pub async fn recovery_codes(State(app): State<App>, Pending(token): Pending) -> Answer {
     match sign_up(&app, &token).await? {
-        Ok(SignUp { handle, step: SignUpStep::RecoveryCodes(codes) }) => {
+        Ok(SignUpProgress { handle, step: SignUpStep::RecoveryCodes(codes) }) => {
             Ok(Page(RecoveryCodesPage { handle: handle.to_string(), codes }).into_response())
         }
         Ok(elsewhere) => Ok(Redirect::to(page_of(&elsewhere.step)).into_response()),
@@ -186,7 +186,7 @@ pub async fn welcome(State(app): State<App>, Mine(instance): Mine) -> Page<Welco
 }
 
 /// Where this browser's sign-up stands; or, when that is over, the first page with a sentence.
-async fn sign_up(app: &App, token: &str) -> Answer<Result<SignUp, Response>> {
+async fn sign_up(app: &App, token: &str) -> Answer<Result<SignUpProgress, Response>> {
     match app.accounts.sign_up(token).await {
         Ok(sign_up) => Ok(Ok(sign_up)),
         Err(error) => {
@@ -237,24 +237,30 @@ async fn handle_page(
 }
 
 /// Verdict, sentence and suggestions for what was typed. `held`: the handle this browser's sign-up holds.
-pub fn in_words(typed: &str, availability: Availability, held: Option<&Handle>) -> (&'static str, String, Vec<String>) {
+pub fn in_words(
+    typed: &str,
+    availability: HandleAvailability,
+    held: Option<&Handle>,
+) -> (&'static str, String, Vec<String>) {
     match availability {
         // Somebody has it: whoever asks, who came back a page.
-        Availability::Taken { .. } if held.is_some() && Handle::claim(typed).ok().as_ref() == held => {
+        HandleAvailability::Taken { .. } if held.is_some() && Handle::claim(typed).ok().as_ref() == held => {
             ("free", "It is yours already: go on where you were.".into(), Vec::new())
         }
-        Availability::Free => ("free", "Free, and yours if you want it.".into(), Vec::new()),
-        Availability::Taken { suggestions } => {
+        HandleAvailability::Free => ("free", "Free, and yours if you want it.".into(), Vec::new()),
+        HandleAvailability::Taken { suggestions } => {
             let note = "Somebody has that name, or one that looks just like it.";
             ("bad", note.into(), suggestions.iter().map(ToString::to_string).collect())
         }
-        Availability::Bad(why) => ("bad", why.to_string(), Vec::new()),
+        HandleAvailability::Invalid(why) => ("bad", why.to_string(), Vec::new()),
     }
 }
 
 async fn show_code(app: &App, token: &str, problem: Option<Problem>) -> Answer {
     let (handle, uri, secret) = match sign_up(app, token).await? {
-        Ok(SignUp { handle, step: SignUpStep::OneTimeCode { uri, secret } }) => (handle.to_string(), uri, secret),
+        Ok(SignUpProgress { handle, step: SignUpStep::OneTimeCode { uri, secret } }) => {
+            (handle.to_string(), uri, secret)
+        }
         Ok(elsewhere) => return Ok(Redirect::to(page_of(&elsewhere.step)).into_response()),
         Err(start_again) => return Ok(start_again),
     };

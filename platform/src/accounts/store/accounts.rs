@@ -42,7 +42,7 @@ mod row {
 
 /// An account as stored.
 #[derive(Clone, Debug)]
-pub(in crate::accounts) struct Person {
+pub(in crate::accounts) struct StoredAccount {
     pub(in crate::accounts) id: AccountId,
     pub(in crate::accounts) handle: Handle,
     pub(in crate::accounts) role: Role,
@@ -57,7 +57,7 @@ pub(in crate::accounts) struct Person {
     pub(in crate::accounts) created_at: Timestamp,
 }
 
-impl TryFrom<row::Model> for Person {
+impl TryFrom<row::Model> for StoredAccount {
     type Error = crate::error::Error;
 
     fn try_from(row: row::Model) -> Result<Self> {
@@ -106,7 +106,7 @@ pub(super) fn state(word: &str) -> AccountState {
 }
 
 /// `Conflict` when the handle, or one that looks like it, belongs to somebody.
-pub(in crate::accounts) async fn insert_person(tx: &Tx, person: &Person) -> Result<()> {
+pub(in crate::accounts) async fn insert_account(tx: &Tx, person: &StoredAccount) -> Result<()> {
     let row = row::ActiveModel {
         id: Set(person.id),
         handle: Set(person.handle.to_string()),
@@ -123,27 +123,33 @@ pub(in crate::accounts) async fn insert_person(tx: &Tx, person: &Person) -> Resu
     unless_taken(written, "That handle was taken in the meantime. Please begin again with another one.")
 }
 
-pub(in crate::accounts) async fn person<C: ConnectionTrait>(on: &C, id: AccountId) -> Result<Option<Person>> {
-    row::Entity::find_by_id(id).one(on).await?.map(Person::try_from).transpose()
+pub(in crate::accounts) async fn account_by_id<C: ConnectionTrait>(
+    on: &C,
+    id: AccountId,
+) -> Result<Option<StoredAccount>> {
+    row::Entity::find_by_id(id).one(on).await?.map(StoredAccount::try_from).transpose()
 }
 
-pub(in crate::accounts) async fn person_called<C: ConnectionTrait>(on: &C, handle: &Handle) -> Result<Option<Person>> {
+pub(in crate::accounts) async fn account_by_handle<C: ConnectionTrait>(
+    on: &C,
+    handle: &Handle,
+) -> Result<Option<StoredAccount>> {
     let found = row::Entity::find().filter(row::Column::Handle.eq(handle.as_str())).one(on).await?;
-    found.map(Person::try_from).transpose()
+    found.map(StoredAccount::try_from).transpose()
 }
 
 /// Reads an account so that nobody else changes it until `tx` ends. SQLite has one writer anyway.
-pub(in crate::accounts) async fn person_locked(tx: &Tx, id: AccountId) -> Result<Option<Person>> {
-    row::Entity::find_by_id(id).lock_exclusive().one(&**tx).await?.map(Person::try_from).transpose()
+pub(in crate::accounts) async fn lock_account(tx: &Tx, id: AccountId) -> Result<Option<StoredAccount>> {
+    row::Entity::find_by_id(id).lock_exclusive().one(&**tx).await?.map(StoredAccount::try_from).transpose()
 }
 
-pub(in crate::accounts) async fn is_an_admin_there<C: ConnectionTrait>(on: &C) -> Result<bool> {
+pub(in crate::accounts) async fn has_admin<C: ConnectionTrait>(on: &C) -> Result<bool> {
     let admins = row::Entity::find().filter(row::Column::Role.eq(role_word(Role::Admin)));
     Ok(admins.limit(1).one(on).await?.is_some())
 }
 
 /// Which of `skeletons` accounts have. The same handle has the same skeleton, so asking for skeletons is enough.
-pub(in crate::accounts) async fn skeletons_of_people<C: ConnectionTrait>(
+pub(in crate::accounts) async fn skeletons_of_accounts<C: ConnectionTrait>(
     on: &C,
     skeletons: &[String],
 ) -> Result<HashSet<String>> {
@@ -152,9 +158,9 @@ pub(in crate::accounts) async fn skeletons_of_people<C: ConnectionTrait>(
 }
 
 /// Ordered by handle, at most `limit`.
-pub(in crate::accounts) async fn people<C: ConnectionTrait>(on: &C, limit: u64) -> Result<Vec<Person>> {
+pub(in crate::accounts) async fn accounts<C: ConnectionTrait>(on: &C, limit: u64) -> Result<Vec<StoredAccount>> {
     let rows = row::Entity::find().order_by_asc(row::Column::Handle).limit(limit).all(on).await?;
-    rows.into_iter().map(Person::try_from).collect()
+    rows.into_iter().map(StoredAccount::try_from).collect()
 }
 
 /// Uses up the code of `step` and everything before it, and forgives wrong ones. `false` when it was used up already:

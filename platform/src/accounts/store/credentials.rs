@@ -126,7 +126,7 @@ pub(in crate::accounts) async fn insert_passkey(tx: &Tx, stored: &StoredPasskey)
     unless_taken(written, "That passkey is registered already. Please make another one.")
 }
 
-pub(in crate::accounts) async fn passkey_with<C: ConnectionTrait>(
+pub(in crate::accounts) async fn passkey_by_credential<C: ConnectionTrait>(
     on: &C,
     credential_id: &[u8],
 ) -> Result<Option<StoredPasskey>> {

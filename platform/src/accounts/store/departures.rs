@@ -4,7 +4,7 @@ use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::{QueryOrder as _, QuerySelect as _};
 
-use super::people::{state, state_word};
+use super::accounts::{state, state_word};
 use super::unreadable;
 use crate::accounts::AccountState;
 use crate::clock::Timestamp;

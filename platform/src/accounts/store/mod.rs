@@ -1,15 +1,15 @@
 //! All SQL of the room. Entities stay inside; what leaves are the room's own types.
 
+mod accounts;
+mod credentials;
 mod departures;
 mod pending;
-mod people;
-mod proofs;
 mod sessions;
 
+pub(super) use accounts::*;
+pub(super) use credentials::*;
 pub(super) use departures::*;
 pub(super) use pending::*;
-pub(super) use people::*;
-pub(super) use proofs::*;
 use sea_orm::DbErr;
 pub(super) use sessions::*;
 

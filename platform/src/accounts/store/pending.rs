@@ -8,8 +8,8 @@ use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Query;
 use webauthn_rs::prelude::Passkey;
 
-use super::people::{role, role_word};
-use super::proofs::{passkey_from, passkey_text};
+use super::accounts::{role, role_word};
+use super::credentials::{passkey_from, passkey_text};
 use super::{PURGE_BATCH, unless_taken, unreadable};
 use crate::accounts::Role;
 use crate::clock::Timestamp;
@@ -86,7 +86,7 @@ const DROPPED_WITH_EACH: u64 = 4;
 
 /// A sign-up as stored.
 #[derive(Clone, Debug)]
-pub(in crate::accounts) struct HalfSignedUp {
+pub(in crate::accounts) struct StoredSignUp {
     pub(in crate::accounts) id: Uuid,
     /// The id that the account will have.
     pub(in crate::accounts) account: AccountId,
@@ -102,7 +102,7 @@ pub(in crate::accounts) struct HalfSignedUp {
     pub(in crate::accounts) expires_at: Timestamp,
 }
 
-impl TryFrom<signups::Model> for HalfSignedUp {
+impl TryFrom<signups::Model> for StoredSignUp {
     type Error = crate::error::Error;
 
     fn try_from(row: signups::Model) -> Result<Self> {
@@ -121,24 +121,24 @@ impl TryFrom<signups::Model> for HalfSignedUp {
 }
 
 /// The live sign-up of the browser whose cookie has this hash.
-pub(in crate::accounts) async fn sign_up_with<C: ConnectionTrait>(
+pub(in crate::accounts) async fn sign_up_by_token<C: ConnectionTrait>(
     on: &C,
     token_hash: &[u8],
     now: Timestamp,
-) -> Result<Option<HalfSignedUp>> {
+) -> Result<Option<StoredSignUp>> {
     let found = signups::Entity::find()
         .filter(signups::Column::TokenHash.eq(token_hash))
         .filter(signups::Column::ExpiresAtMs.gt(now.0))
         .one(on)
         .await?;
-    found.map(HalfSignedUp::try_from).transpose()
+    found.map(StoredSignUp::try_from).transpose()
 }
 
 /// Writes a sign-up that holds its handle; an expired one in its way goes. `Conflict` when a live one holds the handle.
 pub(in crate::accounts) async fn insert_sign_up(
     tx: &Tx,
     token_hash: Vec<u8>,
-    half: &HalfSignedUp,
+    half: &StoredSignUp,
     now: Timestamp,
 ) -> Result<()> {
     signups::Entity::delete_many()
@@ -214,13 +214,13 @@ pub(in crate::accounts) async fn take_sign_up(
     tx: &Tx,
     token_hash: &[u8],
     now: Timestamp,
-) -> Result<Option<HalfSignedUp>> {
+) -> Result<Option<StoredSignUp>> {
     let mut taken = signups::Entity::delete_many()
         .filter(signups::Column::TokenHash.eq(token_hash))
         .filter(signups::Column::ExpiresAtMs.gt(now.0))
         .exec_with_returning(&**tx)
         .await?;
-    taken.pop().map(HalfSignedUp::try_from).transpose()
+    taken.pop().map(StoredSignUp::try_from).transpose()
 }
 
 pub(in crate::accounts) async fn give_up_sign_up(tx: &Tx, id: Uuid) -> Result<()> {
@@ -230,7 +230,7 @@ pub(in crate::accounts) async fn give_up_sign_up(tx: &Tx, id: Uuid) -> Result<()
 
 /// What a challenge was handed out for. An answer counts only for the same purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::accounts) enum Purpose {
+pub(in crate::accounts) enum ChallengePurpose {
     SignUpPasskey,
     LogIn,
     LogInCode,
@@ -238,7 +238,7 @@ pub(in crate::accounts) enum Purpose {
     HandOff,
 }
 
-impl Purpose {
+impl ChallengePurpose {
     fn word(self) -> &'static str {
         match self {
             Self::SignUpPasskey => "sign_up_passkey",
@@ -254,7 +254,7 @@ impl Purpose {
 pub(in crate::accounts) async fn put_challenge(
     tx: &Tx,
     token_hash: Vec<u8>,
-    purpose: Purpose,
+    purpose: ChallengePurpose,
     state: String,
     expires_at: Timestamp,
 ) -> Result<()> {
@@ -271,7 +271,7 @@ pub(in crate::accounts) async fn put_challenge(
 
 /// Deletes a few challenges that are over. Each new login calls it, so that there are never many more than live ones,
 /// however long the purge has not run.
-pub(in crate::accounts) async fn drop_over_challenges(tx: &Tx, now: Timestamp) -> Result<()> {
+pub(in crate::accounts) async fn drop_expired_challenges(tx: &Tx, now: Timestamp) -> Result<()> {
     let over = Query::select()
         .column(challenges::Column::TokenHash)
         .from(challenges::Entity)
@@ -286,7 +286,7 @@ pub(in crate::accounts) async fn drop_over_challenges(tx: &Tx, now: Timestamp) -
 pub(in crate::accounts) async fn peek_challenge<C: ConnectionTrait>(
     on: &C,
     token_hash: &[u8],
-    purpose: Purpose,
+    purpose: ChallengePurpose,
     now: Timestamp,
 ) -> Result<Option<String>> {
     let found = challenges::Entity::find().filter(waiting(token_hash, purpose, now)).one(on).await?;
@@ -297,7 +297,7 @@ pub(in crate::accounts) async fn peek_challenge<C: ConnectionTrait>(
 pub(in crate::accounts) async fn take_challenge(
     tx: &Tx,
     token_hash: &[u8],
-    purpose: Purpose,
+    purpose: ChallengePurpose,
     now: Timestamp,
 ) -> Result<Option<String>> {
     let mut taken =
@@ -305,10 +305,10 @@ pub(in crate::accounts) async fn take_challenge(
     Ok(taken.pop().map(|row| row.state))
 }
 
-fn waiting(token_hash: &[u8], purpose: Purpose, now: Timestamp) -> Condition {
+fn waiting(token_hash: &[u8], purpose: ChallengePurpose, now: Timestamp) -> Condition {
     Condition::all()
         .add(challenges::Column::TokenHash.eq(token_hash))
-        .add(challenges::Column::Purpose.eq(purpose.word()))
+        .add(challenges::Column::ChallengePurpose.eq(purpose.word()))
         .add(challenges::Column::ExpiresAtMs.gt(now.0))
 }
 
@@ -341,7 +341,7 @@ pub(in crate::accounts) async fn take_setup_link(tx: &Tx) -> Result<bool> {
 
 /// Deletes sign-ups, challenges and set-up links that are over; how many went. Set-up links go once they expired
 /// before `links_until`.
-pub(in crate::accounts) async fn purge_pending(tx: &Tx, now: Timestamp, links_until: Timestamp) -> Result<u64> {
+pub(in crate::accounts) async fn purge_expired_pending(tx: &Tx, now: Timestamp, links_until: Timestamp) -> Result<u64> {
     let signups_over = Query::select()
         .column(signups::Column::Id)
         .from(signups::Entity)

@@ -120,7 +120,7 @@ pub(in crate::accounts) async fn insert_session(
 }
 
 /// The session whose cookie has this hash, on `audience` only.
-pub(in crate::accounts) async fn session_with<C: ConnectionTrait>(
+pub(in crate::accounts) async fn session_by_token<C: ConnectionTrait>(
     on: &C,
     audience: &str,
     token_hash: &[u8],

@@ -21,8 +21,8 @@ async fn leave(house: &House, member: &Member) {
 /// Logs in anew on the browser that signed up.
 async fn log_in_again(house: &House, member: &Member) -> Session {
     let token = match log_in(house, &member.browser, Some(&member.signed_in.device)).await.unwrap() {
-        LogIn::SignedIn(signed_in) => signed_in.session,
-        LogIn::CodeNeeded(token) => {
+        LogInOutcome::Complete(signed_in) => signed_in.session,
+        LogInOutcome::CodeRequired(token) => {
             house.next_code();
             let code = member.app.code(&house.clock);
             house.accounts.log_in_code(token.reveal(), &code, &somebody()).await.unwrap().session
@@ -172,7 +172,7 @@ async fn of_somebody_who_is_gone_only_the_handle_and_the_receipts_are_left() {
         ] {
             assert_eq!(rows(&house, table).await, left, "{}: {table}", house.kind());
         }
-        assert!(house.own_keys.pass(account, "openai").is_none());
+        assert!(house.own_keys.call_key(account, "openai").is_none());
         assert_eq!(rows(&house, "audit WHERE actor = 'alice' AND detail <> ''").await, 0);
         assert!(log_in(&house, &member.browser, None).await.is_err());
         for refused in [

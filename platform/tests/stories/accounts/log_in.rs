@@ -10,11 +10,11 @@ async fn a_known_browser_logs_in_with_the_passkey_alone_and_a_new_one_needs_a_co
         let house = House::on(database).await;
         let member = sign_up(&house, "alice").await;
         let known = log_in(&house, &member.browser, Some(&member.signed_in.device)).await.unwrap();
-        let LogIn::SignedIn(known) = known else { panic!("a known browser was asked for a code") };
+        let LogInOutcome::Complete(known) = known else { panic!("a known browser was asked for a code") };
         assert!(session(&house, &known.session).await.is_some());
         // The device cookie was replaced: the one before is new again.
         let old = log_in(&house, &member.browser, Some(&member.signed_in.device)).await.unwrap();
-        assert!(matches!(old, LogIn::CodeNeeded(_)));
+        assert!(matches!(old, LogInOutcome::CodeRequired(_)));
 
         let token = half_way_in(&house, &member).await;
         house.next_code();
@@ -35,7 +35,7 @@ async fn an_admin_gives_a_code_every_time() {
         let house = House::on(database).await;
         let operator = sign_up_operator(&house).await;
         let known = log_in(&house, &operator.browser, Some(&operator.signed_in.device)).await.unwrap();
-        assert!(matches!(known, LogIn::CodeNeeded(_)), "{}", house.kind());
+        assert!(matches!(known, LogInOutcome::CodeRequired(_)), "{}", house.kind());
     }
 }
 

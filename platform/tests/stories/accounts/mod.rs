@@ -9,7 +9,7 @@ mod recovery;
 mod sessions;
 mod sign_up;
 
-use berth::accounts::{LogIn, Session, SignUpStep, SignedIn};
+use berth::accounts::{LogInOutcome, NewSession, Session, SignUpStep};
 use berth::client::Client;
 use berth::error::{Error, Result};
 use berth::secrets::Token;
@@ -24,7 +24,7 @@ struct Member {
     browser: Browser,
     app: CodeApp,
     recovery_codes: Vec<String>,
-    signed_in: SignedIn,
+    signed_in: NewSession,
 }
 
 /// Signs up with `handle`, from beginning to end.
@@ -67,7 +67,7 @@ async fn prepare_sign_up_with(house: &House, token: &str, mut browser: Browser) 
 }
 
 /// Logs in with the passkey, from a browser that brings `device`.
-async fn log_in(house: &House, browser: &Browser, device: Option<&Token>) -> Result<LogIn> {
+async fn log_in(house: &House, browser: &Browser, device: Option<&Token>) -> Result<LogInOutcome> {
     let (token, options) = house.accounts.log_in_challenge(&somebody()).await.unwrap();
     let answer = browser.get(&options).await;
     house.accounts.log_in(token.reveal(), answer, device.map(Token::reveal), &somebody()).await
@@ -76,8 +76,8 @@ async fn log_in(house: &House, browser: &Browser, device: Option<&Token>) -> Res
 /// Logs in with the passkey on a new device; the token of the login that waits for its code.
 async fn half_way_in(house: &House, member: &Member) -> Token {
     match log_in(house, &member.browser, None).await.unwrap() {
-        LogIn::CodeNeeded(token) => token,
-        LogIn::SignedIn(_) => panic!("no code was asked for on a new device"),
+        LogInOutcome::CodeRequired(token) => token,
+        LogInOutcome::Complete(_) => panic!("no code was asked for on a new device"),
     }
 }
 

@@ -20,7 +20,7 @@ async fn a_recovery_code_and_a_code_log_in_and_end_every_other_login() {
         assert_eq!(audit(&house).await, ["alice sign_up alice", "alice recover alice"]);
         // The browser that was known is new again, and the next thing to do is a new passkey.
         let old_device = log_in(&house, &member.browser, Some(&member.signed_in.device)).await.unwrap();
-        assert!(matches!(old_device, LogIn::CodeNeeded(_)));
+        assert!(matches!(old_device, LogInOutcome::CodeRequired(_)));
         house.accounts.passkey_challenge(&session).await.unwrap();
     }
 }

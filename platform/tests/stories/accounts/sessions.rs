@@ -8,7 +8,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Logs in again with the passkey and a fresh code.
-async fn log_in_again(house: &House, member: &Member) -> SignedIn {
+async fn log_in_again(house: &House, member: &Member) -> NewSession {
     let token = half_way_in(house, member).await;
     house.next_code();
     let code = member.app.code(&house.clock);
@@ -134,7 +134,7 @@ async fn the_fifty_first_login_ends_the_oldest() {
     let mut last = None;
     for _ in 0..50 {
         house.clock.advance(Duration::from_secs(1));
-        let LogIn::SignedIn(next) = log_in(&house, &member.browser, Some(&device)).await.unwrap() else {
+        let LogInOutcome::Complete(next) = log_in(&house, &member.browser, Some(&device)).await.unwrap() else {
             panic!("a known browser was asked for a code")
         };
         device = next.device;
@@ -158,7 +158,7 @@ async fn another_passkey_can_be_added_just_after_logging_in() {
         house.accounts.passkey_add(&current, token.reveal(), answer.clone()).await.unwrap();
         let names: Vec<String> = house.accounts.passkeys(&current).await.unwrap().into_iter().map(|p| p.name).collect();
         assert_eq!(names, ["Passkey 1", "Passkey 2"]);
-        assert!(matches!(log_in(&house, &key, None).await.unwrap(), LogIn::CodeNeeded(_)), "{}", house.kind());
+        assert!(matches!(log_in(&house, &key, None).await.unwrap(), LogInOutcome::CodeRequired(_)), "{}", house.kind());
         // The same answer again, somebody else's challenge, and much later.
         assert!(house.accounts.passkey_add(&current, token.reveal(), answer).await.is_err());
         let stranger = sign_up(&house, "bob-box").await;

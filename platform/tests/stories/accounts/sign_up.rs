@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use berth::accounts::{AccountState, Availability, Role};
+use berth::accounts::{AccountState, HandleAvailability, Role};
 use berth::handle::HandleError;
 
 use super::*;
@@ -80,14 +80,15 @@ async fn a_handle_that_somebody_has_or_is_claiming_is_taken() {
         sign_up(&house, "alice").await;
         house.accounts.sign_up_begin("bob-box", None, None, &somebody()).await.unwrap();
         for taken in ["alice", "a-lice", "al1ce", "bob-box", "b0bbox"] {
-            let Availability::Taken { suggestions } = house.accounts.handle_availability(taken).await.unwrap() else {
+            let HandleAvailability::Taken { suggestions } = house.accounts.handle_availability(taken).await.unwrap()
+            else {
                 panic!("{taken} is not taken on {}", house.kind())
             };
             assert_eq!(suggestions.len(), 3, "{taken}: {suggestions:?}");
             let refused = house.accounts.sign_up_begin(taken, None, None, &somebody()).await;
             assert!(sentence(refused).contains(suggestions[0].as_str()));
         }
-        assert_eq!(house.accounts.handle_availability("carol").await.unwrap(), Availability::Free);
+        assert_eq!(house.accounts.handle_availability("carol").await.unwrap(), HandleAvailability::Free);
     }
 }
 
@@ -101,7 +102,7 @@ async fn what_is_no_handle_is_refused_with_the_reason() {
         ("xn--alice", HandleError::Hyphens),
         ("admin", HandleError::Reserved),
     ] {
-        assert_eq!(house.accounts.handle_availability(typed).await.unwrap(), Availability::Bad(why));
+        assert_eq!(house.accounts.handle_availability(typed).await.unwrap(), HandleAvailability::Invalid(why));
         let refused = house.accounts.sign_up_begin(typed, None, None, &somebody()).await;
         assert!(matches!(&refused, Err(Error::Invalid { field: "handle", .. })));
         assert_eq!(sentence(refused), why.to_string());
@@ -117,7 +118,7 @@ async fn the_same_browser_may_change_its_handle() {
         assert!(matches!(house.accounts.sign_up(first.reveal()).await, Err(Error::Conflict(_))));
         assert_eq!(house.accounts.sign_up(second.reveal()).await.unwrap().handle.as_str(), "al1ce");
         let third = house.accounts.sign_up_begin("carol", Some(second.reveal()), None, &somebody()).await.unwrap();
-        assert_eq!(house.accounts.handle_availability("alice").await.unwrap(), Availability::Free);
+        assert_eq!(house.accounts.handle_availability("alice").await.unwrap(), HandleAvailability::Free);
         finish_sign_up(&house, third.reveal()).await;
     }
 }
