@@ -1,9 +1,11 @@
-//! Account deletion: an account is given up, can be kept for a while, and is then destroyed with its instance and its files.
+//! Account deletion: scheduled, cancellable during a grace period, then final. It destroys the account's credentials and
+//! its instance with all files.
 //!
-//! Its handle is never given again, and the receipts of its AI calls stay, because the books must add up. Everything in
-//! between is driven by the rows of `departures`: each run takes the next step of each, and every step may be taken twice.
+//! Two things stay: the handle, which is never given to another account, and the receipts of AI calls, without which the
+//! ledger would not add up. A scheduled deletion is a row of the table `departures`, hence [`Departure`]. A background job
+//! takes the next step of every row; each step is idempotent, so that a crash in the middle is repaired by the next run.
 
-use super::passkeys::PROOF_IS_FRESH_FOR;
+use super::passkeys::STEP_UP_WINDOW;
 use super::sessions::LogInMethod;
 use super::store::{self, AuditEntry, DeletionRequester, Departure};
 use super::{AccountState, Accounts, ScheduledDeletion, Session};
@@ -13,70 +15,73 @@ use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::instances::{Buried, Cause, Wish};
 
-/// Departures that one run looks at: a bound on how long it takes.
-const AT_ONCE: u64 = 100;
+/// Deletions that one run of the job advances: a bound on how long the run takes.
+const DELETIONS_PER_RUN: u64 = 100;
 
-/// The next step of a departure.
+/// The next step of a scheduled deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DeletionStep {
-    /// It is kept: its files are marked no more.
+    /// The deletion was cancelled: take the mark off the files on the host.
     UnmarkFiles,
-    /// Its files are marked, so that the host counts the time as well.
+    /// Mark the files for destruction. From then on the host measures the grace period by its own clock.
     MarkFiles,
-    /// It can still be kept.
+    /// The grace period is not over.
     Wait,
+    /// Destroy the files and erase the account's rows.
     Destroy,
 }
 
 impl Accounts {
-    /// Gives up the caller's account: everybody is logged out, the instance stops, and after a while all is destroyed;
-    /// when, is the answer. `typed` is the handle as the person typed it, so that nobody leaves by a slip.
+    /// Schedules the deletion of the caller's account: ends every session, stops the instance, and returns the time of
+    /// destruction. `typed` is the account's handle as typed into the form, which protects against a slip.
     ///
     /// # Errors
-    /// `Invalid` for another handle; `Forbidden` unless the last login was by a passkey and is fresh.
+    /// `Invalid` for another handle; `Forbidden` unless the last login used a passkey and is at most ten minutes old.
     pub async fn schedule_deletion(&self, session: &Session, typed: &str) -> Result<Timestamp> {
         if typed.trim().to_ascii_lowercase() != session.handle.as_str() {
             return Err(Error::invalid("handle", "This is not your handle. Type it to say that you mean it."));
         }
         let stored = self.app_session(session).await?;
-        let fresh = self.0.clock.now().since(stored.passkey_at) <= PROOF_IS_FRESH_FOR;
+        let fresh = self.0.clock.now().since(stored.passkey_at) <= STEP_UP_WINDOW;
+        // A recovery code is enough to log in but not to delete: a thief who found the paper would otherwise destroy
+        // everything before the owner notices.
         if !fresh || stored.method == LogInMethod::Recovery.word() {
             return Err(Error::Forbidden(
-                "To leave, please log out and in again with your passkey: your last login was by a recovery code, or is \
-                 more than ten minutes ago."
+                "To delete your account, please log out and in again with your passkey: your last login was by a recovery \
+                 code, or is more than ten minutes ago."
                     .into(),
             ));
         }
         self.schedule(session.account, DeletionRequester::Owner, session.handle.as_str()).await
     }
 
-    /// The operator's [`Accounts::schedule_deletion`] for somebody else. Only the operator can undo it.
+    /// Schedules a deletion for the operator, who alone can cancel it.
     ///
     /// # Errors
-    /// `NotFound`, or `Conflict` when it leaves already or is gone.
+    /// `NotFound`; `Conflict` when the account is scheduled for deletion or deleted already.
     pub async fn schedule_deletion_of(&self, handle: &Handle, actor: &str) -> Result<Timestamp> {
         let person = store::account_by_handle(self.0.db.read(), handle).await?.ok_or(Error::NotFound)?;
         self.schedule(person.id, DeletionRequester::Operator, actor).await
     }
 
-    /// The caller stays after all. Does nothing for an account that does not leave.
+    /// Cancels the deletion of the caller's account. Without a scheduled deletion this does nothing.
     ///
     /// # Errors
-    /// `Forbidden` when it was the operator who asked.
+    /// `Forbidden` when the operator scheduled it.
     pub async fn cancel_deletion(&self, session: &Session) -> Result<()> {
         match store::departure(self.0.db.read(), session.account).await? {
             None => Ok(()),
             Some(departure) if departure.requested_by == DeletionRequester::Operator => Err(Error::Forbidden(
-                "The operator of this server deletes this account, so only the operator can keep it.".into(),
+                "The operator of this server is deleting this account, so only the operator can cancel it.".into(),
             )),
             Some(_) => self.cancel(session.account, session.handle.as_str(), Cause::OwnerAsked).await,
         }
     }
 
-    /// The operator's [`Accounts::cancel_deletion`], whoever asked. Doing it again changes nothing.
+    /// Cancels a deletion for the operator, no matter who scheduled it. Idempotent.
     ///
     /// # Errors
-    /// `NotFound`; `Conflict` when the account is gone already.
+    /// `NotFound`; `Conflict` when the account is deleted already.
     pub async fn cancel_deletion_of(&self, handle: &Handle, actor: &str) -> Result<()> {
         let person = store::account_by_handle(self.0.db.read(), handle).await?.ok_or(Error::NotFound)?;
         if person.state == AccountState::Deleted {
@@ -85,10 +90,7 @@ impl Accounts {
         self.cancel(person.id, actor, Cause::OperatorAsked).await
     }
 
-    /// When the caller's account will be destroyed, and whether the caller may stay; `None` when it does not leave.
-    ///
-    /// # Errors
-    /// When the database does not answer.
+    /// The scheduled deletion of the caller's account, if there is one that was not cancelled.
     pub async fn scheduled_deletion(&self, session: &Session) -> Result<Option<ScheduledDeletion>> {
         let departure = store::departure(self.0.db.read(), session.account).await?;
         let departure = departure.filter(|departure| departure.cancelled_at.is_none());
@@ -96,23 +98,20 @@ impl Accounts {
             .map(|d| ScheduledDeletion { due: d.due, owner_may_cancel: d.requested_by == DeletionRequester::Owner }))
     }
 
-    /// Takes the next step of every departure; how many accounts are gone now. One that fails is tried again at the next
-    /// run and keeps nobody else waiting.
-    ///
-    /// # Errors
-    /// When the database does not answer.
+    /// Takes the next step of every scheduled deletion and returns the number of accounts that were deleted. A step that
+    /// fails is logged and retried by the next run; the others go on.
     pub async fn advance_deletions(&self) -> Result<u64> {
-        let mut gone = 0;
-        for departure in store::departures(self.0.db.read(), AT_ONCE).await? {
+        let mut deleted = 0;
+        for departure in store::departures(self.0.db.read(), DELETIONS_PER_RUN).await? {
             match self.take_step(&departure).await {
-                Ok(DeletionStep::Destroy) => gone += 1,
+                Ok(DeletionStep::Destroy) => deleted += 1,
                 Ok(_) => {}
                 Err(error) => {
-                    tracing::warn!(account.id = %departure.account, error = ?error, "a departure's step failed; it is tried again")
+                    tracing::warn!(account.id = %departure.account, error = ?error, "a step of an account deletion failed; it is retried")
                 }
             }
         }
-        Ok(gone)
+        Ok(deleted)
     }
 
     async fn schedule(&self, account: AccountId, requested_by: DeletionRequester, actor: &str) -> Result<Timestamp> {
@@ -122,10 +121,11 @@ impl Accounts {
         if person.state == AccountState::Deleted {
             return Err(deleted());
         }
-        // One that was kept a moment ago is still marked on the host, since a time that must not count for this one.
+        // The row of a cancelled deletion stays until its files are unmarked on the host. A new deletion must not
+        // start before that: the host would count the old mark's time and destroy the files too early.
         if store::departure(&*tx, account).await?.is_some() {
             return Err(Error::Conflict(
-                "This account leaves already, or was just kept: try again in a minute.".into(),
+                "This account is scheduled for deletion already, or that was cancelled just now: try again in a minute.".into(),
             ));
         }
         let cause = if requested_by == DeletionRequester::Owner { Cause::OwnerAsked } else { Cause::OperatorAsked };
@@ -142,12 +142,8 @@ impl Accounts {
         store::insert_departure(&tx, &departure).await?;
         store::set_state(&tx, account, &[person.state], AccountState::Deleting).await?;
         store::end_sessions_of(&tx, account).await?;
-        store::record(
-            &tx,
-            &self.0.clock,
-            &AuditEntry { actor, action: "leave", subject: person.handle.as_str(), detail: "" },
-        )
-        .await?;
+        let entry = AuditEntry { actor, action: "leave", subject: person.handle.as_str(), detail: "" };
+        store::record(&tx, &self.0.clock, &entry).await?;
         tx.commit().await?;
         self.0.memory.forget(account);
         if let Some(id) = departure.instance {
@@ -167,20 +163,16 @@ impl Accounts {
             return Err(deleted());
         }
         let instance = self.0.instances.keep_in(&tx, account, (wish, cause)).await?;
-        store::record(
-            &tx,
-            &self.0.clock,
-            &AuditEntry { actor, action: "keep", subject: person.handle.as_str(), detail: "" },
-        )
-        .await?;
+        let entry = AuditEntry { actor, action: "keep", subject: person.handle.as_str(), detail: "" };
+        store::record(&tx, &self.0.clock, &entry).await?;
         tx.commit().await?;
         self.0.memory.forget(account);
         if let Some(id) = instance {
             self.0.instances.admit(id).await?;
         }
-        // At once where that is possible; else the next run does it.
+        // Unmarking needs the host, which may be away. The cancellation is committed, so the next run can finish it.
         if let Err(error) = self.take_step(&Departure { cancelled_at: Some(self.0.clock.now()), ..departure }).await {
-            tracing::warn!(account.id = %account, error = ?error, "a kept account's files are still marked; it is tried again");
+            tracing::warn!(account.id = %account, error = ?error, "the files of a cancelled deletion are still marked on the host; unmarking is retried");
         }
         Ok(())
     }
@@ -206,7 +198,8 @@ impl Accounts {
                 }
                 let tx = self.0.db.begin().await?;
                 let now = self.0.clock.now();
-                // The host counts from now on, and is not to be asked before its time is over.
+                // The host measures the grace period from now on and refuses to destroy earlier, so the due time
+                // moves to the end of the host's period.
                 let due = departure.due.max(now.plus(instances.delete_after()));
                 store::note_buried(&tx, account, now, due).await?;
                 tx.commit().await?;
@@ -222,7 +215,8 @@ impl Accounts {
         Ok(step)
     }
 
-    /// The point of no return: from here on nobody can keep the account, also when what follows has to be tried again.
+    /// Makes the deletion final, before anything is destroyed: a cancellation between two retries of the destruction would
+    /// otherwise bring back an account without files.
     async fn make_final(&self, account: AccountId) -> Result<()> {
         let tx = self.0.db.begin().await?;
         store::lock_account(&tx, account).await?;
@@ -231,12 +225,12 @@ impl Accounts {
             || !store::set_state(&tx, account, &[AccountState::Deleting, AccountState::Deleted], AccountState::Deleted)
                 .await?
         {
-            return Err(Error::Conflict("This account was kept meanwhile.".into()));
+            return Err(Error::Conflict("The deletion of this account was cancelled meanwhile.".into()));
         }
         tx.commit().await
     }
 
-    /// The last step: every row of the person goes in one transaction, and what stays of the account is its handle.
+    /// The last step: erases every row of the account in one transaction, except the handle.
     async fn erase(&self, departure: &Departure) -> Result<()> {
         let tx = self.0.db.begin().await?;
         let person = store::lock_account(&tx, departure.account).await?.ok_or(Error::NotFound)?;
@@ -250,7 +244,7 @@ impl Accounts {
         }
         self.0.own_keys.forget(person.id);
         self.0.sharing.forget(departure.instance, &person.handle);
-        tracing::info!(account.id = %person.id, "an account that left is gone");
+        tracing::info!(account.id = %person.id, "an account was deleted");
         Ok(())
     }
 
@@ -270,12 +264,8 @@ impl Accounts {
         store::blank_audit_of(tx, handle.as_str()).await?;
         store::empty_account(tx, departure.account).await?;
         store::remove_departure(tx, departure.account).await?;
-        store::record(
-            tx,
-            &self.0.clock,
-            &AuditEntry { actor: "berth", action: "gone", subject: handle.as_str(), detail: "" },
-        )
-        .await
+        let entry = AuditEntry { actor: "berth", action: "gone", subject: handle.as_str(), detail: "" };
+        store::record(tx, &self.0.clock, &entry).await
     }
 }
 
@@ -289,5 +279,5 @@ fn next_step(departure: &Departure, now: Timestamp) -> DeletionStep {
 }
 
 pub(super) fn deleted() -> Error {
-    Error::Conflict("This account is gone. Its handle is never given again.".into())
+    Error::Conflict("This account was deleted. Its handle is never given again.".into())
 }

@@ -1,6 +1,6 @@
-//! Accounts: who a person is and how they prove it. Handles, passkeys, one-time codes, recovery codes, sessions.
+//! Accounts and authentication: handles, passkeys (WebAuthn), one-time codes (TOTP), recovery codes, sessions.
 //!
-//! One file a story: `sign_up`, `log_in`, `recovery`, `sessions`, `passkeys`, `hand_off`, `operator`, `deletion`.
+//! One file a use-case: `sign_up`, `log_in`, `recovery`, `sessions`, `passkeys`, `hand_off`, `operator`, `deletion`.
 
 mod ceremonies;
 mod deletion;
@@ -20,7 +20,7 @@ mod store;
 use std::sync::Arc;
 
 use ceremonies::PasskeyCeremonies;
-pub use hand_off::SESSION_LIVES as INSTANCE_SESSION_LIVES;
+pub use hand_off::SESSION_LIFETIME as INSTANCE_SESSION_LIVES;
 use limits::Limits;
 pub use log_in::DEVICE_KNOWN_FOR;
 pub use rules::LONGEST_SESSION;
@@ -41,7 +41,7 @@ use crate::own_keys::OwnKeys;
 use crate::secrets::{Keys, Token};
 use crate::sharing::Sharing;
 
-/// The room. Cheap to clone.
+/// The module's interface. Clones share one state.
 #[derive(Clone)]
 pub struct Accounts(Arc<AccountsInner>);
 
@@ -80,81 +80,81 @@ pub struct Belongings {
     pub own_keys: OwnKeys,
 }
 
-/// Somebody logged in, on one host.
+/// A live login on one host.
 #[derive(Clone, Debug)]
 pub struct Session {
     pub id: SessionId,
     pub account: AccountId,
     pub handle: Handle,
     pub role: Role,
-    /// Whether the account leaves: then this session is good for keeping it, and for nothing else.
+    /// Whether the account is scheduled for deletion. Such a session may cancel the deletion and do nothing else.
     pub deletion_scheduled: bool,
 }
 
-/// A login in the list of sessions.
+/// A row in a person's list of sessions.
 #[derive(Clone, Debug, Serialize)]
 pub struct SessionView {
     pub id: SessionId,
-    /// A few words made from the user agent: "Chrome on Linux".
+    /// Browser and system, read from the user agent: "Chrome on Linux".
     pub device: String,
-    /// The address with its last part left out.
+    /// The client's address without its last part: `203.0.113.*`.
     pub ip: String,
     pub created_at: Timestamp,
     pub last_used_at: Timestamp,
-    /// Whether it is the one that asks.
+    /// Whether it is the session that made this request.
     pub current: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HandleAvailability {
     Free,
-    /// Somebody has it, or one that looks the same. Free ones like it are suggested.
+    /// An account or a live sign-up holds it or a look-alike. `suggestions` are free handles close to it.
     Taken {
         suggestions: Vec<Handle>,
     },
     Invalid(HandleError),
 }
 
-/// A person half way through signing up.
+/// A sign-up in progress.
 #[derive(Clone, Debug)]
 pub struct SignUpProgress {
     pub handle: Handle,
     pub step: SignUpStep,
 }
 
-/// What comes next. Each step is reached once the one before is done; going back is always possible.
+/// The next step of a sign-up. Each step opens when the one before it is done; going back is always possible.
 #[derive(Clone, Debug)]
 pub enum SignUpStep {
     Passkey,
     OneTimeCode {
-        /// `otpauth://..`, for the QR code.
+        /// The `otpauth://` URI that the QR code encodes.
         uri: String,
-        /// The same secret to type, in base32.
+        /// The same secret in base32, for typing by hand.
         secret: String,
     },
-    /// Ten codes in five groups of five, shown until the person says that they are saved.
+    /// Ten codes of five groups of five characters, shown until the person confirms that they are saved.
     RecoveryCodes(Vec<String>),
 }
 
-/// What a browser gets when somebody is logged in.
+/// The tokens of a session that was just opened.
 #[derive(Clone, Debug)]
 pub struct NewSession {
     pub account: AccountId,
     pub handle: Handle,
-    /// For the session cookie of the app host.
+    /// Value of the app host's session cookie.
     pub session: Token,
-    /// For the device cookie: a browser that has it is not new.
+    /// Value of the device cookie, by which later logins recognise this browser.
     pub device: Token,
 }
 
 #[derive(Clone, Debug)]
 pub enum LogInOutcome {
     Complete(NewSession),
-    /// The passkey was right and a one-time code is asked for as well; the token says who is half way in.
+    /// The passkey was accepted and a one-time code is required as well. The token identifies the pending login.
     CodeRequired(Token),
 }
 
-/// An account as the operator sees it.
+/// An account as shown to the operator.
 #[derive(Clone, Debug, Serialize)]
 pub struct AccountView {
     pub id: AccountId,
@@ -166,7 +166,7 @@ pub struct AccountView {
     pub created_at: Timestamp,
 }
 
-/// How it stands with an account.
+/// The lifecycle state of an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AccountState {
@@ -179,16 +179,16 @@ pub enum AccountState {
     Deleted,
 }
 
-/// An account that leaves.
+/// A deletion that is scheduled and can still be cancelled.
 #[derive(Clone, Copy, Debug)]
 pub struct ScheduledDeletion {
-    /// When it is destroyed.
+    /// When the account's files and credentials are destroyed.
     pub due: Timestamp,
-    /// Whether its owner can keep it; else only the operator can, who asked.
+    /// `false` when the operator scheduled it: then only the operator can cancel.
     pub owner_may_cancel: bool,
 }
 
-/// A passkey in the list of passkeys.
+/// A row in a person's list of passkeys.
 #[derive(Clone, Debug, Serialize)]
 pub struct PasskeyView {
     pub id: uuid::Uuid,
@@ -198,10 +198,10 @@ pub struct PasskeyView {
 }
 
 impl Accounts {
-    /// Opens the room. `signups_open`: whether a sign-up needs no set-up link.
+    /// `signups_open`: whether anyone may sign up; otherwise only the holder of a set-up link can.
     ///
     /// # Errors
-    /// When `hosts` cannot be used for passkeys, as when the domain is an IP address.
+    /// When `hosts` cannot be a WebAuthn relying party, for example because the domain is an IP address.
     pub fn new(
         db: Db,
         keys: Keys,

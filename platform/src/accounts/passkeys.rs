@@ -15,9 +15,9 @@ use crate::secrets::{self, Token};
 
 /// Passkeys an account may have.
 const MOST_PASSKEYS: usize = 20;
-/// How long after a login passkeys and recovery codes may be changed. Whoever finds an open laptop, or a stolen cookie, shall not make
-/// himself a key to keep.
-pub(super) const PROOF_IS_FRESH_FOR: Duration = Duration::from_secs(600);
+/// How long after a login credentials may be changed and the account be deleted (step-up authentication). A stolen
+/// cookie, or a laptop left open, must not be enough to add a passkey that outlives the session.
+pub(super) const STEP_UP_WINDOW: Duration = Duration::from_secs(600);
 
 /// A passkey that is being added.
 #[derive(Serialize, Deserialize)]
@@ -47,7 +47,7 @@ impl Accounts {
     /// # Errors
     /// `Forbidden` when the login is more than ten minutes old; `Conflict` when there are twenty passkeys already.
     pub async fn passkey_challenge(&self, session: &Session) -> Result<(Token, Value)> {
-        self.require_fresh_proof(session).await?;
+        self.require_recent_login(session).await?;
         let existing = self.passkeys_with_room(session.account).await?;
         let existing = existing.into_iter().map(|s| s.passkey.cred_id().clone()).collect();
         let (options, ceremony) = self.0.ceremonies.begin_passkey(session.account, &session.handle, existing)?;
@@ -55,7 +55,7 @@ impl Accounts {
         let state = serde_json::to_string(&adding).context("writing a ceremony's state")?;
         let token = Token::new(&self.0.clock);
         let tx = self.0.db.begin().await?;
-        let until = self.0.clock.now().plus(ceremonies::TIME);
+        let until = self.0.clock.now().plus(ceremonies::CEREMONY_TIMEOUT);
         store::put_challenge(&tx, token.hash(), ChallengePurpose::PasskeyAdd, state, until).await?;
         tx.commit().await?;
         Ok((token, options))
@@ -67,7 +67,7 @@ impl Accounts {
     /// `Invalid` when the answer cannot be checked, `Conflict` when the passkey is registered already, and those of
     /// [`Accounts::passkey_challenge`].
     pub async fn passkey_add(&self, session: &Session, token: &str, answer: Value) -> Result<()> {
-        self.require_fresh_proof(session).await?;
+        self.require_recent_login(session).await?;
         let now = self.0.clock.now();
         let tx = self.0.db.begin().await?;
         let state = store::take_challenge(&tx, &secrets::hash(token), ChallengePurpose::PasskeyAdd, now).await?;
@@ -92,12 +92,8 @@ impl Accounts {
         };
         store::insert_passkey(&tx, &stored).await?;
         let handle = session.handle.as_str();
-        store::record(
-            &tx,
-            &self.0.clock,
-            &AuditEntry { actor: handle, action: "passkey_add", subject: handle, detail: &stored.name },
-        )
-        .await?;
+        let entry = AuditEntry { actor: handle, action: "passkey_add", subject: handle, detail: &stored.name };
+        store::record(&tx, &self.0.clock, &entry).await?;
         tx.commit().await
     }
 
@@ -106,7 +102,7 @@ impl Accounts {
     /// # Errors
     /// `Forbidden` when the login is more than ten minutes old, `NotFound`, or `Conflict` for the only one.
     pub async fn passkey_remove(&self, session: &Session, id: uuid::Uuid) -> Result<()> {
-        self.require_fresh_proof(session).await?;
+        self.require_recent_login(session).await?;
         let tx = self.0.db.begin().await?;
         // Locked: of two that are removed at once, the second sees what the first left.
         store::lock_account(&tx, session.account).await?.ok_or(Error::Unauthenticated)?;
@@ -117,12 +113,8 @@ impl Accounts {
         }
         store::remove_passkey(&tx, id).await?;
         let handle = session.handle.as_str();
-        store::record(
-            &tx,
-            &self.0.clock,
-            &AuditEntry { actor: handle, action: "passkey_remove", subject: handle, detail: &passkey.name },
-        )
-        .await?;
+        let entry = AuditEntry { actor: handle, action: "passkey_remove", subject: handle, detail: &passkey.name };
+        store::record(&tx, &self.0.clock, &entry).await?;
         tx.commit().await
     }
 
@@ -131,7 +123,7 @@ impl Accounts {
     /// # Errors
     /// `Forbidden` when the login is more than ten minutes old.
     pub async fn recovery_codes_renew(&self, session: &Session) -> Result<Vec<String>> {
-        self.require_fresh_proof(session).await?;
+        self.require_recent_login(session).await?;
         let codes = self.0.new_recovery_codes();
         let hashes = codes.iter().filter_map(|code| rules::read_recovery_code(code));
         let hashes: Vec<_> = hashes.map(|code| self.0.recovery_code_hash(session.account, &code)).collect();
@@ -140,12 +132,8 @@ impl Accounts {
         store::remove_recovery_codes(&tx, session.account).await?;
         store::insert_recovery_codes(&tx, session.account, hashes).await?;
         let handle = session.handle.as_str();
-        store::record(
-            &tx,
-            &self.0.clock,
-            &AuditEntry { actor: handle, action: "recovery_codes_renew", subject: handle, detail: handle },
-        )
-        .await?;
+        let entry = AuditEntry { actor: handle, action: "recovery_codes_renew", subject: handle, detail: handle };
+        store::record(&tx, &self.0.clock, &entry).await?;
         tx.commit().await?;
         Ok(codes)
     }
@@ -158,9 +146,9 @@ impl Accounts {
         Ok(existing)
     }
 
-    async fn require_fresh_proof(&self, session: &Session) -> Result<()> {
+    async fn require_recent_login(&self, session: &Session) -> Result<()> {
         let stored = self.app_session(session).await?;
-        if self.0.clock.now().since(stored.passkey_at) > PROOF_IS_FRESH_FOR {
+        if self.0.clock.now().since(stored.passkey_at) > STEP_UP_WINDOW {
             return Err(Error::Forbidden(
                 "To change passkeys or recovery codes, please log out and in again first: your last login is more than ten minutes ago."
                     .into(),

@@ -109,7 +109,7 @@ impl Accounts {
         let half = self.live_sign_up(token).await?;
         let (options, state) = self.0.ceremonies.begin_passkey(half.account, &half.handle, Vec::new())?;
         let tx = self.0.db.begin().await?;
-        let until = self.0.clock.now().plus(ceremonies::TIME);
+        let until = self.0.clock.now().plus(ceremonies::CEREMONY_TIMEOUT);
         store::put_challenge(&tx, challenge_hash(&half), ChallengePurpose::SignUpPasskey, state, until).await?;
         tx.commit().await?;
         Ok(options)

@@ -86,17 +86,17 @@ fn is_at_or_below(name: &str, domain: &str) -> bool {
     name.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
-/// What DNS says of a proof.
+/// The result of looking up a domain's proof in DNS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProofLookup {
-    Proof,
-    /// DNS answered, and it is not there.
-    Nothing,
-    /// DNS did not answer: that is no word on whose the domain is.
+    Found,
+    /// DNS answered without the proof.
+    Missing,
+    /// DNS did not answer, which says nothing about the owner of the domain.
     NoAnswer,
 }
 
-/// What becomes of a proven domain after its daily look.
+/// The result of the daily check of a proven domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DailyCheck {
     Keeps { missed: i64 },

@@ -141,12 +141,9 @@ impl OwnKeys {
         let _one_at_a_time = self.0.changing.lock().await;
         let tx = db.begin().await?;
         store::put(&tx, account, provider, &kept).await?;
-        audit::record(
-            &tx,
-            clock,
-            &AuditEntry { actor: owner.as_str(), action: "add_own_key", subject: owner.as_str(), detail: provider },
-        )
-        .await?;
+        let entry =
+            AuditEntry { actor: owner.as_str(), action: "add_own_key", subject: owner.as_str(), detail: provider };
+        audit::record(&tx, clock, &entry).await?;
         tx.commit().await?;
         self.change(|memory| memory.entry(account).or_default().insert(provider.to_owned(), Arc::new(kept)));
         Ok(())
@@ -162,12 +159,9 @@ impl OwnKeys {
         if !store::delete(&tx, account, provider).await? {
             return Err(Error::NotFound);
         }
-        audit::record(
-            &tx,
-            &self.0.clock,
-            &AuditEntry { actor: owner.as_str(), action: "remove_own_key", subject: owner.as_str(), detail: provider },
-        )
-        .await?;
+        let entry =
+            AuditEntry { actor: owner.as_str(), action: "remove_own_key", subject: owner.as_str(), detail: provider };
+        audit::record(&tx, &self.0.clock, &entry).await?;
         tx.commit().await?;
         self.change(|memory| memory.entry(account).or_default().remove(provider));
         Ok(())

@@ -39,12 +39,8 @@ impl Quota {
         let tx = self.0.db.begin().await?;
         store::import_prices(&tx, &book, (source, table), (by, now)).await?;
         store::choose_prices(&tx, &book.version, (by, now)).await?;
-        audit::record(
-            &tx,
-            clock,
-            &audit::AuditEntry { actor: by, action: "import_prices", subject: &book.version, detail: source },
-        )
-        .await?;
+        let entry = audit::AuditEntry { actor: by, action: "import_prices", subject: &book.version, detail: source };
+        audit::record(&tx, clock, &entry).await?;
         tx.commit().await?;
         Ok((book.version, changes))
     }
@@ -66,12 +62,9 @@ impl Quota {
                 }
             }
         }
-        audit::record(
-            &tx,
-            &self.0.clock,
-            &audit::AuditEntry { actor: by, action: "use_prices", subject: version.unwrap_or(BUILT_IN), detail: "" },
-        )
-        .await?;
+        let entry =
+            audit::AuditEntry { actor: by, action: "use_prices", subject: version.unwrap_or(BUILT_IN), detail: "" };
+        audit::record(&tx, &self.0.clock, &entry).await?;
         tx.commit().await
     }
 

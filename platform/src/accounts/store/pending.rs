@@ -308,7 +308,7 @@ pub(in crate::accounts) async fn take_challenge(
 fn waiting(token_hash: &[u8], purpose: ChallengePurpose, now: Timestamp) -> Condition {
     Condition::all()
         .add(challenges::Column::TokenHash.eq(token_hash))
-        .add(challenges::Column::ChallengePurpose.eq(purpose.word()))
+        .add(challenges::Column::Purpose.eq(purpose.word()))
         .add(challenges::Column::ExpiresAtMs.gt(now.0))
 }
 
