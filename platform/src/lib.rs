@@ -21,6 +21,7 @@ pub mod error;
 pub mod handle;
 pub mod hop;
 pub mod hosts;
+pub mod http;
 pub mod http_server;
 pub mod instances;
 pub mod llm;

@@ -18,9 +18,9 @@ use super::Edge;
 use super::headers::clean_request;
 use crate::client::Client;
 use crate::error::Error;
+use crate::http::problem::Problem;
 use crate::instances::Instance;
 use crate::mailbox::{LARGEST_BODY, LARGEST_HEAD, NotTaken, Parcel};
-use crate::web::errors::Problem;
 
 /// How long a letter's body may take to arrive.
 const BODY_WITHIN: Duration = Duration::from_secs(30);

@@ -48,10 +48,10 @@ use crate::app::App;
 use crate::client::Client;
 use crate::error::Error;
 use crate::hosts::Entrance;
+use crate::http::accept::accepts_html;
 use crate::instances::{Instance, Work};
 use crate::ops::EdgeOutcome;
 use crate::sharing::Visitor;
-use crate::web::accepts_html;
 
 /// Everything below this path on an instance's host is the edge's own and never reaches the container.
 const OURS: &str = "/.berth/";
@@ -163,7 +163,7 @@ impl Edge {
             "status" if self.visitor(called, &parts.headers).await? == Visitor::Owner => self.progress(called, parts),
             "status" => Err(Refusal::LogIn),
             path => match path.strip_prefix("assets/") {
-                Some(asset) => Ok(crate::web::assets::serve(asset)),
+                Some(asset) => Ok(crate::http::assets::serve(asset)),
                 None => Err(Refusal::NotHere),
             },
         }

@@ -3,9 +3,10 @@
 use askama::Template;
 use axum::response::{IntoResponse, Response};
 
+use crate::http::format::{self, Step};
+use crate::http::headers;
+use crate::http::page::Page;
 use crate::instances::Stage;
-use crate::web::words::{self, Step};
-use crate::web::{Page, headers};
 
 /// Shown while the instance wakes; turns into the instance by itself.
 #[derive(Template)]
@@ -35,7 +36,7 @@ pub struct MessagePage {
 impl WaitingPage {
     /// The stage of the last wake stays `Ready` until the next one has begun.
     fn steps(&self) -> [Step; 4] {
-        words::steps(if self.stage == Stage::Ready { Stage::Asked } else { self.stage })
+        format::steps(if self.stage == Stage::Ready { Stage::Asked } else { self.stage })
     }
 }
 

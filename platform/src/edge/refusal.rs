@@ -10,8 +10,8 @@ use crate::cookies;
 use crate::error::Error;
 use crate::handle::Handle;
 use crate::hosts::Hosts;
+use crate::http::problem::Problem;
 use crate::instances::Wish;
-use crate::web::errors::Problem;
 
 /// When to come back to an instance that does not answer yet.
 const RETRY: Duration = Duration::from_secs(5);

@@ -6,8 +6,8 @@ use axum::http::header::{self, HeaderMap, HeaderValue};
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
 
-use crate::web::accepts_html;
-use crate::web::errors::Problem;
+use crate::http::accept::accepts_html;
+use crate::http::problem::Problem;
 
 /// Longest request target, in bytes.
 const TARGET_BYTES: usize = 8 * 1024;

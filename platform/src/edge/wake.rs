@@ -12,9 +12,9 @@ use super::pages::WaitingPage;
 use super::refusal::Refusal;
 use super::visit::Visit;
 use super::{Called, Edge, looks, opens_page};
+use crate::http::live::{self, WATCHERS};
 use crate::instances::{Fact, Status};
 use crate::sharing::Visitor;
-use crate::web::live::{self, WATCHERS};
 
 /// A frozen instance is ready before a page could be drawn, so a person's request waits this long, and no longer, for it.
 const THAW: Duration = Duration::from_millis(150);

@@ -17,9 +17,9 @@ use crate::alarms::{MOST_ALARMS, Schedule, moment};
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::error::Error;
+use crate::http::alarm_view::view;
+use crate::http::problem::Problem;
 use crate::instances::Wish;
-use crate::web::alarms::view;
-use crate::web::errors::Problem;
 
 /// Largest request body: an alarm is a line.
 const LARGEST_BODY: usize = 4096;

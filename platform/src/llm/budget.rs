@@ -16,8 +16,8 @@ use super::problem::Problem;
 use super::request::Unacceptable;
 use crate::config::Speaks;
 use crate::error::Error;
+use crate::http::format::{about, at_least, day};
 use crate::quota::{Left, ModelSpend, RateLeft, Refusal};
-use crate::web::words::{about, at_least, day};
 
 #[derive(Serialize)]
 struct Budget {

@@ -16,8 +16,8 @@ use super::caller::caller;
 use super::problem;
 use crate::app::App;
 use crate::error::Error;
+use crate::http::problem::{Problem, method_not_allowed};
 use crate::instances::Wish;
-use crate::web::errors::{Problem, method_not_allowed};
 
 /// A number of seconds in JSON, with room.
 const BODY_BYTES: usize = 1024;

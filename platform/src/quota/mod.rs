@@ -9,33 +9,13 @@
 //! receipts, chained and signed (`chain`), and their sums. What a call cost otherwise is a receipt of its own
 //! (`corrections`), also when many are rated again by other prices (`rerate`).
 
-mod alerts;
+mod admission;
 mod calendar;
-mod catalogue;
-mod chain;
-mod corrections;
-mod dearest;
-mod drift;
 mod entities;
-mod everybody;
-mod fitting;
-mod hold;
-mod journal;
 mod ledger;
-mod limits;
-mod own;
 mod prices;
-mod rated;
-mod receipts;
-mod recovery;
-mod refusal;
-mod rerate;
-mod rules;
+mod reports;
 mod store;
-mod summary;
-mod tables;
-mod tariffs;
-mod terms;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -43,31 +23,31 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
-pub use alerts::MAIL_PATH;
+pub use admission::books::Rate;
+pub use admission::refusal::{Refusal, Span};
 use anyhow::Context as _;
 pub use calendar::Month;
-pub use catalogue::{Catalogue, Difference, PricedModel};
-pub use corrections::{Corrected, LONGEST_REASON};
-pub use drift::{Drift, total as drift_of_all};
 pub use entities::alerts::Model as Alert;
 pub use entities::limits::Model as OwnLimits;
 pub use entities::receipts::Model as Receipt;
-pub use everybody::{A_PAGE, AccountSpend, Everybody};
-pub use hold::Hold;
-pub use limits::Rate;
-pub use own::{OwnCall, Payer};
-pub use prices::Changes;
-pub use receipts::{Proof, Verified};
-pub use refusal::{Refusal, Span};
-pub use rerate::{Mode, RatedAccount, RerateOrder, Rerated, Rerating};
-pub use rules::{
+pub use ledger::corrections::{Corrected, LONGEST_REASON};
+pub use ledger::hold::Hold;
+pub use ledger::own_key_calls::{OwnCall, Payer};
+pub use ledger::repricing::{Mode, RatedAccount, RerateOrder, Rerated, Rerating};
+pub use prices::book::Changes;
+pub use prices::catalogue::{Catalogue, Difference, PricedModel};
+pub use prices::rules::{
     Basis, Bound, CacheWrites, Demand, InputBound, NoBound, Outcome, Price, Provider, Rates, Seen, Service, Tariff,
     Tier, Usage, dollars,
 };
+pub use prices::tables::PriceTable;
+pub use reports::alerts::MAIL_PATH;
+pub use reports::bill_comparison::{Drift, total as drift_of_all};
+pub use reports::receipts::{Proof, Verified};
+pub use reports::summary::{Left, Places, RateLeft, Sums, Today};
+pub use reports::totals::{A_PAGE, AccountSpend, Everybody};
 use serde::Serialize;
 pub use store::{MonthSum, Order, Sum};
-pub use summary::{Left, Places, RateLeft, Sums, Today};
-pub use tables::PriceTable;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::clock::{Clock, Timestamp};
@@ -75,15 +55,17 @@ use crate::config::{Config, Limits, Providers, UnknownModels};
 use crate::db::{AccountId, Db, HoldId, InstanceId};
 use crate::error::{Error, Result};
 use crate::secrets::Keys;
+use admission::books::{Account, Amount};
+use admission::refusal::TRY_AGAIN;
 use calendar::Days;
-use chain::Signer;
-use corrections::Waiting;
-use hold::Held;
-use journal::{Intent, Journal};
-use ledger::{Ledger, Message};
-use limits::{Account, Amount};
-use prices::PriceBook;
-use refusal::TRY_AGAIN;
+use ledger::chain::Signer;
+use ledger::corrections::Waiting;
+use ledger::hold::Held;
+use ledger::journal::{Intent, Journal};
+use ledger::recovery;
+use ledger::writer::{Ledger, Message};
+use prices::book::{self, PriceBook};
+use prices::rules;
 use store::Whose;
 
 /// How long a reader waits for calls that just ended to be in the database.
@@ -177,7 +159,7 @@ impl Quota {
             receipts_for: config.receipts_for,
             folder: config.data_dir.join("quota"),
             signer: Arc::new(Signer::new(keys)),
-            prices: RwLock::new(Arc::new(PriceBook::read(prices::TABLE, &config.providers)?)),
+            prices: RwLock::new(Arc::new(PriceBook::read(book::TABLE, &config.providers)?)),
             providers: config.providers.clone(),
             unknown_models: config.unknown_models,
             accounts: RwLock::default(),

@@ -5,12 +5,12 @@ use axum::http::HeaderMap;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Redirect};
 
-use super::accept::wants_page;
-use super::errors::Answer;
 use crate::accounts::{Role, Session};
 use crate::app::App;
 use crate::cookies;
 use crate::error::Error;
+use crate::http::accept::wants_page;
+use crate::http::problem::Answer;
 
 /// The access level of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,14 +5,14 @@ use askama::Template;
 use axum::extract::{Path, State};
 use axum::response::Redirect;
 
-use super::errors::Answer;
-use super::page::Page;
 use super::why::{self, Why};
-use super::words::{self, Moment};
 use crate::accounts::{AccountState, AccountView, Role, Session};
 use crate::app::App;
 use crate::error::Error;
 use crate::handle::Handle;
+use crate::http::format::{self, Moment};
+use crate::http::page::Page;
+use crate::http::problem::Answer;
 use crate::instances::{Cause, Wish};
 use crate::mailbox::Counts;
 
@@ -87,10 +87,10 @@ fn row(app: &App, account: AccountView) -> AccountRow {
     let instance = instance.map(|instance| {
         let status = instance.status();
         InstanceCell {
-            lamp: words::lamp(status.fact),
-            headline: words::headline(status.fact),
+            lamp: format::lamp(status.fact),
+            headline: format::headline(status.fact),
             since: Moment(status.since),
-            cause: words::cause(status.cause),
+            cause: format::cause(status.cause),
             stuck: status.is_stuck(app.clock.now()),
             failure: status.failure.unwrap_or_default(),
             why: why::why(&app.instances.ledger(&instance), instance.is_up()),

@@ -5,15 +5,15 @@ use axum::extract::{Form, Path, State};
 use axum::response::{IntoResponse as _, Redirect};
 use serde::Deserialize;
 
-use super::errors::{Answer, Problem};
 use super::left::{Gauge, left_in_words};
-use super::page::Page;
-use super::words::{dollars, grouped};
 use crate::accounts::{AccountView, Session};
 use crate::app::App;
 use crate::config::parse_dollars;
 use crate::error::{Error, Result};
 use crate::handle::Handle;
+use crate::http::format::{dollars, grouped};
+use crate::http::page::Page;
+use crate::http::problem::{Answer, Problem};
 use crate::quota::OwnLimits;
 
 #[derive(Template)]

@@ -6,12 +6,12 @@ use axum::extract::{Form, Path, Query, State};
 use axum::response::{IntoResponse as _, Redirect};
 use serde::Deserialize;
 
-use super::errors::{Answer, Problem};
-use super::page::Page;
-use super::words::{Moment, dollars, grouped, query_value};
 use crate::accounts::Session;
 use crate::app::App;
 use crate::error::{Error, Result};
+use crate::http::format::{Moment, dollars, grouped, query_value};
+use crate::http::page::Page;
+use crate::http::problem::{Answer, Problem};
 use crate::quota::{Catalogue, Changes, Difference, Price, PriceTable, PricedModel};
 
 /// The largest table, in bytes; LiteLLM's whole one has under 2 MiB.

@@ -5,13 +5,13 @@ use axum::extract::{Form, Path, Query, State};
 use axum::response::IntoResponse as _;
 use serde::Deserialize;
 
-use super::errors::{Answer, Problem};
-use super::page::Page;
-use super::words::{about, column};
 use crate::accounts::{AccountView, Session};
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::handle::Handle;
+use crate::http::format::{about, column};
+use crate::http::page::Page;
+use crate::http::problem::{Answer, Problem};
 use crate::quota::{Mode, RatedAccount, RerateOrder, Rerated};
 
 /// Accounts that are shown; the command line prints all.

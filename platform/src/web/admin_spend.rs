@@ -6,13 +6,13 @@ use axum::response::IntoResponse as _;
 use serde::Deserialize;
 
 use super::charts::Columns;
-use super::errors::{Answer, Problem};
-use super::page::Page;
 use super::spend::{SumRow, named_model, rows, share};
-use super::words::{about, column, month};
 use crate::accounts::{AccountView, Session};
 use crate::app::App;
 use crate::error::{Error, Result};
+use crate::http::format::{about, column, month};
+use crate::http::page::Page;
+use crate::http::problem::{Answer, Problem};
 use crate::quota::{A_PAGE, AccountSpend, Drift, Everybody, Month, Order, drift_of_all};
 
 #[derive(Template)]

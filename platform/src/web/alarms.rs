@@ -2,13 +2,12 @@
 
 use axum::extract::{Path, State};
 use axum::response::Redirect;
-use serde_json::{Value, json};
 
-use super::errors::Answer;
 use super::extractors::Mine;
-use super::words::Moment;
 use crate::alarms::{Alarm, Schedule};
 use crate::app::App;
+use crate::http::format::Moment;
+use crate::http::problem::Answer;
 
 /// One alarm, for the page.
 pub struct AlarmRow {
@@ -34,18 +33,4 @@ impl From<&Alarm> for AlarmRow {
 pub async fn delete(State(app): State<App>, Mine(instance): Mine, Path(name): Path<String>) -> Answer<Redirect> {
     app.alarms.delete(instance.id, &name).await?;
     Ok(Redirect::to("/mailbox#alarms"))
-}
-
-/// An alarm as programs see it, inside and outside.
-#[must_use]
-pub fn view(alarm: &Alarm) -> Value {
-    let mut view = json!({ "name": alarm.name, "next": Moment(alarm.due), "set_at": Moment(alarm.set_at) });
-    match &alarm.schedule {
-        Schedule::At(at) => view["at"] = json!(Moment(*at)),
-        Schedule::Cron(pattern) => view["cron"] = json!(pattern),
-    }
-    if let Some(path) = &alarm.path {
-        view["path"] = json!(path);
-    }
-    view
 }

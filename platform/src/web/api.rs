@@ -5,11 +5,11 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::errors::Answer;
 use super::extractors::{Mine, Pending};
 use super::sign_up;
 use crate::accounts::Session;
 use crate::app::App;
+use crate::http::problem::Answer;
 use crate::instances::{Cause, Instance, Wish};
 
 /// `GET /api/account`

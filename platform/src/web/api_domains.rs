@@ -7,10 +7,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::domains;
-use super::errors::Answer;
 use super::extractors::Mine;
 use crate::app::App;
 use crate::domains::Domain;
+use crate::http::problem::Answer;
 use crate::instances::Instance;
 
 /// `GET /api/domains`

@@ -6,11 +6,12 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::errors::Answer;
 use super::extractors::Mine;
-use super::{alarms, mailbox};
+use super::mailbox;
 use crate::alarms::MOST_ALARMS;
 use crate::app::App;
+use crate::http::alarm_view;
+use crate::http::problem::Answer;
 use crate::instances::Instance;
 use crate::mailbox::{Ending, MOST_BYTES, MOST_LETTERS, MOST_PATHS, OpenPath, State as Standing};
 
@@ -72,7 +73,7 @@ pub async fn discard(State(app): State<App>, Mine(instance): Mine, Path(id): Pat
 
 /// `GET /api/alarms`
 pub async fn alarms(State(app): State<App>, Mine(instance): Mine) -> Answer<Json<Value>> {
-    let set: Vec<Value> = app.alarms.of(instance.id).await?.iter().map(alarms::view).collect();
+    let set: Vec<Value> = app.alarms.of(instance.id).await?.iter().map(alarm_view::view).collect();
     Ok(Json(json!({ "alarms": set, "most": MOST_ALARMS })))
 }
 

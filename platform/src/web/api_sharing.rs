@@ -6,10 +6,10 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::errors::Answer;
 use super::extractors::Mine;
 use super::sharing;
 use crate::app::App;
+use crate::http::problem::Answer;
 use crate::instances::Instance;
 use crate::sharing::{MOST_SHARES, Share};
 

@@ -4,11 +4,11 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use serde_json::{Value, json};
 
-use super::errors::Answer;
 use super::receipts::{self, A_PAGE};
 use super::spend;
 use crate::accounts::Session;
 use crate::app::App;
+use crate::http::problem::Answer;
 
 /// `GET /api/spend?month=2026-11`, without a month the present one: what is left just now, and what the month was spent on.
 pub async fn spend(State(app): State<App>, session: Session, Query(asked): Query<spend::Asked>) -> Answer<Json<Value>> {

@@ -1,7 +1,7 @@
 //! Columns by day as shapes of an SVG: made here, so that a page needs no script, and drawn in the colours of the stylesheet.
 //! Pure. The table beside each says the same in figures.
 
-use super::words::{self, dollars};
+use crate::http::format::{self, dollars};
 
 /// How wide a column is with its gap, and how tall the whole is, in the picture's own units.
 const STEP: usize = 10;
@@ -40,11 +40,11 @@ impl Columns {
     #[must_use]
     pub fn of(all: &[String], days: &[Day<'_>]) -> Self {
         let top = nice(days.iter().map(|(_, _, amount)| *amount).max().unwrap_or(0));
-        let amounts = words::column(&days.iter().map(|(_, _, amount)| *amount).collect::<Vec<_>>());
+        let amounts = format::column(&days.iter().map(|(_, _, amount)| *amount).collect::<Vec<_>>());
         let columns = days.iter().zip(amounts).filter_map(|((day, calls, amount), said)| {
             let at = all.iter().position(|name| name == day)?;
             let height = if *amount > 0 { scaled(*amount, top).clamp(LEAST, TALL) } else { 0 };
-            let (day, calls) = (words::day(day), words::grouped(*calls));
+            let (day, calls) = (format::day(day), format::grouped(*calls));
             Some(Column { x: at * STEP, y: TALL - height, height, day, calls, amount: said })
         });
         let labels = (1..=all.len()).map(|day| if day % 7 == 1 { day.to_string() } else { String::new() });
@@ -64,7 +64,7 @@ fn summary(days: &[Day<'_>]) -> String {
     };
     let count = days.len();
     let days = if count == 1 { "one day".into() } else { format!("{count} days") };
-    format!("Spend by day: calls on {days}, the dearest {} with {}", words::day(dearest), words::about(*most))
+    format!("Spend by day: calls on {days}, the dearest {} with {}", format::day(dearest), format::about(*most))
 }
 
 fn scaled(amount: i64, top: i64) -> i64 {

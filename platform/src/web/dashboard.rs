@@ -3,20 +3,20 @@
 use askama::Template;
 use axum::extract::State;
 
-use super::errors::Answer;
 use super::extractors::Mine;
 use super::left::{self, AlertInWords};
 use super::mailbox::{self, MailInWords};
-use super::page::Page;
 use super::passkeys::PasskeyRow;
 use super::ports::{self, PortsInWords};
 pub use super::spend::{ModelInWords, SpendInWords};
 use super::why::{self, Line, Why};
-use super::words::{self, Moment, StateInWords};
 use crate::accounts::{Session, SessionView};
 use crate::app::App;
 use crate::domains::Domain;
 use crate::error::Result;
+use crate::http::format::{self, Moment, StateInWords};
+use crate::http::page::Page;
+use crate::http::problem::Answer;
 use crate::instances::{Instance, Transition};
 
 /// How many changes of fact are listed.
@@ -98,7 +98,7 @@ pub async fn page(app: &App, session: &Session, instance: &Instance, ports: Port
         instance_host: app.config.hosts.instance_host(&instance.handle),
         instance_origin: app.config.hosts.instance_origin(&instance.handle),
         outdated: instance.is_outdated(),
-        state: words::state(&instance.status(), app.clock.now()),
+        state: format::state(&instance.status(), app.clock.now()),
         opens_at: app.certificates.ready_at(&instance.handle).map(Moment),
         why: why::why(&app.instances.ledger(instance), instance.is_up()),
         history: history.iter().map(Into::into).collect(),
@@ -111,7 +111,7 @@ pub async fn page(app: &App, session: &Session, instance: &Instance, ports: Port
         ports,
         sessions: sessions.into_iter().map(Into::into).collect(),
         passkeys: passkeys.iter().map(Into::into).collect(),
-        grace: words::span(app.config.containers.delete_after),
+        grace: format::span(app.config.containers.delete_after),
     })
 }
 
@@ -119,9 +119,9 @@ impl From<&Transition> for HistoryRow {
     fn from(change: &Transition) -> Self {
         Self {
             at: Moment(change.at),
-            lamp: words::lamp(change.to),
-            to: words::headline(change.to),
-            cause: words::cause(change.cause),
+            lamp: format::lamp(change.to),
+            to: format::headline(change.to),
+            cause: format::cause(change.cause),
             last: change.last.map(why::last),
         }
     }

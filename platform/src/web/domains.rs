@@ -5,14 +5,14 @@ use axum::extract::{Form, Path, State};
 use axum::response::{IntoResponse as _, Redirect};
 use serde::Deserialize;
 
-use super::errors::{Answer, Problem};
 use super::extractors::Mine;
-use super::page::Page;
-use super::words::Moment;
 use crate::accounts::Session;
 use crate::app::App;
 use crate::domains::{Domain, DomainId, DomainState, MISSED_DAYS};
 use crate::error::{Error, Result};
+use crate::http::format::Moment;
+use crate::http::page::Page;
+use crate::http::problem::{Answer, Problem};
 use crate::instances::Instance;
 
 #[derive(Template)]

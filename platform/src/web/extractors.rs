@@ -6,11 +6,11 @@ use std::sync::Arc;
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::http::request::Parts;
 
-use super::errors::Problem;
 use crate::accounts::{Client, Session};
 use crate::app::App;
 use crate::cookies;
 use crate::error::Error;
+use crate::http::problem::Problem;
 use crate::instances::Instance;
 
 impl FromRequestParts<App> for Session {

@@ -8,13 +8,13 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect};
 use serde::Deserialize;
 
-use super::errors::{Answer, Problem};
-use super::page::Page;
-use super::words::query_value;
 use crate::accounts::Session;
 use crate::app::App;
 use crate::error::Error;
 use crate::hosts::Entrance;
+use crate::http::format::query_value;
+use crate::http::page::Page;
+use crate::http::problem::{Answer, Problem};
 
 /// What the edge asks for on behalf of a browser that has no session on an instance's host.
 #[derive(Deserialize)]

@@ -7,12 +7,13 @@ use axum::http::HeaderMap;
 use axum::response::Redirect;
 use serde::Serialize;
 
-use super::errors::Answer;
+use super::access;
 use super::extractors::Mine;
 use super::why::{Why, why};
-use super::words::{self, StateInWords};
-use super::{access, live};
 use crate::app::App;
+use crate::http::format::{self, StateInWords};
+use crate::http::live;
+use crate::http::problem::Answer;
 use crate::instances::{Cause, Fact, Instance, Stage, Status, Wish};
 
 /// One message of the stream.
@@ -63,7 +64,7 @@ pub async fn events(State(app): State<App>, Mine(instance): Mine, headers: Heade
 }
 
 fn message(app: &App, instance: &Instance, status: Status) -> Message {
-    let state = words::state(&status, app.clock.now());
+    let state = format::state(&status, app.clock.now());
     let why = why(&app.instances.ledger(instance), status.fact == Fact::Awake);
     Message { fact: status.fact, stage: status.stage, failure: status.failure, state, why }
 }

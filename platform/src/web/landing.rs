@@ -6,8 +6,8 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
-use super::page::Page;
 use crate::app::App;
+use crate::http::page::Page;
 
 #[derive(Template)]
 #[template(path = "landing/landing.html")]
@@ -27,7 +27,7 @@ pub async fn show(State(app): State<App>) -> impl IntoResponse {
         app_origin: app.config.hosts.app_origin(),
         suffix: format!(".{}{}", app.config.hosts.instances, app.config.hosts.port),
         awake: app.instances.awake_count(),
-        allowance: super::words::dollars(app.config.limits.month_nanodollars),
+        allowance: crate::http::format::dollars(app.config.limits.month_nanodollars),
         signups_open: app.config.signups_open,
     })
 }

@@ -6,11 +6,11 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Redirect};
 use serde::Deserialize;
 
-use super::errors::{Answer, Problem};
-use super::page::Page;
-use super::words::Moment;
 use crate::accounts::Session;
 use crate::app::App;
+use crate::http::format::Moment;
+use crate::http::page::Page;
+use crate::http::problem::{Answer, Problem};
 
 #[derive(Template)]
 #[template(path = "leaving/ask.html")]
@@ -82,7 +82,7 @@ fn ask_page(app: &App, session: &Session, note: String) -> AskPage {
         handle: session.handle.to_string(),
         is_admin: super::admin::is_admin(session),
         instance_host: app.config.hosts.instance_host(&session.handle),
-        grace: super::words::span(app.config.containers.delete_after),
+        grace: crate::http::format::span(app.config.containers.delete_after),
         note,
     }
 }

@@ -1,7 +1,7 @@
 //! What is left of an account's limits, as bars, and what its owner is warned of.
 
 use super::spend::share;
-use super::words::{about, at_least, day as day_in_words, dollars, grouped};
+use crate::http::format::{about, at_least, day as day_in_words, dollars, grouped};
 use crate::quota::{Alert, Left, RateLeft};
 
 /// What is left, as bars.

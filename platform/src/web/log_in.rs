@@ -8,13 +8,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::cookies;
-use super::errors::{Answer, Problem};
 use super::extractors::{Device, Pending};
-use super::page::Page;
-use super::words::query_value;
 use crate::accounts::{Client, LogInOutcome, NewSession, Session};
 use crate::app::App;
 use crate::hosts::Site;
+use crate::http::format::query_value;
+use crate::http::page::Page;
+use crate::http::problem::{Answer, Problem};
 use crate::instances::Cause;
 
 #[derive(Template)]

@@ -6,13 +6,13 @@ use axum::response::{IntoResponse as _, Redirect};
 use serde::Deserialize;
 
 use super::alarms::AlarmRow;
-use super::errors::{Answer, Problem};
 use super::extractors::Mine;
-use super::page::Page;
-use super::words::{Moment, grouped};
 use crate::accounts::Session;
 use crate::app::App;
 use crate::error::{Error, Result};
+use crate::http::format::{Moment, grouped};
+use crate::http::page::Page;
+use crate::http::problem::{Answer, Problem};
 use crate::instances::Instance;
 use crate::mailbox::{Counts, Ending, LetterId, LetterView, MOST_PATHS, State as Standing};
 

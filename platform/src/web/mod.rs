@@ -1,6 +1,5 @@
 //! The platform's own pages and JSON API: parse what was asked, ask a room, show the answer. `routes` is the table of contents.
 
-mod accept;
 mod access;
 pub mod admin;
 pub mod admin_limits;
@@ -13,24 +12,19 @@ mod api_domains;
 mod api_mailbox;
 mod api_sharing;
 mod api_spend;
-pub mod assets;
 pub mod charts;
 mod cookies;
 pub mod dashboard;
 pub mod domains;
-pub mod errors;
 mod extractors;
 pub mod hand_off;
-pub mod headers;
 mod instances;
 pub mod landing;
 pub mod leaving;
 pub mod left;
-pub mod live;
 pub mod log_in;
 pub mod mailbox;
 pub mod own_keys;
-mod page;
 pub mod passkeys;
 pub mod ports;
 pub mod receipts;
@@ -41,7 +35,6 @@ pub mod sharing;
 pub mod sign_up;
 pub mod spend;
 pub mod why;
-pub mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,13 +47,12 @@ use axum::middleware::{Next, from_fn_with_state};
 use http_body_util::BodyExt as _;
 use tower_http::catch_panic::CatchPanicLayer;
 
-pub use self::accept::accepts_html;
 pub use self::access::Access;
-use self::errors::{Answer, Problem};
-pub use self::page::Page;
 use self::routes::Route;
 use crate::app::App;
 use crate::error::Error;
+use crate::http::headers;
+use crate::http::problem::{self, Answer, Problem};
 
 /// Largest body of a form or of a passkey's answer, in bytes. Real ones stay under 4 KiB.
 const BODY_LIMIT: usize = 64 * 1024;
@@ -88,13 +80,13 @@ fn build(app: App, table: Vec<Route>, headers: headers::Headers) -> Router {
         router = router.route(route.path, route.handler.route_layer(guard));
     }
     router
-        .fallback(errors::not_found)
-        .method_not_allowed_fallback(errors::method_not_allowed)
+        .fallback(problem::not_found)
+        .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(from_fn_with_state(app.config.hosts.app_origin(), same_origin::enforce))
         .layer(from_fn_with_state(ANSWER_WITHIN, within_time))
-        .layer(CatchPanicLayer::custom(errors::panicked))
-        .layer(from_fn_with_state(app.clock.clone(), errors::show))
+        .layer(CatchPanicLayer::custom(problem::panicked))
+        .layer(from_fn_with_state(app.clock.clone(), problem::show))
         .layer(from_fn_with_state(headers, headers::add))
         .with_state(app)
 }
@@ -149,7 +141,7 @@ mod tests {
             .route("/hang", post(move |_: Bytes| never()))
             .route("/stream", post(async move |_: Bytes| slowly()))
             .layer(from_fn_with_state(Duration::from_millis(100), within_time))
-            .layer(from_fn_with_state(crate::clock::Clock::system(), errors::show));
+            .layer(from_fn_with_state(crate::clock::Clock::system(), problem::show));
         let endless = || Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
         for (path, body, status) in [
             ("/read", Body::from("whole"), 200),

@@ -6,12 +6,12 @@ use axum::response::{IntoResponse as _, Redirect};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::errors::{Answer, Problem};
-use super::page::Page;
-use super::words::Moment;
 use crate::accounts::Session;
 use crate::app::App;
 use crate::db::AccountId;
+use crate::http::format::Moment;
+use crate::http::page::Page;
+use crate::http::problem::{Answer, Problem};
 use crate::own_keys::{KeyRefusal, OwnKey};
 
 #[derive(Template)]

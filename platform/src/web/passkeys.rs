@@ -8,13 +8,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::cookies;
-use super::errors::Answer;
 use super::extractors::Pending;
-use super::page::Page;
-use super::words::Moment;
 use crate::accounts::{PasskeyView, Session};
 use crate::app::App;
 use crate::error::Error;
+use crate::http::format::Moment;
+use crate::http::page::Page;
+use crate::http::problem::Answer;
 
 #[derive(Template)]
 #[template(path = "dashboard/passkeys.html")]

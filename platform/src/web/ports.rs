@@ -7,12 +7,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::dashboard;
-use super::errors::{Answer, Problem};
 use super::extractors::Mine;
-use super::page::Page;
 use crate::accounts::Session;
 use crate::app::App;
 use crate::error::{Error, Result};
+use crate::http::page::Page;
+use crate::http::problem::{Answer, Problem};
 use crate::instances::{Instance, MOST_PORTS, Ports};
 
 /// The ports in a few words, for the dashboard.

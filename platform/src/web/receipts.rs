@@ -8,14 +8,14 @@ use axum::response::IntoResponse as _;
 use futures_util::TryStreamExt as _;
 use serde::Deserialize;
 
-use super::errors::Answer;
-use super::page::Page;
-use super::words::{Moment, column, dollars, grouped};
 use crate::accounts::Session;
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::db::HoldId;
 use crate::error::{Error, Result};
+use crate::http::format::{Moment, column, dollars, grouped};
+use crate::http::page::Page;
+use crate::http::problem::Answer;
 use crate::quota::{Month, Payer, Proof, Receipt};
 
 /// Receipts of one page.

@@ -9,10 +9,11 @@ use axum::routing::{self, MethodRouter};
 use super::Access::{Admin, HalfIn, LoggedIn, Member, Public, SigningUp};
 use super::{
     Access, admin, admin_limits, admin_prices, admin_rerating, admin_spend, alarms, api, api_domains, api_mailbox,
-    api_sharing, api_spend, assets, dashboard, domains, hand_off, instances, landing, leaving, log_in, mailbox,
-    own_keys, passkeys, ports, receipts, sessions, sharing, sign_up, spend,
+    api_sharing, api_spend, dashboard, domains, hand_off, instances, landing, leaving, log_in, mailbox, own_keys,
+    passkeys, ports, receipts, sessions, sharing, sign_up, spend,
 };
 use crate::app::App;
+use crate::http::assets;
 
 /// One row of the table.
 pub struct Route {

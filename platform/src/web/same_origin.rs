@@ -7,8 +7,8 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 
-use super::errors::Answer;
 use crate::error::Error;
+use crate::http::problem::Answer;
 
 /// Refuses requests that change something and do not come from `origin`, the app's own; and lets no sibling embed a page.
 pub async fn enforce(State(origin): State<String>, request: Request, next: Next) -> Answer {

@@ -4,11 +4,11 @@ use axum::extract::{Path, State};
 use axum::response::{AppendHeaders, IntoResponse as _, Redirect};
 
 use super::cookies;
-use super::errors::Answer;
 use crate::accounts::Session;
 use crate::app::App;
 use crate::db::SessionId;
 use crate::error::Error;
+use crate::http::problem::Answer;
 
 /// `POST /sessions/{id}/end`. Ending the one that asks is logging out.
 pub async fn end(State(app): State<App>, session: Session, Path(id): Path<String>) -> Answer {

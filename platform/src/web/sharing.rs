@@ -5,13 +5,13 @@ use axum::extract::{Form, Path, State};
 use axum::response::{IntoResponse as _, Redirect};
 use serde::Deserialize;
 
-use super::errors::{Answer, Problem};
 use super::extractors::Mine;
-use super::page::Page;
 use crate::accounts::Session;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::handle::Handle;
+use crate::http::page::Page;
+use crate::http::problem::{Answer, Problem};
 use crate::instances::Instance;
 use crate::sharing::{MOST_SHARES, Share, ShareAudience, ShareId};
 

@@ -9,14 +9,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::cookies;
-use super::errors::{Answer, Problem};
 use super::extractors::{Mine, Pending};
-use super::page::Page;
-use super::words::{self, Moment, StateInWords, Step};
 use crate::accounts::{Client, HandleAvailability, SignUpProgress, SignUpStep};
 use crate::app::App;
 use crate::error::Error;
 use crate::handle::Handle;
+use crate::http::format::{self, Moment, StateInWords, Step};
+use crate::http::page::Page;
+use crate::http::problem::{Answer, Problem};
 use crate::instances::Fact;
 
 /// The first page: which handle.
@@ -178,9 +178,9 @@ pub async fn welcome(State(app): State<App>, Mine(instance): Mine) -> Page<Welco
     Page(WelcomePage {
         handle: instance.handle.to_string(),
         instance_origin: app.config.hosts.instance_origin(&instance.handle),
-        state: words::state(&status, app.clock.now()),
+        state: format::state(&status, app.clock.now()),
         awake: status.fact == Fact::Awake,
-        steps: words::steps(status.stage),
+        steps: format::steps(status.stage),
         opens_at: app.certificates.ready_at(&instance.handle).map(Moment),
     })
 }

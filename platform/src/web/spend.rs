@@ -5,15 +5,15 @@ use axum::extract::{Query, State};
 use serde::Deserialize;
 
 use super::charts::Columns;
-use super::errors::Answer;
 use super::left::{AlertInWords, LeftInWords, alerts_in_words, left_in_words};
 use super::own_keys;
-use super::page::Page;
 use super::receipts::{self, ReceiptRow};
-use super::words::{about, column, dollars, grouped, month};
 use crate::accounts::Session;
 use crate::app::App;
 use crate::error::{Error, Result};
+use crate::http::format::{about, column, dollars, grouped, month};
+use crate::http::page::Page;
+use crate::http::problem::Answer;
 use crate::quota::{ModelSpend, Month, Spend, Sum, Sums};
 
 /// How many receipts the page ends with.
@@ -104,7 +104,7 @@ pub async fn show(State(app): State<App>, session: Session, Query(asked): Query<
         months: months
             .iter()
             .map(|one| MonthRow {
-                name: super::words::month(&one.period),
+                name: crate::http::format::month(&one.period),
                 spent: about(one.spent_nanodollars),
                 current: one.period == month.to_string(),
                 period: one.period.clone(),
@@ -125,8 +125,8 @@ pub fn page(month: Month, sums: &Sums, today: Option<&Sums>) -> SpendPage {
         is_admin: false,
         period: month.to_string(),
         is_present: today.is_some(),
-        month: super::words::month(&month.to_string()),
-        short_month: super::words::month(&month.to_string()).chars().take(3).collect(),
+        month: crate::http::format::month(&month.to_string()),
+        short_month: crate::http::format::month(&month.to_string()).chars().take(3).collect(),
         alerts: Vec::new(),
         total: about(sums.total_nanodollars()),
         calls: calls(sums.by_day.iter().map(|day| day.calls).sum()),

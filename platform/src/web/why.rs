@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::words::Moment;
+use crate::http::format::Moment;
 use crate::instances::{AwakeLedger, Job, LastWork, Open, Work};
 
 /// What is said of it to its owner and to the operator.

@@ -2,9 +2,9 @@
 
 use berth::app::App;
 use berth::handle::Handle;
+use berth::http::format::query_value;
 use berth::quota::{CacheWrites, Call, Demand, InputBound, Provider, Refusal, Service, Tier};
 use berth::web::admin_prices::{FORM_BYTES, TABLE_BYTES};
-use berth::web::words::query_value;
 use sea_orm::ConnectionTrait as _;
 
 use super::calls::{World, reopen};

@@ -8,6 +8,8 @@ use berth::config::VARIABLES;
 const DOORS: [&str; 6] = ["web", "edge", "llm", "cli", "provisioner", "demo"];
 const ROOMS: [&str; 10] =
     ["accounts", "instances", "quota", "own_keys", "mailbox", "alarms", "sharing", "domains", "certificates", "ops"];
+/// Layers that speak HTTP to a browser, a program or an operator. What they share stands in `http`, below them.
+const HTTP_LAYERS: [&str; 6] = ["web", "edge", "llm", "instance_api", "cli", "serve"];
 /// A longer file is two things; split it, or say here why it is one.
 const LONGEST_FILE: usize = 500;
 
@@ -85,20 +87,41 @@ fn every_file_says_what_it_is_for() {
 fn arrows_point_down() {
     let mut wrong = Vec::new();
     for source in sources() {
-        let ground = !DOORS.contains(&source.part()) && !ROOMS.contains(&source.part());
         // These three put the house together.
-        if matches!(source.path.as_str(), "lib.rs" | "main.rs" | "app.rs") {
+        if matches!(source.path.as_str(), "lib.rs" | "main.rs" | "app.rs") || DOORS.contains(&source.part()) {
             continue;
         }
+        let is_room = ROOMS.contains(&source.part());
         for import in source.imports() {
-            let above = DOORS.contains(&import) || (ground && (ROOMS.contains(&import) || import == "app"));
-            let room_takes_app = ROOMS.contains(&source.part()) && import == "app";
-            if (!DOORS.contains(&source.part()) && above) || room_takes_app {
+            let is_above = match import {
+                "app" => true,
+                // `http` stands between: above the modules, whose types it formats, and below the layers.
+                "http" => source.part() != "http",
+                import if ROOMS.contains(&import) => !is_room && source.part() != "http",
+                import => DOORS.contains(&import),
+            };
+            if is_above {
                 wrong.push(format!("{} imports {import}", source.path));
             }
         }
     }
     assert_none("Doors call rooms, rooms stand on the ground, never the other way", wrong);
+}
+
+#[test]
+fn no_http_layer_imports_another() {
+    let mut wrong = Vec::new();
+    for source in sources().iter().filter(|s| HTTP_LAYERS.contains(&s.part())) {
+        // The composition root knows every layer: it binds the listeners and dispatches by Host.
+        if source.part() == "serve" || source.path == "cli/serve.rs" {
+            continue;
+        }
+        let others = source.imports().into_iter().filter(|i| HTTP_LAYERS.contains(i) && *i != source.part());
+        // `berth serve` is a word of the command line.
+        let others = others.filter(|i| !(source.part() == "cli" && *i == "serve"));
+        wrong.extend(others.map(|import| format!("{} imports {import}", source.path)));
+    }
+    assert_none("An HTTP layer takes what it shares with others from `http`", wrong);
 }
 
 #[test]

@@ -6,10 +6,10 @@ use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Expr;
 use sea_orm::{FromQueryResult, QuerySelect as _};
 
-use super::super::entities::{allowances, receipts, spend_days};
 use super::whole;
 use crate::db::AccountId;
 use crate::error::Result;
+use crate::quota::entities::{allowances, receipts, spend_days};
 
 #[derive(FromQueryResult)]
 struct DaySum {

@@ -6,11 +6,11 @@ use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{FromQueryResult, QueryOrder as _, QuerySelect as _, Set};
 
-use super::super::entities::{alerts, allowances, spend_days};
 use super::whole;
 use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
 use crate::error::Result;
+use crate::quota::entities::{alerts, allowances, spend_days};
 
 type Named<'a> = (AccountId, &'a str);
 

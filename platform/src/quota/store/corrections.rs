@@ -3,11 +3,11 @@
 use sea_orm::entity::prelude::*;
 use sea_orm::{QueryOrder as _, QuerySelect as _};
 
-use super::super::calendar::Days;
-use super::super::entities::receipts::{Column as Of, Entity, Model as Receipt};
 use super::receipts_read::chain;
 use crate::db::{AccountId, HoldId};
 use crate::error::Result;
+use crate::quota::calendar::Days;
+use crate::quota::entities::receipts::{Column as Of, Entity, Model as Receipt};
 
 /// The receipt, whosever it is.
 pub async fn any_receipt(db: &impl ConnectionTrait, id: HoldId) -> Result<Option<Receipt>> {

@@ -6,13 +6,13 @@ use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Expr;
 use sea_orm::{FromQueryResult, QueryOrder as _, QuerySelect as _};
 
-use super::super::calendar::Days;
-use super::super::drift::Booked;
-use super::super::entities::{allowances, spend_days};
 use super::sums::{MonthSum, Sum};
 use super::whole;
 use crate::db::AccountId;
 use crate::error::Result;
+use crate::quota::calendar::Days;
+use crate::quota::entities::{allowances, spend_days};
+use crate::quota::reports::bill_comparison::Booked;
 
 /// Which accounts come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,9 +4,9 @@ use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Expr;
 use sea_orm::{FromQueryResult, QueryOrder as _, QuerySelect as _, Select};
 
-use super::super::entities::receipts::{Column as Of, Entity, Model as Receipt};
 use crate::db::{AccountId, HoldId};
 use crate::error::Result;
+use crate::quota::entities::receipts::{Column as Of, Entity, Model as Receipt};
 
 /// The receipts of `account` that are in its chain. The condition stands in the statement as in the index
 /// `receipts_in_order`, which no database would use for a bound parameter.

@@ -5,11 +5,11 @@ use sea_orm::sea_query::Expr;
 use sea_orm::{FromQueryResult, QueryOrder as _, QuerySelect as _};
 use serde::Serialize;
 
-use super::super::calendar::Days;
-use super::super::entities::{allowances, spend_days};
 use super::whole;
 use crate::db::AccountId;
 use crate::error::Result;
+use crate::quota::calendar::Days;
+use crate::quota::entities::{allowances, spend_days};
 
 /// What something of one name came to: an agent, or a day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, FromQueryResult)]

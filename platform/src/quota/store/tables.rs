@@ -4,12 +4,12 @@ use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Expr;
 use sea_orm::{QueryOrder as _, Set};
 
-use super::super::entities::{price_versions, prices};
-use super::super::prices::PriceBook;
-use super::super::rules::{Price, Provider};
 use crate::clock::Timestamp;
 use crate::db::Tx;
 use crate::error::Result;
+use crate::quota::entities::{price_versions, prices};
+use crate::quota::prices::book::PriceBook;
+use crate::quota::prices::rules::{Price, Provider};
 
 /// Writes every row of `book` unless its version is there already. It is not in force by that.
 pub async fn import_prices(

@@ -6,13 +6,14 @@ mod spend;
 use askama::Template;
 use berth::clock::Timestamp;
 use berth::edge::pages::{MessagePage, WaitingPage};
+use berth::http::format::{self, Moment};
+use berth::http::problem::ErrorPage;
 use berth::instances::{AwakeLedger, Cause, Fact, Job, LastWork, Open, Stage, Status, Wish, Work};
 use berth::mailbox::Counts;
 use berth::web::admin::{AccountRow, AdminPage, InstanceCell};
 use berth::web::alarms::AlarmRow;
 use berth::web::dashboard::{Dashboard, HistoryRow, ModelInWords, SessionRow, SpendInWords};
 use berth::web::domains::{DomainRow, DomainsPage};
-use berth::web::errors::ErrorPage;
 use berth::web::hand_off::{AgreePage, GoOnPage as OnTheWayPage};
 use berth::web::landing::Landing;
 use berth::web::leaving::{AskPage, LeavingPage, LeftPage};
@@ -23,7 +24,6 @@ use berth::web::ports::{OpenPort, PortsInWords};
 use berth::web::sharing::{ShareRow, SharingPage, Typed};
 use berth::web::sign_up::{CodePage, HandlePage, PasskeyPage, QrPath, RecoveryCodesPage, WelcomePage};
 use berth::web::why;
-use berth::web::words::{self, Moment};
 
 const NOON: i64 = 1_795_183_329_000;
 
@@ -154,9 +154,9 @@ fn welcome(status: &Status) -> String {
     html(&WelcomePage {
         handle: "alice".into(),
         instance_origin: "https://alice.example.com".into(),
-        state: words::state(status, Timestamp(NOON)),
+        state: format::state(status, Timestamp(NOON)),
         awake: status.fact == Fact::Awake,
-        steps: words::steps(status.stage),
+        steps: format::steps(status.stage),
         opens_at: (status.fact == Fact::Awake).then_some(Moment(Timestamp(NOON))),
     })
 }
@@ -179,10 +179,10 @@ fn dashboard(status: &Status, spent: i64, held: i64) -> String {
     let model = |(model, calls, input, output, amount): (&str, i64, i64, i64, i64)| ModelInWords {
         model: model.into(),
         provider: "anthropic".into(),
-        calls: words::grouped(calls),
-        input_tokens: words::grouped(input),
-        output_tokens: words::grouped(output),
-        amount: words::dollars(amount),
+        calls: format::grouped(calls),
+        input_tokens: format::grouped(input),
+        output_tokens: format::grouped(output),
+        amount: format::dollars(amount),
     };
     html(&Dashboard {
         handle: "alice".into(),
@@ -191,7 +191,7 @@ fn dashboard(status: &Status, spent: i64, held: i64) -> String {
         instance_origin: "https://alice.example.com".into(),
         outdated: status.fact == Fact::Frozen,
         opens_at: (status.fact == Fact::Frozen).then_some(Moment(Timestamp(NOON))),
-        state: words::state(status, Timestamp(NOON)),
+        state: format::state(status, Timestamp(NOON)),
         why: why::why(&ledger(status.fact == Fact::Awake), status.fact == Fact::Awake),
         history: vec![
             change(1, status.fact, Cause::Visit),
@@ -200,9 +200,9 @@ fn dashboard(status: &Status, spent: i64, held: i64) -> String {
         ],
         spend: SpendInWords {
             month: "November 2026".into(),
-            spent: words::dollars(spent),
-            held: words::dollars(held),
-            left: words::dollars(5_000_000_000 - spent - held),
+            spent: format::dollars(spent),
+            held: format::dollars(held),
+            left: format::dollars(5_000_000_000 - spent - held),
             allowance: "$5.00".into(),
             spent_share: spent / 500_000,
             held_share: held / 500_000,
@@ -276,7 +276,7 @@ fn mailbox(some: bool) -> String {
         page.note = "A path begins with a slash and goes on, such as /hooks/github.".into();
         page.paths = vec!["/hooks/github".into(), "/hooks/plain/Zx3kP0aQ9-vT_2mWcY7dLg".into()];
         page.counts = Counts { waiting: 2, failed: 1, bytes: 1_300_000 };
-        page.kept_kib = words::grouped(1270);
+        page.kept_kib = format::grouped(1270);
         page.kept = vec![
             letter("POST /hooks/stripe", "trouble", "tried 37 times, last: 500", "given up"),
             letter("POST /hooks/github", "moving", "tried once, last: closed the connection", "again"),
@@ -364,9 +364,9 @@ fn agree() -> String {
 fn change(minutes_ago: i64, to: Fact, cause: Cause) -> HistoryRow {
     HistoryRow {
         at: Moment(Timestamp(NOON - minutes_ago * 60_000)),
-        lamp: words::lamp(to),
-        to: words::headline(to),
-        cause: words::cause(cause),
+        lamp: format::lamp(to),
+        to: format::headline(to),
+        cause: format::cause(cause),
         last: (cause == Cause::Idle).then(|| why::last(LastWork { work: Work::Socket, at: minutes(minutes_ago + 5) })),
     }
 }
@@ -434,10 +434,10 @@ fn admin() -> String {
         recovery_codes_left: 9,
         letters: if tag == "suspended" { 12 } else { 0 },
         instance: Some(InstanceCell {
-            lamp: words::lamp(fact),
-            headline: words::headline(fact),
+            lamp: format::lamp(fact),
+            headline: format::headline(fact),
             since: Moment(Timestamp(NOON)),
-            cause: words::cause(Cause::Idle),
+            cause: format::cause(Cause::Idle),
             stuck: fact == Fact::Failed,
             failure: if fact == Fact::Failed { "The image is missing.".into() } else { String::new() },
             why: why::why(&ledger(fact == Fact::Awake), fact == Fact::Awake),

@@ -2,6 +2,7 @@
 
 use berth::clock::Timestamp;
 use berth::db::{AccountId, HoldId, InstanceId};
+use berth::http::format::{self, Moment};
 use berth::quota::{
     Alert, Drift, Everybody, Left, ModelSpend, Month, Places, Proof, RateLeft, Receipt, Sum, Sums, Today,
 };
@@ -11,7 +12,6 @@ use berth::web::left::{self as what_is_left, AlertInWords};
 use berth::web::own_keys::{KeyInWords, OwnKeysPage, ProviderRow, RefusedInWords};
 use berth::web::receipts::{self, ReceiptPage, ReceiptsPage};
 use berth::web::spend::{self, MonthRow, SpendPage};
-use berth::web::words::{self, Moment};
 use uuid::Uuid;
 
 use super::{NOON, html};
@@ -84,8 +84,8 @@ fn left(spent: i64, held: i64) -> Left {
 fn months() -> Vec<MonthRow> {
     let row = |period: &str, spent: i64, current| MonthRow {
         period: period.into(),
-        name: words::month(period),
-        spent: words::about(spent),
+        name: format::month(period),
+        spent: format::about(spent),
         current,
     };
     vec![row("2026-11", 3_381_000_000, true), row("2026-10", 4_120_000_000, false), row("2026-09", 31_000, false)]

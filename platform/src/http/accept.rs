@@ -1,0 +1,34 @@
+//! Whether a person or a program is asking, by what the request accepts.
+
+use axum::http::{HeaderMap, header};
+
+/// Whether the request takes HTML for an answer, which only browsers say.
+#[must_use]
+pub fn accepts_html(headers: &HeaderMap) -> bool {
+    let html = |line: &str| line.to_ascii_lowercase().contains("text/html");
+    headers.get_all(header::ACCEPT).iter().filter_map(|line| line.to_str().ok()).any(html)
+}
+
+/// Whether an answer of ours is a page: outside the API, also for a form that was sent.
+pub fn wants_page(path: &str, headers: &HeaderMap) -> bool {
+    !path.starts_with("/api/") && accepts_html(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_get_pages_and_programs_get_problems() {
+        for (path, accept, want) in [
+            ("/", "text/html,application/xhtml+xml,*/*;q=0.8", true),
+            ("/", "*/*", false),
+            ("/log-in", "application/json", false),
+            ("/api/account", "text/html", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, accept.parse().unwrap());
+            assert_eq!(wants_page(path, &headers), want, "{path} {accept}");
+        }
+    }
+}

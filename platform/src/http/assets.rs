@@ -1,0 +1,87 @@
+//! Static files, built into the binary. The same function serves them on the app host, the apex and instances' hosts.
+
+use axum::extract::Path;
+use axum::http::header;
+use axum::response::{IntoResponse as _, Response};
+use rust_embed::{EmbeddedFile, RustEmbed};
+
+use super::problem::Problem;
+use crate::error::Error;
+
+#[derive(RustEmbed)]
+#[folder = "$CARGO_MANIFEST_DIR/../pages/static"]
+struct Files;
+
+/// Where a file is found below the host's assets folder: its name with its hash in it, `berth.1a2b3c4d.css`, so that
+/// browsers may keep it for ever.
+///
+/// # Panics
+/// When there is no such file: templates name only files that exist, and a test renders them all.
+#[must_use]
+pub fn name(file: &str) -> String {
+    let hash = hash(&Files::get(file).unwrap_or_else(|| panic!("no asset is called {file}")));
+    let (stem, ending) = file.rsplit_once('.').expect("every asset has an ending");
+    format!("{stem}.{hash}.{ending}")
+}
+
+/// The address of a file on the app host and the apex.
+#[must_use]
+pub fn url(file: &str) -> String {
+    format!("/assets/{}", name(file))
+}
+
+/// The address of a file on an instance's host, where every other path belongs to the instance.
+#[must_use]
+pub fn edge_url(file: &str) -> String {
+    format!("/.berth/assets/{}", name(file))
+}
+
+/// `GET /assets/{*path}`.
+pub async fn show(Path(path): Path<String>) -> Response {
+    serve(&path)
+}
+
+/// Serves a file by the part of its address behind the assets folder. Without the right hash it is not kept in caches.
+#[must_use]
+pub fn serve(path: &str) -> Response {
+    let (plain, asked) = split(path);
+    let found = Files::get(&plain).map(|file| (asked, file)).or_else(|| Some((None, Files::get(path)?)));
+    let Some((asked, file)) = found else { return Problem::from(Error::NotFound).into_response() };
+    let kept = if asked == Some(&hash(&file)) { "public, max-age=31536000, immutable" } else { "no-cache" };
+    let kind = mime_guess::from_path(&plain).first_or_octet_stream();
+    let kind = if kind.type_() == mime_guess::mime::TEXT { format!("{kind}; charset=utf-8") } else { kind.to_string() };
+    ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, kept.to_owned())], file.data).into_response()
+}
+
+/// `berth.1a2b3c4d.css` as `berth.css` and the hash.
+fn split(path: &str) -> (String, Option<&str>) {
+    if let Some((front, ending)) = path.rsplit_once('.')
+        && let Some((stem, hash)) = front.rsplit_once('.')
+    {
+        return (format!("{stem}.{ending}"), Some(hash));
+    }
+    (path.to_owned(), None)
+}
+
+fn hash(file: &EmbeddedFile) -> String {
+    file.metadata.sha256_hash()[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+
+    use super::*;
+
+    #[test]
+    fn a_hashed_name_is_kept_for_ever_and_any_other_is_not() {
+        let kept = |path: &str| serve(path).headers()[header::CACHE_CONTROL].to_str().unwrap().to_owned();
+        assert!(kept(&name("berth.css")).contains("immutable"));
+        assert_eq!(kept("berth.00000000.css"), "no-cache");
+        assert_eq!(kept("berth.css"), "no-cache");
+        assert_eq!(serve("berth.css").headers()[header::CONTENT_TYPE], "text/css; charset=utf-8");
+        for path in ["", "no.css", "../base.html", "/etc/passwd", "..%2fbase.html"] {
+            assert_eq!(serve(path).status(), StatusCode::NOT_FOUND, "{path}");
+        }
+    }
+}

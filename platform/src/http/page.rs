@@ -1,0 +1,19 @@
+//! A rendered template as a response.
+
+use askama::Template;
+use axum::response::{Html, IntoResponse, Response};
+
+use super::problem::Problem;
+use crate::error::Error;
+
+/// Shows a template. One that does not render is a fault of ours.
+pub struct Page<T>(pub T);
+
+impl<T: Template> IntoResponse for Page<T> {
+    fn into_response(self) -> Response {
+        match self.0.render() {
+            Ok(html) => Html(html).into_response(),
+            Err(error) => Problem::from(Error::Internal(error.into())).into_response(),
+        }
+    }
+}

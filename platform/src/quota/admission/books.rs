@@ -1,0 +1,460 @@
+//! Admission: what an account may do just now, over all its limits at once. Pure; whoever holds the account's lock
+//! makes each function here one atomic step.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::config::Limits;
+use crate::quota::calendar;
+use crate::quota::prices::rules::Bound;
+
+/// Levels of buckets are kept in sixty-thousandths, so that a limit a minute flows in whole numbers a millisecond.
+const PARTS: i64 = 60_000;
+/// For how long an agent that was refused a place is thought to want one: SDKs come again within a second or two.
+const WANTS_A_PLACE: Duration = Duration::from_secs(2);
+/// Agents whose calls are told apart at a time; calls of further ones count as the account's own.
+const MOST_AGENTS: usize = 64;
+
+/// What a call needs at most, or used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    pub nanodollars: i64,
+    /// Input and output.
+    pub tokens: u64,
+}
+
+impl Amount {
+    /// What a call needs whose bound this is.
+    #[must_use]
+    pub fn of(bound: &Bound) -> Self {
+        Self { nanodollars: bound.total_nanodollars(), tokens: bound.input_tokens.saturating_add(bound.output_tokens) }
+    }
+
+    #[must_use]
+    pub fn fits_into(self, most: Self) -> bool {
+        self.nanodollars <= most.nanodollars && self.tokens <= most.tokens
+    }
+}
+
+/// Where a call was booked, to be found again when it is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub period: String,
+    pub day: String,
+    /// The name under which its agent is counted.
+    agent: String,
+}
+
+/// Which limit a call does not fit into. Nothing was taken then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    Month { left_nanodollars: i64, held_nanodollars: i64 },
+    Day { left_nanodollars: i64, held_nanodollars: i64 },
+    CallsAtOnce { limit: u32 },
+    RequestsAMinute { limit: u32, wait: Duration },
+    TokensAMinute { limit: u32, wait: Duration },
+}
+
+/// Money of one month or one day.
+#[derive(Clone, Debug, Default)]
+pub struct Purse {
+    /// `2026-11` or `2026-11-25`.
+    pub name: String,
+    pub spent_nanodollars: i64,
+    pub held_nanodollars: i64,
+}
+
+impl Purse {
+    fn named(name: String) -> Self {
+        Self { name, ..Self::default() }
+    }
+
+    fn taken(&self) -> i64 {
+        self.spent_nanodollars.saturating_add(self.held_nanodollars)
+    }
+
+    fn settle(&mut self, held_nanodollars: i64, spent_nanodollars: i64) {
+        self.held_nanodollars -= held_nanodollars;
+        self.spent_nanodollars = self.spent_nanodollars.saturating_add(spent_nanodollars);
+    }
+}
+
+/// Money of a month that is over.
+#[derive(Clone, Debug)]
+pub struct Past {
+    pub name: String,
+    pub allowance_nanodollars: i64,
+    pub spent_nanodollars: i64,
+}
+
+impl Past {
+    fn used_credit(&self) -> i64 {
+        self.spent_nanodollars.saturating_sub(self.allowance_nanodollars).max(0)
+    }
+}
+
+/// What is left of a limit a minute, for the headers that providers' clients know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    pub limit: u32,
+    pub remaining: u32,
+    /// Until all of it is there again.
+    pub full_in: Duration,
+}
+
+/// Fills up evenly within a minute, and may be overdrawn by a call that needs more than it ever holds.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    level: i64,
+    at: Timestamp,
+}
+
+impl Bucket {
+    /// Full, whatever its limit.
+    fn full(at: Timestamp) -> Self {
+        Self { level: i64::MAX, at }
+    }
+
+    fn fill(&mut self, limit: u32, now: Timestamp) {
+        let elapsed = i64::try_from(now.since(self.at).as_millis()).unwrap_or(i64::MAX);
+        let flown = elapsed.saturating_mul(i64::from(limit));
+        self.level = self.level.saturating_add(flown).min(i64::from(limit) * PARTS);
+        // Also when the clock was set back: it flows on from there.
+        self.at = now;
+    }
+
+    /// How long until `needed` fits; all of the bucket is enough for what needs more.
+    fn wait(&self, limit: u32, needed: u64) -> Option<Duration> {
+        let missing = parts(needed.min(u64::from(limit))).saturating_sub(self.level);
+        let rate = i64::from(limit).max(1);
+        (missing > 0).then(|| Duration::from_millis(u64::try_from(missing.div_euclid(rate) + 1).unwrap_or(0)))
+    }
+
+    /// The most that would fit now.
+    fn most(&self, limit: u32) -> u64 {
+        let is_full = self.level >= parts(u64::from(limit));
+        if is_full { u64::MAX } else { u64::try_from(self.level / PARTS).unwrap_or(0) }
+    }
+
+    fn take(&mut self, amount: u64) {
+        self.level = self.level.saturating_sub(parts(amount));
+    }
+
+    fn give_back(&mut self, amount: u64) {
+        self.level = self.level.saturating_add(parts(amount));
+    }
+
+    fn rate(&self, limit: u32) -> Rate {
+        let full = i64::from(limit) * PARTS;
+        let missing = u64::try_from(full.saturating_sub(self.level)).unwrap_or(0);
+        Rate {
+            limit,
+            remaining: u32::try_from(self.level / PARTS).unwrap_or(0).min(limit),
+            full_in: Duration::from_millis(missing / u64::from(limit.max(1))),
+        }
+    }
+}
+
+fn parts(amount: u64) -> i64 {
+    i64::try_from(amount).unwrap_or(i64::MAX).saturating_mul(PARTS)
+}
+
+/// Money given beyond the months' allowances, in nano-dollars.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Credit {
+    /// Ever.
+    pub granted: i64,
+    /// By earlier months that are over.
+    pub used: i64,
+}
+
+/// One account's books, as they are this moment.
+#[derive(Clone, Debug)]
+pub struct Account {
+    limits: Limits,
+    credit: Credit,
+    month: Purse,
+    day: Purse,
+    day_ends: Timestamp,
+    /// Earlier months in which calls began that are not over.
+    earlier: Vec<Purse>,
+    /// Months that are over, for when something of them is corrected.
+    past: Vec<Past>,
+    requests: Bucket,
+    tokens: Bucket,
+    in_flight: u32,
+    /// Calls in flight of each agent that has any.
+    agents: HashMap<String, u32>,
+    /// Agents that were refused a place, and when.
+    refused: HashMap<String, Timestamp>,
+}
+
+impl Account {
+    /// As it stands in the ledger at `now`, with nothing in flight.
+    #[must_use]
+    pub fn new(limits: Limits, credit: Credit, spent_this_month: i64, spent_today: i64, now: Timestamp) -> Self {
+        let purse = |name, spent_nanodollars| Purse { spent_nanodollars, ..Purse::named(name) };
+        Self {
+            limits,
+            credit,
+            month: purse(calendar::period(now), spent_this_month),
+            day: purse(calendar::day(now), spent_today),
+            day_ends: calendar::midnight_after(now),
+            earlier: Vec::new(),
+            past: Vec::new(),
+            requests: Bucket::full(now),
+            tokens: Bucket::full(now),
+            in_flight: 0,
+            agents: HashMap::new(),
+            refused: HashMap::new(),
+        }
+    }
+
+    /// Takes in a month that is over, and what it used of the credit.
+    pub fn remember(&mut self, month: Past) {
+        self.credit.used += month.used_credit();
+        self.past.push(month);
+    }
+
+    /// Takes in that what was spent in a month and on one of its days is other than was booked, by so much. The
+    /// allowance of that month.
+    pub fn correct(&mut self, (period, day): (&str, &str), nanodollars: i64, now: Timestamp) -> i64 {
+        self.turn(now);
+        if self.day.name == day {
+            self.day.settle(0, nanodollars);
+        }
+        let open = std::iter::once(&mut self.month).chain(&mut self.earlier).find(|purse| purse.name == period);
+        match (open, self.past.iter_mut().find(|past| past.name == period)) {
+            (None, Some(past)) => {
+                let before = past.used_credit();
+                past.spent_nanodollars = past.spent_nanodollars.saturating_add(nanodollars);
+                self.credit.used += past.used_credit() - before;
+                past.allowance_nanodollars
+            }
+            (open, _) => {
+                if let Some(purse) = open {
+                    purse.settle(0, nanodollars);
+                }
+                self.limits.month_nanodollars
+            }
+        }
+    }
+
+    /// Other limits and credit, from now on.
+    pub fn limit(&mut self, limits: Limits, granted_nanodollars: i64) {
+        self.limits = limits;
+        self.credit.granted = granted_nanodollars;
+    }
+
+    /// Takes what a call of `agent` needs from every limit at once, or nothing from any.
+    ///
+    /// # Errors
+    /// The first limit that it does not fit into: money before what only has to be waited for.
+    pub fn admit(&mut self, needed: Amount, agent: &str, now: Timestamp) -> Result<Place, Over> {
+        self.turn(now);
+        let left_nanodollars = self.left_this_month();
+        if left_nanodollars < needed.nanodollars {
+            return Err(Over::Month { left_nanodollars, held_nanodollars: self.month.held_nanodollars });
+        }
+        if let Some(left_nanodollars) = self.left_today()
+            && left_nanodollars < needed.nanodollars
+        {
+            return Err(Over::Day { left_nanodollars, held_nanodollars: self.day.held_nanodollars });
+        }
+        if let Some((limit, wait)) = wait(&mut self.requests, self.limits.requests_a_minute, 1, now) {
+            return Err(Over::RequestsAMinute { limit, wait });
+        }
+        if let Some((limit, wait)) = wait(&mut self.tokens, self.limits.tokens_a_minute, needed.tokens, now) {
+            return Err(Over::TokensAMinute { limit, wait });
+        }
+        let place = self.take_place(agent, now)?;
+        self.month.held_nanodollars += needed.nanodollars;
+        self.day.held_nanodollars += needed.nanodollars;
+        self.requests.take(1);
+        self.tokens.take(needed.tokens);
+        Ok(place)
+    }
+
+    /// Takes a place for a call of `agent` that its owner pays the provider for: only the number of calls at once limits it.
+    ///
+    /// # Errors
+    /// When no place is free.
+    pub fn admit_under_own_key(&mut self, agent: &str, now: Timestamp) -> Result<Place, Over> {
+        self.turn(now);
+        self.take_place(agent, now)
+    }
+
+    fn take_place(&mut self, agent: &str, now: Timestamp) -> Result<Place, Over> {
+        let agent = self.counted_as(agent).to_owned();
+        if !self.has_a_place(&agent, now) {
+            self.remember_refused(agent, now);
+            return Err(Over::CallsAtOnce { limit: self.limits.calls_at_once });
+        }
+        self.in_flight += 1;
+        self.refused.remove(&agent);
+        *self.agents.entry(agent.clone()).or_default() += 1;
+        Ok(Place { period: self.month.name.clone(), day: self.day.name.clone(), agent })
+    }
+
+    /// Gives back what [`Account::admit`] took for a call, and takes what it cost and used.
+    pub fn settle(&mut self, place: &Place, held: Amount, spent: Amount) {
+        if self.month.name == place.period {
+            self.month.settle(held.nanodollars, spent.nanodollars);
+        } else if let Some(at) = self.earlier.iter().position(|purse| purse.name == place.period) {
+            let purse = &mut self.earlier[at];
+            purse.settle(held.nanodollars, spent.nanodollars);
+            if purse.held_nanodollars == 0 {
+                let purse = self.earlier.swap_remove(at);
+                self.close(purse);
+            }
+        }
+        if self.day.name == place.day {
+            self.day.settle(held.nanodollars, spent.nanodollars);
+        }
+        // More than was held is taken as well: a bound that was too low lets nobody run away.
+        self.tokens.give_back(held.tokens);
+        self.tokens.take(spent.tokens);
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if let Some(calls) = self.agents.get_mut(&place.agent) {
+            *calls -= 1;
+            if *calls == 0 {
+                self.agents.remove(&place.agent);
+            }
+        }
+    }
+
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    #[must_use]
+    pub fn month(&self) -> &Purse {
+        &self.month
+    }
+
+    #[must_use]
+    pub fn today(&self) -> &Purse {
+        &self.day
+    }
+
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// Lets flow into the limits a minute what has come until `now`: for whoever looks without a call.
+    pub fn fill(&mut self, now: Timestamp) {
+        for (bucket, limit) in
+            [(&mut self.requests, self.limits.requests_a_minute), (&mut self.tokens, self.limits.tokens_a_minute)]
+        {
+            if let Some(limit) = limit {
+                bucket.fill(limit, now);
+            }
+        }
+    }
+
+    /// Credit that no earlier month used.
+    #[must_use]
+    pub fn credit(&self) -> i64 {
+        let in_flight = self.earlier.iter().map(|purse| self.used_credit(purse)).sum::<i64>();
+        self.credit.granted.saturating_sub(self.credit.used).saturating_sub(in_flight)
+    }
+
+    /// What calls of this month may still be promised.
+    #[must_use]
+    pub fn left_this_month(&self) -> i64 {
+        self.limits.month_nanodollars.saturating_add(self.credit()).saturating_sub(self.month.taken())
+    }
+
+    /// The same of today, where today has a limit.
+    #[must_use]
+    pub fn left_today(&self) -> Option<i64> {
+        self.limits.day_nanodollars.map(|limit| limit.saturating_sub(self.day.taken()))
+    }
+
+    /// What may still be promised to calls: of the month, and of today where today has a limit.
+    #[must_use]
+    pub fn left(&self) -> i64 {
+        let month = self.left_this_month();
+        self.left_today().map_or(month, |today| today.min(month))
+    }
+
+    /// The most that one more call may need, as money and tokens a minute stand.
+    #[must_use]
+    pub fn most(&self) -> Amount {
+        let tokens = self.limits.tokens_a_minute.map_or(u64::MAX, |limit| self.tokens.most(limit));
+        Amount { nanodollars: self.left(), tokens }
+    }
+
+    /// Requests and tokens a minute as they stand, where they are limited.
+    #[must_use]
+    pub fn rates(&self) -> (Option<Rate>, Option<Rate>) {
+        let rate = |bucket: &Bucket, limit: Option<u32>| limit.map(|limit| bucket.rate(limit));
+        (rate(&self.requests, self.limits.requests_a_minute), rate(&self.tokens, self.limits.tokens_a_minute))
+    }
+
+    /// Opens a new month or day when it has come. A clock that was set back opens none again.
+    pub fn turn(&mut self, now: Timestamp) {
+        if now < self.day_ends {
+            return;
+        }
+        self.day_ends = calendar::midnight_after(now);
+        let (period, day) = (calendar::period(now), calendar::day(now));
+        if period > self.month.name {
+            let before = std::mem::replace(&mut self.month, Purse::named(period));
+            if before.held_nanodollars == 0 {
+                self.close(before);
+            } else {
+                self.earlier.push(before);
+            }
+        }
+        if day > self.day.name {
+            self.day = Purse::named(day);
+        }
+    }
+
+    fn close(&mut self, purse: Purse) {
+        self.remember(Past {
+            name: purse.name,
+            allowance_nanodollars: self.limits.month_nanodollars,
+            spent_nanodollars: purse.spent_nanodollars,
+        });
+    }
+
+    fn used_credit(&self, purse: &Purse) -> i64 {
+        purse.taken().saturating_sub(self.limits.month_nanodollars).max(0)
+    }
+
+    /// The name under which a call of `agent` is counted.
+    fn counted_as<'a>(&self, agent: &'a str) -> &'a str {
+        if self.agents.len() < MOST_AGENTS || self.agents.contains_key(agent) { agent } else { "" }
+    }
+
+    /// Whether `agent` may have one of the places that are free: not one that an agent with fewer calls waits for.
+    fn has_a_place(&mut self, agent: &str, now: Timestamp) -> bool {
+        let free = self.limits.calls_at_once.saturating_sub(self.in_flight);
+        self.refused.retain(|_, at| now.since(*at) < WANTS_A_PLACE);
+        let calls = |agent: &str| self.agents.get(agent).copied().unwrap_or(0);
+        let mine = calls(agent);
+        let before_me = self.refused.keys().filter(|other| *other != agent && calls(other) < mine).count();
+        u32::try_from(before_me).is_ok_and(|before_me| free > before_me)
+    }
+
+    fn remember_refused(&mut self, agent: String, now: Timestamp) {
+        if self.refused.len() < MOST_AGENTS {
+            self.refused.insert(agent, now);
+        }
+    }
+}
+
+fn wait(bucket: &mut Bucket, limit: Option<u32>, needed: u64, now: Timestamp) -> Option<(u32, Duration)> {
+    let limit = limit?;
+    bucket.fill(limit, now);
+    Some((limit, bucket.wait(limit, needed)?))
+}
+
+#[cfg(test)]
+#[path = "books_tests.rs"]
+mod tests;

@@ -1,0 +1,103 @@
+//! Why a call may not be made.
+
+use std::time::Duration;
+
+use super::books::Over;
+use crate::clock::Timestamp;
+use crate::error::Error;
+use crate::quota::calendar;
+use crate::quota::prices::rules::NoBound;
+
+/// What a caller with too many calls in flight is told to wait: calls take seconds, and SDKs back off by themselves.
+pub const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// Why a call may not be made. Nothing was held.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// There is no price for it.
+    #[error("no price for model {model}")]
+    UnknownModel { model: String },
+    /// The price table does not limit what it could cost, and neither does the call.
+    #[error("no bound for model {model}")]
+    NoBound { model: String, why: NoBound },
+    /// It could cost more than is left of `what`.
+    #[error("over the allowance of the {}", what.word())]
+    OverAllowance {
+        what: Span,
+        left_nanodollars: i64,
+        held_nanodollars: i64,
+        needed_nanodollars: i64,
+        resets_on: String,
+    },
+    /// As many calls as are allowed are in flight.
+    #[error("too many calls at once")]
+    TooManyAtOnce { limit: u32, retry_after: Duration },
+    #[error("too many requests a minute")]
+    TooManyRequests { limit: u32, retry_after: Duration },
+    #[error("too many tokens a minute")]
+    TooManyTokens { limit: u32, retry_after: Duration },
+    /// The books cannot be read or written just now.
+    #[error(transparent)]
+    Unavailable(#[from] Error),
+}
+
+/// What an allowance is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    Month,
+    Day,
+}
+
+impl Span {
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Month => "month",
+            Self::Day => "day",
+        }
+    }
+}
+
+impl Refusal {
+    /// Whether a smaller call may fit: this one could cost, or use, more than is left, and something is.
+    #[must_use]
+    pub fn leaves_room(&self) -> bool {
+        match self {
+            Self::OverAllowance { left_nanodollars, .. } => *left_nanodollars > 0,
+            Self::TooManyTokens { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// What `over` means for a call that could cost `needed_nanodollars`.
+    #[must_use]
+    pub fn of(over: Over, needed_nanodollars: i64, now: Timestamp) -> Self {
+        let money = |what, left_nanodollars, held_nanodollars, resets_on| Self::OverAllowance {
+            what,
+            left_nanodollars,
+            held_nanodollars,
+            needed_nanodollars,
+            resets_on,
+        };
+        match over {
+            Over::Month { left_nanodollars, held_nanodollars } => {
+                money(Span::Month, left_nanodollars, held_nanodollars, calendar::next_month(now))
+            }
+            Over::Day { left_nanodollars, held_nanodollars } => {
+                money(Span::Day, left_nanodollars, held_nanodollars, calendar::tomorrow(now))
+            }
+            Over::CallsAtOnce { limit } => Self::TooManyAtOnce { limit, retry_after: TRY_AGAIN },
+            Over::RequestsAMinute { limit, wait } => Self::TooManyRequests { limit, retry_after: wait },
+            Over::TokensAMinute { limit, wait } => Self::TooManyTokens { limit, retry_after: wait },
+        }
+    }
+}
+
+/// The journal cannot be written.
+pub fn disk_refuses(error: &std::io::Error) -> Error {
+    tracing::error!(%error, "the quota journal cannot be written: no AI call is made");
+    Error::Unavailable {
+        message: "The server cannot write down what AI calls cost just now, so it makes none. Nothing was lost.".into(),
+        retry_after: Duration::from_secs(60),
+    }
+}

@@ -1,0 +1,210 @@
+//! Receipts that cannot be altered unseen: each names the digest of the one before it in its account, and the newest of
+//! every batch is signed, which vouches for all before it.
+//!
+//! The digest is SHA-256 over the receipt as JSON, in the order of [`Body`]'s fields; the signature is Ed25519 (RFC 8032)
+//! over the digest's hexadecimal text, with a key derived from `BERTH_SECRET`. Whoever has the public key can verify.
+
+use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use super::own_key_calls::Payer;
+use crate::quota::entities::receipts::Model as Receipt;
+use crate::secrets::{Keys, hex};
+
+/// What the first receipt of an account names as the one before it.
+pub const BEGINNING: &str = "";
+
+/// What is digested of a receipt: all but digest and signature.
+#[derive(Serialize)]
+struct Body<'a> {
+    id: Uuid,
+    account: Uuid,
+    seq: i64,
+    previous: &'a str,
+    corrects: Option<Uuid>,
+    /// Not there when empty, as it was not before there were reasons.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    reason: &'a str,
+    instance: Uuid,
+    period: &'a str,
+    day: &'a str,
+    provider: &'a str,
+    model: &'a str,
+    agent: &'a str,
+    price_version: &'a str,
+    held_nanodollars: i64,
+    amount_nanodollars: i64,
+    input_tokens: i64,
+    cache_write_tokens: i64,
+    cache_write_long_tokens: i64,
+    cache_read_tokens: i64,
+    output_tokens: i64,
+    basis: &'a str,
+    outcome: &'a str,
+    counted: &'a str,
+    usage: &'a str,
+    held_at_ms: i64,
+    settled_at_ms: i64,
+    // Left out where they say nothing, so that receipts from before them have the digest that they had.
+    #[serde(skip_serializing_if = "is_budget")]
+    payer: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    worth_nanodollars: Option<i64>,
+}
+
+fn is_budget(payer: &&str) -> bool {
+    *payer == Payer::Budget.as_str()
+}
+
+/// The digest of `receipt`, as hexadecimal text.
+#[must_use]
+pub fn digest(receipt: &Receipt) -> String {
+    hex(&Sha256::digest(text(receipt)))
+}
+
+/// What is digested of `receipt`, for whoever digests it again.
+#[must_use]
+pub fn text(receipt: &Receipt) -> String {
+    let body = Body {
+        id: receipt.id.0,
+        account: receipt.account_id.0,
+        seq: receipt.seq,
+        previous: &receipt.previous,
+        corrects: receipt.corrects.map(|id| id.0),
+        reason: &receipt.reason,
+        instance: receipt.instance_id.0,
+        period: &receipt.period,
+        day: &receipt.day,
+        provider: &receipt.provider,
+        model: &receipt.model,
+        agent: &receipt.agent,
+        price_version: &receipt.price_version,
+        held_nanodollars: receipt.held_nanodollars,
+        amount_nanodollars: receipt.amount_nanodollars,
+        input_tokens: receipt.input_tokens,
+        cache_write_tokens: receipt.cache_write_tokens,
+        cache_write_long_tokens: receipt.cache_write_long_tokens,
+        cache_read_tokens: receipt.cache_read_tokens,
+        output_tokens: receipt.output_tokens,
+        basis: &receipt.basis,
+        outcome: &receipt.outcome,
+        counted: &receipt.counted,
+        usage: &receipt.usage,
+        held_at_ms: receipt.held_at_ms,
+        settled_at_ms: receipt.settled_at_ms,
+        payer: &receipt.payer,
+        worth_nanodollars: receipt.worth_nanodollars,
+    };
+    serde_json::to_string(&body).expect("a receipt is always JSON")
+}
+
+/// The end of an account's chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    pub seq: i64,
+    pub digest: String,
+}
+
+impl Head {
+    /// Of an account without a receipt.
+    #[must_use]
+    pub fn beginning() -> Self {
+        Self { seq: 0, digest: BEGINNING.to_owned() }
+    }
+
+    /// Puts `receipt` at the end of the chain.
+    pub fn append(&mut self, receipt: &mut Receipt) {
+        receipt.seq = self.seq + 1;
+        receipt.previous = std::mem::take(&mut self.digest);
+        receipt.hash = digest(receipt);
+        *self = Self { seq: receipt.seq, digest: receipt.hash.clone() };
+    }
+}
+
+/// Signs receipts.
+pub struct Signer(Ed25519KeyPair);
+
+impl Signer {
+    /// With the key of this installation.
+    #[must_use]
+    pub fn new(keys: &Keys) -> Self {
+        Self(Ed25519KeyPair::from_seed_unchecked(&*keys.receipts()).expect("a seed has 32 bytes"))
+    }
+
+    /// The signature of a receipt with this digest, as hexadecimal text.
+    #[must_use]
+    pub fn sign(&self, digest: &str) -> String {
+        hex(self.0.sign(digest.as_bytes()).as_ref())
+    }
+
+    /// The key to verify with, as hexadecimal text.
+    #[must_use]
+    pub fn public_key(&self) -> String {
+        hex(self.0.public_key().as_ref())
+    }
+
+    fn signed(&self, digest: &str, signature: &str) -> bool {
+        let key = UnparsedPublicKey::new(&ED25519, self.0.public_key().as_ref());
+        unhex(signature).is_some_and(|signature| key.verify(digest.as_bytes(), &signature).is_ok())
+    }
+}
+
+/// Goes along the chain of one account, receipt by receipt, in their order.
+pub struct Walk<'a> {
+    signer: &'a Signer,
+    head: Option<Head>,
+    newest_is_signed: bool,
+}
+
+impl<'a> Walk<'a> {
+    /// From the account's oldest receipt that is kept.
+    #[must_use]
+    pub fn new(signer: &'a Signer) -> Self {
+        Self { signer, head: None, newest_is_signed: true }
+    }
+
+    /// Looks at the next receipt.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with it.
+    pub fn next(&mut self, receipt: &Receipt) -> Result<(), String> {
+        let Receipt { id, seq, previous, hash, signature, .. } = receipt;
+        let follows = self.head.as_ref().is_none_or(|head| head.seq + 1 == *seq && head.digest == *previous);
+        if !follows || (*seq == 1 && previous != BEGINNING) {
+            return Err(format!(
+                "receipt {id} ({seq}) does not follow the one before it: one is missing or was altered"
+            ));
+        }
+        if digest(receipt) != *hash {
+            return Err(format!("receipt {id} ({seq}) was altered: its digest is another"));
+        }
+        if !signature.is_empty() && !self.signer.signed(hash, signature) {
+            return Err(format!("receipt {id} ({seq}) is not signed with this installation's key"));
+        }
+        self.head = Some(Head { seq: *seq, digest: hash.clone() });
+        self.newest_is_signed = !signature.is_empty();
+        Ok(())
+    }
+
+    /// Ends the walk.
+    ///
+    /// # Errors
+    /// A sentence, when the newest receipt is not signed: it, or some after it, are not those that were written.
+    pub fn end(self) -> Result<(), String> {
+        match self.head {
+            Some(head) if !self.newest_is_signed => {
+                Err(format!("the newest receipt ({}) is not signed: those after it are missing", head.seq))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
+        return None;
+    }
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
+}

@@ -1,0 +1,291 @@
+//! The journal: what was promised and what it came to, in a file, before anything else happens with it.
+//!
+//! A call's intent is in the file before its first byte goes to a provider, and its settlement as soon as it is known.
+//! Both are one write to the operating system, a few microseconds: whatever kills this process afterwards loses
+//! neither. The disk follows within milliseconds; a power cut may take those. The ledger carries entries over to the
+//! database, and then forgets the file. Each line is a digest of the rest and an entry as JSON, so that a line that was
+//! cut short is known as such.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Notify;
+
+use super::corrections::Correction;
+use super::own_key_calls::Payer;
+use crate::clock::Timestamp;
+use crate::db::{AccountId, HoldId, InstanceId};
+use crate::quota::prices::rules::{Bound, Charge, Outcome, Seen};
+
+/// How often at most the disk is asked to keep what was written.
+const SYNC_EVERY: Duration = Duration::from_millis(5);
+/// Digits of a line's digest.
+const DIGEST_DIGITS: usize = 16;
+/// Bytes that are enough for most lines.
+const USUAL_LINE: usize = 1024;
+
+/// Money promised for a call, and everything that is needed to settle it without the process that promised it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    pub id: HoldId,
+    pub account: AccountId,
+    pub instance: InstanceId,
+    pub period: String,
+    pub day: String,
+    pub provider: String,
+    pub model: String,
+    pub agent: String,
+    pub price_version: String,
+    pub bound: Bound,
+    /// What the limits of the account hold for it: the bound, or nothing where the owner pays the provider.
+    pub held_nanodollars: i64,
+    /// The model had no price: what it is held and charged by is the dearest of its provider's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_the_dearest: bool,
+    pub at: Timestamp,
+    #[serde(default, skip_serializing_if = "Payer::is_budget")]
+    pub payer: Payer,
+}
+
+/// What a call came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settlement {
+    pub id: HoldId,
+    pub charge: Charge,
+    pub outcome: Outcome,
+    /// The provider's own usage figures as JSON, or nothing.
+    pub usage: String,
+    pub at: Timestamp,
+    /// What a call is worth that was charged nothing because its owner pays the provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worth_nanodollars: Option<i64>,
+}
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Entry<'a> {
+    Held(Cow<'a, Intent>),
+    /// A long answer so far: what recovery goes by when no settlement follows.
+    Seen(HoldId, Seen),
+    Settled(Cow<'a, Settlement>),
+    Corrected(Cow<'a, Correction>),
+}
+
+/// The open file. One process at a time has it.
+pub struct Journal {
+    folder: PathBuf,
+    state: Mutex<State>,
+    dirty: Arc<Notify>,
+    /// Keeps other processes out for as long as this one lives.
+    _lock: File,
+}
+
+struct State {
+    file: Arc<File>,
+    bytes: u64,
+    /// Lines of intents without a settlement: they go along when a new file is begun.
+    open: HashMap<HoldId, Vec<u8>>,
+}
+
+impl Journal {
+    /// Opens the journal in `folder` and reads what another process left in it, the oldest first.
+    ///
+    /// # Errors
+    /// When another process has it, or the disk refuses.
+    pub fn open(folder: &Path) -> anyhow::Result<(Self, Vec<Entry<'static>>)> {
+        std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+        let lock = OpenOptions::new().create(true).append(true).open(folder.join("lock"))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .with_context(|| format!("another platform has the books in {} open: stop it first", folder.display()))?;
+        let mut left = read(&folder.join("journal.old"))?;
+        left.extend(read(&folder.join("journal"))?);
+        let file = OpenOptions::new().create(true).append(true).open(folder.join("journal"))?;
+        let bytes = file.metadata()?.len();
+        let state = State { file: Arc::new(file), bytes, open: HashMap::new() };
+        let journal = Self { folder: folder.to_owned(), state: Mutex::new(state), dirty: Arc::default(), _lock: lock };
+        Ok((journal, left))
+    }
+
+    /// Writes an intent. When this returns, it outlives the process.
+    ///
+    /// # Errors
+    /// When the disk refuses; nothing was written then.
+    pub fn hold(&self, intent: &Intent) -> io::Result<()> {
+        let line = line(&Entry::Held(Cow::Borrowed(intent)));
+        let mut state = self.state();
+        state.append(&line)?;
+        state.open.insert(intent.id, line);
+        drop(state);
+        self.dirty.notify_one();
+        Ok(())
+    }
+
+    /// Writes what was seen of a long answer so far.
+    ///
+    /// # Errors
+    /// When the disk refuses; recovery then goes by less.
+    pub fn saw(&self, id: HoldId, seen: Seen) -> io::Result<()> {
+        self.state().append(&line(&Entry::Seen(id, seen)))
+    }
+
+    /// Writes a settlement and hands it over to the ledger, in this order and as one step: when a new file is begun,
+    /// everything in the old one has been handed over.
+    ///
+    /// # Errors
+    /// When the disk refuses. The call is over and handed over all the same.
+    pub fn settle(&self, settlement: Settlement, hand_over: impl FnOnce(Settlement)) -> io::Result<()> {
+        let line = line(&Entry::Settled(Cow::Borrowed(&settlement)));
+        let mut state = self.state();
+        let written = state.append(&line);
+        state.open.remove(&settlement.id);
+        hand_over(settlement);
+        drop(state);
+        self.dirty.notify_one();
+        written
+    }
+
+    /// Writes a correction and hands it over to the ledger, as one step.
+    ///
+    /// # Errors
+    /// When the disk refuses; there is no correction then.
+    pub fn correct(&self, correction: &Correction, hand_over: impl FnOnce()) -> io::Result<()> {
+        let line = line(&Entry::Corrected(Cow::Borrowed(correction)));
+        let mut state = self.state();
+        state.append(&line)?;
+        hand_over();
+        drop(state);
+        self.dirty.notify_one();
+        Ok(())
+    }
+
+    /// How large the file is, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.state().bytes
+    }
+
+    /// Begins a new file, with the intents that are still open. Everything that was settled before has to be carried
+    /// over to the database, and then [`Journal::forget_old`] to be called.
+    ///
+    /// # Errors
+    /// When the disk refuses; the old file goes on then.
+    pub fn begin_new(&self) -> io::Result<()> {
+        let (fresh, current, old) =
+            (self.folder.join("journal.new"), self.folder.join("journal"), self.folder.join("journal.old"));
+        let mut state = self.state();
+        let mut file = OpenOptions::new().create(true).truncate(true).write(true).open(&fresh)?;
+        let lines = state.open.values().map(Vec::as_slice).collect::<Vec<_>>().concat();
+        file.write_all(&lines)?;
+        file.sync_data()?;
+        std::fs::rename(&current, old)?;
+        std::fs::rename(fresh, &current)?;
+        state.file = Arc::new(OpenOptions::new().append(true).open(current)?);
+        state.bytes = lines.len() as u64;
+        Ok(())
+    }
+
+    /// Forgets what the new file and the database have.
+    ///
+    /// # Errors
+    /// When the disk refuses; what is in it is read again at the next start, and known as carried over.
+    pub fn forget_old(&self) -> io::Result<()> {
+        match std::fs::remove_file(self.folder.join("journal.old")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets the disk follow what is written, for as long as the journal lives.
+    pub fn keep_on_disk(journal: &Arc<Self>) -> impl Future<Output = ()> + Send + use<> {
+        let (dirty, journal) = (Arc::clone(&journal.dirty), Arc::downgrade(journal));
+        async move {
+            loop {
+                dirty.notified().await;
+                let Some(file) = journal.upgrade().map(|journal| Arc::clone(&journal.state().file)) else { return };
+                #[expect(clippy::disallowed_methods, reason = "one at a time, for as long as a disk takes")]
+                let synced = tokio::task::spawn_blocking(move || file.sync_data()).await;
+                if let Ok(Err(error)) = synced {
+                    tracing::error!(%error, "the disk does not keep the quota journal");
+                }
+                tokio::time::sleep(SYNC_EVERY).await;
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No panic can leave it half changed: what may fail comes first.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.dirty.notify_one();
+    }
+}
+
+impl State {
+    fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        if let Err(error) = (&*self.file).write_all(line) {
+            // Half a line would hide those after it.
+            self.file.set_len(self.bytes)?;
+            return Err(error);
+        }
+        self.bytes += line.len() as u64;
+        Ok(())
+    }
+}
+
+fn line(entry: &Entry<'_>) -> Vec<u8> {
+    let mut line = Vec::with_capacity(USUAL_LINE);
+    // Where the digest will be.
+    line.resize(DIGEST_DIGITS, b'0');
+    line.push(b' ');
+    serde_json::to_writer(&mut line, entry).expect("an entry is always JSON");
+    let digest = digest(&line[DIGEST_DIGITS + 1..]);
+    line[..DIGEST_DIGITS].copy_from_slice(digest.as_bytes());
+    line.push(b'\n');
+    line
+}
+
+fn digest(bytes: &[u8]) -> String {
+    crate::secrets::hex(&Sha256::digest(bytes)[..DIGEST_DIGITS / 2])
+}
+
+/// The whole lines of a file. What follows the first that is not whole was being written when the power went.
+fn read(path: &Path) -> anyhow::Result<Vec<Entry<'static>>> {
+    let mut bytes = Vec::new();
+    match File::open(path) {
+        Ok(mut file) => file.read_to_end(&mut bytes)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
+    };
+    let mut entries = Vec::new();
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        let Some(entry) = parse(line) else {
+            tracing::warn!(file = %path.display(), "the quota journal ends in a line that was cut short");
+            break;
+        };
+        entries.push(entry);
+    }
+    Ok(entries)
+}
+
+fn parse(line: &[u8]) -> Option<Entry<'static>> {
+    let line = std::str::from_utf8(line).ok()?.strip_suffix('\n')?;
+    let (sum, json) = line.split_once(' ')?;
+    (sum == digest(json.as_bytes())).then(|| serde_json::from_str(json).ok())?
+}
+
+#[cfg(test)]
+#[path = "journal_tests.rs"]
+mod tests;

@@ -1,0 +1,167 @@
+//! Rating again, as a table and as properties.
+
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+use crate::db::{AccountId, HoldId, InstanceId};
+use crate::quota::prices::rules::{Basis, Bound, Charge, Outcome, Rates, Seen, Tariff, Tier, charge};
+
+fn price(rate: i64) -> Price {
+    let rates = Rates { input: rate, cache_write: None, cache_write_long: None, cache_read: None, output: 5 * rate };
+    Price {
+        max_input_tokens: Some(1_000_000),
+        max_output_tokens: Some(64_000),
+        long_above_tokens: Some(200_000),
+        standard: Tariff { long: Some(Rates { input: 2 * rate, ..rates.clone() }), rates },
+        tiers: std::collections::BTreeMap::new(),
+        us_permille: Some(1100),
+        web_search_nanodollars: None,
+        call_nanodollars: 7,
+    }
+}
+
+fn receipt(charged: Charge, held_nanodollars: i64, outcome: Outcome) -> Receipt {
+    Receipt {
+        id: HoldId(Uuid::from_u128(1)),
+        account_id: AccountId(Uuid::from_u128(2)),
+        instance_id: InstanceId(Uuid::from_u128(3)),
+        period: "2026-11".into(),
+        day: "2026-11-15".into(),
+        provider: "anthropic".into(),
+        model: "a".into(),
+        agent: String::new(),
+        price_version: "1".into(),
+        held_nanodollars,
+        amount_nanodollars: charged.amount_nanodollars,
+        input_tokens: 0,
+        cache_write_tokens: 0,
+        cache_write_long_tokens: 0,
+        cache_read_tokens: 0,
+        output_tokens: 0,
+        basis: charged.basis.as_str().into(),
+        outcome: outcome.as_str().into(),
+        counted: serde_json::to_string(&charged.usage).unwrap(),
+        usage: String::new(),
+        held_at_ms: 0,
+        settled_at_ms: 0,
+        corrects: None,
+        reason: String::new(),
+        seq: 1,
+        previous: String::new(),
+        hash: String::new(),
+        signature: String::new(),
+        payer: "budget".into(),
+        worth_nanodollars: None,
+    }
+}
+
+fn hold(price: &Price) -> Bound {
+    Bound {
+        input_tokens: 1000,
+        output_tokens: 100,
+        input_nanodollars: 2 * price.standard.rates.input / 1000,
+        output_nanodollars: price.standard.rates.output / 10_000,
+        other_nanodollars: 7,
+        reads_again: false,
+        may_hide_output: true,
+        is_counted: false,
+    }
+}
+
+const USED: Usage = Usage {
+    input_tokens: 900,
+    cache_write_tokens: 0,
+    cache_write_long_tokens: 0,
+    cache_read_tokens: 0,
+    output_tokens: 90,
+    web_searches: 0,
+    tier: Tier::Standard,
+    in_us: false,
+    unpriced: false,
+};
+
+#[test]
+fn only_what_was_counted_is_counted_again() {
+    let (old, new) = (price(1_000_000_000), price(500_000_000));
+    let half = rules::cost(&new, &USED);
+    let in_a_tier = Usage { tier: Tier::Flex, ..USED };
+    let with_tier = Price { tiers: [(Tier::Flex, new.standard.clone())].into(), ..new.clone() };
+    let part = |usage| Seen::Part { usage, output_tokens: 50 };
+    for (what, seen, outcome, at, want) in [
+        ("a count", Seen::Final(USED), Outcome::Completed, Some(&new), Rating::Costs(half)),
+        ("of an unknown model", Seen::Final(USED), Outcome::Completed, None, Rating::NoPrice),
+        ("refused by the provider", Seen::NoCharge, Outcome::Refused, Some(&new), Rating::Free),
+        ("broken off, counted", part(Some(USED)), Outcome::UpstreamBroke, Some(&new), Rating::Costs(half)),
+        ("broken off, bounded", part(None), Outcome::UpstreamBroke, Some(&new), Rating::NotCounted),
+        ("cut off", part(Some(USED)).cut_off(), Outcome::ClientGone, Some(&new), Rating::NotCounted),
+        ("unreadable", Seen::Unreadable, Outcome::Completed, Some(&new), Rating::NotCounted),
+        (
+            "in a tier without a price",
+            Seen::Final(in_a_tier),
+            Outcome::Completed,
+            Some(&with_tier),
+            Rating::Costs(half),
+        ),
+        ("in one without any", Seen::Final(in_a_tier), Outcome::Completed, Some(&new), Rating::NoPrice),
+    ] {
+        let hold = hold(&old);
+        let receipt = receipt(charge(&old, &hold, seen), hold.total_nanodollars(), outcome);
+        assert_eq!(rated(&receipt, Some(&old), at), want, "{what}");
+    }
+    let at_no_price = Charge { amount_nanodollars: 0, basis: Basis::Provider, usage: USED };
+    let free = receipt(at_no_price, 0, Outcome::Completed);
+    assert_eq!(rated(&free, None, Some(&new)), Rating::Costs(half), "what was priced at nothing by mistake");
+    let own_key = Receipt { payer: "own_key".into(), ..free };
+    assert_eq!(rated(&own_key, None, Some(&new)), Rating::Free);
+    let nobody_knows = Charge { amount_nanodollars: 5, basis: Basis::Observed, usage: USED };
+    assert_eq!(rated(&receipt(nobody_knows, 9, Outcome::Recovered), None, Some(&new)), Rating::NotCounted);
+}
+
+#[test]
+fn what_was_given_by_hand_stays_and_nothing_costs_less_than_nothing() {
+    for (costs, so_far, want) in [
+        (100, (100, 0, 0), 0),
+        (60, (100, 0, 0), -40),
+        (60, (100, -40, 0), 0),
+        (100, (100, -40, 0), 40),
+        (60, (100, 0, -30), -40),
+        (20, (100, 0, -30), -70),
+        (20, (100, -70, -30), 0),
+        (100, (100, 0, 25), 0),
+    ] {
+        assert_eq!(difference(costs, so_far), want, "{costs} {so_far:?}");
+    }
+}
+
+proptest! {
+    /// Whatever a call used and however it ended, the version that it was charged by changes nothing about it.
+    #[test]
+    fn rating_again_at_the_same_prices_changes_nothing(
+        input in 0_u64..400_000, output in 0_u64..70_000, estimate in 0_u64..70_000, rate in 0_i64..20_000_000_000,
+        searches in 0_u64..3, flex in any::<bool>(), in_us in any::<bool>(), unpriced in any::<bool>(),
+        how in 0_usize..7, by_hand in -5_i64..5,
+    ) {
+        let price = price(rate);
+        let tier = if flex { Tier::Flex } else { Tier::Standard };
+        let usage = Usage { input_tokens: input, output_tokens: output, web_searches: searches, tier, in_us, unpriced, ..USED };
+        let part = Seen::Part { usage: Some(usage), output_tokens: estimate };
+        let nothing = Seen::Part { usage: None, output_tokens: estimate };
+        let (seen, outcome) = [
+            (Seen::NoCharge, Outcome::Refused),
+            (Seen::Final(usage), Outcome::Completed),
+            (part, Outcome::UpstreamBroke),
+            (nothing, Outcome::UpstreamBroke),
+            (part.cut_off(), Outcome::ClientGone),
+            (nothing.cut_off(), Outcome::Recovered),
+            (Seen::Unreadable, Outcome::Completed),
+        ][how];
+        let hold = hold(&price);
+        let receipt = receipt(charge(&price, &hold, seen), hold.total_nanodollars(), outcome);
+        if let Rating::Costs(costs) = rated(&receipt, Some(&price), Some(&price)) {
+            prop_assert_eq!(costs, receipt.amount_nanodollars);
+            let by_hand = by_hand.max(-costs);
+            prop_assert_eq!(difference(costs, (receipt.amount_nanodollars, 0, by_hand)), 0);
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! The arithmetic of money: what a call may cost at most, and what it did cost. Integers only, rounded up once.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+pub use super::tariffs::{Price, Rates, Tariff, Tier};
+
+/// Whose prices apply: the name in URLs, tables and logs. There are as many as the operator's settings name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Provider(Cow<'static, str>);
+
+impl Provider {
+    pub const ANTHROPIC: Self = Self(Cow::Borrowed("anthropic"));
+    pub const OPENAI: Self = Self(Cow::Borrowed("openai"));
+
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        match name {
+            "anthropic" => Self::ANTHROPIC,
+            "openai" => Self::OPENAI,
+            _ => Self(Cow::Owned(name.to_owned())),
+        }
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Which cache prices the input of a call can meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheWrites {
+    Never,
+    Short,
+    Long,
+}
+
+/// How many input tokens a call can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InputBound {
+    /// At most this many.
+    Tokens(u64),
+    /// At most this many, by what the provider says that it counted.
+    Counted(u64),
+    /// As many as the model takes: the body holds pictures, documents or references. Or what its bytes bound, if that
+    /// is more: what a model takes can be more than the table says.
+    WholeModel { at_least: u64 },
+}
+
+/// In which tiers a call may be served. Standard is always one of them: providers fall back to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// The call leaves it to the operator's account, which may use this tier for the models that have it.
+    Auto(Tier),
+    /// The call names this tier.
+    Named(Tier),
+}
+
+/// What a call asks for, as far as money is concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Demand {
+    pub provider: Provider,
+    pub model: String,
+    pub service: Service,
+    pub input: InputBound,
+    pub cache_writes: CacheWrites,
+    /// The most output tokens of one answer; `None`: as many as the model can make.
+    pub max_output_tokens: Option<u64>,
+    /// How many answers are asked for.
+    pub answers: u64,
+    /// Billed as output on top of each answer, such as predictions that were rejected.
+    pub extra_output_tokens: u64,
+    /// The most searches of the web. After each the model reads everything again.
+    pub web_searches: u64,
+    /// Whether the dearer price of a region can apply.
+    pub may_be_us: bool,
+    /// Whether output can be charged that the answer does not show: reasoning, rejected predictions.
+    pub may_hide_output: bool,
+}
+
+/// The most a call can cost: what is held for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bound {
+    pub input_tokens: u64,
+    pub output_tokens: u64,
+    pub input_nanodollars: i64,
+    pub output_nanodollars: i64,
+    /// Of searches, and of the call as such.
+    #[serde(default)]
+    pub other_nanodollars: i64,
+    /// After a search the model reads everything again.
+    #[serde(default)]
+    pub reads_again: bool,
+    /// The provider counted the input.
+    #[serde(default)]
+    pub is_counted: bool,
+    pub may_hide_output: bool,
+}
+
+impl Bound {
+    /// The hold.
+    #[must_use]
+    pub fn total_nanodollars(&self) -> i64 {
+        self.input_nanodollars.saturating_add(self.output_nanodollars).saturating_add(self.other_nanodollars)
+    }
+}
+
+/// What the price table does not say of a model, so that no bound can be computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoBound {
+    /// How much it takes in or gives out.
+    Size,
+    /// What it costs in a tier that the call names.
+    Tier(Tier),
+    /// What a search of the web costs.
+    WebSearch,
+}
+
+/// The upper bound of what `demand` can cost at `price`: every input token at the dearest class that can apply to it,
+/// every output token there can be, in the dearest tier and the dearest of long and short that the call can meet.
+///
+/// # Errors
+/// When the demand leaves something open and the table does not close it.
+pub fn bound(price: &Price, demand: &Demand) -> Result<Bound, NoBound> {
+    let other = match demand.service {
+        Service::Auto(tier) => price.tariff(tier),
+        Service::Named(tier) => Some(price.tariff(tier).ok_or(NoBound::Tier(tier))?),
+    };
+    let search = match demand.web_searches {
+        0 => 0,
+        _ => price.web_search_nanodollars.ok_or(NoBound::WebSearch)?,
+    };
+    let readings = demand.web_searches.saturating_add(1);
+    let input_tokens = match demand.input {
+        InputBound::Tokens(tokens) | InputBound::Counted(tokens) => tokens,
+        InputBound::WholeModel { at_least } => price.max_input_tokens.ok_or(NoBound::Size)?.max(at_least),
+    }
+    .saturating_mul(readings);
+    let answer = demand.max_output_tokens.or(price.max_output_tokens).ok_or(NoBound::Size)?;
+    let output_tokens =
+        answer.saturating_add(demand.extra_output_tokens).saturating_mul(demand.answers).saturating_mul(readings);
+    let is_open = matches!(demand.input, InputBound::WholeModel { .. });
+    let may_be_long = is_open || price.is_long(input_tokens);
+    let dearest = |rate: &dyn Fn(&Rates) -> i64| {
+        let tariffs = [Some(&price.standard), other].into_iter().flatten();
+        tariffs.map(|tariff| rate(&tariff.rates).max(rate(tariff.rates(may_be_long)))).max().unwrap_or(i64::MAX)
+    };
+    let factor = if demand.may_be_us { price.us_permille.unwrap_or(1000).max(1000) } else { 1000 };
+    Ok(Bound {
+        input_tokens,
+        output_tokens,
+        input_nanodollars: charge_for(&[(input_tokens, dearest(&|r| r.dearest_input(demand.cache_writes)))], factor),
+        output_nanodollars: charge_for(&[(output_tokens, dearest(&|r| r.output))], factor),
+        other_nanodollars: times(demand.web_searches, search).saturating_add(price.call_nanodollars),
+        reads_again: demand.web_searches > 0,
+        is_counted: matches!(demand.input, InputBound::Counted(_)),
+        may_hide_output: demand.may_hide_output,
+    })
+}
+
+/// What the provider counted, kept with the receipt so that it can be rated again. The four input classes do not
+/// overlap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Usage {
+    pub input_tokens: u64,
+    pub cache_write_tokens: u64,
+    pub cache_write_long_tokens: u64,
+    pub cache_read_tokens: u64,
+    pub output_tokens: u64,
+    pub web_searches: u64,
+    /// In which the provider says that it served the call.
+    pub tier: Tier,
+    /// The provider says that it computed in the United States only.
+    pub in_us: bool,
+    /// The provider served it in a way that this program has no word for.
+    pub unpriced: bool,
+}
+
+impl Usage {
+    /// All classes of input together, which is what decides whether a call is long.
+    #[must_use]
+    pub fn all_input_tokens(&self) -> u64 {
+        self.input_tokens
+            .saturating_add(self.cache_write_tokens)
+            .saturating_add(self.cache_write_long_tokens)
+            .saturating_add(self.cache_read_tokens)
+    }
+}
+
+/// What `usage` costs at `price`, in nano-dollars: in the tier in which it was served, or, where that has no price, at
+/// the dearest there is.
+#[must_use]
+pub fn cost(price: &Price, usage: &Usage) -> i64 {
+    let is_long = price.is_long(usage.all_input_tokens());
+    let served = price.tariff(usage.tier).map(|tariff| tariff.rates(is_long));
+    let rate = |of: fn(&Rates) -> i64| {
+        let dearest = || price.tiers.values().chain([&price.standard]).map(|tariff| of(tariff.rates(is_long))).max();
+        served.map(of).or_else(dearest).unwrap_or(i64::MAX)
+    };
+    let factor = if usage.in_us { price.us_permille.unwrap_or(1000) } else { 1000 };
+    let tokens = [
+        (usage.input_tokens, rate(|r| r.input)),
+        (usage.cache_write_tokens, rate(Rates::short_write)),
+        (usage.cache_write_long_tokens, rate(Rates::long_write)),
+        (usage.cache_read_tokens, rate(Rates::read)),
+        (usage.output_tokens, rate(|r| r.output)),
+    ];
+    let searches = times(usage.web_searches, price.web_search_nanodollars.unwrap_or(0));
+    charge_for(&tokens, factor).saturating_add(searches).saturating_add(price.call_nanodollars)
+}
+
+/// Whether the table has a price for everything that was used.
+#[must_use]
+pub fn is_priced(price: &Price, usage: &Usage) -> bool {
+    let searched = usage.web_searches > 0;
+    !usage.unpriced && price.tariff(usage.tier).is_some() && (!searched || price.web_search_nanodollars.is_some())
+}
+
+/// Tokens times nano-dollars per million, times a factor in thousandths, rounded up once at the end.
+fn charge_for(parts: &[(u64, i64)], permille: i64) -> i64 {
+    let sum = parts
+        .iter()
+        .fold(0_i128, |sum, (tokens, rate)| sum.saturating_add(i128::from(*tokens).saturating_mul(i128::from(*rate))));
+    let scaled = sum.saturating_mul(i128::from(permille));
+    i64::try_from(scaled.saturating_add(999_999_999) / 1_000_000_000).unwrap_or(i64::MAX)
+}
+
+/// What `part` of `whole` is of `nanodollars`, rounded up; all of it at most.
+fn share(nanodollars: i64, part: u64, whole: u64) -> i64 {
+    let (part, whole) = (i128::from(part.min(whole)), i128::from(whole.max(1)));
+    i64::try_from((i128::from(nanodollars) * part + whole - 1) / whole).unwrap_or(i64::MAX)
+}
+
+fn times(count: u64, nanodollars: i64) -> i64 {
+    i64::try_from(i128::from(count).saturating_mul(i128::from(nanodollars))).unwrap_or(i64::MAX)
+}
+
+/// What is known of a call when it is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Seen {
+    /// It never reached the provider, or the provider refused it: no charge.
+    NoCharge,
+    /// The provider's own final figures.
+    Final(Usage),
+    /// The provider broke off. `usage`: the provider's figures until then, if any came; `output_tokens`: an estimate, from what
+    /// was seen of the answer, that is rather too high.
+    Part { usage: Option<Usage>, output_tokens: u64 },
+    /// The same, but it was this side that stopped listening, and the provider may have gone on.
+    CutOff { usage: Option<Usage>, output_tokens: u64 },
+    /// The provider finished and said nothing that can be read.
+    Unreadable,
+}
+
+impl Seen {
+    /// The same, when it was this side that stopped listening.
+    #[must_use]
+    pub fn cut_off(self) -> Self {
+        match self {
+            Self::Part { usage, output_tokens } => Self::CutOff { usage, output_tokens },
+            other => other,
+        }
+    }
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    Completed,
+    ClientGone,
+    UpstreamBroke,
+    /// By the provider.
+    Refused,
+    /// The platform died meanwhile; settled at the next start.
+    Recovered,
+}
+
+impl Outcome {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::ClientGone => "client_gone",
+            Self::UpstreamBroke => "upstream_broke",
+            Self::Refused => "refused",
+            Self::Recovered => "recovered",
+        }
+    }
+}
+
+/// Where the amount of a receipt comes from: the provider's figures, what was observed, or the hold itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Basis {
+    Provider,
+    Observed,
+    Held,
+}
+
+impl Basis {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Provider => "provider",
+            Self::Observed => "observed",
+            Self::Held => "held",
+        }
+    }
+}
+
+/// The amount a receipt shows, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Charge {
+    pub amount_nanodollars: i64,
+    pub basis: Basis,
+    pub usage: Usage,
+}
+
+/// What a finished call is charged.
+///
+/// The provider's figures are charged as they are, even above the hold: hiding a charge does not undo it. Estimates
+/// never exceed the hold. A call that broke off before the provider named its input is charged the hold's whole
+/// input part, because the provider has read the input by then.
+///
+/// Who hangs up just before the final figures has seen the whole answer, but not the reasoning that is charged with
+/// it. So a call that was cut off from this side is read on to its figures (`llm/drain.rs`); where they did not come
+/// in time, it is charged all the output that was held, unless the call had said that nothing is hidden. The input is
+/// charged as the provider named it, if it did.
+#[must_use]
+pub fn charge(price: &Price, hold: &Bound, seen: Seen) -> Charge {
+    let held = hold.total_nanodollars();
+    let (amount_nanodollars, basis, usage) = match seen {
+        Seen::NoCharge => (0, Basis::Provider, Usage::default()),
+        Seen::Final(usage) if !is_priced(price, &usage) => (cost(price, &usage).max(held), Basis::Held, usage),
+        Seen::Final(usage) => (cost(price, &usage), Basis::Provider, usage),
+        Seen::Part { usage: Some(usage), output_tokens } => {
+            let usage = Usage { output_tokens: usage.output_tokens.max(output_tokens), ..usage };
+            (cost(price, &usage).min(held), Basis::Observed, usage)
+        }
+        Seen::Part { usage: None, output_tokens } => {
+            let output = share(hold.output_nanodollars, output_tokens, hold.output_tokens);
+            let usage = Usage { input_tokens: hold.input_tokens, output_tokens, ..Usage::default() };
+            (hold.input_nanodollars.saturating_add(output).min(held), Basis::Observed, usage)
+        }
+        Seen::CutOff { usage, output_tokens } if !hold.may_hide_output && !hold.reads_again => {
+            return charge(price, hold, Seen::Part { usage, output_tokens });
+        }
+        // What was named before a search says nothing of what was read after it.
+        Seen::CutOff { usage: Some(usage), .. } if !hold.reads_again => {
+            let usage = Usage { output_tokens: hold.output_tokens, ..usage };
+            (cost(price, &usage).min(held), Basis::Held, usage)
+        }
+        Seen::CutOff { .. } | Seen::Unreadable => (held, Basis::Held, Usage::default()),
+    };
+    Charge { amount_nanodollars, basis, usage }
+}
+
+/// Nano-dollars as dollars, exactly: `$1.50`, `$0.000031`; at least two decimals, and as many more as it takes.
+#[must_use]
+pub fn dollars(nanodollars: i64) -> String {
+    let (sign, n) = (if nanodollars < 0 { "-" } else { "" }, nanodollars.unsigned_abs());
+    let digits = format!("{:09}", n % 1_000_000_000);
+    let kept = digits.trim_end_matches('0').len().max(2);
+    format!("{sign}${}.{}", n / 1_000_000_000, &digits[..kept])
+}
+
+#[cfg(test)]
+#[path = "rules_tests.rs"]
+pub(in crate::quota) mod tests;

@@ -1,0 +1,59 @@
+//! What a model costs at most that a price table does not know: the dearest of its provider's prices in everything. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::tariffs::{Price, Rates, Tariff, Tier};
+
+/// What a receipt says of a call that was held and charged by it.
+pub const REASON: &str = "the price table does not know the model: charged at the dearest of its provider's prices";
+
+/// At least each of `prices` in every class of token, tier and size; `None` when there is none.
+///
+/// It knows no threshold between short and long input: all of it is as dear as the dearest long one.
+#[must_use]
+pub fn of<'a>(prices: impl Iterator<Item = &'a Price> + Clone) -> Option<Price> {
+    prices.clone().next()?;
+    let tiers: BTreeSet<Tier> = prices.clone().flat_map(|price| price.tiers.keys().copied()).collect();
+    Some(Price {
+        max_input_tokens: prices.clone().filter_map(|price| price.max_input_tokens).max(),
+        max_output_tokens: prices.clone().filter_map(|price| price.max_output_tokens).max(),
+        long_above_tokens: None,
+        standard: dearest(prices.clone().flat_map(|price| both(&price.standard))),
+        tiers: tiers
+            .into_iter()
+            .map(|tier| (tier, dearest(prices.clone().flat_map(|price| in_tier(price, tier)))))
+            .collect::<BTreeMap<_, _>>(),
+        us_permille: prices.clone().map(|price| price.us_permille.unwrap_or(1000)).max(),
+        web_search_nanodollars: prices.clone().filter_map(|price| price.web_search_nanodollars).max(),
+        call_nanodollars: prices.map(|price| price.call_nanodollars).max().unwrap_or(0),
+    })
+}
+
+/// Rates for short and for long input.
+fn both(tariff: &Tariff) -> Vec<&Rates> {
+    std::iter::once(&tariff.rates).chain(&tariff.long).collect()
+}
+
+/// What a token of a model can cost in a tier: any of its rates, where it is not offered in that.
+fn in_tier(price: &Price, tier: Tier) -> Vec<&Rates> {
+    match price.tariff(tier) {
+        Some(tariff) => both(tariff),
+        None => price.tiers.values().chain([&price.standard]).flat_map(both).collect(),
+    }
+}
+
+fn dearest<'a>(rates: impl Iterator<Item = &'a Rates> + Clone) -> Tariff {
+    let most = |rate: fn(&Rates) -> i64| rates.clone().map(rate).max().unwrap_or(i64::MAX);
+    let rates = Rates {
+        input: most(|rates| rates.input),
+        cache_write: Some(most(Rates::short_write)),
+        cache_write_long: Some(most(Rates::long_write)),
+        cache_read: Some(most(Rates::read)),
+        output: most(|rates| rates.output),
+    };
+    Tariff { rates, long: None }
+}
+
+#[cfg(test)]
+#[path = "unknown_models_tests.rs"]
+mod tests;

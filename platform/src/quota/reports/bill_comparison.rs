@@ -1,0 +1,278 @@
+//! What a provider billed beside what was booked, day by day and model by model. Pure.
+//!
+//! A provider's usage export is CSV with a head, JSON, or a JSON object a line. Of its columns three are read: the day
+//! (`date`, `day` or `usage_date_utc`), the model (`model` or `model_version`) and the cost in dollars (`cost`, `cost_usd`,
+//! `amount` or `amount_usd`). Rows of one day and model are summed up.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::quota::calendar::Days;
+
+const DAY: [&str; 3] = ["date", "day", "usage_date_utc"];
+const MODEL: [&str; 2] = ["model", "model_version"];
+const COST: [&str; 4] = ["cost", "cost_usd", "amount", "amount_usd"];
+/// Which columns are read, for whoever sent others.
+const COLUMNS: &str = "Three columns are needed: date (or day, usage_date_utc), model (or model_version), and cost (or \
+    cost_usd, amount, amount_usd) in dollars.";
+/// Above this difference in percent somebody should look.
+pub const WARN_ABOVE_PERCENT: f64 = 1.0;
+
+/// What a provider billed: nano-dollars by day and model.
+pub type Bill = BTreeMap<(String, String), i64>;
+
+/// What was booked for one day and model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Booked {
+    pub day: String,
+    pub provider: String,
+    pub model: String,
+    pub amount_nanodollars: i64,
+}
+
+/// One day and model, or all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drift {
+    pub day: String,
+    pub model: String,
+    pub billed_nanodollars: i64,
+    pub booked_nanodollars: i64,
+}
+
+impl Drift {
+    /// Booked beyond what was billed; below zero, the provider charged more than people did pay.
+    #[must_use]
+    pub fn margin_nanodollars(&self) -> i64 {
+        self.booked_nanodollars.saturating_sub(self.billed_nanodollars)
+    }
+
+    /// The same in percent of the bill; `None` when nothing was billed and something booked.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a percentage is shown with two digits")]
+    pub fn percent(&self) -> Option<f64> {
+        match (self.billed_nanodollars, self.margin_nanodollars()) {
+            (_, 0) => Some(0.0),
+            (0, _) => None,
+            (billed, margin) => Some(margin as f64 * 100.0 / billed as f64),
+        }
+    }
+
+    /// Whether somebody should look at it.
+    #[must_use]
+    pub fn is_wide(&self) -> bool {
+        self.percent().is_none_or(|percent| percent.abs() > WARN_ABOVE_PERCENT)
+    }
+}
+
+/// Reads a provider's usage export.
+///
+/// # Errors
+/// A sentence that says which line is wrong and what is needed.
+pub fn read_bill(export: &str) -> Result<Bill, String> {
+    let export = export.trim_start_matches('\u{feff}').trim();
+    let bill = if export.starts_with(['{', '[']) { read_json(export) } else { read_csv(export) }?;
+    if bill.is_empty() { Err(format!("There is nothing in it. {COLUMNS}")) } else { Ok(bill) }
+}
+
+/// From the first day of `bill` to its last.
+#[must_use]
+pub fn days(bill: &Bill) -> Option<Days> {
+    let day = |((day, _), _): (&(String, String), &i64)| day.clone();
+    Some(Days { first: bill.first_key_value().map(day)?, last: bill.last_key_value().map(day)? })
+}
+
+/// What was billed beside what was booked, the widest drift first. Of what was booked, the models of those providers are
+/// compared of which the bill names one: a bill of one provider says nothing of another's.
+#[must_use]
+pub fn compare(bill: &Bill, booked: &[Booked]) -> Vec<Drift> {
+    let models: BTreeSet<&str> = bill.keys().map(|(_, model)| model.as_str()).collect();
+    let providers: BTreeSet<&str> = booked
+        .iter()
+        .filter(|booked| models.contains(booked.model.as_str()))
+        .map(|booked| booked.provider.as_str())
+        .collect();
+    let mut both: BTreeMap<(&str, &str), (i64, i64)> = BTreeMap::new();
+    for ((day, model), billed) in bill {
+        both.entry((day, model)).or_default().0 += billed;
+    }
+    for booked in booked.iter().filter(|booked| providers.contains(booked.provider.as_str())) {
+        both.entry((&booked.day, &booked.model)).or_default().1 += booked.amount_nanodollars;
+    }
+    let mut drifts: Vec<Drift> = both
+        .into_iter()
+        .map(|((day, model), (billed, booked))| Drift {
+            day: day.to_owned(),
+            model: model.to_owned(),
+            billed_nanodollars: billed,
+            booked_nanodollars: booked,
+        })
+        .collect();
+    drifts.sort_by_key(|drift| std::cmp::Reverse(drift.margin_nanodollars().unsigned_abs()));
+    drifts
+}
+
+/// All of `drifts` together.
+#[must_use]
+pub fn total(drifts: &[Drift]) -> Drift {
+    Drift {
+        day: String::new(),
+        model: String::new(),
+        billed_nanodollars: drifts.iter().map(|drift| drift.billed_nanodollars).sum(),
+        booked_nanodollars: drifts.iter().map(|drift| drift.booked_nanodollars).sum(),
+    }
+}
+
+fn read_csv(export: &str) -> Result<Bill, String> {
+    let mut bill = Bill::new();
+    let mut lines = export.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let head = lines.next().map(|(_, line)| cells(line)).unwrap_or_default();
+    let column = |names: &[&str]| {
+        let is_named = |cell: &String| names.contains(&cell.trim().to_ascii_lowercase().as_str());
+        head.iter().position(is_named).ok_or_else(|| COLUMNS.to_owned())
+    };
+    let columns = (column(&DAY)?, column(&MODEL)?, column(&COST)?);
+    for (at, line) in lines {
+        let cells = cells(line);
+        let cell = |at: usize| cells.get(at).map(|cell| cell.trim());
+        let row = (cell(columns.0), cell(columns.1), cell(columns.2));
+        add(&mut bill, row).ok_or_else(|| wrong(at + 1))?;
+    }
+    Ok(bill)
+}
+
+/// The cells of a line, quoted as in RFC 4180; a quoted line break is not expected in such an export.
+fn cells(line: &str) -> Vec<String> {
+    let (mut cells, mut cell, mut quoted) = (Vec::new(), String::new(), false);
+    let mut letters = line.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' if quoted && letters.peek() == Some(&'"') => cell.extend(letters.next()),
+            '"' => quoted = !quoted,
+            ',' if !quoted => cells.push(std::mem::take(&mut cell)),
+            letter => cell.push(letter),
+        }
+    }
+    cells.push(cell);
+    cells
+}
+
+fn read_json(export: &str) -> Result<Bill, String> {
+    let rows = match serde_json::from_str::<Value>(export) {
+        Ok(Value::Array(rows)) => rows,
+        Ok(Value::Object(mut whole)) => match whole.remove("data") {
+            Some(Value::Array(rows)) => rows,
+            _ => vec![Value::Object(whole)],
+        },
+        _ => {
+            let line = |(at, line): (usize, &str)| serde_json::from_str(line).map_err(|_| wrong(at + 1));
+            export
+                .lines()
+                .enumerate()
+                .filter(|(_, line)| !line.trim().is_empty())
+                .map(line)
+                .collect::<Result<_, _>>()?
+        }
+    };
+    let mut bill = Bill::new();
+    for (at, row) in rows.iter().enumerate() {
+        let field = |names: &[&str]| names.iter().find_map(|name| row.get(name));
+        let cost = field(&COST).map(|cost| cost.as_str().map_or_else(|| cost.to_string(), str::to_owned));
+        let row = (field(&DAY).and_then(Value::as_str), field(&MODEL).and_then(Value::as_str), cost.as_deref());
+        add(&mut bill, row).ok_or_else(|| wrong(at + 1))?;
+    }
+    Ok(bill)
+}
+
+fn wrong(row: usize) -> String {
+    format!("Row {row} is not understood. {COLUMNS}")
+}
+
+fn add(bill: &mut Bill, (day, model, cost): (Option<&str>, Option<&str>, Option<&str>)) -> Option<()> {
+    // A moment is taken for its day.
+    let day = day?.get(..10)?;
+    let digits = |at: usize| day.as_bytes()[at].is_ascii_digit();
+    let is_day = [0, 1, 2, 3, 5, 6, 8, 9].into_iter().all(digits) && &day[4..5] == "-" && &day[7..8] == "-";
+    let model = model.filter(|model| is_day && !model.is_empty())?;
+    let sum = bill.entry((day.to_owned(), model.to_owned())).or_default();
+    *sum = sum.checked_add(nanodollars(cost?)?)?;
+    Some(())
+}
+
+/// Dollars as nano-dollars: `1.25`, `$1.25`, `-0.5`, `3e-05`; rounded where a provider shows more than nine decimals.
+#[expect(clippy::cast_possible_truncation, reason = "it is looked at before")]
+fn nanodollars(text: &str) -> Option<i64> {
+    let dollars: f64 = text.trim().replacen('$', "", 1).parse().ok()?;
+    let nano = (dollars * 1e9).round();
+    // Beyond this no f64 holds every nano-dollar: nine million dollars on one day and model.
+    (nano.abs() < 9e15).then_some(nano as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn booked(day: &str, provider: &str, model: &str, amount_nanodollars: i64) -> Booked {
+        Booked { day: day.into(), provider: provider.into(), model: model.into(), amount_nanodollars }
+    }
+
+    #[test]
+    fn an_export_is_read_from_csv_json_and_lines_of_json() {
+        for export in [
+            "date,model,cost\n2026-11-01,sonnet,1.25\n2026-11-01,sonnet,0.75\n2026-11-02,\"haiku\",3e-05\n",
+            "\u{feff}usage_date_utc,workspace,model,amount_usd\r\n2026-11-01T00:00:00Z,\"a, \"\"b\"\"\",sonnet,$2\r\n\r\n2026-11-02,x,haiku,0.00003\r\n",
+            r#"[{"date":"2026-11-01","model":"sonnet","cost":2},{"day":"2026-11-02","model":"haiku","cost_usd":"0.00003"}]"#,
+            r#"{"data":[{"date":"2026-11-01","model":"sonnet","cost":2.0},{"date":"2026-11-02","model":"haiku","cost":3e-5}]}"#,
+            "{\"date\":\"2026-11-01\",\"model\":\"sonnet\",\"cost\":2}\n{\"date\":\"2026-11-02\",\"model\":\"haiku\",\"cost\":0.00003}\n",
+        ] {
+            let bill = read_bill(export).unwrap();
+            let rows: Vec<_> = bill.iter().map(|((day, model), cost)| (&**day, &**model, *cost)).collect();
+            assert_eq!(rows, [("2026-11-01", "sonnet", 2_000_000_000), ("2026-11-02", "haiku", 30_000)], "{export}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_export_is_told_by_its_row_and_by_what_is_needed() {
+        for (export, said) in [
+            ("", "Three columns are needed"),
+            ("date,model\n2026-11-01,sonnet", "Three columns are needed"),
+            ("date,model,cost\n", "There is nothing in it."),
+            ("date,model,cost\n2026-11-01,sonnet,1\n11/02/2026,sonnet,1", "Row 3 is not understood."),
+            ("date,model,cost\n2026-11-01,sonnet,much", "Row 2"),
+            ("date,model,cost\n2026-11-01,,1", "Row 2"),
+            ("date,model,cost\n2026-11-01,sonnet,1e300", "Row 2"),
+            ("date,model,cost\n2026-11-0é,sonnet,1", "Row 2"),
+            ("[{\"date\":\"2026-11-01\"}]", "Row 1"),
+            ("{\"date\":\n", "Row 1"),
+        ] {
+            let wrong = read_bill(export).unwrap_err();
+            assert!(wrong.starts_with(said) && wrong.contains("usage_date_utc"), "{export}: {wrong}");
+        }
+    }
+
+    #[test]
+    fn drift_is_told_by_day_and_model_of_the_providers_that_sent_the_bill() {
+        let bill = read_bill("date,model,cost\n2026-11-01,sonnet,2\n2026-11-02,sonnet,1\n2026-11-02,opus,1").unwrap();
+        let booked = [
+            booked("2026-11-01", "anthropic", "sonnet", 2_010_000_000),
+            booked("2026-11-02", "anthropic", "sonnet", 900_000_000),
+            booked("2026-11-02", "anthropic", "haiku", 5),
+            booked("2026-11-02", "openai", "gpt", 7_000_000_000),
+        ];
+        let drifts = compare(&bill, &booked);
+        let said: Vec<_> =
+            drifts.iter().map(|d| (&d.day[8..], &*d.model, d.margin_nanodollars(), d.percent(), d.is_wide())).collect();
+        assert_eq!(
+            said,
+            [
+                ("02", "opus", -1_000_000_000, Some(-100.0), true),
+                ("02", "sonnet", -100_000_000, Some(-10.0), true),
+                ("01", "sonnet", 10_000_000, Some(0.5), false),
+                ("02", "haiku", 5, None, true),
+            ]
+        );
+        let all = total(&drifts);
+        assert_eq!((all.billed_nanodollars, all.booked_nanodollars), (4_000_000_000, 2_910_000_005));
+        assert_eq!(days(&bill), Some(Days { first: "2026-11-01".into(), last: "2026-11-02".into() }));
+    }
+}

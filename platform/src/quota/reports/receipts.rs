@@ -1,0 +1,174 @@
+//! Receipts, for whoever reads them.
+
+use futures_util::stream::{self, Stream};
+
+use crate::db::{AccountId, HoldId};
+use crate::error::{Error, Result};
+use crate::quota::calendar::{self, Month};
+use crate::quota::ledger::chain::{self, Walk};
+use crate::quota::{Inner, Quota, Receipt, store};
+
+/// Receipts that are verified, or handed out, at a time.
+const AT_ONCE: u64 = 1000;
+
+/// What a look at every receipt found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    pub accounts: usize,
+    pub receipts: u64,
+    /// A sentence for each chain that is not as it was written.
+    pub wrong: Vec<String>,
+}
+
+/// A receipt, and what shows that it is as it was written.
+#[derive(Clone, Debug)]
+pub struct Proof {
+    pub receipt: Receipt,
+    /// What its digest is made of: SHA-256 of this text is `hash`.
+    pub digested: String,
+    /// The receipt with the next signature in the chain, which vouches for all before it; often itself. `None` when the
+    /// receipt is from before they were chained.
+    pub vouched_by: Option<Receipt>,
+    /// What corrects it, the oldest first.
+    pub corrections: Vec<Receipt>,
+    /// What is wrong with the chain from this receipt to that one, if anything.
+    pub wrong: Option<String>,
+}
+
+impl Proof {
+    /// What the call cost in all, with every correction; of a correction, what it says itself.
+    #[must_use]
+    pub fn total_nanodollars(&self) -> i64 {
+        let amounts = self.corrections.iter().map(|one| one.amount_nanodollars);
+        amounts.fold(self.receipt.amount_nanodollars, i64::saturating_add)
+    }
+}
+
+impl Quota {
+    /// Forgets receipts that are older than they are kept; how many. Sums by day and month stay, and the newest receipt
+    /// of each account, at which its chain goes on.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn forget_receipts(&self) -> Result<u64> {
+        let Inner { db, clock, receipts_for, .. } = &*self.0;
+        let before = calendar::day(clock.now().minus(*receipts_for));
+        let mut forgotten = 0;
+        for account in store::accounts_with_receipts(db.read()).await? {
+            // A transaction each, so that nobody's calls wait for those of all.
+            let tx = db.begin().await?;
+            forgotten += store::forget_receipts(&tx, account, &before).await?;
+            tx.commit().await?;
+        }
+        Ok(forgotten)
+    }
+
+    /// The latest `most` receipts of `account`, the newest first.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn receipts(&self, account: AccountId, most: u64) -> Result<Vec<Receipt>> {
+        self.settled().await;
+        store::latest_receipts(self.0.db.read(), account, most).await
+    }
+
+    /// At most `most` receipts of `account` before number `before` in its chain, the newest first; from the newest on
+    /// without one.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn receipts_before(&self, account: AccountId, before: Option<i64>, most: u64) -> Result<Vec<Receipt>> {
+        self.settled().await;
+        store::receipts_before(self.0.db.read(), account, before.unwrap_or(i64::MAX), most).await
+    }
+
+    /// One receipt of `account`, and whether it is as it was written.
+    ///
+    /// # Errors
+    /// `NotFound` when the account has no such receipt; when the database does not answer.
+    pub async fn receipt(&self, account: AccountId, id: HoldId) -> Result<Proof> {
+        self.settled().await;
+        let Inner { db, signer, .. } = &*self.0;
+        let receipt = store::receipt(db.read(), account, id).await?.ok_or(Error::NotFound)?;
+        let corrections = store::corrections_of(db.read(), std::iter::once(id)).await?;
+        let digested = chain::text(&receipt);
+        let mut proof = Proof { digested, vouched_by: None, corrections, wrong: None, receipt: receipt.clone() };
+        if receipt.seq == 0 {
+            return Ok(proof);
+        }
+        // A batch is signed as a whole and is smaller than this, so the signature is among these.
+        let following = store::receipts_after(db.read(), account, Ord::max(receipt.seq - 2, 0), AT_ONCE).await?;
+        let mut walk = Walk::new(signer);
+        for next in following {
+            if let Err(wrong) = walk.next(&next) {
+                proof.wrong = Some(wrong);
+                break;
+            }
+            if next.seq >= receipt.seq && !next.signature.is_empty() {
+                proof.vouched_by = Some(next);
+                break;
+            }
+        }
+        if proof.vouched_by.is_none() && proof.wrong.is_none() {
+            proof.wrong = walk.end().err();
+        }
+        Ok(proof)
+    }
+
+    /// The receipts of `month` in the chain of `account`, in their order, some at a time as they are asked for. Those that are
+    /// written meanwhile are not among them.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn receipts_of_month(
+        &self,
+        account: AccountId,
+        month: Month,
+    ) -> Result<impl Stream<Item = Result<Vec<Receipt>>> + Send + 'static> {
+        self.settled().await;
+        let (db, period) = (self.0.db.clone(), month.to_string());
+        // Nothing lies between numbers 0 and 0.
+        let (first, last) = store::numbers_of_month(db.read(), account, &period).await?.unwrap_or((1, 0));
+        Ok(stream::try_unfold(first - 1, move |after| {
+            let (db, period) = (db.clone(), period.clone());
+            async move {
+                let of = (account, period.as_str());
+                let (receipts, reached) = store::receipts_of_month(db.read(), of, (after, last), AT_ONCE).await?;
+                Ok(reached.map(|reached| (receipts, reached)))
+            }
+        }))
+    }
+
+    /// Looks at every receipt: whether it is as it was written, follows the one before it, and is signed.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn verify(&self) -> Result<Verified> {
+        let Inner { db, signer, .. } = &*self.0;
+        // Receipts are added meanwhile, and must not look like missing ones.
+        let moment = db.begin_reading().await?;
+        let mut verified = Verified::default();
+        for account in store::accounts_with_receipts(&moment).await? {
+            verified.accounts += 1;
+            let mut walk = Walk::new(signer);
+            let mut seq = 0;
+            let ended = loop {
+                let receipts = store::receipts_after(&moment, account, seq, AT_ONCE).await?;
+                let Some(last) = receipts.last() else { break walk.end() };
+                seq = last.seq;
+                verified.receipts += receipts.len() as u64;
+                if let Err(wrong) = receipts.iter().try_for_each(|receipt| walk.next(receipt)) {
+                    break Err(wrong);
+                }
+            };
+            verified.wrong.extend(ended.err().map(|wrong| format!("account {account}: {wrong}")));
+        }
+        Ok(verified)
+    }
+
+    /// The public key of this installation's receipts: Ed25519, as hexadecimal text.
+    #[must_use]
+    pub fn receipt_key(&self) -> String {
+        self.0.signer.public_key()
+    }
+}
