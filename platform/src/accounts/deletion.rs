@@ -45,7 +45,7 @@ impl Accounts {
         let fresh = self.0.clock.now().since(stored.passkey_at) <= STEP_UP_WINDOW;
         // A recovery code is enough to log in but not to delete: a thief who found the paper would otherwise destroy
         // everything before the owner notices.
-        if !fresh || stored.method == LogInMethod::Recovery.word() {
+        if !fresh || stored.method == LogInMethod::Recovery.as_str() {
             return Err(Error::Forbidden(
                 "To delete your account, please log out and in again with your passkey: your last login was by a recovery \
                  code, or is more than ten minutes ago."
@@ -145,7 +145,7 @@ impl Accounts {
         let entry = AuditEntry { actor, action: "leave", subject: person.handle.as_str(), detail: "" };
         store::record(&tx, &self.0.clock, &entry).await?;
         tx.commit().await?;
-        self.0.memory.forget(account);
+        self.0.session_cache.invalidate(account);
         if let Some(id) = departure.instance {
             self.0.instances.admit(id).await?;
         }
@@ -166,7 +166,7 @@ impl Accounts {
         let entry = AuditEntry { actor, action: "keep", subject: person.handle.as_str(), detail: "" };
         store::record(&tx, &self.0.clock, &entry).await?;
         tx.commit().await?;
-        self.0.memory.forget(account);
+        self.0.session_cache.invalidate(account);
         if let Some(id) = instance {
             self.0.instances.admit(id).await?;
         }
@@ -236,7 +236,7 @@ impl Accounts {
         let person = store::lock_account(&tx, departure.account).await?.ok_or(Error::NotFound)?;
         self.erase_rows(&tx, departure, &person.handle).await?;
         tx.commit().await?;
-        self.0.memory.forget(person.id);
+        self.0.session_cache.invalidate(person.id);
         if let Some(id) = departure.instance {
             self.0.instances.forget(id);
             self.0.mailbox.forget(id);

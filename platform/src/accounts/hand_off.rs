@@ -170,7 +170,7 @@ impl Accounts {
             audience: bound.audience,
             parent: Some(parent.id),
             method: "hand_off".into(),
-            user_agent: rules::device_words(&client.user_agent),
+            user_agent: rules::device_name(&client.user_agent),
             ip: rules::shorten(client.ip),
             created_at: now,
             last_used_at: now,

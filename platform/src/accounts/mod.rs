@@ -59,7 +59,7 @@ struct AccountsInner {
     own_keys: OwnKeys,
     ceremonies: PasskeyCeremonies,
     limits: Limits,
-    memory: SessionCache,
+    session_cache: SessionCache,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -212,7 +212,7 @@ impl Accounts {
     ) -> anyhow::Result<Self> {
         let ceremonies = PasskeyCeremonies::new(&hosts)?;
         let limits = Limits::new(clock.clone());
-        let memory = SessionCache::default();
+        let session_cache = SessionCache::default();
         Ok(Self(Arc::new(AccountsInner {
             db,
             keys,
@@ -227,7 +227,7 @@ impl Accounts {
             own_keys,
             ceremonies,
             limits,
-            memory,
+            session_cache,
         })))
     }
 }

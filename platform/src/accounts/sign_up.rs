@@ -1,4 +1,4 @@
-//! Signing up: handle, passkey, one-time code, recovery codes; only then an account and an instance, all or nothing.
+//! Sign-up: handle, passkey, one-time code, recovery codes. The last step creates account and instance in one transaction.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,16 +19,13 @@ use crate::handle::Handle;
 use crate::instances::Instance;
 use crate::secrets::{self, Token};
 
-/// How long a sign-up holds its handle, from its beginning.
+/// Lifetime of a sign-up, during which it reserves its handle.
 pub const SIGN_UP_LIVES: Duration = Duration::from_secs(30 * 60);
 /// Free handles suggested in place of a taken one.
-const SUGGESTED: usize = 3;
+const MOST_SUGGESTIONS: usize = 3;
 
 impl Accounts {
-    /// Whether what was typed can be claimed. Handles are public, so anybody may ask.
-    ///
-    /// # Errors
-    /// When the database does not answer.
+    /// Whether a handle, as typed, can be claimed. Handles are public hostnames, so the answer reveals no secret.
     pub async fn handle_availability(&self, typed: &str) -> Result<HandleAvailability> {
         let handle = match Handle::claim(typed) {
             Ok(handle) => handle,
@@ -43,16 +40,17 @@ impl Accounts {
             return Ok(HandleAvailability::Free);
         }
         candidates.retain(|other| !taken.contains(&other.skeleton()));
-        candidates.truncate(SUGGESTED);
+        candidates.truncate(MOST_SUGGESTIONS);
         Ok(HandleAvailability::Taken { suggestions: candidates })
     }
 
-    /// Claims a handle for 30 minutes. `previous` is the sign-up this browser began before: it is continued when the handle is
-    /// the same and given up otherwise. `setup_link` is the operator's one-time link: it works with sign-ups closed, and the account is an admin.
+    /// Begins a sign-up and reserves the handle for 30 minutes. `previous` is the token of a sign-up that this browser began
+    /// before: it is continued when the handle is the same, and abandoned otherwise. `setup_link` is the token of the
+    /// operator's one-time link: it works also while sign-ups are closed, and makes the account an admin.
     ///
     /// # Errors
-    /// `Invalid` for what is no handle, `Conflict` when it is taken, `Forbidden` when sign-ups are closed or the set-up
-    /// link does not work, `TooMany` after ten sign-ups an hour from one address or sixty from all.
+    /// `Invalid` when the text is not a handle; `Conflict` when the handle is taken; `Forbidden` when sign-ups are closed or
+    /// the set-up link is not valid; `TooMany` after ten sign-ups an hour from one address or sixty from all.
     pub async fn sign_up_begin(
         &self,
         typed: &str,
@@ -70,11 +68,11 @@ impl Accounts {
         match previous {
             Some(same) if same.handle == handle && same.role == role => self.continue_sign_up(&same).await,
             other => {
-                // Before the limit: looking for a free handle is not a sign-up.
+                // Before the rate limit, which counts sign-ups and not searches for a free handle.
                 if other.as_ref().is_none_or(|p| p.handle.skeleton() != handle.skeleton()) {
                     self.require_free(&handle).await?;
                 }
-                // The operator's link is proof enough, and must work while strangers use up everyone's share.
+                // The holder of the set-up link is exempt: the link must also work while others exhaust the shared limit.
                 if role != Role::Admin {
                     self.0.limits.sign_up_begun(client.ip)?;
                 }
@@ -83,94 +81,94 @@ impl Accounts {
         }
     }
 
-    /// Where this browser's sign-up stands.
+    /// The state of a sign-up.
     ///
     /// # Errors
-    /// `Conflict` with a sentence when it expired or was finished.
+    /// `Conflict` when it expired or was finished.
     pub async fn sign_up(&self, token: &str) -> Result<SignUpProgress> {
-        let half = self.live_sign_up(token).await?;
-        let step = match (&half.passkey, &half.recovery_codes) {
+        let sign_up = self.live_sign_up(token).await?;
+        let step = match (&sign_up.passkey, &sign_up.recovery_codes) {
             (None, _) => SignUpStep::Passkey,
             (Some(_), None) => {
-                let (uri, secret) = self.0.totp_to_show(half.account, &half.totp_secret, &half.handle)?;
+                let (uri, secret) = self.0.totp_to_show(sign_up.account, &sign_up.totp_secret, &sign_up.handle)?;
                 SignUpStep::OneTimeCode { uri, secret }
             }
-            (Some(_), Some(sealed)) => SignUpStep::RecoveryCodes(self.recovery_codes(&half, sealed)?),
+            (Some(_), Some(sealed)) => SignUpStep::RecoveryCodes(self.recovery_codes(&sign_up, sealed)?),
         };
-        Ok(SignUpProgress { handle: half.handle, step })
+        Ok(SignUpProgress { handle: sign_up.handle, step })
     }
 
-    /// Options for `navigator.credentials.create`, `{"publicKey": {..}}`. Asked again, the answer to the ones before
-    /// does not count any more.
+    /// Options for `navigator.credentials.create`, `{"publicKey": {..}}`. Calling it again invalidates the options before.
     ///
     /// # Errors
     /// `Conflict` when the sign-up expired.
     pub async fn sign_up_passkey_challenge(&self, token: &str) -> Result<Value> {
-        let half = self.live_sign_up(token).await?;
-        let (options, state) = self.0.ceremonies.begin_passkey(half.account, &half.handle, Vec::new())?;
+        let sign_up = self.live_sign_up(token).await?;
+        let (options, state) = self.0.ceremonies.begin_passkey(sign_up.account, &sign_up.handle, Vec::new())?;
         let tx = self.0.db.begin().await?;
         let until = self.0.clock.now().plus(ceremonies::CEREMONY_TIMEOUT);
-        store::put_challenge(&tx, challenge_hash(&half), ChallengePurpose::SignUpPasskey, state, until).await?;
+        store::put_challenge(&tx, challenge_hash(&sign_up), ChallengePurpose::SignUpPasskey, state, until).await?;
         tx.commit().await?;
         Ok(options)
     }
 
-    /// Takes the browser's answer.
+    /// Verifies the browser's response and stores the passkey with the sign-up.
     ///
     /// # Errors
-    /// `Invalid` when it cannot be checked, `Conflict` when the sign-up expired or the passkey is registered already.
+    /// `Invalid` when the response is not valid; `Conflict` when the sign-up expired or the passkey is registered already.
     pub async fn sign_up_passkey(&self, token: &str, answer: Value) -> Result<()> {
-        let half = self.live_sign_up(token).await?;
+        let sign_up = self.live_sign_up(token).await?;
         let now = self.0.clock.now();
         let tx = self.0.db.begin().await?;
-        let state = store::take_challenge(&tx, &challenge_hash(&half), ChallengePurpose::SignUpPasskey, now).await?;
+        let state = store::take_challenge(&tx, &challenge_hash(&sign_up), ChallengePurpose::SignUpPasskey, now).await?;
         tx.commit().await?;
         let passkey = self.0.ceremonies.finish_passkey(&state.ok_or_else(ceremonies::passkey_refused)?, answer)?;
         if store::passkey_by_credential(self.0.db.read(), passkey.cred_id()).await?.is_some() {
             return Err(Error::Conflict("That passkey is registered already. Please make another one.".into()));
         }
         let tx = self.0.db.begin().await?;
-        store::set_sign_up_passkey(&tx, half.id, &passkey).await?;
+        store::set_sign_up_passkey(&tx, sign_up.id, &passkey).await?;
         tx.commit().await
     }
 
-    /// Confirms the one-time-code app with one code. Once it is confirmed, doing it again changes nothing.
+    /// Confirms the authenticator app with its first code. Idempotent once it is confirmed.
     ///
     /// # Errors
     /// `Invalid` for a wrong code, `Conflict` when the sign-up expired or has no passkey yet.
     pub async fn sign_up_code(&self, token: &str, code: &str) -> Result<()> {
-        let half = self.live_sign_up(token).await?;
-        if half.passkey.is_none() {
+        let sign_up = self.live_sign_up(token).await?;
+        if sign_up.passkey.is_none() {
             return Err(not_complete());
         }
-        if half.totp_step.is_some() {
+        if sign_up.totp_step.is_some() {
             return Ok(());
         }
-        let step = self.0.code_step(half.account, &half.totp_secret, code, self.0.clock.now())?;
+        let step = self.0.code_step(sign_up.account, &sign_up.totp_secret, code, self.0.clock.now())?;
         let step = step.ok_or_else(wrong_code)?;
         let codes = self.0.new_recovery_codes().join("\n");
-        let sealed = self.0.keys.seal(half.account.0.as_bytes(), codes.as_bytes());
+        let sealed = self.0.keys.seal(sign_up.account.0.as_bytes(), codes.as_bytes());
         let tx = self.0.db.begin().await?;
-        store::set_sign_up_confirmed(&tx, half.id, step, sealed).await?;
+        store::set_sign_up_confirmed(&tx, sign_up.id, step, sealed).await?;
         tx.commit().await
     }
 
-    /// Makes account, session and instance, all or nothing, and begins to make the container.
+    /// Creates account, session and instance in one transaction, then has the reconciler build the container.
     ///
     /// # Errors
-    /// `Conflict` when it was finished already, expired, is not complete, or the handle went; `TooMany` when too many were
-    /// finished from one address or altogether. Nothing was made then.
+    /// `Conflict` when the sign-up was finished already, expired or is incomplete, or the handle was taken meanwhile;
+    /// `TooMany` when an address, or all together, finished too many. On an error nothing was created.
     pub async fn sign_up_finish(&self, token: &str, client: &Client) -> Result<(NewSession, Arc<Instance>)> {
         let now = self.0.clock.now();
         if self.live_sign_up(token).await?.role != Role::Admin {
             self.0.limits.sign_up_finished(client.ip)?;
         }
         let tx = self.0.db.begin().await?;
-        let half = store::take_sign_up(&tx, &secrets::hash(token), now).await?.ok_or_else(sign_up_is_over)?;
-        if half.role == Role::Admin {
+        // The row is deleted and read in one statement: of two concurrent requests (a double click) one gets it.
+        let sign_up = store::take_sign_up(&tx, &secrets::hash(token), now).await?.ok_or_else(sign_up_is_over)?;
+        if sign_up.role == Role::Admin {
             self.use_setup_link(&tx).await?;
         }
-        let person = self.make_account(&tx, half, now).await?;
+        let person = self.make_account(&tx, sign_up, now).await?;
         let instance = self.0.instances.create_in(&tx, person.id, &person.handle).await?;
         let signed_in = self.sign_in(&tx, &person, LogInMethod::SignUp, client, None).await?;
         tx.commit().await?;
@@ -178,7 +176,8 @@ impl Accounts {
         Ok((signed_in, self.0.instances.admit(instance).await?))
     }
 
-    /// Admin with a working set-up link, also when this browser came with it before; else a member, if sign-ups are open.
+    /// The role of the account: admin with a valid set-up link, or when this browser began an admin sign-up before;
+    /// otherwise member, if sign-ups are open.
     async fn role_for(
         &self,
         previous: Option<&StoredSignUp>,
@@ -210,11 +209,11 @@ impl Accounts {
         Err(Error::Conflict(format!("{handle} is taken. Still free: {}.", free.join(", "))))
     }
 
-    /// A new token for the same sign-up: the room keeps no token that it could give out again.
-    async fn continue_sign_up(&self, half: &StoredSignUp) -> Result<Token> {
+    /// Replaces the sign-up's token. Only its hash is stored, so the old one cannot be handed out again.
+    async fn continue_sign_up(&self, sign_up: &StoredSignUp) -> Result<Token> {
         let token = Token::new(&self.0.clock);
         let tx = self.0.db.begin().await?;
-        store::set_sign_up_token(&tx, half.id, token.hash()).await?;
+        store::set_sign_up_token(&tx, sign_up.id, token.hash()).await?;
         tx.commit().await?;
         Ok(token)
     }
@@ -230,12 +229,12 @@ impl Accounts {
         let account = AccountId(self.0.clock.uuid());
         let tx = self.0.db.begin().await?;
         if let Some(previous) = instead_of {
-            store::give_up_sign_up(&tx, previous.id).await?;
+            store::remove_sign_up(&tx, previous.id).await?;
         }
         if !store::skeletons_of_accounts(&*tx, &[handle.skeleton()]).await?.is_empty() {
             return Err(Error::Conflict(format!("{handle} is taken. Please choose another handle.")));
         }
-        let half = StoredSignUp {
+        let sign_up = StoredSignUp {
             id: self.0.clock.uuid(),
             account,
             handle,
@@ -246,7 +245,7 @@ impl Accounts {
             recovery_codes: None,
             expires_at: now.plus(SIGN_UP_LIVES),
         };
-        store::insert_sign_up(&tx, token.hash(), &half, now).await?;
+        store::insert_sign_up(&tx, token.hash(), &sign_up, now).await?;
         tx.commit().await?;
         Ok(token)
     }
@@ -256,15 +255,15 @@ impl Accounts {
         found.ok_or_else(sign_up_is_over)
     }
 
-    fn recovery_codes(&self, half: &StoredSignUp, sealed: &[u8]) -> Result<Vec<String>> {
-        let plain = self.0.keys.open(half.account.0.as_bytes(), sealed).context("opening recovery codes")?;
+    fn recovery_codes(&self, sign_up: &StoredSignUp, sealed: &[u8]) -> Result<Vec<String>> {
+        let plain = self.0.keys.open(sign_up.account.0.as_bytes(), sealed).context("opening recovery codes")?;
         let text = std::str::from_utf8(&plain).context("reading recovery codes")?;
         Ok(text.lines().map(str::to_owned).collect())
     }
 
-    /// The set-up link makes the first admin and no other, whoever else signed up before; asked again here, because another
-    /// may have been quicker.
+    /// Consumes the set-up link, which makes the first admin and no other.
     async fn use_setup_link(&self, tx: &Tx) -> Result<()> {
+        // Checked again inside the transaction: another admin sign-up may have finished since this one was begun.
         if store::take_setup_link(tx).await? && !store::has_admin(&**tx).await? {
             Ok(())
         } else {
@@ -272,18 +271,18 @@ impl Accounts {
         }
     }
 
-    async fn make_account(&self, tx: &Tx, half: StoredSignUp, now: Timestamp) -> Result<StoredAccount> {
-        let codes = half.recovery_codes.as_deref().ok_or_else(not_complete)?;
-        let codes = self.recovery_codes(&half, codes)?;
-        let passkey = half.passkey.ok_or_else(not_complete)?;
+    async fn make_account(&self, tx: &Tx, sign_up: StoredSignUp, now: Timestamp) -> Result<StoredAccount> {
+        let codes = sign_up.recovery_codes.as_deref().ok_or_else(not_complete)?;
+        let codes = self.recovery_codes(&sign_up, codes)?;
+        let passkey = sign_up.passkey.ok_or_else(not_complete)?;
         let person = StoredAccount {
-            id: half.account,
-            handle: half.handle,
-            role: half.role,
+            id: sign_up.account,
+            handle: sign_up.handle,
+            role: sign_up.role,
             state: AccountState::Active,
-            totp_secret: half.totp_secret,
-            // The code that confirmed the app is used up.
-            totp_last_step: half.totp_step.ok_or_else(not_complete)?,
+            totp_secret: sign_up.totp_secret,
+            // The code that confirmed the app must not be accepted a second time, at the first login.
+            totp_last_step: sign_up.totp_step.ok_or_else(not_complete)?,
             totp_failures: 0,
             totp_blocked_until: Timestamp(0),
             created_at: now,
@@ -305,9 +304,10 @@ impl Accounts {
     }
 }
 
-/// A sign-up has one passkey ceremony at a time; its id is known to nobody outside.
-fn challenge_hash(half: &StoredSignUp) -> Vec<u8> {
-    secrets::hash(&format!("sign-up passkey {}", half.id))
+/// The key of the sign-up's passkey challenge. It is derived from the sign-up's id, which never leaves the server, so that a
+/// sign-up has one ceremony at a time and a new one replaces it.
+fn challenge_hash(sign_up: &StoredSignUp) -> Vec<u8> {
+    secrets::hash(&format!("sign-up passkey {}", sign_up.id))
 }
 
 fn sign_up_is_over() -> Error {

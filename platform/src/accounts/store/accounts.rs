@@ -1,4 +1,4 @@
-//! Accounts: the rows behind a handle.
+//! The table `accounts`.
 
 use std::collections::HashSet;
 
@@ -6,7 +6,7 @@ use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::{QueryOrder as _, QuerySelect as _};
 
-use super::{unless_taken, unreadable};
+use super::{conflict_if_duplicate, unreadable};
 use crate::accounts::{AccountState, Role};
 use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
@@ -47,9 +47,9 @@ pub(in crate::accounts) struct StoredAccount {
     pub(in crate::accounts) handle: Handle,
     pub(in crate::accounts) role: Role,
     pub(in crate::accounts) state: AccountState,
-    /// Sealed for this account's id.
+    /// Encrypted, with the account's id as associated data.
     pub(in crate::accounts) totp_secret: Vec<u8>,
-    /// The newest time step whose code was taken; codes of it and before are used up.
+    /// The newest time step with an accepted code. Codes of this step and of earlier ones are refused.
     pub(in crate::accounts) totp_last_step: i64,
     /// Wrong codes in a row.
     pub(in crate::accounts) totp_failures: i64,
@@ -64,8 +64,8 @@ impl TryFrom<row::Model> for StoredAccount {
         Ok(Self {
             id: row.id,
             handle: Handle::parse(&row.handle).map_err(|_| unreadable("a handle"))?,
-            role: role(&row.role)?,
-            state: state(&row.state),
+            role: parse_role(&row.role)?,
+            state: parse_state(&row.state),
             totp_secret: row.totp_secret,
             totp_last_step: row.totp_last_step,
             totp_failures: row.totp_failures,
@@ -75,14 +75,14 @@ impl TryFrom<row::Model> for StoredAccount {
     }
 }
 
-pub(super) fn role_word(role: Role) -> &'static str {
+pub(super) fn role_as_str(role: Role) -> &'static str {
     match role {
         Role::Member => "member",
         Role::Admin => "admin",
     }
 }
 
-pub(super) fn role(word: &str) -> Result<Role> {
+pub(super) fn parse_role(word: &str) -> Result<Role> {
     match word {
         "member" => Ok(Role::Member),
         "admin" => Ok(Role::Admin),
@@ -90,7 +90,7 @@ pub(super) fn role(word: &str) -> Result<Role> {
     }
 }
 
-pub(super) fn state_word(state: AccountState) -> &'static str {
+pub(super) fn state_as_str(state: AccountState) -> &'static str {
     match state {
         AccountState::Active => "active",
         AccountState::Suspended => "suspended",
@@ -99,20 +99,20 @@ pub(super) fn state_word(state: AccountState) -> &'static str {
     }
 }
 
-/// One that this version does not know lets nobody in.
-pub(super) fn state(word: &str) -> AccountState {
+pub(super) fn parse_state(word: &str) -> AccountState {
+    // A state written by a newer version fails closed: it counts as suspended.
     let known = [AccountState::Active, AccountState::Deleting, AccountState::Deleted];
-    known.into_iter().find(|state| state_word(*state) == word).unwrap_or(AccountState::Suspended)
+    known.into_iter().find(|state| state_as_str(*state) == word).unwrap_or(AccountState::Suspended)
 }
 
-/// `Conflict` when the handle, or one that looks like it, belongs to somebody.
+/// `Conflict` when an account has the handle or one with the same skeleton (a look-alike).
 pub(in crate::accounts) async fn insert_account(tx: &Tx, person: &StoredAccount) -> Result<()> {
     let row = row::ActiveModel {
         id: Set(person.id),
         handle: Set(person.handle.to_string()),
         skeleton: Set(person.handle.skeleton()),
-        role: Set(role_word(person.role).to_owned()),
-        state: Set(state_word(person.state).to_owned()),
+        role: Set(role_as_str(person.role).to_owned()),
+        state: Set(state_as_str(person.state).to_owned()),
         totp_secret: Set(person.totp_secret.clone()),
         totp_last_step: Set(person.totp_last_step),
         totp_failures: Set(person.totp_failures),
@@ -120,7 +120,7 @@ pub(in crate::accounts) async fn insert_account(tx: &Tx, person: &StoredAccount)
         created_at_ms: Set(person.created_at.0),
     };
     let written = row::Entity::insert(row).exec_without_returning(&**tx).await;
-    unless_taken(written, "That handle was taken in the meantime. Please begin again with another one.")
+    conflict_if_duplicate(written, "That handle was taken in the meantime. Please begin again with another one.")
 }
 
 pub(in crate::accounts) async fn account_by_id<C: ConnectionTrait>(
@@ -138,17 +138,18 @@ pub(in crate::accounts) async fn account_by_handle<C: ConnectionTrait>(
     found.map(StoredAccount::try_from).transpose()
 }
 
-/// Reads an account so that nobody else changes it until `tx` ends. SQLite has one writer anyway.
+/// Reads an account and locks its row until `tx` ends.
 pub(in crate::accounts) async fn lock_account(tx: &Tx, id: AccountId) -> Result<Option<StoredAccount>> {
+    // `FOR UPDATE` on PostgreSQL. SQLite has no row locks, but there `tx` is the only writer.
     row::Entity::find_by_id(id).lock_exclusive().one(&**tx).await?.map(StoredAccount::try_from).transpose()
 }
 
 pub(in crate::accounts) async fn has_admin<C: ConnectionTrait>(on: &C) -> Result<bool> {
-    let admins = row::Entity::find().filter(row::Column::Role.eq(role_word(Role::Admin)));
+    let admins = row::Entity::find().filter(row::Column::Role.eq(role_as_str(Role::Admin)));
     Ok(admins.limit(1).one(on).await?.is_some())
 }
 
-/// Which of `skeletons` accounts have. The same handle has the same skeleton, so asking for skeletons is enough.
+/// The subset of `skeletons` that belongs to accounts. Equal handles have equal skeletons, so this finds them as well.
 pub(in crate::accounts) async fn skeletons_of_accounts<C: ConnectionTrait>(
     on: &C,
     skeletons: &[String],
@@ -163,8 +164,8 @@ pub(in crate::accounts) async fn accounts<C: ConnectionTrait>(on: &C, limit: u64
     rows.into_iter().map(StoredAccount::try_from).collect()
 }
 
-/// Uses up the code of `step` and everything before it, and forgives wrong ones. `false` when it was used up already:
-/// of many that bring the same code at once, one gets `true`.
+/// Marks the code of `step` as used and resets the failure count. `false` when a code of this or a later step was accepted
+/// before: of concurrent requests with the same code, one gets `true`.
 pub(in crate::accounts) async fn use_code(tx: &Tx, id: AccountId, step: i64) -> Result<bool> {
     let changed = row::Entity::update_many()
         .col_expr(row::Column::TotpLastStep, Expr::value(step))
@@ -177,7 +178,7 @@ pub(in crate::accounts) async fn use_code(tx: &Tx, id: AccountId, step: i64) -> 
     Ok(changed.rows_affected == 1)
 }
 
-/// Notes the `failures`th wrong code in a row, after which none is taken until `blocked_until`.
+/// Stores the count of wrong codes in a row, and the time until which further codes are refused.
 pub(in crate::accounts) async fn note_wrong_code(
     tx: &Tx,
     id: AccountId,
@@ -193,10 +194,10 @@ pub(in crate::accounts) async fn note_wrong_code(
     Ok(())
 }
 
-/// Takes away what the account logs in with and its rights; its handle stays, so that nobody else ever gets it.
+/// Erases the account's secret and rights. The handle stays, so that it is never given again.
 pub(in crate::accounts) async fn empty_account(tx: &Tx, id: AccountId) -> Result<()> {
     row::Entity::update_many()
-        .col_expr(row::Column::Role, Expr::value(role_word(Role::Member)))
+        .col_expr(row::Column::Role, Expr::value(role_as_str(Role::Member)))
         .col_expr(row::Column::TotpSecret, Expr::value(Vec::<u8>::new()))
         .filter(row::Column::Id.eq(id))
         .exec(&**tx)
@@ -204,7 +205,7 @@ pub(in crate::accounts) async fn empty_account(tx: &Tx, id: AccountId) -> Result
     Ok(())
 }
 
-/// Brings an account from one of the states `from` to `state`; `false` when it was in none of them.
+/// Moves an account from one of the states `from` to `state`. `false` when it was in none of them.
 pub(in crate::accounts) async fn set_state(
     tx: &Tx,
     id: AccountId,
@@ -212,9 +213,9 @@ pub(in crate::accounts) async fn set_state(
     state: AccountState,
 ) -> Result<bool> {
     let changed = row::Entity::update_many()
-        .col_expr(row::Column::State, Expr::value(state_word(state)))
+        .col_expr(row::Column::State, Expr::value(state_as_str(state)))
         .filter(row::Column::Id.eq(id))
-        .filter(row::Column::State.is_in(from.iter().map(|state| state_word(*state))))
+        .filter(row::Column::State.is_in(from.iter().map(|state| state_as_str(*state))))
         .exec(&**tx)
         .await?;
     Ok(changed.rows_affected == 1)

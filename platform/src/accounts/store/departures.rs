@@ -1,10 +1,10 @@
-//! Departures: accounts that leave, or were just kept.
+//! The table `departures`: scheduled account deletions, and cancelled ones until their files are unmarked on the host.
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::{QueryOrder as _, QuerySelect as _};
 
-use super::accounts::{state, state_word};
+use super::accounts::{parse_state, state_as_str};
 use super::unreadable;
 use crate::accounts::AccountState;
 use crate::clock::Timestamp;
@@ -42,7 +42,7 @@ pub(in crate::accounts) enum DeletionRequester {
     Operator,
 }
 
-/// An account that leaves.
+/// A scheduled or just cancelled deletion.
 #[derive(Clone, Debug)]
 pub(in crate::accounts) struct Departure {
     pub(in crate::accounts) account: AccountId,
@@ -51,13 +51,13 @@ pub(in crate::accounts) struct Departure {
     pub(in crate::accounts) state_before: AccountState,
     pub(in crate::accounts) requested_at: Timestamp,
     pub(in crate::accounts) due: Timestamp,
-    /// When the host was told, which counts for itself from then on.
+    /// When the files were marked on the host, which measures the grace period by its own clock from then on.
     pub(in crate::accounts) buried_at: Option<Timestamp>,
-    /// When it was decided to keep it after all; the host is still to be told.
+    /// When the deletion was cancelled. The host still has to unmark the files.
     pub(in crate::accounts) cancelled_at: Option<Timestamp>,
 }
 
-fn asked_by_word(requested_by: DeletionRequester) -> &'static str {
+fn requester_as_str(requested_by: DeletionRequester) -> &'static str {
     match requested_by {
         DeletionRequester::Owner => "owner",
         DeletionRequester::Operator => "operator",
@@ -74,9 +74,9 @@ impl TryFrom<row::Model> for Departure {
             requested_by: match row.asked_by.as_str() {
                 "owner" => DeletionRequester::Owner,
                 "operator" => DeletionRequester::Operator,
-                _ => return Err(unreadable("who asked for a departure")),
+                _ => return Err(unreadable("the requester of a departure")),
             },
-            state_before: state(&row.state_before),
+            state_before: parse_state(&row.state_before),
             requested_at: Timestamp(row.asked_at_ms),
             due: Timestamp(row.due_at_ms),
             buried_at: row.buried_at_ms.map(Timestamp),
@@ -89,8 +89,8 @@ pub(in crate::accounts) async fn insert_departure(tx: &Tx, departure: &Departure
     let row = row::ActiveModel {
         account_id: Set(departure.account),
         instance_id: Set(departure.instance),
-        asked_by: Set(asked_by_word(departure.requested_by).to_owned()),
-        state_before: Set(state_word(departure.state_before).to_owned()),
+        asked_by: Set(requester_as_str(departure.requested_by).to_owned()),
+        state_before: Set(state_as_str(departure.state_before).to_owned()),
         asked_at_ms: Set(departure.requested_at.0),
         due_at_ms: Set(departure.due.0),
         buried_at_ms: Set(None),
@@ -107,7 +107,7 @@ pub(in crate::accounts) async fn departure<C: ConnectionTrait>(
     row::Entity::find_by_id(account).one(on).await?.map(Departure::try_from).transpose()
 }
 
-/// The longest due first, at most `limit`.
+/// At most `limit` rows, the longest due first.
 pub(in crate::accounts) async fn departures<C: ConnectionTrait>(on: &C, limit: u64) -> Result<Vec<Departure>> {
     let rows = row::Entity::find().order_by_asc(row::Column::DueAtMs).limit(limit).all(on).await?;
     rows.into_iter().map(Departure::try_from).collect()
