@@ -119,9 +119,10 @@ impl Accounts {
 fn refuse_if_deleting(person: &StoredAccount) -> Result<()> {
     match person.state {
         AccountState::Active | AccountState::Suspended => Ok(()),
-        AccountState::Deleting => {
-            Err(Error::Conflict("This account is scheduled for deletion. To cancel that: berth user keep HANDLE, and then try again.".into()))
-        }
+        AccountState::Deleting => Err(Error::Conflict(
+            "This account is scheduled for deletion. To cancel that: berth user keep HANDLE, and then try again."
+                .into(),
+        )),
         AccountState::Deleted => Err(super::deletion::deleted()),
     }
 }

@@ -12,7 +12,7 @@ use crate::db::AccountId;
 use crate::http::format::Moment;
 use crate::http::page::Page;
 use crate::http::problem::{Answer, Problem};
-use crate::own_keys::{KeyRefusal, OwnKey};
+use crate::own_keys::{KeyOwner, KeyRefusal, OwnKey};
 
 #[derive(Template)]
 #[template(path = "spend/own_keys.html")]
@@ -67,7 +67,7 @@ pub async fn set(
     Path(provider): Path<String>,
     Form(typed): Form<Typed>,
 ) -> Answer {
-    match app.own_keys.set((session.account, &session.handle), &provider, &typed.key).await {
+    match app.own_keys.set(owner(&session), &provider, &typed.key).await {
         Ok(()) => Ok(Redirect::to("/own-keys").into_response()),
         Err(error) => {
             let problem = Problem::in_place(error)?;
@@ -82,8 +82,12 @@ pub async fn set(
 
 /// `POST /own-keys/{provider}/remove`
 pub async fn remove(State(app): State<App>, session: Session, Path(provider): Path<String>) -> Answer<Redirect> {
-    app.own_keys.remove((session.account, &session.handle), &provider).await?;
+    app.own_keys.remove(owner(&session), &provider).await?;
     Ok(Redirect::to("/own-keys"))
+}
+
+fn owner(session: &Session) -> KeyOwner<'_> {
+    KeyOwner { account: session.account, handle: &session.handle }
 }
 
 /// Which calls go out under own keys, in a sentence; empty when none do.

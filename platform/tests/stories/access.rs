@@ -10,6 +10,7 @@ use axum::http::Method;
 use berth::alarms::Schedule;
 use berth::handle::Handle;
 use berth::mailbox::Parcel;
+use berth::own_keys::KeyOwner;
 use berth::sharing::ShareAudience;
 use berth::web::Access;
 use berth::web::routes::{self, Route};
@@ -173,7 +174,7 @@ impl Cast {
         let instance = site.app.instances.by_handle(&Handle::parse("alice").unwrap()).unwrap();
         site.app.sharing.add(&instance, "/docs", ShareAudience::Everyone { wakes: false }).await.unwrap();
         site.app.domains.claim(&instance, "docs.alice.org").await.unwrap();
-        let owner = (instance.account, &instance.handle);
+        let owner = KeyOwner { account: instance.account, handle: &instance.handle };
         site.app.own_keys.set(owner, "anthropic", "sk-ant-alices-own-key").await.unwrap();
         site.app.quota.begin().await.unwrap();
         crate::spend::call(&site.app, "alice", "", 10).await;

@@ -10,7 +10,7 @@ use berth::config::Providers;
 use berth::db::AccountId;
 use berth::error::Error;
 use berth::handle::Handle;
-use berth::own_keys::OwnKeys;
+use berth::own_keys::{KeyOwner, OwnKeys};
 use berth::quota::{Outcome, OwnCall, Provider as Name, Receipt, Refusal, Seen, Usage};
 use berth::secrets::Keys;
 use sea_orm::{ConnectionTrait as _, Statement};
@@ -67,12 +67,12 @@ fn answer() -> Says {
 }
 
 async fn has_key(world: &World, person: &Person, provider: &str, key: &str) {
-    let owner = (person.instance.account, &person.instance.handle);
+    let owner = KeyOwner { account: person.instance.account, handle: &person.instance.handle };
     world.app.own_keys.set(owner, provider, key).await.unwrap();
 }
 
 async fn has_no_key(world: &World, person: &Person, provider: &str) {
-    let owner = (person.instance.account, &person.instance.handle);
+    let owner = KeyOwner { account: person.instance.account, handle: &person.instance.handle };
     world.app.own_keys.remove(owner, provider).await.unwrap();
 }
 
@@ -331,7 +331,7 @@ async fn without_a_key_of_the_platforms_own_keys_reach_the_provider_and_others_t
     assert_eq!((heard.uri.path(), keys(&heard)), ("/openai/v1/chat/completions", vec![format!("Bearer {BOBS}")]));
     assert_eq!(bob.post(&world, "/groq/v1/chat/completions", &chat).send().await.unwrap().status(), 404);
     for unknown in ["weather", "Anthropic", "metered", ""] {
-        let owner = (alice.instance.account, &alice.instance.handle);
+        let owner = KeyOwner { account: alice.instance.account, handle: &alice.instance.handle };
         assert!(matches!(world.app.own_keys.set(owner, unknown, ALICES).await, Err(Error::NotFound)), "{unknown}");
     }
 }

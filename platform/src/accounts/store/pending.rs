@@ -161,7 +161,10 @@ pub(in crate::accounts) async fn insert_sign_up(
         expires_at_ms: Set(sign_up.expires_at.0),
     };
     let written = signups::Entity::insert(row).exec_without_returning(&**tx).await;
-    conflict_if_duplicate(written, "Another person is signing up with that handle right now. Please choose another one.")
+    conflict_if_duplicate(
+        written,
+        "Another person is signing up with that handle right now. Please choose another one.",
+    )
 }
 
 /// The subset of `skeletons` that live sign-ups hold.

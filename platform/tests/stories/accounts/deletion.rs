@@ -5,6 +5,7 @@ use std::time::Duration;
 use berth::accounts::AccountState;
 use berth::containers::ContainerHost as _;
 use berth::instances::{Cause, Wish};
+use berth::own_keys::KeyOwner;
 
 use super::*;
 
@@ -145,7 +146,7 @@ async fn of_somebody_who_is_gone_only_the_handle_and_the_receipts_are_left() {
             (account, &handle),
             (house.instances.by_handle(&other.signed_in.handle).unwrap().account, &other.signed_in.handle),
         ] {
-            house.own_keys.set((account, handle), "openai", "sk-a-key-at-a-provider").await.unwrap();
+            house.own_keys.set(KeyOwner { account, handle }, "openai", "sk-a-key-at-a-provider").await.unwrap();
         }
 
         leave(&house, &member).await;
