@@ -118,7 +118,7 @@ impl Jobs {
         let outcome = match Kind::of_word(&kind) {
             Some(Kind::PurgeExpired) => self.works.accounts.purge_expired().await,
             Some(Kind::AdvanceDeletions) => self.works.accounts.advance_deletions().await,
-            Some(Kind::LookAtDomains) => self.works.domains.look_again().await,
+            Some(Kind::LookAtDomains) => self.works.domains.recheck_proofs().await,
             Some(Kind::TellAlerts) => self.works.quota.tell_alerts(&self.works.instances, &self.works.mailbox).await,
             Some(Kind::ForgetReceipts) => self.works.quota.forget_receipts().await,
             Some(Kind::PurgeJobs) => store::purge(&self.db, now.minus(KEEP)).await,

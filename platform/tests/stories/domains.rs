@@ -59,7 +59,7 @@ impl Place {
     /// A day passes, and what is due is looked at.
     async fn next_day(&self) -> u64 {
         self.town.clock.advance(DAY);
-        self.domains().look_again().await.unwrap()
+        self.domains().recheck_proofs().await.unwrap()
     }
 
     /// What Caddy is told.
@@ -229,7 +229,7 @@ async fn a_proof_that_is_gone_for_three_days_in_a_row_loses_the_name() {
     let standing = || place.domains().of(place.alice.instance.id)[0].state;
     let missed = |state| if let DomainState::Proven { missed, .. } = state { Some(missed) } else { None };
     let asked = place.dns.asked();
-    place.domains().look_again().await.unwrap();
+    place.domains().recheck_proofs().await.unwrap();
     assert_eq!(place.dns.asked(), asked, "once a day");
     place.next_day().await;
     assert!(place.dns.asked() > asked && missed(standing()) == Some(0));
@@ -247,7 +247,11 @@ async fn a_proof_that_is_gone_for_three_days_in_a_row_loses_the_name() {
     place.dns.keep_silent(true);
     assert_eq!((place.next_day().await, missed(standing())), (0, Some(1)), "silence is no word");
     place.dns.keep_silent(false);
-    assert_eq!((place.domains().look_again().await.unwrap(), missed(standing())), (0, Some(2)), "and is asked again");
+    assert_eq!(
+        (place.domains().recheck_proofs().await.unwrap(), missed(standing())),
+        (0, Some(2)),
+        "and is asked again"
+    );
     assert_eq!((place.status(NAME, "").await, place.ask(NAME).await), (401, 200), "until then it leads there");
     assert_eq!((place.next_day().await, standing()), (1, DomainState::Claimed));
     assert_eq!((place.status(NAME, "").await, place.ask(NAME).await), (421, 403));
