@@ -1,4 +1,5 @@
-//! WebAuthn ceremonies: the options for registering and using a passkey, and the verification of the browser's response.
+//! WebAuthn ceremonies: the options for registering and using a passkey, and the verification of the browser's
+//! response.
 //!
 //! This module has no database. Its callers store the ceremony's state on the server and delete it before they verify a
 //! response, so that a response cannot be replayed. Section numbers are those of WebAuthn Level 3: 7.1 verifies a
@@ -24,8 +25,8 @@ pub(super) const CEREMONY_TIMEOUT: Duration = Duration::from_secs(300);
 
 pub(super) struct PasskeyCeremonies(Webauthn);
 
-/// Why a response was rejected. For the log only: the person reads one sentence for all of them, which tells an attacker
-/// nothing about which check failed.
+/// Why a response was rejected. For the log only: the person reads one sentence for all of them, which tells an
+/// attacker nothing about which check failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CeremonyError {
     #[error("the response is malformed")]
@@ -132,8 +133,8 @@ impl PasskeyCeremonies {
         if rules::is_framed(&answer.response.client_data_json) {
             return Err(CeremonyError::Framed);
         }
-        // Without `allowCredentials`, 7.2 requires a user handle in the response. Ours is the account's id, chosen at the
-        // registration; it is a claim until the signature is verified with a key stored for that account.
+        // Without `allowCredentials`, 7.2 requires a user handle in the response. Ours is the account's id, chosen at
+        // the registration; it is a claim until the signature is verified with a key stored for that account.
         let (account, _) =
             self.0.identify_discoverable_authentication(&answer).map_err(|_| CeremonyError::WrongAccount)?;
         Ok(AssertionClaim { account: AccountId(account), answer })

@@ -1,9 +1,10 @@
-//! Account deletion: scheduled, cancellable during a grace period, then final. It destroys the account's credentials and
-//! its instance with all files.
+//! Account deletion: scheduled, cancellable during a grace period, then final. It destroys the account's credentials
+//! and its instance with all files.
 //!
-//! Two things stay: the handle, which is never given to another account, and the receipts of AI calls, without which the
-//! ledger would not add up. A scheduled deletion is a row of the table `departures`, hence [`Departure`]. A background job
-//! takes the next step of every row; each step is idempotent, so that a crash in the middle is repaired by the next run.
+//! Two things stay: the handle, which is never given to another account, and the receipts of AI calls, without which
+//! the ledger would not add up. A scheduled deletion is a row of the table `departures`, hence [`Departure`]. A
+//! background job takes the next step of every row; each step is idempotent, so that a crash in the middle is repaired
+//! by the next run.
 
 use super::passkeys::STEP_UP_WINDOW;
 use super::sessions::LogInMethod;
@@ -98,8 +99,8 @@ impl Accounts {
             .map(|d| ScheduledDeletion { due: d.due, owner_may_cancel: d.requested_by == DeletionRequester::Owner }))
     }
 
-    /// Takes the next step of every scheduled deletion and returns the number of accounts that were deleted. A step that
-    /// fails is logged and retried by the next run; the others go on.
+    /// Takes the next step of every scheduled deletion and returns the number of accounts that were deleted. A step
+    /// that fails is logged and retried by the next run; the others go on.
     pub async fn advance_deletions(&self) -> Result<u64> {
         let mut deleted = 0;
         for departure in store::departures(self.0.db.read(), DELETIONS_PER_RUN).await? {
@@ -215,8 +216,8 @@ impl Accounts {
         Ok(step)
     }
 
-    /// Makes the deletion final, before anything is destroyed: a cancellation between two retries of the destruction would
-    /// otherwise bring back an account without files.
+    /// Makes the deletion final, before anything is destroyed: a cancellation between two retries of the destruction
+    /// would otherwise bring back an account without files.
     async fn make_final(&self, account: AccountId) -> Result<()> {
         let tx = self.0.db.begin().await?;
         store::lock_account(&tx, account).await?;

@@ -1,5 +1,6 @@
-//! Hand-off: turns a login on the app host into a session on an instance's host. It works like an OAuth 2.0 authorization
-//! code with PKCE (RFC 7636), because no cookie may be readable by both hosts: the instance's host runs a tenant's code.
+//! Hand-off: turns a login on the app host into a session on an instance's host. It works like an OAuth 2.0
+//! authorization code with PKCE (RFC 7636), because no cookie may be readable by both hosts: the instance's host runs a
+//! tenant's code.
 
 use std::time::Duration;
 
@@ -40,8 +41,8 @@ impl Accounts {
     /// The entrance that a hand-off to `host` leads to: the caller's own instance, or one with a share for the caller.
     ///
     /// # Errors
-    /// `Forbidden` for any other instance, and also for one that does not exist; `NotFound` for a host that belongs to no
-    /// instance.
+    /// `Forbidden` for any other instance, and also for one that does not exist; `NotFound` for a host that belongs to
+    /// no instance.
     pub fn hand_off_target(&self, session: &Session, host: &str) -> Result<Entrance> {
         let entrance = self.entrance(host).ok_or(Error::NotFound)?;
         if entrance.handle == session.handle || self.is_invited(session, &entrance) {
@@ -78,8 +79,8 @@ impl Accounts {
                 "This link is not complete. Please open your instance's address again.",
             ));
         }
-        // The caller's session may come from the two-second cache. Before a new session is derived from it, the database
-        // is asked whether it still exists.
+        // The caller's session may come from the two-second cache. Before a new session is derived from it, the
+        // database is asked whether it still exists.
         self.app_session(session).await?;
         let bound =
             HandOffBinding { audience, state: state.to_owned(), challenge: challenge.to_owned(), session: session.id };
@@ -107,8 +108,8 @@ impl Accounts {
     ) -> Result<Option<Token>> {
         self.0.limits.hand_off(client.ip)?;
         let (hash, now) = (secrets::hash(code), self.0.clock.now());
-        // The read comes first: a transaction takes the database's only writer, and without this check made-up codes from
-        // anyone on the internet would queue up for it.
+        // The read comes first: a transaction takes the database's only writer, and without this check made-up codes
+        // from anyone on the internet would queue up for it.
         if store::peek_challenge(self.0.db.read(), &hash, ChallengePurpose::HandOff, now).await?.is_none() {
             return Ok(None);
         }
@@ -142,8 +143,8 @@ impl Accounts {
     }
 
     fn matches_binding(&self, bound: &HandOffBinding, host: &str, state: &str, verifier: &str) -> bool {
-        // Plain comparisons are enough. The code itself was looked up by its hash, and an attempt deletes it, so a timing
-        // difference cannot be measured a second time.
+        // Plain comparisons are enough. The code itself was looked up by its hash, and an attempt deletes it, so a
+        // timing difference cannot be measured a second time.
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes()));
         let here = self.entrance(host).is_some_and(|entrance| entrance.audience == bound.audience);
         here && bound.state == state && bound.challenge == challenge
@@ -159,8 +160,8 @@ impl Accounts {
         let Some(parent) = store::session(&**tx, bound.session).await?.filter(|p| p.expires_at > now) else {
             return Ok(None);
         };
-        // The row lock orders this against a suspension, which locks the same row: either it runs later and ends the new
-        // session with the others, or it ran before and the state read here is `Suspended`.
+        // The row lock orders this against a suspension, which locks the same row: either it runs later and ends the
+        // new session with the others, or it ran before and the state read here is `Suspended`.
         let person = store::lock_account(tx, parent.account).await?.filter(|p| p.state == AccountState::Active);
         let Some(person) = person else { return Ok(None) };
         let token = Token::new(&self.0.clock);

@@ -1,5 +1,6 @@
-//! How often one address, and where it must be everyone together, may sign up, log in or be handed off. Kept in memory: a restart forgives, which is bounded by how
-//! often Berth restarts. Loopback is not exempt: behind a misconfigured proxy everyone would be loopback.
+//! How often one address, and where it must be everyone together, may sign up, log in or be handed off. Kept in memory:
+//! a restart forgives, which is bounded by how often Berth restarts. Loopback is not exempt: behind a misconfigured
+//! proxy everyone would be loopback.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;

@@ -99,8 +99,8 @@ impl Accounts {
     /// Completes a login that needs a one-time code. `token` identifies the pending login.
     ///
     /// # Errors
-    /// `Invalid` for a wrong code, which may be retried; `TooMany` after five of them; `Forbidden` when the pending login
-    /// expired, or after a hundred wrong codes.
+    /// `Invalid` for a wrong code, which may be retried; `TooMany` after five of them; `Forbidden` when the pending
+    /// login expired, or after a hundred wrong codes.
     pub async fn log_in_code(&self, token: &str, code: &str, client: &Client) -> Result<NewSession> {
         let (hash, now) = (secrets::hash(token), self.0.clock.now());
         // The read comes first: a transaction takes the database's only writer, and a made-up token must not reach it.
@@ -128,8 +128,8 @@ impl Accounts {
         Ok(signed_in)
     }
 
-    /// Deletes the challenge before the response is even parsed, so that a response can be verified only once, whether it
-    /// is right or wrong. This prevents replay (WebAuthn Level 3, 13.4.3).
+    /// Deletes the challenge before the response is even parsed, so that a response can be verified only once, whether
+    /// it is right or wrong. This prevents replay (WebAuthn Level 3, 13.4.3).
     async fn take_log_in_state(&self, token: &str) -> Result<Option<DiscoverableAuthentication>> {
         let (hash, now) = (secrets::hash(token), self.0.clock.now());
         if store::peek_challenge(self.0.db.read(), &hash, ChallengePurpose::LogIn, now).await?.is_none() {
@@ -210,8 +210,8 @@ pub(super) fn may_log_in(person: &StoredAccount) -> bool {
     matches!(person.state, AccountState::Active | AccountState::Deleting)
 }
 
-/// The one sentence for a login that fails. It must not tell whether the signature was wrong, or the account is unknown or
-/// suspended.
+/// The one sentence for a login that fails. It must not tell whether the signature was wrong, or the account is unknown
+/// or suspended.
 fn log_in_refused() -> Error {
     Error::Forbidden("That did not log you in. Please try again, or use a recovery code.".into())
 }

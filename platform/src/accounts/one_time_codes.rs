@@ -28,8 +28,8 @@ pub(super) enum LockoutPolicy {
 }
 
 impl Accounts {
-    /// Tries a code for `person`, which must have been read with [`store::lock_account`] in `tx`: the lock makes concurrent
-    /// attempts take turns, so that none of them escapes the failure count.
+    /// Tries a code for `person`, which must have been read with [`store::lock_account`] in `tx`: the lock makes
+    /// concurrent attempts take turns, so that none of them escapes the failure count.
     pub(super) async fn try_code(
         &self,
         tx: &Tx,
@@ -91,8 +91,8 @@ impl AccountsInner {
             .context("building a one-time-code secret")?;
         // Apps show "123 456".
         let digits: String = typed.chars().filter(|c| !c.is_whitespace()).collect();
-        // The library's default skew is one step to each side, which tolerates phone clocks up to 30 seconds off and the
-        // time it takes to type (RFC 6238, 5.2 and 6).
+        // The library's default skew is one step to each side, which tolerates phone clocks up to 30 seconds off and
+        // the time it takes to type (RFC 6238, 5.2 and 6).
         let step = totp.check(&digits, u64::try_from(now.seconds()).unwrap_or(0));
         Ok(step.and_then(|step| i64::try_from(step).ok()))
     }

@@ -1,4 +1,5 @@
-//! Use-cases of the operator: the set-up link for the first admin, listing and suspending accounts, purging expired rows.
+//! Use-cases of the operator: the set-up link for the first admin, listing and suspending accounts, purging expired
+//! rows.
 
 use std::time::Duration;
 
@@ -14,8 +15,8 @@ const SETUP_LINK_LIFETIME: Duration = Duration::from_secs(3600);
 const MOST_LISTED: u64 = 10_000;
 
 impl Accounts {
-    /// Creates the token of a set-up link for the first admin, valid once and for an hour. The previous link stops working,
-    /// and so does a sign-up that was begun with it.
+    /// Creates the token of a set-up link for the first admin, valid once and for an hour. The previous link stops
+    /// working, and so does a sign-up that was begun with it.
     ///
     /// # Errors
     /// `Conflict` when an admin exists.
@@ -54,8 +55,8 @@ impl Accounts {
         Ok(view(passkeys, codes, person))
     }
 
-    /// Suspends an account: ends its sessions, stops its instance, and refuses logins and wakes. `actor` is written to the
-    /// audit log. Idempotent.
+    /// Suspends an account: ends its sessions, stops its instance, and refuses logins and wakes. `actor` is written to
+    /// the audit log. Idempotent.
     ///
     /// # Errors
     /// `NotFound`; `Conflict` when the account is scheduled for deletion or deleted.
@@ -105,8 +106,8 @@ impl Accounts {
         self.0.limits.forget_old();
         let now = self.0.clock.now();
         let tx = self.0.db.begin().await?;
-        // A sign-up may be begun with a link in its last second, and needs the row until it is finished. So the row of an
-        // expired link stays for the lifetime of a sign-up.
+        // A sign-up may be begun with a link in its last second, and needs the row until it is finished. So the row of
+        // an expired link stays for the lifetime of a sign-up.
         let links_until = now.minus(super::SIGN_UP_LIVES);
         let purged = store::purge_expired_pending(&tx, now, links_until).await?
             + store::purge_sessions(&tx, now).await?

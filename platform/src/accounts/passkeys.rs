@@ -98,8 +98,8 @@ impl Accounts {
     /// Removes one of the caller's passkeys, for example because its device was lost.
     ///
     /// # Errors
-    /// `Forbidden` when the login is more than ten minutes old; `NotFound` when the caller has no such passkey; `Conflict`
-    /// for the last one.
+    /// `Forbidden` when the login is more than ten minutes old; `NotFound` when the caller has no such passkey;
+    /// `Conflict` for the last one.
     pub async fn passkey_remove(&self, session: &Session, id: uuid::Uuid) -> Result<()> {
         self.require_recent_login(session).await?;
         let tx = self.0.db.begin().await?;

@@ -17,8 +17,8 @@ impl Accounts {
     /// afterwards.
     ///
     /// # Errors
-    /// `Forbidden`, with one sentence for a wrong handle, recovery code or one-time code; `TooMany` when attempts exceed the
-    /// rate limit.
+    /// `Forbidden`, with one sentence for a wrong handle, recovery code or one-time code; `TooMany` when attempts
+    /// exceed the rate limit.
     pub async fn recover(&self, handle: &str, recovery_code: &str, code: &str, client: &Client) -> Result<NewSession> {
         self.0.limits.log_in(client.ip)?;
         let handle = Handle::parse(&handle.trim().to_ascii_lowercase()).map_err(|_| recovery_refused())?;
@@ -29,8 +29,8 @@ impl Accounts {
         let tx = self.0.db.begin().await?;
         let person = self.lock_with_recovery_code(&tx, found.id, &hash).await?;
         if let CodeOutcome::Rejected(error) = self.try_code(&tx, &person, code, LockoutPolicy::AllowRecovery).await? {
-            // Committed, not rolled back: the count of wrong one-time codes is part of this transaction. The recovery code
-            // stays unused.
+            // Committed, not rolled back: the count of wrong one-time codes is part of this transaction. The recovery
+            // code stays unused.
             tx.commit().await?;
             return Err(if matches!(error, Error::TooMany { .. }) { error } else { recovery_refused() });
         }

@@ -54,8 +54,8 @@ pub(super) struct SessionLifetime {
 /// The longest absolute timeout of a session on the app host.
 pub const LONGEST_SESSION: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Members: 30 days, and 7 days idle. That is longer than the 24 hours that NIST recommends, so that a weekly visitor stays
-/// logged in. Admins, who can stop every instance: 12 hours, and 30 minutes idle.
+/// Members: 30 days, and 7 days idle. That is longer than the 24 hours that NIST recommends, so that a weekly visitor
+/// stays logged in. Admins, who can stop every instance: 12 hours, and 30 minutes idle.
 pub(super) fn lifetime(role: Role) -> SessionLifetime {
     match role {
         Role::Member => SessionLifetime { overall: LONGEST_SESSION, idle: 7 * DAY },
@@ -102,8 +102,8 @@ pub(super) fn suggestions(wanted: &Handle) -> Vec<Handle> {
     behind.iter().chain(&before).filter_map(|text| Handle::claim(text).ok()).collect()
 }
 
-/// Whether the browser's `clientDataJSON` says that the ceremony ran in a cross-origin frame (clickjacking). webauthn-rs
-/// 0.6.2 checks `crossOrigin` only at a registration, and `topOrigin` never.
+/// Whether the browser's `clientDataJSON` says that the ceremony ran in a cross-origin frame (clickjacking).
+/// webauthn-rs 0.6.2 checks `crossOrigin` only at a registration, and `topOrigin` never.
 pub(super) fn is_framed(client_data_json: &[u8]) -> bool {
     // Unreadable data counts as framed: the safe answer is to refuse.
     let Ok(serde_json::Value::Object(data)) = serde_json::from_slice(client_data_json) else { return true };
@@ -123,7 +123,8 @@ pub(super) fn recovery_code(random: [u8; RECOVERY_CODE_LENGTH]) -> String {
     text.chunks(5).map(String::from_iter).collect::<Vec<_>>().join("-")
 }
 
-/// Normalises a recovery code as typed: drops hyphens and spaces, replaces look-alikes. `None` when it has another shape.
+/// Normalises a recovery code as typed: drops hyphens and spaces, replaces look-alikes. `None` when it has another
+/// shape.
 pub(super) fn read_recovery_code(typed: &str) -> Option<String> {
     let text: String = typed
         .chars()
@@ -183,8 +184,8 @@ pub(super) fn shorten(ip: IpAddr) -> String {
     }
 }
 
-/// The /48 prefix of an IPv6 address, which a provider may assign to one customer. It holds 65 536 of the /64 prefixes that
-/// rate limits count as one address.
+/// The /48 prefix of an IPv6 address, which a provider may assign to one customer. It holds 65 536 of the /64 prefixes
+/// that rate limits count as one address.
 pub(super) fn site_key(ip: IpAddr) -> Option<IpAddr> {
     match ip.to_canonical() {
         IpAddr::V4(_) => None,

@@ -68,8 +68,8 @@ impl SessionCache {
         cache.sessions.insert(hash, entry);
     }
 
-    /// Invalidates every session of `account`. Must be called after the commit that ended one: before it, another request
-    /// could read the old row and cache it again.
+    /// Invalidates every session of `account`. Must be called after the commit that ended one: before it, another
+    /// request could read the old row and cache it again.
     pub(super) fn invalidate(&self, account: AccountId) {
         let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         cache.generation += 1;

@@ -50,8 +50,8 @@ impl Accounts {
         let (hash, now) = (secrets::hash(token), self.0.clock.now());
         match self.0.session_cache.get(audience, &hash, now) {
             Ok(session) => Ok(Some(session)),
-            // Boxed: the future of the database path is large, and inlined it would enlarge the future of every request,
-            // also of those that the cache answers.
+            // Boxed: the future of the database path is large, and inlined it would enlarge the future of every
+            // request, also of those that the cache answers.
             Err(generation) => Box::pin(self.authenticate_uncached(audience, hash, now, generation)).await,
         }
     }
@@ -81,8 +81,8 @@ impl Accounts {
         Ok(Some(session))
     }
 
-    /// Whether the session of a cookie on the host `audience` is still valid. Unlike [`Accounts::authenticate`] this does
-    /// not count as a use: a forgotten tab that polls every few seconds must not keep an idle session alive.
+    /// Whether the session of a cookie on the host `audience` is still valid. Unlike [`Accounts::authenticate`] this
+    /// does not count as a use: a forgotten tab that polls every few seconds must not keep an idle session alive.
     pub async fn is_live(&self, audience: &str, token: &str) -> Result<bool> {
         let (hash, now) = (secrets::hash(token), self.0.clock.now());
         if self.0.session_cache.get(audience, &hash, now).is_ok() {
@@ -141,7 +141,8 @@ impl Accounts {
         Ok(())
     }
 
-    /// Opens a session and records it, in the caller's transaction. `device_hash` is the hash of the browser's device cookie.
+    /// Opens a session and records it, in the caller's transaction. `device_hash` is the hash of the browser's device
+    /// cookie.
     pub(super) async fn sign_in(
         &self,
         tx: &Tx,
@@ -150,8 +151,8 @@ impl Accounts {
         client: &Client,
         device_hash: Option<&[u8]>,
     ) -> Result<NewSession> {
-        // Both tokens are new at each login. A fixed session cookie that an attacker planted (session fixation) is never
-        // promoted to a login, and a stolen device cookie is worth nothing after its owner's next login.
+        // Both tokens are new at each login. A fixed session cookie that an attacker planted (session fixation) is
+        // never promoted to a login, and a stolen device cookie is worth nothing after its owner's next login.
         let (session, device) = (Token::new(&self.0.clock), Token::new(&self.0.clock));
         let now = self.0.clock.now();
         let SessionLifetime { overall, .. } = rules::lifetime(person.role);
@@ -216,8 +217,8 @@ impl Accounts {
     /// Whether neither timeout of the session has passed.
     fn is_within_timeouts(&self, stored: &StoredSession, role: Role, now: Timestamp) -> bool {
         let idle = now.since(stored.last_used_at) >= rules::lifetime(role).idle;
-        // The idle timeout protects the app host, where an admin may do harm. A session on an instance's host opens only
-        // that instance and lasts 12 hours at most; an idle timeout there would interrupt people at work.
+        // The idle timeout protects the app host, where an admin may do harm. A session on an instance's host opens
+        // only that instance and lasts 12 hours at most; an idle timeout there would interrupt people at work.
         stored.expires_at > now && (stored.parent.is_some() || !idle)
     }
 

@@ -1,4 +1,5 @@
-//! Sign-up: handle, passkey, one-time code, recovery codes. The last step creates account and instance in one transaction.
+//! Sign-up: handle, passkey, one-time code, recovery codes. The last step creates account and instance in one
+//! transaction.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,13 +45,13 @@ impl Accounts {
         Ok(HandleAvailability::Taken { suggestions: candidates })
     }
 
-    /// Begins a sign-up and reserves the handle for 30 minutes. `previous` is the token of a sign-up that this browser began
-    /// before: it is continued when the handle is the same, and abandoned otherwise. `setup_link` is the token of the
-    /// operator's one-time link: it works also while sign-ups are closed, and makes the account an admin.
+    /// Begins a sign-up and reserves the handle for 30 minutes. `previous` is the token of a sign-up that this browser
+    /// began before: it is continued when the handle is the same, and abandoned otherwise. `setup_link` is the token of
+    /// the operator's one-time link: it works also while sign-ups are closed, and makes the account an admin.
     ///
     /// # Errors
-    /// `Invalid` when the text is not a handle; `Conflict` when the handle is taken; `Forbidden` when sign-ups are closed or
-    /// the set-up link is not valid; `TooMany` after ten sign-ups an hour from one address or sixty from all.
+    /// `Invalid` when the text is not a handle; `Conflict` when the handle is taken; `Forbidden` when sign-ups are
+    /// closed or the set-up link is not valid; `TooMany` after ten sign-ups an hour from one address or sixty from all.
     pub async fn sign_up_begin(
         &self,
         typed: &str,
@@ -72,7 +73,8 @@ impl Accounts {
                 if other.as_ref().is_none_or(|p| p.handle.skeleton() != handle.skeleton()) {
                     self.require_free(&handle).await?;
                 }
-                // The holder of the set-up link is exempt: the link must also work while others exhaust the shared limit.
+                // The holder of the set-up link is exempt: the link must also work while others exhaust the shared
+                // limit.
                 if role != Role::Admin {
                     self.0.limits.sign_up_begun(client.ip)?;
                 }
@@ -98,7 +100,8 @@ impl Accounts {
         Ok(SignUpProgress { handle: sign_up.handle, step })
     }
 
-    /// Options for `navigator.credentials.create`, `{"publicKey": {..}}`. Calling it again invalidates the options before.
+    /// Options for `navigator.credentials.create`, `{"publicKey": {..}}`. Calling it again invalidates the options
+    /// before.
     ///
     /// # Errors
     /// `Conflict` when the sign-up expired.
@@ -115,7 +118,8 @@ impl Accounts {
     /// Verifies the browser's response and stores the passkey with the sign-up.
     ///
     /// # Errors
-    /// `Invalid` when the response is not valid; `Conflict` when the sign-up expired or the passkey is registered already.
+    /// `Invalid` when the response is not valid; `Conflict` when the sign-up expired or the passkey is registered
+    /// already.
     pub async fn sign_up_passkey(&self, token: &str, answer: Value) -> Result<()> {
         let sign_up = self.live_sign_up(token).await?;
         let now = self.0.clock.now();
@@ -304,8 +308,8 @@ impl Accounts {
     }
 }
 
-/// The key of the sign-up's passkey challenge. It is derived from the sign-up's id, which never leaves the server, so that a
-/// sign-up has one ceremony at a time and a new one replaces it.
+/// The key of the sign-up's passkey challenge. It is derived from the sign-up's id, which never leaves the server, so
+/// that a sign-up has one ceremony at a time and a new one replaces it.
 fn challenge_hash(sign_up: &StoredSignUp) -> Vec<u8> {
     secrets::hash(&format!("sign-up passkey {}", sign_up.id))
 }

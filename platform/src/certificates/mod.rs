@@ -1,7 +1,8 @@
-//! A weekly budget of first certificates: from what time on each instance's name may get one. It keeps Berth within the rate
-//! limit of the certificate authority, which otherwise refuses every request of the domain, renewals included.
+//! A weekly budget of first certificates: from what time on each instance's name may get one. It keeps Berth within the
+//! rate limit of the certificate authority, which otherwise refuses every request of the domain, renewals included.
 //!
-//! Caddy obtains and stores the certificates. It first calls the `ask` endpoint, which answers from this module's memory.
+//! Caddy obtains and stores the certificates. It first calls the `ask` endpoint, which answers from this module's
+//! memory.
 
 mod rules;
 mod store;
@@ -23,8 +24,8 @@ const RETRY_DELAY: Duration = Duration::from_secs(10);
 /// Attempts to store a reservation, together ten minutes.
 const MOST_ATTEMPTS: u32 = 60;
 
-/// The module's interface. Clones share one state. `None` when certificates come from an own CA or a wildcard: then there is no
-/// limit.
+/// The module's interface. Clones share one state. `None` when certificates come from an own CA or a wildcard: then
+/// there is no limit.
 #[derive(Clone)]
 pub struct Certificates(Option<Arc<CertificatesInner>>);
 
@@ -56,8 +57,8 @@ impl Certificates {
         Ok(Self(Some(Arc::new(CertificatesInner { db, clock, reservations }))))
     }
 
-    /// Reserves a certificate for the name and returns the time from which on it may be issued. Idempotent: the first call
-    /// takes a place in the queue, and later calls return the same time.
+    /// Reserves a certificate for the name and returns the time from which on it may be issued. Idempotent: the first
+    /// call takes a place in the queue, and later calls return the same time.
     pub fn reserve(&self, handle: &Handle) -> Timestamp {
         let Some(inner) = &self.0 else { return Timestamp(0) };
         let mut reservations = inner.reservations();
@@ -68,8 +69,8 @@ impl Certificates {
         reservations.ready_at.insert(handle.clone(), ready_at);
         drop(reservations);
         // Not awaited, because `ask` must answer within milliseconds also while the database is busy, and not tracked:
-        // shutdown does not wait for it. A reservation that is lost with the process is made again by the next `ask`, at
-        // worst with a later time; the budget then counts one certificate too few, which its margin covers.
+        // shutdown does not wait for it. A reservation that is lost with the process is made again by the next `ask`,
+        // at worst with a later time; the budget then counts one certificate too few, which its margin covers.
         tokio::spawn(persist(Arc::clone(inner), handle.clone(), ready_at));
         ready_at
     }
@@ -126,8 +127,8 @@ async fn load(db: &Db, weekly: NonZeroU32) -> Result<Reservations> {
 
 /// Stores a reservation, with retries at a fixed delay.
 async fn persist(inner: Arc<CertificatesInner>, handle: Handle, ready_at: Timestamp) {
-    // The retries end because a name may be reserved at any time: an outage of the database must not collect tasks without
-    // bound. After the last attempt the reservation stays in memory, and is lost at a restart.
+    // The retries end because a name may be reserved at any time: an outage of the database must not collect tasks
+    // without bound. After the last attempt the reservation stays in memory, and is lost at a restart.
     for _ in 0..MOST_ATTEMPTS {
         match store::add(&inner.db, &handle, ready_at).await {
             Ok(()) => return,

@@ -1,5 +1,5 @@
-//! The budget of first certificates as a token bucket: full at the beginning, each new name takes one token, and the bucket
-//! refills evenly over a week. Let's Encrypt counts its 50 a week for a registered domain in the same way
+//! The budget of first certificates as a token bucket: full at the beginning, each new name takes one token, and the
+//! bucket refills evenly over a week. Let's Encrypt counts its 50 a week for a registered domain in the same way
 //! (<https://letsencrypt.org/docs/rate-limits/>, "refill").
 
 use std::num::NonZeroU32;

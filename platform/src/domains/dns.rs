@@ -33,8 +33,8 @@ impl DnsServer {
             let resolver = self.resolver()?;
             let has_proof = |record: &Record| is_txt_with(record, proof);
             let is_alias = |record: &Record| is_cname_to(record, host);
-            // Names end with a dot: without it the resolver would try the search domains of `/etc/resolv.conf`, and a record
-            // in the operator's own zone could answer for the name.
+            // Names end with a dot: without it the resolver would try the search domains of `/etc/resolv.conf`, and a
+            // record in the operator's own zone could answer for the name.
             if any_record(&resolver, &format!("{PROOF_LABEL}{name}."), RecordType::TXT, has_proof).await? {
                 return Ok(true);
             }
@@ -64,10 +64,11 @@ impl DnsServer {
         };
         let options: &mut ResolverOpts = builder.options_mut();
         options.timeout = SERVER_TIMEOUT;
-        // An owner presses "check" right after writing the record. A cached answer without it would be returned until its
-        // time to live ends.
+        // An owner presses "check" right after writing the record. A cached answer without it would be returned until
+        // its time to live ends.
         options.cache_size = 0;
-        // The CNAME record itself is wanted. By default the resolver follows it and returns only the addresses at its end.
+        // The CNAME record itself is wanted. By default the resolver follows it and returns only the addresses at its
+        // end.
         options.preserve_intermediates = true;
         builder.build()
     }
@@ -95,7 +96,8 @@ async fn any_record(
 
 fn is_txt_with(record: &Record, proof: &str) -> bool {
     match &record.data {
-        // A text longer than 255 bytes is split into strings (RFC 1035, 3.3.14). The proof is shorter, so it is one string.
+        // A text longer than 255 bytes is split into strings (RFC 1035, 3.3.14). The proof is shorter, so it is one
+        // string.
         RData::TXT(txt) => txt.txt_data.iter().any(|piece| piece.as_ref() == proof.as_bytes()),
         _ => false,
     }

@@ -1,8 +1,8 @@
-//! Custom domains: further hostnames of instances. Any account may claim a name; it is routed to the instance of the account
-//! that proves control of it in DNS, with a TXT record or a CNAME to the instance's host.
+//! Custom domains: further hostnames of instances. Any account may claim a name; it is routed to the instance of the
+//! account that proves control of it in DNS, with a TXT record or a CNAME to the instance's host.
 //!
-//! Every request looks its host up, so proven names are held in memory. DNS is queried when an owner asks for a check, and
-//! once a day for each proven name, never because of a visitor. The platform is one process and the only writer.
+//! Every request looks its host up, so proven names are held in memory. DNS is queried when an owner asks for a check,
+//! and once a day for each proven name, never because of a visitor. The platform is one process and the only writer.
 
 mod dns;
 mod rules;
@@ -142,11 +142,12 @@ impl Domains {
         self.0.per_account
     }
 
-    /// Claims a name for `instance`. The claim has no effect until it is proven, and other accounts may claim the same name.
+    /// Claims a name for `instance`. The claim has no effect until it is proven, and other accounts may claim the same
+    /// name.
     ///
     /// # Errors
-    /// `Invalid` for a name that cannot be registered or belongs to this server; `Conflict` when this instance has claimed it
-    /// already or has the most domains allowed.
+    /// `Invalid` for a name that cannot be registered or belongs to this server; `Conflict` when this instance has
+    /// claimed it already or has the most domains allowed.
     pub async fn claim(&self, instance: &Instance, typed: &str) -> Result<Domain> {
         let hosts = &self.0.hosts;
         let own = [hosts.apex.as_str(), hosts.app.as_str(), hosts.instances.as_str()];
@@ -184,9 +185,9 @@ impl Domains {
     /// Looks up the proof in DNS at the owner's request, and returns the domain in its new state.
     ///
     /// # Errors
-    /// `NotFound` when the instance has no such domain; `TooMany` within five seconds of the last check; `Conflict` when the
-    /// proof is missing, or another account has proven the name and can still prove it; `Unavailable` when DNS does not
-    /// answer.
+    /// `NotFound` when the instance has no such domain; `TooMany` within five seconds of the last check; `Conflict`
+    /// when the proof is missing, or another account has proven the name and can still prove it; `Unavailable` when DNS
+    /// does not answer.
     pub async fn check(&self, instance: &Instance, id: DomainId) -> Result<Domain> {
         let domain = self.find(instance.id, id).ok_or(Error::NotFound)?;
         let now = self.0.clock.now();
@@ -212,8 +213,8 @@ impl Domains {
                 self.store_state(&domain, DomainState::Proven { at, missed: 0 }).await
             }
             ProofLookup::Missing => {
-                // Only the daily check takes a proven domain away, after three days in a row. This lookup must not change
-                // `checked_at` either: with a check a day the owner could put the daily one off for ever.
+                // Only the daily check takes a proven domain away, after three days in a row. This lookup must not
+                // change `checked_at` either: with a check a day the owner could put the daily one off for ever.
                 if !domain.is_proven() {
                     self.store_state(&domain, DomainState::Claimed).await?;
                 }
@@ -261,16 +262,16 @@ impl Domains {
     /// The entrance for a host that is not below this server's own domains. In memory; called for every request.
     #[must_use]
     pub fn entrance(&self, host: &str) -> Option<Entrance> {
-        // Routing trusts stored proofs and never the DNS of the moment: an A record that points here proves nothing, since
-        // anyone can point a name at any address (DNS rebinding).
+        // Routing trusts stored proofs and never the DNS of the moment: an A record that points here proves nothing,
+        // since anyone can point a name at any address (DNS rebinding).
         let name = rules::normal(Hosts::without_port(host));
         let id = self.look(|index| index.proven.get(&name).copied())?;
         let instance = self.0.instances.by_id(id)?;
         Some(self.0.hosts.entrance_by_domain(&name, &instance.handle, id))
     }
 
-    /// Looks up every proven domain that was not checked for a day. A domain without its proof for [`MISSED_DAYS`] days in a
-    /// row is no longer routed. Returns the number of domains that were lost.
+    /// Looks up every proven domain that was not checked for a day. A domain without its proof for [`MISSED_DAYS`] days
+    /// in a row is no longer routed. Returns the number of domains that were lost.
     pub async fn recheck_proofs(&self) -> Result<u64> {
         let now = self.0.clock.now();
         let is_due = |domain: &&Domain| domain.is_proven() && rules::is_due(domain.checked_at, now);
@@ -304,7 +305,8 @@ impl Domains {
         Ok(lost)
     }
 
-    /// Deletes the domains of `instance` in the caller's transaction. [`Domains::forget`] must be called after the commit.
+    /// Deletes the domains of `instance` in the caller's transaction. [`Domains::forget`] must be called after the
+    /// commit.
     pub async fn forget_in(&self, tx: &Tx, instance: InstanceId) -> Result<()> {
         store::forget(tx, instance).await
     }
@@ -316,8 +318,8 @@ impl Domains {
         }
     }
 
-    /// Takes the name from the account that has proven it, if that account's proof is missing now: the name was sold or given
-    /// up. `Conflict` when the proof is still there.
+    /// Takes the name from the account that has proven it, if that account's proof is missing now: the name was sold or
+    /// given up. `Conflict` when the proof is still there.
     async fn take_from_holder(&self, domain: &Domain) -> Result<()> {
         let holder = |other: &&Domain| other.name == domain.name && other.id != domain.id && other.is_proven();
         let Some(holder) = self.look(|index| index.all.values().find(holder).cloned()) else { return Ok(()) };
@@ -333,8 +335,8 @@ impl Domains {
     }
 
     async fn look_up(&self, domain: &Domain) -> ProofLookup {
-        // A CNAME to the host of a deleted account proves nothing, and its handle is never given again, so a dangling alias
-        // cannot be taken over by another account.
+        // A CNAME to the host of a deleted account proves nothing, and its handle is never given again, so a dangling
+        // alias cannot be taken over by another account.
         let Some(instance) = self.0.instances.by_id(domain.instance) else { return ProofLookup::Missing };
         let host = self.0.hosts.instance_host(&instance.handle);
         self.0.dns.look_up(&domain.name, &domain.proof, &host).await

@@ -17,7 +17,8 @@ pub const PROOF_LABEL: &str = "_berth.";
 const LONGEST_NAME: usize = 253 - PROOF_LABEL.len();
 /// Longest label, in bytes (RFC 1035, 2.3.4).
 const LONGEST_LABEL: usize = 63;
-/// Top-level domains that cannot be registered: special-use names (RFC 6761, RFC 8375, RFC 9476) and names that routers use.
+/// Top-level domains that cannot be registered: special-use names (RFC 6761, RFC 8375, RFC 9476) and names that routers
+/// use.
 const UNREGISTRABLE: [&str; 14] = [
     "localhost",
     "local",
@@ -37,8 +38,8 @@ const UNREGISTRABLE: [&str; 14] = [
 /// The infrastructure domain of DNS.
 const INFRASTRUCTURE: &str = "arpa";
 
-/// Parses and normalises a domain as typed by its owner: lower case, without a trailing dot. `own` are the domains of this
-/// installation.
+/// Parses and normalises a domain as typed by its owner: lower case, without a trailing dot. `own` are the domains of
+/// this installation.
 ///
 /// # Errors
 /// A sentence for the owner.

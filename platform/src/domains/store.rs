@@ -50,7 +50,8 @@ pub(super) async fn forget(tx: &Tx, instance: InstanceId) -> Result<()> {
     Ok(())
 }
 
-/// Stores the state of a domain. `Conflict` when another account has proven the same name. Without such a row it does nothing.
+/// Stores the state of a domain. `Conflict` when another account has proven the same name. Without such a row it does
+/// nothing.
 pub(super) async fn set_state(tx: &Tx, id: DomainId, state: DomainState, checked_at: Option<Timestamp>) -> Result<()> {
     let (proven_at, missed) = match state {
         DomainState::Claimed => (None, 0),

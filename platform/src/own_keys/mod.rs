@@ -1,8 +1,8 @@
-//! Own keys (bring your own key): API keys of accounts at model providers. A call to a provider for which the account has a
-//! key uses that key and no other, so it costs the Berth budget nothing and the provider bills the key's owner.
+//! Own keys (bring your own key): API keys of accounts at model providers. A call to a provider for which the account
+//! has a key uses that key and no other, so it costs the Berth budget nothing and the provider bills the key's owner.
 //!
-//! A key is encrypted at rest, in the database and in memory, and decrypted only to write the head of a call. It is never
-//! shown again. Each call looks up whether its account has a key, so all keys are held in memory.
+//! A key is encrypted at rest, in the database and in memory, and decrypted only to write the head of a call. It is
+//! never shown again. Each call looks up whether its account has a key, so all keys are held in memory.
 
 mod rules;
 mod store;
@@ -248,8 +248,8 @@ impl StoredKey {
     }
 }
 
-/// The associated data of a key's encryption (AEAD). A ciphertext that is copied into the row of another account or provider
-/// does not decrypt there.
+/// The associated data of a key's encryption (AEAD). A ciphertext that is copied into the row of another account or
+/// provider does not decrypt there.
 fn associated_data(id: &KeyId) -> Vec<u8> {
     // Unambiguous without a separator: an account id has a fixed length of 16 bytes.
     [id.account.0.as_bytes(), id.provider.as_bytes()].concat()

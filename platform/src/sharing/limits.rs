@@ -1,5 +1,5 @@
-//! How often strangers may look, and how often they may wake. Kept in memory: a restart forgives, which is bounded by how
-//! often Berth restarts.
+//! How often strangers may look, and how often they may wake. Kept in memory: a restart forgives, which is bounded by
+//! how often Berth restarts.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -18,11 +18,12 @@ use crate::clock::{Clock, Ticks, Timestamp};
 use crate::db::InstanceId;
 use crate::error::{Error, Result};
 
-/// Requests that strangers from one address may send in a minute, and at once: several people behind one address, each with a
-/// page of many parts.
+/// Requests that strangers from one address may send in a minute, and at once: several people behind one address, each
+/// with a page of many parts.
 const REQUESTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(600).expect("six hundred is not zero");
-/// Wakes of one instance for strangers in an hour, and in a row. Each keeps it awake as a visit does, five minutes unless
-/// told otherwise: a place that people come to all day is awake all day, and a crowd of crawlers starts nothing more often.
+/// Wakes of one instance for strangers in an hour, and in a row. Each keeps it awake as a visit does, five minutes
+/// unless told otherwise: a place that people come to all day is awake all day, and a crowd of crawlers starts nothing
+/// more often.
 const WAKES_PER_HOUR: NonZeroU32 = NonZeroU32::new(60).expect("sixty is not zero");
 /// Strangers who come within this time of the first are woken for together: he has not been served yet.
 const TOGETHER: Duration = Duration::from_secs(10);

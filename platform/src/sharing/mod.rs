@@ -1,8 +1,8 @@
-//! Sharing: access control for an instance's visitors. A share opens a path, or the whole instance, to a named account, to
-//! every logged-in account, or to everyone. Without a share only the owner has access.
+//! Sharing: access control for an instance's visitors. A share opens a path, or the whole instance, to a named account,
+//! to every logged-in account, or to everyone. Without a share only the owner has access.
 //!
-//! Every request is checked, so all shares are held in memory. The CLI writes shares in a process of its own and notifies
-//! the platform; in case a notification is lost, everything is reloaded periodically.
+//! Every request is checked, so all shares are held in memory. The CLI writes shares in a process of its own and
+//! notifies the platform; in case a notification is lost, everything is reloaded periodically.
 
 mod limits;
 mod rules;
@@ -39,8 +39,8 @@ struct SharingInner {
     instances: Instances,
     limits: Limits,
     memory: RwLock<HashMap<InstanceId, Arc<[Share]>>>,
-    /// Serialises writes and reloads. Without it a reload could read the table, a write could commit and update `memory`, and
-    /// the reload would then put the older state back: a revoked share would be open again.
+    /// Serialises writes and reloads. Without it a reload could read the table, a write could commit and update
+    /// `memory`, and the reload would then put the older state back: a revoked share would be open again.
     write_lock: tokio::sync::Mutex<()>,
 }
 
@@ -86,8 +86,8 @@ impl Sharing {
     /// Shares `path` of `instance` with `audience`, for its owner.
     ///
     /// # Errors
-    /// `Invalid` for a malformed path or a handle without an account; `Conflict` when the same share exists, or the instance
-    /// has the most shares allowed.
+    /// `Invalid` for a malformed path or a handle without an account; `Conflict` when the same share exists, or the
+    /// instance has the most shares allowed.
     pub async fn add(&self, instance: &Instance, path: &str, audience: ShareAudience) -> Result<Share> {
         let path = rules::parse_path(path).map_err(|sentence| Error::invalid("path", sentence))?;
         self.check_audience(instance, &audience)?;
@@ -112,7 +112,8 @@ impl Sharing {
         Ok(share)
     }
 
-    /// Revokes a share. Streams and WebSockets that depend on it end within five seconds. `actor` is written to the audit log.
+    /// Revokes a share. Streams and WebSockets that depend on it end within five seconds. `actor` is written to the
+    /// audit log.
     ///
     /// # Errors
     /// `NotFound` when the instance has no such share.

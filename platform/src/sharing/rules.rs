@@ -84,14 +84,14 @@ pub fn admit<'s>(
     opened.map(|(_, audience)| audience.admits(visitor)).max().unwrap_or(AccessDecision::Refused)
 }
 
-/// Whether a share of `prefix` covers `path`, no matter how the program in the instance normalises paths. An ambiguous path is
-/// not covered.
+/// Whether a share of `prefix` covers `path`, no matter how the program in the instance normalises paths. An ambiguous
+/// path is not covered.
 #[must_use]
 pub fn covers(prefix: &str, path: &str) -> bool {
-    // Path traversal. The program behind may decode once or twice, treat `\` or `;` as a separator, and resolve `..`: then
-    // `/docs/..%2fprivate` passes a prefix check here and is `/private` there. We cannot know how it normalises, and a path
-    // that we normalised ourselves would no longer be the one that we forward. So the prefix must match byte for byte, and
-    // the rest must be a path that every normalisation leaves below it.
+    // Path traversal. The program behind may decode once or twice, treat `\` or `;` as a separator, and resolve `..`:
+    // then `/docs/..%2fprivate` passes a prefix check here and is `/private` there. We cannot know how it normalises,
+    // and a path that we normalised ourselves would no longer be the one that we forward. So the prefix must match byte
+    // for byte, and the rest must be a path that every normalisation leaves below it.
     if prefix == "/" {
         return path.starts_with('/');
     }
@@ -102,8 +102,8 @@ pub fn covers(prefix: &str, path: &str) -> bool {
     }
 }
 
-/// Whether every program reads the segments of `below` alike and none of them resolves to a parent. The last segment may be
-/// empty: a folder.
+/// Whether every program reads the segments of `below` alike and none of them resolves to a parent. The last segment
+/// may be empty: a folder.
 fn is_unambiguous(below: &str) -> bool {
     let (folders, last) = below.rsplit_once('/').map_or((None, below), |(folders, last)| (Some(folders), last));
     let folders = folders.into_iter().flat_map(|folders| folders.split('/'));
@@ -113,15 +113,15 @@ fn is_unambiguous(below: &str) -> bool {
 /// Whether a segment is still one segment after decoding, and is not `..` in another spelling.
 fn is_plain(segment: &str) -> bool {
     let Some(decoded) = decoded(segment) else { return false };
-    // A second decoding must find nothing to decode, hence no `%` among the allowed characters. Some programs trim spaces,
-    // and some read `+` as a space, so ". ." and "..+" count as dots.
+    // A second decoding must find nothing to decode, hence no `%` among the allowed characters. Some programs trim
+    // spaces, and some read `+` as a space, so ". ." and "..+" count as dots.
     let spaced = decoded.starts_with(' ') || decoded.ends_with(' ');
     let is_harmless = |c: char| c.is_ascii_alphanumeric() || "-._~!$&'()*+,=:@ ".contains(c) || is_non_ascii_letter(c);
     decoded.chars().all(is_harmless) && !spaced && !decoded.trim_matches(['.', ' ', '+']).is_empty()
 }
 
-/// A letter outside ASCII. Other characters there can become dots and slashes under Unicode normalisation (NFKC), such as
-/// U+FF0E and U+2488.
+/// A letter outside ASCII. Other characters there can become dots and slashes under Unicode normalisation (NFKC), such
+/// as U+FF0E and U+2488.
 fn is_non_ascii_letter(c: char) -> bool {
     !c.is_ascii() && c.is_alphabetic()
 }
@@ -306,8 +306,8 @@ mod tests {
         assert!(parse_path(&format!("/{}", "a".repeat(LONGEST_PATH))).is_err());
     }
 
-    /// The path as the most lenient program would normalise it: decodes until nothing changes, treats every look-alike of a
-    /// slash as one, cuts parameters off, trims spaces, and resolves `..`.
+    /// The path as the most lenient program would normalise it: decodes until nothing changes, treats every look-alike
+    /// of a slash as one, cuts parameters off, trims spaces, and resolves `..`.
     fn normalised(path: &str) -> Vec<String> {
         let mut text = path.to_owned();
         while let Some(again) = decoded(&text).filter(|again| *again != text) {

@@ -164,8 +164,8 @@ pub(in crate::accounts) async fn accounts<C: ConnectionTrait>(on: &C, limit: u64
     rows.into_iter().map(StoredAccount::try_from).collect()
 }
 
-/// Marks the code of `step` as used and resets the failure count. `false` when a code of this or a later step was accepted
-/// before: of concurrent requests with the same code, one gets `true`.
+/// Marks the code of `step` as used and resets the failure count. `false` when a code of this or a later step was
+/// accepted before: of concurrent requests with the same code, one gets `true`.
 pub(in crate::accounts) async fn use_code(tx: &Tx, id: AccountId, step: i64) -> Result<bool> {
     let changed = row::Entity::update_many()
         .col_expr(row::Column::TotpLastStep, Expr::value(step))

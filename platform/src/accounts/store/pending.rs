@@ -201,8 +201,8 @@ pub(in crate::accounts) async fn set_sign_up_passkey(tx: &Tx, id: Uuid, passkey:
     Ok(())
 }
 
-/// Stores that the app was confirmed with the code of `step`, and the sealed recovery codes. Of concurrent calls the first
-/// wins, so that the codes that a page showed stay valid.
+/// Stores that the app was confirmed with the code of `step`, and the sealed recovery codes. Of concurrent calls the
+/// first wins, so that the codes that a page showed stay valid.
 pub(in crate::accounts) async fn set_sign_up_confirmed(tx: &Tx, id: Uuid, step: i64, codes: Vec<u8>) -> Result<()> {
     signups::Entity::update_many()
         .col_expr(signups::Column::TotpStep, Expr::value(step))
