@@ -106,7 +106,7 @@ impl Accounts {
         let tx = self.0.db.begin().await?;
         // Locked: of two that are removed at once, the second sees what the first left.
         store::lock_account(&tx, session.account).await?.ok_or(Error::Unauthenticated)?;
-        let existing = store::passkeys_of(&*tx, session.account).await?;
+        let existing = store::passkeys_of(&tx, session.account).await?;
         let passkey = existing.iter().find(|s| s.id == id).ok_or(Error::NotFound)?;
         if existing.len() == 1 {
             return Err(Error::Conflict("This is your only passkey. Please add another one first.".into()));

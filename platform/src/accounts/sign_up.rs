@@ -232,7 +232,7 @@ impl Accounts {
         if let Some(previous) = instead_of {
             store::give_up_sign_up(&tx, previous.id).await?;
         }
-        if !store::skeletons_of_accounts(&*tx, &[handle.skeleton()]).await?.is_empty() {
+        if !store::skeletons_of_accounts(&tx, &[handle.skeleton()]).await?.is_empty() {
             return Err(Error::Conflict(format!("{handle} is taken. Please choose another handle.")));
         }
         let half = StoredSignUp {
@@ -265,7 +265,7 @@ impl Accounts {
     /// The set-up link makes the first admin and no other, whoever else signed up before; asked again here, because another
     /// may have been quicker.
     async fn use_setup_link(&self, tx: &Tx) -> Result<()> {
-        if store::take_setup_link(tx).await? && !store::has_admin(&**tx).await? {
+        if store::take_setup_link(tx).await? && !store::has_admin(tx).await? {
             Ok(())
         } else {
             Err(setup_link_is_over())

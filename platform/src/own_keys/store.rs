@@ -26,19 +26,19 @@ pub(super) async fn put(tx: &Tx, account: AccountId, provider: &str, kept: &Stor
         refused_at_ms: Set(None),
         refused_status: Set(None),
     };
-    row::Entity::insert(row).exec_without_returning(&**tx).await?;
+    row::Entity::insert(row).exec_without_returning(tx).await?;
     Ok(())
 }
 
 /// Whether there was one.
 pub(super) async fn delete(tx: &Tx, account: AccountId, provider: &str) -> Result<bool> {
-    let deleted = row::Entity::delete_by_id((account, provider.to_owned())).exec(&**tx).await?;
+    let deleted = row::Entity::delete_by_id((account, provider.to_owned())).exec(tx).await?;
     Ok(deleted.rows_affected > 0)
 }
 
 /// Deletes every key of `account`.
 pub(super) async fn forget(tx: &Tx, account: AccountId) -> Result<()> {
-    row::Entity::delete_many().filter(row::Column::AccountId.eq(account)).exec(&**tx).await?;
+    row::Entity::delete_many().filter(row::Column::AccountId.eq(account)).exec(tx).await?;
     Ok(())
 }
 
@@ -55,7 +55,7 @@ pub(super) async fn note_refused(
         .filter(row::Column::AccountId.eq(account))
         .filter(row::Column::Provider.eq(provider))
         .filter(row::Column::Sealed.eq(kept.sealed.clone()))
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     Ok(())
 }
