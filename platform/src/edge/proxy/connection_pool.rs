@@ -23,9 +23,9 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::coop::unconstrained;
 
-use super::answering::Answering;
-use super::bodies::Upload;
-use super::headed::{Headed, Limit};
+use super::bodies::UploadBody;
+use super::head_limit::{HeadLimit, HeadLimitedStream};
+use super::response_body::ResponseBody;
 use crate::clock::Clock;
 use crate::instances::{Instance, Instances};
 
@@ -50,19 +50,19 @@ const MOST_LARGE: usize = 64;
 
 /// The connections of the edge. Cheap to clone.
 #[derive(Clone)]
-pub struct Upstreams(Arc<Pool>);
+pub(in crate::edge) struct ConnectionPool(Arc<PoolState>);
 
-struct Pool {
+struct PoolState {
     instances: Instances,
     clock: Clock,
-    at_rest: Mutex<AtRest>,
+    at_rest: Mutex<IdleConnections>,
     /// How many more connections may read much at once.
     large: Arc<Semaphore>,
 }
 
 #[derive(Default)]
-struct AtRest {
-    connections: HashMap<Target, Vec<(Box<Connection>, Instant)>>,
+struct IdleConnections {
+    connections: HashMap<ContainerEndpoint, Vec<(Box<ContainerConnection>, Instant)>>,
     /// Whether a task looks for those that rested too long.
     swept: bool,
 }
@@ -70,23 +70,23 @@ struct AtRest {
 /// Which container is meant, and where it listens. An address that moved on to another container is another target. So is
 /// the same one on another thread: a connection wakes the thread that made it.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) struct Target {
+pub(in crate::edge) struct ContainerEndpoint {
     container: Arc<str>,
     socket: SocketAddr,
     from: ThreadId,
 }
 
-impl Target {
+impl ContainerEndpoint {
     /// The program of the instance that listens on `socket`; `None` while no container of it is known.
-    pub(super) fn of(instance: &Instance, socket: SocketAddr) -> Option<Self> {
+    pub(in crate::edge) fn of(instance: &Instance, socket: SocketAddr) -> Option<Self> {
         Some(Self { container: instance.container()?, socket, from: thread::current().id() })
     }
 }
 
-impl Upstreams {
-    pub(super) fn new(instances: Instances, clock: Clock) -> Self {
+impl ConnectionPool {
+    pub(in crate::edge) fn new(instances: Instances, clock: Clock) -> Self {
         let large = Arc::new(Semaphore::new(MOST_LARGE));
-        Self(Arc::new(Pool { instances, clock, at_rest: Mutex::default(), large }))
+        Self(Arc::new(PoolState { instances, clock, at_rest: Mutex::default(), large }))
     }
 
     /// Sends `request`, whose URI is the path alone, and returns the answer once its head is there. One that asks to switch
@@ -97,16 +97,16 @@ impl Upstreams {
     /// that is safe: nothing of it had been sent, or it may be sent twice and its connection had rested.
     pub(super) async fn exchange(
         &self,
-        target: &Target,
-        mut request: Request<Upload>,
-    ) -> anyhow::Result<Response<Answering>> {
+        target: &ContainerEndpoint,
+        mut request: Request<UploadBody>,
+    ) -> anyhow::Result<Response<ResponseBody>> {
         if request.headers().contains_key(header::UPGRADE) {
             return Box::pin(self.switch(target, request)).await;
         }
         if let Some((connection, rested)) = self.awaken(target) {
             let copy = if rested < FRESH { None } else { copy_of(&request) };
             match connection.ask(request).await {
-                Ok((answer, connection)) => return Ok(Answering::of(answer, Some(connection), self)),
+                Ok((answer, connection)) => return Ok(ResponseBody::of(answer, Some(connection), self)),
                 Err(mut unanswered) => {
                     request = match (unanswered.take_message(), copy) {
                         (Some(unsent), _) => unsent,
@@ -119,26 +119,34 @@ impl Upstreams {
         let connection = Box::pin(self.connect(target)).await?;
         let answered = connection.ask(request).await;
         let (answer, connection) = answered.map_err(|unanswered| unanswered.into_error())?;
-        Ok(Answering::of(answer, Some(connection), self))
+        Ok(ResponseBody::of(answer, Some(connection), self))
     }
 
     /// Sends a request of our own, and what is answered in a word. What comes behind that word is not read, and the
     /// connection not used again.
-    pub(super) async fn send(&self, target: &Target, request: Request<Upload>) -> anyhow::Result<StatusCode> {
+    pub(in crate::edge) async fn send(
+        &self,
+        target: &ContainerEndpoint,
+        request: Request<UploadBody>,
+    ) -> anyhow::Result<StatusCode> {
         Ok(self.exchange(target, request).await?.status())
     }
 
-    async fn switch(&self, target: &Target, request: Request<Upload>) -> anyhow::Result<Response<Answering>> {
-        let Connection { mut sender, driver, limit, .. } = *self.connect(target).await?;
+    async fn switch(
+        &self,
+        target: &ContainerEndpoint,
+        request: Request<UploadBody>,
+    ) -> anyhow::Result<Response<ResponseBody>> {
+        let ContainerConnection { mut sender, driver, limit, .. } = *self.connect(target).await?;
         if let Some(driver) = driver {
             tokio::spawn(to_the_end(driver.with_upgrades()));
         }
         let answer = sender.send_request(request).await?;
         limit.lift();
-        Ok(Answering::of(answer, None, self))
+        Ok(ResponseBody::of(answer, None, self))
     }
 
-    async fn connect(&self, target: &Target) -> anyhow::Result<Box<Connection>> {
+    async fn connect(&self, target: &ContainerEndpoint) -> anyhow::Result<Box<ContainerConnection>> {
         let stream = tokio::time::timeout(CONNECT, TcpStream::connect(target.socket)).await??;
         // Asked once the connection stands: the request was meant for a container that may have gone since, and its
         // address may be another's by now.
@@ -154,13 +162,13 @@ impl Upstreams {
         let read = if large.is_some() { LARGE_READ } else { SMALL_READ };
         let mut http = http1::Builder::new();
         http.max_header_size(HEAD_BYTES).max_buf_size(read);
-        let (stream, limit) = Headed::new(stream);
+        let (stream, limit) = HeadLimitedStream::new(stream);
         let (sender, driver) = http.handshake(TokioIo::new(stream)).await?;
-        Ok(Box::new(Connection { target: target.clone(), sender, driver: Some(driver), limit, _large: large }))
+        Ok(Box::new(ContainerConnection { target: target.clone(), sender, driver: Some(driver), limit, _large: large }))
     }
 
     /// A connection that rested and is still open, and for how long it did.
-    fn awaken(&self, target: &Target) -> Option<(Box<Connection>, Duration)> {
+    fn awaken(&self, target: &ContainerEndpoint) -> Option<(Box<ContainerConnection>, Duration)> {
         loop {
             let (mut connection, since) = self.at_rest(|at_rest| at_rest.connections.get_mut(target)?.pop())?;
             connection.drive(&mut nobody());
@@ -171,7 +179,7 @@ impl Upstreams {
         }
     }
 
-    pub(super) fn rest(&self, connection: Box<Connection>) {
+    pub(super) fn rest(&self, connection: Box<ContainerConnection>) {
         let now = self.0.clock.monotonic();
         let sweeps = self.at_rest(|at_rest| {
             let resting = at_rest.connections.entry(connection.target.clone()).or_default();
@@ -185,13 +193,13 @@ impl Upstreams {
         }
     }
 
-    fn at_rest<T>(&self, act: impl FnOnce(&mut AtRest) -> T) -> T {
+    fn at_rest<T>(&self, act: impl FnOnce(&mut IdleConnections) -> T) -> T {
         act(&mut self.0.at_rest.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 /// Closes what rested too long, until nothing rests.
-async fn sweep(pool: Weak<Pool>) {
+async fn sweep(pool: Weak<PoolState>) {
     loop {
         tokio::time::sleep(SWEEP).await;
         let Some(pool) = pool.upgrade() else { return };
@@ -209,12 +217,12 @@ async fn sweep(pool: Weak<Pool>) {
 }
 
 /// The same request again, if it may be sent twice (RFC 9110 9.2.1) and nothing follows its head.
-fn copy_of(request: &Request<Upload>) -> Option<Request<Upload>> {
+fn copy_of(request: &Request<UploadBody>) -> Option<Request<UploadBody>> {
     let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     if !safe || !request.body().is_end_stream() {
         return None;
     }
-    let mut copy = Request::new(Upload::nothing());
+    let mut copy = Request::new(UploadBody::nothing());
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.version_mut() = request.version();
@@ -223,24 +231,24 @@ fn copy_of(request: &Request<Upload>) -> Option<Request<Upload>> {
 }
 
 /// One connection, and what polls it.
-pub(super) struct Connection {
-    target: Target,
-    sender: SendRequest<Upload>,
+pub(super) struct ContainerConnection {
+    target: ContainerEndpoint,
+    sender: SendRequest<UploadBody>,
     /// `None`: it has ended.
     driver: Option<Driver>,
-    limit: Limit,
+    limit: HeadLimit,
     /// What lets it read much at once, where it may.
     _large: Option<OwnedSemaphorePermit>,
 }
 
-type Driver = http1::Connection<TokioIo<Headed>, Upload>;
+type Driver = http1::Connection<TokioIo<HeadLimitedStream>, UploadBody>;
 
-impl Connection {
+impl ContainerConnection {
     /// Sends the request and polls the connection until the head of the answer is there.
     async fn ask(
         mut self: Box<Self>,
-        request: Request<Upload>,
-    ) -> Result<(Response<Incoming>, Box<Self>), TrySendError<Request<Upload>>> {
+        request: Request<UploadBody>,
+    ) -> Result<(Response<Incoming>, Box<Self>), TrySendError<Request<UploadBody>>> {
         let going = request.body().going();
         self.limit.set();
         // Not to be told to come back later: there is nobody to come back for, see `nobody`.

@@ -12,26 +12,26 @@ use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
 
 use super::headers::clean_trailers;
-use super::movement::Movement;
-use super::visit::Visit;
+use super::traffic_activity::ActivityDetector;
+use crate::edge::visit::Visit;
 use crate::instances::Flow;
 
 /// How long a client may send nothing of a body that it announced.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A request's body, on its way to a container.
-pub(super) struct Upload {
+pub(in crate::edge) struct UploadBody {
     body: Body,
-    passage: Option<Box<Passage>>,
+    passage: Option<Box<UploadProgress>>,
 }
 
 /// What is kept of a body while it is under way.
-struct Passage {
+struct UploadProgress {
     flow: Option<Flow>,
     visit: Arc<Visit>,
     /// Bytes that may still come.
     left: u64,
-    stall: Stall,
+    stall: StallTimer,
     /// Dropped with the last byte, or when nobody wants it any more.
     _ends: oneshot::Sender<()>,
     going: Arc<()>,
@@ -39,21 +39,21 @@ struct Passage {
 
 /// Why we broke an upload off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Cut {
+pub(super) enum UploadError {
     #[error("the body is larger than the edge lets through")]
     TooLarge,
     #[error("nothing of the body came for too long")]
     Stalled,
 }
 
-impl Upload {
+impl UploadBody {
     /// No body.
     pub(super) fn nothing() -> Self {
         Self { body: Body::empty(), passage: None }
     }
 
     /// A body that nobody waits for.
-    pub(super) fn plain(body: Body) -> Self {
+    pub(in crate::edge) fn plain(body: Body) -> Self {
         Self { body, passage: None }
     }
 
@@ -65,8 +65,14 @@ impl Upload {
         visit: Arc<Visit>,
         ends: oneshot::Sender<()>,
     ) -> Self {
-        let passage =
-            Passage { flow, visit, left: most, stall: Stall::new(PATIENCE), _ends: ends, going: Arc::new(()) };
+        let passage = UploadProgress {
+            flow,
+            visit,
+            left: most,
+            stall: StallTimer::new(PATIENCE),
+            _ends: ends,
+            going: Arc::new(()),
+        };
         Self { body, passage: Some(Box::new(passage)) }
     }
 
@@ -76,7 +82,7 @@ impl Upload {
     }
 }
 
-impl HttpBody for Upload {
+impl HttpBody for UploadBody {
     type Data = Bytes;
     type Error = axum::BoxError;
 
@@ -88,7 +94,7 @@ impl HttpBody for Upload {
         let polled = Pin::new(&mut this.body).poll_frame(cx);
         let Some(passage) = &mut this.passage else { return polled.map_err(Into::into) };
         match polled {
-            Poll::Pending => passage.stall.poll(cx).map(|()| Some(Err(Cut::Stalled.into()))),
+            Poll::Pending => passage.stall.poll(cx).map(|()| Some(Err(UploadError::Stalled.into()))),
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(passage.take(frame).map_err(Into::into))),
             Poll::Ready(ended) => Poll::Ready(ended.map(|frame| frame.map_err(Into::into))),
         }
@@ -103,11 +109,11 @@ impl HttpBody for Upload {
     }
 }
 
-impl Passage {
-    fn take(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, Cut> {
+impl UploadProgress {
+    fn take(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, UploadError> {
         self.stall.over();
         let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
-        self.left = self.left.checked_sub(bytes).ok_or(Cut::TooLarge)?;
+        self.left = self.left.checked_sub(bytes).ok_or(UploadError::TooLarge)?;
         if let Some(flow) = &self.flow
             && !flow.moved()
         {
@@ -118,13 +124,13 @@ impl Passage {
 }
 
 /// How long nothing has come.
-struct Stall {
+struct StallTimer {
     patience: Duration,
     /// `None` while something comes.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl Stall {
+impl StallTimer {
     fn new(patience: Duration) -> Self {
         Self { patience, timer: None }
     }
@@ -140,18 +146,18 @@ impl Stall {
 }
 
 /// An answer's body. What it holds is dropped when its last byte is gone or the client hangs up.
-pub(super) struct Answer<B, H> {
+pub(super) struct ActivityBody<B, H> {
     pub body: B,
     /// `None`: it is not counted.
     pub flow: Option<Flow>,
-    pub movement: Movement,
+    pub movement: ActivityDetector,
     /// Whether the client was given something since it last asked for more.
     pub given: bool,
     pub visit: Arc<Visit>,
     pub _held: H,
 }
 
-impl<B: HttpBody<Data = Bytes> + Unpin, H: Unpin> HttpBody for Answer<B, H> {
+impl<B: HttpBody<Data = Bytes> + Unpin, H: Unpin> HttpBody for ActivityBody<B, H> {
     type Data = Bytes;
     type Error = B::Error;
 
@@ -197,7 +203,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_may_pause_again_and_again_but_not_for_too_long() {
         let patience = Duration::from_millis(200);
-        let mut stall = Stall::new(patience);
+        let mut stall = StallTimer::new(patience);
         for _ in 0..4 {
             assert!(futures_util::poll!(poll_fn(|cx| stall.poll(cx))).is_pending());
             sleep(patience / 2).await;

@@ -12,9 +12,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
-use super::headed::Headed;
-use super::movement::Movement;
-use super::visit::Visit;
+use super::head_limit::HeadLimitedStream;
+use super::traffic_activity::ActivityDetector;
+use crate::edge::visit::Visit;
 use crate::instances::Flow;
 
 /// Bytes read at once from either side.
@@ -25,23 +25,25 @@ const GOING_AWAY: [u8; 4] = [0x88, 2, 0x03, 0xe9];
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// The two connections and what is said on them.
-pub(super) struct Relay {
+pub(super) struct UpgradeTunnel {
     pub visit: Arc<Visit>,
     /// `None`: it is not counted.
     pub flow: Option<Flow>,
     pub from_client: OnUpgrade,
     pub to_container: OnUpgrade,
     /// From the client, and to it.
-    pub movement: (Movement, Movement),
+    pub movement: (ActivityDetector, ActivityDetector),
 }
 
-impl Relay {
+impl UpgradeTunnel {
     /// Carries bytes. What moves is activity; an open connection on which nothing moves is not, and what moves from the
     /// client wakes an instance that fell asleep meanwhile.
     pub(super) async fn run(self) {
         let Self { visit, flow, from_client, to_container, movement: (mut rising, mut falling) } = self;
         let (Ok(client), Ok(container)) = tokio::join!(from_client, to_container) else { return };
-        let (Some(mut client), Some(mut container)) = (Side::of(client), Side::of(container)) else { return };
+        let (Some(mut client), Some(mut container)) = (TunnelSide::of(client), TunnelSide::of(container)) else {
+            return;
+        };
         let (mut client_in, mut client_out) = client.split();
         let (mut container_in, mut container_out) = container.split();
         let up = async {
@@ -86,37 +88,37 @@ impl Relay {
 }
 
 /// One of the two connections, taken back from HTTP.
-struct Side {
+struct TunnelSide {
     stream: TcpStream,
     /// What came behind the head that ended HTTP.
     early: Bytes,
 }
 
-impl Side {
+impl TunnelSide {
     /// `None` when it is no connection of ours.
     fn of(upgraded: Upgraded) -> Option<Self> {
         match upgraded.downcast::<TokioIo<TcpStream>>() {
             Ok(client) => Some(Self { stream: client.io.into_inner(), early: client.read_buf }),
             Err(upgraded) => {
-                let program = upgraded.downcast::<TokioIo<Headed>>().ok()?;
+                let program = upgraded.downcast::<TokioIo<HeadLimitedStream>>().ok()?;
                 Some(Self { stream: program.io.into_inner().into_stream(), early: program.read_buf })
             }
         }
     }
 
-    fn split(&mut self) -> (Incoming<'_>, WriteHalf<'_>) {
+    fn split(&mut self) -> (TunnelReader<'_>, WriteHalf<'_>) {
         let (stream, out) = self.stream.split();
-        (Incoming { stream, early: std::mem::take(&mut self.early) }, out)
+        (TunnelReader { stream, early: std::mem::take(&mut self.early) }, out)
     }
 }
 
 /// What comes from one side. Nothing is kept for it while nothing comes: thousands of connections may be silent.
-struct Incoming<'a> {
+struct TunnelReader<'a> {
     stream: ReadHalf<'a>,
     early: Bytes,
 }
 
-impl Incoming<'_> {
+impl TunnelReader<'_> {
     /// The next bytes; `None` when no more come.
     async fn next(&mut self) -> Option<Bytes> {
         if !self.early.is_empty() {

@@ -9,17 +9,17 @@ use axum::BoxError;
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
-use super::visit::Visit;
+use crate::edge::visit::Visit;
 
 /// A body for as long as its visit stands. One that comes in one piece is never asked about.
-pub(super) struct WhileItStands<B> {
+pub(super) struct SessionBoundBody<B> {
     body: B,
     visit: Arc<Visit>,
     begun: bool,
     over: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
-impl<B> WhileItStands<B> {
+impl<B> SessionBoundBody<B> {
     pub(super) fn new(body: B, visit: Arc<Visit>) -> Self {
         Self { body, visit, begun: false, over: None }
     }
@@ -34,7 +34,7 @@ impl<B> WhileItStands<B> {
     }
 }
 
-impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for WhileItStands<B>
+impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for SessionBoundBody<B>
 where
     B::Error: Into<BoxError>,
 {

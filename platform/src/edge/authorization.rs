@@ -6,9 +6,9 @@ use axum::http::HeaderMap;
 use axum::http::request::Parts;
 
 use super::program::Program;
-use super::refusal::Refusal;
+use super::refusal::EdgeRefusal;
 use super::visit::Visit;
-use super::{Called, Edge, gate};
+use super::{Edge, ResolvedHost, cross_origin};
 use crate::client;
 use crate::cookies;
 use crate::sharing::{AccessDecision, Visitor};
@@ -17,10 +17,10 @@ impl Edge {
     /// Lets somebody in to that program, or says why not. `None`: nobody known, at what is not open to everyone.
     pub(super) async fn let_in(
         &self,
-        called: &Called,
+        called: &ResolvedHost,
         program: Option<&Program>,
         parts: &Parts,
-    ) -> Result<Option<Arc<Visit>>, Refusal> {
+    ) -> Result<Option<Arc<Visit>>, EdgeRefusal> {
         let (sharing, path) = (&self.app.sharing, path_meant(parts));
         // Further ports, and whether there are any, are their owner's alone.
         let is_own = program.is_some_and(|program| program.port.is_none());
@@ -29,24 +29,24 @@ impl Edge {
             visitor => sharing.admit(visitor, &called.instance, path),
         };
         let is_public = admit(&Visitor::Stranger) != AccessDecision::Refused;
-        let comes_from_here = gate::comes_from_here(parts, &called.entrance.origin);
+        let comes_from_here = cross_origin::comes_from_here(parts, &called.entrance.origin);
         let carries_cookie = cookies::is_there(&parts.headers, cookies::SESSION);
         let visitor = match self.visitor(called, &parts.headers).await? {
             // Sent to log in, it would come back with a third cookie that is not believed either, again and again.
             Visitor::Stranger if !is_public && cookies::is_twice(&parts.headers, cookies::SESSION) => {
-                return Err(Refusal::TwoCookies);
+                return Err(EdgeRefusal::TwoCookies);
             }
             Visitor::Stranger if !is_public => return Ok(None),
             Visitor::Stranger if !carries_cookie => Visitor::Stranger,
             // Another site's page shows what is open to everyone. It gets that as everyone does, and nobody is named.
-            _ if !comes_from_here && is_public && gate::only_looks(parts) => Visitor::Stranger,
-            _ if !comes_from_here => return Err(Refusal::OtherOrigin(called.entrance.origin.clone())),
+            _ if !comes_from_here && is_public && cross_origin::only_looks(parts) => Visitor::Stranger,
+            _ if !comes_from_here => return Err(EdgeRefusal::OtherOrigin(called.entrance.origin.clone())),
             visitor => visitor,
         };
         let admission = admit(&visitor);
         match &visitor {
             Visitor::Guest(handle) if admission == AccessDecision::Refused => {
-                return Err(Refusal::NotShared { host: called.entrance.host.clone(), handle: handle.clone() });
+                return Err(EdgeRefusal::NotShared { host: called.entrance.host.clone(), handle: handle.clone() });
             }
             Visitor::Stranger => sharing.count_request(client::address(&parts.headers))?,
             Visitor::Owner | Visitor::Guest(_) => {}
@@ -65,7 +65,7 @@ impl Edge {
     }
 
     /// Whose session of this host the request carries.
-    pub(super) async fn visitor(&self, called: &Called, headers: &HeaderMap) -> Result<Visitor, Refusal> {
+    pub(super) async fn visitor(&self, called: &ResolvedHost, headers: &HeaderMap) -> Result<Visitor, EdgeRefusal> {
         match cookies::get(headers, cookies::SESSION) {
             Some(token) => self.visitor_with(called, token).await,
             None => Ok(Visitor::Stranger),
@@ -73,7 +73,7 @@ impl Edge {
     }
 
     /// Whose session of this host `token` is.
-    pub(super) async fn visitor_with(&self, called: &Called, token: &str) -> Result<Visitor, Refusal> {
+    pub(super) async fn visitor_with(&self, called: &ResolvedHost, token: &str) -> Result<Visitor, EdgeRefusal> {
         let session = self.app.accounts.authenticate(&called.entrance.audience, token).await?;
         Ok(match session {
             Some(session) if session.account == called.instance.account => Visitor::Owner,

@@ -22,7 +22,7 @@ const NOT_FOR_TENANTS: [&str; 9] = [
 /// every name that we, or programs behind proxies, believe. `TE: trailers` is put back; `Expect` is answered by us, when the
 /// container takes the body; no `Trailer` announces fields behind it, which nobody has looked at, and without it none is sent.
 /// Returns the protocol it asks to upgrade to.
-pub(super) fn clean_request(headers: &mut HeaderMap) -> Option<HeaderValue> {
+pub(in crate::edge) fn clean_request(headers: &mut HeaderMap) -> Option<HeaderValue> {
     let asked = headers.get(header::UPGRADE).cloned();
     let upgrade = asked.filter(|asked| connection_names(headers, "upgrade") && !leads_to_http(asked));
     let trailers = headers.get(header::TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));

@@ -1,5 +1,14 @@
 //! Through to the container and back: headers cleaned both ways, bodies streamed, any Upgrade, nothing buffered.
 
+mod bodies;
+mod connection_pool;
+mod head_limit;
+mod headers;
+mod response_body;
+mod session_bound_body;
+mod traffic_activity;
+mod upgrade_tunnel;
+
 use std::error::Error as _;
 use std::future::Future;
 use std::pin::pin;
@@ -16,16 +25,18 @@ use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
+pub(super) use self::bodies::UploadBody;
+use self::bodies::{ActivityBody, UploadError};
+pub(super) use self::connection_pool::{ConnectionPool, ContainerEndpoint};
+pub(super) use self::headers::clean_request;
+use self::headers::clean_response;
+use self::response_body::ResponseBody;
+use self::session_bound_body::SessionBoundBody;
+use self::traffic_activity::ActivityDetector;
+use self::upgrade_tunnel::UpgradeTunnel;
 use super::Edge;
-use super::answering::Answering;
-use super::bodies::{Answer, Cut, Upload};
-use super::headers::{clean_request, clean_response};
-use super::movement::Movement;
-use super::places::Place;
-use super::refusal::Refusal;
-use super::relay::Relay;
-use super::standing::WhileItStands;
-use super::upstream::Target;
+use super::in_flight::InFlightPermit;
+use super::refusal::EdgeRefusal;
 use super::visit::{ASKED_EVERY, Visit};
 use crate::client;
 use crate::instances::{Work, WorkInFlight};
@@ -44,44 +55,44 @@ static ASSERTION: HeaderName = HeaderName::from_static("x-berth-assertion");
 impl Edge {
     /// Sends the request to the instance's container and the answer back. `place` ends with the last byte; `work` with the
     /// head of the answer, from where on what moves is the work. A probe's lasts until its end and moves nothing.
-    pub(super) async fn forward(
+    pub(in crate::edge) async fn forward(
         &self,
         visit: Arc<Visit>,
-        (work, place): (WorkInFlight, Place),
+        (work, place): (WorkInFlight, InFlightPermit),
         mut request: Request,
-    ) -> Result<Response, Refusal> {
+    ) -> Result<Response, EdgeRefusal> {
         let most = self.app.config.upload_bytes;
         if request.body().size_hint().lower() > most {
-            return Err(Refusal::TooLarge(most));
+            return Err(EdgeRefusal::TooLarge(most));
         }
         let instance = &visit.instance;
         let from_client = request.extensions_mut().remove::<OnUpgrade>();
-        let target = Target::of(instance, visit.socket()).ok_or(Refusal::Upstream(GONE))?;
-        let upgrade = self.prepare(&mut request, &visit).map_err(|_| Refusal::Upstream(NOT_A_TARGET))?;
+        let target = ContainerEndpoint::of(instance, visit.socket()).ok_or(EdgeRefusal::Upstream(GONE))?;
+        let upgrade = self.prepare(&mut request, &visit).map_err(|_| EdgeRefusal::Upstream(NOT_A_TARGET))?;
         let (mut response, probe) = self.ask(&visit, &target, work, request).await?;
         let to_container = response.extensions_mut().remove::<OnUpgrade>();
         let protocol = response.headers().get(header::UPGRADE).cloned();
         clean_response(response.headers_mut(), &visit.entrance.host);
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let flow = probe.is_none().then(|| instance.open_flow(Work::Stream));
-            let movement = Movement::of_answer(response.headers());
+            let movement = ActivityDetector::of_answer(response.headers());
             // What may not wake it is let begin, and not let hold it awake to its end.
             let _held = (place, probe.filter(|_| visit.counts()));
             let stands = Arc::clone(&visit);
-            let answer = |body| Answer { body, flow, movement, given: false, visit, _held };
-            return Ok(response.map(|body| Body::new(WhileItStands::new(answer(body), stands))));
+            let answer = |body| ActivityBody { body, flow, movement, given: false, visit, _held };
+            return Ok(response.map(|body| Body::new(SessionBoundBody::new(answer(body), stands))));
         }
         let (Some(_), Some(from_client), Some(to_container), Some(protocol)) =
             (upgrade, from_client, to_container, protocol)
         else {
-            return Err(Refusal::Upstream("The instance switched protocols without being asked."));
+            return Err(EdgeRefusal::Upstream("The instance switched protocols without being asked."));
         };
-        let movement = (Movement::of_upgrade(&protocol), Movement::of_upgrade(&protocol));
+        let movement = (ActivityDetector::of_upgrade(&protocol), ActivityDetector::of_upgrade(&protocol));
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         response.headers_mut().insert(header::UPGRADE, protocol);
         let flow = visit.counts().then(|| instance.open_flow(Work::Socket));
         tokio::spawn(async move {
-            Relay { visit, flow, from_client, to_container, movement }.run().await;
+            UpgradeTunnel { visit, flow, from_client, to_container, movement }.run().await;
             drop(place);
         });
         Ok(response.map(|_| Body::empty()))
@@ -92,20 +103,20 @@ impl Edge {
     async fn ask(
         &self,
         visit: &Arc<Visit>,
-        target: &Target,
+        target: &ContainerEndpoint,
         work: WorkInFlight,
         request: Request,
-    ) -> Result<(Response<Answering>, Option<WorkInFlight>), Refusal> {
+    ) -> Result<(Response<ResponseBody>, Option<WorkInFlight>), EdgeRefusal> {
         let instance = &visit.instance;
         let (probe, work) = if work.is_probe() { (Some(work), None) } else { (None, Some(work)) };
         let waits = work.is_some();
         let (request, held, sent) = if request.body().is_end_stream() {
-            (request.map(|_| Upload::nothing()), work, None)
+            (request.map(|_| UploadBody::nothing()), work, None)
         } else {
             let flow = work.map(|_| instance.open_flow(Work::Upload));
             let (sending, sent) = oneshot::channel::<()>();
             let most = self.app.config.upload_bytes;
-            let request = request.map(|body| Upload::from_client(body, most, flow, Arc::clone(visit), sending));
+            let request = request.map(|body| UploadBody::from_client(body, most, flow, Arc::clone(visit), sending));
             (request, None, Some(sent))
         };
         let sent = async {
@@ -124,25 +135,25 @@ impl Edge {
     }
 
     /// Why a request has no answer: the client's doing, or else the instance's.
-    fn unanswered(&self, visit: &Visit, error: &anyhow::Error) -> Refusal {
+    fn unanswered(&self, visit: &Visit, error: &anyhow::Error) -> EdgeRefusal {
         let instance = &visit.instance;
         let http = error.downcast_ref::<hyper::Error>();
-        if let Some(cut) = http.and_then(|error| error.source()).and_then(|cause| cause.downcast_ref::<Cut>()) {
+        if let Some(cut) = http.and_then(|error| error.source()).and_then(|cause| cause.downcast_ref::<UploadError>()) {
             return match cut {
-                Cut::TooLarge => Refusal::TooLarge(self.app.config.upload_bytes),
-                Cut::Stalled => Refusal::Stalled,
+                UploadError::TooLarge => EdgeRefusal::TooLarge(self.app.config.upload_bytes),
+                UploadError::Stalled => EdgeRefusal::Stalled,
             };
         }
         tracing::debug!(instance.id = %instance.id, error = %format!("{error:#}"), "an instance did not answer");
         // A body that broke off, or that was none, says nothing about the instance.
         if http.is_some_and(hyper::Error::is_user) {
-            return Refusal::BrokenBody;
+            return EdgeRefusal::BrokenBody;
         }
         if visit.program.port.is_some() {
-            return Refusal::Upstream(NOT_ON_PORT);
+            return EdgeRefusal::Upstream(NOT_ON_PORT);
         }
         self.app.instances.report_unreachable(instance);
-        Refusal::Upstream(BROKE_OFF)
+        EdgeRefusal::Upstream(BROKE_OFF)
     }
 
     /// Turns the client's request into the container's: its connection, and what may be believed about the client. Returns
@@ -189,7 +200,7 @@ async fn no_longer<K, S>(
     (limit, every): (Duration, Duration),
     sent: impl Future<Output = K>,
     stands: impl Fn() -> S,
-) -> Refusal
+) -> EdgeRefusal
 where
     S: Future<Output = bool>,
 {
@@ -201,7 +212,7 @@ where
             () = &mut pause => {}
         }
         if !stands().await {
-            return Refusal::LogIn;
+            return EdgeRefusal::LogIn;
         }
         pause.set(sleep(every));
     };
@@ -209,12 +220,12 @@ where
     while thought <= limit {
         pause.as_mut().await;
         if !stands().await {
-            return Refusal::LogIn;
+            return EdgeRefusal::LogIn;
         }
         pause.set(sleep(every));
         thought += every;
     }
-    Refusal::TooSlow
+    EdgeRefusal::TooSlow
 }
 
 #[cfg(test)]
@@ -238,14 +249,14 @@ mod tests {
             refused = no_longer(patience, sent, || ready(true)) => panic!("{refused:?} while the upload went on"),
         }
         let waited = tokio::time::timeout(long, no_longer(patience, ready(()), || ready(true))).await;
-        assert!(matches!(waited, Ok(Refusal::TooSlow)));
+        assert!(matches!(waited, Ok(EdgeRefusal::TooSlow)));
     }
 
     #[tokio::test]
     async fn a_visit_that_ended_waits_for_no_answer_whether_its_request_was_sent_or_not() {
         let patience = (Duration::from_secs(60), Duration::from_millis(1));
         let uploading = no_longer(patience, std::future::pending::<()>(), || ready(false));
-        assert!(matches!(uploading.await, Refusal::LogIn));
-        assert!(matches!(no_longer(patience, ready(()), || ready(false)).await, Refusal::LogIn));
+        assert!(matches!(uploading.await, EdgeRefusal::LogIn));
+        assert!(matches!(no_longer(patience, ready(()), || ready(false)).await, EdgeRefusal::LogIn));
     }
 }

@@ -14,18 +14,18 @@ use tokio::net::TcpStream;
 const BEFORE_ANSWER: usize = 128 * 1024;
 
 /// The connection.
-pub(super) struct Headed {
+pub(super) struct HeadLimitedStream {
     stream: TcpStream,
-    limit: Limit,
+    limit: HeadLimit,
 }
 
 /// How much may still come before the head of an answer has.
 #[derive(Clone)]
-pub(super) struct Limit(Arc<AtomicUsize>);
+pub(super) struct HeadLimit(Arc<AtomicUsize>);
 
-impl Headed {
-    pub(super) fn new(stream: TcpStream) -> (Self, Limit) {
-        let limit = Limit(Arc::new(AtomicUsize::new(BEFORE_ANSWER)));
+impl HeadLimitedStream {
+    pub(super) fn new(stream: TcpStream) -> (Self, HeadLimit) {
+        let limit = HeadLimit(Arc::new(AtomicUsize::new(BEFORE_ANSWER)));
         (Self { stream, limit: limit.clone() }, limit)
     }
 
@@ -34,7 +34,7 @@ impl Headed {
     }
 }
 
-impl Limit {
+impl HeadLimit {
     /// A request is sent.
     pub(super) fn set(&self) {
         self.0.store(BEFORE_ANSWER, Ordering::Relaxed);
@@ -46,7 +46,7 @@ impl Limit {
     }
 }
 
-impl AsyncRead for Headed {
+impl AsyncRead for HeadLimitedStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let left = self.limit.0.load(Ordering::Relaxed);
         if left == 0 {
@@ -61,7 +61,7 @@ impl AsyncRead for Headed {
     }
 }
 
-impl AsyncWrite for Headed {
+impl AsyncWrite for HeadLimitedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }

@@ -17,8 +17,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use super::refusal::Refusal;
-use super::{Called, Edge, opens_page};
+use super::refusal::EdgeRefusal;
+use super::{Edge, ResolvedHost, opens_page};
 use crate::accounts::INSTANCE_SESSION_LIVES;
 use crate::client::Client;
 use crate::cookies;
@@ -32,22 +32,22 @@ const PENDING_SECONDS: u64 = 30 * 60;
 const LONGEST_PATH: usize = 1500;
 
 #[derive(Deserialize)]
-struct Callback {
+struct CallbackQuery {
     code: String,
     state: String,
 }
 
 impl Edge {
     /// Whether the session of this request still stands. Asking is no use of it.
-    pub(super) async fn still_stands(&self, called: &Called, headers: &HeaderMap) -> bool {
+    pub(super) async fn still_stands(&self, called: &ResolvedHost, headers: &HeaderMap) -> bool {
         let Some(token) = cookies::get(headers, cookies::SESSION) else { return false };
         matches!(self.app.accounts.is_live(&called.entrance.audience, token).await, Ok(true))
     }
 
     /// Sends a person to log in and come back; tells a program that it must. Nothing wakes.
-    pub(super) fn send_to_log_in(&self, called: &Called, parts: &Parts) -> Result<Response, Refusal> {
+    pub(super) fn send_to_log_in(&self, called: &ResolvedHost, parts: &Parts) -> Result<Response, EdgeRefusal> {
         if !opens_page(parts) {
-            return Err(Refusal::LogIn);
+            return Err(EdgeRefusal::LogIn);
         }
         let hosts = &self.app.config.hosts;
         let (state, verifier) = (Token::new(&self.app.clock), Token::new(&self.app.clock));
@@ -66,17 +66,24 @@ impl Edge {
     }
 
     /// Takes the code that the app host sent back with.
-    pub(super) async fn callback(&self, called: &Called, parts: &Parts, client: &Client) -> Result<Response, Refusal> {
-        let Ok(Query(callback)) = Query::<Callback>::try_from_uri(&parts.uri) else { return Err(Refusal::NotHere) };
+    pub(super) async fn callback(
+        &self,
+        called: &ResolvedHost,
+        parts: &Parts,
+        client: &Client,
+    ) -> Result<Response, EdgeRefusal> {
+        let Ok(Query(callback)) = Query::<CallbackQuery>::try_from_uri(&parts.uri) else {
+            return Err(EdgeRefusal::NotHere);
+        };
         let pending = cookies::get(&parts.headers, cookies::PENDING).and_then(|cookie| {
             let mut parts = cookie.splitn(3, '.');
             Some((parts.next()?, parts.next()?, URL_SAFE_NO_PAD.decode(parts.next()?).ok()?))
         });
         if pending.is_none() && cookies::is_twice(&parts.headers, cookies::PENDING) {
-            return Err(Refusal::TwoCookies);
+            return Err(EdgeRefusal::TwoCookies);
         }
         if pending.is_none() {
-            return Err(Refusal::NoCookie);
+            return Err(EdgeRefusal::NoCookie);
         }
         let session = match &pending {
             Some((state, verifier, _)) if *state == callback.state => {

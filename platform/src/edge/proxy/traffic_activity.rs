@@ -4,21 +4,21 @@
 use axum::http::{HeaderMap, HeaderValue, header};
 
 /// One direction of one connection.
-pub(super) enum Movement {
+pub(super) enum ActivityDetector {
     /// Every byte is one.
     Bytes,
-    Events(Events),
-    Frames(Frames),
+    EventStream(EventStreamParser),
+    WebSocket(WebSocketParser),
 }
 
-impl Movement {
+impl ActivityDetector {
     /// Of an answer with these headers.
     pub(super) fn of_answer(headers: &HeaderMap) -> Self {
         let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes).trim_ascii_start();
         let is_events = kind.get(..17).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"));
         // What is compressed is not looked into.
         if is_events && !headers.contains_key(header::CONTENT_ENCODING) {
-            Self::Events(Events::LineBegins)
+            Self::EventStream(EventStreamParser::LineBegins)
         } else {
             Self::Bytes
         }
@@ -27,7 +27,7 @@ impl Movement {
     /// Of a connection that was upgraded to `protocol`.
     pub(super) fn of_upgrade(protocol: &HeaderValue) -> Self {
         if protocol.as_bytes().eq_ignore_ascii_case(b"websocket") {
-            Self::Frames(Frames::default())
+            Self::WebSocket(WebSocketParser::default())
         } else {
             Self::Bytes
         }
@@ -37,26 +37,26 @@ impl Movement {
     pub(super) fn moves(&mut self, bytes: &[u8]) -> bool {
         match self {
             Self::Bytes => !bytes.is_empty(),
-            Self::Events(events) => events.moves(bytes),
-            Self::Frames(frames) => frames.moves(bytes),
+            Self::EventStream(events) => events.moves(bytes),
+            Self::WebSocket(frames) => frames.moves(bytes),
         }
     }
 
     /// Whether a Close frame may come next: on a WebSocket, between two frames, before one was sent.
     pub(super) fn may_close(&self) -> bool {
-        matches!(self, Self::Frames(Frames { closed: false, at: At::Head { have: 0, .. } }))
+        matches!(self, Self::WebSocket(WebSocketParser { closed: false, at: FramePosition::Header { have: 0, .. } }))
     }
 }
 
 /// Server-sent events (WHATWG HTML 9.2.6): a line that begins with a colon is a comment, and like a blank one it keeps
 /// proxies from hanging up. Any other line is a field, and a message for somebody.
-pub(super) enum Events {
+pub(super) enum EventStreamParser {
     LineBegins,
     InComment,
     InField,
 }
 
-impl Events {
+impl EventStreamParser {
     fn moves(&mut self, bytes: &[u8]) -> bool {
         let mut moves = false;
         for byte in bytes {
@@ -74,14 +74,14 @@ impl Events {
 /// The frames of one direction of a WebSocket (RFC 6455 5.2). Payload of data frames moves, whole or in fragments; pings,
 /// pongs, closes and empty frames do not. A mask changes nothing about that.
 #[derive(Default)]
-pub(super) struct Frames {
-    at: At,
+pub(super) struct WebSocketParser {
+    at: FramePosition,
     closed: bool,
 }
 
-enum At {
+enum FramePosition {
     /// In the head of a frame, of which so many bytes have come.
-    Head {
+    Header {
         bytes: [u8; LONGEST_HEAD],
         have: u8,
     },
@@ -96,34 +96,34 @@ enum At {
 /// Two bytes, eight of length, four of mask.
 const LONGEST_HEAD: usize = 14;
 
-impl Default for At {
+impl Default for FramePosition {
     fn default() -> Self {
-        Self::Head { bytes: [0; LONGEST_HEAD], have: 0 }
+        Self::Header { bytes: [0; LONGEST_HEAD], have: 0 }
     }
 }
 
-impl Frames {
+impl WebSocketParser {
     fn moves(&mut self, mut bytes: &[u8]) -> bool {
         let mut moves = false;
         while let Some((first, rest)) = bytes.split_first() {
             match &mut self.at {
-                At::Astray => return true,
-                At::Head { bytes: head, have } => {
+                FramePosition::Astray => return true,
+                FramePosition::Header { bytes: head, have } => {
                     head[usize::from(*have)] = *first;
                     *have += 1;
                     bytes = rest;
-                    if let Some(head) = Head::read(&head[..usize::from(*have)]) {
+                    if let Some(head) = FrameHeader::read(&head[..usize::from(*have)]) {
                         self.closed |= head.opcode == CLOSE;
                         self.at = head.then();
                     }
                 }
-                At::Payload { left, data } => {
+                FramePosition::Payload { left, data } => {
                     let here = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
                     moves |= *data;
                     *left -= here as u64;
                     bytes = &bytes[here..];
                     if *left == 0 {
-                        self.at = At::default();
+                        self.at = FramePosition::default();
                     }
                 }
             }
@@ -134,13 +134,13 @@ impl Frames {
 
 const CLOSE: u8 = 8;
 
-struct Head {
+struct FrameHeader {
     last: bool,
     opcode: u8,
     payload: u64,
 }
 
-impl Head {
+impl FrameHeader {
     /// `None` while more of it has to come.
     fn read(bytes: &[u8]) -> Option<Self> {
         let [first, second, rest @ ..] = bytes else { return None };
@@ -159,15 +159,15 @@ impl Head {
     }
 
     /// What comes after it.
-    fn then(&self) -> At {
+    fn then(&self) -> FramePosition {
         let is_data = self.opcode <= 2;
         let is_control = matches!(self.opcode, CLOSE..=10) && self.last && self.payload <= 125;
         match self.payload {
-            _ if !is_data && !is_control => At::Astray,
-            0 => At::default(),
+            _ if !is_data && !is_control => FramePosition::Astray,
+            0 => FramePosition::default(),
             // RFC 6455 5.2: the most significant bit must be 0.
-            left if left >> 63 == 0 => At::Payload { left, data: is_data },
-            _ => At::Astray,
+            left if left >> 63 == 0 => FramePosition::Payload { left, data: is_data },
+            _ => FramePosition::Astray,
         }
     }
 }
@@ -203,14 +203,14 @@ mod tests {
         bytes
     }
 
-    fn frames() -> Movement {
-        Movement::of_upgrade(&HeaderValue::from_static("WebSocket"))
+    fn frames() -> ActivityDetector {
+        ActivityDetector::of_upgrade(&HeaderValue::from_static("WebSocket"))
     }
 
-    fn events() -> Movement {
+    fn events() -> ActivityDetector {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("Text/Event-Stream; charset=utf-8"));
-        Movement::of_answer(&headers)
+        ActivityDetector::of_answer(&headers)
     }
 
     #[test]
@@ -256,7 +256,7 @@ mod tests {
         }
     }
 
-    fn cut(mut bytes: &[u8], cuts: &[usize], movement: &mut Movement) -> bool {
+    fn cut(mut bytes: &[u8], cuts: &[usize], movement: &mut ActivityDetector) -> bool {
         let mut moves = false;
         for cut in cuts {
             let (here, rest) = bytes.split_at((*cut).min(bytes.len()));

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use hyper::Response;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
-use super::upstream::{Connection, Upstreams, nobody};
+use super::connection_pool::{ConnectionPool, ContainerConnection, nobody};
 
 /// Small pieces are gathered up to about so many bytes.
 const GATHERED: usize = 8 * 1024;
@@ -15,22 +15,22 @@ const GATHERED: usize = 8 * 1024;
 type Polled = Result<Frame<Bytes>, hyper::Error>;
 
 /// Gives its connection back at its end. Dropped earlier, it closes it.
-pub(super) struct Answering {
+pub(super) struct ResponseBody {
     body: Incoming,
-    connection: Option<Box<Connection>>,
-    home: Upstreams,
+    connection: Option<Box<ContainerConnection>>,
+    home: ConnectionPool,
     /// What came behind data that was gathered; of a body's end, nothing.
     next: Option<Option<Polled>>,
     /// Why it broke off, to be said once what came before has been sent: hyper would throw that away.
     broken: Option<hyper::Error>,
 }
 
-impl Answering {
+impl ResponseBody {
     /// An answer whose head came on `connection`; `None`: that has a task of its own.
     pub(super) fn of(
         answer: Response<Incoming>,
-        connection: Option<Box<Connection>>,
-        home: &Upstreams,
+        connection: Option<Box<ContainerConnection>>,
+        home: &ConnectionPool,
     ) -> Response<Self> {
         let mut answer = answer.map(|body| Self { body, connection, home: home.clone(), next: None, broken: None });
         if answer.body().is_end_stream() {
@@ -92,7 +92,7 @@ impl Answering {
     }
 }
 
-impl Body for Answering {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = hyper::Error;
 

@@ -12,28 +12,28 @@ pub(super) const MOST_WITH_VISITORS: usize = MOST / 2;
 
 /// Who has how many.
 #[derive(Clone, Default)]
-pub(super) struct Places(Arc<Mutex<HashMap<InstanceId, usize>>>);
+pub(super) struct InFlightLimit(Arc<Mutex<HashMap<InstanceId, usize>>>);
 
 /// One request's place, until it is dropped.
-pub(super) struct Place {
-    places: Places,
+pub(super) struct InFlightPermit {
+    places: InFlightLimit,
     instance: InstanceId,
 }
 
-impl Places {
+impl InFlightLimit {
     /// `None` when the instance has `most` requests in flight.
-    pub(super) fn take(&self, instance: InstanceId, most: usize) -> Option<Place> {
+    pub(super) fn take(&self, instance: InstanceId, most: usize) -> Option<InFlightPermit> {
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let requests = taken.entry(instance).or_default();
         if *requests >= most {
             return None;
         }
         *requests += 1;
-        Some(Place { places: self.clone(), instance })
+        Some(InFlightPermit { places: self.clone(), instance })
     }
 }
 
-impl Drop for Place {
+impl Drop for InFlightPermit {
     fn drop(&mut self) {
         let mut taken = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(requests) = taken.get_mut(&self.instance) {
@@ -52,8 +52,8 @@ mod tests {
     #[test]
     fn each_instance_has_its_own_places_and_gets_them_back() {
         let (places, alices, bobs) =
-            (Places::default(), InstanceId(uuid::Uuid::from_u128(1)), InstanceId(uuid::Uuid::from_u128(2)));
-        let mut taken: Vec<Place> = (0..MOST).map(|_| places.take(alices, MOST).unwrap()).collect();
+            (InFlightLimit::default(), InstanceId(uuid::Uuid::from_u128(1)), InstanceId(uuid::Uuid::from_u128(2)));
+        let mut taken: Vec<InFlightPermit> = (0..MOST).map(|_| places.take(alices, MOST).unwrap()).collect();
         assert!(places.take(alices, MOST).is_none());
         let _ = places.take(bobs, MOST).unwrap();
         taken.pop();
