@@ -283,7 +283,9 @@ use_toolchain() {
 # Static release binaries, in $bin.
 build_binaries() {
   use_toolchain
-  (cd "$root" && cargo_static build --release -p berth -p berth-instance) || fail "The build failed; the lines above say why."
+  # The provisioner by itself: built together, Cargo would unify features of the platform's dependencies into it.
+  (cd "$root" && cargo_static build --release -p berth -p berth-instance && cargo_static build --release -p berth-provisioner) ||
+    fail "The build failed; the lines above say why."
 }
 
 # `cargo_static WORD ARGUMENTS..`: with the same flags, so that builds share what they can. --target keeps the static flag

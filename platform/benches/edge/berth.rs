@@ -63,7 +63,7 @@ async fn serve(upstream: u16, people: usize) -> anyhow::Result<()> {
     config.containers.subnet = Ipv4Addr::new(127, 89, 0, 0);
     config.containers.instance_port = upstream;
     tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_new(format!("{},{}", berth::db::QUIET_LOG, config.log))?)
+        .with_env_filter(EnvFilter::try_new(format!("{},{}", berth::db::QUIET_LOG, config.log.filter))?)
         .with_writer(std::io::stderr)
         .init();
 

@@ -54,7 +54,7 @@ async fn serve(upstream: u16, allowance_nanodollars: i64) -> anyhow::Result<()> 
     let folder = tempfile::tempdir()?;
     let config = config(&folder.path().display().to_string(), upstream, allowance_nanodollars)?;
     tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_new(format!("{},{}", berth::db::QUIET_LOG, config.log))?)
+        .with_env_filter(EnvFilter::try_new(format!("{},{}", berth::db::QUIET_LOG, config.log.filter))?)
         .with_writer(std::io::stderr)
         .init();
     let (clock, end) = (Clock::system(), CancellationToken::new());

@@ -1,6 +1,7 @@
 //! The platform and the provisioner as processes of their own, and what the kernel says of them.
 
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::Context as _;
@@ -48,12 +49,12 @@ impl Processes {
     }
 
     pub fn start_provisioner(&mut self) -> anyhow::Result<()> {
-        self.provisioner = Some(self.spawn("provisioner")?);
+        self.provisioner = Some(self.spawn("berth-provisioner", &[])?);
         Ok(())
     }
 
     pub fn start_platform(&mut self) -> anyhow::Result<()> {
-        self.platform = Some(self.spawn("serve")?);
+        self.platform = Some(self.spawn("berth", &["serve"])?);
         Ok(())
     }
 
@@ -91,11 +92,11 @@ impl Processes {
     }
 
     #[expect(clippy::disallowed_methods, reason = "scripts/bench, not the operator, sets this variable")]
-    fn spawn(&self, word: &str) -> anyhow::Result<Child> {
+    fn spawn(&self, program: &str, words: &[&str]) -> anyhow::Result<Child> {
         let binary = std::env::var("BERTH_TEST_BINARY").context("run this by scripts/bench scale")?;
-        let mut command = Command::new(binary);
-        command.arg(word).env_clear().envs(SETTINGS).env("BERTH_DATA_DIR", self.folder.path()).stdin(Stdio::null());
-        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").spawn().with_context(|| format!("starting berth {word}"))
+        let mut command = Command::new(Path::new(&binary).with_file_name(program));
+        command.args(words).env_clear().envs(SETTINGS).env("BERTH_DATA_DIR", self.folder.path()).stdin(Stdio::null());
+        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").spawn().with_context(|| format!("starting {program}"))
     }
 }
 

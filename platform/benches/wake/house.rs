@@ -2,6 +2,7 @@
 //! process, the rooms and the edge in this one. Only the clock is ours, so that idle hours pass at once.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -197,8 +198,8 @@ impl Provisioner {
     #[expect(clippy::disallowed_methods, reason = "scripts/bench, not the operator, sets this variable")]
     fn start(data: &str, image: &str) -> anyhow::Result<Self> {
         let binary = std::env::var("BERTH_TEST_BINARY").context("run this by scripts/bench wake")?;
-        let mut command = Command::new(binary);
-        command.arg("provisioner").env_clear().envs(SETTINGS.into_iter().filter(|(name, _)| *name != "BERTH_SECRET"));
+        let mut command = Command::new(Path::new(&binary).with_file_name("berth-provisioner"));
+        command.env_clear().envs(SETTINGS.into_iter().filter(|(name, _)| *name != "BERTH_SECRET"));
         command.env("BERTH_DATA_DIR", data).env("BERTH_IMAGES", image).env("BERTH_LOG", "warn").stdin(Stdio::null());
         Ok(Self(command.spawn().context("starting the provisioner")?))
     }

@@ -124,7 +124,7 @@ impl Accounts {
         }
         // The row of a cancelled deletion stays until its files are unmarked on the host. A new deletion must not
         // start before that: the host would count the old mark's time and destroy the files too early.
-        if store::departure(&*tx, account).await?.is_some() {
+        if store::departure(&tx, account).await?.is_some() {
             return Err(Error::Conflict(
                 "This account is scheduled for deletion already, or that was cancelled just now: try again in a minute.".into(),
             ));
@@ -156,7 +156,7 @@ impl Accounts {
     async fn cancel(&self, account: AccountId, actor: &str, cause: Cause) -> Result<()> {
         let tx = self.0.db.begin().await?;
         let person = store::lock_account(&tx, account).await?.ok_or(Error::NotFound)?;
-        let departure = store::departure(&*tx, account).await?.filter(|d| d.cancelled_at.is_none());
+        let departure = store::departure(&tx, account).await?.filter(|d| d.cancelled_at.is_none());
         let Some(departure) = departure else { return Ok(()) };
         let wish = if departure.state_before == AccountState::Suspended { Wish::Suspended } else { Wish::Stopped };
         store::note_cancelled(&tx, account, self.0.clock.now()).await?;
@@ -221,7 +221,7 @@ impl Accounts {
     async fn make_final(&self, account: AccountId) -> Result<()> {
         let tx = self.0.db.begin().await?;
         store::lock_account(&tx, account).await?;
-        let departure = store::departure(&*tx, account).await?.filter(|d| d.cancelled_at.is_none());
+        let departure = store::departure(&tx, account).await?.filter(|d| d.cancelled_at.is_none());
         if departure.is_none()
             || !store::set_state(&tx, account, &[AccountState::Deleting, AccountState::Deleted], AccountState::Deleted)
                 .await?

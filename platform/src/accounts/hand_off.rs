@@ -157,7 +157,7 @@ impl Accounts {
         client: &Client,
         now: Timestamp,
     ) -> Result<Option<Token>> {
-        let Some(parent) = store::session(&**tx, bound.session).await?.filter(|p| p.expires_at > now) else {
+        let Some(parent) = store::session(tx, bound.session).await?.filter(|p| p.expires_at > now) else {
             return Ok(None);
         };
         // The row lock orders this against a suspension, which locks the same row: either it runs later and ends the

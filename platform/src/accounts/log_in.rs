@@ -108,7 +108,7 @@ impl Accounts {
             .await?
             .ok_or_else(pending_log_in_is_over)?;
         let tx = self.0.db.begin().await?;
-        let state = store::peek_challenge(&*tx, &hash, ChallengePurpose::LogInCode, now)
+        let state = store::peek_challenge(&tx, &hash, ChallengePurpose::LogInCode, now)
             .await?
             .ok_or_else(pending_log_in_is_over)?;
         let pending: PendingLogIn = serde_json::from_str(&state).context("reading a pending login")?;

@@ -23,7 +23,7 @@ impl Accounts {
     pub async fn setup_link(&self) -> Result<Token> {
         let token = Token::new(&self.0.clock);
         let tx = self.0.db.begin().await?;
-        if store::has_admin(&*tx).await? {
+        if store::has_admin(&tx).await? {
             return Err(Error::Conflict(
                 "There is an admin already, so a set-up link would not work. Log in as the admin instead.".into(),
             ));

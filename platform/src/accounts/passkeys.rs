@@ -106,7 +106,7 @@ impl Accounts {
         // The row lock makes concurrent removals take turns. Without it two requests could each see two passkeys and
         // remove one, which would leave none.
         store::lock_account(&tx, session.account).await?.ok_or(Error::Unauthenticated)?;
-        let existing = store::passkeys_of(&*tx, session.account).await?;
+        let existing = store::passkeys_of(&tx, session.account).await?;
         let passkey = existing.iter().find(|s| s.id == id).ok_or(Error::NotFound)?;
         if existing.len() == 1 {
             return Err(Error::Conflict("This is your only passkey. Please add another one first.".into()));

@@ -235,7 +235,7 @@ impl Accounts {
         if let Some(previous) = instead_of {
             store::remove_sign_up(&tx, previous.id).await?;
         }
-        if !store::skeletons_of_accounts(&*tx, &[handle.skeleton()]).await?.is_empty() {
+        if !store::skeletons_of_accounts(&tx, &[handle.skeleton()]).await?.is_empty() {
             return Err(Error::Conflict(format!("{handle} is taken. Please choose another handle.")));
         }
         let sign_up = StoredSignUp {
@@ -268,7 +268,7 @@ impl Accounts {
     /// Consumes the set-up link, which makes the first admin and no other.
     async fn use_setup_link(&self, tx: &Tx) -> Result<()> {
         // Checked again inside the transaction: another admin sign-up may have finished since this one was begun.
-        if store::take_setup_link(tx).await? && !store::has_admin(&**tx).await? {
+        if store::take_setup_link(tx).await? && !store::has_admin(tx).await? {
             Ok(())
         } else {
             Err(setup_link_is_over())

@@ -18,7 +18,7 @@ pub(super) async fn others(tx: &Tx, instance: InstanceId, name: &str) -> Result<
     let others = alarm::Entity::find()
         .filter(alarm::Column::InstanceId.eq(instance))
         .filter(alarm::Column::Name.ne(name))
-        .count(&**tx)
+        .count(tx)
         .await?;
     Ok(others)
 }
@@ -47,7 +47,7 @@ pub(super) async fn put(tx: &Tx, instance: InstanceId, alarm: &Alarm) -> Result<
             alarm::Column::DueAtMs,
         ])
         .to_owned();
-    alarm::Entity::insert(row).on_conflict(same).exec_without_returning(&**tx).await?;
+    alarm::Entity::insert(row).on_conflict(same).exec_without_returning(tx).await?;
     Ok(())
 }
 
@@ -63,7 +63,7 @@ pub(super) async fn of(db: &Db, instance: InstanceId) -> Result<Vec<Alarm>> {
 
 /// `false` when there is none of that name.
 pub(super) async fn delete(tx: &Tx, instance: InstanceId, name: &str) -> Result<bool> {
-    let gone = alarm::Entity::delete_by_id((instance, name.to_owned())).exec(&**tx).await?;
+    let gone = alarm::Entity::delete_by_id((instance, name.to_owned())).exec(tx).await?;
     Ok(gone.rows_affected > 0)
 }
 
@@ -89,9 +89,9 @@ pub(super) async fn move_on(tx: &Tx, instance: InstanceId, alarm: &Alarm, next: 
     let moved = match next {
         Some(next) => {
             let update = alarm::Entity::update_many().col_expr(alarm::Column::DueAtMs, Expr::value(next.0));
-            update.filter(as_read).exec(&**tx).await?.rows_affected
+            update.filter(as_read).exec(tx).await?.rows_affected
         }
-        None => alarm::Entity::delete_many().filter(as_read).exec(&**tx).await?.rows_affected,
+        None => alarm::Entity::delete_many().filter(as_read).exec(tx).await?.rows_affected,
     };
     Ok(moved > 0)
 }
@@ -114,7 +114,7 @@ pub(super) async fn count(db: &Db) -> Result<u64> {
 
 /// Deletes every alarm of `instance`.
 pub(super) async fn forget(tx: &Tx, instance: InstanceId) -> Result<()> {
-    alarm::Entity::delete_many().filter(alarm::Column::InstanceId.eq(instance)).exec(&**tx).await?;
+    alarm::Entity::delete_many().filter(alarm::Column::InstanceId.eq(instance)).exec(tx).await?;
     Ok(())
 }
 

@@ -23,7 +23,7 @@ pub(super) async fn add(db: &Db, handle: &Handle, from: Timestamp) -> Result<()>
     // A retry after a lost answer, or a second process: the first row wins.
     let same = OnConflict::column(certificate::Column::Handle).do_nothing().to_owned();
     let _: TryInsertResult<u64> =
-        certificate::Entity::insert(row).on_conflict(same).try_insert().exec_without_returning(&*tx).await?;
+        certificate::Entity::insert(row).on_conflict(same).try_insert().exec_without_returning(&tx).await?;
     tx.commit().await
 }
 

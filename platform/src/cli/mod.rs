@@ -11,24 +11,21 @@ mod spend;
 mod terms;
 mod users;
 
-use std::io::IsTerminal as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use berth_ground::process;
 use clap::{Parser, Subcommand};
 pub use serve::{Front, internal_router, public_router};
-use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 use crate::app::App;
 use crate::clock::Clock;
-use crate::config::{Config, ContainerConfig, LogConfig, demo_listen_from_env};
+use crate::config::{Config, LogConfig, demo_listen_from_env};
 use crate::containers::remote::RemoteHost;
 use crate::db::{self, Db};
+use crate::demo;
 use crate::ops::{self, Verdict};
-use crate::{demo, provisioner};
 
 /// Every person their own container, asleep when idle, awake in milliseconds, its AI calls metered.
 #[derive(Parser)]
@@ -42,11 +39,6 @@ struct Berth {
 enum Word {
     /// Run the platform: pages, edge and quota proxy. Settings come from the environment; see .env.example.
     Serve,
-    /// Run the provisioner: the only process that may open the Docker socket.
-    Provisioner {
-        #[command(subcommand)]
-        part: Option<ProvisionerPart>,
-    },
     /// Run the demo model, which answers AI calls when no provider key is set.
     DemoUpstream,
     /// Print the one-time link that makes the first account, the admin.
@@ -73,18 +65,6 @@ enum Word {
 /// Who the audit names for what the operator does on this machine.
 const OPERATOR: &str = "operator";
 
-#[derive(Subcommand)]
-enum ProvisionerPart {
-    /// Hand the memory of a frozen container back to the host. The provisioner starts this by itself.
-    #[command(hide = true)]
-    Reclaim {
-        #[arg(long)]
-        file: PathBuf,
-        #[arg(long)]
-        bytes: u64,
-    },
-}
-
 /// Runs the word on the command line. 0: done. 1: it failed, with a sentence on standard error. 2: not a word of ours.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -107,21 +87,13 @@ async fn run(word: Word) -> anyhow::Result<ExitCode> {
     match word {
         Word::Serve => {
             let config = Config::from_env()?;
-            start_log(&config.log, config.log_json)?;
-            serve::run(config, end_of_work()?).await?;
-        }
-        Word::Provisioner { part: None } => {
-            let (config, log) = (ContainerConfig::from_env()?, LogConfig::from_env()?);
-            start_log(&log.filter, log.json)?;
-            provisioner::serve(config, Clock::system(), end_of_work()?.cancelled_owned()).await?;
-        }
-        Word::Provisioner { part: Some(ProvisionerPart::Reclaim { file, bytes }) } => {
-            provisioner::reclaim(&file, bytes).context("handing memory back")?;
+            start_log(&config.log)?;
+            serve::run(config, process::end_of_work()?).await?;
         }
         Word::DemoUpstream => {
             let (listen, log) = (demo_listen_from_env()?, LogConfig::from_env()?);
-            start_log(&log.filter, log.json)?;
-            demo::serve(listen, end_of_work()?).await?;
+            start_log(&log)?;
+            demo::serve(listen, process::end_of_work()?).await?;
         }
         Word::SetupLink => {
             let app = open().await?;
@@ -161,31 +133,7 @@ async fn doctor() -> anyhow::Result<ExitCode> {
     Ok(if broken { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn start_log(filter: &str, json: bool) -> anyhow::Result<()> {
+fn start_log(config: &LogConfig) -> anyhow::Result<()> {
     // These two tell of their own beginnings; whoever wants that asks for it by name.
-    let filter = EnvFilter::try_new(format!("tokio_cron_scheduler=warn,{},{filter}", db::QUIET_LOG))
-        .context("BERTH_LOG is not a filter such as info,berth::edge=debug")?;
-    let colours = std::io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
-    if json {
-        log.json().flatten_event(true).init()
-    } else {
-        log.init()
-    }
-    Ok(())
-}
-
-/// Cancelled by SIGTERM or Ctrl-C.
-fn end_of_work() -> anyhow::Result<CancellationToken> {
-    let end = CancellationToken::new();
-    let ended = end.clone();
-    let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = tokio::signal::ctrl_c() => {}
-        }
-        ended.cancel();
-    });
-    Ok(end)
+    process::start_log(config, &format!("tokio_cron_scheduler=warn,{},", db::QUIET_LOG))
 }

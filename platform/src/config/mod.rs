@@ -2,22 +2,17 @@
 
 mod providers;
 mod reader;
-mod sizes;
-mod variables;
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use berth_containers::config::{ContainerConfig, DiskLimit, Runtime, Size};
+pub use berth_ground::settings::{LogConfig, Mistakes, SettingsReader, VARIABLES, Variable};
 pub use providers::{Dollars, MeteredApi, MeteredCall, ModelPrice, ModelProvider, Providers, Speaks};
-use reader::Reader;
 pub use reader::parse_dollars;
-use serde::{Deserialize, Serialize};
-pub use sizes::Size;
-pub use variables::{VARIABLES, Variable};
 use zeroize::Zeroizing;
 
 use crate::hosts::Hosts;
@@ -61,62 +56,7 @@ pub struct Config {
     pub domains_per_account: u32,
     /// Where proofs of domains are looked up; `None`: where this machine looks names up.
     pub dns: Option<SocketAddr>,
-    pub log: String,
-    pub log_json: bool,
-}
-
-/// What the provisioner needs to know; it reads nothing else.
-#[derive(Clone, Debug)]
-pub struct ContainerConfig {
-    pub data_dir: PathBuf,
-    pub socket: PathBuf,
-    /// Prefix of every container, volume and bridge of this installation.
-    pub network: String,
-    pub subnet: Ipv4Addr,
-    pub bridges: u8,
-    /// Never empty; the first is the default.
-    pub images: Vec<String>,
-    /// Never empty; the first is the default.
-    pub sizes: Vec<Size>,
-    /// The id of the one image that a name of `images` may mean, where BERTH_IMAGES says so.
-    pub image_pins: BTreeMap<String, String>,
-    pub runtime: Runtime,
-    pub disk_limit: DiskLimit,
-    /// How long a volume lies buried before it may be destroyed.
-    pub delete_after: Duration,
-    pub quota_port: u16,
-    /// Where an instance listens: the instance contract's 8080, another one only in tests.
-    pub instance_port: u16,
-}
-
-/// What runs an instance's processes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Runtime {
-    /// The Engine's own: the host's kernel, fenced.
-    Runc,
-    /// gVisor: a kernel of its own in front of the host's.
-    Runsc,
-}
-
-impl Runtime {
-    /// As the Engine knows it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Runc => "runc",
-            Self::Runsc => "runsc",
-        }
-    }
-}
-
-/// What bounds a volume.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DiskLimit {
-    /// A file system of its own, in a sparse file.
-    Image,
-    /// Nothing but the disk below.
-    None,
+    pub log: LogConfig,
 }
 
 /// What becomes of a call of a model that the price table does not know.
@@ -156,25 +96,13 @@ impl fmt::Debug for Upstream {
     }
 }
 
-/// Everything wrong with the settings, one line for each.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Mistakes(pub Vec<String>);
-
-impl fmt::Display for Mistakes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Berth cannot start with these settings:\n  {}", self.0.join("\n  "))
-    }
-}
-
-impl std::error::Error for Mistakes {}
-
 impl Config {
     /// Reads the process's environment.
     ///
     /// # Errors
     /// Every mistake found, each naming its variable.
     pub fn from_env() -> Result<Self, Mistakes> {
-        Self::read(&environment)
+        Self::read_with(SettingsReader::of_environment())
     }
 
     /// Reads settings from `lookup`, which gives a variable's value when it is set. Empty counts as not set.
@@ -182,43 +110,51 @@ impl Config {
     /// # Errors
     /// Every mistake found, each naming its variable.
     pub fn read(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, Mistakes> {
-        let mut r = Reader { lookup, mistakes: Vec::new() };
-        let hosts = r.hosts();
+        Self::read_with(SettingsReader::new(lookup))
+    }
+
+    fn read_with(mut settings: SettingsReader<'_>) -> Result<Self, Mistakes> {
+        let r = &mut settings;
+        let hosts = reader::hosts(r);
         let data_dir = PathBuf::from(r.text("BERTH_DATA_DIR"));
         let demo_listen: SocketAddr = r.parsed("BERTH_DEMO_LISTEN", "an address and port, such as 127.0.0.1:8703");
         let config = Self {
             database_url: r
                 .optional("DATABASE_URL")
                 .unwrap_or_else(|| format!("sqlite:{}", data_dir.join("berth.db").display())),
-            secret: Zeroizing::new(r.secret()),
+            secret: Zeroizing::new(reader::secret(r)),
             listen: r.parsed("BERTH_LISTEN", "an address and port, such as 127.0.0.1:8700"),
             internal_listen: r.parsed("BERTH_INTERNAL_LISTEN", "an address and port, such as 127.0.0.1:8701"),
             quota_port: r.parsed("BERTH_QUOTA_PORT", "a port"),
-            containers: r.containers(&data_dir),
+            containers: ContainerConfig::read(r),
             wake_timeout: r.seconds("BERTH_WAKE_TIMEOUT_SECONDS"),
             upload_bytes: u64::from(r.between("BERTH_UPLOAD_MIB", 1, u32::MAX)) << 20,
             starts_at_once: r.between("BERTH_STARTS_AT_ONCE", 1, 1000),
             memory_reserve_percent: r.between("BERTH_MEMORY_RESERVE_PERCENT", 0, 90),
             busy_cpu_percent: r.between("BERTH_BUSY_CPU_PERCENT", 1, 100),
             job_limit: r.seconds("BERTH_JOB_LIMIT_SECONDS"),
-            limits: r.limits(),
+            limits: reader::limits(r),
             receipts_for: Duration::from_secs(u64::from(r.between("BERTH_RECEIPT_DAYS", 62, 36_500)) * 86_400),
-            anthropic: r.upstream("ANTHROPIC_API_KEY", "BERTH_ANTHROPIC_URL", &format!("http://{demo_listen}")),
-            openai: r.upstream("OPENAI_API_KEY", "BERTH_OPENAI_URL", &format!("http://{demo_listen}")),
+            anthropic: reader::upstream(
+                r,
+                "ANTHROPIC_API_KEY",
+                "BERTH_ANTHROPIC_URL",
+                &format!("http://{demo_listen}"),
+            ),
+            openai: reader::upstream(r, "OPENAI_API_KEY", "BERTH_OPENAI_URL", &format!("http://{demo_listen}")),
             openai_tier: r.named("BERTH_OPENAI_TIER", &["default", "flex", "priority", "ultrafast"]),
-            unknown_models: r.unknown_models(),
-            providers: r.providers(),
+            unknown_models: reader::unknown_models(r),
+            providers: reader::providers(r),
             demo_listen,
             domains_per_account: r.between("BERTH_DOMAINS_PER_ACCOUNT", 0, 100),
             dns: r.address_or_none("BERTH_DNS"),
             signups_open: r.one_of("BERTH_SIGNUPS", "open", "closed"),
-            certificates_a_week: r.certificates_a_week(),
-            log: r.text("BERTH_LOG"),
-            log_json: r.one_of("BERTH_LOG_FORMAT", "json", "pretty"),
+            certificates_a_week: reader::certificates_a_week(r),
+            log: LogConfig::read(r),
             data_dir,
             hosts,
         };
-        if r.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(r.mistakes)) }
+        settings.finish(config)
     }
 
     /// Where the running platform listens for the operator's commands.
@@ -228,69 +164,14 @@ impl Config {
     }
 }
 
-impl ContainerConfig {
-    /// Where the provisioner keeps what belongs to volumes: their files where they have a limit, and tombstones.
-    #[must_use]
-    pub fn volumes_dir(&self) -> PathBuf {
-        self.data_dir.join("volumes")
-    }
-
-    /// The size of that name.
-    #[must_use]
-    pub fn size(&self, name: &str) -> Option<&Size> {
-        self.sizes.iter().find(|size| size.name == name)
-    }
-
-    /// Whether BERTH_IMAGES pins `image` to another id than `id`.
-    #[must_use]
-    pub fn is_pinned_otherwise(&self, image: &str, id: &str) -> bool {
-        self.image_pins.get(image).is_some_and(|pin| pin != id)
-    }
-
-    /// Reads only what the provisioner needs, so that it never holds the platform's secrets.
-    ///
-    /// # Errors
-    /// Every mistake found, each naming its variable.
-    pub fn from_env() -> Result<Self, Mistakes> {
-        let mut r = Reader { lookup: &environment, mistakes: Vec::new() };
-        let data_dir = PathBuf::from(r.text("BERTH_DATA_DIR"));
-        let config = r.containers(&data_dir);
-        if r.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(r.mistakes)) }
-    }
-}
-
 /// Where the demo model listens: all it reads, so that it holds no secret.
 ///
 /// # Errors
 /// When it is no address.
 pub fn demo_listen_from_env() -> Result<SocketAddr, Mistakes> {
-    let mut r = Reader { lookup: &environment, mistakes: Vec::new() };
-    let listen = r.parsed("BERTH_DEMO_LISTEN", "an address and port, such as 127.0.0.1:8703");
-    if r.mistakes.is_empty() { Ok(listen) } else { Err(Mistakes(r.mistakes)) }
-}
-
-/// What is logged, for a part that reads nothing else.
-#[derive(Clone, Debug)]
-pub struct LogConfig {
-    pub filter: String,
-    pub json: bool,
-}
-
-impl LogConfig {
-    /// Reads the two variables.
-    ///
-    /// # Errors
-    /// Every mistake found, each naming its variable.
-    pub fn from_env() -> Result<Self, Mistakes> {
-        let mut r = Reader { lookup: &environment, mistakes: Vec::new() };
-        let config = Self { filter: r.text("BERTH_LOG"), json: r.one_of("BERTH_LOG_FORMAT", "json", "pretty") };
-        if r.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(r.mistakes)) }
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "this is the door through which the environment comes in")]
-fn environment(name: &str) -> Option<String> {
-    std::env::var(name).ok()
+    let mut settings = SettingsReader::of_environment();
+    let listen = settings.parsed("BERTH_DEMO_LISTEN", "an address and port, such as 127.0.0.1:8703");
+    settings.finish(listen)
 }
 
 #[cfg(test)]

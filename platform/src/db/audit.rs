@@ -52,7 +52,7 @@ pub async fn record(tx: &Tx, clock: &Clock, entry: &AuditEntry<'_>) -> Result<()
         subject: Set(entry.subject.to_owned()),
         detail: Set(entry.detail.to_owned()),
     };
-    row::Entity::insert(row).exec_without_returning(&**tx).await?;
+    row::Entity::insert(row).exec_without_returning(tx).await?;
     Ok(())
 }
 
@@ -64,7 +64,7 @@ pub async fn blank_audit_of(tx: &Tx, handle: &str) -> Result<()> {
     row::Entity::update_many()
         .col_expr(row::Column::Detail, Expr::value(""))
         .filter(row::Column::Actor.eq(handle).or(row::Column::Subject.eq(handle)))
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     Ok(())
 }

@@ -1,20 +1,19 @@
 //! The connection to SQLite or PostgreSQL. Nothing above this folder knows which of the two it is.
 
 pub mod audit;
-mod ids;
 
 use std::time::Duration;
 
 use anyhow::Context as _;
-pub use ids::{AccountId, HoldId, InstanceId, SessionId};
+pub use berth_ground::ids::{AccountId, HoldId, InstanceId, SessionId};
 use migrations::{MigrationStatus, MigratorTrait as _};
 use sea_orm::sqlx::sqlite::SqliteSynchronous;
 use sea_orm::{
-    AccessMode, ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection, DatabaseTransaction, DbBackend,
-    DbErr, IsolationLevel, RuntimeErr, SqlErr, SqliteTransactionMode, TransactionOptions, TransactionTrait as _,
+    AccessMode, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
+    ExecResult, IsolationLevel, QueryResult, SqlErr, SqliteTransactionMode, Statement, TransactionOptions,
+    TransactionTrait as _,
 };
 
-use crate::clock::Timestamp;
 use crate::error::Error;
 
 /// Keeps the migrations from telling of their own beginning, as a directive of the log's filter.
@@ -144,13 +143,44 @@ impl Tx {
     pub async fn commit(self) -> Result<(), Error> {
         Ok(self.0.commit().await?)
     }
+
+    /// Undoes everything done in this transaction, or since this savepoint.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn rollback(self) -> Result<(), Error> {
+        Ok(self.0.rollback().await?)
+    }
+
+    /// Begins a transaction inside this one (`SAVEPOINT`): rolling it back leaves what came before it.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn savepoint(&self) -> Result<Self, Error> {
+        Ok(Self(self.0.begin().await?))
+    }
 }
 
-impl std::ops::Deref for Tx {
-    type Target = DatabaseTransaction;
+#[async_trait::async_trait]
+impl ConnectionTrait for Tx {
+    fn get_database_backend(&self) -> DbBackend {
+        self.0.get_database_backend()
+    }
 
-    fn deref(&self) -> &DatabaseTransaction {
-        &self.0
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        self.0.execute_raw(statement).await
+    }
+
+    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        self.0.execute_unprepared(sql).await
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        self.0.query_one_raw(statement).await
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        self.0.query_all_raw(statement).await
     }
 }
 
@@ -174,48 +204,10 @@ fn no_database(url: &str) -> String {
     format!("there is no database at {url}, or it cannot be opened: run scripts/up (berth serve) once")
 }
 
-impl From<DbErr> for Error {
-    fn from(error: DbErr) -> Self {
-        if is_gone(&error) {
-            tracing::error!(error = %error, "database does not answer");
-            return Self::Unavailable {
-                message: "Berth cannot reach its database just now. Please try again in a moment.".into(),
-                retry_after: Duration::from_secs(5),
-            };
-        }
-        if is_disk_full(&error) {
-            tracing::error!(error = %error, "the disk under the database is full");
-            return Self::Unavailable {
-                message: "The server's disk is full; the operator has to free some space. Nothing was lost.".into(),
-                retry_after: Duration::from_secs(60),
-            };
-        }
-        Self::Internal(anyhow::Error::new(error).context("database"))
-    }
-}
-
-fn is_gone(error: &DbErr) -> bool {
-    matches!(error, DbErr::ConnectionAcquire(_) | DbErr::Conn(_))
-}
-
-fn is_disk_full(error: &DbErr) -> bool {
-    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error else {
-        return false;
-    };
-    // SQLITE_FULL (sqlite.org/rescode.html), and disk_full of PostgreSQL (its manual's appendix A).
-    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "13" || code == "53100")
-}
-
 /// Whether `error` says that a row with the same unique value is there already.
 #[must_use]
 pub fn is_duplicate(error: &DbErr) -> bool {
     matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_)))
-}
-
-impl From<Timestamp> for sea_orm::Value {
-    fn from(at: Timestamp) -> Self {
-        at.0.into()
-    }
 }
 
 #[cfg(test)]

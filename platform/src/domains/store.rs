@@ -16,7 +16,7 @@ pub(super) async fn all(db: &Db) -> Result<Vec<Domain>> {
 }
 
 pub(super) async fn count(tx: &Tx, instance: InstanceId) -> Result<u64> {
-    Ok(row::Entity::find().filter(row::Column::InstanceId.eq(instance)).count(&**tx).await?)
+    Ok(row::Entity::find().filter(row::Column::InstanceId.eq(instance)).count(tx).await?)
 }
 
 pub(super) async fn insert(tx: &Tx, domain: &Domain) -> Result<()> {
@@ -30,7 +30,7 @@ pub(super) async fn insert(tx: &Tx, domain: &Domain) -> Result<()> {
         checked_at_ms: Set(None),
         missed: Set(0),
     };
-    row::Entity::insert(row).exec_without_returning(&**tx).await?;
+    row::Entity::insert(row).exec_without_returning(tx).await?;
     Ok(())
 }
 
@@ -39,14 +39,14 @@ pub(super) async fn delete(tx: &Tx, instance: InstanceId, id: DomainId) -> Resul
     let gone = row::Entity::delete_many()
         .filter(row::Column::Id.eq(id.0))
         .filter(row::Column::InstanceId.eq(instance))
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     Ok(gone.rows_affected == 1)
 }
 
 /// Deletes every domain of `instance`.
 pub(super) async fn forget(tx: &Tx, instance: InstanceId) -> Result<()> {
-    row::Entity::delete_many().filter(row::Column::InstanceId.eq(instance)).exec(&**tx).await?;
+    row::Entity::delete_many().filter(row::Column::InstanceId.eq(instance)).exec(tx).await?;
     Ok(())
 }
 
@@ -62,7 +62,7 @@ pub(super) async fn set_state(tx: &Tx, id: DomainId, state: DomainState, checked
         .col_expr(row::Column::Missed, Expr::value(missed))
         .col_expr(row::Column::CheckedAtMs, Expr::value(checked_at.map(|at| at.0)))
         .filter(row::Column::Id.eq(id.0))
-        .exec(&**tx)
+        .exec(tx)
         .await;
     match written {
         Ok(_) => Ok(()),

@@ -13,12 +13,12 @@ use crate::instances::Instance;
 use crate::ops::AskOutcome;
 
 #[derive(Deserialize)]
-pub struct Asked {
+pub struct AskQuery {
     domain: String,
 }
 
 /// `GET /ask?domain=NAME`: 200 or 403.
-pub async fn ask(State(app): State<App>, Query(asked): Query<Asked>) -> StatusCode {
+pub async fn ask(State(app): State<App>, Query(asked): Query<AskQuery>) -> StatusCode {
     let outcome = answer(&app, &asked.domain);
     app.metrics.count_ask(outcome);
     if outcome == AskOutcome::Allowed { StatusCode::OK } else { StatusCode::FORBIDDEN }

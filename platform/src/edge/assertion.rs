@@ -20,28 +20,28 @@ const SECONDS: i64 = 60;
 
 /// Those of the present second: of each instance the one that was made last.
 #[derive(Default)]
-pub(super) struct Assertions(Mutex<Made>);
+pub(super) struct AssertionCache(Mutex<AssertionsOfOneSecond>);
 
 #[derive(Default)]
-struct Made {
+struct AssertionsOfOneSecond {
     until: i64,
-    last: HashMap<InstanceId, Assertion>,
+    last: HashMap<InstanceId, CachedAssertion>,
 }
 
-struct Assertion {
+struct CachedAssertion {
     user: Option<Handle>,
     token_hash: Vec<u8>,
     header: HeaderValue,
 }
 
-impl Assertions {
+impl AssertionCache {
     /// Who visits, or that nobody known does: `v1.PAYLOAD.MAC`, both base64url, the MAC being HMAC-SHA-256 of `v1.PAYLOAD`
     /// with the SHA-256 of the instance token as key, which only the instance and we know.
     pub(super) fn of(&self, instance: &Instance, user: Option<&Handle>, now: Timestamp) -> HeaderValue {
         let (until, token_hash) = (now.seconds() + SECONDS, instance.token_hash().unwrap_or_default());
         let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if made.until != until {
-            *made = Made { until, last: HashMap::new() };
+            *made = AssertionsOfOneSecond { until, last: HashMap::new() };
         }
         if let Some(last) = made.last.get(&instance.id)
             && last.user.as_ref() == user
@@ -50,7 +50,7 @@ impl Assertions {
             return last.header.clone();
         }
         let header = sign(instance.id, user, until, &token_hash);
-        made.last.insert(instance.id, Assertion { user: user.cloned(), token_hash, header: header.clone() });
+        made.last.insert(instance.id, CachedAssertion { user: user.cloned(), token_hash, header: header.clone() });
         header
     }
 }

@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use super::Edge;
-use super::headers::clean_request;
+use super::proxy::clean_request;
 use crate::client::Client;
 use crate::error::Error;
 use crate::http::problem::Problem;

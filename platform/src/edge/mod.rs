@@ -1,28 +1,20 @@
 //! The door to instances: whose is it, may this request pass, is it awake, and then through, byte for byte.
 
-mod answering;
 mod ask;
 mod assertion;
-mod bodies;
-mod gate;
-mod headed;
-mod headers;
-mod looks;
+mod authorization;
+mod cross_origin;
+mod hand_off;
+mod in_flight;
 mod mailbox;
-mod movement;
 pub mod pages;
-mod places;
+mod passive_requests;
 mod postman;
 mod program;
 mod proxy;
 mod refusal;
-mod relay;
-mod sign_in;
-mod standing;
-mod strict;
-mod upstream;
+mod request_smuggling;
 mod visit;
-mod visitor;
 mod wake;
 
 use std::ops::Deref;
@@ -30,19 +22,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use ask::ask;
-use assertion::Assertions;
+use assertion::AssertionCache;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use places::Places;
+use in_flight::InFlightLimit;
 pub use postman::Postman;
 use program::Program;
-use refusal::Refusal;
-pub use strict::{read_strictly, refuse_cookie_bombs};
-pub use upstream::Upstreams;
-use wake::Woken;
+use proxy::ConnectionPool;
+use refusal::EdgeRefusal;
+pub use request_smuggling::{read_strictly, refuse_cookie_bombs};
+use wake::WakeOutcome;
 
 use crate::app::App;
 use crate::client::Client;
@@ -63,10 +55,10 @@ pub struct Edge(Arc<Inner>);
 /// What it works with.
 pub struct Inner {
     app: App,
-    upstreams: Upstreams,
-    places: Places,
+    upstreams: ConnectionPool,
+    places: InFlightLimit,
     counter: mailbox::Counter,
-    assertions: Assertions,
+    assertions: AssertionCache,
 }
 
 impl Deref for Edge {
@@ -79,7 +71,7 @@ impl Deref for Edge {
 
 /// An instance, and the entrance at which somebody called.
 #[derive(Clone)]
-struct Called {
+struct ResolvedHost {
     instance: Arc<Instance>,
     entrance: Arc<Entrance>,
 }
@@ -88,8 +80,9 @@ impl Edge {
     /// The edge of this platform.
     #[must_use]
     pub fn new(app: App) -> Self {
-        let upstreams = Upstreams::new(app.instances.clone(), app.clock.clone());
-        let (places, counter, assertions) = (Places::default(), mailbox::Counter::default(), Assertions::default());
+        let upstreams = ConnectionPool::new(app.instances.clone(), app.clock.clone());
+        let (places, counter, assertions) =
+            (InFlightLimit::default(), mailbox::Counter::default(), AssertionCache::default());
         Self(Arc::new(Inner { app, upstreams, places, counter, assertions }))
     }
 
@@ -107,12 +100,12 @@ impl Edge {
     }
 
     /// What few requests need is boxed: hyper moves the future of each.
-    async fn pass(&self, entrance: Entrance, mut parts: Parts, body: Body) -> Result<Response, Refusal> {
-        let instance = self.app.instances.by_handle(&entrance.handle).ok_or(Refusal::NoSuchInstance)?;
+    async fn pass(&self, entrance: Entrance, mut parts: Parts, body: Body) -> Result<Response, EdgeRefusal> {
+        let instance = self.app.instances.by_handle(&entrance.handle).ok_or(EdgeRefusal::NoSuchInstance)?;
         if entrance.port.is_some_and(|port| !instance.has_open(port)) {
-            return Err(Refusal::PortClosed);
+            return Err(EdgeRefusal::PortClosed);
         }
-        let called = Called { instance, entrance: Arc::new(entrance) };
+        let called = ResolvedHost { instance, entrance: Arc::new(entrance) };
         if let Some(path) = parts.uri.path().strip_prefix(OURS) {
             return Box::pin(self.ours(&called, path, &parts)).await;
         }
@@ -131,17 +124,17 @@ impl Edge {
             return Ok(program::with_slash(&parts.uri));
         }
         let instance = &visit.instance;
-        let most = if visit.visitor == Visitor::Owner { places::MOST } else { places::MOST_WITH_VISITORS };
+        let most = if visit.visitor == Visitor::Owner { in_flight::MOST } else { in_flight::MOST_WITH_VISITORS };
         let place = self.places.take(instance.id, most).ok_or_else(too_busy)?;
-        let kind = if !visit.counts() || looks::wakes_nothing(&parts) { Work::Probe } else { Work::Request };
+        let kind = if !visit.counts() || passive_requests::wakes_nothing(&parts) { Work::Probe } else { Work::Request };
         if kind == Work::Probe && !instance.is_awake() {
-            return Err(if visit.counts() { Refusal::Asleep } else { Refusal::AsleepToVisitors(None) });
+            return Err(if visit.counts() { EdgeRefusal::Asleep } else { EdgeRefusal::AsleepToVisitors(None) });
         }
         // Work is counted before looking whether it is awake: whatever decides to freeze it meanwhile sees the work and thaws.
         let work = instance.begin_work(kind);
         let waited = match self.ensure_awake(&visit, &parts).await? {
-            Woken::Awake(waited) => waited,
-            Woken::Meanwhile(page) => {
+            WakeOutcome::Awake(waited) => waited,
+            WakeOutcome::Meanwhile(page) => {
                 self.app.metrics.count_edge(EdgeOutcome::Waiting);
                 return Ok(page);
             }
@@ -154,25 +147,25 @@ impl Edge {
         Ok(answer)
     }
 
-    async fn ours(&self, called: &Called, path: &str, parts: &Parts) -> Result<Response, Refusal> {
+    async fn ours(&self, called: &ResolvedHost, path: &str, parts: &Parts) -> Result<Response, EdgeRefusal> {
         if parts.method != Method::GET {
             return Ok(StatusCode::METHOD_NOT_ALLOWED.into_response());
         }
         match path {
             "callback" => self.callback(called, parts, &Client::from_headers(&parts.headers)).await,
             "status" if self.visitor(called, &parts.headers).await? == Visitor::Owner => self.progress(called, parts),
-            "status" => Err(Refusal::LogIn),
+            "status" => Err(EdgeRefusal::LogIn),
             path => match path.strip_prefix("assets/") {
                 Some(asset) => Ok(crate::http::assets::serve(asset)),
-                None => Err(Refusal::NotHere),
+                None => Err(EdgeRefusal::NotHere),
             },
         }
     }
 }
 
-fn too_busy() -> Refusal {
+fn too_busy() -> EdgeRefusal {
     let message = "This instance has too many requests and connections open. Close some, or try again in a moment.";
-    Refusal::Ours(Error::Unavailable { message: message.into(), retry_after: Duration::from_secs(5) })
+    EdgeRefusal::Ours(Error::Unavailable { message: message.into(), retry_after: Duration::from_secs(5) })
 }
 
 /// Whether a browser opens a page with this: then refusals and waits are pages, otherwise problem+json and held requests.

@@ -15,8 +15,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::bodies::Upload;
-use super::upstream::{Target, Upstreams};
+use super::proxy::{ConnectionPool, ContainerEndpoint, UploadBody};
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::db::InstanceId;
@@ -43,7 +42,7 @@ pub struct Postman(Arc<Inner>);
 
 struct Inner {
     app: App,
-    upstreams: Upstreams,
+    upstreams: ConnectionPool,
     /// Whom somebody is walking to; true when there is more to carry meanwhile.
     walks: Mutex<HashMap<InstanceId, bool>>,
     at_a_time: Semaphore,
@@ -66,7 +65,7 @@ impl Postman {
     #[must_use]
     pub fn new(app: App) -> Self {
         Self(Arc::new(Inner {
-            upstreams: Upstreams::new(app.instances.clone(), app.clock.clone()),
+            upstreams: ConnectionPool::new(app.instances.clone(), app.clock.clone()),
             app,
             walks: Mutex::default(),
             at_a_time: Semaphore::new(WALKS),
@@ -255,8 +254,8 @@ impl Postman {
         let Some(request) = self.request(instance, delivery, parcel) else {
             return Outcome::Never { answer: "cannot be sent".into() };
         };
-        let Some(target) = Target::of(instance, instance.socket()) else { return refused("no container") };
-        let request = request.map(Upload::plain);
+        let Some(target) = ContainerEndpoint::of(instance, instance.socket()) else { return refused("no container") };
+        let request = request.map(UploadBody::plain);
         let answer = tokio::time::timeout(ANSWER_WITHIN, self.0.upstreams.send(&target, request)).await;
         let Ok(answer) = answer else { return refused("no answer within a minute") };
         match answer {

@@ -13,7 +13,7 @@ use axum::http::uri::PathAndQuery;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 
-use super::refusal::Refusal;
+use super::refusal::EdgeRefusal;
 use crate::hosts::{self, Entrance};
 use crate::instances::Instance;
 
@@ -36,17 +36,17 @@ impl Program {
         instance: &Instance,
         entrance: &Entrance,
         target: &mut Uri,
-    ) -> Result<Option<Self>, Refusal> {
+    ) -> Result<Option<Self>, EdgeRefusal> {
         if entrance.port.is_some() || !target.path().starts_with(PORT_PATH) || !instance.has_open_ports() {
             return Ok(Some(Self { port: entrance.port, prefix: None }));
         }
-        let Some((number, rest)) = split(target) else { return Err(Refusal::PortClosed) };
-        let port = hosts::port_number(number).filter(|port| instance.has_open(*port)).ok_or(Refusal::PortClosed)?;
+        let Some((number, rest)) = split(target) else { return Err(EdgeRefusal::PortClosed) };
+        let port = hosts::port_number(number).filter(|port| instance.has_open(*port)).ok_or(EdgeRefusal::PortClosed)?;
         if !rest.starts_with('/') {
             return Ok(None);
         }
         let prefix = Some(format!("{PORT_PATH}{port}"));
-        *target = PathAndQuery::try_from(rest).map_err(|_| Refusal::PortClosed)?.into();
+        *target = PathAndQuery::try_from(rest).map_err(|_| EdgeRefusal::PortClosed)?.into();
         Ok(Some(Self { port: Some(port), prefix }))
     }
 

@@ -20,7 +20,7 @@ const ASLEEP_RETRY: Duration = Duration::from_secs(60);
 
 /// Why not.
 #[derive(Debug)]
-pub(super) enum Refusal {
+pub(super) enum EdgeRefusal {
     NoSuchInstance,
     /// Nobody is logged in on this host, and it is not a page that could send to the login.
     LogIn,
@@ -65,7 +65,7 @@ pub(super) enum Refusal {
     Ours(Error),
 }
 
-impl Refusal {
+impl EdgeRefusal {
     pub(super) fn into_response(self, page: bool, hosts: &Hosts) -> Response {
         let (link, label) = match self {
             Self::NoSuchInstance => (hosts.apex_origin(), "Claim your own handle"),
@@ -204,12 +204,12 @@ impl Refusal {
 }
 
 /// Says so to everybody, where the account is suspended or leaves: both end every session, so nobody is the owner here.
-pub(super) fn refuse_closed(wish: Wish) -> Result<(), Refusal> {
+pub(super) fn refuse_closed(wish: Wish) -> Result<(), EdgeRefusal> {
     match wish {
         Wish::Suspended => {
-            Err(Refusal::Closed("This account is suspended. The operator of this server knows why.".into()))
+            Err(EdgeRefusal::Closed("This account is suspended. The operator of this server knows why.".into()))
         }
-        Wish::Leaving => Err(Refusal::Leaving),
+        Wish::Leaving => Err(EdgeRefusal::Leaving),
         _ => Ok(()),
     }
 }
@@ -218,7 +218,7 @@ fn again(status: StatusCode, code: &'static str, title: &'static str, detail: im
     Problem::new(status, code, title, detail).retry_after(RETRY)
 }
 
-impl From<Error> for Refusal {
+impl From<Error> for EdgeRefusal {
     fn from(error: Error) -> Self {
         match error {
             Error::Forbidden(sentence) => Self::Closed(sentence),

@@ -8,7 +8,7 @@ use axum::http::Uri;
 
 use super::Edge;
 use super::program::Program;
-use super::refusal::Refusal;
+use super::refusal::EdgeRefusal;
 use crate::handle::Handle;
 use crate::hosts::Entrance;
 use crate::instances::{Cause, Fact, Instance, Wish};
@@ -72,12 +72,16 @@ impl Visit {
     }
 
     /// Wakes the instance for this visit, as long as it may: for strangers so often in an hour.
-    pub(super) async fn wake(&self) -> Result<(), Refusal> {
+    pub(super) async fn wake(&self) -> Result<(), EdgeRefusal> {
         if self.admission_now() != AccessDecision::Wakes {
-            return Err(Refusal::AsleepToVisitors(None));
+            return Err(EdgeRefusal::AsleepToVisitors(None));
         }
         if self.visitor == Visitor::Stranger && !self.is_on_its_way() {
-            self.edge.app.sharing.count_wake(self.instance.id).map_err(|wait| Refusal::AsleepToVisitors(Some(wait)))?;
+            self.edge
+                .app
+                .sharing
+                .count_wake(self.instance.id)
+                .map_err(|wait| EdgeRefusal::AsleepToVisitors(Some(wait)))?;
         }
         Ok(self.edge.app.instances.wake(&self.instance, Cause::Visit).await?)
     }

@@ -9,9 +9,9 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::pages::WaitingPage;
-use super::refusal::Refusal;
+use super::refusal::EdgeRefusal;
 use super::visit::Visit;
-use super::{Called, Edge, looks, opens_page};
+use super::{Edge, ResolvedHost, opens_page, passive_requests};
 use crate::http::live::{self, WATCHERS};
 use crate::instances::{Fact, Status};
 use crate::sharing::Visitor;
@@ -20,15 +20,15 @@ use crate::sharing::Visitor;
 const THAW: Duration = Duration::from_millis(150);
 
 /// What came of waking it for a request.
-pub(super) enum Woken {
+pub(super) enum WakeOutcome {
     /// It is awake, and was all along unless something was waited for.
-    Awake(Option<Waited>),
+    Awake(Option<WakeDelay>),
     /// It is on its way: what to show meanwhile.
     Meanwhile(Response),
 }
 
 /// What a request waited for.
-pub(super) struct Waited {
+pub(super) struct WakeDelay {
     /// What the instance was: `frozen` or `stopped`.
     from: &'static str,
     took: Duration,
@@ -36,22 +36,22 @@ pub(super) struct Waited {
 
 impl Edge {
     /// Wakes the instance for this request, if it has to.
-    pub(super) async fn ensure_awake(&self, visit: &Visit, parts: &Parts) -> Result<Woken, Refusal> {
+    pub(super) async fn ensure_awake(&self, visit: &Visit, parts: &Parts) -> Result<WakeOutcome, EdgeRefusal> {
         let instance = &visit.instance;
         if instance.is_awake() {
-            return Ok(Woken::Awake(None));
+            return Ok(WakeOutcome::Awake(None));
         }
         Box::pin(self.awaken(visit, parts)).await
     }
 
-    async fn awaken(&self, visit: &Visit, parts: &Parts) -> Result<Woken, Refusal> {
+    async fn awaken(&self, visit: &Visit, parts: &Parts) -> Result<WakeOutcome, EdgeRefusal> {
         let instance = &visit.instance;
-        if looks::wakes_nothing(parts) {
-            return Err(Refusal::Asleep);
+        if passive_requests::wakes_nothing(parts) {
+            return Err(EdgeRefusal::Asleep);
         }
         let most = if visit.visitor == Visitor::Owner { WATCHERS } else { WATCHERS / 2 };
         if instance.watchers() > most {
-            return Err(Refusal::TooManyWaiting);
+            return Err(EdgeRefusal::TooManyWaiting);
         }
         let mut status = instance.watch();
         let from = tier(instance.fact());
@@ -64,25 +64,25 @@ impl Edge {
             true
         };
         if !awake {
-            return Ok(Woken::Meanwhile(self.waiting_page(visit, parts)));
+            return Ok(WakeOutcome::Meanwhile(self.waiting_page(visit, parts)));
         }
         let took = began.elapsed();
         self.app.metrics.observe_wake(took.as_secs_f64());
-        Ok(Woken::Awake(Some(Waited { from, took })))
+        Ok(WakeOutcome::Awake(Some(WakeDelay { from, took })))
     }
 
     /// Waits until it is awake.
-    async fn hold(&self, status: &mut watch::Receiver<Status>) -> Result<(), Refusal> {
+    async fn hold(&self, status: &mut watch::Receiver<Status>) -> Result<(), EdgeRefusal> {
         let settled = |status: &Status| is_awake(status) || status.fact == Fact::Failed;
         match timeout(self.app.config.wake_timeout, status.wait_for(settled)).await {
             Ok(Ok(status)) if is_awake(&status) => Ok(()),
-            Ok(Ok(status)) => Err(Refusal::NotReady(status.failure.clone())),
-            _ => Err(Refusal::NotReady(None)),
+            Ok(Ok(status)) => Err(EdgeRefusal::NotReady(status.failure.clone())),
+            _ => Err(EdgeRefusal::NotReady(None)),
         }
     }
 
     /// The instance's status as it changes, for the waiting page, until its owner logs out.
-    pub(super) fn progress(&self, called: &Called, parts: &Parts) -> Result<Response, Refusal> {
+    pub(super) fn progress(&self, called: &ResolvedHost, parts: &Parts) -> Result<Response, EdgeRefusal> {
         let (edge, owned, headers) = (self.clone(), called.clone(), parts.headers.clone());
         let may_watch = move || {
             let (edge, called, headers) = (edge.clone(), owned.clone(), headers.clone());
@@ -107,7 +107,7 @@ impl Edge {
     }
 }
 
-impl Waited {
+impl WakeDelay {
     /// Tells the page, beside what the instance itself says there (W3C Server Timing; `dur` is in milliseconds).
     pub(super) fn tell(&self, headers: &mut HeaderMap) {
         let Self { from, took } = self;

@@ -64,7 +64,7 @@ fn split(path: &str) -> (String, Option<&str>) {
 }
 
 fn hash(file: &EmbeddedFile) -> String {
-    file.metadata.sha256_hash()[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&file.metadata.sha256_hash()[..4])
 }
 
 #[cfg(test)]

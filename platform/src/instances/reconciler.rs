@@ -20,7 +20,6 @@ use super::{Instance, Instances};
 use crate::clock::Timestamp;
 use crate::containers::{ContainerState, Seen, SeenContainer};
 use crate::db::InstanceId;
-use crate::secrets::hex;
 
 /// How often everything is compared with what is really there, in case an event was lost.
 const FULL_ROUND: Duration = Duration::from_secs(30);
@@ -306,7 +305,8 @@ fn is_running(seen: &Seen) -> bool {
 
 /// What was seen, as a decision needs it.
 fn reality(mind: &Mind, seen: &Seen) -> Reality {
-    let known = |found: &SeenContainer| mind.token_hash.as_deref().is_some_and(|hash| found.token_hash == hex(hash));
+    let known =
+        |found: &SeenContainer| mind.token_hash.as_deref().is_some_and(|hash| found.token_hash == hex::encode(hash));
     let container = match &seen.container {
         None => Container::None,
         // A container whose token the ledger does not know can do nothing for its owner.

@@ -8,9 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::sea_query::Expr;
-use sea_orm::{
-    ColumnTrait as _, EntityTrait, QueryFilter as _, QueryOrder as _, QuerySelect as _, TransactionTrait as _,
-};
+use sea_orm::{ColumnTrait as _, EntityTrait, QueryFilter as _, QueryOrder as _, QuerySelect as _};
 use serde::de::DeserializeOwned;
 
 pub(super) use self::declared::{all_jobs, delete_job, delete_jobs, put_job};
@@ -103,9 +101,9 @@ pub(super) async fn insert(
         row.slot = Set(lowest_free_slot(tx, slots, now).await?);
         // PostgreSQL lets two transactions see the same last slot. The second to write waits for the first and is then
         // refused; the savepoint keeps the rest of its transaction, which sees the new last slot.
-        let savepoint = tx.begin().await?;
+        let savepoint = tx.savepoint().await?;
         match instance::Entity::insert(row.clone()).exec_without_returning(&savepoint).await {
-            Ok(_) => return Ok(savepoint.commit().await?),
+            Ok(_) => return savepoint.commit().await,
             Err(error) if is_duplicate(&error) => savepoint.rollback().await?,
             Err(error) => return Err(error.into()),
         }
@@ -115,11 +113,11 @@ pub(super) async fn insert(
 
 /// The lowest slot that no instance has and that does not rest any more.
 async fn lowest_free_slot(tx: &Tx, slots: u32, now: Timestamp) -> Result<i64> {
-    resting_slot::Entity::delete_many().filter(resting_slot::Column::FreeAtMs.lte(now.0)).exec(&**tx).await?;
+    resting_slot::Entity::delete_many().filter(resting_slot::Column::FreeAtMs.lte(now.0)).exec(tx).await?;
     let taken = instance::Entity::find().select_only().column(instance::Column::Slot);
     let resting = resting_slot::Entity::find().select_only().column(resting_slot::Column::Slot);
-    let mut used: HashSet<i64> = taken.into_tuple().all(&**tx).await?.into_iter().collect();
-    used.extend(resting.into_tuple::<i64>().all(&**tx).await?);
+    let mut used: HashSet<i64> = taken.into_tuple().all(tx).await?.into_iter().collect();
+    used.extend(resting.into_tuple::<i64>().all(tx).await?);
     (0..i64::from(slots)).find(|slot| !used.contains(slot)).ok_or_else(|| {
         Error::Conflict(
             "Every place on this server is taken. Ask its operator to make room (BERTH_BRIDGES), then try again."
@@ -131,12 +129,12 @@ async fn lowest_free_slot(tx: &Tx, slots: u32, now: Timestamp) -> Result<i64> {
 /// Deletes an instance and what was written of it; its slot is given again at `free_at`.
 pub(super) async fn delete(tx: &Tx, id: InstanceId, free_at: Timestamp) -> Result<()> {
     // Locked: whoever writes a fact of it at this moment does so before, or finds it gone.
-    let Some(row) = instance::Entity::find_by_id(id).lock_exclusive().one(&**tx).await? else { return Ok(()) };
-    transition::Entity::delete_many().filter(transition::Column::InstanceId.eq(id)).exec(&**tx).await?;
+    let Some(row) = instance::Entity::find_by_id(id).lock_exclusive().one(tx).await? else { return Ok(()) };
+    transition::Entity::delete_many().filter(transition::Column::InstanceId.eq(id)).exec(tx).await?;
     delete_jobs(tx, id).await?;
-    instance::Entity::delete_by_id(id).exec(&**tx).await?;
+    instance::Entity::delete_by_id(id).exec(tx).await?;
     let resting = resting_slot::ActiveModel { slot: Set(row.slot), free_at_ms: Set(free_at.0) };
-    resting_slot::Entity::insert(resting).exec_without_returning(&**tx).await?;
+    resting_slot::Entity::insert(resting).exec_without_returning(tx).await?;
     Ok(())
 }
 
@@ -153,7 +151,7 @@ pub(super) async fn find(db: &Db, id: InstanceId) -> Result<Option<Record>> {
 
 /// The instance of `account`, inside a transaction.
 pub(super) async fn find_by_account(tx: &Tx, account: AccountId) -> Result<Option<InstanceId>> {
-    let row = instance::Entity::find().filter(instance::Column::AccountId.eq(account)).one(&**tx).await?;
+    let row = instance::Entity::find().filter(instance::Column::AccountId.eq(account)).one(tx).await?;
     Ok(row.map(|row| row.id))
 }
 
@@ -165,7 +163,7 @@ pub(super) async fn set_wish(tx: &Tx, id: InstanceId, asked: Asked, over: &[Wish
         .col_expr(instance::Column::WishAtMs, Expr::value(asked.at.0))
         .filter(instance::Column::Id.eq(id))
         .filter(instance::Column::Wish.is_in(over.iter().map(|wish| wish.word())))
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     Ok(written.rows_affected > 0)
 }
@@ -187,7 +185,7 @@ pub(super) async fn set_fact(
         .col_expr(instance::Column::ActiveAtMs, Expr::value(active_at.0))
         .col_expr(instance::Column::LastWork, Expr::value(last.map(|last| last.work.word())))
         .filter(instance::Column::Id.eq(id))
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     // None: it was deleted meanwhile, and nothing is to be written of it any more.
     if from == status.fact || written.rows_affected == 0 {
@@ -205,7 +203,7 @@ pub(super) async fn set_fact(
         last_work: Set(last.map(|last| last.work.word())),
         last_work_at_ms: Set(last.map(|last| last.at.0)),
     };
-    transition::Entity::insert(row).exec_without_returning(&**tx).await?;
+    transition::Entity::insert(row).exec_without_returning(tx).await?;
     Ok(())
 }
 
@@ -214,7 +212,7 @@ pub(super) async fn set_token(tx: &Tx, id: InstanceId, hash: &[u8]) -> Result<()
     instance::Entity::update_many()
         .col_expr(instance::Column::TokenHash, Expr::value(hash.to_vec()))
         .filter(instance::Column::Id.eq(id))
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     Ok(())
 }
@@ -225,7 +223,7 @@ pub(super) async fn set_upgrade(tx: &Tx, id: InstanceId, upgrade: &Upgrade) -> R
         .col_expr(instance::Column::ImageBefore, Expr::value(upgrade.image_before.clone()))
         .col_expr(instance::Column::ImageRefused, Expr::value(upgrade.image_refused.clone()))
         .filter(instance::Column::Id.eq(id))
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     Ok(())
 }
@@ -235,7 +233,7 @@ pub(super) async fn set_renew_at(tx: &Tx, id: InstanceId, at: Timestamp) -> Resu
     instance::Entity::update_many()
         .col_expr(instance::Column::RenewAtMs, Expr::value(at.0))
         .filter(instance::Column::Id.eq(id))
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     Ok(())
 }
@@ -250,7 +248,7 @@ pub(super) async fn set_terms(tx: &Tx, id: InstanceId, terms: &Terms) -> Result<
         .col_expr(instance::Column::StopAfterSeconds, seconds(terms.stop_after))
         .col_expr(instance::Column::RemoveAfterSeconds, seconds(terms.remove_after))
         .filter(instance::Column::Id.eq(id))
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     Ok(written.rows_affected > 0)
 }
@@ -260,7 +258,7 @@ pub(super) async fn set_ports(tx: &Tx, id: InstanceId, ports: &Ports) -> Result<
     let written = instance::Entity::update_many()
         .col_expr(instance::Column::Ports, Expr::value(ports.to_string()))
         .filter(instance::Column::Id.eq(id))
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     Ok(written.rows_affected > 0)
 }

@@ -47,7 +47,7 @@ pub(super) async fn open_path(tx: &Tx, instance: InstanceId, path: &str, now: Ti
     let row =
         mail_path::ActiveModel { instance_id: Set(instance), path: Set(path.to_owned()), opened_at_ms: Set(now.0) };
     let same = OnConflict::columns([mail_path::Column::InstanceId, mail_path::Column::Path]).do_nothing().to_owned();
-    let written = mail_path::Entity::insert(row).on_conflict(same).try_insert().exec_without_returning(&**tx).await?;
+    let written = mail_path::Entity::insert(row).on_conflict(same).try_insert().exec_without_returning(tx).await?;
     Ok(matches!(written, TryInsertResult::Inserted(1)))
 }
 
@@ -56,7 +56,7 @@ pub(super) async fn close_path(tx: &Tx, instance: InstanceId, path: &str) -> Res
     let gone = mail_path::Entity::delete_many()
         .filter(mail_path::Column::InstanceId.eq(instance))
         .filter(mail_path::Column::Path.eq(path))
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     Ok(gone.rows_affected > 0)
 }
@@ -116,7 +116,7 @@ pub(super) async fn insert(tx: &Tx, letter: &Letter, number: i64, now: Timestamp
         done_at_ms: Set(None),
         answer: Set(None),
     };
-    letter::Entity::insert(row).exec_without_returning(&**tx).await?;
+    letter::Entity::insert(row).exec_without_returning(tx).await?;
     Ok(())
 }
 
@@ -156,12 +156,12 @@ pub(super) async fn take(tx: &Tx, id: LetterId) -> Result<Option<Taken>> {
         .col_expr(letter::Column::Attempts, Expr::col(letter::Column::Attempts).add(1))
         .filter(letter::Column::Id.eq(id.0))
         .filter(letter::Column::State.eq(State::Waiting.word()))
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     if counted.rows_affected == 0 {
         return Ok(None);
     }
-    let Some(row) = letter::Entity::find_by_id(id.0).one(&**tx).await? else { return Ok(None) };
+    let Some(row) = letter::Entity::find_by_id(id.0).one(tx).await? else { return Ok(None) };
     let headers = serde_json::from_str(&row.headers).context("a stored letter's headers are not JSON")?;
     let parcel = row.target.map(|target| Parcel { method: row.method, target, headers, body: row.body.into() });
     let letter = Letter { id, instance: row.instance_id, alarm: row.alarm, parcel };
@@ -191,7 +191,7 @@ pub(super) async fn settle(
             .col_expr(letter::Column::Headers, Expr::value("[]"))
             .col_expr(letter::Column::Body, Expr::value(Vec::<u8>::new())),
     };
-    update.exec(&**tx).await?;
+    update.exec(tx).await?;
     Ok(Some(bytes))
 }
 
@@ -210,7 +210,7 @@ pub(super) async fn retry(
         .col_expr(letter::Column::GiveUpAtMs, Expr::value(give_up_at.0))
         .col_expr(letter::Column::DoneAtMs, Expr::value(None::<i64>))
         .filter(letter::Column::Id.eq(id.0))
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     Ok(Some(before))
 }
@@ -218,7 +218,7 @@ pub(super) async fn retry(
 /// Throws a letter away that waits or failed.
 pub(super) async fn discard(tx: &Tx, instance: InstanceId, id: LetterId) -> Result<Option<(State, u64)>> {
     let Some((state, bytes)) = kept(tx, instance, id).await? else { return Ok(None) };
-    letter::Entity::delete_by_id(id.0).exec(&**tx).await?;
+    letter::Entity::delete_by_id(id.0).exec(tx).await?;
     Ok(Some((state, bytes)))
 }
 
@@ -231,7 +231,7 @@ async fn kept(tx: &Tx, instance: InstanceId, id: LetterId) -> Result<Option<(Sta
         .filter(letter::Column::State.is_in(KEPT.map(State::word)))
         .lock_exclusive()
         .into_tuple()
-        .one(&**tx)
+        .one(tx)
         .await?;
     row.map(|(state, bytes)| Ok((State::of_word(&state)?, natural(bytes)))).transpose()
 }
@@ -290,7 +290,7 @@ pub(super) async fn forget_delivered(tx: &Tx, instance: InstanceId, before: Time
         .offset(most.saturating_sub(1))
         .limit(1)
         .into_tuple()
-        .one(&**tx)
+        .one(tx)
         .await?;
     letter::Entity::delete_many()
         .filter(letter::Column::InstanceId.eq(instance))
@@ -298,7 +298,7 @@ pub(super) async fn forget_delivered(tx: &Tx, instance: InstanceId, before: Time
         .filter(
             letter::Column::ArrivedAtMs.lt(before.0).or(letter::Column::Number.lt(oldest_listed.unwrap_or(i64::MIN))),
         )
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     Ok(())
 }
@@ -313,7 +313,7 @@ pub(super) async fn alarm_waits(tx: &Tx, instance: InstanceId, alarm: &str) -> R
         .filter(letter::Column::Alarm.eq(alarm))
         .limit(1)
         .into_tuple()
-        .one(&**tx)
+        .one(tx)
         .await?;
     Ok(one.is_some())
 }
@@ -324,15 +324,15 @@ pub(super) async fn forget_failed_alarm(tx: &Tx, instance: InstanceId, alarm: &s
         .filter(letter::Column::InstanceId.eq(instance))
         .filter(letter::Column::State.eq(State::Failed.word()))
         .filter(letter::Column::Alarm.eq(alarm))
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     Ok(gone.rows_affected)
 }
 
 /// Deletes everything of `instance`.
 pub(super) async fn forget(tx: &Tx, instance: InstanceId) -> Result<()> {
-    letter::Entity::delete_many().filter(letter::Column::InstanceId.eq(instance)).exec(&**tx).await?;
-    mail_path::Entity::delete_many().filter(mail_path::Column::InstanceId.eq(instance)).exec(&**tx).await?;
+    letter::Entity::delete_many().filter(letter::Column::InstanceId.eq(instance)).exec(tx).await?;
+    mail_path::Entity::delete_many().filter(mail_path::Column::InstanceId.eq(instance)).exec(tx).await?;
     Ok(())
 }
 

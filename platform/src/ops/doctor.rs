@@ -54,7 +54,7 @@ pub async fn examine(
         }
         Err(error) => findings.push(broken(
             "provisioner",
-            format!("{error}. Start it with: berth provisioner (socket {})", config.containers.socket.display()),
+            format!("{error}. Start berth-provisioner (socket {})", config.containers.socket.display()),
         )),
     }
     findings.push(listener("platform", config.listen, "berth serve").await);

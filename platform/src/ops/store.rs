@@ -23,7 +23,7 @@ pub(super) async fn enqueue(db: &Db, id: Uuid, kind: Kind, due: Timestamp) -> Re
     let tx = db.begin().await?;
     let same = OnConflict::columns([job::Column::Kind, job::Column::DueAtMs]).do_nothing().to_owned();
     let _: TryInsertResult<u64> =
-        job::Entity::insert(row).on_conflict(same).try_insert().exec_without_returning(&*tx).await?;
+        job::Entity::insert(row).on_conflict(same).try_insert().exec_without_returning(&tx).await?;
     tx.commit().await
 }
 
@@ -35,7 +35,7 @@ pub(super) async fn lease(db: &Db, now: Timestamp, until: Timestamp) -> Result<O
         .filter(job::Column::DueAtMs.lte(now.0))
         .filter(job::Column::LeasedUntilMs.lte(now.0))
         .order_by_asc(job::Column::DueAtMs)
-        .one(&*tx)
+        .one(&tx)
         .await?;
     let Some(due) = due else { return Ok(None) };
     // On PostgreSQL another process may have taken it between the two statements: then no row changes.
@@ -44,7 +44,7 @@ pub(super) async fn lease(db: &Db, now: Timestamp, until: Timestamp) -> Result<O
         .col_expr(job::Column::Attempts, Expr::col(job::Column::Attempts).add(1))
         .filter(job::Column::Id.eq(due.id))
         .filter(job::Column::LeasedUntilMs.lte(now.0))
-        .exec(&*tx)
+        .exec(&tx)
         .await?;
     tx.commit().await?;
     Ok((taken.rows_affected == 1).then_some((due.id, due.kind)))
@@ -56,7 +56,7 @@ pub(super) async fn done(db: &Db, id: Uuid, now: Timestamp) -> Result<()> {
     job::Entity::update_many()
         .col_expr(job::Column::DoneAtMs, Expr::value(now.0))
         .filter(job::Column::Id.eq(id))
-        .exec(&*tx)
+        .exec(&tx)
         .await?;
     tx.commit().await
 }
@@ -64,7 +64,7 @@ pub(super) async fn done(db: &Db, id: Uuid, now: Timestamp) -> Result<()> {
 /// Deletes jobs that were done before `before`; how many.
 pub(super) async fn purge(db: &Db, before: Timestamp) -> Result<u64> {
     let tx = db.begin().await?;
-    let gone = job::Entity::delete_many().filter(job::Column::DoneAtMs.lt(before.0)).exec(&*tx).await?;
+    let gone = job::Entity::delete_many().filter(job::Column::DoneAtMs.lt(before.0)).exec(&tx).await?;
     tx.commit().await?;
     Ok(gone.rows_affected)
 }

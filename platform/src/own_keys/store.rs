@@ -27,19 +27,19 @@ pub(super) async fn put(tx: &Tx, id: &KeyId, key: &StoredKey) -> Result<()> {
         refused_at_ms: Set(None),
         refused_status: Set(None),
     };
-    row::Entity::insert(row).exec_without_returning(&**tx).await?;
+    row::Entity::insert(row).exec_without_returning(tx).await?;
     Ok(())
 }
 
 /// `false` when there is no such key.
 pub(super) async fn delete(tx: &Tx, id: &KeyId) -> Result<bool> {
-    let deleted = row::Entity::delete_by_id((id.account, id.provider.clone())).exec(&**tx).await?;
+    let deleted = row::Entity::delete_by_id((id.account, id.provider.clone())).exec(tx).await?;
     Ok(deleted.rows_affected > 0)
 }
 
 /// Deletes every key of `account`.
 pub(super) async fn forget(tx: &Tx, account: AccountId) -> Result<()> {
-    row::Entity::delete_many().filter(row::Column::AccountId.eq(account)).exec(&**tx).await?;
+    row::Entity::delete_many().filter(row::Column::AccountId.eq(account)).exec(tx).await?;
     Ok(())
 }
 
@@ -53,7 +53,7 @@ pub(super) async fn note_refused(tx: &Tx, id: &KeyId, key: &StoredKey, refused: 
         // The owner may have replaced the key while its call was in flight. The new key was not refused, and its
         // ciphertext differs, even for the same text: each encryption uses a new nonce.
         .filter(row::Column::Sealed.eq(key.sealed.clone()))
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     Ok(())
 }

@@ -24,7 +24,7 @@ pub(super) async fn of(db: &Db, instance: InstanceId) -> Result<Vec<Share>> {
 }
 
 pub(super) async fn count(tx: &Tx, instance: InstanceId) -> Result<u64> {
-    Ok(row::Entity::find().filter(row::Column::InstanceId.eq(instance)).count(&**tx).await?)
+    Ok(row::Entity::find().filter(row::Column::InstanceId.eq(instance)).count(tx).await?)
 }
 
 pub(super) async fn insert(tx: &Tx, instance: InstanceId, share: &Share) -> Result<()> {
@@ -37,27 +37,27 @@ pub(super) async fn insert(tx: &Tx, instance: InstanceId, share: &Share) -> Resu
         handle: Set(handle.to_owned()),
         made_at_ms: Set(share.made_at.0),
     };
-    row::Entity::insert(row).exec_without_returning(&**tx).await?;
+    row::Entity::insert(row).exec_without_returning(tx).await?;
     Ok(())
 }
 
 /// Deletes a share and returns it; `None` when the instance has no such share.
 pub(super) async fn delete(tx: &Tx, instance: InstanceId, id: ShareId) -> Result<Option<Share>> {
     let theirs = row::Entity::find_by_id(id.0).filter(row::Column::InstanceId.eq(instance));
-    let Some(row) = theirs.one(&**tx).await? else { return Ok(None) };
-    row::Entity::delete_by_id(id.0).exec(&**tx).await?;
+    let Some(row) = theirs.one(tx).await? else { return Ok(None) };
+    row::Entity::delete_by_id(id.0).exec(tx).await?;
     Ok(Some(row.try_into()?))
 }
 
 /// Deletes every share of `instance`.
 pub(super) async fn forget(tx: &Tx, instance: InstanceId) -> Result<()> {
-    row::Entity::delete_many().filter(row::Column::InstanceId.eq(instance)).exec(&**tx).await?;
+    row::Entity::delete_many().filter(row::Column::InstanceId.eq(instance)).exec(tx).await?;
     Ok(())
 }
 
 /// Deletes every share with the account `guest`.
 pub(super) async fn forget_guest(tx: &Tx, guest: &Handle) -> Result<()> {
-    row::Entity::delete_many().filter(row::Column::Handle.eq(guest.as_str())).exec(&**tx).await?;
+    row::Entity::delete_many().filter(row::Column::Handle.eq(guest.as_str())).exec(tx).await?;
     Ok(())
 }
 

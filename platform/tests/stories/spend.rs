@@ -5,7 +5,6 @@ use std::time::Duration;
 use berth::app::App;
 use berth::handle::Handle;
 use berth::quota::{CacheWrites, Call, Demand, Hold, InputBound, Outcome, Provider, Seen, Service, Tier, Usage};
-use berth::secrets::hex;
 use ring::signature::{ED25519, UnparsedPublicKey};
 use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
@@ -206,13 +205,10 @@ async fn a_receipt_can_be_verified_by_whoever_has_it_and_one_that_was_altered_sa
     let id = receipts["receipts"][1]["id"].as_str().unwrap().to_owned();
     let said = alice.get(&format!("/api/receipts/{id}")).await.json().await;
     assert_eq!(said["wrong"], Value::Null);
-    let digest = hex(&Sha256::digest(said["digested"].as_str().unwrap()));
+    let digest = hex::encode(Sha256::digest(said["digested"].as_str().unwrap()));
     assert_eq!(said["receipt"]["hash"], json!(digest));
     let (voucher, key) = (&said["vouched_by"], alice.get("/api/receipts/key").await.json().await["key"].clone());
-    let bytes = |text: &Value| {
-        let text = text.as_str().unwrap();
-        (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect::<Vec<u8>>()
-    };
+    let bytes = |text: &Value| hex::decode(text.as_str().unwrap()).unwrap();
     UnparsedPublicKey::new(&ED25519, bytes(&key))
         .verify(voucher["hash"].as_str().unwrap().as_bytes(), &bytes(&voucher["signature"]))
         .unwrap();

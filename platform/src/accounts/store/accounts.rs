@@ -119,7 +119,7 @@ pub(in crate::accounts) async fn insert_account(tx: &Tx, person: &StoredAccount)
         totp_blocked_until_ms: Set(person.totp_blocked_until.0),
         created_at_ms: Set(person.created_at.0),
     };
-    let written = row::Entity::insert(row).exec_without_returning(&**tx).await;
+    let written = row::Entity::insert(row).exec_without_returning(tx).await;
     conflict_if_duplicate(written, "That handle was taken in the meantime. Please begin again with another one.")
 }
 
@@ -141,7 +141,7 @@ pub(in crate::accounts) async fn account_by_handle<C: ConnectionTrait>(
 /// Reads an account and locks its row until `tx` ends.
 pub(in crate::accounts) async fn lock_account(tx: &Tx, id: AccountId) -> Result<Option<StoredAccount>> {
     // `FOR UPDATE` on PostgreSQL. SQLite has no row locks, but there `tx` is the only writer.
-    row::Entity::find_by_id(id).lock_exclusive().one(&**tx).await?.map(StoredAccount::try_from).transpose()
+    row::Entity::find_by_id(id).lock_exclusive().one(tx).await?.map(StoredAccount::try_from).transpose()
 }
 
 pub(in crate::accounts) async fn has_admin<C: ConnectionTrait>(on: &C) -> Result<bool> {
@@ -173,7 +173,7 @@ pub(in crate::accounts) async fn use_code(tx: &Tx, id: AccountId, step: i64) -> 
         .col_expr(row::Column::TotpBlockedUntilMs, Expr::value(0_i64))
         .filter(row::Column::Id.eq(id))
         .filter(row::Column::TotpLastStep.lt(step))
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     Ok(changed.rows_affected == 1)
 }
@@ -189,7 +189,7 @@ pub(in crate::accounts) async fn note_wrong_code(
         .col_expr(row::Column::TotpFailures, Expr::value(failures))
         .col_expr(row::Column::TotpBlockedUntilMs, Expr::value(blocked_until.0))
         .filter(row::Column::Id.eq(id))
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     Ok(())
 }
@@ -200,7 +200,7 @@ pub(in crate::accounts) async fn empty_account(tx: &Tx, id: AccountId) -> Result
         .col_expr(row::Column::Role, Expr::value(role_as_str(Role::Member)))
         .col_expr(row::Column::TotpSecret, Expr::value(Vec::<u8>::new()))
         .filter(row::Column::Id.eq(id))
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     Ok(())
 }
@@ -216,7 +216,7 @@ pub(in crate::accounts) async fn set_state(
         .col_expr(row::Column::State, Expr::value(state_as_str(state)))
         .filter(row::Column::Id.eq(id))
         .filter(row::Column::State.is_in(from.iter().map(|state| state_as_str(*state))))
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     Ok(changed.rows_affected == 1)
 }

@@ -122,7 +122,7 @@ pub(in crate::accounts) async fn insert_passkey(tx: &Tx, stored: &StoredPasskey)
         created_at_ms: Set(stored.created_at.0),
         last_used_at_ms: Set(stored.last_used_at.0),
     };
-    let written = passkeys::Entity::insert(row).exec_without_returning(&**tx).await;
+    let written = passkeys::Entity::insert(row).exec_without_returning(tx).await;
     conflict_if_duplicate(written, "That passkey is registered already. Please make another one.")
 }
 
@@ -155,7 +155,7 @@ pub(in crate::accounts) async fn save_passkey_use(
     before: &Passkey,
     now: Timestamp,
 ) -> Result<bool> {
-    let Some(row) = passkeys::Entity::find_by_id(stored.id).one(&**tx).await? else { return Ok(false) };
+    let Some(row) = passkeys::Entity::find_by_id(stored.id).one(tx).await? else { return Ok(false) };
     // Compared after parsing and writing again: the row may be in the format of an older version of webauthn-rs.
     if passkey_text(&passkey_from(&row.passkey)?)? != passkey_text(before)? {
         return Ok(false);
@@ -166,18 +166,18 @@ pub(in crate::accounts) async fn save_passkey_use(
         .filter(passkeys::Column::Id.eq(stored.id))
         // On PostgreSQL a concurrent transaction may have changed the row since it was read above.
         .filter(passkeys::Column::Passkey.eq(row.passkey))
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     Ok(saved.rows_affected == 1)
 }
 
 pub(in crate::accounts) async fn remove_passkey(tx: &Tx, id: Uuid) -> Result<()> {
-    passkeys::Entity::delete_by_id(id).exec(&**tx).await?;
+    passkeys::Entity::delete_by_id(id).exec(tx).await?;
     Ok(())
 }
 
 pub(in crate::accounts) async fn remove_passkeys_of(tx: &Tx, account: AccountId) -> Result<()> {
-    passkeys::Entity::delete_many().filter(passkeys::Column::AccountId.eq(account)).exec(&**tx).await?;
+    passkeys::Entity::delete_many().filter(passkeys::Column::AccountId.eq(account)).exec(tx).await?;
     Ok(())
 }
 
@@ -207,12 +207,12 @@ pub(in crate::accounts) async fn insert_recovery_codes(
         account_id: Set(account),
         used_at_ms: Set(None),
     });
-    recovery_codes::Entity::insert_many(rows).exec_without_returning(&**tx).await?;
+    recovery_codes::Entity::insert_many(rows).exec_without_returning(tx).await?;
     Ok(())
 }
 
 pub(in crate::accounts) async fn remove_recovery_codes(tx: &Tx, account: AccountId) -> Result<()> {
-    recovery_codes::Entity::delete_many().filter(recovery_codes::Column::AccountId.eq(account)).exec(&**tx).await?;
+    recovery_codes::Entity::delete_many().filter(recovery_codes::Column::AccountId.eq(account)).exec(tx).await?;
     Ok(())
 }
 
@@ -222,7 +222,7 @@ pub(in crate::accounts) async fn has_recovery_code(tx: &Tx, account: AccountId, 
         .filter(recovery_codes::Column::CodeHash.eq(hash))
         .filter(recovery_codes::Column::AccountId.eq(account))
         .filter(recovery_codes::Column::UsedAtMs.is_null())
-        .one(&**tx)
+        .one(tx)
         .await?;
     Ok(found.is_some())
 }
@@ -239,7 +239,7 @@ pub(in crate::accounts) async fn use_recovery_code(
         .filter(recovery_codes::Column::CodeHash.eq(hash))
         .filter(recovery_codes::Column::AccountId.eq(account))
         .filter(recovery_codes::Column::UsedAtMs.is_null())
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     Ok(changed.rows_affected == 1)
 }
@@ -272,7 +272,7 @@ pub(in crate::accounts) async fn insert_device(
     now: Timestamp,
 ) -> Result<()> {
     let row = devices::ActiveModel { token_hash: Set(hash), account_id: Set(account), created_at_ms: Set(now.0) };
-    devices::Entity::insert(row).exec_without_returning(&**tx).await?;
+    devices::Entity::insert(row).exec_without_returning(tx).await?;
     Ok(())
 }
 
@@ -295,14 +295,14 @@ pub(in crate::accounts) async fn forget_device(tx: &Tx, account: AccountId, hash
     devices::Entity::delete_many()
         .filter(devices::Column::TokenHash.eq(hash))
         .filter(devices::Column::AccountId.eq(account))
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     Ok(())
 }
 
 /// Deletes every known browser of `account`.
 pub(in crate::accounts) async fn forget_devices_of(tx: &Tx, account: AccountId) -> Result<()> {
-    devices::Entity::delete_many().filter(devices::Column::AccountId.eq(account)).exec(&**tx).await?;
+    devices::Entity::delete_many().filter(devices::Column::AccountId.eq(account)).exec(tx).await?;
     Ok(())
 }
 
@@ -314,6 +314,6 @@ pub(in crate::accounts) async fn purge_devices(tx: &Tx, until: Timestamp) -> Res
         .and_where(devices::Column::CreatedAtMs.lte(until.0))
         .limit(PURGE_BATCH)
         .to_owned();
-    let gone = devices::Entity::delete_many().filter(devices::Column::TokenHash.in_subquery(old)).exec(&**tx).await?;
+    let gone = devices::Entity::delete_many().filter(devices::Column::TokenHash.in_subquery(old)).exec(tx).await?;
     Ok(gone.rows_affected)
 }

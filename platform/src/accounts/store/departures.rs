@@ -96,7 +96,7 @@ pub(in crate::accounts) async fn insert_departure(tx: &Tx, departure: &Departure
         buried_at_ms: Set(None),
         kept_at_ms: Set(None),
     };
-    row::Entity::insert(row).exec_without_returning(&**tx).await?;
+    row::Entity::insert(row).exec_without_returning(tx).await?;
     Ok(())
 }
 
@@ -122,17 +122,17 @@ pub(in crate::accounts) async fn note_buried(
     let set = row::Entity::update_many()
         .col_expr(row::Column::BuriedAtMs, Expr::value(now.0))
         .col_expr(row::Column::DueAtMs, Expr::value(due.0));
-    set.filter(row::Column::AccountId.eq(account)).exec(&**tx).await?;
+    set.filter(row::Column::AccountId.eq(account)).exec(tx).await?;
     Ok(())
 }
 
 pub(in crate::accounts) async fn note_cancelled(tx: &Tx, account: AccountId, now: Timestamp) -> Result<()> {
     let set = row::Entity::update_many().col_expr(row::Column::KeptAtMs, Expr::value(now.0));
-    set.filter(row::Column::AccountId.eq(account)).exec(&**tx).await?;
+    set.filter(row::Column::AccountId.eq(account)).exec(tx).await?;
     Ok(())
 }
 
 pub(in crate::accounts) async fn remove_departure(tx: &Tx, account: AccountId) -> Result<()> {
-    row::Entity::delete_by_id(account).exec(&**tx).await?;
+    row::Entity::delete_by_id(account).exec(tx).await?;
     Ok(())
 }

@@ -145,7 +145,7 @@ pub(in crate::accounts) async fn insert_sign_up(
     signups::Entity::delete_many()
         .filter(signups::Column::Skeleton.eq(sign_up.handle.skeleton()))
         .filter(signups::Column::ExpiresAtMs.lte(now.0))
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     let row = signups::ActiveModel {
         id: Set(sign_up.id),
@@ -160,7 +160,7 @@ pub(in crate::accounts) async fn insert_sign_up(
         recovery_codes: Set(sign_up.recovery_codes.clone()),
         expires_at_ms: Set(sign_up.expires_at.0),
     };
-    let written = signups::Entity::insert(row).exec_without_returning(&**tx).await;
+    let written = signups::Entity::insert(row).exec_without_returning(tx).await;
     conflict_if_duplicate(
         written,
         "Another person is signing up with that handle right now. Please choose another one.",
@@ -186,7 +186,7 @@ pub(in crate::accounts) async fn set_sign_up_token(tx: &Tx, id: Uuid, token_hash
     signups::Entity::update_many()
         .col_expr(signups::Column::TokenHash, Expr::value(token_hash))
         .filter(signups::Column::Id.eq(id))
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     Ok(())
 }
@@ -196,7 +196,7 @@ pub(in crate::accounts) async fn set_sign_up_passkey(tx: &Tx, id: Uuid, passkey:
     signups::Entity::update_many()
         .col_expr(signups::Column::Passkey, Expr::value(passkey_text(passkey)?))
         .filter(signups::Column::Id.eq(id))
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     Ok(())
 }
@@ -209,7 +209,7 @@ pub(in crate::accounts) async fn set_sign_up_confirmed(tx: &Tx, id: Uuid, step: 
         .col_expr(signups::Column::RecoveryCodes, Expr::value(codes))
         .filter(signups::Column::Id.eq(id))
         .filter(signups::Column::TotpStep.is_null())
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     Ok(())
 }
@@ -223,13 +223,13 @@ pub(in crate::accounts) async fn take_sign_up(
     let mut taken = signups::Entity::delete_many()
         .filter(signups::Column::TokenHash.eq(token_hash))
         .filter(signups::Column::ExpiresAtMs.gt(now.0))
-        .exec_with_returning(&**tx)
+        .exec_with_returning(tx)
         .await?;
     taken.pop().map(StoredSignUp::try_from).transpose()
 }
 
 pub(in crate::accounts) async fn remove_sign_up(tx: &Tx, id: Uuid) -> Result<()> {
-    signups::Entity::delete_by_id(id).exec(&**tx).await?;
+    signups::Entity::delete_by_id(id).exec(tx).await?;
     Ok(())
 }
 
@@ -263,14 +263,14 @@ pub(in crate::accounts) async fn put_challenge(
     state: String,
     expires_at: Timestamp,
 ) -> Result<()> {
-    challenges::Entity::delete_by_id(token_hash.clone()).exec(&**tx).await?;
+    challenges::Entity::delete_by_id(token_hash.clone()).exec(tx).await?;
     let row = challenges::ActiveModel {
         token_hash: Set(token_hash),
         purpose: Set(purpose.as_str().to_owned()),
         state: Set(state),
         expires_at_ms: Set(expires_at.0),
     };
-    challenges::Entity::insert(row).exec_without_returning(&**tx).await?;
+    challenges::Entity::insert(row).exec_without_returning(tx).await?;
     Ok(())
 }
 
@@ -282,7 +282,7 @@ pub(in crate::accounts) async fn drop_expired_challenges(tx: &Tx, now: Timestamp
         .and_where(challenges::Column::ExpiresAtMs.lte(now.0))
         .limit(EXPIRED_PER_LOG_IN)
         .to_owned();
-    challenges::Entity::delete_many().filter(challenges::Column::TokenHash.in_subquery(over)).exec(&**tx).await?;
+    challenges::Entity::delete_many().filter(challenges::Column::TokenHash.in_subquery(over)).exec(tx).await?;
     Ok(())
 }
 
@@ -306,7 +306,7 @@ pub(in crate::accounts) async fn take_challenge(
 ) -> Result<Option<String>> {
     // One `DELETE .. RETURNING`, not a read and a delete: between the two, a second request could read the same row.
     let mut taken =
-        challenges::Entity::delete_many().filter(waiting(token_hash, purpose, now)).exec_with_returning(&**tx).await?;
+        challenges::Entity::delete_many().filter(waiting(token_hash, purpose, now)).exec_with_returning(tx).await?;
     Ok(taken.pop().map(|row| row.state))
 }
 
@@ -319,10 +319,10 @@ fn waiting(token_hash: &[u8], purpose: ChallengePurpose, now: Timestamp) -> Cond
 
 /// Makes this the only set-up link, and abandons the sign-ups that were begun with the previous one.
 pub(in crate::accounts) async fn replace_setup_link(tx: &Tx, token_hash: Vec<u8>, expires_at: Timestamp) -> Result<()> {
-    setup_links::Entity::delete_many().exec(&**tx).await?;
-    signups::Entity::delete_many().filter(signups::Column::Role.eq(role_as_str(Role::Admin))).exec(&**tx).await?;
+    setup_links::Entity::delete_many().exec(tx).await?;
+    signups::Entity::delete_many().filter(signups::Column::Role.eq(role_as_str(Role::Admin))).exec(tx).await?;
     let row = setup_links::ActiveModel { token_hash: Set(token_hash), expires_at_ms: Set(expires_at.0) };
-    setup_links::Entity::insert(row).exec_without_returning(&**tx).await?;
+    setup_links::Entity::insert(row).exec_without_returning(tx).await?;
     Ok(())
 }
 
@@ -341,7 +341,7 @@ pub(in crate::accounts) async fn has_setup_link<C: ConnectionTrait>(
 /// Deletes the only set-up link. `false` when there is none.
 pub(in crate::accounts) async fn take_setup_link(tx: &Tx) -> Result<bool> {
     // Its expiry is not checked again: a sign-up that began in time may use its own 30 minutes.
-    Ok(setup_links::Entity::delete_many().exec(&**tx).await?.rows_affected == 1)
+    Ok(setup_links::Entity::delete_many().exec(tx).await?.rows_affected == 1)
 }
 
 /// Deletes expired sign-ups and challenges, and set-up links that expired before `links_until`. Returns their number.
@@ -358,15 +358,12 @@ pub(in crate::accounts) async fn purge_expired_pending(tx: &Tx, now: Timestamp, 
         .and_where(challenges::Column::ExpiresAtMs.lte(now.0))
         .limit(PURGE_BATCH)
         .to_owned();
-    let signups =
-        signups::Entity::delete_many().filter(signups::Column::Id.in_subquery(signups_over)).exec(&**tx).await?;
+    let signups = signups::Entity::delete_many().filter(signups::Column::Id.in_subquery(signups_over)).exec(tx).await?;
     let challenges = challenges::Entity::delete_many()
         .filter(challenges::Column::TokenHash.in_subquery(challenges_over))
-        .exec(&**tx)
+        .exec(tx)
         .await?;
-    let links = setup_links::Entity::delete_many()
-        .filter(setup_links::Column::ExpiresAtMs.lte(links_until.0))
-        .exec(&**tx)
-        .await?;
+    let links =
+        setup_links::Entity::delete_many().filter(setup_links::Column::ExpiresAtMs.lte(links_until.0)).exec(tx).await?;
     Ok(signups.rows_affected + challenges.rows_affected + links.rows_affected)
 }

@@ -110,12 +110,12 @@ pub(in crate::accounts) async fn insert_session(
         .offset(most.saturating_sub(1))
         .limit(PURGE_BATCH)
         .into_tuple()
-        .all(&**tx)
+        .all(tx)
         .await?;
     if !beyond.is_empty() {
-        row::Entity::delete_many().filter(row::Column::Id.is_in(beyond)).exec(&**tx).await?;
+        row::Entity::delete_many().filter(row::Column::Id.is_in(beyond)).exec(tx).await?;
     }
-    row::Entity::insert(row).exec_without_returning(&**tx).await?;
+    row::Entity::insert(row).exec_without_returning(tx).await?;
     Ok(())
 }
 
@@ -163,7 +163,7 @@ pub(in crate::accounts) async fn touch_session(
         .col_expr(row::Column::LastUsedAtMs, Expr::value(now.0))
         .filter(row::Column::Id.eq(id))
         .filter(row::Column::LastUsedAtMs.lte(unless_after.0))
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     Ok(())
 }
@@ -173,13 +173,13 @@ pub(in crate::accounts) async fn end_session(tx: &Tx, account: AccountId, id: Se
     let gone = row::Entity::delete_many()
         .filter(row::Column::Id.eq(id))
         .filter(row::Column::AccountId.eq(account))
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     Ok(gone.rows_affected == 1)
 }
 
 pub(in crate::accounts) async fn end_sessions_of(tx: &Tx, account: AccountId) -> Result<u64> {
-    let gone = row::Entity::delete_many().filter(row::Column::AccountId.eq(account)).exec(&**tx).await?;
+    let gone = row::Entity::delete_many().filter(row::Column::AccountId.eq(account)).exec(tx).await?;
     Ok(gone.rows_affected)
 }
 
@@ -191,6 +191,6 @@ pub(in crate::accounts) async fn purge_sessions(tx: &Tx, now: Timestamp) -> Resu
         .and_where(row::Column::ExpiresAtMs.lte(now.0))
         .limit(PURGE_BATCH)
         .to_owned();
-    let gone = row::Entity::delete_many().filter(row::Column::Id.in_subquery(over)).exec(&**tx).await?;
+    let gone = row::Entity::delete_many().filter(row::Column::Id.in_subquery(over)).exec(tx).await?;
     Ok(gone.rows_affected)
 }

@@ -23,7 +23,7 @@ pub(in crate::instances) async fn put_job(tx: &Tx, instance: InstanceId, job: &J
     job::Entity::delete_many()
         .filter(job::Column::InstanceId.eq(instance))
         .filter(job::Column::UntilMs.lte(now.0))
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     let row = job::ActiveModel {
         instance_id: Set(instance),
@@ -34,20 +34,20 @@ pub(in crate::instances) async fn put_job(tx: &Tx, instance: InstanceId, job: &J
     let again = OnConflict::columns([job::Column::InstanceId, job::Column::Name])
         .update_columns([job::Column::DeclaredAtMs, job::Column::UntilMs])
         .to_owned();
-    job::Entity::insert(row).on_conflict(again).exec_without_returning(&**tx).await?;
+    job::Entity::insert(row).on_conflict(again).exec_without_returning(tx).await?;
     Ok(())
 }
 
 /// Takes one job away.
 pub(in crate::instances) async fn delete_job(tx: &Tx, instance: InstanceId, name: &str) -> Result<()> {
     let one = job::Entity::delete_many().filter(job::Column::InstanceId.eq(instance));
-    one.filter(job::Column::Name.eq(name)).exec(&**tx).await?;
+    one.filter(job::Column::Name.eq(name)).exec(tx).await?;
     Ok(())
 }
 
 /// Takes all jobs of an instance away.
 pub(in crate::instances) async fn delete_jobs(tx: &Tx, instance: InstanceId) -> Result<()> {
-    job::Entity::delete_many().filter(job::Column::InstanceId.eq(instance)).exec(&**tx).await?;
+    job::Entity::delete_many().filter(job::Column::InstanceId.eq(instance)).exec(tx).await?;
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::own_key_calls::Payer;
 use crate::quota::entities::receipts::Model as Receipt;
-use crate::secrets::{Keys, hex};
+use crate::secrets::Keys;
 
 /// What the first receipt of an account names as the one before it.
 pub const BEGINNING: &str = "";
@@ -61,7 +61,7 @@ fn is_budget(payer: &&str) -> bool {
 /// The digest of `receipt`, as hexadecimal text.
 #[must_use]
 pub fn digest(receipt: &Receipt) -> String {
-    hex(&Sha256::digest(text(receipt)))
+    hex::encode(Sha256::digest(text(receipt)))
 }
 
 /// What is digested of `receipt`, for whoever digests it again.
@@ -136,18 +136,18 @@ impl Signer {
     /// The signature of a receipt with this digest, as hexadecimal text.
     #[must_use]
     pub fn sign(&self, digest: &str) -> String {
-        hex(self.0.sign(digest.as_bytes()).as_ref())
+        hex::encode(self.0.sign(digest.as_bytes()).as_ref())
     }
 
     /// The key to verify with, as hexadecimal text.
     #[must_use]
     pub fn public_key(&self) -> String {
-        hex(self.0.public_key().as_ref())
+        hex::encode(self.0.public_key().as_ref())
     }
 
     fn signed(&self, digest: &str, signature: &str) -> bool {
         let key = UnparsedPublicKey::new(&ED25519, self.0.public_key().as_ref());
-        unhex(signature).is_some_and(|signature| key.verify(digest.as_bytes(), &signature).is_ok())
+        hex::decode(signature).is_ok_and(|signature| key.verify(digest.as_bytes(), &signature).is_ok())
     }
 }
 
@@ -200,11 +200,4 @@ impl<'a> Walk<'a> {
             _ => Ok(()),
         }
     }
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || !text.is_ascii() {
-        return None;
-    }
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
 }

@@ -258,7 +258,7 @@ fn line(entry: &Entry<'_>) -> Vec<u8> {
 }
 
 fn digest(bytes: &[u8]) -> String {
-    crate::secrets::hex(&Sha256::digest(bytes)[..DIGEST_DIGITS / 2])
+    hex::encode(&Sha256::digest(bytes)[..DIGEST_DIGITS / 2])
 }
 
 /// The whole lines of a file. What follows the first that is not whole was being written when the power went.

@@ -196,7 +196,7 @@ impl Ledger {
         // Until the commit is known, nobody knows where the chains end.
         let mut heads = std::mem::take(&mut self.heads);
         let tx = self.db.begin().await?;
-        if store::epoch(&*tx).await? != self.epoch {
+        if store::epoch(&tx).await? != self.epoch {
             self.closed.store(true, Ordering::Relaxed);
             tracing::error!("another platform has opened the books: this one admits no calls any more");
             return Err(Error::Internal(anyhow::anyhow!("another platform has opened the books")));
@@ -205,7 +205,7 @@ impl Ledger {
             Before::New => HashSet::new(),
             Before::Tried => {
                 let ids: Vec<_> = batch.iter().map(Over::id).collect();
-                store::receipts_there(&*tx, &ids).await?
+                store::receipts_there(&tx, &ids).await?
             }
         };
         let mut receipts: Vec<Receipt> = Vec::with_capacity(batch.len());
@@ -216,7 +216,7 @@ impl Ledger {
             let account = receipt.account_id;
             let head = match heads.entry(account) {
                 Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(unknown) => unknown.insert(store::head(&*tx, account).await?),
+                Entry::Vacant(unknown) => unknown.insert(store::head(&tx, account).await?),
             };
             head.append(&mut receipt);
             newest.insert(account, receipts.len());

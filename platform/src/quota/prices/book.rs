@@ -2,7 +2,6 @@
 //! settings come to is kept in the database under a version that is a hash of it, and never changed; one is in force.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -85,10 +84,7 @@ impl PriceBook {
             }
             prices.entry(Provider::named(provider)).or_default().insert(name, Arc::new(price));
         }
-        let version = digest.finalize().iter().take(6).fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        });
+        let version = hex::encode(&digest.finalize()[..6]);
         Ok(Self::new(version, prices))
     }
 

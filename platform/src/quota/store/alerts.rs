@@ -22,7 +22,7 @@ pub async fn spent_in_months(tx: &Tx, months: &HashSet<Named<'_>>) -> Result<Vec
     let rows = allowances::Entity::find()
         .filter(allowances::Column::AccountId.is_in(months.iter().map(|(account, _)| *account)))
         .filter(allowances::Column::Period.is_in(distinct(months.iter())))
-        .all(&**tx)
+        .all(tx)
         .await?;
     let row = |row: allowances::Model| (row.account_id, row.period, row.allowance_nanodollars, row.spent_nanodollars);
     Ok(rows.into_iter().map(row).collect())
@@ -52,7 +52,7 @@ pub async fn spent_in_days<'a>(
         .group_by(Of::AccountId)
         .group_by(Of::Day)
         .into_model::<Row>()
-        .all(&**tx)
+        .all(tx)
         .await?;
     Ok(rows.into_iter().map(|row| (row.account_id, row.day, row.total)).collect())
 }
@@ -69,7 +69,7 @@ pub async fn raise(tx: &Tx, due: Vec<alerts::Model>) -> Result<()> {
     }
     let rows = due.into_iter().map(|alert| alerts::ActiveModel::from(alert).reset_all());
     let same = OnConflict::columns([Of::AccountId, Of::Period, Of::Percent]).do_nothing().to_owned();
-    alerts::Entity::insert_many(rows).on_conflict(same).try_insert().exec_without_returning(&**tx).await?;
+    alerts::Entity::insert_many(rows).on_conflict(same).try_insert().exec_without_returning(tx).await?;
     Ok(())
 }
 
@@ -107,7 +107,7 @@ pub async fn told(tx: &Tx, alert: &alerts::Model, now: Timestamp) -> Result<bool
         .filter(alerts::Column::Period.eq(&*alert.period))
         .filter(alerts::Column::Percent.eq(alert.percent))
         .filter(alerts::Column::ToldAtMs.is_null())
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     Ok(told.rows_affected > 0)
 }

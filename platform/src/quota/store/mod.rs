@@ -44,9 +44,9 @@ pub async fn open_epoch(tx: &Tx) -> Result<i64> {
     books::Entity::update_many()
         .col_expr(books::Column::Epoch, Expr::col(books::Column::Epoch).add(1))
         .filter(books::Column::Id.eq(BOOKS))
-        .exec(&**tx)
+        .exec(tx)
         .await?;
-    epoch(&**tx).await
+    epoch(tx).await
 }
 
 /// Which opening of the books is the latest. Nobody opens them anew until the transaction that asked is over.
@@ -94,14 +94,14 @@ pub async fn own_limits(db: &impl ConnectionTrait, account: AccountId) -> Result
 
 /// Replaces the account's own limits.
 pub async fn set_limits(tx: &Tx, own: limits::Model) -> Result<()> {
-    limits::Entity::delete_by_id(own.account_id).exec(&**tx).await?;
-    limits::Entity::insert(limits::ActiveModel::from(own).reset_all()).exec_without_returning(&**tx).await?;
+    limits::Entity::delete_by_id(own.account_id).exec(tx).await?;
+    limits::Entity::insert(limits::ActiveModel::from(own).reset_all()).exec_without_returning(tx).await?;
     Ok(())
 }
 
 /// Writes down credit that was given, or with a minus taken back.
 pub async fn add_credit(tx: &Tx, credit: credits::Model) -> Result<()> {
-    credits::Entity::insert(credits::ActiveModel::from(credit).reset_all()).exec_without_returning(&**tx).await?;
+    credits::Entity::insert(credits::ActiveModel::from(credit).reset_all()).exec_without_returning(tx).await?;
     Ok(())
 }
 
@@ -175,17 +175,17 @@ pub async fn forget_receipts(tx: &Tx, account: AccountId, day: &str) -> Result<u
         .filter(receipts::Column::Seq.gt(0))
         .filter(receipts::Column::Day.gte(day))
         .order_by_asc(receipts::Column::Seq)
-        .one(&**tx)
+        .one(tx)
         .await?;
     let keep = match first {
         Some(first) => first.seq,
-        None => head(&**tx, account).await?.seq,
+        None => head(tx, account).await?.seq,
     };
     let old = receipts::Entity::delete_many()
         .filter(receipts::Column::AccountId.eq(account))
         .filter(receipts::Column::Day.lt(day))
         .filter(receipts::Column::Seq.lt(keep));
-    Ok(old.exec(&**tx).await?.rows_affected)
+    Ok(old.exec(tx).await?.rows_affected)
 }
 
 /// What a batch of receipts adds to the sums.
@@ -264,7 +264,7 @@ pub async fn add_spent(tx: &Tx, spent: Spent) -> Result<()> {
 async fn add_rows<A: ActiveModelTrait + Send>(tx: &Tx, mut rows: Vec<A>, meets: &OnConflict) -> Result<()> {
     while !rows.is_empty() {
         let some = rows.drain(..rows.len().min(A_STATEMENT));
-        A::Entity::insert_many(some).on_conflict(meets.clone()).exec_without_returning(&**tx).await?;
+        A::Entity::insert_many(some).on_conflict(meets.clone()).exec_without_returning(tx).await?;
     }
     Ok(())
 }

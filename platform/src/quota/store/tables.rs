@@ -18,7 +18,7 @@ pub async fn import_prices(
     (source, table): (&str, &str),
     (by, now): (&str, Timestamp),
 ) -> Result<()> {
-    if price_versions::Entity::find_by_id(&book.version).one(&**tx).await?.is_some() {
+    if price_versions::Entity::find_by_id(&book.version).one(tx).await?.is_some() {
         return Ok(());
     }
     let version = price_versions::ActiveModel {
@@ -30,7 +30,7 @@ pub async fn import_prices(
         chosen_at_ms: Set(0),
         chosen_by: Set(String::new()),
     };
-    price_versions::Entity::insert(version).exec_without_returning(&**tx).await?;
+    price_versions::Entity::insert(version).exec_without_returning(tx).await?;
     let rows = book.rows().map(|(provider, model, price)| {
         Ok(prices::ActiveModel {
             version: Set(book.version.clone()),
@@ -39,7 +39,7 @@ pub async fn import_prices(
             price: Set(serde_json::to_string(price).map_err(anyhow::Error::new)?),
         })
     });
-    prices::Entity::insert_many(rows.collect::<Result<Vec<_>>>()?).exec_without_returning(&**tx).await?;
+    prices::Entity::insert_many(rows.collect::<Result<Vec<_>>>()?).exec_without_returning(tx).await?;
     Ok(())
 }
 
@@ -50,17 +50,14 @@ pub async fn choose_prices(tx: &Tx, version: &str, (by, now): (&str, Timestamp))
         .col_expr(price_versions::Column::ChosenBy, Expr::value(by))
         .filter(price_versions::Column::Version.eq(version))
         .filter(price_versions::Column::TableText.ne(""))
-        .exec(&**tx)
+        .exec(tx)
         .await?;
     Ok(done.rows_affected == 1)
 }
 
 /// Forgets the operator's choice of a version: the program's own is in force again.
 pub async fn choose_no_prices(tx: &Tx) -> Result<()> {
-    price_versions::Entity::update_many()
-        .col_expr(price_versions::Column::ChosenAtMs, Expr::value(0))
-        .exec(&**tx)
-        .await?;
+    price_versions::Entity::update_many().col_expr(price_versions::Column::ChosenAtMs, Expr::value(0)).exec(tx).await?;
     Ok(())
 }
 

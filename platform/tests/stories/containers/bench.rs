@@ -16,12 +16,12 @@ use berth::containers::fake::FakeHost;
 use berth::containers::remote::RemoteHost;
 use berth::containers::{ContainerHost, ContainerSpec, ContainerState, HostError, Seen, Slot};
 use berth::db::InstanceId;
-use berth::provisioner;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+use crate::harness::provisioner::provisioner_binary;
 use crate::harness::tenant::forget_firewall;
 
 /// Prefix of everything these tests make on the Engine.
@@ -146,13 +146,13 @@ fn size() -> Size {
 
 /// The Engine, with the program under test as the one that hands memory back.
 pub fn docker(config: ContainerConfig) -> DockerHost {
-    DockerHost::connect_with(config, Clock::system(), "/var/run/docker.sock".into(), env!("CARGO_BIN_EXE_berth").into())
+    DockerHost::connect_with(config, Clock::system(), "/var/run/docker.sock".into(), provisioner_binary())
 }
 
 fn docker_with(dir: &Path, clock: &Clock, change: impl FnOnce(&mut ContainerConfig)) -> DockerHost {
     let mut config = config(dir);
     change(&mut config);
-    let reclaimer = env!("CARGO_BIN_EXE_berth").into();
+    let reclaimer = provisioner_binary();
     DockerHost::connect_with(config, clock.clone(), "/var/run/docker.sock".into(), reclaimer)
 }
 
@@ -164,7 +164,7 @@ fn clock() -> Clock {
 /// Puts `host` behind a provisioner and waits until that answers.
 pub async fn serve(host: Arc<dyn ContainerHost>, config: ContainerConfig) -> RemoteHost {
     let socket = config.socket.clone();
-    tokio::spawn(async move { provisioner::serve_host(host, config, std::future::pending()).await.unwrap() });
+    tokio::spawn(async move { berth_provisioner::serve_host(host, config, std::future::pending()).await.unwrap() });
     until("the provisioner listens", || async { socket.exists() }).await;
     RemoteHost::new(socket)
 }
@@ -256,7 +256,7 @@ impl Drop for Engine {
 /// An Engine of a whole platform, on a network of its own.
 pub async fn engine_for(config: ContainerConfig, clock: &Clock) -> (DockerHost, Arc<Engine>) {
     let engine = Engine::shared().await;
-    let reclaimer = env!("CARGO_BIN_EXE_berth").into();
+    let reclaimer = provisioner_binary();
     let host = DockerHost::connect_with(config, clock.clone(), "/var/run/docker.sock".into(), reclaimer);
     (host, engine)
 }

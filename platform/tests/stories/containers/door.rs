@@ -9,7 +9,6 @@ use berth::containers::fake::{FakeHost, Held, Verb};
 use berth::containers::protocol::{Answer, Reply, VERSION};
 use berth::containers::remote::RemoteHost;
 use berth::containers::{ContainerHost as _, HostError};
-use berth::provisioner;
 use futures_util::StreamExt as _;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -137,11 +136,11 @@ async fn a_second_provisioner_does_not_start_and_a_stale_socket_is_replaced() {
     let remote = RemoteHost::new(dir.path().join("provisioner.sock"));
     assert_eq!(remote.list().await, Err(HostError::Unreachable));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let first = tokio::spawn(provisioner::serve_host(host.clone(), config(dir.path()), async move {
+    let first = tokio::spawn(berth_provisioner::serve_host(host.clone(), config(dir.path()), async move {
         let _ = stopped.await;
     }));
     until("it answers", || async { remote.list().await.is_ok() }).await;
-    let second = provisioner::serve_host(host, config(dir.path()), std::future::pending()).await;
+    let second = berth_provisioner::serve_host(host, config(dir.path()), std::future::pending()).await;
     assert!(second.unwrap_err().to_string().contains("another provisioner"));
     assert!(remote.list().await.is_ok());
     stop.send(()).unwrap();
@@ -157,7 +156,8 @@ async fn the_platform_outlives_the_provisioner() {
     let remote = RemoteHost::new(&config.socket);
     assert_eq!(remote.list().await, Err(HostError::Unreachable));
     for _ in 0..2 {
-        let server = tokio::spawn(provisioner::serve_host(bench.host.clone(), config.clone(), std::future::pending()));
+        let server =
+            tokio::spawn(berth_provisioner::serve_host(bench.host.clone(), config.clone(), std::future::pending()));
         until("it answers", || async { remote.list().await.is_ok() }).await;
         server.abort();
         let _ = server.await;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use berth::clock::Clock;
 use berth::containers::docker::DockerHost;
 use berth::containers::{ContainerHost as _, ContainerState, Exit, HostError};
-use berth::provisioner;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -153,7 +152,7 @@ async fn the_kernel_hands_a_frozen_ones_memory_back_when_asked() {
     assert!(before > 16 << 20, "{before}");
     // Pages still to be written stay until the disk has them.
     until("the file's pages have gone", || async {
-        provisioner::reclaim(&file, before).unwrap();
+        berth_provisioner::reclaim(&file, before).unwrap();
         read_bytes(&usage) < before / 2
     })
     .await;

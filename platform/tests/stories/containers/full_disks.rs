@@ -11,6 +11,7 @@ use berth::error::Error;
 
 use super::bench::{Bench, WITH_HOME, ask, config, docker_cli, until};
 use crate::harness::engine::OwnBridge;
+use crate::harness::provisioner::provisioner_binary;
 use crate::harness::tenant::forget_firewall;
 use crate::harness::{House, databases};
 
@@ -210,7 +211,7 @@ async fn r5_an_engine_whose_disk_is_full_makes_nothing_and_goes_on_once_there_is
     let engine = OwnEngine::start(folder.path(), &folder.path().join("disk/docker")).await;
     let mut config = config(folder.path());
     (config.network, config.subnet) = (OWN_NETWORK.into(), std::net::Ipv4Addr::new(10, 99, 0, 0));
-    let reclaimer = env!("CARGO_BIN_EXE_berth").into();
+    let reclaimer = provisioner_binary();
     let host = DockerHost::connect_with(config, bench.clock.clone(), engine.socket.clone(), reclaimer);
     host.ensure_networks().await.unwrap();
     let (spec, newcomer) = (bench.spec(), bench.spec());

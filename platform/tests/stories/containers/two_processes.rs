@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use super::bench::{Bench, WITH_HOME, ask_at, until};
+use crate::harness::provisioner::provisioner_binary;
 use crate::harness::town::sign_up;
 use crate::harness::{House, databases};
 
@@ -30,9 +31,9 @@ async fn the_platform_wakes_an_instance_without_the_docker_socket() {
 
     assert!(!home.plain(Command::new("curl")).args(SOCKET).status().unwrap().success(), "nobody opens the socket");
     assert!(Command::new("curl").args(SOCKET).status().unwrap().success(), "and root does");
-    let _provisioner = home.start("provisioner", 0);
+    let _provisioner = home.start_provisioner();
     until("the provisioner listens", || async { home.data().join("run/provisioner.sock").exists() }).await;
-    let _platform = home.start("serve", USER);
+    let _platform = home.start_platform();
 
     let address = (Ipv4Addr::from(u32::from(home.subnet) + 16), 8080).into();
     until("the platform takes commands", || async { home.data().join("run/control.sock").exists() }).await;
@@ -49,7 +50,7 @@ async fn somebody_else_on_this_host_is_not_let_in() {
     let bench = Bench::engine().await;
     let home = Home::new(bench.dir.path(), "ctestother", Ipv4Addr::new(10, 101, 0, 0));
     home.give_away();
-    let _provisioner = home.start("provisioner", 0);
+    let _provisioner = home.start_provisioner();
     let socket = home.data().join("run/provisioner.sock");
     until("the provisioner listens", || async { socket.exists() }).await;
     // Even when its file lets everybody connect: the kernel says who it is.
@@ -67,10 +68,11 @@ async fn somebody_else_on_this_host_is_not_let_in() {
 
 const SOCKET: [&str; 6] = ["-sf", "--max-time", "5", "--unix-socket", "/var/run/docker.sock", "http://docker/_ping"];
 
-/// A data directory and a copy of the binary where nobody can reach them.
+/// A data directory and copies of the binaries where nobody can reach them.
 struct Home {
     folder: PathBuf,
     program: PathBuf,
+    provisioner: PathBuf,
     ports: [u16; 3],
     network: &'static str,
     subnet: Ipv4Addr,
@@ -82,8 +84,10 @@ impl Home {
         std::fs::create_dir_all(folder.join("data/run")).unwrap();
         let program = folder.join("berth");
         std::fs::copy(env!("CARGO_BIN_EXE_berth"), &program).unwrap();
+        let provisioner = folder.join("berth-provisioner");
+        std::fs::copy(provisioner_binary(), &provisioner).unwrap();
         let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Self { folder, program, ports: [free(), free(), free()], network, subnet }
+        Self { folder, program, provisioner, ports: [free(), free(), free()], network, subnet }
     }
 
     fn data(&self) -> PathBuf {
@@ -123,10 +127,13 @@ impl Home {
         command
     }
 
-    /// Starts a part; its socket is for the group of nobody.
-    fn start(&self, word: &str, uid: u32) -> Running {
-        let mut command = self.plain(Command::new(&self.program));
-        Running(command.arg(word).uid(uid).spawn().unwrap())
+    /// As root; its socket is for the group of nobody.
+    fn start_provisioner(&self) -> Running {
+        Running(self.plain(Command::new(&self.provisioner)).uid(0).spawn().unwrap())
+    }
+
+    fn start_platform(&self) -> Running {
+        Running(self.plain(Command::new(&self.program)).arg("serve").spawn().unwrap())
     }
 
     /// An operator's command; panics with what it said when it fails.

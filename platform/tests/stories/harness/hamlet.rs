@@ -17,7 +17,6 @@ use berth::containers::docker::DockerHost;
 use berth::containers::remote::RemoteHost;
 use berth::http_server::{self, PerPeer};
 use berth::instances::{Fact, Instance, Instances};
-use berth::provisioner;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::between::Between;
 use super::browser::{Browser, CodeApp};
 use super::databases::{Database, sqlite};
+use super::provisioner::provisioner_binary;
 use super::tenant;
 use super::town::{Answer, until};
 use super::{config, somebody};
@@ -238,8 +238,8 @@ async fn open(database: &Database, ground: &Ground, clock: Clock) -> (App, Socke
 }
 
 async fn provision(config: ContainerConfig, engine: PathBuf) {
-    let host = DockerHost::connect_with(config.clone(), Clock::system(), engine, env!("CARGO_BIN_EXE_berth").into());
-    provisioner::serve_host(Arc::new(host), config, std::future::pending()).await.unwrap();
+    let host = DockerHost::connect_with(config.clone(), Clock::system(), engine, provisioner_binary());
+    berth_provisioner::serve_host(Arc::new(host), config, std::future::pending()).await.unwrap();
 }
 
 fn settings(database: &Database, ground: &Ground) -> berth::config::Config {

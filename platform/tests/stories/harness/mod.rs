@@ -12,6 +12,7 @@ pub mod long;
 pub mod name_server;
 pub mod pebble;
 pub mod program;
+pub mod provisioner;
 pub mod raw;
 pub mod stack;
 pub mod tenant;

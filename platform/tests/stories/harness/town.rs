@@ -327,7 +327,7 @@ async fn stand_between(containers: &ContainerConfig, host: FakeHost) -> Between 
     let behind = ContainerConfig { socket: containers.socket.with_extension("behind"), ..containers.clone() };
     let relay_to = behind.socket.clone();
     std::fs::create_dir_all(relay_to.parent().unwrap()).unwrap();
-    tokio::spawn(berth::provisioner::serve_host(Arc::new(host), behind, std::future::pending()));
+    tokio::spawn(berth_provisioner::serve_host(Arc::new(host), behind, std::future::pending()));
     while !relay_to.exists() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

@@ -10,6 +10,7 @@ use berth::db::Db;
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::between::Between;
+use crate::harness::provisioner::provisioner_binary;
 use crate::harness::tenant;
 
 pub const NETWORK: &str = "nights";
@@ -116,8 +117,8 @@ impl House {
             // In a world of mounts of its own, where the Engine's socket is the relay's.
             let mut command = Command::new("unshare");
             command.args(["--mount", "--propagation", "private", "sh", "-c"]);
-            command.args(["mount --bind \"$1\" /var/run/docker.sock && exec \"$2\" provisioner", "sh"]);
-            command.arg(&self.engine.socket).arg(env!("CARGO_BIN_EXE_berth"));
+            command.args(["mount --bind \"$1\" /var/run/docker.sock && exec \"$2\"", "sh"]);
+            command.arg(&self.engine.socket).arg(provisioner_binary());
             self.processes[Part::Provisioner as usize] = Some(self.spawn(command, "provisioner"));
         }
         if self.processes[Part::Platform as usize].is_none() {

@@ -231,7 +231,10 @@ async fn hanging_up_ends_a_call_under_an_own_key_at_the_provider() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let served = world.served().await;
-    assert!(served["streams"] == 0 && served["output_tokens"].as_i64().unwrap() < 500, "the stream was drained: {served}");
+    assert!(
+        served["streams"] == 0 && served["output_tokens"].as_i64().unwrap() < 500,
+        "the stream was drained: {served}"
+    );
     let receipt = receipts(&world, &alice).await.remove(0);
     assert_eq!((receipt.outcome.as_str(), receipt.basis.as_str()), ("client_gone", "observed"));
     has_spent_nothing(&world, &alice).await;

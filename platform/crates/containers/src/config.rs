@@ -1,0 +1,161 @@
+//! What the provisioner reads: where it listens, what a container may be made from and what bounds it.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use berth_ground::settings::{Mistakes, SettingsReader};
+use serde::{Deserialize, Serialize};
+
+pub use crate::sizes::Size;
+use crate::sizes::read_sizes;
+
+/// What the provisioner needs to know; it reads nothing else.
+#[derive(Clone, Debug)]
+pub struct ContainerConfig {
+    pub data_dir: PathBuf,
+    pub socket: PathBuf,
+    /// Prefix of every container, volume and bridge of this installation.
+    pub network: String,
+    pub subnet: Ipv4Addr,
+    pub bridges: u8,
+    /// Never empty; the first is the default.
+    pub images: Vec<String>,
+    /// Never empty; the first is the default.
+    pub sizes: Vec<Size>,
+    /// The id of the one image that a name of `images` may mean, where BERTH_IMAGES says so.
+    pub image_pins: BTreeMap<String, String>,
+    pub runtime: Runtime,
+    pub disk_limit: DiskLimit,
+    /// How long a volume lies buried before it may be destroyed.
+    pub delete_after: Duration,
+    pub quota_port: u16,
+    /// Where an instance listens: the instance contract's 8080, another one only in tests.
+    pub instance_port: u16,
+}
+
+/// What runs an instance's processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runtime {
+    /// The Engine's own: the host's kernel, fenced.
+    Runc,
+    /// gVisor: a kernel of its own in front of the host's.
+    Runsc,
+}
+
+impl Runtime {
+    /// As the Engine knows it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Runc => "runc",
+            Self::Runsc => "runsc",
+        }
+    }
+}
+
+/// What bounds a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DiskLimit {
+    /// A file system of its own, in a sparse file.
+    Image,
+    /// Nothing but the disk below.
+    None,
+}
+
+impl ContainerConfig {
+    /// Where the provisioner keeps what belongs to volumes: their files where they have a limit, and tombstones.
+    #[must_use]
+    pub fn volumes_dir(&self) -> PathBuf {
+        self.data_dir.join("volumes")
+    }
+
+    /// The size of that name.
+    #[must_use]
+    pub fn size(&self, name: &str) -> Option<&Size> {
+        self.sizes.iter().find(|size| size.name == name)
+    }
+
+    /// Whether BERTH_IMAGES pins `image` to another id than `id`.
+    #[must_use]
+    pub fn is_pinned_otherwise(&self, image: &str, id: &str) -> bool {
+        self.image_pins.get(image).is_some_and(|pin| pin != id)
+    }
+
+    /// Reads from the environment only what the provisioner needs, so that it never holds the platform's secrets.
+    ///
+    /// # Errors
+    /// Every mistake found, each naming its variable.
+    pub fn from_env() -> Result<Self, Mistakes> {
+        let mut settings = SettingsReader::of_environment();
+        let config = Self::read(&mut settings);
+        settings.finish(config)
+    }
+
+    /// Reads the same with `settings`.
+    pub fn read(settings: &mut SettingsReader<'_>) -> Self {
+        let data_dir = PathBuf::from(settings.text("BERTH_DATA_DIR"));
+        let network = settings.text("BERTH_NETWORK");
+        // A Linux interface name has at most 15 characters; the bridge's number takes two.
+        if !(1..=11).contains(&network.len()) || !network.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+        {
+            settings.mistake(format!("BERTH_NETWORK is \"{network}\"; use 1 to 11 small letters and digits."));
+        }
+        let subnet: Ipv4Addr = settings.parsed("BERTH_SUBNET", "an IPv4 address such as 10.89.0.0");
+        if !subnet.is_private() || subnet.octets()[2..] != [0, 0] {
+            settings.mistake(format!(
+                "BERTH_SUBNET is {subnet}; it must be the start of a private /16, such as 10.89.0.0."
+            ));
+        }
+        let bridges: u8 = settings.parsed("BERTH_BRIDGES", "a whole number");
+        if !(1..=64).contains(&bridges) {
+            settings.mistake(format!("BERTH_BRIDGES is {bridges}; it must be from 1 to 64."));
+        }
+        let (images, image_pins) = read_images(settings);
+        Self {
+            socket: data_dir.join("run/provisioner.sock"),
+            data_dir,
+            network,
+            subnet,
+            bridges,
+            images,
+            sizes: read_sizes(settings),
+            image_pins,
+            runtime: if settings.one_of("BERTH_RUNTIME", "runsc", "runc") { Runtime::Runsc } else { Runtime::Runc },
+            disk_limit: if settings.one_of("BERTH_DISK", "image", "none") { DiskLimit::Image } else { DiskLimit::None },
+            delete_after: settings.seconds("BERTH_DELETE_AFTER_SECONDS"),
+            instance_port: 8080,
+            quota_port: settings.parsed("BERTH_QUOTA_PORT", "a port"),
+        }
+    }
+}
+
+/// The names in BERTH_IMAGES, and the ids that some are pinned to: `NAME` or `NAME@sha256:ID`.
+fn read_images(settings: &mut SettingsReader<'_>) -> (Vec<String>, BTreeMap<String, String>) {
+    let (mut images, mut pins) = (Vec::new(), BTreeMap::new());
+    for entry in settings.text("BERTH_IMAGES").split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+        let (name, pin) = entry.split_once('@').map_or((entry, None), |(name, pin)| (name, Some(pin)));
+        if name.is_empty() || pin.is_some_and(|pin| !is_image_id(pin)) {
+            settings.mistake(format!(
+                "BERTH_IMAGES has \"{entry}\"; write NAME:TAG, or NAME:TAG@sha256: and the 64 digits of the image's id."
+            ));
+        } else if images.iter().any(|image| image == name) {
+            settings.mistake(format!("BERTH_IMAGES names {name} twice."));
+        } else {
+            images.push(name.to_owned());
+            pins.extend(pin.map(|pin| (name.to_owned(), pin.to_owned())));
+        }
+    }
+    if images.is_empty() && settings.mistakes().iter().all(|mistake| !mistake.starts_with("BERTH_IMAGES")) {
+        settings.mistake("BERTH_IMAGES names no image.".into());
+    }
+    (images, pins)
+}
+
+/// Whether a text is an image's id: `sha256:` and 64 hex digits.
+fn is_image_id(text: &str) -> bool {
+    let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    text.strip_prefix("sha256:").is_some_and(|digits| digits.len() == 64 && digits.bytes().all(hex))
+}

@@ -1,0 +1,73 @@
+//! What the Engine answers when it does not do a thing, in our words.
+
+use std::time::Duration;
+
+use bollard::errors::Error;
+use tokio::time::timeout;
+
+use crate::HostError;
+
+impl From<Error> for HostError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::DockerResponseServerError { status_code, message } => refusal(status_code, &message),
+            Error::RequestTimeoutError => Self::Timeout,
+            // The socket is gone, refuses, or broke off: the Engine is away or restarting.
+            Error::SocketNotFoundError(_)
+            | Error::HyperLegacyError { .. }
+            | Error::HyperResponseError { .. }
+            | Error::IOError { .. } => Self::Unreachable,
+            other => Self::Failed(other.to_string()),
+        }
+    }
+}
+
+/// The Engine has status codes for classes and only its text for kinds; these texts have stood since Docker 1.13.
+fn refusal(status: u16, message: &str) -> HostError {
+    let text = message.to_ascii_lowercase();
+    if text.contains("no space left on device") || text.contains("disk quota exceeded") {
+        HostError::DiskFull
+    } else if status == 404 && text.contains("no such container") {
+        HostError::NotFound
+    } else if status == 404 && text.contains("no such image") {
+        let image = message.split_once(": ").map_or(message, |(_, image)| image);
+        HostError::ImageMissing(image.to_owned())
+    } else {
+        HostError::Failed(format!("{message} ({status})"))
+    }
+}
+
+/// Whether the Engine says that it has no such thing: container, image, network or volume.
+pub(super) fn is_absent(error: &Error) -> bool {
+    matches!(error, Error::DockerResponseServerError { status_code: 404, .. })
+}
+
+/// Whether the Engine says that the thing is taken or in use.
+pub(super) fn is_conflict(error: &Error) -> bool {
+    matches!(error, Error::DockerResponseServerError { status_code: 409, .. })
+}
+
+/// Does `work`, or gives up after `limit`.
+pub(super) async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, HostError>>,
+) -> Result<T, HostError> {
+    timeout(limit, work).await.unwrap_or(Err(HostError::Timeout))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_engines_texts_become_our_words() {
+        for (status, message, ours) in [
+            (404, "No such container: berth-1", HostError::NotFound),
+            (404, "No such image: box:latest", HostError::ImageMissing("box:latest".into())),
+            (500, "mkdir /var/lib/docker/overlay2/x: no space left on device", HostError::DiskFull),
+            (404, "network berth0 not found", HostError::Failed("network berth0 not found (404)".into())),
+        ] {
+            assert_eq!(refusal(status, message), ours);
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! What is there in the world of [`super::FakeHost`], and what the verbs do to it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use berth_ground::clock::{Clock, Timestamp};
+use berth_ground::ids::InstanceId;
+use berth_ground::secrets::hash;
+use tokio::sync::broadcast;
+
+use super::Verb;
+use crate::config::DiskLimit;
+use crate::{
+    ContainerSpec, ContainerState, DiskUse, Exit, HostError, HostLoad, HostReport, MadeAs, Seen, SeenContainer,
+};
+
+pub(super) struct World {
+    pub instances: BTreeMap<InstanceId, Place>,
+    pub images: HashSet<String>,
+    pub calls: HashMap<Verb, usize>,
+    pub failures: HashMap<Verb, Vec<HostError>>,
+    pub latency: HashMap<Verb, Duration>,
+    pub reachable: bool,
+    pub events: broadcast::Sender<InstanceId>,
+    pub containers_made: u64,
+    pub load: HostLoad,
+    pub report: HostReport,
+    /// What each image's name means.
+    pub image_ids: HashMap<String, u64>,
+    /// Images whose program ends right after its start.
+    pub broken_images: HashMap<String, Exit>,
+    pub clock: Clock,
+}
+
+#[derive(Default)]
+pub(super) struct Place {
+    /// What a test put into it, while there is one.
+    pub volume: Option<Vec<u8>>,
+    pub buried_at: Option<Timestamp>,
+    pub container: Option<Container>,
+}
+
+pub(super) struct Container {
+    pub spec: ContainerSpec,
+    pub seen: SeenContainer,
+    pub image_before: Option<String>,
+}
+
+impl World {
+    pub fn container(&mut self, instance: InstanceId) -> Option<&mut Container> {
+        self.instances.get_mut(&instance)?.container.as_mut()
+    }
+
+    pub fn tell(&self, instance: InstanceId) {
+        // Nobody watching is no failure.
+        let _ = self.events.send(instance);
+    }
+
+    /// Brings a container to `state` if it is not there yet, and tells.
+    pub fn bring(&mut self, instance: InstanceId, state: ContainerState, exit: Option<Exit>) {
+        let Some(container) = self.container(instance) else { return };
+        if container.seen.state != state {
+            container.seen.state = state;
+            container.seen.exit = exit;
+            self.tell(instance);
+        }
+    }
+
+    /// Starts a stopped container; one that runs or is frozen is left alone.
+    pub fn start(&mut self, instance: InstanceId) -> Result<(), HostError> {
+        self.refuse_if_buried(instance)?;
+        match self.state(instance) {
+            None => return Err(HostError::NotFound),
+            Some(ContainerState::Running | ContainerState::Frozen) => {}
+            Some(ContainerState::Stopped) => {
+                self.bring(instance, ContainerState::Running, None);
+                let image = self.container(instance).map(|there| there.seen.image_id.clone()).unwrap_or_default();
+                if let Some(exit) = self.broken_images.get(&image).copied() {
+                    self.bring(instance, ContainerState::Stopped, Some(exit));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Freezes or thaws a container that runs.
+    pub fn between(&mut self, instance: InstanceId, state: ContainerState) -> Result<(), HostError> {
+        match self.state(instance) {
+            None => return Err(HostError::NotFound),
+            Some(ContainerState::Stopped) => return Err(HostError::Failed("the container does not run".into())),
+            Some(_) => self.bring(instance, state, None),
+        }
+        Ok(())
+    }
+
+    pub fn remove_container(&mut self, instance: InstanceId) {
+        if self.instances.get_mut(&instance).is_some_and(|place| place.container.take().is_some()) {
+            self.tell(instance);
+        }
+    }
+
+    pub fn state(&mut self, instance: InstanceId) -> Option<ContainerState> {
+        self.container(instance).map(|container| container.seen.state)
+    }
+
+    /// Makes the container if none is there that was made with the same.
+    pub fn create(&mut self, spec: &ContainerSpec) -> Result<(), HostError> {
+        self.refuse_if_buried(spec.instance)?;
+        if !self.images.contains(&spec.image) {
+            return Err(HostError::ImageMissing(spec.image.clone()));
+        }
+        let wanted = spec.image_id.clone().unwrap_or_else(|| self.image_id(&spec.image));
+        let before =
+            self.container(spec.instance).map(|there| (there.seen.image_id.clone(), there.image_before.clone()));
+        let ids = before.iter().flat_map(|(now, before)| [Some(now), before.as_ref()]);
+        if spec.image_id.as_ref().is_some_and(|id| !ids.flatten().any(|known| known == id)) {
+            return Err(HostError::Refused("an image by its id is for going back from an upgrade only".into()));
+        }
+        if self.container(spec.instance).is_none_or(|there| there.spec != *spec || there.seen.image_id != wanted) {
+            self.make(spec, wanted, before.map(|(now, _)| now));
+        }
+        Ok(())
+    }
+
+    pub fn image_id(&self, image: &str) -> String {
+        format!("sha256:{}", hex::encode(hash(&format!("{image} {:?}", self.image_ids.get(image)))))
+    }
+
+    pub fn make(&mut self, spec: &ContainerSpec, image_id: String, image_before: Option<String>) {
+        self.containers_made += 1;
+        let seen = SeenContainer {
+            id: format!("fake-{}", self.containers_made),
+            state: ContainerState::Stopped,
+            image: spec.image.clone(),
+            image_id,
+            newest_image_id: String::new(),
+            size: spec.size.clone(),
+            current: true,
+            made_at: self.clock.now(),
+            slot: spec.slot,
+            token_hash: hex::encode(hash(&spec.token)),
+            exit: None,
+        };
+        let place = self.instances.entry(spec.instance).or_default();
+        // As on the Engine, a container brings the volume it mounts.
+        place.volume.get_or_insert_default();
+        place.container = Some(Container { spec: spec.clone(), seen, image_before });
+        self.tell(spec.instance);
+    }
+
+    pub fn make_volume(&mut self, instance: InstanceId) -> Result<(), HostError> {
+        self.refuse_if_buried(instance)?;
+        self.instances.entry(instance).or_default().volume.get_or_insert_default();
+        Ok(())
+    }
+
+    pub fn bury(&mut self, instance: InstanceId) {
+        let now = self.clock.now();
+        self.instances.entry(instance).or_default().buried_at.get_or_insert(now);
+    }
+
+    pub fn unbury(&mut self, instance: InstanceId) {
+        if let Some(place) = self.instances.get_mut(&instance) {
+            place.buried_at = None;
+        }
+    }
+
+    pub fn buried(&self) -> u32 {
+        let buried = self.instances.values().filter(|place| place.buried_at.is_some()).count();
+        u32::try_from(buried).unwrap_or(u32::MAX)
+    }
+
+    fn refuse_if_buried(&self, instance: InstanceId) -> Result<(), HostError> {
+        match self.instances.get(&instance).and_then(|place| place.buried_at) {
+            Some(_) => Err(HostError::Refused("its volume waits to be destroyed".into())),
+            None => Ok(()),
+        }
+    }
+
+    /// Destroys a volume that was buried `after` ago or longer.
+    pub fn destroy_volume(&mut self, instance: InstanceId, after: Duration) -> Result<(), HostError> {
+        let due = self.clock.now().minus(after);
+        let refused = |why: &str| Err(HostError::Refused(why.into()));
+        match self.instances.get(&instance) {
+            None | Some(Place { container: None, volume: None, buried_at: None }) => return Ok(()),
+            Some(Place { buried_at: None, .. }) => return refused("it was never buried"),
+            Some(Place { buried_at: Some(at), .. }) if *at > due => return refused("it is to be kept for some time"),
+            Some(Place { container: Some(_), .. }) => return refused("there is a container on it"),
+            Some(_) => {}
+        }
+        self.instances.remove(&instance);
+        Ok(())
+    }
+
+    pub fn all(&self) -> Vec<Seen> {
+        let there = self.instances.iter().filter(|(_, place)| place.volume.is_some() || place.container.is_some());
+        there.map(|(instance, _)| self.seen(*instance)).collect()
+    }
+
+    pub fn seen(&self, instance: InstanceId) -> Seen {
+        let place = self.instances.get(&instance);
+        Seen {
+            instance,
+            volume: place.is_some_and(|place| place.volume.is_some()),
+            container: place.and_then(|place| place.container.as_ref()).map(|container| SeenContainer {
+                current: container.seen.image_id == self.image_id(&container.seen.image),
+                newest_image_id: self.image_id(&container.seen.image),
+                ..container.seen.clone()
+            }),
+        }
+    }
+}
+
+/// A host that wants for nothing.
+pub(super) fn plenty() -> HostLoad {
+    let total = 16 << 30;
+    HostLoad {
+        memory_total: total,
+        memory_available: total / 2,
+        swap_total: total,
+        swap_free: total,
+        memory_pressure: Some(0.0),
+        containers: Vec::new(),
+    }
+}
+
+/// A host of which nothing is to be said.
+pub(super) fn healthy() -> HostReport {
+    HostReport {
+        engine_version: "29.0.0".into(),
+        cgroup_version: 2,
+        swap_mib: 1024,
+        runc_version: "1.3.3".into(),
+        storage_driver: "overlay2".into(),
+        disk_limit: DiskLimit::None,
+        disks: vec![DiskUse { holds: "everything".into(), used_percent: 50, inodes_used_percent: 10 }],
+        buried: 0,
+        missing_images: Vec::new(),
+        other_images: Vec::new(),
+        kernel_release: "6.18.0".into(),
+        kernel_age_days: Some(7),
+        runtimes: vec!["runc".into(), "runsc".into()],
+        security_options: vec!["apparmor".into(), "seccomp".into()],
+        live_restore: true,
+        egress: Ok(()),
+        neighbours: Ok(()),
+        containers: MadeAs::default(),
+    }
+}

@@ -1,0 +1,129 @@
+//! Reading one variable after another, so that every mistake is found in one go.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::{Mistakes, VARIABLES};
+
+/// Looks variables up and collects what is wrong with them. A value that is wrong is replaced by a placeholder, so that
+/// reading goes on; [`SettingsReader::finish`] then refuses the whole.
+pub struct SettingsReader<'a> {
+    lookup: &'a dyn Fn(&str) -> Option<String>,
+    mistakes: Vec<String>,
+}
+
+impl<'a> SettingsReader<'a> {
+    /// Reads from `lookup`, which gives a variable's value when it is set. Empty counts as not set.
+    #[must_use]
+    pub fn new(lookup: &'a dyn Fn(&str) -> Option<String>) -> Self {
+        Self { lookup, mistakes: Vec::new() }
+    }
+
+    /// Reads this process's environment.
+    #[must_use]
+    pub fn of_environment() -> Self {
+        Self::new(&environment)
+    }
+
+    /// `settings`, if everything read for them was right.
+    ///
+    /// # Errors
+    /// Every mistake found, each naming its variable.
+    pub fn finish<T>(self, settings: T) -> Result<T, Mistakes> {
+        if self.mistakes.is_empty() { Ok(settings) } else { Err(Mistakes(self.mistakes)) }
+    }
+
+    /// Reports a mistake: a sentence that names the variable.
+    pub fn mistake(&mut self, sentence: String) {
+        self.mistakes.push(sentence);
+    }
+
+    /// The mistakes so far.
+    #[must_use]
+    pub fn mistakes(&self) -> &[String] {
+        &self.mistakes
+    }
+
+    /// The value of a variable that has no default.
+    #[must_use]
+    pub fn optional(&self, name: &str) -> Option<String> {
+        (self.lookup)(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty())
+    }
+
+    /// The value, or the default.
+    ///
+    /// # Panics
+    /// When [`VARIABLES`] does not list `name`.
+    #[must_use]
+    pub fn text(&self, name: &'static str) -> String {
+        let default = VARIABLES.iter().find(|v| v.name == name).expect("every variable read is listed").default;
+        self.optional(name).unwrap_or_else(|| default.to_owned())
+    }
+
+    /// The value as a `T`; `what` says in a mistake what it should have been, such as `a port`.
+    pub fn parsed<T: FromStr + Placeholder>(&mut self, name: &'static str, what: &str) -> T {
+        let text = self.text(name);
+        text.parse().unwrap_or_else(|_| {
+            self.mistakes.push(format!("{name} is \"{text}\", which is not {what}."));
+            T::placeholder()
+        })
+    }
+
+    /// An address and port, if the variable is set.
+    pub fn address_or_none(&mut self, name: &'static str) -> Option<SocketAddr> {
+        self.optional(name).is_some().then(|| self.parsed(name, "an address and port, such as 127.0.0.1:53"))
+    }
+
+    /// A number of seconds, at least one.
+    pub fn seconds(&mut self, name: &'static str) -> Duration {
+        let seconds: u32 = self.parsed(name, "a whole number of seconds");
+        if seconds == 0 {
+            self.mistakes.push(format!("{name} is 0; it must be at least 1 second."));
+        }
+        Duration::from_secs(u64::from(seconds))
+    }
+
+    /// A whole number from `least` to `most`.
+    pub fn between(&mut self, name: &'static str, least: u32, most: u32) -> u32 {
+        let number = self.parsed(name, "a whole number");
+        if !(least..=most).contains(&number) {
+            self.mistakes.push(format!("{name} is {number}; it must be from {least} to {most}."));
+        }
+        number
+    }
+
+    /// Whether the value is `yes`; the only other one is `no`.
+    pub fn one_of(&mut self, name: &'static str, yes: &str, no: &str) -> bool {
+        let text = self.text(name);
+        if text != yes && text != no {
+            self.mistakes.push(format!("{name} is \"{text}\"; it is either {yes} or {no}."));
+        }
+        text == yes
+    }
+
+    /// A value that is one of `names`.
+    pub fn named(&mut self, name: &'static str, names: &[&str]) -> String {
+        let text = self.text(name);
+        if !names.contains(&text.as_str()) {
+            self.mistakes.push(format!("{name} is \"{text}\"; it is one of {}.", names.join(", ")));
+        }
+        text
+    }
+}
+
+/// What stands in for a value that did not parse, until the mistakes are reported and nothing starts.
+pub trait Placeholder {
+    /// A value that later checks of the same setting accept.
+    fn placeholder() -> Self;
+}
+
+macro_rules! placeholder {
+    ($($type:ty => $value:expr),*) => { $(impl Placeholder for $type { fn placeholder() -> Self { $value } })* };
+}
+placeholder!(u8 => 1, u16 => 1, u32 => 1, Ipv4Addr => Ipv4Addr::new(10, 0, 0, 0), SocketAddr => SocketAddr::from(([127, 0, 0, 1], 0)));
+
+#[expect(clippy::disallowed_methods, reason = "this is the door through which the environment comes in")]
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
