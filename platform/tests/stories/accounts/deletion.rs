@@ -1,4 +1,4 @@
-//! Leaving: what it asks for, how it is undone, and what is left of somebody who is gone.
+//! Account deletion: its conditions, its cancellation, and what is left afterwards.
 
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ use super::*;
 
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Leaves; the fake host's container never ran, so its files are marked at the first run.
-async fn leave(house: &House, member: &Member) {
+/// Schedules the deletion. The container never ran on the fake host, so the first run of the job marks the files.
+async fn schedule(house: &House, member: &Member) {
     let session = session(house, &member.signed_in.session).await.unwrap();
     let due = house.accounts.schedule_deletion(&session, member.signed_in.handle.as_str()).await.unwrap();
     assert_eq!(due, house.clock.now().plus(WEEK));
     house.accounts.advance_deletions().await.unwrap();
 }
 
-/// Logs in anew on the browser that signed up.
+/// Logs in again in the browser that signed up.
 async fn log_in_again(house: &House, member: &Member) -> Session {
     let token = match log_in(house, &member.browser, Some(&member.signed_in.device)).await.unwrap() {
         LogInOutcome::Complete(signed_in) => signed_in.session,
@@ -40,11 +40,11 @@ async fn rows(house: &House, table: &str) -> i64 {
 }
 
 #[tokio::test]
-async fn who_leaves_is_logged_out_and_can_only_come_back_to_stay() {
+async fn a_scheduled_deletion_ends_every_session_and_a_new_one_can_only_cancel_it() {
     for database in databases().await {
         let house = House::on(database).await;
         let member = sign_up(&house, "alice").await;
-        leave(&house, &member).await;
+        schedule(&house, &member).await;
         assert!(session(&house, &member.signed_in.session).await.is_none(), "{}", house.kind());
         let handle = &member.signed_in.handle;
         assert_eq!(house.accounts.account(handle).await.unwrap().state, AccountState::Deleting);
@@ -74,7 +74,7 @@ async fn who_leaves_is_logged_out_and_can_only_come_back_to_stay() {
 }
 
 #[tokio::test]
-async fn leaving_takes_the_handle_by_hand_and_a_fresh_passkey() {
+async fn scheduling_a_deletion_needs_the_typed_handle_and_a_recent_passkey_login() {
     for database in databases().await {
         let house = House::on(database).await;
         let member = sign_up(&house, "alice").await;
@@ -98,7 +98,7 @@ async fn leaving_takes_the_handle_by_hand_and_a_fresh_passkey() {
 }
 
 #[tokio::test]
-async fn what_the_operator_deletes_only_the_operator_keeps_and_as_it_was() {
+async fn a_deletion_by_the_operator_is_cancelled_by_the_operator_only_and_restores_the_state_before() {
     for database in databases().await {
         let house = House::on(database).await;
         let member = sign_up(&house, "mallory").await;
@@ -122,7 +122,7 @@ async fn what_the_operator_deletes_only_the_operator_keeps_and_as_it_was() {
 }
 
 #[tokio::test]
-async fn of_somebody_who_is_gone_only_the_handle_and_the_receipts_are_left() {
+async fn only_the_handle_and_the_receipts_of_a_deleted_account_are_left() {
     for database in databases().await {
         let house = House::on(database).await;
         let member = sign_up(&house, "alice").await;
@@ -149,7 +149,7 @@ async fn of_somebody_who_is_gone_only_the_handle_and_the_receipts_are_left() {
             house.own_keys.set(KeyOwner { account, handle }, "openai", "sk-a-key-at-a-provider").await.unwrap();
         }
 
-        leave(&house, &member).await;
+        schedule(&house, &member).await;
         house.clock.advance(WEEK - Duration::from_secs(1));
         assert_eq!(house.accounts.advance_deletions().await.unwrap(), 0);
         assert_eq!(house.host.read(id).as_deref(), Some(&b"letters"[..]), "{}", house.kind());
@@ -159,7 +159,7 @@ async fn of_somebody_who_is_gone_only_the_handle_and_the_receipts_are_left() {
 
         assert_eq!(house.host.read(id), None);
         assert!(house.instances.by_handle(&handle).is_none());
-        // What is left is the other's.
+        // The rows that are left belong to the other account.
         for (table, left) in [
             ("instances", 1),
             ("passkeys", 1),
@@ -180,23 +180,23 @@ async fn of_somebody_who_is_gone_only_the_handle_and_the_receipts_are_left() {
             house.accounts.cancel_deletion_of(&handle, "operator").await,
             house.accounts.suspend(&handle, "operator").await,
         ] {
-            assert!(sentence(refused).contains("gone"));
+            assert!(sentence(refused).contains("deleted"));
         }
-        // The handle is nobody's for ever, also one that looks like it.
+        // The handle is never given again, nor is a look-alike.
         for taken in ["alice", "a1ice"] {
             assert!(house.accounts.sign_up_begin(taken, None, None, &somebody()).await.is_err(), "{taken}");
         }
         let back = log_in_again(&house, &other).await;
-        assert!(!back.deletion_scheduled, "the other is as before");
+        assert!(!back.deletion_scheduled, "the other account is unchanged");
     }
 }
 
 #[tokio::test]
-async fn when_the_only_admin_is_gone_a_set_up_link_makes_another() {
+async fn after_the_only_admin_is_deleted_a_set_up_link_makes_another() {
     let house = House::on(sqlite().await).await;
     let operator = sign_up_operator(&house).await;
-    leave(&house, &operator).await;
-    assert!(house.accounts.setup_link().await.is_err(), "the admin can still stay");
+    schedule(&house, &operator).await;
+    assert!(house.accounts.setup_link().await.is_err(), "the deletion of the admin can still be cancelled");
     house.clock.advance(WEEK);
     assert_eq!(house.accounts.advance_deletions().await.unwrap(), 1);
     house.accounts.setup_link().await.unwrap();

@@ -1,4 +1,4 @@
-//! Signing up, in order and out of it.
+//! Sign-up: its steps in order, repeated, skipped, concurrent and expired.
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ async fn going_back_and_reloading_lose_nothing() {
         let sign_up = house.accounts.sign_up(again.reveal()).await.unwrap();
         let SignUpStep::RecoveryCodes(same) = sign_up.step else { panic!("a step was lost") };
         assert_eq!(same, codes);
-        // A new passkey and a code typed twice do not lose the rest either.
+        // Neither another passkey nor a second code loses the other steps.
         let options = house.accounts.sign_up_passkey_challenge(again.reveal()).await.unwrap();
         let answer = Browser::at_home().create(&options).await;
         house.accounts.sign_up_passkey(again.reveal(), answer).await.unwrap();
@@ -62,7 +62,7 @@ async fn going_back_and_reloading_lose_nothing() {
 }
 
 #[tokio::test]
-async fn the_steps_are_reached_one_after_the_other() {
+async fn the_steps_can_only_be_taken_in_order() {
     let house = House::on(sqlite().await).await;
     let token = house.accounts.sign_up_begin("alice", None, None, &somebody()).await.unwrap();
     let token = token.reveal();
@@ -74,7 +74,7 @@ async fn the_steps_are_reached_one_after_the_other() {
 }
 
 #[tokio::test]
-async fn a_handle_that_somebody_has_or_is_claiming_is_taken() {
+async fn a_handle_of_an_account_or_a_live_sign_up_is_taken() {
     for database in databases().await {
         let house = House::on(database).await;
         sign_up(&house, "alice").await;
@@ -93,7 +93,7 @@ async fn a_handle_that_somebody_has_or_is_claiming_is_taken() {
 }
 
 #[tokio::test]
-async fn what_is_no_handle_is_refused_with_the_reason() {
+async fn an_invalid_handle_is_refused_with_the_reason() {
     let house = House::on(sqlite().await).await;
     for (typed, why) in [
         ("al", HandleError::TooShort),
@@ -138,7 +138,7 @@ async fn an_unfinished_sign_up_is_gone_after_half_an_hour() {
 }
 
 #[tokio::test]
-async fn pressing_finish_many_times_makes_one_account() {
+async fn of_concurrent_finishes_one_makes_the_account() {
     for database in databases().await {
         let house = House::on(database).await;
         let token = house.accounts.sign_up_begin("alice", None, None, &somebody()).await.unwrap();
@@ -155,7 +155,7 @@ async fn pressing_finish_many_times_makes_one_account() {
 }
 
 #[tokio::test]
-async fn many_who_want_the_same_handle_at_once_leave_one_with_it() {
+async fn of_concurrent_claims_of_a_handle_one_succeeds() {
     for database in databases().await {
         let house = House::on(database).await;
         let clients: Vec<Client> = (0..10).map(|_| somebody()).collect();
@@ -186,7 +186,7 @@ async fn a_passkey_made_elsewhere_or_for_another_challenge_is_refused() {
             let refused = house.accounts.sign_up_passkey(token, answer).await;
             assert!(matches!(refused, Err(Error::Invalid { field: "passkey", .. })), "{}", dishonest.origin);
         }
-        // The same right answer twice: the second time its challenge is used up.
+        // A replayed response: its challenge was consumed.
         let options = house.accounts.sign_up_passkey_challenge(token).await.unwrap();
         let answer = Browser::at_home().create(&options).await;
         house.accounts.sign_up_passkey(token, answer.clone()).await.unwrap();
