@@ -1,4 +1,4 @@
-//! The audit: what was done, by whom, to whom. Every room writes into it, in the transaction that does the thing.
+//! The audit log: who changed what, and to which account. Every module appends to it in the transaction of the change.
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
@@ -56,10 +56,8 @@ pub async fn record(tx: &Tx, clock: &Clock, entry: &AuditEntry<'_>) -> Result<()
     Ok(())
 }
 
-/// Takes away from where, and with which keys, `handle` did what it did. That it was done stays written.
-///
-/// # Errors
-/// When the database does not answer.
+/// Blanks the details of every entry that names `handle`: they hold addresses, devices and names of keys. The entries
+/// themselves stay.
 pub async fn blank_audit_of(tx: &Tx, handle: &str) -> Result<()> {
     row::Entity::update_many()
         .col_expr(row::Column::Detail, Expr::value(""))

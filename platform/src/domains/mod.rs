@@ -5,14 +5,15 @@
 //! and once a day for each proven name, never because of a visitor. The platform is one process and the only writer.
 
 mod dns;
+mod index;
 mod rules;
 mod store;
 
-use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use dns::DnsServer;
 use futures_util::StreamExt as _;
+use index::DomainIndex;
 use rules::{DailyCheck, ProofLookup};
 pub use rules::{MISSED_DAYS, PROOF_LABEL};
 use serde::{Deserialize, Serialize};
@@ -64,13 +65,6 @@ impl std::str::FromStr for DomainId {
     fn from_str(text: &str) -> std::result::Result<Self, uuid::Error> {
         text.parse().map(Self)
     }
-}
-
-#[derive(Default)]
-struct DomainIndex {
-    all: HashMap<DomainId, Domain>,
-    /// Instances by proven name: the routing table.
-    proven: HashMap<String, InstanceId>,
 }
 
 /// A claimed name.
@@ -198,11 +192,7 @@ impl Domains {
             let message = "This was looked up just now. Please try again in a few seconds.".to_owned();
             return Err(Error::TooMany { message, retry_after: wait });
         }
-        self.change(|index| {
-            if let Some(domain) = index.all.get_mut(&id) {
-                domain.asked_at = Some(now);
-            }
-        });
+        self.change(|index| index.note_check(id, now));
         match self.look_up(&domain).await {
             ProofLookup::Found => {
                 self.take_from_holder(&domain).await?;
@@ -246,7 +236,7 @@ impl Domains {
         }
         self.record(&tx, actor, "remove_domain", instance, &domain).await?;
         tx.commit().await?;
-        self.change(|index| index.forget(id));
+        self.change(|index| index.remove(id));
         Ok(())
     }
 
@@ -254,7 +244,7 @@ impl Domains {
     #[must_use]
     pub fn of(&self, instance: InstanceId) -> Vec<Domain> {
         let mut domains: Vec<Domain> =
-            self.look(|index| index.all.values().filter(|domain| domain.instance == instance).cloned().collect());
+            self.look(|index| index.values().filter(|domain| domain.instance == instance).cloned().collect());
         domains.sort_by(|a, b| a.name.cmp(&b.name));
         domains
     }
@@ -265,7 +255,7 @@ impl Domains {
         // Routing trusts stored proofs and never the DNS of the moment: an A record that points here proves nothing,
         // since anyone can point a name at any address (DNS rebinding).
         let name = rules::normal(Hosts::without_port(host));
-        let id = self.look(|index| index.proven.get(&name).copied())?;
+        let id = self.look(|index| index.route(&name))?;
         let instance = self.0.instances.by_id(id)?;
         Some(self.0.hosts.entrance_by_domain(&name, &instance.handle, id))
     }
@@ -275,7 +265,7 @@ impl Domains {
     pub async fn recheck_proofs(&self) -> Result<u64> {
         let now = self.0.clock.now();
         let is_due = |domain: &&Domain| domain.is_proven() && rules::is_due(domain.checked_at, now);
-        let mut due: Vec<Domain> = self.look(|index| index.all.values().filter(is_due).cloned().collect());
+        let mut due: Vec<Domain> = self.look(|index| index.values().filter(is_due).cloned().collect());
         due.sort_by_key(|domain| domain.checked_at);
         due.truncate(CHECKS_PER_RUN);
         let lookups = futures_util::stream::iter(due).map(|domain| async {
@@ -314,7 +304,7 @@ impl Domains {
     /// Removes from memory the domains that [`Domains::forget_in`] deleted.
     pub fn forget(&self, instance: InstanceId) {
         for domain in self.of(instance) {
-            self.change(|index| index.forget(domain.id));
+            self.change(|index| index.remove(domain.id));
         }
     }
 
@@ -322,7 +312,7 @@ impl Domains {
     /// given up. `Conflict` when the proof is still there.
     async fn take_from_holder(&self, domain: &Domain) -> Result<()> {
         let holder = |other: &&Domain| other.name == domain.name && other.id != domain.id && other.is_proven();
-        let Some(holder) = self.look(|index| index.all.values().find(holder).cloned()) else { return Ok(()) };
+        let Some(holder) = self.look(|index| index.values().find(holder).cloned()) else { return Ok(()) };
         // A timeout protects the holder. Otherwise an attacker who can disturb our DNS could take over names.
         if self.look_up(&holder).await != ProofLookup::Missing {
             return Err(Error::Conflict(
@@ -368,17 +358,11 @@ impl Domains {
     }
 
     fn find(&self, instance: InstanceId, id: DomainId) -> Option<Domain> {
-        self.look(|index| index.all.get(&id).filter(|domain| domain.instance == instance).cloned())
+        self.look(|index| index.get(id).filter(|domain| domain.instance == instance).cloned())
     }
 
     fn remember(&self, domain: Domain) {
-        self.change(|index| {
-            index.forget(domain.id);
-            if let DomainState::Proven { .. } = domain.state {
-                index.proven.insert(domain.name.clone(), domain.instance);
-            }
-            index.all.insert(domain.id, domain);
-        });
+        self.change(|index| index.insert(domain));
     }
 
     fn look<T>(&self, look: impl FnOnce(&DomainIndex) -> T) -> T {
@@ -387,15 +371,5 @@ impl Domains {
 
     fn change<T>(&self, change: impl FnOnce(&mut DomainIndex) -> T) -> T {
         change(&mut self.0.index.write().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl DomainIndex {
-    fn forget(&mut self, id: DomainId) {
-        if let Some(domain) = self.all.remove(&id)
-            && let DomainState::Proven { .. } = domain.state
-        {
-            self.proven.remove(&domain.name);
-        }
     }
 }
