@@ -10,7 +10,7 @@ use axum::http::Method;
 use berth::alarms::Schedule;
 use berth::handle::Handle;
 use berth::mailbox::Parcel;
-use berth::sharing::Audience;
+use berth::sharing::ShareAudience;
 use berth::web::AccessLevel;
 use berth::web::routes::{self, Route};
 use serde_json::json;

@@ -137,12 +137,12 @@ async fn walk(
     };
     let said = || VERBS.map(|verb| points.said(verb));
     let mut before = said();
-    if saga == Saga::SignUpProgress {
+    if saga == Saga::SignUp {
         set(&trouble);
     }
     let resident = town.sign_up(next_handle()).await;
     town.instances().settled().await;
-    if saga != Saga::SignUpProgress {
+    if saga != Saga::SignUp {
         arrive(town, &resident, Fact::Awake, &what).await;
         saga.prepare(town, &resident).await;
         before = said();

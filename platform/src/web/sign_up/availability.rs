@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use serde_json::{Value, json};
 
-use crate::accounts::Availability;
+use crate::accounts::HandleAvailability;
 use crate::app::App;
 use crate::handle::Handle;
 use crate::http::problem::HandlerResult;
