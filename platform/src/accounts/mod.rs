@@ -117,7 +117,7 @@ pub enum HandleAvailability {
 
 /// A sign-up in progress.
 #[derive(Clone, Debug)]
-pub struct SignUpProgress {
+pub struct SignUpView {
     pub handle: Handle,
     pub step: SignUpStep,
 }

@@ -11,7 +11,7 @@ use super::one_time_codes::wrong_code;
 use super::sessions::LogInMethod;
 use super::store::{self, ChallengePurpose, StoredAccount, StoredPasskey, StoredSignUp};
 use super::{
-    AccountState, Accounts, Client, HandleAvailability, NewSession, Role, SignUpProgress, SignUpStep, ceremonies, rules,
+    AccountState, Accounts, Client, HandleAvailability, NewSession, Role, SignUpStep, SignUpView, ceremonies, rules,
 };
 use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
@@ -87,7 +87,7 @@ impl Accounts {
     ///
     /// # Errors
     /// `Conflict` when it expired or was finished.
-    pub async fn sign_up(&self, token: &str) -> Result<SignUpProgress> {
+    pub async fn sign_up(&self, token: &str) -> Result<SignUpView> {
         let sign_up = self.live_sign_up(token).await?;
         let step = match (&sign_up.passkey, &sign_up.recovery_codes) {
             (None, _) => SignUpStep::Passkey,
@@ -97,7 +97,7 @@ impl Accounts {
             }
             (Some(_), Some(sealed)) => SignUpStep::RecoveryCodes(self.recovery_codes(&sign_up, sealed)?),
         };
-        Ok(SignUpProgress { handle: sign_up.handle, step })
+        Ok(SignUpView { handle: sign_up.handle, step })
     }
 
     /// Options for `navigator.credentials.create`, `{"publicKey": {..}}`. Calling it again invalidates the options

@@ -3,7 +3,7 @@
 use askama::Template;
 use axum::response::{IntoResponse, Response};
 
-use crate::http::format::{self, Step};
+use crate::http::format::{self, WakeStep};
 use crate::http::headers;
 use crate::http::page::Page;
 use crate::instances::Stage;
@@ -35,7 +35,7 @@ pub struct MessagePage {
 
 impl WaitingPage {
     /// The stage of the last wake stays `Ready` until the next one has begun.
-    fn steps(&self) -> [Step; 4] {
+    fn steps(&self) -> [WakeStep; 4] {
         format::steps(if self.stage == Stage::Ready { Stage::Asked } else { self.stage })
     }
 }

@@ -1,15 +1,15 @@
-//! Whether a person or a program is asking, by what the request accepts.
+//! Content negotiation: whether a browser or a program sends the request, by its Accept header.
 
 use axum::http::{HeaderMap, header};
 
-/// Whether the request takes HTML for an answer, which only browsers say.
+/// Whether the request accepts HTML. Browsers name it; programs send `*/*` or nothing.
 #[must_use]
 pub fn accepts_html(headers: &HeaderMap) -> bool {
     let html = |line: &str| line.to_ascii_lowercase().contains("text/html");
     headers.get_all(header::ACCEPT).iter().filter_map(|line| line.to_str().ok()).any(html)
 }
 
-/// Whether an answer of ours is a page: outside the API, also for a form that was sent.
+/// Whether an error is rendered as a page. A form's error is one as well; the API's never is.
 pub fn wants_page(path: &str, headers: &HeaderMap) -> bool {
     !path.starts_with("/api/") && accepts_html(headers)
 }

@@ -1,11 +1,11 @@
-//! The JSON representation of an alarm: the same for its owner outside and for the program inside the instance.
+//! The JSON representation of an alarm: the same in the owner's API and in the API inside the instance.
 
 use serde_json::{Value, json};
 
 use super::format::Moment;
 use crate::alarms::{Alarm, Schedule};
 
-/// An alarm as programs see it, inside and outside.
+/// An alarm as JSON.
 #[must_use]
 pub fn view(alarm: &Alarm) -> Value {
     let mut view = json!({ "name": alarm.name, "next": Moment(alarm.due), "set_at": Moment(alarm.set_at) });

@@ -1,4 +1,5 @@
-//! Static files, built into the binary. The same function serves them on the app host, the apex and instances' hosts.
+//! Static files, embedded in the binary. The app host, the apex and the instances' hosts serve them through the same
+//! function.
 
 use axum::extract::Path;
 use axum::http::header;
@@ -10,16 +11,16 @@ use crate::error::Error;
 
 #[derive(RustEmbed)]
 #[folder = "$CARGO_MANIFEST_DIR/../pages/static"]
-struct Files;
+struct AssetFiles;
 
-/// Where a file is found below the host's assets folder: its name with its hash in it, `berth.1a2b3c4d.css`, so that
-/// browsers may keep it for ever.
+/// The name under which a file is served: `berth.1a2b3c4d.css`, with a hash of its content, so that browsers may
+/// cache it for good.
 ///
 /// # Panics
 /// When there is no such file: templates name only files that exist, and a test renders them all.
 #[must_use]
 pub fn name(file: &str) -> String {
-    let hash = hash(&Files::get(file).unwrap_or_else(|| panic!("no asset is called {file}")));
+    let hash = hash(&AssetFiles::get(file).unwrap_or_else(|| panic!("no asset is called {file}")));
     let (stem, ending) = file.rsplit_once('.').expect("every asset has an ending");
     format!("{stem}.{hash}.{ending}")
 }
@@ -30,7 +31,7 @@ pub fn url(file: &str) -> String {
     format!("/assets/{}", name(file))
 }
 
-/// The address of a file on an instance's host, where every other path belongs to the instance.
+/// The address of a file on an instance's host, where every path outside `/.berth/` belongs to the instance.
 #[must_use]
 pub fn edge_url(file: &str) -> String {
     format!("/.berth/assets/{}", name(file))
@@ -41,12 +42,15 @@ pub async fn show(Path(path): Path<String>) -> Response {
     serve(&path)
 }
 
-/// Serves a file by the part of its address behind the assets folder. Without the right hash it is not kept in caches.
+/// Serves a file by the part of its address after the folder of assets. Only a name with the present hash is
+/// cacheable.
 #[must_use]
 pub fn serve(path: &str) -> Response {
     let (plain, asked) = split(path);
-    let found = Files::get(&plain).map(|file| (asked, file)).or_else(|| Some((None, Files::get(path)?)));
+    let found = AssetFiles::get(&plain).map(|file| (asked, file)).or_else(|| Some((None, AssetFiles::get(path)?)));
     let Some((asked, file)) = found else { return Problem::from(Error::NotFound).into_response() };
+    // An old page may ask for the file of the version before. It gets the present one, and must not cache it under
+    // that name.
     let kept = if asked == Some(&hash(&file)) { "public, max-age=31536000, immutable" } else { "no-cache" };
     let kind = mime_guess::from_path(&plain).first_or_octet_stream();
     let kind = if kind.type_() == mime_guess::mime::TEXT { format!("{kind}; charset=utf-8") } else { kind.to_string() };

@@ -1,4 +1,4 @@
-//! How states, moments and money are said to people. Pure.
+//! Formatting for people: states of instances, times, durations and amounts of money in words. Pure.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,30 +9,31 @@ use crate::clock::Timestamp;
 use crate::instances::{Cause, Fact, Stage, Status, Wish};
 pub use crate::quota::dollars;
 
-/// An instance's state for its owner: what, since when and why.
+/// The state of an instance as its owner sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct StateInWords {
-    /// `awake`, `asleep`, `moving` or `trouble`: which lamp is shown.
+pub struct StateView {
+    /// `awake`, `asleep`, `moving` or `trouble`: the class of the status light in the stylesheet.
     pub lamp: &'static str,
     /// One or two words.
     pub headline: &'static str,
-    /// Since when it holds, as a machine reads it and as it is shown without JavaScript.
+    /// Since when it is in this state.
     pub since: Moment,
-    /// Behind the time: "idle".
+    /// Why, as a phrase that follows the time: "idle".
     pub cause: &'static str,
     /// What that means for the person, in a sentence.
     pub meaning: String,
     pub can_wake: bool,
     pub can_sleep: bool,
-    /// Whether it has been on its way for too long: then its owner may stop it.
+    /// Whether a step has taken too long; the page then offers to stop the instance.
     pub stuck: bool,
 }
 
-/// Says how an instance is doing at `now`.
+/// Describes the state of an instance at `now`.
 #[must_use]
-pub fn state(status: &Status, now: Timestamp) -> StateInWords {
+pub fn state(status: &Status, now: Timestamp) -> StateView {
     let suspended = status.wish == Wish::Suspended;
-    // What the operator did goes before how it is: waking is not the owner's to ask for then.
+    // A wish that only the operator or a deletion sets comes before the observed state: its owner cannot wake the
+    // instance.
     let closed = status.wish.is_closed();
     let meaning = match (status.wish, &status.failure) {
         (Wish::Suspended, _) => "The operator has suspended this account. Your files are kept.".to_owned(),
@@ -45,7 +46,7 @@ pub fn state(status: &Status, now: Timestamp) -> StateInWords {
     };
     let stuck = !closed && status.is_stuck(now);
     let meaning = if stuck { format!("{meaning} {STUCK}") } else { meaning };
-    StateInWords {
+    StateView {
         lamp: lamp(status.fact),
         headline: if suspended { "Suspended" } else { headline(status.fact) },
         since: Moment(status.since),
@@ -57,7 +58,7 @@ pub fn state(status: &Status, now: Timestamp) -> StateInWords {
     }
 }
 
-/// Which lamp stands for a fact; also its class in the stylesheet.
+/// The status light of a state, which is also its class in the stylesheet.
 #[must_use]
 pub fn lamp(fact: Fact) -> &'static str {
     match fact {
@@ -74,7 +75,7 @@ pub fn lamp(fact: Fact) -> &'static str {
     }
 }
 
-/// A fact in one or two words.
+/// A state in one or two words.
 #[must_use]
 pub fn headline(fact: Fact) -> &'static str {
     match fact {
@@ -116,7 +117,7 @@ fn meaning(fact: Fact) -> &'static str {
     }
 }
 
-/// Why, to be read behind a time.
+/// The cause of a change, as a phrase that follows its time.
 #[must_use]
 pub fn cause(cause: Cause) -> &'static str {
     match cause {
@@ -134,18 +135,18 @@ pub fn cause(cause: Cause) -> &'static str {
     }
 }
 
-/// One step of a wake, for the pages that show it.
+/// One step of a wake, for the pages that show its progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct WakeStep {
     pub stage: &'static str,
     pub text: &'static str,
     /// `done`, `now` or `later`.
     pub progress: &'static str,
 }
 
-/// The four steps of a wake, given the one that was last done.
+/// The four steps of a wake, given the last one that is done.
 #[must_use]
-pub fn steps(stage: Stage) -> [Step; 4] {
+pub fn steps(stage: Stage) -> [WakeStep; 4] {
     let all = [
         (Stage::Volume, "volume", "Your volume"),
         (Stage::Container, "container", "Your container"),
@@ -163,16 +164,16 @@ pub fn steps(stage: Stage) -> [Step; 4] {
         } else {
             "later"
         };
-        Step { stage: name, text, progress }
+        WakeStep { stage: name, text, progress }
     })
 }
 
-/// A moment in UTC. `Display` is for people without JavaScript; with it the browser says it in their own time.
+/// A time in UTC. `Display` is for browsers without JavaScript; others show it in the reader's own time zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment(pub Timestamp);
 
 impl Moment {
-    /// `2026-11-20T14:02:09Z`, for `<time datetime>`.
+    /// RFC 3339: `2026-11-20T14:02:09Z`, for `<time datetime>`.
     #[must_use]
     pub fn machine(&self) -> String {
         let (year, month, day) = self.0.date();
@@ -197,7 +198,7 @@ impl Serialize for Moment {
     }
 }
 
-/// A length of time in its largest whole unit: `7 days`, `1 hour`.
+/// A duration in its largest whole unit: `7 days`, `1 hour`.
 #[must_use]
 pub fn span(length: Duration) -> String {
     let seconds = length.as_secs();
@@ -207,7 +208,7 @@ pub fn span(length: Duration) -> String {
     format!("{count} {name}{}", if count == 1 { "" } else { "s" })
 }
 
-/// A whole number in groups of three: `1 234 567` with thin spaces.
+/// A whole number in groups of three digits: `1 234 567`, with thin spaces.
 #[must_use]
 pub fn grouped(number: i64) -> String {
     let digits = number.unsigned_abs().to_string();
@@ -216,7 +217,8 @@ pub fn grouped(number: i64) -> String {
     format!("{}{}", if number < 0 { "-" } else { "" }, groups.join("\u{2009}"))
 }
 
-/// Amounts of one column in dollars, all with as many decimals: as few as show each exactly, or two digits of the least.
+/// Amounts of one column in dollars with the same number of decimals: enough to show each exactly, or two digits of
+/// the smallest.
 #[must_use]
 pub fn column(nanodollars: &[i64]) -> Vec<String> {
     let amounts = || nanodollars.iter().map(|amount| amount.unsigned_abs()).filter(|amount| *amount > 0);
@@ -226,13 +228,13 @@ pub fn column(nanodollars: &[i64]) -> Vec<String> {
     nanodollars.iter().map(|amount| rounded(*amount, decimals)).collect()
 }
 
-/// One amount for a headline: in cents, or with two digits that are seen.
+/// One amount for a headline: in cents, or with two significant digits below a cent.
 #[must_use]
 pub fn about(nanodollars: i64) -> String {
     column(&[nanodollars]).remove(0)
 }
 
-/// The same of what there is to spend: never more than there is.
+/// The same for an amount that can be spent: rounded down, so that it never promises more than there is.
 #[must_use]
 pub fn at_least(nanodollars: i64) -> String {
     const CENT: i64 = 10_000_000;
@@ -241,8 +243,10 @@ pub fn at_least(nanodollars: i64) -> String {
 
 fn rounded(nanodollars: i64, decimals: u32) -> String {
     let unit = 10_u64.pow(9 - decimals);
+    // Half up, on the absolute value: `unsigned_abs` also holds for the smallest i64.
     let units = nanodollars.unsigned_abs().saturating_add(unit / 2) / unit;
     let (whole, rest) = (units / 10_u64.pow(decimals), units % 10_u64.pow(decimals));
+    // An amount that rounds to zero has no sign.
     let sign = if nanodollars < 0 && units > 0 { "-" } else { "" };
     format!("{sign}${whole}.{rest:0width$}", width = decimals as usize)
 }
@@ -262,7 +266,7 @@ const MONTHS: [&str; 12] = [
     "December",
 ];
 
-/// A month as the books name it, `2026-11`, as `November 2026`.
+/// A month (`2026-11`) as `November 2026`.
 #[must_use]
 pub fn month(period: &str) -> String {
     match period.split_once('-').and_then(|(year, month)| Some((year, name_of_month(month)?))) {
@@ -271,7 +275,7 @@ pub fn month(period: &str) -> String {
     }
 }
 
-/// A day as the books name it, `2026-11-05`, as `5 Nov`.
+/// A day (`2026-11-05`) as `5 Nov`.
 #[must_use]
 pub fn day(name: &str) -> String {
     let parts = name.split_once('-').and_then(|(_, rest)| rest.split_once('-'));
@@ -285,7 +289,7 @@ fn name_of_month(number: &str) -> Option<&'static str> {
     MONTHS.get(number.parse::<usize>().ok()?.checked_sub(1)?).copied()
 }
 
-/// Text as one value of a query (RFC 3986 2.3: everything but the unreserved is escaped).
+/// Text as a value in a query. Everything but unreserved characters is percent-encoded (RFC 3986 2.3).
 #[must_use]
 pub fn query_value(text: &str) -> String {
     let escape = |byte: u8| match byte {

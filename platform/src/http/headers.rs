@@ -1,4 +1,4 @@
-//! The headers of every page of ours: what the browser may load, where it may send, and who may look in.
+//! Security headers of every page: content security policy, HSTS, permissions and cross-origin isolation.
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -7,18 +7,18 @@ use axum::response::Response;
 
 use crate::hosts::Hosts;
 
-/// The headers of one of our sites.
+/// The security headers of one site.
 #[derive(Clone)]
-pub struct Headers(Vec<(HeaderName, HeaderValue)>);
+pub struct SecurityHeaders(Vec<(HeaderName, HeaderValue)>);
 
-impl Headers {
-    /// For the app host: forms go to itself only.
+impl SecurityHeaders {
+    /// For the app host, whose forms are sent to itself only.
     #[must_use]
     pub fn app(hosts: &Hosts) -> Self {
         Self::new(hosts, "'self'")
     }
 
-    /// For the apex, whose one form goes to the app host.
+    /// For the apex, whose one form is sent to the app host.
     #[must_use]
     pub fn apex(hosts: &Hosts) -> Self {
         Self::new(hosts, &hosts.app_origin())
@@ -26,7 +26,8 @@ impl Headers {
 
     fn new(hosts: &Hosts, form_action: &str) -> Self {
         let mut headers = Self::everywhere(form_action);
-        // On localhost it would force https on every other program of this machine, with includeSubDomains for good.
+        // On localhost HSTS would force https on every other program of this machine, for a year and with every
+        // subdomain.
         if hosts.apex != "localhost" && !hosts.apex.ends_with(".localhost") {
             headers.0.push(fixed("strict-transport-security", "max-age=31536000; includeSubDomains"));
         }
@@ -34,6 +35,7 @@ impl Headers {
     }
 
     fn everywhere(form_action: &str) -> Self {
+        // `trusted-types 'none'` forbids every DOM sink that takes a string, so the scripts build elements only.
         let policy = format!(
             "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
              form-action {form_action}; base-uri 'none'; frame-ancestors 'none'; object-src 'none'; \
@@ -46,6 +48,7 @@ impl Headers {
             fixed("referrer-policy", "same-origin"),
             fixed("cross-origin-opener-policy", "same-origin"),
             fixed("cross-origin-resource-policy", "same-origin"),
+            // Same-site instances would otherwise share an agent cluster with us (document.domain, Spectre).
             fixed("origin-agent-cluster", "?1"),
             fixed(
                 "permissions-policy",
@@ -55,7 +58,7 @@ impl Headers {
         ])
     }
 
-    /// Writes them onto a response. One that said nothing about caches is kept out of them.
+    /// Sets the headers on a response. A response without Cache-Control must not be stored.
     fn write(&self, response: &mut HeaderMap) {
         for (name, value) in &self.0 {
             response.insert(name.clone(), value.clone());
@@ -64,15 +67,16 @@ impl Headers {
     }
 }
 
-/// Adds them to a page of ours on an instance's host. It has no form, and whether that host is https for good is said by the apex.
+/// Sets the headers on one of our pages on an instance's host. It has no forms, and HSTS for that host is set by the
+/// apex (includeSubDomains).
 #[must_use]
 pub fn on_instance(mut response: Response) -> Response {
-    Headers::everywhere("'none'").write(response.headers_mut());
+    SecurityHeaders::everywhere("'none'").write(response.headers_mut());
     response
 }
 
-/// Adds them to whatever comes out of the router.
-pub async fn add(State(headers): State<Headers>, request: Request, next: Next) -> Response {
+/// Middleware that sets the headers on every response of a router.
+pub async fn add(State(headers): State<SecurityHeaders>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     headers.write(response.headers_mut());
     response

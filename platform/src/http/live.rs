@@ -1,5 +1,6 @@
-//! An instance's status as server-sent events, for the dashboard and for the edge's waiting page. Watching is not activity
-//! and never wakes; a stream ends with the session it was opened with, and in any case after a while.
+//! Live updates: the state of an instance as server-sent events, for the dashboard and the edge's waiting page.
+//! Watching is not activity and never wakes. A stream ends with the session it was opened with, and in any case after
+//! half an hour.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -16,22 +17,23 @@ use tokio_stream::wrappers::WatchStream;
 use crate::error::Error;
 use crate::instances::{Instance, Status};
 
-/// Requests held until it is awake and streams like these, together, that one instance may have at a time.
+/// How many watchers one instance may have at a time: these streams and the requests held until it is awake,
+/// together.
 pub const WATCHERS: usize = 100;
-/// How often a stream asks whether its session still stands: an ended one sees nothing for longer than this.
+/// How often a stream checks that its session is still valid: how long an ended session sees events at most.
 const SESSION_CHECK: Duration = Duration::from_secs(5);
-/// The browser comes again by itself after this; it bounds what a forgotten tab holds.
+/// After this the browser reconnects by itself; it bounds what a forgotten tab holds.
 const LIFETIME: Duration = Duration::from_secs(30 * 60);
-/// How often a message is made anew: what it tells besides the status moves on by itself.
+/// How often a message is rebuilt without a change of state: the ledger's times in it go on by themselves.
 const AGAIN: Duration = Duration::from_secs(15);
-/// Often enough for whatever stands between us and the browser to keep the connection.
+/// Shorter than the idle timeouts of common proxies, so that they keep the connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// The status now and at each change, as `message` says it, while `may_watch` holds; and again whenever that says something
-/// else of it.
+/// Streams the state now and after each change, as built by `message`, while `may_watch` holds. A message equal to
+/// the one before is not sent.
 ///
 /// # Errors
-/// `TooMany` when too many watch already.
+/// `TooMany` when the instance has too many watchers.
 pub fn stream<M, F>(
     instance: &Arc<Instance>,
     message: impl Fn(Status) -> M + Send + 'static,
@@ -41,6 +43,7 @@ where
     M: Serialize,
     F: Future<Output = bool> + Send + 'static,
 {
+    // Not atomic: streams that open at the same moment may exceed it by a few.
     if instance.watchers() > WATCHERS {
         let message = "Too many pages watch this instance. Close some of them.".to_owned();
         return Err(Error::TooMany { message, retry_after: Duration::from_secs(30) });

@@ -7,6 +7,7 @@ pub mod alarm_view;
 pub mod assets;
 pub mod format;
 pub mod headers;
+pub mod list;
 pub mod live;
 pub mod page;
 pub mod problem;

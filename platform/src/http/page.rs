@@ -1,4 +1,4 @@
-//! A rendered template as a response.
+//! A rendered template as an HTML response.
 
 use askama::Template;
 use axum::response::{Html, IntoResponse, Response};
@@ -6,7 +6,7 @@ use axum::response::{Html, IntoResponse, Response};
 use super::problem::Problem;
 use crate::error::Error;
 
-/// Shows a template. One that does not render is a fault of ours.
+/// Renders a template. A template that fails to render is an internal error.
 pub struct Page<T>(pub T);
 
 impl<T: Template> IntoResponse for Page<T> {

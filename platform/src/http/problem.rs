@@ -1,4 +1,4 @@
-//! The one place where an error becomes something to look at: a page for people, RFC 9457 problem+json for programs.
+//! Problem responses (RFC 9457): the one place where an error becomes a page for people or problem+json for programs.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -17,41 +17,43 @@ use super::accept::wants_page;
 use crate::clock::Clock;
 use crate::error::Error;
 
-/// What handlers return.
-pub type Answer<T = Response> = Result<T, Problem>;
+/// The result of a handler.
+pub type HandlerResult<T = Response> = Result<T, Problem>;
 
-/// An error on its way out. It becomes a response without a body, which [`show`] fills with what the request accepts.
+/// An error on its way to the client. It becomes a response without a body, and [`show`] fills that in once it knows
+/// what the request accepts.
 #[derive(Clone, Debug)]
 pub struct Problem {
     pub status: StatusCode,
-    /// For programs, and stable: `not_found`, `too_many`, ..
+    /// Stable, for programs: `not_found`, `too_many`, ..
     pub code: &'static str,
     /// A few words; the page's headline.
     pub title: &'static str,
     /// One or two sentences for the person.
     pub detail: String,
-    /// The form or JSON field that is to blame.
+    /// The form or JSON field to blame.
     pub field: Option<&'static str>,
     retry_after: Option<Duration>,
-    /// Logged once, by [`show`]; never shown.
+    /// Logged once by [`show`], and never shown.
     source: Option<Arc<anyhow::Error>>,
 }
 
 impl Problem {
-    /// A problem that is not the fault of a room.
+    /// A problem that does not come from a module's error.
     #[must_use]
     pub fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
         Self { status, code, title, detail: detail.into(), field: None, retry_after: None, source: None }
     }
 
-    /// The same, worth trying again after `wait`.
+    /// Adds Retry-After.
     #[must_use]
     pub fn retry_after(self, wait: Duration) -> Self {
         Self { retry_after: Some(wait), ..self }
     }
 
-    /// Whether a form can show it beside its field and be sent again: what the person typed or did is to blame.
-    pub fn in_place(error: Error) -> Answer<Self> {
+    /// Turns an error that the person can correct into a problem shown beside the form. Other errors go on as they
+    /// are.
+    pub fn in_place(error: Error) -> HandlerResult<Self> {
         match error {
             Error::Invalid { .. } | Error::Conflict(_) | Error::Forbidden(_) | Error::TooMany { .. } => {
                 Ok(error.into())
@@ -70,16 +72,17 @@ impl Problem {
         response
     }
 
-    /// As a page. `request` is the id by which the operator finds it in the log, empty when there is nothing to find.
+    /// Renders the problem as a page. `request` is the id by which the operator finds the error in the log, or empty.
     #[must_use]
     pub fn page(&self, request: &str) -> Response {
         let status = self.status.as_u16();
         let page = ErrorPage { status, title: self.title, detail: &self.detail, request };
-        // Should it not render, its sentence is still better than an error about an error.
+        // When even the error page does not render, its sentence is still better than an empty response.
         self.with(Html(page.render().unwrap_or_else(|_| self.detail.clone())))
     }
 
-    /// As problem+json, the same at every door. `request` as in [`Problem::page`].
+    /// Renders the problem as problem+json, which looks the same in every HTTP layer. `request` is as in
+    /// [`Problem::page`].
     #[must_use]
     pub fn json(&self, request: &str) -> Response {
         let mut body = json!({
@@ -101,7 +104,8 @@ impl Problem {
         response
     }
 
-    /// What a bare status of axum's own means: a body it could not read, mostly.
+    /// The problem for a bare error status, which axum's own extractors answer with: a body that cannot be read,
+    /// mostly.
     fn of_status(status: StatusCode) -> Self {
         match status {
             StatusCode::PAYLOAD_TOO_LARGE => Self::new(status, "too_large", "Too large", "That is more than we take."),
@@ -149,9 +153,9 @@ impl IntoResponse for Problem {
     }
 }
 
-/// The page of an error.
+/// The page of a problem.
 #[derive(Template)]
-#[template(path = "error.html")]
+#[template(path = "shared/error.html")]
 pub struct ErrorPage<'a> {
     pub status: u16,
     pub title: &'a str,
@@ -159,8 +163,10 @@ pub struct ErrorPage<'a> {
     pub request: &'a str,
 }
 
-/// Turns a [`Problem`] into a page or problem+json, and logs the chain behind a fault of ours, once.
+/// Middleware that renders a [`Problem`] as a page or as problem+json. It logs the error chain of an internal error,
+/// once.
 pub async fn show(State(clock): State<Clock>, request: Request, next: Next) -> Response {
+    // Read before the handler consumes the request: errors are rendered on the way back.
     let page = wants_page(request.uri().path(), request.headers());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = next.run(request).await;
@@ -174,27 +180,29 @@ pub async fn show(State(clock): State<Clock>, request: Request, next: Next) -> R
 }
 
 fn problem_in(response: &Response) -> Option<Problem> {
+    // A handler's own problem travels in the extensions.
     if let Some(problem) = response.extensions().get::<Problem>() {
         return Some(problem.clone());
     }
     let status = response.status();
     let kind = response.headers().get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
+    // axum's rejections are text/plain; a form shown again with status 422 is HTML and stays as it is.
     let bare = kind.is_empty() || kind.starts_with(b"text/plain");
     ((status.is_client_error() || status.is_server_error()) && bare).then(|| Problem::of_status(status))
 }
 
-/// For paths that are not in the table.
+/// Fallback for unknown paths.
 pub async fn not_found() -> Problem {
     Error::NotFound.into()
 }
 
-/// For paths that are, asked with a method that is not.
+/// Fallback for known paths with another method.
 pub async fn method_not_allowed() -> Problem {
     let detail = "This address does not do that.";
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Not possible here", detail)
 }
 
-/// A panic is a fault of ours like any other; the panic hook has logged where it was.
+/// Turns a panic into an internal error; the panic hook has logged where it happened.
 pub fn panicked(panic: Box<dyn Any + Send>) -> Response<Body> {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();

@@ -1,4 +1,5 @@
-//! Who may come in by which route. The level stands in the route table and is enforced here, before any handler runs.
+//! Access control of the routes: each row of the route table has an access level, enforced here before its handler
+//! runs.
 
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
@@ -10,52 +11,68 @@ use crate::app::App;
 use crate::cookies;
 use crate::error::Error;
 use crate::http::accept::wants_page;
-use crate::http::problem::Answer;
+use crate::http::problem::HandlerResult;
 
 /// The access level of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Anybody.
+pub enum AccessLevel {
+    /// Needs nothing.
     Public,
-    /// A browser that began to sign up. Whether that is still good is for `accounts` to say.
+    /// Needs the cookie of a sign-up under way. Whether that sign-up is still valid is decided by `accounts`.
     SigningUp,
-    /// A browser that began to log in. Whether that is still good is for `accounts` to say.
-    HalfIn,
-    /// Somebody logged in, also one whose account leaves.
+    /// Needs the cookie of a log-in under way. Whether that log-in is still valid is decided by `accounts`.
+    LoggingIn,
+    /// Needs a session. Accepts an account that is scheduled for deletion.
     LoggedIn,
-    /// Somebody logged in whose account stays.
+    /// Needs a session of an account that is not scheduled for deletion.
     Member,
-    /// Somebody logged in who has the operator's rights.
+    /// Needs a session with the operator's rights.
     Admin,
 }
 
-/// Lets the request through with its [`Session`] attached, sends people to where they can get in, refuses programs.
-pub async fn enforce(State((app, access)): State<(App, Access)>, mut request: Request, next: Next) -> Answer {
+/// The state of [`enforce`] for one route.
+#[derive(Clone)]
+pub struct RouteGuard {
+    pub app: App,
+    pub access: AccessLevel,
+}
+
+/// Passes the request on with its [`Session`] as an extension. A browser that may not pass is redirected to the page
+/// where it can get access, a program gets a problem response.
+pub async fn enforce(
+    State(RouteGuard { app, access }): State<RouteGuard>,
+    mut request: Request,
+    next: Next,
+) -> HandlerResult {
     let pending = cookies::get(request.headers(), cookies::PENDING).is_some();
     match access {
-        Access::Public => {}
-        Access::SigningUp if pending => {}
-        Access::SigningUp => return elsewhere(&request, "/sign-up", expired()),
-        Access::HalfIn if pending => {}
-        Access::HalfIn => return elsewhere(&request, "/log-in", expired()),
-        Access::LoggedIn | Access::Member | Access::Admin => match session(&app, request.headers()).await? {
-            Some(session) if session.deletion_scheduled && access != Access::LoggedIn => {
-                let sentence = "This account leaves. Log in to Berth and keep it, then try again.";
-                return elsewhere(&request, "/leaving", Error::Forbidden(sentence.into()));
+        AccessLevel::Public => {}
+        // One cookie serves both ceremonies: a browser does one of them at a time.
+        AccessLevel::SigningUp if pending => {}
+        AccessLevel::SigningUp => return elsewhere(&request, "/sign-up", expired()),
+        AccessLevel::LoggingIn if pending => {}
+        AccessLevel::LoggingIn => return elsewhere(&request, "/log-in", expired()),
+        AccessLevel::LoggedIn | AccessLevel::Member | AccessLevel::Admin => {
+            match session(&app, request.headers()).await? {
+                // Checked before the role: an operator whose account is being deleted has no operator pages either.
+                Some(session) if session.deletion_scheduled && access != AccessLevel::LoggedIn => {
+                    let sentence = "This account leaves. Log in to Berth and keep it, then try again.";
+                    return elsewhere(&request, "/account/deletion", Error::Forbidden(sentence.into()));
+                }
+                Some(session) if access == AccessLevel::Admin && session.role != Role::Admin => {
+                    return Err(Error::Forbidden("This page is for the operator.".into()).into());
+                }
+                Some(session) => {
+                    request.extensions_mut().insert(session);
+                }
+                None => return log_in_first(&request),
             }
-            Some(session) if access == Access::Admin && session.role != Role::Admin => {
-                return Err(Error::Forbidden("This page is for the operator.".into()).into());
-            }
-            Some(session) => {
-                request.extensions_mut().insert(session);
-            }
-            None => return log_in_first(&request),
-        },
+        }
     }
     Ok(next.run(request).await)
 }
 
-/// Whoever holds the session cookie of this request on the app host.
+/// The session whose cookie the request carries on the app host.
 pub async fn session(app: &App, headers: &HeaderMap) -> Result<Option<Session>, Error> {
     match cookies::get(headers, cookies::SESSION) {
         Some(token) => app.accounts.authenticate(&app.config.hosts.app, token).await,
@@ -63,7 +80,8 @@ pub async fn session(app: &App, headers: &HeaderMap) -> Result<Option<Session>, 
     }
 }
 
-/// Whether the session of this request still stands. Asking is no use of it.
+/// Whether the session of this request is still valid. The check does not count as use of the session, so a page that
+/// is left open does not keep it alive.
 pub async fn still_stands(app: &App, headers: &HeaderMap) -> bool {
     match cookies::get(headers, cookies::SESSION) {
         Some(token) => matches!(app.accounts.is_live(&app.config.hosts.app, token).await, Ok(true)),
@@ -71,10 +89,11 @@ pub async fn still_stands(app: &App, headers: &HeaderMap) -> bool {
     }
 }
 
-/// To the log-in page; from a hand-off with the way back, because there somebody was on the way to an instance.
-fn log_in_first(request: &Request) -> Answer {
+/// Redirects to the log-in page. A hand-off is kept as the return path, because its browser was on the way to an
+/// instance.
+fn log_in_first(request: &Request) -> HandlerResult {
     let asked = request.uri().path_and_query().map_or("/", |path| path.as_str());
-    match super::log_in::Next::parse(asked) {
+    match super::return_path::ReturnPath::parse(asked) {
         Some(next) => elsewhere(request, &next.after("/log-in"), Error::Unauthenticated),
         None => elsewhere(request, "/log-in", Error::Unauthenticated),
     }
@@ -84,7 +103,7 @@ fn expired() -> Error {
     Error::Conflict("This page has expired. Please start again.".into())
 }
 
-fn elsewhere(request: &Request, path: &str, otherwise: Error) -> Answer {
+fn elsewhere(request: &Request, path: &str, otherwise: Error) -> HandlerResult {
     if wants_page(request.uri().path(), request.headers()) {
         Ok(Redirect::to(path).into_response())
     } else {

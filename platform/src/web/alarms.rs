@@ -3,11 +3,11 @@
 use axum::extract::{Path, State};
 use axum::response::Redirect;
 
-use super::extractors::Mine;
+use super::extractors::OwnInstance;
 use crate::alarms::{Alarm, Schedule};
 use crate::app::App;
 use crate::http::format::Moment;
-use crate::http::problem::Answer;
+use crate::http::problem::HandlerResult;
 
 /// One alarm, for the page.
 pub struct AlarmRow {
@@ -30,7 +30,11 @@ impl From<&Alarm> for AlarmRow {
 }
 
 /// `POST /alarms/{name}/delete`
-pub async fn delete(State(app): State<App>, Mine(instance): Mine, Path(name): Path<String>) -> Answer<Redirect> {
+pub async fn delete(
+    State(app): State<App>,
+    OwnInstance(instance): OwnInstance,
+    Path(name): Path<String>,
+) -> HandlerResult<Redirect> {
     app.alarms.delete(instance.id, &name).await?;
     Ok(Redirect::to("/mailbox#alarms"))
 }

@@ -6,12 +6,12 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::extractors::Mine;
+use super::extractors::OwnInstance;
 use super::mailbox;
 use crate::alarms::MOST_ALARMS;
 use crate::app::App;
 use crate::http::alarm_view;
-use crate::http::problem::Answer;
+use crate::http::problem::HandlerResult;
 use crate::instances::Instance;
 use crate::mailbox::{Ending, MOST_BYTES, MOST_LETTERS, MOST_PATHS, OpenPath, State as Standing};
 
@@ -19,7 +19,7 @@ use crate::mailbox::{Ending, MOST_BYTES, MOST_LETTERS, MOST_PATHS, OpenPath, Sta
 const LISTED: u64 = 50;
 
 /// `GET /api/mailbox`: open paths, how much is kept and may be, and the newest letters in each state.
-pub async fn show(State(app): State<App>, Mine(instance): Mine) -> Answer<Json<Value>> {
+pub async fn show(State(app): State<App>, OwnInstance(instance): OwnInstance) -> HandlerResult<Json<Value>> {
     let letters = |state| app.mailbox.letters(instance.id, state, LISTED);
     let (waiting, failed, delivered) =
         tokio::try_join!(letters(Standing::Waiting), letters(Standing::Failed), letters(Standing::Delivered))?;
@@ -45,34 +45,46 @@ pub struct Asked {
 /// `POST /api/mailbox/paths` with `{"path", "unguessable"}`: 201, and the address to give to whoever sends.
 pub async fn open(
     State(app): State<App>,
-    Mine(instance): Mine,
+    OwnInstance(instance): OwnInstance,
     Json(asked): Json<Asked>,
-) -> Answer<(StatusCode, Json<Value>)> {
+) -> HandlerResult<(StatusCode, Json<Value>)> {
     let ending = if asked.unguessable { Ending::Unguessable } else { Ending::AsItIs };
     let opened = app.mailbox.open_path(instance.id, &asked.path, ending).await?;
     Ok((StatusCode::CREATED, Json(path_view(&app, &instance, &opened))))
 }
 
 /// `POST /api/mailbox/paths/close` with `{"path"}`.
-pub async fn close(State(app): State<App>, Mine(instance): Mine, Json(asked): Json<Asked>) -> Answer<StatusCode> {
+pub async fn close(
+    State(app): State<App>,
+    OwnInstance(instance): OwnInstance,
+    Json(asked): Json<Asked>,
+) -> HandlerResult<StatusCode> {
     app.mailbox.close_path(instance.id, &asked.path).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// `POST /api/mailbox/letters/{id}/retry`
-pub async fn retry(State(app): State<App>, Mine(instance): Mine, Path(id): Path<String>) -> Answer<StatusCode> {
+pub async fn retry(
+    State(app): State<App>,
+    OwnInstance(instance): OwnInstance,
+    Path(id): Path<String>,
+) -> HandlerResult<StatusCode> {
     app.mailbox.retry(instance.id, mailbox::letter(&id)?).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
 /// `POST /api/mailbox/letters/{id}/discard`
-pub async fn discard(State(app): State<App>, Mine(instance): Mine, Path(id): Path<String>) -> Answer<StatusCode> {
+pub async fn discard(
+    State(app): State<App>,
+    OwnInstance(instance): OwnInstance,
+    Path(id): Path<String>,
+) -> HandlerResult<StatusCode> {
     app.mailbox.discard(instance.id, mailbox::letter(&id)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// `GET /api/alarms`
-pub async fn alarms(State(app): State<App>, Mine(instance): Mine) -> Answer<Json<Value>> {
+pub async fn alarms(State(app): State<App>, OwnInstance(instance): OwnInstance) -> HandlerResult<Json<Value>> {
     let set: Vec<Value> = app.alarms.of(instance.id).await?.iter().map(alarm_view::view).collect();
     Ok(Json(json!({ "alarms": set, "most": MOST_ALARMS })))
 }
@@ -80,9 +92,9 @@ pub async fn alarms(State(app): State<App>, Mine(instance): Mine) -> Answer<Json
 /// `POST /api/alarms/{name}/delete`
 pub async fn delete_alarm(
     State(app): State<App>,
-    Mine(instance): Mine,
+    OwnInstance(instance): OwnInstance,
     Path(name): Path<String>,
-) -> Answer<StatusCode> {
+) -> HandlerResult<StatusCode> {
     app.alarms.delete(instance.id, &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }

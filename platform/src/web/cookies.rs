@@ -1,4 +1,5 @@
-//! The cookies of the app host: for a ceremony under way, for a login, and their end. They live as long as what they stand for.
+//! Set-Cookie headers of the app host: for a ceremony under way, a session, and the end of each. A cookie lives as
+//! long as the token in it.
 
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::AppendHeaders;
@@ -7,21 +8,22 @@ use crate::accounts::{DEVICE_KNOWN_FOR, LONGEST_SESSION, NewSession, SIGN_UP_LIV
 use crate::cookies::{DEVICE, PENDING, SESSION, set};
 use crate::secrets::Token;
 
-/// A Set-Cookie.
-pub(super) type Cookie = (HeaderName, HeaderValue);
+/// A Set-Cookie header.
+pub(super) type SetCookie = (HeaderName, HeaderValue);
 
-/// Of a ceremony that begins or goes on. Signing up takes longest; `accounts` ends the others earlier.
-pub(super) fn ceremony(token: &Token) -> Cookie {
+/// For a ceremony that begins or moves on. The lifetime is that of a sign-up, the longest ceremony; `accounts` ends
+/// the others earlier by itself.
+pub(super) fn ceremony(token: &Token) -> SetCookie {
     set(PENDING, token.reveal(), SIGN_UP_LIVES.as_secs())
 }
 
-/// The ceremony is over.
-pub(super) fn ceremony_over() -> Cookie {
+/// Removes the cookie of a ceremony.
+pub(super) fn ceremony_over() -> SetCookie {
     set(PENDING, "", 0)
 }
 
-/// Of somebody who has just been let in, which ends the ceremony.
-pub(super) fn signed_in(signed_in: &NewSession) -> AppendHeaders<[Cookie; 3]> {
+/// For a browser that has just signed in, which ends its ceremony.
+pub(super) fn signed_in(signed_in: &NewSession) -> AppendHeaders<[SetCookie; 3]> {
     AppendHeaders([
         set(SESSION, signed_in.session.reveal(), LONGEST_SESSION.as_secs()),
         set(DEVICE, signed_in.device.reveal(), DEVICE_KNOWN_FOR.as_secs()),
@@ -29,7 +31,7 @@ pub(super) fn signed_in(signed_in: &NewSession) -> AppendHeaders<[Cookie; 3]> {
     ])
 }
 
-/// Of somebody who logged out; the browser is still known.
-pub(super) fn logged_out() -> Cookie {
+/// Removes the session cookie. The device cookie stays, so the next log-in from this browser needs no one-time code.
+pub(super) fn logged_out() -> SetCookie {
     set(SESSION, "", 0)
 }

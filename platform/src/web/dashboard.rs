@@ -1,68 +1,77 @@
-//! The dashboard: my instance, what it spent, where I am logged in, my passkeys.
+//! The dashboard: the instance's state, AI usage, sessions, passkeys, and a card for each further page.
 
 use askama::Template;
-use axum::extract::State;
+use axum::extract::{Form, State};
+use axum::response::{IntoResponse as _, Redirect};
+use serde::Deserialize;
 
-use super::extractors::Mine;
-use super::left::{self, AlertInWords};
+use super::extractors::OwnInstance;
+use super::instance::awake_view::{self, AwakeLine, AwakeView};
+use super::instance::ports::{self, PortsView};
 use super::mailbox::{self, MailInWords};
 use super::passkeys::PasskeyRow;
-use super::ports::{self, PortsInWords};
-pub use super::spend::{ModelInWords, SpendInWords};
-use super::why::{self, Line, Why};
+use super::usage::budget_view::{self, BudgetAlertView};
+use super::usage::usage_card::{self, UsageCardView};
 use crate::accounts::{Session, SessionView};
 use crate::app::App;
 use crate::domains::Domain;
 use crate::error::Result;
-use crate::http::format::{self, Moment, StateInWords};
+use crate::http::format::{self, Moment, StateView};
 use crate::http::page::Page;
-use crate::http::problem::Answer;
+use crate::http::problem::{HandlerResult, Problem};
 use crate::instances::{Instance, Transition};
+use crate::web::access::AccessLevel::Member;
+use crate::web::page_head::PageHead;
+use crate::web::route::{Route, get, post};
 
-/// How many changes of fact are listed.
+/// The routes of the dashboard and of its forms.
+pub(super) fn routes() -> Vec<Route> {
+    vec![get("/", Member, show), post("/instance/ports", Member, set_ports)]
+}
+
+/// How many state changes are listed.
 const HISTORY: u64 = 8;
 
 #[derive(Template)]
 #[template(path = "dashboard/dashboard.html")]
-pub struct Dashboard {
-    pub handle: String,
-    pub is_admin: bool,
+pub struct DashboardPage {
+    pub head: PageHead,
     pub instance_host: String,
     pub instance_origin: String,
-    pub state: StateInWords,
-    /// When its address can be opened, where that is later than now.
+    pub state: StateView,
+    /// When its address can be opened, where that is later than now: its certificate has to wait for its turn.
     pub opens_at: Option<Moment>,
-    /// Whether its container is an older one than would be made now.
+    /// Whether a container made now would be a newer one.
     pub outdated: bool,
-    pub why: Why,
+    pub why: AwakeView,
     pub history: Vec<HistoryRow>,
-    pub spend: SpendInWords,
-    pub alerts: Vec<AlertInWords>,
+    pub spend: UsageCardView,
+    pub alerts: Vec<BudgetAlertView>,
     pub mail: MailInWords,
-    /// How much is open to others.
+    /// How many shares there are.
     pub shares: usize,
-    /// The names of one's own by which it is entered.
+    /// The proven domains that lead to it.
     pub domains: Vec<String>,
-    /// Behind them in an address: empty, or `:8443`.
+    /// Follows a host in an address: empty, or `:8443`.
     pub port: String,
-    pub ports: PortsInWords,
+    pub ports: PortsView,
     pub sessions: Vec<SessionRow>,
     pub passkeys: Vec<PasskeyRow>,
-    /// How long somebody who leaves can change their mind.
+    /// How long a deletion can be cancelled: "7 days".
     pub grace: String,
 }
 
-/// A change of fact.
+/// A state change.
 pub struct HistoryRow {
     pub at: Moment,
     pub lamp: &'static str,
     pub to: &'static str,
     pub cause: &'static str,
-    /// What it was last at, when it fell asleep.
-    pub last: Option<Line>,
+    /// The last work before it fell asleep.
+    pub last: Option<AwakeLine>,
 }
 
-/// A login.
+/// A session in the list of sessions.
 pub struct SessionRow {
     pub id: String,
     pub device: String,
@@ -73,16 +82,44 @@ pub struct SessionRow {
 }
 
 /// `GET /`
-pub async fn show(State(app): State<App>, session: Session, Mine(instance): Mine) -> Answer<Page<Dashboard>> {
-    let ports = ports::in_words(&app, &instance);
+pub async fn show(
+    State(app): State<App>,
+    session: Session,
+    OwnInstance(instance): OwnInstance,
+) -> HandlerResult<Page<DashboardPage>> {
+    let ports = ports::ports_view(&app, &instance);
     Ok(Page(page(&app, &session, &instance, ports).await?))
 }
 
-/// The dashboard, with what its form for ports says.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn page(app: &App, session: &Session, instance: &Instance, ports: PortsInWords) -> Result<Dashboard> {
+#[derive(Deserialize)]
+pub struct PortsForm {
+    #[serde(default)]
+    ports: String,
+}
+
+/// `POST /instance/ports`. A refused form is shown on the dashboard, where it stands.
+pub async fn set_ports(
+    State(app): State<App>,
+    session: Session,
+    OwnInstance(instance): OwnInstance,
+    Form(typed): Form<PortsForm>,
+) -> HandlerResult {
+    match ports::open(&app, &instance, &typed.ports).await {
+        Ok(()) => Ok(Redirect::to("/#ports").into_response()),
+        Err(error) => {
+            let problem = Problem::in_place(error)?;
+            let ports =
+                PortsView { typed: typed.ports, note: problem.detail.clone(), ..ports::ports_view(&app, &instance) };
+            let page = page(&app, &session, &instance, ports).await?;
+            Ok(problem.with(Page(page)))
+        }
+    }
+}
+
+/// The dashboard around its form for ports.
+async fn page(app: &App, session: &Session, instance: &Instance, ports: PortsView) -> Result<DashboardPage> {
+    // One round trip to the database for all cards: the pool answers them side by side, and the page waits for the
+    // slowest.
     let (history, spend, left, alerts, mail, sessions, passkeys) = tokio::try_join!(
         app.instances.history(instance.id, HISTORY),
         app.quota.spend(session.account),
@@ -92,18 +129,17 @@ pub async fn page(app: &App, session: &Session, instance: &Instance, ports: Port
         app.accounts.sessions(session),
         app.accounts.passkeys(session),
     )?;
-    Ok(Dashboard {
-        handle: session.handle.to_string(),
-        is_admin: super::admin::is_admin(session),
+    Ok(DashboardPage {
+        head: session.into(),
         instance_host: app.config.hosts.instance_host(&instance.handle),
         instance_origin: app.config.hosts.instance_origin(&instance.handle),
         outdated: instance.is_outdated(),
         state: format::state(&instance.status(), app.clock.now()),
         opens_at: app.certificates.ready_at(&instance.handle).map(Moment),
-        why: why::why(&app.instances.ledger(instance), instance.is_up()),
+        why: awake_view::awake_view(&app.instances.ledger(instance), instance.is_up()),
         history: history.iter().map(Into::into).collect(),
-        spend: super::spend::in_words(&spend),
-        alerts: left::alerts_in_words(&alerts, &left),
+        spend: usage_card::usage_card(&spend),
+        alerts: budget_view::budget_alert_views(&alerts, &left),
         mail,
         shares: app.sharing.of(instance.id).len(),
         port: app.config.hosts.port.clone(),
@@ -122,7 +158,7 @@ impl From<&Transition> for HistoryRow {
             lamp: format::lamp(change.to),
             to: format::headline(change.to),
             cause: format::cause(change.cause),
-            last: change.last.map(why::last),
+            last: change.last.map(awake_view::last_work),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! What handlers ask for by type: who is asking, from where, and with which half-finished ceremony.
+//! Extractors: handlers declare by type what they need of a request, such as the session, the own instance or the
+//! token of a ceremony.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -16,16 +17,18 @@ use crate::instances::Instance;
 impl FromRequestParts<App> for Session {
     type Rejection = Problem;
 
-    /// Attached by the route's access level; a route without one that asks for it shows nothing to anybody.
+    /// Taken from the extensions, where the access level put it. On a route without an access level that needs a
+    /// session nothing put it there, so the request is refused.
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
         parts.extensions.get::<Self>().cloned().ok_or_else(|| Error::Unauthenticated.into())
     }
 }
 
-/// The instance of whoever asks: found through its owner, so that no path can name another's.
-pub struct Mine(pub Arc<Instance>);
+/// The instance of the account that sends the request. It is found through its owner, so no path can name the
+/// instance of another account.
+pub struct OwnInstance(pub Arc<Instance>);
 
-impl FromRequestParts<App> for Mine {
+impl FromRequestParts<App> for OwnInstance {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
@@ -42,10 +45,10 @@ impl FromRequestParts<App> for Client {
     }
 }
 
-/// The token of the ceremony that this browser is in the middle of.
-pub struct Pending(pub String);
+/// The token of this browser's sign-up, log-in or passkey registration under way.
+pub struct CeremonyToken(pub String);
 
-impl FromRequestParts<App> for Pending {
+impl FromRequestParts<App> for CeremonyToken {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
@@ -55,7 +58,7 @@ impl FromRequestParts<App> for Pending {
     }
 }
 
-impl OptionalFromRequestParts<App> for Pending {
+impl OptionalFromRequestParts<App> for CeremonyToken {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Option<Self>, Infallible> {
@@ -63,10 +66,10 @@ impl OptionalFromRequestParts<App> for Pending {
     }
 }
 
-/// The token that says this browser is not new, if it has one.
-pub struct Device(pub Option<String>);
+/// The token of a browser that has logged in to an account before, if it has one.
+pub struct DeviceToken(pub Option<String>);
 
-impl FromRequestParts<App> for Device {
+impl FromRequestParts<App> for DeviceToken {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Infallible> {

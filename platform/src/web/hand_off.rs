@@ -1,5 +1,5 @@
-//! From the app host to an instance's host: whoever may enter gets a one-time code for it, nobody else does. A guest agrees
-//! first, because the instance learns who they are.
+//! The hand-off from the app host to an instance's host: an account that may enter gets a one-time code for it. A
+//! guest has to consent first, because the instance learns the guest's handle.
 
 use askama::Template;
 use axum::Form;
@@ -14,22 +14,30 @@ use crate::error::Error;
 use crate::hosts::Entrance;
 use crate::http::format::query_value;
 use crate::http::page::Page;
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{HandlerResult, Problem};
+use crate::web::access::AccessLevel::Member;
+use crate::web::route::{Route, get, post};
 
-/// What the edge asks for on behalf of a browser that has no session on an instance's host.
+/// The routes of the hand-off.
+pub(super) fn routes() -> Vec<Route> {
+    vec![get("/hand-off", Member, show), post("/hand-off", Member, agree)]
+}
+
+/// What the edge sends along when it redirects a browser that has no session on an instance's host.
 #[derive(Deserialize)]
-pub struct HandOff {
+pub struct HandOffRequest {
     host: String,
     state: String,
-    /// base64url of SHA-256 of the verifier that the edge put into the browser's cookie.
+    /// base64url of the SHA-256 of the verifier in the browser's cookie on the instance's host, as in PKCE (RFC 7636
+    /// 4.2, S256): a stolen code is useless without that cookie.
     challenge: String,
 }
 
-/// Asks a guest.
+/// Asks a guest for consent.
 #[derive(Template)]
-#[template(path = "hand_off/agree.html")]
-pub struct AgreePage {
-    /// The guest's.
+#[template(path = "hand_off/consent.html")]
+pub struct ConsentPage {
+    /// The handle of the guest.
     pub handle: String,
     pub owner: String,
     pub host: String,
@@ -37,40 +45,47 @@ pub struct AgreePage {
     pub challenge: String,
 }
 
-/// After a guest agreed. A form's answer may not redirect to another host (`form-action`), a page may.
+/// Shown after a guest consented. The CSP directive `form-action` also applies to redirects of a form's response, and
+/// does not allow the instance's host; a page may lead there.
 #[derive(Template)]
-#[template(path = "hand_off/go_on.html")]
-pub struct GoOnPage {
+#[template(path = "hand_off/continue.html")]
+pub struct HandOffContinuePage {
     pub host: String,
     pub next: String,
 }
 
 /// `GET /hand-off?host&state&challenge`
-pub async fn show(State(app): State<App>, session: Session, Query(asked): Query<HandOff>) -> Answer {
-    let way = app.accounts.hand_off_target(&session, &asked.host).map_err(in_words)?;
+pub async fn show(State(app): State<App>, session: Session, Query(asked): Query<HandOffRequest>) -> HandlerResult {
+    let way = app.accounts.hand_off_target(&session, &asked.host).map_err(private_instance)?;
+    // The owner is passed on without a question: the instance knows its owner anyway.
     if way.handle != session.handle {
-        let HandOff { state, challenge, .. } = asked;
+        let HandOffRequest { state, challenge, .. } = asked;
         let (handle, owner) = (session.handle.to_string(), way.handle.to_string());
-        return Ok(Page(AgreePage { handle, owner, host: way.host, state, challenge }).into_response());
+        return Ok(Page(ConsentPage { handle, owner, host: way.host, state, challenge }).into_response());
     }
     Ok(Redirect::to(&next(&app, &session, &way, &asked).await?).into_response())
 }
 
-/// `POST /hand-off` with the same: a guest agrees.
-pub async fn agree(State(app): State<App>, session: Session, Form(asked): Form<HandOff>) -> Answer<Page<GoOnPage>> {
-    let way = app.accounts.hand_off_target(&session, &asked.host).map_err(in_words)?;
+/// `POST /hand-off` with the same fields: the consent of a guest.
+pub async fn agree(
+    State(app): State<App>,
+    session: Session,
+    Form(asked): Form<HandOffRequest>,
+) -> HandlerResult<Page<HandOffContinuePage>> {
+    let way = app.accounts.hand_off_target(&session, &asked.host).map_err(private_instance)?;
     let next = next(&app, &session, &way, &asked).await?;
-    Ok(Page(GoOnPage { host: way.host, next }))
+    Ok(Page(HandOffContinuePage { host: way.host, next }))
 }
 
-/// The way back to the instance's host, with a code.
-async fn next(app: &App, session: &Session, way: &Entrance, asked: &HandOff) -> Answer<String> {
-    let code = app.accounts.hand_off(session, &way.host, &asked.state, &asked.challenge).await.map_err(in_words)?;
+/// The callback address on the instance's host, with a code.
+async fn next(app: &App, session: &Session, way: &Entrance, asked: &HandOffRequest) -> HandlerResult<String> {
+    let code =
+        app.accounts.hand_off(session, &way.host, &asked.state, &asked.challenge).await.map_err(private_instance)?;
     let (origin, code, state) = (&way.origin, code.reveal(), query_value(&asked.state));
     Ok(format!("{origin}/.berth/callback?code={code}&state={state}"))
 }
 
-fn in_words(error: Error) -> Problem {
+fn private_instance(error: Error) -> Problem {
     match error {
         Error::Forbidden(sentence) => {
             Problem::new(StatusCode::FORBIDDEN, "private", "This instance is private", sentence)

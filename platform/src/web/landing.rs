@@ -1,4 +1,4 @@
-//! The landing page at the apex. It holds no session and looks at none.
+//! The landing page at the apex. It reads no cookie, so it is the same for every visitor.
 
 use askama::Template;
 use axum::Json;
@@ -11,9 +11,9 @@ use crate::http::page::Page;
 
 #[derive(Template)]
 #[template(path = "landing/landing.html")]
-pub struct Landing {
+pub struct LandingPage {
     pub app_origin: String,
-    /// What stands behind the handle in the address: `.example.com`.
+    /// Follows the handle in an instance's address: `.example.com`.
     pub suffix: String,
     pub awake: usize,
     /// The monthly allowance for AI calls, in dollars.
@@ -23,7 +23,7 @@ pub struct Landing {
 
 /// `GET /`
 pub async fn show(State(app): State<App>) -> impl IntoResponse {
-    Page(Landing {
+    Page(LandingPage {
         app_origin: app.config.hosts.app_origin(),
         suffix: format!(".{}{}", app.config.hosts.instances, app.config.hosts.port),
         awake: app.instances.awake_count(),
@@ -32,8 +32,8 @@ pub async fn show(State(app): State<App>) -> impl IntoResponse {
     })
 }
 
-/// `GET /awake`: how many instances are awake. Asked every few seconds by landing pages that are looked at; a stream would
-/// hold a connection for every visitor.
+/// `GET /awake`: how many instances are awake. Polled every few seconds by landing pages in the foreground; a stream
+/// would hold a connection for every visitor.
 pub async fn awake(State(app): State<App>) -> Json<Value> {
     Json(json!({ "awake": app.instances.awake_count() }))
 }

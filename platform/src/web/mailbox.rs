@@ -6,15 +6,16 @@ use axum::response::{IntoResponse as _, Redirect};
 use serde::Deserialize;
 
 use super::alarms::AlarmRow;
-use super::extractors::Mine;
+use super::extractors::OwnInstance;
 use crate::accounts::Session;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::http::format::{Moment, grouped};
 use crate::http::page::Page;
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{HandlerResult, Problem};
 use crate::instances::Instance;
 use crate::mailbox::{Counts, Ending, LetterId, LetterView, MOST_PATHS, State as Standing};
+use crate::web::page_head::PageHead;
 
 /// How many letters of each kind are listed: those that need somebody, and those that only show that it works.
 const KEPT_LISTED: u64 = 50;
@@ -23,8 +24,7 @@ const DELIVERED_LISTED: u64 = 10;
 #[derive(Template)]
 #[template(path = "dashboard/mailbox.html")]
 pub struct MailboxPage {
-    pub handle: String,
-    pub is_admin: bool,
+    pub head: PageHead,
     /// Stands before a path in an address.
     pub instance_origin: String,
     /// What was typed, and what is wrong with it.
@@ -77,7 +77,11 @@ pub async fn in_words(app: &App, instance: &Instance) -> Result<MailInWords> {
 }
 
 /// `GET /mailbox`
-pub async fn show(State(app): State<App>, session: Session, Mine(instance): Mine) -> Answer<Page<MailboxPage>> {
+pub async fn show(
+    State(app): State<App>,
+    session: Session,
+    OwnInstance(instance): OwnInstance,
+) -> HandlerResult<Page<MailboxPage>> {
     Ok(Page(page(&app, &session, &instance, Typed::default(), String::new()).await?))
 }
 
@@ -91,7 +95,12 @@ pub struct Typed {
 }
 
 /// `POST /mailbox/paths`
-pub async fn open(State(app): State<App>, session: Session, Mine(instance): Mine, Form(typed): Form<Typed>) -> Answer {
+pub async fn open(
+    State(app): State<App>,
+    session: Session,
+    OwnInstance(instance): OwnInstance,
+    Form(typed): Form<Typed>,
+) -> HandlerResult {
     let ending = if typed.unguessable == "yes" { Ending::Unguessable } else { Ending::AsItIs };
     match app.mailbox.open_path(instance.id, typed.path.trim(), ending).await {
         Ok(_) => Ok(Redirect::to("/mailbox").into_response()),
@@ -104,19 +113,31 @@ pub async fn open(State(app): State<App>, session: Session, Mine(instance): Mine
 }
 
 /// `POST /mailbox/paths/close`
-pub async fn close(State(app): State<App>, Mine(instance): Mine, Form(typed): Form<Typed>) -> Answer<Redirect> {
+pub async fn close(
+    State(app): State<App>,
+    OwnInstance(instance): OwnInstance,
+    Form(typed): Form<Typed>,
+) -> HandlerResult<Redirect> {
     app.mailbox.close_path(instance.id, &typed.path).await?;
     Ok(Redirect::to("/mailbox"))
 }
 
 /// `POST /mailbox/letters/{id}/retry`
-pub async fn retry(State(app): State<App>, Mine(instance): Mine, Path(id): Path<String>) -> Answer<Redirect> {
+pub async fn retry(
+    State(app): State<App>,
+    OwnInstance(instance): OwnInstance,
+    Path(id): Path<String>,
+) -> HandlerResult<Redirect> {
     app.mailbox.retry(instance.id, letter(&id)?).await?;
     Ok(Redirect::to("/mailbox#letters"))
 }
 
 /// `POST /mailbox/letters/{id}/discard`
-pub async fn discard(State(app): State<App>, Mine(instance): Mine, Path(id): Path<String>) -> Answer<Redirect> {
+pub async fn discard(
+    State(app): State<App>,
+    OwnInstance(instance): OwnInstance,
+    Path(id): Path<String>,
+) -> HandlerResult<Redirect> {
     app.mailbox.discard(instance.id, letter(&id)?).await?;
     Ok(Redirect::to("/mailbox#letters"))
 }
@@ -139,8 +160,7 @@ async fn page(app: &App, session: &Session, instance: &Instance, typed: Typed, n
     let paths: Vec<String> = app.mailbox.paths(instance.id).into_iter().map(|open| open.path).collect();
     let counts = app.mailbox.counts(instance.id);
     Ok(MailboxPage {
-        handle: session.handle.to_string(),
-        is_admin: super::admin::is_admin(session),
+        head: session.into(),
         instance_origin: app.config.hosts.instance_origin(&instance.handle),
         typed: typed.path,
         note,

@@ -1,40 +1,32 @@
-//! The platform's own pages and JSON API: parse what was asked, ask a room, show the answer. `routes` is the table of contents.
+//! The HTTP layer of the apex and the app host: pages and JSON API. A handler parses the request, calls a module's
+//! use-case and shows the result. `routes` is the table of contents.
 
 mod access;
+mod account;
+pub mod account_deletion;
 pub mod admin;
-pub mod admin_limits;
-pub mod admin_prices;
-pub mod admin_rerating;
-pub mod admin_spend;
 pub mod alarms;
-mod api;
-mod api_domains;
 mod api_mailbox;
-mod api_sharing;
-mod api_spend;
-pub mod charts;
 mod cookies;
+mod csrf;
 pub mod dashboard;
 pub mod domains;
 mod extractors;
 pub mod hand_off;
-mod instances;
+pub mod instance;
 pub mod landing;
-pub mod leaving;
-pub mod left;
 pub mod log_in;
 pub mod mailbox;
 pub mod own_keys;
+pub mod page_head;
 pub mod passkeys;
-pub mod ports;
-pub mod receipts;
+mod return_path;
+mod route;
 pub mod routes;
-mod same_origin;
 mod sessions;
 pub mod sharing;
 pub mod sign_up;
-pub mod spend;
-pub mod why;
+pub mod usage;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,55 +39,62 @@ use axum::middleware::{Next, from_fn_with_state};
 use http_body_util::BodyExt as _;
 use tower_http::catch_panic::CatchPanicLayer;
 
-pub use self::access::Access;
-use self::routes::Route;
+pub use self::access::AccessLevel;
+use self::route::Route;
 use crate::app::App;
 use crate::error::Error;
 use crate::http::headers;
-use crate::http::problem::{self, Answer, Problem};
+use crate::http::problem::{self, HandlerResult, Problem};
 
-/// Largest body of a form or of a passkey's answer, in bytes. Real ones stay under 4 KiB.
+/// Largest body of a form or of a passkey response, in bytes. Real ones stay below 4 KiB.
 const BODY_LIMIT: usize = 64 * 1024;
 
-/// How long a request may take from its head to the head of the answer, its body included. Streams go on after it.
+/// Request timeout: from the head of the request to the head of the response, including the request's body. A
+/// streamed response may take longer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// `https://example.com`: the landing page. No route of it reads a cookie.
 pub fn apex_router(app: App) -> Router {
-    let headers = headers::Headers::apex(&app.config.hosts);
+    let headers = headers::SecurityHeaders::apex(&app.config.hosts);
     build(app, routes::apex(), headers)
 }
 
 /// `https://app.example.com`: accounts, dashboard, admin, JSON API.
 pub fn app_router(app: App) -> Router {
-    let headers = headers::Headers::app(&app.config.hosts);
+    let headers = headers::SecurityHeaders::app(&app.config.hosts);
     build(app, routes::app(), headers)
 }
 
-/// The table as a router, inside everything that holds for every route. The outermost layer is the last one.
-fn build(app: App, table: Vec<Route>, headers: headers::Headers) -> Router {
+/// Builds the router from a route table, with the layers that apply to every route. The layer added last runs first.
+fn build(app: App, table: Vec<Route>, headers: headers::SecurityHeaders) -> Router {
     let mut router = Router::new();
     for route in table {
-        let guard = from_fn_with_state((app.clone(), route.access), access::enforce);
+        // A route layer runs after routing and before the handler, so a route cannot be reached without its access
+        // check.
+        let guard = from_fn_with_state(access::RouteGuard { app: app.clone(), access: route.access }, access::enforce);
         router = router.route(route.path, route.handler.route_layer(guard));
     }
     router
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .layer(from_fn_with_state(app.config.hosts.app_origin(), same_origin::enforce))
+        // Innermost of the checks, so that its refusal is rendered by `problem::show` like any other.
+        .layer(from_fn_with_state(app.config.hosts.app_origin(), csrf::enforce))
         .layer(from_fn_with_state(ANSWER_WITHIN, within_time))
+        // Outside the timeout and inside `problem::show`: a panic becomes a problem response too.
         .layer(CatchPanicLayer::custom(problem::panicked))
         .layer(from_fn_with_state(app.clock.clone(), problem::show))
+        // Outermost, so that error pages carry the security headers as well.
         .layer(from_fn_with_state(headers, headers::add))
         .with_state(app)
 }
 
-/// Gives up on a request that takes too long: whose fault it is depends on whether its body was still on its way.
-async fn within_time(State(limit): State<Duration>, request: Request, next: Next) -> Answer {
+/// Applies the request timeout. The status depends on which side was slow: 408 while the client still sends its body,
+/// 503 after that.
+async fn within_time(State(limit): State<Duration>, request: Request, next: Next) -> HandlerResult {
     let whole = Arc::new(());
     let on_its_way = Arc::downgrade(&whole);
-    // Handlers read the body to its end and drop it; until then it holds the mark.
+    // Handlers read the body to its end and drop it. The marker moves into the body, so it is gone once the body is.
     let request = request.map(|body| {
         Body::new(body.map_frame(move |frame| {
             let _ = &whole;
@@ -105,6 +104,7 @@ async fn within_time(State(limit): State<Duration>, request: Request, next: Next
     let mut answer = std::pin::pin!(next.run(request));
     match tokio::time::timeout(limit, answer.as_mut()).await {
         Ok(answer) => Ok(answer),
+        // 408 is the client's fault (RFC 9110 15.5.9) and is not logged: slow uploads would fill the log.
         Err(_) if on_its_way.strong_count() > 0 => {
             let detail = "The request did not arrive in time. Please try again.";
             Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", "Too slow", detail))

@@ -1,4 +1,5 @@
-//! One's own keys at the providers of models: for which there is one, and what the provider last said to it. Never the keys.
+//! The page of the account's own provider keys: which providers have one, and the provider's last refusal of it. The
+//! keys themselves are never shown.
 
 use askama::Template;
 use axum::extract::{Form, Path, State};
@@ -11,46 +12,57 @@ use crate::app::App;
 use crate::db::AccountId;
 use crate::http::format::Moment;
 use crate::http::page::Page;
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{HandlerResult, Problem};
 use crate::own_keys::{KeyOwner, KeyRefusal, OwnKey};
+use crate::web::access::AccessLevel::Member;
+use crate::web::page_head::PageHead;
+use crate::web::route::{Route, get, post};
+
+/// The routes of own provider keys.
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        get("/own-keys", Member, show),
+        post("/own-keys/{provider}", Member, set),
+        post("/own-keys/{provider}/remove", Member, remove),
+    ]
+}
 
 #[derive(Template)]
-#[template(path = "spend/own_keys.html")]
+#[template(path = "own_keys/own_keys.html")]
 pub struct OwnKeysPage {
-    pub handle: String,
-    pub is_admin: bool,
+    pub head: PageHead,
     pub providers: Vec<ProviderRow>,
 }
 
-/// A provider, and the key there if there is one.
+/// A provider, and the account's key there if it has one.
 pub struct ProviderRow {
-    /// As addresses name it.
+    /// The provider's name in paths.
     pub provider: String,
-    /// As people do.
+    /// The provider's name for people.
     pub name: String,
-    /// Whether calls go there from here; a key may have outlived that.
+    /// Whether calls are routed to this provider here. A key can outlive its provider's configuration.
     pub is_served: bool,
-    pub key: Option<KeyInWords>,
-    /// What is wrong with what was typed for it, empty when nothing is.
+    pub key: Option<OwnKeyView>,
+    /// Why the form was refused; empty when it was not.
     pub note: String,
 }
 
-/// What is said of a key.
-pub struct KeyInWords {
+/// A stored key.
+pub struct OwnKeyView {
     pub last_four: String,
     pub added: Moment,
-    pub refused: Option<RefusedInWords>,
+    pub refused: Option<KeyRefusalView>,
 }
 
-pub struct RefusedInWords {
+pub struct KeyRefusalView {
     pub at: Moment,
-    /// Behind the time.
+    /// Follows the time of the refusal.
     pub how: String,
 }
 
-/// What is typed is a secret: it is shown to nobody, also not to who typed it.
+/// The key is a secret: a refused form does not echo it, and its memory is wiped when it is dropped.
 #[derive(Deserialize)]
-pub struct Typed {
+pub struct OwnKeyForm {
     #[serde(default)]
     key: Zeroizing<String>,
 }
@@ -65,8 +77,8 @@ pub async fn set(
     State(app): State<App>,
     session: Session,
     Path(provider): Path<String>,
-    Form(typed): Form<Typed>,
-) -> Answer {
+    Form(typed): Form<OwnKeyForm>,
+) -> HandlerResult {
     match app.own_keys.set(owner(&session), &provider, &typed.key).await {
         Ok(()) => Ok(Redirect::to("/own-keys").into_response()),
         Err(error) => {
@@ -81,7 +93,7 @@ pub async fn set(
 }
 
 /// `POST /own-keys/{provider}/remove`
-pub async fn remove(State(app): State<App>, session: Session, Path(provider): Path<String>) -> Answer<Redirect> {
+pub async fn remove(State(app): State<App>, session: Session, Path(provider): Path<String>) -> HandlerResult<Redirect> {
     app.own_keys.remove(owner(&session), &provider).await?;
     Ok(Redirect::to("/own-keys"))
 }
@@ -90,9 +102,9 @@ fn owner(session: &Session) -> KeyOwner<'_> {
     KeyOwner { account: session.account, handle: &session.handle }
 }
 
-/// Which calls go out under own keys, in a sentence; empty when none do.
+/// A sentence about the providers whose calls use an own key; empty when there are none.
 #[must_use]
-pub fn in_words(app: &App, account: AccountId) -> String {
+pub fn budget_note(app: &App, account: AccountId) -> String {
     let names: Vec<String> = app.own_keys.in_use(account).iter().map(|provider| name(provider)).collect();
     match names.as_slice() {
         [] => String::new(),
@@ -111,11 +123,7 @@ fn page(app: &App, session: &Session) -> OwnKeysPage {
         note: String::new(),
         provider: provider.clone(),
     };
-    OwnKeysPage {
-        handle: session.handle.to_string(),
-        is_admin: super::admin::is_admin(session),
-        providers: served.iter().chain(left_over).map(row).collect(),
-    }
+    OwnKeysPage { head: session.into(), providers: served.iter().chain(left_over).map(row).collect() }
 }
 
 fn name(provider: &str) -> String {
@@ -126,14 +134,14 @@ fn name(provider: &str) -> String {
     }
 }
 
-impl From<&OwnKey> for KeyInWords {
+impl From<&OwnKey> for OwnKeyView {
     fn from(key: &OwnKey) -> Self {
         Self { last_four: key.last_four.clone(), added: Moment(key.added_at), refused: key.refused.map(Into::into) }
     }
 }
 
-impl From<KeyRefusal> for RefusedInWords {
-    fn from(KeyRefusal { at, status }: KeyRefusal) -> Self {
+impl From<Refused> for KeyRefusalView {
+    fn from(Refused { at, status }: Refused) -> Self {
         let why = if status == 401 { "it does not know this key" } else { "this key may not do what was asked for" };
         Self { at: Moment(at), how: format!("{why} ({status})") }
     }

@@ -1,4 +1,4 @@
-//! One's own passkeys: see them, add one, remove one; and new recovery codes.
+//! The account's passkeys (list, add, remove), and new recovery codes.
 
 use askama::Template;
 use axum::Json;
@@ -8,34 +8,46 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::cookies;
-use super::extractors::Pending;
+use super::extractors::CeremonyToken;
 use crate::accounts::{PasskeyView, Session};
 use crate::app::App;
 use crate::error::Error;
 use crate::http::format::Moment;
 use crate::http::page::Page;
-use crate::http::problem::Answer;
+use crate::http::problem::HandlerResult;
+use crate::web::access::AccessLevel::Member;
+use crate::web::page_head::PageHead;
+use crate::web::route::{Route, get, post};
+
+/// The routes of passkeys and recovery codes.
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        get("/passkeys", Member, list),
+        post("/passkeys/challenge", Member, challenge),
+        post("/passkeys", Member, add),
+        post("/passkeys/{id}/remove", Member, remove),
+        post("/recovery-codes", Member, new_recovery_codes),
+    ]
+}
 
 #[derive(Template)]
-#[template(path = "dashboard/passkeys.html")]
+#[template(path = "passkeys/passkeys.html")]
 pub struct PasskeysPage {
-    pub handle: String,
-    pub is_admin: bool,
-    /// Whether a recovery code brought the person here, whose old passkey is lost.
+    pub head: PageHead,
+    /// Whether account recovery led here; the old passkey is lost then.
     pub recovered: bool,
     pub passkeys: Vec<PasskeyRow>,
 }
 
-/// New recovery codes, this once.
+/// The new recovery codes. They are stored as hashes only, so this response is the one time they can be shown.
 #[derive(Template)]
-#[template(path = "dashboard/recovery_codes.html")]
+#[template(path = "passkeys/recovery_codes.html")]
 pub struct NewRecoveryCodesPage {
-    pub handle: String,
-    pub is_admin: bool,
+    pub head: PageHead,
     pub codes: Vec<String>,
 }
 
-/// One passkey.
+/// A passkey in the list.
 pub struct PasskeyRow {
     pub id: String,
     pub name: String,
@@ -55,7 +67,7 @@ impl From<&PasskeyView> for PasskeyRow {
 }
 
 #[derive(Deserialize)]
-pub struct Arrival {
+pub struct PasskeysQuery {
     #[serde(default)]
     recovered: String,
 }
@@ -64,44 +76,42 @@ pub struct Arrival {
 pub async fn list(
     State(app): State<App>,
     session: Session,
-    Query(arrival): Query<Arrival>,
-) -> Answer<Page<PasskeysPage>> {
+    Query(arrival): Query<PasskeysQuery>,
+) -> HandlerResult<Page<PasskeysPage>> {
     let passkeys = app.accounts.passkeys(&session).await?;
     Ok(Page(PasskeysPage {
-        handle: session.handle.to_string(),
-        is_admin: super::admin::is_admin(&session),
+        head: (&session).into(),
         recovered: arrival.recovered == "yes",
         passkeys: passkeys.iter().map(Into::into).collect(),
     }))
 }
 
 /// `POST /passkeys/challenge`
-pub async fn challenge(State(app): State<App>, session: Session) -> Answer {
+pub async fn challenge(State(app): State<App>, session: Session) -> HandlerResult {
     let (token, options) = app.accounts.passkey_challenge(&session).await?;
     Ok((AppendHeaders([cookies::ceremony(&token)]), Json(options)).into_response())
 }
 
-/// `POST /passkeys`: the browser's answer.
+/// `POST /passkeys` with the browser's response to the challenge.
 pub async fn add(
     State(app): State<App>,
     session: Session,
-    Pending(token): Pending,
+    CeremonyToken(token): CeremonyToken,
     Json(answer): Json<Value>,
-) -> Answer {
+) -> HandlerResult {
     app.accounts.passkey_add(&session, &token, answer).await?;
     Ok((AppendHeaders([cookies::ceremony_over()]), Json(json!({ "next": "/passkeys" }))).into_response())
 }
 
 /// `POST /passkeys/{id}/remove`
-pub async fn remove(State(app): State<App>, session: Session, Path(id): Path<String>) -> Answer<Redirect> {
+pub async fn remove(State(app): State<App>, session: Session, Path(id): Path<String>) -> HandlerResult<Redirect> {
     let id = id.parse().map_err(|_| Error::NotFound)?;
     app.accounts.passkey_remove(&session, id).await?;
     Ok(Redirect::to("/passkeys"))
 }
 
-/// `POST /recovery-codes`: new ones in place of those before.
-pub async fn new_recovery_codes(State(app): State<App>, session: Session) -> Answer<Page<NewRecoveryCodesPage>> {
+/// `POST /recovery-codes` replaces the account's recovery codes.
+pub async fn new_recovery_codes(State(app): State<App>, session: Session) -> HandlerResult<Page<NewRecoveryCodesPage>> {
     let codes = app.accounts.recovery_codes_renew(&session).await?;
-    let is_admin = super::admin::is_admin(&session);
-    Ok(Page(NewRecoveryCodesPage { handle: session.handle.to_string(), is_admin, codes }))
+    Ok(Page(NewRecoveryCodesPage { head: (&session).into(), codes }))
 }

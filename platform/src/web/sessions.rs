@@ -1,4 +1,4 @@
-//! The places where one is logged in.
+//! Ending a session from the list on the dashboard.
 
 use axum::extract::{Path, State};
 use axum::response::{AppendHeaders, IntoResponse as _, Redirect};
@@ -8,10 +8,17 @@ use crate::accounts::Session;
 use crate::app::App;
 use crate::db::SessionId;
 use crate::error::Error;
-use crate::http::problem::Answer;
+use crate::http::problem::HandlerResult;
+use crate::web::access::AccessLevel::Member;
+use crate::web::route::{Route, post};
 
-/// `POST /sessions/{id}/end`. Ending the one that asks is logging out.
-pub async fn end(State(app): State<App>, session: Session, Path(id): Path<String>) -> Answer {
+/// The route of sessions.
+pub(super) fn routes() -> Vec<Route> {
+    vec![post("/sessions/{id}/end", Member, end)]
+}
+
+/// `POST /sessions/{id}/end`. Ending the current session logs out.
+pub async fn end(State(app): State<App>, session: Session, Path(id): Path<String>) -> HandlerResult {
     let id: SessionId = id.parse().map_err(|_| Error::NotFound)?;
     if id == session.id {
         app.accounts.log_out(&session).await?;

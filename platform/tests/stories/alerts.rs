@@ -101,16 +101,16 @@ async fn alerts_stand_on_the_pages_until_their_period_ends() {
     call(&site.app, "alice", "", A_DOLLAR).await;
     let all_of_today =
         "All $1.00 of today&#39;s AI allowance is spent: it pays for no call before 16 Nov, midnight UTC.";
-    for path in ["/", "/spend"] {
+    for path in ["/", "/usage"] {
         let page = alice.get(path).await.text().await;
         assert!(page.contains(all_of_today) && !page.contains("More than 80 %"), "{path}: {page}");
         assert!(!boris.get(path).await.text().await.contains("today&#39;s AI allowance"), "{path}: of another");
     }
     site.app.clock.advance(DAY);
-    assert!(!alice.get("/spend").await.text().await.contains("today&#39;s AI allowance"));
+    assert!(!alice.get("/usage").await.text().await.contains("today&#39;s AI allowance"));
     call(&site.app, "alice", "", A_DOLLAR / 100 * 75).await;
-    let page = alice.get("/spend").await.text().await;
+    let page = alice.get("/usage").await.text().await;
     assert!(page.contains("More than 80 % of this month&#39;s AI allowance is spent: $1.75 of $2.00."), "{page}");
-    let said = alice.get("/api/spend").await.json().await;
+    let said = alice.get("/api/usage").await.json().await;
     assert_eq!((&said["alerts"][0]["percent"], &said["alerts"][0]["period"]), (&json!(80), &json!("2026-11")));
 }

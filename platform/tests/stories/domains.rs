@@ -317,7 +317,7 @@ async fn an_owner_adds_proves_and_removes_a_domain_on_a_page_and_by_the_api() {
         assert!(page.contains(said), "{said}: {page}");
     }
     let listed = alice.get("/api/domains").await.json().await;
-    let domain = &listed["domains"][0];
+    let domain = &listed["items"][0];
     assert_eq!((domain["state"].as_str(), domain["url"].as_str()), (Some("claimed"), Some("https://docs.alice.org")));
     let check = format!("/domains/{}/check", domain["id"].as_str().unwrap());
     let not_yet = alice.post(&check, "").await;

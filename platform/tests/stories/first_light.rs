@@ -77,7 +77,7 @@ async fn an_answer_is_streamed_and_paid_for(stack: &Stack, alice: &Visitor) {
     alice.click("main form button").await;
     alice.until_it_says("demo model").await;
     alice.goto(&stack.origin("app")).await;
-    let spend = format!("{}/api/spend", stack.origin("app"));
+    let spend = format!("{}/api/usage", stack.origin("app"));
     alice
         .until("the call to be settled", async || {
             let spend = page_json(alice, &spend).await;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::http::Method;
 use axum::routing::any;
 use berth::containers::fake::Verb;
 use berth::instances::{Cause, Fact, Ports, Wish};
@@ -274,7 +275,10 @@ async fn ports_are_opened_on_the_dashboard_and_by_the_api() {
     let town = Town::new(&[]).await;
     let mut alice = Visitor::of(&town.app);
     alice.sign_up("handle=alice").await;
-    assert_eq!(alice.get("/api/instance/ports").await.json().await, serde_json::json!({ "ports": [], "most": 16 }));
+    assert_eq!(
+        alice.get("/api/instance/ports").await.json().await,
+        serde_json::json!({ "items": [], "next": null, "limit": 16 })
+    );
     assert_eq!(alice.post("/instance/ports", "ports=8000-8001%2C+3000").await.in_short(), "303 /#ports");
     let page = alice.get("/").await.text().await;
     assert!(page.contains("value=\"3000, 8000-8001\"") && page.contains("href=\"https://3000--alice.example.com\""));
@@ -291,15 +295,17 @@ async fn ports_are_opened_on_the_dashboard_and_by_the_api() {
     }
     let instance = town.instances().by_handle(&berth::handle::Handle::parse("alice").unwrap()).unwrap();
     let own = instance.socket().port();
-    let taken = alice.post_json("/api/instance/ports", &serde_json::json!({ "ports": own.to_string() })).await;
+    let taken =
+        alice.send_json(Method::PUT, "/api/instance/ports", &serde_json::json!({ "ports": own.to_string() })).await;
     assert_eq!(taken.status, 422);
     assert_eq!(taken.json().await["errors"][0]["field"], "ports");
-    let now = alice.post_json("/api/instance/ports", &serde_json::json!({ "ports": "5173" })).await.json().await;
+    let now =
+        alice.send_json(Method::PUT, "/api/instance/ports", &serde_json::json!({ "ports": "5173" })).await.json().await;
     let open = serde_json::json!({
         "port": 5173,
         "url": "https://5173--alice.example.com",
         "path_url": "https://alice.example.com/_port/5173/",
     });
-    assert_eq!(now, serde_json::json!({ "ports": [open], "most": 16 }));
+    assert_eq!(now, serde_json::json!({ "items": [open], "next": null, "limit": 16 }));
     assert_eq!(alice.get("/api/instance/ports").await.json().await, now);
 }

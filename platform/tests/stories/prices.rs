@@ -4,7 +4,7 @@ use berth::app::App;
 use berth::handle::Handle;
 use berth::http::format::query_value;
 use berth::quota::{CacheWrites, Call, Demand, InputBound, Provider, Refusal, Service, Tier};
-use berth::web::admin_prices::{FORM_BYTES, TABLE_BYTES};
+use berth::web::admin::prices::{FORM_BYTES, TABLE_BYTES};
 use sea_orm::ConnectionTrait as _;
 
 use super::calls::{World, reopen};
@@ -58,7 +58,7 @@ async fn the_operator_sees_what_models_cost_and_finds_one_by_a_part_of_its_name(
     assert!(!page.contains("claude-haiku"), "{page}");
     let none = operator.get("/admin/prices?model=%3Cb%3E").await.text().await;
     assert!(none.contains("None is called so.") && none.contains("value=\"&#60;b&#62;\""), "{none}");
-    for page in ["/admin", "/admin/spend"] {
+    for page in ["/admin", "/admin/usage"] {
         assert!(operator.get(page).await.text().await.contains("href=\"/admin/prices\""), "{page}");
     }
 }
@@ -83,14 +83,14 @@ async fn a_table_is_looked_at_before_it_holds_and_an_older_one_can_hold_again() 
     ] {
         assert!(page.contains(part), "the page lacks {part}: {page}");
     }
-    assert_eq!(operator.post(&format!("/admin/prices/{new}/use"), "").await.in_short(), "303 /admin/prices");
+    assert_eq!(operator.post(&format!("/admin/prices/{new}/activate"), "").await.in_short(), "303 /admin/prices");
     assert!(tomorrow().await.is_ok());
     let page = operator.get("/admin/prices").await.text().await;
     assert!(
         page.contains(&format!("by version <a href=\"/admin/prices/{new}\">")) && page.contains("put in force"),
         "{page}"
     );
-    assert_eq!(operator.post(&format!("/admin/prices/{before}/use"), "").await.in_short(), "303 /admin/prices");
+    assert_eq!(operator.post(&format!("/admin/prices/{before}/activate"), "").await.in_short(), "303 /admin/prices");
     assert!(matches!(tomorrow().await.err(), Some(Refusal::UnknownModel { .. })), "the one before is in force again");
     assert_eq!(take_in(&mut operator, &table("claude-of-tomorrow", 3).replace('\n', "\r\n")).await, new, "line ends");
     let db = site.app.db.read();
@@ -130,7 +130,7 @@ async fn receipts_are_rated_by_a_version_once_it_was_looked_at() {
     let mut operator = site.operator("olivia").await;
     let mut alice = site.member("alice").await;
     let dear = take_in(&mut operator, &table("claude-of-today", 4)).await;
-    operator.post(&format!("/admin/prices/{dear}/use"), "").await;
+    operator.post(&format!("/admin/prices/{dear}/activate"), "").await;
     for handle in ["alice", "olivia"] {
         used(site.app.quota.admit(call_of(&site.app, handle, "claude-of-today")).await.unwrap(), 1000);
     }
@@ -138,7 +138,7 @@ async fn receipts_are_rated_by_a_version_once_it_was_looked_at() {
     let spent = async || site.app.quota.spend(account).await.unwrap().spent_nanodollars;
     assert_eq!(spent().await, 4_000_000);
     let cheap = take_in(&mut operator, &table("claude-of-today", 1)).await;
-    let rerate = format!("/admin/prices/{cheap}/rerate");
+    let rerate = format!("/admin/prices/{cheap}/repricing");
     let page = operator.get(&format!("{rerate}?since=2026-11-15&account=alice")).await.text().await;
     for part in [
         "Receipts that cost something else by it: 1, by -$0.003 in all",
@@ -165,11 +165,11 @@ async fn receipts_are_rated_by_a_version_once_it_was_looked_at() {
     assert_eq!(site.app.quota.disagreements().await.unwrap(), Vec::<String>::new());
     // Whoever paid sees why.
     let receipt = site.app.quota.receipts(account, 1).await.unwrap().remove(0);
-    let page = alice.get("/spend/receipts").await.text().await;
+    let page = alice.get("/usage/receipts").await.text().await;
     assert!(page.contains(&format!("a correction: by the prices of version {cheap}")), "{page}");
-    let page = alice.get(&format!("/spend/receipts/{}", receipt.corrects.unwrap())).await.text().await;
+    let page = alice.get(&format!("/usage/receipts/{}", receipt.corrects.unwrap())).await.text().await;
     assert!(page.contains("so that the call cost $0.001 in all"), "{page}");
-    let page = alice.get(&format!("/spend/receipts/{}", receipt.id)).await.text().await;
+    let page = alice.get(&format!("/usage/receipts/{}", receipt.id)).await.text().await;
     assert!(page.contains("given back of a call of claude-of-today"), "{page}");
 }
 

@@ -421,17 +421,17 @@ async fn an_owner_shares_and_revokes_on_the_page_and_by_the_api() {
     }
     assert!(alice.get("/").await.text().await.contains("2 shares open to others"));
     let listed = alice.get("/api/shares").await.json().await;
-    let docs = &listed["shares"][0];
+    let docs = &listed["items"][0];
     assert_eq!(
         (docs["path"].as_str(), docs["audience"].as_str(), docs["handle"].as_str()),
         (Some("/docs"), Some("account"), Some("boris"))
     );
     assert_eq!(docs["url"], "https://alice.example.com/docs");
-    assert_eq!(listed["shares"][1]["wakes"], true);
+    assert_eq!(listed["items"][1]["wakes"], true);
     let gone = format!("/sharing/{}/remove", docs["id"].as_str().unwrap());
     assert_eq!(alice.post(&gone, "").await.in_short(), "303 /sharing");
     let added = alice.post_json("/api/shares", &serde_json::json!({ "path": "/a", "audience": "signed_in" })).await;
     assert_eq!(added.status.as_u16(), 201);
     let left = alice.get("/api/shares").await.json().await;
-    assert_eq!(left["shares"].as_array().unwrap().len(), 2);
+    assert_eq!(left["items"].as_array().unwrap().len(), 2);
 }

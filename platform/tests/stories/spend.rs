@@ -52,7 +52,7 @@ pub async fn call(app: &App, handle: &str, agent: &str, tokens: u64) {
 }
 
 async fn spend(visitor: &mut Visitor, query: &str) -> Value {
-    visitor.get(&format!("/api/spend{query}")).await.json().await
+    visitor.get(&format!("/api/usage{query}")).await.json().await
 }
 
 fn named<'a>(sums: &'a Value, name: &str) -> &'a Value {
@@ -63,13 +63,13 @@ fn named<'a>(sums: &'a Value, name: &str) -> &'a Value {
 async fn who_never_called_sees_what_there_is_to_spend_and_no_empty_tables() {
     let site = site(&[("BERTH_ALLOWANCE_DOLLARS", "5")]).await;
     let mut alice = site.member("alice").await;
-    let page = alice.get("/spend").await;
+    let page = alice.get("/usage").await;
     assert_eq!(page.in_short(), "200");
     let page = page.text().await;
     assert!(page.contains("No AI call in November 2026 yet.") && page.contains("$5.00 left of $5.00"), "{page}");
     assert!(!page.contains("<table") && !page.contains("<figure"));
-    assert!(alice.get("/spend/receipts").await.text().await.contains("No call was made yet."));
-    let export = alice.get("/spend/export").await.text().await;
+    assert!(alice.get("/usage/receipts").await.text().await.contains("No call was made yet."));
+    let export = alice.get("/usage/export").await.text().await;
     assert_eq!(export.lines().count(), 1, "{export}");
 }
 
@@ -107,7 +107,7 @@ async fn the_same_sums_stand_on_the_page_and_in_the_api_and_add_up() {
             said[sums].as_array().unwrap().iter().map(|sum| sum["amount_nanodollars"].as_i64().unwrap()).sum();
         assert_eq!(sum, 260_000 * A_TOKEN, "{sums}");
     }
-    let page = alice.get("/spend").await.text().await;
+    let page = alice.get("/usage").await.text().await;
     for part in [
         "$0.13 in November 2026, for 3 calls.",
         "$1.00 held for calls in flight",
@@ -135,7 +135,7 @@ async fn agents_beyond_twenty_are_summed_up() {
     assert_eq!(said["by_agent"][0]["name"], json!("agent-24"));
     let others: i64 = (0..5).map(|agent| (1000 + agent) * A_TOKEN).sum();
     assert_eq!(said["other_agents_nanodollars"], json!(others));
-    assert!(alice.get("/spend").await.text().await.contains("<span class=\"whole\">others</span>"));
+    assert!(alice.get("/usage").await.text().await.contains("<span class=\"whole\">others</span>"));
 }
 
 #[tokio::test]
@@ -155,15 +155,15 @@ async fn a_month_that_is_over_can_be_looked_at() {
     assert_eq!(before["months"].as_array().unwrap().len(), 2);
     let now = spend(&mut alice, "").await;
     assert_eq!((&now["period"], &now["spent_nanodollars"]), (&json!("2026-12"), &json!(7000 * A_TOKEN)));
-    let page = alice.get("/spend?month=2026-11").await.text().await;
+    let page = alice.get("/usage?month=2026-11").await.text().await;
     assert!(page.contains("$0.05 in November 2026, for 2 calls.") && !page.contains("What is left"), "{page}");
-    let page = alice.get("/spend").await.text().await;
-    assert!(page.contains("href=\"/spend?month=2026-11\"") && page.contains("What is left"));
-    assert!(alice.get("/spend?month=2026-10").await.text().await.contains("No AI call in October 2026."));
+    let page = alice.get("/usage").await.text().await;
+    assert!(page.contains("href=\"/usage?month=2026-11\"") && page.contains("What is left"));
+    assert!(alice.get("/usage?month=2026-10").await.text().await.contains("No AI call in October 2026."));
     for nonsense in ["2026-13", "November", "2026-11-01", "'%20OR%201=1"] {
-        assert_eq!(alice.get(&format!("/spend?month={nonsense}")).await.in_short(), "404", "{nonsense}");
+        assert_eq!(alice.get(&format!("/usage?month={nonsense}")).await.in_short(), "404", "{nonsense}");
     }
-    let export = alice.get("/spend/export?month=2026-11&as=jsonl").await.text().await;
+    let export = alice.get("/usage/export?month=2026-11&as=jsonl").await.text().await;
     let numbers: Vec<Value> =
         export.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["seq"].clone()).collect();
     assert_eq!(numbers, [json!(1), json!(3)], "the other month's lies between them");
@@ -179,17 +179,17 @@ async fn receipts_come_in_pages_each_once_and_in_their_order() {
     let (mut numbers, mut query) = (Vec::new(), String::new());
     for page in 0.. {
         let said = alice.get(&format!("/api/receipts{query}")).await.json().await;
-        let receipts = said["receipts"].as_array().unwrap();
+        let receipts = said["items"].as_array().unwrap();
         numbers.extend(receipts.iter().map(|receipt| receipt["seq"].as_i64().unwrap()));
         assert_eq!(
-            alice.get(&format!("/spend/receipts{query}")).await.text().await.matches("/spend/receipts/").count(),
+            alice.get(&format!("/usage/receipts{query}")).await.text().await.matches("/usage/receipts/").count(),
             receipts.len()
         );
-        let Some(before) = said["next_before"].as_i64() else {
+        let Some(next) = said["next"].as_str() else {
             assert_eq!(page, 2);
             break;
         };
-        query = format!("?before={before}");
+        query = next.strip_prefix("/api/receipts").unwrap().to_owned();
     }
     assert_eq!(numbers, (1..=120).rev().collect::<Vec<_>>());
 }
@@ -202,7 +202,7 @@ async fn a_receipt_can_be_verified_by_whoever_has_it_and_one_that_was_altered_sa
         call(&site.app, "alice", "builder", tokens).await;
     }
     let receipts = alice.get("/api/receipts").await.json().await;
-    let id = receipts["receipts"][1]["id"].as_str().unwrap().to_owned();
+    let id = receipts["items"][1]["id"].as_str().unwrap().to_owned();
     let said = alice.get(&format!("/api/receipts/{id}")).await.json().await;
     assert_eq!(said["wrong"], Value::Null);
     let digest = hex::encode(Sha256::digest(said["digested"].as_str().unwrap()));
@@ -212,18 +212,18 @@ async fn a_receipt_can_be_verified_by_whoever_has_it_and_one_that_was_altered_sa
     UnparsedPublicKey::new(&ED25519, bytes(&key))
         .verify(voucher["hash"].as_str().unwrap().as_bytes(), &bytes(&voucher["signature"]))
         .unwrap();
-    let page = alice.get(&format!("/spend/receipts/{id}")).await.text().await;
+    let page = alice.get(&format!("/usage/receipts/{id}")).await.text().await;
     for part in ["$0.001", "Checked just now", "2\u{2009}000 out", "builder", &digest] {
         assert!(page.contains(part), "the receipt lacks {part}: {page}");
     }
-    for path in [format!("/spend/receipts/{id}"), format!("/api/receipts/{id}"), "/spend/receipts/1".into()] {
+    for path in [format!("/usage/receipts/{id}"), format!("/api/receipts/{id}"), "/usage/receipts/1".into()] {
         assert_eq!(boris.get(&path).await.status.as_u16(), 404, "{path}");
     }
-    assert_eq!(boris.get("/api/receipts").await.json().await["receipts"], json!([]));
+    assert_eq!(boris.get("/api/receipts").await.json().await["items"], json!([]));
     let tx = site.app.db.begin().await.unwrap();
     tx.execute_unprepared("UPDATE receipts SET amount_nanodollars = 1 WHERE seq = 2").await.unwrap();
     tx.commit().await.unwrap();
-    let page = alice.get(&format!("/spend/receipts/{id}")).await.text().await;
+    let page = alice.get(&format!("/usage/receipts/{id}")).await.text().await;
     assert!(page.contains("This receipt is not as it was written") && !page.contains("Checked just now"), "{page}");
 }
 
@@ -241,8 +241,8 @@ async fn a_receipt_says_in_words_how_its_amount_came_about() {
         (Seen::Unreadable, Outcome::Recovered, "The server stopped while the call was in flight"),
     ] {
         hold(&site.app, "alice", "", 20).await.settle(seen, outcome, String::new());
-        let newest = alice.get("/api/receipts").await.json().await["receipts"][0]["id"].as_str().unwrap().to_owned();
-        let page = alice.get(&format!("/spend/receipts/{newest}")).await.text().await;
+        let newest = alice.get("/api/receipts").await.json().await["items"][0]["id"].as_str().unwrap().to_owned();
+        let page = alice.get(&format!("/usage/receipts/{newest}")).await.text().await;
         assert!(page.contains(words), "{seen:?}: {page}");
     }
 }
@@ -298,7 +298,7 @@ async fn a_month_is_exported_whole_and_is_no_formula() {
     for _ in 0..3 {
         call(&site.app, "alice", "=HYPERLINK(\"https://evil.test\")", 2000).await;
     }
-    let answer = alice.get("/spend/export?as=csv").await;
+    let answer = alice.get("/usage/export?as=csv").await;
     assert_eq!(answer.header("content-type"), "text/csv; charset=utf-8");
     assert_eq!(answer.header("content-disposition"), "attachment; filename=\"berth-alice-2026-11.csv\"");
     let csv = answer.text().await;
@@ -311,5 +311,5 @@ async fn a_month_is_exported_whole_and_is_no_formula() {
             "{line}"
         );
     }
-    assert_eq!(alice.get("/spend/export?as=pdf").await.status.as_u16(), 400);
+    assert_eq!(alice.get("/usage/export?as=pdf").await.status.as_u16(), 400);
 }

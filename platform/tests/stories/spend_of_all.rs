@@ -16,7 +16,7 @@ const A_DOLLAR: u64 = 2_000_000;
 
 /// The accounts of a page, in their order.
 fn accounts(page: &str) -> Vec<&str> {
-    page.split("<a href=\"/admin/spend/").skip(1).map(|rest| rest.split('"').next().unwrap()).collect()
+    page.split("<a href=\"/admin/users/").skip(1).map(|rest| rest.split('"').next().unwrap()).collect()
 }
 
 #[tokio::test]
@@ -34,11 +34,11 @@ async fn the_operator_sees_who_spends_how_much_and_who_is_near_the_limit() {
     let code = format!("code={}", operator.fresh_code());
     assert_eq!(operator.post("/log-in/code", &code).await.in_short(), "303 /");
     // A dollar of which nine tenths are spent, and so nearer to its end than the others.
-    let page = operator.post("/admin/spend/carol/limits", "month=1&requests=30").await;
-    assert_eq!(page.in_short(), "303 /admin/spend/carol");
+    let page = operator.post("/admin/users/carol/limits", "month=1&requests=30").await;
+    assert_eq!(page.in_short(), "303 /admin/users/carol");
     call(&site.app, "carol", "", A_DOLLAR / 10 * 9).await;
     let held = hold(&site.app, "boris", "", A_DOLLAR / 4).await;
-    let page = operator.get("/admin/spend").await.text().await;
+    let page = operator.get("/admin/usage").await.text().await;
     for part in [
         "$4.90 in November 2026, $0.90 of it today. $0.25 is held",
         "Accounts that made calls: 3. At 80 % of their allowance or beyond: 1.",
@@ -50,10 +50,10 @@ async fn the_operator_sees_who_spends_how_much_and_who_is_near_the_limit() {
         assert!(page.contains(part), "the page lacks {part}: {page}");
     }
     assert_eq!(accounts(&page), ["alice", "boris", "carol"]);
-    assert_eq!(accounts(&operator.get("/admin/spend?order=share").await.text().await), ["carol", "alice", "boris"]);
-    let before = operator.get("/admin/spend?month=2026-10").await.text().await;
+    assert_eq!(accounts(&operator.get("/admin/usage?order=share").await.text().await), ["carol", "alice", "boris"]);
+    let before = operator.get("/admin/usage?month=2026-10").await.text().await;
     assert!(before.contains("$0.00 in October 2026. Accounts that made calls: 0."), "{before}");
-    assert_eq!(operator.get("/admin/spend?month=soon").await.in_short(), "404");
+    assert_eq!(operator.get("/admin/usage?month=soon").await.in_short(), "404");
     drop(held);
 }
 
@@ -76,8 +76,8 @@ async fn accounts_come_in_pages() {
         tx.execute_unprepared(&month).await.unwrap();
     }
     tx.commit().await.unwrap();
-    let first = operator.get("/admin/spend").await.text().await;
-    let second = operator.get("/admin/spend?page=1").await.text().await;
+    let first = operator.get("/admin/usage").await.text().await;
+    let second = operator.get("/admin/usage?page=1").await.text().await;
     assert_eq!((accounts(&first).len(), accounts(&second).len()), (50, 11));
     assert_eq!((accounts(&first)[0], *accounts(&second).last().unwrap()), ("person-59", "olivia"));
     assert!(first.contains("The next page") && !first.contains("The page before"));
@@ -91,28 +91,28 @@ async fn limits_and_credit_are_set_on_a_page_reach_the_next_call_and_stand_in_th
     let mut alice = site.member("alice").await;
     call(&site.app, "alice", "", A_DOLLAR).await;
     let left = async |alice: &mut super::web::visitor::Visitor| {
-        alice.get("/api/spend").await.json().await["left_nanodollars"].as_i64().unwrap()
+        alice.get("/api/usage").await.json().await["left_nanodollars"].as_i64().unwrap()
     };
     assert_eq!(left(&mut alice).await, 0);
-    let given = operator.post("/admin/spend/alice/credit", "amount=2.50&reason=sorry").await;
-    assert_eq!(given.in_short(), "303 /admin/spend/alice");
+    let given = operator.post("/admin/users/alice/credit", "amount=2.50&reason=sorry").await;
+    assert_eq!(given.in_short(), "303 /admin/users/alice");
     assert_eq!(left(&mut alice).await, 2_500_000_000);
-    operator.post("/admin/spend/alice/credit", "amount=-0.50").await;
-    operator.post("/admin/spend/alice/limits", "month=2&day=&requests=&tokens=&at_once=3").await;
+    operator.post("/admin/users/alice/credit", "amount=-0.50").await;
+    operator.post("/admin/users/alice/limits", "month=2&day=&requests=&tokens=&at_once=3").await;
     assert_eq!(left(&mut alice).await, 3_000_000_000);
-    let page = operator.get("/admin/spend/alice").await.text().await;
+    let page = operator.get("/admin/users/alice").await.text().await;
     assert!(
         page.contains("value=\"2.00\"") && page.contains("It has $2.00.") && page.contains("usually $1.00"),
         "{page}"
     );
     for (form, field) in [("month=much", "month"), ("at_once=-1", "at_once"), ("tokens=1.5", "tokens")] {
-        let refused = operator.post("/admin/spend/alice/limits", form).await;
+        let refused = operator.post("/admin/users/alice/limits", form).await;
         assert_eq!(refused.status.as_u16(), 422, "{form}");
         let page = refused.text().await;
         assert!(page.contains(&format!("id=\"{field}-note\"")), "{form}: {page}");
     }
     for form in ["amount=", "amount=0", "amount=lots", "amount=--1"] {
-        assert_eq!(operator.post("/admin/spend/alice/credit", form).await.status.as_u16(), 422, "{form}");
+        assert_eq!(operator.post("/admin/users/alice/credit", form).await.status.as_u16(), 422, "{form}");
     }
     assert_eq!(left(&mut alice).await, 3_000_000_000, "what was refused changed nothing");
     let db = site.app.db.read();
@@ -131,14 +131,14 @@ async fn a_bill_is_compared_by_day_and_model_and_warned_of_above_one_percent() {
     call(&site.app, "olivia", "", A_DOLLAR).await;
     let compare = async |operator: &mut super::web::visitor::Visitor, cost: &str| {
         let export = format!("export=date%2Cmodel%2Ccost%0A2026-11-15%2Cberth-demo%2C{cost}");
-        operator.post("/admin/compare", &export).await.text().await
+        operator.post("/admin/bill-comparison", &export).await.text().await
     };
     let near = compare(&mut operator, "1.99").await;
     assert!(near.contains("$1.99 were billed and $2.00 booked: a margin of $0.01, 0.50 %."), "{near}");
     assert!(!near.contains("differ by more than 1 %"));
     let far = compare(&mut operator, "2.50").await;
     assert!(far.contains("a margin of -$0.50, -20.00 %.") && far.contains("differ by more than 1 %"), "{far}");
-    let refused = operator.post("/admin/compare", "export=hello").await;
+    let refused = operator.post("/admin/bill-comparison", "export=hello").await;
     assert_eq!(refused.status.as_u16(), 422);
     let page = refused.text().await;
     assert!(page.contains("Three columns are needed") && page.contains(">hello</textarea>"), "{page}");

@@ -19,14 +19,14 @@ async fn keys_are_added_replaced_and_removed_on_their_page_and_never_shown() {
     let site = site(&[]).await;
     let (mut alice, mut boris) = (site.member("alice").await, site.member("boris").await);
     assert!(page(&mut alice).await.contains("You have no key here"));
-    assert!(alice.get("/spend").await.text().await.contains("With a key of your own"));
+    assert!(alice.get("/usage").await.text().await.contains("With a key of your own"));
     assert_eq!(alice.post("/own-keys/anthropic", &format!("key={ALICES}")).await.in_short(), "303 /own-keys");
     let shown = page(&mut alice).await;
     assert!(shown.contains("Your key ends in <code>x7Qa</code>") && shown.contains("15 Nov, 10:"), "{shown}");
     assert_eq!(alice.post("/own-keys/anthropic", &format!("key={BOBS}")).await.in_short(), "303 /own-keys");
     let shown = page(&mut alice).await;
     assert!(shown.contains("0B0b") && !shown.contains("x7Qa") && !shown.contains(&BOBS[..20]), "{shown}");
-    let spend = alice.get("/spend").await.text().await;
+    let spend = alice.get("/usage").await.text().await;
     assert!(spend.contains("Calls to Anthropic go out under your own key and use none of it."), "{spend}");
     assert!(!page(&mut boris).await.contains("0B0b"), "it is hers alone");
     assert_eq!(boris.post("/own-keys/anthropic/remove", "").await.in_short(), "404");
@@ -100,22 +100,22 @@ async fn a_receipt_says_that_its_owner_paid_and_what_the_call_is_worth() {
         let hold = site.app.quota.admit_under_own_key(call).await.unwrap();
         hold.settle(seen, Outcome::Completed, String::new());
     }
-    let list = alice.get("/spend/receipts").await.text().await;
+    let list = alice.get("/usage/receipts").await.text().await;
     assert_eq!(list.matches("under your own key").count(), 2, "{list}");
     let said = alice.get("/api/receipts").await.json().await;
     let shown: Vec<_> =
-        said["receipts"].as_array().unwrap().iter().map(|receipt| receipt["id"].as_str().unwrap()).collect();
+        said["items"].as_array().unwrap().iter().map(|receipt| receipt["id"].as_str().unwrap()).collect();
     for (id, sentence) in shown.iter().zip(["What all of it is worth is not known here.", "that is worth $0.002."]) {
-        let page = alice.get(&format!("/spend/receipts/{id}")).await.text().await;
+        let page = alice.get(&format!("/usage/receipts/{id}")).await.text().await;
         assert!(page.contains(sentence) && page.contains("your budget paid nothing"), "{page}");
         assert!(page.contains("Checked just now: it is as it was written"), "{page}");
     }
-    let csv = alice.get("/spend/export").await.text().await;
+    let csv = alice.get("/usage/export").await.text().await;
     let lines: Vec<&str> = csv.split("\r\n").collect();
     assert!(lines[0].ends_with(",payer,worth_dollars"), "{csv}");
     assert!(lines[1].ends_with(",own_key,0.002") && lines[2].ends_with(",own_key,"), "{csv}");
-    let spend = alice.get("/api/spend").await.json().await;
+    let spend = alice.get("/api/usage").await.json().await;
     assert_eq!((&spend["spent_nanodollars"], &spend["by_model"][0]["calls"]), (&value!(0), &value!(1)));
-    let page = alice.get("/spend").await.text().await;
+    let page = alice.get("/usage").await.text().await;
     assert!(page.contains("$0.00 in November 2026, for 2 calls."), "{page}");
 }

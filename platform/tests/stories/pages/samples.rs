@@ -10,20 +10,24 @@ use berth::http::format::{self, Moment};
 use berth::http::problem::ErrorPage;
 use berth::instances::{AwakeLedger, Cause, Fact, Job, LastWork, Open, Stage, Status, Wish, Work};
 use berth::mailbox::Counts;
-use berth::web::admin::{AccountRow, AdminPage, InstanceCell};
+use berth::web::account_deletion::{DeleteAccountPage, DeletionScheduledPage, DeletionStartedPage};
+use berth::web::admin::users::{InstanceCell, UserRow, UsersPage};
 use berth::web::alarms::AlarmRow;
-use berth::web::dashboard::{Dashboard, HistoryRow, ModelInWords, SessionRow, SpendInWords};
-use berth::web::domains::{DomainRow, DomainsPage};
-use berth::web::hand_off::{AgreePage, GoOnPage as OnTheWayPage};
-use berth::web::landing::Landing;
-use berth::web::leaving::{AskPage, LeavingPage, LeftPage};
-use berth::web::log_in::{CodePage as LogInCodePage, GoOnPage, LogInPage, RecoverPage};
+use berth::web::dashboard::{DashboardPage, HistoryRow, SessionRow};
+use berth::web::domains::page::{DomainRow, DomainsPage};
+use berth::web::hand_off::{ConsentPage, HandOffContinuePage};
+use berth::web::instance::awake_view::{awake_view, last_work};
+use berth::web::instance::ports::{OpenPort, PortsView};
+use berth::web::landing::LandingPage;
+use berth::web::log_in::page::{LogInCodePage, LogInContinuePage, LogInPage};
+use berth::web::log_in::recovery::RecoveryPage;
 use berth::web::mailbox::{LetterRow, MailInWords, MailboxPage};
+use berth::web::page_head::PageHead;
 use berth::web::passkeys::{NewRecoveryCodesPage, PasskeyRow, PasskeysPage};
-use berth::web::ports::{OpenPort, PortsInWords};
-use berth::web::sharing::{ShareRow, SharingPage, Typed};
-use berth::web::sign_up::{CodePage, HandlePage, PasskeyPage, QrPath, RecoveryCodesPage, WelcomePage};
-use berth::web::why;
+use berth::web::sharing::page::{ShareForm, ShareRow, SharingPage};
+use berth::web::sign_up::page::{HandlePage, SignUpCodePage, SignUpPasskeyPage, SignUpRecoveryCodesPage, WelcomePage};
+use berth::web::sign_up::qr_code::QrPath;
+use berth::web::usage::usage_card::{ModelUsageView, UsageCardView};
 
 const NOON: i64 = 1_795_183_329_000;
 
@@ -33,7 +37,7 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("landing", landing(3)),
         ("landing-nobody", landing(0)),
         ("sign-up-handle", sign_up_handle("alice")),
-        ("sign-up-passkey", html(&PasskeyPage { handle: "alice".into() })),
+        ("sign-up-passkey", html(&SignUpPasskeyPage { handle: "alice".into() })),
         ("sign-up-code", sign_up_code()),
         ("sign-up-recovery-codes", sign_up_recovery_codes()),
         ("welcome", welcome(&status(Fact::Provisioning, Stage::Volume))),
@@ -42,7 +46,7 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("log-in", log_in("", "")),
         ("log-in-on-the-way", log_in("alice.example.com", "/hand-off?host=alice.example.com&state=s&challenge=c")),
         ("log-in-code", html(&LogInCodePage { next: String::new(), note: "That code is wrong or used.".into() })),
-        ("log-in-go-on", html(&GoOnPage { next: "/hand-off?host=alice.example.com".into() })),
+        ("log-in-go-on", html(&LogInContinuePage { next: "/hand-off?host=alice.example.com".into() })),
         ("recover", recover()),
         ("dashboard", dashboard(&status(Fact::Awake, Stage::Ready), 1_234_567_890, 42_000_000)),
         ("dashboard-asleep", dashboard(&status(Fact::Frozen, Stage::Ready), 123_000, 0)),
@@ -68,14 +72,14 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("hand-off-agree", agree()),
         (
             "hand-off-go-on",
-            html(&OnTheWayPage { host: "bob.example.com".into(), next: "https://bob.example.com".into() }),
+            html(&HandOffContinuePage { host: "bob.example.com".into(), next: "https://bob.example.com".into() }),
         ),
         ("passkeys", passkeys(false)),
         ("passkeys-recovered", passkeys(true)),
         ("new-recovery-codes", new_recovery_codes()),
         ("leave", leave("")),
         ("leave-refused", leave("This is not your handle. Type it to say that you mean it.")),
-        ("left", html(&LeftPage { handle: "alice".into(), due: Moment(Timestamp(NOON)) })),
+        ("left", html(&DeletionStartedPage { handle: "alice".into(), due: Moment(Timestamp(NOON)) })),
         ("leaving", leaving(true)),
         ("leaving-deleted", leaving(false)),
         ("admin", admin()),
@@ -109,6 +113,14 @@ pub fn sign_up_handle(typed: &str) -> String {
     })
 }
 
+fn head(handle: &str) -> PageHead {
+    PageHead { handle: handle.into(), is_admin: false }
+}
+
+fn admin_head(handle: &str) -> PageHead {
+    PageHead { handle: handle.into(), is_admin: true }
+}
+
 fn html(page: &impl Template) -> String {
     page.render().expect("a page with good data renders")
 }
@@ -125,7 +137,7 @@ fn status(fact: Fact, stage: Stage) -> Status {
 }
 
 fn landing(awake: usize) -> String {
-    html(&Landing {
+    html(&LandingPage {
         app_origin: "https://app.example.com".into(),
         suffix: ".example.com".into(),
         awake,
@@ -136,7 +148,7 @@ fn landing(awake: usize) -> String {
 
 fn sign_up_code() -> String {
     let uri = "otpauth://totp/Berth:alice?secret=JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP&issuer=Berth";
-    html(&CodePage {
+    html(&SignUpCodePage {
         handle: "alice".into(),
         qr: QrPath::of(uri).unwrap(),
         uri: uri.into(),
@@ -147,7 +159,7 @@ fn sign_up_code() -> String {
 
 fn sign_up_recovery_codes() -> String {
     let codes = (0..10).map(|i| format!("7K{i}QX-9MTRA-ZP4H{i}-C2VND-8WFJE")).collect();
-    html(&RecoveryCodesPage { handle: "alice".into(), codes })
+    html(&SignUpRecoveryCodesPage { handle: "alice".into(), codes })
 }
 
 fn welcome(status: &Status) -> String {
@@ -166,7 +178,7 @@ fn log_in(instance: &str, next: &str) -> String {
 }
 
 fn recover() -> String {
-    html(&RecoverPage {
+    html(&RecoveryPage {
         handle: "alice".into(),
         note: "The recovery code and the one-time code do not belong together, or one was used before.".into(),
         field: String::new(),
@@ -176,7 +188,7 @@ fn recover() -> String {
 fn dashboard(status: &Status, spent: i64, held: i64) -> String {
     let models =
         [("claude-sonnet-4-5", 41, 182_044, 30_911, spent * 9 / 10), ("gpt-5-mini", 7, 9_120, 2_204, spent / 10)];
-    let model = |(model, calls, input, output, amount): (&str, i64, i64, i64, i64)| ModelInWords {
+    let model = |(model, calls, input, output, amount): (&str, i64, i64, i64, i64)| ModelUsageView {
         model: model.into(),
         provider: "anthropic".into(),
         calls: format::grouped(calls),
@@ -184,21 +196,20 @@ fn dashboard(status: &Status, spent: i64, held: i64) -> String {
         output_tokens: format::grouped(output),
         amount: format::dollars(amount),
     };
-    html(&Dashboard {
-        handle: "alice".into(),
-        is_admin: true,
+    html(&DashboardPage {
+        head: admin_head("alice"),
         instance_host: "alice.example.com".into(),
         instance_origin: "https://alice.example.com".into(),
         outdated: status.fact == Fact::Frozen,
         opens_at: (status.fact == Fact::Frozen).then_some(Moment(Timestamp(NOON))),
         state: format::state(status, Timestamp(NOON)),
-        why: why::why(&ledger(status.fact == Fact::Awake), status.fact == Fact::Awake),
+        why: awake_view(&ledger(status.fact == Fact::Awake), status.fact == Fact::Awake),
         history: vec![
             change(1, status.fact, Cause::Visit),
             change(90, Fact::Frozen, Cause::Idle),
             change(200, Fact::Awake, Cause::SignUp),
         ],
-        spend: SpendInWords {
+        spend: UsageCardView {
             month: "November 2026".into(),
             spent: format::dollars(spent),
             held: format::dollars(held),
@@ -221,10 +232,10 @@ fn dashboard(status: &Status, spent: i64, held: i64) -> String {
     })
 }
 
-fn ports(some: bool) -> PortsInWords {
+fn ports(some: bool) -> PortsView {
     let url = |port: u16| format!("https://{port}--alice.example.com");
     let open = if some { vec![3000, 8000, 8001] } else { Vec::new() };
-    PortsInWords {
+    PortsView {
         typed: if some { "3000, 8000-8001".into() } else { "80".into() },
         note: if some { String::new() } else { "80 is not between 1024 and 65535.".into() },
         open: open.into_iter().map(|port| OpenPort { port, url: Some(url(port)) }).collect(),
@@ -250,8 +261,7 @@ fn mail(some: bool) -> MailInWords {
 
 fn mailbox(some: bool) -> String {
     let mut page = MailboxPage {
-        handle: "alice".into(),
-        is_admin: false,
+        head: head("alice"),
         instance_origin: "https://alice.example.com".into(),
         typed: String::new(),
         note: String::new(),
@@ -299,12 +309,11 @@ fn sharing(some: bool) -> String {
         to: to.into(),
     };
     let mut page = SharingPage {
-        handle: "alice".into(),
-        is_admin: false,
+        head: head("alice"),
         shares: Vec::new(),
         most: 50,
         may_add: true,
-        typed: Typed { path: "/".into(), audience: "account".into(), handle: String::new(), wakes: String::new() },
+        typed: ShareForm { path: "/".into(), audience: "account".into(), handle: String::new(), wakes: String::new() },
         note: String::new(),
         field: "",
     };
@@ -333,8 +342,7 @@ fn domains(some: bool) -> String {
         note: String::new(),
     };
     let mut page = DomainsPage {
-        handle: "alice".into(),
-        is_admin: false,
+        head: head("alice"),
         instance_host: "alice.example.com".into(),
         port: String::new(),
         domains: Vec::new(),
@@ -358,7 +366,7 @@ fn domains(some: bool) -> String {
 
 fn agree() -> String {
     let [handle, owner, host] = ["alice", "bob", "bob.example.com"].map(Into::into);
-    html(&AgreePage { handle, owner, host, state: "s".into(), challenge: "c".into() })
+    html(&ConsentPage { handle, owner, host, state: "s".into(), challenge: "c".into() })
 }
 
 fn change(minutes_ago: i64, to: Fact, cause: Cause) -> HistoryRow {
@@ -367,7 +375,7 @@ fn change(minutes_ago: i64, to: Fact, cause: Cause) -> HistoryRow {
         lamp: format::lamp(to),
         to: format::headline(to),
         cause: format::cause(cause),
-        last: (cause == Cause::Idle).then(|| why::last(LastWork { work: Work::Socket, at: minutes(minutes_ago + 5) })),
+        last: (cause == Cause::Idle).then(|| last_work(LastWork { work: Work::Socket, at: minutes(minutes_ago + 5) })),
     }
 }
 
@@ -402,18 +410,17 @@ fn passkey(name: &str) -> PasskeyRow {
 
 fn passkeys(recovered: bool) -> String {
     let passkeys = vec![passkey("iCloud Keychain"), passkey("YubiKey 5")];
-    html(&PasskeysPage { handle: "alice".into(), is_admin: false, recovered, passkeys })
+    html(&PasskeysPage { head: head("alice"), recovered, passkeys })
 }
 
 fn new_recovery_codes() -> String {
     let codes = (0..10).map(|n| format!("0123{n}-56789-ABCDE-FGHJK-MNPQR")).collect();
-    html(&NewRecoveryCodesPage { handle: "alice".into(), is_admin: false, codes })
+    html(&NewRecoveryCodesPage { head: head("alice"), codes })
 }
 
 fn leave(note: &str) -> String {
-    html(&AskPage {
-        handle: "alice".into(),
-        is_admin: false,
+    html(&DeleteAccountPage {
+        head: head("alice"),
         instance_host: "alice.example.com".into(),
         grace: "7 days".into(),
         note: note.into(),
@@ -421,11 +428,11 @@ fn leave(note: &str) -> String {
 }
 
 fn leaving(may_stay: bool) -> String {
-    html(&LeavingPage { handle: "alice".into(), due: Moment(Timestamp(NOON)), may_stay })
+    html(&DeletionScheduledPage { handle: "alice".into(), due: Moment(Timestamp(NOON)), may_stay })
 }
 
 fn admin() -> String {
-    let row = |handle: &str, fact, admin, tag| AccountRow {
+    let row = |handle: &str, fact, admin, tag| UserRow {
         handle: handle.into(),
         admin,
         tag,
@@ -440,12 +447,11 @@ fn admin() -> String {
             cause: format::cause(Cause::Idle),
             stuck: fact == Fact::Failed,
             failure: if fact == Fact::Failed { "The image is missing.".into() } else { String::new() },
-            why: why::why(&ledger(fact == Fact::Awake), fact == Fact::Awake),
+            why: awake_view(&ledger(fact == Fact::Awake), fact == Fact::Awake),
         }),
     };
-    html(&AdminPage {
-        handle: "alice".into(),
-        is_admin: true,
+    html(&UsersPage {
+        head: admin_head("alice"),
         awake: 1,
         mail: Counts { waiting: 11, failed: 1, bytes: 41_000 },
         alarms: 4,
@@ -455,7 +461,7 @@ fn admin() -> String {
             row("carol-of-the-north", Fact::Failed, false, ""),
             row("mallory", Fact::Stopped, false, "suspended"),
             row("trent", Fact::Stopped, false, "leaving"),
-            AccountRow { instance: None, ..row("dave", Fact::Absent, false, "") },
+            UserRow { instance: None, ..row("dave", Fact::Absent, false, "") },
         ],
     })
 }

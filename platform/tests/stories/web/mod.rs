@@ -284,6 +284,6 @@ async fn the_dashboard_says_how_the_instance_is_and_so_does_its_stream() {
     for part in ["alice.example.com", "$0.00", "$5.00 left", "this one", "Add a passkey"] {
         assert!(page.contains(part), "the dashboard lacks {part}");
     }
-    let spend = alice.get("/api/spend").await.json().await;
+    let spend = alice.get("/api/usage").await.json().await;
     assert_eq!(spend["spent_nanodollars"], json!(0));
 }

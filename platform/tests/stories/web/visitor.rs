@@ -146,7 +146,12 @@ impl Visitor {
 
     /// What a script of a page of ours sends.
     pub async fn post_json(&mut self, path: &str, body: &Value) -> Answer {
-        let request = Self::request(Method::POST, path).header("accept", "application/json");
+        self.send_json(Method::POST, path, body).await
+    }
+
+    /// The same with any method.
+    pub async fn send_json(&mut self, method: Method, path: &str, body: &Value) -> Answer {
+        let request = Self::request(method, path).header("accept", "application/json");
         let request = request.header("sec-fetch-site", "same-origin").header("origin", ORIGIN);
         self.send_body(request.header("content-type", "application/json"), Body::from(body.to_string())).await
     }

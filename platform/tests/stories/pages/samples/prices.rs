@@ -7,11 +7,11 @@ use berth::db::AccountId;
 use berth::quota::{
     Catalogue, Changes, Difference, Price, PriceTable, PricedModel, RatedAccount, Rates, Rerated, Tariff, Tier,
 };
-use berth::web::admin_prices::{self, PricesPage, VersionPage};
-use berth::web::admin_rerating::{self, ReratingPage, Typed};
+use berth::web::admin::prices::{self, PricesPage};
+use berth::web::admin::repricing::{self, RepricingForm, RepricingPage};
 use uuid::Uuid;
 
-use super::{NOON, html};
+use super::{NOON, admin_head, html};
 
 fn price(input: i64) -> Price {
     let rates = Rates {
@@ -82,11 +82,10 @@ fn page() -> PricesPage {
         table("0c9aa11b42d7", "built in", false),
     ];
     PricesPage {
-        handle: "olivia".into(),
-        is_admin: true,
+        head: admin_head("olivia"),
         version: "5b1c0de9a7f3".into(),
-        tables: tables.into_iter().map(admin_prices::table_row).collect(),
-        models: admin_prices::models("/admin/prices", &catalogue().models, String::new()),
+        tables: tables.into_iter().map(prices::table_row).collect(),
+        models: prices::models("/admin/prices", &catalogue().models, String::new()),
         table: String::new(),
         source: String::new(),
         note: String::new(),
@@ -99,13 +98,18 @@ pub fn all() -> String {
 
 pub fn refused() -> String {
     let note = "This table cannot be read: reading the price of a: a price of input or output is missing.".into();
-    let models = admin_prices::models("/admin/prices", &catalogue().models, "nothing of that name".into());
+    let models = prices::models("/admin/prices", &catalogue().models, "nothing of that name".into());
     html(&PricesPage { table: "{\"a\": {}}".into(), source: "mine.json".into(), note, models, ..page() })
 }
 
 pub fn version() -> String {
-    let page = admin_prices::version_page(table("0c9aa11b42d7", "built in", false), &catalogue(), "claude".into());
-    html(&VersionPage { handle: "olivia".into(), ..page })
+    let page = prices::version_page(
+        admin_head("olivia"),
+        table("0c9aa11b42d7", "built in", false),
+        &catalogue(),
+        "claude".into(),
+    );
+    html(&page)
 }
 
 pub fn rerating(note: &str) -> String {
@@ -122,12 +126,11 @@ pub fn rerating(note: &str) -> String {
         not_counted: 2,
         accounts: vec![account(1, 60, -1_500_000_000), account(2, 1, 80_000_000)],
     };
-    html(&ReratingPage {
-        handle: "olivia".into(),
-        is_admin: true,
+    html(&RepricingPage {
+        head: admin_head("olivia"),
         version: "0c9aa11b42d7".into(),
-        typed: Typed { since: "2026-11-01".into(), until: "soon".into(), account: String::new() },
-        found: note.is_empty().then(|| admin_rerating::in_words(&found, &[])),
+        typed: RepricingForm { since: "2026-11-01".into(), until: "soon".into(), account: String::new() },
+        found: note.is_empty().then(|| repricing::repricing_view(&found, &[])),
         is_done: false,
         note: note.into(),
         field: if note.is_empty() { "" } else { "until" },

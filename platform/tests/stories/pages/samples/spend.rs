@@ -6,15 +6,17 @@ use berth::http::format::{self, Moment};
 use berth::quota::{
     Alert, Drift, Everybody, Left, ModelSpend, Month, Places, Proof, RateLeft, Receipt, Sum, Sums, Today,
 };
-use berth::web::admin_limits::{AccountPage, LimitField};
-use berth::web::admin_spend::{self, AccountRow, ComparePage, SpendPage as OfAllPage};
-use berth::web::left::{self as what_is_left, AlertInWords};
-use berth::web::own_keys::{KeyInWords, OwnKeysPage, ProviderRow, RefusedInWords};
-use berth::web::receipts::{self, ReceiptPage, ReceiptsPage};
-use berth::web::spend::{self, MonthRow, SpendPage};
+use berth::web::admin::bill_comparison;
+use berth::web::admin::limits::{LimitField, UserLimitsPage};
+use berth::web::admin::usage::{self as admin_usage, AllUsagePage, UserUsageRow};
+use berth::web::own_keys::{KeyRefusalView, OwnKeyView, OwnKeysPage, ProviderRow};
+use berth::web::usage::budget_view::{self, BudgetAlertView};
+use berth::web::usage::page::{self as spend, MonthRow, UsagePage};
+use berth::web::usage::receipt_view;
+use berth::web::usage::receipts::{self, ReceiptsPage};
 use uuid::Uuid;
 
-use super::{NOON, html};
+use super::{NOON, admin_head, head, html};
 
 const AGENTS: [&str; 4] = ["", "3f2b9c1e-77f1-4b1f-9d3a-5e6f7a8b9c0d", "reviewer", "nightly-digest"];
 
@@ -92,7 +94,7 @@ fn months() -> Vec<MonthRow> {
 }
 
 /// Of a month that is nearly spent, and a day that is.
-pub fn alerts() -> Vec<AlertInWords> {
+pub fn alerts() -> Vec<BudgetAlertView> {
     let alert = |period: &str, percent| Alert {
         account_id: AccountId(Uuid::from_u128(7)),
         period: period.into(),
@@ -104,29 +106,29 @@ pub fn alerts() -> Vec<AlertInWords> {
     };
     let mut left = left(4_000_000_000, 0);
     left.today.spent_nanodollars = 500_000_000;
-    what_is_left::alerts_in_words(&[alert("2026-11", 80), alert("2026-11-20", 100)], &left)
+    budget_view::budget_alert_views(&[alert("2026-11", 80), alert("2026-11-20", 100)], &left)
 }
 
-fn shown(page: SpendPage) -> String {
-    html(&SpendPage { handle: "alice".into(), is_admin: true, ..page })
+fn shown(page: UsagePage) -> String {
+    html(&page)
 }
 
 pub fn full() -> String {
     let november = Month::parse("2026-11").unwrap();
     let (sums, mut today) = (sums("2026-11", 20), sums("2026-11", 1));
     today.by_agent.truncate(2);
-    let page = spend::page(november, &sums, Some(&today));
-    let (left, receipts) = (left(sums.total_nanodollars(), 42_000_000), receipts::rows(&calls(8)));
-    let left = Some(what_is_left::left_in_words(&left));
-    shown(SpendPage { left, alerts: alerts(), months: months(), receipts, ..page })
+    let page = spend::page(admin_head("alice"), november, &sums, Some(&today));
+    let (left, receipts) = (left(sums.total_nanodollars(), 42_000_000), receipt_view::rows(&calls(8)));
+    let left = Some(budget_view::budget_view(&left));
+    shown(UsagePage { left, alerts: alerts(), months: months(), receipts, ..page })
 }
 
 /// A month of 31 days that is over.
 pub fn past() -> String {
-    let page = spend::page(Month::parse("2026-10").unwrap(), &sums("2026-10", 31), None);
+    let page = spend::page(admin_head("alice"), Month::parse("2026-10").unwrap(), &sums("2026-10", 31), None);
     let mut months = months();
     (months[0].current, months[1].current) = (false, true);
-    shown(SpendPage { months, receipts: receipts::rows(&calls(3)), ..page })
+    shown(UsagePage { months, receipts: receipt_view::rows(&calls(3)), ..page })
 }
 
 pub fn first_day() -> String {
@@ -137,15 +139,15 @@ pub fn first_day() -> String {
         other_agents_nanodollars: 0,
         by_day: day,
     };
-    let page = spend::page(Month::parse("2026-11").unwrap(), &one, Some(&one));
-    let receipts = receipts::rows(&calls(1));
-    shown(SpendPage { left: Some(what_is_left::left_in_words(&left(31_000, 0))), receipts, ..page })
+    let page = spend::page(admin_head("alice"), Month::parse("2026-11").unwrap(), &one, Some(&one));
+    let receipts = receipt_view::rows(&calls(1));
+    shown(UsagePage { left: Some(budget_view::budget_view(&left(31_000, 0))), receipts, ..page })
 }
 
 pub fn empty() -> String {
     let nothing = Sums { by_model: vec![], by_agent: vec![], other_agents_nanodollars: 0, by_day: vec![] };
-    let page = spend::page(Month::parse("2026-11").unwrap(), &nothing, Some(&nothing));
-    shown(SpendPage { left: Some(what_is_left::left_in_words(&left(0, 0))), ..page })
+    let page = spend::page(admin_head("alice"), Month::parse("2026-11").unwrap(), &nothing, Some(&nothing));
+    shown(UsagePage { left: Some(budget_view::budget_view(&left(0, 0))), ..page })
 }
 
 /// So many receipts, the newest first.
@@ -192,9 +194,8 @@ fn calls(count: usize) -> Vec<Receipt> {
 
 pub fn receipts() -> String {
     html(&ReceiptsPage {
-        handle: "alice".into(),
-        is_admin: false,
-        receipts: receipts::rows(&calls(10)),
+        head: head("alice"),
+        receipts: receipt_view::rows(&calls(10)),
         newest: false,
         before: Some(71),
         period: "2026-11".into(),
@@ -213,8 +214,12 @@ pub fn receipt(wrong: Option<&str>) -> String {
     };
     let corrections = vec![correction];
     let proof = Proof { digested: String::new(), vouched_by: Some(voucher), corrections, wrong, receipt };
-    let page = receipts::page(&proof, "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a".into());
-    html(&ReceiptPage { handle: "alice".into(), is_admin: false, ..page })
+    let page = receipts::page(
+        head("alice"),
+        &proof,
+        "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a".into(),
+    );
+    html(&page)
 }
 
 /// Of a call under an own key, whose model has a price here or has none.
@@ -224,8 +229,12 @@ pub fn receipt_under_own_key(worth_nanodollars: Option<i64>) -> String {
         Receipt { amount_nanodollars: 0, held_nanodollars: 0, payer: "own_key".into(), worth_nanodollars, ..receipt };
     let voucher = Some(receipt.clone());
     let proof = Proof { digested: String::new(), vouched_by: voucher, corrections: Vec::new(), wrong: None, receipt };
-    let page = receipts::page(&proof, "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a".into());
-    html(&ReceiptPage { handle: "alice".into(), is_admin: false, ..page })
+    let page = receipts::page(
+        head("alice"),
+        &proof,
+        "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a".into(),
+    );
+    html(&page)
 }
 
 pub fn own_keys(some: bool) -> String {
@@ -238,17 +247,17 @@ pub fn own_keys(some: bool) -> String {
     };
     let mut providers = vec![row("anthropic", "Anthropic"), row("openai", "OpenAI"), row("groq", "groq")];
     if some {
-        let refused = RefusedInWords { at: Moment(Timestamp(NOON)), how: "it does not know this key (401)".into() };
+        let refused = KeyRefusalView { at: Moment(Timestamp(NOON)), how: "it does not know this key (401)".into() };
         let added = Moment(Timestamp(NOON - 86_400_000));
-        providers[0].key = Some(KeyInWords { last_four: "x7Qa".into(), added, refused: Some(refused) });
+        providers[0].key = Some(OwnKeyView { last_four: "x7Qa".into(), added, refused: Some(refused) });
         providers[1].note = "There is a space or a line break in it. Paste the key alone.".into();
-        providers[2].key = Some(KeyInWords { last_four: "B-_9".into(), added, refused: None });
+        providers[2].key = Some(OwnKeyView { last_four: "B-_9".into(), added, refused: None });
         providers[2].is_served = false;
     }
-    html(&OwnKeysPage { handle: "alice".into(), is_admin: false, providers })
+    html(&OwnKeysPage { head: head("alice"), providers })
 }
 
-fn everybody() -> OfAllPage {
+fn everybody() -> AllUsagePage {
     let sums = sums("2026-11", 20);
     let all = Everybody {
         spent_nanodollars: sums.total_nanodollars(),
@@ -257,7 +266,7 @@ fn everybody() -> OfAllPage {
         by_day: sums.by_day,
         by_model: sums.by_model,
     };
-    let row = |handle: &str, today: &str, amount: &str, what: &str, share, tag: &str| AccountRow {
+    let row = |handle: &str, today: &str, amount: &str, what: &str, share, tag: &str| UserUsageRow {
         handle: handle.into(),
         today: today.into(),
         amount: amount.into(),
@@ -265,8 +274,7 @@ fn everybody() -> OfAllPage {
         share,
         tag: tag.into(),
     };
-    OfAllPage {
-        handle: "alice".into(),
+    AllUsagePage {
         is_present: true,
         today: "$0.15".into(),
         held: "$0.042".into(),
@@ -278,7 +286,7 @@ fn everybody() -> OfAllPage {
         ],
         before: Some(0),
         after: Some(2),
-        ..admin_spend::sums(Month::parse("2026-11").unwrap(), &all)
+        ..admin_usage::sums(admin_head("alice"), Month::parse("2026-11").unwrap(), &all)
     }
 }
 
@@ -289,16 +297,15 @@ pub fn of_all() -> String {
 pub fn of_all_refused() -> String {
     let export = "datum,modell,preis\n2026-11-01,claude-sonnet-4-6,1.25\n".into();
     let note = "Three columns are needed: date (or day, usage_date_utc), model (or model_version), and cost (or cost_usd, amount, amount_usd) in dollars.".into();
-    html(&OfAllPage { export, note, rows: Vec::new(), before: None, after: None, ..everybody() })
+    html(&AllUsagePage { export, note, rows: Vec::new(), before: None, after: None, ..everybody() })
 }
 
 pub fn of_account() -> String {
-    let left = what_is_left::left_in_words(&left(4_000_000_000, 42_000_000));
+    let left = budget_view::budget_view(&left(4_000_000_000, 42_000_000));
     let limit =
         |name, label, typed: &str, usual: &str| LimitField { name, label, typed: typed.into(), usual: usual.into() };
-    html(&AccountPage {
-        handle: "alice".into(),
-        is_admin: true,
+    html(&UserLimitsPage {
+        head: admin_head("alice"),
         account: "bob".into(),
         gauges: left.gauges,
         credit: left.credit,
@@ -329,5 +336,5 @@ pub fn compared() -> String {
         drift("2026-11-15", "claude-sonnet-4-6", 2_000_000_000, 2_010_000_000),
         drift("2026-11-16", "claude-haiku-5-5", 40_000_000, 40_000_000),
     ];
-    html(&ComparePage { handle: "alice".into(), ..admin_spend::compared(&drifts) })
+    html(&bill_comparison::compared(admin_head("alice"), &drifts))
 }

@@ -1,0 +1,198 @@
+//! The remaining budget as gauges, and the warnings when an allowance is nearly or wholly spent. Pure.
+
+use super::sums::share;
+use crate::http::format::{about, at_least, day as day_in_words, dollars, grouped};
+use crate::quota::{Alert, Left, RateLeft};
+
+/// The remaining budget.
+pub struct BudgetView {
+    pub gauges: Vec<Gauge>,
+    /// In dollars; empty when there is no credit.
+    pub credit: String,
+}
+
+/// One limit and how much of it is left.
+pub struct Gauge {
+    pub name: &'static str,
+    /// `$3.77 left of $5.00`
+    pub left: String,
+    pub note: String,
+    /// Whether there is a limit, and so a bar.
+    pub limited: bool,
+    /// In hundredths of a percent of the limit: at most 10,000.
+    pub spent_share: i64,
+    pub held_share: i64,
+}
+
+/// A warning that an allowance is nearly or wholly spent.
+pub struct BudgetAlertView {
+    pub sentence: String,
+    /// Whether all of it is spent.
+    pub spent: bool,
+}
+
+/// Describes the remaining budget.
+#[must_use]
+pub fn budget_view(left: &Left) -> BudgetView {
+    let today = &left.today;
+    let of_month = left.allowance_nanodollars.saturating_add(left.credit_nanodollars);
+    let mut gauges = vec![money_gauge(
+        "This month",
+        MoneyLimit {
+            limit: of_month,
+            spent: left.spent_nanodollars,
+            held: left.held_nanodollars,
+            left: of_month.saturating_sub(left.spent_nanodollars).saturating_sub(left.held_nanodollars),
+        },
+        &left.resets_on,
+    )];
+    if let (Some(limit), Some(left)) = (today.allowance_nanodollars, today.left_nanodollars) {
+        let of_today = MoneyLimit { limit, spent: today.spent_nanodollars, held: today.held_nanodollars, left };
+        gauges.push(money_gauge("Today", of_today, &today.resets_on));
+    } else {
+        let spent = format!("{} spent", about(today.spent_nanodollars));
+        let note = "no limit but the month's".into();
+        gauges.push(Gauge { name: "Today", left: spent, note, limited: false, spent_share: 0, held_share: 0 });
+    }
+    gauges.extend(left.requests_a_minute.map(|rate| rate_gauge("Calls a minute", rate)));
+    gauges.extend(left.tokens_a_minute.map(|rate| rate_gauge("Tokens a minute", rate)));
+    let places = left.calls_at_once;
+    gauges.push(Gauge {
+        name: "Calls at once",
+        left: format!("{} left of {}", places.limit.saturating_sub(places.in_flight), places.limit),
+        note: if places.in_flight == 0 { "none in flight".into() } else { format!("{} in flight", places.in_flight) },
+        limited: true,
+        spent_share: 0,
+        held_share: share(places.in_flight.into(), places.limit.into()),
+    });
+    let credit = if left.credit_nanodollars == 0 { String::new() } else { dollars(left.credit_nanodollars) };
+    BudgetView { gauges, credit }
+}
+
+/// A limit in money, all in nano-dollars.
+struct MoneyLimit {
+    limit: i64,
+    spent: i64,
+    held: i64,
+    left: i64,
+}
+
+fn money_gauge(name: &'static str, money: MoneyLimit, resets_on: &str) -> Gauge {
+    let spent_share = share(money.spent, money.limit);
+    let mut note = format!("{} spent", about(money.spent));
+    if money.held > 0 {
+        note.push_str(&format!(", {} held for calls in flight", about(money.held)));
+    }
+    note.push_str(&format!("; whole again on {}, midnight UTC", day_in_words(resets_on)));
+    Gauge {
+        name,
+        left: format!("{} left of {}", at_least(money.left), about(money.limit)),
+        note,
+        limited: true,
+        spent_share,
+        // Rounding up small shares must not push the bar past its end.
+        held_share: share(money.held, money.limit).min(10_000 - spent_share),
+    }
+}
+
+fn rate_gauge(name: &'static str, rate: RateLeft) -> Gauge {
+    let used = rate.limit.saturating_sub(rate.remaining);
+    Gauge {
+        name,
+        left: format!("{} left of {}", grouped(rate.remaining.into()), grouped(rate.limit.into())),
+        note: if used == 0 { "all of it".into() } else { format!("all of it again in {} s", rate.full_in_seconds) },
+        limited: true,
+        spent_share: share(used.into(), rate.limit.into()),
+        held_share: 0,
+    }
+}
+
+/// Describes alerts by the present state: an alert whose limit was raised or removed since is left out.
+#[must_use]
+pub fn budget_alert_views(alerts: &[Alert], left: &Left) -> Vec<BudgetAlertView> {
+    let today = &left.today;
+    let has_credit = left.credit_nanodollars > 0 && left.left_nanodollars > 0;
+    let month = Some((left.allowance_nanodollars, left.spent_nanodollars, &left.resets_on, has_credit));
+    let day = today.allowance_nanodollars.map(|of| (of, today.spent_nanodollars, &today.resets_on, false));
+    [("this month's", &left.period, month), ("today's", &today.day, day)]
+        .into_iter()
+        .filter(|(_, period, _)| alerts.iter().any(|alert| alert.period == **period))
+        .filter_map(|(whose, _, money)| {
+            let (allowance, spent, resets_on, has_credit) = money?;
+            let is_spent = spent >= allowance;
+            // In 128 bits: an allowance may be close to the largest amount there is.
+            if i128::from(spent) * 100 < i128::from(allowance) * 80 {
+                return None;
+            }
+            let (of, said, until) = (about(allowance), about(spent), day_in_words(resets_on));
+            let sentence = if is_spent && has_credit {
+                format!("All {of} of {whose} AI allowance is spent. Calls go on with your credit.")
+            } else if is_spent {
+                format!("All {of} of {whose} AI allowance is spent: it pays for no call before {until}, midnight UTC.")
+            } else {
+                format!(
+                    "More than 80 % of {whose} AI allowance is spent: {said} of {of}. A call that may cost more than is left \
+                     is refused until {until}."
+                )
+            };
+            Some(BudgetAlertView { sentence, spent: is_spent })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quota::{Places, Today};
+
+    #[test]
+    fn an_alert_says_what_becomes_of_calls() {
+        let alert = |period: &str, percent| Alert {
+            account_id: crate::db::AccountId(uuid::Uuid::from_u128(1)),
+            period: period.into(),
+            percent,
+            allowance_nanodollars: 1,
+            spent_nanodollars: 1,
+            raised_at_ms: 0,
+            told_at_ms: None,
+        };
+        let mut left = Left {
+            period: "2026-11".into(),
+            allowance_nanodollars: 5_000_000_000,
+            credit_nanodollars: 0,
+            spent_nanodollars: 4_100_000_000,
+            held_nanodollars: 0,
+            left_nanodollars: 900_000_000,
+            resets_on: "2026-12-01".into(),
+            today: Today {
+                day: "2026-11-20".into(),
+                allowance_nanodollars: None,
+                spent_nanodollars: 0,
+                held_nanodollars: 0,
+                left_nanodollars: None,
+                resets_on: "2026-11-21".into(),
+            },
+            requests_a_minute: None,
+            tokens_a_minute: None,
+            calls_at_once: Places { limit: 5, in_flight: 0 },
+        };
+        let said = |alerts: &[Alert], left: &Left| {
+            budget_alert_views(alerts, left).into_iter().map(|alert| alert.sentence).collect::<Vec<_>>().join(" ")
+        };
+        let month = [alert("2026-11", 80), alert("2026-11-20", 80)];
+        assert!(
+            said(&month, &left).starts_with("More than 80 % of this month's AI allowance is spent: $4.10 of $5.00.")
+        );
+        assert!(!said(&month, &left).contains("today"), "a day without a limit has none to be spent");
+        let all = [alert("2026-11", 80), alert("2026-11", 100)];
+        (left.left_nanodollars, left.spent_nanodollars) = (0, 5_000_000_000);
+        assert_eq!(
+            said(&all, &left),
+            "All $5.00 of this month's AI allowance is spent: it pays for no call before 1 Dec, midnight UTC."
+        );
+        (left.left_nanodollars, left.credit_nanodollars) = (1_000_000_000, 1_000_000_000);
+        assert!(said(&all, &left).ends_with("Calls go on with your credit."));
+        left.allowance_nanodollars = 20_000_000_000;
+        assert_eq!(said(&all, &left), "", "raised since");
+    }
+}
