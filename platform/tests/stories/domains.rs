@@ -50,14 +50,14 @@ impl Place {
         self.domains().claim(&by.instance, NAME).await.unwrap()
     }
 
-    /// Claims it, writes the proof into DNS and has it looked up.
+    /// Claims the name, publishes its proof in DNS and checks it.
     async fn prove(&self, by: &Resident) -> Domain {
         let domain = self.claim(by).await;
         self.dns.txt(&domain.proof_name(), &domain.proof);
         self.domains().check(&by.instance, domain.id).await.unwrap()
     }
 
-    /// A day passes, and what is due is looked at.
+    /// Advances the clock by a day and runs the daily check.
     async fn next_day(&self) -> u64 {
         self.town.clock.advance(DAY);
         self.domains().recheck_proofs().await.unwrap()
