@@ -63,7 +63,7 @@ impl Place {
         self.domains().recheck_proofs().await.unwrap()
     }
 
-    /// What Caddy is told.
+    /// The status that `ask` gives Caddy for a name.
     async fn ask(&self, name: &str) -> u16 {
         let ask = Router::new().route("/ask", get(berth::edge::ask)).with_state(self.town.app.clone());
         let asked = Request::get(format!("/ask?domain={name}")).body(Body::empty()).unwrap();
