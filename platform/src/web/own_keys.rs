@@ -140,8 +140,8 @@ impl From<&OwnKey> for OwnKeyView {
     }
 }
 
-impl From<Refused> for KeyRefusalView {
-    fn from(Refused { at, status }: Refused) -> Self {
+impl From<KeyRefusal> for KeyRefusalView {
+    fn from(KeyRefusal { at, status }: KeyRefusal) -> Self {
         let why = if status == 401 { "it does not know this key" } else { "this key may not do what was asked for" };
         Self { at: Moment(at), how: format!("{why} ({status})") }
     }
