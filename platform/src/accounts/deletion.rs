@@ -15,6 +15,7 @@ use crate::db::{AccountId, Tx};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::instances::{Buried, Cause, Wish};
+use crate::modules::{DeletedAccount, Modules};
 
 /// Deletions that one run of the job advances: a bound on how long the run takes.
 const DELETIONS_PER_RUN: u64 = 100;
@@ -100,11 +101,12 @@ impl Accounts {
     }
 
     /// Takes the next step of every scheduled deletion and returns the number of accounts that were deleted. A step
-    /// that fails is logged and retried by the next run; the others go on.
-    pub async fn advance_deletions(&self) -> Result<u64> {
+    /// that fails is logged and retried by the next run; the others go on. `modules` are all that may hold rows of an
+    /// account.
+    pub async fn advance_deletions(&self, modules: &Modules) -> Result<u64> {
         let mut deleted = 0;
         for departure in store::departures(self.0.db.read(), DELETIONS_PER_RUN).await? {
-            match self.take_step(&departure).await {
+            match self.take_step(&departure, modules).await {
                 Ok(DeletionStep::Destroy) => deleted += 1,
                 Ok(_) => {}
                 Err(error) => {
@@ -172,25 +174,18 @@ impl Accounts {
             self.0.instances.admit(id).await?;
         }
         // Unmarking needs the host, which may be away. The cancellation is committed, so the next run can finish it.
-        if let Err(error) = self.take_step(&Departure { cancelled_at: Some(self.0.clock.now()), ..departure }).await {
+        if let Err(error) = self.unmark_files(&departure).await {
             tracing::warn!(account.id = %account, error = ?error, "the files of a cancelled deletion are still marked on the host; unmarking is retried");
         }
         Ok(())
     }
 
-    async fn take_step(&self, departure: &Departure) -> Result<DeletionStep> {
+    async fn take_step(&self, departure: &Departure, modules: &Modules) -> Result<DeletionStep> {
         let step = next_step(departure, self.0.clock.now());
         let (account, instances) = (departure.account, &self.0.instances);
         match (step, departure.instance) {
             (DeletionStep::Wait, _) => {}
-            (DeletionStep::UnmarkFiles, instance) => {
-                if let Some(id) = instance {
-                    instances.dig_up_files(id).await?;
-                }
-                let tx = self.0.db.begin().await?;
-                store::remove_departure(&tx, account).await?;
-                tx.commit().await?;
-            }
+            (DeletionStep::UnmarkFiles, _) => self.unmark_files(departure).await?,
             (DeletionStep::MarkFiles, instance) => {
                 if let Some(id) = instance
                     && instances.bury_files(id).await? == Buried::NotYet
@@ -210,10 +205,19 @@ impl Accounts {
                 if let Some(id) = instance {
                     instances.destroy_files(id).await?;
                 }
-                self.erase(departure).await?;
+                self.erase(departure, modules).await?;
             }
         }
         Ok(step)
+    }
+
+    async fn unmark_files(&self, departure: &Departure) -> Result<()> {
+        if let Some(id) = departure.instance {
+            self.0.instances.dig_up_files(id).await?;
+        }
+        let tx = self.0.db.begin().await?;
+        store::remove_departure(&tx, departure.account).await?;
+        tx.commit().await
     }
 
     /// Makes the deletion final, before anything is destroyed: a cancellation between two retries of the destruction
@@ -232,40 +236,29 @@ impl Accounts {
     }
 
     /// The last step: erases every row of the account in one transaction, except the handle.
-    async fn erase(&self, departure: &Departure) -> Result<()> {
+    async fn erase(&self, departure: &Departure, modules: &Modules) -> Result<()> {
         let tx = self.0.db.begin().await?;
-        let person = store::lock_account(&tx, departure.account).await?.ok_or(Error::NotFound)?;
-        self.erase_rows(&tx, departure, &person.handle).await?;
+        let account = store::lock_account(&tx, departure.account).await?.ok_or(Error::NotFound)?;
+        let deleted = DeletedAccount { id: account.id, handle: account.handle, instance: departure.instance };
+        modules.delete_account_rows(&tx, &deleted).await?;
+        self.delete_own_rows(&tx, &deleted).await?;
         tx.commit().await?;
-        self.0.session_cache.invalidate(person.id);
-        if let Some(id) = departure.instance {
-            self.0.instances.forget(id);
-            self.0.mailbox.forget(id);
-            self.0.domains.forget(id);
-        }
-        self.0.own_keys.forget(person.id);
-        self.0.sharing.forget(departure.instance, &person.handle);
-        tracing::info!(account.id = %person.id, "an account was deleted");
+        self.0.session_cache.invalidate(deleted.id);
+        modules.forget_account(&deleted);
+        tracing::info!(account.id = %deleted.id, "an account was deleted");
         Ok(())
     }
 
-    async fn erase_rows(&self, tx: &Tx, departure: &Departure, handle: &Handle) -> Result<()> {
-        self.0.sharing.forget_in(tx, departure.instance, handle).await?;
-        if let Some(id) = departure.instance {
-            self.0.alarms.forget_in(tx, id).await?;
-            self.0.mailbox.forget_in(tx, id).await?;
-            self.0.domains.forget_in(tx, id).await?;
-            self.0.instances.forget_in(tx, id).await?;
-        }
-        self.0.own_keys.forget_in(tx, departure.account).await?;
-        store::end_sessions_of(tx, departure.account).await?;
-        store::forget_devices_of(tx, departure.account).await?;
-        store::remove_recovery_codes(tx, departure.account).await?;
-        store::remove_passkeys_of(tx, departure.account).await?;
-        store::blank_audit_of(tx, handle.as_str()).await?;
-        store::empty_account(tx, departure.account).await?;
-        store::remove_departure(tx, departure.account).await?;
-        let entry = AuditEntry { actor: "berth", action: "gone", subject: handle.as_str(), detail: "" };
+    async fn delete_own_rows(&self, tx: &Tx, deleted: &DeletedAccount) -> Result<()> {
+        // After the rows of the other modules, which reference the account.
+        store::end_sessions_of(tx, deleted.id).await?;
+        store::forget_devices_of(tx, deleted.id).await?;
+        store::remove_recovery_codes(tx, deleted.id).await?;
+        store::remove_passkeys_of(tx, deleted.id).await?;
+        store::blank_audit_of(tx, deleted.handle.as_str()).await?;
+        store::empty_account(tx, deleted.id).await?;
+        store::remove_departure(tx, deleted.id).await?;
+        let entry = AuditEntry { actor: "berth", action: "gone", subject: deleted.handle.as_str(), detail: "" };
         store::record(tx, &self.0.clock, &entry).await
     }
 }

@@ -4,6 +4,7 @@
 //! Caddy obtains and stores the certificates. It first calls the `ask` endpoint, which answers from this module's
 //! memory.
 
+mod registration;
 mod rules;
 mod store;
 
@@ -108,11 +109,6 @@ impl CertificatesInner {
     fn reservations(&self) -> MutexGuard<'_, Reservations> {
         self.reservations.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The used part of the budget according to the database, for a process other than the platform (`berth doctor`).
-pub async fn usage(db: &Db, weekly: NonZeroU32, now: Timestamp) -> Result<BudgetUsage> {
-    Ok(load(db, weekly).await?.budget.usage(now))
 }
 
 async fn load(db: &Db, weekly: NonZeroU32) -> Result<Reservations> {

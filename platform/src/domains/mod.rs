@@ -6,6 +6,7 @@
 
 mod dns;
 mod index;
+mod registration;
 mod rules;
 mod store;
 

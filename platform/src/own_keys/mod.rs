@@ -4,6 +4,7 @@
 //! A key is encrypted at rest, in the database and in memory, and decrypted only to write the head of a call. It is
 //! never shown again. Each call looks up whether its account has a key, so all keys are held in memory.
 
+mod registration;
 mod rules;
 mod store;
 

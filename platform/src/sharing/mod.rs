@@ -5,6 +5,7 @@
 //! notifies the platform; in case a notification is lost, everything is reloaded periodically.
 
 mod limits;
+mod registration;
 mod rules;
 mod store;
 

@@ -23,7 +23,7 @@ async fn delete(town: &Town, resident: &Resident) {
 }
 
 async fn advance_deletions(town: &Town) -> u64 {
-    town.app.accounts.advance_deletions().await.unwrap()
+    town.app.accounts.advance_deletions(&town.app.modules).await.unwrap()
 }
 
 #[tokio::test]
@@ -98,8 +98,8 @@ async fn a_deletion_interrupted_at_any_step_is_completed_by_the_next_run() {
             } else {
                 for held in [Held::BeforeItsEffect, Held::AfterItsEffect] {
                     town.host.hold(verb, held);
-                    let accounts = town.app.accounts.clone();
-                    let running = tokio::spawn(async move { accounts.advance_deletions().await });
+                    let app = town.app.clone();
+                    let running = tokio::spawn(async move { app.accounts.advance_deletions(&app.modules).await });
                     let _ = tokio::time::timeout(Duration::from_millis(300), town.host.until_held(verb)).await;
                     running.abort();
                     town.host.release(verb);

@@ -270,9 +270,9 @@ async fn a_domain_is_deleted_with_its_account_and_closed_by_a_suspension() {
         assert_eq!(place.ask(NAME).await, 200);
         town.app.accounts.schedule_deletion_of(handle, "operator").await.unwrap();
         town.look().await;
-        town.app.accounts.advance_deletions().await.unwrap();
+        town.app.accounts.advance_deletions(&town.app.modules).await.unwrap();
         town.wait(7 * DAY).await;
-        assert_eq!(town.app.accounts.advance_deletions().await.unwrap(), 1);
+        assert_eq!(town.app.accounts.advance_deletions(&town.app.modules).await.unwrap(), 1);
         assert_eq!((place.status(NAME, "").await, place.ask(NAME).await), (421, 403));
         place.prove(&place.bob).await;
     }

@@ -16,7 +16,7 @@ async fn schedule(house: &House, member: &Member) {
     let session = session(house, &member.signed_in.session).await.unwrap();
     let due = house.accounts.schedule_deletion(&session, member.signed_in.handle.as_str()).await.unwrap();
     assert_eq!(due, house.clock.now().plus(WEEK));
-    house.accounts.advance_deletions().await.unwrap();
+    house.accounts.advance_deletions(&house.modules).await.unwrap();
 }
 
 /// Logs in again in the browser that signed up.
@@ -67,7 +67,7 @@ async fn a_scheduled_deletion_ends_every_session_and_a_new_one_can_only_cancel_i
         assert_eq!(house.host.host_report().await.unwrap().buried, 0);
         house.instances.wake(&instance, Cause::Visit).await.unwrap();
         house.clock.advance(WEEK * 2);
-        assert_eq!(house.accounts.advance_deletions().await.unwrap(), 0);
+        assert_eq!(house.accounts.advance_deletions(&house.modules).await.unwrap(), 0);
         assert_eq!(house.accounts.account(handle).await.unwrap().state, AccountState::Active);
         assert_eq!(audit(&house).await[1..], ["alice leave alice", "alice log_in alice", "alice keep alice"]);
     }
@@ -151,11 +151,11 @@ async fn only_the_handle_and_the_receipts_of_a_deleted_account_are_left() {
 
         schedule(&house, &member).await;
         house.clock.advance(WEEK - Duration::from_secs(1));
-        assert_eq!(house.accounts.advance_deletions().await.unwrap(), 0);
+        assert_eq!(house.accounts.advance_deletions(&house.modules).await.unwrap(), 0);
         assert_eq!(house.host.read(id).as_deref(), Some(&b"letters"[..]), "{}", house.kind());
         house.clock.advance(Duration::from_secs(1));
-        assert_eq!(house.accounts.advance_deletions().await.unwrap(), 1);
-        assert_eq!(house.accounts.advance_deletions().await.unwrap(), 0);
+        assert_eq!(house.accounts.advance_deletions(&house.modules).await.unwrap(), 1);
+        assert_eq!(house.accounts.advance_deletions(&house.modules).await.unwrap(), 0);
 
         assert_eq!(house.host.read(id), None);
         assert!(house.instances.by_handle(&handle).is_none());
@@ -198,6 +198,6 @@ async fn after_the_only_admin_is_deleted_a_set_up_link_makes_another() {
     schedule(&house, &operator).await;
     assert!(house.accounts.setup_link().await.is_err(), "the deletion of the admin can still be cancelled");
     house.clock.advance(WEEK);
-    assert_eq!(house.accounts.advance_deletions().await.unwrap(), 1);
+    assert_eq!(house.accounts.advance_deletions(&house.modules).await.unwrap(), 1);
     house.accounts.setup_link().await.unwrap();
 }

@@ -134,9 +134,9 @@ async fn shares_are_deleted_with_their_owner_and_with_the_guest_they_name() {
         sharing.add(&bob.instance, "/", ShareAudience::Everyone { wakes: true }).await.unwrap();
         town.app.accounts.schedule_deletion_of(&bob.instance.handle, "operator").await.unwrap();
         town.look().await;
-        town.app.accounts.advance_deletions().await.unwrap();
+        town.app.accounts.advance_deletions(&town.app.modules).await.unwrap();
         town.wait(Duration::from_secs(7 * 24 * 3600)).await;
-        assert_eq!(town.app.accounts.advance_deletions().await.unwrap(), 1);
+        assert_eq!(town.app.accounts.advance_deletions(&town.app.modules).await.unwrap(), 1);
         let again = Sharing::open(town.app.db.clone(), town.clock.clone(), town.instances().clone()).await.unwrap();
         for sharing in [sharing, &again] {
             assert!(sharing.of(bob.instance.id).is_empty());

@@ -1,0 +1,25 @@
+//! Registration of accounts: scheduled work that purges expired rows and advances account deletions.
+//!
+//! The rows of this module are not deleted through the list of modules: `deletion.rs`, which runs the list, deletes them
+//! last, because the rows of other modules reference them.
+
+use async_trait::async_trait;
+
+use super::Accounts;
+use crate::modules::{Module, Modules, ScheduledWork};
+
+#[async_trait]
+impl Module for Accounts {
+    fn scheduled_work(&self, modules: &Modules) -> Vec<ScheduledWork> {
+        let purge = |accounts: Self| async move { accounts.purge_expired().await };
+        let modules = modules.clone();
+        let advance_deletions = move |accounts: Self| {
+            let modules = modules.clone();
+            async move { accounts.advance_deletions(&modules).await }
+        };
+        vec![
+            ScheduledWork::leased("purge_expired", "0 * * * * *", self, purge),
+            ScheduledWork::leased("advance_deletions", "45 * * * * *", self, advance_deletions),
+        ]
+    }
+}

@@ -1,0 +1,27 @@
+//! Registration of custom domains: the daily check of proofs, and the deletion of an account's domains.
+
+use async_trait::async_trait;
+
+use super::Domains;
+use crate::db::Tx;
+use crate::error::Result;
+use crate::modules::{DeletedAccount, Module, Modules, ScheduledWork};
+
+#[async_trait]
+impl Module for Domains {
+    fn scheduled_work(&self, _: &Modules) -> Vec<ScheduledWork> {
+        let recheck_proofs = |domains: Self| async move { domains.recheck_proofs().await };
+        vec![ScheduledWork::leased("recheck_domains", "20 25 * * * *", self, recheck_proofs)]
+    }
+
+    async fn delete_account_rows(&self, tx: &Tx, account: &DeletedAccount) -> Result<()> {
+        let Some(instance) = account.instance else { return Ok(()) };
+        self.forget_in(tx, instance).await
+    }
+
+    fn forget_account(&self, account: &DeletedAccount) {
+        if let Some(instance) = account.instance {
+            self.forget(instance);
+        }
+    }
+}
