@@ -29,6 +29,7 @@ use serde::Serialize;
 use session_cache::SessionCache;
 pub use sign_up::SIGN_UP_LIVES;
 
+use crate::certificates::Certificates;
 pub use crate::client::Client;
 use crate::clock::{Clock, Timestamp};
 use crate::db::{AccountId, Db, SessionId};
@@ -50,6 +51,7 @@ struct AccountsInner {
     hosts: Hosts,
     signups_open: bool,
     instances: Instances,
+    certificates: Certificates,
     sharing: Sharing,
     domains: Domains,
     ceremonies: PasskeyCeremonies,
@@ -68,6 +70,8 @@ pub enum Role {
 /// The modules that this one calls.
 pub struct AccountsContext {
     pub instances: Instances,
+    /// A sign-up reserves the certificate of its instance's host.
+    pub certificates: Certificates,
     /// With `domains`, decides where a hand-off may lead.
     pub sharing: Sharing,
     pub domains: Domains,
@@ -201,7 +205,7 @@ impl Accounts {
         clock: Clock,
         hosts: Hosts,
         signups_open: bool,
-        AccountsContext { instances, sharing, domains }: AccountsContext,
+        AccountsContext { instances, certificates, sharing, domains }: AccountsContext,
     ) -> anyhow::Result<Self> {
         let ceremonies = PasskeyCeremonies::new(&hosts)?;
         let limits = Limits::new(clock.clone());
@@ -213,6 +217,7 @@ impl Accounts {
             hosts,
             signups_open,
             instances,
+            certificates,
             sharing,
             domains,
             ceremonies,

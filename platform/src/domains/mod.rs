@@ -298,12 +298,12 @@ impl Domains {
 
     /// Deletes the domains of `instance` in the caller's transaction. [`Domains::forget`] must be called after the
     /// commit.
-    pub async fn forget_in(&self, tx: &Tx, instance: InstanceId) -> Result<()> {
+    async fn forget_in(&self, tx: &Tx, instance: InstanceId) -> Result<()> {
         store::forget(tx, instance).await
     }
 
     /// Removes from memory the domains that [`Domains::forget_in`] deleted.
-    pub fn forget(&self, instance: InstanceId) {
+    fn forget(&self, instance: InstanceId) {
         for domain in self.of(instance) {
             self.change(|index| index.remove(domain.id));
         }

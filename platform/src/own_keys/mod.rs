@@ -184,12 +184,12 @@ impl OwnKeys {
     }
 
     /// Deletes every key of `account` in the caller's transaction. [`OwnKeys::forget`] must be called after the commit.
-    pub async fn forget_in(&self, tx: &Tx, account: AccountId) -> Result<()> {
+    async fn forget_in(&self, tx: &Tx, account: AccountId) -> Result<()> {
         store::forget(tx, account).await
     }
 
     /// Removes from memory the keys that [`OwnKeys::forget_in`] deleted.
-    pub fn forget(&self, account: AccountId) {
+    fn forget(&self, account: AccountId) {
         self.change(|memory| memory.remove(&account));
     }
 

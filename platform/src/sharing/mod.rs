@@ -196,7 +196,7 @@ impl Sharing {
 
     /// Deletes, in the caller's transaction, the shares of `instance` and those that name `owner` as guest.
     /// [`Sharing::forget`] must be called after the commit.
-    pub async fn forget_in(&self, tx: &Tx, instance: Option<InstanceId>, owner: &Handle) -> Result<()> {
+    async fn forget_in(&self, tx: &Tx, instance: Option<InstanceId>, owner: &Handle) -> Result<()> {
         if let Some(instance) = instance {
             store::forget(tx, instance).await?;
         }
@@ -204,7 +204,7 @@ impl Sharing {
     }
 
     /// Removes from memory the shares that [`Sharing::forget_in`] deleted.
-    pub fn forget(&self, instance: Option<InstanceId>, owner: &Handle) {
+    fn forget(&self, instance: Option<InstanceId>, owner: &Handle) {
         let is_theirs = |share: &Share| matches!(&share.audience, ShareAudience::Account { handle } if handle == owner);
         self.change(|memory| {
             memory.retain(|id, _| Some(*id) != instance);

@@ -180,8 +180,6 @@ pub async fn recovery_codes(State(app): State<App>, CeremonyToken(token): Ceremo
 /// `POST /sign-up/finish`: makes the account; the instance is made in the background.
 pub async fn finish(State(app): State<App>, client: Client, CeremonyToken(token): CeremonyToken) -> HandlerResult {
     let (signed_in, _) = app.accounts.sign_up_finish(&token, &client).await?;
-    // In the order of signing up, whoever's browser is the first to knock.
-    app.certificates.reserve(&signed_in.handle);
     Ok((cookies::signed_in(&signed_in), Redirect::to("/welcome")).into_response())
 }
 
