@@ -1,7 +1,7 @@
 //! Registration of accounts: scheduled work that purges expired rows and advances account deletions.
 //!
-//! The rows of this module are not deleted through the list of modules: `deletion.rs`, which runs the list, deletes them
-//! last, because the rows of other modules reference them.
+//! The rows of this module are not deleted through the list of modules: `deletion.rs`, which runs the list, deletes
+//! them last, because the rows of other modules reference them.
 
 use async_trait::async_trait;
 

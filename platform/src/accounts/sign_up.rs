@@ -156,8 +156,8 @@ impl Accounts {
         tx.commit().await
     }
 
-    /// Creates account, session and instance in one transaction. Then it reserves the certificate of the instance's host
-    /// and has the reconciler build the container.
+    /// Creates account, session and instance in one transaction. Then it reserves the certificate of the instance's
+    /// host and has the reconciler build the container.
     ///
     /// # Errors
     /// `Conflict` when the sign-up was finished already, expired or is incomplete, or the handle was taken meanwhile;
@@ -177,8 +177,8 @@ impl Accounts {
         let instance = self.0.instances.create_in(&tx, person.id, &person.handle).await?;
         let signed_in = self.sign_in(&tx, &person, LogInMethod::SignUp, client, None).await?;
         tx.commit().await?;
-        // Reserved here so that certificates are issued in the order of the sign-ups. Without this the first TLS handshake
-        // would reserve, and the place in the queue would depend on which browser connects first.
+        // Reserved here so that certificates are issued in the order of the sign-ups. Without this the first TLS
+        // handshake would reserve, and the place in the queue would depend on which browser connects first.
         self.0.certificates.reserve(&person.handle);
         tracing::info!(account.handle = %person.handle, instance.id = %instance, "signed up");
         Ok((signed_in, self.0.instances.admit(instance).await?))
