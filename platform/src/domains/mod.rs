@@ -146,7 +146,7 @@ impl Domains {
     pub async fn claim(&self, instance: &Instance, typed: &str) -> Result<Domain> {
         let hosts = &self.0.hosts;
         let own = [hosts.apex.as_str(), hosts.app.as_str(), hosts.instances.as_str()];
-        let name = rules::tidy_name(typed, &own).map_err(|sentence| Error::invalid("name", sentence))?;
+        let name = rules::parse_name(typed, &own).map_err(|sentence| Error::invalid("name", sentence))?;
         let _guard = self.0.write_lock.lock().await;
         if self.of(instance.id).iter().any(|domain| domain.name == name) {
             return Err(Error::Conflict("You claimed this domain already.".into()));
