@@ -140,7 +140,7 @@ async fn shares_are_deleted_with_their_owner_and_with_the_guest_they_name() {
         let again = Sharing::open(town.app.db.clone(), town.clock.clone(), town.instances().clone()).await.unwrap();
         for sharing in [sharing, &again] {
             assert!(sharing.of(bob.instance.id).is_empty());
-            let left: Vec<String> = sharing.of(alice.instance.id).iter().map(Share::in_short).collect();
+            let left: Vec<String> = sharing.of(alice.instance.id).iter().map(Share::summary).collect();
             assert_eq!(left, ["/docs to account carol"]);
         }
         drop(carol);
