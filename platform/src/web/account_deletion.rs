@@ -67,6 +67,8 @@ pub async fn ask(State(app): State<App>, session: Session) -> Page<DeleteAccount
 pub async fn leave(State(app): State<App>, session: Session, Form(typed): Form<DeleteAccountForm>) -> HandlerResult {
     match app.accounts.schedule_deletion(&session, &typed.handle).await {
         Ok(due) => {
+            // Not a redirect: the session that sent the form has ended with all others, so every further page would
+            // ask to log in.
             Ok(Page(DeletionStartedPage { handle: session.handle.to_string(), due: Moment(due) }).into_response())
         }
         Err(error) => {
@@ -81,6 +83,7 @@ pub async fn show(State(app): State<App>, session: Session) -> HandlerResult {
     let Some(leaving) = app.accounts.scheduled_deletion(&session).await? else {
         return Ok(Redirect::to("/").into_response());
     };
+    // When the operator requested the deletion, only the operator can cancel it.
     let (due, may_stay) = (Moment(leaving.due), leaving.owner_may_cancel);
     Ok(Page(DeletionScheduledPage { handle: session.handle.to_string(), due, may_stay }).into_response())
 }

@@ -288,7 +288,7 @@ async fn who_leaves_can_stay_or_log_out_and_nothing_else() {
         let mut leaver = if admin { site.operator("alice").await } else { site.member("alice").await };
         let left = leaver.post("/account/delete", "handle=alice").await;
         assert_eq!(left.in_short(), "200");
-        assert!(left.text().await.contains("You leave, alice"));
+        assert!(left.text().await.contains("Your account is scheduled for deletion, alice"));
         assert_eq!(leaver.get("/").await.in_short(), "303 /log-in", "logged out at once");
         let mut next = leaver.present_passkey("").await;
         if next == "/log-in/code" {

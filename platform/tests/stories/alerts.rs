@@ -100,7 +100,7 @@ async fn alerts_stand_on_the_pages_until_their_period_ends() {
     let mut boris = site.member("boris").await;
     call(&site.app, "alice", "", A_DOLLAR).await;
     let all_of_today =
-        "All $1.00 of today&#39;s AI allowance is spent: it pays for no call before 16 Nov, midnight UTC.";
+        "All $1.00 of today&#39;s AI allowance is spent. It covers no further calls until 16 Nov at midnight UTC.";
     for path in ["/", "/usage"] {
         let page = alice.get(path).await.text().await;
         assert!(page.contains(all_of_today) && !page.contains("More than 80 %"), "{path}: {page}");

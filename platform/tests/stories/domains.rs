@@ -313,7 +313,7 @@ async fn an_owner_adds_proves_and_removes_a_domain_on_a_page_and_by_the_api() {
     assert!(refused.text().await.contains("A name that ends like this cannot be registered"));
     assert_eq!(alice.post("/domains", "name=Docs.Alice.Org").await.in_short(), "303 /domains");
     let page = alice.get("/domains").await.text().await;
-    for said in [NAME, "_berth.docs.alice.org", "berth-", "alice.example.com", "not proven yet"] {
+    for said in [NAME, "_berth.docs.alice.org", "berth-", "alice.example.com", "not verified yet"] {
         assert!(page.contains(said), "{said}: {page}");
     }
     let listed = alice.get("/api/domains").await.json().await;
@@ -333,7 +333,7 @@ async fn an_owner_adds_proves_and_removes_a_domain_on_a_page_and_by_the_api() {
 
     let none = Site::with(&[("BERTH_DOMAINS_PER_ACCOUNT", "0")]).await;
     let mut alice = none.member("alice").await;
-    assert!(alice.get("/domains").await.text().await.contains("This server takes no domains."));
+    assert!(alice.get("/domains").await.text().await.contains("This server does not support custom domains."));
     let refused = alice.post_json("/api/domains", &serde_json::json!({ "name": NAME })).await;
     assert_eq!(refused.status.as_u16(), 409);
 }

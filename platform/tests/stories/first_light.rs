@@ -48,8 +48,7 @@ async fn somebody_signs_up_and_lands_in_their_own_container(stack: &Stack, alice
     alice.goto(&stack.origin("")).await;
     alice.until_it_says("Claim your handle").await;
     alice.goto(&format!("{}/sign-up", stack.origin("app"))).await;
-    for (typed, note) in
-        [("al", "Too short"), ("admin", "reserved"), ("harbourmaster", "Somebody has that name"), ("alice", "free")]
+    for (typed, note) in [("al", "Too short"), ("admin", "reserved"), ("harbourmaster", "is taken"), ("alice", "free")]
     {
         alice.type_into("#handle", typed).await;
         alice

@@ -48,16 +48,22 @@ async fn the_operator_sees_what_models_cost_and_finds_one_by_a_part_of_its_name(
     let site = site(&[]).await;
     let mut operator = site.operator("olivia").await;
     let page = operator.get("/admin/prices").await.text().await;
-    for part in ["in force", "built in", "claude-haiku-4-5", "And ", "US dollars per million tokens"] {
+    for part in [
+        "<span class=\"tag\">active</span>",
+        "built in",
+        "claude-haiku-4-5",
+        "more; type more",
+        "US dollars per million tokens",
+    ] {
         assert!(page.contains(part), "the page lacks {part}: {page}");
     }
     let page = operator.get("/admin/prices?model=Sonnet-4-6").await.text().await;
-    for part in ["claude-sonnet-4-6", "$3.00", "$15.00", "$0.30", "$3.75", "a search", "value=\"Sonnet-4-6\""] {
+    for part in ["claude-sonnet-4-6", "$3.00", "$15.00", "$0.30", "$3.75", "per search", "value=\"Sonnet-4-6\""] {
         assert!(page.contains(part), "the page lacks {part}: {page}");
     }
     assert!(!page.contains("claude-haiku"), "{page}");
     let none = operator.get("/admin/prices?model=%3Cb%3E").await.text().await;
-    assert!(none.contains("None is called so.") && none.contains("value=\"&#60;b&#62;\""), "{none}");
+    assert!(none.contains("No model matches.") && none.contains("value=\"&#60;b&#62;\""), "{none}");
     for page in ["/admin", "/admin/usage"] {
         assert!(operator.get(page).await.text().await.contains("href=\"/admin/prices\""), "{page}");
     }
@@ -78,8 +84,8 @@ async fn a_table_is_looked_at_before_it_holds_and_an_older_one_can_hold_again() 
         "1 new",
         "claude-of-tomorrow",
         "<span class=\"tag\">new</span>",
-        "Put it in force",
-        "gone",
+        "Activate",
+        "removed",
     ] {
         assert!(page.contains(part), "the page lacks {part}: {page}");
     }
@@ -87,7 +93,7 @@ async fn a_table_is_looked_at_before_it_holds_and_an_older_one_can_hold_again() 
     assert!(tomorrow().await.is_ok());
     let page = operator.get("/admin/prices").await.text().await;
     assert!(
-        page.contains(&format!("by version <a href=\"/admin/prices/{new}\">")) && page.contains("put in force"),
+        page.contains(&format!("by version <a href=\"/admin/prices/{new}\">")) && page.contains("activated"),
         "{page}"
     );
     assert_eq!(operator.post(&format!("/admin/prices/{before}/activate"), "").await.in_short(), "303 /admin/prices");
@@ -141,21 +147,21 @@ async fn receipts_are_rated_by_a_version_once_it_was_looked_at() {
     let rerate = format!("/admin/prices/{cheap}/repricing");
     let page = operator.get(&format!("{rerate}?since=2026-11-15&account=alice")).await.text().await;
     for part in [
-        "Receipts that cost something else by it: 1, by -$0.003 in all",
-        "Nothing was changed yet",
-        "Correct them",
+        "Receipts that would change: 1, by -$0.003 in total",
+        "Nothing has been changed yet",
+        "Correct the receipts",
         ">alice</a>",
     ] {
         assert!(page.contains(part), "the page lacks {part}: {page}");
     }
     assert_eq!(spent().await, 4_000_000, "looking changes nothing");
     let page = operator.post(&rerate, "since=2026-11-15&until=&account=alice").await.text().await;
-    assert!(page.contains("Receipts corrected: 1, by -$0.003 in all."), "{page}");
+    assert!(page.contains("Receipts corrected: 1, by -$0.003 in total."), "{page}");
     assert_eq!(spent().await, 1_000_000);
     let page = operator.post(&rerate, "account=").await.text().await;
     assert!(page.contains("Receipts corrected: 1,"), "the other's: {page}");
     let page = operator.get(&rerate).await.text().await;
-    assert!(page.contains("Nothing changes.") && !page.contains("Correct them"), "{page}");
+    assert!(page.contains("Nothing changes.") && !page.contains("Correct the receipts"), "{page}");
     for (asked, field) in [("since=soon", "since"), ("until=2026-02-30", "until"), ("account=nobody-here", "account")] {
         let refused = operator.get(&format!("{rerate}?{asked}")).await;
         assert_eq!(refused.status.as_u16(), 422, "{asked}");
@@ -168,7 +174,7 @@ async fn receipts_are_rated_by_a_version_once_it_was_looked_at() {
     let page = alice.get("/usage/receipts").await.text().await;
     assert!(page.contains(&format!("a correction: by the prices of version {cheap}")), "{page}");
     let page = alice.get(&format!("/usage/receipts/{}", receipt.corrects.unwrap())).await.text().await;
-    assert!(page.contains("so that the call cost $0.001 in all"), "{page}");
+    assert!(page.contains("so the call cost $0.001 in total"), "{page}");
     let page = alice.get(&format!("/usage/receipts/{}", receipt.id)).await.text().await;
     assert!(page.contains("given back of a call of claude-of-today"), "{page}");
 }

@@ -416,7 +416,7 @@ async fn an_owner_shares_and_revokes_on_the_page_and_by_the_api() {
     assert_eq!(alice.post("/sharing", "path=/docs/&audience=account&handle=Boris").await.in_short(), "303 /sharing");
     assert_eq!(alice.post("/sharing", "path=/&audience=everyone&wakes=yes").await.in_short(), "303 /sharing");
     let page = alice.get("/sharing").await.text().await;
-    for said in ["https://alice.example.com/docs", "to boris", "to everyone, and a visit wakes it"] {
+    for said in ["https://alice.example.com/docs", "to boris", "to everyone; visits wake it"] {
         assert!(page.contains(said), "{page}");
     }
     assert!(alice.get("/").await.text().await.contains("2 shares open to others"));

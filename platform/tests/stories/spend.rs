@@ -66,9 +66,9 @@ async fn who_never_called_sees_what_there_is_to_spend_and_no_empty_tables() {
     let page = alice.get("/usage").await;
     assert_eq!(page.in_short(), "200");
     let page = page.text().await;
-    assert!(page.contains("No AI call in November 2026 yet.") && page.contains("$5.00 left of $5.00"), "{page}");
+    assert!(page.contains("No AI calls in November 2026 yet.") && page.contains("$5.00 left of $5.00"), "{page}");
     assert!(!page.contains("<table") && !page.contains("<figure"));
-    assert!(alice.get("/usage/receipts").await.text().await.contains("No call was made yet."));
+    assert!(alice.get("/usage/receipts").await.text().await.contains("No calls yet."));
     let export = alice.get("/usage/export").await.text().await;
     assert_eq!(export.lines().count(), 1, "{export}");
 }
@@ -113,7 +113,7 @@ async fn the_same_sums_stand_on_the_page_and_in_the_api_and_add_up() {
         "$1.00 held for calls in flight",
         "15 Nov: $0.01, calls: 1",
         "16 Nov: $0.12, calls: 2",
-        "no agent named",
+        "no agent name",
         "builder",
         "57 left of 60",
         "1 in flight",
@@ -156,10 +156,10 @@ async fn a_month_that_is_over_can_be_looked_at() {
     let now = spend(&mut alice, "").await;
     assert_eq!((&now["period"], &now["spent_nanodollars"]), (&json!("2026-12"), &json!(7000 * A_TOKEN)));
     let page = alice.get("/usage?month=2026-11").await.text().await;
-    assert!(page.contains("$0.05 in November 2026, for 2 calls.") && !page.contains("What is left"), "{page}");
+    assert!(page.contains("$0.05 in November 2026, for 2 calls.") && !page.contains("Remaining budget"), "{page}");
     let page = alice.get("/usage").await.text().await;
-    assert!(page.contains("href=\"/usage?month=2026-11\"") && page.contains("What is left"));
-    assert!(alice.get("/usage?month=2026-10").await.text().await.contains("No AI call in October 2026."));
+    assert!(page.contains("href=\"/usage?month=2026-11\"") && page.contains("Remaining budget"));
+    assert!(alice.get("/usage?month=2026-10").await.text().await.contains("No AI calls in October 2026."));
     for nonsense in ["2026-13", "November", "2026-11-01", "'%20OR%201=1"] {
         assert_eq!(alice.get(&format!("/usage?month={nonsense}")).await.in_short(), "404", "{nonsense}");
     }
@@ -213,7 +213,7 @@ async fn a_receipt_can_be_verified_by_whoever_has_it_and_one_that_was_altered_sa
         .verify(voucher["hash"].as_str().unwrap().as_bytes(), &bytes(&voucher["signature"]))
         .unwrap();
     let page = alice.get(&format!("/usage/receipts/{id}")).await.text().await;
-    for part in ["$0.001", "Checked just now", "2\u{2009}000 out", "builder", &digest] {
+    for part in ["$0.001", "Verified just now", "2\u{2009}000 out", "builder", &digest] {
         assert!(page.contains(part), "the receipt lacks {part}: {page}");
     }
     for path in [format!("/usage/receipts/{id}"), format!("/api/receipts/{id}"), "/usage/receipts/1".into()] {
@@ -224,7 +224,7 @@ async fn a_receipt_can_be_verified_by_whoever_has_it_and_one_that_was_altered_sa
     tx.execute_unprepared("UPDATE receipts SET amount_nanodollars = 1 WHERE seq = 2").await.unwrap();
     tx.commit().await.unwrap();
     let page = alice.get(&format!("/usage/receipts/{id}")).await.text().await;
-    assert!(page.contains("This receipt is not as it was written") && !page.contains("Checked just now"), "{page}");
+    assert!(page.contains("This receipt has been altered") && !page.contains("Verified just now"), "{page}");
 }
 
 #[tokio::test]
@@ -233,11 +233,15 @@ async fn a_receipt_says_in_words_how_its_amount_came_about() {
     let mut alice = site.member("alice").await;
     let usage = Usage { output_tokens: 10, ..Usage::default() };
     for (seen, outcome, words) in [
-        (Seen::Final(usage), Outcome::Completed, "The provider then said what it used: 0 tokens in"),
+        (Seen::Final(usage), Outcome::Completed, "The provider then reported the usage: 0 tokens in"),
         (Seen::NoCharge, Outcome::Refused, "The provider refused the call"),
         (Seen::NoCharge, Outcome::UpstreamBroke, "The provider charged nothing"),
-        (Seen::Part { usage: None, output_tokens: 5 }, Outcome::UpstreamBroke, "before the provider said its figures"),
-        (Seen::Unreadable, Outcome::Completed, "last figures did not come"),
+        (
+            Seen::Part { usage: None, output_tokens: 5 },
+            Outcome::UpstreamBroke,
+            "before the provider reported its usage",
+        ),
+        (Seen::Unreadable, Outcome::Completed, "final usage figures are missing"),
         (Seen::Unreadable, Outcome::Recovered, "The server stopped while the call was in flight"),
     ] {
         hold(&site.app, "alice", "", 20).await.settle(seen, outcome, String::new());

@@ -41,18 +41,18 @@ async fn the_operator_sees_who_spends_how_much_and_who_is_near_the_limit() {
     let page = operator.get("/admin/usage").await.text().await;
     for part in [
         "$4.90 in November 2026, $0.90 of it today. $0.25 is held",
-        "Accounts that made calls: 3. At 80 % of their allowance or beyond: 1.",
+        "Users with calls: 3. At 80 % of their allowance or more: 1.",
         "15 Nov: $4.00, calls: 2",
         "16 Nov: $0.90, calls: 1",
         "90 %",
-        "of $5.00, $0.25 held just now",
+        "of $5.00, $0.25 held",
     ] {
         assert!(page.contains(part), "the page lacks {part}: {page}");
     }
     assert_eq!(accounts(&page), ["alice", "boris", "carol"]);
     assert_eq!(accounts(&operator.get("/admin/usage?order=share").await.text().await), ["carol", "alice", "boris"]);
     let before = operator.get("/admin/usage?month=2026-10").await.text().await;
-    assert!(before.contains("$0.00 in October 2026. Accounts that made calls: 0."), "{before}");
+    assert!(before.contains("$0.00 in October 2026. Users with calls: 0."), "{before}");
     assert_eq!(operator.get("/admin/usage?month=soon").await.in_short(), "404");
     drop(held);
 }
@@ -80,8 +80,8 @@ async fn accounts_come_in_pages() {
     let second = operator.get("/admin/usage?page=1").await.text().await;
     assert_eq!((accounts(&first).len(), accounts(&second).len()), (50, 11));
     assert_eq!((accounts(&first)[0], *accounts(&second).last().unwrap()), ("person-59", "olivia"));
-    assert!(first.contains("The next page") && !first.contains("The page before"));
-    assert!(second.contains("The page before") && !second.contains("The next page"));
+    assert!(first.contains("Next page") && !first.contains("Previous page"));
+    assert!(second.contains("Previous page") && !second.contains("Next page"));
 }
 
 #[tokio::test]
@@ -102,7 +102,7 @@ async fn limits_and_credit_are_set_on_a_page_reach_the_next_call_and_stand_in_th
     assert_eq!(left(&mut alice).await, 3_000_000_000);
     let page = operator.get("/admin/users/alice").await.text().await;
     assert!(
-        page.contains("value=\"2.00\"") && page.contains("It has $2.00.") && page.contains("usually $1.00"),
+        page.contains("value=\"2.00\"") && page.contains("This account has $2.00.") && page.contains("default $1.00"),
         "{page}"
     );
     for (form, field) in [("month=much", "month"), ("at_once=-1", "at_once"), ("tokens=1.5", "tokens")] {
@@ -134,10 +134,10 @@ async fn a_bill_is_compared_by_day_and_model_and_warned_of_above_one_percent() {
         operator.post("/admin/bill-comparison", &export).await.text().await
     };
     let near = compare(&mut operator, "1.99").await;
-    assert!(near.contains("$1.99 were billed and $2.00 booked: a margin of $0.01, 0.50 %."), "{near}");
+    assert!(near.contains("Billed: $1.99. Recorded here: $2.00. The difference is $0.01, 0.50 %."), "{near}");
     assert!(!near.contains("differ by more than 1 %"));
     let far = compare(&mut operator, "2.50").await;
-    assert!(far.contains("a margin of -$0.50, -20.00 %.") && far.contains("differ by more than 1 %"), "{far}");
+    assert!(far.contains("The difference is -$0.50, -20.00 %.") && far.contains("differ by more than 1 %"), "{far}");
     let refused = operator.post("/admin/bill-comparison", "export=hello").await;
     assert_eq!(refused.status.as_u16(), 422);
     let page = refused.text().await;

@@ -201,7 +201,7 @@ async fn the_owner_reads_why_it_is_awake_and_why_it_slept() {
         assert_eq!((&told["fact"], &told["cause"]), (&json!("frozen"), &json!("idle")));
         assert_eq!(told["work"]["idle_since_ms"], json!(start));
         let shown = page().await;
-        assert!(shown.contains("What it was last at") && shown.contains("A declared job, at"), "{shown}");
+        assert!(shown.contains("Last work") && shown.contains("A declared job, at"), "{shown}");
         let history = scene.town.instances().history(scene.alice.instance.id, 1).await.unwrap();
         assert_eq!(history[0].last.unwrap().work, Work::Job);
         look_at_everything(&scene).await;

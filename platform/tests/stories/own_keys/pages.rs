@@ -19,7 +19,7 @@ async fn keys_are_added_replaced_and_removed_on_their_page_and_never_shown() {
     let site = site(&[]).await;
     let (mut alice, mut boris) = (site.member("alice").await, site.member("boris").await);
     assert!(page(&mut alice).await.contains("You have no key here"));
-    assert!(alice.get("/usage").await.text().await.contains("With a key of your own"));
+    assert!(alice.get("/usage").await.text().await.contains("your own provider key"));
     assert_eq!(alice.post("/own-keys/anthropic", &format!("key={ALICES}")).await.in_short(), "303 /own-keys");
     let shown = page(&mut alice).await;
     assert!(shown.contains("Your key ends in <code>x7Qa</code>") && shown.contains("15 Nov, 10:"), "{shown}");
@@ -27,7 +27,7 @@ async fn keys_are_added_replaced_and_removed_on_their_page_and_never_shown() {
     let shown = page(&mut alice).await;
     assert!(shown.contains("0B0b") && !shown.contains("x7Qa") && !shown.contains(&BOBS[..20]), "{shown}");
     let spend = alice.get("/usage").await.text().await;
-    assert!(spend.contains("Calls to Anthropic go out under your own key and use none of it."), "{spend}");
+    assert!(spend.contains("Calls to Anthropic use your own key and none of this budget."), "{spend}");
     assert!(!page(&mut boris).await.contains("0B0b"), "it is hers alone");
     assert_eq!(boris.post("/own-keys/anthropic/remove", "").await.in_short(), "404");
     for (typed, sentence) in [
@@ -72,7 +72,10 @@ async fn the_page_says_when_and_how_a_provider_refused_a_key() {
     assert!(!page(&mut alice).await.contains("refused it"));
     pass().note_status(401);
     let shown = page(&mut alice).await;
-    assert!(shown.contains("OpenAI refused it on") && shown.contains("it does not know this key (401)"), "{shown}");
+    assert!(
+        shown.contains("OpenAI refused it on") && shown.contains("it does not recognise this key (401)"),
+        "{shown}"
+    );
     let at = |app: &App| app.own_keys.of(instance.account)[0].refused.unwrap().at;
     let first: Timestamp = at(&site.app);
     site.app.clock.advance(Duration::from_secs(59));
@@ -105,10 +108,10 @@ async fn a_receipt_says_that_its_owner_paid_and_what_the_call_is_worth() {
     let said = alice.get("/api/receipts").await.json().await;
     let shown: Vec<_> =
         said["items"].as_array().unwrap().iter().map(|receipt| receipt["id"].as_str().unwrap()).collect();
-    for (id, sentence) in shown.iter().zip(["What all of it is worth is not known here.", "that is worth $0.002."]) {
+    for (id, sentence) in shown.iter().zip(["Its total value is not known here.", "that is worth $0.002."]) {
         let page = alice.get(&format!("/usage/receipts/{id}")).await.text().await;
-        assert!(page.contains(sentence) && page.contains("your budget paid nothing"), "{page}");
-        assert!(page.contains("Checked just now: it is as it was written"), "{page}");
+        assert!(page.contains(sentence) && page.contains("your budget was not charged"), "{page}");
+        assert!(page.contains("Verified just now: the receipt is unaltered"), "{page}");
     }
     let csv = alice.get("/usage/export").await.text().await;
     let lines: Vec<&str> = csv.split("\r\n").collect();

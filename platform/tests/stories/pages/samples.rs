@@ -92,8 +92,11 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("admin-price-version", prices::version()),
         ("admin-rerating", prices::rerating("")),
         ("admin-rerating-refused", prices::rerating("Write a day as 2026-11-25.")),
-        ("error-not-found", error(404, "Nothing here", "There is nothing here by that name.", "")),
-        ("error-internal", error(500, "Our mistake", "Something went wrong on our side.", "0b9a3c1e-77f1-4b1f")),
+        ("error-not-found", error(404, "Not found", "There is nothing here by that name.", "")),
+        (
+            "error-internal",
+            error(500, "Something went wrong", "Something went wrong on our side.", "0b9a3c1e-77f1-4b1f"),
+        ),
         ("edge-waiting", waiting(&status(Fact::Waking, Stage::Started))),
         ("edge-waiting-failed", waiting(&status(Fact::Failed, Stage::Container))),
         ("edge-waiting-visitor", waiting_visitor()),
@@ -107,7 +110,7 @@ pub fn sign_up_handle(typed: &str) -> String {
         handle: typed.into(),
         set_up: String::new(),
         closed: false,
-        note: "Somebody has that name, or one that looks just like it.".into(),
+        note: "This handle, or one that looks just like it, is taken.".into(),
         verdict: "bad",
         suggestions: vec!["alice-2".into(), "alice-at-sea".into(), "the-alice".into()],
     })
@@ -460,7 +463,7 @@ fn admin() -> String {
             row("bob", Fact::Frozen, false, ""),
             row("carol-of-the-north", Fact::Failed, false, ""),
             row("mallory", Fact::Stopped, false, "suspended"),
-            row("trent", Fact::Stopped, false, "leaving"),
+            row("trent", Fact::Stopped, false, "deletion scheduled"),
             UserRow { instance: None, ..row("dave", Fact::Absent, false, "") },
         ],
     })

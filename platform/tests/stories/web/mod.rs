@@ -281,7 +281,7 @@ async fn the_dashboard_says_how_the_instance_is_and_so_does_its_stream() {
     let event = alice.get("/instance/events").await.first_event().await;
     let page = alice.get("/").await.text().await;
     assert!(page.contains(event["headline"].as_str().unwrap()), "{event}");
-    for part in ["alice.example.com", "$0.00", "$5.00 left", "this one", "Add a passkey"] {
+    for part in ["alice.example.com", "$0.00", "$5.00 left", "this device", "Add a passkey"] {
         assert!(page.contains(part), "the dashboard lacks {part}");
     }
     let spend = alice.get("/api/usage").await.json().await;

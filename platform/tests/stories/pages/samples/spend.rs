@@ -247,7 +247,8 @@ pub fn own_keys(some: bool) -> String {
     };
     let mut providers = vec![row("anthropic", "Anthropic"), row("openai", "OpenAI"), row("groq", "groq")];
     if some {
-        let refused = KeyRefusalView { at: Moment(Timestamp(NOON)), how: "it does not know this key (401)".into() };
+        let refused =
+            KeyRefusalView { at: Moment(Timestamp(NOON)), how: "it does not recognise this key (401)".into() };
         let added = Moment(Timestamp(NOON - 86_400_000));
         providers[0].key = Some(OwnKeyView { last_four: "x7Qa".into(), added, refused: Some(refused) });
         providers[1].note = "There is a space or a line break in it. Paste the key alone.".into();
@@ -280,7 +281,7 @@ fn everybody() -> AllUsagePage {
         held: "$0.042".into(),
         rows: vec![
             row("carol-of-the-north", "$0.1200", "$5.1000", "of $5.00", 10_000, "102 %"),
-            row("bob", "–", "$4.4000", "of $5.00, $0.042 held just now", 8800, "88 %"),
+            row("bob", "–", "$4.4000", "of $5.00, $0.042 held", 8800, "88 %"),
             row("", "–", "$0.8100", "of $5.00", 1620, ""),
             row("dave", "$0.0023", "$0.0420", "of $20.00", 40, ""),
         ],
@@ -310,15 +311,15 @@ pub fn of_account() -> String {
         gauges: left.gauges,
         credit: left.credit,
         limits: vec![
-            limit("month", "US dollars a month", "20.00", "$5.00"),
-            limit("day", "US dollars a day", "two", "no limit"),
-            limit("requests", "Calls a minute", "", "60"),
-            limit("tokens", "Tokens a minute", "", "no limit"),
+            limit("month", "US dollars per month", "20.00", "$5.00"),
+            limit("day", "US dollars per day", "two", "no limit"),
+            limit("requests", "Calls per minute", "", "60"),
+            limit("tokens", "Tokens per minute", "", "no limit"),
             limit("at_once", "Calls at once", "", "5"),
         ],
         amount: String::new(),
         reason: String::new(),
-        note: "Write US dollars such as 5 or 2.50, or nothing.".into(),
+        note: "Enter US dollars such as 5 or 2.50, or leave it empty.".into(),
         field: "day",
     })
 }
