@@ -25,7 +25,7 @@ use crate::containers::HostError;
 use crate::containers::remote::RemoteHost;
 use crate::db::Db;
 use crate::domains::Domains;
-use crate::edge::{self, Edge, Postman};
+use crate::edge::{self, Edge, WebhookDispatcher};
 use crate::hosts::{self, Hosts, Site};
 use crate::http_server::{Answers, Lanes, PerPeer};
 use crate::ops::{self, Jobs};
@@ -52,7 +52,7 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
     app.quota.begin().await?;
     let parts = tokio_util::task::TaskTracker::new();
     parts.spawn(app.instances.clone().run(shutdown.clone()));
-    parts.spawn(Postman::new(app.clone()).run(shutdown.clone()));
+    parts.spawn(WebhookDispatcher::new(app.clone()).run(shutdown.clone()));
     parts.spawn(app.sharing.clone().keep_reloading(shutdown.clone()));
     // They end with this function, last of all: connections to the database may have been made on them. Calls have lanes of
     // their own, because reading a large one takes a processor for longer than a visit may wait.
