@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use ceremonies::PasskeyCeremonies;
 pub use hand_off::SESSION_LIFETIME as INSTANCE_SESSION_LIVES;
-use limits::Limits;
+use limits::AccountRateLimits;
 pub use log_in::DEVICE_KNOWN_FOR;
 pub use rules::LONGEST_SESSION;
 use serde::Serialize;
@@ -55,7 +55,7 @@ struct AccountsInner {
     sharing: Sharing,
     domains: Domains,
     ceremonies: PasskeyCeremonies,
-    limits: Limits,
+    limits: AccountRateLimits,
     session_cache: SessionCache,
 }
 
@@ -208,7 +208,7 @@ impl Accounts {
         AccountsContext { instances, certificates, sharing, domains }: AccountsContext,
     ) -> anyhow::Result<Self> {
         let ceremonies = PasskeyCeremonies::new(&hosts)?;
-        let limits = Limits::new(clock.clone());
+        let limits = AccountRateLimits::new(clock.clone());
         let session_cache = SessionCache::default();
         Ok(Self(Arc::new(AccountsInner {
             db,

@@ -103,7 +103,7 @@ impl Accounts {
     /// Deletes expired challenges, sign-ups, sessions, devices and set-up links, at most a thousand rows of each, and
     /// returns the number of deleted rows. Also drops rate-limit state that is full again.
     pub async fn purge_expired(&self) -> Result<u64> {
-        self.0.limits.forget_old();
+        self.0.limits.purge();
         let now = self.0.clock.now();
         let tx = self.0.db.begin().await?;
         // A sign-up may be begun with a link in its last second, and needs the row until it is finished. So the row of

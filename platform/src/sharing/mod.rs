@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use limits::Limits;
+use limits::VisitorRateLimits;
 pub use rules::{AccessDecision, MOST_SHARES, ShareAudience, Visitor, covers};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -38,7 +38,7 @@ struct SharingInner {
     db: Db,
     clock: Clock,
     instances: Instances,
-    limits: Limits,
+    limits: VisitorRateLimits,
     memory: RwLock<HashMap<InstanceId, Arc<[Share]>>>,
     /// Serialises writes and reloads. Without it a reload could read the table, a write could commit and update
     /// `memory`, and the reload would then put the older state back: a revoked share would be open again.
@@ -77,7 +77,7 @@ pub struct Share {
 impl Sharing {
     /// Loads all shares into memory.
     pub async fn open(db: Db, clock: Clock, instances: Instances) -> Result<Self> {
-        let limits = Limits::new(clock.clone());
+        let limits = VisitorRateLimits::new(clock.clone());
         let (memory, write_lock) = (RwLock::default(), tokio::sync::Mutex::default());
         let sharing = Self(Arc::new(SharingInner { db, clock, instances, limits, memory, write_lock }));
         sharing.reload_all().await?;
