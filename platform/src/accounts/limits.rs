@@ -4,9 +4,9 @@
 use std::net::IpAddr;
 
 use super::rules;
-use crate::client::limit_key;
 use crate::clock::Clock;
 use crate::error::Result;
+use crate::peer::limit_key;
 use crate::rate_limit::{KeyedRateLimiter, RateLimit, SharedRateLimiter, too_many};
 
 /// Sign-ups from one address: a burst of ten, refilled in an hour. An office behind one address fits.

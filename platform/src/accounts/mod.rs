@@ -30,13 +30,13 @@ use session_cache::SessionCache;
 pub use sign_up::SIGN_UP_LIVES;
 
 use crate::certificates::Certificates;
-pub use crate::client::Client;
 use crate::clock::{Clock, Timestamp};
 use crate::db::{AccountId, Db, SessionId};
 use crate::domains::Domains;
 use crate::handle::{Handle, HandleError};
 use crate::hosts::Hosts;
 use crate::instances::Instances;
+pub use crate::peer::Client;
 use crate::secrets::{Keys, Token};
 use crate::sharing::Sharing;
 

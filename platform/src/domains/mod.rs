@@ -25,7 +25,7 @@ use crate::config::Config;
 use crate::db::audit::{self, AuditEntry};
 use crate::db::{Db, InstanceId, Tx};
 use crate::error::{Error, Result};
-use crate::hosts::{Entrance, Hosts};
+use crate::hosts::{Hosts, VirtualHost};
 use crate::instances::{Instance, Instances};
 use crate::secrets::Token;
 
@@ -252,13 +252,13 @@ impl Domains {
 
     /// The entrance for a host that is not below this server's own domains. In memory; called for every request.
     #[must_use]
-    pub fn entrance(&self, host: &str) -> Option<Entrance> {
+    pub fn entrance(&self, host: &str) -> Option<VirtualHost> {
         // Routing trusts stored proofs and never the DNS of the moment: an A record that points here proves nothing,
         // since anyone can point a name at any address (DNS rebinding).
         let name = rules::normal(Hosts::without_port(host));
         let id = self.look(|index| index.route(&name))?;
         let instance = self.0.instances.by_id(id)?;
-        Some(self.0.hosts.entrance_by_domain(&name, &instance.handle, id))
+        Some(self.0.hosts.virtual_host_of_domain(&name, &instance.handle, id))
     }
 
     /// Looks up every proven domain that was not checked for a day. A domain without its proof for [`MISSED_DAYS`] days

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::client::limit_key;
 use crate::clock::{Clock, Timestamp};
 use crate::db::InstanceId;
 use crate::error::Result;
+use crate::peer::limit_key;
 use crate::rate_limit::{KeyedRateLimiter, RateLimit, too_many};
 
 /// Requests from one address. Enough for several people behind one address, each loading a page of many parts.
