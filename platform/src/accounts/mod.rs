@@ -37,7 +37,7 @@ use crate::handle::{Handle, HandleError};
 use crate::hosts::Hosts;
 use crate::instances::Instances;
 pub use crate::peer::Client;
-use crate::secrets::{Keys, Token};
+use crate::secrets::{InstallationKeys, Token};
 use crate::sharing::Sharing;
 
 /// The module's interface. Clones share one state.
@@ -46,7 +46,7 @@ pub struct Accounts(Arc<AccountsInner>);
 
 struct AccountsInner {
     db: Db,
-    keys: Keys,
+    keys: InstallationKeys,
     clock: Clock,
     hosts: Hosts,
     signups_open: bool,
@@ -201,7 +201,7 @@ impl Accounts {
     /// When `hosts` cannot be a WebAuthn relying party, for example because the domain is an IP address.
     pub fn new(
         db: Db,
-        keys: Keys,
+        keys: InstallationKeys,
         clock: Clock,
         hosts: Hosts,
         signups_open: bool,

@@ -1,4 +1,5 @@
-//! The audit log: who changed what, and to which account. Every module appends to it in the transaction of the change.
+//! The audit log: actor, action, subject and detail of every change that matters. A module writes its entry in the transaction
+//! that makes the change, so neither exists without the other.
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
@@ -29,20 +30,20 @@ mod row {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
-/// One line of the audit log.
+/// An entry of the audit log.
 #[derive(Clone, Copy, Debug)]
 pub struct AuditEntry<'a> {
-    /// A handle, `operator` for a command line, `berth` for the platform itself.
+    /// A handle, `operator`, or `berth` for work without a person behind it.
     pub actor: &'a str,
-    /// A verb in `snake_case`, such as `log_in`.
+    /// A verb of ours, such as `share`.
     pub action: &'a str,
-    /// A handle, or the id of the thing that was changed.
+    /// The handle of the account that the action concerns, or the version of a price table, or a receipt's id.
     pub subject: &'a str,
-    /// Free text, may be empty. Blanked when the actor's or the subject's account is deleted.
+    /// Anything else that tells one such action from another; erased with the account.
     pub detail: &'a str,
 }
 
-/// Appends `entry` to the audit log in `tx`, the transaction that makes the change: neither is stored without the other.
+/// Appends an entry, dated now.
 pub async fn record(tx: &Tx, clock: &Clock, entry: &AuditEntry<'_>) -> Result<()> {
     let row = row::ActiveModel {
         id: Set(clock.uuid()),
@@ -56,8 +57,7 @@ pub async fn record(tx: &Tx, clock: &Clock, entry: &AuditEntry<'_>) -> Result<()
     Ok(())
 }
 
-/// Blanks the details of every entry that names `handle`: they hold addresses, devices and names of keys. The entries
-/// themselves stay.
+/// Erases the details (addresses, key names) of all entries about `handle`, for an account that is deleted. The entries stay.
 pub async fn blank_audit_of(tx: &Tx, handle: &str) -> Result<()> {
     row::Entity::update_many()
         .col_expr(row::Column::Detail, Expr::value(""))

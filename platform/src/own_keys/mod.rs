@@ -20,7 +20,7 @@ use crate::db::audit::{self, AuditEntry};
 use crate::db::{AccountId, Db, Tx};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
-use crate::secrets::{Keys, Unsealable};
+use crate::secrets::{InstallationKeys, UnsealError};
 
 /// Shortest time between two writes of the same refusal: a program may retry with a refused key many times a second.
 const REFUSAL_PRECISION: Duration = Duration::from_secs(60);
@@ -32,7 +32,7 @@ pub struct OwnKeys(Arc<OwnKeysInner>);
 struct OwnKeysInner {
     db: Db,
     clock: Clock,
-    keys: Keys,
+    keys: InstallationKeys,
     /// The providers that a key can be for: every model provider in the settings.
     providers: Vec<String>,
     memory: RwLock<HashMap<AccountId, BTreeMap<String, Arc<StoredKey>>>>,
@@ -89,7 +89,7 @@ pub struct CallKey {
 
 impl OwnKeys {
     /// Loads all keys into memory without decrypting them.
-    pub async fn open(db: Db, clock: Clock, keys: Keys, config: &Config) -> Result<Self> {
+    pub async fn open(db: Db, clock: Clock, keys: InstallationKeys, config: &Config) -> Result<Self> {
         let known = ["anthropic", "openai"].into_iter().map(str::to_owned);
         let providers = known.chain(config.providers.models.keys().cloned()).collect();
         let mut memory: HashMap<AccountId, BTreeMap<String, Arc<StoredKey>>> = HashMap::new();
@@ -221,7 +221,7 @@ impl CallKey {
     ///
     /// # Errors
     /// When it was encrypted under another `BERTH_SECRET`.
-    pub fn reveal(&self) -> std::result::Result<Zeroizing<Vec<u8>>, Unsealable> {
+    pub fn reveal(&self) -> std::result::Result<Zeroizing<Vec<u8>>, UnsealError> {
         self.own_keys.0.keys.open(&associated_data(&self.id), &self.stored.sealed)
     }
 

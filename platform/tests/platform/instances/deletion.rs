@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use berth::containers::fake::{Held, Verb};
-use berth::containers::{ContainerHost as _, ContainerState, Exit, HostError};
+use berth::containers::fake::{HoldPoint, Verb};
+use berth::containers::{ContainerExit, ContainerHost as _, ContainerState, HostError};
 use berth::handle::Handle;
 use berth::instances::{Cause, Fact, Wish};
 use proptest::prelude::*;
@@ -61,7 +61,7 @@ async fn a_scheduled_deletion_keeps_the_instance_stopped_until_everything_is_des
 async fn an_instance_in_the_middle_of_work_is_stopped_before_its_files_are_marked() {
     let town = FakePlatform::new(&[]).await;
     let alice = town.settle_in("alice").await;
-    town.host.hold(Verb::Stop, Held::BeforeItsEffect);
+    town.host.hold(Verb::Stop, HoldPoint::BeforeEffect);
     let handle = Handle::parse("alice").unwrap();
     town.app.accounts.schedule_deletion_of(&handle, "operator").await.unwrap();
     town.host.until_held(Verb::Stop).await;
@@ -96,7 +96,7 @@ async fn a_deletion_interrupted_at_any_step_is_completed_by_the_next_run() {
                 }
                 advance_deletions(&town).await;
             } else {
-                for held in [Held::BeforeItsEffect, Held::AfterItsEffect] {
+                for held in [HoldPoint::BeforeEffect, HoldPoint::AfterEffect] {
                     town.host.hold(verb, held);
                     let app = town.app.clone();
                     let running = tokio::spawn(async move { app.accounts.advance_deletions(&app.modules).await });
@@ -310,7 +310,7 @@ async fn apply(town: &mut FakePlatform, event: Event, scheduled: &mut [Option<be
         }
         Event::Crash(n) => {
             if let Some(instance) = town.instances().by_handle(&handle(n)) {
-                town.host.crash(instance.id, Exit { code: 1, out_of_memory: false });
+                town.host.crash(instance.id, ContainerExit { code: 1, out_of_memory: false });
             }
         }
         Event::Visit(n) => {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use berth::config::Config;
 use berth::own_keys::{KeyOwner, OwnKeys};
 use berth::quota::{OwnCall, Provider as Name, Receipt};
-use berth::secrets::Keys;
+use berth::secrets::InstallationKeys;
 use serde_json::{Value, json as value};
 use zeroize::Zeroizing;
 
@@ -103,6 +103,6 @@ async fn has_spent_nothing(world: &QuotaPlatform, person: &Person) {
 
 /// The keys as read from the database by a new process.
 async fn reopened(world: &QuotaPlatform) -> OwnKeys {
-    let keys = Keys::derive(&world.app.config.secret, world.clock.clone());
+    let keys = InstallationKeys::derive(&world.app.config.secret, world.clock.clone());
     OwnKeys::open(world.app.db.clone(), world.clock.clone(), keys, &world.app.config).await.unwrap()
 }

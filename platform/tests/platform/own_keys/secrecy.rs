@@ -52,7 +52,7 @@ async fn a_key_is_encrypted_in_the_database_and_absent_from_log_and_journal() {
         let holds = |part: &str| sealed.windows(part.len()).any(|window| window == part.as_bytes());
         assert!(!holds(ALICES) && !holds("alices"), "{}", world.kind());
         // It decrypts for its account and its provider only.
-        let keys = Keys::derive(&world.app.config.secret, world.clock.clone());
+        let keys = InstallationKeys::derive(&world.app.config.secret, world.clock.clone());
         let associated_data = |account: AccountId, provider: &str| [account.0.as_bytes(), provider.as_bytes()].concat();
         assert_eq!(keys.open(&associated_data(account, "anthropic"), &sealed).unwrap().as_slice(), ALICES.as_bytes());
         let another = AccountId(world.clock.uuid());
