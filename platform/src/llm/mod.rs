@@ -39,7 +39,7 @@ use berth_providers::request::ModelRequest;
 use berth_providers::{Api, Provider, ServiceTier, WireFormat};
 
 use crate::app::App;
-use crate::own_keys::Pass;
+use crate::own_keys::CallKey;
 use crate::quota::Hold;
 use admission::Admission;
 use drain::DrainLimit;
@@ -226,7 +226,7 @@ impl QuotaProxy {
     async fn forward(
         &self,
         call: RoutedCall,
-        own_key: Option<&Pass>,
+        own_key: Option<&CallKey>,
         hold: Hold,
         delivery: Delivery,
     ) -> Result<Response, ProxyError> {
@@ -271,7 +271,7 @@ impl QuotaProxy {
         drop(memory);
         let response = sent?;
         if let Some(own_key) = own_key {
-            own_key.heard(response.status().as_u16());
+            own_key.note_status(response.status().as_u16());
         }
         Ok(forwarding::pass_through(&request, response, guards))
     }

@@ -16,7 +16,7 @@ use super::timeouts::ProxyTimeouts;
 use super::upstream_path::UpstreamPath;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::own_keys::Pass;
+use crate::own_keys::CallKey;
 
 /// The endpoints of all configured providers. Cheap to clone.
 #[derive(Clone)]
@@ -32,7 +32,7 @@ pub struct ProviderRequest<'a> {
     /// The provider's name.
     pub provider: &'a str,
     /// The caller's own key. Only without one is the call made under a key of the platform's.
-    pub own_key: Option<&'a Pass>,
+    pub own_key: Option<&'a CallKey>,
     pub method: Method,
     pub path: &'a UpstreamPath,
     /// The headers as they came from the instance.

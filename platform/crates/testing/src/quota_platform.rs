@@ -17,7 +17,7 @@ use berth::instances::Instance;
 use berth::llm::ProxyTimeouts;
 use berth::quota::Quota;
 use berth::quota::reports::AccountBudget;
-use berth::secrets::Keys;
+use berth::secrets::InstallationKeys;
 use berth::{demo, http_server, instance_api, llm, secrets};
 use sea_orm::ConnectionTrait as _;
 use serde_json::Value;
@@ -242,5 +242,5 @@ pub async fn after_a_kill(world: &QuotaPlatform, clock: &Clock, month_nanodollar
 /// Books alone, with these settings.
 pub async fn reopen_at(config: &Config, clock: &Clock) -> Quota {
     let db = Db::open(&config.database_url).await.unwrap();
-    Quota::open(db, clock.clone(), &Keys::derive(&config.secret, clock.clone()), config).unwrap()
+    Quota::open(db, clock.clone(), &InstallationKeys::derive(&config.secret, clock.clone()), config).unwrap()
 }

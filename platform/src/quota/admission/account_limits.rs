@@ -85,7 +85,8 @@ impl Admission {
         let CreditGrant { account, handle, nanodollars, note } = credit;
         let (id, at) = (self.clock.uuid(), self.clock.now());
         let tx = self.db.begin().await?;
-        let entry = AuditEntry { actor: by, action: "give_credit", subject: handle.as_str(), detail: &dollars(nanodollars) };
+        let entry =
+            AuditEntry { actor: by, action: "give_credit", subject: handle.as_str(), detail: &dollars(nanodollars) };
         audit::record(&tx, &self.clock, &entry).await?;
         store::add_credit(&tx, NewCredit { id, account, nanodollars, note, at }).await?;
         tx.commit().await

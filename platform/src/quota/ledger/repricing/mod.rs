@@ -104,7 +104,7 @@ impl Ledger {
             let tx = db.begin().await?;
             let said = serde_json::to_string(&order).map_err(anyhow::Error::new)?;
             let entry = AuditEntry { actor, action: "rerate", subject: &order.version, detail: &said };
-        audit::record(&tx, clock, &entry).await?;
+            audit::record(&tx, clock, &entry).await?;
             tx.commit().await?;
         }
         Ok(Repricing {
