@@ -179,7 +179,7 @@ impl QuotaProxy {
         let incoming = self.receive(peer, request).await?;
         let path = UpstreamPath::from_uri(&incoming.uri)?;
         let call = RoutedCall { api, provider, path, incoming };
-        match self.app.own_keys.pass(call.incoming.instance.account, &call.provider) {
+        match self.app.own_keys.call_key(call.incoming.instance.account, &call.provider) {
             Some(own_key) => self.call_under_own_key(call, own_key).await,
             None => self.call_within_budget(call).await,
         }
@@ -261,7 +261,7 @@ impl QuotaProxy {
         let IncomingCall { instance, method, uri, headers, body: BufferedBody { bytes: body, memory }, guards } =
             self.receive(peer, request).await?;
         let path = UpstreamPath::from_uri(&uri)?;
-        let own_key = self.app.own_keys.pass(instance.account, &provider);
+        let own_key = self.app.own_keys.call_key(instance.account, &provider);
         let (own, key_affinity) = (own_key.as_ref(), key_affinity(&instance));
         let request =
             ProviderRequest { provider: &provider, own_key: own, method, path: &path, headers, body, key_affinity };
