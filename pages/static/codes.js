@@ -10,13 +10,13 @@ document.querySelector('[data-copy]').addEventListener('click', async () => {
     await navigator.clipboard.writeText(codes());
     said.textContent = 'Copied.';
   } catch {
-    said.textContent = 'Your browser did not allow copying. Please select the codes by hand.';
+    said.textContent = 'Your browser did not allow copying. Please select and copy the codes yourself.';
   }
 });
 
 document.querySelector('[data-download]').addEventListener('click', () => {
   const { handle } = list.dataset;
-  const words = `Recovery codes of ${handle} at ${location.host}\nEach works once, together with a code of your code app.\n\n${codes()}\n`;
+  const words = `Recovery codes of ${handle} at ${location.host}\nEach code works once, together with a code from your code app.\n\n${codes()}\n`;
   const link = document.createElement('a');
   link.href = URL.createObjectURL(new Blob([words], { type: 'text/plain' }));
   link.download = `recovery-codes-${handle}.txt`;

@@ -2,7 +2,7 @@
 const field = document.querySelector('[data-handle]');
 const note = document.querySelector('[data-note]');
 const suggestions = document.querySelector('[data-suggestions]');
-const rule = '3 to 32 small letters, digits and hyphens; a letter first.';
+const rule = '3 to 32 lowercase letters, digits and hyphens, starting with a letter.';
 let timer;
 let asking = new AbortController();
 

@@ -52,14 +52,14 @@ function sentence(error) {
   if (error.told) return error.told;
   switch (error.name) {
     case 'NotAllowedError':
-      return 'The passkey prompt was closed or ran out of time. Nothing is lost: try again when you like.';
+      return 'The passkey prompt was closed or timed out. Nothing is lost; please try again.';
     case 'InvalidStateError':
       return 'This device already has a passkey for your account. Try another device or a security key.';
     case 'SecurityError':
       return 'Your browser does not allow passkeys at this address.';
     case 'NotSupportedError':
     case 'ConstraintError':
-      return 'This device cannot make such a passkey. Try a phone or a security key.';
+      return 'This device cannot create a passkey that works here. Try a phone or a security key.';
     default:
       return 'That did not work. Please check your connection and try again.';
   }
@@ -115,5 +115,5 @@ if (window.PublicKeyCredential) {
   button.addEventListener('click', pressed);
 } else {
   button.disabled = true;
-  say('This browser has no passkeys. A current version of any large browser has.');
+  say('This browser does not support passkeys. Current versions of all major browsers do.');
 }

@@ -23,7 +23,7 @@ function show(status) {
     sentence.textContent = 'Your instance is ready.';
     return;
   }
-  sentence.textContent = 'Ready. Here it comes.';
+  sentence.textContent = 'Your instance is ready. Opening it now.';
   if (page.dataset.then) location.assign(page.dataset.then);
   else location.reload();
 }

@@ -11,6 +11,7 @@ pub fn accepts_html(headers: &HeaderMap) -> bool {
 
 /// Whether an error is rendered as a page. A form's error is one as well; the API's never is.
 pub fn wants_page(path: &str, headers: &HeaderMap) -> bool {
+    // A browser that opens an address of the API still gets JSON.
     !path.starts_with("/api/") && accepts_html(headers)
 }
 

@@ -46,6 +46,7 @@ pub async fn show(Path(path): Path<String>) -> Response {
 /// cacheable.
 #[must_use]
 pub fn serve(path: &str) -> Response {
+    // First with the hash taken off, then as the whole name: a file may have two dots of its own.
     let (plain, asked) = split(path);
     let found = AssetFiles::get(&plain).map(|file| (asked, file)).or_else(|| Some((None, AssetFiles::get(path)?)));
     let Some((asked, file)) = found else { return Problem::from(Error::NotFound).into_response() };
@@ -68,6 +69,7 @@ fn split(path: &str) -> (String, Option<&str>) {
 }
 
 fn hash(file: &EmbeddedFile) -> String {
+    // Four bytes: they tell versions of one file apart and need not resist an attacker, who cannot choose our files.
     hex::encode(&file.metadata.sha256_hash()[..4])
 }
 

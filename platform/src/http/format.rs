@@ -38,12 +38,14 @@ pub fn state(status: &Status, now: Timestamp) -> StateView {
     let meaning = match (status.wish, &status.failure) {
         (Wish::Suspended, _) => "The operator has suspended this account. Your files are kept.".to_owned(),
         (Wish::Leaving, _) => {
-            "This account leaves. Its files are kept until then, and it can still be kept as well.".to_owned()
+            "Your account is scheduled for deletion. Your files are kept until then, and you can still cancel."
+                .to_owned()
         }
         (Wish::Removed, _) => REMOVED.to_owned(),
         (_, Some(failure)) if status.fact == Fact::Failed => failure.clone(),
         _ => meaning(status.fact).to_owned(),
     };
+    // A closed instance is never called stuck: its owner could not start it again.
     let stuck = !closed && status.is_stuck(now);
     let meaning = if stuck { format!("{meaning} {STUCK}") } else { meaning };
     StateView {
@@ -79,8 +81,8 @@ pub fn lamp(fact: Fact) -> &'static str {
 #[must_use]
 pub fn headline(fact: Fact) -> &'static str {
     match fact {
-        Fact::Absent => "Not made yet",
-        Fact::Provisioning => "Being made",
+        Fact::Absent => "Not created yet",
+        Fact::Provisioning => "Being created",
         Fact::Awake => "Awake",
         Fact::Freezing | Fact::Stopping => "Going to sleep",
         Fact::Frozen => "Asleep, frozen",
@@ -89,31 +91,33 @@ pub fn headline(fact: Fact) -> &'static str {
         Fact::Upgrading => "Being upgraded",
         Fact::Removing => "Being removed",
         Fact::Removed => "Removed",
-        Fact::Failed => "In trouble",
+        Fact::Failed => "Failed",
     }
 }
 
-const STUCK: &str = "This has taken over five minutes, which it should not. Stop it, then open it again: it starts afresh on your files.";
+const STUCK: &str = "This has taken more than five minutes, which is too long. Stop it, then open it again: it starts afresh, with your files.";
 
 const REMOVED: &str = "The operator removed the container. Your files are kept; ask the operator to wake it.";
 
 fn meaning(fact: Fact) -> &'static str {
     match fact {
-        Fact::Absent => "There is no container just now. Your files are kept; it is made anew when you next visit.",
-        Fact::Provisioning => "Your volume and your container are being made. This takes a few seconds.",
-        Fact::Awake => "It answers. Left alone, it goes to sleep by itself.",
-        Fact::Freezing => "It is being paused, with everything in memory as it is.",
+        Fact::Absent => {
+            "There is no container at the moment. Your files are kept, and your next visit creates a new one."
+        }
+        Fact::Provisioning => "Your volume and your container are being created. This takes a few seconds.",
+        Fact::Awake => "It is running. When it has nothing to do, it goes to sleep by itself.",
+        Fact::Freezing => "It is being paused. Everything in memory is kept.",
         Fact::Frozen => {
             "It is paused with everything in memory as you left it. Your next visit wakes it in milliseconds."
         }
         Fact::Thawing => "It is being thawed. This takes milliseconds.",
         Fact::Stopping => "It is being stopped. Your files are kept.",
-        Fact::Stopped => "It has given its memory back; your files are kept. Your next visit starts it again.",
-        Fact::Waking => "It has been started and does not answer yet. A moment.",
-        Fact::Upgrading => "A newer container takes the place of the old one, on the same files.",
+        Fact::Stopped => "Its memory has been released; your files are kept. Your next visit starts it again.",
+        Fact::Waking => "It has been started and does not answer yet. One moment.",
+        Fact::Upgrading => "A newer container is replacing the old one. Your files are kept.",
         Fact::Removing => "The container is being removed. Your files are kept.",
         Fact::Removed => REMOVED,
-        Fact::Failed => "The last step failed. It is tried again with growing pauses.",
+        Fact::Failed => "The last step failed. It is retried with growing pauses.",
     }
 }
 
@@ -130,7 +134,7 @@ pub fn cause(cause: Cause) -> &'static str {
         Cause::Mail => "mail came for it",
         Cause::Pressure => "the server needed its memory",
         Cause::Upgrade => "upgraded",
-        Cause::FoundSo => "found so",
+        Cause::FoundSo => "detected by the server",
         Cause::Failure => "a step failed",
     }
 }
@@ -156,6 +160,7 @@ pub fn steps(stage: Stage) -> [WakeStep; 4] {
     let next = all.iter().position(|(step, ..)| *step > stage);
     let mut position = 0..;
     all.map(|(step, name, text)| {
+        // The step under way is the first after the last one done.
         let now = position.next() == next;
         let progress = if step <= stage {
             "done"
@@ -222,6 +227,7 @@ pub fn grouped(number: i64) -> String {
 #[must_use]
 pub fn column(nanodollars: &[i64]) -> Vec<String> {
     let amounts = || nanodollars.iter().map(|amount| amount.unsigned_abs()).filter(|amount| *amount > 0);
+    // At most nine decimals: amounts are whole nano-dollars.
     let shows_least = |decimals| amounts().all(|amount| amount >= 10_u64.pow(10 - decimals));
     let is_exact = |decimals| amounts().all(|amount| amount.is_multiple_of(10_u64.pow(9 - decimals)));
     let decimals = (2..9).find(|decimals| shows_least(*decimals) || is_exact(*decimals)).unwrap_or(9);

@@ -63,6 +63,7 @@ impl SecurityHeaders {
         for (name, value) in &self.0 {
             response.insert(name.clone(), value.clone());
         }
+        // Handlers that allow caching have said so; everything else may be private.
         response.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     }
 }

@@ -49,6 +49,7 @@ where
         return Err(Error::TooMany { message, retry_after: Duration::from_secs(30) });
     }
     let watched = Arc::clone(instance);
+    // The watch channel reports changes of state only; the ledger has no channel, so it is looked at in intervals.
     let again = stream::unfold(watched, |instance| async {
         tokio::time::sleep(AGAIN).await;
         Some((instance.status(), instance))
@@ -56,6 +57,7 @@ where
     let mut told = String::new();
     let event = move |status| {
         let text = serde_json::to_string(&message(status)).expect("words and times are always JSON");
+        // The ticks mostly find nothing new, and an event without news would redraw the page for nothing.
         let news = text != told;
         told.clone_from(&text);
         std::future::ready(news.then(|| Ok::<_, Infallible>(Event::default().data(text))))
@@ -63,6 +65,7 @@ where
     let statuses = stream::select(WatchStream::new(instance.watch()), again);
     let events = statuses.filter_map(event).take_until(over(may_watch));
     let mut response = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
+    // Sse sets `no-cache`, which may still be stored; the state is private.
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }

@@ -59,6 +59,7 @@ impl Problem {
                 Ok(error.into())
             }
             Error::Unauthenticated => Ok(error.into()),
+            // Correcting the form would not help against these.
             Error::NotFound | Error::Unavailable { .. } | Error::Internal(_) => Err(error.into()),
         }
     }
@@ -67,6 +68,7 @@ impl Problem {
     pub fn with(&self, body: impl IntoResponse) -> Response {
         let mut response = (self.status, body).into_response();
         if let Some(wait) = self.retry_after {
+            // Zero seconds would invite a retry at once.
             response.headers_mut().insert(header::RETRY_AFTER, wait.as_secs().max(1).into());
         }
         response
@@ -108,12 +110,14 @@ impl Problem {
     /// mostly.
     fn of_status(status: StatusCode) -> Self {
         match status {
-            StatusCode::PAYLOAD_TOO_LARGE => Self::new(status, "too_large", "Too large", "That is more than we take."),
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                Self::new(status, "too_large", "Too large", "The request is larger than allowed.")
+            }
             StatusCode::UNSUPPORTED_MEDIA_TYPE => {
-                Self::new(status, "unsupported", "Not understood", "The content type is not one we read here.")
+                Self::new(status, "unsupported", "Not understood", "This content type is not supported here.")
             }
             status if status.is_client_error() => {
-                Self::new(status, "malformed", "Not understood", "What was sent is incomplete or malformed.")
+                Self::new(status, "malformed", "Not understood", "The request is incomplete or malformed.")
             }
             _ => Error::Internal(anyhow::anyhow!("a response with status {status} and no reason")).into(),
         }
@@ -123,14 +127,14 @@ impl Problem {
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let (status, code, title) = match &error {
-            Error::NotFound => (StatusCode::NOT_FOUND, "not_found", "Nothing here"),
-            Error::Invalid { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "invalid", "Not quite"),
-            Error::Conflict(_) => (StatusCode::CONFLICT, "conflict", "That does not work any more"),
-            Error::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthenticated", "Not logged in"),
+            Error::NotFound => (StatusCode::NOT_FOUND, "not_found", "Not found"),
+            Error::Invalid { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "invalid", "Please check your input"),
+            Error::Conflict(_) => (StatusCode::CONFLICT, "conflict", "Not possible"),
+            Error::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthenticated", "Please log in"),
             Error::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden", "Not allowed"),
-            Error::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many", "Too many tries"),
-            Error::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not available just now"),
-            Error::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Our mistake"),
+            Error::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many", "Too many attempts"),
+            Error::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Temporarily unavailable"),
+            Error::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something went wrong"),
         };
         let mut problem = Self::new(status, code, title, error.to_string());
         match error {
@@ -171,6 +175,7 @@ pub async fn show(State(clock): State<Clock>, request: Request, next: Next) -> R
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = next.run(request).await;
     let Some(problem) = problem_in(&response) else { return response };
+    // Only internal errors get an id: the others explain themselves.
     let mut id = String::new();
     if let Some(source) = &problem.source {
         id = clock.uuid().to_string();
@@ -198,8 +203,8 @@ pub async fn not_found() -> Problem {
 
 /// Fallback for known paths with another method.
 pub async fn method_not_allowed() -> Problem {
-    let detail = "This address does not do that.";
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Not possible here", detail)
+    let detail = "This address does not support that method.";
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", detail)
 }
 
 /// Turns a panic into an internal error; the panic hook has logged where it happened.

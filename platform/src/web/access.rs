@@ -56,7 +56,7 @@ pub async fn enforce(
             match session(&app, request.headers()).await? {
                 // Checked before the role: an operator whose account is being deleted has no operator pages either.
                 Some(session) if session.leaving && access != AccessLevel::LoggedIn => {
-                    let sentence = "This account leaves. Log in to Berth and keep it, then try again.";
+                    let sentence = "This account is scheduled for deletion. Log in to Berth and cancel the deletion, then try again.";
                     return elsewhere(&request, "/account/deletion", Error::Forbidden(sentence.into()));
                 }
                 Some(session) if access == AccessLevel::Admin && session.role != Role::Admin => {

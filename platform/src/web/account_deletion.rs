@@ -67,6 +67,8 @@ pub async fn ask(State(app): State<App>, session: Session) -> Page<DeleteAccount
 pub async fn leave(State(app): State<App>, session: Session, Form(typed): Form<DeleteAccountForm>) -> HandlerResult {
     match app.accounts.leave(&session, &typed.handle).await {
         Ok(due) => {
+            // Not a redirect: the session that sent the form has ended with all others, so every further page would
+            // ask to log in.
             Ok(Page(DeletionStartedPage { handle: session.handle.to_string(), due: Moment(due) }).into_response())
         }
         Err(error) => {
@@ -79,6 +81,7 @@ pub async fn leave(State(app): State<App>, session: Session, Form(typed): Form<D
 /// `GET /account/deletion`. An account that is not scheduled for deletion is redirected to the dashboard.
 pub async fn show(State(app): State<App>, session: Session) -> HandlerResult {
     let Some(leaving) = app.accounts.leaving(&session).await? else { return Ok(Redirect::to("/").into_response()) };
+    // When the operator requested the deletion, only the operator can cancel it.
     let (due, may_stay) = (Moment(leaving.due), leaving.may_stay);
     Ok(Page(DeletionScheduledPage { handle: session.handle.to_string(), due, may_stay }).into_response())
 }

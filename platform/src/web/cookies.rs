@@ -27,6 +27,7 @@ pub(super) fn signed_in(signed_in: &SignedIn) -> AppendHeaders<[SetCookie; 3]> {
     AppendHeaders([
         set(SESSION, signed_in.session.reveal(), LONGEST_SESSION.as_secs()),
         set(DEVICE, signed_in.device.reveal(), DEVICE_KNOWN_FOR.as_secs()),
+        // Its token is used up, whichever ceremony it was.
         ceremony_over(),
     ])
 }

@@ -108,6 +108,7 @@ pub async fn set_ports(
         Ok(()) => Ok(Redirect::to("/#ports").into_response()),
         Err(error) => {
             let problem = Problem::in_place(error)?;
+            // The field keeps what was typed, while the list shows the ports that are open.
             let ports =
                 PortsView { typed: typed.ports, note: problem.detail.clone(), ..ports::ports_view(&app, &instance) };
             let page = page(&app, &session, &instance, ports).await?;

@@ -81,12 +81,15 @@ pub async fn agree(
 async fn next(app: &App, session: &Session, way: &Entrance, asked: &HandOffRequest) -> HandlerResult<String> {
     let code =
         app.accounts.hand_off(session, &way.host, &asked.state, &asked.challenge).await.map_err(private_instance)?;
+    // The state goes back unchanged. The edge compares it with the cookie it set, which binds the code to that
+    // browser (OAuth 2.0, RFC 6749 10.12).
     let (origin, code, state) = (&way.origin, code.reveal(), query_value(&asked.state));
     Ok(format!("{origin}/.berth/callback?code={code}&state={state}"))
 }
 
 fn private_instance(error: Error) -> Problem {
     match error {
+        // A private instance and one that does not exist look the same, so that handles cannot be enumerated here.
         Error::Forbidden(sentence) => {
             Problem::new(StatusCode::FORBIDDEN, "private", "This instance is private", sentence)
         }

@@ -23,6 +23,7 @@ pub struct LandingPage {
 
 /// `GET /`
 pub async fn show(State(app): State<App>) -> impl IntoResponse {
+    // The count is of the process's memory, so a burst of visitors costs the database nothing.
     Page(LandingPage {
         app_origin: app.config.hosts.app_origin(),
         suffix: format!(".{}{}", app.config.hosts.instances, app.config.hosts.port),

@@ -107,11 +107,11 @@ async fn within_time(State(limit): State<Duration>, request: Request, next: Next
         // 408 is the client's fault (RFC 9110 15.5.9) and is not logged: slow uploads would fill the log.
         Err(_) if on_its_way.strong_count() > 0 => {
             let detail = "The request did not arrive in time. Please try again.";
-            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", "Too slow", detail))
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", "Request timed out", detail))
         }
         Err(_) => {
             tracing::warn!("a request was given up: nothing answered it in time");
-            let message = "This takes longer than it should. Please try again in a moment.".to_owned();
+            let message = "This is taking longer than it should. Please try again in a moment.".to_owned();
             Err(Error::Unavailable { message, retry_after: Duration::from_secs(5) }.into())
         }
     }

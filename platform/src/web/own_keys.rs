@@ -85,6 +85,7 @@ pub async fn set(
             let problem = Problem::in_place(error)?;
             let mut page = page(&app, &session);
             for row in page.providers.iter_mut().filter(|row| row.provider == provider) {
+                // The refused text is a secret and does not go back into the field.
                 row.note.clone_from(&problem.detail);
             }
             Ok(problem.with(Page(page)))
@@ -104,13 +105,14 @@ pub fn budget_note(app: &App, account: AccountId) -> String {
     let names: Vec<String> = app.own_keys.in_use(account).iter().map(|provider| name(provider)).collect();
     match names.as_slice() {
         [] => String::new(),
-        [one] => format!("Calls to {one} go out under your own key and use none of it."),
-        several => format!("Calls to {} go out under your own keys and use none of it.", several.join(" and ")),
+        [one] => format!("Calls to {one} use your own key and none of this budget."),
+        several => format!("Calls to {} use your own keys and none of this budget.", several.join(" and ")),
     }
 }
 
 fn page(app: &App, session: &Session) -> OwnKeysPage {
     let (served, keys) = (app.own_keys.providers(), app.own_keys.of(session.account));
+    // A key outlives the configuration of its provider. It is still listed, so that its owner can remove it.
     let left_over = keys.iter().map(|key| &key.provider).filter(|provider| !served.contains(provider));
     let row = |provider: &String| ProviderRow {
         name: name(provider),
@@ -138,7 +140,7 @@ impl From<&OwnKey> for OwnKeyView {
 
 impl From<Refused> for KeyRefusalView {
     fn from(Refused { at, status }: Refused) -> Self {
-        let why = if status == 401 { "it does not know this key" } else { "this key may not do what was asked for" };
+        let why = if status == 401 { "it does not recognise this key" } else { "this key is not allowed to do this" };
         Self { at: Moment(at), how: format!("{why} ({status})") }
     }
 }

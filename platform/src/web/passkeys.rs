@@ -100,6 +100,7 @@ pub async fn add(
     Json(answer): Json<Value>,
 ) -> HandlerResult {
     app.accounts.passkey_add(&session, &token, answer).await?;
+    // The challenge is used up, and its cookie with it.
     Ok((AppendHeaders([cookies::ceremony_over()]), Json(json!({ "next": "/passkeys" }))).into_response())
 }
 

@@ -20,6 +20,7 @@ pub struct Route {
 impl Route {
     /// Replaces the limit for the size of the request's body.
     pub(super) fn with_bodies_of(self, bytes: usize) -> Self {
+        // A layer on the route is inside the router's own limit and replaces it for this route only.
         Self { handler: self.handler.layer(DefaultBodyLimit::max(bytes)), ..self }
     }
 }

@@ -23,6 +23,7 @@ pub fn apex() -> Vec<Route> {
 /// The routes of the app host.
 #[must_use]
 pub fn app() -> Vec<Route> {
+    // axum panics at start when two rows have the same method and path.
     let mut table = vec![get("/assets/{*path}", Public, assets::show)];
     table.extend(sign_up::routes());
     table.extend(log_in::routes());

@@ -20,6 +20,7 @@ pub(super) fn routes() -> Vec<Route> {
 /// `POST /sessions/{id}/end`. Ending the current session logs out.
 pub async fn end(State(app): State<App>, session: Session, Path(id): Path<String>) -> HandlerResult {
     let id: SessionId = id.parse().map_err(|_| Error::NotFound)?;
+    // Otherwise the browser would keep a cookie that is worth nothing.
     if id == session.id {
         app.accounts.log_out(&session).await?;
         let gone = AppendHeaders([cookies::logged_out()]);

@@ -60,6 +60,7 @@ pub async fn compare(State(app): State<App>, session: Session, Form(sent): Form<
 #[must_use]
 pub fn compared(head: PageHead, drifts: &[Drift]) -> BillComparisonPage {
     let all = [drift_of_all(drifts)];
+    // The module sorts by difference, so the rows that are left out matter least.
     let shown = &drifts[..drifts.len().min(MOST_ROWS)];
     BillComparisonPage {
         head,

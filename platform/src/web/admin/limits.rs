@@ -73,7 +73,10 @@ pub async fn set_limits(
     let view = app.accounts.account(&known(&handle)?).await?;
     let set = async {
         let own = limits.read(app.quota.own_limits(view.id).await?)?;
+        // Written together with its audit entry.
         app.quota.set_limits(&view.handle, own, session.handle.as_str()).await?;
+        // The account's limits are held in memory; this makes them apply to the next call rather than after the next
+        // refresh.
         app.quota.reread(view.id).await
     };
     match set.await {
@@ -108,7 +111,7 @@ pub async fn give_credit(
     let (sign, digits) = amount.strip_prefix('-').map_or((1, amount), |digits| (-1, digits));
     let Some(nanodollars) = parse_dollars(digits).filter(|amount| *amount > 0) else {
         let problem =
-            Problem::in_place(Error::invalid("amount", "Write US dollars such as 2.50, or -2.50 to take it back."))?;
+            Problem::in_place(Error::invalid("amount", "Enter US dollars such as 2.50, or -2.50 to take it back."))?;
         let own = app.quota.own_limits(view.id).await?;
         let page = account_page(&app, &session, &view, typed(&own)).await?;
         let (note, field) = (problem.detail.clone(), "amount");
@@ -151,10 +154,16 @@ impl LimitsForm {
                 typed => read(typed).map(Some).ok_or_else(|| Error::invalid(field, sentence.to_owned())),
             }
         }
-        let money =
-            |field, typed: &str| limit(field, typed, parse_dollars, "Write US dollars such as 5 or 2.50, or nothing.");
+        let money = |field, typed: &str| {
+            limit(field, typed, parse_dollars, "Enter US dollars such as 5 or 2.50, or leave it empty.")
+        };
         let count = |field, typed: &str| {
-            limit(field, typed, |text| text.parse::<u32>().ok().map(i64::from), "Write a whole number, or nothing.")
+            limit(
+                field,
+                typed,
+                |text| text.parse::<u32>().ok().map(i64::from),
+                "Enter a whole number, or leave it empty.",
+            )
         };
         Ok(OwnLimits {
             month_nanodollars: money("month", &self.month)?,
@@ -179,10 +188,10 @@ async fn account_page(app: &App, session: &Session, view: &AccountView, typed: L
         gauges: left.gauges,
         credit: left.credit,
         limits: vec![
-            field("month", "US dollars a month", typed.month, dollars(usual.month_nanodollars)),
-            field("day", "US dollars a day", typed.day, or_none(usual.day_nanodollars.map(dollars))),
-            field("requests", "Calls a minute", typed.requests, count(usual.requests_a_minute)),
-            field("tokens", "Tokens a minute", typed.tokens, count(usual.tokens_a_minute)),
+            field("month", "US dollars per month", typed.month, dollars(usual.month_nanodollars)),
+            field("day", "US dollars per day", typed.day, or_none(usual.day_nanodollars.map(dollars))),
+            field("requests", "Calls per minute", typed.requests, count(usual.requests_a_minute)),
+            field("tokens", "Tokens per minute", typed.tokens, count(usual.tokens_a_minute)),
             field("at_once", "Calls at once", typed.at_once, usual.calls_at_once.to_string()),
         ],
         amount: String::new(),

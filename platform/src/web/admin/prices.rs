@@ -70,7 +70,7 @@ pub struct ModelRow {
     pub output: String,
     pub cache_read: String,
     pub cache_write: String,
-    /// What else its price depends on: `takes 200 000`, `dearer above 100 000`.
+    /// What else its price depends on: `up to 200 000 tokens in`, `higher price above 100 000`.
     pub what: Vec<String>,
 }
 
@@ -90,7 +90,7 @@ pub struct PriceVersionPage {
 pub struct PriceDifferenceRow {
     pub model: String,
     pub provider: String,
-    /// `new`, `gone` or empty.
+    /// `new`, `removed` or empty.
     pub tag: &'static str,
     pub input: PriceChange,
     pub output: PriceChange,
@@ -144,6 +144,7 @@ pub struct PriceTableForm {
 
 /// `POST /admin/prices`: stores a table, and leads to its comparison with the active one.
 pub async fn take_in(State(app): State<App>, session: Session, Form(sent): Form<PriceTableForm>) -> HandlerResult {
+    // In one block, so that every error is shown in the form, wherever it comes from.
     let kept = async {
         if sent.table.len() > TABLE_BYTES {
             return Err(Error::invalid("table", "The table is larger than 4 MiB."));
@@ -201,6 +202,7 @@ pub async fn put_in_force(
     Path(version): Path<String>,
 ) -> HandlerResult<Redirect> {
     app.quota.use_prices(Some(&version), session.handle.as_str()).await?;
+    // Calls in flight keep the prices they were held by.
     app.quota.reread_prices().await?;
     Ok(Redirect::to("/admin/prices"))
 }
@@ -257,16 +259,16 @@ fn model_row(PricedModel { provider, model, price }: &PricedModel) -> ModelRow {
 fn what_else(price: &Price) -> Vec<String> {
     let tokens = |count: u64| grouped(i64::try_from(count).unwrap_or(i64::MAX));
     let mut what = Vec::new();
-    what.extend(price.max_input_tokens.map(|most| format!("takes {}", tokens(most))));
-    what.extend(price.max_output_tokens.map(|most| format!("gives {}", tokens(most))));
-    what.extend(price.long_above_tokens.map(|above| format!("dearer above {}", tokens(above))));
+    what.extend(price.max_input_tokens.map(|most| format!("up to {} tokens in", tokens(most))));
+    what.extend(price.max_output_tokens.map(|most| format!("up to {} out", tokens(most))));
+    what.extend(price.long_above_tokens.map(|above| format!("higher price above {}", tokens(above))));
     let tiers: Vec<_> = price.tiers.keys().map(|tier| tier.as_str()).collect();
     if !tiers.is_empty() {
         what.push(format!("other prices: {}", tiers.join(", ")));
     }
-    what.extend(price.web_search_nanodollars.map(|search| format!("{} a search", dollars(search))));
+    what.extend(price.web_search_nanodollars.map(|search| format!("{} per search", dollars(search))));
     if price.call_nanodollars > 0 {
-        what.push(format!("{} a call", dollars(price.call_nanodollars)));
+        what.push(format!("{} per call", dollars(price.call_nanodollars)));
     }
     what
 }
@@ -274,6 +276,7 @@ fn what_else(price: &Price) -> Vec<String> {
 fn difference_row(one: &Difference) -> PriceDifferenceRow {
     let rate = |of: fn(&Price) -> i64| {
         let (before, after) = (one.before.as_ref().map(of), one.after.as_ref().map(of));
+        // A model that is new or removed has only one price to show.
         let differs = before.is_some() && after.is_some() && before != after;
         PriceChange {
             now: after.or(before).map(dollars).unwrap_or_default(),
@@ -283,7 +286,7 @@ fn difference_row(one: &Difference) -> PriceDifferenceRow {
     let (input, output) = (rate(|price| price.standard.rates.input), rate(|price| price.standard.rates.output));
     let (tag, is_elsewhere) = match (&one.before, &one.after) {
         (None, _) => ("new", false),
-        (_, None) => ("gone", false),
+        (_, None) => ("removed", false),
         _ => ("", input.was.is_empty() && output.was.is_empty()),
     };
     PriceDifferenceRow {
@@ -292,6 +295,6 @@ fn difference_row(one: &Difference) -> PriceDifferenceRow {
         tag,
         input,
         output,
-        what: if is_elsewhere { "in its tiers, cache, sizes or searches" } else { "" },
+        what: if is_elsewhere { "differs in tiers, cache, sizes or searches" } else { "" },
     }
 }

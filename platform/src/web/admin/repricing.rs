@@ -69,6 +69,7 @@ pub async fn look(
     Path(version): Path<String>,
     Query(typed): Query<RepricingForm>,
 ) -> HandlerResult {
+    // Checked first: an unknown version is 404, and not an error of the form.
     app.quota.prices_of(&version).await?;
     answer(&app, &session, version, typed, Mode::Look).await
 }
@@ -114,7 +115,7 @@ async fn rerated(app: &App, version: String, typed: RepricingForm, mode: Mode) -
     let account = match some(&typed.account) {
         None => None,
         Some(handle) => {
-            let nobody = || Error::invalid("account", "Nobody has that handle.");
+            let nobody = || Error::invalid("account", "There is no user with that handle.");
             let handle = Handle::parse(&handle).map_err(|_| nobody())?;
             match app.accounts.account(&handle).await {
                 Ok(view) => Some(view.id),
@@ -135,6 +136,7 @@ async fn rerated(app: &App, version: String, typed: RepricingForm, mode: Mode) -
 #[must_use]
 pub fn repricing_view(found: &Rerated, known: &[AccountView]) -> RepricingView {
     let mut accounts: Vec<&RatedAccount> = found.accounts.iter().collect();
+    // By size whatever the sign: a large refund is as interesting as a large charge.
     accounts.sort_by_key(|one| std::cmp::Reverse(one.nanodollars.unsigned_abs()));
     let shown = &accounts[..accounts.len().min(MOST_ROWS)];
     let differences = column(&shown.iter().map(|one| one.nanodollars).collect::<Vec<_>>());

@@ -148,10 +148,11 @@ pub fn account_rows(accounts: &[AccountSpend], known: &[AccountView]) -> Vec<Use
     let todays = column(&accounts.iter().map(|one| one.today_nanodollars).collect::<Vec<_>>());
     let row = |((one, amount), today): ((&AccountSpend, String), String)| {
         let (spent, of) = (i128::from(one.spent_nanodollars), i128::from(one.allowance_nanodollars.max(1)));
+        // In 128 bits, because an amount times 100 can overflow 64.
         let percent = spent * 100 / of;
         let mut what = format!("of {}", about(one.allowance_nanodollars));
         if one.held_nanodollars > 0 {
-            what.push_str(&format!(", {} held just now", about(one.held_nanodollars)));
+            what.push_str(&format!(", {} held", about(one.held_nanodollars)));
         }
         let handle = known.iter().find(|view| view.id == one.account).map(|view| view.handle.to_string());
         UserUsageRow {

@@ -76,6 +76,7 @@ pub async fn stop(State(app): State<App>, Path(handle): Path<String>) -> Handler
 }
 
 fn row(app: &App, account: AccountView) -> UserRow {
+    // From memory: the page must not wake or even touch an instance.
     let instance = app.instances.by_account(account.id);
     let counts = instance.as_ref().map(|instance| app.mailbox.counts(instance.id)).unwrap_or_default();
     let instance = instance.map(|instance| {
@@ -96,7 +97,7 @@ fn row(app: &App, account: AccountView) -> UserRow {
         tag: match account.standing {
             Standing::Active | Standing::Gone => "",
             Standing::Suspended => "suspended",
-            Standing::Leaving => "leaving",
+            Standing::Leaving => "deletion scheduled",
         },
         created: Moment(account.created_at),
         passkeys: account.passkeys,

@@ -89,6 +89,7 @@ pub async fn check(
         Err(error) => Problem::in_place(error)?,
     };
     let mut page = page(&app, &session, &instance);
+    // The reason stands beside the domain that was checked, because the page has a form for each of them.
     for domain in page.domains.iter_mut().filter(|domain| domain.id == id.to_string()) {
         domain.note.clone_from(&problem.detail);
     }
@@ -128,10 +129,12 @@ fn page(app: &App, session: &Session, instance: &Instance) -> DomainsPage {
 impl From<&Domain> for DomainRow {
     fn from(domain: &Domain) -> Self {
         let (lamp, state) = match domain.state {
-            DomainState::Claimed => ("moving", "not proven yet".to_owned()),
+            DomainState::Claimed => ("moving", "not verified yet".to_owned()),
+            // A missed daily check does not end a domain at once: its DNS may be broken for a day without the owner's
+            // doing.
             DomainState::Proven { missed: 0, .. } => ("awake", "leads to your instance".to_owned()),
             DomainState::Proven { missed, .. } => {
-                ("trouble", format!("leads to your instance; its proof is missing, day {missed} of {MISSED_DAYS}"))
+                ("trouble", format!("leads to your instance; its DNS record is missing, day {missed} of {MISSED_DAYS}"))
             }
         };
         Self {

@@ -10,6 +10,7 @@ use crate::web::extractors::OwnInstance;
 
 /// `POST /instance/wake`
 pub async fn wake(State(app): State<App>, OwnInstance(instance): OwnInstance) -> HandlerResult<Redirect> {
+    // Only the wish is written; the reconciler acts on it, and the dashboard follows by its event stream.
     app.instances.wake(&instance, Cause::OwnerAsked).await?;
     Ok(Redirect::to("/"))
 }

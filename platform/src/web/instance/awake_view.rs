@@ -32,7 +32,7 @@ pub fn awake_view(ledger: &AwakeLedger, awake: bool) -> AwakeView {
     if !awake {
         let line = |last: LastWork| AwakeLine::new(format!("{}, at", counted(last.work, 1)), last.at);
         let lines = ledger.last.map(line).into_iter().collect();
-        return AwakeView { lead: "What it was last at", lines, end: AwakeLine::new("Idle since", ledger.idle_since) };
+        return AwakeView { lead: "Last work", lines, end: AwakeLine::new("Idle since", ledger.idle_since) };
     }
     // Work that holds the instance awake comes first; an open connection holds it only while something moves on it.
     let (holds, moves): (Vec<&Open>, Vec<&Open>) = ledger.open.iter().partition(|open| open.holds);
@@ -43,10 +43,10 @@ pub fn awake_view(ledger: &AwakeLedger, awake: bool) -> AwakeView {
     let shown = |last: &LastWork| ledger.open.iter().any(|open| !open.holds && open.work == last.work);
     lines.extend(ledger.last.filter(|last| ledger.sleeps_at.is_some() && !shown(last)).map(last_work));
     let end = match ledger.sleeps_at {
-        Some(at) => AwakeLine::new("If nothing more happens it sleeps at", at),
+        Some(at) => AwakeLine::new("If nothing more happens it goes to sleep at", at),
         None => {
             let wait = minutes(ledger.sleeps_after_seconds);
-            AwakeLine::new(format!("It sleeps {wait} after the last of these has ended."), None)
+            AwakeLine::new(format!("It goes to sleep {wait} after the last of these has ended."), None)
         }
     };
     AwakeView { lead: "What keeps it awake", lines, end }
@@ -84,12 +84,12 @@ fn counted(work: Work, count: usize) -> String {
     let (one, many) = match work {
         Work::Request => ("A request", "requests"),
         Work::Upload => ("An upload", "uploads"),
-        Work::Stream => ("An answer on its way", "answers on their way"),
+        Work::Stream => ("A response in progress", "responses in progress"),
         Work::Socket => ("A WebSocket", "WebSockets"),
         Work::AiCall => ("An AI call", "AI calls"),
         Work::Job => ("A declared job", "declared jobs"),
         Work::Processor => ("Its own processor use", "processors"),
-        Work::Probe => ("A look by a browser or monitor", "looks by browsers or monitors"),
+        Work::Probe => ("A probe by a browser or monitor", "probes by browsers or monitors"),
         Work::Letter => ("A letter being delivered", "letters being delivered"),
     };
     if count == 1 { one.to_owned() } else { format!("{count} {many}") }
@@ -124,7 +124,7 @@ mod tests {
             texts,
             ["2 requests, since", "An AI call, since", "The job build, until at most", "A WebSocket, open; last moved"]
         );
-        assert_eq!(said.end, AwakeLine::new("It sleeps 5 minutes after the last of these has ended.", None));
+        assert_eq!(said.end, AwakeLine::new("It goes to sleep 5 minutes after the last of these has ended.", None));
         ledger = AwakeLedger { open: Vec::new(), jobs: Vec::new(), sleeps_at: Some(at(320)), ..ledger };
         let said = awake_view(&ledger, true);
         assert_eq!(said.lines, [AwakeLine::new("A WebSocket, last at", at(20))]);

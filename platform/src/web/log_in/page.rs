@@ -65,6 +65,7 @@ pub async fn show(
     Query(way): Query<ReturnPathQuery>,
 ) -> Page<LogInPage> {
     let next = ReturnPath::parse(&way.next);
+    // The pending cookie alone does not tell a sign-up from a log-in, and may be stale; `accounts` knows which it is.
     let signing_up = match pending {
         Some(CeremonyToken(token)) => app.accounts.sign_up(&token).await.is_ok(),
         None => false,
@@ -99,6 +100,7 @@ pub async fn passkey(
             Ok((cookies::signed_in(&signed_in), Json(json!({ "next": next }))).into_response())
         }
         LogIn::CodeNeeded(token) => {
+            // The token of the second stage takes the place of the first in the same cookie.
             let next = next.map_or_else(|| "/log-in/code".to_owned(), |next| next.after("/log-in/code"));
             let cookie = cookies::ceremony(&token);
             Ok((AppendHeaders([cookie]), Json(json!({ "next": next }))).into_response())
@@ -136,6 +138,7 @@ pub async fn code_given(
             let next = ReturnPath::parse(&form.next);
             wake_on_the_way(&app, next.as_ref(), &signed_in).await;
             Ok(match next {
+                // A page instead of a redirect, because of `form-action`; see `LogInContinuePage`.
                 Some(ReturnPath(next)) => {
                     (cookies::signed_in(&signed_in), Page(LogInContinuePage { next })).into_response()
                 }

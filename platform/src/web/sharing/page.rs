@@ -100,11 +100,11 @@ pub fn audience(word: &str, handle: &str, wakes: bool) -> Result<Audience> {
     match word {
         "account" => match Handle::parse(&handle.trim().to_ascii_lowercase()) {
             Ok(handle) => Ok(Audience::Account { handle }),
-            Err(_) => Err(Error::invalid("handle", "Type the handle of somebody who has an account here.")),
+            Err(_) => Err(Error::invalid("handle", "Type the handle of a user of this server.")),
         },
         "signed_in" => Ok(Audience::SignedIn),
         "everyone" => Ok(Audience::Everyone { wakes }),
-        _ => Err(Error::invalid("audience", "Say to whom: account, signed_in or everyone.")),
+        _ => Err(Error::invalid("audience", "Choose an audience: account, signed_in or everyone.")),
     }
 }
 
@@ -144,8 +144,8 @@ fn page(app: &App, session: &Session, instance: &Instance, typed: ShareForm) -> 
 fn in_words(audience: &Audience) -> String {
     match audience {
         Audience::Account { handle } => format!("to {handle}"),
-        Audience::SignedIn => "to whoever has an account here".into(),
-        Audience::Everyone { wakes: true } => "to everyone, and a visit wakes it".into(),
+        Audience::SignedIn => "to all users of this server".into(),
+        Audience::Everyone { wakes: true } => "to everyone; visits wake it".into(),
         Audience::Everyone { wakes: false } => "to everyone, while it is awake".into(),
     }
 }

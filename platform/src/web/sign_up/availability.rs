@@ -17,6 +17,7 @@ pub async fn show(
     Path(typed): Path<String>,
 ) -> HandlerResult<Json<Value>> {
     let availability = app.accounts.handle_availability(&typed).await?;
+    // An expired or foreign token simply has no reservation: the check is for everyone.
     let reserved = reserved_handle(&app, pending.as_ref()).await;
     let HandleVerdict { verdict, note, suggestions } = HandleVerdict::of(&typed, availability, reserved.as_ref());
     Ok(Json(json!({ "available": verdict == "free", "note": note, "suggestions": suggestions })))
@@ -43,12 +44,12 @@ impl HandleVerdict {
         match availability {
             // The handle is taken by this same browser's sign-up: the person went back a page.
             Availability::Taken { .. } if reserved.is_some() && Handle::claim(typed).ok().as_ref() == reserved => {
-                Self::free("It is yours already: go on where you were.")
+                Self::free("It is yours already: continue where you left off.")
             }
-            Availability::Free => Self::free("Free, and yours if you want it."),
+            Availability::Free => Self::free("This handle is free."),
             Availability::Taken { suggestions } => Self {
                 verdict: "bad",
-                note: "Somebody has that name, or one that looks just like it.".into(),
+                note: "This handle, or one that looks just like it, is taken.".into(),
                 suggestions: suggestions.iter().map(ToString::to_string).collect(),
             },
             Availability::Bad(why) => Self { verdict: "bad", note: why.to_string(), suggestions: Vec::new() },

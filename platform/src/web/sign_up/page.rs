@@ -109,6 +109,8 @@ pub async fn claim(
     pending: Option<CeremonyToken>,
     Form(form): Form<HandleForm>,
 ) -> HandlerResult {
+    // A person who goes back to choose another handle gives up the one before, or it would stay reserved for half an
+    // hour.
     let previous = pending.as_ref().map(|pending| pending.0.as_str());
     let link = Some(form.set_up.as_str()).filter(|link| !link.is_empty());
     match app.accounts.sign_up_begin(&form.handle, previous, link, &client).await {
@@ -211,6 +213,7 @@ async fn progress(app: &App, token: &str) -> HandlerResult<SignUpProgress> {
         Err(error) => {
             let problem = Problem::in_place(error)?;
             let page = handle_page(app, HandleForm::default(), None, Some(&problem)).await?;
+            // With the status of the error: the page is shown in place of the step that was asked for.
             Ok(SignUpProgress::Over(problem.with(Page(page))))
         }
     }

@@ -26,6 +26,7 @@ pub async fn usage(
         app.quota.months(account),
         app.quota.alerts(account),
     )?;
+    // The budget's fields come first and unchanged; the sums of the month are added to them.
     let mut view = json!(left);
     let period = month.to_string();
     if period != left.period {

@@ -35,6 +35,7 @@ pub struct BudgetAlertView {
 #[must_use]
 pub fn budget_view(left: &Left) -> BudgetView {
     let today = &left.today;
+    // Credit counts as part of the month's budget here: it is spent after the allowance.
     let of_month = left.allowance_nanodollars.saturating_add(left.credit_nanodollars);
     let mut gauges = vec![money_gauge(
         "This month",
@@ -51,11 +52,11 @@ pub fn budget_view(left: &Left) -> BudgetView {
         gauges.push(money_gauge("Today", of_today, &today.resets_on));
     } else {
         let spent = format!("{} spent", about(today.spent_nanodollars));
-        let note = "no limit but the month's".into();
+        let note = "no daily limit".into();
         gauges.push(Gauge { name: "Today", left: spent, note, limited: false, spent_share: 0, held_share: 0 });
     }
-    gauges.extend(left.requests_a_minute.map(|rate| rate_gauge("Calls a minute", rate)));
-    gauges.extend(left.tokens_a_minute.map(|rate| rate_gauge("Tokens a minute", rate)));
+    gauges.extend(left.requests_a_minute.map(|rate| rate_gauge("Calls per minute", rate)));
+    gauges.extend(left.tokens_a_minute.map(|rate| rate_gauge("Tokens per minute", rate)));
     let places = left.calls_at_once;
     gauges.push(Gauge {
         name: "Calls at once",
@@ -83,7 +84,7 @@ fn money_gauge(name: &'static str, money: MoneyLimit, resets_on: &str) -> Gauge 
     if money.held > 0 {
         note.push_str(&format!(", {} held for calls in flight", about(money.held)));
     }
-    note.push_str(&format!("; whole again on {}, midnight UTC", day_in_words(resets_on)));
+    note.push_str(&format!("; resets on {} at midnight UTC", day_in_words(resets_on)));
     Gauge {
         name,
         left: format!("{} left of {}", at_least(money.left), about(money.limit)),
@@ -100,7 +101,7 @@ fn rate_gauge(name: &'static str, rate: RateLeft) -> Gauge {
     Gauge {
         name,
         left: format!("{} left of {}", grouped(rate.remaining.into()), grouped(rate.limit.into())),
-        note: if used == 0 { "all of it".into() } else { format!("all of it again in {} s", rate.full_in_seconds) },
+        note: if used == 0 { "unused".into() } else { format!("full again in {} s", rate.full_in_seconds) },
         limited: true,
         spent_share: share(used.into(), rate.limit.into()),
         held_share: 0,
@@ -111,6 +112,7 @@ fn rate_gauge(name: &'static str, rate: RateLeft) -> Gauge {
 #[must_use]
 pub fn budget_alert_views(alerts: &[Alert], left: &Left) -> Vec<BudgetAlertView> {
     let today = &left.today;
+    // Credit that is promised to calls in flight helps no further call.
     let has_credit = left.credit_nanodollars > 0 && left.left_nanodollars > 0;
     let month = Some((left.allowance_nanodollars, left.spent_nanodollars, &left.resets_on, has_credit));
     let day = today.allowance_nanodollars.map(|of| (of, today.spent_nanodollars, &today.resets_on, false));
@@ -119,6 +121,7 @@ pub fn budget_alert_views(alerts: &[Alert], left: &Left) -> Vec<BudgetAlertView>
         .filter(|(_, period, _)| alerts.iter().any(|alert| alert.period == **period))
         .filter_map(|(whose, _, money)| {
             let (allowance, spent, resets_on, has_credit) = money?;
+            // Judged by the present figures, because the operator may have raised the limit since the alert.
             let is_spent = spent >= allowance;
             // In 128 bits: an allowance may be close to the largest amount there is.
             if i128::from(spent) * 100 < i128::from(allowance) * 80 {
@@ -126,13 +129,15 @@ pub fn budget_alert_views(alerts: &[Alert], left: &Left) -> Vec<BudgetAlertView>
             }
             let (of, said, until) = (about(allowance), about(spent), day_in_words(resets_on));
             let sentence = if is_spent && has_credit {
-                format!("All {of} of {whose} AI allowance is spent. Calls go on with your credit.")
+                format!("All {of} of {whose} AI allowance is spent. Calls now use your credit.")
             } else if is_spent {
-                format!("All {of} of {whose} AI allowance is spent: it pays for no call before {until}, midnight UTC.")
+                format!(
+                    "All {of} of {whose} AI allowance is spent. It covers no further calls until {until} at midnight UTC."
+                )
             } else {
                 format!(
-                    "More than 80 % of {whose} AI allowance is spent: {said} of {of}. A call that may cost more than is left \
-                     is refused until {until}."
+                    "More than 80 % of {whose} AI allowance is spent: {said} of {of}. A call that may cost more than \
+                     what is left is refused until {until}."
                 )
             };
             Some(BudgetAlertView { sentence, spent: is_spent })
@@ -188,10 +193,10 @@ mod tests {
         (left.left_nanodollars, left.spent_nanodollars) = (0, 5_000_000_000);
         assert_eq!(
             said(&all, &left),
-            "All $5.00 of this month's AI allowance is spent: it pays for no call before 1 Dec, midnight UTC."
+            "All $5.00 of this month's AI allowance is spent. It covers no further calls until 1 Dec at midnight UTC."
         );
         (left.left_nanodollars, left.credit_nanodollars) = (1_000_000_000, 1_000_000_000);
-        assert!(said(&all, &left).ends_with("Calls go on with your credit."));
+        assert!(said(&all, &left).ends_with("Calls now use your credit."));
         left.allowance_nanodollars = 20_000_000_000;
         assert_eq!(said(&all, &left), "", "raised since");
     }

@@ -80,7 +80,7 @@ fn summary(days: &[DayTotal<'_>]) -> String {
     let count = days.len();
     let days = if count == 1 { "one day".into() } else { format!("{count} days") };
     format!(
-        "Spend by day: calls on {days}, the dearest {} with {}",
+        "Cost by day: calls on {days}, the highest on {} with {}",
         format::day(most.day),
         format::about(most.nanodollars)
     )
@@ -100,6 +100,7 @@ fn nice(amount: i64) -> i64 {
             match power.checked_mul(step) {
                 Some(top) if top >= amount => return top,
                 Some(_) => {}
+                // Past the largest power of ten that fits.
                 None => return i64::MAX,
             }
         }
@@ -125,7 +126,7 @@ mod tests {
         let shapes: Vec<_> = chart.columns.iter().map(|column| (column.x, column.y, column.height)).collect();
         assert_eq!(shapes, [(0, 225, 775), (130, 613, 387), (290, 994, 6)]);
         assert_eq!((chart.width, chart.labels.len()), (300, 30));
-        assert_eq!(chart.summary, "Spend by day: calls on 3 days, the dearest 1 Nov with $0.31");
+        assert_eq!(chart.summary, "Cost by day: calls on 3 days, the highest on 1 Nov with $0.31");
     }
 
     #[test]

@@ -80,6 +80,7 @@ pub async fn show(
     Query(asked): Query<MonthQuery>,
 ) -> HandlerResult<Page<UsagePage>> {
     let (account, month) = (session.account, asked.month(&app)?);
+    // Only the present month has a budget that calls can still use.
     let is_present = month == app.quota.this_month();
     let (left, alerts, sums, today, months, latest) = tokio::try_join!(
         app.quota.left(account),
@@ -103,6 +104,7 @@ pub async fn show(
             })
             .collect(),
         receipts: receipt_view::rows(&latest),
+        // A day without calls has no row, and a month without any has no chart.
         ..page((&session).into(), month, &sums, is_present.then_some(&today))
     };
     Ok(Page(page))

@@ -43,6 +43,7 @@ pub async fn export(State(app): State<App>, session: Session, Query(asked): Quer
         ExportFormat::Jsonl => ("application/jsonl", "jsonl", jsonl, ""),
     };
     let receipts = app.quota.receipts_of_month(session.account, month).await?;
+    // The header row comes before the first read, so an empty month is a valid file too.
     let head = futures_util::stream::iter([Ok(Bytes::from_static(head.as_bytes()))]);
     let lines = receipts.map_ok(move |some| Bytes::from(some.iter().map(line).collect::<String>()));
     // The status is sent already: the response breaks off, and the log has the reason.
@@ -97,7 +98,7 @@ fn plain(nanodollars: i64) -> String {
     dollars(nanodollars).replace('$', "")
 }
 
-/// What somebody else named, quoted, and so that no spreadsheet takes it for a formula.
+/// Text that others chose (model, agent, reason), guarded against formula injection and quoted where it has to be.
 fn text(said: &str) -> String {
     let guard = if said.starts_with(['=', '+', '-', '@', '\t', '\r']) { "'" } else { "" };
     if guard.is_empty() && !said.contains([',', '"', '\r', '\n']) {

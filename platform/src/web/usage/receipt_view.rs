@@ -72,22 +72,22 @@ pub(super) fn fields(receipt: &Receipt) -> Vec<ReceiptField> {
     let mut fields = vec![
         field("provider", receipt.provider.clone()),
         field("model", receipt.model.clone()),
-        field("agent", if receipt.agent.is_empty() { "none named".into() } else { receipt.agent.clone() }),
-        field("begun", moment(receipt.held_at_ms)),
-        field("over", moment(receipt.settled_at_ms)),
-        field("ended", outcome(&receipt.outcome)),
+        field("agent", if receipt.agent.is_empty() { "no name".into() } else { receipt.agent.clone() }),
+        field("started", moment(receipt.held_at_ms)),
+        field("finished", moment(receipt.settled_at_ms)),
+        field("outcome", outcome(&receipt.outcome)),
         field("paid from", paid_from(receipt)),
         field("held", dollars(receipt.held_nanodollars)),
         field("charged", dollars(receipt.amount_nanodollars)),
-        field("charged by", basis(&receipt.basis)),
+        field("based on", basis(&receipt.basis)),
         field("prices", format!("version {}", receipt.price_version)),
         field("fresh input", tokens(receipt.input_tokens)),
         field("written to the cache", tokens(receipt.cache_write_tokens)),
-        field("written for long", tokens(receipt.cache_write_long_tokens)),
+        field("written to the long cache", tokens(receipt.cache_write_long_tokens)),
         field("read from the cache", tokens(receipt.cache_read_tokens)),
         field("output", tokens(receipt.output_tokens)),
     ];
-    for (name, text) in [("priced usage", &receipt.counted), ("provider's words", &receipt.usage)] {
+    for (name, text) in [("priced usage", &receipt.counted), ("reported usage", &receipt.usage)] {
         if !text.is_empty() {
             fields.push(field(name, text.clone()));
         }
@@ -97,7 +97,7 @@ pub(super) fn fields(receipt: &Receipt) -> Vec<ReceiptField> {
         fields.push(field("reason", receipt.reason.clone()));
     }
     if is_under_own_key(receipt) {
-        fields.push(field("worth", receipt.worth_nanodollars.map_or_else(|| "not known here".to_owned(), dollars)));
+        fields.push(field("worth", receipt.worth_nanodollars.map_or_else(|| "unknown here".to_owned(), dollars)));
     }
     fields
 }
@@ -117,18 +117,22 @@ fn is_under_own_key(receipt: &Receipt) -> bool {
 
 pub(super) fn chain(proof: &Proof) -> Vec<ReceiptField> {
     let receipt = &proof.receipt;
+    // Receipts written before the hash chain was introduced have no number in it.
     if receipt.seq == 0 {
-        return vec![field("number", "none: it is from before receipts were chained")];
+        return vec![field("number", "none: the receipt is older than the hash chain")];
     }
     let mut chain = vec![
         field("number", receipt.seq.to_string()),
-        field("the one before", if receipt.previous.is_empty() { "none".into() } else { receipt.previous.clone() }),
+        field("previous digest", if receipt.previous.is_empty() { "none".into() } else { receipt.previous.clone() }),
         field("digest", receipt.hash.clone()),
     ];
     if let Some(voucher) = &proof.vouched_by {
         chain.push(field("signature", voucher.signature.clone()));
         if voucher.seq != receipt.seq {
-            chain.push(field("signed with", format!("number {}, which vouches for all before it", voucher.seq)));
+            chain.push(field(
+                "signed with",
+                format!("number {}, which also covers all receipts before it", voucher.seq),
+            ));
         }
     }
     chain
@@ -150,7 +154,7 @@ fn note(receipt: &Receipt) -> String {
     let why = match receipt.corrects {
         Some(_) => format!("a correction: {}", receipt.reason),
         None if receipt.reason.is_empty() => String::new(),
-        None => "at the dearest price".into(),
+        None => "at the highest price".into(),
     };
     [agent.as_str(), own_key, ended, &why].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
 }
@@ -158,11 +162,12 @@ fn note(receipt: &Receipt) -> String {
 fn outcome(word: &str) -> &str {
     match word {
         "completed" => "completed",
-        "client_gone" => "the program hung up",
-        "upstream_broke" => "the provider broke off",
-        "refused" => "the provider refused",
-        "recovered" => "the server stopped meanwhile",
+        "client_gone" => "the program disconnected",
+        "upstream_broke" => "the provider's response broke off",
+        "refused" => "refused by the provider",
+        "recovered" => "the server stopped during the call",
         "corrected" => "a correction",
+        // A word that a later version wrote is shown as it is.
         other => other,
     }
 }
@@ -170,10 +175,10 @@ fn outcome(word: &str) -> &str {
 fn basis(word: &str) -> &str {
     match word {
         "provider" => "the provider's own figures",
-        "observed" => "what was seen of the answer",
-        "held" => "what was held for it",
-        "operator" => "the operator, by hand",
-        "rerated" => "what was counted, at other prices",
+        "observed" => "the part of the response that was received",
+        "held" => "the amount held for it",
+        "operator" => "the operator, manually",
+        "rerated" => "the counted usage, at other prices",
         other => other,
     }
 }
@@ -184,11 +189,11 @@ pub(super) fn story(receipt: &Receipt) -> String {
     if let Some(corrected) = receipt.corrects {
         let reason = &receipt.reason;
         return format!(
-            "This corrects receipt {corrected}, which stays as it was, by {amount}, on the day of that call: {reason}."
+            "This corrects receipt {corrected} by {amount}, on the day of that call; the receipt itself stays unchanged. Reason: {reason}."
         );
     }
     let told = told(receipt, &amount);
-    if receipt.reason.is_empty() { told } else { format!("{told} In particular: {}.", receipt.reason) }
+    if receipt.reason.is_empty() { told } else { format!("{told} Details: {}.", receipt.reason) }
 }
 
 /// The explanation of a receipt that is not a correction.
@@ -208,43 +213,46 @@ fn told(receipt: &Receipt, amount: &str) -> String {
             format!("The provider refused the call, so nothing was charged of the {held} held for it.")
         }
         ("provider", _) if receipt.amount_nanodollars == 0 => {
-            format!("The provider charged nothing, so the {held} held for the call was free again.")
+            format!("The provider charged nothing, so the {held} held for the call was released.")
         }
         ("provider", _) => format!(
-            "Before the call {held} was held, the most it could cost. The provider then said what it used: {used}. At the \
+            "Before the call {held} was held, the most it could cost. The provider then reported the usage: {used}. At the \
              prices of version {} that is {amount}.",
             receipt.price_version
         ),
+        // The part of a stream that was received bounds what was used from below, the amount held bounds it from
+        // above.
         ("observed", _) => format!(
-            "The answer ended before the provider said its figures. What had come by then was counted: {used}, at the prices \
+            "The response ended before the provider reported its usage. The part received was counted: {used}, at the prices \
              of version {}. That is {amount}, no more than the {held} that was held.",
             receipt.price_version
         ),
+        // The journal has the intent of the call and no settlement: the process died in between.
         ("held", "recovered") => format!(
-            "The server stopped while the call was in flight, and nobody knows what it used by then. So {amount} is charged \
+            "The server stopped while the call was in flight, so its usage is unknown. Therefore {amount} is charged \
              of the {held} held for it, the most it could cost."
         ),
         ("held", _) => format!(
-            "The provider's last figures did not come, and it may charge what the answer did not show. So {amount} is charged \
+            "The provider's final usage figures are missing, and it may charge for more than the response showed. Therefore {amount} is charged \
              of the {held} held for the call, the most it could cost."
         ),
-        _ => format!("Charged was {amount} of the {held} held for the call."),
+        _ => format!("Of the {held} held for the call, {amount} was charged."),
     }
 }
 
 /// The explanation of a call that its owner pays the provider for.
 fn story_under_own_key(receipt: &Receipt, used: &str) -> String {
-    let whose = "The call went out under your own key, so your budget paid nothing";
+    let own_key = "The call used your own key, so your budget was not charged";
     match (receipt.outcome.as_str(), receipt.worth_nanodollars) {
-        ("refused", _) => format!("{whose}, and the provider refused it."),
+        ("refused", _) => format!("{own_key}, and the provider refused it."),
         (_, Some(worth)) => format!(
-            "{whose}, and the provider bills you. What was seen of it: {used}. At the prices of version {} that is worth {}.",
+            "{own_key}, and the provider bills you. Observed usage: {used}. At the prices of version {} that is worth {}.",
             receipt.price_version,
             dollars(worth)
         ),
-        (_, None) => format!(
-            "{whose}, and the provider bills you. What was seen of it: {used}. What all of it is worth is not known here."
-        ),
+        (_, None) => {
+            format!("{own_key}, and the provider bills you. Observed usage: {used}. Its total value is not known here.")
+        }
     }
 }
 

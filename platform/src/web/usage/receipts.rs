@@ -83,6 +83,7 @@ pub async fn show(
     session: Session,
     Path(id): Path<String>,
 ) -> HandlerResult<Page<ReceiptPage>> {
+    // Found by account and id together: a receipt of another account does not exist here.
     let proof = app.quota.receipt(session.account, receipt_id(&id)?).await?;
     Ok(Page(page((&session).into(), &proof, app.quota.receipt_key())))
 }

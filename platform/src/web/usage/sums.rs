@@ -27,7 +27,7 @@ pub fn named_model(model: &ModelSpend) -> Sum {
 }
 
 pub(super) fn named_agent(agent: &Sum) -> Sum {
-    let name = if agent.name.is_empty() { "no agent named" } else { &agent.name };
+    let name = if agent.name.is_empty() { "no agent name" } else { &agent.name };
     Sum { name: name.into(), ..agent.clone() }
 }
 
@@ -54,6 +54,7 @@ pub fn rows(sums: impl Iterator<Item = Sum>, others: i64, today: Option<impl Ite
             share: share(sum.amount_nanodollars, all),
             today: match of_today(&sum.name) {
                 None => String::new(),
+                // A dash, because $0.00 would read as a call that cost nothing.
                 Some(0) => "–".into(),
                 Some(_) => today_said.clone(),
             },
@@ -61,6 +62,8 @@ pub fn rows(sums: impl Iterator<Item = Sum>, others: i64, today: Option<impl Ite
             name: sum.name.clone(),
         })
         .collect();
+    // Agents name themselves, so there is no limit to their number; the store sums up those beyond the largest
+    // twenty.
     if others != 0 {
         let (name, amount) = ("others".into(), said.last().cloned().unwrap_or_default());
         rows.push(UsageRow { name, what: Vec::new(), share: share(others, all), today: String::new(), amount });
