@@ -14,7 +14,7 @@ use berth::clock::Clock;
 use berth::config::Config;
 use berth::containers::fake::FakeHost;
 use berth::db::Db;
-use berth::edge::{self, Postman};
+use berth::edge::{self, WebhookDispatcher};
 use berth::http_server::{self, Answers, Lanes, PerPeer};
 use berth::instances::Fact;
 use serde::{Deserialize, Serialize};
@@ -73,7 +73,7 @@ async fn serve(upstream: u16, people: usize) -> anyhow::Result<()> {
     let app = App::on(db, config, clock.clone(), host).await?;
     app.instances.begin().await?;
     tokio::spawn(app.instances.clone().run(end.clone()));
-    tokio::spawn(Postman::new(app.clone()).run(end.clone()));
+    tokio::spawn(WebhookDispatcher::new(app.clone()).run(end.clone()));
     let internal = Router::new().route("/ask", get(edge::ask)).with_state(app.clone());
     let internal = listen(Lanes::here(), internal, &end).await?;
     let listen = listen(Lanes::one_a_processor()?, berth::serve::public_router(app.clone()), &end).await?;

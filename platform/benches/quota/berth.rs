@@ -13,7 +13,7 @@ use berth::config::Config;
 use berth::containers::ContainerHost as _;
 use berth::containers::fake::FakeHost;
 use berth::db::Db;
-use berth::edge::Postman;
+use berth::edge::WebhookDispatcher;
 use berth::handle::Handle;
 use berth::http_server::{self, Answers, Lanes, PerPeer};
 use berth::instances::{Cause, Fact};
@@ -70,7 +70,7 @@ async fn serve(upstream: u16, allowance_nanodollars: i64) -> anyhow::Result<()> 
     app.instances.begin().await?;
     app.quota.begin().await?;
     tokio::spawn(app.instances.clone().run(end.clone()));
-    tokio::spawn(Postman::new(app.clone()).run(end.clone()));
+    tokio::spawn(WebhookDispatcher::new(app.clone()).run(end.clone()));
     // Nobody visits, but it is there, and takes its memory.
     let (lanes, call_lanes) = (Lanes::one_a_processor()?, Lanes::one_a_processor()?);
     listen(berth::serve::public_router(app.clone()), &lanes, &end).await?;

@@ -6,16 +6,16 @@ mod authorization;
 mod cross_origin;
 mod hand_off;
 mod in_flight;
-mod mailbox;
 pub mod pages;
 mod passive_requests;
-mod postman;
 mod program;
 mod proxy;
 mod refusal;
 mod request_smuggling;
 mod visit;
 mod wake;
+mod webhook_delivery;
+mod webhook_intake;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -29,12 +29,13 @@ use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use in_flight::InFlightLimit;
-pub use postman::Postman;
 use program::Program;
 use proxy::ConnectionPool;
 use refusal::EdgeRefusal;
 pub use request_smuggling::{read_strictly, refuse_cookie_bombs};
 use wake::WakeOutcome;
+pub use webhook_delivery::WebhookDispatcher;
+use webhook_intake::IntakeMemory;
 
 use crate::app::App;
 use crate::client::Client;
@@ -57,7 +58,7 @@ pub struct Inner {
     app: App,
     upstreams: ConnectionPool,
     places: InFlightLimit,
-    counter: mailbox::Counter,
+    intake_memory: IntakeMemory,
     assertions: AssertionCache,
 }
 
@@ -81,9 +82,8 @@ impl Edge {
     #[must_use]
     pub fn new(app: App) -> Self {
         let upstreams = ConnectionPool::new(app.instances.clone(), app.clock.clone());
-        let (places, counter, assertions) =
-            (InFlightLimit::default(), mailbox::Counter::default(), AssertionCache::default());
-        Self(Arc::new(Inner { app, upstreams, places, counter, assertions }))
+        let (places, intake_memory) = (InFlightLimit::default(), IntakeMemory::default());
+        Self(Arc::new(Inner { app, upstreams, places, intake_memory, assertions: AssertionCache::default() }))
     }
 
     /// Answers a request that came by `entrance`.
@@ -109,10 +109,10 @@ impl Edge {
         if let Some(path) = parts.uri.path().strip_prefix(OURS) {
             return Box::pin(self.ours(&called, path, &parts)).await;
         }
-        if called.entrance.port.is_none() && self.is_letter(&called.instance, &parts) {
-            self.app.metrics.count_edge(EdgeOutcome::Letter);
+        if called.entrance.port.is_none() && self.is_webhook(&called.instance, &parts) {
+            self.app.metrics.count_edge(EdgeOutcome::Webhook);
             let client = Client::from_headers(&parts.headers);
-            return Ok(Box::pin(self.take_in(&called.instance, parts, body, &client)).await);
+            return Ok(Box::pin(self.accept_webhook(&called.instance, parts, body, &client)).await);
         }
         let asked = Program::asked_for(&called.instance, &called.entrance, &mut parts.uri);
         let program = asked.as_ref().ok().and_then(Option::as_ref);

@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::containers::remote::RemoteHost;
 use crate::db::Db;
-use crate::edge::Postman;
+use crate::edge::WebhookDispatcher;
 use crate::http_server::{Lanes, PerPeer};
 use crate::ops::Jobs;
 use crate::{control_socket, http_server};
@@ -39,7 +39,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     app.quota.begin().await?;
     let tasks = TaskTracker::new();
     tasks.spawn(app.instances.clone().run(shutdown.clone()));
-    tasks.spawn(Postman::new(app.clone()).run(shutdown.clone()));
+    tasks.spawn(WebhookDispatcher::new(app.clone()).run(shutdown.clone()));
     tasks.spawn(app.sharing.clone().keep_reading(shutdown.clone()));
     // The lanes end with this function, last of all: connections to the database may have been made on them. AI calls
     // have lanes of their own, because parsing a large one takes a processor for longer than a page visit may wait.

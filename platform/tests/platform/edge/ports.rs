@@ -260,12 +260,12 @@ async fn open_ports_outlast_a_restart() {
 }
 
 #[tokio::test]
-async fn letters_to_an_open_path_are_for_the_instances_own_program() {
+async fn webhooks_to_an_open_path_are_for_the_instances_own_program() {
     let scene = scene().await;
     scene.open_it().await;
     let (town, host) = (&scene.town, scene.host());
     let id = scene.alice.instance.id;
-    town.app.mailbox.open_path(id, "/hooks/a", berth::mailbox::Ending::AsItIs).await.unwrap();
+    town.app.webhooks.open_path(id, "/hooks/a", berth::webhooks::PathSuffix::None).await.unwrap();
     assert_eq!(town.send("POST", HOST, "/hooks/a", &[], "x").await.status, 202);
     assert_eq!(town.send("POST", &host, "/hooks/a", &[], "x").await.status, 401);
 }
