@@ -15,8 +15,8 @@ use tower::ServiceExt as _;
 use crate::app::App;
 use crate::domains::Domains;
 use crate::edge::{self, Edge};
-use crate::hosts::{self, Hosts, Site};
-use crate::http_server::{self, Answers};
+use crate::hosts::{self, HostKind, Hosts};
+use crate::http_server::{self, RequestHandler};
 use crate::web;
 
 /// Everything that is reachable through Caddy. Cheap to clone.
@@ -26,7 +26,7 @@ pub struct Front(Arc<Sites>);
 struct Sites {
     hosts: Hosts,
     domains: Domains,
-    edge: Edge,
+    edge: Arc<Edge>,
     apex: Router,
     app: Router,
     /// The runtime on which pages are answered.
@@ -53,26 +53,28 @@ impl Front {
     /// Answers a request, from Caddy or from any other peer.
     pub async fn respond(&self, request: Request) -> Response {
         // Against request smuggling, before anything reads the request: what is ambiguous reaches neither layer.
-        if let Err(refused) = edge::read_strictly(&request) {
+        if let Err(refused) = edge::check_strictly(&request) {
             return *refused;
         }
-        let host = match hosts::named(request.uri(), request.headers()) {
+        let host = match hosts::requested_host(request.uri(), request.headers()) {
             Ok(host) => host,
             Err(sentence) => return (StatusCode::BAD_REQUEST, sentence).into_response(),
         };
-        let site = self.0.hosts.site(host);
+        let site = self.0.hosts.classify(host);
         // A tenant's page can plant cookies on the parent domain, which then reach the platform's own hosts. What an
         // instance's program takes is for the program to say.
-        if let (Some(Site::App | Site::Apex), Err(refused)) = (&site, edge::refuse_cookie_bombs(request.headers())) {
+        if let (Some(HostKind::App | HostKind::Apex), Err(refused)) =
+            (&site, edge::refuse_cookie_bombs(request.headers()))
+        {
             return *refused;
         }
         match site {
-            Some(Site::Instance(handle)) => self.0.edge.serve(self.0.hosts.entrance(&handle), request).await,
-            Some(Site::Port(handle, port)) => {
-                self.0.edge.serve(self.0.hosts.entrance_of_port(&handle, port), request).await
+            Some(HostKind::Instance(handle)) => self.0.edge.serve(self.0.hosts.virtual_host(&handle), request).await,
+            Some(HostKind::Port(handle, port)) => {
+                self.0.edge.serve(self.0.hosts.virtual_host_of_port(&handle, port), request).await
             }
-            Some(Site::App) => self.page(self.0.app.clone(), request).await,
-            Some(Site::Apex) => self.page(self.0.apex.clone(), request).await,
+            Some(HostKind::App) => self.page(self.0.app.clone(), request).await,
+            Some(HostKind::Apex) => self.page(self.0.apex.clone(), request).await,
             // A name that is not below ours: an owner's own domain, looked up in memory.
             None => match self.0.domains.entrance(host) {
                 Some(entrance) => self.0.edge.serve(entrance, request).await,
@@ -95,9 +97,9 @@ impl Front {
     }
 }
 
-impl Answers for Front {
+impl RequestHandler for Front {
     /// The peer's address is not used: it is Caddy's, and Caddy forwards that of the client in a header.
-    async fn answer(&self, request: hyper::Request<Incoming>, _: SocketAddr) -> Response {
+    async fn handle(&self, request: hyper::Request<Incoming>, _: SocketAddr) -> Response {
         self.respond(request.map(http_server::body)).await
     }
 }

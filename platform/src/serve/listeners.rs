@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::containers::HostError;
-use crate::http_server::{Lanes, PerPeer};
+use crate::http_server::{Lanes, PeerLimit};
 use crate::{http_server, llm};
 
 /// Pause before the provisioner is asked again for the bridges on which the quota proxy listens.
@@ -19,7 +19,7 @@ const BRIDGES_RETRY: Duration = Duration::from_secs(2);
 const BIND_RETRY: Duration = Duration::from_millis(500);
 
 /// Connections that one instance may have to the quota proxy; each carries one AI call at a time.
-const CALLERS: PerPeer = PerPeer::Most(64);
+const CALLERS: PeerLimit = PeerLimit::AtMost(64);
 
 /// Listens on `address`; the error names the environment variable that moves it.
 pub(super) async fn bind(address: SocketAddr, variable: &str) -> anyhow::Result<TcpListener> {
