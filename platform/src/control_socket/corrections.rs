@@ -31,10 +31,10 @@ pub enum CorrectionOrder {
 /// One line of the answer.
 #[derive(Serialize, Deserialize)]
 enum CorrectionReply {
-    CorrectionResult(CorrectionResult),
+    Corrected(CorrectionResult),
     /// Receipts examined until now.
     UnderWay(u64),
-    RepricingResult(RepricingResult),
+    Rerated(RepricingResult),
     Refused(String),
 }
 
@@ -44,7 +44,7 @@ enum CorrectionReply {
 /// When no platform runs, or it refuses; the message says which.
 pub async fn correct(socket: &Path, order: &CorrectionOrder) -> anyhow::Result<CorrectionResult> {
     match ask(socket, order).await? {
-        CorrectionReply::CorrectionResult(corrected) => Ok(corrected),
+        CorrectionReply::Corrected(corrected) => Ok(corrected),
         _ => anyhow::bail!("the running platform is of another version"),
     }
 }
@@ -55,7 +55,7 @@ pub async fn correct(socket: &Path, order: &CorrectionOrder) -> anyhow::Result<C
 /// When no platform runs, or it refuses; the message says which.
 pub async fn rerate(socket: &Path, order: RepricingOrder) -> anyhow::Result<RepricingResult> {
     match ask(socket, &CorrectionOrder::Rerate(order)).await? {
-        CorrectionReply::RepricingResult(rerated) => Ok(rerated),
+        CorrectionReply::Rerated(rerated) => Ok(rerated),
         _ => anyhow::bail!("the running platform is of another version"),
     }
 }
@@ -85,15 +85,10 @@ pub(super) async fn carry_out(
     order: CorrectionOrder,
 ) -> anyhow::Result<()> {
     let reply = match order {
-        CorrectionOrder::Correct { receipt, nanodollars, because } => app
-            .quota
-            .ledger
-            .correct(receipt, nanodollars, &because, OPERATOR)
-            .await
-            .map(CorrectionReply::CorrectionResult),
-        CorrectionOrder::Rerate(order) => {
-            rerate_for(&mut stream, app, order).await.map(CorrectionReply::RepricingResult)
+        CorrectionOrder::Correct { receipt, nanodollars, because } => {
+            app.quota.ledger.correct(receipt, nanodollars, &because, OPERATOR).await.map(CorrectionReply::Corrected)
         }
+        CorrectionOrder::Rerate(order) => rerate_for(&mut stream, app, order).await.map(CorrectionReply::Rerated),
     };
     send(&mut stream, &reply.unwrap_or_else(|error| CorrectionReply::Refused(refusal(error)))).await
 }

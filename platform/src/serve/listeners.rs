@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::containers::HostError;
 use crate::http_server::{Lanes, PeerLimit};
-use crate::{http_server, llm};
+use crate::{http_server, instance_api, llm};
 
 /// Pause before the provisioner is asked again for the bridges on which the quota proxy listens.
 const BRIDGES_RETRY: Duration = Duration::from_secs(2);
@@ -45,8 +45,7 @@ pub(super) async fn serve_quota_proxy(app: App, lanes: Lanes, shutdown: Cancella
         async move {
             let address = SocketAddr::from((gateway, app.config.quota_port));
             if let Some(listener) = listen_once_free(address, &shutdown).await {
-                let router =
-                    llm::router(app.clone()).merge(llm::control::router(app.clone())).merge(llm::alarms::router(app));
+                let router = llm::router(app.clone()).merge(instance_api::router(app));
                 http_server::serve_on(lanes, listener, router, CALLERS, shutdown).await;
             }
         }
