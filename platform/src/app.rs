@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use crate::accounts::{Accounts, Belongings};
+use crate::accounts::{Accounts, AccountsContext};
 use crate::alarms::Alarms;
 use crate::certificates::Certificates;
 use crate::clock::Clock;
@@ -14,9 +14,10 @@ use crate::db::Db;
 use crate::domains::Domains;
 use crate::instances::Instances;
 use crate::mailbox::Mailbox;
-use crate::ops::Metrics;
+use crate::modules::{Finding, Module, Modules};
+use crate::ops::{self, Metrics, Opened};
 use crate::own_keys::OwnKeys;
-use crate::quota::Quota;
+use crate::quota::{Quota, QuotaModule};
 use crate::secrets::Keys;
 use crate::sharing::Sharing;
 
@@ -35,6 +36,8 @@ pub struct App {
     pub sharing: Sharing,
     pub domains: Domains,
     pub certificates: Certificates,
+    /// Every module above, as it registered itself.
+    pub modules: Modules,
     pub metrics: Metrics,
     /// The seam to the provisioner. `serve` makes the bridges through it; containers are changed by the instances'
     /// reconciler alone.
@@ -82,15 +85,21 @@ impl App {
             clock.clone(),
             config.hosts.clone(),
             config.signups_open,
-            Belongings {
-                instances: instances.clone(),
-                alarms: alarms.clone(),
-                mailbox: mailbox.clone(),
-                sharing: sharing.clone(),
-                domains: domains.clone(),
-                own_keys: own_keys.clone(),
-            },
+            AccountsContext { instances: instances.clone(), sharing: sharing.clone(), domains: domains.clone() },
         )?;
+        // In the order in which an account's rows are deleted: rows that point at an instance before the instance.
+        let registered: [Arc<dyn Module>; _] = [
+            Arc::new(sharing.clone()),
+            Arc::new(alarms.clone()),
+            Arc::new(mailbox.clone()),
+            Arc::new(domains.clone()),
+            Arc::new(instances.clone()),
+            Arc::new(own_keys.clone()),
+            Arc::new(QuotaModule { quota: quota.clone(), instances: instances.clone(), mailbox: mailbox.clone() }),
+            Arc::new(certificates.clone()),
+            Arc::new(accounts.clone()),
+        ];
+        let modules = Modules::new(registered);
         let metrics = Metrics::new();
         let config = Arc::new(config);
         Ok(Self {
@@ -106,8 +115,22 @@ impl App {
             sharing,
             domains,
             certificates,
+            modules,
             metrics,
             host,
         })
+    }
+
+    /// Examines an installation as `berth doctor` does: opens what can be opened, and says in sentences what is not as it
+    /// should be. Changes nothing.
+    pub async fn examine(config: &Config, clock: Clock, host: Arc<dyn ContainerHost>) -> Vec<Finding> {
+        let opened = match Db::open(&config.database_url).await {
+            Ok(db) => {
+                let app = Self::on(db.clone(), config.clone(), clock, Arc::clone(&host)).await;
+                Ok(Opened { db, modules: app.map(|app| app.modules) })
+            }
+            Err(error) => Err(error),
+        };
+        ops::examine(config, opened, &*host).await
     }
 }

@@ -16,6 +16,7 @@ pub mod http;
 pub mod instances;
 pub mod llm;
 pub mod mailbox;
+pub mod modules;
 pub mod ops;
 pub mod own_keys;
 pub mod quota;

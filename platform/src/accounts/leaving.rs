@@ -12,6 +12,7 @@ use crate::db::{AccountId, Tx};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::instances::{Buried, Cause, Wish};
+use crate::modules::{DeletedAccount, Modules};
 
 /// Departures that one run looks at: a bound on how long it takes.
 const AT_ONCE: u64 = 100;
@@ -96,14 +97,14 @@ impl Accounts {
     }
 
     /// Takes the next step of every departure; how many accounts are gone now. One that fails is tried again at the next
-    /// run and keeps nobody else waiting.
+    /// run and keeps nobody else waiting. `modules` are those in which an account may have rows.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn see_off(&self) -> Result<u64> {
+    pub async fn see_off(&self, modules: &Modules) -> Result<u64> {
         let mut gone = 0;
         for departure in store::departures(self.0.db.read(), AT_ONCE).await? {
-            match self.take_step(&departure).await {
+            match self.take_step(&departure, modules).await {
                 Ok(Step::Destroy) => gone += 1,
                 Ok(_) => {}
                 Err(error) => {
@@ -168,25 +169,18 @@ impl Accounts {
             self.0.instances.admit(id).await?;
         }
         // At once where that is possible; else the next run does it.
-        if let Err(error) = self.take_step(&Departure { kept_at: Some(self.0.clock.now()), ..departure }).await {
+        if let Err(error) = self.dig_up(&departure).await {
             tracing::warn!(account.id = %account, error = ?error, "a kept account's files are still marked; it is tried again");
         }
         Ok(())
     }
 
-    async fn take_step(&self, departure: &Departure) -> Result<Step> {
+    async fn take_step(&self, departure: &Departure, modules: &Modules) -> Result<Step> {
         let step = next_step(departure, self.0.clock.now());
         let (account, instances) = (departure.account, &self.0.instances);
         match (step, departure.instance) {
             (Step::Wait, _) => {}
-            (Step::DigUp, instance) => {
-                if let Some(id) = instance {
-                    instances.dig_up_files(id).await?;
-                }
-                let tx = self.0.db.begin().await?;
-                store::remove_departure(&tx, account).await?;
-                tx.commit().await?;
-            }
+            (Step::DigUp, _) => self.dig_up(departure).await?,
             (Step::Bury, instance) => {
                 if let Some(id) = instance
                     && instances.bury_files(id).await? == Buried::NotYet
@@ -205,10 +199,19 @@ impl Accounts {
                 if let Some(id) = instance {
                     instances.destroy_files(id).await?;
                 }
-                self.erase(departure).await?;
+                self.erase(departure, modules).await?;
             }
         }
         Ok(step)
+    }
+
+    async fn dig_up(&self, departure: &Departure) -> Result<()> {
+        if let Some(id) = departure.instance {
+            self.0.instances.dig_up_files(id).await?;
+        }
+        let tx = self.0.db.begin().await?;
+        store::remove_departure(&tx, departure.account).await?;
+        tx.commit().await
     }
 
     /// The point of no return: from here on nobody can keep the account, also when what follows has to be tried again.
@@ -223,40 +226,29 @@ impl Accounts {
     }
 
     /// The last step: every row of the person goes in one transaction, and what stays of the account is its handle.
-    async fn erase(&self, departure: &Departure) -> Result<()> {
+    async fn erase(&self, departure: &Departure, modules: &Modules) -> Result<()> {
         let tx = self.0.db.begin().await?;
         let person = store::person_locked(&tx, departure.account).await?.ok_or(Error::NotFound)?;
-        self.erase_rows(&tx, departure, &person.handle).await?;
+        let deleted = DeletedAccount { id: person.id, handle: person.handle, instance: departure.instance };
+        modules.delete_account_rows(&tx, &deleted).await?;
+        self.delete_own_rows(&tx, &deleted).await?;
         tx.commit().await?;
-        self.0.memory.forget(person.id);
-        if let Some(id) = departure.instance {
-            self.0.instances.forget(id);
-            self.0.mailbox.forget(id);
-            self.0.domains.forget(id);
-        }
-        self.0.own_keys.forget(person.id);
-        self.0.sharing.forget(departure.instance, &person.handle);
-        tracing::info!(account.id = %person.id, "an account that left is gone");
+        self.0.memory.forget(deleted.id);
+        modules.forget_account(&deleted);
+        tracing::info!(account.id = %deleted.id, "an account that left is gone");
         Ok(())
     }
 
-    async fn erase_rows(&self, tx: &Tx, departure: &Departure, handle: &Handle) -> Result<()> {
-        self.0.sharing.forget_in(tx, departure.instance, handle).await?;
-        if let Some(id) = departure.instance {
-            self.0.alarms.forget_in(tx, id).await?;
-            self.0.mailbox.forget_in(tx, id).await?;
-            self.0.domains.forget_in(tx, id).await?;
-            self.0.instances.forget_in(tx, id).await?;
-        }
-        self.0.own_keys.forget_in(tx, departure.account).await?;
-        store::end_sessions_of(tx, departure.account).await?;
-        store::forget_devices_of(tx, departure.account).await?;
-        store::remove_recovery_codes(tx, departure.account).await?;
-        store::remove_passkeys_of(tx, departure.account).await?;
-        store::blank_audit_of(tx, handle.as_str()).await?;
-        store::empty_account(tx, departure.account).await?;
-        store::remove_departure(tx, departure.account).await?;
-        store::record(tx, &self.0.clock, "berth", "gone", (handle.as_str(), "")).await
+    /// The rows of this module: last, because those of the others point at the account.
+    async fn delete_own_rows(&self, tx: &Tx, deleted: &DeletedAccount) -> Result<()> {
+        store::end_sessions_of(tx, deleted.id).await?;
+        store::forget_devices_of(tx, deleted.id).await?;
+        store::remove_recovery_codes(tx, deleted.id).await?;
+        store::remove_passkeys_of(tx, deleted.id).await?;
+        store::blank_audit_of(tx, deleted.handle.as_str()).await?;
+        store::empty_account(tx, deleted.id).await?;
+        store::remove_departure(tx, deleted.id).await?;
+        store::record(tx, &self.0.clock, "berth", "gone", (deleted.handle.as_str(), "")).await
     }
 }
 

@@ -11,6 +11,7 @@ mod one_time_codes;
 mod operator;
 mod passkeys;
 mod recovery;
+mod registration;
 mod rules;
 mod session_memory;
 mod sessions;
@@ -28,7 +29,6 @@ use serde::Serialize;
 use session_memory::SessionMemory;
 pub use sign_up::SIGN_UP_LIVES;
 
-use crate::alarms::Alarms;
 pub use crate::client::Client;
 use crate::clock::{Clock, Timestamp};
 use crate::db::{AccountId, Db, SessionId};
@@ -36,8 +36,6 @@ use crate::domains::Domains;
 use crate::handle::{Handle, HandleError};
 use crate::hosts::Hosts;
 use crate::instances::Instances;
-use crate::mailbox::Mailbox;
-use crate::own_keys::OwnKeys;
 use crate::secrets::{Keys, Token};
 use crate::sharing::Sharing;
 
@@ -52,11 +50,8 @@ struct Inner {
     hosts: Hosts,
     signups_open: bool,
     instances: Instances,
-    alarms: Alarms,
-    mailbox: Mailbox,
     sharing: Sharing,
     domains: Domains,
-    own_keys: OwnKeys,
     ceremonies: Ceremonies,
     limits: Limits,
     memory: SessionMemory,
@@ -70,14 +65,12 @@ pub enum Role {
     Admin,
 }
 
-/// The rooms in which a person has things: made with the account, and gone with it.
-pub struct Belongings {
+/// The modules that accounts call.
+pub struct AccountsContext {
     pub instances: Instances,
-    pub alarms: Alarms,
-    pub mailbox: Mailbox,
+    /// With `domains`: where a hand-off may lead.
     pub sharing: Sharing,
     pub domains: Domains,
-    pub own_keys: OwnKeys,
 }
 
 /// Somebody logged in, on one host.
@@ -208,7 +201,7 @@ impl Accounts {
         clock: Clock,
         hosts: Hosts,
         signups_open: bool,
-        Belongings { instances, alarms, mailbox, sharing, domains, own_keys }: Belongings,
+        AccountsContext { instances, sharing, domains }: AccountsContext,
     ) -> anyhow::Result<Self> {
         let ceremonies = Ceremonies::new(&hosts)?;
         let limits = Limits::new(clock.clone());
@@ -220,11 +213,8 @@ impl Accounts {
             hosts,
             signups_open,
             instances,
-            alarms,
-            mailbox,
             sharing,
             domains,
-            own_keys,
             ceremonies,
             limits,
             memory,

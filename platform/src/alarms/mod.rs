@@ -4,6 +4,7 @@
 //! wakes, and it is tried until the instance was awake. So nothing is lost when the platform dies in between, and what was
 //! missed while it was down rings once.
 
+mod registration;
 mod rules;
 mod store;
 

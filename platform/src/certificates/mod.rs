@@ -3,6 +3,7 @@
 //!
 //! Caddy gets and keeps the certificates; this is what `ask` knows of them, from memory.
 
+mod registration;
 mod rules;
 mod store;
 
@@ -105,14 +106,6 @@ impl Inner {
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// How much is spent, for a process that only looks.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn spent(db: &Db, weekly: NonZeroU32, now: Timestamp) -> Result<Spent> {
-    Ok(remember(db, weekly).await?.budget.spent(now))
 }
 
 async fn remember(db: &Db, weekly: NonZeroU32) -> Result<Memory> {

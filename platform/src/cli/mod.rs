@@ -23,9 +23,9 @@ use crate::app::App;
 use crate::clock::Clock;
 use crate::config::{Config, LogConfig, demo_listen_from_env};
 use crate::containers::remote::RemoteHost;
-use crate::db::{self, Db};
+use crate::db;
 use crate::demo;
-use crate::ops::{self, Verdict};
+use crate::modules::Verdict;
 
 /// Every person their own container, asleep when idle, awake in milliseconds, its AI calls metered.
 #[derive(Parser)]
@@ -119,8 +119,8 @@ async fn open() -> anyhow::Result<App> {
 
 async fn doctor() -> anyhow::Result<ExitCode> {
     let config = Config::from_env()?;
-    let host = RemoteHost::new(config.containers.socket.clone());
-    let findings = ops::examine(&config, Db::open(&config.database_url).await, &host, Clock::system().now()).await;
+    let host = Arc::new(RemoteHost::new(config.containers.socket.clone()));
+    let findings = App::examine(&config, Clock::system(), host).await;
     for finding in &findings {
         let mark = match finding.verdict {
             Verdict::Fine => "ok  ",

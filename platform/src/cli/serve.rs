@@ -28,7 +28,7 @@ use crate::domains::Domains;
 use crate::edge::{self, Edge, Postman};
 use crate::hosts::{self, Hosts, Site};
 use crate::http_server::{Answers, Lanes, PerPeer};
-use crate::ops::{self, Jobs, Works};
+use crate::ops::{self, Jobs};
 use crate::{http_server, llm, web};
 
 /// How long to wait for the provisioner to make the bridges before going on without: the quota proxy listens on them.
@@ -59,15 +59,7 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
     let (lanes, call_lanes) = (Lanes::one_a_processor()?, Lanes::one_a_processor()?);
     parts.spawn(quota_listeners(app.clone(), call_lanes.clone(), shutdown.clone()));
     parts.spawn(http_server::serve(internal, internal_router(app.clone()), PerPeer::All, shutdown.clone()));
-    let works = Works {
-        accounts: app.accounts.clone(),
-        alarms: app.alarms.clone(),
-        domains: app.domains.clone(),
-        quota: app.quota.clone(),
-        instances: app.instances.clone(),
-        mailbox: app.mailbox.clone(),
-    };
-    let jobs = tokio::spawn(Jobs::new(app.db.clone(), app.clock.clone(), works).run(shutdown.clone()));
+    let jobs = tokio::spawn(Jobs::new(app.db.clone(), app.clock.clone(), &app.modules).run(shutdown.clone()));
     let socket = app.config.control_socket();
     let (end, word) = (
         shutdown.clone(),
@@ -113,10 +105,7 @@ async fn healthz(State(app): State<App>) -> Response {
 }
 
 async fn metrics(State(app): State<App>) -> Response {
-    if let Some(spent) = app.certificates.spent() {
-        app.metrics.note_certificates(spent);
-    }
-    let text = ops::render(&app.metrics, &app.instances, &app.mailbox, app.clock.now());
+    let text = ops::render(&app.metrics, &app.modules, app.clock.now());
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }
 

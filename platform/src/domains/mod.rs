@@ -5,6 +5,7 @@
 //! a day for each proven name; never by a visitor. The platform is one process, and it alone writes here.
 
 mod dns;
+mod registration;
 mod rules;
 mod store;
 

@@ -9,6 +9,7 @@ mod ports;
 mod processor;
 mod readiness;
 mod reconciler;
+mod registration;
 mod rules;
 mod steps;
 mod store;

@@ -8,6 +8,7 @@ mod carrying;
 mod letter;
 mod limits;
 mod memory;
+mod registration;
 mod rules;
 mod store;
 

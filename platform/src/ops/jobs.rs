@@ -9,16 +9,10 @@ use tokio::sync::Notify;
 use tokio_cron_scheduler::{Job, JobScheduler};
 use tokio_util::sync::CancellationToken;
 
-use super::rules::{EVERY_SECOND, Kind, SCHEDULE};
 use super::store;
-use crate::accounts::Accounts;
-use crate::alarms::Alarms;
 use crate::clock::{Clock, Timestamp};
 use crate::db::Db;
-use crate::domains::Domains;
-use crate::instances::Instances;
-use crate::mailbox::Mailbox;
-use crate::quota::Quota;
+use crate::modules::{Dispatch, Modules, ScheduledWork};
 
 /// How long a process may work at a job before another may take it over.
 const LEASE: Duration = Duration::from_secs(120);
@@ -32,25 +26,26 @@ const KEEP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 pub struct Jobs {
     db: Db,
     clock: Clock,
-    works: Works,
+    works: Arc<[ScheduledWork]>,
     due: Arc<Notify>,
 }
 
-/// The rooms in which something is done on a schedule.
+/// What the purge of done jobs needs.
 #[derive(Clone)]
-pub struct Works {
-    pub accounts: Accounts,
-    pub alarms: Alarms,
-    pub domains: Domains,
-    pub quota: Quota,
-    pub instances: Instances,
-    pub mailbox: Mailbox,
+struct JobsTable {
+    db: Db,
+    clock: Clock,
 }
 
 impl Jobs {
+    /// The scheduled work of `modules`, and the purge of the jobs table itself.
     #[must_use]
-    pub fn new(db: Db, clock: Clock, works: Works) -> Self {
-        Self { db, clock, works, due: Arc::default() }
+    pub fn new(db: Db, clock: Clock, modules: &Modules) -> Self {
+        let table = JobsTable { db: db.clone(), clock: clock.clone() };
+        let purge = |JobsTable { db, clock }| async move { store::purge(&db, clock.now().minus(KEEP)).await };
+        let mut works = modules.scheduled_work();
+        works.push(ScheduledWork::leased("purge_jobs", "30 7 3 * * *", &table, purge));
+        Self { db, clock, works: works.into(), due: Arc::default() }
     }
 
     /// Runs the clock and the worker until `shutdown`.
@@ -59,20 +54,14 @@ impl Jobs {
     /// When the clock cannot be started.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let mut scheduler = JobScheduler::new().await.context("starting the scheduler")?;
-        for (kind, cron) in SCHEDULE {
-            let jobs = self.clone();
-            let job = Job::new_async(cron, move |_, _| {
-                let jobs = jobs.clone();
-                Box::pin(async move { jobs.enqueue(kind).await })
+        for work in self.works.iter() {
+            let (jobs, ticked) = (self.clone(), work.clone());
+            let job = Job::new_async(work.cron, move |_, _| {
+                let (jobs, work) = (jobs.clone(), ticked.clone());
+                Box::pin(async move { jobs.tick(&work).await })
             })?;
-            scheduler.add(job).await.context("adding a job to the scheduler")?;
+            scheduler.add(job).await.with_context(|| format!("adding {} to the scheduler", work.name))?;
         }
-        let jobs = self.clone();
-        let every_second = Job::new_async(EVERY_SECOND, move |_, _| {
-            let jobs = jobs.clone();
-            Box::pin(async move { jobs.ring_alarms().await })
-        })?;
-        scheduler.add(every_second).await.context("adding the alarms to the scheduler")?;
         scheduler.start().await.context("starting the scheduler")?;
         while !shutdown.is_cancelled() {
             self.work_off().await;
@@ -96,40 +85,39 @@ impl Jobs {
         }
     }
 
-    async fn enqueue(&self, kind: Kind) {
+    async fn tick(&self, work: &ScheduledWork) {
+        match work.dispatch {
+            Dispatch::Leased => self.enqueue(work.name).await,
+            Dispatch::EachTick => {
+                if let Err(error) = work.run().await {
+                    tracing::warn!(job = work.name, error = ?error, "scheduled work failed; it is tried again at the next tick");
+                }
+            }
+        }
+    }
+
+    async fn enqueue(&self, name: &'static str) {
         // The whole second it was due: every process's clock makes the same row, and the unique pair keeps one.
         let due = Timestamp(self.clock.now().seconds() * 1000);
-        if let Err(error) = store::enqueue(&self.db, self.clock.uuid(), kind, due).await {
-            tracing::warn!(job = kind.word(), error = ?error, "could not enqueue scheduled work");
+        if let Err(error) = store::enqueue(&self.db, self.clock.uuid(), name, due).await {
+            tracing::warn!(job = name, error = ?error, "could not enqueue scheduled work");
         }
         self.due.notify_one();
     }
 
-    /// Alarms are rows of their own, each with its time: they need no job beside them, only somebody who looks.
-    async fn ring_alarms(&self) {
-        if let Err(error) = self.works.alarms.ring_due().await {
-            tracing::warn!(error = ?error, "alarms could not be rung; they ring later");
-        }
-    }
-
     async fn next(&self) -> crate::error::Result<bool> {
         let now = self.clock.now();
-        let Some((id, kind)) = store::lease(&self.db, now, now.plus(LEASE)).await? else { return Ok(false) };
-        let outcome = match Kind::of_word(&kind) {
-            Some(Kind::PurgeExpired) => self.works.accounts.purge_expired().await,
-            Some(Kind::SeeOff) => self.works.accounts.see_off().await,
-            Some(Kind::LookAtDomains) => self.works.domains.look_again().await,
-            Some(Kind::TellAlerts) => self.works.quota.tell_alerts(&self.works.instances, &self.works.mailbox).await,
-            Some(Kind::ForgetReceipts) => self.works.quota.forget_receipts().await,
-            Some(Kind::PurgeJobs) => store::purge(&self.db, now.minus(KEEP)).await,
-            // A job of another version of Berth: done is better than for ever due.
+        let Some((id, name)) = store::lease(&self.db, now, now.plus(LEASE)).await? else { return Ok(false) };
+        let outcome = match self.works.iter().find(|work| work.name == name) {
+            Some(work) => work.run().await,
+            // A row of another version of Berth: were it not marked as done, it would be leased again for ever.
             None => Ok(0),
         };
         match &outcome {
             Ok(0) => {}
-            Ok(rows) => tracing::info!(job = %kind, rows, "scheduled work done"),
+            Ok(rows) => tracing::info!(job = %name, rows, "scheduled work done"),
             Err(error) => {
-                tracing::warn!(job = %kind, error = ?error, "scheduled work failed; it is tried again when its lease ends")
+                tracing::warn!(job = %name, error = ?error, "scheduled work failed; it is tried again when its lease ends")
             }
         }
         if outcome.is_ok() {

@@ -2,18 +2,20 @@
 
 use std::sync::Arc;
 
-use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::certificates::Spent;
 use crate::clock::Timestamp;
-use crate::instances::Instances;
-use crate::mailbox::Mailbox;
+use crate::modules::{GaugeFamily, Modules};
+
+/// Before the name of every metric.
+const PREFIX: &str = "berth";
 
 /// The counters that doors and rooms add to. Cheap to clone.
 #[derive(Clone)]
@@ -21,11 +23,7 @@ pub struct Metrics {
     registry: Arc<Registry>,
     edge: Family<EdgeLabels, Counter>,
     wake: Histogram,
-    instances: Family<FactLabels, Gauge>,
-    stuck: Gauge,
-    letters: Family<LetterLabels, Gauge>,
     asked: Family<AskLabels, Counter>,
-    certificates: Family<BudgetLabels, Gauge>,
 }
 
 /// What became of a request to an instance.
@@ -58,44 +56,23 @@ struct AskLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct BudgetLabels {
-    of: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EdgeLabels {
     outcome: EdgeOutcome,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LetterLabels {
-    state: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct FactLabels {
-    fact: String,
-}
-
 impl Metrics {
     pub(crate) fn new() -> Self {
-        let mut registry = Registry::with_prefix("berth");
-        let (edge, instances, letters) = (Family::default(), Family::default(), Family::default());
+        let mut registry = Registry::with_prefix(PREFIX);
+        let edge = Family::default();
         // 1 ms to about 65 s: a thaw at one end, the limit for a held request at the other.
         let wake = Histogram::new(exponential_buckets(0.001, 2.0, 17));
-        let stuck = Gauge::default();
         registry.register("edge_requests", "Requests to instances, by what became of them", Family::clone(&edge));
         let waited = "How long a held request waited for its instance";
         registry.register_with_unit("wake_wait", waited, Unit::Seconds, wake.clone());
-        registry.register("instances", "Instances, by what was last seen of them", Family::clone(&instances));
-        registry.register("instances_stuck", "Instances on their way for more than five minutes", Gauge::clone(&stuck));
-        registry.register("letters", "Letters in the mailbox, by how they stand", Family::clone(&letters));
-        let (asked, certificates) = (Family::default(), Family::default());
+        let asked = Family::default();
         let asks = "Questions whether a name may have a certificate, by the answer";
         registry.register("certificate_asks", asks, Family::clone(&asked));
-        let budget = "First certificates in a week: spent, with the names that wait for theirs, and the limit";
-        registry.register("certificates_a_week", budget, Family::clone(&certificates));
-        Self { registry: Arc::new(registry), edge, wake, instances, stuck, letters, asked, certificates }
+        Self { registry: Arc::new(registry), edge, wake, asked }
     }
 
     /// Counts a request to an instance.
@@ -108,34 +85,45 @@ impl Metrics {
         self.asked.get_or_create(&AskLabels { outcome }).inc();
     }
 
-    /// Notes how much of the week's certificates is spent.
-    pub fn note_certificates(&self, spent: Spent) {
-        for (of, names) in [("spent", spent.names), ("limit", spent.weekly.get())] {
-            self.certificates.get_or_create(&BudgetLabels { of }).set(i64::from(names));
-        }
-    }
-
     /// Notes how long a request waited for its instance to wake, in seconds.
     pub fn observe_wake(&self, seconds: f64) {
         self.wake.observe(seconds);
     }
 }
 
-/// The figures as Prometheus reads them (OpenMetrics text).
+/// The figures as Prometheus reads them (OpenMetrics text): the counters, and the gauges of all modules.
 #[must_use]
-pub fn render(metrics: &Metrics, instances: &Instances, mailbox: &Mailbox, now: Timestamp) -> String {
-    metrics.instances.clear();
-    let mut stuck = 0;
-    for status in instances.all().iter().map(|instance| instance.status()) {
-        metrics.instances.get_or_create(&FactLabels { fact: status.fact.word() }).inc();
-        stuck += i64::from(status.is_stuck(now));
-    }
-    metrics.stuck.set(stuck);
-    let counts = mailbox.counts_of_all();
-    for (state, letters) in [("waiting", counts.waiting), ("failed", counts.failed)] {
-        metrics.letters.get_or_create(&LetterLabels { state }).set(i64::try_from(letters).unwrap_or(i64::MAX));
-    }
+pub fn render(metrics: &Metrics, modules: &Modules, now: Timestamp) -> String {
+    // A registry for this scrape only: the gauges are computed anew each time, so none of an instance or a state that is
+    // gone stays behind in a family that lives as long as the process.
+    let mut scraped = Registry::with_prefix(PREFIX);
+    scraped.register_collector(Box::new(Gauges(modules.gauges(now))));
     let mut text = String::new();
-    encode(&mut text, &metrics.registry).expect("writing into a String cannot fail");
+    encode_registry(&mut text, &metrics.registry)
+        .and_then(|()| encode_registry(&mut text, &scraped))
+        .and_then(|()| encode_eof(&mut text))
+        .expect("writing into a String cannot fail");
     text
+}
+
+/// The gauges of one scrape.
+#[derive(Debug)]
+struct Gauges(Vec<GaugeFamily>);
+
+impl Collector for Gauges {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+        // Without a sample, a family has no line at all: the registry does the same with its own.
+        for family in self.0.iter().filter(|family| !family.samples.is_empty()) {
+            let mut metric = encoder.encode_descriptor(family.name, family.help, None, MetricType::Gauge)?;
+            for sample in &family.samples {
+                match &sample.label {
+                    Some((key, value)) => {
+                        metric.encode_family(&[(*key, value.as_str())])?.encode_gauge(&sample.value)?;
+                    }
+                    None => metric.encode_gauge(&sample.value)?,
+                }
+            }
+        }
+        Ok(())
+    }
 }

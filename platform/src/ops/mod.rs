@@ -3,9 +3,8 @@
 mod doctor;
 mod jobs;
 mod metrics;
-mod rules;
 mod store;
 
-pub use doctor::{Finding, Verdict, examine};
-pub use jobs::{Jobs, Works};
+pub use doctor::{Opened, examine};
+pub use jobs::Jobs;
 pub use metrics::{AskOutcome, EdgeOutcome, Metrics, render};

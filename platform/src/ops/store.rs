@@ -5,16 +5,15 @@ use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict};
 use sea_orm::{ColumnTrait as _, EntityTrait, QueryFilter as _, QueryOrder as _, TryInsertResult};
 use uuid::Uuid;
 
-use super::rules::Kind;
 use crate::clock::Timestamp;
 use crate::db::Db;
 use crate::error::Result;
 
 /// Adds a job, unless it is there already.
-pub(super) async fn enqueue(db: &Db, id: Uuid, kind: Kind, due: Timestamp) -> Result<()> {
+pub(super) async fn enqueue(db: &Db, id: Uuid, name: &str, due: Timestamp) -> Result<()> {
     let row = job::ActiveModel {
         id: Set(id),
-        kind: Set(kind.word().to_owned()),
+        kind: Set(name.to_owned()),
         due_at_ms: Set(due.0),
         leased_until_ms: Set(0),
         attempts: Set(0),

@@ -4,6 +4,7 @@
 //! A key is sealed for its account and provider, in the database and in memory, and open only where a call is written. It
 //! is never shown or said again. Which account has one is asked at every call, so all of them stand in memory.
 
+mod registration;
 mod rules;
 mod store;
 

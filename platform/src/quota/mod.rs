@@ -14,6 +14,7 @@ mod calendar;
 mod entities;
 mod ledger;
 mod prices;
+mod registration;
 mod reports;
 mod store;
 
@@ -41,6 +42,7 @@ pub use prices::rules::{
     Tier, Usage, dollars,
 };
 pub use prices::tables::PriceTable;
+pub use registration::QuotaModule;
 pub use reports::alerts::MAIL_PATH;
 pub use reports::bill_comparison::{Drift, total as drift_of_all};
 pub use reports::receipts::{Proof, Verified};
@@ -297,17 +299,9 @@ impl Quota {
     /// # Errors
     /// When the database does not answer.
     pub async fn disagreements(&self) -> Result<Vec<String>> {
-        disagreements(&self.0.db).await
+        // Calls go on meanwhile, and must not look like disagreements.
+        store::disagreements(&self.0.db.begin_reading().await?).await
     }
-}
-
-/// [`Quota::disagreements`] for whoever has only the database, such as `doctor`.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn disagreements(db: &Db) -> Result<Vec<String>> {
-    // Calls go on meanwhile, and must not look like disagreements.
-    store::disagreements(&db.begin_reading().await?).await
 }
 
 impl Inner {

@@ -5,6 +5,7 @@
 //! so, and now and then.
 
 mod limits;
+mod registration;
 mod rules;
 mod store;
 

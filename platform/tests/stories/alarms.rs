@@ -7,7 +7,7 @@ use berth::error::Error;
 use berth::http_server::{self, PerPeer};
 use berth::instances::{Cause, Fact, Wish};
 use berth::mailbox::State;
-use berth::ops::{Jobs, Works};
+use berth::ops::Jobs;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -287,15 +287,7 @@ async fn the_scheduler_is_the_clock_that_rings() {
     town.app.alarms.set(alice.instance.id, "once", Schedule::At(START.plus(HOUR)), None).await.unwrap();
     put_to_sleep(&town, &alice).await;
     let app = &town.app;
-    let works = Works {
-        accounts: app.accounts.clone(),
-        alarms: app.alarms.clone(),
-        domains: app.domains.clone(),
-        quota: app.quota.clone(),
-        instances: app.instances.clone(),
-        mailbox: app.mailbox.clone(),
-    };
-    let jobs = Jobs::new(app.db.clone(), app.clock.clone(), works);
+    let jobs = Jobs::new(app.db.clone(), app.clock.clone(), &app.modules);
     let end = CancellationToken::new();
     let running = tokio::spawn(jobs.run(end.clone()));
     town.clock.advance(HOUR);

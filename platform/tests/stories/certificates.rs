@@ -2,13 +2,16 @@
 //! sign-up (T2), and Caddy gets from a real ACME authority what `ask` allows, and nothing else.
 
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
+use berth::app::App;
+use berth::certificates::Certificates;
 use berth::handle::Handle;
 use berth::instances::Ports;
-use berth::ops::{self, Verdict};
+use berth::modules::Verdict;
 use serde_json::Value;
 use tower::ServiceExt as _;
 
@@ -158,7 +161,8 @@ async fn t2_ports_of_one_owner_take_nothing_from_a_week_that_is_counted() {
 async fn until_written(town: &Town, names: u32) {
     let weekly = town.app.config.certificates_a_week.unwrap();
     for _ in 0..400 {
-        let spent = berth::certificates::spent(&town.app.db, weekly, town.clock.now()).await.unwrap();
+        let (db, clock) = (town.app.db.clone(), town.clock.clone());
+        let spent = Certificates::open(db, clock, Some(weekly)).await.unwrap().spent().unwrap();
         if spent.names == names {
             return;
         }
@@ -192,8 +196,7 @@ async fn t2_doctor_recommends_the_wildcard_before_names_have_to_wait() {
     let town = Town::new(&[("BERTH_TLS_ISSUER", "acme"), ("BERTH_CERTIFICATES_A_WEEK", "5")]).await;
     let said = async |names: u32| {
         until_written(&town, names).await;
-        let db = Ok(town.app.db.clone());
-        let findings = ops::examine(&town.app.config, db, &town.host, town.clock.now()).await;
+        let findings = App::examine(&town.app.config, town.clock.clone(), Arc::new(town.host.clone())).await;
         let finding = findings.into_iter().find(|finding| finding.subject == "new addresses").unwrap();
         (finding.verdict, finding.sentence)
     };

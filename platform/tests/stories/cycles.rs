@@ -142,7 +142,7 @@ async fn deleted_while_it_wakes_it_stops_and_then_nothing_of_it_is_left() {
         let gone = async {
             while hamlet.instances().by_handle(&villager.instance.handle).is_some() {
                 hamlet.clock.advance(Duration::from_secs(1));
-                hamlet.app.accounts.see_off().await.unwrap();
+                hamlet.app.accounts.see_off(&hamlet.app.modules).await.unwrap();
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };

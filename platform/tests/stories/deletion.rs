@@ -23,7 +23,7 @@ async fn delete(town: &Town, resident: &Resident) {
 }
 
 async fn see_off(town: &Town) -> u64 {
-    town.app.accounts.see_off().await.unwrap()
+    town.app.accounts.see_off(&town.app.modules).await.unwrap()
 }
 
 #[tokio::test]
@@ -98,8 +98,8 @@ async fn a_deletion_that_breaks_anywhere_is_finished_by_the_next_run() {
             } else {
                 for held in [Held::BeforeItsEffect, Held::AfterItsEffect] {
                     town.host.hold(verb, held);
-                    let accounts = town.app.accounts.clone();
-                    let running = tokio::spawn(async move { accounts.see_off().await });
+                    let app = town.app.clone();
+                    let running = tokio::spawn(async move { app.accounts.see_off(&app.modules).await });
                     let _ = tokio::time::timeout(Duration::from_millis(300), town.host.until_held(verb)).await;
                     running.abort();
                     town.host.release(verb);

@@ -1,14 +1,17 @@
 //! What the operator's examination says of a host: the walls between tenants, and versions with known holes (I6).
 
+use std::sync::Arc;
+
+use berth::app::App;
 use berth::containers::{HostReport, MadeAs};
-use berth::ops::{self, Finding, Verdict};
+use berth::modules::{Finding, Verdict};
 
 use crate::harness::{House, databases};
 
 /// What `doctor` finds on a healthy host that is changed like this.
 async fn found(house: &House, change: impl Fn(&mut HostReport)) -> Vec<Finding> {
     house.host.report_with(|report| change(report));
-    ops::examine(&house.config, Ok(house.db.clone()), &house.host, house.clock.now()).await
+    App::examine(&house.config, house.clock.clone(), Arc::new(house.host.clone())).await
 }
 
 #[tokio::test]

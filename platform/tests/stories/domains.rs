@@ -265,9 +265,9 @@ async fn a_domain_goes_with_its_owner_and_sleeps_with_a_suspension() {
         assert_eq!(place.ask(NAME).await, 200);
         town.app.accounts.delete(handle, "operator").await.unwrap();
         town.look().await;
-        town.app.accounts.see_off().await.unwrap();
+        town.app.accounts.see_off(&town.app.modules).await.unwrap();
         town.wait(7 * DAY).await;
-        assert_eq!(town.app.accounts.see_off().await.unwrap(), 1);
+        assert_eq!(town.app.accounts.see_off(&town.app.modules).await.unwrap(), 1);
         assert_eq!((place.status(NAME, "").await, place.ask(NAME).await), (421, 403));
         place.prove(&place.bob).await;
     }

@@ -29,6 +29,7 @@ mod lost_answers;
 mod mailbox;
 mod memory;
 mod misbehaving;
+mod modules;
 mod nights;
 mod own_keys;
 mod pages;

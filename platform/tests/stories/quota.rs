@@ -1,11 +1,12 @@
 //! Money: what fits is admitted, what does not is not, and nothing stays held.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use berth::app::App;
 use berth::clock::{Clock, Timestamp};
-use berth::db::Db;
 use berth::error::Error;
-use berth::ops::Verdict;
+use berth::modules::Verdict;
 use berth::quota::{
     CacheWrites, Call, Demand, Hold, InputBound, Outcome, OwnLimits, Provider, Refusal, Seen, Service, Span, Tier,
     Usage, Verified,
@@ -475,8 +476,7 @@ async fn the_doctor_says_whether_the_books_agree_and_the_quota_proxy_listens() {
     let mut config = (*world.app.config).clone();
     config.quota_port = proxy.local_addr().unwrap().port();
     let examine = async |config: &berth::config::Config, about: &str| {
-        let db = Db::open(&config.database_url).await;
-        let findings = berth::ops::examine(config, db, &*world.app.host, START).await;
+        let findings = App::examine(config, world.app.clock.clone(), Arc::clone(&world.app.host)).await;
         let finding = findings.into_iter().find(|finding| finding.subject == about).unwrap();
         (finding.verdict, finding.sentence)
     };

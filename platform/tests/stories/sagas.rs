@@ -188,7 +188,7 @@ async fn leave(
     for _ in 0..ROUNDS {
         town.look().await;
         // One that breaks is finished by a later one.
-        let _ = town.app.accounts.see_off().await;
+        let _ = town.app.accounts.see_off(&town.app.modules).await;
         town.wait(WEEK).await;
     }
     points.clear();

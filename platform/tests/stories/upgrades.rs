@@ -226,7 +226,7 @@ async fn one_that_is_on_its_way_too_long_is_stuck_and_stopping_it_frees_it() {
     assert!(!alice.instance.status().is_stuck(town.clock.now()));
     town.clock.advance(STUCK_AFTER);
     assert!(alice.instance.status().is_stuck(town.clock.now()));
-    let metrics = || berth::ops::render(&town.app.metrics, town.instances(), &town.app.mailbox, town.clock.now());
+    let metrics = || berth::ops::render(&town.app.metrics, &town.app.modules, town.clock.now());
     assert!(metrics().contains("berth_instances_stuck 1"), "{}", metrics());
     town.instances().sleep(&alice.instance, Wish::Stopped, Cause::OwnerAsked).await.unwrap();
     town.host.release(Verb::Start);

@@ -1,8 +1,8 @@
 //! What the provisioner's report says of the host: the walls between tenants, versions with known holes, room that is left.
 
-use super::{Finding, broken, fine, warning};
 use crate::config::{Config, DiskLimit};
 use crate::containers::HostReport;
+use crate::modules::Finding;
 
 /// Disks this full or fuller are reported; at 80 % no new volume is made, at 90 % nothing is woken.
 const DISK_ALARM_PERCENT: u8 = 75;
@@ -16,11 +16,11 @@ pub(super) fn examine(report: &HostReport, config: &Config) -> Vec<Finding> {
     findings.extend(versions(report, config));
     findings.extend(images(report, config));
     findings.push(match report.swap_mib {
-        0 => warning(
+        0 => Finding::warning(
             "swap",
             "the host has none, so a frozen instance keeps its memory. Add a swap file to hold more of them.".into(),
         ),
-        mib => fine("swap", format!("{mib} MiB for frozen instances (cgroup v{})", report.cgroup_version)),
+        mib => Finding::fine("swap", format!("{mib} MiB for frozen instances (cgroup v{})", report.cgroup_version)),
     });
     findings.extend(of_disks(report));
     findings
@@ -29,8 +29,8 @@ pub(super) fn examine(report: &HostReport, config: &Config) -> Vec<Finding> {
 /// What keeps tenants from this host and from each other.
 fn walls(report: &HostReport) -> Vec<Finding> {
     let stands = |subject, sentence: &str, wall: &Result<(), String>| match wall {
-        Ok(()) => fine(subject, sentence.to_owned()),
-        Err(why) => broken(subject, format!("{why}. No instance is started until then.")),
+        Ok(()) => Finding::fine(subject, sentence.to_owned()),
+        Err(why) => Finding::broken(subject, format!("{why}. No instance is started until then.")),
     };
     let mut findings = vec![
         stands(
@@ -46,9 +46,9 @@ fn walls(report: &HostReport) -> Vec<Finding> {
             0 => String::new(),
             older => format!("; {older} of another version or other settings, which are replaced when they next start"),
         };
-        fine("containers", format!("{} are as they were made{older}", containers.as_made))
+        Finding::fine("containers", format!("{} are as they were made{older}", containers.as_made))
     } else {
-        broken(
+        Finding::broken(
             "containers",
             format!(
                 "somebody changed {}. Remove them with docker rm -f; they are made anew when they next wake.",
@@ -58,11 +58,13 @@ fn walls(report: &HostReport) -> Vec<Finding> {
     });
     let has = |option: &str| report.security_options.iter().any(|there| there == option);
     if !has("seccomp") {
-        findings
-            .push(broken("seccomp", "the Engine filters no system calls. Use one that is built with seccomp.".into()));
+        findings.push(Finding::broken(
+            "seccomp",
+            "the Engine filters no system calls. Use one that is built with seccomp.".into(),
+        ));
     }
     if !has("apparmor") && !has("selinux") {
-        findings.push(warning(
+        findings.push(Finding::warning(
             "confinement",
             "neither AppArmor nor SELinux confines containers here. Use a kernel that has one of them switched on."
                 .into(),
@@ -74,17 +76,17 @@ fn walls(report: &HostReport) -> Vec<Finding> {
 /// What has known ways out, and what would end instances without need.
 fn versions(report: &HostReport, config: &Config) -> Vec<Finding> {
     let mut findings = vec![if is_current_engine(&report.engine_version) {
-        fine("engine", format!("Docker Engine {}", report.engine_version))
+        Finding::fine("engine", format!("Docker Engine {}", report.engine_version))
     } else {
-        warning(
+        Finding::warning(
             "engine",
             format!("Docker Engine {} is old. Upgrade to {ENGINE_MAJOR} or newer.", report.engine_version),
         )
     }];
     findings.push(if is_safe_runc(&report.runc_version) {
-        fine("runc", report.runc_version.clone())
+        Finding::fine("runc", report.runc_version.clone())
     } else {
-        warning(
+        Finding::warning(
             "runc",
             format!(
                 "{} has known ways out of a container (CVE-2025-31133). Upgrade to 1.2.8, 1.3.3 or newer.",
@@ -93,24 +95,24 @@ fn versions(report: &HostReport, config: &Config) -> Vec<Finding> {
         )
     });
     findings.push(match report.kernel_age_days {
-        Some(days) if days > KERNEL_DAYS => warning(
+        Some(days) if days > KERNEL_DAYS => Finding::warning(
             "kernel",
             format!("{} was built {days} days ago. Upgrade it and restart the host.", report.kernel_release),
         ),
-        Some(days) => fine("kernel", format!("{}, built {days} days ago", report.kernel_release)),
-        None => fine("kernel", format!("{}, which does not say when it was built", report.kernel_release)),
+        Some(days) => Finding::fine("kernel", format!("{}, built {days} days ago", report.kernel_release)),
+        None => Finding::fine("kernel", format!("{}, which does not say when it was built", report.kernel_release)),
     });
     if !report.live_restore {
-        findings.push(warning(
+        findings.push(Finding::warning(
             "live-restore",
             "an upgrade of Docker ends every instance. Put \"live-restore\": true into /etc/docker/daemon.json.".into(),
         ));
     }
     let runtime = config.containers.runtime.name();
     findings.push(if report.runtimes.iter().any(|there| there == runtime) {
-        fine("runtime", format!("instances run with {runtime}"))
+        Finding::fine("runtime", format!("instances run with {runtime}"))
     } else {
-        broken(
+        Finding::broken(
             "runtime",
             format!(
                 "BERTH_RUNTIME is {runtime}, which the Engine does not have ({}). Install it and add it to \
@@ -126,12 +128,14 @@ fn images(report: &HostReport, config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     if !report.missing_images.is_empty() {
         let missing = report.missing_images.join(", ");
-        findings
-            .push(broken("images", format!("{missing} not on this host. Build or load it, or correct BERTH_IMAGES.")));
+        findings.push(Finding::broken(
+            "images",
+            format!("{missing} not on this host. Build or load it, or correct BERTH_IMAGES."),
+        ));
     }
     if !report.other_images.is_empty() {
         let other = report.other_images.join(", ");
-        findings.push(broken(
+        findings.push(Finding::broken(
             "images",
             format!(
                 "{other} is another image here than BERTH_IMAGES pins. Load that one, or correct what follows the @."
@@ -139,15 +143,15 @@ fn images(report: &HostReport, config: &Config) -> Vec<Finding> {
         ));
     }
     if findings.is_empty() {
-        findings.push(fine("images", format!("{} there", config.containers.images.join(", "))));
+        findings.push(Finding::fine("images", format!("{} there", config.containers.images.join(", "))));
     }
     findings
 }
 
 fn of_disks(report: &HostReport) -> Vec<Finding> {
     let mut findings = vec![match report.disk_limit {
-        DiskLimit::Image => fine("volumes", "each a file system of its own, blocks and inodes bounded".into()),
-        DiskLimit::None => warning(
+        DiskLimit::Image => Finding::fine("volumes", "each a file system of its own, blocks and inodes bounded".into()),
+        DiskLimit::None => Finding::warning(
             "volumes",
             "nothing bounds them: one instance can fill the disk. Set BERTH_DISK=image (needs root, mkfs.ext4 and losetup).".into(),
         ),
@@ -156,14 +160,15 @@ fn of_disks(report: &HostReport) -> Vec<Finding> {
         let used =
             format!("{}: {} % used, {} % of the inodes", disk.holds, disk.used_percent, disk.inodes_used_percent);
         findings.push(match disk.fullest() {
-            0..DISK_ALARM_PERCENT => fine("disk", used),
-            _ => {
-                warning("disk", format!("{used}. Free some space: at 80 % no instance is made, at 90 % none is woken."))
-            }
+            0..DISK_ALARM_PERCENT => Finding::fine("disk", used),
+            _ => Finding::warning(
+                "disk",
+                format!("{used}. Free some space: at 80 % no instance is made, at 90 % none is woken."),
+            ),
         });
     }
     if report.buried > 0 {
-        findings.push(warning(
+        findings.push(Finding::warning(
             "deletion",
             format!("{} volumes wait to be destroyed. berth user list says whose accounts leave.", report.buried),
         ));

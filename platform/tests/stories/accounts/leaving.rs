@@ -15,7 +15,7 @@ async fn leave(house: &House, member: &Member) {
     let session = session(house, &member.signed_in.session).await.unwrap();
     let due = house.accounts.leave(&session, member.signed_in.handle.as_str()).await.unwrap();
     assert_eq!(due, house.clock.now().plus(WEEK));
-    house.accounts.see_off().await.unwrap();
+    house.accounts.see_off(&house.modules).await.unwrap();
 }
 
 /// Logs in anew on the browser that signed up.
@@ -66,7 +66,7 @@ async fn who_leaves_is_logged_out_and_can_only_come_back_to_stay() {
         assert_eq!(house.host.host_report().await.unwrap().buried, 0);
         house.instances.wake(&instance, Cause::Visit).await.unwrap();
         house.clock.advance(WEEK * 2);
-        assert_eq!(house.accounts.see_off().await.unwrap(), 0);
+        assert_eq!(house.accounts.see_off(&house.modules).await.unwrap(), 0);
         assert_eq!(house.accounts.account(handle).await.unwrap().standing, Standing::Active);
         assert_eq!(audit(&house).await[1..], ["alice leave alice", "alice log_in alice", "alice keep alice"]);
     }
@@ -150,11 +150,11 @@ async fn of_somebody_who_is_gone_only_the_handle_and_the_receipts_are_left() {
 
         leave(&house, &member).await;
         house.clock.advance(WEEK - Duration::from_secs(1));
-        assert_eq!(house.accounts.see_off().await.unwrap(), 0);
+        assert_eq!(house.accounts.see_off(&house.modules).await.unwrap(), 0);
         assert_eq!(house.host.read(id).as_deref(), Some(&b"letters"[..]), "{}", house.kind());
         house.clock.advance(Duration::from_secs(1));
-        assert_eq!(house.accounts.see_off().await.unwrap(), 1);
-        assert_eq!(house.accounts.see_off().await.unwrap(), 0);
+        assert_eq!(house.accounts.see_off(&house.modules).await.unwrap(), 1);
+        assert_eq!(house.accounts.see_off(&house.modules).await.unwrap(), 0);
 
         assert_eq!(house.host.read(id), None);
         assert!(house.instances.by_handle(&handle).is_none());
@@ -196,6 +196,6 @@ async fn when_the_only_admin_is_gone_a_set_up_link_makes_another() {
     leave(&house, &operator).await;
     assert!(house.accounts.setup_link().await.is_err(), "the admin can still stay");
     house.clock.advance(WEEK);
-    assert_eq!(house.accounts.see_off().await.unwrap(), 1);
+    assert_eq!(house.accounts.see_off(&house.modules).await.unwrap(), 1);
     house.accounts.setup_link().await.unwrap();
 }

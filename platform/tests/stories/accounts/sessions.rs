@@ -46,7 +46,7 @@ async fn a_login_ended_by_another_process_is_over_within_two_seconds() {
         let house = House::on(database).await;
         let member = sign_up(&house, "alice").await;
         let current = session(&house, &member.signed_in.session).await.unwrap();
-        house.accounts_elsewhere().log_out(&current).await.unwrap();
+        house.accounts_elsewhere().await.log_out(&current).await.unwrap();
         house.clock.advance(Duration::from_secs(2));
         assert!(session(&house, &member.signed_in.session).await.is_none(), "{}", house.kind());
     }

@@ -151,10 +151,7 @@ pub async fn look_at_everything(scene: &Scene) {
     for path in ["/", "/api/instance", "/api/account"] {
         assert_eq!(town.get("app.example.com", path, &[("cookie", &cookie)]).await.status, 200, "{path}");
     }
-    assert!(
-        ops::render(&town.app.metrics, town.instances(), &town.app.mailbox, town.clock.now())
-            .contains("berth_instances")
-    );
+    assert!(ops::render(&town.app.metrics, &town.app.modules, town.clock.now()).contains("berth_instances"));
     let ask = Router::new().route("/ask", get(berth::edge::ask)).with_state(town.app.clone());
     let asked = Request::get(format!("/ask?domain={HOST}")).body(Body::empty()).unwrap();
     assert_eq!(ask.oneshot(asked).await.unwrap().status(), 200, "Caddy asks for its certificate");

@@ -25,19 +25,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use berth::accounts::{Accounts, Belongings};
-use berth::alarms::Alarms;
+use berth::accounts::Accounts;
+use berth::app::App;
 use berth::client::Client;
 use berth::clock::{Clock, Timestamp};
 use berth::config::Config;
 use berth::containers::fake::FakeHost;
 use berth::db::Db;
-use berth::domains::Domains;
 use berth::instances::Instances;
-use berth::mailbox::Mailbox;
+use berth::modules::Modules;
 use berth::own_keys::OwnKeys;
-use berth::secrets::Keys;
-use berth::sharing::Sharing;
 pub use databases::{Database, databases, sqlite};
 
 /// A Sunday in November 2026, half past ten in the morning, at the start of a one-time code's 30 seconds.
@@ -48,16 +45,12 @@ pub struct House {
     pub db: Db,
     pub clock: Clock,
     pub config: Config,
-    pub keys: Keys,
     /// What stands in for Docker.
     pub host: FakeHost,
     pub instances: Instances,
-    alarms: Alarms,
-    mailbox: Mailbox,
-    sharing: Sharing,
-    domains: Domains,
     pub own_keys: OwnKeys,
     pub accounts: Accounts,
+    pub modules: Modules,
     database: Database,
 }
 
@@ -71,50 +64,15 @@ impl House {
     pub async fn with(database: Database, settings: &[(&str, &str)]) -> Self {
         let config = config(&database, settings);
         let clock = Clock::manual(START);
-        let keys = Keys::derive(&config.secret, clock.clone());
         let host = FakeHost::new(config.containers.clone(), clock.clone());
-        let db = database.db.clone();
-        let instances = Instances::open(db.clone(), clock.clone(), Arc::new(host.clone()), &config).await.unwrap();
-        let hosts = config.hosts.clone();
-        let open = config.signups_open;
-        let mailbox = Mailbox::open(db.clone(), clock.clone()).await.unwrap();
-        let alarms = Alarms::open(db.clone(), clock.clone(), instances.clone(), mailbox.clone()).await.unwrap();
-        let sharing = Sharing::open(db.clone(), clock.clone(), instances.clone()).await.unwrap();
-        let domains = Domains::open(db.clone(), clock.clone(), instances.clone(), &config).await.unwrap();
-        let own_keys = OwnKeys::open(db.clone(), clock.clone(), keys.clone(), &config).await.unwrap();
-        let belongings = Belongings {
-            instances: instances.clone(),
-            alarms: alarms.clone(),
-            mailbox: mailbox.clone(),
-            sharing: sharing.clone(),
-            domains: domains.clone(),
-            own_keys: own_keys.clone(),
-        };
-        let accounts = Accounts::new(db.clone(), keys.clone(), clock.clone(), hosts, open, belongings).unwrap();
-        Self {
-            db,
-            clock,
-            config,
-            keys,
-            host,
-            instances,
-            alarms,
-            mailbox,
-            sharing,
-            domains,
-            own_keys,
-            accounts,
-            database,
-        }
+        let app = open(&database.db, &config, &clock, &host).await;
+        let App { db, instances, own_keys, accounts, modules, .. } = app;
+        Self { db, clock, config, host, instances, own_keys, accounts, modules, database }
     }
 
-    /// The accounts room of another process on the same database.
-    pub fn accounts_elsewhere(&self) -> Accounts {
-        let (db, keys, clock) = (self.db.clone(), self.keys.clone(), self.clock.clone());
-        let (instances, alarms, mailbox) = (self.instances.clone(), self.alarms.clone(), self.mailbox.clone());
-        let (sharing, domains, own_keys) = (self.sharing.clone(), self.domains.clone(), self.own_keys.clone());
-        let belongings = Belongings { instances, alarms, mailbox, sharing, domains, own_keys };
-        Accounts::new(db, keys, clock, self.config.hosts.clone(), self.config.signups_open, belongings).unwrap()
+    /// The accounts of another process on the same database.
+    pub async fn accounts_elsewhere(&self) -> Accounts {
+        open(&self.db, &self.config, &self.clock, &self.host).await.accounts
     }
 
     /// The kind of database below, for messages.
@@ -126,6 +84,11 @@ impl House {
     pub fn next_code(&self) {
         self.clock.advance(Duration::from_secs(30));
     }
+}
+
+/// The whole platform, wired as `berth serve` wires it.
+async fn open(db: &Db, config: &Config, clock: &Clock, host: &FakeHost) -> App {
+    App::on(db.clone(), config.clone(), clock.clone(), Arc::new(host.clone())).await.unwrap()
 }
 
 /// Settings for tests: the domain example.com, everything else as it comes, `settings` on top.

@@ -133,9 +133,9 @@ async fn shares_go_with_whoever_opened_them_and_with_whom_they_name() {
         sharing.add(&bob.instance, "/", Audience::Everyone { wakes: true }).await.unwrap();
         town.app.accounts.delete(&bob.instance.handle, "operator").await.unwrap();
         town.look().await;
-        town.app.accounts.see_off().await.unwrap();
+        town.app.accounts.see_off(&town.app.modules).await.unwrap();
         town.wait(Duration::from_secs(7 * 24 * 3600)).await;
-        assert_eq!(town.app.accounts.see_off().await.unwrap(), 1);
+        assert_eq!(town.app.accounts.see_off(&town.app.modules).await.unwrap(), 1);
         let again = Sharing::open(town.app.db.clone(), town.clock.clone(), town.instances().clone()).await.unwrap();
         for sharing in [sharing, &again] {
             assert!(sharing.of(bob.instance.id).is_empty());

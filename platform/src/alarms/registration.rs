@@ -1,0 +1,22 @@
+//! Registration of the alarms: due ones are rung every second; those of a deleted account's instance go.
+
+use async_trait::async_trait;
+
+use super::Alarms;
+use crate::db::Tx;
+use crate::error::Result;
+use crate::modules::{DeletedAccount, Module, Modules, ScheduledWork};
+
+#[async_trait]
+impl Module for Alarms {
+    fn scheduled_work(&self, _: &Modules) -> Vec<ScheduledWork> {
+        // Alarms are rows of their own, each with its time: a row in the jobs table every second would only repeat them.
+        let ring = |alarms: Self| async move { alarms.ring_due().await };
+        vec![ScheduledWork::each_tick("ring_alarms", "* * * * * *", self, ring)]
+    }
+
+    async fn delete_account_rows(&self, tx: &Tx, account: &DeletedAccount) -> Result<()> {
+        let Some(instance) = account.instance else { return Ok(()) };
+        self.forget_in(tx, instance).await
+    }
+}

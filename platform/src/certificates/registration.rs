@@ -1,0 +1,40 @@
+//! Registration of the certificates: how much of the week's limit is spent, as a metric and as a warning of `doctor`.
+
+use async_trait::async_trait;
+
+use super::{Certificates, Spent};
+use crate::clock::Timestamp;
+use crate::modules::{Finding, GaugeFamily, Module};
+
+/// Share of a week's certificates from which on it is time for a wildcard, in percent.
+const WARN_PERCENT: u64 = 80;
+const SUBJECT: &str = "new addresses";
+
+#[async_trait]
+impl Module for Certificates {
+    fn gauges(&self, _: Timestamp) -> Vec<GaugeFamily> {
+        let help = "First certificates in a week: spent, with the names that wait for theirs, and the limit";
+        let samples = self.spent().into_iter().flat_map(|spent| {
+            [("spent", spent.names), ("limit", spent.weekly.get())].map(|(of, names)| (of.to_owned(), i64::from(names)))
+        });
+        vec![GaugeFamily::by_label("certificates_a_week", help, "of", samples)]
+    }
+
+    async fn doctor_findings(&self) -> Vec<Finding> {
+        self.spent().map(finding).into_iter().collect()
+    }
+}
+
+fn finding(Spent { names, weekly }: Spent) -> Finding {
+    let wildcard = "One wildcard certificate is good for all: BERTH_DNS_PROVIDER, see caddy/Caddyfile.wildcard.";
+    let waiting = names.saturating_sub(weekly.get());
+    let spent = format!("{} of {weekly} first certificates of this week are spent", names - waiting);
+    let share = u64::from(names) * 100 / u64::from(weekly.get());
+    if share >= 100 {
+        Finding::warning(SUBJECT, format!("{spent}, and {waiting} names wait for theirs. {wildcard}"))
+    } else if share >= WARN_PERCENT {
+        Finding::warning(SUBJECT, format!("{spent}; then new names wait. {wildcard}"))
+    } else {
+        Finding::fine(SUBJECT, spent)
+    }
+}

@@ -1,0 +1,19 @@
+//! Registration of own keys: those of a deleted account go.
+
+use async_trait::async_trait;
+
+use super::OwnKeys;
+use crate::db::Tx;
+use crate::error::Result;
+use crate::modules::{DeletedAccount, Module};
+
+#[async_trait]
+impl Module for OwnKeys {
+    async fn delete_account_rows(&self, tx: &Tx, account: &DeletedAccount) -> Result<()> {
+        self.forget_in(tx, account.id).await
+    }
+
+    fn forget_account(&self, account: &DeletedAccount) {
+        self.forget(account.id);
+    }
+}

@@ -1,0 +1,36 @@
+//! Registration of the quota: alerts are told, old receipts are deleted, and `doctor` checks that the sums agree.
+
+use async_trait::async_trait;
+
+use super::Quota;
+use crate::instances::Instances;
+use crate::mailbox::Mailbox;
+use crate::modules::{Finding, Module, Modules, ScheduledWork};
+
+/// The quota with the modules through which alerts are told: the quota itself stands below both.
+#[derive(Clone)]
+pub struct QuotaModule {
+    pub quota: Quota,
+    pub instances: Instances,
+    pub mailbox: Mailbox,
+}
+
+#[async_trait]
+impl Module for QuotaModule {
+    fn scheduled_work(&self, _: &Modules) -> Vec<ScheduledWork> {
+        let tell = |module: Self| async move { module.quota.tell_alerts(&module.instances, &module.mailbox).await };
+        let delete_receipts = |module: Self| async move { module.quota.forget_receipts().await };
+        vec![
+            ScheduledWork::leased("tell_alerts", "15 * * * * *", self, tell),
+            ScheduledWork::leased("forget_receipts", "40 37 3 * * *", self, delete_receipts),
+        ]
+    }
+
+    async fn doctor_findings(&self) -> Vec<Finding> {
+        match self.quota.disagreements().await {
+            Ok(wrong) if wrong.is_empty() => vec![Finding::fine("money", "the books agree".into())],
+            Ok(wrong) => wrong.into_iter().map(|sentence| Finding::broken("money", sentence)).collect(),
+            Err(error) => vec![Finding::broken("money", error.to_string())],
+        }
+    }
+}
