@@ -1,11 +1,11 @@
-//! The default instance's own server: the page its owner sees first. It is one image that keeps the instance contract
-//! (README.md beside this crate), not part of the platform; any other image may take its place.
+//! The HTTP server of the default instance image, with the page that an owner sees first. It keeps the instance
+//! contract (README.md beside this crate) and is not part of the platform: any other image may replace it.
 
 mod assertion;
-mod letters;
 mod model;
 mod pages;
 mod visits;
+mod webhooks;
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -16,29 +16,29 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::letters::Letters;
-use crate::model::Models;
-use crate::visits::Visits;
+use crate::model::ModelClient;
+use crate::visits::VisitCounter;
+use crate::webhooks::WebhookLog;
 
-/// How long an answer that is still streaming may go on after SIGTERM. The platform kills after 10 s.
-const GRACE: Duration = Duration::from_secs(3);
+/// How long open responses may go on after SIGTERM. The platform sends SIGKILL after 10 s.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What every handler may need.
-struct Home {
+/// The state that handlers share.
+struct ServerState {
     handle: String,
-    /// `https://HANDLE.example.com`: the only origin whose forms are taken.
+    /// `https://HANDLE.example.com`: the only origin from which forms are accepted.
     url: String,
     /// When this process started.
     since: Instant,
-    /// Checks who the platform says is asking.
-    key: assertion::Key,
-    visits: Visits,
-    letters: Letters,
-    models: Models,
+    /// Verifies the platform's assertion of the visitor's identity.
+    key: assertion::AssertionKey,
+    visits: VisitCounter,
+    webhooks: WebhookLog,
+    models: ModelClient,
 }
 
-/// The environment that the contract promises.
-struct Settings {
+/// The environment variables of the contract.
+struct ServerSettings {
     port: u16,
     home: PathBuf,
     handle: String,
@@ -48,8 +48,8 @@ struct Settings {
     token: String,
 }
 
-impl Settings {
-    #[expect(clippy::disallowed_methods, reason = "this is the door through which the environment comes in")]
+impl ServerSettings {
+    #[expect(clippy::disallowed_methods, reason = "the environment is read here and nowhere else")]
     fn from_env() -> Result<Self, String> {
         let get = |name: &str, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
         let port = get("PORT", "8080");
@@ -65,7 +65,8 @@ impl Settings {
     }
 }
 
-// One thread is enough for one person, and leaves less memory to hand back when the instance is frozen.
+// One thread serves one owner well enough, and its smaller memory is swapped out and in faster when the instance
+// freezes.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     match run().await {
@@ -79,34 +80,35 @@ async fn main() -> ExitCode {
 
 #[expect(clippy::disallowed_methods, reason = "nothing here but the uptime shown depends on the time")]
 async fn run() -> Result<(), String> {
-    let settings = Settings::from_env()?;
-    // Before anything slow: the kernel ignores SIGTERM for process 1 until somebody asks for it.
+    let settings = ServerSettings::from_env()?;
+    // Before anything slow: for process 1 of a container the kernel drops SIGTERM until a handler is installed
+    // (pid_namespaces(7)), and an early stop would then wait for SIGKILL.
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| format!("Cannot wait for SIGTERM: {e}."))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| format!("Cannot wait for SIGINT: {e}."))?;
 
-    let home = Arc::new(Home {
+    let state = Arc::new(ServerState {
         handle: settings.handle,
         url: settings.url,
         since: Instant::now(),
-        key: assertion::Key::of(&settings.token),
-        visits: Visits::open(&settings.home),
-        letters: Letters::open(&settings.home),
-        models: Models::new(settings.anthropic_url, settings.quota_url, settings.token),
+        key: assertion::AssertionKey::of(&settings.token),
+        visits: VisitCounter::open(&settings.home),
+        webhooks: WebhookLog::open(&settings.home),
+        models: ModelClient::new(settings.anthropic_url, settings.quota_url, settings.token),
     });
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, settings.port))
         .await
         .map_err(|e| format!("Cannot listen on port {}: {e}.", settings.port))?;
-    println!("{} is home on port {}", home.handle, settings.port);
+    println!("{} is home on port {}", state.handle, settings.port);
 
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let mut told = stopped.clone();
-    let server = axum::serve(listener, pages::routes(home)).with_graceful_shutdown(async move {
+    let server = axum::serve(listener, pages::routes(state)).with_graceful_shutdown(async move {
         told.wait_for(|stop| *stop).await.ok();
     });
     let deadline = async {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
         stop.send_replace(true);
-        tokio::time::sleep(GRACE).await;
+        tokio::time::sleep(DRAIN_TIMEOUT).await;
     };
     tokio::select! {
         ended = async { server.await } => ended.map_err(|e| format!("The server failed: {e}.")),

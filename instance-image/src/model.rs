@@ -1,4 +1,5 @@
-//! Asks a model through the quota proxy, as any program in the instance may: address and key come from the environment.
+//! A client of the quota proxy: model calls, the budget, and alarms. Address and key come from the environment, as they
+//! do for every program in the instance.
 
 use std::time::Duration;
 
@@ -14,33 +15,34 @@ use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// The models on offer: what to ask for, and how to call it. The first is the default.
+/// The models on offer: the API's name and the name on the page. The first is the default.
 pub const MODELS: &[(&str, &str)] =
     &[("claude-haiku-4-5", "Haiku 4.5"), ("claude-sonnet-4-5", "Sonnet 4.5"), ("claude-opus-4-5", "Opus 4.5")];
 
 const MAX_TOKENS: u32 = 1024;
-/// Longest silence of the provider: it pings every few seconds while it thinks.
-const SILENCE: Duration = Duration::from_secs(120);
-const BUDGET_DEADLINE: Duration = Duration::from_secs(2);
-/// Largest error body or budget read.
-const SMALL_BODY: usize = 64 * 1024;
-/// Longest line of a stream; the provider's are a few hundred bytes.
+/// Longest time without a byte from the provider, which sends a ping every few seconds while a model thinks.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+/// For calls that the platform answers from memory or one transaction.
+const CONTROL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Largest body of an error or a budget that is read.
+const MAX_SMALL_BODY: usize = 64 * 1024;
+/// Longest line of a stream that is kept; the provider's have a few hundred bytes.
 const MAX_LINE: usize = 256 * 1024;
 
 const AWAY: &str = "The model cannot be reached just now. Try again in a moment.";
 const BROKE_OFF: &str = "The answer broke off. Try again in a moment.";
 
-/// The way to the models and to what they may cost.
-pub struct Models {
+/// A client of the quota proxy.
+pub struct ModelClient {
     client: Client<HttpConnector, Full<Bytes>>,
     anthropic_url: String,
     quota_url: String,
     token: String,
 }
 
-/// What is left of the owner's AI budget this month.
+/// The rest of the owner's AI budget of this month.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-pub struct Budget {
+pub struct RemainingBudget {
     pub period: String,
     pub allowance_nanodollars: i64,
     pub left_nanodollars: i64,
@@ -48,29 +50,30 @@ pub struct Budget {
 
 /// A piece of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Piece {
+pub enum AnswerPiece {
     Text(String),
-    /// The provider stopped at the longest answer that was asked for.
+    /// The answer ended at `MAX_TOKENS`.
     CutShort,
-    /// What went wrong, in a sentence for the owner. Nothing comes after it.
+    /// An error, as a sentence for the owner. It is the last piece.
     Failed(String),
 }
 
-impl Models {
+impl ModelClient {
     pub fn new(anthropic_url: String, quota_url: String, token: String) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(Duration::from_secs(5)));
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new())
-            // No pool: after a freeze it would hold connections that the other side has long forgotten, and a new one to
-            // the next process costs less than a millisecond.
+            // No connection pool: after a freeze, pooled connections have long been closed by the other side, and the
+            // first request on each would fail. A new connection to a process on the same host takes less than a
+            // millisecond.
             .pool_max_idle_per_host(0)
             .build(connector);
         Self { client, anthropic_url, quota_url, token }
     }
 
-    /// The budget; `None` when the quota proxy does not say.
-    pub async fn budget(&self) -> Option<Budget> {
+    /// The budget; `None` when the quota proxy does not answer.
+    pub async fn budget(&self) -> Option<RemainingBudget> {
         let request = Request::get(format!("{}/budget", self.quota_url))
             .header(header::AUTHORIZATION, format!("Bearer {}", self.token))
             .body(Full::default())
@@ -80,16 +83,16 @@ impl Models {
             if !response.status().is_success() {
                 return None;
             }
-            let body = Limited::new(response.into_body(), SMALL_BODY).collect().await.ok()?;
+            let body = Limited::new(response.into_body(), MAX_SMALL_BODY).collect().await.ok()?;
             serde_json::from_slice(&body.to_bytes()).ok()
         };
-        tokio::time::timeout(BUDGET_DEADLINE, ask).await.ok()?
+        tokio::time::timeout(CONTROL_TIMEOUT, ask).await.ok()?
     }
 
-    /// Has Berth wake this instance at `at` (Unix seconds) and post to `path`, or says in a sentence why not.
+    /// Sets an alarm: Berth wakes this instance at `at` (Unix seconds) and posts to `path`.
     ///
     /// # Errors
-    /// That sentence.
+    /// The reason, as a sentence for the owner.
     pub async fn set_alarm(&self, name: &str, at: u64, path: &str) -> Result<(), String> {
         const AWAY: &str = "The alarm could not be set just now. Try again in a moment.";
         let request = Request::put(format!("{}/alarms/{name}", self.quota_url))
@@ -99,10 +102,10 @@ impl Models {
         let set = async {
             let response = self.client.request(request).await.ok()?;
             let status = response.status();
-            let body = Limited::new(response.into_body(), SMALL_BODY).collect().await.ok()?;
+            let body = Limited::new(response.into_body(), MAX_SMALL_BODY).collect().await.ok()?;
             Some((status, body.to_bytes()))
         };
-        match tokio::time::timeout(BUDGET_DEADLINE, set).await {
+        match tokio::time::timeout(CONTROL_TIMEOUT, set).await {
             Ok(Some((status, _))) if status.is_success() => Ok(()),
             Ok(Some((_, problem))) => {
                 let problem: Option<Value> = serde_json::from_slice(&problem).ok();
@@ -112,8 +115,8 @@ impl Models {
         }
     }
 
-    /// Asks `question` of `model`. The pieces come as the provider sends them; dropping the stream ends the call.
-    pub async fn ask(&self, model: &str, question: &str) -> BoxStream<'static, Piece> {
+    /// Streams the answer of `model` to `question` as the provider sends it. Dropping the stream cancels the call.
+    pub async fn ask(&self, model: &str, question: &str) -> BoxStream<'static, AnswerPiece> {
         let body = json!({
             "model": model,
             "max_tokens": MAX_TOKENS,
@@ -130,12 +133,12 @@ impl Models {
         let Ok(request) = request else {
             return failed("This instance does not know where its models are: ANTHROPIC_BASE_URL is not an address.");
         };
-        let response = match tokio::time::timeout(SILENCE, self.client.request(request)).await {
+        let response = match tokio::time::timeout(IDLE_TIMEOUT, self.client.request(request)).await {
             Ok(Ok(response)) => response,
             Ok(Err(_)) | Err(_) => return failed(AWAY),
         };
         if !response.status().is_success() {
-            let body = Limited::new(response.into_body(), SMALL_BODY).collect().await;
+            let body = Limited::new(response.into_body(), MAX_SMALL_BODY).collect().await;
             let body = body.map(|b| b.to_bytes()).unwrap_or_default();
             return failed(&error_sentence(&body).unwrap_or_else(|| AWAY.to_owned()));
         }
@@ -143,8 +146,8 @@ impl Models {
     }
 }
 
-fn failed(sentence: &str) -> BoxStream<'static, Piece> {
-    stream::iter([Piece::Failed(sentence.to_owned())]).boxed()
+fn failed(sentence: &str) -> BoxStream<'static, AnswerPiece> {
+    stream::iter([AnswerPiece::Failed(sentence.to_owned())]).boxed()
 }
 
 /// The provider's own sentence in `{"type":"error","error":{"type":..,"message":..}}`.
@@ -154,74 +157,75 @@ fn error_sentence(body: &[u8]) -> Option<String> {
     (!message.is_empty()).then(|| message.to_owned())
 }
 
-/// Turns a provider's event stream into pieces, and its end without `message_stop` into a failure.
+/// Parses a provider's event stream into pieces. A stream that ends without `message_stop` ends with a failure.
 fn pieces<E: 'static>(
     chunks: impl Stream<Item = Result<Bytes, E>> + Send + Unpin + 'static,
-) -> impl Stream<Item = Piece> + Send {
-    stream::unfold(Some((chunks, Events::default())), |state| async {
+) -> impl Stream<Item = AnswerPiece> + Send {
+    stream::unfold(Some((chunks, EventParser::default())), |state| async {
         let (mut chunks, mut events) = state?;
         loop {
             if let Some(piece) = events.next() {
-                let over = matches!(piece, Piece::Failed(_));
+                let over = matches!(piece, AnswerPiece::Failed(_));
                 return Some((piece, (!over).then_some((chunks, events))));
             }
             if events.complete {
                 return None;
             }
-            match tokio::time::timeout(SILENCE, chunks.next()).await {
+            match tokio::time::timeout(IDLE_TIMEOUT, chunks.next()).await {
                 Ok(Some(Ok(chunk))) => events.push(&chunk),
-                Ok(Some(Err(_)) | None) | Err(_) => return Some((Piece::Failed(BROKE_OFF.to_owned()), None)),
+                Ok(Some(Err(_)) | None) | Err(_) => return Some((AnswerPiece::Failed(BROKE_OFF.to_owned()), None)),
             }
         }
     })
 }
 
-/// Reads server-sent events of the Anthropic Messages API however they are cut into chunks.
+/// Incremental parser of the Anthropic Messages API's server-sent events.
 /// Shape: <https://docs.anthropic.com/en/docs/build-with-claude/streaming>.
 #[derive(Default)]
-struct Events {
-    /// The line that has not ended yet.
+struct EventParser {
+    /// The bytes of an incomplete line.
     line: Vec<u8>,
-    ready: std::collections::VecDeque<Piece>,
+    ready: std::collections::VecDeque<AnswerPiece>,
     /// `message_stop` was seen.
     complete: bool,
 }
 
-impl Events {
+impl EventParser {
     fn push(&mut self, chunk: &[u8]) {
         for &byte in chunk {
             if byte == b'\n' {
                 let line = std::mem::take(&mut self.line);
                 self.read(&line);
+            // A longer line is cut off, not an error: its JSON then fails to parse, and the event is skipped.
             } else if self.line.len() < MAX_LINE {
                 self.line.push(byte);
             }
         }
     }
 
-    fn next(&mut self) -> Option<Piece> {
+    fn next(&mut self) -> Option<AnswerPiece> {
         self.ready.pop_front()
     }
 
-    /// One line. Only `data:` matters, because each event says its type in its data too.
+    /// Parses one line. `event:` lines are skipped, because the data of each event names its type as well.
     fn read(&mut self, line: &[u8]) {
         let Some(data) = line.strip_prefix(b"data:") else { return };
         let Ok(event) = serde_json::from_slice::<Value>(data) else { return };
         match event["type"].as_str() {
             Some("content_block_delta") => {
                 if let Some(text) = event["delta"]["text"].as_str() {
-                    self.ready.push_back(Piece::Text(text.to_owned()));
+                    self.ready.push_back(AnswerPiece::Text(text.to_owned()));
                 }
             }
             Some("message_delta") if event["delta"]["stop_reason"] == "max_tokens" => {
-                self.ready.push_back(Piece::CutShort);
+                self.ready.push_back(AnswerPiece::CutShort);
             }
             Some("message_stop") => self.complete = true,
             Some("error") => {
                 let sentence = event["error"]["message"].as_str().unwrap_or(BROKE_OFF).to_owned();
-                self.ready.push_back(Piece::Failed(sentence));
+                self.ready.push_back(AnswerPiece::Failed(sentence));
             }
-            // Events that do not matter here, and those that are yet to be invented.
+            // Events without text, and types that the API adds later, which its versioning policy asks clients to skip.
             _ => {}
         }
     }
@@ -239,7 +243,7 @@ mod tests {
         event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"}}\n\n\
         event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
 
-    async fn read_in_chunks_of(size: usize, text: &str) -> Vec<Piece> {
+    async fn read_in_chunks_of(size: usize, text: &str) -> Vec<AnswerPiece> {
         let chunks: Vec<Result<Bytes, ()>> =
             text.as_bytes().chunks(size).map(|c| Ok(Bytes::copy_from_slice(c))).collect();
         pieces(stream::iter(chunks)).collect().await
@@ -247,7 +251,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_text_is_the_same_however_the_stream_is_cut() {
-        let whole = vec![Piece::Text("Ahoy ".into()), Piece::Text("⚓ é".into())];
+        let whole = vec![AnswerPiece::Text("Ahoy ".into()), AnswerPiece::Text("⚓ é".into())];
         for size in [1, 2, 3, 7, 64, STREAM.len()] {
             assert_eq!(read_in_chunks_of(size, STREAM).await, whole, "in chunks of {size}");
         }
@@ -256,21 +260,21 @@ mod tests {
     #[tokio::test]
     async fn a_stream_that_ends_early_says_so() {
         let early = &STREAM[..STREAM.find("event: message_stop").unwrap()];
-        assert_eq!(read_in_chunks_of(50, early).await.last(), Some(&Piece::Failed(BROKE_OFF.into())));
+        assert_eq!(read_in_chunks_of(50, early).await.last(), Some(&AnswerPiece::Failed(BROKE_OFF.into())));
     }
 
     #[tokio::test]
     async fn an_error_inside_the_stream_is_the_last_piece() {
         let text = "data: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n\
             data: {\"type\":\"content_block_delta\",\"delta\":{\"text\":\"late\"}}\n\n";
-        assert_eq!(read_in_chunks_of(10, text).await, [Piece::Failed("Overloaded".into())]);
+        assert_eq!(read_in_chunks_of(10, text).await, [AnswerPiece::Failed("Overloaded".into())]);
     }
 
     #[tokio::test]
     async fn an_answer_that_was_cut_short_says_so() {
         let text = "data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"max_tokens\"}}\n\n\
             data: {\"type\":\"message_stop\"}\n\n";
-        assert_eq!(read_in_chunks_of(9, text).await, [Piece::CutShort]);
+        assert_eq!(read_in_chunks_of(9, text).await, [AnswerPiece::CutShort]);
     }
 
     #[test]

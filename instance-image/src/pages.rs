@@ -1,4 +1,4 @@
-//! The instance's pages: what its owner sees, and the one form on it.
+//! The routes of the default image: its page, the question form, alarms, webhooks and the budget.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -16,23 +16,23 @@ use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::Home;
+use crate::ServerState;
 use crate::assertion;
-use crate::letters::Letter;
-use crate::model::{Budget, MODELS, Piece};
+use crate::model::{AnswerPiece, MODELS, RemainingBudget};
+use crate::webhooks::WebhookRecord;
 
-type Shared = State<Arc<Home>>;
+type SharedState = State<Arc<ServerState>>;
 
-/// How many letters the page lists.
+/// How many webhooks the page lists.
 const LISTED: usize = 8;
-/// Berth keeps bodies up to 1 MiB.
-const LARGEST_LETTER: usize = 1024 * 1024;
+/// Berth accepts webhooks with bodies up to this.
+const MAX_WEBHOOK_BYTES: usize = 1024 * 1024;
 
-/// No inline style or script, nothing from elsewhere, nobody may frame it.
+/// No inline styles or scripts, nothing from other origins, no framing.
 const CSP: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
     form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-pub fn routes(home: Arc<Home>) -> Router {
+pub fn routes(server: Arc<ServerState>) -> Router {
     Router::new()
         .route("/", get(front))
         .route("/ask", post(ask))
@@ -46,21 +46,21 @@ pub fn routes(home: Arc<Home>) -> Router {
         .fallback(|| async { (StatusCode::NOT_FOUND, "There is nothing at this address. The front page is at /\n") })
         .layer(DefaultBodyLimit::max(64 * 1024))
         .layer(middleware::map_response(with_headers))
-        .layer(middleware::from_fn_with_state(home.clone(), owner_only))
-        .layer(middleware::from_fn_with_state(home.clone(), own_forms_only))
-        .layer(middleware::from_fn_with_state(home.clone(), take_letters))
-        .with_state(home)
+        .layer(middleware::from_fn_with_state(server.clone(), owner_only))
+        .layer(middleware::from_fn_with_state(server.clone(), own_forms_only))
+        .layer(middleware::from_fn_with_state(server.clone(), receive_webhooks))
+        .with_state(server)
 }
 
 #[derive(Template)]
 #[template(path = "front.html")]
-struct Front<'a> {
+struct FrontPage<'a> {
     handle: &'a str,
     up_seconds: u64,
     up: String,
     visits: Option<u64>,
-    money: Option<Money>,
-    letters: Vec<LetterInWords>,
+    money: Option<BudgetView>,
+    webhooks: Vec<WebhookEntry>,
     models: &'a [(&'a str, &'a str)],
     chosen: &'a str,
     question: &'a str,
@@ -68,8 +68,8 @@ struct Front<'a> {
     trouble: Option<String>,
 }
 
-/// A letter as it is listed.
-struct LetterInWords {
+/// A received webhook in the list.
+struct WebhookEntry {
     what: String,
     bytes: usize,
     ago: String,
@@ -77,15 +77,15 @@ struct LetterInWords {
 
 /// The budget as it is shown.
 #[derive(serde::Serialize)]
-struct Money {
+struct BudgetView {
     left: String,
     allowance: String,
-    /// What is left, 0 to 100.
+    /// The rest in percent, 0 to 100.
     percent: i64,
 }
 
-impl From<Budget> for Money {
-    fn from(budget: Budget) -> Self {
+impl From<RemainingBudget> for BudgetView {
+    fn from(budget: RemainingBudget) -> Self {
         let percent = budget.left_nanodollars.max(0).saturating_mul(100) / budget.allowance_nanodollars.max(1);
         Self {
             left: dollars(budget.left_nanodollars),
@@ -95,37 +95,38 @@ impl From<Budget> for Money {
     }
 }
 
-async fn front(State(home): Shared) -> Response {
-    let visits = home.visits.count().await.inspect_err(|e| eprintln!("The visit was not counted: {e}")).ok();
-    show(&home, visits, MODELS[0].0, "", None).await
+async fn front(State(server): SharedState) -> Response {
+    let visits = server.visits.count().await.inspect_err(|e| eprintln!("The visit was not counted: {e}")).ok();
+    show(&server, visits, MODELS[0].0, "", None).await
 }
 
 #[derive(Deserialize)]
-struct Question {
+struct QuestionForm {
     #[serde(default)]
     question: String,
     #[serde(default)]
     model: String,
 }
 
-/// Streams the answer as one JSON object a line to the page's script; to a browser without scripts, the whole page.
-async fn ask(State(home): Shared, headers: HeaderMap, Form(asked): Form<Question>) -> Response {
+/// `POST /ask`: streams the answer to the page's script, one JSON object a line; a browser without scripts gets a whole
+/// page.
+async fn ask(State(server): SharedState, headers: HeaderMap, Form(asked): Form<QuestionForm>) -> Response {
     let question = asked.question.trim();
     let model = MODELS.iter().find(|(name, _)| *name == asked.model).unwrap_or(&MODELS[0]).0;
     let pieces = if question.is_empty() {
-        futures_util::stream::iter([Piece::Failed("Write a question first.".into())]).boxed()
+        futures_util::stream::iter([AnswerPiece::Failed("Write a question first.".into())]).boxed()
     } else {
-        home.models.ask(model, question).await
+        server.models.ask(model, question).await
     };
     let wants_stream = headers.get(header::ACCEPT).is_some_and(|a| a.as_bytes() == b"application/x-ndjson");
     if !wants_stream {
-        return show(&home, None, model, question, Some(pieces.collect().await)).await;
+        return show(&server, None, model, question, Some(pieces.collect().await)).await;
     }
     let lines = pieces.map(|piece| {
         let line = match piece {
-            Piece::Text(text) => json!({ "text": text }),
-            Piece::CutShort => json!({ "note": CUT_SHORT }),
-            Piece::Failed(sentence) => json!({ "trouble": sentence }),
+            AnswerPiece::Text(text) => json!({ "text": text }),
+            AnswerPiece::CutShort => json!({ "note": CUT_SHORT }),
+            AnswerPiece::Failed(sentence) => json!({ "trouble": sentence }),
         };
         Ok::<_, Infallible>(format!("{line}\n"))
     });
@@ -133,25 +134,25 @@ async fn ask(State(home): Shared, headers: HeaderMap, Form(asked): Form<Question
 }
 
 #[derive(Deserialize)]
-struct Minutes {
+struct AlarmForm {
     minutes: u64,
 }
 
-/// The name of the alarm that the page sets: setting it again moves it.
+/// The name of the page's alarm. There is one: setting it again replaces it.
 const ALARM: &str = "page";
 
-/// Asks to be woken; Berth rings at this same path, and that is a letter like any other.
-async fn alarm(State(home): Shared, Form(Minutes { minutes }): Form<Minutes>) -> Response {
+/// Asks to be woken; Berth delivers the alarm to this same path, as a webhook like any other.
+async fn alarm(State(server): SharedState, Form(AlarmForm { minutes }): Form<AlarmForm>) -> Response {
     let at = now() + minutes.clamp(1, 24 * 60) * 60;
-    match home.models.set_alarm(ALARM, at, "/alarm").await {
-        Ok(()) => Redirect::to("/#mail").into_response(),
-        Err(sentence) => show(&home, None, MODELS[0].0, "", Some(vec![Piece::Failed(sentence)])).await,
+    match server.models.set_alarm(ALARM, at, "/alarm").await {
+        Ok(()) => Redirect::to("/#webhooks").into_response(),
+        Err(sentence) => show(&server, None, MODELS[0].0, "", Some(vec![AnswerPiece::Failed(sentence)])).await,
     }
 }
 
-/// Takes what the mailbox delivers, on whatever path its owner opened. Only Berth says `X-Berth-Delivery`: it takes such
-/// names out of everything that comes from elsewhere.
-async fn take_letters(State(home): Shared, request: Request, next: Next) -> Response {
+/// Receives webhooks on every path, since the owner may open any. The header `X-Berth-Delivery` tells them apart: Berth
+/// removes names of that form from every request that comes from elsewhere.
+async fn receive_webhooks(State(server): SharedState, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     let text = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
     let Some(id) = text("x-berth-delivery").map(str::to_owned) else {
@@ -161,14 +162,14 @@ async fn take_letters(State(home): Shared, request: Request, next: Next) -> Resp
         Some(alarm) => format!("Alarm {alarm}"),
         None => format!("{} {}", parts.method, parts.uri.path()),
     };
-    let Ok(body) = axum::body::to_bytes(body, LARGEST_LETTER).await else {
+    let Ok(body) = axum::body::to_bytes(body, MAX_WEBHOOK_BYTES).await else {
         return StatusCode::BAD_REQUEST.into_response();
     };
-    match home.letters.take(Letter { id, what, bytes: body.len(), at: now() }).await {
+    match server.webhooks.record(WebhookRecord { id, what, bytes: body.len(), at: now() }).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(e) => {
-            eprintln!("A letter was not taken: {e}");
-            // It comes again.
+            eprintln!("A webhook was not recorded: {e}");
+            // Not 2xx, so Berth retries it.
             StatusCode::INSUFFICIENT_STORAGE.into_response()
         }
     }
@@ -176,29 +177,35 @@ async fn take_letters(State(home): Shared, request: Request, next: Next) -> Resp
 
 const CUT_SHORT: &str = "The answer was cut short at 1024 tokens.";
 
-async fn show(home: &Home, visits: Option<u64>, model: &str, question: &str, answered: Option<Vec<Piece>>) -> Response {
+async fn show(
+    server: &ServerState,
+    visits: Option<u64>,
+    model: &str,
+    question: &str,
+    answered: Option<Vec<AnswerPiece>>,
+) -> Response {
     let (mut answer, mut trouble) = (String::new(), None);
     for piece in answered.into_iter().flatten() {
         match piece {
-            Piece::Text(text) => answer.push_str(&text),
-            Piece::CutShort => trouble = Some(CUT_SHORT.to_owned()),
-            Piece::Failed(sentence) => trouble = Some(sentence),
+            AnswerPiece::Text(text) => answer.push_str(&text),
+            AnswerPiece::CutShort => trouble = Some(CUT_SHORT.to_owned()),
+            AnswerPiece::Failed(sentence) => trouble = Some(sentence),
         }
     }
-    let up = home.since.elapsed().as_secs();
-    let letters = home.letters.newest(LISTED).await.inspect_err(|e| eprintln!("Letters were not read: {e}"));
-    let in_words = |letter: Letter| LetterInWords {
-        what: letter.what,
-        bytes: letter.bytes,
-        ago: spoken(now().saturating_sub(letter.at)),
+    let up = server.since.elapsed().as_secs();
+    let webhooks = server.webhooks.newest(LISTED).await.inspect_err(|e| eprintln!("Webhooks were not read: {e}"));
+    let entry = |webhook: WebhookRecord| WebhookEntry {
+        what: webhook.what,
+        bytes: webhook.bytes,
+        ago: duration(now().saturating_sub(webhook.at)),
     };
-    let page = Front {
-        handle: &home.handle,
+    let page = FrontPage {
+        handle: &server.handle,
         up_seconds: up,
-        up: spoken(up),
+        up: duration(up),
         visits,
-        money: home.models.budget().await.map(Money::from),
-        letters: letters.unwrap_or_default().into_iter().map(in_words).collect(),
+        money: server.models.budget().await.map(BudgetView::from),
+        webhooks: webhooks.unwrap_or_default().into_iter().map(entry).collect(),
         models: MODELS,
         chosen: model,
         question,
@@ -211,18 +218,18 @@ async fn show(home: &Home, visits: Option<u64>, model: &str, question: &str, ans
     }
 }
 
-async fn budget(State(home): Shared) -> Response {
-    match home.models.budget().await {
-        Some(budget) => Json(Money::from(budget)).into_response(),
+async fn budget(State(server): SharedState) -> Response {
+    match server.models.budget().await {
+        Some(budget) => Json(BudgetView::from(budget)).into_response(),
         None => (StatusCode::SERVICE_UNAVAILABLE, "The budget is not known just now.\n").into_response(),
     }
 }
 
-/// Who the platform says is asking, and whether it signed that: a neighbour that reached this port could not.
-async fn whoami(State(home): Shared, headers: HeaderMap) -> Json<serde_json::Value> {
+/// `GET /whoami`: the visitor according to `X-Berth-User`, and whether the platform's signature confirms it.
+async fn whoami(State(server): SharedState, headers: HeaderMap) -> Json<serde_json::Value> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let user = text("x-berth-user");
-    let verdict = home.key.verdict(text(assertion::HEADER), user, now());
+    let verdict = server.key.verdict(text(assertion::HEADER), user, now());
     Json(json!({ "user": user.unwrap_or("nobody"), "assertion": verdict }))
 }
 
@@ -233,20 +240,21 @@ fn now() -> u64 {
 }
 
 async fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
-    // Small, and changed together with the page: asking again is cheaper than showing a page in an old dress.
+    // Files change together with the page and are small: a revalidation costs less than a new page with an old style.
     ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], text)
 }
 
-/// Neighbours' pages share our site, so a SameSite cookie does not stop their forms: the browser's own word does.
-async fn own_forms_only(State(home): Shared, request: Request, next: Next) -> Response {
-    if request.method().is_safe() || is_own(request.headers(), &home.url) {
+/// CSRF protection: unsafe methods only from this instance's own page. Other instances are on the same site (the same
+/// registrable domain), so `SameSite` cookies do not stop their forms.
+async fn own_forms_only(State(server): SharedState, request: Request, next: Next) -> Response {
+    if request.method().is_safe() || is_own(request.headers(), &server.url) {
         return next.run(request).await;
     }
     (StatusCode::FORBIDDEN, "This form was sent from another site. Open this instance's own page and try again.\n")
         .into_response()
 }
 
-/// Whether the browser says that the request comes from this instance's own page.
+/// Whether the request comes from this instance's own page, by `Sec-Fetch-Site`, or by `Origin` in browsers without it.
 fn is_own(headers: &HeaderMap, url: &str) -> bool {
     match headers.get("sec-fetch-site") {
         Some(site) => matches!(site.as_bytes(), b"same-origin" | b"none"),
@@ -254,13 +262,13 @@ fn is_own(headers: &HeaderMap, url: &str) -> bool {
     }
 }
 
-/// These are the owner's pages: what is on them is private, and a question costs the owner's budget. Whoever else was let in
-/// to this instance is told so; a program of the owner's own may have something for them.
-async fn owner_only(State(home): Shared, request: Request, next: Next) -> Response {
-    if !is_the_owners(request.uri().path()) || is_owner(request.headers(), &home.handle) {
+/// Authorisation: the page is private, and a question costs the owner's budget. Guests and strangers whom the owner let
+/// in are refused; a program of the owner's own may serve them on other paths.
+async fn owner_only(State(server): SharedState, request: Request, next: Next) -> Response {
+    if !is_the_owners(request.uri().path()) || is_owner(request.headers(), &server.handle) {
         return next.run(request).await;
     }
-    let sentence = "You were let in here, and the program inside shows this page to its owner alone.\n";
+    let sentence = "You have access to this instance, but its program shows this page to its owner only.\n";
     (StatusCode::FORBIDDEN, sentence).into_response()
 }
 
@@ -285,16 +293,16 @@ async fn with_headers(mut response: Response) -> Response {
     response
 }
 
-/// `4.9987` as `$4.9987`, `5.0000` as `$5.00`: cents, and hundredths of them where there are any. Rounded down, so
-/// that no more is promised than is there.
+/// `$5.00`, or `$4.9987` where there are hundredths of a cent. Rounded down, so that the page never shows more than is
+/// left.
 fn dollars(nano: i64) -> String {
     let hundredths_of_cents = nano.max(0) / 100_000;
     let (whole, rest) = (hundredths_of_cents / 10_000, hundredths_of_cents % 10_000);
     if rest % 100 == 0 { format!("${whole}.{:02}", rest / 100) } else { format!("${whole}.{rest:04}") }
 }
 
-/// `2 h 5 min`. The page's script says it the same way.
-fn spoken(seconds: u64) -> String {
+/// `2 h 5 min`, in the two largest units. `static/app.js` formats it the same way.
+fn duration(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds} s"),
@@ -323,10 +331,10 @@ mod tests {
     }
 
     #[test]
-    fn uptime_is_spoken_in_its_two_largest_units() {
+    fn a_duration_is_shown_in_its_two_largest_units() {
         for (seconds, text) in [(0, "0 s"), (59, "59 s"), (61, "1 min 1 s"), (7500, "2 h 5 min"), (200_000, "2 d 7 h")]
         {
-            assert_eq!(spoken(seconds), text);
+            assert_eq!(duration(seconds), text);
         }
     }
 

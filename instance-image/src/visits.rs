@@ -1,4 +1,4 @@
-//! How often the page was opened, kept in the volume: proof that `$HOME` outlives the container.
+//! A counter of visits in a file of the volume, which shows that `$HOME` outlives the container.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,18 +7,18 @@ use tokio::fs;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Mutex;
 
-/// A number in a file. A power cut leaves the old number or the new one, never half of one.
-pub struct Visits {
+/// A number in a file. A power cut leaves the old number or the new one, never a part of one.
+pub struct VisitCounter {
     file: PathBuf,
     last: Mutex<Option<u64>>,
 }
 
-impl Visits {
+impl VisitCounter {
     pub fn open(home: &Path) -> Self {
         Self { file: home.join(".berth/visits"), last: Mutex::new(None) }
     }
 
-    /// Counts one more and says how many there are now, once that is on the disk.
+    /// Counts a visit, and returns the new number once it is on disk.
     ///
     /// # Errors
     /// When the volume cannot be read or written, such as when it is full. The number is then as it was.
@@ -35,7 +35,7 @@ impl Visits {
 
     async fn read(&self) -> io::Result<u64> {
         match fs::read_to_string(&self.file).await {
-            // The owner may edit anything in his volume; a number that is none starts again.
+            // The owner may edit every file of the volume: text that is not a number counts as zero.
             Ok(text) => Ok(text.trim().parse().unwrap_or(0)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(0),
             Err(e) => Err(e),
@@ -49,6 +49,8 @@ impl Visits {
         let mut file = fs::File::create(&new).await?;
         file.write_all(format!("{count}\n").as_bytes()).await?;
         file.sync_all().await?;
+        // The content is flushed before the rename, and the folder after it: a rename may reach the disk before the
+        // data of the file, and would then leave an empty one.
         fs::rename(&new, &self.file).await?;
         fs::File::open(folder).await?.sync_all().await
     }
@@ -61,32 +63,32 @@ mod tests {
     #[tokio::test]
     async fn the_count_goes_on_after_a_restart() {
         let home = tempfile::tempdir().unwrap();
-        let visits = Visits::open(home.path());
+        let visits = VisitCounter::open(home.path());
         assert_eq!(visits.count().await.unwrap(), 1);
         assert_eq!(visits.count().await.unwrap(), 2);
-        assert_eq!(Visits::open(home.path()).count().await.unwrap(), 3);
+        assert_eq!(VisitCounter::open(home.path()).count().await.unwrap(), 3);
     }
 
     #[tokio::test]
     async fn visits_at_once_are_all_counted() {
         let home = tempfile::tempdir().unwrap();
-        let visits = Visits::open(home.path());
+        let visits = VisitCounter::open(home.path());
         let all = (0..20).map(|_| visits.count());
         futures_util::future::join_all(all).await;
         assert_eq!(visits.count().await.unwrap(), 21);
     }
 
     #[tokio::test]
-    async fn a_file_that_is_no_number_starts_again() {
+    async fn a_file_without_a_number_counts_as_zero() {
         let home = tempfile::tempdir().unwrap();
         std::fs::create_dir(home.path().join(".berth")).unwrap();
         std::fs::write(home.path().join(".berth/visits"), "many").unwrap();
-        assert_eq!(Visits::open(home.path()).count().await.unwrap(), 1);
+        assert_eq!(VisitCounter::open(home.path()).count().await.unwrap(), 1);
     }
 
     #[tokio::test]
-    async fn a_home_that_cannot_be_written_is_an_error_and_no_panic() {
-        let visits = Visits::open(Path::new("/proc/nowhere"));
+    async fn a_home_that_cannot_be_written_is_an_error() {
+        let visits = VisitCounter::open(Path::new("/proc/nowhere"));
         assert!(visits.count().await.is_err());
     }
 }

@@ -1,7 +1,8 @@
-//! The schema, one change a file, the same for SQLite and PostgreSQL.
+//! Database migrations: the schema, one change a file, the same for SQLite and PostgreSQL.
 //!
-//! Ids are UUIDs, times are `_ms` (milliseconds since 1970, UTC), money is `_nanodollars`; secrets and tokens
-//! are stored hashed or encrypted. A change is added as a new file, never made in an old one.
+//! Ids are UUIDs, times are `_ms` (milliseconds since 1970, UTC), money is `_nanodollars`; secrets and tokens are
+//! stored hashed or encrypted. A change is a new file, never an edit of an old one. File names stay as they are, also
+//! when their words are no longer used: databases record the applied migrations by file name.
 
 use sea_orm_migration::prelude::*;
 pub use sea_orm_migration::{MigrationStatus, MigratorTrait};
@@ -24,8 +25,9 @@ mod m0015_alerts;
 mod m0016_everybody;
 mod m0017_own_keys;
 mod m0018_corrections;
+mod m0019_webhooks;
 
-/// Applies the changes in order.
+/// The migrations in order.
 #[derive(Debug)]
 pub struct Migrator;
 
@@ -51,15 +53,16 @@ impl MigratorTrait for Migrator {
             Box::new(m0016_everybody::Migration),
             Box::new(m0017_own_keys::Migration),
             Box::new(m0018_corrections::Migration),
+            Box::new(m0019_webhooks::Migration),
         ]
     }
 }
 
-/// Runs statements that both databases understand, one after another. `{uuid}` and `{bytes}` stand for the
-/// column types on which they differ.
+/// Runs statements that both databases understand, in order. `{uuid}` and `{bytes}` stand for the column types in which
+/// they differ.
 pub(crate) async fn run(manager: &SchemaManager<'_>, statements: &[&str]) -> Result<(), DbErr> {
     let sqlite = manager.get_database_backend() == sea_orm::DbBackend::Sqlite;
-    // sea-orm stores a Uuid as 16 bytes in SQLite.
+    // sea-orm stores a `Uuid` as 16 bytes in SQLite, which has no such type.
     let (uuid, bytes) = if sqlite { ("blob", "blob") } else { ("uuid", "bytea") };
     for statement in statements {
         let statement = statement.replace("{uuid}", uuid).replace("{bytes}", bytes);

@@ -1,4 +1,4 @@
-//! People: accounts, what they log in with, what they are logged in to, and what was done.
+//! Accounts: passkeys, recovery codes, sessions, sign-ups and challenges in progress, and the audit log.
 
 use sea_orm_migration::prelude::*;
 
@@ -61,7 +61,7 @@ const STATEMENTS: &[&str] = &[
     "CREATE INDEX sessions_by_account ON sessions (account_id)",
     "CREATE INDEX sessions_by_parent ON sessions (parent_id)",
     "CREATE INDEX sessions_by_expiry ON sessions (expires_at_ms)",
-    // A person half way through signing up. Holds the handle until it expires.
+    // A sign-up in progress. It reserves the handle until it expires.
     "CREATE TABLE signups (
         id {uuid} PRIMARY KEY,
         token_hash {bytes} NOT NULL UNIQUE,
@@ -75,7 +75,7 @@ const STATEMENTS: &[&str] = &[
         recovery_codes {bytes},
         expires_at_ms bigint NOT NULL
     )",
-    // A challenge that was handed out and may be answered once: passkey ceremonies, a login waiting for its
+    // A challenge that was issued and may be answered once: passkey ceremonies, a login waiting for its
     // one-time code, a hand-off code for an instance's host.
     "CREATE TABLE challenges (
         token_hash {bytes} PRIMARY KEY,

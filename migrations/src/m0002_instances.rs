@@ -1,4 +1,4 @@
-//! Instances: the wish, the fact, and why each changed.
+//! Instances: the wish, the observed fact, and the history of transitions with their causes.
 
 use sea_orm_migration::prelude::*;
 
@@ -13,7 +13,7 @@ impl MigrationTrait for Migration {
 }
 
 const STATEMENTS: &[&str] = &[
-    // slot decides the bridge and the address, and is never given to another instance while this row exists.
+    // slot: the number that determines bridge and address; unique while this row exists.
     // wish: available | frozen | stopped | suspended | removed. For those, facts and causes see Wish, Fact and Cause in
     // platform/src/instances/rules.rs.
     "CREATE TABLE instances (

@@ -13,7 +13,7 @@ impl MigrationTrait for Migration {
 }
 
 const STATEMENTS: &[&str] = &[
-    // One row a job and a due time: the unique pair is what keeps two clocks from enqueueing it twice.
+    // One row for each job and due time: the unique pair keeps two schedulers from enqueueing it twice.
     "CREATE TABLE jobs (
         id {uuid} PRIMARY KEY,
         kind text NOT NULL,

@@ -1,4 +1,4 @@
-//! Why the fact of an instance came to be, beside the fact itself.
+//! The cause of an instance's observed fact.
 
 use sea_orm_migration::prelude::*;
 
@@ -12,5 +12,5 @@ impl MigrationTrait for Migration {
     }
 }
 
-// Rows from before do not say; the next change of fact does.
+// Unknown for older rows, until their next change of fact.
 const STATEMENTS: &[&str] = &["ALTER TABLE instances ADD COLUMN fact_cause text NOT NULL DEFAULT 'found_so'"];

@@ -1,4 +1,4 @@
-//! What an instance may use, how soon it sleeps, and how far an upgrade has come.
+//! Sizes of instances, idle timeouts of single instances, and the state of an upgrade.
 
 use sea_orm_migration::prelude::*;
 
@@ -14,14 +14,14 @@ impl MigrationTrait for Migration {
 
 const STATEMENTS: &[&str] = &[
     "ALTER TABLE instances ADD COLUMN size text NOT NULL DEFAULT 'standard'",
-    // In the place of the size's own, where they are set.
+    // Where set, they override the timeouts of the size.
     "ALTER TABLE instances ADD COLUMN freeze_after_seconds bigint",
     "ALTER TABLE instances ADD COLUMN stop_after_seconds bigint",
     "ALTER TABLE instances ADD COLUMN remove_after_seconds bigint",
-    // The image to go back to when the new container does not become ready; set while an upgrade is under way.
+    // The image for a rollback when the new container does not become ready; set during an upgrade.
     "ALTER TABLE instances ADD COLUMN image_before text",
-    // The image that did not become ready: not tried again until its name means another.
+    // The image that did not become ready: not tried again until its tag points to another.
     "ALTER TABLE instances ADD COLUMN image_refused text",
-    // A container from before this moment that is not current is made anew as soon as nothing is in flight.
+    // An outdated container created before this time is replaced as soon as nothing is in flight.
     "ALTER TABLE instances ADD COLUMN renew_at_ms bigint NOT NULL DEFAULT 0",
 ];

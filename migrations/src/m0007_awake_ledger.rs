@@ -1,4 +1,4 @@
-//! The awake ledger: what an instance was last at, and the jobs that it declared.
+//! The awake ledger: the last kind of work of an instance, and the jobs that its program declared.
 
 use sea_orm_migration::prelude::*;
 
@@ -12,7 +12,7 @@ impl MigrationTrait for Migration {
     }
 }
 
-// The words are of `Work` in platform/src/instances/activity.rs; rows from before do not say.
+// The words are those of `Work` in platform/src/instances/activity.rs; null in older rows.
 const STATEMENTS: &[&str] = &[
     "ALTER TABLE instances ADD COLUMN last_work text",
     "ALTER TABLE transitions ADD COLUMN last_work text",

@@ -1,4 +1,4 @@
-//! What waits for an instance that sleeps: letters on the paths that its owner opened, and alarms.
+//! Webhooks and alarms: open paths, stored requests and scheduled wakes. `m0019_webhooks` renames its mail and letters.
 
 use sea_orm_migration::prelude::*;
 
@@ -13,16 +13,17 @@ impl MigrationTrait for Migration {
 }
 
 const STATEMENTS: &[&str] = &[
-    // An address that anybody may post to. It is shown to its owner whole, so it is not hashed.
+    // A path may end in a secret. It is shown to its owner in full, so it cannot be hashed.
     "CREATE TABLE mail_paths (
         instance_id {uuid} NOT NULL REFERENCES instances(id),
         path text NOT NULL,
         opened_at_ms bigint NOT NULL,
         PRIMARY KEY (instance_id, path)
     )",
-    // number: the order of arrival. alarm: the name of the alarm that wrote it; null for mail from outside. target: path
-    // and query; null for a letter that only wakes. headers: a JSON list of pairs, each byte of a value one character.
-    // state: waiting | delivered | failed. The body is emptied once it is delivered. answer: what came of the last attempt.
+    // number: the order of arrival. alarm: the name of the alarm that wrote it; null for requests from outside. target:
+    // path and query; null for an alarm that only wakes. headers: a JSON list of pairs, each byte of a value one
+    // character. state: waiting | delivered | failed. The body is emptied on delivery. answer: the result of the last
+    // attempt.
     "CREATE TABLE letters (
         id {uuid} PRIMARY KEY,
         instance_id {uuid} NOT NULL REFERENCES instances(id),
@@ -43,7 +44,7 @@ const STATEMENTS: &[&str] = &[
         answer text
     )",
     "CREATE INDEX letters_by_instance ON letters (instance_id, state, number)",
-    // at_ms for once, cron for again and again: one of the two. due: when it rings next.
+    // Either at_ms (rings once) or cron (repeats). due_at_ms: when it rings next.
     "CREATE TABLE alarms (
         instance_id {uuid} NOT NULL REFERENCES instances(id),
         name text NOT NULL,

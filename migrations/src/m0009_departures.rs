@@ -1,4 +1,4 @@
-//! Accounts that leave: until when they can be kept, and how long nobody gets their place.
+//! Deletion of accounts: scheduled deletions that can still be cancelled, and slots in quarantine.
 
 use sea_orm_migration::prelude::*;
 
@@ -13,9 +13,10 @@ impl MigrationTrait for Migration {
 }
 
 const STATEMENTS: &[&str] = &[
-    // From the asking until everything is destroyed, or until keeping is done. asked_by: owner | operator. state_before:
-    // of the account. buried_at_ms: when the host was told; kept_at_ms: when it was decided to keep the account after all.
-    // instance_id is no reference: the row outlives the instance by a moment.
+    // A row exists from the request until everything is destroyed, or until a cancellation is complete. asked_by: owner
+    // | operator. state_before: of the account. buried_at_ms: when the instance's files were moved under a tombstone.
+    // kept_at_ms: when the deletion was cancelled. instance_id is no foreign key: the row outlives the instance for a
+    // moment.
     "CREATE TABLE departures (
         account_id {uuid} PRIMARY KEY REFERENCES accounts(id),
         instance_id {uuid},
@@ -26,12 +27,13 @@ const STATEMENTS: &[&str] = &[
         buried_at_ms bigint,
         kept_at_ms bigint
     )",
-    // Slots of instances that are gone: given again at free_at_ms.
+    // Slots of deleted instances, which are assigned again from free_at_ms on: an address must not reach another tenant
+    // while anything may still use it for the old one.
     "CREATE TABLE resting_slots (
         slot bigint PRIMARY KEY,
         free_at_ms bigint NOT NULL
     )",
-    // Receipts outlive the instance they were for, so instance_id is no reference any more. SQLite changes that only by
+    // Receipts outlive their instance, so instance_id is no foreign key any more. SQLite can drop a constraint only by
     // copying the table.
     "CREATE TABLE receipts_kept (
         id {uuid} PRIMARY KEY,

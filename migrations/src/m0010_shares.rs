@@ -1,4 +1,4 @@
-//! What owners open of their instances to others.
+//! Shares: paths of an instance that its owner opened to others.
 
 use sea_orm_migration::prelude::*;
 
@@ -14,7 +14,7 @@ impl MigrationTrait for Migration {
 
 const STATEMENTS: &[&str] = &[
     // path: / or /docs, without a slash at its end. audience: account | signed_in | everyone_while_awake | everyone.
-    // handle: of the account, which is its name for good; empty for the other audiences.
+    // handle: of the account, which never changes; empty for the other audiences.
     "CREATE TABLE shares (
         id {uuid} PRIMARY KEY,
         instance_id {uuid} NOT NULL REFERENCES instances(id),

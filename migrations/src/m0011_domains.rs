@@ -1,4 +1,4 @@
-//! Domains of owners' own, by which their instances are entered.
+//! Custom domains of instances.
 
 use sea_orm_migration::prelude::*;
 
@@ -13,8 +13,8 @@ impl MigrationTrait for Migration {
 }
 
 const STATEMENTS: &[&str] = &[
-    // proof: what a TXT record has to say; everybody may read it there. proven_at_ms: null while it is only claimed.
-    // checked_at_ms: when DNS last answered. missed: how many days in a row the proof was not there.
+    // proof: the expected text of a TXT record, which is public. proven_at_ms: null while the domain is only claimed.
+    // checked_at_ms: when DNS last answered. missed: on how many days in a row the proof was missing.
     "CREATE TABLE domains (
         id {uuid} PRIMARY KEY,
         instance_id {uuid} NOT NULL REFERENCES instances(id),
@@ -26,6 +26,6 @@ const STATEMENTS: &[&str] = &[
         missed bigint NOT NULL
     )",
     "CREATE UNIQUE INDEX domains_by_instance ON domains (instance_id, name)",
-    // Many may claim a name, one has it.
+    // Any number of instances may claim a name; at most one has proven it.
     "CREATE UNIQUE INDEX domains_by_name ON domains (name) WHERE proven_at_ms IS NOT NULL",
 ];

@@ -1,4 +1,4 @@
-//! The names that were let through to their first certificate, so that a restart forgets neither them nor the week's budget.
+//! Names that were allowed their first certificate, so that a restart forgets neither them nor the week's budget.
 
 use sea_orm_migration::prelude::*;
 
@@ -13,11 +13,12 @@ impl MigrationTrait for Migration {
 }
 
 const STATEMENTS: &[&str] = &[
-    // from_ms: from when on the name may have one. The row outlives the account: so does the certificate.
+    // from_ms: from when on the name may have a certificate, which may lie ahead. The row outlives the account, as the
+    // certificate does.
     "CREATE TABLE certificates (
         handle text PRIMARY KEY,
         from_ms bigint NOT NULL
     )",
-    // Those that are here already have theirs.
+    // Existing instances have their certificates already.
     "INSERT INTO certificates (handle, from_ms) SELECT handle, created_at_ms FROM instances",
 ];

@@ -1,4 +1,4 @@
-//! Further ports of an instance that its owner opened.
+//! Additional ports of an instance that its owner opened.
 
 use sea_orm_migration::prelude::*;
 
@@ -13,6 +13,6 @@ impl MigrationTrait for Migration {
 }
 
 const STATEMENTS: &[&str] = &[
-    // As it is shown: `3000, 8000-8003`; empty for none.
+    // In the form in which it is shown: `3000, 8000-8003`; empty for none.
     "ALTER TABLE instances ADD COLUMN ports text NOT NULL DEFAULT ''",
 ];

@@ -1,5 +1,5 @@
-//! Money, kept closer: limits of single accounts, credit, receipts that are chained, and sums by day. What is held for
-//! calls in flight is in the platform's journal from now on.
+//! The quota ledger: limits of single accounts, credit, receipts in a hash chain, and sums by day. From here on, holds
+//! for calls in flight are in the platform's journal instead of a table.
 
 use sea_orm_migration::prelude::*;
 
@@ -14,7 +14,8 @@ impl MigrationTrait for Migration {
 }
 
 const STATEMENTS: &[&str] = &[
-    // Calls that the last version was at when it ended are charged as held, as it would have done itself.
+    // Calls in flight when the previous version ended are charged at their hold, as that version would have done at its
+    // start.
     "INSERT INTO receipts (id, account_id, instance_id, period, provider, model, price_version, held_nanodollars,
         amount_nanodollars, input_tokens, cache_write_tokens, cache_write_long_tokens, cache_read_tokens, output_tokens,
         basis, outcome, usage, held_at_ms, settled_at_ms)
@@ -28,12 +29,12 @@ const STATEMENTS: &[&str] = &[
     // The usage that was priced, as JSON.
     "ALTER TABLE receipts ADD COLUMN counted text NOT NULL DEFAULT ''",
     "ALTER TABLE receipts ADD COLUMN corrects {uuid}",
-    // From 1 in each account; 0: from before receipts were chained.
+    // From 1 in each account; 0 for receipts from before the chain.
     "ALTER TABLE receipts ADD COLUMN seq bigint NOT NULL DEFAULT 0",
     "ALTER TABLE receipts ADD COLUMN previous text NOT NULL DEFAULT ''",
     "ALTER TABLE receipts ADD COLUMN hash text NOT NULL DEFAULT ''",
     "ALTER TABLE receipts ADD COLUMN signature text NOT NULL DEFAULT ''",
-    // Their day was not kept: the first of their month stands for it.
+    // The day of older receipts is unknown: the first of their month stands for it.
     "UPDATE receipts SET day = period || '-01'",
     "CREATE UNIQUE INDEX receipts_in_order ON receipts (account_id, seq) WHERE seq > 0",
     // day: 2026-11-25, in UTC; it lies in the period that paid.
@@ -54,7 +55,7 @@ const STATEMENTS: &[&str] = &[
         CAST(sum(input_tokens + cache_write_tokens + cache_write_long_tokens + cache_read_tokens) AS bigint),
         CAST(sum(output_tokens) AS bigint), CAST(sum(amount_nanodollars) AS bigint)
      FROM receipts GROUP BY account_id, day, provider, model",
-    // What is null is the installation's limit.
+    // Null means the installation's limit.
     "CREATE TABLE quota_limits (
         account_id {uuid} PRIMARY KEY REFERENCES accounts(id),
         month_nanodollars bigint,
@@ -71,10 +72,11 @@ const STATEMENTS: &[&str] = &[
         at_ms bigint NOT NULL
     )",
     "CREATE INDEX credits_by_account ON credits (account_id)",
-    // One row. A platform that opens the books raises the epoch, and one with an older epoch writes no more.
+    // A single row, the fencing token of the ledger: a platform that opens it raises the epoch, and one with an older
+    // epoch can no longer write.
     "CREATE TABLE books (id bigint PRIMARY KEY, epoch bigint NOT NULL)",
     "INSERT INTO books (id, epoch) VALUES (1, 0)",
-    // chosen_at_ms: when the operator put it in force; the latest is, and without one the program's own table.
+    // chosen_at_ms: when the operator put it into force. The latest is in force; without one, the built-in table.
     "CREATE TABLE price_versions (
         version text PRIMARY KEY,
         source text NOT NULL,

@@ -1,4 +1,4 @@
-//! Who was told that an allowance is nearly or wholly spent.
+//! Quota alerts: allowances that are 80 or 100 percent spent, and whether their owner was told.
 
 use sea_orm_migration::prelude::*;
 
@@ -13,7 +13,8 @@ impl MigrationTrait for Migration {
 }
 
 const STATEMENTS: &[&str] = &[
-    // period: a month, 2026-11, or a day, 2026-11-25. percent: 80 | 100. What was told to nobody has no told_at_ms.
+    // period: a month, 2026-11, or a day, 2026-11-25. percent: 80 | 100. told_at_ms: null until the background job
+    // handled it.
     "CREATE TABLE quota_alerts (
         account_id {uuid} NOT NULL REFERENCES accounts(id) ON DELETE CASCADE,
         period text NOT NULL,

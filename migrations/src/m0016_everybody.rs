@@ -1,4 +1,4 @@
-//! What everybody spends, found by month and by day.
+//! Indexes for the spending of all accounts by month and by day.
 
 use sea_orm_migration::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Keys of people's own at the providers of models, and receipts of the calls that went out under them.
+//! Accounts' own API keys at model providers, and receipts of the calls made with them.
 
 use sea_orm_migration::prelude::*;
 
@@ -13,7 +13,8 @@ impl MigrationTrait for Migration {
 }
 
 const STATEMENTS: &[&str] = &[
-    // sealed: the key, which opens only for this account and this provider. refused_status: 401 | 403.
+    // sealed: the encrypted key; account and provider are authenticated with it, so that a row cannot be moved to
+    // another. refused_status: 401 | 403.
     "CREATE TABLE own_keys (
         account_id {uuid} NOT NULL REFERENCES accounts(id),
         provider text NOT NULL,
@@ -26,6 +27,6 @@ const STATEMENTS: &[&str] = &[
     )",
     // budget | own_key
     "ALTER TABLE receipts ADD COLUMN payer text NOT NULL DEFAULT 'budget'",
-    // What a call under an own key is worth by the price table, where that is known.
+    // The value of a call with an own key by the price table, where its model is in it.
     "ALTER TABLE receipts ADD COLUMN worth_nanodollars bigint",
 ];

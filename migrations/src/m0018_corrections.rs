@@ -1,5 +1,5 @@
-//! Receipts that correct others: why, and found by the receipt that they correct. Also who took a price table in, and who
-//! put it in force.
+//! Correction receipts: their reason, and an index by the receipt they correct. Also who imported a price table, and
+//! who put it into force.
 
 use sea_orm_migration::prelude::*;
 
@@ -14,7 +14,7 @@ impl MigrationTrait for Migration {
 }
 
 const STATEMENTS: &[&str] = &[
-    // Why the amount is what it is, where that takes a word; empty for most.
+    // The reason for the amount of a correction; empty for most receipts.
     "ALTER TABLE receipts ADD COLUMN reason text NOT NULL DEFAULT ''",
     "CREATE INDEX receipts_corrections ON receipts (corrects) WHERE corrects IS NOT NULL",
     "ALTER TABLE price_versions ADD COLUMN imported_by text NOT NULL DEFAULT ''",

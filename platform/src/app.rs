@@ -13,13 +13,13 @@ use crate::containers::ContainerHost;
 use crate::db::Db;
 use crate::domains::Domains;
 use crate::instances::Instances;
-use crate::mailbox::Mailbox;
 use crate::modules::{Finding, Module, Modules};
 use crate::ops::{self, Metrics, Opened};
 use crate::own_keys::OwnKeys;
 use crate::quota::{Quota, QuotaModule};
 use crate::secrets::Keys;
 use crate::sharing::Sharing;
+use crate::webhooks::Webhooks;
 
 /// The parts. Each is cheap to clone; a door takes the two or three it needs.
 #[derive(Clone)]
@@ -31,7 +31,7 @@ pub struct App {
     pub instances: Instances,
     pub quota: Quota,
     pub own_keys: OwnKeys,
-    pub mailbox: Mailbox,
+    pub webhooks: Webhooks,
     pub alarms: Alarms,
     pub sharing: Sharing,
     pub domains: Domains,
@@ -64,8 +64,8 @@ impl App {
             .await
             .context("reading the instances")?;
         let quota = Quota::open(db.clone(), clock.clone(), &keys, &config).context("opening the books")?;
-        let mailbox = Mailbox::open(db.clone(), clock.clone()).await.context("reading the mailboxes")?;
-        let alarms = Alarms::open(db.clone(), clock.clone(), instances.clone(), mailbox.clone())
+        let webhooks = Webhooks::open(db.clone(), clock.clone()).await.context("reading the inboxes of webhooks")?;
+        let alarms = Alarms::open(db.clone(), clock.clone(), instances.clone(), webhooks.clone())
             .await
             .context("reading the alarms")?;
         let sharing =
@@ -91,11 +91,11 @@ impl App {
         let registered: [Arc<dyn Module>; _] = [
             Arc::new(sharing.clone()),
             Arc::new(alarms.clone()),
-            Arc::new(mailbox.clone()),
+            Arc::new(webhooks.clone()),
             Arc::new(domains.clone()),
             Arc::new(instances.clone()),
             Arc::new(own_keys.clone()),
-            Arc::new(QuotaModule { quota: quota.clone(), instances: instances.clone(), mailbox: mailbox.clone() }),
+            Arc::new(QuotaModule { quota: quota.clone(), instances: instances.clone(), webhooks: webhooks.clone() }),
             Arc::new(certificates.clone()),
             Arc::new(accounts.clone()),
         ];
@@ -110,7 +110,7 @@ impl App {
             instances,
             quota,
             own_keys,
-            mailbox,
+            webhooks,
             alarms,
             sharing,
             domains,

@@ -1,6 +1,6 @@
 //! Berth: every person their own container, asleep when idle, awake in milliseconds, its AI calls metered.
 //!
-//! Doors (`web`, `edge`, `llm`, `cli`) call rooms (`accounts`, `instances`, `quota`, `mailbox`, `alarms`, `sharing`, `domains`,
+//! Doors (`web`, `edge`, `llm`, `cli`) call rooms (`accounts`, `instances`, `quota`, `webhooks`, `alarms`, `sharing`, `domains`,
 //! `own_keys`, `certificates`, `ops`), rooms stand on the ground (`containers`, `db`, `config`, `clock`, ..), and never the other way. ARCHITECTURE.md is the map.
 
 pub mod accounts;
@@ -15,13 +15,14 @@ pub mod edge;
 pub mod http;
 pub mod instances;
 pub mod llm;
-pub mod mailbox;
 pub mod modules;
 pub mod ops;
 pub mod own_keys;
 pub mod quota;
+pub mod rate_limit;
 pub mod sharing;
 pub mod web;
+pub mod webhooks;
 
 pub use berth_containers as containers;
 pub use berth_demo as demo;

@@ -1,49 +1,45 @@
 //! Alarms: a program asks for its own instance to be woken, once or by cron, and to be told on a path if it wants.
 //!
-//! Ringing writes a letter into the mailbox and moves the alarm on, in one transaction: from there on it is the letter that
-//! wakes, and it is tried until the instance was awake. So nothing is lost when the platform dies in between, and what was
-//! missed while it was down rings once.
+//! Ringing enqueues a webhook delivery and moves the alarm to its next time, in one transaction: from there on the
+//! delivery wakes the instance, and is attempted until that was awake. So a crash in between loses nothing, and however
+//! many times were missed while the platform was down, the alarm rings once.
 
 mod registration;
 mod rules;
 mod store;
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
 
-use governor::clock::Clock as _;
-use governor::middleware::NoOpMiddleware;
-use governor::nanos::Nanos;
-use governor::state::keyed::HashMapStateStore;
-use governor::{Quota, RateLimiter};
 pub use rules::{FURTHEST, LONGEST_NAME, MOST_ALARMS, Schedule, moment};
 
-use crate::clock::{Clock, Ticks, Timestamp};
+use crate::clock::{Clock, Timestamp};
 use crate::db::{Db, InstanceId, Tx};
 use crate::error::{Error, Result};
 use crate::instances::{Instances, Wish};
-use crate::mailbox::{self, Mailbox};
+use crate::rate_limit::{KeyedRateLimiter, RateLimit, too_many};
+use crate::webhooks::{self, Webhooks};
 
-/// Alarms one program may set or delete in a minute, and at once: each waits for the disk.
-const CHANGES_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).expect("sixty is not zero");
-/// Alarms rung in one go; those left are rung in the next.
-const AT_ONCE: u64 = 200;
+/// Changes of one instance's alarms: each is a transaction that waits for the disk.
+const CHANGES: RateLimit = RateLimit::per_minute(60);
+/// Alarms rung by one call of [`Alarms::ring_due`]; the rest ring in the next.
+const RING_LIMIT: u64 = 200;
 
-/// The room. Cheap to clone.
+/// The alarms of all instances. Cheap to clone.
 #[derive(Clone)]
-pub struct Alarms(Arc<Inner>);
+pub struct Alarms(Arc<AlarmsInner>);
 
-struct Inner {
+struct AlarmsInner {
     db: Db,
     clock: Clock,
     instances: Instances,
-    mailbox: Mailbox,
-    /// No alarm is due before this, in milliseconds: what the clock's every tick looks at.
+    webhooks: Webhooks,
+    /// No alarm is due before this, in milliseconds. The scheduler compares it every second instead of asking the
+    /// database.
     next_due_ms: AtomicI64,
-    changes: RateLimiter<InstanceId, HashMapStateStore<InstanceId>, Ticks, NoOpMiddleware<Nanos>>,
-    /// One at a time sets an alarm or rings, so that limits hold on either database and no tick overtakes another.
+    changes: KeyedRateLimiter<InstanceId>,
+    /// Held while an alarm is set and while alarms ring. On PostgreSQL two transactions could otherwise both count one
+    /// alarm fewer than the limit; and a ring that ends while one is being set could overwrite its `next_due_ms`.
     changing: tokio::sync::Mutex<()>,
 }
 
@@ -52,7 +48,7 @@ struct Inner {
 pub struct Alarm {
     pub name: String,
     pub schedule: Schedule,
-    /// Where the program wants to be told; `None`: it only wants to be awake.
+    /// Where the program receives a POST; `None`: the alarm only wakes the instance.
     pub path: Option<String>,
     pub set_at: Timestamp,
     /// When it rings next.
@@ -61,21 +57,19 @@ pub struct Alarm {
 
 impl Alarms {
     /// Reads when the next alarm is due.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn open(db: Db, clock: Clock, instances: Instances, mailbox: Mailbox) -> Result<Self> {
+    pub async fn open(db: Db, clock: Clock, instances: Instances, webhooks: Webhooks) -> Result<Self> {
         let next = store::next_due(&db).await?.unwrap_or(NEVER);
-        let changes = RateLimiter::hashmap_with_clock(Quota::per_minute(CHANGES_PER_MINUTE), Ticks(clock.clone()));
+        let changes = KeyedRateLimiter::new(CHANGES, clock.clone());
         let changing = tokio::sync::Mutex::default();
         let next_due_ms = AtomicI64::new(next.0);
-        Ok(Self(Arc::new(Inner { db, clock, instances, mailbox, next_due_ms, changes, changing })))
+        Ok(Self(Arc::new(AlarmsInner { db, clock, instances, webhooks, next_due_ms, changes, changing })))
     }
 
-    /// Sets the alarm called `name`, in the place of one that is called so already.
+    /// Sets the alarm called `name`; one of that name is replaced.
     ///
     /// # Errors
-    /// `Invalid` with the field to blame; `Conflict` when as many are set as may be; `TooMany` when they are changed too often.
+    /// `Invalid` with the field to blame; `Conflict` when as many are set as may be; `TooMany` when they are changed
+    /// too often.
     pub async fn set(
         &self,
         instance: InstanceId,
@@ -88,7 +82,7 @@ impl Alarms {
             return Err(Error::invalid("name", sentence));
         }
         if let Some(path) = &path {
-            mailbox::check_path(path).map_err(|sentence| Error::invalid("path", sentence))?;
+            webhooks::check_path(path).map_err(|sentence| Error::invalid("path", sentence))?;
         }
         let now = self.0.clock.now();
         let due = rules::first(&schedule, now).map_err(|(field, sentence)| Error::invalid(field, sentence))?;
@@ -106,18 +100,12 @@ impl Alarms {
         Ok(alarm)
     }
 
-    /// An instance's alarms by name.
-    ///
-    /// # Errors
-    /// When the database does not answer.
+    /// An instance's alarms, sorted by name.
     pub async fn of(&self, instance: InstanceId) -> Result<Vec<Alarm>> {
         store::of(&self.0.db, instance).await
     }
 
-    /// How many alarms everybody has set.
-    ///
-    /// # Errors
-    /// When the database does not answer.
+    /// How many alarms all instances have together.
     pub async fn count(&self) -> Result<u64> {
         store::count(&self.0.db).await
     }
@@ -135,30 +123,27 @@ impl Alarms {
         tx.commit().await
     }
 
-    /// Rings whatever is due; how many. Looks at memory alone while nothing is, so it may be called every second.
+    /// Rings the alarms that are due, and returns how many rang. While none is due it only compares a number in memory.
     ///
     /// # Errors
-    /// When the database does not answer: they ring when it does.
+    /// When the database fails; they ring when it works again.
     pub async fn ring_due(&self) -> Result<u64> {
         if self.0.next_due_ms.load(Ordering::SeqCst) > self.0.clock.now().0 {
             return Ok(0);
         }
-        // A tick that comes while another rings has nothing to add.
+        // While an alarm is being set, or the last call still rings, this call leaves it to the next second.
         let Ok(_one_at_a_time) = self.0.changing.try_lock() else { return Ok(0) };
         let mut rung = 0;
-        for (instance, alarm) in store::due(&self.0.db, self.0.clock.now(), AT_ONCE).await? {
+        for (instance, alarm) in store::due(&self.0.db, self.0.clock.now(), RING_LIMIT).await? {
             rung += u64::from(self.ring(instance, &alarm).await?);
         }
-        // Nobody sets one meanwhile, so none is overlooked.
+        // The lock is held, so no alarm was set between the query and the store: none is missed.
         let next = store::next_due(&self.0.db).await?.unwrap_or(NEVER);
         self.0.next_due_ms.store(next.0, Ordering::SeqCst);
         Ok(rung)
     }
 
     /// Deletes every alarm of `instance` in the caller's transaction.
-    ///
-    /// # Errors
-    /// When the database does not answer.
     pub async fn forget_in(&self, tx: &Tx, instance: InstanceId) -> Result<()> {
         store::forget(tx, instance).await
     }
@@ -173,23 +158,21 @@ impl Alarms {
             rules::next(&alarm.schedule, now)
         };
         let tx = self.0.db.begin().await?;
-        if !store::move_on(&tx, instance, alarm, next).await? || closed {
+        // Advancing the alarm and enqueueing its delivery commit together: a crash leaves both or neither.
+        if !store::advance(&tx, instance, alarm, next).await? || closed {
             tx.commit().await?;
             return Ok(false);
         }
-        let rang = self.0.mailbox.ring_in(&tx, instance, &alarm.name, alarm.path.as_deref()).await?;
+        let delivery = self.0.webhooks.enqueue_alarm_in(&tx, instance, &alarm.name, alarm.path.as_deref()).await?;
         tx.commit().await?;
-        self.0.mailbox.rang(instance, rang);
+        self.0.webhooks.alarm_committed(instance, delivery);
         tracing::info!(instance.id = %instance, alarm = %alarm.name, "an alarm rang");
         Ok(true)
     }
 
     fn count_change(&self, instance: InstanceId) -> Result<()> {
-        self.0.changes.check_key(&instance).map_err(|not| {
-            let retry_after = not.wait_time_from(Ticks(self.0.clock.clone()).now()) + Duration::from_secs(1);
-            let message = "Alarms are changed too often. Sixty changes a minute are taken.".to_owned();
-            Error::TooMany { message, retry_after }
-        })
+        let sentence = "Alarms are changed too often. Sixty changes a minute are accepted.";
+        self.0.changes.check(&instance).map_err(|wait| too_many(sentence, wait))
     }
 }
 

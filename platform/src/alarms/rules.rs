@@ -1,4 +1,4 @@
-//! When an alarm rings, and which may be set. Pure; times are UTC.
+//! The rules of alarms: cron patterns, the next time of a schedule, and which may be set. Pure; times are UTC.
 
 use std::time::Duration;
 
@@ -14,23 +14,23 @@ pub const MOST_ALARMS: usize = 32;
 pub const LONGEST_NAME: usize = 64;
 /// How far ahead an alarm may ring next.
 pub const FURTHEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
-/// Longest pattern: more than anybody writes by hand.
+/// Longest cron pattern: far longer than any written by hand, short enough that parsing one costs nothing.
 const LONGEST_PATTERN: usize = 100;
-/// When one that came due in vain comes due again: its instance was suspended or removed.
+/// How long a one-time alarm that came due while its instance was closed waits for the next try.
 const CLOSED_RETRY: Duration = Duration::from_secs(60 * 60);
 
-/// Once, or again and again.
+/// When an alarm rings: once, or repeatedly.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Schedule {
     At(Timestamp),
-    /// A cron pattern of five fields, so that there is a minute between two times at least.
+    /// A cron pattern of five fields: without a field for seconds, two times are at least a minute apart.
     Cron(String),
 }
 
 /// The schedule's first time after `now`.
 ///
 /// # Errors
-/// The field that is to blame, and a sentence for the program that asked.
+/// The invalid field, and a sentence for the program.
 pub fn first(schedule: &Schedule, now: Timestamp) -> Result<Timestamp, (&'static str, String)> {
     let (field, at) = match schedule {
         Schedule::At(at) if *at <= now => {
@@ -45,7 +45,7 @@ pub fn first(schedule: &Schedule, now: Timestamp) -> Result<Timestamp, (&'static
     Ok(at)
 }
 
-/// The next time after one that rang at `now`, however many were missed before; `None` when there is none.
+/// The next time after `now` of an alarm that rang; `None` for one that rings once. Times that were missed are skipped.
 #[must_use]
 pub fn next(schedule: &Schedule, now: Timestamp) -> Option<Timestamp> {
     match schedule {
@@ -54,17 +54,18 @@ pub fn next(schedule: &Schedule, now: Timestamp) -> Option<Timestamp> {
     }
 }
 
-/// When one that could not ring is looked at again: an instance that is closed is not rung, and may be open later.
+/// When to try an alarm of a closed instance again: it does not ring, and the instance may be restored later.
 #[must_use]
 pub fn next_while_closed(schedule: &Schedule, now: Timestamp) -> Timestamp {
     next(schedule, now).unwrap_or_else(|| now.plus(CLOSED_RETRY))
 }
 
-/// Whether this can be an alarm's name: it stands in a path and in a header.
+/// Whether this can be an alarm's name, which is part of a URL path and the value of a header.
 #[must_use]
 pub fn is_name(name: &str) -> bool {
     (1..=LONGEST_NAME).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        // `.` and `..` as a path segment would be resolved away by HTTP clients.
         && !name.bytes().all(|byte| byte == b'.')
 }
 
@@ -89,7 +90,7 @@ fn after(cron: &Cron, now: Timestamp) -> Result<Timestamp, (&'static str, String
     }
 }
 
-/// Reads a moment as RFC 3339 writes it, with its offset.
+/// Parses an RFC 3339 time with its offset.
 #[must_use]
 pub fn moment(text: &str) -> Option<Timestamp> {
     DateTime::parse_from_rfc3339(text).ok().map(|at| Timestamp(at.timestamp_millis()))
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_lies_ahead_and_not_too_far() {
+    fn a_time_is_in_the_future_and_not_too_far() {
         let now = at("2026-11-21T12:00:00Z");
         assert_eq!(moment("2026-11-21T13:00:00+01:00"), Some(now));
         for (text, good) in [
@@ -190,7 +191,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_was_missed_the_next_time_lies_ahead(missed in 0i64..1_000_000_000, now in 1_000_000_000i64..2_000_000_000) {
+        fn the_next_time_is_in_the_future_whatever_was_missed(missed in 0i64..1_000_000_000, now in 1_000_000_000i64..2_000_000_000) {
             let schedule = cron("*/5 * * * *");
             let due = next(&schedule, Timestamp(missed * 1000)).unwrap();
             prop_assert!(next(&schedule, Timestamp(now * 1000).max(due)).unwrap().0 > now * 1000);

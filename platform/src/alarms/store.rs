@@ -1,4 +1,4 @@
-//! The alarms' rows: all SQL of this room.
+//! The rows of alarms: all SQL of this module.
 
 use anyhow::Context as _;
 use sea_orm::ActiveValue::Set;
@@ -13,7 +13,7 @@ use crate::clock::Timestamp;
 use crate::db::{Db, InstanceId, Tx};
 use crate::error::Result;
 
-/// How many alarms an instance has whose name is another.
+/// How many alarms an instance has besides the one of this name.
 pub(super) async fn others(tx: &Tx, instance: InstanceId, name: &str) -> Result<u64> {
     let others = alarm::Entity::find()
         .filter(alarm::Column::InstanceId.eq(instance))
@@ -23,7 +23,7 @@ pub(super) async fn others(tx: &Tx, instance: InstanceId, name: &str) -> Result<
     Ok(others)
 }
 
-/// Writes an alarm in the place of the one of its name.
+/// Inserts an alarm, or replaces the one of its name.
 pub(super) async fn put(tx: &Tx, instance: InstanceId, alarm: &Alarm) -> Result<()> {
     let (at, cron) = match &alarm.schedule {
         Schedule::At(at) => (Some(at.0), None),
@@ -51,7 +51,7 @@ pub(super) async fn put(tx: &Tx, instance: InstanceId, alarm: &Alarm) -> Result<
     Ok(())
 }
 
-/// An instance's alarms by name.
+/// An instance's alarms, sorted by name.
 pub(super) async fn of(db: &Db, instance: InstanceId) -> Result<Vec<Alarm>> {
     let rows = alarm::Entity::find()
         .filter(alarm::Column::InstanceId.eq(instance))
@@ -61,13 +61,13 @@ pub(super) async fn of(db: &Db, instance: InstanceId) -> Result<Vec<Alarm>> {
     rows.into_iter().map(|row| Ok(read(row)?.1)).collect()
 }
 
-/// `false` when there is none of that name.
+/// Deletes an alarm; `false` when there is none of that name.
 pub(super) async fn delete(tx: &Tx, instance: InstanceId, name: &str) -> Result<bool> {
     let gone = alarm::Entity::delete_by_id((instance, name.to_owned())).exec(tx).await?;
     Ok(gone.rows_affected > 0)
 }
 
-/// Alarms that are due, the longest due first, at most `limit`.
+/// Alarms that are due, the earliest first, at most `limit`.
 pub(super) async fn due(db: &Db, now: Timestamp, limit: u64) -> Result<Vec<(InstanceId, Alarm)>> {
     let rows = alarm::Entity::find()
         .filter(alarm::Column::DueAtMs.lte(now.0))
@@ -78,9 +78,11 @@ pub(super) async fn due(db: &Db, now: Timestamp, limit: u64) -> Result<Vec<(Inst
     rows.into_iter().map(read).collect()
 }
 
-/// Moves an alarm on to when it rings next, or deletes it. `false`, and nothing is written, when it is no longer due as
-/// it was read: another process rang it, or its program set it anew.
-pub(super) async fn move_on(tx: &Tx, instance: InstanceId, alarm: &Alarm, next: Option<Timestamp>) -> Result<bool> {
+/// Moves an alarm to its next time, or deletes it; `false`, and nothing is written, when it is no longer as it was
+/// read.
+pub(super) async fn advance(tx: &Tx, instance: InstanceId, alarm: &Alarm, next: Option<Timestamp>) -> Result<bool> {
+    // A compare-and-set on what was read: its program may have set the alarm anew between the query and this statement,
+    // and an alarm of the new schedule must neither ring now nor be moved.
     let as_read = alarm::Column::InstanceId
         .eq(instance)
         .and(alarm::Column::Name.eq(&alarm.name))
@@ -96,7 +98,7 @@ pub(super) async fn move_on(tx: &Tx, instance: InstanceId, alarm: &Alarm, next: 
     Ok(moved > 0)
 }
 
-/// When the next alarm of all is due.
+/// When the next alarm of any instance is due.
 pub(super) async fn next_due(db: &Db) -> Result<Option<Timestamp>> {
     let next: Option<Option<i64>> = alarm::Entity::find()
         .select_only()

@@ -145,8 +145,8 @@ async fn show(app: &App, instance: &Arc<Instance>) -> anyhow::Result<()> {
     if let Some(failure) = status.failure {
         println!("failure    {failure}");
     }
-    let (counts, paths) = (app.mailbox.counts(instance.id), app.mailbox.paths(instance.id).len());
-    println!("mail       {} waiting, {} given up, {paths} paths open", counts.waiting, counts.failed);
+    let (counts, paths) = (app.webhooks.counts(instance.id), app.webhooks.paths(instance.id).len());
+    println!("webhooks   {} waiting, {} dead letters, {paths} paths open", counts.waiting, counts.dead_letters);
     println!("alarms     {}", app.alarms.of(instance.id).await?.len());
     show_why(app, instance).await?;
     for change in app.instances.history(instance.id, HISTORY).await? {

@@ -131,7 +131,7 @@ pub fn cause(cause: Cause) -> &'static str {
         Cause::OperatorAsked => "the operator asked",
         Cause::Idle => "idle",
         Cause::Alarm => "its alarm rang",
-        Cause::Mail => "mail came for it",
+        Cause::Webhook => "a webhook came for it",
         Cause::Pressure => "the server needed its memory",
         Cause::Upgrade => "upgraded",
         Cause::FoundSo => "detected by the server",

@@ -35,8 +35,8 @@ pub enum Work {
     Processor,
     /// What browsers and monitors fetch by themselves: it is let end, and leaves no trace.
     Probe,
-    /// A letter that the mailbox kept: it is let end, and is no use of the instance, whoever sent it.
-    Letter,
+    /// The delivery of a webhook: the instance does not freeze during it, and it does not count as use.
+    Webhook,
 }
 
 const KINDS: usize = 9;
@@ -49,7 +49,7 @@ const ALL: [Work; KINDS] = [
     Work::Job,
     Work::Processor,
     Work::Probe,
-    Work::Letter,
+    Work::Webhook,
 ];
 
 impl Work {
@@ -61,7 +61,7 @@ impl Work {
 
     /// Whether it keeps an instance awake while it lasts, whatever moves.
     fn holds(self) -> bool {
-        matches!(self, Self::Request | Self::AiCall | Self::Probe | Self::Letter)
+        matches!(self, Self::Request | Self::AiCall | Self::Probe | Self::Webhook)
     }
 
     /// Whether somebody outside waits for it. Work from inside keeps awake what runs, and starts nothing that ended.
@@ -268,7 +268,7 @@ impl WorkInFlight {
     /// Whether it leaves no trace.
     #[must_use]
     pub fn is_probe(&self) -> bool {
-        matches!(self.work, Work::Probe | Work::Letter)
+        matches!(self.work, Work::Probe | Work::Webhook)
     }
 }
 

@@ -73,8 +73,8 @@ pub enum Cause {
     Idle,
     /// The instance had asked to be woken at this time.
     Alarm,
-    /// Something arrived for it in its mailbox.
-    Mail,
+    /// A webhook waited for it.
+    Webhook,
     /// The host ran short of memory, and it was used longest ago.
     Pressure,
     /// A newer image or other limits.
@@ -278,7 +278,7 @@ pub fn pause_after(failures: u32) -> Duration {
 }
 
 impl Wish {
-    /// Whether no visit, mail or alarm wakes it, whatever it is doing still: its owner cannot wish it awake either.
+    /// Whether no visit, webhook or alarm wakes it, whatever it is doing still: its owner cannot wish it awake either.
     #[must_use]
     pub fn is_closed(self) -> bool {
         matches!(self, Self::Suspended | Self::Leaving | Self::Removed)

@@ -30,8 +30,8 @@ pub struct Metrics {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum EdgeOutcome {
     Forwarded,
-    /// For the mailbox.
-    Letter,
+    /// Taken in by the webhook intake.
+    Webhook,
     Waiting,
     Refused,
 }

@@ -43,7 +43,7 @@ pub use prices::rules::{
 };
 pub use prices::tables::PriceTable;
 pub use registration::QuotaModule;
-pub use reports::alerts::MAIL_PATH;
+pub use reports::alerts::ALERT_WEBHOOK_PATH;
 pub use reports::bill_comparison::{Drift, total as drift_of_all};
 pub use reports::receipts::{Proof, Verified};
 pub use reports::summary::{Left, Places, RateLeft, Sums, Today};

@@ -4,21 +4,21 @@ use async_trait::async_trait;
 
 use super::Quota;
 use crate::instances::Instances;
-use crate::mailbox::Mailbox;
 use crate::modules::{Finding, Module, Modules, ScheduledWork};
+use crate::webhooks::Webhooks;
 
 /// The quota with the modules through which alerts are told: the quota itself stands below both.
 #[derive(Clone)]
 pub struct QuotaModule {
     pub quota: Quota,
     pub instances: Instances,
-    pub mailbox: Mailbox,
+    pub webhooks: Webhooks,
 }
 
 #[async_trait]
 impl Module for QuotaModule {
     fn scheduled_work(&self, _: &Modules) -> Vec<ScheduledWork> {
-        let tell = |module: Self| async move { module.quota.tell_alerts(&module.instances, &module.mailbox).await };
+        let tell = |module: Self| async move { module.quota.tell_alerts(&module.instances, &module.webhooks).await };
         let delete_receipts = |module: Self| async move { module.quota.forget_receipts().await };
         vec![
             ScheduledWork::leased("tell_alerts", "15 * * * * *", self, tell),

@@ -1,63 +1,47 @@
-//! How often strangers may look, and how often they may wake. Kept in memory: a restart forgives, which is bounded by how
-//! often Berth restarts.
+//! How often strangers may look, and how often they may wake.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::num::NonZeroU32;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use governor::clock::Clock as _;
-use governor::middleware::NoOpMiddleware;
-use governor::nanos::Nanos;
-use governor::state::keyed::HashMapStateStore;
-use governor::{Quota, RateLimiter};
-
 use crate::client::limit_key;
-use crate::clock::{Clock, Ticks, Timestamp};
+use crate::clock::{Clock, Timestamp};
 use crate::db::InstanceId;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::rate_limit::{KeyedRateLimiter, RateLimit, too_many};
 
 /// Requests that strangers from one address may send in a minute, and at once: several people behind one address, each with a
 /// page of many parts.
-const REQUESTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(600).expect("six hundred is not zero");
+const REQUESTS: RateLimit = RateLimit::per_minute(600);
 /// Wakes of one instance for strangers in an hour, and in a row. Each keeps it awake as a visit does, five minutes unless
 /// told otherwise: a place that people come to all day is awake all day, and a crowd of crawlers starts nothing more often.
-const WAKES_PER_HOUR: NonZeroU32 = NonZeroU32::new(60).expect("sixty is not zero");
+const WAKES: RateLimit = RateLimit::per_hour(60);
 /// Strangers who come within this time of the first are woken for together: he has not been served yet.
 const TOGETHER: Duration = Duration::from_secs(10);
-/// Addresses remembered before those with nothing to remember are dropped.
-const REMEMBERED: usize = 10_000;
-
-type Keyed<K> = RateLimiter<K, HashMapStateStore<K>, Ticks, NoOpMiddleware<Nanos>>;
 
 pub(super) struct Limits {
-    addresses: Keyed<IpAddr>,
-    wakes: Keyed<InstanceId>,
+    addresses: KeyedRateLimiter<IpAddr>,
+    wakes: KeyedRateLimiter<InstanceId>,
     /// When each was last woken for a stranger.
     woken: Mutex<HashMap<InstanceId, Timestamp>>,
     clock: Clock,
-    ticks: Ticks,
 }
 
 impl Limits {
     pub(super) fn new(clock: Clock) -> Self {
-        let ticks = Ticks(clock.clone());
         Self {
-            addresses: RateLimiter::hashmap_with_clock(Quota::per_minute(REQUESTS_PER_MINUTE), ticks.clone()),
-            wakes: RateLimiter::hashmap_with_clock(Quota::per_hour(WAKES_PER_HOUR), ticks.clone()),
+            addresses: KeyedRateLimiter::new(REQUESTS, clock.clone()),
+            wakes: KeyedRateLimiter::new(WAKES, clock.clone()),
             woken: Mutex::default(),
             clock,
-            ticks,
         }
     }
 
     /// Counts a stranger's request.
     pub(super) fn request(&self, from: IpAddr) -> Result<()> {
-        if self.addresses.len() > REMEMBERED {
-            self.addresses.retain_recent();
-        }
-        self.addresses.check_key(&limit_key(from)).map_err(|not| too_many(not.wait_time_from(self.ticks.now())))
+        let limited = self.addresses.check(&limit_key(from));
+        limited.map_err(|wait| too_many("Too many requests come from your network.", wait))
     }
 
     /// Counts a wake for strangers, one for all who come together; or how long until there may be one.
@@ -68,17 +52,10 @@ impl Limits {
         if woken.get(&instance).is_some_and(|last| *last <= now && now.since(*last) < TOGETHER) {
             return Ok(());
         }
-        self.wakes.check_key(&instance).map_err(|not| not.wait_time_from(self.ticks.now()))?;
+        self.wakes.check(&instance)?;
         woken.insert(instance, now);
         Ok(())
     }
-}
-
-fn too_many(wait: Duration) -> Error {
-    let seconds = wait.as_secs() + 1;
-    let unit = if seconds == 1 { "second" } else { "seconds" };
-    let message = format!("Too many requests come from your network. Please try again in {seconds} {unit}.");
-    Error::TooMany { message, retry_after: Duration::from_secs(seconds) }
 }
 
 #[cfg(test)]
@@ -86,6 +63,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::error::Error;
 
     #[test]
     fn strangers_are_counted_by_address_and_their_wakes_by_instance() {

@@ -1,4 +1,4 @@
-//! One's instance's alarms, which its own program sets: see them, take one away.
+//! The owner's view of alarms, which the program inside sets: list them, delete one.
 
 use axum::extract::{Path, State};
 use axum::response::Redirect;
@@ -12,7 +12,7 @@ use crate::http::problem::HandlerResult;
 /// One alarm, for the page.
 pub struct AlarmRow {
     pub name: String,
-    /// The pattern, or empty for one that rings once.
+    /// The cron pattern; empty for one that rings once.
     pub cron: String,
     pub path: String,
     pub next: Moment,
@@ -36,5 +36,5 @@ pub async fn delete(
     Path(name): Path<String>,
 ) -> HandlerResult<Redirect> {
     app.alarms.delete(instance.id, &name).await?;
-    Ok(Redirect::to("/mailbox#alarms"))
+    Ok(Redirect::to("/webhooks#alarms"))
 }

@@ -8,10 +8,10 @@ use serde::Deserialize;
 use super::extractors::OwnInstance;
 use super::instance::awake_view::{self, AwakeLine, AwakeView};
 use super::instance::ports::{self, PortsView};
-use super::mailbox::{self, MailInWords};
 use super::passkeys::PasskeyRow;
 use super::usage::budget_view::{self, BudgetAlertView};
 use super::usage::usage_card::{self, UsageCardView};
+use super::webhooks::{self, WebhooksCard};
 use crate::accounts::{Session, SessionView};
 use crate::app::App;
 use crate::domains::Domain;
@@ -47,7 +47,7 @@ pub struct DashboardPage {
     pub history: Vec<HistoryRow>,
     pub spend: UsageCardView,
     pub alerts: Vec<BudgetAlertView>,
-    pub mail: MailInWords,
+    pub webhooks: WebhooksCard,
     /// How many shares there are.
     pub shares: usize,
     /// The proven domains that lead to it.
@@ -121,12 +121,12 @@ pub async fn set_ports(
 async fn page(app: &App, session: &Session, instance: &Instance, ports: PortsView) -> Result<DashboardPage> {
     // One round trip to the database for all cards: the pool answers them side by side, and the page waits for the
     // slowest.
-    let (history, spend, left, alerts, mail, sessions, passkeys) = tokio::try_join!(
+    let (history, spend, left, alerts, webhooks, sessions, passkeys) = tokio::try_join!(
         app.instances.history(instance.id, HISTORY),
         app.quota.spend(session.account),
         app.quota.left(session.account),
         app.quota.alerts(session.account),
-        mailbox::in_words(app, instance),
+        webhooks::card(app, instance),
         app.accounts.sessions(session),
         app.accounts.passkeys(session),
     )?;
@@ -141,7 +141,7 @@ async fn page(app: &App, session: &Session, instance: &Instance, ports: PortsVie
         history: history.iter().map(Into::into).collect(),
         spend: usage_card::usage_card(&spend),
         alerts: budget_view::budget_alert_views(&alerts, &left),
-        mail,
+        webhooks,
         shares: app.sharing.of(instance.id).len(),
         port: app.config.hosts.port.clone(),
         domains: app.domains.of(instance.id).into_iter().filter(Domain::is_proven).map(|domain| domain.name).collect(),

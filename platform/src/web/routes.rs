@@ -5,8 +5,8 @@ use super::access::AccessLevel::{Member, Public};
 pub use super::route::Route;
 use super::route::{get, post};
 use super::{
-    account, account_deletion, admin, alarms, api_mailbox, dashboard, domains, hand_off, instance, landing, log_in,
-    mailbox, own_keys, passkeys, sessions, sharing, sign_up, usage,
+    account, account_deletion, admin, alarms, api_webhooks, dashboard, domains, hand_off, instance, landing, log_in,
+    own_keys, passkeys, sessions, sharing, sign_up, usage, webhooks,
 };
 use crate::http::assets;
 
@@ -36,7 +36,7 @@ pub fn app() -> Vec<Route> {
     table.extend(account_deletion::routes());
     table.extend(usage::routes());
     table.extend(own_keys::routes());
-    table.extend(webhooks());
+    table.extend(webhook_routes());
     table.extend(sharing::routes());
     table.extend(domains::routes());
     table.extend(admin::routes());
@@ -44,20 +44,20 @@ pub fn app() -> Vec<Route> {
 }
 
 /// The routes of webhooks and alarms.
-fn webhooks() -> Vec<Route> {
+fn webhook_routes() -> Vec<Route> {
     vec![
-        get("/mailbox", Member, mailbox::show),
-        post("/mailbox/paths", Member, mailbox::open),
-        post("/mailbox/paths/close", Member, mailbox::close),
-        post("/mailbox/letters/{id}/retry", Member, mailbox::retry),
-        post("/mailbox/letters/{id}/discard", Member, mailbox::discard),
+        get("/webhooks", Member, webhooks::show),
+        post("/webhooks/paths", Member, webhooks::open),
+        post("/webhooks/paths/close", Member, webhooks::close),
+        post("/webhooks/deliveries/{id}/retry", Member, webhooks::retry),
+        post("/webhooks/deliveries/{id}/discard", Member, webhooks::discard),
         post("/alarms/{name}/delete", Member, alarms::delete),
-        get("/api/mailbox", Member, api_mailbox::show),
-        post("/api/mailbox/paths", Member, api_mailbox::open),
-        post("/api/mailbox/paths/close", Member, api_mailbox::close),
-        post("/api/mailbox/letters/{id}/retry", Member, api_mailbox::retry),
-        post("/api/mailbox/letters/{id}/discard", Member, api_mailbox::discard),
-        get("/api/alarms", Member, api_mailbox::alarms),
-        post("/api/alarms/{name}/delete", Member, api_mailbox::delete_alarm),
+        get("/api/webhooks", Member, api_webhooks::show),
+        post("/api/webhooks/paths", Member, api_webhooks::open),
+        post("/api/webhooks/paths/close", Member, api_webhooks::close),
+        post("/api/webhooks/deliveries/{id}/retry", Member, api_webhooks::retry),
+        post("/api/webhooks/deliveries/{id}/discard", Member, api_webhooks::discard),
+        get("/api/alarms", Member, api_webhooks::alarms),
+        post("/api/alarms/{name}/delete", Member, api_webhooks::delete_alarm),
     ]
 }

@@ -1,4 +1,4 @@
-//! Mail and alarms with a real container behind them, frozen and stopped.
+//! Webhooks and alarms that wake a real container, frozen and stopped.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use berth::app::App;
 use berth::clock::Clock;
 use berth::config::ContainerConfig;
 use berth::containers::ContainerHost as _;
-use berth::edge::Postman;
+use berth::edge::WebhookDispatcher;
 use berth::instances::{Cause, Fact, Wish};
-use berth::mailbox::{Ending, State};
+use berth::webhooks::{DeliveryState, PathSuffix};
 use tokio_util::sync::CancellationToken;
 
 use berth_testing::container_hosts::{self, ContainerHosts};
@@ -21,7 +21,7 @@ use berth_testing::fake_platform::{sign_up, until};
 use berth_testing::{START, config, sqlite};
 
 /// Prefix of what this story makes on the Engine.
-const NETWORK: &str = "mailtest";
+const NETWORK: &str = "hooktest";
 
 /// Takes away what the story made, also when it failed.
 struct Swept;
@@ -33,7 +33,7 @@ impl Drop for Swept {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn mail_and_an_alarm_wake_a_real_container_and_arrive() {
+async fn webhooks_and_an_alarm_wake_a_real_container_and_arrive() {
     let engine = ContainerHosts::engine().await;
     container_hosts::sweep_network(NETWORK);
     let _swept = Swept;
@@ -52,10 +52,10 @@ async fn mail_and_an_alarm_wake_a_real_container_and_arrive() {
     let end = CancellationToken::new();
     let _ended = end.clone().drop_guard();
     tokio::spawn(app.instances.clone().run(end.clone()));
-    tokio::spawn(Postman::new(app.clone()).run(end));
+    tokio::spawn(WebhookDispatcher::new(app.clone()).run(end));
     let alice = sign_up(&app.accounts, &clock, "alice").await.instance;
     until(&alice, |status| status.fact == Fact::Awake).await;
-    app.mailbox.open_path(alice.id, "/hooks/github", Ending::AsItIs).await.unwrap();
+    app.webhooks.open_path(alice.id, "/hooks/github", PathSuffix::None).await.unwrap();
     app.alarms.set(alice.id, "once", Schedule::At(START.plus(Duration::from_secs(60))), None).await.unwrap();
     let edge = berth::cli::public_router(app.clone());
 
@@ -65,11 +65,12 @@ async fn mail_and_an_alarm_wake_a_real_container_and_arrive() {
         let request = Request::post("/hooks/github").header("host", "alice.example.com").body(Body::from("pushed"));
         let answer = edge.respond(request.unwrap()).await;
         assert_eq!(answer.status(), StatusCode::ACCEPTED);
-        until(&alice, |status| status.fact == Fact::Awake && status.cause == Cause::Mail).await;
-        container_hosts::until("the letter is delivered", || async { app.mailbox.counts(alice.id).waiting == 0 }).await;
+        until(&alice, |status| status.fact == Fact::Awake && status.cause == Cause::Webhook).await;
+        container_hosts::until("the webhook is delivered", || async { app.webhooks.counts(alice.id).waiting == 0 })
+            .await;
     }
-    let delivered = app.mailbox.letters(alice.id, State::Delivered, 9).await.unwrap();
-    let told: Vec<_> = delivered.iter().map(|letter| (letter.attempts, letter.answer.as_deref())).collect();
+    let delivered = app.webhooks.deliveries(alice.id, DeliveryState::Delivered, 9).await.unwrap();
+    let told: Vec<_> = delivered.iter().map(|view| (view.attempts, view.last_result.as_deref())).collect();
     assert_eq!(told, [(1, Some("200")), (1, Some("200"))]);
 
     app.instances.sleep(&alice, Wish::Stopped, Cause::OwnerAsked).await.unwrap();

@@ -7,7 +7,7 @@ use berth::config::VARIABLES;
 
 const DOORS: [&str; 6] = ["web", "edge", "llm", "cli", "provisioner", "demo"];
 const ROOMS: [&str; 10] =
-    ["accounts", "instances", "quota", "own_keys", "mailbox", "alarms", "sharing", "domains", "certificates", "ops"];
+    ["accounts", "instances", "quota", "own_keys", "webhooks", "alarms", "sharing", "domains", "certificates", "ops"];
 /// Layers that speak HTTP to a browser, a program or an operator. What they share stands in `http`, below them.
 const HTTP_LAYERS: [&str; 6] = ["web", "edge", "llm", "instance_api", "cli", "serve"];
 /// A longer file is two things; split it, or say here why it is one.

@@ -1,13 +1,13 @@
-//! Alarms: a program asks for its own instance to be woken, and it is, once or again and again, whatever happens between.
+//! Alarms: a program has its own instance woken, once or by cron, through restarts and crashes of the platform.
 
 use std::time::Duration;
 
 use berth::alarms::{MOST_ALARMS, Schedule};
 use berth::error::Error;
-use berth::http_server::{self, PerPeer};
+use berth::http_server::{self, PeerLimit};
 use berth::instances::{Cause, Fact, Wish};
-use berth::mailbox::State;
 use berth::ops::Jobs;
+use berth::webhooks::DeliveryState;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +29,7 @@ async fn again(town: &FakePlatform, alice: Person) -> Person {
     Person { instance: town.instances().by_id(alice.instance.id).unwrap(), ..alice }
 }
 
-/// Where instances reach the platform, as the program of one of them does.
+/// A client of the instance API, as the program inside one instance.
 struct Inside {
     url: String,
     token: String,
@@ -43,7 +43,7 @@ impl Inside {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let end = CancellationToken::new();
         let router = berth::llm::router(town.app.clone()).merge(berth::llm::alarms::router(town.app.clone()));
-        tokio::spawn(http_server::serve(listener, router, PerPeer::All, end.clone()));
+        tokio::spawn(http_server::serve(listener, router, PeerLimit::Unlimited, end.clone()));
         let token = town.host.spec(resident.instance.id).unwrap().token;
         let home = resident.instance.address();
         let client = client(Some(home));
@@ -88,7 +88,7 @@ async fn a_program_sets_lists_and_deletes_its_alarms() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_an_alarm_is_refused_with_a_sentence_that_helps() {
+async fn an_invalid_alarm_is_refused_with_its_field_and_a_sentence() {
     let town = FakePlatform::new(&[]).await;
     let alice = town.settle_in("alice").await;
     let bob = town.settle_in("bob").await;
@@ -122,11 +122,11 @@ async fn what_cannot_be_an_alarm_is_refused_with_a_sentence_that_helps() {
     let (status, problem) = inside.ask("GET", "/alarms", "").await;
     assert_eq!((status, &problem["code"]), (401, &json!("unauthenticated")));
     inside.token = bobs;
-    assert_eq!(inside.ask("GET", "/alarms", "").await.0, 401, "another's token is worth nothing here");
+    assert_eq!(inside.ask("GET", "/alarms", "").await.0, 401, "another instance's token");
 }
 
 #[tokio::test]
-async fn alarms_are_few_and_not_changed_all_the_time() {
+async fn alarms_are_limited_in_number_and_in_changes_a_minute() {
     for database in databases().await {
         let town = FakePlatform::on(database, &[]).await;
         let alice = town.settle_in("alice").await;
@@ -175,7 +175,7 @@ async fn a_due_alarm_wakes_its_instance_which_sleeps_again_when_it_does_nothing(
 }
 
 #[tokio::test]
-async fn an_alarm_with_a_path_is_told_there_until_it_is_taken() {
+async fn an_alarm_with_a_path_is_delivered_there_until_it_is_accepted() {
     for database in databases().await {
         let town = FakePlatform::on(database, &[]).await;
         let alice = town.settle_in("alice").await;
@@ -183,31 +183,31 @@ async fn an_alarm_with_a_path_is_told_there_until_it_is_taken() {
         let every_hour = Schedule::Cron("0 * * * *".into());
         alarms.set(id, "hourly", every_hour, Some("/hooks/tick".into())).await.unwrap();
         put_to_sleep(&town, &alice).await;
-        town.letters.will(&[Reply::Says(503)]);
+        town.receiver.will(&[Reply::Says(503)]);
         town.clock.advance(Duration::from_secs(1800));
         assert_eq!(alarms.ring_due().await.unwrap(), 1);
-        town.letters.until(1).await;
+        town.receiver.until(1).await;
         town.until_tried(&alice, 1).await;
         town.clock.advance(Duration::from_secs(10));
-        town.letters.until(2).await;
+        town.receiver.until(2).await;
         town.until_tried(&alice, 0).await;
         {
-            let seen = town.letters.seen().clone();
+            let seen = town.receiver.seen().clone();
             assert_eq!((seen[0].method.as_str(), seen[0].target.as_str()), ("POST", "/hooks/tick"));
             assert_eq!(seen[0].header("x-berth-alarm"), "hourly");
             assert_eq!((seen[0].id(), seen[1].header("x-berth-attempt")), (seen[1].id(), "2"));
-            assert_eq!(seen[0].header("x-berth-user"), "", "nobody asks");
+            assert_eq!(seen[0].header("x-berth-user"), "", "no visitor");
         }
         town.clock.advance(HOUR);
         assert_eq!(alarms.ring_due().await.unwrap(), 1);
-        town.letters.until(3).await;
-        let seen = town.letters.seen().clone();
-        assert_ne!(seen[2].id(), seen[0].id(), "another ring is another letter");
+        town.receiver.until(3).await;
+        let seen = town.receiver.seen().clone();
+        assert_ne!(seen[2].id(), seen[0].id(), "another ring is another delivery");
     }
 }
 
 #[tokio::test]
-async fn what_was_missed_while_the_platform_was_down_rings_once() {
+async fn times_missed_while_the_platform_was_down_ring_once() {
     for database in databases().await {
         let mut town = FakePlatform::on(database, &[]).await;
         let mut alice = town.settle_in("alice").await;
@@ -221,45 +221,45 @@ async fn what_was_missed_while_the_platform_was_down_rings_once() {
         town.start().await;
         alice = again(&town, alice).await;
         assert_eq!(town.app.alarms.ring_due().await.unwrap(), 2);
-        town.letters.until(2).await;
+        town.receiver.until(2).await;
         assert_eq!(town.app.alarms.ring_due().await.unwrap(), 0);
         let left = town.app.alarms.of(id).await.unwrap();
         assert_eq!((left.len(), left[0].due), (1, town.clock.now().plus(Duration::from_secs(60))));
 
-        // Killed after it rang and before anything woke: the letter is on disk and wakes.
+        // Killed after it rang and before anything woke: the delivery is on disk and wakes.
         put_to_sleep(&town, &alice).await;
         town.app.instances.settled().await;
-        let nobody_carries = town.letters.seen().len();
+        let before = town.receiver.seen().len();
         town.host.cut_off();
         town.clock.advance(Duration::from_secs(60));
         assert_eq!(town.app.alarms.ring_due().await.unwrap(), 1);
         town.kill().await;
         town.host.reconnect();
         town.start().await;
-        town.letters.until(nobody_carries + 1).await;
-        assert_eq!(town.letters.seen().last().unwrap().header("x-berth-alarm"), "tick");
+        town.receiver.until(before + 1).await;
+        assert_eq!(town.receiver.seen().last().unwrap().header("x-berth-alarm"), "tick");
     }
 }
 
 #[tokio::test]
-async fn an_alarm_whose_last_ring_still_waits_does_not_pile_up() {
+async fn an_alarm_does_not_pile_up_while_its_last_delivery_waits() {
     let town = FakePlatform::new(&[]).await;
     let alice = town.settle_in("alice").await;
     let (alarms, id) = (&town.app.alarms, alice.instance.id);
     alarms.set(id, "tick", Schedule::Cron("* * * * *".into()), Some("/hooks/tick".into())).await.unwrap();
     let stubborn = [Reply::Says(500); 50];
-    town.letters.will(&stubborn);
+    town.receiver.will(&stubborn);
     for _ in 0..20 {
         town.clock.advance(Duration::from_secs(60));
         alarms.ring_due().await.unwrap();
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(town.app.mailbox.letters(id, State::Waiting, 99).await.unwrap().len(), 1);
-    assert_eq!(town.app.mailbox.counts(id).waiting, 1);
+    assert_eq!(town.app.webhooks.deliveries(id, DeliveryState::Waiting, 99).await.unwrap().len(), 1);
+    assert_eq!(town.app.webhooks.counts(id).waiting, 1);
 }
 
 #[tokio::test]
-async fn a_suspended_instance_is_not_rung_and_its_alarms_wait() {
+async fn alarms_of_a_suspended_instance_wait() {
     let town = FakePlatform::new(&[]).await;
     let alice = town.settle_in("alice").await;
     let (alarms, id) = (&town.app.alarms, alice.instance.id);
@@ -281,7 +281,7 @@ async fn a_suspended_instance_is_not_rung_and_its_alarms_wait() {
 }
 
 #[tokio::test]
-async fn the_scheduler_is_the_clock_that_rings() {
+async fn the_scheduler_rings_alarms() {
     let town = FakePlatform::new(&[]).await;
     let alice = town.settle_in("alice").await;
     town.app.alarms.set(alice.instance.id, "once", Schedule::At(START.plus(HOUR)), None).await.unwrap();

@@ -128,17 +128,3 @@ impl Clock {
         uuid::Builder::from_unix_timestamp_millis(ms, &self.random()).into_uuid()
     }
 }
-
-/// This clock as the limits on how often something may happen read it.
-#[cfg(feature = "governor")]
-#[derive(Clone, Debug)]
-pub struct Ticks(pub Clock);
-
-#[cfg(feature = "governor")]
-impl governor::clock::Clock for Ticks {
-    type Instant = governor::nanos::Nanos;
-
-    fn now(&self) -> Self::Instant {
-        Duration::from_millis(u64::try_from(self.0.now().0).unwrap_or(0)).into()
-    }
-}

@@ -43,15 +43,25 @@ pub async fn sqlite() -> Database {
     Database { kind: "SQLite", db: Db::open_and_migrate(&url).await.unwrap(), url, dir }
 }
 
+/// The URL of a database of each kind without a schema, for stories of migrations. SQLite's file is made in `dir`.
+pub fn urls_without_schema(dir: &Path) -> Vec<String> {
+    let mut urls = vec![format!("sqlite:{}?mode=rwc", dir.join("without-schema.db").display())];
+    urls.extend(postgres_url());
+    urls
+}
+
 /// An empty database in this process's own PostgreSQL; `None` where PostgreSQL is not installed.
 pub async fn postgres() -> Option<Database> {
+    let url = postgres_url()?;
+    let db = Db::open_and_migrate(&url).await.unwrap();
+    Some(Database { kind: "PostgreSQL", url, db, dir: tempfile::tempdir().unwrap() })
+}
+
+fn postgres_url() -> Option<String> {
     static CLUSTER: OnceLock<Option<Cluster>> = OnceLock::new();
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let cluster = CLUSTER.get_or_init(Cluster::start).as_ref()?;
-    let name = format!("story{}", NEXT.fetch_add(1, Ordering::Relaxed));
-    let url = cluster.create(&name);
-    let db = Db::open_and_migrate(&url).await.unwrap();
-    Some(Database { kind: "PostgreSQL", url, db, dir: tempfile::tempdir().unwrap() })
+    Some(cluster.create(&format!("story{}", NEXT.fetch_add(1, Ordering::Relaxed))))
 }
 
 /// A PostgreSQL that listens on a unix socket only and is thrown away when this process ends, however it ends.

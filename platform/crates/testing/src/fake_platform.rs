@@ -19,8 +19,8 @@ use berth::config::ContainerConfig;
 use berth::containers::ContainerHost;
 use berth::containers::fake::FakeHost;
 use berth::containers::remote::RemoteHost;
-use berth::edge::Postman;
-use berth::http_server::{self, Answers, Lanes, PerPeer};
+use berth::edge::WebhookDispatcher;
+use berth::http_server::{self, Lanes, PeerLimit, RequestHandler};
 use berth::instances::{Cause, Fact, Instance, Instances, Status};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -46,8 +46,8 @@ pub struct FakePlatform {
     /// Where it answers what Caddy and the operator ask.
     pub internal: SocketAddr,
     pub database: Database,
-    /// Where letters arrive, whoever's they are.
-    pub letters: WebhookReceiver,
+    /// Where the webhooks of every instance arrive.
+    pub receiver: WebhookReceiver,
     /// What the programs in the containers are told to say.
     pub said: Said,
     settings: Vec<(&'static str, &'static str)>,
@@ -113,7 +113,7 @@ impl FakePlatform {
     ) -> Self {
         let programs = CancellationToken::new();
         let said = Said::new(64);
-        let letters = WebhookReceiver::default();
+        let receiver = WebhookReceiver::default();
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();
         let port = match inside {
             Programs::On(port) => port,
@@ -125,7 +125,7 @@ impl FakePlatform {
         let clock = Clock::manual(START);
         let host = FakeHost::new(config.containers.clone(), clock.clone());
         match inside {
-            Programs::StandIns => start_programs(listener, host.clone(), (&letters, said.clone()), programs.clone()),
+            Programs::StandIns => start_programs(listener, host.clone(), (&receiver, said.clone()), programs.clone()),
             Programs::Nobody | Programs::On(_) => drop(listener),
         }
         let relay = match reached_by {
@@ -134,7 +134,7 @@ impl FakePlatform {
         };
         let (app, [address, internal], process) = open(config, clock.clone(), reached(&relay, &host)).await;
         let process = Some(process);
-        Self { app, host, clock, address, internal, database, letters, said, settings, port, relay, process, programs }
+        Self { app, host, clock, address, internal, database, receiver, said, settings, port, relay, process, programs }
     }
 
     /// The platform's process is killed and started again: same database, same containers.
@@ -202,17 +202,17 @@ impl FakePlatform {
         self.instances().settled().await;
     }
 
-    /// Waits until so many letters of the resident's wait, each of them tried before.
-    pub async fn until_tried(&self, resident: &Person, letters: usize) {
-        let (id, waits) = (resident.instance.id, berth::mailbox::State::Waiting);
+    /// Waits until the resident has so many waiting deliveries, each attempted before.
+    pub async fn until_tried(&self, resident: &Person, deliveries: usize) {
+        let (id, waits) = (resident.instance.id, berth::webhooks::DeliveryState::Waiting);
         for _ in 0..PATIENCE.as_millis() / 50 {
-            let waiting = self.app.mailbox.letters(id, waits, 99).await.unwrap();
-            if waiting.len() == letters && waiting.iter().all(|letter| letter.answer.is_some()) {
+            let waiting = self.app.webhooks.deliveries(id, waits, 99).await.unwrap();
+            if waiting.len() == deliveries && waiting.iter().all(|view| view.last_result.is_some()) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        panic!("waiting: {:?}", self.app.mailbox.letters(id, waits, 9).await);
+        panic!("waiting: {:?}", self.app.webhooks.deliveries(id, waits, 9).await);
     }
 
     /// A cookie of the resident's own instance host, got by a hand-off.
@@ -346,7 +346,7 @@ async fn open(
         app.instances.begin().await.unwrap();
         let end = CancellationToken::new();
         tokio::spawn(app.instances.clone().run(end.clone()));
-        tokio::spawn(Postman::new(app.clone()).run(end.clone()));
+        tokio::spawn(WebhookDispatcher::new(app.clone()).run(end.clone()));
         // One lane, so that each visitor meets the connections that the one before left.
         let lane = Lanes::start(NonZeroUsize::MIN).unwrap();
         let address = listen(lane, berth::cli::public_router(app.clone()), &end).await;
@@ -357,10 +357,10 @@ async fn open(
     (app, addresses, process)
 }
 
-async fn listen(lanes: Lanes, answers: impl Answers, end: &CancellationToken) -> SocketAddr {
+async fn listen(lanes: Lanes, answers: impl RequestHandler, end: &CancellationToken) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(http_server::serve_on(lanes, listener, answers, PerPeer::All, end.clone()));
+    tokio::spawn(http_server::serve_on(lanes, listener, answers, PeerLimit::Unlimited, end.clone()));
     address
 }
 
@@ -373,7 +373,7 @@ fn put_on_loopback(containers: &mut ContainerConfig, port: u16) {
 fn start_programs(
     listener: TcpListener,
     host: FakeHost,
-    (letters, said): (&WebhookReceiver, Said),
+    (receiver, said): (&WebhookReceiver, Said),
     end: CancellationToken,
 ) {
     let router = Router::new()
@@ -382,9 +382,9 @@ fn start_programs(
         .route("/echo", any(echo))
         .route("/odd", get(odd))
         .route("/socket", get(socket))
-        .merge(letters.routes())
+        .merge(receiver.routes())
         .merge(stub_program::router(said));
-    tokio::spawn(http_server::serve(listener, router, PerPeer::All, end));
+    tokio::spawn(http_server::serve(listener, router, PeerLimit::Unlimited, end));
 }
 
 /// A program answers while its container runs.

@@ -1,4 +1,4 @@
-//! The part of the program in every container that takes letters: it remembers each that arrives and answers as told.
+//! A webhook receiver in the stand-in for every container's program: it records each request and answers as told.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -10,28 +10,28 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::any;
 use tokio::sync::Notify;
 
-/// What arrived, from every instance of the town.
+/// The requests that arrived at every instance of the town.
 #[derive(Clone, Default)]
-pub struct WebhookReceiver(Arc<Inner>);
+pub struct WebhookReceiver(Arc<ReceiverState>);
 
 #[derive(Default)]
-struct Inner {
-    seen: Mutex<Vec<Arrived>>,
+struct ReceiverState {
+    seen: Mutex<Vec<ReceivedWebhook>>,
     answers: Mutex<VecDeque<Reply>>,
     came: Notify,
 }
 
-/// What the program does with the next letter.
+/// The answer to the next request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply {
     Says(u16),
-    /// It has the letter, and its answer never comes.
+    /// It has received the request, and never answers.
     Hangs,
 }
 
 /// One request below `/hooks/`, or about the budget.
 #[derive(Clone, Debug)]
-pub struct Arrived {
+pub struct ReceivedWebhook {
     pub method: String,
     /// Path and query.
     pub target: String,
@@ -39,7 +39,7 @@ pub struct Arrived {
     pub body: String,
 }
 
-impl Arrived {
+impl ReceivedWebhook {
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
@@ -54,17 +54,17 @@ impl WebhookReceiver {
         Router::new().route("/hooks/{*rest}", any(arrive)).route("/_berth/quota", any(arrive)).with_state(self.clone())
     }
 
-    /// What the program does with the next letters, one each; after that it takes all.
+    /// The answers to the next requests, one each; after that it accepts all.
     pub fn will(&self, replies: &[Reply]) {
         self.0.answers.lock().unwrap().extend(replies);
     }
 
-    /// From now on it takes everything.
+    /// From now on it accepts all.
     pub fn takes_all(&self) {
         self.0.answers.lock().unwrap().clear();
     }
 
-    pub fn seen(&self) -> MutexGuard<'_, Vec<Arrived>> {
+    pub fn seen(&self) -> MutexGuard<'_, Vec<ReceivedWebhook>> {
         self.0.seen.lock().unwrap()
     }
 
@@ -84,21 +84,21 @@ impl WebhookReceiver {
             }
         };
         let waited = tokio::time::timeout(Duration::from_secs(20), all).await;
-        assert!(waited.is_ok(), "waited in vain for letter {count}: {:?}", self.bodies());
+        assert!(waited.is_ok(), "waited in vain for request {count}: {:?}", self.bodies());
     }
 }
 
-async fn arrive(State(letterbox): State<WebhookReceiver>, request: Request) -> StatusCode {
+async fn arrive(State(receiver): State<WebhookReceiver>, request: Request) -> StatusCode {
     let (head, body) = request.into_parts();
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
-    letterbox.seen().push(Arrived {
+    receiver.seen().push(ReceivedWebhook {
         method: head.method.to_string(),
         target: head.uri.to_string(),
         headers: head.headers,
         body: String::from_utf8_lossy(&body).into_owned(),
     });
-    letterbox.0.came.notify_waiters();
-    let reply = letterbox.0.answers.lock().unwrap().pop_front();
+    receiver.0.came.notify_waiters();
+    let reply = receiver.0.answers.lock().unwrap().pop_front();
     match reply {
         None => StatusCode::OK,
         Some(Reply::Says(status)) => StatusCode::from_u16(status).unwrap(),

@@ -1,6 +1,6 @@
 //! Alerts: an account is told once when four fifths of an allowance are spent, and once when all of it is.
 //!
-//! They are raised in the transaction that books what was spent, so none is missed; their letters are written later by a
+//! They are raised in the transaction that books what was spent, so none is missed; their webhooks are enqueued later by a
 //! job, each in the transaction that notes it, so none is written twice.
 
 use std::collections::{HashMap, HashSet};
@@ -12,12 +12,12 @@ use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
 use crate::error::Result;
 use crate::instances::Instances;
-use crate::mailbox::{Mailbox, NotTaken, Parcel};
 use crate::quota::ledger::writer::Over;
 use crate::quota::{Alert, Inner, Quota, calendar, store};
+use crate::webhooks::{IntakeError, WebhookRequest, Webhooks};
 
 /// Where a program is told, once its owner has opened that path.
-pub const MAIL_PATH: &str = "/_berth/quota";
+pub const ALERT_WEBHOOK_PATH: &str = "/_berth/quota";
 /// Of an allowance, in percent.
 const THRESHOLDS: [i64; 2] = [80, 100];
 /// Alerts that are told in one go; those left are told in the next.
@@ -89,44 +89,44 @@ impl Quota {
         store::alerts_of(self.0.db.read(), account, [calendar::period(now), calendar::day(now)]).await
     }
 
-    /// Writes a letter for each alert that was not told yet, where its owner opened [`MAIL_PATH`]; elsewhere the pages
-    /// tell alone. How many letters.
+    /// Enqueues a webhook for each alert that was not told yet, where its owner opened [`ALERT_WEBHOOK_PATH`]; elsewhere the pages
+    /// tell alone. How many webhooks.
     ///
     /// # Errors
     /// When the database does not answer: what is left is told the next time.
-    pub async fn tell_alerts(&self, instances: &Instances, mailbox: &Mailbox) -> Result<u64> {
+    pub async fn tell_alerts(&self, instances: &Instances, webhooks: &Webhooks) -> Result<u64> {
         let Inner { db, clock, .. } = &*self.0;
-        let mut letters = 0;
+        let mut enqueued = 0;
         for alert in store::untold(db.read(), AT_ONCE).await? {
-            let instance = instances
-                .by_account(alert.account_id)
-                .filter(|instance| !instance.status().wish.is_closed() && mailbox.is_open(instance.id, MAIL_PATH));
+            let instance = instances.by_account(alert.account_id).filter(|instance| {
+                !instance.status().wish.is_closed() && webhooks.is_open(instance.id, ALERT_WEBHOOK_PATH)
+            });
             let tx = db.begin().await?;
             if !store::told(&tx, &alert, clock.now()).await? {
                 continue;
             }
-            let posted = match instance {
-                Some(instance) => match mailbox.post_in(&tx, instance.id, letter(&alert)).await {
-                    Ok(posted) => Some(posted),
-                    Err(NotTaken::Full(sentence)) => {
-                        tracing::warn!(instance.id = %instance.id, sentence, "an alert could not be put into the mailbox");
+            let delivery = match instance {
+                Some(instance) => match webhooks.enqueue_in(&tx, instance.id, webhook(&alert)).await {
+                    Ok(delivery) => Some(delivery),
+                    Err(IntakeError::InboxFull(sentence)) => {
+                        tracing::warn!(instance.id = %instance.id, sentence, "an alert could not be enqueued as a webhook");
                         None
                     }
-                    Err(NotTaken::Failed(error)) => return Err(error),
+                    Err(IntakeError::Storage(error)) => return Err(error),
                 },
                 None => None,
             };
             tx.commit().await?;
-            if let Some(posted) = posted {
-                posted.carry();
-                letters += 1;
+            if let Some(delivery) = delivery {
+                delivery.committed();
+                enqueued += 1;
             }
         }
-        Ok(letters)
+        Ok(enqueued)
     }
 }
 
-fn letter(alert: &Alert) -> Parcel {
+fn webhook(alert: &Alert) -> WebhookRequest {
     let body = json!({
         "span": if alert.is_of_month() { "month" } else { "day" },
         "period": alert.period,
@@ -136,9 +136,9 @@ fn letter(alert: &Alert) -> Parcel {
         "raised_at_ms": alert.raised_at_ms,
     });
     let header = |name: &str, value: String| (name.to_owned(), value);
-    Parcel {
+    WebhookRequest {
         method: "POST".into(),
-        target: MAIL_PATH.into(),
+        target: ALERT_WEBHOOK_PATH.into(),
         // Nobody else can send the second: what comes from outside has such names removed.
         headers: vec![
             header("content-type", "application/json".into()),

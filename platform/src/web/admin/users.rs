@@ -13,9 +13,9 @@ use crate::http::format::{self, Moment};
 use crate::http::page::Page;
 use crate::http::problem::HandlerResult;
 use crate::instances::{Cause, Wish};
-use crate::mailbox::Counts;
 use crate::web::instance::awake_view::{self, AwakeView};
 use crate::web::page_head::PageHead;
+use crate::webhooks::InboxCounts;
 
 #[derive(Template)]
 #[template(path = "admin/users.html")]
@@ -23,7 +23,7 @@ pub struct UsersPage {
     pub head: PageHead,
     pub awake: usize,
     /// Webhook deliveries of all users.
-    pub mail: Counts,
+    pub webhooks: InboxCounts,
     pub alarms: u64,
     pub accounts: Vec<UserRow>,
 }
@@ -37,8 +37,8 @@ pub struct UserRow {
     pub created: Moment,
     pub passkeys: u64,
     pub recovery_codes_left: u64,
-    /// Webhook deliveries that wait or were given up.
-    pub letters: u64,
+    /// Webhook deliveries that wait or are dead letters.
+    pub webhooks: u64,
     pub instance: Option<InstanceCell>,
 }
 
@@ -61,7 +61,7 @@ pub async fn show(State(app): State<App>, session: Session) -> HandlerResult<Pag
     Ok(Page(UsersPage {
         head: (&session).into(),
         awake: app.instances.awake_count(),
-        mail: app.mailbox.counts_of_all(),
+        webhooks: app.webhooks.total_counts(),
         alarms: app.alarms.count().await?,
         accounts: accounts.into_iter().map(|account| row(&app, account)).collect(),
     }))
@@ -78,7 +78,7 @@ pub async fn stop(State(app): State<App>, Path(handle): Path<String>) -> Handler
 fn row(app: &App, account: AccountView) -> UserRow {
     // From memory: the page must not wake or even touch an instance.
     let instance = app.instances.by_account(account.id);
-    let counts = instance.as_ref().map(|instance| app.mailbox.counts(instance.id)).unwrap_or_default();
+    let counts = instance.as_ref().map(|instance| app.webhooks.counts(instance.id)).unwrap_or_default();
     let instance = instance.map(|instance| {
         let status = instance.status();
         InstanceCell {
@@ -102,7 +102,7 @@ fn row(app: &App, account: AccountView) -> UserRow {
         created: Moment(account.created_at),
         passkeys: account.passkeys,
         recovery_codes_left: account.recovery_codes_left,
-        letters: counts.waiting + counts.failed,
+        webhooks: counts.waiting + counts.dead_letters,
         instance,
     }
 }

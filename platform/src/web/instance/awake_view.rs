@@ -90,7 +90,7 @@ fn counted(work: Work, count: usize) -> String {
         Work::Job => ("A declared job", "declared jobs"),
         Work::Processor => ("Its own processor use", "processors"),
         Work::Probe => ("A probe by a browser or monitor", "probes by browsers or monitors"),
-        Work::Letter => ("A letter being delivered", "letters being delivered"),
+        Work::Webhook => ("A webhook being delivered", "webhooks being delivered"),
     };
     if count == 1 { one.to_owned() } else { format!("{count} {many}") }
 }

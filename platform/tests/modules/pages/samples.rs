@@ -9,7 +9,6 @@ use berth::edge::pages::{MessagePage, WaitingPage};
 use berth::http::format::{self, Moment};
 use berth::http::problem::ErrorPage;
 use berth::instances::{AwakeLedger, Cause, Fact, Job, LastWork, Open, Stage, Status, Wish, Work};
-use berth::mailbox::Counts;
 use berth::web::account_deletion::{DeleteAccountPage, DeletionScheduledPage, DeletionStartedPage};
 use berth::web::admin::users::{InstanceCell, UserRow, UsersPage};
 use berth::web::alarms::AlarmRow;
@@ -21,13 +20,14 @@ use berth::web::instance::ports::{OpenPort, PortsView};
 use berth::web::landing::LandingPage;
 use berth::web::log_in::page::{LogInCodePage, LogInContinuePage, LogInPage};
 use berth::web::log_in::recovery::RecoveryPage;
-use berth::web::mailbox::{LetterRow, MailInWords, MailboxPage};
 use berth::web::page_head::PageHead;
 use berth::web::passkeys::{NewRecoveryCodesPage, PasskeyRow, PasskeysPage};
 use berth::web::sharing::page::{ShareForm, ShareRow, SharingPage};
 use berth::web::sign_up::page::{HandlePage, SignUpCodePage, SignUpPasskeyPage, SignUpRecoveryCodesPage, WelcomePage};
 use berth::web::sign_up::qr_code::QrPath;
 use berth::web::usage::usage_card::{ModelUsageView, UsageCardView};
+use berth::web::webhooks::{DeliveryRow, WebhooksCard, WebhooksPage};
+use berth::webhooks::InboxCounts;
 
 const NOON: i64 = 1_795_183_329_000;
 
@@ -63,8 +63,8 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("receipt-under-own-key-unknown", spend::receipt_under_own_key(None)),
         ("own-keys", spend::own_keys(true)),
         ("own-keys-none", spend::own_keys(false)),
-        ("mailbox", mailbox(true)),
-        ("mailbox-empty", mailbox(false)),
+        ("webhooks", webhooks(true)),
+        ("webhooks-empty", webhooks(false)),
         ("sharing", sharing(true)),
         ("sharing-empty", sharing(false)),
         ("domains", domains(true)),
@@ -224,7 +224,7 @@ fn dashboard(status: &Status, spent: i64, held: i64) -> String {
             models: if spent == 0 { Vec::new() } else { models.map(model).into() },
         },
         alerts: if spent == 5_000_000_000 { spend::alerts() } else { Vec::new() },
-        mail: mail(spent > 0),
+        webhooks: webhooks_card(spent > 0),
         shares: usize::from(spent > 0) * 3,
         port: String::new(),
         domains: if spent > 0 { vec!["docs.alice.org".into()] } else { Vec::new() },
@@ -246,34 +246,34 @@ fn ports(some: bool) -> PortsView {
     }
 }
 
-fn letter(what: &str, lamp: &'static str, came_of_it: &str, when: &'static str) -> LetterRow {
-    let (what, came_of_it) = (what.into(), came_of_it.into());
-    LetterRow { id: "1".into(), what, lamp, came_of_it, when, at: Moment(Timestamp(NOON)) }
+fn delivery(what: &str, lamp: &'static str, outcome: &str, when: &'static str) -> DeliveryRow {
+    let (what, outcome) = (what.into(), outcome.into());
+    DeliveryRow { id: "1".into(), what, lamp, outcome, when, at: Moment(Timestamp(NOON)) }
 }
 
-fn mail(some: bool) -> MailInWords {
+fn webhooks_card(some: bool) -> WebhooksCard {
     if !some {
-        return MailInWords { paths: 0, alarms: 0, counts: Counts::default(), latest: Vec::new() };
+        return WebhooksCard { paths: 0, alarms: 0, counts: InboxCounts::default(), latest: Vec::new() };
     }
     let latest = vec![
-        letter("POST /hooks/stripe", "trouble", "tried 37 times, last: 500", "given up"),
-        letter("POST /hooks/github", "awake", "taken with 204", "delivered"),
+        delivery("POST /hooks/stripe", "trouble", "37 attempts, last: 500", "dead letter since"),
+        delivery("POST /hooks/github", "awake", "accepted with 204", "delivered"),
     ];
-    MailInWords { paths: 2, alarms: 1, counts: Counts { waiting: 3, failed: 1, bytes: 41_000 }, latest }
+    WebhooksCard { paths: 2, alarms: 1, counts: InboxCounts { waiting: 3, dead_letters: 1, bytes: 41_000 }, latest }
 }
 
-fn mailbox(some: bool) -> String {
-    let mut page = MailboxPage {
+fn webhooks(some: bool) -> String {
+    let mut page = WebhooksPage {
         head: head("alice"),
         instance_origin: "https://alice.example.com".into(),
         typed: String::new(),
         note: String::new(),
         paths: Vec::new(),
-        most_paths: 8,
+        max_paths: 8,
         may_open: true,
-        kept_kib: "0".into(),
-        counts: Counts::default(),
-        kept: Vec::new(),
+        stored_kib: "0".into(),
+        counts: InboxCounts::default(),
+        undelivered: Vec::new(),
         delivered: Vec::new(),
         alarms: Vec::new(),
     };
@@ -288,16 +288,16 @@ fn mailbox(some: bool) -> String {
         page.typed = "hooks".into();
         page.note = "A path begins with a slash and goes on, such as /hooks/github.".into();
         page.paths = vec!["/hooks/github".into(), "/hooks/plain/Zx3kP0aQ9-vT_2mWcY7dLg".into()];
-        page.counts = Counts { waiting: 2, failed: 1, bytes: 1_300_000 };
-        page.kept_kib = format::grouped(1270);
-        page.kept = vec![
-            letter("POST /hooks/stripe", "trouble", "tried 37 times, last: 500", "given up"),
-            letter("POST /hooks/github", "moving", "tried once, last: closed the connection", "again"),
-            letter("Alarm nightly to /alarm", "moving", "not tried yet", "came"),
+        page.counts = InboxCounts { waiting: 2, dead_letters: 1, bytes: 1_300_000 };
+        page.stored_kib = format::grouped(1270);
+        page.undelivered = vec![
+            delivery("POST /hooks/stripe", "trouble", "37 attempts, last: 500", "dead letter since"),
+            delivery("POST /hooks/github", "moving", "1 attempt, last: closed the connection", "next attempt"),
+            delivery("Alarm nightly to /alarm", "moving", "no attempt yet", "arrived"),
         ];
         page.delivered = vec![
-            letter("POST /hooks/plain/Zx3kP0aQ9-vT_2mWcY7dLg", "awake", "taken with 204, the 2. time", "delivered"),
-            letter("Alarm morning", "awake", "it woke", "delivered"),
+            delivery("POST /hooks/plain/Zx3kP0aQ9-vT_2mWcY7dLg", "awake", "accepted with 204, attempt 2", "delivered"),
+            delivery("Alarm morning", "awake", "it woke", "delivered"),
         ];
         page.alarms = vec![alarm("nightly", "30 3 * * MON-FRI", "/alarm"), alarm("renew-certificate", "", "")];
     }
@@ -354,10 +354,10 @@ fn domains(some: bool) -> String {
         note: String::new(),
     };
     if some {
-        let note = "DNS does not show it yet: neither a TXT record at _berth.alices-letters.org with the text below, nor alices-letters.org as an alias of alice.example.com.";
+        let note = "DNS does not show it yet: neither a TXT record at _berth.alices-pages.org with the text below, nor alices-pages.org as an alias of alice.example.com.";
         page.domains = vec![
             row("docs.alice.org", "awake", "leads to your instance", true),
-            DomainRow { note: note.into(), ..row("alices-letters.org", "moving", "not proven yet", false) },
+            DomainRow { note: note.into(), ..row("alices-pages.org", "moving", "not proven yet", false) },
         ];
         (page.typed, page.note) = (
             "localhost".into(),
@@ -442,7 +442,7 @@ fn admin() -> String {
         created: Moment(Timestamp(NOON)),
         passkeys: 2,
         recovery_codes_left: 9,
-        letters: if tag == "suspended" { 12 } else { 0 },
+        webhooks: if tag == "suspended" { 12 } else { 0 },
         instance: Some(InstanceCell {
             lamp: format::lamp(fact),
             headline: format::headline(fact),
@@ -456,7 +456,7 @@ fn admin() -> String {
     html(&UsersPage {
         head: admin_head("alice"),
         awake: 1,
-        mail: Counts { waiting: 11, failed: 1, bytes: 41_000 },
+        webhooks: InboxCounts { waiting: 11, dead_letters: 1, bytes: 41_000 },
         alarms: 4,
         accounts: vec![
             row("alice", Fact::Awake, true, ""),

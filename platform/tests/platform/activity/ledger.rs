@@ -29,7 +29,7 @@ enum Happening {
     Crash,
     PlatformRestarts,
     EverybodyLooks,
-    StrangerKnocks,
+    StrangerVisits,
 }
 
 /// What should have been written by now, kept beside the house.
@@ -75,7 +75,7 @@ async fn each_change_has_one_cause_and_it_is_the_right_one_whatever_happens() {
         Just(Crash),
         Just(PlatformRestarts),
         Just(EverybodyLooks),
-        Just(StrangerKnocks),
+        Just(StrangerVisits),
     ];
     let stories = proptest::collection::vec(happenings, 14);
     let mut runner = TestRunner::default();
@@ -153,7 +153,7 @@ async fn happen(scene: &mut Scene, happening: Happening, chronicle: &mut Chronic
             }
         }
         Happening::EverybodyLooks => look_around(scene).await,
-        Happening::StrangerKnocks => {
+        Happening::StrangerVisits => {
             assert_eq!(scene.town.get(HOST, "/", &[]).await.status, 401);
         }
     }

@@ -1,9 +1,9 @@
-//! Somebody whose allowance is nearly or wholly spent is told once of each: on the pages, and by mail where a path is open.
+//! Quota alerts: 80 and 100 percent of an allowance are told once each, on the pages and, where a path is open, by webhook.
 
 use std::time::Duration;
 
-use berth::mailbox::Ending;
-use berth::quota::MAIL_PATH;
+use berth::quota::ALERT_WEBHOOK_PATH;
+use berth::webhooks::PathSuffix;
 use serde_json::{Value, json};
 
 use crate::quota::usage::{call, site};
@@ -16,19 +16,19 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 async fn tell(town: &FakePlatform) -> u64 {
     town.app.quota.settled().await;
-    town.app.quota.tell_alerts(&town.app.instances, &town.app.mailbox).await.unwrap()
+    town.app.quota.tell_alerts(&town.app.instances, &town.app.webhooks).await.unwrap()
 }
 
 async fn open_the_path(town: &FakePlatform, resident: &Person) {
-    town.app.mailbox.open_path(resident.instance.id, MAIL_PATH, Ending::AsItIs).await.unwrap();
+    town.app.webhooks.open_path(resident.instance.id, ALERT_WEBHOOK_PATH, PathSuffix::None).await.unwrap();
 }
 
 fn told(town: &FakePlatform) -> Vec<(String, Value)> {
-    let seen = town.letters.seen();
+    let seen = town.receiver.seen();
     seen.iter()
-        .map(|letter| {
-            assert_eq!((letter.method.as_str(), letter.target.as_str()), ("POST", MAIL_PATH));
-            (letter.header("x-berth-quota").to_owned(), serde_json::from_str(&letter.body).unwrap())
+        .map(|webhook| {
+            assert_eq!((webhook.method.as_str(), webhook.target.as_str()), ("POST", ALERT_WEBHOOK_PATH));
+            (webhook.header("x-berth-quota").to_owned(), serde_json::from_str(&webhook.body).unwrap())
         })
         .collect()
 }
@@ -47,15 +47,16 @@ async fn each_threshold_of_a_month_is_told_once() {
             call(&town.app, "alice", "", A_DOLLAR / 100).await;
             tell(&town).await;
         }
-        town.letters.until(1).await;
+        town.receiver.until(1).await;
         call(&town.app, "alice", "", A_DOLLAR / 100 * 18).await;
         assert_eq!((tell(&town).await, tell(&town).await), (1, 0), "{kind}");
-        town.letters.until(2).await;
-        let letters = told(&town);
-        let said = |at: usize| (letters[at].0.as_str(), &letters[at].1["percent"], &letters[at].1["spent_nanodollars"]);
+        town.receiver.until(2).await;
+        let webhooks = told(&town);
+        let said =
+            |at: usize| (webhooks[at].0.as_str(), &webhooks[at].1["percent"], &webhooks[at].1["spent_nanodollars"]);
         assert_eq!(said(0), ("80", &json!(80), &json!(800_000_000)), "{kind}");
         assert_eq!(said(1), ("100", &json!(100), &json!(1_000_000_000)), "{kind}");
-        assert_eq!((&letters[0].1["span"], &letters[0].1["period"]), (&json!("month"), &json!("2026-11")));
+        assert_eq!((&webhooks[0].1["span"], &webhooks[0].1["period"]), (&json!("month"), &json!("2026-11")));
         town.clock.advance(20 * DAY);
         call(&town.app, "alice", "", A_DOLLAR / 10 * 9).await;
         assert_eq!(tell(&town).await, 1, "{kind}: another month");
@@ -75,7 +76,7 @@ async fn an_alert_outlives_the_platform_and_is_sent_late_and_once() {
     town.app.quota.settled().await;
     town.restart().await;
     assert_eq!((tell(&town).await, tell(&town).await), (1, 0));
-    town.letters.until(1).await;
+    town.receiver.until(1).await;
     town.restart().await;
     assert_eq!(tell(&town).await, 0);
     assert_eq!(told(&town).len(), 1);
@@ -90,7 +91,7 @@ async fn nothing_is_sent_where_no_path_is_open_also_when_it_is_opened_later() {
     assert_eq!(tell(&town).await, 0);
     open_the_path(&town, &alice).await;
     assert_eq!(tell(&town).await, 0);
-    assert_eq!(town.app.mailbox.counts(alice.instance.id).waiting, 0);
+    assert_eq!(town.app.webhooks.counts(alice.instance.id).waiting, 0);
 }
 
 #[tokio::test]

@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use axum::http::Method;
 use berth::alarms::Schedule;
 use berth::handle::Handle;
-use berth::mailbox::Parcel;
 use berth::sharing::Audience;
 use berth::web::AccessLevel;
 use berth::web::routes::{self, Route};
+use berth::webhooks::WebhookRequest;
 use serde_json::json;
 
 use berth_testing::name_server::NameServer;
@@ -73,8 +73,8 @@ const EXPECTED: &[(&str, [&str; 6])] = &[
     ("POST /admin/prices/{version}/activate", ["303 /log-in", "303 /log-in", "303 /log-in", "403", "404", "403"]),
     ("GET /admin/prices/{version}/repricing", ["303 /log-in", "303 /log-in", "303 /log-in", "403", "404", "403"]),
     ("POST /admin/prices/{version}/repricing", ["303 /log-in", "303 /log-in", "303 /log-in", "403", "404", "403"]),
-    ("GET /mailbox", ["303 /log-in", "303 /log-in", "303 /log-in", "200", "200", "200"]),
-    ("GET /api/mailbox", ["401", "401", "401", "200", "200", "200"]),
+    ("GET /webhooks", ["303 /log-in", "303 /log-in", "303 /log-in", "200", "200", "200"]),
+    ("GET /api/webhooks", ["401", "401", "401", "200", "200", "200"]),
     ("GET /sharing", ["303 /log-in", "303 /log-in", "303 /log-in", "200", "200", "200"]),
     ("POST /sharing", ["303 /log-in", "303 /log-in", "303 /log-in", "422", "422", "422"]),
     ("POST /sharing/{id}/remove", ["303 /log-in", "303 /log-in", "303 /log-in", "404", "404", "303 /sharing"]),
@@ -122,21 +122,21 @@ const EXPECTED: &[(&str, [&str; 6])] = &[
     ("POST /passkeys", ["401", "401", "401", "409", "409", "409"]),
     ("POST /passkeys/{id}/remove", ["303 /log-in", "303 /log-in", "303 /log-in", "404", "404", "404"]),
     ("POST /recovery-codes", ["303 /log-in", "303 /log-in", "303 /log-in", "200", "200", "200"]),
-    ("POST /mailbox/paths", ["303 /log-in", "303 /log-in", "303 /log-in", "422", "422", "422"]),
-    ("POST /mailbox/paths/close", ["303 /log-in", "303 /log-in", "303 /log-in", "404", "404", "404"]),
+    ("POST /webhooks/paths", ["303 /log-in", "303 /log-in", "303 /log-in", "422", "422", "422"]),
+    ("POST /webhooks/paths/close", ["303 /log-in", "303 /log-in", "303 /log-in", "404", "404", "404"]),
     (
-        "POST /mailbox/letters/{id}/retry",
-        ["303 /log-in", "303 /log-in", "303 /log-in", "404", "404", "303 /mailbox#letters"],
+        "POST /webhooks/deliveries/{id}/retry",
+        ["303 /log-in", "303 /log-in", "303 /log-in", "404", "404", "303 /webhooks#deliveries"],
     ),
     (
-        "POST /mailbox/letters/{id}/discard",
-        ["303 /log-in", "303 /log-in", "303 /log-in", "404", "404", "303 /mailbox#letters"],
+        "POST /webhooks/deliveries/{id}/discard",
+        ["303 /log-in", "303 /log-in", "303 /log-in", "404", "404", "303 /webhooks#deliveries"],
     ),
-    ("POST /alarms/{name}/delete", ["303 /log-in", "303 /log-in", "303 /log-in", "404", "404", "303 /mailbox#alarms"]),
-    ("POST /api/mailbox/paths", ["401", "401", "401", "422", "422", "422"]),
-    ("POST /api/mailbox/paths/close", ["401", "401", "401", "422", "422", "422"]),
-    ("POST /api/mailbox/letters/{id}/retry", ["401", "401", "401", "404", "404", "202"]),
-    ("POST /api/mailbox/letters/{id}/discard", ["401", "401", "401", "404", "404", "204"]),
+    ("POST /alarms/{name}/delete", ["303 /log-in", "303 /log-in", "303 /log-in", "404", "404", "303 /webhooks#alarms"]),
+    ("POST /api/webhooks/paths", ["401", "401", "401", "422", "422", "422"]),
+    ("POST /api/webhooks/paths/close", ["401", "401", "401", "422", "422", "422"]),
+    ("POST /api/webhooks/deliveries/{id}/retry", ["401", "401", "401", "404", "404", "202"]),
+    ("POST /api/webhooks/deliveries/{id}/discard", ["401", "401", "401", "404", "404", "204"]),
     ("POST /api/alarms/{name}/delete", ["401", "401", "401", "404", "404", "204"]),
     ("POST /api/instance/wake", ["401", "401", "401", "202", "202", "202"]),
     ("POST /api/instance/sleep", ["401", "401", "401", "202", "202", "202"]),
@@ -179,8 +179,9 @@ impl Cast {
         site.app.quota.begin().await.unwrap();
         crate::quota::usage::call(&site.app, "alice", "", 10).await;
         let instance = instance.id;
-        let parcel = Parcel { method: "POST".into(), target: "/hooks/a".into(), headers: Vec::new(), body: "x".into() };
-        site.app.mailbox.take_in(instance, parcel).await.unwrap();
+        let request =
+            WebhookRequest { method: "POST".into(), target: "/hooks/a".into(), headers: Vec::new(), body: "x".into() };
+        site.app.webhooks.enqueue(instance, request).await.unwrap();
         site.app.alarms.set(instance, "nightly", Schedule::Cron("30 3 * * *".into()), None).await.unwrap();
         let mut signing_up = site.visitor();
         signing_up.post("/sign-up", "handle=carol").await;
@@ -196,10 +197,10 @@ impl Cast {
         page.split("/sessions/").nth(1).expect("the dashboard lists sessions").split('/').next().unwrap().to_owned()
     }
 
-    /// The member's own delivery, from the API.
-    async fn letter(&mut self) -> String {
-        let mailbox = self.0[5].get("/api/mailbox").await.json().await;
-        mailbox["waiting"][0]["id"].as_str().expect("a letter waits").to_owned()
+    /// The member's own webhook delivery, from the API.
+    async fn delivery(&mut self) -> String {
+        let webhooks = self.0[5].get("/api/webhooks").await.json().await;
+        webhooks["waiting"][0]["id"].as_str().expect("a delivery waits").to_owned()
     }
 
     /// The member's own share, from the API.
@@ -222,7 +223,7 @@ impl Cast {
 
     async fn try_all(&mut self, route: &Route) -> (String, Vec<String>) {
         let id = match route.path {
-            path if path.contains("/letters/") => self.letter().await,
+            path if path.contains("/deliveries/") => self.delivery().await,
             path if path.contains("/sharing/") || path.contains("/shares/") => self.share().await,
             path if path.contains("/receipts/") => self.receipt().await,
             path if path.contains("/domains/") => self.domain().await,

@@ -1,4 +1,6 @@
-//! The mailbox: what others send to an open path is kept while the instance sleeps, wakes it, and arrives at least once.
+//! Webhooks: a request to an open path is stored while the instance sleeps, wakes it, and is delivered at least once.
+
+mod migration;
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -7,7 +9,7 @@ use berth::containers::HostError;
 use berth::containers::fake::{Held, Verb};
 use berth::error::Error;
 use berth::instances::{Cause, Fact, Wish};
-use berth::mailbox::{Ending, LARGEST_BODY, MOST_PATHS, State, TRIED_FOR};
+use berth::webhooks::{DeliveryState, MAX_BODY_BYTES, MAX_PATHS, PathSuffix, RETRY_WINDOW};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
@@ -20,7 +22,7 @@ const HOOK: &str = "/hooks/github";
 const FIVE_MINUTES: Duration = Duration::from_secs(5 * 60);
 
 async fn open(town: &FakePlatform, alice: &Person, path: &str) {
-    town.app.mailbox.open_path(alice.instance.id, path, Ending::AsItIs).await.unwrap();
+    town.app.webhooks.open_path(alice.instance.id, path, PathSuffix::None).await.unwrap();
 }
 
 async fn put_to_sleep(town: &FakePlatform, alice: &Person) {
@@ -49,18 +51,18 @@ async fn until_delivered(town: &FakePlatform, alice: &Person) {
     until_waiting(town, alice, 0).await;
 }
 
-async fn until_waiting(town: &FakePlatform, alice: &Person, letters: u64) {
+async fn until_waiting(town: &FakePlatform, alice: &Person, deliveries: u64) {
     for _ in 0..400 {
-        if town.app.mailbox.counts(alice.instance.id).waiting == letters {
+        if town.app.webhooks.counts(alice.instance.id).waiting == deliveries {
             return;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    panic!("waiting: {:?}", town.app.mailbox.letters(alice.instance.id, State::Waiting, 9).await);
+    panic!("waiting: {:?}", town.app.webhooks.deliveries(alice.instance.id, DeliveryState::Waiting, 9).await);
 }
 
 #[tokio::test]
-async fn a_letter_to_a_sleeping_instance_is_kept_wakes_it_and_arrives_as_it_was_sent() {
+async fn a_webhook_to_a_sleeping_instance_is_stored_wakes_it_and_arrives_as_it_was_sent() {
     for database in databases().await {
         let town = FakePlatform::on(database, &[]).await;
         let alice = town.settle_in("alice").await;
@@ -69,14 +71,14 @@ async fn a_letter_to_a_sleeping_instance_is_kept_wakes_it_and_arrives_as_it_was_
         town.host.hold(Verb::Start, Held::BeforeItsEffect);
         let answer = post(&town, "/hooks/github?x=1&y=%20", r#"{"ref":"main"}"#).await;
         assert_eq!((answer.status, answer.header("cache-control")), (202, "no-store"), "{}", answer.text());
-        assert!(town.letters.seen().is_empty(), "kept before anything is awake");
+        assert!(town.receiver.seen().is_empty(), "stored before anything is awake");
         town.host.release(Verb::Start);
-        town.letters.until(1).await;
+        town.receiver.until(1).await;
         until_delivered(&town, &alice).await;
-        let letter = town.letters.seen()[0].clone();
-        assert_eq!((letter.method.as_str(), letter.target.as_str()), ("POST", "/hooks/github?x=1&y=%20"));
-        assert_eq!(letter.body, r#"{"ref":"main"}"#);
-        assert_eq!(letter.id(), answer.json()["delivery"]);
+        let received = town.receiver.seen()[0].clone();
+        assert_eq!((received.method.as_str(), received.target.as_str()), ("POST", "/hooks/github?x=1&y=%20"));
+        assert_eq!(received.body, r#"{"ref":"main"}"#);
+        assert_eq!(received.id(), answer.json()["delivery"]);
         for (name, value) in [
             ("x-berth-attempt", "1"),
             ("content-type", "application/json"),
@@ -90,18 +92,18 @@ async fn a_letter_to_a_sleeping_instance_is_kept_wakes_it_and_arrives_as_it_was_
             ("x-berth-assertion", ""),
             ("x-secret", ""),
         ] {
-            assert_eq!(letter.header(name), value, "{name}");
+            assert_eq!(received.header(name), value, "{name}");
         }
         town.look().await;
         let history = town.instances().history(alice.instance.id, 1).await.unwrap();
-        assert_eq!((history[0].to, history[0].cause), (Fact::Awake, Cause::Mail));
-        let listed = town.app.mailbox.letters(alice.instance.id, State::Delivered, 9).await.unwrap();
-        assert_eq!((listed.len(), listed[0].attempts, listed[0].answer.as_deref()), (1, 1, Some("200")));
+        assert_eq!((history[0].to, history[0].cause), (Fact::Awake, Cause::Webhook));
+        let listed = town.app.webhooks.deliveries(alice.instance.id, DeliveryState::Delivered, 9).await.unwrap();
+        assert_eq!((listed.len(), listed[0].attempts, listed[0].last_result.as_deref()), (1, 1, Some("200")));
     }
 }
 
 #[tokio::test]
-async fn only_an_open_path_takes_mail_and_only_what_is_posted_or_put() {
+async fn only_an_open_path_takes_webhooks_and_only_by_post_or_put() {
     let town = FakePlatform::new(&[]).await;
     let alice = town.settle_in("alice").await;
     open(&town, &alice, HOOK).await;
@@ -124,37 +126,37 @@ async fn only_an_open_path_takes_mail_and_only_what_is_posted_or_put() {
     town.look().await;
     assert_eq!((alice.instance.fact(), town.host.calls(Verb::Start)), (Fact::Stopped, starts), "nothing woke");
     assert_eq!(town.send("PUT", HOST, HOOK, &[], "put").await.status, 202);
-    town.letters.until(1).await;
-    assert_eq!(town.letters.seen()[0].method, "PUT");
+    town.receiver.until(1).await;
+    assert_eq!(town.receiver.seen()[0].method, "PUT");
     until_delivered(&town, &alice).await;
-    town.app.mailbox.close_path(alice.instance.id, HOOK).await.unwrap();
+    town.app.webhooks.close_path(alice.instance.id, HOOK).await.unwrap();
     assert_eq!(town.send("PUT", HOST, HOOK, &[], "put").await.status, 401, "closed");
 }
 
 #[tokio::test]
-async fn an_owners_paths_are_few_plain_and_may_end_in_what_nobody_guesses() {
+async fn an_owners_paths_are_few_plain_and_may_end_in_a_secret() {
     for database in databases().await {
         let town = FakePlatform::on(database, &[]).await;
         let alice = town.settle_in("alice").await;
-        let mailbox = &town.app.mailbox;
+        let webhooks = &town.app.webhooks;
         let id = alice.instance.id;
-        let secret = mailbox.open_path(id, "/hooks/plain", Ending::Unguessable).await.unwrap();
+        let secret = webhooks.open_path(id, "/hooks/plain", PathSuffix::Unguessable).await.unwrap();
         let end = secret.path.strip_prefix("/hooks/plain/").expect("the path comes first");
         assert_eq!(end.len(), 22, "132 bits");
         assert_eq!(town.send("POST", HOST, &secret.path, &[], "x").await.status, 202);
         assert_eq!(town.send("POST", HOST, "/hooks/plain", &[], "x").await.status, 401);
         for path in ["", "/", "/.berth/x", "/a b"] {
-            let refused = mailbox.open_path(id, path, Ending::AsItIs).await.unwrap_err();
+            let refused = webhooks.open_path(id, path, PathSuffix::None).await.unwrap_err();
             assert!(matches!(refused, Error::Invalid { field: "path", .. }), "{path}: {refused}");
         }
-        for n in 1..MOST_PATHS {
+        for n in 1..MAX_PATHS {
             open(&town, &alice, &format!("/hooks/{n}")).await;
         }
-        let refused = mailbox.open_path(id, "/hooks/more", Ending::AsItIs).await.unwrap_err();
+        let refused = webhooks.open_path(id, "/hooks/more", PathSuffix::None).await.unwrap_err();
         assert!(matches!(refused, Error::Conflict(_)));
-        mailbox.close_path(id, "/hooks/1").await.unwrap();
-        assert!(matches!(mailbox.close_path(id, "/hooks/1").await.unwrap_err(), Error::NotFound));
-        assert!(matches!(mailbox.open_path(id, "/hooks/2", Ending::AsItIs).await.unwrap_err(), Error::Conflict(_)));
+        webhooks.close_path(id, "/hooks/1").await.unwrap();
+        assert!(matches!(webhooks.close_path(id, "/hooks/1").await.unwrap_err(), Error::NotFound));
+        assert!(matches!(webhooks.open_path(id, "/hooks/2", PathSuffix::None).await.unwrap_err(), Error::Conflict(_)));
         open(&town, &alice, "/hooks/more").await;
     }
 }
@@ -171,75 +173,75 @@ async fn a_path_keeps_its_order_while_another_goes_on() {
         for (path, body) in [(HOOK, "1"), (HOOK, "2"), ("/hooks/other", "a"), (HOOK, "3"), ("/hooks/other", "b")] {
             assert_eq!(post(&town, path, body).await.status, 202);
         }
-        town.letters.will(&[Reply::Says(500)]);
+        town.receiver.will(&[Reply::Says(500)]);
         town.host.release(Verb::Start);
-        town.letters.until(3).await;
-        assert_eq!(town.letters.bodies(), ["1", "a", "b"], "one that was refused holds back its own path alone");
+        town.receiver.until(3).await;
+        assert_eq!(town.receiver.bodies(), ["1", "a", "b"], "one that was refused holds back its own path alone");
         until_waiting(&town, &alice, 3).await;
         town.clock.advance(Duration::from_secs(10));
-        town.letters.until(6).await;
+        town.receiver.until(6).await;
         until_delivered(&town, &alice).await;
-        assert_eq!(town.letters.bodies()[3..], ["1", "2", "3"]);
-        let seen = town.letters.seen().clone();
+        assert_eq!(town.receiver.bodies()[3..], ["1", "2", "3"]);
+        let seen = town.receiver.seen().clone();
         assert_eq!((seen[0].id(), seen[0].header("x-berth-attempt")), (seen[3].id(), "1"));
         assert_eq!(seen[3].header("x-berth-attempt"), "2");
     }
 }
 
 #[tokio::test]
-async fn a_letter_that_is_never_taken_is_given_up_after_days_and_its_owner_decides() {
+async fn a_webhook_that_is_never_accepted_is_a_dead_letter_after_days_and_its_owner_decides() {
     for database in databases().await {
         let town = FakePlatform::on(database, &[]).await;
         let alice = town.settle_in("alice").await;
-        let (mailbox, id) = (&town.app.mailbox, alice.instance.id);
+        let (webhooks, id) = (&town.app.webhooks, alice.instance.id);
         open(&town, &alice, HOOK).await;
-        town.letters.will(&[Reply::Says(404), Reply::Says(503), Reply::Says(410)]);
+        town.receiver.will(&[Reply::Says(404), Reply::Says(503), Reply::Says(410)]);
         post(&town, HOOK, "first").await;
-        town.letters.until(1).await;
+        town.receiver.until(1).await;
         town.until_tried(&alice, 1).await;
         post(&town, HOOK, "second").await;
-        town.clock.advance(TRIED_FOR);
-        town.letters.until(3).await;
+        town.clock.advance(RETRY_WINDOW);
+        town.receiver.until(3).await;
         until_delivered(&town, &alice).await;
-        let counts = mailbox.counts(id);
-        assert_eq!((counts.waiting, counts.failed), (0, 2), "410 is no for good");
+        let counts = webhooks.counts(id);
+        assert_eq!((counts.waiting, counts.dead_letters), (0, 2), "410 is no for good");
         assert!(counts.bytes > 0);
-        let failed = mailbox.letters(id, State::Failed, 9).await.unwrap();
-        let told: Vec<_> = failed.iter().map(|l| (l.attempts, l.answer.as_deref())).collect();
+        let dead_letters = webhooks.deliveries(id, DeliveryState::DeadLetter, 9).await.unwrap();
+        let told: Vec<_> = dead_letters.iter().map(|l| (l.attempts, l.last_result.as_deref())).collect();
         assert_eq!(told, [(1, Some("410")), (2, Some("503"))]);
-        mailbox.retry(id, failed[1].id).await.unwrap();
-        town.letters.until(4).await;
+        webhooks.retry(id, dead_letters[1].id).await.unwrap();
+        town.receiver.until(4).await;
         until_delivered(&town, &alice).await;
-        assert_eq!(town.letters.bodies()[3], "first");
-        mailbox.discard(id, failed[0].id).await.unwrap();
-        assert_eq!(mailbox.counts(id), berth::mailbox::Counts::default());
-        for gone in &failed {
-            assert!(matches!(mailbox.retry(id, gone.id).await.unwrap_err(), Error::NotFound));
-            assert!(matches!(mailbox.discard(id, gone.id).await.unwrap_err(), Error::NotFound));
+        assert_eq!(town.receiver.bodies()[3], "first");
+        webhooks.discard(id, dead_letters[0].id).await.unwrap();
+        assert_eq!(webhooks.counts(id), berth::webhooks::InboxCounts::default());
+        for gone in &dead_letters {
+            assert!(matches!(webhooks.retry(id, gone.id).await.unwrap_err(), Error::NotFound));
+            assert!(matches!(webhooks.discard(id, gone.id).await.unwrap_err(), Error::NotFound));
         }
     }
 }
 
 #[tokio::test]
-async fn nobody_elses_letter_can_be_touched() {
+async fn another_owners_delivery_is_not_found() {
     let town = FakePlatform::new(&[]).await;
     let alice = town.settle_in("alice").await;
     let bob = town.settle_in("bob").await;
     open(&town, &alice, HOOK).await;
-    town.letters.will(&[Reply::Says(410)]);
+    town.receiver.will(&[Reply::Says(410)]);
     post(&town, HOOK, "x").await;
-    town.letters.until(1).await;
+    town.receiver.until(1).await;
     until_delivered(&town, &alice).await;
-    let (mailbox, id) = (&town.app.mailbox, alice.instance.id);
-    let letter = mailbox.letters(id, State::Failed, 9).await.unwrap()[0].id;
-    assert!(matches!(mailbox.retry(bob.instance.id, letter).await.unwrap_err(), Error::NotFound));
-    assert!(matches!(mailbox.discard(bob.instance.id, letter).await.unwrap_err(), Error::NotFound));
-    assert!(matches!(mailbox.close_path(bob.instance.id, HOOK).await.unwrap_err(), Error::NotFound));
-    assert_eq!(mailbox.counts(id).failed, 1);
+    let (webhooks, id) = (&town.app.webhooks, alice.instance.id);
+    let delivery = webhooks.deliveries(id, DeliveryState::DeadLetter, 9).await.unwrap()[0].id;
+    assert!(matches!(webhooks.retry(bob.instance.id, delivery).await.unwrap_err(), Error::NotFound));
+    assert!(matches!(webhooks.discard(bob.instance.id, delivery).await.unwrap_err(), Error::NotFound));
+    assert!(matches!(webhooks.close_path(bob.instance.id, HOOK).await.unwrap_err(), Error::NotFound));
+    assert_eq!(webhooks.counts(id).dead_letters, 1);
 }
 
 #[tokio::test]
-async fn the_platform_killed_between_taking_and_delivering_loses_nothing() {
+async fn the_platform_killed_between_202_and_delivery_loses_nothing() {
     for database in databases().await {
         let mut town = FakePlatform::on(database, &[]).await;
         let alice = town.settle_in("alice").await;
@@ -252,63 +254,63 @@ async fn the_platform_killed_between_taking_and_delivering_loses_nothing() {
         town.kill().await;
         town.host.release(Verb::Start);
         town.start().await;
-        town.letters.until(1).await;
+        town.receiver.until(1).await;
         let alice = Person { instance: town.instances().all()[0].clone(), ..alice };
         until_delivered(&town, &alice).await;
-        let first = town.letters.seen()[0].clone();
+        let first = town.receiver.seen()[0].clone();
         assert_eq!((first.body.as_str(), first.id()), ("kept", answer.json()["delivery"].as_str().unwrap()));
-        assert!(town.app.mailbox.is_open(alice.instance.id, HOOK), "the path stays open");
+        assert!(town.app.webhooks.is_open(alice.instance.id, HOOK), "the path stays open");
 
         // Killed when the program has it, and its answer is lost: it comes once more, and says so.
-        town.letters.will(&[Reply::Hangs]);
+        town.receiver.will(&[Reply::Hangs]);
         post(&town, HOOK, "twice").await;
-        town.letters.until(2).await;
+        town.receiver.until(2).await;
         town.kill().await;
         town.start().await;
-        town.letters.until(3).await;
+        town.receiver.until(3).await;
         let alice = Person { instance: town.instances().all()[0].clone(), ..alice };
         until_delivered(&town, &alice).await;
-        let seen = town.letters.seen().clone();
+        let seen = town.receiver.seen().clone();
         assert_eq!((seen[1].id(), seen[1].header("x-berth-attempt")), (seen[2].id(), "1"));
         assert_eq!(seen[2].header("x-berth-attempt"), "2");
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!(town.letters.seen().len(), 3, "what was taken comes no more");
+        assert_eq!(town.receiver.seen().len(), 3, "what was accepted comes no more");
     }
 }
 
 #[tokio::test]
-async fn a_suspended_instance_takes_no_mail_and_what_it_had_waits() {
+async fn a_suspended_instance_takes_no_webhooks_and_those_it_had_wait() {
     let town = FakePlatform::new(&[]).await;
     let alice = town.settle_in("alice").await;
     open(&town, &alice, HOOK).await;
-    town.letters.will(&[Reply::Says(500)]);
+    town.receiver.will(&[Reply::Says(500)]);
     post(&town, HOOK, "before").await;
-    town.letters.until(1).await;
+    town.receiver.until(1).await;
     town.app.accounts.suspend(&alice.instance.handle, "operator").await.unwrap();
     until(&alice.instance, |s| s.fact == Fact::Stopped).await;
     let refused = post(&town, HOOK, "meanwhile").await;
     assert_eq!((refused.status, refused.json()["code"].as_str().unwrap()), (403, "closed"));
     town.clock.advance(Duration::from_secs(60));
     tokio::time::sleep(Duration::from_millis(1200)).await;
-    assert_eq!((town.letters.seen().len(), alice.instance.fact()), (1, Fact::Stopped));
+    assert_eq!((town.receiver.seen().len(), alice.instance.fact()), (1, Fact::Stopped));
     town.app.accounts.restore(&alice.instance.handle, "operator").await.unwrap();
     town.clock.advance(Duration::from_secs(600));
-    town.letters.until(2).await;
-    assert_eq!(town.letters.bodies(), ["before", "before"]);
+    town.receiver.until(2).await;
+    assert_eq!(town.receiver.bodies(), ["before", "before"]);
 }
 
 #[tokio::test]
-async fn mail_alone_keeps_no_instance_awake_for_ever() {
+async fn webhooks_alone_keep_no_instance_awake_for_ever() {
     let town = FakePlatform::new(&[]).await;
     let alice = town.settle_in("alice").await;
     open(&town, &alice, HOOK).await;
-    // Two hours with a letter every minute, and nobody visits.
+    // Two hours with a webhook every minute, and no visit.
     let (mut awake, mut sent) = (0, 0);
     for minute in 0..120 {
         town.clock.advance(Duration::from_secs(60));
         assert_eq!(post(&town, HOOK, &minute.to_string()).await.status, 202);
         sent += 1;
-        // Longer than the postman's tick, so that whatever may happen does.
+        // Time for the dispatcher to deliver before the clock is advanced again.
         tokio::time::sleep(Duration::from_millis(30)).await;
         town.look().await;
         awake += u32::from(alice.instance.fact() == Fact::Awake);
@@ -319,20 +321,20 @@ async fn mail_alone_keeps_no_instance_awake_for_ever() {
     for _ in 0..30 {
         town.clock.advance(FIVE_MINUTES);
         tokio::time::sleep(Duration::from_millis(600)).await;
-        if town.app.mailbox.counts(alice.instance.id).waiting == 0 {
+        if town.app.webhooks.counts(alice.instance.id).waiting == 0 {
             break;
         }
     }
-    let bodies: Vec<usize> = town.letters.bodies().iter().map(|body| body.parse().unwrap()).collect();
+    let bodies: Vec<usize> = town.receiver.bodies().iter().map(|body| body.parse().unwrap()).collect();
     assert_eq!(bodies, (0..sent).collect::<Vec<_>>(), "each once, in order");
 }
 
 #[tokio::test]
-async fn what_is_too_much_is_refused_with_a_sentence() {
+async fn webhooks_over_a_limit_are_refused_with_a_sentence() {
     let town = FakePlatform::new(&[]).await;
     let alice = town.settle_in("alice").await;
     open(&town, &alice, HOOK).await;
-    let just = "x".repeat(LARGEST_BODY);
+    let just = "x".repeat(MAX_BODY_BYTES);
     assert_eq!(post(&town, HOOK, &just).await.status, 202);
     let refused = post(&town, HOOK, &format!("{just}x")).await;
     assert_eq!((refused.status, refused.json()["code"].as_str().unwrap()), (413, "too_large"));
@@ -342,9 +344,9 @@ async fn what_is_too_much_is_refused_with_a_sentence() {
     assert_eq!((refused.status, refused.json()["code"].as_str().unwrap()), (431, "head_too_large"));
     until_delivered(&town, &alice).await;
 
-    // The program takes nothing, and the box fills.
+    // The program accepts nothing, and the inbox fills.
     let stubborn = vec![Reply::Says(500); 100];
-    town.letters.will(&stubborn);
+    town.receiver.will(&stubborn);
     let mut last = post(&town, HOOK, &just).await;
     for _ in 0..20 {
         last = post(&town, HOOK, &just).await;
@@ -352,10 +354,10 @@ async fn what_is_too_much_is_refused_with_a_sentence() {
             break;
         }
     }
-    assert_eq!((last.status, last.json()["code"].as_str().unwrap()), (507, "mailbox_full"));
+    assert_eq!((last.status, last.json()["code"].as_str().unwrap()), (507, "inbox_full"));
     assert!(!last.header("retry-after").is_empty() && last.json()["detail"].as_str().unwrap().contains("full"));
-    assert_eq!(town.app.mailbox.counts(alice.instance.id).waiting, 15);
-    // Refused letters count as well, so that a flood ends at the door.
+    assert_eq!(town.app.webhooks.counts(alice.instance.id).waiting, 15);
+    // Refused requests count as well: a flood soon meets the rate limit.
     let mut statuses = Vec::new();
     for _ in 0..150 {
         statuses.push(post(&town, HOOK, "").await.status);
@@ -367,30 +369,30 @@ async fn what_is_too_much_is_refused_with_a_sentence() {
 }
 
 #[tokio::test]
-async fn deleting_an_instances_mail_leaves_nothing() {
+async fn deleting_an_instances_webhooks_leaves_nothing() {
     for database in databases().await {
         let town = FakePlatform::on(database, &[]).await;
         let alice = town.settle_in("alice").await;
-        let (mailbox, id) = (&town.app.mailbox, alice.instance.id);
+        let (webhooks, id) = (&town.app.webhooks, alice.instance.id);
         open(&town, &alice, HOOK).await;
-        town.letters.will(&[Reply::Says(410)]);
+        town.receiver.will(&[Reply::Says(410)]);
         post(&town, HOOK, "x").await;
         post(&town, HOOK, "y").await;
-        town.letters.until(2).await;
+        town.receiver.until(2).await;
         until_delivered(&town, &alice).await;
         let tx = town.app.db.begin().await.unwrap();
-        mailbox.forget_in(&tx, id).await.unwrap();
+        webhooks.forget_in(&tx, id).await.unwrap();
         tx.commit().await.unwrap();
-        mailbox.forget(id);
-        assert!(mailbox.paths(id).is_empty() && mailbox.counts_of_all() == berth::mailbox::Counts::default());
-        for state in [State::Waiting, State::Failed, State::Delivered] {
-            assert!(mailbox.letters(id, state, 9).await.unwrap().is_empty());
+        webhooks.forget(id);
+        assert!(webhooks.paths(id).is_empty() && webhooks.total_counts() == berth::webhooks::InboxCounts::default());
+        for state in [DeliveryState::Waiting, DeliveryState::DeadLetter, DeliveryState::Delivered] {
+            assert!(webhooks.deliveries(id, state, 9).await.unwrap().is_empty());
         }
     }
 }
 
 #[tokio::test]
-async fn whatever_breaks_every_letter_that_was_taken_arrives() {
+async fn whatever_breaks_every_webhook_that_was_accepted_arrives() {
     for (database, seed) in databases().await.into_iter().zip(rand::random::<[u64; 2]>()) {
         println!("seed {seed} on {}", database.kind);
         let mut random = StdRng::seed_from_u64(seed);
@@ -399,18 +401,18 @@ async fn whatever_breaks_every_letter_that_was_taken_arrives() {
         for path in ["/hooks/a", "/hooks/b", "/hooks/c"] {
             open(&town, &alice, path).await;
         }
-        let mut taken: Vec<(String, String)> = Vec::new();
+        let mut accepted: Vec<(String, String)> = Vec::new();
         for step in 0..60 {
             match random.random_range(0..10) {
                 0..4 => {
                     let path = ["/hooks/a", "/hooks/b", "/hooks/c"][random.random_range(0..3)];
                     let answer = post(&town, path, &step.to_string()).await;
                     if answer.status == 202 {
-                        taken.push((path.into(), answer.json()["delivery"].as_str().unwrap().into()));
+                        accepted.push((path.into(), answer.json()["delivery"].as_str().unwrap().into()));
                     }
                 }
-                4 => town.letters.will(&[Reply::Says(500)]),
-                5 => town.letters.will(&[Reply::Hangs]),
+                4 => town.receiver.will(&[Reply::Says(500)]),
+                5 => town.receiver.will(&[Reply::Hangs]),
                 6 => town.host.fail_next(Verb::Start, HostError::Unreachable),
                 7 => {
                     let _ = town.instances().sleep(&alice.instance, Wish::Frozen, Cause::OwnerAsked).await;
@@ -423,28 +425,28 @@ async fn whatever_breaks_every_letter_that_was_taken_arrives() {
             }
             tokio::time::sleep(Duration::from_millis(random.random_range(0..40))).await;
         }
-        // It quietens down.
-        town.letters.takes_all();
+        // Nothing breaks any more.
+        town.receiver.takes_all();
         town.restart().await;
         alice.instance = town.instances().all()[0].clone();
         for _ in 0..60 {
-            if town.app.mailbox.counts(alice.instance.id).waiting == 0 {
+            if town.app.webhooks.counts(alice.instance.id).waiting == 0 {
                 break;
             }
             town.clock.advance(FIVE_MINUTES);
             tokio::time::sleep(Duration::from_millis(600)).await;
         }
-        let counts = town.app.mailbox.counts(alice.instance.id);
-        assert_eq!((counts.waiting, counts.failed, counts.bytes), (0, 0, 0), "seed {seed}");
-        let seen = town.letters.seen().clone();
-        let arrived: HashSet<&str> = seen.iter().map(|letter| letter.id()).collect();
-        let lost: Vec<_> = taken.iter().filter(|(_, id)| !arrived.contains(id.as_str())).collect();
-        assert!(lost.is_empty(), "seed {seed}: {} of {} were lost: {lost:?}", lost.len(), taken.len());
-        // The order in which each path's letters were first seen is the order in which they were taken.
+        let counts = town.app.webhooks.counts(alice.instance.id);
+        assert_eq!((counts.waiting, counts.dead_letters, counts.bytes), (0, 0, 0), "seed {seed}");
+        let seen = town.receiver.seen().clone();
+        let arrived: HashSet<&str> = seen.iter().map(|received| received.id()).collect();
+        let lost: Vec<_> = accepted.iter().filter(|(_, id)| !arrived.contains(id.as_str())).collect();
+        assert!(lost.is_empty(), "seed {seed}: {} of {} were lost: {lost:?}", lost.len(), accepted.len());
+        // Each path's webhooks were first seen in the order in which they were accepted.
         for path in ["/hooks/a", "/hooks/b", "/hooks/c"] {
-            let sent: Vec<&str> = taken.iter().filter(|(p, _)| p == path).map(|(_, id)| id.as_str()).collect();
+            let sent: Vec<&str> = accepted.iter().filter(|(p, _)| p == path).map(|(_, id)| id.as_str()).collect();
             let mut first = Vec::new();
-            for id in seen.iter().filter(|letter| letter.target == path).map(|letter| letter.id()) {
+            for id in seen.iter().filter(|received| received.target == path).map(|received| received.id()) {
                 if !first.contains(&id) {
                     first.push(id);
                 }

@@ -1,15 +1,15 @@
-//! Registration of the mailbox: how many letters wait or failed; the paths and letters of a deleted account's instance go.
+//! Registration of webhooks: gauges of waiting deliveries and dead letters, and deletion of an account's paths and inbox.
 
 use async_trait::async_trait;
 
-use super::Mailbox;
+use super::Webhooks;
 use crate::clock::Timestamp;
 use crate::db::Tx;
 use crate::error::Result;
 use crate::modules::{DeletedAccount, GaugeFamily, Module};
 
 #[async_trait]
-impl Module for Mailbox {
+impl Module for Webhooks {
     async fn delete_account_rows(&self, tx: &Tx, account: &DeletedAccount) -> Result<()> {
         let Some(instance) = account.instance else { return Ok(()) };
         self.forget_in(tx, instance).await
@@ -22,9 +22,9 @@ impl Module for Mailbox {
     }
 
     fn gauges(&self, _: Timestamp) -> Vec<GaugeFamily> {
-        let counts = self.counts_of_all();
-        let samples = [("waiting", counts.waiting), ("failed", counts.failed)]
-            .map(|(state, letters)| (state.to_owned(), i64::try_from(letters).unwrap_or(i64::MAX)));
-        vec![GaugeFamily::by_label("letters", "Letters in the mailbox, by how they stand", "state", samples)]
+        let counts = self.total_counts();
+        let samples = [("waiting", counts.waiting), ("dead_letter", counts.dead_letters)]
+            .map(|(state, count)| (state.to_owned(), i64::try_from(count).unwrap_or(i64::MAX)));
+        vec![GaugeFamily::by_label("webhook_deliveries", "Webhook deliveries in inboxes, by state", "state", samples)]
     }
 }

@@ -1,4 +1,4 @@
-//! The mailbox and the alarms for programs, in JSON.
+//! The owner's JSON API of webhooks and alarms.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -7,79 +7,82 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::extractors::OwnInstance;
-use super::mailbox;
+use super::webhooks;
 use crate::alarms::MOST_ALARMS;
 use crate::app::App;
 use crate::http::alarm_view;
 use crate::http::problem::HandlerResult;
 use crate::instances::Instance;
-use crate::mailbox::{Ending, MOST_BYTES, MOST_LETTERS, MOST_PATHS, OpenPath, State as Standing};
+use crate::webhooks::{DeliveryState, MAX_DELIVERIES, MAX_INBOX_BYTES, MAX_PATHS, PathSuffix, WebhookPath};
 
-/// How many letters are listed in each state.
+/// How many deliveries are listed in each state.
 const LISTED: u64 = 50;
 
-/// `GET /api/mailbox`: open paths, how much is kept and may be, and the newest letters in each state.
+/// `GET /api/webhooks`: open paths, the size of the inbox and its limits, and the newest deliveries in each state.
 pub async fn show(State(app): State<App>, OwnInstance(instance): OwnInstance) -> HandlerResult<Json<Value>> {
-    let letters = |state| app.mailbox.letters(instance.id, state, LISTED);
-    let (waiting, failed, delivered) =
-        tokio::try_join!(letters(Standing::Waiting), letters(Standing::Failed), letters(Standing::Delivered))?;
+    let deliveries = |state| app.webhooks.deliveries(instance.id, state, LISTED);
+    let (waiting, dead_letters, delivered) = tokio::try_join!(
+        deliveries(DeliveryState::Waiting),
+        deliveries(DeliveryState::DeadLetter),
+        deliveries(DeliveryState::Delivered)
+    )?;
     let paths: Vec<Value> =
-        app.mailbox.paths(instance.id).iter().map(|open| path_view(&app, &instance, open)).collect();
+        app.webhooks.paths(instance.id).iter().map(|open| path_view(&app, &instance, open)).collect();
     Ok(Json(json!({
         "paths": paths,
-        "kept": app.mailbox.counts(instance.id),
-        "most": { "paths": MOST_PATHS, "letters": MOST_LETTERS, "bytes": MOST_BYTES },
+        "stored": app.webhooks.counts(instance.id),
+        "limits": { "paths": MAX_PATHS, "deliveries": MAX_DELIVERIES, "bytes": MAX_INBOX_BYTES },
         "waiting": waiting,
-        "failed": failed,
+        "dead_letters": dead_letters,
         "delivered": delivered,
     })))
 }
 
 #[derive(Deserialize)]
-pub struct Asked {
+pub struct OpenPathBody {
     path: String,
     #[serde(default)]
     unguessable: bool,
 }
 
-/// `POST /api/mailbox/paths` with `{"path", "unguessable"}`: 201, and the address to give to whoever sends.
+/// `POST /api/webhooks/paths` with `{"path", "unguessable"}`: 201, and the address to give to the sender.
 pub async fn open(
     State(app): State<App>,
     OwnInstance(instance): OwnInstance,
-    Json(asked): Json<Asked>,
+    Json(body): Json<OpenPathBody>,
 ) -> HandlerResult<(StatusCode, Json<Value>)> {
-    let ending = if asked.unguessable { Ending::Unguessable } else { Ending::AsItIs };
-    let opened = app.mailbox.open_path(instance.id, &asked.path, ending).await?;
+    let suffix = if body.unguessable { PathSuffix::Unguessable } else { PathSuffix::None };
+    let opened = app.webhooks.open_path(instance.id, &body.path, suffix).await?;
     Ok((StatusCode::CREATED, Json(path_view(&app, &instance, &opened))))
 }
 
-/// `POST /api/mailbox/paths/close` with `{"path"}`.
+/// `POST /api/webhooks/paths/close` with `{"path"}`.
 pub async fn close(
     State(app): State<App>,
     OwnInstance(instance): OwnInstance,
-    Json(asked): Json<Asked>,
+    Json(body): Json<OpenPathBody>,
 ) -> HandlerResult<StatusCode> {
-    app.mailbox.close_path(instance.id, &asked.path).await?;
+    app.webhooks.close_path(instance.id, &body.path).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /api/mailbox/letters/{id}/retry`
+/// `POST /api/webhooks/deliveries/{id}/retry`
 pub async fn retry(
     State(app): State<App>,
     OwnInstance(instance): OwnInstance,
     Path(id): Path<String>,
 ) -> HandlerResult<StatusCode> {
-    app.mailbox.retry(instance.id, mailbox::letter(&id)?).await?;
+    app.webhooks.retry(instance.id, webhooks::delivery_id(&id)?).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
-/// `POST /api/mailbox/letters/{id}/discard`
+/// `POST /api/webhooks/deliveries/{id}/discard`
 pub async fn discard(
     State(app): State<App>,
     OwnInstance(instance): OwnInstance,
     Path(id): Path<String>,
 ) -> HandlerResult<StatusCode> {
-    app.mailbox.discard(instance.id, mailbox::letter(&id)?).await?;
+    app.webhooks.discard(instance.id, webhooks::delivery_id(&id)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -99,7 +102,7 @@ pub async fn delete_alarm(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn path_view(app: &App, instance: &Instance, open: &OpenPath) -> Value {
+fn path_view(app: &App, instance: &Instance, open: &WebhookPath) -> Value {
     let url = format!("{}{}", app.config.hosts.instance_origin(&instance.handle), open.path);
     json!({ "path": open.path, "url": url, "opened_at": open.opened_at })
 }

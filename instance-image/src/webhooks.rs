@@ -1,0 +1,130 @@
+//! Received webhooks: a log of delivery ids in the volume, which makes at-least-once delivery idempotent.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tokio::fs;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::Mutex;
+
+/// How many are remembered. A delivery is repeated only before the next one of its path comes, so that a hundred ids
+/// are enough for the eight paths and the alarms that there may be.
+const MAX_RECORDS: usize = 100;
+
+/// A received webhook, without headers and body.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct WebhookRecord {
+    /// `X-Berth-Delivery`: the same at every attempt.
+    pub id: String,
+    /// `POST /hooks/github`, or the name of the alarm that rang.
+    pub what: String,
+    pub bytes: usize,
+    /// In Unix seconds.
+    pub at: u64,
+}
+
+/// The received webhooks in a file of the volume, newest first. A power cut leaves the old file or the new one.
+pub struct WebhookLog {
+    file: PathBuf,
+    known: Mutex<Option<VecDeque<WebhookRecord>>>,
+}
+
+impl WebhookLog {
+    pub fn open(home: &Path) -> Self {
+        Self { file: home.join(".berth/webhooks"), known: Mutex::new(None) }
+    }
+
+    /// Records a delivery, unless its id is known. Only after this may it be acknowledged with 2xx: the platform then
+    /// never sends it again.
+    ///
+    /// # Errors
+    /// When the volume cannot be read or written; the delivery must then be refused, so that it is retried.
+    pub async fn record(&self, webhook: WebhookRecord) -> io::Result<()> {
+        let mut known = self.known.lock().await;
+        let mut webhooks = self.read(&known).await?;
+        if !webhooks.iter().any(|other| other.id == webhook.id) {
+            webhooks.push_front(webhook);
+            webhooks.truncate(MAX_RECORDS);
+            self.write(&webhooks).await?;
+        }
+        *known = Some(webhooks);
+        Ok(())
+    }
+
+    /// The newest records, at most `limit`.
+    ///
+    /// # Errors
+    /// When the volume cannot be read.
+    pub async fn newest(&self, limit: usize) -> io::Result<Vec<WebhookRecord>> {
+        let mut known = self.known.lock().await;
+        let webhooks = self.read(&known).await?;
+        let newest = webhooks.iter().take(limit).cloned().collect();
+        *known = Some(webhooks);
+        Ok(newest)
+    }
+
+    async fn read(&self, known: &Option<VecDeque<WebhookRecord>>) -> io::Result<VecDeque<WebhookRecord>> {
+        if let Some(webhooks) = known {
+            return Ok(webhooks.clone());
+        }
+        match fs::read(&self.file).await {
+            // The owner may edit every file of the volume: one that cannot be parsed counts as empty.
+            Ok(text) => Ok(serde_json::from_slice(&text).unwrap_or_default()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(VecDeque::new()),
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn write(&self, webhooks: &VecDeque<WebhookRecord>) -> io::Result<()> {
+        let folder = self.file.parent().expect("the file is in a folder of $HOME");
+        fs::create_dir_all(folder).await?;
+        let new = self.file.with_extension("new");
+        let mut file = fs::File::create(&new).await?;
+        file.write_all(&serde_json::to_vec(webhooks)?).await?;
+        file.sync_all().await?;
+        // Atomic replacement: flush the content, rename, flush the folder.
+        fs::rename(&new, &self.file).await?;
+        fs::File::open(folder).await?.sync_all().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn webhook(id: usize) -> WebhookRecord {
+        WebhookRecord { id: id.to_string(), what: "POST /hooks/github".into(), bytes: 3, at: id as u64 }
+    }
+
+    #[tokio::test]
+    async fn a_delivery_that_comes_twice_is_recorded_once_also_after_a_restart() {
+        let home = tempfile::tempdir().unwrap();
+        let webhooks = WebhookLog::open(home.path());
+        for id in [1, 2, 1] {
+            webhooks.record(webhook(id)).await.unwrap();
+        }
+        let again = WebhookLog::open(home.path());
+        again.record(webhook(2)).await.unwrap();
+        assert_eq!(again.newest(9).await.unwrap(), [webhook(2), webhook(1)]);
+    }
+
+    #[tokio::test]
+    async fn records_are_limited_and_a_broken_file_counts_as_empty() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::create_dir(home.path().join(".berth")).unwrap();
+        std::fs::write(home.path().join(".berth/webhooks"), "no list").unwrap();
+        let webhooks = WebhookLog::open(home.path());
+        for id in 0..MAX_RECORDS + 5 {
+            webhooks.record(webhook(id)).await.unwrap();
+        }
+        assert_eq!(webhooks.newest(usize::MAX).await.unwrap().len(), MAX_RECORDS);
+        assert_eq!(webhooks.newest(1).await.unwrap(), [webhook(MAX_RECORDS + 4)]);
+    }
+
+    #[tokio::test]
+    async fn a_home_that_cannot_be_written_records_nothing() {
+        assert!(WebhookLog::open(Path::new("/proc/nowhere")).record(webhook(1)).await.is_err());
+    }
+}

@@ -1,0 +1,238 @@
+//! Rate limits: token buckets in memory, one shared or one for each key, that say after how long to try again.
+//!
+//! The algorithm is GCRA, the generic cell rate algorithm, in the `governor` crate: a bucket holds a burst of tokens,
+//! each check takes one, and tokens come back at an even pace. The buckets are not stored, so a restart fills them all;
+//! how often the platform restarts bounds what that lets through.
+
+use std::hash::Hash;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use governor::clock::Clock as _;
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::keyed::HashMapStateStore;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+
+use crate::clock::Clock;
+use crate::error::Error;
+
+/// Keys a limiter remembers before it drops those whose bucket is full again.
+const PURGE_AT: usize = 10_000;
+
+type Limiter<K, S> = RateLimiter<K, S, GovernorClock, NoOpMiddleware<Nanos>>;
+
+/// How many tokens a bucket holds, and how fast they come back.
+#[derive(Clone, Copy, Debug)]
+pub struct RateLimit(Quota);
+
+/// A limiter with a bucket for each key.
+pub struct KeyedRateLimiter<K: Hash + Eq + Clone> {
+    limiter: Limiter<K, HashMapStateStore<K>>,
+    clock: GovernorClock,
+    /// How many keys there may be before the next purge.
+    purge_at: AtomicUsize,
+}
+
+/// A limiter with one bucket for all.
+pub struct SharedRateLimiter {
+    limiter: Limiter<NotKeyed, InMemoryState>,
+    clock: GovernorClock,
+}
+
+impl RateLimit {
+    /// `tokens` a second, and as many at once.
+    ///
+    /// # Panics
+    /// When `tokens` is zero; a constant then does not compile.
+    #[must_use]
+    pub const fn per_second(tokens: u32) -> Self {
+        Self(Quota::per_second(at_least_one(tokens)))
+    }
+
+    /// `tokens` a minute, and as many at once.
+    ///
+    /// # Panics
+    /// When `tokens` is zero; a constant then does not compile.
+    #[must_use]
+    pub const fn per_minute(tokens: u32) -> Self {
+        Self(Quota::per_minute(at_least_one(tokens)))
+    }
+
+    /// `tokens` an hour, and as many at once.
+    ///
+    /// # Panics
+    /// When `tokens` is zero; a constant then does not compile.
+    #[must_use]
+    pub const fn per_hour(tokens: u32) -> Self {
+        Self(Quota::per_hour(at_least_one(tokens)))
+    }
+
+    /// The same pace with another number of tokens at once.
+    ///
+    /// # Panics
+    /// When `tokens` is zero; a constant then does not compile.
+    #[must_use]
+    pub const fn burst(self, tokens: u32) -> Self {
+        Self(self.0.allow_burst(at_least_one(tokens)))
+    }
+}
+
+const fn at_least_one(tokens: u32) -> NonZeroU32 {
+    NonZeroU32::new(tokens).expect("a rate limit lets something through")
+}
+
+impl<K: Hash + Eq + Clone> KeyedRateLimiter<K> {
+    /// A limiter whose buckets are all full.
+    #[must_use]
+    pub fn new(limit: RateLimit, clock: Clock) -> Self {
+        let clock = GovernorClock(clock);
+        let limiter = RateLimiter::hashmap_with_clock(limit.0, clock.clone());
+        Self { limiter, clock, purge_at: AtomicUsize::new(PURGE_AT) }
+    }
+
+    /// Takes a token from the bucket of `key`.
+    ///
+    /// # Errors
+    /// How long until there is one.
+    pub fn check(&self, key: &K) -> Result<(), Duration> {
+        let keys = self.limiter.len();
+        if keys > self.purge_at.load(Ordering::Relaxed) {
+            self.purge();
+            // A purge looks at every key. Were the mark fixed, a crowd larger than it would cause one at each check; at
+            // twice the number of keys left, the cost of a purge is spread over as many checks as it looks at keys.
+            self.purge_at.store(PURGE_AT.max(2 * self.limiter.len()), Ordering::Relaxed);
+        }
+        self.limiter.check_key(key).map_err(|refused| refused.wait_time_from(self.clock.now()))
+    }
+
+    /// Drops keys whose bucket is full: nothing about them is worth remembering.
+    pub fn purge(&self) {
+        self.limiter.retain_recent();
+    }
+
+    /// Whether no key is remembered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.limiter.is_empty()
+    }
+}
+
+impl SharedRateLimiter {
+    /// A limiter whose bucket is full.
+    #[must_use]
+    pub fn new(limit: RateLimit, clock: Clock) -> Self {
+        let clock = GovernorClock(clock);
+        Self { limiter: RateLimiter::direct_with_clock(limit.0, clock.clone()), clock }
+    }
+
+    /// Takes a token.
+    ///
+    /// # Errors
+    /// How long until there is one.
+    pub fn check(&self) -> Result<(), Duration> {
+        self.limiter.check().map_err(|refused| refused.wait_time_from(self.clock.now()))
+    }
+}
+
+/// The error for a client over its limit: `sentence` says of what there was too much, and when to retry is added to it.
+#[must_use]
+pub fn too_many(sentence: &str, wait: Duration) -> Error {
+    // Retry-After has whole seconds (RFC 9110 10.2.3). Rounded up, so that a client that waits as told gets through,
+    // and is never told to wait for zero seconds.
+    let seconds = wait.as_secs() + 1;
+    let when = match seconds {
+        1 => "1 second".to_owned(),
+        2..90 => format!("{seconds} seconds"),
+        _ => format!("{} minutes", seconds.div_ceil(60)),
+    };
+    let message = format!("{sentence} Please try again in {when}.");
+    Error::TooMany { message, retry_after: Duration::from_secs(seconds) }
+}
+
+/// The platform's clock in the form that `governor` reads.
+#[derive(Clone, Debug)]
+struct GovernorClock(Clock);
+
+impl governor::clock::Clock for GovernorClock {
+    type Instant = Nanos;
+
+    fn now(&self) -> Self::Instant {
+        Duration::from_millis(u64::try_from(self.0.now().0).unwrap_or(0)).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+
+    const LIMIT: RateLimit = RateLimit::per_minute(60).burst(2);
+
+    fn clock() -> Clock {
+        Clock::manual(Timestamp(1_800_000_000_000))
+    }
+
+    #[test]
+    fn each_key_has_a_bucket_that_fills_again_at_its_pace() {
+        let clock = clock();
+        let limiter = KeyedRateLimiter::new(LIMIT, clock.clone());
+        assert_eq!((0..10).filter(|_| limiter.check(&1).is_ok()).count(), 2);
+        limiter.check(&2).unwrap();
+        let wait = limiter.check(&1).unwrap_err();
+        assert_eq!(wait, Duration::from_secs(1));
+        clock.advance(wait);
+        limiter.check(&1).unwrap();
+        limiter.check(&1).unwrap_err();
+    }
+
+    #[test]
+    fn a_shared_bucket_is_one_for_all() {
+        let limiter = SharedRateLimiter::new(RateLimit::per_hour(3), clock());
+        assert_eq!((0..10).filter(|_| limiter.check().is_ok()).count(), 3);
+        assert_eq!(limiter.check(), Err(Duration::from_secs(20 * 60)));
+    }
+
+    #[test]
+    fn keys_with_a_full_bucket_are_dropped_and_the_others_stay() {
+        let clock = clock();
+        let limiter = KeyedRateLimiter::new(LIMIT, clock.clone());
+        for key in 0..PURGE_AT {
+            limiter.check(&key).unwrap();
+        }
+        clock.advance(Duration::from_secs(2));
+        limiter.check(&PURGE_AT).unwrap();
+        limiter.check(&PURGE_AT).unwrap();
+        // The next one finds more keys than the mark.
+        limiter.check(&0).unwrap();
+        assert_eq!(limiter.limiter.len(), 2);
+        limiter.check(&PURGE_AT).unwrap_err();
+        clock.advance(Duration::from_secs(2));
+        limiter.purge();
+        assert!(limiter.is_empty());
+    }
+
+    #[test]
+    fn a_crowd_larger_than_the_mark_is_not_looked_through_at_every_check() {
+        let limiter = KeyedRateLimiter::new(LIMIT, clock());
+        for key in 0..=PURGE_AT + 1 {
+            limiter.check(&key).unwrap();
+        }
+        assert_eq!(limiter.purge_at.load(Ordering::Relaxed), 2 * (PURGE_AT + 1));
+    }
+
+    #[test]
+    fn the_sentence_and_the_header_say_the_same_rounded_up() {
+        for (wait_ms, seconds, when) in
+            [(0, 1, "1 second"), (999, 1, "1 second"), (1_000, 2, "2 seconds"), (89_000, 90, "2 minutes")]
+        {
+            let Error::TooMany { message, retry_after } = too_many("Too many.", Duration::from_millis(wait_ms)) else {
+                panic!("another error")
+            };
+            assert_eq!(retry_after, Duration::from_secs(seconds));
+            assert_eq!(message, format!("Too many. Please try again in {when}."));
+        }
+    }
+}

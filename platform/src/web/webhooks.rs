@@ -1,0 +1,224 @@
+//! The owner's page of webhooks and alarms: open paths, waiting and delivered webhooks, dead letters.
+
+use askama::Template;
+use axum::extract::{Form, Path, State};
+use axum::response::{IntoResponse as _, Redirect};
+use serde::Deserialize;
+
+use super::alarms::AlarmRow;
+use super::extractors::OwnInstance;
+use crate::accounts::Session;
+use crate::app::App;
+use crate::error::{Error, Result};
+use crate::http::format::{Moment, grouped};
+use crate::http::page::Page;
+use crate::http::problem::{HandlerResult, Problem};
+use crate::instances::Instance;
+use crate::web::page_head::PageHead;
+use crate::webhooks::{DeliveryId, DeliveryState, DeliveryView, InboxCounts, MAX_PATHS, PathSuffix};
+
+/// How many deliveries of each kind are listed: those that may need the owner, and those that only show that it works.
+const UNDELIVERED_LISTED: u64 = 50;
+const DELIVERED_LISTED: u64 = 10;
+
+#[derive(Template)]
+#[template(path = "dashboard/webhooks.html")]
+pub struct WebhooksPage {
+    pub head: PageHead,
+    /// Stands before a path in an address.
+    pub instance_origin: String,
+    /// The path in the form, and what is wrong with it.
+    pub typed: String,
+    pub note: String,
+    pub paths: Vec<String>,
+    pub max_paths: usize,
+    pub may_open: bool,
+    pub counts: InboxCounts,
+    pub stored_kib: String,
+    pub undelivered: Vec<DeliveryRow>,
+    pub delivered: Vec<DeliveryRow>,
+    pub alarms: Vec<AlarmRow>,
+}
+
+/// A delivery in a list.
+pub struct DeliveryRow {
+    pub id: String,
+    /// `POST /hooks/github`, or the name of the alarm.
+    pub what: String,
+    pub lamp: &'static str,
+    /// The outcome so far.
+    pub outcome: String,
+    /// What `at` is the time of: the next attempt, the arrival, or the end.
+    pub when: &'static str,
+    pub at: Moment,
+}
+
+/// The card of webhooks on the dashboard.
+pub struct WebhooksCard {
+    pub paths: usize,
+    pub alarms: usize,
+    pub counts: InboxCounts,
+    pub latest: Vec<DeliveryRow>,
+}
+
+/// The card of one instance.
+pub async fn card(app: &App, instance: &Instance) -> Result<WebhooksCard> {
+    let (dead_letters, delivered, alarms) = tokio::try_join!(
+        app.webhooks.deliveries(instance.id, DeliveryState::DeadLetter, 3),
+        app.webhooks.deliveries(instance.id, DeliveryState::Delivered, 3),
+        app.alarms.of(instance.id),
+    )?;
+    let latest = dead_letters.iter().chain(&delivered).take(4).map(Into::into).collect();
+    let (paths, counts) = (app.webhooks.paths(instance.id).len(), app.webhooks.counts(instance.id));
+    Ok(WebhooksCard { paths, alarms: alarms.len(), counts, latest })
+}
+
+/// `GET /webhooks`
+pub async fn show(
+    State(app): State<App>,
+    session: Session,
+    OwnInstance(instance): OwnInstance,
+) -> HandlerResult<Page<WebhooksPage>> {
+    Ok(Page(page(&app, &session, &instance, OpenPathForm::default(), String::new()).await?))
+}
+
+#[derive(Default, Deserialize)]
+pub struct OpenPathForm {
+    #[serde(default)]
+    path: String,
+    /// The checkbox: `yes`, or not there.
+    #[serde(default)]
+    unguessable: String,
+}
+
+/// `POST /webhooks/paths`
+pub async fn open(
+    State(app): State<App>,
+    session: Session,
+    OwnInstance(instance): OwnInstance,
+    Form(form): Form<OpenPathForm>,
+) -> HandlerResult {
+    let suffix = if form.unguessable == "yes" { PathSuffix::Unguessable } else { PathSuffix::None };
+    match app.webhooks.open_path(instance.id, form.path.trim(), suffix).await {
+        Ok(_) => Ok(Redirect::to("/webhooks").into_response()),
+        Err(error) => {
+            let problem = Problem::in_place(error)?;
+            let page = page(&app, &session, &instance, form, problem.detail.clone()).await?;
+            Ok(problem.with(Page(page)))
+        }
+    }
+}
+
+/// `POST /webhooks/paths/close`
+pub async fn close(
+    State(app): State<App>,
+    OwnInstance(instance): OwnInstance,
+    Form(form): Form<OpenPathForm>,
+) -> HandlerResult<Redirect> {
+    app.webhooks.close_path(instance.id, &form.path).await?;
+    Ok(Redirect::to("/webhooks"))
+}
+
+/// `POST /webhooks/deliveries/{id}/retry`
+pub async fn retry(
+    State(app): State<App>,
+    OwnInstance(instance): OwnInstance,
+    Path(id): Path<String>,
+) -> HandlerResult<Redirect> {
+    app.webhooks.retry(instance.id, delivery_id(&id)?).await?;
+    Ok(Redirect::to("/webhooks#deliveries"))
+}
+
+/// `POST /webhooks/deliveries/{id}/discard`
+pub async fn discard(
+    State(app): State<App>,
+    OwnInstance(instance): OwnInstance,
+    Path(id): Path<String>,
+) -> HandlerResult<Redirect> {
+    app.webhooks.discard(instance.id, delivery_id(&id)?).await?;
+    Ok(Redirect::to("/webhooks#deliveries"))
+}
+
+/// The id of a delivery from a path.
+///
+/// # Errors
+/// `NotFound` for text that is not an id.
+pub fn delivery_id(id: &str) -> Result<DeliveryId> {
+    id.parse().map_err(|_| Error::NotFound)
+}
+
+async fn page(
+    app: &App,
+    session: &Session,
+    instance: &Instance,
+    form: OpenPathForm,
+    note: String,
+) -> Result<WebhooksPage> {
+    let (waiting, dead_letters, delivered, alarms) = tokio::try_join!(
+        app.webhooks.deliveries(instance.id, DeliveryState::Waiting, UNDELIVERED_LISTED),
+        app.webhooks.deliveries(instance.id, DeliveryState::DeadLetter, UNDELIVERED_LISTED),
+        app.webhooks.deliveries(instance.id, DeliveryState::Delivered, DELIVERED_LISTED),
+        app.alarms.of(instance.id),
+    )?;
+    let paths: Vec<String> = app.webhooks.paths(instance.id).into_iter().map(|open| open.path).collect();
+    let counts = app.webhooks.counts(instance.id);
+    Ok(WebhooksPage {
+        head: session.into(),
+        instance_origin: app.config.hosts.instance_origin(&instance.handle),
+        typed: form.path,
+        note,
+        may_open: paths.len() < MAX_PATHS,
+        paths,
+        max_paths: MAX_PATHS,
+        stored_kib: grouped(i64::try_from(counts.bytes.div_ceil(1024)).unwrap_or(i64::MAX)),
+        counts,
+        undelivered: dead_letters.iter().chain(&waiting).map(Into::into).collect(),
+        delivered: delivered.iter().map(Into::into).collect(),
+        alarms: alarms.iter().map(Into::into).collect(),
+    })
+}
+
+impl From<&DeliveryView> for DeliveryRow {
+    fn from(delivery: &DeliveryView) -> Self {
+        let what = match (&delivery.alarm, delivery.path.as_str()) {
+            (Some(alarm), "") => format!("Alarm {alarm}"),
+            (Some(alarm), path) => format!("Alarm {alarm} to {path}"),
+            (None, path) => format!("{} {path}", delivery.method),
+        };
+        let result = delivery.last_result.as_deref();
+        let (lamp, outcome, when, at) = match (delivery.state, delivery.attempts) {
+            (DeliveryState::Waiting, 0) => ("moving", "no attempt yet".to_owned(), "arrived", delivery.arrived_at),
+            (DeliveryState::Waiting, attempts) => {
+                let at = delivery.next_attempt_at.unwrap_or(delivery.arrived_at);
+                ("moving", tried(attempts, result), "next attempt", at)
+            }
+            (DeliveryState::DeadLetter, attempts) => {
+                ("trouble", tried(attempts, result), "dead letter since", done(delivery))
+            }
+            (DeliveryState::Delivered, 1) => ("awake", accepted(result), "delivered", done(delivery)),
+            (DeliveryState::Delivered, attempts) => {
+                ("awake", format!("{}, attempt {attempts}", accepted(result)), "delivered", done(delivery))
+            }
+        };
+        Self { id: delivery.id.to_string(), what, lamp, outcome, when, at: Moment(at) }
+    }
+}
+
+fn done(delivery: &DeliveryView) -> crate::clock::Timestamp {
+    delivery.done_at.unwrap_or(delivery.arrived_at)
+}
+
+fn tried(attempts: i64, result: Option<&str>) -> String {
+    let times = if attempts == 1 { "1 attempt".to_owned() } else { format!("{attempts} attempts") };
+    match result {
+        Some(result) => format!("{times}, last: {result}"),
+        None => format!("{times}, no result known"),
+    }
+}
+
+fn accepted(result: Option<&str>) -> String {
+    match result {
+        Some("woke") | None => "it woke".into(),
+        Some(status) => format!("accepted with {status}"),
+    }
+}

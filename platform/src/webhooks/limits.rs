@@ -1,0 +1,74 @@
+//! Rate limits of webhooks: requests that an address and an instance may receive, and wakes that deliveries may cause.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::client::limit_key;
+use crate::clock::Clock;
+use crate::db::InstanceId;
+use crate::error::Result;
+use crate::rate_limit::{KeyedRateLimiter, RateLimit, too_many};
+
+/// Requests from one address: GitHub and others send one for each branch of a push, all at once.
+const REQUESTS_OF_ADDRESS: RateLimit = RateLimit::per_minute(120);
+/// Requests to one instance from all addresses together.
+const REQUESTS_OF_INSTANCE: RateLimit = RateLimit::per_minute(300);
+/// Wakes of one instance for deliveries. Each keeps it awake for as long as a visit does, five minutes by default, and
+/// delivers everything that waits: with six an hour, webhooks alone keep an instance awake half of the time at most.
+const WAKES: RateLimit = RateLimit::per_hour(6);
+
+pub(super) struct WebhookRateLimits {
+    addresses: KeyedRateLimiter<IpAddr>,
+    instances: KeyedRateLimiter<InstanceId>,
+    wakes: KeyedRateLimiter<InstanceId>,
+}
+
+impl WebhookRateLimits {
+    pub(super) fn new(clock: Clock) -> Self {
+        Self {
+            addresses: KeyedRateLimiter::new(REQUESTS_OF_ADDRESS, clock.clone()),
+            instances: KeyedRateLimiter::new(REQUESTS_OF_INSTANCE, clock.clone()),
+            wakes: KeyedRateLimiter::new(WAKES, clock),
+        }
+    }
+
+    /// Counts a request from outside.
+    pub(super) fn check_request(&self, instance: InstanceId, from: IpAddr) -> Result<()> {
+        // The sender's own bucket comes first: what it refuses takes nothing from the bucket that all senders share.
+        let of_address = self.addresses.check(&limit_key(from));
+        of_address.map_err(|wait| too_many("This address sends too many webhooks.", wait))?;
+        self.instances.check(&instance).map_err(|wait| too_many("This instance gets too many webhooks.", wait))
+    }
+
+    /// Counts a wake; else how long until one is allowed.
+    pub(super) fn check_wake(&self, instance: InstanceId) -> std::result::Result<(), Duration> {
+        self.wakes.check(&instance)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::clock::Timestamp;
+
+    #[test]
+    fn one_sender_cannot_use_up_what_all_may_send_and_six_wakes_an_hour_come_back() {
+        let clock = Clock::manual(Timestamp(1_800_000_000_000));
+        let limits = WebhookRateLimits::new(clock.clone());
+        let (alices, bobs) = (InstanceId(Uuid::from_u128(1)), InstanceId(Uuid::from_u128(2)));
+        let address = |n: u8| IpAddr::from([203, 0, 113, n]);
+        assert_eq!((0..1000).filter(|_| limits.check_request(alices, address(1)).is_ok()).count(), 120);
+        assert_eq!((0..1000).filter(|_| limits.check_request(alices, address(2)).is_ok()).count(), 120);
+        assert_eq!((0..1000).filter(|_| limits.check_request(alices, address(3)).is_ok()).count(), 60, "all together");
+        limits.check_request(bobs, address(4)).unwrap();
+        assert_eq!((0..10).filter(|_| limits.check_wake(alices).is_ok()).count(), 6);
+        let wait = limits.check_wake(alices).unwrap_err();
+        assert!(wait > Duration::from_secs(500) && wait <= Duration::from_secs(600), "{wait:?}");
+        clock.advance(wait);
+        limits.check_wake(alices).unwrap();
+        limits.check_wake(alices).unwrap_err();
+        limits.check_wake(bobs).unwrap();
+    }
+}
