@@ -6,13 +6,13 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::extractors::OwnInstance;
-use super::webhooks;
+use super::page::delivery_id;
 use crate::alarms::MOST_ALARMS;
 use crate::app::App;
 use crate::http::alarm_view;
 use crate::http::problem::HandlerResult;
 use crate::instances::Instance;
+use crate::web::extractors::OwnInstance;
 use crate::webhooks::{DeliveryState, MAX_DELIVERIES, MAX_INBOX_BYTES, MAX_PATHS, PathSuffix, WebhookPath};
 
 /// How many deliveries are listed in each state.
@@ -72,7 +72,7 @@ pub async fn retry(
     OwnInstance(instance): OwnInstance,
     Path(id): Path<String>,
 ) -> HandlerResult<StatusCode> {
-    app.webhooks.retry(instance.id, webhooks::delivery_id(&id)?).await?;
+    app.webhooks.retry(instance.id, delivery_id(&id)?).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -82,7 +82,7 @@ pub async fn discard(
     OwnInstance(instance): OwnInstance,
     Path(id): Path<String>,
 ) -> HandlerResult<StatusCode> {
-    app.webhooks.discard(instance.id, webhooks::delivery_id(&id)?).await?;
+    app.webhooks.discard(instance.id, delivery_id(&id)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
