@@ -126,7 +126,7 @@ async fn page(app: &App, session: &Session, instance: &Instance, ports: PortsVie
         app.quota.spend(session.account),
         app.quota.left(session.account),
         app.quota.alerts(session.account),
-        card::card(app, instance),
+        webhooks_card(app, instance),
         app.accounts.sessions(session),
         app.accounts.passkeys(session),
     )?;

@@ -1,7 +1,7 @@
 //! The owner's JSON API of webhooks and alarms.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -10,32 +10,58 @@ use super::page::delivery_id;
 use crate::alarms::MOST_ALARMS;
 use crate::app::App;
 use crate::http::alarm_view;
+use crate::http::list::ListView;
 use crate::http::problem::HandlerResult;
 use crate::instances::Instance;
 use crate::web::extractors::OwnInstance;
-use crate::webhooks::{DeliveryState, MAX_DELIVERIES, MAX_INBOX_BYTES, MAX_PATHS, PathSuffix, WebhookPath};
+use crate::webhooks::{
+    DeliveryState, DeliveryView, MAX_DELIVERIES, MAX_INBOX_BYTES, MAX_PATHS, PathSuffix, WebhookPath,
+};
 
-/// How many deliveries are listed in each state.
+/// How many deliveries of a state are listed.
 const LISTED: u64 = 50;
 
-/// `GET /api/webhooks`: open paths, the size of the inbox and its limits, and the newest deliveries in each state.
-pub async fn show(State(app): State<App>, OwnInstance(instance): OwnInstance) -> HandlerResult<Json<Value>> {
-    let deliveries = |state| app.webhooks.deliveries(instance.id, state, LISTED);
-    let (waiting, dead_letters, delivered) = tokio::try_join!(
-        deliveries(DeliveryState::Waiting),
-        deliveries(DeliveryState::DeadLetter),
-        deliveries(DeliveryState::Delivered)
-    )?;
-    let paths: Vec<Value> =
-        app.webhooks.paths(instance.id).iter().map(|open| path_view(&app, &instance, open)).collect();
-    Ok(Json(json!({
-        "paths": paths,
+/// `GET /api/webhooks`: the size of the inbox, and its limits.
+pub async fn show(State(app): State<App>, OwnInstance(instance): OwnInstance) -> Json<Value> {
+    Json(json!({
         "stored": app.webhooks.counts(instance.id),
         "limits": { "paths": MAX_PATHS, "deliveries": MAX_DELIVERIES, "bytes": MAX_INBOX_BYTES },
-        "waiting": waiting,
-        "dead_letters": dead_letters,
-        "delivered": delivered,
-    })))
+    }))
+}
+
+/// `GET /api/webhooks/paths`: the open paths.
+pub async fn paths(State(app): State<App>, OwnInstance(instance): OwnInstance) -> Json<ListView<Value>> {
+    let open = app.webhooks.paths(instance.id);
+    Json(ListView::complete(open.iter().map(|open| path_view(&app, &instance, open)).collect(), MAX_PATHS))
+}
+
+#[derive(Deserialize)]
+pub struct DeliveriesQuery {
+    #[serde(default)]
+    state: DeliveryStateQuery,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum DeliveryStateQuery {
+    #[default]
+    Waiting,
+    DeadLetter,
+    Delivered,
+}
+
+/// `GET /api/webhooks/deliveries?state=waiting`, `dead_letter` or `delivered`: the newest fifty in that state.
+pub async fn deliveries(
+    State(app): State<App>,
+    OwnInstance(instance): OwnInstance,
+    Query(query): Query<DeliveriesQuery>,
+) -> HandlerResult<Json<ListView<DeliveryView>>> {
+    let state = match query.state {
+        DeliveryStateQuery::Waiting => DeliveryState::Waiting,
+        DeliveryStateQuery::DeadLetter => DeliveryState::DeadLetter,
+        DeliveryStateQuery::Delivered => DeliveryState::Delivered,
+    };
+    Ok(Json(ListView::page(app.webhooks.deliveries(instance.id, state, LISTED).await?, None)))
 }
 
 #[derive(Deserialize)]
@@ -56,13 +82,14 @@ pub async fn open(
     Ok((StatusCode::CREATED, Json(path_view(&app, &instance, &opened))))
 }
 
-/// `POST /api/webhooks/paths/close` with `{"path"}`.
+/// `DELETE /api/webhooks/paths/hooks/github` closes `/hooks/github`.
 pub async fn close(
     State(app): State<App>,
     OwnInstance(instance): OwnInstance,
-    Json(body): Json<OpenPathBody>,
+    Path(path): Path<String>,
 ) -> HandlerResult<StatusCode> {
-    app.webhooks.close_path(instance.id, &body.path).await?;
+    // The route's parameter comes without the slash in front of it.
+    app.webhooks.close_path(instance.id, &format!("/{path}")).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -76,7 +103,7 @@ pub async fn retry(
     Ok(StatusCode::ACCEPTED)
 }
 
-/// `POST /api/webhooks/deliveries/{id}/discard`
+/// `DELETE /api/webhooks/deliveries/{id}` discards it.
 pub async fn discard(
     State(app): State<App>,
     OwnInstance(instance): OwnInstance,
@@ -87,12 +114,15 @@ pub async fn discard(
 }
 
 /// `GET /api/alarms`
-pub async fn alarms(State(app): State<App>, OwnInstance(instance): OwnInstance) -> HandlerResult<Json<Value>> {
-    let set: Vec<Value> = app.alarms.of(instance.id).await?.iter().map(alarm_view::view).collect();
-    Ok(Json(json!({ "alarms": set, "most": MOST_ALARMS })))
+pub async fn alarms(
+    State(app): State<App>,
+    OwnInstance(instance): OwnInstance,
+) -> HandlerResult<Json<ListView<Value>>> {
+    let alarms = app.alarms.of(instance.id).await?.iter().map(alarm_view::view).collect();
+    Ok(Json(ListView::complete(alarms, MOST_ALARMS)))
 }
 
-/// `POST /api/alarms/{name}/delete`
+/// `DELETE /api/alarms/{name}`
 pub async fn delete_alarm(
     State(app): State<App>,
     OwnInstance(instance): OwnInstance,

@@ -7,7 +7,7 @@ pub mod delivery_view;
 pub mod page;
 
 use crate::web::access::AccessLevel::Member;
-use crate::web::route::{Route, get, post};
+use crate::web::route::{Route, delete, get, post};
 
 /// The routes of webhooks and alarms.
 pub(super) fn routes() -> Vec<Route> {
@@ -19,11 +19,13 @@ pub(super) fn routes() -> Vec<Route> {
         post("/webhooks/deliveries/{id}/discard", Member, page::discard),
         post("/alarms/{name}/delete", Member, alarms::delete),
         get("/api/webhooks", Member, api::show),
+        get("/api/webhooks/paths", Member, api::paths),
         post("/api/webhooks/paths", Member, api::open),
-        post("/api/webhooks/paths/close", Member, api::close),
+        delete("/api/webhooks/paths/{*path}", Member, api::close),
+        get("/api/webhooks/deliveries", Member, api::deliveries),
         post("/api/webhooks/deliveries/{id}/retry", Member, api::retry),
-        post("/api/webhooks/deliveries/{id}/discard", Member, api::discard),
+        delete("/api/webhooks/deliveries/{id}", Member, api::discard),
         get("/api/alarms", Member, api::alarms),
-        post("/api/alarms/{name}/delete", Member, api::delete_alarm),
+        delete("/api/alarms/{name}", Member, api::delete_alarm),
     ]
 }

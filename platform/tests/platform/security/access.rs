@@ -134,10 +134,12 @@ const EXPECTED: &[(&str, [&str; 6])] = &[
     ),
     ("POST /alarms/{name}/delete", ["303 /log-in", "303 /log-in", "303 /log-in", "404", "404", "303 /webhooks#alarms"]),
     ("POST /api/webhooks/paths", ["401", "401", "401", "422", "422", "422"]),
-    ("POST /api/webhooks/paths/close", ["401", "401", "401", "422", "422", "422"]),
+    ("DELETE /api/webhooks/paths/{*path}", ["401", "401", "401", "404", "404", "404"]),
+    ("GET /api/webhooks/paths", ["401", "401", "401", "200", "200", "200"]),
+    ("GET /api/webhooks/deliveries", ["401", "401", "401", "200", "200", "200"]),
     ("POST /api/webhooks/deliveries/{id}/retry", ["401", "401", "401", "404", "404", "202"]),
-    ("POST /api/webhooks/deliveries/{id}/discard", ["401", "401", "401", "404", "404", "204"]),
-    ("POST /api/alarms/{name}/delete", ["401", "401", "401", "404", "404", "204"]),
+    ("DELETE /api/webhooks/deliveries/{id}", ["401", "401", "401", "404", "404", "204"]),
+    ("DELETE /api/alarms/{name}", ["401", "401", "401", "404", "404", "204"]),
     ("POST /api/instance/wake", ["401", "401", "401", "202", "202", "202"]),
     ("POST /api/instance/sleep", ["401", "401", "401", "202", "202", "202"]),
     ("POST /api/instance/stop", ["401", "401", "401", "202", "202", "202"]),
@@ -199,8 +201,8 @@ impl Cast {
 
     /// The member's own webhook delivery, from the API.
     async fn delivery(&mut self) -> String {
-        let webhooks = self.0[5].get("/api/webhooks").await.json().await;
-        webhooks["waiting"][0]["id"].as_str().expect("a delivery waits").to_owned()
+        let deliveries = self.0[5].get("/api/webhooks/deliveries").await.json().await;
+        deliveries["items"][0]["id"].as_str().expect("a delivery waits").to_owned()
     }
 
     /// The member's own share, from the API.
