@@ -184,14 +184,7 @@ async fn show(
     question: &str,
     answered: Option<Vec<AnswerPiece>>,
 ) -> Response {
-    let (mut answer, mut trouble) = (String::new(), None);
-    for piece in answered.into_iter().flatten() {
-        match piece {
-            AnswerPiece::Text(text) => answer.push_str(&text),
-            AnswerPiece::CutShort => trouble = Some(CUT_SHORT.to_owned()),
-            AnswerPiece::Failed(sentence) => trouble = Some(sentence),
-        }
-    }
+    let (answer, trouble) = joined(answered.unwrap_or_default());
     let up = server.since.elapsed().as_secs();
     let webhooks = server.webhooks.newest(LISTED).await.inspect_err(|e| eprintln!("Webhooks were not read: {e}"));
     let entry = |webhook: WebhookRecord| WebhookEntry {
@@ -216,6 +209,19 @@ async fn show(
         Ok(html) => Html(html).into_response(),
         Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "The page could not be made.\n").into_response(),
     }
+}
+
+/// The text of an answer, and a sentence when it is not whole.
+fn joined(pieces: Vec<AnswerPiece>) -> (String, Option<String>) {
+    let (mut answer, mut trouble) = (String::new(), None);
+    for piece in pieces {
+        match piece {
+            AnswerPiece::Text(text) => answer.push_str(&text),
+            AnswerPiece::CutShort => trouble = Some(CUT_SHORT.to_owned()),
+            AnswerPiece::Failed(sentence) => trouble = Some(sentence),
+        }
+    }
+    (answer, trouble)
 }
 
 async fn budget(State(server): SharedState) -> Response {
