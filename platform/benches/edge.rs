@@ -6,9 +6,6 @@ mod aim;
 mod aims;
 #[path = "edge/berth.rs"]
 mod berth_role;
-#[path = "../tests/stories/harness/browser.rs"]
-#[expect(dead_code, clippy::unwrap_used, reason = "it is made for the stories, which use the rest of it")]
-mod browser;
 #[path = "wake/figures.rs"]
 #[expect(dead_code, reason = "it is made for the other benches too")]
 mod figures;

@@ -9,8 +9,6 @@ mod aims;
 mod answer;
 #[path = "quota/berth.rs"]
 mod berth_role;
-#[path = "../tests/stories/harness/crowd.rs"]
-mod crowd;
 #[path = "wake/figures.rs"]
 #[expect(dead_code, reason = "it is made for the other benches too")]
 mod figures;

@@ -1,16 +1,11 @@
 //! What Berth costs while nobody does anything: 1,000 accounts and 200 real containers of which most sleep, and a round over
 //! 5,000 instances on the fake host: `scripts/bench scale`.
 
-#[path = "../tests/stories/harness/crowd.rs"]
-mod crowd;
 #[path = "wake/figures.rs"]
 #[expect(dead_code, reason = "it is made for the other bench too")]
 mod figures;
 #[path = "scale/processes.rs"]
 mod processes;
-#[path = "../tests/stories/harness/tenant.rs"]
-#[expect(dead_code, clippy::unwrap_used, reason = "it is made for the stories, which use the rest of it")]
-mod tenant;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,9 +22,9 @@ use berth::db::Db;
 use berth::instances::{Cause, Fact, Wish};
 use futures_util::TryStreamExt as _;
 
-use self::crowd::crowd;
 use self::figures::Figures;
 use self::processes::Processes;
+use berth_testing::bulk_accounts::crowd;
 
 const ACCOUNTS: u32 = 1_000;
 const CONTAINERS: u32 = 200;
@@ -51,10 +46,10 @@ async fn main() -> anyhow::Result<()> {
     let mut figures = Figures::default();
     on_the_fake_host(&mut figures).await?;
     let engine = Path::new(processes::ENGINE);
-    tenant::sweep(engine, processes::NETWORK, processes::IMAGE);
-    tenant::make_image(processes::IMAGE, engine);
+    berth_testing::tenant_image::sweep(engine, processes::NETWORK, processes::IMAGE);
+    berth_testing::tenant_image::make_image(processes::IMAGE, engine);
     let measured = on_the_engine(&mut figures).await;
-    tenant::sweep(engine, processes::NETWORK, processes::IMAGE);
+    berth_testing::tenant_image::sweep(engine, processes::NETWORK, processes::IMAGE);
     measured?;
     print!("{}", if json { figures.lines() } else { figures.table() });
     Ok(())

@@ -1,9 +1,6 @@
 //! How long a request to a sleeping instance takes at the edge, beside what the Docker Engine alone takes for the same
 //! container in the same run: `scripts/bench wake`.
 
-#[path = "../tests/stories/harness/browser.rs"]
-#[expect(dead_code, clippy::unwrap_used, reason = "it is made for the stories, which use the rest of it")]
-mod browser;
 #[path = "wake/engine.rs"]
 mod engine;
 #[path = "wake/figures.rs"]
@@ -13,9 +10,6 @@ mod figures;
 mod house;
 #[path = "wake/people.rs"]
 mod people;
-#[path = "../tests/stories/harness/tenant.rs"]
-#[expect(dead_code, clippy::unwrap_used, reason = "it is made for the stories, which use the rest of it")]
-mod tenant;
 
 use std::path::Path;
 use std::time::Duration;
@@ -46,10 +40,10 @@ async fn main() -> anyhow::Result<()> {
     let json = std::env::args().any(|word| word == "--json");
     let engine = Engine::connect()?;
     engine.sweep().await?;
-    tenant::make_image(TENANT, Path::new(engine::SOCKET));
+    berth_testing::tenant_image::make_image(TENANT, Path::new(engine::SOCKET));
     let figures = measure(&engine).await;
     engine.sweep().await?;
-    tenant::sweep(Path::new(engine::SOCKET), house::NETWORK, TENANT);
+    berth_testing::tenant_image::sweep(Path::new(engine::SOCKET), house::NETWORK, TENANT);
     let figures = figures?;
     print!("{}", if json { figures.lines() } else { figures.table() });
     Ok(())

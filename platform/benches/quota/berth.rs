@@ -24,9 +24,9 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
 
-use super::crowd::crowd;
 use super::process;
 use super::questions::Caller;
+use berth_testing::bulk_accounts::crowd;
 
 /// A million dollars.
 pub const PLENTY: i64 = 1_000_000_000_000_000;

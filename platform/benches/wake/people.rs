@@ -13,7 +13,7 @@ use berth::clock::Clock;
 use berth::instances::Instance;
 use sha2::Digest as _;
 
-use super::browser::{Browser, CodeApp};
+use berth_testing::passkey_browser::{OneTimeCodeApp, PasskeyBrowser};
 
 /// Somebody with an instance, and the cookie of its host.
 pub struct Person {
@@ -33,7 +33,7 @@ impl Person {
 pub async fn move_in(app: &App, clock: &Clock, number: usize) -> anyhow::Result<Person> {
     let ip = IpAddr::V4(Ipv4Addr::from(0x0A00_0001 + u32::try_from(number)?));
     let client = Client { ip, user_agent: "bench".into() };
-    let (accounts, mut browser) = (&app.accounts, Browser::at_home());
+    let (accounts, mut browser) = (&app.accounts, PasskeyBrowser::at_home());
     let handle = format!("alice{number}");
     let token = accounts.sign_up_begin(&handle, None, None, &client).await?;
     let token = token.reveal();
@@ -42,7 +42,7 @@ pub async fn move_in(app: &App, clock: &Clock, number: usize) -> anyhow::Result<
     let SignUpStep::OneTimeCode { secret, .. } = accounts.sign_up(token).await?.step else {
         bail!("the one-time code comes after the passkey")
     };
-    accounts.sign_up_code(token, &CodeApp::with(&secret).code(clock)).await?;
+    accounts.sign_up_code(token, &OneTimeCodeApp::with(&secret).code(clock)).await?;
     let (signed_in, instance) = accounts.sign_up_finish(token, &client).await?;
 
     let session = accounts.authenticate("app.example.com", signed_in.session.reveal()).await?;

@@ -1,0 +1,77 @@
+//! R3: the Engine is killed, and stopped for a while, and comes back. Whoever is awake does not notice; whoever is not is told
+//! so in a sentence and with a time; afterwards everything is as it was.
+
+use std::time::Duration;
+
+use berth::instances::Fact;
+
+use berth_testing::docker_engine::OwnEngine;
+use berth_testing::engine_platform::{EnginePlatform, Ground, Person};
+
+const FIVE_MINUTES: Duration = Duration::from_secs(5 * 60);
+const HALF_AN_HOUR: Duration = Duration::from_secs(30 * 60);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_engine_dies_and_comes_back_and_who_is_awake_does_not_notice() {
+    let mut engine = OwnEngine::start_up();
+    let hamlet = EnginePlatform::on(Ground { network: "away", subnet: "10.95.0.0", engine: engine.socket() }).await;
+    let stopped = hamlet.settle_in("stopped").await;
+    let kept = hamlet.ask(&stopped, "/keep/256/7/home/berth/keep").await;
+    hamlet.wait(HALF_AN_HOUR).await;
+    let frozen = hamlet.settle_in("frozen").await;
+    assert_eq!(hamlet.ask(&frozen, "/count").await, "0");
+    hamlet.wait(FIVE_MINUTES).await;
+    let awake = hamlet.settle_in("awake").await;
+    assert_eq!(hamlet.ask(&awake, "/count").await, "0");
+    assert_eq!([stopped.instance.fact(), frozen.instance.fact()], [Fact::Stopped, Fact::Frozen]);
+
+    for (number, away) in [Duration::ZERO, FIVE_MINUTES].into_iter().enumerate() {
+        if away.is_zero() {
+            engine.kill()
+        } else {
+            engine.stop()
+        }
+        assert_eq!(hamlet.ask(&awake, "/count").await, (2 * number + 1).to_string(), "it is served all the time");
+        hamlet.clock.advance(away / 2);
+        for villager in [&stopped, &frozen] {
+            is_told_to_come_back(&hamlet, villager).await;
+        }
+        let api = hamlet.get("app.example.com", "/api/instance", &format!("__Host-berth={}", awake.session)).await;
+        assert_eq!((api.status, api.json()["fact"].as_str()), (200, Some("awake")));
+        engine.start();
+        hamlet.wait(Duration::from_secs(90)).await;
+        assert_eq!(hamlet.ask(&awake, "/count").await, (2 * number + 2).to_string(), "the same program as before");
+        until_served(&hamlet, &frozen).await;
+        assert_eq!(hamlet.ask(&frozen, "/count").await, (number + 1).to_string(), "frozen, it forgot nothing");
+        until_served(&hamlet, &stopped).await;
+        assert_eq!(hamlet.ask(&stopped, "/sum/home/berth/keep").await, kept);
+        assert_eq!(hamlet.ground.containers().len(), 3, "one each");
+        // As before, for the next time.
+        use berth::instances::{Cause, Wish};
+        for (villager, how) in [(&stopped, Wish::Stopped), (&frozen, Wish::Frozen)] {
+            hamlet.instances().sleep(&villager.instance, how, Cause::OwnerAsked).await.unwrap();
+        }
+        hamlet.instances().settled().await;
+        assert_eq!([stopped.instance.fact(), frozen.instance.fact()], [Fact::Stopped, Fact::Frozen]);
+    }
+    drop(hamlet);
+    drop(engine);
+}
+
+async fn is_told_to_come_back(hamlet: &EnginePlatform, villager: &Person) {
+    let answer = hamlet.visit(villager, "/count").await;
+    assert_eq!((answer.status, answer.header("content-type")), (503, "application/problem+json"), "{}", answer.text());
+    assert!(answer.header("retry-after").parse::<u32>().is_ok_and(|seconds| seconds > 0));
+    assert!(answer.json()["detail"].as_str().is_some_and(|detail| detail.contains("your files are safe")));
+}
+
+/// R3: within a minute.
+async fn until_served(hamlet: &EnginePlatform, villager: &Person) {
+    for _ in 0..30 {
+        if hamlet.visit(villager, "/healthz").await.status == 200 {
+            return;
+        }
+        hamlet.wait(Duration::from_secs(2)).await;
+    }
+    panic!("{} is {:?} a minute later", villager.handle, villager.instance.status());
+}

@@ -1,0 +1,238 @@
+//! Sessions and passkeys of somebody who is logged in.
+
+use std::time::Duration;
+
+use super::*;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Logs in again with the passkey and a fresh code.
+async fn log_in_again(house: &TestModules, member: &Member) -> SignedIn {
+    let token = half_way_in(house, member).await;
+    house.next_code();
+    let code = member.app.code(&house.clock);
+    house.accounts.log_in_code(token.reveal(), &code, &somebody()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_cookie_counts_on_its_own_host_only() {
+    let house = TestModules::on(sqlite().await).await;
+    let member = sign_up(&house, "alice").await;
+    let token = member.signed_in.session.reveal();
+    assert!(house.accounts.authenticate("app.example.com", token).await.unwrap().is_some());
+    for (host, token) in [("alice.example.com", token), ("example.com", token), ("app.example.com", "nonsense")] {
+        assert!(house.accounts.authenticate(host, token).await.unwrap().is_none(), "{host}");
+    }
+}
+
+#[tokio::test]
+async fn logging_out_ends_the_login_at_once() {
+    for database in databases().await {
+        let house = TestModules::on(database).await;
+        let member = sign_up(&house, "alice").await;
+        let current = session(&house, &member.signed_in.session).await.unwrap();
+        house.accounts.log_out(&current).await.unwrap();
+        // No time has passed: what was remembered was forgotten.
+        assert!(session(&house, &member.signed_in.session).await.is_none(), "{}", house.kind());
+        house.accounts.log_out(&current).await.unwrap();
+        assert_eq!(audit(&house).await.last().unwrap(), "alice log_out alice");
+    }
+}
+
+#[tokio::test]
+async fn a_login_ended_by_another_process_is_over_within_two_seconds() {
+    for database in databases().await {
+        let house = TestModules::on(database).await;
+        let member = sign_up(&house, "alice").await;
+        let current = session(&house, &member.signed_in.session).await.unwrap();
+        house.accounts_elsewhere().await.log_out(&current).await.unwrap();
+        house.clock.advance(Duration::from_secs(2));
+        assert!(session(&house, &member.signed_in.session).await.is_none(), "{}", house.kind());
+    }
+}
+
+#[tokio::test]
+async fn the_list_shows_ones_own_logins_and_each_can_be_ended() {
+    for database in databases().await {
+        let house = TestModules::on(database).await;
+        let member = sign_up(&house, "alice").await;
+        let second = log_in_again(&house, &member).await;
+        let current = session(&house, &second.session).await.unwrap();
+        let list = house.accounts.sessions(&current).await.unwrap();
+        assert_eq!(list.iter().map(|v| v.current).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(list[0].device, "Chrome on Linux");
+        assert!(list[0].ip.ends_with(".*"), "{}", list[0].ip);
+
+        let stranger = sign_up(&house, "bob-box").await;
+        let stranger = session(&house, &stranger.signed_in.session).await.unwrap();
+        let refused = house.accounts.session_end(&stranger, list[1].id).await;
+        assert!(matches!(refused, Err(Error::NotFound)), "{}", house.kind());
+        house.accounts.session_end(&current, list[1].id).await.unwrap();
+        assert!(session(&house, &member.signed_in.session).await.is_none());
+        assert!(session(&house, &second.session).await.is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_login_ends_when_unused_or_old() {
+    for database in databases().await {
+        let house = TestModules::on(database).await;
+        let (operator, member) = (sign_up_operator(&house).await, sign_up(&house, "alice").await);
+        house.clock.advance(29 * MINUTE);
+        assert!(session(&house, &operator.signed_in.session).await.is_some());
+        house.clock.advance(29 * MINUTE);
+        assert!(session(&house, &operator.signed_in.session).await.is_some(), "being used keeps it");
+        house.clock.advance(30 * MINUTE);
+        assert!(session(&house, &operator.signed_in.session).await.is_none(), "{}", house.kind());
+        for _ in 0..4 {
+            assert!(session(&house, &member.signed_in.session).await.is_some());
+            house.clock.advance(6 * DAY);
+        }
+        assert!(session(&house, &member.signed_in.session).await.is_some());
+        house.clock.advance(6 * DAY);
+        assert!(session(&house, &member.signed_in.session).await.is_none(), "thirty days are over");
+        let idle = log_in_again(&house, &member).await;
+        house.clock.advance(7 * DAY);
+        assert!(session(&house, &idle.session).await.is_none(), "seven idle days are over");
+    }
+}
+
+#[tokio::test]
+async fn a_forgotten_page_that_asks_whether_its_login_stands_does_not_keep_it() {
+    for database in databases().await {
+        let house = TestModules::on(database).await;
+        let operator = sign_up_operator(&house).await;
+        let token = operator.signed_in.session.reveal();
+        for _ in 0..29 {
+            house.clock.advance(MINUTE);
+            assert!(house.accounts.is_live("app.example.com", token).await.unwrap(), "{}", house.kind());
+        }
+        house.clock.advance(MINUTE);
+        assert!(!house.accounts.is_live("app.example.com", token).await.unwrap(), "half an hour without use");
+        assert!(session(&house, &operator.signed_in.session).await.is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_login_stands_also_when_its_use_cannot_be_written_down() {
+    let house = TestModules::on(sqlite().await).await;
+    let member = sign_up(&house, "alice").await;
+    let tx = house.db.begin().await.unwrap();
+    let full = "CREATE TRIGGER full BEFORE UPDATE ON sessions BEGIN SELECT RAISE(ABORT, 'disk full'); END";
+    tx.execute_unprepared(full).await.unwrap();
+    tx.commit().await.unwrap();
+    house.clock.advance(2 * MINUTE);
+    assert!(session(&house, &member.signed_in.session).await.is_some());
+}
+
+#[tokio::test]
+async fn the_fifty_first_login_ends_the_oldest() {
+    let house = TestModules::on(sqlite().await).await;
+    let member = sign_up(&house, "alice").await;
+    let mut device = member.signed_in.device.clone();
+    let mut last = None;
+    for _ in 0..50 {
+        house.clock.advance(Duration::from_secs(1));
+        let LogIn::SignedIn(next) = log_in(&house, &member.browser, Some(&device)).await.unwrap() else {
+            panic!("a known browser was asked for a code")
+        };
+        device = next.device;
+        last = Some(next.session);
+    }
+    let current = session(&house, &last.unwrap()).await.unwrap();
+    assert_eq!(house.accounts.sessions(&current).await.unwrap().len(), 50);
+    assert!(session(&house, &member.signed_in.session).await.is_none());
+}
+
+#[tokio::test]
+async fn another_passkey_can_be_added_just_after_logging_in() {
+    for database in databases().await {
+        let house = TestModules::on(database).await;
+        let member = sign_up(&house, "alice").await;
+        let current = session(&house, &member.signed_in.session).await.unwrap();
+        let (token, options) = house.accounts.passkey_challenge(&current).await.unwrap();
+        assert_eq!(options["publicKey"]["excludeCredentials"].as_array().unwrap().len(), 1);
+        let mut key = PasskeyBrowser::at_home();
+        let answer = key.create(&options).await;
+        house.accounts.passkey_add(&current, token.reveal(), answer.clone()).await.unwrap();
+        let names: Vec<String> = house.accounts.passkeys(&current).await.unwrap().into_iter().map(|p| p.name).collect();
+        assert_eq!(names, ["Passkey 1", "Passkey 2"]);
+        assert!(matches!(log_in(&house, &key, None).await.unwrap(), LogIn::CodeNeeded(_)), "{}", house.kind());
+        // The same answer again, somebody else's challenge, and much later.
+        assert!(house.accounts.passkey_add(&current, token.reveal(), answer).await.is_err());
+        let stranger = sign_up(&house, "bob-box").await;
+        let stranger = session(&house, &stranger.signed_in.session).await.unwrap();
+        let (token, options) = house.accounts.passkey_challenge(&current).await.unwrap();
+        let answer = PasskeyBrowser::at_home().create(&options).await;
+        assert!(house.accounts.passkey_add(&stranger, token.reveal(), answer).await.is_err());
+        house.clock.advance(11 * MINUTE);
+        let refused = house.accounts.passkey_challenge(&current).await;
+        assert!(sentence(refused).contains("log out and in again"));
+        assert_eq!(house.accounts.passkeys(&current).await.unwrap().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_lost_passkey_can_be_removed_but_never_the_last() {
+    for database in databases().await {
+        let house = TestModules::on(database).await;
+        let member = sign_up(&house, "alice").await;
+        let current = session(&house, &member.signed_in.session).await.unwrap();
+        let lost = house.accounts.passkeys(&current).await.unwrap()[0].id;
+        let only = house.accounts.passkey_remove(&current, lost).await;
+        assert!(sentence(only).contains("only passkey"), "{}", house.kind());
+        let mut key = PasskeyBrowser::at_home();
+        let (token, options) = house.accounts.passkey_challenge(&current).await.unwrap();
+        house.accounts.passkey_add(&current, token.reveal(), key.create(&options).await).await.unwrap();
+        let stranger = sign_up(&house, "bob-box").await;
+        let stranger = session(&house, &stranger.signed_in.session).await.unwrap();
+        assert!(matches!(house.accounts.passkey_remove(&stranger, lost).await, Err(Error::NotFound)));
+
+        house.accounts.passkey_remove(&current, lost).await.unwrap();
+        assert!(log_in(&house, &member.browser, Some(&member.signed_in.device)).await.is_err(), "{}", house.kind());
+        log_in(&house, &key, None).await.unwrap();
+        assert_eq!(audit(&house).await.iter().filter(|line| *line == "alice passkey_remove alice").count(), 1);
+        let left = house.accounts.passkeys(&current).await.unwrap();
+        assert_eq!(left.len(), 1);
+        house.clock.advance(11 * MINUTE);
+        assert!(matches!(house.accounts.passkey_remove(&current, left[0].id).await, Err(Error::Forbidden(_))));
+    }
+}
+
+#[tokio::test]
+async fn new_recovery_codes_end_the_old_ones() {
+    for database in databases().await {
+        let house = TestModules::on(database).await;
+        let member = sign_up(&house, "alice").await;
+        let current = session(&house, &member.signed_in.session).await.unwrap();
+        let codes = house.accounts.recovery_codes_renew(&current).await.unwrap();
+        assert_eq!(codes.len(), 10);
+        house.next_code();
+        let code = member.app.code(&house.clock);
+        let old = house.accounts.recover("alice", &member.recovery_codes[0], &code, &somebody()).await;
+        assert!(matches!(old, Err(Error::Forbidden(_))), "{}", house.kind());
+        house.accounts.recover("alice", &codes[0], &code, &somebody()).await.unwrap();
+        house.clock.advance(11 * MINUTE);
+        assert!(house.accounts.recovery_codes_renew(&current).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn what_is_over_is_cleared_away() {
+    for database in databases().await {
+        let house = TestModules::on(database).await;
+        house.accounts.setup_link().await.unwrap();
+        let member = sign_up(&house, "alice").await;
+        house.accounts.sign_up_begin("bob-box", None, None, &somebody()).await.unwrap();
+        house.accounts.log_in_challenge(&somebody()).await.unwrap();
+        assert_eq!(house.accounts.purge_expired().await.unwrap(), 0);
+        house.clock.advance(2 * 3600 * Duration::from_secs(1));
+        assert_eq!(house.accounts.purge_expired().await.unwrap(), 3, "challenge, sign-up, link; {}", house.kind());
+        assert!(session(&house, &member.signed_in.session).await.is_some());
+        house.clock.advance(31 * DAY);
+        assert_eq!(house.accounts.purge_expired().await.unwrap(), 1, "the session");
+        house.clock.advance(180 * DAY);
+        assert_eq!(house.accounts.purge_expired().await.unwrap(), 1, "the device");
+    }
+}

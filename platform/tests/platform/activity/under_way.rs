@@ -1,0 +1,209 @@
+//! What is under way when an instance falls asleep: nothing of it is lost, and what moves on it wakes it again.
+
+use berth::containers::fake::Verb;
+use berth::containers::{ContainerState, Exit};
+use berth::instances::{Cause, Fact, Wish, Work};
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+
+use super::scene::{FIVE_MINUTES, HALF_AN_HOUR, HOST, MINUTE, Scene, read_until};
+use berth_testing::fake_platform::until;
+use berth_testing::stub_program::BULK;
+
+#[tokio::test]
+async fn comments_of_an_event_stream_keep_nobody_awake_and_events_do() {
+    for (text, fact) in [(": still there\n\n", Fact::Frozen), ("data: news\n\n", Fact::Awake)] {
+        let scene = Scene::new().await;
+        let mut stream = scene.flow("text/event-stream").await;
+        for _ in 0..6 {
+            scene.say(text, &mut stream).await;
+            scene.town.wait(MINUTE).await;
+        }
+        assert_eq!(scene.fact(), fact, "{text:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_download_that_its_client_held_up_goes_on_although_the_instance_fell_asleep_over_it() {
+    let scene = Scene::new().await;
+    let mut stream = scene.request("GET /bulk", "").await;
+    read_until(&mut stream, "\r\n\r\n").await;
+    scene.until_frozen().await;
+    let instance = std::sync::Arc::clone(&scene.alice.instance);
+    let woken = tokio::spawn(async move { until(&instance, |status| status.fact == Fact::Awake).await });
+    let (mut rest, mut chunk) = (0, vec![0; 1 << 20]);
+    while let Ok(n @ 1..) = stream.read(&mut chunk).await {
+        rest += n;
+    }
+    assert!(rest > BULK - 4096, "{rest} of {BULK} bytes came");
+    assert_eq!(woken.await.unwrap().cause, Cause::Visit);
+}
+
+#[tokio::test]
+async fn an_upload_that_its_client_held_up_goes_on_although_the_instance_fell_asleep_over_it() {
+    let scene = Scene::new().await;
+    let mut stream = scene.request("POST /echo\nContent-Length: 20\r\n", "ten bytes.").await;
+    scene.until_open(Work::Upload, 1).await;
+    scene.until_frozen().await;
+    stream.write_all(b"ten bytes.").await.unwrap();
+    assert!(read_until(&mut stream, "\"bytes\":20").await.starts_with("HTTP/1.1 200"));
+    until(&scene.alice.instance, |status| status.fact == Fact::Awake).await;
+}
+
+#[tokio::test]
+async fn who_put_it_to_sleep_is_not_overruled_by_what_was_under_way() {
+    let scene = Scene::new().await;
+    let mut stream = scene.flow("video/mp4").await;
+    scene.town.instances().sleep(&scene.alice.instance, Wish::Frozen, Cause::OwnerAsked).await.unwrap();
+    until(&scene.alice.instance, |status| status.fact == Fact::Frozen).await;
+    // What was in the buffers still comes.
+    scene.say("the last frame", &mut stream).await;
+    scene.town.look().await;
+    assert_eq!(scene.fact(), Fact::Frozen);
+    assert_eq!(scene.town.host.calls(Verb::Thaw), 0);
+    // The next visit wakes it, and the stream goes on where it was.
+    let page = scene.town.get(HOST, "/", &[("cookie", &scene.cookie)]).await;
+    assert_eq!(page.status, 200);
+    scene.say("the next frame", &mut stream).await;
+}
+
+#[tokio::test]
+async fn a_silent_websocket_lets_it_sleep_pings_do_not_wake_it_and_a_message_does() {
+    let scene = Scene::new().await;
+    let mut socket = scene.websocket().await;
+    scene.until_frozen().await;
+    socket.send(Message::Ping("still there?".into())).await.unwrap();
+    // The programs of this world answer also while they are frozen.
+    assert!(socket.next().await.unwrap().unwrap().is_pong());
+    scene.town.look().await;
+    assert_eq!(scene.fact(), Fact::Frozen);
+    socket.send(Message::text("wake up")).await.unwrap();
+    assert_eq!(until(&scene.alice.instance, |status| status.fact == Fact::Awake).await.cause, Cause::Visit);
+    assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("wake up"));
+}
+
+#[tokio::test]
+async fn a_websocket_whose_program_goes_without_a_word_is_told_that_it_goes_away() {
+    let scene = Scene::new().await;
+    let mut socket = scene.websocket().await;
+    socket.send(Message::text("leave")).await.unwrap();
+    let Some(Ok(Message::Close(Some(close)))) = socket.next().await else { panic!("it is told nothing") };
+    assert_eq!(close.code, CloseCode::Away);
+}
+
+#[tokio::test]
+async fn a_probe_of_a_sleeper_wakes_nothing_and_one_of_the_awake_leaves_no_trace() {
+    let scene = Scene::new().await;
+    let before = scene.last();
+    let probe = ("cookie", scene.cookie.as_str());
+    assert_eq!(scene.town.send("HEAD", HOST, "/", &[probe], "").await.status, 200);
+    assert_eq!(scene.last(), before);
+    scene.until_frozen().await;
+    assert_eq!(scene.town.send("HEAD", HOST, "/", &[probe], "").await.status, 503);
+    scene.town.look().await;
+    assert_eq!(scene.fact(), Fact::Frozen);
+    assert_eq!(scene.town.host.calls(Verb::Thaw), 0);
+}
+
+#[tokio::test]
+async fn a_job_lasts_until_it_is_ended_or_comes_to_its_limit() {
+    let scene = Scene::new().await;
+    let declare = |name: &str, seconds: u32| {
+        scene.inside("PUT", &format!("/jobs/{name}")).body(format!("{{\"for_seconds\": {seconds}}}")).send()
+    };
+    assert_eq!(declare("build", 3600).await.unwrap().status(), 200);
+    scene.town.wait(HALF_AN_HOUR).await;
+    assert_eq!(scene.fact(), Fact::Awake);
+    // Again: it counts from now.
+    assert_eq!(declare("build", 3600).await.unwrap().status(), 200);
+    scene.town.wait(HALF_AN_HOUR * 2 - MINUTE).await;
+    assert_eq!(scene.fact(), Fact::Awake);
+    scene.town.wait(FIVE_MINUTES).await;
+    assert_eq!(scene.fact(), Fact::Awake, "idleness counts from its limit");
+    scene.town.wait(MINUTE).await;
+    assert_eq!(scene.fact(), Fact::Frozen);
+
+    let scene = Scene::new().await;
+    let declare = |name: &str| scene.inside("PUT", &format!("/jobs/{name}")).body(r#"{"for_seconds": 3600}"#).send();
+    assert_eq!(declare("build").await.unwrap().status(), 200);
+    scene.town.wait(HALF_AN_HOUR).await;
+    let end = async |name| scene.inside("DELETE", &format!("/jobs/{name}")).send().await.unwrap().status().as_u16();
+    assert_eq!((end("other").await, end("build").await, end("build").await), (404, 204, 404));
+    scene.town.wait(FIVE_MINUTES - MINUTE).await;
+    assert_eq!(scene.fact(), Fact::Awake, "ending it was its last work");
+    scene.town.wait(MINUTE).await;
+    assert_eq!(scene.fact(), Fact::Frozen);
+}
+
+#[tokio::test]
+async fn a_job_that_cannot_be_is_refused_with_a_sentence() {
+    let scene = Scene::new().await;
+    for (name, body, status, says) in [
+        ("build", r#"{"for_seconds": 0}"#, 422, "from 1 to 21600"),
+        ("build", r#"{"for_seconds": 21601}"#, 422, "Declare a longer job again"),
+        ("build", r#"{"seconds": 5}"#, 422, "{\\\"for_seconds\\\": 600}"),
+        ("build", "soon", 422, "{\\\"for_seconds\\\": 600}"),
+        ("a%20b", r#"{"for_seconds": 5}"#, 422, "letters, digits"),
+        (&"x".repeat(65), r#"{"for_seconds": 5}"#, 422, "1 to 64"),
+    ] {
+        let answer = scene.inside("PUT", &format!("/jobs/{name}")).body(body).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{name} {body}");
+        let text = answer.text().await.unwrap();
+        assert!(text.contains(says), "{text} does not say {says}");
+    }
+    for n in 0..17 {
+        let job = scene.inside("PUT", &format!("/jobs/job-{n}")).body(r#"{"for_seconds": 60}"#);
+        assert_eq!(job.send().await.unwrap().status(), if n < 16 { 200 } else { 409 }, "{n}");
+    }
+    let stranger = scene.inside("PUT", "/jobs/build").bearer_auth("another").body(r#"{"for_seconds": 60}"#);
+    assert_eq!(stranger.send().await.unwrap().status(), 401);
+    assert_eq!(scene.inside("POST", "/jobs/build").send().await.unwrap().status(), 405);
+    assert_eq!(scene.town.instances().jobs(&scene.alice.instance).len(), 16);
+}
+
+#[tokio::test]
+async fn a_job_outlives_the_platform_and_not_its_own_program() {
+    for database in berth_testing::databases().await {
+        let mut scene = Scene::on(database).await;
+        let declared = scene.inside("PUT", "/jobs/build").body(r#"{"for_seconds": 7200}"#).send().await.unwrap();
+        assert_eq!(declared.status(), 200);
+        scene.town.restart().await;
+        scene.alice.instance = scene.town.instances().all().pop().unwrap();
+        scene.town.wait(HALF_AN_HOUR).await;
+        assert_eq!(scene.fact(), Fact::Awake);
+        let jobs = scene.town.instances().jobs(&scene.alice.instance);
+        assert_eq!((jobs.len(), jobs[0].name.as_str()), (1, "build"));
+
+        scene.town.host.crash(scene.alice.instance.id, Exit { code: 1, out_of_memory: false });
+        scene.town.look().await;
+        assert_eq!(scene.changes().await, [(Fact::Stopped, Cause::FoundSo)], "a job starts nothing that has ended");
+        assert_eq!(scene.town.host.calls(Verb::Start), 1);
+        assert!(scene.town.instances().jobs(&scene.alice.instance).is_empty());
+        scene.town.restart().await;
+        let instance = scene.town.instances().all().pop().unwrap();
+        assert!(scene.town.instances().jobs(&instance).is_empty(), "nor is it remembered");
+        let seen = berth::containers::ContainerHost::inspect(&scene.town.host, instance.id).await.unwrap();
+        assert_eq!(seen.container.unwrap().state, ContainerState::Stopped);
+    }
+}
+
+#[tokio::test]
+async fn a_job_past_its_limit_keeps_nobody_from_being_deleted() {
+    for database in berth_testing::databases().await {
+        let mut scene = Scene::on(database).await;
+        let declared = scene.inside("PUT", "/jobs/build").body(r#"{"for_seconds": 60}"#).send().await.unwrap();
+        assert_eq!(declared.status(), 200);
+        scene.town.wait(MINUTE).await;
+        // Nobody remembers it, and its row is still there.
+        scene.town.restart().await;
+        let (accounts, modules) = (scene.town.app.accounts.clone(), scene.town.app.modules.clone());
+        accounts.delete(&scene.alice.instance.handle, "operator").await.unwrap();
+        scene.town.look().await;
+        assert_eq!(accounts.see_off(&modules).await.unwrap(), 0);
+        scene.town.wait(HALF_AN_HOUR * 48 * 8).await;
+        assert_eq!(accounts.see_off(&modules).await.unwrap(), 1);
+        assert!(scene.town.instances().all().is_empty());
+    }
+}

@@ -1,0 +1,293 @@
+//! Certificates: `ask` lets live names through and no others (T1), a spent week is a queue and a sentence and never a failed
+//! sign-up (T2), and Caddy gets from a real ACME authority what `ask` allows, and nothing else.
+
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use berth::app::App;
+use berth::certificates::Certificates;
+use berth::handle::Handle;
+use berth::instances::Ports;
+use berth::modules::Verdict;
+use serde_json::Value;
+use tower::ServiceExt as _;
+
+use berth_testing::caddy::CaddyProxy;
+use berth_testing::chromium::trust;
+use berth_testing::fake_platform::FakePlatform;
+use berth_testing::http1_client::Wire;
+use berth_testing::pebble;
+use berth_testing::web_client::WebFixture;
+
+/// Two first certificates a week, so one in three days and a half.
+const TWO_A_WEEK: [(&str, &str); 2] = [("BERTH_TLS_ISSUER", "acme"), ("BERTH_CERTIFICATES_A_WEEK", "2")];
+const REFILL: Duration = Duration::from_secs(302_400);
+
+async fn ask(town: &FakePlatform, name: &str) -> u16 {
+    let internal = berth::cli::internal_router(town.app.clone());
+    internal.oneshot(request(&format!("/ask?domain={name}"), "localhost")).await.unwrap().status().as_u16()
+}
+
+fn request(path: &str, host: &str) -> Request<Body> {
+    Request::builder().uri(path).header("host", host).body(Body::empty()).unwrap()
+}
+
+/// Names that somebody could think of, most of them wrong: the same each time.
+fn names(number: usize) -> Vec<String> {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut pick = move |most: usize| {
+        // Xorshift (Marsaglia, 2003).
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % u64::try_from(most).unwrap()).unwrap()
+    };
+    let pieces = [
+        "alice", "bob", "ALICE", "a", "b", "0", "-", "--", "xn--", ".", "..", "_", "%00", "%C3%A4", "%20", "app",
+        "admin", "www", "alice.",
+    ];
+    let ends = [
+        ".example.com",
+        ".example.com",
+        ".example.com",
+        ".Example.COM",
+        ".example.com.",
+        ".example.com:443",
+        ".example.org",
+        "example.com",
+        ".example.com.evil.test",
+        "",
+    ];
+    let mut label = move || -> String {
+        let label: String = (0..=pick(4)).map(|_| pieces[pick(pieces.len())]).collect();
+        label + ends[pick(ends.len())]
+    };
+    (0..number).map(|_| label()).collect()
+}
+
+#[tokio::test]
+async fn t1_of_ten_thousand_names_none_is_let_through_that_is_not_live_and_everybody_agrees() {
+    let town = FakePlatform::new(&[]).await;
+    for handle in ["alice", "bob"] {
+        town.settle_in(handle).await;
+    }
+    town.app.accounts.suspend(&Handle::parse("bob").unwrap(), "operator").await.unwrap();
+    let front = berth::cli::public_router(town.app.clone());
+    let mut allowed = 0;
+    for name in names(10_000) {
+        let asked = ask(&town, &name).await;
+        // What the name is when it is not written as part of an address.
+        let plain = name.replace("%00", "\u{1}").replace("%C3%A4", "\u{e4}").replace("%20", " ");
+        let lower = plain.to_ascii_lowercase();
+        let live = ["example.com", "app.example.com", "alice.example.com"];
+        let spelled = lower.strip_suffix(":443").unwrap_or(&lower);
+        let spelled = spelled.strip_suffix('.').unwrap_or(spelled);
+        let is_live = live.contains(&spelled);
+        assert_eq!(asked == 200, is_live, "{name}: {asked}");
+        allowed += usize::from(asked == 200);
+        // The router serves these and whose owner is suspended, and takes for a name of ours whatever keeps the grammar.
+        if plain.bytes().all(|b| b.is_ascii_graphic()) {
+            let routed = front.respond(request("/", &plain)).await.status().as_u16();
+            assert_eq!(![404, 421].contains(&routed), is_live || spelled == "bob.example.com", "{name}: {routed}");
+            let label = spelled.strip_suffix(".example.com").unwrap_or_default();
+            let ours = label == "app" || spelled == "example.com" || Handle::parse(label).is_ok();
+            assert_eq!(routed != 421, ours, "{name}: {routed}");
+            assert!(Handle::claim(label).is_err() || ours, "{name} could sign up and would not be reached");
+        }
+    }
+    assert!(allowed > 100, "the names try what is allowed too: {allowed}");
+    let denied = ["NotOurs", "Nobody", "Closed"];
+    let figures = metrics(&town).await;
+    for outcome in denied {
+        assert!(figures.contains(&format!("berth_certificate_asks_total{{outcome=\"{outcome}\"}}")), "{figures}");
+    }
+}
+
+async fn metrics(town: &FakePlatform) -> String {
+    let request = Request::builder().uri("/metrics").body(Body::empty()).unwrap();
+    let answer = berth::cli::internal_router(town.app.clone()).oneshot(request).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    String::from_utf8(axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap().to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn t2_a_spent_week_is_a_queue_that_moves_on_with_time_and_outlives_a_restart() {
+    let mut town = FakePlatform::new(&TWO_A_WEEK).await;
+    for handle in ["alice", "bob", "carol", "dave"] {
+        town.settle_in(handle).await;
+    }
+    let all = ["alice", "bob", "carol", "dave"].map(|handle| format!("{handle}.example.com"));
+    let asked = async |town: &FakePlatform| {
+        let mut answers = Vec::new();
+        for name in &all {
+            answers.push(ask(town, name).await);
+        }
+        answers
+    };
+    assert_eq!(asked(&town).await, [200, 200, 403, 403]);
+    for name in ["example.com", "app.example.com"] {
+        assert_eq!(ask(&town, name).await, 200, "{name} never waits");
+    }
+    assert_eq!(asked(&town).await, [200, 200, 403, 403], "asking again costs nothing and gains nothing");
+    until_written(&town, 4).await;
+    town.restart().await;
+    assert_eq!(asked(&town).await, [200, 200, 403, 403]);
+    town.clock.advance(REFILL);
+    assert_eq!(asked(&town).await, [200, 200, 200, 403], "in the order of asking");
+    town.clock.advance(REFILL);
+    assert_eq!(asked(&town).await, [200, 200, 200, 200]);
+    let figures = metrics(&town).await;
+    for line in ["{of=\"spent\"} 2", "{of=\"limit\"} 2", "outcome=\"Queued\"}"] {
+        assert!(figures.contains(line), "{figures}");
+    }
+}
+
+#[tokio::test]
+async fn t2_ports_of_one_owner_take_nothing_from_a_week_that_is_counted() {
+    for (settings, allowed) in [(&TWO_A_WEEK[..], 403), (&[], 200)] {
+        let town = FakePlatform::new(settings).await;
+        let alice = town.settle_in("alice").await;
+        town.instances().set_ports(&alice.instance, &Ports::parse("3000").unwrap()).await.unwrap();
+        assert_eq!(ask(&town, "3000--alice.example.com").await, allowed);
+        assert_eq!(ask(&town, "3001--alice.example.com").await, 403, "it is closed");
+        assert_eq!(ask(&town, "alice.example.com").await, 200);
+    }
+}
+
+/// What is answered from memory is written down behind the answer.
+async fn until_written(town: &FakePlatform, names: u32) {
+    let weekly = town.app.config.certificates_a_week.unwrap();
+    for _ in 0..400 {
+        let (db, clock) = (town.app.db.clone(), town.clock.clone());
+        let spent = Certificates::open(db, clock, Some(weekly)).await.unwrap().spent().unwrap();
+        if spent.names == names {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the names are not written down");
+}
+
+#[tokio::test]
+async fn t2_whoever_signs_up_in_a_spent_week_is_told_when_their_address_opens() {
+    let site = WebFixture::with(&TWO_A_WEEK).await;
+    let words = "gets its certificate on";
+    for handle in ["alice", "bob"] {
+        let mut early = site.member(handle).await;
+        let page = early.get("/welcome").await.text().await;
+        assert!(!page.contains(words) && page.contains("data-then"), "{handle} goes straight on");
+    }
+    let mut carol = site.member("carol").await;
+    for path in ["/welcome", "/"] {
+        let page = carol.get(path).await.text().await;
+        // Three days and a half after half past ten on a Sunday.
+        assert!(page.contains(words) && page.contains("2026-11-18T22:30"), "{path}: {page}");
+        assert!(!page.contains("data-then"), "nobody is taken where no browser gets in");
+    }
+    site.app.clock.advance(REFILL);
+    assert!(!carol.get("/").await.text().await.contains(words));
+}
+
+#[tokio::test]
+async fn t2_doctor_recommends_the_wildcard_before_names_have_to_wait() {
+    let town = FakePlatform::new(&[("BERTH_TLS_ISSUER", "acme"), ("BERTH_CERTIFICATES_A_WEEK", "5")]).await;
+    let said = async |names: u32| {
+        until_written(&town, names).await;
+        let findings = App::examine(&town.app.config, town.clock.clone(), Arc::new(town.host.clone())).await;
+        let finding = findings.into_iter().find(|finding| finding.subject == "new addresses").unwrap();
+        (finding.verdict, finding.sentence)
+    };
+    for (number, handle) in ["ann", "ben", "cem", "dan", "eve", "fay"].into_iter().enumerate() {
+        let names = u32::try_from(number).unwrap() + 1;
+        town.app.certificates.reserve(&Handle::parse(handle).unwrap());
+        let (verdict, sentence) = said(names).await;
+        assert_eq!(verdict, if names < 4 { Verdict::Fine } else { Verdict::Warning }, "{sentence}");
+        assert_eq!(sentence.contains("BERTH_DNS_PROVIDER"), names >= 4, "{sentence}");
+        assert_eq!(sentence.contains("1 names wait"), names == 6, "{sentence}");
+    }
+}
+
+#[tokio::test]
+async fn with_an_own_authority_or_a_wildcard_nobody_waits() {
+    for settings in [
+        &[("BERTH_CERTIFICATES_A_WEEK", "1")][..],
+        &[("BERTH_CERTIFICATES_A_WEEK", "0"), ("BERTH_TLS_ISSUER", "acme")],
+        &[("BERTH_CERTIFICATES_A_WEEK", "1"), ("BERTH_TLS_ISSUER", "acme"), ("BERTH_DNS_PROVIDER", "some")],
+    ] {
+        let town = FakePlatform::new(settings).await;
+        for handle in ["alice", "bob"] {
+            town.sign_up(handle).await;
+            assert_eq!(ask(&town, &format!("{handle}.example.com")).await, 200, "{settings:?}");
+        }
+    }
+}
+
+/// Whether a visitor gets in by TLS, and what the platform then says.
+async fn opens(front: &CaddyProxy, pebble: &pebble::Pebble, host: &str) -> Option<u16> {
+    let stream = front.connect(&pebble.root(), host, &[b"http/1.1"]).await.ok()?;
+    let mut wire = Wire::on(stream);
+    wire.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes()).await;
+    Some(wire.reply().await?.status)
+}
+
+#[tokio::test]
+async fn a_first_visit_gets_a_certificate_from_the_authority_for_our_names_and_no_others() {
+    let mut town = FakePlatform::new(&TWO_A_WEEK).await;
+    for handle in ["alice", "bob", "carol"] {
+        town.settle_in(handle).await;
+    }
+    let (pebble, front) = pebble::front(&town).await;
+    assert_eq!(opens(&front, &pebble, "alice.example.com").await, Some(401), "let in by TLS, and asked to log in");
+    assert_eq!(opens(&front, &pebble, "bob.example.com").await, Some(401));
+    for strange in ["nobody.example.com", "x.alice.example.com", "alice.example.org", "evil.test"] {
+        assert_eq!(opens(&front, &pebble, strange).await, None, "{strange}");
+        assert!(!pebble.log().contains(strange), "the authority was asked for {strange}");
+    }
+    assert_eq!(opens(&front, &pebble, "carol.example.com").await, None, "the week is spent");
+    assert!(!pebble.log().contains("carol"), "the authority was asked all the same");
+    assert_eq!(opens(&front, &pebble, "alice.example.com").await, Some(401), "who has one is served on");
+    town.clock.advance(REFILL);
+    assert_eq!(opens(&front, &pebble, "carol.example.com").await, Some(401), "and now it is carol's turn");
+    assert!(pebble.log().contains("carol.example.com"));
+
+    town.settle_in("dave").await;
+    town.clock.advance(REFILL);
+    town.kill().await;
+    for host in ["alice.example.com", "app.example.com"] {
+        assert_eq!(opens(&front, &pebble, host).await, Some(503), "{host}: in by TLS, and told that Berth is away");
+    }
+    assert_eq!(opens(&front, &pebble, "dave.example.com").await, None, "without an answer nobody new is let through");
+    assert!(!pebble.log().contains("dave"));
+}
+
+/// What Chromium may take for one page, on a machine that does other things too.
+const BROWSER: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn a_browser_that_insists_on_http3_is_served() {
+    let town = FakePlatform::new(&[]).await;
+    let front = CaddyProxy::of(&town).await;
+    let home = tempfile::tempdir().unwrap();
+    trust(home.path(), &front.own_authority());
+    let log = home.path().join("net.json");
+    let page = tokio::process::Command::new("/usr/bin/chromium")
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--dump-dom", "--enable-quic"])
+        .arg(format!("--origin-to-force-quic-on=example.com:{}", front.https))
+        .args(["--host-resolver-rules=MAP example.com 127.0.0.1", "--virtual-time-budget=3000"])
+        .arg(format!("--user-data-dir={}", home.path().join("profile").display()))
+        .arg(format!("--log-net-log={}", log.display()))
+        .arg(format!("https://example.com:{}/", front.https))
+        .env("HOME", home.path())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let page = tokio::time::timeout(BROWSER, page).await.expect("a page, or an error").unwrap();
+    assert!(String::from_utf8_lossy(&page.stdout).contains("Claim"), "{}", String::from_utf8_lossy(&page.stdout));
+    let log: Value = serde_json::from_slice(&std::fs::read(log).unwrap()).unwrap();
+    let headers = &log["constants"]["logEventTypes"]["HTTP3_HEADERS_DECODED"];
+    assert!(headers.is_number(), "Chromium calls it something else now");
+    assert!(log["events"].as_array().unwrap().iter().any(|event| event["type"] == *headers), "not over HTTP/3");
+}

@@ -1,0 +1,385 @@
+//! The edge: who comes through to an instance, what is seen of a sleeping one, what passes and what does not.
+
+mod ports;
+mod proxying;
+
+mod bodies;
+mod browser;
+mod prewake;
+mod routing;
+mod wake_gate;
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use berth::containers::fake::{Held, Verb};
+use berth::instances::{Cause, Fact, Wish};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use berth_testing::fake_platform::{FakePlatform, Person, until};
+
+const HOST: &str = "alice.example.com";
+const PAGE: (&str, &str) = ("accept", "text/html,application/xhtml+xml");
+
+async fn at_home() -> (FakePlatform, Person, String) {
+    let town = FakePlatform::new(&[]).await;
+    let alice = town.settle_in("alice").await;
+    let cookie = town.instance_cookie(&alice).await;
+    (town, alice, cookie)
+}
+
+async fn put_to_sleep(town: &FakePlatform, alice: &Person, how: Wish, fact: Fact) {
+    town.instances().sleep(&alice.instance, how, Cause::OwnerAsked).await.unwrap();
+    until(&alice.instance, |s| s.fact == fact).await;
+    town.instances().settled().await;
+}
+
+#[tokio::test]
+async fn the_owner_sees_the_page_from_inside_the_container() {
+    let (town, _alice, cookie) = at_home().await;
+    let page = town.get(HOST, "/", &[("cookie", &cookie), PAGE]).await;
+    assert_eq!((page.status, page.text().as_str()), (200, "<h1>the instance itself</h1>"));
+    let shouted = town.get("ALICE.Example.COM.:443", "/", &[("cookie", &cookie)]).await;
+    assert_eq!(shouted.status, 200, "the Host is read as DNS reads it");
+}
+
+#[tokio::test]
+async fn anybody_else_is_sent_to_log_in_and_wakes_nothing() {
+    let (town, alice, _) = at_home().await;
+    let bob = town.settle_in("bob").await;
+    let bobs = town.instance_cookie(&bob).await;
+    let app = format!("__Host-berth={}", alice.signed_in.session.reveal());
+    put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
+    let starts = town.host.calls(Verb::Start);
+    for cookie in ["", &bobs, &app, "__Host-berth=nonsense"] {
+        let page = town.get(HOST, "/deep?x=1", &[("cookie", cookie), PAGE]).await;
+        assert_eq!(page.status, 302);
+        let to = page.header("location");
+        assert!(to.starts_with("https://app.example.com/hand-off?host=alice.example.com&state="), "{to}");
+        let program = town.get(HOST, "/deep", &[("cookie", cookie)]).await;
+        assert_eq!((program.status, program.header("content-type")), (401, "application/problem+json"));
+        assert_eq!(program.json()["type"], "urn:berth:problem:unauthenticated");
+        assert_eq!(program.json()["code"], "unauthenticated");
+        let status = town.get(HOST, "/.berth/status", &[("cookie", cookie)]).await;
+        assert_eq!(status.status, 401);
+    }
+    town.look().await;
+    assert_eq!(alice.instance.fact(), Fact::Stopped);
+    assert_eq!(town.host.calls(Verb::Start), starts);
+}
+
+#[tokio::test]
+async fn the_hand_off_leads_back_to_the_page_that_was_asked_for_and_works_once() {
+    let (town, alice, _) = at_home().await;
+    let sent = town.get(HOST, "/deep?x=1", &[PAGE]).await;
+    let pending = sent.header("set-cookie").split(';').next().unwrap().to_owned();
+    assert!(
+        sent.header("set-cookie").contains("Secure; HttpOnly; SameSite=Lax")
+            && !sent.header("set-cookie").contains("Domain")
+    );
+    let app_cookie = format!("__Host-berth={}", alice.signed_in.session.reveal());
+    let path = sent.header("location").strip_prefix("https://app.example.com").unwrap().to_owned();
+    let handed = town.get("app.example.com", &path, &[("cookie", &app_cookie), PAGE]).await;
+    let back =
+        handed.header("location").strip_prefix("https://alice.example.com").expect("back to the instance").to_owned();
+
+    let elsewhere = town.get(HOST, &back, &[PAGE]).await;
+    assert_eq!(elsewhere.status, 400, "another browser has no use for the link");
+    let home = town.get(HOST, &back, &[("cookie", &pending), PAGE]).await;
+    assert_eq!((home.status, home.header("location")), (303, "/deep?x=1"));
+    let session = home.header("set-cookie").split(';').next().unwrap().to_owned();
+    assert_eq!(town.get(HOST, "/", &[("cookie", &session)]).await.status, 200);
+    let again = town.get(HOST, &back, &[("cookie", &pending), PAGE]).await;
+    assert!(!again.headers.get_all("set-cookie").iter().any(|c| c.as_bytes().starts_with(b"__Host-berth=")), "used");
+    assert_eq!(again.header("location"), "/");
+
+    let who =
+        town.app.accounts.authenticate("app.example.com", alice.signed_in.session.reveal()).await.unwrap().unwrap();
+    town.app.accounts.log_out(&who).await.unwrap();
+    assert_eq!(town.get(HOST, "/", &[("cookie", &session)]).await.status, 401, "logged out there, logged out here");
+}
+
+#[tokio::test]
+async fn a_planted_way_back_leads_nowhere_else() {
+    let (town, alice, _) = at_home().await;
+    for path in ["//evil.example.com/", "/\\evil.example.com", "https://evil.example.com/"] {
+        let sent = town.get(HOST, "/", &[PAGE]).await;
+        let pending = sent.header("set-cookie").split(';').next().unwrap().to_owned();
+        let (kept, _) = pending.rsplit_once('.').unwrap();
+        let pending = format!("{kept}.{}", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(path));
+        let app_cookie = format!("__Host-berth={}", alice.signed_in.session.reveal());
+        let way = sent.header("location").strip_prefix("https://app.example.com").unwrap().to_owned();
+        let handed = town.get("app.example.com", &way, &[("cookie", &app_cookie), PAGE]).await;
+        let back = handed.header("location").strip_prefix("https://alice.example.com").unwrap().to_owned();
+        let home = town.get(HOST, &back, &[("cookie", &pending)]).await;
+        assert_eq!(home.header("location"), "/", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_person_sees_the_waiting_page_at_once_and_it_turns_into_the_instance() {
+    let (town, alice, cookie) = at_home().await;
+    put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
+    town.host.hold(Verb::Start, Held::BeforeItsEffect);
+    // The Engine has not even answered yet.
+    let page = town.get(HOST, "/", &[("cookie", &cookie), PAGE]).await;
+    assert_eq!((page.status, page.header("cache-control")), (503, "no-store"));
+    assert!(!page.header("retry-after").is_empty() && page.text().contains("/.berth/assets/"), "{}", page.text());
+    assert_ne!(alice.instance.fact(), Fact::Awake);
+    town.host.release(Verb::Start);
+    until(&alice.instance, |s| s.fact == Fact::Awake).await;
+    let page = town.get(HOST, "/", &[("cookie", &cookie), PAGE]).await;
+    assert_eq!(page.text(), "<h1>the instance itself</h1>");
+}
+
+#[tokio::test]
+async fn a_frozen_instance_is_thawed_before_a_page_could_be_drawn() {
+    let (town, alice, cookie) = at_home().await;
+    put_to_sleep(&town, &alice, Wish::Frozen, Fact::Frozen).await;
+    let page = town.get(HOST, "/", &[("cookie", &cookie), PAGE]).await;
+    assert_eq!((page.status, page.text().as_str()), (200, "<h1>the instance itself</h1>"));
+}
+
+#[tokio::test]
+async fn a_hundred_programs_are_held_for_one_start_and_none_loses_its_body() {
+    let (town, alice, cookie) = at_home().await;
+    put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
+    let starts = town.host.calls(Verb::Start);
+    town.host.hold(Verb::Start, Held::BeforeItsEffect);
+    let headers = [("cookie", cookie.as_str()), ("origin", "https://alice.example.com")];
+    let body = "x".repeat(5000);
+    let held = (0..90).map(|_| town.send("POST", HOST, "/echo", &headers, &body));
+    let released = async {
+        until(&alice.instance, |s| s.fact == Fact::Waking).await;
+        town.host.release(Verb::Start);
+    };
+    let (answers, ()) = tokio::join!(futures_util::future::join_all(held), released);
+    for answer in answers {
+        assert_eq!((answer.status, answer.json()["bytes"].as_u64()), (200, Some(5000)));
+    }
+    assert_eq!(town.host.calls(Verb::Start) - starts, 1);
+}
+
+#[tokio::test]
+async fn a_program_that_waited_too_long_gets_503_and_when_to_come_back() {
+    let town = FakePlatform::new(&[("BERTH_WAKE_TIMEOUT_SECONDS", "1")]).await;
+    let alice = town.settle_in("alice").await;
+    let cookie = town.instance_cookie(&alice).await;
+    put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
+    town.host.hold(Verb::Start, Held::BeforeItsEffect);
+    let answer = town.get(HOST, "/echo", &[("cookie", &cookie)]).await;
+    assert_eq!((answer.status, answer.header("retry-after")), (503, "5"));
+    assert_eq!(answer.json()["status"], 503);
+    town.host.release(Verb::Start);
+    until(&alice.instance, |s| s.fact == Fact::Awake).await;
+}
+
+#[tokio::test]
+async fn what_browsers_fetch_by_themselves_wakes_nothing() {
+    let (town, alice, cookie) = at_home().await;
+    put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
+    for (method, path, more) in [
+        ("GET", "/favicon.ico", ("x", "y")),
+        ("GET", "/robots.txt", ("x", "y")),
+        ("GET", "/.well-known/acme-challenge/x", ("x", "y")),
+        ("HEAD", "/", ("x", "y")),
+        ("GET", "/", ("sec-purpose", "prefetch;prerender")),
+    ] {
+        let answer = town.send(method, HOST, path, &[("cookie", &cookie), more], "").await;
+        // Not 404: it is there, and says when to ask again.
+        assert_eq!((answer.status, answer.header("retry-after")), (503, "5"), "{method} {path}");
+        assert_eq!(answer.header("cache-control"), "no-store", "{method} {path}");
+    }
+    // Nor does looking at how it is.
+    let _ = town.get("app.example.com", "/", &[PAGE]).await;
+    town.look().await;
+    assert_eq!(alice.instance.fact(), Fact::Stopped);
+}
+
+#[tokio::test]
+async fn the_waiting_page_watches_until_its_owner_logs_out() {
+    let (town, alice, cookie) = at_home().await;
+    put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
+    let mut stream = TcpStream::connect(town.address).await.unwrap();
+    let head = format!("GET /.berth/status HTTP/1.1\r\nHost: {HOST}\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut seen = String::new();
+    while !seen.contains("\"stopped\"") {
+        let mut chunk = [0; 4096];
+        let n = stream.read(&mut chunk).await.unwrap();
+        assert!(n > 0, "{seen}");
+        seen.push_str(&String::from_utf8_lossy(&chunk[..n]));
+    }
+    let who =
+        town.app.accounts.authenticate("app.example.com", alice.signed_in.session.reveal()).await.unwrap().unwrap();
+    town.app.accounts.log_out(&who).await.unwrap();
+    // The session is looked at every five seconds.
+    let mut rest = Vec::new();
+    tokio::time::timeout(Duration::from_secs(12), stream.read_to_end(&mut rest))
+        .await
+        .expect("the stream ends")
+        .unwrap();
+    assert_eq!(alice.instance.fact(), Fact::Stopped, "watching wakes nothing");
+}
+
+#[tokio::test]
+async fn more_watch_an_instance_than_one_person_could_and_the_next_is_refused() {
+    let (town, alice, cookie) = at_home().await;
+    let watching: Vec<_> = (0..=100).map(|_| alice.instance.watch()).collect();
+    let refused = town.get(HOST, "/.berth/status", &[("cookie", &cookie)]).await;
+    assert_eq!((refused.status, refused.json()["code"].as_str()), (429, Some("too_many")));
+    drop(watching);
+}
+
+#[tokio::test]
+async fn an_instance_sees_who_visits_and_nothing_forged() {
+    let (town, alice, cookie) = at_home().await;
+    let sent = [
+        ("cookie", format!("theirs=1; {cookie}; __Host-berth-pending=x")),
+        ("x-forwarded-for", "6.6.6.6, 203.0.113.9".into()),
+        ("x-berth-user", "root".into()),
+        ("x_berth_user", "root".into()),
+        ("x-real-ip", "6.6.6.6".into()),
+        ("connection", "x-secret".into()),
+        ("x-secret", "1".into()),
+        ("x-kept", "yes".into()),
+    ];
+    let sent: Vec<(&str, &str)> = sent.iter().map(|(n, v)| (*n, v.as_str())).collect();
+    let told = town.get(HOST, "/echo?a=%2F&b", &sent).await.json();
+    assert_eq!(told["uri"], "/echo?a=%2F&b");
+    let seen = |name: &str| -> Vec<String> {
+        let headers = told["headers"].as_array().unwrap();
+        headers.iter().filter(|h| h[0] == name).map(|h| h[1].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(seen("cookie"), ["theirs=1"]);
+    assert_eq!(seen("x-forwarded-for"), ["203.0.113.9"], "what Caddy added, and nothing before it");
+    assert_eq!(seen("x-forwarded-proto"), ["https"]);
+    assert_eq!(seen("x-berth-user"), ["alice"]);
+    assert_eq!(seen("host"), [HOST]);
+    assert_eq!(seen("x-kept"), ["yes"]);
+    assert!(seen("x-secret").is_empty() && seen("x-real-ip").is_empty() && seen("x_berth_user").is_empty());
+    // As the instance contract says it, and as the default image checks it.
+    let assertion = seen("x-berth-assertion").remove(0);
+    let (signed, mac) = assertion.rsplit_once('.').unwrap();
+    let decode = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text).unwrap();
+    assert_eq!(decode(mac), berth::secrets::mac(&alice.instance.token_hash().unwrap(), signed.as_bytes()));
+    let payload: serde_json::Value = serde_json::from_slice(&decode(signed.strip_prefix("v1.").unwrap())).unwrap();
+    assert_eq!(payload["user"], "alice");
+    assert!(payload["until"].as_i64().unwrap() > town.clock.now().seconds());
+}
+
+#[tokio::test]
+async fn an_instance_reaches_no_further_than_its_own_host() {
+    let (town, _alice, cookie) = at_home().await;
+    let odd = town.get(HOST, "/odd", &[("cookie", &cookie)]).await;
+    let cookies: Vec<_> = odd.headers.get_all("set-cookie").iter().map(|v| v.to_str().unwrap()).collect();
+    assert_eq!(cookies, ["a=1", "b=2"], "both its own, and no other");
+    for name in ["clear-site-data", "alt-svc", "x-named"] {
+        assert!(odd.headers.get(name).is_none(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_siblings_page_can_do_nothing_with_the_owners_cookie() {
+    let (town, _alice, cookie) = at_home().await;
+    for headers in [
+        &[("sec-fetch-site", "same-site")][..],
+        &[("origin", "https://evil.example.com")],
+        &[("origin", "null")],
+        &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")],
+        &[],
+    ] {
+        let headers: Vec<_> = headers.iter().copied().chain([("cookie", cookie.as_str())]).collect();
+        let answer = town.send("POST", HOST, "/echo", &headers, "x").await;
+        assert_eq!(answer.status, 403, "{headers:?}");
+    }
+}
+
+/// A connection on which an upgrade was asked for, and the answer's head.
+async fn upgraded(town: &FakePlatform, cookie: &str) -> (TcpStream, String) {
+    let mut stream = TcpStream::connect(town.address).await.unwrap();
+    let head = format!(
+        "GET /socket HTTP/1.1\r\nHost: {HOST}\r\nCookie: {cookie}\r\nOrigin: https://{HOST}\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 4096];
+    let n = stream.read(&mut answer).await.unwrap();
+    (stream, String::from_utf8_lossy(&answer[..n]).to_lowercase())
+}
+
+#[tokio::test]
+async fn an_upgraded_connection_ends_with_its_session_and_wakes_nothing_after() {
+    let (town, alice, cookie) = at_home().await;
+    let (mut stream, answer) = upgraded(&town, &cookie).await;
+    assert!(answer.starts_with("http/1.1 101"), "{answer}");
+    let who =
+        town.app.accounts.authenticate("app.example.com", alice.signed_in.session.reveal()).await.unwrap().unwrap();
+    town.app.accounts.log_out(&who).await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut [0; 16])).await;
+    assert!(matches!(ended.expect("it outlived its session"), Ok(0) | Err(_)));
+    put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
+    let _ = stream.write_all(b"wake up").await;
+    town.look().await;
+    assert_eq!(alice.instance.fact(), Fact::Stopped);
+}
+
+#[tokio::test]
+async fn an_instance_with_too_many_connections_gets_no_more_until_one_ends() {
+    let (town, _alice, cookie) = at_home().await;
+    let mut open = Vec::new();
+    for _ in 0..256 {
+        let (stream, answer) = upgraded(&town, &cookie).await;
+        assert!(answer.starts_with("http/1.1 101"), "{answer}");
+        open.push(stream);
+    }
+    let refused = town.get(HOST, "/", &[("cookie", &cookie)]).await;
+    assert_eq!((refused.status, refused.header("retry-after")), (503, "5"));
+    open.clear();
+    while town.get(HOST, "/", &[("cookie", &cookie)]).await.status != 200 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_second_session_cookie_that_a_script_planted_is_cleared_and_not_sent_round() {
+    let (town, _alice, cookie) = at_home().await;
+    let planted = format!("{cookie}; __Host-berth=planted");
+    let page = town.get(HOST, "/", &[("cookie", &planted), PAGE]).await;
+    assert_eq!((page.status, page.header("location")), (400, ""));
+    assert!(page.text().contains("Please try again"));
+    let off: Vec<_> = page.headers.get_all("set-cookie").iter().map(|v| v.to_str().unwrap()).collect();
+    for gone in ["; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Lax", "; Partitioned"] {
+        assert!(off.iter().any(|c| c.starts_with("__Host-berth=;") && c.ends_with(gone)), "{off:?}");
+    }
+    let back = "/.berth/callback?code=c&state=s";
+    let page = town.get(HOST, back, &[("cookie", "__Host-berth-pending=a; __Host-berth-pending=b"), PAGE]).await;
+    assert_eq!(page.headers.get_all("set-cookie").iter().count(), 4);
+}
+
+#[tokio::test]
+async fn any_upgrade_passes_and_bytes_flow_both_ways() {
+    let (town, alice, cookie) = at_home().await;
+    let (mut stream, answer) = upgraded(&town, &cookie).await;
+    assert!(answer.starts_with("http/1.1 101") && answer.contains("upgrade: echo"), "{answer}");
+    let mut back = [0; 5];
+    stream.write_all(b"hello").await.unwrap();
+    stream.read_exact(&mut back).await.unwrap();
+    assert_eq!(&back, b"hello");
+    // An open connection on which nothing moves keeps nobody awake; bytes on it wake again.
+    town.wait(Duration::from_secs(5 * 60)).await;
+    assert_eq!(alice.instance.fact(), Fact::Frozen);
+    stream.write_all(b"again").await.unwrap();
+    until(&alice.instance, |s| s.fact == Fact::Awake).await;
+    stream.read_exact(&mut back).await.unwrap();
+    assert_eq!(&back, b"again");
+}
+
+#[tokio::test]
+async fn a_suspended_owner_is_out_everywhere() {
+    let (town, alice, cookie) = at_home().await;
+    town.app.accounts.suspend(&alice.instance.handle, "operator").await.unwrap();
+    let out = town.get(HOST, "/", &[("cookie", &cookie)]).await;
+    assert_eq!((out.status, out.json()["code"].as_str()), (403, Some("closed")));
+    until(&alice.instance, |s| s.fact == Fact::Stopped).await;
+}

@@ -1,0 +1,61 @@
+//! A log-in on the way to an instance wakes it: before the redirects are followed, and not before its owner is known.
+
+use super::*;
+use berth_testing::web_client::WebClient;
+
+/// Somebody whose instance sleeps, at a browser that logged out.
+async fn away() -> (FakePlatform, WebClient, std::sync::Arc<berth::instances::Instance>) {
+    let town = FakePlatform::new(&[]).await;
+    let mut alice = WebClient::of(&town.app);
+    alice.sign_up("handle=alice").await;
+    let instance = town.instances().by_handle(&berth::handle::Handle::parse("alice").unwrap()).unwrap();
+    until(&instance, |s| s.fact == Fact::Awake).await;
+    town.instances().sleep(&instance, Wish::Stopped, Cause::OwnerAsked).await.unwrap();
+    until(&instance, |s| s.fact == Fact::Stopped).await;
+    town.instances().settled().await;
+    alice.post("/log-out", "").await;
+    (town, alice, instance)
+}
+
+fn on_the_way_to(host: &str) -> String {
+    format!("%2Fhand-off%3Fhost%3D{host}%26state%3Ds%26challenge%3D{}", "c".repeat(43))
+}
+
+/// Logs in, with a one-time code where it is asked for; where the page goes next.
+async fn log_in(visitor: &mut WebClient, host: &str) -> String {
+    let next = if host.is_empty() { String::new() } else { on_the_way_to(host) };
+    let then = visitor.present_passkey(&format!("?next={next}")).await;
+    if !then.starts_with("/log-in/code") {
+        return then;
+    }
+    let code = format!("code={}&next={next}", visitor.fresh_code());
+    visitor.post("/log-in/code", &code).await.in_short()
+}
+
+#[tokio::test]
+async fn it_wakes_as_soon_as_its_owner_has_logged_in() {
+    let (town, mut alice, instance) = away().await;
+    alice.get(&format!("/log-in?next={}", on_the_way_to("alice.example.com"))).await;
+    let options = alice.post_json("/log-in/challenge", &serde_json::json!({})).await;
+    assert_eq!(options.status, 200);
+    town.look().await;
+    assert_eq!(instance.fact(), Fact::Stopped, "anybody can come so far");
+    log_in(&mut alice, "alice.example.com").await;
+    // The hand-off was not even asked for.
+    until(&instance, |s| s.fact == Fact::Awake && s.cause == Cause::Visit).await;
+}
+
+#[tokio::test]
+async fn a_log_in_that_leads_elsewhere_wakes_nothing() {
+    let (town, mut alice, instance) = away().await;
+    let mut bob = WebClient::of(&town.app);
+    bob.sign_up("handle=bobby").await;
+    for host in ["", "bobby.example.com", "app.example.com", "evil.test"] {
+        log_in(&mut alice, host).await;
+        alice.post("/log-out", "").await;
+    }
+    bob.post("/log-out", "").await;
+    log_in(&mut bob, "alice.example.com").await;
+    town.look().await;
+    assert_eq!(instance.fact(), Fact::Stopped);
+}

@@ -1,0 +1,267 @@
+//! What passes the edge to a container and back: connections kept, repeated, cut and let go; bodies, trailers, HTTP/2.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::routing::{get, post};
+use berth::http_server::{self, PerPeer};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use berth_testing::fake_platform::{FakePlatform, Person};
+use berth_testing::http1_client::Wire;
+use berth_testing::raw_program::{Act, RawProgram, Seen, ok};
+
+const HOST: &str = "alice.example.com";
+const ORIGIN: &str = "https://alice.example.com";
+
+async fn home_of(port: u16, settings: &[(&'static str, &'static str)]) -> (FakePlatform, Person, String) {
+    let town = FakePlatform::with_programs_on(port, settings).await;
+    let alice = town.settle_in("alice").await;
+    let cookie = town.instance_cookie(&alice).await;
+    (town, alice, cookie)
+}
+
+fn get_of(path: &str, cookie: &str, more: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\nCookie: {cookie}\r\n{more}\r\n").into_bytes()
+}
+
+async fn wire(town: &FakePlatform) -> Wire<TcpStream> {
+    Wire::on(TcpStream::connect(town.address).await.unwrap())
+}
+
+#[tokio::test]
+async fn trailers_pass_to_who_asks_for_them_without_what_no_tenant_may_say() {
+    let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum, set-cookie\r\n\r\n2\r\nhi\r\n0\r\nx-sum: 7\r\nSet-Cookie: a=1\r\n\r\n";
+    let program = RawProgram::start(move |_: &Seen| vec![Act::Say(answer.as_bytes().to_vec())]).await;
+    let (town, _alice, cookie) = home_of(program.port, &[]).await;
+    let mut stream = TcpStream::connect(town.address).await.unwrap();
+    stream.write_all(&get_of("/", &cookie, "TE: trailers\r\nConnection: close, te\r\n")).await.unwrap();
+    let mut said = String::new();
+    stream.read_to_string(&mut said).await.unwrap();
+    assert!(said.contains("\r\n2\r\nhi\r\n0\r\nx-sum: 7\r\n\r\n"), "{said}");
+    assert!(!said.to_lowercase().contains("set-cookie: "), "{said}");
+    assert_eq!(program.seen()[0].all("te"), ["trailers"]);
+}
+
+#[tokio::test]
+async fn what_comes_in_pieces_comes_whole_in_order_and_with_its_trailers() {
+    // Small ones by the hundred, large ones between them, as a program writes them.
+    let pieces: Vec<String> =
+        (0..1500).map(|n| format!("{n},").repeat(if n % 500 == 250 { 20_000 } else { 3 })).collect();
+    let whole = pieces.concat();
+    let chunks: String = pieces.iter().map(|piece| format!("{:x}\r\n{piece}\r\n", piece.len())).collect();
+    let answer =
+        format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum\r\n\r\n{chunks}0\r\nx-sum: 7\r\n\r\n");
+    let program = RawProgram::start(move |_: &Seen| vec![Act::Say(answer.clone().into_bytes())]).await;
+    let (town, _alice, cookie) = home_of(program.port, &[]).await;
+    for _ in 0..2 {
+        let stream = TcpStream::connect(town.address).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let request = hyper::Request::get("/").header("host", HOST).header("cookie", &cookie).header("te", "trailers");
+        let answer = sender.send_request(request.body(Body::empty()).unwrap()).await.unwrap();
+        let body = answer.into_body().collect().await.unwrap();
+        assert_eq!(body.trailers().map(|trailers| trailers["x-sum"].to_str().unwrap().to_owned()), Some("7".into()));
+        assert!(body.to_bytes() == whole.as_bytes(), "the pieces are others");
+    }
+}
+
+#[tokio::test]
+async fn what_stands_behind_a_requests_body_says_nothing_to_the_program() {
+    let (port, running) = echoing().await;
+    let (town, _alice, cookie) = home_of(port, &[]).await;
+    let mut wire = wire(&town).await;
+    let head = format!(
+        "POST /behind HTTP/1.1\r\nHost: {HOST}\r\nCookie: {cookie}\r\nOrigin: {ORIGIN}\r\nTrailer: x-berth-user\r\n"
+    );
+    wire.send(format!("{head}Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Berth-User: root\r\n\r\n").as_bytes())
+        .await;
+    let told = wire.reply().await.unwrap();
+    assert_eq!((told.status, told.body.as_str()), (200, "None"));
+    running.cancel();
+}
+
+#[tokio::test]
+async fn a_connection_that_its_program_closes_costs_nobody_an_answer() {
+    let closes = |_: &Seen| [ok("once"), vec![Act::Close]].concat();
+    let program = RawProgram::start(closes).await;
+    let (town, _alice, cookie) = home_of(program.port, &[]).await;
+    for turn in 0..30 {
+        let answer = town.get(HOST, "/", &[("cookie", &cookie)]).await;
+        assert_eq!((answer.status, answer.text().as_str()), (200, "once"), "{turn}");
+    }
+    assert_eq!(program.seen().len(), 30);
+}
+
+/// A program that hangs up on the second request it gets, unanswered.
+async fn hanging_up_once() -> RawProgram {
+    let asked = AtomicUsize::new(0);
+    let script = move |_: &Seen| match asked.fetch_add(1, Ordering::SeqCst) {
+        1 => vec![Act::Close],
+        _ => ok("here"),
+    };
+    RawProgram::start(script).await
+}
+
+#[tokio::test]
+async fn what_only_reads_is_sent_again_when_its_rested_connection_ends() {
+    let program = hanging_up_once().await;
+    let (town, _alice, cookie) = home_of(program.port, &[]).await;
+    assert_eq!(town.get(HOST, "/", &[("cookie", &cookie)]).await.status, 200);
+    // Longer than a connection counts as fresh.
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    let again = town.get(HOST, "/?x=1", &[("cookie", &cookie), ("x-kept", "yes")]).await;
+    assert_eq!((again.status, again.text().as_str()), (200, "here"));
+    let seen = program.seen();
+    assert_eq!(seen.iter().map(Seen::path).collect::<Vec<_>>(), ["/", "/?x=1", "/?x=1"]);
+    assert_eq!(seen[2].all("x-kept"), ["yes"]);
+}
+
+#[tokio::test]
+async fn what_changes_something_is_sent_once_whatever_becomes_of_it() {
+    let program = hanging_up_once().await;
+    let (town, _alice, cookie) = home_of(program.port, &[]).await;
+    assert_eq!(town.get(HOST, "/", &[("cookie", &cookie)]).await.status, 200);
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    let answer = town.send("POST", HOST, "/pay", &[("cookie", &cookie), ("origin", ORIGIN)], "1").await;
+    assert_eq!((answer.status, answer.json()["code"].as_str()), (502, Some("no_answer")));
+    assert_eq!(program.seen().iter().filter(|seen| seen.path() == "/pay").count(), 1);
+}
+
+#[tokio::test]
+async fn who_hangs_up_takes_the_request_along() {
+    let endless = |seen: &Seen| match seen.path() {
+        "/silent" => vec![Act::Hold],
+        _ => vec![
+            Act::Say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec()),
+            Act::Repeat(b"4\r\nmore\r\n".to_vec()),
+        ],
+    };
+    let program = RawProgram::start(endless).await;
+    let (town, alice, cookie) = home_of(program.port, &[]).await;
+    for path in ["/silent", "/endless"] {
+        let before = program.seen().len();
+        let mut wire = wire(&town).await;
+        wire.send(&get_of(path, &cookie, "")).await;
+        while program.seen().len() == before {
+            tokio::task::yield_now().await;
+        }
+        assert!(!town.instances().ledger(&alice.instance).open.is_empty(), "{path} is under way");
+        drop(wire);
+        let ended = async {
+            while !town.instances().ledger(&alice.instance).open.is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), ended).await.expect("it ends with its client");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_refused_before_it_is_sent_and_while_it_is() {
+    let program = RawProgram::start(|_: &Seen| ok("taken")).await;
+    let (town, _alice, cookie) = home_of(program.port, &[("BERTH_UPLOAD_MIB", "1")]).await;
+    let head = format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nCookie: {cookie}\r\nOrigin: {ORIGIN}\r\n");
+    let mut announced = wire(&town).await;
+    announced.send(format!("{head}Content-Length: 1048577\r\n\r\n").as_bytes()).await;
+    let refused = announced.reply().await.unwrap();
+    assert!(refused.status == 413 && refused.body.contains("at most 1 MiB"), "{refused:?}");
+    assert!(program.seen().is_empty(), "the program is not bothered");
+
+    let mut grown = wire(&town).await;
+    grown.send(format!("{head}Transfer-Encoding: chunked\r\n\r\n").as_bytes()).await;
+    let chunk = [b"10000\r\n".to_vec(), vec![b'x'; 0x10000], b"\r\n".to_vec()].concat();
+    for _ in 0..17 {
+        grown.send(&chunk).await;
+    }
+    let refused = grown.reply().await.unwrap();
+    assert_eq!((refused.status, refused.all("content-type")), (413, vec!["application/problem+json"]));
+
+    let most = "x".repeat(1 << 20);
+    let taken = town.send("POST", HOST, "/", &[("cookie", &cookie), ("origin", ORIGIN)], &most).await;
+    assert_eq!(taken.status, 200);
+}
+
+/// A program that sends back what it gets while it gets it, on every instance's address.
+async fn echoing() -> (u16, CancellationToken) {
+    let listener = TcpListener::bind(("0.0.0.0", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let router = Router::new()
+        .route("/healthz", get(|| async { "ok" }))
+        .route(
+            "/",
+            get(|request: Request| async move {
+                format!("{:?}", request.headers().get_all("cookie").iter().collect::<Vec<_>>())
+            }),
+        )
+        .route("/behind", post(|body: Body| async move { format!("{:?}", body.collect().await.unwrap().trailers()) }))
+        .route("/back", post(|body: Body| async move { body }));
+    let running = CancellationToken::new();
+    tokio::spawn(http_server::serve(listener, router, PerPeer::All, running.clone()));
+    (port, running)
+}
+
+#[tokio::test]
+async fn an_answer_may_begin_while_its_request_is_still_coming() {
+    let (port, running) = echoing().await;
+    let (town, _alice, cookie) = home_of(port, &[]).await;
+    let stream = TcpStream::connect(town.address).await.unwrap();
+    let (mut reading, mut writing) = stream.into_split();
+    let head = format!(
+        "POST /back HTTP/1.1\r\nHost: {HOST}\r\nCookie: {cookie}\r\nOrigin: {ORIGIN}\r\nContent-Length: 8000000\r\nConnection: close\r\n\r\n"
+    );
+    writing.write_all(head.as_bytes()).await.unwrap();
+    writing.write_all(&[b'a'; 1000]).await.unwrap();
+    let mut back = Vec::new();
+    while back.windows(8).all(|window| window != b"aaaaaaaa") {
+        let mut chunk = [0; 4096];
+        let n = reading.read(&mut chunk).await.unwrap();
+        assert!(n > 0, "{}", String::from_utf8_lossy(&back));
+        back.extend(&chunk[..n]);
+    }
+    let rest = async move { writing.write_all(&vec![b'!'; 7_999_000]).await.map(|()| writing) };
+    let (sent, received) = tokio::join!(rest, reading.read_to_end(&mut back));
+    drop((sent.unwrap(), received.unwrap()));
+    assert_eq!(back.iter().filter(|byte| **byte == b'!').count(), 7_999_000);
+    running.cancel();
+}
+
+#[tokio::test]
+async fn http2_is_spoken_to_who_begins_with_it() {
+    let (port, running) = echoing().await;
+    let (town, _alice, cookie) = home_of(port, &[]).await;
+    let stream = TcpStream::connect(town.address).await.unwrap();
+    let (sender, connection) = hyper::client::conn::http2::handshake::<_, _, Full<axum::body::Bytes>>(
+        TokioExecutor::new(),
+        TokioIo::new(stream),
+    )
+    .await
+    .unwrap();
+    tokio::spawn(connection);
+    // Many at a time on the one connection, cookies in pieces as browsers cut them.
+    let asked = (0..40).map(|_| {
+        let mut sender = sender.clone();
+        let request = hyper::Request::get(format!("https://{HOST}/")).header("cookie", "a=1").header("cookie", &cookie);
+        let request = request.header("cookie", "b=2").body(Full::default()).unwrap();
+        async move { sender.send_request(request).await.unwrap() }
+    });
+    for answer in futures_util::future::join_all(asked).await {
+        assert_eq!(answer.status(), 200);
+        let text = answer.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(String::from_utf8_lossy(&text), "[\"a=1; b=2\"]", "one line for the container, without ours");
+    }
+    let mut sender = sender;
+    let upload =
+        hyper::Request::post(format!("https://{HOST}/back")).header("cookie", &cookie).header("origin", ORIGIN);
+    let body = vec![b'x'; 3 << 20];
+    let answer = sender.send_request(upload.body(Full::from(body.clone())).unwrap()).await.unwrap();
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), body);
+    running.cancel();
+}

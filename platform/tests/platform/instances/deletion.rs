@@ -1,0 +1,340 @@
+//! Deletion: whatever happens on the way, it comes to its end, and nobody's files go who did not ask.
+
+use std::time::Duration;
+
+use berth::containers::fake::{Held, Verb};
+use berth::containers::{ContainerHost as _, ContainerState, Exit, HostError};
+use berth::handle::Handle;
+use berth::instances::{Cause, Fact, Wish};
+use proptest::prelude::*;
+use sea_orm::{ConnectionTrait as _, Statement};
+
+use berth_testing::databases;
+use berth_testing::fake_platform::{FakePlatform, Person, until};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// The operator deletes somebody, and the loop has stopped their instance.
+async fn delete(town: &FakePlatform, resident: &Person) {
+    let handle = Handle::parse(resident.handle).unwrap();
+    town.app.accounts.delete(&handle, "operator").await.unwrap();
+    town.look().await;
+}
+
+async fn see_off(town: &FakePlatform) -> u64 {
+    town.app.accounts.see_off(&town.app.modules).await.unwrap()
+}
+
+#[tokio::test]
+async fn who_leaves_sleeps_until_all_is_destroyed_and_nothing_wakes_them() {
+    for database in databases().await {
+        let town = FakePlatform::on(database, &[]).await;
+        let alice = town.settle_in("alice").await;
+        let cookie = town.instance_cookie(&alice).await;
+        let (id, token) = (alice.instance.id, town.host.spec(alice.instance.id).unwrap().token);
+        town.host.write(id, b"letters");
+        delete(&town, &alice).await;
+        assert_eq!((alice.instance.fact(), alice.instance.status().wish), (Fact::Stopped, Wish::Leaving));
+        let visit = town.get("alice.example.com", "/", &[("cookie", &cookie)]).await;
+        assert_eq!((visit.status, visit.json()["code"].as_str()), (403, Some("leaving")));
+        let login = cookie.strip_prefix("__Host-berth=").unwrap();
+        let stands = town.app.accounts.is_live("alice.example.com", login).await.unwrap();
+        assert!(!stands, "the login on the instance ended with the others");
+        assert_eq!(see_off(&town).await, 0);
+        town.wait(WEEK - Duration::from_secs(1)).await;
+        assert_eq!(see_off(&town).await, 0);
+        assert_eq!(town.host.inspect(id).await.unwrap().container.unwrap().state, ContainerState::Stopped);
+        assert_eq!(town.host.read(id).as_deref(), Some(&b"letters"[..]));
+
+        town.wait(Duration::from_secs(1)).await;
+        assert_eq!(see_off(&town).await, 1);
+        town.look().await;
+        let seen = town.host.inspect(id).await.unwrap();
+        assert!(!seen.volume && seen.container.is_none(), "{seen:?}");
+        assert!(town.instances().by_token_hash(&berth::secrets::hash(&token)).is_none());
+        assert_eq!(town.get("alice.example.com", "/", &[]).await.status, 404);
+    }
+}
+
+#[tokio::test]
+async fn an_instance_in_the_middle_of_work_is_stopped_before_its_files_are_marked() {
+    let town = FakePlatform::new(&[]).await;
+    let alice = town.settle_in("alice").await;
+    town.host.hold(Verb::Stop, Held::BeforeItsEffect);
+    let handle = Handle::parse("alice").unwrap();
+    town.app.accounts.delete(&handle, "operator").await.unwrap();
+    town.host.until_held(Verb::Stop).await;
+    see_off(&town).await;
+    assert_eq!(town.host.host_report().await.unwrap().buried, 0);
+    town.host.release(Verb::Stop);
+    until(&alice.instance, |status| status.fact == Fact::Stopped).await;
+    see_off(&town).await;
+    assert_eq!(town.host.host_report().await.unwrap().buried, 1);
+}
+
+/// R1 and R2 for the saga of a deletion: each of its verbs fails before its effect, fails after it, and has the process
+/// killed around it; and all of it runs again from the beginning.
+#[tokio::test]
+async fn a_deletion_that_breaks_anywhere_is_finished_by_the_next_run() {
+    for database in databases().await {
+        let mut town = FakePlatform::on(database, &[]).await;
+        let residents = ["ann", "ben", "cid", "dora", "emil", "fay", "gus", "hal"];
+        let verbs = [Verb::Inspect, Verb::BuryVolume, Verb::RemoveContainer, Verb::DestroyVolume];
+        for (n, handle) in residents.into_iter().enumerate() {
+            let resident = town.settle_in(handle).await;
+            let id = resident.instance.id;
+            delete(&town, &resident).await;
+            let verb = verbs[n % verbs.len()];
+            // The first half fails, the second half is killed.
+            if n < verbs.len() {
+                for error in [HostError::Timeout, HostError::Unreachable] {
+                    town.host.fail_next(verb, error);
+                    see_off(&town).await;
+                    see_off(&town).await;
+                    town.wait(WEEK).await;
+                }
+                see_off(&town).await;
+            } else {
+                for held in [Held::BeforeItsEffect, Held::AfterItsEffect] {
+                    town.host.hold(verb, held);
+                    let app = town.app.clone();
+                    let running = tokio::spawn(async move { app.accounts.see_off(&app.modules).await });
+                    let _ = tokio::time::timeout(Duration::from_millis(300), town.host.until_held(verb)).await;
+                    running.abort();
+                    town.host.release(verb);
+                    town.restart().await;
+                    see_off(&town).await;
+                    town.wait(WEEK).await;
+                }
+                see_off(&town).await;
+            }
+            let seen = town.host.inspect(id).await.unwrap();
+            assert!(!seen.volume && seen.container.is_none(), "{verb:?}: {seen:?}");
+            assert!(town.instances().by_handle(&Handle::parse(handle).unwrap()).is_none(), "{verb:?}");
+            assert_eq!(town.host.host_report().await.unwrap().buried, 0, "{verb:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_loop_alone_never_takes_a_volume_however_long_it_runs() {
+    let mut town = FakePlatform::new(&[]).await;
+    let alice = town.settle_in("alice").await;
+    let id = alice.instance.id;
+    town.host.write(id, b"letters");
+    delete(&town, &alice).await;
+    // Everything but the scheduled work, for months: the files wait for it.
+    for _ in 0..10 {
+        town.wait(WEEK).await;
+        town.restart().await;
+    }
+    assert_eq!(town.host.read(id).as_deref(), Some(&b"letters"[..]));
+    assert_eq!(town.host.calls(Verb::DestroyVolume), 0);
+}
+
+#[tokio::test]
+async fn a_host_that_was_told_late_keeps_the_files_its_whole_time() {
+    let town = FakePlatform::new(&[]).await;
+    let alice = town.settle_in("alice").await;
+    delete(&town, &alice).await;
+    town.host.cut_off();
+    town.wait(WEEK * 2).await;
+    assert_eq!(see_off(&town).await, 0);
+    town.host.reconnect();
+    see_off(&town).await;
+    town.wait(WEEK - Duration::from_secs(1)).await;
+    assert_eq!(see_off(&town).await, 0);
+    let handle = Handle::parse("alice").unwrap();
+    town.app.accounts.keep(&handle, "operator").await.unwrap();
+    assert_eq!(town.host.host_report().await.unwrap().buried, 0, "and until then it can be kept");
+}
+
+#[tokio::test]
+async fn a_place_is_given_again_only_after_it_has_rested_and_the_lowest_first() {
+    for database in databases().await {
+        let town = FakePlatform::on(database, &[]).await;
+        let ann = town.settle_in("ann").await;
+        let ben = town.settle_in("ben").await;
+        let (first, second) = (ann.instance.address(), ben.instance.address());
+        for resident in [&ann, &ben] {
+            delete(&town, resident).await;
+        }
+        see_off(&town).await;
+        town.wait(WEEK).await;
+        assert_eq!(see_off(&town).await, 2);
+        let cid = town.settle_in("cid").await;
+        assert!(cid.instance.address() > second, "nobody gets a place that was another's just now");
+        town.wait(DAY).await;
+        let dora = town.settle_in("dora").await;
+        assert_eq!(dora.instance.address(), first);
+        assert_eq!(town.settle_in("emil").await.instance.address(), second);
+    }
+}
+
+/// A table that refers to an instance or an account and is forgotten by the deletion would keep it from ever ending.
+#[tokio::test]
+async fn every_table_that_names_a_person_or_their_instance_is_known_to_the_deletion() {
+    // Emptied by hand, or kept: what is held settles first, and the books stay.
+    let known = [
+        "instances",
+        "passkeys",
+        "recovery_codes",
+        "sessions",
+        "devices",
+        "departures",
+        "transitions",
+        "declared_jobs",
+        "webhook_paths",
+        "webhook_deliveries",
+        "alarms",
+        "shares",
+        "domains",
+        "allowances",
+        "receipts",
+        "spend_days",
+        "quota_limits",
+        "credits",
+        "own_keys",
+    ];
+    let database = berth_testing::sqlite().await;
+    let db = database.db.read();
+    let text = "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND sql LIKE '%REFERENCES %'";
+    let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), text)).await.unwrap();
+    assert!(rows.len() >= known.len());
+    for row in rows {
+        let (name, sql): (String, String) = (row.try_get("", "name").unwrap(), row.try_get("", "sql").unwrap());
+        let names = |table: &str| sql.contains(&format!("REFERENCES {table}(id)"));
+        let cascades = |table: &str| sql.contains(&format!("REFERENCES {table}(id) ON DELETE CASCADE"));
+        let stays = ["instances", "accounts"].into_iter().any(|table| names(table) && !cascades(table));
+        assert!(
+            !stays || known.contains(&name.as_str()),
+            "{name} refers to what a deletion takes away: let its rows go with it (ON DELETE CASCADE), or empty it there"
+        );
+    }
+}
+
+/// What may happen on a bad night.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    /// Somebody tidies the engine up: containers that do not run are removed.
+    Prune,
+    Stop(usize),
+    Crash(usize),
+    Visit(usize),
+    /// The platform's process is killed and started again.
+    Kill,
+    Leave(usize),
+    Keep(usize),
+    SeeOff,
+    Days(u8),
+    /// The engine is away while the scheduled work runs.
+    Outage,
+}
+
+fn events() -> impl Strategy<Value = Event> {
+    let who = 0..PEOPLE.len();
+    prop_oneof![
+        Just(Event::Prune),
+        who.clone().prop_map(Event::Stop),
+        who.clone().prop_map(Event::Crash),
+        who.clone().prop_map(Event::Visit),
+        Just(Event::Kill),
+        who.clone().prop_map(Event::Leave),
+        who.prop_map(Event::Keep),
+        Just(Event::SeeOff),
+        (1..9_u8).prop_map(Event::Days),
+        Just(Event::Outage),
+    ]
+}
+
+const PEOPLE: [&str; 3] = ["ann", "ben", "cid"];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, max_shrink_iters: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_night_loses_the_files_of_somebody_who_did_not_ask(night in proptest::collection::vec(events(), 10..40)) {
+        tokio::runtime::Runtime::new().unwrap().block_on(live_through(&night));
+    }
+}
+
+async fn live_through(night: &[Event]) {
+    let mut town = FakePlatform::new(&[]).await;
+    let mut ids = Vec::new();
+    for handle in PEOPLE {
+        let resident = town.settle_in(handle).await;
+        town.host.write(resident.instance.id, handle.as_bytes());
+        ids.push(resident.instance.id);
+    }
+    // Since when each is asked to leave.
+    let mut leaving = [None; PEOPLE.len()];
+    for event in night {
+        happen(&mut town, *event, &mut leaving).await;
+        for (n, handle) in PEOPLE.into_iter().enumerate() {
+            let due = leaving[n].is_some_and(|since| town.clock.now().since(since) >= WEEK);
+            let files = town.host.read(ids[n]);
+            assert!(
+                due || files.as_deref() == Some(handle.as_bytes()),
+                "{handle} lost {files:?} by {event:?} of {night:?}"
+            );
+        }
+    }
+    // And who did ask is gone in the end.
+    town.host.reconnect();
+    for _ in 0..3 {
+        see_off(&town).await;
+        town.wait(WEEK).await;
+    }
+    for (n, handle) in PEOPLE.into_iter().enumerate() {
+        assert_eq!(town.host.read(ids[n]).is_none(), leaving[n].is_some(), "{handle} after {night:?}");
+    }
+}
+
+async fn happen(town: &mut FakePlatform, event: Event, leaving: &mut [Option<berth::clock::Timestamp>]) {
+    let handle = |n: usize| Handle::parse(PEOPLE[n]).unwrap();
+    match event {
+        Event::Prune => {
+            for seen in town.host.list().await.unwrap() {
+                if seen.container.is_some_and(|container| container.state == ContainerState::Stopped) {
+                    town.host.remove_container(seen.instance).await.unwrap();
+                }
+            }
+            town.look().await;
+        }
+        Event::Stop(n) => {
+            if let Some(instance) = town.instances().by_handle(&handle(n)) {
+                let _ = town.instances().sleep(&instance, Wish::Stopped, Cause::OwnerAsked).await;
+            }
+        }
+        Event::Crash(n) => {
+            if let Some(instance) = town.instances().by_handle(&handle(n)) {
+                town.host.crash(instance.id, Exit { code: 1, out_of_memory: false });
+            }
+        }
+        Event::Visit(n) => {
+            if let Some(instance) = town.instances().by_handle(&handle(n)) {
+                let _ = town.instances().wake(&instance, Cause::Visit).await;
+            }
+        }
+        Event::Kill => town.restart().await,
+        Event::Leave(n) => {
+            if town.app.accounts.delete(&handle(n), "operator").await.is_ok() {
+                leaving[n] = Some(town.clock.now());
+            }
+        }
+        Event::Keep(n) => {
+            if town.app.accounts.keep(&handle(n), "operator").await.is_ok() {
+                leaving[n] = None;
+            }
+        }
+        Event::SeeOff => drop(see_off(town).await),
+        Event::Days(days) => town.wait(DAY * u32::from(days)).await,
+        Event::Outage => {
+            town.host.cut_off();
+            see_off(town).await;
+            town.host.reconnect();
+        }
+    }
+    town.instances().settled().await;
+}

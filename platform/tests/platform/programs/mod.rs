@@ -1,0 +1,111 @@
+//! Real programs behind the edge: what people run must work as it is, with nothing done to it for Berth's sake but what
+//! instance-image/README.md says. Each is a process that listens at the address of somebody's instance; `scripts/soak
+//! programs` has them at full size, and JupyterLab.
+
+mod bulk;
+mod git;
+mod grpc;
+mod jupyter;
+mod ticker;
+mod vite;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use berth::instances::Fact;
+
+use berth_testing::caddy::CaddyProxy;
+use berth_testing::fake_platform::{FakePlatform, Person, until};
+
+pub const HOST: &str = "alice.example.com";
+
+/// A town in which one program runs, behind real Caddy.
+pub struct Scene {
+    pub town: FakePlatform,
+    pub front: CaddyProxy,
+    /// The pair to send as the owner.
+    pub cookie: String,
+    pub folder: tempfile::TempDir,
+    program: Child,
+    _alice: Person,
+}
+
+impl Scene {
+    /// Starts `program` as an instance would, in a folder of its own, and waits until it is ready.
+    pub async fn with(program: impl FnOnce(&Path) -> Command) -> Self {
+        let port = CaddyProxy::own_port();
+        let town = FakePlatform::of_real_programs(&[port]).await;
+        let folder = tempfile::tempdir().unwrap();
+        let alice = town.sign_up("alice").await;
+        let program = program(folder.path())
+            .current_dir(folder.path())
+            .env("HOME", folder.path())
+            .env("PORT", alice.instance.socket().port().to_string())
+            .env("BERTH_URL", town.app.config.hosts.instance_origin(&alice.instance.handle))
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("what the stories run is installed by scripts/test");
+        let scene = Self {
+            front: CaddyProxy::of(&town).await,
+            cookie: town.instance_cookie(&alice).await,
+            town,
+            folder,
+            program,
+            _alice: alice,
+        };
+        until(&scene._alice.instance, |status| status.fact == Fact::Awake).await;
+        scene.town.instances().settled().await;
+        scene
+    }
+
+    /// With one of the Python programs among the fixtures.
+    pub async fn with_python(name: &str) -> Self {
+        let file = fixture(name);
+        Self::with(|_| python(&file)).await
+    }
+
+    pub fn origin(&self) -> String {
+        self.front.origin(HOST)
+    }
+
+    /// A `curl` that comes through Caddy as the owner, with `words` before the address of `path`.
+    pub fn curl(&self, words: &[&str], path: &str) -> Command {
+        let mut curl = Command::new("curl");
+        curl.args(self.front.curl(HOST)).args(["-H", &format!("Cookie: {}", self.cookie)]);
+        curl.args(["-H", &format!("Origin: {}", self.origin())]).args(words);
+        curl.arg(format!("{}{path}", self.origin()));
+        curl
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        let _ = self.program.kill();
+        let _ = self.program.wait();
+    }
+}
+
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/programs").join(name)
+}
+
+fn python(file: &Path) -> Command {
+    let mut python = Command::new("python3");
+    python.arg(file);
+    python
+}
+
+/// Where `scripts/test` and `scripts/soak` install programs.
+#[expect(clippy::disallowed_methods, reason = "scripts, not Berth, are what this variable speaks to")]
+pub fn installed(name: &str) -> PathBuf {
+    let path = PathBuf::from(std::env::var("HOME").unwrap()).join(".cache/berth").join(name);
+    assert!(path.exists(), "{} is missing: scripts/test or scripts/soak programs makes it", path.display());
+    path
+}
+
+/// What a command says; it must end well.
+pub async fn said(command: Command) -> String {
+    let done = tokio::process::Command::from(command).kill_on_drop(true).output().await.unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).unwrap()
+}

@@ -1,0 +1,30 @@
+//! A Vite dev server: its page in a real browser is told over a WebSocket what changed, and is not loaded anew for it.
+
+use super::*;
+use berth_testing::chromium::ChromiumUser;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_under_development_is_told_what_changed() {
+    let scene = Scene::with(|folder| {
+        for file in ["index.html", "main.js", "word.js", "vite.config.js", "package.json"] {
+            std::fs::copy(fixture("vite").join(file), folder.join(file)).unwrap();
+        }
+        let mut node = Command::new(installed("programs/node"));
+        node.arg(installed("programs/node_modules/vite/bin/vite.js")).stdout(Stdio::null());
+        node
+    })
+    .await;
+    let visitor = ChromiumUser::before(&scene.front, &[]).await;
+    visitor.take_cookie(&scene.origin(), &scene.cookie).await;
+    visitor.goto(&scene.origin()).await;
+    visitor.until_it_says("first").await;
+    let load = visitor.find("#load").await.text().await.unwrap();
+    // The file may change before the page listens; it is changed until the page says so.
+    visitor
+        .until("the page to be told", async || {
+            std::fs::write(scene.folder.path().join("word.js"), "export const word = 'second';\n").unwrap();
+            visitor.text().await.contains("second")
+        })
+        .await;
+    assert_eq!(visitor.find("#load").await.text().await.unwrap(), load, "told, and not loaded anew");
+}

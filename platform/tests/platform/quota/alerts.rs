@@ -1,0 +1,117 @@
+//! Quota alerts: 80 and 100 percent of an allowance are told once each, on the pages and, where a path is open, by webhook.
+
+use std::time::Duration;
+
+use berth::quota::ALERT_WEBHOOK_PATH;
+use berth::webhooks::PathSuffix;
+use serde_json::{Value, json};
+
+use crate::quota::usage::{call, site};
+use berth_testing::databases;
+use berth_testing::fake_platform::{FakePlatform, Person};
+
+/// Tokens of the demo model that a dollar buys.
+const A_DOLLAR: u64 = 2_000_000;
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+async fn tell(town: &FakePlatform) -> u64 {
+    town.app.quota.settled().await;
+    town.app.quota.tell_alerts(&town.app.instances, &town.app.webhooks).await.unwrap()
+}
+
+async fn open_the_path(town: &FakePlatform, resident: &Person) {
+    town.app.webhooks.open_path(resident.instance.id, ALERT_WEBHOOK_PATH, PathSuffix::None).await.unwrap();
+}
+
+fn told(town: &FakePlatform) -> Vec<(String, Value)> {
+    let seen = town.receiver.seen();
+    seen.iter()
+        .map(|webhook| {
+            assert_eq!((webhook.method.as_str(), webhook.target.as_str()), ("POST", ALERT_WEBHOOK_PATH));
+            (webhook.header("x-berth-quota").to_owned(), serde_json::from_str(&webhook.body).unwrap())
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_threshold_of_a_month_is_told_once() {
+    for database in databases().await {
+        let kind = database.kind;
+        let town = FakePlatform::on(database, &[("BERTH_ALLOWANCE_DOLLARS", "1")]).await;
+        town.app.quota.begin().await.unwrap();
+        let alice = town.settle_in("alice").await;
+        open_the_path(&town, &alice).await;
+        call(&town.app, "alice", "", A_DOLLAR / 100 * 79).await;
+        assert_eq!(tell(&town).await, 0, "{kind}: not yet");
+        for _ in 0..3 {
+            call(&town.app, "alice", "", A_DOLLAR / 100).await;
+            tell(&town).await;
+        }
+        town.receiver.until(1).await;
+        call(&town.app, "alice", "", A_DOLLAR / 100 * 18).await;
+        assert_eq!((tell(&town).await, tell(&town).await), (1, 0), "{kind}");
+        town.receiver.until(2).await;
+        let webhooks = told(&town);
+        let said =
+            |at: usize| (webhooks[at].0.as_str(), &webhooks[at].1["percent"], &webhooks[at].1["spent_nanodollars"]);
+        assert_eq!(said(0), ("80", &json!(80), &json!(800_000_000)), "{kind}");
+        assert_eq!(said(1), ("100", &json!(100), &json!(1_000_000_000)), "{kind}");
+        assert_eq!((&webhooks[0].1["span"], &webhooks[0].1["period"]), (&json!("month"), &json!("2026-11")));
+        town.clock.advance(20 * DAY);
+        call(&town.app, "alice", "", A_DOLLAR / 10 * 9).await;
+        assert_eq!(tell(&town).await, 1, "{kind}: another month");
+        let alerts = town.app.quota.alerts(alice.instance.account).await.unwrap();
+        let periods: Vec<_> = alerts.iter().map(|alert| (&*alert.period, alert.percent)).collect();
+        assert_eq!(periods, [("2026-12", 80)], "{kind}: the one before is over");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alert_outlives_the_platform_and_is_sent_late_and_once() {
+    let mut town = FakePlatform::new(&[("BERTH_ALLOWANCE_DOLLARS", "1")]).await;
+    town.app.quota.begin().await.unwrap();
+    let alice = town.settle_in("alice").await;
+    open_the_path(&town, &alice).await;
+    call(&town.app, "alice", "", A_DOLLAR / 100 * 85).await;
+    town.app.quota.settled().await;
+    town.restart().await;
+    assert_eq!((tell(&town).await, tell(&town).await), (1, 0));
+    town.receiver.until(1).await;
+    town.restart().await;
+    assert_eq!(tell(&town).await, 0);
+    assert_eq!(told(&town).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_sent_where_no_path_is_open_also_when_it_is_opened_later() {
+    let town = FakePlatform::new(&[("BERTH_ALLOWANCE_DOLLARS", "1")]).await;
+    town.app.quota.begin().await.unwrap();
+    let alice = town.settle_in("alice").await;
+    call(&town.app, "alice", "", A_DOLLAR / 100 * 85).await;
+    assert_eq!(tell(&town).await, 0);
+    open_the_path(&town, &alice).await;
+    assert_eq!(tell(&town).await, 0);
+    assert_eq!(town.app.webhooks.counts(alice.instance.id).waiting, 0);
+}
+
+#[tokio::test]
+async fn alerts_stand_on_the_pages_until_their_period_ends() {
+    let site = site(&[("BERTH_ALLOWANCE_DOLLARS", "2"), ("BERTH_DAY_DOLLARS", "1")]).await;
+    let mut alice = site.member("alice").await;
+    let mut boris = site.member("boris").await;
+    call(&site.app, "alice", "", A_DOLLAR).await;
+    let all_of_today =
+        "All $1.00 of today&#39;s AI allowance is spent. It covers no further calls until 16 Nov at midnight UTC.";
+    for path in ["/", "/usage"] {
+        let page = alice.get(path).await.text().await;
+        assert!(page.contains(all_of_today) && !page.contains("More than 80 %"), "{path}: {page}");
+        assert!(!boris.get(path).await.text().await.contains("today&#39;s AI allowance"), "{path}: of another");
+    }
+    site.app.clock.advance(DAY);
+    assert!(!alice.get("/usage").await.text().await.contains("today&#39;s AI allowance"));
+    call(&site.app, "alice", "", A_DOLLAR / 100 * 75).await;
+    let page = alice.get("/usage").await.text().await;
+    assert!(page.contains("More than 80 % of this month&#39;s AI allowance is spent: $1.75 of $2.00."), "{page}");
+    let said = alice.get("/api/usage").await.json().await;
+    assert_eq!((&said["alerts"][0]["percent"], &said["alerts"][0]["period"]), (&json!(80), &json!("2026-11")));
+}

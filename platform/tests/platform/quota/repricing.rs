@@ -1,0 +1,241 @@
+//! Receipts that are rated again by another version of the prices.
+
+use berth::cli::control;
+use berth::db::AccountId;
+use berth::error::Error;
+use berth::quota::{Call, Mode, Outcome, Quota, RerateOrder, Rerated, Seen, Usage};
+use tokio::process::Command;
+use tokio_util::sync::CancellationToken;
+
+use crate::quota::{HOLD, call, used};
+use berth_testing::quota_platform::{Person, QuotaPlatform, after_a_kill, reopen};
+use berth_testing::{databases, sqlite};
+
+/// A table in which a model costs so many millionths of a dollar a token.
+pub fn table(model: &str, millionths: u32) -> String {
+    format!(
+        r#"{{"{model}": {{"litellm_provider": "anthropic", "mode": "chat", "max_input_tokens": 1000,
+            "max_output_tokens": 4000, "input_cost_per_token": {millionths}e-6, "output_cost_per_token": {millionths}e-6}}}}"#
+    )
+}
+
+/// A thousand nano-dollars.
+const A_TOKEN: i64 = 1000;
+
+fn call_of(person: &Person, model: &str) -> Call {
+    let mut call = call(person);
+    call.demand.model = model.into();
+    call
+}
+
+async fn import(quota: &Quota, table: &str) -> String {
+    let (version, _) = quota.import_prices(table, "table.json", "operator").await.unwrap();
+    quota.reread_prices().await.unwrap();
+    version
+}
+
+fn by(version: &str) -> RerateOrder {
+    RerateOrder { version: version.into(), since: None, until: None, account: None }
+}
+
+async fn look(quota: &Quota, order: RerateOrder) -> Rerated {
+    quota.rerate(order, Mode::Look).await.unwrap().all().await.unwrap()
+}
+
+async fn change(quota: &Quota, order: RerateOrder) -> Rerated {
+    quota.rerate(order, Mode::Change { by: "operator".into() }).await.unwrap().all().await.unwrap()
+}
+
+fn told(found: &Rerated) -> (u64, i64, Vec<(AccountId, i64)>) {
+    let accounts = found.accounts.iter().map(|one| (one.account, one.nanodollars)).collect();
+    (found.changed, found.nanodollars, accounts)
+}
+
+#[tokio::test]
+async fn other_prices_change_what_was_spent_once_and_back_again() {
+    for database in databases().await {
+        let kind = database.kind;
+        let world = QuotaPlatform::on(database, |_| ()).await;
+        let (alice, boris) = (world.person("alice").await, world.person("boris").await);
+        let quota = &world.app.quota;
+        let dear = import(quota, &table("claude-of-today", 4)).await;
+        for person in [&alice, &boris] {
+            used(quota.admit(call_of(person, "claude-of-today")).await.unwrap(), 100);
+        }
+        used(quota.admit(call_of(&alice, "claude-of-today")).await.unwrap(), 50);
+        quota.settled().await;
+        let cheap = import(quota, &table("claude-of-today", 1)).await;
+        let other = import(quota, &table("claude-of-tomorrow", 1)).await;
+
+        assert_eq!(told(&look(quota, by(&dear)).await), (0, 0, Vec::new()), "{kind}: the version of the receipts");
+        let unknown = look(quota, by(&other)).await;
+        assert_eq!((unknown.changed, unknown.without_price, unknown.looked_at), (0, 3, 3), "{kind}");
+        let mut accounts = vec![(alice.instance.account, -450 * A_TOKEN), (boris.instance.account, -300 * A_TOKEN)];
+        accounts.sort_unstable();
+        let want = (3, -750 * A_TOKEN, accounts);
+        assert_eq!(told(&look(quota, by(&cheap)).await), want, "{kind}");
+        assert_eq!(
+            world.spend_at_rest(&alice).await.spent_nanodollars,
+            600 * A_TOKEN,
+            "{kind}: looking changes nothing"
+        );
+        assert_eq!(told(&change(quota, by(&cheap)).await), want, "{kind}");
+        assert_eq!(told(&change(quota, by(&cheap)).await), (0, 0, Vec::new()), "{kind}: once more");
+        assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 150 * A_TOKEN, "{kind}");
+        assert_eq!(world.spend_at_rest(&boris).await.spent_nanodollars, 100 * A_TOKEN, "{kind}");
+        let newest = quota.receipts(alice.instance.account, 1).await.unwrap().remove(0);
+        assert_eq!((&*newest.price_version, &*newest.basis), (&*cheap, "rerated"), "{kind}");
+
+        // What was given by hand stays, also when the prices change again and again.
+        let first = quota.receipts(boris.instance.account, 9).await.unwrap().pop().unwrap();
+        quota.correct(first.id, -40 * A_TOKEN, "sorry", "operator").await.unwrap();
+        assert_eq!(change(quota, by(&dear)).await.nanodollars, 750 * A_TOKEN, "{kind}: and back");
+        assert_eq!(change(quota, by(&cheap)).await.nanodollars, -750 * A_TOKEN, "{kind}: and once more");
+        assert_eq!(world.spend_at_rest(&boris).await.spent_nanodollars, 60 * A_TOKEN, "{kind}");
+        assert_eq!(quota.verify().await.unwrap().wrong, Vec::<String>::new(), "{kind}");
+        let next = after_a_kill(&world, &world.clock, 5 * HOLD).await;
+        assert_eq!(next.spend(boris.instance.account).await.unwrap().spent_nanodollars, 60 * A_TOKEN, "{kind}");
+        assert_eq!(told(&change(&next, by(&cheap)).await), (0, 0, Vec::new()), "{kind}: after a kill");
+    }
+}
+
+#[tokio::test]
+async fn days_and_an_account_narrow_it_and_nonsense_is_refused() {
+    let world = QuotaPlatform::on(sqlite().await, |_| ()).await;
+    let (alice, boris) = (world.person("alice").await, world.person("boris").await);
+    let quota = &world.app.quota;
+    import(quota, &table("claude-of-today", 4)).await;
+    for person in [&alice, &boris] {
+        used(quota.admit(call_of(person, "claude-of-today")).await.unwrap(), 100);
+    }
+    quota.settled().await;
+    let cheap = import(quota, &table("claude-of-today", 1)).await;
+    let today = quota.spend(alice.instance.account).await.unwrap().period + "-01";
+    let day = |day: &str| Some(day.to_owned());
+    for (order, changed) in [
+        (RerateOrder { account: Some(boris.instance.account), ..by(&cheap) }, 1),
+        (RerateOrder { until: day("2020-01-01"), ..by(&cheap) }, 0),
+        (RerateOrder { since: day("2999-12-31"), ..by(&cheap) }, 0),
+        (RerateOrder { since: day(&today), ..by(&cheap) }, 2),
+    ] {
+        assert_eq!(look(quota, order.clone()).await.changed, changed, "{order:?}");
+    }
+    for (order, field) in [
+        (by("no such version"), "version"),
+        (RerateOrder { since: day("yesterday"), ..by(&cheap) }, "since"),
+        (RerateOrder { until: day("2026-02-30"), ..by(&cheap) }, "until"),
+    ] {
+        let Err(Error::Invalid { field: wrong, .. }) = quota.rerate(order, Mode::Look).await else { panic!("{field}") };
+        assert_eq!(wrong, field);
+    }
+    let command = reopen(&world, &world.clock, HOLD).await;
+    assert_eq!(look(&command, by(&cheap)).await.changed, 2, "anybody may look");
+    let refused = command.rerate(by(&cheap), Mode::Change { by: "operator".into() }).await.err();
+    assert!(matches!(refused, Some(Error::Unavailable { .. })), "only the platform that makes calls writes");
+}
+
+#[tokio::test]
+async fn what_nobody_counted_and_what_cost_nothing_stays_and_is_told() {
+    let world = QuotaPlatform::on(sqlite().await, |_| ()).await;
+    let alice = world.person("alice").await;
+    let quota = &world.app.quota;
+    import(quota, &table("claude-of-today", 4)).await;
+    let hold = async || quota.admit(call_of(&alice, "claude-of-today")).await.unwrap();
+    hold().await.settle(Seen::Unreadable, Outcome::Completed, String::new());
+    hold().await.settle(Seen::NoCharge, Outcome::Refused, String::new());
+    let usage = Some(Usage { output_tokens: 10, ..Usage::default() });
+    hold().await.settle(Seen::Part { usage, output_tokens: 20 }, Outcome::UpstreamBroke, String::new());
+    quota.settled().await;
+    let cheap = import(quota, &table("claude-of-today", 1)).await;
+    let done = change(quota, by(&cheap)).await;
+    assert_eq!((done.looked_at, done.changed, done.not_counted, done.without_price), (3, 1, 1, 0));
+    assert_eq!(done.nanodollars, -60 * A_TOKEN, "the part that was seen was counted");
+    world.spend_at_rest(&alice).await;
+}
+
+#[tokio::test]
+async fn many_receipts_are_rated_in_steps() {
+    const CALLS: u64 = 1203;
+    let world = QuotaPlatform::on(sqlite().await, |_| ()).await;
+    let alice = world.person("alice").await;
+    let quota = &world.app.quota;
+    import(quota, &table("claude-of-today", 4)).await;
+    for _ in 0..CALLS {
+        used(quota.admit(call_of(&alice, "claude-of-today")).await.unwrap(), 1);
+    }
+    quota.settled().await;
+    let cheap = import(quota, &table("claude-of-today", 1)).await;
+    let mut rerating = quota.rerate(by(&cheap), Mode::Change { by: "operator".into() }).await.unwrap();
+    let mut steps = 1;
+    while rerating.step().await.unwrap() {
+        steps += 1;
+        if steps == 2 {
+            // Whoever is killed in the middle begins anew, and does the rest.
+            let so_far = rerating.found().changed;
+            drop(rerating);
+            assert_eq!(look(quota, by(&cheap)).await.changed, CALLS - so_far);
+            rerating = quota.rerate(by(&cheap), Mode::Change { by: "operator".into() }).await.unwrap();
+        }
+    }
+    assert!(steps >= 3, "{steps}");
+    assert_eq!(rerating.found().looked_at, CALLS);
+    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, i64::try_from(CALLS).unwrap() * A_TOKEN);
+    assert_eq!(quota.verify().await.unwrap().wrong, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn the_operators_commands_reach_the_running_platform_and_look_before_they_leap() {
+    let world = QuotaPlatform::on(sqlite().await, |_| ()).await;
+    let alice = world.person("alice").await;
+    let quota = &world.app.quota;
+    import(quota, &table("claude-of-today", 4)).await;
+    used(quota.admit(call_of(&alice, "claude-of-today")).await.unwrap(), 100);
+    quota.settled().await;
+    let cheap = import(quota, &table("claude-of-today", 1)).await;
+    let receipt = quota.receipts(alice.instance.account, 1).await.unwrap().remove(0).id.to_string();
+    let berth = async |words: &[&str]| {
+        let said = Command::new(env!("CARGO_BIN_EXE_berth"))
+            .args(words)
+            .env_clear()
+            .envs([
+                ("BERTH_DOMAIN", "example.com"),
+                ("BERTH_SECRET", "a secret for stories, 32 characters and more"),
+                ("BERTH_DATA_DIR", world.app.config.data_dir.to_str().unwrap()),
+                ("DATABASE_URL", &*world.app.config.database_url),
+            ])
+            .output()
+            .await
+            .unwrap();
+        let text = [said.stdout, said.stderr].concat();
+        (said.status.success(), String::from_utf8(text).unwrap())
+    };
+    let (fine, said) = berth(&["receipts", "correct", &receipt, "-0.0001", "--because", "sorry"]).await;
+    assert!(!fine && said.contains("Berth does not run here just now"), "{said}");
+
+    let socket = world.app.config.control_socket();
+    std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
+    let running = CancellationToken::new();
+    let listening = tokio::spawn({
+        let (socket, app, end) = (socket.clone(), world.app.clone(), running.clone());
+        async move { control::listen(&socket, app, end).await }
+    });
+    while !socket.exists() {
+        tokio::task::yield_now().await;
+    }
+    let (fine, said) = berth(&["receipts", "correct", &receipt, "-0.0001", "--because", "sorry"]).await;
+    assert!(fine && said.contains("The call cost $0.0003 in all now."), "{said}");
+    let (fine, said) = berth(&["receipts", "correct", &receipt, "-5", "--because", "more"]).await;
+    assert!(!fine && said.contains("cannot cost less than nothing"), "{said}");
+    let (fine, said) = berth(&["prices", "rerate", &cheap]).await;
+    assert!(fine && said.contains("-$0.0003") && said.contains("say it again with --yes"), "{said}");
+    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 300 * A_TOKEN);
+    let (fine, said) = berth(&["prices", "rerate", &cheap, "--handle", "alice", "--yes"]).await;
+    assert!(fine && said.contains("Receipts corrected: 1."), "{said}");
+    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 0);
+    let (fine, said) = berth(&["prices", "rerate", "nothing", "--yes"]).await;
+    assert!(!fine && said.contains("no price table of that version"), "{said}");
+    let (fine, said) = berth(&["receipts", "verify"]).await;
+    assert!(fine, "{said}");
+    running.cancel();
+    listening.await.unwrap().unwrap();
+}

@@ -1,0 +1,185 @@
+//! How sharing ends: what is open when a share is taken back, a guest is suspended, or somebody leaves.
+
+use std::process::Command;
+use std::time::Duration;
+
+use berth::cli::control;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+
+/// Longer than what has ended may still be open, with room for a busy machine.
+const SOON: Duration = Duration::from_secs(20);
+
+/// A connection to Alice's host that was let in.
+pub struct Open(TcpStream);
+
+impl Open {
+    /// An answer that goes on.
+    pub async fn flow(town: &FakePlatform, cookie: &str) -> Self {
+        Self::with(town, cookie, "/flow?kind=text/event-stream", "", " 200 ").await
+    }
+
+    /// A connection that was upgraded.
+    pub async fn socket(town: &FakePlatform, cookie: &str) -> Self {
+        let upgrade = "Origin: https://alice.example.com\r\nConnection: Upgrade\r\nUpgrade: echo\r\n";
+        Self::with(town, cookie, "/socket", upgrade, " 101 ").await
+    }
+
+    /// A request that its program thinks about.
+    pub async fn late(town: &FakePlatform, cookie: &str) -> Self {
+        Self::with(town, cookie, "/late", "", "").await
+    }
+
+    async fn with(town: &FakePlatform, cookie: &str, path: &str, more: &str, status: &str) -> Self {
+        let mut stream = TcpStream::connect(town.address).await.unwrap();
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\nCookie: {cookie}\r\n{more}\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut open = Self(stream);
+        if !status.is_empty() {
+            let answer = open.until("\r\n\r\n").await;
+            assert!(answer.lines().next().unwrap().contains(status), "{path}: {answer}");
+        }
+        open
+    }
+
+    /// Reads until it was told `what`.
+    pub async fn until(&mut self, what: &str) -> String {
+        let mut seen = String::new();
+        while !seen.contains(what) {
+            let mut chunk = [0; 4096];
+            let n = self.0.read(&mut chunk).await.unwrap();
+            assert!(n > 0, "it ended after {seen}");
+            seen.push_str(&String::from_utf8_lossy(&chunk[..n]));
+        }
+        seen
+    }
+
+    /// Waits until nothing more comes; what came.
+    async fn ended(mut self) -> String {
+        let mut rest = Vec::new();
+        let ended = tokio::time::timeout(SOON, self.0.read_to_end(&mut rest)).await;
+        assert!(ended.is_ok(), "it outlived what opened it");
+        String::from_utf8_lossy(&rest).into_owned()
+    }
+}
+
+/// What of a guest's and a stranger's ends by what is done.
+async fn all_end(street: &Street, end: impl AsyncFn(), of_strangers: bool) {
+    let bobs = street.cookie(&street.bob).await;
+    let mut open = Vec::new();
+    for cookie in if of_strangers { vec![bobs.as_str(), ""] } else { vec![bobs.as_str()] } {
+        open.push(Open::flow(&street.town, cookie).await);
+        open.push(Open::socket(&street.town, cookie).await);
+    }
+    let late = Open::late(&street.town, &bobs).await;
+    end().await;
+    let (ended, late) = tokio::join!(futures_util::future::join_all(open.into_iter().map(Open::ended)), async {
+        let mut late = late;
+        tokio::time::timeout(SOON, late.until("\r\n\r\n")).await.expect("it outlived what opened it")
+    });
+    assert!(late.starts_with("HTTP/1.1 401"), "{late}");
+    for rest in ended {
+        assert!(!rest.contains("0\r\n\r\n"), "broken off, not brought to its end: {rest}");
+    }
+    assert_ne!(street.get("/flow?kind=text/plain", &bobs).await.status, 200);
+}
+
+#[tokio::test]
+async fn taking_a_share_back_ends_what_is_open_by_it() {
+    let street = Street::new().await;
+    street.open("/lobby", account("bob")).await;
+    let share = street.open("/", Audience::Everyone { wakes: true }).await;
+    let alices = street.cookie(&street.alice).await;
+    let mut owners = Open::flow(&street.town, &alices).await;
+    all_end(&street, async || street.take_back(&share).await, true).await;
+    street.town.said.send("goes on".into()).unwrap();
+    owners.until("goes on").await;
+}
+
+#[tokio::test]
+async fn a_suspended_guest_is_out() {
+    let street = Street::new().await;
+    street.open("/", account("bob")).await;
+    let suspend = async || street.town.app.accounts.suspend(&street.bob.instance.handle, "operator").await.unwrap();
+    all_end(&street, suspend, false).await;
+}
+
+#[tokio::test]
+async fn a_suspended_owners_guests_are_out_and_so_is_everyone() {
+    let street = Street::new().await;
+    street.open("/", Audience::Everyone { wakes: true }).await;
+    street.open("/lobby", account("bob")).await;
+    let bobs = street.cookie(&street.bob).await;
+    street.town.app.accounts.suspend(&street.alice.instance.handle, "operator").await.unwrap();
+    assert_eq!(street.get("/echo", &bobs).await.status, 403);
+    assert_eq!(street.get("/echo", "").await.status, 403);
+    until(&street.alice.instance, |s| s.fact == Fact::Stopped).await;
+    street.town.app.accounts.restore(&street.alice.instance.handle, "operator").await.unwrap();
+    assert_eq!(street.get("/echo", "").await.status, 200, "what was open is open again");
+}
+
+#[tokio::test]
+async fn shares_go_with_whoever_opened_them_and_with_whom_they_name() {
+    for database in databases().await {
+        let town = FakePlatform::on(database, &[]).await;
+        let [alice, bob, carol] =
+            [town.settle_in("alice").await, town.settle_in("bob").await, town.sign_up("carol").await];
+        let sharing = &town.app.sharing;
+        sharing.add(&alice.instance, "/", account("bob")).await.unwrap();
+        sharing.add(&alice.instance, "/docs", account("carol")).await.unwrap();
+        sharing.add(&bob.instance, "/", Audience::Everyone { wakes: true }).await.unwrap();
+        town.app.accounts.delete(&bob.instance.handle, "operator").await.unwrap();
+        town.look().await;
+        town.app.accounts.see_off(&town.app.modules).await.unwrap();
+        town.wait(Duration::from_secs(7 * 24 * 3600)).await;
+        assert_eq!(town.app.accounts.see_off(&town.app.modules).await.unwrap(), 1);
+        let again = Sharing::open(town.app.db.clone(), town.clock.clone(), town.instances().clone()).await.unwrap();
+        for sharing in [sharing, &again] {
+            assert!(sharing.of(bob.instance.id).is_empty());
+            let left: Vec<String> = sharing.of(alice.instance.id).iter().map(Share::in_short).collect();
+            assert_eq!(left, ["/docs to account carol"]);
+        }
+        drop(carol);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_process_changed_counts_as_soon_as_it_says_so() {
+    let street = Street::new().await;
+    let (town, alice) = (&street.town, &street.alice.instance);
+    let elsewhere = Sharing::open(town.app.db.clone(), town.clock.clone(), town.instances().clone()).await.unwrap();
+    let (socket, end) = (town.app.config.control_socket(), CancellationToken::new());
+    std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
+    let listening = tokio::spawn({
+        let (socket, app, end) = (socket.clone(), town.app.clone(), end.clone());
+        async move { control::listen(&socket, app, end).await }
+    });
+    while !socket.exists() {
+        tokio::task::yield_now().await;
+    }
+    let share = elsewhere.add(alice, "/echo", Audience::Everyone { wakes: true }).await.unwrap();
+    assert_eq!(street.get("/echo", "").await.status, 401);
+    assert!(control::nudge(&socket, alice.id).await.unwrap());
+    assert_eq!(street.get("/echo", "").await.status, 200);
+    let operator = |words: &[&str]| {
+        let config = &town.app.config;
+        let said = Command::new(env!("CARGO_BIN_EXE_berth"))
+            .args([&["instance", "shares", "alice"], words].concat())
+            .env("BERTH_DOMAIN", "example.com")
+            .env("BERTH_SECRET", "a secret for stories, 32 characters and more")
+            .env("BERTH_DATA_DIR", &config.data_dir)
+            .env("DATABASE_URL", &config.database_url)
+            .output()
+            .unwrap();
+        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+        String::from_utf8(said.stdout).unwrap()
+    };
+    assert_eq!(operator(&[]), format!("{}  /echo to everyone\n", share.id));
+    assert_eq!(operator(&["--remove", &share.id.to_string()]), "");
+    assert_eq!(street.get("/echo", "").await.status, 401, "and at once");
+    end.cancel();
+    listening.await.unwrap().unwrap();
+}

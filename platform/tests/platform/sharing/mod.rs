@@ -1,0 +1,435 @@
+//! Sharing: what an owner opens is open to whom they said, at the paths they said, for as long as they say; and the program
+//! inside is told who comes.
+
+mod ends;
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use berth::containers::fake::Verb;
+use berth::error::Error;
+use berth::handle::Handle;
+use berth::instances::{Cause, Fact, Wish};
+use berth::sharing::{Audience, MOST_SHARES, Share, Sharing};
+
+use berth_testing::databases;
+use berth_testing::fake_platform::{Answer, FakePlatform, Person, cookie_of, until};
+use berth_testing::web_client::WebFixture;
+
+const HOST: &str = "alice.example.com";
+const PAGE: (&str, &str) = ("accept", "text/html,application/xhtml+xml");
+
+/// Alice, and others who have accounts.
+struct Street {
+    town: FakePlatform,
+    alice: Person,
+    bob: Person,
+    carol: Person,
+}
+
+impl Street {
+    async fn new() -> Self {
+        let town = FakePlatform::new(&[]).await;
+        let [alice, bob, carol] =
+            [town.settle_in("alice").await, town.sign_up("bob").await, town.sign_up("carol").await];
+        Self { town, alice, bob, carol }
+    }
+
+    async fn open(&self, path: &str, audience: Audience) -> Share {
+        self.town.app.sharing.add(&self.alice.instance, path, audience).await.unwrap()
+    }
+
+    async fn take_back(&self, share: &Share) {
+        self.town.app.sharing.remove(&self.alice.instance, share.id, "alice").await.unwrap();
+    }
+
+    /// A guest's login on Alice's host, or her own.
+    async fn cookie(&self, who: &Person) -> String {
+        cookie_of(&self.town.app.accounts, who, HOST).await
+    }
+
+    async fn put_to_sleep(&self) {
+        self.town.instances().sleep(&self.alice.instance, Wish::Stopped, Cause::OwnerAsked).await.unwrap();
+        until(&self.alice.instance, |s| s.fact == Fact::Stopped).await;
+        self.town.instances().settled().await;
+    }
+
+    async fn get(&self, path: &str, cookie: &str) -> Answer {
+        self.town.get(HOST, path, &[("cookie", cookie)]).await
+    }
+}
+
+fn account(handle: &str) -> Audience {
+    Audience::Account { handle: Handle::parse(handle).unwrap() }
+}
+
+/// What the program was told of the visitor: `X-Berth-User`, and what the assertion says.
+fn told(answer: &Answer) -> (String, serde_json::Value) {
+    let told = answer.json();
+    let header = |name: &str| {
+        let headers = told["headers"].as_array().unwrap();
+        headers.iter().find(|h| h[0] == name).map(|h| h[1].as_str().unwrap().to_owned()).unwrap_or_default()
+    };
+    let assertion = header("x-berth-assertion");
+    let payload = URL_SAFE_NO_PAD.decode(assertion.split('.').nth(1).unwrap()).unwrap();
+    let payload: serde_json::Value = serde_json::from_slice(&payload).unwrap();
+    (header("x-berth-user"), payload["user"].clone())
+}
+
+#[tokio::test]
+async fn each_visitor_sees_what_was_opened_to_them_and_wakes_it_where_they_may() {
+    let street = Street::new().await;
+    let town = &street.town;
+    // Where everybody who has an account can log in on this host, and what is asked for is not.
+    street.open("/lobby", Audience::SignedIn).await;
+    let cookies = [street.cookie(&street.alice).await, street.cookie(&street.bob).await];
+    let [alices, bobs] = &cookies;
+    let carols = street.cookie(&street.carol).await;
+    let visitors = [alices.as_str(), bobs, &carols, ""];
+    // For the owner, bob, carol and a stranger: what they get while it is awake, and asleep. 503 is the word "asleep".
+    for (sentence, audience, awake, asleep) in [
+        ("nothing", None, [200, 403, 403, 401], [200, 403, 403, 401]),
+        ("to bob", Some(account("bob")), [200, 200, 403, 401], [200, 200, 403, 401]),
+        ("to the signed in", Some(Audience::SignedIn), [200, 200, 200, 401], [200, 200, 200, 401]),
+        ("to everyone", Some(Audience::Everyone { wakes: true }), [200; 4], [200; 4]),
+        ("to be seen", Some(Audience::Everyone { wakes: false }), [200; 4], [200, 503, 503, 503]),
+    ] {
+        let share = match audience {
+            Some(audience) => Some(street.open("/echo", audience).await),
+            None => None,
+        };
+        for (n, cookie) in visitors.into_iter().enumerate() {
+            town.visit(&street.alice.instance).await;
+            until(&street.alice.instance, |s| s.fact == Fact::Awake).await;
+            assert_eq!(street.get("/echo", cookie).await.status, awake[n], "{sentence}, awake, visitor {n}");
+            street.put_to_sleep().await;
+            let starts = town.host.calls(Verb::Start);
+            let answer = street.get("/echo", cookie).await;
+            assert_eq!(answer.status, asleep[n], "{sentence}, asleep, visitor {n}");
+            town.look().await;
+            let woke = town.host.calls(Verb::Start) > starts;
+            assert_eq!(woke, asleep[n] == 200, "{sentence}, asleep, visitor {n}");
+            if asleep[n] == 503 {
+                assert_eq!((answer.json()["code"].as_str(), answer.header("retry-after")), (Some("asleep"), "60"));
+            }
+        }
+        if let Some(share) = share {
+            street.take_back(&share).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_person_is_shown_what_a_program_is_told() {
+    let street = Street::new().await;
+    let town = &street.town;
+    street.open("/lobby", Audience::SignedIn).await;
+    street.open("/late", Audience::Everyone { wakes: false }).await;
+    street.open("/echo", Audience::Everyone { wakes: true }).await;
+    let bobs = street.cookie(&street.bob).await;
+    street.put_to_sleep().await;
+    let refused = town.get(HOST, "/", &[("cookie", &bobs), PAGE]).await;
+    assert_eq!((refused.status, refused.header("content-type")), (403, "text/html; charset=utf-8"));
+    assert!(refused.text().contains("You are logged in as bob"), "{}", refused.text());
+    let asleep = town.get(HOST, "/late", &[PAGE]).await;
+    assert_eq!((asleep.status, asleep.header("retry-after")), (503, "60"));
+    assert!(asleep.text().contains("Asleep"), "{}", asleep.text());
+    assert_eq!(street.alice.instance.fact(), Fact::Stopped);
+    let private = town.get(HOST, "/", &[PAGE]).await;
+    assert_eq!(private.status, 302, "elsewhere a stranger is sent to log in, as ever");
+    // Waiting is for visitors too, who are neither shown what its owner is shown nor may watch.
+    let waiting = town.get(HOST, "/echo", &[PAGE]).await;
+    assert_eq!((waiting.status, waiting.header("retry-after")), (503, "2"));
+    assert!(waiting.text().contains("Waking alice") && !waiting.text().contains("dashboard"), "{}", waiting.text());
+    assert!(waiting.text().contains("http-equiv=\"refresh\"") && !waiting.text().contains("<script"));
+    until(&street.alice.instance, |s| s.fact == Fact::Awake).await;
+    assert_eq!(town.get(HOST, "/echo", &[PAGE]).await.status, 200);
+}
+
+#[tokio::test]
+async fn the_program_is_told_who_visits_and_that_it_is_nobody_known() {
+    let street = Street::new().await;
+    street.open("/echo", Audience::Everyone { wakes: true }).await;
+    street.open("/lobby", account("bob")).await;
+    let (alices, bobs) = (street.cookie(&street.alice).await, street.cookie(&street.bob).await);
+    for (cookie, user) in [(&alices, "alice"), (&bobs, "bob")] {
+        assert_eq!(told(&street.get("/echo", cookie).await), (user.to_owned(), user.into()));
+    }
+    for cookie in ["", "__Host-berth=nonsense", "__Host-berth=a; __Host-berth=b"] {
+        let told = told(&street.get("/echo", cookie).await);
+        assert_eq!(told, (String::new(), serde_json::Value::Null), "{cookie}");
+    }
+    let forged = [("x-berth-user", "alice"), ("x-original-url", "/"), ("x-script-name", "/echo"), ("path-info", "/")];
+    let answer = street.town.get(HOST, "/echo", &forged).await;
+    assert_eq!(told(&answer).0, "");
+    for (name, _) in forged {
+        assert!(!answer.text().contains(&format!("\"{name}\"")), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_guest_agrees_before_the_instance_learns_who_they_are() {
+    let street = Street::new().await;
+    let town = &street.town;
+    street.open("/echo", account("bob")).await;
+    let sent = town.get(HOST, "/echo?x=1", &[PAGE]).await;
+    let pending = sent.header("set-cookie").split(';').next().unwrap().to_owned();
+    let way = sent.header("location").strip_prefix("https://app.example.com").unwrap().to_owned();
+    let bobs = format!("__Host-berth={}", street.bob.signed_in.session.reveal());
+    let asked = town.get("app.example.com", &way, &[("cookie", &bobs), PAGE]).await;
+    assert_eq!((asked.status, asked.header("location")), (200, ""));
+    let page = asked.text();
+    assert!(page.contains("It will learn your handle, bob") && !page.contains("callback?code"), "{page}");
+
+    let form = way.split_once('?').unwrap().1;
+    let kind = ("content-type", "application/x-www-form-urlencoded");
+    let elsewhere = [("cookie", bobs.as_str()), kind, ("origin", "https://alice.example.com"), PAGE];
+    let forged = town.send("POST", "app.example.com", "/hand-off", &elsewhere, form).await;
+    assert_eq!(forged.status, 403, "no page of another site agrees for him");
+    let agreed = [("cookie", bobs.as_str()), kind, ("origin", "https://app.example.com"), PAGE];
+    let agreed = town.send("POST", "app.example.com", "/hand-off", &agreed, form).await;
+    assert_eq!(agreed.status, 200, "{}", agreed.text());
+    let page = agreed.text().replace("&amp;", "&").replace("&#38;", "&");
+    let back = page.split("url=https://alice.example.com").nth(1).unwrap().split('"').next().unwrap();
+    let home = town.get(HOST, back, &[("cookie", &pending), PAGE]).await;
+    assert_eq!((home.status, home.header("location")), (303, "/echo?x=1"));
+    let session = home.header("set-cookie").split(';').next().unwrap().to_owned();
+    assert_eq!(told(&street.get("/echo?x=1", &session).await).0, "bob");
+    let app = town.get("app.example.com", "/api/account", &[("cookie", &session)]).await;
+    assert_eq!(app.status, 401, "it is no login on the app host");
+    let own = town.get("bob.example.com", "/", &[("cookie", &session)]).await;
+    assert_eq!(own.status, 401, "nor on another instance");
+}
+
+#[tokio::test]
+async fn who_was_not_let_in_reads_the_same_whatever_is_opened_and_whether_it_is_there_at_all() {
+    let street = Street::new().await;
+    let carols = format!("__Host-berth={}", street.carol.signed_in.session.reveal());
+    let ask = async |handle: &str| {
+        let path = format!("/hand-off?host={handle}.example.com&state=s&challenge={}", "c".repeat(43));
+        let answer = street.town.get("app.example.com", &path, &[("cookie", &carols)]).await;
+        assert_eq!(answer.status, 403);
+        answer.text().replace(handle, "HANDLE")
+    };
+    let private = ask("alice").await;
+    street.open("/echo", account("bob")).await;
+    street.open("/", Audience::Everyone { wakes: true }).await;
+    for handle in ["alice", "bob", "nobody-at-all"] {
+        assert_eq!(ask(handle).await, private, "{handle}");
+    }
+    street.open("/lobby", Audience::SignedIn).await;
+    let path = format!("/hand-off?host={HOST}&state=s&challenge={}", "c".repeat(43));
+    assert_eq!(street.town.get("app.example.com", &path, &[("cookie", &carols)]).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_is_not_opened_stays_closed_however_its_path_is_written() {
+    let street = Street::new().await;
+    street.open("/docs", Audience::Everyone { wakes: true }).await;
+    street.open("/lobby", Audience::SignedIn).await;
+    let bobs = street.cookie(&street.bob).await;
+    street.put_to_sleep().await;
+    let starts = street.town.host.calls(Verb::Start);
+    for path in [
+        "/",
+        "/echo",
+        "/docsecho",
+        "/DOCS",
+        "//docs",
+        "/docs/../echo",
+        "/docs/%2e%2e/echo",
+        "/docs/.%2E/echo",
+        "/docs/%252e%252e/echo",
+        "/docs/..%2fecho",
+        "/docs/..%5cecho",
+        "/docs/..;/echo",
+        "/docs//echo",
+        "/docs;/../echo",
+        "/docs/%00/../echo",
+        "/docs/..%20/echo",
+        "/docs%2f..%2fecho",
+        "/%64ocs/echo",
+        "/docs/%c0%ae%c0%ae/echo",
+        "/docs/%EF%BC%8E%EF%BC%8E/echo",
+        "/.berth/status",
+    ] {
+        assert_eq!(street.get(path, "").await.status, 401, "{path}");
+        let to_guest = if path == "/.berth/status" { 401 } else { 403 };
+        assert_eq!(street.get(path, &bobs).await.status, to_guest, "{path}, a guest");
+    }
+    let to_copy = [("destination", "https://alice.example.com/private")];
+    assert_eq!(street.town.send("COPY", HOST, "/docs/a", &to_copy, "").await.status, 401);
+    street.town.look().await;
+    let seen = (street.alice.instance.fact(), street.town.host.calls(Verb::Start));
+    assert_eq!(seen, (Fact::Stopped, starts), "nothing woke");
+    assert_eq!(street.get("/docs/a", "").await.status, 404, "and what is opened is the program's to answer");
+}
+
+#[tokio::test]
+async fn other_sites_pages_show_what_everyone_may_see_and_do_nothing_in_anybodys_name() {
+    let street = Street::new().await;
+    street.open("/echo", Audience::Everyone { wakes: true }).await;
+    street.open("/lobby", account("bob")).await;
+    let (alices, bobs) = (street.cookie(&street.alice).await, street.cookie(&street.bob).await);
+    let embeds = [("sec-fetch-site", "same-site"), ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "image")];
+    for cookie in ["", &alices, &bobs] {
+        let shown = street.town.get(HOST, "/echo", &[&[("cookie", cookie)][..], &embeds].concat()).await;
+        assert_eq!(shown.status, 200);
+        assert_eq!(told(&shown).0, "", "whoever's browser it is");
+    }
+    for (cookie, status) in [("", 200), (&alices, 403), (&bobs, 403), ("__Host-berth=old", 403)] {
+        for from in [&[("sec-fetch-site", "same-site")][..], &[("origin", "https://evil.example.com")]] {
+            let headers = [&[("cookie", cookie)][..], from].concat();
+            let posted = street.town.send("POST", HOST, "/echo", &headers, "x").await;
+            assert_eq!(posted.status, status, "{headers:?}");
+        }
+    }
+    // What is opened to a guest is as closed to other pages as what is the owner's.
+    street.open("/flow", account("bob")).await;
+    for path in ["/flow?kind=text/plain", "/"] {
+        let shown = street.town.get(HOST, path, &[&[("cookie", bobs.as_str())][..], &embeds].concat()).await;
+        assert_eq!(shown.status, 403, "{path}");
+    }
+    let own = [("cookie", bobs.as_str()), ("origin", "https://alice.example.com")];
+    assert_eq!(told(&street.town.send("POST", HOST, "/echo", &own, "x").await).0, "bob");
+}
+
+#[tokio::test]
+async fn strangers_are_served_so_often_and_wake_so_often() {
+    let street = Street::new().await;
+    let (town, sharing) = (&street.town, &street.town.app.sharing);
+    street.open("/echo", Audience::Everyone { wakes: true }).await;
+    let from = |n: u8| format!("203.0.113.{n}");
+    for _ in 0..600 {
+        sharing.count_request(from(1).parse().unwrap()).unwrap();
+    }
+    let refused = town.get(HOST, "/echo", &[("x-forwarded-for", &from(1))]).await;
+    assert_eq!((refused.status, refused.header("retry-after")), (429, "1"));
+    assert!(refused.text().contains("Too many requests come from your network"), "{}", refused.text());
+    assert_eq!(town.get(HOST, "/echo", &[("x-forwarded-for", &from(2))]).await.status, 200);
+    let alices = street.cookie(&street.alice).await;
+    let owner = town.get(HOST, "/echo", &[("x-forwarded-for", &from(1)), ("cookie", &alices)]).await;
+    assert_eq!(owner.status, 200, "who is known is not counted");
+
+    street.put_to_sleep().await;
+    while sharing.count_wake(street.alice.instance.id).is_ok() {
+        town.clock.advance(Duration::from_secs(10));
+    }
+    let refused = town.get(HOST, "/echo", &[("x-forwarded-for", &from(2))]).await;
+    assert_eq!((refused.status, refused.json()["code"].as_str()), (503, Some("asleep")));
+    let wait: u64 = refused.header("retry-after").parse().unwrap();
+    assert!((1..=60).contains(&wait), "{wait}");
+    assert_eq!(street.alice.instance.fact(), Fact::Stopped);
+    assert_eq!(street.get("/echo", &alices).await.status, 200, "its owner wakes it");
+}
+
+#[tokio::test]
+async fn strangers_leave_half_of_the_places_to_the_owner() {
+    let street = Street::new().await;
+    street.open("/flow", Audience::Everyone { wakes: true }).await;
+    let alices = street.cookie(&street.alice).await;
+    let mut open = Vec::new();
+    for _ in 0..128 {
+        open.push(ends::Open::flow(&street.town, "").await);
+    }
+    assert_eq!(street.get("/flow?kind=text/plain", "").await.status, 503);
+    assert_eq!(street.get("/echo", &alices).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_strangers_take_where_they_may_not_wake_keeps_nothing_awake() {
+    let street = Street::new().await;
+    for (wakes, fact) in [(true, Fact::Awake), (false, Fact::Frozen)] {
+        let shares = [
+            street.open("/echo", Audience::Everyone { wakes }).await,
+            street.open("/flow", Audience::Everyone { wakes }).await,
+        ];
+        street.town.visit(&street.alice.instance).await;
+        until(&street.alice.instance, |s| s.fact == Fact::Awake).await;
+        street.town.look().await;
+        let mut flow = ends::Open::flow(&street.town, "").await;
+        for _ in 0..2 {
+            street.town.wait(Duration::from_secs(140)).await;
+            street.town.said.send("moves".into()).unwrap();
+            flow.until("moves").await;
+            assert_eq!(street.get("/echo", "").await.status, 200);
+        }
+        street.town.wait(Duration::from_secs(140)).await;
+        assert_eq!(street.alice.instance.fact(), fact, "wakes: {wakes}");
+        for share in shares {
+            street.take_back(&share).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_owner_opens_plain_paths_to_people_there_are_and_not_too_many() {
+    for database in databases().await {
+        let town = FakePlatform::on(database, &[]).await;
+        let (alice, sharing) = (town.sign_up("alice").await, &town.app.sharing);
+        town.sign_up("bob").await;
+        for (path, audience, field) in [
+            ("docs", Audience::SignedIn, "path"),
+            ("/docs/../x", Audience::SignedIn, "path"),
+            ("/.berth", Audience::SignedIn, "path"),
+            ("/docs", account("nobody"), "handle"),
+            ("/docs", account("alice"), "handle"),
+        ] {
+            let refused = sharing.add(&alice.instance, path, audience).await.unwrap_err();
+            assert!(matches!(refused, Error::Invalid { field: blamed, .. } if blamed == field), "{path}: {refused}");
+        }
+        let share = sharing.add(&alice.instance, " /docs/ ", account("bob")).await.unwrap();
+        assert_eq!(share.path, "/docs");
+        let again = sharing.add(&alice.instance, "/docs", account("bob")).await;
+        assert!(matches!(again, Err(Error::Conflict(_))));
+        for n in 1..MOST_SHARES {
+            sharing.add(&alice.instance, &format!("/{n}"), Audience::Everyone { wakes: n % 2 == 0 }).await.unwrap();
+        }
+        let refused = sharing.add(&alice.instance, "/more", Audience::SignedIn).await.unwrap_err();
+        assert!(matches!(refused, Error::Conflict(_)), "{refused}");
+        // What is in memory is what is on disk.
+        let again = Sharing::open(town.app.db.clone(), town.clock.clone(), town.instances().clone()).await.unwrap();
+        let by_path = |sharing: &Sharing| {
+            let mut shares = sharing.of(alice.instance.id).to_vec();
+            shares.sort_by(|a, b| a.path.cmp(&b.path));
+            shares
+        };
+        assert_eq!(by_path(&again), by_path(sharing));
+        sharing.remove(&alice.instance, share.id, "alice").await.unwrap();
+        assert!(matches!(sharing.remove(&alice.instance, share.id, "alice").await, Err(Error::NotFound)));
+        sharing.add(&alice.instance, "/more", Audience::SignedIn).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_owner_opens_and_takes_back_on_a_page_and_by_the_api() {
+    let site = WebFixture::new().await;
+    site.member("boris").await;
+    let mut alice = site.member("alice").await;
+    let refused = alice.post("/sharing", "path=/docs&audience=account&handle=nobody").await;
+    assert_eq!(refused.in_short(), "422");
+    let page = refused.text().await;
+    assert!(page.contains("Nobody here has that handle.") && page.contains("value=\"/docs\""), "{page}");
+    assert_eq!(alice.post("/sharing", "path=/docs/&audience=account&handle=Boris").await.in_short(), "303 /sharing");
+    assert_eq!(alice.post("/sharing", "path=/&audience=everyone&wakes=yes").await.in_short(), "303 /sharing");
+    let page = alice.get("/sharing").await.text().await;
+    for said in ["https://alice.example.com/docs", "to boris", "to everyone; visits wake it"] {
+        assert!(page.contains(said), "{page}");
+    }
+    assert!(alice.get("/").await.text().await.contains("2 shares open to others"));
+    let listed = alice.get("/api/shares").await.json().await;
+    let docs = &listed["items"][0];
+    assert_eq!(
+        (docs["path"].as_str(), docs["audience"].as_str(), docs["handle"].as_str()),
+        (Some("/docs"), Some("account"), Some("boris"))
+    );
+    assert_eq!(docs["url"], "https://alice.example.com/docs");
+    assert_eq!(listed["items"][1]["wakes"], true);
+    let gone = format!("/sharing/{}/remove", docs["id"].as_str().unwrap());
+    assert_eq!(alice.post(&gone, "").await.in_short(), "303 /sharing");
+    let added = alice.post_json("/api/shares", &serde_json::json!({ "path": "/a", "audience": "signed_in" })).await;
+    assert_eq!(added.status.as_u16(), 201);
+    let left = alice.get("/api/shares").await.json().await;
+    assert_eq!(left["items"].as_array().unwrap().len(), 2);
+}
