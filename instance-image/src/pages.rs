@@ -45,6 +45,8 @@ pub fn routes(server: Arc<ServerState>) -> Router {
         .route("/favicon.svg", get(|| file("image/svg+xml", include_str!("../static/favicon.svg"))))
         .fallback(|| async { (StatusCode::NOT_FOUND, "There is nothing at this address. The front page is at /\n") })
         .layer(DefaultBodyLimit::max(64 * 1024))
+        // The last layer runs first. Webhooks come before the two checks, because their senders have no page here and
+        // are not the owner; `X-Berth-Delivery` has been proof enough of where they come from.
         .layer(middleware::map_response(with_headers))
         .layer(middleware::from_fn_with_state(server.clone(), owner_only))
         .layer(middleware::from_fn_with_state(server.clone(), own_forms_only))
@@ -112,6 +114,7 @@ struct QuestionForm {
 /// page.
 async fn ask(State(server): SharedState, headers: HeaderMap, Form(asked): Form<QuestionForm>) -> Response {
     let question = asked.question.trim();
+    // The name goes into a call that the owner pays for: only those on offer are accepted from a form.
     let model = MODELS.iter().find(|(name, _)| *name == asked.model).unwrap_or(&MODELS[0]).0;
     let pieces = if question.is_empty() {
         futures_util::stream::iter([AnswerPiece::Failed("Write a question first.".into())]).boxed()
@@ -295,6 +298,7 @@ async fn with_headers(mut response: Response) -> Response {
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
+    // Static files have set their own; everything else is private.
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }
