@@ -45,11 +45,11 @@ pub fn routes(server: Arc<ServerState>) -> Router {
         .route("/favicon.svg", get(|| file("image/svg+xml", include_str!("../static/favicon.svg"))))
         .fallback(|| async { (StatusCode::NOT_FOUND, "There is nothing at this address. The front page is at /\n") })
         .layer(DefaultBodyLimit::max(64 * 1024))
-        // The last layer runs first. Webhooks come before the two checks, because their senders have no page here and
-        // are not the owner; `X-Berth-Delivery` has been proof enough of where they come from.
         .layer(middleware::map_response(with_headers))
         .layer(middleware::from_fn_with_state(server.clone(), owner_only))
         .layer(middleware::from_fn_with_state(server.clone(), own_forms_only))
+        // The last layer runs first. Webhooks pass before the two checks, because their senders have no page here and are
+        // not the owner; `X-Berth-Delivery` shows that Berth delivered them.
         .layer(middleware::from_fn_with_state(server.clone(), receive_webhooks))
         .with_state(server)
 }
