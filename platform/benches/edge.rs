@@ -1,4 +1,5 @@
-//! What the edge costs beside no proxy at all and beside others, in one run on one upstream: `scripts/bench edge`.
+//! The edge benchmark: cost of proxying compared with no proxy, nginx, Caddy and configurable-http-proxy, in one run
+//! against one upstream. Run by `scripts/bench edge`.
 
 #[path = "edge/aim.rs"]
 mod aim;
@@ -7,16 +8,16 @@ mod aims;
 #[path = "edge/berth.rs"]
 mod berth_role;
 #[path = "wake/figures.rs"]
-#[expect(dead_code, reason = "it is made for the other benches too")]
+#[expect(dead_code, reason = "it is shared with the other benches")]
 mod figures;
 #[path = "edge/groups.rs"]
 mod groups;
-#[path = "edge/line.rs"]
-mod line;
+#[path = "edge/keep_alive_client.rs"]
+mod keep_alive_client;
 #[path = "edge/peers.rs"]
 mod peers;
 #[path = "wake/people.rs"]
-#[expect(dead_code, reason = "it is made for the other benches too")]
+#[expect(dead_code, reason = "it is shared with the other benches")]
 mod people;
 #[path = "edge/process.rs"]
 mod process;
@@ -31,62 +32,62 @@ use clap::{Parser, ValueEnum};
 
 use self::figures::Figures;
 use self::groups::Group;
-use self::peers::Stage;
+use self::peers::BenchSetup;
 
 /// Measures the edge beside nginx, Caddy and configurable-http-proxy.
 #[derive(Parser)]
-struct Words {
+struct BenchArguments {
     /// One line of JSON a figure, in place of the table.
     #[arg(long)]
     json: bool,
-    /// Only these of the groups of figures.
+    /// Measure only these groups of figures.
     #[arg(long, value_delimiter = ',')]
     only: Vec<Group>,
-    /// How long each round lasts in which requests are counted.
+    /// The length of each measured round.
     #[arg(long, default_value_t = 2)]
     seconds: u64,
-    /// One of the processes of the bench alone, until it is told to end.
+    /// Run only one of the processes of the benchmark, until it is terminated.
     #[arg(long, requires_if("berth", "upstream"))]
     role: Option<Role>,
-    /// Where the instances' program listens, for `--role berth`; where it is to listen, for `--role upstream`.
+    /// The port of the upstream: to connect to with `--role berth`, to listen on with `--role upstream`.
     #[arg(long)]
     upstream: Option<u16>,
-    /// How many have signed up, for `--role berth`.
+    /// The number of accounts, for `--role berth`.
     #[arg(long, default_value_t = 1)]
     people: usize,
-    /// What cargo says to every bench.
+    /// Passed by cargo to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Role {
-    /// The program in every instance, and what everybody passes requests on to.
+    /// The program in every instance, to which all proxies forward.
     Upstream,
-    /// The platform, with people whose instances are awake.
+    /// The platform, with instances that are awake.
     Berth,
 }
 
 fn main() -> anyhow::Result<()> {
-    let words = Words::parse();
+    let arguments = BenchArguments::parse();
     process::allow_many_files()?;
-    match words.role {
-        Some(Role::Upstream) => upstream::run(words.upstream.unwrap_or(0)),
-        Some(Role::Berth) => berth_role::run(words.upstream.unwrap_or(0), words.people),
-        None => measure(&words),
+    match arguments.role {
+        Some(Role::Upstream) => upstream::run(arguments.upstream.unwrap_or(0)),
+        Some(Role::Berth) => berth_role::run(arguments.upstream.unwrap_or(0), arguments.people),
+        None => measure(&arguments),
     }
 }
 
-fn measure(words: &Words) -> anyhow::Result<()> {
+fn measure(arguments: &BenchArguments) -> anyhow::Result<()> {
     let mut figures = Figures::default();
-    let stage = Stage::open()?;
+    let stage = BenchSetup::open()?;
     for group in Group::value_variants() {
-        if words.only.is_empty() || words.only.contains(group) {
-            eprintln!("measuring: {}", group.what());
-            group.measure(&stage, words.seconds, &mut figures)?;
+        if arguments.only.is_empty() || arguments.only.contains(group) {
+            eprintln!("measuring: {}", group.description());
+            group.measure(&stage, arguments.seconds, &mut figures)?;
         }
     }
-    if words.json {
+    if arguments.json {
         print!("{}", figures.lines());
     } else {
         print!("{}\n{}", figures.table(), aim::table(&aims::AIMS, &figures));

@@ -1,9 +1,10 @@
-//! What a bench is to reach, and whether it did.
+//! Performance targets of a benchmark, and whether they were met.
 
 use std::fmt::Write as _;
 
 use super::figures::Figures;
 
+/// A target for a figure that is computed from the measured ones; `None` if those were not measured.
 pub struct Aim {
     what: &'static str,
     reached: fn(&Figures) -> Option<f64>,
@@ -23,7 +24,7 @@ pub const fn at_most(what: &'static str, bound: f64, reached: fn(&Figures) -> Op
     Aim { what, reached, bound: Bound::AtMost(bound) }
 }
 
-/// A line for each aim whose figures were measured.
+/// A table with a line for each target that was measured.
 pub fn table(aims: &[Aim], figures: &Figures) -> String {
     let mut text = String::new();
     for Aim { what, reached, bound } in aims {

@@ -1,4 +1,4 @@
-//! What the edge is to reach.
+//! The performance targets of the edge.
 
 use super::aim::{Aim, at_least, at_most};
 

@@ -1,5 +1,5 @@
-//! The platform as `berth serve` puts it together, in a process of its own, on containers that only exist in memory: every
-//! instance's address is one on loopback where the upstream listens.
+//! The platform under test, assembled as in `berth serve`, in a process of its own. Its containers exist only in
+//! memory: each instance has an address on loopback, where the upstream listens.
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,7 +15,7 @@ use berth::config::Config;
 use berth::containers::fake::FakeHost;
 use berth::db::Db;
 use berth::edge::{self, WebhookDispatcher};
-use berth::http_server::{self, Answers, Lanes, PerPeer};
+use berth::http_server::{self, Lanes, PeerLimit, RequestHandler};
 use berth::instances::Fact;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -25,29 +25,29 @@ use tracing_subscriber::EnvFilter;
 use super::people::move_in;
 use super::process;
 
-/// How long an instance may take to wake, which takes it milliseconds.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long an instance may take to wake. It takes milliseconds.
+const WAKE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What it says once it listens.
+/// Written to standard output as JSON once the platform listens.
 #[derive(Serialize, Deserialize)]
-pub struct Said {
-    /// As Caddy would reach it.
+pub struct BerthAddresses {
+    /// The public listener, which Caddy would use.
     pub listen: SocketAddr,
-    /// What Caddy asks about names.
+    /// The internal listener, with `/ask`.
     pub internal: SocketAddr,
     pub visitors: Vec<Visitor>,
 }
 
-/// The owner of an instance, as the edge sees them.
+/// The owner of an instance, with a session on its host.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Visitor {
     pub host: String,
     pub cookie: String,
 }
 
-/// Serves so many people's instances, all awake, until it is told to end.
+/// Serves this many instances, all awake, until the process is terminated.
 pub fn run(upstream: u16, people: usize) -> anyhow::Result<()> {
-    // As the command line makes it.
+    // The same runtime as on the command line.
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(upstream, people))
 }
 
@@ -83,21 +83,21 @@ async fn serve(upstream: u16, people: usize) -> anyhow::Result<()> {
         let person = move_in(&app, &clock, number).await?;
         let mut status = person.instance.watch();
         let awake = status.wait_for(|status| status.fact == Fact::Awake);
-        tokio::time::timeout(PATIENCE, awake)
+        tokio::time::timeout(WAKE_TIMEOUT, awake)
             .await
             .with_context(|| format!("the instance is {:?}", person.instance.status()))??;
         visitors.push(Visitor { host: person.host, cookie: person.cookie });
     }
-    println!("{}", serde_json::to_string(&Said { listen, internal, visitors })?);
+    println!("{}", serde_json::to_string(&BerthAddresses { listen, internal, visitors })?);
     std::io::stdout().flush()?;
     process::until_told_to_end().await?;
     end.cancel();
     Ok(())
 }
 
-async fn listen(lanes: Lanes, answers: impl Answers, end: &CancellationToken) -> anyhow::Result<SocketAddr> {
+async fn listen(lanes: Lanes, answers: impl RequestHandler, end: &CancellationToken) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;
-    tokio::spawn(http_server::serve_on(lanes, listener, answers, PerPeer::All, end.clone()));
+    tokio::spawn(http_server::serve_on(lanes, listener, answers, PeerLimit::Unlimited, end.clone()));
     Ok(address)
 }

@@ -1,4 +1,4 @@
-//! The groups of figures: what is done to whom, and how often.
+//! The groups of figures: the load, the proxies it is sent through, and the number of rounds.
 
 use std::time::Duration;
 
@@ -9,33 +9,33 @@ use futures_util::future::try_join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use super::figures::Figures;
-use super::line::{Line, request};
-use super::peers::{Peer, Stage};
-use super::streams::{Socket, events};
+use super::keep_alive_client::{KeepAliveClient, request};
+use super::peers::{BenchSetup, ProxyUnderTest};
+use super::streams::{EchoSocket, Pace, events};
 use super::wrk;
 
-/// Peers take turns, so that whatever else the machine does reaches all of them.
+/// The proxies take turns, so that other load on the machine affects all of them alike.
 const ROUNDS: usize = 5;
-/// Requests one after the other on one connection, in each of as many turns.
+/// Sequential requests on one connection in each turn, and the number of turns.
 const ONE_BY_ONE: usize = 250;
 const TURNS: usize = 20;
-/// Requests on a connection before any is counted.
+/// Requests on a connection before the first that is measured.
 const WARM_UP: usize = 100;
-/// Streams of events at once, what each sends at its own pace, and as fast as it is taken.
+/// Concurrent event streams; the events of each and the milliseconds between them, at a fixed pace and unthrottled.
 const TICKERS: u64 = 64;
-const PACED: (u64, u64) = (100, 20);
-const AS_FAST_AS_GOES: (u64, u64) = (1000, 0);
+const PACED: Pace = Pace { count: 100, every_ms: 20 };
+const UNTHROTTLED: Pace = Pace { count: 1000, every_ms: 0 };
 const SOCKETS: usize = 32;
 const IDLE_SOCKETS: usize = 2_000;
-/// An instance has at most 256 requests in flight.
+/// Several instances, because each is limited to 256 requests in flight.
 const PEOPLE: usize = 8;
 const AT_ONCE: usize = 64;
-/// Until what opening them took has been given back.
+/// Time for memory that was used only while connecting to be freed.
 const SETTLED: Duration = Duration::from_secs(2);
-/// Questions of Caddy's: on so many connections, each so often, for so long.
+/// Load on `/ask`: connections, the interval on each, and the duration.
 const ASKERS: u64 = 4;
-const ASKED_EVERY: Duration = Duration::from_millis(4);
-const ASKED_FOR: Duration = Duration::from_secs(10);
+const ASK_EVERY: Duration = Duration::from_millis(4);
+const ASK_DURATION: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Group {
@@ -50,41 +50,47 @@ pub enum Group {
 }
 
 impl Group {
-    /// In words, for whoever waits.
-    pub fn what(self) -> &'static str {
+    /// Shown while the group is measured.
+    pub fn description(self) -> &'static str {
         match self {
             Self::Small => "requests a second, small bodies",
             Self::Big => "requests a second, 1 MiB each",
-            Self::Added => "what a request alone takes longer",
+            Self::Added => "added latency of a single request",
             Self::Caddy => "requests a second through our Caddy",
             Self::Sse => "server-sent events",
             Self::Ws => "messages on WebSockets",
-            Self::Idle => "memory of WebSockets on which nothing happens",
-            Self::Ask => "Caddy's questions",
+            Self::Idle => "memory of idle WebSockets",
+            Self::Ask => "on-demand TLS questions of Caddy",
         }
     }
 
-    pub fn measure(self, stage: &Stage, seconds: u64, figures: &mut Figures) -> anyhow::Result<()> {
+    pub fn measure(self, stage: &BenchSetup, seconds: u64, figures: &mut Figures) -> anyhow::Result<()> {
         match self {
-            Self::Small => rates(stage, ("edge.rps", "/small"), seconds, figures),
-            Self::Big => rates(stage, ("edge.big.rps", "/big"), seconds, figures),
+            Self::Small => rates(stage, "edge.rps", "/small", seconds, figures),
+            Self::Big => rates(stage, "edge.big.rps", "/big", seconds, figures),
             Self::Added => added(stage, figures),
             Self::Caddy => through_caddy(stage, seconds, figures),
-            Self::Sse => in_here(server_sent_events(stage, figures)),
-            Self::Ws => in_here(web_sockets(stage, seconds, figures)),
-            Self::Idle => in_here(idle_sockets(stage, figures)),
+            Self::Sse => on_this_thread(server_sent_events(stage, figures)),
+            Self::Ws => on_this_thread(web_sockets(stage, seconds, figures)),
+            Self::Idle => on_this_thread(idle_sockets(stage, figures)),
             Self::Ask => ask(stage, figures),
         }
     }
 }
 
-/// On one thread, which leaves the other processor to whoever is measured.
-fn in_here(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+/// Runs the client on one thread, which leaves the other processor to the proxy under test.
+fn on_this_thread(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }
 
-fn rates(stage: &Stage, (name, path): (&'static str, &str), seconds: u64, figures: &mut Figures) -> anyhow::Result<()> {
-    let rate = |peer: &Peer, seconds| {
+fn rates(
+    stage: &BenchSetup,
+    name: &'static str,
+    path: &str,
+    seconds: u64,
+    figures: &mut Figures,
+) -> anyhow::Result<()> {
+    let rate = |peer: &ProxyUnderTest, seconds| {
         let rate = wrk::requests_a_second(&format!("http://{}{path}", peer.address), stage.visitor(), seconds);
         rate.with_context(|| format!("measuring {}", peer.name))
     };
@@ -99,11 +105,11 @@ fn rates(stage: &Stage, (name, path): (&'static str, &str), seconds: u64, figure
     Ok(())
 }
 
-/// One request at a time on one connection; what is beyond direct's is the proxy's.
-fn added(stage: &Stage, figures: &mut Figures) -> anyhow::Result<()> {
+/// Latency of one request at a time on one connection. The time beyond a direct request's is the proxy's.
+fn added(stage: &BenchSetup, figures: &mut Figures) -> anyhow::Result<()> {
     let peers = stage.some(&["direct", "nginx", "berth"]);
     let asked = request("/small", stage.visitor(), "");
-    let mut lines = peers.iter().map(|peer| Line::open(peer.address)).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut lines = peers.iter().map(|peer| KeepAliveClient::open(peer.address)).collect::<anyhow::Result<Vec<_>>>()?;
     for line in &mut lines {
         for _ in 0..WARM_UP {
             ensure!(line.ask(&asked)? == 200, "it was not answered well");
@@ -133,14 +139,14 @@ fn added(stage: &Stage, figures: &mut Figures) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// TLS by our own Caddy both times; behind it the edge, or the upstream at once.
-fn through_caddy(stage: &Stage, seconds: u64, figures: &mut Figures) -> anyhow::Result<()> {
+/// Throughput through our own Caddy with TLS, with the edge behind it and with the upstream directly behind it.
+fn through_caddy(stage: &BenchSetup, seconds: u64, figures: &mut Figures) -> anyhow::Result<()> {
     let (_straight, straight) = stage.our_caddy("straight", stage.peers[0].address)?;
-    let (_through, through) = stage.our_caddy("through", stage.berth.said.listen)?;
+    let (_through, through) = stage.our_caddy("through", stage.berth.addresses.listen)?;
     let visitor = stage.visitor();
     let rate =
         |port, seconds| wrk::requests_a_second(&format!("https://{}:{port}/small", visitor.host), visitor, seconds);
-    // The first of each has its certificate made.
+    // The first request of each makes Caddy issue a certificate.
     rate(straight, 1)?;
     rate(through, 1)?;
     for _ in 0..ROUNDS {
@@ -152,7 +158,7 @@ fn through_caddy(stage: &Stage, seconds: u64, figures: &mut Figures) -> anyhow::
     Ok(())
 }
 
-async fn server_sent_events(stage: &Stage, figures: &mut Figures) -> anyhow::Result<()> {
+async fn server_sent_events(stage: &BenchSetup, figures: &mut Figures) -> anyhow::Result<()> {
     let (peers, visitor) = (stage.some(&["direct", "nginx", "berth"]), stage.visitor());
     for peer in &peers {
         let mut took: Vec<f64> = events(peer.address, visitor, TICKERS, PACED)
@@ -167,22 +173,22 @@ async fn server_sent_events(stage: &Stage, figures: &mut Figures) -> anyhow::Res
     for _ in 0..ROUNDS {
         for peer in &peers {
             let began = Clock::system().monotonic();
-            let came = events(peer.address, visitor, TICKERS, AS_FAST_AS_GOES).await?.len();
+            let came = events(peer.address, visitor, TICKERS, UNTHROTTLED).await?.len();
             figures.of("edge.sse.eps", peer.name, came as f64 / began.elapsed().as_secs_f64(), "events/s");
         }
     }
     Ok(())
 }
 
-async fn web_sockets(stage: &Stage, seconds: u64, figures: &mut Figures) -> anyhow::Result<()> {
+async fn web_sockets(stage: &BenchSetup, seconds: u64, figures: &mut Figures) -> anyhow::Result<()> {
     for round in 0..=ROUNDS {
         for peer in stage.some(&["direct", "nginx", "berth"]) {
-            let opened = (0..SOCKETS).map(|_| Socket::open(peer.address, stage.visitor()));
+            let opened = (0..SOCKETS).map(|_| EchoSocket::open(peer.address, stage.visitor()));
             let mut sockets =
                 try_join_all(opened).await.with_context(|| format!("WebSockets through {}", peer.name))?;
             let time = Duration::from_secs(seconds);
             let made: u64 = try_join_all(sockets.iter_mut().map(|socket| socket.round_trips(time))).await?.iter().sum();
-            // The first round warms up.
+            // The first round is a warm-up.
             if round > 0 {
                 figures.of("edge.ws.rps", peer.name, made as f64 / time.as_secs_f64(), "round trips/s");
             }
@@ -191,18 +197,18 @@ async fn web_sockets(stage: &Stage, seconds: u64, figures: &mut Figures) -> anyh
     Ok(())
 }
 
-/// What a platform that has done nothing else yet grows by when they are opened, have carried a message and fall silent.
-async fn idle_sockets(stage: &Stage, figures: &mut Figures) -> anyhow::Result<()> {
+/// The memory by which a fresh platform grows for WebSockets that were opened, carried one message and are idle since.
+async fn idle_sockets(stage: &BenchSetup, figures: &mut Figures) -> anyhow::Result<()> {
     let berth = stage.another_berth(PEOPLE)?;
     let open = async |number: usize| {
-        let mut socket = Socket::open(berth.said.listen, &berth.said.visitors[number % PEOPLE]).await?;
+        let mut socket = EchoSocket::open(berth.addresses.listen, &berth.addresses.visitors[number % PEOPLE]).await?;
         socket.round_trip().await?;
         anyhow::Ok(socket)
     };
     let _first = open(0).await?;
     tokio::time::sleep(SETTLED).await;
     let before = berth.process.resident_kib()?;
-    let sockets: Vec<Socket> =
+    let sockets: Vec<EchoSocket> =
         futures_util::stream::iter(0..IDLE_SOCKETS).map(open).buffer_unordered(AT_ONCE).try_collect().await?;
     tokio::time::sleep(SETTLED).await;
     let grown = berth.process.resident_kib()? - before;
@@ -210,19 +216,20 @@ async fn idle_sockets(stage: &Stage, figures: &mut Figures) -> anyhow::Result<()
     Ok(())
 }
 
-/// At a steady pace, whatever the answers take: from the moment at which each was due. Every other name is nobody's.
-fn ask(stage: &Stage, figures: &mut Figures) -> anyhow::Result<()> {
+/// Open-loop load: questions are due at a steady pace, and latency is measured from the due time, so that a slow answer
+/// is not hidden by the wait for it (coordinated omission). Every other name is unknown.
+fn ask(stage: &BenchSetup, figures: &mut Figures) -> anyhow::Result<()> {
     let ask_all = || -> anyhow::Result<Vec<f64>> {
-        let mut line = Line::open(stage.berth.said.internal)?;
+        let mut line = KeepAliveClient::open(stage.berth.addresses.internal)?;
         let known = request(&format!("/ask?domain={}", stage.visitor().host), stage.visitor(), "");
         let (began, mut took) = (Clock::system().monotonic(), Vec::new());
-        for number in 0..ASKED_FOR.as_millis() / ASKED_EVERY.as_millis() {
-            let due = began + ASKED_EVERY * u32::try_from(number)?;
+        for number in 0..ASK_DURATION.as_millis() / ASK_EVERY.as_millis() {
+            let due = began + ASK_EVERY * u32::try_from(number)?;
             std::thread::sleep(due.saturating_duration_since(Clock::system().monotonic()));
             let status = if number % 2 == 0 {
                 line.ask(&known)?
             } else {
-                line.ask(&request(&format!("/ask?domain=nobody{number}.example.com"), stage.visitor(), ""))?
+                line.ask(&request(&format!("/ask?domain=unknown{number}.example.com"), stage.visitor(), ""))?
             };
             ensure!(status == if number % 2 == 0 { 200 } else { 403 }, "a question was answered with {status}");
             took.push((Clock::system().monotonic() - due).as_secs_f64() * 1e3);

@@ -1,4 +1,4 @@
-//! Everybody who stands between a client and the upstream here: each a process of its own, set up as its makers advise.
+//! The proxies under test: each a process of its own, configured as its documentation recommends.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -8,38 +8,38 @@ use std::process::Command;
 use anyhow::{Context as _, ensure};
 use tempfile::TempDir;
 
-use super::berth_role::{Said, Visitor};
+use super::berth_role::{BerthAddresses, Visitor};
 use super::process::{Process, free_port};
 
-/// All of it, ended when dropped.
-pub struct Stage {
-    /// Everybody, and first the upstream itself: what others are compared with.
-    pub peers: Vec<Peer>,
-    pub berth: Berth,
+/// All processes of the benchmark. They end when this is dropped.
+pub struct BenchSetup {
+    /// All proxies. The first is the upstream itself, the baseline.
+    pub peers: Vec<ProxyUnderTest>,
+    pub berth: BerthProcess,
     pub upstream_port: u16,
     _others: Vec<Process>,
     folder: TempDir,
 }
 
-/// Where somebody listens.
+/// A proxy and its address.
 #[derive(Clone, Copy)]
-pub struct Peer {
+pub struct ProxyUnderTest {
     pub name: &'static str,
     pub address: SocketAddr,
 }
 
-/// A platform with people who have moved in.
-pub struct Berth {
+/// A running platform.
+pub struct BerthProcess {
     pub process: Process,
-    pub said: Said,
+    pub addresses: BerthAddresses,
 }
 
-impl Stage {
+impl BenchSetup {
     pub fn open() -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
-        let mut upstream = ourselves("upstream", &[], &folder.path().join("upstream.log"))?;
+        let mut upstream = start_role("upstream", &[], &folder.path().join("upstream.log"))?;
         let upstream_port = first_line(&mut upstream)?.trim().parse()?;
-        let berth = Berth::start(upstream_port, 1, &folder.path().join("berth.log"))?;
+        let berth = BerthProcess::start(upstream_port, 1, &folder.path().join("berth.log"))?;
         let (nginx, caddy, chp) = (free_port()?, free_port()?, free_port()?);
         let _others = vec![
             upstream,
@@ -47,33 +47,33 @@ impl Stage {
             start_caddy(folder.path(), caddy, upstream_port)?,
             start_chp(folder.path(), chp, upstream_port)?,
         ];
-        let on = |name, port| Peer { name, address: (Ipv4Addr::LOCALHOST, port).into() };
+        let on = |name, port| ProxyUnderTest { name, address: (Ipv4Addr::LOCALHOST, port).into() };
         let peers = vec![
             on("direct", upstream_port),
             on("nginx", nginx),
             on("caddy", caddy),
             on("chp", chp),
-            Peer { name: "berth", address: berth.said.listen },
+            ProxyUnderTest { name: "berth", address: berth.addresses.listen },
         ];
         Ok(Self { peers, berth, upstream_port, _others, folder })
     }
 
-    /// Those of these names.
-    pub fn some(&self, names: &[&str]) -> Vec<Peer> {
+    /// The proxies with these names.
+    pub fn some(&self, names: &[&str]) -> Vec<ProxyUnderTest> {
         self.peers.iter().filter(|peer| names.contains(&peer.name)).copied().collect()
     }
 
-    /// Who visits.
+    /// The visitor that all requests are made as.
     pub fn visitor(&self) -> &Visitor {
-        &self.berth.said.visitors[0]
+        &self.berth.addresses.visitors[0]
     }
 
-    /// Another platform, with so many people.
-    pub fn another_berth(&self, people: usize) -> anyhow::Result<Berth> {
-        Berth::start(self.upstream_port, people, &self.folder.path().join("another.log"))
+    /// Starts another platform, with this many accounts.
+    pub fn another_berth(&self, people: usize) -> anyhow::Result<BerthProcess> {
+        BerthProcess::start(self.upstream_port, people, &self.folder.path().join("another.log"))
     }
 
-    /// Our own Caddy with its own certificates, passing on to `behind`; its port.
+    /// Starts our Caddy configuration with certificates of its own in front of `behind`; also returns its port.
     pub fn our_caddy(&self, name: &str, behind: SocketAddr) -> anyhow::Result<(Process, u16)> {
         let (data, port) = (self.folder.path().join(name), free_port()?);
         std::fs::create_dir_all(data.join("caddy"))?;
@@ -81,7 +81,7 @@ impl Stage {
         let mut caddy = Command::new("caddy");
         caddy.args(["run", "--adapter", "caddyfile", "--config"]).arg(caddyfile).env("HOME", &data);
         caddy.env("BERTH_DATA_DIR", &data).env("BERTH_LISTEN", behind.to_string());
-        caddy.env("BERTH_INTERNAL_LISTEN", self.berth.said.internal.to_string());
+        caddy.env("BERTH_INTERNAL_LISTEN", self.berth.addresses.internal.to_string());
         caddy.env("BERTH_HTTPS_PORT", port.to_string()).env("BERTH_HTTP_PORT", free_port()?.to_string());
         let process =
             Process::start("Caddy", &caddy, &data.join("log"))?.listens((Ipv4Addr::LOCALHOST, port).into())?;
@@ -89,19 +89,19 @@ impl Stage {
     }
 }
 
-impl Berth {
+impl BerthProcess {
     fn start(upstream: u16, people: usize, log: &Path) -> anyhow::Result<Self> {
         let words = ["--upstream", &upstream.to_string(), "--people", &people.to_string()];
-        let mut process = ourselves("berth", &words, log)?;
+        let mut process = start_role("berth", &words, log)?;
         let line = first_line(&mut process)?;
-        let said = serde_json::from_str(&line)
+        let addresses = serde_json::from_str(&line)
             .with_context(|| format!("Berth did not start: {}", std::fs::read_to_string(log).unwrap_or_default()))?;
-        Ok(Self { process, said })
+        Ok(Self { process, addresses })
     }
 }
 
-/// This program again, in another role.
-fn ourselves(role: &'static str, words: &[&str], log: &Path) -> anyhow::Result<Process> {
+/// Starts this program again in another role.
+fn start_role(role: &'static str, words: &[&str], log: &Path) -> anyhow::Result<Process> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["--role", role]).args(words);
     Process::start(role, &command, log)
@@ -109,11 +109,11 @@ fn ourselves(role: &'static str, words: &[&str], log: &Path) -> anyhow::Result<P
 
 fn first_line(process: &mut Process) -> anyhow::Result<String> {
     let mut line = String::new();
-    BufReader::new(process.says()?).read_line(&mut line)?;
+    BufReader::new(process.take_stdout()?).read_line(&mut line)?;
     Ok(line)
 }
 
-/// Connections are kept on both sides, as many workers as processors, no access log; buffers as they come.
+/// Keep-alive on both sides, one worker per processor, no access log, default buffers.
 fn start_nginx(folder: &Path, port: u16, upstream: u16) -> anyhow::Result<Process> {
     let (config, folder) = (folder.join("nginx.conf"), folder.display());
     let text = format!(

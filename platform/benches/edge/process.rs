@@ -1,4 +1,4 @@
-//! Processes beside this one: started with a limit of their own, ended with this one however it ends.
+//! Child processes, which end with this one however it ends.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -11,19 +11,19 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, se
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How long a process may take to listen, and to end.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Told to end when dropped, and killed when it does not.
+/// A child process. Terminated when dropped, and killed if it does not end in time.
 pub struct Process {
     name: &'static str,
     child: Child,
 }
 
 impl Process {
-    /// Starts `program`, whose name is said when something is wrong. What it writes goes to `log`.
+    /// Starts a program; `name` appears in errors. Its standard error goes to `log`.
     pub fn start(name: &'static str, command: &Command, log: &Path) -> anyhow::Result<Self> {
         let log = std::fs::File::create(log)?;
-        // The kernel ends it when this process dies, and not only when it ends well.
+        // The kernel terminates it when this process dies, even by SIGKILL.
         let mut under = Command::new("setpriv");
         under.args(["--pdeathsig", "TERM"]).arg(command.get_program()).args(command.get_args());
         for (variable, value) in command.get_envs() {
@@ -39,27 +39,27 @@ impl Process {
         self.child.id()
     }
 
-    /// What it says to whoever started it; once.
-    pub fn says(&mut self) -> anyhow::Result<ChildStdout> {
-        self.child.stdout.take().with_context(|| format!("{} has been listened to already", self.name))
+    /// Its standard output. Can be taken once.
+    pub fn take_stdout(&mut self) -> anyhow::Result<ChildStdout> {
+        self.child.stdout.take().with_context(|| format!("the output of {} was taken already", self.name))
     }
 
-    /// Waits until it accepts connections there.
+    /// Waits until it accepts connections on `address`.
     pub fn listens(mut self, address: SocketAddr) -> anyhow::Result<Self> {
         let began = Clock::system().monotonic();
         while TcpStream::connect(address).is_err() {
             if let Some(status) = self.child.try_wait()? {
                 bail!("{} ended at once, {status}: is it installed, and whole?", self.name);
             }
-            if began.elapsed() > PATIENCE {
-                bail!("{} does not listen on {address} after {} seconds", self.name, PATIENCE.as_secs());
+            if began.elapsed() > TIMEOUT {
+                bail!("{} does not listen on {address} after {} seconds", self.name, TIMEOUT.as_secs());
             }
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(self)
     }
 
-    /// What it has in memory, by the kernel's account.
+    /// Its resident memory, as the kernel counts it.
     pub fn resident_kib(&self) -> anyhow::Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("a process has memory")?;
@@ -69,13 +69,13 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // nginx ends its workers only when it is asked; killed, it leaves them behind.
+        // nginx stops its workers only on SIGTERM. Killed, it would leave them behind.
         if let Some(pid) = i32::try_from(self.id()).ok().and_then(Pid::from_raw) {
             let _ = kill_process(pid, Signal::TERM);
         }
         let began = Clock::system().monotonic();
         while matches!(self.child.try_wait(), Ok(None)) {
-            if began.elapsed() > PATIENCE {
+            if began.elapsed() > TIMEOUT {
                 let _ = self.child.kill();
                 let _ = self.child.wait();
                 return;
@@ -85,7 +85,7 @@ impl Drop for Process {
     }
 }
 
-/// Returns when somebody ends this process, which is one of the bench's.
+/// Completes when this process, one of the benchmark's, is terminated.
 pub async fn until_told_to_end() -> anyhow::Result<()> {
     let mut told = signal(SignalKind::terminate())?;
     tokio::select! {
@@ -95,12 +95,12 @@ pub async fn until_told_to_end() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A port on loopback that nobody uses.
+/// A free port on loopback.
 pub fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-/// Lets this process, and those that it starts, have as many files and connections open as the machine allows.
+/// Raises the limit on open files of this process and its children to the maximum that the machine allows.
 pub fn allow_many_files() -> anyhow::Result<()> {
     let most = getrlimit(Resource::Nofile).maximum;
     Ok(setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most })?)

@@ -1,4 +1,4 @@
-//! Connections that stay open: server-sent events and WebSockets, through whoever is measured.
+//! Long-lived connections through a proxy under test: server-sent events and WebSockets.
 
 use std::net::SocketAddr;
 use std::time::{Duration, UNIX_EPOCH};
@@ -14,27 +14,30 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::berth_role::Visitor;
-use super::line::request;
+use super::keep_alive_client::request;
+
+/// The events of a stream, and the milliseconds between them; 0: as fast as they are read.
+#[derive(Clone, Copy)]
+pub struct Pace {
+    pub count: u64,
+    pub every_ms: u64,
+}
 
 /// Payload of every message on a WebSocket, in bytes.
 const MESSAGE: usize = 100;
 
-/// The present moment, to be compared between processes of one machine.
-#[expect(clippy::disallowed_methods, reason = "milliseconds are too coarse for the way through a proxy")]
+/// The current time, comparable between processes of one machine.
+#[expect(clippy::disallowed_methods, reason = "milliseconds are too coarse for the latency of a proxy")]
 pub fn nanoseconds() -> u64 {
     std::time::SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }
 
-/// So many streams of events at once, each read to its end. How long each event was under way, in nanoseconds; an error if
-/// one is missing.
-pub async fn events(
-    address: SocketAddr,
-    visitor: &Visitor,
-    streams: u64,
-    (count, every_ms): (u64, u64),
-) -> anyhow::Result<Vec<u64>> {
+/// Reads this many event streams at once, each to its end. The latency of each event, in nanoseconds; an error if one
+/// is missing.
+pub async fn events(address: SocketAddr, visitor: &Visitor, streams: u64, pace: Pace) -> anyhow::Result<Vec<u64>> {
     let all = (0..streams).map(|number| {
-        // One after the other, or each would wait for the others of the same moment.
+        // Staggered, or the events of all streams would be due at the same moment and queue behind each other.
+        let Pace { count, every_ms } = pace;
         let after_ms = every_ms * number / streams;
         let path = format!("/events?count={count}&every_ms={every_ms}&after_ms={after_ms}");
         read_events(address, path, visitor, count)
@@ -74,17 +77,17 @@ async fn read_events(address: SocketAddr, path: String, visitor: &Visitor, count
     Ok(under_way)
 }
 
-/// Its number, and when it was sent.
+/// The number of an event, and when it was sent.
 fn read_event(event: &[u8]) -> anyhow::Result<(u64, u64)> {
     let (id, data) = std::str::from_utf8(event)?.split_once('\n').context("an event has two lines")?;
     let field = |line: &str, name| line.strip_prefix(name).map(str::parse::<u64>);
     Ok((field(id, "id: ").context("it has a number")??, field(data, "data: ").context("it has a time")??))
 }
 
-/// A WebSocket whose other end sends messages back.
-pub struct Socket(TcpStream);
+/// A WebSocket to an upstream that echoes messages.
+pub struct EchoSocket(TcpStream);
 
-impl Socket {
+impl EchoSocket {
     pub async fn open(address: SocketAddr, visitor: &Visitor) -> anyhow::Result<Self> {
         let mut stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
@@ -96,7 +99,7 @@ impl Socket {
         stream.write_all(&request("/socket", visitor, &upgrade)).await?;
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
-            ensure!(stream.read_buf(&mut head).await? > 0, "it hung up on a WebSocket that was to open");
+            ensure!(stream.read_buf(&mut head).await? > 0, "the connection closed while a WebSocket was opened");
         }
         ensure!(head.starts_with(b"HTTP/1.1 101"), "a WebSocket did not open: {}", String::from_utf8_lossy(&head));
         Ok(Self(stream))
@@ -104,7 +107,7 @@ impl Socket {
 
     /// Sends a message and waits for it to come back.
     pub async fn round_trip(&mut self) -> anyhow::Result<()> {
-        // A text frame (RFC 6455 5.2), masked with zeros on its way there and not masked on its way back.
+        // A text frame (RFC 6455 5.2). Masked with zeros by the client, not masked by the server.
         let mut there = vec![0x81, 0x80 | MESSAGE as u8, 0, 0, 0, 0];
         there.resize(there.len() + MESSAGE, b'm');
         self.0.write_all(&there).await?;
@@ -114,7 +117,7 @@ impl Socket {
         Ok(())
     }
 
-    /// How many round trips it makes in that time.
+    /// The number of round trips within `time`.
     pub async fn round_trips(&mut self, time: Duration) -> anyhow::Result<u64> {
         let (began, mut made) = (Clock::system().monotonic(), 0);
         while began.elapsed() < time {

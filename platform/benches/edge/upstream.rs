@@ -1,4 +1,5 @@
-//! What everybody passes requests on to: a small, fast program that answers, streams and speaks WebSocket.
+//! The upstream of all proxies under test: a small, fast program that responds, streams events and echoes on
+//! WebSockets.
 
 use std::convert::Infallible;
 use std::io::Write as _;
@@ -30,7 +31,7 @@ static BIG: [u8; 1 << 20] = [b'x'; 1 << 20];
 
 type Answer = Either<Full<Bytes>, Body>;
 
-/// Serves on every loopback address, and says on which port.
+/// Serves on all addresses and writes the port to standard output.
 pub fn run(port: u16) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await?;
@@ -74,18 +75,18 @@ fn with_status(status: StatusCode) -> Response<Answer> {
 }
 
 #[derive(Deserialize)]
-struct Ticks {
+struct EventsQuery {
     count: u64,
-    /// Zero: one after the other, as they are taken.
+    /// Zero: as fast as they are read.
     every_ms: u64,
-    /// Before the first.
+    /// The delay before the first.
     after_ms: u64,
 }
 
-/// Numbered events, each of which says when it was sent.
+/// Numbered events, each with the time at which it was sent.
 fn events(request: &Request<Incoming>) -> impl Stream<Item = Result<Bytes, Infallible>> + use<> {
-    let Query(Ticks { count, every_ms, after_ms }) =
-        Query::try_from_uri(request.uri()).unwrap_or(Query(Ticks { count: 0, every_ms: 0, after_ms: 0 }));
+    let Query(EventsQuery { count, every_ms, after_ms }) =
+        Query::try_from_uri(request.uri()).unwrap_or(Query(EventsQuery { count: 0, every_ms: 0, after_ms: 0 }));
     let pace = (every_ms > 0).then(|| {
         let first = Clock::system().monotonic() + Duration::from_millis(after_ms);
         let mut pace = tokio::time::interval_at(first.into(), Duration::from_millis(every_ms));
@@ -100,7 +101,7 @@ fn events(request: &Request<Incoming>) -> impl Stream<Item = Result<Bytes, Infal
             Some(pace) => {
                 pace.tick().await;
             }
-            // Each is sent by itself, as a program's are.
+            // Each event is written by itself, as most programs do.
             None => tokio::task::yield_now().await,
         }
         let event = format!("id: {number}\ndata: {}\n\n", nanoseconds());
@@ -108,7 +109,7 @@ fn events(request: &Request<Incoming>) -> impl Stream<Item = Result<Bytes, Infal
     })
 }
 
-/// Sends every message back.
+/// Echoes every message.
 fn socket(mut request: Request<Incoming>) -> Response<Answer> {
     let Some(key) = request.headers().get(header::SEC_WEBSOCKET_KEY) else {
         return with_status(StatusCode::BAD_REQUEST);

@@ -15,7 +15,7 @@ use berth::containers::fake::FakeHost;
 use berth::db::Db;
 use berth::edge::WebhookDispatcher;
 use berth::handle::Handle;
-use berth::http_server::{self, Answers, Lanes, PerPeer};
+use berth::http_server::{self, Lanes, PeerLimit, RequestHandler};
 use berth::instances::{Cause, Fact};
 use berth::llm;
 use serde::{Deserialize, Serialize};
@@ -121,9 +121,9 @@ fn config(data: &str, upstream: u16, allowance_nanodollars: i64) -> anyhow::Resu
 }
 
 /// Everybody's connections are few here, but for a thousand of one instance at once: so they are not counted.
-async fn listen(answers: impl Answers, lanes: &Lanes, end: &CancellationToken) -> anyhow::Result<SocketAddr> {
+async fn listen(answers: impl RequestHandler, lanes: &Lanes, end: &CancellationToken) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;
-    tokio::spawn(http_server::serve_on(lanes.clone(), listener, answers, PerPeer::All, end.clone()));
+    tokio::spawn(http_server::serve_on(lanes.clone(), listener, answers, PeerLimit::Unlimited, end.clone()));
     Ok(address)
 }

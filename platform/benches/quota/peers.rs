@@ -128,7 +128,7 @@ fn ourselves(role: &'static str, words: &[String], log: &Path) -> anyhow::Result
 
 fn first_line(process: &mut Process) -> anyhow::Result<String> {
     let mut line = String::new();
-    BufReader::new(process.says()?).read_line(&mut line)?;
+    BufReader::new(process.take_stdout()?).read_line(&mut line)?;
     Ok(line)
 }
 

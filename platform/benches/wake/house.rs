@@ -88,7 +88,7 @@ impl House {
         tokio::spawn(http_server::serve(
             listener,
             berth::cli::public_router(app.clone()),
-            http_server::PerPeer::All,
+            http_server::PeerLimit::Unlimited,
             end.clone(),
         ));
         let client = legacy::Client::builder(TokioExecutor::new()).build_http();

@@ -15,7 +15,7 @@ use super::{Accounts, Client, Session, rules};
 use crate::clock::Timestamp;
 use crate::db::{SessionId, Tx};
 use crate::error::{Error, Result};
-use crate::hosts::{Entrance, Site};
+use crate::hosts::{HostKind, VirtualHost};
 use crate::secrets::{self, Token};
 
 /// How long the browser has to bring the code to the instance's host.
@@ -42,7 +42,7 @@ impl Accounts {
     ///
     /// # Errors
     /// `Forbidden` for another's instance, also for one that does not exist; `NotFound` for a host that is no instance's.
-    pub fn way_to(&self, session: &Session, host: &str) -> Result<Entrance> {
+    pub fn way_to(&self, session: &Session, host: &str) -> Result<VirtualHost> {
         let entrance = self.entrance(host).ok_or(Error::NotFound)?;
         if entrance.handle == session.handle || self.is_invited(session, &entrance) {
             return Ok(entrance);
@@ -117,16 +117,16 @@ impl Accounts {
     }
 
     /// Further ports are their owner's alone.
-    fn is_invited(&self, session: &Session, entrance: &Entrance) -> bool {
+    fn is_invited(&self, session: &Session, entrance: &VirtualHost) -> bool {
         let instance = self.0.instances.by_handle(&entrance.handle).filter(|_| entrance.port.is_none());
         instance.is_some_and(|instance| self.0.sharing.invites(&instance, &session.handle))
     }
 
-    fn entrance(&self, host: &str) -> Option<Entrance> {
-        match self.0.hosts.site(host) {
-            Some(Site::Instance(handle)) => Some(self.0.hosts.entrance(&handle)),
-            Some(Site::Port(handle, port)) => Some(self.0.hosts.entrance_of_port(&handle, port)),
-            Some(Site::Apex | Site::App) => None,
+    fn entrance(&self, host: &str) -> Option<VirtualHost> {
+        match self.0.hosts.classify(host) {
+            Some(HostKind::Instance(handle)) => Some(self.0.hosts.virtual_host(&handle)),
+            Some(HostKind::Port(handle, port)) => Some(self.0.hosts.virtual_host_of_port(&handle, port)),
+            Some(HostKind::Apex | HostKind::App) => None,
             None => self.0.domains.entrance(host),
         }
     }

@@ -26,8 +26,8 @@ use crate::containers::remote::RemoteHost;
 use crate::db::Db;
 use crate::domains::Domains;
 use crate::edge::{self, Edge, WebhookDispatcher};
-use crate::hosts::{self, Hosts, Site};
-use crate::http_server::{Answers, Lanes, PerPeer};
+use crate::hosts::{self, HostKind, Hosts};
+use crate::http_server::{Lanes, PeerLimit, RequestHandler};
 use crate::ops::{self, Jobs};
 use crate::{http_server, llm, web};
 
@@ -37,7 +37,7 @@ const BRIDGES_RETRY: Duration = Duration::from_secs(2);
 const BIND_RETRY: Duration = Duration::from_millis(500);
 
 /// Connections that one instance may have to the quota proxy; each carries one AI call at a time.
-const CALLERS: PerPeer = PerPeer::Most(64);
+const CALLERS: PeerLimit = PeerLimit::AtMost(64);
 
 pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     std::fs::create_dir_all(config.data_dir.join("run"))
@@ -58,7 +58,7 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
     // their own, because reading a large one takes a processor for longer than a visit may wait.
     let (lanes, call_lanes) = (Lanes::one_a_processor()?, Lanes::one_a_processor()?);
     parts.spawn(quota_listeners(app.clone(), call_lanes.clone(), shutdown.clone()));
-    parts.spawn(http_server::serve(internal, internal_router(app.clone()), PerPeer::All, shutdown.clone()));
+    parts.spawn(http_server::serve(internal, internal_router(app.clone()), PeerLimit::Unlimited, shutdown.clone()));
     let jobs = tokio::spawn(Jobs::new(app.db.clone(), app.clock.clone(), &app.modules).run(shutdown.clone()));
     let socket = app.config.control_socket();
     let (end, word) = (
@@ -72,7 +72,7 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
     let quota = app.quota.clone();
     tracing::info!(address = %app.config.listen, apex = %app.config.hosts.apex_origin(), "Berth listens");
     let front = public_router(app);
-    parts.spawn(http_server::serve_on(lanes.clone(), public, front, PerPeer::All, shutdown.clone()));
+    parts.spawn(http_server::serve_on(lanes.clone(), public, front, PeerLimit::Unlimited, shutdown.clone()));
     parts.close();
 
     tokio::select! {
@@ -116,7 +116,7 @@ pub struct Front(Arc<Sites>);
 struct Sites {
     hosts: Hosts,
     domains: Domains,
-    edge: Edge,
+    edge: Arc<Edge>,
     apex: Router,
     app: Router,
     /// Where pages are answered.
@@ -141,24 +141,26 @@ pub fn public_router(app: App) -> Front {
 impl Front {
     /// Answers a request, whoever passed it on.
     pub async fn respond(&self, request: Request) -> Response {
-        if let Err(refused) = edge::read_strictly(&request) {
+        if let Err(refused) = edge::check_strictly(&request) {
             return *refused;
         }
-        let host = match hosts::named(request.uri(), request.headers()) {
+        let host = match hosts::requested_host(request.uri(), request.headers()) {
             Ok(host) => host,
             Err(sentence) => return (StatusCode::BAD_REQUEST, sentence).into_response(),
         };
-        let site = self.0.hosts.site(host);
-        if let (Some(Site::App | Site::Apex), Err(refused)) = (&site, edge::refuse_cookie_bombs(request.headers())) {
+        let site = self.0.hosts.classify(host);
+        if let (Some(HostKind::App | HostKind::Apex), Err(refused)) =
+            (&site, edge::refuse_cookie_bombs(request.headers()))
+        {
             return *refused;
         }
         match site {
-            Some(Site::Instance(handle)) => self.0.edge.serve(self.0.hosts.entrance(&handle), request).await,
-            Some(Site::Port(handle, port)) => {
-                self.0.edge.serve(self.0.hosts.entrance_of_port(&handle, port), request).await
+            Some(HostKind::Instance(handle)) => self.0.edge.serve(self.0.hosts.virtual_host(&handle), request).await,
+            Some(HostKind::Port(handle, port)) => {
+                self.0.edge.serve(self.0.hosts.virtual_host_of_port(&handle, port), request).await
             }
-            Some(Site::App) => self.page(self.0.app.clone(), request).await,
-            Some(Site::Apex) => self.page(self.0.apex.clone(), request).await,
+            Some(HostKind::App) => self.page(self.0.app.clone(), request).await,
+            Some(HostKind::Apex) => self.page(self.0.apex.clone(), request).await,
             None => match self.0.domains.entrance(host) {
                 Some(entrance) => self.0.edge.serve(entrance, request).await,
                 None => {
@@ -180,9 +182,9 @@ impl Front {
     }
 }
 
-impl Answers for Front {
+impl RequestHandler for Front {
     /// Who the peer is says nothing: it is Caddy.
-    async fn answer(&self, request: hyper::Request<Incoming>, _: SocketAddr) -> Response {
+    async fn handle(&self, request: hyper::Request<Incoming>, _: SocketAddr) -> Response {
         self.respond(request.map(http_server::body)).await
     }
 }

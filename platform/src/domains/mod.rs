@@ -23,7 +23,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::db::{Db, InstanceId, Tx, audit};
 use crate::error::{Error, Result};
-use crate::hosts::{Entrance, Hosts};
+use crate::hosts::{Hosts, VirtualHost};
 use crate::instances::{Instance, Instances};
 use crate::secrets::Token;
 
@@ -257,11 +257,11 @@ impl Domains {
 
     /// Where a host that is none of ours leads, however it is written; from memory: asked at every request.
     #[must_use]
-    pub fn entrance(&self, host: &str) -> Option<Entrance> {
+    pub fn entrance(&self, host: &str) -> Option<VirtualHost> {
         let name = rules::normal(Hosts::without_port(host));
         let id = self.look(|memory| memory.proven.get(&name).copied())?;
         let instance = self.0.instances.by_id(id)?;
-        Some(self.0.hosts.entrance_by_domain(&name, &instance.handle, id))
+        Some(self.0.hosts.virtual_host_of_domain(&name, &instance.handle, id))
     }
 
     /// Asks DNS about every proven domain whose day is over; how many were lost. One whose proof was not there for

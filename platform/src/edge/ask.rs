@@ -1,6 +1,8 @@
-//! Caddy's question before it gets a certificate: is this name ours? Answered from memory, with an empty body; anything but
-//! a live name is refused, so that nobody makes us ask a certificate authority for names we do not serve, and a new one is
-//! refused for as long as the authority would refuse it.
+//! Caddy's on-demand TLS question: may a certificate be requested for this host name? Answered from memory, fails
+//! closed.
+//!
+//! Only names that are in use are allowed. Otherwise anyone could point DNS names at this server and use up the
+//! certificate authority's rate limit. While that limit is used up, a new name is refused until its turn comes.
 
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
@@ -8,7 +10,7 @@ use serde::Deserialize;
 
 use crate::app::App;
 use crate::handle::Handle;
-use crate::hosts::Site;
+use crate::hosts::HostKind;
 use crate::instances::Instance;
 use crate::ops::AskOutcome;
 
@@ -17,35 +19,36 @@ pub struct AskQuery {
     domain: String,
 }
 
-/// `GET /ask?domain=NAME`: 200 or 403.
-pub async fn ask(State(app): State<App>, Query(asked): Query<AskQuery>) -> StatusCode {
-    let outcome = answer(&app, &asked.domain);
+/// `GET /ask?domain=NAME`: 200 or 403, with an empty body.
+pub async fn ask(State(app): State<App>, Query(query): Query<AskQuery>) -> StatusCode {
+    let outcome = decide(&app, &query.domain);
     app.metrics.count_ask(outcome);
     if outcome == AskOutcome::Allowed { StatusCode::OK } else { StatusCode::FORBIDDEN }
 }
 
-/// The grammar first, which costs nothing, then whose the name is, then whether a certificate is left for it. An owner's own
-/// domain counts for itself: the week is of names below ours.
-fn answer(app: &App, domain: &str) -> AskOutcome {
-    match app.config.hosts.site(domain) {
-        Some(Site::Apex | Site::App) => AskOutcome::Allowed,
-        Some(Site::Instance(handle)) => match standing(app, &handle, |_| true) {
+fn decide(app: &App, domain: &str) -> AskOutcome {
+    // The syntax first, because it costs nothing: names that are probed at random seldom get further.
+    match app.config.hosts.classify(domain) {
+        Some(HostKind::Apex | HostKind::App) => AskOutcome::Allowed,
+        Some(HostKind::Instance(handle)) => match is_served(app, &handle, |_| true) {
             AskOutcome::Allowed if !app.certificates.may_have_one(&handle) => AskOutcome::Queued,
             outcome => outcome,
         },
-        // One owner's sixteen would use up a week that everybody needs. Below a path they are reached without one.
-        Some(Site::Port(..)) if app.certificates.are_counted() => AskOutcome::NotOurs,
-        Some(Site::Port(handle, port)) => standing(app, &handle, |instance| instance.has_open(port)),
+        // The sixteen ports of one owner would use up a week's certificates of everyone. Where the authority limits
+        // them, ports are reached below a path, which needs none.
+        Some(HostKind::Port(..)) if app.certificates.are_counted() => AskOutcome::NotOurs,
+        Some(HostKind::Port(handle, port)) => is_served(app, &handle, |instance| instance.has_open(port)),
+        // A custom domain counts against its own registered domain's limit, so it never queues.
         None => app
             .domains
             .entrance(domain)
-            .map_or(AskOutcome::NotOurs, |entrance| standing(app, &entrance.handle, |_| true)),
+            .map_or(AskOutcome::NotOurs, |virtual_host| is_served(app, &virtual_host.handle, |_| true)),
     }
 }
 
-/// Whether there is an instance of that name that has this `entrance`, and whether it may be visited.
-fn standing(app: &App, handle: &Handle, entrance: impl Fn(&Instance) -> bool) -> AskOutcome {
-    match app.instances.by_handle(handle).filter(|instance| entrance(instance)) {
+/// Whether the handle has an instance that serves this name and may be visited.
+fn is_served(app: &App, handle: &Handle, serves_name: impl Fn(&Instance) -> bool) -> AskOutcome {
+    match app.instances.by_handle(handle).filter(|instance| serves_name(instance)) {
         None => AskOutcome::Nobody,
         Some(instance) if instance.status().wish.is_closed() => AskOutcome::Closed,
         Some(_) => AskOutcome::Allowed,

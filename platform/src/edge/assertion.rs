@@ -1,5 +1,6 @@
-//! The signed word on who visits, which the program inside can tell from a forgery. Each is made once for all requests of
-//! its second.
+//! The signed identity assertion (`X-Berth-Assertion`), by which the program inside can tell who visits from a forgery.
+//!
+//! Signed with HMAC-SHA-256. One signature serves all requests of a second that have the same visitor and instance.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -15,10 +16,10 @@ use crate::handle::Handle;
 use crate::instances::Instance;
 use crate::secrets;
 
-/// How long an assertion holds.
-const SECONDS: i64 = 60;
+/// How long an assertion is valid.
+const VALID_SECONDS: i64 = 60;
 
-/// Those of the present second: of each instance the one that was made last.
+/// The assertions of the current second: for each instance the one that was signed last.
 #[derive(Default)]
 pub(super) struct AssertionCache(Mutex<AssertionsOfOneSecond>);
 
@@ -35,27 +36,31 @@ struct CachedAssertion {
 }
 
 impl AssertionCache {
-    /// Who visits, or that nobody known does: `v1.PAYLOAD.MAC`, both base64url, the MAC being HMAC-SHA-256 of `v1.PAYLOAD`
-    /// with the SHA-256 of the instance token as key, which only the instance and we know.
+    /// The assertion that `user` visits, or that the visitor is not known: `v1.PAYLOAD.MAC`, both base64url. The MAC is
+    /// HMAC-SHA-256 of `v1.PAYLOAD`; its key is the SHA-256 of the instance token, which only the instance and we know.
     pub(super) fn of(&self, instance: &Instance, user: Option<&Handle>, now: Timestamp) -> HeaderValue {
-        let (until, token_hash) = (now.seconds() + SECONDS, instance.token_hash().unwrap_or_default());
-        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if made.until != until {
-            *made = AssertionsOfOneSecond { until, last: HashMap::new() };
+        let (until, token_hash) = (now.seconds() + VALID_SECONDS, instance.token_hash().unwrap_or_default());
+        let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Replaced as a whole, so the cache is never larger than the instances that were visited within one second.
+        if cache.until != until {
+            *cache = AssertionsOfOneSecond { until, last: HashMap::new() };
         }
-        if let Some(last) = made.last.get(&instance.id)
+        // The key is compared too: an instance that got a new container within this second has a new token.
+        if let Some(last) = cache.last.get(&instance.id)
             && last.user.as_ref() == user
             && last.token_hash == token_hash
         {
             return last.header.clone();
         }
         let header = sign(instance.id, user, until, &token_hash);
-        made.last.insert(instance.id, CachedAssertion { user: user.cloned(), token_hash, header: header.clone() });
+        cache.last.insert(instance.id, CachedAssertion { user: user.cloned(), token_hash, header: header.clone() });
         header
     }
 }
 
 fn sign(instance: InstanceId, user: Option<&Handle>, until: i64, token_hash: &[u8]) -> HeaderValue {
+    // The payload names the instance, so that one instance cannot replay the assertion at another; the keys differ as
+    // well.
     let payload = json!({ "user": user, "instance": instance, "until": until }).to_string();
     let signed = format!("v1.{}", URL_SAFE_NO_PAD.encode(payload));
     let mac = secrets::mac(token_hash, signed.as_bytes());

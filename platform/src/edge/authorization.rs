@@ -1,4 +1,5 @@
-//! Who visits, and whether they may: decided here alone, once for each request, before anything wakes.
+//! Authorisation: who visits, and whether they may. Decided in this one place, once for each request, before anything
+//! wakes.
 
 use std::sync::Arc;
 
@@ -9,53 +10,59 @@ use super::program::Program;
 use super::refusal::EdgeRefusal;
 use super::visit::Visit;
 use super::{Edge, ResolvedHost, cross_origin};
-use crate::client;
 use crate::cookies;
+use crate::peer;
 use crate::sharing::{Admission, Visitor};
 
 impl Edge {
-    /// Lets somebody in to that program, or says why not. `None`: nobody known, at what is not open to everyone.
-    pub(super) async fn let_in(
-        &self,
-        called: &ResolvedHost,
+    /// Authorises a request to `program`, which is `None` when it cannot be told yet. Returns `None` for a visitor who
+    /// is not logged in, at a path that is not public.
+    pub(super) async fn authorize(
+        self: &Arc<Self>,
+        host: &ResolvedHost,
         program: Option<&Program>,
         parts: &Parts,
     ) -> Result<Option<Arc<Visit>>, EdgeRefusal> {
-        let (sharing, path) = (&self.app.sharing, path_meant(parts));
-        // Further ports, and whether there are any, are their owner's alone.
+        let (sharing, path) = (&self.app.sharing, deciding_path(parts));
+        // Further ports are for the owner alone, and so is the knowledge whether there are any: nothing but the program
+        // on the contract's port can be shared.
         let is_own = program.is_some_and(|program| program.port.is_none());
         let admit = |visitor: &Visitor| match visitor {
             Visitor::Guest(_) | Visitor::Stranger if !is_own => Admission::Refused,
-            visitor => sharing.admit(visitor, &called.instance, path),
+            visitor => sharing.admit(visitor, &host.instance, path),
         };
         let is_public = admit(&Visitor::Stranger) != Admission::Refused;
-        let comes_from_here = cross_origin::comes_from_here(parts, &called.entrance.origin);
-        let carries_cookie = cookies::is_there(&parts.headers, cookies::SESSION);
-        let visitor = match self.visitor(called, &parts.headers).await? {
-            // Sent to log in, it would come back with a third cookie that is not believed either, again and again.
-            Visitor::Stranger if !is_public && cookies::is_twice(&parts.headers, cookies::SESSION) => {
+        let origin_allowed = cross_origin::is_allowed(parts, &host.virtual_host.origin);
+        let has_cookie = cookies::is_present(&parts.headers, cookies::SESSION);
+        let visitor = match self.visitor(host, &parts.headers).await? {
+            // Two session cookies, of which a script of this host planted one. Sent to log in, the browser would come
+            // back with a third that is ambiguous as well, and so on for ever.
+            Visitor::Stranger if !is_public && cookies::is_ambiguous(&parts.headers, cookies::SESSION) => {
                 return Err(EdgeRefusal::TwoCookies);
             }
             Visitor::Stranger if !is_public => return Ok(None),
-            Visitor::Stranger if !carries_cookie => Visitor::Stranger,
-            // Another site's page shows what is open to everyone. It gets that as everyone does, and nobody is named.
-            _ if !comes_from_here && is_public && cross_origin::only_looks(parts) => Visitor::Stranger,
-            _ if !comes_from_here => return Err(EdgeRefusal::OtherOrigin(called.entrance.origin.clone())),
+            Visitor::Stranger if !has_cookie => Visitor::Stranger,
+            // CSRF: a page of another site sends the visitor's cookie along. Public paths it may read, as anyone may,
+            // but not in the visitor's name.
+            _ if !origin_allowed && is_public && cross_origin::is_read_only(parts) => Visitor::Stranger,
+            _ if !origin_allowed => return Err(EdgeRefusal::OtherOrigin(host.virtual_host.origin.clone())),
             visitor => visitor,
         };
         let admission = admit(&visitor);
         match &visitor {
             Visitor::Guest(handle) if admission == Admission::Refused => {
-                return Err(EdgeRefusal::NotShared { host: called.entrance.host.clone(), handle: handle.clone() });
+                return Err(EdgeRefusal::NotShared { host: host.virtual_host.host.clone(), handle: handle.clone() });
             }
-            Visitor::Stranger => sharing.count_request(client::address(&parts.headers))?,
+            // Rate limited by address, before the instance sees anything of it.
+            Visitor::Stranger => sharing.count_request(peer::address(&parts.headers))?,
             Visitor::Owner | Visitor::Guest(_) => {}
         }
+        // Kept to check later that the session is still valid. A visitor who counts as a stranger is not tied to one.
         let session = cookies::get(&parts.headers, cookies::SESSION).filter(|_| visitor != Visitor::Stranger);
         Ok(Some(Arc::new(Visit {
-            edge: self.clone(),
-            instance: Arc::clone(&called.instance),
-            entrance: Arc::clone(&called.entrance),
+            edge: Arc::clone(self),
+            instance: Arc::clone(&host.instance),
+            virtual_host: Arc::clone(&host.virtual_host),
             program: program.cloned().unwrap_or_default(),
             session: session.map(str::to_owned),
             path: path.to_owned(),
@@ -64,26 +71,27 @@ impl Edge {
         })))
     }
 
-    /// Whose session of this host the request carries.
-    pub(super) async fn visitor(&self, called: &ResolvedHost, headers: &HeaderMap) -> Result<Visitor, EdgeRefusal> {
+    /// The visitor, by the session cookie of this host that the request carries.
+    pub(super) async fn visitor(&self, host: &ResolvedHost, headers: &HeaderMap) -> Result<Visitor, EdgeRefusal> {
         match cookies::get(headers, cookies::SESSION) {
-            Some(token) => self.visitor_with(called, token).await,
+            Some(token) => self.visitor_with(host, token).await,
             None => Ok(Visitor::Stranger),
         }
     }
 
-    /// Whose session of this host `token` is.
-    pub(super) async fn visitor_with(&self, called: &ResolvedHost, token: &str) -> Result<Visitor, EdgeRefusal> {
-        let session = self.app.accounts.authenticate(&called.entrance.audience, token).await?;
+    /// The visitor that the session `token` belongs to. A token of another host is not one of this host's sessions.
+    pub(super) async fn visitor_with(&self, host: &ResolvedHost, token: &str) -> Result<Visitor, EdgeRefusal> {
+        let session = self.app.accounts.authenticate(&host.virtual_host.audience, token).await?;
         Ok(match session {
-            Some(session) if session.account == called.instance.account => Visitor::Owner,
+            Some(session) if session.account == host.instance.account => Visitor::Owner,
             Some(session) => Visitor::Guest(session.handle),
             None => Visitor::Stranger,
         })
     }
 }
 
-/// The path that decides. A request that names a second one, to copy or move to (RFC 4918 10.3), is about the whole.
-fn path_meant(parts: &Parts) -> &str {
+/// The path that is looked up in the shares. A WebDAV request with a `Destination` (COPY or MOVE, RFC 4918 10.3) names
+/// a second path; it needs access to the whole, so that a share of one path cannot write to another.
+fn deciding_path(parts: &Parts) -> &str {
     if parts.headers.contains_key("destination") { "/" } else { parts.uri.path() }
 }

@@ -1,9 +1,9 @@
-//! A session on the instance's own host, its owner's or a guest's: a hand-off from the app host by a code for one use, never a
-//! shared cookie.
+//! The hand-off of a login from the app host to an instance's host, by a single-use code with PKCE. Each host gets a
+//! session cookie of its own; no cookie is shared between hosts.
 //!
 //! ```text
 //! alice.example.com/x  --302-->  app.example.com/hand-off?host&state&challenge
-//!     (pending cookie: state, verifier, path)         |  logged in, and may enter?
+//!     (pending cookie: state, verifier, path)         |  logged in, and may visit?
 //! alice.example.com/.berth/callback?code&state  <--303-'
 //!     code + state + verifier  ->  session cookie of this host, 303 to /x
 //! ```
@@ -20,15 +20,16 @@ use sha2::{Digest as _, Sha256};
 use super::refusal::EdgeRefusal;
 use super::{Edge, ResolvedHost, opens_page};
 use crate::accounts::INSTANCE_SESSION_LIVES;
-use crate::client::Client;
 use crate::cookies;
 use crate::instances::Cause;
+use crate::peer::Client;
 use crate::secrets::Token;
 use crate::sharing::Visitor;
 
-/// How long a person may take to log in before the way back is forgotten.
+/// How long a person may take to log in before the pending cookie, and with it the way back, expires.
 const PENDING_SECONDS: u64 = 30 * 60;
-/// Longer paths are not remembered over a login; the person lands on the front page.
+/// A longer path is not kept over a login, and the person lands on the front page. In base64 it has to fit into a
+/// cookie, which browsers limit to 4 KiB.
 const LONGEST_PATH: usize = 1500;
 
 #[derive(Deserialize)]
@@ -38,14 +39,14 @@ struct CallbackQuery {
 }
 
 impl Edge {
-    /// Whether the session of this request still stands. Asking is no use of it.
-    pub(super) async fn still_stands(&self, called: &ResolvedHost, headers: &HeaderMap) -> bool {
+    /// Whether the session of this request is still valid. Does not prolong it.
+    pub(super) async fn session_is_valid(&self, host: &ResolvedHost, headers: &HeaderMap) -> bool {
         let Some(token) = cookies::get(headers, cookies::SESSION) else { return false };
-        matches!(self.app.accounts.is_live(&called.entrance.audience, token).await, Ok(true))
+        matches!(self.app.accounts.is_live(&host.virtual_host.audience, token).await, Ok(true))
     }
 
-    /// Sends a person to log in and come back; tells a program that it must. Nothing wakes.
-    pub(super) fn send_to_log_in(&self, called: &ResolvedHost, parts: &Parts) -> Result<Response, EdgeRefusal> {
+    /// Redirects a browser to the login and back; answers a program with 401. Wakes nothing.
+    pub(super) fn send_to_log_in(&self, host: &ResolvedHost, parts: &Parts) -> Result<Response, EdgeRefusal> {
         if !opens_page(parts) {
             return Err(EdgeRefusal::LogIn);
         }
@@ -54,21 +55,23 @@ impl Edge {
         let path = parts.uri.path_and_query().map_or("/", |p| p.as_str());
         let path = if path.len() > LONGEST_PATH { "/" } else { path };
         let pending = format!("{}.{}.{}", state.reveal(), verifier.reveal(), URL_SAFE_NO_PAD.encode(path));
+        // PKCE (RFC 7636, S256): the code alone is useless to another browser. The verifier stays in the pending
+        // cookie, and only its hash travels in the URL, which lands in histories and logs.
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.reveal()));
         let to = format!(
             "{}/hand-off?host={}&state={}&challenge={challenge}",
             hosts.app_origin(),
-            called.entrance.host,
+            host.virtual_host.host,
             state.reveal(),
         );
         let cookie = cookies::set(cookies::PENDING, &pending, PENDING_SECONDS);
         Ok((StatusCode::FOUND, [cookie, (header::LOCATION, url(&to)), NO_STORE]).into_response())
     }
 
-    /// Takes the code that the app host sent back with.
+    /// `GET /.berth/callback`: redeems the code with which the app host redirected back, and sets the session cookie.
     pub(super) async fn callback(
         &self,
-        called: &ResolvedHost,
+        host: &ResolvedHost,
         parts: &Parts,
         client: &Client,
     ) -> Result<Response, EdgeRefusal> {
@@ -79,33 +82,36 @@ impl Edge {
             let mut parts = cookie.splitn(3, '.');
             Some((parts.next()?, parts.next()?, URL_SAFE_NO_PAD.decode(parts.next()?).ok()?))
         });
-        if pending.is_none() && cookies::is_twice(&parts.headers, cookies::PENDING) {
+        if pending.is_none() && cookies::is_ambiguous(&parts.headers, cookies::PENDING) {
             return Err(EdgeRefusal::TwoCookies);
         }
         if pending.is_none() {
             return Err(EdgeRefusal::NoCookie);
         }
         let session = match &pending {
+            // The state ties the callback to the browser that began (login CSRF): without it, a link could log a
+            // visitor in to the session of another account.
             Some((state, verifier, _)) if *state == callback.state => {
-                let host = &called.entrance.host;
-                self.app.accounts.hand_off_redeem(host, &callback.code, state, verifier, client).await?
+                let audience_host = &host.virtual_host.host;
+                self.app.accounts.hand_off_redeem(audience_host, &callback.code, state, verifier, client).await?
             }
             _ => None,
         };
         let path = pending.and_then(|(_, _, path)| String::from_utf8(path).ok()).filter(|path| is_local(path));
         let path = path.unwrap_or_else(|| "/".into());
         let Some(session) = session else {
-            // Too late, used already, or begun in another browser: the front page begins again, and ends well when
-            // the person is logged in on the app host.
-            return Ok((cookies_off(), Redirect::to("/")).into_response());
+            // The code has expired, was used, or belongs to another browser. The front page starts the hand-off again,
+            // which succeeds when the person is logged in on the app host.
+            return Ok((delete_pending(), Redirect::to("/")).into_response());
         };
         let cookie = cookies::set(cookies::SESSION, session.reveal(), INSTANCE_SESSION_LIVES.as_secs());
         let mut response = (StatusCode::SEE_OTHER, [cookie, (header::LOCATION, url(&path)), NO_STORE]).into_response();
         response.headers_mut().append(header::SET_COOKIE, cookies::set(cookies::PENDING, "", 0).1);
         response.headers_mut().insert(header::REFERRER_POLICY, header::HeaderValue::from_static("no-referrer"));
-        // The owner is about to visit: waking begins while the browser follows the redirect.
-        if self.visitor_with(called, session.reveal()).await? == Visitor::Owner {
-            let _ = self.app.instances.wake(&called.instance, Cause::Visit).await;
+        // Prewake: the owner is about to visit, and the instance wakes while the browser follows the redirect. A
+        // failure is ignored, because the visit itself wakes again and reports it.
+        if self.visitor_with(host, session.reveal()).await? == Visitor::Owner {
+            let _ = self.app.instances.wake(&host.instance, Cause::Visit).await;
         }
         Ok(response)
     }
@@ -114,11 +120,11 @@ impl Edge {
 const NO_STORE: (header::HeaderName, header::HeaderValue) =
     (header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
 
-fn cookies_off() -> [(header::HeaderName, header::HeaderValue); 2] {
+fn delete_pending() -> [(header::HeaderName, header::HeaderValue); 2] {
     [cookies::set(cookies::PENDING, "", 0), NO_STORE]
 }
 
-/// A path on this host: one slash first, so that no browser reads `//evil` as another host.
+/// Whether it is a path on this host, against open redirects: browsers read `//evil` and `/\evil` as another host.
 fn is_local(path: &str) -> bool {
     path.starts_with('/') && !path.starts_with("//") && !path.starts_with("/\\")
 }

@@ -1,4 +1,7 @@
-//! The door to instances: whose is it, may this request pass, is it awake, and then through, byte for byte.
+//! The edge: the reverse proxy in front of all instances. It authorises a request, wakes the instance and forwards.
+//!
+//! A request passes these steps, each in a file of its own: `program` (which port inside), `authorization` (who
+//! visits), `in_flight` (how many at a time), `passive_requests` (does it count as activity), `wake`, `proxy`.
 
 mod ask;
 mod assertion;
@@ -17,7 +20,6 @@ mod wake;
 mod webhook_delivery;
 mod webhook_intake;
 
-use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,65 +34,59 @@ use in_flight::InFlightLimit;
 use program::Program;
 use proxy::ConnectionPool;
 use refusal::EdgeRefusal;
-pub use request_smuggling::{read_strictly, refuse_cookie_bombs};
+pub use request_smuggling::{check_strictly, refuse_cookie_bombs};
+use visit::Visit;
 use wake::WakeOutcome;
 pub use webhook_delivery::WebhookDispatcher;
 use webhook_intake::IntakeMemory;
 
 use crate::app::App;
-use crate::client::Client;
 use crate::error::Error;
-use crate::hosts::Entrance;
+use crate::hosts::VirtualHost;
 use crate::http::accept::accepts_html;
 use crate::instances::{Instance, Work};
 use crate::ops::EdgeOutcome;
+use crate::peer::Client;
 use crate::sharing::Visitor;
 
-/// Everything below this path on an instance's host is the edge's own and never reaches the container.
-const OURS: &str = "/.berth/";
+/// Paths below this one on an instance's host belong to the edge and never reach the container.
+const EDGE_PATHS: &str = "/.berth/";
 
-/// The edge of this platform. Cheap to clone: every request holds it to its end.
-#[derive(Clone)]
-pub struct Edge(Arc<Inner>);
-
-/// What it works with.
-pub struct Inner {
+/// The edge of this platform. Shared: each request keeps it alive to its end.
+pub struct Edge {
     app: App,
-    upstreams: ConnectionPool,
-    places: InFlightLimit,
+    connections: ConnectionPool,
+    in_flight: InFlightLimit,
     intake_memory: IntakeMemory,
     assertions: AssertionCache,
 }
 
-impl Deref for Edge {
-    type Target = Inner;
-
-    fn deref(&self) -> &Inner {
-        &self.0
-    }
-}
-
-/// An instance, and the entrance at which somebody called.
+/// The instance that a request is for, and the virtual host by which it was addressed.
 #[derive(Clone)]
 struct ResolvedHost {
     instance: Arc<Instance>,
-    entrance: Arc<Entrance>,
+    virtual_host: Arc<VirtualHost>,
 }
 
 impl Edge {
     /// The edge of this platform.
     #[must_use]
-    pub fn new(app: App) -> Self {
-        let upstreams = ConnectionPool::new(app.instances.clone(), app.clock.clone());
-        let (places, intake_memory) = (InFlightLimit::default(), IntakeMemory::default());
-        Self(Arc::new(Inner { app, upstreams, places, intake_memory, assertions: AssertionCache::default() }))
+    pub fn new(app: App) -> Arc<Self> {
+        let connections = ConnectionPool::new(app.instances.clone(), app.clock.clone());
+        Arc::new(Self {
+            app,
+            connections,
+            in_flight: InFlightLimit::default(),
+            intake_memory: IntakeMemory::default(),
+            assertions: AssertionCache::default(),
+        })
     }
 
-    /// Answers a request that came by `entrance`.
-    pub async fn serve(&self, entrance: Entrance, request: Request) -> Response {
+    /// Answers a request to `virtual_host`.
+    pub async fn serve(self: &Arc<Self>, virtual_host: VirtualHost, request: Request) -> Response {
         let (parts, body) = request.into_parts();
         let opens_page = opens_page(&parts);
-        match self.pass(entrance, parts, body).await {
+        match self.answer(virtual_host, parts, body).await {
             Ok(response) => response,
             Err(refusal) => {
                 self.app.metrics.count_edge(EdgeOutcome::Refused);
@@ -99,61 +95,84 @@ impl Edge {
         }
     }
 
-    /// What few requests need is boxed: hyper moves the future of each.
-    async fn pass(&self, entrance: Entrance, mut parts: Parts, body: Body) -> Result<Response, EdgeRefusal> {
-        let instance = self.app.instances.by_handle(&entrance.handle).ok_or(EdgeRefusal::NoSuchInstance)?;
-        if entrance.port.is_some_and(|port| !instance.has_open(port)) {
+    // The branches that few requests take are boxed: hyper moves this future for every request, and its size is that of
+    // the largest branch.
+    async fn answer(
+        self: &Arc<Self>,
+        virtual_host: VirtualHost,
+        mut parts: Parts,
+        body: Body,
+    ) -> Result<Response, EdgeRefusal> {
+        let instance = self.app.instances.by_handle(&virtual_host.handle).ok_or(EdgeRefusal::NoSuchInstance)?;
+        if virtual_host.port.is_some_and(|port| !instance.has_open(port)) {
             return Err(EdgeRefusal::PortClosed);
         }
-        let called = ResolvedHost { instance, entrance: Arc::new(entrance) };
-        if let Some(path) = parts.uri.path().strip_prefix(OURS) {
-            return Box::pin(self.ours(&called, path, &parts)).await;
+        let host = ResolvedHost { instance, virtual_host: Arc::new(virtual_host) };
+        if let Some(path) = parts.uri.path().strip_prefix(EDGE_PATHS) {
+            return Box::pin(self.serve_own_path(&host, path, &parts)).await;
         }
-        if called.entrance.port.is_none() && self.is_webhook(&called.instance, &parts) {
+        if host.virtual_host.port.is_none() && self.is_webhook(&host.instance, &parts) {
             self.app.metrics.count_edge(EdgeOutcome::Webhook);
             let client = Client::from_headers(&parts.headers);
-            return Ok(Box::pin(self.accept_webhook(&called.instance, parts, body, &client)).await);
+            return Ok(Box::pin(self.accept_webhook(&host.instance, parts, body, &client)).await);
         }
-        let asked = Program::asked_for(&called.instance, &called.entrance, &mut parts.uri);
-        let program = asked.as_ref().ok().and_then(Option::as_ref);
-        let Some(visit) = self.let_in(&called, program, &parts).await? else {
-            refusal::refuse_closed(called.instance.status().wish)?;
-            return self.send_to_log_in(&called, &parts);
+        // An error is held back until the visitor is authorised: whether a port is open is for its owner to know.
+        let requested = Program::requested(&host.instance, &host.virtual_host, &mut parts.uri);
+        let program = requested.as_ref().ok().and_then(Option::as_ref);
+        let Some(visit) = self.authorize(&host, program, &parts).await? else {
+            refusal::refuse_closed(host.instance.status().wish)?;
+            return self.send_to_log_in(&host, &parts);
         };
-        if asked?.is_none() {
-            return Ok(program::with_slash(&parts.uri));
+        if requested?.is_none() {
+            return Ok(program::redirect_with_slash(&parts.uri));
         }
+        self.pass_on(visit, parts, body).await
+    }
+
+    /// Wakes the instance for an authorised request if need be, and forwards the request.
+    async fn pass_on(&self, visit: Arc<Visit>, parts: Parts, body: Body) -> Result<Response, EdgeRefusal> {
         let instance = &visit.instance;
         let most = if visit.visitor == Visitor::Owner { in_flight::MOST } else { in_flight::MOST_WITH_VISITORS };
-        let place = self.places.take(instance.id, most).ok_or_else(too_busy)?;
-        let kind = if !visit.counts() || passive_requests::wakes_nothing(&parts) { Work::Probe } else { Work::Request };
-        if kind == Work::Probe && !instance.is_awake() {
-            return Err(if visit.counts() { EdgeRefusal::Asleep } else { EdgeRefusal::AsleepToVisitors(None) });
+        let permit = self.in_flight.acquire(instance.id, most).ok_or_else(too_busy)?;
+        let is_probe = !visit.counts_as_activity() || passive_requests::is_passive(&parts);
+        let kind = if is_probe { Work::Probe } else { Work::Request };
+        if is_probe && !instance.is_awake() {
+            return Err(if visit.counts_as_activity() {
+                EdgeRefusal::Asleep
+            } else {
+                EdgeRefusal::AsleepToVisitors(None)
+            });
         }
-        // Work is counted before looking whether it is awake: whatever decides to freeze it meanwhile sees the work and thaws.
+        // Counted before it is checked whether the instance is awake. The other way round, a freeze decided in between
+        // would not see this request; now the reconciler sees it and thaws again.
         let work = instance.begin_work(kind);
-        let waited = match self.ensure_awake(&visit, &parts).await? {
-            WakeOutcome::Awake(waited) => waited,
-            WakeOutcome::Meanwhile(page) => {
+        let delay = match self.ensure_awake(&visit, &parts).await? {
+            WakeOutcome::Awake(delay) => delay,
+            WakeOutcome::Waking(page) => {
                 self.app.metrics.count_edge(EdgeOutcome::Waiting);
                 return Ok(page);
             }
         };
         self.app.metrics.count_edge(EdgeOutcome::Forwarded);
-        let mut answer = self.forward(visit, (work, place), Request::from_parts(parts, body)).await?;
-        if let Some(waited) = waited {
-            waited.tell(answer.headers_mut());
+        let mut response = self.forward(visit, work, permit, Request::from_parts(parts, body)).await?;
+        if let Some(delay) = delay {
+            delay.append_server_timing(response.headers_mut());
         }
-        Ok(answer)
+        Ok(response)
     }
 
-    async fn ours(&self, called: &ResolvedHost, path: &str, parts: &Parts) -> Result<Response, EdgeRefusal> {
+    async fn serve_own_path(
+        self: &Arc<Self>,
+        host: &ResolvedHost,
+        path: &str,
+        parts: &Parts,
+    ) -> Result<Response, EdgeRefusal> {
         if parts.method != Method::GET {
             return Ok(StatusCode::METHOD_NOT_ALLOWED.into_response());
         }
         match path {
-            "callback" => self.callback(called, parts, &Client::from_headers(&parts.headers)).await,
-            "status" if self.visitor(called, &parts.headers).await? == Visitor::Owner => self.progress(called, parts),
+            "callback" => self.callback(host, parts, &Client::from_headers(&parts.headers)).await,
+            "status" if self.visitor(host, &parts.headers).await? == Visitor::Owner => self.stream_status(host, parts),
             "status" => Err(EdgeRefusal::LogIn),
             path => match path.strip_prefix("assets/") {
                 Some(asset) => Ok(crate::http::assets::serve(asset)),
@@ -168,8 +187,11 @@ fn too_busy() -> EdgeRefusal {
     EdgeRefusal::Ours(Error::Unavailable { message: message.into(), retry_after: Duration::from_secs(5) })
 }
 
-/// Whether a browser opens a page with this: then refusals and waits are pages, otherwise problem+json and held requests.
-/// Narrower than accepting HTML: a form that was sent is held, because a page in its place would lose its body.
+/// Whether a browser opens a page with this request: then refusals and waits are pages. For all others they are
+/// problem+json and held requests.
+///
+/// Narrower than "accepts HTML". A submitted form is held until the instance is awake, because a waiting page in its
+/// place would lose its body. So are a frame, an image and a script's fetch, where a page would not be seen.
 fn opens_page(parts: &Parts) -> bool {
     parts.method == Method::GET
         && parts.headers.get("sec-fetch-dest").is_none_or(|dest| dest == "document")

@@ -1,4 +1,5 @@
-//! The two pages the edge shows on instances' hosts. Their assets come from `/.berth/assets/` of the same host.
+//! The two HTML pages that the edge shows on instances' hosts. Their assets come from `/.berth/assets/` of the same
+//! host.
 
 use askama::Template;
 use axum::response::{IntoResponse, Response};
@@ -8,22 +9,23 @@ use crate::http::headers;
 use crate::http::page::Page;
 use crate::instances::Stage;
 
-/// Shown while the instance wakes; turns into the instance by itself.
+/// Shown while the instance wakes. It loads the instance by itself.
 #[derive(Template)]
 #[template(path = "edge/waiting.html")]
 pub struct WaitingPage {
     pub handle: String,
-    /// Where a browser without scripts asks again. Said outright: without it, one that is at a fragment would be sent to that
-    /// fragment of the page it has (WHATWG HTML, "navigate"), and wait for ever.
+    /// The full address, which a browser without scripts loads again. A refresh without an address would not do: at a
+    /// URL with a fragment it navigates to that fragment of the current page (WHATWG HTML, "navigate"), and waits for
+    /// ever.
     pub address: String,
     pub stage: Stage,
     pub failure: Option<String>,
-    /// Its owner's way back. Without it a visitor waits, who sees how far it is when the page loads itself again, and not why it
+    /// The owner's link back. `None` for other visitors, who see progress only as the page reloads, and not why it
     /// failed.
     pub dashboard: Option<String>,
 }
 
-/// Says why not, and where to go.
+/// A refusal in words, with a link to go on.
 #[derive(Template)]
 #[template(path = "edge/message.html")]
 pub struct MessagePage {
@@ -34,7 +36,7 @@ pub struct MessagePage {
 }
 
 impl WaitingPage {
-    /// The stage of the last wake stays `Ready` until the next one has begun.
+    /// The status still says `Ready` from the last wake until the next one has begun.
     fn steps(&self) -> [WakeStep; 4] {
         format::steps(if self.stage == Stage::Ready { Stage::Asked } else { self.stage })
     }

@@ -1,11 +1,11 @@
-//! Looks that are no visits: what browsers fetch by themselves, probes, crawlers. They wake nothing, and keep nothing awake.
+//! Passive requests: prefetches, health checks, crawlers and link previews. They wake no instance and keep none awake.
 
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
 
-/// Crawlers, makers of link previews and monitors that come by themselves, by the word each has in its `User-Agent`. That is
-/// what they say of themselves: it spares an instance from being woken by them, and keeps nobody out who says otherwise.
-const BY_THEMSELVES: [&str; 36] = [
+/// Crawlers, link previews and monitors, by the product name in their `User-Agent`. This list saves wakes and is no
+/// access control: a client that names itself otherwise is treated as a person's.
+const AUTOMATED_AGENTS: [&str; 36] = [
     // Search engines.
     "Googlebot",
     "Google-InspectionTool",
@@ -17,7 +17,7 @@ const BY_THEMSELVES: [&str; 36] = [
     "Applebot",
     "PetalBot",
     "SeznamBot",
-    // Collectors of text for models, and for those who sell links.
+    // Collectors of training data, and link indexes.
     "GPTBot",
     "OAI-SearchBot",
     "ClaudeBot",
@@ -48,17 +48,19 @@ const BY_THEMSELVES: [&str; 36] = [
     "Blackbox",
 ];
 
-/// Whether a request is only a look.
-pub(super) fn wakes_nothing(parts: &Parts) -> bool {
+/// Whether a request is passive: no person waits for its answer.
+pub(super) fn is_passive(parts: &Parts) -> bool {
     let path = parts.uri.path();
+    // No page is shown by a HEAD; monitors and link checkers send it.
     parts.method == Method::HEAD
         || matches!(path, "/favicon.ico" | "/robots.txt")
         || path.starts_with("/.well-known/")
         || is_prefetch(&parts.headers)
-        || comes_by_itself(&parts.headers)
+        || is_automated(&parts.headers)
 }
 
-/// What a browser fetches before anybody asked for it, in today's words and in those of older ones.
+/// Whether a browser fetches this before the person asked for it. `Sec-Purpose` is the standard header (Fetch
+/// Standard), the others were sent by older browsers.
 fn is_prefetch(headers: &HeaderMap) -> bool {
     ["sec-purpose", "purpose", "x-purpose", "x-moz"].iter().any(|name| {
         headers
@@ -67,10 +69,11 @@ fn is_prefetch(headers: &HeaderMap) -> bool {
     })
 }
 
-fn comes_by_itself(headers: &HeaderMap) -> bool {
+fn is_automated(headers: &HeaderMap) -> bool {
     let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    // Compared word by word: "CUBOT", a telephone, contains the name of a bot.
     let mut words = agent.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
-    words.any(|word| BY_THEMSELVES.iter().any(|known| word.eq_ignore_ascii_case(known)))
+    words.any(|word| AUTOMATED_AGENTS.iter().any(|known| word.eq_ignore_ascii_case(known)))
 }
 
 #[cfg(test)]
@@ -80,14 +83,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn looks_are_told_from_visits() {
+    fn passive_requests_are_told_from_a_persons() {
         const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
-        for (look, method, path, name, value) in [
+        for (passive, method, path, name, value) in [
             (false, "GET", "/", "user-agent", FIREFOX),
             (false, "POST", "/", "user-agent", "curl/8.5.0"),
             (false, "GET", "/robots.txt.html", "user-agent", FIREFOX),
             (false, "GET", "/a/favicon.ico", "user-agent", FIREFOX),
-            // A telephone of that name, and a program of one's own.
+            // A telephone of that name, and a person's own program.
             (
                 false,
                 "GET",
@@ -119,7 +122,7 @@ mod tests {
             (true, "GET", "/", "user-agent", "Blackbox Exporter/0.25.0"),
         ] {
             let request = Request::builder().method(method).uri(path).header(name, value).body(()).unwrap();
-            assert_eq!(wakes_nothing(&request.into_parts().0), look, "{method} {path} {name}: {value}");
+            assert_eq!(is_passive(&request.into_parts().0), passive, "{method} {path} {name}: {value}");
         }
     }
 }

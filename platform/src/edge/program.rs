@@ -1,5 +1,5 @@
-//! To which of the programs inside a visit leads: the one on the contract's port, or one on another port that the owner
-//! opened, by a host of its own or below a path.
+//! Port routing: which program inside the instance a request is for. That is the one on the contract's port, or one on
+//! a further port that the owner opened, reached by a host of its own or below a path.
 //!
 //! ```text
 //! https://alice.example.com/x              /x of the instance's own port
@@ -14,43 +14,47 @@ use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 
 use super::refusal::EdgeRefusal;
-use crate::hosts::{self, Entrance};
+use crate::hosts::{self, VirtualHost};
 use crate::instances::Instance;
 
-/// What stands before a port's number in a path.
-const PORT_PATH: &str = "/_port/";
+/// The prefix of paths that name a port.
+const PORT_PREFIX: &str = "/_port/";
 
-/// Which program inside a request is for.
+/// The program inside an instance that a request is for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Program {
-    /// `None`: the contract's own.
+    /// `None`: the one on the contract's port.
     pub port: Option<u16>,
-    /// What was taken off the path, for the program to put before its own links.
+    /// What was stripped from the path. Sent as `X-Forwarded-Prefix`, for the program to put before its own links.
     pub prefix: Option<String>,
 }
 
 impl Program {
-    /// Tells it by entrance and path, and takes the port's part off the path. `None` when the slash behind it is missing,
-    /// without which a page's own links lead astray.
-    pub(super) fn asked_for(
+    /// Reads the program from the virtual host and the path, and strips the port's prefix from `target`. Returns `None`
+    /// when the slash behind the port is missing: relative links of a page at `/_port/3000` would resolve to `/_port/`.
+    ///
+    /// # Errors
+    /// When the port is not open.
+    pub(super) fn requested(
         instance: &Instance,
-        entrance: &Entrance,
+        virtual_host: &VirtualHost,
         target: &mut Uri,
     ) -> Result<Option<Self>, EdgeRefusal> {
-        if entrance.port.is_some() || !target.path().starts_with(PORT_PATH) || !instance.has_open_ports() {
-            return Ok(Some(Self { port: entrance.port, prefix: None }));
+        // While no port is open, `/_port/` is an ordinary path of the instance's own program.
+        if virtual_host.port.is_some() || !target.path().starts_with(PORT_PREFIX) || !instance.has_open_ports() {
+            return Ok(Some(Self { port: virtual_host.port, prefix: None }));
         }
         let Some((number, rest)) = split(target) else { return Err(EdgeRefusal::PortClosed) };
         let port = hosts::port_number(number).filter(|port| instance.has_open(*port)).ok_or(EdgeRefusal::PortClosed)?;
         if !rest.starts_with('/') {
             return Ok(None);
         }
-        let prefix = Some(format!("{PORT_PATH}{port}"));
+        let prefix = Some(format!("{PORT_PREFIX}{port}"));
         *target = PathAndQuery::try_from(rest).map_err(|_| EdgeRefusal::PortClosed)?.into();
         Ok(Some(Self { port: Some(port), prefix }))
     }
 
-    /// Where it listens.
+    /// The address and port on which it listens.
     pub(super) fn socket(&self, instance: &Instance) -> SocketAddr {
         match self.port {
             Some(port) => SocketAddr::from((instance.address(), port)),
@@ -59,16 +63,18 @@ impl Program {
     }
 }
 
-/// `/_port/3000/x?y` as `3000` and `/x?y`.
+/// Splits `/_port/3000/x?y` into `3000` and `/x?y`.
 fn split(target: &Uri) -> Option<(&str, &str)> {
-    let below = target.path_and_query()?.as_str().strip_prefix(PORT_PATH)?;
+    let below = target.path_and_query()?.as_str().strip_prefix(PORT_PREFIX)?;
     Some(below.split_at(below.find(['/', '?']).unwrap_or(below.len())))
 }
 
-/// To the same address with a slash behind the port.
-pub(super) fn with_slash(target: &Uri) -> Response {
+/// Redirects to the same address with a slash behind the port.
+pub(super) fn redirect_with_slash(target: &Uri) -> Response {
     let query = target.query().map_or_else(String::new, |query| format!("?{query}"));
     let to = format!("{}/{query}", target.path());
+    // 308 keeps method and body, where 301 lets browsers turn a POST into a GET (RFC 9110 15.4.2). Not cached, because
+    // the owner may close the port.
     (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, to), (header::CACHE_CONTROL, "no-store".into())])
         .into_response()
 }

@@ -1,4 +1,4 @@
-//! Why the edge does not let a request through, as a page for people and as problem+json (RFC 9457) for programs.
+//! Error responses of the edge: a page for people, problem+json (RFC 9457) for programs.
 
 use std::time::Duration;
 
@@ -13,55 +13,55 @@ use crate::hosts::Hosts;
 use crate::http::problem::Problem;
 use crate::instances::Wish;
 
-/// When to come back to an instance that does not answer yet.
-const RETRY: Duration = Duration::from_secs(5);
-/// When to come back to one that sleeps until somebody else wakes it.
+/// `Retry-After` for an instance that does not answer yet.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// `Retry-After` for an instance that this visitor cannot wake.
 const ASLEEP_RETRY: Duration = Duration::from_secs(60);
 
-/// Why not.
+/// Why the edge refuses a request, or has no response to it.
 #[derive(Debug)]
 pub(super) enum EdgeRefusal {
     NoSuchInstance,
-    /// Nobody is logged in on this host, and it is not a page that could send to the login.
+    /// The visitor is not logged in on this host, and the request opens no page that could redirect to the login.
     LogIn,
-    /// A path of the edge's own that leads nowhere.
+    /// An unknown path below `/.berth/`.
     NotHere,
-    /// The browser came back from the login without the cookie it was given.
+    /// The browser came back from the login without its pending cookie.
     NoCookie,
-    /// Another site's page tried to use the owner's cookie. Holds the instance's own origin.
+    /// A page of another site sent the visitor's cookie along (CSRF). Holds the instance's own origin.
     OtherOrigin(String),
-    /// Suspended or removed; the sentence says which.
+    /// The account is suspended or closed; the sentence says which.
     Closed(String),
-    /// Its owner leaves.
+    /// The account is scheduled for deletion.
     Leaving,
-    /// A port that its owner did not open.
+    /// A port that the owner has not opened.
     PortClosed,
-    /// Not awake, and this request is none that wakes.
+    /// Asleep, and the request is passive.
     Asleep,
-    /// Not awake, and it does not wake for whoever this is; it may after a while, where that is known.
+    /// Asleep, and this visitor may not wake it, or not before the given time has passed.
     AsleepToVisitors(Option<Duration>),
-    /// Somebody is logged in on this host, and this is not open to them.
+    /// The visitor is logged in, and the owner has not shared this path with them.
     NotShared {
         host: String,
         handle: Handle,
     },
-    /// Too many requests wait for this instance to wake.
+    /// The limit of requests that wait for this instance to wake is reached.
     TooManyWaiting,
-    /// It did not become ready in time, or its last step failed.
+    /// The instance did not become ready in time, or failed to start for the given reason.
     NotReady(Option<String>),
-    /// The container broke off before it answered.
+    /// The connection to the container failed before the head of the response.
     Upstream(&'static str),
-    /// The container has the request and does not answer.
+    /// The container has had the whole request for ten minutes without answering.
     TooSlow,
-    /// The body is larger than this many bytes.
+    /// The body has more than this many bytes.
     TooLarge(u64),
     /// The client announced a body and stopped sending it.
     Stalled,
-    /// What the client sent as a body cannot be read to its end.
+    /// The request body ended early, or is not chunked as it should be.
     BrokenBody,
-    /// The browser sends one of our cookies twice: a script of this host planted one.
+    /// The browser sends one of our cookies with two values: a script of this host planted one.
     TwoCookies,
-    /// A part of the platform failed.
+    /// An error of the platform.
     Ours(Error),
 }
 
@@ -70,7 +70,7 @@ impl EdgeRefusal {
         let (link, label) = match self {
             Self::NoSuchInstance => (hosts.apex_origin(), "Claim your own handle"),
             Self::AsleepToVisitors(_) => (hosts.apex_origin(), "What is Berth?"),
-            Self::Leaving => (hosts.app_origin(), "Log in to keep it"),
+            Self::Leaving => (hosts.app_origin(), "Log in to cancel the deletion"),
             _ => (hosts.app_origin(), "Go to your dashboard"),
         };
         let two_cookies = matches!(self, Self::TwoCookies);
@@ -81,11 +81,13 @@ impl EdgeRefusal {
         } else {
             problem.json("")
         };
+        // Deletes the planted cookie with ours, or the browser would be refused for as long as it keeps both.
         if two_cookies {
-            for cookie in cookies::all_off() {
+            for cookie in cookies::delete_all() {
                 response.headers_mut().append(header::SET_COOKIE, cookie);
             }
         }
+        // No cache may show a refusal in the place of the instance's own page.
         response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
         response
     }
@@ -96,16 +98,16 @@ impl EdgeRefusal {
                 StatusCode::NOT_FOUND,
                 "not_found",
                 "There is no instance by that name",
-                "Nobody has claimed this handle, or it was spelled differently.",
+                "This handle is not in use, or it is spelled differently.",
             ),
             Self::LogIn => Problem::new(
                 StatusCode::UNAUTHORIZED,
                 "unauthenticated",
                 "Please log in",
-                "This is private. Open it in a browser to log in, as the instance's owner or as somebody its owner let in.",
+                "This is private. Open it in a browser to log in as the instance's owner, or with an account that the owner invited.",
             ),
             Self::NotHere => {
-                Problem::new(StatusCode::NOT_FOUND, "not_found", "Nothing here", "This address leads nowhere.")
+                Problem::new(StatusCode::NOT_FOUND, "not_found", "Nothing here", "There is nothing at this address.")
             }
             Self::NoCookie => Problem::new(
                 StatusCode::BAD_REQUEST,
@@ -125,8 +127,8 @@ impl EdgeRefusal {
             Self::Leaving => Problem::new(
                 StatusCode::FORBIDDEN,
                 "leaving",
-                "Its owner leaves",
-                "This instance sleeps until its files are destroyed. Until then its owner can keep it after all.",
+                "This account is being deleted",
+                "This instance stays asleep until its files are deleted. Until then its owner can cancel the deletion.",
             ),
             Self::PortClosed => Problem::new(
                 StatusCode::NOT_FOUND,
@@ -134,17 +136,17 @@ impl EdgeRefusal {
                 "That port is not open",
                 "The owner of this instance opens ports on the dashboard, under Ports.",
             ),
-            Self::Asleep => again(
+            Self::Asleep => retry_later(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "asleep",
                 "Asleep",
-                "The instance is asleep, and a request like this does not wake it. A visit does.",
+                "The instance is asleep, and an automated request like this does not wake it. A visit does.",
             ),
             Self::AsleepToVisitors(wait) => Problem::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "asleep",
                 "Asleep",
-                "The instance is asleep, and just now it does not wake for visitors. Its owner wakes it; please try again later.",
+                "The instance is asleep, and at the moment it does not wake for visitors. Its owner can wake it; please try again later.",
             )
             .retry_after(wait.unwrap_or(ASLEEP_RETRY)),
             Self::NotShared { host, handle } => Problem::new(
@@ -153,20 +155,20 @@ impl EdgeRefusal {
                 "Not open to you",
                 format!("You are logged in as {handle}, and this part of {host} is not open to you. Its owner can open it."),
             ),
-            Self::TooManyWaiting => again(
+            Self::TooManyWaiting => retry_later(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "too_many_waiting",
                 "Too many are waiting",
                 "The instance is waking and too many requests wait for it already. Try again in a moment.",
             ),
-            Self::NotReady(why) => again(
+            Self::NotReady(reason) => retry_later(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "not_ready",
                 "Not awake yet",
-                why.unwrap_or_else(|| "The instance is still waking. Try again in a moment.".into()),
+                reason.unwrap_or_else(|| "The instance is still waking. Try again in a moment.".into()),
             ),
             Self::Upstream(sentence) => {
-                again(StatusCode::BAD_GATEWAY, "no_answer", "The instance did not answer", sentence)
+                retry_later(StatusCode::BAD_GATEWAY, "no_answer", "The instance did not answer", sentence)
             }
             Self::TooSlow => Problem::new(
                 StatusCode::GATEWAY_TIMEOUT,
@@ -183,8 +185,8 @@ impl EdgeRefusal {
             Self::Stalled => Problem::new(
                 StatusCode::REQUEST_TIMEOUT,
                 "stalled",
-                "Nothing came any more",
-                "The request announced more than was sent, and nothing came for two minutes. Send it again.",
+                "The upload stalled",
+                "The request announced more than was sent, and nothing arrived for two minutes. Send it again.",
             ),
             Self::BrokenBody => Problem::new(
                 StatusCode::BAD_REQUEST,
@@ -203,7 +205,8 @@ impl EdgeRefusal {
     }
 }
 
-/// Says so to everybody, where the account is suspended or leaves: both end every session, so nobody is the owner here.
+/// Refuses every visitor of an account that is suspended or scheduled for deletion. Both end all sessions, so the owner
+/// cannot be told apart from others here.
 pub(super) fn refuse_closed(wish: Wish) -> Result<(), EdgeRefusal> {
     match wish {
         Wish::Suspended => {
@@ -214,8 +217,8 @@ pub(super) fn refuse_closed(wish: Wish) -> Result<(), EdgeRefusal> {
     }
 }
 
-fn again(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Problem {
-    Problem::new(status, code, title, detail).retry_after(RETRY)
+fn retry_later(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Problem {
+    Problem::new(status, code, title, detail).retry_after(RETRY_AFTER)
 }
 
 impl From<Error> for EdgeRefusal {

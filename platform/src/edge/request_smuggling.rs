@@ -1,5 +1,8 @@
-//! What is refused before it is looked at whose a request is: what two readers of HTTP could read in two ways (RFC 9110 and
-//! 9112), and more than a request may carry. Most of the former never gets here, because hyper and Caddy refuse it.
+//! The guard against request smuggling: requests that two HTTP parsers could read differently, and heads beyond the
+//! limits, are refused before anything else is decided about them.
+//!
+//! Smuggling lives on disagreement about where a request ends (RFC 9112 11.2). hyper and Caddy refuse most such
+//! requests themselves. These checks are repeated here so that the edge is safe whatever stands before and behind it.
 
 use axum::extract::Request;
 use axum::http::header::{self, HeaderMap, HeaderValue};
@@ -10,32 +13,36 @@ use crate::http::accept::accepts_html;
 use crate::http::problem::Problem;
 
 /// Longest request target, in bytes.
-const TARGET_BYTES: usize = 8 * 1024;
+const MAX_TARGET_BYTES: usize = 8 * 1024;
 /// Longest head, in bytes, counted as HTTP/1.1 would write it.
-const HEAD_BYTES: usize = 32 * 1024;
+const MAX_HEAD_BYTES: usize = 32 * 1024;
 /// Most fields in a head.
-const FIELDS: usize = 100;
-/// Longest cookies that the platform's own hosts take, in bytes. Ours are short; what comes on top, other hosts have set.
-const COOKIE_BYTES: usize = 16 * 1024;
+const MAX_FIELDS: usize = 100;
+/// Longest `Cookie` headers that the platform's own hosts accept, in bytes. Our cookies are short; the rest was set by
+/// other hosts of the domain.
+const MAX_COOKIE_BYTES: usize = 16 * 1024;
 
-/// Whether a request can mean one thing only and keeps the limits.
+/// Checks that a request has one meaning only and keeps the limits.
 ///
 /// # Errors
-/// The refusal, after which the connection is closed: who sends such a head is not believed about where its body ends.
-pub fn read_strictly(request: &Request) -> Result<(), Box<Response>> {
-    look(request).map_err(|problem| {
+/// The refusal, after which the connection is closed.
+pub fn check_strictly(request: &Request) -> Result<(), Box<Response>> {
+    check(request).map_err(|problem| {
         let mut response = if accepts_html(request.headers()) { problem.page("") } else { problem.json("") };
+        // After such a head it is not known where the body ends. Whatever follows on this connection must not be read
+        // as a request (RFC 9112 6.3).
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         Box::new(response)
     })
 }
 
-/// Whether the cookies for one of the platform's own hosts are few enough to be read.
+/// Checks that a request to one of the platform's own hosts is no cookie bomb: a page on a tenant's host can set so
+/// many cookies for the whole domain that every request to our hosts exceeds the limits, which locks its visitor out.
 ///
 /// # Errors
-/// The refusal, which has the browser forget them: a page on a neighbouring host may have planted them to keep somebody out.
+/// The refusal, which makes the browser delete its cookies.
 pub fn refuse_cookie_bombs(headers: &HeaderMap) -> Result<(), Box<Response>> {
-    if headers.get_all(header::COOKIE).iter().map(HeaderValue::len).sum::<usize>() <= COOKIE_BYTES {
+    if headers.get_all(header::COOKIE).iter().map(HeaderValue::len).sum::<usize>() <= MAX_COOKIE_BYTES {
         return Ok(());
     }
     let mut response =
@@ -44,54 +51,63 @@ pub fn refuse_cookie_bombs(headers: &HeaderMap) -> Result<(), Box<Response>> {
     Err(Box::new(response))
 }
 
-fn look(request: &Request) -> Result<(), Problem> {
+fn check(request: &Request) -> Result<(), Problem> {
     let (headers, target) = (request.headers(), request.uri());
     if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
-        let sentence = "CONNECT is for proxies, and TRACE would show what Berth adds to a request.";
-        return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", "Not here", sentence));
+        let detail = "CONNECT is for proxies, and TRACE would show what Berth adds to a request.";
+        return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", "Not here", detail));
     }
+    // Without the authority, which is checked where the host is read.
     let target = target.path_and_query().map_or(0, |target| target.as_str().len());
-    if target > TARGET_BYTES {
-        let sentence = "The address has more than 8 KiB. Send what is long in the body.";
-        return Err(Problem::new(StatusCode::URI_TOO_LONG, "target_too_long", "Too long", sentence));
+    if target > MAX_TARGET_BYTES {
+        let detail = "The address has more than 8 KiB. Send what is long in the body.";
+        return Err(Problem::new(StatusCode::URI_TOO_LONG, "target_too_long", "Too long", detail));
     }
     let head: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum();
-    if headers.len() > FIELDS || target + head > HEAD_BYTES {
+    if headers.len() > MAX_FIELDS || target + head > MAX_HEAD_BYTES {
         return Err(too_large("A request's head has at most 100 fields and 32 KiB."));
     }
+    // A framing header in disguise: ours is blind to it, and a program behind CGI or WSGI is not.
     if headers.keys().any(|name| looks_like_framing(name.as_str())) {
         return Err(malformed("A field is named like Content-Length or Transfer-Encoding, but not quite."));
     }
+    // TE.TE: `chunked` twice, or with a second coding, is decoded differently by different parsers. Only one coding
+    // is needed, and any other must be refused if it is not understood (RFC 9112 6.1).
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     let coding = codings.next();
     if codings.next().is_some() || coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
         return Err(malformed("Transfer-Encoding may say \"chunked\", once, and nothing else."));
     }
+    // CL.TE and TE.CL: with both, one parser goes by Content-Length and the other by Transfer-Encoding (RFC 9112 6.1
+    // and 6.3). CL.CL: of two lengths, one parser takes the first and the other the last.
     let lengths = headers.get_all(header::CONTENT_LENGTH).iter().count();
     if lengths > 1 || (lengths == 1 && coding.is_some()) {
         return Err(malformed("A body's end is told by Content-Length or by Transfer-Encoding, once."));
     }
+    // Not about framing alone: a server that does not understand an expectation may answer early, and leave a body
+    // unread that the next request on the connection is then parsed from (RFC 9110 10.1.1).
     let mut expected = headers.get_all(header::EXPECT).iter();
     let first = expected.next();
     if expected.next().is_some() || first.is_some_and(|first| !first.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
-        let sentence = "Expect may say \"100-continue\", once.";
-        return Err(Problem::new(StatusCode::EXPECTATION_FAILED, "expectation", "Not understood", sentence));
+        let detail = "Expect may say \"100-continue\", once.";
+        return Err(Problem::new(StatusCode::EXPECTATION_FAILED, "expectation", "Not understood", detail));
     }
     Ok(())
 }
 
-/// Programs that get their fields as CGI variables take these for the real ones (RFC 3875 4.1.18).
+/// Whether a program that gets its headers as CGI variables takes this one for a framing header: `Content_Length` and
+/// `Content-Length` are the same variable there (RFC 3875 4.1.18).
 fn looks_like_framing(name: &str) -> bool {
     name.contains(['_', '.'])
         && ["content-length", "transfer-encoding"].contains(&name.replace(['_', '.'], "-").as_str())
 }
 
-fn malformed(sentence: &str) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "malformed", "Not understood", sentence)
+fn malformed(detail: &str) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "malformed", "Not understood", detail)
 }
 
-fn too_large(sentence: &str) -> Problem {
-    Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large", "Too large", sentence)
+fn too_large(detail: &str) -> Problem {
+    Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large", "Too large", detail)
 }
 
 #[cfg(test)]
@@ -103,11 +119,11 @@ mod tests {
     fn status(method: &str, target: &str, fields: &[(&str, &str)]) -> u16 {
         let request = Request::builder().method(method).uri(target);
         let request = fields.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-        read_strictly(&request.body(Body::empty()).unwrap()).map_or_else(|refused| refused.status().as_u16(), |()| 200)
+        check_strictly(&request.body(Body::empty()).unwrap()).map_or_else(|refused| refused.status().as_u16(), |()| 200)
     }
 
     #[test]
-    fn what_can_be_read_in_two_ways_is_refused() {
+    fn ambiguous_framing_is_refused() {
         for (fields, want) in [
             (&[("content-length", "5")][..], 200),
             (&[("transfer-encoding", "Chunked")], 200),
@@ -127,21 +143,21 @@ mod tests {
     }
 
     #[test]
-    fn a_request_carries_so_much_and_no_more() {
+    fn the_limits_are_exact() {
         let target = |length: usize| format!("/{}", "x".repeat(length - 1));
-        assert_eq!(status("GET", &target(TARGET_BYTES), &[]), 200);
-        assert_eq!(status("GET", &target(TARGET_BYTES + 1), &[]), 414);
-        assert_eq!(status("GET", "/", &vec![("x", "y"); FIELDS]), 200);
-        assert_eq!(status("GET", "/", &vec![("x", "y"); FIELDS + 1]), 431);
+        assert_eq!(status("GET", &target(MAX_TARGET_BYTES), &[]), 200);
+        assert_eq!(status("GET", &target(MAX_TARGET_BYTES + 1), &[]), 414);
+        assert_eq!(status("GET", "/", &vec![("x", "y"); MAX_FIELDS]), 200);
+        assert_eq!(status("GET", "/", &vec![("x", "y"); MAX_FIELDS + 1]), 431);
         let value = |length: usize| "y".repeat(length - "/x: \r\n".len());
-        assert_eq!(status("GET", "/", &[("x", &value(HEAD_BYTES))]), 200);
-        assert_eq!(status("GET", "/", &[("x", &value(HEAD_BYTES + 1))]), 431);
+        assert_eq!(status("GET", "/", &[("x", &value(MAX_HEAD_BYTES))]), 200);
+        assert_eq!(status("GET", "/", &[("x", &value(MAX_HEAD_BYTES + 1))]), 431);
     }
 
     #[test]
-    fn too_many_cookies_are_forgotten() {
+    fn a_cookie_bomb_is_refused_and_deleted() {
         let mut headers = HeaderMap::new();
-        headers.append(header::COOKIE, "x".repeat(COOKIE_BYTES).parse().unwrap());
+        headers.append(header::COOKIE, "x".repeat(MAX_COOKIE_BYTES).parse().unwrap());
         assert!(refuse_cookie_bombs(&headers).is_ok());
         headers.append(header::COOKIE, HeaderValue::from_static("y"));
         let refused = refuse_cookie_bombs(&headers).unwrap_err();

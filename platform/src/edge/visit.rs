@@ -1,4 +1,5 @@
-//! One visit that was let in: how long it stands, and whether the instance wakes for it.
+//! A visit: one authorised request or connection, how long its authorisation is valid, and whether it wakes the
+//! instance.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,73 +11,80 @@ use super::Edge;
 use super::program::Program;
 use super::refusal::EdgeRefusal;
 use crate::handle::Handle;
-use crate::hosts::Entrance;
+use crate::hosts::VirtualHost;
 use crate::instances::{Cause, Fact, Instance, Wish};
 use crate::sharing::{Admission, Visitor};
 
-/// How often what is open asks whether its visit still stands: what an ended session, or a share that was taken back, still
-/// carries.
-pub(super) const ASKED_EVERY: Duration = Duration::from_secs(5);
+/// How often an open stream or connection checks that its visit is still valid. For so long it can outlive a logout or
+/// a share that was withdrawn.
+pub(super) const REVALIDATE_EVERY: Duration = Duration::from_secs(5);
 
-/// Who visits what, by which session, and what that gives them.
+/// Who visits what, with which session, and what they may do.
 pub(super) struct Visit {
-    pub edge: Edge,
+    pub edge: Arc<Edge>,
     pub instance: Arc<Instance>,
-    pub entrance: Arc<Entrance>,
+    pub virtual_host: Arc<VirtualHost>,
     pub program: Program,
     pub visitor: Visitor,
     pub path: String,
-    /// What it gave when it began.
+    /// What the visitor may do, as decided when the visit began.
     pub admission: Admission,
-    /// The cookie's token, of whoever is known.
+    /// The token of the session cookie; `None` for a stranger.
     pub session: Option<String>,
 }
 
 impl Visit {
-    /// Where the program listens that it is for.
+    /// The address and port of the program that is visited.
     pub(super) fn socket(&self) -> SocketAddr {
         self.program.socket(&self.instance)
     }
 
-    /// The address that was asked for, without its fragment, which browsers keep to themselves.
+    /// The full URL that was requested. Fragments are never sent by browsers.
     pub(super) fn address(&self, target: &Uri) -> String {
         let prefix = self.program.prefix.as_deref().unwrap_or_default();
-        format!("{}{prefix}{}", self.entrance.origin, target.path_and_query().map_or("/", |path| path.as_str()))
+        format!("{}{prefix}{}", self.virtual_host.origin, target.path_and_query().map_or("/", |path| path.as_str()))
     }
 
-    /// Whether the instance is used by this visit: what may not wake it does not keep it awake either.
-    pub(super) fn counts(&self) -> bool {
+    /// Whether this visit is activity of the instance. A visitor who may not wake it does not keep it awake either.
+    pub(super) fn counts_as_activity(&self) -> bool {
         self.admission == Admission::Wakes
     }
 
-    /// Whether the session that opened it still stands, and the path is still open to its visitor.
-    pub(super) async fn still_stands(&self) -> bool {
-        let known = match (&self.visitor, &self.session) {
+    /// Whether the session is still valid and the path is still shared with the visitor.
+    pub(super) async fn is_valid(&self) -> bool {
+        let session_is_valid = match (&self.visitor, &self.session) {
+            // Strangers have no session. For them only the share can end.
             (Visitor::Stranger, _) => true,
             (_, Some(session)) => {
-                matches!(self.edge.app.accounts.is_live(&self.entrance.audience, session).await, Ok(true))
+                // Fails closed: when the database does not answer, open connections end.
+                matches!(self.edge.app.accounts.is_live(&self.virtual_host.audience, session).await, Ok(true))
             }
             (_, None) => false,
         };
-        known && self.admission_now() != Admission::Refused
+        session_is_valid && self.admission_now() != Admission::Refused
     }
 
-    /// Waits until it does not stand any more.
-    pub(super) async fn over(&self) {
+    /// Completes when the visit is no longer valid, up to [`REVALIDATE_EVERY`] later.
+    pub(super) async fn ended(&self) {
         loop {
-            tokio::time::sleep(ASKED_EVERY).await;
-            if !self.still_stands().await {
+            tokio::time::sleep(REVALIDATE_EVERY).await;
+            if !self.is_valid().await {
                 return;
             }
         }
     }
 
-    /// Wakes the instance for this visit, as long as it may: for strangers so often in an hour.
+    /// Wakes the instance for this visit. Does not wait until the instance is awake.
+    ///
+    /// # Errors
+    /// When this visitor may not wake it, or strangers have woken it too often in the last hour.
     pub(super) async fn wake(&self) -> Result<(), EdgeRefusal> {
+        // Looked up anew: a long-lived connection may wake an instance long after the visit began.
         if self.admission_now() != Admission::Wakes {
             return Err(EdgeRefusal::AsleepToVisitors(None));
         }
-        if self.visitor == Visitor::Stranger && !self.is_on_its_way() {
+        // A visit to an instance that is waking already costs nothing of the strangers' limit.
+        if self.visitor == Visitor::Stranger && !self.is_waking_or_awake() {
             self.edge
                 .app
                 .sharing
@@ -86,22 +94,27 @@ impl Visit {
         Ok(self.edge.app.instances.wake(&self.instance, Cause::Visit).await?)
     }
 
-    /// Wakes an instance that fell asleep by itself, so that what is under way can go on. One that was put to sleep stays
-    /// so until the next request, and what has ended is not begun again.
-    pub(super) fn rouse(self: &Arc<Self>) {
+    /// Wakes an instance that fell asleep by itself, so that an open transfer can go on. Returns at once.
+    ///
+    /// An instance that its owner put to sleep stays asleep until the next request. A stopped one has lost the
+    /// connection, and waking it would not bring the transfer back.
+    pub(super) fn wake_in_background(self: &Arc<Self>) {
         let asleep = matches!(self.instance.fact(), Fact::Freezing | Fact::Frozen);
         if !asleep || self.instance.status().wish != Wish::Available {
             return;
         }
         let visit = Arc::clone(self);
+        // Detached, because the caller is a poll function and cannot await. The task ends after one database read and
+        // one nudge. Callers come here for a piece of data while the instance sleeps, and then nothing moves until it
+        // is awake; several at a time are harmless, because waking is idempotent.
         tokio::spawn(async move {
-            if visit.still_stands().await && visit.wake().await.is_err() {
-                tracing::debug!(instance.id = %visit.instance.id, "what was under way waits");
+            if visit.is_valid().await && visit.wake().await.is_err() {
+                tracing::debug!(instance.id = %visit.instance.id, "a transfer waits for an instance that could not be woken");
             }
         });
     }
 
-    /// The handle of whoever visits, where that is known.
+    /// The handle of the visitor; `None` for a stranger.
     pub(super) fn user(&self) -> Option<&Handle> {
         match &self.visitor {
             Visitor::Owner => Some(&self.instance.handle),
@@ -114,7 +127,7 @@ impl Visit {
         self.edge.app.sharing.admit(&self.visitor, &self.instance, &self.path)
     }
 
-    fn is_on_its_way(&self) -> bool {
+    fn is_waking_or_awake(&self) -> bool {
         matches!(
             self.instance.fact(),
             Fact::Awake | Fact::Waking | Fact::Thawing | Fact::Provisioning | Fact::Upgrading

@@ -1,5 +1,7 @@
-//! A request to an instance that is not awake: a person gets a page at once, a program is held with its body unread.
+//! The wake gate: what becomes of a request to an instance that is not awake. A person gets a waiting page at once; a
+//! program's request is held, with its body unread, until the instance is awake.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::request::Parts;
@@ -16,63 +18,68 @@ use crate::http::live::{self, WATCHERS};
 use crate::instances::{Fact, Status};
 use crate::sharing::Visitor;
 
-/// A frozen instance is ready before a page could be drawn, so a person's request waits this long, and no longer, for it.
-const THAW: Duration = Duration::from_millis(150);
+/// A thaw takes milliseconds, less than a waiting page would take to load. So a person's request waits for it, this
+/// long at most.
+const THAW_TIMEOUT: Duration = Duration::from_millis(150);
 
-/// What came of waking it for a request.
+/// The result of waking an instance for a request.
 pub(super) enum WakeOutcome {
-    /// It is awake, and was all along unless something was waited for.
+    /// It is awake. `None` if it was all along.
     Awake(Option<WakeDelay>),
-    /// It is on its way: what to show meanwhile.
-    Meanwhile(Response),
+    /// It is waking; this is the waiting page.
+    Waking(Response),
 }
 
-/// What a request waited for.
+/// How long a request waited for its instance to wake.
 pub(super) struct WakeDelay {
-    /// What the instance was: `frozen` or `stopped`.
+    /// The state it was in: `frozen` or `stopped`.
     from: &'static str,
     took: Duration,
 }
 
 impl Edge {
-    /// Wakes the instance for this request, if it has to.
+    /// Wakes the instance for this request if it is not awake.
     pub(super) async fn ensure_awake(&self, visit: &Visit, parts: &Parts) -> Result<WakeOutcome, EdgeRefusal> {
         let instance = &visit.instance;
         if instance.is_awake() {
             return Ok(WakeOutcome::Awake(None));
         }
-        Box::pin(self.awaken(visit, parts)).await
+        // Boxed: requests to an awake instance do not pay for the size of this future.
+        Box::pin(self.wake_for_request(visit, parts)).await
     }
 
-    async fn awaken(&self, visit: &Visit, parts: &Parts) -> Result<WakeOutcome, EdgeRefusal> {
+    async fn wake_for_request(&self, visit: &Visit, parts: &Parts) -> Result<WakeOutcome, EdgeRefusal> {
         let instance = &visit.instance;
-        if passive_requests::wakes_nothing(parts) {
+        if passive_requests::is_passive(parts) {
             return Err(EdgeRefusal::Asleep);
         }
+        // Held requests and open status streams count together. Visitors get half, so that the owner can always still
+        // wait.
         let most = if visit.visitor == Visitor::Owner { WATCHERS } else { WATCHERS / 2 };
         if instance.watchers() > most {
             return Err(EdgeRefusal::TooManyWaiting);
         }
+        // From here on this request counts as a watcher itself.
         let mut status = instance.watch();
-        let from = tier(instance.fact());
+        let from = sleep_tier(instance.fact());
         let began = self.app.clock.monotonic();
         visit.wake().await?;
         let awake = if opens_page(parts) {
-            from == FROZEN && timeout(THAW, status.wait_for(is_awake)).await.is_ok()
+            from == FROZEN && timeout(THAW_TIMEOUT, status.wait_for(is_awake)).await.is_ok()
         } else {
-            self.hold(&mut status).await?;
+            self.wait_until_awake(&mut status).await?;
             true
         };
         if !awake {
-            return Ok(WakeOutcome::Meanwhile(self.waiting_page(visit, parts)));
+            return Ok(WakeOutcome::Waking(self.waiting_page(visit, parts)));
         }
         let took = began.elapsed();
         self.app.metrics.observe_wake(took.as_secs_f64());
         Ok(WakeOutcome::Awake(Some(WakeDelay { from, took })))
     }
 
-    /// Waits until it is awake.
-    async fn hold(&self, status: &mut watch::Receiver<Status>) -> Result<(), EdgeRefusal> {
+    /// Waits until the instance is awake, at most for the configured wake timeout.
+    async fn wait_until_awake(&self, status: &mut watch::Receiver<Status>) -> Result<(), EdgeRefusal> {
         let settled = |status: &Status| is_awake(status) || status.fact == Fact::Failed;
         match timeout(self.app.config.wake_timeout, status.wait_for(settled)).await {
             Ok(Ok(status)) if is_awake(&status) => Ok(()),
@@ -81,17 +88,19 @@ impl Edge {
         }
     }
 
-    /// The instance's status as it changes, for the waiting page, until its owner logs out.
-    pub(super) fn progress(&self, called: &ResolvedHost, parts: &Parts) -> Result<Response, EdgeRefusal> {
-        let (edge, owned, headers) = (self.clone(), called.clone(), parts.headers.clone());
+    /// `GET /.berth/status`: the instance's status as server-sent events, for the waiting page. Ends when its owner
+    /// logs out.
+    pub(super) fn stream_status(self: &Arc<Self>, host: &ResolvedHost, parts: &Parts) -> Result<Response, EdgeRefusal> {
+        let (edge, watched, headers) = (Arc::clone(self), host.clone(), parts.headers.clone());
         let may_watch = move || {
-            let (edge, called, headers) = (edge.clone(), owned.clone(), headers.clone());
-            async move { edge.still_stands(&called, &headers).await }
+            let (edge, host, headers) = (Arc::clone(&edge), watched.clone(), headers.clone());
+            async move { edge.session_is_valid(&host, &headers).await }
         };
-        Ok(live::stream(&called.instance, |status| status, may_watch)?)
+        Ok(live::stream(&host.instance, |status| status, may_watch)?)
     }
 
-    /// 503, so that nothing takes it for the instance's own page or keeps it.
+    /// The waiting page, as 503 with Retry-After: no cache keeps it, and no crawler takes it for the instance's own
+    /// page.
     fn waiting_page(&self, visit: &Visit, parts: &Parts) -> Response {
         let status = visit.instance.status();
         let is_owner = visit.visitor == Visitor::Owner;
@@ -108,8 +117,8 @@ impl Edge {
 }
 
 impl WakeDelay {
-    /// Tells the page, beside what the instance itself says there (W3C Server Timing; `dur` is in milliseconds).
-    pub(super) fn tell(&self, headers: &mut HeaderMap) {
+    /// Adds a `Server-Timing` entry to those of the instance (W3C Server Timing; `dur` is in milliseconds).
+    pub(super) fn append_server_timing(&self, headers: &mut HeaderMap) {
         let Self { from, took } = self;
         let text = format!("wake;desc={from};dur={:.1}", took.as_secs_f64() * 1000.0);
         headers.append("server-timing", HeaderValue::from_str(&text).expect("words and a number are header text"));
@@ -118,8 +127,8 @@ impl WakeDelay {
 
 const FROZEN: &str = "frozen";
 
-/// How deep it sleeps: with its memory kept, or not.
-fn tier(fact: Fact) -> &'static str {
+/// Whether the instance sleeps with its memory kept (frozen), or has to be started (stopped).
+fn sleep_tier(fact: Fact) -> &'static str {
     match fact {
         Fact::Freezing | Fact::Frozen | Fact::Thawing => FROZEN,
         _ => "stopped",

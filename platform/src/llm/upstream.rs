@@ -240,8 +240,8 @@ pub fn returning_to_its_owner(headers: HeaderMap) -> HeaderMap {
 }
 
 fn passing(mut headers: HeaderMap, is_held_back: impl Fn(&str) -> bool) -> HeaderMap {
-    let is_one_hop = hop::is_one_hop(&headers);
-    hop::drop_where(&mut headers, |name| is_held_back(name) || is_one_hop(name));
+    let is_hop_by_hop = hop::is_hop_by_hop(&headers);
+    hop::remove_where(&mut headers, |name| is_held_back(name) || is_hop_by_hop(name));
     headers
 }
 

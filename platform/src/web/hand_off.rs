@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::accounts::Session;
 use crate::app::App;
 use crate::error::Error;
-use crate::hosts::Entrance;
+use crate::hosts::VirtualHost;
 use crate::http::format::query_value;
 use crate::http::page::Page;
 use crate::http::problem::{HandlerResult, Problem};
@@ -78,7 +78,7 @@ pub async fn agree(
 }
 
 /// The callback address on the instance's host, with a code.
-async fn next(app: &App, session: &Session, way: &Entrance, asked: &HandOffRequest) -> HandlerResult<String> {
+async fn next(app: &App, session: &Session, way: &VirtualHost, asked: &HandOffRequest) -> HandlerResult<String> {
     let code =
         app.accounts.hand_off(session, &way.host, &asked.state, &asked.challenge).await.map_err(private_instance)?;
     // The state goes back unchanged. The edge compares it with the cookie it set, which binds the code to that

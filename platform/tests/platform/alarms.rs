@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use berth::alarms::{MAX_ALARMS, Schedule};
 use berth::error::Error;
-use berth::http_server::{self, PerPeer};
+use berth::http_server::{self, PeerLimit};
 use berth::instances::{Cause, Fact, Wish};
 use berth::ops::Jobs;
 use berth::webhooks::DeliveryState;
@@ -43,7 +43,7 @@ impl Inside {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let end = CancellationToken::new();
         let router = berth::llm::router(town.app.clone()).merge(berth::llm::alarms::router(town.app.clone()));
-        tokio::spawn(http_server::serve(listener, router, PerPeer::All, end.clone()));
+        tokio::spawn(http_server::serve(listener, router, PeerLimit::Unlimited, end.clone()));
         let token = town.host.spec(resident.instance.id).unwrap().token;
         let home = resident.instance.address();
         let client = client(Some(home));

@@ -74,7 +74,7 @@ pub async fn serve(listen: SocketAddr, shutdown: CancellationToken) -> anyhow::R
         .await
         .with_context(|| format!("the demo model cannot listen on {listen}; set BERTH_DEMO_LISTEN if it is taken"))?;
     tracing::info!(address = %listen, "the demo model listens");
-    server::serve(listener, paced(HUMAN_PACE), server::PerPeer::All, shutdown).await;
+    server::serve(listener, paced(HUMAN_PACE), server::PeerLimit::Unlimited, shutdown).await;
     Ok(())
 }
 

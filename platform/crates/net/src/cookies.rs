@@ -1,71 +1,75 @@
-//! The Cookie header, read byte by byte. Libraries that percent-decode names let a tenant's cookie `__%48ost-berth` stand in
-//! for `__Host-berth`, and those that insist on text drop the whole header for one stray byte: both are attacks here.
+//! Cookies, parsed byte by byte, because tenants can set cookies that reach our hosts (cookie tossing).
+//!
+//! Libraries that percent-decode names would take a tenant's `__%48ost-berth` for `__Host-berth`. Libraries that
+//! require UTF-8 drop the whole header for one stray byte, which would log the visitor out. Both are attacks here.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
-/// The session cookie of the app host, and of each instance's host. Never the same value.
+/// The session cookie of the app host and of each instance's host. Each host has a session of its own under this name.
 pub const SESSION: &str = "__Host-berth";
-/// Says that this browser is not new to an account. App host only.
+/// Marks a browser that an account has logged in from before. App host only.
 pub const DEVICE: &str = "__Host-berth-device";
-/// A ceremony that is half way: signing up, logging in, or a hand-off on an instance's host.
+/// The state of an unfinished ceremony: a sign-up, a login, or a hand-off on an instance's host.
 pub const PENDING: &str = "__Host-berth-pending";
 
-/// The value of the cookie called `name`. `None` when it is absent, empty, not plain ASCII, or there twice with
-/// different values: then somebody planted one, and neither is believed.
+/// The value of the cookie `name`. `None` when it is absent, empty, not ASCII, or ambiguous: of two different values a
+/// script of this host planted one, and neither is trusted.
 #[must_use]
 pub fn get<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    let mut found: Option<&[u8]> = None;
+    let mut first: Option<&[u8]> = None;
     for (key, value) in pairs(headers) {
         if key == name.as_bytes() {
-            match found {
+            match first {
                 Some(other) if other != value => return None,
-                _ => found = Some(value),
+                _ => first = Some(value),
             }
         }
     }
-    found.and_then(|value| std::str::from_utf8(value).ok()).filter(|value| !value.is_empty() && value.is_ascii())
+    first.and_then(|value| std::str::from_utf8(value).ok()).filter(|value| !value.is_empty() && value.is_ascii())
 }
 
-/// Whether the cookie called `name` is there with two different values, so that [`get`] believes neither.
+/// Whether the cookie `name` is there with two different values, so that [`get`] trusts neither.
 #[must_use]
-pub fn is_twice(headers: &HeaderMap, name: &str) -> bool {
+pub fn is_ambiguous(headers: &HeaderMap, name: &str) -> bool {
     let mut values = pairs(headers).filter(|(key, _)| *key == name.as_bytes()).map(|(_, value)| value);
     values.next().is_some_and(|first| values.any(|other| other != first))
 }
 
-/// Whether a cookie called `name` is there, believed or not.
+/// Whether the cookie `name` is there, with whatever value.
 #[must_use]
-pub fn is_there(headers: &HeaderMap, name: &str) -> bool {
+pub fn is_present(headers: &HeaderMap, name: &str) -> bool {
     pairs(headers).any(|(key, _)| key == name.as_bytes())
 }
 
-/// Set-Cookie values that delete the session and what is half way, and their doubles: browsers keep a cookie that was set
-/// with `Partitioned` beside the one of the same name without it, and delete each only by its own kind.
+/// `Set-Cookie` values that delete the session and pending cookies, and planted ones of the same names.
 #[must_use]
-pub fn all_off() -> Vec<HeaderValue> {
+pub fn delete_all() -> Vec<HeaderValue> {
     let names = [SESSION, PENDING].into_iter();
     names
         .flat_map(|name| {
             let plain = set(name, "", 0).1;
+            // A cookie set with `Partitioned` (CHIPS) exists beside the one without it, and is deleted only by its own
+            // kind.
             let partitioned = [plain.as_bytes(), b"; Partitioned"].concat();
             let partitioned =
-                HeaderValue::from_bytes(&partitioned).expect("header text with a word more is header text");
+                HeaderValue::from_bytes(&partitioned).expect("header text with an ASCII attribute is header text");
             [plain, partitioned]
         })
         .collect()
 }
 
-/// Takes our own cookies out of the request, so that an instance never sees one. What HTTP/2 cut into several lines becomes
-/// one again, as HTTP/1.1 wants it (RFC 9113 8.2.3).
-pub fn strip_ours(headers: &mut HeaderMap) {
-    let is_ours =
+/// Removes our cookies from a request, so that an instance never sees one. Several `Cookie` lines, into which HTTP/2
+/// may split it, become one, as HTTP/1.1 requires (RFC 9113 8.2.3).
+pub fn remove_own(headers: &mut HeaderMap) {
+    // By prefix and in any case: all three names begin with the session's, and some programs compare names loosely.
+    let is_own =
         |key: &[u8]| key.len() >= SESSION.len() && key[..SESSION.len()].eq_ignore_ascii_case(SESSION.as_bytes());
-    let in_pieces = headers.get_all(header::COOKIE).iter().nth(1).is_some();
-    if !in_pieces && !pairs(headers).any(|(key, _)| is_ours(key)) {
+    let is_split = headers.get_all(header::COOKIE).iter().nth(1).is_some();
+    if !is_split && !pairs(headers).any(|(key, _)| is_own(key)) {
         return;
     }
     let kept: Vec<Vec<u8>> = pairs(headers)
-        .filter(|(key, _)| !is_ours(key))
+        .filter(|(key, _)| !is_own(key))
         .map(|(key, value)| if value.is_empty() { [key, b"="].concat() } else { [key, b"=", value].concat() })
         .collect();
     headers.remove(header::COOKIE);
@@ -74,14 +78,16 @@ pub fn strip_ours(headers: &mut HeaderMap) {
     }
 }
 
-/// A Set-Cookie for one of our cookies, for `seconds`; zero deletes it. `__Host-` asks for Secure and Path=/ and forbids Domain.
+/// A `Set-Cookie` header for one of our cookies, for `seconds`; zero deletes it.
 #[must_use]
 pub fn set(name: &str, value: &str, seconds: u64) -> (HeaderName, HeaderValue) {
+    // The prefix `__Host-` requires Secure and Path=/ and forbids Domain: browsers then send the cookie to this host
+    // alone.
     let text = format!("{name}={value}; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite=Lax");
     (header::SET_COOKIE, HeaderValue::from_str(&text).expect("our names and URL-safe tokens are header text"))
 }
 
-/// The pairs of every Cookie header: split at `;`, trimmed of space and tab only, split at the first `=`.
+/// The name-value pairs of every `Cookie` header: split at `;`, trimmed of space and tab, split at the first `=`.
 fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
     headers.get_all(header::COOKIE).iter().flat_map(|line| line.as_bytes().split(|&b| b == b';')).map(|pair| {
         let pair = trim(pair);
@@ -90,6 +96,8 @@ fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
+// Only space and tab, as browsers do. `trim_ascii` also removes form feeds and line ends, and a Unicode trim would turn
+// a tenant's "\u{2000}__Host-berth" into our name.
 fn trim(mut bytes: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = bytes {
         bytes = rest;
@@ -113,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn planted_cookies_never_stand_in_for_ours() {
+    fn a_planted_cookie_is_never_taken_for_ours() {
         let cases: [(&[&[u8]], Option<&str>); 8] = [
             (&[b"__Host-berth=mine"], Some("mine")),
             (&[b"a=1; __Host-berth=mine; b=2"], Some("mine")),
@@ -126,21 +134,21 @@ mod tests {
         ];
         for (lines, want) in cases {
             assert_eq!(get(&headers(lines), SESSION), want, "{lines:?}");
-            assert_eq!(is_twice(&headers(lines), SESSION), lines.len() == 2, "{lines:?}");
+            assert_eq!(is_ambiguous(&headers(lines), SESSION), lines.len() == 2, "{lines:?}");
         }
     }
 
     #[test]
-    fn our_cookies_are_taken_out_and_the_others_kept() {
+    fn our_cookies_are_removed_and_others_kept() {
         let mut with = headers(&[b"a=1; __Host-berth=x; __Host-berth-pending=y", b"b=\xc3\xa9; flag"]);
-        strip_ours(&mut with);
+        remove_own(&mut with);
         assert_eq!(with.get(header::COOKIE).unwrap().as_bytes(), b"a=1; b=\xc3\xa9; flag=");
         let mut cut = headers(&[b"a=1", b"b=2; c=3"]);
-        strip_ours(&mut cut);
+        remove_own(&mut cut);
         let whole: Vec<_> = cut.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
         assert_eq!(whole, [b"a=1; b=2; c=3"]);
         let mut only = headers(&[b"__Host-berth=x"]);
-        strip_ours(&mut only);
+        remove_own(&mut only);
         assert!(only.get(header::COOKIE).is_none());
     }
 }

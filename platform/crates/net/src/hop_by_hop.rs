@@ -1,9 +1,10 @@
-//! Headers that concern one connection only and never pass a proxy (RFC 9110 7.6.1). `Trailer` is none of them: it announces
-//! what comes behind the body, and without it that would be lost on the way.
+//! Hop-by-hop headers: those that concern one connection only, which a proxy never forwards (RFC 9110 7.6.1).
 
 use axum::http::header::{self, HeaderMap, HeaderName};
 
-const ONE_HOP: [&str; 8] = [
+/// `Proxy-Connection` is not in any RFC, but clients send it. `Trailer` is missing on purpose: it announces fields
+/// behind the body, which hyper would drop without it.
+const HOP_BY_HOP: [&str; 8] = [
     "connection",
     "keep-alive",
     "proxy-connection",
@@ -14,27 +15,30 @@ const ONE_HOP: [&str; 8] = [
     "upgrade",
 ];
 
-/// Takes out every header of one hop, and those that the sender named so in `Connection`.
-pub fn drop_one_hop(headers: &mut HeaderMap) {
-    let is_one_hop = is_one_hop(headers);
-    drop_where(headers, is_one_hop);
+/// Removes every hop-by-hop header, including those that the sender lists in `Connection`.
+pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let is_hop_by_hop = is_hop_by_hop(headers);
+    remove_where(headers, is_hop_by_hop);
 }
 
-/// Which of `headers` are of one hop, or named so by their sender.
-pub fn is_one_hop(headers: &HeaderMap) -> impl Fn(&str) -> bool + use<> {
+/// A test for the hop-by-hop names among `headers`, including those that the sender lists in `Connection`.
+pub fn is_hop_by_hop(headers: &HeaderMap) -> impl Fn(&str) -> bool + use<> {
+    // Read before anything is removed: `Connection` is itself one of them.
     let named: Vec<String> = connection_tokens(headers).collect();
-    move |name| ONE_HOP.contains(&name) || named.iter().any(|named| named == name)
+    move |name| HOP_BY_HOP.contains(&name) || named.iter().any(|named| named == name)
 }
 
-/// Takes out every header whose name `leaves`. Few do: looking at what is there is less work than looking for each that may be.
-pub fn drop_where(headers: &mut HeaderMap, leaves: impl Fn(&str) -> bool) {
-    let leaving: Vec<HeaderName> = headers.keys().filter(|name| leaves(name.as_str())).cloned().collect();
-    for name in leaving {
+/// Removes every header that `is_removed` selects by name.
+pub fn remove_where(headers: &mut HeaderMap, is_removed: impl Fn(&str) -> bool) {
+    // One pass over the headers that are there, most often about ten, costs less than a lookup for each name on a list.
+    // The map cannot be changed while it is iterated, so the few names to remove are collected first.
+    let removed: Vec<HeaderName> = headers.keys().filter(|name| is_removed(name.as_str())).cloned().collect();
+    for name in removed {
         headers.remove(name);
     }
 }
 
-/// Whether `Connection` names `token`, which is in lower case.
+/// Whether `Connection` lists `token`, which has to be given in lower case.
 #[must_use]
 pub fn connection_names(headers: &HeaderMap, token: &str) -> bool {
     connection_tokens(headers).any(|t| t == token)

@@ -1,5 +1,7 @@
-//! Which of our hosts a request is for: the apex, the app, or an instance. Decided by the Host header alone, never by
-//! the TLS name: browsers reuse one HTTP/2 connection for all names of a wildcard certificate.
+//! Virtual hosts: which of our hosts a request is for (the apex, the app, or an instance), by its `Host` header.
+//!
+//! Never by the TLS server name: browsers coalesce HTTP/2 connections, and use one for all names of a wildcard
+//! certificate.
 
 use axum::http::{HeaderMap, Uri, header};
 use berth_ground::handle::Handle;
@@ -12,24 +14,25 @@ pub struct Hosts {
     pub apex: String,
     /// `app.example.com`: accounts, dashboard, API. Also the WebAuthn RP ID, which no tenant's page can claim.
     pub app: String,
-    /// `example.com`, or the other domain that instances were moved to: handles stand in front of it.
+    /// The domain below which each handle is a host: `example.com`, or another one if instances are kept apart.
     pub instances: String,
     /// Appended to a host in a URL: empty for 443, else `:8443`.
     pub port: String,
 }
 
-/// What a hostname stands for.
+/// The kind of host that a name of this installation stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Site {
+pub enum HostKind {
     Apex,
     App,
     Instance(Handle),
-    /// `3000--alice.example.com`: another port of an instance. No handle has two hyphens in a row.
+    /// `3000--alice.example.com`: a further port of an instance. Unambiguous, because no handle has two hyphens in a
+    /// row.
     Port(Handle, u16),
 }
 
-impl Site {
-    /// Whose instance it is, if it is one.
+impl HostKind {
+    /// The handle of the instance; `None` for the platform's own hosts.
     #[must_use]
     pub fn handle(&self) -> Option<&Handle> {
         match self {
@@ -39,17 +42,20 @@ impl Site {
     }
 }
 
-/// The one host that a request names, in its target or in its Host header; empty when that is not even text.
+/// The one host that a request names, in its target or in its `Host` header; empty when that is not ASCII.
 ///
 /// # Errors
-/// Why it is not one, in a sentence for whoever sent it (RFC 9112 3.2: such a request is answered with 400).
-pub fn named<'r>(target: &'r Uri, headers: &'r HeaderMap) -> Result<&'r str, &'static str> {
+/// A sentence for the client, when the request names no host or two (RFC 9112 3.2: such a request is answered with
+/// 400).
+pub fn requested_host<'r>(target: &'r Uri, headers: &'r HeaderMap) -> Result<&'r str, &'static str> {
     let mut lines = headers.get_all(header::HOST).iter().map(|line| line.to_str().unwrap_or_default());
     let host = lines.next();
     if lines.next().is_some() {
         return Err("The request has two Host headers, and may have one.\n");
     }
     match (target.authority(), host) {
+        // RFC 9112 3.2.2 has the target win, but Caddy has routed by `Host` already. A request on which the two differ
+        // is an attempt to reach a host behind the other's back.
         (Some(target), Some(host)) if !target.as_str().eq_ignore_ascii_case(host) => {
             Err("The request names one host in its target and another in its Host header.\n")
         }
@@ -59,38 +65,39 @@ pub fn named<'r>(target: &'r Uri, headers: &'r HeaderMap) -> Result<&'r str, &'s
     }
 }
 
-/// A hostname by which one instance is entered.
+/// A host name under which one instance is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entrance {
-    /// Whose instance it leads to.
+pub struct VirtualHost {
+    /// The handle of the instance.
     pub handle: Handle,
     /// Lower case, without a port.
     pub host: String,
-    /// `https://` and the host, with the port browsers use: where the instance's own pages come from.
+    /// The web origin of the instance's pages: `https://`, the host, and the port if it is not 443.
     pub origin: String,
-    /// What sessions of it are for. Of a domain it names the instance as well: a session ends to be one when the domain
-    /// leads elsewhere.
+    /// The audience of sessions on this host. For a custom domain it includes the instance, so that a session is no
+    /// longer valid when the domain is moved to another instance.
     pub audience: String,
-    /// The port inside that the host names; `None` for the instance's own.
+    /// The port inside the instance; `None` for the contract's port.
     pub port: Option<u16>,
 }
 
 impl Hosts {
-    /// Reads a Host header or a TLS name: case, a trailing dot and a port do not matter. `None` for any name that is not ours.
+    /// Classifies a `Host` header or a TLS server name. Case, a trailing dot and a port do not matter. `None` for a
+    /// name that is not ours.
     #[must_use]
-    pub fn site(&self, host: &str) -> Option<Site> {
+    pub fn classify(&self, host: &str) -> Option<HostKind> {
         let name = Self::without_port(host);
         let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
         if name == self.app {
-            return Some(Site::App);
+            return Some(HostKind::App);
         }
         if name == self.apex {
-            return Some(Site::Apex);
+            return Some(HostKind::Apex);
         }
         let label = name.strip_suffix(&self.instances)?.strip_suffix('.')?;
         match label.split_once("--") {
-            Some((port, handle)) => Some(Site::Port(Handle::parse(handle).ok()?, port_number(port)?)),
-            None => Handle::parse(label).ok().map(Site::Instance),
+            Some((port, handle)) => Some(HostKind::Port(Handle::parse(handle).ok()?, port_number(port)?)),
+            None => Handle::parse(label).ok().map(HostKind::Instance),
         }
     }
 
@@ -106,26 +113,26 @@ impl Hosts {
         format!("https://{}{}", self.apex, self.port)
     }
 
-    /// The entrance that every instance has: `HANDLE.example.com`.
+    /// The host that every instance has: `HANDLE.example.com`.
     #[must_use]
-    pub fn entrance(&self, handle: &Handle) -> Entrance {
+    pub fn virtual_host(&self, handle: &Handle) -> VirtualHost {
         let host = self.instance_host(handle);
         let origin = self.origin_of(&host);
-        Entrance { handle: handle.clone(), audience: host.clone(), host, origin, port: None }
+        VirtualHost { handle: handle.clone(), audience: host.clone(), host, origin, port: None }
     }
 
-    /// The entrance of another port: `PORT--HANDLE.example.com`.
+    /// The host of a further port: `PORT--HANDLE.example.com`.
     #[must_use]
-    pub fn entrance_of_port(&self, handle: &Handle, port: u16) -> Entrance {
+    pub fn virtual_host_of_port(&self, handle: &Handle, port: u16) -> VirtualHost {
         let host = format!("{port}--{}", self.instance_host(handle));
         let origin = self.origin_of(&host);
-        Entrance { handle: handle.clone(), audience: host.clone(), host, origin, port: Some(port) }
+        VirtualHost { handle: handle.clone(), audience: host.clone(), host, origin, port: Some(port) }
     }
 
-    /// The entrance of an instance by a domain of its owner's.
+    /// The host of an instance under its owner's custom domain.
     #[must_use]
-    pub fn entrance_by_domain(&self, domain: &str, handle: &Handle, instance: InstanceId) -> Entrance {
-        Entrance {
+    pub fn virtual_host_of_domain(&self, domain: &str, handle: &Handle, instance: InstanceId) -> VirtualHost {
+        VirtualHost {
             handle: handle.clone(),
             host: domain.to_owned(),
             origin: self.origin_of(domain),
@@ -134,7 +141,7 @@ impl Hosts {
         }
     }
 
-    /// A Host header without its port.
+    /// A `Host` header without its port.
     #[must_use]
     pub fn without_port(host: &str) -> &str {
         match host.rsplit_once(':') {
@@ -146,7 +153,7 @@ impl Hosts {
     /// `HANDLE.example.com`, without a port.
     #[must_use]
     pub fn instance_host(&self, handle: &Handle) -> String {
-        // Joined, not formatted: every request comes by here.
+        // Concatenated, not formatted: this runs for every request.
         [handle.as_str(), ".", &self.instances].concat()
     }
 
@@ -161,7 +168,8 @@ impl Hosts {
     }
 }
 
-/// A port as it is written in one way only: no sign, no zero in front, so that one site has one host.
+/// Parses a port number in its canonical form: no sign and no leading zero, so that one program has one host and one
+/// origin.
 #[must_use]
 pub fn port_number(text: &str) -> Option<u16> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
@@ -182,13 +190,13 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_read_the_same_however_it_is_written() {
+    fn every_spelling_of_a_host_is_classified_alike() {
         let hosts = hosts();
-        let alice = || Some(Site::Instance(Handle::parse("alice").unwrap()));
+        let alice = || Some(HostKind::Instance(Handle::parse("alice").unwrap()));
         for (host, site) in [
-            ("example.com", Some(Site::Apex)),
-            ("APP.example.com.", Some(Site::App)),
-            ("app.example.com:443", Some(Site::App)),
+            ("example.com", Some(HostKind::Apex)),
+            ("APP.example.com.", Some(HostKind::App)),
+            ("app.example.com:443", Some(HostKind::App)),
             ("Alice.Example.Com:8443", alice()),
             ("alice.example.com.", alice()),
             ("a.alice.example.com", None),
@@ -200,7 +208,7 @@ mod tests {
             ("alice.example.com:https", None),
             ("alice@evil.example.com", None),
             ("alice .example.com", None),
-            // Names in other scripts, written either way, are nobody's handle.
+            // Internationalised names, as Unicode or as Punycode, are never a handle.
             ("xn--alice.example.com", None),
             ("xn--lice-3ra.example.com", None),
             ("\u{e4}lice.example.com", None),
@@ -208,16 +216,16 @@ mod tests {
             ("[::1]:8443", None),
             ("", None),
         ] {
-            assert_eq!(hosts.site(host), site, "{host}");
+            assert_eq!(hosts.classify(host), site, "{host}");
         }
     }
 
     #[test]
-    fn a_port_has_a_host_of_its_own_that_is_no_handle_and_is_written_in_one_way() {
+    fn a_port_has_one_host_which_is_no_handle() {
         let (hosts, alice) = (hosts(), Handle::parse("alice").unwrap());
-        let site = hosts.site("3000--ALICE.example.com:8443").unwrap();
-        assert_eq!(site, Site::Port(alice.clone(), 3000));
-        assert_eq!(hosts.entrance_of_port(&alice, 3000).origin, "https://3000--alice.example.com:8443");
+        let site = hosts.classify("3000--ALICE.example.com:8443").unwrap();
+        assert_eq!(site, HostKind::Port(alice.clone(), 3000));
+        assert_eq!(hosts.virtual_host_of_port(&alice, 3000).origin, "https://3000--alice.example.com:8443");
         for host in [
             "03000--alice.example.com",
             "+3000--alice.example.com",
@@ -229,41 +237,41 @@ mod tests {
             "3000-alice.example.com",
             "3000.alice.example.com",
         ] {
-            assert_eq!(hosts.site(host), None, "{host}");
+            assert_eq!(hosts.classify(host), None, "{host}");
         }
     }
 
     #[test]
-    fn a_request_names_one_host_or_is_not_understood() {
-        let good = |target, lines| asked(target, lines).map(|host| hosts().site(&host));
-        let alice = || Ok(Some(Site::Instance(Handle::parse("alice").unwrap())));
-        for (sentence, target, lines, site) in [
+    fn a_request_has_to_name_exactly_one_host() {
+        let classified = |target, lines| requested(target, lines).map(|host| hosts().classify(&host));
+        let alice = || Ok(Some(HostKind::Instance(Handle::parse("alice").unwrap())));
+        for (case, target, lines, site) in [
             ("as browsers do", "/x?y", &["alice.example.com"][..], alice()),
             ("as proxies do", "http://alice.example.com/x", &["alice.example.com"], alice()),
             ("in two spellings", "http://ALICE.example.com/x", &["alice.example.com"], alice()),
             ("in its target alone", "http://alice.example.com:8443/x", &[], alice()),
-            ("somebody else's", "/", &["evil.test"], Ok(None)),
-            ("in letters that no host has", "/", &["\u{e4}lice.example.com"], Ok(None)),
-            ("with a name before it", "http://app.example.com@alice.example.com/", &[], Ok(None)),
+            ("a foreign host", "/", &["evil.test"], Ok(None)),
+            ("not ASCII", "/", &["\u{e4}lice.example.com"], Ok(None)),
+            ("with user information before it", "http://app.example.com@alice.example.com/", &[], Ok(None)),
         ] {
-            assert_eq!(good(target, lines), site, "{sentence}");
+            assert_eq!(classified(target, lines), site, "{case}");
         }
-        for (sentence, target, lines) in [
+        for (case, target, lines) in [
             ("nowhere, as HTTP/1.0 may", "/", &[][..]),
             ("twice", "/", &["alice.example.com", "app.example.com"]),
             ("twice the same", "/", &["alice.example.com", "alice.example.com"]),
             ("two", "http://app.example.com/", &["alice.example.com"]),
         ] {
-            let why = asked(target, lines).unwrap_err();
-            assert!(why.starts_with("The request ") && why.ends_with(".\n"), "{sentence}: {why}");
+            let message = requested(target, lines).unwrap_err();
+            assert!(message.starts_with("The request ") && message.ends_with(".\n"), "{case}: {message}");
         }
     }
 
-    fn asked(target: &str, lines: &[&str]) -> Result<String, &'static str> {
+    fn requested(target: &str, lines: &[&str]) -> Result<String, &'static str> {
         let mut headers = HeaderMap::new();
         for line in lines {
             headers.append(header::HOST, axum::http::HeaderValue::from_bytes(line.as_bytes()).unwrap());
         }
-        named(&target.parse().unwrap(), &headers).map(str::to_owned)
+        requested_host(&target.parse().unwrap(), &headers).map(str::to_owned)
     }
 }

@@ -1,4 +1,5 @@
-//! HTTP below the layers that answer it: the server's accept loop, our hosts, cookies, the peer behind Caddy, hop-by-hop headers.
+//! HTTP below the layers that answer it: the server's accept loop, our hosts, cookies, the peer behind Caddy,
+//! hop-by-hop headers.
 
 pub mod cookies;
 pub mod hop_by_hop;

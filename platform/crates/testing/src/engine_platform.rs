@@ -15,7 +15,7 @@ use berth::clock::Clock;
 use berth::config::ContainerConfig;
 use berth::containers::docker::DockerHost;
 use berth::containers::remote::RemoteHost;
-use berth::http_server::{self, PerPeer};
+use berth::http_server::{self, PeerLimit};
 use berth::instances::{Fact, Instance, Instances};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -230,7 +230,7 @@ async fn open(database: &Database, ground: &Ground, clock: Clock) -> (App, Socke
         tokio::spawn(app.instances.clone().run(end.clone()));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(http_server::serve(listener, berth::cli::public_router(app.clone()), PerPeer::All, end));
+        tokio::spawn(http_server::serve(listener, berth::cli::public_router(app.clone()), PeerLimit::Unlimited, end));
         (app, address)
     });
     let (app, address) = started.await.unwrap();

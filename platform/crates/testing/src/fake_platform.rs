@@ -20,7 +20,7 @@ use berth::containers::ContainerHost;
 use berth::containers::fake::FakeHost;
 use berth::containers::remote::RemoteHost;
 use berth::edge::WebhookDispatcher;
-use berth::http_server::{self, Answers, Lanes, PerPeer};
+use berth::http_server::{self, Lanes, PeerLimit, RequestHandler};
 use berth::instances::{Cause, Fact, Instance, Instances, Status};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -357,10 +357,10 @@ async fn open(
     (app, addresses, process)
 }
 
-async fn listen(lanes: Lanes, answers: impl Answers, end: &CancellationToken) -> SocketAddr {
+async fn listen(lanes: Lanes, answers: impl RequestHandler, end: &CancellationToken) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(http_server::serve_on(lanes, listener, answers, PerPeer::All, end.clone()));
+    tokio::spawn(http_server::serve_on(lanes, listener, answers, PeerLimit::Unlimited, end.clone()));
     address
 }
 
@@ -384,7 +384,7 @@ fn start_programs(
         .route("/socket", get(socket))
         .merge(receiver.routes())
         .merge(stub_program::router(said));
-    tokio::spawn(http_server::serve(listener, router, PerPeer::All, end));
+    tokio::spawn(http_server::serve(listener, router, PeerLimit::Unlimited, end));
 }
 
 /// A program answers while its container runs.

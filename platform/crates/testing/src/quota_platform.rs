@@ -205,7 +205,7 @@ async fn sign_up(app: &App, handle: &Handle) -> InstanceId {
 pub async fn serve(router: axum::Router, running: &CancellationToken) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(http_server::serve(listener, router, http_server::PerPeer::All, running.clone()));
+    tokio::spawn(http_server::serve(listener, router, http_server::PeerLimit::Unlimited, running.clone()));
     address
 }
 

@@ -1,314 +1,248 @@
-//! Connections to containers: HTTP/1.1, pooled by container, each driven by the request that is on it.
+//! The pool of keep-alive connections to containers: HTTP/1.1, keyed by container, address and thread.
 //!
-//! hyper wants every connection polled. Here the task that waits for the answer does so itself: nothing hops between
-//! threads on the way, and a client that hangs up takes its connection with it. Only a connection that is still taking a
-//! body in when its answer begins, or that switches protocols, gets a task of its own.
+//! A connection is leased to one request at a time and returns to the pool when the response body has ended.
+//! Connections that were idle for too long are evicted. The keep-alive race, in which a server closes a connection just
+//! as a request is sent on it, is met by sending safe requests once more on a new connection.
 
 use std::collections::HashMap;
-use std::future::poll_fn;
-use std::net::{IpAddr, SocketAddr};
-use std::pin::{Pin, pin};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::task::{Context, Poll, Waker};
-use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use axum::http::{Method, StatusCode, header};
 use hyper::body::{Body as _, Incoming};
-use hyper::client::conn::TrySendError;
-use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::coop::unconstrained;
+use tokio::sync::Semaphore;
 
-use super::bodies::UploadBody;
-use super::head_limit::{HeadLimit, HeadLimitedStream};
-use super::response_body::ResponseBody;
+use super::connection::{ContainerConnection, ContainerEndpoint, noop_context};
+use super::upload_body::UploadBody;
 use crate::clock::Clock;
-use crate::instances::{Instance, Instances};
+use crate::instances::Instances;
 
-/// A container on the same machine accepts at once, or something is wrong with it.
-const CONNECT: Duration = Duration::from_secs(2);
-/// Below the keep-alive of common servers (Node.js: 5 s): a connection they are about to close is not used again.
-const REST: Duration = Duration::from_secs(4);
-/// What rested this long may be closing at this very moment: a request that may be sent twice is kept for that.
-const FRESH: Duration = Duration::from_millis(500);
-/// Connections to one container that rest at a time on one thread.
-const MOST_AT_REST: usize = 64;
-/// How often those that rested too long are looked for.
-const SWEEP: Duration = Duration::from_secs(1);
-/// Longest head of an answer, in bytes.
-const HEAD_BYTES: usize = 64 * 1024;
-/// Most of an answer that is read at once, in bytes, once it proves to be long: of 1 MiB a third more pass in a second than
-/// with `SMALL_READ`.
-const LARGE_READ: usize = 400 * 1024;
-/// The same on connections beyond the first `MOST_LARGE`: clients that take their answers slowly would fill the memory.
-const SMALL_READ: usize = 64 * 1024;
-const MOST_LARGE: usize = 64;
+/// A container is on the same machine: it accepts at once, or something is wrong with it.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Idle connections are closed after this time. Below the keep-alive timeout of common servers (Node.js: 5 s), so that
+/// most often this side closes first and the keep-alive race does not arise.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+/// From this idle time on, a safe request is cloned before it is sent, so that it can be sent again if the connection
+/// turns out to be closing. Below it the clone is not worth its cost: keep-alive timeouts are seconds.
+const CLONE_AFTER_IDLE: Duration = Duration::from_millis(500);
+/// Idle connections to one endpoint, that is to one container from one thread.
+const MAX_IDLE: usize = 64;
+/// How often idle connections are looked through while there are any.
+const EVICTION_INTERVAL: Duration = Duration::from_secs(1);
+/// Connections with a large read buffer at a time: 64 of 400 KiB are 25 MiB. All further ones have a small buffer, or
+/// clients that read their responses slowly could fill the memory.
+const MAX_LARGE_BUFFERS: usize = 64;
 
-/// The connections of the edge. Cheap to clone.
+/// The connections of the edge to containers. Cheap to clone.
 #[derive(Clone)]
 pub(in crate::edge) struct ConnectionPool(Arc<PoolState>);
 
 struct PoolState {
     instances: Instances,
     clock: Clock,
-    at_rest: Mutex<IdleConnections>,
-    /// How many more connections may read much at once.
-    large: Arc<Semaphore>,
+    idle: Mutex<IdleConnections>,
+    /// Permits for large read buffers.
+    large_buffers: Arc<Semaphore>,
 }
 
 #[derive(Default)]
 struct IdleConnections {
-    connections: HashMap<ContainerEndpoint, Vec<(Box<ContainerConnection>, Instant)>>,
-    /// Whether a task looks for those that rested too long.
-    swept: bool,
+    by_endpoint: HashMap<ContainerEndpoint, Vec<IdleConnection>>,
+    /// Whether a task evicts those that are idle for too long.
+    eviction_runs: bool,
 }
 
-/// Which container is meant, and where it listens. An address that moved on to another container is another target. So is
-/// the same one on another thread: a connection wakes the thread that made it.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub(in crate::edge) struct ContainerEndpoint {
-    container: Arc<str>,
-    socket: SocketAddr,
-    from: ThreadId,
+struct IdleConnection {
+    connection: Box<ContainerConnection>,
+    since: Instant,
 }
 
-impl ContainerEndpoint {
-    /// The program of the instance that listens on `socket`; `None` while no container of it is known.
-    pub(in crate::edge) fn of(instance: &Instance, socket: SocketAddr) -> Option<Self> {
-        Some(Self { container: instance.container()?, socket, from: thread::current().id() })
-    }
+/// A response with its head complete, and the connection on which its body comes.
+pub(super) struct PooledResponse {
+    pub response: Response<Incoming>,
+    /// `None` when the body has ended already, or when the connection switches protocols and has a task of its own.
+    pub lease: Option<ConnectionLease>,
+}
+
+/// A connection while a response comes on it. Dropped, it closes the connection; [`Self::release`] returns it.
+pub(super) struct ConnectionLease {
+    pub connection: Box<ContainerConnection>,
+    pool: ConnectionPool,
 }
 
 impl ConnectionPool {
     pub(in crate::edge) fn new(instances: Instances, clock: Clock) -> Self {
-        let large = Arc::new(Semaphore::new(MOST_LARGE));
-        Self(Arc::new(PoolState { instances, clock, at_rest: Mutex::default(), large }))
+        let large_buffers = Arc::new(Semaphore::new(MAX_LARGE_BUFFERS));
+        Self(Arc::new(PoolState { instances, clock, idle: Mutex::default(), large_buffers }))
     }
 
-    /// Sends `request`, whose URI is the path alone, and returns the answer once its head is there. One that asks to switch
-    /// protocols gets a connection of its own.
+    /// Sends `request`, whose URI is the path alone, and returns the response once its head has arrived. A request that
+    /// asks to switch protocols gets a connection of its own.
     ///
     /// # Errors
-    /// When no connection can be made, or it broke before the head of the answer. The request was tried twice only where
-    /// that is safe: nothing of it had been sent, or it may be sent twice and its connection had rested.
+    /// When no connection can be made, or it broke before the head of the response. The request was sent twice only
+    /// where that is safe: nothing of the first had left, or the method is safe and the connection had been idle.
     pub(super) async fn exchange(
         &self,
-        target: &ContainerEndpoint,
+        endpoint: &ContainerEndpoint,
         mut request: Request<UploadBody>,
-    ) -> anyhow::Result<Response<ResponseBody>> {
+    ) -> anyhow::Result<PooledResponse> {
+        // Boxed, like `connect` below: a request on a pooled connection pays for neither future's size.
         if request.headers().contains_key(header::UPGRADE) {
-            return Box::pin(self.switch(target, request)).await;
+            return Box::pin(self.exchange_upgrade(endpoint, request)).await;
         }
-        if let Some((connection, rested)) = self.awaken(target) {
-            let copy = if rested < FRESH { None } else { copy_of(&request) };
-            match connection.ask(request).await {
-                Ok((answer, connection)) => return Ok(ResponseBody::of(answer, Some(connection), self)),
-                Err(mut unanswered) => {
-                    request = match (unanswered.take_message(), copy) {
+        if let Some((connection, idle_for)) = self.take_idle(endpoint) {
+            // The keep-alive race: a server may close an idle connection at any time, also while our request is on its
+            // way (RFC 9112 9.5). The request is then lost, and nothing tells whether it was processed. A proxy may
+            // send it again only if it is idempotent (RFC 9110 9.2.2), and by then hyper has consumed it: hence the
+            // clone.
+            let retry = if idle_for < CLONE_AFTER_IDLE { None } else { clone_if_safe(&request) };
+            match connection.exchange(request).await {
+                Ok((response, connection)) => return Ok(self.lease(response, connection)),
+                Err(mut failed) => {
+                    request = match (failed.take_message(), retry) {
+                        // The connection was closed before the first byte was written. Any method may be sent anew.
                         (Some(unsent), _) => unsent,
-                        (None, Some(copy)) if !unanswered.error().is_parse() => copy,
-                        _ => return Err(unanswered.into_error().into()),
+                        // A parse error is an answer, if a broken one: the container did process the request.
+                        (None, Some(retry)) if !failed.error().is_parse() => retry,
+                        _ => return Err(failed.into_error().into()),
                     };
                 }
             }
         }
-        let connection = Box::pin(self.connect(target)).await?;
-        let answered = connection.ask(request).await;
-        let (answer, connection) = answered.map_err(|unanswered| unanswered.into_error())?;
-        Ok(ResponseBody::of(answer, Some(connection), self))
+        // The second try is on a new connection, never on another idle one: those may be closing as well.
+        let connection = Box::pin(self.connect(endpoint)).await?;
+        let exchanged = connection.exchange(request).await;
+        let (response, connection) = exchanged.map_err(|failed| failed.into_error())?;
+        Ok(self.lease(response, connection))
     }
 
-    /// Sends a request of our own, and what is answered in a word. What comes behind that word is not read, and the
-    /// connection not used again.
+    /// Sends a request of the platform's own and returns the status of the response. A body behind it is not read, and
+    /// its connection is closed.
     pub(in crate::edge) async fn send(
         &self,
-        target: &ContainerEndpoint,
+        endpoint: &ContainerEndpoint,
         request: Request<UploadBody>,
     ) -> anyhow::Result<StatusCode> {
-        Ok(self.exchange(target, request).await?.status())
+        Ok(self.exchange(endpoint, request).await?.response.status())
     }
 
-    async fn switch(
+    async fn exchange_upgrade(
         &self,
-        target: &ContainerEndpoint,
+        endpoint: &ContainerEndpoint,
         request: Request<UploadBody>,
-    ) -> anyhow::Result<Response<ResponseBody>> {
-        let ContainerConnection { mut sender, driver, limit, .. } = *self.connect(target).await?;
-        if let Some(driver) = driver {
-            tokio::spawn(to_the_end(driver.with_upgrades()));
-        }
-        let answer = sender.send_request(request).await?;
-        limit.lift();
-        Ok(ResponseBody::of(answer, None, self))
+    ) -> anyhow::Result<PooledResponse> {
+        let response = self.connect(endpoint).await?.upgrade(request).await?;
+        Ok(PooledResponse { response, lease: None })
     }
 
-    async fn connect(&self, target: &ContainerEndpoint) -> anyhow::Result<Box<ContainerConnection>> {
-        let stream = tokio::time::timeout(CONNECT, TcpStream::connect(target.socket)).await??;
-        // Asked once the connection stands: the request was meant for a container that may have gone since, and its
-        // address may be another's by now.
-        let stands = match target.socket.ip() {
+    fn lease(&self, response: Response<Incoming>, connection: Box<ContainerConnection>) -> PooledResponse {
+        let lease = ConnectionLease { connection, pool: self.clone() };
+        if response.body().is_end_stream() {
+            lease.release();
+            return PooledResponse { response, lease: None };
+        }
+        PooledResponse { response, lease: Some(lease) }
+    }
+
+    async fn connect(&self, endpoint: &ContainerEndpoint) -> anyhow::Result<Box<ContainerConnection>> {
+        let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(endpoint.socket)).await??;
+        // Checked after the TCP handshake, not before: while that lasted, the container may have gone, and its address
+        // may have passed to the container of another tenant.
+        let container = match endpoint.socket.ip() {
             IpAddr::V4(address) => self.0.instances.container_at(address),
             IpAddr::V6(_) => None,
         };
-        if stands.is_none_or(|stands| stands != target.container) {
+        if container.is_none_or(|container| container != endpoint.container) {
             anyhow::bail!("another container has the address now");
         }
+        // Without it, Nagle's algorithm holds small writes back until the peer's delayed ACK, up to 40 ms.
         stream.set_nodelay(true)?;
-        let large = Arc::clone(&self.0.large).try_acquire_owned().ok();
-        let read = if large.is_some() { LARGE_READ } else { SMALL_READ };
-        let mut http = http1::Builder::new();
-        http.max_header_size(HEAD_BYTES).max_buf_size(read);
-        let (stream, limit) = HeadLimitedStream::new(stream);
-        let (sender, driver) = http.handshake(TokioIo::new(stream)).await?;
-        Ok(Box::new(ContainerConnection { target: target.clone(), sender, driver: Some(driver), limit, _large: large }))
+        let large_buffer = Arc::clone(&self.0.large_buffers).try_acquire_owned().ok();
+        Ok(ContainerConnection::handshake(stream, endpoint.clone(), large_buffer).await?)
     }
 
-    /// A connection that rested and is still open, and for how long it did.
-    fn awaken(&self, target: &ContainerEndpoint) -> Option<(Box<ContainerConnection>, Duration)> {
+    /// An idle connection that is still open, and for how long it was idle.
+    fn take_idle(&self, endpoint: &ContainerEndpoint) -> Option<(Box<ContainerConnection>, Duration)> {
         loop {
-            let (mut connection, since) = self.at_rest(|at_rest| at_rest.connections.get_mut(target)?.pop())?;
-            connection.drive(&mut nobody());
-            let rested = self.0.clock.monotonic().saturating_duration_since(since);
-            if connection.is_free() && rested < REST {
-                return Some((connection, rested));
+            // The one used last comes first: it is the least likely to be closing, and the others age out.
+            let IdleConnection { mut connection, since } =
+                self.with_idle(|idle| idle.by_endpoint.get_mut(endpoint)?.pop())?;
+            // It was not polled while it was idle. This poll reads a FIN or an unasked-for response, and closes it then.
+            connection.drive(&mut noop_context());
+            let idle_for = self.0.clock.monotonic().saturating_duration_since(since);
+            if connection.is_idle() && idle_for < IDLE_TIMEOUT {
+                return Some((connection, idle_for));
             }
         }
     }
 
-    pub(super) fn rest(&self, connection: Box<ContainerConnection>) {
-        let now = self.0.clock.monotonic();
-        let sweeps = self.at_rest(|at_rest| {
-            let resting = at_rest.connections.entry(connection.target.clone()).or_default();
-            if resting.len() < MOST_AT_REST {
-                resting.push((connection, now));
+    fn put_idle(&self, connection: Box<ContainerConnection>) {
+        let since = self.0.clock.monotonic();
+        let start_eviction = self.with_idle(|idle| {
+            let same_endpoint = idle.by_endpoint.entry(connection.endpoint.clone()).or_default();
+            if same_endpoint.len() < MAX_IDLE {
+                same_endpoint.push(IdleConnection { connection, since });
             }
-            !std::mem::replace(&mut at_rest.swept, true)
+            !std::mem::replace(&mut idle.eviction_runs, true)
         });
-        if sweeps {
-            tokio::spawn(sweep(Arc::downgrade(&self.0)));
+        if start_eviction {
+            // One task per pool, ended by itself when nothing is idle. It holds the pool weakly, so that a pool without
+            // users is freed with its connections, and the task then ends too.
+            tokio::spawn(evict_idle(Arc::downgrade(&self.0)));
         }
     }
 
-    fn at_rest<T>(&self, act: impl FnOnce(&mut IdleConnections) -> T) -> T {
-        act(&mut self.0.at_rest.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with_idle<T>(&self, act: impl FnOnce(&mut IdleConnections) -> T) -> T {
+        act(&mut self.0.idle.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// Closes what rested too long, until nothing rests.
-async fn sweep(pool: Weak<PoolState>) {
+impl ConnectionLease {
+    /// Returns the connection to the pool if it can take another request, and closes it otherwise.
+    pub(super) fn release(self) {
+        let Self { mut connection, pool } = self;
+        // hyper goes from "body read" to "ready for the next request" only when it is polled once more.
+        connection.drive(&mut noop_context());
+        if connection.is_idle() {
+            pool.put_idle(connection);
+        }
+    }
+}
+
+/// Closes connections that were idle for too long, until none is idle.
+async fn evict_idle(pool: Weak<PoolState>) {
     loop {
-        tokio::time::sleep(SWEEP).await;
+        tokio::time::sleep(EVICTION_INTERVAL).await;
         let Some(pool) = pool.upgrade() else { return };
         let now = pool.clock.monotonic();
-        let mut at_rest = pool.at_rest.lock().unwrap_or_else(PoisonError::into_inner);
-        at_rest.connections.retain(|_, resting| {
-            resting.retain(|(_, since)| now.saturating_duration_since(*since) < REST);
-            !resting.is_empty()
+        let mut idle = pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.by_endpoint.retain(|_, connections| {
+            connections.retain(|idle| now.saturating_duration_since(idle.since) < IDLE_TIMEOUT);
+            !connections.is_empty()
         });
-        if at_rest.connections.is_empty() {
-            at_rest.swept = false;
+        // Under the same lock as the look through: a connection that is put back later starts a new task.
+        if idle.by_endpoint.is_empty() {
+            idle.eviction_runs = false;
             return;
         }
     }
 }
 
-/// The same request again, if it may be sent twice (RFC 9110 9.2.1) and nothing follows its head.
-fn copy_of(request: &Request<UploadBody>) -> Option<Request<UploadBody>> {
+/// A clone of `request`, if it may be sent twice: a safe method (RFC 9110 9.2.1) and no body, which cannot be cloned.
+fn clone_if_safe(request: &Request<UploadBody>) -> Option<Request<UploadBody>> {
     let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     if !safe || !request.body().is_end_stream() {
         return None;
     }
-    let mut copy = Request::new(UploadBody::nothing());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    Some(copy)
-}
-
-/// One connection, and what polls it.
-pub(super) struct ContainerConnection {
-    target: ContainerEndpoint,
-    sender: SendRequest<UploadBody>,
-    /// `None`: it has ended.
-    driver: Option<Driver>,
-    limit: HeadLimit,
-    /// What lets it read much at once, where it may.
-    _large: Option<OwnedSemaphorePermit>,
-}
-
-type Driver = http1::Connection<TokioIo<HeadLimitedStream>, UploadBody>;
-
-impl ContainerConnection {
-    /// Sends the request and polls the connection until the head of the answer is there.
-    async fn ask(
-        mut self: Box<Self>,
-        request: Request<UploadBody>,
-    ) -> Result<(Response<Incoming>, Box<Self>), TrySendError<Request<UploadBody>>> {
-        let going = request.body().going();
-        self.limit.set();
-        // Not to be told to come back later: there is nobody to come back for, see `nobody`.
-        let mut answer = pin!(unconstrained(self.sender.try_send_request(request)));
-        let answered = poll_fn(|cx| {
-            drive(&mut self.driver, cx);
-            answer.as_mut().poll(&mut nobody())
-        });
-        let answered = answered.await?;
-        self.limit.lift();
-        // Its body and the answer's wait for each other no more than they would without us.
-        if going.is_some_and(|going| going.strong_count() > 0) {
-            self.set_apart();
-        }
-        Ok((answered, self))
-    }
-
-    pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
-        drive(&mut self.driver, cx);
-    }
-
-    /// Whether what comes on it comes by being polled here; otherwise it has a task of its own, or has ended.
-    pub(super) fn is_driven_here(&self) -> bool {
-        self.driver.is_some()
-    }
-
-    /// Whether it is open and nothing is on it.
-    pub(super) fn is_free(&self) -> bool {
-        self.driver.is_some() && self.sender.is_ready()
-    }
-
-    /// Gives it a task of its own; it is not used again.
-    fn set_apart(&mut self) {
-        if let Some(driver) = self.driver.take() {
-            tokio::spawn(to_the_end(driver));
-        }
-    }
-}
-
-/// For whom what a connection brings forth is polled right after the connection itself, by the same task: waking that would
-/// only have it look once more, for nothing.
-pub(super) fn nobody() -> Context<'static> {
-    Context::from_waker(Waker::noop())
-}
-
-fn drive(driver: &mut Option<Driver>, cx: &mut Context<'_>) {
-    if let Some(open) = driver
-        && let Poll::Ready(ended) = Pin::new(open).poll(cx)
-    {
-        say_if_broken(ended);
-        *driver = None;
-    }
-}
-
-async fn to_the_end(driver: impl Future<Output = hyper::Result<()>>) {
-    say_if_broken(driver.await);
-}
-
-fn say_if_broken(ended: hyper::Result<()>) {
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection to a container broke");
-    }
+    // `Request` is not Clone because its extensions need not be; none of ours travel to a container.
+    let mut clone = Request::new(UploadBody::empty());
+    *clone.method_mut() = request.method().clone();
+    *clone.uri_mut() = request.uri().clone();
+    *clone.version_mut() = request.version();
+    *clone.headers_mut() = request.headers().clone();
+    Some(clone)
 }

@@ -1,12 +1,13 @@
-//! Which headers pass the edge, both ways (RFC 9110 7.6.1 for those of one hop; the rest keeps tenants apart).
+//! Which headers pass the proxy, in both directions: hop-by-hop headers (RFC 9110 7.6.1), forged identity, our cookies,
+//! and what one tenant's response must not say about the hosts of others.
 
 use axum::http::header::{self, HeaderMap, HeaderValue};
 
 use crate::cookies;
-use crate::hop::{connection_names, drop_one_hop, drop_where};
+use crate::hop_by_hop::{connection_names, remove_hop_by_hop, remove_where};
 
-/// What a tenant's answer may not say: each reaches beyond its own host, or lies about who answered.
-const NOT_FOR_TENANTS: [&str; 9] = [
+/// Response headers that a tenant may not send: each has effects beyond its own host, or lies about who answered.
+const FORBIDDEN_IN_RESPONSES: [&str; 9] = [
     "clear-site-data",
     "alt-svc",
     "public-key-pins",
@@ -18,35 +19,46 @@ const NOT_FOR_TENANTS: [&str; 9] = [
     "server",
 ];
 
-/// Takes out what the client may not tell the instance: one-hop headers and those that `Connection` names, our cookies, and
-/// every name that we, or programs behind proxies, believe. `TE: trailers` is put back; `Expect` is answered by us, when the
-/// container takes the body; no `Trailer` announces fields behind it, which nobody has looked at, and without it none is sent.
-/// Returns the protocol it asks to upgrade to.
+/// Removes what a client may not tell the instance: hop-by-hop headers, our cookies, and every name that programs
+/// behind a proxy trust. Returns the protocol that the client asks to switch to, if it is one that may be tunnelled.
 pub(in crate::edge) fn clean_request(headers: &mut HeaderMap) -> Option<HeaderValue> {
-    let asked = headers.get(header::UPGRADE).cloned();
-    let upgrade = asked.filter(|asked| connection_names(headers, "upgrade") && !leads_to_http(asked));
+    // `Upgrade` counts only together with `Connection: upgrade` (RFC 9110 7.8). All three are read before they are
+    // removed.
+    let upgrade = headers.get(header::UPGRADE).cloned();
+    let upgrade = upgrade.filter(|protocols| connection_names(headers, "upgrade") && !leads_to_http(protocols));
     let trailers = headers.get(header::TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
-    drop_one_hop(headers);
+    remove_hop_by_hop(headers);
+    // `TE` is hop-by-hop, but gRPC servers may refuse a call without it, and this proxy does forward trailers.
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    drop_where(headers, |name| matches!(name, "http2-settings" | "expect" | "trailer") || is_believed(name));
-    cookies::strip_ours(headers);
+    // `Expect: 100-continue`: our server sends the 100 itself, when the container begins to take the body (hyper does
+    // so on the first poll). Passed on, it would ask the container for a second one, which nothing waits for.
+    // `Trailer`: without this announcement hyper sends no trailer fields upstream. They arrive behind the body, where
+    // no filter sees them, and some programs merge them into the head. `HTTP2-Settings` belongs to an h2c upgrade,
+    // which is refused above.
+    remove_where(headers, |name| {
+        matches!(name, "http2-settings" | "expect" | "trailer") || is_trusted_by_programs(name)
+    });
+    cookies::remove_own(headers);
     upgrade
 }
 
-/// Takes out what the instance may not tell the browser.
+/// Removes what an instance may not tell the browser. `host` is the host it was reached by.
 pub(super) fn clean_response(headers: &mut HeaderMap, host: &str) {
+    // Before `Transfer-Encoding` goes with the hop-by-hop headers. hyper frames the body anew, by what it has parsed.
     if !has_plain_length(headers) {
         headers.remove(header::CONTENT_LENGTH);
     }
-    drop_one_hop(headers);
-    drop_where(headers, |name| NOT_FOR_TENANTS.contains(&name) || name.starts_with("x-accel-"));
+    remove_hop_by_hop(headers);
+    // `X-Accel-*` are commands to nginx, if an operator has one in front: X-Accel-Redirect would have it serve its own
+    // files.
+    remove_where(headers, |name| FORBIDDEN_IN_RESPONSES.contains(&name) || name.starts_with("x-accel-"));
     if headers.contains_key(header::SET_COOKIE) {
         let kept: Vec<HeaderValue> = headers
             .get_all(header::SET_COOKIE)
             .iter()
-            .filter(|cookie| is_own_cookie(cookie.as_bytes(), host))
+            .filter(|cookie| stays_on_host(cookie.as_bytes(), host))
             .cloned()
             .collect();
         headers.remove(header::SET_COOKIE);
@@ -56,34 +68,38 @@ pub(super) fn clean_response(headers: &mut HeaderMap, host: &str) {
     }
 }
 
-/// Takes out of an answer's trailers what would have been taken out of its head: some programs read both as one.
+/// Removes the same names from a response's trailers as from its head: some clients merge the two, though RFC 9110 6.5.1
+/// forbids it.
 pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
+    // All of them, not only those for other hosts: no browser accepts a cookie in a trailer.
     trailers.remove(header::SET_COOKIE);
-    for name in NOT_FOR_TENANTS {
+    for name in FORBIDDEN_IN_RESPONSES {
         trailers.remove(name);
     }
 }
 
-/// Whether Content-Length says how long the body is, in a word that everybody reads alike. Beside Transfer-Encoding it does not
-/// (RFC 9112 6.3), and of `5, 5` some say that it is no number. The body is as long as it is without it.
+/// Whether `Content-Length` is one that every recipient reads alike, so that no two disagree where the response ends.
+/// Beside `Transfer-Encoding` it is overridden (RFC 9112 6.3), and `5, 5` is a number to some parsers and an error to
+/// others.
 fn has_plain_length(headers: &HeaderMap) -> bool {
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     let plain = lengths.next().is_some_and(|length| length.as_bytes().iter().all(u8::is_ascii_digit));
     plain && lengths.next().is_none() && !headers.contains_key(header::TRANSFER_ENCODING)
 }
 
-/// Whether the upgrade leads to HTTP again: requests inside it would pass the edge unseen, with whatever they say of who sent them.
-/// It is then as if nobody had asked (RFC 9110 7.8 lets a server ignore it).
-fn leads_to_http(asked: &HeaderValue) -> bool {
-    let names = asked.as_bytes().split(|&b| b == b',').map(<[u8]>::trim_ascii);
+/// Whether the upgrade is to HTTP again, as in h2c smuggling: requests inside the tunnel would bypass the edge, with
+/// forged identity headers. Such an upgrade is ignored, which RFC 9110 7.8 allows.
+fn leads_to_http(protocols: &HeaderValue) -> bool {
+    let names = protocols.as_bytes().split(|&b| b == b',').map(<[u8]>::trim_ascii);
     names
         .map(|name| name.split(|&b| b == b'/').next().unwrap_or_default())
         .any(|name| ["h2c", "h2", "http", "tls"].iter().any(|http| name.eq_ignore_ascii_case(http.as_bytes())))
 }
 
-/// Names that say who the client is, how it came, or that it asked for another path.
-fn is_believed(name: &str) -> bool {
-    const BELIEVED: [&str; 13] = [
+/// Whether programs behind a proxy take this header for the proxy's own word on who the client is, how it connected, or
+/// which path it asked for.
+fn is_trusted_by_programs(name: &str) -> bool {
+    const TRUSTED_PREFIXES: [&str; 13] = [
         "x-forwarded",
         "x-berth",
         "x-user",
@@ -98,21 +114,23 @@ fn is_believed(name: &str) -> bool {
         "cf-connecting-ip",
         "true-client-ip",
     ];
-    // Every name of every request comes by here, and most begin like none of them.
+    // The hot path: every header name of every request passes here, and the first letter rules most of them out.
     matches!(name.as_bytes().first(), Some(b'c' | b'f' | b'p' | b's' | b't' | b'x'))
-        && (BELIEVED.iter().any(|prefix| begins_with(name, prefix)) || name == "forwarded")
+        && (TRUSTED_PREFIXES.iter().any(|prefix| begins_with(name, prefix)) || name == "forwarded")
 }
 
-/// Underscores and dots count as hyphens, because CGI-like servers fold them.
+/// Underscores and dots count as hyphens, because CGI and WSGI servers fold them all into one variable (RFC 3875
+/// 4.1.18): `X_Forwarded_For` would arrive as `HTTP_X_FORWARDED_FOR`, like the real one.
 fn begins_with(name: &str, prefix: &str) -> bool {
     let folded = |byte: u8| if matches!(byte, b'_' | b'.') { b'-' } else { byte };
     name.len() >= prefix.len() && name.bytes().zip(prefix.bytes()).all(|(byte, wanted)| folded(byte) == wanted)
 }
 
-/// A cookie stays on the host that sets it, and is not called like ours.
-fn is_own_cookie(cookie: &[u8], host: &str) -> bool {
+/// Whether a `Set-Cookie` sets a cookie for `host` alone, under a name that is not ours.
+fn stays_on_host(cookie: &[u8], host: &str) -> bool {
     let mut parts = cookie.split(|&b| b == b';').map(<[u8]>::trim_ascii);
-    // Of `=name=value` browsers send back `name=value`.
+    // Browsers read `=name=value` as a cookie without a name and send it back as `name=value`, which looks like ours
+    // (RFC 6265bis has browsers refuse that for `__Host-`; older ones do not).
     let pair = parts.next().unwrap_or_default();
     let pair = pair.strip_prefix(b"=").unwrap_or(pair).trim_ascii();
     let name = pair.split(|&b| b == b'=').next().unwrap_or_default().trim_ascii();
@@ -122,7 +140,7 @@ fn is_own_cookie(cookie: &[u8], host: &str) -> bool {
         let Some((key, value)) = part.iter().position(|&b| b == b'=').map(|at| (&part[..at], &part[at + 1..])) else {
             return false;
         };
-        // A dot in front means nothing (RFC 6265 5.2.3).
+        // A leading dot is ignored (RFC 6265 5.2.3).
         let value = value.trim_ascii();
         let value = value.strip_prefix(b".").unwrap_or(value);
         key.trim_ascii().eq_ignore_ascii_case(b"domain")
@@ -145,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_sees_nothing_forged_and_none_of_our_cookies() {
+    fn an_instance_sees_no_forged_headers_and_none_of_our_cookies() {
         let mut headers = map(&[
             ("connection", "keep-alive, X-Secret"),
             ("x-secret", "1"),
@@ -163,28 +181,28 @@ mod tests {
             ("accept", "*/*"),
         ]);
         assert_eq!(clean_request(&mut headers), None);
-        // Taking headers out of the map changes the order of the others, which has no meaning.
+        // Removing from the map reorders the rest. The order of different names has no meaning (RFC 9110 5.3).
         let mut left: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
         left.sort_unstable();
         assert_eq!(left, [("accept", "*/*"), ("cookie", "a=1"), ("te", "trailers")]);
     }
 
     #[test]
-    fn an_upgrade_is_one_only_when_connection_says_so() {
+    fn an_upgrade_counts_only_when_connection_names_it() {
         assert!(clean_request(&mut map(&[("connection", "Upgrade"), ("upgrade", "websocket")])).is_some());
         assert!(clean_request(&mut map(&[("upgrade", "websocket")])).is_none());
     }
 
     #[test]
-    fn an_upgrade_to_http_is_none() {
-        for asked in ["h2c", "H2C", "websocket, h2c", "HTTP/2.0", "TLS/1.2,HTTP/1.1"] {
-            let mut headers = map(&[("connection", "upgrade"), ("upgrade", asked), ("http2-settings", "AAMAAABk")]);
-            assert_eq!((clean_request(&mut headers), headers.len()), (None, 0), "{asked}");
+    fn an_upgrade_to_http_is_ignored() {
+        for protocols in ["h2c", "H2C", "websocket, h2c", "HTTP/2.0", "TLS/1.2,HTTP/1.1"] {
+            let mut headers = map(&[("connection", "upgrade"), ("upgrade", protocols), ("http2-settings", "AAMAAABk")]);
+            assert_eq!((clean_request(&mut headers), headers.len()), (None, 0), "{protocols}");
         }
     }
 
     #[test]
-    fn a_length_that_not_everybody_reads_alike_is_taken_out() {
+    fn an_ambiguous_content_length_is_removed() {
         for (fields, kept) in [
             (&[("content-length", "5")][..], 1),
             (&[("content-length", "5"), ("transfer-encoding", "chunked")], 0),
@@ -198,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_cannot_reach_beyond_its_own_host() {
+    fn a_response_has_no_effect_beyond_its_own_host() {
         let mut headers = map(&[
             ("set-cookie", "a=1; Path=/"),
             ("set-cookie", "b=2; Domain=example.com"),

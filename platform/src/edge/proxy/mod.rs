@@ -1,6 +1,15 @@
-//! Through to the container and back: headers cleaned both ways, bodies streamed, any Upgrade, nothing buffered.
+//! The reverse proxy: forwards a request to the instance's container and streams the response back.
+//!
+//! ```text
+//! client --> UploadBody ------------------------------> ConnectionPool --> container
+//! client <-- SessionBoundBody <- ActivityBody <- ResponseBody <-'   (UpgradeTunnel after a 101)
+//! ```
+//!
+//! Headers are filtered in both directions (`headers.rs`). Bodies and upgraded connections pass unchanged and
+//! unbuffered.
 
-mod bodies;
+mod activity_body;
+mod connection;
 mod connection_pool;
 mod head_limit;
 mod headers;
@@ -8,6 +17,7 @@ mod response_body;
 mod session_bound_body;
 mod traffic_activity;
 mod upgrade_tunnel;
+mod upload_body;
 
 use std::error::Error as _;
 use std::future::Future;
@@ -25,26 +35,29 @@ use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-pub(super) use self::bodies::UploadBody;
-use self::bodies::{ActivityBody, UploadError};
-pub(super) use self::connection_pool::{ConnectionPool, ContainerEndpoint};
+use self::activity_body::ActivityBody;
+pub(super) use self::connection::ContainerEndpoint;
+pub(super) use self::connection_pool::ConnectionPool;
 pub(super) use self::headers::clean_request;
 use self::headers::clean_response;
 use self::response_body::ResponseBody;
 use self::session_bound_body::SessionBoundBody;
 use self::traffic_activity::ActivityDetector;
 use self::upgrade_tunnel::UpgradeTunnel;
+pub(super) use self::upload_body::UploadBody;
+use self::upload_body::{UploadError, UploadTerms};
 use super::Edge;
 use super::in_flight::InFlightPermit;
 use super::refusal::EdgeRefusal;
-use super::visit::{ASKED_EVERY, Visit};
-use crate::client;
+use super::visit::{REVALIDATE_EVERY, Visit};
 use crate::instances::{Work, WorkInFlight};
+use crate::peer;
 
-/// How long a program may think about a request that it has whole before its answer begins.
-const ANSWER_WITHIN: Duration = Duration::from_secs(600);
+/// How long a response may take to begin, and how often is checked meanwhile that the visit is still valid.
+const RESPONSE_TIMEOUT: ResponseTimeout =
+    ResponseTimeout { limit: Duration::from_secs(600), check_every: REVALIDATE_EVERY };
 
-/// What we say of the visitor. Made once: a name in text would be read again with every request.
+// Header names that the edge sets, made once: a name given as text would be parsed and hashed for every request.
 static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -53,102 +66,117 @@ static USER: HeaderName = HeaderName::from_static("x-berth-user");
 static ASSERTION: HeaderName = HeaderName::from_static("x-berth-assertion");
 
 impl Edge {
-    /// Sends the request to the instance's container and the answer back. `place` ends with the last byte; `work` with the
-    /// head of the answer, from where on what moves is the work. A probe's lasts until its end and moves nothing.
+    /// Sends the request to the instance's container and returns its response, with a body that still streams.
+    ///
+    /// The in-flight permit is held to the last byte. `work` keeps the instance awake until the head of the response;
+    /// from there on only data that moves does. The guard of a probe lasts to the last byte, and a probe's data counts
+    /// for nothing.
     pub(in crate::edge) async fn forward(
         &self,
         visit: Arc<Visit>,
-        (work, place): (WorkInFlight, InFlightPermit),
+        work: WorkInFlight,
+        permit: InFlightPermit,
         mut request: Request,
     ) -> Result<Response, EdgeRefusal> {
-        let most = self.app.config.upload_bytes;
-        if request.body().size_hint().lower() > most {
-            return Err(EdgeRefusal::TooLarge(most));
+        // An announced length is refused before a byte is read. A chunked body is counted by `UploadBody`.
+        let max_bytes = self.app.config.upload_bytes;
+        if request.body().size_hint().lower() > max_bytes {
+            return Err(EdgeRefusal::TooLarge(max_bytes));
         }
         let instance = &visit.instance;
-        let from_client = request.extensions_mut().remove::<OnUpgrade>();
-        let target = ContainerEndpoint::of(instance, visit.socket()).ok_or(EdgeRefusal::Upstream(GONE))?;
-        let upgrade = self.prepare(&mut request, &visit).map_err(|_| EdgeRefusal::Upstream(NOT_A_TARGET))?;
-        let (mut response, probe) = self.ask(&visit, &target, work, request).await?;
-        let to_container = response.extensions_mut().remove::<OnUpgrade>();
+        let client = request.extensions_mut().remove::<OnUpgrade>();
+        let endpoint = ContainerEndpoint::of(instance, visit.socket()).ok_or(EdgeRefusal::Upstream(GONE))?;
+        let upgrade = self.prepare(&mut request, &visit).map_err(|_| EdgeRefusal::Upstream(BAD_TARGET))?;
+        let (mut response, probe) = self.exchange(&visit, &endpoint, work, request).await?;
+        let container = response.extensions_mut().remove::<OnUpgrade>();
         let protocol = response.headers().get(header::UPGRADE).cloned();
-        clean_response(response.headers_mut(), &visit.entrance.host);
+        clean_response(response.headers_mut(), &visit.virtual_host.host);
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let flow = probe.is_none().then(|| instance.open_flow(Work::Stream));
-            let movement = ActivityDetector::of_answer(response.headers());
-            // What may not wake it is let begin, and not let hold it awake to its end.
-            let _held = (place, probe.filter(|_| visit.counts()));
-            let stands = Arc::clone(&visit);
-            let answer = |body| ActivityBody { body, flow, movement, given: false, visit, _held };
-            return Ok(response.map(|body| Body::new(SessionBoundBody::new(answer(body), stands))));
+            let detector = ActivityDetector::for_response(response.headers());
+            // The probe of a visit that may not wake the instance was allowed to begin. It must not hold the instance
+            // awake for as long as its client likes to read.
+            let _guards = (permit, probe.filter(|_| visit.counts_as_activity()));
+            let session = Arc::clone(&visit);
+            let tracked = |body| ActivityBody { body, flow, detector, has_delivered: false, visit, _guards };
+            return Ok(response.map(|body| Body::new(SessionBoundBody::new(tracked(body), session))));
         }
-        let (Some(_), Some(from_client), Some(to_container), Some(protocol)) =
-            (upgrade, from_client, to_container, protocol)
-        else {
+        // A 101 that was not asked for would leave the client in HTTP and the container in another protocol.
+        let (Some(_), Some(client), Some(container), Some(protocol)) = (upgrade, client, container, protocol) else {
             return Err(EdgeRefusal::Upstream("The instance switched protocols without being asked."));
         };
-        let movement = (ActivityDetector::of_upgrade(&protocol), ActivityDetector::of_upgrade(&protocol));
+        let (from_client, from_container) =
+            (ActivityDetector::for_upgrade(&protocol), ActivityDetector::for_upgrade(&protocol));
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         response.headers_mut().insert(header::UPGRADE, protocol);
-        let flow = visit.counts().then(|| instance.open_flow(Work::Socket));
+        let flow = visit.counts_as_activity().then(|| instance.open_flow(Work::Socket));
+        // This task is detached: the response has to be returned before hyper hands the client's socket over. It ends
+        // when either side closes or the visit ends, and the in-flight permit that it holds bounds how many there are.
         tokio::spawn(async move {
-            UpgradeTunnel { visit, flow, from_client, to_container, movement }.run().await;
-            drop(place);
+            UpgradeTunnel { visit, flow, client, container, from_client, from_container }.run().await;
+            drop(permit);
         });
         Ok(response.map(|_| Body::empty()))
     }
 
-    /// Sends the request and waits for the head of its answer. While its body is on its way in, what moves is the work;
-    /// from its last byte on, waiting is. The guard of a probe comes back, to be kept to the end.
-    async fn ask(
+    /// Sends the request and waits for the head of its response. While the body is on its way in, the bytes that move
+    /// keep the instance awake; from the last byte on, waiting does. The guard of a probe is returned, to be held to
+    /// the end.
+    async fn exchange(
         &self,
         visit: &Arc<Visit>,
-        target: &ContainerEndpoint,
+        endpoint: &ContainerEndpoint,
         work: WorkInFlight,
         request: Request,
     ) -> Result<(Response<ResponseBody>, Option<WorkInFlight>), EdgeRefusal> {
         let instance = &visit.instance;
         let (probe, work) = if work.is_probe() { (Some(work), None) } else { (None, Some(work)) };
-        let waits = work.is_some();
+        let is_work = work.is_some();
         let (request, held, sent) = if request.body().is_end_stream() {
-            (request.map(|_| UploadBody::nothing()), work, None)
+            (request.map(|_| UploadBody::empty()), work, None)
         } else {
+            // `work` is dropped here: an upload that stalls must not hold the instance awake for two minutes.
             let flow = work.map(|_| instance.open_flow(Work::Upload));
-            let (sending, sent) = oneshot::channel::<()>();
-            let most = self.app.config.upload_bytes;
-            let request = request.map(|body| UploadBody::from_client(body, most, flow, Arc::clone(visit), sending));
-            (request, None, Some(sent))
+            let (ended, sent) = oneshot::channel::<()>();
+            let max_bytes = self.app.config.upload_bytes;
+            let terms = UploadTerms { max_bytes, flow, visit: Arc::clone(visit), _ended: ended };
+            (request.map(|body| UploadBody::from_client(body, terms)), None, Some(sent))
         };
         let sent = async {
             let Some(sent) = sent else { return held };
-            // An error: nothing is ever said here, the body is dropped when its last byte is gone.
+            // Always an error: nothing is ever sent on this channel. The body drops its half when its last byte is
+            // gone.
             let _ = sent.await;
-            waits.then(|| instance.begin_work(Work::Request))
+            is_work.then(|| instance.begin_work(Work::Request))
         };
-        let answer = tokio::select! {
+        // Biased, because a response that has arrived wins over a timeout of the same moment.
+        let response = tokio::select! {
             biased;
-            answer = self.upstreams.exchange(target, request) => answer,
-            refusal = no_longer((ANSWER_WITHIN, ASKED_EVERY), sent, || visit.still_stands()) => return Err(refusal),
+            response = self.connections.exchange(endpoint, request) => response,
+            refusal = RESPONSE_TIMEOUT.elapsed(sent, || visit.is_valid()) => return Err(refusal),
         };
-        let response = answer.map_err(|error| self.unanswered(visit, &error))?;
-        Ok((response, probe))
+        let response = response.map_err(|error| self.refusal_for(visit, &error))?;
+        Ok((ResponseBody::wrap(response), probe))
     }
 
-    /// Why a request has no answer: the client's doing, or else the instance's.
-    fn unanswered(&self, visit: &Visit, error: &anyhow::Error) -> EdgeRefusal {
+    /// Why there is no response: the client's fault, or else the instance's.
+    fn refusal_for(&self, visit: &Visit, error: &anyhow::Error) -> EdgeRefusal {
         let instance = &visit.instance;
         let http = error.downcast_ref::<hyper::Error>();
-        if let Some(cut) = http.and_then(|error| error.source()).and_then(|cause| cause.downcast_ref::<UploadError>()) {
-            return match cut {
+        // An error of the request body comes back as the source of hyper's error.
+        if let Some(error) = http.and_then(|error| error.source()).and_then(|cause| cause.downcast_ref::<UploadError>())
+        {
+            return match error {
                 UploadError::TooLarge => EdgeRefusal::TooLarge(self.app.config.upload_bytes),
                 UploadError::Stalled => EdgeRefusal::Stalled,
             };
         }
         tracing::debug!(instance.id = %instance.id, error = %format!("{error:#}"), "an instance did not answer");
-        // A body that broke off, or that was none, says nothing about the instance.
+        // The client's body broke off or was malformed. That says nothing about the instance.
         if http.is_some_and(hyper::Error::is_user) {
             return EdgeRefusal::BrokenBody;
         }
+        // On a further port nothing has to listen, so it is not reported: the contract's port alone tells health.
         if visit.program.port.is_some() {
             return EdgeRefusal::Upstream(NOT_ON_PORT);
         }
@@ -156,12 +184,14 @@ impl Edge {
         EdgeRefusal::Upstream(BROKE_OFF)
     }
 
-    /// Turns the client's request into the container's: its connection, and what may be believed about the client. Returns
-    /// the protocol that it asks to switch to.
+    /// Turns the client's request into the container's: target, hop-by-hop headers, and what may be trusted about the
+    /// client. Returns the protocol that the client asks to switch to.
     fn prepare(&self, request: &mut Request, visit: &Visit) -> anyhow::Result<Option<HeaderValue>> {
-        let ip = client::address(request.headers());
+        // Read before `clean_request` removes them: Caddy's X-Forwarded-For is replaced by the one address it holds.
+        let ip = peer::address(request.headers());
         let origin_host = request.headers().get(header::HOST).cloned();
         let upgrade = clean_request(request.headers_mut());
+        // Origin form and HTTP/1.1 (RFC 9112 3.2.1), also for a request that came in absolute form or over HTTP/2.
         let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
         *request.uri_mut() = Uri::from(path);
         *request.version_mut() = Version::HTTP_11;
@@ -170,7 +200,7 @@ impl Edge {
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(header::UPGRADE, protocol.clone());
         }
-        let host = HeaderValue::from_str(visit.entrance.origin.trim_start_matches("https://"))?;
+        let host = HeaderValue::from_str(visit.virtual_host.origin.trim_start_matches("https://"))?;
         headers.insert(&FORWARDED_FOR, HeaderValue::from_str(&ip.to_string())?);
         headers.insert(&FORWARDED_PROTO, HeaderValue::from_static("https"));
         headers.insert(&FORWARDED_HOST, host.clone());
@@ -190,42 +220,50 @@ const BROKE_OFF: &str =
     "Its program closed the connection, or is not listening on its port. Berth looks after it; try again in a moment.";
 const NOT_ON_PORT: &str =
     "No program answers on that port. It has to listen on all addresses (0.0.0.0), not on 127.0.0.1 alone.";
-const NOT_A_TARGET: &str = "This address cannot be passed on to the instance.";
+const BAD_TARGET: &str = "This address cannot be passed on to the instance.";
 const GONE: &str = "Its container was just replaced. Berth looks after it; try again in a moment.";
 
-/// Why an answer is not waited for any more: the visit `stands` no more, which is asked `every` so often, or `limit` has passed
-/// since the request was `sent`; an upload takes as long as it takes. What `sent` comes to is kept while the program thinks.
-/// Every request comes by here, so there is one timer for both reasons.
-async fn no_longer<K, S>(
-    (limit, every): (Duration, Duration),
-    sent: impl Future<Output = K>,
-    stands: impl Fn() -> S,
-) -> EdgeRefusal
-where
-    S: Future<Output = bool>,
-{
-    let (mut sent, mut pause) = (pin!(sent), pin!(sleep(every)));
-    let _kept = loop {
-        tokio::select! {
-            biased;
-            kept = &mut sent => break kept,
-            () = &mut pause => {}
+/// How long a response may take to begin.
+#[derive(Clone, Copy)]
+struct ResponseTimeout {
+    /// Counted from the last byte of the request on: an upload takes as long as it takes.
+    limit: Duration,
+    check_every: Duration,
+}
+
+impl ResponseTimeout {
+    /// Completes with the reason to wait no longer: the visit is not valid any more, or the limit has passed since the
+    /// request was `sent`. The guard that `sent` returns is held until then.
+    ///
+    /// Every request passes here, so one timer serves both reasons. It is measured in whole check intervals.
+    async fn elapsed<K, V>(self, sent: impl Future<Output = K>, is_valid: impl Fn() -> V) -> EdgeRefusal
+    where
+        V: Future<Output = bool>,
+    {
+        let Self { limit, check_every } = self;
+        let (mut sent, mut pause) = (pin!(sent), pin!(sleep(check_every)));
+        let _guard = loop {
+            tokio::select! {
+                biased;
+                guard = &mut sent => break guard,
+                () = &mut pause => {}
+            }
+            if !is_valid().await {
+                return EdgeRefusal::LogIn;
+            }
+            pause.set(sleep(check_every));
+        };
+        let mut waited = Duration::ZERO;
+        while waited <= limit {
+            pause.as_mut().await;
+            if !is_valid().await {
+                return EdgeRefusal::LogIn;
+            }
+            pause.set(sleep(check_every));
+            waited += check_every;
         }
-        if !stands().await {
-            return EdgeRefusal::LogIn;
-        }
-        pause.set(sleep(every));
-    };
-    let mut thought = Duration::ZERO;
-    while thought <= limit {
-        pause.as_mut().await;
-        if !stands().await {
-            return EdgeRefusal::LogIn;
-        }
-        pause.set(sleep(every));
-        thought += every;
+        EdgeRefusal::TooSlow
     }
-    EdgeRefusal::TooSlow
 }
 
 #[cfg(test)]
@@ -236,27 +274,27 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_has_its_time_from_the_last_byte_of_the_request_on() {
-        let (every, long) = (Duration::from_millis(5), Duration::from_millis(100));
-        let patience = (every * 4, every);
-        let (sending, sent) = oneshot::channel::<()>();
+        let (check_every, long) = (Duration::from_millis(5), Duration::from_millis(100));
+        let timeout = ResponseTimeout { limit: check_every * 4, check_every };
+        let (ended, sent) = oneshot::channel::<()>();
         let uploaded = async {
             sleep(long).await;
-            drop(sending);
+            drop(ended);
         };
         tokio::select! {
             biased;
             () = uploaded => {}
-            refused = no_longer(patience, sent, || ready(true)) => panic!("{refused:?} while the upload went on"),
+            refused = timeout.elapsed(sent, || ready(true)) => panic!("{refused:?} while the upload went on"),
         }
-        let waited = tokio::time::timeout(long, no_longer(patience, ready(()), || ready(true))).await;
+        let waited = tokio::time::timeout(long, timeout.elapsed(ready(()), || ready(true))).await;
         assert!(matches!(waited, Ok(EdgeRefusal::TooSlow)));
     }
 
     #[tokio::test]
-    async fn a_visit_that_ended_waits_for_no_answer_whether_its_request_was_sent_or_not() {
-        let patience = (Duration::from_secs(60), Duration::from_millis(1));
-        let uploading = no_longer(patience, std::future::pending::<()>(), || ready(false));
+    async fn an_ended_visit_waits_for_no_response_whether_its_request_was_sent_or_not() {
+        let timeout = ResponseTimeout { limit: Duration::from_secs(60), check_every: Duration::from_millis(1) };
+        let uploading = timeout.elapsed(std::future::pending::<()>(), || ready(false));
         assert!(matches!(uploading.await, EdgeRefusal::LogIn));
-        assert!(matches!(no_longer(patience, ready(()), || ready(false)).await, EdgeRefusal::LogIn));
+        assert!(matches!(timeout.elapsed(ready(()), || ready(false)).await, EdgeRefusal::LogIn));
     }
 }

@@ -1,4 +1,4 @@
-//! The body of an answer: it drives its connection while it is read, and gathers what comes in small pieces.
+//! The response body as it comes from a container: reading it drives its connection, and small pieces are coalesced.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -7,87 +7,85 @@ use bytes::{Bytes, BytesMut};
 use hyper::Response;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
-use super::connection_pool::{ConnectionPool, ContainerConnection, nobody};
+use super::connection::noop_context;
+use super::connection_pool::{ConnectionLease, PooledResponse};
 
-/// Small pieces are gathered up to about so many bytes.
-const GATHERED: usize = 8 * 1024;
+/// Small pieces are coalesced up to about this many bytes.
+const COALESCE_BYTES: usize = 8 * 1024;
 
-type Polled = Result<Frame<Bytes>, hyper::Error>;
+type PolledFrame = Result<Frame<Bytes>, hyper::Error>;
 
-/// Gives its connection back at its end. Dropped earlier, it closes it.
+/// Returns its connection to the pool when the body has ended. Dropped earlier, it closes the connection, because what
+/// is left of the body would be read as the answer to the next request.
 pub(super) struct ResponseBody {
     body: Incoming,
-    connection: Option<Box<ContainerConnection>>,
-    home: ConnectionPool,
-    /// What came behind data that was gathered; of a body's end, nothing.
-    next: Option<Option<Polled>>,
-    /// Why it broke off, to be said once what came before has been sent: hyper would throw that away.
-    broken: Option<hyper::Error>,
+    /// `None` once the connection has been returned, or when a task of its own drives it to the end.
+    lease: Option<ConnectionLease>,
+    /// What was read behind coalesced data, to be given out next. `Some(None)` is the end of the body.
+    next: Option<Option<PolledFrame>>,
+    /// An error that is held back until the data before it has been flushed.
+    held_error: Option<hyper::Error>,
 }
 
 impl ResponseBody {
-    /// An answer whose head came on `connection`; `None`: that has a task of its own.
-    pub(super) fn of(
-        answer: Response<Incoming>,
-        connection: Option<Box<ContainerConnection>>,
-        home: &ConnectionPool,
-    ) -> Response<Self> {
-        let mut answer = answer.map(|body| Self { body, connection, home: home.clone(), next: None, broken: None });
-        if answer.body().is_end_stream() {
-            answer.body_mut().give_back();
-        }
-        answer
+    /// The response of a container with a body that drives its connection.
+    pub(super) fn wrap(pooled: PooledResponse) -> Response<Self> {
+        let PooledResponse { response, lease } = pooled;
+        response.map(|body| Self { body, lease, next: None, held_error: None })
     }
 
-    /// The next frame, and with a small one those that are there already: written each by itself, a flood of events would
-    /// cost as many writes. Nothing is waited for.
-    fn gathered(&mut self, cx: &mut Context<'_>) -> Poll<Option<Polled>> {
-        let first = match ready!(self.next_frame(cx)) {
+    /// The next frame; behind a small one, all further small ones that can be had without waiting. hyper writes each
+    /// frame with a system call of its own, so a flood of small server-sent events would cost as many writes.
+    fn poll_coalesced(&mut self, cx: &mut Context<'_>) -> Poll<Option<PolledFrame>> {
+        let first = match ready!(self.poll_next(cx)) {
             Some(Ok(frame)) if is_small(&frame) => frame.into_data().unwrap_or_default(),
             next => return Poll::Ready(next),
         };
         let mut all = BytesMut::new();
-        while first.len().max(all.len()) < GATHERED && !self.body.is_end_stream() {
-            match self.next_frame(cx) {
+        while first.len().max(all.len()) < COALESCE_BYTES && !self.body.is_end_stream() {
+            match self.poll_next(cx) {
                 Poll::Ready(Some(Ok(frame))) if is_small(&frame) => {
+                    // Allocated only for a second piece: a single event is passed on as it was read, without a copy.
                     if all.is_empty() {
-                        all.reserve(2 * GATHERED);
+                        all.reserve(2 * COALESCE_BYTES);
                         all.extend_from_slice(&first);
                     }
                     all.extend_from_slice(&frame.into_data().unwrap_or_default());
                 }
+                // A large piece, trailers, an error or the end: it cannot join, and it cannot be put back either.
                 Poll::Ready(next) => {
                     self.next = Some(next);
                     break;
                 }
+                // Never wait for more: an event has to reach its reader before the program sends the next one.
                 Poll::Pending => break,
             }
         }
         Poll::Ready(Some(Ok(Frame::data(if all.is_empty() { first } else { all.freeze() }))))
     }
 
-    fn next_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Polled>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<PolledFrame>> {
         let mut body = Pin::new(&mut self.body);
-        if let Some(connection) = &mut self.connection
-            && connection.is_driven_here()
+        if let Some(ConnectionLease { connection, .. }) = &mut self.lease
+            && connection.is_driven_by_caller()
         {
-            if let ready @ Poll::Ready(_) = body.as_mut().poll_frame(&mut nobody()) {
+            // hyper keeps one piece in a channel between connection and body, and reads nothing more from the socket
+            // until it is taken. That is the backpressure: a program writes no faster than its client reads.
+            if let ready @ Poll::Ready(_) = body.as_mut().poll_frame(&mut noop_context()) {
                 return ready;
             }
             connection.drive(cx);
-            if connection.is_driven_here() {
-                return body.poll_frame(&mut nobody());
+            // While the connection is open, its socket holds the real waker, and the body needs none.
+            if connection.is_driven_by_caller() {
+                return body.poll_frame(&mut noop_context());
             }
         }
         body.poll_frame(cx)
     }
 
-    fn give_back(&mut self) {
-        let Some(mut connection) = self.connection.take() else { return };
-        // It notices only now that the answer is over.
-        connection.drive(&mut nobody());
-        if connection.is_free() {
-            self.home.rest(connection);
+    fn release_connection(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.release();
         }
     }
 }
@@ -96,20 +94,24 @@ impl Body for ResponseBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Polled>> {
-        if let Some(error) = self.broken.take() {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<PolledFrame>> {
+        if let Some(error) = self.held_error.take() {
             return Poll::Ready(Some(Err(error)));
         }
         let polled = match self.next.take() {
             Some(next) => Poll::Ready(next),
-            None => self.gathered(cx),
+            None => self.poll_coalesced(cx),
         };
+        // Checked after data too: with a Content-Length the last frame shows the end, and hyper polls no further.
         if matches!(polled, Poll::Ready(None)) || (polled.is_ready() && self.is_end_stream()) {
-            self.give_back();
+            self.release_connection();
         }
         match polled {
+            // On a body's error hyper closes the client's connection without flushing its write buffer, and the client
+            // would lose data that came well before the error. So the error is held back for one poll: on Pending hyper
+            // flushes, and the wake-up makes it poll again and get the error.
             Poll::Ready(Some(Err(error))) => {
-                self.broken = Some(error);
+                self.held_error = Some(error);
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
@@ -128,11 +130,12 @@ impl Body for ResponseBody {
         match &self.next {
             None => self.body.size_hint(),
             Some(None) => SizeHint::with_exact(0),
+            // The frame that waits is no longer counted by the body below, so no bound is known.
             Some(Some(_)) => SizeHint::default(),
         }
     }
 }
 
 fn is_small(frame: &Frame<Bytes>) -> bool {
-    frame.data_ref().is_some_and(|data| data.len() < GATHERED)
+    frame.data_ref().is_some_and(|data| data.len() < COALESCE_BYTES)
 }

@@ -1,4 +1,4 @@
-//! Answers that are long on their way end with the visit they were opened for.
+//! Session expiry for streaming responses: a body that lasts long ends with the visit for which it was opened.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,26 +11,27 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::edge::visit::Visit;
 
-/// A body for as long as its visit stands. One that comes in one piece is never asked about.
+/// A body that is broken off soon after its visit has ended: after a logout, or when a share was withdrawn.
 pub(super) struct SessionBoundBody<B> {
     body: B,
     visit: Arc<Visit>,
-    begun: bool,
-    over: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    has_begun: bool,
+    /// Completes when the visit ends. Made only for a body that needs it.
+    visit_ended: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl<B> SessionBoundBody<B> {
     pub(super) fn new(body: B, visit: Arc<Visit>) -> Self {
-        Self { body, visit, begun: false, over: None }
+        Self { body, visit, has_begun: false, visit_ended: None }
     }
 
-    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+    fn visit_has_ended(&mut self, cx: &mut Context<'_>) -> bool {
         let visit = &self.visit;
-        let over = self.over.get_or_insert_with(|| {
+        let ended = self.visit_ended.get_or_insert_with(|| {
             let visit = Arc::clone(visit);
-            Box::pin(async move { visit.over().await })
+            Box::pin(async move { visit.ended().await })
         });
-        over.as_mut().poll(cx).is_ready()
+        ended.as_mut().poll(cx).is_ready()
     }
 }
 
@@ -41,11 +42,15 @@ where
     type Data = Bytes;
     type Error = BoxError;
 
-    /// Broken off, so that nobody takes what came for the whole.
+    // The visit's timer is polled with the body, by the same task. No task of its own watches the session, so nothing
+    // is left behind when the client disconnects.
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
-        let whole_at_once = !std::mem::replace(&mut self.begun, true) && polled.is_ready();
-        if !whole_at_once && self.is_over(cx) {
+        // Most responses are there on the first poll. They cost no timer: the visit was checked when they were let in.
+        let is_first_and_ready = !std::mem::replace(&mut self.has_begun, true) && polled.is_ready();
+        if !is_first_and_ready && self.visit_has_ended(cx) {
+            // An error, not an end: the connection breaks (or the stream is reset), and a client does not take a part
+            // for the whole (RFC 9112 8).
             return Poll::Ready(Some(Err("the visit ended".into())));
         }
         polled.map_err(Into::into)

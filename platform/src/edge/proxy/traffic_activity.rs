@@ -1,55 +1,64 @@
-//! Whether bytes that pass say that something happens, or only that the line is open. Told beside the path: no byte is
-//! changed, kept or waited for, however they are cut up.
+//! Tells application data from keep-alive traffic (WebSocket pings, comments in event streams) in bytes that pass by.
+//!
+//! Keep-alive traffic must not keep an instance awake: browsers and proxies send it for as long as a page is open. The
+//! bytes are only looked at. None is changed, held back or waited for, however the stream is cut into pieces.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 
-/// One direction of one connection.
+/// The parser for one direction of one connection.
 pub(super) enum ActivityDetector {
-    /// Every byte is one.
-    Bytes,
+    /// No known protocol: every byte is activity.
+    AnyBytes,
     EventStream(EventStreamParser),
     WebSocket(WebSocketParser),
 }
 
 impl ActivityDetector {
-    /// Of an answer with these headers.
-    pub(super) fn of_answer(headers: &HeaderMap) -> Self {
+    /// For the body of a response with these headers.
+    pub(super) fn for_response(headers: &HeaderMap) -> Self {
         let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes).trim_ascii_start();
         let is_events = kind.get(..17).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"));
-        // What is compressed is not looked into.
+        // Compressed events are not decompressed for this. Each byte then counts, which errs on the side of staying
+        // awake.
         if is_events && !headers.contains_key(header::CONTENT_ENCODING) {
             Self::EventStream(EventStreamParser::LineBegins)
         } else {
-            Self::Bytes
+            Self::AnyBytes
         }
     }
 
-    /// Of a connection that was upgraded to `protocol`.
-    pub(super) fn of_upgrade(protocol: &HeaderValue) -> Self {
+    /// For a connection that was upgraded to `protocol`, the value of the response's `Upgrade` header.
+    pub(super) fn for_upgrade(protocol: &HeaderValue) -> Self {
         if protocol.as_bytes().eq_ignore_ascii_case(b"websocket") {
             Self::WebSocket(WebSocketParser::default())
         } else {
-            Self::Bytes
+            Self::AnyBytes
         }
     }
 
-    /// Takes the next `bytes` in; whether something happens in them.
-    pub(super) fn moves(&mut self, bytes: &[u8]) -> bool {
+    /// Reads the next `bytes`. Whether they hold application data, or a part of it.
+    pub(super) fn is_activity(&mut self, bytes: &[u8]) -> bool {
         match self {
-            Self::Bytes => !bytes.is_empty(),
-            Self::EventStream(events) => events.moves(bytes),
-            Self::WebSocket(frames) => frames.moves(bytes),
+            Self::AnyBytes => !bytes.is_empty(),
+            Self::EventStream(events) => events.is_activity(bytes),
+            Self::WebSocket(frames) => frames.is_activity(bytes),
         }
     }
 
-    /// Whether a Close frame may come next: on a WebSocket, between two frames, before one was sent.
-    pub(super) fn may_close(&self) -> bool {
-        matches!(self, Self::WebSocket(WebSocketParser { closed: false, at: FramePosition::Header { have: 0, .. } }))
+    /// Whether a Close frame may be sent next: on a WebSocket, between two frames, before a Close frame has passed. A
+    /// frame put into the middle of another would be read as its payload.
+    pub(super) fn may_send_close(&self) -> bool {
+        matches!(
+            self,
+            Self::WebSocket(WebSocketParser { has_closed: false, position: FramePosition::Header { have: 0, .. } })
+        )
     }
 }
 
-/// Server-sent events (WHATWG HTML 9.2.6): a line that begins with a colon is a comment, and like a blank one it keeps
-/// proxies from hanging up. Any other line is a field, and a message for somebody.
+/// Server-sent events (WHATWG HTML 9.2.6), of which only the kind of line is told apart.
+///
+/// A line that begins with a colon is a comment. Like an empty line it is sent so that proxies do not time the
+/// connection out. Any other line is a field of an event.
 pub(super) enum EventStreamParser {
     LineBegins,
     InComment,
@@ -57,91 +66,99 @@ pub(super) enum EventStreamParser {
 }
 
 impl EventStreamParser {
-    fn moves(&mut self, bytes: &[u8]) -> bool {
-        let mut moves = false;
+    fn is_activity(&mut self, bytes: &[u8]) -> bool {
+        let mut is_activity = false;
         for byte in bytes {
             *self = match (&self, byte) {
+                // CR, LF and CRLF all end a line. CRLF passes here twice, which makes no difference.
                 (_, b'\n' | b'\r') => Self::LineBegins,
                 (Self::LineBegins, b':') | (Self::InComment, _) => Self::InComment,
                 (Self::LineBegins | Self::InField, _) => Self::InField,
             };
-            moves |= matches!(self, Self::InField);
+            is_activity |= matches!(self, Self::InField);
         }
-        moves
+        is_activity
     }
 }
 
-/// The frames of one direction of a WebSocket (RFC 6455 5.2). Payload of data frames moves, whole or in fragments; pings,
-/// pongs, closes and empty frames do not. A mask changes nothing about that.
+/// The frames of one direction of a WebSocket (RFC 6455 5.2).
+///
+/// The payload of data frames is activity, in one frame or in fragments. Ping, Pong and Close frames are not, nor are
+/// empty ones. The payload is never unmasked: its length and the opcode are enough.
 #[derive(Default)]
 pub(super) struct WebSocketParser {
-    at: FramePosition,
-    closed: bool,
+    position: FramePosition,
+    /// Whether a Close frame has passed. No frame may follow it (RFC 6455 5.5.1).
+    has_closed: bool,
 }
 
 enum FramePosition {
-    /// In the head of a frame, of which so many bytes have come.
+    /// In a frame's header, of which the first `have` bytes have come. They are kept here because the header can be cut
+    /// anywhere between two reads.
     Header {
-        bytes: [u8; LONGEST_HEAD],
+        bytes: [u8; LONGEST_HEADER],
         have: u8,
     },
     Payload {
         left: u64,
-        data: bool,
+        is_data: bool,
     },
-    /// What came are no frames: from here on every byte moves.
-    Astray,
+    /// The bytes are no WebSocket frames. There is no way to find the start of the next one, so all further bytes
+    /// count.
+    Invalid,
 }
 
-/// Two bytes, eight of length, four of mask.
-const LONGEST_HEAD: usize = 14;
+/// Two bytes, eight of extended length, four of masking key (RFC 6455 5.2).
+const LONGEST_HEADER: usize = 14;
 
 impl Default for FramePosition {
     fn default() -> Self {
-        Self::Header { bytes: [0; LONGEST_HEAD], have: 0 }
+        Self::Header { bytes: [0; LONGEST_HEADER], have: 0 }
     }
 }
 
 impl WebSocketParser {
-    fn moves(&mut self, mut bytes: &[u8]) -> bool {
-        let mut moves = false;
+    fn is_activity(&mut self, mut bytes: &[u8]) -> bool {
+        let mut is_activity = false;
         while let Some((first, rest)) = bytes.split_first() {
-            match &mut self.at {
-                FramePosition::Astray => return true,
-                FramePosition::Header { bytes: head, have } => {
-                    head[usize::from(*have)] = *first;
+            match &mut self.position {
+                FramePosition::Invalid => return true,
+                FramePosition::Header { bytes: header, have } => {
+                    header[usize::from(*have)] = *first;
                     *have += 1;
                     bytes = rest;
-                    if let Some(head) = FrameHeader::read(&head[..usize::from(*have)]) {
-                        self.closed |= head.opcode == CLOSE;
-                        self.at = head.then();
+                    if let Some(header) = FrameHeader::read(&header[..usize::from(*have)]) {
+                        self.has_closed |= header.opcode == CLOSE;
+                        self.position = header.position_after();
                     }
                 }
-                FramePosition::Payload { left, data } => {
+                FramePosition::Payload { left, is_data } => {
+                    // A whole run of payload is skipped at once: its length does not matter.
                     let here = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
-                    moves |= *data;
+                    is_activity |= *is_data;
                     *left -= here as u64;
                     bytes = &bytes[here..];
                     if *left == 0 {
-                        self.at = FramePosition::default();
+                        self.position = FramePosition::default();
                     }
                 }
             }
         }
-        moves
+        is_activity
     }
 }
 
+/// The opcode of a Close frame. Below 3 are data frames, 9 and 10 are Ping and Pong (RFC 6455 11.8).
 const CLOSE: u8 = 8;
 
 struct FrameHeader {
-    last: bool,
+    is_final: bool,
     opcode: u8,
     payload: u64,
 }
 
 impl FrameHeader {
-    /// `None` while more of it has to come.
+    /// `None` while `bytes` is only the beginning of a header.
     fn read(bytes: &[u8]) -> Option<Self> {
         let [first, second, rest @ ..] = bytes else { return None };
         let extended = match second & 0x7f {
@@ -155,19 +172,21 @@ impl FrameHeader {
         }
         let length = |bytes: &[u8]| bytes.iter().fold(0, |length: u64, byte| (length << 8) | u64::from(*byte));
         let payload = if extended == 0 { u64::from(second & 0x7f) } else { length(&rest[..extended]) };
-        Some(Self { last: first & 0x80 != 0, opcode: first & 0x0f, payload })
+        Some(Self { is_final: first & 0x80 != 0, opcode: first & 0x0f, payload })
     }
 
-    /// What comes after it.
-    fn then(&self) -> FramePosition {
+    /// What comes behind it.
+    fn position_after(&self) -> FramePosition {
         let is_data = self.opcode <= 2;
-        let is_control = matches!(self.opcode, CLOSE..=10) && self.last && self.payload <= 125;
+        // RFC 6455 5.5: control frames are not fragmented, and their payload has at most 125 bytes.
+        let is_control = matches!(self.opcode, CLOSE..=10) && self.is_final && self.payload <= 125;
         match self.payload {
-            _ if !is_data && !is_control => FramePosition::Astray,
+            _ if !is_data && !is_control => FramePosition::Invalid,
+            // No payload follows: the next byte begins a header.
             0 => FramePosition::default(),
-            // RFC 6455 5.2: the most significant bit must be 0.
-            left if left >> 63 == 0 => FramePosition::Payload { left, data: is_data },
-            _ => FramePosition::Astray,
+            // RFC 6455 5.2: the most significant bit of a 64-bit length must be 0.
+            left if left >> 63 == 0 => FramePosition::Payload { left, is_data },
+            _ => FramePosition::Invalid,
         }
     }
 }
@@ -204,19 +223,19 @@ mod tests {
     }
 
     fn frames() -> ActivityDetector {
-        ActivityDetector::of_upgrade(&HeaderValue::from_static("WebSocket"))
+        ActivityDetector::for_upgrade(&HeaderValue::from_static("WebSocket"))
     }
 
     fn events() -> ActivityDetector {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("Text/Event-Stream; charset=utf-8"));
-        ActivityDetector::of_answer(&headers)
+        ActivityDetector::for_response(&headers)
     }
 
     #[test]
-    fn data_moves_and_what_keeps_the_line_open_does_not() {
+    fn websocket_data_is_activity_and_pings_pongs_and_closes_are_not() {
         for masked in [false, true] {
-            for (opcode, payload, moves) in [
+            for (opcode, payload, is_activity) in [
                 (1, &b"hello"[..], true),
                 (2, &[0; 70_000], true),
                 (0, &[0; 300], true),
@@ -225,25 +244,30 @@ mod tests {
                 (10, b"still there?", false),
                 (8, &[3, 233], false),
             ] {
-                let mut movement = frames();
-                assert_eq!(movement.moves(&frame(true, opcode, masked, payload)), moves, "{opcode} {}", payload.len());
-                assert_eq!(movement.may_close(), opcode != 8, "{opcode}");
+                let mut detector = frames();
+                assert_eq!(
+                    detector.is_activity(&frame(true, opcode, masked, payload)),
+                    is_activity,
+                    "{opcode} {}",
+                    payload.len()
+                );
+                assert_eq!(detector.may_send_close(), opcode != 8, "{opcode}");
             }
         }
     }
 
     #[test]
-    fn what_are_no_frames_moves_as_bytes_do() {
+    fn bytes_that_are_no_frames_all_count_as_activity() {
         for bytes in [&[0x83, 0][..], &[0x89, 126, 1, 0], &[0x09, 0], &[0x82, 127, 128, 0, 0, 0, 0, 0, 0, 0]] {
-            let mut movement = frames();
-            assert!(!movement.moves(bytes));
-            assert!(movement.moves(b"x") && !movement.may_close(), "{bytes:?}");
+            let mut detector = frames();
+            assert!(!detector.is_activity(bytes));
+            assert!(detector.is_activity(b"x") && !detector.may_send_close(), "{bytes:?}");
         }
     }
 
     #[test]
-    fn an_event_moves_and_a_comment_does_not() {
-        for (text, moves) in [
+    fn an_event_is_activity_and_a_comment_is_not() {
+        for (text, is_activity) in [
             ("data: x\n\n", true),
             (": still there\n\n", false),
             (":\r\n\r\n", false),
@@ -252,18 +276,18 @@ mod tests {
             ("id: 1\n\n", true),
             (":a:b\r:c\r\r", false),
         ] {
-            assert_eq!(events().moves(text.as_bytes()), moves, "{text:?}");
+            assert_eq!(events().is_activity(text.as_bytes()), is_activity, "{text:?}");
         }
     }
 
-    fn cut(mut bytes: &[u8], cuts: &[usize], movement: &mut ActivityDetector) -> bool {
-        let mut moves = false;
+    fn cut(mut bytes: &[u8], cuts: &[usize], detector: &mut ActivityDetector) -> bool {
+        let mut is_activity = false;
         for cut in cuts {
             let (here, rest) = bytes.split_at((*cut).min(bytes.len()));
-            moves |= movement.moves(here);
+            is_activity |= detector.is_activity(here);
             bytes = rest;
         }
-        movement.moves(bytes) || moves
+        detector.is_activity(bytes) || is_activity
     }
 
     proptest! {
@@ -275,31 +299,31 @@ mod tests {
         ) {
             let quiet: Vec<u8> =
                 kept_open.iter().flat_map(|(opcode, masked, n)| frame(true, *opcode, *masked, &vec![9; *n])).collect();
-            let mut movement = frames();
-            prop_assert!(!cut(&quiet, &cuts, &mut movement));
+            let mut detector = frames();
+            prop_assert!(!cut(&quiet, &cuts, &mut detector));
             let data: Vec<u8> =
                 sent.iter().flat_map(|(last, opcode, masked, n)| frame(*last, *opcode, *masked, &vec![9; *n])).collect();
-            let moves = sent.iter().any(|(.., n)| *n > 0);
-            prop_assert_eq!(cut(&data, &cuts, &mut movement), moves);
-            // And it has not lost its place: between data, quiet is still quiet.
-            prop_assert!(!cut(&quiet, &cuts, &mut movement));
+            let is_activity = sent.iter().any(|(.., n)| *n > 0);
+            prop_assert_eq!(cut(&data, &cuts, &mut detector), is_activity);
+            // The parser is still in step with the frames: pings behind data are still told from it.
+            prop_assert!(!cut(&quiet, &cuts, &mut detector));
         }
 
         #[test]
-        fn each_piece_with_payload_of_data_moves(payload in 1usize..70_000, piece in 1usize..20_000) {
+        fn each_piece_with_payload_of_a_data_frame_is_activity(payload in 1usize..70_000, piece in 1usize..20_000) {
             let bytes = frame(true, 2, true, &vec![1; payload]);
             let head = bytes.len() - payload;
-            let mut movement = frames();
-            prop_assert!(!movement.moves(&bytes[..head]));
+            let mut detector = frames();
+            prop_assert!(!detector.is_activity(&bytes[..head]));
             for piece in bytes[head..].chunks(piece) {
-                prop_assert!(movement.moves(piece));
+                prop_assert!(detector.is_activity(piece));
             }
         }
 
         #[test]
-        fn no_bytes_at_all_bring_it_down(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            frames().moves(&bytes);
-            events().moves(&bytes);
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            frames().is_activity(&bytes);
+            events().is_activity(&bytes);
         }
 
         #[test]
@@ -307,9 +331,9 @@ mod tests {
             lines in proptest::collection::vec("(:[ -~]{0,9}|)(\n|\r\n|\r)", 0..9),
             cuts in proptest::collection::vec(0usize..6, 0..30),
         ) {
-            let mut movement = events();
-            prop_assert!(!cut(lines.concat().as_bytes(), &cuts, &mut movement));
-            prop_assert!(cut(b"data: x\n\n", &cuts, &mut movement));
+            let mut detector = events();
+            prop_assert!(!cut(lines.concat().as_bytes(), &cuts, &mut detector));
+            prop_assert!(cut(b"data: x\n\n", &cuts, &mut detector));
         }
     }
 }

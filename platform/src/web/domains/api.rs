@@ -57,7 +57,7 @@ pub async fn remove(
 
 fn view(app: &App, instance: &Instance, domain: &Domain) -> Value {
     let mut view = json!(domain);
-    view["url"] = json!(app.config.hosts.entrance_by_domain(&domain.name, &instance.handle, instance.id).origin);
+    view["url"] = json!(app.config.hosts.virtual_host_of_domain(&domain.name, &instance.handle, instance.id).origin);
     view["txt_name"] = json!(domain.proof_name());
     view["alias_of"] = json!(app.config.hosts.instance_host(&instance.handle));
     view

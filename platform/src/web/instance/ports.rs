@@ -40,7 +40,8 @@ pub fn ports_view(app: &App, instance: &Instance) -> PortsView {
     let (hosts, ports) = (&app.config.hosts, instance.ports());
     // Every hostname that is opened for the first time costs a certificate of the authority's weekly limit. Where
     // that is counted, ports are offered by path, on a host that has one already.
-    let url = |port| (!app.certificates.are_counted()).then(|| hosts.entrance_of_port(&instance.handle, port).origin);
+    let url =
+        |port| (!app.certificates.are_counted()).then(|| hosts.virtual_host_of_port(&instance.handle, port).origin);
     PortsView {
         typed: ports.to_string(),
         note: String::new(),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::accounts::{Client, LogIn, Session, SignedIn};
 use crate::app::App;
-use crate::hosts::Site;
+use crate::hosts::HostKind;
 use crate::http::page::Page;
 use crate::http::problem::{HandlerResult, Problem};
 use crate::instances::Cause;
@@ -111,8 +111,8 @@ pub async fn passkey(
 /// Wakes the instance that a browser is on the way to, when it has just logged in as its owner: the wake begins while
 /// the browser follows the redirects.
 async fn wake_on_the_way(app: &App, next: Option<&ReturnPath>, signed_in: &SignedIn) {
-    let site = next.and_then(|next| app.config.hosts.site(next.host()));
-    if site.as_ref().and_then(Site::handle) != Some(&signed_in.handle) {
+    let site = next.and_then(|next| app.config.hosts.classify(next.host()));
+    if site.as_ref().and_then(HostKind::handle) != Some(&signed_in.handle) {
         return;
     }
     if let Some(instance) = app.instances.by_account(signed_in.account) {

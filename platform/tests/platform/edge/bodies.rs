@@ -1,11 +1,11 @@
-//! Bodies on their way to a sleeping instance: they stay with whoever sends them until there is somebody to read them.
+//! Backpressure on uploads to a sleeping instance: the body stays with the client until the program can read it.
 
 use super::*;
 
-/// What the kernel keeps of a connection, on either side, and more: what was written beyond it, somebody read.
+/// More than the socket buffers of both sides hold. Bytes written beyond it were read by the platform.
 const KERNEL: usize = 16 << 20;
 const UPLOAD: usize = 64 << 20;
-/// How long silence is listened to.
+/// A socket that accepts or sends nothing for this long counts as blocked.
 const QUIET: Duration = Duration::from_millis(500);
 
 fn head(cookie: &str, bytes: usize, more: &str) -> String {
@@ -15,7 +15,7 @@ fn head(cookie: &str, bytes: usize, more: &str) -> String {
 }
 
 #[tokio::test]
-async fn who_asks_before_sending_is_told_to_go_on_when_the_instance_is_awake() {
+async fn expect_100_continue_is_answered_when_the_instance_is_awake() {
     let (town, alice, cookie) = at_home().await;
     put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
     town.host.hold(Verb::Start, Held::BeforeItsEffect);
@@ -34,7 +34,7 @@ async fn who_asks_before_sending_is_told_to_go_on_when_the_instance_is_awake() {
 }
 
 #[tokio::test]
-async fn a_large_upload_is_not_taken_in_while_the_instance_wakes() {
+async fn a_large_upload_is_not_buffered_while_the_instance_wakes() {
     let (town, alice, cookie) = at_home().await;
     put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
     town.host.hold(Verb::Start, Held::BeforeItsEffect);
@@ -45,7 +45,7 @@ async fn a_large_upload_is_not_taken_in_while_the_instance_wakes() {
     let mut sent = 0;
     while let Ok(n) = tokio::time::timeout(QUIET, upload.write(&piece[..piece.len().min(UPLOAD - sent)])).await {
         sent += n.unwrap();
-        assert!(sent < KERNEL, "{sent} bytes were taken while nobody could read them");
+        assert!(sent < KERNEL, "{sent} bytes were buffered while the program could not read them");
     }
     town.host.release(Verb::Start);
     while sent < UPLOAD {

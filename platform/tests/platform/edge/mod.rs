@@ -1,4 +1,4 @@
-//! The edge: who comes through to an instance, what is seen of a sleeping one, what passes and what does not.
+//! The edge: authorisation, the hand-off of a login, the wake gate, forwarding of requests, header filters.
 
 mod ports;
 mod proxying;
@@ -45,7 +45,7 @@ async fn the_owner_sees_the_page_from_inside_the_container() {
 }
 
 #[tokio::test]
-async fn anybody_else_is_sent_to_log_in_and_wakes_nothing() {
+async fn a_visitor_without_a_session_is_sent_to_log_in_and_wakes_nothing() {
     let (town, alice, _) = at_home().await;
     let bob = town.settle_in("bob").await;
     let bobs = town.instance_cookie(&bob).await;
@@ -85,7 +85,7 @@ async fn the_hand_off_leads_back_to_the_page_that_was_asked_for_and_works_once()
         handed.header("location").strip_prefix("https://alice.example.com").expect("back to the instance").to_owned();
 
     let elsewhere = town.get(HOST, &back, &[PAGE]).await;
-    assert_eq!(elsewhere.status, 400, "another browser has no use for the link");
+    assert_eq!(elsewhere.status, 400, "the link works only in the browser that began");
     let home = town.get(HOST, &back, &[("cookie", &pending), PAGE]).await;
     assert_eq!((home.status, home.header("location")), (303, "/deep?x=1"));
     let session = home.header("set-cookie").split(';').next().unwrap().to_owned();
@@ -97,11 +97,15 @@ async fn the_hand_off_leads_back_to_the_page_that_was_asked_for_and_works_once()
     let who =
         town.app.accounts.authenticate("app.example.com", alice.signed_in.session.reveal()).await.unwrap().unwrap();
     town.app.accounts.log_out(&who).await.unwrap();
-    assert_eq!(town.get(HOST, "/", &[("cookie", &session)]).await.status, 401, "logged out there, logged out here");
+    assert_eq!(
+        town.get(HOST, "/", &[("cookie", &session)]).await.status,
+        401,
+        "a logout on the app host ends the sessions on instances' hosts"
+    );
 }
 
 #[tokio::test]
-async fn a_planted_way_back_leads_nowhere_else() {
+async fn a_forged_return_path_is_no_open_redirect() {
     let (town, alice, _) = at_home().await;
     for path in ["//evil.example.com/", "/\\evil.example.com", "https://evil.example.com/"] {
         let sent = town.get(HOST, "/", &[PAGE]).await;
@@ -122,7 +126,7 @@ async fn a_person_sees_the_waiting_page_at_once_and_it_turns_into_the_instance()
     let (town, alice, cookie) = at_home().await;
     put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
     town.host.hold(Verb::Start, Held::BeforeItsEffect);
-    // The Engine has not even answered yet.
+    // The Engine has not answered the start yet.
     let page = town.get(HOST, "/", &[("cookie", &cookie), PAGE]).await;
     assert_eq!((page.status, page.header("cache-control")), (503, "no-store"));
     assert!(!page.header("retry-after").is_empty() && page.text().contains("/.berth/assets/"), "{}", page.text());
@@ -134,7 +138,7 @@ async fn a_person_sees_the_waiting_page_at_once_and_it_turns_into_the_instance()
 }
 
 #[tokio::test]
-async fn a_frozen_instance_is_thawed_before_a_page_could_be_drawn() {
+async fn a_frozen_instance_is_thawed_and_shows_no_waiting_page() {
     let (town, alice, cookie) = at_home().await;
     put_to_sleep(&town, &alice, Wish::Frozen, Fact::Frozen).await;
     let page = town.get(HOST, "/", &[("cookie", &cookie), PAGE]).await;
@@ -176,7 +180,7 @@ async fn a_program_that_waited_too_long_gets_503_and_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn what_browsers_fetch_by_themselves_wakes_nothing() {
+async fn prefetches_and_other_passive_requests_wake_nothing() {
     let (town, alice, cookie) = at_home().await;
     put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
     for (method, path, more) in [
@@ -187,11 +191,11 @@ async fn what_browsers_fetch_by_themselves_wakes_nothing() {
         ("GET", "/", ("sec-purpose", "prefetch;prerender")),
     ] {
         let answer = town.send(method, HOST, path, &[("cookie", &cookie), more], "").await;
-        // Not 404: it is there, and says when to ask again.
+        // 503 and not 404: the file may exist, and Retry-After says when to ask again.
         assert_eq!((answer.status, answer.header("retry-after")), (503, "5"), "{method} {path}");
         assert_eq!(answer.header("cache-control"), "no-store", "{method} {path}");
     }
-    // Nor does looking at how it is.
+    // Reading the status wakes nothing either.
     let _ = town.get("app.example.com", "/", &[PAGE]).await;
     town.look().await;
     assert_eq!(alice.instance.fact(), Fact::Stopped);
@@ -214,7 +218,7 @@ async fn the_waiting_page_watches_until_its_owner_logs_out() {
     let who =
         town.app.accounts.authenticate("app.example.com", alice.signed_in.session.reveal()).await.unwrap().unwrap();
     town.app.accounts.log_out(&who).await.unwrap();
-    // The session is looked at every five seconds.
+    // The session is checked every five seconds.
     let mut rest = Vec::new();
     tokio::time::timeout(Duration::from_secs(12), stream.read_to_end(&mut rest))
         .await
@@ -224,7 +228,7 @@ async fn the_waiting_page_watches_until_its_owner_logs_out() {
 }
 
 #[tokio::test]
-async fn more_watch_an_instance_than_one_person_could_and_the_next_is_refused() {
+async fn status_streams_beyond_the_limit_are_refused() {
     let (town, alice, cookie) = at_home().await;
     let watching: Vec<_> = (0..=100).map(|_| alice.instance.watch()).collect();
     let refused = town.get(HOST, "/.berth/status", &[("cookie", &cookie)]).await;
@@ -233,7 +237,7 @@ async fn more_watch_an_instance_than_one_person_could_and_the_next_is_refused() 
 }
 
 #[tokio::test]
-async fn an_instance_sees_who_visits_and_nothing_forged() {
+async fn an_instance_sees_its_visitor_and_no_forged_headers() {
     let (town, alice, cookie) = at_home().await;
     let sent = [
         ("cookie", format!("theirs=1; {cookie}; __Host-berth-pending=x")),
@@ -259,7 +263,7 @@ async fn an_instance_sees_who_visits_and_nothing_forged() {
     assert_eq!(seen("host"), [HOST]);
     assert_eq!(seen("x-kept"), ["yes"]);
     assert!(seen("x-secret").is_empty() && seen("x-real-ip").is_empty() && seen("x_berth_user").is_empty());
-    // As the instance contract says it, and as the default image checks it.
+    // The format of the instance contract, which the default image checks too.
     let assertion = seen("x-berth-assertion").remove(0);
     let (signed, mac) = assertion.rsplit_once('.').unwrap();
     let decode = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text).unwrap();
@@ -270,7 +274,7 @@ async fn an_instance_sees_who_visits_and_nothing_forged() {
 }
 
 #[tokio::test]
-async fn an_instance_reaches_no_further_than_its_own_host() {
+async fn a_response_has_no_effect_beyond_its_own_host() {
     let (town, _alice, cookie) = at_home().await;
     let odd = town.get(HOST, "/odd", &[("cookie", &cookie)]).await;
     let cookies: Vec<_> = odd.headers.get_all("set-cookie").iter().map(|v| v.to_str().unwrap()).collect();
@@ -281,7 +285,7 @@ async fn an_instance_reaches_no_further_than_its_own_host() {
 }
 
 #[tokio::test]
-async fn a_siblings_page_can_do_nothing_with_the_owners_cookie() {
+async fn another_tenants_page_can_do_nothing_with_the_owners_cookie() {
     let (town, _alice, cookie) = at_home().await;
     for headers in [
         &[("sec-fetch-site", "same-site")][..],
@@ -296,7 +300,7 @@ async fn a_siblings_page_can_do_nothing_with_the_owners_cookie() {
     }
 }
 
-/// A connection on which an upgrade was asked for, and the answer's head.
+/// Sends an upgrade request; the connection, and the head of the response.
 async fn upgraded(town: &FakePlatform, cookie: &str) -> (TcpStream, String) {
     let mut stream = TcpStream::connect(town.address).await.unwrap();
     let head = format!(
@@ -342,7 +346,7 @@ async fn an_instance_with_too_many_connections_gets_no_more_until_one_ends() {
 }
 
 #[tokio::test]
-async fn a_second_session_cookie_that_a_script_planted_is_cleared_and_not_sent_round() {
+async fn a_second_session_cookie_that_a_script_planted_is_deleted_without_a_redirect_loop() {
     let (town, _alice, cookie) = at_home().await;
     let planted = format!("{cookie}; __Host-berth=planted");
     let page = town.get(HOST, "/", &[("cookie", &planted), PAGE]).await;
@@ -366,7 +370,7 @@ async fn any_upgrade_passes_and_bytes_flow_both_ways() {
     stream.write_all(b"hello").await.unwrap();
     stream.read_exact(&mut back).await.unwrap();
     assert_eq!(&back, b"hello");
-    // An open connection on which nothing moves keeps nobody awake; bytes on it wake again.
+    // An open connection without traffic does not keep the instance awake; bytes from the client wake it again.
     town.wait(Duration::from_secs(5 * 60)).await;
     assert_eq!(alice.instance.fact(), Fact::Frozen);
     stream.write_all(b"again").await.unwrap();
@@ -376,7 +380,7 @@ async fn any_upgrade_passes_and_bytes_flow_both_ways() {
 }
 
 #[tokio::test]
-async fn a_suspended_owner_is_out_everywhere() {
+async fn a_suspended_account_ends_sessions_and_stops_the_instance() {
     let (town, alice, cookie) = at_home().await;
     town.app.accounts.suspend(&alice.instance.handle, "operator").await.unwrap();
     let out = town.get(HOST, "/", &[("cookie", &cookie)]).await;

@@ -1,4 +1,5 @@
-//! Several ports of one instance: closed unless their owner opens them, each with an address of its own, none anybody else's.
+//! Further ports of an instance: closed until the owner opens them, each with a host and an origin of its own, never
+//! shared.
 
 use std::net::SocketAddr;
 
@@ -20,13 +21,13 @@ const PAGE: (&str, &str) = ("accept", "text/html,application/xhtml+xml");
 struct Scene {
     town: FakePlatform,
     alice: Person,
-    /// Of the instance's own host.
+    /// The owner's session cookie of the instance's host.
     cookie: String,
-    /// Of a program that listens inside, beside the one on the contract's port.
+    /// The port of a second program inside the instance.
     port: u16,
 }
 
-/// Somebody with a second program in her instance. Its port is closed.
+/// An instance with a second program on a port that is closed.
 async fn scene() -> Scene {
     let town = FakePlatform::new(&[]).await;
     let alice = town.settle_in("alice").await;
@@ -38,7 +39,7 @@ async fn scene() -> Scene {
     Scene { town, alice, cookie, port }
 }
 
-/// What arrived at the second program.
+/// The second program: echoes the request it received.
 async fn told(request: Request) -> String {
     let mut told = format!("second program: {} {}\n", request.method(), request.uri());
     for (name, value) in request.headers() {
@@ -65,7 +66,7 @@ impl Scene {
         format!("/_port/{}{rest}", self.port)
     }
 
-    /// Goes by the hand-off to `host`, as a browser that is logged in on the app host; the cookie it comes back with.
+    /// Follows the hand-off to `host` as a browser that is logged in on the app host; the session cookie it gets.
     async fn hand_off(&self, host: &str) -> String {
         let sent = self.town.get(host, "/deep?x=1", &[PAGE]).await;
         assert_eq!(sent.status, 302);
@@ -95,7 +96,7 @@ async fn a_port_is_closed_until_its_owner_opens_it() {
     assert_eq!(page.status, 404);
     assert!(page.text().contains("not open"), "{}", page.text());
     assert_eq!(scene.asked_by_caddy(&host).await, 403, "no certificate for a name that shows nothing");
-    // While no port is open, the path is the program's own.
+    // While no port is open, the path belongs to the instance's own program.
     let own = town.get(HOST, &format!("/echo/..{}", scene.path("/")), &[cookie]).await;
     assert_eq!(own.status, 404, "{}", own.text());
 
@@ -114,7 +115,7 @@ async fn a_port_is_closed_until_its_owner_opens_it() {
 }
 
 #[tokio::test]
-async fn below_a_path_the_program_is_told_what_stands_before_it() {
+async fn below_a_path_the_program_gets_the_prefix_in_a_header() {
     let scene = scene().await;
     scene.open_it().await;
     let sent = [("cookie", scene.cookie.as_str()), ("x-forwarded-prefix", "/forged")];
@@ -123,7 +124,7 @@ async fn below_a_path_the_program_is_told_what_stands_before_it() {
     let prefix = format!("x-forwarded-prefix: /_port/{}\n", scene.port);
     assert!(told.contains(&prefix) && !told.contains("forged"), "{told}");
     assert!(told.contains("x-berth-user: alice\n") && !told.contains("__Host-berth"), "{told}");
-    // Without a slash behind it, the links of a page there would lead astray.
+    // Without the slash, relative links of the page would resolve wrongly.
     let moved = scene.town.get(HOST, &scene.path("?x=1"), &[("cookie", &scene.cookie), PAGE]).await;
     assert_eq!((moved.status, moved.header("location")), (308, scene.path("/?x=1").as_str()));
     // The instance's own program has its own paths.
@@ -153,7 +154,7 @@ async fn a_ports_host_is_an_origin_with_a_session_of_its_own() {
 }
 
 #[tokio::test]
-async fn nobody_else_gets_to_a_port() {
+async fn a_port_is_for_the_owner_alone() {
     let scene = scene().await;
     scene.open_it().await;
     let (town, host) = (&scene.town, scene.host());
@@ -174,7 +175,7 @@ async fn nobody_else_gets_to_a_port() {
 }
 
 #[tokio::test]
-async fn a_visit_to_a_port_wakes_the_instance_and_a_look_does_not() {
+async fn a_visit_to_a_port_wakes_the_instance_and_a_passive_request_does_not() {
     let scene = scene().await;
     scene.open_it().await;
     let (town, host) = (&scene.town, scene.host());
@@ -196,7 +197,7 @@ async fn a_visit_to_a_port_wakes_the_instance_and_a_look_does_not() {
 }
 
 #[tokio::test]
-async fn a_port_on_which_nothing_listens_says_what_a_program_there_has_to_do() {
+async fn a_port_without_a_listener_explains_how_to_listen() {
     let scene = scene().await;
     scene.open(&format!("{}, 1025", scene.port)).await;
     let page = scene.town.get(HOST, "/_port/1025/", &[("cookie", &scene.cookie), PAGE]).await;
@@ -220,7 +221,7 @@ async fn connections_of_one_port_are_never_used_for_another() {
 #[tokio::test]
 async fn a_websocket_passes_by_a_ports_host() {
     let scene = scene().await;
-    // The stand-in on the contract's port speaks it; another door to the same town's program is a port like any other.
+    // A second program that speaks the upgraded protocol.
     let inside = TcpListener::bind(SocketAddr::from((scene.alice.instance.address(), 0))).await.unwrap();
     let port = inside.local_addr().unwrap().port();
     tokio::spawn(async move {
@@ -260,7 +261,7 @@ async fn open_ports_outlast_a_restart() {
 }
 
 #[tokio::test]
-async fn webhooks_to_an_open_path_are_for_the_instances_own_program() {
+async fn webhooks_reach_only_the_program_on_the_contracts_port() {
     let scene = scene().await;
     scene.open_it().await;
     let (town, host) = (&scene.town, scene.host());

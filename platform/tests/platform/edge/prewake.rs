@@ -1,9 +1,10 @@
-//! A log-in on the way to an instance wakes it: before the redirects are followed, and not before its owner is known.
+//! Prewake: a login on the way to an instance wakes it before the redirects are followed, and not before the owner has
+//! proved who they are.
 
 use super::*;
 use berth_testing::web_client::WebClient;
 
-/// Somebody whose instance sleeps, at a browser that logged out.
+/// A person with a sleeping instance and a browser that is logged out.
 async fn away() -> (FakePlatform, WebClient, std::sync::Arc<berth::instances::Instance>) {
     let town = FakePlatform::new(&[]).await;
     let mut alice = WebClient::of(&town.app);
@@ -21,7 +22,7 @@ fn on_the_way_to(host: &str) -> String {
     format!("%2Fhand-off%3Fhost%3D{host}%26state%3Ds%26challenge%3D{}", "c".repeat(43))
 }
 
-/// Logs in, with a one-time code where it is asked for; where the page goes next.
+/// Logs in, with a one-time code if required; the address that the page goes to next.
 async fn log_in(visitor: &mut WebClient, host: &str) -> String {
     let next = if host.is_empty() { String::new() } else { on_the_way_to(host) };
     let then = visitor.present_passkey(&format!("?next={next}")).await;
@@ -33,15 +34,15 @@ async fn log_in(visitor: &mut WebClient, host: &str) -> String {
 }
 
 #[tokio::test]
-async fn it_wakes_as_soon_as_its_owner_has_logged_in() {
+async fn the_instance_wakes_as_soon_as_its_owner_has_logged_in() {
     let (town, mut alice, instance) = away().await;
     alice.get(&format!("/log-in?next={}", on_the_way_to("alice.example.com"))).await;
     let options = alice.post_json("/log-in/challenge", &serde_json::json!({})).await;
     assert_eq!(options.status, 200);
     town.look().await;
-    assert_eq!(instance.fact(), Fact::Stopped, "anybody can come so far");
+    assert_eq!(instance.fact(), Fact::Stopped, "so far no proof of identity is needed");
     log_in(&mut alice, "alice.example.com").await;
-    // The hand-off was not even asked for.
+    // Before the hand-off was requested.
     until(&instance, |s| s.fact == Fact::Awake && s.cause == Cause::Visit).await;
 }
 

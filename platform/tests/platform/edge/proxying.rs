@@ -1,4 +1,4 @@
-//! What passes the edge to a container and back: connections kept, repeated, cut and let go; bodies, trailers, HTTP/2.
+//! Proxying: keep-alive connections and their race, retries, disconnects, bodies, trailers, size limits, HTTP/2.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::routing::{get, post};
-use berth::http_server::{self, PerPeer};
+use berth::http_server::{self, PeerLimit};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -37,7 +37,7 @@ async fn wire(town: &FakePlatform) -> Wire<TcpStream> {
 }
 
 #[tokio::test]
-async fn trailers_pass_to_who_asks_for_them_without_what_no_tenant_may_say() {
+async fn trailers_reach_a_client_that_accepts_them_without_forbidden_fields() {
     let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum, set-cookie\r\n\r\n2\r\nhi\r\n0\r\nx-sum: 7\r\nSet-Cookie: a=1\r\n\r\n";
     let program = RawProgram::start(move |_: &Seen| vec![Act::Say(answer.as_bytes().to_vec())]).await;
     let (town, _alice, cookie) = home_of(program.port, &[]).await;
@@ -51,8 +51,8 @@ async fn trailers_pass_to_who_asks_for_them_without_what_no_tenant_may_say() {
 }
 
 #[tokio::test]
-async fn what_comes_in_pieces_comes_whole_in_order_and_with_its_trailers() {
-    // Small ones by the hundred, large ones between them, as a program writes them.
+async fn coalesced_chunks_arrive_whole_in_order_and_with_their_trailers() {
+    // Hundreds of small chunks with large ones between them.
     let pieces: Vec<String> =
         (0..1500).map(|n| format!("{n},").repeat(if n % 500 == 250 { 20_000 } else { 3 })).collect();
     let whole = pieces.concat();
@@ -69,12 +69,12 @@ async fn what_comes_in_pieces_comes_whole_in_order_and_with_its_trailers() {
         let answer = sender.send_request(request.body(Body::empty()).unwrap()).await.unwrap();
         let body = answer.into_body().collect().await.unwrap();
         assert_eq!(body.trailers().map(|trailers| trailers["x-sum"].to_str().unwrap().to_owned()), Some("7".into()));
-        assert!(body.to_bytes() == whole.as_bytes(), "the pieces are others");
+        assert!(body.to_bytes() == whole.as_bytes(), "the body differs");
     }
 }
 
 #[tokio::test]
-async fn what_stands_behind_a_requests_body_says_nothing_to_the_program() {
+async fn a_requests_trailers_do_not_reach_the_program() {
     let (port, running) = echoing().await;
     let (town, _alice, cookie) = home_of(port, &[]).await;
     let mut wire = wire(&town).await;
@@ -89,7 +89,7 @@ async fn what_stands_behind_a_requests_body_says_nothing_to_the_program() {
 }
 
 #[tokio::test]
-async fn a_connection_that_its_program_closes_costs_nobody_an_answer() {
+async fn a_program_that_closes_after_every_response_loses_no_request() {
     let closes = |_: &Seen| [ok("once"), vec![Act::Close]].concat();
     let program = RawProgram::start(closes).await;
     let (town, _alice, cookie) = home_of(program.port, &[]).await;
@@ -100,8 +100,8 @@ async fn a_connection_that_its_program_closes_costs_nobody_an_answer() {
     assert_eq!(program.seen().len(), 30);
 }
 
-/// A program that hangs up on the second request it gets, unanswered.
-async fn hanging_up_once() -> RawProgram {
+/// A program that closes the connection on its second request, without a response: the keep-alive race.
+async fn closing_once() -> RawProgram {
     let asked = AtomicUsize::new(0);
     let script = move |_: &Seen| match asked.fetch_add(1, Ordering::SeqCst) {
         1 => vec![Act::Close],
@@ -111,11 +111,11 @@ async fn hanging_up_once() -> RawProgram {
 }
 
 #[tokio::test]
-async fn what_only_reads_is_sent_again_when_its_rested_connection_ends() {
-    let program = hanging_up_once().await;
+async fn a_safe_request_is_sent_again_when_its_idle_connection_was_closing() {
+    let program = closing_once().await;
     let (town, _alice, cookie) = home_of(program.port, &[]).await;
     assert_eq!(town.get(HOST, "/", &[("cookie", &cookie)]).await.status, 200);
-    // Longer than a connection counts as fresh.
+    // Longer than the idle time from which safe requests are cloned for a retry.
     tokio::time::sleep(Duration::from_millis(600)).await;
     let again = town.get(HOST, "/?x=1", &[("cookie", &cookie), ("x-kept", "yes")]).await;
     assert_eq!((again.status, again.text().as_str()), (200, "here"));
@@ -125,8 +125,8 @@ async fn what_only_reads_is_sent_again_when_its_rested_connection_ends() {
 }
 
 #[tokio::test]
-async fn what_changes_something_is_sent_once_whatever_becomes_of_it() {
-    let program = hanging_up_once().await;
+async fn an_unsafe_request_is_never_sent_twice() {
+    let program = closing_once().await;
     let (town, _alice, cookie) = home_of(program.port, &[]).await;
     assert_eq!(town.get(HOST, "/", &[("cookie", &cookie)]).await.status, 200);
     tokio::time::sleep(Duration::from_millis(600)).await;
@@ -136,7 +136,7 @@ async fn what_changes_something_is_sent_once_whatever_becomes_of_it() {
 }
 
 #[tokio::test]
-async fn who_hangs_up_takes_the_request_along() {
+async fn a_client_that_disconnects_ends_its_request() {
     let endless = |seen: &Seen| match seen.path() {
         "/silent" => vec![Act::Hold],
         _ => vec![
@@ -165,7 +165,7 @@ async fn who_hangs_up_takes_the_request_along() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_too_large_is_refused_before_it_is_sent_and_while_it_is() {
+async fn a_body_that_is_too_large_is_refused_by_its_length_and_while_it_streams() {
     let program = RawProgram::start(|_: &Seen| ok("taken")).await;
     let (town, _alice, cookie) = home_of(program.port, &[("BERTH_UPLOAD_MIB", "1")]).await;
     let head = format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nCookie: {cookie}\r\nOrigin: {ORIGIN}\r\n");
@@ -173,7 +173,7 @@ async fn a_body_that_is_too_large_is_refused_before_it_is_sent_and_while_it_is()
     announced.send(format!("{head}Content-Length: 1048577\r\n\r\n").as_bytes()).await;
     let refused = announced.reply().await.unwrap();
     assert!(refused.status == 413 && refused.body.contains("at most 1 MiB"), "{refused:?}");
-    assert!(program.seen().is_empty(), "the program is not bothered");
+    assert!(program.seen().is_empty(), "nothing reached the program");
 
     let mut grown = wire(&town).await;
     grown.send(format!("{head}Transfer-Encoding: chunked\r\n\r\n").as_bytes()).await;
@@ -189,7 +189,7 @@ async fn a_body_that_is_too_large_is_refused_before_it_is_sent_and_while_it_is()
     assert_eq!(taken.status, 200);
 }
 
-/// A program that sends back what it gets while it gets it, on every instance's address.
+/// A program that echoes a body while it arrives (full duplex), on every instance's address.
 async fn echoing() -> (u16, CancellationToken) {
     let listener = TcpListener::bind(("0.0.0.0", 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -204,12 +204,12 @@ async fn echoing() -> (u16, CancellationToken) {
         .route("/behind", post(|body: Body| async move { format!("{:?}", body.collect().await.unwrap().trailers()) }))
         .route("/back", post(|body: Body| async move { body }));
     let running = CancellationToken::new();
-    tokio::spawn(http_server::serve(listener, router, PerPeer::All, running.clone()));
+    tokio::spawn(http_server::serve(listener, router, PeerLimit::Unlimited, running.clone()));
     (port, running)
 }
 
 #[tokio::test]
-async fn an_answer_may_begin_while_its_request_is_still_coming() {
+async fn a_response_may_begin_while_its_request_body_is_still_arriving() {
     let (port, running) = echoing().await;
     let (town, _alice, cookie) = home_of(port, &[]).await;
     let stream = TcpStream::connect(town.address).await.unwrap();
@@ -234,7 +234,7 @@ async fn an_answer_may_begin_while_its_request_is_still_coming() {
 }
 
 #[tokio::test]
-async fn http2_is_spoken_to_who_begins_with_it() {
+async fn http2_is_spoken_with_clients_that_start_with_its_preface() {
     let (port, running) = echoing().await;
     let (town, _alice, cookie) = home_of(port, &[]).await;
     let stream = TcpStream::connect(town.address).await.unwrap();
@@ -245,7 +245,7 @@ async fn http2_is_spoken_to_who_begins_with_it() {
     .await
     .unwrap();
     tokio::spawn(connection);
-    // Many at a time on the one connection, cookies in pieces as browsers cut them.
+    // Many requests at a time on the one connection, with the cookie split into several fields as browsers do.
     let asked = (0..40).map(|_| {
         let mut sender = sender.clone();
         let request = hyper::Request::get(format!("https://{HOST}/")).header("cookie", "a=1").header("cookie", &cookie);
@@ -255,7 +255,7 @@ async fn http2_is_spoken_to_who_begins_with_it() {
     for answer in futures_util::future::join_all(asked).await {
         assert_eq!(answer.status(), 200);
         let text = answer.into_body().collect().await.unwrap().to_bytes();
-        assert_eq!(String::from_utf8_lossy(&text), "[\"a=1; b=2\"]", "one line for the container, without ours");
+        assert_eq!(String::from_utf8_lossy(&text), "[\"a=1; b=2\"]", "one line for the container, without our cookie");
     }
     let mut sender = sender;
     let upload =

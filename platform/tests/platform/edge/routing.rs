@@ -1,8 +1,8 @@
-//! Which of our hosts a request reaches, and what stands at names where nobody is to be reached.
+//! Routing by `Host`: which host a request reaches, and the responses for names that have no instance.
 
 use super::*;
 
-/// Sends `head` as it stands, with the end of a head behind it, and reads the answer to its end.
+/// Sends `head` unchanged, followed by an empty line, and reads the response to its end.
 async fn say(town: &FakePlatform, head: &str) -> String {
     let mut stream = TcpStream::connect(town.address).await.unwrap();
     stream.write_all(format!("{head}\r\n\r\n").as_bytes()).await.unwrap();
@@ -12,7 +12,7 @@ async fn say(town: &FakePlatform, head: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_request_that_names_no_host_or_two_is_told_so() {
+async fn a_request_that_names_no_host_or_two_is_refused_with_the_reason() {
     let (town, _alice, cookie) = at_home().await;
     let close = format!("Connection: close\r\nCookie: {cookie}");
     for (head, sentence) in [
@@ -29,7 +29,7 @@ async fn a_request_that_names_no_host_or_two_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_target_with_its_host_in_it_reaches_the_same_instance() {
+async fn a_request_in_absolute_form_reaches_the_same_instance() {
     let (town, _alice, cookie) = at_home().await;
     for host in [HOST, "ALICE.example.com", "alice.example.com:8443"] {
         let head =
@@ -40,7 +40,7 @@ async fn a_target_with_its_host_in_it_reaches_the_same_instance() {
 }
 
 #[tokio::test]
-async fn names_that_are_not_ours_are_misdirected_in_whatever_letters() {
+async fn foreign_names_are_misdirected_in_every_spelling() {
     let (town, _alice, cookie) = at_home().await;
     for host in [
         "evil.test",
@@ -58,7 +58,7 @@ async fn names_that_are_not_ours_are_misdirected_in_whatever_letters() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_free_says_so_and_how_to_have_it() {
+async fn a_free_handle_shows_how_to_claim_it() {
     let (town, _alice, _) = at_home().await;
     let page = town.get("nobody.example.com", "/", &[PAGE]).await;
     assert_eq!(page.status, 404);
@@ -69,7 +69,7 @@ async fn a_name_that_is_free_says_so_and_how_to_have_it() {
 }
 
 #[tokio::test]
-async fn a_suspended_instance_says_so_to_everybody_instead_of_sending_round_to_log_in() {
+async fn a_suspended_instance_says_so_instead_of_redirecting_to_the_login() {
     let (town, alice, cookie) = at_home().await;
     town.app.accounts.suspend(&alice.instance.handle, "operator").await.unwrap();
     for cookie in ["", &cookie] {
@@ -79,21 +79,21 @@ async fn a_suspended_instance_says_so_to_everybody_instead_of_sending_round_to_l
         assert_eq!(page.header("cache-control"), "no-store");
     }
     let sheet = page_asset(&town.get(HOST, "/", &[PAGE]).await.text());
-    assert_eq!(town.get(HOST, &sheet, &[]).await.status, 200, "and the page has its colours");
+    assert_eq!(town.get(HOST, &sheet, &[]).await.status, 200, "and its stylesheet is served");
 }
 
 #[tokio::test]
-async fn an_instance_whose_owner_leaves_says_so_and_how_to_keep_it() {
+async fn an_account_scheduled_for_deletion_shows_how_to_cancel_it() {
     let (town, alice, _) = at_home().await;
     town.app.accounts.delete(&alice.instance.handle, "operator").await.unwrap();
     let page = town.get(HOST, "/", &[PAGE]).await;
     assert_eq!(page.status, 403);
     let text = page.text();
-    assert!(text.contains("leaves") && text.contains("href=\"https://app.example.com\""), "{text}");
+    assert!(text.contains("being deleted") && text.contains("href=\"https://app.example.com\""), "{text}");
     assert_eq!(town.get(HOST, "/", &[]).await.json()["code"], "leaving");
 }
 
-/// The stylesheet that a page of the edge asks for.
+/// The path of the stylesheet of a page of the edge.
 fn page_asset(page: &str) -> String {
     let from = page.find("/.berth/assets/").expect("a page of the edge has a stylesheet on its own host");
     page[from..].split('"').next().unwrap().to_owned()

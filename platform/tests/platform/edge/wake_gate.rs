@@ -1,8 +1,9 @@
-//! What a request to a sleeping instance is told: a page for whoever looks at one, a wait for programs, nothing for looks.
+//! The wake gate: a request to a sleeping instance gets a waiting page in a browser, is held for a program, and is
+//! refused if it is passive.
 
 use super::*;
 
-/// Asleep, and not to be woken before the Engine is let go on.
+/// A sleeping instance, whose start the Engine holds back until it is released.
 async fn held_asleep() -> (FakePlatform, Person, String) {
     let (town, alice, cookie) = at_home().await;
     put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
@@ -10,17 +11,17 @@ async fn held_asleep() -> (FakePlatform, Person, String) {
     (town, alice, cookie)
 }
 
-/// What sends it, its method, and what it says besides the cookie.
+/// The client, its method, and its headers besides the cookie.
 type Row<'r> = (&'r str, &'r str, &'r [(&'r str, &'r str)]);
 
 const NAVIGATE: [(&str, &str); 3] =
     [("sec-fetch-site", "same-origin"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
 
 #[tokio::test]
-async fn whoever_opens_a_page_is_shown_one_and_everything_else_is_held() {
+async fn a_navigation_gets_a_waiting_page_and_every_other_request_is_held() {
     let (town, alice, cookie) = held_asleep().await;
     for (sentence, headers) in
-        [("a browser that opens a page", &NAVIGATE[..]), ("one that says nothing of what it wants it for", &[])]
+        [("a browser that opens a page", &NAVIGATE[..]), ("a browser without fetch metadata", &[])]
     {
         let headers: Vec<_> = headers.iter().copied().chain([("cookie", cookie.as_str()), PAGE]).collect();
         let page = town.get(HOST, "/echo", &headers).await;
@@ -44,7 +45,7 @@ async fn whoever_opens_a_page_is_shown_one_and_everything_else_is_held() {
         rows.iter().map(|(_, _, more)| more.iter().copied().chain([("cookie", cookie.as_str())]).collect()).collect();
     let held = rows.iter().zip(&headers).map(|((_, method, _), headers)| town.send(method, HOST, "/echo", headers, ""));
     let released = async {
-        // With the pages' watchers gone, those that watch now are held.
+        // The waiting pages above watch no longer, so every watcher is a held request.
         while alice.instance.watchers() < rows.len() + 1 {
             tokio::task::yield_now().await;
         }
@@ -59,9 +60,9 @@ async fn whoever_opens_a_page_is_shown_one_and_everything_else_is_held() {
 }
 
 #[tokio::test]
-async fn the_waiting_page_goes_on_by_itself_with_a_script_and_without() {
+async fn the_waiting_page_reloads_with_and_without_scripts() {
     let (town, _alice, cookie) = held_asleep().await;
-    // The second path would lead to another host if it stood there by itself.
+    // Alone, the second path would be a URL on another host.
     for path in ["/deep?x=1", "//evil.test/"] {
         let page = town.get(HOST, path, &[("cookie", &cookie), PAGE]).await.text();
         assert!(page.contains("data-events=\"/.berth/status\""), "{page}");
@@ -73,7 +74,7 @@ async fn the_waiting_page_goes_on_by_itself_with_a_script_and_without() {
 }
 
 #[tokio::test]
-async fn an_answer_that_waited_says_for_what_beside_what_the_program_says() {
+async fn a_response_that_waited_for_a_wake_adds_to_server_timing() {
     let (town, alice, cookie) = at_home().await;
     let timing = |answer: &berth_testing::fake_platform::Answer| -> Vec<String> {
         answer.headers.get_all("server-timing").iter().map(|v| v.to_str().unwrap().to_owned()).collect()
@@ -94,7 +95,7 @@ async fn an_answer_that_waited_says_for_what_beside_what_the_program_says() {
 }
 
 #[tokio::test]
-async fn crawlers_previews_and_monitors_wake_nothing_and_keep_nothing_awake() {
+async fn crawlers_link_previews_and_monitors_wake_nothing_and_keep_nothing_awake() {
     let (town, alice, cookie) = at_home().await;
     const AGENTS: [&str; 4] = [
         "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",

@@ -1,4 +1,4 @@
-//! Uploads and downloads larger than anything may be kept in memory: all of it arrives, and the platform keeps none of it.
+//! Streaming and backpressure: transfers larger than memory arrive whole, and the platform buffers none of them.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use super::*;
 use berth_testing::soak::SoakTest;
 
 const MIB: usize = 1 << 20;
-/// What the kernel keeps of the two connections of a request, and more.
+/// More than the socket buffers of the two connections of a request hold.
 const KERNEL: usize = 32 * MIB;
-/// What the platform may need for passing any amount on.
+/// Memory that the platform may use for a transfer of any size.
 const FOR_PASSING: usize = 64 * MIB;
-/// How long silence is listened to.
+/// A socket on which nothing moves for this long counts as blocked.
 const QUIET: Duration = Duration::from_millis(500);
 
-/// A shell's words, `$0` being the address of the instance as `curl` takes it, with everything the owner has to send.
+/// The output of a shell command, with the instance's address in `$AT` and the owner's headers in the file `$HEADERS`.
 async fn shell(scene: &Scene, words: &str) -> String {
     let mut shell = Command::new("bash");
     shell.args(["-c", &format!("set -o pipefail; {words}")]);
@@ -28,8 +28,8 @@ async fn shell(scene: &Scene, words: &str) -> String {
     said(shell).await
 }
 
-/// The most memory that this process had since it was last asked, in bytes. The platform is in it, and what other stories
-/// do is as well: told apart only where this one runs alone.
+/// The peak memory of this process since the last call, in bytes. It includes other tests in the same process, so it
+/// means something only when this one runs alone.
 fn most_memory() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     std::fs::write("/proc/self/clear_refs", "5").unwrap();
@@ -40,7 +40,7 @@ fn most_memory() -> usize {
 fn in_bounds(long: &SoakTest, before: usize) {
     let grown = most_memory().saturating_sub(before);
     long.say(&format!("memory grew by {} KiB", grown / 1024));
-    assert!(!long.is_whole() || grown < FOR_PASSING, "{grown} bytes of memory for what only passes");
+    assert!(!long.is_whole() || grown < FOR_PASSING, "{grown} bytes of memory for a stream");
 }
 
 #[tokio::test]
@@ -74,17 +74,21 @@ async fn a_large_download_arrives_whole() {
 }
 
 #[tokio::test]
-async fn a_client_that_stops_reading_stops_the_program_and_nothing_piles_up() {
+async fn a_client_that_stops_reading_stops_the_program_and_nothing_is_buffered() {
     let scene = Scene::with_python("bulk.py").await;
     let bytes = 4 * KERNEL;
     let mut stream = TcpStream::connect(scene.town.address).await.unwrap();
     let head = format!("GET /?bytes={bytes} HTTP/1.1\r\nHost: {HOST}\r\nCookie: {}\r\n\r\n", scene.cookie);
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.readable().await.unwrap();
-    // The program remembers the sum of a download when all of it has left its hands.
+    // The program stores the checksum of a download once it has written all of it.
     tokio::time::sleep(QUIET).await;
     let sum = "curl -sS -H \"$HEADERS\" \"$AT/sum\"";
-    assert_eq!(shell(&scene, sum).await, "", "all {bytes} bytes were taken from the program, and nobody reads them");
+    assert_eq!(
+        shell(&scene, sum).await,
+        "",
+        "all {bytes} bytes were taken from the program, and the client reads none of them"
+    );
     let mut got = vec![0; MIB];
     let mut left = bytes;
     while left > 0 {

@@ -4,11 +4,11 @@ use std::io::Read as _;
 
 use super::*;
 
-/// More than git's `http.postBuffer`, from where on it sends a push in chunks.
+/// More than git's `http.postBuffer`, so that it sends the push chunked.
 const LARGE: u64 = 3 << 20;
 
 impl Scene {
-    /// A `git` that comes through Caddy as the owner: with the cookie, and with the header that writing asks for.
+    /// A `git` that goes through Caddy as the owner, with the cookie and the Origin header that unsafe methods need.
     fn git(&self, folder: &Path, words: &[&str]) -> Command {
         let mut git = Command::new("git");
         let settings = [
@@ -22,7 +22,7 @@ impl Scene {
         for setting in &settings {
             git.args(["-c", setting]);
         }
-        // By the environment, which goes before settings, and whoever runs the tests may have one of their own there.
+        // Set in the environment, which overrides a setting: the machine may have one there already.
         git.env("GIT_SSL_CAINFO", self.front.own_authority())
             .env("HOME", self.folder.path())
             .current_dir(folder)

@@ -1,18 +1,18 @@
-//! gRPC: binary messages, with trailers in the body as pages send them, and with real ones behind it as programs do.
+//! gRPC: binary messages with HTTP trailers, and gRPC-Web with the trailers inside the body.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::*;
 
-/// A frame of gRPC (its PROTOCOL-HTTP2, "Length-Prefixed-Message") that holds every byte there is.
+/// A gRPC frame (PROTOCOL-HTTP2, "Length-Prefixed-Message") that contains every byte value.
 fn message() -> Vec<u8> {
     let payload: Vec<u8> = (0..=255).collect();
     [&[0, 0, 0, 1, 0], &payload[..]].concat()
 }
 
 #[tokio::test]
-async fn a_page_of_grpc_gets_its_message_and_its_trailers_byte_for_byte() {
+async fn grpc_web_passes_byte_for_byte() {
     let scene = Scene::with_python("grpc.py").await;
     let sent = scene.folder.path().join("message");
     std::fs::write(&sent, message()).unwrap();
@@ -25,7 +25,7 @@ async fn a_page_of_grpc_gets_its_message_and_its_trailers_byte_for_byte() {
     assert_eq!(std::fs::read(got).unwrap(), want);
 }
 
-/// The end of the answer to a call whose head has `more` in it.
+/// The end of the response to a call with these further headers.
 async fn call(scene: &Scene, more: &str) -> Vec<u8> {
     let mut stream = TcpStream::connect(scene.town.address).await.unwrap();
     let (cookie, message) = (&scene.cookie, message());
@@ -42,11 +42,11 @@ async fn call(scene: &Scene, more: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn what_a_program_says_behind_the_body_reaches_who_asked_for_it() {
+async fn trailers_reach_a_client_that_accepts_them() {
     let scene = Scene::with_python("grpc.py").await;
     let end = call(&scene, "TE: trailers\r\nConnection: TE, close\r\n").await;
     assert_eq!(String::from_utf8_lossy(&end), "\r\n0\r\ngrpc-status: 0\r\ngrpc-message: fine\r\n\r\n");
-    // RFC 9110 6.5.1: not sent to a client that has not said it reads them.
+    // RFC 9110 6.5.1: not sent to a client that did not send `TE: trailers`.
     let end = call(&scene, "Connection: close\r\n").await;
     assert_eq!(String::from_utf8_lossy(&end), "\r\n0\r\n\r\n");
 }

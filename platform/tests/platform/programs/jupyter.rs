@@ -1,4 +1,4 @@
-//! JupyterLab: a kernel executes what comes over a WebSocket. Its installation is large, so `scripts/soak programs` alone
+//! JupyterLab: a kernel executes code sent over a WebSocket. The installation is large, so only `scripts/soak programs`
 //! has it.
 
 use super::*;
@@ -13,7 +13,7 @@ async fn a_kernel_executes_what_it_is_sent() {
     }
     let scene = Scene::with(|_| {
         let mut lab = Command::new(installed("jupyter/bin/jupyter"));
-        // $PORT is this story's to say, and `sh` reads it as an instance's start would.
+        // `sh` expands $PORT from the environment, as the start script of an instance would.
         let words = "exec \"$0\" lab --allow-root --no-browser --ip=0.0.0.0 --port=\"$PORT\" --IdentityProvider.token=\"$TOKEN\"";
         let program = lab.get_program().to_owned();
         lab = Command::new("sh");

@@ -1,6 +1,7 @@
-//! Real programs behind the edge: what people run must work as it is, with nothing done to it for Berth's sake but what
-//! instance-image/README.md says. Each is a process that listens at the address of somebody's instance; `scripts/soak
-//! programs` has them at full size, and JupyterLab.
+//! Real programs behind the edge: common servers work unmodified, configured only as instance-image/README.md says.
+//!
+//! Each is a process that listens on the address of an instance. `scripts/soak programs` runs them at full size, and
+//! JupyterLab.
 
 mod bulk;
 mod git;
@@ -19,11 +20,11 @@ use berth_testing::fake_platform::{FakePlatform, Person, until};
 
 pub const HOST: &str = "alice.example.com";
 
-/// A town in which one program runs, behind real Caddy.
+/// A platform with one real program, behind real Caddy.
 pub struct Scene {
     pub town: FakePlatform,
     pub front: CaddyProxy,
-    /// The pair to send as the owner.
+    /// The owner's session cookie, as a name-value pair.
     pub cookie: String,
     pub folder: tempfile::TempDir,
     program: Child,
@@ -31,7 +32,7 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// Starts `program` as an instance would, in a folder of its own, and waits until it is ready.
+    /// Starts `program` with the environment of an instance, in a folder of its own, and waits until it is ready.
     pub async fn with(program: impl FnOnce(&Path) -> Command) -> Self {
         let port = CaddyProxy::own_port();
         let town = FakePlatform::of_real_programs(&[port]).await;
@@ -44,7 +45,7 @@ impl Scene {
             .env("BERTH_URL", town.app.config.hosts.instance_origin(&alice.instance.handle))
             .stdin(Stdio::null())
             .spawn()
-            .expect("what the stories run is installed by scripts/test");
+            .expect("scripts/test installs the programs");
         let scene = Self {
             front: CaddyProxy::of(&town).await,
             cookie: town.instance_cookie(&alice).await,
@@ -58,7 +59,7 @@ impl Scene {
         scene
     }
 
-    /// With one of the Python programs among the fixtures.
+    /// Starts one of the Python programs among the fixtures.
     pub async fn with_python(name: &str) -> Self {
         let file = fixture(name);
         Self::with(|_| python(&file)).await
@@ -68,7 +69,7 @@ impl Scene {
         self.front.origin(HOST)
     }
 
-    /// A `curl` that comes through Caddy as the owner, with `words` before the address of `path`.
+    /// A `curl` that goes through Caddy as the owner, with `words` before the URL of `path`.
     pub fn curl(&self, words: &[&str], path: &str) -> Command {
         let mut curl = Command::new("curl");
         curl.args(self.front.curl(HOST)).args(["-H", &format!("Cookie: {}", self.cookie)]);
@@ -95,7 +96,7 @@ fn python(file: &Path) -> Command {
     python
 }
 
-/// Where `scripts/test` and `scripts/soak` install programs.
+/// The path of a program installed by `scripts/test` or `scripts/soak`.
 #[expect(clippy::disallowed_methods, reason = "scripts, not Berth, are what this variable speaks to")]
 pub fn installed(name: &str) -> PathBuf {
     let path = PathBuf::from(std::env::var("HOME").unwrap()).join(".cache/berth").join(name);
@@ -103,7 +104,7 @@ pub fn installed(name: &str) -> PathBuf {
     path
 }
 
-/// What a command says; it must end well.
+/// The output of a command, which has to succeed.
 pub async fn said(command: Command) -> String {
     let done = tokio::process::Command::from(command).kill_on_drop(true).output().await.unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));

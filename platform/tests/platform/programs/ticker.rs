@@ -1,4 +1,4 @@
-//! An event stream: each event arrives before the next is said, also one that the program compressed.
+//! Server-sent events are not buffered: each arrives before the program sends the next, also when it compresses them.
 
 use std::process::Stdio;
 
@@ -8,8 +8,8 @@ use super::*;
 
 const EVENTS: usize = 20;
 
-/// Reads events from `path`; each next one is said only once the one before has come out at the other end. What came of
-/// the answer's head.
+/// Reads events from `path`, of which the program sends each only when the one before has arrived. The head of the
+/// response.
 async fn read_one_by_one(path: &str) -> String {
     let scene = Scene::with_python("ticker.py").await;
     let mut stream = tokio::process::Command::from(scene.curl(&["-N", "-i", "--compressed"], path))
@@ -42,7 +42,7 @@ async fn events_arrive_one_by_one() {
 }
 
 #[tokio::test]
-async fn what_a_program_compressed_arrives_as_it_compressed_it_and_as_soon() {
+async fn compressed_events_arrive_one_by_one_and_unchanged() {
     let head = read_one_by_one("/packed").await;
     assert!(head.contains("content-encoding: gzip\n"), "{head}");
 }

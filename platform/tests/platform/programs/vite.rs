@@ -1,10 +1,10 @@
-//! A Vite dev server: its page in a real browser is told over a WebSocket what changed, and is not loaded anew for it.
+//! A Vite dev server: hot module replacement over a WebSocket, in a real browser.
 
 use super::*;
 use berth_testing::chromium::ChromiumUser;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_under_development_is_told_what_changed() {
+async fn a_changed_module_is_replaced_without_a_reload() {
     let scene = Scene::with(|folder| {
         for file in ["index.html", "main.js", "word.js", "vite.config.js", "package.json"] {
             std::fs::copy(fixture("vite").join(file), folder.join(file)).unwrap();
@@ -19,12 +19,12 @@ async fn a_page_under_development_is_told_what_changed() {
     visitor.goto(&scene.origin()).await;
     visitor.until_it_says("first").await;
     let load = visitor.find("#load").await.text().await.unwrap();
-    // The file may change before the page listens; it is changed until the page says so.
+    // The page may not listen yet, so the file is written again until the page shows the change.
     visitor
         .until("the page to be told", async || {
             std::fs::write(scene.folder.path().join("word.js"), "export const word = 'second';\n").unwrap();
             visitor.text().await.contains("second")
         })
         .await;
-    assert_eq!(visitor.find("#load").await.text().await.unwrap(), load, "told, and not loaded anew");
+    assert_eq!(visitor.find("#load").await.text().await.unwrap(), load, "updated without a reload");
 }

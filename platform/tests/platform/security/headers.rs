@@ -1,5 +1,5 @@
-//! What an instance may tell a browser (W5) and what a browser may tell an instance (W6), straight and through Caddy: nothing
-//! that reaches beyond its own host, nothing forged, nothing of ours.
+//! Header filters, directly and through Caddy: a response has no effect beyond its own host, and a program sees no
+//! forged headers and none of our cookies.
 
 use std::net::Ipv4Addr;
 
@@ -10,7 +10,7 @@ use berth_testing::fake_platform::FakePlatform;
 use berth_testing::http1_client::{Reply, Stream, Wire};
 use berth_testing::raw_program::{Act, RawProgram, Seen};
 
-/// Fields of an instance's answer, and whether a browser gets them.
+/// Headers of an instance's response, and whether the browser gets them.
 const ANSWER: [(&str, &str, bool); 38] = [
     ("Set-Cookie", "a=1", true),
     ("Set-Cookie", "b=2; Path=/; HttpOnly", true),
@@ -52,7 +52,7 @@ const ANSWER: [(&str, &str, bool); 38] = [
     ("X-Kept", "two", true),
 ];
 
-/// Fields of a browser's request that the program must not see as they were sent.
+/// Headers of a browser's request that the program must not see as they were sent.
 const FORGED: [(&str, &str); 34] = [
     ("X-Forwarded-For", "6.6.6.6"),
     ("x-forwarded-for", "6.6.6.7, 6.6.6.8"),
@@ -109,7 +109,7 @@ impl Scene {
         Wire::on(TcpStream::connect(self.town.address).await.unwrap())
     }
 
-    /// Asks for `/answer`, with all that is forged.
+    /// Requests `/answer` with all forged headers.
     async fn ask(&self, wire: &mut Wire<impl Stream>, more: &str) -> Reply {
         let forged: String = FORGED.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let request = format!(
@@ -134,10 +134,10 @@ fn only_its_own(reply: &Reply) {
     for name in ["set-cookie", "x-kept"] {
         let kept: Vec<&str> =
             ANSWER.iter().filter(|(n, _, kept)| n.eq_ignore_ascii_case(name) && *kept).map(|(_, v, _)| *v).collect();
-        assert_eq!(reply.all(name), kept, "{name}: all of its own, one by one, in their order");
+        assert_eq!(reply.all(name), kept, "{name}: all allowed ones, separately and in order");
     }
     for (name, value, _) in ANSWER.iter().filter(|(name, _, kept)| !kept && *name != "Set-Cookie") {
-        // Caddy says of itself where it listens, and which it is.
+        // Caddy adds its own Alt-Svc and Server.
         assert!(!reply.all(&name.to_lowercase()).contains(value), "{name}");
     }
 }
@@ -165,7 +165,7 @@ fn nothing_forged(seen: &Seen, ip: Ipv4Addr) {
 }
 
 #[tokio::test]
-async fn w5_an_answer_reaches_no_further_than_its_own_host() {
+async fn a_response_has_no_effect_beyond_its_own_host() {
     let scene = Scene::set().await;
     only_its_own(&scene.ask(&mut scene.straight().await, "").await);
     let front = CaddyProxy::of(&scene.town).await;
@@ -174,9 +174,9 @@ async fn w5_an_answer_reaches_no_further_than_its_own_host() {
 }
 
 #[tokio::test]
-async fn w6_a_program_sees_nothing_forged_and_nothing_of_ours() {
+async fn a_program_sees_no_forged_headers_and_none_of_our_cookies() {
     let scene = Scene::set().await;
-    // As Caddy would say it, behind whatever the visitor said.
+    // As Caddy appends it, behind the forged values.
     scene.ask(&mut scene.straight().await, "X-Forwarded-For: 203.0.113.9\r\n").await;
     let front = CaddyProxy::of(&scene.town).await;
     let stream = front.connect(&front.own_authority(), "alice.example.com", &[b"http/1.1"]).await.unwrap();
@@ -187,7 +187,7 @@ async fn w6_a_program_sees_nothing_forged_and_nothing_of_ours() {
 }
 
 #[tokio::test]
-async fn a_visitor_cannot_say_that_they_come_from_elsewhere() {
+async fn a_visitor_cannot_forge_their_address() {
     let scene = Scene::set().await;
     let front = CaddyProxy::of(&scene.town).await;
     for (name, value) in FORGED {
@@ -207,7 +207,7 @@ async fn a_visitor_cannot_say_that_they_come_from_elsewhere() {
 }
 
 #[tokio::test]
-async fn cookies_that_a_neighbour_planted_are_forgotten_before_they_keep_somebody_out() {
+async fn a_cookie_bomb_is_refused_and_deleted() {
     let town = FakePlatform::new(&[]).await;
     let bomb: String = (0..5).map(|n| format!("planted{n}={}; ", "x".repeat(4000))).collect();
     for host in ["app.example.com", "example.com"] {

@@ -1,5 +1,7 @@
-//! Programs that do not keep to HTTP: whatever one says, its visitor gets a clean answer or one that ends in its middle, never
-//! what belongs to the next request; everybody else is served meanwhile, and nothing of ours is said.
+//! Programs that violate HTTP (response smuggling and worse).
+//!
+//! Whatever a program sends, its visitor gets a complete response, a clean refusal, or a response that visibly breaks
+//! off, never bytes that belong to the next request. All other visitors are served meanwhile.
 
 use std::time::Duration;
 
@@ -12,18 +14,20 @@ use berth_testing::raw_program::{Act, RawProgram, Seen, ok};
 
 use self::Visitor::{Cut, CutInChunks, Gets, Refused, Status};
 
-/// What the visitor gets.
+/// The response that the visitor has to get.
 #[derive(Clone, Copy, Debug)]
 enum Visitor {
-    /// 502, and a sentence.
+    /// 502 with an explanation.
     Refused,
-    /// 200 and this.
+    /// 200 with this body.
     Gets(&'static str),
-    /// Another status, and nothing in it.
+    /// Another status without a body.
     Status(u16),
-    /// The beginning of an answer, or none, and then the connection's end: nobody takes that for all of it.
+    /// The beginning of a response, or nothing, and then the end of the connection, which a client does not take for
+    /// the whole.
     Cut,
-    /// The same; but Caddy ends the chunks properly itself, as if that was all (2.6.2; later ones do not).
+    /// The same, except that Caddy 2.6.2 ends the chunks properly, as if the body were complete (later versions do
+    /// not).
     CutInChunks,
 }
 
@@ -36,14 +40,14 @@ struct Case {
 
 const STOLEN: &str = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nstolen";
 
-/// Says these bytes and closes.
+/// A program that sends these bytes and closes the connection.
 fn says(name: &'static str, visitor: Visitor, bytes: &str) -> Case {
     let bytes =
         bytes.replace("STOLEN", STOLEN).chars().map(|c| u8::try_from(u32::from(c)).expect("one byte")).collect();
     does(name, visitor, vec![Act::Say(bytes), Act::Close])
 }
 
-/// Says these bytes and waits for the next request.
+/// A program that sends these bytes and waits for the next request.
 fn goes_on(name: &'static str, visitor: Visitor, bytes: &str) -> Case {
     let mut case = says(name, visitor, bytes);
     case.acts.pop();
@@ -91,7 +95,7 @@ fn heads() -> Vec<Case> {
             "HTTP/1.1 200 OK\r\nX: y\rSet-Cookie: a=planted\r\nContent-Length: 2\r\n\r\nok",
         ),
         says("a NUL in a field", Refused, "HTTP/1.1 200 OK\r\nX: y\0z\r\nContent-Length: 2\r\n\r\nok"),
-        // A bare LF ends a line here: what follows is a field like any other, and is looked at like any other.
+        // A bare LF ends a line here. The rest is a field of its own, and passes the same filters.
         goes_on(
             "an LF in a field",
             Gets("ok"),
@@ -176,7 +180,7 @@ fn other_answers() -> Vec<Case> {
         ),
         says("1xx and no more", Refused, early),
         says(
-            "101 that nobody asked for",
+            "101 that was not requested",
             Refused,
             "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: evil\r\n\r\nSTOLEN",
         ),
@@ -236,12 +240,12 @@ impl Scene {
     }
 }
 
-/// What is wrong with how one case ended for its visitor.
+/// The fault in the response to one case, if there is one.
 fn wrong(case: &Case, reply: Option<&Reply>) -> Option<String> {
     let Some(reply) = reply else {
         return (!matches!(case.visitor, Cut)).then(|| format!("{}: no answer at all", case.name));
     };
-    // A body of which nothing came, not even the head has gone out; Caddy then says that it got no answer.
+    // When nothing of a body has arrived, the head has not been sent either, and Caddy reports that it got no response.
     let away = reply.status == 503 && reply.body.contains("Back in a moment");
     let sentence = reply.body.contains("\"detail\":\"Its program") || reply.body.contains("\"detail\":\"The instance");
     let right = match case.visitor {
@@ -257,7 +261,7 @@ fn wrong(case: &Case, reply: Option<&Reply>) -> Option<String> {
     (!right || planted).then(|| format!("{}: {:?} expected, and it is {reply:?}", case.name, case.visitor))
 }
 
-/// Every case on connections that `connect` makes; alice's connection is kept for as long as it stands.
+/// Runs every case on connections made by `connect`. Alice's connection is reused for as long as it is open.
 async fn told<S: Stream>(scene: &Scene, connect: impl AsyncFn(&'static str) -> Wire<S>) {
     let mut mistakes = Vec::new();
     let (mut alice, mut bob) = (connect("alice.example.com").await, connect("bob.example.com").await);
@@ -281,7 +285,7 @@ async fn told<S: Stream>(scene: &Scene, connect: impl AsyncFn(&'static str) -> W
     }
     for (n, case) in cases().iter().enumerate() {
         let times = scene.program.seen().iter().filter(|seen| seen.path() == format!("/case/{n}")).count();
-        // Go asks a second time, on a new connection, when the one it used again is closed without a byte (RFC 9110 9.2.2).
+        // Go retries on a new connection when a reused one closes without a byte (RFC 9110 9.2.2).
         if !(1..=2).contains(&times) {
             mistakes.push(format!("{}: the program was asked {times} times", case.name));
         }
@@ -290,13 +294,13 @@ async fn told<S: Stream>(scene: &Scene, connect: impl AsyncFn(&'static str) -> W
 }
 
 #[tokio::test]
-async fn whatever_a_program_says_its_visitor_gets_a_clean_answer_and_the_next_their_own() {
+async fn a_programs_violations_reach_no_visitor_but_its_own_directly() {
     let scene = Scene::set().await;
     told(&scene, async |_| scene.straight().await).await;
 }
 
 #[tokio::test]
-async fn and_through_caddy() {
+async fn a_programs_violations_reach_no_visitor_but_its_own_through_caddy() {
     let scene = Scene::set().await;
     let front = CaddyProxy::of(&scene.town).await;
     let authority = front.own_authority();
@@ -304,7 +308,7 @@ async fn and_through_caddy() {
 }
 
 #[tokio::test]
-async fn while_a_program_is_silent_or_never_done_everybody_else_is_served() {
+async fn while_a_program_is_silent_or_endless_all_others_are_served() {
     let scene = Scene::set().await;
     let mut silent = Vec::new();
     for n in 0..21 {
@@ -319,7 +323,7 @@ async fn while_a_program_is_silent_or_never_done_everybody_else_is_served() {
         assert_eq!(reply.body, format!("{who}.example.com /fine"));
     }
     drop(silent);
-    // What they held is given back: one more than an instance may have open at once fits again and again.
+    // Their permits are released: more requests than the in-flight limit go through, one after another.
     for n in 0..300 {
         let reply = scene.ask(&mut scene.straight().await, "GET", "alice", "/fine").await.unwrap();
         assert_eq!(reply.body, "alice.example.com /fine", "{n}");

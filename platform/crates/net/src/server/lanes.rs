@@ -1,5 +1,7 @@
-//! Threads that serve connections, each with a runtime of its own. What a connection needs - its answers, its way on to a
-//! container, its timers - stays on its thread, so that no request wakes another processor.
+//! Lanes: threads that serve connections, each with a single-threaded runtime (thread per core).
+//!
+//! Everything that a connection needs stays on its thread: handlers, the connection to the container, timers. No
+//! request wakes another processor, as it would when a work-stealing runtime moves its tasks.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -10,53 +12,55 @@ use anyhow::Context as _;
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// How far off a lane's next timer is at most. To set one that comes before all others wakes the lane, and every
-/// request sets some, none for so short a time.
-const NEXT_TIMER: Duration = Duration::from_secs(4);
+/// A timer that is always pending on each lane, due within this time.
+///
+/// Setting a timer that is due before all others makes tokio wake the thread's event loop with a system call. Every
+/// request sets timers, none of them for so short a time, so with this one pending they never come first.
+const PENDING_TIMER: Duration = Duration::from_secs(4);
 
-/// The threads of one process. Cheap to clone; what is left on them ends with the last clone.
+/// The lanes of one process. Cheap to clone. The threads end with the last clone, and with them what still runs there.
 #[derive(Clone)]
-pub struct Lanes(Arc<Inner>);
+pub struct Lanes(Arc<LaneThreads>);
 
-struct Inner {
+struct LaneThreads {
     lanes: Vec<Handle>,
-    /// Whose turn it is.
+    /// Counts connections; the next one goes to this lane, modulo their number.
     next: AtomicUsize,
-    /// Ends the threads.
+    /// Ends the threads when it is dropped; `None` for a runtime that is not ours.
     _end: Option<DropGuard>,
 }
 
 impl Lanes {
-    /// As many threads as there are processors.
+    /// Starts as many lanes as there are processors.
     ///
     /// # Errors
-    /// When the system gives no more threads.
+    /// When a thread cannot be started.
     pub fn one_a_processor() -> anyhow::Result<Self> {
         Self::start(std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
     }
 
-    /// So many threads.
+    /// Starts this many lanes.
     ///
     /// # Errors
-    /// When the system gives no more.
+    /// When a thread cannot be started.
     pub fn start(threads: NonZeroUsize) -> anyhow::Result<Self> {
         let end = CancellationToken::new();
         let lanes = (0..threads.get()).map(|number| start_one(number, end.clone())).collect::<anyhow::Result<_>>()?;
-        Ok(Self(Arc::new(Inner { lanes, next: AtomicUsize::default(), _end: Some(end.drop_guard()) })))
+        Ok(Self(Arc::new(LaneThreads { lanes, next: AtomicUsize::default(), _end: Some(end.drop_guard()) })))
     }
 
-    /// No thread of its own: the runtime that calls.
+    /// No threads: connections are served by the runtime of the caller.
     ///
     /// # Panics
     /// Outside a runtime.
     #[must_use]
     pub fn here() -> Self {
-        Self(Arc::new(Inner { lanes: vec![Handle::current()], next: AtomicUsize::default(), _end: None }))
+        Self(Arc::new(LaneThreads { lanes: vec![Handle::current()], next: AtomicUsize::default(), _end: None }))
     }
 
-    /// The one whose turn it is.
+    /// The lane for the next connection, in turn.
     pub(super) fn next(&self) -> &Handle {
-        let Inner { lanes, next, .. } = &*self.0;
+        let LaneThreads { lanes, next, .. } = &*self.0;
         &lanes[next.fetch_add(1, Ordering::Relaxed) % lanes.len()]
     }
 }
@@ -66,14 +70,15 @@ fn start_one(number: usize, end: CancellationToken) -> anyhow::Result<Handle> {
     let handle = runtime.handle().clone();
     std::thread::Builder::new()
         .name(format!("lane-{number}"))
-        .spawn(move || runtime.block_on(end.run_until_cancelled(tick())))
+        .spawn(move || runtime.block_on(end.run_until_cancelled(keep_timer_pending())))
         .context("starting a thread for connections")?;
     Ok(handle)
 }
 
-async fn tick() {
+// Cancelled by the token's guard, and then the runtime is dropped on its own thread, with the connections on it.
+async fn keep_timer_pending() {
     loop {
-        tokio::time::sleep(NEXT_TIMER).await;
+        tokio::time::sleep(PENDING_TIMER).await;
     }
 }
 
@@ -84,10 +89,10 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpStream};
 
-    use super::super::{PerPeer, serve_on};
+    use super::super::{PeerLimit, serve_on};
     use super::*;
 
-    /// Its answer says which thread it was given on.
+    /// Sends a request; the response names the thread that made it.
     async fn ask(stream: &mut TcpStream) -> String {
         stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
         let mut answer = [0; 1024];
@@ -96,14 +101,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_stays_on_its_lane_for_as_long_as_there_are_lanes() {
+    async fn a_connection_stays_on_its_lane_and_closes_with_it() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let here = || async { std::thread::current().name().unwrap_or_default().to_owned() };
         let router = Router::new().route("/", get(here));
         let lanes = Lanes::start(NonZeroUsize::new(2).unwrap()).unwrap();
         let ends = CancellationToken::new();
-        let serving = tokio::spawn(serve_on(lanes.clone(), listener, router, PerPeer::All, ends));
+        let serving = tokio::spawn(serve_on(lanes.clone(), listener, router, PeerLimit::Unlimited, ends));
         let (mut first, mut second) =
             (TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap());
         let on = (ask(&mut first).await, ask(&mut second).await);
@@ -113,6 +118,6 @@ mod tests {
         }
         serving.abort();
         drop(lanes);
-        assert!(!matches!(first.read(&mut [0; 1]).await, Ok(1..)), "it was served without a lane");
+        assert!(!matches!(first.read(&mut [0; 1]).await, Ok(1..)), "it was served after its lane had ended");
     }
 }

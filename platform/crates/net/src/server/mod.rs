@@ -1,5 +1,5 @@
-//! The accept loop behind every listener: HTTP/1.1 and HTTP/2, limits on connections and on the head of a request, no delay
-//! on small packets, an orderly end.
+//! The HTTP server behind every listener: the accept loop, HTTP/1.1 and HTTP/2 with prior knowledge, limits on
+//! connections and request heads, graceful shutdown.
 
 mod lanes;
 
@@ -26,84 +26,103 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
-/// How long a client may take to send the head of a request.
-const HEAD_WITHIN: Duration = Duration::from_secs(10);
-/// Longest head of a request, in bytes. Caddy stops at 32 KiB before it.
-const HEAD_BYTES: usize = 64 * 1024;
-/// How every connection in HTTP/2 begins (RFC 9113 3.4), as far as no request in HTTP/1.1 does.
-const PREFACE: &[u8] = b"PRI * HTTP/2";
-/// How long to wait for the rest of a beginning that came in pieces.
-const PIECES: Duration = Duration::from_millis(5);
-/// Requests at a time on one connection in HTTP/2.
-const STREAMS: u32 = 128;
-/// How often a silent connection in HTTP/2 is asked whether its other end is still there.
-const ALIVE: Duration = Duration::from_secs(60);
-/// How long requests in flight may take to end after the end was asked for.
-const END_WITHIN: Duration = Duration::from_secs(5);
-/// After an accept failed (no file descriptors left, say), so that the loop does not spin.
-const PAUSE: Duration = Duration::from_millis(100);
+/// How long a client may take to send the head of a request (slowloris).
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest head of a request, in bytes. Caddy, in front, has a limit of 32 KiB.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// The beginning of the HTTP/2 connection preface (RFC 9113 3.4). No HTTP/1.1 request starts with these bytes.
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2";
+/// How often to look again for the rest of a preface that arrived in pieces.
+const PREFACE_POLL_EVERY: Duration = Duration::from_millis(5);
+/// Concurrent requests on one HTTP/2 connection.
+const MAX_STREAMS: u32 = 128;
+/// How often an HTTP/2 PING checks that the peer of a silent connection is still there.
+const PING_INTERVAL: Duration = Duration::from_secs(60);
+/// How long requests in flight may take to complete after the shutdown was requested.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// The pause after a failed accept, so that the loop does not spin while no file descriptor is free.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
-/// Connections served at once; further ones wait in the kernel's queue. An upgraded one counts no more: the edge limits those.
-const CONNECTIONS: usize = 4096;
+/// Connections served at once. Further ones wait in the kernel's accept queue. Upgraded connections no longer count
+/// here; the edge limits those.
+const MAX_CONNECTIONS: usize = 4096;
 
-/// How many of the connections one peer may have.
+/// How many connections one peer address may have.
 #[derive(Clone, Copy, Debug)]
-pub enum PerPeer {
-    /// All of them: the peer is Caddy, or this machine.
-    All,
-    /// So many; further ones are closed at once, so that one peer's cannot keep the others' out.
-    Most(usize),
+pub enum PeerLimit {
+    /// Any number: the peer is Caddy, or this machine.
+    Unlimited,
+    /// This many. Further ones are closed at once, so that one peer cannot use up the connections of all.
+    AtMost(usize),
 }
 
-/// What answers requests.
-pub trait Answers: Clone + Send + Sync + 'static {
-    /// Answers one that came from `peer`.
-    fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> impl Future<Output = Response> + Send;
+/// Limits on open connections.
+#[derive(Clone, Copy)]
+struct ConnectionLimits {
+    total: usize,
+    per_peer: PeerLimit,
 }
 
-impl Answers for Router {
-    async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response {
+/// An application that answers requests.
+pub trait RequestHandler: Clone + Send + Sync + 'static {
+    /// Answers a request that came from `peer`.
+    fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> impl Future<Output = Response> + Send;
+}
+
+impl RequestHandler for Router {
+    async fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> Response {
         let mut request = request.map(body);
         request.extensions_mut().insert(ConnectInfo(peer));
         self.clone().oneshot(request).await.unwrap_or_else(|never| match never {})
     }
 }
 
-/// A request's body as handlers know it.
+/// hyper's request body as axum's type.
 pub fn body(incoming: Incoming) -> Body {
+    // An empty body is told apart here, so that requests without one allocate nothing for it.
     if incoming.is_end_stream() { Body::empty() } else { Body::new(incoming) }
 }
 
-/// Serves HTTP/1.1 with upgrades, and HTTP/2 to who begins with it, until `shutdown`, then lets what is in flight end.
-pub async fn serve(listener: TcpListener, answers: impl Answers, per_peer: PerPeer, shutdown: CancellationToken) {
-    serve_some(&Lanes::here(), listener, answers, (CONNECTIONS, per_peer), shutdown).await;
+/// Serves HTTP/1.1 with upgrades, and HTTP/2 to clients that start with its preface. On `shutdown` stops accepting and
+/// drains the requests in flight.
+pub async fn serve(
+    listener: TcpListener,
+    handler: impl RequestHandler,
+    per_peer: PeerLimit,
+    shutdown: CancellationToken,
+) {
+    let limits = ConnectionLimits { total: MAX_CONNECTIONS, per_peer };
+    serve_within(&Lanes::here(), listener, handler, limits, shutdown).await;
 }
 
-/// The same, on `lanes`, to whom the connections are dealt in turn.
+/// The same on `lanes`, to which connections are assigned in turn.
 pub async fn serve_on(
     lanes: Lanes,
     listener: TcpListener,
-    answers: impl Answers,
-    per_peer: PerPeer,
+    handler: impl RequestHandler,
+    per_peer: PeerLimit,
     shutdown: CancellationToken,
 ) {
-    serve_some(&lanes, listener, answers, (CONNECTIONS, per_peer), shutdown).await;
+    let limits = ConnectionLimits { total: MAX_CONNECTIONS, per_peer };
+    serve_within(&lanes, listener, handler, limits, shutdown).await;
 }
 
-async fn serve_some(
+async fn serve_within(
     lanes: &Lanes,
     listener: TcpListener,
-    answers: impl Answers,
-    (most, per_peer): (usize, PerPeer),
+    handler: impl RequestHandler,
+    limits: ConnectionLimits,
     shutdown: CancellationToken,
 ) {
-    let protocols = Protocols::new();
+    let protocols = ProtocolBuilders::new();
     let connections = TaskTracker::new();
-    let (places, peers) = (Arc::new(Semaphore::new(most)), Arc::new(Peers::default()));
+    let (permits, peers) = (Arc::new(Semaphore::new(limits.total)), Arc::new(PeerConnections::default()));
     loop {
-        let place = tokio::select! {
+        // The permit comes before the accept: while none is free, new connections stay in the kernel's queue and cost
+        // no memory here.
+        let permit = tokio::select! {
             () = shutdown.cancelled() => break,
-            place = Arc::clone(&places).acquire_owned() => place.expect("nobody closes the semaphore"),
+            permit = Arc::clone(&permits).acquire_owned() => permit.expect("the semaphore is never closed"),
         };
         let (stream, peer) = tokio::select! {
             () = shutdown.cancelled() => break,
@@ -111,91 +130,105 @@ async fn serve_some(
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(error = %error, "could not accept a connection");
-                    tokio::time::sleep(PAUSE).await;
+                    tokio::time::sleep(ACCEPT_BACKOFF).await;
                     continue;
                 }
             },
         };
-        let Some(counted) = peers.admit(peer.ip(), per_peer) else {
+        let Some(peer_permit) = peers.admit(peer.ip(), limits.per_peer) else {
             tracing::debug!(peer = %peer.ip(), "closed a connection: its peer has too many");
             continue;
         };
         let _ = stream.set_nodelay(true);
+        // Deregistered from this runtime's event loop and registered with the lane's below. Otherwise each event on the
+        // socket would wake this thread, only to wake the lane.
         let Ok(stream) = stream.into_std() else { continue };
-        let (protocols, answers, shutdown) = (protocols.clone(), answers.clone(), shutdown.clone());
+        let (protocols, handler, shutdown) = (protocols.clone(), handler.clone(), shutdown.clone());
         let served = async move {
-            // From here on the lane that serves it hears of it, and no other.
             if let Ok(stream) = TcpStream::from_std(stream) {
-                protocols.converse(stream, peer, answers, &shutdown).await;
+                protocols.serve_connection(stream, peer, handler, &shutdown).await;
             }
-            drop((place, counted));
+            drop((permit, peer_permit));
         };
+        // Bounded by the permits above; the tracker waits for them at shutdown.
         connections.spawn_on(served, lanes.next());
     }
     connections.close();
-    if tokio::time::timeout(END_WITHIN, connections.wait()).await.is_err() {
+    if tokio::time::timeout(DRAIN_TIMEOUT, connections.wait()).await.is_err() {
         tracing::info!("ending with requests still in flight");
     }
 }
 
-/// How each protocol is spoken.
+/// The settings of both protocols.
 #[derive(Clone)]
-struct Protocols {
+struct ProtocolBuilders {
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
 }
 
-impl Protocols {
+impl ProtocolBuilders {
     fn new() -> Self {
         let mut http1 = http1::Builder::new();
-        http1.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(HEAD_BYTES);
+        http1.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD_BYTES);
         let mut http2 = http2::Builder::new(TokioExecutor::new());
-        http2.timer(TokioTimer::new()).max_concurrent_streams(STREAMS).max_header_list_size(HEAD_BYTES as u32);
-        http2.keep_alive_interval(ALIVE);
+        http2.timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS).max_header_list_size(MAX_HEAD_BYTES as u32);
+        http2.keep_alive_interval(PING_INTERVAL);
         Self { http1, http2 }
     }
 
-    /// Serves one connection to its end; after `shutdown`, to the end of the requests it is at.
-    async fn converse(&self, stream: TcpStream, peer: SocketAddr, answers: impl Answers, shutdown: &CancellationToken) {
-        let begun = tokio::select! {
+    /// Serves one connection until it closes; after `shutdown`, until the requests in flight on it are complete.
+    async fn serve_connection(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        handler: impl RequestHandler,
+        shutdown: &CancellationToken,
+    ) {
+        // hyper-util's auto builder detects this too, but wraps the socket to replay the bytes that it has read. Here
+        // they are only peeked at, and the socket stays a plain one, which an upgrade can take back.
+        let is_http2 = tokio::select! {
             () = shutdown.cancelled() => return,
-            begun = tokio::time::timeout(HEAD_WITHIN, begins_with_http2(&stream)) => begun,
+            is_http2 = tokio::time::timeout(HEAD_TIMEOUT, starts_with_preface(&stream)) => is_http2,
         };
         let service = service_fn(move |request: Request<Incoming>| {
-            let answers = answers.clone();
-            async move { Ok::<_, Infallible>(answers.answer(request, peer).await) }
+            let handler = handler.clone();
+            async move { Ok::<_, Infallible>(handler.handle(request, peer).await) }
         });
-        match begun {
+        match is_http2 {
             Ok(Ok(true)) => {
                 let connection = self.http2.serve_connection(TokioIo::new(stream), service);
-                until_over(connection, http2::Connection::graceful_shutdown, shutdown).await;
+                run_to_end(connection, http2::Connection::graceful_shutdown, shutdown).await;
             }
             Ok(Ok(false)) => {
                 let connection = self.http1.serve_connection(TokioIo::new(stream), service).with_upgrades();
-                until_over(connection, http1::UpgradeableConnection::graceful_shutdown, shutdown).await;
+                run_to_end(connection, http1::UpgradeableConnection::graceful_shutdown, shutdown).await;
             }
-            _ => tracing::debug!(%peer, "a connection said nothing"),
+            _ => tracing::debug!(%peer, "a connection sent nothing, or closed at once"),
         }
     }
 }
 
-/// Waits for the first bytes and looks at them, without taking them.
-async fn begins_with_http2(stream: &TcpStream) -> std::io::Result<bool> {
-    let mut first = [0; PREFACE.len()];
+/// Waits for the first bytes and compares them with the HTTP/2 preface. They are peeked at and stay in the socket.
+async fn starts_with_preface(stream: &TcpStream) -> std::io::Result<bool> {
+    let mut first = [0; HTTP2_PREFACE.len()];
     loop {
         let seen = stream.peek(&mut first).await?;
-        if seen == 0 || first[..seen] != PREFACE[..seen] {
+        // At the end of the stream (0 bytes) HTTP/1.1 is as good: hyper closes the connection.
+        if seen == 0 || first[..seen] != HTTP2_PREFACE[..seen] {
             return Ok(false);
         }
-        if seen == PREFACE.len() {
+        if seen == HTTP2_PREFACE.len() {
             return Ok(true);
         }
-        tokio::time::sleep(PIECES).await;
+        // The socket stays readable while the bytes are not taken, so there is no event to wait for. The caller's
+        // timeout ends this loop.
+        tokio::time::sleep(PREFACE_POLL_EVERY).await;
     }
 }
 
-/// Polls a connection to its end; after `shutdown` it is told to end.
-async fn until_over<C>(connection: C, end: fn(Pin<&mut C>), shutdown: &CancellationToken)
+/// Polls a connection until it closes. On `shutdown` calls `shut_down`, after which it closes when its requests are
+/// complete.
+async fn run_to_end<C>(connection: C, shut_down: fn(Pin<&mut C>), shutdown: &CancellationToken)
 where
     C: Future<Output = hyper::Result<()>>,
 {
@@ -203,7 +236,7 @@ where
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = shutdown.cancelled() => {
-            end(connection.as_mut());
+            shut_down(connection.as_mut());
             connection.await
         }
     };
@@ -212,28 +245,28 @@ where
     }
 }
 
-/// How many connections each peer has that is counted.
+/// The number of open connections by peer address, for peers that are limited.
 #[derive(Default)]
-struct Peers(Mutex<HashMap<IpAddr, usize>>);
+struct PeerConnections(Mutex<HashMap<IpAddr, usize>>);
 
-/// One connection of a peer, until it is dropped.
-struct Counted(Option<(Arc<Peers>, IpAddr)>);
+/// Counts as one connection of its peer until it is dropped. Empty for a peer without a limit.
+struct PeerPermit(Option<(Arc<PeerConnections>, IpAddr)>);
 
-impl Peers {
-    /// `None` when the peer has as many as it may.
-    fn admit(self: &Arc<Self>, peer: IpAddr, per_peer: PerPeer) -> Option<Counted> {
-        let PerPeer::Most(most) = per_peer else { return Some(Counted(None)) };
+impl PeerConnections {
+    /// `None` when the peer has reached its limit.
+    fn admit(self: &Arc<Self>, peer: IpAddr, per_peer: PeerLimit) -> Option<PeerPermit> {
+        let PeerLimit::AtMost(most) = per_peer else { return Some(PeerPermit(None)) };
         let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let connections = peers.entry(peer).or_default();
         if *connections >= most {
             return None;
         }
         *connections += 1;
-        Some(Counted(Some((Arc::clone(self), peer))))
+        Some(PeerPermit(Some((Arc::clone(self), peer))))
     }
 }
 
-impl Drop for Counted {
+impl Drop for PeerPermit {
     fn drop(&mut self) {
         let Some((peers, peer)) = self.0.take() else { return };
         let mut peers = peers.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -253,14 +286,15 @@ mod tests {
 
     use super::*;
 
-    const ASK: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
-    async fn server(most: usize, per_peer: PerPeer) -> SocketAddr {
+    async fn server(total: usize, per_peer: PeerLimit) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new().route("/", get(|| async { "here" }));
         tokio::spawn(async move {
-            serve_some(&Lanes::here(), listener, router, (most, per_peer), CancellationToken::new()).await;
+            let limits = ConnectionLimits { total, per_peer };
+            serve_within(&Lanes::here(), listener, router, limits, CancellationToken::new()).await;
         });
         address
     }
@@ -268,17 +302,17 @@ mod tests {
     /// A connection that has been answered once and stays open.
     async fn answered(address: SocketAddr) -> TcpStream {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(ASK).await.unwrap();
+        stream.write_all(REQUEST).await.unwrap();
         assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
         stream
     }
 
     #[tokio::test]
-    async fn one_connection_too_many_waits_for_another_to_end() {
-        let address = server(2, PerPeer::All).await;
+    async fn a_connection_beyond_the_limit_waits_until_another_closes() {
+        let address = server(2, PeerLimit::Unlimited).await;
         let (first, _second) = (answered(address).await, answered(address).await);
         let mut third = TcpStream::connect(address).await.unwrap();
-        third.write_all(ASK).await.unwrap();
+        third.write_all(REQUEST).await.unwrap();
         let mut answer = [0; 1024];
         let waits = tokio::time::timeout(Duration::from_millis(200), third.read(&mut answer)).await;
         assert!(waits.is_err(), "it was served beside two others");
@@ -287,22 +321,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_peer_with_too_many_connections_is_hung_up_on() {
-        let address = server(100, PerPeer::Most(2)).await;
+    async fn a_connection_beyond_its_peers_limit_is_closed() {
+        let address = server(100, PeerLimit::AtMost(2)).await;
         let (first, _second) = (answered(address).await, answered(address).await);
         let mut third = TcpStream::connect(address).await.unwrap();
-        let _ = third.write_all(ASK).await;
+        let _ = third.write_all(REQUEST).await;
         assert!(!matches!(third.read(&mut [0; 1024]).await, Ok(1..)), "it was served beside two others");
         drop(first);
         let again = async {
             loop {
                 let mut stream = TcpStream::connect(address).await.unwrap();
-                let _ = stream.write_all(ASK).await;
+                let _ = stream.write_all(REQUEST).await;
                 if matches!(stream.read(&mut [0; 1024]).await, Ok(1..)) {
                     return;
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), again).await.expect("a place that became free is given again");
+        tokio::time::timeout(Duration::from_secs(10), again).await.expect("a released permit is given out again");
     }
 }

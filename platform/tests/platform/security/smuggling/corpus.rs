@@ -1,17 +1,19 @@
-//! What odd clients send over HTTP/1.1. `OUTER`, `INNER` and `COOKIE` stand for the two paths and alice's cookie, `SMUGGLED` for
-//! a whole request for the inner path, `LENGTH` for the body's length in bytes, `SIZE` for the smuggled request's in hex.
-//! Every character is one byte.
+//! The corpus of ambiguous HTTP/1.1 requests.
+//!
+//! Placeholders: `OUTER`, `INNER` and `COOKIE` are the two paths and alice's cookie, `SMUGGLED` is a whole request for
+//! the inner path, `LENGTH` the body's length in bytes, `SIZE` the smuggled request's length in hex. Every character is
+//! one byte.
 
-/// What a strict reader sees.
+/// The requests that a strict parser sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reads {
-    /// No whole request.
+    /// No complete request.
     Nothing,
-    /// The outer request, which a reader may also refuse.
+    /// The outer request, which a parser may also refuse.
     One,
-    /// The outer request, and there is no reason to refuse it.
+    /// The outer request, which is unambiguous and has to be served.
     Served,
-    /// Two, one after another, that the same client sent.
+    /// Two requests in sequence, both honestly sent by the same client.
     Both,
 }
 
@@ -23,7 +25,7 @@ pub struct Case {
     pub bytes: String,
 }
 
-/// What the words in a case stand for.
+/// The values of the placeholders.
 pub struct Names {
     pub outer: String,
     pub inner: String,
@@ -46,7 +48,7 @@ fn smuggled(names: &Names) -> String {
 const HEAD: &str =
     "POST OUTER HTTP/1.1\r\nHost: alice.example.com\r\nCookie: COOKIE\r\nOrigin: https://alice.example.com\r\n";
 
-/// Everything a reader of Content-Length sees as one request and a reader of Transfer-Encoding as two.
+/// One request to a parser that goes by Content-Length, two to one that goes by Transfer-Encoding.
 const CL_TE: &str = "0\r\n\r\nSMUGGLED";
 /// The reverse.
 const TE_CL: &str = "SIZE\r\nSMUGGLED\r\n0\r\n\r\n";
@@ -57,7 +59,7 @@ pub fn cases() -> Vec<Case> {
 
 use Reads::{Both, Nothing, One, Served};
 
-/// A request with these fields on top of what lets it through, and this body.
+/// A request that is authorised, with these fields and this body.
 fn post(name: &'static str, reads: Reads, fields: &str, body: &str) -> Case {
     whole(name, reads, &format!("{HEAD}{fields}\r\n\r\n{body}"))
 }
@@ -67,13 +69,14 @@ fn whole(name: &'static str, reads: Reads, bytes: &str) -> Case {
 }
 
 impl Case {
-    /// Caddy reads it in another way that RFC 9112 allows, and says to the platform just what it read.
+    /// Caddy parses it differently, in a way that RFC 9112 allows, and forwards to the platform exactly what it parsed.
     fn by_caddy(self, reads: Reads) -> Self {
         Self { through_caddy: reads, ..self }
     }
 }
 
-/// Both framing fields (RFC 9112 6.3): Transfer-Encoding is taken alone and the connection closed. Caddy leaves it open.
+/// Both framing fields (RFC 9112 6.3): only Transfer-Encoding counts, and the connection is closed. Caddy leaves it
+/// open.
 fn both_lengths() -> Vec<Case> {
     vec![
         post("CL.TE", One, "Content-Length: LENGTH\r\nTransfer-Encoding: chunked", CL_TE).by_caddy(Both),
@@ -85,7 +88,7 @@ fn both_lengths() -> Vec<Case> {
     ]
 }
 
-/// TE.TE: a Transfer-Encoding that one reader takes for chunked and another does not.
+/// TE.TE: a Transfer-Encoding that one parser takes for chunked and another does not.
 fn obfuscations() -> Vec<Case> {
     let hidden = |name, field: &str| post(name, Nothing, &format!("Content-Length: LENGTH\r\n{field}"), CL_TE);
     vec![
@@ -118,11 +121,11 @@ fn obfuscations() -> Vec<Case> {
         hidden("byte above 127 in the name", "Transfer-Encod\u{ef}ng: chunked"),
         hidden("NUL in the name", "Transfer-Encoding\0: chunked"),
         hidden("empty value", "Transfer-Encoding:"),
-        // These are Transfer-Encoding: chunked, beside a Content-Length.
+        // These do mean Transfer-Encoding: chunked, beside a Content-Length.
         hidden("hidden behind a bare LF", "X: y\nTransfer-Encoding: chunked").straight(One).by_caddy(Both),
         hidden("tab after the colon", "Transfer-Encoding:\tchunked").straight(One).by_caddy(Both),
         hidden("capitals", "TRANSFER-ENCODING: CHUNKED").straight(One).by_caddy(Both),
-        // And this is something else.
+        // This one has nothing to do with framing.
         post("another field", Served, "Content-Length: LENGTH\r\nContent-Encoding: chunked", CL_TE),
     ]
 }
@@ -151,7 +154,7 @@ fn lengths() -> Vec<Case> {
         post("point", Nothing, "Content-Length: 5.0", "helloSMUGGLED"),
         post("other digits", Nothing, "Content-Length: \u{b2}", "helloSMUGGLED"),
         post("vertical tab behind", Nothing, "Content-Length: 5\x0b", "helloSMUGGLED"),
-        // Go takes an empty length for none.
+        // Go ignores an empty length.
         post("empty", Nothing, "Content-Length:", "SMUGGLED").by_caddy(Both),
         post("more than 64 bits", Nothing, "Content-Length: 18446744073709551621", "helloSMUGGLED"),
         post("all of 64 bits", Nothing, "Content-Length: 18446744073709551615", "helloSMUGGLED"),
@@ -172,7 +175,7 @@ fn chunks() -> Vec<Case> {
         chunked("an extension", Served, "5;a=\"b\"\r\nhello\r\n0\r\n\r\n"),
         chunked("small and capital digits", Served, "a\r\n0123456789\r\nA\r\n0123456789\r\n0\r\n\r\n"),
         chunked("zeros before the size", One, "00000000000000000000005\r\nhello\r\n0\r\n\r\n"),
-        // Go reads a bare LF as the end of a line (RFC 9112 2.2 lets it), and writes proper ones.
+        // Go accepts a bare LF as a line end (RFC 9112 2.2 allows it), and forwards with CRLF.
         chunked("LF in an extension", Nothing, "5;a\nhello\r\n0\r\n\r\nSMUGGLED").by_caddy(Both),
         chunked("LF after the size", Nothing, "5\nhello\r\n0\r\n\r\nSMUGGLED").by_caddy(Both),
         chunked("LF after the last size", Nothing, "5\r\nhello\r\n0\n\r\nSMUGGLED").by_caddy(Both),
@@ -206,7 +209,7 @@ fn chunks() -> Vec<Case> {
     ]
 }
 
-/// The request line, and how lines end.
+/// The request line and line ends.
 fn lines() -> Vec<Case> {
     let rest = "Host: alice.example.com\r\nCookie: COOKIE\r\n";
     let line = |name, reads, line: &str| whole(name, reads, &format!("{line}{rest}\r\n"));
@@ -240,7 +243,7 @@ fn lines() -> Vec<Case> {
     ]
 }
 
-/// Whose the request is.
+/// The host that the request is for.
 fn hosts() -> Vec<Case> {
     let host = |name, reads, target: &str, hosts: &str| {
         let hosts: String = hosts.split('|').map(|host| format!("Host: {host}\r\n")).collect();
@@ -249,7 +252,7 @@ fn hosts() -> Vec<Case> {
     vec![
         host("absolute form", Served, "http://alice.example.comOUTER", "alice.example.com"),
         host("absolute form of another's", Nothing, "http://bob.example.comOUTER", "alice.example.com"),
-        // The name in the line is the one that counts (RFC 9112 3.2.2), so Caddy asks for alice's.
+        // The target's host takes precedence (RFC 9112 3.2.2), so Caddy forwards to alice's.
         host("another's Host under absolute form", Nothing, "http://alice.example.comOUTER", "bob.example.com")
             .by_caddy(One),
         host("two", Nothing, "OUTER", "alice.example.com|bob.example.com"),
@@ -294,7 +297,7 @@ fn hosts() -> Vec<Case> {
     ]
 }
 
-/// Fields of one hop, and what waits for another answer.
+/// Hop-by-hop fields, upgrades and expectations.
 fn connections() -> Vec<Case> {
     let names = |name, reads, named: &str| {
         post(name, reads, &format!("Connection: {named}\r\nContent-Length: LENGTH"), "hello SMUGGLED")
@@ -305,7 +308,7 @@ fn connections() -> Vec<Case> {
         names("Connection names Transfer-Encoding", Served, "transfer-encoding"),
         names("Connection names Host", Served, "host"),
         names("Connection names ours", Served, "x-berth-user, x-berth-assertion, x-forwarded-for, x-forwarded-host"),
-        // Caddy takes the cookie away, and nobody is logged in then.
+        // Caddy removes the cookie, so the request is not logged in.
         names("Connection names Cookie", Served, "cookie").by_caddy(One),
         names("Connection names Origin", One, "origin"),
         names("Connection in bytes above 127", One, "\u{e9}, content-length"),
@@ -356,7 +359,7 @@ fn connections() -> Vec<Case> {
     ]
 }
 
-/// More than a request may carry.
+/// Requests beyond the limits.
 fn limits() -> Vec<Case> {
     let long = "x".repeat(9 * 1024);
     let many: String = (0..101).map(|n| format!("X-{n}: y\r\n")).collect();

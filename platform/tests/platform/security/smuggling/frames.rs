@@ -1,4 +1,5 @@
-//! What odd clients send over HTTP/2, frame by frame, because a library would refuse to write most of it.
+//! The corpus of ambiguous HTTP/2 requests, written frame by frame, because a library would refuse to send most of
+//! them.
 
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::corpus::{Names, Reads};
 use berth_testing::http1_client::Stream;
 
-/// After so much silence no answer is expected any more.
+/// After this much silence no response is expected any more.
 const SILENCE: Duration = Duration::from_millis(700);
 
 /// Types and flags of frames (RFC 9113 6).
@@ -21,7 +22,7 @@ const END_HEADERS: u8 = 4;
 
 type Field = (&'static str, &'static str);
 
-/// A request as a list of fields; `OUTER`, `INNER`, `COOKIE` and `SMUGGLED` as in the other corpus.
+/// A request as a list of fields, with the placeholders of the HTTP/1.1 corpus.
 pub struct Case {
     pub name: &'static str,
     pub reads: Reads,
@@ -35,13 +36,13 @@ const LINE: [Field; 4] =
     [(":method", "POST"), (":scheme", "https"), (":authority", "alice.example.com"), (":path", "OUTER")];
 const LETS_IN: [Field; 2] = [("cookie", "COOKIE"), ("origin", "https://alice.example.com")];
 
-/// A request with these fields on top of what lets it through.
+/// A request that is authorised, with these fields.
 fn post(name: &'static str, reads: Reads, more: &[Field], body: &'static str) -> Case {
     let fields = [&LINE[..], &LETS_IN, more].concat();
     Case { name, reads, fields, body: Some(body), trailers: Vec::new() }
 }
 
-/// A request with this in place of the usual pseudo-fields.
+/// A request with these pseudo-header fields in place of the usual ones.
 fn line(name: &'static str, reads: Reads, line: &[Field]) -> Case {
     Case { name, reads, fields: [line, &LETS_IN[..]].concat(), body: None, trailers: Vec::new() }
 }
@@ -56,7 +57,7 @@ fn bodies() -> Vec<Case> {
     let mut cases = vec![
         post("an honest one", Served, &[("content-length", "5")], "hello"),
         post("no length", Served, &[], "hello SMUGGLED"),
-        // Of a length that is none Go makes 0, and of one that is less than the body a request without the rest.
+        // Go takes an invalid length as 0, and cuts a body that is longer than its length.
         post("H2.CL, none of it", One, &[("content-length", "0")], "SMUGGLED"),
         post("H2.CL, too short", Nothing, &[("content-length", "5")], "helloSMUGGLED"),
         post("H2.CL, too long", Nothing, &[("content-length", "5000")], "hello"),
@@ -111,7 +112,7 @@ fn fields() -> Vec<Case> {
     ]
 }
 
-/// The pseudo-fields.
+/// Pseudo-header fields (RFC 9113 8.3).
 fn lines() -> Vec<Case> {
     let [_, scheme, alice, path] = LINE;
     let get = (":method", "GET");
@@ -165,7 +166,7 @@ impl<S: Stream> Connection<S> {
         Self { stream, next: 1, open: true }
     }
 
-    /// Sends the case's request; the answer's body, when there is one.
+    /// Sends the request of `case`; the body of the response, if there is one.
     pub async fn odd(&mut self, case: &Case, names: &Names) -> Option<String> {
         let bytes = |text: &str| super::corpus::fill(text, names);
         let id = self.next;
@@ -183,7 +184,7 @@ impl<S: Stream> Connection<S> {
         self.ask(sent).await
     }
 
-    /// An honest request on the same connection: browsers use it for every name of its certificate.
+    /// Sends an honest request on the same connection, as browsers do for every name of its certificate.
     pub async fn honest(&mut self, host: &str, path: &str, cookie: &str) -> Option<String> {
         let fields =
             [(":method", "GET"), (":scheme", "https"), (":authority", host), (":path", path), ("cookie", cookie)];
@@ -231,12 +232,12 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// A field spelled out (RFC 7541 6.2.2), whatever its bytes.
+/// A literal header field (RFC 7541 6.2.2), with any bytes.
 fn literal(name: &[u8], value: &[u8]) -> Vec<u8> {
     [&[0], &length(name.len())[..], name, &length(value.len()), value].concat()
 }
 
-/// A length in seven bits and more (RFC 7541 5.1).
+/// An integer with a 7-bit prefix (RFC 7541 5.1).
 fn length(length: usize) -> Vec<u8> {
     let Some(mut rest) = length.checked_sub(127) else { return vec![u8::try_from(length).unwrap()] };
     let mut bytes = vec![127];

@@ -1,5 +1,7 @@
-//! The corpus of smuggling (W7): whatever bytes a client sends, straight or through Caddy, the program in the container sees
-//! at most the one request that a strict reader of RFC 9112 and RFC 9113 sees, and the next visitor gets their own answer.
+//! Request smuggling: a corpus of ambiguous requests, sent directly and through Caddy.
+//!
+//! For each, the program in the container sees at most the requests that a strict parser of RFC 9112 and RFC 9113 sees,
+//! and the next visitor on the connection gets the response to their own request.
 
 mod corpus;
 mod frames;
@@ -13,7 +15,7 @@ use berth_testing::fake_platform::{FakePlatform, Person};
 use berth_testing::http1_client::{Reply, Stream, Wire};
 use berth_testing::raw_program::{RawProgram, Seen, ok};
 
-/// Alice sends what is odd, bob is the next visitor.
+/// Alice sends the ambiguous bytes, bob is the next visitor.
 struct Scene {
     program: RawProgram,
     town: FakePlatform,
@@ -33,19 +35,19 @@ impl Scene {
         Self { program, town, alice, bob, alices, bobs }
     }
 
-    /// What the program at alice's, and the one at bob's, say to a request for `path`.
+    /// The response of a resident's program to a request for `path`.
     fn said(&self, resident: &Person, path: &str) -> String {
         format!("{} {path}", resident.instance.socket().ip())
     }
 
-    /// Bob's request, on which he has the connection closed.
+    /// Bob's request, after which the connection is closed.
     fn honest(&self, path: &str) -> Vec<u8> {
         let cookie = &self.bobs;
         format!("GET {path} HTTP/1.1\r\nHost: bob.example.com\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n").into()
     }
 }
 
-/// What a case comes to on one way; what is wrong with it is added to `wrong`.
+/// The result of one case, sent directly or through Caddy. Faults are collected in `wrong`.
 struct Verdict<'a> {
     scene: &'a Scene,
     case: &'a str,
@@ -67,7 +69,8 @@ impl<'a> Verdict<'a> {
         self.wrong.push(format!("{}: {what}", self.case));
     }
 
-    /// The answers on the connection that the odd bytes went over: each to a request of its own, in turn, and bob's to bob.
+    /// Checks the responses on the connection that carried the ambiguous bytes: each answers a request of its own, in
+    /// order, and bob's is bob's.
     fn answers(&mut self, answers: &[String]) {
         let alice = &self.scene.alice;
         let bob = &self.scene.bob;
@@ -77,12 +80,12 @@ impl<'a> Verdict<'a> {
         let mut turns = turns.iter();
         for answer in answers.iter() {
             if !turns.any(|turn| turn == answer) {
-                self.say(format!("an answer out of turn: {answer}, among {answers:?}"));
+                self.say(format!("a response out of order: {answer}, among {answers:?}"));
             }
         }
     }
 
-    /// What the programs saw in the end.
+    /// Checks the requests that the programs received.
     fn seen(&mut self, seen: &[Seen]) {
         let count = |path: &str| seen.iter().filter(|s| s.path() == path && s.wrong.is_none()).count();
         let (outer, inner) = (count(&self.outer), count(&self.inner));
@@ -94,7 +97,7 @@ impl<'a> Verdict<'a> {
         };
         if outer < least[0] || outer > most[0] || inner < least[1] || inner > most[1] {
             self.say(format!(
-                "{outer} of the outer request and {inner} of the inner, and a strict reader sees {:?}",
+                "{outer} of the outer request and {inner} of the inner, and a strict parser sees {:?}",
                 self.reads
             ));
         }
@@ -109,13 +112,13 @@ impl<'a> Verdict<'a> {
             let named = [seen.all("host"), seen.all("x-forwarded-host"), seen.all("x-berth-user")];
             if seen.at != home || forged.is_some() || named != [["alice.example.com"], ["alice.example.com"], ["alice"]]
             {
-                self.say(format!("the program at {} was told what is not so: {:?}", seen.at, seen.head));
+                self.say(format!("the program at {} received forged headers: {:?}", seen.at, seen.head));
             }
         }
     }
 }
 
-/// Bob's own request on a connection of his own.
+/// Checks that bob is served on a connection of his own.
 async fn bob_is_served(stream: impl Stream, verdict: &mut Verdict<'_>) {
     let fresh = format!("{}-fresh", verdict.honest);
     let mut wire = Wire::on(stream);
@@ -126,15 +129,16 @@ async fn bob_is_served(stream: impl Stream, verdict: &mut Verdict<'_>) {
     }
 }
 
-/// What each answer says when it is a program's. Every other is a refusal, which says why where it is the platform's.
+/// The bodies of the responses that came from a program. All others have to be clean refusals, with a reason if they
+/// are the platform's.
 fn told(replies: Vec<Reply>, verdict: &mut Verdict<'_>) -> Vec<String> {
-    // To HEAD there is none.
+    // The response to HEAD has no body.
     for reply in replies
         .iter()
         .filter(|reply| !reply.body.starts_with("127.89.") && (reply.status, reply.body.as_str()) != (200, ""))
     {
         let plain = reply.all("content-type").first().is_some_and(|kind| kind.starts_with("text/plain"));
-        // The last is Caddy's, when it cannot hand on what it was sent.
+        // The second is Caddy's page for a request that it could not forward.
         let says_why = ["\"detail\"", "Back in a moment"].iter().any(|words| reply.body.contains(words));
         let says_why = says_why || plain || reply.body.is_empty();
         if !(400..=505).contains(&reply.status) || !says_why {
@@ -144,7 +148,7 @@ fn told(replies: Vec<Reply>, verdict: &mut Verdict<'_>) -> Vec<String> {
     replies.into_iter().map(|reply| reply.body).filter(|body| body.starts_with("127.89.")).collect()
 }
 
-/// Everything that is wrong, once every case has been told.
+/// Fails with all faults of all cases.
 fn judge(scene: &Scene, verdicts: Vec<Verdict<'_>>) {
     let seen = scene.program.seen();
     let mut wrong = Vec::new();
@@ -161,7 +165,7 @@ fn names(scene: &Scene, verdict: &Verdict<'_>) -> corpus::Names {
     corpus::Names { outer: verdict.outer.clone(), inner: verdict.inner.clone(), cookie: scene.alices.clone() }
 }
 
-/// Cases told at once: the connections between Caddy and the platform are used for one and for another.
+/// Cases that run at a time, so that Caddy reuses its connections to the platform for different ones.
 const AT_ONCE: usize = 8;
 
 async fn tell_all<'a, C>(cases: Vec<C>, tell: impl AsyncFn(usize, C) -> Verdict<'a>) -> Vec<Verdict<'a>> {
@@ -170,14 +174,14 @@ async fn tell_all<'a, C>(cases: Vec<C>, tell: impl AsyncFn(usize, C) -> Verdict<
 }
 
 #[tokio::test]
-async fn w7_no_bytes_on_a_connection_to_the_platform_become_another_request() {
+async fn no_bytes_on_a_connection_to_the_platform_smuggle_a_request() {
     let scene = Scene::set().await;
     let connect = async || TcpStream::connect(scene.town.address).await.unwrap();
     let verdicts = tell_all(corpus::cases(), async |n, Case { name, straight, bytes, .. }| {
         let mut verdict = Verdict::on(&scene, name, straight, "straight", n);
         let mut wire = Wire::on(connect().await);
         let sent = corpus::fill(&bytes, &names(&scene, &verdict));
-        // As on a connection that Caddy uses again for another visitor.
+        // Bob's request follows on the same connection, as when Caddy reuses one for another visitor.
         wire.send(&[sent, scene.honest(&verdict.honest)].concat()).await;
         let answers = told(wire.replies().await, &mut verdict);
         verdict.answers(&answers);
@@ -189,7 +193,7 @@ async fn w7_no_bytes_on_a_connection_to_the_platform_become_another_request() {
 }
 
 #[tokio::test]
-async fn w7_no_bytes_on_a_connection_to_caddy_become_another_request() {
+async fn no_bytes_on_a_connection_to_caddy_smuggle_a_request() {
     let scene = Scene::set().await;
     let front = CaddyProxy::of(&scene.town).await;
     let authority = front.own_authority();
@@ -208,7 +212,7 @@ async fn w7_no_bytes_on_a_connection_to_caddy_become_another_request() {
 }
 
 #[tokio::test]
-async fn w7_no_frames_of_http2_become_another_request() {
+async fn no_http2_frames_smuggle_a_request() {
     let scene = Scene::set().await;
     let front = CaddyProxy::of(&scene.town).await;
     let authority = front.own_authority();
