@@ -17,7 +17,7 @@ use crate::modules::{Finding, Module, Modules};
 use crate::ops::{self, Metrics, Opened};
 use crate::own_keys::OwnKeys;
 use crate::quota::{Quota, QuotaModule};
-use crate::secrets::Keys;
+use crate::secrets::InstallationKeys;
 use crate::sharing::Sharing;
 use crate::webhooks::Webhooks;
 
@@ -59,7 +59,7 @@ impl App {
     /// # Errors
     /// When the database holds something this version does not understand.
     pub async fn on(db: Db, config: Config, clock: Clock, host: Arc<dyn ContainerHost>) -> anyhow::Result<Self> {
-        let keys = Keys::derive(&config.secret, clock.clone());
+        let keys = InstallationKeys::derive(&config.secret, clock.clone());
         let instances = Instances::open(db.clone(), clock.clone(), Arc::clone(&host), &config)
             .await
             .context("reading the instances")?;

@@ -142,7 +142,8 @@ impl Accounts {
         store::insert_departure(&tx, &departure).await?;
         store::set_state(&tx, account, &[person.state], State::Leaving).await?;
         store::end_sessions_of(&tx, account).await?;
-        store::record(&tx, &self.0.clock, actor, "leave", (person.handle.as_str(), "")).await?;
+        let entry = store::AuditEntry { actor, action: "leave", subject: person.handle.as_str(), detail: "" };
+        store::record(&tx, &self.0.clock, &entry).await?;
         tx.commit().await?;
         self.0.memory.forget(account);
         if let Some(id) = departure.instance {
@@ -162,7 +163,8 @@ impl Accounts {
             return Err(gone());
         }
         let instance = self.0.instances.keep_in(&tx, account, (wish, cause)).await?;
-        store::record(&tx, &self.0.clock, actor, "keep", (person.handle.as_str(), "")).await?;
+        let entry = store::AuditEntry { actor, action: "keep", subject: person.handle.as_str(), detail: "" };
+        store::record(&tx, &self.0.clock, &entry).await?;
         tx.commit().await?;
         self.0.memory.forget(account);
         if let Some(id) = instance {
@@ -248,7 +250,8 @@ impl Accounts {
         store::blank_audit_of(tx, deleted.handle.as_str()).await?;
         store::empty_account(tx, deleted.id).await?;
         store::remove_departure(tx, deleted.id).await?;
-        store::record(tx, &self.0.clock, "berth", "gone", (deleted.handle.as_str(), "")).await
+        let entry = store::AuditEntry { actor: "berth", action: "gone", subject: deleted.handle.as_str(), detail: "" };
+        store::record(tx, &self.0.clock, &entry).await
     }
 }
 

@@ -36,7 +36,7 @@ use crate::domains::Domains;
 use crate::handle::{Handle, HandleError};
 use crate::hosts::Hosts;
 use crate::instances::Instances;
-use crate::secrets::{Keys, Token};
+use crate::secrets::{InstallationKeys, Token};
 use crate::sharing::Sharing;
 
 /// The room. Cheap to clone.
@@ -45,7 +45,7 @@ pub struct Accounts(Arc<Inner>);
 
 struct Inner {
     db: Db,
-    keys: Keys,
+    keys: InstallationKeys,
     clock: Clock,
     hosts: Hosts,
     signups_open: bool,
@@ -197,7 +197,7 @@ impl Accounts {
     /// When `hosts` cannot be used for passkeys, as when the domain is an IP address.
     pub fn new(
         db: Db,
-        keys: Keys,
+        keys: InstallationKeys,
         clock: Clock,
         hosts: Hosts,
         signups_open: bool,

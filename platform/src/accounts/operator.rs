@@ -71,7 +71,8 @@ impl Accounts {
         }
         store::end_sessions_of(&tx, person.id).await?;
         let instance = self.0.instances.suspend_in(&tx, person.id).await?;
-        store::record(&tx, &self.0.clock, actor, "suspend", (handle.as_str(), "")).await?;
+        let entry = store::AuditEntry { actor, action: "suspend", subject: handle.as_str(), detail: "" };
+        store::record(&tx, &self.0.clock, &entry).await?;
         tx.commit().await?;
         self.0.memory.forget(person.id);
         if let Some(id) = instance {
@@ -92,7 +93,8 @@ impl Accounts {
             return Ok(());
         }
         let instance = self.0.instances.restore_in(&tx, person.id).await?;
-        store::record(&tx, &self.0.clock, actor, "restore", (handle.as_str(), "")).await?;
+        let entry = store::AuditEntry { actor, action: "restore", subject: handle.as_str(), detail: "" };
+        store::record(&tx, &self.0.clock, &entry).await?;
         tx.commit().await?;
         if let Some(id) = instance {
             self.0.instances.admit(id).await?;

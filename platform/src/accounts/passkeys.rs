@@ -91,7 +91,8 @@ impl Accounts {
         };
         store::insert_passkey(&tx, &stored).await?;
         let handle = session.handle.as_str();
-        store::record(&tx, &self.0.clock, handle, "passkey_add", (handle, &stored.name)).await?;
+        let entry = store::AuditEntry { actor: handle, action: "passkey_add", subject: handle, detail: &stored.name };
+        store::record(&tx, &self.0.clock, &entry).await?;
         tx.commit().await
     }
 
@@ -111,7 +112,9 @@ impl Accounts {
         }
         store::remove_passkey(&tx, id).await?;
         let handle = session.handle.as_str();
-        store::record(&tx, &self.0.clock, handle, "passkey_remove", (handle, &passkey.name)).await?;
+        let entry =
+            store::AuditEntry { actor: handle, action: "passkey_remove", subject: handle, detail: &passkey.name };
+        store::record(&tx, &self.0.clock, &entry).await?;
         tx.commit().await
     }
 
@@ -129,7 +132,9 @@ impl Accounts {
         store::remove_recovery_codes(&tx, session.account).await?;
         store::insert_recovery_codes(&tx, session.account, hashes).await?;
         let handle = session.handle.as_str();
-        store::record(&tx, &self.0.clock, handle, "recovery_codes_renew", (handle, handle)).await?;
+        let entry =
+            store::AuditEntry { actor: handle, action: "recovery_codes_renew", subject: handle, detail: handle };
+        store::record(&tx, &self.0.clock, &entry).await?;
         tx.commit().await?;
         Ok(codes)
     }

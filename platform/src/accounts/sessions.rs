@@ -138,7 +138,8 @@ impl Accounts {
             return Err(Error::NotFound);
         }
         let handle = by.handle.as_str();
-        store::record(&tx, &self.0.clock, handle, action, (handle, &id.to_string())).await?;
+        let entry = store::AuditEntry { actor: handle, action, subject: handle, detail: &id.to_string() };
+        store::record(&tx, &self.0.clock, &entry).await?;
         tx.commit().await?;
         self.0.memory.forget(by.account);
         Ok(())
@@ -176,7 +177,8 @@ impl Accounts {
         }
         store::insert_device(tx, person.id, device.hash(), now).await?;
         let (handle, detail) = (person.handle.as_str(), format!("{}, {}", stored.user_agent, stored.ip));
-        store::record(tx, &self.0.clock, handle, method.audit_word(), (handle, &detail)).await?;
+        let entry = store::AuditEntry { actor: handle, action: method.audit_word(), subject: handle, detail: &detail };
+        store::record(tx, &self.0.clock, &entry).await?;
         Ok(SignedIn { account: person.id, handle: person.handle.clone(), session, device })
     }
 

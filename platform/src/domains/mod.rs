@@ -358,7 +358,8 @@ impl Domains {
     }
 
     async fn record(&self, tx: &Tx, actor: &str, action: &str, of: (&Instance, &Domain)) -> Result<()> {
-        audit::record(tx, &self.0.clock, actor, action, (of.0.handle.as_str(), &of.1.name)).await
+        let entry = audit::AuditEntry { actor, action, subject: of.0.handle.as_str(), detail: &of.1.name };
+        audit::record(tx, &self.0.clock, &entry).await
     }
 
     fn find(&self, instance: InstanceId, id: DomainId) -> Option<Domain> {

@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::db::{AccountId, Db, Tx, audit};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
-use crate::secrets::{Keys, Unsealable};
+use crate::secrets::{InstallationKeys, UnsealError};
 
 /// A refusal that is told again within this time is not noted again: programs try and try.
 const NOTED_AGAIN_AFTER: Duration = Duration::from_secs(60);
@@ -31,7 +31,7 @@ pub struct OwnKeys(Arc<Inner>);
 struct Inner {
     db: Db,
     clock: Clock,
-    keys: Keys,
+    keys: InstallationKeys,
     /// Whom a key can be for: every provider of models that the settings know.
     providers: Vec<String>,
     memory: RwLock<HashMap<AccountId, BTreeMap<String, Arc<Kept>>>>,
@@ -77,7 +77,7 @@ impl OwnKeys {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn open(db: Db, clock: Clock, keys: Keys, config: &Config) -> Result<Self> {
+    pub async fn open(db: Db, clock: Clock, keys: InstallationKeys, config: &Config) -> Result<Self> {
         let known = ["anthropic", "openai"].into_iter().map(str::to_owned);
         let providers = known.chain(config.providers.models.keys().cloned()).collect();
         let mut memory: HashMap<AccountId, BTreeMap<String, Arc<Kept>>> = HashMap::new();
@@ -141,7 +141,13 @@ impl OwnKeys {
         let _one_at_a_time = self.0.changing.lock().await;
         let tx = db.begin().await?;
         store::put(&tx, account, provider, &kept).await?;
-        audit::record(&tx, clock, owner.as_str(), "add_own_key", (owner.as_str(), provider)).await?;
+        let entry = audit::AuditEntry {
+            actor: owner.as_str(),
+            action: "add_own_key",
+            subject: owner.as_str(),
+            detail: provider,
+        };
+        audit::record(&tx, clock, &entry).await?;
         tx.commit().await?;
         self.change(|memory| memory.entry(account).or_default().insert(provider.to_owned(), Arc::new(kept)));
         Ok(())
@@ -157,7 +163,13 @@ impl OwnKeys {
         if !store::delete(&tx, account, provider).await? {
             return Err(Error::NotFound);
         }
-        audit::record(&tx, &self.0.clock, owner.as_str(), "remove_own_key", (owner.as_str(), provider)).await?;
+        let entry = audit::AuditEntry {
+            actor: owner.as_str(),
+            action: "remove_own_key",
+            subject: owner.as_str(),
+            detail: provider,
+        };
+        audit::record(&tx, &self.0.clock, &entry).await?;
         tx.commit().await?;
         self.change(|memory| memory.entry(account).or_default().remove(provider));
         Ok(())
@@ -201,7 +213,7 @@ impl Pass {
     ///
     /// # Errors
     /// When it was sealed with another `BERTH_SECRET` than this installation's.
-    pub fn reveal(&self) -> std::result::Result<Zeroizing<Vec<u8>>, Unsealable> {
+    pub fn reveal(&self) -> std::result::Result<Zeroizing<Vec<u8>>, UnsealError> {
         self.room.0.keys.open(&whose(self.account, &self.provider), &self.kept.sealed)
     }
 

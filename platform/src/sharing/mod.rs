@@ -104,7 +104,8 @@ impl Sharing {
         }
         store::insert(&tx, instance.id, &share).await?;
         let (owner, what) = (instance.handle.as_str(), share.in_short());
-        audit::record(&tx, &self.0.clock, owner, "share", (owner, &what)).await?;
+        let entry = audit::AuditEntry { actor: owner, action: "share", subject: owner, detail: &what };
+        audit::record(&tx, &self.0.clock, &entry).await?;
         tx.commit().await?;
         self.change(|memory| {
             let shares = memory.entry(instance.id).or_default();
@@ -122,7 +123,8 @@ impl Sharing {
         let tx = self.0.db.begin().await?;
         let share = store::delete(&tx, instance.id, id).await?.ok_or(Error::NotFound)?;
         let (owner, what) = (instance.handle.as_str(), share.in_short());
-        audit::record(&tx, &self.0.clock, actor, "unshare", (owner, &what)).await?;
+        let entry = audit::AuditEntry { actor, action: "unshare", subject: owner, detail: &what };
+        audit::record(&tx, &self.0.clock, &entry).await?;
         tx.commit().await?;
         self.change(|memory| {
             let shares = memory.entry(instance.id).or_default();

@@ -28,8 +28,10 @@ impl Timestamp {
         self.to_utc().to_rfc3339_opts(SecondsFormat::Secs, true)
     }
 
-    /// chrono knows 262 000 years either way; a moment further off counts as the last one that it knows.
-    fn to_utc(self) -> DateTime<Utc> {
+    /// This moment as chrono's type, for other formats. chrono knows 262 000 years either way; a moment further off counts as the
+    /// last one that it knows.
+    #[must_use]
+    pub fn to_utc(self) -> DateTime<Utc> {
         let furthest = if self.0 < 0 { DateTime::<Utc>::MIN_UTC } else { DateTime::<Utc>::MAX_UTC };
         DateTime::from_timestamp_millis(self.0).unwrap_or(furthest)
     }

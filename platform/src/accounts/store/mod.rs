@@ -14,7 +14,7 @@ use sea_orm::DbErr;
 pub(super) use sessions::*;
 
 use crate::db;
-pub(super) use crate::db::audit::{blank_audit_of, record};
+pub(super) use crate::db::audit::{AuditEntry, blank_audit_of, record};
 use crate::error::{Error, Result};
 
 /// Rows that one call of a purge takes from one table: a bound on how long the writer is held.

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use berth::cli::control;
-use berth::containers::Exit;
+use berth::containers::ContainerExit;
 use berth::instances::{Cause, Fact, Wish, Work};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -139,7 +139,7 @@ async fn happen(scene: &mut Scene, happening: Happening, chronicle: &mut Chronic
         }
         Happening::Crash => {
             if chronicle.fact == Fact::Awake {
-                scene.town.host.crash(instance.id, Exit { code: 1, out_of_memory: false });
+                scene.town.host.crash(instance.id, ContainerExit { code: 1, out_of_memory: false });
                 chronicle.goes(Fact::Stopped, Cause::FoundSo);
                 chronicle.idle = HALF_AN_HOUR;
             }

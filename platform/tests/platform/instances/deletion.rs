@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use berth::containers::fake::{Held, Verb};
-use berth::containers::{ContainerHost as _, ContainerState, Exit, HostError};
+use berth::containers::fake::{HoldPoint, Verb};
+use berth::containers::{ContainerExit, ContainerHost as _, ContainerState, HostError};
 use berth::handle::Handle;
 use berth::instances::{Cause, Fact, Wish};
 use proptest::prelude::*;
@@ -61,7 +61,7 @@ async fn who_leaves_sleeps_until_all_is_destroyed_and_nothing_wakes_them() {
 async fn an_instance_in_the_middle_of_work_is_stopped_before_its_files_are_marked() {
     let town = FakePlatform::new(&[]).await;
     let alice = town.settle_in("alice").await;
-    town.host.hold(Verb::Stop, Held::BeforeItsEffect);
+    town.host.hold(Verb::Stop, HoldPoint::BeforeEffect);
     let handle = Handle::parse("alice").unwrap();
     town.app.accounts.delete(&handle, "operator").await.unwrap();
     town.host.until_held(Verb::Stop).await;
@@ -96,7 +96,7 @@ async fn a_deletion_that_breaks_anywhere_is_finished_by_the_next_run() {
                 }
                 see_off(&town).await;
             } else {
-                for held in [Held::BeforeItsEffect, Held::AfterItsEffect] {
+                for held in [HoldPoint::BeforeEffect, HoldPoint::AfterEffect] {
                     town.host.hold(verb, held);
                     let app = town.app.clone();
                     let running = tokio::spawn(async move { app.accounts.see_off(&app.modules).await });
@@ -309,7 +309,7 @@ async fn happen(town: &mut FakePlatform, event: Event, leaving: &mut [Option<ber
         }
         Event::Crash(n) => {
             if let Some(instance) = town.instances().by_handle(&handle(n)) {
-                town.host.crash(instance.id, Exit { code: 1, out_of_memory: false });
+                town.host.crash(instance.id, ContainerExit { code: 1, out_of_memory: false });
             }
         }
         Event::Visit(n) => {

@@ -12,7 +12,7 @@ use berth::error::Error;
 use berth::handle::Handle;
 use berth::own_keys::OwnKeys;
 use berth::quota::{Outcome, OwnCall, Provider as Name, Receipt, Refusal, Seen, Usage};
-use berth::secrets::Keys;
+use berth::secrets::InstallationKeys;
 use sea_orm::{ConnectionTrait as _, Statement};
 use serde_json::{Value, json as value};
 use zeroize::Zeroizing;
@@ -212,7 +212,7 @@ async fn that_a_provider_refused_a_key_is_remembered_until_another_takes_its_pla
 
 /// The keys as the next process reads them.
 async fn reopened(world: &QuotaPlatform) -> OwnKeys {
-    let keys = Keys::derive(&world.app.config.secret, world.clock.clone());
+    let keys = InstallationKeys::derive(&world.app.config.secret, world.clock.clone());
     OwnKeys::open(world.app.db.clone(), world.clock.clone(), keys, &world.app.config).await.unwrap()
 }
 
@@ -522,7 +522,7 @@ async fn a_key_is_sealed_in_the_database_and_in_no_log_and_no_journal() {
         let holds = |part: &str| sealed.windows(part.len()).any(|window| window == part.as_bytes());
         assert!(!holds(ALICES) && !holds("alices"), "{}", world.kind());
         // It opens for its account and its provider alone.
-        let keys = Keys::derive(&world.app.config.secret, world.clock.clone());
+        let keys = InstallationKeys::derive(&world.app.config.secret, world.clock.clone());
         let whose = |account: AccountId, provider: &str| [account.0.as_bytes(), provider.as_bytes()].concat();
         assert_eq!(keys.open(&whose(account, "anthropic"), &sealed).unwrap().as_slice(), ALICES.as_bytes());
         let another = AccountId(world.clock.uuid());
