@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::extractors::OwnInstance;
 use super::webhooks;
-use crate::alarms::MOST_ALARMS;
+use crate::alarms::MAX_ALARMS;
 use crate::app::App;
 use crate::http::alarm_view;
 use crate::http::problem::HandlerResult;
@@ -89,7 +89,7 @@ pub async fn discard(
 /// `GET /api/alarms`
 pub async fn alarms(State(app): State<App>, OwnInstance(instance): OwnInstance) -> HandlerResult<Json<Value>> {
     let set: Vec<Value> = app.alarms.of(instance.id).await?.iter().map(alarm_view::view).collect();
-    Ok(Json(json!({ "alarms": set, "most": MOST_ALARMS })))
+    Ok(Json(json!({ "alarms": set, "most": MAX_ALARMS })))
 }
 
 /// `POST /api/alarms/{name}/delete`
