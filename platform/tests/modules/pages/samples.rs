@@ -1,4 +1,4 @@
-//! Each page with something in it, as a person would meet it.
+//! Sample data for every page.
 
 mod prices;
 mod spend;
@@ -386,7 +386,7 @@ fn minutes(ago: i64) -> Timestamp {
     Timestamp(NOON - ago * 60_000)
 }
 
-/// Of an instance that is at several things, or at none any more.
+/// The awake ledger of an instance that is busy, or idle.
 fn ledger(busy: bool) -> AwakeLedger {
     let open = |work, count, holds| Open { work, count, since: minutes(4), holds, moved_at: minutes(1) };
     let open = vec![open(Work::Request, 1, true), open(Work::AiCall, 2, true), open(Work::Socket, 1, false)];
