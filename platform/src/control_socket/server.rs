@@ -72,7 +72,7 @@ async fn answer(mut stream: BufReader<UnixStream>, app: App, line: &str) -> anyh
     } else {
         // The line does not say what changed, so everything that a command can change is read again.
         let instance = app.instances.admit(id).await?;
-        app.sharing.read(id).await?;
+        app.sharing.reload(id).await?;
         app.quota.reread(instance.account).await?;
         "ok".to_owned()
     };

@@ -40,7 +40,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let tasks = TaskTracker::new();
     tasks.spawn(app.instances.clone().run(shutdown.clone()));
     tasks.spawn(WebhookDispatcher::new(app.clone()).run(shutdown.clone()));
-    tasks.spawn(app.sharing.clone().keep_reading(shutdown.clone()));
+    tasks.spawn(app.sharing.clone().keep_reloading(shutdown.clone()));
     // The lanes end with this function, last of all: connections to the database may have been made on them. AI calls
     // have lanes of their own, because parsing a large one takes a processor for longer than a page visit may wait.
     let (lanes, call_lanes) = (Lanes::one_a_processor()?, Lanes::one_a_processor()?);
