@@ -85,7 +85,12 @@ impl App {
             clock.clone(),
             config.hosts.clone(),
             config.signups_open,
-            AccountsContext { instances: instances.clone(), sharing: sharing.clone(), domains: domains.clone() },
+            AccountsContext {
+                instances: instances.clone(),
+                certificates: certificates.clone(),
+                sharing: sharing.clone(),
+                domains: domains.clone(),
+            },
         )?;
         // In the order in which an account's rows are deleted: rows that point at an instance before the instance.
         let registered: [Arc<dyn Module>; _] = [

@@ -122,7 +122,7 @@ async fn answer(mut stream: BufReader<UnixStream>, app: App, line: &str) -> anyh
         serde_json::to_string(&app.instances.ledger(&instance))?
     } else {
         let instance = app.instances.admit(id).await?;
-        app.sharing.read(id).await?;
+        app.sharing.reload(id).await?;
         app.quota.reread(instance.account).await?;
         "ok".to_owned()
     };

@@ -176,7 +176,7 @@ async fn shares(app: &App, instance: &Arc<Instance>, remove: Option<ShareId>) ->
         control::nudge(&app.config.control_socket(), instance.id).await?;
     }
     for share in app.sharing.of(instance.id).iter() {
-        println!("{}  {}", share.id, share.in_short());
+        println!("{}  {}", share.id, share.summary());
     }
     Ok(())
 }

@@ -53,7 +53,7 @@ pub(super) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::
     let parts = tokio_util::task::TaskTracker::new();
     parts.spawn(app.instances.clone().run(shutdown.clone()));
     parts.spawn(WebhookDispatcher::new(app.clone()).run(shutdown.clone()));
-    parts.spawn(app.sharing.clone().keep_reading(shutdown.clone()));
+    parts.spawn(app.sharing.clone().keep_reloading(shutdown.clone()));
     // They end with this function, last of all: connections to the database may have been made on them. Calls have lanes of
     // their own, because reading a large one takes a processor for longer than a visit may wait.
     let (lanes, call_lanes) = (Lanes::one_a_processor()?, Lanes::one_a_processor()?);

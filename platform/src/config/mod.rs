@@ -52,8 +52,8 @@ pub struct Config {
     pub providers: Providers,
     pub demo_listen: SocketAddr,
     pub signups_open: bool,
-    /// The rate limit on first certificates for names below our domain, per week. `None`: no limit, as with our own CA or a
-    /// wildcard certificate.
+    /// The rate limit on first certificates for names below our domain, per week. `None`: no limit, as with our own CA
+    /// or a wildcard certificate.
     pub certificates_a_week: Option<NonZeroU32>,
     /// The maximum number of custom domains of an account; 0: none.
     pub domains_per_account: u32,
@@ -89,7 +89,8 @@ pub struct ProviderEndpoint {
     pub url: String,
     /// Empty for the demo model, which needs no key.
     pub keys: Vec<Zeroizing<String>>,
-    /// The provider's own address: calls under accounts' own keys go there, also while the demo model answers all others.
+    /// The provider's own address: calls under accounts' own keys go there, also while the demo model answers all
+    /// others.
     pub url_for_own_keys: String,
 }
 

@@ -1,5 +1,5 @@
-//! The operator's file of further providers: models behind the wire format of OpenAI or Anthropic, and other APIs with a price per
-//! call.
+//! The operator's file of further providers: models behind the wire format of OpenAI or Anthropic, and other APIs with
+//! a price per call.
 
 use std::collections::BTreeMap;
 

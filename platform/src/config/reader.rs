@@ -99,8 +99,8 @@ pub(super) fn hosts(settings: &mut SettingsReader<'_>) -> Hosts {
     Hosts { app: format!("app.{apex}"), apex, instances, port }
 }
 
-/// Whether an API key may be sent to `address`: TLS, or a connection that does not leave this machine. Parsed by the HTTP client's
-/// own parser, because two parsers may disagree on the host of a crafted URL.
+/// Whether an API key may be sent to `address`: TLS, or a connection that does not leave this machine. Parsed by the
+/// HTTP client's own parser, because two parsers may disagree on the host of a crafted URL.
 pub(super) fn may_be_sent_a_key(address: &str) -> bool {
     let Ok(url) = reqwest::Url::parse(address) else { return false };
     let is_here = matches!(url.host_str(), Some("127.0.0.1" | "[::1]" | "localhost"));

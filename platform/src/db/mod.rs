@@ -1,4 +1,5 @@
-//! The database: connection pools and transactions on SQLite or PostgreSQL. No other module depends on which of the two it is.
+//! The database: connection pools and transactions on SQLite or PostgreSQL. No other module depends on which of the two
+//! it is.
 
 pub mod audit;
 
@@ -31,8 +32,8 @@ pub struct Db {
 }
 
 impl Db {
-    /// Connects to the database at `url` (`sqlite:/path/berth.db` or `postgres://..`), which must have the schema of this version.
-    /// For commands of the operator: creates no file and runs no migration.
+    /// Connects to the database at `url` (`sqlite:/path/berth.db` or `postgres://..`), which must have the schema of
+    /// this version. For commands of the operator: creates no file and runs no migration.
     ///
     /// # Errors
     /// When the database does not exist, cannot be reached, or has the schema of another version.
@@ -58,8 +59,9 @@ impl Db {
 
     async fn connect(url: &str, if_missing: IfMissing) -> anyhow::Result<Self> {
         if url.starts_with("sqlite:") {
-            // One writing connection: with several, a transaction that reads before it writes fails with SQLITE_BUSY_SNAPSHOT as
-            // soon as another one has written in between, and the busy timeout does not apply to that.
+            // One writing connection: with several, a transaction that reads before it writes fails with
+            // SQLITE_BUSY_SNAPSHOT as soon as another one has written in between, and the busy timeout does not apply
+            // to that.
             let writer = connect(url, 1, if_missing).await.with_context(|| no_database(url))?;
             Ok(Self { readers: connect(url, READ_CONNECTIONS, IfMissing::Refuse).await?, writer })
         } else {
@@ -99,7 +101,8 @@ impl Db {
     pub async fn begin(&self) -> Result<Tx, Error> {
         let options = match self.writer.get_database_backend() {
             DbBackend::Sqlite => TransactionOptions {
-                // Takes the write lock at the start: a deferred transaction would fail when it upgrades from reading to writing.
+                // Takes the write lock at the start: a deferred transaction would fail when it upgrades from reading to
+                // writing.
                 sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
                 ..Default::default()
             },
@@ -152,7 +155,8 @@ impl Tx {
     }
 }
 
-/// Lets sea-orm run statements in it. `Deref` to the inner transaction would do the same, but also offer sea-orm's own commit.
+/// Lets sea-orm run statements in it. `Deref` to the inner transaction would do the same, but also offer sea-orm's own
+/// commit.
 #[async_trait::async_trait]
 impl ConnectionTrait for Tx {
     fn get_database_backend(&self) -> DbBackend {
@@ -189,8 +193,8 @@ async fn connect(url: &str, connections: u32, if_missing: IfMissing) -> anyhow::
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .connect_timeout(ACQUIRE_TIMEOUT)
         .sqlx_logging(false);
-    // FULL makes SQLite fsync every commit: with NORMAL, a power cut may undo the last ones in WAL mode, receipts among them.
-    // sqlx would log every statement; ours are logged where they fail.
+    // FULL makes SQLite fsync every commit: with NORMAL, a power cut may undo the last ones in WAL mode, receipts among
+    // them. sqlx would log every statement; ours are logged where they fail.
     options.map_sqlx_sqlite_opts(move |sqlite| {
         // This also overrides a `mode=rwc` in the URL.
         sqlite.create_if_missing(if_missing == IfMissing::Create).synchronous(SqliteSynchronous::Full)

@@ -65,7 +65,7 @@ pub async fn ask(State(app): State<App>, session: Session) -> Page<DeleteAccount
 
 /// `POST /account/delete` with the handle, typed by hand as the confirmation.
 pub async fn leave(State(app): State<App>, session: Session, Form(typed): Form<DeleteAccountForm>) -> HandlerResult {
-    match app.accounts.leave(&session, &typed.handle).await {
+    match app.accounts.schedule_deletion(&session, &typed.handle).await {
         Ok(due) => {
             // Not a redirect: the session that sent the form has ended with all others, so every further page would
             // ask to log in.
@@ -80,15 +80,17 @@ pub async fn leave(State(app): State<App>, session: Session, Form(typed): Form<D
 
 /// `GET /account/deletion`. An account that is not scheduled for deletion is redirected to the dashboard.
 pub async fn show(State(app): State<App>, session: Session) -> HandlerResult {
-    let Some(leaving) = app.accounts.leaving(&session).await? else { return Ok(Redirect::to("/").into_response()) };
+    let Some(leaving) = app.accounts.scheduled_deletion(&session).await? else {
+        return Ok(Redirect::to("/").into_response());
+    };
     // When the operator requested the deletion, only the operator can cancel it.
-    let (due, may_stay) = (Moment(leaving.due), leaving.may_stay);
+    let (due, may_stay) = (Moment(leaving.due), leaving.owner_may_cancel);
     Ok(Page(DeletionScheduledPage { handle: session.handle.to_string(), due, may_stay }).into_response())
 }
 
 /// `POST /account/deletion/cancel`
 pub async fn stay(State(app): State<App>, session: Session) -> HandlerResult<Redirect> {
-    app.accounts.stay(&session).await?;
+    app.accounts.cancel_deletion(&session).await?;
     Ok(Redirect::to("/"))
 }
 

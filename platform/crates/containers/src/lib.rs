@@ -1,8 +1,9 @@
-//! The container runtime behind one trait, [`ContainerHost`], in the platform's own terms. Its callers are the instances'
-//! reconciler and the provisioner.
+//! The container runtime behind one trait, [`ContainerHost`], in the platform's own terms. Its callers are the
+//! instances' reconciler and the provisioner.
 //!
-//! Three implementations pass one contract test: `docker` (Docker Engine, used by the provisioner), `remote` (the client of the
-//! provisioner's socket, used by the platform) and `fake` (in memory, for tests, which step it and make it fail).
+//! Three implementations pass one contract test: `docker` (Docker Engine, used by the provisioner), `remote` (the
+//! client of the provisioner's socket, used by the platform) and `fake` (in memory, for tests, which step it and make
+//! it fail).
 
 pub mod config;
 pub mod docker;
@@ -22,40 +23,42 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::DiskLimit;
 
-/// Instances on one bridge. A Linux bridge becomes unstable near 1000 ports (Docker's documentation of the bridge driver).
+/// Instances on one bridge. A Linux bridge becomes unstable near 1000 ports (Docker's documentation of the bridge
+/// driver).
 pub const SLOTS_PER_BRIDGE: u32 = 500;
 
 /// Runs containers: for each instance one container, one volume, and an address that no other instance has.
 ///
-/// Every verb is idempotent and has its own timeout, so that a lost answer becomes [`HostError::Timeout`] and no caller waits
-/// forever. After an error the verb's effect is unknown: call [`ContainerHost::inspect`].
+/// Every verb is idempotent and has its own timeout, so that a lost answer becomes [`HostError::Timeout`] and no caller
+/// waits forever. After an error the verb's effect is unknown: call [`ContainerHost::inspect`].
 #[async_trait]
 pub trait ContainerHost: Send + Sync + 'static {
     /// Creates the missing bridges and returns the gateway address of each. Called once, before anything else.
     async fn ensure_networks(&self) -> Result<Vec<Ipv4Addr>, HostError>;
 
-    /// Creates the volume if it does not exist, with the capacity of `size` where the host bounds volumes. An existing volume
-    /// keeps its contents and never shrinks. An unknown size is [`HostError::Refused`], a disk too full for new volumes
-    /// [`HostError::DiskFull`].
+    /// Creates the volume if it does not exist, with the capacity of `size` where the host bounds volumes. An existing
+    /// volume keeps its contents and never shrinks. An unknown size is [`HostError::Refused`], a disk too full for new
+    /// volumes [`HostError::DiskFull`].
     async fn ensure_volume(&self, instance: InstanceId, size: &str) -> Result<(), HostError>;
 
-    /// Creates the container, stopped, on the instance's volume, which is created if it does not exist. An existing container is
-    /// replaced, running or not, if any part of its specification differs (token, image, slot, limits), and left alone
-    /// otherwise. A forbidden image, an unknown size or a slot past the last bridge is [`HostError::Refused`], an allowed image
-    /// that the host lacks [`HostError::ImageMissing`], a nearly full disk [`HostError::DiskFull`].
+    /// Creates the container, stopped, on the instance's volume, which is created if it does not exist. An existing
+    /// container is replaced, running or not, if any part of its specification differs (token, image, slot, limits),
+    /// and left alone otherwise. A forbidden image, an unknown size or a slot past the last bridge is
+    /// [`HostError::Refused`], an allowed image that the host lacks [`HostError::ImageMissing`], a nearly full disk
+    /// [`HostError::DiskFull`].
     async fn create(&self, spec: &ContainerSpec) -> Result<(), HostError>;
 
-    /// Starts a stopped container; does nothing to a running or frozen one. An absent one is [`HostError::NotFound`], a nearly
-    /// full disk [`HostError::DiskFull`].
+    /// Starts a stopped container; does nothing to a running or frozen one. An absent one is [`HostError::NotFound`], a
+    /// nearly full disk [`HostError::DiskFull`].
     async fn start(&self, instance: InstanceId) -> Result<(), HostError>;
 
-    /// Pauses a running container (cgroup freezer) and reclaims its memory to swap where the host has any; does nothing to a
-    /// frozen one. An absent one is [`HostError::NotFound`], a stopped one [`HostError::Failed`]. The memory is reclaimed in the
-    /// background, after the answer.
+    /// Pauses a running container (cgroup freezer) and reclaims its memory to swap where the host has any; does nothing
+    /// to a frozen one. An absent one is [`HostError::NotFound`], a stopped one [`HostError::Failed`]. The memory is
+    /// reclaimed in the background, after the answer.
     async fn freeze(&self, instance: InstanceId) -> Result<(), HostError>;
 
-    /// Undoes [`ContainerHost::freeze`]; does nothing to a running one. An absent one is [`HostError::NotFound`], a stopped one
-    /// [`HostError::Failed`].
+    /// Undoes [`ContainerHost::freeze`]; does nothing to a running one. An absent one is [`HostError::NotFound`], a
+    /// stopped one [`HostError::Failed`].
     async fn thaw(&self, instance: InstanceId) -> Result<(), HostError>;
 
     /// Sends SIGTERM, and SIGKILL after 10 s, also to a frozen container. Does nothing to a stopped or absent one.
@@ -64,17 +67,18 @@ pub trait ContainerHost: Send + Sync + 'static {
     /// Removes the container, running or not; the volume stays. Does nothing if the container is absent.
     async fn remove_container(&self, instance: InstanceId) -> Result<(), HostError>;
 
-    /// Marks the volume for destruction with a tombstone, dated by the host's own clock. A volume that has one keeps its date,
-    /// and an absent volume can get one too. Until [`ContainerHost::unbury_volume`], creating and starting on the volume is
-    /// [`HostError::Refused`]; a running container keeps running.
+    /// Marks the volume for destruction with a tombstone, dated by the host's own clock. A volume that has one keeps
+    /// its date, and an absent volume can get one too. Until [`ContainerHost::unbury_volume`], creating and starting on
+    /// the volume is [`HostError::Refused`]; a running container keeps running.
     async fn bury_volume(&self, instance: InstanceId) -> Result<(), HostError>;
 
     /// Undoes [`ContainerHost::bury_volume`]. Does nothing without a tombstone.
     async fn unbury_volume(&self, instance: InstanceId) -> Result<(), HostError>;
 
-    /// Destroys the volume and all its files, irreversibly: the one verb that deletes files. [`HostError::Refused`] while a
-    /// container exists, and until the tombstone is `BERTH_DELETE_AFTER_SECONDS` old, so that even a compromised platform cannot
-    /// destroy all volumes at once. Does nothing if there is neither a volume nor a tombstone.
+    /// Destroys the volume and all its files, irreversibly: the one verb that deletes files. [`HostError::Refused`]
+    /// while a container exists, and until the tombstone is `BERTH_DELETE_AFTER_SECONDS` old, so that even a
+    /// compromised platform cannot destroy all volumes at once. Does nothing if there is neither a volume nor a
+    /// tombstone.
     async fn destroy_volume(&self, instance: InstanceId) -> Result<(), HostError>;
 
     /// The actual state of one instance.
@@ -83,20 +87,20 @@ pub trait ContainerHost: Send + Sync + 'static {
     /// The actual state of every instance: all containers and volumes that carry this installation's label.
     async fn list(&self) -> Result<Vec<ObservedInstance>, HostError>;
 
-    /// Instances whose container changed. Only a hint to inspect: events are lost while the Engine is away, and the stream ends
-    /// when the Engine stops; open another one then.
+    /// Instances whose container changed. Only a hint to inspect: events are lost while the Engine is away, and the
+    /// stream ends when the Engine stops; open another one then.
     async fn events(&self) -> Result<BoxStream<'static, InstanceId>, HostError>;
 
-    /// The present resource usage of the host and of every running or frozen container, read from the kernel and not from the
-    /// Engine: cheap enough for every few seconds. Containers that cannot be read are left out.
+    /// The present resource usage of the host and of every running or frozen container, read from the kernel and not
+    /// from the Engine: cheap enough for every few seconds. Containers that cannot be read are left out.
     async fn load(&self) -> Result<HostLoad, HostError>;
 
     /// Facts about this host for the operator.
     async fn host_report(&self) -> Result<HostReport, HostError>;
 }
 
-/// Everything that may differ between two instances' containers. The rest of the configuration is fixed inside the provisioner
-/// (`docker/host_config.rs`), so that no caller can ask for a privileged container.
+/// Everything that may differ between two instances' containers. The rest of the configuration is fixed inside the
+/// provisioner (`docker/host_config.rs`), so that no caller can ask for a privileged container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ContainerSpec {
@@ -105,8 +109,8 @@ pub struct ContainerSpec {
     pub slot: Slot,
     /// One of the allowed images, as written in `BERTH_IMAGES`.
     pub image: String,
-    /// For a rollback: the id of the image that the present container was upgraded from, in place of the image that the name
-    /// refers to now. Any other id is refused.
+    /// For a rollback: the id of the image that the present container was upgraded from, in place of the image that the
+    /// name refers to now. Any other id is refused.
     pub image_id: Option<String>,
     /// The name of a size in `BERTH_SIZES`, or `standard`.
     pub size: String,
@@ -117,8 +121,8 @@ pub struct ContainerSpec {
     pub token: String,
 }
 
-/// An instance's position on the bridges, which decides its address. It belongs to the instance for the instance's whole life:
-/// an address that is not reassigned cannot lead to another tenant.
+/// An instance's position on the bridges, which decides its address. It belongs to the instance for the instance's
+/// whole life: an address that is not reassigned cannot lead to another tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slot(pub u32);
 
@@ -129,8 +133,8 @@ impl Slot {
         self.0 / SLOTS_PER_BRIDGE
     }
 
-    /// The container's address, if bridges start at `subnet`: bridge n has the n-th /22, its .1 is the gateway, and the first
-    /// sixteen addresses of each /22 stay unused.
+    /// The container's address, if bridges start at `subnet`: bridge n has the n-th /22, its .1 is the gateway, and the
+    /// first sixteen addresses of each /22 stay unused.
     #[must_use]
     pub fn address(self, subnet: Ipv4Addr) -> Ipv4Addr {
         // A /22 has 1024 addresses, so 16 + 500 slots leave it far from its broadcast address.
@@ -164,8 +168,9 @@ pub struct ObservedContainer {
     /// The id that the image's name refers to now; empty if the host has no image of that name any more.
     pub newest_image_id: String,
     pub size: String,
-    /// Whether a container created now from the same image and size names would be identical: false once the image was rebuilt
-    /// or a limit changed. A container whose image or size is gone counts as current, because nothing could replace it.
+    /// Whether a container created now from the same image and size names would be identical: false once the image was
+    /// rebuilt or a limit changed. A container whose image or size is gone counts as current, because nothing could
+    /// replace it.
     pub current: bool,
     pub made_at: Timestamp,
     pub slot: Slot,
@@ -198,8 +203,8 @@ pub struct HostLoad {
     pub memory_available: u64,
     pub swap_total: u64,
     pub swap_free: u64,
-    /// The share of the last ten seconds in which at least one process stalled on memory, in percent (PSI `some avg10`);
-    /// `None` on kernels without PSI.
+    /// The share of the last ten seconds in which at least one process stalled on memory, in percent (PSI `some
+    /// avg10`); `None` on kernels without PSI.
     pub memory_pressure: Option<f64>,
     pub containers: Vec<ContainerLoad>,
 }
@@ -249,8 +254,8 @@ pub struct HostReport {
     pub containers: ConfigurationDrift,
 }
 
-/// Configuration drift of the running and frozen containers: the difference between their present configuration and the one
-/// they were created with.
+/// Configuration drift of the running and frozen containers: the difference between their present configuration and the
+/// one they were created with.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigurationDrift {
     /// Containers without drift.
@@ -298,7 +303,8 @@ pub enum HostError {
 }
 
 impl HostError {
-    /// A sentence for the owner of the instance. It never contains the engine's own text, which may tell of other tenants.
+    /// A sentence for the owner of the instance. It never contains the engine's own text, which may tell of other
+    /// tenants.
     #[must_use]
     pub fn message_for_user(&self) -> &'static str {
         match self {

@@ -1,7 +1,8 @@
-//! The protocol between platform and provisioner: JSON lines on a Unix socket, one line for a request and one for its answer.
+//! The protocol between platform and provisioner: JSON lines on a Unix socket, one line for a request and one for its
+//! answer.
 //!
-//! A connection carries any number of requests in sequence, without pipelining. After [`ProvisionerCall::Events`] it carries only
-//! [`ProvisionerReply::Happened`], until either side closes it.
+//! A connection carries any number of requests in sequence, without pipelining. After [`ProvisionerCall::Events`] it
+//! carries only [`ProvisionerReply::Happened`], until either side closes it.
 
 use std::net::Ipv4Addr;
 
@@ -10,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{ContainerSpec, HostError, HostLoad, HostReport, ObservedInstance};
 
-/// The version of the protocol, raised when an older side could misunderstand a newer one. Either side refuses another version.
+/// The version of the protocol, raised when an older side could misunderstand a newer one. Either side refuses another
+/// version.
 pub const VERSION: u32 = 2;
 /// The maximum length of a request in bytes; a container's spec takes less than 1 KiB.
 pub const REQUEST_BYTES: usize = 16 * 1024;
@@ -25,7 +27,8 @@ pub struct ProvisionerRequest {
     pub call: ProvisionerCall,
 }
 
-/// The verbs of [`super::ContainerHost`] with their arguments. There are no other verbs, and unknown arguments are refused.
+/// The verbs of [`super::ContainerHost`] with their arguments. There are no other verbs, and unknown arguments are
+/// refused.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ProvisionerCall {

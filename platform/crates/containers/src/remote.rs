@@ -1,4 +1,5 @@
-//! The client of the provisioner's socket, with a connection pool: the platform's [`ContainerHost`], since it has no Docker socket.
+//! The client of the provisioner's socket, with a connection pool: the platform's [`ContainerHost`], since it has no
+//! Docker socket.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -48,7 +49,8 @@ impl RemoteHost {
             let (answer, connection) = self.exchange(call).await?;
             // Pooled only after a complete exchange: a timeout drops the connection with its pending answer.
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            // The provisioner closes the connection after it refused a request, so such a connection must not be pooled.
+            // The provisioner closes the connection after it refused a request, so such a connection must not be
+            // pooled.
             if idle.len() < IDLE && !matches!(answer, Err(HostError::Refused(_))) {
                 idle.push(connection);
             }
@@ -57,8 +59,8 @@ impl RemoteHost {
         timeout(DEADLINE, exchanged).await.unwrap_or(Err(HostError::Timeout))
     }
 
-    /// Sends the call on a pooled connection, and once more on a new one if the pooled one was closed (the keep-alive race).
-    /// The second try is safe because every verb is idempotent.
+    /// Sends the call on a pooled connection, and once more on a new one if the pooled one was closed (the keep-alive
+    /// race). The second try is safe because every verb is idempotent.
     async fn exchange(&self, call: ProvisionerCall) -> Result<(ProvisionerAnswer, Connection), HostError> {
         let line = request(call)?;
         if let Some(mut connection) = self.pooled() {
@@ -71,8 +73,8 @@ impl RemoteHost {
         Ok((converse(&mut connection, &line).await, connection))
     }
 
-    /// A pooled connection with nothing to read. If there were bytes, they would be taken for the answer to the next request,
-    /// and every later answer would belong to the request before it.
+    /// A pooled connection with nothing to read. If there were bytes, they would be taken for the answer to the next
+    /// request, and every later answer would belong to the request before it.
     fn pooled(&self) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -107,8 +109,8 @@ fn request(call: ProvisionerCall) -> Result<String, HostError> {
 
 async fn converse(connection: &mut Connection, line: &str) -> ProvisionerAnswer {
     let sent = connection.send(line).await;
-    // A refused peer gets its answer and is disconnected, possibly before our request was written. So the answer is read also
-    // after a failed write.
+    // A refused peer gets its answer and is disconnected, possibly before our request was written. So the answer is
+    // read also after a failed write.
     match connection.next().await {
         Some(Ok(line)) => serde_json::from_str(&line)
             .map_err(|error| HostError::Failed(format!("the provisioner's answer cannot be understood: {error}")))?,
@@ -193,7 +195,8 @@ impl ContainerHost for RemoteHost {
     }
 
     async fn events(&self) -> Result<BoxStream<'static, InstanceId>, HostError> {
-        // A connection of its own, because it carries events from then on. It takes no permit, since it may stay for days.
+        // A connection of its own, because it carries events from then on. It takes no permit, since it may stay for
+        // days.
         let opened = async {
             let mut connection = self.connect().await?;
             match converse(&mut connection, &request(ProvisionerCall::Events {})?).await? {

@@ -34,8 +34,8 @@ pub struct InstanceSize {
     pub remove_after: Duration,
 }
 
-/// Reads the standard size from its variables, then those in `BERTH_SIZES`: `NAME field=value ..; NAME ..`. A field that is
-/// left out has the standard size's value.
+/// Reads the standard size from its variables, then those in `BERTH_SIZES`: `NAME field=value ..; NAME ..`. A field
+/// that is left out has the standard size's value.
 pub(super) fn read_sizes(settings: &mut SettingsReader<'_>) -> Vec<InstanceSize> {
     let standard = FIELDS.map(|(_, variable)| settings.text(variable));
     let mut sizes: Vec<InstanceSize> =

@@ -1,5 +1,5 @@
-//! The demo model: a mock of Anthropic's and OpenAI's APIs with correct usage figures and no model behind it, so that the whole
-//! platform can be tried, tested and measured without a provider account.
+//! The demo model: a mock of Anthropic's and OpenAI's APIs with correct usage figures and no model behind it, so that
+//! the whole platform can be tried, tested and measured without a provider account.
 //!
 //! Pace, latency, length and faults can be asked for in a request: see `script.rs`.
 

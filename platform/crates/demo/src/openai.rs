@@ -65,8 +65,8 @@ fn frames(script: &AnswerScript) -> Vec<(String, u64)> {
     frames
 }
 
-/// One chunk of a stream. As in the API, every chunk has a `usage`, mostly null, if usage was requested, and none has it
-/// otherwise.
+/// One chunk of a stream. As in the API, every chunk has a `usage`, mostly null, if usage was requested, and none has
+/// it otherwise.
 fn chunk(script: &AnswerScript, choices: &Value, usage: Option<Value>) -> String {
     let mut chunk = json!({
         "id": format!("chatcmpl-demo-{}", script.id), "object": "chat.completion.chunk", "created": CREATED,

@@ -26,9 +26,9 @@ pub enum InjectedFault {
 
 /// The plan of one answer.
 ///
-/// Directions come as headers (`x-demo-tokens: 500`) or as words in the last message (`x-demo-tokens=500`), which pass through any
-/// SDK: `x-demo-pace-ms` between words, `x-demo-first-byte-ms` before the answer, `x-demo-tokens` for its length,
-/// `x-demo-fault` for a fault (`status-NNN`, `break`, `overloaded`, `malformed`).
+/// Directions come as headers (`x-demo-tokens: 500`) or as words in the last message (`x-demo-tokens=500`), which pass
+/// through any SDK: `x-demo-pace-ms` between words, `x-demo-first-byte-ms` before the answer, `x-demo-tokens` for its
+/// length, `x-demo-fault` for a fault (`status-NNN`, `break`, `overloaded`, `malformed`).
 #[derive(Clone, Debug)]
 pub struct AnswerScript {
     pub model: String,
@@ -92,8 +92,8 @@ impl AnswerScript {
     }
 }
 
-/// A quarter of the bytes of the prompt, about what real models count for English. Options for streaming are left out, so that
-/// the same question always costs the same.
+/// A quarter of the bytes of the prompt, about what real models count for English. Options for streaming are left out,
+/// so that the same question always costs the same.
 pub fn input_tokens(body: &[u8]) -> u64 {
     let request: Value = serde_json::from_slice(body).unwrap_or_default();
     let parts = ["messages", "system", "tools", "input", "instructions"]

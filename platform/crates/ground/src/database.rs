@@ -1,5 +1,5 @@
-//! Conversions to and from sea-orm's types. They live here because of the orphan rule: an impl belongs to the crate of its type
-//! or of its trait.
+//! Conversions to and from sea-orm's types. They live here because of the orphan rule: an impl belongs to the crate of
+//! its type or of its trait.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The error of the modules' use-cases, without HTTP: the HTTP layers turn it into a page or problem+json, the command line into
-//! a line of text.
+//! The error of the modules' use-cases, without HTTP: the HTTP layers turn it into a page or problem+json, the command
+//! line into a line of text.
 
 use std::time::Duration;
 

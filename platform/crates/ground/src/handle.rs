@@ -1,4 +1,5 @@
-//! Handles: an account's name, which is the DNS label of its instance. One grammar for sign-up, routing and certificates.
+//! Handles: an account's name, which is the DNS label of its instance. One grammar for sign-up, routing and
+//! certificates.
 
 use std::fmt;
 
@@ -54,7 +55,8 @@ impl Handle {
         Ok(Self(text.to_owned()))
     }
 
-    /// Parses a handle that a person enters to claim it: surrounding space and capitals are accepted, reserved names are not.
+    /// Parses a handle that a person enters to claim it: surrounding space and capitals are accepted, reserved names
+    /// are not.
     ///
     /// # Errors
     /// The first rule that `typed` breaks.
@@ -69,14 +71,15 @@ impl Handle {
         &self.0
     }
 
-    /// The handle with confusable characters folded together (compare Unicode TR 39). No two accounts have the same skeleton.
+    /// The handle with confusable characters folded together (compare Unicode TR 39). No two accounts have the same
+    /// skeleton.
     #[must_use]
     pub fn skeleton(&self) -> String {
         skeleton(&self.0)
     }
 
-    /// Whether mail, DNS, certificate authorities or this platform give the name a meaning, also as a plural, with digits
-    /// appended (`ns1`), or spelled with confusable characters.
+    /// Whether mail, DNS, certificate authorities or this platform give the name a meaning, also as a plural, with
+    /// digits appended (`ns1`), or spelled with confusable characters.
     #[must_use]
     pub fn is_reserved(&self) -> bool {
         let bare = self.0.trim_end_matches(|c: char| c.is_ascii_digit());

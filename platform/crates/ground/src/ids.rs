@@ -13,7 +13,8 @@ macro_rules! id {
         #[cfg(feature = "sea-orm")]
         impl sea_orm::TryFromU64 for $name {
             fn try_from_u64(_: u64) -> Result<Self, sea_orm::DbErr> {
-                // sea-orm asks this of every key, for databases that count keys up; ours are UUIDs, so it is never called.
+                // sea-orm asks this of every key, for databases that count keys up; ours are UUIDs, so it is never
+                // called.
                 Err(sea_orm::DbErr::ConvertFromU64(stringify!($name)))
             }
         }

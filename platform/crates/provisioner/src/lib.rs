@@ -1,7 +1,8 @@
-//! The privileged process: a server of [`ContainerHost`] on a Unix socket, for the platform, which has no Docker socket.
+//! The privileged process: a server of [`ContainerHost`] on a Unix socket, for the platform, which has no Docker
+//! socket.
 //!
-//! It does not trust its clients: there are a dozen verbs, every argument is validated, and no argument tells how a container is
-//! configured.
+//! It does not trust its clients: there are a dozen verbs, every argument is validated, and no argument tells how a
+//! container is configured.
 
 mod rules;
 
@@ -50,8 +51,8 @@ pub async fn serve(config: ContainerConfig, clock: Clock, shutdown: impl Future<
     }
 }
 
-/// Sets up the network isolation at once, and restores it whenever another program on this host removed it, as a reload of the
-/// host's firewall does.
+/// Sets up the network isolation at once, and restores it whenever another program on this host removed it, as a reload
+/// of the host's firewall does.
 async fn keep_isolation(host: &dyn ContainerHost) -> Infallible {
     let mut logged = None;
     loop {
@@ -72,8 +73,8 @@ async fn keep_isolation(host: &dyn ContainerHost) -> Infallible {
     }
 }
 
-/// Serves `host` on `config.socket` until `shutdown` completes. Calls in progress are then dropped, which is safe: the platform
-/// inspects the actual state again.
+/// Serves `host` on `config.socket` until `shutdown` completes. Calls in progress are then dropped, which is safe: the
+/// platform inspects the actual state again.
 ///
 /// # Errors
 /// When the socket cannot be created, or another provisioner answers on it.
@@ -109,8 +110,8 @@ pub async fn serve_host(
     Ok(())
 }
 
-/// Requests memory reclaim from the kernel by writing `bytes` to `file`: the whole work of the hidden verb
-/// `reclaim --file FILE --bytes BYTES`. Blocks until the kernel is done; the parent process kills this one after its timeout.
+/// Requests memory reclaim from the kernel by writing `bytes` to `file`: the whole work of the hidden verb `reclaim
+/// --file FILE --bytes BYTES`. Blocks until the kernel is done; the parent process kills this one after its timeout.
 ///
 /// # Errors
 /// When `file` is not a `memory.reclaim` or `memory.force_empty` below the cgroup root, or the kernel refuses.
@@ -136,8 +137,8 @@ struct SocketOwner {
     gid: u32,
 }
 
-/// Binds the socket under a temporary name, restricts its mode, and renames it: other users can connect at no moment, and the
-/// stale socket of a crashed provisioner is replaced.
+/// Binds the socket under a temporary name, restricts its mode, and renames it: other users can connect at no moment,
+/// and the stale socket of a crashed provisioner is replaced.
 async fn listen(socket: &Path) -> anyhow::Result<(UnixListener, SocketOwner)> {
     // A live provisioner accepts; the file of a crashed one refuses the connection.
     if UnixStream::connect(socket).await.is_ok() {
@@ -244,7 +245,8 @@ impl SocketServer {
                     Some(instance) => send(&mut connection, &Ok(ProvisionerReply::Happened(instance))).await,
                     None => return,
                 },
-                // The peer sends nothing more after this verb, so anything read, its disconnect included, ends the stream.
+                // The peer sends nothing more after this verb, so anything read, its disconnect included, ends the
+                // stream.
                 _ = connection.next() => return,
             }
         }

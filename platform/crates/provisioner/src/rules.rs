@@ -62,8 +62,8 @@ fn is_token(text: &str) -> bool {
     (1..=TOKEN).contains(&text.len()) && text.bytes().all(plain)
 }
 
-/// `https://` and a host name, optionally with a port. Nothing else: the text goes into the environment of a container, and from
-/// there into shells and headers.
+/// `https://` and a host name, optionally with a port. Nothing else: the text goes into the environment of a container,
+/// and from there into shells and headers.
 fn is_url(text: &str) -> bool {
     let Some(host) = text.strip_prefix("https://") else { return false };
     let (name, port) = host.split_once(':').unwrap_or((host, "443"));
@@ -71,9 +71,9 @@ fn is_url(text: &str) -> bool {
     text.len() <= URL && name.split('.').all(label) && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
-/// Whether a peer may connect: a member of the socket's group, its owner, or root in root's own group. Root in another group is
-/// refused: Caddy runs so, to open port 443. Only the peer's primary group is known (SO_PEERCRED); members of the group by
-/// another one pass the socket's mode (0660), and are refused here.
+/// Whether a peer may connect: a member of the socket's group, its owner, or root in root's own group. Root in another
+/// group is refused: Caddy runs so, to open port 443. Only the peer's primary group is known (SO_PEERCRED); members of
+/// the group by another one pass the socket's mode (0660), and are refused here.
 pub(super) fn may_connect(uid: u32, gid: u32, owner_uid: u32, owner_gid: u32) -> bool {
     gid == owner_gid || if uid == 0 { gid == 0 } else { uid == owner_uid }
 }

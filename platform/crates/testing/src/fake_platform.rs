@@ -12,7 +12,7 @@ use axum::extract::Request;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get};
-use berth::accounts::{Accounts, SignUpStep, SignedIn};
+use berth::accounts::{Accounts, NewSession, SignUpStep};
 use berth::app::App;
 use berth::clock::Clock;
 use berth::config::ContainerConfig;
@@ -76,7 +76,7 @@ enum Programs {
 /// Somebody who signed up.
 pub struct Person {
     pub handle: &'static str,
-    pub signed_in: SignedIn,
+    pub signed_in: NewSession,
     pub instance: Arc<Instance>,
 }
 

@@ -114,11 +114,11 @@ async fn ten_thousand_requests_while_an_address_passes_on_reach_nobody_else() {
         .collect();
 
     until("alice was visited a hundred times", || async { answered[0].load(Ordering::SeqCst) >= 100 }).await;
-    app.accounts.delete(&Handle::parse("alice").unwrap(), "operator").await.unwrap();
+    app.accounts.schedule_deletion_of(&Handle::parse("alice").unwrap(), "operator").await.unwrap();
     fake_platform::until(&alice.instance, |status| status.fact == Fact::Stopped).await;
-    app.accounts.see_off(&app.modules).await.unwrap();
+    app.accounts.advance_deletions(&app.modules).await.unwrap();
     clock.advance(Duration::from_secs(7 * 24 * 3600));
-    assert_eq!(app.accounts.see_off(&app.modules).await.unwrap(), 1);
+    assert_eq!(app.accounts.advance_deletions(&app.modules).await.unwrap(), 1);
     clock.advance(Duration::from_secs(24 * 3600));
     let bob = sign_up(&app.accounts, &clock, "bob-box").await;
     assert_eq!(bob.instance.address(), alice.instance.address(), "the place is given again");

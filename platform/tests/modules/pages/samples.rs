@@ -327,7 +327,7 @@ fn sharing(some: bool) -> String {
             row("/projects/the-long-walk-home/photographs", "to whoever has an account here"),
         ];
         page.typed.handle = "bobb".into();
-        (page.note, page.field) = ("Nobody here has that handle.".into(), "handle");
+        (page.note, page.field) = ("No account here has that handle.".into(), "handle");
     }
     html(&page)
 }

@@ -199,11 +199,11 @@ async fn a_job_past_its_limit_keeps_nobody_from_being_deleted() {
         // Nobody remembers it, and its row is still there.
         scene.town.restart().await;
         let (accounts, modules) = (scene.town.app.accounts.clone(), scene.town.app.modules.clone());
-        accounts.delete(&scene.alice.instance.handle, "operator").await.unwrap();
+        accounts.schedule_deletion_of(&scene.alice.instance.handle, "operator").await.unwrap();
         scene.town.look().await;
-        assert_eq!(accounts.see_off(&modules).await.unwrap(), 0);
+        assert_eq!(accounts.advance_deletions(&modules).await.unwrap(), 0);
         scene.town.wait(HALF_AN_HOUR * 48 * 8).await;
-        assert_eq!(accounts.see_off(&modules).await.unwrap(), 1);
+        assert_eq!(accounts.advance_deletions(&modules).await.unwrap(), 1);
         assert!(scene.town.instances().all().is_empty());
     }
 }

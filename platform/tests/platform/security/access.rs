@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use axum::http::Method;
 use berth::alarms::Schedule;
 use berth::handle::Handle;
-use berth::sharing::Audience;
+use berth::own_keys::KeyOwner;
+use berth::sharing::ShareAudience;
 use berth::web::AccessLevel;
 use berth::web::routes::{self, Route};
 use berth::webhooks::WebhookRequest;
@@ -171,9 +172,9 @@ impl Cast {
         let another = site.member("boris").await;
         // Things of hers that others may try to touch.
         let instance = site.app.instances.by_handle(&Handle::parse("alice").unwrap()).unwrap();
-        site.app.sharing.add(&instance, "/docs", Audience::Everyone { wakes: false }).await.unwrap();
+        site.app.sharing.add(&instance, "/docs", ShareAudience::Everyone { wakes: false }).await.unwrap();
         site.app.domains.claim(&instance, "docs.alice.org").await.unwrap();
-        let owner = (instance.account, &instance.handle);
+        let owner = KeyOwner { account: instance.account, handle: &instance.handle };
         site.app.own_keys.set(owner, "anthropic", "sk-ant-alices-own-key").await.unwrap();
         site.app.quota.begin().await.unwrap();
         crate::quota::usage::call(&site.app, "alice", "", 10).await;

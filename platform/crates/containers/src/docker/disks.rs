@@ -12,8 +12,8 @@ pub(super) const CREATE_BELOW: u8 = 80;
 /// The percentage from which on no container is created or started.
 pub(super) const START_BELOW: u8 = 90;
 
-/// The usage of every disk that holds one of `folders`, each disk once. Folders that are not visible here are left out: a
-/// provisioner in a container does not see the Engine's data.
+/// The usage of every disk that holds one of `folders`, each disk once. Folders that are not visible here are left out:
+/// a provisioner in a container does not see the Engine's data.
 pub(super) fn used(folders: &[(&str, &Path)]) -> Vec<DiskUsage> {
     let mut seen = Vec::new();
     let mut disks: Vec<DiskUsage> = Vec::new();

@@ -1,5 +1,5 @@
-//! Detects configuration drift: compares running containers with the configuration that they were created with, so that a limit
-//! lifted by hand (`docker update`, say) is found.
+//! Detects configuration drift: compares running containers with the configuration that they were created with, so that
+//! a limit lifted by hand (`docker update`, say) is found.
 
 use bollard::Docker;
 use bollard::models::ContainerInspectResponse;
@@ -15,7 +15,8 @@ use crate::{ConfigurationDrift, ContainerSpec, HostError};
 const MAX_NAMED: usize = 20;
 /// Fields that the Engine fills in by itself and that a create request does not have.
 const SET_BY_ENGINE: [&str; 5] = ["CgroupnsMode", "ConsoleSize", "Isolation", "MaskedPaths", "ReadonlyPaths"];
-/// Fields that every unprivileged container has: the parts of /proc that the Engine masks. Without them, it is privileged.
+/// Fields that every unprivileged container has: the parts of /proc that the Engine masks. Without them, it is
+/// privileged.
 const REQUIRED: [&str; 2] = ["MaskedPaths", "ReadonlyPaths"];
 
 /// Compares every running or frozen container.
@@ -53,8 +54,8 @@ pub(super) async fn detect(
     Ok(found)
 }
 
-/// The names of the fields with drift; `None` for a container of another version, image or size, which cannot be compared
-/// with today's configuration.
+/// The names of the fields with drift; `None` for a container of another version, image or size, which cannot be
+/// compared with today's configuration.
 fn differences(config: &ContainerConfig, parent: &str, there: &ContainerInspectResponse) -> Option<Vec<String>> {
     let told = there.config.as_ref()?;
     let labelled = told.labels.as_ref()?;
@@ -107,7 +108,8 @@ fn differences(config: &ContainerConfig, parent: &str, there: &ContainerInspectR
     Some(fields)
 }
 
-/// `value` as JSON without its empty fields: an unset field is null, 0, -1, "" or an empty list, depending on the Engine's version.
+/// `value` as JSON without its empty fields: an unset field is null, 0, -1, "" or an empty list, depending on the
+/// Engine's version.
 fn plain<T: serde::Serialize>(value: Option<T>) -> Map<String, Value> {
     match serde_json::to_value(value).ok().and_then(without_empty) {
         Some(Value::Object(fields)) => fields,

@@ -22,8 +22,8 @@ impl From<Error> for HostError {
     }
 }
 
-/// Classifies an error response. The Engine's status codes give only classes; the kinds must be read from its texts, which have
-/// been stable since Docker 1.13.
+/// Classifies an error response. The Engine's status codes give only classes; the kinds must be read from its texts,
+/// which have been stable since Docker 1.13.
 fn refusal(status: u16, message: &str) -> HostError {
     let text = message.to_ascii_lowercase();
     if text.contains("no space left on device") || text.contains("disk quota exceeded") {

@@ -1,10 +1,10 @@
 //! ext4 file systems in sparse files, one for each instance: they bound a volume in bytes and in inodes.
 //!
-//! The Engine's `local` driver mounts a volume when a container with it starts, and unmounts it when that container stops. The
-//! device that it is told to mount is a symbolic link beside the sparse file, which points to a loop device. The link exists only
-//! while a container is created or started, and the loop device has autoclear set, so that it goes with its last use. Therefore
-//! loop devices are taken only by awake instances, a crashed host leaves nothing to clean up, and a container that another tool
-//! starts fails to mount instead of mounting another instance's file system.
+//! The Engine's `local` driver mounts a volume when a container with it starts, and unmounts it when that container
+//! stops. The device that it is told to mount is a symbolic link beside the sparse file, which points to a loop device.
+//! The link exists only while a container is created or started, and the loop device has autoclear set, so that it goes
+//! with its last use. Therefore loop devices are taken only by awake instances, a crashed host leaves nothing to clean
+//! up, and a container that another tool starts fails to mount instead of mounting another instance's file system.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -32,12 +32,13 @@ const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 /// The file systems in one folder.
 pub(super) struct VolumeFileSystems {
     dir: PathBuf,
-    /// One lock for each instance: two loop devices on one file would be mounted as two file systems that corrupt each other.
+    /// One lock for each instance: two loop devices on one file would be mounted as two file systems that corrupt each
+    /// other.
     locks: Mutex<HashMap<InstanceId, Arc<tokio::sync::Mutex<()>>>>,
 }
 
-/// A sparse file attached to a loop device for the Engine to mount. Dropping it removes the link and detaches the device; a
-/// mounted device stays until its last use ends.
+/// A sparse file attached to a loop device for the Engine to mount. Dropping it removes the link and detaches the
+/// device; a mounted device stays until its last use ends.
 pub(super) struct AttachedDevice {
     device: PathBuf,
     link: PathBuf,
@@ -58,8 +59,8 @@ impl VolumeFileSystems {
         lock.lock_owned().await
     }
 
-    /// Attaches the file of volume `name`, so that the Engine can mount it until the result is dropped. `None`: the volume has no
-    /// limit, or the Engine has mounted it already.
+    /// Attaches the file of volume `name`, so that the Engine can mount it until the result is dropped. `None`: the
+    /// volume has no limit, or the Engine has mounted it already.
     pub(super) async fn attach(&self, instance: InstanceId, name: &str) -> Result<Option<AttachedDevice>, HostError> {
         let file = self.file(name);
         if !file.exists() {
@@ -68,7 +69,8 @@ impl VolumeFileSystems {
         let lock = self.lock(instance).await;
         // The kernel reports canonical paths in /sys, and `is_mounted` compares with those.
         let file = file.canonicalize().map_err(|error| failed("finding", &file, &error))?;
-        // A container that has just stopped may hold its device for a moment. One still there after the timeout is mounted.
+        // A container that has just stopped may hold its device for a moment. One still there after the timeout is
+        // mounted.
         for _ in 0..AUTOCLEAR_TIMEOUT.as_millis() / 10 {
             if !has_autoclear_device(&file) {
                 break;
@@ -101,8 +103,8 @@ impl VolumeFileSystems {
         remove_file(&self.file(name))
     }
 
-    /// Makes an empty file system of the full size; sparse, it takes hardly a block. It is renamed to its final name last, so that
-    /// no file of that name is ever half made.
+    /// Makes an empty file system of the full size; sparse, it takes hardly a block. It is renamed to its final name
+    /// last, so that no file of that name is ever half made.
     pub(super) async fn make(&self, name: &str, mib: u32) -> Result<(), HostError> {
         if self.file(name).exists() {
             return Ok(());
@@ -137,8 +139,8 @@ impl VolumeFileSystems {
         }
     }
 
-    /// Checks and repairs the file system, which a full disk below it may have damaged. Takes time in proportion to its size, so
-    /// it runs only when the superblock asks for it.
+    /// Checks and repairs the file system, which a full disk below it may have damaged. Takes time in proportion to its
+    /// size, so it runs only when the superblock asks for it.
     async fn repair(&self, file: &Path) -> Result<(), HostError> {
         tracing::warn!("repairing or growing the file system in {}", file.display());
         // Exit status 1 of e2fsck: errors found and corrected.
@@ -169,7 +171,8 @@ impl Drop for AttachedDevice {
             }
         };
         match tokio::runtime::Handle::try_current() {
-            // On a blocking thread: losetup takes a few milliseconds, and this may run in a cancelled task, which cannot await.
+            // On a blocking thread: losetup takes a few milliseconds, and this may run in a cancelled task, which
+            // cannot await.
             Ok(runtime) => drop(runtime.spawn_blocking(detach)),
             Err(_) => detach(),
         }
@@ -212,8 +215,8 @@ fn due_care(file: &Path) -> Result<FileSystemCare, HostError> {
         .ok_or_else(|| HostError::Failed(format!("{} holds no ext4 file system: restore it", file.display())))
 }
 
-/// Parses an ext4 superblock (kernel.org, "ext4 Data Structures and Algorithms", 4.1); `None` if its magic number is wrong.
-/// `bytes` is the length of the file.
+/// Parses an ext4 superblock (kernel.org, "ext4 Data Structures and Algorithms", 4.1); `None` if its magic number is
+/// wrong. `bytes` is the length of the file.
 fn parse_superblock(superblock: &[u8; 1024], bytes: u64) -> Option<FileSystemCare> {
     let half = |at: usize| u16::from_le_bytes([superblock[at], superblock[at + 1]]);
     let word = |at: usize| u64::from(half(at)) | u64::from(half(at + 2)) << 16;
@@ -236,7 +239,8 @@ async fn run(program: &str, arguments: &[&str]) -> Result<String, HostError> {
     run_expecting(program, arguments, &[0]).await
 }
 
-/// Runs a system program, which is killed if the future is dropped. `successes` are the exit statuses that count as success.
+/// Runs a system program, which is killed if the future is dropped. `successes` are the exit statuses that count as
+/// success.
 async fn run_expecting(program: &str, arguments: &[&str], successes: &[i32]) -> Result<String, HostError> {
     let output = Command::new(program)
         .args(arguments)

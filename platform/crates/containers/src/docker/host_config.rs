@@ -1,5 +1,5 @@
-//! The container configuration of every instance: privileges, limits, mounts and environment. Nothing else decides what a tenant
-//! may do, and the caller can change only what is in [`ContainerSpec`].
+//! The container configuration of every instance: privileges, limits, mounts and environment. Nothing else decides what
+//! a tenant may do, and the caller can change only what is in [`ContainerSpec`].
 
 use std::collections::HashMap;
 
@@ -24,8 +24,8 @@ pub(super) const STOP_SECONDS: i32 = 10;
 
 const MIB: i64 = 1024 * 1024;
 
-/// The complete create request, its hash included. `image_id` is the id that the image's name refers to on this host now, so a
-/// rebuilt image gives another hash, and thereby another container.
+/// The complete create request, its hash included. `image_id` is the id that the image's name refers to on this host
+/// now, so a rebuilt image gives another hash, and thereby another container.
 pub(super) fn body(
     config: &ContainerConfig,
     spec: &ContainerSpec,
@@ -43,8 +43,8 @@ pub(super) fn body(
     body
 }
 
-/// The hash of the create request without the instance's own values. Two containers with the same hash have the same image and
-/// limits.
+/// The hash of the create request without the instance's own values. Two containers with the same hash have the same
+/// image and limits.
 pub(super) fn kind(
     config: &ContainerConfig,
     image: &str,
@@ -105,12 +105,14 @@ pub(super) fn bridge_name(config: &ContainerConfig, bridge: u32) -> String {
 }
 
 /// Deliberately absent, because they cannot be set for one container, or not on every host:
-/// - block I/O limits: they name a whole disk as the Engine sees it, which a provisioner in a container cannot look up, and which
-///   does not exist below LVM, btrfs or a loop mount; on cgroup v1 they exclude writes through the page cache, which are nearly
-///   all. An operator can set them on the parent cgroup;
-/// - a limit on file size: the volume's limit bounds files too, and databases make sparse files far larger than their contents;
+/// - block I/O limits: they name a whole disk as the Engine sees it, which a provisioner in a container cannot look up,
+///   and which does not exist below LVM, btrfs or a loop mount; on cgroup v1 they exclude writes through the page
+///   cache, which are nearly all. An operator can set them on the parent cgroup;
+/// - a limit on file size: the volume's limit bounds files too, and databases make sparse files far larger than their
+///   contents;
 /// - user namespaces (`userns-remap`): a setting of the whole Engine, which its newest image store does not support;
-/// - AppArmor: the Engine applies `docker-default` by itself where the kernel has AppArmor, and naming it elsewhere fails;
+/// - AppArmor: the Engine applies `docker-default` by itself where the kernel has AppArmor, and naming it elsewhere
+///   fails;
 /// - `StorageOpt size`: works only on XFS with project quotas, and the root file system is read-only anyway;
 /// - `MemorySwappiness`: exists only on cgroup v1, and the default of 60 does reclaim memory.
 fn host_config(
@@ -145,7 +147,8 @@ fn host_config(
             ..Default::default()
         }]),
         memory: Some(memory),
-        // The Engine's `memory_swap` is memory and swap together. Without a surplus, a frozen instance could not be swapped out.
+        // The Engine's `memory_swap` is memory and swap together. Without a surplus, a frozen instance could not be
+        // swapped out.
         memory_swap: Some(memory + i64::from(size.swap_mib) * MIB),
         memory_reservation: Some(memory.min(128 * MIB)),
         // When the host runs out of memory, the kernel kills instances before Berth or the Engine.
@@ -178,7 +181,8 @@ fn ulimit(name: &str, value: i64) -> ResourcesUlimits {
     ResourcesUlimits { name: Some(name.into()), soft: Some(value), hard: Some(value) }
 }
 
-/// The environment of an instance: the contract in instance-image/README.md. The providers' official SDKs read these variables.
+/// The environment of an instance: the contract in instance-image/README.md. The providers' official SDKs read these
+/// variables.
 fn environment(config: &ContainerConfig, spec: &ContainerSpec) -> Vec<String> {
     let quota = format!("http://berth.internal:{}", config.quota_port);
     vec![

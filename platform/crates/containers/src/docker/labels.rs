@@ -1,5 +1,5 @@
-//! The labels of containers and volumes: installation, instance, specification. They are the record from which the actual state
-//! is rebuilt, since nothing else is stored outside the Engine.
+//! The labels of containers and volumes: installation, instance, specification. They are the record from which the
+//! actual state is rebuilt, since nothing else is stored outside the Engine.
 
 use std::collections::HashMap;
 

@@ -35,7 +35,8 @@ fn some_avg10(text: &str) -> Option<f64> {
     some.split_whitespace().find_map(|word| word.strip_prefix("avg10=")?.parse().ok())
 }
 
-/// The containers of one parent, on cgroup v2 (one tree, `memory.current`, `cpu.stat`) or v1 (a tree for each controller).
+/// The containers of one parent, on cgroup v2 (one tree, `memory.current`, `cpu.stat`) or v1 (a tree for each
+/// controller).
 fn containers(root: &Path, parent: &str) -> Vec<ContainerLoad> {
     let v1 = root.join("memory").is_dir();
     let (memory, cpu) = if v1 { (root.join("memory"), root.join("cpuacct")) } else { (root.into(), root.into()) };

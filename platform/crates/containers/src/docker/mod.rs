@@ -1,7 +1,8 @@
-//! Containers on a Docker Engine: the only module that uses bollard, and the only one that decides a tenant's privileges.
+//! Containers on a Docker Engine: the only module that uses bollard, and the only one that decides a tenant's
+//! privileges.
 //!
-//! bollard's own timeout covers response headers only, so each verb has one around all of its calls. Names are deterministic and
-//! labels hold the rest: this module is stateless, and the Engine could tell everything again.
+//! bollard's own timeout covers response headers only, so each verb has one around all of its calls. Names are
+//! deterministic and labels hold the rest: this module is stateless, and the Engine could tell everything again.
 
 mod disks;
 mod drift;
@@ -68,9 +69,9 @@ pub struct DockerHost {
 }
 
 impl DockerHost {
-    /// The Engine on its default socket. Connections are made lazily, so the Engine may start after us and restart at any time.
-    /// Memory is reclaimed by a child process of this same program: its command line must accept
-    /// `reclaim --file FILE --bytes BYTES` and do the work of the provisioner's `reclaim`.
+    /// The Engine on its default socket. Connections are made lazily, so the Engine may start after us and restart at
+    /// any time. Memory is reclaimed by a child process of this same program: its command line must accept `reclaim
+    /// --file FILE --bytes BYTES` and do the work of the provisioner's `reclaim`.
     #[must_use]
     pub fn connect(config: ContainerConfig, clock: Clock) -> Self {
         Self::connect_with(config, clock, "/var/run/docker.sock".into(), "/proc/self/exe".into())
@@ -115,7 +116,8 @@ impl DockerHost {
         format!("{}-{instance}", self.config.network)
     }
 
-    /// Tells a real failure from a container that already is in the state `wanted`, after the Engine returned `refusal`.
+    /// Tells a real failure from a container that already is in the state `wanted`, after the Engine returned
+    /// `refusal`.
     async fn accept_if_already(
         &self,
         instance: InstanceId,
@@ -133,8 +135,8 @@ impl DockerHost {
         }
     }
 
-    /// After the Engine refused a name in use: a concurrent call is creating that container. Succeeds if it has the same
-    /// specification.
+    /// After the Engine refused a name in use: a concurrent call is creating that container. Succeeds if it has the
+    /// same specification.
     async fn await_concurrent_create(
         &self,
         instance: InstanceId,
@@ -153,7 +155,8 @@ impl DockerHost {
     }
 
     async fn remove(&self, instance: InstanceId) -> Result<(), HostError> {
-        // gVisor does not kill a paused container, and the Engine waits ten seconds for it. That it was not frozen is no failure.
+        // gVisor does not kill a paused container, and the Engine waits ten seconds for it. That it was not frozen is
+        // no failure.
         if self.config.runtime == ContainerRuntime::Runsc
             && let Err(error) = self.engine()?.unpause_container(&self.name(instance)).await
         {
@@ -167,8 +170,8 @@ impl DockerHost {
         }
     }
 
-    /// The create request for `spec`. Its image is one of the allowed images on this host or, for a rollback, the one that the
-    /// container `there` was upgraded from.
+    /// The create request for `spec`. Its image is one of the allowed images on this host or, for a rollback, the one
+    /// that the container `there` was upgraded from.
     async fn body(
         &self,
         spec: &ContainerSpec,
@@ -206,7 +209,8 @@ impl DockerHost {
         self.config.size(name).ok_or_else(|| HostError::Refused(format!("the size {name} is not in BERTH_SIZES")))
     }
 
-    /// The parent cgroup of all tenants, on which the operator can limit their sum. Its notation depends on the cgroup driver.
+    /// The parent cgroup of all tenants, on which the operator can limit their sum. Its notation depends on the cgroup
+    /// driver.
     async fn cgroup_parent(&self) -> Result<&'static str, HostError> {
         let ask = || async {
             let driver = self.engine()?.info().await?.cgroup_driver;
@@ -250,7 +254,8 @@ impl ContainerHost for DockerHost {
                 self.remove(spec.instance).await?;
             }
             self.ensure_volume(spec.instance, &spec.size).await?;
-            // Attached already here: the Engine copies the image's files at the mount point into an empty volume when it creates.
+            // Attached already here: the Engine copies the image's files at the mount point into an empty volume when
+            // it creates.
             let _attached = self.volumes.attach(spec.instance, &name).await?;
             let options = CreateContainerOptionsBuilder::default().name(&name).build();
             match self.engine()?.create_container(Some(options), body).await {
@@ -275,8 +280,8 @@ impl ContainerHost for DockerHost {
             let name = self.name(instance);
             self.volumes.refuse_unless_usable(self.engine()?, &name).await?;
             let _attached = self.volumes.attach(instance, &name).await?;
-            // Before the first start, and here rather than in `create`: a crash between creating and this step is then repaired by
-            // the next start.
+            // Before the first start, and here rather than in `create`: a crash between creating and this step is then
+            // repaired by the next start.
             if found.never_ran {
                 volume_owner::give(self.engine()?, &name, self.clock.now()).await?;
             }
@@ -415,7 +420,8 @@ impl ContainerHost for DockerHost {
 
     async fn events(&self) -> Result<BoxStream<'static, InstanceId>, HostError> {
         let engine = self.engine()?.clone();
-        // bollard sends the request at the first poll. `since` makes the Engine replay the events up to then, so none is lost.
+        // bollard sends the request at the first poll. `since` makes the Engine replay the events up to then, so none
+        // is lost.
         let since = self.clock.now().seconds().to_string();
         // An unreachable Engine is an error here, instead of a stream that ends at once.
         within(READ_TIMEOUT, async { Ok(engine.ping().await?) }).await?;

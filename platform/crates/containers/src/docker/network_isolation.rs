@@ -1,5 +1,5 @@
-//! Network isolation of instances from each other and from the host's networks: bridges, firewall, and the kernel settings that
-//! both depend on.
+//! Network isolation of instances from each other and from the host's networks: bridges, firewall, and the kernel
+//! settings that both depend on.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -14,17 +14,19 @@ use super::networks;
 use crate::config::ContainerConfig;
 use crate::{HostError, gateway};
 
-/// `1` if packets between two ports of a bridge pass the same rules as routed ones, on which the isolation of neighbours depends
-/// (bridge-nf-call-iptables in the kernel's ip-sysctl documentation). The Engine sets it when it creates our bridges.
+/// `1` if packets between two ports of a bridge pass the same rules as routed ones, on which the isolation of
+/// neighbours depends (bridge-nf-call-iptables in the kernel's ip-sysctl documentation). The Engine sets it when it
+/// creates our bridges.
 const BRIDGE_NF_CALL_IPTABLES: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
-/// The interfaces of our own network namespace. /sys/class/net would show those of the namespace in which /sys was mounted.
+/// The interfaces of our own network namespace. /sys/class/net would show those of the namespace in which /sys was
+/// mounted.
 const INTERFACES: &str = "/proc/self/net/dev";
 
 /// The bridges and the firewall of one installation.
 pub(super) struct NetworkIsolation {
     firewall: Firewall,
-    /// Serializes the creation of bridges. Of two concurrent attempts, one would be told that the subnet is taken before it could
-    /// see that the bridge which took it is the one it wants.
+    /// Serializes the creation of bridges. Of two concurrent attempts, one would be told that the subnet is taken
+    /// before it could see that the bridge which took it is the one it wants.
     creating: Mutex<()>,
     is_in_force: AtomicBool,
 }
@@ -35,8 +37,8 @@ impl NetworkIsolation {
         Self { firewall: Firewall::new(network, nft), creating: Mutex::default(), is_in_force: AtomicBool::new(false) }
     }
 
-    /// Creates or repairs rules and bridges, and returns the bridges' gateways. The rules come first, so that no bridge exists
-    /// without them for even a moment.
+    /// Creates or repairs rules and bridges, and returns the bridges' gateways. The rules come first, so that no bridge
+    /// exists without them for even a moment.
     pub(super) async fn ensure(&self, engine: &Docker, config: &ContainerConfig) -> Result<Vec<Ipv4Addr>, HostError> {
         let _creating = self.creating.lock().await;
         // Reset first: while a later step fails, nothing may be started.
@@ -96,7 +98,8 @@ async fn egress_policy(config: &ContainerConfig, mut numbers: Vec<u32>) -> Egres
     }
 }
 
-/// The resolv.conf whose servers the Engine gives its containers: the host's, or with systemd's stub resolver the upstream one.
+/// The resolv.conf whose servers the Engine gives its containers: the host's, or with systemd's stub resolver the
+/// upstream one.
 async fn resolv_conf() -> String {
     let own = tokio::fs::read_to_string("/etc/resolv.conf").await.unwrap_or_default();
     if own.lines().any(|line| line.split_whitespace().eq(["nameserver", "127.0.0.53"])) {

@@ -1,8 +1,8 @@
 //! Memory reclaim: has the kernel move a frozen container's memory to swap, through a child process that can be killed.
 //!
-//! The write that requests it (`memory.reclaim`, or `memory.force_empty` on cgroup v1) blocks until the kernel is done, which may
-//! take seconds, and a blocked thread cannot be interrupted. A child process can be killed. It runs our own binary, because the
-//! provisioner's image contains no other. It runs in the background, and a thaw kills it.
+//! The write that requests it (`memory.reclaim`, or `memory.force_empty` on cgroup v1) blocks until the kernel is done,
+//! which may take seconds, and a blocked thread cannot be interrupted. A child process can be killed. It runs our own
+//! binary, because the provisioner's image contains no other. It runs in the background, and a thaw kills it.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -113,8 +113,9 @@ async fn reclaim(program: &Path, target: impl Future<Output = anyhow::Result<Rec
 }
 
 /// The file for the request and the file with the usage, from the text of `/proc/PID/cgroup` (cgroups(7)): a line
-/// `N:memory:/path` on cgroup v1, only `0::/path` on v2. A provisioner in a container sees paths relative to its own cgroup,
-/// `/../../path`. Tenants' cgroups are direct children of the root, so the path without its leading `/..` is the absolute one.
+/// `N:memory:/path` on cgroup v1, only `0::/path` on v2. A provisioner in a container sees paths relative to its own
+/// cgroup, `/../../path`. Tenants' cgroups are direct children of the root, so the path without its leading `/..` is
+/// the absolute one.
 fn files(text: &str) -> Option<(PathBuf, PathBuf)> {
     let paths = || text.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
     let below = |root: &str, path: &str| PathBuf::from(format!("{root}{}", path.trim_start_matches("/..")));

@@ -1,8 +1,8 @@
-//! Tombstones: which volumes may be destroyed, and from when on. Dated by this process's own clock, because the platform that
-//! asks for destruction faces the network and may be compromised.
+//! Tombstones: which volumes may be destroyed, and from when on. Dated by this process's own clock, because the
+//! platform that asks for destruction faces the network and may be compromised.
 //!
-//! One file for each volume, in a folder that only this process's user may write. A compromised platform can bury volumes, which
-//! `berth doctor` counts, but it cannot shorten the waiting time.
+//! One file for each volume, in a folder that only this process's user may write. A compromised platform can bury
+//! volumes, which `berth doctor` counts, but it cannot shorten the waiting time.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
@@ -42,7 +42,8 @@ impl Tombstones {
             return Ok(());
         }
         self.open_dir()?;
-        // Written aside, synced and renamed: a tombstone cut off by a crash would have no date, and block its volume for good.
+        // Written aside, synced and renamed: a tombstone cut off by a crash would have no date, and block its volume
+        // for good.
         let (stone, unready) = (self.stone(name), self.dir.join(format!("{name}.burying")));
         let written = File::create(&unready).and_then(|mut file| {
             write!(file, "{}", self.clock.now().0)?;

@@ -1,10 +1,10 @@
 //! Changes the owner of a volume's root directory to the instance's user, whatever the image contains.
 //!
-//! If the image has a `/home/berth` of uid 10001, an empty volume inherits that owner (the Engine's copy-up). With any other
-//! image the root belongs to uid 0, and the instance could not write. So the Engine gets an archive with one entry, the
-//! directory itself, and extracts it over the mounted volume. That sets the owner and leaves the contents alone; it needs no
-//! program inside the image and no access to the host's file systems. Archives are tar: a header of 512 bytes with numbers in
-//! octal (POSIX.1-1988, ustar).
+//! If the image has a `/home/berth` of uid 10001, an empty volume inherits that owner (the Engine's copy-up). With any
+//! other image the root belongs to uid 0, and the instance could not write. So the Engine gets an archive with one
+//! entry, the directory itself, and extracts it over the mounted volume. That sets the owner and leaves the contents
+//! alone; it needs no program inside the image and no access to the host's file systems. Archives are tar: a header of
+//! 512 bytes with numbers in octal (POSIX.1-1988, ustar).
 
 use berth_ground::clock::Timestamp;
 use bollard::Docker;
@@ -38,7 +38,8 @@ pub(super) async fn give(engine: &Docker, name: &str, now: Timestamp) -> Result<
     }
 }
 
-/// The first header in the Engine's archive of the volume, which is its root. The rest is not read: a volume may be large.
+/// The first header in the Engine's archive of the volume, which is its root. The rest is not read: a volume may be
+/// large.
 async fn header(engine: &Docker, name: &str) -> Result<Vec<u8>, HostError> {
     let options = DownloadFromContainerOptionsBuilder::default().path(HOME).build();
     let mut archive = std::pin::pin!(engine.download_from_container(name, Some(options)));

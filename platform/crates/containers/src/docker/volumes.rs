@@ -1,4 +1,5 @@
-//! Volumes: created with the configured limit, refused while they have a tombstone, destroyed when the tombstone is old enough.
+//! Volumes: created with the configured limit, refused while they have a tombstone, destroyed when the tombstone is old
+//! enough.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -41,7 +42,8 @@ impl Volumes {
         }
     }
 
-    /// Creates the volume if it does not exist. An existing one keeps its contents; if it has a limit, the limit grows to `mib`.
+    /// Creates the volume if it does not exist. An existing one keeps its contents; if it has a limit, the limit grows
+    /// to `mib`.
     pub(super) async fn ensure(
         &self,
         engine: &Docker,
@@ -91,8 +93,8 @@ impl Volumes {
         self.file_systems.attach(instance, name).await
     }
 
-    /// Destroys the volume, and its tombstone last: after a crash in between, the volume still counts as doomed and the next call
-    /// finishes.
+    /// Destroys the volume, and its tombstone last: after a crash in between, the volume still counts as doomed and the
+    /// next call finishes.
     pub(super) async fn destroy(&self, engine: &Docker, instance: InstanceId, name: &str) -> Result<(), HostError> {
         // No concurrent call may attach the file while it is removed.
         let _lock = self.file_systems.lock(instance).await;

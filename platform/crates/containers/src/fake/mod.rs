@@ -1,5 +1,5 @@
-//! A fake container host in memory that keeps the contract of [`ContainerHost`]. Tests step it call by call, make its verbs fail,
-//! and inspect its state.
+//! A fake container host in memory that keeps the contract of [`ContainerHost`]. Tests step it call by call, make its
+//! verbs fail, and inspect its state.
 
 mod state;
 

@@ -1,4 +1,5 @@
-//! The keys of this installation, derived from `BERTH_SECRET`: authenticated encryption at rest, MACs, and the receipts' seed.
+//! The keys of this installation, derived from `BERTH_SECRET`: authenticated encryption at rest, MACs, and the
+//! receipts' seed.
 
 use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
@@ -8,7 +9,8 @@ use zeroize::Zeroizing;
 
 use crate::clock::Clock;
 
-/// The keys of this installation, one for each purpose, all derived from `BERTH_SECRET`. In memory they are zeroed when dropped.
+/// The keys of this installation, one for each purpose, all derived from `BERTH_SECRET`. In memory they are zeroed when
+/// dropped.
 #[derive(Clone)]
 pub struct InstallationKeys {
     seal: Zeroizing<[u8; 32]>,
@@ -29,7 +31,8 @@ impl std::fmt::Debug for InstallationKeys {
 pub struct UnsealError;
 
 impl InstallationKeys {
-    /// Derives the keys from `secret`, the value of `BERTH_SECRET`: HMAC-SHA-256 with the secret as key and the purpose as message.
+    /// Derives the keys from `secret`, the value of `BERTH_SECRET`: HMAC-SHA-256 with the secret as key and the purpose
+    /// as message.
     #[must_use]
     pub fn derive(secret: &str, clock: Clock) -> Self {
         // The version in each label leaves room to rotate one purpose's key without touching the others.
@@ -38,14 +41,16 @@ impl InstallationKeys {
         Self { seal, sign, receipts, clock }
     }
 
-    /// Encrypts `plain` with XChaCha20-Poly1305. `owner` is authenticated but not stored: decryption needs the same one, so a
-    /// ciphertext that is moved to another row does not decrypt. The result is the nonce, 24 bytes, and the ciphertext.
+    /// Encrypts `plain` with XChaCha20-Poly1305. `owner` is authenticated but not stored: decryption needs the same
+    /// one, so a ciphertext that is moved to another row does not decrypt. The result is the nonce, 24 bytes, and the
+    /// ciphertext.
     ///
     /// # Panics
     /// Never: the cipher fails only on messages of more than 256 GiB.
     #[must_use]
     pub fn seal(&self, owner: &[u8], plain: &[u8]) -> Vec<u8> {
-        // Random nonces are safe only because XChaCha20's has 192 bits: with the 96 of ring's ciphers they would collide.
+        // Random nonces are safe only because XChaCha20's has 192 bits: with the 96 of ring's ciphers they would
+        // collide.
         let nonce: [u8; 24] = self.clock.random();
         let sealed = XChaCha20Poly1305::new(&(*self.seal).into())
             .encrypt(&XNonce::from(nonce), Payload { msg: plain, aad: owner })
@@ -71,7 +76,8 @@ impl InstallationKeys {
         self.receipts.clone()
     }
 
-    /// HMAC-SHA-256 of `message` with the signing key, for statements of ours that come back later and are verified then.
+    /// HMAC-SHA-256 of `message` with the signing key, for statements of ours that come back later and are verified
+    /// then.
     #[must_use]
     pub fn sign(&self, message: &[u8]) -> [u8; 32] {
         mac(&*self.sign, message)

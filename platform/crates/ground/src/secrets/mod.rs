@@ -1,5 +1,5 @@
-//! Bearer tokens and their hashes; with the feature `keys`, the keys derived from `BERTH_SECRET`: encryption at rest, MACs,
-//! and the seed of the signing key for receipts.
+//! Bearer tokens and their hashes; with the feature `keys`, the keys derived from `BERTH_SECRET`: encryption at rest,
+//! MACs, and the seed of the signing key for receipts.
 
 #[cfg(feature = "keys")]
 mod keys;
@@ -12,8 +12,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::clock::Clock;
 
-/// A bearer token: handed out once, stored only as its hash, and compared by that when it is presented. 256 random bits as
-/// URL-safe base64, 43 characters.
+/// A bearer token: handed out once, stored only as its hash, and compared by that when it is presented. 256 random bits
+/// as URL-safe base64, 43 characters.
 #[derive(Clone)]
 pub struct Token(String);
 
@@ -44,8 +44,8 @@ impl std::fmt::Debug for Token {
     }
 }
 
-/// SHA-256 of a presented token, 32 bytes. A slow password hash would add nothing: 256 random bits cannot be guessed (OWASP ASVS
-/// 6.5.2).
+/// SHA-256 of a presented token, 32 bytes. A slow password hash would add nothing: 256 random bits cannot be guessed
+/// (OWASP ASVS 6.5.2).
 #[must_use]
 pub fn hash(token: &str) -> Vec<u8> {
     Sha256::digest(token.as_bytes()).to_vec()

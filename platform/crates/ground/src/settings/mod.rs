@@ -1,5 +1,5 @@
-//! Configuration from environment variables: the list of variables with their defaults, a reader that reports all mistakes
-//! together, and the logging configuration that every process has.
+//! Configuration from environment variables: the list of variables with their defaults, a reader that reports all
+//! mistakes together, and the logging configuration that every process has.
 
 mod reader;
 mod variables;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::{SettingsError, VARIABLES};
 
-/// Reads variables and collects the mistakes in them. In place of an invalid value it returns a placeholder and goes on;
-/// [`SettingsReader::finish`] then refuses the whole.
+/// Reads variables and collects the mistakes in them. In place of an invalid value it returns a placeholder and goes
+/// on; [`SettingsReader::finish`] then refuses the whole.
 pub struct SettingsReader<'a> {
     lookup: &'a dyn Fn(&str) -> Option<String>,
     mistakes: Vec<String>,
@@ -114,8 +114,8 @@ impl<'a> SettingsReader<'a> {
     }
 }
 
-/// The value that stands in for one that did not parse. It never takes effect: with a mistake, [`SettingsReader::finish`]
-/// returns no settings.
+/// The value that stands in for one that did not parse. It never takes effect: with a mistake,
+/// [`SettingsReader::finish`] returns no settings.
 pub trait Placeholder {
     /// A value that the later checks of a setting accept, so that one mistake is not reported twice.
     fn placeholder() -> Self;

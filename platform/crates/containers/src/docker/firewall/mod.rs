@@ -1,8 +1,8 @@
 //! The egress firewall: an nftables table of our own, independent of the Engine's rules.
 //!
-//! Instances may reach the internet, the quota proxy on their bridge's address, and the host's name servers; nothing else of this
-//! host, its networks or each other. In nftables a drop in any table is final, so a rule of the Engine or the operator that
-//! accepts elsewhere cannot weaken it.
+//! Instances may reach the internet, the quota proxy on their bridge's address, and the host's name servers; nothing
+//! else of this host, its networks or each other. In nftables a drop in any table is final, so a rule of the Engine or
+//! the operator that accepts elsewhere cannot weaken it.
 
 mod ruleset;
 
@@ -30,7 +30,8 @@ pub(super) struct Firewall {
     installed: Mutex<Option<InstalledRules>>,
 }
 
-/// The rules as we wrote them, and as nft lists them. Both are kept, because versions of nft list the same rules differently.
+/// The rules as we wrote them, and as nft lists them. Both are kept, because versions of nft list the same rules
+/// differently.
 struct InstalledRules {
     rules: String,
     listing: String,
@@ -44,7 +45,8 @@ impl Firewall {
         Self { table: format!("instances-{network}"), program, installed: Mutex::default() }
     }
 
-    /// Installs the table atomically, unless it is unchanged since the last time: replacing it would reset its connection counts.
+    /// Installs the table atomically, unless it is unchanged since the last time: replacing it would reset its
+    /// connection counts.
     pub(super) async fn ensure(&self, policy: &EgressPolicy) -> Result<(), HostError> {
         let rules = ruleset::write(&self.table, policy);
         let mut installed = self.installed.lock().await;
@@ -117,7 +119,8 @@ async fn run(program: &Path, arguments: &[&str], input: &str) -> std::io::Result
         .kill_on_drop(true)
         .spawn()?;
     if let Some(mut stdin) = child.stdin.take()
-        // If nft exits without reading its input, its standard error tells the reason, so a broken pipe is no error here.
+        // If nft exits without reading its input, its standard error tells the reason, so a broken pipe is no error
+        // here.
         && let Err(error) = stdin.write_all(input.as_bytes()).await
         && error.kind() != std::io::ErrorKind::BrokenPipe
     {

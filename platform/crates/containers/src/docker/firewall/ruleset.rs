@@ -6,12 +6,13 @@ use std::net::Ipv4Addr;
 /// Rate limit on new connections of one instance, per second, after a burst; a page of a busy site opens some dozen.
 const NEW_A_SECOND: u32 = 50;
 const BURST: u32 = 100;
-/// Maximum concurrent connections of one instance: its share of the host's conntrack table, which all tenants fill together.
+/// Maximum concurrent connections of one instance: its share of the host's conntrack table, which all tenants fill
+/// together.
 const MAX_CONNECTIONS: u32 = 2000;
 
-/// Address ranges outside the public internet (IANA's special-purpose registry, RFC 6890): this network, private networks and
-/// carrier-grade NAT, loopback, link-local with its cloud metadata services, protocol assignments, benchmarks, multicast,
-/// reserved.
+/// Address ranges outside the public internet (IANA's special-purpose registry, RFC 6890): this network, private
+/// networks and carrier-grade NAT, loopback, link-local with its cloud metadata services, protocol assignments,
+/// benchmarks, multicast, reserved.
 const NOT_THE_INTERNET: [&str; 11] = [
     "0.0.0.0/8",
     "10.0.0.0/8",
@@ -25,7 +26,8 @@ const NOT_THE_INTERNET: [&str; 11] = [
     "224.0.0.0/4",
     "240.0.0.0/4",
 ];
-/// SMTP, because spam from an instance would put the host's address on blocklists, and the ports of unprotected Docker Engines.
+/// SMTP, because spam from an instance would put the host's address on blocklists, and the ports of unprotected Docker
+/// Engines.
 const CLOSED_PORTS: [u16; 5] = [25, 465, 587, 2375, 2376];
 
 /// The parameters of the table, which differ between hosts.
@@ -45,8 +47,8 @@ pub(in crate::docker) struct BridgeInterface {
     pub gateway: Ipv4Addr,
 }
 
-/// The input of `nft -f`, which applies it as one transaction. The table is declared before it is deleted, because deleting an
-/// absent table fails.
+/// The input of `nft -f`, which applies it as one transaction. The table is declared before it is deleted, because
+/// deleting an absent table fails.
 ///
 /// With `br_netfilter`, bridged packets pass the `forward` hook too, with the bridge on both sides.
 pub(super) fn write(table: &str, policy: &EgressPolicy) -> String {
@@ -114,8 +116,8 @@ fn list<T: Display>(items: impl IntoIterator<Item = T>) -> String {
     format!("{{ {} }}", items.join(", "))
 }
 
-/// The name servers in a resolv.conf(5) that are reached over a network. A loopback address is the host's own resolver, which
-/// the Engine queries from the host's network namespace.
+/// The name servers in a resolv.conf(5) that are reached over a network. A loopback address is the host's own resolver,
+/// which the Engine queries from the host's network namespace.
 pub(in crate::docker) fn name_servers(resolv_conf: &str) -> Vec<Ipv4Addr> {
     let mut found = Vec::new();
     for line in resolv_conf.lines() {
@@ -123,7 +125,8 @@ pub(in crate::docker) fn name_servers(resolv_conf: &str) -> Vec<Ipv4Addr> {
         if words.next() != Some("nameserver") {
             continue;
         }
-        // Only what parses as an address enters the rules: the file is not ours, and its text must not become syntax of nft.
+        // Only what parses as an address enters the rules: the file is not ours, and its text must not become syntax of
+        // nft.
         let address = words.next().and_then(|address| address.parse::<Ipv4Addr>().ok());
         found.extend(address.filter(|address| !address.is_loopback() && !address.is_unspecified()));
     }
