@@ -2,9 +2,9 @@
 
 use clap::Subcommand;
 
-use super::{OPERATOR, control};
 use crate::accounts::{AccountState, AccountView, Role};
 use crate::app::App;
+use crate::control_socket::{self, OPERATOR};
 use crate::handle::Handle;
 use crate::quota::dollars;
 
@@ -94,7 +94,7 @@ async fn show(app: &App, handle: &Handle) -> anyhow::Result<()> {
 
 async fn nudge(app: &App, handle: &Handle) -> anyhow::Result<()> {
     if let Some(instance) = app.instances.by_handle(handle) {
-        control::nudge(&app.config.control_socket(), instance.id).await?;
+        control_socket::nudge(&app.config.control_socket(), instance.id).await?;
     }
     Ok(())
 }

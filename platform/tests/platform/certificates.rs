@@ -27,7 +27,7 @@ const TWO_A_WEEK: [(&str, &str); 2] = [("BERTH_TLS_ISSUER", "acme"), ("BERTH_CER
 const REFILL: Duration = Duration::from_secs(302_400);
 
 async fn ask(town: &FakePlatform, name: &str) -> u16 {
-    let internal = berth::cli::internal_router(town.app.clone());
+    let internal = berth::serve::internal_router(town.app.clone());
     internal.oneshot(request(&format!("/ask?domain={name}"), "localhost")).await.unwrap().status().as_u16()
 }
 
@@ -75,7 +75,7 @@ async fn ask_and_router_agree_on_ten_thousand_names_and_allow_live_ones_only() {
         town.settle_in(handle).await;
     }
     town.app.accounts.suspend(&Handle::parse("bob").unwrap(), "operator").await.unwrap();
-    let front = berth::cli::public_router(town.app.clone());
+    let front = berth::serve::public_router(town.app.clone());
     let mut allowed = 0;
     for name in names(10_000) {
         let asked = ask(&town, &name).await;
@@ -108,7 +108,7 @@ async fn ask_and_router_agree_on_ten_thousand_names_and_allow_live_ones_only() {
 
 async fn metrics(town: &FakePlatform) -> String {
     let request = Request::builder().uri("/metrics").body(Body::empty()).unwrap();
-    let answer = berth::cli::internal_router(town.app.clone()).oneshot(request).await.unwrap();
+    let answer = berth::serve::internal_router(town.app.clone()).oneshot(request).await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
     String::from_utf8(axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap().to_vec()).unwrap()
 }

@@ -349,8 +349,8 @@ async fn open(
         tokio::spawn(WebhookDispatcher::new(app.clone()).run(end.clone()));
         // One lane, so that each visitor meets the connections that the one before left.
         let lane = Lanes::start(NonZeroUsize::MIN).unwrap();
-        let address = listen(lane, berth::cli::public_router(app.clone()), &end).await;
-        let internal = listen(Lanes::here(), berth::cli::internal_router(app.clone()), &end).await;
+        let address = listen(lane, berth::serve::public_router(app.clone()), &end).await;
+        let internal = listen(Lanes::here(), berth::serve::internal_router(app.clone()), &end).await;
         (app, [address, internal])
     });
     let (app, addresses) = started.await.unwrap();

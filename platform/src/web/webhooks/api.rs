@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::page::delivery_id;
-use crate::alarms::MOST_ALARMS;
+use crate::alarms::MAX_ALARMS;
 use crate::app::App;
 use crate::http::alarm_view;
 use crate::http::list::ListView;
@@ -119,7 +119,7 @@ pub async fn alarms(
     OwnInstance(instance): OwnInstance,
 ) -> HandlerResult<Json<ListView<Value>>> {
     let alarms = app.alarms.of(instance.id).await?.iter().map(alarm_view::view).collect();
-    Ok(Json(ListView::complete(alarms, MOST_ALARMS)))
+    Ok(Json(ListView::complete(alarms, MAX_ALARMS)))
 }
 
 /// `DELETE /api/alarms/{name}`

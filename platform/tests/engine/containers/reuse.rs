@@ -7,10 +7,10 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Request;
 use berth::app::App;
-use berth::cli::Front;
 use berth::clock::Clock;
 use berth::handle::Handle;
 use berth::instances::Fact;
+use berth::serve::Front;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -81,7 +81,7 @@ async fn ten_thousand_requests_while_an_address_passes_on_reach_nobody_else() {
     app.instances.begin().await.unwrap();
     let end = CancellationToken::new();
     tokio::spawn(app.instances.clone().run(end.clone()));
-    let front = berth::cli::public_router(app.clone());
+    let front = berth::serve::public_router(app.clone());
 
     let alice = sign_up(&app.accounts, &clock, "alice").await;
     fake_platform::until(&alice.instance, |status| status.fact == Fact::Awake).await;

@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use berth::cli::control;
+use berth::control_socket;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -156,14 +156,14 @@ async fn a_change_by_another_process_takes_effect_with_its_notification() {
     std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
     let listening = tokio::spawn({
         let (socket, app, end) = (socket.clone(), town.app.clone(), end.clone());
-        async move { control::listen(&socket, app, end).await }
+        async move { control_socket::listen(&socket, app, end).await }
     });
     while !socket.exists() {
         tokio::task::yield_now().await;
     }
     let share = elsewhere.add(alice, "/echo", ShareAudience::Everyone { wakes: true }).await.unwrap();
     assert_eq!(street.get("/echo", "").await.status, 401);
-    assert!(control::nudge(&socket, alice.id).await.unwrap());
+    assert!(control_socket::nudge(&socket, alice.id).await.unwrap());
     assert_eq!(street.get("/echo", "").await.status, 200);
     let operator = |words: &[&str]| {
         let config = &town.app.config;
