@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::caller::caller;
 use super::problem;
-use crate::alarms::{MOST_ALARMS, Schedule, moment};
+use crate::alarms::{MAX_ALARMS, Schedule, moment};
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::error::Error;
@@ -57,7 +57,7 @@ async fn list(State(app): State<App>, ConnectInfo(peer): ConnectInfo<SocketAddr>
         let instance = caller(&app, &headers, peer).map_err(stranger)?;
         let alarms = app.alarms.of(instance.id).await.map_err(fault)?;
         let alarms: Vec<Value> = alarms.iter().map(view).collect();
-        Ok(Json(json!({ "alarms": alarms, "most": MOST_ALARMS })).into_response())
+        Ok(Json(json!({ "alarms": alarms, "most": MAX_ALARMS })).into_response())
     })
     .await
 }

@@ -41,7 +41,7 @@ use axum::routing::{MethodFilter, MethodRouter, any, get, on, post};
 use crate::app::App;
 use crate::config::Speaks;
 use crate::instances::{Instance, Work, WorkInFlight};
-use crate::own_keys::Pass;
+use crate::own_keys::CallKey;
 use crate::quota::{Call, Demand, Hold, Provider, Tier};
 use admission::Applicant;
 pub use api::Api;
@@ -144,7 +144,7 @@ impl Door {
         let name = self.served(request.uri().path(), |speaks| speaks == api.speaks())?;
         let mut arrived = self.arrive(peer, request).await?;
         let target = Target::read(&arrived.uri)?;
-        if let Some(own) = self.app.own_keys.pass(arrived.instance.account, &name) {
+        if let Some(own) = self.app.own_keys.call_key(arrived.instance.account, &name) {
             return self.under_own_key(api, (&name, own), target, arrived).await;
         }
         let Asked { mut demand, stream, asking_for_usage } =
@@ -188,7 +188,7 @@ impl Door {
     async fn relay(
         &self,
         api: Api,
-        (name, own): (&str, Option<&Pass>),
+        (name, own): (&str, Option<&CallKey>),
         (target, arrived): (Target, Arrived),
         hold: Hold,
         (stream, hide_usage): (bool, bool),
@@ -207,13 +207,13 @@ impl Door {
         let Arrived { instance, method, uri, headers, taken: Taken { body, room }, inside } =
             self.arrive(peer, request).await?;
         let target = Target::read(&uri)?;
-        let own = self.app.own_keys.pass(instance.account, &name);
+        let own = self.app.own_keys.call_key(instance.account, &name);
         let whose = (name.as_str(), own.as_ref());
         let request = self.upstreams.call(whose, method, &target, headers, body)?.seated(seat(&instance));
         let sent = request.send(Answer::Whole).await;
         drop(room);
         let answer = sent?;
-        own.iter().for_each(|own| own.heard(answer.status().as_u16()));
+        own.iter().for_each(|own| own.note_status(answer.status().as_u16()));
         Ok(relay::passed_on(&request, answer, inside))
     }
 

@@ -11,14 +11,14 @@ use super::problem::Problem;
 use super::request::{self, Unbounded};
 use super::target::Target;
 use super::{Arrived, Door, agent};
-use crate::own_keys::Pass;
+use crate::own_keys::CallKey;
 use crate::quota::{OwnCall, Provider};
 
 impl Door {
     pub(super) async fn under_own_key(
         &self,
         api: Api,
-        (name, own): (&str, Pass),
+        (name, own): (&str, CallKey),
         target: Target,
         mut arrived: Arrived,
     ) -> Result<Response, Problem> {
@@ -33,12 +33,12 @@ impl Door {
             arrived.taken.body = body.into();
         }
         let answer = self.relay(api, (name, Some(&own)), (target, arrived), hold, (stream, hide_usage)).await?;
-        own.heard(answer.status().as_u16());
+        own.note_status(answer.status().as_u16());
         Ok(answer)
     }
 
     /// Who reads on when a client hangs up: nobody where that would only run up the client's own bill.
-    pub(super) fn drains_of(&self, own: Option<&Pass>) -> Drains {
+    pub(super) fn drains_of(&self, own: Option<&CallKey>) -> Drains {
         if own.is_some() { Drains::new(0, Duration::ZERO) } else { self.drains.clone() }
     }
 }

@@ -18,7 +18,7 @@ use super::target::Target;
 use crate::clock::Clock;
 use crate::config::{Config, MeteredApi, Speaks};
 use crate::hop;
-use crate::own_keys::Pass;
+use crate::own_keys::CallKey;
 
 /// After an address that took no connection in time, for how long nobody else waits for it.
 const AWAY_FOR: Duration = Duration::from_secs(3);
@@ -91,7 +91,7 @@ impl Way {
     }
 
     /// A person's own key as the header that opens the provider has it. This copy lasts as long as the call.
-    fn opened_by(&self, own: &Pass) -> Result<HeaderValue, Problem> {
+    fn opened_by(&self, own: &CallKey) -> Result<HeaderValue, Problem> {
         let key = own.reveal().map_err(|_| Problem::OwnKeyUnreadable)?;
         let key = std::str::from_utf8(&key).map_err(|_| Problem::OwnKeyUnreadable)?;
         let text = Zeroizing::new(written(self.speaks.unwrap_or(Speaks::Openai), key));
@@ -170,7 +170,7 @@ impl Upstreams {
     /// checked it before; `OwnKeyUnreadable`.
     pub fn call(
         &self,
-        (name, own): (&str, Option<&Pass>),
+        (name, own): (&str, Option<&CallKey>),
         method: Method,
         target: &Target,
         headers: HeaderMap,

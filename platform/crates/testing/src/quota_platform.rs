@@ -15,7 +15,7 @@ use berth::db::{AccountId, Db, InstanceId};
 use berth::handle::Handle;
 use berth::instances::Instance;
 use berth::quota::{Quota, Spend};
-use berth::secrets::Keys;
+use berth::secrets::InstallationKeys;
 use berth::{demo, http_server, llm, secrets};
 use sea_orm::ConnectionTrait as _;
 use serde_json::Value;
@@ -238,5 +238,5 @@ pub async fn after_a_kill(world: &QuotaPlatform, clock: &Clock, month_nanodollar
 /// Books alone, with these settings.
 pub async fn reopen_at(config: &Config, clock: &Clock) -> Quota {
     let db = Db::open(&config.database_url).await.unwrap();
-    Quota::open(db, clock.clone(), &Keys::derive(&config.secret, clock.clone()), config).unwrap()
+    Quota::open(db, clock.clone(), &InstallationKeys::derive(&config.secret, clock.clone()), config).unwrap()
 }
