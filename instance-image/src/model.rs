@@ -130,6 +130,7 @@ impl ModelClient {
             .header("anthropic-version", "2023-06-01")
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::from(body.to_string()));
+        // The only part of it that can be wrong is the address from the environment.
         let Ok(request) = request else {
             return failed("This instance does not know where its models are: ANTHROPIC_BASE_URL is not an address.");
         };

@@ -48,6 +48,8 @@ pub fn routes(server: Arc<ServerState>) -> Router {
         .layer(middleware::map_response(with_headers))
         .layer(middleware::from_fn_with_state(server.clone(), owner_only))
         .layer(middleware::from_fn_with_state(server.clone(), own_forms_only))
+        // The last layer runs first. Webhooks pass before the two checks, because their senders have no page here and are
+        // not the owner; `X-Berth-Delivery` shows that Berth delivered them.
         .layer(middleware::from_fn_with_state(server.clone(), receive_webhooks))
         .with_state(server)
 }
@@ -112,6 +114,7 @@ struct QuestionForm {
 /// page.
 async fn ask(State(server): SharedState, headers: HeaderMap, Form(asked): Form<QuestionForm>) -> Response {
     let question = asked.question.trim();
+    // The name goes into a call that the owner pays for: only those on offer are accepted from a form.
     let model = MODELS.iter().find(|(name, _)| *name == asked.model).unwrap_or(&MODELS[0]).0;
     let pieces = if question.is_empty() {
         futures_util::stream::iter([AnswerPiece::Failed("Write a question first.".into())]).boxed()
@@ -184,14 +187,7 @@ async fn show(
     question: &str,
     answered: Option<Vec<AnswerPiece>>,
 ) -> Response {
-    let (mut answer, mut trouble) = (String::new(), None);
-    for piece in answered.into_iter().flatten() {
-        match piece {
-            AnswerPiece::Text(text) => answer.push_str(&text),
-            AnswerPiece::CutShort => trouble = Some(CUT_SHORT.to_owned()),
-            AnswerPiece::Failed(sentence) => trouble = Some(sentence),
-        }
-    }
+    let (answer, trouble) = joined(answered.unwrap_or_default());
     let up = server.since.elapsed().as_secs();
     let webhooks = server.webhooks.newest(LISTED).await.inspect_err(|e| eprintln!("Webhooks were not read: {e}"));
     let entry = |webhook: WebhookRecord| WebhookEntry {
@@ -216,6 +212,19 @@ async fn show(
         Ok(html) => Html(html).into_response(),
         Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "The page could not be made.\n").into_response(),
     }
+}
+
+/// The text of an answer, and a sentence when it is not whole.
+fn joined(pieces: Vec<AnswerPiece>) -> (String, Option<String>) {
+    let (mut answer, mut trouble) = (String::new(), None);
+    for piece in pieces {
+        match piece {
+            AnswerPiece::Text(text) => answer.push_str(&text),
+            AnswerPiece::CutShort => trouble = Some(CUT_SHORT.to_owned()),
+            AnswerPiece::Failed(sentence) => trouble = Some(sentence),
+        }
+    }
+    (answer, trouble)
 }
 
 async fn budget(State(server): SharedState) -> Response {
@@ -289,6 +298,7 @@ async fn with_headers(mut response: Response) -> Response {
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
+    // Static files have set their own; everything else is private.
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }

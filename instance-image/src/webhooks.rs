@@ -42,6 +42,8 @@ impl WebhookLog {
     /// # Errors
     /// When the volume cannot be read or written; the delivery must then be refused, so that it is retried.
     pub async fn record(&self, webhook: WebhookRecord) -> io::Result<()> {
+        // Held over the write: after a timeout, the next attempt of a delivery may arrive while this one is being
+        // recorded.
         let mut known = self.known.lock().await;
         let mut webhooks = self.read(&known).await?;
         if !webhooks.iter().any(|other| other.id == webhook.id) {

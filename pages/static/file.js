@@ -1,4 +1,4 @@
-// Puts a file's text into the field that its picker names: without script the text is pasted there.
+// Loads a file's text into the text area that its picker names. Without JavaScript the text is pasted there.
 for (const picker of document.querySelectorAll("input[type=file][data-into]")) {
   picker.parentElement.hidden = false;
   picker.addEventListener("change", async () => {

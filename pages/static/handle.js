@@ -1,4 +1,4 @@
-// Says while a handle is typed whether it can be claimed. Without it the form says so when it is sent.
+// Checks while a handle is typed whether it can be claimed. Without JavaScript the form tells it after it is sent.
 const field = document.querySelector('[data-handle]');
 const note = document.querySelector('[data-note]');
 const suggestions = document.querySelector('[data-suggestions]');
@@ -31,7 +31,7 @@ async function ask() {
     const { available, note: text, suggestions: names } = await answer.json();
     say(available ? 'free' : 'bad', text, names);
   } catch {
-    // A newer question replaced this one, or the network is away: the form still works.
+    // A newer request replaced this one, or the network is down: the form still works.
   }
 }
 

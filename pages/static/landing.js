@@ -1,4 +1,4 @@
-// Keeps the count of awake instances and the lit boats true while the page is looked at.
+// Keeps the count of awake instances and the lit boats up to date while the page is in the foreground.
 const count = document.querySelector('[data-awake]');
 const noun = document.querySelector('[data-noun]');
 const lamp = document.querySelector('[data-lamp]');
@@ -15,7 +15,7 @@ async function look() {
       boat.classList.toggle('lit', awake > Number(boat.dataset.boat));
     }
   } catch {
-    // The next look may find the platform again; meanwhile the last count stays.
+    // The next poll may succeed; meanwhile the last count stays.
   }
 }
 

@@ -1,4 +1,4 @@
-// The dashboard as things change, and every time on the page in the reader's own time.
+// Live updates of the dashboard, and every time on a page in the reader's time zone.
 const clock = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' });
 const day = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short' });
 
@@ -32,7 +32,7 @@ function show(state) {
   shown = state.since;
 }
 
-// A few words, and the moment that they lead to.
+// A phrase, and the time that ends it, if there is one.
 function say(element, line) {
   element.textContent = line.text;
   if (!line.at) return element;

@@ -1,4 +1,4 @@
-// Passkey ceremonies: asks our server for a challenge, the browser for an answer, and brings it back.
+// Passkey ceremonies: requests a challenge, has the browser answer it, and sends the response.
 const button = document.querySelector('[data-passkey]');
 const note = document.querySelector('[data-note]');
 const autofill = new AbortController();
@@ -85,7 +85,7 @@ async function pressed() {
   say('');
   button.disabled = true;
   autofill.abort();
-  // Its challenge must not arrive after ours and take its place.
+  // The challenge of the autofill offer must not arrive after this one: its cookie would replace this one's.
   await offered;
   try {
     await ceremony({});
@@ -96,7 +96,7 @@ async function pressed() {
   }
 }
 
-// Passkeys offered in a field's autofill, where the browser can.
+// Offers passkeys in a field's autofill, where the browser supports it (WebAuthn conditional mediation).
 async function offer() {
   if (!('autofill' in button.dataset)) return;
   if (!await PublicKeyCredential.isConditionalMediationAvailable?.()) return;

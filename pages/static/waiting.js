@@ -1,4 +1,4 @@
-// Shows how far an instance has come, and goes there when it answers.
+// Shows the progress of a wake, and opens the instance once it answers.
 const page = document.querySelector('[data-waiting]');
 const sentence = document.querySelector('[data-sentence]');
 const failure = document.querySelector('[data-failure]');
@@ -7,7 +7,7 @@ const source = new EventSource(page.dataset.events);
 
 function show(status) {
   const arrived = status.fact === 'awake';
-  // Before a wake begins the stage is still the last wake's "ready".
+  // Until a wake begins, the stage is still "ready" from the wake before.
   const reached = steps.findIndex((step) => step.dataset.stage === status.stage) + 1;
   const done = arrived ? steps.length : reached % steps.length;
   steps.forEach((step, i) => {
@@ -30,6 +30,6 @@ function show(status) {
 
 source.addEventListener('message', (event) => show(JSON.parse(event.data)));
 source.addEventListener('error', () => {
-  // The browser reconnects by itself unless it was refused; then a reload says why.
+  // The browser reconnects by itself unless the server refused it; a reload then shows why.
   if (source.readyState === EventSource.CLOSED) setTimeout(() => location.reload(), 3000);
 });

@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use berth::app::App;
-use berth::cli::control;
 use berth::clock::Clock;
 use berth::containers::fake::FakeHost;
 use berth::containers::remote::RemoteHost;
 use berth::containers::{ContainerHost, ContainerSpec};
+use berth::control_socket;
 use berth::db::Db;
 use berth::instances::{Cause, Fact, Wish};
 use futures_util::TryStreamExt as _;
@@ -110,7 +110,7 @@ async fn wish(
         Some(how) => app.instances.sleep(instance, how, Cause::OperatorAsked).await,
     }
     .map_err(|error| anyhow::anyhow!("{error:?}"))?;
-    ensure!(control::nudge(&app.config.control_socket(), instance.id).await?, "the platform does not run");
+    ensure!(control_socket::nudge(&app.config.control_socket(), instance.id).await?, "the platform does not run");
     until("a wish to come true", async || app.instances.recorded(instance.id).await.is_ok_and(|s| s.fact == fact)).await
 }
 

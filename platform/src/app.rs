@@ -17,7 +17,7 @@ use crate::modules::{Finding, Module, Modules};
 use crate::ops::{self, Metrics, Opened};
 use crate::own_keys::OwnKeys;
 use crate::quota::{Quota, QuotaModule};
-use crate::secrets::Keys;
+use crate::secrets::InstallationKeys;
 use crate::sharing::Sharing;
 use crate::webhooks::Webhooks;
 
@@ -59,7 +59,7 @@ impl App {
     /// # Errors
     /// When the database holds something this version does not understand.
     pub async fn on(db: Db, config: Config, clock: Clock, host: Arc<dyn ContainerHost>) -> anyhow::Result<Self> {
-        let keys = Keys::derive(&config.secret, clock.clone());
+        let keys = InstallationKeys::derive(&config.secret, clock.clone());
         let instances = Instances::open(db.clone(), clock.clone(), Arc::clone(&host), &config)
             .await
             .context("reading the instances")?;
@@ -85,7 +85,12 @@ impl App {
             clock.clone(),
             config.hosts.clone(),
             config.signups_open,
-            AccountsContext { instances: instances.clone(), sharing: sharing.clone(), domains: domains.clone() },
+            AccountsContext {
+                instances: instances.clone(),
+                certificates: certificates.clone(),
+                sharing: sharing.clone(),
+                domains: domains.clone(),
+            },
         )?;
         // In the order in which an account's rows are deleted: rows that point at an instance before the instance.
         let registered: [Arc<dyn Module>; _] = [

@@ -1,6 +1,6 @@
 //! Berth: every person their own container, asleep when idle, awake in milliseconds, its AI calls metered.
 //!
-//! Doors (`web`, `edge`, `llm`, `cli`) call rooms (`accounts`, `instances`, `quota`, `webhooks`, `alarms`, `sharing`, `domains`,
+//! Doors (`web`, `edge`, `llm`, `serve`, `control_socket`, `cli`) call rooms (`accounts`, `instances`, `quota`, `webhooks`, `alarms`, `sharing`, `domains`,
 //! `own_keys`, `certificates`, `ops`), rooms stand on the ground (`containers`, `db`, `config`, `clock`, ..), and never the other way. ARCHITECTURE.md is the map.
 
 pub mod accounts;
@@ -9,6 +9,7 @@ pub mod app;
 pub mod certificates;
 pub mod cli;
 pub mod config;
+pub mod control_socket;
 pub mod db;
 pub mod domains;
 pub mod edge;
@@ -21,6 +22,7 @@ pub mod ops;
 pub mod own_keys;
 pub mod quota;
 pub mod rate_limit;
+pub mod serve;
 pub mod sharing;
 pub mod web;
 pub mod webhooks;

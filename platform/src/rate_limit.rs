@@ -100,6 +100,7 @@ impl<K: Hash + Eq + Clone> KeyedRateLimiter<K> {
     pub fn check(&self, key: &K) -> Result<(), Duration> {
         let keys = self.limiter.len();
         if keys > self.purge_at.load(Ordering::Relaxed) {
+            // Two checks may both come here and purge twice: that costs time and changes nothing, hence no lock.
             self.purge();
             // A purge looks at every key. Were the mark fixed, a crowd larger than it would cause one at each check; at
             // twice the number of keys left, the cost of a purge is spread over as many checks as it looks at keys.

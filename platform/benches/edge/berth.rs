@@ -76,7 +76,7 @@ async fn serve(upstream: u16, people: usize) -> anyhow::Result<()> {
     tokio::spawn(WebhookDispatcher::new(app.clone()).run(end.clone()));
     let internal = Router::new().route("/ask", get(edge::ask)).with_state(app.clone());
     let internal = listen(Lanes::here(), internal, &end).await?;
-    let listen = listen(Lanes::one_a_processor()?, berth::cli::public_router(app.clone()), &end).await?;
+    let listen = listen(Lanes::one_a_processor()?, berth::serve::public_router(app.clone()), &end).await?;
 
     let mut visitors = Vec::new();
     for number in 0..people {

@@ -87,7 +87,7 @@ impl House {
         let (address, end) = (listener.local_addr()?, CancellationToken::new());
         tokio::spawn(http_server::serve(
             listener,
-            berth::cli::public_router(app.clone()),
+            berth::serve::public_router(app.clone()),
             http_server::PeerLimit::Unlimited,
             end.clone(),
         ));

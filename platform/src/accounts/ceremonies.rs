@@ -1,5 +1,9 @@
-//! Passkey ceremonies: what the browser is asked, and whether its answer holds. No database; whoever calls keeps the state
-//! server-side, takes it out before finishing, and so makes each answer count once.
+//! WebAuthn ceremonies: the options for registering and using a passkey, and the verification of the browser's
+//! response.
+//!
+//! This module has no database. Its callers store the ceremony's state on the server and delete it before they verify a
+//! response, so that a response cannot be replayed. Section numbers are those of WebAuthn Level 3: 7.1 verifies a
+//! registration, 7.2 an authentication. webauthn-rs does both except where a comment says otherwise.
 
 use std::time::Duration;
 
@@ -16,58 +20,61 @@ use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::hosts::Hosts;
 
-/// How long a person has for a ceremony (the default of WebAuthn Level 3).
-pub(super) const TIME: Duration = Duration::from_secs(300);
+/// Timeout of a ceremony: the default that WebAuthn Level 3 recommends.
+pub(super) const CEREMONY_TIMEOUT: Duration = Duration::from_secs(300);
 
-pub(super) struct Ceremonies(Webauthn);
+pub(super) struct PasskeyCeremonies(Webauthn);
 
-/// Why an answer does not count. For the log; the person gets one sentence for all of them.
+/// Why a response was rejected. For the log only: the person reads one sentence for all of them, which tells an
+/// attacker nothing about which check failed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Refused {
-    #[error("the answer is not what a browser sends")]
+pub(super) enum CeremonyError {
+    #[error("the response is malformed")]
     Malformed(#[source] serde_json::Error),
-    #[error("the ceremony took place inside another site's frame")]
+    #[error("the ceremony ran inside a cross-origin frame")]
     Framed,
-    #[error("the user handle is missing or another account's")]
-    NotTheirs,
+    #[error("the user handle is missing, or the credential belongs to another account")]
+    WrongAccount,
     #[error("{0:?}")]
     Webauthn(WebauthnError),
 }
 
-impl From<WebauthnError> for Refused {
+impl From<WebauthnError> for CeremonyError {
     fn from(error: WebauthnError) -> Self {
         Self::Webauthn(error)
     }
 }
 
-/// A login's answer before its signature is checked: which credential claims to be whose.
-pub(super) struct Claim {
+/// An authentication response before its signature is verified: it claims an account and a credential.
+pub(super) struct AssertionClaim {
     pub(super) account: AccountId,
     answer: PublicKeyCredential,
 }
 
-impl Claim {
+impl AssertionClaim {
     pub(super) fn credential_id(&self) -> &[u8] {
         self.answer.get_credential_id()
     }
 }
 
-impl Ceremonies {
-    /// The RP ID is the app host itself, so that no tenant's page can claim it; the one origin must match exactly
-    /// (webauthn-rs allows neither subdomains nor other ports unless told to).
+impl PasskeyCeremonies {
+    /// The relying party is the app host.
     pub(super) fn new(hosts: &Hosts) -> anyhow::Result<Self> {
+        // The RP ID is the app host and not the apex: a page may use any RP ID that is a registrable suffix of its own
+        // host, so with the apex every tenant's page at HANDLE.example.com could ask for our passkeys. The origin must
+        // match exactly, too: webauthn-rs accepts subdomains and other ports only when told to.
         let origin = Url::parse(&hosts.app_origin()).context("reading the app's origin")?;
         let webauthn = WebauthnBuilder::new(&hosts.app, &origin)
             .map_err(|error| anyhow::anyhow!("passkeys cannot be tied to {}: {error:?}", hosts.app))?
             .rp_name("Berth")
-            .timeout(TIME)
+            .timeout(CEREMONY_TIMEOUT)
             .build()
             .map_err(|error| anyhow::anyhow!("passkeys cannot be set up: {error:?}"))?;
         Ok(Self(webauthn))
     }
 
-    /// Options for `navigator.credentials.create`, and the state to keep. User verification is required, attestation
-    /// none; devices that hold one of `existing` are left out.
+    /// Options for `navigator.credentials.create`, and the ceremony's state in JSON, to be stored. User verification is
+    /// required and no attestation is asked for. An authenticator that holds one of `existing` is excluded.
     pub(super) fn begin_passkey(
         &self,
         account: AccountId,
@@ -79,14 +86,16 @@ impl Ceremonies {
             .start_passkey_registration(account.0, handle.as_str(), handle.as_str(), Some(existing))
             .map_err(|error| anyhow::anyhow!("beginning a passkey: {error:?}"))?;
         let mut options = serde_json::to_value(options).context("writing passkey options")?;
-        // The library asks that the passkey is not discoverable; then the login button without a list would not find it.
+        // webauthn-rs requests a credential that need not be discoverable. Our login sends no list of credentials
+        // (`allowCredentials` is empty, so that it does not reveal which accounts exist), and only a discoverable
+        // credential can answer that.
         let selection = &mut options["publicKey"]["authenticatorSelection"];
         selection["residentKey"] = json!("required");
         selection["requireResidentKey"] = json!(true);
         Ok((options, serde_json::to_string(&state).context("writing a ceremony's state")?))
     }
 
-    /// The passkey that the browser made. `Invalid` with one sentence, whatever is wrong.
+    /// Verifies a registration response and returns the new passkey. `Invalid`, with one sentence for every failure.
     pub(super) fn finish_passkey(&self, state: &str, answer: Value) -> Result<Passkey> {
         let state: PasskeyRegistration = serde_json::from_str(state).context("reading a ceremony's state")?;
         self.check_passkey(&state, answer).map_err(|refused| {
@@ -95,16 +104,18 @@ impl Ceremonies {
         })
     }
 
-    fn check_passkey(&self, state: &PasskeyRegistration, answer: Value) -> std::result::Result<Passkey, Refused> {
-        let answer: RegisterPublicKeyCredential = serde_json::from_value(answer).map_err(Refused::Malformed)?;
+    fn check_passkey(&self, state: &PasskeyRegistration, answer: Value) -> std::result::Result<Passkey, CeremonyError> {
+        let answer: RegisterPublicKeyCredential = serde_json::from_value(answer).map_err(CeremonyError::Malformed)?;
+        // 7.1 steps 10 and 11, `crossOrigin` and `topOrigin`: webauthn-rs checks only the first of them.
         if rules::is_framed(&answer.response.client_data_json) {
-            return Err(Refused::Framed);
+            return Err(CeremonyError::Framed);
         }
+        // The other steps of 7.1: type, challenge, origin, RP ID hash, user presence and verification, algorithm.
         Ok(self.0.finish_passkey_registration(&answer, state)?)
     }
 
-    /// Options for `navigator.credentials.get` without a list of credentials, and the state to keep. The page decides
-    /// about `mediation`: it differs between a button and a form field.
+    /// Options for `navigator.credentials.get` without a list of credentials, and the ceremony's state in JSON, to be
+    /// stored. The page sets `mediation`, which differs between the login button and autofill.
     pub(super) fn begin_log_in(&self) -> Result<(Value, String)> {
         let (mut options, state) = self
             .0
@@ -115,33 +126,41 @@ impl Ceremonies {
         Ok((options, serde_json::to_string(&state).context("writing a ceremony's state")?))
     }
 
-    /// Reads who the answer claims to come from.
-    pub(super) fn read_claim(&self, answer: Value) -> std::result::Result<Claim, Refused> {
-        let answer: PublicKeyCredential = serde_json::from_value(answer).map_err(Refused::Malformed)?;
+    /// Reads which account and credential an authentication response claims. Nothing is verified yet.
+    pub(super) fn read_claim(&self, answer: Value) -> std::result::Result<AssertionClaim, CeremonyError> {
+        let answer: PublicKeyCredential = serde_json::from_value(answer).map_err(CeremonyError::Malformed)?;
+        // 7.2 on `crossOrigin` and `topOrigin`: webauthn-rs checks neither at an authentication.
         if rules::is_framed(&answer.response.client_data_json) {
-            return Err(Refused::Framed);
+            return Err(CeremonyError::Framed);
         }
-        let (account, _) = self.0.identify_discoverable_authentication(&answer).map_err(|_| Refused::NotTheirs)?;
-        Ok(Claim { account: AccountId(account), answer })
+        // Without `allowCredentials`, 7.2 requires a user handle in the response. Ours is the account's id, chosen at
+        // the registration; it is a claim until the signature is verified with a key stored for that account.
+        let (account, _) =
+            self.0.identify_discoverable_authentication(&answer).map_err(|_| CeremonyError::WrongAccount)?;
+        Ok(AssertionClaim { account: AccountId(account), answer })
     }
 
-    /// Checks the claim's signature with the stored passkey, and brings that one's counter and backup state up to date.
+    /// Verifies the assertion with the stored passkey, and updates the passkey's signature counter and backup state.
     pub(super) fn finish_log_in(
         &self,
         state: DiscoverableAuthentication,
-        claim: &Claim,
+        claim: &AssertionClaim,
         passkey: &mut Passkey,
-    ) -> std::result::Result<AuthenticationResult, Refused> {
+    ) -> std::result::Result<AuthenticationResult, CeremonyError> {
+        // 7.2: type, challenge, origin, RP ID hash, user presence, signature, signature counter.
         let result = self.0.finish_discoverable_authentication_v2(&claim.answer, state, &*passkey)?;
+        // 7.2 leaves user verification to the relying party. The passkey is the only factor at most logins, so
+        // possession of the authenticator (user presence) is not enough.
         if !result.user_verified() {
             return Err(WebauthnError::UserNotVerified.into());
         }
+        // The last step of 7.2 updates the stored credential. The caller writes it only if no concurrent login did.
         passkey.update_credential(&result);
         Ok(result)
     }
 }
 
-/// The one sentence for a new passkey that cannot be taken.
+/// The one sentence for a registration that failed, no matter which check rejected it.
 pub(super) fn passkey_refused() -> Error {
     Error::invalid("passkey", "This passkey could not be checked. Please try again, and finish within five minutes.")
 }

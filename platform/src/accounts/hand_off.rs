@@ -1,5 +1,6 @@
-//! Hand-off: from a login on the app host to a session on the host of an instance, one's own or one that was opened to one,
-//! without a cookie that both could read.
+//! Hand-off: turns a login on the app host into a session on an instance's host. It works like an OAuth 2.0
+//! authorization code with PKCE (RFC 7636), because no cookie may be readable by both hosts: the instance's host runs a
+//! tenant's code.
 
 use std::time::Duration;
 
@@ -10,26 +11,26 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::sessions::MOST_SESSIONS;
-use super::store::{self, Purpose, State, StoredSession};
-use super::{Accounts, Client, Session, rules};
+use super::store::{self, ChallengePurpose, StoredSession};
+use super::{AccountState, Accounts, Client, Session, rules};
 use crate::clock::Timestamp;
 use crate::db::{SessionId, Tx};
 use crate::error::{Error, Result};
 use crate::hosts::{HostKind, VirtualHost};
 use crate::secrets::{self, Token};
 
-/// How long the browser has to bring the code to the instance's host.
-const CODE_LIVES: Duration = Duration::from_secs(30);
-/// How long a session on an instance's host lasts at most.
-pub const SESSION_LIVES: Duration = Duration::from_secs(12 * 3600);
-/// Longest state that is taken, in bytes; the edge sends 43.
+/// Lifetime of a code: the time for one redirect to the instance's host.
+const CODE_LIFETIME: Duration = Duration::from_secs(30);
+/// Longest lifetime of a session on an instance's host.
+pub const SESSION_LIFETIME: Duration = Duration::from_secs(12 * 3600);
+/// Longest accepted `state`, in bytes; the edge sends 43.
 const LONGEST_STATE: usize = 128;
-/// SHA-256 in base64url without padding.
+/// Length of a SHA-256 digest in base64url without padding.
 const CHALLENGE_LENGTH: usize = 43;
 
-/// What a code is bound to.
+/// The values that a code is bound to. It can be redeemed only with all of them.
 #[derive(Serialize, Deserialize)]
-struct Bound {
+struct HandOffBinding {
     audience: String,
     state: String,
     challenge: String,
@@ -37,31 +38,34 @@ struct Bound {
 }
 
 impl Accounts {
-    /// Where a hand-off to `host` leads, if the caller may go there: to one's own instance, or to one of which something was
-    /// opened to the caller.
+    /// The entrance that a hand-off to `host` leads to: the caller's own instance, or one with a share for the caller.
     ///
     /// # Errors
-    /// `Forbidden` for another's instance, also for one that does not exist; `NotFound` for a host that is no instance's.
-    pub fn way_to(&self, session: &Session, host: &str) -> Result<VirtualHost> {
+    /// `Forbidden` for any other instance, and also for one that does not exist; `NotFound` for a host that belongs to
+    /// no instance.
+    pub fn hand_off_target(&self, session: &Session, host: &str) -> Result<VirtualHost> {
         let entrance = self.entrance(host).ok_or(Error::NotFound)?;
         if entrance.handle == session.handle || self.is_invited(session, &entrance) {
             return Ok(entrance);
         }
-        // The same sentence for an instance that exists and one that does not, whatever is opened of it and to whom.
+        // The same sentence whether the instance exists or not, and whatever it shares: the answer must not reveal it.
         Err(Error::Forbidden(format!(
-            "{} opens only for its owner and for whom its owner lets in, and you are logged in as {}. Nothing was woken.",
+            "{} opens only for its owner and for people its owner shares it with, and you are logged in as {}. Nothing was woken.",
             entrance.host, session.handle
         )))
     }
 
-    /// A code for 30 seconds and one use, bound to the host, the state and the challenge (base64url of SHA-256 of the verifier).
+    /// A code for one use within 30 seconds. It is bound to the host, the `state`, the caller's session and the PKCE
+    /// `challenge`, which is the base64url of the verifier's SHA-256.
     ///
     /// # Errors
-    /// As [`Accounts::way_to`]; `Invalid` for a state or challenge of the wrong shape.
+    /// As [`Accounts::hand_off_target`]; `Invalid` for a state or challenge of the wrong shape.
     pub async fn hand_off(&self, session: &Session, host: &str, state: &str, challenge: &str) -> Result<Token> {
-        let audience = self.way_to(session, host)?.audience;
-        if session.leaving {
-            return Err(Error::Forbidden("This account leaves, and its instance sleeps until it is kept.".into()));
+        let audience = self.hand_off_target(session, host)?.audience;
+        if session.deletion_scheduled {
+            return Err(Error::Forbidden(
+                "This account is scheduled for deletion, and its instance stays stopped unless you cancel that.".into(),
+            ));
         }
         if state.is_empty() || state.len() > LONGEST_STATE {
             return Err(Error::invalid(
@@ -75,21 +79,25 @@ impl Accounts {
                 "This link is not complete. Please open your instance's address again.",
             ));
         }
+        // The caller's session may come from the two-second cache. Before a new session is derived from it, the
+        // database is asked whether it still exists.
         self.app_session(session).await?;
-        let bound = Bound { audience, state: state.to_owned(), challenge: challenge.to_owned(), session: session.id };
+        let bound =
+            HandOffBinding { audience, state: state.to_owned(), challenge: challenge.to_owned(), session: session.id };
         let bound = serde_json::to_string(&bound).context("writing a hand-off")?;
         let code = Token::new(&self.0.clock);
         let tx = self.0.db.begin().await?;
-        let until = self.0.clock.now().plus(CODE_LIVES);
-        store::put_challenge(&tx, code.hash(), Purpose::HandOff, bound, until).await?;
+        let until = self.0.clock.now().plus(CODE_LIFETIME);
+        store::put_challenge(&tx, code.hash(), ChallengePurpose::HandOff, bound, until).await?;
         tx.commit().await?;
         Ok(code)
     }
 
-    /// Swaps the code for a session on `host` that ends with its parent, or after 12 hours. `None`: wrong, used or expired.
+    /// Exchanges a code for a session on `host`, which ends with its parent session and after 12 hours at the latest.
+    /// `None` for a code that is wrong, used or expired.
     ///
     /// # Errors
-    /// `TooMany` after sixty a minute from one address; or when the database does not answer.
+    /// `TooMany` after sixty attempts a minute from one address.
     pub async fn hand_off_redeem(
         &self,
         host: &str,
@@ -100,23 +108,26 @@ impl Accounts {
     ) -> Result<Option<Token>> {
         self.0.limits.hand_off(client.ip)?;
         let (hash, now) = (secrets::hash(code), self.0.clock.now());
-        // Before the writer is asked for: anybody can send a code they made up.
-        if store::peek_challenge(self.0.db.read(), &hash, Purpose::HandOff, now).await?.is_none() {
+        // The read comes first: a transaction takes the database's only writer, and without this check made-up codes
+        // from anyone on the internet would queue up for it.
+        if store::peek_challenge(self.0.db.read(), &hash, ChallengePurpose::HandOff, now).await?.is_none() {
             return Ok(None);
         }
         let tx = self.0.db.begin().await?;
-        let taken = store::take_challenge(&tx, &hash, Purpose::HandOff, now).await?;
-        let bound: Option<Bound> = taken.map(|s| serde_json::from_str(&s)).transpose().context("reading a hand-off")?;
-        let session = match bound.filter(|b| self.fits(b, host, state, verifier)) {
+        let taken = store::take_challenge(&tx, &hash, ChallengePurpose::HandOff, now).await?;
+        let bound: Option<HandOffBinding> =
+            taken.map(|s| serde_json::from_str(&s)).transpose().context("reading a hand-off")?;
+        let session = match bound.filter(|b| self.matches_binding(b, host, state, verifier)) {
             Some(bound) => self.instance_session(&tx, bound, client, now).await?,
             None => None,
         };
-        // Committed in any case: a code that was brought once is used up, right or wrong.
+        // Committed also when the code did not fit: `take_challenge` deleted it, and a code is for one use, right or
+        // wrong. Otherwise an attacker with a stolen code could try verifiers until one fits.
         tx.commit().await?;
         Ok(session)
     }
 
-    /// Further ports are their owner's alone.
+    /// Whether a share of the instance names the caller. Shares never cover the host of a further port.
     fn is_invited(&self, session: &Session, entrance: &VirtualHost) -> bool {
         let instance = self.0.instances.by_handle(&entrance.handle).filter(|_| entrance.port.is_none());
         instance.is_some_and(|instance| self.0.sharing.invites(&instance, &session.handle))
@@ -131,18 +142,27 @@ impl Accounts {
         }
     }
 
-    fn fits(&self, bound: &Bound, host: &str, state: &str, verifier: &str) -> bool {
+    fn matches_binding(&self, bound: &HandOffBinding, host: &str, state: &str, verifier: &str) -> bool {
+        // Plain comparisons are enough. The code itself was looked up by its hash, and an attempt deletes it, so a
+        // timing difference cannot be measured a second time.
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes()));
         let here = self.entrance(host).is_some_and(|entrance| entrance.audience == bound.audience);
         here && bound.state == state && bound.challenge == challenge
     }
 
-    async fn instance_session(&self, tx: &Tx, bound: Bound, client: &Client, now: Timestamp) -> Result<Option<Token>> {
+    async fn instance_session(
+        &self,
+        tx: &Tx,
+        bound: HandOffBinding,
+        client: &Client,
+        now: Timestamp,
+    ) -> Result<Option<Token>> {
         let Some(parent) = store::session(tx, bound.session).await?.filter(|p| p.expires_at > now) else {
             return Ok(None);
         };
-        // Locked: a suspension either sees this session and ends it, or is seen here.
-        let person = store::person_locked(tx, parent.account).await?.filter(|p| p.state == State::Active);
+        // The row lock orders this against a suspension, which locks the same row: either it runs later and ends the
+        // new session with the others, or it ran before and the state read here is `Suspended`.
+        let person = store::lock_account(tx, parent.account).await?.filter(|p| p.state == AccountState::Active);
         let Some(person) = person else { return Ok(None) };
         let token = Token::new(&self.0.clock);
         let session = StoredSession {
@@ -151,11 +171,11 @@ impl Accounts {
             audience: bound.audience,
             parent: Some(parent.id),
             method: "hand_off".into(),
-            user_agent: rules::device_words(&client.user_agent),
+            user_agent: rules::device_name(&client.user_agent),
             ip: rules::shorten(client.ip),
             created_at: now,
             last_used_at: now,
-            expires_at: now.plus(SESSION_LIVES).min(parent.expires_at),
+            expires_at: now.plus(SESSION_LIFETIME).min(parent.expires_at),
             passkey_at: parent.passkey_at,
         };
         store::insert_session(tx, token.hash(), &session, MOST_SESSIONS).await?;

@@ -1,10 +1,10 @@
-//! Accounts: who a person is and how they prove it. Handles, passkeys, one-time codes, recovery codes, sessions.
+//! Accounts and authentication: handles, passkeys (WebAuthn), one-time codes (TOTP), recovery codes, sessions.
 //!
-//! One file a story: `sign_up`, `log_in`, `recovery`, `sessions`, `passkeys`, `hand_off`, `operator`, `leaving`.
+//! One file a use-case: `sign_up`, `log_in`, `recovery`, `sessions`, `passkeys`, `hand_off`, `operator`, `deletion`.
 
 mod ceremonies;
+mod deletion;
 mod hand_off;
-mod leaving;
 mod limits;
 mod log_in;
 mod one_time_codes;
@@ -13,48 +13,50 @@ mod passkeys;
 mod recovery;
 mod registration;
 mod rules;
-mod session_memory;
+mod session_cache;
 mod sessions;
 mod sign_up;
 mod store;
 
 use std::sync::Arc;
 
-use ceremonies::Ceremonies;
-pub use hand_off::SESSION_LIVES as INSTANCE_SESSION_LIVES;
-use limits::Limits;
+use ceremonies::PasskeyCeremonies;
+pub use hand_off::SESSION_LIFETIME as INSTANCE_SESSION_LIVES;
+use limits::AccountRateLimits;
 pub use log_in::DEVICE_KNOWN_FOR;
 pub use rules::LONGEST_SESSION;
 use serde::Serialize;
-use session_memory::SessionMemory;
+use session_cache::SessionCache;
 pub use sign_up::SIGN_UP_LIVES;
 
-pub use crate::client::Client;
+use crate::certificates::Certificates;
 use crate::clock::{Clock, Timestamp};
 use crate::db::{AccountId, Db, SessionId};
 use crate::domains::Domains;
 use crate::handle::{Handle, HandleError};
 use crate::hosts::Hosts;
 use crate::instances::Instances;
-use crate::secrets::{Keys, Token};
+pub use crate::peer::Client;
+use crate::secrets::{InstallationKeys, Token};
 use crate::sharing::Sharing;
 
-/// The room. Cheap to clone.
+/// The module's interface. Clones share one state.
 #[derive(Clone)]
-pub struct Accounts(Arc<Inner>);
+pub struct Accounts(Arc<AccountsInner>);
 
-struct Inner {
+struct AccountsInner {
     db: Db,
-    keys: Keys,
+    keys: InstallationKeys,
     clock: Clock,
     hosts: Hosts,
     signups_open: bool,
     instances: Instances,
+    certificates: Certificates,
     sharing: Sharing,
     domains: Domains,
-    ceremonies: Ceremonies,
-    limits: Limits,
-    memory: SessionMemory,
+    ceremonies: PasskeyCeremonies,
+    limits: AccountRateLimits,
+    session_cache: SessionCache,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -65,123 +67,125 @@ pub enum Role {
     Admin,
 }
 
-/// The modules that accounts call.
+/// The modules that this one calls.
 pub struct AccountsContext {
     pub instances: Instances,
-    /// With `domains`: where a hand-off may lead.
+    /// A sign-up reserves the certificate of its instance's host.
+    pub certificates: Certificates,
+    /// With `domains`, decides where a hand-off may lead.
     pub sharing: Sharing,
     pub domains: Domains,
 }
 
-/// Somebody logged in, on one host.
+/// A live login on one host.
 #[derive(Clone, Debug)]
 pub struct Session {
     pub id: SessionId,
     pub account: AccountId,
     pub handle: Handle,
     pub role: Role,
-    /// Whether the account leaves: then this session is good for keeping it, and for nothing else.
-    pub leaving: bool,
+    /// Whether the account is scheduled for deletion. Such a session may cancel the deletion and do nothing else.
+    pub deletion_scheduled: bool,
 }
 
-/// A login in the list of sessions.
+/// A row in a person's list of sessions.
 #[derive(Clone, Debug, Serialize)]
 pub struct SessionView {
     pub id: SessionId,
-    /// A few words made from the user agent: "Chrome on Linux".
+    /// Browser and system, read from the user agent: "Chrome on Linux".
     pub device: String,
-    /// The address with its last part left out.
+    /// The client's address without its last part: `203.0.113.*`.
     pub ip: String,
     pub created_at: Timestamp,
     pub last_used_at: Timestamp,
-    /// Whether it is the one that asks.
+    /// Whether it is the session that made this request.
     pub current: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Availability {
+pub enum HandleAvailability {
     Free,
-    /// Somebody has it, or one that looks the same. Free ones like it are suggested.
+    /// An account or a live sign-up holds it or a look-alike. `suggestions` are free handles close to it.
     Taken {
         suggestions: Vec<Handle>,
     },
-    Bad(HandleError),
+    Invalid(HandleError),
 }
 
-/// A person half way through signing up.
+/// A sign-up in progress.
 #[derive(Clone, Debug)]
-pub struct SignUp {
+pub struct SignUpView {
     pub handle: Handle,
     pub step: SignUpStep,
 }
 
-/// What comes next. Each step is reached once the one before is done; going back is always possible.
+/// The next step of a sign-up. Each step opens when the one before it is done; going back is always possible.
 #[derive(Clone, Debug)]
 pub enum SignUpStep {
     Passkey,
     OneTimeCode {
-        /// `otpauth://..`, for the QR code.
+        /// The `otpauth://` URI that the QR code encodes.
         uri: String,
-        /// The same secret to type, in base32.
+        /// The same secret in base32, for typing by hand.
         secret: String,
     },
-    /// Ten codes in five groups of five, shown until the person says that they are saved.
+    /// Ten codes of five groups of five characters, shown until the person confirms that they are saved.
     RecoveryCodes(Vec<String>),
 }
 
-/// What a browser gets when somebody is logged in.
+/// The tokens of a session that was just opened.
 #[derive(Clone, Debug)]
-pub struct SignedIn {
+pub struct NewSession {
     pub account: AccountId,
     pub handle: Handle,
-    /// For the session cookie of the app host.
+    /// Value of the app host's session cookie.
     pub session: Token,
-    /// For the device cookie: a browser that has it is not new.
+    /// Value of the device cookie, by which later logins recognise this browser.
     pub device: Token,
 }
 
 #[derive(Clone, Debug)]
-pub enum LogIn {
-    SignedIn(SignedIn),
-    /// The passkey was right and a one-time code is asked for as well; the token says who is half way in.
-    CodeNeeded(Token),
+pub enum LogInOutcome {
+    Complete(NewSession),
+    /// The passkey was accepted and a one-time code is required as well. The token identifies the pending login.
+    CodeRequired(Token),
 }
 
-/// An account as the operator sees it.
+/// An account as shown to the operator.
 #[derive(Clone, Debug, Serialize)]
 pub struct AccountView {
     pub id: AccountId,
     pub handle: Handle,
     pub role: Role,
-    pub standing: Standing,
+    pub state: AccountState,
     pub passkeys: u64,
     pub recovery_codes_left: u64,
     pub created_at: Timestamp,
 }
 
-/// How it stands with an account.
+/// The lifecycle state of an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Standing {
+pub enum AccountState {
     Active,
-    /// By the operator: nobody logs in, nothing runs.
+    /// By the operator: logging in is refused, and its instance does not run.
     Suspended,
-    /// Given up; it can still be kept.
-    Leaving,
-    /// Destroyed. Its handle is never given again.
-    Gone,
+    /// Scheduled for deletion, which can still be cancelled. Stored as `leaving`.
+    Deleting,
+    /// Final. Its handle is never given again. Stored as `gone`.
+    Deleted,
 }
 
-/// An account that leaves.
+/// A deletion that is scheduled and can still be cancelled.
 #[derive(Clone, Copy, Debug)]
-pub struct Leaving {
-    /// When it is destroyed.
+pub struct ScheduledDeletion {
+    /// When the account's files and credentials are destroyed.
     pub due: Timestamp,
-    /// Whether its owner can keep it; else only the operator can, who asked.
-    pub may_stay: bool,
+    /// `false` when the operator scheduled it: then only the operator can cancel.
+    pub owner_may_cancel: bool,
 }
 
-/// A passkey in the list of passkeys.
+/// A row in a person's list of passkeys.
 #[derive(Clone, Debug, Serialize)]
 pub struct PasskeyView {
     pub id: uuid::Uuid,
@@ -191,33 +195,34 @@ pub struct PasskeyView {
 }
 
 impl Accounts {
-    /// Opens the room. `signups_open`: whether a sign-up needs no set-up link.
+    /// `signups_open`: whether anyone may sign up; otherwise only the holder of a set-up link can.
     ///
     /// # Errors
-    /// When `hosts` cannot be used for passkeys, as when the domain is an IP address.
+    /// When `hosts` cannot be a WebAuthn relying party, for example because the domain is an IP address.
     pub fn new(
         db: Db,
-        keys: Keys,
+        keys: InstallationKeys,
         clock: Clock,
         hosts: Hosts,
         signups_open: bool,
-        AccountsContext { instances, sharing, domains }: AccountsContext,
+        AccountsContext { instances, certificates, sharing, domains }: AccountsContext,
     ) -> anyhow::Result<Self> {
-        let ceremonies = Ceremonies::new(&hosts)?;
-        let limits = Limits::new(clock.clone());
-        let memory = SessionMemory::default();
-        Ok(Self(Arc::new(Inner {
+        let ceremonies = PasskeyCeremonies::new(&hosts)?;
+        let limits = AccountRateLimits::new(clock.clone());
+        let session_cache = SessionCache::default();
+        Ok(Self(Arc::new(AccountsInner {
             db,
             keys,
             clock,
             hosts,
             signups_open,
             instances,
+            certificates,
             sharing,
             domains,
             ceremonies,
             limits,
-            memory,
+            session_cache,
         })))
     }
 }

@@ -1,46 +1,56 @@
-//! One-time codes (RFC 6238): 160-bit secrets, SHA-1, six digits, 30 seconds, as every app understands them. A code is
-//! taken in its own time step and the ones beside it, once; wrong ones are slowed down.
+//! One-time codes (TOTP, RFC 6238): 160-bit secrets, SHA-1, six digits, 30-second steps, which every authenticator app
+//! supports. A code is accepted once, with a clock skew of one step, and wrong codes are answered with growing delays.
 
 use anyhow::Context as _;
 use totp_rs::{Builder, Secret, Totp};
 
 use super::rules::{self, CodeGate};
-use super::store::{self, Person};
-use super::{Accounts, Inner};
+use super::store::{self, StoredAccount};
+use super::{Accounts, AccountsInner};
 use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 
-/// What became of a code that was tried.
-pub(super) enum Tried {
-    Right,
-    /// The failure has been noted in the transaction, which must be committed all the same.
-    Wrong(Error),
+/// The result of trying a code.
+pub(super) enum CodeOutcome {
+    Accepted,
+    /// The failure was counted in the caller's transaction, which must be committed nevertheless.
+    Rejected(Error),
 }
 
-/// Whether a hundred wrong codes in a row end it. With a recovery code in hand they do not: it is the way back.
+/// Whether a hundred wrong codes in a row lock the account out. A login with a recovery code stays possible then: it is
+/// the way out of the lockout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AfterTooMany {
+pub(super) enum LockoutPolicy {
     Refuse,
-    LetRecover,
+    AllowRecovery,
 }
 
 impl Accounts {
-    /// Tries a typed code for `person`, who was read with [`store::person_locked`] in `tx`.
-    pub(super) async fn try_code(&self, tx: &Tx, person: &Person, typed: &str, after: AfterTooMany) -> Result<Tried> {
+    /// Tries a code for `person`, which must have been read with [`store::lock_account`] in `tx`: the lock makes
+    /// concurrent attempts take turns, so that none of them escapes the failure count.
+    pub(super) async fn try_code(
+        &self,
+        tx: &Tx,
+        person: &StoredAccount,
+        typed: &str,
+        after: LockoutPolicy,
+    ) -> Result<CodeOutcome> {
         let now = self.0.clock.now();
         match (rules::code_gate(person.totp_failures, person.totp_blocked_until, now), after) {
             (CodeGate::Open, _) => {}
-            (CodeGate::Closed, AfterTooMany::LetRecover) if person.totp_blocked_until <= now => {}
-            (CodeGate::Closed, AfterTooMany::Refuse) => return Ok(Tried::Wrong(closed())),
+            (CodeGate::Closed, LockoutPolicy::AllowRecovery) if person.totp_blocked_until <= now => {}
+            (CodeGate::Closed, LockoutPolicy::Refuse) => return Ok(CodeOutcome::Rejected(closed())),
             (CodeGate::Wait(_) | CodeGate::Closed, _) => {
-                return Ok(Tried::Wrong(wait(person.totp_blocked_until.since(now))));
+                return Ok(CodeOutcome::Rejected(wait(person.totp_blocked_until.since(now))));
             }
         }
         match self.0.code_step(person.id, &person.totp_secret, typed, now)? {
-            // A used code is no guess: it is noted as neither right nor wrong.
-            Some(step) => Ok(if store::use_code(tx, person.id, step).await? { Tried::Right } else { wrong() }),
+            // RFC 6238, 5.2: a code must not be accepted twice. `use_code` moves the last used step forward in one
+            // conditional update, which also refuses older codes of the window. A reused code was no guess, so it is
+            // rejected without being counted as a failure.
+            Some(step) => Ok(if store::use_code(tx, person.id, step).await? { CodeOutcome::Accepted } else { wrong() }),
             None => {
                 let failures = person.totp_failures + 1;
                 store::note_wrong_code(tx, person.id, failures, now.plus(rules::wait_after(failures))).await?;
@@ -50,13 +60,13 @@ impl Accounts {
     }
 }
 
-impl Inner {
-    /// A new secret, sealed for `account`.
+impl AccountsInner {
+    /// A new secret, encrypted (sealed) for `account`.
     pub(super) fn new_totp_secret(&self, account: AccountId) -> Vec<u8> {
         self.keys.seal(account.0.as_bytes(), &self.clock.random::<20>())
     }
 
-    /// `otpauth://..` for the QR code, and the secret in base32 to type.
+    /// The `otpauth://` URI for the QR code, and the secret in base32 for typing by hand.
     pub(super) fn totp_to_show(&self, account: AccountId, sealed: &[u8], handle: &Handle) -> Result<(String, String)> {
         let totp = Builder::new()
             .with_secret(self.totp_secret(account, sealed)?)
@@ -67,7 +77,7 @@ impl Inner {
         Ok((totp.to_url().context("writing an otpauth address")?, totp.secret().to_base32()))
     }
 
-    /// The time step whose code was typed, within one of `now`; `None` when it is none of them.
+    /// The time step that the code belongs to, if it is the step of `now` or a neighbour of it.
     pub(super) fn code_step(
         &self,
         account: AccountId,
@@ -79,7 +89,10 @@ impl Inner {
             .with_secret(self.totp_secret(account, sealed)?)
             .build()
             .context("building a one-time-code secret")?;
+        // Apps show "123 456".
         let digits: String = typed.chars().filter(|c| !c.is_whitespace()).collect();
+        // The library's default skew is one step to each side, which tolerates phone clocks up to 30 seconds off and
+        // the time it takes to type (RFC 6238, 5.2 and 6).
         let step = totp.check(&digits, u64::try_from(now.seconds()).unwrap_or(0));
         Ok(step.and_then(|step| i64::try_from(step).ok()))
     }
@@ -90,13 +103,13 @@ impl Inner {
     }
 }
 
-/// The one sentence for a code that does not count.
+/// The one sentence for a code that is not accepted.
 pub(super) fn wrong_code() -> Error {
     Error::invalid("code", "That code is wrong or was used already. Please wait for the next one in your app.")
 }
 
-fn wrong() -> Tried {
-    Tried::Wrong(wrong_code())
+fn wrong() -> CodeOutcome {
+    CodeOutcome::Rejected(wrong_code())
 }
 
 fn wait(retry_after: std::time::Duration) -> Error {

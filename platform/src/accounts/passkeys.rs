@@ -1,4 +1,4 @@
-//! Passkeys of an account: seeing them, adding another, removing one; and new recovery codes, for when they are all lost.
+//! Managing credentials: listing, adding and removing passkeys, and renewing recovery codes.
 
 use std::time::Duration;
 
@@ -7,30 +7,27 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ceremonies::{self, passkey_refused};
-use super::store::{self, Purpose, StoredPasskey};
+use super::store::{self, AuditEntry, ChallengePurpose, StoredPasskey};
 use super::{Accounts, PasskeyView, Session, rules};
 use crate::db::AccountId;
 use crate::error::{Error, Result};
 use crate::secrets::{self, Token};
 
-/// Passkeys an account may have.
+/// Most passkeys of one account.
 const MOST_PASSKEYS: usize = 20;
-/// How long after a login passkeys and recovery codes may be changed. Whoever finds an open laptop, or a stolen cookie, shall not make
-/// himself a key to keep.
-pub(super) const PROOF_IS_FRESH_FOR: Duration = Duration::from_secs(600);
+/// How long after a login credentials may be changed and the account be deleted (step-up authentication). A stolen
+/// cookie, or a laptop left open, must not be enough to add a passkey that outlives the session.
+pub(super) const STEP_UP_WINDOW: Duration = Duration::from_secs(600);
 
-/// A passkey that is being added.
+/// The stored state of a registration ceremony, with the account that began it.
 #[derive(Serialize, Deserialize)]
-struct Adding {
+struct PendingPasskey {
     account: AccountId,
     ceremony: String,
 }
 
 impl Accounts {
-    /// The passkeys of the caller, the oldest first.
-    ///
-    /// # Errors
-    /// When the database does not answer.
+    /// The caller's passkeys, the oldest first.
     pub async fn passkeys(&self, session: &Session) -> Result<Vec<PasskeyView>> {
         let stored = store::passkeys_of(self.0.db.read(), session.account).await?;
         let view = |s: StoredPasskey| PasskeyView {
@@ -42,42 +39,44 @@ impl Accounts {
         Ok(stored.into_iter().map(view).collect())
     }
 
-    /// Options for `navigator.credentials.create`; the answer goes to [`Accounts::passkey_add`].
+    /// Options for `navigator.credentials.create`. The browser's response goes to [`Accounts::passkey_add`].
     ///
     /// # Errors
-    /// `Forbidden` when the login is more than ten minutes old; `Conflict` when there are twenty passkeys already.
+    /// `Forbidden` when the login is more than ten minutes old; `Conflict` when the account has twenty passkeys.
     pub async fn passkey_challenge(&self, session: &Session) -> Result<(Token, Value)> {
-        self.require_fresh_proof(session).await?;
-        let existing = self.passkeys_with_room(session.account).await?;
+        self.require_recent_login(session).await?;
+        let existing = self.passkeys_below_limit(session.account).await?;
         let existing = existing.into_iter().map(|s| s.passkey.cred_id().clone()).collect();
         let (options, ceremony) = self.0.ceremonies.begin_passkey(session.account, &session.handle, existing)?;
-        let adding = Adding { account: session.account, ceremony };
+        let adding = PendingPasskey { account: session.account, ceremony };
         let state = serde_json::to_string(&adding).context("writing a ceremony's state")?;
         let token = Token::new(&self.0.clock);
         let tx = self.0.db.begin().await?;
-        let until = self.0.clock.now().plus(ceremonies::TIME);
-        store::put_challenge(&tx, token.hash(), Purpose::PasskeyAdd, state, until).await?;
+        let until = self.0.clock.now().plus(ceremonies::CEREMONY_TIMEOUT);
+        store::put_challenge(&tx, token.hash(), ChallengePurpose::PasskeyAdd, state, until).await?;
         tx.commit().await?;
         Ok((token, options))
     }
 
-    /// Takes the browser's answer and keeps the passkey.
+    /// Verifies the browser's response and stores the passkey.
     ///
     /// # Errors
-    /// `Invalid` when the answer cannot be checked, `Conflict` when the passkey is registered already, and those of
+    /// `Invalid` when the response is not valid, `Conflict` when the passkey is registered already, and those of
     /// [`Accounts::passkey_challenge`].
     pub async fn passkey_add(&self, session: &Session, token: &str, answer: Value) -> Result<()> {
-        self.require_fresh_proof(session).await?;
+        self.require_recent_login(session).await?;
         let now = self.0.clock.now();
         let tx = self.0.db.begin().await?;
-        let state = store::take_challenge(&tx, &secrets::hash(token), Purpose::PasskeyAdd, now).await?;
+        let state = store::take_challenge(&tx, &secrets::hash(token), ChallengePurpose::PasskeyAdd, now).await?;
+        // Committed before the response is verified: the challenge is for one attempt.
         tx.commit().await?;
-        let adding: Option<Adding> = state.map(|s| serde_json::from_str(&s)).transpose().context("reading a state")?;
+        let adding: Option<PendingPasskey> =
+            state.map(|s| serde_json::from_str(&s)).transpose().context("reading a state")?;
         let adding = adding.filter(|a| a.account == session.account).ok_or_else(passkey_refused)?;
         let passkey = self.0.ceremonies.finish_passkey(&adding.ceremony, answer)?;
 
-        let existing = self.passkeys_with_room(session.account).await?;
-        // After a removal the next number may be taken.
+        let existing = self.passkeys_below_limit(session.account).await?;
+        // After a removal "Passkey N" with N = count + 1 may exist.
         let mut names = (existing.len() + 1..).map(|n| format!("Passkey {n}"));
         let name = names.find(|name| existing.iter().all(|s| s.name != *name)).unwrap_or_default();
         let tx = self.0.db.begin().await?;
@@ -91,19 +90,22 @@ impl Accounts {
         };
         store::insert_passkey(&tx, &stored).await?;
         let handle = session.handle.as_str();
-        store::record(&tx, &self.0.clock, handle, "passkey_add", (handle, &stored.name)).await?;
+        let entry = AuditEntry { actor: handle, action: "passkey_add", subject: handle, detail: &stored.name };
+        store::record(&tx, &self.0.clock, &entry).await?;
         tx.commit().await
     }
 
-    /// Removes a passkey, as one that is lost or stolen. Another's is `NotFound`.
+    /// Removes one of the caller's passkeys, for example because its device was lost.
     ///
     /// # Errors
-    /// `Forbidden` when the login is more than ten minutes old, `NotFound`, or `Conflict` for the only one.
+    /// `Forbidden` when the login is more than ten minutes old; `NotFound` when the caller has no such passkey;
+    /// `Conflict` for the last one.
     pub async fn passkey_remove(&self, session: &Session, id: uuid::Uuid) -> Result<()> {
-        self.require_fresh_proof(session).await?;
+        self.require_recent_login(session).await?;
         let tx = self.0.db.begin().await?;
-        // Locked: of two that are removed at once, the second sees what the first left.
-        store::person_locked(&tx, session.account).await?.ok_or(Error::Unauthenticated)?;
+        // The row lock makes concurrent removals take turns. Without it two requests could each see two passkeys and
+        // remove one, which would leave none.
+        store::lock_account(&tx, session.account).await?.ok_or(Error::Unauthenticated)?;
         let existing = store::passkeys_of(&tx, session.account).await?;
         let passkey = existing.iter().find(|s| s.id == id).ok_or(Error::NotFound)?;
         if existing.len() == 1 {
@@ -111,30 +113,32 @@ impl Accounts {
         }
         store::remove_passkey(&tx, id).await?;
         let handle = session.handle.as_str();
-        store::record(&tx, &self.0.clock, handle, "passkey_remove", (handle, &passkey.name)).await?;
+        let entry = AuditEntry { actor: handle, action: "passkey_remove", subject: handle, detail: &passkey.name };
+        store::record(&tx, &self.0.clock, &entry).await?;
         tx.commit().await
     }
 
-    /// Ten new recovery codes in place of all before, to be shown this once.
+    /// Replaces all recovery codes by ten new ones, which can be shown only now.
     ///
     /// # Errors
     /// `Forbidden` when the login is more than ten minutes old.
     pub async fn recovery_codes_renew(&self, session: &Session) -> Result<Vec<String>> {
-        self.require_fresh_proof(session).await?;
+        self.require_recent_login(session).await?;
         let codes = self.0.new_recovery_codes();
         let hashes = codes.iter().filter_map(|code| rules::read_recovery_code(code));
         let hashes: Vec<_> = hashes.map(|code| self.0.recovery_code_hash(session.account, &code)).collect();
         let tx = self.0.db.begin().await?;
-        store::person_locked(&tx, session.account).await?.ok_or(Error::Unauthenticated)?;
+        store::lock_account(&tx, session.account).await?.ok_or(Error::Unauthenticated)?;
         store::remove_recovery_codes(&tx, session.account).await?;
         store::insert_recovery_codes(&tx, session.account, hashes).await?;
         let handle = session.handle.as_str();
-        store::record(&tx, &self.0.clock, handle, "recovery_codes_renew", (handle, handle)).await?;
+        let entry = AuditEntry { actor: handle, action: "recovery_codes_renew", subject: handle, detail: handle };
+        store::record(&tx, &self.0.clock, &entry).await?;
         tx.commit().await?;
         Ok(codes)
     }
 
-    async fn passkeys_with_room(&self, account: AccountId) -> Result<Vec<StoredPasskey>> {
+    async fn passkeys_below_limit(&self, account: AccountId) -> Result<Vec<StoredPasskey>> {
         let existing = store::passkeys_of(self.0.db.read(), account).await?;
         if existing.len() >= MOST_PASSKEYS {
             return Err(Error::Conflict(format!("You have {MOST_PASSKEYS} passkeys already, and that is the most.")));
@@ -142,9 +146,9 @@ impl Accounts {
         Ok(existing)
     }
 
-    async fn require_fresh_proof(&self, session: &Session) -> Result<()> {
+    async fn require_recent_login(&self, session: &Session) -> Result<()> {
         let stored = self.app_session(session).await?;
-        if self.0.clock.now().since(stored.passkey_at) > PROOF_IS_FRESH_FOR {
+        if self.0.clock.now().since(stored.passkey_at) > STEP_UP_WINDOW {
             return Err(Error::Forbidden(
                 "To change passkeys or recovery codes, please log out and in again first: your last login is more than ten minutes ago."
                     .into(),

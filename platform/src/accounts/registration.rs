@@ -1,6 +1,7 @@
-//! Registration of the accounts: expired rows are purged, and departures take their next step.
+//! Registration of accounts: scheduled work that purges expired rows and advances account deletions.
 //!
-//! Their own rows of a deleted account are no part of the list: they go last, in `leaving.rs`, which runs the list.
+//! The rows of this module are not deleted through the list of modules: `deletion.rs`, which runs the list, deletes
+//! them last, because the rows of other modules reference them.
 
 use async_trait::async_trait;
 
@@ -12,13 +13,13 @@ impl Module for Accounts {
     fn scheduled_work(&self, modules: &Modules) -> Vec<ScheduledWork> {
         let purge = |accounts: Self| async move { accounts.purge_expired().await };
         let modules = modules.clone();
-        let see_off = move |accounts: Self| {
+        let advance_deletions = move |accounts: Self| {
             let modules = modules.clone();
-            async move { accounts.see_off(&modules).await }
+            async move { accounts.advance_deletions(&modules).await }
         };
         vec![
             ScheduledWork::leased("purge_expired", "0 * * * * *", self, purge),
-            ScheduledWork::leased("see_off", "45 * * * * *", self, see_off),
+            ScheduledWork::leased("advance_deletions", "45 * * * * *", self, advance_deletions),
         ]
     }
 }

@@ -1,4 +1,4 @@
-//! The pure decisions of the room: when a code is asked for, how long a login lasts, how wrong codes are slowed down.
+//! Pure rules of authentication: when a second factor is needed, how long sessions last, how guessing is throttled.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -11,23 +11,23 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Wrong one-time codes that cost nothing; people mistype.
+/// Wrong one-time codes in a row without a delay: people mistype.
 pub(super) const FREE_FAILURES: i64 = 5;
-/// Wrong one-time codes in a row after which only recovery helps (NIST SP 800-63B-4, throttling).
+/// Wrong one-time codes in a row that lock the factor out (NIST SP 800-63B-4 on throttling: at most 100).
 pub(super) const MOST_FAILURES: i64 = 100;
 const FIRST_WAIT: Duration = Duration::from_secs(30);
 const LONGEST_WAIT: Duration = HOUR;
 
-/// Whether one more one-time code may be tried now.
+/// Whether another one-time code may be tried now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CodeGate {
     Open,
     Wait(Duration),
-    /// Too many in a row: recovery is the only way left.
+    /// Locked out: only a login with a recovery code is left.
     Closed,
 }
 
-/// The gate after `failures` wrong codes in a row, the last of which closed it until `blocked_until`.
+/// The gate after `failures` wrong codes in a row, the last of which set `blocked_until`.
 pub(super) fn code_gate(failures: i64, blocked_until: Timestamp, now: Timestamp) -> CodeGate {
     if failures >= MOST_FAILURES {
         CodeGate::Closed
@@ -38,62 +38,63 @@ pub(super) fn code_gate(failures: i64, blocked_until: Timestamp, now: Timestamp)
     }
 }
 
-/// How long the gate closes after the `failures`th wrong code in a row: 30 s after five, doubling to an hour.
+/// The delay after the `failures`th wrong code in a row: exponential backoff from 30 seconds after five to an hour.
 pub(super) fn wait_after(failures: i64) -> Duration {
     let Ok(doublings) = u32::try_from(failures - FREE_FAILURES) else { return Duration::ZERO };
     FIRST_WAIT.saturating_mul(2_u32.saturating_pow(doublings)).min(LONGEST_WAIT)
 }
 
-/// How long a login lasts at most, and how long without use.
+/// The absolute and the idle timeout of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Lifetime {
+pub(super) struct SessionLifetime {
     pub(super) overall: Duration,
     pub(super) idle: Duration,
 }
 
-/// No session on the app host lasts longer.
+/// The longest absolute timeout of a session on the app host.
 pub const LONGEST_SESSION: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// 30 days and 7 days for members: longer than NIST's 24 hours, because whoever comes back weekly should find the
-/// instance open. An admin can stop everyone's, hence 12 hours and 30 minutes.
-pub(super) fn lifetime(role: Role) -> Lifetime {
+/// Members: 30 days, and 7 days idle. That is longer than the 24 hours that NIST recommends, so that a weekly visitor
+/// stays logged in. Admins, who can stop every instance: 12 hours, and 30 minutes idle.
+pub(super) fn lifetime(role: Role) -> SessionLifetime {
     match role {
-        Role::Member => Lifetime { overall: LONGEST_SESSION, idle: 7 * DAY },
-        Role::Admin => Lifetime { overall: 12 * HOUR, idle: 30 * MINUTE },
+        Role::Member => SessionLifetime { overall: LONGEST_SESSION, idle: 7 * DAY },
+        Role::Admin => SessionLifetime { overall: 12 * HOUR, idle: 30 * MINUTE },
     }
 }
 
-/// What a passkey is made of, as far as it matters here.
+/// Whether a passkey is bound to one device (WebAuthn's backup eligibility flag).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PasskeyKind {
-    /// Never leaves its device.
+    /// The private key never leaves its authenticator.
     DeviceBound,
-    /// Backup eligible: whoever takes over the sync account has it.
+    /// Backup eligible: the takeover of the person's sync account yields the private key.
     Synced,
 }
 
+/// Whether the browser has logged in to this account before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Device {
+pub(super) enum DeviceStatus {
     Known,
     New,
 }
 
-/// Whether a right passkey is enough.
+/// Whether a valid passkey needs a one-time code beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SecondFactor {
     NotNeeded,
     Needed,
 }
 
-/// Admins always give a one-time code; others when a synced passkey comes from a device not seen before.
-pub(super) fn second_factor(role: Role, passkey: PasskeyKind, device: Device) -> SecondFactor {
+/// Admins always need a one-time code. Members need one when a synced passkey is used in a browser that is not known.
+pub(super) fn second_factor(role: Role, passkey: PasskeyKind, device: DeviceStatus) -> SecondFactor {
     match (role, passkey, device) {
-        (Role::Admin, _, _) | (Role::Member, PasskeyKind::Synced, Device::New) => SecondFactor::Needed,
+        (Role::Admin, _, _) | (Role::Member, PasskeyKind::Synced, DeviceStatus::New) => SecondFactor::Needed,
         _ => SecondFactor::NotNeeded,
     }
 }
 
-/// Handles like `wanted`, best first; whether they are free is another question.
+/// Handles similar to `wanted`, best first. They may be taken.
 pub(super) fn suggestions(wanted: &Handle) -> Vec<Handle> {
     let cut = |room: usize| wanted.as_str()[..wanted.as_str().len().min(LENGTH.end() - room)].trim_end_matches('-');
     let behind = ["-hq", "2", "3", "4", "-box", "7", "8"].map(|tail| format!("{}{tail}", cut(tail.len())));
@@ -101,26 +102,29 @@ pub(super) fn suggestions(wanted: &Handle) -> Vec<Handle> {
     behind.iter().chain(&before).filter_map(|text| Handle::claim(text).ok()).collect()
 }
 
-/// Whether the browser's own account of a ceremony says that it happened inside a frame of another site.
-/// webauthn-rs 0.6.2 looks at `crossOrigin` only when registering, and never at `topOrigin`.
+/// Whether the browser's `clientDataJSON` says that the ceremony ran in a cross-origin frame (clickjacking).
+/// webauthn-rs 0.6.2 checks `crossOrigin` only at a registration, and `topOrigin` never.
 pub(super) fn is_framed(client_data_json: &[u8]) -> bool {
+    // Unreadable data counts as framed: the safe answer is to refuse.
     let Ok(serde_json::Value::Object(data)) = serde_json::from_slice(client_data_json) else { return true };
     let cross_origin = data.get("crossOrigin").is_some_and(|v| !v.is_null() && *v != serde_json::Value::Bool(false));
     cross_origin || data.contains_key("topOrigin")
 }
 
-/// Letters and digits that are not taken for one another (Crockford's base32).
+/// Crockford's base32: digits and letters without the look-alikes I, L, O and U.
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-/// Characters of a recovery code: 25 of 5 bits are 125 bits.
+/// Characters of a recovery code: 25 characters of 5 bits each are 125 bits.
 pub(super) const RECOVERY_CODE_LENGTH: usize = 25;
 
-/// A recovery code as shown: five groups of five, each character made from 5 bits of one random byte.
+/// A recovery code in the form that is shown: five groups of five characters.
 pub(super) fn recovery_code(random: [u8; RECOVERY_CODE_LENGTH]) -> String {
+    // 5 bits of each random byte: 32 divides 256, so the characters are uniformly distributed.
     let text: Vec<char> = random.iter().map(|byte| char::from(ALPHABET[usize::from(byte & 31)])).collect();
     text.chunks(5).map(String::from_iter).collect::<Vec<_>>().join("-")
 }
 
-/// A typed recovery code without hyphens and spaces, look-alikes corrected; `None` when it cannot be one.
+/// Normalises a recovery code as typed: drops hyphens and spaces, replaces look-alikes. `None` when it has another
+/// shape.
 pub(super) fn read_recovery_code(typed: &str) -> Option<String> {
     let text: String = typed
         .chars()
@@ -135,9 +139,10 @@ pub(super) fn read_recovery_code(typed: &str) -> Option<String> {
     (known && text.len() == RECOVERY_CODE_LENGTH).then_some(text)
 }
 
-/// A few words for a user agent: "Chrome on Linux". Names that others carry along ("Safari" in Chrome) come last.
-pub(super) fn device_words(user_agent: &str) -> String {
+/// Browser and system named by a user agent: "Chrome on Linux".
+pub(super) fn device_name(user_agent: &str) -> String {
     let first = |names: &[(&str, &'static str)]| names.iter().find(|(mark, _)| user_agent.contains(mark)).map(|n| n.1);
+    // Order matters: Edge and Opera also say "Chrome", and Chrome also says "Safari".
     let browser = first(&[
         ("Edg", "Edge"),
         ("OPR/", "Opera"),
@@ -148,6 +153,7 @@ pub(super) fn device_words(user_agent: &str) -> String {
         ("Safari/", "Safari"),
         ("curl/", "curl"),
     ]);
+    // Likewise, Android says "Linux", and iPhones say "like Mac OS X".
     let system = first(&[
         ("Android", "Android"),
         ("iPhone", "iPhone"),
@@ -164,7 +170,7 @@ pub(super) fn device_words(user_agent: &str) -> String {
     }
 }
 
-/// An address with its last part left out: enough to recognise one's own, too little to find a person.
+/// An address without its last part: enough to recognise one's own network, too little to identify a person.
 pub(super) fn shorten(ip: IpAddr) -> String {
     match ip.to_canonical() {
         IpAddr::V4(v4) => {
@@ -178,7 +184,8 @@ pub(super) fn shorten(ip: IpAddr) -> String {
     }
 }
 
-/// The /48 of an IPv6 address: what a provider may give to one customer, who then has 65 536 households.
+/// The /48 prefix of an IPv6 address, which a provider may assign to one customer. It holds 65 536 of the /64 prefixes
+/// that rate limits count as one address.
 pub(super) fn site_key(ip: IpAddr) -> Option<IpAddr> {
     match ip.to_canonical() {
         IpAddr::V4(_) => None,
@@ -212,8 +219,8 @@ mod tests {
     }
 
     #[test]
-    fn who_is_asked_for_a_code() {
-        use {Device::*, PasskeyKind::*, Role::*, SecondFactor::*};
+    fn admins_and_new_browsers_with_synced_passkeys_need_a_second_factor() {
+        use {DeviceStatus::*, PasskeyKind::*, Role::*, SecondFactor::*};
         for (role, passkey, device, want) in [
             (Member, DeviceBound, New, NotNeeded),
             (Member, DeviceBound, Known, NotNeeded),
@@ -282,7 +289,7 @@ mod tests {
             ("curl/8.5.0", "curl"),
             ("", "Unknown device"),
         ] {
-            assert_eq!(device_words(user_agent), words);
+            assert_eq!(device_name(user_agent), words);
         }
     }
 
@@ -294,7 +301,7 @@ mod tests {
             ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2:*", "2001:db8:1:2::"),
         ] {
             let ip: IpAddr = ip.parse().unwrap();
-            assert_eq!((shorten(ip), crate::client::limit_key(ip).to_string()), (short.to_owned(), key.to_owned()));
+            assert_eq!((shorten(ip), crate::peer::limit_key(ip).to_string()), (short.to_owned(), key.to_owned()));
         }
         let site = |ip: &str| site_key(ip.parse().unwrap()).map(|site| site.to_string());
         assert_eq!(site("2001:db8:1:2:3:4:5:6").as_deref(), Some("2001:db8:1::"));

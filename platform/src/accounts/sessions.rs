@@ -1,32 +1,32 @@
-//! Sessions: opened at a login, asked for with every request, ended by their owner or by time.
+//! Sessions: created at a login, looked up with every request, ended by their owner or by a timeout.
 
 use std::time::Duration;
 
-use super::rules::{self, Lifetime};
-use super::session_memory::Since;
-use super::store::{self, Person, State, StoredSession};
-use super::{Accounts, Client, Role, Session, SessionView, SignedIn};
+use super::rules::{self, SessionLifetime};
+use super::session_cache::{CacheGeneration, CachedSession};
+use super::store::{self, AuditEntry, StoredAccount, StoredSession};
+use super::{AccountState, Accounts, Client, NewSession, Role, Session, SessionView};
 use crate::clock::Timestamp;
 use crate::db::{SessionId, Tx};
 use crate::error::{Error, Result};
 use crate::secrets::{self, Token};
 
-/// Sessions of one account on one host; a further one ends the oldest.
+/// Most sessions of one account on one host. One more evicts the oldest.
 pub(super) const MOST_SESSIONS: u64 = 50;
-/// How exactly it is known when a session was last used: one write a minute is enough.
-const USE_NOTED_EVERY: Duration = Duration::from_secs(60);
+/// Precision of a session's last use: at most one write a minute.
+const LAST_USE_PRECISION: Duration = Duration::from_secs(60);
 
-/// How a person proved who they are.
+/// The factors that a login used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Method {
+pub(super) enum LogInMethod {
     SignUp,
     Passkey,
     PasskeyAndCode,
     Recovery,
 }
 
-impl Method {
-    pub(super) fn word(self) -> &'static str {
+impl LogInMethod {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::SignUp => "sign_up",
             Self::Passkey => "passkey",
@@ -45,72 +45,68 @@ impl Method {
 }
 
 impl Accounts {
-    /// Who holds this cookie of `audience` (a hostname without port). Answered from memory for up to two seconds.
-    ///
-    /// # Errors
-    /// When the database does not answer.
+    /// The session of a cookie on the host `audience` (without port). Cached for up to two seconds.
     pub async fn authenticate(&self, audience: &str, token: &str) -> Result<Option<Session>> {
         let (hash, now) = (secrets::hash(token), self.0.clock.now());
-        match self.0.memory.recall(audience, &hash, now) {
+        match self.0.session_cache.get(audience, &hash, now) {
             Ok(session) => Ok(Some(session)),
-            // Apart, so that a request which needs no database does not carry its room along.
-            Err(since) => Box::pin(self.authenticate_anew(audience, hash, now, since)).await,
+            // Boxed: the future of the database path is large, and inlined it would enlarge the future of every
+            // request, also of those that the cache answers.
+            Err(generation) => Box::pin(self.authenticate_uncached(audience, hash, now, generation)).await,
         }
     }
 
-    async fn authenticate_anew(
+    async fn authenticate_uncached(
         &self,
         audience: &str,
         hash: Vec<u8>,
         now: Timestamp,
-        since: Since,
+        generation: CacheGeneration,
     ) -> Result<Option<Session>> {
         let Some((stored, person)) = self.look_up(audience, &hash, now).await? else { return Ok(None) };
         if let Err(error) = self.note_use(&stored, now).await {
-            // The session stands all the same: a busy or full database must not log everyone out.
-            tracing::warn!(session.id = %stored.id, error = ?error, "could not note that a session was used");
+            // The session stays valid: a busy database or a full disk must not log everyone out.
+            tracing::warn!(session.id = %stored.id, error = ?error, "could not store the last use of a session");
         }
-        let leaving = person.state == State::Leaving;
-        let session = Session { id: stored.id, account: person.id, handle: person.handle, role: person.role, leaving };
-        self.0.memory.remember(since, hash, session.clone(), (audience, now, stored.expires_at));
+        let deletion_scheduled = person.state == AccountState::Deleting;
+        let session =
+            Session { id: stored.id, account: person.id, handle: person.handle, role: person.role, deletion_scheduled };
+        let entry = CachedSession {
+            session: session.clone(),
+            audience: audience.to_owned(),
+            read_at: now,
+            expires_at: stored.expires_at,
+        };
+        self.0.session_cache.insert(generation, hash, entry);
         Ok(Some(session))
     }
 
-    /// Whether this cookie of `audience` still counts. Unlike [`Accounts::authenticate`] it is no use of the session: a
-    /// forgotten tab that asks every few seconds does not keep an idle login alive.
-    ///
-    /// # Errors
-    /// When the database does not answer.
+    /// Whether the session of a cookie on the host `audience` is still valid. Unlike [`Accounts::authenticate`] this
+    /// does not count as a use: a forgotten tab that polls every few seconds must not keep an idle session alive.
     pub async fn is_live(&self, audience: &str, token: &str) -> Result<bool> {
         let (hash, now) = (secrets::hash(token), self.0.clock.now());
-        if self.0.memory.recall(audience, &hash, now).is_ok() {
+        if self.0.session_cache.get(audience, &hash, now).is_ok() {
             return Ok(true);
         }
         Ok(Box::pin(self.look_up(audience, &hash, now)).await?.is_some())
     }
 
-    /// Ends the session and every instance session that came from it.
-    ///
-    /// # Errors
-    /// When the database does not answer.
+    /// Ends the session, and every session on an instance's host that was derived from it. Idempotent.
     pub async fn log_out(&self, session: &Session) -> Result<()> {
         match self.end_and_record(session, session.id, "log_out").await {
-            // Ended twice: the second time there is nothing left to do.
+            // Another request ended it first.
             Err(Error::NotFound) => Ok(()),
             other => other,
         }
     }
 
-    /// The logins of an account on the app host, the current one first.
-    ///
-    /// # Errors
-    /// When the database does not answer.
+    /// The account's sessions on the app host, the current one first.
     pub async fn sessions(&self, current: &Session) -> Result<Vec<SessionView>> {
         let now = self.0.clock.now();
         let stored = store::sessions_of(self.0.db.read(), current.account, &self.0.hosts.app).await?;
         let mut views: Vec<SessionView> = stored
             .into_iter()
-            .filter(|s| self.stands(s, current.role, now))
+            .filter(|s| self.is_within_timeouts(s, current.role, now))
             .map(|s| SessionView {
                 current: s.id == current.id,
                 id: s.id,
@@ -124,10 +120,10 @@ impl Accounts {
         Ok(views)
     }
 
-    /// Ends one of the caller's own sessions. Another's is `NotFound`.
+    /// Ends one of the caller's sessions.
     ///
     /// # Errors
-    /// `NotFound`, or when the database does not answer.
+    /// `NotFound` when the caller has no such session.
     pub async fn session_end(&self, current: &Session, id: SessionId) -> Result<()> {
         self.end_and_record(current, id, "session_end").await
     }
@@ -138,32 +134,35 @@ impl Accounts {
             return Err(Error::NotFound);
         }
         let handle = by.handle.as_str();
-        store::record(&tx, &self.0.clock, handle, action, (handle, &id.to_string())).await?;
+        let entry = AuditEntry { actor: handle, action, subject: handle, detail: &id.to_string() };
+        store::record(&tx, &self.0.clock, &entry).await?;
         tx.commit().await?;
-        self.0.memory.forget(by.account);
+        self.0.session_cache.invalidate(by.account);
         Ok(())
     }
 
-    /// Everything that makes a browser logged in: session, device, audit, in the caller's transaction. `device_hash` is
-    /// the device it came with, replaced by a new one.
+    /// Opens a session and records it, in the caller's transaction. `device_hash` is the hash of the browser's device
+    /// cookie.
     pub(super) async fn sign_in(
         &self,
         tx: &Tx,
-        person: &Person,
-        method: Method,
+        person: &StoredAccount,
+        method: LogInMethod,
         client: &Client,
         device_hash: Option<&[u8]>,
-    ) -> Result<SignedIn> {
+    ) -> Result<NewSession> {
+        // Both tokens are new at each login. A fixed session cookie that an attacker planted (session fixation) is
+        // never promoted to a login, and a stolen device cookie is worth nothing after its owner's next login.
         let (session, device) = (Token::new(&self.0.clock), Token::new(&self.0.clock));
         let now = self.0.clock.now();
-        let Lifetime { overall, .. } = rules::lifetime(person.role);
+        let SessionLifetime { overall, .. } = rules::lifetime(person.role);
         let stored = StoredSession {
             id: SessionId(self.0.clock.uuid()),
             account: person.id,
             audience: self.0.hosts.app.clone(),
             parent: None,
-            method: method.word().to_owned(),
-            user_agent: rules::device_words(&client.user_agent),
+            method: method.as_str().to_owned(),
+            user_agent: rules::device_name(&client.user_agent),
             ip: rules::shorten(client.ip),
             created_at: now,
             last_used_at: now,
@@ -176,61 +175,71 @@ impl Accounts {
         }
         store::insert_device(tx, person.id, device.hash(), now).await?;
         let (handle, detail) = (person.handle.as_str(), format!("{}, {}", stored.user_agent, stored.ip));
-        store::record(tx, &self.0.clock, handle, method.audit_word(), (handle, &detail)).await?;
-        Ok(SignedIn { account: person.id, handle: person.handle.clone(), session, device })
+        let entry = AuditEntry { actor: handle, action: method.audit_word(), subject: handle, detail: &detail };
+        store::record(tx, &self.0.clock, &entry).await?;
+        Ok(NewSession { account: person.id, handle: person.handle.clone(), session, device })
     }
 
-    async fn look_up(&self, audience: &str, hash: &[u8], now: Timestamp) -> Result<Option<(StoredSession, Person)>> {
+    async fn look_up(
+        &self,
+        audience: &str,
+        hash: &[u8],
+        now: Timestamp,
+    ) -> Result<Option<(StoredSession, StoredAccount)>> {
         let db = self.0.db.read();
-        let Some(stored) = store::session_with(db, audience, hash).await? else { return Ok(None) };
-        let Some(person) = store::person(db, stored.account).await? else { return Ok(None) };
-        if !self.stands(&stored, person.role, now) {
-            self.end_for_good(&stored).await;
+        let Some(stored) = store::session_by_token(db, audience, hash).await? else { return Ok(None) };
+        let Some(person) = store::account_by_id(db, stored.account).await? else { return Ok(None) };
+        if !self.is_within_timeouts(&stored, person.role, now) {
+            self.delete_timed_out(&stored).await;
             return Ok(None);
         }
-        // Who leaves may still come to the app host, to stay; their instance is closed.
-        let welcome = person.state == State::Active || (person.state == State::Leaving && stored.parent.is_none());
+        // While the account is scheduled for deletion, its owner may use the app host to cancel that. Sessions on the
+        // instance's host have a parent, and the instance is closed.
+        let welcome =
+            person.state == AccountState::Active || (person.state == AccountState::Deleting && stored.parent.is_none());
         Ok(welcome.then_some((stored, person)))
     }
 
-    /// What has been refused as too old must not come back when the clock is set back. A row that cannot be deleted now is
-    /// refused all the same.
-    async fn end_for_good(&self, stored: &StoredSession) {
-        self.0.memory.forget(stored.account);
+    /// Deletes a session that timed out. Best effort: the session is refused also when the row cannot be deleted.
+    async fn delete_timed_out(&self, stored: &StoredSession) {
+        // Comparing timestamps is not enough: if the clock is set back later, the session would be valid again.
+        self.0.session_cache.invalidate(stored.account);
         let ended = async {
             let tx = self.0.db.begin().await?;
             store::end_session(&tx, stored.account, stored.id).await?;
             tx.commit().await
         };
         if let Err(error) = ended.await {
-            tracing::warn!(session.id = %stored.id, error = ?error, "could not delete a session that is over");
+            tracing::warn!(session.id = %stored.id, error = ?error, "could not delete a session that timed out");
         }
     }
 
-    /// Idleness ends a session on the app host, where an admin may do harm. One on an instance's host opens only that
-    /// instance and has its 12 hours, so that working there for an hour does not ask for another login.
-    fn stands(&self, stored: &StoredSession, role: Role, now: Timestamp) -> bool {
+    /// Whether neither timeout of the session has passed.
+    fn is_within_timeouts(&self, stored: &StoredSession, role: Role, now: Timestamp) -> bool {
         let idle = now.since(stored.last_used_at) >= rules::lifetime(role).idle;
+        // The idle timeout protects the app host, where an admin may do harm. A session on an instance's host opens
+        // only that instance and lasts 12 hours at most; an idle timeout there would interrupt people at work.
         stored.expires_at > now && (stored.parent.is_some() || !idle)
     }
 
-    /// Only where idleness counts: on an instance's host a write, and the disk with it, would stand before every wake.
+    /// Stores the time of the session's last use, where the idle timeout needs it.
     async fn note_use(&self, stored: &StoredSession, now: Timestamp) -> Result<()> {
-        if stored.parent.is_some() || now.since(stored.last_used_at) < USE_NOTED_EVERY {
+        // Not for a session on an instance's host: the write would put the disk on the path of every wake.
+        if stored.parent.is_some() || now.since(stored.last_used_at) < LAST_USE_PRECISION {
             return Ok(());
         }
         let tx = self.0.db.begin().await?;
-        store::touch_session(&tx, stored.id, now, now.minus(USE_NOTED_EVERY)).await?;
+        store::touch_session(&tx, stored.id, now, now.minus(LAST_USE_PRECISION)).await?;
         tx.commit().await
     }
 
-    /// The caller's session on the app host, from the database and still live. `Forbidden` for one of an instance's host.
+    /// Reads the caller's session from the database, without the cache. `Forbidden` unless it is one of the app host.
     pub(super) async fn app_session(&self, session: &Session) -> Result<StoredSession> {
         let stored = store::session(self.0.db.read(), session.id).await?.ok_or(Error::Unauthenticated)?;
         if stored.audience != self.0.hosts.app {
             return Err(Error::Forbidden("Please do this on the Berth site itself, not on your instance's.".into()));
         }
-        if !self.stands(&stored, session.role, self.0.clock.now()) {
+        if !self.is_within_timeouts(&stored, session.role, self.0.clock.now()) {
             return Err(Error::Unauthenticated);
         }
         Ok(stored)

@@ -1,4 +1,5 @@
-//! Signing up: handle, passkey, one-time code, recovery codes; only then an account and an instance, all or nothing.
+//! Sign-up: handle, passkey, one-time code, recovery codes. The last step creates account and instance in one
+//! transaction.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +8,11 @@ use anyhow::Context as _;
 use serde_json::Value;
 
 use super::one_time_codes::wrong_code;
-use super::sessions::Method;
-use super::store::{self, HalfSignedUp, Person, Purpose, State, StoredPasskey};
-use super::{Accounts, Availability, Client, Role, SignUp, SignUpStep, SignedIn, ceremonies, rules};
+use super::sessions::LogInMethod;
+use super::store::{self, ChallengePurpose, StoredAccount, StoredPasskey, StoredSignUp};
+use super::{
+    AccountState, Accounts, Client, HandleAvailability, NewSession, Role, SignUpStep, SignUpView, ceremonies, rules,
+};
 use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
 use crate::error::{Error, Result};
@@ -17,40 +20,38 @@ use crate::handle::Handle;
 use crate::instances::Instance;
 use crate::secrets::{self, Token};
 
-/// How long a sign-up holds its handle, from its beginning.
+/// Lifetime of a sign-up, during which it reserves its handle.
 pub const SIGN_UP_LIVES: Duration = Duration::from_secs(30 * 60);
 /// Free handles suggested in place of a taken one.
-const SUGGESTED: usize = 3;
+const MOST_SUGGESTIONS: usize = 3;
 
 impl Accounts {
-    /// Whether what was typed can be claimed. Handles are public, so anybody may ask.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn handle_availability(&self, typed: &str) -> Result<Availability> {
+    /// Whether a handle, as typed, can be claimed. Handles are public hostnames, so the answer reveals no secret.
+    pub async fn handle_availability(&self, typed: &str) -> Result<HandleAvailability> {
         let handle = match Handle::claim(typed) {
             Ok(handle) => handle,
-            Err(error) => return Ok(Availability::Bad(error)),
+            Err(error) => return Ok(HandleAvailability::Invalid(error)),
         };
         let mut candidates = rules::suggestions(&handle);
         let skeletons: Vec<String> = candidates.iter().chain([&handle]).map(Handle::skeleton).collect();
         let db = self.0.db.read();
-        let mut taken = store::skeletons_of_people(db, &skeletons).await?;
+        let mut taken = store::skeletons_of_accounts(db, &skeletons).await?;
         taken.extend(store::skeletons_of_sign_ups(db, &skeletons, self.0.clock.now()).await?);
         if !taken.contains(&handle.skeleton()) {
-            return Ok(Availability::Free);
+            return Ok(HandleAvailability::Free);
         }
         candidates.retain(|other| !taken.contains(&other.skeleton()));
-        candidates.truncate(SUGGESTED);
-        Ok(Availability::Taken { suggestions: candidates })
+        candidates.truncate(MOST_SUGGESTIONS);
+        Ok(HandleAvailability::Taken { suggestions: candidates })
     }
 
-    /// Claims a handle for 30 minutes. `previous` is the sign-up this browser began before: it is continued when the handle is
-    /// the same and given up otherwise. `setup_link` is the operator's one-time link: it works with sign-ups closed, and the account is an admin.
+    /// Begins a sign-up and reserves the handle for 30 minutes. `previous` is the token of a sign-up that this browser
+    /// began before: it is continued when the handle is the same, and abandoned otherwise. `setup_link` is the token of
+    /// the operator's one-time link: it works also while sign-ups are closed, and makes the account an admin.
     ///
     /// # Errors
-    /// `Invalid` for what is no handle, `Conflict` when it is taken, `Forbidden` when sign-ups are closed or the set-up
-    /// link does not work, `TooMany` after ten sign-ups an hour from one address or sixty from all.
+    /// `Invalid` when the text is not a handle; `Conflict` when the handle is taken; `Forbidden` when sign-ups are
+    /// closed or the set-up link is not valid; `TooMany` after ten sign-ups an hour from one address or sixty from all.
     pub async fn sign_up_begin(
         &self,
         typed: &str,
@@ -61,18 +62,19 @@ impl Accounts {
         let handle = Handle::claim(typed).map_err(|error| Error::invalid("handle", error.to_string()))?;
         let now = self.0.clock.now();
         let previous = match previous {
-            Some(token) => store::sign_up_with(self.0.db.read(), &secrets::hash(token), now).await?,
+            Some(token) => store::sign_up_by_token(self.0.db.read(), &secrets::hash(token), now).await?,
             None => None,
         };
         let role = self.role_for(previous.as_ref(), setup_link, now).await?;
         match previous {
             Some(same) if same.handle == handle && same.role == role => self.continue_sign_up(&same).await,
             other => {
-                // Before the limit: looking for a free handle is not a sign-up.
+                // Before the rate limit, which counts sign-ups and not searches for a free handle.
                 if other.as_ref().is_none_or(|p| p.handle.skeleton() != handle.skeleton()) {
                     self.require_free(&handle).await?;
                 }
-                // The operator's link is proof enough, and must work while strangers use up everyone's share.
+                // The holder of the set-up link is exempt: the link must also work while others exhaust the shared
+                // limit.
                 if role != Role::Admin {
                     self.0.limits.sign_up_begun(client.ip)?;
                 }
@@ -81,105 +83,112 @@ impl Accounts {
         }
     }
 
-    /// Where this browser's sign-up stands.
+    /// The state of a sign-up.
     ///
     /// # Errors
-    /// `Conflict` with a sentence when it expired or was finished.
-    pub async fn sign_up(&self, token: &str) -> Result<SignUp> {
-        let half = self.half_signed_up(token).await?;
-        let step = match (&half.passkey, &half.recovery_codes) {
+    /// `Conflict` when it expired or was finished.
+    pub async fn sign_up(&self, token: &str) -> Result<SignUpView> {
+        let sign_up = self.live_sign_up(token).await?;
+        let step = match (&sign_up.passkey, &sign_up.recovery_codes) {
             (None, _) => SignUpStep::Passkey,
             (Some(_), None) => {
-                let (uri, secret) = self.0.totp_to_show(half.account, &half.totp_secret, &half.handle)?;
+                let (uri, secret) = self.0.totp_to_show(sign_up.account, &sign_up.totp_secret, &sign_up.handle)?;
                 SignUpStep::OneTimeCode { uri, secret }
             }
-            (Some(_), Some(sealed)) => SignUpStep::RecoveryCodes(self.recovery_codes(&half, sealed)?),
+            (Some(_), Some(sealed)) => SignUpStep::RecoveryCodes(self.recovery_codes(&sign_up, sealed)?),
         };
-        Ok(SignUp { handle: half.handle, step })
+        Ok(SignUpView { handle: sign_up.handle, step })
     }
 
-    /// Options for `navigator.credentials.create`, `{"publicKey": {..}}`. Asked again, the answer to the ones before
-    /// does not count any more.
+    /// Options for `navigator.credentials.create`, `{"publicKey": {..}}`. Calling it again invalidates the options
+    /// before.
     ///
     /// # Errors
     /// `Conflict` when the sign-up expired.
     pub async fn sign_up_passkey_challenge(&self, token: &str) -> Result<Value> {
-        let half = self.half_signed_up(token).await?;
-        let (options, state) = self.0.ceremonies.begin_passkey(half.account, &half.handle, Vec::new())?;
+        let sign_up = self.live_sign_up(token).await?;
+        let (options, state) = self.0.ceremonies.begin_passkey(sign_up.account, &sign_up.handle, Vec::new())?;
         let tx = self.0.db.begin().await?;
-        let until = self.0.clock.now().plus(ceremonies::TIME);
-        store::put_challenge(&tx, challenge_hash(&half), Purpose::SignUpPasskey, state, until).await?;
+        let until = self.0.clock.now().plus(ceremonies::CEREMONY_TIMEOUT);
+        store::put_challenge(&tx, challenge_hash(&sign_up), ChallengePurpose::SignUpPasskey, state, until).await?;
         tx.commit().await?;
         Ok(options)
     }
 
-    /// Takes the browser's answer.
+    /// Verifies the browser's response and stores the passkey with the sign-up.
     ///
     /// # Errors
-    /// `Invalid` when it cannot be checked, `Conflict` when the sign-up expired or the passkey is registered already.
+    /// `Invalid` when the response is not valid; `Conflict` when the sign-up expired or the passkey is registered
+    /// already.
     pub async fn sign_up_passkey(&self, token: &str, answer: Value) -> Result<()> {
-        let half = self.half_signed_up(token).await?;
+        let sign_up = self.live_sign_up(token).await?;
         let now = self.0.clock.now();
         let tx = self.0.db.begin().await?;
-        let state = store::take_challenge(&tx, &challenge_hash(&half), Purpose::SignUpPasskey, now).await?;
+        let state = store::take_challenge(&tx, &challenge_hash(&sign_up), ChallengePurpose::SignUpPasskey, now).await?;
         tx.commit().await?;
         let passkey = self.0.ceremonies.finish_passkey(&state.ok_or_else(ceremonies::passkey_refused)?, answer)?;
-        if store::passkey_with(self.0.db.read(), passkey.cred_id()).await?.is_some() {
+        if store::passkey_by_credential(self.0.db.read(), passkey.cred_id()).await?.is_some() {
             return Err(Error::Conflict("That passkey is registered already. Please make another one.".into()));
         }
         let tx = self.0.db.begin().await?;
-        store::set_sign_up_passkey(&tx, half.id, &passkey).await?;
+        store::set_sign_up_passkey(&tx, sign_up.id, &passkey).await?;
         tx.commit().await
     }
 
-    /// Confirms the one-time-code app with one code. Once it is confirmed, doing it again changes nothing.
+    /// Confirms the authenticator app with its first code. Idempotent once it is confirmed.
     ///
     /// # Errors
     /// `Invalid` for a wrong code, `Conflict` when the sign-up expired or has no passkey yet.
     pub async fn sign_up_code(&self, token: &str, code: &str) -> Result<()> {
-        let half = self.half_signed_up(token).await?;
-        if half.passkey.is_none() {
+        let sign_up = self.live_sign_up(token).await?;
+        if sign_up.passkey.is_none() {
             return Err(not_complete());
         }
-        if half.totp_step.is_some() {
+        if sign_up.totp_step.is_some() {
             return Ok(());
         }
-        let step = self.0.code_step(half.account, &half.totp_secret, code, self.0.clock.now())?;
+        let step = self.0.code_step(sign_up.account, &sign_up.totp_secret, code, self.0.clock.now())?;
         let step = step.ok_or_else(wrong_code)?;
         let codes = self.0.new_recovery_codes().join("\n");
-        let sealed = self.0.keys.seal(half.account.0.as_bytes(), codes.as_bytes());
+        let sealed = self.0.keys.seal(sign_up.account.0.as_bytes(), codes.as_bytes());
         let tx = self.0.db.begin().await?;
-        store::set_sign_up_confirmed(&tx, half.id, step, sealed).await?;
+        store::set_sign_up_confirmed(&tx, sign_up.id, step, sealed).await?;
         tx.commit().await
     }
 
-    /// Makes account, session and instance, all or nothing, and begins to make the container.
+    /// Creates account, session and instance in one transaction. Then it reserves the certificate of the instance's
+    /// host and has the reconciler build the container.
     ///
     /// # Errors
-    /// `Conflict` when it was finished already, expired, is not complete, or the handle went; `TooMany` when too many were
-    /// finished from one address or altogether. Nothing was made then.
-    pub async fn sign_up_finish(&self, token: &str, client: &Client) -> Result<(SignedIn, Arc<Instance>)> {
+    /// `Conflict` when the sign-up was finished already, expired or is incomplete, or the handle was taken meanwhile;
+    /// `TooMany` when an address, or all together, finished too many. On an error nothing was created.
+    pub async fn sign_up_finish(&self, token: &str, client: &Client) -> Result<(NewSession, Arc<Instance>)> {
         let now = self.0.clock.now();
-        if self.half_signed_up(token).await?.role != Role::Admin {
+        if self.live_sign_up(token).await?.role != Role::Admin {
             self.0.limits.sign_up_finished(client.ip)?;
         }
         let tx = self.0.db.begin().await?;
-        let half = store::take_sign_up(&tx, &secrets::hash(token), now).await?.ok_or_else(sign_up_is_over)?;
-        if half.role == Role::Admin {
+        // The row is deleted and read in one statement: of two concurrent requests (a double click) one gets it.
+        let sign_up = store::take_sign_up(&tx, &secrets::hash(token), now).await?.ok_or_else(sign_up_is_over)?;
+        if sign_up.role == Role::Admin {
             self.use_setup_link(&tx).await?;
         }
-        let person = self.make_account(&tx, half, now).await?;
+        let person = self.make_account(&tx, sign_up, now).await?;
         let instance = self.0.instances.create_in(&tx, person.id, &person.handle).await?;
-        let signed_in = self.sign_in(&tx, &person, Method::SignUp, client, None).await?;
+        let signed_in = self.sign_in(&tx, &person, LogInMethod::SignUp, client, None).await?;
         tx.commit().await?;
+        // Reserved here so that certificates are issued in the order of the sign-ups. Without this the first TLS
+        // handshake would reserve, and the place in the queue would depend on which browser connects first.
+        self.0.certificates.reserve(&person.handle);
         tracing::info!(account.handle = %person.handle, instance.id = %instance, "signed up");
         Ok((signed_in, self.0.instances.admit(instance).await?))
     }
 
-    /// Admin with a working set-up link, also when this browser came with it before; else a member, if sign-ups are open.
+    /// The role of the account: admin with a valid set-up link, or when this browser began an admin sign-up before;
+    /// otherwise member, if sign-ups are open.
     async fn role_for(
         &self,
-        previous: Option<&HalfSignedUp>,
+        previous: Option<&StoredSignUp>,
         setup_link: Option<&str>,
         now: Timestamp,
     ) -> Result<Role> {
@@ -188,7 +197,7 @@ impl Accounts {
         match setup_link {
             Some(link) => {
                 let works = store::has_setup_link(db, &secrets::hash(link), now).await?;
-                if (works || was_admin) && !store::is_an_admin_there(db).await? {
+                if (works || was_admin) && !store::has_admin(db).await? {
                     Ok(Role::Admin)
                 } else {
                     Err(setup_link_is_over())
@@ -201,18 +210,18 @@ impl Accounts {
     }
 
     async fn require_free(&self, handle: &Handle) -> Result<()> {
-        let Availability::Taken { suggestions } = self.handle_availability(handle.as_str()).await? else {
+        let HandleAvailability::Taken { suggestions } = self.handle_availability(handle.as_str()).await? else {
             return Ok(());
         };
         let free: Vec<&str> = suggestions.iter().map(Handle::as_str).collect();
         Err(Error::Conflict(format!("{handle} is taken. Still free: {}.", free.join(", "))))
     }
 
-    /// A new token for the same sign-up: the room keeps no token that it could give out again.
-    async fn continue_sign_up(&self, half: &HalfSignedUp) -> Result<Token> {
+    /// Replaces the sign-up's token. Only its hash is stored, so the old one cannot be handed out again.
+    async fn continue_sign_up(&self, sign_up: &StoredSignUp) -> Result<Token> {
         let token = Token::new(&self.0.clock);
         let tx = self.0.db.begin().await?;
-        store::set_sign_up_token(&tx, half.id, token.hash()).await?;
+        store::set_sign_up_token(&tx, sign_up.id, token.hash()).await?;
         tx.commit().await?;
         Ok(token)
     }
@@ -221,19 +230,19 @@ impl Accounts {
         &self,
         handle: Handle,
         role: Role,
-        instead_of: Option<&HalfSignedUp>,
+        instead_of: Option<&StoredSignUp>,
         now: Timestamp,
     ) -> Result<Token> {
         let token = Token::new(&self.0.clock);
         let account = AccountId(self.0.clock.uuid());
         let tx = self.0.db.begin().await?;
         if let Some(previous) = instead_of {
-            store::give_up_sign_up(&tx, previous.id).await?;
+            store::remove_sign_up(&tx, previous.id).await?;
         }
-        if !store::skeletons_of_people(&tx, &[handle.skeleton()]).await?.is_empty() {
+        if !store::skeletons_of_accounts(&tx, &[handle.skeleton()]).await?.is_empty() {
             return Err(Error::Conflict(format!("{handle} is taken. Please choose another handle.")));
         }
-        let half = HalfSignedUp {
+        let sign_up = StoredSignUp {
             id: self.0.clock.uuid(),
             account,
             handle,
@@ -244,49 +253,49 @@ impl Accounts {
             recovery_codes: None,
             expires_at: now.plus(SIGN_UP_LIVES),
         };
-        store::insert_sign_up(&tx, token.hash(), &half, now).await?;
+        store::insert_sign_up(&tx, token.hash(), &sign_up, now).await?;
         tx.commit().await?;
         Ok(token)
     }
 
-    async fn half_signed_up(&self, token: &str) -> Result<HalfSignedUp> {
-        let found = store::sign_up_with(self.0.db.read(), &secrets::hash(token), self.0.clock.now()).await?;
+    async fn live_sign_up(&self, token: &str) -> Result<StoredSignUp> {
+        let found = store::sign_up_by_token(self.0.db.read(), &secrets::hash(token), self.0.clock.now()).await?;
         found.ok_or_else(sign_up_is_over)
     }
 
-    fn recovery_codes(&self, half: &HalfSignedUp, sealed: &[u8]) -> Result<Vec<String>> {
-        let plain = self.0.keys.open(half.account.0.as_bytes(), sealed).context("opening recovery codes")?;
+    fn recovery_codes(&self, sign_up: &StoredSignUp, sealed: &[u8]) -> Result<Vec<String>> {
+        let plain = self.0.keys.open(sign_up.account.0.as_bytes(), sealed).context("opening recovery codes")?;
         let text = std::str::from_utf8(&plain).context("reading recovery codes")?;
         Ok(text.lines().map(str::to_owned).collect())
     }
 
-    /// The set-up link makes the first admin and no other, whoever else signed up before; asked again here, because another
-    /// may have been quicker.
+    /// Consumes the set-up link, which makes the first admin and no other.
     async fn use_setup_link(&self, tx: &Tx) -> Result<()> {
-        if store::take_setup_link(tx).await? && !store::is_an_admin_there(tx).await? {
+        // Checked again inside the transaction: another admin sign-up may have finished since this one was begun.
+        if store::take_setup_link(tx).await? && !store::has_admin(tx).await? {
             Ok(())
         } else {
             Err(setup_link_is_over())
         }
     }
 
-    async fn make_account(&self, tx: &Tx, half: HalfSignedUp, now: Timestamp) -> Result<Person> {
-        let codes = half.recovery_codes.as_deref().ok_or_else(not_complete)?;
-        let codes = self.recovery_codes(&half, codes)?;
-        let passkey = half.passkey.ok_or_else(not_complete)?;
-        let person = Person {
-            id: half.account,
-            handle: half.handle,
-            role: half.role,
-            state: State::Active,
-            totp_secret: half.totp_secret,
-            // The code that confirmed the app is used up.
-            totp_last_step: half.totp_step.ok_or_else(not_complete)?,
+    async fn make_account(&self, tx: &Tx, sign_up: StoredSignUp, now: Timestamp) -> Result<StoredAccount> {
+        let codes = sign_up.recovery_codes.as_deref().ok_or_else(not_complete)?;
+        let codes = self.recovery_codes(&sign_up, codes)?;
+        let passkey = sign_up.passkey.ok_or_else(not_complete)?;
+        let person = StoredAccount {
+            id: sign_up.account,
+            handle: sign_up.handle,
+            role: sign_up.role,
+            state: AccountState::Active,
+            totp_secret: sign_up.totp_secret,
+            // The code that confirmed the app must not be accepted a second time, at the first login.
+            totp_last_step: sign_up.totp_step.ok_or_else(not_complete)?,
             totp_failures: 0,
             totp_blocked_until: Timestamp(0),
             created_at: now,
         };
-        store::insert_person(tx, &person).await?;
+        store::insert_account(tx, &person).await?;
         let passkey = StoredPasskey {
             id: self.0.clock.uuid(),
             account: person.id,
@@ -303,9 +312,10 @@ impl Accounts {
     }
 }
 
-/// A sign-up has one passkey ceremony at a time; its id is known to nobody outside.
-fn challenge_hash(half: &HalfSignedUp) -> Vec<u8> {
-    secrets::hash(&format!("sign-up passkey {}", half.id))
+/// The key of the sign-up's passkey challenge. It is derived from the sign-up's id, which never leaves the server, so
+/// that a sign-up has one ceremony at a time and a new one replaces it.
+fn challenge_hash(sign_up: &StoredSignUp) -> Vec<u8> {
+    secrets::hash(&format!("sign-up passkey {}", sign_up.id))
 }
 
 fn sign_up_is_over() -> Error {

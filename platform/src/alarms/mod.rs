@@ -11,7 +11,7 @@ mod store;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-pub use rules::{FURTHEST, LONGEST_NAME, MOST_ALARMS, Schedule, moment};
+pub use rules::{MAX_AHEAD, MAX_ALARMS, MAX_NAME_LENGTH, Schedule, moment};
 
 use crate::clock::{Clock, Timestamp};
 use crate::db::{Db, InstanceId, Tx};
@@ -23,7 +23,7 @@ use crate::webhooks::{self, Webhooks};
 /// Changes of one instance's alarms: each is a transaction that waits for the disk.
 const CHANGES: RateLimit = RateLimit::per_minute(60);
 /// Alarms rung by one call of [`Alarms::ring_due`]; the rest ring in the next.
-const RING_LIMIT: u64 = 200;
+const MAX_RINGS: u64 = 200;
 
 /// The alarms of all instances. Cheap to clone.
 #[derive(Clone)]
@@ -68,8 +68,7 @@ impl Alarms {
     /// Sets the alarm called `name`; one of that name is replaced.
     ///
     /// # Errors
-    /// `Invalid` with the field to blame; `Conflict` when as many are set as may be; `TooMany` when they are changed
-    /// too often.
+    /// `Invalid` with the field; `Conflict` when [`MAX_ALARMS`] are set; `TooMany` when they are changed too often.
     pub async fn set(
         &self,
         instance: InstanceId,
@@ -77,25 +76,22 @@ impl Alarms {
         schedule: Schedule,
         path: Option<String>,
     ) -> Result<Alarm> {
-        if !rules::is_name(name) {
-            let sentence = "An alarm's name has up to 64 letters, digits, hyphens, underscores and dots.";
-            return Err(Error::invalid("name", sentence));
-        }
-        if let Some(path) = &path {
-            webhooks::check_path(path).map_err(|sentence| Error::invalid("path", sentence))?;
-        }
+        check(name, path.as_deref())?;
         let now = self.0.clock.now();
         let due = rules::first(&schedule, now).map_err(|(field, sentence)| Error::invalid(field, sentence))?;
+        // Counted after the validation, which costs nothing: a program's mistakes do not use up its changes.
         self.count_change(instance)?;
         let alarm = Alarm { name: name.to_owned(), schedule, path, set_at: now, due };
         let _one_at_a_time = self.0.changing.lock().await;
         let tx = self.0.db.begin().await?;
-        if store::others(&tx, instance, name).await? >= MOST_ALARMS as u64 {
-            let sentence = format!("{MOST_ALARMS} alarms are set, as many as may be. Delete one first.");
+        if store::others(&tx, instance, name).await? >= MAX_ALARMS as u64 {
+            let sentence = format!("{MAX_ALARMS} alarms are set, as many as may be. Delete one first.");
             return Err(Error::Conflict(sentence));
         }
         store::put(&tx, instance, &alarm).await?;
         tx.commit().await?;
+        // Only ever lowered here. An alarm that was replaced may leave it too low: that costs one query, which then
+        // corrects it.
         self.0.next_due_ms.fetch_min(due.0, Ordering::SeqCst);
         Ok(alarm)
     }
@@ -134,7 +130,7 @@ impl Alarms {
         // While an alarm is being set, or the last call still rings, this call leaves it to the next second.
         let Ok(_one_at_a_time) = self.0.changing.try_lock() else { return Ok(0) };
         let mut rung = 0;
-        for (instance, alarm) in store::due(&self.0.db, self.0.clock.now(), RING_LIMIT).await? {
+        for (instance, alarm) in store::due(&self.0.db, self.0.clock.now(), MAX_RINGS).await? {
             rung += u64::from(self.ring(instance, &alarm).await?);
         }
         // The lock is held, so no alarm was set between the query and the store: none is missed.
@@ -174,6 +170,14 @@ impl Alarms {
         let sentence = "Alarms are changed too often. Sixty changes a minute are accepted.";
         self.0.changes.check(&instance).map_err(|wait| too_many(sentence, wait))
     }
+}
+
+fn check(name: &str, path: Option<&str>) -> Result<()> {
+    if !rules::is_name(name) {
+        let sentence = "An alarm's name has up to 64 letters, digits, hyphens, underscores and dots.";
+        return Err(Error::invalid("name", sentence));
+    }
+    path.map_or(Ok(()), |path| webhooks::check_path(path).map_err(|sentence| Error::invalid("path", sentence)))
 }
 
 const NEVER: Timestamp = Timestamp(i64::MAX);

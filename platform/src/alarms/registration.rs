@@ -10,7 +10,8 @@ use crate::modules::{DeletedAccount, Module, Modules, ScheduledWork};
 #[async_trait]
 impl Module for Alarms {
     fn scheduled_work(&self, _: &Modules) -> Vec<ScheduledWork> {
-        // Alarms are rows of their own, each with its time: a row in the jobs table every second would only repeat them.
+        // Alarms are rows of their own, each with its time: a row in the jobs table every second would only repeat
+        // them.
         let ring = |alarms: Self| async move { alarms.ring_due().await };
         vec![ScheduledWork::each_tick("ring_alarms", "* * * * * *", self, ring)]
     }

@@ -9,13 +9,13 @@ use croner::parser::{CronParser, Seconds, Year};
 use crate::clock::Timestamp;
 
 /// Alarms that one instance may have set.
-pub const MOST_ALARMS: usize = 32;
+pub const MAX_ALARMS: usize = 32;
 /// Longest name, in characters.
-pub const LONGEST_NAME: usize = 64;
+pub const MAX_NAME_LENGTH: usize = 64;
 /// How far ahead an alarm may ring next.
-pub const FURTHEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+pub const MAX_AHEAD: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 /// Longest cron pattern: far longer than any written by hand, short enough that parsing one costs nothing.
-const LONGEST_PATTERN: usize = 100;
+const MAX_PATTERN_LENGTH: usize = 100;
 /// How long a one-time alarm that came due while its instance was closed waits for the next try.
 const CLOSED_RETRY: Duration = Duration::from_secs(60 * 60);
 
@@ -39,7 +39,8 @@ pub fn first(schedule: &Schedule, now: Timestamp) -> Result<Timestamp, (&'static
         Schedule::At(at) => ("at", *at),
         Schedule::Cron(pattern) => ("cron", after(&parse(pattern).map_err(|sentence| ("cron", sentence))?, now)?),
     };
-    if at.since(now) > FURTHEST {
+    // A time in milliseconds, read as seconds, is thousands of years ahead: this limit catches that mistake too.
+    if at.since(now) > MAX_AHEAD {
         return Err((field, "It would ring more than 366 days from now. A number is in seconds since 1970.".into()));
     }
     Ok(at)
@@ -50,6 +51,8 @@ pub fn first(schedule: &Schedule, now: Timestamp) -> Result<Timestamp, (&'static
 pub fn next(schedule: &Schedule, now: Timestamp) -> Option<Timestamp> {
     match schedule {
         Schedule::At(_) => None,
+        // It was parsed when it was set. A stored pattern that no longer parses is deleted instead of failing every
+        // round.
         Schedule::Cron(pattern) => after(&parse(pattern).ok()?, now).ok(),
     }
 }
@@ -63,7 +66,7 @@ pub fn next_while_closed(schedule: &Schedule, now: Timestamp) -> Timestamp {
 /// Whether this can be an alarm's name, which is part of a URL path and the value of a header.
 #[must_use]
 pub fn is_name(name: &str) -> bool {
-    (1..=LONGEST_NAME).contains(&name.len())
+    (1..=MAX_NAME_LENGTH).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
         // `.` and `..` as a path segment would be resolved away by HTTP clients.
         && !name.bytes().all(|byte| byte == b'.')
@@ -71,7 +74,7 @@ pub fn is_name(name: &str) -> bool {
 
 fn parse(pattern: &str) -> Result<Cron, String> {
     let example = "Five fields are wanted, such as 30 6 * * MON-FRI: minute, hour, day, month, weekday, all in UTC.";
-    if pattern.len() > LONGEST_PATTERN {
+    if pattern.len() > MAX_PATTERN_LENGTH {
         return Err(format!("This pattern is too long. {example}"));
     }
     CronParser::builder()
@@ -84,6 +87,7 @@ fn parse(pattern: &str) -> Result<Cron, String> {
 
 fn after(cron: &Cron, now: Timestamp) -> Result<Timestamp, (&'static str, String)> {
     let now = DateTime::<Utc>::from_timestamp_millis(now.0).ok_or(("cron", "The clock is out of range.".into()))?;
+    // Exclusive of `now`: an alarm that rings on its exact minute would otherwise be due again at once.
     match cron.find_next_occurrence(&now, false) {
         Ok(next) => Ok(Timestamp(next.timestamp_millis())),
         Err(_) => Err(("cron", "No day matches this pattern.".into())),
@@ -172,7 +176,7 @@ mod tests {
         ] {
             assert_eq!(is_name(name), good, "{name}");
         }
-        assert!(!is_name(&"x".repeat(LONGEST_NAME + 1)));
+        assert!(!is_name(&"x".repeat(MAX_NAME_LENGTH + 1)));
     }
 
     proptest! {

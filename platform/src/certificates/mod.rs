@@ -1,7 +1,8 @@
-//! Certificates: how many names may have their first one in a week, and from when on each may. An authority that is asked for
-//! more refuses all of us, the names that sign up next and those that renew.
+//! A weekly budget of first certificates: from what time on each instance's name may get one. It keeps Berth within the
+//! rate limit of the certificate authority, which otherwise refuses every request of the domain, renewals included.
 //!
-//! Caddy gets and keeps the certificates; this is what `ask` knows of them, from memory.
+//! Caddy obtains and stores the certificates. It first calls the `ask` endpoint, which answers from this module's
+//! memory.
 
 mod registration;
 mod rules;
@@ -12,118 +13,123 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rules::Budget;
+use rules::WeeklyBudget;
 
 use crate::clock::{Clock, Timestamp};
 use crate::db::Db;
 use crate::error::Result;
 use crate::handle::Handle;
 
-/// How long to wait before trying again to write a name down.
-const RETRY: Duration = Duration::from_secs(10);
-/// How often it is tried. A name that is not written down counts again after a restart.
-const TRIES: u32 = 60;
+/// Fixed backoff between attempts to store a reservation.
+const RETRY_DELAY: Duration = Duration::from_secs(10);
+/// Attempts to store a reservation, together ten minutes.
+const MOST_ATTEMPTS: u32 = 60;
 
-/// The room. Cheap to clone. Where an own CA or a wildcard serves, there is no limit and nothing to remember.
+/// The module's interface. Clones share one state. `None` when certificates come from an own CA or a wildcard: then
+/// there is no limit.
 #[derive(Clone)]
-pub struct Certificates(Option<Arc<Inner>>);
+pub struct Certificates(Option<Arc<CertificatesInner>>);
 
-struct Inner {
+struct CertificatesInner {
     db: Db,
     clock: Clock,
-    memory: Mutex<Memory>,
+    reservations: Mutex<Reservations>,
 }
 
-struct Memory {
-    budget: Budget,
-    /// From when on each name may have a certificate.
-    from: HashMap<Handle, Timestamp>,
+struct Reservations {
+    budget: WeeklyBudget,
+    /// The time from which on each name may get its certificate.
+    ready_at: HashMap<Handle, Timestamp>,
 }
 
-/// How much of a week's budget is spent.
+/// The used part of the weekly budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Spent {
-    /// More than `weekly` when names wait for theirs.
+pub struct BudgetUsage {
+    /// Reserved and not refilled yet. More than `weekly` when names wait for their turn.
     pub names: u32,
     pub weekly: NonZeroU32,
 }
 
 impl Certificates {
-    /// Reads what was let through before. `weekly`: first certificates in a week; `None` without a limit.
-    ///
-    /// # Errors
-    /// When the database does not answer.
+    /// Loads the stored reservations. `weekly` is the number of first certificates in a week; `None` for no limit.
     pub async fn open(db: Db, clock: Clock, weekly: Option<NonZeroU32>) -> Result<Self> {
         let Some(weekly) = weekly else { return Ok(Self(None)) };
-        let memory = Mutex::new(remember(&db, weekly).await?);
-        Ok(Self(Some(Arc::new(Inner { db, clock, memory }))))
+        let reservations = Mutex::new(load(&db, weekly).await?);
+        Ok(Self(Some(Arc::new(CertificatesInner { db, clock, reservations }))))
     }
 
-    /// From when on the name may have its certificate, now or later: its place is taken with the first call and kept.
+    /// Reserves a certificate for the name and returns the time from which on it may be issued. Idempotent: the first
+    /// call takes a place in the queue, and later calls return the same time.
     pub fn reserve(&self, handle: &Handle) -> Timestamp {
         let Some(inner) = &self.0 else { return Timestamp(0) };
-        let mut memory = inner.memory();
-        if let Some(from) = memory.from.get(handle) {
-            return *from;
+        let mut reservations = inner.reservations();
+        if let Some(ready_at) = reservations.ready_at.get(handle) {
+            return *ready_at;
         }
-        let from = memory.budget.take(inner.clock.now());
-        memory.from.insert(handle.clone(), from);
-        drop(memory);
-        tokio::spawn(write_down(Arc::clone(inner), handle.clone(), from));
-        from
+        let ready_at = reservations.budget.take(inner.clock.now());
+        reservations.ready_at.insert(handle.clone(), ready_at);
+        drop(reservations);
+        // Not awaited, because `ask` must answer within milliseconds also while the database is busy, and not tracked:
+        // shutdown does not wait for it. A reservation that is lost with the process is made again by the next `ask`,
+        // at worst with a later time; the budget then counts one certificate too few, which its margin covers.
+        tokio::spawn(persist(Arc::clone(inner), handle.clone(), ready_at));
+        ready_at
     }
 
-    /// Whether the name may have a certificate now. A new one takes its place.
-    pub fn may_have_one(&self, handle: &Handle) -> bool {
-        let from = self.reserve(handle);
-        self.0.as_ref().is_none_or(|inner| from <= inner.clock.now())
+    /// Whether a certificate for the name may be issued now. Reserves one for a new name.
+    pub fn may_issue_now(&self, handle: &Handle) -> bool {
+        let ready_at = self.reserve(handle);
+        self.0.as_ref().is_none_or(|inner| ready_at <= inner.clock.now())
     }
 
-    /// From when on the name may have its certificate, where that is later than now. Looking takes no place.
+    /// The time from which on the name may get its certificate, if that is in the future. Reserves nothing.
     #[must_use]
     pub fn ready_at(&self, handle: &Handle) -> Option<Timestamp> {
         let inner = self.0.as_ref()?;
-        let (memory, now) = (inner.memory(), inner.clock.now());
-        let from = memory.from.get(handle).copied().unwrap_or_else(|| memory.budget.next(now));
-        (from > now).then_some(from)
+        let (reservations, now) = (inner.reservations(), inner.clock.now());
+        let ready_at = reservations.ready_at.get(handle).copied().unwrap_or_else(|| reservations.budget.next(now));
+        (ready_at > now).then_some(ready_at)
     }
 
-    /// Whether first certificates are counted at all.
+    /// Whether first certificates are limited.
     #[must_use]
     pub fn are_counted(&self) -> bool {
         self.0.is_some()
     }
 
-    /// How much is spent; `None` without a limit.
+    /// The used part of the budget; `None` without a limit.
     #[must_use]
-    pub fn spent(&self) -> Option<Spent> {
+    pub fn usage(&self) -> Option<BudgetUsage> {
         let inner = self.0.as_ref()?;
-        Some(inner.memory().budget.spent(inner.clock.now()))
+        Some(inner.reservations().budget.usage(inner.clock.now()))
     }
 }
 
-impl Inner {
-    fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+impl CertificatesInner {
+    fn reservations(&self) -> MutexGuard<'_, Reservations> {
+        self.reservations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn remember(db: &Db, weekly: NonZeroU32) -> Result<Memory> {
-    let mut memory = Memory { budget: Budget::new(weekly), from: HashMap::new() };
-    for (handle, from) in store::all(db).await? {
-        memory.budget.take(from);
-        memory.from.insert(handle, from);
+async fn load(db: &Db, weekly: NonZeroU32) -> Result<Reservations> {
+    let mut reservations = Reservations { budget: WeeklyBudget::new(weekly), ready_at: HashMap::new() };
+    // Replayed in the order of their times, which gives the bucket the state that it had (a property test shows it).
+    for (handle, ready_at) in store::all(db).await? {
+        reservations.budget.take(ready_at);
+        reservations.ready_at.insert(handle, ready_at);
     }
-    Ok(memory)
+    Ok(reservations)
 }
 
-/// Behind the answer, because `ask` is answered from memory.
-async fn write_down(inner: Arc<Inner>, handle: Handle, from: Timestamp) {
-    for _ in 0..TRIES {
-        match store::add(&inner.db, &handle, from).await {
+/// Stores a reservation, with retries at a fixed delay.
+async fn persist(inner: Arc<CertificatesInner>, handle: Handle, ready_at: Timestamp) {
+    // The retries end because a name may be reserved at any time: an outage of the database must not collect tasks
+    // without bound. After the last attempt the reservation stays in memory, and is lost at a restart.
+    for _ in 0..MOST_ATTEMPTS {
+        match store::add(&inner.db, &handle, ready_at).await {
             Ok(()) => return,
-            Err(error) => tracing::warn!(%handle, %error, "could not write down that a name was let through"),
+            Err(error) => tracing::warn!(%handle, %error, "could not store the reservation of a certificate"),
         }
-        tokio::time::sleep(RETRY).await;
+        tokio::time::sleep(RETRY_DELAY).await;
     }
 }

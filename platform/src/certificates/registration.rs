@@ -1,12 +1,12 @@
-//! Registration of the certificates: how much of the week's limit is spent, as a metric and as a warning of `doctor`.
+//! Registration of certificates: the used part of the weekly budget, as a metric and as a finding of `doctor`.
 
 use async_trait::async_trait;
 
-use super::{Certificates, Spent};
+use super::{BudgetUsage, Certificates};
 use crate::clock::Timestamp;
 use crate::modules::{Finding, GaugeFamily, Module};
 
-/// Share of a week's certificates from which on it is time for a wildcard, in percent.
+/// Used share of the weekly budget from which on `doctor` recommends a wildcard certificate, in percent.
 const WARN_PERCENT: u64 = 80;
 const SUBJECT: &str = "new addresses";
 
@@ -14,18 +14,18 @@ const SUBJECT: &str = "new addresses";
 impl Module for Certificates {
     fn gauges(&self, _: Timestamp) -> Vec<GaugeFamily> {
         let help = "First certificates in a week: spent, with the names that wait for theirs, and the limit";
-        let samples = self.spent().into_iter().flat_map(|spent| {
-            [("spent", spent.names), ("limit", spent.weekly.get())].map(|(of, names)| (of.to_owned(), i64::from(names)))
+        let samples = self.usage().into_iter().flat_map(|usage| {
+            [("spent", usage.names), ("limit", usage.weekly.get())].map(|(of, names)| (of.to_owned(), i64::from(names)))
         });
         vec![GaugeFamily::by_label("certificates_a_week", help, "of", samples)]
     }
 
     async fn doctor_findings(&self) -> Vec<Finding> {
-        self.spent().map(finding).into_iter().collect()
+        self.usage().map(finding).into_iter().collect()
     }
 }
 
-fn finding(Spent { names, weekly }: Spent) -> Finding {
+fn finding(BudgetUsage { names, weekly }: BudgetUsage) -> Finding {
     let wildcard = "One wildcard certificate is good for all: BERTH_DNS_PROVIDER, see caddy/Caddyfile.wildcard.";
     let waiting = names.saturating_sub(weekly.get());
     let spent = format!("{} of {weekly} first certificates of this week are spent", names - waiting);

@@ -6,10 +6,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Subcommand;
 
-use super::terms::Changes;
-use super::{control, terms};
+use super::terms::{self, Changes};
 use crate::app::App;
 use crate::clock::Timestamp;
+use crate::control_socket::{self, OPERATOR};
 use crate::handle::Handle;
 use crate::instances::{Cause, Fact, Instance, Open, Wish};
 use crate::sharing::ShareId;
@@ -104,7 +104,7 @@ async fn wish(app: &App, instance: &Arc<Instance>, sleep: Option<Wish>, until: &
         None => app.instances.wake(instance, Cause::OperatorAsked).await?,
         Some(how) => app.instances.sleep(instance, how, Cause::OperatorAsked).await?,
     }
-    if !control::nudge(&app.config.control_socket(), instance.id).await? {
+    if !control_socket::nudge(&app.config.control_socket(), instance.id).await? {
         println!("Noted. Berth does not run here just now; it happens when it starts (berth serve).");
         return Ok(());
     }
@@ -172,11 +172,11 @@ async fn show(app: &App, instance: &Arc<Instance>) -> anyhow::Result<()> {
 /// Lists what is open, without one that is taken back first.
 async fn shares(app: &App, instance: &Arc<Instance>, remove: Option<ShareId>) -> anyhow::Result<()> {
     if let Some(id) = remove {
-        app.sharing.remove(instance, id, super::OPERATOR).await?;
-        control::nudge(&app.config.control_socket(), instance.id).await?;
+        app.sharing.remove(instance, id, OPERATOR).await?;
+        control_socket::nudge(&app.config.control_socket(), instance.id).await?;
     }
     for share in app.sharing.of(instance.id).iter() {
-        println!("{}  {}", share.id, share.in_short());
+        println!("{}  {}", share.id, share.summary());
     }
     Ok(())
 }
@@ -184,7 +184,7 @@ async fn shares(app: &App, instance: &Arc<Instance>, remove: Option<ShareId>) ->
 /// Why it is awake, or since when and after what it idles, as the running platform has it.
 async fn show_why(app: &App, instance: &Arc<Instance>) -> anyhow::Result<()> {
     let now = app.clock.now();
-    let Some(ledger) = control::ask_why(&app.config.control_socket(), instance.id).await? else {
+    let Some(ledger) = control_socket::ask_why(&app.config.control_socket(), instance.id).await? else {
         println!("at work    Berth does not run here just now");
         return Ok(());
     };

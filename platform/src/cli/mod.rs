@@ -1,12 +1,9 @@
 //! The operator's words. Each calls the same use-cases as the pages, and prints.
 
-pub mod control;
-mod corrections;
 mod instances;
 mod prices;
 mod quota;
 mod receipts;
-mod serve;
 mod spend;
 mod terms;
 mod users;
@@ -17,15 +14,14 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use berth_ground::process;
 use clap::{Parser, Subcommand};
-pub use serve::{Front, internal_router, public_router};
 
 use crate::app::App;
 use crate::clock::Clock;
 use crate::config::{Config, LogConfig, demo_listen_from_env};
 use crate::containers::remote::RemoteHost;
 use crate::db;
-use crate::demo;
 use crate::modules::Verdict;
+use crate::{demo, serve};
 
 /// Every person their own container, asleep when idle, awake in milliseconds, its AI calls metered.
 #[derive(Parser)]
@@ -61,9 +57,6 @@ enum Word {
     #[command(subcommand)]
     Receipts(receipts::Word),
 }
-
-/// Who the audit names for what the operator does on this machine.
-const OPERATOR: &str = "operator";
 
 /// Runs the word on the command line. 0: done. 1: it failed, with a sentence on standard error. 2: not a word of ours.
 #[must_use]

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Subcommand;
 
-use super::{OPERATOR, control, corrections};
 use crate::app::App;
+use crate::control_socket::{self, OPERATOR};
 use crate::handle::Handle;
 use crate::quota::{Changes, Mode, RerateOrder, Rerated, dollars};
 
@@ -67,7 +67,7 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
             app.quota.use_prices(version, OPERATOR).await.context("berth prices list shows which there are")?;
         }
     }
-    control::tell_of_prices(&app.config.control_socket()).await?;
+    control_socket::tell_of_prices(&app.config.control_socket()).await?;
     println!("In force for every call from now on.");
     Ok(())
 }
@@ -82,7 +82,7 @@ async fn preview(app: &App, order: RerateOrder) -> anyhow::Result<()> {
 }
 
 async fn rerate(app: &App, order: RerateOrder) -> anyhow::Result<()> {
-    let done = corrections::rerate(&app.config.control_socket(), order).await?;
+    let done = control_socket::rerate(&app.config.control_socket(), order).await?;
     show(app, &done).await?;
     println!("Receipts corrected: {}.", done.changed);
     Ok(())

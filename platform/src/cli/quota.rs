@@ -3,10 +3,11 @@
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
-use super::{OPERATOR, control, spend};
+use super::spend;
 use crate::accounts::AccountView;
 use crate::app::App;
 use crate::config::parse_dollars;
+use crate::control_socket::{self, OPERATOR};
 use crate::handle::Handle;
 use crate::quota::{OwnLimits, dollars};
 
@@ -128,7 +129,7 @@ async fn show(app: &App, account: &AccountView) -> anyhow::Result<()> {
 /// The running platform goes by it from the next call on.
 async fn tell(app: &App, handle: &Handle) -> anyhow::Result<()> {
     if let Some(instance) = app.instances.by_handle(handle) {
-        control::nudge(&app.config.control_socket(), instance.id).await?;
+        control_socket::nudge(&app.config.control_socket(), instance.id).await?;
     }
     Ok(())
 }

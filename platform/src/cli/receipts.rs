@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Subcommand;
 
-use super::corrections::{self, Order};
 use super::quota::signed_dollars;
 use crate::app::App;
+use crate::control_socket::{self, CorrectionOrder};
 use crate::db::HoldId;
 use crate::handle::Handle;
 use crate::quota::{Drift, dollars, drift_of_all};
@@ -98,8 +98,8 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<ExitCode> {
             }
         }
         Word::Correct { receipt, dollars: nanodollars, because } => {
-            let order = Order::Correct { receipt, nanodollars, because };
-            let corrected = corrections::correct(&app.config.control_socket(), &order).await?;
+            let order = CorrectionOrder::Correct { receipt, nanodollars, because };
+            let corrected = control_socket::correct(&app.config.control_socket(), &order).await?;
             println!("Corrected by {}, with receipt {}.", dollars(nanodollars), corrected.id);
             println!("The call cost {} in all now.", dollars(corrected.total_nanodollars));
         }

@@ -7,8 +7,8 @@ use anyhow::Context as _;
 use clap::Args;
 use futures_util::StreamExt as _;
 
-use super::control;
 use crate::app::App;
+use crate::control_socket;
 use crate::instances::{Instance, Renewed, Terms};
 
 /// How often an upgrade is looked at.
@@ -59,7 +59,7 @@ pub(super) async fn set(app: &App, instance: &Arc<Instance>, changes: Changes) -
         remove_after: changes.remove_after.map_or(now.remove_after, |own| own.0),
     };
     app.instances.set_terms(instance, terms).await?;
-    control::nudge(&app.config.control_socket(), instance.id).await?;
+    control_socket::nudge(&app.config.control_socket(), instance.id).await?;
     println!("{} has other terms now. Image and size reach it when it next starts.", instance.handle);
     Ok(())
 }
@@ -90,7 +90,7 @@ async fn upgraded(app: &App, instance: &Arc<Instance>) -> anyhow::Result<String>
     let handle = &instance.handle;
     let asked_at = app.clock.now();
     app.instances.upgrade(instance).await?;
-    if !control::nudge(&app.config.control_socket(), instance.id).await? {
+    if !control_socket::nudge(&app.config.control_socket(), instance.id).await? {
         return Ok(format!(
             "{handle}: noted. Berth does not run here just now; it happens when it starts (berth serve)."
         ));

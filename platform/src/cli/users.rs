@@ -2,9 +2,9 @@
 
 use clap::Subcommand;
 
-use super::{OPERATOR, control};
-use crate::accounts::{AccountView, Role, Standing};
+use crate::accounts::{AccountState, AccountView, Role};
 use crate::app::App;
+use crate::control_socket::{self, OPERATOR};
 use crate::handle::Handle;
 use crate::quota::dollars;
 
@@ -53,7 +53,7 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
         }
         Word::Delete { handle } => {
             let handle = Handle::parse(&handle)?;
-            let due = app.accounts.delete(&handle, OPERATOR).await?;
+            let due = app.accounts.schedule_deletion_of(&handle, OPERATOR).await?;
             nudge(app, &handle).await?;
             let days = due.since(app.clock.now()).as_secs_f64() / 86_400.0;
             println!(
@@ -63,7 +63,7 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
         }
         Word::Keep { handle } => {
             let handle = Handle::parse(&handle)?;
-            app.accounts.keep(&handle, OPERATOR).await?;
+            app.accounts.cancel_deletion_of(&handle, OPERATOR).await?;
             nudge(app, &handle).await?;
             println!("{handle} is kept, with its files and logins as they were.");
         }
@@ -94,7 +94,7 @@ async fn show(app: &App, handle: &Handle) -> anyhow::Result<()> {
 
 async fn nudge(app: &App, handle: &Handle) -> anyhow::Result<()> {
     if let Some(instance) = app.instances.by_handle(handle) {
-        control::nudge(&app.config.control_socket(), instance.id).await?;
+        control_socket::nudge(&app.config.control_socket(), instance.id).await?;
     }
     Ok(())
 }
@@ -107,10 +107,10 @@ fn role(account: &AccountView) -> &'static str {
 }
 
 fn state(account: &AccountView) -> &'static str {
-    match account.standing {
-        Standing::Active => "active",
-        Standing::Suspended => "suspended",
-        Standing::Leaving => "leaving",
-        Standing::Gone => "gone",
+    match account.state {
+        AccountState::Active => "active",
+        AccountState::Suspended => "suspended",
+        AccountState::Deleting => "leaving",
+        AccountState::Deleted => "gone",
     }
 }

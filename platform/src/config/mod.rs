@@ -1,4 +1,4 @@
-//! Settings, read once from the environment, every mistake reported together and by name.
+//! Configuration of the platform, read once from environment variables, with all mistakes reported together.
 
 mod providers;
 mod reader;
@@ -9,15 +9,15 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use berth_containers::config::{ContainerConfig, DiskLimit, Runtime, Size};
-pub use berth_ground::settings::{LogConfig, Mistakes, SettingsReader, VARIABLES, Variable};
+pub use berth_containers::config::{ContainerConfig, ContainerRuntime, DiskLimit, InstanceSize};
+pub use berth_ground::settings::{LogConfig, SettingsError, SettingsReader, VARIABLES, Variable};
 pub use providers::{Dollars, MeteredApi, MeteredCall, ModelPrice, ModelProvider, Providers, WireFormat};
 pub use reader::parse_dollars;
 use zeroize::Zeroizing;
 
 use crate::hosts::Hosts;
 
-/// The settings, checked.
+/// The validated settings of the platform.
 #[derive(Clone)]
 pub struct Config {
     pub hosts: Hosts,
@@ -29,79 +29,84 @@ pub struct Config {
     pub quota_port: u16,
     pub containers: ContainerConfig,
     pub wake_timeout: Duration,
-    /// The largest body of a request to an instance.
+    /// The maximum size of the body of a request to an instance.
     pub upload_bytes: u64,
+    /// Maximum number of concurrent container starts.
     pub starts_at_once: u32,
+    /// Share of the host's memory to keep free.
     pub memory_reserve_percent: u32,
-    /// Of one core: an instance that uses more is at work.
+    /// In percent of one core: an instance that uses more processor time is at work.
     pub busy_cpu_percent: u32,
-    /// The longest that a declared job keeps an instance awake.
+    /// The maximum time for which a declared job keeps an instance awake.
     pub job_limit: Duration,
-    /// Of AI calls, for every account that has none of its own.
+    /// The limits on AI calls of accounts without limits of their own.
     pub limits: Limits,
-    /// How long a receipt is kept; its day's sums stay.
+    /// The retention time of receipts; the sums by day are kept forever.
     pub receipts_for: Duration,
-    pub anthropic: Upstream,
-    pub openai: Upstream,
-    /// The tier that the operator's OpenAI project gives calls which name none, as OpenAI calls it.
+    pub anthropic: ProviderEndpoint,
+    pub openai: ProviderEndpoint,
+    /// The service tier that the operator's OpenAI project gives to calls without one, in OpenAI's notation.
     pub openai_tier: String,
     pub unknown_models: UnknownModels,
-    /// Further ones, from a file of the operator's.
+    /// Further providers, from the operator's file.
     pub providers: Providers,
     pub demo_listen: SocketAddr,
     pub signups_open: bool,
-    /// First certificates of names below our domain in a week. `None`: no limit, as with our own CA or a wildcard.
+    /// The rate limit on first certificates for names below our domain, per week. `None`: no limit, as with our own CA
+    /// or a wildcard certificate.
     pub certificates_a_week: Option<NonZeroU32>,
-    /// Domains of its own that an account may have; 0: none.
+    /// The maximum number of custom domains of an account; 0: none.
     pub domains_per_account: u32,
-    /// Where proofs of domains are looked up; `None`: where this machine looks names up.
+    /// The DNS server for proofs of custom domains; `None`: the resolver of this machine.
     pub dns: Option<SocketAddr>,
     pub log: LogConfig,
 }
 
-/// What becomes of a call of a model that the price table does not know.
+/// The policy for calls of models that the price table lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnknownModels {
     Refuse,
-    /// It is held and charged at the dearest of its provider's prices.
+    /// Hold and charge them at the highest price of their provider.
     Dearest,
 }
 
-/// What one account may do with AI calls. `None`: as much as it likes.
+/// The limits on AI calls of one account. `None`: no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Of a calendar month in UTC.
+    /// Per calendar month in UTC.
     pub month_nanodollars: i64,
     pub day_nanodollars: Option<i64>,
     pub requests_a_minute: Option<u32>,
-    /// Input and output together; a call counts its upper bound until it is over, and then what it used.
+    /// Input and output together. A call in flight counts with its upper bound, a finished one with its usage.
     pub tokens_a_minute: Option<u32>,
     pub calls_at_once: u32,
 }
 
-/// A model provider as the quota proxy reaches it.
+/// Where and with which keys the quota proxy calls a model provider.
 #[derive(Clone)]
-pub struct Upstream {
+pub struct ProviderEndpoint {
     /// Without a trailing slash.
     pub url: String,
-    /// None: the demo model, which asks for no key.
+    /// Empty for the demo model, which needs no key.
     pub keys: Vec<Zeroizing<String>>,
-    /// The provider itself, where calls under people's own keys go also while the demo model answers the others.
+    /// The provider's own address: calls under accounts' own keys go there, also while the demo model answers all
+    /// others.
     pub url_for_own_keys: String,
 }
 
-impl fmt::Debug for Upstream {
+// Written by hand, because a derived Debug would print the keys.
+impl fmt::Debug for ProviderEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Upstream({}, {} keys)", self.url, self.keys.len())
+        write!(f, "ProviderEndpoint({}, {} keys)", self.url, self.keys.len())
     }
 }
 
 impl Config {
-    /// Reads the process's environment.
+    /// Reads the environment of this process.
     ///
     /// # Errors
     /// Every mistake found, each naming its variable.
-    pub fn from_env() -> Result<Self, Mistakes> {
+    pub fn from_env() -> Result<Self, SettingsError> {
         Self::read_with(SettingsReader::of_environment())
     }
 
@@ -109,13 +114,14 @@ impl Config {
     ///
     /// # Errors
     /// Every mistake found, each naming its variable.
-    pub fn read(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, Mistakes> {
+    pub fn read(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
         Self::read_with(SettingsReader::new(lookup))
     }
 
-    fn read_with(mut settings: SettingsReader<'_>) -> Result<Self, Mistakes> {
+    fn read_with(mut settings: SettingsReader<'_>) -> Result<Self, SettingsError> {
         let r = &mut settings;
         let hosts = reader::hosts(r);
+        // First, because the default database and the sockets are in it.
         let data_dir = PathBuf::from(r.text("BERTH_DATA_DIR"));
         let demo_listen: SocketAddr = r.parsed("BERTH_DEMO_LISTEN", "an address and port, such as 127.0.0.1:8703");
         let config = Self {
@@ -157,18 +163,18 @@ impl Config {
         settings.finish(config)
     }
 
-    /// Where the running platform listens for the operator's commands.
+    /// The socket on which the running platform accepts the operator's commands.
     #[must_use]
     pub fn control_socket(&self) -> PathBuf {
         self.data_dir.join("run/control.sock")
     }
 }
 
-/// Where the demo model listens: all it reads, so that it holds no secret.
+/// Reads only the address of the demo model, so that its process holds no secret.
 ///
 /// # Errors
 /// When it is no address.
-pub fn demo_listen_from_env() -> Result<SocketAddr, Mistakes> {
+pub fn demo_listen_from_env() -> Result<SocketAddr, SettingsError> {
     let mut settings = SettingsReader::of_environment();
     let listen = settings.parsed("BERTH_DEMO_LISTEN", "an address and port, such as 127.0.0.1:8703");
     settings.finish(listen)
@@ -178,7 +184,7 @@ pub fn demo_listen_from_env() -> Result<SocketAddr, Mistakes> {
 mod tests {
     use super::*;
 
-    fn read(set: &[(&str, &str)]) -> Result<Config, Mistakes> {
+    fn read(set: &[(&str, &str)]) -> Result<Config, SettingsError> {
         let set: std::collections::HashMap<String, String> =
             set.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         Config::read(&|name| set.get(name).cloned())
@@ -196,7 +202,7 @@ mod tests {
 
     #[test]
     fn all_mistakes_are_reported_together() {
-        let Err(Mistakes(mistakes)) = read(&[
+        let Err(SettingsError(mistakes)) = read(&[
             ("BERTH_SECRET", "short"),
             ("BERTH_DOMAIN", "not a domain"),
             ("BERTH_STOP_AFTER_SECONDS", "soon"),
@@ -222,7 +228,7 @@ mod tests {
         assert!(!containers.is_pinned_otherwise("two", &format!("sha256:{id}")));
         assert!(containers.is_pinned_otherwise("two", "sha256:anything"));
         for wrong in ["two@sha256:1234", "two@latest", "@sha256:aa", "two@sha256:", "one:1,one:1"] {
-            let Err(Mistakes(mistakes)) = read(&[SECRET, ("BERTH_IMAGES", wrong)]) else {
+            let Err(SettingsError(mistakes)) = read(&[SECRET, ("BERTH_IMAGES", wrong)]) else {
                 panic!("{wrong} was accepted")
             };
             assert!(mistakes[0].starts_with("BERTH_IMAGES"), "{wrong}: {mistakes:?}");

@@ -1,5 +1,5 @@
-//! Further providers, from a file of the operator's: models behind a wire shape that is known here, and other APIs whose
-//! calls have a price.
+//! The operator's file of further providers: models behind the wire format of OpenAI or Anthropic, and other APIs with
+//! a price per call.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +9,11 @@ use zeroize::Zeroizing;
 
 use super::reader::{may_be_sent_a_key, parse_dollars};
 
-/// Names that mean something else in the quota proxy's addresses.
-const TAKEN: [&str; 6] = ["anthropic", "openai", "metered", "budget", "jobs", "alarms"];
-const LONGEST_NAME: usize = 32;
+/// Names with another meaning in the quota proxy's paths.
+const RESERVED_NAMES: [&str; 6] = ["anthropic", "openai", "metered", "budget", "jobs", "alarms"];
+const MAX_NAME_LENGTH: usize = 32;
 
-/// What the file says.
+/// The contents of the file.
 #[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Providers {
@@ -26,14 +26,14 @@ pub struct Providers {
 #[serde(deny_unknown_fields)]
 pub struct ModelProvider {
     pub speaks: WireFormat,
-    /// What comes before `/v1`, without a slash at its end.
+    /// The address before `/v1`, without a slash at its end.
     pub url: String,
     #[serde(default)]
     pub keys: Vec<Zeroizing<String>>,
     pub models: BTreeMap<String, ModelPrice>,
 }
 
-/// In dollars per million tokens. A class of token that is left out costs what fresh input does.
+/// Prices in dollars per million tokens. A class of tokens that is left out costs as much as fresh input.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelPrice {
@@ -46,7 +46,7 @@ pub struct ModelPrice {
     pub max_output_tokens: u64,
 }
 
-/// An API at `/metered/NAME/..`, of which the calls named here may be made.
+/// An API at `/metered/NAME/..`, with the calls that are allowed.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MeteredApi {
@@ -55,7 +55,7 @@ pub struct MeteredApi {
     pub calls: Vec<MeteredCall>,
 }
 
-/// The header that opens the API, with all of its value.
+/// The authentication header of the API, with its complete value.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MeteredKey {
@@ -63,27 +63,28 @@ pub struct MeteredKey {
     pub value: Zeroizing<String>,
 }
 
+/// An allowed call and its price.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MeteredCall {
     pub method: String,
-    /// `/v1/forecast/*`: a star is one part of a path.
+    /// `/v1/forecast/*`: a star matches one segment.
     pub path: String,
     pub dollars: Dollars,
-    /// Of the request's body and the answer's together.
+    /// Applies to the bodies of request and response together.
     #[serde(default)]
     pub dollars_per_million_bytes: Dollars,
 }
 
 impl MeteredCall {
-    /// Its name in prices and receipts.
+    /// Its name in price table and receipts.
     #[must_use]
     pub fn name(&self) -> String {
         format!("{} {}", self.method, self.path)
     }
 }
 
-/// Written as text, because JSON's numbers are not read exactly by everybody.
+/// An amount of money, written as text: many JSON libraries read numbers as floating point, which is inexact.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dollars {
     pub nanodollars: i64,
@@ -98,10 +99,10 @@ impl<'de> Deserialize<'de> for Dollars {
 }
 
 impl Providers {
-    /// Reads the text of the file.
+    /// Parses the text of the file.
     ///
     /// # Errors
-    /// A sentence for each thing that is wrong with it.
+    /// A sentence for each mistake.
     pub fn parse(text: &str) -> Result<Self, Vec<String>> {
         let providers: Self = serde_json::from_str(text).map_err(|error| vec![error.to_string()])?;
         let wrong = providers.mistakes();
@@ -113,14 +114,16 @@ impl Providers {
         let urls = self.models.iter().map(|(name, provider)| (name, &provider.url));
         for (name, url) in urls.chain(self.metered.iter().map(|(name, api)| (name, &api.url))) {
             let is_plain = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-            if !is_plain || name.is_empty() || name.len() > LONGEST_NAME || TAKEN.contains(&name.as_str()) {
+            if !is_plain || name.is_empty() || name.len() > MAX_NAME_LENGTH || RESERVED_NAMES.contains(&name.as_str()) {
                 wrong
                     .push(format!("\"{name}\" cannot be a provider's name: a word in small letters that is not taken"));
             }
+            // A slash at the end would double the one of the path.
             if !may_be_sent_a_key(url) || url.ends_with('/') {
                 wrong.push(format!("{name}: its url must start with https:// and not end with a slash"));
             }
         }
+        // Models and metered APIs share one namespace in the price table.
         for name in self.models.keys().filter(|name| self.metered.contains_key(*name)) {
             wrong.push(format!("{name} is there twice"));
         }
@@ -137,6 +140,7 @@ impl Providers {
     }
 }
 
+/// Whether `part` is a segment of a path: a star, or plain characters and not `.` or `..`, which a server may resolve.
 fn is_part(part: &str) -> bool {
     let is_plain = part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
     part == "*" || (is_plain && !["", ".", ".."].contains(&part))

@@ -1,14 +1,14 @@
-//! The settings that only the platform has, read one after another.
+//! Readers of the settings that only the platform has.
 
 use std::num::NonZeroU32;
 
 use berth_ground::settings::SettingsReader;
 use zeroize::Zeroizing;
 
-use super::{Limits, Providers, UnknownModels, Upstream};
+use super::{Limits, ProviderEndpoint, Providers, UnknownModels};
 use crate::hosts::Hosts;
 
-/// Without a limit where nobody outside issues them, or one certificate is good for all names.
+/// No limit with our own CA, which issues as many as it likes, or with a wildcard, which covers all names.
 pub(super) fn certificates_a_week(settings: &mut SettingsReader<'_>) -> Option<NonZeroU32> {
     let weekly = NonZeroU32::new(settings.between("BERTH_CERTIFICATES_A_WEEK", 0, 1_000_000));
     let one_by_one = settings.text("BERTH_TLS_ISSUER") == "acme" && settings.optional("BERTH_DNS_PROVIDER").is_none();
@@ -17,6 +17,7 @@ pub(super) fn certificates_a_week(settings: &mut SettingsReader<'_>) -> Option<N
 
 pub(super) fn secret(settings: &mut SettingsReader<'_>) -> String {
     let secret = settings.optional("BERTH_SECRET").unwrap_or_default();
+    // 32 characters of base64 have 192 bits; the randomness itself cannot be checked.
     if secret.chars().count() < 32 {
         settings.mistake(
             "BERTH_SECRET is missing or shorter than 32 characters. Make one with: openssl rand -base64 32".into(),
@@ -52,8 +53,9 @@ pub(super) fn upstream(
     key: &'static str,
     url: &'static str,
     demo: &str,
-) -> Upstream {
+) -> ProviderEndpoint {
     let address = settings.text(url).trim_end_matches('/').to_owned();
+    // Also without a key of the operator's: accounts' own keys are sent there too.
     if !may_be_sent_a_key(&address) {
         settings.mistake(format!(
             "{url} is \"{address}\"; it must start with https:// because a key is sent there, and have no user, \
@@ -61,11 +63,11 @@ pub(super) fn upstream(
         ));
     }
     let Some(key) = settings.optional(key) else {
-        return Upstream { url: demo.to_owned(), keys: Vec::new(), url_for_own_keys: address };
+        return ProviderEndpoint { url: demo.to_owned(), keys: Vec::new(), url_for_own_keys: address };
     };
     let keys = key.split(',').map(str::trim).filter(|key| !key.is_empty());
     let keys = keys.map(|key| Zeroizing::new(key.to_owned())).collect();
-    Upstream { url: address.clone(), keys, url_for_own_keys: address }
+    ProviderEndpoint { url: address.clone(), keys, url_for_own_keys: address }
 }
 
 pub(super) fn unknown_models(settings: &mut SettingsReader<'_>) -> UnknownModels {
@@ -92,11 +94,13 @@ pub(super) fn hosts(settings: &mut SettingsReader<'_>) -> Hosts {
         }
     }
     let port: u16 = settings.parsed("BERTH_HTTPS_PORT", "a port");
+    // Browsers leave the default port out of origins and Host headers.
     let port = if port == 443 { String::new() } else { format!(":{port}") };
     Hosts { app: format!("app.{apex}"), apex, instances, port }
 }
 
-/// Whether `address` is encrypted, or does not leave this machine. It is parsed by what will call it.
+/// Whether an API key may be sent to `address`: TLS, or a connection that does not leave this machine. Parsed by the
+/// HTTP client's own parser, because two parsers may disagree on the host of a crafted URL.
 pub(super) fn may_be_sent_a_key(address: &str) -> bool {
     let Ok(url) = reqwest::Url::parse(address) else { return false };
     let is_here = matches!(url.host_str(), Some("127.0.0.1" | "[::1]" | "localhost"));
@@ -107,7 +111,7 @@ pub(super) fn may_be_sent_a_key(address: &str) -> bool {
         && (url.scheme() == "https" || (url.scheme() == "http" && is_here))
 }
 
-/// `2.50` as nano-dollars: digits, at most nine of them behind the point.
+/// Parses `2.50` to nanodollars, exactly: digits, at most nine of them after the point. Floating point would round.
 #[must_use]
 pub fn parse_dollars(text: &str) -> Option<i64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
@@ -124,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_sent_only_where_nobody_reads_along() {
+    fn a_key_is_sent_only_over_tls_or_loopback() {
         for (address, may) in [
             ("https://api.anthropic.com", true),
             ("https://gateway.example.com/anthropic", true),

@@ -1,4 +1,5 @@
-//! The audit: what was done, by whom, to whom. Every room writes into it, in the transaction that does the thing.
+//! The audit log: actor, action, subject and detail of every change that matters. A module writes its entry in the
+//! transaction that makes the change, so neither exists without the other.
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
@@ -29,27 +30,35 @@ mod row {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
-/// Writes down that `actor` did `action` to `subject`, in the transaction that does it.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn record(tx: &Tx, clock: &Clock, actor: &str, action: &str, (subject, detail): (&str, &str)) -> Result<()> {
+/// An entry of the audit log.
+#[derive(Clone, Copy, Debug)]
+pub struct AuditEntry<'a> {
+    /// A handle, `operator`, or `berth` for work without a person behind it.
+    pub actor: &'a str,
+    /// A verb of ours, such as `share`.
+    pub action: &'a str,
+    /// The handle of the account that the action concerns, or the version of a price table, or a receipt's id.
+    pub subject: &'a str,
+    /// Anything else that tells one such action from another; erased with the account.
+    pub detail: &'a str,
+}
+
+/// Appends an entry, dated now.
+pub async fn record(tx: &Tx, clock: &Clock, entry: &AuditEntry<'_>) -> Result<()> {
     let row = row::ActiveModel {
         id: Set(clock.uuid()),
         at_ms: Set(clock.now().0),
-        actor: Set(actor.to_owned()),
-        action: Set(action.to_owned()),
-        subject: Set(subject.to_owned()),
-        detail: Set(detail.to_owned()),
+        actor: Set(entry.actor.to_owned()),
+        action: Set(entry.action.to_owned()),
+        subject: Set(entry.subject.to_owned()),
+        detail: Set(entry.detail.to_owned()),
     };
     row::Entity::insert(row).exec_without_returning(tx).await?;
     Ok(())
 }
 
-/// Takes away from where, and with which keys, `handle` did what it did. That it was done stays written.
-///
-/// # Errors
-/// When the database does not answer.
+/// Erases the details (addresses, key names) of all entries about `handle`, for an account that is deleted. The entries
+/// stay.
 pub async fn blank_audit_of(tx: &Tx, handle: &str) -> Result<()> {
     row::Entity::update_many()
         .col_expr(row::Column::Detail, Expr::value(""))

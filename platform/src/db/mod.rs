@@ -1,4 +1,5 @@
-//! The connection to SQLite or PostgreSQL. Nothing above this folder knows which of the two it is.
+//! The database: connection pools and transactions on SQLite or PostgreSQL. No other module depends on which of the two
+//! it is.
 
 pub mod audit;
 
@@ -16,14 +17,14 @@ use sea_orm::{
 
 use crate::error::Error;
 
-/// Keeps the migrations from telling of their own beginning, as a directive of the log's filter.
+/// A log filter directive that silences the migrations' progress messages.
 pub const QUIET_LOG: &str = "sea_orm_migration=warn";
-/// How long a statement waits for a connection or for SQLite's write lock before it gives up.
-const WAIT: Duration = Duration::from_secs(5);
-/// Connections for reading. More than the machine's cores would only queue elsewhere.
-const READERS: u32 = 4;
+/// Timeout for acquiring a connection or SQLite's write lock.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections for reading. With more connections than cores, statements would queue for a core instead.
+const READ_CONNECTIONS: u32 = 4;
 
-/// The database: one way to read, one way to write.
+/// The database, with one pool for reading and one for writing.
 #[derive(Clone, Debug)]
 pub struct Db {
     readers: DatabaseConnection,
@@ -31,44 +32,47 @@ pub struct Db {
 }
 
 impl Db {
-    /// Connects to the database at `url` (`sqlite:/path/berth.db` or `postgres://..`), which must have today's schema:
-    /// for whoever only looks or writes a wish. Makes and changes nothing.
+    /// Connects to the database at `url` (`sqlite:/path/berth.db` or `postgres://..`), which must have the schema of
+    /// this version. For commands of the operator: creates no file and runs no migration.
     ///
     /// # Errors
-    /// When there is none, it cannot be reached, or its schema is older or newer than this program's.
+    /// When the database does not exist, cannot be reached, or has the schema of another version.
     pub async fn open(url: &str) -> anyhow::Result<Self> {
         let db = Self::connect(url, IfMissing::Refuse).await?;
         db.expect_schema().await?;
         Ok(db)
     }
 
-    /// Connects to `url`, makes the SQLite file where there is none, and brings the schema up to date: for `serve`.
+    /// Connects to `url`, creates a missing SQLite file, and runs the pending migrations. For `serve`.
     ///
     /// # Errors
     /// When the database cannot be reached or a migration fails.
     pub async fn open_and_migrate(url: &str) -> anyhow::Result<Self> {
         let db = Self::connect(url, IfMissing::Create).await?;
         if db.writer.get_database_backend() == DbBackend::Sqlite {
-            // It lets readers go on while the one writer writes, and stays with the file.
+            // Write-ahead logging lets readers proceed during a write. The mode is stored in the file.
             db.writer.execute_unprepared("PRAGMA journal_mode = WAL").await.context("switching to WAL")?;
         }
         migrations::Migrator::up(&db.writer, None).await.context("bringing the database schema up to date")?;
         Ok(db)
     }
 
-    /// SQLite is opened with one writing connection: with several, a transaction that reads before it writes
-    /// fails at once when another wrote in between, and no timeout helps.
     async fn connect(url: &str, if_missing: IfMissing) -> anyhow::Result<Self> {
         if url.starts_with("sqlite:") {
+            // One writing connection: with several, a transaction that reads before it writes fails with
+            // SQLITE_BUSY_SNAPSHOT as soon as another one has written in between, and the busy timeout does not apply
+            // to that.
             let writer = connect(url, 1, if_missing).await.with_context(|| no_database(url))?;
-            Ok(Self { readers: connect(url, READERS, IfMissing::Refuse).await?, writer })
+            Ok(Self { readers: connect(url, READ_CONNECTIONS, IfMissing::Refuse).await?, writer })
         } else {
-            let pool = connect(url, READERS * 2, if_missing).await?;
+            // PostgreSQL isolates concurrent writers itself, so one pool serves both.
+            let pool = connect(url, READ_CONNECTIONS * 2, if_missing).await?;
             Ok(Self { readers: pool.clone(), writer: pool })
         }
     }
 
     async fn expect_schema(&self) -> anyhow::Result<()> {
+        // Fails on a migration that this version does not know, which only a newer one can have run.
         let steps = migrations::Migrator::get_migration_with_status_read_only(&self.readers)
             .await
             .context("the database belongs to a newer version of Berth: use that version")?;
@@ -84,19 +88,21 @@ impl Db {
         Ok(())
     }
 
-    /// The connection for reading outside a transaction.
+    /// The pool for reading outside a transaction.
     #[must_use]
     pub fn read(&self) -> &DatabaseConnection {
         &self.readers
     }
 
-    /// Begins the only kind of transaction that writes; dropping it without [`Tx::commit`] undoes everything.
+    /// Begins a writing transaction; dropping it without [`Tx::commit`] rolls it back.
     ///
     /// # Errors
-    /// When no connection becomes free in time.
+    /// [`Error::Unavailable`] when no connection becomes free in time.
     pub async fn begin(&self) -> Result<Tx, Error> {
         let options = match self.writer.get_database_backend() {
             DbBackend::Sqlite => TransactionOptions {
+                // Takes the write lock at the start: a deferred transaction would fail when it upgrades from reading to
+                // writing.
                 sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
                 ..Default::default()
             },
@@ -105,13 +111,13 @@ impl Db {
         Ok(Tx(self.writer.begin_with_options(options).await?))
     }
 
-    /// Begins a transaction for reading only, in which every statement sees the same moment.
+    /// Begins a read-only transaction, in which every statement sees the same snapshot.
     ///
     /// # Errors
-    /// When no connection becomes free in time.
+    /// [`Error::Unavailable`] when no connection becomes free in time.
     pub async fn begin_reading(&self) -> Result<DatabaseTransaction, Error> {
         let options = match self.readers.get_database_backend() {
-            // A transaction of SQLite sees one moment as it is.
+            // Every SQLite transaction sees one snapshot.
             DbBackend::Sqlite => TransactionOptions::default(),
             _ => TransactionOptions {
                 isolation_level: Some(IsolationLevel::RepeatableRead),
@@ -122,45 +128,35 @@ impl Db {
         Ok(self.readers.begin_with_options(options).await?)
     }
 
-    /// Whether the database answers.
-    ///
-    /// # Errors
-    /// When it does not.
+    /// Succeeds if the database answers.
     pub async fn ping(&self) -> Result<(), Error> {
         Ok(self.readers.ping().await?)
     }
 }
 
-/// An open transaction: the only thing a store may write through.
+/// An open writing transaction. Stores take it as their only way to write, so a use-case decides what commits together.
 #[derive(Debug)]
 pub struct Tx(DatabaseTransaction);
 
 impl Tx {
-    /// Makes everything done in this transaction lasting.
-    ///
-    /// # Errors
-    /// When the database refuses; nothing has been written then.
+    /// Commits. After an error nothing has been written.
     pub async fn commit(self) -> Result<(), Error> {
         Ok(self.0.commit().await?)
     }
 
-    /// Undoes everything done in this transaction, or since this savepoint.
-    ///
-    /// # Errors
-    /// When the database refuses.
+    /// Rolls back this transaction, or to this savepoint.
     pub async fn rollback(self) -> Result<(), Error> {
         Ok(self.0.rollback().await?)
     }
 
-    /// Begins a transaction inside this one (`SAVEPOINT`): rolling it back leaves what came before it.
-    ///
-    /// # Errors
-    /// When the database refuses.
+    /// Begins a nested transaction (`SAVEPOINT`). Rolling it back leaves the outer one intact.
     pub async fn savepoint(&self) -> Result<Self, Error> {
         Ok(Self(self.0.begin().await?))
     }
 }
 
+/// Lets sea-orm run statements in it. `Deref` to the inner transaction would do the same, but also offer sea-orm's own
+/// commit.
 #[async_trait::async_trait]
 impl ConnectionTrait for Tx {
     fn get_database_backend(&self) -> DbBackend {
@@ -192,9 +188,15 @@ enum IfMissing {
 
 async fn connect(url: &str, connections: u32, if_missing: IfMissing) -> anyhow::Result<DatabaseConnection> {
     let mut options = ConnectOptions::new(url);
-    options.max_connections(connections).acquire_timeout(WAIT).connect_timeout(WAIT).sqlx_logging(false);
-    // FULL makes every commit reach the disk, because a hold on money must survive a power cut.
+    options
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .connect_timeout(ACQUIRE_TIMEOUT)
+        .sqlx_logging(false);
+    // FULL makes SQLite fsync every commit: with NORMAL, a power cut may undo the last ones in WAL mode, receipts among
+    // them. sqlx would log every statement; ours are logged where they fail.
     options.map_sqlx_sqlite_opts(move |sqlite| {
+        // This also overrides a `mode=rwc` in the URL.
         sqlite.create_if_missing(if_missing == IfMissing::Create).synchronous(SqliteSynchronous::Full)
     });
     Database::connect(options).await.context("connecting to the database named by DATABASE_URL")
@@ -204,7 +206,7 @@ fn no_database(url: &str) -> String {
     format!("there is no database at {url}, or it cannot be opened: run scripts/up (berth serve) once")
 }
 
-/// Whether `error` says that a row with the same unique value is there already.
+/// Whether `error` is a violation of a unique constraint.
 #[must_use]
 pub fn is_duplicate(error: &DbErr) -> bool {
     matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_)))
@@ -215,7 +217,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn looking_makes_no_database() {
+    async fn opening_creates_no_database() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("berth.db");
         for url in [format!("sqlite:{}", file.display()), format!("sqlite:{}?mode=rwc", file.display())] {
@@ -226,7 +228,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn looking_changes_no_schema() {
+    async fn opening_runs_no_migration() {
         let dir = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", dir.path().join("berth.db").display());
         let (first, all) = (1, u32::try_from(migrations::Migrator::migrations().len()).unwrap());

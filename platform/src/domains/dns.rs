@@ -1,4 +1,4 @@
-//! Looking a proof up in DNS: with a deadline, so much of the answer and no more, and never from a cache of ours.
+//! Looking up a domain's proof in DNS, with a timeout, a limit on the size of the answer, and without a cache.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,43 +9,45 @@ use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{RData, Record, RecordType};
 
-use super::rules::{self, PROOF_LABEL, Seen};
+use super::rules::{self, PROOF_LABEL, ProofLookup};
 
-/// How long both questions about one domain may take.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(6);
-/// How long one server is waited for.
-const SERVER_WITHIN: Duration = Duration::from_secs(2);
-/// Records of an answer that are looked at.
+/// Timeout of both queries for one domain together.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(6);
+/// Timeout of one query to one name server.
+const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Most records of an answer that are examined.
 const MOST_RECORDS: usize = 32;
 
-/// Where to ask.
+/// The name servers to query.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Dns {
-    /// What `/etc/resolv.conf` names, read at each look: it changes.
+pub(super) enum DnsServer {
+    /// The ones in `/etc/resolv.conf`, which is read at each lookup because it can change.
     System,
     Server(SocketAddr),
 }
 
-impl Dns {
-    /// Whether `name` is proven: a TXT record below it says `proof`, or it is an alias of `host`.
-    pub(super) async fn look_up(self, name: &str, proof: &str, host: &str) -> Seen {
-        let asked = async {
+impl DnsServer {
+    /// Whether `name` is proven: a TXT record below it contains `proof`, or its CNAME is `host`.
+    pub(super) async fn look_up(self, name: &str, proof: &str, host: &str) -> ProofLookup {
+        let lookup = async {
             let resolver = self.resolver()?;
-            let says = |record: &Record| says(record, proof);
-            let leads = |record: &Record| leads_to(record, host);
-            if ask(&resolver, &format!("{PROOF_LABEL}{name}."), RecordType::TXT, says).await? {
+            let has_proof = |record: &Record| is_txt_with(record, proof);
+            let is_alias = |record: &Record| is_cname_to(record, host);
+            // Names end with a dot: without it the resolver would try the search domains of `/etc/resolv.conf`, and a
+            // record in the operator's own zone could answer for the name.
+            if any_record(&resolver, &format!("{PROOF_LABEL}{name}."), RecordType::TXT, has_proof).await? {
                 return Ok(true);
             }
-            ask(&resolver, &format!("{name}."), RecordType::CNAME, leads).await
+            any_record(&resolver, &format!("{name}."), RecordType::CNAME, is_alias).await
         };
-        match tokio::time::timeout(ANSWERED_WITHIN, asked).await {
-            Ok(Ok(true)) => Seen::Proof,
-            Ok(Ok(false)) => Seen::Nothing,
+        match tokio::time::timeout(LOOKUP_TIMEOUT, lookup).await {
+            Ok(Ok(true)) => ProofLookup::Found,
+            Ok(Ok(false)) => ProofLookup::Missing,
             Ok(Err(error)) => {
                 tracing::debug!(domain = name, %error, "DNS did not answer");
-                Seen::NoAnswer
+                ProofLookup::NoAnswer
             }
-            Err(_) => Seen::NoAnswer,
+            Err(_) => ProofLookup::NoAnswer,
         }
     }
 
@@ -61,9 +63,12 @@ impl Dns {
             }
         };
         let options: &mut ResolverOpts = builder.options_mut();
-        options.timeout = SERVER_WITHIN;
+        options.timeout = SERVER_TIMEOUT;
+        // An owner presses "check" right after writing the record. A cached answer without it would be returned until
+        // its time to live ends.
         options.cache_size = 0;
-        // An alias itself is what is asked for, not where it leads.
+        // The CNAME record itself is wanted. By default the resolver follows it and returns only the addresses at its
+        // end.
         options.preserve_intermediates = true;
         builder.build()
     }
@@ -74,29 +79,31 @@ fn on_port(mut connection: ConnectionConfig, port: u16) -> ConnectionConfig {
     connection
 }
 
-/// Whether one of the records is as wanted. A server that says that there is none answered as well.
-async fn ask(
+/// Whether an answer contains a record that `matches`. An error when no server answered.
+async fn any_record(
     resolver: &TokioResolver,
     name: &str,
     kind: RecordType,
-    wanted: impl Fn(&Record) -> bool,
+    matches: impl Fn(&Record) -> bool,
 ) -> Result<bool, NetError> {
     match resolver.lookup(name, kind).await {
-        Ok(found) => Ok(found.answers().iter().take(MOST_RECORDS).any(wanted)),
+        Ok(found) => Ok(found.answers().iter().take(MOST_RECORDS).any(matches)),
+        // NXDOMAIN and NODATA are answers. Everything else (SERVFAIL, a timeout) says nothing about the proof.
         Err(error) if error.is_no_records_found() || error.is_nx_domain() => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-/// A text longer than 255 bytes comes in pieces; ours is one.
-fn says(record: &Record, proof: &str) -> bool {
+fn is_txt_with(record: &Record, proof: &str) -> bool {
     match &record.data {
+        // A text longer than 255 bytes is split into strings (RFC 1035, 3.3.14). The proof is shorter, so it is one
+        // string.
         RData::TXT(txt) => txt.txt_data.iter().any(|piece| piece.as_ref() == proof.as_bytes()),
         _ => false,
     }
 }
 
-fn leads_to(record: &Record, host: &str) -> bool {
+fn is_cname_to(record: &Record, host: &str) -> bool {
     match &record.data {
         RData::CNAME(alias) => rules::normal(&alias.0.to_ascii()) == host,
         _ => false,

@@ -1,53 +1,56 @@
-//! Domains: names of owners' own by which their instances are entered as well. A name is claimed by anybody and belongs to
-//! whoever proves it: by a text in DNS that only its owner can write, or by making it an alias of the instance's host.
+//! Custom domains: further hostnames of instances. Any account may claim a name; it is routed to the instance of the
+//! account that proves control of it in DNS, with a TXT record or a CNAME to the instance's host.
 //!
-//! Where a name leads is asked at every request, so proven ones stand in memory. DNS is asked when an owner says so, and once
-//! a day for each proven name; never by a visitor. The platform is one process, and it alone writes here.
+//! Every request looks its host up, so proven names are held in memory. DNS is queried when an owner asks for a check,
+//! and once a day for each proven name, never because of a visitor. The platform is one process and the only writer.
 
 mod dns;
+mod index;
 mod registration;
 mod rules;
 mod store;
 
-use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use dns::Dns;
+use dns::DnsServer;
 use futures_util::StreamExt as _;
-use rules::{Fate, Seen};
+use index::DomainIndex;
+use rules::{DailyCheck, ProofLookup};
 pub use rules::{MISSED_DAYS, PROOF_LABEL};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
-use crate::db::{Db, InstanceId, Tx, audit};
+use crate::db::audit::{self, AuditEntry};
+use crate::db::{Db, InstanceId, Tx};
 use crate::error::{Error, Result};
 use crate::hosts::{Hosts, VirtualHost};
 use crate::instances::{Instance, Instances};
 use crate::secrets::Token;
 
-/// Domains that one run of the daily look asks about, and at a time: a bound on how long it takes.
-const LOOKED_AT: usize = 200;
-const AT_A_TIME: usize = 16;
+/// Most domains that one run of the daily check looks up: a bound on how long a run takes.
+const CHECKS_PER_RUN: usize = 200;
+/// Concurrent lookups of the daily check.
+const CONCURRENT_LOOKUPS: usize = 16;
 
-/// The room. Cheap to clone.
+/// The module's interface. Clones share one state.
 #[derive(Clone)]
-pub struct Domains(Arc<Inner>);
+pub struct Domains(Arc<DomainsInner>);
 
-struct Inner {
+struct DomainsInner {
     db: Db,
     clock: Clock,
     hosts: Hosts,
     instances: Instances,
-    dns: Dns,
+    dns: DnsServer,
     per_account: u32,
-    memory: RwLock<Memory>,
-    /// One at a time changes rows and memory, so that the two stay in step.
-    changing: tokio::sync::Mutex<()>,
+    index: RwLock<DomainIndex>,
+    /// Serialises writes. Without it two writes could commit in one order and reach `index` in the other.
+    write_lock: tokio::sync::Mutex<()>,
 }
 
-/// A domain's id, as its owner's page names it.
+/// A domain's id, as used in URLs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct DomainId(pub Uuid);
 
@@ -65,48 +68,41 @@ impl std::str::FromStr for DomainId {
     }
 }
 
-#[derive(Default)]
-struct Memory {
-    all: HashMap<DomainId, Domain>,
-    /// Where a proven name leads.
-    proven: HashMap<String, InstanceId>,
-}
-
-/// A name that somebody claimed.
+/// A claimed name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Domain {
     pub id: DomainId,
     #[serde(skip)]
     pub instance: InstanceId,
-    /// Lower case, without a dot at its end.
+    /// Lower case, without a trailing dot.
     pub name: String,
-    /// What a TXT record at [`PROOF_LABEL`] and the name has to say.
+    /// The required text of the TXT record at [`Domain::proof_name`].
     pub proof: String,
     pub claimed_at: Timestamp,
-    /// When DNS last answered; of a proven one, when it last showed the proof or a day without it was counted.
+    /// When DNS last answered. For a proven domain: when it last showed the proof, or a day without it was counted.
     pub checked_at: Option<Timestamp>,
-    /// When its owner last had it looked up, as far as this process knows.
+    /// When its owner last asked for a check. Not stored: a restart resets this rate limit.
     #[serde(skip)]
     pub asked_at: Option<Timestamp>,
     #[serde(flatten)]
-    pub state: State,
+    pub state: DomainState,
 }
 
-/// How it stands with a domain.
+/// Whether a claim is proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
-pub enum State {
-    /// Not proven yet, or not any more.
+pub enum DomainState {
+    /// Not proven yet, or no longer.
     Claimed,
-    /// It leads to the instance. `missed`: days in a row on which the proof was not there.
+    /// Routed to the instance. `missed`: consecutive daily checks without the proof.
     Proven { at: Timestamp, missed: i64 },
 }
 
 impl Domain {
-    /// Whether it leads to its instance.
+    /// Whether it is routed to its instance.
     #[must_use]
     pub fn is_proven(&self) -> bool {
-        matches!(self.state, State::Proven { .. })
+        matches!(self.state, DomainState::Proven { .. })
     }
 
     /// The name of the TXT record that proves it.
@@ -117,17 +113,14 @@ impl Domain {
 }
 
 impl Domains {
-    /// Reads who claimed and proved what.
-    ///
-    /// # Errors
-    /// When the database does not answer.
+    /// Loads all domains into memory.
     pub async fn open(db: Db, clock: Clock, instances: Instances, config: &Config) -> Result<Self> {
-        let domains = Self(Arc::new(Inner {
+        let domains = Self(Arc::new(DomainsInner {
             hosts: config.hosts.clone(),
-            dns: config.dns.map_or(Dns::System, Dns::Server),
+            dns: config.dns.map_or(DnsServer::System, DnsServer::Server),
             per_account: config.domains_per_account,
-            memory: RwLock::default(),
-            changing: tokio::sync::Mutex::default(),
+            index: RwLock::default(),
+            write_lock: tokio::sync::Mutex::default(),
             db,
             clock,
             instances,
@@ -138,21 +131,23 @@ impl Domains {
         Ok(domains)
     }
 
-    /// How many domains an account may have; zero: this server takes none.
+    /// Most domains of one account; zero when this server does not offer custom domains.
     #[must_use]
     pub fn per_account(&self) -> u32 {
         self.0.per_account
     }
 
-    /// Claims a name for `instance`. It leads there once it is proven; until then others may claim it as well.
+    /// Claims a name for `instance`. The claim has no effect until it is proven, and other accounts may claim the same
+    /// name.
     ///
     /// # Errors
-    /// `Invalid` for what is no name of somebody's own; `Conflict` when it is claimed already, or as many as may be are.
+    /// `Invalid` for a name that cannot be registered or belongs to this server; `Conflict` when this instance has
+    /// claimed it already or has the most domains allowed.
     pub async fn claim(&self, instance: &Instance, typed: &str) -> Result<Domain> {
         let hosts = &self.0.hosts;
         let own = [hosts.apex.as_str(), hosts.app.as_str(), hosts.instances.as_str()];
-        let name = rules::tidy_name(typed, &own).map_err(|sentence| Error::invalid("name", sentence))?;
-        let _one_at_a_time = self.0.changing.lock().await;
+        let name = rules::parse_name(typed, &own).map_err(|sentence| Error::invalid("name", sentence))?;
+        let _guard = self.0.write_lock.lock().await;
         if self.of(instance.id).iter().any(|domain| domain.name == name) {
             return Err(Error::Conflict("You claimed this domain already.".into()));
         }
@@ -160,59 +155,59 @@ impl Domains {
             id: DomainId(self.0.clock.uuid()),
             instance: instance.id,
             name,
+            // A random token for each claim: the record of one account never proves another account's claim.
             proof: format!("berth-{}", Token::new(&self.0.clock).reveal()),
             claimed_at: self.0.clock.now(),
             checked_at: None,
             asked_at: None,
-            state: State::Claimed,
+            state: DomainState::Claimed,
         };
         let tx = self.0.db.begin().await?;
+        // Counted in the database, under the write lock: two concurrent claims cannot both take the last place.
         if store::count(&tx, instance.id).await? >= u64::from(self.0.per_account) {
             return Err(Error::Conflict(match self.0.per_account {
-                0 => "This server takes no domains.".into(),
+                0 => "This server does not offer custom domains.".into(),
                 most => format!("An account may have {most} domains here. Remove one first."),
             }));
         }
         store::insert(&tx, &domain).await?;
-        self.record(&tx, instance.handle.as_str(), "claim_domain", (instance, &domain)).await?;
+        self.record(&tx, instance.handle.as_str(), "claim_domain", instance, &domain).await?;
         tx.commit().await?;
         self.remember(domain.clone());
         Ok(domain)
     }
 
-    /// Looks the proof up in DNS, for the owner; how it stands then.
+    /// Looks up the proof in DNS at the owner's request, and returns the domain in its new state.
     ///
     /// # Errors
-    /// `NotFound` when the instance has no such domain; `TooMany` when it was looked up just now; `Conflict` when the proof is
-    /// not there, or somebody else's still is; `Unavailable` when DNS does not answer.
+    /// `NotFound` when the instance has no such domain; `TooMany` within five seconds of the last check; `Conflict`
+    /// when the proof is missing, or another account has proven the name and can still prove it; `Unavailable` when DNS
+    /// does not answer.
     pub async fn check(&self, instance: &Instance, id: DomainId) -> Result<Domain> {
         let domain = self.find(instance.id, id).ok_or(Error::NotFound)?;
         let now = self.0.clock.now();
         let since = domain.asked_at.filter(|at| *at <= now).map(|at| now.since(at));
         if let Some(wait) =
-            since.and_then(|since| rules::LOOKED_UP_AGAIN_AFTER.checked_sub(since)).filter(|wait| !wait.is_zero())
+            since.and_then(|since| rules::MANUAL_CHECK_INTERVAL.checked_sub(since)).filter(|wait| !wait.is_zero())
         {
             let message = "This was looked up just now. Please try again in a few seconds.".to_owned();
             return Err(Error::TooMany { message, retry_after: wait });
         }
-        self.change(|memory| {
-            if let Some(domain) = memory.all.get_mut(&id) {
-                domain.asked_at = Some(now);
-            }
-        });
+        self.change(|index| index.note_check(id, now));
         match self.look_up(&domain).await {
-            Seen::Proof => {
-                self.dispossess(&domain).await?;
+            ProofLookup::Found => {
+                self.take_from_holder(&domain).await?;
                 let at = match domain.state {
-                    State::Proven { at, .. } => at,
-                    State::Claimed => now,
+                    DomainState::Proven { at, .. } => at,
+                    DomainState::Claimed => now,
                 };
-                self.settle(&domain, State::Proven { at, missed: 0 }).await
+                self.store_state(&domain, DomainState::Proven { at, missed: 0 }).await
             }
-            Seen::Nothing => {
-                // Whether a proven one is lost is for the daily look to say, and asking does not put that off.
+            ProofLookup::Missing => {
+                // Only the daily check takes a proven domain away, after three days in a row. This lookup must not
+                // change `checked_at` either: with a check a day the owner could put the daily one off for ever.
                 if !domain.is_proven() {
-                    self.settle(&domain, State::Claimed).await?;
+                    self.store_state(&domain, DomainState::Claimed).await?;
                 }
                 Err(Error::Conflict(format!(
                     "DNS does not show it yet: neither a TXT record at {} with the text below, nor {} as an alias of {}. \
@@ -222,134 +217,135 @@ impl Domains {
                     self.0.hosts.instance_host(&instance.handle),
                 )))
             }
-            Seen::NoAnswer => Err(Error::Unavailable {
+            ProofLookup::NoAnswer => Err(Error::Unavailable {
                 message: "DNS does not answer just now. Please try again in a moment.".into(),
-                retry_after: rules::LOOKED_UP_AGAIN_AFTER,
+                retry_after: rules::MANUAL_CHECK_INTERVAL,
             }),
         }
     }
 
-    /// Gives a domain up, for `actor`. It leads nowhere from now on.
+    /// Removes a domain, which is not routed any more. `actor` is written to the audit log.
     ///
     /// # Errors
     /// `NotFound` when the instance has no such domain.
     pub async fn remove(&self, instance: &Instance, id: DomainId, actor: &str) -> Result<()> {
-        let _one_at_a_time = self.0.changing.lock().await;
+        let _guard = self.0.write_lock.lock().await;
         let domain = self.find(instance.id, id).ok_or(Error::NotFound)?;
         let tx = self.0.db.begin().await?;
         if !store::delete(&tx, instance.id, id).await? {
             return Err(Error::NotFound);
         }
-        self.record(&tx, actor, "remove_domain", (instance, &domain)).await?;
+        self.record(&tx, actor, "remove_domain", instance, &domain).await?;
         tx.commit().await?;
-        self.change(|memory| memory.forget(id));
+        self.change(|index| index.remove(id));
         Ok(())
     }
 
-    /// The domains of an instance, by name.
+    /// The domains of an instance, sorted by name.
     #[must_use]
     pub fn of(&self, instance: InstanceId) -> Vec<Domain> {
         let mut domains: Vec<Domain> =
-            self.look(|memory| memory.all.values().filter(|domain| domain.instance == instance).cloned().collect());
+            self.look(|index| index.values().filter(|domain| domain.instance == instance).cloned().collect());
         domains.sort_by(|a, b| a.name.cmp(&b.name));
         domains
     }
 
-    /// Where a host that is none of ours leads, however it is written; from memory: asked at every request.
+    /// The entrance for a host that is not below this server's own domains. In memory; called for every request.
     #[must_use]
     pub fn entrance(&self, host: &str) -> Option<VirtualHost> {
+        // Routing trusts stored proofs and never the DNS of the moment: an A record that points here proves nothing,
+        // since anyone can point a name at any address (DNS rebinding).
         let name = rules::normal(Hosts::without_port(host));
-        let id = self.look(|memory| memory.proven.get(&name).copied())?;
+        let id = self.look(|index| index.route(&name))?;
         let instance = self.0.instances.by_id(id)?;
         Some(self.0.hosts.virtual_host_of_domain(&name, &instance.handle, id))
     }
 
-    /// Asks DNS about every proven domain whose day is over; how many were lost. One whose proof was not there for
-    /// [`MISSED_DAYS`] in a row leads nowhere from then on.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn look_again(&self) -> Result<u64> {
+    /// Looks up every proven domain that was not checked for a day. A domain without its proof for [`MISSED_DAYS`] days
+    /// in a row is no longer routed. Returns the number of domains that were lost.
+    pub async fn recheck_proofs(&self) -> Result<u64> {
         let now = self.0.clock.now();
         let is_due = |domain: &&Domain| domain.is_proven() && rules::is_due(domain.checked_at, now);
-        let mut due: Vec<Domain> = self.look(|memory| memory.all.values().filter(is_due).cloned().collect());
+        let mut due: Vec<Domain> = self.look(|index| index.values().filter(is_due).cloned().collect());
         due.sort_by_key(|domain| domain.checked_at);
-        due.truncate(LOOKED_AT);
-        let looks = futures_util::stream::iter(due).map(|domain| async {
-            let seen = self.look_up(&domain).await;
-            (domain, seen)
+        due.truncate(CHECKS_PER_RUN);
+        let lookups = futures_util::stream::iter(due).map(|domain| async {
+            let lookup = self.look_up(&domain).await;
+            (domain, lookup)
         });
-        let seen: Vec<(Domain, Seen)> = looks.buffer_unordered(AT_A_TIME).collect().await;
+        let results: Vec<(Domain, ProofLookup)> = lookups.buffer_unordered(CONCURRENT_LOOKUPS).collect().await;
         let mut lost = 0;
-        for (domain, seen) in seen {
-            let State::Proven { at, missed } = domain.state else { continue };
-            // Removed, or looked up by its owner meanwhile: that was later.
-            let is_as_it_was = self.find(domain.instance, domain.id).is_some_and(|now| now.state == domain.state);
-            // Silence is not noted: it is asked again by the next run, and was no day on which the proof was missing.
-            if seen == Seen::NoAnswer || !is_as_it_was {
+        for (domain, lookup) in results {
+            let DomainState::Proven { at, missed } = domain.state else { continue };
+            // The owner may have removed or checked the domain during the lookups. Their result is newer than this one.
+            let is_unchanged = self.find(domain.instance, domain.id).is_some_and(|now| now.state == domain.state);
+            // A timeout is not stored: the next run asks again, and an outage of DNS must not count as a missing proof.
+            if lookup == ProofLookup::NoAnswer || !is_unchanged {
                 continue;
             }
-            let state = match rules::fate(seen, missed) {
-                Fate::Keeps { missed } => State::Proven { at, missed },
-                Fate::Lost => {
+            let state = match rules::daily_check(lookup, missed) {
+                DailyCheck::Keeps { missed } => DomainState::Proven { at, missed },
+                DailyCheck::Lost => {
                     lost += 1;
-                    tracing::info!(instance.id = %domain.instance, domain = domain.name, "a domain is lost: its proof is gone");
-                    State::Claimed
+                    tracing::info!(instance.id = %domain.instance, domain = domain.name, "a custom domain was lost: its proof is missing");
+                    DomainState::Claimed
                 }
             };
-            self.settle(&domain, state).await?;
+            self.store_state(&domain, state).await?;
         }
         Ok(lost)
     }
 
-    /// Deletes everything of `instance` in the caller's transaction; call [`Domains::forget`] after the commit.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn forget_in(&self, tx: &Tx, instance: InstanceId) -> Result<()> {
+    /// Deletes the domains of `instance` in the caller's transaction. [`Domains::forget`] must be called after the
+    /// commit.
+    async fn forget_in(&self, tx: &Tx, instance: InstanceId) -> Result<()> {
         store::forget(tx, instance).await
     }
 
-    /// Forgets what was deleted by [`Domains::forget_in`].
-    pub fn forget(&self, instance: InstanceId) {
+    /// Removes from memory the domains that [`Domains::forget_in`] deleted.
+    fn forget(&self, instance: InstanceId) {
         for domain in self.of(instance) {
-            self.change(|memory| memory.forget(domain.id));
+            self.change(|index| index.remove(domain.id));
         }
     }
 
-    /// Takes a name from whoever had it before, if they cannot prove it any more: it was sold, or given up.
-    async fn dispossess(&self, domain: &Domain) -> Result<()> {
+    /// Takes the name from the account that has proven it, if that account's proof is missing now: the name was sold or
+    /// given up. `Conflict` when the proof is still there.
+    async fn take_from_holder(&self, domain: &Domain) -> Result<()> {
         let holder = |other: &&Domain| other.name == domain.name && other.id != domain.id && other.is_proven();
-        let Some(holder) = self.look(|memory| memory.all.values().find(holder).cloned()) else { return Ok(()) };
-        if self.look_up(&holder).await != Seen::Nothing {
+        let Some(holder) = self.look(|index| index.values().find(holder).cloned()) else { return Ok(()) };
+        // A timeout protects the holder. Otherwise an attacker who can disturb our DNS could take over names.
+        if self.look_up(&holder).await != ProofLookup::Missing {
             return Err(Error::Conflict(
                 "Another account proved this domain, and its proof is still in DNS. Take that record out, and try again."
                     .into(),
             ));
         }
-        self.settle(&holder, State::Claimed).await?;
+        self.store_state(&holder, DomainState::Claimed).await?;
         Ok(())
     }
 
-    async fn look_up(&self, domain: &Domain) -> Seen {
-        let Some(instance) = self.0.instances.by_id(domain.instance) else { return Seen::Nothing };
+    async fn look_up(&self, domain: &Domain) -> ProofLookup {
+        // A CNAME to the host of a deleted account proves nothing, and its handle is never given again, so a dangling
+        // alias cannot be taken over by another account.
+        let Some(instance) = self.0.instances.by_id(domain.instance) else { return ProofLookup::Missing };
         let host = self.0.hosts.instance_host(&instance.handle);
         self.0.dns.look_up(&domain.name, &domain.proof, &host).await
     }
 
-    /// Writes how it stands with a domain that DNS answered about. One that was removed meanwhile stays gone.
-    async fn settle(&self, domain: &Domain, state: State) -> Result<Domain> {
-        let _one_at_a_time = self.0.changing.lock().await;
+    /// Stores the new state of a domain after DNS answered. `NotFound` when it was removed during the lookup.
+    async fn store_state(&self, domain: &Domain, state: DomainState) -> Result<Domain> {
+        let _guard = self.0.write_lock.lock().await;
         let now = self.0.clock.now();
         let before = self.find(domain.instance, domain.id).ok_or(Error::NotFound)?;
         let tx = self.0.db.begin().await?;
         store::set_state(&tx, domain.id, state, Some(now)).await?;
-        let proven = |state| matches!(state, State::Proven { .. });
+        let proven = |state| matches!(state, DomainState::Proven { .. });
         if let Some(instance) = self.0.instances.by_id(domain.instance)
             && proven(before.state) != proven(state)
         {
             let action = if proven(state) { "prove_domain" } else { "lose_domain" };
-            self.record(&tx, "berth", action, (&instance, domain)).await?;
+            self.record(&tx, "berth", action, &instance, domain).await?;
         }
         tx.commit().await?;
         let domain = Domain { state, checked_at: Some(now), ..before };
@@ -357,39 +353,24 @@ impl Domains {
         Ok(domain)
     }
 
-    async fn record(&self, tx: &Tx, actor: &str, action: &str, of: (&Instance, &Domain)) -> Result<()> {
-        audit::record(tx, &self.0.clock, actor, action, (of.0.handle.as_str(), &of.1.name)).await
+    async fn record(&self, tx: &Tx, actor: &str, action: &str, instance: &Instance, domain: &Domain) -> Result<()> {
+        let entry = AuditEntry { actor, action, subject: instance.handle.as_str(), detail: &domain.name };
+        audit::record(tx, &self.0.clock, &entry).await
     }
 
     fn find(&self, instance: InstanceId, id: DomainId) -> Option<Domain> {
-        self.look(|memory| memory.all.get(&id).filter(|domain| domain.instance == instance).cloned())
+        self.look(|index| index.get(id).filter(|domain| domain.instance == instance).cloned())
     }
 
     fn remember(&self, domain: Domain) {
-        self.change(|memory| {
-            memory.forget(domain.id);
-            if let State::Proven { .. } = domain.state {
-                memory.proven.insert(domain.name.clone(), domain.instance);
-            }
-            memory.all.insert(domain.id, domain);
-        });
+        self.change(|index| index.insert(domain));
     }
 
-    fn look<T>(&self, look: impl FnOnce(&Memory) -> T) -> T {
-        look(&self.0.memory.read().unwrap_or_else(PoisonError::into_inner))
+    fn look<T>(&self, look: impl FnOnce(&DomainIndex) -> T) -> T {
+        look(&self.0.index.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut Memory) -> T) -> T {
-        change(&mut self.0.memory.write().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl Memory {
-    fn forget(&mut self, id: DomainId) {
-        if let Some(domain) = self.all.remove(&id)
-            && let State::Proven { .. } = domain.state
-        {
-            self.proven.remove(&domain.name);
-        }
+    fn change<T>(&self, change: impl FnOnce(&mut DomainIndex) -> T) -> T {
+        change(&mut self.0.index.write().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -1,4 +1,4 @@
-//! Registration of the domains: proofs in DNS are looked up again; those of a deleted account's instance go.
+//! Registration of custom domains: the daily check of proofs, and the deletion of an account's domains.
 
 use async_trait::async_trait;
 
@@ -10,8 +10,8 @@ use crate::modules::{DeletedAccount, Module, Modules, ScheduledWork};
 #[async_trait]
 impl Module for Domains {
     fn scheduled_work(&self, _: &Modules) -> Vec<ScheduledWork> {
-        let look_again = |domains: Self| async move { domains.look_again().await };
-        vec![ScheduledWork::leased("look_at_domains", "20 25 * * * *", self, look_again)]
+        let recheck_proofs = |domains: Self| async move { domains.recheck_proofs().await };
+        vec![ScheduledWork::leased("recheck_domains", "20 25 * * * *", self, recheck_proofs)]
     }
 
     async fn delete_account_rows(&self, tx: &Tx, account: &DeletedAccount) -> Result<()> {

@@ -1,24 +1,25 @@
-//! Which names can be somebody's domain, and when a proof that is gone counts. Pure.
+//! Pure rules of custom domains: which names can be claimed, and when a missing proof takes a name away.
 
 use std::time::Duration;
 
 use crate::clock::Timestamp;
 
-/// Days in a row after which a domain is lost whose proof is not there any more.
+/// Consecutive days without its proof after which a domain is lost.
 pub const MISSED_DAYS: i64 = 3;
-/// How long after it was last asked about a proven domain is asked about again.
-pub const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
-/// How soon an owner may have a domain looked up again.
-pub const LOOKED_UP_AGAIN_AFTER: Duration = Duration::from_secs(5);
-/// Stands before a domain in the name of its proof.
+/// Interval of the check of a proven domain.
+pub const CHECK_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+/// Shortest time between two checks at an owner's request.
+pub const MANUAL_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// Prefix of a domain in the name of its TXT record.
 pub const PROOF_LABEL: &str = "_berth.";
 
-/// Longest name, in bytes: 253 (RFC 1035 2.3.4, as text), with room for the proof's label.
+/// Longest name, in bytes: 253 (RFC 1035, 2.3.4, in text form) minus the prefix of the proof.
 const LONGEST_NAME: usize = 253 - PROOF_LABEL.len();
-/// RFC 1035 2.3.4.
+/// Longest label, in bytes (RFC 1035, 2.3.4).
 const LONGEST_LABEL: usize = 63;
-/// Not delegated to anybody, or with a meaning of their own (RFC 6761, RFC 8375, RFC 9476, and what routers make up).
-const NOBODYS: [&str; 14] = [
+/// Top-level domains that cannot be registered: special-use names (RFC 6761, RFC 8375, RFC 9476) and names that routers
+/// use.
+const UNREGISTRABLE: [&str; 14] = [
     "localhost",
     "local",
     "localdomain",
@@ -34,15 +35,15 @@ const NOBODYS: [&str; 14] = [
     "onion",
     "alt",
 ];
-/// For the machinery of DNS.
-const MACHINERY: &str = "arpa";
+/// The infrastructure domain of DNS.
+const INFRASTRUCTURE: &str = "arpa";
 
-/// A domain as it is kept, from what its owner typed: lower case, without a dot at its end. `own` are the domains of this
-/// installation.
+/// Parses and normalises a domain as typed by its owner: lower case, without a trailing dot. `own` are the domains of
+/// this installation.
 ///
 /// # Errors
 /// A sentence for the owner.
-pub fn tidy_name(typed: &str, own: &[&str]) -> Result<String, &'static str> {
+pub fn parse_name(typed: &str, own: &[&str]) -> Result<String, &'static str> {
     let name = normal(typed.trim());
     if !name.is_ascii() {
         return Err("Write letters outside a to z the way DNS does, as in xn--mnchen-3ya.example.");
@@ -51,6 +52,7 @@ pub fn tidy_name(typed: &str, own: &[&str]) -> Result<String, &'static str> {
     if labels.len() < 2 || name.len() > LONGEST_NAME || !labels.iter().all(|label| is_label(label)) {
         return Err("That is not a domain. It looks like alice.org or docs.alice.org, without https:// or a path.");
     }
+    // URL parsers read a host with a numeric last label as an IPv4 address ("1.2.3.4", and also "0x7f.1").
     let top = labels[labels.len() - 1];
     if !top.bytes().any(|byte| byte.is_ascii_lowercase()) {
         return Err("That is an address. A domain is a name, such as docs.alice.org.");
@@ -58,67 +60,69 @@ pub fn tidy_name(typed: &str, own: &[&str]) -> Result<String, &'static str> {
     if own.iter().any(|own| is_at_or_below(&name, own)) {
         return Err("This name belongs to this server. Bring a domain of your own.");
     }
+    // An installation below `.test` or `.localhost` may use names there.
     let is_ours = own.iter().any(|own| is_at_or_below(own, top));
-    if top == MACHINERY || (NOBODYS.contains(&top) && !is_ours) {
-        return Err("Nobody can own a name that ends like this. Bring a domain that is registered to you.");
+    if top == INFRASTRUCTURE || (UNREGISTRABLE.contains(&top) && !is_ours) {
+        return Err("A name that ends like this cannot be registered. Bring a domain that is registered to you.");
     }
     Ok(name)
 }
 
-/// A name as DNS compares it: lower case, without a dot at its end.
+/// A name in the form that is compared: lower case, without a trailing dot.
 #[must_use]
 pub fn normal(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 
-/// Letters, digits and hyphens (RFC 5890 2.3.1): two hyphens in third place only mark what is encoded.
+/// Whether this is an LDH label: letters, digits and hyphens (RFC 5890, 2.3.1).
 fn is_label(label: &str) -> bool {
+    // Hyphens in the third and fourth place are reserved for encodings, of which only `xn--` (Punycode) is in use.
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    let marked = label.as_bytes().get(2..4) == Some(b"--");
+    let has_prefix = label.as_bytes().get(2..4) == Some(b"--");
     (1..=LONGEST_LABEL).contains(&label.len())
         && label.bytes().all(plain)
         && !label.starts_with('-')
         && !label.ends_with('-')
-        && (!marked || label.starts_with("xn--"))
+        && (!has_prefix || label.starts_with("xn--"))
 }
 
 fn is_at_or_below(name: &str, domain: &str) -> bool {
     name.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
-/// What DNS says of a proof.
+/// The result of looking up a domain's proof in DNS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
-    Proof,
-    /// DNS answered, and it is not there.
-    Nothing,
-    /// DNS did not answer: that is no word on whose the domain is.
+pub enum ProofLookup {
+    Found,
+    /// DNS answered without the proof.
+    Missing,
+    /// DNS did not answer, which says nothing about the owner of the domain.
     NoAnswer,
 }
 
-/// What becomes of a proven domain after its daily look.
+/// The result of the daily check of a proven domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum DailyCheck {
     Keeps { missed: i64 },
     Lost,
 }
 
-/// Decides after a day whose proof was missing `missed` days before.
+/// Evaluates the daily check of a domain that missed its proof on `missed` consecutive days before.
 #[must_use]
-pub fn fate(seen: Seen, missed: i64) -> Fate {
-    match seen {
-        Seen::Proof => Fate::Keeps { missed: 0 },
-        Seen::NoAnswer => Fate::Keeps { missed },
-        Seen::Nothing if missed + 1 >= MISSED_DAYS => Fate::Lost,
-        Seen::Nothing => Fate::Keeps { missed: missed + 1 },
+pub fn daily_check(lookup: ProofLookup, missed: i64) -> DailyCheck {
+    match lookup {
+        ProofLookup::Found => DailyCheck::Keeps { missed: 0 },
+        ProofLookup::NoAnswer => DailyCheck::Keeps { missed },
+        ProofLookup::Missing if missed + 1 >= MISSED_DAYS => DailyCheck::Lost,
+        ProofLookup::Missing => DailyCheck::Keeps { missed: missed + 1 },
     }
 }
 
-/// Whether a proven domain that was last asked about at `checked_at` is to be asked about `now`.
+/// Whether the check of a proven domain is due.
 #[must_use]
 pub fn is_due(checked_at: Option<Timestamp>, now: Timestamp) -> bool {
-    // A clock that was set back makes it due as well.
-    checked_at.is_none_or(|at| now.since(at) >= ASKED_AGAIN_AFTER || at > now)
+    // A time in the future means that the clock was set back. Then the check is due, instead of at some distant time.
+    checked_at.is_none_or(|at| now.since(at) >= CHECK_INTERVAL || at > now)
 }
 
 #[cfg(test)]
@@ -130,7 +134,7 @@ mod tests {
     const OWN: [&str; 3] = ["example.com", "app.example.com", "berth.test"];
 
     #[test]
-    fn a_domain_is_a_name_that_somebody_can_own() {
+    fn only_registrable_names_outside_this_server_are_domains() {
         for (typed, kept) in [
             ("alice.org", Some("alice.org")),
             (" Docs.Alice.ORG. ", Some("docs.alice.org")),
@@ -168,26 +172,40 @@ mod tests {
             ("notexample.com", Some("notexample.com")),
             ("example.com.evil.org", Some("example.com.evil.org")),
         ] {
-            assert_eq!(tidy_name(typed, &OWN).ok().as_deref(), kept, "{typed}");
+            assert_eq!(parse_name(typed, &OWN).ok().as_deref(), kept, "{typed}");
         }
-        assert!(tidy_name(&format!("{}.org", "a".repeat(64)), &OWN).is_err());
-        assert!(tidy_name(&format!("{}org", "a.".repeat(125)), &OWN).is_err());
-        assert!(tidy_name("alice.test", &["example.com"]).is_err());
+        assert!(parse_name(&format!("{}.org", "a".repeat(64)), &OWN).is_err());
+        assert!(parse_name(&format!("{}org", "a.".repeat(125)), &OWN).is_err());
+        assert!(parse_name("alice.test", &["example.com"]).is_err());
     }
 
     #[test]
-    fn a_proof_may_be_missing_for_two_days_and_silence_is_no_word() {
+    fn a_proof_may_be_missing_for_two_days_and_a_timeout_does_not_count() {
         for (sentence, days, lost) in [
-            ("it stays", &[Seen::Proof; 9][..], None),
-            ("it goes", &[Seen::Nothing; 3], Some(3)),
-            ("it comes back", &[Seen::Nothing, Seen::Nothing, Seen::Proof, Seen::Nothing, Seen::Nothing], None),
-            ("DNS is away", &[Seen::NoAnswer; 30], None),
-            ("it is away in between", &[Seen::Nothing, Seen::NoAnswer, Seen::Nothing, Seen::Nothing], Some(4)),
+            ("it stays", &[ProofLookup::Found; 9][..], None),
+            ("it goes", &[ProofLookup::Missing; 3], Some(3)),
+            (
+                "it comes back",
+                &[
+                    ProofLookup::Missing,
+                    ProofLookup::Missing,
+                    ProofLookup::Found,
+                    ProofLookup::Missing,
+                    ProofLookup::Missing,
+                ],
+                None,
+            ),
+            ("DNS does not answer", &[ProofLookup::NoAnswer; 30], None),
+            (
+                "DNS does not answer in between",
+                &[ProofLookup::Missing, ProofLookup::NoAnswer, ProofLookup::Missing, ProofLookup::Missing],
+                Some(4),
+            ),
         ] {
             let mut missed = 0;
-            let lost_on = days.iter().position(|seen| match fate(*seen, missed) {
-                Fate::Lost => true,
-                Fate::Keeps { missed: now } => {
+            let lost_on = days.iter().position(|lookup| match daily_check(*lookup, missed) {
+                DailyCheck::Lost => true,
+                DailyCheck::Keeps { missed: now } => {
                     missed = now;
                     false
                 }
@@ -198,9 +216,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_tidy_name_stays_as_it_is(typed in "[a-zA-Z0-9.-]{1,30}\\.(org|de|co\\.uk|com)\\.?") {
-            if let Ok(name) = tidy_name(&typed, &OWN) {
-                prop_assert_eq!(tidy_name(&name, &OWN), Ok(name.clone()));
+        fn parsing_is_idempotent(typed in "[a-zA-Z0-9.-]{1,30}\\.(org|de|co\\.uk|com)\\.?") {
+            if let Ok(name) = parse_name(&typed, &OWN) {
+                prop_assert_eq!(parse_name(&name, &OWN), Ok(name.clone()));
                 let below_ours = OWN.iter().any(|own| name == *own || name.ends_with(&[".", own].concat()));
                 prop_assert!(!below_ours, "{}", name);
             }

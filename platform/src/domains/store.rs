@@ -1,15 +1,15 @@
-//! The domains' rows: all SQL of this room.
+//! The SQL of this module: the table `domains`.
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait as _, EntityTrait, PaginatorTrait as _, QueryFilter as _, QueryOrder as _};
 
-use super::{Domain, DomainId, State};
+use super::{Domain, DomainId, DomainState};
 use crate::clock::Timestamp;
 use crate::db::{self, Db, InstanceId, Tx};
 use crate::error::{Error, Result};
 
-/// Everybody's, by name.
+/// The domains of all instances, sorted by name.
 pub(super) async fn all(db: &Db) -> Result<Vec<Domain>> {
     let rows = row::Entity::find().order_by_asc(row::Column::Name).all(db.read()).await?;
     Ok(rows.into_iter().map(Domain::from).collect())
@@ -44,17 +44,18 @@ pub(super) async fn delete(tx: &Tx, instance: InstanceId, id: DomainId) -> Resul
     Ok(gone.rows_affected == 1)
 }
 
-/// Deletes all that `instance` has.
+/// Deletes every domain of `instance`.
 pub(super) async fn forget(tx: &Tx, instance: InstanceId) -> Result<()> {
     row::Entity::delete_many().filter(row::Column::InstanceId.eq(instance)).exec(tx).await?;
     Ok(())
 }
 
-/// Writes how it stands with a domain. `Conflict` when it would be proven and another is; nothing for one that is gone.
-pub(super) async fn set_state(tx: &Tx, id: DomainId, state: State, checked_at: Option<Timestamp>) -> Result<()> {
+/// Stores the state of a domain. `Conflict` when another account has proven the same name. Without such a row it does
+/// nothing.
+pub(super) async fn set_state(tx: &Tx, id: DomainId, state: DomainState, checked_at: Option<Timestamp>) -> Result<()> {
     let (proven_at, missed) = match state {
-        State::Claimed => (None, 0),
-        State::Proven { at, missed } => (Some(at.0), missed),
+        DomainState::Claimed => (None, 0),
+        DomainState::Proven { at, missed } => (Some(at.0), missed),
     };
     let written = row::Entity::update_many()
         .col_expr(row::Column::ProvenAtMs, Expr::value(proven_at))
@@ -65,7 +66,10 @@ pub(super) async fn set_state(tx: &Tx, id: DomainId, state: State, checked_at: O
         .await;
     match written {
         Ok(_) => Ok(()),
-        Err(error) if db::is_duplicate(&error) => Err(Error::Conflict("Somebody else just proved this domain.".into())),
+        // A partial unique index on the proven rows decides between two accounts that prove a name at the same moment.
+        Err(error) if db::is_duplicate(&error) => {
+            Err(Error::Conflict("Another account just proved this domain.".into()))
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -73,8 +77,8 @@ pub(super) async fn set_state(tx: &Tx, id: DomainId, state: State, checked_at: O
 impl From<row::Model> for Domain {
     fn from(row: row::Model) -> Self {
         let state = match row.proven_at_ms {
-            Some(at) => State::Proven { at: Timestamp(at), missed: row.missed },
-            None => State::Claimed,
+            Some(at) => DomainState::Proven { at: Timestamp(at), missed: row.missed },
+            None => DomainState::Claimed,
         };
         Self {
             id: DomainId(row.id),

@@ -31,7 +31,7 @@ fn decide(app: &App, domain: &str) -> AskOutcome {
     match app.config.hosts.classify(domain) {
         Some(HostKind::Apex | HostKind::App) => AskOutcome::Allowed,
         Some(HostKind::Instance(handle)) => match is_served(app, &handle, |_| true) {
-            AskOutcome::Allowed if !app.certificates.may_have_one(&handle) => AskOutcome::Queued,
+            AskOutcome::Allowed if !app.certificates.may_issue_now(&handle) => AskOutcome::Queued,
             outcome => outcome,
         },
         // The sixteen ports of one owner would use up a week's certificates of everyone. Where the authority limits

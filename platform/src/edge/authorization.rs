@@ -12,7 +12,7 @@ use super::visit::Visit;
 use super::{Edge, ResolvedHost, cross_origin};
 use crate::cookies;
 use crate::peer;
-use crate::sharing::{Admission, Visitor};
+use crate::sharing::{AccessDecision, Visitor};
 
 impl Edge {
     /// Authorises a request to `program`, which is `None` when it cannot be told yet. Returns `None` for a visitor who
@@ -28,10 +28,10 @@ impl Edge {
         // on the contract's port can be shared.
         let is_own = program.is_some_and(|program| program.port.is_none());
         let admit = |visitor: &Visitor| match visitor {
-            Visitor::Guest(_) | Visitor::Stranger if !is_own => Admission::Refused,
+            Visitor::Guest(_) | Visitor::Stranger if !is_own => AccessDecision::Refused,
             visitor => sharing.admit(visitor, &host.instance, path),
         };
-        let is_public = admit(&Visitor::Stranger) != Admission::Refused;
+        let is_public = admit(&Visitor::Stranger) != AccessDecision::Refused;
         let origin_allowed = cross_origin::is_allowed(parts, &host.virtual_host.origin);
         let has_cookie = cookies::is_present(&parts.headers, cookies::SESSION);
         let visitor = match self.visitor(host, &parts.headers).await? {
@@ -50,7 +50,7 @@ impl Edge {
         };
         let admission = admit(&visitor);
         match &visitor {
-            Visitor::Guest(handle) if admission == Admission::Refused => {
+            Visitor::Guest(handle) if admission == AccessDecision::Refused => {
                 return Err(EdgeRefusal::NotShared { host: host.virtual_host.host.clone(), handle: handle.clone() });
             }
             // Rate limited by address, before the instance sees anything of it.

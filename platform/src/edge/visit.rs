@@ -13,7 +13,7 @@ use super::refusal::EdgeRefusal;
 use crate::handle::Handle;
 use crate::hosts::VirtualHost;
 use crate::instances::{Cause, Fact, Instance, Wish};
-use crate::sharing::{Admission, Visitor};
+use crate::sharing::{AccessDecision, Visitor};
 
 /// How often an open stream or connection checks that its visit is still valid. For so long it can outlive a logout or
 /// a share that was withdrawn.
@@ -28,7 +28,7 @@ pub(super) struct Visit {
     pub visitor: Visitor,
     pub path: String,
     /// What the visitor may do, as decided when the visit began.
-    pub admission: Admission,
+    pub admission: AccessDecision,
     /// The token of the session cookie; `None` for a stranger.
     pub session: Option<String>,
 }
@@ -47,7 +47,7 @@ impl Visit {
 
     /// Whether this visit is activity of the instance. A visitor who may not wake it does not keep it awake either.
     pub(super) fn counts_as_activity(&self) -> bool {
-        self.admission == Admission::Wakes
+        self.admission == AccessDecision::Wakes
     }
 
     /// Whether the session is still valid and the path is still shared with the visitor.
@@ -61,7 +61,7 @@ impl Visit {
             }
             (_, None) => false,
         };
-        session_is_valid && self.admission_now() != Admission::Refused
+        session_is_valid && self.admission_now() != AccessDecision::Refused
     }
 
     /// Completes when the visit is no longer valid, up to [`REVALIDATE_EVERY`] later.
@@ -80,7 +80,7 @@ impl Visit {
     /// When this visitor may not wake it, or strangers have woken it too often in the last hour.
     pub(super) async fn wake(&self) -> Result<(), EdgeRefusal> {
         // Looked up anew: a long-lived connection may wake an instance long after the visit began.
-        if self.admission_now() != Admission::Wakes {
+        if self.admission_now() != AccessDecision::Wakes {
             return Err(EdgeRefusal::AsleepToVisitors(None));
         }
         // A visit to an instance that is waking already costs nothing of the strangers' limit.
@@ -123,7 +123,7 @@ impl Visit {
         }
     }
 
-    fn admission_now(&self) -> Admission {
+    fn admission_now(&self) -> AccessDecision {
         self.edge.app.sharing.admit(&self.visitor, &self.instance, &self.path)
     }
 

@@ -53,9 +53,7 @@ pub fn serve(path: &str) -> Response {
     // An old page may ask for the file of the version before. It gets the present one, and must not cache it under
     // that name.
     let kept = if asked == Some(&hash(&file)) { "public, max-age=31536000, immutable" } else { "no-cache" };
-    let kind = mime_guess::from_path(&plain).first_or_octet_stream();
-    let kind = if kind.type_() == mime_guess::mime::TEXT { format!("{kind}; charset=utf-8") } else { kind.to_string() };
-    ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, kept.to_owned())], file.data).into_response()
+    ([(header::CONTENT_TYPE, content_type(&plain)), (header::CACHE_CONTROL, kept)], file.data).into_response()
 }
 
 /// `berth.1a2b3c4d.css` as `berth.css` and the hash.
@@ -66,6 +64,17 @@ fn split(path: &str) -> (String, Option<&str>) {
         return (format!("{stem}.{ending}"), Some(hash));
     }
     (path.to_owned(), None)
+}
+
+/// The media type of a file by its ending.
+fn content_type(name: &str) -> &'static str {
+    match name.rsplit_once('.').map(|(_, ending)| ending) {
+        Some("css") => "text/css; charset=utf-8",
+        Some("js") => "text/javascript; charset=utf-8",
+        Some("svg") => "image/svg+xml",
+        // With `nosniff` a browser takes it for neither a script nor a style sheet.
+        _ => "application/octet-stream",
+    }
 }
 
 fn hash(file: &EmbeddedFile) -> String {
@@ -86,6 +95,9 @@ mod tests {
         assert_eq!(kept("berth.00000000.css"), "no-cache");
         assert_eq!(kept("berth.css"), "no-cache");
         assert_eq!(serve("berth.css").headers()[header::CONTENT_TYPE], "text/css; charset=utf-8");
+        for file in AssetFiles::iter() {
+            assert_ne!(serve(&file).headers()[header::CONTENT_TYPE], "application/octet-stream", "{file}");
+        }
         for path in ["", "no.css", "../base.html", "/etc/passwd", "..%2fbase.html"] {
             assert_eq!(serve(path).status(), StatusCode::NOT_FOUND, "{path}");
         }

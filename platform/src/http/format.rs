@@ -181,19 +181,13 @@ impl Moment {
     /// RFC 3339: `2026-11-20T14:02:09Z`, for `<time datetime>`.
     #[must_use]
     pub fn machine(&self) -> String {
-        let (year, month, day) = self.0.date();
-        let second = self.0.seconds().rem_euclid(86_400);
-        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+        self.0.rfc3339()
     }
 }
 
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (_, month, day) = self.0.date();
-        let minute = self.0.seconds().rem_euclid(86_400) / 60;
-        let month = usize::try_from(month - 1).ok().and_then(|month| MONTHS.get(month)).copied().unwrap_or_default();
-        write!(f, "{day} {}, {:02}:{:02} UTC", month.get(..3).unwrap_or(month), minute / 60, minute % 60)
+        write!(f, "{}", self.0.to_utc().format("%-d %b, %H:%M UTC"))
     }
 }
 

@@ -31,7 +31,7 @@ use store::Asked;
 pub use upgrade::Renewed;
 
 use crate::clock::{Clock, Timestamp};
-use crate::config::{Config, Size};
+use crate::config::{Config, InstanceSize};
 use crate::containers::{ContainerHost, SLOTS_PER_BRIDGE, Slot};
 use crate::db::{AccountId, Db, InstanceId, Tx};
 use crate::error::{Error, Result};
@@ -47,7 +47,7 @@ struct Inner {
     clock: Clock,
     host: Arc<dyn ContainerHost>,
     hosts: Hosts,
-    sizes: Vec<Size>,
+    sizes: Vec<InstanceSize>,
     /// How long a started container may take until it answers.
     ready_within: Duration,
     delete_after: Duration,

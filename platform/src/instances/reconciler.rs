@@ -18,7 +18,7 @@ use super::instance::Mind;
 use super::rules::{Container, Fact, Reality, Renewal};
 use super::{Instance, Instances};
 use crate::clock::Timestamp;
-use crate::containers::{ContainerState, Seen, SeenContainer};
+use crate::containers::{ContainerState, ObservedContainer, ObservedInstance};
 use crate::db::InstanceId;
 
 /// How often everything is compared with what is really there, in case an event was lost.
@@ -168,10 +168,10 @@ impl Instances {
 
     /// Compares what is really there with what is remembered, and nudges everybody. A list is old by the time it is
     /// here, so it decides nothing: where it differs, the driver looks again for itself.
-    async fn compare(&self, seen: &[Seen]) {
-        let there: HashMap<InstanceId, &Seen> = seen.iter().map(|s| (s.instance, s)).collect();
+    async fn compare(&self, seen: &[ObservedInstance]) {
+        let there: HashMap<InstanceId, &ObservedInstance> = seen.iter().map(|s| (s.instance, s)).collect();
         for instance in self.all() {
-            let nothing = Seen { instance: instance.id, volume: false, container: None };
+            let nothing = ObservedInstance { instance: instance.id, volume: false, container: None };
             let seen = there.get(&instance.id).copied().unwrap_or(&nothing);
             instance.with_mind(|mind| {
                 if mind.container.as_deref() != container_id(seen) || mind.reality != Some(reality(mind, seen)) {
@@ -184,7 +184,7 @@ impl Instances {
     }
 
     /// Takes in what the driver saw. A container that ended by itself stays so until somebody wants it again.
-    pub(super) fn note(&self, instance: &Arc<Instance>, seen: &Seen) -> Reality {
+    pub(super) fn note(&self, instance: &Arc<Instance>, seen: &ObservedInstance) -> Reality {
         let now = self.0.clock.now();
         let reality = instance.with_mind(|mind| {
             if !std::mem::replace(&mut mind.looked, true) && is_running(seen) {
@@ -246,7 +246,7 @@ impl Instances {
 
     /// Two strikes: a container of ours that no row knows is remembered, and taken away when it is still there and
     /// still unknown long after. Its volume stays.
-    async fn take_orphans_away(&self, seen: &[Seen]) {
+    async fn take_orphans_away(&self, seen: &[ObservedInstance]) {
         let now = self.0.clock.now();
         let unknown: HashSet<InstanceId> = seen
             .iter()
@@ -295,18 +295,19 @@ impl Instances {
     }
 }
 
-fn container_id(seen: &Seen) -> Option<&str> {
+fn container_id(seen: &ObservedInstance) -> Option<&str> {
     seen.container.as_ref().map(|container| container.id.as_str())
 }
 
-fn is_running(seen: &Seen) -> bool {
+fn is_running(seen: &ObservedInstance) -> bool {
     seen.container.as_ref().is_some_and(|c| c.state == ContainerState::Running)
 }
 
 /// What was seen, as a decision needs it.
-fn reality(mind: &Mind, seen: &Seen) -> Reality {
-    let known =
-        |found: &SeenContainer| mind.token_hash.as_deref().is_some_and(|hash| found.token_hash == hex::encode(hash));
+fn reality(mind: &Mind, seen: &ObservedInstance) -> Reality {
+    let known = |found: &ObservedContainer| {
+        mind.token_hash.as_deref().is_some_and(|hash| found.token_hash == hex::encode(hash))
+    };
     let container = match &seen.container {
         None => Container::None,
         // A container whose token the ledger does not know can do nothing for its owner.
@@ -322,7 +323,7 @@ fn reality(mind: &Mind, seen: &Seen) -> Reality {
 }
 
 /// Whether another container should take the place of `found`.
-pub(super) fn renewal(mind: &Mind, found: &SeenContainer) -> Renewal {
+pub(super) fn renewal(mind: &Mind, found: &ObservedContainer) -> Renewal {
     let upgrade = &mind.upgrade;
     let (before, refused) = (upgrade.image_before.as_ref(), upgrade.image_refused.as_ref());
     if refused == Some(&found.image_id) && before.is_some_and(|before| *before != found.image_id) {

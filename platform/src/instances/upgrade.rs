@@ -9,7 +9,7 @@ use super::steps::Failure;
 use super::store::{self, Upgrade};
 use super::{Instance, Instances};
 use crate::clock::Timestamp;
-use crate::containers::{ContainerState, HostError, Seen};
+use crate::containers::{ContainerState, HostError, ObservedInstance};
 use crate::db::InstanceId;
 use crate::error::Error;
 
@@ -33,7 +33,7 @@ impl Instances {
     /// When the provisioner or the engine does not answer.
     pub async fn outdated(&self) -> Result<Vec<Arc<Instance>>, HostError> {
         let seen = self.0.host.list().await?;
-        let is_outdated = |seen: &Seen| {
+        let is_outdated = |seen: &ObservedInstance| {
             let found = seen.container.as_ref().filter(|found| found.state != ContainerState::Stopped)?;
             let instance = self.by_id(seen.instance)?;
             let outdated = instance.with_mind(|mind| renewal(mind, found) != Renewal::Current);

@@ -39,7 +39,7 @@ use berth_providers::request::ModelRequest;
 use berth_providers::{Api, Provider, ServiceTier, WireFormat};
 
 use crate::app::App;
-use crate::own_keys::Pass;
+use crate::own_keys::CallKey;
 use crate::quota::Hold;
 use admission::Admission;
 use drain::DrainLimit;
@@ -180,7 +180,7 @@ impl QuotaProxy {
         let incoming = self.receive(peer, request).await?;
         let path = UpstreamPath::from_uri(&incoming.uri)?;
         let call = RoutedCall { api, provider, path, incoming };
-        match self.app.own_keys.pass(call.incoming.instance.account, &call.provider) {
+        match self.app.own_keys.call_key(call.incoming.instance.account, &call.provider) {
             Some(own_key) => self.call_under_own_key(call, own_key).await,
             None => self.call_within_budget(call).await,
         }
@@ -227,7 +227,7 @@ impl QuotaProxy {
     async fn forward(
         &self,
         call: RoutedCall,
-        own_key: Option<&Pass>,
+        own_key: Option<&CallKey>,
         hold: Hold,
         delivery: Delivery,
     ) -> Result<Response, ProxyError> {
@@ -262,7 +262,7 @@ impl QuotaProxy {
         let IncomingCall { instance, method, uri, headers, body: BufferedBody { bytes: body, memory }, guards } =
             self.receive(peer, request).await?;
         let path = UpstreamPath::from_uri(&uri)?;
-        let own_key = self.app.own_keys.pass(instance.account, &provider);
+        let own_key = self.app.own_keys.call_key(instance.account, &provider);
         let (own, key_affinity) = (own_key.as_ref(), key_affinity(&instance));
         let request =
             ProviderRequest { provider: &provider, own_key: own, method, path: &path, headers, body, key_affinity };
@@ -272,7 +272,7 @@ impl QuotaProxy {
         drop(memory);
         let response = sent?;
         if let Some(own_key) = own_key {
-            own_key.heard(response.status().as_u16());
+            own_key.note_status(response.status().as_u16());
         }
         Ok(forwarding::pass_through(&request, response, guards))
     }

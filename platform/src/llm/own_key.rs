@@ -10,11 +10,15 @@ use berth_providers::request::{self, OwnKeyRequest};
 use super::incoming::agent;
 use super::proxy_error::ProxyError;
 use super::{Delivery, QuotaProxy, RoutedCall};
-use crate::own_keys::Pass;
+use crate::own_keys::CallKey;
 use crate::quota::OwnCall;
 
 impl QuotaProxy {
-    pub(super) async fn call_under_own_key(&self, mut call: RoutedCall, own_key: Pass) -> Result<Response, ProxyError> {
+    pub(super) async fn call_under_own_key(
+        &self,
+        mut call: RoutedCall,
+        own_key: CallKey,
+    ) -> Result<Response, ProxyError> {
         let incoming = &call.incoming;
         let OwnKeyRequest { model, stream, body_with_usage } =
             request::own_key::read(call.api, &incoming.body.bytes).map_err(ProxyError::InvalidRequest)?;
@@ -30,7 +34,7 @@ impl QuotaProxy {
         let delivery = if stream { Delivery::streamed(body_with_usage.as_ref()) } else { Delivery::WHOLE };
         call.replace_body(body_with_usage);
         let response = self.forward(call, Some(&own_key), hold, delivery).await?;
-        own_key.heard(response.status().as_u16());
+        own_key.note_status(response.status().as_u16());
         Ok(response)
     }
 }

@@ -12,7 +12,7 @@ use super::key_pool::ApiKeyPool;
 use super::proxy_error::ProxyError;
 use super::upstream_path::UpstreamPath;
 use crate::config::MeteredApi;
-use crate::own_keys::Pass;
+use crate::own_keys::CallKey;
 
 /// After a connection timeout, calls to the endpoint fail at once for this long, instead of each waiting for its own
 /// timeout.
@@ -99,7 +99,7 @@ impl ProviderEndpoint {
     ///
     /// # Errors
     /// `OwnKeyUnreadable` when the key cannot be decrypted, or does not fit into a header.
-    pub fn own_key_header(&self, own: &Pass) -> Result<HeaderValue, ProxyError> {
+    pub fn own_key_header(&self, own: &CallKey) -> Result<HeaderValue, ProxyError> {
         let key = own.reveal().map_err(|_| ProxyError::OwnKeyUnreadable)?;
         let key = std::str::from_utf8(&key).map_err(|_| ProxyError::OwnKeyUnreadable)?;
         let text = Zeroizing::new(header_text(self.wire_format.unwrap_or(WireFormat::Openai), key));

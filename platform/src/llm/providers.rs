@@ -16,7 +16,7 @@ use super::timeouts::ProxyTimeouts;
 use super::upstream_path::UpstreamPath;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::own_keys::Pass;
+use crate::own_keys::CallKey;
 
 /// The endpoints of all configured providers. Cheap to clone.
 #[derive(Clone)]

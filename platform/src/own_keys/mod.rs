@@ -1,8 +1,8 @@
-//! Own keys: a person's key at a provider of models. Their calls to it go out under this key and no other, so they cost the
-//! budget nothing and the provider bills the person.
+//! Own keys (bring your own key): API keys of accounts at model providers. A call to a provider for which the account
+//! has a key uses that key and no other, so it costs the Berth budget nothing and the provider bills the key's owner.
 //!
-//! A key is sealed for its account and provider, in the database and in memory, and open only where a call is written. It
-//! is never shown or said again. Which account has one is asked at every call, so all of them stand in memory.
+//! A key is encrypted at rest, in the database and in memory, and decrypted only to write the head of a call. It is
+//! never shown again. Each call looks up whether its account has a key, so all keys are held in memory.
 
 mod registration;
 mod rules;
@@ -16,220 +16,242 @@ use zeroize::Zeroizing;
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
-use crate::db::{AccountId, Db, Tx, audit};
+use crate::db::audit::{self, AuditEntry};
+use crate::db::{AccountId, Db, Tx};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
-use crate::secrets::{Keys, Unsealable};
+use crate::secrets::{InstallationKeys, UnsealError};
 
-/// A refusal that is told again within this time is not noted again: programs try and try.
-const NOTED_AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// Shortest time between two writes of the same refusal: a program may retry with a refused key many times a second.
+const REFUSAL_PRECISION: Duration = Duration::from_secs(60);
 
-/// The room. Cheap to clone.
+/// The module's interface. Clones share one state.
 #[derive(Clone)]
-pub struct OwnKeys(Arc<Inner>);
+pub struct OwnKeys(Arc<OwnKeysInner>);
 
-struct Inner {
+struct OwnKeysInner {
     db: Db,
     clock: Clock,
-    keys: Keys,
-    /// Whom a key can be for: every provider of models that the settings know.
+    keys: InstallationKeys,
+    /// The providers that a key can be for: every model provider in the settings.
     providers: Vec<String>,
-    memory: RwLock<HashMap<AccountId, BTreeMap<String, Arc<Kept>>>>,
-    /// One at a time changes something, so that memory follows the database in its order.
-    changing: tokio::sync::Mutex<()>,
+    memory: RwLock<HashMap<AccountId, BTreeMap<String, Arc<StoredKey>>>>,
+    /// Serialises writes. Without it two writes could commit in one order and reach `memory` in the other.
+    write_lock: tokio::sync::Mutex<()>,
 }
 
-/// A key as it is kept.
-struct Kept {
+/// The account and the provider that a key belongs to. An account has at most one key for a provider.
+#[derive(Clone, Debug)]
+struct KeyId {
+    account: AccountId,
+    provider: String,
+}
+
+/// An encrypted key, in memory and in its row.
+struct StoredKey {
+    /// Ciphertext, with the [`KeyId`] as associated data.
     sealed: Vec<u8>,
     last_four: String,
     added_at: Timestamp,
-    refused: Mutex<Option<Refused>>,
+    refused: Mutex<Option<KeyRefusal>>,
 }
 
-/// That the provider did not accept a key, when it last did so.
+/// The last time that the provider refused a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct KeyRefusal {
     pub at: Timestamp,
-    /// 401: it does not know the key; 403: the key may not do what was asked for.
+    /// HTTP status: 401 when the provider does not know the key, 403 when the key lacks a permission.
     pub status: u16,
 }
 
-/// What its owner sees of a key.
+/// A key as shown to its owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnKey {
     pub provider: String,
     pub last_four: String,
     pub added_at: Timestamp,
-    pub refused: Option<Refused>,
+    pub refused: Option<KeyRefusal>,
 }
 
-/// The key that a call goes out under. It stays what it is when its owner removes the key meanwhile.
-pub struct Pass {
-    room: OwnKeys,
-    account: AccountId,
-    provider: String,
-    kept: Arc<Kept>,
+/// The account that sets or removes its key. `handle` is for the audit log.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyOwner<'a> {
+    pub account: AccountId,
+    pub handle: &'a Handle,
+}
+
+/// The key of one call. The call keeps it also when the owner removes or replaces the key meanwhile.
+pub struct CallKey {
+    own_keys: OwnKeys,
+    id: KeyId,
+    stored: Arc<StoredKey>,
 }
 
 impl OwnKeys {
-    /// Reads all keys, sealed as they are.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn open(db: Db, clock: Clock, keys: Keys, config: &Config) -> Result<Self> {
+    /// Loads all keys into memory without decrypting them.
+    pub async fn open(db: Db, clock: Clock, keys: InstallationKeys, config: &Config) -> Result<Self> {
         let known = ["anthropic", "openai"].into_iter().map(str::to_owned);
         let providers = known.chain(config.providers.models.keys().cloned()).collect();
-        let mut memory: HashMap<AccountId, BTreeMap<String, Arc<Kept>>> = HashMap::new();
-        for (account, provider, kept) in store::all(&db).await? {
-            memory.entry(account).or_default().insert(provider, Arc::new(kept));
+        let mut memory: HashMap<AccountId, BTreeMap<String, Arc<StoredKey>>> = HashMap::new();
+        for (id, stored) in store::all(&db).await? {
+            memory.entry(id.account).or_default().insert(id.provider, Arc::new(stored));
         }
-        let (memory, changing) = (RwLock::new(memory), tokio::sync::Mutex::default());
-        Ok(Self(Arc::new(Inner { db, clock, keys, providers, memory, changing })))
+        let (memory, write_lock) = (RwLock::new(memory), tokio::sync::Mutex::default());
+        Ok(Self(Arc::new(OwnKeysInner { db, clock, keys, providers, memory, write_lock })))
     }
 
-    /// Whom a key can be for.
+    /// The providers that a key can be for.
     #[must_use]
     pub fn providers(&self) -> &[String] {
         &self.0.providers
     }
 
-    /// The keys of `account`, by provider.
+    /// The keys of `account`, sorted by provider.
     #[must_use]
     pub fn of(&self, account: AccountId) -> Vec<OwnKey> {
         let memory = self.0.memory.read().unwrap_or_else(PoisonError::into_inner);
-        let seen = |(provider, kept): (&String, &Arc<Kept>)| OwnKey {
+        let keys = memory.get(&account).into_iter().flatten();
+        keys.map(|(provider, stored)| OwnKey {
             provider: provider.clone(),
-            last_four: kept.last_four.clone(),
-            added_at: kept.added_at,
-            refused: *kept.refused(),
-        };
-        memory.get(&account).into_iter().flatten().map(seen).collect()
+            last_four: stored.last_four.clone(),
+            added_at: stored.added_at,
+            refused: *stored.refused(),
+        })
+        .collect()
     }
 
-    /// The providers to which the calls of `account` go out under its own key.
+    /// The configured providers for which `account` has a key.
     #[must_use]
     pub fn in_use(&self, account: AccountId) -> Vec<String> {
+        // A provider may have left the settings since its key was added. The row stays in case it comes back.
         let keys = self.of(account).into_iter().map(|key| key.provider);
         keys.filter(|provider| self.0.providers.contains(provider)).collect()
     }
 
-    /// What a call of `account` to `provider` goes out under, if the account has a key there.
+    /// The key for a call of `account` to `provider`, if the account has one.
     #[must_use]
-    pub fn pass(&self, account: AccountId, provider: &str) -> Option<Pass> {
+    pub fn call_key(&self, account: AccountId, provider: &str) -> Option<CallKey> {
         let memory = self.0.memory.read().unwrap_or_else(PoisonError::into_inner);
-        let kept = Arc::clone(memory.get(&account)?.get(provider)?);
-        Some(Pass { room: self.clone(), account, provider: provider.to_owned(), kept })
+        let stored = Arc::clone(memory.get(&account)?.get(provider)?);
+        Some(CallKey { own_keys: self.clone(), id: KeyId { account, provider: provider.to_owned() }, stored })
     }
 
-    /// Keeps a key that its owner typed, in the place of another for the same provider. The next call goes out under it.
+    /// Stores a key as typed by its owner, in place of an earlier one for the same provider. The next call uses it.
     ///
     /// # Errors
-    /// `Invalid` for what can be no key; `NotFound` for a provider that is not known here.
-    pub async fn set(&self, (account, owner): (AccountId, &Handle), provider: &str, typed: &str) -> Result<()> {
-        let Inner { db, clock, keys, providers, .. } = &*self.0;
+    /// `Invalid` when the text cannot be a key; `NotFound` for a provider that is not in the settings.
+    pub async fn set(&self, owner: KeyOwner<'_>, provider: &str, typed: &str) -> Result<()> {
+        let OwnKeysInner { db, clock, keys, providers, .. } = &*self.0;
         if !providers.iter().any(|known| known == provider) {
             return Err(Error::NotFound);
         }
-        let key = rules::read(typed).map_err(|sentence| Error::invalid("key", sentence))?;
-        let kept = Kept {
-            sealed: keys.seal(&whose(account, provider), key.as_bytes()),
+        let id = KeyId { account: owner.account, provider: provider.to_owned() };
+        let key = rules::parse_key(typed).map_err(|sentence| Error::invalid("key", sentence))?;
+        let stored = StoredKey {
+            sealed: keys.seal(&associated_data(&id), key.as_bytes()),
             last_four: rules::last_four(key).to_owned(),
             added_at: clock.now(),
             refused: Mutex::default(),
         };
-        let _one_at_a_time = self.0.changing.lock().await;
+        let _guard = self.0.write_lock.lock().await;
         let tx = db.begin().await?;
-        store::put(&tx, account, provider, &kept).await?;
-        audit::record(&tx, clock, owner.as_str(), "add_own_key", (owner.as_str(), provider)).await?;
+        store::put(&tx, &id, &stored).await?;
+        let handle = owner.handle.as_str();
+        let entry = AuditEntry { actor: handle, action: "add_own_key", subject: handle, detail: provider };
+        audit::record(&tx, clock, &entry).await?;
         tx.commit().await?;
-        self.change(|memory| memory.entry(account).or_default().insert(provider.to_owned(), Arc::new(kept)));
+        self.change(|memory| memory.entry(id.account).or_default().insert(id.provider, Arc::new(stored)));
         Ok(())
     }
 
-    /// Takes a key away for its owner. The next call is the budget's again; those in flight end as they began.
+    /// Removes a key for its owner. The next call is charged to the Berth budget; calls in flight keep the removed key.
     ///
     /// # Errors
-    /// `NotFound` when there is none.
-    pub async fn remove(&self, (account, owner): (AccountId, &Handle), provider: &str) -> Result<()> {
-        let _one_at_a_time = self.0.changing.lock().await;
+    /// `NotFound` when there is no such key.
+    pub async fn remove(&self, owner: KeyOwner<'_>, provider: &str) -> Result<()> {
+        let id = KeyId { account: owner.account, provider: provider.to_owned() };
+        let _guard = self.0.write_lock.lock().await;
         let tx = self.0.db.begin().await?;
-        if !store::delete(&tx, account, provider).await? {
+        if !store::delete(&tx, &id).await? {
             return Err(Error::NotFound);
         }
-        audit::record(&tx, &self.0.clock, owner.as_str(), "remove_own_key", (owner.as_str(), provider)).await?;
+        let handle = owner.handle.as_str();
+        let entry = AuditEntry { actor: handle, action: "remove_own_key", subject: handle, detail: provider };
+        audit::record(&tx, &self.0.clock, &entry).await?;
         tx.commit().await?;
-        self.change(|memory| memory.entry(account).or_default().remove(provider));
+        self.change(|memory| memory.entry(id.account).or_default().remove(&id.provider));
         Ok(())
     }
 
-    /// Deletes, in the caller's transaction, every key of `account`; call [`OwnKeys::forget`] after the commit.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn forget_in(&self, tx: &Tx, account: AccountId) -> Result<()> {
+    /// Deletes every key of `account` in the caller's transaction. [`OwnKeys::forget`] must be called after the commit.
+    async fn forget_in(&self, tx: &Tx, account: AccountId) -> Result<()> {
         store::forget(tx, account).await
     }
 
-    /// Forgets what was deleted by [`OwnKeys::forget_in`].
-    pub fn forget(&self, account: AccountId) {
+    /// Removes from memory the keys that [`OwnKeys::forget_in`] deleted.
+    fn forget(&self, account: AccountId) {
         self.change(|memory| memory.remove(&account));
     }
 
-    /// Writes down what `kept` was last told, which may be more than it was when somebody asked for this.
-    async fn write_down(&self, (account, provider): (AccountId, &str), kept: &Kept) {
-        let _one_at_a_time = self.0.changing.lock().await;
-        let Some(refused) = *kept.refused() else { return };
-        tracing::info!(account.id = %account, provider, refused.status, "a provider refused a person's own key");
+    /// Stores the last refusal of a key. Best effort: a failure is logged.
+    async fn persist_refusal(&self, id: &KeyId, stored: &StoredKey) {
+        let _guard = self.0.write_lock.lock().await;
+        // Read after the lock was acquired: of several refusals that wait for it, each then writes the newest, so the
+        // order in which they get the lock does not matter.
+        let Some(refused) = *stored.refused() else { return };
+        let provider = id.provider.as_str();
+        tracing::info!(account.id = %id.account, provider, refused.status, "a provider refused an account's own key");
         let write = async {
             let tx = self.0.db.begin().await?;
-            store::note_refused(&tx, (account, provider), kept, refused).await?;
+            store::note_refused(&tx, id, stored, refused).await?;
             tx.commit().await
         };
         if let Err(error) = write.await {
-            tracing::warn!(error = ?error, "that an own key was refused stands in memory only");
+            tracing::warn!(error = ?error, "could not store the refusal of an own key; it is in memory only");
         }
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut HashMap<AccountId, BTreeMap<String, Arc<Kept>>>) -> T) -> T {
+    fn change<T>(&self, change: impl FnOnce(&mut HashMap<AccountId, BTreeMap<String, Arc<StoredKey>>>) -> T) -> T {
         change(&mut self.0.memory.write().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl Pass {
-    /// The key itself, to be written into the head of a call and nowhere else.
+impl CallKey {
+    /// Decrypts the key. It may only be written into the head of a call.
     ///
     /// # Errors
-    /// When it was sealed with another `BERTH_SECRET` than this installation's.
-    pub fn reveal(&self) -> std::result::Result<Zeroizing<Vec<u8>>, Unsealable> {
-        self.room.0.keys.open(&whose(self.account, &self.provider), &self.kept.sealed)
+    /// When it was encrypted under another `BERTH_SECRET`.
+    pub fn reveal(&self) -> std::result::Result<Zeroizing<Vec<u8>>, UnsealError> {
+        self.own_keys.0.keys.open(&associated_data(&self.id), &self.stored.sealed)
     }
 
-    /// Takes note of the status that the provider answered with, for the owner's page. Its writing down keeps no answer
-    /// waiting.
-    pub fn heard(&self, status: u16) {
+    /// Records that the provider refused the key, if `status` says so, to be shown to its owner.
+    pub fn note_status(&self, status: u16) {
         if !matches!(status, 401 | 403) {
             return;
         }
-        let refused = Refused { at: self.room.0.clock.now(), status };
-        let is_news = |before: Refused| before.status != status || refused.at.since(before.at) >= NOTED_AGAIN_AFTER;
-        if self.kept.refused().is_none_or(is_news) {
-            *self.kept.refused() = Some(refused);
-            let (room, account, provider) = (self.room.clone(), self.account, self.provider.clone());
-            let kept = Arc::clone(&self.kept);
-            tokio::spawn(async move { room.write_down((account, &provider), &kept).await });
+        let refused = KeyRefusal { at: self.own_keys.0.clock.now(), status };
+        let is_news = |before: KeyRefusal| before.status != status || refused.at.since(before.at) >= REFUSAL_PRECISION;
+        if self.stored.refused().is_none_or(is_news) {
+            *self.stored.refused() = Some(refused);
+            let (own_keys, id, stored) = (self.own_keys.clone(), self.id.clone(), Arc::clone(&self.stored));
+            // Not awaited: the provider's answer must not wait for the database. If the process ends before the write,
+            // the note is lost, and the next refused call makes it again.
+            tokio::spawn(async move { own_keys.persist_refusal(&id, &stored).await });
         }
     }
 }
 
-impl Kept {
-    fn refused(&self) -> MutexGuard<'_, Option<Refused>> {
-        // One value is whole after any panic.
+impl StoredKey {
+    fn refused(&self) -> MutexGuard<'_, Option<KeyRefusal>> {
+        // A poisoned lock can be ignored: the value is replaced in one assignment, so a panic cannot leave half of it.
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What a key is sealed for: it opens for no other account, and for no other provider of the same one.
-fn whose(account: AccountId, provider: &str) -> Vec<u8> {
-    [account.0.as_bytes(), provider.as_bytes()].concat()
+/// The associated data of a key's encryption (AEAD). A ciphertext that is copied into the row of another account or
+/// provider does not decrypt there.
+fn associated_data(id: &KeyId) -> Vec<u8> {
+    // Unambiguous without a separator: an account id has a fixed length of 16 bytes.
+    [id.account.0.as_bytes(), id.provider.as_bytes()].concat()
 }

@@ -1,4 +1,4 @@
-//! Registration of own keys: those of a deleted account go.
+//! Registration of own keys: the deletion of an account's keys.
 
 use async_trait::async_trait;
 

@@ -1,17 +1,18 @@
-//! What can be a key at a provider.
+//! Validation of API keys. Pure.
 
-/// Keys of providers have forty characters and more. Of a shorter one than this, the four that are shown would be too many.
+/// Shortest accepted key. Providers issue forty characters and more; of a key much shorter than this, the four that are
+/// shown would give away too much.
 const SHORTEST: usize = 16;
-/// The longest in use have some two hundred.
+/// Longest accepted key. The longest in use have about two hundred characters.
 const LONGEST: usize = 512;
-/// Characters that are shown, to tell a key by.
+/// Last characters that are shown, by which an owner recognises a key.
 const SHOWN: usize = 4;
 
-/// A key as somebody typed it, if it can be one: it goes into a header as it is.
+/// Checks a key as typed. It is sent in a header unchanged, so only visible ASCII is accepted.
 ///
 /// # Errors
-/// A sentence that says what is wrong, and nothing of what was typed.
-pub fn read(typed: &str) -> Result<&str, String> {
+/// A sentence for the owner. It never repeats the key, which may be valid elsewhere: errors are shown and logged.
+pub fn parse_key(typed: &str) -> Result<&str, String> {
     if typed.is_empty() {
         return Err("Paste the key here.".into());
     }
@@ -30,7 +31,7 @@ pub fn read(typed: &str) -> Result<&str, String> {
     Ok(typed)
 }
 
-/// What is shown of a key that can be one.
+/// The last four characters of a key that [`parse_key`] accepted.
 #[must_use]
 pub fn last_four(key: &str) -> &str {
     key.get(key.len().saturating_sub(SHOWN)..).unwrap_or_default()
@@ -41,9 +42,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_fits_a_header_as_it_is_can_be_a_key() {
+    fn a_key_is_accepted_only_if_it_fits_a_header_unchanged() {
         for key in ["sk-ant-api03-abcdefgh_-1234", &"k".repeat(SHORTEST), &"k".repeat(LONGEST)] {
-            assert_eq!(read(key), Ok(key));
+            assert_eq!(parse_key(key), Ok(key));
         }
         for (typed, part) in [
             ("", "Paste the key"),
@@ -56,8 +57,8 @@ mod tests {
             ("fifteen-letters", "too short"),
             (&"k".repeat(LONGEST + 1), "too long"),
         ] {
-            let said = read(typed).unwrap_err();
-            assert!(said.contains(part) && (typed.is_empty() || !said.contains(typed)), "{typed:?}: {said}");
+            let message = parse_key(typed).unwrap_err();
+            assert!(message.contains(part) && (typed.is_empty() || !message.contains(typed)), "{typed:?}: {message}");
         }
         assert_eq!(last_four("sk-ant-api03-abcdefgh_-1234"), "1234");
     }

@@ -1,28 +1,29 @@
-//! The keys' rows: all SQL of this room.
+//! The SQL of this module: the table `own_keys`.
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 
-use super::{Kept, Refused};
+use super::{KeyId, KeyRefusal, StoredKey};
 use crate::clock::Timestamp;
 use crate::db::{AccountId, Db, Tx};
 use crate::error::Result;
 
-/// Everybody's, with whose each is and for which provider.
-pub(super) async fn all(db: &Db) -> Result<Vec<(AccountId, String, Kept)>> {
+/// The keys of all accounts.
+pub(super) async fn all(db: &Db) -> Result<Vec<(KeyId, StoredKey)>> {
     let rows = row::Entity::find().all(db.read()).await?;
-    Ok(rows.into_iter().map(|row| (row.account_id, row.provider.clone(), row.into())).collect())
+    let id = |row: &row::Model| KeyId { account: row.account_id, provider: row.provider.clone() };
+    Ok(rows.into_iter().map(|row| (id(&row), row.into())).collect())
 }
 
-/// Puts `kept` in the place of what the account had for `provider`.
-pub(super) async fn put(tx: &Tx, account: AccountId, provider: &str, kept: &Kept) -> Result<()> {
-    delete(tx, account, provider).await?;
+/// Stores a key in place of the one with the same id.
+pub(super) async fn put(tx: &Tx, id: &KeyId, key: &StoredKey) -> Result<()> {
+    delete(tx, id).await?;
     let row = row::ActiveModel {
-        account_id: Set(account),
-        provider: Set(provider.to_owned()),
-        sealed: Set(kept.sealed.clone()),
-        last_four: Set(kept.last_four.clone()),
-        added_at_ms: Set(kept.added_at.0),
+        account_id: Set(id.account),
+        provider: Set(id.provider.clone()),
+        sealed: Set(key.sealed.clone()),
+        last_four: Set(key.last_four.clone()),
+        added_at_ms: Set(key.added_at.0),
         refused_at_ms: Set(None),
         refused_status: Set(None),
     };
@@ -30,9 +31,9 @@ pub(super) async fn put(tx: &Tx, account: AccountId, provider: &str, kept: &Kept
     Ok(())
 }
 
-/// Whether there was one.
-pub(super) async fn delete(tx: &Tx, account: AccountId, provider: &str) -> Result<bool> {
-    let deleted = row::Entity::delete_by_id((account, provider.to_owned())).exec(tx).await?;
+/// `false` when there is no such key.
+pub(super) async fn delete(tx: &Tx, id: &KeyId) -> Result<bool> {
+    let deleted = row::Entity::delete_by_id((id.account, id.provider.clone())).exec(tx).await?;
     Ok(deleted.rows_affected > 0)
 }
 
@@ -42,28 +43,25 @@ pub(super) async fn forget(tx: &Tx, account: AccountId) -> Result<()> {
     Ok(())
 }
 
-/// Notes that `kept` was refused; one that took its place since is another, as the seal tells.
-pub(super) async fn note_refused(
-    tx: &Tx,
-    (account, provider): (AccountId, &str),
-    kept: &Kept,
-    refused: Refused,
-) -> Result<()> {
+/// Stores the last refusal of `key`.
+pub(super) async fn note_refused(tx: &Tx, id: &KeyId, key: &StoredKey, refused: KeyRefusal) -> Result<()> {
     row::Entity::update_many()
         .col_expr(row::Column::RefusedAtMs, Expr::value(refused.at.0))
         .col_expr(row::Column::RefusedStatus, Expr::value(i64::from(refused.status)))
-        .filter(row::Column::AccountId.eq(account))
-        .filter(row::Column::Provider.eq(provider))
-        .filter(row::Column::Sealed.eq(kept.sealed.clone()))
+        .filter(row::Column::AccountId.eq(id.account))
+        .filter(row::Column::Provider.eq(&id.provider))
+        // The owner may have replaced the key while its call was in flight. The new key was not refused, and its
+        // ciphertext differs, even for the same text: each encryption uses a new nonce.
+        .filter(row::Column::Sealed.eq(key.sealed.clone()))
         .exec(tx)
         .await?;
     Ok(())
 }
 
-impl From<row::Model> for Kept {
+impl From<row::Model> for StoredKey {
     fn from(row: row::Model) -> Self {
         let status = row.refused_status.and_then(|status| u16::try_from(status).ok());
-        let refused = row.refused_at_ms.zip(status).map(|(at, status)| Refused { at: Timestamp(at), status });
+        let refused = row.refused_at_ms.zip(status).map(|(at, status)| KeyRefusal { at: Timestamp(at), status });
         Self {
             sealed: row.sealed,
             last_four: row.last_four,

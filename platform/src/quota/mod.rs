@@ -56,7 +56,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, Limits, Providers, UnknownModels};
 use crate::db::{AccountId, Db, HoldId, InstanceId};
 use crate::error::{Error, Result};
-use crate::secrets::Keys;
+use crate::secrets::InstallationKeys;
 use admission::books::{Account, Amount};
 use admission::refusal::TRY_AGAIN;
 use calendar::Days;
@@ -153,7 +153,7 @@ impl Quota {
     ///
     /// # Errors
     /// When the price table that was built in cannot be read.
-    pub fn open(db: Db, clock: Clock, keys: &Keys, config: &Config) -> Result<Self> {
+    pub fn open(db: Db, clock: Clock, keys: &InstallationKeys, config: &Config) -> Result<Self> {
         Ok(Self(Arc::new(Inner {
             db,
             clock,

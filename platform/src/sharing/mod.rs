@@ -1,8 +1,8 @@
-//! Sharing: what an owner opens of their instance, and to whom: a path or the whole, to named accounts, to whoever is signed
-//! in, or to everyone. What is not opened stays the owner's alone.
+//! Sharing: access control for an instance's visitors. A share opens a path, or the whole instance, to a named account,
+//! to every logged-in account, or to everyone. Without a share only the owner has access.
 //!
-//! Who may pass is asked at every request, so it stands in memory. Shares that another process wrote are read when it says
-//! so, and now and then.
+//! Every request is checked, so all shares are held in memory. The CLI writes shares in a process of its own and
+//! notifies the platform; in case a notification is lost, everything is reloaded periodically.
 
 mod limits;
 mod registration;
@@ -14,36 +14,38 @@ use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use limits::Limits;
-pub use rules::{Admission, Audience, MOST_SHARES, Visitor, covers};
+use limits::VisitorRateLimits;
+pub use rules::{AccessDecision, MOST_SHARES, ShareAudience, Visitor, covers};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::clock::{Clock, Timestamp};
-use crate::db::{Db, InstanceId, Tx, audit};
+use crate::db::audit::{self, AuditEntry};
+use crate::db::{Db, InstanceId, Tx};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::instances::{Instance, Instances};
 
-/// How often everything is read again, for what another process wrote without saying so.
-const READ_AGAIN: Duration = Duration::from_secs(30);
+/// Interval of the full reload.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The room. Cheap to clone.
+/// The module's interface. Clones share one state.
 #[derive(Clone)]
-pub struct Sharing(Arc<Inner>);
+pub struct Sharing(Arc<SharingInner>);
 
-struct Inner {
+struct SharingInner {
     db: Db,
     clock: Clock,
     instances: Instances,
-    limits: Limits,
+    limits: VisitorRateLimits,
     memory: RwLock<HashMap<InstanceId, Arc<[Share]>>>,
-    /// One at a time changes or reads again, so that what is read is never older than what is in memory.
-    changing: tokio::sync::Mutex<()>,
+    /// Serialises writes and reloads. Without it a reload could read the table, a write could commit and update
+    /// `memory`, and the reload would then put the older state back: a revoked share would be open again.
+    write_lock: tokio::sync::Mutex<()>,
 }
 
-/// A share's id, as its owner's page names it.
+/// A share's id, as used in URLs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ShareId(pub Uuid);
 
@@ -61,39 +63,36 @@ impl std::str::FromStr for ShareId {
     }
 }
 
-/// Something that an owner opened.
+/// A path of an instance that its owner opened to an audience.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Share {
     pub id: ShareId,
-    /// `/`, or a path without a slash at its end: that, and everything below.
+    /// `/`, or a path without a trailing slash. Everything below it is shared as well.
     pub path: String,
     #[serde(flatten)]
-    pub audience: Audience,
+    pub audience: ShareAudience,
     pub made_at: Timestamp,
 }
 
 impl Sharing {
-    /// Reads what is opened.
-    ///
-    /// # Errors
-    /// When the database does not answer.
+    /// Loads all shares into memory.
     pub async fn open(db: Db, clock: Clock, instances: Instances) -> Result<Self> {
-        let limits = Limits::new(clock.clone());
-        let (memory, changing) = (RwLock::default(), tokio::sync::Mutex::default());
-        let sharing = Self(Arc::new(Inner { db, clock, instances, limits, memory, changing }));
-        sharing.read_all().await?;
+        let limits = VisitorRateLimits::new(clock.clone());
+        let (memory, write_lock) = (RwLock::default(), tokio::sync::Mutex::default());
+        let sharing = Self(Arc::new(SharingInner { db, clock, instances, limits, memory, write_lock }));
+        sharing.reload_all().await?;
         Ok(sharing)
     }
 
-    /// Opens `path` of `instance` to `audience`, by its owner.
+    /// Shares `path` of `instance` with `audience`, for its owner.
     ///
     /// # Errors
-    /// `Invalid` for a path that cannot be one, or a handle that nobody has; `Conflict` when it is open like that already, or
-    /// as much is as may be.
-    pub async fn add(&self, instance: &Instance, path: &str, audience: Audience) -> Result<Share> {
-        let path = rules::tidy_path(path).map_err(|sentence| Error::invalid("path", sentence))?;
-        self.check(instance, &audience)?;
-        let _one_at_a_time = self.0.changing.lock().await;
+    /// `Invalid` for a malformed path or a handle without an account; `Conflict` when the same share exists, or the
+    /// instance has the most shares allowed.
+    pub async fn add(&self, instance: &Instance, path: &str, audience: ShareAudience) -> Result<Share> {
+        let path = rules::parse_path(path).map_err(|sentence| Error::invalid("path", sentence))?;
+        self.check_audience(instance, &audience)?;
+        let _guard = self.0.write_lock.lock().await;
         if self.of(instance.id).iter().any(|share| share.path == path && share.audience.is_like(&audience)) {
             return Err(Error::Conflict("This is open to them already. To change how, take that back first.".into()));
         }
@@ -103,8 +102,9 @@ impl Sharing {
             return Err(Error::Conflict(format!("{MOST_SHARES} shares are as many as may be. Take one back first.")));
         }
         store::insert(&tx, instance.id, &share).await?;
-        let (owner, what) = (instance.handle.as_str(), share.in_short());
-        audit::record(&tx, &self.0.clock, owner, "share", (owner, &what)).await?;
+        let (owner, summary) = (instance.handle.as_str(), share.summary());
+        let entry = AuditEntry { actor: owner, action: "share", subject: owner, detail: &summary };
+        audit::record(&tx, &self.0.clock, &entry).await?;
         tx.commit().await?;
         self.change(|memory| {
             let shares = memory.entry(instance.id).or_default();
@@ -113,16 +113,18 @@ impl Sharing {
         Ok(share)
     }
 
-    /// Takes a share back, for `actor`. What is open by it ends within five seconds.
+    /// Revokes a share. Streams and WebSockets that depend on it end within five seconds. `actor` is written to the
+    /// audit log.
     ///
     /// # Errors
     /// `NotFound` when the instance has no such share.
     pub async fn remove(&self, instance: &Instance, id: ShareId, actor: &str) -> Result<()> {
-        let _one_at_a_time = self.0.changing.lock().await;
+        let _guard = self.0.write_lock.lock().await;
         let tx = self.0.db.begin().await?;
         let share = store::delete(&tx, instance.id, id).await?.ok_or(Error::NotFound)?;
-        let (owner, what) = (instance.handle.as_str(), share.in_short());
-        audit::record(&tx, &self.0.clock, actor, "unshare", (owner, &what)).await?;
+        let (owner, summary) = (instance.handle.as_str(), share.summary());
+        let entry = AuditEntry { actor, action: "unshare", subject: owner, detail: &summary };
+        audit::record(&tx, &self.0.clock, &entry).await?;
         tx.commit().await?;
         self.change(|memory| {
             let shares = memory.entry(instance.id).or_default();
@@ -131,85 +133,79 @@ impl Sharing {
         Ok(())
     }
 
-    /// What is open of an instance, oldest first, from memory.
+    /// The shares of an instance, the oldest first.
     #[must_use]
     pub fn of(&self, instance: InstanceId) -> Arc<[Share]> {
         let memory = self.0.memory.read().unwrap_or_else(PoisonError::into_inner);
         memory.get(&instance).cloned().unwrap_or_default()
     }
 
-    /// What `visitor` may do at `path` of `instance`, from memory: asked at every request. Of one that is closed nothing is
-    /// open.
+    /// Decides what `visitor` may do at `path` of `instance`. In memory; called for every request.
     #[must_use]
-    pub fn admit(&self, visitor: &Visitor, instance: &Instance, path: &str) -> Admission {
+    pub fn admit(&self, visitor: &Visitor, instance: &Instance, path: &str) -> AccessDecision {
+        // An instance that is suspended, removed or scheduled for deletion is closed: its shares count for nothing.
         if *visitor != Visitor::Owner && instance.status().wish.is_closed() {
-            return Admission::Refused;
+            return AccessDecision::Refused;
         }
         let shares = self.of(instance.id);
         rules::admit(visitor, path, shares.iter().map(|share| (share.path.as_str(), &share.audience)))
     }
 
-    /// Whether anything of `instance` is open to `handle` by a login, so that they may log in on its host.
+    /// Whether a share of `instance` lets the account `handle` log in on the instance's host.
     #[must_use]
     pub fn invites(&self, instance: &Instance, handle: &Handle) -> bool {
         !instance.status().wish.is_closed() && self.of(instance.id).iter().any(|share| share.audience.invites(handle))
     }
 
-    /// Counts a stranger's request.
+    /// Counts a request without a login against the rate limit of its address.
     ///
     /// # Errors
-    /// `TooMany` when too many came from this address of late.
+    /// `TooMany` above the limit.
     pub fn count_request(&self, from: IpAddr) -> Result<()> {
         self.0.limits.request(from)
     }
 
-    /// Counts a wake of `instance` for a stranger.
+    /// Counts a wake of `instance` by a request without a login.
     ///
     /// # Errors
-    /// How long until there may be one.
+    /// The time until the next wake is allowed, when the rate limit is exceeded.
     pub fn count_wake(&self, instance: InstanceId) -> std::result::Result<(), Duration> {
         self.0.limits.wake(instance)
     }
 
-    /// Reads again what is open of one instance: another process changed it.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn read(&self, instance: InstanceId) -> Result<()> {
-        let _one_at_a_time = self.0.changing.lock().await;
+    /// Reloads the shares of one instance after another process changed them.
+    pub async fn reload(&self, instance: InstanceId) -> Result<()> {
+        let _guard = self.0.write_lock.lock().await;
         let shares: Arc<[Share]> = store::of(&self.0.db, instance).await?.into();
         self.change(|memory| memory.insert(instance, shares));
         Ok(())
     }
 
-    /// Reads everything again every half minute, until `shutdown`: a word from another process can be lost.
-    pub async fn keep_reading(self, shutdown: CancellationToken) {
+    /// Reloads all shares every half minute until `shutdown`: a notification from another process can be lost.
+    pub async fn keep_reloading(self, shutdown: CancellationToken) {
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(READ_AGAIN) => {}
+                () = tokio::time::sleep(RELOAD_INTERVAL) => {}
             }
-            if let Err(error) = self.read_all().await {
-                tracing::warn!(error = ?error, "shares could not be read again; what is in memory counts");
+            if let Err(error) = self.reload_all().await {
+                tracing::warn!(error = ?error, "shares could not be reloaded; those in memory stay in force");
             }
         }
     }
 
-    /// Deletes, in the caller's transaction, what `instance` opened and what was opened to `owner` by name; call
-    /// [`Sharing::forget`] after the commit.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn forget_in(&self, tx: &Tx, instance: Option<InstanceId>, owner: &Handle) -> Result<()> {
+    /// Deletes, in the caller's transaction, the shares of `instance` and those that name `owner` as guest.
+    /// [`Sharing::forget`] must be called after the commit.
+    async fn forget_in(&self, tx: &Tx, instance: Option<InstanceId>, owner: &Handle) -> Result<()> {
         if let Some(instance) = instance {
             store::forget(tx, instance).await?;
         }
         store::forget_guest(tx, owner).await
     }
 
-    /// Forgets what was deleted by [`Sharing::forget_in`].
-    pub fn forget(&self, instance: Option<InstanceId>, owner: &Handle) {
-        let is_theirs = |share: &Share| matches!(&share.audience, Audience::Account { handle } if handle == owner);
+    /// Removes from memory the shares that [`Sharing::forget_in`] deleted.
+    fn forget(&self, instance: Option<InstanceId>, owner: &Handle) {
+        let is_theirs = |share: &Share| matches!(&share.audience, ShareAudience::Account { handle } if handle == owner);
         self.change(|memory| {
             memory.retain(|id, _| Some(*id) != instance);
             for shares in memory.values_mut().filter(|shares| shares.iter().any(is_theirs)) {
@@ -218,20 +214,20 @@ impl Sharing {
         });
     }
 
-    /// Whether something can be opened to `audience` by the owner of `instance`.
-    fn check(&self, instance: &Instance, audience: &Audience) -> Result<()> {
-        let Audience::Account { handle } = audience else { return Ok(()) };
+    /// Whether the owner of `instance` can share with `audience`.
+    fn check_audience(&self, instance: &Instance, audience: &ShareAudience) -> Result<()> {
+        let ShareAudience::Account { handle } = audience else { return Ok(()) };
         if *handle == instance.handle {
             return Err(Error::invalid("handle", "That is you. All of it is open to you already."));
         }
         if self.0.instances.by_handle(handle).is_none() {
-            return Err(Error::invalid("handle", "Nobody here has that handle."));
+            return Err(Error::invalid("handle", "No account here has that handle."));
         }
         Ok(())
     }
 
-    async fn read_all(&self) -> Result<()> {
-        let _one_at_a_time = self.0.changing.lock().await;
+    async fn reload_all(&self) -> Result<()> {
+        let _guard = self.0.write_lock.lock().await;
         let mut read: HashMap<InstanceId, Vec<Share>> = HashMap::new();
         for (instance, share) in store::all(&self.0.db).await? {
             read.entry(instance).or_default().push(share);
@@ -247,10 +243,10 @@ impl Sharing {
 }
 
 impl Share {
-    /// For the audit and the operator: `/docs to account bob`.
+    /// A short text for the audit log and the CLI: `/docs to account bob`.
     #[must_use]
-    pub fn in_short(&self) -> String {
-        let (audience, handle) = store::words(&self.audience);
+    pub fn summary(&self) -> String {
+        let (audience, handle) = store::audience_columns(&self.audience);
         format!("{} to {audience} {handle}", self.path).trim_end().to_owned()
     }
 }

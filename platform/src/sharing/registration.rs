@@ -1,4 +1,4 @@
-//! Registration of sharing: a deleted account's shares go, those it made and those made to it by name.
+//! Registration of sharing: the deletion of an account's shares, and of shares that name the account as guest.
 
 use async_trait::async_trait;
 

@@ -1,52 +1,52 @@
-//! Whom a share lets in, and which paths it is about. Pure.
+//! Pure rules of access: which visitors a share admits, and which request paths it covers.
 
 use serde::Serialize;
 
 use crate::handle::Handle;
 
-/// Shares that one instance may have.
+/// Most shares of one instance.
 pub const MOST_SHARES: usize = 50;
 /// Longest path of a share, in bytes.
 pub const LONGEST_PATH: usize = 200;
 
-/// Who visits an instance.
+/// The client of a request to an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Visitor {
     Owner,
-    /// Somebody else who is logged in, and agreed to be known to this instance.
+    /// Another account, logged in on the instance's host. Its owner agreed to reveal the handle to the instance.
     Guest(Handle),
-    /// Nobody known.
+    /// Without a login.
     Stranger,
 }
 
-/// To whom something is opened.
+/// The visitors that a share admits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "audience", rename_all = "snake_case")]
-pub enum Audience {
+pub enum ShareAudience {
     Account {
         handle: Handle,
     },
-    /// Whoever has an account here.
+    /// Every account of this server, after logging in on the instance's host.
     SignedIn,
-    /// Anybody, without a login. `wakes`: also while the instance sleeps.
+    /// Every visitor, without a login. `wakes`: whether their requests wake the instance.
     Everyone {
         wakes: bool,
     },
 }
 
-/// What a visitor may do at a path, from least to most.
+/// What a visitor may do at a path. Ordered: the widest of several shares is the maximum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Admission {
-    /// Nothing: it is not for them.
+pub enum AccessDecision {
+    /// No access.
     Refused,
-    /// See it while it is awake. It is neither woken nor kept awake for them.
+    /// Access while the instance is awake. The visit neither wakes it nor keeps it awake.
     WhileAwake,
-    /// See it, and wake it.
+    /// Access, and the visit wakes the instance.
     Wakes,
 }
 
-impl Audience {
-    /// Whether `handle` may log in on the instance's host by this: being seen without a login needs none.
+impl ShareAudience {
+    /// Whether this lets `handle` log in on the instance's host. A share with everyone needs no login and gives none.
     #[must_use]
     pub fn invites(&self, handle: &Handle) -> bool {
         match self {
@@ -56,71 +56,77 @@ impl Audience {
         }
     }
 
-    /// Whether both mean the same people.
+    /// Whether both admit the same visitors, apart from `wakes`.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         self == other || matches!((self, other), (Self::Everyone { .. }, Self::Everyone { .. }))
     }
 
-    fn admits(&self, visitor: &Visitor) -> Admission {
+    fn admits(&self, visitor: &Visitor) -> AccessDecision {
         match (self, visitor) {
-            (_, Visitor::Owner) | (Self::Everyone { wakes: true }, _) => Admission::Wakes,
-            (Self::Everyone { wakes: false }, _) => Admission::WhileAwake,
-            (_, Visitor::Guest(handle)) if self.invites(handle) => Admission::Wakes,
-            _ => Admission::Refused,
+            (_, Visitor::Owner) | (Self::Everyone { wakes: true }, _) => AccessDecision::Wakes,
+            (Self::Everyone { wakes: false }, _) => AccessDecision::WhileAwake,
+            (_, Visitor::Guest(handle)) if self.invites(handle) => AccessDecision::Wakes,
+            _ => AccessDecision::Refused,
         }
     }
 }
 
-/// What `visitor` may do at `path`, a request's path as it was sent. The most that any of the shares gives.
+/// Decides what `visitor` may do at `path`, the request's path exactly as sent: the widest access that any share gives.
 pub fn admit<'s>(
     visitor: &Visitor,
     path: &str,
-    shares: impl IntoIterator<Item = (&'s str, &'s Audience)>,
-) -> Admission {
+    shares: impl IntoIterator<Item = (&'s str, &'s ShareAudience)>,
+) -> AccessDecision {
     if *visitor == Visitor::Owner {
-        return Admission::Wakes;
+        return AccessDecision::Wakes;
     }
     let opened = shares.into_iter().filter(|(prefix, _)| covers(prefix, path));
-    opened.map(|(_, audience)| audience.admits(visitor)).max().unwrap_or(Admission::Refused)
+    opened.map(|(_, audience)| audience.admits(visitor)).max().unwrap_or(AccessDecision::Refused)
 }
 
-/// Whether a share of `prefix` is about `path`, whatever the program inside makes of it. Programs fold paths in many ways:
-/// some decode once or twice, some take `\` or `;` for a slash or an end, some climb at `..`. So the prefix must stand there as
-/// it is, letter for letter, and what follows must be a path that nobody reads in two ways. When in doubt it is private.
+/// Whether a share of `prefix` covers `path`, no matter how the program in the instance normalises paths. An ambiguous
+/// path is not covered.
 #[must_use]
 pub fn covers(prefix: &str, path: &str) -> bool {
+    // Path traversal. The program behind may decode once or twice, treat `\` or `;` as a separator, and resolve `..`:
+    // then `/docs/..%2fprivate` passes a prefix check here and is `/private` there. We cannot know how it normalises,
+    // and a path that we normalised ourselves would no longer be the one that we forward. So the prefix must match byte
+    // for byte, and the rest must be a path that every normalisation leaves below it.
     if prefix == "/" {
         return path.starts_with('/');
     }
     match path.strip_prefix(prefix) {
         Some("") => true,
-        Some(rest) => rest.strip_prefix('/').is_some_and(is_unmistakable),
+        Some(rest) => rest.strip_prefix('/').is_some_and(is_unambiguous),
         None => false,
     }
 }
 
-/// Whether everybody reads the segments of `below` alike, and none of them climbs. The last may be empty: a folder.
-fn is_unmistakable(below: &str) -> bool {
+/// Whether every program reads the segments of `below` alike and none of them resolves to a parent. The last segment
+/// may be empty: a folder.
+fn is_unambiguous(below: &str) -> bool {
     let (folders, last) = below.rsplit_once('/').map_or((None, below), |(folders, last)| (Some(folders), last));
     let folders = folders.into_iter().flat_map(|folders| folders.split('/'));
     folders.chain(Some(last).filter(|last| !last.is_empty())).all(is_plain)
 }
 
-/// A segment that stays one when it is decoded, and is no dots by another spelling: some programs trim spaces, which others
-/// write as `+`.
+/// Whether a segment is still one segment after decoding, and is not `..` in another spelling.
 fn is_plain(segment: &str) -> bool {
     let Some(decoded) = decoded(segment) else { return false };
+    // A second decoding must find nothing to decode, hence no `%` among the allowed characters. Some programs trim
+    // spaces, and some read `+` as a space, so ". ." and "..+" count as dots.
     let spaced = decoded.starts_with(' ') || decoded.ends_with(' ');
-    let is_harmless = |c: char| c.is_ascii_alphanumeric() || "-._~!$&'()*+,=:@ ".contains(c) || is_letter_abroad(c);
+    let is_harmless = |c: char| c.is_ascii_alphanumeric() || "-._~!$&'()*+,=:@ ".contains(c) || is_non_ascii_letter(c);
     decoded.chars().all(is_harmless) && !spaced && !decoded.trim_matches(['.', ' ', '+']).is_empty()
 }
 
-/// A letter outside ASCII. Signs and digits there can become dots and slashes when a program normalises them (U+FF0E, U+2488).
-fn is_letter_abroad(c: char) -> bool {
+/// A letter outside ASCII. Other characters there can become dots and slashes under Unicode normalisation (NFKC), such
+/// as U+FF0E and U+2488.
+fn is_non_ascii_letter(c: char) -> bool {
     !c.is_ascii() && c.is_alphabetic()
 }
 
-/// Percent-decoded, once. `None` for what is no encoding, or no text.
+/// Percent-decodes once. `None` for a malformed encoding or invalid UTF-8 (such as the overlong `%c0%ae` for a dot).
 fn decoded(segment: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(segment.len());
     let mut rest = segment.as_bytes();
@@ -138,11 +144,11 @@ fn decoded(segment: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// The path of a share as it is kept, from what its owner typed: `/`, or `/docs` without a slash at its end.
+/// Parses and normalises the path of a share as typed by its owner: `/`, or `/docs` without a trailing slash.
 ///
 /// # Errors
 /// A sentence for the owner.
-pub fn tidy_path(typed: &str) -> Result<String, &'static str> {
+pub fn parse_path(typed: &str) -> Result<String, &'static str> {
     let typed = typed.trim();
     if !typed.starts_with('/') {
         return Err("A path begins with a slash, such as /docs. A slash alone is the whole instance.");
@@ -171,14 +177,18 @@ mod tests {
     }
 
     #[test]
-    fn a_share_lets_in_whom_it_names_and_nobody_else() {
-        use Admission::{Refused, Wakes, WhileAwake};
+    fn a_share_admits_its_audience_and_no_other_visitor() {
+        use AccessDecision::{Refused, Wakes, WhileAwake};
         let [bob, carol] = ["bob", "carol"].map(|name| Visitor::Guest(handle(name)));
         for (sentence, audience, [to_owner, to_bob, to_carol, to_stranger]) in [
-            ("to bob", Audience::Account { handle: handle("bob") }, [Wakes, Wakes, Refused, Refused]),
-            ("to whoever is signed in", Audience::SignedIn, [Wakes, Wakes, Wakes, Refused]),
-            ("to everyone", Audience::Everyone { wakes: true }, [Wakes; 4]),
-            ("to be seen", Audience::Everyone { wakes: false }, [Wakes, WhileAwake, WhileAwake, WhileAwake]),
+            ("to bob", ShareAudience::Account { handle: handle("bob") }, [Wakes, Wakes, Refused, Refused]),
+            ("to every account", ShareAudience::SignedIn, [Wakes, Wakes, Wakes, Refused]),
+            ("to everyone", ShareAudience::Everyone { wakes: true }, [Wakes; 4]),
+            (
+                "to everyone while awake",
+                ShareAudience::Everyone { wakes: false },
+                [Wakes, WhileAwake, WhileAwake, WhileAwake],
+            ),
         ] {
             let seen = |visitor| admit(visitor, "/docs/a", [("/docs", &audience)]);
             let all = [&Visitor::Owner, &bob, &carol, &Visitor::Stranger].map(seen);
@@ -190,16 +200,17 @@ mod tests {
 
     #[test]
     fn of_several_shares_the_widest_counts_and_a_doubtful_path_has_only_the_whole() {
-        let (seen, to_bob) = (Audience::Everyone { wakes: false }, Audience::Account { handle: handle("bob") });
+        let (seen, to_bob) =
+            (ShareAudience::Everyone { wakes: false }, ShareAudience::Account { handle: handle("bob") });
         let shares = [("/", &seen), ("/docs", &to_bob)];
         let bob = Visitor::Guest(handle("bob"));
-        assert_eq!(admit(&bob, "/docs/a", shares), Admission::Wakes);
-        assert_eq!(admit(&bob, "/docs/../a", shares), Admission::WhileAwake);
-        assert_eq!(admit(&Visitor::Stranger, "/docs/a", shares), Admission::WhileAwake);
+        assert_eq!(admit(&bob, "/docs/a", shares), AccessDecision::Wakes);
+        assert_eq!(admit(&bob, "/docs/../a", shares), AccessDecision::WhileAwake);
+        assert_eq!(admit(&Visitor::Stranger, "/docs/a", shares), AccessDecision::WhileAwake);
     }
 
     #[test]
-    fn a_path_is_covered_only_where_nobody_can_read_it_otherwise() {
+    fn an_ambiguous_path_is_not_covered() {
         for path in [
             "/docs",
             "/docs/",
@@ -272,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_owner_types_becomes_a_plain_path() {
+    fn a_typed_path_is_normalised_or_refused() {
         for (typed, kept) in [
             ("/", Some("/")),
             (" /docs/ ", Some("/docs")),
@@ -290,14 +301,14 @@ mod tests {
             ("/a;b", None),
             ("/a?b", None),
         ] {
-            assert_eq!(tidy_path(typed).ok().as_deref(), kept, "{typed}");
+            assert_eq!(parse_path(typed).ok().as_deref(), kept, "{typed}");
         }
-        assert!(tidy_path(&format!("/{}", "a".repeat(LONGEST_PATH))).is_err());
+        assert!(parse_path(&format!("/{}", "a".repeat(LONGEST_PATH))).is_err());
     }
 
-    /// The path as the most willing program would read it: decodes until nothing changes, takes every sign that ever stood for
-    /// a slash for one, cuts parameters off, trims, and climbs.
-    fn folded(path: &str) -> Vec<String> {
+    /// The path as the most lenient program would normalise it: decodes until nothing changes, treats every look-alike
+    /// of a slash as one, cuts parameters off, trims spaces, and resolves `..`.
+    fn normalised(path: &str) -> Vec<String> {
         let mut text = path.to_owned();
         while let Some(again) = decoded(&text).filter(|again| *again != text) {
             text = again;
@@ -331,13 +342,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_covered_stays_below_its_prefix_however_it_is_folded(
+        fn a_covered_path_stays_below_its_prefix_under_every_normalisation(
             pieces in prop::collection::vec(prop_oneof![3 => piece(), 1 => Just("/".to_owned())], 0..12),
         ) {
             let path = format!("/docs{}", pieces.concat());
             if covers("/docs", &path) {
-                let folded = folded(&path);
-                prop_assert_eq!(folded.first().map(String::as_str), Some("docs"), "{}", path);
+                let segments = normalised(&path);
+                prop_assert_eq!(segments.first().map(String::as_str), Some("docs"), "{}", path);
             }
         }
 
@@ -350,9 +361,9 @@ mod tests {
         }
 
         #[test]
-        fn a_tidy_path_stays_as_it_is_and_covers_itself(typed in "/[a-z.~_/-]{0,20}") {
-            if let Ok(path) = tidy_path(&typed) {
-                prop_assert_eq!(tidy_path(&path), Ok(path.clone()));
+        fn parsing_is_idempotent_and_a_path_covers_itself(typed in "/[a-z.~_/-]{0,20}") {
+            if let Ok(path) = parse_path(&typed) {
+                prop_assert_eq!(parse_path(&path), Ok(path.clone()));
                 prop_assert!(covers(&path, &path));
             }
         }

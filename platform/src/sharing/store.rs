@@ -1,22 +1,22 @@
-//! The shares' rows: all SQL of this room.
+//! The SQL of this module: the table `shares`.
 
 use anyhow::Context as _;
 use sea_orm::ActiveValue::Set;
 use sea_orm::{ColumnTrait as _, EntityTrait, PaginatorTrait as _, QueryFilter as _, QueryOrder as _};
 
-use super::{Audience, Share, ShareId};
+use super::{Share, ShareAudience, ShareId};
 use crate::clock::Timestamp;
 use crate::db::{Db, InstanceId, Tx};
 use crate::error::Result;
 use crate::handle::Handle;
 
-/// Everybody's, oldest first.
+/// The shares of all instances, the oldest first.
 pub(super) async fn all(db: &Db) -> Result<Vec<(InstanceId, Share)>> {
     let rows = row::Entity::find().order_by_asc(row::Column::MadeAtMs).all(db.read()).await?;
     rows.into_iter().map(|row| Ok((row.instance_id, row.try_into()?))).collect()
 }
 
-/// Of one instance, oldest first.
+/// The shares of one instance, the oldest first.
 pub(super) async fn of(db: &Db, instance: InstanceId) -> Result<Vec<Share>> {
     let rows = row::Entity::find().filter(row::Column::InstanceId.eq(instance));
     let rows = rows.order_by_asc(row::Column::MadeAtMs).all(db.read()).await?;
@@ -28,7 +28,7 @@ pub(super) async fn count(tx: &Tx, instance: InstanceId) -> Result<u64> {
 }
 
 pub(super) async fn insert(tx: &Tx, instance: InstanceId, share: &Share) -> Result<()> {
-    let (audience, handle) = words(&share.audience);
+    let (audience, handle) = audience_columns(&share.audience);
     let row = row::ActiveModel {
         id: Set(share.id.0),
         instance_id: Set(instance),
@@ -41,7 +41,7 @@ pub(super) async fn insert(tx: &Tx, instance: InstanceId, share: &Share) -> Resu
     Ok(())
 }
 
-/// The share that went; `None` when the instance has no such one.
+/// Deletes a share and returns it; `None` when the instance has no such share.
 pub(super) async fn delete(tx: &Tx, instance: InstanceId, id: ShareId) -> Result<Option<Share>> {
     let theirs = row::Entity::find_by_id(id.0).filter(row::Column::InstanceId.eq(instance));
     let Some(row) = theirs.one(tx).await? else { return Ok(None) };
@@ -49,25 +49,25 @@ pub(super) async fn delete(tx: &Tx, instance: InstanceId, id: ShareId) -> Result
     Ok(Some(row.try_into()?))
 }
 
-/// Deletes everything that `instance` opened.
+/// Deletes every share of `instance`.
 pub(super) async fn forget(tx: &Tx, instance: InstanceId) -> Result<()> {
     row::Entity::delete_many().filter(row::Column::InstanceId.eq(instance)).exec(tx).await?;
     Ok(())
 }
 
-/// Deletes everything that was opened to `guest` by name.
+/// Deletes every share with the account `guest`.
 pub(super) async fn forget_guest(tx: &Tx, guest: &Handle) -> Result<()> {
     row::Entity::delete_many().filter(row::Column::Handle.eq(guest.as_str())).exec(tx).await?;
     Ok(())
 }
 
-/// Audience and handle as they are stored.
-pub(super) fn words(audience: &Audience) -> (&'static str, &str) {
+/// The two columns that store an audience: its kind, and the handle or an empty text.
+pub(super) fn audience_columns(audience: &ShareAudience) -> (&'static str, &str) {
     match audience {
-        Audience::Account { handle } => ("account", handle.as_str()),
-        Audience::SignedIn => ("signed_in", ""),
-        Audience::Everyone { wakes: false } => ("everyone_while_awake", ""),
-        Audience::Everyone { wakes: true } => ("everyone", ""),
+        ShareAudience::Account { handle } => ("account", handle.as_str()),
+        ShareAudience::SignedIn => ("signed_in", ""),
+        ShareAudience::Everyone { wakes: false } => ("everyone_while_awake", ""),
+        ShareAudience::Everyone { wakes: true } => ("everyone", ""),
     }
 }
 
@@ -76,11 +76,13 @@ impl TryFrom<row::Model> for Share {
 
     fn try_from(row: row::Model) -> Result<Self> {
         let audience = match row.audience.as_str() {
-            "account" => Audience::Account { handle: Handle::parse(&row.handle).context("reading a share's handle")? },
-            "signed_in" => Audience::SignedIn,
-            "everyone_while_awake" => Audience::Everyone { wakes: false },
-            "everyone" => Audience::Everyone { wakes: true },
-            other => return Err(anyhow::anyhow!("a share in the database is for {other}, which nobody knows").into()),
+            "account" => {
+                ShareAudience::Account { handle: Handle::parse(&row.handle).context("reading a share's handle")? }
+            }
+            "signed_in" => ShareAudience::SignedIn,
+            "everyone_while_awake" => ShareAudience::Everyone { wakes: false },
+            "everyone" => ShareAudience::Everyone { wakes: true },
+            other => return Err(anyhow::anyhow!("a share in the database has the unknown audience {other}").into()),
         };
         Ok(Self { id: ShareId(row.id), path: row.path, audience, made_at: Timestamp(row.made_at_ms) })
     }

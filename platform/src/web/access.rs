@@ -55,7 +55,7 @@ pub async fn enforce(
         AccessLevel::LoggedIn | AccessLevel::Member | AccessLevel::Admin => {
             match session(&app, request.headers()).await? {
                 // Checked before the role: an operator whose account is being deleted has no operator pages either.
-                Some(session) if session.leaving && access != AccessLevel::LoggedIn => {
+                Some(session) if session.deletion_scheduled && access != AccessLevel::LoggedIn => {
                     let sentence = "This account is scheduled for deletion. Log in to Berth and cancel the deletion, then try again.";
                     return elsewhere(&request, "/account/deletion", Error::Forbidden(sentence.into()));
                 }

@@ -18,10 +18,10 @@ use crate::web::route::{Route, get, post};
 /// The routes of account deletion.
 pub(super) fn routes() -> Vec<Route> {
     vec![
-        get("/account/delete", Member, ask),
-        post("/account/delete", Member, leave),
+        get("/account/delete", Member, confirm),
+        post("/account/delete", Member, schedule),
         get("/account/deletion", LoggedIn, show),
-        post("/account/deletion/cancel", LoggedIn, stay),
+        post("/account/deletion/cancel", LoggedIn, cancel),
     ]
 }
 
@@ -59,13 +59,13 @@ pub struct DeleteAccountForm {
 }
 
 /// `GET /account/delete`
-pub async fn ask(State(app): State<App>, session: Session) -> Page<DeleteAccountPage> {
-    Page(ask_page(&app, &session, String::new()))
+pub async fn confirm(State(app): State<App>, session: Session) -> Page<DeleteAccountPage> {
+    Page(confirmation_page(&app, &session, String::new()))
 }
 
 /// `POST /account/delete` with the handle, typed by hand as the confirmation.
-pub async fn leave(State(app): State<App>, session: Session, Form(typed): Form<DeleteAccountForm>) -> HandlerResult {
-    match app.accounts.leave(&session, &typed.handle).await {
+pub async fn schedule(State(app): State<App>, session: Session, Form(typed): Form<DeleteAccountForm>) -> HandlerResult {
+    match app.accounts.schedule_deletion(&session, &typed.handle).await {
         Ok(due) => {
             // Not a redirect: the session that sent the form has ended with all others, so every further page would
             // ask to log in.
@@ -73,26 +73,28 @@ pub async fn leave(State(app): State<App>, session: Session, Form(typed): Form<D
         }
         Err(error) => {
             let problem = Problem::in_place(error)?;
-            Ok(problem.with(Page(ask_page(&app, &session, problem.detail.clone()))))
+            Ok(problem.with(Page(confirmation_page(&app, &session, problem.detail.clone()))))
         }
     }
 }
 
 /// `GET /account/deletion`. An account that is not scheduled for deletion is redirected to the dashboard.
 pub async fn show(State(app): State<App>, session: Session) -> HandlerResult {
-    let Some(leaving) = app.accounts.leaving(&session).await? else { return Ok(Redirect::to("/").into_response()) };
+    let Some(leaving) = app.accounts.scheduled_deletion(&session).await? else {
+        return Ok(Redirect::to("/").into_response());
+    };
     // When the operator requested the deletion, only the operator can cancel it.
-    let (due, may_stay) = (Moment(leaving.due), leaving.may_stay);
+    let (due, may_stay) = (Moment(leaving.due), leaving.owner_may_cancel);
     Ok(Page(DeletionScheduledPage { handle: session.handle.to_string(), due, may_stay }).into_response())
 }
 
 /// `POST /account/deletion/cancel`
-pub async fn stay(State(app): State<App>, session: Session) -> HandlerResult<Redirect> {
-    app.accounts.stay(&session).await?;
+pub async fn cancel(State(app): State<App>, session: Session) -> HandlerResult<Redirect> {
+    app.accounts.cancel_deletion(&session).await?;
     Ok(Redirect::to("/"))
 }
 
-fn ask_page(app: &App, session: &Session, note: String) -> DeleteAccountPage {
+fn confirmation_page(app: &App, session: &Session, note: String) -> DeleteAccountPage {
     DeleteAccountPage {
         head: session.into(),
         instance_host: app.config.hosts.instance_host(&session.handle),

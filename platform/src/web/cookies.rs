@@ -4,7 +4,7 @@
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::AppendHeaders;
 
-use crate::accounts::{DEVICE_KNOWN_FOR, LONGEST_SESSION, SIGN_UP_LIVES, SignedIn};
+use crate::accounts::{DEVICE_KNOWN_FOR, LONGEST_SESSION, NewSession, SIGN_UP_LIVES};
 use crate::cookies::{DEVICE, PENDING, SESSION, set};
 use crate::secrets::Token;
 
@@ -23,7 +23,7 @@ pub(super) fn ceremony_over() -> SetCookie {
 }
 
 /// For a browser that has just signed in, which ends its ceremony.
-pub(super) fn signed_in(signed_in: &SignedIn) -> AppendHeaders<[SetCookie; 3]> {
+pub(super) fn signed_in(signed_in: &NewSession) -> AppendHeaders<[SetCookie; 3]> {
     AppendHeaders([
         set(SESSION, signed_in.session.reveal(), LONGEST_SESSION.as_secs()),
         set(DEVICE, signed_in.device.reveal(), DEVICE_KNOWN_FOR.as_secs()),

@@ -11,7 +11,7 @@ use super::instance::ports::{self, PortsView};
 use super::passkeys::PasskeyRow;
 use super::usage::budget_view::{self, BudgetAlertView};
 use super::usage::usage_card::{self, UsageCardView};
-use super::webhooks::{self, WebhooksCard};
+use super::webhooks::card::{WebhooksCard, webhooks_card};
 use crate::accounts::{Session, SessionView};
 use crate::app::App;
 use crate::domains::Domain;
@@ -126,7 +126,7 @@ async fn page(app: &App, session: &Session, instance: &Instance, ports: PortsVie
         app.quota.spend(session.account),
         app.quota.left(session.account),
         app.quota.alerts(session.account),
-        webhooks::card(app, instance),
+        webhooks_card(app, instance),
         app.accounts.sessions(session),
         app.accounts.passkeys(session),
     )?;

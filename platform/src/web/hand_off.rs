@@ -56,7 +56,7 @@ pub struct HandOffContinuePage {
 
 /// `GET /hand-off?host&state&challenge`
 pub async fn show(State(app): State<App>, session: Session, Query(asked): Query<HandOffRequest>) -> HandlerResult {
-    let way = app.accounts.way_to(&session, &asked.host).map_err(private_instance)?;
+    let way = app.accounts.hand_off_target(&session, &asked.host).map_err(private_instance)?;
     // The owner is passed on without a question: the instance knows its owner anyway.
     if way.handle != session.handle {
         let HandOffRequest { state, challenge, .. } = asked;
@@ -72,7 +72,7 @@ pub async fn agree(
     session: Session,
     Form(asked): Form<HandOffRequest>,
 ) -> HandlerResult<Page<HandOffContinuePage>> {
-    let way = app.accounts.way_to(&session, &asked.host).map_err(private_instance)?;
+    let way = app.accounts.hand_off_target(&session, &asked.host).map_err(private_instance)?;
     let next = next(&app, &session, &way, &asked).await?;
     Ok(Page(HandOffContinuePage { host: way.host, next }))
 }

@@ -5,8 +5,6 @@ mod access;
 mod account;
 pub mod account_deletion;
 pub mod admin;
-pub mod alarms;
-mod api_webhooks;
 mod cookies;
 mod csrf;
 pub mod dashboard;

@@ -13,7 +13,7 @@ use crate::db::AccountId;
 use crate::http::format::Moment;
 use crate::http::page::Page;
 use crate::http::problem::{HandlerResult, Problem};
-use crate::own_keys::{OwnKey, Refused};
+use crate::own_keys::{KeyOwner, KeyRefusal, OwnKey};
 use crate::web::access::AccessLevel::Member;
 use crate::web::page_head::PageHead;
 use crate::web::route::{Route, get, post};
@@ -79,7 +79,7 @@ pub async fn set(
     Path(provider): Path<String>,
     Form(typed): Form<OwnKeyForm>,
 ) -> HandlerResult {
-    match app.own_keys.set((session.account, &session.handle), &provider, &typed.key).await {
+    match app.own_keys.set(owner(&session), &provider, &typed.key).await {
         Ok(()) => Ok(Redirect::to("/own-keys").into_response()),
         Err(error) => {
             let problem = Problem::in_place(error)?;
@@ -95,8 +95,12 @@ pub async fn set(
 
 /// `POST /own-keys/{provider}/remove`
 pub async fn remove(State(app): State<App>, session: Session, Path(provider): Path<String>) -> HandlerResult<Redirect> {
-    app.own_keys.remove((session.account, &session.handle), &provider).await?;
+    app.own_keys.remove(owner(&session), &provider).await?;
     Ok(Redirect::to("/own-keys"))
+}
+
+fn owner(session: &Session) -> KeyOwner<'_> {
+    KeyOwner { account: session.account, handle: &session.handle }
 }
 
 /// A sentence about the providers whose calls use an own key; empty when there are none.
@@ -138,8 +142,8 @@ impl From<&OwnKey> for OwnKeyView {
     }
 }
 
-impl From<Refused> for KeyRefusalView {
-    fn from(Refused { at, status }: Refused) -> Self {
+impl From<KeyRefusal> for KeyRefusalView {
+    fn from(KeyRefusal { at, status }: KeyRefusal) -> Self {
         let why = if status == 401 { "it does not recognise this key" } else { "this key is not allowed to do this" };
         Self { at: Moment(at), how: format!("{why} ({status})") }
     }

@@ -1,12 +1,12 @@
 //! The route table of pages and API: method, path, access level and handler of every route. The routers are built
 //! from it, and so are the tests that try every route in every role.
 
-use super::access::AccessLevel::{Member, Public};
+use super::access::AccessLevel::Public;
 pub use super::route::Route;
-use super::route::{get, post};
+use super::route::get;
 use super::{
-    account, account_deletion, admin, alarms, api_webhooks, dashboard, domains, hand_off, instance, landing, log_in,
-    own_keys, passkeys, sessions, sharing, sign_up, usage, webhooks,
+    account, account_deletion, admin, dashboard, domains, hand_off, instance, landing, log_in, own_keys, passkeys,
+    sessions, sharing, sign_up, usage, webhooks,
 };
 use crate::http::assets;
 
@@ -36,28 +36,9 @@ pub fn app() -> Vec<Route> {
     table.extend(account_deletion::routes());
     table.extend(usage::routes());
     table.extend(own_keys::routes());
-    table.extend(webhook_routes());
+    table.extend(webhooks::routes());
     table.extend(sharing::routes());
     table.extend(domains::routes());
     table.extend(admin::routes());
     table
-}
-
-/// The routes of webhooks and alarms.
-fn webhook_routes() -> Vec<Route> {
-    vec![
-        get("/webhooks", Member, webhooks::show),
-        post("/webhooks/paths", Member, webhooks::open),
-        post("/webhooks/paths/close", Member, webhooks::close),
-        post("/webhooks/deliveries/{id}/retry", Member, webhooks::retry),
-        post("/webhooks/deliveries/{id}/discard", Member, webhooks::discard),
-        post("/alarms/{name}/delete", Member, alarms::delete),
-        get("/api/webhooks", Member, api_webhooks::show),
-        post("/api/webhooks/paths", Member, api_webhooks::open),
-        post("/api/webhooks/paths/close", Member, api_webhooks::close),
-        post("/api/webhooks/deliveries/{id}/retry", Member, api_webhooks::retry),
-        post("/api/webhooks/deliveries/{id}/discard", Member, api_webhooks::discard),
-        get("/api/alarms", Member, api_webhooks::alarms),
-        post("/api/alarms/{name}/delete", Member, api_webhooks::delete_alarm),
-    ]
 }

@@ -31,6 +31,7 @@ impl Webhooks {
     /// Has [`Webhooks::take_due`] name the instance at `at`, unless it is to name it sooner.
     pub fn schedule(&self, instance: InstanceId, at: Timestamp) {
         self.inboxes().schedule(instance, at);
+        // Later times are found by the dispatcher's own polling; a permit of `notify_one` is kept while it is busy.
         if at <= self.0.clock.now() {
             self.0.due.notify_one();
         }

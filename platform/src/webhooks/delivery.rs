@@ -86,6 +86,7 @@ impl WebhookDelivery {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let Some(request) = &self.request else { return 0 };
+        // As sent, not as stored: JSON's quotes and escapes are not the sender's doing.
         let headers: usize = request.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
         (request.target.len() + headers + request.body.len()) as u64
     }

@@ -95,6 +95,7 @@ impl Webhooks {
         let delivery = self.delivery(instance, request);
         let bytes = delivery.bytes();
         self.inboxes().reserve(instance, bytes).map_err(IntakeError::InboxFull)?;
+        // Made before the write, so that an error of the write releases the space as well.
         let uncommitted = UncommittedDelivery { webhooks: self.clone(), instance, bytes, is_committed: false };
         self.write(tx, &delivery).await.map_err(IntakeError::Storage)?;
         Ok(uncommitted)

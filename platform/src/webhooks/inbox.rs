@@ -80,6 +80,7 @@ impl Inboxes {
 
     /// Reserves space for a delivery, or says what is full.
     pub(super) fn reserve(&mut self, instance: InstanceId, bytes: u64) -> Result<(), &'static str> {
+        // Both limits are checked before either counter moves: a refusal must leave nothing reserved.
         if self.bytes + bytes > MAX_TOTAL_BYTES {
             return Err("This server's space for webhooks is full. Please try again later.");
         }
@@ -97,6 +98,7 @@ impl Inboxes {
 
     /// Releases the space of a delivery that was in `state`.
     pub(super) fn release(&mut self, instance: InstanceId, state: DeliveryState, bytes: u64) {
+        // Saturating: an alarm's delivery was never reserved, and its path has a few bytes.
         self.bytes = self.bytes.saturating_sub(bytes);
         let counts = &mut self.inbox(instance).counts;
         counts.bytes = counts.bytes.saturating_sub(bytes);
@@ -131,6 +133,7 @@ impl Inboxes {
     pub(super) fn take_due(&mut self, now: Timestamp) -> Vec<InstanceId> {
         let due = self.inboxes.iter_mut().filter(|(_, inbox)| inbox.due_at.is_some_and(|at| at <= now));
         due.map(|(instance, inbox)| {
+            // Taken: its run schedules it again if there is a reason to, and no poll in between looks at it.
             inbox.due_at = None;
             *instance
         })

@@ -120,6 +120,8 @@ impl Webhooks {
             return Err(Error::Conflict("This path is open already.".into()));
         }
         tx.commit().await?;
+        // Memory follows the commit, never the other way: a path that is open in memory alone would be closed by a
+        // restart.
         self.inboxes().inbox(instance).paths.push(opened.clone());
         Ok(opened)
     }
@@ -172,6 +174,7 @@ impl Webhooks {
         if before == DeliveryState::DeadLetter {
             self.inboxes().revive(instance);
         }
+        // Its path may be held back by an earlier delivery still: then the run that begins now only finds that out.
         self.schedule(instance, now);
         Ok(())
     }

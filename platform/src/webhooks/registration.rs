@@ -1,4 +1,5 @@
-//! Registration of webhooks: gauges of waiting deliveries and dead letters, and deletion of an account's paths and inbox.
+//! Registration of webhooks: gauges of waiting deliveries and dead letters, and deletion of an account's paths and
+//! inbox.
 
 use async_trait::async_trait;
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use berth::accounts::Standing;
+use berth::accounts::AccountState;
 use berth::instances::{Cause, Fact, Wish};
 
 use berth_testing::engine_platform::{EnginePlatform, Ground, Person};
@@ -134,7 +134,7 @@ async fn deleted_while_it_wakes_it_stops_and_then_nothing_of_it_is_left() {
         hamlet.instances().wake(&villager.instance, Cause::Visit).await.unwrap();
         assert!(hold.is_met_within(MET).await);
         hamlet.clock.advance(Duration::from_secs(1));
-        hamlet.app.accounts.delete(&villager.instance.handle, "operator").await.unwrap();
+        hamlet.app.accounts.schedule_deletion_of(&villager.instance.handle, "operator").await.unwrap();
         hold.release();
         until(&villager.instance, |status| status.fact == Fact::Stopped).await;
         hamlet.instances().settled().await;
@@ -142,14 +142,14 @@ async fn deleted_while_it_wakes_it_stops_and_then_nothing_of_it_is_left() {
         let gone = async {
             while hamlet.instances().by_handle(&villager.instance.handle).is_some() {
                 hamlet.clock.advance(Duration::from_secs(1));
-                hamlet.app.accounts.see_off(&hamlet.app.modules).await.unwrap();
+                hamlet.app.accounts.advance_deletions(&hamlet.app.modules).await.unwrap();
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
         tokio::time::timeout(MET, gone).await.unwrap_or_else(|_| panic!("{handle} is never gone"));
         assert_eq!((hamlet.ground.containers(), hamlet.ground.volumes()), (Vec::new(), Vec::new()), "{handle}");
         let account = hamlet.app.accounts.account(&villager.instance.handle).await.unwrap();
-        assert_eq!(account.standing, Standing::Gone, "{handle}");
+        assert_eq!(account.state, AccountState::Deleted, "{handle}");
     }
 }
 

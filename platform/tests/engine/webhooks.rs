@@ -57,7 +57,7 @@ async fn webhooks_and_an_alarm_wake_a_real_container_and_arrive() {
     until(&alice, |status| status.fact == Fact::Awake).await;
     app.webhooks.open_path(alice.id, "/hooks/github", PathSuffix::None).await.unwrap();
     app.alarms.set(alice.id, "once", Schedule::At(START.plus(Duration::from_secs(60))), None).await.unwrap();
-    let edge = berth::cli::public_router(app.clone());
+    let edge = berth::serve::public_router(app.clone());
 
     for (wish, fact) in [(Wish::Frozen, Fact::Frozen), (Wish::Stopped, Fact::Stopped)] {
         app.instances.sleep(&alice, wish, Cause::OwnerAsked).await.unwrap();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth::containers::ContainerHost as _;
-use berth::containers::fake::{Held, Verb};
+use berth::containers::fake::{HoldPoint, Verb};
 use berth::instances::{Cause, Fact, Instance};
 
 use berth_testing::bulk_accounts::crowd;
@@ -50,7 +50,7 @@ async fn three_in_ten_wake_within_a_minute_a_few_at_a_time_and_none_fails() {
     let herd: Vec<Arc<Instance>> = town.instances().all().into_iter().take(HERD).collect();
     town.clock.advance(Duration::from_secs(1));
     let mut started = town.host.calls(Verb::Start);
-    town.host.hold(Verb::Start, Held::BeforeItsEffect);
+    town.host.hold(Verb::Start, HoldPoint::BeforeEffect);
     for instance in &herd {
         town.instances().wake(instance, Cause::Visit).await.unwrap();
     }

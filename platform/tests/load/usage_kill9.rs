@@ -194,7 +194,7 @@ async fn call_on_and_on(ready: Ready, first: u64, seed: u64) {
 
 async fn start(database: &Database, upstream: &str, life: usize) -> (Child, Ready) {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "spending::the_platform", "--ignored", "--nocapture"])
+        .args(["--exact", "usage_kill9::the_platform", "--ignored", "--nocapture"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

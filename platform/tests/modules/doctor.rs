@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use berth::app::App;
-use berth::containers::{HostReport, MadeAs};
+use berth::containers::{ConfigurationDrift, HostReport};
 use berth::modules::{Finding, Verdict};
 
 use berth_testing::{TestModules, databases};
@@ -31,10 +31,10 @@ async fn i6_versions_with_known_holes_and_fallen_walls_are_named() {
         ("confinement", Verdict::Warning, "AppArmor", |report| report.security_options = vec!["seccomp".into()]),
         ("images", Verdict::Broken, "pins", |report| report.other_images = vec!["one:1".into()]),
         ("containers", Verdict::Broken, "berth-1 (Memory)", |report| {
-            report.containers = MadeAs { as_made: 3, older: 0, changed: vec!["berth-1 (Memory)".into()] };
+            report.containers = ConfigurationDrift { as_made: 3, older: 0, changed: vec!["berth-1 (Memory)".into()] };
         }),
         ("containers", Verdict::Fine, "3 are as they were made; 2 of another version", |report| {
-            report.containers = MadeAs { as_made: 3, older: 2, changed: Vec::new() };
+            report.containers = ConfigurationDrift { as_made: 3, older: 2, changed: Vec::new() };
         }),
     ];
     for (subject, verdict, words, change) in cases {

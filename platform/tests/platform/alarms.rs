@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use berth::alarms::{MOST_ALARMS, Schedule};
+use berth::alarms::{MAX_ALARMS, Schedule};
 use berth::error::Error;
 use berth::http_server::{self, PeerLimit};
 use berth::instances::{Cause, Fact, Wish};
@@ -79,7 +79,7 @@ async fn a_program_sets_lists_and_deletes_its_alarms() {
         assert_eq!(status, 200, "seconds since 1970 will do, and the name is one alarm's");
         let (_, all) = inside.ask("GET", "/alarms", "").await;
         let named: Vec<_> = all["alarms"].as_array().unwrap().iter().map(|a| a["name"].as_str().unwrap()).collect();
-        assert_eq!((named, &all["most"]), (vec!["nightly", "once"], &json!(MOST_ALARMS)));
+        assert_eq!((named, &all["most"]), (vec!["nightly", "once"], &json!(MAX_ALARMS)));
         assert_eq!(inside.ask("DELETE", "/alarms/once", "").await.0, 204);
         let (status, gone) = inside.ask("DELETE", "/alarms/once", "").await;
         assert_eq!((status, &gone["code"]), (404, &json!("not_found")));
@@ -132,7 +132,7 @@ async fn alarms_are_limited_in_number_and_in_changes_a_minute() {
         let alice = town.settle_in("alice").await;
         let (alarms, id) = (&town.app.alarms, alice.instance.id);
         let daily = || Schedule::Cron("0 6 * * *".into());
-        for n in 0..MOST_ALARMS {
+        for n in 0..MAX_ALARMS {
             alarms.set(id, &n.to_string(), daily(), None).await.unwrap();
         }
         assert!(matches!(alarms.set(id, "more", daily(), None).await.unwrap_err(), Error::Conflict(_)));
@@ -144,7 +144,7 @@ async fn alarms_are_limited_in_number_and_in_changes_a_minute() {
         assert!(matches!(too_often, Error::TooMany { .. }), "{too_often}");
         let bob = town.settle_in("bob").await;
         alarms.set(bob.instance.id, "1", daily(), None).await.expect("and that is alice's alone");
-        assert_eq!(alarms.count().await.unwrap(), MOST_ALARMS as u64 + 1);
+        assert_eq!(alarms.count().await.unwrap(), MAX_ALARMS as u64 + 1);
     }
 }
 

@@ -1,5 +1,5 @@
-//! Certificates: `ask` lets live names through and no others (T1), a spent week is a queue and a sentence and never a failed
-//! sign-up (T2), and Caddy gets from a real ACME authority what `ask` allows, and nothing else.
+//! Certificates: `ask` allows live names only; an exhausted weekly budget queues new names and never fails a sign-up;
+//! and Caddy obtains from a real ACME authority exactly the certificates that `ask` allows.
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -22,12 +22,12 @@ use berth_testing::http1_client::Wire;
 use berth_testing::pebble;
 use berth_testing::web_client::WebFixture;
 
-/// Two first certificates a week, so one in three days and a half.
+/// Two first certificates a week: one token refills in three and a half days.
 const TWO_A_WEEK: [(&str, &str); 2] = [("BERTH_TLS_ISSUER", "acme"), ("BERTH_CERTIFICATES_A_WEEK", "2")];
 const REFILL: Duration = Duration::from_secs(302_400);
 
 async fn ask(town: &FakePlatform, name: &str) -> u16 {
-    let internal = berth::cli::internal_router(town.app.clone());
+    let internal = berth::serve::internal_router(town.app.clone());
     internal.oneshot(request(&format!("/ask?domain={name}"), "localhost")).await.unwrap().status().as_u16()
 }
 
@@ -35,7 +35,7 @@ fn request(path: &str, host: &str) -> Request<Body> {
     Request::builder().uri(path).header("host", host).body(Body::empty()).unwrap()
 }
 
-/// Names that somebody could think of, most of them wrong: the same each time.
+/// Pseudo-random names, most of them invalid. The same in every run.
 fn names(number: usize) -> Vec<String> {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut pick = move |most: usize| {
@@ -69,17 +69,17 @@ fn names(number: usize) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn t1_of_ten_thousand_names_none_is_let_through_that_is_not_live_and_everybody_agrees() {
+async fn ask_and_router_agree_on_ten_thousand_names_and_allow_live_ones_only() {
     let town = FakePlatform::new(&[]).await;
     for handle in ["alice", "bob"] {
         town.settle_in(handle).await;
     }
     town.app.accounts.suspend(&Handle::parse("bob").unwrap(), "operator").await.unwrap();
-    let front = berth::cli::public_router(town.app.clone());
+    let front = berth::serve::public_router(town.app.clone());
     let mut allowed = 0;
     for name in names(10_000) {
         let asked = ask(&town, &name).await;
-        // What the name is when it is not written as part of an address.
+        // The name without percent-encoding.
         let plain = name.replace("%00", "\u{1}").replace("%C3%A4", "\u{e4}").replace("%20", " ");
         let lower = plain.to_ascii_lowercase();
         let live = ["example.com", "app.example.com", "alice.example.com"];
@@ -88,7 +88,7 @@ async fn t1_of_ten_thousand_names_none_is_let_through_that_is_not_live_and_every
         let is_live = live.contains(&spelled);
         assert_eq!(asked == 200, is_live, "{name}: {asked}");
         allowed += usize::from(asked == 200);
-        // The router serves these and whose owner is suspended, and takes for a name of ours whatever keeps the grammar.
+        // The router also serves the suspended account's host, and treats every well-formed handle as one of our names.
         if plain.bytes().all(|b| b.is_ascii_graphic()) {
             let routed = front.respond(request("/", &plain)).await.status().as_u16();
             assert_eq!(![404, 421].contains(&routed), is_live || spelled == "bob.example.com", "{name}: {routed}");
@@ -98,7 +98,7 @@ async fn t1_of_ten_thousand_names_none_is_let_through_that_is_not_live_and_every
             assert!(Handle::claim(label).is_err() || ours, "{name} could sign up and would not be reached");
         }
     }
-    assert!(allowed > 100, "the names try what is allowed too: {allowed}");
+    assert!(allowed > 100, "the sample must contain allowed names: {allowed}");
     let denied = ["NotOurs", "Nobody", "Closed"];
     let figures = metrics(&town).await;
     for outcome in denied {
@@ -108,13 +108,13 @@ async fn t1_of_ten_thousand_names_none_is_let_through_that_is_not_live_and_every
 
 async fn metrics(town: &FakePlatform) -> String {
     let request = Request::builder().uri("/metrics").body(Body::empty()).unwrap();
-    let answer = berth::cli::internal_router(town.app.clone()).oneshot(request).await.unwrap();
+    let answer = berth::serve::internal_router(town.app.clone()).oneshot(request).await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
     String::from_utf8(axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap().to_vec()).unwrap()
 }
 
 #[tokio::test]
-async fn t2_a_spent_week_is_a_queue_that_moves_on_with_time_and_outlives_a_restart() {
+async fn an_exhausted_budget_queues_names_in_order_and_survives_a_restart() {
     let mut town = FakePlatform::new(&TWO_A_WEEK).await;
     for handle in ["alice", "bob", "carol", "dave"] {
         town.settle_in(handle).await;
@@ -131,8 +131,8 @@ async fn t2_a_spent_week_is_a_queue_that_moves_on_with_time_and_outlives_a_resta
     for name in ["example.com", "app.example.com"] {
         assert_eq!(ask(&town, name).await, 200, "{name} never waits");
     }
-    assert_eq!(asked(&town).await, [200, 200, 403, 403], "asking again costs nothing and gains nothing");
-    until_written(&town, 4).await;
+    assert_eq!(asked(&town).await, [200, 200, 403, 403], "asking again neither costs a token nor moves a name forward");
+    until_stored(&town, 4).await;
     town.restart().await;
     assert_eq!(asked(&town).await, [200, 200, 403, 403]);
     town.clock.advance(REFILL);
@@ -146,7 +146,7 @@ async fn t2_a_spent_week_is_a_queue_that_moves_on_with_time_and_outlives_a_resta
 }
 
 #[tokio::test]
-async fn t2_ports_of_one_owner_take_nothing_from_a_week_that_is_counted() {
+async fn hosts_of_ports_get_no_certificates_while_the_budget_is_limited() {
     for (settings, allowed) in [(&TWO_A_WEEK[..], 403), (&[], 200)] {
         let town = FakePlatform::new(settings).await;
         let alice = town.settle_in("alice").await;
@@ -157,22 +157,22 @@ async fn t2_ports_of_one_owner_take_nothing_from_a_week_that_is_counted() {
     }
 }
 
-/// What is answered from memory is written down behind the answer.
-async fn until_written(town: &FakePlatform, names: u32) {
+/// Waits until reservations are stored, which happens after `ask` has answered.
+async fn until_stored(town: &FakePlatform, names: u32) {
     let weekly = town.app.config.certificates_a_week.unwrap();
     for _ in 0..400 {
         let (db, clock) = (town.app.db.clone(), town.clock.clone());
-        let spent = Certificates::open(db, clock, Some(weekly)).await.unwrap().spent().unwrap();
-        if spent.names == names {
+        let usage = Certificates::open(db, clock, Some(weekly)).await.unwrap().usage().unwrap();
+        if usage.names == names {
             return;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    panic!("the names are not written down");
+    panic!("the reservations were not stored");
 }
 
 #[tokio::test]
-async fn t2_whoever_signs_up_in_a_spent_week_is_told_when_their_address_opens() {
+async fn a_sign_up_with_an_exhausted_budget_says_when_the_address_opens() {
     let site = WebFixture::with(&TWO_A_WEEK).await;
     let words = "gets its certificate on";
     for handle in ["alice", "bob"] {
@@ -183,19 +183,19 @@ async fn t2_whoever_signs_up_in_a_spent_week_is_told_when_their_address_opens() 
     let mut carol = site.member("carol").await;
     for path in ["/welcome", "/"] {
         let page = carol.get(path).await.text().await;
-        // Three days and a half after half past ten on a Sunday.
+        // Three and a half days after Sunday 10:30.
         assert!(page.contains(words) && page.contains("2026-11-18T22:30"), "{path}: {page}");
-        assert!(!page.contains("data-then"), "nobody is taken where no browser gets in");
+        assert!(!page.contains("data-then"), "no redirect to a host without a certificate");
     }
     site.app.clock.advance(REFILL);
     assert!(!carol.get("/").await.text().await.contains(words));
 }
 
 #[tokio::test]
-async fn t2_doctor_recommends_the_wildcard_before_names_have_to_wait() {
+async fn doctor_recommends_a_wildcard_before_names_have_to_wait() {
     let town = FakePlatform::new(&[("BERTH_TLS_ISSUER", "acme"), ("BERTH_CERTIFICATES_A_WEEK", "5")]).await;
-    let said = async |names: u32| {
-        until_written(&town, names).await;
+    let finding = async |names: u32| {
+        until_stored(&town, names).await;
         let findings = App::examine(&town.app.config, town.clock.clone(), Arc::new(town.host.clone())).await;
         let finding = findings.into_iter().find(|finding| finding.subject == "new addresses").unwrap();
         (finding.verdict, finding.sentence)
@@ -203,7 +203,7 @@ async fn t2_doctor_recommends_the_wildcard_before_names_have_to_wait() {
     for (number, handle) in ["ann", "ben", "cem", "dan", "eve", "fay"].into_iter().enumerate() {
         let names = u32::try_from(number).unwrap() + 1;
         town.app.certificates.reserve(&Handle::parse(handle).unwrap());
-        let (verdict, sentence) = said(names).await;
+        let (verdict, sentence) = finding(names).await;
         assert_eq!(verdict, if names < 4 { Verdict::Fine } else { Verdict::Warning }, "{sentence}");
         assert_eq!(sentence.contains("BERTH_DNS_PROVIDER"), names >= 4, "{sentence}");
         assert_eq!(sentence.contains("1 names wait"), names == 6, "{sentence}");
@@ -211,7 +211,7 @@ async fn t2_doctor_recommends_the_wildcard_before_names_have_to_wait() {
 }
 
 #[tokio::test]
-async fn with_an_own_authority_or_a_wildcard_nobody_waits() {
+async fn with_an_own_authority_or_a_wildcard_there_is_no_queue() {
     for settings in [
         &[("BERTH_CERTIFICATES_A_WEEK", "1")][..],
         &[("BERTH_CERTIFICATES_A_WEEK", "0"), ("BERTH_TLS_ISSUER", "acme")],
@@ -225,7 +225,7 @@ async fn with_an_own_authority_or_a_wildcard_nobody_waits() {
     }
 }
 
-/// Whether a visitor gets in by TLS, and what the platform then says.
+/// The status of a request over TLS; `None` when the handshake fails.
 async fn opens(front: &CaddyProxy, pebble: &pebble::Pebble, host: &str) -> Option<u16> {
     let stream = front.connect(&pebble.root(), host, &[b"http/1.1"]).await.ok()?;
     let mut wire = Wire::on(stream);
@@ -234,36 +234,48 @@ async fn opens(front: &CaddyProxy, pebble: &pebble::Pebble, host: &str) -> Optio
 }
 
 #[tokio::test]
-async fn a_first_visit_gets_a_certificate_from_the_authority_for_our_names_and_no_others() {
+async fn caddy_obtains_certificates_for_live_names_and_no_others() {
     let mut town = FakePlatform::new(&TWO_A_WEEK).await;
     for handle in ["alice", "bob", "carol"] {
         town.settle_in(handle).await;
     }
     let (pebble, front) = pebble::front(&town).await;
-    assert_eq!(opens(&front, &pebble, "alice.example.com").await, Some(401), "let in by TLS, and asked to log in");
+    assert_eq!(
+        opens(&front, &pebble, "alice.example.com").await,
+        Some(401),
+        "the handshake succeeds, and the edge asks for a login"
+    );
     assert_eq!(opens(&front, &pebble, "bob.example.com").await, Some(401));
     for strange in ["nobody.example.com", "x.alice.example.com", "alice.example.org", "evil.test"] {
         assert_eq!(opens(&front, &pebble, strange).await, None, "{strange}");
         assert!(!pebble.log().contains(strange), "the authority was asked for {strange}");
     }
-    assert_eq!(opens(&front, &pebble, "carol.example.com").await, None, "the week is spent");
-    assert!(!pebble.log().contains("carol"), "the authority was asked all the same");
-    assert_eq!(opens(&front, &pebble, "alice.example.com").await, Some(401), "who has one is served on");
+    assert_eq!(opens(&front, &pebble, "carol.example.com").await, None, "the budget is exhausted");
+    assert!(!pebble.log().contains("carol"), "the authority was asked nevertheless");
+    assert_eq!(opens(&front, &pebble, "alice.example.com").await, Some(401), "an existing certificate is still served");
     town.clock.advance(REFILL);
-    assert_eq!(opens(&front, &pebble, "carol.example.com").await, Some(401), "and now it is carol's turn");
+    assert_eq!(opens(&front, &pebble, "carol.example.com").await, Some(401), "carol's token has refilled");
     assert!(pebble.log().contains("carol.example.com"));
 
     town.settle_in("dave").await;
     town.clock.advance(REFILL);
     town.kill().await;
     for host in ["alice.example.com", "app.example.com"] {
-        assert_eq!(opens(&front, &pebble, host).await, Some(503), "{host}: in by TLS, and told that Berth is away");
+        assert_eq!(
+            opens(&front, &pebble, host).await,
+            Some(503),
+            "{host}: the handshake succeeds, and Caddy says that Berth is away"
+        );
     }
-    assert_eq!(opens(&front, &pebble, "dave.example.com").await, None, "without an answer nobody new is let through");
+    assert_eq!(
+        opens(&front, &pebble, "dave.example.com").await,
+        None,
+        "without an answer of `ask` there is no new certificate"
+    );
     assert!(!pebble.log().contains("dave"));
 }
 
-/// What Chromium may take for one page, on a machine that does other things too.
+/// Timeout of Chromium for one page, on a busy machine.
 const BROWSER: Duration = Duration::from_secs(60);
 
 #[tokio::test]
@@ -288,6 +300,6 @@ async fn a_browser_that_insists_on_http3_is_served() {
     assert!(String::from_utf8_lossy(&page.stdout).contains("Claim"), "{}", String::from_utf8_lossy(&page.stdout));
     let log: Value = serde_json::from_slice(&std::fs::read(log).unwrap()).unwrap();
     let headers = &log["constants"]["logEventTypes"]["HTTP3_HEADERS_DECODED"];
-    assert!(headers.is_number(), "Chromium calls it something else now");
+    assert!(headers.is_number(), "Chromium renamed this event");
     assert!(log["events"].as_array().unwrap().iter().any(|event| event["type"] == *headers), "not over HTTP/3");
 }

@@ -1,4 +1,5 @@
-//! Domains: a name leads to the instance of whoever proves it, as long as they can, and is like its own host in every way.
+//! Custom domains: a name is routed to the account that proves it, for as long as the proof is there, and then behaves
+//! like the instance's own host.
 
 use std::time::Duration;
 
@@ -6,10 +7,10 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use axum::routing::get;
-use berth::domains::{Domain, Domains, State};
+use berth::domains::{Domain, DomainState, Domains};
 use berth::error::Error;
 use berth::instances::{Cause, Fact, Wish};
-use berth::sharing::Audience;
+use berth::sharing::ShareAudience;
 use tower::ServiceExt as _;
 
 use berth_testing::fake_platform::{FakePlatform, Person, cookie_of, until};
@@ -21,7 +22,7 @@ const NAME: &str = "docs.alice.org";
 const PAGE: (&str, &str) = ("accept", "text/html,application/xhtml+xml");
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Alice and Bob, and the name server that their platform asks.
+/// Two instances, and the name server that the platform queries.
 struct Place {
     dns: NameServer,
     town: FakePlatform,
@@ -49,20 +50,20 @@ impl Place {
         self.domains().claim(&by.instance, NAME).await.unwrap()
     }
 
-    /// Claims it, writes the proof into DNS and has it looked up.
+    /// Claims the name, publishes its proof in DNS and checks it.
     async fn prove(&self, by: &Person) -> Domain {
         let domain = self.claim(by).await;
         self.dns.txt(&domain.proof_name(), &domain.proof);
         self.domains().check(&by.instance, domain.id).await.unwrap()
     }
 
-    /// A day passes, and what is due is looked at.
+    /// Advances the clock by a day and runs the daily check.
     async fn next_day(&self) -> u64 {
         self.town.clock.advance(DAY);
-        self.domains().look_again().await.unwrap()
+        self.domains().recheck_proofs().await.unwrap()
     }
 
-    /// What Caddy is told.
+    /// The status that `ask` gives Caddy for a name.
     async fn ask(&self, name: &str) -> u16 {
         let ask = Router::new().route("/ask", get(berth::edge::ask)).with_state(self.town.app.clone());
         let asked = Request::get(format!("/ask?domain={name}")).body(Body::empty()).unwrap();
@@ -75,7 +76,7 @@ impl Place {
 }
 
 #[tokio::test]
-async fn a_name_leads_to_whoever_proves_it_by_a_text_or_an_alias() {
+async fn a_name_is_routed_to_the_account_that_proves_it_by_txt_or_cname() {
     for database in databases().await {
         let place = Place::on(database).await;
         let domain = place.claim(&place.alice).await;
@@ -110,12 +111,12 @@ async fn a_name_leads_to_whoever_proves_it_by_a_text_or_an_alias() {
         assert_eq!((place.status("DOCS.Alice.ORG.:443", "").await, place.ask("docs.alice.org.").await), (401, 200));
         let bobs = place.claim(&place.bob).await;
         let refused = place.domains().check(&place.bob.instance, bobs.id).await;
-        assert!(matches!(refused, Err(Error::Conflict(_))), "an alias of alice's is no proof of bob's");
+        assert!(matches!(refused, Err(Error::Conflict(_))), "an alias of alice's host does not prove bob's claim");
     }
 }
 
 #[tokio::test]
-async fn a_domain_is_a_host_like_the_instances_own() {
+async fn a_custom_domain_behaves_like_the_instances_own_host() {
     let place = Place::new().await;
     let (town, alice) = (&place.town, &place.alice);
     place.prove(alice).await;
@@ -146,7 +147,7 @@ async fn a_domain_is_a_host_like_the_instances_own() {
         let headers = [("cookie", cookie.as_str()), ("origin", origin)];
         assert_eq!(town.send("POST", NAME, "/echo", &headers, "x").await.status, status, "{origin}");
     }
-    // A login of one host is none of the other.
+    // A session of one host is not valid on the other.
     let own = town.instance_cookie(alice).await;
     assert_eq!(place.status(NAME, &own).await, 401);
     assert_eq!(place.status("alice.example.com", &cookie).await, 401);
@@ -162,18 +163,18 @@ async fn a_domain_is_a_host_like_the_instances_own() {
 }
 
 #[tokio::test]
-async fn what_is_shared_is_shared_at_a_domain_as_well_and_nothing_else() {
+async fn shares_apply_to_a_custom_domain_too() {
     let place = Place::new().await;
     let (town, sharing) = (&place.town, &place.town.app.sharing);
     let domain = place.prove(&place.alice).await;
-    sharing.add(&place.alice.instance, "/echo", Audience::SignedIn).await.unwrap();
+    sharing.add(&place.alice.instance, "/echo", ShareAudience::SignedIn).await.unwrap();
     let bobs = cookie_of(&town.app.accounts, &place.bob, NAME).await;
     assert_eq!(town.get(NAME, "/echo", &[("cookie", &bobs)]).await.status, 200);
     assert_eq!(place.status(NAME, &bobs).await, 403);
     let session = town.app.accounts.authenticate("app.example.com", place.bob.signed_in.session.reveal()).await;
-    let way = town.app.accounts.way_to(&session.unwrap().unwrap(), NAME).unwrap();
+    let way = town.app.accounts.hand_off_target(&session.unwrap().unwrap(), NAME).unwrap();
     assert_eq!((way.handle.as_str(), way.origin.as_str()), ("alice", "https://docs.alice.org"));
-    // The domain comes to Bob: what his browser had from the time when it was Alice's is no login of his instance.
+    // The domain moves to Bob. The session that his browser got while it was Alice's is not valid on his instance.
     place.domains().remove(&place.alice.instance, domain.id, "alice").await.unwrap();
     assert_eq!(place.status(NAME, &bobs).await, 421);
     town.clock.advance(Duration::from_secs(5));
@@ -184,7 +185,7 @@ async fn what_is_shared_is_shared_at_a_domain_as_well_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn claims_block_nobody_and_a_name_follows_its_proof() {
+async fn claims_do_not_block_others_and_a_name_follows_its_proof() {
     for database in databases().await {
         let place = Place::on(database).await;
         let (alices, bobs) = (place.claim(&place.alice).await, place.claim(&place.bob).await);
@@ -193,7 +194,7 @@ async fn claims_block_nobody_and_a_name_follows_its_proof() {
         place.domains().check(&place.alice.instance, alices.id).await.unwrap();
         let refused = place.domains().check(&place.bob.instance, bobs.id).await;
         assert!(matches!(refused, Err(Error::Conflict(_))));
-        // The domain is sold: another text stands there now.
+        // The domain was sold: its TXT record changed.
         place.town.clock.advance(Duration::from_secs(5));
         place.dns.txt(&bobs.proof_name(), &bobs.proof);
         place.domains().check(&place.bob.instance, bobs.id).await.unwrap();
@@ -201,7 +202,7 @@ async fn claims_block_nobody_and_a_name_follows_its_proof() {
         assert_eq!((standing(&place.alice), standing(&place.bob)), (false, true));
         let entrance = place.domains().entrance(NAME).unwrap();
         assert_eq!(entrance.handle.as_str(), "bob");
-        // What is in memory is what is on disk.
+        // Memory and database agree.
         let app = &place.town.app;
         let again = Domains::open(app.db.clone(), app.clock.clone(), app.instances.clone(), &app.config).await.unwrap();
         assert_eq!(again.entrance(NAME), Some(entrance));
@@ -210,11 +211,11 @@ async fn claims_block_nobody_and_a_name_follows_its_proof() {
 }
 
 #[tokio::test]
-async fn who_still_proves_a_name_keeps_it() {
+async fn a_name_stays_with_its_holder_while_the_proof_is_there() {
     let place = Place::new().await;
     let alices = place.prove(&place.alice).await;
     let bobs = place.claim(&place.bob).await;
-    // Both proofs stand there: one as a text, the other as an alias.
+    // Both proofs exist: one as a TXT record, the other as a CNAME.
     place.dns.cname(NAME, "bob.example.com");
     let refused = place.domains().check(&place.bob.instance, bobs.id).await.unwrap_err();
     assert!(refused.to_string().contains("its proof is still in DNS"), "{refused}");
@@ -223,13 +224,13 @@ async fn who_still_proves_a_name_keeps_it() {
 }
 
 #[tokio::test]
-async fn a_proof_that_is_gone_for_three_days_in_a_row_loses_the_name() {
+async fn a_name_is_lost_after_three_days_in_a_row_without_its_proof() {
     let place = Place::new().await;
     let domain = place.prove(&place.alice).await;
     let standing = || place.domains().of(place.alice.instance.id)[0].state;
-    let missed = |state| if let State::Proven { missed, .. } = state { Some(missed) } else { None };
+    let missed = |state| if let DomainState::Proven { missed, .. } = state { Some(missed) } else { None };
     let asked = place.dns.asked();
-    place.domains().look_again().await.unwrap();
+    place.domains().recheck_proofs().await.unwrap();
     assert_eq!(place.dns.asked(), asked, "once a day");
     place.next_day().await;
     assert!(place.dns.asked() > asked && missed(standing()) == Some(0));
@@ -238,43 +239,47 @@ async fn a_proof_that_is_gone_for_three_days_in_a_row_loses_the_name() {
     for day in 1..=2 {
         assert_eq!((place.next_day().await, missed(standing())), (0, Some(day)));
         let asked = place.domains().check(&place.alice.instance, domain.id).await;
-        assert!(matches!(asked, Err(Error::Conflict(_))), "asking puts nothing off");
+        assert!(matches!(asked, Err(Error::Conflict(_))), "a manual check does not postpone the daily one");
     }
     place.dns.cname(NAME, "alice.example.com");
     assert_eq!((place.next_day().await, missed(standing())), (0, Some(0)), "another proof is as good");
     place.dns.clear();
     place.next_day().await;
     place.dns.keep_silent(true);
-    assert_eq!((place.next_day().await, missed(standing())), (0, Some(1)), "silence is no word");
+    assert_eq!((place.next_day().await, missed(standing())), (0, Some(1)), "a timeout does not count");
     place.dns.keep_silent(false);
-    assert_eq!((place.domains().look_again().await.unwrap(), missed(standing())), (0, Some(2)), "and is asked again");
-    assert_eq!((place.status(NAME, "").await, place.ask(NAME).await), (401, 200), "until then it leads there");
-    assert_eq!((place.next_day().await, standing()), (1, State::Claimed));
+    assert_eq!(
+        (place.domains().recheck_proofs().await.unwrap(), missed(standing())),
+        (0, Some(2)),
+        "and the next run asks again"
+    );
+    assert_eq!((place.status(NAME, "").await, place.ask(NAME).await), (401, 200), "until then it is routed");
+    assert_eq!((place.next_day().await, standing()), (1, DomainState::Claimed));
     assert_eq!((place.status(NAME, "").await, place.ask(NAME).await), (421, 403));
 }
 
 #[tokio::test]
-async fn a_domain_goes_with_its_owner_and_sleeps_with_a_suspension() {
+async fn a_domain_is_deleted_with_its_account_and_closed_by_a_suspension() {
     for database in databases().await {
         let place = Place::on(database).await;
         let (town, handle) = (&place.town, &place.alice.instance.handle);
         place.prove(&place.alice).await;
         town.app.accounts.suspend(handle, "operator").await.unwrap();
-        assert_eq!(place.ask(NAME).await, 403, "no certificate for what is closed");
+        assert_eq!(place.ask(NAME).await, 403, "no certificate for a closed instance");
         town.app.accounts.restore(handle, "operator").await.unwrap();
         assert_eq!(place.ask(NAME).await, 200);
-        town.app.accounts.delete(handle, "operator").await.unwrap();
+        town.app.accounts.schedule_deletion_of(handle, "operator").await.unwrap();
         town.look().await;
-        town.app.accounts.see_off(&town.app.modules).await.unwrap();
+        town.app.accounts.advance_deletions(&town.app.modules).await.unwrap();
         town.wait(7 * DAY).await;
-        assert_eq!(town.app.accounts.see_off(&town.app.modules).await.unwrap(), 1);
+        assert_eq!(town.app.accounts.advance_deletions(&town.app.modules).await.unwrap(), 1);
         assert_eq!((place.status(NAME, "").await, place.ask(NAME).await), (421, 403));
         place.prove(&place.bob).await;
     }
 }
 
 #[tokio::test]
-async fn an_owner_claims_names_there_are_and_so_many_and_asks_so_often() {
+async fn claims_are_validated_and_limited_and_checks_are_rate_limited() {
     let place = Place::new().await;
     let (domains, alice) = (place.domains(), &place.alice.instance);
     for name in ["localhost", "alice.example.com", "127.0.0.1", "alice.internal", "https://alice.org", ""] {
@@ -285,13 +290,10 @@ async fn an_owner_claims_names_there_are_and_so_many_and_asks_so_often() {
     assert!(matches!(domains.claim(alice, " Docs.Alice.Org. ").await, Err(Error::Conflict(_))), "twice");
     domains.claim(alice, "a.alice.org").await.unwrap();
     domains.claim(alice, "b.alice.org").await.unwrap();
-    assert!(
-        matches!(domains.claim(alice, "c.alice.org").await, Err(Error::Conflict(_))),
-        "three are as many as may be"
-    );
+    assert!(matches!(domains.claim(alice, "c.alice.org").await, Err(Error::Conflict(_))), "the limit is three");
     assert!(matches!(domains.check(alice, domain.id).await, Err(Error::Conflict(_))));
     let asked = place.dns.asked();
-    assert!(matches!(domains.check(alice, domain.id).await, Err(Error::TooMany { .. })), "at once again");
+    assert!(matches!(domains.check(alice, domain.id).await, Err(Error::TooMany { .. })), "a second time at once");
     assert_eq!(place.dns.asked(), asked);
     place.town.clock.advance(Duration::from_secs(5));
     place.dns.keep_silent(true);
@@ -308,7 +310,7 @@ async fn an_owner_adds_proves_and_removes_a_domain_on_a_page_and_by_the_api() {
     let mut alice = site.member("alice").await;
     let refused = alice.post("/domains", "name=alice.localhost").await;
     assert_eq!(refused.in_short(), "422");
-    assert!(refused.text().await.contains("Nobody can own a name that ends like this"));
+    assert!(refused.text().await.contains("A name that ends like this cannot be registered"));
     assert_eq!(alice.post("/domains", "name=Docs.Alice.Org").await.in_short(), "303 /domains");
     let page = alice.get("/domains").await.text().await;
     for said in [NAME, "_berth.docs.alice.org", "berth-", "alice.example.com", "not verified yet"] {

@@ -1,4 +1,4 @@
-//! The platform's own pages, as people and programs walk through them.
+//! The pages and the API of the platform, used step by step.
 
 use axum::http::{Method, Request, StatusCode};
 use berth::web::routes;
@@ -181,7 +181,7 @@ async fn a_known_browser_logs_in_with_the_passkey_alone_and_a_new_one_is_asked_f
 }
 
 #[tokio::test]
-async fn on_the_way_to_an_instance_one_logs_in_and_goes_on() {
+async fn a_log_in_on_the_way_to_an_instance_leads_on_to_it() {
     let site = WebFixture::new().await;
     let alice = site.member("alice").await;
     let mut phone = site.visitor();
@@ -193,7 +193,8 @@ async fn on_the_way_to_an_instance_one_logs_in_and_goes_on() {
     let code = phone.fresh_code();
     let next = query.strip_prefix("?next=").unwrap();
     let page = phone.post("/log-in/code", &format!("code={code}&next={next}")).await;
-    // Not a redirect: it would be followed to another host as part of sending the form, which form-action forbids.
+    // A page and not a redirect: `form-action` also applies to redirects of a form's response, and forbids another
+    // host.
     assert_eq!(page.in_short(), "200");
     assert!(page.text().await.contains("http-equiv=\"refresh\""));
     let on = phone.get(HAND_OFF).await.in_short();
@@ -242,7 +243,7 @@ async fn a_recovery_code_lets_in_ends_the_other_sessions_and_asks_for_a_new_pass
     let options = stranger.post_json("/passkeys/challenge", &json!({})).await.json().await;
     let answer = stranger.browser.create(&options).await;
     assert_eq!(stranger.post_json("/passkeys", &answer).await.json().await["next"], "/passkeys");
-    // The one that was lost is shut out, and the codes on the lost paper with it.
+    // The lost passkey is removed, and the recovery codes on the lost paper are replaced.
     let page = stranger.get("/passkeys").await.text().await;
     let lost = page.split("action=\"/passkeys/").nth(1).unwrap().split('/').next().unwrap();
     assert_eq!(stranger.post(&format!("/passkeys/{lost}/remove"), "").await.in_short(), "303 /passkeys");

@@ -1,51 +1,51 @@
-//! What the provisioner reads: where it listens, what a container may be made from and what bounds it.
+//! The provisioner's configuration: its socket, the network, the allowed images, the sizes, and the limits of volumes.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use berth_ground::settings::{Mistakes, SettingsReader};
+use berth_ground::settings::{SettingsError, SettingsReader};
 use serde::{Deserialize, Serialize};
 
-pub use crate::sizes::Size;
+pub use crate::sizes::InstanceSize;
 use crate::sizes::read_sizes;
 
-/// What the provisioner needs to know; it reads nothing else.
+/// The settings that the provisioner and the platform share. The provisioner reads no others.
 #[derive(Clone, Debug)]
 pub struct ContainerConfig {
     pub data_dir: PathBuf,
     pub socket: PathBuf,
-    /// Prefix of every container, volume and bridge of this installation.
+    /// The prefix of every container, volume and bridge name of this installation.
     pub network: String,
     pub subnet: Ipv4Addr,
     pub bridges: u8,
-    /// Never empty; the first is the default.
+    /// The allowed images; never empty, the first is the default.
     pub images: Vec<String>,
-    /// Never empty; the first is the default.
-    pub sizes: Vec<Size>,
-    /// The id of the one image that a name of `images` may mean, where BERTH_IMAGES says so.
+    /// Never empty; the first is the standard size.
+    pub sizes: Vec<InstanceSize>,
+    /// For images that BERTH_IMAGES pins: name to image id, the only one that the name may refer to.
     pub image_pins: BTreeMap<String, String>,
-    pub runtime: Runtime,
+    pub runtime: ContainerRuntime,
     pub disk_limit: DiskLimit,
-    /// How long a volume lies buried before it may be destroyed.
+    /// The minimum age of a volume's tombstone before the volume may be destroyed.
     pub delete_after: Duration,
     pub quota_port: u16,
-    /// Where an instance listens: the instance contract's 8080, another one only in tests.
+    /// The port on which an instance listens: 8080 by the instance contract, another one only in tests.
     pub instance_port: u16,
 }
 
-/// What runs an instance's processes.
+/// The OCI runtime for instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Runtime {
-    /// The Engine's own: the host's kernel, fenced.
+pub enum ContainerRuntime {
+    /// The Engine's default: namespaces and cgroups on the host's kernel.
     Runc,
-    /// gVisor: a kernel of its own in front of the host's.
+    /// gVisor: a user-space kernel between the instance and the host's.
     Runsc,
 }
 
-impl Runtime {
-    /// As the Engine knows it.
+impl ContainerRuntime {
+    /// Its name in the Engine's configuration.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -55,26 +55,26 @@ impl Runtime {
     }
 }
 
-/// What bounds a volume.
+/// The limit on the size of a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DiskLimit {
-    /// A file system of its own, in a sparse file.
+    /// Each volume is an ext4 file system of its own in a sparse file: bytes and inodes are bounded.
     Image,
-    /// Nothing but the disk below.
+    /// No limit but the disk.
     None,
 }
 
 impl ContainerConfig {
-    /// Where the provisioner keeps what belongs to volumes: their files where they have a limit, and tombstones.
+    /// The folder of the volumes' sparse files and tombstones.
     #[must_use]
     pub fn volumes_dir(&self) -> PathBuf {
         self.data_dir.join("volumes")
     }
 
-    /// The size of that name.
+    /// The size called `name`.
     #[must_use]
-    pub fn size(&self, name: &str) -> Option<&Size> {
+    pub fn size(&self, name: &str) -> Option<&InstanceSize> {
         self.sizes.iter().find(|size| size.name == name)
     }
 
@@ -88,13 +88,13 @@ impl ContainerConfig {
     ///
     /// # Errors
     /// Every mistake found, each naming its variable.
-    pub fn from_env() -> Result<Self, Mistakes> {
+    pub fn from_env() -> Result<Self, SettingsError> {
         let mut settings = SettingsReader::of_environment();
         let config = Self::read(&mut settings);
         settings.finish(config)
     }
 
-    /// Reads the same with `settings`.
+    /// Reads the same through `settings`.
     pub fn read(settings: &mut SettingsReader<'_>) -> Self {
         let data_dir = PathBuf::from(settings.text("BERTH_DATA_DIR"));
         let network = settings.text("BERTH_NETWORK");
@@ -104,6 +104,7 @@ impl ContainerConfig {
             settings.mistake(format!("BERTH_NETWORK is \"{network}\"; use 1 to 11 small letters and digits."));
         }
         let subnet: Ipv4Addr = settings.parsed("BERTH_SUBNET", "an IPv4 address such as 10.89.0.0");
+        // 64 bridges of a /22 each fill a /16. A public range would hide real addresses from this host.
         if !subnet.is_private() || subnet.octets()[2..] != [0, 0] {
             settings.mistake(format!(
                 "BERTH_SUBNET is {subnet}; it must be the start of a private /16, such as 10.89.0.0."
@@ -123,16 +124,21 @@ impl ContainerConfig {
             images,
             sizes: read_sizes(settings),
             image_pins,
-            runtime: if settings.one_of("BERTH_RUNTIME", "runsc", "runc") { Runtime::Runsc } else { Runtime::Runc },
+            runtime: if settings.one_of("BERTH_RUNTIME", "runsc", "runc") {
+                ContainerRuntime::Runsc
+            } else {
+                ContainerRuntime::Runc
+            },
             disk_limit: if settings.one_of("BERTH_DISK", "image", "none") { DiskLimit::Image } else { DiskLimit::None },
             delete_after: settings.seconds("BERTH_DELETE_AFTER_SECONDS"),
+            // No setting: the instance contract fixes it.
             instance_port: 8080,
             quota_port: settings.parsed("BERTH_QUOTA_PORT", "a port"),
         }
     }
 }
 
-/// The names in BERTH_IMAGES, and the ids that some are pinned to: `NAME` or `NAME@sha256:ID`.
+/// The image names in BERTH_IMAGES, and the ids of those that are pinned: `NAME` or `NAME@sha256:ID`.
 fn read_images(settings: &mut SettingsReader<'_>) -> (Vec<String>, BTreeMap<String, String>) {
     let (mut images, mut pins) = (Vec::new(), BTreeMap::new());
     for entry in settings.text("BERTH_IMAGES").split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
@@ -148,14 +154,16 @@ fn read_images(settings: &mut SettingsReader<'_>) -> (Vec<String>, BTreeMap<Stri
             pins.extend(pin.map(|pin| (name.to_owned(), pin.to_owned())));
         }
     }
+    // An empty list that an invalid entry caused was reported with that entry.
     if images.is_empty() && settings.mistakes().iter().all(|mistake| !mistake.starts_with("BERTH_IMAGES")) {
         settings.mistake("BERTH_IMAGES names no image.".into());
     }
     (images, pins)
 }
 
-/// Whether a text is an image's id: `sha256:` and 64 hex digits.
+/// Whether `text` is an image id: `sha256:` and 64 hex digits.
 fn is_image_id(text: &str) -> bool {
+    // Lower case only, as the Engine writes ids: another spelling would never compare equal.
     let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
     text.strip_prefix("sha256:").is_some_and(|digits| digits.len() == 64 && digits.bytes().all(hex))
 }

@@ -1,7 +1,9 @@
-//! The seam to whatever runs containers, in our words. Only the instances' reconciler and the provisioner call it.
+//! The container runtime behind one trait, [`ContainerHost`], in the platform's own terms. Its callers are the
+//! instances' reconciler and the provisioner.
 //!
-//! Three bodies stand behind [`ContainerHost`] and keep one contract test: `docker` (the Engine, used by the
-//! provisioner), `remote` (the provisioner's socket, used by the platform) and `fake` (a small world tests can step).
+//! Three implementations pass one contract test: `docker` (Docker Engine, used by the provisioner), `remote` (the
+//! client of the provisioner's socket, used by the platform) and `fake` (in memory, for tests, which step it and make
+//! it fail).
 
 pub mod config;
 pub mod docker;
@@ -21,80 +23,84 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::DiskLimit;
 
-/// Instances on one bridge. A Linux bridge grows unstable near 1000 ports (Docker's documentation of the bridge driver).
+/// Instances on one bridge. A Linux bridge becomes unstable near 1000 ports (Docker's documentation of the bridge
+/// driver).
 pub const SLOTS_PER_BRIDGE: u32 = 500;
 
-/// Runs containers: one an instance, with one volume and one address that is the instance's alone.
+/// Runs containers: for each instance one container, one volume, and an address that no other instance has.
 ///
-/// Every verb is idempotent and has a deadline of its own inside, so that a lost answer becomes [`HostError::Timeout`]
-/// and no caller waits for ever. What a verb did before it failed is unknown: look with [`ContainerHost::inspect`].
+/// Every verb is idempotent and has its own timeout, so that a lost answer becomes [`HostError::Timeout`] and no caller
+/// waits forever. After an error the verb's effect is unknown: call [`ContainerHost::inspect`].
 #[async_trait]
 pub trait ContainerHost: Send + Sync + 'static {
-    /// Makes the bridges that are missing and says where their gateways are. Called once, before anything else.
+    /// Creates the missing bridges and returns the gateway address of each. Called once, before anything else.
     async fn ensure_networks(&self) -> Result<Vec<Ipv4Addr>, HostError>;
 
-    /// Makes the volume if there is none, as large as `size` says where the host bounds volumes. One that is there keeps what
-    /// is in it, and never shrinks. A size that the host does not know is [`HostError::Refused`], a disk so full that nothing
-    /// new should begin on it [`HostError::DiskFull`].
+    /// Creates the volume if it does not exist, with the capacity of `size` where the host bounds volumes. An existing
+    /// volume keeps its contents and never shrinks. An unknown size is [`HostError::Refused`], a disk too full for new
+    /// volumes [`HostError::DiskFull`].
     async fn ensure_volume(&self, instance: InstanceId, size: &str) -> Result<(), HostError>;
 
-    /// Makes the container, stopped, on the instance's volume, which is made if there is none. A container that is there is
-    /// replaced, running or not, when anything it was made with differs (token, image, slot, limits), and left alone
-    /// otherwise. An image that is not allowed, an unknown size or a slot past the last bridge is [`HostError::Refused`], an
-    /// allowed image that is not there [`HostError::ImageMissing`], a disk with hardly any room [`HostError::DiskFull`].
+    /// Creates the container, stopped, on the instance's volume, which is created if it does not exist. An existing
+    /// container is replaced, running or not, if any part of its specification differs (token, image, slot, limits),
+    /// and left alone otherwise. A forbidden image, an unknown size or a slot past the last bridge is
+    /// [`HostError::Refused`], an allowed image that the host lacks [`HostError::ImageMissing`], a nearly full disk
+    /// [`HostError::DiskFull`].
     async fn create(&self, spec: &ContainerSpec) -> Result<(), HostError>;
 
-    /// Starts a stopped container. One that runs or is frozen is left alone; absent is [`HostError::NotFound`], a disk with
-    /// hardly any room [`HostError::DiskFull`].
+    /// Starts a stopped container; does nothing to a running or frozen one. An absent one is [`HostError::NotFound`], a
+    /// nearly full disk [`HostError::DiskFull`].
     async fn start(&self, instance: InstanceId) -> Result<(), HostError>;
 
-    /// Pauses a running container and hands its memory to swap where the host has any. Frozen already: nothing to do.
-    /// Absent is [`HostError::NotFound`], stopped [`HostError::Failed`]. The memory goes in the background, after the answer.
+    /// Pauses a running container (cgroup freezer) and reclaims its memory to swap where the host has any; does nothing
+    /// to a frozen one. An absent one is [`HostError::NotFound`], a stopped one [`HostError::Failed`]. The memory is
+    /// reclaimed in the background, after the answer.
     async fn freeze(&self, instance: InstanceId) -> Result<(), HostError>;
 
-    /// Undoes [`ContainerHost::freeze`]. Running already: nothing to do. Absent is [`HostError::NotFound`], stopped
-    /// [`HostError::Failed`].
+    /// Undoes [`ContainerHost::freeze`]; does nothing to a running one. An absent one is [`HostError::NotFound`], a
+    /// stopped one [`HostError::Failed`].
     async fn thaw(&self, instance: InstanceId) -> Result<(), HostError>;
 
-    /// Asks it to end (SIGTERM), kills it after 10 s. Works from frozen too. Stopped or absent already: nothing to do.
+    /// Sends SIGTERM, and SIGKILL after 10 s, also to a frozen container. Does nothing to a stopped or absent one.
     async fn stop(&self, instance: InstanceId) -> Result<(), HostError>;
 
-    /// Removes the container, running or not; the volume stays. Absent: nothing to do.
+    /// Removes the container, running or not; the volume stays. Does nothing if the container is absent.
     async fn remove_container(&self, instance: InstanceId) -> Result<(), HostError>;
 
-    /// Marks the volume for destruction, from now on by the host's own clock; one that is buried already keeps its time,
-    /// and one that is not there can be buried as well. Until [`ContainerHost::unbury_volume`] nothing is made or started on
-    /// it: those verbs are [`HostError::Refused`]. What runs, runs on.
+    /// Marks the volume for destruction with a tombstone, dated by the host's own clock. A volume that has one keeps
+    /// its date, and an absent volume can get one too. Until [`ContainerHost::unbury_volume`], creating and starting on
+    /// the volume is [`HostError::Refused`]; a running container keeps running.
     async fn bury_volume(&self, instance: InstanceId) -> Result<(), HostError>;
 
-    /// Undoes [`ContainerHost::bury_volume`]. Not buried: nothing to do.
+    /// Undoes [`ContainerHost::bury_volume`]. Does nothing without a tombstone.
     async fn unbury_volume(&self, instance: InstanceId) -> Result<(), HostError>;
 
-    /// Destroys the volume with every file in it, for ever: the one verb that takes files away. [`HostError::Refused`]
-    /// while there is a container, and unless it was buried `BERTH_DELETE_AFTER_SECONDS` ago or longer, so that nobody who
-    /// talks to the host can make it forget everybody at once. Neither there nor buried: nothing to do.
+    /// Destroys the volume and all its files, irreversibly: the one verb that deletes files. [`HostError::Refused`]
+    /// while a container exists, and until the tombstone is `BERTH_DELETE_AFTER_SECONDS` old, so that even a
+    /// compromised platform cannot destroy all volumes at once. Does nothing if there is neither a volume nor a
+    /// tombstone.
     async fn destroy_volume(&self, instance: InstanceId) -> Result<(), HostError>;
 
-    /// What is really there for one instance.
-    async fn inspect(&self, instance: InstanceId) -> Result<Seen, HostError>;
+    /// The actual state of one instance.
+    async fn inspect(&self, instance: InstanceId) -> Result<ObservedInstance, HostError>;
 
-    /// What is really there: everything that carries this installation's label.
-    async fn list(&self) -> Result<Vec<Seen>, HostError>;
+    /// The actual state of every instance: all containers and volumes that carry this installation's label.
+    async fn list(&self) -> Result<Vec<ObservedInstance>, HostError>;
 
-    /// Instances to which something happened. Only a hint to look: events are lost while the Engine is away, and the
-    /// stream ends when it goes; then open another.
+    /// Instances whose container changed. Only a hint to inspect: events are lost while the Engine is away, and the
+    /// stream ends when the Engine stops; open another one then.
     async fn events(&self) -> Result<BoxStream<'static, InstanceId>, HostError>;
 
-    /// What the host and every running or frozen container use now, without asking the Engine: cheap enough for every few
-    /// seconds. A container that cannot be read is left out.
+    /// The present resource usage of the host and of every running or frozen container, read from the kernel and not
+    /// from the Engine: cheap enough for every few seconds. Containers that cannot be read are left out.
     async fn load(&self) -> Result<HostLoad, HostError>;
 
-    /// What the operator should know of this host.
+    /// Facts about this host for the operator.
     async fn host_report(&self) -> Result<HostReport, HostError>;
 }
 
-/// Everything that may differ between two instances. The rest of the container's configuration is the
-/// provisioner's own (`docker.rs`), so that nobody can ask for a privileged one.
+/// Everything that may differ between two instances' containers. The rest of the configuration is fixed inside the
+/// provisioner (`docker/host_config.rs`), so that no caller can ask for a privileged container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ContainerSpec {
@@ -103,74 +109,78 @@ pub struct ContainerSpec {
     pub slot: Slot,
     /// One of the allowed images, as written in `BERTH_IMAGES`.
     pub image: String,
-    /// Instead of what the image's name means now: the very image from which the container that is there was upgraded,
-    /// to go back to it. Any other is refused.
+    /// For a rollback: the id of the image that the present container was upgraded from, in place of the image that the
+    /// name refers to now. Any other id is refused.
     pub image_id: Option<String>,
-    /// One of the sizes, by name.
+    /// The name of a size in `BERTH_SIZES`, or `standard`.
     pub size: String,
     pub handle: String,
-    /// `https://HANDLE.example.com`, told to the instance.
+    /// `https://HANDLE.example.com`, passed to the instance in its environment.
     pub url: String,
-    /// The instance's own token, told to the instance. It lives as long as the container.
+    /// The instance's own token, passed to it in its environment. It lives as long as the container.
     pub token: String,
 }
 
-/// An instance's place on a bridge, its own for as long as it exists: an address that is never given to another
-/// instance can never lead to another tenant.
+/// An instance's position on the bridges, which decides its address. It belongs to the instance for the instance's
+/// whole life: an address that is not reassigned cannot lead to another tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slot(pub u32);
 
 impl Slot {
-    /// Which bridge: 0 is the first.
+    /// The number of its bridge, from 0.
     #[must_use]
     pub fn bridge(self) -> u32 {
         self.0 / SLOTS_PER_BRIDGE
     }
 
-    /// The container's address, when bridges start at `subnet`: bridge n has the n-th /22; .1 is the gateway, and the first
-    /// sixteen addresses are left to it.
+    /// The container's address, if bridges start at `subnet`: bridge n has the n-th /22, its .1 is the gateway, and the
+    /// first sixteen addresses of each /22 stay unused.
     #[must_use]
     pub fn address(self, subnet: Ipv4Addr) -> Ipv4Addr {
+        // A /22 has 1024 addresses, so 16 + 500 slots leave it far from its broadcast address.
         Ipv4Addr::from(u32::from(subnet) + self.bridge() * 1024 + 16 + self.0 % SLOTS_PER_BRIDGE)
     }
 }
 
-/// The gateway address of bridge `bridge`, when bridges start at `subnet`.
+/// The gateway address of bridge number `bridge`, if bridges start at `subnet`.
 #[must_use]
 pub fn gateway(subnet: Ipv4Addr, bridge: u32) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(subnet) + bridge * 1024 + 1)
 }
 
-/// What is there for one instance.
+/// The actual state of one instance: its volume and its container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Seen {
+pub struct ObservedInstance {
     pub instance: InstanceId,
     pub volume: bool,
-    pub container: Option<SeenContainer>,
+    pub container: Option<ObservedContainer>,
 }
 
+/// A container as the host reports it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SeenContainer {
-    /// The Engine's id: another container of the same instance has another.
+pub struct ObservedContainer {
+    /// The Engine's id; a replacement container of the same instance has another one.
     pub id: String,
     pub state: ContainerState,
     pub image: String,
-    /// The content that the image's name meant when it was made.
+    /// The id of the image that it was created from.
     pub image_id: String,
-    /// What it means now; empty when there is none of that name any more.
+    /// The id that the image's name refers to now; empty if the host has no image of that name any more.
     pub newest_image_id: String,
     pub size: String,
-    /// Whether one made now, of the same image and size by name, would be like it: false once the image was rebuilt or
-    /// a limit changed. One whose image or size is gone counts as current: none could take its place.
+    /// Whether a container created now from the same image and size names would be identical: false once the image was
+    /// rebuilt or a limit changed. A container whose image or size is gone counts as current, because nothing could
+    /// replace it.
     pub current: bool,
     pub made_at: Timestamp,
     pub slot: Slot,
-    /// SHA-256 of the token it was made with, in hex: tells whether it is the container that the ledger knows.
+    /// SHA-256 of its token, in hex: shows whether this is the container that the database row describes.
     pub token_hash: String,
-    /// The last exit code and whether it was killed for using too much memory; `None` while it runs or never ran.
-    pub exit: Option<Exit>,
+    /// The last exit; `None` while it runs or if it never ran.
+    pub exit: Option<ContainerExit>,
 }
 
+/// A container's state, reduced to the three that matter for waking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ContainerState {
     Running,
@@ -178,37 +188,39 @@ pub enum ContainerState {
     Stopped,
 }
 
+/// How a container ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Exit {
+pub struct ContainerExit {
     pub code: i64,
+    /// The kernel killed it at its memory limit.
     pub out_of_memory: bool,
 }
 
-/// What is used now. Sizes in bytes.
+/// Resource usage of the host. Sizes in bytes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HostLoad {
     pub memory_total: u64,
     pub memory_available: u64,
     pub swap_total: u64,
     pub swap_free: u64,
-    /// The share of the last ten seconds in which some process waited for memory, in percent (PSI `some avg10`);
-    /// `None` where the kernel does not say.
+    /// The share of the last ten seconds in which at least one process stalled on memory, in percent (PSI `some
+    /// avg10`); `None` on kernels without PSI.
     pub memory_pressure: Option<f64>,
     pub containers: Vec<ContainerLoad>,
 }
 
-/// What one container uses.
+/// Resource usage of one container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerLoad {
-    /// The Engine's id: see [`SeenContainer::id`].
+    /// The Engine's id: see [`ObservedContainer::id`].
     pub id: String,
-    /// Processor time since it was started.
+    /// Processor time since its start.
     pub cpu: Duration,
-    /// Memory in bytes, without what is in swap.
+    /// Memory in bytes, swap excluded.
     pub memory: u64,
 }
 
-/// What the operator should know of the host: shown by `berth doctor`.
+/// Facts about the host for the operator, shown by `berth doctor`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostReport {
     pub engine_version: String,
@@ -216,60 +228,62 @@ pub struct HostReport {
     pub swap_mib: u64,
     pub runc_version: String,
     pub storage_driver: String,
-    /// What bounds a volume.
+    /// The limit that new volumes get.
     pub disk_limit: DiskLimit,
-    /// The disks that instances live on, as far as the provisioner sees them.
-    pub disks: Vec<DiskUse>,
-    /// Volumes that wait to be destroyed.
+    /// The disks that hold instances' data, as far as the provisioner can see them.
+    pub disks: Vec<DiskUsage>,
+    /// The number of volumes with a tombstone.
     pub buried: u32,
-    /// Allowed images that are not there.
+    /// Allowed images that the host lacks.
     pub missing_images: Vec<String>,
-    /// Allowed images whose name means another image here than the one BERTH_IMAGES pins.
+    /// Allowed images whose name refers to another id here than BERTH_IMAGES pins.
     pub other_images: Vec<String>,
     pub kernel_release: String,
-    /// Days since the kernel was built; `None` when it does not say.
+    /// Days since the kernel was built; `None` if its version does not tell.
     pub kernel_age_days: Option<u32>,
-    /// What the Engine can run containers with, such as `runc`.
+    /// OCI runtimes known to the Engine, such as `runc`.
     pub runtimes: Vec<String>,
-    /// What the Engine confines containers with, such as `seccomp` and `apparmor`.
+    /// Security modules that the Engine applies to containers, such as `seccomp` and `apparmor`.
     pub security_options: Vec<String>,
-    /// Whether instances go on while the Engine is restarted.
+    /// Whether containers survive a restart of the Engine (its `live-restore`).
     pub live_restore: bool,
-    /// Whether instances reach only what they may, or the sentence that says why not.
+    /// Whether the egress rules are in force; otherwise a sentence with the reason.
     pub egress: Result<(), String>,
-    /// Whether instances cannot reach each other, or the sentence that says why.
+    /// Whether instances are isolated from each other; otherwise a sentence with the reason.
     pub neighbours: Result<(), String>,
-    pub containers: MadeAs,
+    pub containers: ConfigurationDrift,
 }
 
-/// Whether the containers that run or are frozen still are what they were made as.
+/// Configuration drift of the running and frozen containers: the difference between their present configuration and the
+/// one they were created with.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MadeAs {
+pub struct ConfigurationDrift {
+    /// Containers without drift.
     pub as_made: u32,
-    /// Made by another version of Berth or with other settings: they are replaced, and not compared.
+    /// Containers of another version of Berth or of other settings: they will be replaced, and are not compared.
     pub older: u32,
-    /// Names, and what is different, of at most 20.
+    /// Containers with drift: name and differing fields, at most 20.
     pub changed: Vec<String>,
 }
 
-/// How full a disk is.
+/// Usage of a disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DiskUse {
-    /// What is on it, in words.
+pub struct DiskUsage {
+    /// Its contents in words, such as `volumes`.
     pub holds: String,
     pub used_percent: u8,
     pub inodes_used_percent: u8,
 }
 
-impl DiskUse {
-    /// By whichever of the two is the fuller.
+impl DiskUsage {
+    /// The greater of the two percentages: a disk is full when either runs out.
     #[must_use]
     pub fn fullest(&self) -> u8 {
         self.used_percent.max(self.inodes_used_percent)
     }
 }
 
-/// Why the host did not do it.
+/// Why a verb failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum HostError {
     #[error("there is no such container")]
@@ -289,7 +303,8 @@ pub enum HostError {
 }
 
 impl HostError {
-    /// What the owner of the instance is told. Never the engine's own text.
+    /// A sentence for the owner of the instance. It never contains the engine's own text, which may tell of other
+    /// tenants.
     #[must_use]
     pub fn message_for_user(&self) -> &'static str {
         match self {

@@ -1,34 +1,37 @@
-//! What the platform and the provisioner say to each other: one line of JSON a request, one an answer, on a unix socket.
+//! The protocol between platform and provisioner: JSON lines on a Unix socket, one line for a request and one for its
+//! answer.
 //!
-//! A connection carries any number of requests, one after the other. After [`Call::Events`] it carries nothing but
-//! [`Reply::Happened`] until either side hangs up.
+//! A connection carries any number of requests in sequence, without pipelining. After [`ProvisionerCall::Events`] it
+//! carries only [`ProvisionerReply::Happened`], until either side closes it.
 
 use std::net::Ipv4Addr;
 
 use berth_ground::ids::InstanceId;
 use serde::{Deserialize, Serialize};
 
-use super::{ContainerSpec, HostError, HostLoad, HostReport, Seen};
+use super::{ContainerSpec, HostError, HostLoad, HostReport, ObservedInstance};
 
-/// Raised when an older side could misunderstand a newer one; both refuse what is not their own.
+/// The version of the protocol, raised when an older side could misunderstand a newer one. Either side refuses another
+/// version.
 pub const VERSION: u32 = 2;
-/// The longest request, in bytes: a container's spec is under 1 KiB.
+/// The maximum length of a request in bytes; a container's spec takes less than 1 KiB.
 pub const REQUEST_BYTES: usize = 16 * 1024;
-/// The longest answer, in bytes: a list of 32 000 instances (64 bridges) has about 12 MiB.
+/// The maximum length of an answer in bytes; a list of 32 000 instances (64 bridges) takes about 12 MiB.
 pub const ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
 /// A request: `{"v":1,"call":{"thaw":{"instance":"…"}}}`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Request {
+pub struct ProvisionerRequest {
     pub v: u32,
-    pub call: Call,
+    pub call: ProvisionerCall,
 }
 
-/// The verbs of [`super::ContainerHost`]; there are no others, and none takes anything that is not written here.
+/// The verbs of [`super::ContainerHost`] with their arguments. There are no other verbs, and unknown arguments are
+/// refused.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Call {
+pub enum ProvisionerCall {
     EnsureNetworks {},
     EnsureVolume { instance: InstanceId, size: String },
     Create { spec: ContainerSpec },
@@ -48,28 +51,29 @@ pub enum Call {
 }
 
 /// The answer to a request: `{"Ok":…}` or `{"Err":…}`.
-pub type Answer = Result<Reply, HostError>;
+pub type ProvisionerAnswer = Result<ProvisionerReply, HostError>;
 
-/// What a verb answers when it went well.
+/// The result of a verb that succeeded.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub enum Reply {
+pub enum ProvisionerReply {
     Done,
     Gateways(Vec<Ipv4Addr>),
-    Seen(Seen),
-    List(Vec<Seen>),
+    Seen(ObservedInstance),
+    List(Vec<ObservedInstance>),
     Load(HostLoad),
     Report(HostReport),
-    /// The events follow.
+    /// Events follow on this connection.
     Watching,
+    /// An event: the container of this instance changed.
     Happened(InstanceId),
 }
 
-/// Reads a request, or says in a sentence what is wrong with it.
+/// Parses a request.
 ///
 /// # Errors
-/// The sentence: not JSON, another version, an unknown verb, something missing or too much.
-pub fn read_request(line: &str) -> Result<Call, String> {
-    /// Read first and alone: of another version nothing more can be understood.
+/// A sentence for the sender: not JSON, another version, an unknown verb, a missing or an unknown argument.
+pub fn read_request(line: &str) -> Result<ProvisionerCall, String> {
+    /// Parsed first and alone: the rest of another version's request may have any shape.
     #[derive(Deserialize)]
     struct Versioned {
         v: u32,
@@ -81,7 +85,8 @@ pub fn read_request(line: &str) -> Result<Call, String> {
             "the platform speaks version {v} of the protocol and the provisioner version {VERSION}; update both together"
         ));
     }
-    let request: Request =
+    // Unknown fields are errors: an argument that this side does not know might be a restriction.
+    let request: ProvisionerRequest =
         serde_json::from_str(line).map_err(|error| format!("the request cannot be understood: {error}"))?;
     Ok(request.call)
 }

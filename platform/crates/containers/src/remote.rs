@@ -1,4 +1,5 @@
-//! Containers through the provisioner's socket: what the platform uses in production, where it has no Docker socket.
+//! The client of the provisioner's socket, with a connection pool: the platform's [`ContainerHost`], since it has no
+//! Docker socket.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -14,19 +15,21 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
 
-use super::protocol::{ANSWER_BYTES, Answer, Call, Reply, Request, VERSION};
-use super::{ContainerHost, ContainerSpec, HostError, HostLoad, HostReport, Seen};
+use super::protocol::{
+    ANSWER_BYTES, ProvisionerAnswer, ProvisionerCall, ProvisionerReply, ProvisionerRequest, VERSION,
+};
+use super::{ContainerHost, ContainerSpec, HostError, HostLoad, HostReport, ObservedInstance};
 
-/// Longer than any verb takes on the other side (30 s), so that its answer, not ours, says what happened.
+/// Longer than the provisioner's own timeout for any verb (30 s), so that its answer arrives and not our timeout.
 const DEADLINE: Duration = Duration::from_secs(35);
-/// Calls under way at once; fewer than the provisioner's connections, so that an operator's command still gets one.
+/// Concurrent calls; fewer than the provisioner's connections, so that a command of the operator still gets one.
 const AT_ONCE: usize = 32;
-/// Connections kept for the next call.
+/// Idle connections in the pool.
 const IDLE: usize = 8;
 
 type Connection = Framed<UnixStream, LinesCodec>;
 
-/// The provisioner on the other end of a unix socket.
+/// A client of the provisioner on a Unix socket.
 pub struct RemoteHost {
     socket: PathBuf,
     idle: Mutex<Vec<Connection>>,
@@ -34,30 +37,33 @@ pub struct RemoteHost {
 }
 
 impl RemoteHost {
-    /// Nothing is connected yet: the provisioner may come later and go at any time.
+    /// Connects lazily: the provisioner may start later, and stop at any time.
     #[must_use]
     pub fn new(socket: impl Into<PathBuf>) -> Self {
         Self { socket: socket.into(), idle: Mutex::default(), at_once: Semaphore::new(AT_ONCE) }
     }
 
-    async fn ask(&self, call: Call) -> Answer {
-        let asked = async {
+    async fn call(&self, call: ProvisionerCall) -> ProvisionerAnswer {
+        let exchanged = async {
             let _turn = self.at_once.acquire().await.map_err(|_| HostError::Unreachable)?;
-            let (answer, connection) = self.ask_somewhere(call).await?;
+            let (answer, connection) = self.exchange(call).await?;
+            // Pooled only after a complete exchange: a timeout drops the connection with its pending answer.
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            // After a refusal of the request itself the other side hangs up.
+            // The provisioner closes the connection after it refused a request, so such a connection must not be
+            // pooled.
             if idle.len() < IDLE && !matches!(answer, Err(HostError::Refused(_))) {
                 idle.push(connection);
             }
             answer
         };
-        timeout(DEADLINE, asked).await.unwrap_or(Err(HostError::Timeout))
+        timeout(DEADLINE, exchanged).await.unwrap_or(Err(HostError::Timeout))
     }
 
-    /// Asks on a kept connection, and once more on a new one when that had ended: every verb may be asked twice.
-    async fn ask_somewhere(&self, call: Call) -> Result<(Answer, Connection), HostError> {
+    /// Sends the call on a pooled connection, and once more on a new one if the pooled one was closed (the keep-alive
+    /// race). The second try is safe because every verb is idempotent.
+    async fn exchange(&self, call: ProvisionerCall) -> Result<(ProvisionerAnswer, Connection), HostError> {
         let line = request(call)?;
-        if let Some(mut connection) = self.kept() {
+        if let Some(mut connection) = self.pooled() {
             match converse(&mut connection, &line).await {
                 Err(HostError::Unreachable) => {}
                 answer => return Ok((answer, connection)),
@@ -67,12 +73,13 @@ impl RemoteHost {
         Ok((converse(&mut connection, &line).await, connection))
     }
 
-    /// A kept connection on which nothing has been said since its last answer: on any other, the next answer would not be
-    /// the answer to what is asked next.
-    fn kept(&self) -> Option<Connection> {
+    /// A pooled connection with nothing to read. If there were bytes, they would be taken for the answer to the next
+    /// request, and every later answer would belong to the request before it.
+    fn pooled(&self) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let mut connection = idle.pop()?;
+            // Ready means bytes or an end: neither may be reused.
             if connection.next().now_or_never().is_none() {
                 return Some(connection);
             }
@@ -87,21 +94,23 @@ impl RemoteHost {
         Ok(Framed::new(stream, LinesCodec::new_with_max_length(ANSWER_BYTES)))
     }
 
-    async fn done(&self, call: Call) -> Result<(), HostError> {
-        match self.ask(call).await? {
-            Reply::Done => Ok(()),
+    async fn done(&self, call: ProvisionerCall) -> Result<(), HostError> {
+        match self.call(call).await? {
+            ProvisionerReply::Done => Ok(()),
             other => Err(unexpected(&other)),
         }
     }
 }
 
-fn request(call: Call) -> Result<String, HostError> {
-    serde_json::to_string(&Request { v: VERSION, call }).map_err(|error| HostError::Failed(error.to_string()))
+fn request(call: ProvisionerCall) -> Result<String, HostError> {
+    serde_json::to_string(&ProvisionerRequest { v: VERSION, call })
+        .map_err(|error| HostError::Failed(error.to_string()))
 }
 
-async fn converse(connection: &mut Connection, line: &str) -> Answer {
+async fn converse(connection: &mut Connection, line: &str) -> ProvisionerAnswer {
     let sent = connection.send(line).await;
-    // Who is not let in is told so and hung up on, perhaps before the request was sent.
+    // A refused peer gets its answer and is disconnected, possibly before our request was written. So the answer is
+    // read also after a failed write.
     match connection.next().await {
         Some(Ok(line)) => serde_json::from_str(&line)
             .map_err(|error| HostError::Failed(format!("the provisioner's answer cannot be understood: {error}")))?,
@@ -117,85 +126,89 @@ async fn converse(connection: &mut Connection, line: &str) -> Answer {
     }
 }
 
-fn unexpected(reply: &Reply) -> HostError {
-    HostError::Failed(format!("the provisioner answered something else than was asked: {reply:?}"))
+fn unexpected(reply: &ProvisionerReply) -> HostError {
+    HostError::Failed(format!("the provisioner answered another question: {reply:?}"))
 }
 
 #[async_trait]
 impl ContainerHost for RemoteHost {
     async fn ensure_networks(&self) -> Result<Vec<Ipv4Addr>, HostError> {
-        match self.ask(Call::EnsureNetworks {}).await? {
-            Reply::Gateways(gateways) => Ok(gateways),
+        match self.call(ProvisionerCall::EnsureNetworks {}).await? {
+            ProvisionerReply::Gateways(gateways) => Ok(gateways),
             other => Err(unexpected(&other)),
         }
     }
 
     async fn ensure_volume(&self, instance: InstanceId, size: &str) -> Result<(), HostError> {
-        self.done(Call::EnsureVolume { instance, size: size.to_owned() }).await
+        self.done(ProvisionerCall::EnsureVolume { instance, size: size.to_owned() }).await
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<(), HostError> {
-        self.done(Call::Create { spec: spec.clone() }).await
+        self.done(ProvisionerCall::Create { spec: spec.clone() }).await
     }
 
     async fn start(&self, instance: InstanceId) -> Result<(), HostError> {
-        self.done(Call::Start { instance }).await
+        self.done(ProvisionerCall::Start { instance }).await
     }
 
     async fn freeze(&self, instance: InstanceId) -> Result<(), HostError> {
-        self.done(Call::Freeze { instance }).await
+        self.done(ProvisionerCall::Freeze { instance }).await
     }
 
     async fn thaw(&self, instance: InstanceId) -> Result<(), HostError> {
-        self.done(Call::Thaw { instance }).await
+        self.done(ProvisionerCall::Thaw { instance }).await
     }
 
     async fn stop(&self, instance: InstanceId) -> Result<(), HostError> {
-        self.done(Call::Stop { instance }).await
+        self.done(ProvisionerCall::Stop { instance }).await
     }
 
     async fn remove_container(&self, instance: InstanceId) -> Result<(), HostError> {
-        self.done(Call::RemoveContainer { instance }).await
+        self.done(ProvisionerCall::RemoveContainer { instance }).await
     }
 
     async fn bury_volume(&self, instance: InstanceId) -> Result<(), HostError> {
-        self.done(Call::BuryVolume { instance }).await
+        self.done(ProvisionerCall::BuryVolume { instance }).await
     }
 
     async fn unbury_volume(&self, instance: InstanceId) -> Result<(), HostError> {
-        self.done(Call::UnburyVolume { instance }).await
+        self.done(ProvisionerCall::UnburyVolume { instance }).await
     }
 
     async fn destroy_volume(&self, instance: InstanceId) -> Result<(), HostError> {
-        self.done(Call::DestroyVolume { instance }).await
+        self.done(ProvisionerCall::DestroyVolume { instance }).await
     }
 
-    async fn inspect(&self, instance: InstanceId) -> Result<Seen, HostError> {
-        match self.ask(Call::Inspect { instance }).await? {
-            Reply::Seen(seen) if seen.instance == instance => Ok(seen),
+    async fn inspect(&self, instance: InstanceId) -> Result<ObservedInstance, HostError> {
+        match self.call(ProvisionerCall::Inspect { instance }).await? {
+            // The comparison would reveal an answer that belongs to another request.
+            ProvisionerReply::Seen(seen) if seen.instance == instance => Ok(seen),
             other => Err(unexpected(&other)),
         }
     }
 
-    async fn list(&self) -> Result<Vec<Seen>, HostError> {
-        match self.ask(Call::List {}).await? {
-            Reply::List(list) => Ok(list),
+    async fn list(&self) -> Result<Vec<ObservedInstance>, HostError> {
+        match self.call(ProvisionerCall::List {}).await? {
+            ProvisionerReply::List(list) => Ok(list),
             other => Err(unexpected(&other)),
         }
     }
 
     async fn events(&self) -> Result<BoxStream<'static, InstanceId>, HostError> {
+        // A connection of its own, because it carries events from then on. It takes no permit, since it may stay for
+        // days.
         let opened = async {
             let mut connection = self.connect().await?;
-            match converse(&mut connection, &request(Call::Events {})?).await? {
-                Reply::Watching => Ok(connection),
+            match converse(&mut connection, &request(ProvisionerCall::Events {})?).await? {
+                ProvisionerReply::Watching => Ok(connection),
                 other => Err(unexpected(&other)),
             }
         };
         let connection = timeout(DEADLINE, opened).await.unwrap_or(Err(HostError::Timeout))?;
         let events = futures_util::stream::unfold(connection, |mut connection| async move {
             match serde_json::from_str(&connection.next().await?.ok()?) {
-                Ok(Answer::Ok(Reply::Happened(instance))) => Some((instance, connection)),
+                Ok(ProvisionerAnswer::Ok(ProvisionerReply::Happened(instance))) => Some((instance, connection)),
+                // Anything else ends the stream, and the caller opens another.
                 _ => None,
             }
         });
@@ -203,15 +216,15 @@ impl ContainerHost for RemoteHost {
     }
 
     async fn load(&self) -> Result<HostLoad, HostError> {
-        match self.ask(Call::Load {}).await? {
-            Reply::Load(load) => Ok(load),
+        match self.call(ProvisionerCall::Load {}).await? {
+            ProvisionerReply::Load(load) => Ok(load),
             other => Err(unexpected(&other)),
         }
     }
 
     async fn host_report(&self) -> Result<HostReport, HostError> {
-        match self.ask(Call::HostReport {}).await? {
-            Reply::Report(report) => Ok(report),
+        match self.call(ProvisionerCall::HostReport {}).await? {
+            ProvisionerReply::Report(report) => Ok(report),
             other => Err(unexpected(&other)),
         }
     }

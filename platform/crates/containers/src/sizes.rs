@@ -1,12 +1,12 @@
-//! Sizes: what an instance may use, and how soon it sleeps.
+//! Instance sizes: resource limits and idle timeouts under a name.
 
 use std::time::Duration;
 
 use berth_ground::settings::SettingsReader;
 
-/// The name of the size that the single variables describe.
+/// The name of the size that the variables without BERTH_SIZES describe.
 const STANDARD: &str = "standard";
-/// What a size may change, as written in `BERTH_SIZES`, and the variable that gives the standard's.
+/// The fields of a size in `BERTH_SIZES`, each with the variable of the standard size's value.
 const FIELDS: [(&str, &str); 8] = [
     ("memory_mib", "BERTH_MEMORY_MIB"),
     ("swap_mib", "BERTH_SWAP_MIB"),
@@ -18,27 +18,27 @@ const FIELDS: [(&str, &str); 8] = [
     ("remove_after_seconds", "BERTH_REMOVE_AFTER_SECONDS"),
 ];
 
-/// What an instance may use, and how soon it sleeps when nobody does.
+/// The resource limits of an instance, and its idle timeouts.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Size {
+pub struct InstanceSize {
     pub name: String,
     pub memory_mib: u32,
-    /// Beyond the memory: where a frozen instance goes.
+    /// Swap beyond the memory, to which a frozen instance is reclaimed.
     pub swap_mib: u32,
     pub nano_cpus: i64,
     pub pids: u32,
     pub disk_mib: u32,
-    /// Idle this long, it is frozen; then stopped; then its container is removed and its volume kept.
+    /// Idle for so long, the instance is frozen, later stopped, and last its container is removed; the volume is kept.
     pub freeze_after: Duration,
     pub stop_after: Duration,
     pub remove_after: Duration,
 }
 
-/// The standard size from its own variables, then those of `BERTH_SIZES`: `NAME field=value ..; NAME ..`, each field
-/// that is not named as in the standard.
-pub(super) fn read_sizes(settings: &mut SettingsReader<'_>) -> Vec<Size> {
+/// Reads the standard size from its variables, then those in `BERTH_SIZES`: `NAME field=value ..; NAME ..`. A field
+/// that is left out has the standard size's value.
+pub(super) fn read_sizes(settings: &mut SettingsReader<'_>) -> Vec<InstanceSize> {
     let standard = FIELDS.map(|(_, variable)| settings.text(variable));
-    let mut sizes: Vec<Size> =
+    let mut sizes: Vec<InstanceSize> =
         read_size(settings, STANDARD, &standard, |i| FIELDS[i].1.to_owned()).into_iter().collect();
     for text in settings.text("BERTH_SIZES").split(';').map(str::trim).filter(|text| !text.is_empty()) {
         let mut words = text.split_whitespace();
@@ -72,7 +72,8 @@ fn read_size(
     name: &str,
     values: &[String; 8],
     field: impl Fn(usize) -> String,
-) -> Option<Size> {
+) -> Option<InstanceSize> {
+    // Mistakes in other sizes do not count against this one.
     let before = settings.mistakes().len();
     let mut whole = |i: usize, least: u32| {
         let number = values[i].parse().ok().filter(|number| *number >= least);
@@ -84,12 +85,14 @@ fn read_size(
     };
     let (memory_mib, swap_mib, pids, disk_mib) = (whole(0, 16), whole(1, 0), whole(3, 8), whole(4, 32));
     let seconds = [5, 6, 7].map(|i| Duration::from_secs(u64::from(whole(i, 1))));
+    // The range also excludes NaN and infinity, which parse as numbers.
     let cpus = values[2].parse::<f64>().ok().filter(|cpus| (0.01..=1024.0).contains(cpus));
     if cpus.is_none() {
         let (field, value) = (field(2), &values[2]);
         settings.mistake(format!("{field} is \"{value}\"; it must be a number of cores from 0.01 to 1024."));
     }
     for (i, pair) in [(6, &seconds[..2]), (7, &seconds[1..])] {
+        // Only if every value was valid: comparing placeholders would report mistakes that are none.
         if before == settings.mistakes().len() && pair[1] <= pair[0] {
             let (later, sooner) = (field(i), field(i - 1));
             settings.mistake(format!(
@@ -102,7 +105,7 @@ fn read_size(
     #[expect(clippy::cast_possible_truncation, reason = "at most 1024 cores, checked above")]
     let nano_cpus = (cpus? * 1e9) as i64;
     let name = name.to_owned();
-    (before == settings.mistakes().len()).then_some(Size {
+    (before == settings.mistakes().len()).then_some(InstanceSize {
         name,
         memory_mib,
         swap_mib,
@@ -125,7 +128,7 @@ fn is_name(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn read(sizes: &str) -> (Vec<Size>, Vec<String>) {
+    fn read(sizes: &str) -> (Vec<InstanceSize>, Vec<String>) {
         let lookup = |name: &str| (name == "BERTH_SIZES").then(|| sizes.to_owned());
         let mut settings = SettingsReader::new(&lookup);
         (read_sizes(&mut settings), settings.mistakes().to_vec())
@@ -137,7 +140,8 @@ mod tests {
         assert_eq!(mistakes, Vec::<String>::new());
         let [standard, large, patient] = &sizes[..] else { panic!("three sizes, not {sizes:?}") };
         assert_eq!(standard.name, "standard");
-        let expected = Size { name: "large".into(), memory_mib: 2048, nano_cpus: 2_500_000_000, ..standard.clone() };
+        let expected =
+            InstanceSize { name: "large".into(), memory_mib: 2048, nano_cpus: 2_500_000_000, ..standard.clone() };
         assert_eq!(*large, expected);
         assert_eq!((patient.freeze_after.as_secs(), patient.memory_mib), (600, standard.memory_mib));
     }

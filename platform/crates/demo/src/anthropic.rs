@@ -1,30 +1,30 @@
-//! The demo model in Anthropic's words.
+//! The wire format of Anthropic's Messages API.
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::Shape;
-use super::script::Script;
+use super::WireShape;
+use super::script::AnswerScript;
 
-pub const SHAPE: Shape = Shape {
+pub const SHAPE: WireShape = WireShape {
     whole,
     frames,
     error,
     overloaded: "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n",
 };
 
-fn stop_reason(script: &Script) -> &'static str {
+fn stop_reason(script: &AnswerScript) -> &'static str {
     if script.is_cut { "max_tokens" } else { "end_turn" }
 }
 
-fn usage(script: &Script, output_tokens: u64) -> Value {
+fn usage(script: &AnswerScript, output_tokens: u64) -> Value {
     json!({
         "input_tokens": script.input_tokens, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0,
         "output_tokens": output_tokens, "service_tier": "standard",
     })
 }
 
-fn whole(script: &Script) -> Value {
+fn whole(script: &AnswerScript) -> Value {
     json!({
         "id": format!("msg_demo_{}", script.id), "type": "message", "role": "assistant", "model": script.model,
         "content": [{ "type": "text", "text": script.text() }],
@@ -33,7 +33,8 @@ fn whole(script: &Script) -> Value {
     })
 }
 
-fn frames(script: &Script) -> Vec<(String, u64)> {
+fn frames(script: &AnswerScript) -> Vec<(String, u64)> {
+    // As in the API, message_start counts the first output token, and message_delta the final number.
     let start = json!({ "type": "message_start", "message": {
         "id": format!("msg_demo_{}", script.id), "type": "message", "role": "assistant", "model": script.model,
         "content": [], "stop_reason": null, "stop_sequence": null, "usage": usage(script, 1),
@@ -47,6 +48,7 @@ fn frames(script: &Script) -> Vec<(String, u64)> {
         let delta = json!({ "type": "text_delta", "text": word });
         (frame(&json!({ "type": "content_block_delta", "index": 0, "delta": delta })), 1)
     };
+    // The API sends pings too, which clients have to ignore.
     let mut frames = vec![(frame(&start), 0), (frame(&block), 0), (frame(&json!({ "type": "ping" })), 0)];
     frames.extend(script.words.iter().map(word));
     frames.push((frame(&json!({ "type": "content_block_stop", "index": 0 })), 0));
@@ -60,6 +62,7 @@ fn frame(data: &Value) -> String {
 }
 
 fn error(status: StatusCode) -> Value {
+    // 529 is Anthropic's own status for an overload.
     let kind = match status.as_u16() {
         400 => "invalid_request_error",
         429 => "rate_limit_error",

@@ -1,4 +1,4 @@
-//! The demo model's embeddings: numbers without a meaning, the same for the same text.
+//! The wire format of OpenAI's Embeddings API: vectors without meaning, equal for equal texts.
 
 use base64::Engine as _;
 use serde_json::{Value, json};
@@ -6,23 +6,25 @@ use sha2::{Digest as _, Sha256};
 
 use super::script::input_tokens;
 
-/// Of an embedding, when the caller does not say.
+/// The default number of dimensions.
 const DIMENSIONS: u64 = 8;
-const MOST_DIMENSIONS: u64 = 3072;
+const MAX_DIMENSIONS: u64 = 3072;
 
-/// The answer and what its input counts. `None`: not a body that any model answers.
+/// The answer, and the number of input tokens. `None` if the body is invalid.
 pub fn answer(body: &[u8]) -> Option<(Value, u64)> {
-    let asked: Value = serde_json::from_slice(body).ok()?;
-    let model = asked.get("model")?.as_str()?;
-    let texts = match asked.get("input")? {
+    let request: Value = serde_json::from_slice(body).ok()?;
+    let model = request.get("model")?.as_str()?;
+    let texts = match request.get("input")? {
+        // An array of numbers is one text, already tokenized; any other array holds several texts.
         Value::Array(texts) if !texts.iter().all(Value::is_u64) => texts.clone(),
         one => vec![one.clone()],
     };
-    let dimensions = asked.get("dimensions").and_then(Value::as_u64).unwrap_or(DIMENSIONS).min(MOST_DIMENSIONS);
-    let in_base64 = asked.get("encoding_format").is_some_and(|format| format == "base64");
+    let dimensions = request.get("dimensions").and_then(Value::as_u64).unwrap_or(DIMENSIONS).min(MAX_DIMENSIONS);
+    let in_base64 = request.get("encoding_format").is_some_and(|format| format == "base64");
     let data = texts.iter().enumerate().map(|(index, text)| {
         let numbers = embedding(&text.to_string(), dimensions);
         let embedding = if in_base64 {
+            // The API's base64 form: little-endian 32-bit floats.
             let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
             json!(base64::engine::general_purpose::STANDARD.encode(bytes))
         } else {

@@ -1,7 +1,7 @@
-//! The built-in demo model: speaks Anthropic's and OpenAI's wire shapes with real usage figures and no model behind
-//! them, so that the whole platform can be seen, tested and measured with no account anywhere.
+//! The demo model: a mock of Anthropic's and OpenAI's APIs with correct usage figures and no model behind it, so that
+//! the whole platform can be tried, tested and measured without a provider account.
 //!
-//! It is paced, slow and faulty on request: see `script.rs`.
+//! Pace, latency, length and faults can be asked for in a request: see `script.rs`.
 
 mod anthropic;
 mod embeddings;
@@ -30,16 +30,16 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use script::{Fault, Script};
+use script::{AnswerScript, InjectedFault};
 
-/// Between two words when nothing else is asked for: about as fast as real models are.
+/// The default delay between two words, about that of real models.
 const HUMAN_PACE: Duration = Duration::from_millis(25);
-/// The providers' own limit.
-const LARGEST_BODY: usize = 32 * 1024 * 1024;
+/// The limit on request bodies, that of the providers.
+const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
 
-/// What was served, for comparing with what was billed.
+/// Counters of what was served, for comparison with what the platform billed.
 #[derive(Debug, Default)]
-struct Ledger {
+struct ServedCounters {
     calls: AtomicU64,
     refused: AtomicU64,
     input_tokens: AtomicU64,
@@ -47,28 +47,30 @@ struct Ledger {
     streams: AtomicU64,
 }
 
+/// The counters as JSON, for `GET /demo/ledger`.
 #[derive(Serialize)]
-struct Sums {
-    /// Calls that were answered, in whole or in part.
+struct ServedView {
+    /// Calls with a success status, also those cut off by a fault.
     calls: u64,
-    /// Calls that were answered with an error status.
+    /// Calls with an error status.
     refused: u64,
     input_tokens: u64,
     output_tokens: u64,
-    /// Streams that go on: neither said to their end nor hung up on.
+    /// Streams in progress: neither complete nor abandoned by the client.
     streams: u64,
 }
 
+/// The state of the handlers.
 #[derive(Clone)]
-struct Demo {
+struct DemoModel {
     pace: Duration,
-    ledger: Arc<Ledger>,
+    served: Arc<ServedCounters>,
 }
 
-/// The demo model on `listen`, talking at a human pace, until `shutdown`.
+/// Serves the demo model on `listen`, at the pace of a real one, until `shutdown`.
 ///
 /// # Errors
-/// When the address is taken.
+/// When the address is in use.
 pub async fn serve(listen: SocketAddr, shutdown: CancellationToken) -> anyhow::Result<()> {
     let listener = TcpListener::bind(listen)
         .await
@@ -78,7 +80,7 @@ pub async fn serve(listen: SocketAddr, shutdown: CancellationToken) -> anyhow::R
     Ok(())
 }
 
-/// The demo model as fast as it goes, for tests and measurements.
+/// The demo model without delays, for tests and benchmarks.
 pub fn router() -> Router {
     paced(Duration::ZERO)
 }
@@ -93,19 +95,20 @@ fn paced(pace: Duration) -> Router {
         .route("/v1/embeddings", post(embed))
         .route("/v1/models", get(models))
         .route("/demo/ledger", get(ledger))
-        .layer(axum::extract::DefaultBodyLimit::max(LARGEST_BODY))
-        .with_state(Demo { pace, ledger: Arc::default() })
+        // axum's default of 2 MiB would refuse bodies that providers accept.
+        .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .with_state(DemoModel { pace, served: Arc::default() })
 }
 
-async fn messages(State(demo): State<Demo>, headers: HeaderMap, body: Bytes) -> Response {
+async fn messages(State(demo): State<DemoModel>, headers: HeaderMap, body: Bytes) -> Response {
     demo.answer(&headers, &body, &anthropic::SHAPE).await
 }
 
-async fn chat_completions(State(demo): State<Demo>, headers: HeaderMap, body: Bytes) -> Response {
+async fn chat_completions(State(demo): State<DemoModel>, headers: HeaderMap, body: Bytes) -> Response {
     demo.answer(&headers, &body, &openai::SHAPE).await
 }
 
-async fn respond(State(demo): State<Demo>, headers: HeaderMap, body: Bytes) -> Response {
+async fn respond(State(demo): State<DemoModel>, headers: HeaderMap, body: Bytes) -> Response {
     demo.answer(&headers, &body, &responses::SHAPE).await
 }
 
@@ -113,13 +116,13 @@ async fn count_input(body: Bytes) -> Json<Value> {
     Json(json!({ "object": "response.input_tokens", "input_tokens": script::input_tokens(&body) }))
 }
 
-async fn embed(State(demo): State<Demo>, body: Bytes) -> Response {
+async fn embed(State(demo): State<DemoModel>, body: Bytes) -> Response {
     let Some((answer, tokens)) = embeddings::answer(&body) else {
-        demo.ledger.refused.fetch_add(1, Ordering::SeqCst);
+        demo.served.refused.fetch_add(1, Ordering::SeqCst);
         return (StatusCode::BAD_REQUEST, Json(openai::error(StatusCode::BAD_REQUEST))).into_response();
     };
-    demo.ledger.calls.fetch_add(1, Ordering::SeqCst);
-    demo.ledger.input_tokens.fetch_add(tokens, Ordering::SeqCst);
+    demo.served.calls.fetch_add(1, Ordering::SeqCst);
+    demo.served.input_tokens.fetch_add(tokens, Ordering::SeqCst);
     Json(answer).into_response()
 }
 
@@ -127,14 +130,14 @@ async fn count_tokens(body: Bytes) -> Json<Value> {
     Json(json!({ "input_tokens": script::input_tokens(&body) }))
 }
 
-/// Both providers list models at one path; Anthropic's SDKs always name a version of its API.
+/// Both providers list their models at this path. The header tells them apart: Anthropic's SDKs always send it.
 async fn models(headers: HeaderMap) -> Json<Value> {
     Json(if headers.contains_key("anthropic-version") { anthropic::models() } else { openai::models() })
 }
 
-async fn ledger(State(demo): State<Demo>) -> Json<Sums> {
-    let Ledger { calls, refused, input_tokens, output_tokens, streams } = &*demo.ledger;
-    Json(Sums {
+async fn ledger(State(demo): State<DemoModel>) -> Json<ServedView> {
+    let ServedCounters { calls, refused, input_tokens, output_tokens, streams } = &*demo.served;
+    Json(ServedView {
         calls: calls.load(Ordering::SeqCst),
         refused: refused.load(Ordering::SeqCst),
         input_tokens: input_tokens.load(Ordering::SeqCst),
@@ -143,81 +146,86 @@ async fn ledger(State(demo): State<Demo>) -> Json<Sums> {
     })
 }
 
-/// How one provider writes things down.
-struct Shape {
-    whole: fn(&Script) -> Value,
-    /// The frames of a stream, each with the output tokens that it brings.
-    frames: fn(&Script) -> Vec<(String, u64)>,
+/// The wire format of one API.
+struct WireShape {
+    whole: fn(&AnswerScript) -> Value,
+    /// The server-sent events of a stream, each with its number of output tokens.
+    frames: fn(&AnswerScript) -> Vec<(String, u64)>,
     error: fn(StatusCode) -> Value,
-    /// What a stream says when the model gives up in the middle.
+    /// The event that ends a stream when the model is overloaded.
     overloaded: &'static str,
 }
 
-impl Demo {
-    async fn answer(&self, headers: &HeaderMap, body: &[u8], shape: &Shape) -> Response {
-        let Some(script) = Script::read(headers, body, self.pace) else {
-            self.ledger.refused.fetch_add(1, Ordering::SeqCst);
+impl DemoModel {
+    async fn answer(&self, headers: &HeaderMap, body: &[u8], shape: &WireShape) -> Response {
+        let Some(script) = AnswerScript::parse(headers, body, self.pace) else {
+            self.served.refused.fetch_add(1, Ordering::SeqCst);
             return (StatusCode::BAD_REQUEST, Json((shape.error)(StatusCode::BAD_REQUEST))).into_response();
         };
+        // Before the fault too, as a real provider takes its time to refuse.
         tokio::time::sleep(script.first_byte).await;
-        if let Some(Fault::Status(status)) = script.fault {
-            self.ledger.refused.fetch_add(1, Ordering::SeqCst);
+        if let Some(InjectedFault::Status(status)) = script.fault {
+            self.served.refused.fetch_add(1, Ordering::SeqCst);
             return (status, Json((shape.error)(status))).into_response();
         }
-        self.ledger.calls.fetch_add(1, Ordering::SeqCst);
-        self.ledger.input_tokens.fetch_add(script.input_tokens, Ordering::SeqCst);
+        self.served.calls.fetch_add(1, Ordering::SeqCst);
+        self.served.input_tokens.fetch_add(script.input_tokens, Ordering::SeqCst);
         if script.stream {
             let events = self.stream(script, shape);
             let kind =
                 [(header::CONTENT_TYPE, "text/event-stream; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
             return (kind, Body::from_stream(events)).into_response();
         }
-        self.ledger.output_tokens.fetch_add(script.output_tokens(), Ordering::SeqCst);
-        if script.fault == Some(Fault::Malformed) {
+        self.served.output_tokens.fetch_add(script.output_tokens(), Ordering::SeqCst);
+        if script.fault == Some(InjectedFault::Malformed) {
             return ([(header::CONTENT_TYPE, "application/json")], "{\"usage\": nonsense").into_response();
         }
         Json((shape.whole)(&script)).into_response()
     }
 
-    fn stream(&self, script: Script, shape: &Shape) -> impl Stream<Item = std::io::Result<Bytes>> + use<> {
+    fn stream(&self, script: AnswerScript, shape: &WireShape) -> impl Stream<Item = std::io::Result<Bytes>> + use<> {
         let mut frames = (shape.frames)(&script);
         let middle = frames.len() / 2;
         match script.fault {
-            Some(Fault::Break) => frames.truncate(middle),
-            Some(Fault::Overloaded) => {
+            Some(InjectedFault::Break) => frames.truncate(middle),
+            Some(InjectedFault::Overloaded) => {
+                // The stream ends with an error event, as a provider reports an overload after the headers were sent.
                 frames.truncate(middle);
                 frames.push((shape.overloaded.into(), 0));
             }
-            Some(Fault::Malformed) => frames.insert(middle, ("data: {\"type\": nonsense\n\n".into(), 0)),
-            Some(Fault::Status(_)) | None => {}
+            Some(InjectedFault::Malformed) => frames.insert(middle, ("data: {\"type\": nonsense\n\n".into(), 0)),
+            Some(InjectedFault::Status(_)) | None => {}
         }
-        let (streaming, pace) = (Streaming::begin(&self.ledger), script.pace);
+        let (guard, pace) = (StreamGuard::begin(&self.served), script.pace);
         let served = stream::iter(frames).then(move |(frame, tokens)| {
-            let ledger = streaming.0.clone();
+            let served = guard.0.clone();
             async move {
+                // Frames without tokens are free, and a sleep of zero would still yield for every frame.
                 if tokens > 0 && !pace.is_zero() {
                     tokio::time::sleep(pace).await;
                 }
-                ledger.output_tokens.fetch_add(tokens, Ordering::SeqCst);
+                served.output_tokens.fetch_add(tokens, Ordering::SeqCst);
                 Ok::<_, Infallible>(Bytes::from(frame))
             }
         });
-        let broken = (script.fault == Some(Fault::Break)).then(|| Err(std::io::Error::other("broken on request")));
+        // An error in the body makes hyper cut the connection, which is how a broken stream looks to a client.
+        let broken =
+            (script.fault == Some(InjectedFault::Break)).then(|| Err(std::io::Error::other("broken on request")));
         served.map(|frame| frame.map_err(|never| match never {})).chain(stream::iter(broken))
     }
 }
 
-/// A stream in the ledger for as long as it goes on.
-struct Streaming(Arc<Ledger>);
+/// Counts one stream for as long as it is in progress. A guard, because a client that disconnects drops the stream.
+struct StreamGuard(Arc<ServedCounters>);
 
-impl Streaming {
-    fn begin(ledger: &Arc<Ledger>) -> Self {
-        ledger.streams.fetch_add(1, Ordering::SeqCst);
-        Self(ledger.clone())
+impl StreamGuard {
+    fn begin(served: &Arc<ServedCounters>) -> Self {
+        served.streams.fetch_add(1, Ordering::SeqCst);
+        Self(served.clone())
     }
 }
 
-impl Drop for Streaming {
+impl Drop for StreamGuard {
     fn drop(&mut self) {
         self.0.streams.fetch_sub(1, Ordering::SeqCst);
     }

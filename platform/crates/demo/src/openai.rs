@@ -1,26 +1,26 @@
-//! The demo model in the words of OpenAI's chat completions.
+//! The wire format of OpenAI's Chat Completions API.
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::Shape;
-use super::script::Script;
+use super::WireShape;
+use super::script::AnswerScript;
 
-/// When the demo model was made. A fixed moment, so that the same question gives the same bytes.
+/// The creation time of every answer: fixed, so that the same question gives the same bytes.
 pub const CREATED: u64 = 1_793_491_200;
 
-pub const SHAPE: Shape = Shape {
+pub const SHAPE: WireShape = WireShape {
     whole,
     frames,
     error,
     overloaded: "data: {\"error\":{\"message\":\"The server is overloaded.\",\"type\":\"server_error\",\"param\":null,\"code\":\"server_is_overloaded\"}}\n\n",
 };
 
-fn finish_reason(script: &Script) -> &'static str {
+fn finish_reason(script: &AnswerScript) -> &'static str {
     if script.is_cut { "length" } else { "stop" }
 }
 
-fn usage(script: &Script) -> Value {
+fn usage(script: &AnswerScript) -> Value {
     json!({
         "prompt_tokens": script.input_tokens, "completion_tokens": script.output_tokens(),
         "total_tokens": script.input_tokens + script.output_tokens(),
@@ -29,7 +29,7 @@ fn usage(script: &Script) -> Value {
     })
 }
 
-fn whole(script: &Script) -> Value {
+fn whole(script: &AnswerScript) -> Value {
     let choice = |index: u64| {
         json!({
             "index": index, "message": { "role": "assistant", "content": script.text(), "refusal": null },
@@ -43,7 +43,7 @@ fn whole(script: &Script) -> Value {
     })
 }
 
-fn frames(script: &Script) -> Vec<(String, u64)> {
+fn frames(script: &AnswerScript) -> Vec<(String, u64)> {
     let mut frames = Vec::new();
     for index in 0..script.answers {
         let mut push = |delta: Value, finish: Option<&str>, tokens: u64| {
@@ -56,15 +56,18 @@ fn frames(script: &Script) -> Vec<(String, u64)> {
         }
         push(json!({}), Some(finish_reason(script)), 0);
     }
+    // A last chunk without choices, only if `stream_options` asked for it.
     if script.include_usage {
         frames.push((chunk(script, &json!([]), Some(usage(script))), 0));
     }
+    // The end marker of the API, which is not JSON.
     frames.push(("data: [DONE]\n\n".into(), 0));
     frames
 }
 
-/// As the API does: every chunk has a `usage`, mostly null, when usage was asked for, and none has it otherwise.
-fn chunk(script: &Script, choices: &Value, usage: Option<Value>) -> String {
+/// One chunk of a stream. As in the API, every chunk has a `usage`, mostly null, if usage was requested, and none has
+/// it otherwise.
+fn chunk(script: &AnswerScript, choices: &Value, usage: Option<Value>) -> String {
     let mut chunk = json!({
         "id": format!("chatcmpl-demo-{}", script.id), "object": "chat.completion.chunk", "created": CREATED,
         "model": script.model, "choices": choices, "service_tier": "default", "system_fingerprint": "fp_demo",

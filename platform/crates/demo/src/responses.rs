@@ -1,24 +1,24 @@
-//! The demo model in the words of OpenAI's Responses.
+//! The wire format of OpenAI's Responses API.
 
 use serde_json::{Value, json};
 
-use super::Shape;
+use super::WireShape;
 use super::openai::{CREATED, error};
-use super::script::Script;
+use super::script::AnswerScript;
 
-pub const SHAPE: Shape = Shape {
+pub const SHAPE: WireShape = WireShape {
     whole,
     frames,
     error,
     overloaded: "event: error\ndata: {\"type\":\"error\",\"code\":\"server_is_overloaded\",\"message\":\"The server is overloaded.\",\"param\":null,\"sequence_number\":99}\n\n",
 };
 
-fn whole(script: &Script) -> Value {
+fn whole(script: &AnswerScript) -> Value {
     response(script, Some(&item(script, "completed", &script.text())))
 }
 
-/// The response: as it begins, or with its one item and its figures.
-fn response(script: &Script, item: Option<&Value>) -> Value {
+/// The response object: without an item in progress, with it complete, usage included.
+fn response(script: &AnswerScript, item: Option<&Value>) -> Value {
     let status = match item {
         None => "in_progress",
         Some(_) if script.is_cut => "incomplete",
@@ -40,14 +40,14 @@ fn response(script: &Script, item: Option<&Value>) -> Value {
     })
 }
 
-fn item(script: &Script, status: &str, text: &str) -> Value {
+fn item(script: &AnswerScript, status: &str, text: &str) -> Value {
     let content = if status == "in_progress" { json!([]) } else { json!([part(text)]) };
     json!({
         "id": item_id(script), "type": "message", "role": "assistant", "status": status, "content": content,
     })
 }
 
-fn item_id(script: &Script) -> String {
+fn item_id(script: &AnswerScript) -> String {
     format!("msg_demo_{}", script.id)
 }
 
@@ -55,9 +55,10 @@ fn part(text: &str) -> Value {
     json!({ "type": "output_text", "text": text, "annotations": [], "logprobs": [] })
 }
 
-fn frames(script: &Script) -> Vec<(String, u64)> {
+fn frames(script: &AnswerScript) -> Vec<(String, u64)> {
     let mut frames = Vec::new();
     let mut push = |kind: &str, more: Value, tokens: u64| {
+        // The API numbers the events of a stream.
         let mut data = json!({ "type": kind, "sequence_number": frames.len() });
         if let (Some(data), Value::Object(more)) = (data.as_object_mut(), more) {
             data.extend(more);

@@ -1,4 +1,4 @@
-//! What the demo model is asked to do: whom it answers, how long, at what pace, and what goes wrong.
+//! Parses a request into a plan for its answer: text, length, pace and faults.
 
 use std::time::Duration;
 
@@ -6,68 +6,70 @@ use axum::http::{HeaderMap, StatusCode};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-/// Longer questions are echoed only in part.
-const ECHOED_CHARACTERS: usize = 160;
-/// More output than any model gives.
-const MOST_TOKENS: u64 = 1_000_000;
+/// The answer echoes so much of the question.
+const MAX_ECHOED_CHARACTERS: usize = 160;
+/// Upper bound of an answer; more than any model gives.
+const MAX_TOKENS: u64 = 1_000_000;
 
-/// What goes wrong on request.
+/// A fault to inject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum InjectedFault {
     /// `status-529`: this status instead of an answer.
     Status(StatusCode),
-    /// `break`: the connection breaks in the middle of the stream.
+    /// `break`: the connection is cut in the middle of the stream.
     Break,
-    /// `overloaded`: the stream says in the middle that it gives up.
+    /// `overloaded`: an error event ends the stream in the middle.
     Overloaded,
-    /// `malformed`: something that is not JSON.
+    /// `malformed`: invalid JSON.
     Malformed,
 }
 
-/// One answer, planned.
+/// The plan of one answer.
 ///
-/// Directions come as headers (`x-demo-tokens: 500`) or as words in the last message (`x-demo-tokens=500`), which go
-/// through any SDK: `x-demo-pace-ms` between words, `x-demo-first-byte-ms` before the answer, `x-demo-tokens` its
-/// length, `x-demo-fault` what goes wrong (`status-NNN`, `break`, `overloaded`, `malformed`).
+/// Directions come as headers (`x-demo-tokens: 500`) or as words in the last message (`x-demo-tokens=500`), which pass
+/// through any SDK: `x-demo-pace-ms` between words, `x-demo-first-byte-ms` before the answer, `x-demo-tokens` for its
+/// length, `x-demo-fault` for a fault (`status-NNN`, `break`, `overloaded`, `malformed`).
 #[derive(Clone, Debug)]
-pub struct Script {
+pub struct AnswerScript {
     pub model: String,
-    /// Of the answer; the same for the same question.
+    /// The id of the answer, equal for equal questions.
     pub id: String,
     pub stream: bool,
     pub include_usage: bool,
     pub answers: u64,
     /// One output token each.
     pub words: Vec<String>,
-    /// The answer was cut off by the limit that the caller set.
+    /// The caller's limit on output tokens cut the answer off.
     pub is_cut: bool,
     pub input_tokens: u64,
     pub pace: Duration,
     pub first_byte: Duration,
-    pub fault: Option<Fault>,
+    pub fault: Option<InjectedFault>,
 }
 
-impl Script {
-    /// `None`: not a body that any model answers.
-    pub fn read(headers: &HeaderMap, body: &[u8], pace: Duration) -> Option<Self> {
-        let asked: Value = serde_json::from_slice(body).ok()?;
-        let model = asked.get("model")?.as_str()?.to_owned();
-        let question = last_text(&asked);
+impl AnswerScript {
+    /// Parses a request; `None` if its body is invalid. `pace` is the default.
+    pub fn parse(headers: &HeaderMap, body: &[u8], pace: Duration) -> Option<Self> {
+        let request: Value = serde_json::from_slice(body).ok()?;
+        let model = request.get("model")?.as_str()?.to_owned();
+        let question = last_text(&request);
         let direction = |name: &str| direction(headers, &question, name);
         let number = |name: &str| direction(name).and_then(|value| value.parse::<u64>().ok());
+        // Chat Completions' new and old name, the latter also Anthropic's, then that of Responses.
         let limit = ["max_completion_tokens", "max_tokens", "max_output_tokens"]
             .iter()
-            .find_map(|field| asked.get(field)?.as_u64());
-        let mut words = words(&question, number("tokens").map(|tokens| tokens.min(MOST_TOKENS)));
-        let limit = usize::try_from(limit.unwrap_or(MOST_TOKENS)).unwrap_or(usize::MAX);
+            .find_map(|field| request.get(field)?.as_u64());
+        let mut words = words(&question, number("tokens").map(|tokens| tokens.min(MAX_TOKENS)));
+        let limit = usize::try_from(limit.unwrap_or(MAX_TOKENS)).unwrap_or(usize::MAX);
         let is_cut = words.len() > limit;
         words.truncate(limit);
         Some(Self {
             id: hex::encode(&Sha256::digest([model.as_bytes(), question.as_bytes()].concat())[..12]),
             model,
-            stream: asked.get("stream") == Some(&Value::Bool(true)),
-            include_usage: asked.pointer("/stream_options/include_usage") == Some(&Value::Bool(true)),
-            answers: asked.get("n").and_then(Value::as_u64).unwrap_or(1).clamp(1, 128),
+            stream: request.get("stream") == Some(&Value::Bool(true)),
+            include_usage: request.pointer("/stream_options/include_usage") == Some(&Value::Bool(true)),
+            // OpenAI's own bounds on n.
+            answers: request.get("n").and_then(Value::as_u64).unwrap_or(1).clamp(1, 128),
             words,
             is_cut,
             input_tokens: input_tokens(body),
@@ -90,23 +92,24 @@ impl Script {
     }
 }
 
-/// A quarter of the bytes of what matters in the body, about what real models count for English. The options that
-/// only say how to stream are left out, so that the same question always costs the same.
+/// A quarter of the bytes of the prompt, about what real models count for English. Options for streaming are left out,
+/// so that the same question always costs the same.
 pub fn input_tokens(body: &[u8]) -> u64 {
-    let asked: Value = serde_json::from_slice(body).unwrap_or_default();
+    let request: Value = serde_json::from_slice(body).unwrap_or_default();
     let parts = ["messages", "system", "tools", "input", "instructions"]
-        .map(|field| asked.get(field).map_or(0, |part| part.to_string().len()));
+        .map(|field| request.get(field).map_or(0, |part| part.to_string().len()));
     u64::try_from(parts.iter().sum::<usize>() / 4 + 1).unwrap_or(u64::MAX)
 }
 
-/// The text of the last message of the user.
-fn last_text(asked: &Value) -> String {
-    let said = asked.get("messages").or_else(|| asked.get("input"));
-    if let Some(Value::String(text)) = said {
+/// The text of the user's last message.
+fn last_text(request: &Value) -> String {
+    let messages = request.get("messages").or_else(|| request.get("input"));
+    // The Responses API also takes a plain text as its whole input.
+    if let Some(Value::String(text)) = messages {
         return text.clone();
     }
-    let messages = said.and_then(Value::as_array);
-    let last = messages.and_then(|all| all.iter().rev().find(|message| message["role"] == "user"));
+    let last =
+        messages.and_then(Value::as_array).and_then(|all| all.iter().rev().find(|message| message["role"] == "user"));
     match last.map(|message| &message["content"]) {
         Some(Value::String(text)) => text.clone(),
         Some(Value::Array(blocks)) => {
@@ -126,12 +129,12 @@ fn direction(headers: &HeaderMap, question: &str, name: &str) -> Option<String> 
     })
 }
 
-fn read_fault(name: &str) -> Option<Fault> {
+fn read_fault(name: &str) -> Option<InjectedFault> {
     match name {
-        "break" => Some(Fault::Break),
-        "overloaded" => Some(Fault::Overloaded),
-        "malformed" => Some(Fault::Malformed),
-        _ => name.strip_prefix("status-")?.parse().ok().map(Fault::Status),
+        "break" => Some(InjectedFault::Break),
+        "overloaded" => Some(InjectedFault::Overloaded),
+        "malformed" => Some(InjectedFault::Malformed),
+        _ => name.strip_prefix("status-")?.parse().ok().map(InjectedFault::Status),
     }
 }
 
@@ -142,7 +145,7 @@ fn words(question: &str, tokens: Option<u64>) -> Vec<String> {
         .collect::<Vec<_>>()
         .join(" ")
         .chars()
-        .take(ECHOED_CHARACTERS)
+        .take(MAX_ECHOED_CHARACTERS)
         .collect();
     let echo =
         if asked.is_empty() { "You asked nothing.".into() } else { format!("You wrote: \u{201c}{asked}\u{201d}.") };
@@ -156,7 +159,7 @@ fn words(question: &str, tokens: Option<u64>) -> Vec<String> {
         None => words.collect(),
         Some(tokens) => {
             let all: Vec<String> = words.collect();
-            // Said again from the start, as often as it takes.
+            // The text is repeated until the length is reached.
             all.iter().cycle().take(usize::try_from(tokens).unwrap_or(0)).cloned().collect()
         }
     }
@@ -166,8 +169,8 @@ fn words(question: &str, tokens: Option<u64>) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn read(body: &str) -> Script {
-        Script::read(&HeaderMap::new(), body.as_bytes(), Duration::ZERO).unwrap()
+    fn read(body: &str) -> AnswerScript {
+        AnswerScript::parse(&HeaderMap::new(), body.as_bytes(), Duration::ZERO).unwrap()
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The calendar: dates in UTC, and moments as RFC 3339 text, by chrono. Nothing else in the workspace computes with years,
-//! months and days; what a module adds (a budget's month, a day of the books) it builds from these.
+//! The calendar: dates in UTC, and moments as RFC 3339 text, by chrono. Nothing else in the workspace computes with
+//! years, months and days; what a module adds (a budget's month, a day of the books) it builds from these.
 
 use chrono::{DateTime, NaiveTime, SecondsFormat, Utc};
 /// A date without a time zone, here always in UTC, and the traits and types to compute with it: `date.year()`,
@@ -28,8 +28,10 @@ impl Timestamp {
         self.to_utc().to_rfc3339_opts(SecondsFormat::Secs, true)
     }
 
-    /// chrono knows 262 000 years either way; a moment further off counts as the last one that it knows.
-    fn to_utc(self) -> DateTime<Utc> {
+    /// This moment as chrono's type, for other formats. chrono knows 262 000 years either way; a moment further off
+    /// counts as the last one that it knows.
+    #[must_use]
+    pub fn to_utc(self) -> DateTime<Utc> {
         let furthest = if self.0 < 0 { DateTime::<Utc>::MIN_UTC } else { DateTime::<Utc>::MAX_UTC };
         DateTime::from_timestamp_millis(self.0).unwrap_or(furthest)
     }

@@ -1,5 +1,5 @@
-//! What sea-orm asks of our types, and what its errors become. Here because of Rust's orphan rule: an impl stands with the
-//! type or with the trait.
+//! Conversions to and from sea-orm's types. They live here because of the orphan rule: an impl belongs to the crate of
+//! its type or of its trait.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::error::Error;
 impl From<DbErr> for Error {
     fn from(error: DbErr) -> Self {
         if is_gone(&error) {
-            tracing::error!(error = %error, "database does not answer");
+            tracing::error!(error = %error, "the database does not answer");
             return Self::Unavailable {
                 message: "Berth cannot reach its database just now. Please try again in a moment.".into(),
                 retry_after: Duration::from_secs(5),
@@ -28,6 +28,7 @@ impl From<DbErr> for Error {
     }
 }
 
+/// Whether the connection failed, rather than the statement.
 fn is_gone(error: &DbErr) -> bool {
     matches!(error, DbErr::ConnectionAcquire(_) | DbErr::Conn(_))
 }

@@ -1,39 +1,43 @@
-//! What can go wrong in a room, in words that know no HTTP. Doors turn it into a page, a problem+json or a line of text.
+//! The error of the modules' use-cases, without HTTP: the HTTP layers turn it into a page or problem+json, the command
+//! line into a line of text.
 
 use std::time::Duration;
 
-/// The error of every use-case. `Display` is written for the user and never repeats a source's text;
-/// the chain behind [`Error::Internal`] is logged once, by the door where it stops.
+/// The error of every use-case. `Display` is written for the user and never repeats a source's text; the chain behind
+/// [`Error::Internal`] is logged once, by the layer that answers.
+///
+/// Any use-case that reads or writes the database may return [`Error::Unavailable`] or [`Error::Internal`] for it; the
+/// documentation of a function names only the errors that it adds.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It does not exist, or the caller may not know that it does.
+    /// It does not exist, or the caller must not learn that it does.
     #[error("There is nothing here by that name.")]
     NotFound,
-    /// What was sent cannot be accepted; `field` is the name of the form or JSON field.
+    /// Validation failed; `field` is the name of the form or JSON field.
     #[error("{message}")]
     Invalid { field: &'static str, message: String },
-    /// It clashes with what is there already, or comes too late.
+    /// The request conflicts with the present state, or comes too late.
     #[error("{0}")]
     Conflict(String),
-    /// Nobody is logged in.
+    /// The request carries no valid session.
     #[error("Please log in first.")]
     Unauthenticated,
-    /// Somebody is, but may not do this.
+    /// The session is valid, but its account may not do this.
     #[error("{0}")]
     Forbidden(String),
-    /// Too many tries; worth trying again after `retry_after`.
+    /// A rate limit was exceeded; the caller may retry after `retry_after`.
     #[error("{message}")]
     TooMany { message: String, retry_after: Duration },
-    /// A part Berth stands on does not answer; worth trying again after `retry_after`.
+    /// A dependency (database, container engine, provider) does not answer; the caller may retry after `retry_after`.
     #[error("{message}")]
     Unavailable { message: String, retry_after: Duration },
-    /// A fault of ours.
+    /// A bug or an unexpected failure on our side.
     #[error("Something went wrong on our side. It has been noted; please try again.")]
     Internal(#[from] anyhow::Error),
 }
 
 impl Error {
-    /// An [`Error::Invalid`] in one call.
+    /// Makes an [`Error::Invalid`].
     pub fn invalid(field: &'static str, message: impl Into<String>) -> Self {
         Self::Invalid { field, message: message.into() }
     }

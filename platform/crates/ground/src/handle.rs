@@ -1,4 +1,5 @@
-//! Handles: the person's name and the DNS label of their instance. One grammar for sign-up, routing and `ask`.
+//! Handles: an account's name, which is the DNS label of its instance. One grammar for sign-up, routing and
+//! certificates.
 
 use std::fmt;
 
@@ -12,7 +13,7 @@ pub const LENGTH: std::ops::RangeInclusive<usize> = 3..=32;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Handle(String);
 
-/// Why a text is not a handle. `Display` is for the person who typed it.
+/// The rule that a text breaks. `Display` is for the person who entered it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HandleError {
     #[error("Too short: a handle has at least 3 characters.")]
@@ -30,7 +31,7 @@ pub enum HandleError {
 }
 
 impl Handle {
-    /// Reads a handle exactly as stored and routed: lower case, grammar only.
+    /// Parses a handle as it is stored and routed: lower case, grammar only. Reserved names pass.
     ///
     /// # Errors
     /// The first rule of the grammar that `text` breaks.
@@ -44,6 +45,7 @@ impl Handle {
         if !text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
             return Err(HandleError::Characters);
         }
+        // Cannot panic: the length was checked above.
         if !text.as_bytes()[0].is_ascii_lowercase() {
             return Err(HandleError::FirstLetter);
         }
@@ -53,10 +55,11 @@ impl Handle {
         Ok(Self(text.to_owned()))
     }
 
-    /// Reads what a person typed to claim: surrounding space and capitals are forgiven, reserved names are not.
+    /// Parses a handle that a person enters to claim it: surrounding space and capitals are accepted, reserved names
+    /// are not.
     ///
     /// # Errors
-    /// The rule that the text breaks.
+    /// The first rule that `typed` breaks.
     pub fn claim(typed: &str) -> Result<Self, HandleError> {
         let handle = Self::parse(&typed.trim().to_ascii_lowercase())?;
         if handle.is_reserved() { Err(HandleError::Reserved) } else { Ok(handle) }
@@ -68,19 +71,21 @@ impl Handle {
         &self.0
     }
 
-    /// The handle with look-alike characters folded together. Two accounts never share one.
+    /// The handle with confusable characters folded together (compare Unicode TR 39). No two accounts have the same
+    /// skeleton.
     #[must_use]
     pub fn skeleton(&self) -> String {
         skeleton(&self.0)
     }
 
-    /// Names that mail, DNS, certificate authorities or this platform give a meaning, also in the plural, with
-    /// digits behind them, or spelled with look-alikes.
+    /// Whether mail, DNS, certificate authorities or this platform give the name a meaning, also as a plural, with
+    /// digits appended (`ns1`), or spelled with confusable characters.
     #[must_use]
     pub fn is_reserved(&self) -> bool {
         let bare = self.0.trim_end_matches(|c: char| c.is_ascii_digit());
         let single = bare.strip_suffix('s').unwrap_or(bare);
         let names = || RESERVED.split_ascii_whitespace();
+        // `ns1` without its digits and `admins` without its plural; `adm1n` is caught by its skeleton.
         names().any(|name| [self.0.as_str(), bare, single].contains(&name))
             || names().any(|name| skeleton(name) == self.skeleton())
     }
@@ -93,6 +98,7 @@ impl fmt::Display for Handle {
 }
 
 fn skeleton(text: &str) -> String {
+    // Hyphens go first: `r-n` must fold like `rn`.
     text.replace('-', "")
         .replace("rn", "m")
         .replace("vv", "w")
@@ -101,7 +107,7 @@ fn skeleton(text: &str) -> String {
         .replace('5', "s")
 }
 
-/// RFC 2142 mailboxes, names that certificate authorities mail to, DNS and mail auto-discovery, and our own.
+/// RFC 2142 mailboxes, names to which certificate authorities send mail, DNS and mail auto-discovery, and our own.
 const RESERVED: &str = "
     info marketing sales support abuse noc security postmaster hostmaster usenet news webmaster www uucp ftp
     admin administrator
@@ -149,7 +155,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_parses_is_one_dns_label(text in "[a-zA-Z0-9.-]{0,40}") {
+        fn every_handle_is_one_dns_label(text in "[a-zA-Z0-9.-]{0,40}") {
             if let Ok(handle) = Handle::parse(&text) {
                 prop_assert!(handle.as_str().len() <= 63 && !handle.as_str().contains('.') && !handle.as_str().starts_with('-'));
             }

@@ -1,4 +1,4 @@
-//! Ids as types, so that an account's id can never be passed where an instance's is meant.
+//! Typed ids, so that the compiler refuses an account's id where an instance's is expected.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -13,6 +13,8 @@ macro_rules! id {
         #[cfg(feature = "sea-orm")]
         impl sea_orm::TryFromU64 for $name {
             fn try_from_u64(_: u64) -> Result<Self, sea_orm::DbErr> {
+                // sea-orm asks this of every key, for databases that count keys up; ours are UUIDs, so it is never
+                // called.
                 Err(sea_orm::DbErr::ConvertFromU64(stringify!($name)))
             }
         }
@@ -34,18 +36,18 @@ macro_rules! id {
 }
 
 id!(
-    /// A person. Also the WebAuthn user handle, hence random and never shown.
+    /// Identifies an account. Also its WebAuthn user handle, hence random and never shown (WebAuthn 14.6.1).
     AccountId
 );
 id!(
-    /// A person's computer: one container, one volume, one hostname.
+    /// Identifies an instance: one container, one volume, one hostname.
     InstanceId
 );
 id!(
-    /// A login, as shown in the list of sessions; the secret in the cookie is another value.
+    /// Identifies a login in the list of sessions. Not the secret: the cookie holds another value.
     SessionId
 );
 id!(
-    /// Money held for one call to a model provider; the receipt that settles it has the same id.
+    /// Identifies a hold on money for one provider call; the receipt that settles the hold has the same id.
     HoldId
 );

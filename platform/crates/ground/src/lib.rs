@@ -1,7 +1,7 @@
-//! What every other crate stands on: time and randomness, ids, handles, secrets, errors, and the reading of settings.
+//! The base crate: clock and randomness, calendar, ids, handles, secrets, errors, configuration, process start-up.
 //!
-//! Nothing here does I/O beyond the clock, the random generator and the environment. The features `sea-orm` and `governor`
-//! add the traits that those libraries ask for; the provisioner is built without either.
+//! Cargo features add what only the platform needs, and the provisioner is built without them: `sea-orm` the
+//! traits that this library requires of our types, `keys` the encryption at rest.
 
 pub mod calendar;
 pub mod clock;

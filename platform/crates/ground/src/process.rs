@@ -1,4 +1,4 @@
-//! What each of our processes does at its start: begin its log, and listen for the signals that end it.
+//! Process start-up that all binaries share: logging, and the signals that ask for a graceful shutdown.
 
 use std::io::IsTerminal as _;
 
@@ -9,14 +9,15 @@ use tracing_subscriber::EnvFilter;
 
 use crate::settings::LogConfig;
 
-/// Begins the log on standard error. `quiet` has directives that come before the operator's filter, such as
-/// `sea_orm_migration=warn,`, for libraries that say more than anybody wants.
+/// Starts logging to standard error. `quiet` has filter directives for libraries that log too much, such as
+/// `sea_orm_migration=warn,`; the operator's own filter comes after them and may override them.
 ///
 /// # Errors
-/// When `BERTH_LOG` is not a filter.
+/// When `BERTH_LOG` is not a valid filter.
 pub fn start_log(config: &LogConfig, quiet: &str) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(format!("{quiet}{}", config.filter))
         .context("BERTH_LOG is not a filter such as info,berth::edge=debug")?;
+    // No escape sequences in files and pipes.
     let colours = std::io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     if config.json {
@@ -27,16 +28,17 @@ pub fn start_log(config: &LogConfig, quiet: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Cancelled by SIGTERM or Ctrl-C.
+/// A token that SIGTERM or Ctrl-C cancels.
 ///
 /// # Errors
-/// When the signals cannot be listened for.
+/// When no handler for the signals can be installed.
 ///
 /// # Panics
 /// Outside a runtime.
 pub fn end_of_work() -> anyhow::Result<CancellationToken> {
     let end = CancellationToken::new();
     let ended = end.clone();
+    // Installed here and not in the task: a signal right after this call must not kill the process.
     let mut term = signal(SignalKind::terminate())?;
     tokio::spawn(async move {
         tokio::select! {

@@ -1,6 +1,8 @@
-//! The privileged process: serves [`ContainerHost`] on a unix socket to the platform, which has no Docker socket.
+//! The privileged process: a server of [`ContainerHost`] on a Unix socket, for the platform, which has no Docker
+//! socket.
 //!
-//! It trusts nobody who connects: a dozen verbs, every argument checked, and no way to say how a container is built.
+//! It does not trust its clients: there are a dozen verbs, every argument is validated, and no argument tells how a
+//! container is configured.
 
 mod rules;
 
@@ -14,7 +16,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use berth_containers::config::ContainerConfig;
 use berth_containers::docker::DockerHost;
-use berth_containers::protocol::{Answer, Call, REQUEST_BYTES, Reply, read_request};
+use berth_containers::protocol::{ProvisionerAnswer, ProvisionerCall, ProvisionerReply, REQUEST_BYTES, read_request};
 use berth_containers::{ContainerHost, HostError};
 use berth_ground::clock::Clock;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -24,56 +26,58 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
 
-/// Connections at once: the platform uses at most 33.
-const CONNECTIONS: usize = 64;
-/// How long a connection may take to send a whole request, the waiting before it included.
-const IDLE: Duration = Duration::from_secs(60);
-/// How long the other side may take to read an answer.
-const WRITE: Duration = Duration::from_secs(10);
+/// Maximum concurrent connections; the platform uses at most 33.
+const MAX_CONNECTIONS: usize = 64;
+/// Timeout for reading a whole request, the idle time before it included.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// Timeout for writing an answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often the walls between instances are looked after.
-const LOOK_AFTER_WALLS: Duration = Duration::from_secs(30);
+/// The interval between checks of the network isolation.
+const ISOLATION_CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
 type Connection = Framed<UnixStream, LinesCodec>;
 
-/// Serves the Engine of this machine on `config.socket` until `shutdown` is ready.
+/// Serves the Engine of this machine on `config.socket` until `shutdown` completes.
 ///
 /// # Errors
-/// When the socket cannot be made, or another provisioner answers on it.
+/// When the socket cannot be created, or another provisioner answers on it.
 pub async fn serve(config: ContainerConfig, clock: Clock, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
     let host = Arc::new(DockerHost::connect(config.clone(), clock));
     tokio::select! {
+        // The other branch never completes, so the process ends with its server.
         served = serve_host(Arc::clone(&host) as _, config, shutdown) => served,
-        never = keep_walls(&*host) => match never {},
+        never = keep_isolation(&*host) => match never {},
     }
 }
 
-/// Makes the walls between instances at once, and mends them when something else on this host took them down, as a
-/// reload of its own firewall does.
-async fn keep_walls(host: &dyn ContainerHost) -> Infallible {
-    let mut said = None;
+/// Sets up the network isolation at once, and restores it whenever another program on this host removed it, as a reload
+/// of the host's firewall does.
+async fn keep_isolation(host: &dyn ContainerHost) -> Infallible {
+    let mut logged = None;
     loop {
         let failed = host.ensure_networks().await.err();
-        if failed != said {
+        // Logged on changes only: the same failure every 30 s would fill the log.
+        if failed != logged {
             match &failed {
-                // The rules stay without it, and it starts nothing either.
+                // No error: without the Engine the rules stay, and nothing can be started.
                 Some(error @ (HostError::Unreachable | HostError::Timeout)) => {
-                    tracing::warn!("cannot look after what keeps instances apart: {error}");
+                    tracing::warn!("cannot check the isolation of instances: {error}");
                 }
-                Some(error) => tracing::error!("instances are not kept apart, and none is started: {error}"),
-                None => tracing::info!("instances are kept apart"),
+                Some(error) => tracing::error!("instances are not isolated, and none is started: {error}"),
+                None => tracing::info!("instances are isolated"),
             }
-            said = failed;
+            logged = failed;
         }
-        tokio::time::sleep(LOOK_AFTER_WALLS).await;
+        tokio::time::sleep(ISOLATION_CHECK_INTERVAL).await;
     }
 }
 
-/// Serves `host` on `config.socket` until `shutdown` is ready. Calls under way are then dropped; nothing is lost by
-/// that, since the platform looks again at what is really there.
+/// Serves `host` on `config.socket` until `shutdown` completes. Calls in progress are then dropped, which is safe: the
+/// platform inspects the actual state again.
 ///
 /// # Errors
-/// When the socket cannot be made, or another provisioner answers on it.
+/// When the socket cannot be created, or another provisioner answers on it.
 pub async fn serve_host(
     host: Arc<dyn ContainerHost>,
     config: ContainerConfig,
@@ -81,16 +85,16 @@ pub async fn serve_host(
 ) -> anyhow::Result<()> {
     let (listener, owner) = listen(&config.socket).await?;
     tracing::info!("the provisioner listens on {}", config.socket.display());
-    let door = Arc::new(Door { host, config, owner, places: Arc::new(Semaphore::new(CONNECTIONS)) });
-    let mut conversations = JoinSet::new();
+    let server = Arc::new(SocketServer { host, config, owner, permits: Arc::new(Semaphore::new(MAX_CONNECTIONS)) });
+    let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         tokio::select! {
             () = &mut shutdown => break,
-            Some(_) = conversations.join_next() => {}
+            Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => drop(conversations.spawn(Arc::clone(&door).receive(stream))),
-                // Out of file descriptors, most likely: the connections there are will end and give some back.
+                Ok((stream, _)) => drop(connections.spawn(Arc::clone(&server).serve_connection(stream))),
+                // Probably out of file descriptors: pause instead of spinning, until a connection ends and frees one.
                 Err(error) => {
                     tracing::error!("cannot accept a connection: {error}");
                     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -98,19 +102,19 @@ pub async fn serve_host(
             },
         }
     }
-    conversations.shutdown().await;
-    if let Err(error) = std::fs::remove_file(&door.config.socket) {
-        tracing::warn!("{} stays behind: {error}", door.config.socket.display());
+    connections.shutdown().await;
+    // A leftover is harmless: the next start replaces it.
+    if let Err(error) = std::fs::remove_file(&server.config.socket) {
+        tracing::warn!("{} stays behind: {error}", server.config.socket.display());
     }
     Ok(())
 }
 
-/// Asks the kernel to hand memory back by writing `bytes` to `file`: the whole work of the hidden verb
-/// `reclaim --file FILE --bytes BYTES`. Blocks until the kernel has done what it could; our parent kills us when
-/// that takes too long.
+/// Requests memory reclaim from the kernel by writing `bytes` to `file`: the whole work of the hidden verb `reclaim
+/// --file FILE --bytes BYTES`. Blocks until the kernel is done; the parent process kills this one after its timeout.
 ///
 /// # Errors
-/// When `file` is not one of the two that ask for this in the cgroup tree, or the kernel refuses.
+/// When `file` is not a `memory.reclaim` or `memory.force_empty` below the cgroup root, or the kernel refuses.
 pub fn reclaim(file: &Path, bytes: u64) -> std::io::Result<()> {
     if !rules::is_reclaim_file(file) {
         return Err(std::io::Error::new(ErrorKind::InvalidInput, "this is not a memory.reclaim or memory.force_empty"));
@@ -120,22 +124,23 @@ pub fn reclaim(file: &Path, bytes: u64) -> std::io::Result<()> {
         .open(file)
         .and_then(|mut file| std::io::Write::write_all(&mut file, bytes.to_string().as_bytes()));
     match written {
-        // Less than asked for was handed back, which is no failure: some memory cannot be swapped.
+        // The kernel reclaimed less than requested. No failure: some memory cannot be swapped.
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ResourceBusy) => Ok(()),
         other => other,
     }
 }
 
-/// Whose socket it is.
+/// The owner and group of the socket file.
 #[derive(Clone, Copy)]
-struct Owner {
+struct SocketOwner {
     uid: u32,
     gid: u32,
 }
 
-/// Binds the socket under another name, closes it to others, and only then gives it its own: there is no moment in which
-/// somebody else could connect, and one that a crashed provisioner left behind is replaced.
-async fn listen(socket: &Path) -> anyhow::Result<(UnixListener, Owner)> {
+/// Binds the socket under a temporary name, restricts its mode, and renames it: other users can connect at no moment,
+/// and the stale socket of a crashed provisioner is replaced.
+async fn listen(socket: &Path) -> anyhow::Result<(UnixListener, SocketOwner)> {
+    // A live provisioner accepts; the file of a crashed one refuses the connection.
     if UnixStream::connect(socket).await.is_ok() {
         anyhow::bail!("another provisioner answers on {}; stop it first", socket.display());
     }
@@ -149,37 +154,41 @@ async fn listen(socket: &Path) -> anyhow::Result<(UnixListener, Owner)> {
         return Err(error).with_context(|| format!("removing {}", unready.display()));
     }
     let listener = UnixListener::bind(&unready).with_context(|| format!("binding {}", unready.display()))?;
+    // The platform's group may connect. bind() alone would leave the mode to the umask.
     std::fs::set_permissions(&unready, std::fs::Permissions::from_mode(0o660))?;
     let made = std::fs::metadata(&unready)?;
     std::fs::rename(&unready, socket).with_context(|| format!("making {}", socket.display()))?;
-    Ok((listener, Owner { uid: made.uid(), gid: made.gid() }))
+    Ok((listener, SocketOwner { uid: made.uid(), gid: made.gid() }))
 }
 
-struct Door {
+/// The state that all connections share.
+struct SocketServer {
     host: Arc<dyn ContainerHost>,
     config: ContainerConfig,
-    owner: Owner,
-    places: Arc<Semaphore>,
+    owner: SocketOwner,
+    permits: Arc<Semaphore>,
 }
 
-impl Door {
-    async fn receive(self: Arc<Self>, stream: UnixStream) {
+impl SocketServer {
+    async fn serve_connection(self: Arc<Self>, stream: UnixStream) {
+        // SO_PEERCRED: the kernel tells the peer's user, which no client can forge.
         let peer = stream.peer_cred().ok();
         let mut connection = Framed::new(stream, LinesCodec::new_with_max_length(REQUEST_BYTES));
-        let Ok(_place) = self.places.try_acquire() else {
-            return say(&mut connection, &Err(HostError::Failed("the provisioner has too many connections".into())))
+        // Refused instead of queued: the platform retries, and a queue could fill up with idle clients.
+        let Ok(_permit) = self.permits.try_acquire() else {
+            return send(&mut connection, &Err(HostError::Failed("the provisioner has too many connections".into())))
                 .await;
         };
-        if !peer.is_some_and(|peer| rules::may_enter(peer.uid(), peer.gid(), self.owner.uid, self.owner.gid)) {
+        if !peer.is_some_and(|peer| rules::may_connect(peer.uid(), peer.gid(), self.owner.uid, self.owner.gid)) {
             tracing::warn!(?peer, "refused a connection from another user");
             return refuse(&mut connection, "this socket is for the platform's own user".into()).await;
         }
-        self.converse(connection).await;
+        self.answer_requests(connection).await;
     }
 
-    /// Answers requests until the other side hangs up, falls silent, or sends one that is refused.
-    async fn converse(&self, mut connection: Connection) {
-        while let Ok(Some(line)) = timeout(IDLE, connection.next()).await {
+    /// Answers requests until the peer disconnects, is idle for too long, or sends an invalid request.
+    async fn answer_requests(&self, mut connection: Connection) {
+        while let Ok(Some(line)) = timeout(READ_TIMEOUT, connection.next()).await {
             let call = match line {
                 Ok(line) => read_request(&line).and_then(|call| rules::check(&call, &self.config).map(|()| call)),
                 Err(LinesCodecError::MaxLineLengthExceeded) => {
@@ -191,8 +200,8 @@ impl Door {
                 Err(LinesCodecError::Io(_)) => return,
             };
             match call {
-                Ok(Call::Events {}) => return self.tell_events(connection).await,
-                Ok(call) => say(&mut connection, &self.do_it(call).await).await,
+                Ok(ProvisionerCall::Events {}) => return self.send_events(connection).await,
+                Ok(call) => send(&mut connection, &self.perform(call).await).await,
                 Err(sentence) => {
                     tracing::warn!("refused a request: {sentence}");
                     return refuse(&mut connection, sentence).await;
@@ -201,58 +210,59 @@ impl Door {
         }
     }
 
-    async fn do_it(&self, call: Call) -> Answer {
-        let done = |result: Result<(), HostError>| result.map(|()| Reply::Done);
+    async fn perform(&self, call: ProvisionerCall) -> ProvisionerAnswer {
+        let done = |result: Result<(), HostError>| result.map(|()| ProvisionerReply::Done);
         match call {
-            Call::EnsureNetworks {} => self.host.ensure_networks().await.map(Reply::Gateways),
-            Call::EnsureVolume { instance, size } => done(self.host.ensure_volume(instance, &size).await),
-            Call::Create { spec } => done(self.host.create(&spec).await),
-            Call::Start { instance } => done(self.host.start(instance).await),
-            Call::Freeze { instance } => done(self.host.freeze(instance).await),
-            Call::Thaw { instance } => done(self.host.thaw(instance).await),
-            Call::Stop { instance } => done(self.host.stop(instance).await),
-            Call::RemoveContainer { instance } => done(self.host.remove_container(instance).await),
-            Call::BuryVolume { instance } => done(self.host.bury_volume(instance).await),
-            Call::UnburyVolume { instance } => done(self.host.unbury_volume(instance).await),
-            Call::DestroyVolume { instance } => done(self.host.destroy_volume(instance).await),
-            Call::Inspect { instance } => self.host.inspect(instance).await.map(Reply::Seen),
-            Call::List {} => self.host.list().await.map(Reply::List),
-            Call::Load {} => self.host.load().await.map(Reply::Load),
-            Call::HostReport {} => self.host.host_report().await.map(Reply::Report),
-            Call::Events {} => Ok(Reply::Watching),
+            ProvisionerCall::EnsureNetworks {} => self.host.ensure_networks().await.map(ProvisionerReply::Gateways),
+            ProvisionerCall::EnsureVolume { instance, size } => done(self.host.ensure_volume(instance, &size).await),
+            ProvisionerCall::Create { spec } => done(self.host.create(&spec).await),
+            ProvisionerCall::Start { instance } => done(self.host.start(instance).await),
+            ProvisionerCall::Freeze { instance } => done(self.host.freeze(instance).await),
+            ProvisionerCall::Thaw { instance } => done(self.host.thaw(instance).await),
+            ProvisionerCall::Stop { instance } => done(self.host.stop(instance).await),
+            ProvisionerCall::RemoveContainer { instance } => done(self.host.remove_container(instance).await),
+            ProvisionerCall::BuryVolume { instance } => done(self.host.bury_volume(instance).await),
+            ProvisionerCall::UnburyVolume { instance } => done(self.host.unbury_volume(instance).await),
+            ProvisionerCall::DestroyVolume { instance } => done(self.host.destroy_volume(instance).await),
+            ProvisionerCall::Inspect { instance } => self.host.inspect(instance).await.map(ProvisionerReply::Seen),
+            ProvisionerCall::List {} => self.host.list().await.map(ProvisionerReply::List),
+            ProvisionerCall::Load {} => self.host.load().await.map(ProvisionerReply::Load),
+            ProvisionerCall::HostReport {} => self.host.host_report().await.map(ProvisionerReply::Report),
+            ProvisionerCall::Events {} => Ok(ProvisionerReply::Watching),
         }
     }
 
-    /// Tells what happens until the Engine goes or the other side hangs up.
-    async fn tell_events(&self, mut connection: Connection) {
+    /// Sends events until the Engine stops or the peer disconnects.
+    async fn send_events(&self, mut connection: Connection) {
         let mut events = match self.host.events().await {
             Ok(events) => events,
-            Err(error) => return say(&mut connection, &Err(error)).await,
+            Err(error) => return send(&mut connection, &Err(error)).await,
         };
-        say(&mut connection, &Ok(Reply::Watching)).await;
+        send(&mut connection, &Ok(ProvisionerReply::Watching)).await;
         loop {
             tokio::select! {
                 event = events.next() => match event {
-                    Some(instance) => say(&mut connection, &Ok(Reply::Happened(instance))).await,
+                    Some(instance) => send(&mut connection, &Ok(ProvisionerReply::Happened(instance))).await,
                     None => return,
                 },
-                // Nothing is said on this side any more; whatever comes, also the end, ends it.
+                // The peer sends nothing more after this verb, so anything read, its disconnect included, ends the
+                // stream.
                 _ = connection.next() => return,
             }
         }
     }
 }
 
-/// Says no, and why. The connection ends after it.
+/// Sends a refusal with its reason. The connection is closed after it.
 async fn refuse(connection: &mut Connection, sentence: String) {
-    say(connection, &Err(HostError::Refused(sentence))).await;
+    send(connection, &Err(HostError::Refused(sentence))).await;
 }
 
-/// Sends an answer. One that cannot be sent is lost: whoever asked has gone, and will look again.
-async fn say(connection: &mut Connection, answer: &Answer) {
+/// Sends an answer. A failure is ignored: the peer has disconnected, and will inspect the state when it returns.
+async fn send(connection: &mut Connection, answer: &ProvisionerAnswer) {
     let sent = match serde_json::to_string(answer) {
-        Ok(line) => timeout(WRITE, connection.send(line)).await,
-        Err(error) => return tracing::error!("an answer cannot be written: {error}"),
+        Ok(line) => timeout(WRITE_TIMEOUT, connection.send(line)).await,
+        Err(error) => return tracing::error!("could not serialize an answer: {error}"),
     };
     if !matches!(sent, Ok(Ok(()))) {
         tracing::debug!("an answer could not be sent");

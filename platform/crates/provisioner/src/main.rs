@@ -15,7 +15,8 @@ const USAGE: &str = "berth-provisioner takes no arguments: its settings come fro
 /// 0: done. 1: it failed, with a sentence on standard error. 2: it was called with arguments that it does not know.
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    // Two forms, and one of them only ever typed by this program itself: a parser of arguments would be its largest dependency.
+    // Two forms, and one of them only ever typed by this program itself: a parser of arguments would be its largest
+    // dependency.
     let done = match &arguments[..] {
         [] => serve(),
         [verb, file_flag, file, bytes_flag, bytes]

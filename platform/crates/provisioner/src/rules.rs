@@ -1,9 +1,9 @@
-//! What the provisioner accepts: everything that reaches it has been said by a process that faces the network.
+//! Validation of requests and peers. Every request comes from a process that faces the network, and may be compromised.
 
 use std::path::{Component, Path};
 
 use berth_containers::config::ContainerConfig;
-use berth_containers::protocol::Call;
+use berth_containers::protocol::ProvisionerCall;
 use berth_containers::{ContainerSpec, SLOTS_PER_BRIDGE};
 use berth_ground::handle::Handle;
 
@@ -12,14 +12,14 @@ const TOKEN: usize = 128;
 /// The longest URL, in characters: a host name has at most 253 (RFC 1035).
 const URL: usize = 272;
 
-/// Whether a call may go to the host.
+/// Validates the arguments of a call.
 ///
 /// # Errors
-/// A sentence that says what is wrong with it, and never repeats a token.
-pub(super) fn check(call: &Call, config: &ContainerConfig) -> Result<(), String> {
+/// A sentence that names the invalid argument. It never contains a token.
+pub(super) fn check(call: &ProvisionerCall, config: &ContainerConfig) -> Result<(), String> {
     match call {
-        Call::Create { spec } => check_spec(spec, config),
-        Call::EnsureVolume { size, .. } => check_size(size, config),
+        ProvisionerCall::Create { spec } => check_spec(spec, config),
+        ProvisionerCall::EnsureVolume { size, .. } => check_size(size, config),
         _ => Ok(()),
     }
 }
@@ -36,6 +36,7 @@ fn check_spec(spec: &ContainerSpec, config: &ContainerConfig) -> Result<(), Stri
     if let Some(id) = spec.image_id.as_ref().filter(|id| !is_image_id(id)) {
         return Err(format!("{id:?} is not the id of an image"));
     }
+    // It becomes the host name inside the container, so the grammar of labels matters.
     if let Err(why) = Handle::parse(&spec.handle) {
         return Err(format!("{:?} is not a handle: {why}", spec.handle));
     }
@@ -61,7 +62,8 @@ fn is_token(text: &str) -> bool {
     (1..=TOKEN).contains(&text.len()) && text.bytes().all(plain)
 }
 
-/// `https://` and a host name, perhaps with a port; no path, no user, nothing a shell or a header could trip over.
+/// `https://` and a host name, optionally with a port. Nothing else: the text goes into the environment of a container,
+/// and from there into shells and headers.
 fn is_url(text: &str) -> bool {
     let Some(host) = text.strip_prefix("https://") else { return false };
     let (name, port) = host.split_once(':').unwrap_or((host, "443"));
@@ -69,15 +71,16 @@ fn is_url(text: &str) -> bool {
     text.len() <= URL && name.split('.').all(label) && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
-/// Whether a process may talk to the provisioner: the socket's group, its owner, or root in root's own group. A part
-/// that runs as root under another group, as Caddy does to open port 443, is not the operator. Only the peer's first group
-/// is known; the socket's mode (0660) admits the others of the group no further.
-pub(super) fn may_enter(uid: u32, gid: u32, owner_uid: u32, owner_gid: u32) -> bool {
+/// Whether a peer may connect: a member of the socket's group, its owner, or root in root's own group. Root in another
+/// group is refused: Caddy runs so, to open port 443. Only the peer's primary group is known (SO_PEERCRED); members of
+/// the group by another one pass the socket's mode (0660), and are refused here.
+pub(super) fn may_connect(uid: u32, gid: u32, owner_uid: u32, owner_gid: u32) -> bool {
     gid == owner_gid || if uid == 0 { gid == 0 } else { uid == owner_uid }
 }
 
-/// Whether a file is one of the two by which a cgroup's memory is handed back.
+/// Whether `file` is one of the two by which the kernel is asked to reclaim a cgroup's memory.
 pub(super) fn is_reclaim_file(file: &Path) -> bool {
+    // No `..`: the prefix check below compares components and does not resolve them.
     let plain = file.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
     let name = file.file_name().and_then(|name| name.to_str());
     plain && file.starts_with("/sys/fs/cgroup") && matches!(name, Some("memory.reclaim" | "memory.force_empty"))
@@ -88,18 +91,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_platforms_user_group_and_root_may_enter() {
+    fn only_the_platforms_user_group_and_root_may_connect() {
         for (uid, gid, may) in
             [(10, 99, true), (0, 0, true), (11, 20, true), (11, 21, false), (65534, 65534, false), (0, 30, false)]
         {
-            assert_eq!(may_enter(uid, gid, 10, 20), may, "{uid}:{gid}");
+            assert_eq!(may_connect(uid, gid, 10, 20), may, "{uid}:{gid}");
         }
         // Under compose the provisioner is root with the platform's group, and so is the socket.
-        assert!(may_enter(0, 20, 0, 20) && may_enter(10, 20, 0, 20) && !may_enter(0, 30, 0, 20));
+        assert!(may_connect(0, 20, 0, 20) && may_connect(10, 20, 0, 20) && !may_connect(0, 30, 0, 20));
     }
 
     #[test]
-    fn only_files_that_hand_memory_back_are_written() {
+    fn only_files_that_reclaim_memory_are_written() {
         for (file, may) in [
             ("/sys/fs/cgroup/memory/berth/abc/memory.force_empty", true),
             ("/sys/fs/cgroup/berth.slice/docker-abc.scope/memory.reclaim", true),

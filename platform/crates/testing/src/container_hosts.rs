@@ -10,11 +10,11 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use berth::clock::Clock;
-use berth::config::{ContainerConfig, DiskLimit, Runtime, Size};
+use berth::config::{ContainerConfig, ContainerRuntime, DiskLimit, InstanceSize};
 use berth::containers::docker::DockerHost;
 use berth::containers::fake::FakeHost;
 use berth::containers::remote::RemoteHost;
-use berth::containers::{ContainerHost, ContainerSpec, ContainerState, HostError, Seen, Slot};
+use berth::containers::{ContainerHost, ContainerSpec, ContainerState, HostError, ObservedInstance, Slot};
 use berth::db::InstanceId;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -103,7 +103,7 @@ impl ContainerHosts {
         self.host.start(spec.instance).await.unwrap();
     }
 
-    pub async fn seen(&self, spec: &ContainerSpec) -> Seen {
+    pub async fn seen(&self, spec: &ContainerSpec) -> ObservedInstance {
         self.host.inspect(spec.instance).await.unwrap()
     }
 
@@ -121,7 +121,7 @@ pub fn config(dir: &Path) -> ContainerConfig {
         bridges: 1,
         images: vec![WITH_HOME.into(), BARE.into(), ABSENT.into()],
         image_pins: BTreeMap::new(),
-        runtime: Runtime::Runc,
+        runtime: ContainerRuntime::Runc,
         sizes: vec![size()],
         disk_limit: DiskLimit::None,
         delete_after: Duration::from_secs(7 * 24 * 3600),
@@ -130,8 +130,8 @@ pub fn config(dir: &Path) -> ContainerConfig {
     }
 }
 
-fn size() -> Size {
-    Size {
+fn size() -> InstanceSize {
+    InstanceSize {
         name: "standard".into(),
         memory_mib: 64,
         swap_mib: 64,

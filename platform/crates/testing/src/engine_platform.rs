@@ -230,7 +230,7 @@ async fn open(database: &Database, ground: &Ground, clock: Clock) -> (App, Socke
         tokio::spawn(app.instances.clone().run(end.clone()));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(http_server::serve(listener, berth::cli::public_router(app.clone()), PeerLimit::Unlimited, end));
+        tokio::spawn(http_server::serve(listener, berth::serve::public_router(app.clone()), PeerLimit::Unlimited, end));
         (app, address)
     });
     let (app, address) = started.await.unwrap();

@@ -12,7 +12,7 @@ use axum::extract::Request;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get};
-use berth::accounts::{Accounts, SignUpStep, SignedIn};
+use berth::accounts::{Accounts, NewSession, SignUpStep};
 use berth::app::App;
 use berth::clock::Clock;
 use berth::config::ContainerConfig;
@@ -76,7 +76,7 @@ enum Programs {
 /// Somebody who signed up.
 pub struct Person {
     pub handle: &'static str,
-    pub signed_in: SignedIn,
+    pub signed_in: NewSession,
     pub instance: Arc<Instance>,
 }
 
@@ -349,8 +349,8 @@ async fn open(
         tokio::spawn(WebhookDispatcher::new(app.clone()).run(end.clone()));
         // One lane, so that each visitor meets the connections that the one before left.
         let lane = Lanes::start(NonZeroUsize::MIN).unwrap();
-        let address = listen(lane, berth::cli::public_router(app.clone()), &end).await;
-        let internal = listen(Lanes::here(), berth::cli::internal_router(app.clone()), &end).await;
+        let address = listen(lane, berth::serve::public_router(app.clone()), &end).await;
+        let internal = listen(Lanes::here(), berth::serve::internal_router(app.clone()), &end).await;
         (app, [address, internal])
     });
     let (app, addresses) = started.await.unwrap();

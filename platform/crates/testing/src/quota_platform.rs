@@ -16,7 +16,7 @@ use berth::handle::Handle;
 use berth::instances::Instance;
 use berth::llm::ProxyTimeouts;
 use berth::quota::{Quota, Spend};
-use berth::secrets::Keys;
+use berth::secrets::InstallationKeys;
 use berth::{demo, http_server, instance_api, llm, secrets};
 use sea_orm::ConnectionTrait as _;
 use serde_json::Value;
@@ -63,12 +63,12 @@ impl QuotaPlatform {
         self.database.kind
     }
 
-    /// Another quota proxy, with other limits for draining after a disconnect.
+    /// Another quota proxy, with other limits for streams that their clients left.
     pub async fn proxy_draining(&self, most: usize, within: Duration) -> SocketAddr {
         self.proxy_with(ProxyTimeouts { most_drains: most, drain: within, ..ProxyTimeouts::default() }).await
     }
 
-    /// Another quota proxy, with other timeouts.
+    /// Another quota proxy, with other limits of time.
     pub async fn proxy_with(&self, timeouts: ProxyTimeouts) -> SocketAddr {
         serve(llm::router_with(self.app.clone(), timeouts), &CancellationToken::new()).await
     }
@@ -240,5 +240,5 @@ pub async fn after_a_kill(world: &QuotaPlatform, clock: &Clock, month_nanodollar
 /// Books alone, with these settings.
 pub async fn reopen_at(config: &Config, clock: &Clock) -> Quota {
     let db = Db::open(&config.database_url).await.unwrap();
-    Quota::open(db, clock.clone(), &Keys::derive(&config.secret, clock.clone()), config).unwrap()
+    Quota::open(db, clock.clone(), &InstallationKeys::derive(&config.secret, clock.clone()), config).unwrap()
 }

@@ -1,4 +1,5 @@
-//! Somebody at a browser, seen from the platform's web door: keeps cookies, says where requests come from, follows nothing.
+//! A browser without a network: it calls the routers directly, keeps cookies, sends Origin and Fetch Metadata
+//! headers, and follows no redirects.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::{Database, START};
 
 pub const ORIGIN: &str = "https://app.example.com";
 
-/// A platform on an empty database, without a network.
+/// A platform on an empty database.
 pub struct WebFixture {
     pub app: App,
     pub apex: Router,
@@ -33,7 +34,7 @@ impl WebFixture {
         Self::with(&[]).await
     }
 
-    /// With some settings of its own.
+    /// A platform with other settings.
     pub async fn with(settings: &[(&str, &str)]) -> Self {
         let database = crate::sqlite().await;
         let config = crate::config(&database, settings);
@@ -43,19 +44,19 @@ impl WebFixture {
         Self { app, apex, platform, _database: database }
     }
 
-    /// Somebody who has never been here.
+    /// A browser without cookies.
     pub fn visitor(&self) -> WebClient {
         WebClient::at_the(self.platform.clone(), self.app.clock.clone())
     }
 
-    /// Somebody who signed up with `handle`, page by page.
+    /// A browser that signed up with `handle`, page by page.
     pub async fn member(&self, handle: &str) -> WebClient {
         let mut visitor = self.visitor();
         visitor.sign_up(&format!("handle={handle}")).await;
         visitor
     }
 
-    /// Somebody who came by the operator's set-up link.
+    /// A browser that signed up by the operator's set-up link.
     pub async fn operator(&self, handle: &str) -> WebClient {
         let link = self.app.accounts.setup_link().await.unwrap();
         let mut visitor = self.visitor();
@@ -64,7 +65,7 @@ impl WebFixture {
     }
 }
 
-/// A person with a browser.
+/// A browser, with its passkeys and a code app.
 #[derive(Clone)]
 pub struct WebClient {
     router: Router,
@@ -75,7 +76,7 @@ pub struct WebClient {
     pub code_app: Option<OneTimeCodeApp>,
 }
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
@@ -84,7 +85,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Status, and where it sends to: `303 /log-in`.
+    /// The status, and the target of a redirect: `303 /log-in`.
     pub fn in_short(&self) -> String {
         match self.header("location") {
             "" => self.status.as_u16().to_string(),
@@ -92,7 +93,7 @@ impl Answer {
         }
     }
 
-    /// A header, empty when it is not there.
+    /// A header; empty when it is absent.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
@@ -102,7 +103,7 @@ impl Answer {
         String::from_utf8(bytes.to_vec()).unwrap()
     }
 
-    /// The first message of a stream of server-sent events.
+    /// The first message of an event stream.
     pub async fn first_event(mut self) -> Value {
         let frame = self.body.as_mut().unwrap().frame().await.unwrap().unwrap().into_data().unwrap();
         let text = std::str::from_utf8(&frame).unwrap();
@@ -115,7 +116,7 @@ impl Answer {
 }
 
 impl WebClient {
-    /// Somebody who has never been at this platform, wherever else it listens.
+    /// A browser that has never been at this platform, from an IP address of its own.
     pub fn of(app: &App) -> Self {
         Self::at_the(berth::web::app_router(app.clone()), app.clock.clone())
     }
@@ -126,17 +127,17 @@ impl WebClient {
         Self { router, clock, ip, cookies: BTreeMap::new(), browser: PasskeyBrowser::at_home(), code_app: None }
     }
 
-    /// The same person, with all cookies, at another of our hosts.
+    /// The same browser, with its cookies, at another router.
     pub fn at(&self, router: &Router) -> Self {
         Self { router: router.clone(), ..self.clone() }
     }
 
-    /// Opens a page.
+    /// Requests a page.
     pub async fn get(&mut self, path: &str) -> Answer {
         self.send(Self::request(Method::GET, path).header("accept", "text/html")).await
     }
 
-    /// Sends a form of a page of ours.
+    /// Sends a form.
     pub async fn post(&mut self, path: &str, form: &str) -> Answer {
         let request =
             Self::request(Method::POST, path).header("accept", "text/html").header("sec-fetch-site", "same-origin");
@@ -144,12 +145,12 @@ impl WebClient {
         self.send_body(request, Body::from(form.to_owned())).await
     }
 
-    /// What a script of a page of ours sends.
+    /// Sends JSON as a page's script does.
     pub async fn post_json(&mut self, path: &str, body: &Value) -> Answer {
         self.send_json(Method::POST, path, body).await
     }
 
-    /// The same with any method.
+    /// Sends JSON with any method.
     pub async fn send_json(&mut self, method: Method, path: &str, body: &Value) -> Answer {
         let request = Self::request(method, path).header("accept", "application/json");
         let request = request.header("sec-fetch-site", "same-origin").header("origin", ORIGIN);
@@ -183,7 +184,7 @@ impl WebClient {
         Answer { status: parts.status, headers: parts.headers, body: Some(body) }
     }
 
-    /// Through all pages of the sign-up.
+    /// Signs up, through all pages.
     pub async fn sign_up(&mut self, form: &str) {
         assert_eq!(self.post("/sign-up", form).await.in_short(), "303 /sign-up/passkey");
         let options = self.post_json("/sign-up/passkey/challenge", &json!({})).await.json().await;
@@ -196,14 +197,14 @@ impl WebClient {
         assert_eq!(self.post("/sign-up/finish", "saved=yes").await.in_short(), "303 /welcome");
     }
 
-    /// Sets up the code app with the secret that the sign-up shows.
+    /// Sets up the code app with the secret on the page.
     pub async fn read_secret(&mut self) {
         let page = self.get("/sign-up/code").await.text().await;
         let secret = page.split("class=\"secret\">").nth(1).unwrap().split('<').next().unwrap().replace(' ', "");
         self.code_app = Some(OneTimeCodeApp::with(&secret));
     }
 
-    /// Presents the passkey; where the page goes next.
+    /// Answers a passkey challenge, and returns the address of the next page.
     pub async fn present_passkey(&mut self, query: &str) -> String {
         let options = self.post_json("/log-in/challenge", &json!({})).await.json().await;
         let answer = self.browser.get(&options).await;
@@ -211,7 +212,7 @@ impl WebClient {
         next["next"].as_str().unwrap().to_owned()
     }
 
-    /// The code that the code app shows next, which no login has used.
+    /// A code of the code app that no log-in has used yet.
     pub fn fresh_code(&self) -> String {
         self.clock.advance(Duration::from_secs(30));
         self.code_app.as_ref().unwrap().code(&self.clock)

@@ -1,11 +1,12 @@
-//! Departures: accounts that leave, or were just kept.
+//! The table `departures`: scheduled account deletions, and cancelled ones until their files are unmarked on the host.
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::{QueryOrder as _, QuerySelect as _};
 
-use super::people::{State, state, state_word};
+use super::accounts::{parse_state, state_as_str};
 use super::unreadable;
+use crate::accounts::AccountState;
 use crate::clock::Timestamp;
 use crate::db::{AccountId, InstanceId, Tx};
 use crate::error::Result;
@@ -36,30 +37,30 @@ mod row {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::accounts) enum AskedBy {
+pub(in crate::accounts) enum DeletionRequester {
     Owner,
     Operator,
 }
 
-/// An account that leaves.
+/// A scheduled or just cancelled deletion.
 #[derive(Clone, Debug)]
 pub(in crate::accounts) struct Departure {
     pub(in crate::accounts) account: AccountId,
     pub(in crate::accounts) instance: Option<InstanceId>,
-    pub(in crate::accounts) asked_by: AskedBy,
-    pub(in crate::accounts) state_before: State,
-    pub(in crate::accounts) asked_at: Timestamp,
+    pub(in crate::accounts) requested_by: DeletionRequester,
+    pub(in crate::accounts) state_before: AccountState,
+    pub(in crate::accounts) requested_at: Timestamp,
     pub(in crate::accounts) due: Timestamp,
-    /// When the host was told, which counts for itself from then on.
+    /// When the files were marked on the host, which measures the grace period by its own clock from then on.
     pub(in crate::accounts) buried_at: Option<Timestamp>,
-    /// When it was decided to keep it after all; the host is still to be told.
-    pub(in crate::accounts) kept_at: Option<Timestamp>,
+    /// When the deletion was cancelled. The host still has to unmark the files.
+    pub(in crate::accounts) cancelled_at: Option<Timestamp>,
 }
 
-fn asked_by_word(asked_by: AskedBy) -> &'static str {
-    match asked_by {
-        AskedBy::Owner => "owner",
-        AskedBy::Operator => "operator",
+fn requester_as_str(requested_by: DeletionRequester) -> &'static str {
+    match requested_by {
+        DeletionRequester::Owner => "owner",
+        DeletionRequester::Operator => "operator",
     }
 }
 
@@ -70,16 +71,16 @@ impl TryFrom<row::Model> for Departure {
         Ok(Self {
             account: row.account_id,
             instance: row.instance_id,
-            asked_by: match row.asked_by.as_str() {
-                "owner" => AskedBy::Owner,
-                "operator" => AskedBy::Operator,
-                _ => return Err(unreadable("who asked for a departure")),
+            requested_by: match row.asked_by.as_str() {
+                "owner" => DeletionRequester::Owner,
+                "operator" => DeletionRequester::Operator,
+                _ => return Err(unreadable("the requester of a departure")),
             },
-            state_before: state(&row.state_before),
-            asked_at: Timestamp(row.asked_at_ms),
+            state_before: parse_state(&row.state_before),
+            requested_at: Timestamp(row.asked_at_ms),
             due: Timestamp(row.due_at_ms),
             buried_at: row.buried_at_ms.map(Timestamp),
-            kept_at: row.kept_at_ms.map(Timestamp),
+            cancelled_at: row.kept_at_ms.map(Timestamp),
         })
     }
 }
@@ -88,9 +89,9 @@ pub(in crate::accounts) async fn insert_departure(tx: &Tx, departure: &Departure
     let row = row::ActiveModel {
         account_id: Set(departure.account),
         instance_id: Set(departure.instance),
-        asked_by: Set(asked_by_word(departure.asked_by).to_owned()),
-        state_before: Set(state_word(departure.state_before).to_owned()),
-        asked_at_ms: Set(departure.asked_at.0),
+        asked_by: Set(requester_as_str(departure.requested_by).to_owned()),
+        state_before: Set(state_as_str(departure.state_before).to_owned()),
+        asked_at_ms: Set(departure.requested_at.0),
         due_at_ms: Set(departure.due.0),
         buried_at_ms: Set(None),
         kept_at_ms: Set(None),
@@ -106,7 +107,7 @@ pub(in crate::accounts) async fn departure<C: ConnectionTrait>(
     row::Entity::find_by_id(account).one(on).await?.map(Departure::try_from).transpose()
 }
 
-/// The longest due first, at most `limit`.
+/// At most `limit` rows, the longest due first.
 pub(in crate::accounts) async fn departures<C: ConnectionTrait>(on: &C, limit: u64) -> Result<Vec<Departure>> {
     let rows = row::Entity::find().order_by_asc(row::Column::DueAtMs).limit(limit).all(on).await?;
     rows.into_iter().map(Departure::try_from).collect()
@@ -125,7 +126,7 @@ pub(in crate::accounts) async fn note_buried(
     Ok(())
 }
 
-pub(in crate::accounts) async fn note_kept(tx: &Tx, account: AccountId, now: Timestamp) -> Result<()> {
+pub(in crate::accounts) async fn note_cancelled(tx: &Tx, account: AccountId, now: Timestamp) -> Result<()> {
     let set = row::Entity::update_many().col_expr(row::Column::KeptAtMs, Expr::value(now.0));
     set.filter(row::Column::AccountId.eq(account)).exec(tx).await?;
     Ok(())

@@ -1,4 +1,4 @@
-//! What is half way: sign-ups, challenges that wait for their answer, the operator's set-up link.
+//! Short-lived rows: sign-ups, challenges of pending ceremonies and hand-offs, the operator's set-up link.
 
 use std::collections::HashSet;
 
@@ -8,9 +8,9 @@ use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Query;
 use webauthn_rs::prelude::Passkey;
 
-use super::people::{role, role_word};
-use super::proofs::{passkey_from, passkey_text};
-use super::{PURGE_BATCH, unless_taken, unreadable};
+use super::accounts::{parse_role, role_as_str};
+use super::credentials::{passkey_from, passkey_text};
+use super::{PURGE_BATCH, conflict_if_duplicate, unreadable};
 use crate::accounts::Role;
 use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
@@ -81,28 +81,28 @@ mod setup_links {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
-/// Challenges that are over and go with each new login: more than one, so that their number falls.
-const DROPPED_WITH_EACH: u64 = 4;
+/// Expired challenges deleted with each new login. More than one, so that their number shrinks.
+const EXPIRED_PER_LOG_IN: u64 = 4;
 
 /// A sign-up as stored.
 #[derive(Clone, Debug)]
-pub(in crate::accounts) struct HalfSignedUp {
+pub(in crate::accounts) struct StoredSignUp {
     pub(in crate::accounts) id: Uuid,
     /// The id that the account will have.
     pub(in crate::accounts) account: AccountId,
     pub(in crate::accounts) handle: Handle,
     pub(in crate::accounts) role: Role,
     pub(in crate::accounts) passkey: Option<Passkey>,
-    /// Sealed for the account's id.
+    /// Encrypted, with the account's id as associated data.
     pub(in crate::accounts) totp_secret: Vec<u8>,
-    /// The time step of the code that confirmed the app.
+    /// The time step of the code that confirmed the authenticator app.
     pub(in crate::accounts) totp_step: Option<i64>,
-    /// Sealed for the account's id; there once the app is confirmed.
+    /// Encrypted like the secret. Present once the app is confirmed.
     pub(in crate::accounts) recovery_codes: Option<Vec<u8>>,
     pub(in crate::accounts) expires_at: Timestamp,
 }
 
-impl TryFrom<signups::Model> for HalfSignedUp {
+impl TryFrom<signups::Model> for StoredSignUp {
     type Error = crate::error::Error;
 
     fn try_from(row: signups::Model) -> Result<Self> {
@@ -110,7 +110,7 @@ impl TryFrom<signups::Model> for HalfSignedUp {
             id: row.id,
             account: row.account_id,
             handle: Handle::parse(&row.handle).map_err(|_| unreadable("a handle"))?,
-            role: role(&row.role)?,
+            role: parse_role(&row.role)?,
             passkey: row.passkey.as_deref().map(passkey_from).transpose()?,
             totp_secret: row.totp_secret,
             totp_step: row.totp_step,
@@ -120,50 +120,54 @@ impl TryFrom<signups::Model> for HalfSignedUp {
     }
 }
 
-/// The live sign-up of the browser whose cookie has this hash.
-pub(in crate::accounts) async fn sign_up_with<C: ConnectionTrait>(
+/// The sign-up with this token hash, if it has not expired.
+pub(in crate::accounts) async fn sign_up_by_token<C: ConnectionTrait>(
     on: &C,
     token_hash: &[u8],
     now: Timestamp,
-) -> Result<Option<HalfSignedUp>> {
+) -> Result<Option<StoredSignUp>> {
     let found = signups::Entity::find()
         .filter(signups::Column::TokenHash.eq(token_hash))
         .filter(signups::Column::ExpiresAtMs.gt(now.0))
         .one(on)
         .await?;
-    found.map(HalfSignedUp::try_from).transpose()
+    found.map(StoredSignUp::try_from).transpose()
 }
 
-/// Writes a sign-up that holds its handle; an expired one in its way goes. `Conflict` when a live one holds the handle.
+/// Inserts a sign-up, which reserves its handle. `Conflict` when another live sign-up holds the handle or a look-alike.
 pub(in crate::accounts) async fn insert_sign_up(
     tx: &Tx,
     token_hash: Vec<u8>,
-    half: &HalfSignedUp,
+    sign_up: &StoredSignUp,
     now: Timestamp,
 ) -> Result<()> {
+    // The unique index on `skeleton` also counts expired rows that the purge has not reached yet.
     signups::Entity::delete_many()
-        .filter(signups::Column::Skeleton.eq(half.handle.skeleton()))
+        .filter(signups::Column::Skeleton.eq(sign_up.handle.skeleton()))
         .filter(signups::Column::ExpiresAtMs.lte(now.0))
         .exec(tx)
         .await?;
     let row = signups::ActiveModel {
-        id: Set(half.id),
+        id: Set(sign_up.id),
         token_hash: Set(token_hash),
-        account_id: Set(half.account),
-        handle: Set(half.handle.to_string()),
-        skeleton: Set(half.handle.skeleton()),
-        role: Set(role_word(half.role).to_owned()),
+        account_id: Set(sign_up.account),
+        handle: Set(sign_up.handle.to_string()),
+        skeleton: Set(sign_up.handle.skeleton()),
+        role: Set(role_as_str(sign_up.role).to_owned()),
         passkey: Set(None),
-        totp_secret: Set(half.totp_secret.clone()),
-        totp_step: Set(half.totp_step),
-        recovery_codes: Set(half.recovery_codes.clone()),
-        expires_at_ms: Set(half.expires_at.0),
+        totp_secret: Set(sign_up.totp_secret.clone()),
+        totp_step: Set(sign_up.totp_step),
+        recovery_codes: Set(sign_up.recovery_codes.clone()),
+        expires_at_ms: Set(sign_up.expires_at.0),
     };
     let written = signups::Entity::insert(row).exec_without_returning(tx).await;
-    unless_taken(written, "Somebody is just signing up with that handle. Please choose another one.")
+    conflict_if_duplicate(
+        written,
+        "Another person is signing up with that handle right now. Please choose another one.",
+    )
 }
 
-/// Which of `skeletons` live sign-ups hold.
+/// The subset of `skeletons` that live sign-ups hold.
 pub(in crate::accounts) async fn skeletons_of_sign_ups<C: ConnectionTrait>(
     on: &C,
     skeletons: &[String],
@@ -177,7 +181,7 @@ pub(in crate::accounts) async fn skeletons_of_sign_ups<C: ConnectionTrait>(
     Ok(rows.into_iter().map(|row| row.skeleton).collect())
 }
 
-/// Gives the sign-up's browser another token.
+/// Replaces the sign-up's token hash.
 pub(in crate::accounts) async fn set_sign_up_token(tx: &Tx, id: Uuid, token_hash: Vec<u8>) -> Result<()> {
     signups::Entity::update_many()
         .col_expr(signups::Column::TokenHash, Expr::value(token_hash))
@@ -187,7 +191,7 @@ pub(in crate::accounts) async fn set_sign_up_token(tx: &Tx, id: Uuid, token_hash
     Ok(())
 }
 
-/// Keeps the passkey; one made before in the same sign-up is replaced.
+/// Stores the passkey, in place of an earlier one of the same sign-up.
 pub(in crate::accounts) async fn set_sign_up_passkey(tx: &Tx, id: Uuid, passkey: &Passkey) -> Result<()> {
     signups::Entity::update_many()
         .col_expr(signups::Column::Passkey, Expr::value(passkey_text(passkey)?))
@@ -197,7 +201,8 @@ pub(in crate::accounts) async fn set_sign_up_passkey(tx: &Tx, id: Uuid, passkey:
     Ok(())
 }
 
-/// Notes that the app was confirmed with the code of `step`, and keeps the recovery codes; the first of two at once wins.
+/// Stores that the app was confirmed with the code of `step`, and the sealed recovery codes. Of concurrent calls the
+/// first wins, so that the codes that a page showed stay valid.
 pub(in crate::accounts) async fn set_sign_up_confirmed(tx: &Tx, id: Uuid, step: i64, codes: Vec<u8>) -> Result<()> {
     signups::Entity::update_many()
         .col_expr(signups::Column::TotpStep, Expr::value(step))
@@ -209,28 +214,28 @@ pub(in crate::accounts) async fn set_sign_up_confirmed(tx: &Tx, id: Uuid, step: 
     Ok(())
 }
 
-/// Takes a live sign-up out: of many that want it at once, one gets it.
+/// Deletes a live sign-up and returns it. Of concurrent calls one gets it.
 pub(in crate::accounts) async fn take_sign_up(
     tx: &Tx,
     token_hash: &[u8],
     now: Timestamp,
-) -> Result<Option<HalfSignedUp>> {
+) -> Result<Option<StoredSignUp>> {
     let mut taken = signups::Entity::delete_many()
         .filter(signups::Column::TokenHash.eq(token_hash))
         .filter(signups::Column::ExpiresAtMs.gt(now.0))
         .exec_with_returning(tx)
         .await?;
-    taken.pop().map(HalfSignedUp::try_from).transpose()
+    taken.pop().map(StoredSignUp::try_from).transpose()
 }
 
-pub(in crate::accounts) async fn give_up_sign_up(tx: &Tx, id: Uuid) -> Result<()> {
+pub(in crate::accounts) async fn remove_sign_up(tx: &Tx, id: Uuid) -> Result<()> {
     signups::Entity::delete_by_id(id).exec(tx).await?;
     Ok(())
 }
 
-/// What a challenge was handed out for. An answer counts only for the same purpose.
+/// The operation that a challenge was issued for. A response is valid for the same purpose only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::accounts) enum Purpose {
+pub(in crate::accounts) enum ChallengePurpose {
     SignUpPasskey,
     LogIn,
     LogInCode,
@@ -238,8 +243,8 @@ pub(in crate::accounts) enum Purpose {
     HandOff,
 }
 
-impl Purpose {
-    fn word(self) -> &'static str {
+impl ChallengePurpose {
+    fn as_str(self) -> &'static str {
         match self {
             Self::SignUpPasskey => "sign_up_passkey",
             Self::LogIn => "log_in",
@@ -250,18 +255,18 @@ impl Purpose {
     }
 }
 
-/// Keeps a challenge until it is taken or expires; one with the same hash is replaced.
+/// Stores a challenge until it is taken or expires, in place of one with the same hash.
 pub(in crate::accounts) async fn put_challenge(
     tx: &Tx,
     token_hash: Vec<u8>,
-    purpose: Purpose,
+    purpose: ChallengePurpose,
     state: String,
     expires_at: Timestamp,
 ) -> Result<()> {
     challenges::Entity::delete_by_id(token_hash.clone()).exec(tx).await?;
     let row = challenges::ActiveModel {
         token_hash: Set(token_hash),
-        purpose: Set(purpose.word().to_owned()),
+        purpose: Set(purpose.as_str().to_owned()),
         state: Set(state),
         expires_at_ms: Set(expires_at.0),
     };
@@ -269,53 +274,53 @@ pub(in crate::accounts) async fn put_challenge(
     Ok(())
 }
 
-/// Deletes a few challenges that are over. Each new login calls it, so that there are never many more than live ones,
-/// however long the purge has not run.
-pub(in crate::accounts) async fn drop_over_challenges(tx: &Tx, now: Timestamp) -> Result<()> {
+/// Deletes a few expired challenges. Each new login calls it: the table stays small also while the purge does not run.
+pub(in crate::accounts) async fn drop_expired_challenges(tx: &Tx, now: Timestamp) -> Result<()> {
     let over = Query::select()
         .column(challenges::Column::TokenHash)
         .from(challenges::Entity)
         .and_where(challenges::Column::ExpiresAtMs.lte(now.0))
-        .limit(DROPPED_WITH_EACH)
+        .limit(EXPIRED_PER_LOG_IN)
         .to_owned();
     challenges::Entity::delete_many().filter(challenges::Column::TokenHash.in_subquery(over)).exec(tx).await?;
     Ok(())
 }
 
-/// Looks at a challenge without using it up.
+/// Reads a challenge without consuming it.
 pub(in crate::accounts) async fn peek_challenge<C: ConnectionTrait>(
     on: &C,
     token_hash: &[u8],
-    purpose: Purpose,
+    purpose: ChallengePurpose,
     now: Timestamp,
 ) -> Result<Option<String>> {
     let found = challenges::Entity::find().filter(waiting(token_hash, purpose, now)).one(on).await?;
     Ok(found.map(|row| row.state))
 }
 
-/// Uses a challenge up: of many that answer it at once, one gets its state.
+/// Deletes a challenge and returns its state. Of concurrent calls one gets it.
 pub(in crate::accounts) async fn take_challenge(
     tx: &Tx,
     token_hash: &[u8],
-    purpose: Purpose,
+    purpose: ChallengePurpose,
     now: Timestamp,
 ) -> Result<Option<String>> {
+    // One `DELETE .. RETURNING`, not a read and a delete: between the two, a second request could read the same row.
     let mut taken =
         challenges::Entity::delete_many().filter(waiting(token_hash, purpose, now)).exec_with_returning(tx).await?;
     Ok(taken.pop().map(|row| row.state))
 }
 
-fn waiting(token_hash: &[u8], purpose: Purpose, now: Timestamp) -> Condition {
+fn waiting(token_hash: &[u8], purpose: ChallengePurpose, now: Timestamp) -> Condition {
     Condition::all()
         .add(challenges::Column::TokenHash.eq(token_hash))
-        .add(challenges::Column::Purpose.eq(purpose.word()))
+        .add(challenges::Column::Purpose.eq(purpose.as_str()))
         .add(challenges::Column::ExpiresAtMs.gt(now.0))
 }
 
-/// Makes this the only set-up link, and gives up what was begun with the one before.
+/// Makes this the only set-up link, and abandons the sign-ups that were begun with the previous one.
 pub(in crate::accounts) async fn replace_setup_link(tx: &Tx, token_hash: Vec<u8>, expires_at: Timestamp) -> Result<()> {
     setup_links::Entity::delete_many().exec(tx).await?;
-    signups::Entity::delete_many().filter(signups::Column::Role.eq(role_word(Role::Admin))).exec(tx).await?;
+    signups::Entity::delete_many().filter(signups::Column::Role.eq(role_as_str(Role::Admin))).exec(tx).await?;
     let row = setup_links::ActiveModel { token_hash: Set(token_hash), expires_at_ms: Set(expires_at.0) };
     setup_links::Entity::insert(row).exec_without_returning(tx).await?;
     Ok(())
@@ -333,15 +338,14 @@ pub(in crate::accounts) async fn has_setup_link<C: ConnectionTrait>(
     Ok(found.is_some())
 }
 
-/// Uses up the only set-up link. `false` when there is none. It may have expired since the sign-up was begun with it;
-/// that has its own 30 minutes.
+/// Deletes the only set-up link. `false` when there is none.
 pub(in crate::accounts) async fn take_setup_link(tx: &Tx) -> Result<bool> {
+    // Its expiry is not checked again: a sign-up that began in time may use its own 30 minutes.
     Ok(setup_links::Entity::delete_many().exec(tx).await?.rows_affected == 1)
 }
 
-/// Deletes sign-ups, challenges and set-up links that are over; how many went. Set-up links go once they expired
-/// before `links_until`.
-pub(in crate::accounts) async fn purge_pending(tx: &Tx, now: Timestamp, links_until: Timestamp) -> Result<u64> {
+/// Deletes expired sign-ups and challenges, and set-up links that expired before `links_until`. Returns their number.
+pub(in crate::accounts) async fn purge_expired_pending(tx: &Tx, now: Timestamp, links_until: Timestamp) -> Result<u64> {
     let signups_over = Query::select()
         .column(signups::Column::Id)
         .from(signups::Entity)

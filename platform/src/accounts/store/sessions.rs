@@ -1,4 +1,4 @@
-//! Sessions: who is logged in where.
+//! The table `sessions`.
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
@@ -45,19 +45,19 @@ pub(in crate::accounts) struct StoredSession {
     pub(in crate::accounts) id: SessionId,
     pub(in crate::accounts) account: AccountId,
     pub(in crate::accounts) audience: String,
-    /// The session on the app host that this one came from and ends with.
+    /// The session on the app host that this one was derived from. They end together (foreign key with `ON DELETE
+    /// CASCADE`).
     pub(in crate::accounts) parent: Option<SessionId>,
-    /// How the person proved who they are, in a word.
+    /// The factors used, as [`LogInMethod`](crate::accounts) writes them.
     pub(in crate::accounts) method: String,
-    /// A few words, not the whole header.
+    /// Browser and system only ("Chrome on Linux"), not the whole header.
     pub(in crate::accounts) user_agent: String,
-    /// Shortened.
+    /// Without its last part.
     pub(in crate::accounts) ip: String,
     pub(in crate::accounts) created_at: Timestamp,
     pub(in crate::accounts) last_used_at: Timestamp,
     pub(in crate::accounts) expires_at: Timestamp,
-    /// When the person last proved who they are, by a passkey or what stands in for one; what is sensitive asks that it
-    /// was just now.
+    /// When the person last authenticated, by a passkey or a recovery code. Sensitive operations require a recent time.
     pub(in crate::accounts) passkey_at: Timestamp,
 }
 
@@ -79,7 +79,7 @@ impl From<row::Model> for StoredSession {
     }
 }
 
-/// Writes a session, and ends the oldest of the same account and audience beyond `most`.
+/// Inserts a session, and evicts the oldest of the same account and audience beyond `most`.
 pub(in crate::accounts) async fn insert_session(
     tx: &Tx,
     token_hash: Vec<u8>,
@@ -119,8 +119,8 @@ pub(in crate::accounts) async fn insert_session(
     Ok(())
 }
 
-/// The session whose cookie has this hash, on `audience` only.
-pub(in crate::accounts) async fn session_with<C: ConnectionTrait>(
+/// The session with this token hash. A token of one audience is not valid on another host.
+pub(in crate::accounts) async fn session_by_token<C: ConnectionTrait>(
     on: &C,
     audience: &str,
     token_hash: &[u8],
@@ -152,7 +152,7 @@ pub(in crate::accounts) async fn sessions_of<C: ConnectionTrait>(
     Ok(rows.into_iter().map(StoredSession::from).collect())
 }
 
-/// Notes that the session is in use, unless somebody noted it since `unless_after`.
+/// Stores the session's last use, unless a concurrent request stored one after `unless_after`.
 pub(in crate::accounts) async fn touch_session(
     tx: &Tx,
     id: SessionId,
@@ -168,7 +168,7 @@ pub(in crate::accounts) async fn touch_session(
     Ok(())
 }
 
-/// Ends a session of `account` and those that came from it. `false` when there is no such session.
+/// Deletes a session of `account`, and with it the sessions derived from it. `false` when there is no such session.
 pub(in crate::accounts) async fn end_session(tx: &Tx, account: AccountId, id: SessionId) -> Result<bool> {
     let gone = row::Entity::delete_many()
         .filter(row::Column::Id.eq(id))
@@ -183,7 +183,7 @@ pub(in crate::accounts) async fn end_sessions_of(tx: &Tx, account: AccountId) ->
     Ok(gone.rows_affected)
 }
 
-/// Deletes sessions that are over; how many went, not counting those that went with their parents.
+/// Deletes expired sessions. Returns their number, without derived sessions that are deleted with their parents.
 pub(in crate::accounts) async fn purge_sessions(tx: &Tx, now: Timestamp) -> Result<u64> {
     let over = Query::select()
         .column(row::Column::Id)

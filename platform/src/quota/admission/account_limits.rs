@@ -45,7 +45,8 @@ impl Quota {
         }
         let tx = self.0.db.begin().await?;
         let words = serde_json::to_string(&own).map_err(anyhow::Error::new)?;
-        audit::record(&tx, &self.0.clock, by, "limit", (handle.as_str(), &words)).await?;
+        let entry = audit::AuditEntry { actor: by, action: "limit", subject: handle.as_str(), detail: &words };
+        audit::record(&tx, &self.0.clock, &entry).await?;
         store::set_limits(&tx, own).await?;
         tx.commit().await
     }
@@ -70,7 +71,13 @@ impl Quota {
             note: note.to_owned(),
             at_ms: clock.now().0,
         };
-        audit::record(&tx, clock, by, "give_credit", (handle.as_str(), &dollars(nanodollars))).await?;
+        let entry = audit::AuditEntry {
+            actor: by,
+            action: "give_credit",
+            subject: handle.as_str(),
+            detail: &dollars(nanodollars),
+        };
+        audit::record(&tx, clock, &entry).await?;
         store::add_credit(&tx, credit).await?;
         tx.commit().await
     }

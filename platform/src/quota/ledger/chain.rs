@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::own_key_calls::Payer;
 use crate::quota::entities::receipts::Model as Receipt;
-use crate::secrets::Keys;
+use crate::secrets::InstallationKeys;
 
 /// What the first receipt of an account names as the one before it.
 pub const BEGINNING: &str = "";
@@ -129,7 +129,7 @@ pub struct Signer(Ed25519KeyPair);
 impl Signer {
     /// With the key of this installation.
     #[must_use]
-    pub fn new(keys: &Keys) -> Self {
+    pub fn new(keys: &InstallationKeys) -> Self {
         Self(Ed25519KeyPair::from_seed_unchecked(&*keys.receipts()).expect("a seed has 32 bytes"))
     }
 

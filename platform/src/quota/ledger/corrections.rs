@@ -125,7 +125,8 @@ impl Quota {
         }
         let tx = db.begin().await?;
         let said = format!("{}: {reason}", dollars(nanodollars));
-        audit::record(&tx, clock, by, "correct_receipt", (&id.to_string(), &said)).await?;
+        let entry = audit::AuditEntry { actor: by, action: "correct_receipt", subject: &id.to_string(), detail: &said };
+        audit::record(&tx, clock, &entry).await?;
         tx.commit().await?;
         let corrected = Corrected { id: correction.id, total_nanodollars };
         self.0.accept(running, correction).await?;

@@ -46,7 +46,8 @@ impl Quota {
         let book = self.read_prices(table)?;
         let tx = self.0.db.begin().await?;
         store::import_prices(&tx, &book, (source, table), (by, self.0.clock.now())).await?;
-        audit::record(&tx, &self.0.clock, by, "keep_prices", (&book.version, source)).await?;
+        let entry = audit::AuditEntry { actor: by, action: "keep_prices", subject: &book.version, detail: source };
+        audit::record(&tx, &self.0.clock, &entry).await?;
         tx.commit().await?;
         Ok(book.version)
     }

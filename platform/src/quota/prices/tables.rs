@@ -39,7 +39,8 @@ impl Quota {
         let tx = self.0.db.begin().await?;
         store::import_prices(&tx, &book, (source, table), (by, now)).await?;
         store::choose_prices(&tx, &book.version, (by, now)).await?;
-        audit::record(&tx, clock, by, "import_prices", (&book.version, source)).await?;
+        let entry = audit::AuditEntry { actor: by, action: "import_prices", subject: &book.version, detail: source };
+        audit::record(&tx, clock, &entry).await?;
         tx.commit().await?;
         Ok((book.version, changes))
     }
@@ -61,7 +62,9 @@ impl Quota {
                 }
             }
         }
-        audit::record(&tx, &self.0.clock, by, "use_prices", (version.unwrap_or(BUILT_IN), "")).await?;
+        let entry =
+            audit::AuditEntry { actor: by, action: "use_prices", subject: version.unwrap_or(BUILT_IN), detail: "" };
+        audit::record(&tx, &self.0.clock, &entry).await?;
         tx.commit().await
     }
 

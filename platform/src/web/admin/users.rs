@@ -5,7 +5,7 @@ use askama::Template;
 use axum::extract::{Path, State};
 use axum::response::Redirect;
 
-use crate::accounts::{AccountView, Role, Session, Standing};
+use crate::accounts::{AccountState, AccountView, Role, Session};
 use crate::app::App;
 use crate::error::Error;
 use crate::handle::Handle;
@@ -57,7 +57,7 @@ pub struct InstanceCell {
 pub async fn show(State(app): State<App>, session: Session) -> HandlerResult<Page<UsersPage>> {
     let mut accounts = app.accounts.accounts().await?;
     // Of a deleted account only the handle is left, so that it is never given out again.
-    accounts.retain(|account| account.standing != Standing::Gone);
+    accounts.retain(|account| account.state != AccountState::Deleted);
     Ok(Page(UsersPage {
         head: (&session).into(),
         awake: app.instances.awake_count(),
@@ -94,10 +94,10 @@ fn row(app: &App, account: AccountView) -> UserRow {
     UserRow {
         handle: account.handle.to_string(),
         admin: account.role == Role::Admin,
-        tag: match account.standing {
-            Standing::Active | Standing::Gone => "",
-            Standing::Suspended => "suspended",
-            Standing::Leaving => "deletion scheduled",
+        tag: match account.state {
+            AccountState::Active | AccountState::Deleted => "",
+            AccountState::Suspended => "suspended",
+            AccountState::Deleting => "deletion scheduled",
         },
         created: Moment(account.created_at),
         passkeys: account.passkeys,

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::accounts::Session;
 use crate::app::App;
-use crate::domains::{Domain, DomainId, MISSED_DAYS, State as DomainState};
+use crate::domains::{Domain, DomainId, DomainState, MISSED_DAYS};
 use crate::error::{Error, Result};
 use crate::http::format::Moment;
 use crate::http::page::Page;

@@ -7,7 +7,7 @@ use axum::{Form, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::accounts::{Client, LogIn, Session, SignedIn};
+use crate::accounts::{Client, LogInOutcome, NewSession, Session};
 use crate::app::App;
 use crate::hosts::HostKind;
 use crate::http::page::Page;
@@ -94,12 +94,12 @@ pub async fn passkey(
 ) -> HandlerResult {
     let next = ReturnPath::parse(&way.next);
     match app.accounts.log_in(&token, answer, device.as_deref(), &client).await? {
-        LogIn::SignedIn(signed_in) => {
+        LogInOutcome::Complete(signed_in) => {
             wake_on_the_way(&app, next.as_ref(), &signed_in).await;
             let next = next.map_or_else(|| "/".to_owned(), |next| next.0);
             Ok((cookies::signed_in(&signed_in), Json(json!({ "next": next }))).into_response())
         }
-        LogIn::CodeNeeded(token) => {
+        LogInOutcome::CodeRequired(token) => {
             // The token of the second stage takes the place of the first in the same cookie.
             let next = next.map_or_else(|| "/log-in/code".to_owned(), |next| next.after("/log-in/code"));
             let cookie = cookies::ceremony(&token);
@@ -110,7 +110,7 @@ pub async fn passkey(
 
 /// Wakes the instance that a browser is on the way to, when it has just logged in as its owner: the wake begins while
 /// the browser follows the redirects.
-async fn wake_on_the_way(app: &App, next: Option<&ReturnPath>, signed_in: &SignedIn) {
+async fn wake_on_the_way(app: &App, next: Option<&ReturnPath>, signed_in: &NewSession) {
     let site = next.and_then(|next| app.config.hosts.classify(next.host()));
     if site.as_ref().and_then(HostKind::handle) != Some(&signed_in.handle) {
         return;

@@ -12,7 +12,7 @@ use crate::handle::Handle;
 use crate::http::page::Page;
 use crate::http::problem::{HandlerResult, Problem};
 use crate::instances::Instance;
-use crate::sharing::{Audience, MOST_SHARES, Share, ShareId};
+use crate::sharing::{MOST_SHARES, Share, ShareAudience, ShareId};
 use crate::web::extractors::OwnInstance;
 use crate::web::page_head::PageHead;
 
@@ -96,14 +96,14 @@ pub async fn remove(
 ///
 /// # Errors
 /// `Invalid` for an unknown audience, or for a handle that cannot be one.
-pub fn audience(word: &str, handle: &str, wakes: bool) -> Result<Audience> {
+pub fn audience(word: &str, handle: &str, wakes: bool) -> Result<ShareAudience> {
     match word {
         "account" => match Handle::parse(&handle.trim().to_ascii_lowercase()) {
-            Ok(handle) => Ok(Audience::Account { handle }),
+            Ok(handle) => Ok(ShareAudience::Account { handle }),
             Err(_) => Err(Error::invalid("handle", "Type the handle of a user of this server.")),
         },
-        "signed_in" => Ok(Audience::SignedIn),
-        "everyone" => Ok(Audience::Everyone { wakes }),
+        "signed_in" => Ok(ShareAudience::SignedIn),
+        "everyone" => Ok(ShareAudience::Everyone { wakes }),
         _ => Err(Error::invalid("audience", "Choose an audience: account, signed_in or everyone.")),
     }
 }
@@ -141,11 +141,11 @@ fn page(app: &App, session: &Session, instance: &Instance, typed: ShareForm) -> 
     }
 }
 
-fn in_words(audience: &Audience) -> String {
+fn in_words(audience: &ShareAudience) -> String {
     match audience {
-        Audience::Account { handle } => format!("to {handle}"),
-        Audience::SignedIn => "to all users of this server".into(),
-        Audience::Everyone { wakes: true } => "to everyone; visits wake it".into(),
-        Audience::Everyone { wakes: false } => "to everyone, while it is awake".into(),
+        ShareAudience::Account { handle } => format!("to {handle}"),
+        ShareAudience::SignedIn => "to all users of this server".into(),
+        ShareAudience::Everyone { wakes: true } => "to everyone; visits wake it".into(),
+        ShareAudience::Everyone { wakes: false } => "to everyone, while it is awake".into(),
     }
 }

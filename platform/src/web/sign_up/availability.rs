@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use serde_json::{Value, json};
 
-use crate::accounts::Availability;
+use crate::accounts::HandleAvailability;
 use crate::app::App;
 use crate::handle::Handle;
 use crate::http::problem::HandlerResult;
@@ -40,19 +40,21 @@ pub struct HandleVerdict {
 
 impl HandleVerdict {
     /// `reserved` is the handle reserved by this browser's own sign-up.
-    pub fn of(typed: &str, availability: Availability, reserved: Option<&Handle>) -> Self {
+    pub fn of(typed: &str, availability: HandleAvailability, reserved: Option<&Handle>) -> Self {
         match availability {
             // The handle is taken by this same browser's sign-up: the person went back a page.
-            Availability::Taken { .. } if reserved.is_some() && Handle::claim(typed).ok().as_ref() == reserved => {
+            HandleAvailability::Taken { .. }
+                if reserved.is_some() && Handle::claim(typed).ok().as_ref() == reserved =>
+            {
                 Self::free("It is yours already: continue where you left off.")
             }
-            Availability::Free => Self::free("This handle is free."),
-            Availability::Taken { suggestions } => Self {
+            HandleAvailability::Free => Self::free("This handle is free."),
+            HandleAvailability::Taken { suggestions } => Self {
                 verdict: "bad",
                 note: "This handle, or one that looks just like it, is taken.".into(),
                 suggestions: suggestions.iter().map(ToString::to_string).collect(),
             },
-            Availability::Bad(why) => Self { verdict: "bad", note: why.to_string(), suggestions: Vec::new() },
+            HandleAvailability::Invalid(why) => Self { verdict: "bad", note: why.to_string(), suggestions: Vec::new() },
         }
     }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::availability::{HandleVerdict, reserved_handle};
 use super::qr_code::QrPath;
-use crate::accounts::{Client, SignUp, SignUpStep};
+use crate::accounts::{Client, SignUpStep, SignUpView};
 use crate::app::App;
 use crate::error::Error;
 use crate::handle::Handle;
@@ -125,7 +125,7 @@ pub async fn claim(
 /// `GET /sign-up/passkey`
 pub async fn passkey(State(app): State<App>, CeremonyToken(token): CeremonyToken) -> HandlerResult {
     match progress(&app, &token).await? {
-        SignUpProgress::UnderWay(SignUp { handle, step: SignUpStep::Passkey }) => {
+        SignUpProgress::UnderWay(SignUpView { handle, step: SignUpStep::Passkey }) => {
             Ok(Page(SignUpPasskeyPage { handle: handle.to_string() }).into_response())
         }
         SignUpProgress::UnderWay(other) => Ok(Redirect::to(page_of(&other.step)).into_response()),
@@ -171,7 +171,7 @@ pub async fn code_confirmed(
 /// `GET /sign-up/recovery-codes`
 pub async fn recovery_codes(State(app): State<App>, CeremonyToken(token): CeremonyToken) -> HandlerResult {
     match progress(&app, &token).await? {
-        SignUpProgress::UnderWay(SignUp { handle, step: SignUpStep::RecoveryCodes(codes) }) => {
+        SignUpProgress::UnderWay(SignUpView { handle, step: SignUpStep::RecoveryCodes(codes) }) => {
             Ok(Page(SignUpRecoveryCodesPage { handle: handle.to_string(), codes }).into_response())
         }
         SignUpProgress::UnderWay(other) => Ok(Redirect::to(page_of(&other.step)).into_response()),
@@ -182,8 +182,6 @@ pub async fn recovery_codes(State(app): State<App>, CeremonyToken(token): Ceremo
 /// `POST /sign-up/finish`: makes the account; the instance is made in the background.
 pub async fn finish(State(app): State<App>, client: Client, CeremonyToken(token): CeremonyToken) -> HandlerResult {
     let (signed_in, _) = app.accounts.sign_up_finish(&token, &client).await?;
-    // In the order of signing up, whoever's browser is the first to knock.
-    app.certificates.reserve(&signed_in.handle);
     Ok((cookies::signed_in(&signed_in), Redirect::to("/welcome")).into_response())
 }
 
@@ -202,7 +200,7 @@ pub async fn welcome(State(app): State<App>, OwnInstance(instance): OwnInstance)
 
 /// The state of a browser's sign-up, for the page of one of its steps.
 enum SignUpProgress {
-    UnderWay(SignUp),
+    UnderWay(SignUpView),
     /// It has expired or was finished elsewhere: the first page, with a sentence that says so.
     Over(Response),
 }
@@ -255,7 +253,7 @@ async fn handle_page(
 
 async fn show_code(app: &App, token: &str, problem: Option<Problem>) -> HandlerResult {
     let (handle, uri, secret) = match progress(app, token).await? {
-        SignUpProgress::UnderWay(SignUp { handle, step: SignUpStep::OneTimeCode { uri, secret } }) => {
+        SignUpProgress::UnderWay(SignUpView { handle, step: SignUpStep::OneTimeCode { uri, secret } }) => {
             (handle.to_string(), uri, secret)
         }
         SignUpProgress::UnderWay(other) => return Ok(Redirect::to(page_of(&other.step)).into_response()),

@@ -19,7 +19,7 @@ use crate::quota::{Month, Receipt};
 pub struct ExportQuery {
     month: Option<String>,
     #[serde(rename = "as", default)]
-    kind: ExportFormat,
+    format: ExportFormat,
 }
 
 /// The file format of an export.
@@ -38,40 +38,98 @@ pub async fn export(State(app): State<App>, session: Session, Query(asked): Quer
         Some(text) => Month::parse(text).ok_or(Error::NotFound)?,
         None => app.quota.this_month(),
     };
-    let (kind, ending, line, head): (_, _, fn(&Receipt) -> String, _) = match asked.kind {
-        ExportFormat::Csv => ("text/csv; charset=utf-8", "csv", csv, CSV_HEAD),
-        ExportFormat::Jsonl => ("application/jsonl", "jsonl", jsonl, ""),
-    };
+    let format = asked.format;
     let receipts = app.quota.receipts_of_month(session.account, month).await?;
     // The header row comes before the first read, so an empty month is a valid file too.
-    let head = futures_util::stream::iter([Ok(Bytes::from_static(head.as_bytes()))]);
-    let lines = receipts.map_ok(move |some| Bytes::from(some.iter().map(line).collect::<String>()));
+    let head = futures_util::stream::iter([Ok(format.head())]);
+    let lines = receipts.map_ok(move |some| format.lines(&some));
     // The status is sent already: the response breaks off, and the log has the reason.
     let lines = lines.inspect_err(|error| tracing::warn!(?error, "an export of receipts broke off"));
-    let name = format!("attachment; filename=\"berth-{}-{month}.{ending}\"", session.handle);
+    let name = format!("attachment; filename=\"berth-{}-{month}.{}\"", session.handle, format.extension());
     let body = Body::from_stream(futures_util::StreamExt::chain(head, lines));
-    let headers = [(header::CONTENT_TYPE, kind.to_owned()), (header::CONTENT_DISPOSITION, name)];
+    let headers = [(header::CONTENT_TYPE, format.content_type().to_owned()), (header::CONTENT_DISPOSITION, name)];
     Ok((headers, body).into_response())
 }
 
-const CSV_HEAD: &str = "number,id,day,begun,over,provider,model,agent,outcome,basis,input_tokens,cache_write_tokens,\
-    cache_write_long_tokens,cache_read_tokens,output_tokens,held_dollars,amount_dollars,price_version,corrects,reason,digest,\
-    payer,worth_dollars\r\n";
+impl ExportFormat {
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::Csv => "text/csv; charset=utf-8",
+            Self::Jsonl => "application/jsonl",
+        }
+    }
 
-/// A line of RFC 4180.
-fn csv(receipt: &Receipt) -> String {
+    fn extension(self) -> &'static str {
+        match self {
+            Self::Csv => "csv",
+            Self::Jsonl => "jsonl",
+        }
+    }
+
+    fn head(self) -> Bytes {
+        match self {
+            Self::Csv => csv_lines([COLUMNS.map(str::to_owned)]),
+            Self::Jsonl => Bytes::new(),
+        }
+    }
+
+    fn lines(self, receipts: &[Receipt]) -> Bytes {
+        match self {
+            Self::Csv => csv_lines(receipts.iter().map(record)),
+            Self::Jsonl => receipts.iter().map(jsonl).collect::<String>().into(),
+        }
+    }
+}
+
+const COLUMNS: [&str; 23] = [
+    "number",
+    "id",
+    "day",
+    "begun",
+    "over",
+    "provider",
+    "model",
+    "agent",
+    "outcome",
+    "basis",
+    "input_tokens",
+    "cache_write_tokens",
+    "cache_write_long_tokens",
+    "cache_read_tokens",
+    "output_tokens",
+    "held_dollars",
+    "amount_dollars",
+    "price_version",
+    "corrects",
+    "reason",
+    "digest",
+    "payer",
+    "worth_dollars",
+];
+
+/// Lines of CSV (RFC 4180: CRLF, quoted where needed).
+fn csv_lines(records: impl IntoIterator<Item = [String; COLUMNS.len()]>) -> Bytes {
+    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
+    for record in records {
+        writer.write_record(record).expect("writing into memory does not fail");
+    }
+    writer.into_inner().expect("writing into memory does not fail").into()
+}
+
+/// A receipt in the order of [`COLUMNS`].
+fn record(receipt: &Receipt) -> [String; COLUMNS.len()] {
     let moment = |ms| Moment(Timestamp(ms)).machine();
-    let columns = [
+    [
         receipt.seq.to_string(),
         receipt.id.to_string(),
         receipt.day.clone(),
         moment(receipt.held_at_ms),
         moment(receipt.settled_at_ms),
-        text(&receipt.provider),
-        text(&receipt.model),
-        text(&receipt.agent),
-        text(&receipt.outcome),
-        text(&receipt.basis),
+        guarded(&receipt.provider),
+        guarded(&receipt.model),
+        guarded(&receipt.agent),
+        guarded(&receipt.outcome),
+        guarded(&receipt.basis),
         receipt.input_tokens.to_string(),
         receipt.cache_write_tokens.to_string(),
         receipt.cache_write_long_tokens.to_string(),
@@ -79,14 +137,13 @@ fn csv(receipt: &Receipt) -> String {
         receipt.output_tokens.to_string(),
         plain(receipt.held_nanodollars),
         plain(receipt.amount_nanodollars),
-        text(&receipt.price_version),
+        guarded(&receipt.price_version),
         receipt.corrects.map(|id| id.to_string()).unwrap_or_default(),
-        text(&receipt.reason),
+        guarded(&receipt.reason),
         receipt.hash.clone(),
-        text(&receipt.payer),
+        guarded(&receipt.payer),
         receipt.worth_nanodollars.map(plain).unwrap_or_default(),
-    ];
-    columns.join(",") + "\r\n"
+    ]
 }
 
 fn jsonl(receipt: &Receipt) -> String {
@@ -98,11 +155,9 @@ fn plain(nanodollars: i64) -> String {
     dollars(nanodollars).replace('$', "")
 }
 
-/// Text that others chose (model, agent, reason), guarded against formula injection and quoted where it has to be.
-fn text(said: &str) -> String {
-    let guard = if said.starts_with(['=', '+', '-', '@', '\t', '\r']) { "'" } else { "" };
-    if guard.is_empty() && !said.contains([',', '"', '\r', '\n']) {
-        return said.to_owned();
-    }
-    format!("\"{guard}{}\"", said.replace('"', "\"\""))
+/// Text that others chose (model, agent, reason). A spreadsheet takes a field that begins like this for a formula, which
+/// quoting does not prevent (CSV injection); the apostrophe makes it text.
+fn guarded(text: &str) -> String {
+    let guard = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { "'" } else { "" };
+    format!("{guard}{text}")
 }

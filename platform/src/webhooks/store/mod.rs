@@ -44,6 +44,7 @@ pub(super) async fn summaries(db: &Db) -> Result<Vec<InboxSummary>> {
         .column(webhook_delivery::Column::InstanceId)
         .column(webhook_delivery::Column::State)
         .column_as(webhook_delivery::Column::Id.count(), "deliveries")
+        // PostgreSQL's sum of bigints is a numeric, which does not decode as an i64.
         .column_as(Expr::col(webhook_delivery::Column::Bytes).sum().cast_as("bigint"), "bytes")
         .column_as(webhook_delivery::Column::NextAttemptAtMs.min(), "next_attempt_at_ms")
         .group_by(webhook_delivery::Column::InstanceId)
@@ -140,6 +141,8 @@ pub(super) async fn waiting(db: &Db, instance: InstanceId, limit: u64) -> Result
 
 /// Counts one more attempt and reads the whole delivery; `None` when it no longer waits.
 pub(super) async fn begin_attempt(tx: &Tx, id: DeliveryId) -> Result<Option<DeliveryAttempt>> {
+    // The update comes before the read: it locks the row, so that an owner's discard waits for this transaction or is
+    // seen.
     let counted = webhook_delivery::Entity::update_many()
         .col_expr(webhook_delivery::Column::Attempts, Expr::col(webhook_delivery::Column::Attempts).add(1))
         .filter(webhook_delivery::Column::Id.eq(id.0))
@@ -222,6 +225,8 @@ async fn lock_undelivered(tx: &Tx, instance: InstanceId, id: DeliveryId) -> Resu
         .columns([webhook_delivery::Column::State, webhook_delivery::Column::Bytes])
         .filter(webhook_delivery::Column::InstanceId.eq(instance))
         .filter(webhook_delivery::Column::State.is_in(UNDELIVERED.map(DeliveryState::as_str)))
+        // `FOR UPDATE` on PostgreSQL. SQLite has no such clause and needs none: `BEGIN IMMEDIATE` holds its one write
+        // lock.
         .lock_exclusive()
         .into_tuple()
         .one(tx)
@@ -257,22 +262,25 @@ pub(super) async fn latest(
         .into_tuple()
         .all(db.read())
         .await?;
-    Ok(rows
-        .into_iter()
-        .map(|(id, alarm, method, path, bytes, attempts, arrived, next_attempt, done, last_result)| DeliveryView {
-            id: DeliveryId(id),
-            alarm,
-            method,
-            path,
-            bytes: natural(bytes),
-            state,
-            attempts,
-            arrived_at: Timestamp(arrived),
-            next_attempt_at: (state == DeliveryState::Waiting).then_some(Timestamp(next_attempt)),
-            done_at: done.map(Timestamp),
-            last_result,
-        })
-        .collect())
+    Ok(rows.into_iter().map(|columns| view(columns, state)).collect())
+}
+
+fn view(columns: ListedColumns, state: DeliveryState) -> DeliveryView {
+    let (id, alarm, method, path, bytes, attempts, arrived, next_attempt, done, last_result) = columns;
+    DeliveryView {
+        id: DeliveryId(id),
+        alarm,
+        method,
+        path,
+        bytes: natural(bytes),
+        state,
+        attempts,
+        arrived_at: Timestamp(arrived),
+        // The column keeps the time of the last retry in the other states, which says nothing to an owner.
+        next_attempt_at: (state == DeliveryState::Waiting).then_some(Timestamp(next_attempt)),
+        done_at: done.map(Timestamp),
+        last_result,
+    }
 }
 
 /// The columns of [`latest`], in its order.
@@ -280,6 +288,7 @@ type ListedColumns = (Uuid, Option<String>, String, String, i64, i64, i64, i64, 
 
 /// Deletes delivered ones that arrived before `before`, or that are not among the instance's newest `most`.
 pub(super) async fn prune_delivered(tx: &Tx, instance: InstanceId, before: Timestamp, most: u64) -> Result<()> {
+    // The sequence number of the last one that stays; none when there are fewer.
     let oldest_listed: Option<i64> = webhook_delivery::Entity::find()
         .select_only()
         .column(webhook_delivery::Column::Sequence)

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use berth::containers::ContainerState::{Frozen, Running, Stopped};
-use berth::containers::{ContainerSpec, HostError, Seen, Slot};
+use berth::containers::{ContainerSpec, HostError, ObservedInstance, Slot};
 use futures_util::StreamExt as _;
 use tokio::time::timeout;
 
@@ -52,7 +52,7 @@ async fn an_instance_lives_and_every_verb_may_be_asked_twice(bench: ContainerHos
     for _ in 0..2 {
         host.ensure_volume(id, &spec.size).await.unwrap();
     }
-    assert_eq!(bench.seen(&spec).await, Seen { instance: id, volume: true, container: None });
+    assert_eq!(bench.seen(&spec).await, ObservedInstance { instance: id, volume: true, container: None });
     host.create(&spec).await.unwrap();
     let made = bench.seen(&spec).await.container.unwrap();
     assert_eq!((made.state, made.exit, &made.image, made.slot), (Stopped, None, &spec.image, spec.slot));
@@ -77,7 +77,7 @@ async fn an_instance_lives_and_every_verb_may_be_asked_twice(bench: ContainerHos
     }
     for _ in 0..2 {
         host.remove_container(id).await.unwrap();
-        assert_eq!(bench.seen(&spec).await, Seen { instance: id, volume: true, container: None });
+        assert_eq!(bench.seen(&spec).await, ObservedInstance { instance: id, volume: true, container: None });
     }
 }
 
@@ -114,7 +114,7 @@ async fn without_a_container_only_waking_fails(bench: ContainerHosts) {
     assert_eq!(host.thaw(id).await, Err(HostError::NotFound));
     assert_eq!(host.stop(id).await, Ok(()));
     assert_eq!(host.remove_container(id).await, Ok(()));
-    assert_eq!(host.inspect(id).await, Ok(Seen { instance: id, volume: false, container: None }));
+    assert_eq!(host.inspect(id).await, Ok(ObservedInstance { instance: id, volume: false, container: None }));
 }
 
 async fn a_stopped_one_neither_freezes_nor_thaws(bench: ContainerHosts) {
@@ -150,7 +150,7 @@ async fn a_running_container_is_removed_and_its_volume_stays(bench: ContainerHos
     bench.host.remove_container(frozen.instance).await.unwrap();
     for instance in [spec.instance, frozen.instance] {
         let seen = bench.host.inspect(instance).await.unwrap();
-        assert_eq!(seen, Seen { instance, volume: true, container: None });
+        assert_eq!(seen, ObservedInstance { instance, volume: true, container: None });
     }
 }
 
@@ -170,7 +170,7 @@ async fn a_volume_is_destroyed_only_long_after_it_was_buried(bench: ContainerHos
     bench.clock.advance(Duration::from_secs(1));
     for _ in 0..2 {
         host.destroy_volume(id).await.unwrap();
-        assert_eq!(bench.seen(&spec).await, Seen { instance: id, volume: false, container: None });
+        assert_eq!(bench.seen(&spec).await, ObservedInstance { instance: id, volume: false, container: None });
     }
     assert_eq!(host.host_report().await.unwrap().buried, 0);
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth::clock::Clock;
-use berth::containers::fake::{FakeHost, Held, Verb};
-use berth::containers::protocol::{Answer, Reply, VERSION};
+use berth::containers::fake::{FakeHost, HoldPoint, Verb};
+use berth::containers::protocol::{ProvisionerAnswer, ProvisionerReply, VERSION};
 use berth::containers::remote::RemoteHost;
 use berth::containers::{ContainerHost as _, HostError};
 use futures_util::StreamExt as _;
@@ -101,7 +101,7 @@ async fn i5_hostile_requests_are_refused_with_a_sentence_and_reach_nothing() {
         assert_eq!(fake.calls(verb), 0, "{verb:?}");
     }
     // An honest request still goes through, so the refusals above were not of everything.
-    assert_eq!(say(dir.path(), create("slot", json!(1)).as_bytes()).await, Ok(Reply::Done));
+    assert_eq!(say(dir.path(), create("slot", json!(1)).as_bytes()).await, Ok(ProvisionerReply::Done));
     assert_eq!(fake.calls(Verb::Create), 1);
 }
 
@@ -186,7 +186,7 @@ async fn a_long_call_delays_no_other() {
     let remote = Arc::new(serve(Arc::new(fake.clone()), config(dir.path())).await);
     let spec = ContainerHosts::fake().await.spec();
     remote.create(&spec).await.unwrap();
-    fake.hold(Verb::Start, Held::BeforeItsEffect);
+    fake.hold(Verb::Start, HoldPoint::BeforeEffect);
     let starting = tokio::spawn({
         let (remote, instance) = (remote.clone(), spec.instance);
         async move { remote.start(instance).await }
@@ -198,7 +198,7 @@ async fn a_long_call_delays_no_other() {
 }
 
 /// Sends one line and reads the answer.
-async fn say(dir: &std::path::Path, line: &[u8]) -> Answer {
+async fn say(dir: &std::path::Path, line: &[u8]) -> ProvisionerAnswer {
     let mut stream = UnixStream::connect(dir.join("provisioner.sock")).await.unwrap();
     // It may be refused, and the connection ended, before all of it is written.
     let _ = stream.write_all(&[line, b"\n"].concat()).await;

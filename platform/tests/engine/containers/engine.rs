@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use berth::clock::Clock;
 use berth::containers::docker::DockerHost;
-use berth::containers::{ContainerHost as _, ContainerState, Exit, HostError};
+use berth::containers::{ContainerExit, ContainerHost as _, ContainerState, HostError};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -178,9 +178,10 @@ async fn neighbours_cannot_reach_each_other_but_the_host_reaches_both() {
 #[tokio::test]
 async fn how_it_ended_is_told() {
     let bench = ContainerHosts::engine().await;
-    for (deed, exit) in
-        [("exit/7", Exit { code: 7, out_of_memory: false }), ("eat/1024", Exit { code: 137, out_of_memory: true })]
-    {
+    for (deed, exit) in [
+        ("exit/7", ContainerExit { code: 7, out_of_memory: false }),
+        ("eat/1024", ContainerExit { code: 137, out_of_memory: true }),
+    ] {
         let spec = bench.running().await;
         ask(&spec, deed).await;
         until("it has ended", || async { bench.state(&spec).await == Some(ContainerState::Stopped) }).await;

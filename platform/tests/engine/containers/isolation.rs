@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
-use berth::config::Runtime;
+use berth::config::ContainerRuntime;
 use berth::containers::ContainerHost as _;
 use tokio::net::TcpListener;
 
@@ -170,7 +170,7 @@ async fn an_image_that_is_not_the_pinned_one_is_refused() {
 async fn a_runtime_that_the_engine_does_not_have_runs_nothing() {
     let bench = ContainerHosts::engine().await;
     let mut other = config(bench.dir.path());
-    other.runtime = Runtime::Runsc;
+    other.runtime = ContainerRuntime::Runsc;
     let host = docker(other);
     let report = host.host_report().await.unwrap();
     assert!(report.runtimes.iter().any(|runtime| runtime == "runc"), "{:?}", report.runtimes);
@@ -178,7 +178,7 @@ async fn a_runtime_that_the_engine_does_not_have_runs_nothing() {
     let made = host.create(&spec).await;
     if report.runtimes.iter().any(|runtime| runtime == "runsc") {
         made.unwrap();
-        let there = docker_cli(&["inspect", "--format", "{{.HostConfig.Runtime}}", &name(&spec)]);
+        let there = docker_cli(&["inspect", "--format", "{{.HostConfig.ContainerRuntime}}", &name(&spec)]);
         assert_eq!(there.trim(), "runsc");
     } else {
         assert!(format!("{made:?}").contains("runsc"), "{made:?}");

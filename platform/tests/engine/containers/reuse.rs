@@ -7,10 +7,10 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Request;
 use berth::app::App;
-use berth::cli::Front;
 use berth::clock::Clock;
 use berth::handle::Handle;
 use berth::instances::Fact;
+use berth::serve::Front;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -81,7 +81,7 @@ async fn ten_thousand_requests_while_an_address_passes_on_reach_nobody_else() {
     app.instances.begin().await.unwrap();
     let end = CancellationToken::new();
     tokio::spawn(app.instances.clone().run(end.clone()));
-    let front = berth::cli::public_router(app.clone());
+    let front = berth::serve::public_router(app.clone());
 
     let alice = sign_up(&app.accounts, &clock, "alice").await;
     fake_platform::until(&alice.instance, |status| status.fact == Fact::Awake).await;
@@ -114,11 +114,11 @@ async fn ten_thousand_requests_while_an_address_passes_on_reach_nobody_else() {
         .collect();
 
     until("alice was visited a hundred times", || async { answered[0].load(Ordering::SeqCst) >= 100 }).await;
-    app.accounts.delete(&Handle::parse("alice").unwrap(), "operator").await.unwrap();
+    app.accounts.schedule_deletion_of(&Handle::parse("alice").unwrap(), "operator").await.unwrap();
     fake_platform::until(&alice.instance, |status| status.fact == Fact::Stopped).await;
-    app.accounts.see_off(&app.modules).await.unwrap();
+    app.accounts.advance_deletions(&app.modules).await.unwrap();
     clock.advance(Duration::from_secs(7 * 24 * 3600));
-    assert_eq!(app.accounts.see_off(&app.modules).await.unwrap(), 1);
+    assert_eq!(app.accounts.advance_deletions(&app.modules).await.unwrap(), 1);
     clock.advance(Duration::from_secs(24 * 3600));
     let bob = sign_up(&app.accounts, &clock, "bob-box").await;
     assert_eq!(bob.instance.address(), alice.instance.address(), "the place is given again");

@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use berth::app::App;
-use berth::cli::control;
 use berth::clock::Clock;
 use berth::containers::remote::RemoteHost;
+use berth::control_socket;
 use berth::db::Db;
 use berth::error::Error;
 use berth::handle::Handle;
@@ -325,7 +325,7 @@ async fn operator(config: &berth::config::Config, handle: &str, asked: Asked) ->
     match noted {
         Ok(()) => {
             // Lost when nobody listens, and found in the database then.
-            let _ = control::nudge(&config.control_socket(), instance.id).await;
+            let _ = control_socket::nudge(&config.control_socket(), instance.id).await;
             Ok(true)
         }
         Err(Error::Forbidden(_) | Error::Conflict(_)) => Ok(false),

@@ -1,4 +1,4 @@
-//! Being handed off from the app host to one's own instance's host.
+//! Hand-off from the app host to the host of an instance.
 
 use std::time::Duration;
 
@@ -46,14 +46,14 @@ async fn a_code_becomes_a_login_on_the_instance_once() {
         assert_eq!(there.account, session.account, "{}", house.kind());
         assert!(super::session(&house, &token).await.is_none(), "not on the app host");
         assert!(redeem(&house, HOST, &code, STATE, VERIFIER).await.is_none(), "a second time");
-        // It is not a login on the app host, so it cannot do what one can.
+        // A session on an instance's host has none of the rights of one on the app host.
         assert!(house.accounts.hand_off(&there, HOST, STATE, &challenge()).await.is_err());
         assert!(house.accounts.passkey_challenge(&there).await.is_err());
     }
 }
 
 #[tokio::test]
-async fn many_who_bring_the_same_code_at_once_leave_one_logged_in() {
+async fn of_concurrent_redemptions_of_a_code_one_succeeds() {
     for database in databases().await {
         let house = TestModules::on(database).await;
         let (_, session) = alice(&house).await;
@@ -77,7 +77,7 @@ async fn a_code_is_bound_to_host_state_verifier_and_half_a_minute() {
         ] {
             let code = code(&house, &session).await;
             assert!(redeem(&house, host, &code, state, verifier).await.is_none(), "{host} {state} {verifier}");
-            assert!(redeem(&house, HOST, &code, STATE, VERIFIER).await.is_none(), "one wrong try uses it up");
+            assert!(redeem(&house, HOST, &code, STATE, VERIFIER).await.is_none(), "one wrong attempt uses it up");
         }
         let code = code(&house, &session).await;
         house.clock.advance(Duration::from_secs(30));
@@ -130,14 +130,14 @@ async fn the_login_on_the_instance_ends_after_twelve_hours() {
 }
 
 #[tokio::test]
-async fn codes_that_somebody_made_up_never_reach_the_one_writer() {
+async fn made_up_codes_never_reach_the_databases_writer() {
     let house = TestModules::on(sqlite().await).await;
     let writing = house.db.begin().await.unwrap();
-    // Each of these would wait five seconds for the writer, and fail.
+    // Any of these calls would time out after five seconds if it waited for the writer.
     let made_up = Token::new(&house.clock);
     assert!(redeem(&house, HOST, &made_up, STATE, VERIFIER).await.is_none());
-    let half = house.accounts.log_in_code(made_up.reveal(), "123456", &somebody()).await;
-    assert!(matches!(half, Err(Error::Forbidden(_))));
+    let pending = house.accounts.log_in_code(made_up.reveal(), "123456", &somebody()).await;
+    assert!(matches!(pending, Err(Error::Forbidden(_))));
     let passkey = house.accounts.log_in(made_up.reveal(), serde_json::json!({}), None, &somebody()).await;
     assert!(matches!(passkey, Err(Error::Forbidden(_))));
     let finish = house.accounts.sign_up_finish(made_up.reveal(), &somebody()).await;
@@ -157,7 +157,7 @@ async fn one_address_may_finish_sixty_hand_offs_a_minute() {
 }
 
 #[tokio::test]
-async fn a_visit_waits_for_nobody_who_writes() {
+async fn a_visit_does_not_wait_for_the_databases_writer() {
     for database in databases().await {
         let house = TestModules::on(database).await;
         let (_, session) = alice(&house).await;

@@ -1,4 +1,4 @@
-//! Logging in, honestly and not.
+//! Login: valid ones, and every kind of invalid one.
 
 use std::time::Duration;
 
@@ -10,19 +10,19 @@ async fn a_known_browser_logs_in_with_the_passkey_alone_and_a_new_one_needs_a_co
         let house = TestModules::on(database).await;
         let member = sign_up(&house, "alice").await;
         let known = log_in(&house, &member.browser, Some(&member.signed_in.device)).await.unwrap();
-        let LogIn::SignedIn(known) = known else { panic!("a known browser was asked for a code") };
+        let LogInOutcome::Complete(known) = known else { panic!("a code was required in a known browser") };
         assert!(session(&house, &known.session).await.is_some());
-        // The device cookie was replaced: the one before is new again.
+        // The login replaced the device cookie, so the old one no longer identifies a known browser.
         let old = log_in(&house, &member.browser, Some(&member.signed_in.device)).await.unwrap();
-        assert!(matches!(old, LogIn::CodeNeeded(_)));
+        assert!(matches!(old, LogInOutcome::CodeRequired(_)));
 
-        let token = half_way_in(&house, &member).await;
+        let token = pending_log_in(&house, &member).await;
         house.next_code();
         let code = format!(" {} ", member.app.code(&house.clock));
         let signed_in = house.accounts.log_in_code(token.reveal(), &code, &somebody()).await.unwrap();
         assert!(session(&house, &signed_in.session).await.is_some(), "{}", house.kind());
         assert_eq!(audit(&house).await.last().unwrap(), "alice log_in alice");
-        // Half way in counts once.
+        // A pending login can be completed once.
         house.next_code();
         let code = member.app.code(&house.clock);
         assert!(house.accounts.log_in_code(token.reveal(), &code, &somebody()).await.is_err());
@@ -30,17 +30,17 @@ async fn a_known_browser_logs_in_with_the_passkey_alone_and_a_new_one_needs_a_co
 }
 
 #[tokio::test]
-async fn an_admin_gives_a_code_every_time() {
+async fn an_admin_needs_a_code_at_every_login() {
     for database in databases().await {
         let house = TestModules::on(database).await;
         let operator = sign_up_operator(&house).await;
         let known = log_in(&house, &operator.browser, Some(&operator.signed_in.device)).await.unwrap();
-        assert!(matches!(known, LogIn::CodeNeeded(_)), "{}", house.kind());
+        assert!(matches!(known, LogInOutcome::CodeRequired(_)), "{}", house.kind());
     }
 }
 
 #[tokio::test]
-async fn whatever_is_wrong_with_a_login_the_sentence_is_the_same() {
+async fn every_failed_login_gets_the_same_sentence() {
     for database in databases().await {
         let house = TestModules::on(database).await;
         let member = sign_up(&house, "alice").await;
@@ -57,13 +57,13 @@ async fn whatever_is_wrong_with_a_login_the_sentence_is_the_same() {
         ] {
             sentences.push(sentence(log_in(&house, &dishonest, None).await));
         }
-        // A passkey that nobody registered here.
+        // A passkey that is registered at another server.
         let mut stranger = PasskeyBrowser::at_home();
         let other = TestModules::on(sqlite().await).await;
         let token = other.accounts.sign_up_begin("mallory", None, None, &somebody()).await.unwrap();
         stranger.create(&other.accounts.sign_up_passkey_challenge(token.reveal()).await.unwrap()).await;
         sentences.push(sentence(log_in(&house, &stranger, None).await));
-        // An answer brought twice, one brought with another login's token, one too late, and nonsense.
+        // A replayed response, a response with another login's token, an expired one, and nonsense.
         let (token, options) = house.accounts.log_in_challenge(&somebody()).await.unwrap();
         let answer = home.get(&options).await;
         house.accounts.log_in(token.reveal(), answer.clone(), None, &somebody()).await.unwrap();
@@ -76,7 +76,7 @@ async fn whatever_is_wrong_with_a_login_the_sentence_is_the_same() {
         sentences.push(sentence(house.accounts.log_in(late.reveal(), answer, None, &somebody()).await));
         let (token, _) = house.accounts.log_in_challenge(&somebody()).await.unwrap();
         sentences.push(sentence(house.accounts.log_in(token.reveal(), serde_json::json!({}), None, &somebody()).await));
-        // A suspended account with everything right.
+        // A valid response for a suspended account.
         house.accounts.suspend(&member.signed_in.handle, "operator").await.unwrap();
         sentences.push(sentence(log_in(&house, home, None).await));
 
@@ -87,80 +87,80 @@ async fn whatever_is_wrong_with_a_login_the_sentence_is_the_same() {
 }
 
 #[tokio::test]
-async fn a_code_opens_one_door_however_many_try_it_at_once() {
+async fn of_concurrent_logins_with_one_code_one_succeeds() {
     for database in databases().await {
         let house = TestModules::on(database).await;
         let member = sign_up(&house, "alice").await;
-        let mut doors = Vec::new();
+        let mut pending = Vec::new();
         for _ in 0..50 {
-            doors.push((half_way_in(&house, &member).await, somebody()));
+            pending.push((pending_log_in(&house, &member).await, somebody()));
         }
         house.next_code();
         let code = member.app.code(&house.clock);
         let all =
-            join_all(doors.iter().map(|(token, client)| house.accounts.log_in_code(token.reveal(), &code, client)));
+            join_all(pending.iter().map(|(token, client)| house.accounts.log_in_code(token.reveal(), &code, client)));
         let all = all.await;
         assert_eq!(all.iter().filter(|r| r.is_ok()).count(), 1, "{}", house.kind());
         assert!(all.iter().flat_map(|r| r.as_ref().err()).all(|e| matches!(e, Error::Invalid { field: "code", .. })));
-        // And nobody is punished for the double click.
+        // A reused code is not counted as a failure: a double click must not slow anyone down.
         house.next_code();
         let code = member.app.code(&house.clock);
-        let (token, client) = all.iter().zip(&doors).find(|(r, _)| r.is_err()).map(|(_, door)| door).unwrap();
+        let (token, client) = all.iter().zip(&pending).find(|(r, _)| r.is_err()).map(|(_, login)| login).unwrap();
         house.accounts.log_in_code(token.reveal(), &code, client).await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn the_code_that_confirmed_the_app_is_used_up() {
+async fn the_code_that_confirmed_the_app_cannot_be_used_to_log_in() {
     for database in databases().await {
         let house = TestModules::on(database).await;
         let member = sign_up(&house, "alice").await;
-        let token = half_way_in(&house, &member).await;
+        let token = pending_log_in(&house, &member).await;
         let code = member.app.code(&house.clock);
         assert!(house.accounts.log_in_code(token.reveal(), &code, &somebody()).await.is_err(), "{}", house.kind());
     }
 }
 
 #[tokio::test]
-async fn wrong_codes_are_slowed_down_and_after_a_hundred_only_recovery_helps() {
+async fn wrong_codes_are_throttled_and_after_a_hundred_only_recovery_is_left() {
     for database in databases().await {
         let house = TestModules::on(database).await;
         let member = sign_up(&house, "alice").await;
         let wrong = member.app.wrong_code(&house.clock);
-        let token = half_way_in(&house, &member).await;
+        let token = pending_log_in(&house, &member).await;
         for _ in 0..5 {
             let refused = house.accounts.log_in_code(token.reveal(), &wrong, &somebody()).await;
             assert!(matches!(refused, Err(Error::Invalid { field: "code", .. })));
         }
-        // Now even the right one has to wait half a minute; then it forgives everything.
+        // Now the right code has to wait half a minute, too. Accepting it resets the failure count.
         let refused = house.accounts.log_in_code(token.reveal(), &wrong, &somebody()).await;
         assert!(matches!(refused, Err(Error::TooMany { retry_after, .. }) if retry_after == Duration::from_secs(30)));
         house.next_code();
         let right = member.app.code(&house.clock);
         house.accounts.log_in_code(token.reveal(), &right, &somebody()).await.unwrap();
-        // A hundred in a row are not forgiven.
+        // A hundred failures in a row lock the account out.
         assert_eq!(wrong_codes_until_closed(&house, &member).await, 100, "{}", house.kind());
         house.clock.advance(Duration::from_secs(3600));
         let (recovery, code) = (&member.recovery_codes[0], member.app.code(&house.clock));
         house.accounts.recover("alice", recovery, &code, &somebody()).await.unwrap();
-        let token = half_way_in(&house, &member).await;
+        let token = pending_log_in(&house, &member).await;
         house.next_code();
         let code = member.app.code(&house.clock);
         house.accounts.log_in_code(token.reveal(), &code, &somebody()).await.unwrap();
     }
 }
 
-/// Tries wrong codes, waiting as told, until no more are taken; how many were.
+/// Tries wrong codes, waiting as required, until the account is locked out. Returns their number.
 async fn wrong_codes_until_closed(house: &TestModules, member: &Member) -> u32 {
     let mut taken = 0;
     loop {
-        let token = half_way_in(house, member).await;
+        let token = pending_log_in(house, member).await;
         let wrong = member.app.wrong_code(&house.clock);
         match house.accounts.log_in_code(token.reveal(), &wrong, &somebody()).await {
             Err(Error::Invalid { .. }) => taken += 1,
             Err(Error::TooMany { retry_after, .. }) => house.clock.advance(retry_after),
             Err(Error::Forbidden(sentence)) if sentence.contains("recovery code") => return taken,
-            _ => panic!("a wrong code was neither refused nor slowed down"),
+            _ => panic!("a wrong code was neither refused nor throttled"),
         }
     }
 }
@@ -181,7 +181,7 @@ async fn one_address_may_try_ten_logins_a_minute() {
 }
 
 #[tokio::test]
-async fn one_address_that_opens_many_login_pages_shuts_out_nobody_else() {
+async fn one_address_that_opens_many_login_pages_does_not_block_others() {
     let house = TestModules::on(sqlite().await).await;
     let client = somebody();
     for _ in 0..10 {
@@ -193,7 +193,7 @@ async fn one_address_that_opens_many_login_pages_shuts_out_nobody_else() {
 }
 
 #[tokio::test]
-async fn login_pages_that_were_left_do_not_pile_up() {
+async fn abandoned_login_challenges_do_not_accumulate() {
     for database in databases().await {
         let house = TestModules::on(database).await;
         let stored = async || {
@@ -215,7 +215,7 @@ async fn login_pages_that_were_left_do_not_pile_up() {
 }
 
 #[tokio::test]
-async fn of_copies_of_a_passkey_that_count_the_same_one_logs_in() {
+async fn of_cloned_passkeys_with_the_same_counter_one_logs_in() {
     for database in databases().await {
         let house = TestModules::on(database).await;
         let token = house.accounts.sign_up_begin("alice", None, None, &somebody()).await.unwrap();

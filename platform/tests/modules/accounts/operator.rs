@@ -1,8 +1,8 @@
-//! The operator: the first account, and suspending somebody.
+//! The operator: the first admin account, and suspensions.
 
 use std::time::Duration;
 
-use berth::accounts::{Role, Standing};
+use berth::accounts::{AccountState, Role};
 
 use super::*;
 
@@ -17,13 +17,13 @@ async fn the_set_up_link_makes_the_first_account_an_admin_also_when_sign_ups_are
         let operator = sign_up_operator(&house).await;
         let session = session(&house, &operator.signed_in.session).await.unwrap();
         assert_eq!(session.role, Role::Admin, "{}", house.kind());
-        // And that was that.
+        // With an admin there are no further set-up links.
         assert!(matches!(house.accounts.setup_link().await, Err(Error::Conflict(_))));
     }
 }
 
 #[tokio::test]
-async fn whoever_signs_up_first_does_not_lock_the_operator_out() {
+async fn a_member_who_signs_up_first_does_not_lock_the_operator_out() {
     for database in databases().await {
         let house = TestModules::on(database).await;
         let link = house.accounts.setup_link().await.unwrap();
@@ -70,7 +70,7 @@ async fn a_set_up_link_can_be_opened_for_an_hour() {
     house.clock.advance(Duration::from_secs(1));
     let late = house.accounts.sign_up_begin("oscar", None, Some(link.reveal()), &somebody()).await;
     assert!(matches!(late, Err(Error::Forbidden(_))));
-    // Who began in time may change the handle and finish.
+    // A sign-up that began in time may change its handle and finish.
     house.accounts.purge_expired().await.unwrap();
     let changed = house.accounts.sign_up_begin("orla", Some(begun.reveal()), None, &somebody()).await.unwrap();
     let operator = finish_sign_up(&house, changed.reveal()).await;
@@ -83,20 +83,20 @@ async fn suspending_ends_every_login_at_once_and_restoring_allows_new_ones() {
         let house = TestModules::on(database).await;
         let member = sign_up(&house, "alice").await;
         let handle = &member.signed_in.handle;
-        let half = half_way_in(&house, &member).await;
+        let pending = pending_log_in(&house, &member).await;
         assert!(session(&house, &member.signed_in.session).await.is_some());
         house.accounts.suspend(handle, "olivia").await.unwrap();
         house.accounts.suspend(handle, "olivia").await.unwrap();
         assert!(session(&house, &member.signed_in.session).await.is_none(), "{}", house.kind());
-        assert_eq!(house.accounts.account(handle).await.unwrap().standing, Standing::Suspended);
+        assert_eq!(house.accounts.account(handle).await.unwrap().state, AccountState::Suspended);
         house.next_code();
         let code = member.app.code(&house.clock);
-        assert!(house.accounts.log_in_code(half.reveal(), &code, &somebody()).await.is_err());
+        assert!(house.accounts.log_in_code(pending.reveal(), &code, &somebody()).await.is_err());
 
         house.accounts.restore(handle, "olivia").await.unwrap();
-        house.accounts.log_in_code(half.reveal(), &code, &somebody()).await.unwrap();
-        let said = audit(&house).await;
-        assert_eq!(said[1..3], ["olivia suspend alice", "olivia restore alice"]);
+        house.accounts.log_in_code(pending.reveal(), &code, &somebody()).await.unwrap();
+        let lines = audit(&house).await;
+        assert_eq!(lines[1..3], ["olivia suspend alice", "olivia restore alice"]);
         let nobody = berth::handle::Handle::parse("nobody").unwrap();
         assert!(matches!(house.accounts.suspend(&nobody, "olivia").await, Err(Error::NotFound)));
     }

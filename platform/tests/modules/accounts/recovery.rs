@@ -1,4 +1,4 @@
-//! Recovering with a code from paper.
+//! Recovery with a printed code.
 
 use super::*;
 
@@ -18,15 +18,15 @@ async fn a_recovery_code_and_a_code_log_in_and_end_every_other_login() {
         let session = session(&house, &recovered.session).await.unwrap();
         assert_eq!(house.accounts.account(&session.handle).await.unwrap().recovery_codes_left, 9);
         assert_eq!(audit(&house).await, ["alice sign_up alice", "alice recover alice"]);
-        // The browser that was known is new again, and the next thing to do is a new passkey.
+        // The browser no longer counts as known, and the session may register a new passkey.
         let old_device = log_in(&house, &member.browser, Some(&member.signed_in.device)).await.unwrap();
-        assert!(matches!(old_device, LogIn::CodeNeeded(_)));
+        assert!(matches!(old_device, LogInOutcome::CodeRequired(_)));
         house.accounts.passkey_challenge(&session).await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn a_recovery_code_works_once_however_many_try_it_at_once() {
+async fn of_concurrent_recoveries_with_one_code_one_succeeds() {
     for database in databases().await {
         let house = TestModules::on(database).await;
         let member = sign_up(&house, "alice").await;
@@ -43,7 +43,7 @@ async fn a_recovery_code_works_once_however_many_try_it_at_once() {
 }
 
 #[tokio::test]
-async fn whatever_is_wrong_with_a_recovery_the_sentence_is_the_same() {
+async fn every_failed_recovery_gets_the_same_sentence() {
     for database in databases().await {
         let house = TestModules::on(database).await;
         let member = sign_up(&house, "alice").await;
@@ -64,14 +64,14 @@ async fn whatever_is_wrong_with_a_recovery_the_sentence_is_the_same() {
         house.accounts.suspend(&member.signed_in.handle, "operator").await.unwrap();
         sentences.push(sentence(house.accounts.recover("alice", right, &code, &somebody()).await));
         assert!(sentences.iter().all(|s| *s == sentences[0]), "{}: {sentences:#?}", house.kind());
-        // None of it used the code up.
+        // None of these attempts used the recovery code up.
         house.accounts.restore(&member.signed_in.handle, "operator").await.unwrap();
         house.accounts.recover("alice", right, &code, &somebody()).await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn strangers_without_a_recovery_code_cannot_use_up_tries() {
+async fn without_a_recovery_code_an_account_cannot_be_locked_out() {
     let house = TestModules::on(sqlite().await).await;
     let member = sign_up(&house, "alice").await;
     for _ in 0..120 {
@@ -79,7 +79,7 @@ async fn strangers_without_a_recovery_code_cannot_use_up_tries() {
         assert!(house.accounts.recover("alice", guess, "000000", &somebody()).await.is_err());
     }
     house.next_code();
-    let token = half_way_in(&house, &member).await;
+    let token = pending_log_in(&house, &member).await;
     let code = member.app.code(&house.clock);
     house.accounts.log_in_code(token.reveal(), &code, &somebody()).await.unwrap();
 }

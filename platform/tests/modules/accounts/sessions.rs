@@ -1,4 +1,4 @@
-//! Sessions and passkeys of somebody who is logged in.
+//! Managing sessions, passkeys and recovery codes after a login.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Logs in again with the passkey and a fresh code.
-async fn log_in_again(house: &TestModules, member: &Member) -> SignedIn {
-    let token = half_way_in(house, member).await;
+async fn log_in_again(house: &TestModules, member: &Member) -> NewSession {
+    let token = pending_log_in(house, member).await;
     house.next_code();
     let code = member.app.code(&house.clock);
     house.accounts.log_in_code(token.reveal(), &code, &somebody()).await.unwrap()
 }
 
 #[tokio::test]
-async fn a_cookie_counts_on_its_own_host_only() {
+async fn a_session_cookie_is_valid_on_its_own_host_only() {
     let house = TestModules::on(sqlite().await).await;
     let member = sign_up(&house, "alice").await;
     let token = member.signed_in.session.reveal();
@@ -33,7 +33,7 @@ async fn logging_out_ends_the_login_at_once() {
         let member = sign_up(&house, "alice").await;
         let current = session(&house, &member.signed_in.session).await.unwrap();
         house.accounts.log_out(&current).await.unwrap();
-        // No time has passed: what was remembered was forgotten.
+        // No time has passed: the cached session was invalidated.
         assert!(session(&house, &member.signed_in.session).await.is_none(), "{}", house.kind());
         house.accounts.log_out(&current).await.unwrap();
         assert_eq!(audit(&house).await.last().unwrap(), "alice log_out alice");
@@ -41,7 +41,7 @@ async fn logging_out_ends_the_login_at_once() {
 }
 
 #[tokio::test]
-async fn a_login_ended_by_another_process_is_over_within_two_seconds() {
+async fn a_session_ended_by_another_process_is_refused_within_two_seconds() {
     for database in databases().await {
         let house = TestModules::on(database).await;
         let member = sign_up(&house, "alice").await;
@@ -53,7 +53,7 @@ async fn a_login_ended_by_another_process_is_over_within_two_seconds() {
 }
 
 #[tokio::test]
-async fn the_list_shows_ones_own_logins_and_each_can_be_ended() {
+async fn the_list_shows_the_callers_sessions_and_each_can_be_ended() {
     for database in databases().await {
         let house = TestModules::on(database).await;
         let member = sign_up(&house, "alice").await;
@@ -75,7 +75,7 @@ async fn the_list_shows_ones_own_logins_and_each_can_be_ended() {
 }
 
 #[tokio::test]
-async fn a_login_ends_when_unused_or_old() {
+async fn a_session_ends_at_its_idle_and_its_absolute_timeout() {
     for database in databases().await {
         let house = TestModules::on(database).await;
         let (operator, member) = (sign_up_operator(&house).await, sign_up(&house, "alice").await);
@@ -99,7 +99,7 @@ async fn a_login_ends_when_unused_or_old() {
 }
 
 #[tokio::test]
-async fn a_forgotten_page_that_asks_whether_its_login_stands_does_not_keep_it() {
+async fn polling_by_a_forgotten_page_does_not_keep_a_session_alive() {
     for database in databases().await {
         let house = TestModules::on(database).await;
         let operator = sign_up_operator(&house).await;
@@ -115,7 +115,7 @@ async fn a_forgotten_page_that_asks_whether_its_login_stands_does_not_keep_it() 
 }
 
 #[tokio::test]
-async fn a_login_stands_also_when_its_use_cannot_be_written_down() {
+async fn a_session_stays_valid_when_its_last_use_cannot_be_stored() {
     let house = TestModules::on(sqlite().await).await;
     let member = sign_up(&house, "alice").await;
     let tx = house.db.begin().await.unwrap();
@@ -134,8 +134,8 @@ async fn the_fifty_first_login_ends_the_oldest() {
     let mut last = None;
     for _ in 0..50 {
         house.clock.advance(Duration::from_secs(1));
-        let LogIn::SignedIn(next) = log_in(&house, &member.browser, Some(&device)).await.unwrap() else {
-            panic!("a known browser was asked for a code")
+        let LogInOutcome::Complete(next) = log_in(&house, &member.browser, Some(&device)).await.unwrap() else {
+            panic!("a code was required in a known browser")
         };
         device = next.device;
         last = Some(next.session);
@@ -158,8 +158,8 @@ async fn another_passkey_can_be_added_just_after_logging_in() {
         house.accounts.passkey_add(&current, token.reveal(), answer.clone()).await.unwrap();
         let names: Vec<String> = house.accounts.passkeys(&current).await.unwrap().into_iter().map(|p| p.name).collect();
         assert_eq!(names, ["Passkey 1", "Passkey 2"]);
-        assert!(matches!(log_in(&house, &key, None).await.unwrap(), LogIn::CodeNeeded(_)), "{}", house.kind());
-        // The same answer again, somebody else's challenge, and much later.
+        assert!(matches!(log_in(&house, &key, None).await.unwrap(), LogInOutcome::CodeRequired(_)), "{}", house.kind());
+        // A replayed response, another account's challenge, and a login that is too old.
         assert!(house.accounts.passkey_add(&current, token.reveal(), answer).await.is_err());
         let stranger = sign_up(&house, "bob-box").await;
         let stranger = session(&house, &stranger.signed_in.session).await.unwrap();
@@ -219,7 +219,7 @@ async fn new_recovery_codes_end_the_old_ones() {
 }
 
 #[tokio::test]
-async fn what_is_over_is_cleared_away() {
+async fn expired_rows_are_purged() {
     for database in databases().await {
         let house = TestModules::on(database).await;
         house.accounts.setup_link().await.unwrap();

@@ -1,8 +1,8 @@
-//! Signing up, in order and out of it.
+//! Sign-up: its steps in order, repeated, skipped, concurrent and expired.
 
 use std::time::Duration;
 
-use berth::accounts::{Availability, Role, Standing};
+use berth::accounts::{AccountState, HandleAvailability, Role};
 use berth::handle::HandleError;
 
 use super::*;
@@ -19,7 +19,7 @@ async fn signing_up_makes_an_account_an_instance_and_a_login() {
         let instance = house.instances.by_handle(&session.handle).expect("the instance is known at once");
         assert!(house.host.spec(instance.id).is_none(), "only the reconciler makes the container; {}", house.kind());
         let account = house.accounts.account(&session.handle).await.unwrap();
-        assert_eq!((account.passkeys, account.recovery_codes_left, account.standing), (1, 10, Standing::Active));
+        assert_eq!((account.passkeys, account.recovery_codes_left, account.state), (1, 10, AccountState::Active));
         assert_eq!(audit(&house).await, ["alice sign_up alice"]);
     }
 }
@@ -52,7 +52,7 @@ async fn going_back_and_reloading_lose_nothing() {
         let sign_up = house.accounts.sign_up(again.reveal()).await.unwrap();
         let SignUpStep::RecoveryCodes(same) = sign_up.step else { panic!("a step was lost") };
         assert_eq!(same, codes);
-        // A new passkey and a code typed twice do not lose the rest either.
+        // Neither another passkey nor a second code loses the other steps.
         let options = house.accounts.sign_up_passkey_challenge(again.reveal()).await.unwrap();
         let answer = PasskeyBrowser::at_home().create(&options).await;
         house.accounts.sign_up_passkey(again.reveal(), answer).await.unwrap();
@@ -62,7 +62,7 @@ async fn going_back_and_reloading_lose_nothing() {
 }
 
 #[tokio::test]
-async fn the_steps_are_reached_one_after_the_other() {
+async fn the_steps_can_only_be_taken_in_order() {
     let house = TestModules::on(sqlite().await).await;
     let token = house.accounts.sign_up_begin("alice", None, None, &somebody()).await.unwrap();
     let token = token.reveal();
@@ -74,25 +74,26 @@ async fn the_steps_are_reached_one_after_the_other() {
 }
 
 #[tokio::test]
-async fn a_handle_that_somebody_has_or_is_claiming_is_taken() {
+async fn a_handle_of_an_account_or_a_live_sign_up_is_taken() {
     for database in databases().await {
         let house = TestModules::on(database).await;
         sign_up(&house, "alice").await;
         house.accounts.sign_up_begin("bob-box", None, None, &somebody()).await.unwrap();
         for taken in ["alice", "a-lice", "al1ce", "bob-box", "b0bbox"] {
-            let Availability::Taken { suggestions } = house.accounts.handle_availability(taken).await.unwrap() else {
+            let HandleAvailability::Taken { suggestions } = house.accounts.handle_availability(taken).await.unwrap()
+            else {
                 panic!("{taken} is not taken on {}", house.kind())
             };
             assert_eq!(suggestions.len(), 3, "{taken}: {suggestions:?}");
             let refused = house.accounts.sign_up_begin(taken, None, None, &somebody()).await;
             assert!(sentence(refused).contains(suggestions[0].as_str()));
         }
-        assert_eq!(house.accounts.handle_availability("carol").await.unwrap(), Availability::Free);
+        assert_eq!(house.accounts.handle_availability("carol").await.unwrap(), HandleAvailability::Free);
     }
 }
 
 #[tokio::test]
-async fn what_is_no_handle_is_refused_with_the_reason() {
+async fn an_invalid_handle_is_refused_with_the_reason() {
     let house = TestModules::on(sqlite().await).await;
     for (typed, why) in [
         ("al", HandleError::TooShort),
@@ -101,7 +102,7 @@ async fn what_is_no_handle_is_refused_with_the_reason() {
         ("xn--alice", HandleError::Hyphens),
         ("admin", HandleError::Reserved),
     ] {
-        assert_eq!(house.accounts.handle_availability(typed).await.unwrap(), Availability::Bad(why));
+        assert_eq!(house.accounts.handle_availability(typed).await.unwrap(), HandleAvailability::Invalid(why));
         let refused = house.accounts.sign_up_begin(typed, None, None, &somebody()).await;
         assert!(matches!(&refused, Err(Error::Invalid { field: "handle", .. })));
         assert_eq!(sentence(refused), why.to_string());
@@ -117,7 +118,7 @@ async fn the_same_browser_may_change_its_handle() {
         assert!(matches!(house.accounts.sign_up(first.reveal()).await, Err(Error::Conflict(_))));
         assert_eq!(house.accounts.sign_up(second.reveal()).await.unwrap().handle.as_str(), "al1ce");
         let third = house.accounts.sign_up_begin("carol", Some(second.reveal()), None, &somebody()).await.unwrap();
-        assert_eq!(house.accounts.handle_availability("alice").await.unwrap(), Availability::Free);
+        assert_eq!(house.accounts.handle_availability("alice").await.unwrap(), HandleAvailability::Free);
         finish_sign_up(&house, third.reveal()).await;
     }
 }
@@ -137,7 +138,7 @@ async fn an_unfinished_sign_up_is_gone_after_half_an_hour() {
 }
 
 #[tokio::test]
-async fn pressing_finish_many_times_makes_one_account() {
+async fn of_concurrent_finishes_one_makes_the_account() {
     for database in databases().await {
         let house = TestModules::on(database).await;
         let token = house.accounts.sign_up_begin("alice", None, None, &somebody()).await.unwrap();
@@ -154,7 +155,7 @@ async fn pressing_finish_many_times_makes_one_account() {
 }
 
 #[tokio::test]
-async fn many_who_want_the_same_handle_at_once_leave_one_with_it() {
+async fn of_concurrent_claims_of_a_handle_one_succeeds() {
     for database in databases().await {
         let house = TestModules::on(database).await;
         let clients: Vec<Client> = (0..10).map(|_| somebody()).collect();
@@ -185,7 +186,7 @@ async fn a_passkey_made_elsewhere_or_for_another_challenge_is_refused() {
             let refused = house.accounts.sign_up_passkey(token, answer).await;
             assert!(matches!(refused, Err(Error::Invalid { field: "passkey", .. })), "{}", dishonest.origin);
         }
-        // The same right answer twice: the second time its challenge is used up.
+        // A replayed response: its challenge was consumed.
         let options = house.accounts.sign_up_passkey_challenge(token).await.unwrap();
         let answer = PasskeyBrowser::at_home().create(&options).await;
         house.accounts.sign_up_passkey(token, answer.clone()).await.unwrap();

@@ -1,10 +1,10 @@
-//! Every page renders. What comes out is left in the target folder, under `tmp/pages`, to be looked at.
+//! Rendering of every page with sample data. The HTML is left in `tmp/pages` of the target folder, to be looked at.
 
 mod samples;
 
 use std::path::Path;
 
-/// What every page of ours has; a page without one of these is broken for somebody.
+/// Parts of every page, for assistive technology, small screens and translation.
 const NEEDED: [&str; 5] = [
     "<html lang=\"en\">",
     "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">",
@@ -13,11 +13,11 @@ const NEEDED: [&str; 5] = [
     "<h1",
 ];
 
-/// What the content security policy would refuse.
+/// Inline scripts and styles, which the content security policy blocks.
 const REFUSED: [&str; 5] = [" style=", "<style", " onclick=", "javascript:", "<script>"];
 
 #[test]
-fn every_page_renders_for_everybody() {
+fn every_page_renders() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pages");
     std::fs::create_dir_all(&folder).unwrap();
     for (name, html) in samples::all() {

@@ -1,4 +1,4 @@
-//! Each page with something in it, as a person would meet it.
+//! Sample data for every page.
 
 mod prices;
 mod spend;
@@ -11,7 +11,6 @@ use berth::http::problem::ErrorPage;
 use berth::instances::{AwakeLedger, Cause, Fact, Job, LastWork, Open, Stage, Status, Wish, Work};
 use berth::web::account_deletion::{DeleteAccountPage, DeletionScheduledPage, DeletionStartedPage};
 use berth::web::admin::users::{InstanceCell, UserRow, UsersPage};
-use berth::web::alarms::AlarmRow;
 use berth::web::dashboard::{DashboardPage, HistoryRow, SessionRow};
 use berth::web::domains::page::{DomainRow, DomainsPage};
 use berth::web::hand_off::{ConsentPage, HandOffContinuePage};
@@ -26,7 +25,10 @@ use berth::web::sharing::page::{ShareForm, ShareRow, SharingPage};
 use berth::web::sign_up::page::{HandlePage, SignUpCodePage, SignUpPasskeyPage, SignUpRecoveryCodesPage, WelcomePage};
 use berth::web::sign_up::qr_code::QrPath;
 use berth::web::usage::usage_card::{ModelUsageView, UsageCardView};
-use berth::web::webhooks::{DeliveryRow, WebhooksCard, WebhooksPage};
+use berth::web::webhooks::alarms::AlarmRow;
+use berth::web::webhooks::card::WebhooksCard;
+use berth::web::webhooks::delivery_view::DeliveryRow;
+use berth::web::webhooks::page::WebhooksPage;
 use berth::webhooks::InboxCounts;
 
 const NOON: i64 = 1_795_183_329_000;
@@ -327,7 +329,7 @@ fn sharing(some: bool) -> String {
             row("/projects/the-long-walk-home/photographs", "to whoever has an account here"),
         ];
         page.typed.handle = "bobb".into();
-        (page.note, page.field) = ("Nobody here has that handle.".into(), "handle");
+        (page.note, page.field) = ("No account here has that handle.".into(), "handle");
     }
     html(&page)
 }
@@ -386,7 +388,7 @@ fn minutes(ago: i64) -> Timestamp {
     Timestamp(NOON - ago * 60_000)
 }
 
-/// Of an instance that is at several things, or at none any more.
+/// The awake ledger of an instance that is busy, or idle.
 fn ledger(busy: bool) -> AwakeLedger {
     let open = |work, count, holds| Open { work, count, since: minutes(4), holds, moved_at: minutes(1) };
     let open = vec![open(Work::Request, 1, true), open(Work::AiCall, 2, true), open(Work::Socket, 1, false)];

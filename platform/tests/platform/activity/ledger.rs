@@ -3,8 +3,8 @@
 use std::process::Command;
 use std::time::Duration;
 
-use berth::cli::control;
-use berth::containers::Exit;
+use berth::containers::ContainerExit;
+use berth::control_socket;
 use berth::instances::{Cause, Fact, Wish, Work};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -139,7 +139,7 @@ async fn happen(scene: &mut Scene, happening: Happening, chronicle: &mut Chronic
         }
         Happening::Crash => {
             if chronicle.fact == Fact::Awake {
-                scene.town.host.crash(instance.id, Exit { code: 1, out_of_memory: false });
+                scene.town.host.crash(instance.id, ContainerExit { code: 1, out_of_memory: false });
                 chronicle.goes(Fact::Stopped, Cause::FoundSo);
                 chronicle.idle = HALF_AN_HOUR;
             }
@@ -244,13 +244,13 @@ async fn the_operator_reads_the_same_on_the_command_line() {
     let running = CancellationToken::new();
     let listening = tokio::spawn({
         let (socket, running) = (socket.clone(), running.clone());
-        async move { control::listen(&socket, app, running).await }
+        async move { control_socket::listen(&socket, app, running).await }
     });
     while !socket.exists() {
         tokio::task::yield_now().await;
     }
     let work = [Work::Request, Work::Request, Work::AiCall].map(|work| scene.alice.instance.begin_work(work));
-    let told = control::ask_why(&socket, scene.alice.instance.id).await.unwrap().unwrap();
+    let told = control_socket::ask_why(&socket, scene.alice.instance.id).await.unwrap().unwrap();
     assert_eq!(told, scene.town.instances().ledger(&scene.alice.instance));
     let text = shown();
     for line in

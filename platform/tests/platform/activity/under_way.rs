@@ -1,7 +1,7 @@
 //! What is under way when an instance falls asleep: nothing of it is lost, and what moves on it wakes it again.
 
 use berth::containers::fake::Verb;
-use berth::containers::{ContainerState, Exit};
+use berth::containers::{ContainerExit, ContainerState};
 use berth::instances::{Cause, Fact, Wish, Work};
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -176,7 +176,7 @@ async fn a_job_outlives_the_platform_and_not_its_own_program() {
         let jobs = scene.town.instances().jobs(&scene.alice.instance);
         assert_eq!((jobs.len(), jobs[0].name.as_str()), (1, "build"));
 
-        scene.town.host.crash(scene.alice.instance.id, Exit { code: 1, out_of_memory: false });
+        scene.town.host.crash(scene.alice.instance.id, ContainerExit { code: 1, out_of_memory: false });
         scene.town.look().await;
         assert_eq!(scene.changes().await, [(Fact::Stopped, Cause::FoundSo)], "a job starts nothing that has ended");
         assert_eq!(scene.town.host.calls(Verb::Start), 1);
@@ -199,11 +199,11 @@ async fn a_job_past_its_limit_keeps_nobody_from_being_deleted() {
         // Nobody remembers it, and its row is still there.
         scene.town.restart().await;
         let (accounts, modules) = (scene.town.app.accounts.clone(), scene.town.app.modules.clone());
-        accounts.delete(&scene.alice.instance.handle, "operator").await.unwrap();
+        accounts.schedule_deletion_of(&scene.alice.instance.handle, "operator").await.unwrap();
         scene.town.look().await;
-        assert_eq!(accounts.see_off(&modules).await.unwrap(), 0);
+        assert_eq!(accounts.advance_deletions(&modules).await.unwrap(), 0);
         scene.town.wait(HALF_AN_HOUR * 48 * 8).await;
-        assert_eq!(accounts.see_off(&modules).await.unwrap(), 1);
+        assert_eq!(accounts.advance_deletions(&modules).await.unwrap(), 1);
         assert!(scene.town.instances().all().is_empty());
     }
 }

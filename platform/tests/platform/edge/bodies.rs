@@ -18,7 +18,7 @@ fn head(cookie: &str, bytes: usize, more: &str) -> String {
 async fn expect_100_continue_is_answered_when_the_instance_is_awake() {
     let (town, alice, cookie) = at_home().await;
     put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
-    town.host.hold(Verb::Start, Held::BeforeItsEffect);
+    town.host.hold(Verb::Start, HoldPoint::BeforeEffect);
     let mut stream = TcpStream::connect(town.address).await.unwrap();
     stream.write_all(head(&cookie, 5, "Expect: 100-continue\r\n").as_bytes()).await.unwrap();
     until(&alice.instance, |s| s.fact == Fact::Waking).await;
@@ -37,7 +37,7 @@ async fn expect_100_continue_is_answered_when_the_instance_is_awake() {
 async fn a_large_upload_is_not_buffered_while_the_instance_wakes() {
     let (town, alice, cookie) = at_home().await;
     put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
-    town.host.hold(Verb::Start, Held::BeforeItsEffect);
+    town.host.hold(Verb::Start, HoldPoint::BeforeEffect);
     let stream = TcpStream::connect(town.address).await.unwrap();
     let (mut answer, mut upload) = stream.into_split();
     upload.write_all(head(&cookie, UPLOAD, "").as_bytes()).await.unwrap();

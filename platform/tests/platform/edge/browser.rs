@@ -15,7 +15,7 @@ async fn wait_for_it(flags: &[&str]) -> String {
     let origin = front.origin(HOST);
     visitor.take_cookie(&origin, &town.instance_cookie(&alice).await).await;
     put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
-    town.host.hold(Verb::Start, Held::BeforeItsEffect);
+    town.host.hold(Verb::Start, HoldPoint::BeforeEffect);
     visitor.goto(&format!("{origin}{REQUESTED}")).await;
     visitor.until_it_says("Waking alice").await;
     town.host.release(Verb::Start);

@@ -12,7 +12,7 @@ mod wake_gate;
 use std::time::Duration;
 
 use base64::Engine as _;
-use berth::containers::fake::{Held, Verb};
+use berth::containers::fake::{HoldPoint, Verb};
 use berth::instances::{Cause, Fact, Wish};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -125,7 +125,7 @@ async fn a_forged_return_path_is_no_open_redirect() {
 async fn a_person_sees_the_waiting_page_at_once_and_it_turns_into_the_instance() {
     let (town, alice, cookie) = at_home().await;
     put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
-    town.host.hold(Verb::Start, Held::BeforeItsEffect);
+    town.host.hold(Verb::Start, HoldPoint::BeforeEffect);
     // The Engine has not answered the start yet.
     let page = town.get(HOST, "/", &[("cookie", &cookie), PAGE]).await;
     assert_eq!((page.status, page.header("cache-control")), (503, "no-store"));
@@ -150,7 +150,7 @@ async fn a_hundred_programs_are_held_for_one_start_and_none_loses_its_body() {
     let (town, alice, cookie) = at_home().await;
     put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
     let starts = town.host.calls(Verb::Start);
-    town.host.hold(Verb::Start, Held::BeforeItsEffect);
+    town.host.hold(Verb::Start, HoldPoint::BeforeEffect);
     let headers = [("cookie", cookie.as_str()), ("origin", "https://alice.example.com")];
     let body = "x".repeat(5000);
     let held = (0..90).map(|_| town.send("POST", HOST, "/echo", &headers, &body));
@@ -171,7 +171,7 @@ async fn a_program_that_waited_too_long_gets_503_and_when_to_come_back() {
     let alice = town.settle_in("alice").await;
     let cookie = town.instance_cookie(&alice).await;
     put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
-    town.host.hold(Verb::Start, Held::BeforeItsEffect);
+    town.host.hold(Verb::Start, HoldPoint::BeforeEffect);
     let answer = town.get(HOST, "/echo", &[("cookie", &cookie)]).await;
     assert_eq!((answer.status, answer.header("retry-after")), (503, "5"));
     assert_eq!(answer.json()["status"], 503);

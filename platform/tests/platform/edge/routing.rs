@@ -85,7 +85,7 @@ async fn a_suspended_instance_says_so_instead_of_redirecting_to_the_login() {
 #[tokio::test]
 async fn an_account_scheduled_for_deletion_shows_how_to_cancel_it() {
     let (town, alice, _) = at_home().await;
-    town.app.accounts.delete(&alice.instance.handle, "operator").await.unwrap();
+    town.app.accounts.schedule_deletion_of(&alice.instance.handle, "operator").await.unwrap();
     let page = town.get(HOST, "/", &[PAGE]).await;
     assert_eq!(page.status, 403);
     let text = page.text();

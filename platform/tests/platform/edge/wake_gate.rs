@@ -7,7 +7,7 @@ use super::*;
 async fn held_asleep() -> (FakePlatform, Person, String) {
     let (town, alice, cookie) = at_home().await;
     put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;
-    town.host.hold(Verb::Start, Held::BeforeItsEffect);
+    town.host.hold(Verb::Start, HoldPoint::BeforeEffect);
     (town, alice, cookie)
 }
 

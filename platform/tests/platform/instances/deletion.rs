@@ -1,9 +1,9 @@
-//! Deletion: whatever happens on the way, it comes to its end, and nobody's files go who did not ask.
+//! Account deletion on a fake host: it completes through every failure and kill, and no other account loses its files.
 
 use std::time::Duration;
 
-use berth::containers::fake::{Held, Verb};
-use berth::containers::{ContainerHost as _, ContainerState, Exit, HostError};
+use berth::containers::fake::{HoldPoint, Verb};
+use berth::containers::{ContainerExit, ContainerHost as _, ContainerState, HostError};
 use berth::handle::Handle;
 use berth::instances::{Cause, Fact, Wish};
 use proptest::prelude::*;
@@ -15,19 +15,19 @@ use berth_testing::fake_platform::{FakePlatform, Person, until};
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// The operator deletes somebody, and the loop has stopped their instance.
+/// Schedules a deletion as the operator, and lets the reconciler stop the instance.
 async fn delete(town: &FakePlatform, resident: &Person) {
     let handle = Handle::parse(resident.handle).unwrap();
-    town.app.accounts.delete(&handle, "operator").await.unwrap();
+    town.app.accounts.schedule_deletion_of(&handle, "operator").await.unwrap();
     town.look().await;
 }
 
-async fn see_off(town: &FakePlatform) -> u64 {
-    town.app.accounts.see_off(&town.app.modules).await.unwrap()
+async fn advance_deletions(town: &FakePlatform) -> u64 {
+    town.app.accounts.advance_deletions(&town.app.modules).await.unwrap()
 }
 
 #[tokio::test]
-async fn who_leaves_sleeps_until_all_is_destroyed_and_nothing_wakes_them() {
+async fn a_scheduled_deletion_keeps_the_instance_stopped_until_everything_is_destroyed() {
     for database in databases().await {
         let town = FakePlatform::on(database, &[]).await;
         let alice = town.settle_in("alice").await;
@@ -39,16 +39,16 @@ async fn who_leaves_sleeps_until_all_is_destroyed_and_nothing_wakes_them() {
         let visit = town.get("alice.example.com", "/", &[("cookie", &cookie)]).await;
         assert_eq!((visit.status, visit.json()["code"].as_str()), (403, Some("leaving")));
         let login = cookie.strip_prefix("__Host-berth=").unwrap();
-        let stands = town.app.accounts.is_live("alice.example.com", login).await.unwrap();
-        assert!(!stands, "the login on the instance ended with the others");
-        assert_eq!(see_off(&town).await, 0);
+        let is_live = town.app.accounts.is_live("alice.example.com", login).await.unwrap();
+        assert!(!is_live, "the session on the instance's host ended with the others");
+        assert_eq!(advance_deletions(&town).await, 0);
         town.wait(WEEK - Duration::from_secs(1)).await;
-        assert_eq!(see_off(&town).await, 0);
+        assert_eq!(advance_deletions(&town).await, 0);
         assert_eq!(town.host.inspect(id).await.unwrap().container.unwrap().state, ContainerState::Stopped);
         assert_eq!(town.host.read(id).as_deref(), Some(&b"letters"[..]));
 
         town.wait(Duration::from_secs(1)).await;
-        assert_eq!(see_off(&town).await, 1);
+        assert_eq!(advance_deletions(&town).await, 1);
         town.look().await;
         let seen = town.host.inspect(id).await.unwrap();
         assert!(!seen.volume && seen.container.is_none(), "{seen:?}");
@@ -61,22 +61,22 @@ async fn who_leaves_sleeps_until_all_is_destroyed_and_nothing_wakes_them() {
 async fn an_instance_in_the_middle_of_work_is_stopped_before_its_files_are_marked() {
     let town = FakePlatform::new(&[]).await;
     let alice = town.settle_in("alice").await;
-    town.host.hold(Verb::Stop, Held::BeforeItsEffect);
+    town.host.hold(Verb::Stop, HoldPoint::BeforeEffect);
     let handle = Handle::parse("alice").unwrap();
-    town.app.accounts.delete(&handle, "operator").await.unwrap();
+    town.app.accounts.schedule_deletion_of(&handle, "operator").await.unwrap();
     town.host.until_held(Verb::Stop).await;
-    see_off(&town).await;
+    advance_deletions(&town).await;
     assert_eq!(town.host.host_report().await.unwrap().buried, 0);
     town.host.release(Verb::Stop);
     until(&alice.instance, |status| status.fact == Fact::Stopped).await;
-    see_off(&town).await;
+    advance_deletions(&town).await;
     assert_eq!(town.host.host_report().await.unwrap().buried, 1);
 }
 
-/// R1 and R2 for the saga of a deletion: each of its verbs fails before its effect, fails after it, and has the process
-/// killed around it; and all of it runs again from the beginning.
+/// Fault injection for every step of a deletion: the host's verb fails, the process is killed before the verb's effect,
+/// and it is killed after it. The next runs complete the deletion.
 #[tokio::test]
-async fn a_deletion_that_breaks_anywhere_is_finished_by_the_next_run() {
+async fn a_deletion_interrupted_at_any_step_is_completed_by_the_next_run() {
     for database in databases().await {
         let mut town = FakePlatform::on(database, &[]).await;
         let residents = ["ann", "ben", "cid", "dora", "emil", "fay", "gus", "hal"];
@@ -86,28 +86,28 @@ async fn a_deletion_that_breaks_anywhere_is_finished_by_the_next_run() {
             let id = resident.instance.id;
             delete(&town, &resident).await;
             let verb = verbs[n % verbs.len()];
-            // The first half fails, the second half is killed.
+            // For the first half of the residents the verb fails; for the second half the process is killed.
             if n < verbs.len() {
                 for error in [HostError::Timeout, HostError::Unreachable] {
                     town.host.fail_next(verb, error);
-                    see_off(&town).await;
-                    see_off(&town).await;
+                    advance_deletions(&town).await;
+                    advance_deletions(&town).await;
                     town.wait(WEEK).await;
                 }
-                see_off(&town).await;
+                advance_deletions(&town).await;
             } else {
-                for held in [Held::BeforeItsEffect, Held::AfterItsEffect] {
+                for held in [HoldPoint::BeforeEffect, HoldPoint::AfterEffect] {
                     town.host.hold(verb, held);
                     let app = town.app.clone();
-                    let running = tokio::spawn(async move { app.accounts.see_off(&app.modules).await });
+                    let running = tokio::spawn(async move { app.accounts.advance_deletions(&app.modules).await });
                     let _ = tokio::time::timeout(Duration::from_millis(300), town.host.until_held(verb)).await;
                     running.abort();
                     town.host.release(verb);
                     town.restart().await;
-                    see_off(&town).await;
+                    advance_deletions(&town).await;
                     town.wait(WEEK).await;
                 }
-                see_off(&town).await;
+                advance_deletions(&town).await;
             }
             let seen = town.host.inspect(id).await.unwrap();
             assert!(!seen.volume && seen.container.is_none(), "{verb:?}: {seen:?}");
@@ -118,13 +118,13 @@ async fn a_deletion_that_breaks_anywhere_is_finished_by_the_next_run() {
 }
 
 #[tokio::test]
-async fn the_loop_alone_never_takes_a_volume_however_long_it_runs() {
+async fn the_reconciler_never_destroys_a_volume() {
     let mut town = FakePlatform::new(&[]).await;
     let alice = town.settle_in("alice").await;
     let id = alice.instance.id;
     town.host.write(id, b"letters");
     delete(&town, &alice).await;
-    // Everything but the scheduled work, for months: the files wait for it.
+    // For months, everything runs except the scheduled job.
     for _ in 0..10 {
         town.wait(WEEK).await;
         town.restart().await;
@@ -134,24 +134,24 @@ async fn the_loop_alone_never_takes_a_volume_however_long_it_runs() {
 }
 
 #[tokio::test]
-async fn a_host_that_was_told_late_keeps_the_files_its_whole_time() {
+async fn the_grace_period_on_the_host_starts_when_the_files_are_marked() {
     let town = FakePlatform::new(&[]).await;
     let alice = town.settle_in("alice").await;
     delete(&town, &alice).await;
     town.host.cut_off();
     town.wait(WEEK * 2).await;
-    assert_eq!(see_off(&town).await, 0);
+    assert_eq!(advance_deletions(&town).await, 0);
     town.host.reconnect();
-    see_off(&town).await;
+    advance_deletions(&town).await;
     town.wait(WEEK - Duration::from_secs(1)).await;
-    assert_eq!(see_off(&town).await, 0);
+    assert_eq!(advance_deletions(&town).await, 0);
     let handle = Handle::parse("alice").unwrap();
-    town.app.accounts.keep(&handle, "operator").await.unwrap();
-    assert_eq!(town.host.host_report().await.unwrap().buried, 0, "and until then it can be kept");
+    town.app.accounts.cancel_deletion_of(&handle, "operator").await.unwrap();
+    assert_eq!(town.host.host_report().await.unwrap().buried, 0, "until then the deletion can be cancelled");
 }
 
 #[tokio::test]
-async fn a_place_is_given_again_only_after_it_has_rested_and_the_lowest_first() {
+async fn a_slot_is_reused_after_a_day_and_the_lowest_first() {
     for database in databases().await {
         let town = FakePlatform::on(database, &[]).await;
         let ann = town.settle_in("ann").await;
@@ -160,11 +160,11 @@ async fn a_place_is_given_again_only_after_it_has_rested_and_the_lowest_first() 
         for resident in [&ann, &ben] {
             delete(&town, resident).await;
         }
-        see_off(&town).await;
+        advance_deletions(&town).await;
         town.wait(WEEK).await;
-        assert_eq!(see_off(&town).await, 2);
+        assert_eq!(advance_deletions(&town).await, 2);
         let cid = town.settle_in("cid").await;
-        assert!(cid.instance.address() > second, "nobody gets a place that was another's just now");
+        assert!(cid.instance.address() > second, "a slot must not be reused at once");
         town.wait(DAY).await;
         let dora = town.settle_in("dora").await;
         assert_eq!(dora.instance.address(), first);
@@ -172,10 +172,11 @@ async fn a_place_is_given_again_only_after_it_has_rested_and_the_lowest_first() 
     }
 }
 
-/// A table that refers to an instance or an account and is forgotten by the deletion would keep it from ever ending.
+/// A new table with a foreign key to an instance or an account would make every deletion fail, unless its rows are
+/// deleted too.
 #[tokio::test]
-async fn every_table_that_names_a_person_or_their_instance_is_known_to_the_deletion() {
-    // Emptied by hand, or kept: what is held settles first, and the books stay.
+async fn the_deletion_handles_every_table_that_references_an_account_or_an_instance() {
+    // Tables that the deletion empties explicitly, and those of the ledger, which stay.
     let known = [
         "instances",
         "passkeys",
@@ -209,26 +210,26 @@ async fn every_table_that_names_a_person_or_their_instance_is_known_to_the_delet
         let stays = ["instances", "accounts"].into_iter().any(|table| names(table) && !cascades(table));
         assert!(
             !stays || known.contains(&name.as_str()),
-            "{name} refers to what a deletion takes away: let its rows go with it (ON DELETE CASCADE), or empty it there"
+            "{name} references rows that a deletion removes: add ON DELETE CASCADE, or delete its rows there"
         );
     }
 }
 
-/// What may happen on a bad night.
+/// An event of a random sequence.
 #[derive(Clone, Copy, Debug)]
 enum Event {
-    /// Somebody tidies the engine up: containers that do not run are removed.
+    /// `docker container prune` by the operator: containers that do not run are removed.
     Prune,
     Stop(usize),
     Crash(usize),
     Visit(usize),
     /// The platform's process is killed and started again.
     Kill,
-    Leave(usize),
-    Keep(usize),
-    SeeOff,
+    ScheduleDeletion(usize),
+    CancelDeletion(usize),
+    AdvanceDeletions,
     Days(u8),
-    /// The engine is away while the scheduled work runs.
+    /// The engine does not answer while the scheduled job runs.
     Outage,
 }
 
@@ -240,9 +241,9 @@ fn events() -> impl Strategy<Value = Event> {
         who.clone().prop_map(Event::Crash),
         who.clone().prop_map(Event::Visit),
         Just(Event::Kill),
-        who.clone().prop_map(Event::Leave),
-        who.prop_map(Event::Keep),
-        Just(Event::SeeOff),
+        who.clone().prop_map(Event::ScheduleDeletion),
+        who.prop_map(Event::CancelDeletion),
+        Just(Event::AdvanceDeletions),
         (1..9_u8).prop_map(Event::Days),
         Just(Event::Outage),
     ]
@@ -254,12 +255,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 12, max_shrink_iters: 40, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_night_loses_the_files_of_somebody_who_did_not_ask(night in proptest::collection::vec(events(), 10..40)) {
-        tokio::runtime::Runtime::new().unwrap().block_on(live_through(&night));
+    fn no_sequence_of_events_destroys_files_without_a_due_deletion(sequence in proptest::collection::vec(events(), 10..40)) {
+        tokio::runtime::Runtime::new().unwrap().block_on(run_sequence(&sequence));
     }
 }
 
-async fn live_through(night: &[Event]) {
+async fn run_sequence(sequence: &[Event]) {
     let mut town = FakePlatform::new(&[]).await;
     let mut ids = Vec::new();
     for handle in PEOPLE {
@@ -267,31 +268,31 @@ async fn live_through(night: &[Event]) {
         town.host.write(resident.instance.id, handle.as_bytes());
         ids.push(resident.instance.id);
     }
-    // Since when each is asked to leave.
-    let mut leaving = [None; PEOPLE.len()];
-    for event in night {
-        happen(&mut town, *event, &mut leaving).await;
+    // When each account's deletion was scheduled.
+    let mut scheduled = [None; PEOPLE.len()];
+    for event in sequence {
+        apply(&mut town, *event, &mut scheduled).await;
         for (n, handle) in PEOPLE.into_iter().enumerate() {
-            let due = leaving[n].is_some_and(|since| town.clock.now().since(since) >= WEEK);
+            let due = scheduled[n].is_some_and(|since| town.clock.now().since(since) >= WEEK);
             let files = town.host.read(ids[n]);
             assert!(
                 due || files.as_deref() == Some(handle.as_bytes()),
-                "{handle} lost {files:?} by {event:?} of {night:?}"
+                "{handle} lost {files:?} by {event:?} of {sequence:?}"
             );
         }
     }
-    // And who did ask is gone in the end.
+    // Scheduled deletions complete in the end.
     town.host.reconnect();
     for _ in 0..3 {
-        see_off(&town).await;
+        advance_deletions(&town).await;
         town.wait(WEEK).await;
     }
     for (n, handle) in PEOPLE.into_iter().enumerate() {
-        assert_eq!(town.host.read(ids[n]).is_none(), leaving[n].is_some(), "{handle} after {night:?}");
+        assert_eq!(town.host.read(ids[n]).is_none(), scheduled[n].is_some(), "{handle} after {sequence:?}");
     }
 }
 
-async fn happen(town: &mut FakePlatform, event: Event, leaving: &mut [Option<berth::clock::Timestamp>]) {
+async fn apply(town: &mut FakePlatform, event: Event, scheduled: &mut [Option<berth::clock::Timestamp>]) {
     let handle = |n: usize| Handle::parse(PEOPLE[n]).unwrap();
     match event {
         Event::Prune => {
@@ -309,7 +310,7 @@ async fn happen(town: &mut FakePlatform, event: Event, leaving: &mut [Option<ber
         }
         Event::Crash(n) => {
             if let Some(instance) = town.instances().by_handle(&handle(n)) {
-                town.host.crash(instance.id, Exit { code: 1, out_of_memory: false });
+                town.host.crash(instance.id, ContainerExit { code: 1, out_of_memory: false });
             }
         }
         Event::Visit(n) => {
@@ -318,21 +319,21 @@ async fn happen(town: &mut FakePlatform, event: Event, leaving: &mut [Option<ber
             }
         }
         Event::Kill => town.restart().await,
-        Event::Leave(n) => {
-            if town.app.accounts.delete(&handle(n), "operator").await.is_ok() {
-                leaving[n] = Some(town.clock.now());
+        Event::ScheduleDeletion(n) => {
+            if town.app.accounts.schedule_deletion_of(&handle(n), "operator").await.is_ok() {
+                scheduled[n] = Some(town.clock.now());
             }
         }
-        Event::Keep(n) => {
-            if town.app.accounts.keep(&handle(n), "operator").await.is_ok() {
-                leaving[n] = None;
+        Event::CancelDeletion(n) => {
+            if town.app.accounts.cancel_deletion_of(&handle(n), "operator").await.is_ok() {
+                scheduled[n] = None;
             }
         }
-        Event::SeeOff => drop(see_off(town).await),
+        Event::AdvanceDeletions => drop(advance_deletions(town).await),
         Event::Days(days) => town.wait(DAY * u32::from(days)).await,
         Event::Outage => {
             town.host.cut_off();
-            see_off(town).await;
+            advance_deletions(town).await;
             town.host.reconnect();
         }
     }

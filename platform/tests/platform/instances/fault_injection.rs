@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use berth::accounts::Standing;
+use berth::accounts::AccountState;
 use berth::containers::{ContainerHost as _, ContainerState};
 use berth::instances::{Cause, Fact, Wish};
 
@@ -179,7 +179,7 @@ async fn leave(
     what: &str,
 ) {
     let handle = &resident.instance.handle;
-    town.app.accounts.delete(handle, "operator").await.unwrap();
+    town.app.accounts.schedule_deletion_of(handle, "operator").await.unwrap();
     if let Some((_, moment, deed)) = trouble {
         for verb in ["bury_volume", "remove_container", "destroy_volume"] {
             points.once(verb, *moment, deed.clone());
@@ -188,7 +188,7 @@ async fn leave(
     for _ in 0..ROUNDS {
         town.look().await;
         // One that breaks is finished by a later one.
-        let _ = town.app.accounts.see_off(&town.app.modules).await;
+        let _ = town.app.accounts.advance_deletions(&town.app.modules).await;
         town.wait(WEEK).await;
     }
     points.clear();
@@ -197,7 +197,7 @@ async fn leave(
     assert_eq!(town.host.host_report().await.unwrap().buried, 0, "{what}");
     assert!(town.instances().by_handle(handle).is_none(), "{what}: the row is there");
     let account = town.app.accounts.account(handle).await.unwrap();
-    assert_eq!(account.standing, Standing::Gone, "{what}: the account is there");
+    assert_eq!(account.state, AccountState::Deleted, "{what}: the account is there");
 }
 
 /// Waits out the pauses until it is where it was going.

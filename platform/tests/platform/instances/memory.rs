@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use berth::containers::ContainerHost as _;
 use berth::containers::ContainerLoad;
-use berth::containers::fake::{Held, Verb};
+use berth::containers::fake::{HoldPoint, Verb};
 use berth::instances::{Cause, Fact, Work};
 
 use berth_testing::fake_platform::{FakePlatform, Person, until};
@@ -97,7 +97,7 @@ async fn a_herd_wakes_in_the_order_of_asking_no_more_at_a_time_than_may() {
         herd.push(town.settle_in(handle).await);
     }
     town.wait(HALF_AN_HOUR).await;
-    town.host.hold(Verb::Start, Held::BeforeItsEffect);
+    town.host.hold(Verb::Start, HoldPoint::BeforeEffect);
     for one in &herd {
         town.instances().wake(&one.instance, Cause::Visit).await.unwrap();
         // Asked one after the other: each is on its way before the next.

@@ -8,8 +8,8 @@ mod upgrades;
 
 use std::time::Duration;
 
-use berth::containers::fake::{Held, Verb};
-use berth::containers::{ContainerHost as _, ContainerState, Exit, HostError};
+use berth::containers::fake::{HoldPoint, Verb};
+use berth::containers::{ContainerExit, ContainerHost as _, ContainerState, HostError};
 use berth::error::Error;
 use berth::instances::{Cause, Fact, Instances, Wish, Work};
 
@@ -124,7 +124,7 @@ async fn a_hundred_visits_to_a_sleeper_are_one_start() {
     let alice = town.settle_in("alice").await;
     town.wait(HALF_AN_HOUR).await;
     let before = town.host.calls(Verb::Start);
-    town.host.hold(Verb::Start, Held::BeforeItsEffect);
+    town.host.hold(Verb::Start, HoldPoint::BeforeEffect);
     for _ in 0..100 {
         town.instances().wake(&alice.instance, Cause::Visit).await.unwrap();
     }
@@ -189,7 +189,7 @@ async fn another_failure_after_the_first_is_written_down_too() {
 #[tokio::test]
 async fn killed_at_any_step_it_converges_with_nothing_doubled_and_nothing_lost() {
     for verb in [Verb::EnsureVolume, Verb::Create, Verb::Start, Verb::Inspect] {
-        for held in [Held::BeforeItsEffect, Held::AfterItsEffect] {
+        for held in [HoldPoint::BeforeEffect, HoldPoint::AfterEffect] {
             let mut town = FakePlatform::new(&[]).await;
             // The process dies with this call under way: it never hears what became of it.
             town.host.hold(verb, held);
@@ -230,7 +230,7 @@ async fn a_list_from_before_a_wake_does_not_undo_it() {
     let alice = town.settle_in("alice").await;
     town.wait(HALF_AN_HOUR).await;
     let stops = town.host.calls(Verb::Stop);
-    town.host.hold(Verb::List, Held::AfterItsEffect);
+    town.host.hold(Verb::List, HoldPoint::AfterEffect);
     let instances = town.instances().clone();
     let round = tokio::spawn(async move { instances.round().await });
     town.host.until_held(Verb::List).await;
@@ -250,7 +250,7 @@ async fn one_that_does_not_come_to_rest_does_not_delay_the_start() {
     let mut town = FakePlatform::new(&[]).await;
     town.settle_in("alice").await;
     town.kill().await;
-    town.host.hold(Verb::Inspect, Held::BeforeItsEffect);
+    town.host.hold(Verb::Inspect, HoldPoint::BeforeEffect);
     tokio::time::timeout(Duration::from_secs(10), town.start()).await.expect("the start goes on without it");
     town.host.release(Verb::Inspect);
     until(&town.instances().all()[0], |s| s.fact == Fact::Awake).await;
@@ -276,7 +276,7 @@ async fn one_that_ended_by_itself_stays_so_until_somebody_wants_it() {
     let town = FakePlatform::new(&[]).await;
     let alice = town.settle_in("alice").await;
     let starts = town.host.calls(Verb::Start);
-    town.host.crash(alice.instance.id, Exit { code: 1, out_of_memory: false });
+    town.host.crash(alice.instance.id, ContainerExit { code: 1, out_of_memory: false });
     until(&alice.instance, |s| s.fact == Fact::Stopped && s.cause == Cause::FoundSo).await;
     town.look().await;
     assert_eq!(town.host.calls(Verb::Start), starts);

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use berth::containers::fake::{Held, Verb};
-use berth::containers::{ContainerHost as _, Exit, SeenContainer};
+use berth::containers::fake::{HoldPoint, Verb};
+use berth::containers::{ContainerExit, ContainerHost as _, ObservedContainer};
 use berth::error::Error;
 use berth::instances::{Cause, Fact, Renewed, STUCK_AFTER, Terms, Wish, Work};
 
@@ -13,7 +13,7 @@ use berth_testing::fake_platform::{FakePlatform, Person, until};
 const HALF_AN_HOUR: Duration = Duration::from_secs(30 * 60);
 const IMAGE: &str = "berth-instance:latest";
 
-async fn container(town: &FakePlatform, of: &Person) -> SeenContainer {
+async fn container(town: &FakePlatform, of: &Person) -> ObservedContainer {
     town.host.inspect(of.instance.id).await.unwrap().container.unwrap()
 }
 
@@ -71,13 +71,13 @@ async fn a_newer_container_that_does_not_become_ready_gives_way_to_the_one_befor
         town.wait(HALF_AN_HOUR).await;
         town.host.rebuild_image(IMAGE);
         town.look().await;
-        town.host.hold(Verb::Start, Held::BeforeItsEffect);
+        town.host.hold(Verb::Start, HoldPoint::BeforeEffect);
         town.visit(&alice.instance).await;
         town.host.until_held(Verb::Start).await;
         let newer = container(&town, &alice).await;
         assert_ne!(newer.image_id, before.image_id);
         // The newer program ends right after its start.
-        town.host.breaks_when_started(&newer.image_id, Exit { code: 3, out_of_memory: false });
+        town.host.breaks_when_started(&newer.image_id, ContainerExit { code: 3, out_of_memory: false });
         town.host.release(Verb::Start);
         until(&alice.instance, |s| s.fact == Fact::Awake).await;
         town.instances().settled().await;
@@ -101,7 +101,7 @@ async fn a_newer_container_that_does_not_become_ready_gives_way_to_the_one_befor
 #[tokio::test]
 async fn killed_at_any_step_of_an_upgrade_it_ends_in_one_container_on_the_same_files() {
     for verb in [Verb::Create, Verb::Start, Verb::Inspect] {
-        for held in [Held::BeforeItsEffect, Held::AfterItsEffect] {
+        for held in [HoldPoint::BeforeEffect, HoldPoint::AfterEffect] {
             for breaks in [false, true] {
                 let mut town = FakePlatform::new(&[]).await;
                 let alice = town.settle_in("alice").await;
@@ -111,7 +111,7 @@ async fn killed_at_any_step_of_an_upgrade_it_ends_in_one_container_on_the_same_f
                 town.look().await;
                 if breaks {
                     let newer = container(&town, &alice).await.newest_image_id;
-                    town.host.breaks_when_started(&newer, Exit { code: 3, out_of_memory: false });
+                    town.host.breaks_when_started(&newer, ContainerExit { code: 3, out_of_memory: false });
                 }
                 town.host.hold(verb, held);
                 town.visit(&alice.instance).await;
@@ -220,7 +220,7 @@ async fn one_that_is_on_its_way_too_long_is_stuck_and_stopping_it_frees_it() {
     let town = FakePlatform::new(&[]).await;
     let alice = town.settle_in("alice").await;
     town.wait(HALF_AN_HOUR).await;
-    town.host.hold(Verb::Start, Held::BeforeItsEffect);
+    town.host.hold(Verb::Start, HoldPoint::BeforeEffect);
     town.visit(&alice.instance).await;
     town.host.until_held(Verb::Start).await;
     assert!(!alice.instance.status().is_stuck(town.clock.now()));
@@ -261,7 +261,7 @@ async fn whoever_asked_for_an_upgrade_hears_what_became_of_it() {
     assert_eq!(ask("other:1").await, Renewed::Done);
     let broken = container(&town, &alice).await.image_id;
     assert_eq!(ask(IMAGE).await, Renewed::Done);
-    town.host.breaks_when_started(&broken, Exit { code: 3, out_of_memory: false });
+    town.host.breaks_when_started(&broken, ContainerExit { code: 3, out_of_memory: false });
     assert_eq!(ask("other:1").await, Renewed::WentBack);
     assert!(town.instances().outdated().await.unwrap().is_empty(), "what was refused is not offered again");
     assert_eq!(ask(IMAGE).await, Renewed::Done, "another one is");

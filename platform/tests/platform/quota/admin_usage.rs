@@ -1,4 +1,4 @@
-//! What the operator sees of everybody's AI calls, and changes; and a provider's bill beside the books.
+//! The operator's pages about AI usage: all users, limits and credit of one, reconciliation with a provider bill.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Tokens of the demo model that a dollar buys.
 const A_DOLLAR: u64 = 2_000_000;
 
-/// The accounts of a page, in their order.
+/// The users of a page, in their order.
 fn accounts(page: &str) -> Vec<&str> {
     page.split("<a href=\"/admin/users/").skip(1).map(|rest| rest.split('"').next().unwrap()).collect()
 }
 
 #[tokio::test]
-async fn the_operator_sees_who_spends_how_much_and_who_is_near_the_limit() {
+async fn the_operator_sees_usage_by_user_and_which_users_are_near_the_limit() {
     let site = site(&[("BERTH_ALLOWANCE_DOLLARS", "5")]).await;
     let mut operator = site.operator("olivia").await;
     for handle in ["alice", "boris", "carol", "idle"] {
@@ -29,11 +29,11 @@ async fn the_operator_sees_who_spends_how_much_and_who_is_near_the_limit() {
     call(&site.app, "alice", "", A_DOLLAR * 3).await;
     call(&site.app, "boris", "", A_DOLLAR).await;
     site.app.clock.advance(DAY);
-    // An operator's login does not last a night.
+    // The operator's session has expired over night.
     assert_eq!(operator.present_passkey("").await, "/log-in/code");
     let code = format!("code={}", operator.fresh_code());
     assert_eq!(operator.post("/log-in/code", &code).await.in_short(), "303 /");
-    // A dollar of which nine tenths are spent, and so nearer to its end than the others.
+    // Nine tenths of her limit of one dollar are spent, a larger share than of any other.
     let page = operator.post("/admin/users/carol/limits", "month=1&requests=30").await;
     assert_eq!(page.in_short(), "303 /admin/users/carol");
     call(&site.app, "carol", "", A_DOLLAR / 10 * 9).await;
@@ -85,7 +85,7 @@ async fn accounts_come_in_pages() {
 }
 
 #[tokio::test]
-async fn limits_and_credit_are_set_on_a_page_reach_the_next_call_and_stand_in_the_audit() {
+async fn limits_and_credit_set_on_a_page_apply_to_the_next_call_and_are_audited() {
     let site = site(&[("BERTH_ALLOWANCE_DOLLARS", "1")]).await;
     let mut operator = site.operator("olivia").await;
     let mut alice = site.member("alice").await;
@@ -123,7 +123,7 @@ async fn limits_and_credit_are_set_on_a_page_reach_the_next_call_and_stand_in_th
 }
 
 #[tokio::test]
-async fn a_bill_is_compared_by_day_and_model_and_warned_of_above_one_percent() {
+async fn a_bill_is_reconciled_by_day_and_model_and_a_difference_above_one_percent_is_marked() {
     let site = site(&[]).await;
     let mut operator = site.operator("olivia").await;
     site.member("alice").await;

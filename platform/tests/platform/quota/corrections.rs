@@ -241,7 +241,7 @@ async fn whenever_the_platform_is_killed_a_correction_that_was_said_to_be_made_i
         let kind = database.kind;
         for round in 0..rounds {
             let mut child = Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", "corrections::the_platform", "--ignored", "--nocapture"])
+                .args(["--exact", "quota::corrections::the_platform", "--ignored", "--nocapture"])
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .stderr(Stdio::null())

@@ -1,4 +1,4 @@
-//! Price tables as the operator sees and changes them: looked at before they hold, and receipts rated by them.
+//! Price tables on the operator's pages: upload, comparison, activation, and repricing of receipts.
 
 use berth::app::App;
 use berth::handle::Handle;
@@ -36,7 +36,7 @@ async fn send(operator: &mut WebClient, table: &str) -> Answer {
     operator.post("/admin/prices", &format!("table={}&source=mine.json", query_value(table))).await
 }
 
-/// Takes a table in; its version.
+/// Uploads a table and returns its version.
 async fn take_in(operator: &mut WebClient, table: &str) -> String {
     let answer = send(operator, table).await;
     let (short, before) = (answer.in_short(), "303 /admin/prices/");
@@ -70,7 +70,7 @@ async fn the_operator_sees_what_models_cost_and_finds_one_by_a_part_of_its_name(
 }
 
 #[tokio::test]
-async fn a_table_is_looked_at_before_it_holds_and_an_older_one_can_hold_again() {
+async fn a_table_is_reviewed_before_it_is_activated_and_an_older_one_can_be_activated_again() {
     let site = site(&[]).await;
     let mut operator = site.operator("olivia").await;
     let before = site.app.quota.prices_in_force().await.unwrap().version;
@@ -131,7 +131,7 @@ async fn a_table_that_cannot_be_read_says_why_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn receipts_are_rated_by_a_version_once_it_was_looked_at() {
+async fn receipts_are_repriced_after_a_preview() {
     let site = site(&[]).await;
     let mut operator = site.operator("olivia").await;
     let mut alice = site.member("alice").await;
@@ -169,7 +169,7 @@ async fn receipts_are_rated_by_a_version_once_it_was_looked_at() {
         assert!(page.contains(&format!("name=\"{field}\"")) && page.contains("which-note"), "{asked}: {page}");
     }
     assert_eq!(site.app.quota.disagreements().await.unwrap(), Vec::<String>::new());
-    // Whoever paid sees why.
+    // The user sees the correction and its reason.
     let receipt = site.app.quota.receipts(account, 1).await.unwrap().remove(0);
     let page = alice.get("/usage/receipts").await.text().await;
     assert!(page.contains(&format!("a correction: by the prices of version {cheap}")), "{page}");

@@ -1,6 +1,6 @@
 //! Receipts that are rated again by another version of the prices.
 
-use berth::cli::control;
+use berth::control_socket;
 use berth::db::AccountId;
 use berth::error::Error;
 use berth::quota::{Call, Mode, Outcome, Quota, RerateOrder, Rerated, Seen, Usage};
@@ -217,7 +217,7 @@ async fn the_operators_commands_reach_the_running_platform_and_look_before_they_
     let running = CancellationToken::new();
     let listening = tokio::spawn({
         let (socket, app, end) = (socket.clone(), world.app.clone(), running.clone());
-        async move { control::listen(&socket, app, end).await }
+        async move { control_socket::listen(&socket, app, end).await }
     });
     while !socket.exists() {
         tokio::task::yield_now().await;

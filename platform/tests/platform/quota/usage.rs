@@ -1,4 +1,4 @@
-//! What people see of their AI calls: sums, receipts, a month to take away.
+//! The usage pages and their API: sums, receipts and the export of a month.
 
 use std::time::Duration;
 
@@ -14,18 +14,18 @@ use berth_testing::quota_platform::{QuotaPlatform, client, json as read_json};
 use berth_testing::sqlite;
 use berth_testing::web_client::{WebClient, WebFixture};
 
-/// What a token of the demo model's output costs.
+/// The price of one output token of the demo model, in nano-dollars.
 const A_TOKEN: i64 = 500;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A platform whose books are open, on SQLite.
+/// A platform on SQLite whose journal is open.
 pub async fn site(settings: &[(&str, &str)]) -> WebFixture {
     let site = WebFixture::with(settings).await;
     site.app.quota.begin().await.unwrap();
     site
 }
 
-/// Has an agent of somebody hold `tokens` of output of the demo model.
+/// Holds the price of `tokens` output tokens of the demo model for a call of an agent.
 pub async fn hold(app: &App, handle: &str, agent: &str, tokens: u64) -> Hold {
     let instance = app.instances.by_handle(&Handle::parse(handle).unwrap()).unwrap();
     let demand = Demand {
@@ -45,7 +45,7 @@ pub async fn hold(app: &App, handle: &str, agent: &str, tokens: u64) -> Hold {
     app.quota.admit(call).await.unwrap()
 }
 
-/// A call that uses all that it held.
+/// Makes a call that uses exactly what it held.
 pub async fn call(app: &App, handle: &str, agent: &str, tokens: u64) {
     let hold = hold(app, handle, agent, tokens).await;
     hold.settle(Seen::Final(Usage { output_tokens: tokens, ..Usage::default() }), Outcome::Completed, String::new());
@@ -60,7 +60,7 @@ fn named<'a>(sums: &'a Value, name: &str) -> &'a Value {
 }
 
 #[tokio::test]
-async fn who_never_called_sees_what_there_is_to_spend_and_no_empty_tables() {
+async fn without_calls_the_page_shows_the_budget_and_no_empty_tables() {
     let site = site(&[("BERTH_ALLOWANCE_DOLLARS", "5")]).await;
     let mut alice = site.member("alice").await;
     let page = alice.get("/usage").await;
@@ -74,7 +74,7 @@ async fn who_never_called_sees_what_there_is_to_spend_and_no_empty_tables() {
 }
 
 #[tokio::test]
-async fn the_same_sums_stand_on_the_page_and_in_the_api_and_add_up() {
+async fn page_and_api_show_the_same_sums_and_they_add_up() {
     let site = site(&[("BERTH_REQUESTS_A_MINUTE", "60")]).await;
     let mut alice = site.member("alice").await;
     site.member("boris").await;
@@ -139,11 +139,11 @@ async fn agents_beyond_twenty_are_summed_up() {
 }
 
 #[tokio::test]
-async fn a_month_that_is_over_can_be_looked_at() {
+async fn a_past_month_can_be_viewed() {
     let site = site(&[]).await;
     let mut alice = site.member("alice").await;
     call(&site.app, "alice", "builder", 20_000).await;
-    // A call belongs to the month that it began in.
+    // A call is charged to the month in which it started.
     let across = hold(&site.app, "alice", "builder", 80_000).await;
     site.app.clock.advance(20 * DAY);
     call(&site.app, "alice", "reader", 7000).await;
@@ -195,7 +195,7 @@ async fn receipts_come_in_pages_each_once_and_in_their_order() {
 }
 
 #[tokio::test]
-async fn a_receipt_can_be_verified_by_whoever_has_it_and_one_that_was_altered_says_so() {
+async fn a_receipt_can_be_verified_by_its_owner_and_an_altered_one_is_reported() {
     let site = site(&[]).await;
     let (mut alice, mut boris) = (site.member("alice").await, site.member("boris").await);
     for tokens in [1000, 2000, 3000] {
@@ -228,7 +228,7 @@ async fn a_receipt_can_be_verified_by_whoever_has_it_and_one_that_was_altered_sa
 }
 
 #[tokio::test]
-async fn a_receipt_says_in_words_how_its_amount_came_about() {
+async fn a_receipt_explains_its_amount() {
     let site = site(&[]).await;
     let mut alice = site.member("alice").await;
     let usage = Usage { output_tokens: 10, ..Usage::default() };
@@ -252,7 +252,7 @@ async fn a_receipt_says_in_words_how_its_amount_came_about() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_instance_asks_what_is_left_in_figures_or_in_words() {
+async fn an_instance_reads_its_budget_as_json_or_text() {
     let world = QuotaPlatform::on(sqlite().await, |config| {
         config.limits.day_nanodollars = Some(500_000_000);
         config.limits.requests_a_minute = Some(60);
@@ -296,7 +296,7 @@ async fn an_instance_asks_what_is_left_in_figures_or_in_words() {
 }
 
 #[tokio::test]
-async fn a_month_is_exported_whole_and_is_no_formula() {
+async fn a_month_is_exported_completely_and_without_formulas() {
     let site = site(&[]).await;
     let mut alice = site.member("alice").await;
     for _ in 0..3 {

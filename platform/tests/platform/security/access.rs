@@ -1,15 +1,16 @@
-//! Every route of the two tables, tried by everybody: a route without a row here fails, and so does a row without a route.
+//! Access control: every route of the two route tables, requested in every role. A route without a row here fails the
+//! test, and so does a row without a route.
 //!
-//! Three doors stand in no table, because they have a path or two of their own and pass the rest through: instances' hosts
-//! (`edge.rs` tells who gets in), the quota proxy (`llm.rs`), and what only this machine reaches, Caddy's `ask` and the
-//! operator's metrics and health.
+//! Three routers have no table, because they own a path or two and pass the rest on: the instances' hosts (see
+//! `edge.rs`), the quota proxy (`llm.rs`), and the internal listener with Caddy's `ask`, metrics and health.
 
 use std::collections::BTreeMap;
 
 use axum::http::Method;
 use berth::alarms::Schedule;
 use berth::handle::Handle;
-use berth::sharing::Audience;
+use berth::own_keys::KeyOwner;
+use berth::sharing::ShareAudience;
 use berth::web::AccessLevel;
 use berth::web::routes::{self, Route};
 use berth::webhooks::WebhookRequest;
@@ -18,10 +19,11 @@ use serde_json::json;
 use berth_testing::name_server::NameServer;
 use berth_testing::web_client::{WebClient, WebFixture};
 
-/// Who tries: nobody, somebody signing up, half logged in, another member, the operator, and the member whose things they are.
-const ROLES: [&str; 6] = ["nobody", "signing up", "half in", "another", "operator", "member"];
+/// The roles: no session, a sign-up under way, a log-in under way, another member, the operator, and the member who
+/// owns everything that the paths name.
+const ROLES: [&str; 6] = ["no session", "signing up", "logging in", "another", "operator", "member"];
 
-/// What each of them sees, as status and where it sends to.
+/// The response to each role: its status, and the target of a redirect.
 const EXPECTED: &[(&str, [&str; 6])] = &[
     ("GET /assets/{*path}", ["200", "200", "200", "200", "200", "200"]),
     ("GET /sign-up", ["200", "200", "200", "200", "200", "200"]),
@@ -133,10 +135,12 @@ const EXPECTED: &[(&str, [&str; 6])] = &[
     ),
     ("POST /alarms/{name}/delete", ["303 /log-in", "303 /log-in", "303 /log-in", "404", "404", "303 /webhooks#alarms"]),
     ("POST /api/webhooks/paths", ["401", "401", "401", "422", "422", "422"]),
-    ("POST /api/webhooks/paths/close", ["401", "401", "401", "422", "422", "422"]),
+    ("DELETE /api/webhooks/paths/{*path}", ["401", "401", "401", "404", "404", "404"]),
+    ("GET /api/webhooks/paths", ["401", "401", "401", "200", "200", "200"]),
+    ("GET /api/webhooks/deliveries", ["401", "401", "401", "200", "200", "200"]),
     ("POST /api/webhooks/deliveries/{id}/retry", ["401", "401", "401", "404", "404", "202"]),
-    ("POST /api/webhooks/deliveries/{id}/discard", ["401", "401", "401", "404", "404", "204"]),
-    ("POST /api/alarms/{name}/delete", ["401", "401", "401", "404", "404", "204"]),
+    ("DELETE /api/webhooks/deliveries/{id}", ["401", "401", "401", "404", "404", "204"]),
+    ("DELETE /api/alarms/{name}", ["401", "401", "401", "404", "404", "204"]),
     ("POST /api/instance/wake", ["401", "401", "401", "202", "202", "202"]),
     ("POST /api/instance/sleep", ["401", "401", "401", "202", "202", "202"]),
     ("POST /api/instance/stop", ["401", "401", "401", "202", "202", "202"]),
@@ -144,11 +148,11 @@ const EXPECTED: &[(&str, [&str; 6])] = &[
     ("PUT /api/instance/ports", ["401", "401", "401", "422", "422", "422"]),
 ];
 
-/// The apex shows everybody the same and knows nobody.
+/// The routes of the apex, which shows every visitor the same.
 const APEX: &[&str] = &["GET /", "GET /awake", "GET /assets/{*path}"];
 
-/// What stands for the parts of a path that vary. The session, the delivery, the share, the receipt, the domain and the
-/// own key are the member's.
+/// Replaces the parameters of a path. Ids of sessions, webhook deliveries, shares, receipts, domains and own keys are
+/// the member's.
 fn path_of(route: &Route, id: &str) -> String {
     if route.path == "/hand-off" {
         return format!("/hand-off?host=alice.example.com&state=s&challenge={}", "c".repeat(43));
@@ -169,11 +173,11 @@ impl Cast {
         let operator = site.operator("olivia").await;
         let member = site.member("alice").await;
         let another = site.member("boris").await;
-        // Things of hers that others may try to touch.
+        // Objects of the member, which the other roles then try to reach.
         let instance = site.app.instances.by_handle(&Handle::parse("alice").unwrap()).unwrap();
-        site.app.sharing.add(&instance, "/docs", Audience::Everyone { wakes: false }).await.unwrap();
+        site.app.sharing.add(&instance, "/docs", ShareAudience::Everyone { wakes: false }).await.unwrap();
         site.app.domains.claim(&instance, "docs.alice.org").await.unwrap();
-        let owner = (instance.account, &instance.handle);
+        let owner = KeyOwner { account: instance.account, handle: &instance.handle };
         site.app.own_keys.set(owner, "anthropic", "sk-ant-alices-own-key").await.unwrap();
         site.app.quota.begin().await.unwrap();
         crate::quota::usage::call(&site.app, "alice", "", 10).await;
@@ -184,43 +188,43 @@ impl Cast {
         site.app.alarms.set(instance, "nightly", Schedule::Cron("30 3 * * *".into()), None).await.unwrap();
         let mut signing_up = site.visitor();
         signing_up.post("/sign-up", "handle=carol").await;
-        let mut half_in = site.visitor();
-        half_in.browser = member.browser.clone();
-        assert_eq!(half_in.present_passkey("").await, "/log-in/code");
-        Self([site.visitor(), signing_up, half_in, another, operator, member])
+        let mut logging_in = site.visitor();
+        logging_in.browser = member.browser.clone();
+        assert_eq!(logging_in.present_passkey("").await, "/log-in/code");
+        Self([site.visitor(), signing_up, logging_in, another, operator, member])
     }
 
-    /// The member's own session, as the dashboard names it.
+    /// The member's own session, from the dashboard.
     async fn session(&mut self) -> String {
         let page = self.0[5].get("/").await.text().await;
         page.split("/sessions/").nth(1).expect("the dashboard lists sessions").split('/').next().unwrap().to_owned()
     }
 
-    /// The member's own webhook delivery, as the API names it.
+    /// The member's own webhook delivery, from the API.
     async fn delivery(&mut self) -> String {
-        let webhooks = self.0[5].get("/api/webhooks").await.json().await;
-        webhooks["waiting"][0]["id"].as_str().expect("a delivery waits").to_owned()
+        let deliveries = self.0[5].get("/api/webhooks/deliveries").await.json().await;
+        deliveries["items"][0]["id"].as_str().expect("a delivery waits").to_owned()
     }
 
-    /// The member's own share, as the API names it.
+    /// The member's own share, from the API.
     async fn share(&mut self) -> String {
         let shares = self.0[5].get("/api/shares").await.json().await;
         shares["items"][0]["id"].as_str().expect("something is shared").to_owned()
     }
 
-    /// The member's own domain, as the API names it.
+    /// The member's own domain, from the API.
     async fn domain(&mut self) -> String {
         let domains = self.0[5].get("/api/domains").await.json().await;
         domains["items"][0]["id"].as_str().expect("a domain is claimed").to_owned()
     }
 
-    /// The member's own receipt, as the API names it.
+    /// The member's own receipt, from the API.
     async fn receipt(&mut self) -> String {
         let receipts = self.0[5].get("/api/receipts").await.json().await;
         receipts["items"][0]["id"].as_str().expect("a call was made").to_owned()
     }
 
-    async fn all_try(&mut self, route: &Route) -> (String, Vec<String>) {
+    async fn try_all(&mut self, route: &Route) -> (String, Vec<String>) {
         let id = match route.path {
             path if path.contains("/deliveries/") => self.delivery().await,
             path if path.contains("/sharing/") || path.contains("/shares/") => self.share().await,
@@ -247,12 +251,12 @@ async fn try_it(visitor: &mut WebClient, route: &Route, path: &str) -> String {
         }
         _ => visitor.post(path, "").await,
     };
-    // Codes and ways on differ each time; the pages' own stories look at them.
+    // Codes and return paths differ each time; the stories of the pages check them.
     answer.in_short().split('?').next().unwrap_or_default().to_owned()
 }
 
 #[tokio::test]
-async fn everybody_gets_in_where_they_may_and_nowhere_else() {
+async fn every_route_answers_every_role_as_written_down() {
     let expected: BTreeMap<&str, [&str; 6]> = EXPECTED.iter().copied().collect();
     let (looks, acts): (Vec<Route>, Vec<Route>) =
         routes::app().into_iter().partition(|route| route.method == Method::GET);
@@ -263,12 +267,12 @@ async fn everybody_gets_in_where_they_may_and_nowhere_else() {
     let site = WebFixture::with(&settings).await;
     let mut cast = Cast::of(&site).await;
     for route in &looks {
-        seen.push(cast.all_try(route).await);
+        seen.push(cast.try_all(route).await);
     }
-    // What changes something would change it for the next: a new world for each.
+    // A request that changes something would change the result of the next one, so each route gets a fresh platform.
     for route in &acts {
         let site = WebFixture::with(&settings).await;
-        seen.push(Cast::of(&site).await.all_try(route).await);
+        seen.push(Cast::of(&site).await.try_all(route).await);
     }
     let mut wrong = String::new();
     for (route, row) in &seen {
@@ -278,11 +282,14 @@ async fn everybody_gets_in_where_they_may_and_nowhere_else() {
     }
     let known: Vec<&str> = seen.iter().map(|(route, _)| route.as_str()).collect();
     let gone: Vec<&&str> = expected.keys().filter(|route| !known.contains(route)).collect();
-    assert!(wrong.is_empty() && gone.is_empty(), "{ROLES:?} saw otherwise:\n{wrong}rows without a route: {gone:?}");
+    assert!(
+        wrong.is_empty() && gone.is_empty(),
+        "{ROLES:?} got other responses:\n{wrong}rows without a route: {gone:?}"
+    );
 }
 
 #[tokio::test]
-async fn who_leaves_can_stay_or_log_out_and_nothing_else() {
+async fn an_account_scheduled_for_deletion_can_cancel_or_log_out_and_nothing_else() {
     for admin in [false, true] {
         let site = WebFixture::new().await;
         let mut leaver = if admin { site.operator("alice").await } else { site.member("alice").await };
@@ -312,7 +319,7 @@ async fn who_leaves_can_stay_or_log_out_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn the_apex_is_the_same_for_everybody_and_leaves_no_cookie() {
+async fn the_apex_is_the_same_for_every_visitor_and_sets_no_cookie() {
     let site = WebFixture::new().await;
     let Cast(cast) = Cast::of(&site).await;
     let routes = routes::apex();
@@ -330,7 +337,7 @@ async fn the_apex_is_the_same_for_everybody_and_leaves_no_cookie() {
 }
 
 #[tokio::test]
-async fn nothing_that_changes_anything_listens_to_another_site() {
+async fn no_request_from_another_site_changes_anything() {
     let site = WebFixture::new().await;
     let mut operator = site.operator("olivia").await;
     let foreign: [&[(&str, &str)]; 5] = [

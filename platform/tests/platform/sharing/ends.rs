@@ -1,34 +1,35 @@
-//! How sharing ends: what is open when a share is taken back, a guest is suspended, or somebody leaves.
+//! The end of a share: open streams and WebSockets end when it is revoked, a guest is suspended, or an account is
+//! deleted.
 
 use std::process::Command;
 use std::time::Duration;
 
-use berth::cli::control;
+use berth::control_socket;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 
-/// Longer than what has ended may still be open, with room for a busy machine.
+/// Longer than a connection may outlive its share, with a margin for a busy machine.
 const SOON: Duration = Duration::from_secs(20);
 
-/// A connection to Alice's host that was let in.
+/// An accepted connection to Alice's host.
 pub struct Open(TcpStream);
 
 impl Open {
-    /// An answer that goes on.
+    /// A response that streams.
     pub async fn flow(town: &FakePlatform, cookie: &str) -> Self {
         Self::with(town, cookie, "/flow?kind=text/event-stream", "", " 200 ").await
     }
 
-    /// A connection that was upgraded.
+    /// A WebSocket.
     pub async fn socket(town: &FakePlatform, cookie: &str) -> Self {
         let upgrade = "Origin: https://alice.example.com\r\nConnection: Upgrade\r\nUpgrade: echo\r\n";
         Self::with(town, cookie, "/socket", upgrade, " 101 ").await
     }
 
-    /// A request that its program thinks about.
+    /// A request that the program answers late.
     pub async fn late(town: &FakePlatform, cookie: &str) -> Self {
         Self::with(town, cookie, "/late", "", "").await
     }
@@ -45,28 +46,28 @@ impl Open {
         open
     }
 
-    /// Reads until it was told `what`.
+    /// Reads until `what` arrives.
     pub async fn until(&mut self, what: &str) -> String {
         let mut seen = String::new();
         while !seen.contains(what) {
             let mut chunk = [0; 4096];
             let n = self.0.read(&mut chunk).await.unwrap();
-            assert!(n > 0, "it ended after {seen}");
+            assert!(n > 0, "the connection ended after {seen}");
             seen.push_str(&String::from_utf8_lossy(&chunk[..n]));
         }
         seen
     }
 
-    /// Waits until nothing more comes; what came.
+    /// Waits for the end of the connection. Returns what arrived.
     async fn ended(mut self) -> String {
         let mut rest = Vec::new();
         let ended = tokio::time::timeout(SOON, self.0.read_to_end(&mut rest)).await;
-        assert!(ended.is_ok(), "it outlived what opened it");
+        assert!(ended.is_ok(), "the connection outlived its share");
         String::from_utf8_lossy(&rest).into_owned()
     }
 }
 
-/// What of a guest's and a stranger's ends by what is done.
+/// Checks that the connections of a guest, and of a stranger if `of_strangers`, end after `end`.
 async fn all_end(street: &Street, end: impl AsyncFn(), of_strangers: bool) {
     let bobs = street.cookie(&street.bob).await;
     let mut open = Vec::new();
@@ -78,29 +79,29 @@ async fn all_end(street: &Street, end: impl AsyncFn(), of_strangers: bool) {
     end().await;
     let (ended, late) = tokio::join!(futures_util::future::join_all(open.into_iter().map(Open::ended)), async {
         let mut late = late;
-        tokio::time::timeout(SOON, late.until("\r\n\r\n")).await.expect("it outlived what opened it")
+        tokio::time::timeout(SOON, late.until("\r\n\r\n")).await.expect("the connection outlived its share")
     });
     assert!(late.starts_with("HTTP/1.1 401"), "{late}");
     for rest in ended {
-        assert!(!rest.contains("0\r\n\r\n"), "broken off, not brought to its end: {rest}");
+        assert!(!rest.contains("0\r\n\r\n"), "the response must be cut off, not completed: {rest}");
     }
     assert_ne!(street.get("/flow?kind=text/plain", &bobs).await.status, 200);
 }
 
 #[tokio::test]
-async fn taking_a_share_back_ends_what_is_open_by_it() {
+async fn revoking_a_share_ends_its_connections() {
     let street = Street::new().await;
     street.open("/lobby", account("bob")).await;
-    let share = street.open("/", Audience::Everyone { wakes: true }).await;
+    let share = street.open("/", ShareAudience::Everyone { wakes: true }).await;
     let alices = street.cookie(&street.alice).await;
     let mut owners = Open::flow(&street.town, &alices).await;
-    all_end(&street, async || street.take_back(&share).await, true).await;
+    all_end(&street, async || street.revoke(&share).await, true).await;
     street.town.said.send("goes on".into()).unwrap();
     owners.until("goes on").await;
 }
 
 #[tokio::test]
-async fn a_suspended_guest_is_out() {
+async fn suspending_a_guest_ends_their_connections() {
     let street = Street::new().await;
     street.open("/", account("bob")).await;
     let suspend = async || street.town.app.accounts.suspend(&street.bob.instance.handle, "operator").await.unwrap();
@@ -108,9 +109,9 @@ async fn a_suspended_guest_is_out() {
 }
 
 #[tokio::test]
-async fn a_suspended_owners_guests_are_out_and_so_is_everyone() {
+async fn suspending_the_owner_ends_every_visitors_connections() {
     let street = Street::new().await;
-    street.open("/", Audience::Everyone { wakes: true }).await;
+    street.open("/", ShareAudience::Everyone { wakes: true }).await;
     street.open("/lobby", account("bob")).await;
     let bobs = street.cookie(&street.bob).await;
     street.town.app.accounts.suspend(&street.alice.instance.handle, "operator").await.unwrap();
@@ -118,11 +119,11 @@ async fn a_suspended_owners_guests_are_out_and_so_is_everyone() {
     assert_eq!(street.get("/echo", "").await.status, 403);
     until(&street.alice.instance, |s| s.fact == Fact::Stopped).await;
     street.town.app.accounts.restore(&street.alice.instance.handle, "operator").await.unwrap();
-    assert_eq!(street.get("/echo", "").await.status, 200, "what was open is open again");
+    assert_eq!(street.get("/echo", "").await.status, 200, "the shares are in force again");
 }
 
 #[tokio::test]
-async fn shares_go_with_whoever_opened_them_and_with_whom_they_name() {
+async fn shares_are_deleted_with_their_owner_and_with_the_guest_they_name() {
     for database in databases().await {
         let town = FakePlatform::on(database, &[]).await;
         let [alice, bob, carol] =
@@ -130,16 +131,16 @@ async fn shares_go_with_whoever_opened_them_and_with_whom_they_name() {
         let sharing = &town.app.sharing;
         sharing.add(&alice.instance, "/", account("bob")).await.unwrap();
         sharing.add(&alice.instance, "/docs", account("carol")).await.unwrap();
-        sharing.add(&bob.instance, "/", Audience::Everyone { wakes: true }).await.unwrap();
-        town.app.accounts.delete(&bob.instance.handle, "operator").await.unwrap();
+        sharing.add(&bob.instance, "/", ShareAudience::Everyone { wakes: true }).await.unwrap();
+        town.app.accounts.schedule_deletion_of(&bob.instance.handle, "operator").await.unwrap();
         town.look().await;
-        town.app.accounts.see_off(&town.app.modules).await.unwrap();
+        town.app.accounts.advance_deletions(&town.app.modules).await.unwrap();
         town.wait(Duration::from_secs(7 * 24 * 3600)).await;
-        assert_eq!(town.app.accounts.see_off(&town.app.modules).await.unwrap(), 1);
+        assert_eq!(town.app.accounts.advance_deletions(&town.app.modules).await.unwrap(), 1);
         let again = Sharing::open(town.app.db.clone(), town.clock.clone(), town.instances().clone()).await.unwrap();
         for sharing in [sharing, &again] {
             assert!(sharing.of(bob.instance.id).is_empty());
-            let left: Vec<String> = sharing.of(alice.instance.id).iter().map(Share::in_short).collect();
+            let left: Vec<String> = sharing.of(alice.instance.id).iter().map(Share::summary).collect();
             assert_eq!(left, ["/docs to account carol"]);
         }
         drop(carol);
@@ -147,7 +148,7 @@ async fn shares_go_with_whoever_opened_them_and_with_whom_they_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_another_process_changed_counts_as_soon_as_it_says_so() {
+async fn a_change_by_another_process_takes_effect_with_its_notification() {
     let street = Street::new().await;
     let (town, alice) = (&street.town, &street.alice.instance);
     let elsewhere = Sharing::open(town.app.db.clone(), town.clock.clone(), town.instances().clone()).await.unwrap();
@@ -155,14 +156,14 @@ async fn what_another_process_changed_counts_as_soon_as_it_says_so() {
     std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
     let listening = tokio::spawn({
         let (socket, app, end) = (socket.clone(), town.app.clone(), end.clone());
-        async move { control::listen(&socket, app, end).await }
+        async move { control_socket::listen(&socket, app, end).await }
     });
     while !socket.exists() {
         tokio::task::yield_now().await;
     }
-    let share = elsewhere.add(alice, "/echo", Audience::Everyone { wakes: true }).await.unwrap();
+    let share = elsewhere.add(alice, "/echo", ShareAudience::Everyone { wakes: true }).await.unwrap();
     assert_eq!(street.get("/echo", "").await.status, 401);
-    assert!(control::nudge(&socket, alice.id).await.unwrap());
+    assert!(control_socket::nudge(&socket, alice.id).await.unwrap());
     assert_eq!(street.get("/echo", "").await.status, 200);
     let operator = |words: &[&str]| {
         let config = &town.app.config;

@@ -1,5 +1,4 @@
-//! Sharing: what an owner opens is open to whom they said, at the paths they said, for as long as they say; and the program
-//! inside is told who comes.
+//! Sharing: a share opens its paths to its audience for as long as it exists, and the program learns who visits.
 
 mod ends;
 
@@ -11,7 +10,7 @@ use berth::containers::fake::Verb;
 use berth::error::Error;
 use berth::handle::Handle;
 use berth::instances::{Cause, Fact, Wish};
-use berth::sharing::{Audience, MOST_SHARES, Share, Sharing};
+use berth::sharing::{MOST_SHARES, Share, ShareAudience, Sharing};
 
 use berth_testing::databases;
 use berth_testing::fake_platform::{Answer, FakePlatform, Person, cookie_of, until};
@@ -20,7 +19,7 @@ use berth_testing::web_client::WebFixture;
 const HOST: &str = "alice.example.com";
 const PAGE: (&str, &str) = ("accept", "text/html,application/xhtml+xml");
 
-/// Alice, and others who have accounts.
+/// Alice's instance, and two further accounts.
 struct Street {
     town: FakePlatform,
     alice: Person,
@@ -36,15 +35,15 @@ impl Street {
         Self { town, alice, bob, carol }
     }
 
-    async fn open(&self, path: &str, audience: Audience) -> Share {
+    async fn open(&self, path: &str, audience: ShareAudience) -> Share {
         self.town.app.sharing.add(&self.alice.instance, path, audience).await.unwrap()
     }
 
-    async fn take_back(&self, share: &Share) {
+    async fn revoke(&self, share: &Share) {
         self.town.app.sharing.remove(&self.alice.instance, share.id, "alice").await.unwrap();
     }
 
-    /// A guest's login on Alice's host, or her own.
+    /// A session cookie on Alice's host, of a guest or of Alice.
     async fn cookie(&self, who: &Person) -> String {
         cookie_of(&self.town.app.accounts, who, HOST).await
     }
@@ -60,11 +59,11 @@ impl Street {
     }
 }
 
-fn account(handle: &str) -> Audience {
-    Audience::Account { handle: Handle::parse(handle).unwrap() }
+fn account(handle: &str) -> ShareAudience {
+    ShareAudience::Account { handle: Handle::parse(handle).unwrap() }
 }
 
-/// What the program was told of the visitor: `X-Berth-User`, and what the assertion says.
+/// The visitor's identity as the program receives it: `X-Berth-User`, and the user in the assertion.
 fn told(answer: &Answer) -> (String, serde_json::Value) {
     let told = answer.json();
     let header = |name: &str| {
@@ -78,22 +77,22 @@ fn told(answer: &Answer) -> (String, serde_json::Value) {
 }
 
 #[tokio::test]
-async fn each_visitor_sees_what_was_opened_to_them_and_wakes_it_where_they_may() {
+async fn a_share_admits_its_audience_and_wakes_only_where_it_says_so() {
     let street = Street::new().await;
     let town = &street.town;
-    // Where everybody who has an account can log in on this host, and what is asked for is not.
-    street.open("/lobby", Audience::SignedIn).await;
+    // A share on another path, by which every account can log in on this host.
+    street.open("/lobby", ShareAudience::SignedIn).await;
     let cookies = [street.cookie(&street.alice).await, street.cookie(&street.bob).await];
     let [alices, bobs] = &cookies;
     let carols = street.cookie(&street.carol).await;
     let visitors = [alices.as_str(), bobs, &carols, ""];
-    // For the owner, bob, carol and a stranger: what they get while it is awake, and asleep. 503 is the word "asleep".
+    // The status for the owner, bob, carol and a stranger, while the instance is awake and asleep. 503 means "asleep".
     for (sentence, audience, awake, asleep) in [
         ("nothing", None, [200, 403, 403, 401], [200, 403, 403, 401]),
         ("to bob", Some(account("bob")), [200, 200, 403, 401], [200, 200, 403, 401]),
-        ("to the signed in", Some(Audience::SignedIn), [200, 200, 200, 401], [200, 200, 200, 401]),
-        ("to everyone", Some(Audience::Everyone { wakes: true }), [200; 4], [200; 4]),
-        ("to be seen", Some(Audience::Everyone { wakes: false }), [200; 4], [200, 503, 503, 503]),
+        ("to the signed in", Some(ShareAudience::SignedIn), [200, 200, 200, 401], [200, 200, 200, 401]),
+        ("to everyone", Some(ShareAudience::Everyone { wakes: true }), [200; 4], [200; 4]),
+        ("to be seen", Some(ShareAudience::Everyone { wakes: false }), [200; 4], [200, 503, 503, 503]),
     ] {
         let share = match audience {
             Some(audience) => Some(street.open("/echo", audience).await),
@@ -115,18 +114,18 @@ async fn each_visitor_sees_what_was_opened_to_them_and_wakes_it_where_they_may()
             }
         }
         if let Some(share) = share {
-            street.take_back(&share).await;
+            street.revoke(&share).await;
         }
     }
 }
 
 #[tokio::test]
-async fn a_person_is_shown_what_a_program_is_told() {
+async fn refusals_are_pages_for_browsers() {
     let street = Street::new().await;
     let town = &street.town;
-    street.open("/lobby", Audience::SignedIn).await;
-    street.open("/late", Audience::Everyone { wakes: false }).await;
-    street.open("/echo", Audience::Everyone { wakes: true }).await;
+    street.open("/lobby", ShareAudience::SignedIn).await;
+    street.open("/late", ShareAudience::Everyone { wakes: false }).await;
+    street.open("/echo", ShareAudience::Everyone { wakes: true }).await;
     let bobs = street.cookie(&street.bob).await;
     street.put_to_sleep().await;
     let refused = town.get(HOST, "/", &[("cookie", &bobs), PAGE]).await;
@@ -137,8 +136,8 @@ async fn a_person_is_shown_what_a_program_is_told() {
     assert!(asleep.text().contains("Asleep"), "{}", asleep.text());
     assert_eq!(street.alice.instance.fact(), Fact::Stopped);
     let private = town.get(HOST, "/", &[PAGE]).await;
-    assert_eq!(private.status, 302, "elsewhere a stranger is sent to log in, as ever");
-    // Waiting is for visitors too, who are neither shown what its owner is shown nor may watch.
+    assert_eq!(private.status, 302, "on a path without a share a stranger is sent to log in");
+    // Visitors get the waiting page, too, without the owner's details and without live updates.
     let waiting = town.get(HOST, "/echo", &[PAGE]).await;
     assert_eq!((waiting.status, waiting.header("retry-after")), (503, "2"));
     assert!(waiting.text().contains("Waking alice") && !waiting.text().contains("dashboard"), "{}", waiting.text());
@@ -148,9 +147,9 @@ async fn a_person_is_shown_what_a_program_is_told() {
 }
 
 #[tokio::test]
-async fn the_program_is_told_who_visits_and_that_it_is_nobody_known() {
+async fn the_program_learns_the_handle_of_a_guest_and_nothing_of_a_stranger() {
     let street = Street::new().await;
-    street.open("/echo", Audience::Everyone { wakes: true }).await;
+    street.open("/echo", ShareAudience::Everyone { wakes: true }).await;
     street.open("/lobby", account("bob")).await;
     let (alices, bobs) = (street.cookie(&street.alice).await, street.cookie(&street.bob).await);
     for (cookie, user) in [(&alices, "alice"), (&bobs, "bob")] {
@@ -169,7 +168,7 @@ async fn the_program_is_told_who_visits_and_that_it_is_nobody_known() {
 }
 
 #[tokio::test]
-async fn a_guest_agrees_before_the_instance_learns_who_they_are() {
+async fn a_guest_consents_before_the_instance_learns_the_handle() {
     let street = Street::new().await;
     let town = &street.town;
     street.open("/echo", account("bob")).await;
@@ -186,7 +185,7 @@ async fn a_guest_agrees_before_the_instance_learns_who_they_are() {
     let kind = ("content-type", "application/x-www-form-urlencoded");
     let elsewhere = [("cookie", bobs.as_str()), kind, ("origin", "https://alice.example.com"), PAGE];
     let forged = town.send("POST", "app.example.com", "/hand-off", &elsewhere, form).await;
-    assert_eq!(forged.status, 403, "no page of another site agrees for him");
+    assert_eq!(forged.status, 403, "a page of another site cannot consent for him (CSRF)");
     let agreed = [("cookie", bobs.as_str()), kind, ("origin", "https://app.example.com"), PAGE];
     let agreed = town.send("POST", "app.example.com", "/hand-off", &agreed, form).await;
     assert_eq!(agreed.status, 200, "{}", agreed.text());
@@ -197,13 +196,13 @@ async fn a_guest_agrees_before_the_instance_learns_who_they_are() {
     let session = home.header("set-cookie").split(';').next().unwrap().to_owned();
     assert_eq!(told(&street.get("/echo?x=1", &session).await).0, "bob");
     let app = town.get("app.example.com", "/api/account", &[("cookie", &session)]).await;
-    assert_eq!(app.status, 401, "it is no login on the app host");
+    assert_eq!(app.status, 401, "it is not a session on the app host");
     let own = town.get("bob.example.com", "/", &[("cookie", &session)]).await;
     assert_eq!(own.status, 401, "nor on another instance");
 }
 
 #[tokio::test]
-async fn who_was_not_let_in_reads_the_same_whatever_is_opened_and_whether_it_is_there_at_all() {
+async fn a_refusal_reveals_neither_shares_nor_whether_the_instance_exists() {
     let street = Street::new().await;
     let carols = format!("__Host-berth={}", street.carol.signed_in.session.reveal());
     let ask = async |handle: &str| {
@@ -214,20 +213,20 @@ async fn who_was_not_let_in_reads_the_same_whatever_is_opened_and_whether_it_is_
     };
     let private = ask("alice").await;
     street.open("/echo", account("bob")).await;
-    street.open("/", Audience::Everyone { wakes: true }).await;
+    street.open("/", ShareAudience::Everyone { wakes: true }).await;
     for handle in ["alice", "bob", "nobody-at-all"] {
         assert_eq!(ask(handle).await, private, "{handle}");
     }
-    street.open("/lobby", Audience::SignedIn).await;
+    street.open("/lobby", ShareAudience::SignedIn).await;
     let path = format!("/hand-off?host={HOST}&state=s&challenge={}", "c".repeat(43));
     assert_eq!(street.town.get("app.example.com", &path, &[("cookie", &carols)]).await.status, 200);
 }
 
 #[tokio::test]
-async fn what_is_not_opened_stays_closed_however_its_path_is_written() {
+async fn path_traversal_reaches_nothing_outside_a_share() {
     let street = Street::new().await;
-    street.open("/docs", Audience::Everyone { wakes: true }).await;
-    street.open("/lobby", Audience::SignedIn).await;
+    street.open("/docs", ShareAudience::Everyone { wakes: true }).await;
+    street.open("/lobby", ShareAudience::SignedIn).await;
     let bobs = street.cookie(&street.bob).await;
     street.put_to_sleep().await;
     let starts = street.town.host.calls(Verb::Start);
@@ -262,21 +261,21 @@ async fn what_is_not_opened_stays_closed_however_its_path_is_written() {
     assert_eq!(street.town.send("COPY", HOST, "/docs/a", &to_copy, "").await.status, 401);
     street.town.look().await;
     let seen = (street.alice.instance.fact(), street.town.host.calls(Verb::Start));
-    assert_eq!(seen, (Fact::Stopped, starts), "nothing woke");
-    assert_eq!(street.get("/docs/a", "").await.status, 404, "and what is opened is the program's to answer");
+    assert_eq!(seen, (Fact::Stopped, starts), "the instance did not wake");
+    assert_eq!(street.get("/docs/a", "").await.status, 404, "a path inside the share reaches the program");
 }
 
 #[tokio::test]
-async fn other_sites_pages_show_what_everyone_may_see_and_do_nothing_in_anybodys_name() {
+async fn other_sites_may_embed_public_paths_and_never_act_for_a_visitor() {
     let street = Street::new().await;
-    street.open("/echo", Audience::Everyone { wakes: true }).await;
+    street.open("/echo", ShareAudience::Everyone { wakes: true }).await;
     street.open("/lobby", account("bob")).await;
     let (alices, bobs) = (street.cookie(&street.alice).await, street.cookie(&street.bob).await);
     let embeds = [("sec-fetch-site", "same-site"), ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "image")];
     for cookie in ["", &alices, &bobs] {
         let shown = street.town.get(HOST, "/echo", &[&[("cookie", cookie)][..], &embeds].concat()).await;
         assert_eq!(shown.status, 200);
-        assert_eq!(told(&shown).0, "", "whoever's browser it is");
+        assert_eq!(told(&shown).0, "", "without an identity, also in a guest's browser");
     }
     for (cookie, status) in [("", 200), (&alices, 403), (&bobs, 403), ("__Host-berth=old", 403)] {
         for from in [&[("sec-fetch-site", "same-site")][..], &[("origin", "https://evil.example.com")]] {
@@ -285,7 +284,7 @@ async fn other_sites_pages_show_what_everyone_may_see_and_do_nothing_in_anybodys
             assert_eq!(posted.status, status, "{headers:?}");
         }
     }
-    // What is opened to a guest is as closed to other pages as what is the owner's.
+    // Paths shared with a guest are as closed to other sites' pages as the owner's.
     street.open("/flow", account("bob")).await;
     for path in ["/flow?kind=text/plain", "/"] {
         let shown = street.town.get(HOST, path, &[&[("cookie", bobs.as_str())][..], &embeds].concat()).await;
@@ -296,10 +295,10 @@ async fn other_sites_pages_show_what_everyone_may_see_and_do_nothing_in_anybodys
 }
 
 #[tokio::test]
-async fn strangers_are_served_so_often_and_wake_so_often() {
+async fn requests_and_wakes_without_a_login_are_rate_limited() {
     let street = Street::new().await;
     let (town, sharing) = (&street.town, &street.town.app.sharing);
-    street.open("/echo", Audience::Everyone { wakes: true }).await;
+    street.open("/echo", ShareAudience::Everyone { wakes: true }).await;
     let from = |n: u8| format!("203.0.113.{n}");
     for _ in 0..600 {
         sharing.count_request(from(1).parse().unwrap()).unwrap();
@@ -310,7 +309,7 @@ async fn strangers_are_served_so_often_and_wake_so_often() {
     assert_eq!(town.get(HOST, "/echo", &[("x-forwarded-for", &from(2))]).await.status, 200);
     let alices = street.cookie(&street.alice).await;
     let owner = town.get(HOST, "/echo", &[("x-forwarded-for", &from(1)), ("cookie", &alices)]).await;
-    assert_eq!(owner.status, 200, "who is known is not counted");
+    assert_eq!(owner.status, 200, "requests with a login are not counted");
 
     street.put_to_sleep().await;
     while sharing.count_wake(street.alice.instance.id).is_ok() {
@@ -325,9 +324,9 @@ async fn strangers_are_served_so_often_and_wake_so_often() {
 }
 
 #[tokio::test]
-async fn strangers_leave_half_of_the_places_to_the_owner() {
+async fn strangers_can_use_half_of_the_connections_in_flight() {
     let street = Street::new().await;
-    street.open("/flow", Audience::Everyone { wakes: true }).await;
+    street.open("/flow", ShareAudience::Everyone { wakes: true }).await;
     let alices = street.cookie(&street.alice).await;
     let mut open = Vec::new();
     for _ in 0..128 {
@@ -338,12 +337,12 @@ async fn strangers_leave_half_of_the_places_to_the_owner() {
 }
 
 #[tokio::test]
-async fn what_strangers_take_where_they_may_not_wake_keeps_nothing_awake() {
+async fn a_visit_that_may_not_wake_does_not_keep_the_instance_awake_either() {
     let street = Street::new().await;
     for (wakes, fact) in [(true, Fact::Awake), (false, Fact::Frozen)] {
         let shares = [
-            street.open("/echo", Audience::Everyone { wakes }).await,
-            street.open("/flow", Audience::Everyone { wakes }).await,
+            street.open("/echo", ShareAudience::Everyone { wakes }).await,
+            street.open("/flow", ShareAudience::Everyone { wakes }).await,
         ];
         street.town.visit(&street.alice.instance).await;
         until(&street.alice.instance, |s| s.fact == Fact::Awake).await;
@@ -358,21 +357,21 @@ async fn what_strangers_take_where_they_may_not_wake_keeps_nothing_awake() {
         street.town.wait(Duration::from_secs(140)).await;
         assert_eq!(street.alice.instance.fact(), fact, "wakes: {wakes}");
         for share in shares {
-            street.take_back(&share).await;
+            street.revoke(&share).await;
         }
     }
 }
 
 #[tokio::test]
-async fn an_owner_opens_plain_paths_to_people_there_are_and_not_too_many() {
+async fn shares_are_validated_and_limited() {
     for database in databases().await {
         let town = FakePlatform::on(database, &[]).await;
         let (alice, sharing) = (town.sign_up("alice").await, &town.app.sharing);
         town.sign_up("bob").await;
         for (path, audience, field) in [
-            ("docs", Audience::SignedIn, "path"),
-            ("/docs/../x", Audience::SignedIn, "path"),
-            ("/.berth", Audience::SignedIn, "path"),
+            ("docs", ShareAudience::SignedIn, "path"),
+            ("/docs/../x", ShareAudience::SignedIn, "path"),
+            ("/.berth", ShareAudience::SignedIn, "path"),
             ("/docs", account("nobody"), "handle"),
             ("/docs", account("alice"), "handle"),
         ] {
@@ -384,11 +383,14 @@ async fn an_owner_opens_plain_paths_to_people_there_are_and_not_too_many() {
         let again = sharing.add(&alice.instance, "/docs", account("bob")).await;
         assert!(matches!(again, Err(Error::Conflict(_))));
         for n in 1..MOST_SHARES {
-            sharing.add(&alice.instance, &format!("/{n}"), Audience::Everyone { wakes: n % 2 == 0 }).await.unwrap();
+            sharing
+                .add(&alice.instance, &format!("/{n}"), ShareAudience::Everyone { wakes: n % 2 == 0 })
+                .await
+                .unwrap();
         }
-        let refused = sharing.add(&alice.instance, "/more", Audience::SignedIn).await.unwrap_err();
+        let refused = sharing.add(&alice.instance, "/more", ShareAudience::SignedIn).await.unwrap_err();
         assert!(matches!(refused, Error::Conflict(_)), "{refused}");
-        // What is in memory is what is on disk.
+        // Memory and database agree.
         let again = Sharing::open(town.app.db.clone(), town.clock.clone(), town.instances().clone()).await.unwrap();
         let by_path = |sharing: &Sharing| {
             let mut shares = sharing.of(alice.instance.id).to_vec();
@@ -398,19 +400,19 @@ async fn an_owner_opens_plain_paths_to_people_there_are_and_not_too_many() {
         assert_eq!(by_path(&again), by_path(sharing));
         sharing.remove(&alice.instance, share.id, "alice").await.unwrap();
         assert!(matches!(sharing.remove(&alice.instance, share.id, "alice").await, Err(Error::NotFound)));
-        sharing.add(&alice.instance, "/more", Audience::SignedIn).await.unwrap();
+        sharing.add(&alice.instance, "/more", ShareAudience::SignedIn).await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn an_owner_opens_and_takes_back_on_a_page_and_by_the_api() {
+async fn an_owner_shares_and_revokes_on_the_page_and_by_the_api() {
     let site = WebFixture::new().await;
     site.member("boris").await;
     let mut alice = site.member("alice").await;
     let refused = alice.post("/sharing", "path=/docs&audience=account&handle=nobody").await;
     assert_eq!(refused.in_short(), "422");
     let page = refused.text().await;
-    assert!(page.contains("Nobody here has that handle.") && page.contains("value=\"/docs\""), "{page}");
+    assert!(page.contains("No account here has that handle.") && page.contains("value=\"/docs\""), "{page}");
     assert_eq!(alice.post("/sharing", "path=/docs/&audience=account&handle=Boris").await.in_short(), "303 /sharing");
     assert_eq!(alice.post("/sharing", "path=/&audience=everyone&wakes=yes").await.in_short(), "303 /sharing");
     let page = alice.get("/sharing").await.text().await;

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use berth::containers::HostError;
-use berth::containers::fake::{Held, Verb};
+use berth::containers::fake::{HoldPoint, Verb};
 use berth::error::Error;
 use berth::instances::{Cause, Fact, Wish};
 use berth::webhooks::{DeliveryState, MAX_BODY_BYTES, MAX_PATHS, PathSuffix, RETRY_WINDOW};
@@ -68,7 +68,7 @@ async fn a_webhook_to_a_sleeping_instance_is_stored_wakes_it_and_arrives_as_it_w
         let alice = town.settle_in("alice").await;
         open(&town, &alice, HOOK).await;
         put_to_sleep(&town, &alice).await;
-        town.host.hold(Verb::Start, Held::BeforeItsEffect);
+        town.host.hold(Verb::Start, HoldPoint::BeforeEffect);
         let answer = post(&town, "/hooks/github?x=1&y=%20", r#"{"ref":"main"}"#).await;
         assert_eq!((answer.status, answer.header("cache-control")), (202, "no-store"), "{}", answer.text());
         assert!(town.receiver.seen().is_empty(), "stored before anything is awake");
@@ -169,7 +169,7 @@ async fn a_path_keeps_its_order_while_another_goes_on() {
         open(&town, &alice, HOOK).await;
         open(&town, &alice, "/hooks/other").await;
         put_to_sleep(&town, &alice).await;
-        town.host.hold(Verb::Start, Held::BeforeItsEffect);
+        town.host.hold(Verb::Start, HoldPoint::BeforeEffect);
         for (path, body) in [(HOOK, "1"), (HOOK, "2"), ("/hooks/other", "a"), (HOOK, "3"), ("/hooks/other", "b")] {
             assert_eq!(post(&town, path, body).await.status, 202);
         }
@@ -247,7 +247,7 @@ async fn the_platform_killed_between_202_and_delivery_loses_nothing() {
         let alice = town.settle_in("alice").await;
         open(&town, &alice, HOOK).await;
         put_to_sleep(&town, &alice).await;
-        town.host.hold(Verb::Start, Held::BeforeItsEffect);
+        town.host.hold(Verb::Start, HoldPoint::BeforeEffect);
         let answer = post(&town, HOOK, "kept").await;
         assert_eq!(answer.status, 202);
         town.host.until_held(Verb::Start).await;

@@ -1,33 +1,33 @@
-//! How full the disks are that instances live on, and from where on nothing new begins.
+//! Disk usage, and the thresholds above which nothing new starts.
 //!
-//! The thresholds leave room for what runs already: volumes are sparse files, and all of them together may be promised more
-//! than there is.
+//! The thresholds reserve space for what runs already: volumes are sparse files, and their sum is overcommitted.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::{DiskUse, HostError};
+use crate::{DiskUsage, HostError};
 
-/// From here on no new volume is made.
-pub(super) const MAKE_BELOW: u8 = 80;
-/// From here on no container is made or started.
-pub(super) const WAKE_BELOW: u8 = 90;
+/// The percentage from which on no volume is created.
+pub(super) const CREATE_BELOW: u8 = 80;
+/// The percentage from which on no container is created or started.
+pub(super) const START_BELOW: u8 = 90;
 
-/// Every disk that one of `folders` is on, once, named by the first that is. Folders that cannot be seen from here are
-/// left out: a provisioner in a container does not see the Engine's.
-pub(super) fn used(folders: &[(&str, &Path)]) -> Vec<DiskUse> {
+/// The usage of every disk that holds one of `folders`, each disk once. Folders that are not visible here are left out:
+/// a provisioner in a container does not see the Engine's data.
+pub(super) fn used(folders: &[(&str, &Path)]) -> Vec<DiskUsage> {
     let mut seen = Vec::new();
-    let mut disks: Vec<DiskUse> = Vec::new();
+    let mut disks: Vec<DiskUsage> = Vec::new();
     for (holds, folder) in folders {
         let Some(there) = nearest(folder) else { continue };
         let (Ok(metadata), Ok(disk)) = (std::fs::metadata(&there), rustix::fs::statvfs(&there)) else { continue };
+        // Folders with the same device number share one disk, which is listed once.
         if let Some(at) = seen.iter().position(|device| *device == metadata.dev()) {
-            let known: &mut DiskUse = &mut disks[at];
+            let known: &mut DiskUsage = &mut disks[at];
             known.holds = format!("{}, {holds}", known.holds);
             continue;
         }
         seen.push(metadata.dev());
-        disks.push(DiskUse {
+        disks.push(DiskUsage {
             holds: (*holds).to_owned(),
             used_percent: percent(disk.f_blocks - disk.f_bfree, disk.f_bavail),
             inodes_used_percent: percent(disk.f_files - disk.f_ffree, disk.f_ffree),
@@ -36,15 +36,15 @@ pub(super) fn used(folders: &[(&str, &Path)]) -> Vec<DiskUse> {
     disks
 }
 
-/// Refuses when any disk is at `limit` percent or above, in blocks or in inodes.
-pub(super) fn refuse_from(limit: u8, disks: &[DiskUse]) -> Result<(), HostError> {
+/// Refuses if any disk is at `limit` percent or above, in blocks or in inodes.
+pub(super) fn refuse_from(limit: u8, disks: &[DiskUsage]) -> Result<(), HostError> {
     match disks.iter().find(|disk| disk.fullest() >= limit) {
         None => Ok(()),
         Some(disk) => {
             tracing::error!(
                 used_percent = disk.used_percent,
                 inodes_used_percent = disk.inodes_used_percent,
-                "the disk with {} is at {limit} % or above: nothing new begins on it",
+                "the disk with {} is at {limit} % or above: nothing new starts on it",
                 disk.holds
             );
             Err(HostError::DiskFull)
@@ -52,16 +52,16 @@ pub(super) fn refuse_from(limit: u8, disks: &[DiskUse]) -> Result<(), HostError>
     }
 }
 
-/// A folder that is not there yet will be on its parent's disk.
+/// `folder` or its nearest existing ancestor: a folder that does not exist yet will be created on that disk.
 fn nearest(folder: &Path) -> Option<PathBuf> {
     folder.ancestors().find(|folder| folder.exists()).map(Path::to_path_buf)
 }
 
-/// As `df` counts: what is reserved for root is neither used nor free.
+/// Used space in percent, rounded up, as `df` counts: blocks reserved for root are neither used nor free.
 fn percent(used: u64, free: u64) -> u8 {
     let all = used.saturating_add(free);
     if all == 0 {
-        // A file system that does not count these.
+        // Some file systems have no fixed number of inodes and report zero.
         return 0;
     }
     u8::try_from(used.saturating_mul(100).div_ceil(all)).unwrap_or(100)
@@ -71,8 +71,8 @@ fn percent(used: u64, free: u64) -> u8 {
 mod tests {
     use super::*;
 
-    fn disk(used_percent: u8, inodes_used_percent: u8) -> DiskUse {
-        DiskUse { holds: "volumes".into(), used_percent, inodes_used_percent }
+    fn disk(used_percent: u8, inodes_used_percent: u8) -> DiskUsage {
+        DiskUsage { holds: "volumes".into(), used_percent, inodes_used_percent }
     }
 
     #[test]
@@ -84,7 +84,7 @@ mod tests {
             (vec![disk(10, 10), disk(99, 1)], true),
             (vec![], false),
         ] {
-            assert_eq!(refuse_from(MAKE_BELOW, &disks).is_err(), full, "{disks:?}");
+            assert_eq!(refuse_from(CREATE_BELOW, &disks).is_err(), full, "{disks:?}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! What the Engine answers when it does not do a thing, in our words.
+//! Maps the Engine's errors to [`HostError`].
 
 use std::time::Duration;
 
@@ -22,7 +22,8 @@ impl From<Error> for HostError {
     }
 }
 
-/// The Engine has status codes for classes and only its text for kinds; these texts have stood since Docker 1.13.
+/// Classifies an error response. The Engine's status codes give only classes; the kinds must be read from its texts,
+/// which have been stable since Docker 1.13.
 fn refusal(status: u16, message: &str) -> HostError {
     let text = message.to_ascii_lowercase();
     if text.contains("no space left on device") || text.contains("disk quota exceeded") {
@@ -30,6 +31,7 @@ fn refusal(status: u16, message: &str) -> HostError {
     } else if status == 404 && text.contains("no such container") {
         HostError::NotFound
     } else if status == 404 && text.contains("no such image") {
+        // The text is "No such image: NAME".
         let image = message.split_once(": ").map_or(message, |(_, image)| image);
         HostError::ImageMissing(image.to_owned())
     } else {
@@ -37,17 +39,17 @@ fn refusal(status: u16, message: &str) -> HostError {
     }
 }
 
-/// Whether the Engine says that it has no such thing: container, image, network or volume.
+/// Whether the Engine does not have the container, image, network or volume.
 pub(super) fn is_absent(error: &Error) -> bool {
     matches!(error, Error::DockerResponseServerError { status_code: 404, .. })
 }
 
-/// Whether the Engine says that the thing is taken or in use.
+/// Whether the name is taken or the object is in use.
 pub(super) fn is_conflict(error: &Error) -> bool {
     matches!(error, Error::DockerResponseServerError { status_code: 409, .. })
 }
 
-/// Does `work`, or gives up after `limit`.
+/// Runs `work` with a timeout of `limit`.
 pub(super) async fn within<T>(
     limit: Duration,
     work: impl Future<Output = Result<T, HostError>>,
@@ -60,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_engines_texts_become_our_words() {
+    fn the_engines_errors_are_classified() {
         for (status, message, ours) in [
             (404, "No such container: berth-1", HostError::NotFound),
             (404, "No such image: box:latest", HostError::ImageMissing("box:latest".into())),

@@ -1,9 +1,10 @@
-//! File systems in sparse files, one an instance: what bounds a volume in bytes and in files.
+//! ext4 file systems in sparse files, one for each instance: they bound a volume in bytes and in inodes.
 //!
-//! The Engine's `local` driver mounts a volume when a container with it starts and unmounts it when that stops. What it
-//! mounts here is a link beside the file that names a loop device. The link is there only while a container is made or
-//! started, and after that the device goes with its last use. So a device is taken only while its instance is awake, a host
-//! that went down leaves nothing to clear, and a container that somebody else starts finds no file system instead of another's.
+//! The Engine's `local` driver mounts a volume when a container with it starts, and unmounts it when that container
+//! stops. The device that it is told to mount is a symbolic link beside the sparse file, which points to a loop device.
+//! The link exists only while a container is created or started, and the loop device has autoclear set, so that it goes
+//! with its last use. Therefore loop devices are taken only by awake instances, a crashed host leaves nothing to clean
+//! up, and a container that another tool starts fails to mount instead of mounting another instance's file system.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -21,83 +22,89 @@ use super::host_config::UID;
 use crate::HostError;
 
 const MIB: u64 = 1024 * 1024;
-/// One for every 26 KiB: 200 000 for 5 GiB.
+/// One inode for every 26 KiB: 200 000 for 5 GiB.
 const INODES_PER_MIB: u32 = 40;
-/// How long a device may take to go after the container that used it.
-const GOING: Duration = Duration::from_secs(2);
-/// Where the programs are that make file systems and attach devices; nothing of our own environment reaches them.
+/// How long the kernel may take to clear a loop device after its container stopped.
+const AUTOCLEAR_TIMEOUT: Duration = Duration::from_secs(2);
+/// The search path of the programs that make file systems and attach devices. They get nothing else of our environment.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The file systems below one folder.
-pub(super) struct FileSystems {
+/// The file systems in one folder.
+pub(super) struct VolumeFileSystems {
     dir: PathBuf,
-    /// Two devices on one file would be two file systems that do not know of each other.
-    turns: Mutex<HashMap<InstanceId, Arc<tokio::sync::Mutex<()>>>>,
+    /// One lock for each instance: two loop devices on one file would be mounted as two file systems that corrupt each
+    /// other.
+    locks: Mutex<HashMap<InstanceId, Arc<tokio::sync::Mutex<()>>>>,
 }
 
-/// A file that is attached for the Engine to mount. When this is dropped the link goes, and the device with its last use.
-pub(super) struct Attached {
+/// A sparse file attached to a loop device for the Engine to mount. Dropping it removes the link and detaches the
+/// device; a mounted device stays until its last use ends.
+pub(super) struct AttachedDevice {
     device: PathBuf,
     link: PathBuf,
-    turn: Option<OwnedMutexGuard<()>>,
+    lock: Option<OwnedMutexGuard<()>>,
 }
 
-impl FileSystems {
+impl VolumeFileSystems {
     pub(super) fn new(dir: PathBuf) -> Self {
-        Self { dir, turns: Mutex::default() }
+        Self { dir, locks: Mutex::default() }
     }
 
-    /// Waits until nobody else makes, attaches or removes the instance's.
-    pub(super) async fn alone(&self, instance: InstanceId) -> OwnedMutexGuard<()> {
-        let turn = {
-            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(turns.entry(instance).or_default())
+    /// Takes the lock on the instance's file system, for creating, attaching or removing it.
+    pub(super) async fn lock(&self, instance: InstanceId) -> OwnedMutexGuard<()> {
+        let lock = {
+            let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(locks.entry(instance).or_default())
         };
-        turn.lock_owned().await
+        lock.lock_owned().await
     }
 
-    /// Attaches the file of volume `name`, so that the Engine can mount it while the answer is held. `None`: it is a plain
-    /// volume, or the Engine has it mounted already.
-    pub(super) async fn attach(&self, instance: InstanceId, name: &str) -> Result<Option<Attached>, HostError> {
+    /// Attaches the file of volume `name`, so that the Engine can mount it until the result is dropped. `None`: the
+    /// volume has no limit, or the Engine has mounted it already.
+    pub(super) async fn attach(&self, instance: InstanceId, name: &str) -> Result<Option<AttachedDevice>, HostError> {
         let file = self.file(name);
         if !file.exists() {
             return Ok(None);
         }
-        let turn = self.alone(instance).await;
+        let lock = self.lock(instance).await;
+        // The kernel reports canonical paths in /sys, and `is_mounted` compares with those.
         let file = file.canonicalize().map_err(|error| failed("finding", &file, &error))?;
-        for _ in 0..GOING.as_millis() / 10 {
-            if !goes_with_its_last_use(&file) {
+        // A container that has just stopped may hold its device for a moment. One still there after the timeout is
+        // mounted.
+        for _ in 0..AUTOCLEAR_TIMEOUT.as_millis() / 10 {
+            if !has_autoclear_device(&file) {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        if goes_with_its_last_use(&file) {
+        if has_autoclear_device(&file) {
             return Ok(None);
         }
-        match care_for(&file)? {
-            Care::None => {}
-            Care::Repair => self.repair(&file).await?,
-            Care::Grow => {
+        match due_care(&file)? {
+            FileSystemCare::None => {}
+            FileSystemCare::Repair => self.repair(&file).await?,
+            FileSystemCare::Grow => {
                 self.repair(&file).await?;
                 run("resize2fs", &[&text(&file)]).await?;
             }
         }
-        // One that we left behind when we were killed is taken again.
+        // --nooverlap reuses a device that a killed provisioner left attached, instead of adding a second one.
         let device = run("losetup", &["--find", "--show", "--nooverlap", &text(&file)]).await?;
-        let attached = Attached { device: device.trim().into(), link: self.link(name), turn: Some(turn) };
+        let attached = AttachedDevice { device: device.trim().into(), link: self.link(name), lock: Some(lock) };
         remove_file(&attached.link)?;
         std::os::unix::fs::symlink(&attached.device, &attached.link)
             .map_err(|error| failed("linking", &attached.link, &error))?;
         Ok(Some(attached))
     }
 
-    /// Removes what is there of `name`.
+    /// Removes the link and the file of `name`, as far as they exist.
     pub(super) fn remove(&self, name: &str) -> Result<(), HostError> {
         remove_file(&self.link(name))?;
         remove_file(&self.file(name))
     }
 
-    /// An empty file system of its whole size, of which hardly a block is written yet. It gets its name when it is whole.
+    /// Makes an empty file system of the full size; sparse, it takes hardly a block. It is renamed to its final name
+    /// last, so that no file of that name is ever half made.
     pub(super) async fn make(&self, name: &str, mib: u32) -> Result<(), HostError> {
         if self.file(name).exists() {
             return Ok(());
@@ -109,14 +116,15 @@ impl FileSystems {
         let inodes = (mib * INODES_PER_MIB).to_string();
         let options = format!("root_owner={UID}:{UID},lazy_itable_init=1,lazy_journal_init=1,nodiscard");
         run("mkfs.ext4", &["-q", "-F", "-m", "0", "-N", &inodes, "-E", &options, &text(&unready)]).await?;
-        // The Engine fills an empty volume with what the image has there; with this folder in it, it is not empty.
+        // The Engine copies the image's files only into an empty volume, and lost+found would make it non-empty.
         run("debugfs", &["-w", "-R", "rmdir lost+found", &text(&unready)]).await?;
+        // fsync before the rename: after a power cut, the name must not lead to a file without its contents.
         let kept = File::open(&unready).and_then(|file| file.sync_all());
         kept.and_then(|()| std::fs::rename(&unready, self.file(name)))
             .map_err(|error| failed("making", &unready, &error))
     }
 
-    /// Makes the file `mib` large if it is smaller; its file system follows at the next start.
+    /// Grows the file to `mib` MiB if it is smaller; the file system follows at the next attach.
     pub(super) fn grow(&self, name: &str, mib: u32) -> Result<(), HostError> {
         let (path, bytes) = (self.file(name), u64::from(mib) * MIB);
         match File::options().write(true).open(&path) {
@@ -125,59 +133,61 @@ impl FileSystems {
                 let grown = length.and_then(|length| if length < bytes { file.set_len(bytes) } else { Ok(()) });
                 grown.map_err(|error| failed("growing", &path, &error))
             }
-            // A plain volume.
+            // A volume without a limit has no file.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) => Err(failed("opening", &path, &error)),
         }
     }
 
-    /// Puts right what a full disk below broke. It takes as long as the file system is big, so only one that needs it.
+    /// Checks and repairs the file system, which a full disk below it may have damaged. Takes time in proportion to its
+    /// size, so it runs only when the superblock asks for it.
     async fn repair(&self, file: &Path) -> Result<(), HostError> {
         tracing::warn!("repairing or growing the file system in {}", file.display());
-        // 1: it was broken and is whole now.
-        run_to("e2fsck", &["-f", "-p", &text(file)], &[0, 1]).await.map(|_| ())
+        // Exit status 1 of e2fsck: errors found and corrected.
+        run_expecting("e2fsck", &["-f", "-p", &text(file)], &[0, 1]).await.map(|_| ())
     }
 
     fn file(&self, name: &str) -> PathBuf {
         self.dir.join(format!("{name}.ext4"))
     }
 
-    /// What the Engine is told to mount.
+    /// The link that the Engine is told to mount.
     pub(super) fn link(&self, name: &str) -> PathBuf {
         self.dir.join(format!("{name}.dev"))
     }
 }
 
-impl Drop for Attached {
+impl Drop for AttachedDevice {
     fn drop(&mut self) {
-        let (device, link, turn) = (self.device.clone(), self.link.clone(), self.turn.take());
+        let (device, link, lock) = (self.device.clone(), self.link.clone(), self.lock.take());
         let detach = move || {
-            let _turn = turn;
+            let _lock = lock;
             if let Err(error) = remove_file(&link) {
                 tracing::warn!("{error}");
             }
-            // In use it goes later, with the last use; unused, at once.
-            if let Err(why) = give_back(&device) {
+            // A mounted device only gets autoclear by this, and goes with its last use; an unused one goes at once.
+            if let Err(why) = detach_device(&device) {
                 tracing::warn!("{} stays attached: {why}", device.display());
             }
         };
         match tokio::runtime::Handle::try_current() {
-            // Blocks for the few milliseconds that a child needs; also when whoever held this was given up.
+            // On a blocking thread: losetup takes a few milliseconds, and this may run in a cancelled task, which
+            // cannot await.
             Ok(runtime) => drop(runtime.spawn_blocking(detach)),
             Err(_) => detach(),
         }
     }
 }
 
-fn give_back(device: &Path) -> Result<(), String> {
+fn detach_device(device: &Path) -> Result<(), String> {
     let mut command = std::process::Command::new("losetup");
     command.arg("-d").arg(device).env_clear().env("PATH", PATH).stdin(Stdio::null());
     let output = command.output().map_err(|error| error.to_string())?;
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()) }
 }
 
-/// Whether a loop device holds `file` that goes with its last use: it is mounted, or about to go.
-fn goes_with_its_last_use(file: &Path) -> bool {
+/// Whether a loop device with autoclear holds `file`: it is mounted, or the kernel is about to clear it.
+fn has_autoclear_device(file: &Path) -> bool {
     let Ok(devices) = std::fs::read_dir("/sys/block") else { return false };
     devices.flatten().map(|device| device.path().join("loop")).any(|device| {
         let read = |name: &str| std::fs::read_to_string(device.join(name)).unwrap_or_default();
@@ -185,15 +195,15 @@ fn goes_with_its_last_use(file: &Path) -> bool {
     })
 }
 
-/// What a file system needs before it is mounted.
+/// The work on a file system that is due before it is mounted.
 #[derive(Debug, PartialEq, Eq)]
-enum Care {
+enum FileSystemCare {
     None,
     Repair,
     Grow,
 }
 
-fn care_for(file: &Path) -> Result<Care, HostError> {
+fn due_care(file: &Path) -> Result<FileSystemCare, HostError> {
     let mut superblock = [0; 1024];
     let read = File::open(file).and_then(|mut open| {
         open.seek(SeekFrom::Start(1024))?;
@@ -201,34 +211,37 @@ fn care_for(file: &Path) -> Result<Care, HostError> {
         open.metadata()
     });
     let bytes = read.map_err(|error| failed("reading", file, &error))?.len();
-    care(&superblock, bytes)
+    parse_superblock(&superblock, bytes)
         .ok_or_else(|| HostError::Failed(format!("{} holds no ext4 file system: restore it", file.display())))
 }
 
-/// Reads a superblock (kernel.org, "ext4 Data Structures and Algorithms", 4.1); `None` when it is none.
-fn care(superblock: &[u8; 1024], bytes: u64) -> Option<Care> {
+/// Parses an ext4 superblock (kernel.org, "ext4 Data Structures and Algorithms", 4.1); `None` if its magic number is
+/// wrong. `bytes` is the length of the file.
+fn parse_superblock(superblock: &[u8; 1024], bytes: u64) -> Option<FileSystemCare> {
     let half = |at: usize| u16::from_le_bytes([superblock[at], superblock[at + 1]]);
     let word = |at: usize| u64::from(half(at)) | u64::from(half(at + 2)) << 16;
     if half(0x38) != 0xEF53 {
         return None;
     }
+    // s_magic, s_state with its flag for errors, then s_blocks_count (low and high half) and s_log_block_size.
     let with_errors = half(0x3A) & 2 != 0;
     let used = (word(0x04) | word(0x150) << 32) << (10 + word(0x18).min(6));
     Some(if used < bytes {
-        Care::Grow
+        FileSystemCare::Grow
     } else if with_errors {
-        Care::Repair
+        FileSystemCare::Repair
     } else {
-        Care::None
+        FileSystemCare::None
     })
 }
 
 async fn run(program: &str, arguments: &[&str]) -> Result<String, HostError> {
-    run_to(program, arguments, &[0]).await
+    run_expecting(program, arguments, &[0]).await
 }
 
-/// Runs one of the system's own programs; it is killed when nobody waits for it any more.
-async fn run_to(program: &str, arguments: &[&str], well: &[i32]) -> Result<String, HostError> {
+/// Runs a system program, which is killed if the future is dropped. `successes` are the exit statuses that count as
+/// success.
+async fn run_expecting(program: &str, arguments: &[&str], successes: &[i32]) -> Result<String, HostError> {
     let output = Command::new(program)
         .args(arguments)
         .env_clear()
@@ -240,11 +253,12 @@ async fn run_to(program: &str, arguments: &[&str], well: &[i32]) -> Result<Strin
         .map_err(|error| {
             HostError::Failed(format!("{program} cannot be run ({error}): install e2fsprogs and util-linux"))
         })?;
-    let said = String::from_utf8_lossy(&output.stderr);
+    let stderr = String::from_utf8_lossy(&output.stderr);
     match output.status.code() {
-        Some(code) if well.contains(&code) => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        _ if said.contains("No space left") => Err(HostError::DiskFull),
-        _ => Err(HostError::Failed(format!("{program} failed ({}): {}", output.status, said.trim()))),
+        Some(code) if successes.contains(&code) => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        // These programs report a full disk only in their text.
+        _ if stderr.contains("No space left") => Err(HostError::DiskFull),
+        _ => Err(HostError::Failed(format!("{program} failed ({}): {}", output.status, stderr.trim()))),
     }
 }
 
@@ -255,7 +269,7 @@ fn remove_file(path: &Path) -> Result<(), HostError> {
     }
 }
 
-/// A file that could not be handled, as what it means.
+/// The error of a file operation: a full disk, or `doing` and the path with the system's text.
 pub(super) fn failed(doing: &str, path: &Path, error: &std::io::Error) -> HostError {
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => HostError::DiskFull,
@@ -272,7 +286,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_superblock_says_what_its_file_system_needs() {
+    fn a_superblock_tells_the_due_care() {
         let superblock = |magic: u16, state: u16, blocks: u32| {
             let mut bytes = [0; 1024];
             bytes[0x38..0x3A].copy_from_slice(&magic.to_le_bytes());
@@ -283,13 +297,13 @@ mod tests {
             bytes
         };
         for (sentence, magic, state, blocks, needs) in [
-            ("clean and of the file's size", 0xEF53, 1, 256, Some(Care::None)),
-            ("in use when the host went down: mounting puts that right", 0xEF53, 0, 256, Some(Care::None)),
-            ("with errors", 0xEF53, 3, 256, Some(Care::Repair)),
-            ("in a file that has grown", 0xEF53, 1, 128, Some(Care::Grow)),
+            ("clean and of the file's size", 0xEF53, 1, 256, Some(FileSystemCare::None)),
+            ("in use when the host went down: mounting puts that right", 0xEF53, 0, 256, Some(FileSystemCare::None)),
+            ("with errors", 0xEF53, 3, 256, Some(FileSystemCare::Repair)),
+            ("in a file that has grown", 0xEF53, 1, 128, Some(FileSystemCare::Grow)),
             ("not one", 0, 1, 256, None),
         ] {
-            assert_eq!(care(&superblock(magic, state, blocks), MIB), needs, "{sentence}");
+            assert_eq!(parse_superblock(&superblock(magic, state, blocks), MIB), needs, "{sentence}");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The one place that decides what a tenant's container may do. Everything here holds for every instance alike.
+//! The container configuration of every instance: privileges, limits, mounts and environment. Nothing else decides what
+//! a tenant may do, and the caller can change only what is in [`ContainerSpec`].
 
 use std::collections::HashMap;
 
@@ -11,24 +12,24 @@ use bollard::models::{
 use super::labels;
 use uuid::Uuid;
 
-use crate::config::{ContainerConfig, Size};
+use crate::config::{ContainerConfig, InstanceSize};
 use crate::{ContainerSpec, Slot, gateway};
 
-/// Where the volume is mounted, and `$HOME`.
+/// The mount point of the volume, and `$HOME`.
 pub(super) const HOME: &str = "/home/berth";
-/// The user and group every instance runs as.
+/// The user id and group id of every instance.
 pub(super) const UID: u32 = 10001;
-/// How long an instance has to end after SIGTERM, in seconds.
+/// The time between SIGTERM and SIGKILL, in seconds.
 pub(super) const STOP_SECONDS: i32 = 10;
 
 const MIB: i64 = 1024 * 1024;
 
-/// The whole container as the Engine is asked to make it, its spec hash included. `image_id` is what the image's
-/// name means on this host now: a rebuilt image gives another hash, and so another container.
+/// The complete create request, its hash included. `image_id` is the id that the image's name refers to on this host
+/// now, so a rebuilt image gives another hash, and thereby another container.
 pub(super) fn body(
     config: &ContainerConfig,
     spec: &ContainerSpec,
-    size: &Size,
+    size: &InstanceSize,
     image_id: &str,
     cgroup_parent: &str,
     volume: &str,
@@ -36,14 +37,22 @@ pub(super) fn body(
     let mut body = plain_body(config, spec, size, image_id, cgroup_parent, volume);
     let labels = body.labels.get_or_insert_default();
     labels.insert(labels::KIND.into(), kind(config, &spec.image, size, image_id, cgroup_parent));
+    // Last, because the hash covers every other label.
     let hash = hash(&body);
     body.labels.get_or_insert_default().insert(labels::SPEC_HASH.into(), hash);
     body
 }
 
-/// What the configuration is apart from the instance's own: two containers of one kind have the same image and limits.
-pub(super) fn kind(config: &ContainerConfig, image: &str, size: &Size, image_id: &str, cgroup_parent: &str) -> String {
-    let nobody = ContainerSpec {
+/// The hash of the create request without the instance's own values. Two containers with the same hash have the same
+/// image and limits.
+pub(super) fn kind(
+    config: &ContainerConfig,
+    image: &str,
+    size: &InstanceSize,
+    image_id: &str,
+    cgroup_parent: &str,
+) -> String {
+    let blank = ContainerSpec {
         instance: InstanceId(Uuid::nil()),
         slot: Slot(0),
         image: image.to_owned(),
@@ -53,7 +62,7 @@ pub(super) fn kind(config: &ContainerConfig, image: &str, size: &Size, image_id:
         url: String::new(),
         token: String::new(),
     };
-    hash(&plain_body(config, &nobody, size, image_id, cgroup_parent, ""))
+    hash(&plain_body(config, &blank, size, image_id, cgroup_parent, ""))
 }
 
 fn hash(body: &ContainerCreateBody) -> String {
@@ -63,7 +72,7 @@ fn hash(body: &ContainerCreateBody) -> String {
 fn plain_body(
     config: &ContainerConfig,
     spec: &ContainerSpec,
-    size: &Size,
+    size: &InstanceSize,
     image_id: &str,
     cgroup_parent: &str,
     volume: &str,
@@ -90,25 +99,26 @@ fn plain_body(
     }
 }
 
-/// The name of a bridge, both as Docker's network and as the host's interface.
+/// The name of a bridge: of the Docker network, and of the host's interface.
 pub(super) fn bridge_name(config: &ContainerConfig, bridge: u32) -> String {
     format!("{}{bridge}", config.network)
 }
 
-/// Not here, because it cannot be set for one container, or not on every host:
-/// - block I/O limits name a whole disk as the Engine sees it, which a provisioner in a container cannot look up, and which is none at
-///   all below LVM, btrfs or a loop mount; on cgroup v1 they leave out what is written through the page cache, which is
-///   nearly everything. An operator sets them on the parent cgroup;
-/// - a limit on the size of one file: what bounds a volume bounds it too, and databases make sparse files far larger than
-///   their contents;
-/// - user namespaces (`userns-remap`) are the Engine's setting, and its newest image store has none;
-/// - AppArmor: the Engine adds `docker-default` by itself where the kernel has it, and naming it elsewhere fails;
-/// - `StorageOpt size` works on XFS with project quotas only, and the root is read-only anyway;
-/// - `MemorySwappiness` exists in cgroup v1 only, and the default of 60 does hand memory back.
+/// Deliberately absent, because they cannot be set for one container, or not on every host:
+/// - block I/O limits: they name a whole disk as the Engine sees it, which a provisioner in a container cannot look up,
+///   and which does not exist below LVM, btrfs or a loop mount; on cgroup v1 they exclude writes through the page
+///   cache, which are nearly all. An operator can set them on the parent cgroup;
+/// - a limit on file size: the volume's limit bounds files too, and databases make sparse files far larger than their
+///   contents;
+/// - user namespaces (`userns-remap`): a setting of the whole Engine, which its newest image store does not support;
+/// - AppArmor: the Engine applies `docker-default` by itself where the kernel has AppArmor, and naming it elsewhere
+///   fails;
+/// - `StorageOpt size`: works only on XFS with project quotas, and the root file system is read-only anyway;
+/// - `MemorySwappiness`: exists only on cgroup v1, and the default of 60 does reclaim memory.
 fn host_config(
     config: &ContainerConfig,
     spec: &ContainerSpec,
-    size: &Size,
+    size: &InstanceSize,
     cgroup_parent: &str,
     volume: &str,
     network: String,
@@ -116,7 +126,7 @@ fn host_config(
     let memory = i64::from(size.memory_mib) * MIB;
     HostConfig {
         cap_drop: Some(vec!["ALL".into()]),
-        // The default seccomp profile stays, because nothing here replaces it.
+        // No seccomp entry here, so the Engine applies its default profile.
         security_opt: Some(vec!["no-new-privileges:true".into()]),
         privileged: Some(false),
         readonly_rootfs: Some(true),
@@ -129,7 +139,7 @@ fn host_config(
             source: Some(volume.to_owned()),
             typ: Some(MountType::VOLUME),
             read_only: Some(false),
-            // Should the volume be missing, the Engine makes it; then it must be known as ours, too.
+            // The Engine creates a missing volume; with these labels, we recognize that one too.
             volume_options: Some(MountVolumeOptions {
                 labels: Some(labels::of_volume(&config.network, spec.instance)),
                 ..Default::default()
@@ -137,10 +147,11 @@ fn host_config(
             ..Default::default()
         }]),
         memory: Some(memory),
-        // A frozen instance's memory goes to swap, so there must be more of it than `memory`; see BERTH_SWAP_MIB.
+        // The Engine's `memory_swap` is memory and swap together. Without a surplus, a frozen instance could not be
+        // swapped out.
         memory_swap: Some(memory + i64::from(size.swap_mib) * MIB),
         memory_reservation: Some(memory.min(128 * MIB)),
-        // When the host itself runs out, an instance dies before Berth or the Engine does.
+        // When the host runs out of memory, the kernel kills instances before Berth or the Engine.
         oom_score_adj: Some(500),
         oom_kill_disable: Some(false),
         nano_cpus: Some(size.nano_cpus),
@@ -157,7 +168,7 @@ fn host_config(
         restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
         cgroup_parent: Some(cgroup_parent.to_owned()),
         network_mode: Some(network),
-        // No port bindings: the host reaches a container's address without them.
+        // No published ports: the host reaches a container's address directly.
         port_bindings: None,
         publish_all_ports: Some(false),
         ipc_mode: Some("private".into()),
@@ -170,7 +181,8 @@ fn ulimit(name: &str, value: i64) -> ResourcesUlimits {
     ResourcesUlimits { name: Some(name.into()), soft: Some(value), hard: Some(value) }
 }
 
-/// What the instance is told: the contract of instance-image/README.md. Official SDKs work with it unchanged.
+/// The environment of an instance: the contract in instance-image/README.md. The providers' official SDKs read these
+/// variables.
 fn environment(config: &ContainerConfig, spec: &ContainerSpec) -> Vec<String> {
     let quota = format!("http://berth.internal:{}", config.quota_port);
     vec![

@@ -1,4 +1,5 @@
-//! The labels by which a container or volume says whose it is: the ledger is rebuilt from them when in doubt.
+//! The labels of containers and volumes: installation, instance, specification. They are the record from which the
+//! actual state is rebuilt, since nothing else is stored outside the Engine.
 
 use std::collections::HashMap;
 
@@ -7,9 +8,9 @@ use berth_ground::ids::InstanceId;
 use berth_ground::secrets::hash;
 use sha2::{Digest as _, Sha256};
 
-use crate::{ContainerSpec, ContainerState, Exit, SeenContainer, Slot};
+use crate::{ContainerExit, ContainerSpec, ContainerState, ObservedContainer, Slot};
 
-/// Which installation: the value is `BERTH_NETWORK`.
+/// The installation: the value of `BERTH_NETWORK`.
 pub(super) const INSTALLATION: &str = "berth.installation";
 pub(super) const INSTANCE: &str = "berth.instance";
 const SLOT: &str = "berth.slot";
@@ -17,18 +18,18 @@ const IMAGE: &str = "berth.image";
 const IMAGE_ID: &str = "berth.image-id";
 const SIZE: &str = "berth.size";
 const TOKEN_HASH: &str = "berth.token-hash";
-/// SHA-256 of the whole configuration the container was made with, this label excepted.
+/// SHA-256 of the whole create request, except this label.
 pub(super) const SPEC_HASH: &str = "berth.spec-hash";
 
-/// SHA-256 of what the configuration is apart from the instance's own: see [`super::host_config::kind`].
+/// SHA-256 of the create request without the instance's own values: see [`super::host_config::kind`].
 pub(super) const KIND: &str = "berth.kind";
-/// The image that the container before this one was made from.
+/// The image of the container that this one replaced, for a rollback.
 pub(super) const IMAGE_BEFORE: &str = "berth.image-before";
-/// When it was made, in milliseconds since 1970.
+/// The time of creation, in milliseconds since the Unix epoch.
 pub(super) const MADE_AT: &str = "berth.made-at";
 
-/// What a container's labels say.
-pub(super) struct Labels {
+/// A container's labels, parsed.
+pub(super) struct ContainerLabels {
     pub instance: InstanceId,
     pub slot: Slot,
     pub image: String,
@@ -39,19 +40,44 @@ pub(super) struct Labels {
     pub token_hash: String,
 }
 
-impl Labels {
-    /// The container that carries them, `current` or not, while its image's name means `newest_image_id`.
-    pub(super) fn seen(
-        self,
-        (id, state, exit): (String, ContainerState, Option<Exit>),
-        (newest_image_id, current): (String, bool),
-    ) -> SeenContainer {
+/// The part of a container's state that its labels do not tell.
+pub(super) struct ContainerStatus {
+    pub id: String,
+    pub state: ContainerState,
+    pub exit: Option<ContainerExit>,
+}
+
+/// The image that a container would get now.
+pub(super) struct NewestImage {
+    /// Empty if the host has no image of that name, or BERTH_IMAGES pins another one.
+    pub image_id: String,
+    /// See [`ObservedContainer::current`].
+    pub is_current: bool,
+}
+
+impl ContainerLabels {
+    /// The container that carries these labels.
+    pub(super) fn observed(self, status: ContainerStatus, newest: NewestImage) -> ObservedContainer {
+        let ContainerStatus { id, state, exit } = status;
+        let NewestImage { image_id: newest_image_id, is_current: current } = newest;
         let Self { image, image_id, size, made_at, slot, token_hash, .. } = self;
-        SeenContainer { id, state, image, image_id, newest_image_id, size, current, made_at, slot, token_hash, exit }
+        ObservedContainer {
+            id,
+            state,
+            image,
+            image_id,
+            newest_image_id,
+            size,
+            current,
+            made_at,
+            slot,
+            token_hash,
+            exit,
+        }
     }
 }
 
-/// The labels of a container made for `spec`.
+/// The labels of a container for `spec`.
 pub(super) fn of_container(installation: &str, spec: &ContainerSpec, image_id: &str) -> HashMap<String, String> {
     let mut labels = of_volume(installation, spec.instance);
     labels.insert(SLOT.into(), spec.slot.0.to_string());
@@ -72,16 +98,16 @@ pub(super) fn filter(installation: &str) -> HashMap<String, Vec<String>> {
     HashMap::from([("label".to_owned(), vec![format!("{INSTALLATION}={installation}")])])
 }
 
-/// Reads a container's labels; `None` when it is not one of ours.
-pub(super) fn read(installation: &str, labels: &HashMap<String, String>) -> Option<Labels> {
+/// Parses a container's labels; `None` if it is not one of ours.
+pub(super) fn read(installation: &str, labels: &HashMap<String, String>) -> Option<ContainerLabels> {
     if labels.get(INSTALLATION)? != installation {
         return None;
     }
-    Some(Labels {
+    Some(ContainerLabels {
         instance: labels.get(INSTANCE)?.parse().ok()?,
         slot: Slot(labels.get(SLOT)?.parse().ok()?),
         image: labels.get(IMAGE)?.clone(),
-        // These four came later: a container without them is one of an older kind.
+        // These four were introduced later: a container without them is from an older version and will be replaced.
         image_id: labels.get(IMAGE_ID).cloned().unwrap_or_default(),
         size: labels.get(SIZE).cloned().unwrap_or_default(),
         kind: labels.get(KIND).cloned().unwrap_or_default(),
@@ -90,12 +116,12 @@ pub(super) fn read(installation: &str, labels: &HashMap<String, String>) -> Opti
     })
 }
 
-/// SHA-256 of a token, in hex.
+/// SHA-256 of a token in hex. A label is readable by every user of the Engine, so it must not hold the token itself.
 pub(super) fn token_hash(token: &str) -> String {
     hex::encode(hash(token))
 }
 
-/// SHA-256 over a JSON value with the keys of every object in order, so that equal values have equal hashes.
+/// SHA-256 of a JSON value with the keys of every object sorted, so that equal values have equal hashes.
 pub(super) fn hash_of(value: &serde_json::Value) -> String {
     let mut hasher = Sha256::new();
     feed(value, &mut hasher);
@@ -109,6 +135,7 @@ fn feed(value: &serde_json::Value, hasher: &mut Sha256) {
             fields.sort_unstable_by_key(|(name, _)| *name);
             hasher.update(b"{");
             for (name, value) in fields {
+                // Hashed as JSON with its quotes: bare names and values could run together in two ways.
                 feed(&serde_json::Value::from(name.as_str()), hasher);
                 feed(value, hasher);
             }
@@ -119,6 +146,7 @@ fn feed(value: &serde_json::Value, hasher: &mut Sha256) {
             items.iter().for_each(|item| feed(item, hasher));
             hasher.update(b"]");
         }
+        // Numbers and texts differ by the quotes of their JSON form.
         scalar => hasher.update(scalar.to_string().as_bytes()),
     }
 }

@@ -1,4 +1,4 @@
-//! What the host and its containers use now, read from the kernel's own files.
+//! Resource usage of the host and its containers, from /proc and the cgroup file system.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use crate::{ContainerLoad, HostError, HostLoad};
 
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// Reads memory, pressure and every container below `cgroup_parent`: a cgroup of ours, `/berth` or `berth.slice`.
+/// Reads memory, memory pressure and every container below `cgroup_parent`, which is `/berth` or `berth.slice`.
 pub(super) fn read(cgroup_parent: &str) -> Result<HostLoad, HostError> {
     let text = fs::read_to_string("/proc/meminfo").map_err(|error| HostError::Failed(error.to_string()))?;
     let bytes = |field: &str| meminfo(&text, field).unwrap_or_default();
@@ -17,23 +17,26 @@ pub(super) fn read(cgroup_parent: &str) -> Result<HostLoad, HostError> {
         memory_available: bytes("MemAvailable:"),
         swap_total: bytes("SwapTotal:"),
         swap_free: bytes("SwapFree:"),
+        // Absent on kernels that were built or booted without PSI.
         memory_pressure: fs::read_to_string("/proc/pressure/memory").ok().and_then(|text| some_avg10(&text)),
         containers: containers(Path::new(CGROUPS), cgroup_parent.trim_start_matches('/')),
     })
 }
 
+/// A field of /proc/meminfo in bytes.
 fn meminfo(text: &str, field: &str) -> Option<u64> {
     let kib: u64 = text.lines().find_map(|line| line.strip_prefix(field)?.trim().strip_suffix(" kB")?.parse().ok())?;
     Some(kib * 1024)
 }
 
-/// `some avg10=1.23 avg60=..` (the kernel's documentation of PSI).
+/// The figure in `some avg10=1.23 avg60=..` (the kernel's documentation of PSI).
 fn some_avg10(text: &str) -> Option<f64> {
     let some = text.lines().find_map(|line| line.strip_prefix("some "))?;
     some.split_whitespace().find_map(|word| word.strip_prefix("avg10=")?.parse().ok())
 }
 
-/// The containers of one parent, on cgroup v2 (one tree, `memory.current`, `cpu.stat`) or v1 (a tree for each controller).
+/// The containers of one parent, on cgroup v2 (one tree, `memory.current`, `cpu.stat`) or v1 (a tree for each
+/// controller).
 fn containers(root: &Path, parent: &str) -> Vec<ContainerLoad> {
     let v1 = root.join("memory").is_dir();
     let (memory, cpu) = if v1 { (root.join("memory"), root.join("cpuacct")) } else { (root.into(), root.into()) };
@@ -52,6 +55,7 @@ fn containers(root: &Path, parent: &str) -> Vec<ContainerLoad> {
                 let micros = stat.lines().find_map(|line| line.strip_prefix("usage_usec ")?.parse().ok())?;
                 (number(memory.join(&name).join("memory.current"))?, Duration::from_micros(micros))
             };
+            // A container that stops between the directory listing and these reads is left out by the `?` above.
             Some(ContainerLoad { id, cpu, memory })
         })
         .collect()

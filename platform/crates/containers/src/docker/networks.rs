@@ -1,4 +1,4 @@
-//! The bridges instances stand on: neighbours cannot talk to each other, the host reaches everyone.
+//! The Docker networks of the instances: bridges without inter-container communication, which the host can reach.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -16,10 +16,10 @@ const NAME: &str = "com.docker.network.bridge.name";
 const ICC: &str = "com.docker.network.bridge.enable_icc";
 const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
 
-/// As many as BERTH_SUBNET has /22.
+/// The number of /22 in the /16 of BERTH_SUBNET.
 const BRIDGES: u32 = 64;
 
-/// Makes bridge number `bridge`, or accepts the one that is there when it is what we would have made.
+/// Creates bridge number `bridge`, or accepts an existing one with the expected configuration. Returns its gateway.
 pub(super) async fn ensure(engine: &Docker, config: &ContainerConfig, bridge: u32) -> Result<Ipv4Addr, HostError> {
     let wanted = request(config, bridge);
     match engine.inspect_network(&wanted.name, None::<InspectNetworkOptions>).await {
@@ -30,14 +30,14 @@ pub(super) async fn ensure(engine: &Docker, config: &ContainerConfig, bridge: u3
     Ok(gateway(config.subnet, bridge))
 }
 
-/// Looks whether bridge number `bridge` is as we would have made it.
-pub(super) async fn look(engine: &Docker, config: &ContainerConfig, bridge: u32) -> Result<(), HostError> {
+/// Checks that bridge number `bridge` has the expected configuration.
+pub(super) async fn check(engine: &Docker, config: &ContainerConfig, bridge: u32) -> Result<(), HostError> {
     let wanted = request(config, bridge);
     let there = engine.inspect_network(&wanted.name, None::<InspectNetworkOptions>).await?;
     accept(&there, &wanted)
 }
 
-/// The numbers of the bridges that are there, also of those that BERTH_BRIDGES made once and would no longer make.
+/// The numbers of the existing bridges, including those of an earlier, larger BERTH_BRIDGES.
 pub(super) async fn numbers(engine: &Docker, config: &ContainerConfig) -> Result<Vec<u32>, HostError> {
     let ours = ListNetworksOptionsBuilder::default().filters(&labels::filter(&config.network)).build();
     let there = engine.list_networks(Some(ours)).await?;
@@ -50,7 +50,7 @@ fn request(config: &ContainerConfig, bridge: u32) -> NetworkCreateRequest {
     let first = Ipv4Addr::from(u32::from(config.subnet) + bridge * 1024);
     NetworkCreateRequest {
         driver: Some("bridge".into()),
-        // Tenants have no IPv6: every rule that keeps them apart would have to be written twice.
+        // Instances have no IPv6: every isolation rule would be needed twice.
         enable_ipv6: Some(false),
         ipam: Some(Ipam {
             config: Some(vec![IpamConfig {
@@ -73,10 +73,11 @@ fn request(config: &ContainerConfig, bridge: u32) -> NetworkCreateRequest {
 
 async fn create(engine: &Docker, wanted: NetworkCreateRequest) -> Result<(), HostError> {
     let Err(error) = engine.create_network(wanted.clone()).await else { return Ok(()) };
-    // Somebody else made it in between: fine when it is the same.
+    // A concurrent call may have created it in between; accept it if it is the same.
     if let Ok(there) = engine.inspect_network(&wanted.name, None::<InspectNetworkOptions>).await {
         return accept(&there, &wanted);
     }
+    // The Engine has no status code for this, only its text.
     if error.to_string().contains("overlaps") {
         let (name, subnet) = (&wanted.name, subnet_of(wanted.ipam.as_ref()));
         return Err(HostError::Refused(format!(
@@ -86,7 +87,7 @@ async fn create(engine: &Docker, wanted: NetworkCreateRequest) -> Result<(), Hos
     Err(error.into())
 }
 
-/// A network by our name that is something else is never used: its neighbours might be able to talk.
+/// Refuses an existing network of our name with another configuration: its containers might reach each other.
 fn accept(there: &NetworkInspect, wanted: &NetworkCreateRequest) -> Result<(), HostError> {
     let name = &wanted.name;
     let (has, needs) = (subnet_of(there.ipam.as_ref()), subnet_of(wanted.ipam.as_ref()));
@@ -98,6 +99,7 @@ fn accept(there: &NetworkInspect, wanted: &NetworkCreateRequest) -> Result<(), H
     }
     let has = |option: &str| there.options.as_ref().and_then(|o| o.get(option));
     let differs = |option: &&str| has(option) != wanted.options.as_ref().and_then(|o| o.get(*option));
+    // The options on which isolation and routing depend; the Engine may add others.
     if let Some(option) = [NAME, ICC, MASQUERADE].iter().find(|o| differs(o)) {
         return Err(HostError::Refused(format!(
             "there is a Docker network {name} already, whose {option} is not what instances need; remove it or choose \

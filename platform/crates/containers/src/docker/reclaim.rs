@@ -1,8 +1,8 @@
-//! Hands the memory of a frozen container back: the kernel is asked to push it to swap, by a child that can be killed.
+//! Memory reclaim: has the kernel move a frozen container's memory to swap, through a child process that can be killed.
 //!
-//! The write that asks (`memory.reclaim`, or `memory.force_empty` on cgroup v1) blocks until the kernel has done what it
-//! could, which may take seconds, and a blocked thread cannot be interrupted. A child process can: it is our own binary
-//! again, because the provisioner's image holds nothing else. Nobody waits for it, and a thaw kills it.
+//! The write that requests it (`memory.reclaim`, or `memory.force_empty` on cgroup v1) blocks until the kernel is done,
+//! which may take seconds, and a blocked thread cannot be interrupted. A child process can be killed. It runs our own
+//! binary, because the provisioner's image contains no other. It runs in the background, and a thaw kills it.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -18,69 +18,72 @@ use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-/// How long the kernel may take for one container; what is swapped by then stays swapped.
-const DEADLINE: Duration = Duration::from_secs(5);
-/// Children at work: swapping is bound by the disk, and the rest of the host needs it too.
-const AT_ONCE: usize = 2;
+/// Timeout for one container; memory swapped by then stays in swap.
+const RECLAIM_TIMEOUT: Duration = Duration::from_secs(5);
+/// Concurrent children: swapping is bound by the disk, which the rest of the host needs too.
+const MAX_CHILDREN: usize = 2;
 
-/// The hand-backs under way.
-pub(super) struct HandBack {
+/// Reclaims the memory of frozen containers, and holds the reclaims in progress.
+pub(super) struct MemoryReclaimer {
     program: PathBuf,
     clock: Clock,
-    under_way: Mutex<HashMap<InstanceId, AbortHandle>>,
+    in_progress: Mutex<HashMap<InstanceId, AbortHandle>>,
     at_once: Arc<Semaphore>,
 }
 
-impl HandBack {
-    /// `program` is run as `program reclaim --file FILE --bytes BYTES`. Its arguments are flags so that
-    /// any other program, a test binary for one, stops at an unknown flag instead of doing something else.
+impl MemoryReclaimer {
+    /// `program` is run as `program reclaim --file FILE --bytes BYTES`. Its arguments are flags, so that
+    /// any other program, such as a test binary, fails on an unknown flag instead of doing something else.
     pub(super) fn new(program: PathBuf, clock: Clock) -> Self {
-        Self { program, clock, under_way: Mutex::default(), at_once: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self { program, clock, in_progress: Mutex::default(), at_once: Arc::new(Semaphore::new(MAX_CHILDREN)) }
     }
 
-    /// Starts handing back memory in the background, once `target` has found whose.
+    /// Starts a reclaim in the background. `target` finds the cgroup, and is awaited there too.
     pub(super) fn begin<F>(&self, instance: InstanceId, target: F)
     where
-        F: Future<Output = anyhow::Result<Target>> + Send + 'static,
+        F: Future<Output = anyhow::Result<ReclaimTarget>> + Send + 'static,
     {
         let (program, clock, at_once) = (self.program.clone(), self.clock.clone(), Arc::clone(&self.at_once));
         let task = tokio::spawn(async move {
-            let _turn = at_once.acquire_owned().await;
+            // The wait for a permit is not part of the timeout.
+            let _permit = at_once.acquire_owned().await;
             let started = clock.monotonic();
-            match hand_back(&program, target).await {
+            match reclaim(&program, target).await {
                 Ok(bytes) => {
                     let took_ms = clock.monotonic().duration_since(started).as_millis();
-                    tracing::debug!(instance.id = %instance, bytes, took_ms, "memory handed back");
+                    tracing::debug!(instance.id = %instance, bytes, took_ms, "reclaimed memory");
                 }
                 Err(error) => {
-                    tracing::warn!(instance.id = %instance, "a frozen instance keeps its memory: {error:#}");
+                    tracing::warn!(instance.id = %instance, "could not reclaim the memory of a frozen instance: {error:#}");
                 }
             }
         });
-        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        under_way.retain(|_, task| !task.is_finished());
-        if let Some(earlier) = under_way.insert(instance, task.abort_handle()) {
+        let mut in_progress = self.in_progress.lock().unwrap_or_else(PoisonError::into_inner);
+        // Finished tasks are removed here, because nothing else visits the map.
+        in_progress.retain(|_, task| !task.is_finished());
+        if let Some(earlier) = in_progress.insert(instance, task.abort_handle()) {
+            // A second freeze may concern another container than the first.
             earlier.abort();
         }
     }
 
-    /// Ends a hand-back that is under way: its child is killed and waited for in the background.
-    pub(super) fn end(&self, instance: InstanceId) {
-        let task = self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&instance);
+    /// Cancels a reclaim in progress: the child is killed, and reaped in the background.
+    pub(super) fn cancel(&self, instance: InstanceId) {
+        let task = self.in_progress.lock().unwrap_or_else(PoisonError::into_inner).remove(&instance);
         if let Some(task) = task {
             task.abort();
         }
     }
 }
 
-/// The file to write, and how many bytes to ask for.
-pub(super) struct Target {
+/// The cgroup file to write, and the number of bytes to request.
+pub(super) struct ReclaimTarget {
     file: PathBuf,
     bytes: u64,
 }
 
-impl Target {
-    /// All the memory of the cgroup that process `pid` is in.
+impl ReclaimTarget {
+    /// All memory of the cgroup of process `pid`.
     pub(super) async fn of(pid: i64) -> anyhow::Result<Self> {
         let of_process = format!("/proc/{pid}/cgroup");
         let text = tokio::fs::read_to_string(&of_process).await.with_context(|| format!("reading {of_process}"))?;
@@ -90,27 +93,29 @@ impl Target {
     }
 }
 
-async fn hand_back(program: &Path, target: impl Future<Output = anyhow::Result<Target>>) -> anyhow::Result<u64> {
-    let Target { file, bytes } = target.await?;
+async fn reclaim(program: &Path, target: impl Future<Output = anyhow::Result<ReclaimTarget>>) -> anyhow::Result<u64> {
+    let ReclaimTarget { file, bytes } = target.await?;
     let mut child = Command::new(program)
         .args(["reclaim", "--file"])
         .arg(&file)
         .args(["--bytes", &bytes.to_string()])
-        // It needs nothing of ours, least of all our secrets.
+        // The child needs no variable of ours.
         .env_clear()
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .kill_on_drop(true)
         .spawn()
-        .context("starting the child that hands memory back")?;
-    let status = timeout(DEADLINE, child.wait()).await.context("the kernel did not finish in time")??;
+        .context("starting the child that reclaims memory")?;
+    // A timeout drops the child, which kills it.
+    let status = timeout(RECLAIM_TIMEOUT, child.wait()).await.context("the kernel did not finish in time")??;
     anyhow::ensure!(status.success(), "writing {} failed ({status})", file.display());
     Ok(bytes)
 }
 
-/// Where to ask and where to read the usage, from the text of `/proc/PID/cgroup` (cgroups(7)): a line
-/// `N:memory:/path` on cgroup v1, only `0::/path` on v2. In a container of its own, the provisioner is told the way there
-/// from its own cgroup, `/../../path`; ours hang directly below the root, so what is left of the climb is the path.
+/// The file for the request and the file with the usage, from the text of `/proc/PID/cgroup` (cgroups(7)): a line
+/// `N:memory:/path` on cgroup v1, only `0::/path` on v2. A provisioner in a container sees paths relative to its own
+/// cgroup, `/../../path`. Tenants' cgroups are direct children of the root, so the path without its leading `/..` is
+/// the absolute one.
 fn files(text: &str) -> Option<(PathBuf, PathBuf)> {
     let paths = || text.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
     let below = |root: &str, path: &str| PathBuf::from(format!("{root}{}", path.trim_start_matches("/..")));
@@ -123,7 +128,7 @@ fn files(text: &str) -> Option<(PathBuf, PathBuf)> {
     Some((cgroup.join("memory.reclaim"), cgroup.join("memory.current")))
 }
 
-/// The host's swap in MiB; 0 when it cannot be told.
+/// The size of the host's swap in MiB; 0 if it is unknown.
 pub(super) async fn swap_mib() -> u64 {
     let text = tokio::fs::read_to_string("/proc/meminfo").await.unwrap_or_default();
     let kib = text.lines().find_map(|line| line.strip_prefix("SwapTotal:")?.trim().strip_suffix(" kB")?.parse().ok());
@@ -150,24 +155,27 @@ mod tests {
         }
     }
 
-    /// A program that notes its arguments and its process id, and then does not end.
-    const HANGING: &str = "#!/bin/sh\ncd \"$(dirname \"$0\")\"\necho \"$@\" > said\necho $$ > pid\nexec sleep 600\n";
+    /// A program that records its arguments and its process id, and then hangs.
+    const HANGING: &str =
+        "#!/bin/sh\ncd \"$(dirname \"$0\")\"\necho \"$@\" > arguments\necho $$ > pid\nexec sleep 600\n";
 
     #[tokio::test]
-    async fn a_thaw_kills_the_child_that_hands_memory_back() {
+    async fn a_thaw_kills_the_child_that_reclaims_memory() {
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("program");
         std::fs::write(&program, HANGING).unwrap();
         std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let instance = InstanceId(Clock::system().uuid());
-        let hand_back = HandBack::new(program, Clock::system());
-        hand_back.begin(instance, async { Ok(Target { file: "/sys/fs/cgroup/x/memory.reclaim".into(), bytes: 4096 }) });
+        let reclaimer = MemoryReclaimer::new(program, Clock::system());
+        reclaimer.begin(instance, async {
+            Ok(ReclaimTarget { file: "/sys/fs/cgroup/x/memory.reclaim".into(), bytes: 4096 })
+        });
 
         let pid =
             until(|| std::fs::read_to_string(dir.path().join("pid")).ok().filter(|pid| pid.ends_with('\n'))).await;
-        let said = std::fs::read_to_string(dir.path().join("said")).unwrap();
-        assert_eq!(said, "reclaim --file /sys/fs/cgroup/x/memory.reclaim --bytes 4096\n");
-        hand_back.end(instance);
+        let arguments = std::fs::read_to_string(dir.path().join("arguments")).unwrap();
+        assert_eq!(arguments, "reclaim --file /sys/fs/cgroup/x/memory.reclaim --bytes 4096\n");
+        reclaimer.cancel(instance);
         until(|| (!Path::new("/proc").join(pid.trim()).exists()).then_some(())).await;
     }
 

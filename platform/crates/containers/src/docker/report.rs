@@ -1,19 +1,19 @@
-//! What the operator should know of this host.
+//! Gathers the facts about this host that `berth doctor` shows.
 
 use berth_ground::calendar::NaiveDate;
 use berth_ground::clock::Timestamp;
 use bollard::Docker;
 use bollard::models::SystemInfoCgroupVersionEnum;
 
-use super::walls::Walls;
-use super::{errors, made, reclaim};
+use super::network_isolation::NetworkIsolation;
+use super::{drift, errors, reclaim};
 use crate::config::ContainerConfig;
 use crate::{HostError, HostReport};
 
 pub(super) async fn report(
     engine: &Docker,
     config: &ContainerConfig,
-    walls: &Walls,
+    isolation: &NetworkIsolation,
     cgroup_parent: &str,
     now: Timestamp,
 ) -> Result<HostReport, HostError> {
@@ -37,7 +37,7 @@ pub(super) async fn report(
         runc_version: components.into_iter().find(|c| c.name == "runc").map(|c| c.version).unwrap_or_default(),
         storage_driver: info.driver.unwrap_or_default(),
         disk_limit: config.disk_limit,
-        // These two are not the Engine's to tell.
+        // The volumes module adds these two, which the Engine does not know.
         disks: Vec::new(),
         buried: 0,
         missing_images,
@@ -47,9 +47,9 @@ pub(super) async fn report(
         runtimes: sorted(info.runtimes.unwrap_or_default().into_keys()),
         security_options: sorted(info.security_options.unwrap_or_default().iter().map(|option| option_name(option))),
         live_restore: info.live_restore_enabled.unwrap_or_default(),
-        egress: walls.egress(config).await,
-        neighbours: walls.between(engine, config).await,
-        containers: made::look(engine, config, cgroup_parent).await?,
+        egress: isolation.egress(config).await,
+        neighbours: isolation.between(engine, config).await,
+        containers: drift::detect(engine, config, cgroup_parent).await?,
     })
 }
 
@@ -69,7 +69,7 @@ async fn kernel_age_days(now: Timestamp) -> Option<u32> {
     u32::try_from((now.utc_date() - kernel_date(&version)?).num_days()).ok()
 }
 
-/// The day a kernel was built, as its version says it: Debian's ends in `(2025-08-26)`, others' in
+/// The build date in a kernel's version string: Debian's ends in `(2025-08-26)`, others' in
 /// `Tue Aug 26 10:11:12 UTC 2025`.
 fn kernel_date(version: &str) -> Option<NaiveDate> {
     let words: Vec<&str> = version.split_whitespace().collect();
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kernel_says_when_it_was_built_in_one_of_two_ways() {
+    fn a_kernel_tells_its_build_date_in_one_of_two_formats() {
         for (version, day) in [
             ("#1 SMP PREEMPT_DYNAMIC Debian 6.1.148-1 (2025-08-26)\n", Some(20_326)),
             ("#51-Ubuntu SMP PREEMPT_DYNAMIC Tue Aug 26 10:11:12 UTC 2025\n", Some(20_326)),

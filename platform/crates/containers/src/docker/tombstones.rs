@@ -1,8 +1,8 @@
-//! Which volumes may be destroyed, and since when they wait for it: kept here, on this process's own clock, because whoever
-//! asks faces the network.
+//! Tombstones: which volumes may be destroyed, and from when on. Dated by this process's own clock, because the
+//! platform that asks for destruction faces the network and may be compromised.
 //!
-//! One file a volume, in a folder that only this process's user may write. A taken-over platform can bury volumes, which
-//! `berth doctor` counts; it cannot make their time pass.
+//! One file for each volume, in a folder that only this process's user may write. A compromised platform can bury
+//! volumes, which `berth doctor` counts, but it cannot shorten the waiting time.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
@@ -16,7 +16,7 @@ use super::file_systems::failed;
 use crate::HostError;
 use crate::config::ContainerConfig;
 
-const ENDING: &str = ".buried";
+const SUFFIX: &str = ".buried";
 
 /// The tombstones of one installation.
 pub(super) struct Tombstones {
@@ -36,12 +36,14 @@ impl Tombstones {
         }
     }
 
-    /// Buries the volume `name` now; one that is buried keeps its time.
+    /// Writes the tombstone of volume `name`, dated now. An existing one keeps its date.
     pub(super) fn bury(&self, name: &str) -> Result<(), HostError> {
         if self.buried_at(name)?.is_some() {
             return Ok(());
         }
         self.open_dir()?;
+        // Written aside, synced and renamed: a tombstone cut off by a crash would have no date, and block its volume
+        // for good.
         let (stone, unready) = (self.stone(name), self.dir.join(format!("{name}.burying")));
         let written = File::create(&unready).and_then(|mut file| {
             write!(file, "{}", self.clock.now().0)?;
@@ -64,7 +66,7 @@ impl Tombstones {
         }
     }
 
-    /// Refuses for a volume that is buried: nothing is made or started on it.
+    /// Refuses a volume that has a tombstone.
     pub(super) fn refuse_if_buried(&self, name: &str) -> Result<(), HostError> {
         match self.buried_at(name)? {
             None => Ok(()),
@@ -74,13 +76,14 @@ impl Tombstones {
         }
     }
 
-    /// Refuses for a volume that was not buried, or not long enough ago.
+    /// Refuses a volume without a tombstone, or with one that is too recent.
     pub(super) fn refuse_unless_due(&self, name: &str) -> Result<(), HostError> {
         self.open_dir()?;
         let buried_at = self.buried_at(name)?.ok_or_else(|| HostError::Refused(format!("{name} was never buried")))?;
-        let lies = self.clock.now().since(buried_at);
-        if lies < self.delete_after {
-            let left = (self.delete_after - lies).as_secs();
+        // A clock that was set back makes the age zero, which only delays.
+        let age = self.clock.now().since(buried_at);
+        if age < self.delete_after {
+            let left = (self.delete_after - age).as_secs();
             return Err(HostError::Refused(format!("{name} is to be kept for another {left} seconds")));
         }
         Ok(())
@@ -90,16 +93,17 @@ impl Tombstones {
         Ok(self.buried_at(name)?.is_some())
     }
 
-    /// How many volumes of this installation are buried.
+    /// The number of this installation's tombstones.
     pub(super) fn count(&self) -> u32 {
+        // Unreadable counts as none: this number is for a report and decides nothing.
         let Ok(entries) = std::fs::read_dir(&self.dir) else { return 0 };
         let stones = entries.flatten().filter(|entry| {
-            entry.file_name().to_str().is_some_and(|name| name.starts_with(&self.prefix) && name.ends_with(ENDING))
+            entry.file_name().to_str().is_some_and(|name| name.starts_with(&self.prefix) && name.ends_with(SUFFIX))
         });
         u32::try_from(stones.count()).unwrap_or(u32::MAX)
     }
 
-    /// Makes the folder, and refuses one that somebody else could have put there.
+    /// Creates the folder, and refuses an existing one that another user could have put there or can write to.
     pub(super) fn open_dir(&self) -> Result<(), HostError> {
         let dir = &self.dir;
         std::fs::DirBuilder::new()
@@ -107,6 +111,7 @@ impl Tombstones {
             .mode(0o700)
             .create(dir)
             .map_err(|error| failed("making", dir, &error))?;
+        // Not following links: a link to a folder of ours would pass the checks.
         let there = std::fs::symlink_metadata(dir).map_err(|error| failed("looking at", dir, &error))?;
         let ours = there.is_dir() && there.uid() == rustix::process::geteuid().as_raw() && there.mode() & 0o022 == 0;
         if ours {
@@ -130,6 +135,6 @@ impl Tombstones {
     }
 
     fn stone(&self, name: &str) -> PathBuf {
-        self.dir.join(format!("{name}{ENDING}"))
+        self.dir.join(format!("{name}{SUFFIX}"))
     }
 }

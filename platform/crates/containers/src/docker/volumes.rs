@@ -1,4 +1,5 @@
-//! Volumes: made with the limit that holds for new ones, used while they are not buried, destroyed long after they were.
+//! Volumes: created with the configured limit, refused while they have a tombstone, destroyed when the tombstone is old
+//! enough.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -10,19 +11,19 @@ use bollard::models::VolumeCreateRequest;
 use bollard::query_parameters::RemoveVolumeOptionsBuilder;
 use tokio::sync::OnceCell;
 
-use super::file_systems::{Attached, FileSystems};
+use super::file_systems::{AttachedDevice, VolumeFileSystems};
 use super::tombstones::Tombstones;
 use super::{disks, errors, labels};
 use crate::config::{ContainerConfig, DiskLimit};
-use crate::{DiskUse, HostError, HostReport};
+use crate::{DiskUsage, HostError, HostReport};
 
-/// The volumes of one installation. `name` is the volume's on the Engine.
+/// The volumes of one installation. `name` is a volume's name on the Engine.
 pub(super) struct Volumes {
     limit: DiskLimit,
     installation: String,
     data_dir: PathBuf,
     dir: PathBuf,
-    file_systems: FileSystems,
+    file_systems: VolumeFileSystems,
     pub(super) tombstones: Tombstones,
     engine_root: OnceCell<PathBuf>,
 }
@@ -34,34 +35,38 @@ impl Volumes {
             limit: config.disk_limit,
             installation: config.network.clone(),
             data_dir: config.data_dir.clone(),
-            file_systems: FileSystems::new(dir.clone()),
+            file_systems: VolumeFileSystems::new(dir.clone()),
             tombstones: Tombstones::new(config, clock),
             dir,
             engine_root: OnceCell::new(),
         }
     }
 
-    /// Makes the volume if there is none. One that is there is left as it is, except that one with a limit grows to `mib`.
+    /// Creates the volume if it does not exist. An existing one keeps its contents; if it has a limit, the limit grows
+    /// to `mib`.
     pub(super) async fn ensure(
         &self,
         engine: &Docker,
-        (instance, name): (InstanceId, &str),
+        instance: InstanceId,
+        name: &str,
         mib: u32,
     ) -> Result<(), HostError> {
         self.tombstones.refuse_if_buried(name)?;
         self.tombstones.open_dir()?;
-        let _alone = self.file_systems.alone(instance).await;
+        let _lock = self.file_systems.lock(instance).await;
         match engine.inspect_volume(name).await {
             Ok(_) => return self.file_systems.grow(name, mib),
             Err(error) if errors::is_absent(&error) => {}
             Err(error) => return Err(error.into()),
         }
-        disks::refuse_from(disks::MAKE_BELOW, &self.disks(engine).await?)?;
+        // Only new volumes are refused: growing an existing one takes no space until its instance writes.
+        disks::refuse_from(disks::CREATE_BELOW, &self.disks(engine).await?)?;
         let options = match self.limit {
             DiskLimit::None => HashMap::new(),
             DiskLimit::Image => {
                 self.file_systems.make(name, mib).await?;
                 let link = self.file_systems.link(name).display().to_string();
+                // With discard, the loop device punches holes: deleted files free space on the host's disk.
                 [("type", "ext4"), ("device", &link), ("o", "nosuid,nodev,discard")]
                     .map(|(option, value)| (option.to_owned(), value.to_owned()))
                     .into()
@@ -77,36 +82,39 @@ impl Volumes {
         Ok(())
     }
 
-    /// Refuses when nothing may be made or started on the volume: it is buried, or the disk has hardly any room.
+    /// Refuses creating and starting on the volume if it has a tombstone or the disk is nearly full.
     pub(super) async fn refuse_unless_usable(&self, engine: &Docker, name: &str) -> Result<(), HostError> {
         self.tombstones.refuse_if_buried(name)?;
-        disks::refuse_from(disks::WAKE_BELOW, &self.disks(engine).await?)
+        disks::refuse_from(disks::START_BELOW, &self.disks(engine).await?)
     }
 
-    /// Lets the Engine mount the volume while the answer is held: see [`FileSystems::attach`].
-    pub(super) async fn attach(&self, instance: InstanceId, name: &str) -> Result<Option<Attached>, HostError> {
+    /// Lets the Engine mount the volume until the result is dropped: see [`VolumeFileSystems::attach`].
+    pub(super) async fn attach(&self, instance: InstanceId, name: &str) -> Result<Option<AttachedDevice>, HostError> {
         self.file_systems.attach(instance, name).await
     }
 
-    /// Destroys the volume and then its tombstone, so that one that was destroyed by half is not kept by half.
+    /// Destroys the volume, and its tombstone last: after a crash in between, the volume still counts as doomed and the
+    /// next call finishes.
     pub(super) async fn destroy(&self, engine: &Docker, instance: InstanceId, name: &str) -> Result<(), HostError> {
-        let _alone = self.file_systems.alone(instance).await;
+        // No concurrent call may attach the file while it is removed.
+        let _lock = self.file_systems.lock(instance).await;
         let removed = engine.remove_volume(name, Some(RemoveVolumeOptionsBuilder::default().build())).await;
         match removed {
+            // An earlier attempt may have come this far.
             Err(error) if errors::is_absent(&error) => {}
             other => other?,
         }
         self.file_systems.remove(name)?;
-        tracing::warn!(instance.id = %instance, "a volume is destroyed: it was buried long enough ago");
+        tracing::warn!(instance.id = %instance, "a volume is destroyed: its tombstone was old enough");
         self.tombstones.unbury(name)
     }
 
-    /// Adds what the Engine cannot tell.
+    /// Adds disk usage and tombstones, which the Engine does not know.
     pub(super) async fn complete(&self, engine: &Docker, report: HostReport) -> Result<HostReport, HostError> {
         Ok(HostReport { disks: self.disks(engine).await?, buried: self.tombstones.count(), ..report })
     }
 
-    async fn disks(&self, engine: &Docker) -> Result<Vec<DiskUse>, HostError> {
+    async fn disks(&self, engine: &Docker) -> Result<Vec<DiskUsage>, HostError> {
         let ask = || async { Ok::<_, HostError>(engine.info().await?.docker_root_dir.unwrap_or_default().into()) };
         let engine_root = self.engine_root.get_or_try_init(ask).await?;
         Ok(disks::used(&[("Docker's data", engine_root), ("Berth's data", &self.data_dir), ("volumes", &self.dir)]))

@@ -1,6 +1,7 @@
-//! A small world of containers in memory that keeps the contract of [`ContainerHost`], and that tests can step and break.
+//! A fake container host in memory that keeps the contract of [`ContainerHost`]. Tests step it call by call, make its
+//! verbs fail, and inspect its state.
 
-mod world;
+mod state;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
@@ -15,11 +16,14 @@ use futures_util::stream::BoxStream;
 use tokio::sync::{broadcast, watch};
 use tokio_stream::wrappers::BroadcastStream;
 
-use self::world::{World, healthy, plenty};
-use super::{ContainerHost, ContainerSpec, ContainerState, Exit, HostError, HostLoad, HostReport, Seen, gateway};
+use self::state::{FakeState, healthy_report, idle_load};
+use super::{
+    ContainerExit, ContainerHost, ContainerSpec, ContainerState, HostError, HostLoad, HostReport, ObservedInstance,
+    gateway,
+};
 use crate::config::ContainerConfig;
 
-/// The verbs of [`ContainerHost`], to count them and to make them fail.
+/// The verbs of [`ContainerHost`], by which tests count, delay, hold and fail calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verb {
     EnsureNetworks,
@@ -40,33 +44,33 @@ pub enum Verb {
     HostReport,
 }
 
-/// Where a held call waits: with nothing done yet, or done and not answered.
+/// The point at which a call is held: before its effect, or after it and before its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Held {
-    BeforeItsEffect,
-    AfterItsEffect,
+pub enum HoldPoint {
+    BeforeEffect,
+    AfterEffect,
 }
 
-/// A handle to the world; clones share it.
+/// A handle to the fake; clones share its state.
 #[derive(Clone)]
 pub struct FakeHost {
     config: ContainerConfig,
-    world: Arc<Mutex<World>>,
-    gates: watch::Sender<HashMap<Verb, Gate>>,
+    state: Arc<Mutex<FakeState>>,
+    gates: watch::Sender<HashMap<Verb, CallGate>>,
 }
 
 /// Holds the calls of one verb.
-struct Gate {
-    held: Held,
+struct CallGate {
+    at: HoldPoint,
     may_pass: u64,
     waiting: u64,
 }
 
 impl FakeHost {
-    /// An empty world in which every allowed image is there.
+    /// A host without containers that has every allowed image.
     #[must_use]
     pub fn new(config: ContainerConfig, clock: Clock) -> Self {
-        let world = World {
+        let state = FakeState {
             instances: BTreeMap::new(),
             images: config.images.iter().cloned().collect(),
             calls: HashMap::new(),
@@ -75,30 +79,30 @@ impl FakeHost {
             reachable: true,
             events: broadcast::channel(256).0,
             containers_made: 0,
-            report: healthy(),
-            load: plenty(),
+            report: healthy_report(),
+            load: idle_load(),
             image_ids: HashMap::new(),
             broken_images: HashMap::new(),
             clock,
         };
-        Self { config, world: Arc::new(Mutex::new(world)), gates: watch::Sender::default() }
+        Self { config, state: Arc::new(Mutex::new(state)), gates: watch::Sender::default() }
     }
 
-    /// From now on a call of `verb` waits until [`FakeHost::let_one_pass`] or [`FakeHost::release`] lets it.
-    pub fn hold(&self, verb: Verb, held: Held) {
+    /// Holds every call of `verb` from now on, until [`FakeHost::let_one_pass`] or [`FakeHost::release`].
+    pub fn hold(&self, verb: Verb, at: HoldPoint) {
         self.gates.send_modify(|gates| {
-            gates.insert(verb, Gate { held, may_pass: 0, waiting: 0 });
+            gates.insert(verb, CallGate { at, may_pass: 0, waiting: 0 });
         });
     }
 
-    /// Lets one call of `verb` finish that waits, or the next one that comes.
+    /// Lets one held call of `verb` pass; if none is held, the next one.
     pub fn let_one_pass(&self, verb: Verb) {
         self.gates.send_modify(|gates| {
             gates.entry(verb).and_modify(|gate| gate.may_pass += 1);
         });
     }
 
-    /// Calls of `verb` no longer wait, also those that do already.
+    /// Releases all held calls of `verb`, and holds no more.
     pub fn release(&self, verb: Verb) {
         self.gates.send_modify(|gates| {
             gates.remove(&verb);
@@ -112,155 +116,157 @@ impl FakeHost {
         held.expect("the sender is our own");
     }
 
-    /// How many calls of `verb` are held now.
+    /// The number of calls of `verb` that are held now.
     #[must_use]
     pub fn held(&self, verb: Verb) -> u64 {
         self.gates.borrow().get(&verb).map_or(0, |gate| gate.waiting)
     }
 
-    /// The next call of `verb` fails with `error`; asked for twice, the next two.
+    /// Lets the next call of `verb` fail with `error`; called twice, the next two.
     pub fn fail_next(&self, verb: Verb, error: HostError) {
-        self.world().failures.entry(verb).or_default().push(error);
+        self.state().failures.entry(verb).or_default().push(error);
     }
 
-    /// Nothing answers any more, and event streams end.
+    /// Makes the host unreachable, and ends its event streams.
     pub fn cut_off(&self) {
-        let mut world = self.world();
-        world.reachable = false;
-        world.events = broadcast::channel(256).0;
+        let mut state = self.state();
+        state.reachable = false;
+        state.events = broadcast::channel(256).0;
     }
 
     /// Undoes [`FakeHost::cut_off`].
     pub fn reconnect(&self) {
-        self.world().reachable = true;
+        self.state().reachable = true;
     }
 
-    /// Every call of `verb` takes `latency` from now on, on tokio's clock.
+    /// Delays every call of `verb` by `latency` from now on, on tokio's clock.
     pub fn delay(&self, verb: Verb, latency: Duration) {
-        self.world().latency.insert(verb, latency);
+        self.state().latency.insert(verb, latency);
     }
 
-    /// How often `verb` was called, failures included.
+    /// The number of calls of `verb`, failed ones included.
     #[must_use]
     pub fn calls(&self, verb: Verb) -> usize {
-        self.world().calls.get(&verb).copied().unwrap_or_default()
+        self.state().calls.get(&verb).copied().unwrap_or_default()
     }
 
-    /// The container ends by itself, as when its program crashes or uses too much memory.
-    pub fn crash(&self, instance: InstanceId, exit: Exit) {
-        let mut world = self.world();
-        if let Some(container) = world.container(instance) {
+    /// Ends the container, as a crash of its program or the out-of-memory killer does.
+    pub fn crash(&self, instance: InstanceId, exit: ContainerExit) {
+        let mut state = self.state();
+        if let Some(container) = state.container(instance) {
             container.seen.state = ContainerState::Stopped;
             container.seen.exit = Some(exit);
         }
-        world.tell(instance);
+        state.tell(instance);
     }
 
-    /// Tells whoever watches events that something happened to `instance`.
+    /// Sends an event about `instance`.
     pub fn emit(&self, instance: InstanceId) {
-        self.world().tell(instance);
+        self.state().tell(instance);
     }
 
-    /// The image is no longer on the host.
+    /// Removes the image from the host.
     pub fn forget_image(&self, image: &str) {
-        self.world().images.remove(image);
+        self.state().images.remove(image);
     }
 
-    /// The image is on the host again.
+    /// Puts the image back on the host.
     pub fn load_image(&self, image: &str) {
-        self.world().images.insert(image.to_owned());
+        self.state().images.insert(image.to_owned());
     }
 
-    /// The image's name means another one from now on, as after a build.
+    /// Gives the image's name a new id, as a rebuild does.
     pub fn rebuild_image(&self, image: &str) {
-        *self.world().image_ids.entry(image.to_owned()).or_default() += 1;
+        *self.state().image_ids.entry(image.to_owned()).or_default() += 1;
     }
 
-    /// A container of this image ends right after each start.
-    pub fn breaks_when_started(&self, image_id: &str, exit: Exit) {
-        self.world().broken_images.insert(image_id.to_owned(), exit);
+    /// Lets containers of this image end right after each start.
+    pub fn breaks_when_started(&self, image_id: &str, exit: ContainerExit) {
+        self.state().broken_images.insert(image_id.to_owned(), exit);
     }
 
-    /// Whether the container at this address runs.
+    /// Whether a running container has this address.
     #[must_use]
     pub fn runs_at(&self, address: IpAddr) -> bool {
-        let world = self.world();
-        let mut containers = world.instances.values().filter_map(|place| place.container.as_ref());
+        let state = self.state();
+        let mut containers = state.instances.values().filter_map(|there| there.container.as_ref());
         containers.any(|there| {
             there.seen.state == ContainerState::Running && there.spec.slot.address(self.config.subnet) == address
         })
     }
 
-    /// Changes what [`ContainerHost::load`] says.
+    /// Changes the answer of [`ContainerHost::load`].
     pub fn set_load(&self, change: impl FnOnce(&mut HostLoad)) {
-        change(&mut self.world().load);
+        change(&mut self.state().load);
     }
 
-    /// Changes what the host says of itself; of images it says what is there.
+    /// Changes the answer of [`ContainerHost::host_report`], except the missing images, which are computed.
     pub fn report_with(&self, change: impl FnOnce(&mut HostReport)) {
-        change(&mut self.world().report);
+        change(&mut self.state().report);
     }
 
-    /// What the container of `instance` was made with.
+    /// The specification of the instance's container.
     #[must_use]
     pub fn spec(&self, instance: InstanceId) -> Option<ContainerSpec> {
-        self.world().container(instance).map(|container| container.spec.clone())
+        self.state().container(instance).map(|container| container.spec.clone())
     }
 
-    /// What the instance's program writes into its volume.
+    /// Overwrites the volume, as the instance's program would.
     pub fn write(&self, instance: InstanceId, bytes: &[u8]) {
-        if let Some(place) = self.world().instances.get_mut(&instance) {
-            place.volume = Some(bytes.to_vec());
+        if let Some(there) = self.state().instances.get_mut(&instance) {
+            there.volume = Some(bytes.to_vec());
         }
     }
 
-    /// What is in the volume; `None` when there is none.
+    /// The contents of the volume; `None` if it does not exist.
     #[must_use]
     pub fn read(&self, instance: InstanceId) -> Option<Vec<u8>> {
-        self.world().instances.get(&instance)?.volume.clone()
+        self.state().instances.get(&instance)?.volume.clone()
     }
 
-    fn world(&self) -> MutexGuard<'_, World> {
-        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, FakeState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a call, lets its latency pass, holds it and fails it when a test wants so.
+    /// The beginning of every verb: counts the call, then delays, holds or fails it as a test has asked for.
     async fn enter(&self, verb: Verb) -> Result<(), HostError> {
+        // A block of its own: the lock must not be held during the sleep.
         let latency = {
-            let mut world = self.world();
-            *world.calls.entry(verb).or_default() += 1;
-            world.latency.get(&verb).copied()
+            let mut state = self.state();
+            *state.calls.entry(verb).or_default() += 1;
+            state.latency.get(&verb).copied()
         };
         if let Some(latency) = latency {
             tokio::time::sleep(latency).await;
         }
-        self.pass(verb, Held::BeforeItsEffect).await;
-        let mut world = self.world();
-        if !world.reachable {
+        self.pass(verb, HoldPoint::BeforeEffect).await;
+        let mut state = self.state();
+        if !state.reachable {
             return Err(HostError::Unreachable);
         }
-        match world.failures.get_mut(&verb) {
+        match state.failures.get_mut(&verb) {
             Some(failures) if !failures.is_empty() => Err(failures.remove(0)),
             _ => Ok(()),
         }
     }
 
-    /// Waits while calls of `verb` are held there.
-    async fn pass(&self, verb: Verb, at: Held) {
+    /// Waits while calls of `verb` are held at this point.
+    async fn pass(&self, verb: Verb, at: HoldPoint) {
+        // Subscribed before the first check, so that a release in between is not missed.
         let mut gates = self.gates.subscribe();
         let mut waiting = None;
         while !self.may_pass(verb, at) {
-            waiting.get_or_insert_with(|| Waiting::begin(self, verb));
+            waiting.get_or_insert_with(|| HeldCall::begin(self, verb));
             if gates.changed().await.is_err() {
                 return;
             }
         }
     }
 
-    fn may_pass(&self, verb: Verb, at: Held) -> bool {
+    fn may_pass(&self, verb: Verb, at: HoldPoint) -> bool {
         let mut may = true;
         self.gates.send_if_modified(|gates| {
-            let Some(gate) = gates.get_mut(&verb).filter(|gate| gate.held == at) else { return false };
+            let Some(gate) = gates.get_mut(&verb).filter(|gate| gate.at == at) else { return false };
             may = gate.may_pass > 0;
             gate.may_pass = gate.may_pass.saturating_sub(1);
             may
@@ -269,10 +275,10 @@ impl FakeHost {
     }
 }
 
-/// One call that is held; it also ends when nobody waits for it any more.
-struct Waiting<'a>(&'a FakeHost, Verb);
+/// Counts one held call in its gate. A guard, because a held call may also be cancelled by its caller's timeout.
+struct HeldCall<'a>(&'a FakeHost, Verb);
 
-impl<'a> Waiting<'a> {
+impl<'a> HeldCall<'a> {
     fn begin(host: &'a FakeHost, verb: Verb) -> Self {
         let waiting = Self(host, verb);
         waiting.count(|n| n + 1);
@@ -286,7 +292,7 @@ impl<'a> Waiting<'a> {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for HeldCall<'_> {
     fn drop(&mut self) {
         self.count(|n| n.saturating_sub(1));
     }
@@ -302,13 +308,14 @@ impl ContainerHost for FakeHost {
     async fn ensure_volume(&self, instance: InstanceId, size: &str) -> Result<(), HostError> {
         self.enter(Verb::EnsureVolume).await?;
         known_size(&self.config, size)?;
-        self.world().make_volume(instance)?;
-        self.pass(Verb::EnsureVolume, Held::AfterItsEffect).await;
+        self.state().make_volume(instance)?;
+        self.pass(Verb::EnsureVolume, HoldPoint::AfterEffect).await;
         Ok(())
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<(), HostError> {
         self.enter(Verb::Create).await?;
+        // The same checks as the Engine's implementation, since both pass one contract test.
         if !self.config.images.contains(&spec.image) {
             return Err(HostError::Refused(format!("the image {} is not in BERTH_IMAGES", spec.image)));
         }
@@ -316,101 +323,101 @@ impl ContainerHost for FakeHost {
         if spec.slot.bridge() >= u32::from(self.config.bridges) {
             return Err(HostError::Refused(format!("slot {} is past the last of the BERTH_BRIDGES", spec.slot.0)));
         }
-        self.world().create(spec)?;
-        self.pass(Verb::Create, Held::AfterItsEffect).await;
+        self.state().create(spec)?;
+        self.pass(Verb::Create, HoldPoint::AfterEffect).await;
         Ok(())
     }
 
     async fn start(&self, instance: InstanceId) -> Result<(), HostError> {
         self.enter(Verb::Start).await?;
-        self.world().start(instance)?;
-        self.pass(Verb::Start, Held::AfterItsEffect).await;
+        self.state().start(instance)?;
+        self.pass(Verb::Start, HoldPoint::AfterEffect).await;
         Ok(())
     }
 
     async fn freeze(&self, instance: InstanceId) -> Result<(), HostError> {
         self.enter(Verb::Freeze).await?;
-        self.world().between(instance, ContainerState::Frozen)?;
-        self.pass(Verb::Freeze, Held::AfterItsEffect).await;
+        self.state().set_frozen_or_running(instance, ContainerState::Frozen)?;
+        self.pass(Verb::Freeze, HoldPoint::AfterEffect).await;
         Ok(())
     }
 
     async fn thaw(&self, instance: InstanceId) -> Result<(), HostError> {
         self.enter(Verb::Thaw).await?;
-        self.world().between(instance, ContainerState::Running)?;
-        self.pass(Verb::Thaw, Held::AfterItsEffect).await;
+        self.state().set_frozen_or_running(instance, ContainerState::Running)?;
+        self.pass(Verb::Thaw, HoldPoint::AfterEffect).await;
         Ok(())
     }
 
     async fn stop(&self, instance: InstanceId) -> Result<(), HostError> {
         self.enter(Verb::Stop).await?;
-        // What a program that ends on SIGTERM leaves behind: 128 + 15.
-        self.world().bring(instance, ContainerState::Stopped, Some(Exit { code: 143, out_of_memory: false }));
-        self.pass(Verb::Stop, Held::AfterItsEffect).await;
+        // The exit code of a program that SIGTERM ended: 128 + 15.
+        self.state().bring(instance, ContainerState::Stopped, Some(ContainerExit { code: 143, out_of_memory: false }));
+        self.pass(Verb::Stop, HoldPoint::AfterEffect).await;
         Ok(())
     }
 
     async fn remove_container(&self, instance: InstanceId) -> Result<(), HostError> {
         self.enter(Verb::RemoveContainer).await?;
-        self.world().remove_container(instance);
-        self.pass(Verb::RemoveContainer, Held::AfterItsEffect).await;
+        self.state().remove_container(instance);
+        self.pass(Verb::RemoveContainer, HoldPoint::AfterEffect).await;
         Ok(())
     }
 
     async fn bury_volume(&self, instance: InstanceId) -> Result<(), HostError> {
         self.enter(Verb::BuryVolume).await?;
-        self.world().bury(instance);
-        self.pass(Verb::BuryVolume, Held::AfterItsEffect).await;
+        self.state().bury(instance);
+        self.pass(Verb::BuryVolume, HoldPoint::AfterEffect).await;
         Ok(())
     }
 
     async fn unbury_volume(&self, instance: InstanceId) -> Result<(), HostError> {
         self.enter(Verb::UnburyVolume).await?;
-        self.world().unbury(instance);
-        self.pass(Verb::UnburyVolume, Held::AfterItsEffect).await;
+        self.state().unbury(instance);
+        self.pass(Verb::UnburyVolume, HoldPoint::AfterEffect).await;
         Ok(())
     }
 
     async fn destroy_volume(&self, instance: InstanceId) -> Result<(), HostError> {
         self.enter(Verb::DestroyVolume).await?;
-        self.world().destroy_volume(instance, self.config.delete_after)?;
-        self.pass(Verb::DestroyVolume, Held::AfterItsEffect).await;
+        self.state().destroy_volume(instance, self.config.delete_after)?;
+        self.pass(Verb::DestroyVolume, HoldPoint::AfterEffect).await;
         Ok(())
     }
 
-    async fn inspect(&self, instance: InstanceId) -> Result<Seen, HostError> {
+    async fn inspect(&self, instance: InstanceId) -> Result<ObservedInstance, HostError> {
         self.enter(Verb::Inspect).await?;
-        let seen = self.world().seen(instance);
-        self.pass(Verb::Inspect, Held::AfterItsEffect).await;
+        let seen = self.state().seen(instance);
+        self.pass(Verb::Inspect, HoldPoint::AfterEffect).await;
         Ok(seen)
     }
 
-    async fn list(&self) -> Result<Vec<Seen>, HostError> {
+    async fn list(&self) -> Result<Vec<ObservedInstance>, HostError> {
         self.enter(Verb::List).await?;
-        let seen = self.world().all();
-        self.pass(Verb::List, Held::AfterItsEffect).await;
+        let seen = self.state().all();
+        self.pass(Verb::List, HoldPoint::AfterEffect).await;
         Ok(seen)
     }
 
     async fn events(&self) -> Result<BoxStream<'static, InstanceId>, HostError> {
         self.enter(Verb::Events).await?;
-        let events = BroadcastStream::new(self.world().events.subscribe());
-        // Events are hints: a watcher too slow for some of them misses those.
+        let events = BroadcastStream::new(self.state().events.subscribe());
+        // Events are hints, so those that a slow subscriber missed are skipped.
         Ok(events.filter_map(|event| std::future::ready(event.ok())).boxed())
     }
 
     async fn load(&self) -> Result<HostLoad, HostError> {
         self.enter(Verb::Load).await?;
-        Ok(self.world().load.clone())
+        Ok(self.state().load.clone())
     }
 
     async fn host_report(&self) -> Result<HostReport, HostError> {
         self.enter(Verb::HostReport).await?;
-        let world = self.world();
-        let missing = self.config.images.iter().filter(|image| !world.images.contains(*image));
+        let state = self.state();
+        let missing = self.config.images.iter().filter(|image| !state.images.contains(*image));
         let missing_images = missing.cloned().collect();
         let disk_limit = self.config.disk_limit;
-        Ok(HostReport { missing_images, disk_limit, buried: world.buried(), ..world.report.clone() })
+        Ok(HostReport { missing_images, disk_limit, buried: state.buried(), ..state.report.clone() })
     }
 }
 

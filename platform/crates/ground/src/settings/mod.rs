@@ -1,5 +1,5 @@
-//! Settings from the environment: every variable with its default, a reader that reports all mistakes together, and what every
-//! process reads of its log.
+//! Configuration from environment variables: the list of variables with their defaults, a reader that reports all
+//! mistakes together, and the logging configuration that every process has.
 
 mod reader;
 mod variables;
@@ -9,22 +9,24 @@ use std::fmt;
 pub use reader::{Placeholder, SettingsReader};
 pub use variables::{VARIABLES, Variable};
 
-/// Everything wrong with the settings, one line for each.
+/// Every mistake in the settings, one sentence for each, which names its variable.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Mistakes(pub Vec<String>);
+pub struct SettingsError(pub Vec<String>);
 
-impl fmt::Display for Mistakes {
+impl fmt::Display for SettingsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Berth cannot start with these settings:\n  {}", self.0.join("\n  "))
     }
 }
 
-impl std::error::Error for Mistakes {}
+impl std::error::Error for SettingsError {}
 
-/// What is logged, for a part that reads nothing else.
+/// The logging configuration.
 #[derive(Clone, Debug)]
 pub struct LogConfig {
+    /// In the syntax of tracing's `EnvFilter`.
     pub filter: String,
+    /// JSON lines instead of text.
     pub json: bool,
 }
 
@@ -33,13 +35,13 @@ impl LogConfig {
     ///
     /// # Errors
     /// Every mistake found, each naming its variable.
-    pub fn from_env() -> Result<Self, Mistakes> {
+    pub fn from_env() -> Result<Self, SettingsError> {
         let mut settings = SettingsReader::of_environment();
         let config = Self::read(&mut settings);
         settings.finish(config)
     }
 
-    /// Reads the same two variables with `settings`.
+    /// Reads the same two variables through `settings`.
     pub fn read(settings: &mut SettingsReader<'_>) -> Self {
         Self { filter: settings.text("BERTH_LOG"), json: settings.one_of("BERTH_LOG_FORMAT", "json", "pretty") }
     }

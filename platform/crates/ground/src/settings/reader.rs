@@ -1,13 +1,13 @@
-//! Reading one variable after another, so that every mistake is found in one go.
+//! Reads environment variables one by one and collects the mistakes, so that an operator sees all of them at once.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{Mistakes, VARIABLES};
+use super::{SettingsError, VARIABLES};
 
-/// Looks variables up and collects what is wrong with them. A value that is wrong is replaced by a placeholder, so that
-/// reading goes on; [`SettingsReader::finish`] then refuses the whole.
+/// Reads variables and collects the mistakes in them. In place of an invalid value it returns a placeholder and goes
+/// on; [`SettingsReader::finish`] then refuses the whole.
 pub struct SettingsReader<'a> {
     lookup: &'a dyn Fn(&str) -> Option<String>,
     mistakes: Vec<String>,
@@ -20,18 +20,18 @@ impl<'a> SettingsReader<'a> {
         Self { lookup, mistakes: Vec::new() }
     }
 
-    /// Reads this process's environment.
+    /// Reads the environment of this process.
     #[must_use]
     pub fn of_environment() -> Self {
         Self::new(&environment)
     }
 
-    /// `settings`, if everything read for them was right.
+    /// `settings`, if no mistake was found.
     ///
     /// # Errors
     /// Every mistake found, each naming its variable.
-    pub fn finish<T>(self, settings: T) -> Result<T, Mistakes> {
-        if self.mistakes.is_empty() { Ok(settings) } else { Err(Mistakes(self.mistakes)) }
+    pub fn finish<T>(self, settings: T) -> Result<T, SettingsError> {
+        if self.mistakes.is_empty() { Ok(settings) } else { Err(SettingsError(self.mistakes)) }
     }
 
     /// Reports a mistake: a sentence that names the variable.
@@ -48,6 +48,7 @@ impl<'a> SettingsReader<'a> {
     /// The value of a variable that has no default.
     #[must_use]
     pub fn optional(&self, name: &str) -> Option<String> {
+        // Compose files and systemd units pass on variables that the operator left empty.
         (self.lookup)(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty())
     }
 
@@ -78,6 +79,7 @@ impl<'a> SettingsReader<'a> {
     /// A number of seconds, at least one.
     pub fn seconds(&mut self, name: &'static str) -> Duration {
         let seconds: u32 = self.parsed(name, "a whole number of seconds");
+        // A zero would make timeouts expire at once, and periodic work spin.
         if seconds == 0 {
             self.mistakes.push(format!("{name} is 0; it must be at least 1 second."));
         }
@@ -112,9 +114,10 @@ impl<'a> SettingsReader<'a> {
     }
 }
 
-/// What stands in for a value that did not parse, until the mistakes are reported and nothing starts.
+/// The value that stands in for one that did not parse. It never takes effect: with a mistake,
+/// [`SettingsReader::finish`] returns no settings.
 pub trait Placeholder {
-    /// A value that later checks of the same setting accept.
+    /// A value that the later checks of a setting accept, so that one mistake is not reported twice.
     fn placeholder() -> Self;
 }
 
@@ -123,7 +126,7 @@ macro_rules! placeholder {
 }
 placeholder!(u8 => 1, u16 => 1, u32 => 1, Ipv4Addr => Ipv4Addr::new(10, 0, 0, 0), SocketAddr => SocketAddr::from(([127, 0, 0, 1], 0)));
 
-#[expect(clippy::disallowed_methods, reason = "this is the door through which the environment comes in")]
+#[expect(clippy::disallowed_methods, reason = "the one place where the environment is read")]
 fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }

@@ -1,12 +1,12 @@
-//! Every environment variable, with its default and what `.env.example` says of it.
+//! The list of environment variables, each with its default and its text in `.env.example`.
 
-/// One environment variable: what `.env.example` says of it. A test holds the two together.
+/// An environment variable as `.env.example` documents it; `tidy.rs` compares the two.
 #[derive(Clone, Copy, Debug)]
 pub struct Variable {
     pub name: &'static str,
     /// The value when it is not set; empty when it has none.
     pub default: &'static str,
-    /// What it is, its unit, and why one would change it.
+    /// Its meaning, its unit, and a reason to change it.
     pub doc: &'static str,
 }
 
@@ -32,15 +32,15 @@ pub const VARIABLES: &[Variable] = &[
     var(
         "BERTH_ACME_DIRECTORY",
         "https://acme-v02.api.letsencrypt.org/directory",
-        "Where acme asks: Let's Encrypt, its staging, or an authority of your own whose root this machine trusts.",
+        "The ACME directory: Let's Encrypt, its staging, or an authority of your own, if this machine trusts its root.",
     ),
     var(
         "BERTH_CERTIFICATES_A_WEEK",
         "40",
-        "First certificates in a week with acme and without a wildcard; further names wait their turn. Let's Encrypt gives a domain 50. 0: no limit.",
+        "Rate limit on first certificates per week, with acme and without a wildcard; further names queue. Let's Encrypt allows a domain 50. 0: no limit.",
     ),
     var("BERTH_DNS_PROVIDER", "", "Your DNS provider's module in Caddy: one wildcard for 40 sign-ups a week or more."),
-    var("BERTH_DNS_TOKEN", "", "What that provider's API asks for. Only Caddy uses it."),
+    var("BERTH_DNS_TOKEN", "", "The credential for that provider's API. Only Caddy uses it."),
     var("BERTH_DATA_DIR", "./data", "Where the database, logs, sockets and Caddy's certificates live."),
     var(
         "DATABASE_URL",
@@ -55,7 +55,7 @@ pub const VARIABLES: &[Variable] = &[
     var(
         "BERTH_LISTEN",
         "127.0.0.1:8700",
-        "Where the platform listens for Caddy. Loopback, because it believes X-Forwarded-For from there.",
+        "Where the platform listens for Caddy. Loopback, because it trusts X-Forwarded-For from there.",
     ),
     var(
         "BERTH_INTERNAL_LISTEN",
@@ -65,7 +65,7 @@ pub const VARIABLES: &[Variable] = &[
     var(
         "BERTH_QUOTA_PORT",
         "8702",
-        "The quota proxy's port on each bridge's own address, where only instances reach it. Reaches an instance when it next starts.",
+        "The quota proxy's port on each bridge's own address, where only instances reach it. Takes effect when an instance next starts.",
     ),
     var(
         "BERTH_NETWORK",
@@ -81,35 +81,35 @@ pub const VARIABLES: &[Variable] = &[
     var(
         "BERTH_IMAGES",
         "berth-instance:latest",
-        "Images an instance may run, separated by commas; the first is the default. NAME:TAG@sha256:ID allows only the image with that id under the name (docker inspect -f {{.Id}} NAME:TAG tells it). Reaches an instance when it next starts.",
+        "Images an instance may run, separated by commas; the first is the default. NAME:TAG@sha256:ID allows only the image with that id under the name (docker inspect -f {{.Id}} NAME:TAG tells it). Takes effect when an instance next starts.",
     ),
     var(
         "BERTH_RUNTIME",
         "runc",
-        "runc, or runsc for gVisor: a kernel of its own for every instance, slower in system calls. The Engine must have it. Reaches an instance when it next starts.",
+        "runc, or runsc for gVisor: a kernel of its own for every instance, slower in system calls. The Engine must have it. Takes effect when an instance next starts.",
     ),
-    var("BERTH_MEMORY_MIB", "512", "Memory of an instance in MiB. Reaches an instance when it next starts."),
+    var("BERTH_MEMORY_MIB", "512", "Memory of an instance in MiB. Takes effect when an instance next starts."),
     var(
         "BERTH_SWAP_MIB",
         "512",
-        "Swap an instance may use beyond its memory, in MiB. A frozen instance is handed to swap; 0 keeps it in memory. Reaches an instance when it next starts.",
+        "Swap an instance may use beyond its memory, in MiB. A frozen instance is handed to swap; 0 keeps it in memory. Takes effect when an instance next starts.",
     ),
     var(
         "BERTH_CPUS",
         "1",
-        "Processor cores an instance may use, such as 0.5. Reaches an instance when it next starts.",
+        "Processor cores an instance may use, such as 0.5. Takes effect when an instance next starts.",
     ),
-    var("BERTH_PIDS", "256", "Processes and threads an instance may have. Reaches an instance when it next starts."),
+    var("BERTH_PIDS", "256", "Processes and threads an instance may have. Takes effect when an instance next starts."),
     var("BERTH_DISK_MIB", "5120", "Size of a new volume in MiB."),
     var(
         "BERTH_DISK",
         "none",
-        "What bounds a volume: image (a file system of its own in a sparse file, blocks and inodes bounded) or none. scripts/up chooses image where mkfs.ext4 and losetup are. Reaches volumes made from then on.",
+        "The limit on a volume: image (a file system of its own in a sparse file, blocks and inodes bounded) or none. scripts/up chooses image where mkfs.ext4 and losetup are available. Applies to volumes created from then on.",
     ),
     var(
         "BERTH_DELETE_AFTER_SECONDS",
         "604800",
-        "How long an account that leaves can still be kept before its container, files and logins are destroyed. The provisioner waits as long by its own clock.",
+        "Grace period after the deletion of an account was requested, before its container, files and logins are destroyed. The provisioner enforces it by its own clock.",
     ),
     var("BERTH_FREEZE_AFTER_SECONDS", "300", "Idle time after which an instance is frozen."),
     var("BERTH_STOP_AFTER_SECONDS", "1800", "Idle time after which it is stopped."),
@@ -126,12 +126,12 @@ pub const VARIABLES: &[Variable] = &[
     var(
         "BERTH_BUSY_CPU_PERCENT",
         "5",
-        "Processor time, in percent of one core, above which an instance counts as at work although nobody asks it anything. Idle servers stay below 1.",
+        "Processor time, in percent of one core, above which an instance counts as at work even without requests. Idle servers stay below 1.",
     ),
     var(
         "BERTH_JOB_LIMIT_SECONDS",
         "21600",
-        "The longest that a job which an instance declares keeps it awake before it has to be declared again.",
+        "Maximum time for which a declared job keeps its instance awake before it has to be declared again.",
     ),
     var(
         "BERTH_WAKE_TIMEOUT_SECONDS",
@@ -143,57 +143,53 @@ pub const VARIABLES: &[Variable] = &[
         "10240",
         "The largest body of one request to an instance, in MiB; a larger one gets 413. Streamed, never kept.",
     ),
-    var(
-        "BERTH_STARTS_AT_ONCE",
-        "8",
-        "Instances that may be started at the same time; the others wait their turn. Thawing needs no turn.",
-    ),
+    var("BERTH_STARTS_AT_ONCE", "8", "Maximum concurrent container starts; others queue. Thawing does not count."),
     var(
         "BERTH_MEMORY_RESERVE_PERCENT",
         "10",
-        "Share of the host's memory to keep free. Below it those used longest ago are put to sleep, and nothing is started.",
+        "Share of the host's memory to keep free, in percent. Below it, the least recently used instances are put to sleep, and none is started.",
     ),
     var(
         "BERTH_ALLOWANCE_DOLLARS",
         "5",
         "What an account may spend on AI calls in a calendar month (UTC), in US dollars.",
     ),
-    var("BERTH_DAY_DOLLARS", "", "What of it an account may spend in a day (UTC). Not set: all of it."),
+    var("BERTH_DAY_DOLLARS", "", "The part of it that an account may spend in a day (UTC). Not set: all of it."),
     var(
         "BERTH_REQUESTS_A_MINUTE",
         "",
-        "AI calls an account may begin in a minute; they flow back evenly. Not set: no limit.",
+        "Rate limit on an account's AI calls, per minute: a token bucket that refills evenly. Not set: no limit.",
     ),
     var(
         "BERTH_TOKENS_A_MINUTE",
         "",
-        "Tokens an account's AI calls may use in a minute, input and output; in flight, a call counts the most it may use. Not set: no limit.",
+        "Rate limit on the tokens of an account's AI calls, input and output, per minute; a call in flight counts with its upper bound. Not set: no limit.",
     ),
     var(
         "BERTH_RECEIPT_DAYS",
         "400",
-        "How long receipts of AI calls are kept, in days, 62 or more; their sums by day stay for good.",
+        "Retention of receipts of AI calls, in days, 62 or more; their sums by day are kept forever.",
     ),
-    var("BERTH_CALLS_AT_ONCE", "5", "AI calls an account may have in flight, shared out fairly between its agents."),
+    var("BERTH_CALLS_AT_ONCE", "5", "Concurrent AI calls of an account, shared fairly between its agents."),
     var(
         "ANTHROPIC_API_KEY",
         "",
-        "The provider key for Anthropic calls. Not set: the demo model answers them. Several, separated by commas, are shared out; one that is refused rests.",
+        "The provider key for Anthropic calls. Not set: the demo model answers them. Several, separated by commas, are used in turn; one that the provider refuses is skipped for a while.",
     ),
     var(
         "OPENAI_API_KEY",
         "",
-        "The provider key for OpenAI calls. Not set: the demo model answers them. Several, separated by commas, are shared out; one that is refused rests.",
+        "The provider key for OpenAI calls. Not set: the demo model answers them. Several, separated by commas, are used in turn; one that the provider refuses is skipped for a while.",
     ),
     var(
         "BERTH_ANTHROPIC_URL",
         "https://api.anthropic.com",
-        "Where Anthropic calls go when its key is set, and calls under people's own keys in any case.",
+        "Where Anthropic calls go when its key is set, and always under accounts' own keys.",
     ),
     var(
         "BERTH_OPENAI_URL",
         "https://api.openai.com",
-        "Where OpenAI calls go when its key is set, and calls under people's own keys in any case.",
+        "Where OpenAI calls go when its key is set, and always under accounts' own keys.",
     ),
     var(
         "BERTH_PROVIDERS",
@@ -203,30 +199,30 @@ pub const VARIABLES: &[Variable] = &[
     var(
         "BERTH_UNKNOWN_MODELS",
         "refuse",
-        "A model that the price table does not know, of a provider that it does: refuse, or dearest, which holds and charges it at the dearest of that provider's prices until berth prices rerate gives back the difference.",
+        "Policy for a model that the price table lacks, of a provider that it has: refuse, or dearest, which holds and charges that provider's highest prices until berth prices rerate refunds the difference.",
     ),
     var(
         "BERTH_OPENAI_TIER",
         "default",
-        "The service tier of your OpenAI project, which calls get that name none: default, flex, priority or ultrafast. Holds are as large as the dearer of it and default.",
+        "The service tier of your OpenAI project, which applies to calls without one: default, flex, priority or ultrafast. Holds use the more expensive of it and default.",
     ),
     var(
         "BERTH_DEMO_LISTEN",
         "127.0.0.1:8703",
-        "Where the demo model listens, and where calls go for which no key is set.",
+        "Where the demo model listens. It answers the calls for which no provider key is set.",
     ),
     var(
         "BERTH_DOMAINS_PER_ACCOUNT",
         "3",
-        "Domains of their own by which an account's instance may be entered as well, once DNS shows that they are theirs; 0 takes none.",
+        "Custom domains per account for its instance, each proved by a DNS record; 0 allows none.",
     ),
     var(
         "BERTH_DNS",
         "",
-        "The DNS server, as address:port, that is asked whether a domain is its owner's. Default: those of this machine.",
+        "The DNS server for proofs of custom domains, as address:port. Default: the resolvers of this machine.",
     ),
     var("BERTH_SIGNUPS", "open", "open or closed. Closed, only the operator's set-up link makes an account."),
-    var("BERTH_LOG", "info", "What is logged, in the syntax of tracing's EnvFilter, such as info,berth::edge=debug."),
+    var("BERTH_LOG", "info", "The log filter, in the syntax of tracing's EnvFilter, such as info,berth::edge=debug."),
     var("BERTH_LOG_FORMAT", "pretty", "pretty or json."),
 ];
 

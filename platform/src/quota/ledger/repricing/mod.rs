@@ -101,7 +101,8 @@ impl Quota {
             self.0.running()?;
             let tx = db.begin().await?;
             let said = serde_json::to_string(&order).map_err(anyhow::Error::new)?;
-            audit::record(&tx, clock, by, "rerate", (&order.version, &said)).await?;
+            let entry = audit::AuditEntry { actor: by, action: "rerate", subject: &order.version, detail: &said };
+            audit::record(&tx, clock, &entry).await?;
             tx.commit().await?;
         }
         Ok(Rerating {

@@ -1,4 +1,4 @@
-//! The pages about prices.
+//! Sample data for the pages about prices.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The pages about what AI calls cost.
+//! Sample data for the pages about AI usage.
 
 use berth::clock::Timestamp;
 use berth::db::{AccountId, HoldId, InstanceId};
@@ -35,7 +35,7 @@ fn model(name: &str, calls: i64, amount: i64) -> ModelSpend {
     }
 }
 
-/// A month of `days` days, some of them without a call.
+/// The first `days` days of a month, some of them without calls.
 fn sums(month: &str, days: i64) -> Sums {
     let by_day = (1..=days).filter(|day| day % 6 != 0).map(|day| {
         let amount = (day * 7919 % 31) * 11_000_000 + 2_345_678;
@@ -93,7 +93,7 @@ fn months() -> Vec<MonthRow> {
     vec![row("2026-11", 3_381_000_000, true), row("2026-10", 4_120_000_000, false), row("2026-09", 31_000, false)]
 }
 
-/// Of a month that is nearly spent, and a day that is.
+/// Alerts of a month that is nearly spent and a day that is wholly spent.
 pub fn alerts() -> Vec<BudgetAlertView> {
     let alert = |period: &str, percent| Alert {
         account_id: AccountId(Uuid::from_u128(7)),
@@ -123,7 +123,7 @@ pub fn full() -> String {
     shown(UsagePage { left, alerts: alerts(), months: months(), receipts, ..page })
 }
 
-/// A month of 31 days that is over.
+/// A past month of 31 days.
 pub fn past() -> String {
     let page = spend::page(admin_head("alice"), Month::parse("2026-10").unwrap(), &sums("2026-10", 31), None);
     let mut months = months();
@@ -150,7 +150,7 @@ pub fn empty() -> String {
     shown(UsagePage { left: Some(budget_view::budget_view(&left(0, 0))), ..page })
 }
 
-/// So many receipts, the newest first.
+/// Receipts, the newest first.
 fn calls(count: usize) -> Vec<Receipt> {
     let endings = ["completed", "client_gone", "completed", "recovered", "upstream_broke", "refused"];
     let call = |number: usize| {
@@ -222,7 +222,7 @@ pub fn receipt(wrong: Option<&str>) -> String {
     html(&page)
 }
 
-/// Of a call under an own key, whose model has a price here or has none.
+/// The receipt of a call under an own key, with or without a known price.
 pub fn receipt_under_own_key(worth_nanodollars: Option<i64>) -> String {
     let receipt = calls(18).remove(0);
     let receipt =

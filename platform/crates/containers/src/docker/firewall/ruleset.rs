@@ -1,16 +1,18 @@
-//! The text of our nftables table: what an instance may reach, said once for all of them.
+//! Writes the text of the nftables table: the egress policy of all instances.
 
 use std::fmt::Display;
 use std::net::Ipv4Addr;
 
-/// Connections one instance may open a second, after a burst; a page of a busy site opens some dozen.
+/// Rate limit on new connections of one instance, per second, after a burst; a page of a busy site opens some dozen.
 const NEW_A_SECOND: u32 = 50;
 const BURST: u32 = 100;
-/// Connections one instance may have at once: its share of the host's table of them, which all tenants fill together.
-const AT_ONCE: u32 = 2000;
+/// Maximum concurrent connections of one instance: its share of the host's conntrack table, which all tenants fill
+/// together.
+const MAX_CONNECTIONS: u32 = 2000;
 
-/// What is not the internet (IANA's special-purpose registry, RFC 6890): this network, private networks and carriers',
-/// loopback, the link with its metadata services, protocol assignments, benchmarks, multicast, reserved.
+/// Address ranges outside the public internet (IANA's special-purpose registry, RFC 6890): this network, private
+/// networks and carrier-grade NAT, loopback, link-local with its cloud metadata services, protocol assignments,
+/// benchmarks, multicast, reserved.
 const NOT_THE_INTERNET: [&str; 11] = [
     "0.0.0.0/8",
     "10.0.0.0/8",
@@ -24,35 +26,36 @@ const NOT_THE_INTERNET: [&str; 11] = [
     "224.0.0.0/4",
     "240.0.0.0/4",
 ];
-/// Mail, for which the host's address would be listed as a sender of spam, and Docker Engines that somebody left open.
+/// SMTP, because spam from an instance would put the host's address on blocklists, and the ports of unprotected Docker
+/// Engines.
 const CLOSED_PORTS: [u16; 5] = [25, 465, 587, 2375, 2376];
 
-/// What differs between two hosts.
+/// The parameters of the table, which differ between hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::docker) struct Reach {
+pub(in crate::docker) struct EgressPolicy {
     /// Never empty.
-    pub bridges: Vec<Bridge>,
+    pub bridges: Vec<BridgeInterface>,
     pub quota_port: u16,
-    /// What the host itself asks for names. The Engine's own resolver asks them from inside the container's network.
+    /// The host's own name servers. The Engine's embedded resolver queries them from inside the container's network.
     pub name_servers: Vec<Ipv4Addr>,
 }
 
 /// A bridge of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::docker) struct Bridge {
+pub(in crate::docker) struct BridgeInterface {
     pub name: String,
     pub gateway: Ipv4Addr,
 }
 
-/// A file for `nft -f`, which does all of it or nothing. The table is named before it is taken away, because taking away
-/// what is not there fails.
+/// The input of `nft -f`, which applies it as one transaction. The table is declared before it is deleted, because
+/// deleting an absent table fails.
 ///
-/// What is bridged passes `forward` too, with the bridge on both sides, where the kernel has `br_netfilter`.
-pub(super) fn write(table: &str, reach: &Reach) -> String {
-    let bridges = list(reach.bridges.iter().map(|bridge| format!("\"{}\"", bridge.name)));
-    let gateways = list(reach.bridges.iter().map(|bridge| format!("\"{}\" . {}", bridge.name, bridge.gateway)));
-    let (not_the_internet, closed, quota_port) = (list(NOT_THE_INTERNET), list(CLOSED_PORTS), reach.quota_port);
-    let names = match reach.name_servers.as_slice() {
+/// With `br_netfilter`, bridged packets pass the `forward` hook too, with the bridge on both sides.
+pub(super) fn write(table: &str, policy: &EgressPolicy) -> String {
+    let bridges = list(policy.bridges.iter().map(|bridge| format!("\"{}\"", bridge.name)));
+    let gateways = list(policy.bridges.iter().map(|bridge| format!("\"{}\" . {}", bridge.name, bridge.gateway)));
+    let (not_the_internet, closed, quota_port) = (list(NOT_THE_INTERNET), list(CLOSED_PORTS), policy.quota_port);
+    let names = match policy.name_servers.as_slice() {
         [] => String::new(),
         servers => format!("ip daddr {} meta l4proto {{ tcp, udp }} th dport 53 goto counted", list(servers)),
     };
@@ -99,7 +102,7 @@ table inet {table} {{
 
 	chain counted {{
 		ct state invalid drop
-		ct state new add @connections {{ ip saddr ct count over {AT_ONCE} }} drop
+		ct state new add @connections {{ ip saddr ct count over {MAX_CONNECTIONS} }} drop
 		ct state new update @new_connections {{ ip saddr limit rate over {NEW_A_SECOND}/second burst {BURST} packets }} drop
 	}}
 }}
@@ -107,14 +110,14 @@ table inet {table} {{
     )
 }
 
-/// An anonymous set.
+/// An anonymous set in nft's syntax.
 fn list<T: Display>(items: impl IntoIterator<Item = T>) -> String {
     let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
     format!("{{ {} }}", items.join(", "))
 }
 
-/// The addresses in a resolv.conf(5) that are asked over a network. Those on loopback are the host's own resolver, which the
-/// Engine asks from the host's side.
+/// The name servers in a resolv.conf(5) that are reached over a network. A loopback address is the host's own resolver,
+/// which the Engine queries from the host's network namespace.
 pub(in crate::docker) fn name_servers(resolv_conf: &str) -> Vec<Ipv4Addr> {
     let mut found = Vec::new();
     for line in resolv_conf.lines() {
@@ -122,9 +125,12 @@ pub(in crate::docker) fn name_servers(resolv_conf: &str) -> Vec<Ipv4Addr> {
         if words.next() != Some("nameserver") {
             continue;
         }
+        // Only what parses as an address enters the rules: the file is not ours, and its text must not become syntax of
+        // nft.
         let address = words.next().and_then(|address| address.parse::<Ipv4Addr>().ok());
         found.extend(address.filter(|address| !address.is_loopback() && !address.is_unspecified()));
     }
+    // Sorted, because another order would be another table, and installing it would reset the connection counts.
     found.sort_unstable();
     found.dedup();
     found
@@ -134,9 +140,9 @@ pub(in crate::docker) fn name_servers(resolv_conf: &str) -> Vec<Ipv4Addr> {
 mod tests {
     use super::*;
 
-    fn reach() -> Reach {
-        let bridge = |n: u8| Bridge { name: format!("berth{n}"), gateway: Ipv4Addr::new(10, 89, n * 4, 1) };
-        Reach {
+    fn policy() -> EgressPolicy {
+        let bridge = |n: u8| BridgeInterface { name: format!("berth{n}"), gateway: Ipv4Addr::new(10, 89, n * 4, 1) };
+        EgressPolicy {
             bridges: vec![bridge(0), bridge(1)],
             quota_port: 8702,
             name_servers: vec![Ipv4Addr::new(192, 168, 1, 1)],
@@ -146,12 +152,16 @@ mod tests {
     #[test]
     fn the_table_is_the_one_that_was_agreed_on() {
         let golden = include_str!("golden.nft");
-        assert_eq!(write("instances-berth", &reach()), golden, "if that is wanted, change firewall/golden.nft with it");
+        assert_eq!(
+            write("instances-berth", &policy()),
+            golden,
+            "if that is wanted, change firewall/golden.nft with it"
+        );
     }
 
     #[test]
     fn a_host_that_asks_nobody_for_names_opens_no_port_for_it() {
-        let without = write("instances-berth", &Reach { name_servers: Vec::new(), ..reach() });
+        let without = write("instances-berth", &EgressPolicy { name_servers: Vec::new(), ..policy() });
         assert!(!without.contains("dport 53"));
     }
 

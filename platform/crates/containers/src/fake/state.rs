@@ -1,4 +1,4 @@
-//! What is there in the world of [`super::FakeHost`], and what the verbs do to it.
+//! The state of [`super::FakeHost`], and the effect of each verb on it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -11,11 +11,12 @@ use tokio::sync::broadcast;
 use super::Verb;
 use crate::config::DiskLimit;
 use crate::{
-    ContainerSpec, ContainerState, DiskUse, Exit, HostError, HostLoad, HostReport, MadeAs, Seen, SeenContainer,
+    ConfigurationDrift, ContainerExit, ContainerSpec, ContainerState, DiskUsage, HostError, HostLoad, HostReport,
+    ObservedContainer, ObservedInstance,
 };
 
-pub(super) struct World {
-    pub instances: BTreeMap<InstanceId, Place>,
+pub(super) struct FakeState {
+    pub instances: BTreeMap<InstanceId, FakeInstance>,
     pub images: HashSet<String>,
     pub calls: HashMap<Verb, usize>,
     pub failures: HashMap<Verb, Vec<HostError>>,
@@ -25,39 +26,39 @@ pub(super) struct World {
     pub containers_made: u64,
     pub load: HostLoad,
     pub report: HostReport,
-    /// What each image's name means.
+    /// Counts the rebuilds of each image, from which its id is derived.
     pub image_ids: HashMap<String, u64>,
-    /// Images whose program ends right after its start.
-    pub broken_images: HashMap<String, Exit>,
+    /// Image ids of which a container ends right after its start.
+    pub broken_images: HashMap<String, ContainerExit>,
     pub clock: Clock,
 }
 
 #[derive(Default)]
-pub(super) struct Place {
-    /// What a test put into it, while there is one.
+pub(super) struct FakeInstance {
+    /// The contents; `None` if the volume does not exist.
     pub volume: Option<Vec<u8>>,
     pub buried_at: Option<Timestamp>,
-    pub container: Option<Container>,
+    pub container: Option<FakeContainer>,
 }
 
-pub(super) struct Container {
+pub(super) struct FakeContainer {
     pub spec: ContainerSpec,
-    pub seen: SeenContainer,
+    pub seen: ObservedContainer,
     pub image_before: Option<String>,
 }
 
-impl World {
-    pub fn container(&mut self, instance: InstanceId) -> Option<&mut Container> {
+impl FakeState {
+    pub fn container(&mut self, instance: InstanceId) -> Option<&mut FakeContainer> {
         self.instances.get_mut(&instance)?.container.as_mut()
     }
 
     pub fn tell(&self, instance: InstanceId) {
-        // Nobody watching is no failure.
+        // Sending fails only without subscribers, which is no failure here.
         let _ = self.events.send(instance);
     }
 
-    /// Brings a container to `state` if it is not there yet, and tells.
-    pub fn bring(&mut self, instance: InstanceId, state: ContainerState, exit: Option<Exit>) {
+    /// Changes the state of the container, and sends an event if it was another one.
+    pub fn bring(&mut self, instance: InstanceId, state: ContainerState, exit: Option<ContainerExit>) {
         let Some(container) = self.container(instance) else { return };
         if container.seen.state != state {
             container.seen.state = state;
@@ -66,7 +67,7 @@ impl World {
         }
     }
 
-    /// Starts a stopped container; one that runs or is frozen is left alone.
+    /// Starts a stopped container; does nothing to a running or frozen one.
     pub fn start(&mut self, instance: InstanceId) -> Result<(), HostError> {
         self.refuse_if_buried(instance)?;
         match self.state(instance) {
@@ -83,8 +84,8 @@ impl World {
         Ok(())
     }
 
-    /// Freezes or thaws a container that runs.
-    pub fn between(&mut self, instance: InstanceId, state: ContainerState) -> Result<(), HostError> {
+    /// Freezes or thaws a container that is not stopped.
+    pub fn set_frozen_or_running(&mut self, instance: InstanceId, state: ContainerState) -> Result<(), HostError> {
         match self.state(instance) {
             None => return Err(HostError::NotFound),
             Some(ContainerState::Stopped) => return Err(HostError::Failed("the container does not run".into())),
@@ -94,7 +95,7 @@ impl World {
     }
 
     pub fn remove_container(&mut self, instance: InstanceId) {
-        if self.instances.get_mut(&instance).is_some_and(|place| place.container.take().is_some()) {
+        if self.instances.get_mut(&instance).is_some_and(|there| there.container.take().is_some()) {
             self.tell(instance);
         }
     }
@@ -103,7 +104,7 @@ impl World {
         self.container(instance).map(|container| container.seen.state)
     }
 
-    /// Makes the container if none is there that was made with the same.
+    /// Creates the container, unless one with the same specification exists.
     pub fn create(&mut self, spec: &ContainerSpec) -> Result<(), HostError> {
         self.refuse_if_buried(spec.instance)?;
         if !self.images.contains(&spec.image) {
@@ -112,6 +113,7 @@ impl World {
         let wanted = spec.image_id.clone().unwrap_or_else(|| self.image_id(&spec.image));
         let before =
             self.container(spec.instance).map(|there| (there.seen.image_id.clone(), there.image_before.clone()));
+        // As on the Engine, a rollback may name only the present image or the one before it.
         let ids = before.iter().flat_map(|(now, before)| [Some(now), before.as_ref()]);
         if spec.image_id.as_ref().is_some_and(|id| !ids.flatten().any(|known| known == id)) {
             return Err(HostError::Refused("an image by its id is for going back from an upgrade only".into()));
@@ -128,7 +130,7 @@ impl World {
 
     pub fn make(&mut self, spec: &ContainerSpec, image_id: String, image_before: Option<String>) {
         self.containers_made += 1;
-        let seen = SeenContainer {
+        let seen = ObservedContainer {
             id: format!("fake-{}", self.containers_made),
             state: ContainerState::Stopped,
             image: spec.image.clone(),
@@ -141,10 +143,10 @@ impl World {
             token_hash: hex::encode(hash(&spec.token)),
             exit: None,
         };
-        let place = self.instances.entry(spec.instance).or_default();
-        // As on the Engine, a container brings the volume it mounts.
-        place.volume.get_or_insert_default();
-        place.container = Some(Container { spec: spec.clone(), seen, image_before });
+        let there = self.instances.entry(spec.instance).or_default();
+        // Like the Engine, which creates a missing volume with the container that mounts it.
+        there.volume.get_or_insert_default();
+        there.container = Some(FakeContainer { spec: spec.clone(), seen, image_before });
         self.tell(spec.instance);
     }
 
@@ -160,49 +162,52 @@ impl World {
     }
 
     pub fn unbury(&mut self, instance: InstanceId) {
-        if let Some(place) = self.instances.get_mut(&instance) {
-            place.buried_at = None;
+        if let Some(there) = self.instances.get_mut(&instance) {
+            there.buried_at = None;
         }
     }
 
     pub fn buried(&self) -> u32 {
-        let buried = self.instances.values().filter(|place| place.buried_at.is_some()).count();
+        let buried = self.instances.values().filter(|there| there.buried_at.is_some()).count();
         u32::try_from(buried).unwrap_or(u32::MAX)
     }
 
     fn refuse_if_buried(&self, instance: InstanceId) -> Result<(), HostError> {
-        match self.instances.get(&instance).and_then(|place| place.buried_at) {
+        match self.instances.get(&instance).and_then(|there| there.buried_at) {
             Some(_) => Err(HostError::Refused("its volume waits to be destroyed".into())),
             None => Ok(()),
         }
     }
 
-    /// Destroys a volume that was buried `after` ago or longer.
+    /// Destroys a volume whose tombstone is at least `after` old.
     pub fn destroy_volume(&mut self, instance: InstanceId, after: Duration) -> Result<(), HostError> {
         let due = self.clock.now().minus(after);
         let refused = |why: &str| Err(HostError::Refused(why.into()));
+        // In the order of the Engine's implementation: tombstone, its date, container.
         match self.instances.get(&instance) {
-            None | Some(Place { container: None, volume: None, buried_at: None }) => return Ok(()),
-            Some(Place { buried_at: None, .. }) => return refused("it was never buried"),
-            Some(Place { buried_at: Some(at), .. }) if *at > due => return refused("it is to be kept for some time"),
-            Some(Place { container: Some(_), .. }) => return refused("there is a container on it"),
+            None | Some(FakeInstance { container: None, volume: None, buried_at: None }) => return Ok(()),
+            Some(FakeInstance { buried_at: None, .. }) => return refused("it was never buried"),
+            Some(FakeInstance { buried_at: Some(at), .. }) if *at > due => {
+                return refused("it is to be kept for some time");
+            }
+            Some(FakeInstance { container: Some(_), .. }) => return refused("there is a container on it"),
             Some(_) => {}
         }
         self.instances.remove(&instance);
         Ok(())
     }
 
-    pub fn all(&self) -> Vec<Seen> {
-        let there = self.instances.iter().filter(|(_, place)| place.volume.is_some() || place.container.is_some());
+    pub fn all(&self) -> Vec<ObservedInstance> {
+        let there = self.instances.iter().filter(|(_, there)| there.volume.is_some() || there.container.is_some());
         there.map(|(instance, _)| self.seen(*instance)).collect()
     }
 
-    pub fn seen(&self, instance: InstanceId) -> Seen {
-        let place = self.instances.get(&instance);
-        Seen {
+    pub fn seen(&self, instance: InstanceId) -> ObservedInstance {
+        let there = self.instances.get(&instance);
+        ObservedInstance {
             instance,
-            volume: place.is_some_and(|place| place.volume.is_some()),
-            container: place.and_then(|place| place.container.as_ref()).map(|container| SeenContainer {
+            volume: there.is_some_and(|there| there.volume.is_some()),
+            container: there.and_then(|there| there.container.as_ref()).map(|container| ObservedContainer {
                 current: container.seen.image_id == self.image_id(&container.seen.image),
                 newest_image_id: self.image_id(&container.seen.image),
                 ..container.seen.clone()
@@ -211,8 +216,8 @@ impl World {
     }
 }
 
-/// A host that wants for nothing.
-pub(super) fn plenty() -> HostLoad {
+/// The load of an idle host.
+pub(super) fn idle_load() -> HostLoad {
     let total = 16 << 30;
     HostLoad {
         memory_total: total,
@@ -224,8 +229,8 @@ pub(super) fn plenty() -> HostLoad {
     }
 }
 
-/// A host of which nothing is to be said.
-pub(super) fn healthy() -> HostReport {
+/// The report of a host without findings.
+pub(super) fn healthy_report() -> HostReport {
     HostReport {
         engine_version: "29.0.0".into(),
         cgroup_version: 2,
@@ -233,7 +238,7 @@ pub(super) fn healthy() -> HostReport {
         runc_version: "1.3.3".into(),
         storage_driver: "overlay2".into(),
         disk_limit: DiskLimit::None,
-        disks: vec![DiskUse { holds: "everything".into(), used_percent: 50, inodes_used_percent: 10 }],
+        disks: vec![DiskUsage { holds: "everything".into(), used_percent: 50, inodes_used_percent: 10 }],
         buried: 0,
         missing_images: Vec::new(),
         other_images: Vec::new(),
@@ -244,6 +249,6 @@ pub(super) fn healthy() -> HostReport {
         live_restore: true,
         egress: Ok(()),
         neighbours: Ok(()),
-        containers: MadeAs::default(),
+        containers: ConfigurationDrift::default(),
     }
 }

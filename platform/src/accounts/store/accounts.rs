@@ -1,4 +1,4 @@
-//! Accounts: the rows behind a handle.
+//! The table `accounts`.
 
 use std::collections::HashSet;
 
@@ -6,8 +6,8 @@ use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::{QueryOrder as _, QuerySelect as _};
 
-use super::{unless_taken, unreadable};
-use crate::accounts::Role;
+use super::{conflict_if_duplicate, unreadable};
+use crate::accounts::{AccountState, Role};
 use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
 use crate::error::Result;
@@ -40,27 +40,16 @@ mod row {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::accounts) enum State {
-    Active,
-    /// By the operator: nobody logs in, nothing runs.
-    Suspended,
-    /// It can be kept for a while: logging in shows only that.
-    Leaving,
-    /// For ever: all that is left is the handle.
-    Gone,
-}
-
 /// An account as stored.
 #[derive(Clone, Debug)]
-pub(in crate::accounts) struct Person {
+pub(in crate::accounts) struct StoredAccount {
     pub(in crate::accounts) id: AccountId,
     pub(in crate::accounts) handle: Handle,
     pub(in crate::accounts) role: Role,
-    pub(in crate::accounts) state: State,
-    /// Sealed for this account's id.
+    pub(in crate::accounts) state: AccountState,
+    /// Encrypted, with the account's id as associated data.
     pub(in crate::accounts) totp_secret: Vec<u8>,
-    /// The newest time step whose code was taken; codes of it and before are used up.
+    /// The newest time step with an accepted code. Codes of this step and of earlier ones are refused.
     pub(in crate::accounts) totp_last_step: i64,
     /// Wrong codes in a row.
     pub(in crate::accounts) totp_failures: i64,
@@ -68,15 +57,15 @@ pub(in crate::accounts) struct Person {
     pub(in crate::accounts) created_at: Timestamp,
 }
 
-impl TryFrom<row::Model> for Person {
+impl TryFrom<row::Model> for StoredAccount {
     type Error = crate::error::Error;
 
     fn try_from(row: row::Model) -> Result<Self> {
         Ok(Self {
             id: row.id,
             handle: Handle::parse(&row.handle).map_err(|_| unreadable("a handle"))?,
-            role: role(&row.role)?,
-            state: state(&row.state),
+            role: parse_role(&row.role)?,
+            state: parse_state(&row.state),
             totp_secret: row.totp_secret,
             totp_last_step: row.totp_last_step,
             totp_failures: row.totp_failures,
@@ -86,14 +75,14 @@ impl TryFrom<row::Model> for Person {
     }
 }
 
-pub(super) fn role_word(role: Role) -> &'static str {
+pub(super) fn role_as_str(role: Role) -> &'static str {
     match role {
         Role::Member => "member",
         Role::Admin => "admin",
     }
 }
 
-pub(super) fn role(word: &str) -> Result<Role> {
+pub(super) fn parse_role(word: &str) -> Result<Role> {
     match word {
         "member" => Ok(Role::Member),
         "admin" => Ok(Role::Admin),
@@ -101,29 +90,29 @@ pub(super) fn role(word: &str) -> Result<Role> {
     }
 }
 
-pub(super) fn state_word(state: State) -> &'static str {
+pub(super) fn state_as_str(state: AccountState) -> &'static str {
     match state {
-        State::Active => "active",
-        State::Suspended => "suspended",
-        State::Leaving => "leaving",
-        State::Gone => "gone",
+        AccountState::Active => "active",
+        AccountState::Suspended => "suspended",
+        AccountState::Deleting => "leaving",
+        AccountState::Deleted => "gone",
     }
 }
 
-/// One that this version does not know lets nobody in.
-pub(super) fn state(word: &str) -> State {
-    let known = [State::Active, State::Leaving, State::Gone];
-    known.into_iter().find(|state| state_word(*state) == word).unwrap_or(State::Suspended)
+pub(super) fn parse_state(word: &str) -> AccountState {
+    // A state written by a newer version fails closed: it counts as suspended.
+    let known = [AccountState::Active, AccountState::Deleting, AccountState::Deleted];
+    known.into_iter().find(|state| state_as_str(*state) == word).unwrap_or(AccountState::Suspended)
 }
 
-/// `Conflict` when the handle, or one that looks like it, belongs to somebody.
-pub(in crate::accounts) async fn insert_person(tx: &Tx, person: &Person) -> Result<()> {
+/// `Conflict` when an account has the handle or one with the same skeleton (a look-alike).
+pub(in crate::accounts) async fn insert_account(tx: &Tx, person: &StoredAccount) -> Result<()> {
     let row = row::ActiveModel {
         id: Set(person.id),
         handle: Set(person.handle.to_string()),
         skeleton: Set(person.handle.skeleton()),
-        role: Set(role_word(person.role).to_owned()),
-        state: Set(state_word(person.state).to_owned()),
+        role: Set(role_as_str(person.role).to_owned()),
+        state: Set(state_as_str(person.state).to_owned()),
         totp_secret: Set(person.totp_secret.clone()),
         totp_last_step: Set(person.totp_last_step),
         totp_failures: Set(person.totp_failures),
@@ -131,30 +120,37 @@ pub(in crate::accounts) async fn insert_person(tx: &Tx, person: &Person) -> Resu
         created_at_ms: Set(person.created_at.0),
     };
     let written = row::Entity::insert(row).exec_without_returning(tx).await;
-    unless_taken(written, "That handle was taken in the meantime. Please begin again with another one.")
+    conflict_if_duplicate(written, "That handle was taken in the meantime. Please begin again with another one.")
 }
 
-pub(in crate::accounts) async fn person<C: ConnectionTrait>(on: &C, id: AccountId) -> Result<Option<Person>> {
-    row::Entity::find_by_id(id).one(on).await?.map(Person::try_from).transpose()
+pub(in crate::accounts) async fn account_by_id<C: ConnectionTrait>(
+    on: &C,
+    id: AccountId,
+) -> Result<Option<StoredAccount>> {
+    row::Entity::find_by_id(id).one(on).await?.map(StoredAccount::try_from).transpose()
 }
 
-pub(in crate::accounts) async fn person_called<C: ConnectionTrait>(on: &C, handle: &Handle) -> Result<Option<Person>> {
+pub(in crate::accounts) async fn account_by_handle<C: ConnectionTrait>(
+    on: &C,
+    handle: &Handle,
+) -> Result<Option<StoredAccount>> {
     let found = row::Entity::find().filter(row::Column::Handle.eq(handle.as_str())).one(on).await?;
-    found.map(Person::try_from).transpose()
+    found.map(StoredAccount::try_from).transpose()
 }
 
-/// Reads an account so that nobody else changes it until `tx` ends. SQLite has one writer anyway.
-pub(in crate::accounts) async fn person_locked(tx: &Tx, id: AccountId) -> Result<Option<Person>> {
-    row::Entity::find_by_id(id).lock_exclusive().one(tx).await?.map(Person::try_from).transpose()
+/// Reads an account and locks its row until `tx` ends.
+pub(in crate::accounts) async fn lock_account(tx: &Tx, id: AccountId) -> Result<Option<StoredAccount>> {
+    // `FOR UPDATE` on PostgreSQL. SQLite has no row locks, but there `tx` is the only writer.
+    row::Entity::find_by_id(id).lock_exclusive().one(tx).await?.map(StoredAccount::try_from).transpose()
 }
 
-pub(in crate::accounts) async fn is_an_admin_there<C: ConnectionTrait>(on: &C) -> Result<bool> {
-    let admins = row::Entity::find().filter(row::Column::Role.eq(role_word(Role::Admin)));
+pub(in crate::accounts) async fn has_admin<C: ConnectionTrait>(on: &C) -> Result<bool> {
+    let admins = row::Entity::find().filter(row::Column::Role.eq(role_as_str(Role::Admin)));
     Ok(admins.limit(1).one(on).await?.is_some())
 }
 
-/// Which of `skeletons` accounts have. The same handle has the same skeleton, so asking for skeletons is enough.
-pub(in crate::accounts) async fn skeletons_of_people<C: ConnectionTrait>(
+/// The subset of `skeletons` that belongs to accounts. Equal handles have equal skeletons, so this finds them as well.
+pub(in crate::accounts) async fn skeletons_of_accounts<C: ConnectionTrait>(
     on: &C,
     skeletons: &[String],
 ) -> Result<HashSet<String>> {
@@ -163,13 +159,13 @@ pub(in crate::accounts) async fn skeletons_of_people<C: ConnectionTrait>(
 }
 
 /// Ordered by handle, at most `limit`.
-pub(in crate::accounts) async fn people<C: ConnectionTrait>(on: &C, limit: u64) -> Result<Vec<Person>> {
+pub(in crate::accounts) async fn accounts<C: ConnectionTrait>(on: &C, limit: u64) -> Result<Vec<StoredAccount>> {
     let rows = row::Entity::find().order_by_asc(row::Column::Handle).limit(limit).all(on).await?;
-    rows.into_iter().map(Person::try_from).collect()
+    rows.into_iter().map(StoredAccount::try_from).collect()
 }
 
-/// Uses up the code of `step` and everything before it, and forgives wrong ones. `false` when it was used up already:
-/// of many that bring the same code at once, one gets `true`.
+/// Marks the code of `step` as used and resets the failure count. `false` when a code of this or a later step was
+/// accepted before: of concurrent requests with the same code, one gets `true`.
 pub(in crate::accounts) async fn use_code(tx: &Tx, id: AccountId, step: i64) -> Result<bool> {
     let changed = row::Entity::update_many()
         .col_expr(row::Column::TotpLastStep, Expr::value(step))
@@ -182,7 +178,7 @@ pub(in crate::accounts) async fn use_code(tx: &Tx, id: AccountId, step: i64) -> 
     Ok(changed.rows_affected == 1)
 }
 
-/// Notes the `failures`th wrong code in a row, after which none is taken until `blocked_until`.
+/// Stores the count of wrong codes in a row, and the time until which further codes are refused.
 pub(in crate::accounts) async fn note_wrong_code(
     tx: &Tx,
     id: AccountId,
@@ -198,10 +194,10 @@ pub(in crate::accounts) async fn note_wrong_code(
     Ok(())
 }
 
-/// Takes away what the account logs in with and its rights; its handle stays, so that nobody else ever gets it.
+/// Erases the account's secret and rights. The handle stays, so that it is never given again.
 pub(in crate::accounts) async fn empty_account(tx: &Tx, id: AccountId) -> Result<()> {
     row::Entity::update_many()
-        .col_expr(row::Column::Role, Expr::value(role_word(Role::Member)))
+        .col_expr(row::Column::Role, Expr::value(role_as_str(Role::Member)))
         .col_expr(row::Column::TotpSecret, Expr::value(Vec::<u8>::new()))
         .filter(row::Column::Id.eq(id))
         .exec(tx)
@@ -209,12 +205,17 @@ pub(in crate::accounts) async fn empty_account(tx: &Tx, id: AccountId) -> Result
     Ok(())
 }
 
-/// Brings an account from one of the states `from` to `state`; `false` when it was in none of them.
-pub(in crate::accounts) async fn set_state(tx: &Tx, id: AccountId, from: &[State], state: State) -> Result<bool> {
+/// Moves an account from one of the states `from` to `state`. `false` when it was in none of them.
+pub(in crate::accounts) async fn set_state(
+    tx: &Tx,
+    id: AccountId,
+    from: &[AccountState],
+    state: AccountState,
+) -> Result<bool> {
     let changed = row::Entity::update_many()
-        .col_expr(row::Column::State, Expr::value(state_word(state)))
+        .col_expr(row::Column::State, Expr::value(state_as_str(state)))
         .filter(row::Column::Id.eq(id))
-        .filter(row::Column::State.is_in(from.iter().map(|state| state_word(*state))))
+        .filter(row::Column::State.is_in(from.iter().map(|state| state_as_str(*state))))
         .exec(tx)
         .await?;
     Ok(changed.rows_affected == 1)

@@ -1,4 +1,4 @@
-//! What a person proves who they are with: passkeys, recovery codes, devices that are not new.
+//! The tables of credentials: `passkeys`, `recovery_codes`, and `devices` (known browsers).
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use sea_orm::sea_query::Query;
 use sea_orm::{QueryOrder as _, QuerySelect as _};
 use webauthn_rs::prelude::Passkey;
 
-use super::{PURGE_BATCH, unless_taken, unreadable};
+use super::{PURGE_BATCH, conflict_if_duplicate, unreadable};
 use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
 use crate::error::Result;
@@ -111,7 +111,7 @@ pub(super) fn passkey_from(text: &str) -> Result<Passkey> {
     serde_json::from_str(text).map_err(|_| unreadable("a passkey"))
 }
 
-/// `Conflict` when the credential is registered already, to whomever.
+/// `Conflict` when the credential is registered already, for this or another account.
 pub(in crate::accounts) async fn insert_passkey(tx: &Tx, stored: &StoredPasskey) -> Result<()> {
     let row = passkeys::ActiveModel {
         id: Set(stored.id),
@@ -123,10 +123,10 @@ pub(in crate::accounts) async fn insert_passkey(tx: &Tx, stored: &StoredPasskey)
         last_used_at_ms: Set(stored.last_used_at.0),
     };
     let written = passkeys::Entity::insert(row).exec_without_returning(tx).await;
-    unless_taken(written, "That passkey is registered already. Please make another one.")
+    conflict_if_duplicate(written, "That passkey is registered already. Please make another one.")
 }
 
-pub(in crate::accounts) async fn passkey_with<C: ConnectionTrait>(
+pub(in crate::accounts) async fn passkey_by_credential<C: ConnectionTrait>(
     on: &C,
     credential_id: &[u8],
 ) -> Result<Option<StoredPasskey>> {
@@ -147,8 +147,8 @@ pub(in crate::accounts) async fn passkeys_of<C: ConnectionTrait>(
     rows.into_iter().map(StoredPasskey::try_from).collect()
 }
 
-/// Saves the counter and the backup state that a login showed, if the passkey is still what it was `before`: of two
-/// logins that were compared with the same counter, one is saved. `false` when it is not.
+/// Stores the signature counter and backup state after a login, if the row still holds the version `before` that the
+/// assertion was verified against (compare and swap). `false` when it does not.
 pub(in crate::accounts) async fn save_passkey_use(
     tx: &Tx,
     stored: &StoredPasskey,
@@ -156,7 +156,7 @@ pub(in crate::accounts) async fn save_passkey_use(
     now: Timestamp,
 ) -> Result<bool> {
     let Some(row) = passkeys::Entity::find_by_id(stored.id).one(tx).await? else { return Ok(false) };
-    // Both as this version writes them: the row may be from an older one.
+    // Compared after parsing and writing again: the row may be in the format of an older version of webauthn-rs.
     if passkey_text(&passkey_from(&row.passkey)?)? != passkey_text(before)? {
         return Ok(false);
     }
@@ -164,6 +164,7 @@ pub(in crate::accounts) async fn save_passkey_use(
         .col_expr(passkeys::Column::Passkey, Expr::value(passkey_text(&stored.passkey)?))
         .col_expr(passkeys::Column::LastUsedAtMs, Expr::value(now.0))
         .filter(passkeys::Column::Id.eq(stored.id))
+        // On PostgreSQL a concurrent transaction may have changed the row since it was read above.
         .filter(passkeys::Column::Passkey.eq(row.passkey))
         .exec(tx)
         .await?;
@@ -180,7 +181,7 @@ pub(in crate::accounts) async fn remove_passkeys_of(tx: &Tx, account: AccountId)
     Ok(())
 }
 
-/// How many passkeys each account has, or only `account`.
+/// The number of passkeys by account; with `account`, of that one only.
 pub(in crate::accounts) async fn count_passkeys<C: ConnectionTrait>(
     on: &C,
     account: Option<AccountId>,
@@ -226,7 +227,7 @@ pub(in crate::accounts) async fn has_recovery_code(tx: &Tx, account: AccountId, 
     Ok(found.is_some())
 }
 
-/// Uses the code up. `false` when it is not there or was used: of many that bring it at once, one gets `true`.
+/// Marks the code as used. `false` when it does not exist or was used before: of concurrent calls one gets `true`.
 pub(in crate::accounts) async fn use_recovery_code(
     tx: &Tx,
     account: AccountId,
@@ -243,7 +244,7 @@ pub(in crate::accounts) async fn use_recovery_code(
     Ok(changed.rows_affected == 1)
 }
 
-/// How many unused recovery codes each account has, or only `account`.
+/// The number of unused recovery codes by account; with `account`, of that one only.
 pub(in crate::accounts) async fn count_recovery_codes<C: ConnectionTrait>(
     on: &C,
     account: Option<AccountId>,
@@ -275,7 +276,7 @@ pub(in crate::accounts) async fn insert_device(
     Ok(())
 }
 
-/// Whether `hash` was given to a browser of `account` after `since`.
+/// Whether `hash` is the device token of a browser that logged in to `account` after `since`.
 pub(in crate::accounts) async fn has_device<C: ConnectionTrait>(
     on: &C,
     account: AccountId,
@@ -299,13 +300,13 @@ pub(in crate::accounts) async fn forget_device(tx: &Tx, account: AccountId, hash
     Ok(())
 }
 
-/// Makes every browser a new one for `account`.
+/// Deletes every known browser of `account`.
 pub(in crate::accounts) async fn forget_devices_of(tx: &Tx, account: AccountId) -> Result<()> {
     devices::Entity::delete_many().filter(devices::Column::AccountId.eq(account)).exec(tx).await?;
     Ok(())
 }
 
-/// Forgets devices from before `until`; how many went.
+/// Deletes browsers that logged in last before `until`. Returns their number.
 pub(in crate::accounts) async fn purge_devices(tx: &Tx, until: Timestamp) -> Result<u64> {
     let old = Query::select()
         .column(devices::Column::TokenHash)

@@ -1,6 +1,4 @@
-//! How the operator's commands reach the running platform: the wish, or what is shared, is in the database already, and one
-//! line on a unix socket says for which instance, so that nobody waits for the next round. Another asks why an instance is awake, which only
-//! the running platform knows; and JSON has it correct receipts, which it alone writes (`corrections`).
+//! The server side of the control socket: accept loop, and the answer to each line.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -12,21 +10,14 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::corrections::{self, Order};
+use super::corrections::{self, CorrectionOrder};
+use super::{ANSWER_WITHIN, PRICES, WHY};
 use crate::app::App;
 use crate::db::InstanceId;
-use crate::instances::AwakeLedger;
 
-/// A word and an id, or a correction with its reason, with room.
+/// Longest line that is read: a keyword and an id, or a correction with its reason, with room.
 const LINE_BYTES: u64 = 4096;
-/// In place of an id: the price table is another.
-const PRICES: &str = "prices";
-/// Before the id, when it is asked why.
-const WHY: &str = "why ";
-/// A ledger with every job that an instance may have, with room.
-const ANSWER_BYTES: u64 = 16 * 1024;
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-/// After an accept failed (no file descriptors left, say), so that the loop does not spin.
+/// Pause after a failed accept.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Listens until `shutdown`.
@@ -42,6 +33,7 @@ pub async fn listen(socket: &Path, app: App, shutdown: CancellationToken) -> any
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     tracing::warn!(error = %error, "could not accept a connection on the control socket");
+                    // With no file descriptor left, accept fails again at once: without the pause this loop spins.
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 }
@@ -56,56 +48,13 @@ pub async fn listen(socket: &Path, app: App, shutdown: CancellationToken) -> any
     }
 }
 
-/// Tells the running platform to look at `instance`; `false` when none runs.
-///
-/// # Errors
-/// When it runs and did not take the word.
-pub async fn nudge(socket: &Path, instance: InstanceId) -> anyhow::Result<bool> {
-    tell(socket, &instance.to_string()).await
-}
-
-/// Tells the running platform that another price table is in force; `false` when none runs.
-///
-/// # Errors
-/// When it runs and did not take the word.
-pub async fn tell_of_prices(socket: &Path) -> anyhow::Result<bool> {
-    tell(socket, PRICES).await
-}
-
-async fn tell(socket: &Path, word: &str) -> anyhow::Result<bool> {
-    let Ok(mut stream) = UnixStream::connect(socket).await else { return Ok(false) };
-    let taken = async {
-        stream.write_all(format!("{word}\n").as_bytes()).await?;
-        let mut answer = String::new();
-        BufReader::new(stream).read_line(&mut answer).await?;
-        anyhow::ensure!(answer == "ok\n", "the running platform did not take the wish; its log says why");
-        Ok(true)
-    };
-    timeout(ANSWER_WITHIN, taken).await.context("the running platform does not answer on its control socket")?
-}
-
-/// Asks the running platform why `instance` is awake, or after what it sleeps; `None` when none runs. Asking wakes nothing.
-///
-/// # Errors
-/// When it runs and does not answer.
-pub async fn ask_why(socket: &Path, instance: InstanceId) -> anyhow::Result<Option<AwakeLedger>> {
-    let Ok(mut stream) = UnixStream::connect(socket).await else { return Ok(None) };
-    let asked = async {
-        stream.write_all(format!("{WHY}{instance}\n").as_bytes()).await?;
-        let mut answer = String::new();
-        BufReader::new(stream).take(ANSWER_BYTES).read_line(&mut answer).await?;
-        serde_json::from_str(&answer)
-            .context("the running platform is of another version, or does not know the instance")
-    };
-    timeout(ANSWER_WITHIN, asked).await.context("the running platform does not answer on its control socket")?.map(Some)
-}
-
 async fn attend(stream: UnixStream, app: App) -> anyhow::Result<()> {
     let mut stream = BufReader::new(stream);
     let mut line = String::new();
     timeout(ANSWER_WITHIN, (&mut stream).take(LINE_BYTES).read_line(&mut line)).await.context("nothing was said")??;
-    if let Ok(order) = serde_json::from_str::<Order>(&line) {
-        return corrections::obey(stream, &app, order).await;
+    // Corrections take as long as there are receipts, and report progress: they have no deadline here.
+    if let Ok(order) = serde_json::from_str::<CorrectionOrder>(&line) {
+        return corrections::carry_out(stream, &app, order).await;
     }
     timeout(ANSWER_WITHIN, answer(stream, app, line.trim())).await.context("it took too long")?
 }
@@ -121,8 +70,9 @@ async fn answer(mut stream: BufReader<UnixStream>, app: App, line: &str) -> anyh
         let instance = app.instances.by_id(id).context("there is no such instance")?;
         serde_json::to_string(&app.instances.ledger(&instance))?
     } else {
+        // The line does not say what changed, so everything that a command can change is read again.
         let instance = app.instances.admit(id).await?;
-        app.sharing.read(id).await?;
+        app.sharing.reload(id).await?;
         app.quota.reread(instance.account).await?;
         "ok".to_owned()
     };
@@ -136,6 +86,7 @@ fn bind(socket: &Path) -> std::io::Result<UnixListener> {
         _ => {}
     }
     let listener = UnixListener::bind(socket)?;
+    // The socket is the whole authorisation: to open it one must be the user that the platform runs as, or root.
     std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
 }

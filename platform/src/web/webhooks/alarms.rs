@@ -3,11 +3,11 @@
 use axum::extract::{Path, State};
 use axum::response::Redirect;
 
-use super::extractors::OwnInstance;
 use crate::alarms::{Alarm, Schedule};
 use crate::app::App;
 use crate::http::format::Moment;
 use crate::http::problem::HandlerResult;
+use crate::web::extractors::OwnInstance;
 
 /// One alarm, for the page.
 pub struct AlarmRow {

@@ -1,10 +1,10 @@
-//! Makes the root of an instance's volume the instance's own, whatever the image carries.
+//! Changes the owner of a volume's root directory to the instance's user, whatever the image contains.
 //!
-//! An image with a `/home/berth` of uid 10001 passes its owner on to an empty volume (the Engine's copy-up). Any
-//! other image leaves the root to uid 0, and the instance could not write. The Engine is therefore handed an archive with
-//! one entry, the directory itself, and extracts it over the mounted volume: owner set, contents untouched, no
-//! program needed inside the image, and no view of the host's file systems needed here. Archives are tar: a header
-//! of 512 bytes with numbers in octal (POSIX.1-1988, ustar).
+//! If the image has a `/home/berth` of uid 10001, an empty volume inherits that owner (the Engine's copy-up). With any
+//! other image the root belongs to uid 0, and the instance could not write. So the Engine gets an archive with one
+//! entry, the directory itself, and extracts it over the mounted volume. That sets the owner and leaves the contents
+//! alone; it needs no program inside the image and no access to the host's file systems. Archives are tar: a header of
+//! 512 bytes with numbers in octal (POSIX.1-1988, ustar).
 
 use berth_ground::clock::Timestamp;
 use bollard::Docker;
@@ -19,7 +19,7 @@ const MODE: usize = 100;
 const OWNER: usize = 108;
 const GROUP: usize = 116;
 
-/// Gives the volume's root of the stopped container `name` to the instance's user. Its mode stays as it is.
+/// Gives the root of the volume of the stopped container `name` to the instance's user, and keeps its mode.
 pub(super) async fn give(engine: &Docker, name: &str, now: Timestamp) -> Result<(), HostError> {
     let there = header(engine, name).await?;
     if number(&there, OWNER) == u64::from(UID) {
@@ -28,7 +28,7 @@ pub(super) async fn give(engine: &Docker, name: &str, now: Timestamp) -> Result<
     let archive = archive(number(&there, MODE) & 0o777, now.seconds().max(0).unsigned_abs());
     let upload = UploadToContainerOptionsBuilder::default().path(HOME).no_overwrite_dir_non_dir("true").build();
     engine.upload_to_container(name, Some(upload), bollard::body_full(archive.into())).await?;
-    // Looked at again, because how an Engine treats the archive's own root is its habit and not its promise.
+    // Verified, because no documentation promises how an Engine treats the root entry of an archive.
     match number(&header(engine, name).await?, OWNER) {
         owner if owner == u64::from(UID) => Ok(()),
         owner => Err(HostError::Refused(format!(
@@ -38,7 +38,8 @@ pub(super) async fn give(engine: &Docker, name: &str, now: Timestamp) -> Result<
     }
 }
 
-/// The first header of the Engine's archive of the volume: its root. The rest is not read.
+/// The first header in the Engine's archive of the volume, which is its root. The rest is not read: a volume may be
+/// large.
 async fn header(engine: &Docker, name: &str) -> Result<Vec<u8>, HostError> {
     let options = DownloadFromContainerOptionsBuilder::default().path(HOME).build();
     let mut archive = std::pin::pin!(engine.download_from_container(name, Some(options)));
@@ -52,13 +53,13 @@ async fn header(engine: &Docker, name: &str) -> Result<Vec<u8>, HostError> {
     Ok(header)
 }
 
-/// A number of seven octal digits.
+/// Reads a number of seven octal digits.
 fn number(header: &[u8], at: usize) -> u64 {
     let digits = std::str::from_utf8(&header[at..at + 7]).unwrap_or_default().trim_matches([' ', '\0']);
     u64::from_str_radix(digits, 8).unwrap_or_default()
 }
 
-/// An archive of one directory. It is named `/`, because the Engine leaves one named `.` as it is.
+/// An archive with one directory, named `/`, because the Engine ignores the attributes of an entry named `.`.
 fn archive(mode: u64, modified: u64) -> Vec<u8> {
     let mut archive = vec![0; 3 * BLOCK];
     let mut put = |at: usize, text: &str| archive[at..at + text.len()].copy_from_slice(text.as_bytes());
@@ -68,7 +69,7 @@ fn archive(mode: u64, modified: u64) -> Vec<u8> {
     put(GROUP, &format!("{UID:07o}"));
     put(124, &format!("{:011o}", 0));
     put(136, &format!("{modified:011o}"));
-    // The sum is taken with spaces in its own place.
+    // The checksum is computed with spaces in its own field.
     put(148, "        ");
     put(156, "5");
     put(257, "ustar\x0000");

@@ -6,23 +6,24 @@ use axum::response::{IntoResponse as _, Redirect};
 use serde::Deserialize;
 
 use super::alarms::AlarmRow;
-use super::extractors::OwnInstance;
+use super::delivery_view::DeliveryRow;
 use crate::accounts::Session;
 use crate::app::App;
 use crate::error::{Error, Result};
-use crate::http::format::{Moment, grouped};
+use crate::http::format::grouped;
 use crate::http::page::Page;
 use crate::http::problem::{HandlerResult, Problem};
 use crate::instances::Instance;
+use crate::web::extractors::OwnInstance;
 use crate::web::page_head::PageHead;
-use crate::webhooks::{DeliveryId, DeliveryState, DeliveryView, InboxCounts, MAX_PATHS, PathSuffix};
+use crate::webhooks::{DeliveryId, DeliveryState, InboxCounts, MAX_PATHS, PathSuffix};
 
 /// How many deliveries of each kind are listed: those that may need the owner, and those that only show that it works.
 const UNDELIVERED_LISTED: u64 = 50;
 const DELIVERED_LISTED: u64 = 10;
 
 #[derive(Template)]
-#[template(path = "dashboard/webhooks.html")]
+#[template(path = "webhooks/webhooks.html")]
 pub struct WebhooksPage {
     pub head: PageHead,
     /// Stands before a path in an address.
@@ -38,39 +39,6 @@ pub struct WebhooksPage {
     pub undelivered: Vec<DeliveryRow>,
     pub delivered: Vec<DeliveryRow>,
     pub alarms: Vec<AlarmRow>,
-}
-
-/// A delivery in a list.
-pub struct DeliveryRow {
-    pub id: String,
-    /// `POST /hooks/github`, or the name of the alarm.
-    pub what: String,
-    pub lamp: &'static str,
-    /// The outcome so far.
-    pub outcome: String,
-    /// What `at` is the time of: the next attempt, the arrival, or the end.
-    pub when: &'static str,
-    pub at: Moment,
-}
-
-/// The card of webhooks on the dashboard.
-pub struct WebhooksCard {
-    pub paths: usize,
-    pub alarms: usize,
-    pub counts: InboxCounts,
-    pub latest: Vec<DeliveryRow>,
-}
-
-/// The card of one instance.
-pub async fn card(app: &App, instance: &Instance) -> Result<WebhooksCard> {
-    let (dead_letters, delivered, alarms) = tokio::try_join!(
-        app.webhooks.deliveries(instance.id, DeliveryState::DeadLetter, 3),
-        app.webhooks.deliveries(instance.id, DeliveryState::Delivered, 3),
-        app.alarms.of(instance.id),
-    )?;
-    let latest = dead_letters.iter().chain(&delivered).take(4).map(Into::into).collect();
-    let (paths, counts) = (app.webhooks.paths(instance.id).len(), app.webhooks.counts(instance.id));
-    Ok(WebhooksCard { paths, alarms: alarms.len(), counts, latest })
 }
 
 /// `GET /webhooks`
@@ -176,49 +144,4 @@ async fn page(
         delivered: delivered.iter().map(Into::into).collect(),
         alarms: alarms.iter().map(Into::into).collect(),
     })
-}
-
-impl From<&DeliveryView> for DeliveryRow {
-    fn from(delivery: &DeliveryView) -> Self {
-        let what = match (&delivery.alarm, delivery.path.as_str()) {
-            (Some(alarm), "") => format!("Alarm {alarm}"),
-            (Some(alarm), path) => format!("Alarm {alarm} to {path}"),
-            (None, path) => format!("{} {path}", delivery.method),
-        };
-        let result = delivery.last_result.as_deref();
-        let (lamp, outcome, when, at) = match (delivery.state, delivery.attempts) {
-            (DeliveryState::Waiting, 0) => ("moving", "no attempt yet".to_owned(), "arrived", delivery.arrived_at),
-            (DeliveryState::Waiting, attempts) => {
-                let at = delivery.next_attempt_at.unwrap_or(delivery.arrived_at);
-                ("moving", tried(attempts, result), "next attempt", at)
-            }
-            (DeliveryState::DeadLetter, attempts) => {
-                ("trouble", tried(attempts, result), "dead letter since", done(delivery))
-            }
-            (DeliveryState::Delivered, 1) => ("awake", accepted(result), "delivered", done(delivery)),
-            (DeliveryState::Delivered, attempts) => {
-                ("awake", format!("{}, attempt {attempts}", accepted(result)), "delivered", done(delivery))
-            }
-        };
-        Self { id: delivery.id.to_string(), what, lamp, outcome, when, at: Moment(at) }
-    }
-}
-
-fn done(delivery: &DeliveryView) -> crate::clock::Timestamp {
-    delivery.done_at.unwrap_or(delivery.arrived_at)
-}
-
-fn tried(attempts: i64, result: Option<&str>) -> String {
-    let times = if attempts == 1 { "1 attempt".to_owned() } else { format!("{attempts} attempts") };
-    match result {
-        Some(result) => format!("{times}, last: {result}"),
-        None => format!("{times}, no result known"),
-    }
-}
-
-fn accepted(result: Option<&str>) -> String {
-    match result {
-        Some("woke") | None => "it woke".into(),
-        Some(status) => format!("accepted with {status}"),
-    }
 }

@@ -1,4 +1,5 @@
-//! Whether containers still are what they were made as: a limit that somebody lifted by hand is found here.
+//! Detects configuration drift: compares running containers with the configuration that they were created with, so that
+//! a limit lifted by hand (`docker update`, say) is found.
 
 use bollard::Docker;
 use bollard::models::ContainerInspectResponse;
@@ -6,31 +7,37 @@ use bollard::query_parameters::{InspectContainerOptions, ListContainersOptionsBu
 use futures_util::stream::{StreamExt as _, TryStreamExt as _};
 use serde_json::{Map, Value};
 
-use super::{LOOKS_AT_ONCE, errors, host_config, labels};
+use super::{CONCURRENT_INSPECTIONS, errors, host_config, labels};
 use crate::config::ContainerConfig;
-use crate::{ContainerSpec, HostError, MadeAs};
+use crate::{ConfigurationDrift, ContainerSpec, HostError};
 
-/// Containers named in a report; whoever finds so many looks at all of them.
-const NAMED: usize = 20;
-/// What the Engine says of every container, and nobody can ask it for.
-const ENGINES_OWN: [&str; 5] = ["CgroupnsMode", "ConsoleSize", "Isolation", "MaskedPaths", "ReadonlyPaths"];
-/// What the Engine hides of /proc in every container that is not privileged.
-const HIDDEN: [&str; 2] = ["MaskedPaths", "ReadonlyPaths"];
+/// The most containers that a report names; with more, the operator has to look at all of them anyway.
+const MAX_NAMED: usize = 20;
+/// Fields that the Engine fills in by itself and that a create request does not have.
+const SET_BY_ENGINE: [&str; 5] = ["CgroupnsMode", "ConsoleSize", "Isolation", "MaskedPaths", "ReadonlyPaths"];
+/// Fields that every unprivileged container has: the parts of /proc that the Engine masks. Without them, it is
+/// privileged.
+const REQUIRED: [&str; 2] = ["MaskedPaths", "ReadonlyPaths"];
 
-/// Looks at every container that runs or is frozen.
-pub(super) async fn look(engine: &Docker, config: &ContainerConfig, parent: &str) -> Result<MadeAs, HostError> {
+/// Compares every running or frozen container.
+pub(super) async fn detect(
+    engine: &Docker,
+    config: &ContainerConfig,
+    parent: &str,
+) -> Result<ConfigurationDrift, HostError> {
     let mut filters = labels::filter(&config.network);
     filters.insert("status".to_owned(), ["running", "paused"].map(str::to_owned).to_vec());
     let live = ListContainersOptionsBuilder::default().filters(&filters).build();
     let ids = engine.list_containers(Some(live)).await?.into_iter().filter_map(|container| container.id);
     let inspect = |id: String| async move {
         match engine.inspect_container(&id, None::<InspectContainerOptions>).await {
+            // Removed since the list was read.
             Err(error) if errors::is_absent(&error) => Ok(None),
             there => there.map(Some),
         }
     };
-    let mut found = MadeAs::default();
-    let mut looks = futures_util::stream::iter(ids).map(inspect).buffer_unordered(LOOKS_AT_ONCE);
+    let mut found = ConfigurationDrift::default();
+    let mut looks = futures_util::stream::iter(ids).map(inspect).buffer_unordered(CONCURRENT_INSPECTIONS);
     while let Some(look) = looks.try_next().await? {
         let Some(there) = look else { continue };
         match differences(config, parent, &there) {
@@ -43,12 +50,12 @@ pub(super) async fn look(engine: &Docker, config: &ContainerConfig, parent: &str
         }
     }
     found.changed.sort_unstable();
-    found.changed.truncate(NAMED);
+    found.changed.truncate(MAX_NAMED);
     Ok(found)
 }
 
-/// The fields that are not as they would be made; `None` for a container of another version, image or size, which says
-/// nothing of today's.
+/// The names of the fields with drift; `None` for a container of another version, image or size, which cannot be
+/// compared with today's configuration.
 fn differences(config: &ContainerConfig, parent: &str, there: &ContainerInspectResponse) -> Option<Vec<String>> {
     let told = there.config.as_ref()?;
     let labelled = told.labels.as_ref()?;
@@ -71,6 +78,7 @@ fn differences(config: &ContainerConfig, parent: &str, there: &ContainerInspectR
         url: env("BERTH_URL").unwrap_or_default(),
         token: env("ANTHROPIC_API_KEY").unwrap_or_default(),
     };
+    // The same function that makes create requests gives the expected configuration, so the two cannot diverge.
     let volume = format!("{}-{}", config.network, spec.instance);
     let made = host_config::body(config, &spec, size, &marks.image_id, parent, &volume);
 
@@ -84,11 +92,14 @@ fn differences(config: &ContainerConfig, parent: &str, there: &ContainerInspectR
     expect("what it was made with", hash(Some(labelled)) == hash(made.labels.as_ref()));
     expect("Image", there.image.as_deref() == Some(&marks.image_id));
     expect("User", told.user == made.user);
+    // The image may add variables of its own, so ours must be among them but need not be all.
     expect("Env", made.env.iter().flatten().all(|var| told.env.iter().flatten().any(|there| there == var)));
+    // A second mount could expose a path of the host.
     expect("Mounts", there.mounts.iter().flatten().count() == 1);
     let networks = there.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
     let bridge = host_config::bridge_name(config, spec.slot.bridge());
     let address = spec.slot.address(config.subnet).to_string();
+    // Exactly its own bridge and address, by which firewall, edge and quota proxy know the instance.
     let on_its_bridge = networks.is_some_and(|networks| {
         let asked = networks.get(&bridge).and_then(|endpoint| endpoint.ipam_config.as_ref()?.ipv4_address.as_ref());
         networks.len() == 1 && asked == Some(&address)
@@ -97,41 +108,43 @@ fn differences(config: &ContainerConfig, parent: &str, there: &ContainerInspectR
     Some(fields)
 }
 
-/// As JSON, without what says nothing: the Engine writes nothing as null, 0, "" or an empty list, as its version pleases.
+/// `value` as JSON without its empty fields: an unset field is null, 0, -1, "" or an empty list, depending on the
+/// Engine's version.
 fn plain<T: serde::Serialize>(value: Option<T>) -> Map<String, Value> {
-    match serde_json::to_value(value).ok().and_then(without_nothing) {
+    match serde_json::to_value(value).ok().and_then(without_empty) {
         Some(Value::Object(fields)) => fields,
         _ => Map::new(),
     }
 }
 
-fn without_nothing(value: Value) -> Option<Value> {
+fn without_empty(value: Value) -> Option<Value> {
     match value {
         Value::Null | Value::Bool(false) => None,
+        // Some versions of the Engine write an unset number as -1.
         Value::Number(number) if number.as_i64().is_some_and(|number| number == 0 || number == -1) => None,
         Value::String(text) if text.is_empty() => None,
         Value::Array(items) => {
-            let items: Vec<Value> = items.into_iter().filter_map(without_nothing).collect();
+            let items: Vec<Value> = items.into_iter().filter_map(without_empty).collect();
             (!items.is_empty()).then_some(Value::Array(items))
         }
         Value::Object(fields) => {
             let fields: Map<String, Value> =
-                fields.into_iter().filter_map(|(name, value)| Some((name, without_nothing(value)?))).collect();
+                fields.into_iter().filter_map(|(name, value)| Some((name, without_empty(value)?))).collect();
             (!fields.is_empty()).then_some(Value::Object(fields))
         }
-        said => Some(said),
+        scalar => Some(scalar),
     }
 }
 
-/// The names of what is in only one of two, or different in both.
+/// The names of fields that differ, or that only one side has.
 fn differing(made: &Map<String, Value>, there: &Map<String, Value>) -> Vec<String> {
     let mut fields: Vec<String> = made.keys().chain(there.keys()).cloned().collect();
     fields.sort_unstable();
     fields.dedup();
     fields.retain(|field| match (made.get(field), there.get(field)) {
-        (None, Some(_)) => !ENGINES_OWN.contains(&field.as_str()),
+        (None, Some(_)) => !SET_BY_ENGINE.contains(&field.as_str()),
         (made, there) => made != there,
     });
-    fields.extend(HIDDEN.iter().filter(|field| !there.contains_key(**field)).map(|field| (*field).to_owned()));
+    fields.extend(REQUIRED.iter().filter(|field| !there.contains_key(**field)).map(|field| (*field).to_owned()));
     fields
 }

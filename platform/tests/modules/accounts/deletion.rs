@@ -1,28 +1,29 @@
-//! Leaving: what it asks for, how it is undone, and what is left of somebody who is gone.
+//! Account deletion: its conditions, its cancellation, and what is left afterwards.
 
 use std::time::Duration;
 
-use berth::accounts::Standing;
+use berth::accounts::AccountState;
 use berth::containers::ContainerHost as _;
 use berth::instances::{Cause, Wish};
+use berth::own_keys::KeyOwner;
 
 use super::*;
 
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Leaves; the fake host's container never ran, so its files are marked at the first run.
-async fn leave(house: &TestModules, member: &Member) {
+/// Schedules the deletion. The container never ran on the fake host, so the first run of the job marks the files.
+async fn schedule(house: &TestModules, member: &Member) {
     let session = session(house, &member.signed_in.session).await.unwrap();
-    let due = house.accounts.leave(&session, member.signed_in.handle.as_str()).await.unwrap();
+    let due = house.accounts.schedule_deletion(&session, member.signed_in.handle.as_str()).await.unwrap();
     assert_eq!(due, house.clock.now().plus(WEEK));
-    house.accounts.see_off(&house.modules).await.unwrap();
+    house.accounts.advance_deletions(&house.modules).await.unwrap();
 }
 
-/// Logs in anew on the browser that signed up.
+/// Logs in again in the browser that signed up.
 async fn log_in_again(house: &TestModules, member: &Member) -> Session {
     let token = match log_in(house, &member.browser, Some(&member.signed_in.device)).await.unwrap() {
-        LogIn::SignedIn(signed_in) => signed_in.session,
-        LogIn::CodeNeeded(token) => {
+        LogInOutcome::Complete(signed_in) => signed_in.session,
+        LogInOutcome::CodeRequired(token) => {
             house.next_code();
             let code = member.app.code(&house.clock);
             house.accounts.log_in_code(token.reveal(), &code, &somebody()).await.unwrap().session
@@ -39,17 +40,17 @@ async fn rows(house: &TestModules, table: &str) -> i64 {
 }
 
 #[tokio::test]
-async fn who_leaves_is_logged_out_and_can_only_come_back_to_stay() {
+async fn a_scheduled_deletion_ends_every_session_and_a_new_one_can_only_cancel_it() {
     for database in databases().await {
         let house = TestModules::on(database).await;
         let member = sign_up(&house, "alice").await;
-        leave(&house, &member).await;
+        schedule(&house, &member).await;
         assert!(session(&house, &member.signed_in.session).await.is_none(), "{}", house.kind());
         let handle = &member.signed_in.handle;
-        assert_eq!(house.accounts.account(handle).await.unwrap().standing, Standing::Leaving);
+        assert_eq!(house.accounts.account(handle).await.unwrap().state, AccountState::Deleting);
 
         let back = log_in_again(&house, &member).await;
-        assert!(back.leaving);
+        assert!(back.deletion_scheduled);
         let handed = house.accounts.hand_off(&back, "alice.example.com", "state", &"c".repeat(43)).await;
         assert!(matches!(handed, Err(Error::Forbidden(_))));
         let instance = house.instances.by_handle(handle).unwrap();
@@ -57,71 +58,71 @@ async fn who_leaves_is_logged_out_and_can_only_come_back_to_stay() {
             assert!(matches!(house.instances.wake(&instance, cause).await, Err(Error::Forbidden(_))), "{cause:?}");
         }
 
-        assert!(house.accounts.leaving(&back).await.unwrap().unwrap().may_stay);
+        assert!(house.accounts.scheduled_deletion(&back).await.unwrap().unwrap().owner_may_cancel);
         for _ in 0..2 {
-            house.accounts.stay(&back).await.unwrap();
+            house.accounts.cancel_deletion(&back).await.unwrap();
         }
-        assert!(house.accounts.leaving(&back).await.unwrap().is_none());
-        assert_eq!(house.accounts.account(handle).await.unwrap().standing, Standing::Active);
+        assert!(house.accounts.scheduled_deletion(&back).await.unwrap().is_none());
+        assert_eq!(house.accounts.account(handle).await.unwrap().state, AccountState::Active);
         assert_eq!(house.host.host_report().await.unwrap().buried, 0);
         house.instances.wake(&instance, Cause::Visit).await.unwrap();
         house.clock.advance(WEEK * 2);
-        assert_eq!(house.accounts.see_off(&house.modules).await.unwrap(), 0);
-        assert_eq!(house.accounts.account(handle).await.unwrap().standing, Standing::Active);
+        assert_eq!(house.accounts.advance_deletions(&house.modules).await.unwrap(), 0);
+        assert_eq!(house.accounts.account(handle).await.unwrap().state, AccountState::Active);
         assert_eq!(audit(&house).await[1..], ["alice leave alice", "alice log_in alice", "alice keep alice"]);
     }
 }
 
 #[tokio::test]
-async fn leaving_takes_the_handle_by_hand_and_a_fresh_passkey() {
+async fn scheduling_a_deletion_needs_the_typed_handle_and_a_recent_passkey_login() {
     for database in databases().await {
         let house = TestModules::on(database).await;
         let member = sign_up(&house, "alice").await;
         let first = session(&house, &member.signed_in.session).await.unwrap();
         for typed in ["", "bob", "alice."] {
-            let refused = house.accounts.leave(&first, typed).await;
+            let refused = house.accounts.schedule_deletion(&first, typed).await;
             assert!(matches!(refused, Err(Error::Invalid { field: "handle", .. })), "{typed}");
         }
         house.clock.advance(Duration::from_secs(601));
-        assert!(sentence(house.accounts.leave(&first, "alice").await).contains("ten minutes"));
+        assert!(sentence(house.accounts.schedule_deletion(&first, "alice").await).contains("ten minutes"));
 
         house.next_code();
         let code = member.app.code(&house.clock);
         let recovered = house.accounts.recover("alice", &member.recovery_codes[0], &code, &somebody()).await.unwrap();
         let recovered = session(&house, &recovered.session).await.unwrap();
-        assert!(sentence(house.accounts.leave(&recovered, "alice").await).contains("passkey"));
+        assert!(sentence(house.accounts.schedule_deletion(&recovered, "alice").await).contains("passkey"));
 
         let fresh = log_in_again(&house, &member).await;
-        house.accounts.leave(&fresh, " Alice ").await.unwrap();
+        house.accounts.schedule_deletion(&fresh, " Alice ").await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn what_the_operator_deletes_only_the_operator_keeps_and_as_it_was() {
+async fn a_deletion_by_the_operator_is_cancelled_by_the_operator_only_and_restores_the_state_before() {
     for database in databases().await {
         let house = TestModules::on(database).await;
         let member = sign_up(&house, "mallory").await;
         let handle = &member.signed_in.handle;
         house.accounts.suspend(handle, "operator").await.unwrap();
-        house.accounts.delete(handle, "operator").await.unwrap();
-        assert!(matches!(house.accounts.delete(handle, "operator").await, Err(Error::Conflict(_))));
+        house.accounts.schedule_deletion_of(handle, "operator").await.unwrap();
+        assert!(matches!(house.accounts.schedule_deletion_of(handle, "operator").await, Err(Error::Conflict(_))));
         for refused in
             [house.accounts.restore(handle, "operator").await, house.accounts.suspend(handle, "operator").await]
         {
             assert!(sentence(refused).contains("user keep"));
         }
         let back = log_in_again(&house, &member).await;
-        assert!(!house.accounts.leaving(&back).await.unwrap().unwrap().may_stay);
-        assert!(matches!(house.accounts.stay(&back).await, Err(Error::Forbidden(_))));
-        house.accounts.keep(handle, "operator").await.unwrap();
-        assert_eq!(house.accounts.account(handle).await.unwrap().standing, Standing::Suspended, "{}", house.kind());
+        assert!(!house.accounts.scheduled_deletion(&back).await.unwrap().unwrap().owner_may_cancel);
+        assert!(matches!(house.accounts.cancel_deletion(&back).await, Err(Error::Forbidden(_))));
+        house.accounts.cancel_deletion_of(handle, "operator").await.unwrap();
+        assert_eq!(house.accounts.account(handle).await.unwrap().state, AccountState::Suspended, "{}", house.kind());
         assert_eq!(house.instances.by_handle(handle).unwrap().status().wish, Wish::Suspended);
         assert!(session(&house, &member.signed_in.session).await.is_none());
     }
 }
 
 #[tokio::test]
-async fn of_somebody_who_is_gone_only_the_handle_and_the_receipts_are_left() {
+async fn only_the_handle_and_the_receipts_of_a_deleted_account_are_left() {
     for database in databases().await {
         let house = TestModules::on(database).await;
         let member = sign_up(&house, "alice").await;
@@ -145,20 +146,20 @@ async fn of_somebody_who_is_gone_only_the_handle_and_the_receipts_are_left() {
             (account, &handle),
             (house.instances.by_handle(&other.signed_in.handle).unwrap().account, &other.signed_in.handle),
         ] {
-            house.own_keys.set((account, handle), "openai", "sk-a-key-at-a-provider").await.unwrap();
+            house.own_keys.set(KeyOwner { account, handle }, "openai", "sk-a-key-at-a-provider").await.unwrap();
         }
 
-        leave(&house, &member).await;
+        schedule(&house, &member).await;
         house.clock.advance(WEEK - Duration::from_secs(1));
-        assert_eq!(house.accounts.see_off(&house.modules).await.unwrap(), 0);
+        assert_eq!(house.accounts.advance_deletions(&house.modules).await.unwrap(), 0);
         assert_eq!(house.host.read(id).as_deref(), Some(&b"letters"[..]), "{}", house.kind());
         house.clock.advance(Duration::from_secs(1));
-        assert_eq!(house.accounts.see_off(&house.modules).await.unwrap(), 1);
-        assert_eq!(house.accounts.see_off(&house.modules).await.unwrap(), 0);
+        assert_eq!(house.accounts.advance_deletions(&house.modules).await.unwrap(), 1);
+        assert_eq!(house.accounts.advance_deletions(&house.modules).await.unwrap(), 0);
 
         assert_eq!(house.host.read(id), None);
         assert!(house.instances.by_handle(&handle).is_none());
-        // What is left is the other's.
+        // The rows that are left belong to the other account.
         for (table, left) in [
             ("instances", 1),
             ("passkeys", 1),
@@ -172,30 +173,31 @@ async fn of_somebody_who_is_gone_only_the_handle_and_the_receipts_are_left() {
         ] {
             assert_eq!(rows(&house, table).await, left, "{}: {table}", house.kind());
         }
-        assert!(house.own_keys.pass(account, "openai").is_none());
+        assert!(house.own_keys.call_key(account, "openai").is_none());
         assert_eq!(rows(&house, "audit WHERE actor = 'alice' AND detail <> ''").await, 0);
         assert!(log_in(&house, &member.browser, None).await.is_err());
-        for refused in
-            [house.accounts.keep(&handle, "operator").await, house.accounts.suspend(&handle, "operator").await]
-        {
-            assert!(sentence(refused).contains("gone"));
+        for refused in [
+            house.accounts.cancel_deletion_of(&handle, "operator").await,
+            house.accounts.suspend(&handle, "operator").await,
+        ] {
+            assert!(sentence(refused).contains("deleted"));
         }
-        // The handle is nobody's for ever, also one that looks like it.
+        // The handle is never given again, nor is a look-alike.
         for taken in ["alice", "a1ice"] {
             assert!(house.accounts.sign_up_begin(taken, None, None, &somebody()).await.is_err(), "{taken}");
         }
         let back = log_in_again(&house, &other).await;
-        assert!(!back.leaving, "the other is as before");
+        assert!(!back.deletion_scheduled, "the other account is unchanged");
     }
 }
 
 #[tokio::test]
-async fn when_the_only_admin_is_gone_a_set_up_link_makes_another() {
+async fn after_the_only_admin_is_deleted_a_set_up_link_makes_another() {
     let house = TestModules::on(sqlite().await).await;
     let operator = sign_up_operator(&house).await;
-    leave(&house, &operator).await;
-    assert!(house.accounts.setup_link().await.is_err(), "the admin can still stay");
+    schedule(&house, &operator).await;
+    assert!(house.accounts.setup_link().await.is_err(), "the deletion of the admin can still be cancelled");
     house.clock.advance(WEEK);
-    assert_eq!(house.accounts.see_off(&house.modules).await.unwrap(), 1);
+    assert_eq!(house.accounts.advance_deletions(&house.modules).await.unwrap(), 1);
     house.accounts.setup_link().await.unwrap();
 }

@@ -1,0 +1,114 @@
+//! Corrections of receipts over the control socket: the running platform alone writes receipts. One line of JSON carries
+//! the order; lines of JSON come back, the last of them with the result or the reason of a refusal.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use super::OPERATOR;
+use crate::app::App;
+use crate::db::HoldId;
+use crate::error::{Error, Result};
+use crate::quota::{Corrected, Mode, RerateOrder, Rerated};
+
+/// For one line of the answer: a batch of receipts is written meanwhile, or a busy database is waited for.
+const LINE_WITHIN: Duration = Duration::from_secs(60);
+/// Longest answer that is read: the last line names every account with a change, with room for 100,000.
+const ANSWER_BYTES: u64 = 16 * 1024 * 1024;
+
+/// A change of receipts, as a command asks for it.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum CorrectionOrder {
+    Correct { receipt: HoldId, nanodollars: i64, because: String },
+    Rerate(RerateOrder),
+}
+
+/// One line of the answer.
+#[derive(Serialize, Deserialize)]
+enum CorrectionReply {
+    Corrected(Corrected),
+    /// Receipts examined until now.
+    UnderWay(u64),
+    Rerated(Rerated),
+    Refused(String),
+}
+
+/// Corrects one receipt.
+///
+/// # Errors
+/// When no platform runs, or it refuses; the message says which.
+pub async fn correct(socket: &Path, order: &CorrectionOrder) -> anyhow::Result<Corrected> {
+    match ask(socket, order).await? {
+        CorrectionReply::Corrected(corrected) => Ok(corrected),
+        _ => anyhow::bail!("the running platform is of another version"),
+    }
+}
+
+/// Rates receipts again.
+///
+/// # Errors
+/// When no platform runs, or it refuses; the message says which.
+pub async fn rerate(socket: &Path, order: RerateOrder) -> anyhow::Result<Rerated> {
+    match ask(socket, &CorrectionOrder::Rerate(order)).await? {
+        CorrectionReply::Rerated(rerated) => Ok(rerated),
+        _ => anyhow::bail!("the running platform is of another version"),
+    }
+}
+
+async fn ask(socket: &Path, order: &CorrectionOrder) -> anyhow::Result<CorrectionReply> {
+    let mut stream = UnixStream::connect(socket)
+        .await
+        .context("Berth does not run here just now, and it alone writes receipts: start it (berth serve)")?;
+    stream.write_all(format!("{}\n", serde_json::to_string(order)?).as_bytes()).await?;
+    let mut lines = BufReader::new(stream.take(ANSWER_BYTES)).lines();
+    loop {
+        let line = timeout(LINE_WITHIN, lines.next_line()).await.context("the running platform does not answer")??;
+        let line = line.context("the running platform ended meanwhile; what it did stays, and can be said again")?;
+        match serde_json::from_str(&line).context("the running platform is of another version")? {
+            CorrectionReply::UnderWay(examined) => eprintln!("{examined} receipts were looked at ..."),
+            CorrectionReply::Refused(sentence) => anyhow::bail!(sentence),
+            last => return Ok(last),
+        }
+    }
+}
+
+/// The server's side: carries out the order and writes the answer. A client that goes away ends it; the receipts written
+/// until then stay.
+pub(super) async fn carry_out(
+    mut stream: BufReader<UnixStream>,
+    app: &App,
+    order: CorrectionOrder,
+) -> anyhow::Result<()> {
+    let reply = match order {
+        CorrectionOrder::Correct { receipt, nanodollars, because } => {
+            app.quota.correct(receipt, nanodollars, &because, OPERATOR).await.map(CorrectionReply::Corrected)
+        }
+        CorrectionOrder::Rerate(order) => rerate_for(&mut stream, app, order).await.map(CorrectionReply::Rerated),
+    };
+    send(&mut stream, &reply.unwrap_or_else(|error| CorrectionReply::Refused(refusal(error)))).await
+}
+
+async fn rerate_for(stream: &mut BufReader<UnixStream>, app: &App, order: RerateOrder) -> Result<Rerated> {
+    let mut rerating = app.quota.rerate(order, Mode::Change { by: OPERATOR.into() }).await?;
+    while rerating.step().await? {
+        // Also how a client that went away is noticed: the write fails, and no further receipt is changed.
+        send(stream, &CorrectionReply::UnderWay(rerating.found().looked_at)).await?;
+    }
+    Ok(rerating.into_found())
+}
+
+async fn send(stream: &mut BufReader<UnixStream>, reply: &CorrectionReply) -> anyhow::Result<()> {
+    Ok(stream.write_all(format!("{}\n", serde_json::to_string(reply)?).as_bytes()).await?)
+}
+
+fn refusal(error: Error) -> String {
+    match error {
+        Error::Internal(cause) => format!("{cause:#}"),
+        error => error.to_string(),
+    }
+}

@@ -1,0 +1,100 @@
+//! Listeners: binding ports, and serving the quota proxy and the instance API on each bridge's address.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::containers::HostError;
+use crate::http_server::{Lanes, PeerLimit};
+use crate::{http_server, instance_api, llm};
+
+/// Pause before the provisioner is asked again for the bridges on which the quota proxy listens.
+const BRIDGES_RETRY: Duration = Duration::from_secs(2);
+/// Pause before a bridge's address and port are tried again.
+const BIND_RETRY: Duration = Duration::from_millis(500);
+
+/// Connections that one instance may have to the quota proxy; each carries one AI call at a time.
+const CALLERS: PeerLimit = PeerLimit::AtMost(64);
+
+/// Listens on `address`; the error names the environment variable that moves it.
+pub(super) async fn bind(address: SocketAddr, variable: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}: another program does. Stop it, or set {variable}"))
+}
+
+/// Serves the quota proxy and the instance API on each bridge's own address, once the provisioner has made the bridges.
+pub(super) async fn serve_quota_proxy(app: App, lanes: Lanes, shutdown: CancellationToken) {
+    let gateways = loop {
+        match app.host.ensure_networks().await {
+            Ok(gateways) => break gateways,
+            Err(error) => warn_of_missing_bridges(&error),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(BRIDGES_RETRY) => {}
+        }
+    };
+    let listeners = gateways.into_iter().map(|gateway| {
+        let (app, lanes, shutdown) = (app.clone(), lanes.clone(), shutdown.clone());
+        async move {
+            let address = SocketAddr::from((gateway, app.config.quota_port));
+            if let Some(listener) = listen_once_free(address, &shutdown).await {
+                let router = llm::router(app.clone()).merge(instance_api::router(app));
+                http_server::serve_on(lanes, listener, router, CALLERS, shutdown).await;
+            }
+        }
+    });
+    futures_util::future::join_all(listeners).await;
+}
+
+/// Listens on `address` as soon as it can; `None` when `shutdown` comes first.
+async fn listen_once_free(address: SocketAddr, shutdown: &CancellationToken) -> Option<TcpListener> {
+    // The bridge may vanish and come back with the Engine, and another program may hold the port for a while: neither is
+    // a reason to end the platform, which serves everything else meanwhile.
+    let mut logged: Option<io::ErrorKind> = None;
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => {
+                tracing::info!(%address, "the quota proxy listens");
+                return Some(listener);
+            }
+            // Once for each kind of error, or the log would fill with two lines a second.
+            Err(error) if logged == Some(error.kind()) => {}
+            Err(error) => {
+                tracing::error!(%address, %error, "the quota proxy cannot listen; set BERTH_QUOTA_PORT if it is taken");
+                logged = Some(error.kind());
+            }
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return None,
+            () = tokio::time::sleep(BIND_RETRY) => {}
+        }
+    }
+}
+
+fn warn_of_missing_bridges(error: &HostError) {
+    tracing::warn!(%error, "waiting for the provisioner to make the bridges; AI calls wait with it");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_quota_proxy_listens_as_soon_as_its_port_is_free() {
+        let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = other.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let mut listening = std::pin::pin!(listen_once_free(address, &shutdown));
+        assert!(futures_util::poll!(&mut listening).is_pending());
+        drop(other);
+        let listener = tokio::time::timeout(BIND_RETRY * 10, listening).await.unwrap().unwrap();
+        assert_eq!(listener.local_addr().unwrap(), address);
+    }
+}

@@ -1,0 +1,138 @@
+//! The owner's JSON API of webhooks and alarms.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::page::delivery_id;
+use crate::alarms::MAX_ALARMS;
+use crate::app::App;
+use crate::http::alarm_view;
+use crate::http::list::ListView;
+use crate::http::problem::HandlerResult;
+use crate::instances::Instance;
+use crate::web::extractors::OwnInstance;
+use crate::webhooks::{
+    DeliveryState, DeliveryView, MAX_DELIVERIES, MAX_INBOX_BYTES, MAX_PATHS, PathSuffix, WebhookPath,
+};
+
+/// How many deliveries of a state are listed.
+const LISTED: u64 = 50;
+
+/// `GET /api/webhooks`: the size of the inbox, and its limits.
+pub async fn show(State(app): State<App>, OwnInstance(instance): OwnInstance) -> Json<Value> {
+    Json(json!({
+        "stored": app.webhooks.counts(instance.id),
+        "limits": { "paths": MAX_PATHS, "deliveries": MAX_DELIVERIES, "bytes": MAX_INBOX_BYTES },
+    }))
+}
+
+/// `GET /api/webhooks/paths`: the open paths.
+pub async fn paths(State(app): State<App>, OwnInstance(instance): OwnInstance) -> Json<ListView<Value>> {
+    let open = app.webhooks.paths(instance.id);
+    Json(ListView::complete(open.iter().map(|open| path_view(&app, &instance, open)).collect(), MAX_PATHS))
+}
+
+#[derive(Deserialize)]
+pub struct DeliveriesQuery {
+    #[serde(default)]
+    state: DeliveryStateQuery,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum DeliveryStateQuery {
+    #[default]
+    Waiting,
+    DeadLetter,
+    Delivered,
+}
+
+/// `GET /api/webhooks/deliveries?state=waiting`, `dead_letter` or `delivered`: the newest fifty in that state.
+pub async fn deliveries(
+    State(app): State<App>,
+    OwnInstance(instance): OwnInstance,
+    Query(query): Query<DeliveriesQuery>,
+) -> HandlerResult<Json<ListView<DeliveryView>>> {
+    let state = match query.state {
+        DeliveryStateQuery::Waiting => DeliveryState::Waiting,
+        DeliveryStateQuery::DeadLetter => DeliveryState::DeadLetter,
+        DeliveryStateQuery::Delivered => DeliveryState::Delivered,
+    };
+    Ok(Json(ListView::page(app.webhooks.deliveries(instance.id, state, LISTED).await?, None)))
+}
+
+#[derive(Deserialize)]
+pub struct OpenPathBody {
+    path: String,
+    #[serde(default)]
+    unguessable: bool,
+}
+
+/// `POST /api/webhooks/paths` with `{"path", "unguessable"}`: 201, and the address to give to the sender.
+pub async fn open(
+    State(app): State<App>,
+    OwnInstance(instance): OwnInstance,
+    Json(body): Json<OpenPathBody>,
+) -> HandlerResult<(StatusCode, Json<Value>)> {
+    let suffix = if body.unguessable { PathSuffix::Unguessable } else { PathSuffix::None };
+    let opened = app.webhooks.open_path(instance.id, &body.path, suffix).await?;
+    Ok((StatusCode::CREATED, Json(path_view(&app, &instance, &opened))))
+}
+
+/// `DELETE /api/webhooks/paths/hooks/github` closes `/hooks/github`.
+pub async fn close(
+    State(app): State<App>,
+    OwnInstance(instance): OwnInstance,
+    Path(path): Path<String>,
+) -> HandlerResult<StatusCode> {
+    // The route's parameter comes without the slash in front of it.
+    app.webhooks.close_path(instance.id, &format!("/{path}")).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /api/webhooks/deliveries/{id}/retry`
+pub async fn retry(
+    State(app): State<App>,
+    OwnInstance(instance): OwnInstance,
+    Path(id): Path<String>,
+) -> HandlerResult<StatusCode> {
+    app.webhooks.retry(instance.id, delivery_id(&id)?).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// `DELETE /api/webhooks/deliveries/{id}` discards it.
+pub async fn discard(
+    State(app): State<App>,
+    OwnInstance(instance): OwnInstance,
+    Path(id): Path<String>,
+) -> HandlerResult<StatusCode> {
+    app.webhooks.discard(instance.id, delivery_id(&id)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `GET /api/alarms`
+pub async fn alarms(
+    State(app): State<App>,
+    OwnInstance(instance): OwnInstance,
+) -> HandlerResult<Json<ListView<Value>>> {
+    let alarms = app.alarms.of(instance.id).await?.iter().map(alarm_view::view).collect();
+    Ok(Json(ListView::complete(alarms, MAX_ALARMS)))
+}
+
+/// `DELETE /api/alarms/{name}`
+pub async fn delete_alarm(
+    State(app): State<App>,
+    OwnInstance(instance): OwnInstance,
+    Path(name): Path<String>,
+) -> HandlerResult<StatusCode> {
+    app.alarms.delete(instance.id, &name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn path_view(app: &App, instance: &Instance, open: &WebhookPath) -> Value {
+    let url = format!("{}{}", app.config.hosts.instance_origin(&instance.handle), open.path);
+    json!({ "path": open.path, "url": url, "opened_at": open.opened_at })
+}
