@@ -32,7 +32,7 @@ pub struct ProviderRequest<'a> {
     /// The provider's name.
     pub provider: &'a str,
     /// The caller's own key. Only without one is the call made under a key of the platform's.
-    pub own_key: Option<&'a Pass>,
+    pub own_key: Option<&'a CallKey>,
     pub method: Method,
     pub path: &'a UpstreamPath,
     /// The headers as they came from the instance.
