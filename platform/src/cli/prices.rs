@@ -8,7 +8,9 @@ use clap::Subcommand;
 use crate::app::App;
 use crate::control_socket::{self, OPERATOR};
 use crate::handle::Handle;
-use crate::quota::{Changes, Mode, RerateOrder, Rerated, dollars};
+use crate::quota::dollars;
+use crate::quota::ledger::{RepricingMode, RepricingOrder, RepricingResult};
+use crate::quota::prices::PriceChanges;
 
 #[derive(Subcommand)]
 pub(super) enum Word {
@@ -41,7 +43,7 @@ pub(super) enum Word {
 pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
     match word {
         Word::List => {
-            for table in app.quota.price_tables().await? {
+            for table in app.quota.prices.list().await? {
                 let mark = if table.is_in_force { "in force" } else { "" };
                 println!("{:<14} {:<9} {}", table.version, mark, table.source);
             }
@@ -50,8 +52,8 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
         Word::Import { file } => {
             let table = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
             let source = file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-            let (version, changes) = app.quota.import_prices(&table, &source, OPERATOR).await?;
-            let Changes { models, new, changed, gone } = changes;
+            let (version, changes) = app.quota.prices.import(&table, &source, OPERATOR).await?;
+            let PriceChanges { models, new, changed, gone } = changes;
             println!("{version}: {models} models, {new} new, {changed} at another price, {gone} gone.");
         }
         Word::Rerate { version, since, until, handle, yes } => {
@@ -59,12 +61,12 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
                 None => None,
                 Some(handle) => Some(app.accounts.account(&Handle::parse(&handle)?).await?.id),
             };
-            let order = RerateOrder { version, since, until, account };
+            let order = RepricingOrder { version, since, until, account };
             return if yes { rerate(app, order).await } else { preview(app, order).await };
         }
         Word::Use { version } => {
             let version = (version != "built-in").then_some(&*version);
-            app.quota.use_prices(version, OPERATOR).await.context("berth prices list shows which there are")?;
+            app.quota.prices.activate(version, OPERATOR).await.context("berth prices list shows which there are")?;
         }
     }
     control_socket::tell_of_prices(&app.config.control_socket()).await?;
@@ -72,8 +74,8 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn preview(app: &App, order: RerateOrder) -> anyhow::Result<()> {
-    let found = app.quota.rerate(order, Mode::Look).await?.all().await?;
+async fn preview(app: &App, order: RepricingOrder) -> anyhow::Result<()> {
+    let found = app.quota.ledger.reprice(order, RepricingMode::DryRun).await?.all().await?;
     show(app, &found).await?;
     if found.changed > 0 {
         println!("Nothing was changed yet: say it again with --yes.");
@@ -81,14 +83,14 @@ async fn preview(app: &App, order: RerateOrder) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn rerate(app: &App, order: RerateOrder) -> anyhow::Result<()> {
+async fn rerate(app: &App, order: RepricingOrder) -> anyhow::Result<()> {
     let done = control_socket::rerate(&app.config.control_socket(), order).await?;
     show(app, &done).await?;
     println!("Receipts corrected: {}.", done.changed);
     Ok(())
 }
 
-async fn show(app: &App, found: &Rerated) -> anyhow::Result<()> {
+async fn show(app: &App, found: &RepricingResult) -> anyhow::Result<()> {
     let known = app.accounts.accounts().await?;
     println!("{:<40} {:>10} {:>18}", "ACCOUNT", "RECEIPTS", "DIFFERENCE");
     for one in &found.accounts {

@@ -9,7 +9,8 @@ use crate::app::App;
 use crate::config::parse_dollars;
 use crate::control_socket::{self, OPERATOR};
 use crate::handle::Handle;
-use crate::quota::{OwnLimits, dollars};
+use crate::quota::admission::{AccountLimits, CreditGrant};
+use crate::quota::dollars;
 
 #[derive(Subcommand)]
 pub(super) enum Word {
@@ -82,15 +83,16 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
         }
         Word::Set { handle, changes } => {
             let account = app.accounts.account(&Handle::parse(&handle)?).await?;
-            let mut own = app.quota.own_limits(account.id).await?;
+            let mut own = app.quota.admission.own_limits(account.id).await?;
             changes.apply(&mut own);
-            app.quota.set_limits(&account.handle, own, OPERATOR).await?;
+            app.quota.admission.set_limits(&account.handle, own, OPERATOR).await?;
             tell(app, &account.handle).await?;
             show(app, &account).await
         }
         Word::Credit { handle, amount, note } => {
             let account = app.accounts.account(&Handle::parse(&handle)?).await?;
-            app.quota.give_credit((account.id, &account.handle), amount, &note, OPERATOR).await?;
+            let credit = CreditGrant { account: account.id, handle: &account.handle, nanodollars: amount, note: &note };
+            app.quota.admission.give_credit(credit, OPERATOR).await?;
             tell(app, &account.handle).await?;
             show(app, &account).await
         }
@@ -98,7 +100,7 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
 }
 
 impl Changes {
-    fn apply(&self, own: &mut OwnLimits) {
+    fn apply(&self, own: &mut AccountLimits) {
         for (change, limit) in [
             (self.month, &mut own.month_nanodollars),
             (self.day, &mut own.day_nanodollars),
@@ -114,7 +116,7 @@ impl Changes {
 }
 
 async fn show(app: &App, account: &AccountView) -> anyhow::Result<()> {
-    let (limits, spend) = (app.quota.limits(account.id).await?, app.quota.spend(account.id).await?);
+    let (limits, spend) = (app.quota.admission.limits(account.id).await?, app.quota.reports.budget(account.id).await?);
     let or_none = |limit: Option<String>| limit.unwrap_or_else(|| "no limit".into());
     println!("month            {} of {}", dollars(spend.spent_nanodollars), dollars(limits.month_nanodollars));
     println!("credit           {}", dollars(spend.credit_nanodollars));

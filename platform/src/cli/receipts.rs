@@ -11,7 +11,8 @@ use crate::app::App;
 use crate::control_socket::{self, CorrectionOrder};
 use crate::db::HoldId;
 use crate::handle::Handle;
-use crate::quota::{Drift, dollars, drift_of_all};
+use crate::quota::dollars;
+use crate::quota::reports::{BilledAmounts, total_difference};
 
 #[derive(Subcommand)]
 pub(super) enum Word {
@@ -48,7 +49,7 @@ pub(super) enum Word {
 pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<ExitCode> {
     match word {
         Word::Verify => {
-            let verified = app.quota.verify().await?;
+            let verified = app.quota.ledger.verify().await?;
             for sentence in &verified.wrong {
                 println!("{sentence}");
             }
@@ -59,7 +60,7 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<ExitCode> {
         Word::List { handle, most } => {
             let account = app.accounts.account(&Handle::parse(&handle)?).await?;
             println!("{:<10} {:<24} {:>14} {:<9} {:<15} ID", "DAY", "MODEL", "AMOUNT", "BASIS", "OUTCOME");
-            for receipt in app.quota.receipts(account.id, most).await? {
+            for receipt in app.quota.ledger.receipts(account.id, most).await? {
                 println!(
                     "{:<10} {:<24} {:>14} {:<9} {:<15} {}",
                     receipt.day,
@@ -73,7 +74,7 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<ExitCode> {
         }
         Word::Show { handle, id } => {
             let account = app.accounts.account(&Handle::parse(&handle)?).await?;
-            let proof = app.quota.receipt(account.id, id.parse().context("write a receipt's id")?).await?;
+            let proof = app.quota.ledger.receipt(account.id, id.parse().context("write a receipt's id")?).await?;
             println!("{}", serde_json::to_string_pretty(&proof.receipt)?);
             if let Some(wrong) = proof.wrong {
                 eprintln!("{wrong}");
@@ -82,14 +83,16 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<ExitCode> {
         }
         Word::Compare { file } => {
             let export = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-            let drifts = app.quota.compare(&export).await?;
+            let drifts = app.quota.reports.compare_bill(&export).await?;
             println!(
                 "{:<10} {:<28} {:>14} {:>14} {:>14} {:>10}",
                 "DAY", "MODEL", "BILLED", "BOOKED", "MARGIN", "PERCENT"
             );
-            drifts.iter().for_each(print);
-            let all = drift_of_all(&drifts);
-            print(&Drift { day: "all".into(), ..all.clone() });
+            for one in &drifts {
+                print(&one.day.to_string(), &one.model, one.amounts);
+            }
+            let all = total_difference(&drifts);
+            print("all", "", all);
             if all.is_wide() {
                 eprintln!(
                     "They differ by more than 1 %: a price changed, calls were booked as held, or the key is used elsewhere."
@@ -103,21 +106,18 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<ExitCode> {
             println!("Corrected by {}, with receipt {}.", dollars(nanodollars), corrected.id);
             println!("The call cost {} in all now.", dollars(corrected.total_nanodollars));
         }
-        Word::Key => println!("{}", app.quota.receipt_key()),
+        Word::Key => println!("{}", app.quota.ledger.receipt_key()),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(drift: &Drift) {
-    let percent = drift.percent().map_or_else(|| "not billed".into(), |percent| format!("{percent:.2} %"));
+fn print(day: &str, model: &str, amounts: BilledAmounts) {
+    let percent = amounts.percent().map_or_else(|| "not billed".into(), |percent| format!("{percent:.2} %"));
     println!(
-        "{:<10} {:<28} {:>14} {:>14} {:>14} {:>10}{}",
-        drift.day,
-        drift.model,
-        dollars(drift.billed_nanodollars),
-        dollars(drift.booked_nanodollars),
-        dollars(drift.margin_nanodollars()),
-        percent,
-        if drift.is_wide() { "  !" } else { "" }
+        "{day:<10} {model:<28} {:>14} {:>14} {:>14} {percent:>10}{}",
+        dollars(amounts.billed_nanodollars),
+        dollars(amounts.booked_nanodollars),
+        dollars(amounts.margin_nanodollars()),
+        if amounts.is_wide() { "  !" } else { "" }
     );
 }

@@ -4,19 +4,20 @@ use anyhow::Context as _;
 
 use crate::accounts::AccountView;
 use crate::app::App;
-use crate::quota::{ModelSpend, Month, Order, Sum, dollars};
+use crate::quota::reports::{AccountOrder, ModelSpend, NamedSpend};
+use crate::quota::{Month, dollars};
 
 /// Months are named as the books name them; without a name the present one.
 pub(super) fn month(app: &App, name: Option<&str>) -> anyhow::Result<Month> {
     match name {
-        Some(name) => Month::parse(name).context("write the month as 2026-11"),
-        None => Ok(app.quota.this_month()),
+        Some(name) => name.parse().context("write the month as 2026-11"),
+        None => Ok(app.quota.reports.this_month()),
     }
 }
 
 /// One account's month.
 pub(super) async fn of_account(app: &App, account: &AccountView, month: Month) -> anyhow::Result<()> {
-    let sums = app.quota.spent_in(account.id, month).await?;
+    let sums = app.quota.reports.spent_in(account.id, month).await?;
     by_model(&sums.by_model);
     table("AGENT", &sums.by_agent);
     if sums.other_agents_nanodollars != 0 {
@@ -29,12 +30,12 @@ pub(super) async fn of_account(app: &App, account: &AccountView, month: Month) -
 
 /// Everybody's month: models, days, and the accounts that spent most.
 pub(super) async fn of_everybody(app: &App, month: Month) -> anyhow::Result<()> {
-    let all = app.quota.everybody(month).await?;
+    let all = app.quota.reports.month_totals(month).await?;
     by_model(&all.by_model);
     table("DAY", &all.by_day);
     println!("\n{:<40} {:>18} {:>18}", "ACCOUNT, DEAREST FIRST", "ALLOWANCE", "COST");
     let accounts = app.accounts.accounts().await?;
-    for one in app.quota.accounts_in(month, Order::Dearest, 0).await? {
+    for one in app.quota.reports.accounts_in(month, AccountOrder::Dearest, 0).await? {
         let handle = accounts.iter().find(|view| view.id == one.account).map(|view| view.handle.to_string());
         let (allowance, spent) = (dollars(one.allowance_nanodollars), dollars(one.spent_nanodollars));
         println!("{:<40} {allowance:>18} {spent:>18}", handle.unwrap_or_else(|| one.account.to_string()));
@@ -52,7 +53,7 @@ fn by_model(models: &[ModelSpend]) {
     }
 }
 
-fn table(what: &str, sums: &[Sum]) {
+fn table(what: &str, sums: &[NamedSpend]) {
     head(what);
     for sum in sums {
         let [calls, input, output] = [sum.calls, sum.input_tokens, sum.output_tokens].map(|count| count.to_string());

@@ -73,7 +73,7 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
 
 async fn show(app: &App, handle: &Handle) -> anyhow::Result<()> {
     let account = app.accounts.account(handle).await?;
-    let spend = app.quota.spend(account.id).await?;
+    let spend = app.quota.reports.budget(account.id).await?;
     println!("handle           {}", account.handle);
     println!("id               {}", account.id);
     println!("role             {}", role(&account));

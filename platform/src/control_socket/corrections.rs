@@ -14,7 +14,7 @@ use super::OPERATOR;
 use crate::app::App;
 use crate::db::HoldId;
 use crate::error::{Error, Result};
-use crate::quota::{Corrected, Mode, RerateOrder, Rerated};
+use crate::quota::ledger::{CorrectionResult, RepricingMode, RepricingOrder, RepricingResult};
 
 /// For one line of the answer: a batch of receipts is written meanwhile, or a busy database is waited for.
 const LINE_WITHIN: Duration = Duration::from_secs(60);
@@ -25,16 +25,16 @@ const ANSWER_BYTES: u64 = 16 * 1024 * 1024;
 #[derive(Debug, Serialize, Deserialize)]
 pub enum CorrectionOrder {
     Correct { receipt: HoldId, nanodollars: i64, because: String },
-    Rerate(RerateOrder),
+    Rerate(RepricingOrder),
 }
 
 /// One line of the answer.
 #[derive(Serialize, Deserialize)]
 enum CorrectionReply {
-    Corrected(Corrected),
+    Corrected(CorrectionResult),
     /// Receipts examined until now.
     UnderWay(u64),
-    Rerated(Rerated),
+    Rerated(RepricingResult),
     Refused(String),
 }
 
@@ -42,7 +42,7 @@ enum CorrectionReply {
 ///
 /// # Errors
 /// When no platform runs, or it refuses; the message says which.
-pub async fn correct(socket: &Path, order: &CorrectionOrder) -> anyhow::Result<Corrected> {
+pub async fn correct(socket: &Path, order: &CorrectionOrder) -> anyhow::Result<CorrectionResult> {
     match ask(socket, order).await? {
         CorrectionReply::Corrected(corrected) => Ok(corrected),
         _ => anyhow::bail!("the running platform is of another version"),
@@ -53,7 +53,7 @@ pub async fn correct(socket: &Path, order: &CorrectionOrder) -> anyhow::Result<C
 ///
 /// # Errors
 /// When no platform runs, or it refuses; the message says which.
-pub async fn rerate(socket: &Path, order: RerateOrder) -> anyhow::Result<Rerated> {
+pub async fn rerate(socket: &Path, order: RepricingOrder) -> anyhow::Result<RepricingResult> {
     match ask(socket, &CorrectionOrder::Rerate(order)).await? {
         CorrectionReply::Rerated(rerated) => Ok(rerated),
         _ => anyhow::bail!("the running platform is of another version"),
@@ -86,15 +86,15 @@ pub(super) async fn carry_out(
 ) -> anyhow::Result<()> {
     let reply = match order {
         CorrectionOrder::Correct { receipt, nanodollars, because } => {
-            app.quota.correct(receipt, nanodollars, &because, OPERATOR).await.map(CorrectionReply::Corrected)
+            app.quota.ledger.correct(receipt, nanodollars, &because, OPERATOR).await.map(CorrectionReply::Corrected)
         }
         CorrectionOrder::Rerate(order) => rerate_for(&mut stream, app, order).await.map(CorrectionReply::Rerated),
     };
     send(&mut stream, &reply.unwrap_or_else(|error| CorrectionReply::Refused(refusal(error)))).await
 }
 
-async fn rerate_for(stream: &mut BufReader<UnixStream>, app: &App, order: RerateOrder) -> Result<Rerated> {
-    let mut rerating = app.quota.rerate(order, Mode::Change { by: OPERATOR.into() }).await?;
+async fn rerate_for(stream: &mut BufReader<UnixStream>, app: &App, order: RepricingOrder) -> Result<RepricingResult> {
+    let mut rerating = app.quota.ledger.reprice(order, RepricingMode::Apply { actor: OPERATOR.into() }).await?;
     while rerating.step().await? {
         // Also how a client that went away is noticed: the write fails, and no further receipt is changed.
         send(stream, &CorrectionReply::UnderWay(rerating.found().looked_at)).await?;

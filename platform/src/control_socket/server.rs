@@ -61,7 +61,7 @@ async fn attend(stream: UnixStream, app: App) -> anyhow::Result<()> {
 
 async fn answer(mut stream: BufReader<UnixStream>, app: App, line: &str) -> anyhow::Result<()> {
     if line == PRICES {
-        app.quota.reread_prices().await?;
+        app.quota.prices.reload().await?;
         return Ok(stream.write_all(b"ok\n").await?);
     }
     let (why, id) = line.strip_prefix(WHY).map_or((false, line), |id| (true, id));
@@ -73,7 +73,7 @@ async fn answer(mut stream: BufReader<UnixStream>, app: App, line: &str) -> anyh
         // The line does not say what changed, so everything that a command can change is read again.
         let instance = app.instances.admit(id).await?;
         app.sharing.reload(id).await?;
-        app.quota.reread(instance.account).await?;
+        app.quota.admission.reload(instance.account).await?;
         "ok".to_owned()
     };
     Ok(stream.write_all(format!("{answer}\n").as_bytes()).await?)

@@ -11,7 +11,7 @@ use super::{ApiError, CallingInstance};
 use crate::app::App;
 use crate::http::format::{about, at_least, day};
 use crate::http::problem::{Problem, method_not_allowed};
-use crate::quota::{Left, ModelSpend, RateLeft};
+use crate::quota::reports::{AccountBudget, ModelSpend, RateLimitView};
 
 pub(super) fn routes() -> Router<App> {
     Router::new().route("/budget", get(show)).method_not_allowed_fallback(async || ApiError(method_not_allowed().await))
@@ -20,7 +20,7 @@ pub(super) fn routes() -> Router<App> {
 #[derive(Serialize)]
 struct BudgetView {
     #[serde(flatten)]
-    left: Left,
+    left: AccountBudget,
     /// The spend of this month, dearest model first.
     by_model: Vec<ModelSpend>,
     /// The providers that are called under the owner's own keys, which costs the budget nothing.
@@ -42,12 +42,12 @@ async fn show(
 ) -> Result<Response, ApiError> {
     let account = instance.account;
     let format = format(&uri, &headers)?;
-    let left = app.quota.left(account).await?;
+    let left = app.quota.reports.budget(account).await?;
     let own_keys = app.own_keys.in_use(account);
     Ok(match format {
         BudgetFormat::Text => format!("{}{}\n", sentences(&left), own_keys_sentence(&own_keys)).into_response(),
         BudgetFormat::Json => {
-            let by_model = app.quota.spend(account).await?.by_model;
+            let by_model = app.quota.reports.models_this_month(account).await?;
             Json(BudgetView { left, by_model, own_keys }).into_response()
         }
     })
@@ -68,7 +68,7 @@ fn format(uri: &Uri, headers: &HeaderMap) -> Result<BudgetFormat, Problem> {
 }
 
 /// One sentence about money and one about the rate limits, in plain ASCII.
-fn sentences(left: &Left) -> String {
+fn sentences(left: &AccountBudget) -> String {
     let today = &left.today;
     let of_month = left.allowance_nanodollars.saturating_add(left.credit_nanodollars);
     // Not `left_nanodollars`, which the daily allowance may lower: the sentence names both.
@@ -77,13 +77,13 @@ fn sentences(left: &Left) -> String {
         "AI budget: {} of {} is left this month (whole again on {}, UTC)",
         at_least(month),
         about(of_month),
-        day(&left.resets_on)
+        day(&left.resets_on.to_string())
     );
     if let (Some(of), Some(rest)) = (today.allowance_nanodollars, today.left_nanodollars) {
         money.push_str(&format!(", and {} of {} today", at_least(rest), about(of)));
     }
     let mut rates = Vec::new();
-    let rate = |rate: RateLeft, unit| format!("{} of {} {unit}", rate.remaining, rate.limit);
+    let rate = |rate: RateLimitView, unit| format!("{} of {} {unit}", rate.remaining, rate.limit);
     rates.extend(left.requests_a_minute.map(|requests| rate(requests, "calls")));
     rates.extend(left.tokens_a_minute.map(|tokens| rate(tokens, "tokens")));
     let places = left.calls_at_once;
@@ -107,29 +107,29 @@ fn own_keys_sentence(providers: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quota::{Places, Today};
+    use crate::quota::reports::{CallConcurrency, DayBudget};
 
     #[test]
     fn the_text_is_one_sentence_for_money_and_one_for_the_rate_limits() {
-        let mut left = Left {
-            period: "2026-11".into(),
+        let mut left = AccountBudget {
+            period: "2026-11".parse().unwrap(),
             allowance_nanodollars: 5_000_000_000,
             credit_nanodollars: 0,
             spent_nanodollars: 1_234_567_891,
             held_nanodollars: 0,
             left_nanodollars: 310_000_000,
-            resets_on: "2026-12-01".into(),
-            today: Today {
-                day: "2026-11-20".into(),
+            resets_on: "2026-12-01".parse().unwrap(),
+            today: DayBudget {
+                day: "2026-11-20".parse().unwrap(),
                 allowance_nanodollars: None,
                 spent_nanodollars: 190_000_000,
                 held_nanodollars: 0,
                 left_nanodollars: None,
-                resets_on: "2026-11-21".into(),
+                resets_on: "2026-11-21".parse().unwrap(),
             },
             requests_a_minute: None,
             tokens_a_minute: None,
-            calls_at_once: Places { limit: 5, in_flight: 2 },
+            calls_at_once: CallConcurrency { limit: 5, in_flight: 2 },
         };
         assert_eq!(
             sentences(&left),
@@ -138,8 +138,8 @@ mod tests {
         left.today.allowance_nanodollars = Some(500_000_000);
         left.today.left_nanodollars = Some(310_000_000);
         left.credit_nanodollars = 1_000_000_000;
-        left.requests_a_minute = Some(RateLeft { limit: 60, remaining: 57, full_in_seconds: 3 });
-        left.tokens_a_minute = Some(RateLeft { limit: 400_000, remaining: 291_040, full_in_seconds: 17 });
+        left.requests_a_minute = Some(RateLimitView { limit: 60, remaining: 57, full_in_seconds: 3 });
+        left.tokens_a_minute = Some(RateLimitView { limit: 400_000, remaining: 291_040, full_in_seconds: 17 });
         assert_eq!(
             sentences(&left),
             "AI budget: $4.76 of $6.00 is left this month (whole again on 1 Dec, UTC), and $0.31 of $0.50 today. 57 of 60 \

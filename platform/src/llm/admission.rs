@@ -80,7 +80,7 @@ impl QuotaProxy {
         match (self.demand_by_count(call, &by_bytes, shortest).await, shortest) {
             (by_count, Some(shortest)) => {
                 let call = call.incoming.with_demand(by_count.unwrap_or(by_bytes));
-                let admitted = self.app.quota.admit_shorter(call, shortest).await;
+                let admitted = self.app.quota.admit_shortened(call, shortest).await;
                 let (hold, shortened_to) = admitted.map_err(|refusal| {
                     if refusal.leaves_room() {
                         ProxyError::RefusedAtAnyLength(refusal)
@@ -112,7 +112,7 @@ impl QuotaProxy {
             max_output_tokens: shortest.or(demand.max_output_tokens),
             ..with_input(count_request.upper_bound(1))
         };
-        if !self.app.quota.has_room_for(call.incoming.instance.account, &smallest).await {
+        if !self.app.quota.admission.has_room_for(call.incoming.instance.account, &smallest).await {
             return None;
         }
         let tokens = self.count_tokens(call, &count_request).await;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 
 use crate::instances::WorkInFlight;
-use crate::quota::{Hold, Outcome};
+use crate::quota::{CallOutcome, Hold};
 
 /// After this many bytes of a stream the usage so far is written to the journal, for a settlement after a crash. SSE
 /// frames are about ten times as long as their text, so this is some hundred tokens.
@@ -53,7 +53,7 @@ impl BilledStream {
                 if error.is_timeout() {
                     reading.report = reading.report.cut_off();
                 }
-                self.settle(Outcome::UpstreamBroke, reading);
+                self.settle(CallOutcome::UpstreamBroke, reading);
             }
             None => {
                 self.reader.finish();
@@ -94,11 +94,11 @@ impl BilledStream {
         self.hold.is_none()
     }
 
-    fn outcome_at_end(&self) -> Outcome {
-        if self.reader.is_complete() { Outcome::Completed } else { Outcome::UpstreamBroke }
+    fn outcome_at_end(&self) -> CallOutcome {
+        if self.reader.is_complete() { CallOutcome::Completed } else { CallOutcome::UpstreamBroke }
     }
 
-    fn settle(&mut self, outcome: Outcome, reading: UsageReading) {
+    fn settle(&mut self, outcome: CallOutcome, reading: UsageReading) {
         if let Some(hold) = self.hold.take() {
             if reading.report == UsageReport::Unreadable {
                 tracing::error!("a stream ended without readable usage; its whole hold is charged");
@@ -115,6 +115,6 @@ impl Drop for BilledStream {
         if !self.reader.is_over() {
             reading.report = reading.report.cut_off();
         }
-        self.settle(Outcome::ClientGone, reading);
+        self.settle(CallOutcome::ClientGone, reading);
     }
 }

@@ -27,7 +27,7 @@ use super::provider_call::{CallFailure, ProviderCall, ResponseMode};
 use super::proxy_error::ProxyError;
 use crate::http::instance_token::until_revoked;
 use crate::instances::{Instance, WorkInFlight};
-use crate::quota::{Hold, Outcome};
+use crate::quota::{CallOutcome, Hold};
 
 /// The largest whole response, in bytes. The longest real ones have a few megabytes.
 const MAX_RESPONSE: usize = 64 * 1024 * 1024;
@@ -110,7 +110,7 @@ async fn send(
     match request.send(mode).await {
         Ok(response) if response.status().is_success() => Ok((Some(hold), response)),
         Ok(response) => {
-            hold.settle(UsageReport::NoCharge, Outcome::Refused, String::new());
+            hold.settle(UsageReport::NoCharge, CallOutcome::Refused, String::new());
             Ok((None, response))
         }
         Err(failure) => Err(settle_failed(hold, failure)),
@@ -150,7 +150,7 @@ async fn forward_body(
             Ok(chunk) if body.len() + chunk.len() <= max_size => body.extend_from_slice(&chunk),
             // Too large to be read, so its usage is unknown, and the provider charges for it all the same.
             Ok(_) => {
-                hold.settle(UsageReport::Unreadable, Outcome::UpstreamBroke, String::new());
+                hold.settle(UsageReport::Unreadable, CallOutcome::UpstreamBroke, String::new());
                 return Err(ProxyError::UpstreamUnreachable);
             }
             Err(error) => return Err(settle_failed(hold, error.into())),
@@ -161,7 +161,7 @@ async fn forward_body(
     if report == UsageReport::Unreadable {
         tracing::error!(api = ?api, "a response without readable usage; its whole hold is charged");
     }
-    hold.settle(report, Outcome::Completed, raw_json);
+    hold.settle(report, CallOutcome::Completed, raw_json);
     Ok(with_body(body.freeze().into()))
 }
 

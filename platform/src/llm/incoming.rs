@@ -14,7 +14,7 @@ use super::intake_limits::BufferedBody;
 use super::proxy_error::ProxyError;
 use crate::http::instance_token::authenticate;
 use crate::instances::{Instance, Work};
-use crate::quota::Call;
+use crate::quota::BudgetCall;
 
 /// The characters of an agent's name that are kept; the names in use are UUIDs.
 const MAX_AGENT: usize = 64;
@@ -48,9 +48,9 @@ impl QuotaProxy {
 
 impl IncomingCall {
     /// The call, as the quota admits it.
-    pub fn with_demand(&self, demand: Demand) -> Call {
+    pub fn with_demand(&self, demand: Demand) -> BudgetCall {
         let Self { instance, headers, .. } = self;
-        Call { account: instance.account, instance: instance.id, agent: agent(headers), demand }
+        BudgetCall { account: instance.account, instance: instance.id, agent: agent(headers), demand }
     }
 }
 

@@ -49,7 +49,6 @@ use intake_limits::{BufferedBody, IntakeLimits};
 use provider_call::ResponseMode;
 use providers::{ProviderDirectory, ProviderRequest};
 use proxy_error::ProxyError;
-use rate_limit_headers::RateLimits;
 pub use timeouts::ProxyTimeouts;
 use upstream_path::UpstreamPath;
 
@@ -240,14 +239,14 @@ impl QuotaProxy {
         let request = self.providers.prepare(request)?;
         let drains = if own_key.is_some() { DrainLimit::none() } else { self.drains.clone() };
         // The call takes the hold along.
-        let (requests, tokens) = hold.rates();
+        let limits = hold.rates();
         let hide_usage = delivery.hide_usage;
         let call = AdmittedCall { api, request, hold, instance, guards, memory, drains, hide_usage };
         let mut response = match delivery.mode {
             ResponseMode::Streamed => forwarding::forward_stream(call).await,
             ResponseMode::Whole => forwarding::forward_whole(call).await,
         }?;
-        let (limits, now) = (RateLimits { requests, tokens }, self.app.clock.now());
+        let now = self.app.clock.now();
         rate_limit_headers::add(response.headers_mut(), api.wire_format(), limits, now);
         Ok(response)
     }

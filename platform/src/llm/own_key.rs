@@ -11,7 +11,7 @@ use super::incoming::agent;
 use super::proxy_error::ProxyError;
 use super::{Delivery, QuotaProxy, RoutedCall};
 use crate::own_keys::CallKey;
-use crate::quota::OwnCall;
+use crate::quota::OwnKeyCall;
 
 impl QuotaProxy {
     pub(super) async fn call_under_own_key(
@@ -22,7 +22,7 @@ impl QuotaProxy {
         let incoming = &call.incoming;
         let OwnKeyRequest { model, stream, body_with_usage } =
             request::own_key::read(call.api, &incoming.body.bytes).map_err(ProxyError::InvalidRequest)?;
-        let own_call = OwnCall {
+        let own_call = OwnKeyCall {
             account: incoming.instance.account,
             instance: incoming.instance.id,
             agent: agent(&incoming.headers),

@@ -14,7 +14,7 @@ use super::provider_endpoint::{KeyOwner, ProviderEndpoint};
 use super::proxy_error::ProxyError;
 use super::timeouts::ProxyTimeouts;
 use crate::clock::Clock;
-use crate::quota::Outcome;
+use crate::quota::CallOutcome;
 
 /// The cooldown of a key that the provider does not know. It will not become valid in a moment.
 const UNKNOWN_KEY_COOLDOWN: Duration = Duration::from_secs(300);
@@ -61,14 +61,14 @@ pub enum CallFailure {
 impl CallFailure {
     /// The usage and outcome that the call is settled with.
     #[must_use]
-    pub fn settlement(self) -> (UsageReport, Outcome) {
+    pub fn settlement(self) -> (UsageReport, CallOutcome) {
         match self {
-            Self::Unreachable => (UsageReport::NoCharge, Outcome::UpstreamBroke),
+            Self::Unreachable => (UsageReport::NoCharge, CallOutcome::UpstreamBroke),
             // A refused call is not charged.
-            Self::NoKeyAccepted => (UsageReport::NoCharge, Outcome::Refused),
-            Self::TimedOut => (UsageReport::Unreadable, Outcome::UpstreamBroke),
+            Self::NoKeyAccepted => (UsageReport::NoCharge, CallOutcome::Refused),
+            Self::TimedOut => (UsageReport::Unreadable, CallOutcome::UpstreamBroke),
             // At least the input: the provider has received it.
-            Self::Broken => (UsageReport::Part { usage: None, output_tokens: 0 }, Outcome::UpstreamBroke),
+            Self::Broken => (UsageReport::Part { usage: None, output_tokens: 0 }, CallOutcome::UpstreamBroke),
         }
     }
 }

@@ -8,19 +8,12 @@ use chrono::{DateTime, SecondsFormat};
 
 use crate::clock::Timestamp;
 use crate::config::WireFormat;
-use crate::quota::Rate;
+use crate::quota::admission::RateLimits;
 
 #[derive(Clone, Copy)]
 enum LimitedUnit {
     Requests,
     Tokens,
-}
-
-/// The rate limits of an account, after a call. `None` for an unlimited unit.
-#[derive(Clone, Copy, Debug)]
-pub struct RateLimits {
-    pub requests: Option<Rate>,
-    pub tokens: Option<Rate>,
 }
 
 /// Adds the headers of `limits` in the wire format of a provider.
@@ -88,10 +81,11 @@ fn seconds(ms: u128) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quota::admission::RateLimitState;
 
     #[test]
     fn each_wire_format_has_headers_of_its_own() {
-        let rate = |full_in| Rate { limit: 60, remaining: 12, full_in: Duration::from_millis(full_in) };
+        let rate = |full_in| RateLimitState { limit: 60, remaining: 12, full_in: Duration::from_millis(full_in) };
         let header_lines = |format, requests, tokens| {
             let mut headers = HeaderMap::new();
             add(&mut headers, format, RateLimits { requests, tokens }, Timestamp(1_794_738_600_000));

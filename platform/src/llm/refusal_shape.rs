@@ -6,7 +6,9 @@ use axum::http::StatusCode;
 use berth_providers::ServiceTier;
 
 use super::error_shape::ErrorShape;
-use crate::quota::{NoBound, Refusal, Span, dollars};
+use crate::quota::admission::BudgetPeriod;
+use crate::quota::prices::UnboundedCost;
+use crate::quota::{Day, Refusal, dollars};
 
 /// The response to a refusal. `advice`: a sentence for a call that would fit with a shorter answer.
 pub fn refusal_shape(refusal: &Refusal, advice: &str) -> ErrorShape {
@@ -34,7 +36,7 @@ pub fn refusal_shape(refusal: &Refusal, advice: &str) -> ErrorShape {
                 left: *left_nanodollars,
                 held: *held_nanodollars,
                 needed: *needed_nanodollars,
-                resets_on,
+                resets_on: *resets_on,
             };
             let advice = if refusal.leaves_room() { format!(" {advice}") } else { String::new() };
             spent(format!("{}{advice}", shortage.message()))
@@ -100,19 +102,19 @@ fn too_fast(wait: Duration, sentence: String) -> ErrorShape {
 }
 
 /// The field at fault, and advice.
-fn no_bound(model: &str, why: NoBound) -> (&'static str, String) {
+fn no_bound(model: &str, why: UnboundedCost) -> (&'static str, String) {
     match why {
-        NoBound::Size => (
+        UnboundedCost::Size => (
             "max_tokens",
             format!("max_tokens: {model} has no known limits; send text only, and say how long the answer may be."),
         ),
-        NoBound::Tier(ServiceTier::Fast) => {
+        UnboundedCost::Tier(ServiceTier::Fast) => {
             ("speed", format!("speed: {model} has no known price for fast; leave it out."))
         }
-        NoBound::Tier(tier) => {
+        UnboundedCost::Tier(tier) => {
             ("service_tier", format!("service_tier: {model} has no known price for {}; leave it out.", tier.as_str()))
         }
-        NoBound::WebSearch => (
+        UnboundedCost::WebSearch => (
             "tools",
             format!("tools: what a search of the web costs with {model} is not known to Berth; use another model."),
         ),
@@ -120,16 +122,16 @@ fn no_bound(model: &str, why: NoBound) -> (&'static str, String) {
 }
 
 /// An allowance that does not cover a call. Amounts are in nano-dollars.
-struct AllowanceShortage<'a> {
-    span: Span,
+struct AllowanceShortage {
+    span: BudgetPeriod,
     left: i64,
     /// Held for other calls in flight.
     held: i64,
     needed: i64,
-    resets_on: &'a str,
+    resets_on: Day,
 }
 
-impl AllowanceShortage<'_> {
+impl AllowanceShortage {
     fn message(&self) -> String {
         let Self { span, left, held, needed, resets_on } = self;
         let held = if *held > 0 {
@@ -140,7 +142,7 @@ impl AllowanceShortage<'_> {
         format!(
             "Your AI allowance of this {} does not cover this call: it could cost up to {}, and {} is left{held}. The \
              allowance is whole again on {resets_on} (UTC). A call under a key of your own needs none of it.",
-            span.word(),
+            span.as_str(),
             dollars(*needed),
             dollars(*left),
         )

@@ -18,8 +18,9 @@ pub struct QuotaModule {
 #[async_trait]
 impl Module for QuotaModule {
     fn scheduled_work(&self, _: &Modules) -> Vec<ScheduledWork> {
-        let tell = |module: Self| async move { module.quota.tell_alerts(&module.instances, &module.webhooks).await };
-        let delete_receipts = |module: Self| async move { module.quota.forget_receipts().await };
+        let tell =
+            |module: Self| async move { module.quota.reports.tell_alerts(&module.instances, &module.webhooks).await };
+        let delete_receipts = |module: Self| async move { module.quota.ledger.forget_receipts().await };
         vec![
             ScheduledWork::leased("tell_alerts", "15 * * * * *", self, tell),
             ScheduledWork::leased("forget_receipts", "40 37 3 * * *", self, delete_receipts),

@@ -121,11 +121,11 @@ pub async fn set_ports(
 async fn page(app: &App, session: &Session, instance: &Instance, ports: PortsView) -> Result<DashboardPage> {
     // One round trip to the database for all cards: the pool answers them side by side, and the page waits for the
     // slowest.
-    let (history, spend, left, alerts, webhooks, sessions, passkeys) = tokio::try_join!(
+    let (history, left, models, alerts, webhooks, sessions, passkeys) = tokio::try_join!(
         app.instances.history(instance.id, HISTORY),
-        app.quota.spend(session.account),
-        app.quota.left(session.account),
-        app.quota.alerts(session.account),
+        app.quota.reports.budget(session.account),
+        app.quota.reports.models_this_month(session.account),
+        app.quota.reports.alerts(session.account),
         webhooks_card(app, instance),
         app.accounts.sessions(session),
         app.accounts.passkeys(session),
@@ -139,7 +139,7 @@ async fn page(app: &App, session: &Session, instance: &Instance, ports: PortsVie
         opens_at: app.certificates.ready_at(&instance.handle).map(Moment),
         why: awake_view::awake_view(&app.instances.ledger(instance), instance.is_up()),
         history: history.iter().map(Into::into).collect(),
-        spend: usage_card::usage_card(&spend),
+        spend: usage_card::usage_card(&left, &models),
         alerts: budget_view::budget_alert_views(&alerts, &left),
         webhooks,
         shares: app.sharing.of(instance.id).len(),

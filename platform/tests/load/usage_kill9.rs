@@ -224,13 +224,13 @@ async fn read(database: &Database) -> (i64, Vec<Receipt>) {
     let quota = reopen_at(&config, &Clock::system()).await;
     quota.begin().await.unwrap();
     assert_eq!(quota.disagreements().await.unwrap(), Vec::<String>::new());
-    assert_eq!(quota.verify().await.unwrap().wrong, Vec::<String>::new());
+    assert_eq!(quota.ledger.verify().await.unwrap().wrong, Vec::<String>::new());
     let (mut spent, mut receipts) = (0, Vec::new());
     for account in accounts(&database.db).await {
-        let spend = quota.spend(account).await.unwrap();
+        let spend = quota.reports.budget(account).await.unwrap();
         assert_eq!(spend.held_nanodollars, 0);
         spent += spend.spent_nanodollars;
-        receipts.extend(quota.receipts(account, u64::from(u32::MAX)).await.unwrap());
+        receipts.extend(quota.ledger.receipts(account, u64::from(u32::MAX)).await.unwrap());
     }
     (spent, receipts)
 }

@@ -8,10 +8,13 @@ use std::sync::LazyLock;
 pub fn provisioner_binary() -> PathBuf {
     static BINARY: LazyLock<PathBuf> = LazyLock::new(|| {
         let platform = crate::binary("berth");
-        // By itself, as the scripts build it: Cargo then unifies no feature of the platform's dependencies into it.
         let mut build = Command::new(env!("CARGO"));
+        // By itself, as the scripts build it: Cargo then unifies no feature of the platform's dependencies into it.
         build.args(["build", "--quiet", "--locked", "--package", "berth-provisioner"]);
-        if platform.parent().is_some_and(|folder| folder.ends_with("release")) {
+        // TARGET_DIR/PROFILE/berth, whatever target directory this process was told of.
+        let profile = platform.parent().expect("a binary lies in a folder");
+        build.arg("--target-dir").arg(profile.parent().expect("a profile's folder lies in the target directory"));
+        if profile.ends_with("release") {
             build.arg("--release");
         }
         assert!(build.status().expect("cargo starts").success(), "berth-provisioner does not build");

@@ -15,7 +15,8 @@ use berth::db::{AccountId, Db, InstanceId};
 use berth::handle::Handle;
 use berth::instances::Instance;
 use berth::llm::ProxyTimeouts;
-use berth::quota::{Quota, Spend};
+use berth::quota::Quota;
+use berth::quota::reports::AccountBudget;
 use berth::secrets::InstallationKeys;
 use berth::{demo, http_server, instance_api, llm, secrets};
 use sea_orm::ConnectionTrait as _;
@@ -63,12 +64,12 @@ impl QuotaPlatform {
         self.database.kind
     }
 
-    /// Another quota proxy, with other limits for streams that their clients left.
+    /// Another quota proxy, with other limits for draining after a disconnect.
     pub async fn proxy_draining(&self, most: usize, within: Duration) -> SocketAddr {
         self.proxy_with(ProxyTimeouts { most_drains: most, drain: within, ..ProxyTimeouts::default() }).await
     }
 
-    /// Another quota proxy, with other limits of time.
+    /// Another quota proxy, with other timeouts.
     pub async fn proxy_with(&self, timeouts: ProxyTimeouts) -> SocketAddr {
         serve(llm::router_with(self.app.clone(), timeouts), &CancellationToken::new()).await
     }
@@ -79,8 +80,9 @@ impl QuotaPlatform {
     }
 
     /// What `person` spent, after checking that the books agree and nothing is held.
-    pub async fn spend_at_rest(&self, person: &Person) -> Spend {
-        let spend = self.app.quota.spend(person.instance.account).await.unwrap();
+    pub async fn spend_at_rest(&self, person: &Person) -> AccountBudget {
+        self.app.quota.settled().await;
+        let spend = self.app.quota.reports.budget(person.instance.account).await.unwrap();
         assert_eq!(self.app.quota.disagreements().await.unwrap(), Vec::<String>::new());
         assert_eq!(spend.held_nanodollars, 0, "something is held although no call is in flight");
         spend

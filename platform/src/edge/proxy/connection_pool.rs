@@ -79,8 +79,8 @@ impl ConnectionPool {
         Self(Arc::new(PoolState { instances, clock, idle: Mutex::default(), large_buffers }))
     }
 
-    /// Sends `request`, whose URI is the path alone, and returns the response once its head has arrived. A request that
-    /// asks to switch protocols gets a connection of its own.
+    /// Sends `request`, with the path alone as its URI, and returns the response once its head has arrived. A request
+    /// that asks to switch protocols gets a connection of its own.
     ///
     /// # Errors
     /// When no connection can be made, or it broke before the head of the response. The request was sent twice only
@@ -171,7 +171,8 @@ impl ConnectionPool {
             // The one used last comes first: it is the least likely to be closing, and the others age out.
             let IdleConnection { mut connection, since } =
                 self.with_idle(|idle| idle.by_endpoint.get_mut(endpoint)?.pop())?;
-            // It was not polled while it was idle. This poll reads a FIN or an unasked-for response, and closes it then.
+            // It was not polled while it was idle. This poll reads a FIN or an unasked-for response, and closes it
+            // then.
             connection.drive(&mut noop_context());
             let idle_for = self.0.clock.monotonic().saturating_duration_since(since);
             if connection.is_idle() && idle_for < IDLE_TIMEOUT {

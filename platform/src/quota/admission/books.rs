@@ -4,13 +4,13 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+pub use super::token_bucket::RateLimitState;
+use super::token_bucket::TokenBucket;
 use crate::clock::Timestamp;
 use crate::config::Limits;
-use crate::quota::calendar;
-use crate::quota::prices::rules::Bound;
+use crate::quota::calendar::{Day, Month};
+use crate::quota::prices::CostBound;
 
-/// Levels of buckets are kept in sixty-thousandths, so that a limit a minute flows in whole numbers a millisecond.
-const PARTS: i64 = 60_000;
 /// For how long an agent that was refused a place is thought to want one: SDKs come again within a second or two.
 const WANTS_A_PLACE: Duration = Duration::from_secs(2);
 /// Agents whose calls are told apart at a time; calls of further ones count as the account's own.
@@ -18,16 +18,16 @@ const MOST_AGENTS: usize = 64;
 
 /// What a call needs at most, or used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Amount {
+pub struct CallAmount {
     pub nanodollars: i64,
     /// Input and output.
     pub tokens: u64,
 }
 
-impl Amount {
+impl CallAmount {
     /// What a call needs whose bound this is.
     #[must_use]
-    pub fn of(bound: &Bound) -> Self {
+    pub fn of(bound: &CostBound) -> Self {
         Self { nanodollars: bound.total_nanodollars(), tokens: bound.input_tokens.saturating_add(bound.output_tokens) }
     }
 
@@ -39,16 +39,16 @@ impl Amount {
 
 /// Where a call was booked, to be found again when it is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    pub period: String,
-    pub day: String,
+pub struct Booking {
+    pub month: Month,
+    pub day: Day,
     /// The name under which its agent is counted.
     agent: String,
 }
 
 /// Which limit a call does not fit into. Nothing was taken then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Over {
+pub enum LimitExceeded {
     Month { left_nanodollars: i64, held_nanodollars: i64 },
     Day { left_nanodollars: i64, held_nanodollars: i64 },
     CallsAtOnce { limit: u32 },
@@ -57,17 +57,16 @@ pub enum Over {
 }
 
 /// Money of one month or one day.
-#[derive(Clone, Debug, Default)]
-pub struct Purse {
-    /// `2026-11` or `2026-11-25`.
-    pub name: String,
+#[derive(Clone, Debug)]
+pub struct PeriodTotals<P> {
+    pub period: P,
     pub spent_nanodollars: i64,
     pub held_nanodollars: i64,
 }
 
-impl Purse {
-    fn named(name: String) -> Self {
-        Self { name, ..Self::default() }
+impl<P> PeriodTotals<P> {
+    fn of(period: P) -> Self {
+        Self { period, spent_nanodollars: 0, held_nanodollars: 0 }
     }
 
     fn taken(&self) -> i64 {
@@ -82,82 +81,23 @@ impl Purse {
 
 /// Money of a month that is over.
 #[derive(Clone, Debug)]
-pub struct Past {
-    pub name: String,
+pub struct ClosedMonth {
+    pub month: Month,
     pub allowance_nanodollars: i64,
     pub spent_nanodollars: i64,
 }
 
-impl Past {
+impl ClosedMonth {
     fn used_credit(&self) -> i64 {
         self.spent_nanodollars.saturating_sub(self.allowance_nanodollars).max(0)
     }
 }
 
-/// What is left of a limit a minute, for the headers that providers' clients know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
-    pub limit: u32,
-    pub remaining: u32,
-    /// Until all of it is there again.
-    pub full_in: Duration,
-}
-
-/// Fills up evenly within a minute, and may be overdrawn by a call that needs more than it ever holds.
-#[derive(Clone, Copy, Debug)]
-struct Bucket {
-    level: i64,
-    at: Timestamp,
-}
-
-impl Bucket {
-    /// Full, whatever its limit.
-    fn full(at: Timestamp) -> Self {
-        Self { level: i64::MAX, at }
-    }
-
-    fn fill(&mut self, limit: u32, now: Timestamp) {
-        let elapsed = i64::try_from(now.since(self.at).as_millis()).unwrap_or(i64::MAX);
-        let flown = elapsed.saturating_mul(i64::from(limit));
-        self.level = self.level.saturating_add(flown).min(i64::from(limit) * PARTS);
-        // Also when the clock was set back: it flows on from there.
-        self.at = now;
-    }
-
-    /// How long until `needed` fits; all of the bucket is enough for what needs more.
-    fn wait(&self, limit: u32, needed: u64) -> Option<Duration> {
-        let missing = parts(needed.min(u64::from(limit))).saturating_sub(self.level);
-        let rate = i64::from(limit).max(1);
-        (missing > 0).then(|| Duration::from_millis(u64::try_from(missing.div_euclid(rate) + 1).unwrap_or(0)))
-    }
-
-    /// The most that would fit now.
-    fn most(&self, limit: u32) -> u64 {
-        let is_full = self.level >= parts(u64::from(limit));
-        if is_full { u64::MAX } else { u64::try_from(self.level / PARTS).unwrap_or(0) }
-    }
-
-    fn take(&mut self, amount: u64) {
-        self.level = self.level.saturating_sub(parts(amount));
-    }
-
-    fn give_back(&mut self, amount: u64) {
-        self.level = self.level.saturating_add(parts(amount));
-    }
-
-    fn rate(&self, limit: u32) -> Rate {
-        let full = i64::from(limit) * PARTS;
-        let missing = u64::try_from(full.saturating_sub(self.level)).unwrap_or(0);
-        Rate {
-            limit,
-            remaining: u32::try_from(self.level / PARTS).unwrap_or(0).min(limit),
-            full_in: Duration::from_millis(missing / u64::from(limit.max(1))),
-        }
-    }
-}
-
-fn parts(amount: u64) -> i64 {
-    i64::try_from(amount).unwrap_or(i64::MAX).saturating_mul(PARTS)
+/// The limits a minute as they stand; `None` where there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RateLimits {
+    pub requests: Option<RateLimitState>,
+    pub tokens: Option<RateLimitState>,
 }
 
 /// Money given beyond the months' allowances, in nano-dollars.
@@ -171,18 +111,18 @@ pub struct Credit {
 
 /// One account's books, as they are this moment.
 #[derive(Clone, Debug)]
-pub struct Account {
+pub struct Books {
     limits: Limits,
     credit: Credit,
-    month: Purse,
-    day: Purse,
+    month: PeriodTotals<Month>,
+    day: PeriodTotals<Day>,
     day_ends: Timestamp,
     /// Earlier months in which calls began that are not over.
-    earlier: Vec<Purse>,
+    earlier: Vec<PeriodTotals<Month>>,
     /// Months that are over, for when something of them is corrected.
-    past: Vec<Past>,
-    requests: Bucket,
-    tokens: Bucket,
+    past: Vec<ClosedMonth>,
+    requests: TokenBucket,
+    tokens: TokenBucket,
     in_flight: u32,
     /// Calls in flight of each agent that has any.
     agents: HashMap<String, u32>,
@@ -190,21 +130,21 @@ pub struct Account {
     refused: HashMap<String, Timestamp>,
 }
 
-impl Account {
+impl Books {
     /// As it stands in the ledger at `now`, with nothing in flight.
     #[must_use]
     pub fn new(limits: Limits, credit: Credit, spent_this_month: i64, spent_today: i64, now: Timestamp) -> Self {
-        let purse = |name, spent_nanodollars| Purse { spent_nanodollars, ..Purse::named(name) };
+        let today = Day::of(now);
         Self {
             limits,
             credit,
-            month: purse(calendar::period(now), spent_this_month),
-            day: purse(calendar::day(now), spent_today),
-            day_ends: calendar::midnight_after(now),
+            month: PeriodTotals { spent_nanodollars: spent_this_month, ..PeriodTotals::of(today.month()) },
+            day: PeriodTotals { spent_nanodollars: spent_today, ..PeriodTotals::of(today) },
+            day_ends: today.next().midnight(),
             earlier: Vec::new(),
             past: Vec::new(),
-            requests: Bucket::full(now),
-            tokens: Bucket::full(now),
+            requests: TokenBucket::full(now),
+            tokens: TokenBucket::full(now),
             in_flight: 0,
             agents: HashMap::new(),
             refused: HashMap::new(),
@@ -212,20 +152,20 @@ impl Account {
     }
 
     /// Takes in a month that is over, and what it used of the credit.
-    pub fn remember(&mut self, month: Past) {
+    pub fn remember(&mut self, month: ClosedMonth) {
         self.credit.used += month.used_credit();
         self.past.push(month);
     }
 
     /// Takes in that what was spent in a month and on one of its days is other than was booked, by so much. The
     /// allowance of that month.
-    pub fn correct(&mut self, (period, day): (&str, &str), nanodollars: i64, now: Timestamp) -> i64 {
+    pub fn correct(&mut self, month: Month, day: Day, nanodollars: i64, now: Timestamp) -> i64 {
         self.turn(now);
-        if self.day.name == day {
+        if self.day.period == day {
             self.day.settle(0, nanodollars);
         }
-        let open = std::iter::once(&mut self.month).chain(&mut self.earlier).find(|purse| purse.name == period);
-        match (open, self.past.iter_mut().find(|past| past.name == period)) {
+        let open = std::iter::once(&mut self.month).chain(&mut self.earlier).find(|totals| totals.period == month);
+        match (open, self.past.iter_mut().find(|past| past.month == month)) {
             (None, Some(past)) => {
                 let before = past.used_credit();
                 past.spent_nanodollars = past.spent_nanodollars.saturating_add(nanodollars);
@@ -233,8 +173,8 @@ impl Account {
                 past.allowance_nanodollars
             }
             (open, _) => {
-                if let Some(purse) = open {
-                    purse.settle(0, nanodollars);
+                if let Some(totals) = open {
+                    totals.settle(0, nanodollars);
                 }
                 self.limits.month_nanodollars
             }
@@ -251,22 +191,22 @@ impl Account {
     ///
     /// # Errors
     /// The first limit that it does not fit into: money before what only has to be waited for.
-    pub fn admit(&mut self, needed: Amount, agent: &str, now: Timestamp) -> Result<Place, Over> {
+    pub fn admit(&mut self, needed: CallAmount, agent: &str, now: Timestamp) -> Result<Booking, LimitExceeded> {
         self.turn(now);
         let left_nanodollars = self.left_this_month();
         if left_nanodollars < needed.nanodollars {
-            return Err(Over::Month { left_nanodollars, held_nanodollars: self.month.held_nanodollars });
+            return Err(LimitExceeded::Month { left_nanodollars, held_nanodollars: self.month.held_nanodollars });
         }
         if let Some(left_nanodollars) = self.left_today()
             && left_nanodollars < needed.nanodollars
         {
-            return Err(Over::Day { left_nanodollars, held_nanodollars: self.day.held_nanodollars });
+            return Err(LimitExceeded::Day { left_nanodollars, held_nanodollars: self.day.held_nanodollars });
         }
         if let Some((limit, wait)) = wait(&mut self.requests, self.limits.requests_a_minute, 1, now) {
-            return Err(Over::RequestsAMinute { limit, wait });
+            return Err(LimitExceeded::RequestsAMinute { limit, wait });
         }
         if let Some((limit, wait)) = wait(&mut self.tokens, self.limits.tokens_a_minute, needed.tokens, now) {
-            return Err(Over::TokensAMinute { limit, wait });
+            return Err(LimitExceeded::TokensAMinute { limit, wait });
         }
         let place = self.take_place(agent, now)?;
         self.month.held_nanodollars += needed.nanodollars;
@@ -280,36 +220,36 @@ impl Account {
     ///
     /// # Errors
     /// When no place is free.
-    pub fn admit_under_own_key(&mut self, agent: &str, now: Timestamp) -> Result<Place, Over> {
+    pub fn admit_under_own_key(&mut self, agent: &str, now: Timestamp) -> Result<Booking, LimitExceeded> {
         self.turn(now);
         self.take_place(agent, now)
     }
 
-    fn take_place(&mut self, agent: &str, now: Timestamp) -> Result<Place, Over> {
+    fn take_place(&mut self, agent: &str, now: Timestamp) -> Result<Booking, LimitExceeded> {
         let agent = self.counted_as(agent).to_owned();
         if !self.has_a_place(&agent, now) {
             self.remember_refused(agent, now);
-            return Err(Over::CallsAtOnce { limit: self.limits.calls_at_once });
+            return Err(LimitExceeded::CallsAtOnce { limit: self.limits.calls_at_once });
         }
         self.in_flight += 1;
         self.refused.remove(&agent);
         *self.agents.entry(agent.clone()).or_default() += 1;
-        Ok(Place { period: self.month.name.clone(), day: self.day.name.clone(), agent })
+        Ok(Booking { month: self.month.period, day: self.day.period, agent })
     }
 
-    /// Gives back what [`Account::admit`] took for a call, and takes what it cost and used.
-    pub fn settle(&mut self, place: &Place, held: Amount, spent: Amount) {
-        if self.month.name == place.period {
+    /// Gives back what [`Books::admit`] took for a call, and takes what it cost and used.
+    pub fn settle(&mut self, place: &Booking, held: CallAmount, spent: CallAmount) {
+        if self.month.period == place.month {
             self.month.settle(held.nanodollars, spent.nanodollars);
-        } else if let Some(at) = self.earlier.iter().position(|purse| purse.name == place.period) {
-            let purse = &mut self.earlier[at];
-            purse.settle(held.nanodollars, spent.nanodollars);
-            if purse.held_nanodollars == 0 {
-                let purse = self.earlier.swap_remove(at);
-                self.close(purse);
+        } else if let Some(at) = self.earlier.iter().position(|totals| totals.period == place.month) {
+            let totals = &mut self.earlier[at];
+            totals.settle(held.nanodollars, spent.nanodollars);
+            if totals.held_nanodollars == 0 {
+                let totals = self.earlier.swap_remove(at);
+                self.close(totals);
             }
         }
-        if self.day.name == place.day {
+        if self.day.period == place.day {
             self.day.settle(held.nanodollars, spent.nanodollars);
         }
         // More than was held is taken as well: a bound that was too low lets nobody run away.
@@ -330,12 +270,12 @@ impl Account {
     }
 
     #[must_use]
-    pub fn month(&self) -> &Purse {
+    pub fn month(&self) -> &PeriodTotals<Month> {
         &self.month
     }
 
     #[must_use]
-    pub fn today(&self) -> &Purse {
+    pub fn today(&self) -> &PeriodTotals<Day> {
         &self.day
     }
 
@@ -358,7 +298,7 @@ impl Account {
     /// Credit that no earlier month used.
     #[must_use]
     pub fn credit(&self) -> i64 {
-        let in_flight = self.earlier.iter().map(|purse| self.used_credit(purse)).sum::<i64>();
+        let in_flight = self.earlier.iter().map(|totals| self.used_credit(totals)).sum::<i64>();
         self.credit.granted.saturating_sub(self.credit.used).saturating_sub(in_flight)
     }
 
@@ -383,16 +323,19 @@ impl Account {
 
     /// The most that one more call may need, as money and tokens a minute stand.
     #[must_use]
-    pub fn most(&self) -> Amount {
+    pub fn most(&self) -> CallAmount {
         let tokens = self.limits.tokens_a_minute.map_or(u64::MAX, |limit| self.tokens.most(limit));
-        Amount { nanodollars: self.left(), tokens }
+        CallAmount { nanodollars: self.left(), tokens }
     }
 
     /// Requests and tokens a minute as they stand, where they are limited.
     #[must_use]
-    pub fn rates(&self) -> (Option<Rate>, Option<Rate>) {
-        let rate = |bucket: &Bucket, limit: Option<u32>| limit.map(|limit| bucket.rate(limit));
-        (rate(&self.requests, self.limits.requests_a_minute), rate(&self.tokens, self.limits.tokens_a_minute))
+    pub fn rates(&self) -> RateLimits {
+        let state = |bucket: &TokenBucket, limit: Option<u32>| limit.map(|limit| bucket.state(limit));
+        RateLimits {
+            requests: state(&self.requests, self.limits.requests_a_minute),
+            tokens: state(&self.tokens, self.limits.tokens_a_minute),
+        }
     }
 
     /// Opens a new month or day when it has come. A clock that was set back opens none again.
@@ -400,31 +343,31 @@ impl Account {
         if now < self.day_ends {
             return;
         }
-        self.day_ends = calendar::midnight_after(now);
-        let (period, day) = (calendar::period(now), calendar::day(now));
-        if period > self.month.name {
-            let before = std::mem::replace(&mut self.month, Purse::named(period));
+        let today = Day::of(now);
+        self.day_ends = today.next().midnight();
+        if today.month() > self.month.period {
+            let before = std::mem::replace(&mut self.month, PeriodTotals::of(today.month()));
             if before.held_nanodollars == 0 {
                 self.close(before);
             } else {
                 self.earlier.push(before);
             }
         }
-        if day > self.day.name {
-            self.day = Purse::named(day);
+        if today > self.day.period {
+            self.day = PeriodTotals::of(today);
         }
     }
 
-    fn close(&mut self, purse: Purse) {
-        self.remember(Past {
-            name: purse.name,
+    fn close(&mut self, totals: PeriodTotals<Month>) {
+        self.remember(ClosedMonth {
+            month: totals.period,
             allowance_nanodollars: self.limits.month_nanodollars,
-            spent_nanodollars: purse.spent_nanodollars,
+            spent_nanodollars: totals.spent_nanodollars,
         });
     }
 
-    fn used_credit(&self, purse: &Purse) -> i64 {
-        purse.taken().saturating_sub(self.limits.month_nanodollars).max(0)
+    fn used_credit(&self, totals: &PeriodTotals<Month>) -> i64 {
+        totals.taken().saturating_sub(self.limits.month_nanodollars).max(0)
     }
 
     /// The name under which a call of `agent` is counted.
@@ -449,7 +392,8 @@ impl Account {
     }
 }
 
-fn wait(bucket: &mut Bucket, limit: Option<u32>, needed: u64, now: Timestamp) -> Option<(u32, Duration)> {
+/// The limit, and how long until `needed` fits into it; `None` where it fits now, or there is no limit.
+fn wait(bucket: &mut TokenBucket, limit: Option<u32>, needed: u64, now: Timestamp) -> Option<(u32, Duration)> {
     let limit = limit?;
     bucket.fill(limit, now);
     Some((limit, bucket.wait(limit, needed)?))

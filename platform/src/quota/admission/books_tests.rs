@@ -14,12 +14,12 @@ const LIMITS: Limits = Limits {
     calls_at_once: 1000,
 };
 
-fn account(limits: Limits) -> Account {
-    Account::new(limits, Credit::default(), 0, 0, START)
+fn account(limits: Limits) -> Books {
+    Books::new(limits, Credit::default(), 0, 0, START)
 }
 
-fn money(nanodollars: i64) -> Amount {
-    Amount { nanodollars, tokens: 0 }
+fn money(nanodollars: i64) -> CallAmount {
+    CallAmount { nanodollars, tokens: 0 }
 }
 
 fn after(seconds: u64) -> Timestamp {
@@ -30,7 +30,7 @@ fn after(seconds: u64) -> Timestamp {
 fn what_does_not_fit_takes_nothing() {
     let mut account = account(LIMITS);
     let first = account.admit(money(600), "", START).unwrap();
-    let over = Over::Month { left_nanodollars: 400, held_nanodollars: 600 };
+    let over = LimitExceeded::Month { left_nanodollars: 400, held_nanodollars: 600 };
     assert_eq!(account.admit(money(401), "", START), Err(over));
     assert_eq!(account.left_this_month(), 400);
     account.settle(&first, money(600), money(100));
@@ -42,7 +42,10 @@ fn what_does_not_fit_takes_nothing() {
 fn a_day_has_a_limit_of_its_own_and_is_whole_again_at_midnight() {
     let mut account = account(Limits { day_nanodollars: Some(300), ..LIMITS });
     let place = account.admit(money(300), "", START).unwrap();
-    assert_eq!(account.admit(money(1), "", START), Err(Over::Day { left_nanodollars: 0, held_nanodollars: 300 }));
+    assert_eq!(
+        account.admit(money(1), "", START),
+        Err(LimitExceeded::Day { left_nanodollars: 0, held_nanodollars: 300 })
+    );
     assert!(account.admit(money(300), "", after(86_400)).is_ok());
     // The call of yesterday costs the month, and nothing of today.
     account.settle(&place, money(300), money(200));
@@ -54,13 +57,13 @@ fn a_clock_that_was_set_back_opens_no_month_again() {
     let mut account = account(LIMITS);
     let in_december = after(20 * 86_400);
     account.admit(money(1000), "", in_december).unwrap();
-    assert!(matches!(account.admit(money(1), "", START), Err(Over::Month { .. })));
-    assert_eq!(account.month().name, "2026-12");
+    assert!(matches!(account.admit(money(1), "", START), Err(LimitExceeded::Month { .. })));
+    assert_eq!(account.month().period.to_string(), "2026-12");
 }
 
 #[test]
 fn credit_pays_what_the_months_allowance_does_not_and_is_used_up_once() {
-    let mut account = Account::new(LIMITS, Credit { granted: 500, used: 0 }, 0, 0, START);
+    let mut account = Books::new(LIMITS, Credit { granted: 500, used: 0 }, 0, 0, START);
     let place = account.admit(money(1300), "", START).unwrap();
     assert_eq!(account.left_this_month(), 200);
     // Still in flight when December begins: what it may take of the credit stays taken.
@@ -72,22 +75,22 @@ fn credit_pays_what_the_months_allowance_does_not_and_is_used_up_once() {
 
 #[test]
 fn what_is_corrected_counts_in_the_month_and_on_the_day_of_the_call_wherever_that_is_now() {
-    let mut account = Account::new(LIMITS, Credit { granted: 500, used: 0 }, 0, 0, START);
-    let november = ("2026-11", "2026-11-15");
+    let mut account = Books::new(LIMITS, Credit { granted: 500, used: 0 }, 0, 0, START);
+    let (november, fifteenth) = (Month::of(START), Day::of(START));
     let first = account.admit(money(1200), "", START).unwrap();
     let second = account.admit(money(100), "", START).unwrap();
     account.settle(&first, money(1200), money(1200));
-    account.correct(november, -300, START);
+    account.correct(november, fifteenth, -300, START);
     assert_eq!((account.left_this_month(), account.today().spent_nanodollars), (500, 900), "this month and today");
     // A call of November is still in flight in December, and then it is not.
     let december = after(20 * 86_400);
-    account.correct(november, 200, december);
+    account.correct(november, fifteenth, 200, december);
     assert_eq!((account.credit(), account.left_this_month()), (300, 1300), "1,100 and what is held");
     account.settle(&second, money(100), money(0));
     assert_eq!((account.credit(), account.left_this_month()), (400, 1400));
-    assert_eq!(account.correct(november, 50, december), 1000, "the allowance that it is part of");
+    assert_eq!(account.correct(november, fifteenth, 50, december), 1000, "the allowance that it is part of");
     assert_eq!((account.credit(), account.today().spent_nanodollars), (350, 0));
-    account.correct(november, -1150, december);
+    account.correct(november, fifteenth, -1150, december);
     assert_eq!(account.credit(), 500, "no more than there was");
 }
 
@@ -98,23 +101,23 @@ fn requests_a_minute_flow_back_evenly_and_the_wait_is_said() {
         let place = account.admit(money(0), "", START).unwrap();
         account.settle(&place, money(0), money(0));
     }
-    let Err(Over::RequestsAMinute { limit: 60, wait }) = account.admit(money(0), "", START) else { panic!() };
+    let Err(LimitExceeded::RequestsAMinute { limit: 60, wait }) = account.admit(money(0), "", START) else { panic!() };
     assert!(account.admit(money(0), "", START.plus(wait)).is_ok());
     assert!(wait <= Duration::from_millis(1001), "{wait:?}");
-    let (requests, tokens) = account.rates();
+    let RateLimits { requests, tokens } = account.rates();
     assert_eq!((requests.unwrap().remaining, tokens), (0, None));
 }
 
 #[test]
 fn tokens_count_as_held_until_a_call_is_over_and_then_as_used() {
     let mut account = account(Limits { tokens_a_minute: Some(1000), ..LIMITS });
-    let tokens = |tokens| Amount { nanodollars: 0, tokens };
+    let tokens = |tokens| CallAmount { nanodollars: 0, tokens };
     let place = account.admit(tokens(900), "", START).unwrap();
-    assert!(matches!(account.admit(tokens(200), "", START), Err(Over::TokensAMinute { limit: 1000, .. })));
+    assert!(matches!(account.admit(tokens(200), "", START), Err(LimitExceeded::TokensAMinute { limit: 1000, .. })));
     account.settle(&place, tokens(900), tokens(100));
     assert!(account.admit(tokens(900), "", START).is_ok());
     // More than a minute ever has: it waits for all of it, and the debt is paid off before the next.
-    let Err(Over::TokensAMinute { wait, .. }) = account.admit(tokens(5000), "", START) else { panic!() };
+    let Err(LimitExceeded::TokensAMinute { wait, .. }) = account.admit(tokens(5000), "", START) else { panic!() };
     assert!(account.admit(tokens(5000), "", START.plus(wait)).is_ok());
     assert!(account.admit(tokens(1), "", START.plus(wait).plus(Duration::from_secs(239))).is_err());
     assert!(account.admit(tokens(1), "", START.plus(wait).plus(Duration::from_secs(241))).is_ok());
@@ -125,7 +128,7 @@ fn a_place_that_becomes_free_is_kept_for_the_agent_that_has_fewer() {
     let mut account = account(Limits { calls_at_once: 2, ..LIMITS });
     let first = account.admit(money(0), "greedy", START).unwrap();
     let second = account.admit(money(0), "greedy", START).unwrap();
-    assert_eq!(account.admit(money(0), "modest", START), Err(Over::CallsAtOnce { limit: 2 }));
+    assert_eq!(account.admit(money(0), "modest", START), Err(LimitExceeded::CallsAtOnce { limit: 2 }));
     account.settle(&first, money(0), money(0));
     assert!(account.admit(money(0), "greedy", START).is_err(), "the place is modest's");
     assert!(account.admit(money(0), "modest", after(1)).is_ok());
@@ -151,26 +154,26 @@ proptest! {
         day in prop::option::of(1_i64..900), tokens in prop::option::of(1_u32..1000),
     ) {
         let limits = Limits { day_nanodollars: day, tokens_a_minute: tokens, ..LIMITS };
-        let mut account = Account::new(limits, Credit { granted: 50, used: 0 }, 0, 0, START);
+        let mut account = Books::new(limits, Credit { granted: 50, used: 0 }, 0, 0, START);
         let mut now = 0;
         for (nanodollars, tokens, later, ends) in calls {
             now += later;
-            let needed = Amount { nanodollars, tokens };
+            let needed = CallAmount { nanodollars, tokens };
             if let Ok(place) = account.admit(needed, "", after(now)) && ends {
-                account.settle(&place, needed, Amount { nanodollars: nanodollars / 3, tokens: tokens / 2 });
+                account.settle(&place, needed, CallAmount { nanodollars: nanodollars / 3, tokens: tokens / 2 });
             }
             account.fill(after(now));
             let most = account.most();
             let admit = |needed| account.clone().admit(needed, "", after(now));
-            let more_money = Amount { nanodollars: most.nanodollars + 1, tokens: 1 };
-            let is_refused = matches!(admit(more_money), Err(Over::Month { .. } | Over::Day { .. }));
+            let more_money = CallAmount { nanodollars: most.nanodollars + 1, tokens: 1 };
+            let is_refused = matches!(admit(more_money), Err(LimitExceeded::Month { .. } | LimitExceeded::Day { .. }));
             prop_assert!(is_refused, "{more_money:?}");
             if most.tokens > 0 {
                 prop_assert!(admit(most).is_ok());
             }
             if most.tokens < u64::MAX {
-                let more_tokens = Amount { nanodollars: 0, tokens: most.tokens + 1 };
-                let is_refused = matches!(admit(more_tokens), Err(Over::TokensAMinute { .. }));
+                let more_tokens = CallAmount { nanodollars: 0, tokens: most.tokens + 1 };
+                let is_refused = matches!(admit(more_tokens), Err(LimitExceeded::TokensAMinute { .. }));
                 prop_assert!(is_refused, "{more_tokens:?}");
             }
         }
@@ -184,9 +187,9 @@ proptest! {
     ) {
         let limits = Limits { day_nanodollars: Some(700), calls_at_once: 9, ..LIMITS };
         let credit = 300;
-        let mut account = Account::new(limits, Credit { granted: credit, used: 0 }, 0, 0, START);
+        let mut account = Books::new(limits, Credit { granted: credit, used: 0 }, 0, 0, START);
         let mut open = Vec::new();
-        let mut spent = HashMap::<String, i64>::new();
+        let mut spent = HashMap::<Month, i64>::new();
         let mut now = 0;
         for (needed, used, later, ends) in calls {
             now += later / 20;
@@ -200,7 +203,7 @@ proptest! {
                 let (place, needed) = open.swap_remove(0);
                 let used = used.min(needed);
                 account.settle(&place, money(needed), money(used));
-                *spent.entry(place.period.clone()).or_default() += used;
+                *spent.entry(place.month).or_default() += used;
             }
         }
         for (place, needed) in open {

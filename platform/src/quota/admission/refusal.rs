@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::books::Over;
+use super::books::LimitExceeded;
 use crate::clock::Timestamp;
 use crate::error::Error;
-use crate::quota::calendar;
-use crate::quota::prices::rules::NoBound;
+use crate::quota::calendar::{Day, Month};
+use crate::quota::prices::UnboundedCost;
 
 /// What a caller with too many calls in flight is told to wait: calls take seconds, and SDKs back off by themselves.
-pub const TRY_AGAIN: Duration = Duration::from_secs(1);
+pub(in crate::quota) const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// Why a call may not be made. Nothing was held.
 #[derive(Debug, thiserror::Error)]
@@ -19,15 +19,15 @@ pub enum Refusal {
     UnknownModel { model: String },
     /// The price table does not limit what it could cost, and neither does the call.
     #[error("no bound for model {model}")]
-    NoBound { model: String, why: NoBound },
+    NoBound { model: String, why: UnboundedCost },
     /// It could cost more than is left of `what`.
-    #[error("over the allowance of the {}", what.word())]
+    #[error("over the allowance of the {}", what.as_str())]
     OverAllowance {
-        what: Span,
+        what: BudgetPeriod,
         left_nanodollars: i64,
         held_nanodollars: i64,
         needed_nanodollars: i64,
-        resets_on: String,
+        resets_on: Day,
     },
     /// As many calls as are allowed are in flight.
     #[error("too many calls at once")]
@@ -43,14 +43,14 @@ pub enum Refusal {
 
 /// What an allowance is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Span {
+pub enum BudgetPeriod {
     Month,
     Day,
 }
 
-impl Span {
+impl BudgetPeriod {
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Month => "month",
             Self::Day => "day",
@@ -70,8 +70,7 @@ impl Refusal {
     }
 
     /// What `over` means for a call that could cost `needed_nanodollars`.
-    #[must_use]
-    pub fn of(over: Over, needed_nanodollars: i64, now: Timestamp) -> Self {
+    pub(super) fn of(over: LimitExceeded, needed_nanodollars: i64, now: Timestamp) -> Self {
         let money = |what, left_nanodollars, held_nanodollars, resets_on| Self::OverAllowance {
             what,
             left_nanodollars,
@@ -80,21 +79,21 @@ impl Refusal {
             resets_on,
         };
         match over {
-            Over::Month { left_nanodollars, held_nanodollars } => {
-                money(Span::Month, left_nanodollars, held_nanodollars, calendar::next_month(now))
+            LimitExceeded::Month { left_nanodollars, held_nanodollars } => {
+                money(BudgetPeriod::Month, left_nanodollars, held_nanodollars, Month::of(now).next().first_day())
             }
-            Over::Day { left_nanodollars, held_nanodollars } => {
-                money(Span::Day, left_nanodollars, held_nanodollars, calendar::tomorrow(now))
+            LimitExceeded::Day { left_nanodollars, held_nanodollars } => {
+                money(BudgetPeriod::Day, left_nanodollars, held_nanodollars, Day::of(now).next())
             }
-            Over::CallsAtOnce { limit } => Self::TooManyAtOnce { limit, retry_after: TRY_AGAIN },
-            Over::RequestsAMinute { limit, wait } => Self::TooManyRequests { limit, retry_after: wait },
-            Over::TokensAMinute { limit, wait } => Self::TooManyTokens { limit, retry_after: wait },
+            LimitExceeded::CallsAtOnce { limit } => Self::TooManyAtOnce { limit, retry_after: TRY_AGAIN },
+            LimitExceeded::RequestsAMinute { limit, wait } => Self::TooManyRequests { limit, retry_after: wait },
+            LimitExceeded::TokensAMinute { limit, wait } => Self::TooManyTokens { limit, retry_after: wait },
         }
     }
 }
 
 /// The journal cannot be written.
-pub fn disk_refuses(error: &std::io::Error) -> Error {
+pub(in crate::quota) fn disk_refuses(error: &std::io::Error) -> Error {
     tracing::error!(%error, "the quota journal cannot be written: no AI call is made");
     Error::Unavailable {
         message: "The server cannot write down what AI calls cost just now, so it makes none. Nothing was lost.".into(),

@@ -1,7 +1,7 @@
 //! Receipts that cannot be altered unseen: each names the digest of the one before it in its account, and the newest of
 //! every batch is signed, which vouches for all before it.
 //!
-//! The digest is SHA-256 over the receipt as JSON, in the order of [`Body`]'s fields; the signature is Ed25519 (RFC 8032)
+//! The digest is SHA-256 over the receipt as JSON, in the order of [`DigestFields`]'s fields; the signature is Ed25519 (RFC 8032)
 //! over the digest's hexadecimal text, with a key derived from `BERTH_SECRET`. Whoever has the public key can verify.
 
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
@@ -9,8 +9,9 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::own_key_calls::Payer;
-use crate::quota::entities::receipts::Model as Receipt;
+use super::receipt::Receipt;
+use crate::quota::admission::Payer;
+use crate::quota::calendar::{Day, Month};
 use crate::secrets::InstallationKeys;
 
 /// What the first receipt of an account names as the one before it.
@@ -18,7 +19,7 @@ pub const BEGINNING: &str = "";
 
 /// What is digested of a receipt: all but digest and signature.
 #[derive(Serialize)]
-struct Body<'a> {
+struct DigestFields<'a> {
     id: Uuid,
     account: Uuid,
     seq: i64,
@@ -28,8 +29,8 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     reason: &'a str,
     instance: Uuid,
-    period: &'a str,
-    day: &'a str,
+    period: Month,
+    day: Day,
     provider: &'a str,
     model: &'a str,
     agent: &'a str,
@@ -67,7 +68,7 @@ pub fn digest(receipt: &Receipt) -> String {
 /// What is digested of `receipt`, for whoever digests it again.
 #[must_use]
 pub fn text(receipt: &Receipt) -> String {
-    let body = Body {
+    let body = DigestFields {
         id: receipt.id.0,
         account: receipt.account_id.0,
         seq: receipt.seq,
@@ -75,8 +76,8 @@ pub fn text(receipt: &Receipt) -> String {
         corrects: receipt.corrects.map(|id| id.0),
         reason: &receipt.reason,
         instance: receipt.instance_id.0,
-        period: &receipt.period,
-        day: &receipt.day,
+        period: receipt.period,
+        day: receipt.day,
         provider: &receipt.provider,
         model: &receipt.model,
         agent: &receipt.agent,
@@ -102,12 +103,12 @@ pub fn text(receipt: &Receipt) -> String {
 
 /// The end of an account's chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Head {
+pub struct ChainHead {
     pub seq: i64,
     pub digest: String,
 }
 
-impl Head {
+impl ChainHead {
     /// Of an account without a receipt.
     #[must_use]
     pub fn beginning() -> Self {
@@ -124,9 +125,9 @@ impl Head {
 }
 
 /// Signs receipts.
-pub struct Signer(Ed25519KeyPair);
+pub struct ReceiptSigner(Ed25519KeyPair);
 
-impl Signer {
+impl ReceiptSigner {
     /// With the key of this installation.
     #[must_use]
     pub fn new(keys: &InstallationKeys) -> Self {
@@ -152,16 +153,16 @@ impl Signer {
 }
 
 /// Goes along the chain of one account, receipt by receipt, in their order.
-pub struct Walk<'a> {
-    signer: &'a Signer,
-    head: Option<Head>,
+pub struct ChainVerifier<'a> {
+    signer: &'a ReceiptSigner,
+    head: Option<ChainHead>,
     newest_is_signed: bool,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> ChainVerifier<'a> {
     /// From the account's oldest receipt that is kept.
     #[must_use]
-    pub fn new(signer: &'a Signer) -> Self {
+    pub fn new(signer: &'a ReceiptSigner) -> Self {
         Self { signer, head: None, newest_is_signed: true }
     }
 
@@ -183,7 +184,7 @@ impl<'a> Walk<'a> {
         if !signature.is_empty() && !self.signer.signed(hash, signature) {
             return Err(format!("receipt {id} ({seq}) is not signed with this installation's key"));
         }
-        self.head = Some(Head { seq: *seq, digest: hash.clone() });
+        self.head = Some(ChainHead { seq: *seq, digest: hash.clone() });
         self.newest_is_signed = !signature.is_empty();
         Ok(())
     }

@@ -1,50 +1,52 @@
 //! A hold: money set aside for one call, from its admission to its settlement.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use super::journal::{Intent, Journal, Settlement};
-use super::writer::{self, Message, What};
+use super::entries::{EntryKind, LedgerEntry};
+use super::intent::{Intent, Settlement};
+use super::open::OpenLedger;
+use super::writer::LedgerMessage;
 use crate::db::HoldId;
-use crate::quota::admission::books::{Account, Amount, Place, Rate};
-use crate::quota::admission::refusal::{Refusal, disk_refuses};
-use crate::quota::prices::rules::{Outcome, Price, Seen};
-use crate::quota::{Inner, lock};
+use crate::quota::admission::{BookedCall, Booking, CallAmount, RateLimits, Refusal, SharedBooks, disk_refuses};
+use crate::quota::prices::{CallOutcome, Price};
+use berth_providers::UsageReport;
 
 /// The input of a model that is not asked for its long context.
 const USUAL_CONTEXT: u64 = 200_000;
 
 /// What a hold is made of.
-pub(in crate::quota) struct Held {
-    pub intent: Intent,
-    pub place: Place,
-    pub held: Amount,
-    pub account: Arc<Mutex<Account>>,
+struct HeldCall {
+    intent: Intent,
+    booking: Booking,
+    held: CallAmount,
+    books: Arc<SharedBooks>,
     /// `None`: the table does not know the model, and nothing is charged by it.
-    pub price: Option<Arc<Price>>,
+    price: Option<Arc<Price>>,
 }
 
 /// Money set aside for one call. It is settled once, by [`Hold::settle`] or by being dropped, and never leaks.
 #[must_use = "dropping it settles it"]
 pub struct Hold {
-    held: Option<Held>,
+    held: Option<HeldCall>,
     sent: bool,
-    rates: (Option<Rate>, Option<Rate>),
-    books: Arc<Inner>,
+    rates: RateLimits,
+    ledger: Arc<OpenLedger>,
 }
 
 impl Hold {
-    /// Writes the intent of a call that has its place. Where the journal does not take it, that place is free again.
-    pub(in crate::quota) fn promise(
-        held: Held,
-        rates: (Option<Rate>, Option<Rate>),
-        books: &Arc<Inner>,
-        journal: &Journal,
-    ) -> Result<Self, Refusal> {
-        if let Err(error) = journal.hold(&held.intent) {
-            lock(&held.account).settle(&held.place, held.held, Amount::default());
+    /// Writes the intent of a call that was admitted. Where the journal does not take it, the call's place is free again.
+    ///
+    /// # Errors
+    /// `Unavailable` when the disk refuses; the call may not be made then.
+    pub(in crate::quota) fn begin(ledger: &Arc<OpenLedger>, call: BookedCall) -> Result<Self, Refusal> {
+        let intent = Intent::of(HoldId(ledger.clock.ordered_uuid()), &call);
+        let BookedCall { booking, held, books, price, rates, .. } = call;
+        if let Err(error) = ledger.journal.hold(&intent) {
+            books.lock().settle(&booking, held, CallAmount::default());
             return Err(Refusal::Unavailable(disk_refuses(&error)));
         }
-        Ok(Self { held: Some(held), sent: false, rates, books: Arc::clone(books) })
+        let held = Some(HeldCall { intent, booking, held, books, price });
+        Ok(Self { held, sent: false, rates, ledger: Arc::clone(ledger) })
     }
 
     /// The id of the hold, and of the receipt that it becomes. `None` only while it is being dropped.
@@ -55,7 +57,7 @@ impl Hold {
 
     /// What is left of the account's requests and tokens a minute, this call counted, where they are limited.
     #[must_use]
-    pub fn rates(&self) -> (Option<Rate>, Option<Rate>) {
+    pub fn rates(&self) -> RateLimits {
         self.rates
     }
 
@@ -72,45 +74,44 @@ impl Hold {
     }
 
     /// Writes down what was seen of a long answer so far, for whoever has to settle it after a crash.
-    pub fn saw(&self, seen: Seen) {
-        if let (Some(held), Some(running)) = (&self.held, self.books.running.get())
-            && let Err(error) = running.journal.saw(held.intent.id, seen)
+    pub fn saw(&self, seen: UsageReport) {
+        if let Some(held) = &self.held
+            && let Err(error) = self.ledger.journal.saw(held.intent.id, seen)
         {
             tracing::warn!(%error, "the quota journal does not take what was seen of an answer");
         }
     }
 
     /// Settles the hold: what it kept from other calls is free when this returns. Does not wait for the database;
-    /// [`crate::quota::Quota::settled`] does.
+    /// [`super::Ledger::settled`] does.
     ///
     /// `usage`: the provider's own figures as JSON, kept with the receipt.
-    pub fn settle(mut self, seen: Seen, outcome: Outcome, usage: String) {
+    pub fn settle(mut self, seen: UsageReport, outcome: CallOutcome, usage: String) {
         self.end(seen, outcome, usage);
     }
 
-    fn end(&mut self, seen: Seen, outcome: Outcome, usage: String) {
-        let Some(Held { intent, place, held, account, price }) = self.held.take() else { return };
-        let Some(running) = self.books.running.get() else { return };
+    fn end(&mut self, seen: UsageReport, outcome: CallOutcome, usage: String) {
+        let Some(HeldCall { intent, booking, held, books, price }) = self.held.take() else { return };
         let (charge, worth_nanodollars) = intent.charge(price.as_deref(), seen);
         if intent.bound.is_counted && charge.amount_nanodollars > intent.held_nanodollars {
             tracing::error!(receipt.id = %intent.id, model = %intent.model,
                 "what the provider counted beforehand was no bound; crates/providers/src/request/token_count.rs needs a wider margin");
         }
-        let at = self.books.clock.now();
+        let at = self.ledger.clock.now();
         let settlement = Settlement { id: intent.id, charge, outcome, usage, at, worth_nanodollars };
         let spent = intent.payer.spends(&charge);
         let limits = {
-            let mut account = lock(&account);
-            account.settle(&place, held, spent);
-            account.limits()
+            let mut books = books.lock();
+            books.settle(&booking, held, spent);
+            books.limits()
         };
-        let written = running.journal.settle(settlement, |settlement| {
-            let over = writer::Over {
-                what: What::Call { intent, settlement },
+        let written = self.ledger.journal.settle(settlement, |settlement| {
+            let entry = LedgerEntry {
+                kind: EntryKind::Call { intent, settlement },
                 allowance_nanodollars: limits.month_nanodollars,
                 day_allowance_nanodollars: limits.day_nanodollars,
             };
-            if running.ledger.send(Message::Over(Box::new(over))).is_err() {
+            if self.ledger.writer.send(LedgerMessage::Entry(Box::new(entry))).is_err() {
                 tracing::warn!("a call ended after the books were closed; it is settled at the next start");
             }
         });
@@ -123,7 +124,8 @@ impl Hold {
 impl Drop for Hold {
     /// The task of the call was dropped. Not sent yet, it cost nothing; sent, nobody knows what came of it.
     fn drop(&mut self) {
-        let seen = if self.sent { Seen::CutOff { usage: None, output_tokens: 0 } } else { Seen::NoCharge };
-        self.end(seen, Outcome::ClientGone, String::new());
+        let seen =
+            if self.sent { UsageReport::CutOff { usage: None, output_tokens: 0 } } else { UsageReport::NoCharge };
+        self.end(seen, CallOutcome::ClientGone, String::new());
     }
 }

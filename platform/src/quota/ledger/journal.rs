@@ -20,11 +20,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
-use super::corrections::Correction;
-use super::own_key_calls::Payer;
-use crate::clock::Timestamp;
-use crate::db::{AccountId, HoldId, InstanceId};
-use crate::quota::prices::rules::{Bound, Charge, Outcome, Seen};
+use super::entries::Correction;
+use super::intent::{Intent, Settlement};
+use crate::db::HoldId;
+use berth_providers::UsageReport;
 
 /// How often at most the disk is asked to keep what was written.
 const SYNC_EVERY: Duration = Duration::from_millis(5);
@@ -33,49 +32,12 @@ const DIGEST_DIGITS: usize = 16;
 /// Bytes that are enough for most lines.
 const USUAL_LINE: usize = 1024;
 
-/// Money promised for a call, and everything that is needed to settle it without the process that promised it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Intent {
-    pub id: HoldId,
-    pub account: AccountId,
-    pub instance: InstanceId,
-    pub period: String,
-    pub day: String,
-    pub provider: String,
-    pub model: String,
-    pub agent: String,
-    pub price_version: String,
-    pub bound: Bound,
-    /// What the limits of the account hold for it: the bound, or nothing where the owner pays the provider.
-    pub held_nanodollars: i64,
-    /// The model had no price: what it is held and charged by is the dearest of its provider's.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub at_the_dearest: bool,
-    pub at: Timestamp,
-    #[serde(default, skip_serializing_if = "Payer::is_budget")]
-    pub payer: Payer,
-}
-
-/// What a call came to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Settlement {
-    pub id: HoldId,
-    pub charge: Charge,
-    pub outcome: Outcome,
-    /// The provider's own usage figures as JSON, or nothing.
-    pub usage: String,
-    pub at: Timestamp,
-    /// What a call is worth that was charged nothing because its owner pays the provider.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub worth_nanodollars: Option<i64>,
-}
-
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Entry<'a> {
+pub enum JournalRecord<'a> {
     Held(Cow<'a, Intent>),
     /// A long answer so far: what recovery goes by when no settlement follows.
-    Seen(HoldId, Seen),
+    Seen(HoldId, UsageReport),
     Settled(Cow<'a, Settlement>),
     Corrected(Cow<'a, Correction>),
 }
@@ -83,13 +45,13 @@ pub enum Entry<'a> {
 /// The open file. One process at a time has it.
 pub struct Journal {
     folder: PathBuf,
-    state: Mutex<State>,
+    state: Mutex<JournalFile>,
     dirty: Arc<Notify>,
     /// Keeps other processes out for as long as this one lives.
     _lock: File,
 }
 
-struct State {
+struct JournalFile {
     file: Arc<File>,
     bytes: u64,
     /// Lines of intents without a settlement: they go along when a new file is begun.
@@ -101,7 +63,7 @@ impl Journal {
     ///
     /// # Errors
     /// When another process has it, or the disk refuses.
-    pub fn open(folder: &Path) -> anyhow::Result<(Self, Vec<Entry<'static>>)> {
+    pub fn open(folder: &Path) -> anyhow::Result<(Self, Vec<JournalRecord<'static>>)> {
         std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         let lock = OpenOptions::new().create(true).append(true).open(folder.join("lock"))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
@@ -110,7 +72,7 @@ impl Journal {
         left.extend(read(&folder.join("journal"))?);
         let file = OpenOptions::new().create(true).append(true).open(folder.join("journal"))?;
         let bytes = file.metadata()?.len();
-        let state = State { file: Arc::new(file), bytes, open: HashMap::new() };
+        let state = JournalFile { file: Arc::new(file), bytes, open: HashMap::new() };
         let journal = Self { folder: folder.to_owned(), state: Mutex::new(state), dirty: Arc::default(), _lock: lock };
         Ok((journal, left))
     }
@@ -120,7 +82,7 @@ impl Journal {
     /// # Errors
     /// When the disk refuses; nothing was written then.
     pub fn hold(&self, intent: &Intent) -> io::Result<()> {
-        let line = line(&Entry::Held(Cow::Borrowed(intent)));
+        let line = line(&JournalRecord::Held(Cow::Borrowed(intent)));
         let mut state = self.state();
         state.append(&line)?;
         state.open.insert(intent.id, line);
@@ -133,8 +95,8 @@ impl Journal {
     ///
     /// # Errors
     /// When the disk refuses; recovery then goes by less.
-    pub fn saw(&self, id: HoldId, seen: Seen) -> io::Result<()> {
-        self.state().append(&line(&Entry::Seen(id, seen)))
+    pub fn saw(&self, id: HoldId, seen: UsageReport) -> io::Result<()> {
+        self.state().append(&line(&JournalRecord::Seen(id, seen)))
     }
 
     /// Writes a settlement and hands it over to the ledger, in this order and as one step: when a new file is begun,
@@ -143,7 +105,7 @@ impl Journal {
     /// # Errors
     /// When the disk refuses. The call is over and handed over all the same.
     pub fn settle(&self, settlement: Settlement, hand_over: impl FnOnce(Settlement)) -> io::Result<()> {
-        let line = line(&Entry::Settled(Cow::Borrowed(&settlement)));
+        let line = line(&JournalRecord::Settled(Cow::Borrowed(&settlement)));
         let mut state = self.state();
         let written = state.append(&line);
         state.open.remove(&settlement.id);
@@ -158,7 +120,7 @@ impl Journal {
     /// # Errors
     /// When the disk refuses; there is no correction then.
     pub fn correct(&self, correction: &Correction, hand_over: impl FnOnce()) -> io::Result<()> {
-        let line = line(&Entry::Corrected(Cow::Borrowed(correction)));
+        let line = line(&JournalRecord::Corrected(Cow::Borrowed(correction)));
         let mut state = self.state();
         state.append(&line)?;
         hand_over();
@@ -221,7 +183,7 @@ impl Journal {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, JournalFile> {
         // No panic can leave it half changed: what may fail comes first.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -233,7 +195,7 @@ impl Drop for Journal {
     }
 }
 
-impl State {
+impl JournalFile {
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
         if let Err(error) = (&*self.file).write_all(line) {
             // Half a line would hide those after it.
@@ -245,7 +207,7 @@ impl State {
     }
 }
 
-fn line(entry: &Entry<'_>) -> Vec<u8> {
+fn line(entry: &JournalRecord<'_>) -> Vec<u8> {
     let mut line = Vec::with_capacity(USUAL_LINE);
     // Where the digest will be.
     line.resize(DIGEST_DIGITS, b'0');
@@ -262,7 +224,7 @@ fn digest(bytes: &[u8]) -> String {
 }
 
 /// The whole lines of a file. What follows the first that is not whole was being written when the power went.
-fn read(path: &Path) -> anyhow::Result<Vec<Entry<'static>>> {
+fn read(path: &Path) -> anyhow::Result<Vec<JournalRecord<'static>>> {
     let mut bytes = Vec::new();
     match File::open(path) {
         Ok(mut file) => file.read_to_end(&mut bytes)?,
@@ -280,7 +242,7 @@ fn read(path: &Path) -> anyhow::Result<Vec<Entry<'static>>> {
     Ok(entries)
 }
 
-fn parse(line: &[u8]) -> Option<Entry<'static>> {
+fn parse(line: &[u8]) -> Option<JournalRecord<'static>> {
     let line = std::str::from_utf8(line).ok()?.strip_suffix('\n')?;
     let (sum, json) = line.split_once(' ')?;
     (sum == digest(json.as_bytes())).then(|| serde_json::from_str(json).ok())?

@@ -1,10 +1,14 @@
 //! The journal on a real disk.
 
 use super::*;
-use crate::quota::rules::{Basis, Usage};
+use crate::clock::Timestamp;
+use crate::db::{AccountId, InstanceId};
+use crate::quota::admission::Payer;
+use crate::quota::prices::{CallOutcome, Charge, ChargeBasis, CostBound};
+use berth_providers::Usage;
 
 fn intent(number: u128) -> Intent {
-    let bound = Bound {
+    let bound = CostBound {
         input_tokens: 1,
         output_tokens: 2,
         input_nanodollars: 3,
@@ -18,8 +22,8 @@ fn intent(number: u128) -> Intent {
         id: HoldId(uuid::Uuid::from_u128(number)),
         account: AccountId(uuid::Uuid::from_u128(1)),
         instance: InstanceId(uuid::Uuid::from_u128(2)),
-        period: "2026-11".into(),
-        day: "2026-11-15".into(),
+        period: "2026-11".parse().unwrap(),
+        day: "2026-11-15".parse().unwrap(),
         provider: "anthropic".into(),
         model: "a model\nwith a line end".into(),
         agent: String::new(),
@@ -33,27 +37,27 @@ fn intent(number: u128) -> Intent {
 }
 
 fn settlement(number: u128) -> Settlement {
-    let charge = Charge { amount_nanodollars: 6, basis: Basis::Provider, usage: Usage::default() };
+    let charge = Charge { amount_nanodollars: 6, basis: ChargeBasis::Provider, usage: Usage::default() };
     let id = HoldId(uuid::Uuid::from_u128(number));
     Settlement {
         id,
         charge,
-        outcome: Outcome::Completed,
+        outcome: CallOutcome::Completed,
         usage: "{}".into(),
         at: Timestamp(6),
         worth_nanodollars: None,
     }
 }
 
-fn held(intent: Intent) -> Entry<'static> {
-    Entry::Held(Cow::Owned(intent))
+fn held(intent: Intent) -> JournalRecord<'static> {
+    JournalRecord::Held(Cow::Owned(intent))
 }
 
-fn settled(settlement: Settlement) -> Entry<'static> {
-    Entry::Settled(Cow::Owned(settlement))
+fn settled(settlement: Settlement) -> JournalRecord<'static> {
+    JournalRecord::Settled(Cow::Owned(settlement))
 }
 
-fn left(folder: &Path) -> Vec<Entry<'static>> {
+fn left(folder: &Path) -> Vec<JournalRecord<'static>> {
     Journal::open(folder).unwrap().1
 }
 
@@ -63,10 +67,10 @@ fn what_was_written_is_read_again_by_the_next_process_in_the_same_order() {
     let (journal, before) = Journal::open(folder.path()).unwrap();
     assert_eq!(before, []);
     journal.hold(&intent(1)).unwrap();
-    journal.saw(intent(1).id, Seen::NoCharge).unwrap();
+    journal.saw(intent(1).id, UsageReport::NoCharge).unwrap();
     journal.settle(settlement(1), drop).unwrap();
     drop(journal);
-    let seen = Entry::Seen(intent(1).id, Seen::NoCharge);
+    let seen = JournalRecord::Seen(intent(1).id, UsageReport::NoCharge);
     assert_eq!(left(folder.path()), [held(intent(1)), seen, settled(settlement(1))]);
 }
 

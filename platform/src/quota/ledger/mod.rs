@@ -1,10 +1,34 @@
 //! The ledger: holds and settlements in a write-ahead log, receipts in a hash chain, and corrections of them.
+//!
+//! `hold` writes a call's intent to the journal before the call is made, and its settlement after. `writer` makes receipts of
+//! settlements in the database, `recovery` does so with those that a crash left in the journal. A correction (`corrections`,
+//! `repricing`) is a receipt of its own.
 
-pub(super) mod chain;
-pub(super) mod corrections;
-pub(super) mod hold;
-pub(super) mod journal;
-pub(super) mod own_key_calls;
-pub(super) mod recovery;
-pub(super) mod repricing;
-pub(super) mod writer;
+mod budget_alert;
+mod chain;
+mod corrections;
+mod entities;
+mod entries;
+mod hold;
+mod intent;
+mod journal;
+mod open;
+mod opening;
+mod own_key_calls;
+mod pending;
+mod receipt;
+mod receipts;
+mod recovery;
+mod repricing;
+mod store;
+mod thresholds;
+mod writer;
+
+pub use budget_alert::BudgetAlert;
+pub use corrections::{CorrectionResult, LONGEST_REASON};
+pub use hold::Hold;
+pub use open::Ledger;
+pub use receipt::Receipt;
+pub use receipts::{ChainVerification, ReceiptProof};
+pub use repricing::{AccountRepricing, Repricing, RepricingMode, RepricingOrder, RepricingResult};
+pub(super) use store::disagreements;

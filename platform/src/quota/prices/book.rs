@@ -1,7 +1,7 @@
 //! Price tables: the one that this program was built with, and those that an operator imports. What a table and the
 //! settings come to is kept in the database under a version that is a hash of it, and never changed; one is in force.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -9,9 +9,11 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
-use super::rules::{Price, Provider, Rates, Tariff, Tier};
+use super::tariffs::{Price, Tariff, TokenRates};
 use super::unknown_models;
 use crate::config::{Dollars, MeteredCall, ModelPrice, Providers};
+use berth_providers::Provider;
+use berth_providers::ServiceTier;
 
 /// LiteLLM's rows for Anthropic and OpenAI, US dollars per token; its licence beside it.
 pub const TABLE: &str = include_str!("../../../../data/model_prices.json");
@@ -102,7 +104,7 @@ impl PriceBook {
 
     /// How `self` differs from `other`.
     #[must_use]
-    pub fn compared_with(&self, other: &Self) -> Changes {
+    pub fn compared_with(&self, other: &Self) -> PriceChanges {
         let missing_in = |book: &Self, rows: &Self| {
             rows.rows().filter(|(provider, model, _)| book.find(provider, model).is_none()).count()
         };
@@ -110,7 +112,7 @@ impl PriceBook {
         let is_same = |(provider, model, price): &(&Provider, &str, &Price)| {
             other.find(provider, model).as_deref() == Some(*price)
         };
-        Changes { models, new, gone, changed: models - new - self.rows().filter(is_same).count() }
+        PriceChanges { models, new, gone, changed: models - new - self.rows().filter(is_same).count() }
     }
 
     /// Every row.
@@ -122,7 +124,7 @@ impl PriceBook {
 
 /// How a price table differs from another, in models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Changes {
+pub struct PriceChanges {
     pub models: usize,
     pub new: usize,
     pub changed: usize,
@@ -143,7 +145,7 @@ fn of_the_operator(providers: &Providers) -> impl Iterator<Item = (&str, String,
 
 fn of_model(price: &ModelPrice) -> Price {
     let nanodollars = |dollars: Dollars| dollars.nanodollars;
-    let rates = Rates {
+    let rates = TokenRates {
         input: price.input.nanodollars,
         cache_write: price.cache_write.map(nanodollars),
         cache_write_long: price.cache_write_long.map(nanodollars),
@@ -153,29 +155,15 @@ fn of_model(price: &ModelPrice) -> Price {
     Price {
         max_input_tokens: Some(price.max_input_tokens),
         max_output_tokens: Some(price.max_output_tokens),
-        ..flat(rates)
+        ..Price::flat(rates)
     }
 }
 
 /// Bytes of a call that is no model's take the place of tokens.
 fn of_call(call: &MeteredCall) -> Price {
     let byte = call.dollars_per_million_bytes.nanodollars;
-    let rates = Rates { input: byte, cache_write: None, cache_write_long: None, cache_read: None, output: byte };
-    Price { call_nanodollars: call.dollars.nanodollars, ..flat(rates) }
-}
-
-/// The same rates for everything.
-fn flat(rates: Rates) -> Price {
-    Price {
-        max_input_tokens: None,
-        max_output_tokens: None,
-        long_above_tokens: None,
-        standard: Tariff { rates, long: None },
-        tiers: BTreeMap::new(),
-        us_permille: None,
-        web_search_nanodollars: None,
-        call_nanodollars: 0,
-    }
+    let rates = TokenRates { input: byte, cache_write: None, cache_write_long: None, cache_read: None, output: byte };
+    Price { call_nanodollars: call.dollars.nanodollars, ..Price::flat(rates) }
 }
 
 fn provider_of(row: &Map<String, Value>) -> Option<Provider> {
@@ -196,8 +184,12 @@ fn is_metered(model: &str, row: &Map<String, Value>) -> bool {
 }
 
 /// The table's suffixes for OpenAI's service tiers.
-const TIERS: [(Tier, &str); 4] =
-    [(Tier::Batch, "_batches"), (Tier::Flex, "_flex"), (Tier::Priority, "_priority"), (Tier::Ultrafast, "_ultrafast")];
+const TIERS: [(ServiceTier, &str); 4] = [
+    (ServiceTier::Batch, "_batches"),
+    (ServiceTier::Flex, "_flex"),
+    (ServiceTier::Priority, "_priority"),
+    (ServiceTier::Ultrafast, "_ultrafast"),
+];
 
 fn read_price(row: &Map<String, Value>) -> anyhow::Result<Price> {
     let long_above_thousand = row
@@ -213,7 +205,7 @@ fn read_price(row: &Map<String, Value>) -> anyhow::Result<Price> {
     };
     let in_tiers = TIERS.iter().filter_map(|(tier, suffix)| Some((*tier, read_tariff(row, suffix, &standard, &long)?)));
     let factor = |name: &str| Some(scaled(row.get("provider_specific_entry")?.get(name)?.as_f64()?, 1e3));
-    let fast = factor("fast").map(|permille| (Tier::Fast, in_thousandths(&standard, permille)));
+    let fast = factor("fast").map(|permille| (ServiceTier::Fast, in_thousandths(&standard, permille)));
     Ok(Price {
         max_input_tokens: row.get("max_input_tokens").and_then(Value::as_u64),
         max_output_tokens: row.get("max_output_tokens").and_then(Value::as_u64),
@@ -232,9 +224,9 @@ fn read_price(row: &Map<String, Value>) -> anyhow::Result<Price> {
 /// A tier, if the model is offered in it. A class that has no price of its own there costs what it does in the standard
 /// one. Where long input has none, the provider serves it in the standard tier, or not at all: the dearer of the two.
 fn read_tariff(row: &Map<String, Value>, tier: &str, standard: &Tariff, long: &Option<String>) -> Option<Tariff> {
-    let read = |suffix: &str, or: &Rates| {
+    let read = |suffix: &str, or: &TokenRates| {
         let rates = read_rates(row, suffix)?;
-        Some(Rates {
+        Some(TokenRates {
             cache_write: rates.cache_write.or(or.cache_write),
             cache_write_long: rates.cache_write_long.or(or.cache_write_long),
             cache_read: rates.cache_read.or(or.cache_read),
@@ -247,8 +239,8 @@ fn read_tariff(row: &Map<String, Value>, tier: &str, standard: &Tariff, long: &O
     Some(Tariff { rates, long })
 }
 
-fn dearer(a: &Rates, b: &Rates) -> Rates {
-    Rates {
+fn dearer(a: &TokenRates, b: &TokenRates) -> TokenRates {
+    TokenRates {
         input: a.input.max(b.input),
         cache_write: a.cache_write.max(b.cache_write),
         cache_write_long: a.cache_write_long.max(b.cache_write_long),
@@ -260,7 +252,7 @@ fn dearer(a: &Rates, b: &Rates) -> Rates {
 fn in_thousandths(tariff: &Tariff, permille: i64) -> Tariff {
     // Rounded up, where the table has a price so fine.
     let times = |rate: i64| (rate * permille + 999) / 1000;
-    let rates = |rates: &Rates| Rates {
+    let rates = |rates: &TokenRates| TokenRates {
         input: times(rates.input),
         cache_write: rates.cache_write.map(times),
         cache_write_long: rates.cache_write_long.map(times),
@@ -271,12 +263,12 @@ fn in_thousandths(tariff: &Tariff, permille: i64) -> Tariff {
 }
 
 /// `None` where the table has no price of input or output under this suffix.
-fn read_rates(row: &Map<String, Value>, suffix: &str) -> Option<Rates> {
+fn read_rates(row: &Map<String, Value>, suffix: &str) -> Option<TokenRates> {
     // Dollars per token in the table; nano-dollars per million tokens here.
     let rate =
         |key: &str| row.get(&format!("{key}{suffix}")).and_then(Value::as_f64).map(|dollars| scaled(dollars, 1e15));
     let long_write = |hours: &str| rate(&format!("cache_creation_input_token_cost_above_{hours}"));
-    Some(Rates {
+    Some(TokenRates {
         input: rate("input_cost_per_token")?,
         cache_write: rate("cache_creation_input_token_cost"),
         cache_write_long: long_write("1hr").or_else(|| long_write("12hr")),
@@ -305,7 +297,7 @@ mod tests {
         let row = r#"{"a": {"litellm_provider": "anthropic", "mode": "chat", "input_cost_per_token": 1e-6,
             "output_cost_per_token": 2e-6}, "sample_spec": {"mode": "chat"}}"#;
         let small = PriceBook::read(row, &Providers::default()).unwrap();
-        let Changes { models, new, changed, gone } = small.compared_with(&book);
+        let PriceChanges { models, new, changed, gone } = small.compared_with(&book);
         assert_eq!((new, changed, gone), (1, 0, book.rows().count() + 1 - models));
         for (table, sentence) in [
             ("[]", "this is not a JSON object of models"),
@@ -325,7 +317,7 @@ mod tests {
         assert_eq!((sonnet.standard.rates.input, sonnet.standard.rates.output), (3_000_000_000, 15_000_000_000));
         assert_eq!(sonnet.standard.rates.cache_write_long, Some(6_000_000_000));
         assert_eq!((sonnet.us_permille, sonnet.web_search_nanodollars), (Some(1100), Some(10_000_000)));
-        assert!(sonnet.tariff(Tier::Fast).is_none());
+        assert!(sonnet.tariff(ServiceTier::Fast).is_none());
         let haiku = book.find(&Provider::ANTHROPIC, "claude-haiku-5-5").unwrap();
         let long = haiku.standard.long.as_ref().unwrap();
         assert_eq!((haiku.long_above_tokens, long.input), (Some(100_000), 5 * haiku.standard.rates.input));
@@ -342,21 +334,23 @@ mod tests {
         let sol = book.find(&Provider::OPENAI, "gpt-6.1-sol").unwrap();
         let rates = &sol.standard.rates;
         assert_eq!((rates.cache_write, rates.cache_write_long), (Some(2_500_000_000), Some(5_000_000_000)));
-        for (tier, twice) in [(Tier::Batch, 1), (Tier::Flex, 1), (Tier::Priority, 4), (Tier::Ultrafast, 12)] {
+        for (tier, twice) in
+            [(ServiceTier::Batch, 1), (ServiceTier::Flex, 1), (ServiceTier::Priority, 4), (ServiceTier::Ultrafast, 12)]
+        {
             let tariff = sol.tariff(tier).unwrap();
             assert_eq!((2 * tariff.rates.input, 2 * tariff.rates.output), (twice * rates.input, twice * rates.output));
             let long = tariff.long.as_ref().unwrap();
             assert_eq!((long.input, 2 * long.output), (2 * tariff.rates.input, 3 * tariff.rates.output), "{tier:?}");
         }
         let opus = book.find(&Provider::ANTHROPIC, "claude-opus-5").unwrap();
-        let fast = &opus.tariff(Tier::Fast).unwrap().rates;
+        let fast = &opus.tariff(ServiceTier::Fast).unwrap().rates;
         assert_eq!((fast.input, fast.output, fast.cache_read), (10_000_000_000, 50_000_000_000, Some(1_000_000_000)));
     }
 
     #[test]
     fn a_tier_without_a_price_for_long_input_costs_the_dearer_of_its_own_and_the_standard_one() {
         let five = embedded().find(&Provider::OPENAI, "gpt-5.4").unwrap();
-        let (priority, usual) = (five.tariff(Tier::Priority).unwrap(), five.standard.long.as_ref().unwrap());
+        let (priority, usual) = (five.tariff(ServiceTier::Priority).unwrap(), five.standard.long.as_ref().unwrap());
         let long = priority.long.as_ref().unwrap();
         assert_eq!((long.input, long.output), (usual.input.max(priority.rates.input), priority.rates.output));
     }
@@ -364,7 +358,7 @@ mod tests {
     #[test]
     fn the_cheaper_tiers_are_cheaper_so_that_a_hold_for_the_standard_one_covers_them() {
         for (_, model, price) in embedded().rows() {
-            for tariff in [Tier::Batch, Tier::Flex].iter().filter_map(|tier| price.tariff(*tier)) {
+            for tariff in [ServiceTier::Batch, ServiceTier::Flex].iter().filter_map(|tier| price.tariff(*tier)) {
                 let pairs = [(&tariff.rates, &price.standard.rates)]
                     .into_iter()
                     .chain(tariff.long.as_ref().zip(price.standard.long.as_ref()));

@@ -1,12 +1,10 @@
 //! Price tables opened up, for the operator to look at before anything goes by them: what each says of every model, and
 //! how it differs from the one in force.
 
-use super::book::{Changes, PriceBook};
-use super::rules::Price;
-use super::tables::PriceTable;
-use crate::db::audit;
+use super::book::{PriceBook, PriceChanges};
+use super::tables::{PriceTable, PriceTables};
+use super::tariffs::Price;
 use crate::error::{Error, Result};
-use crate::quota::{Quota, store};
 
 /// A model and its price.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +16,7 @@ pub struct PricedModel {
 
 /// A model of which two tables say different things; `None`: nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Difference {
+pub struct PriceDifference {
     pub provider: String,
     pub model: String,
     /// In the table in force.
@@ -28,52 +26,35 @@ pub struct Difference {
 
 /// All that a table says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Catalogue {
+pub struct PriceCatalogue {
     pub version: String,
     /// By provider and name.
     pub models: Vec<PricedModel>,
     /// From the table in force to this one.
-    pub changes: Changes,
-    pub differences: Vec<Difference>,
+    pub changes: PriceChanges,
+    pub differences: Vec<PriceDifference>,
 }
 
-impl Quota {
-    /// Takes a table in and puts nothing in force: its version, by which it can be looked at.
-    ///
-    /// # Errors
-    /// A sentence that says which row cannot be read; nothing is kept then.
-    pub async fn keep_prices(&self, table: &str, source: &str, by: &str) -> Result<String> {
-        let book = self.read_prices(table)?;
-        let tx = self.0.db.begin().await?;
-        store::import_prices(&tx, &book, (source, table), (by, self.0.clock.now())).await?;
-        let entry = audit::AuditEntry { actor: by, action: "keep_prices", subject: &book.version, detail: source };
-        audit::record(&tx, &self.0.clock, &entry).await?;
-        tx.commit().await?;
-        Ok(book.version)
-    }
-
+impl PriceTables {
     /// What the table in force says.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn prices_in_force(&self) -> Result<Catalogue> {
-        let book = self.in_force().await?.2;
-        Ok(Catalogue::of(&book, &book))
+    pub async fn active_catalogue(&self) -> Result<PriceCatalogue> {
+        let book = self.active_book().await?;
+        Ok(PriceCatalogue::of(&book, &book))
     }
 
     /// What a version says, and what is kept about it.
     ///
     /// # Errors
-    /// `NotFound`; when the database does not answer.
-    pub async fn prices_of(&self, version: &str) -> Result<(PriceTable, Catalogue)> {
-        let tables = self.price_tables().await?;
+    /// `NotFound` when there is none of that version.
+    pub async fn catalogue(&self, version: &str) -> Result<(PriceTable, PriceCatalogue)> {
+        let tables = self.list().await?;
         let table = tables.into_iter().find(|table| table.version == version).ok_or(Error::NotFound)?;
-        let book = store::price_book(self.0.db.read(), version).await?.ok_or(Error::NotFound)?;
-        Ok((table, Catalogue::of(&book, &self.in_force().await?.2)))
+        let book = self.book(version).await?.ok_or(Error::NotFound)?;
+        Ok((table, PriceCatalogue::of(&book, &self.active_book().await?)))
     }
 }
 
-impl Catalogue {
+impl PriceCatalogue {
     fn of(book: &PriceBook, in_force: &PriceBook) -> Self {
         let mut models: Vec<_> = book
             .rows()
@@ -93,15 +74,15 @@ impl Catalogue {
     }
 }
 
-fn differences(book: &PriceBook, in_force: &PriceBook) -> Vec<Difference> {
-    let after = book.rows().map(|(provider, model, price)| Difference {
+fn differences(book: &PriceBook, in_force: &PriceBook) -> Vec<PriceDifference> {
+    let after = book.rows().map(|(provider, model, price)| PriceDifference {
         provider: provider.as_str().to_owned(),
         model: model.to_owned(),
         before: in_force.find(provider, model).as_deref().cloned(),
         after: Some(price.clone()),
     });
     let gone = in_force.rows().filter(|(provider, model, _)| book.find(provider, model).is_none());
-    let gone = gone.map(|(provider, model, price)| Difference {
+    let gone = gone.map(|(provider, model, price)| PriceDifference {
         provider: provider.as_str().to_owned(),
         model: model.to_owned(),
         before: Some(price.clone()),

@@ -1,8 +1,22 @@
-//! Prices: what models cost by which table, what a call costs at most by that, and what it did cost.
+//! Prices: which price table is in force, what each says, and the arithmetic of what calls cost by it.
 
-pub(super) mod book;
-pub(super) mod catalogue;
-pub(super) mod rules;
-pub(super) mod tables;
-pub(super) mod tariffs;
-pub(super) mod unknown_models;
+mod book;
+mod catalogue;
+mod entities;
+mod rules;
+mod store;
+mod tables;
+mod tariffs;
+mod unknown_models;
+
+pub(super) use book::PriceBook;
+pub use book::PriceChanges;
+pub use catalogue::{PriceCatalogue, PriceDifference, PricedModel};
+pub use rules::{CallOutcome, Charge, ChargeBasis, CostBound, UnboundedCost, dollars};
+pub(super) use rules::{bound, charge, cost, is_priced};
+pub use tables::{PriceTable, PriceTables, TableEvent};
+pub use tariffs::{Price, Tariff, TokenRates};
+pub(super) use unknown_models::REASON as UNKNOWN_MODEL_REASON;
+
+#[cfg(test)]
+pub(super) use rules::tests as rules_tests;

@@ -1,15 +1,13 @@
 //! The arithmetic of money: what a call may cost at most, and what it did cost. Integers only, rounded up once.
 
-pub use berth_providers::{
-    CacheWrites, Demand, InputBound, Provider, ServiceTier as Tier, TierChoice as Service, Usage, UsageReport as Seen,
-};
+use berth_providers::{Demand, InputBound, ServiceTier, TierChoice, Usage, UsageReport};
 use serde::{Deserialize, Serialize};
 
-pub use super::tariffs::{Price, Rates, Tariff};
+use super::tariffs::{Price, TokenRates};
 
 /// The most a call can cost: what is held for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bound {
+pub struct CostBound {
     pub input_tokens: u64,
     pub output_tokens: u64,
     pub input_nanodollars: i64,
@@ -26,7 +24,7 @@ pub struct Bound {
     pub may_hide_output: bool,
 }
 
-impl Bound {
+impl CostBound {
     /// The hold.
     #[must_use]
     pub fn total_nanodollars(&self) -> i64 {
@@ -36,11 +34,11 @@ impl Bound {
 
 /// What the price table does not say of a model, so that no bound can be computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoBound {
+pub enum UnboundedCost {
     /// How much it takes in or gives out.
     Size,
     /// What it costs in a tier that the call names.
-    Tier(Tier),
+    Tier(ServiceTier),
     /// What a search of the web costs.
     WebSearch,
 }
@@ -50,32 +48,32 @@ pub enum NoBound {
 ///
 /// # Errors
 /// When the demand leaves something open and the table does not close it.
-pub fn bound(price: &Price, demand: &Demand) -> Result<Bound, NoBound> {
+pub fn bound(price: &Price, demand: &Demand) -> Result<CostBound, UnboundedCost> {
     let other = match demand.service {
-        Service::Auto(tier) => price.tariff(tier),
-        Service::Named(tier) => Some(price.tariff(tier).ok_or(NoBound::Tier(tier))?),
+        TierChoice::Auto(tier) => price.tariff(tier),
+        TierChoice::Named(tier) => Some(price.tariff(tier).ok_or(UnboundedCost::Tier(tier))?),
     };
     let search = match demand.web_searches {
         0 => 0,
-        _ => price.web_search_nanodollars.ok_or(NoBound::WebSearch)?,
+        _ => price.web_search_nanodollars.ok_or(UnboundedCost::WebSearch)?,
     };
     let readings = demand.web_searches.saturating_add(1);
     let input_tokens = match demand.input {
         InputBound::Tokens(tokens) | InputBound::Counted(tokens) => tokens,
-        InputBound::WholeModel { at_least } => price.max_input_tokens.ok_or(NoBound::Size)?.max(at_least),
+        InputBound::WholeModel { at_least } => price.max_input_tokens.ok_or(UnboundedCost::Size)?.max(at_least),
     }
     .saturating_mul(readings);
-    let answer = demand.max_output_tokens.or(price.max_output_tokens).ok_or(NoBound::Size)?;
+    let answer = demand.max_output_tokens.or(price.max_output_tokens).ok_or(UnboundedCost::Size)?;
     let output_tokens =
         answer.saturating_add(demand.extra_output_tokens).saturating_mul(demand.answers).saturating_mul(readings);
     let is_open = matches!(demand.input, InputBound::WholeModel { .. });
     let may_be_long = is_open || price.is_long(input_tokens);
-    let dearest = |rate: &dyn Fn(&Rates) -> i64| {
+    let dearest = |rate: &dyn Fn(&TokenRates) -> i64| {
         let tariffs = [Some(&price.standard), other].into_iter().flatten();
         tariffs.map(|tariff| rate(&tariff.rates).max(rate(tariff.rates(may_be_long)))).max().unwrap_or(i64::MAX)
     };
     let factor = if demand.may_be_us { price.us_permille.unwrap_or(1000).max(1000) } else { 1000 };
-    Ok(Bound {
+    Ok(CostBound {
         input_tokens,
         output_tokens,
         input_nanodollars: charge_for(&[(input_tokens, dearest(&|r| r.dearest_input(demand.cache_writes)))], factor),
@@ -93,16 +91,16 @@ pub fn bound(price: &Price, demand: &Demand) -> Result<Bound, NoBound> {
 pub fn cost(price: &Price, usage: &Usage) -> i64 {
     let is_long = price.is_long(usage.all_input_tokens());
     let served = price.tariff(usage.tier).map(|tariff| tariff.rates(is_long));
-    let rate = |of: fn(&Rates) -> i64| {
+    let rate = |of: fn(&TokenRates) -> i64| {
         let dearest = || price.tiers.values().chain([&price.standard]).map(|tariff| of(tariff.rates(is_long))).max();
         served.map(of).or_else(dearest).unwrap_or(i64::MAX)
     };
     let factor = if usage.in_us { price.us_permille.unwrap_or(1000) } else { 1000 };
     let tokens = [
         (usage.input_tokens, rate(|r| r.input)),
-        (usage.cache_write_tokens, rate(Rates::short_write)),
-        (usage.cache_write_long_tokens, rate(Rates::long_write)),
-        (usage.cache_read_tokens, rate(Rates::read)),
+        (usage.cache_write_tokens, rate(TokenRates::short_write)),
+        (usage.cache_write_long_tokens, rate(TokenRates::long_write)),
+        (usage.cache_read_tokens, rate(TokenRates::read)),
         (usage.output_tokens, rate(|r| r.output)),
     ];
     let searches = times(usage.web_searches, price.web_search_nanodollars.unwrap_or(0));
@@ -138,7 +136,7 @@ fn times(count: u64, nanodollars: i64) -> i64 {
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum CallOutcome {
     Completed,
     ClientGone,
     UpstreamBroke,
@@ -148,7 +146,7 @@ pub enum Outcome {
     Recovered,
 }
 
-impl Outcome {
+impl CallOutcome {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -164,13 +162,13 @@ impl Outcome {
 /// Where the amount of a receipt comes from: the provider's figures, what was observed, or the hold itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Basis {
+pub enum ChargeBasis {
     Provider,
     Observed,
     Held,
 }
 
-impl Basis {
+impl ChargeBasis {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -185,7 +183,7 @@ impl Basis {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Charge {
     pub amount_nanodollars: i64,
-    pub basis: Basis,
+    pub basis: ChargeBasis,
     pub usage: Usage,
 }
 
@@ -200,30 +198,32 @@ pub struct Charge {
 /// in time, it is charged all the output that was held, unless the call had said that nothing is hidden. The input is
 /// charged as the provider named it, if it did.
 #[must_use]
-pub fn charge(price: &Price, hold: &Bound, seen: Seen) -> Charge {
+pub fn charge(price: &Price, hold: &CostBound, seen: UsageReport) -> Charge {
     let held = hold.total_nanodollars();
     let (amount_nanodollars, basis, usage) = match seen {
-        Seen::NoCharge => (0, Basis::Provider, Usage::default()),
-        Seen::Final(usage) if !is_priced(price, &usage) => (cost(price, &usage).max(held), Basis::Held, usage),
-        Seen::Final(usage) => (cost(price, &usage), Basis::Provider, usage),
-        Seen::Part { usage: Some(usage), output_tokens } => {
-            let usage = Usage { output_tokens: usage.output_tokens.max(output_tokens), ..usage };
-            (cost(price, &usage).min(held), Basis::Observed, usage)
+        UsageReport::NoCharge => (0, ChargeBasis::Provider, Usage::default()),
+        UsageReport::Final(usage) if !is_priced(price, &usage) => {
+            (cost(price, &usage).max(held), ChargeBasis::Held, usage)
         }
-        Seen::Part { usage: None, output_tokens } => {
+        UsageReport::Final(usage) => (cost(price, &usage), ChargeBasis::Provider, usage),
+        UsageReport::Part { usage: Some(usage), output_tokens } => {
+            let usage = Usage { output_tokens: usage.output_tokens.max(output_tokens), ..usage };
+            (cost(price, &usage).min(held), ChargeBasis::Observed, usage)
+        }
+        UsageReport::Part { usage: None, output_tokens } => {
             let output = share(hold.output_nanodollars, output_tokens, hold.output_tokens);
             let usage = Usage { input_tokens: hold.input_tokens, output_tokens, ..Usage::default() };
-            (hold.input_nanodollars.saturating_add(output).min(held), Basis::Observed, usage)
+            (hold.input_nanodollars.saturating_add(output).min(held), ChargeBasis::Observed, usage)
         }
-        Seen::CutOff { usage, output_tokens } if !hold.may_hide_output && !hold.reads_again => {
-            return charge(price, hold, Seen::Part { usage, output_tokens });
+        UsageReport::CutOff { usage, output_tokens } if !hold.may_hide_output && !hold.reads_again => {
+            return charge(price, hold, UsageReport::Part { usage, output_tokens });
         }
         // What was named before a search says nothing of what was read after it.
-        Seen::CutOff { usage: Some(usage), .. } if !hold.reads_again => {
+        UsageReport::CutOff { usage: Some(usage), .. } if !hold.reads_again => {
             let usage = Usage { output_tokens: hold.output_tokens, ..usage };
-            (cost(price, &usage).min(held), Basis::Held, usage)
+            (cost(price, &usage).min(held), ChargeBasis::Held, usage)
         }
-        Seen::CutOff { .. } | Seen::Unreadable => (held, Basis::Held, Usage::default()),
+        UsageReport::CutOff { .. } | UsageReport::Unreadable => (held, ChargeBasis::Held, Usage::default()),
     };
     Charge { amount_nanodollars, basis, usage }
 }

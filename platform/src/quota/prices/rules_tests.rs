@@ -1,10 +1,12 @@
 //! The rules as tables and as properties: the hold is never less than the cost.
 
+use berth_providers::{CacheWrites, Provider};
 use proptest::prelude::*;
 
+use super::super::tariffs::Tariff;
 use super::*;
 
-const RATES: Rates = Rates {
+const RATES: TokenRates = TokenRates {
     input: 3_000_000_000,
     cache_write: Some(3_750_000_000),
     cache_write_long: Some(6_000_000_000),
@@ -18,7 +20,7 @@ fn price() -> Price {
         max_output_tokens: Some(64_000),
         long_above_tokens: None,
         standard: Tariff { rates: RATES, long: None },
-        tiers: [(Tier::Priority, tariff(2)), (Tier::Ultrafast, tariff(6))].into(),
+        tiers: [(ServiceTier::Priority, tariff(2)), (ServiceTier::Ultrafast, tariff(6))].into(),
         us_permille: Some(1100),
         web_search_nanodollars: Some(10_000_000),
         call_nanodollars: 0,
@@ -27,7 +29,7 @@ fn price() -> Price {
 
 /// So many times as dear as the standard one.
 fn tariff(times: i64) -> Tariff {
-    let rates = Rates {
+    let rates = TokenRates {
         input: times * RATES.input,
         cache_write: RATES.cache_write.map(|rate| times * rate),
         cache_write_long: RATES.cache_write_long.map(|rate| times * rate),
@@ -41,7 +43,7 @@ fn demand() -> Demand {
     Demand {
         provider: Provider::ANTHROPIC,
         model: "claude-sonnet-4-6".into(),
-        service: Service::Auto(Tier::Standard),
+        service: TierChoice::Auto(ServiceTier::Standard),
         input: InputBound::Tokens(1000),
         cache_writes: CacheWrites::Never,
         max_output_tokens: Some(100),
@@ -65,9 +67,13 @@ fn holds_by_hand() {
     assert_eq!(hold(&|d| d.cache_writes = CacheWrites::Short), (3_750_000, 1_500_000));
     assert_eq!(hold(&|d| d.cache_writes = CacheWrites::Long), (6_000_000, 1_500_000));
     assert_eq!(hold(&|d| d.may_be_us = true), (3_300_000, 1_650_000));
-    assert_eq!(hold(&|d| d.service = Service::Named(Tier::Priority)), (6_000_000, 3_000_000));
-    assert_eq!(hold(&|d| d.service = Service::Auto(Tier::Ultrafast)), (18_000_000, 9_000_000));
-    assert_eq!(hold(&|d| d.service = Service::Auto(Tier::Flex)), (3_000_000, 1_500_000), "it has no such tier");
+    assert_eq!(hold(&|d| d.service = TierChoice::Named(ServiceTier::Priority)), (6_000_000, 3_000_000));
+    assert_eq!(hold(&|d| d.service = TierChoice::Auto(ServiceTier::Ultrafast)), (18_000_000, 9_000_000));
+    assert_eq!(
+        hold(&|d| d.service = TierChoice::Auto(ServiceTier::Flex)),
+        (3_000_000, 1_500_000),
+        "it has no such tier"
+    );
     assert_eq!(hold(&|d| d.web_searches = 2), (9_000_000, 4_500_000), "all is read three times");
     assert_eq!(hold(&|d| d.answers = 3), (3_000_000, 4_500_000));
     assert_eq!(hold(&|d| d.max_output_tokens = None).1, 960_000_000);
@@ -77,7 +83,7 @@ fn holds_by_hand() {
 
 #[test]
 fn a_body_that_its_bytes_do_not_bound_reaches_the_dear_tier_even_of_a_model_that_is_said_to_take_less() {
-    let long = Some(Rates { output: 2 * RATES.output, ..RATES });
+    let long = Some(TokenRates { output: 2 * RATES.output, ..RATES });
     let standard = Tariff { rates: RATES, long };
     let price = Price { max_input_tokens: Some(200_000), long_above_tokens: Some(200_000), standard, ..price() };
     let open = Demand { input: InputBound::WholeModel { at_least: 9 }, ..demand() };
@@ -90,10 +96,10 @@ fn searches_are_held_one_by_one_and_charged_as_many_as_there_were() {
     let hold = bound(&price(), &searching).unwrap();
     assert_eq!(hold.other_nanodollars, 30_000_000);
     let used = Usage { input_tokens: 1000, web_searches: 2, ..Usage::default() };
-    let charged = charge(&price(), &hold, Seen::Final(used));
-    assert_eq!((charged.amount_nanodollars, charged.basis), (3_000_000 + 20_000_000, Basis::Provider));
+    let charged = charge(&price(), &hold, UsageReport::Final(used));
+    assert_eq!((charged.amount_nanodollars, charged.basis), (3_000_000 + 20_000_000, ChargeBasis::Provider));
     // Who leaves before the figures may have let the model read any number of pages.
-    let cut = Seen::Part { usage: Some(used), output_tokens: 1 }.cut_off();
+    let cut = UsageReport::Part { usage: Some(used), output_tokens: 1 }.cut_off();
     assert_eq!(charge(&price(), &hold, cut).amount_nanodollars, hold.total_nanodollars());
 }
 
@@ -105,25 +111,29 @@ fn what_has_no_price_cannot_be_bounded_by_name() {
         bound(&price, &demand).unwrap_err()
     };
     let silent = Price { max_input_tokens: None, max_output_tokens: None, web_search_nanodollars: None, ..price() };
-    assert_eq!(bound_of(silent.clone(), |d| d.max_output_tokens = None), NoBound::Size);
-    assert_eq!(bound_of(silent.clone(), |d| d.input = InputBound::WholeModel { at_least: 1 }), NoBound::Size);
-    assert_eq!(bound_of(silent, |d| d.web_searches = 1), NoBound::WebSearch);
-    assert_eq!(bound_of(price(), |d| d.service = Service::Named(Tier::Fast)), NoBound::Tier(Tier::Fast));
+    assert_eq!(bound_of(silent.clone(), |d| d.max_output_tokens = None), UnboundedCost::Size);
+    assert_eq!(bound_of(silent.clone(), |d| d.input = InputBound::WholeModel { at_least: 1 }), UnboundedCost::Size);
+    assert_eq!(bound_of(silent, |d| d.web_searches = 1), UnboundedCost::WebSearch);
+    assert_eq!(
+        bound_of(price(), |d| d.service = TierChoice::Named(ServiceTier::Fast)),
+        UnboundedCost::Tier(ServiceTier::Fast)
+    );
 }
 
 #[test]
 fn a_call_is_charged_in_the_tier_in_which_it_was_served_and_never_for_less_than_the_hold_in_an_unknown_one() {
-    let hold = bound(&price(), &Demand { service: Service::Named(Tier::Priority), ..demand() }).unwrap();
-    let served = |tier| charge(&price(), &hold, Seen::Final(Usage { output_tokens: 10, tier, ..Usage::default() }));
-    assert_eq!(served(Tier::Priority).amount_nanodollars, 300_000);
-    assert_eq!(served(Tier::Standard).amount_nanodollars, 150_000);
-    assert_eq!(served(Tier::Fast).amount_nanodollars, hold.total_nanodollars());
-    assert_eq!(served(Tier::Fast).basis, Basis::Held);
+    let hold = bound(&price(), &Demand { service: TierChoice::Named(ServiceTier::Priority), ..demand() }).unwrap();
+    let served =
+        |tier| charge(&price(), &hold, UsageReport::Final(Usage { output_tokens: 10, tier, ..Usage::default() }));
+    assert_eq!(served(ServiceTier::Priority).amount_nanodollars, 300_000);
+    assert_eq!(served(ServiceTier::Standard).amount_nanodollars, 150_000);
+    assert_eq!(served(ServiceTier::Fast).amount_nanodollars, hold.total_nanodollars());
+    assert_eq!(served(ServiceTier::Fast).basis, ChargeBasis::Held);
 }
 
 #[test]
 fn what_was_used_is_read_back_as_it_was_written_and_from_before_it_had_every_field() {
-    let usage = Usage { input_tokens: 3, web_searches: 1, tier: Tier::Flex, in_us: true, ..Usage::default() };
+    let usage = Usage { input_tokens: 3, web_searches: 1, tier: ServiceTier::Flex, in_us: true, ..Usage::default() };
     let text = serde_json::to_string(&usage).unwrap();
     assert_eq!(serde_json::from_str::<Usage>(&text).unwrap(), usage, "{text}");
     let early: Usage = serde_json::from_str(r#"{"input_tokens":3,"output_tokens":4}"#).unwrap();
@@ -135,12 +145,12 @@ fn a_call_cut_off_from_this_side_is_charged_all_the_output_that_it_may_have_hidd
     let open = bound(&price(), &Demand { may_hide_output: true, ..demand() }).unwrap();
     let shown = bound(&price(), &demand()).unwrap();
     let started = Usage { input_tokens: 200, output_tokens: 1, ..Usage::default() };
-    let cut = |hold, usage| charge(&price(), hold, Seen::Part { usage, output_tokens: 10 }.cut_off());
+    let cut = |hold, usage| charge(&price(), hold, UsageReport::Part { usage, output_tokens: 10 }.cut_off());
     assert_eq!(cut(&open, None).amount_nanodollars, open.total_nanodollars());
     assert_eq!(cut(&open, Some(started)).amount_nanodollars, 600_000 + open.output_nanodollars);
-    assert_eq!(cut(&open, Some(started)).basis, Basis::Held);
+    assert_eq!(cut(&open, Some(started)).basis, ChargeBasis::Held);
     assert_eq!(cut(&shown, Some(started)).amount_nanodollars, 600_000 + 150_000);
-    assert_eq!(charge(&price(), &open, Seen::Final(started).cut_off()).basis, Basis::Provider);
+    assert_eq!(charge(&price(), &open, UsageReport::Final(started).cut_off()).basis, ChargeBasis::Provider);
 }
 
 #[test]
@@ -152,14 +162,15 @@ fn a_tenth_of_a_nanodollar_is_rounded_up() {
 #[test]
 fn a_call_that_broke_off_is_charged_its_input_and_never_more_than_the_hold() {
     let hold = bound(&price(), &demand()).unwrap();
-    let part = |usage, output_tokens| charge(&price(), &hold, Seen::Part { usage, output_tokens }).amount_nanodollars;
+    let part =
+        |usage, output_tokens| charge(&price(), &hold, UsageReport::Part { usage, output_tokens }).amount_nanodollars;
     assert_eq!(part(None, 0), hold.input_nanodollars);
     assert_eq!(part(None, 10), hold.input_nanodollars + 150_000);
     assert_eq!(part(None, 1_000_000), hold.total_nanodollars());
     let started = Usage { input_tokens: 200, output_tokens: 1, ..Usage::default() };
     assert_eq!(part(Some(started), 10), 600_000 + 150_000);
-    assert_eq!(charge(&price(), &hold, Seen::Unreadable).amount_nanodollars, hold.total_nanodollars());
-    assert_eq!(charge(&price(), &hold, Seen::NoCharge).amount_nanodollars, 0);
+    assert_eq!(charge(&price(), &hold, UsageReport::Unreadable).amount_nanodollars, hold.total_nanodollars());
+    assert_eq!(charge(&price(), &hold, UsageReport::NoCharge).amount_nanodollars, 0);
 }
 
 #[test]
@@ -180,8 +191,8 @@ fn money_is_said_exactly_and_never_as_nothing() {
 
 prop_compose! {
     fn rates()(input in 1..50_000_000_000_i64, write in 1000..2500_i64, read in 0..1000_i64, output in 1..250_000_000_000_i64,
-               has_write: bool, has_long: bool, has_read: bool) -> Rates {
-        Rates {
+               has_write: bool, has_long: bool, has_read: bool) -> TokenRates {
+        TokenRates {
             input,
             cache_write: has_write.then_some(input / 1000 * write),
             cache_write_long: has_long.then_some(input / 1000 * write * 2),
@@ -194,14 +205,14 @@ prop_compose! {
 prop_compose! {
     pub fn prices()(standard in rates(), long in proptest::option::of((rates(), 0..400_000_u64)), us in proptest::option::of(1000..1500_i64),
                 tiers in proptest::collection::vec((rates(), rates()), 4), offered in 0..16_u8, search in proptest::option::of(0..50_000_000_i64), per_call in 0..50_000_000_i64) -> Price {
-        let tier = |number: usize, tier: Tier| {
+        let tier = |number: usize, tier: ServiceTier| {
             let (rates, dear) = tiers[number].clone();
             (offered & (1 << number) > 0).then(|| (tier, Tariff { rates, long: long.as_ref().map(|_| dear) }))
         };
         Price {
             max_input_tokens: Some(1_000_000),
             max_output_tokens: Some(64_000),
-            tiers: [tier(0, Tier::Flex), tier(1, Tier::Priority), tier(2, Tier::Fast), tier(3, Tier::Ultrafast)].into_iter().flatten().collect(),
+            tiers: [tier(0, ServiceTier::Flex), tier(1, ServiceTier::Priority), tier(2, ServiceTier::Fast), tier(3, ServiceTier::Ultrafast)].into_iter().flatten().collect(),
             long_above_tokens: long.as_ref().map(|(_, above)| *above),
             standard: Tariff { rates: standard, long: long.as_ref().map(|(rates, _)| rates.clone()) },
             us_permille: us,
@@ -214,9 +225,9 @@ prop_compose! {
 prop_compose! {
     pub fn demands()(tokens in 0..2_000_000_u64, input in 0..3_usize, max_output in proptest::option::of(0..200_000_u64), answers in 1..5_u64,
                  extra in 0..1000_u64, searches in 0..4_u64, writes in 0..3_usize, may_be_us: bool, named: bool, tier in 0..5_usize) -> Demand {
-        let tier = [Tier::Standard, Tier::Flex, Tier::Priority, Tier::Fast, Tier::Ultrafast][tier];
+        let tier = [ServiceTier::Standard, ServiceTier::Flex, ServiceTier::Priority, ServiceTier::Fast, ServiceTier::Ultrafast][tier];
         Demand {
-            service: if named { Service::Named(tier) } else { Service::Auto(tier) },
+            service: if named { TierChoice::Named(tier) } else { TierChoice::Auto(tier) },
             input: [InputBound::WholeModel { at_least: tokens }, InputBound::Tokens(tokens), InputBound::Counted(tokens)][input],
             cache_writes: [CacheWrites::Never, CacheWrites::Short, CacheWrites::Long][writes],
             max_output_tokens: max_output,
@@ -235,11 +246,11 @@ proptest! {
         searched in 0..4_u64, in_us: bool, in_standard: bool,
     ) {
         let Ok(hold) = bound(&price, &demand) else {
-            let unpriced = matches!(demand.service, Service::Named(tier) if price.tariff(tier).is_none());
+            let unpriced = matches!(demand.service, TierChoice::Named(tier) if price.tariff(tier).is_none());
             prop_assert!(unpriced || (demand.web_searches > 0 && price.web_search_nanodollars.is_none()));
             return Ok(());
         };
-        let (Service::Auto(tier) | Service::Named(tier)) = demand.service;
+        let (TierChoice::Auto(tier) | TierChoice::Named(tier)) = demand.service;
         let counted = hold.input_tokens * used.0 / 100;
         let read = counted * split.0 / 100;
         let write = if demand.cache_writes == CacheWrites::Never { 0 } else { (counted - read) * split.1 / 100 };
@@ -249,14 +260,14 @@ proptest! {
             cache_write_tokens: write, cache_write_long_tokens: write_long, cache_read_tokens: read,
             output_tokens: hold.output_tokens * used.1 / 100,
             web_searches: searched.min(demand.web_searches),
-            tier: if in_standard || price.tariff(tier).is_none() { Tier::Standard } else { tier },
+            tier: if in_standard || price.tariff(tier).is_none() { ServiceTier::Standard } else { tier },
             in_us: in_us && demand.may_be_us, unpriced: false,
         };
         prop_assert!(hold.total_nanodollars() >= cost(&price, &usage));
-        prop_assert_eq!(charge(&price, &hold, Seen::Final(usage)).basis, Basis::Provider);
-        let part = Seen::Part { usage: Some(usage), output_tokens: 7 };
-        let silent = Seen::Part { usage: None, output_tokens: 7 };
-        for seen in [Seen::Final(usage), part, part.cut_off(), silent, silent.cut_off(), Seen::Unreadable] {
+        prop_assert_eq!(charge(&price, &hold, UsageReport::Final(usage)).basis, ChargeBasis::Provider);
+        let part = UsageReport::Part { usage: Some(usage), output_tokens: 7 };
+        let silent = UsageReport::Part { usage: None, output_tokens: 7 };
+        for seen in [UsageReport::Final(usage), part, part.cut_off(), silent, silent.cut_off(), UsageReport::Unreadable] {
             prop_assert!(charge(&price, &hold, seen).amount_nanodollars <= hold.total_nanodollars());
         }
     }

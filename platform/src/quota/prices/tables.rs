@@ -1,11 +1,29 @@
-//! Which price table is in force: the operator's words about it, and taking one over.
+//! Which price table is in force: the operator's commands about it, and taking one over.
 
-use super::book::{Changes, PriceBook, TABLE};
-use crate::clock::Timestamp;
-use crate::db::audit;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::book::{PriceBook, PriceChanges, TABLE};
+use super::store::{self, NewTable, StoredTable};
+use super::tariffs::Price;
+use crate::clock::{Clock, Timestamp};
+use crate::config::{Config, Providers, UnknownModels};
+use crate::db::Db;
+use crate::db::audit::{self, AuditEntry};
 use crate::error::{Error, Result};
-use crate::quota::entities::price_versions;
-use crate::quota::{Quota, store};
+use berth_providers::Demand;
+
+/// The source of the table that a program was built with.
+const BUILT_IN: &str = "built in";
+
+/// All price tables that were imported, and the one in force.
+pub struct PriceTables {
+    db: Db,
+    clock: Clock,
+    /// Prices that are only in the settings.
+    providers: Providers,
+    unknown_models: UnknownModels,
+    active: RwLock<Arc<PriceBook>>,
+}
 
 /// A table of prices, as the operator sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,109 +34,177 @@ pub struct PriceTable {
     pub is_in_force: bool,
     /// Whether it can be put in force: the text of old ones was not kept.
     pub is_whole: bool,
-    /// When it was taken in, and by whom; nobody: it came with the program.
-    pub taken_in: (Option<Timestamp>, String),
-    /// The same of when it was last put in force.
-    pub chosen: (Option<Timestamp>, String),
+    pub imported: TableEvent,
+    /// When it was last put in force; `at` is `None` when it never was.
+    pub activated: TableEvent,
 }
 
-/// The source of the table that a program was built with.
-const BUILT_IN: &str = "built in";
+/// When the operator did something to a table, and who did it: empty for the table that came with the program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableEvent {
+    pub at: Option<Timestamp>,
+    pub by: String,
+}
 
-impl Quota {
+/// A price by which a call is held and charged.
+pub struct ApplicablePrice {
+    pub price: Arc<Price>,
+    /// The model has no price of its own: this is the dearest of its provider's.
+    pub is_dearest: bool,
+}
+
+/// The table in force, as it was imported and with the settings.
+struct ActiveTable {
+    source: String,
+    text: String,
+    book: PriceBook,
+}
+
+impl PriceTables {
+    /// With the table that was built in, until [`PriceTables::reload`].
+    ///
+    /// # Errors
+    /// When that table cannot be read.
+    pub(in crate::quota) fn open(db: Db, clock: Clock, config: &Config) -> Result<Self> {
+        let Config { providers, unknown_models, .. } = config;
+        let active = RwLock::new(Arc::new(PriceBook::read(TABLE, providers)?));
+        Ok(Self { db, clock, providers: providers.clone(), unknown_models: *unknown_models, active })
+    }
+
     /// Takes a table in and puts it in force: calls are held and charged by it from now on, and what was charged stays.
     /// Its version, and how it differs from the one before. The platform that makes calls has to be told with
-    /// [`Quota::reread_prices`].
+    /// [`PriceTables::reload`].
     ///
     /// # Errors
     /// A sentence that says which row cannot be read; nothing has changed then.
-    pub async fn import_prices(&self, table: &str, source: &str, by: &str) -> Result<(String, Changes)> {
-        let book = self.read_prices(table)?;
-        let changes = book.compared_with(&self.in_force().await?.2);
-        let (clock, now) = (&self.0.clock, self.0.clock.now());
-        let tx = self.0.db.begin().await?;
-        store::import_prices(&tx, &book, (source, table), (by, now)).await?;
-        store::choose_prices(&tx, &book.version, (by, now)).await?;
-        let entry = audit::AuditEntry { actor: by, action: "import_prices", subject: &book.version, detail: source };
+    pub async fn import(&self, text: &str, source: &str, by: &str) -> Result<(String, PriceChanges)> {
+        let book = self.read(text)?;
+        let changes = book.compared_with(&self.active_book().await?);
+        let (clock, now) = (&self.clock, self.clock.now());
+        let tx = self.db.begin().await?;
+        store::import(&tx, NewTable { book: &book, source, text, imported_by: by, imported_at: now }).await?;
+        store::activate(&tx, &book.version, by, now).await?;
+        let entry = AuditEntry { actor: by, action: "import_prices", subject: &book.version, detail: source };
         audit::record(&tx, clock, &entry).await?;
         tx.commit().await?;
         Ok((book.version, changes))
+    }
+
+    /// Takes a table in and puts nothing in force: its version, by which it can be looked at.
+    ///
+    /// # Errors
+    /// A sentence that says which row cannot be read; nothing is kept then.
+    pub async fn add(&self, text: &str, source: &str, by: &str) -> Result<String> {
+        let book = self.read(text)?;
+        let now = self.clock.now();
+        let tx = self.db.begin().await?;
+        store::import(&tx, NewTable { book: &book, source, text, imported_by: by, imported_at: now }).await?;
+        let entry = AuditEntry { actor: by, action: "keep_prices", subject: &book.version, detail: source };
+        audit::record(&tx, &self.clock, &entry).await?;
+        tx.commit().await?;
+        Ok(book.version)
     }
 
     /// Puts a table in force that was there before; `None`: the one that the program was built with.
     ///
     /// # Errors
     /// When there is none of that version.
-    pub async fn use_prices(&self, version: Option<&str>, by: &str) -> Result<()> {
-        let built_in = self.read_prices(TABLE)?.version;
+    pub async fn activate(&self, version: Option<&str>, by: &str) -> Result<()> {
+        let built_in = self.read(TABLE)?.version;
         // Chosen by its version it would stay when the program comes with another.
         let version = version.filter(|version| *version != built_in);
-        let tx = self.0.db.begin().await?;
+        let tx = self.db.begin().await?;
         match version {
-            None => store::choose_no_prices(&tx).await?,
+            None => store::activate_built_in(&tx).await?,
             Some(version) => {
-                if !store::choose_prices(&tx, version, (by, self.0.clock.now())).await? {
+                if !store::activate(&tx, version, by, self.clock.now()).await? {
                     return Err(Error::NotFound);
                 }
             }
         }
-        let entry =
-            audit::AuditEntry { actor: by, action: "use_prices", subject: version.unwrap_or(BUILT_IN), detail: "" };
-        audit::record(&tx, &self.0.clock, &entry).await?;
+        let entry = AuditEntry { actor: by, action: "use_prices", subject: version.unwrap_or(BUILT_IN), detail: "" };
+        audit::record(&tx, &self.clock, &entry).await?;
         tx.commit().await
     }
 
     /// Every table that is known, the newest first.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn price_tables(&self) -> Result<Vec<PriceTable>> {
-        let in_force = self.in_force().await?.2.version;
-        let versions = store::price_versions(self.0.db.read()).await?;
-        Ok(versions.into_iter().map(|version| PriceTable::of(version, &in_force)).collect())
+    pub async fn list(&self) -> Result<Vec<PriceTable>> {
+        let active = self.active_book().await?.version;
+        let tables = store::tables(self.db.read()).await?;
+        Ok(tables.into_iter().map(|table| PriceTable::of(table, &active)).collect())
     }
 
     /// Goes by the table that is in force now. Calls in flight are charged by the one that they were held by.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn reread_prices(&self) -> Result<()> {
-        let (source, table, book) = self.in_force().await?;
+    pub async fn reload(&self) -> Result<()> {
+        let ActiveTable { source, text, book } = self.active_table().await?;
         // Written down before the first call goes by it: with other settings, the same table is another version.
-        let tx = self.0.db.begin().await?;
-        store::import_prices(&tx, &book, (&source, &table), ("", self.0.clock.now())).await?;
+        let tx = self.db.begin().await?;
+        let (imported_by, imported_at) = ("", self.clock.now());
+        store::import(&tx, NewTable { book: &book, source: &source, text: &text, imported_by, imported_at }).await?;
         tx.commit().await?;
-        if book.version != self.0.prices().version {
+        if book.version != self.active().version {
             tracing::info!(version = %book.version, "another price table is in force");
         }
-        self.0.set_prices(book);
+        *self.active.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(book);
         Ok(())
     }
 
-    /// The table that is in force: where it came from, as it was imported, and what it and the settings come to.
-    pub(super) async fn in_force(&self) -> Result<(String, String, PriceBook)> {
-        let chosen = store::chosen_prices(self.0.db.read()).await?;
-        let (source, table) = chosen.unwrap_or_else(|| (BUILT_IN.to_owned(), TABLE.to_owned()));
-        let book = PriceBook::read(&table, &self.0.providers)?;
-        Ok((source, table, book))
+    /// The prices by which this process goes now.
+    pub(in crate::quota) fn active(&self) -> Arc<PriceBook> {
+        Arc::clone(&self.active.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What `table` and the settings come to.
-    pub(super) fn read_prices(&self, table: &str) -> Result<PriceBook> {
-        PriceBook::read(table, &self.0.providers).map_err(|why| Error::invalid("prices", format!("{why:#}")))
+    /// The price in `book` by which a call is held and charged; `None` when the call cannot be made.
+    pub(in crate::quota) fn applicable(&self, book: &PriceBook, demand: &Demand) -> Option<ApplicablePrice> {
+        match (book.find(&demand.provider, &demand.model), self.unknown_models) {
+            (Some(price), _) => Some(ApplicablePrice { price, is_dearest: false }),
+            (None, UnknownModels::Dearest) => {
+                Some(ApplicablePrice { price: book.dearest(&demand.provider)?, is_dearest: true })
+            }
+            (None, UnknownModels::Refuse) => None,
+        }
+    }
+
+    /// All prices of a version, if it is still kept.
+    pub(in crate::quota) async fn book(&self, version: &str) -> Result<Option<PriceBook>> {
+        store::book(self.db.read(), version).await
+    }
+
+    /// The price of a model in a version, if that is still kept.
+    pub(in crate::quota) async fn price(&self, version: &str, provider: &str, model: &str) -> Result<Option<Price>> {
+        store::price(self.db.read(), version, provider, model).await
+    }
+
+    /// The prices in force by the database, which another process may have changed.
+    pub(super) async fn active_book(&self) -> Result<PriceBook> {
+        Ok(self.active_table().await?.book)
+    }
+
+    async fn active_table(&self) -> Result<ActiveTable> {
+        let (source, text) = match store::active_table(self.db.read()).await? {
+            Some(table) => (table.source, table.text),
+            None => (BUILT_IN.to_owned(), TABLE.to_owned()),
+        };
+        let book = PriceBook::read(&text, &self.providers)?;
+        Ok(ActiveTable { source, text, book })
+    }
+
+    /// What a table and the settings come to.
+    fn read(&self, text: &str) -> Result<PriceBook> {
+        PriceBook::read(text, &self.providers).map_err(|why| Error::invalid("prices", format!("{why:#}")))
     }
 }
 
 impl PriceTable {
-    fn of(version: price_versions::Model, in_force: &str) -> Self {
-        let at = |ms| (ms > 0).then_some(Timestamp(ms));
+    fn of(table: StoredTable, active: &str) -> Self {
+        let event = |at: Timestamp, by| TableEvent { at: (at.0 > 0).then_some(at), by };
         Self {
-            is_in_force: version.version == in_force,
-            is_whole: !version.table_text.is_empty(),
-            version: version.version,
-            source: version.source,
-            taken_in: (at(version.imported_at_ms), version.imported_by),
-            chosen: (at(version.chosen_at_ms), version.chosen_by),
+            is_in_force: table.version == active,
+            is_whole: !table.text.is_empty(),
+            version: table.version,
+            source: table.source,
+            imported: event(table.imported_at, table.imported_by),
+            activated: event(table.activated_at, table.activated_by),
         }
     }
 }

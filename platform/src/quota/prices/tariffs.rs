@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use berth_providers::CacheWrites;
-pub use berth_providers::ServiceTier as Tier;
+use berth_providers::{CacheWrites, ServiceTier};
 use serde::{Deserialize, Serialize};
 
 /// Nano-dollars per million tokens, for each class of token. A class without its own price costs what fresh input does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rates {
+pub struct TokenRates {
     pub input: i64,
     /// Writing to the cache for a short time: 5 minutes (Anthropic), 30 minutes (OpenAI).
     pub cache_write: Option<i64>,
@@ -18,7 +17,7 @@ pub struct Rates {
     pub output: i64,
 }
 
-impl Rates {
+impl TokenRates {
     pub(super) fn short_write(&self) -> i64 {
         self.cache_write.unwrap_or(self.input)
     }
@@ -44,13 +43,13 @@ impl Rates {
 /// What a token costs in one tier.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tariff {
-    pub rates: Rates,
+    pub rates: TokenRates,
     /// For the whole call once its input is long; see [`Price::long_above_tokens`].
-    pub long: Option<Rates>,
+    pub long: Option<TokenRates>,
 }
 
 impl Tariff {
-    pub(super) fn rates(&self, is_long: bool) -> &Rates {
+    pub(super) fn rates(&self, is_long: bool) -> &TokenRates {
         self.long.as_ref().filter(|_| is_long).unwrap_or(&self.rates)
     }
 }
@@ -64,7 +63,7 @@ pub struct Price {
     pub long_above_tokens: Option<u64>,
     pub standard: Tariff,
     /// The other tiers that the model is offered in.
-    pub tiers: BTreeMap<Tier, Tariff>,
+    pub tiers: BTreeMap<ServiceTier, Tariff>,
     /// Factor in thousandths when the provider computes in the United States only.
     pub us_permille: Option<i64>,
     /// For each search of the web; `None`: it may not search.
@@ -74,10 +73,24 @@ pub struct Price {
 }
 
 impl Price {
+    /// The same rates for everything that a call can meet.
+    pub(in crate::quota) fn flat(rates: TokenRates) -> Self {
+        Self {
+            max_input_tokens: None,
+            max_output_tokens: None,
+            long_above_tokens: None,
+            standard: Tariff { rates, long: None },
+            tiers: BTreeMap::new(),
+            us_permille: None,
+            web_search_nanodollars: None,
+            call_nanodollars: 0,
+        }
+    }
+
     /// What a token costs in `tier`, if the model is offered in it.
     #[must_use]
-    pub fn tariff(&self, tier: Tier) -> Option<&Tariff> {
-        if tier == Tier::Standard { Some(&self.standard) } else { self.tiers.get(&tier) }
+    pub fn tariff(&self, tier: ServiceTier) -> Option<&Tariff> {
+        if tier == ServiceTier::Standard { Some(&self.standard) } else { self.tiers.get(&tier) }
     }
 
     pub(super) fn is_long(&self, input_tokens: u64) -> bool {

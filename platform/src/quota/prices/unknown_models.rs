@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::tariffs::{Price, Rates, Tariff, Tier};
+use super::tariffs::{Price, Tariff, TokenRates};
+use berth_providers::ServiceTier;
 
 /// What a receipt says of a call that was held and charged by it.
 pub const REASON: &str = "the price table does not know the model: charged at the dearest of its provider's prices";
@@ -13,7 +14,7 @@ pub const REASON: &str = "the price table does not know the model: charged at th
 #[must_use]
 pub fn of<'a>(prices: impl Iterator<Item = &'a Price> + Clone) -> Option<Price> {
     prices.clone().next()?;
-    let tiers: BTreeSet<Tier> = prices.clone().flat_map(|price| price.tiers.keys().copied()).collect();
+    let tiers: BTreeSet<ServiceTier> = prices.clone().flat_map(|price| price.tiers.keys().copied()).collect();
     Some(Price {
         max_input_tokens: prices.clone().filter_map(|price| price.max_input_tokens).max(),
         max_output_tokens: prices.clone().filter_map(|price| price.max_output_tokens).max(),
@@ -30,25 +31,25 @@ pub fn of<'a>(prices: impl Iterator<Item = &'a Price> + Clone) -> Option<Price> 
 }
 
 /// Rates for short and for long input.
-fn both(tariff: &Tariff) -> Vec<&Rates> {
+fn both(tariff: &Tariff) -> Vec<&TokenRates> {
     std::iter::once(&tariff.rates).chain(&tariff.long).collect()
 }
 
 /// What a token of a model can cost in a tier: any of its rates, where it is not offered in that.
-fn in_tier(price: &Price, tier: Tier) -> Vec<&Rates> {
+fn in_tier(price: &Price, tier: ServiceTier) -> Vec<&TokenRates> {
     match price.tariff(tier) {
         Some(tariff) => both(tariff),
         None => price.tiers.values().chain([&price.standard]).flat_map(both).collect(),
     }
 }
 
-fn dearest<'a>(rates: impl Iterator<Item = &'a Rates> + Clone) -> Tariff {
-    let most = |rate: fn(&Rates) -> i64| rates.clone().map(rate).max().unwrap_or(i64::MAX);
-    let rates = Rates {
+fn dearest<'a>(rates: impl Iterator<Item = &'a TokenRates> + Clone) -> Tariff {
+    let most = |rate: fn(&TokenRates) -> i64| rates.clone().map(rate).max().unwrap_or(i64::MAX);
+    let rates = TokenRates {
         input: most(|rates| rates.input),
-        cache_write: Some(most(Rates::short_write)),
-        cache_write_long: Some(most(Rates::long_write)),
-        cache_read: Some(most(Rates::read)),
+        cache_write: Some(most(TokenRates::short_write)),
+        cache_write_long: Some(most(TokenRates::long_write)),
+        cache_read: Some(most(TokenRates::read)),
         output: most(|rates| rates.output),
     };
     Tariff { rates, long: None }

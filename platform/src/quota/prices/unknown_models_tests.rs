@@ -3,13 +3,14 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::quota::prices::rules::{CacheWrites, Demand, InputBound, Provider, Service, Usage, bound, cost};
+use crate::quota::prices::rules::{bound, cost};
+use berth_providers::{CacheWrites, Demand, InputBound, Provider, TierChoice, Usage};
 
-fn rates() -> impl Strategy<Value = Rates> {
+fn rates() -> impl Strategy<Value = TokenRates> {
     let one = || 0_i64..20_000_000_000;
     let some = || prop::option::of(one());
     (one(), some(), some(), some(), one()).prop_map(|(input, cache_write, cache_write_long, cache_read, output)| {
-        Rates { input, cache_write, cache_write_long, cache_read, output }
+        TokenRates { input, cache_write, cache_write_long, cache_read, output }
     })
 }
 
@@ -19,7 +20,11 @@ fn tariff() -> impl Strategy<Value = Tariff> {
 
 fn price() -> impl Strategy<Value = Price> {
     let size = || prop::option::of(1_u64..1_000_000);
-    let tiers = prop::collection::btree_map(prop::sample::select(vec![Tier::Flex, Tier::Priority]), tariff(), 0..3);
+    let tiers = prop::collection::btree_map(
+        prop::sample::select(vec![ServiceTier::Flex, ServiceTier::Priority]),
+        tariff(),
+        0..3,
+    );
     let factors = (prop::option::of(1000_i64..2000), prop::option::of(0_i64..1_000_000_000), 0_i64..1_000_000);
     (size(), size(), size(), tariff(), tiers, factors).prop_map(
         |(max_input_tokens, max_output_tokens, long_above_tokens, standard, tiers, (us_permille, search, call))| {
@@ -48,7 +53,7 @@ proptest! {
         prices in prop::collection::vec(price(), 1..6),
         tokens in (0_u64..2_000_000, 0_u64..2_000_000, 0_u64..2_000_000, 0_u64..2_000_000, 0_u64..200_000),
         searches in 0_u64..4, in_us in any::<bool>(), whole_model in any::<bool>(),
-        tier in prop::sample::select(vec![Tier::Standard, Tier::Flex, Tier::Priority, Tier::Fast]),
+        tier in prop::sample::select(vec![ServiceTier::Standard, ServiceTier::Flex, ServiceTier::Priority, ServiceTier::Fast]),
         writes in prop::sample::select(vec![CacheWrites::Never, CacheWrites::Short, CacheWrites::Long]),
     ) {
         let dearest = of(prices.iter()).unwrap();
@@ -60,7 +65,7 @@ proptest! {
         let demand = Demand {
             provider: Provider::OPENAI,
             model: "of tomorrow".into(),
-            service: Service::Auto(tier),
+            service: TierChoice::Auto(tier),
             input: if whole_model { InputBound::WholeModel { at_least: 9 } } else { InputBound::Tokens(input_tokens) },
             cache_writes: writes,
             max_output_tokens: (!whole_model).then_some(output_tokens),

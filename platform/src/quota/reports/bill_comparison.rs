@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::quota::calendar::Days;
+use super::sums::BookedSpend;
+use crate::quota::calendar::{Day, DayRange};
 
 const DAY: [&str; 3] = ["date", "day", "usage_date_utc"];
 const MODEL: [&str; 2] = ["model", "model_version"];
@@ -20,27 +21,24 @@ const COLUMNS: &str = "Three columns are needed: date (or day, usage_date_utc), 
 pub const WARN_ABOVE_PERCENT: f64 = 1.0;
 
 /// What a provider billed: nano-dollars by day and model.
-pub type Bill = BTreeMap<(String, String), i64>;
+pub type Bill = BTreeMap<(Day, String), i64>;
 
-/// What was booked for one day and model.
+/// One day and model.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Booked {
-    pub day: String,
-    pub provider: String,
+pub struct BillDifference {
+    pub day: Day,
     pub model: String,
-    pub amount_nanodollars: i64,
+    pub amounts: BilledAmounts,
 }
 
-/// One day and model, or all of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Drift {
-    pub day: String,
-    pub model: String,
+/// What was billed beside what was booked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BilledAmounts {
     pub billed_nanodollars: i64,
     pub booked_nanodollars: i64,
 }
 
-impl Drift {
+impl BilledAmounts {
     /// Booked beyond what was billed; below zero, the provider charged more than people did pay.
     #[must_use]
     pub fn margin_nanodollars(&self) -> i64 {
@@ -77,84 +75,64 @@ pub fn read_bill(export: &str) -> Result<Bill, String> {
 
 /// From the first day of `bill` to its last.
 #[must_use]
-pub fn days(bill: &Bill) -> Option<Days> {
-    let day = |((day, _), _): (&(String, String), &i64)| day.clone();
-    Some(Days { first: bill.first_key_value().map(day)?, last: bill.last_key_value().map(day)? })
+pub fn days(bill: &Bill) -> Option<DayRange> {
+    let day = |((day, _), _): (&(Day, String), &i64)| *day;
+    Some(bill.first_key_value().map(day)?..=bill.last_key_value().map(day)?)
 }
 
-/// What was billed beside what was booked, the widest drift first. Of what was booked, the models of those providers are
-/// compared of which the bill names one: a bill of one provider says nothing of another's.
+/// What was billed beside what was booked, the widest difference first. Of what was booked, the models of those providers
+/// are compared of which the bill names one: a bill of one provider says nothing of another's.
 #[must_use]
-pub fn compare(bill: &Bill, booked: &[Booked]) -> Vec<Drift> {
+pub fn compare(bill: &Bill, booked: &[BookedSpend]) -> Vec<BillDifference> {
     let models: BTreeSet<&str> = bill.keys().map(|(_, model)| model.as_str()).collect();
     let providers: BTreeSet<&str> = booked
         .iter()
         .filter(|booked| models.contains(booked.model.as_str()))
         .map(|booked| booked.provider.as_str())
         .collect();
-    let mut both: BTreeMap<(&str, &str), (i64, i64)> = BTreeMap::new();
+    let mut both: BTreeMap<(Day, &str), BilledAmounts> = BTreeMap::new();
     for ((day, model), billed) in bill {
-        both.entry((day, model)).or_default().0 += billed;
+        both.entry((*day, model)).or_default().billed_nanodollars += billed;
     }
     for booked in booked.iter().filter(|booked| providers.contains(booked.provider.as_str())) {
-        both.entry((&booked.day, &booked.model)).or_default().1 += booked.amount_nanodollars;
+        both.entry((booked.day, &booked.model)).or_default().booked_nanodollars += booked.amount_nanodollars;
     }
-    let mut drifts: Vec<Drift> = both
-        .into_iter()
-        .map(|((day, model), (billed, booked))| Drift {
-            day: day.to_owned(),
-            model: model.to_owned(),
-            billed_nanodollars: billed,
-            booked_nanodollars: booked,
-        })
-        .collect();
-    drifts.sort_by_key(|drift| std::cmp::Reverse(drift.margin_nanodollars().unsigned_abs()));
-    drifts
+    let difference =
+        |((day, model), amounts): ((Day, &str), _)| BillDifference { day, model: model.to_owned(), amounts };
+    let mut differences: Vec<BillDifference> = both.into_iter().map(difference).collect();
+    differences.sort_by_key(|one| std::cmp::Reverse(one.amounts.margin_nanodollars().unsigned_abs()));
+    differences
 }
 
-/// All of `drifts` together.
+/// All of `differences` together.
 #[must_use]
-pub fn total(drifts: &[Drift]) -> Drift {
-    Drift {
-        day: String::new(),
-        model: String::new(),
-        billed_nanodollars: drifts.iter().map(|drift| drift.billed_nanodollars).sum(),
-        booked_nanodollars: drifts.iter().map(|drift| drift.booked_nanodollars).sum(),
+pub fn total(differences: &[BillDifference]) -> BilledAmounts {
+    BilledAmounts {
+        billed_nanodollars: differences.iter().map(|one| one.amounts.billed_nanodollars).sum(),
+        booked_nanodollars: differences.iter().map(|one| one.amounts.booked_nanodollars).sum(),
     }
 }
 
 fn read_csv(export: &str) -> Result<Bill, String> {
-    let mut bill = Bill::new();
-    let mut lines = export.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let head = lines.next().map(|(_, line)| cells(line)).unwrap_or_default();
+    let mut csv = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(export.as_bytes());
+    let head = csv.headers().map_err(|_| COLUMNS.to_owned())?;
     let column = |names: &[&str]| {
-        let is_named = |cell: &String| names.contains(&cell.trim().to_ascii_lowercase().as_str());
+        let is_named = |cell: &str| names.contains(&cell.to_ascii_lowercase().as_str());
         head.iter().position(is_named).ok_or_else(|| COLUMNS.to_owned())
     };
-    let columns = (column(&DAY)?, column(&MODEL)?, column(&COST)?);
-    for (at, line) in lines {
-        let cells = cells(line);
-        let cell = |at: usize| cells.get(at).map(|cell| cell.trim());
-        let row = (cell(columns.0), cell(columns.1), cell(columns.2));
-        add(&mut bill, row).ok_or_else(|| wrong(at + 1))?;
+    let (day, model, cost) = (column(&DAY)?, column(&MODEL)?, column(&COST)?);
+    let mut bill = Bill::new();
+    for row in csv.records() {
+        // The reader is given UTF-8, and takes rows of any length.
+        let row = row.map_err(|error| wrong(error.position().map_or(0, csv::Position::line)))?;
+        let is_blank = row.len() == 1 && row.iter().all(str::is_empty);
+        if is_blank {
+            continue;
+        }
+        let billed = BilledRow { day: row.get(day), model: row.get(model), cost: row.get(cost) };
+        add(&mut bill, billed).ok_or_else(|| wrong(row.position().map_or(0, csv::Position::line)))?;
     }
     Ok(bill)
-}
-
-/// The cells of a line, quoted as in RFC 4180; a quoted line break is not expected in such an export.
-fn cells(line: &str) -> Vec<String> {
-    let (mut cells, mut cell, mut quoted) = (Vec::new(), String::new(), false);
-    let mut letters = line.chars().peekable();
-    while let Some(letter) = letters.next() {
-        match letter {
-            '"' if quoted && letters.peek() == Some(&'"') => cell.extend(letters.next()),
-            '"' => quoted = !quoted,
-            ',' if !quoted => cells.push(std::mem::take(&mut cell)),
-            letter => cell.push(letter),
-        }
-    }
-    cells.push(cell);
-    cells
 }
 
 fn read_json(export: &str) -> Result<Bill, String> {
@@ -165,7 +143,7 @@ fn read_json(export: &str) -> Result<Bill, String> {
             _ => vec![Value::Object(whole)],
         },
         _ => {
-            let line = |(at, line): (usize, &str)| serde_json::from_str(line).map_err(|_| wrong(at + 1));
+            let line = |(at, line): (usize, &str)| serde_json::from_str(line).map_err(|_| wrong(number(at)));
             export
                 .lines()
                 .enumerate()
@@ -178,24 +156,34 @@ fn read_json(export: &str) -> Result<Bill, String> {
     for (at, row) in rows.iter().enumerate() {
         let field = |names: &[&str]| names.iter().find_map(|name| row.get(name));
         let cost = field(&COST).map(|cost| cost.as_str().map_or_else(|| cost.to_string(), str::to_owned));
-        let row = (field(&DAY).and_then(Value::as_str), field(&MODEL).and_then(Value::as_str), cost.as_deref());
-        add(&mut bill, row).ok_or_else(|| wrong(at + 1))?;
+        let (day, model) = (field(&DAY).and_then(Value::as_str), field(&MODEL).and_then(Value::as_str));
+        add(&mut bill, BilledRow { day, model, cost: cost.as_deref() }).ok_or_else(|| wrong(number(at)))?;
     }
     Ok(bill)
 }
 
-fn wrong(row: usize) -> String {
+fn wrong(row: u64) -> String {
     format!("Row {row} is not understood. {COLUMNS}")
 }
 
-fn add(bill: &mut Bill, (day, model, cost): (Option<&str>, Option<&str>, Option<&str>)) -> Option<()> {
-    // A moment is taken for its day.
-    let day = day?.get(..10)?;
-    let digits = |at: usize| day.as_bytes()[at].is_ascii_digit();
-    let is_day = [0, 1, 2, 3, 5, 6, 8, 9].into_iter().all(digits) && &day[4..5] == "-" && &day[7..8] == "-";
-    let model = model.filter(|model| is_day && !model.is_empty())?;
-    let sum = bill.entry((day.to_owned(), model.to_owned())).or_default();
-    *sum = sum.checked_add(nanodollars(cost?)?)?;
+/// Rows are counted from 1.
+fn number(index: usize) -> u64 {
+    index as u64 + 1
+}
+
+/// A row of an export, as far as it has what is needed.
+struct BilledRow<'a> {
+    day: Option<&'a str>,
+    model: Option<&'a str>,
+    cost: Option<&'a str>,
+}
+
+fn add(bill: &mut Bill, row: BilledRow<'_>) -> Option<()> {
+    // Of a moment, its day is taken: some providers export `2026-11-01T00:00:00Z`.
+    let day = row.day?.get(..10)?.parse().ok()?;
+    let model = row.model.filter(|model| !model.is_empty())?;
+    let sum = bill.entry((day, model.to_owned())).or_default();
+    *sum = sum.checked_add(nanodollars(row.cost?)?)?;
     Some(())
 }
 
@@ -212,8 +200,8 @@ fn nanodollars(text: &str) -> Option<i64> {
 mod tests {
     use super::*;
 
-    fn booked(day: &str, provider: &str, model: &str, amount_nanodollars: i64) -> Booked {
-        Booked { day: day.into(), provider: provider.into(), model: model.into(), amount_nanodollars }
+    fn booked(day: &str, provider: &str, model: &str, amount_nanodollars: i64) -> BookedSpend {
+        BookedSpend { day: day.parse().unwrap(), provider: provider.into(), model: model.into(), amount_nanodollars }
     }
 
     #[test]
@@ -226,8 +214,9 @@ mod tests {
             "{\"date\":\"2026-11-01\",\"model\":\"sonnet\",\"cost\":2}\n{\"date\":\"2026-11-02\",\"model\":\"haiku\",\"cost\":0.00003}\n",
         ] {
             let bill = read_bill(export).unwrap();
-            let rows: Vec<_> = bill.iter().map(|((day, model), cost)| (&**day, &**model, *cost)).collect();
-            assert_eq!(rows, [("2026-11-01", "sonnet", 2_000_000_000), ("2026-11-02", "haiku", 30_000)], "{export}");
+            let rows: Vec<_> = bill.iter().map(|((day, model), cost)| (day.to_string(), &**model, *cost)).collect();
+            let want = [("2026-11-01", "sonnet", 2_000_000_000), ("2026-11-02", "haiku", 30_000)];
+            assert_eq!(rows, want.map(|(day, model, cost)| (day.to_owned(), model, cost)), "{export}");
         }
     }
 
@@ -251,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn drift_is_told_by_day_and_model_of_the_providers_that_sent_the_bill() {
+    fn a_difference_is_told_by_day_and_model_of_the_providers_that_sent_the_bill() {
         let bill = read_bill("date,model,cost\n2026-11-01,sonnet,2\n2026-11-02,sonnet,1\n2026-11-02,opus,1").unwrap();
         let booked = [
             booked("2026-11-01", "anthropic", "sonnet", 2_010_000_000),
@@ -259,20 +248,25 @@ mod tests {
             booked("2026-11-02", "anthropic", "haiku", 5),
             booked("2026-11-02", "openai", "gpt", 7_000_000_000),
         ];
-        let drifts = compare(&bill, &booked);
-        let said: Vec<_> =
-            drifts.iter().map(|d| (&d.day[8..], &*d.model, d.margin_nanodollars(), d.percent(), d.is_wide())).collect();
+        let differences = compare(&bill, &booked);
+        let said: Vec<_> = differences
+            .iter()
+            .map(|one| {
+                let amounts = one.amounts;
+                (one.day.to_string(), &*one.model, amounts.margin_nanodollars(), amounts.percent(), amounts.is_wide())
+            })
+            .collect();
         assert_eq!(
             said,
             [
-                ("02", "opus", -1_000_000_000, Some(-100.0), true),
-                ("02", "sonnet", -100_000_000, Some(-10.0), true),
-                ("01", "sonnet", 10_000_000, Some(0.5), false),
-                ("02", "haiku", 5, None, true),
+                ("2026-11-02".to_owned(), "opus", -1_000_000_000, Some(-100.0), true),
+                ("2026-11-02".to_owned(), "sonnet", -100_000_000, Some(-10.0), true),
+                ("2026-11-01".to_owned(), "sonnet", 10_000_000, Some(0.5), false),
+                ("2026-11-02".to_owned(), "haiku", 5, None, true),
             ]
         );
-        let all = total(&drifts);
+        let all = total(&differences);
         assert_eq!((all.billed_nanodollars, all.booked_nanodollars), (4_000_000_000, 2_910_000_005));
-        assert_eq!(days(&bill), Some(Days { first: "2026-11-01".into(), last: "2026-11-02".into() }));
+        assert_eq!(days(&bill), Some("2026-11-01".parse().unwrap()..="2026-11-02".parse().unwrap()));
     }
 }

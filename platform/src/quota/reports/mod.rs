@@ -1,7 +1,16 @@
-//! Reports: what was spent by account, month, day and model; alerts, receipts, and providers' bills beside them.
+//! Reports: what accounts spent and may still spend, by month, day, model and agent; alerts; providers' bills beside the ledger.
 
-pub(super) mod alerts;
-pub(super) mod bill_comparison;
-pub(super) mod receipts;
-pub(super) mod summary;
-pub(super) mod totals;
+mod alerts;
+mod bill_comparison;
+mod budget;
+mod spending;
+mod store;
+mod sums;
+mod totals;
+
+pub use alerts::ALERT_WEBHOOK_PATH;
+pub use bill_comparison::{BillDifference, BilledAmounts, total as total_difference};
+pub use budget::{AccountBudget, CallConcurrency, DayBudget, RateLimitView};
+pub use spending::Reports;
+pub use sums::{AccountOrder, ModelSpend, MonthSpend, NamedSpend, SpendBreakdown};
+pub use totals::{AccountSpend, MonthTotals, PAGE_SIZE};

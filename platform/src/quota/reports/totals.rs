@@ -1,28 +1,26 @@
 //! What all accounts spend, for the operator: sums of a month, accounts in pages, and the providers' bills beside them.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
-use super::bill_comparison::{self, Drift};
+use super::bill_comparison::{self, BillDifference};
+use super::spending::Reports;
+use super::store;
+use super::sums::{AccountMonth, AccountOrder, AllowanceTotals, ModelSpend, NamedSpend, SpendScope};
 use crate::db::AccountId;
 use crate::error::{Error, Result};
-use crate::quota::admission::books::Account;
-use crate::quota::calendar::{self, Days, Month};
-use crate::quota::store::{self, Order, Whose};
-use crate::quota::{Inner, ModelSpend, MonthSum, Quota, Sum, lock};
+use crate::quota::calendar::{Day, Month};
 
 /// Accounts of one page.
-pub const A_PAGE: u64 = 50;
+pub const PAGE_SIZE: u64 = 50;
 
 /// What all accounts did in one month.
 #[derive(Clone, Debug)]
-pub struct Everybody {
+pub struct MonthTotals {
     pub spent_nanodollars: i64,
     /// Accounts that made a call.
     pub accounts: i64,
     /// Of these, how many spent at least four fifths of their allowance.
     pub nearly_spent: i64,
     /// Days with calls, in their order.
-    pub by_day: Vec<Sum>,
+    pub by_day: Vec<NamedSpend>,
     /// Dearest first.
     pub by_model: Vec<ModelSpend>,
 }
@@ -38,77 +36,59 @@ pub struct AccountSpend {
     pub held_nanodollars: i64,
 }
 
-impl Quota {
+impl Reports {
     /// What all accounts did in `month`.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn everybody(&self, month: Month) -> Result<Everybody> {
-        self.settled().await;
-        let (db, days) = (self.0.db.read(), month.span());
-        let (spent_nanodollars, accounts, nearly_spent) = store::month_of_all(db, &month.to_string()).await?;
+    pub async fn month_totals(&self, month: Month) -> Result<MonthTotals> {
+        self.ledger.settled().await;
+        let (db, days) = (self.db.read(), month.range());
+        let AllowanceTotals { spent_nanodollars, accounts, nearly_spent } = store::allowance_totals(db, month).await?;
         let mut by_day = store::spend_of_all_by_day(db, &days).await?;
         by_day.sort_by(|a, b| a.name.cmp(&b.name));
-        let by_model = store::spend_by_model(db, Whose::Everybody, &days).await?;
-        Ok(Everybody { spent_nanodollars, accounts, nearly_spent, by_day, by_model })
+        let by_model = store::spend_by_model(db, SpendScope::All, &days).await?;
+        Ok(MonthTotals { spent_nanodollars, accounts, nearly_spent, by_day, by_model })
     }
 
     /// The accounts that made calls in `month`, page by page from 0.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn accounts_in(&self, month: Month, order: Order, page: u64) -> Result<Vec<AccountSpend>> {
-        self.settled().await;
-        let Inner { db, clock, .. } = &*self.0;
-        let months = store::accounts_of_month(db.read(), &month.to_string(), order, (page * A_PAGE, A_PAGE)).await?;
-        let day = calendar::day(clock.now());
-        let today = store::spent_on_day(db.read(), months.iter().map(|(account, _)| *account), &day).await?;
-        let row = |(account, month): (AccountId, MonthSum)| AccountSpend {
-            account,
-            allowance_nanodollars: month.allowance_nanodollars,
-            spent_nanodollars: month.spent_nanodollars,
-            today_nanodollars: today.get(&account).copied().unwrap_or(0),
-            held_nanodollars: self.0.known(account).map_or(0, |books| lock(&books).month().held_nanodollars),
+    pub async fn accounts_in(&self, month: Month, order: AccountOrder, page: u64) -> Result<Vec<AccountSpend>> {
+        self.ledger.settled().await;
+        let (db, skipped) = (self.db.read(), page * PAGE_SIZE);
+        let months = store::accounts_of_month(db, month, order, skipped, PAGE_SIZE).await?;
+        let today = store::spent_on_day(db, months.iter().map(|one| one.account), Day::of(self.clock.now())).await?;
+        let row = |one: AccountMonth| AccountSpend {
+            account: one.account,
+            allowance_nanodollars: one.allowance_nanodollars,
+            spent_nanodollars: one.spent_nanodollars,
+            today_nanodollars: today.get(&one.account).copied().unwrap_or(0),
+            held_nanodollars: self
+                .admission
+                .opened(one.account)
+                .map_or(0, |books| books.lock().month().held_nanodollars),
         };
         Ok(months.into_iter().map(row).collect())
     }
 
     /// What all accounts spent today.
-    ///
-    /// # Errors
-    /// When the database does not answer.
     pub async fn spent_today_by_all(&self) -> Result<i64> {
-        self.settled().await;
-        let days = store::spend_of_all_by_day(self.0.db.read(), &Days::of(self.0.clock.now())).await?;
+        self.ledger.settled().await;
+        let days = store::spend_of_all_by_day(self.db.read(), &Day::of(self.clock.now()).alone()).await?;
         Ok(days.iter().map(|day| day.amount_nanodollars).sum())
     }
 
-    /// What is held for everybody's calls in flight, by what this platform knows.
+    /// What is held for all accounts' calls in flight, by what this platform knows.
     #[must_use]
     pub fn held_by_all(&self) -> i64 {
-        self.0.all_known().iter().map(|books| lock(books).month().held_nanodollars).sum()
+        self.admission.all_opened().iter().map(|books| books.lock().month().held_nanodollars).sum()
     }
 
-    /// A provider's usage export beside what was booked, by day and model, the widest drift first. `drift` says which
-    /// columns it needs.
+    /// A provider's usage export beside what was booked, by day and model, the widest difference first.
+    /// `bill_comparison` says which columns it needs.
     ///
     /// # Errors
-    /// `Invalid` with a sentence when the export cannot be read; when the database does not answer.
-    pub async fn compare(&self, export: &str) -> Result<Vec<Drift>> {
-        self.settled().await;
+    /// `Invalid` with a sentence when the export cannot be read.
+    pub async fn compare_bill(&self, export: &str) -> Result<Vec<BillDifference>> {
+        self.ledger.settled().await;
         let bill = bill_comparison::read_bill(export).map_err(|sentence| Error::invalid("export", sentence))?;
         let Some(days) = bill_comparison::days(&bill) else { return Ok(Vec::new()) };
-        Ok(bill_comparison::compare(&bill, &store::booked(self.0.db.read(), &days).await?))
-    }
-}
-
-impl Inner {
-    /// The account's books, if this platform opened them.
-    fn known(&self, account: AccountId) -> Option<Arc<Mutex<Account>>> {
-        self.accounts.read().unwrap_or_else(PoisonError::into_inner).get(&account).cloned()
-    }
-
-    fn all_known(&self) -> Vec<Arc<Mutex<Account>>> {
-        self.accounts.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        Ok(bill_comparison::compare(&bill, &store::booked(self.db.read(), &days).await?))
     }
 }

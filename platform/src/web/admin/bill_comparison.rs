@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::http::format::column;
 use crate::http::page::Page;
 use crate::http::problem::{HandlerResult, Problem};
-use crate::quota::{Drift, drift_of_all};
+use crate::quota::reports::{BillDifference, BilledAmounts, total_difference};
 use crate::web::page_head::PageHead;
 
 #[derive(Template)]
@@ -46,8 +46,8 @@ pub struct BillForm {
 
 /// `POST /admin/bill-comparison` with a provider's usage export.
 pub async fn compare(State(app): State<App>, session: Session, Form(sent): Form<BillForm>) -> HandlerResult {
-    match app.quota.compare(&sent.export).await {
-        Ok(drifts) => Ok(Page(compared((&session).into(), &drifts)).into_response()),
+    match app.quota.reports.compare_bill(&sent.export).await {
+        Ok(differences) => Ok(Page(compared((&session).into(), &differences)).into_response()),
         Err(error) => {
             let problem = Problem::in_place(error)?;
             let page = page(&app, &session, &AllUsageQuery::default()).await?;
@@ -58,31 +58,42 @@ pub async fn compare(State(app): State<App>, session: Session, Form(sent): Form<
 
 /// Builds the page of a comparison.
 #[must_use]
-pub fn compared(head: PageHead, drifts: &[Drift]) -> BillComparisonPage {
-    let all = [drift_of_all(drifts)];
-    // The module sorts by difference, so the rows that are left out matter least.
-    let shown = &drifts[..drifts.len().min(MOST_ROWS)];
+pub fn compared(head: PageHead, differences: &[BillDifference]) -> BillComparisonPage {
+    let all = [LabelledAmounts { day: String::new(), model: "", amounts: total_difference(differences) }];
+    let shown = &differences[..differences.len().min(MOST_ROWS)];
+    let labelled: Vec<_> = shown
+        .iter()
+        .map(|one| LabelledAmounts { day: one.day.to_string(), model: &one.model, amounts: one.amounts })
+        .collect();
     BillComparisonPage {
         head,
-        total: drift_rows(&all).remove(0),
-        more: drifts.len() - shown.len(),
-        rows: drift_rows(shown),
+        total: rows(&all).remove(0),
+        more: differences.len() - shown.len(),
+        rows: rows(&labelled),
     }
 }
 
-fn drift_rows(drifts: &[Drift]) -> Vec<BillDifferenceRow> {
-    let said = |of: fn(&Drift) -> i64| column(&drifts.iter().map(of).collect::<Vec<_>>());
-    let billed = said(|drift| drift.billed_nanodollars);
-    let booked = said(|drift| drift.booked_nanodollars);
-    let margins = said(Drift::margin_nanodollars);
-    let row = |(((drift, billed), booked), margin): (((&Drift, String), String), String)| BillDifferenceRow {
-        day: drift.day.clone(),
-        model: drift.model.clone(),
-        billed,
-        booked,
-        margin,
-        percent: drift.percent().map_or_else(|| "not billed".into(), |percent| format!("{percent:.2} %")),
-        wide: drift.is_wide(),
-    };
-    drifts.iter().zip(billed).zip(booked).zip(margins).map(row).collect()
+/// What a row is about, and its amounts.
+struct LabelledAmounts<'a> {
+    day: String,
+    model: &'a str,
+    amounts: BilledAmounts,
+}
+
+fn rows(all: &[LabelledAmounts<'_>]) -> Vec<BillDifferenceRow> {
+    let texts = |of: fn(&BilledAmounts) -> i64| column(&all.iter().map(|one| of(&one.amounts)).collect::<Vec<_>>());
+    let billed = texts(|amounts| amounts.billed_nanodollars);
+    let booked = texts(|amounts| amounts.booked_nanodollars);
+    let margins = texts(BilledAmounts::margin_nanodollars);
+    let row =
+        |(((one, billed), booked), margin): (((&LabelledAmounts<'_>, String), String), String)| BillDifferenceRow {
+            day: one.day.clone(),
+            model: one.model.to_owned(),
+            billed,
+            booked,
+            margin,
+            percent: one.amounts.percent().map_or_else(|| "not billed".into(), |percent| format!("{percent:.2} %")),
+            wide: one.amounts.is_wide(),
+        };
+    all.iter().zip(billed).zip(booked).zip(margins).map(row).collect()
 }

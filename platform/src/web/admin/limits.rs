@@ -13,7 +13,7 @@ use crate::handle::Handle;
 use crate::http::format::{dollars, grouped};
 use crate::http::page::Page;
 use crate::http::problem::{HandlerResult, Problem};
-use crate::quota::OwnLimits;
+use crate::quota::admission::{AccountLimits, CreditGrant};
 use crate::web::page_head::PageHead;
 use crate::web::usage::budget_view::{Gauge, budget_view};
 
@@ -48,7 +48,7 @@ pub async fn account(
     Path(handle): Path<String>,
 ) -> HandlerResult<Page<UserLimitsPage>> {
     let view = app.accounts.account(&known(&handle)?).await?;
-    let own = app.quota.own_limits(view.id).await?;
+    let own = app.quota.admission.own_limits(view.id).await?;
     Ok(Page(account_page(&app, &session, &view, typed(&own)).await?))
 }
 
@@ -72,12 +72,12 @@ pub async fn set_limits(
 ) -> HandlerResult {
     let view = app.accounts.account(&known(&handle)?).await?;
     let set = async {
-        let own = limits.read(app.quota.own_limits(view.id).await?)?;
+        let own = limits.read(app.quota.admission.own_limits(view.id).await?)?;
         // Written together with its audit entry.
-        app.quota.set_limits(&view.handle, own, session.handle.as_str()).await?;
+        app.quota.admission.set_limits(&view.handle, own, session.handle.as_str()).await?;
         // The account's limits are held in memory; this makes them apply to the next call rather than after the next
         // refresh.
-        app.quota.reread(view.id).await
+        app.quota.admission.reload(view.id).await
     };
     match set.await {
         Ok(()) => Ok(Redirect::to(&format!("/admin/users/{}", view.handle)).into_response()),
@@ -112,15 +112,16 @@ pub async fn give_credit(
     let Some(nanodollars) = parse_dollars(digits).filter(|amount| *amount > 0) else {
         let problem =
             Problem::in_place(Error::invalid("amount", "Enter US dollars such as 2.50, or -2.50 to take it back."))?;
-        let own = app.quota.own_limits(view.id).await?;
+        let own = app.quota.admission.own_limits(view.id).await?;
         let page = account_page(&app, &session, &view, typed(&own)).await?;
         let (note, field) = (problem.detail.clone(), "amount");
         let page = UserLimitsPage { note, field, amount: credit.amount, reason: credit.reason, ..page };
         return Ok(problem.with(Page(page)));
     };
-    let account = (view.id, &view.handle);
-    app.quota.give_credit(account, sign * nanodollars, credit.reason.trim(), session.handle.as_str()).await?;
-    app.quota.reread(view.id).await?;
+    let (handle, note) = (&view.handle, credit.reason.trim());
+    let credit = CreditGrant { account: view.id, handle, nanodollars: sign * nanodollars, note };
+    app.quota.admission.give_credit(credit, session.handle.as_str()).await?;
+    app.quota.admission.reload(view.id).await?;
     Ok(Redirect::to(&format!("/admin/users/{}", view.handle)).into_response())
 }
 
@@ -128,7 +129,7 @@ fn known(handle: &str) -> Result<Handle> {
     Handle::parse(handle).map_err(|_| Error::NotFound)
 }
 
-fn typed(own: &OwnLimits) -> LimitsForm {
+fn typed(own: &AccountLimits) -> LimitsForm {
     let money = |limit: Option<i64>| limit.map(|limit| dollars(limit).replace('$', "")).unwrap_or_default();
     let count = |limit: Option<i64>| limit.map(|limit| limit.to_string()).unwrap_or_default();
     LimitsForm {
@@ -142,7 +143,7 @@ fn typed(own: &OwnLimits) -> LimitsForm {
 
 impl LimitsForm {
     /// The form as limits; those that the form does not have are taken from `own`.
-    fn read(&self, own: OwnLimits) -> Result<OwnLimits> {
+    fn read(&self, own: AccountLimits) -> Result<AccountLimits> {
         fn limit(
             field: &'static str,
             typed: &str,
@@ -165,7 +166,7 @@ impl LimitsForm {
                 "Enter a whole number, or leave it empty.",
             )
         };
-        Ok(OwnLimits {
+        Ok(AccountLimits {
             month_nanodollars: money("month", &self.month)?,
             day_nanodollars: money("day", &self.day)?,
             requests_a_minute: count("requests", &self.requests)?,
@@ -177,7 +178,7 @@ impl LimitsForm {
 }
 
 async fn account_page(app: &App, session: &Session, view: &AccountView, typed: LimitsForm) -> Result<UserLimitsPage> {
-    let left = budget_view(&app.quota.left(view.id).await?);
+    let left = budget_view(&app.quota.reports.budget(view.id).await?);
     let usual = app.config.limits;
     let or_none = |limit: Option<String>| limit.unwrap_or_else(|| "no limit".into());
     let count = |limit: Option<u32>| or_none(limit.map(|limit| grouped(limit.into())));

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::http::format::{Moment, dollars, grouped, query_value};
 use crate::http::page::Page;
 use crate::http::problem::{HandlerResult, Problem};
-use crate::quota::{Catalogue, Changes, Difference, Price, PriceTable, PricedModel};
+use crate::quota::prices::{Price, PriceCatalogue, PriceChanges, PriceDifference, PriceTable, PricedModel};
 use crate::web::page_head::PageHead;
 
 /// Largest price table, in bytes; LiteLLM's complete one is below 2 MiB.
@@ -79,7 +79,7 @@ pub struct ModelRow {
 pub struct PriceVersionPage {
     pub head: PageHead,
     pub table: PriceTableRow,
-    pub changes: Changes,
+    pub changes: PriceChanges,
     pub differences: Vec<PriceDifferenceRow>,
     /// How many differences are not shown.
     pub more: usize,
@@ -122,7 +122,7 @@ pub async fn show(
 }
 
 async fn page(app: &App, session: &Session, asked: ModelFilterQuery) -> Result<PricesPage> {
-    let (catalogue, tables) = tokio::try_join!(app.quota.prices_in_force(), app.quota.price_tables())?;
+    let (catalogue, tables) = tokio::try_join!(app.quota.prices.active_catalogue(), app.quota.prices.list())?;
     Ok(PricesPage {
         head: session.into(),
         tables: tables.into_iter().map(table_row).collect(),
@@ -154,7 +154,7 @@ pub async fn take_in(State(app): State<App>, session: Session, Form(sent): Form<
         // A version is the hash of its text. Forms end lines with CRLF (HTML, form submission), so the same table
         // would be another version when it comes from the command line.
         let table = sent.table.replace("\r\n", "\n");
-        app.quota.keep_prices(&table, &source, session.handle.as_str()).await
+        app.quota.prices.add(&table, &source, session.handle.as_str()).await
     };
     match kept.await {
         Ok(version) => Ok(Redirect::to(&format!("/admin/prices/{version}")).into_response()),
@@ -176,13 +176,13 @@ pub async fn version(
     Path(version): Path<String>,
     Query(asked): Query<ModelFilterQuery>,
 ) -> HandlerResult<Page<PriceVersionPage>> {
-    let (table, catalogue) = app.quota.prices_of(&version).await?;
+    let (table, catalogue) = app.quota.prices.catalogue(&version).await?;
     Ok(Page(version_page((&session).into(), table, &catalogue, asked.model)))
 }
 
 /// Builds the page of a version, compared with the active table.
 #[must_use]
-pub fn version_page(head: PageHead, table: PriceTable, catalogue: &Catalogue, typed: String) -> PriceVersionPage {
+pub fn version_page(head: PageHead, table: PriceTable, catalogue: &PriceCatalogue, typed: String) -> PriceVersionPage {
     let differences = &catalogue.differences;
     let shown = &differences[..differences.len().min(MOST_MODELS)];
     PriceVersionPage {
@@ -201,9 +201,9 @@ pub async fn put_in_force(
     session: Session,
     Path(version): Path<String>,
 ) -> HandlerResult<Redirect> {
-    app.quota.use_prices(Some(&version), session.handle.as_str()).await?;
+    app.quota.prices.activate(Some(&version), session.handle.as_str()).await?;
     // Calls in flight keep the prices they were held by.
-    app.quota.reread_prices().await?;
+    app.quota.prices.reload().await?;
     Ok(Redirect::to("/admin/prices"))
 }
 
@@ -211,14 +211,13 @@ pub async fn put_in_force(
 #[must_use]
 pub fn table_row(table: PriceTable) -> PriceTableRow {
     let by = |who: String| if who.is_empty() { who } else { format!(" by {who}") };
-    let (taken_in, chosen) = (table.taken_in, table.chosen);
     PriceTableRow {
         version: table.version,
         source: table.source,
-        taken_in: taken_in.0.map(Moment),
-        taken_in_by: by(taken_in.1),
-        chosen: chosen.0.map(Moment),
-        chosen_by: by(chosen.1),
+        taken_in: table.imported.at.map(Moment),
+        taken_in_by: by(table.imported.by),
+        chosen: table.activated.at.map(Moment),
+        chosen_by: by(table.activated.by),
         is_in_force: table.is_in_force,
         is_whole: table.is_whole,
     }
@@ -273,7 +272,7 @@ fn what_else(price: &Price) -> Vec<String> {
     what
 }
 
-fn difference_row(one: &Difference) -> PriceDifferenceRow {
+fn difference_row(one: &PriceDifference) -> PriceDifferenceRow {
     let rate = |of: fn(&Price) -> i64| {
         let (before, after) = (one.before.as_ref().map(of), one.after.as_ref().map(of));
         // A model that is new or removed has only one price to show.

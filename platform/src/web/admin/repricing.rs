@@ -12,7 +12,7 @@ use crate::handle::Handle;
 use crate::http::format::{about, column};
 use crate::http::page::Page;
 use crate::http::problem::{HandlerResult, Problem};
-use crate::quota::{Mode, RatedAccount, RerateOrder, Rerated};
+use crate::quota::ledger::{AccountRepricing, RepricingMode, RepricingOrder, RepricingResult};
 use crate::web::page_head::PageHead;
 
 /// Users that are shown; the command line prints all.
@@ -70,8 +70,8 @@ pub async fn look(
     Query(typed): Query<RepricingForm>,
 ) -> HandlerResult {
     // Checked first: an unknown version is 404, and not an error of the form.
-    app.quota.prices_of(&version).await?;
-    answer(&app, &session, version, typed, Mode::Look).await
+    app.quota.prices.catalogue(&version).await?;
+    answer(&app, &session, version, typed, RepricingMode::DryRun).await
 }
 
 /// `POST /admin/prices/{version}/repricing` writes the corrections.
@@ -81,13 +81,19 @@ pub async fn change(
     Path(version): Path<String>,
     Form(typed): Form<RepricingForm>,
 ) -> HandlerResult {
-    app.quota.prices_of(&version).await?;
+    app.quota.prices.catalogue(&version).await?;
     let by = session.handle.to_string();
-    answer(&app, &session, version, typed, Mode::Change { by }).await
+    answer(&app, &session, version, typed, RepricingMode::Apply { actor: by }).await
 }
 
-async fn answer(app: &App, session: &Session, version: String, typed: RepricingForm, mode: Mode) -> HandlerResult {
-    let is_done = mode != Mode::Look;
+async fn answer(
+    app: &App,
+    session: &Session,
+    version: String,
+    typed: RepricingForm,
+    mode: RepricingMode,
+) -> HandlerResult {
+    let is_done = mode != RepricingMode::DryRun;
     let page = RepricingPage {
         head: session.into(),
         version: version.clone(),
@@ -110,7 +116,7 @@ async fn answer(app: &App, session: &Session, version: String, typed: RepricingF
     }
 }
 
-async fn rerated(app: &App, version: String, typed: RepricingForm, mode: Mode) -> Result<Rerated> {
+async fn rerated(app: &App, version: String, typed: RepricingForm, mode: RepricingMode) -> Result<RepricingResult> {
     let some = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
     let account = match some(&typed.account) {
         None => None,
@@ -124,8 +130,8 @@ async fn rerated(app: &App, version: String, typed: RepricingForm, mode: Mode) -
             }
         }
     };
-    let order = RerateOrder { version, since: some(&typed.since), until: some(&typed.until), account };
-    let rerating = app.quota.rerate(order, mode).await?;
+    let order = RepricingOrder { version, since: some(&typed.since), until: some(&typed.until), account };
+    let rerating = app.quota.ledger.reprice(order, mode).await?;
     // In a task of its own: when the browser disconnects, axum drops this future, and a repricing must not stop half
     // way. A repeated run finds what is left and changes nothing twice.
     let over = tokio::spawn(rerating.all()).await;
@@ -134,13 +140,13 @@ async fn rerated(app: &App, version: String, typed: RepricingForm, mode: Mode) -
 
 /// Describes the result, the largest differences first.
 #[must_use]
-pub fn repricing_view(found: &Rerated, known: &[AccountView]) -> RepricingView {
-    let mut accounts: Vec<&RatedAccount> = found.accounts.iter().collect();
+pub fn repricing_view(found: &RepricingResult, known: &[AccountView]) -> RepricingView {
+    let mut accounts: Vec<&AccountRepricing> = found.accounts.iter().collect();
     // By size whatever the sign: a large refund is as interesting as a large charge.
     accounts.sort_by_key(|one| std::cmp::Reverse(one.nanodollars.unsigned_abs()));
     let shown = &accounts[..accounts.len().min(MOST_ROWS)];
     let differences = column(&shown.iter().map(|one| one.nanodollars).collect::<Vec<_>>());
-    let row = |(one, difference): (&&RatedAccount, String)| RepricedUserRow {
+    let row = |(one, difference): (&&AccountRepricing, String)| RepricedUserRow {
         handle: known
             .iter()
             .find(|view| view.id == one.account)

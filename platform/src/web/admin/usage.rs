@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 use crate::http::format::{about, column, month};
 use crate::http::page::Page;
 use crate::http::problem::HandlerResult;
-use crate::quota::{A_PAGE, AccountSpend, Everybody, Month, Order};
+use crate::quota::Month;
+use crate::quota::reports::{AccountOrder, AccountSpend, MonthTotals, PAGE_SIZE};
 use crate::web::page_head::PageHead;
 use crate::web::usage::charts::DayChart;
 use crate::web::usage::sums::{UsageRow, named_model, rows, share};
@@ -85,27 +86,27 @@ pub async fn show(
 /// # Errors
 /// `NotFound` when the month cannot be parsed.
 pub(super) async fn page(app: &App, session: &Session, asked: &AllUsageQuery) -> Result<AllUsagePage> {
-    let present = app.quota.this_month();
+    let present = app.quota.reports.this_month();
     let month = match &asked.month {
-        Some(text) => Month::parse(text).ok_or(Error::NotFound)?,
+        Some(text) => text.parse().map_err(|_| Error::NotFound)?,
         None => present,
     };
     let (order, word) = match asked.order {
-        UserOrder::Spent => (Order::Dearest, "spent"),
-        UserOrder::Share => (Order::Nearest, "share"),
+        UserOrder::Spent => (AccountOrder::Dearest, "spent"),
+        UserOrder::Share => (AccountOrder::Nearest, "share"),
     };
     let (all, today, accounts, handles) = tokio::try_join!(
-        app.quota.everybody(month),
-        app.quota.spent_today_by_all(),
-        app.quota.accounts_in(month, order, asked.page),
+        app.quota.reports.month_totals(month),
+        app.quota.reports.spent_today_by_all(),
+        app.quota.reports.accounts_in(month, order, asked.page),
         app.accounts.accounts(),
     )?;
     // A full page may be the last one; the page after it is empty then, which costs less than counting.
-    let is_full = u64::try_from(accounts.len()).is_ok_and(|count| count == A_PAGE);
+    let is_full = u64::try_from(accounts.len()).is_ok_and(|count| count == PAGE_SIZE);
     Ok(AllUsagePage {
         is_present: month == present,
         today: about(today),
-        held: about(app.quota.held_by_all()),
+        held: about(app.quota.reports.held_by_all()),
         rows: account_rows(&accounts, &handles),
         order: word,
         before: asked.page.checked_sub(1),
@@ -116,7 +117,7 @@ pub(super) async fn page(app: &App, session: &Session, asked: &AllUsageQuery) ->
 
 /// Builds the part of the page that comes from the sums of a month.
 #[must_use]
-pub fn sums(head: PageHead, month_shown: Month, all: &Everybody) -> AllUsagePage {
+pub fn sums(head: PageHead, month_shown: Month, all: &MonthTotals) -> AllUsagePage {
     let days: Vec<_> = all.by_day.iter().map(Into::into).collect();
     let name = month(&month_shown.to_string());
     AllUsagePage {
@@ -130,7 +131,8 @@ pub fn sums(head: PageHead, month_shown: Month, all: &Everybody) -> AllUsagePage
         held: String::new(),
         accounts: all.accounts,
         nearly_spent: all.nearly_spent,
-        chart: (!days.is_empty()).then(|| DayChart::of(&month_shown.days(), &days)),
+        chart: (!days.is_empty())
+            .then(|| DayChart::of(&month_shown.days().map(String::from).collect::<Vec<_>>(), &days)),
         models: rows(all.by_model.iter().map(named_model), 0, None::<std::iter::Empty<_>>),
         rows: Vec::new(),
         order: "spent",

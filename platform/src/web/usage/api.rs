@@ -21,22 +21,21 @@ pub async fn usage(
 ) -> HandlerResult<Json<Value>> {
     let (account, month) = (session.account, asked.month(&app)?);
     let (left, sums, months, alerts) = tokio::try_join!(
-        app.quota.left(account),
-        app.quota.spent_in(account, month),
-        app.quota.months(account),
-        app.quota.alerts(account),
+        app.quota.reports.budget(account),
+        app.quota.reports.spent_in(account, month),
+        app.quota.reports.months(account),
+        app.quota.reports.alerts(account),
     )?;
     // The budget's fields come first and unchanged; the sums of the month are added to them.
     let mut view = json!(left);
-    let period = month.to_string();
-    if period != left.period {
+    if month != left.period {
         // The budget of a past month is closed: nothing is held or left of it.
-        let before = months.iter().find(|before| before.period == period);
+        let before = months.iter().find(|before| before.period == month);
         view["allowance_nanodollars"] = json!(before.map_or(left.allowance_nanodollars, |m| m.allowance_nanodollars));
         view["spent_nanodollars"] = json!(before.map_or(0, |month| month.spent_nanodollars));
         view["held_nanodollars"] = json!(0);
         view["left_nanodollars"] = json!(0);
-        view["period"] = json!(period);
+        view["period"] = json!(month);
     }
     view["by_model"] = json!(sums.by_model);
     view["by_agent"] = json!(sums.by_agent);
@@ -53,25 +52,25 @@ pub async fn receipts(
     session: Session,
     Query(asked): Query<receipts::ReceiptsQuery>,
 ) -> HandlerResult<Json<ListView<Receipt>>> {
-    let found = app.quota.receipts_before(session.account, asked.before, PAGE_SIZE).await?;
+    let found = app.quota.ledger.receipts_before(session.account, asked.before, PAGE_SIZE).await?;
     let next = next(&found).map(|before| format!("/api/receipts?before={before}"));
     Ok(Json(ListView::page(found, next)))
 }
 
 /// `GET /api/receipts/{id}`: a receipt with the data needed to verify it.
 pub async fn receipt(State(app): State<App>, session: Session, Path(id): Path<String>) -> HandlerResult<Json<Value>> {
-    let proof = app.quota.receipt(session.account, receipts::receipt_id(&id)?).await?;
+    let proof = app.quota.ledger.receipt(session.account, receipts::receipt_id(&id)?).await?;
     Ok(Json(json!({
         "receipt": proof.receipt,
         "digested": proof.digested,
         "vouched_by": proof.vouched_by,
         "corrections": proof.corrections,
         "wrong": proof.wrong,
-        "key": app.quota.receipt_key(),
+        "key": app.quota.ledger.receipt_key(),
     })))
 }
 
 /// `GET /api/receipts/key`: the public key of the receipts' Ed25519 signatures, in hexadecimal.
 pub async fn key(State(app): State<App>) -> Json<Value> {
-    Json(json!({ "algorithm": "Ed25519", "key": app.quota.receipt_key() }))
+    Json(json!({ "algorithm": "Ed25519", "key": app.quota.ledger.receipt_key() }))
 }

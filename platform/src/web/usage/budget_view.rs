@@ -2,7 +2,9 @@
 
 use super::sums::share;
 use crate::http::format::{about, at_least, day as day_in_words, dollars, grouped};
-use crate::quota::{Alert, Left, RateLeft};
+use crate::quota::ledger::BudgetAlert;
+use crate::quota::reports::{AccountBudget, RateLimitView};
+use crate::quota::{Day, Period};
 
 /// The remaining budget.
 pub struct BudgetView {
@@ -33,7 +35,7 @@ pub struct BudgetAlertView {
 
 /// Describes the remaining budget.
 #[must_use]
-pub fn budget_view(left: &Left) -> BudgetView {
+pub fn budget_view(left: &AccountBudget) -> BudgetView {
     let today = &left.today;
     // Credit counts as part of the month's budget here: it is spent after the allowance.
     let of_month = left.allowance_nanodollars.saturating_add(left.credit_nanodollars);
@@ -45,11 +47,11 @@ pub fn budget_view(left: &Left) -> BudgetView {
             held: left.held_nanodollars,
             left: of_month.saturating_sub(left.spent_nanodollars).saturating_sub(left.held_nanodollars),
         },
-        &left.resets_on,
+        left.resets_on,
     )];
     if let (Some(limit), Some(left)) = (today.allowance_nanodollars, today.left_nanodollars) {
         let of_today = MoneyLimit { limit, spent: today.spent_nanodollars, held: today.held_nanodollars, left };
-        gauges.push(money_gauge("Today", of_today, &today.resets_on));
+        gauges.push(money_gauge("Today", of_today, today.resets_on));
     } else {
         let spent = format!("{} spent", about(today.spent_nanodollars));
         let note = "no daily limit".into();
@@ -78,13 +80,13 @@ struct MoneyLimit {
     left: i64,
 }
 
-fn money_gauge(name: &'static str, money: MoneyLimit, resets_on: &str) -> Gauge {
+fn money_gauge(name: &'static str, money: MoneyLimit, resets_on: Day) -> Gauge {
     let spent_share = share(money.spent, money.limit);
     let mut note = format!("{} spent", about(money.spent));
     if money.held > 0 {
         note.push_str(&format!(", {} held for calls in flight", about(money.held)));
     }
-    note.push_str(&format!("; resets on {} at midnight UTC", day_in_words(resets_on)));
+    note.push_str(&format!("; resets on {} at midnight UTC", day_in_words(&resets_on.to_string())));
     Gauge {
         name,
         left: format!("{} left of {}", at_least(money.left), about(money.limit)),
@@ -96,7 +98,7 @@ fn money_gauge(name: &'static str, money: MoneyLimit, resets_on: &str) -> Gauge 
     }
 }
 
-fn rate_gauge(name: &'static str, rate: RateLeft) -> Gauge {
+fn rate_gauge(name: &'static str, rate: RateLimitView) -> Gauge {
     let used = rate.limit.saturating_sub(rate.remaining);
     Gauge {
         name,
@@ -110,15 +112,15 @@ fn rate_gauge(name: &'static str, rate: RateLeft) -> Gauge {
 
 /// Describes alerts by the present state: an alert whose limit was raised or removed since is left out.
 #[must_use]
-pub fn budget_alert_views(alerts: &[Alert], left: &Left) -> Vec<BudgetAlertView> {
+pub fn budget_alert_views(alerts: &[BudgetAlert], left: &AccountBudget) -> Vec<BudgetAlertView> {
     let today = &left.today;
     // Credit that is promised to calls in flight helps no further call.
     let has_credit = left.credit_nanodollars > 0 && left.left_nanodollars > 0;
-    let month = Some((left.allowance_nanodollars, left.spent_nanodollars, &left.resets_on, has_credit));
-    let day = today.allowance_nanodollars.map(|of| (of, today.spent_nanodollars, &today.resets_on, false));
-    [("this month's", &left.period, month), ("today's", &today.day, day)]
+    let month = Some((left.allowance_nanodollars, left.spent_nanodollars, left.resets_on, has_credit));
+    let day = today.allowance_nanodollars.map(|of| (of, today.spent_nanodollars, today.resets_on, false));
+    [("this month's", Period::Month(left.period), month), ("today's", Period::Day(today.day), day)]
         .into_iter()
-        .filter(|(_, period, _)| alerts.iter().any(|alert| alert.period == **period))
+        .filter(|(_, period, _)| alerts.iter().any(|alert| alert.period == *period))
         .filter_map(|(whose, _, money)| {
             let (allowance, spent, resets_on, has_credit) = money?;
             // Judged by the present figures, because the operator may have raised the limit since the alert.
@@ -127,7 +129,7 @@ pub fn budget_alert_views(alerts: &[Alert], left: &Left) -> Vec<BudgetAlertView>
             if i128::from(spent) * 100 < i128::from(allowance) * 80 {
                 return None;
             }
-            let (of, said, until) = (about(allowance), about(spent), day_in_words(resets_on));
+            let (of, said, until) = (about(allowance), about(spent), day_in_words(&resets_on.to_string()));
             let sentence = if is_spent && has_credit {
                 format!("All {of} of {whose} AI allowance is spent. Calls now use your credit.")
             } else if is_spent {
@@ -148,40 +150,39 @@ pub fn budget_alert_views(alerts: &[Alert], left: &Left) -> Vec<BudgetAlertView>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quota::{Places, Today};
+    use crate::quota::reports::{CallConcurrency, DayBudget};
 
     #[test]
     fn an_alert_says_what_becomes_of_calls() {
-        let alert = |period: &str, percent| Alert {
+        let alert = |period: &str, percent| BudgetAlert {
             account_id: crate::db::AccountId(uuid::Uuid::from_u128(1)),
-            period: period.into(),
+            period: period.parse().unwrap(),
             percent,
             allowance_nanodollars: 1,
             spent_nanodollars: 1,
             raised_at_ms: 0,
-            told_at_ms: None,
         };
-        let mut left = Left {
-            period: "2026-11".into(),
+        let mut left = AccountBudget {
+            period: "2026-11".parse().unwrap(),
             allowance_nanodollars: 5_000_000_000,
             credit_nanodollars: 0,
             spent_nanodollars: 4_100_000_000,
             held_nanodollars: 0,
             left_nanodollars: 900_000_000,
-            resets_on: "2026-12-01".into(),
-            today: Today {
-                day: "2026-11-20".into(),
+            resets_on: "2026-12-01".parse().unwrap(),
+            today: DayBudget {
+                day: "2026-11-20".parse().unwrap(),
                 allowance_nanodollars: None,
                 spent_nanodollars: 0,
                 held_nanodollars: 0,
                 left_nanodollars: None,
-                resets_on: "2026-11-21".into(),
+                resets_on: "2026-11-21".parse().unwrap(),
             },
             requests_a_minute: None,
             tokens_a_minute: None,
-            calls_at_once: Places { limit: 5, in_flight: 0 },
+            calls_at_once: CallConcurrency { limit: 5, in_flight: 0 },
         };
-        let said = |alerts: &[Alert], left: &Left| {
+        let said = |alerts: &[BudgetAlert], left: &AccountBudget| {
             budget_alert_views(alerts, left).into_iter().map(|alert| alert.sentence).collect::<Vec<_>>().join(" ")
         };
         let month = [alert("2026-11", 80), alert("2026-11-20", 80)];

@@ -2,7 +2,7 @@
 //! from the stylesheet. Pure. Every chart has the same figures in a table beside it.
 
 use crate::http::format::{self, dollars};
-use crate::quota::Sum;
+use crate::quota::reports::NamedSpend;
 
 /// Width of a column with its gap, and height of the chart, in the SVG's own units.
 const STEP: usize = 10;
@@ -41,8 +41,8 @@ pub struct DayTotal<'a> {
     pub nanodollars: i64,
 }
 
-impl<'a> From<&'a Sum> for DayTotal<'a> {
-    fn from(sum: &'a Sum) -> Self {
+impl<'a> From<&'a NamedSpend> for DayTotal<'a> {
+    fn from(sum: &'a NamedSpend) -> Self {
         Self { day: &sum.name, calls: sum.calls, nanodollars: sum.amount_nanodollars }
     }
 }

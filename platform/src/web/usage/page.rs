@@ -14,7 +14,8 @@ use crate::error::{Error, Result};
 use crate::http::format::about;
 use crate::http::page::Page;
 use crate::http::problem::HandlerResult;
-use crate::quota::{Month, Sums};
+use crate::quota::Month;
+use crate::quota::reports::SpendBreakdown;
 use crate::web::own_keys;
 use crate::web::page_head::PageHead;
 
@@ -67,8 +68,8 @@ impl MonthQuery {
     /// `NotFound` when it cannot be parsed.
     pub fn month(&self, app: &App) -> Result<Month> {
         match &self.month {
-            Some(text) => Month::parse(text).ok_or(Error::NotFound),
-            None => Ok(app.quota.this_month()),
+            Some(text) => text.parse().map_err(|_| Error::NotFound),
+            None => Ok(app.quota.reports.this_month()),
         }
     }
 }
@@ -81,14 +82,14 @@ pub async fn show(
 ) -> HandlerResult<Page<UsagePage>> {
     let (account, month) = (session.account, asked.month(&app)?);
     // Only the present month has a budget that calls can still use.
-    let is_present = month == app.quota.this_month();
+    let is_present = month == app.quota.reports.this_month();
     let (left, alerts, sums, today, months, latest) = tokio::try_join!(
-        app.quota.left(account),
-        app.quota.alerts(account),
-        app.quota.spent_in(account, month),
-        app.quota.spent_today(account),
-        app.quota.months(account),
-        app.quota.receipts_before(account, None, LATEST),
+        app.quota.reports.budget(account),
+        app.quota.reports.alerts(account),
+        app.quota.reports.spent_in(account, month),
+        app.quota.reports.spent_today(account),
+        app.quota.reports.months(account),
+        app.quota.ledger.receipts_before(account, None, LATEST),
     )?;
     let page = UsagePage {
         left: is_present.then(|| budget_view(&left)),
@@ -97,10 +98,10 @@ pub async fn show(
         months: months
             .iter()
             .map(|one| MonthRow {
-                name: crate::http::format::month(&one.period),
+                name: crate::http::format::month(&one.period.to_string()),
                 spent: about(one.spent_nanodollars),
-                current: one.period == month.to_string(),
-                period: one.period.clone(),
+                current: one.period == month,
+                period: one.period.to_string(),
             })
             .collect(),
         receipts: receipt_view::rows(&latest),
@@ -112,7 +113,7 @@ pub async fn show(
 
 /// Builds the page from the sums of `month`. `today` is absent for a past month.
 #[must_use]
-pub fn page(head: PageHead, month: Month, sums: &Sums, today: Option<&Sums>) -> UsagePage {
+pub fn page(head: PageHead, month: Month, sums: &SpendBreakdown, today: Option<&SpendBreakdown>) -> UsagePage {
     let days: Vec<_> = sums.by_day.iter().map(Into::into).collect();
     UsagePage {
         head,
@@ -125,7 +126,7 @@ pub fn page(head: PageHead, month: Month, sums: &Sums, today: Option<&Sums>) -> 
         calls: calls(sums.by_day.iter().map(|day| day.calls).sum()),
         left: None,
         own_keys: String::new(),
-        chart: (!days.is_empty()).then(|| DayChart::of(&month.days(), &days)),
+        chart: (!days.is_empty()).then(|| DayChart::of(&month.days().map(String::from).collect::<Vec<_>>(), &days)),
         models: rows(
             sums.by_model.iter().map(named_model),
             0,

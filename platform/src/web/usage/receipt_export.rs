@@ -13,7 +13,7 @@ use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::http::format::{Moment, dollars};
 use crate::http::problem::HandlerResult;
-use crate::quota::{Month, Receipt};
+use crate::quota::Receipt;
 
 #[derive(Deserialize)]
 pub struct ExportQuery {
@@ -35,11 +35,11 @@ enum ExportFormat {
 /// from the database, so a month of any size takes little memory.
 pub async fn export(State(app): State<App>, session: Session, Query(asked): Query<ExportQuery>) -> HandlerResult {
     let month = match &asked.month {
-        Some(text) => Month::parse(text).ok_or(Error::NotFound)?,
-        None => app.quota.this_month(),
+        Some(text) => text.parse().map_err(|_| Error::NotFound)?,
+        None => app.quota.reports.this_month(),
     };
     let format = asked.format;
-    let receipts = app.quota.receipts_of_month(session.account, month).await?;
+    let receipts = app.quota.ledger.receipts_of_month(session.account, month).await?;
     // The header row comes before the first read, so an empty month is a valid file too.
     let head = futures_util::stream::iter([Ok(format.head())]);
     let lines = receipts.map_ok(move |some| format.lines(&some));
@@ -122,7 +122,7 @@ fn record(receipt: &Receipt) -> [String; COLUMNS.len()] {
     [
         receipt.seq.to_string(),
         receipt.id.to_string(),
-        receipt.day.clone(),
+        receipt.day.to_string(),
         moment(receipt.held_at_ms),
         moment(receipt.settled_at_ms),
         guarded(&receipt.provider),

@@ -2,7 +2,9 @@
 
 use crate::clock::Timestamp;
 use crate::http::format::{Moment, column, dollars, grouped};
-use crate::quota::{Payer, Proof, Receipt};
+use crate::quota::Receipt;
+use crate::quota::admission::Payer;
+use crate::quota::ledger::ReceiptProof;
 
 /// Receipts on one page of the list.
 pub const PAGE_SIZE: u64 = 50;
@@ -107,15 +109,18 @@ fn field(name: &'static str, text: impl Into<String>) -> ReceiptField {
 }
 
 fn paid_from(receipt: &Receipt) -> String {
-    let period = if is_under_own_key(receipt) { "your own account at the provider" } else { &receipt.period };
-    format!("{period}, on {}", receipt.day)
+    if is_under_own_key(receipt) {
+        format!("your own account at the provider, on {}", receipt.day)
+    } else {
+        format!("{}, on {}", receipt.period, receipt.day)
+    }
 }
 
 fn is_under_own_key(receipt: &Receipt) -> bool {
     receipt.payer == Payer::OwnKey.as_str()
 }
 
-pub(super) fn chain(proof: &Proof) -> Vec<ReceiptField> {
+pub(super) fn chain(proof: &ReceiptProof) -> Vec<ReceiptField> {
     let receipt = &proof.receipt;
     // Receipts written before the hash chain was introduced have no number in it.
     if receipt.seq == 0 {

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::http::format::{Moment, dollars};
 use crate::http::page::Page;
 use crate::http::problem::HandlerResult;
-use crate::quota::Proof;
+use crate::quota::ledger::ReceiptProof;
 use crate::web::page_head::PageHead;
 
 #[derive(Template)]
@@ -67,12 +67,12 @@ pub async fn list(
     session: Session,
     Query(asked): Query<ReceiptsQuery>,
 ) -> HandlerResult<Page<ReceiptsPage>> {
-    let receipts = app.quota.receipts_before(session.account, asked.before, PAGE_SIZE).await?;
+    let receipts = app.quota.ledger.receipts_before(session.account, asked.before, PAGE_SIZE).await?;
     Ok(Page(ReceiptsPage {
         head: (&session).into(),
         newest: asked.before.is_none(),
         before: next(&receipts),
-        period: app.quota.this_month().to_string(),
+        period: app.quota.reports.this_month().to_string(),
         receipts: rows(&receipts),
     }))
 }
@@ -84,8 +84,8 @@ pub async fn show(
     Path(id): Path<String>,
 ) -> HandlerResult<Page<ReceiptPage>> {
     // Found by account and id together: a receipt of another account does not exist here.
-    let proof = app.quota.receipt(session.account, receipt_id(&id)?).await?;
-    Ok(Page(page((&session).into(), &proof, app.quota.receipt_key())))
+    let proof = app.quota.ledger.receipt(session.account, receipt_id(&id)?).await?;
+    Ok(Page(page((&session).into(), &proof, app.quota.ledger.receipt_key())))
 }
 
 /// Parses a receipt's id from a path.
@@ -98,7 +98,7 @@ pub fn receipt_id(id: &str) -> Result<HoldId> {
 
 /// Builds the page of one receipt. `key` is the public key of the signatures.
 #[must_use]
-pub fn page(head: PageHead, proof: &Proof, key: String) -> ReceiptPage {
+pub fn page(head: PageHead, proof: &ReceiptProof, key: String) -> ReceiptPage {
     let receipt = &proof.receipt;
     ReceiptPage {
         head,

@@ -1,7 +1,7 @@
 //! Sums of calls by model or agent, as rows of a table with bars. Pure.
 
 use crate::http::format::{column, grouped};
-use crate::quota::{ModelSpend, Sum};
+use crate::quota::reports::{ModelSpend, NamedSpend};
 
 /// The sum of a model or an agent.
 pub struct UsageRow {
@@ -16,8 +16,8 @@ pub struct UsageRow {
 
 /// A model's sum under the name that is shown.
 #[must_use]
-pub fn named_model(model: &ModelSpend) -> Sum {
-    Sum {
+pub fn named_model(model: &ModelSpend) -> NamedSpend {
+    NamedSpend {
         name: model.model.clone(),
         calls: model.calls,
         input_tokens: model.input_tokens,
@@ -26,16 +26,20 @@ pub fn named_model(model: &ModelSpend) -> Sum {
     }
 }
 
-pub(super) fn named_agent(agent: &Sum) -> Sum {
+pub(super) fn named_agent(agent: &NamedSpend) -> NamedSpend {
     let name = if agent.name.is_empty() { "no agent name" } else { &agent.name };
-    Sum { name: name.into(), ..agent.clone() }
+    NamedSpend { name: name.into(), ..agent.clone() }
 }
 
 /// Rows of a table. `others` is the sum of all that have no row of their own, and gets the last row.
 #[must_use]
-pub fn rows(sums: impl Iterator<Item = Sum>, others: i64, today: Option<impl Iterator<Item = Sum>>) -> Vec<UsageRow> {
-    let sums: Vec<Sum> = sums.collect();
-    let today: Option<Vec<Sum>> = today.map(Iterator::collect);
+pub fn rows(
+    sums: impl Iterator<Item = NamedSpend>,
+    others: i64,
+    today: Option<impl Iterator<Item = NamedSpend>>,
+) -> Vec<UsageRow> {
+    let sums: Vec<NamedSpend> = sums.collect();
+    let today: Option<Vec<NamedSpend>> = today.map(Iterator::collect);
     let of_today = |name: &str| {
         let found = today.as_ref()?.iter().find(|sum| sum.name == name);
         Some(found.map_or(0, |sum| sum.amount_nanodollars))
@@ -72,7 +76,7 @@ pub fn rows(sums: impl Iterator<Item = Sum>, others: i64, today: Option<impl Ite
 }
 
 /// Calls and tokens, as phrases.
-fn used(sum: &Sum) -> Vec<String> {
+fn used(sum: &NamedSpend) -> Vec<String> {
     let [input, output] = [sum.input_tokens, sum.output_tokens].map(grouped);
     vec![calls(sum.calls), format!("{input} tokens in"), format!("{output} out")]
 }
@@ -99,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_table_says_what_its_rows_leave_out() {
-        let sum = |name: &str, amount| Sum {
+        let sum = |name: &str, amount| NamedSpend {
             name: name.into(),
             calls: 1,
             input_tokens: 1000,

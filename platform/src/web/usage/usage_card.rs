@@ -2,7 +2,7 @@
 
 use super::sums::share;
 use crate::http::format::{dollars, grouped, month};
-use crate::quota::{ModelSpend, Spend};
+use crate::quota::reports::{AccountBudget, ModelSpend};
 
 /// The card's content.
 pub struct UsageCardView {
@@ -31,10 +31,10 @@ pub struct ModelUsageView {
 
 /// Describes the present month's usage.
 #[must_use]
-pub fn usage_card(spend: &Spend) -> UsageCardView {
+pub fn usage_card(spend: &AccountBudget, models: &[ModelSpend]) -> UsageCardView {
     let spent_share = share(spend.spent_nanodollars, spend.allowance_nanodollars);
     UsageCardView {
-        month: month(&spend.period),
+        month: month(&spend.period.to_string()),
         spent: dollars(spend.spent_nanodollars),
         held: dollars(spend.held_nanodollars),
         left: dollars(spend.left_nanodollars.max(0)),
@@ -42,7 +42,7 @@ pub fn usage_card(spend: &Spend) -> UsageCardView {
         spent_share,
         held_share: share(spend.held_nanodollars, spend.allowance_nanodollars).min(10_000 - spent_share),
         holds: spend.held_nanodollars > 0,
-        models: spend.by_model.iter().map(model).collect(),
+        models: models.iter().map(model).collect(),
     }
 }
 
@@ -60,23 +60,35 @@ fn model(spend: &ModelSpend) -> ModelUsageView {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quota::reports::{CallConcurrency, DayBudget};
 
     #[test]
     fn what_is_left_counts_holds_and_the_bar_never_overflows() {
-        let spend = |spent, held| Spend {
-            period: "2026-11".into(),
+        let spend = |spent, held| AccountBudget {
+            period: "2026-11".parse().unwrap(),
             allowance_nanodollars: 5_000_000_000,
             credit_nanodollars: 0,
             spent_nanodollars: spent,
             held_nanodollars: held,
             left_nanodollars: 5_000_000_000 - spent - held,
-            by_model: Vec::new(),
+            resets_on: "2026-12-01".parse().unwrap(),
+            today: DayBudget {
+                day: "2026-11-20".parse().unwrap(),
+                allowance_nanodollars: None,
+                spent_nanodollars: 0,
+                held_nanodollars: 0,
+                left_nanodollars: None,
+                resets_on: "2026-11-21".parse().unwrap(),
+            },
+            requests_a_minute: None,
+            tokens_a_minute: None,
+            calls_at_once: CallConcurrency { limit: 5, in_flight: 0 },
         };
-        let some = usage_card(&spend(1_000_000_000, 500_000_000));
+        let some = usage_card(&spend(1_000_000_000, 500_000_000), &[]);
         assert_eq!((some.left.as_str(), some.month.as_str()), ("$3.50", "November 2026"));
         assert_eq!((some.spent_share, some.held_share), (2000, 1000));
-        let over = usage_card(&spend(5_000_000_000, 1_000_000_000));
+        let over = usage_card(&spend(5_000_000_000, 1_000_000_000), &[]);
         assert_eq!((over.left.as_str(), over.spent_share, over.held_share), ("$0.00", 10_000, 0));
-        assert_eq!(usage_card(&spend(1, 0)).spent_share, 40);
+        assert_eq!(usage_card(&spend(1, 0), &[]).spent_share, 40);
     }
 }

@@ -3,7 +3,7 @@
 
 use super::*;
 
-/// A sleeping instance, whose start the Engine holds back until it is released.
+/// A sleeping instance. The Engine holds its start back until it is released.
 async fn held_asleep() -> (FakePlatform, Person, String) {
     let (town, alice, cookie) = at_home().await;
     put_to_sleep(&town, &alice, Wish::Stopped, Fact::Stopped).await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use berth::handle::Handle;
-use berth::quota::OwnLimits;
+use berth::quota::admission::AccountLimits;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use serde_json::{Value, json as value};
@@ -57,7 +57,7 @@ fn lowered_to(answer: &reqwest::Response) -> Option<i64> {
 }
 
 async fn held(world: &QuotaPlatform, person: &Person) -> i64 {
-    world.app.quota.receipts(person.instance.account, 1).await.unwrap()[0].held_nanodollars
+    world.app.quota.ledger.receipts(person.instance.account, 1).await.unwrap()[0].held_nanodollars
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -216,11 +216,11 @@ async fn a_call_is_refused_when_only_a_useless_answer_would_fit() {
         drop(says.bytes().await);
     }
     // The remaining budget now buys a dozen tokens of the dearer model.
-    let mut own = world.app.quota.own_limits(alice.instance.account).await.unwrap();
+    let mut own = world.app.quota.admission.own_limits(alice.instance.account).await.unwrap();
     let spent = world.spend_at_rest(&alice).await.spent_nanodollars;
-    own = OwnLimits { month_nanodollars: Some(spent + 10_000_000), ..own };
-    world.app.quota.set_limits(&Handle::parse("alice").unwrap(), own, "operator").await.unwrap();
-    world.app.quota.reread(alice.instance.account).await.unwrap();
+    own = AccountLimits { month_nanodollars: Some(spent + 10_000_000), ..own };
+    world.app.quota.admission.set_limits(&Handle::parse("alice").unwrap(), own, "operator").await.unwrap();
+    world.app.quota.admission.reload(alice.instance.account).await.unwrap();
     provider.requests();
     let dear = r#"{"model":"claude-fable-5","max_tokens":64000,"messages":[]}"#;
     let refused = call(&world, &alice, MESSAGES, dear).await;
@@ -299,7 +299,7 @@ async fn a_hundred_calls_at_once_use_the_budget_to_the_last_token_and_no_more() 
             let refused = calls.next().await.unwrap().unwrap().unwrap();
             assert_eq!((refused.status().as_u16(), lowered_to(&refused)), (429, None), "{kind}");
         }
-        let spend = world.app.quota.spend(alice.instance.account).await.unwrap();
+        let spend = world.app.quota.reports.budget(alice.instance.account).await.unwrap();
         assert!((0..500).contains(&spend.left_nanodollars), "{kind}: {spend:?}");
         gate.add_permits(100);
         let mut lowered = Vec::new();
@@ -310,7 +310,7 @@ async fn a_hundred_calls_at_once_use_the_budget_to_the_last_token_and_no_more() 
         }
         assert!(lowered.len() == 1 && (256..2000).contains(&lowered[0]), "{kind}: {lowered:?}");
         until_settled(&world, alice.instance.account).await;
-        let receipts = world.app.quota.receipts(alice.instance.account, 100).await.unwrap();
+        let receipts = world.app.quota.ledger.receipts(alice.instance.account, 100).await.unwrap();
         let held: i64 = receipts.iter().map(|receipt| receipt.held_nanodollars).sum();
         assert_eq!((receipts.len(), held), (8, spend.held_nanodollars), "{kind}");
         assert_eq!(held + spend.left_nanodollars, 7_777_777, "{kind}");

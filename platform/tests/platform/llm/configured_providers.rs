@@ -86,7 +86,7 @@ async fn a_metered_api_answers_the_calls_that_have_a_price_and_no_others() {
     assert_eq!(heard.headers["x-weather-key"], "weather-key");
     assert!(!heard.headers.values().any(|value| value.to_str().unwrap().contains(&alice.token)));
     assert_eq!(spent(&world, &alice).await, 2_000_000);
-    let model = world.spend_at_rest(&alice).await.by_model.remove(0);
+    let model = world.app.quota.reports.models_this_month(alice.instance.account).await.unwrap().remove(0);
     assert_eq!((model.model.as_str(), model.input_tokens, model.output_tokens), ("GET /v1/forecast/*", 0, 0));
     // A cent for the call, and a tenth of a cent for each of the 2 bytes sent and the 14 received.
     let says = alice.post(&world, "/metered/weather/v1/maps", &value!({})).send().await.unwrap();

@@ -98,8 +98,9 @@ async fn receipts_add_up_to_the_usage_that_the_provider_served() {
         alice.post(&world, path, &body).send().await.unwrap().bytes().await.unwrap();
     }
     let spend = world.spend_at_rest(&alice).await;
+    let models = world.app.quota.reports.models_this_month(alice.instance.account).await.unwrap();
     let served = world.served().await;
-    let sum = |of: fn(&berth::quota::ModelSpend) -> i64| spend.by_model.iter().map(of).sum::<i64>();
+    let sum = |of: fn(&berth::quota::reports::ModelSpend) -> i64| models.iter().map(of).sum::<i64>();
     assert_eq!(sum(|model| model.input_tokens), served["input_tokens"].as_i64().unwrap());
     assert_eq!(sum(|model| model.output_tokens), served["output_tokens"].as_i64().unwrap());
     assert_eq!(sum(|model| model.amount_nanodollars), spend.spent_nanodollars);
@@ -423,7 +424,7 @@ async fn leave_when_held(
 ) {
     let call = tokio::spawn(call);
     for _ in 0..500 {
-        if world.app.quota.spend(person.instance.account).await.unwrap().held_nanodollars > 0 {
+        if world.app.quota.reports.budget(person.instance.account).await.unwrap().held_nanodollars > 0 {
             call.abort();
             return;
         }
@@ -435,7 +436,7 @@ async fn leave_when_held(
 /// Waits until no money is held, which means that the proxy has noticed the disconnect.
 async fn until_settled(world: &QuotaPlatform, account: berth::db::AccountId) {
     for _ in 0..500 {
-        if world.app.quota.spend(account).await.unwrap().held_nanodollars == 0 {
+        if world.app.quota.reports.budget(account).await.unwrap().held_nanodollars == 0 {
             assert_eq!(world.app.quota.disagreements().await.unwrap(), Vec::<String>::new());
             return;
         }

@@ -71,7 +71,7 @@ async fn a_call_too_large_by_its_bytes_is_made_when_the_provider_counts_few_enou
         input.as_object_mut().unwrap().remove("max_tokens");
         assert_eq!(serde_json::from_slice::<Value>(&asked.body).unwrap(), input);
         assert_eq!(made.body, long_message().to_string());
-        let receipt = world.app.quota.receipts(alice.instance.account, 1).await.unwrap().remove(0);
+        let receipt = world.app.quota.ledger.receipts(alice.instance.account, 1).await.unwrap().remove(0);
         // Held: a tenth more than the count, and 256 tokens, in the dearest region. Charged: the provider's figures.
         assert_eq!(receipt.held_nanodollars, (8000 + 800 + 256) * 3300 + 100 * 16_500, "{kind}");
         assert_eq!((receipt.amount_nanodollars, receipt.basis.as_str()), (8100 * 3000 + 50 * 15_000, "provider"));
@@ -81,7 +81,7 @@ async fn a_call_too_large_by_its_bytes_is_made_when_the_provider_counts_few_enou
         assert_eq!(says.status(), 200, "{kind}");
         drop(says.bytes().await);
         assert_eq!(provider.requests().remove(0).uri.path(), "/v1/responses/input_tokens");
-        let receipt = world.app.quota.receipts(bob.instance.account, 1).await.unwrap().remove(0);
+        let receipt = world.app.quota.ledger.receipts(bob.instance.account, 1).await.unwrap().remove(0);
         assert_eq!(receipt.held_nanodollars, (1000 + 100 + 512) * 1250 + 100 * 10_000, "{kind}");
         world.spend_at_rest(&bob).await;
     }
@@ -237,7 +237,7 @@ async fn no_more_counts_run_at_once_than_an_instance_has_request_slots() {
         let refused = calls.next().await.unwrap().unwrap();
         assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (429, &"1".parse().unwrap()));
     }
-    assert_eq!(world.app.quota.left(alice.instance.account).await.unwrap().calls_at_once.in_flight, 0);
+    assert_eq!(world.app.quota.reports.budget(alice.instance.account).await.unwrap().calls_at_once.in_flight, 0);
     assert!(calls.iter().all(|call| !call.is_finished()), "three are being counted");
     calls.iter().for_each(tokio::task::JoinHandle::abort);
 }

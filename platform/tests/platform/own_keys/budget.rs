@@ -1,6 +1,7 @@
 //! Own keys and the budget: calls under them cost nothing, and the limits that remain.
 
-use berth::quota::{Refusal, Seen, Usage};
+use berth::quota::Refusal;
+use berth_providers::{Usage, UsageReport};
 
 use super::*;
 use berth_testing::quota_platform::after_a_kill;
@@ -22,8 +23,8 @@ async fn an_account_without_budget_can_still_call_under_its_own_key() {
         assert_eq!(says.status(), 200);
     }
     has_spent_nothing(&world, &alice).await;
-    assert_eq!(world.app.quota.alerts(alice.instance.account).await.unwrap(), []);
-    let left = world.app.quota.left(alice.instance.account).await.unwrap();
+    assert_eq!(world.app.quota.reports.alerts(alice.instance.account).await.unwrap(), []);
+    let left = world.app.quota.reports.budget(alice.instance.account).await.unwrap();
     let minute = (left.requests_a_minute.unwrap().remaining, left.tokens_a_minute.unwrap().remaining);
     assert_eq!(minute, (1, 1), "the rate limits apply to the platform's keys only");
     // Once the key is removed, the budget applies again.
@@ -45,7 +46,7 @@ async fn concurrent_calls_are_limited_under_own_keys_too() {
     let held = world.app.quota.admit_under_own_key(call()).await.unwrap();
     let refused = world.app.quota.admit_under_own_key(call()).await.err();
     assert!(matches!(refused, Some(Refusal::TooManyAtOnce { limit: 1, .. })));
-    assert_eq!(world.app.quota.left(alice.instance.account).await.unwrap().calls_at_once.in_flight, 1);
+    assert_eq!(world.app.quota.reports.budget(alice.instance.account).await.unwrap().calls_at_once.in_flight, 1);
     drop(held);
     assert!(world.app.quota.admit_under_own_key(call()).await.is_ok());
 }
@@ -67,16 +68,16 @@ async fn a_call_under_an_own_key_that_a_kill_cut_off_is_charged_nothing() {
             hold.mark_sent();
             if model == "berth-demo" {
                 let usage = Some(Usage { input_tokens: 10, ..Default::default() });
-                hold.saw(Seen::Part { usage, output_tokens: 4 });
+                hold.saw(UsageReport::Part { usage, output_tokens: 4 });
             }
             std::mem::forget(hold);
         }
         let after = after_a_kill(&world, &world.clock, 1).await;
-        let spend = after.spend(alice.instance.account).await.unwrap();
+        let spend = after.reports.budget(alice.instance.account).await.unwrap();
         assert_eq!((spend.spent_nanodollars, spend.held_nanodollars), (0, 0), "{}", world.kind());
         assert_eq!(after.disagreements().await.unwrap(), Vec::<String>::new());
-        assert_eq!(after.verify().await.unwrap().wrong, Vec::<String>::new());
-        let mut said: Vec<_> = after.receipts(alice.instance.account, 9).await.unwrap();
+        assert_eq!(after.ledger.verify().await.unwrap().wrong, Vec::<String>::new());
+        let mut said: Vec<_> = after.ledger.receipts(alice.instance.account, 9).await.unwrap();
         said.sort_by(|a, b| b.model.cmp(&a.model));
         let said: Vec<_> = said
             .iter()
@@ -104,12 +105,13 @@ async fn a_provider_bills_the_operator_nothing_for_own_keys_and_the_comparison_k
     }
     bob.post(&world, MESSAGES, &message("berth-demo")).send().await.unwrap();
     let spent = world.spend_at_rest(&bob).await.spent_nanodollars;
-    let day = receipts(&world, &bob).await[0].day.clone();
+    let day = receipts(&world, &bob).await[0].day;
     let dollars = berth::quota::dollars(spent).replace('$', "");
-    let drifts = world.app.quota.compare(&format!("date,model,cost\n{day},berth-demo,{dollars}")).await.unwrap();
+    let drifts =
+        world.app.quota.reports.compare_bill(&format!("date,model,cost\n{day},berth-demo,{dollars}")).await.unwrap();
     assert_eq!(drifts.len(), 1, "{drifts:?}");
-    assert_eq!(drifts[0].margin_nanodollars(), 0);
-    let all = world.app.quota.everybody(world.app.quota.this_month()).await.unwrap();
+    assert_eq!(drifts[0].amounts.margin_nanodollars(), 0);
+    let all = world.app.quota.reports.month_totals(world.app.quota.reports.this_month()).await.unwrap();
     assert_eq!(all.spent_nanodollars, spent);
 }
 

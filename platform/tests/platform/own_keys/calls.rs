@@ -45,7 +45,7 @@ async fn a_call_goes_out_under_its_owners_key_alone_and_costs_the_budget_nothing
         assert!(world.spend_at_rest(&bob).await.spent_nanodollars > 0);
         let receipt = receipts(&world, &bob).await.remove(0);
         assert_eq!((receipt.payer.as_str(), receipt.worth_nanodollars), ("budget", None));
-        let proof = world.app.quota.receipt(bob.instance.account, receipt.id).await.unwrap();
+        let proof = world.app.quota.ledger.receipt(bob.instance.account, receipt.id).await.unwrap();
         assert!(!proof.digested.contains("payer") && !proof.digested.contains("worth"), "older receipts still verify");
     }
 }

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use berth::config::Config;
 use berth::own_keys::{KeyOwner, OwnKeys};
-use berth::quota::{OwnCall, Provider as Name, Receipt};
+use berth::quota::{OwnKeyCall, Receipt};
 use berth::secrets::InstallationKeys;
+use berth_providers::Provider as Name;
 use serde_json::{Value, json as value};
 use zeroize::Zeroizing;
 
@@ -89,7 +90,7 @@ fn keys(heard: &RecordedRequest) -> Vec<String> {
 
 async fn receipts(world: &QuotaPlatform, person: &Person) -> Vec<Receipt> {
     world.app.quota.settled().await;
-    let mut receipts = world.app.quota.receipts(person.instance.account, 100).await.unwrap();
+    let mut receipts = world.app.quota.ledger.receipts(person.instance.account, 100).await.unwrap();
     receipts.reverse();
     receipts
 }
@@ -98,7 +99,7 @@ async fn receipts(world: &QuotaPlatform, person: &Person) -> Vec<Receipt> {
 async fn has_spent_nothing(world: &QuotaPlatform, person: &Person) {
     let spend = world.spend_at_rest(person).await;
     assert_eq!((spend.spent_nanodollars, spend.left_nanodollars), (0, spend.allowance_nanodollars), "{}", world.kind());
-    assert_eq!(world.app.quota.verify().await.unwrap().wrong, Vec::<String>::new(), "{}", world.kind());
+    assert_eq!(world.app.quota.ledger.verify().await.unwrap().wrong, Vec::<String>::new(), "{}", world.kind());
 }
 
 /// The keys as read from the database by a new process.

@@ -3,7 +3,8 @@
 use berth::app::App;
 use berth::clock::Timestamp;
 use berth::handle::Handle;
-use berth::quota::{Outcome, Seen, Usage};
+use berth::quota::CallOutcome;
+use berth_providers::{Usage, UsageReport};
 use sea_orm::{ConnectionTrait as _, Statement};
 
 use super::*;
@@ -92,7 +93,8 @@ async fn a_receipt_says_that_its_owner_paid_and_what_the_call_is_worth() {
     let mut alice = site.member("alice").await;
     let instance = site.app.instances.by_handle(&Handle::parse("alice").unwrap()).unwrap();
     let usage = Usage { input_tokens: 10_000, output_tokens: 2000, ..Usage::default() };
-    for (model, seen) in [("berth-demo", Seen::Final(usage)), ("claude-of-tomorrow", Seen::Final(usage))] {
+    for (model, seen) in [("berth-demo", UsageReport::Final(usage)), ("claude-of-tomorrow", UsageReport::Final(usage))]
+    {
         let call = OwnCall {
             account: instance.account,
             instance: instance.id,
@@ -101,7 +103,7 @@ async fn a_receipt_says_that_its_owner_paid_and_what_the_call_is_worth() {
             model: model.into(),
         };
         let hold = site.app.quota.admit_under_own_key(call).await.unwrap();
-        hold.settle(seen, Outcome::Completed, String::new());
+        hold.settle(seen, CallOutcome::Completed, String::new());
     }
     let list = alice.get("/usage/receipts").await.text().await;
     assert_eq!(list.matches("under your own key").count(), 2, "{list}");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use berth::quota::{Month, Order};
+use berth::quota::reports::AccountOrder;
 use futures_util::TryStreamExt as _;
 use sea_orm::ConnectionTrait as _;
 
@@ -153,35 +153,39 @@ async fn sums_and_receipts_are_found_on_either_database() {
         call(&world.app, "alice", "builder", A_DOLLAR).await;
         call(&world.app, "alice", "", A_DOLLAR / 2).await;
         call(&world.app, "boris", "builder", A_DOLLAR * 2).await;
-        let (quota, month) = (&world.app.quota, world.app.quota.this_month());
-        let mine = quota.spent_in(alice.instance.account, month).await.unwrap();
+        let (quota, month) = (&world.app.quota, world.app.quota.reports.this_month());
+        let mine = quota.reports.spent_in(alice.instance.account, month).await.unwrap();
         let agents: Vec<_> = mine.by_agent.iter().map(|agent| (&*agent.name, agent.amount_nanodollars)).collect();
         assert_eq!(agents, [("builder", 1_000_000_000), ("", 500_000_000)], "{kind}");
         assert_eq!((mine.total_nanodollars(), mine.by_model[0].calls), (1_500_000_000, 2), "{kind}");
-        assert_eq!(quota.spent_today(alice.instance.account).await.unwrap(), mine, "{kind}");
-        assert_eq!(quota.months(alice.instance.account).await.unwrap()[0].spent_nanodollars, 1_500_000_000, "{kind}");
+        assert_eq!(quota.reports.spent_today(alice.instance.account).await.unwrap(), mine, "{kind}");
+        assert_eq!(
+            quota.reports.months(alice.instance.account).await.unwrap()[0].spent_nanodollars,
+            1_500_000_000,
+            "{kind}"
+        );
 
-        let receipts = quota.receipts_before(alice.instance.account, None, 9).await.unwrap();
+        let receipts = quota.ledger.receipts_before(alice.instance.account, None, 9).await.unwrap();
         assert_eq!(receipts.iter().map(|receipt| receipt.seq).collect::<Vec<_>>(), [2, 1], "{kind}");
-        let proof = quota.receipt(alice.instance.account, receipts[1].id).await.unwrap();
+        let proof = quota.ledger.receipt(alice.instance.account, receipts[1].id).await.unwrap();
         assert_eq!((&proof.wrong, proof.vouched_by.is_some()), (&None, true), "{kind}");
-        assert!(quota.receipt(boris.instance.account, receipts[1].id).await.is_err(), "{kind}: of another");
-        let export = quota.receipts_of_month(alice.instance.account, month).await.unwrap();
+        assert!(quota.ledger.receipt(boris.instance.account, receipts[1].id).await.is_err(), "{kind}: of another");
+        let export = quota.ledger.receipts_of_month(alice.instance.account, month).await.unwrap();
         assert_eq!(export.try_concat().await.unwrap().len(), 2, "{kind}");
-        let none = quota.receipts_of_month(alice.instance.account, Month::parse("1999-12").unwrap()).await.unwrap();
+        let none = quota.ledger.receipts_of_month(alice.instance.account, "1999-12".parse().unwrap()).await.unwrap();
         assert_eq!(none.try_concat().await.unwrap(), [], "{kind}");
 
-        let all = quota.everybody(month).await.unwrap();
+        let all = quota.reports.month_totals(month).await.unwrap();
         assert_eq!((all.spent_nanodollars, all.accounts, all.nearly_spent), (3_500_000_000, 2, 0), "{kind}");
         assert_eq!((all.by_day.len(), all.by_model[0].calls), (1, 3), "{kind}");
-        for order in [Order::Dearest, Order::Nearest] {
-            let accounts = quota.accounts_in(month, order, 0).await.unwrap();
+        for order in [AccountOrder::Dearest, AccountOrder::Nearest] {
+            let accounts = quota.reports.accounts_in(month, order, 0).await.unwrap();
             assert_eq!(accounts[0].account, boris.instance.account, "{kind}: {order:?}");
             assert_eq!(accounts[0].today_nanodollars, accounts[0].spent_nanodollars, "{kind}");
-            assert_eq!(quota.accounts_in(month, order, 1).await.unwrap(), [], "{kind}");
+            assert_eq!(quota.reports.accounts_in(month, order, 1).await.unwrap(), [], "{kind}");
         }
         let day = &mine.by_day[0].name;
-        let drifts = quota.compare(&format!("date,model,cost\n{day},berth-demo,3.5")).await.unwrap();
-        assert_eq!(drifts.iter().map(|drift| drift.margin_nanodollars()).collect::<Vec<_>>(), [0], "{kind}");
+        let drifts = quota.reports.compare_bill(&format!("date,model,cost\n{day},berth-demo,3.5")).await.unwrap();
+        assert_eq!(drifts.iter().map(|drift| drift.amounts.margin_nanodollars()).collect::<Vec<_>>(), [0], "{kind}");
     }
 }

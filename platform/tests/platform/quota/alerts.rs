@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use berth::quota::ALERT_WEBHOOK_PATH;
+use berth::quota::reports::ALERT_WEBHOOK_PATH;
 use berth::webhooks::PathSuffix;
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 async fn tell(town: &FakePlatform) -> u64 {
     town.app.quota.settled().await;
-    town.app.quota.tell_alerts(&town.app.instances, &town.app.webhooks).await.unwrap()
+    town.app.quota.reports.tell_alerts(&town.app.instances, &town.app.webhooks).await.unwrap()
 }
 
 async fn open_the_path(town: &FakePlatform, resident: &Person) {
@@ -60,9 +60,9 @@ async fn each_threshold_of_a_month_is_told_once() {
         town.clock.advance(20 * DAY);
         call(&town.app, "alice", "", A_DOLLAR / 10 * 9).await;
         assert_eq!(tell(&town).await, 1, "{kind}: another month");
-        let alerts = town.app.quota.alerts(alice.instance.account).await.unwrap();
-        let periods: Vec<_> = alerts.iter().map(|alert| (&*alert.period, alert.percent)).collect();
-        assert_eq!(periods, [("2026-12", 80)], "{kind}: the one before is over");
+        let alerts = town.app.quota.reports.alerts(alice.instance.account).await.unwrap();
+        let periods: Vec<_> = alerts.iter().map(|alert| (alert.period.to_string(), alert.percent)).collect();
+        assert_eq!(periods, [("2026-12".to_owned(), 80)], "{kind}: the one before is over");
     }
 }
 

@@ -15,10 +15,10 @@ use berth::app::App;
 use berth::clock::{Clock, Timestamp};
 use berth::error::Error;
 use berth::modules::Verdict;
-use berth::quota::{
-    CacheWrites, Call, Demand, Hold, InputBound, Outcome, OwnLimits, Provider, Refusal, Seen, Service, Span, Tier,
-    Usage, Verified,
-};
+use berth::quota::admission::{AccountLimits, BudgetPeriod, CreditGrant};
+use berth::quota::ledger::ChainVerification;
+use berth::quota::{BudgetCall, CallOutcome, Hold, Refusal};
+use berth_providers::{CacheWrites, Demand, InputBound, Provider, ServiceTier, TierChoice, Usage, UsageReport};
 use sea_orm::ConnectionTrait as _;
 
 use berth_testing::quota_platform::{Person, QuotaPlatform, after_a_kill, reopen};
@@ -28,11 +28,15 @@ use berth_testing::{START, databases, sqlite};
 pub const OUTPUT_TOKENS: u64 = 2000;
 pub const HOLD: i64 = 1_000_000;
 
-pub fn call(person: &Person) -> Call {
+pub fn credit<'a>(person: &'a Person, nanodollars: i64, note: &'a str) -> CreditGrant<'a> {
+    CreditGrant { account: person.instance.account, handle: &person.instance.handle, nanodollars, note }
+}
+
+pub fn call(person: &Person) -> BudgetCall {
     let demand = Demand {
         provider: Provider::ANTHROPIC,
         model: "berth-demo".into(),
-        service: Service::Auto(Tier::Standard),
+        service: TierChoice::Auto(ServiceTier::Standard),
         input: InputBound::Tokens(0),
         cache_writes: CacheWrites::Never,
         max_output_tokens: Some(OUTPUT_TOKENS),
@@ -42,12 +46,12 @@ pub fn call(person: &Person) -> Call {
         may_be_us: false,
         may_hide_output: false,
     };
-    Call { account: person.instance.account, instance: person.instance.id, agent: String::new(), demand }
+    BudgetCall { account: person.instance.account, instance: person.instance.id, agent: String::new(), demand }
 }
 
 pub fn used(hold: Hold, output_tokens: u64) {
     let usage = Usage { output_tokens, ..Usage::default() };
-    hold.settle(Seen::Final(usage), Outcome::Completed, String::new());
+    hold.settle(UsageReport::Final(usage), CallOutcome::Completed, String::new());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -71,7 +75,7 @@ async fn of_a_thousand_calls_at_once_exactly_those_that_fit_are_admitted() {
             }
         }
         assert_eq!(holds.len(), 7, "{kind}");
-        let spend = world.app.quota.spend(alice.instance.account).await.unwrap();
+        let spend = world.app.quota.reports.budget(alice.instance.account).await.unwrap();
         assert_eq!((spend.held_nanodollars, spend.spent_nanodollars), (7 * HOLD, 0));
         holds.into_iter().for_each(|hold| used(hold, OUTPUT_TOKENS));
         assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 7 * HOLD, "{kind}");
@@ -175,7 +179,7 @@ async fn what_a_crash_left_held_is_charged_whole_at_the_next_start_and_refuses_n
         // It is over, and the process is killed before the database knows: the journal does.
         used(over, OUTPUT_TOKENS / 2);
         let after = after_a_kill(&world, &world.clock, 3 * HOLD).await;
-        let spend = after.spend(alice.instance.account).await.unwrap();
+        let spend = after.reports.budget(alice.instance.account).await.unwrap();
         assert_eq!((spend.spent_nanodollars, spend.held_nanodollars), (HOLD + HOLD / 2, 0), "{kind}");
         let receipts = world.receipts(&alice).await;
         let said: Vec<_> = receipts.iter().map(|(amount, basis, outcome)| (*amount, &**basis, &**outcome)).collect();
@@ -183,7 +187,7 @@ async fn what_a_crash_left_held_is_charged_whole_at_the_next_start_and_refuses_n
         used(after.admit(call(&alice)).await.unwrap(), OUTPUT_TOKENS);
         after.settled().await;
         assert_eq!(after.disagreements().await.unwrap(), Vec::<String>::new());
-        assert_eq!(after.verify().await.unwrap().wrong, Vec::<String>::new());
+        assert_eq!(after.ledger.verify().await.unwrap().wrong, Vec::<String>::new());
         // Whoever had the books before, and is not dead after all, makes no calls any more, and its receipts are not lost.
         used(in_flight, 1);
         quota.settled().await;
@@ -201,7 +205,7 @@ async fn the_same_journal_read_twice_makes_no_receipt_twice() {
         let first = after_a_kill(&world, &world.clock, 5 * HOLD).await;
         let second = after_a_kill(&world, &world.clock, 5 * HOLD).await;
         for quota in [first, second] {
-            assert_eq!(quota.spend(alice.instance.account).await.unwrap().spent_nanodollars, 2 * HOLD);
+            assert_eq!(quota.reports.budget(alice.instance.account).await.unwrap().spent_nanodollars, 2 * HOLD);
         }
         assert_eq!(world.receipts(&alice).await.len(), 2, "{}", world.kind());
     }
@@ -212,9 +216,9 @@ async fn what_was_seen_of_a_long_answer_bounds_what_its_orphan_costs() {
     let world = QuotaPlatform::on(sqlite().await, |_| ()).await;
     let alice = world.person("alice").await;
     let hold = world.app.quota.admit(call(&alice)).await.unwrap();
-    hold.saw(Seen::Part { usage: None, output_tokens: OUTPUT_TOKENS / 4 });
+    hold.saw(UsageReport::Part { usage: None, output_tokens: OUTPUT_TOKENS / 4 });
     let after = after_a_kill(&world, &world.clock, 5 * HOLD).await;
-    assert_eq!(after.spend(alice.instance.account).await.unwrap().spent_nanodollars, HOLD / 4);
+    assert_eq!(after.reports.budget(alice.instance.account).await.unwrap().spent_nanodollars, HOLD / 4);
     drop(hold);
 }
 
@@ -258,7 +262,7 @@ async fn looking_into_the_books_with_other_settings_changes_nothing() {
     used(world.app.quota.admit(call(&alice)).await.unwrap(), OUTPUT_TOKENS);
     world.app.quota.settled().await;
     let elsewhere = reopen(&world, &world.clock, 5 * HOLD).await;
-    let spend = elsewhere.spend(alice.instance.account).await.unwrap();
+    let spend = elsewhere.reports.budget(alice.instance.account).await.unwrap();
     assert_eq!((spend.allowance_nanodollars, spend.spent_nanodollars), (7 * HOLD, HOLD));
     assert!(matches!(elsewhere.admit(call(&alice)).await.err(), Some(Refusal::Unavailable(_))), "it makes no calls");
     let twice = elsewhere.begin().await.unwrap_err().to_string();
@@ -275,10 +279,10 @@ async fn limits_a_minute_and_a_day_hold_for_each_account() {
     let (alice, bob) = (world.person("alice").await, world.person("bob").await);
     let quota = &world.app.quota;
     let first = quota.admit(call(&alice)).await.unwrap();
-    let (requests, _) = first.rates();
+    let requests = first.rates().requests;
     assert_eq!(requests.map(|rate| (rate.limit, rate.remaining)), Some((2, 1)));
     let refused = quota.admit(call(&alice)).await.err();
-    assert!(matches!(refused, Some(Refusal::OverAllowance { what: Span::Day, .. })), "{refused:?}");
+    assert!(matches!(refused, Some(Refusal::OverAllowance { what: BudgetPeriod::Day, .. })), "{refused:?}");
     used(first, 0);
     used(quota.admit(call(&alice)).await.unwrap(), 0);
     let refused = quota.admit(call(&alice)).await.err();
@@ -301,26 +305,26 @@ async fn another_price_table_holds_for_the_next_call_and_what_was_held_stays_as_
         let before = quota.admit(call(&alice)).await.unwrap();
         // As the operator's command does it: another process writes, and tells this one.
         let command = reopen(&world, &world.clock, HOLD).await;
-        let (version, changes) = command.import_prices(TABLE, "tomorrow.json", "operator").await.unwrap();
+        let (version, changes) = command.prices.import(TABLE, "tomorrow.json", "operator").await.unwrap();
         assert_eq!((changes.new, changes.changed), (1, 0), "{kind}");
-        quota.reread_prices().await.unwrap();
+        quota.prices.reload().await.unwrap();
         used(quota.admit(tomorrow.clone()).await.unwrap(), OUTPUT_TOKENS);
         used(before, OUTPUT_TOKENS);
-        let receipts = quota.receipts(alice.instance.account, 2).await.unwrap();
+        let receipts = quota.ledger.receipts(alice.instance.account, 2).await.unwrap();
         let of = |at: usize| (receipts[at].price_version == version, receipts[at].amount_nanodollars);
         assert_eq!((of(1), of(0)), ((true, 2 * HOLD), (false, HOLD)), "{kind}");
-        let in_force = command.price_tables().await.unwrap().into_iter().filter(|table| table.is_in_force);
+        let in_force = command.prices.list().await.unwrap().into_iter().filter(|table| table.is_in_force);
         assert_eq!(in_force.map(|table| table.version).collect::<Vec<_>>(), [version]);
-        command.use_prices(None, "operator").await.unwrap();
-        quota.reread_prices().await.unwrap();
+        command.prices.activate(None, "operator").await.unwrap();
+        quota.prices.reload().await.unwrap();
         assert!(quota.admit(tomorrow).await.is_err(), "{kind}: the program's own table is in force again");
-        assert!(matches!(command.use_prices(Some("no such"), "operator").await, Err(Error::NotFound)));
-        assert!(command.import_prices("[]", "no.json", "operator").await.is_err());
+        assert!(matches!(command.prices.activate(Some("no such"), "operator").await, Err(Error::NotFound)));
+        assert!(command.prices.import("[]", "no.json", "operator").await.is_err());
         // A version from before tables were kept: a platform that went by it would not start.
         let tx = world.app.db.begin().await.unwrap();
         tx.execute_unprepared("INSERT INTO price_versions VALUES ('old', 'built in', '', 0, 0, '', '')").await.unwrap();
         tx.commit().await.unwrap();
-        assert!(matches!(command.use_prices(Some("old"), "operator").await, Err(Error::NotFound)), "{kind}");
+        assert!(matches!(command.prices.activate(Some("old"), "operator").await, Err(Error::NotFound)), "{kind}");
     }
 }
 
@@ -337,14 +341,17 @@ async fn old_receipts_are_forgotten_and_their_sums_and_the_chain_stay() {
         }
         quota.settled().await;
         clock.advance(Duration::from_secs(401 * 86_400));
-        assert_eq!(quota.forget_receipts().await.unwrap(), 2, "{kind}: the end of the chain stays");
+        assert_eq!(quota.ledger.forget_receipts().await.unwrap(), 2, "{kind}: the end of the chain stays");
         used(quota.admit(call(&alice)).await.unwrap(), OUTPUT_TOKENS);
         quota.settled().await;
-        assert_eq!(quota.forget_receipts().await.unwrap(), 1, "{kind}: now it ends later");
-        assert_eq!(quota.verify().await.unwrap(), Verified { accounts: 1, receipts: 1, wrong: Vec::new() });
+        assert_eq!(quota.ledger.forget_receipts().await.unwrap(), 1, "{kind}: now it ends later");
+        assert_eq!(
+            quota.ledger.verify().await.unwrap(),
+            ChainVerification { accounts: 1, receipts: 1, wrong: Vec::new() }
+        );
         assert_eq!(quota.disagreements().await.unwrap(), Vec::<String>::new(), "{kind}");
         let before = reopen(&world, &Clock::manual(START), HOLD).await;
-        assert_eq!(before.spend(alice.instance.account).await.unwrap().spent_nanodollars, 3 * HOLD, "{kind}");
+        assert_eq!(before.reports.budget(alice.instance.account).await.unwrap().spent_nanodollars, 3 * HOLD, "{kind}");
     }
 }
 
@@ -359,18 +366,18 @@ async fn limits_and_credit_of_ones_own_reach_the_next_call() {
         assert!(quota.admit(call(&alice)).await.is_err(), "{kind}: all of it is spent");
         // As the operator's command does it: another process writes, and tells this one.
         let command = reopen(&world, &world.clock, 9 * HOLD).await;
-        command.give_credit((account, &alice.instance.handle), 2 * HOLD, "sorry", "operator").await.unwrap();
-        quota.reread(account).await.unwrap();
+        command.admission.give_credit(credit(&alice, 2 * HOLD, "sorry"), "operator").await.unwrap();
+        quota.admission.reload(account).await.unwrap();
         used(quota.admit(call(&alice)).await.unwrap(), OUTPUT_TOKENS);
-        let spend = quota.spend(account).await.unwrap();
+        let spend = quota.reports.budget(account).await.unwrap();
         assert_eq!((spend.credit_nanodollars, spend.left_nanodollars), (2 * HOLD, HOLD), "{kind}");
-        let own = OwnLimits { calls_at_once: Some(0), ..command.own_limits(account).await.unwrap() };
-        command.set_limits(&alice.instance.handle, own.clone(), "operator").await.unwrap();
-        quota.reread(account).await.unwrap();
+        let own = AccountLimits { calls_at_once: Some(0), ..command.admission.own_limits(account).await.unwrap() };
+        command.admission.set_limits(&alice.instance.handle, own.clone(), "operator").await.unwrap();
+        quota.admission.reload(account).await.unwrap();
         assert!(matches!(quota.admit(call(&alice)).await.err(), Some(Refusal::TooManyAtOnce { limit: 0, .. })));
         assert!(quota.admit(call(&bob)).await.is_ok(), "{kind}: nobody else's");
-        let nonsense = OwnLimits { day_nanodollars: Some(-1), ..own };
-        assert!(command.set_limits(&alice.instance.handle, nonsense, "operator").await.is_err());
+        let nonsense = AccountLimits { day_nanodollars: Some(-1), ..own };
+        assert!(command.admission.set_limits(&alice.instance.handle, nonsense, "operator").await.is_err());
     }
 }
 
@@ -407,17 +414,26 @@ async fn not_a_nanodollar_is_lost_when_calls_are_admitted_and_settled_at_once() 
         for done in calls {
             done.await.unwrap();
         }
-        let spend = quota.spend(alice.instance.account).await.unwrap();
+        quota.settled().await;
+        let spend = quota.reports.budget(alice.instance.account).await.unwrap();
         assert_eq!(quota.disagreements().await.unwrap(), Vec::<String>::new(), "{kind}");
-        let verified = quota.verify().await.unwrap();
+        let verified = quota.ledger.verify().await.unwrap();
         assert_eq!((verified.receipts, verified.wrong), (CALLS * 7, Vec::new()), "{kind}");
         let tokens: u64 = (0..CALLS).map(|number| (0..5).map(|more| number + more).sum::<u64>()).sum();
         let spent = i64::try_from(tokens * 500).unwrap();
-        assert_eq!((&*spend.period, spend.spent_nanodollars, spend.held_nanodollars), ("2026-12", spent, 0), "{kind}");
+        assert_eq!(
+            (spend.period.to_string(), spend.spent_nanodollars, spend.held_nanodollars),
+            ("2026-12".to_owned(), spent, 0),
+            "{kind}"
+        );
         let before = reopen(&world, &Clock::manual(DECEMBER.minus(Duration::from_millis(1))), HOLD).await;
-        let spend = before.spend(alice.instance.account).await.unwrap();
+        let spend = before.reports.budget(alice.instance.account).await.unwrap();
         let spent = i64::try_from(CALLS * 3 * 500).unwrap();
-        assert_eq!((&*spend.period, spend.spent_nanodollars, spend.held_nanodollars), ("2026-11", spent, 0), "{kind}");
+        assert_eq!(
+            (spend.period.to_string(), spend.spent_nanodollars, spend.held_nanodollars),
+            ("2026-11".to_owned(), spent, 0),
+            "{kind}"
+        );
     }
 }
 
@@ -431,7 +447,10 @@ async fn a_receipt_that_was_altered_removed_or_made_up_is_found() {
             used(world.app.quota.admit(call(&alice)).await.unwrap(), tokens);
         }
         world.app.quota.settled().await;
-        assert_eq!(world.app.quota.verify().await.unwrap(), Verified { accounts: 1, receipts: 5, wrong: Vec::new() });
+        assert_eq!(
+            world.app.quota.ledger.verify().await.unwrap(),
+            ChainVerification { accounts: 1, receipts: 5, wrong: Vec::new() }
+        );
         for (change, found) in [
             ("UPDATE receipts SET amount_nanodollars = 0 WHERE seq = 3", "was altered"),
             ("DELETE FROM receipts WHERE seq = 2", "does not follow"),
@@ -443,7 +462,7 @@ async fn a_receipt_that_was_altered_removed_or_made_up_is_found() {
             tx.execute_unprepared("CREATE TABLE kept AS SELECT * FROM receipts").await.unwrap();
             tx.execute_unprepared(change).await.unwrap();
             tx.commit().await.unwrap();
-            let wrong = world.app.quota.verify().await.unwrap().wrong;
+            let wrong = world.app.quota.ledger.verify().await.unwrap().wrong;
             assert!(wrong.len() == 1 && wrong[0].contains(found), "{kind}: {change}: {wrong:?}");
             let tx = world.app.db.begin().await.unwrap();
             for back in ["DELETE FROM receipts", "INSERT INTO receipts SELECT * FROM kept", "DROP TABLE kept"] {

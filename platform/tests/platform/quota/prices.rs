@@ -3,8 +3,9 @@
 use berth::app::App;
 use berth::handle::Handle;
 use berth::http::format::query_value;
-use berth::quota::{CacheWrites, Call, Demand, InputBound, Provider, Refusal, Service, Tier};
+use berth::quota::{BudgetCall, Refusal};
 use berth::web::admin::prices::{FORM_BYTES, TABLE_BYTES};
+use berth_providers::{CacheWrites, Demand, InputBound, Provider, ServiceTier, TierChoice};
 use sea_orm::ConnectionTrait as _;
 
 use crate::quota::repricing::table;
@@ -14,12 +15,12 @@ use berth_testing::databases;
 use berth_testing::quota_platform::{QuotaPlatform, reopen};
 use berth_testing::web_client::{Answer, WebClient};
 
-fn call_of(app: &App, handle: &str, model: &str) -> Call {
+fn call_of(app: &App, handle: &str, model: &str) -> BudgetCall {
     let instance = app.instances.by_handle(&Handle::parse(handle).unwrap()).unwrap();
     let demand = Demand {
         provider: Provider::ANTHROPIC,
         model: model.into(),
-        service: Service::Auto(Tier::Standard),
+        service: TierChoice::Auto(ServiceTier::Standard),
         input: InputBound::Tokens(0),
         cache_writes: CacheWrites::Never,
         max_output_tokens: Some(1000),
@@ -29,7 +30,7 @@ fn call_of(app: &App, handle: &str, model: &str) -> Call {
         may_be_us: false,
         may_hide_output: false,
     };
-    Call { account: instance.account, instance: instance.id, agent: String::new(), demand }
+    BudgetCall { account: instance.account, instance: instance.id, agent: String::new(), demand }
 }
 
 async fn send(operator: &mut WebClient, table: &str) -> Answer {
@@ -73,7 +74,7 @@ async fn the_operator_sees_what_models_cost_and_finds_one_by_a_part_of_its_name(
 async fn a_table_is_reviewed_before_it_is_activated_and_an_older_one_can_be_activated_again() {
     let site = site(&[]).await;
     let mut operator = site.operator("olivia").await;
-    let before = site.app.quota.prices_in_force().await.unwrap().version;
+    let before = site.app.quota.prices.active_catalogue().await.unwrap().version;
     let new = take_in(&mut operator, &table("claude-of-tomorrow", 3)).await;
     let tomorrow = || site.app.quota.admit(call_of(&site.app, "olivia", "claude-of-tomorrow"));
     assert!(matches!(tomorrow().await.err(), Some(Refusal::UnknownModel { .. })), "it is not in force yet");
@@ -111,7 +112,7 @@ async fn a_table_is_reviewed_before_it_is_activated_and_an_older_one_can_be_acti
 async fn a_table_that_cannot_be_read_says_why_and_changes_nothing() {
     let site = site(&[]).await;
     let mut operator = site.operator("olivia").await;
-    let kept = site.app.quota.price_tables().await.unwrap();
+    let kept = site.app.quota.prices.list().await.unwrap();
     for (table, sentence) in [
         ("", "this is not a JSON object of models"),
         ("[]", "this is not a JSON object of models"),
@@ -127,7 +128,7 @@ async fn a_table_that_cannot_be_read_says_why_and_changes_nothing() {
     }
     let too_much = operator.post("/admin/prices", &format!("table={}", "x".repeat(FORM_BYTES))).await;
     assert_eq!(too_much.status.as_u16(), 413);
-    assert_eq!(site.app.quota.price_tables().await.unwrap(), kept);
+    assert_eq!(site.app.quota.prices.list().await.unwrap(), kept);
 }
 
 #[tokio::test]
@@ -141,7 +142,7 @@ async fn receipts_are_repriced_after_a_preview() {
         used(site.app.quota.admit(call_of(&site.app, handle, "claude-of-today")).await.unwrap(), 1000);
     }
     let account = call_of(&site.app, "alice", "").account;
-    let spent = async || site.app.quota.spend(account).await.unwrap().spent_nanodollars;
+    let spent = async || site.app.quota.reports.budget(account).await.unwrap().spent_nanodollars;
     assert_eq!(spent().await, 4_000_000);
     let cheap = take_in(&mut operator, &table("claude-of-today", 1)).await;
     let rerate = format!("/admin/prices/{cheap}/repricing");
@@ -170,7 +171,7 @@ async fn receipts_are_repriced_after_a_preview() {
     }
     assert_eq!(site.app.quota.disagreements().await.unwrap(), Vec::<String>::new());
     // The user sees the correction and its reason.
-    let receipt = site.app.quota.receipts(account, 1).await.unwrap().remove(0);
+    let receipt = site.app.quota.ledger.receipts(account, 1).await.unwrap().remove(0);
     let page = alice.get("/usage/receipts").await.text().await;
     assert!(page.contains(&format!("a correction: by the prices of version {cheap}")), "{page}");
     let page = alice.get(&format!("/usage/receipts/{}", receipt.corrects.unwrap())).await.text().await;
@@ -185,17 +186,17 @@ async fn tables_are_kept_and_compared_on_either_database() {
         let kind = database.kind;
         let world = QuotaPlatform::on(database, |_| ()).await;
         let quota = &world.app.quota;
-        let before = quota.prices_in_force().await.unwrap();
-        let version = quota.keep_prices(&table("claude-of-tomorrow", 2), "mine", "olivia").await.unwrap();
-        let (kept, catalogue) = quota.prices_of(&version).await.unwrap();
-        assert_eq!((kept.is_in_force, &*kept.taken_in.1, kept.chosen.0), (false, "olivia", None), "{kind}");
+        let before = quota.prices.active_catalogue().await.unwrap();
+        let version = quota.prices.add(&table("claude-of-tomorrow", 2), "mine", "olivia").await.unwrap();
+        let (kept, catalogue) = quota.prices.catalogue(&version).await.unwrap();
+        assert_eq!((kept.is_in_force, &*kept.imported.by, kept.activated.at), (false, "olivia", None), "{kind}");
         assert_eq!((catalogue.changes.new, catalogue.changes.changed), (1, 0), "{kind}");
         assert_eq!(catalogue.differences.len(), 1 + catalogue.changes.gone, "{kind}");
-        assert_eq!(quota.prices_in_force().await.unwrap(), before, "{kind}");
-        quota.use_prices(Some(&version), "oscar").await.unwrap();
-        let (kept, catalogue) = reopen(&world, &world.clock, HOLD).await.prices_of(&version).await.unwrap();
-        assert_eq!((kept.is_in_force, &*kept.chosen.1, catalogue.differences.len()), (true, "oscar", 0), "{kind}");
-        quota.use_prices(Some(&before.version), "oscar").await.unwrap();
-        assert_eq!(quota.prices_in_force().await.unwrap().version, before.version, "{kind}");
+        assert_eq!(quota.prices.active_catalogue().await.unwrap(), before, "{kind}");
+        quota.prices.activate(Some(&version), "oscar").await.unwrap();
+        let (kept, catalogue) = reopen(&world, &world.clock, HOLD).await.prices.catalogue(&version).await.unwrap();
+        assert_eq!((kept.is_in_force, &*kept.activated.by, catalogue.differences.len()), (true, "oscar", 0), "{kind}");
+        quota.prices.activate(Some(&before.version), "oscar").await.unwrap();
+        assert_eq!(quota.prices.active_catalogue().await.unwrap().version, before.version, "{kind}");
     }
 }

@@ -3,7 +3,9 @@
 use berth::control_socket;
 use berth::db::AccountId;
 use berth::error::Error;
-use berth::quota::{Call, Mode, Outcome, Quota, RerateOrder, Rerated, Seen, Usage};
+use berth::quota::ledger::{RepricingMode, RepricingOrder, RepricingResult};
+use berth::quota::{BudgetCall, CallOutcome, Quota};
+use berth_providers::{Usage, UsageReport};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
@@ -22,31 +24,31 @@ pub fn table(model: &str, millionths: u32) -> String {
 /// A thousand nano-dollars.
 const A_TOKEN: i64 = 1000;
 
-fn call_of(person: &Person, model: &str) -> Call {
+fn call_of(person: &Person, model: &str) -> BudgetCall {
     let mut call = call(person);
     call.demand.model = model.into();
     call
 }
 
 async fn import(quota: &Quota, table: &str) -> String {
-    let (version, _) = quota.import_prices(table, "table.json", "operator").await.unwrap();
-    quota.reread_prices().await.unwrap();
+    let (version, _) = quota.prices.import(table, "table.json", "operator").await.unwrap();
+    quota.prices.reload().await.unwrap();
     version
 }
 
-fn by(version: &str) -> RerateOrder {
-    RerateOrder { version: version.into(), since: None, until: None, account: None }
+fn by(version: &str) -> RepricingOrder {
+    RepricingOrder { version: version.into(), since: None, until: None, account: None }
 }
 
-async fn look(quota: &Quota, order: RerateOrder) -> Rerated {
-    quota.rerate(order, Mode::Look).await.unwrap().all().await.unwrap()
+async fn look(quota: &Quota, order: RepricingOrder) -> RepricingResult {
+    quota.ledger.reprice(order, RepricingMode::DryRun).await.unwrap().all().await.unwrap()
 }
 
-async fn change(quota: &Quota, order: RerateOrder) -> Rerated {
-    quota.rerate(order, Mode::Change { by: "operator".into() }).await.unwrap().all().await.unwrap()
+async fn change(quota: &Quota, order: RepricingOrder) -> RepricingResult {
+    quota.ledger.reprice(order, RepricingMode::Apply { actor: "operator".into() }).await.unwrap().all().await.unwrap()
 }
 
-fn told(found: &Rerated) -> (u64, i64, Vec<(AccountId, i64)>) {
+fn told(found: &RepricingResult) -> (u64, i64, Vec<(AccountId, i64)>) {
     let accounts = found.accounts.iter().map(|one| (one.account, one.nanodollars)).collect();
     (found.changed, found.nanodollars, accounts)
 }
@@ -83,18 +85,22 @@ async fn other_prices_change_what_was_spent_once_and_back_again() {
         assert_eq!(told(&change(quota, by(&cheap)).await), (0, 0, Vec::new()), "{kind}: once more");
         assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 150 * A_TOKEN, "{kind}");
         assert_eq!(world.spend_at_rest(&boris).await.spent_nanodollars, 100 * A_TOKEN, "{kind}");
-        let newest = quota.receipts(alice.instance.account, 1).await.unwrap().remove(0);
+        let newest = quota.ledger.receipts(alice.instance.account, 1).await.unwrap().remove(0);
         assert_eq!((&*newest.price_version, &*newest.basis), (&*cheap, "rerated"), "{kind}");
 
         // What was given by hand stays, also when the prices change again and again.
-        let first = quota.receipts(boris.instance.account, 9).await.unwrap().pop().unwrap();
-        quota.correct(first.id, -40 * A_TOKEN, "sorry", "operator").await.unwrap();
+        let first = quota.ledger.receipts(boris.instance.account, 9).await.unwrap().pop().unwrap();
+        quota.ledger.correct(first.id, -40 * A_TOKEN, "sorry", "operator").await.unwrap();
         assert_eq!(change(quota, by(&dear)).await.nanodollars, 750 * A_TOKEN, "{kind}: and back");
         assert_eq!(change(quota, by(&cheap)).await.nanodollars, -750 * A_TOKEN, "{kind}: and once more");
         assert_eq!(world.spend_at_rest(&boris).await.spent_nanodollars, 60 * A_TOKEN, "{kind}");
-        assert_eq!(quota.verify().await.unwrap().wrong, Vec::<String>::new(), "{kind}");
+        assert_eq!(quota.ledger.verify().await.unwrap().wrong, Vec::<String>::new(), "{kind}");
         let next = after_a_kill(&world, &world.clock, 5 * HOLD).await;
-        assert_eq!(next.spend(boris.instance.account).await.unwrap().spent_nanodollars, 60 * A_TOKEN, "{kind}");
+        assert_eq!(
+            next.reports.budget(boris.instance.account).await.unwrap().spent_nanodollars,
+            60 * A_TOKEN,
+            "{kind}"
+        );
         assert_eq!(told(&change(&next, by(&cheap)).await), (0, 0, Vec::new()), "{kind}: after a kill");
     }
 }
@@ -110,27 +116,29 @@ async fn days_and_an_account_narrow_it_and_nonsense_is_refused() {
     }
     quota.settled().await;
     let cheap = import(quota, &table("claude-of-today", 1)).await;
-    let today = quota.spend(alice.instance.account).await.unwrap().period + "-01";
+    let today = quota.reports.this_month().first_day().to_string();
     let day = |day: &str| Some(day.to_owned());
     for (order, changed) in [
-        (RerateOrder { account: Some(boris.instance.account), ..by(&cheap) }, 1),
-        (RerateOrder { until: day("2020-01-01"), ..by(&cheap) }, 0),
-        (RerateOrder { since: day("2999-12-31"), ..by(&cheap) }, 0),
-        (RerateOrder { since: day(&today), ..by(&cheap) }, 2),
+        (RepricingOrder { account: Some(boris.instance.account), ..by(&cheap) }, 1),
+        (RepricingOrder { until: day("2020-01-01"), ..by(&cheap) }, 0),
+        (RepricingOrder { since: day("2999-12-31"), ..by(&cheap) }, 0),
+        (RepricingOrder { since: day(&today), ..by(&cheap) }, 2),
     ] {
         assert_eq!(look(quota, order.clone()).await.changed, changed, "{order:?}");
     }
     for (order, field) in [
         (by("no such version"), "version"),
-        (RerateOrder { since: day("yesterday"), ..by(&cheap) }, "since"),
-        (RerateOrder { until: day("2026-02-30"), ..by(&cheap) }, "until"),
+        (RepricingOrder { since: day("yesterday"), ..by(&cheap) }, "since"),
+        (RepricingOrder { until: day("2026-02-30"), ..by(&cheap) }, "until"),
     ] {
-        let Err(Error::Invalid { field: wrong, .. }) = quota.rerate(order, Mode::Look).await else { panic!("{field}") };
+        let Err(Error::Invalid { field: wrong, .. }) = quota.ledger.reprice(order, RepricingMode::DryRun).await else {
+            panic!("{field}")
+        };
         assert_eq!(wrong, field);
     }
     let command = reopen(&world, &world.clock, HOLD).await;
     assert_eq!(look(&command, by(&cheap)).await.changed, 2, "anybody may look");
-    let refused = command.rerate(by(&cheap), Mode::Change { by: "operator".into() }).await.err();
+    let refused = command.ledger.reprice(by(&cheap), RepricingMode::Apply { actor: "operator".into() }).await.err();
     assert!(matches!(refused, Some(Error::Unavailable { .. })), "only the platform that makes calls writes");
 }
 
@@ -141,10 +149,10 @@ async fn what_nobody_counted_and_what_cost_nothing_stays_and_is_told() {
     let quota = &world.app.quota;
     import(quota, &table("claude-of-today", 4)).await;
     let hold = async || quota.admit(call_of(&alice, "claude-of-today")).await.unwrap();
-    hold().await.settle(Seen::Unreadable, Outcome::Completed, String::new());
-    hold().await.settle(Seen::NoCharge, Outcome::Refused, String::new());
+    hold().await.settle(UsageReport::Unreadable, CallOutcome::Completed, String::new());
+    hold().await.settle(UsageReport::NoCharge, CallOutcome::Refused, String::new());
     let usage = Some(Usage { output_tokens: 10, ..Usage::default() });
-    hold().await.settle(Seen::Part { usage, output_tokens: 20 }, Outcome::UpstreamBroke, String::new());
+    hold().await.settle(UsageReport::Part { usage, output_tokens: 20 }, CallOutcome::UpstreamBroke, String::new());
     quota.settled().await;
     let cheap = import(quota, &table("claude-of-today", 1)).await;
     let done = change(quota, by(&cheap)).await;
@@ -165,7 +173,8 @@ async fn many_receipts_are_rated_in_steps() {
     }
     quota.settled().await;
     let cheap = import(quota, &table("claude-of-today", 1)).await;
-    let mut rerating = quota.rerate(by(&cheap), Mode::Change { by: "operator".into() }).await.unwrap();
+    let mut rerating =
+        quota.ledger.reprice(by(&cheap), RepricingMode::Apply { actor: "operator".into() }).await.unwrap();
     let mut steps = 1;
     while rerating.step().await.unwrap() {
         steps += 1;
@@ -174,13 +183,14 @@ async fn many_receipts_are_rated_in_steps() {
             let so_far = rerating.found().changed;
             drop(rerating);
             assert_eq!(look(quota, by(&cheap)).await.changed, CALLS - so_far);
-            rerating = quota.rerate(by(&cheap), Mode::Change { by: "operator".into() }).await.unwrap();
+            rerating =
+                quota.ledger.reprice(by(&cheap), RepricingMode::Apply { actor: "operator".into() }).await.unwrap();
         }
     }
     assert!(steps >= 3, "{steps}");
     assert_eq!(rerating.found().looked_at, CALLS);
     assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, i64::try_from(CALLS).unwrap() * A_TOKEN);
-    assert_eq!(quota.verify().await.unwrap().wrong, Vec::<String>::new());
+    assert_eq!(quota.ledger.verify().await.unwrap().wrong, Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -192,7 +202,7 @@ async fn the_operators_commands_reach_the_running_platform_and_look_before_they_
     used(quota.admit(call_of(&alice, "claude-of-today")).await.unwrap(), 100);
     quota.settled().await;
     let cheap = import(quota, &table("claude-of-today", 1)).await;
-    let receipt = quota.receipts(alice.instance.account, 1).await.unwrap().remove(0).id.to_string();
+    let receipt = quota.ledger.receipts(alice.instance.account, 1).await.unwrap().remove(0).id.to_string();
     let berth = async |words: &[&str]| {
         let said = Command::new(env!("CARGO_BIN_EXE_berth"))
             .args(words)

@@ -1,13 +1,15 @@
 //! Models that the price table does not know, where the operator lets them be called at the dearest of their provider's prices.
 
 use berth::config::UnknownModels;
-use berth::quota::{Call, InputBound, Mode, Provider, Refusal, RerateOrder, Seen};
+use berth::quota::ledger::{RepricingMode, RepricingOrder};
+use berth::quota::{BudgetCall, Refusal};
+use berth_providers::{InputBound, Provider, UsageReport};
 
 use crate::quota::{call, used};
 use berth_testing::databases;
 use berth_testing::quota_platform::{Person, QuotaPlatform, after_a_kill};
 
-fn tomorrow(person: &Person) -> Call {
+fn tomorrow(person: &Person) -> BudgetCall {
     let mut call = call(person);
     call.demand.model = "claude-of-tomorrow".into();
     call
@@ -27,8 +29,8 @@ async fn an_unknown_model_is_charged_at_the_dearest_and_the_difference_comes_bac
         let world = QuotaPlatform::on(database, |config| config.unknown_models = UnknownModels::Dearest).await;
         let alice = world.person("alice").await;
         let (account, quota) = (alice.instance.account, &world.app.quota);
-        quota.import_prices(TABLE, "table.json", "operator").await.unwrap();
-        quota.reread_prices().await.unwrap();
+        quota.prices.import(TABLE, "table.json", "operator").await.unwrap();
+        quota.prices.reload().await.unwrap();
         let mut nobodys = tomorrow(&alice);
         nobodys.demand.provider = Provider::named("nobody");
         assert!(matches!(quota.admit(nobodys).await.err(), Some(Refusal::UnknownModel { .. })), "{kind}");
@@ -37,22 +39,22 @@ async fn an_unknown_model_is_charged_at_the_dearest_and_the_difference_comes_bac
         open.demand.input = InputBound::WholeModel { at_least: 0 };
         let hold = quota.admit(open).await.unwrap();
         // The largest answer and the largest input of any of them, the built-in demo model's included.
-        let held = quota.spend(account).await.unwrap().held_nanodollars;
+        let held = quota.reports.budget(account).await.unwrap().held_nanodollars;
         assert!(held >= 9000 * 5000 + 1000 * 9000, "{kind}: {held}");
-        hold.settle(Seen::NoCharge, berth::quota::Outcome::Refused, String::new());
+        hold.settle(UsageReport::NoCharge, berth::quota::CallOutcome::Refused, String::new());
         used(quota.admit(tomorrow(&alice)).await.unwrap(), 100);
-        let receipt = quota.receipts(account, 1).await.unwrap().remove(0);
+        let receipt = quota.ledger.receipts(account, 1).await.unwrap().remove(0);
         assert_eq!((receipt.amount_nanodollars, &*receipt.basis), (100 * 5000, "provider"), "{kind}");
         assert!(receipt.reason.contains("the price table does not know the model"), "{kind}: {}", receipt.reason);
 
         let known = TABLE.replace("claude-of-yesterday", "claude-of-tomorrow").replace("5e-6", "2e-6");
-        let (version, _) = quota.import_prices(&known, "newer.json", "operator").await.unwrap();
-        let order = RerateOrder { version, since: None, until: None, account: None };
-        let by = || Mode::Change { by: "operator".into() };
-        let done = quota.rerate(order.clone(), by()).await.unwrap().all().await.unwrap();
+        let (version, _) = quota.prices.import(&known, "newer.json", "operator").await.unwrap();
+        let order = RepricingOrder { version, since: None, until: None, account: None };
+        let by = || RepricingMode::Apply { actor: "operator".into() };
+        let done = quota.ledger.reprice(order.clone(), by()).await.unwrap().all().await.unwrap();
         assert_eq!((done.changed, done.nanodollars), (1, -100 * 3000), "{kind}");
         assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 100 * 2000, "{kind}");
-        assert_eq!(quota.rerate(order, by()).await.unwrap().all().await.unwrap().changed, 0, "{kind}");
+        assert_eq!(quota.ledger.reprice(order, by()).await.unwrap().all().await.unwrap().changed, 0, "{kind}");
     }
 }
 
@@ -63,12 +65,12 @@ async fn what_a_crash_left_of_an_unknown_model_is_charged_by_what_it_was_held_by
         let world = QuotaPlatform::on(database, |config| config.unknown_models = UnknownModels::Dearest).await;
         let alice = world.person("alice").await;
         let quota = &world.app.quota;
-        quota.import_prices(TABLE, "table.json", "operator").await.unwrap();
-        quota.reread_prices().await.unwrap();
+        quota.prices.import(TABLE, "table.json", "operator").await.unwrap();
+        quota.prices.reload().await.unwrap();
         let hold = quota.admit(tomorrow(&alice)).await.unwrap();
-        hold.saw(Seen::Part { usage: None, output_tokens: 10 });
+        hold.saw(UsageReport::Part { usage: None, output_tokens: 10 });
         let after = after_a_kill(&world, &world.clock, 1_000_000_000).await;
-        let receipt = after.receipts(alice.instance.account, 1).await.unwrap().remove(0);
+        let receipt = after.ledger.receipts(alice.instance.account, 1).await.unwrap().remove(0);
         assert_eq!((receipt.amount_nanodollars, &*receipt.outcome), (10 * 5000, "recovered"), "{kind}");
         assert!(!receipt.reason.is_empty(), "{kind}");
         drop(hold);

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use berth::app::App;
 use berth::handle::Handle;
-use berth::quota::{CacheWrites, Call, Demand, Hold, InputBound, Outcome, Provider, Seen, Service, Tier, Usage};
+use berth::quota::{BudgetCall, CallOutcome, Hold};
+use berth_providers::{CacheWrites, Demand, InputBound, Provider, ServiceTier, TierChoice, Usage, UsageReport};
 use ring::signature::{ED25519, UnparsedPublicKey};
 use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
@@ -30,7 +31,7 @@ pub async fn hold(app: &App, handle: &str, agent: &str, tokens: u64) -> Hold {
     let instance = app.instances.by_handle(&Handle::parse(handle).unwrap()).unwrap();
     let demand = Demand {
         provider: Provider::ANTHROPIC,
-        service: Service::Auto(Tier::Standard),
+        service: TierChoice::Auto(ServiceTier::Standard),
         web_searches: 0,
         model: "berth-demo".into(),
         input: InputBound::Tokens(0),
@@ -41,14 +42,18 @@ pub async fn hold(app: &App, handle: &str, agent: &str, tokens: u64) -> Hold {
         may_be_us: false,
         may_hide_output: false,
     };
-    let call = Call { account: instance.account, instance: instance.id, agent: agent.into(), demand };
+    let call = BudgetCall { account: instance.account, instance: instance.id, agent: agent.into(), demand };
     app.quota.admit(call).await.unwrap()
 }
 
 /// Makes a call that uses exactly what it held.
 pub async fn call(app: &App, handle: &str, agent: &str, tokens: u64) {
     let hold = hold(app, handle, agent, tokens).await;
-    hold.settle(Seen::Final(Usage { output_tokens: tokens, ..Usage::default() }), Outcome::Completed, String::new());
+    hold.settle(
+        UsageReport::Final(Usage { output_tokens: tokens, ..Usage::default() }),
+        CallOutcome::Completed,
+        String::new(),
+    );
 }
 
 async fn spend(visitor: &mut WebClient, query: &str) -> Value {
@@ -147,7 +152,11 @@ async fn a_past_month_can_be_viewed() {
     let across = hold(&site.app, "alice", "builder", 80_000).await;
     site.app.clock.advance(20 * DAY);
     call(&site.app, "alice", "reader", 7000).await;
-    across.settle(Seen::Final(Usage { output_tokens: 80_000, ..Usage::default() }), Outcome::Completed, String::new());
+    across.settle(
+        UsageReport::Final(Usage { output_tokens: 80_000, ..Usage::default() }),
+        CallOutcome::Completed,
+        String::new(),
+    );
     assert_eq!(alice.present_passkey("").await, "/", "so long ago that she logs in again");
     let before = spend(&mut alice, "?month=2026-11").await;
     assert_eq!((&before["period"], &before["spent_nanodollars"]), (&json!("2026-11"), &json!(100_000 * A_TOKEN)));
@@ -233,16 +242,16 @@ async fn a_receipt_explains_its_amount() {
     let mut alice = site.member("alice").await;
     let usage = Usage { output_tokens: 10, ..Usage::default() };
     for (seen, outcome, words) in [
-        (Seen::Final(usage), Outcome::Completed, "The provider then reported the usage: 0 tokens in"),
-        (Seen::NoCharge, Outcome::Refused, "The provider refused the call"),
-        (Seen::NoCharge, Outcome::UpstreamBroke, "The provider charged nothing"),
+        (UsageReport::Final(usage), CallOutcome::Completed, "The provider then reported the usage: 0 tokens in"),
+        (UsageReport::NoCharge, CallOutcome::Refused, "The provider refused the call"),
+        (UsageReport::NoCharge, CallOutcome::UpstreamBroke, "The provider charged nothing"),
         (
-            Seen::Part { usage: None, output_tokens: 5 },
-            Outcome::UpstreamBroke,
+            UsageReport::Part { usage: None, output_tokens: 5 },
+            CallOutcome::UpstreamBroke,
             "before the provider reported its usage",
         ),
-        (Seen::Unreadable, Outcome::Completed, "final usage figures are missing"),
-        (Seen::Unreadable, Outcome::Recovered, "The server stopped while the call was in flight"),
+        (UsageReport::Unreadable, CallOutcome::Completed, "final usage figures are missing"),
+        (UsageReport::Unreadable, CallOutcome::Recovered, "The server stopped while the call was in flight"),
     ] {
         hold(&site.app, "alice", "", 20).await.settle(seen, outcome, String::new());
         let newest = alice.get("/api/receipts").await.json().await["items"][0]["id"].as_str().unwrap().to_owned();

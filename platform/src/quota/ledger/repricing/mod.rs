@@ -8,24 +8,26 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use rules::{CallAmounts, RepricedCost};
+
+use super::corrections::{BY_OPERATOR, BY_PRICES, ReceiptChange};
+use super::open::Ledger;
+use super::receipt::Receipt;
+use super::store;
 use crate::clock::Timestamp;
-use crate::db::{AccountId, HoldId, audit};
+use crate::db::audit::{self, AuditEntry};
+use crate::db::{AccountId, HoldId};
 use crate::error::{Error, Result};
-use crate::quota::calendar::Days;
-use crate::quota::ledger::corrections::{BY_OPERATOR, BY_PRICES, Change};
-use crate::quota::prices::book::PriceBook;
-use crate::quota::prices::rules::{Price, Provider};
-use crate::quota::{Inner, Quota, Receipt, store};
-use rules::Rating;
+use crate::quota::calendar::{Day, DayRange};
+use crate::quota::prices::{Price, PriceBook};
+use berth_providers::Provider;
 
 /// Receipts of one step.
 const A_STEP: u64 = 500;
-/// Before the first day that the books name, and after the last.
-const EVER: (&str, &str) = ("0000-00-00", "9999-99-99");
 
 /// Which receipts, and by what.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RerateOrder {
+pub struct RepricingOrder {
     pub version: String,
     /// Days as the books name them, `2026-11-25`, both with it; `None`: from the first, to the last.
     pub since: Option<String>,
@@ -36,14 +38,14 @@ pub struct RerateOrder {
 
 /// Whether what differs is only said, or changed; then by whom, for the audit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Mode {
-    Look,
-    Change { by: String },
+pub enum RepricingMode {
+    DryRun,
+    Apply { actor: String },
 }
 
 /// What was found so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rerated {
+pub struct RepricingResult {
     /// Receipts of calls that were looked at.
     pub looked_at: u64,
     /// How many of them cost something else now.
@@ -55,41 +57,41 @@ pub struct Rerated {
     /// Left as they are because nobody counted what they used: they were charged by what was held.
     pub not_counted: u64,
     /// Accounts of which something changes.
-    pub accounts: Vec<RatedAccount>,
+    pub accounts: Vec<AccountRepricing>,
 }
 
 /// What changes for one account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RatedAccount {
+pub struct AccountRepricing {
     pub account: AccountId,
     pub receipts: u64,
     pub nanodollars: i64,
 }
 
 /// A re-rating under way.
-pub struct Rerating {
-    quota: Quota,
+pub struct Repricing {
+    ledger: Arc<Ledger>,
     book: PriceBook,
-    days: Days,
-    mode: Mode,
+    days: DayRange,
+    mode: RepricingMode,
     accounts: VecDeque<AccountId>,
     /// The number in the chain of the first of `accounts` up to which it was looked at.
     after: i64,
     /// Versions by which receipts were charged, as far as they came up.
     own: HashMap<String, Option<PriceBook>>,
-    found: Rerated,
+    found: RepricingResult,
 }
 
-impl Quota {
-    /// Begins to rate receipts again; [`Rerating::step`] goes on with it. To change anything takes the platform that makes
+impl Ledger {
+    /// Begins to rate receipts again; [`Repricing::step`] goes on with it. To change anything takes the platform that makes
     /// calls.
     ///
     /// # Errors
     /// `Invalid` when there is no such version, or a day is none; when the database does not answer.
-    pub async fn rerate(&self, order: RerateOrder, mode: Mode) -> Result<Rerating> {
-        let Inner { db, clock, .. } = &*self.0;
+    pub async fn reprice(self: &Arc<Self>, order: RepricingOrder, mode: RepricingMode) -> Result<Repricing> {
+        let Self { db, clock, prices, .. } = &**self;
         self.settled().await;
-        let book = store::price_book(db.read(), &order.version).await?;
+        let book = prices.book(&order.version).await?;
         let book = book.ok_or_else(|| Error::invalid("version", "There is no price table of that version."))?;
         let days = order.days()?;
         let mut accounts = match order.account {
@@ -97,60 +99,60 @@ impl Quota {
             None => store::accounts_with_receipts(db.read()).await?,
         };
         accounts.sort_unstable();
-        if let Mode::Change { by } = &mode {
-            self.0.running()?;
+        if let RepricingMode::Apply { actor } = &mode {
+            self.open()?;
             let tx = db.begin().await?;
             let said = serde_json::to_string(&order).map_err(anyhow::Error::new)?;
-            let entry = audit::AuditEntry { actor: by, action: "rerate", subject: &order.version, detail: &said };
+            let entry = AuditEntry { actor, action: "rerate", subject: &order.version, detail: &said };
             audit::record(&tx, clock, &entry).await?;
             tx.commit().await?;
         }
-        Ok(Rerating {
-            quota: self.clone(),
+        Ok(Repricing {
+            ledger: Arc::clone(self),
             book,
             days,
             mode,
             accounts: accounts.into(),
             after: 0,
             own: HashMap::new(),
-            found: Rerated::default(),
+            found: RepricingResult::default(),
         })
     }
 }
 
-impl RerateOrder {
-    fn days(&self) -> Result<Days> {
-        let day = |field, said: &Option<String>, or: &str| match said {
-            None => Ok(or.to_owned()),
-            Some(day) if Days::is_day(day) => Ok(day.clone()),
-            Some(_) => Err(Error::invalid(field, "Write a day as 2026-11-25.")),
+impl RepricingOrder {
+    fn days(&self) -> Result<DayRange> {
+        let day = |field, said: &Option<String>, or: Day| match said.as_deref().map(str::parse) {
+            None => Ok(or),
+            Some(Ok(day)) => Ok(day),
+            Some(Err(_)) => Err(Error::invalid(field, "Write a day as 2026-11-25.")),
         };
-        Ok(Days { first: day("since", &self.since, EVER.0)?, last: day("until", &self.until, EVER.1)? })
+        Ok(day("since", &self.since, Day::FIRST)?..=day("until", &self.until, Day::LAST)?)
     }
 }
 
-impl Rerating {
+impl Repricing {
     /// Looks at some more receipts; `false` when there are none left.
     ///
     /// # Errors
     /// When something cannot be read, or written down. What was done stays; beginning anew goes on with the rest.
     pub async fn step(&mut self) -> Result<bool> {
-        let quota = self.quota.clone();
+        let ledger = Arc::clone(&self.ledger);
         let Some(account) = self.accounts.front().copied() else { return Ok(false) };
         let turn = match &self.mode {
-            Mode::Look => None,
-            Mode::Change { .. } => {
-                let running = quota.0.running()?;
-                let turn = running.corrections.lock().await;
-                quota.caught_up(running).await?;
-                Some((running, turn))
+            RepricingMode::DryRun => None,
+            RepricingMode::Apply { .. } => {
+                let open = ledger.open()?;
+                let turn = open.corrections.lock().await;
+                open.caught_up().await?;
+                Some((open, turn))
             }
         };
-        let db = quota.0.db.read();
-        let receipts = store::receipts_to_rate(db, account, &self.days, self.after, A_STEP).await?;
+        let db = ledger.db.read();
+        let receipts = store::receipts_to_reprice(db, account, &self.days, self.after, A_STEP).await?;
         for receipt in self.differing(&receipts).await? {
-            if let Some((running, _)) = &turn {
-                quota.0.accept(running, receipt.clone()).await?;
+            if let Some((open, _)) = &turn {
+                open.accept(&ledger.admission, receipt.clone()).await?;
             }
             self.found.add(&receipt);
         }
@@ -162,9 +164,9 @@ impl Rerating {
                 self.after = 0;
             }
         }
-        if let Some((running, _turn)) = &turn {
+        if let Some((open, _turn)) = &turn {
             // So that who looks next sees it in the sums.
-            quota.caught_up(running).await?;
+            open.caught_up().await?;
         }
         Ok(!self.accounts.is_empty())
     }
@@ -172,28 +174,28 @@ impl Rerating {
     /// All steps, and what they found.
     ///
     /// # Errors
-    /// As of [`Rerating::step`].
-    pub async fn all(mut self) -> Result<Rerated> {
+    /// As of [`Repricing::step`].
+    pub async fn all(mut self) -> Result<RepricingResult> {
         while self.step().await? {}
         Ok(self.found)
     }
 
     /// What was found until now, for good.
     #[must_use]
-    pub fn into_found(self) -> Rerated {
+    pub fn into_found(self) -> RepricingResult {
         self.found
     }
 
     /// What was found until now.
     #[must_use]
-    pub fn found(&self) -> &Rerated {
+    pub fn found(&self) -> &RepricingResult {
         &self.found
     }
 
     /// A correction for each of `receipts` that costs something else than it did so far.
     async fn differing(&mut self, receipts: &[Receipt]) -> Result<Vec<Receipt>> {
-        let quota = self.quota.clone();
-        let Inner { db, clock, .. } = &*quota.0;
+        let ledger = Arc::clone(&self.ledger);
+        let Ledger { db, clock, .. } = &*ledger;
         let mut before: HashMap<HoldId, Vec<Receipt>> = HashMap::new();
         for one in store::corrections_of(db.read(), receipts.iter().map(|receipt| receipt.id)).await? {
             before.entry(one.corrects.unwrap_or(one.id)).or_default().push(one);
@@ -203,11 +205,11 @@ impl Rerating {
             let own = self.own_price(receipt).await?;
             let provider = Provider::named(&receipt.provider);
             let price = self.book.find(&provider, &receipt.model);
-            match rules::rated(receipt, own.as_deref(), price.as_deref()) {
-                Rating::Free => {}
-                Rating::NoPrice => self.found.without_price += 1,
-                Rating::NotCounted => self.found.not_counted += 1,
-                Rating::Costs(costs) => {
+            match rules::repriced(receipt, own.as_deref(), price.as_deref()) {
+                RepricedCost::Free => {}
+                RepricedCost::NoPrice => self.found.without_price += 1,
+                RepricedCost::NotCounted => self.found.not_counted += 1,
+                RepricedCost::Costs(costs) => {
                     let before = before.get(&receipt.id).map_or(&[][..], Vec::as_slice);
                     corrections.extend(self.correction(receipt, costs, before, clock.now()));
                 }
@@ -222,11 +224,13 @@ impl Rerating {
             let of_kind = before.iter().filter(|one| (one.basis == BY_OPERATOR) == by_hand);
             of_kind.fold(0_i64, |sum, one| sum.saturating_add(one.amount_nanodollars))
         };
-        let nanodollars = rules::difference(costs, (receipt.amount_nanodollars, sum(false), sum(true)));
+        let so_far =
+            CallAmounts { charged: receipt.amount_nanodollars, repriced: sum(false), corrected_by_hand: sum(true) };
+        let nanodollars = rules::difference(costs, so_far);
         let version = &self.book.version;
         // Back and forth between versions, each step is another one.
         let known_by = format!("{version} {}", before.len());
-        let change = Change {
+        let change = ReceiptChange {
             nanodollars,
             basis: BY_PRICES,
             price_version: version,
@@ -240,7 +244,7 @@ impl Rerating {
     async fn own_price(&mut self, receipt: &Receipt) -> Result<Option<Arc<Price>>> {
         let version = &receipt.price_version;
         if !self.own.contains_key(version) {
-            let book = store::price_book(self.quota.0.db.read(), version).await?;
+            let book = self.ledger.prices.book(version).await?;
             self.own.insert(version.clone(), book);
         }
         let provider = Provider::named(&receipt.provider);
@@ -249,7 +253,7 @@ impl Rerating {
     }
 }
 
-impl Rerated {
+impl RepricingResult {
     fn add(&mut self, correction: &Receipt) {
         let nanodollars = correction.amount_nanodollars;
         self.changed += 1;
@@ -259,7 +263,7 @@ impl Rerated {
                 last.receipts += 1;
                 last.nanodollars = last.nanodollars.saturating_add(nanodollars);
             }
-            _ => self.accounts.push(RatedAccount { account: correction.account_id, receipts: 1, nanodollars }),
+            _ => self.accounts.push(AccountRepricing { account: correction.account_id, receipts: 1, nanodollars }),
         }
     }
 }

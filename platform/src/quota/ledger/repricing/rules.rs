@@ -1,11 +1,13 @@
 //! What a call costs at other prices than it was charged by. Pure.
 
-use crate::quota::prices::rules::{self, Price, Usage};
-use crate::quota::{Payer, Receipt};
+use super::super::receipt::Receipt;
+use crate::quota::admission::Payer;
+use crate::quota::prices::{self, Price};
+use berth_providers::Usage;
 
 /// What other prices say of a receipt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rating {
+pub enum RepricedCost {
     /// The call costs this, before anything that the operator gave or took by hand.
     Costs(i64),
     /// It cost nothing: the provider refused it, or its owner pays the provider. That stays so.
@@ -21,27 +23,27 @@ pub enum Rating {
 /// Only what was counted can be counted again. An estimate of a call that broke off is one such count, as long as its
 /// charge was that count at its prices; a part of a hold is none.
 #[must_use]
-pub fn rated(receipt: &Receipt, own: Option<&Price>, price: Option<&Price>) -> Rating {
+pub fn repriced(receipt: &Receipt, own: Option<&Price>, price: Option<&Price>) -> RepricedCost {
     let Receipt { amount_nanodollars: charged, held_nanodollars: held, .. } = *receipt;
-    let Ok(usage) = serde_json::from_str::<Usage>(&receipt.counted) else { return Rating::NotCounted };
+    let Ok(usage) = serde_json::from_str::<Usage>(&receipt.counted) else { return RepricedCost::NotCounted };
     if receipt.payer == Payer::OwnKey.as_str() || (charged == 0 && !was_counted(&usage)) {
-        return Rating::Free;
+        return RepricedCost::Free;
     }
     let most = match (receipt.basis.as_str(), own) {
         ("provider", _) => i64::MAX,
         // An estimate never exceeds the hold.
-        ("observed", Some(own)) if rules::cost(own, &usage).min(held) == charged => held,
+        ("observed", Some(own)) if prices::cost(own, &usage).min(held) == charged => held,
         // The provider did count, and there was no price for what it counted.
         ("held", Some(own))
-            if receipt.outcome == "completed" && was_counted(&usage) && !rules::is_priced(own, &usage) =>
+            if receipt.outcome == "completed" && was_counted(&usage) && !prices::is_priced(own, &usage) =>
         {
             i64::MAX
         }
-        _ => return Rating::NotCounted,
+        _ => return RepricedCost::NotCounted,
     };
     match price {
-        Some(price) if rules::is_priced(price, &usage) => Rating::Costs(rules::cost(price, &usage).min(most)),
-        _ => Rating::NoPrice,
+        Some(price) if prices::is_priced(price, &usage) => RepricedCost::Costs(prices::cost(price, &usage).min(most)),
+        _ => RepricedCost::NoPrice,
     }
 }
 
@@ -49,12 +51,23 @@ fn was_counted(usage: &Usage) -> bool {
     usage.all_input_tokens() > 0 || usage.output_tokens > 0
 }
 
-/// By how much what a call cost has to change: it cost `charged` and `rerated` since, and the operator gave or took
-/// `by_hand`, which stays, as far as the call does not cost less than nothing by it.
+/// What a call cost so far, in nano-dollars: the sum of the three.
+#[derive(Clone, Copy, Debug)]
+pub struct CallAmounts {
+    /// By its receipt.
+    pub charged: i64,
+    /// By corrections that other prices made.
+    pub repriced: i64,
+    /// By corrections of the operator. They stay, as far as the call does not cost less than nothing by them.
+    pub corrected_by_hand: i64,
+}
+
+/// By how much what a call cost has to change so that it costs `costs`, before what was corrected by hand.
 #[must_use]
-pub fn difference(costs: i64, (charged, rerated, by_hand): (i64, i64, i64)) -> i64 {
-    let so_far = charged.saturating_add(rerated).saturating_add(by_hand);
-    costs.saturating_add(by_hand).max(0).saturating_sub(so_far)
+pub fn difference(costs: i64, so_far: CallAmounts) -> i64 {
+    let CallAmounts { charged, repriced, corrected_by_hand } = so_far;
+    let total = charged.saturating_add(repriced).saturating_add(corrected_by_hand);
+    costs.saturating_add(corrected_by_hand).max(0).saturating_sub(total)
 }
 
 #[cfg(test)]

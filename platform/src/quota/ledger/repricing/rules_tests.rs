@@ -5,15 +5,17 @@ use uuid::Uuid;
 
 use super::*;
 use crate::db::{AccountId, HoldId, InstanceId};
-use crate::quota::prices::rules::{Basis, Bound, Charge, Outcome, Rates, Seen, Tariff, Tier, charge};
+use crate::quota::prices::{CallOutcome, Charge, ChargeBasis, CostBound, Tariff, TokenRates, charge};
+use berth_providers::{ServiceTier, UsageReport};
 
 fn price(rate: i64) -> Price {
-    let rates = Rates { input: rate, cache_write: None, cache_write_long: None, cache_read: None, output: 5 * rate };
+    let rates =
+        TokenRates { input: rate, cache_write: None, cache_write_long: None, cache_read: None, output: 5 * rate };
     Price {
         max_input_tokens: Some(1_000_000),
         max_output_tokens: Some(64_000),
         long_above_tokens: Some(200_000),
-        standard: Tariff { long: Some(Rates { input: 2 * rate, ..rates.clone() }), rates },
+        standard: Tariff { long: Some(TokenRates { input: 2 * rate, ..rates.clone() }), rates },
         tiers: std::collections::BTreeMap::new(),
         us_permille: Some(1100),
         web_search_nanodollars: None,
@@ -21,13 +23,13 @@ fn price(rate: i64) -> Price {
     }
 }
 
-fn receipt(charged: Charge, held_nanodollars: i64, outcome: Outcome) -> Receipt {
+fn receipt(charged: Charge, held_nanodollars: i64, outcome: CallOutcome) -> Receipt {
     Receipt {
         id: HoldId(Uuid::from_u128(1)),
         account_id: AccountId(Uuid::from_u128(2)),
         instance_id: InstanceId(Uuid::from_u128(3)),
-        period: "2026-11".into(),
-        day: "2026-11-15".into(),
+        period: "2026-11".parse().unwrap(),
+        day: "2026-11-15".parse().unwrap(),
         provider: "anthropic".into(),
         model: "a".into(),
         agent: String::new(),
@@ -56,8 +58,8 @@ fn receipt(charged: Charge, held_nanodollars: i64, outcome: Outcome) -> Receipt 
     }
 }
 
-fn hold(price: &Price) -> Bound {
-    Bound {
+fn hold(price: &Price) -> CostBound {
+    CostBound {
         input_tokens: 1000,
         output_tokens: 100,
         input_nanodollars: 2 * price.standard.rates.input / 1000,
@@ -76,7 +78,7 @@ const USED: Usage = Usage {
     cache_read_tokens: 0,
     output_tokens: 90,
     web_searches: 0,
-    tier: Tier::Standard,
+    tier: ServiceTier::Standard,
     in_us: false,
     unpriced: false,
 };
@@ -84,38 +86,44 @@ const USED: Usage = Usage {
 #[test]
 fn only_what_was_counted_is_counted_again() {
     let (old, new) = (price(1_000_000_000), price(500_000_000));
-    let half = rules::cost(&new, &USED);
-    let in_a_tier = Usage { tier: Tier::Flex, ..USED };
-    let with_tier = Price { tiers: [(Tier::Flex, new.standard.clone())].into(), ..new.clone() };
-    let part = |usage| Seen::Part { usage, output_tokens: 50 };
+    let half = prices::cost(&new, &USED);
+    let in_a_tier = Usage { tier: ServiceTier::Flex, ..USED };
+    let with_tier = Price { tiers: [(ServiceTier::Flex, new.standard.clone())].into(), ..new.clone() };
+    let part = |usage| UsageReport::Part { usage, output_tokens: 50 };
     for (what, seen, outcome, at, want) in [
-        ("a count", Seen::Final(USED), Outcome::Completed, Some(&new), Rating::Costs(half)),
-        ("of an unknown model", Seen::Final(USED), Outcome::Completed, None, Rating::NoPrice),
-        ("refused by the provider", Seen::NoCharge, Outcome::Refused, Some(&new), Rating::Free),
-        ("broken off, counted", part(Some(USED)), Outcome::UpstreamBroke, Some(&new), Rating::Costs(half)),
-        ("broken off, bounded", part(None), Outcome::UpstreamBroke, Some(&new), Rating::NotCounted),
-        ("cut off", part(Some(USED)).cut_off(), Outcome::ClientGone, Some(&new), Rating::NotCounted),
-        ("unreadable", Seen::Unreadable, Outcome::Completed, Some(&new), Rating::NotCounted),
+        ("a count", UsageReport::Final(USED), CallOutcome::Completed, Some(&new), RepricedCost::Costs(half)),
+        ("of an unknown model", UsageReport::Final(USED), CallOutcome::Completed, None, RepricedCost::NoPrice),
+        ("refused by the provider", UsageReport::NoCharge, CallOutcome::Refused, Some(&new), RepricedCost::Free),
+        ("broken off, counted", part(Some(USED)), CallOutcome::UpstreamBroke, Some(&new), RepricedCost::Costs(half)),
+        ("broken off, bounded", part(None), CallOutcome::UpstreamBroke, Some(&new), RepricedCost::NotCounted),
+        ("cut off", part(Some(USED)).cut_off(), CallOutcome::ClientGone, Some(&new), RepricedCost::NotCounted),
+        ("unreadable", UsageReport::Unreadable, CallOutcome::Completed, Some(&new), RepricedCost::NotCounted),
         (
             "in a tier without a price",
-            Seen::Final(in_a_tier),
-            Outcome::Completed,
+            UsageReport::Final(in_a_tier),
+            CallOutcome::Completed,
             Some(&with_tier),
-            Rating::Costs(half),
+            RepricedCost::Costs(half),
         ),
-        ("in one without any", Seen::Final(in_a_tier), Outcome::Completed, Some(&new), Rating::NoPrice),
+        (
+            "in one without any",
+            UsageReport::Final(in_a_tier),
+            CallOutcome::Completed,
+            Some(&new),
+            RepricedCost::NoPrice,
+        ),
     ] {
         let hold = hold(&old);
         let receipt = receipt(charge(&old, &hold, seen), hold.total_nanodollars(), outcome);
-        assert_eq!(rated(&receipt, Some(&old), at), want, "{what}");
+        assert_eq!(repriced(&receipt, Some(&old), at), want, "{what}");
     }
-    let at_no_price = Charge { amount_nanodollars: 0, basis: Basis::Provider, usage: USED };
-    let free = receipt(at_no_price, 0, Outcome::Completed);
-    assert_eq!(rated(&free, None, Some(&new)), Rating::Costs(half), "what was priced at nothing by mistake");
+    let at_no_price = Charge { amount_nanodollars: 0, basis: ChargeBasis::Provider, usage: USED };
+    let free = receipt(at_no_price, 0, CallOutcome::Completed);
+    assert_eq!(repriced(&free, None, Some(&new)), RepricedCost::Costs(half), "what was priced at nothing by mistake");
     let own_key = Receipt { payer: "own_key".into(), ..free };
-    assert_eq!(rated(&own_key, None, Some(&new)), Rating::Free);
-    let nobody_knows = Charge { amount_nanodollars: 5, basis: Basis::Observed, usage: USED };
-    assert_eq!(rated(&receipt(nobody_knows, 9, Outcome::Recovered), None, Some(&new)), Rating::NotCounted);
+    assert_eq!(repriced(&own_key, None, Some(&new)), RepricedCost::Free);
+    let nobody_knows = Charge { amount_nanodollars: 5, basis: ChargeBasis::Observed, usage: USED };
+    assert_eq!(repriced(&receipt(nobody_knows, 9, CallOutcome::Recovered), None, Some(&new)), RepricedCost::NotCounted);
 }
 
 #[test]
@@ -130,7 +138,9 @@ fn what_was_given_by_hand_stays_and_nothing_costs_less_than_nothing() {
         (20, (100, -70, -30), 0),
         (100, (100, 0, 25), 0),
     ] {
-        assert_eq!(difference(costs, so_far), want, "{costs} {so_far:?}");
+        let (charged, repriced, corrected_by_hand) = so_far;
+        let amounts = CallAmounts { charged, repriced, corrected_by_hand };
+        assert_eq!(difference(costs, amounts), want, "{costs} {so_far:?}");
     }
 }
 
@@ -143,25 +153,26 @@ proptest! {
         how in 0_usize..7, by_hand in -5_i64..5,
     ) {
         let price = price(rate);
-        let tier = if flex { Tier::Flex } else { Tier::Standard };
+        let tier = if flex { ServiceTier::Flex } else { ServiceTier::Standard };
         let usage = Usage { input_tokens: input, output_tokens: output, web_searches: searches, tier, in_us, unpriced, ..USED };
-        let part = Seen::Part { usage: Some(usage), output_tokens: estimate };
-        let nothing = Seen::Part { usage: None, output_tokens: estimate };
+        let part = UsageReport::Part { usage: Some(usage), output_tokens: estimate };
+        let nothing = UsageReport::Part { usage: None, output_tokens: estimate };
         let (seen, outcome) = [
-            (Seen::NoCharge, Outcome::Refused),
-            (Seen::Final(usage), Outcome::Completed),
-            (part, Outcome::UpstreamBroke),
-            (nothing, Outcome::UpstreamBroke),
-            (part.cut_off(), Outcome::ClientGone),
-            (nothing.cut_off(), Outcome::Recovered),
-            (Seen::Unreadable, Outcome::Completed),
+            (UsageReport::NoCharge, CallOutcome::Refused),
+            (UsageReport::Final(usage), CallOutcome::Completed),
+            (part, CallOutcome::UpstreamBroke),
+            (nothing, CallOutcome::UpstreamBroke),
+            (part.cut_off(), CallOutcome::ClientGone),
+            (nothing.cut_off(), CallOutcome::Recovered),
+            (UsageReport::Unreadable, CallOutcome::Completed),
         ][how];
         let hold = hold(&price);
         let receipt = receipt(charge(&price, &hold, seen), hold.total_nanodollars(), outcome);
-        if let Rating::Costs(costs) = rated(&receipt, Some(&price), Some(&price)) {
+        if let RepricedCost::Costs(costs) = repriced(&receipt, Some(&price), Some(&price)) {
             prop_assert_eq!(costs, receipt.amount_nanodollars);
             let by_hand = by_hand.max(-costs);
-            prop_assert_eq!(difference(costs, (receipt.amount_nanodollars, 0, by_hand)), 0);
+            let so_far = CallAmounts { charged: costs, repriced: 0, corrected_by_hand: by_hand };
+            prop_assert_eq!(difference(costs, so_far), 0);
         }
     }
 }

@@ -4,17 +4,20 @@ use std::collections::BTreeMap;
 
 use berth::clock::Timestamp;
 use berth::db::AccountId;
-use berth::quota::{
-    Catalogue, Changes, Difference, Price, PriceTable, PricedModel, RatedAccount, Rates, Rerated, Tariff, Tier,
+
+use berth::quota::ledger::{AccountRepricing, RepricingResult};
+use berth::quota::prices::{
+    Price, PriceCatalogue, PriceChanges, PriceDifference, PriceTable, PricedModel, TableEvent, Tariff, TokenRates,
 };
 use berth::web::admin::prices::{self, PricesPage};
 use berth::web::admin::repricing::{self, RepricingForm, RepricingPage};
+use berth_providers::ServiceTier;
 use uuid::Uuid;
 
 use super::{NOON, admin_head, html};
 
 fn price(input: i64) -> Price {
-    let rates = Rates {
+    let rates = TokenRates {
         input,
         cache_write: Some(input * 5 / 4),
         cache_write_long: Some(input * 2),
@@ -26,7 +29,7 @@ fn price(input: i64) -> Price {
         max_input_tokens: Some(1_000_000),
         max_output_tokens: Some(128_000),
         long_above_tokens: Some(272_000),
-        tiers: BTreeMap::from([(Tier::Flex, tariff.clone()), (Tier::Priority, tariff.clone())]),
+        tiers: BTreeMap::from([(ServiceTier::Flex, tariff.clone()), (ServiceTier::Priority, tariff.clone())]),
         standard: tariff,
         us_permille: Some(1100),
         web_search_nanodollars: Some(10_000_000),
@@ -34,7 +37,7 @@ fn price(input: i64) -> Price {
     }
 }
 
-fn catalogue() -> Catalogue {
+fn catalogue() -> PriceCatalogue {
     let names =
         ["claude-haiku-5-5", "claude-opus-5-5", "claude-sonnet-4-6-with-a-very-long-name-20260401", "gpt-6.1-sol"];
     let model = |(at, name): (usize, &&str)| PricedModel {
@@ -42,21 +45,21 @@ fn catalogue() -> Catalogue {
         model: (*name).into(),
         price: price(100_000_000 * (1 + at as i64 * 13)),
     };
-    let difference = |name: &str, before: Option<i64>, after: Option<i64>| Difference {
+    let difference = |name: &str, before: Option<i64>, after: Option<i64>| PriceDifference {
         provider: "anthropic".into(),
         model: name.into(),
         before: before.map(price),
         after: after.map(price),
     };
-    Catalogue {
+    PriceCatalogue {
         version: "5b1c0de9a7f3".into(),
         models: names.iter().enumerate().map(model).collect(),
-        changes: Changes { models: 4, new: 1, changed: 2, gone: 1 },
+        changes: PriceChanges { models: 4, new: 1, changed: 2, gone: 1 },
         differences: vec![
             difference(names[0], Some(100_000_000), Some(75_000_000)),
             difference(names[1], None, Some(1_400_000_000)),
             difference(names[2], Some(3_000_000_000), None),
-            Difference {
+            PriceDifference {
                 before: Some(Price { us_permille: None, ..price(2_000_000_000) }),
                 ..difference(names[3], None, Some(2_000_000_000))
             },
@@ -71,8 +74,8 @@ fn table(version: &str, source: &str, is_in_force: bool) -> PriceTable {
         source: source.into(),
         is_in_force,
         is_whole: true,
-        taken_in: (Some(Timestamp(NOON)), by.into()),
-        chosen: (is_in_force.then_some(Timestamp(NOON)), by.into()),
+        imported: TableEvent { at: Some(Timestamp(NOON)), by: by.into() },
+        activated: TableEvent { at: is_in_force.then_some(Timestamp(NOON)), by: by.into() },
     }
 }
 
@@ -113,12 +116,12 @@ pub fn version() -> String {
 }
 
 pub fn rerating(note: &str) -> String {
-    let account = |number, receipts, nanodollars| RatedAccount {
+    let account = |number, receipts, nanodollars| AccountRepricing {
         account: AccountId(Uuid::from_u128(number)),
         receipts,
         nanodollars,
     };
-    let found = Rerated {
+    let found = RepricingResult {
         looked_at: 1204,
         changed: 61,
         nanodollars: -1_420_000_000,

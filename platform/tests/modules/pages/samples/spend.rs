@@ -3,9 +3,12 @@
 use berth::clock::Timestamp;
 use berth::db::{AccountId, HoldId, InstanceId};
 use berth::http::format::{self, Moment};
-use berth::quota::{
-    Alert, Drift, Everybody, Left, ModelSpend, Month, Places, Proof, RateLeft, Receipt, Sum, Sums, Today,
+use berth::quota::ledger::{BudgetAlert, ReceiptProof};
+use berth::quota::reports::{
+    AccountBudget, BillDifference, BilledAmounts, CallConcurrency, DayBudget, ModelSpend, MonthTotals, NamedSpend,
+    RateLimitView, SpendBreakdown,
 };
+use berth::quota::{Month, Receipt};
 use berth::web::admin::bill_comparison;
 use berth::web::admin::limits::{LimitField, UserLimitsPage};
 use berth::web::admin::usage::{self as admin_usage, AllUsagePage, UserUsageRow};
@@ -20,8 +23,14 @@ use super::{NOON, admin_head, head, html};
 
 const AGENTS: [&str; 4] = ["", "3f2b9c1e-77f1-4b1f-9d3a-5e6f7a8b9c0d", "reviewer", "nightly-digest"];
 
-fn sum(name: &str, calls: i64, amount: i64) -> Sum {
-    Sum { name: name.into(), calls, input_tokens: calls * 4440, output_tokens: calls * 753, amount_nanodollars: amount }
+fn sum(name: &str, calls: i64, amount: i64) -> NamedSpend {
+    NamedSpend {
+        name: name.into(),
+        calls,
+        input_tokens: calls * 4440,
+        output_tokens: calls * 753,
+        amount_nanodollars: amount,
+    }
 }
 
 fn model(name: &str, calls: i64, amount: i64) -> ModelSpend {
@@ -36,14 +45,14 @@ fn model(name: &str, calls: i64, amount: i64) -> ModelSpend {
 }
 
 /// The first `days` days of a month, some of them without calls.
-fn sums(month: &str, days: i64) -> Sums {
+fn sums(month: &str, days: i64) -> SpendBreakdown {
     let by_day = (1..=days).filter(|day| day % 6 != 0).map(|day| {
         let amount = (day * 7919 % 31) * 11_000_000 + 2_345_678;
         sum(&format!("{month}-{day:02}"), day * 31 % 17 + 1, amount)
     });
-    let by_day: Vec<Sum> = by_day.collect();
+    let by_day: Vec<NamedSpend> = by_day.collect();
     let total: i64 = by_day.iter().map(|day| day.amount_nanodollars).sum();
-    Sums {
+    SpendBreakdown {
         by_model: vec![
             model("claude-sonnet-4-6", 141, total * 7 / 10),
             model("gpt-6.1-sol", 37, total * 2 / 10),
@@ -60,26 +69,34 @@ fn sums(month: &str, days: i64) -> Sums {
     }
 }
 
-fn left(spent: i64, held: i64) -> Left {
-    Left {
-        period: "2026-11".into(),
+fn left(spent: i64, held: i64) -> AccountBudget {
+    AccountBudget {
+        period: "2026-11".parse().unwrap(),
         allowance_nanodollars: 5_000_000_000,
         credit_nanodollars: if spent > 0 { 2_000_000_000 } else { 0 },
         spent_nanodollars: spent,
         held_nanodollars: held,
         left_nanodollars: 5_000_000_000 - spent - held,
-        resets_on: "2026-12-01".into(),
-        today: Today {
-            day: "2026-11-20".into(),
+        resets_on: "2026-12-01".parse().unwrap(),
+        today: DayBudget {
+            day: "2026-11-20".parse().unwrap(),
             allowance_nanodollars: (spent > 0).then_some(500_000_000),
             spent_nanodollars: spent / 20,
             held_nanodollars: held,
             left_nanodollars: (spent > 0).then_some(500_000_000 - spent / 20 - held),
-            resets_on: "2026-11-21".into(),
+            resets_on: "2026-11-21".parse().unwrap(),
         },
-        requests_a_minute: Some(RateLeft { limit: 60, remaining: if spent > 0 { 57 } else { 60 }, full_in_seconds: 3 }),
-        tokens_a_minute: (spent > 0).then_some(RateLeft { limit: 400_000, remaining: 291_040, full_in_seconds: 17 }),
-        calls_at_once: Places { limit: 5, in_flight: u32::from(held > 0) * 2 },
+        requests_a_minute: Some(RateLimitView {
+            limit: 60,
+            remaining: if spent > 0 { 57 } else { 60 },
+            full_in_seconds: 3,
+        }),
+        tokens_a_minute: (spent > 0).then_some(RateLimitView {
+            limit: 400_000,
+            remaining: 291_040,
+            full_in_seconds: 17,
+        }),
+        calls_at_once: CallConcurrency { limit: 5, in_flight: u32::from(held > 0) * 2 },
     }
 }
 
@@ -95,14 +112,13 @@ fn months() -> Vec<MonthRow> {
 
 /// Alerts of a month that is nearly spent and a day that is wholly spent.
 pub fn alerts() -> Vec<BudgetAlertView> {
-    let alert = |period: &str, percent| Alert {
+    let alert = |period: &str, percent| BudgetAlert {
         account_id: AccountId(Uuid::from_u128(7)),
-        period: period.into(),
+        period: period.parse().unwrap(),
         percent,
         allowance_nanodollars: 5_000_000_000,
         spent_nanodollars: 4_000_000_000,
         raised_at_ms: NOON,
-        told_at_ms: None,
     };
     let mut left = left(4_000_000_000, 0);
     left.today.spent_nanodollars = 500_000_000;
@@ -114,7 +130,7 @@ fn shown(page: UsagePage) -> String {
 }
 
 pub fn full() -> String {
-    let november = Month::parse("2026-11").unwrap();
+    let november: Month = "2026-11".parse().unwrap();
     let (sums, mut today) = (sums("2026-11", 20), sums("2026-11", 1));
     today.by_agent.truncate(2);
     let page = spend::page(admin_head("alice"), november, &sums, Some(&today));
@@ -125,7 +141,7 @@ pub fn full() -> String {
 
 /// A past month of 31 days.
 pub fn past() -> String {
-    let page = spend::page(admin_head("alice"), Month::parse("2026-10").unwrap(), &sums("2026-10", 31), None);
+    let page = spend::page(admin_head("alice"), "2026-10".parse().unwrap(), &sums("2026-10", 31), None);
     let mut months = months();
     (months[0].current, months[1].current) = (false, true);
     shown(UsagePage { months, receipts: receipt_view::rows(&calls(3)), ..page })
@@ -133,20 +149,20 @@ pub fn past() -> String {
 
 pub fn first_day() -> String {
     let day = vec![sum("2026-11-01", 1, 31_000)];
-    let one = Sums {
+    let one = SpendBreakdown {
         by_model: vec![model("berth-demo", 1, 31_000)],
         by_agent: vec![sum("", 1, 31_000)],
         other_agents_nanodollars: 0,
         by_day: day,
     };
-    let page = spend::page(admin_head("alice"), Month::parse("2026-11").unwrap(), &one, Some(&one));
+    let page = spend::page(admin_head("alice"), "2026-11".parse().unwrap(), &one, Some(&one));
     let receipts = receipt_view::rows(&calls(1));
     shown(UsagePage { left: Some(budget_view::budget_view(&left(31_000, 0))), receipts, ..page })
 }
 
 pub fn empty() -> String {
-    let nothing = Sums { by_model: vec![], by_agent: vec![], other_agents_nanodollars: 0, by_day: vec![] };
-    let page = spend::page(admin_head("alice"), Month::parse("2026-11").unwrap(), &nothing, Some(&nothing));
+    let nothing = SpendBreakdown { by_model: vec![], by_agent: vec![], other_agents_nanodollars: 0, by_day: vec![] };
+    let page = spend::page(admin_head("alice"), "2026-11".parse().unwrap(), &nothing, Some(&nothing));
     shown(UsagePage { left: Some(budget_view::budget_view(&left(0, 0))), ..page })
 }
 
@@ -160,8 +176,8 @@ fn calls(count: usize) -> Vec<Receipt> {
             id: HoldId(Uuid::from_u128(0x0B9A_3C1E_77F1_4B1F_9D3A_5E6F_7A8B_9C00 + number as u128)),
             account_id: AccountId(Uuid::from_u128(7)),
             instance_id: InstanceId(Uuid::from_u128(8)),
-            period: "2026-11".into(),
-            day: "2026-11-20".into(),
+            period: "2026-11".parse().unwrap(),
+            day: "2026-11-20".parse().unwrap(),
             provider: "anthropic".into(),
             model: ["claude-sonnet-4-6", "claude-haiku-5-5", "gpt-6.1-sol"][number % 3].into(),
             agent: AGENTS[number % 4].into(),
@@ -213,7 +229,7 @@ pub fn receipt(wrong: Option<&str>) -> String {
         ..calls(1).remove(0)
     };
     let corrections = vec![correction];
-    let proof = Proof { digested: String::new(), vouched_by: Some(voucher), corrections, wrong, receipt };
+    let proof = ReceiptProof { digested: String::new(), vouched_by: Some(voucher), corrections, wrong, receipt };
     let page = receipts::page(
         head("alice"),
         &proof,
@@ -228,7 +244,8 @@ pub fn receipt_under_own_key(worth_nanodollars: Option<i64>) -> String {
     let receipt =
         Receipt { amount_nanodollars: 0, held_nanodollars: 0, payer: "own_key".into(), worth_nanodollars, ..receipt };
     let voucher = Some(receipt.clone());
-    let proof = Proof { digested: String::new(), vouched_by: voucher, corrections: Vec::new(), wrong: None, receipt };
+    let proof =
+        ReceiptProof { digested: String::new(), vouched_by: voucher, corrections: Vec::new(), wrong: None, receipt };
     let page = receipts::page(
         head("alice"),
         &proof,
@@ -260,7 +277,7 @@ pub fn own_keys(some: bool) -> String {
 
 fn everybody() -> AllUsagePage {
     let sums = sums("2026-11", 20);
-    let all = Everybody {
+    let all = MonthTotals {
         spent_nanodollars: sums.total_nanodollars(),
         accounts: 61,
         nearly_spent: 2,
@@ -287,7 +304,7 @@ fn everybody() -> AllUsagePage {
         ],
         before: Some(0),
         after: Some(2),
-        ..admin_usage::sums(admin_head("alice"), Month::parse("2026-11").unwrap(), &all)
+        ..admin_usage::sums(admin_head("alice"), "2026-11".parse().unwrap(), &all)
     }
 }
 
@@ -325,11 +342,10 @@ pub fn of_account() -> String {
 }
 
 pub fn compared() -> String {
-    let drift = |day: &str, model: &str, billed, booked| Drift {
-        day: day.into(),
+    let drift = |day: &str, model: &str, billed, booked| BillDifference {
+        day: day.parse().unwrap(),
         model: model.into(),
-        billed_nanodollars: billed,
-        booked_nanodollars: booked,
+        amounts: BilledAmounts { billed_nanodollars: billed, booked_nanodollars: booked },
     };
     let drifts = [
         drift("2026-11-14", "claude-sonnet-4-6", 1_250_000_000, 1_110_000_000),

@@ -6,10 +6,10 @@ use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Expr;
 use sea_orm::{FromQueryResult, QuerySelect as _};
 
-use super::whole;
+use super::super::entities::receipts;
 use crate::db::AccountId;
 use crate::error::Result;
-use crate::quota::entities::{allowances, receipts, spend_days};
+use crate::quota::entities::{allowances, spend_days, sum_as_bigint};
 
 #[derive(FromQueryResult)]
 struct DaySum {
@@ -24,7 +24,7 @@ pub async fn disagreements(db: &impl ConnectionTrait) -> Result<Vec<String>> {
     let by_day: Vec<DaySum> = spend_days::Entity::find()
         .select_only()
         .columns([spend_days::Column::AccountId, spend_days::Column::Day])
-        .column_as(whole(Expr::col(spend_days::Column::AmountNanodollars)), "total")
+        .column_as(sum_as_bigint(Expr::col(spend_days::Column::AmountNanodollars)), "total")
         .group_by(spend_days::Column::AccountId)
         .group_by(spend_days::Column::Day)
         .into_model()
@@ -33,7 +33,7 @@ pub async fn disagreements(db: &impl ConnectionTrait) -> Result<Vec<String>> {
     let receipted: Vec<DaySum> = receipts::Entity::find()
         .select_only()
         .columns([receipts::Column::AccountId, receipts::Column::Day])
-        .column_as(whole(Expr::col(receipts::Column::AmountNanodollars)), "total")
+        .column_as(sum_as_bigint(Expr::col(receipts::Column::AmountNanodollars)), "total")
         .group_by(receipts::Column::AccountId)
         .group_by(receipts::Column::Day)
         .into_model()

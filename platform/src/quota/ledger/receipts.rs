@@ -2,18 +2,20 @@
 
 use futures_util::stream::{self, Stream};
 
+use super::chain::{self, ChainVerifier};
+use super::open::Ledger;
+use super::receipt::Receipt;
+use super::store::{self, ReceiptRange};
 use crate::db::{AccountId, HoldId};
 use crate::error::{Error, Result};
-use crate::quota::calendar::{self, Month};
-use crate::quota::ledger::chain::{self, Walk};
-use crate::quota::{Inner, Quota, Receipt, store};
+use crate::quota::calendar::{Day, Month};
 
 /// Receipts that are verified, or handed out, at a time.
 const AT_ONCE: u64 = 1000;
 
 /// What a look at every receipt found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Verified {
+pub struct ChainVerification {
     pub accounts: usize,
     pub receipts: u64,
     /// A sentence for each chain that is not as it was written.
@@ -22,7 +24,7 @@ pub struct Verified {
 
 /// A receipt, and what shows that it is as it was written.
 #[derive(Clone, Debug)]
-pub struct Proof {
+pub struct ReceiptProof {
     pub receipt: Receipt,
     /// What its digest is made of: SHA-256 of this text is `hash`.
     pub digested: String,
@@ -35,7 +37,7 @@ pub struct Proof {
     pub wrong: Option<String>,
 }
 
-impl Proof {
+impl ReceiptProof {
     /// What the call cost in all, with every correction; of a correction, what it says itself.
     #[must_use]
     pub fn total_nanodollars(&self) -> i64 {
@@ -44,20 +46,20 @@ impl Proof {
     }
 }
 
-impl Quota {
+impl Ledger {
     /// Forgets receipts that are older than they are kept; how many. Sums by day and month stay, and the newest receipt
     /// of each account, at which its chain goes on.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn forget_receipts(&self) -> Result<u64> {
-        let Inner { db, clock, receipts_for, .. } = &*self.0;
-        let before = calendar::day(clock.now().minus(*receipts_for));
+        let Self { db, clock, receipts_for, .. } = self;
+        let before = Day::of(clock.now().minus(*receipts_for));
         let mut forgotten = 0;
         for account in store::accounts_with_receipts(db.read()).await? {
             // A transaction each, so that nobody's calls wait for those of all.
             let tx = db.begin().await?;
-            forgotten += store::forget_receipts(&tx, account, &before).await?;
+            forgotten += store::forget_receipts(&tx, account, before).await?;
             tx.commit().await?;
         }
         Ok(forgotten)
@@ -69,7 +71,7 @@ impl Quota {
     /// When the database does not answer.
     pub async fn receipts(&self, account: AccountId, most: u64) -> Result<Vec<Receipt>> {
         self.settled().await;
-        store::latest_receipts(self.0.db.read(), account, most).await
+        store::latest_receipts(self.db.read(), account, most).await
     }
 
     /// At most `most` receipts of `account` before number `before` in its chain, the newest first; from the newest on
@@ -79,26 +81,26 @@ impl Quota {
     /// When the database does not answer.
     pub async fn receipts_before(&self, account: AccountId, before: Option<i64>, most: u64) -> Result<Vec<Receipt>> {
         self.settled().await;
-        store::receipts_before(self.0.db.read(), account, before.unwrap_or(i64::MAX), most).await
+        store::receipts_before(self.db.read(), account, before.unwrap_or(i64::MAX), most).await
     }
 
     /// One receipt of `account`, and whether it is as it was written.
     ///
     /// # Errors
     /// `NotFound` when the account has no such receipt; when the database does not answer.
-    pub async fn receipt(&self, account: AccountId, id: HoldId) -> Result<Proof> {
+    pub async fn receipt(&self, account: AccountId, id: HoldId) -> Result<ReceiptProof> {
         self.settled().await;
-        let Inner { db, signer, .. } = &*self.0;
+        let Self { db, signer, .. } = self;
         let receipt = store::receipt(db.read(), account, id).await?.ok_or(Error::NotFound)?;
         let corrections = store::corrections_of(db.read(), std::iter::once(id)).await?;
         let digested = chain::text(&receipt);
-        let mut proof = Proof { digested, vouched_by: None, corrections, wrong: None, receipt: receipt.clone() };
+        let mut proof = ReceiptProof { digested, vouched_by: None, corrections, wrong: None, receipt: receipt.clone() };
         if receipt.seq == 0 {
             return Ok(proof);
         }
         // A batch is signed as a whole and is smaller than this, so the signature is among these.
         let following = store::receipts_after(db.read(), account, Ord::max(receipt.seq - 2, 0), AT_ONCE).await?;
-        let mut walk = Walk::new(signer);
+        let mut walk = ChainVerifier::new(signer);
         for next in following {
             if let Err(wrong) = walk.next(&next) {
                 proof.wrong = Some(wrong);
@@ -126,15 +128,18 @@ impl Quota {
         month: Month,
     ) -> Result<impl Stream<Item = Result<Vec<Receipt>>> + Send + 'static> {
         self.settled().await;
-        let (db, period) = (self.0.db.clone(), month.to_string());
-        // Nothing lies between numbers 0 and 0.
-        let (first, last) = store::numbers_of_month(db.read(), account, &period).await?.unwrap_or((1, 0));
-        Ok(stream::try_unfold(first - 1, move |after| {
-            let (db, period) = (db.clone(), period.clone());
+        let db = self.db.clone();
+        let nothing = ReceiptRange { after: 0, last: 0 };
+        let range = store::numbers_of_month(db.read(), account, month).await?.unwrap_or(nothing);
+        Ok(stream::try_unfold(range, move |range| {
+            let db = db.clone();
             async move {
-                let of = (account, period.as_str());
-                let (receipts, reached) = store::receipts_of_month(db.read(), of, (after, last), AT_ONCE).await?;
-                Ok(reached.map(|reached| (receipts, reached)))
+                let mut receipts = store::receipts_in(db.read(), account, range, AT_ONCE).await?;
+                let Some(newest) = receipts.last() else { return Ok(None) };
+                let rest = ReceiptRange { after: newest.seq, ..range };
+                // Calls that began in a month and ended in the next lie between those of the next.
+                receipts.retain(|receipt| receipt.period == month);
+                Ok(Some((receipts, rest)))
             }
         }))
     }
@@ -143,14 +148,14 @@ impl Quota {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn verify(&self) -> Result<Verified> {
-        let Inner { db, signer, .. } = &*self.0;
+    pub async fn verify(&self) -> Result<ChainVerification> {
+        let Self { db, signer, .. } = self;
         // Receipts are added meanwhile, and must not look like missing ones.
         let moment = db.begin_reading().await?;
-        let mut verified = Verified::default();
+        let mut verified = ChainVerification::default();
         for account in store::accounts_with_receipts(&moment).await? {
             verified.accounts += 1;
-            let mut walk = Walk::new(signer);
+            let mut walk = ChainVerifier::new(signer);
             let mut seq = 0;
             let ended = loop {
                 let receipts = store::receipts_after(&moment, account, seq, AT_ONCE).await?;
@@ -169,6 +174,6 @@ impl Quota {
     /// The public key of this installation's receipts: Ed25519, as hexadecimal text.
     #[must_use]
     pub fn receipt_key(&self) -> String {
-        self.0.signer.public_key()
+        self.signer.public_key()
     }
 }

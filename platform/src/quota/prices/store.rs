@@ -1,32 +1,54 @@
-//! Price tables.
+//! SQL for price tables.
 
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Expr;
 use sea_orm::{QueryOrder as _, Set};
 
+use super::book::PriceBook;
+use super::entities::{price_versions, prices};
+use super::tariffs::Price;
 use crate::clock::Timestamp;
 use crate::db::Tx;
 use crate::error::Result;
-use crate::quota::entities::{price_versions, prices};
-use crate::quota::prices::book::PriceBook;
-use crate::quota::prices::rules::{Price, Provider};
+use berth_providers::Provider;
 
-/// Writes every row of `book` unless its version is there already. It is not in force by that.
-pub async fn import_prices(
-    tx: &Tx,
-    book: &PriceBook,
-    (source, table): (&str, &str),
-    (by, now): (&str, Timestamp),
-) -> Result<()> {
+/// A table as the operator or the program brings it.
+pub struct NewTable<'a> {
+    pub book: &'a PriceBook,
+    /// The file it came from, or `built in`.
+    pub source: &'a str,
+    /// As it was imported, in LiteLLM's form.
+    pub text: &'a str,
+    /// Empty for the table that came with the program.
+    pub imported_by: &'a str,
+    pub imported_at: Timestamp,
+}
+
+/// A version without its prices.
+pub struct StoredTable {
+    pub version: String,
+    pub source: String,
+    /// Empty for versions from before it was kept.
+    pub text: String,
+    pub imported_at: Timestamp,
+    pub imported_by: String,
+    /// 0: never, or not any more.
+    pub activated_at: Timestamp,
+    pub activated_by: String,
+}
+
+/// Writes every row of the table's book unless its version is there already. It is not in force by that.
+pub async fn import(tx: &Tx, table: NewTable<'_>) -> Result<()> {
+    let NewTable { book, source, text, imported_by, imported_at } = table;
     if price_versions::Entity::find_by_id(&book.version).one(tx).await?.is_some() {
         return Ok(());
     }
     let version = price_versions::ActiveModel {
         version: Set(book.version.clone()),
         source: Set(source.to_owned()),
-        table_text: Set(table.to_owned()),
-        imported_at_ms: Set(now.0),
-        imported_by: Set(by.to_owned()),
+        table_text: Set(text.to_owned()),
+        imported_at_ms: Set(imported_at.0),
+        imported_by: Set(imported_by.to_owned()),
         chosen_at_ms: Set(0),
         chosen_by: Set(String::new()),
     };
@@ -43,8 +65,8 @@ pub async fn import_prices(
     Ok(())
 }
 
-/// Puts `version` in force; `false` when there is none of that name, or its table was not kept.
-pub async fn choose_prices(tx: &Tx, version: &str, (by, now): (&str, Timestamp)) -> Result<bool> {
+/// Puts `version` in force; `false` when there is none of that name, or its text was not kept.
+pub async fn activate(tx: &Tx, version: &str, by: &str, now: Timestamp) -> Result<bool> {
     let done = price_versions::Entity::update_many()
         .col_expr(price_versions::Column::ChosenAtMs, Expr::value(now.0))
         .col_expr(price_versions::Column::ChosenBy, Expr::value(by))
@@ -56,25 +78,39 @@ pub async fn choose_prices(tx: &Tx, version: &str, (by, now): (&str, Timestamp))
 }
 
 /// Forgets the operator's choice of a version: the program's own is in force again.
-pub async fn choose_no_prices(tx: &Tx) -> Result<()> {
+pub async fn activate_built_in(tx: &Tx) -> Result<()> {
     price_versions::Entity::update_many().col_expr(price_versions::Column::ChosenAtMs, Expr::value(0)).exec(tx).await?;
     Ok(())
 }
 
 /// Every version, the one in force first.
-pub async fn price_versions(db: &impl ConnectionTrait) -> Result<Vec<price_versions::Model>> {
+pub async fn tables(db: &impl ConnectionTrait) -> Result<Vec<StoredTable>> {
     let all = price_versions::Entity::find().order_by_desc(price_versions::Column::ChosenAtMs);
-    Ok(all.order_by_desc(price_versions::Column::ImportedAtMs).all(db).await?)
+    let rows = all.order_by_desc(price_versions::Column::ImportedAtMs).all(db).await?;
+    Ok(rows.into_iter().map(StoredTable::from).collect())
 }
 
-/// The table that the operator put in force, and where it came from; `None` when that is the program's own.
-pub async fn chosen_prices(db: &impl ConnectionTrait) -> Result<Option<(String, String)>> {
-    let chosen = price_versions(db).await?.into_iter().next().filter(|version| version.chosen_at_ms > 0);
-    Ok(chosen.map(|version| (version.source, version.table_text)))
+/// The table that the operator put in force; `None` when that is the program's own.
+pub async fn active_table(db: &impl ConnectionTrait) -> Result<Option<StoredTable>> {
+    Ok(tables(db).await?.into_iter().next().filter(|table| table.activated_at.0 > 0))
 }
 
-/// All of a version; `None` when there is none of that name.
-pub async fn price_book(db: &impl ConnectionTrait, version: &str) -> Result<Option<PriceBook>> {
+impl From<price_versions::Model> for StoredTable {
+    fn from(row: price_versions::Model) -> Self {
+        Self {
+            version: row.version,
+            source: row.source,
+            text: row.table_text,
+            imported_at: Timestamp(row.imported_at_ms),
+            imported_by: row.imported_by,
+            activated_at: Timestamp(row.chosen_at_ms),
+            activated_by: row.chosen_by,
+        }
+    }
+}
+
+/// All prices of a version; `None` when there is none of that name.
+pub async fn book(db: &impl ConnectionTrait, version: &str) -> Result<Option<PriceBook>> {
     let rows = prices::Entity::find().filter(prices::Column::Version.eq(version)).all(db).await?;
     let price = |row: prices::Model| {
         let price = serde_json::from_str(&row.price).map_err(anyhow::Error::new)?;

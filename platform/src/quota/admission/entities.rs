@@ -1,0 +1,47 @@
+//! The tables of limits and credit as sea-orm sees them; only the store beside this file uses them.
+
+pub mod limits {
+    //! An account's own limits; a null column takes the installation's.
+    use sea_orm::entity::prelude::*;
+
+    use crate::db::AccountId;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "quota_limits")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub account_id: AccountId,
+        pub month_nanodollars: Option<i64>,
+        pub day_nanodollars: Option<i64>,
+        pub requests_a_minute: Option<i64>,
+        pub tokens_a_minute: Option<i64>,
+        pub calls_at_once: Option<i64>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+pub mod credits {
+    //! Money given beyond the months' allowances.
+    use sea_orm::entity::prelude::*;
+    use uuid::Uuid;
+
+    use crate::db::AccountId;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "credits")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub account_id: AccountId,
+        pub amount_nanodollars: i64,
+        pub note: String,
+        pub at_ms: i64,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+    impl ActiveModelBehavior for ActiveModel {}
+}

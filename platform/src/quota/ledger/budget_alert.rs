@@ -1,0 +1,19 @@
+//! A budget alert: a threshold of an allowance that was reached.
+
+use serde::Serialize;
+
+use crate::db::AccountId;
+use crate::quota::calendar::Period;
+
+/// An allowance of which a part was spent that its owner is told of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BudgetAlert {
+    #[serde(skip)]
+    pub account_id: AccountId,
+    pub period: Period,
+    pub percent: i64,
+    pub allowance_nanodollars: i64,
+    /// When it was raised.
+    pub spent_nanodollars: i64,
+    pub raised_at_ms: i64,
+}

@@ -1,0 +1,85 @@
+//! What the journal has of a call: the intent before it is made, and the settlement after it.
+
+use serde::{Deserialize, Serialize};
+
+use super::own_key_calls;
+use crate::clock::Timestamp;
+use crate::db::{AccountId, HoldId, InstanceId};
+use crate::quota::admission::{BookedCall, Payer};
+use crate::quota::calendar::{Day, Month};
+use crate::quota::prices::{self, CallOutcome, Charge, ChargeBasis, CostBound, Price};
+use berth_providers::{Usage, UsageReport};
+
+/// Money promised for a call, and everything that is needed to settle it without the process that promised it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    pub id: HoldId,
+    pub account: AccountId,
+    pub instance: InstanceId,
+    pub period: Month,
+    pub day: Day,
+    pub provider: String,
+    pub model: String,
+    pub agent: String,
+    pub price_version: String,
+    pub bound: CostBound,
+    /// What the limits of the account hold for it: the bound, or nothing where the owner pays the provider.
+    pub held_nanodollars: i64,
+    /// The model had no price: what it is held and charged by is the dearest of its provider's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_the_dearest: bool,
+    pub at: Timestamp,
+    #[serde(default, skip_serializing_if = "Payer::is_budget")]
+    pub payer: Payer,
+}
+
+/// What a call came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settlement {
+    pub id: HoldId,
+    pub charge: Charge,
+    pub outcome: CallOutcome,
+    /// The provider's own usage figures as JSON, or nothing.
+    pub usage: String,
+    pub at: Timestamp,
+    /// What a call is worth that was charged nothing because its owner pays the provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worth_nanodollars: Option<i64>,
+}
+
+impl Intent {
+    /// The intent of a call that was admitted.
+    #[must_use]
+    pub fn of(id: HoldId, call: &BookedCall) -> Self {
+        Self {
+            id,
+            account: call.account,
+            instance: call.instance,
+            period: call.booking.month,
+            day: call.booking.day,
+            provider: call.provider.as_str().into(),
+            model: call.model.clone(),
+            agent: call.agent.clone(),
+            price_version: call.price_version.clone(),
+            bound: call.bound,
+            held_nanodollars: call.held.nanodollars,
+            at_the_dearest: call.at_the_dearest,
+            at: call.at,
+            payer: call.payer,
+        }
+    }
+
+    /// What the call is charged now that it is over, and what it is worth where it is charged nothing. `price` is `None` where
+    /// no table that is kept knows its model.
+    #[must_use]
+    pub fn charge(&self, price: Option<&Price>, seen: UsageReport) -> (Charge, Option<i64>) {
+        match (self.payer, price) {
+            (Payer::OwnKey, price) => own_key_calls::charge_and_worth(price, seen),
+            (Payer::Budget, Some(price)) => (prices::charge(price, &self.bound, seen), None),
+            (Payer::Budget, None) => {
+                let (amount_nanodollars, usage) = (self.held_nanodollars, Usage::default());
+                (Charge { amount_nanodollars, basis: ChargeBasis::Held, usage }, None)
+            }
+        }
+    }
+}

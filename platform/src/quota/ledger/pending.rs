@@ -1,0 +1,25 @@
+//! How many corrections were accepted and are not in the database yet.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Corrections that were accepted and are not in the database yet. While there are any, nobody knows from the database
+/// what a receipt comes to, and nothing further is corrected.
+#[derive(Debug, Default)]
+pub struct PendingCorrections(AtomicUsize);
+
+impl PendingCorrections {
+    /// One more was accepted.
+    pub fn begun(&self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// So many are in the database.
+    pub fn ended(&self, count: usize) {
+        self.0.fetch_sub(count, Ordering::AcqRel);
+    }
+
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.0.load(Ordering::Acquire) == 0
+    }
+}

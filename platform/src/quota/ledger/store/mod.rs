@@ -1,0 +1,46 @@
+//! SQL of the ledger. Money is in three places, and the functions here keep them equal: an account's receipts, its sums by
+//! day, and its sum by month.
+
+mod agreement;
+mod alerts;
+mod receipts;
+mod rows;
+mod sums;
+
+use sea_orm::QuerySelect as _;
+use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::{Expr, ExprTrait as _};
+
+use super::entities::books;
+use crate::db::Tx;
+use crate::error::{Error, Result};
+
+pub use agreement::disagreements;
+pub use alerts::{DayOfAccount, MonthOfAccount, add_alerts, spent_in_days, spent_in_months};
+pub use receipts::{
+    ReceiptRange, accounts_with_receipts, add_receipts, any_receipt, corrections_of, existing_receipts,
+    forget_receipts, head, latest_receipts, numbers_of_month, receipt, receipts_after, receipts_before, receipts_in,
+    receipts_to_reprice,
+};
+pub use sums::{SpendIncrements, add_spent};
+
+/// Rows in one statement: enough that its own share is small. PostgreSQL takes 65,535 values in one.
+const ROWS_PER_STATEMENT: usize = 100;
+/// The one row of `books`.
+const BOOKS: i64 = 1;
+
+/// Opens the books anew: whoever opened them before writes no more. The new epoch.
+pub async fn open_epoch(tx: &Tx) -> Result<i64> {
+    books::Entity::update_many()
+        .col_expr(books::Column::Epoch, Expr::col(books::Column::Epoch).add(1))
+        .filter(books::Column::Id.eq(BOOKS))
+        .exec(tx)
+        .await?;
+    epoch(tx).await
+}
+
+/// Which opening of the books is the latest. Nobody opens them anew until the transaction that asked is over.
+pub async fn epoch(db: &impl ConnectionTrait) -> Result<i64> {
+    let row = books::Entity::find_by_id(BOOKS).lock_shared().one(db).await?;
+    row.map(|row| row.epoch).ok_or_else(|| Error::Internal(anyhow::anyhow!("the books have no epoch")))
+}

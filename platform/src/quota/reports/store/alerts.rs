@@ -1,0 +1,63 @@
+//! Alerts that are shown, and those that are still to be told.
+
+use sea_orm::entity::prelude::*;
+use sea_orm::{QueryOrder as _, QuerySelect as _, Set};
+
+use crate::clock::Timestamp;
+use crate::db::{AccountId, Tx};
+use crate::error::Result;
+use crate::quota::calendar::Period;
+use crate::quota::entities::{alerts, parse};
+use crate::quota::ledger::BudgetAlert;
+
+/// The account's alerts about any of `periods`, in the order of their thresholds.
+pub async fn alerts_of(
+    db: &impl ConnectionTrait,
+    account: AccountId,
+    periods: [Period; 2],
+) -> Result<Vec<BudgetAlert>> {
+    let rows = alerts::Entity::find()
+        .filter(alerts::Column::AccountId.eq(account))
+        .filter(alerts::Column::Period.is_in(periods.map(String::from)))
+        .order_by_asc(alerts::Column::Period)
+        .order_by_asc(alerts::Column::Percent)
+        .all(db)
+        .await?;
+    rows.into_iter().map(plain).collect()
+}
+
+/// Alerts that were told to nobody, the oldest first; at most `most` of them.
+pub async fn untold(db: &impl ConnectionTrait, most: u64) -> Result<Vec<BudgetAlert>> {
+    let rows = alerts::Entity::find()
+        .filter(alerts::Column::ToldAtMs.is_null())
+        .order_by_asc(alerts::Column::RaisedAtMs)
+        .order_by_asc(alerts::Column::Percent)
+        .limit(most)
+        .all(db)
+        .await?;
+    rows.into_iter().map(plain).collect()
+}
+
+/// Notes that `alert` is told; `false` when it was already.
+pub async fn mark_told(tx: &Tx, alert: &BudgetAlert, now: Timestamp) -> Result<bool> {
+    let told = alerts::Entity::update_many()
+        .set(alerts::ActiveModel { told_at_ms: Set(Some(now.0)), ..Default::default() })
+        .filter(alerts::Column::AccountId.eq(alert.account_id))
+        .filter(alerts::Column::Period.eq(alert.period.to_string()))
+        .filter(alerts::Column::Percent.eq(alert.percent))
+        .filter(alerts::Column::ToldAtMs.is_null())
+        .exec(tx)
+        .await?;
+    Ok(told.rows_affected > 0)
+}
+
+fn plain(row: alerts::Model) -> Result<BudgetAlert> {
+    Ok(BudgetAlert {
+        account_id: row.account_id,
+        period: parse(&row.period)?,
+        percent: row.percent,
+        allowance_nanodollars: row.allowance_nanodollars,
+        spent_nanodollars: row.spent_nanodollars,
+        raised_at_ms: row.raised_at_ms,
+    })
+}
