@@ -165,7 +165,7 @@ impl Accounts {
         if !store::set_state(&tx, account, &[AccountState::Deleting], departure.state_before).await? {
             return Err(deleted());
         }
-        let instance = self.0.instances.keep_in(&tx, account, (wish, cause)).await?;
+        let instance = self.0.instances.keep_in(&tx, account, wish, cause).await?;
         let entry = AuditEntry { actor, action: "keep", subject: person.handle.as_str(), detail: "" };
         store::record(&tx, &self.0.clock, &entry).await?;
         tx.commit().await?;

@@ -9,7 +9,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::rules::{Cause, Wish};
-use super::{ALL_WISHES, Instances, store};
+use super::wishes::ALL_WISHES;
+use super::{Instances, store};
 use crate::containers::ContainerState;
 use crate::db::{AccountId, InstanceId, Tx};
 use crate::error::{Error, Result};
@@ -39,20 +40,15 @@ impl Instances {
     /// # Errors
     /// When the database does not answer.
     pub async fn leave_in(&self, tx: &Tx, account: AccountId, cause: Cause) -> Result<Option<InstanceId>> {
-        self.wish_in(tx, account, (Wish::Leaving, cause), &ALL_WISHES).await
+        self.wish_in(tx, account, Wish::Leaving, cause, &ALL_WISHES).await
     }
 
     /// Undoes [`Instances::leave_in`]: the instance stays stopped until it is next visited, or suspended where it was.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn keep_in(
-        &self,
-        tx: &Tx,
-        account: AccountId,
-        (wish, cause): (Wish, Cause),
-    ) -> Result<Option<InstanceId>> {
-        self.wish_in(tx, account, (wish, cause), &[Wish::Leaving]).await
+    pub async fn keep_in(&self, tx: &Tx, account: AccountId, wish: Wish, cause: Cause) -> Result<Option<InstanceId>> {
+        self.wish_in(tx, account, wish, cause, &[Wish::Leaving]).await
     }
 
     /// Marks the files of a leaving instance on the host, once its container is at rest: from then on the host counts the
@@ -106,13 +102,7 @@ impl Instances {
 
     /// Forgets an instance whose rows are gone: from here on its handle and its token lead nowhere.
     pub fn forget(&self, id: InstanceId) {
-        let mut known = self.0.known.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(instance) = known.by_id.remove(&id) {
-            known.by_handle.remove(&instance.handle);
-            known.by_account.remove(&instance.account);
-            known.by_token_hash.retain(|_, other| other.id != id);
-            known.by_address.retain(|_, other| other.id != id);
-        }
+        self.0.known.write().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 
     /// Asked of the database and not of memory: what follows cannot be undone. No row is fine, its files may be left over.

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-use super::activity::{Flow, Tally, Work, WorkInFlight};
-use super::declared::Job;
 use super::rules::{Activity, Cause, Container, Fact, Policy, Reality, Renewal, Squeeze, Stage, Wish};
 use super::store::{Asked, Record, Upgrade};
+use super::work::Job;
+use super::work_tally::Tally;
 use super::{Inner, Ports, Status, Terms};
 use crate::clock::Timestamp;
 use crate::containers::Slot;
@@ -172,11 +172,6 @@ impl Instance {
         self.with_mind(|mind| mind.token_hash.clone())
     }
 
-    /// Says that work begins which keeps it awake while it lasts; it ends when the guard is dropped.
-    pub fn begin_work(self: &Arc<Self>, work: Work) -> WorkInFlight {
-        WorkInFlight::begin(Arc::clone(self), work)
-    }
-
     /// Its image, its size, and what it has of its own.
     #[must_use]
     pub fn terms(&self) -> Terms {
@@ -187,6 +182,28 @@ impl Instance {
     #[must_use]
     pub fn policy(&self) -> Policy {
         self.with_mind(|mind| mind.policy)
+    }
+
+    /// The ports that its owner opened.
+    #[must_use]
+    pub fn ports(&self) -> Ports {
+        self.with_mind(|mind| mind.ports.clone())
+    }
+
+    /// Whether its owner opened `port`.
+    #[must_use]
+    pub fn has_open(&self, port: u16) -> bool {
+        self.with_mind(|mind| mind.ports.contains(port))
+    }
+
+    /// Whether its owner opened any.
+    #[must_use]
+    pub fn has_open_ports(&self) -> bool {
+        self.with_mind(|mind| !mind.ports.is_empty())
+    }
+
+    pub(super) fn take_ports(&self, ports: Ports) {
+        self.with_mind(|mind| mind.ports = ports);
     }
 
     /// How it is to sleep sooner than usual, while nobody uses it.
@@ -211,12 +228,6 @@ impl Instance {
     #[must_use]
     pub fn active_at(&self) -> Timestamp {
         self.now().map_or(Timestamp(0), |now| self.work.idle_since(now))
-    }
-
-    /// Says that a connection is open on which bytes may move; only their moving keeps it awake.
-    #[must_use]
-    pub fn open_flow(self: &Arc<Self>, work: Work) -> Flow {
-        Flow::open(Arc::clone(self), work)
     }
 
     /// Whether the status says awake. Without a lock, unlike [`Instance::is_awake`].

@@ -1,10 +1,7 @@
 //! Further ports of an instance, which its owner may open to himself: none unless he does.
 
 use std::fmt;
-use std::sync::Arc;
 
-use super::{Instance, Instances, store};
-use crate::error::{Error, Result};
 use crate::hosts::port_number;
 
 /// Ports that one instance may have open: each may come to have a certificate.
@@ -32,7 +29,7 @@ impl Ports {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn parse(text: &str) -> std::result::Result<Self, PortsError> {
+    pub fn parse(text: &str) -> Result<Self, PortsError> {
         let mut ports = Vec::new();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -68,7 +65,7 @@ impl Ports {
     }
 }
 
-fn port(text: &str) -> std::result::Result<u16, PortsError> {
+fn port(text: &str) -> Result<u16, PortsError> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(PortsError::NotAList);
     }
@@ -87,50 +84,6 @@ impl fmt::Display for Ports {
             }
         }
         Ok(())
-    }
-}
-
-impl Instances {
-    /// Opens these ports of the instance to its owner, and no others.
-    ///
-    /// # Errors
-    /// `Invalid` when the contract's own port is among them.
-    pub async fn set_ports(&self, instance: &Arc<Instance>, ports: &Ports) -> Result<()> {
-        if ports.contains(self.0.port) {
-            let sentence = format!("Port {} is what the instance's own address leads to.", self.0.port);
-            return Err(Error::invalid("ports", sentence));
-        }
-        let tx = self.0.db.begin().await?;
-        if !store::set_ports(&tx, instance.id, ports).await? {
-            return Err(Error::NotFound);
-        }
-        tx.commit().await?;
-        self.admit(instance.id).await?;
-        Ok(())
-    }
-}
-
-impl Instance {
-    /// The ports that its owner opened.
-    #[must_use]
-    pub fn ports(&self) -> Ports {
-        self.with_mind(|mind| mind.ports.clone())
-    }
-
-    /// Whether its owner opened `port`.
-    #[must_use]
-    pub fn has_open(&self, port: u16) -> bool {
-        self.with_mind(|mind| mind.ports.contains(port))
-    }
-
-    /// Whether its owner opened any.
-    #[must_use]
-    pub fn has_open_ports(&self) -> bool {
-        self.with_mind(|mind| !mind.ports.is_empty())
-    }
-
-    pub(super) fn take_ports(&self, ports: Ports) {
-        self.with_mind(|mind| mind.ports = ports);
     }
 }
 

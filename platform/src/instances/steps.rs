@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::rules::{self, Cause, Container, Fact, Reality, Renewal, Stage, Step, Wish, decide};
-use super::store::Upgrade;
+use super::store::{FactRecord, Upgrade};
 use super::{Instance, Instances, Terms, readiness, store};
 use crate::clock::Timestamp;
 use crate::containers::{ContainerSpec, HostError};
@@ -284,8 +284,13 @@ impl Instances {
     async fn write(&self, instance: &Arc<Instance>, from: Fact) -> Result<(), Error> {
         let status = instance.status();
         let tx = self.0.db.begin().await?;
-        let use_of_it = (instance.work.idle_since(self.0.clock.now()), instance.work.last());
-        store::set_fact(&tx, instance.id, from, &status, use_of_it, &self.0.clock).await?;
+        let fact = FactRecord {
+            before: from,
+            status: &status,
+            active_at: instance.work.idle_since(self.0.clock.now()),
+            last_work: instance.work.last(),
+        };
+        store::set_fact(&tx, instance.id, fact, &self.0.clock).await?;
         tx.commit().await?;
         instance.with_mind(|mind| mind.written = Some(status.fact));
         Ok(())

@@ -4,26 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
+use super::work::{Job, Work};
 use super::{Instance, Instances, store};
-use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 
 /// Jobs that one instance may have declared at a time.
 const MOST: usize = 16;
 const LONGEST_NAME: usize = 64;
-
-/// What the program inside says that it is at.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Job {
-    pub name: String,
-    #[serde(rename = "since_ms")]
-    pub since: Timestamp,
-    /// It keeps the instance awake until then at most.
-    #[serde(rename = "until_ms")]
-    pub until: Timestamp,
-}
 
 impl Instances {
     /// Takes a job down that `instance` says it is at, for `lasts` from now; one by the same name goes on.
@@ -70,7 +57,7 @@ impl Instances {
         let tx = self.0.db.begin().await?;
         store::delete_job(&tx, instance.id, name).await?;
         tx.commit().await?;
-        instance.work.moved(super::Work::Job, now);
+        instance.work.moved(Work::Job, now);
         instance.change_jobs(|jobs| jobs.remove(name));
         instance.look_when_idle();
         Ok(())

@@ -4,79 +4,14 @@
 //! instance awake for as long as they last. Some *moves*: a stream, an upload, a WebSocket count at each moment at which
 //! bytes move on them, so that one on which nothing moves any more lets its instance sleep.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Instance;
-use super::declared::Job;
 use super::rules::{Activity, Container, Policy};
+use super::work::{ALL, Job, KINDS, LastWork, Work};
 use crate::clock::Timestamp;
-
-/// A kind of work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Work {
-    /// A request, from its last byte to the first of its answer.
-    Request,
-    /// A request whose body is on its way in.
-    Upload,
-    /// An answer whose body is on its way out.
-    Stream,
-    /// A WebSocket, or another connection that was upgraded.
-    Socket,
-    /// A call to a model, until it is settled.
-    AiCall,
-    /// What the program inside said that it is at.
-    Job,
-    /// Processor time above what an idle program uses.
-    Processor,
-    /// What browsers and monitors fetch by themselves: it is let end, and leaves no trace.
-    Probe,
-    /// The delivery of a webhook: the instance does not freeze during it, and it does not count as use.
-    Webhook,
-}
-
-const KINDS: usize = 9;
-const ALL: [Work; KINDS] = [
-    Work::Request,
-    Work::Upload,
-    Work::Stream,
-    Work::Socket,
-    Work::AiCall,
-    Work::Job,
-    Work::Processor,
-    Work::Probe,
-    Work::Webhook,
-];
-
-impl Work {
-    /// The one word for it, in database, JSON and logs.
-    #[must_use]
-    pub fn word(self) -> String {
-        super::rules::word(&self)
-    }
-
-    /// Whether it keeps an instance awake while it lasts, whatever moves.
-    fn holds(self) -> bool {
-        matches!(self, Self::Request | Self::AiCall | Self::Probe | Self::Webhook)
-    }
-
-    /// Whether somebody outside waits for it. Work from inside keeps awake what runs, and starts nothing that ended.
-    fn is_from_outside(self) -> bool {
-        matches!(self, Self::Request | Self::Probe)
-    }
-}
-
-/// The last work that was seen, and when.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LastWork {
-    pub work: Work,
-    #[serde(rename = "at_ms")]
-    pub at: Timestamp,
-}
 
 /// Work of one kind that is open now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,14 +79,14 @@ impl Tally {
         &self.lines[work as usize]
     }
 
-    fn begin(&self, work: Work, now: Timestamp) {
+    pub(super) fn begin(&self, work: Work, now: Timestamp) {
         let line = self.line(work);
         if line.open.fetch_add(1, Ordering::SeqCst) == 0 {
             line.since_ms.store(now.0, Ordering::SeqCst);
         }
     }
 
-    fn end(&self, work: Work) {
+    pub(super) fn end(&self, work: Work) {
         self.line(work).open.fetch_sub(1, Ordering::SeqCst);
     }
 
@@ -246,72 +181,6 @@ impl Tally {
 fn advance(moment: &AtomicI64, at: Timestamp) {
     if moment.load(Ordering::SeqCst) < at.0 {
         moment.fetch_max(at.0, Ordering::SeqCst);
-    }
-}
-
-/// Keeps an instance awake while it lives.
-#[must_use = "dropping it says that the work is over"]
-pub struct WorkInFlight {
-    instance: Arc<Instance>,
-    work: Work,
-}
-
-impl WorkInFlight {
-    pub(super) fn begin(instance: Arc<Instance>, work: Work) -> Self {
-        debug_assert!(work.holds(), "{work:?} counts when something moves: open a flow");
-        if let Some(now) = instance.now() {
-            instance.work.begin(work, now);
-        }
-        Self { instance, work }
-    }
-
-    /// Whether it leaves no trace.
-    #[must_use]
-    pub fn is_probe(&self) -> bool {
-        matches!(self.work, Work::Probe | Work::Webhook)
-    }
-}
-
-impl Drop for WorkInFlight {
-    fn drop(&mut self) {
-        let Some(now) = self.instance.now() else { return };
-        if !self.is_probe() {
-            self.instance.work.moved(self.work, now);
-        }
-        self.instance.work.end(self.work);
-        // While it was held nobody looked; from here on the idle time counts.
-        self.instance.look_when_idle();
-    }
-}
-
-/// A connection on which bytes may move. It keeps nobody awake by being open.
-pub struct Flow {
-    instance: Arc<Instance>,
-    work: Work,
-}
-
-impl Flow {
-    pub(super) fn open(instance: Arc<Instance>, work: Work) -> Self {
-        if let Some(now) = instance.now() {
-            instance.work.begin(work, now);
-        }
-        Self { instance, work }
-    }
-
-    /// Says that bytes moved. `false` when the instance sleeps: what comes out of the buffers in between is not its
-    /// work, and whoever wants more of it has to wake it.
-    pub fn moved(&self) -> bool {
-        let awake = self.instance.is_up();
-        if awake && let Some(now) = self.instance.now() {
-            self.instance.work.moved(self.work, now);
-        }
-        awake
-    }
-}
-
-impl Drop for Flow {
-    fn drop(&mut self) {
-        self.instance.work.end(self.work);
     }
 }
 

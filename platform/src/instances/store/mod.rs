@@ -1,6 +1,7 @@
 //! The instances' rows: all SQL of this room.
 
-mod declared;
+mod declared_jobs;
+mod rows;
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -11,9 +12,10 @@ use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait as _, EntityTrait, QueryFilter as _, QueryOrder as _, QuerySelect as _};
 use serde::de::DeserializeOwned;
 
-pub(super) use self::declared::{all_jobs, delete_job, delete_jobs, put_job};
-use super::activity::{LastWork, Work};
+pub(super) use self::declared_jobs::{all_jobs, delete_job, delete_jobs, put_job};
+use self::rows::{instance, resting_slot, transition};
 use super::rules::{Cause, Fact, Wish};
+use super::work::{LastWork, Work};
 use super::{Ports, Status, Terms, Transition};
 use crate::clock::{Clock, Timestamp};
 use crate::containers::Slot;
@@ -63,14 +65,18 @@ pub(super) struct Asked {
 /// Times a new row looks for its slot. Each time it is taken, somebody else got it: with that many at once, one waits.
 const TRIES: usize = 8;
 
+/// An instance that has no row yet.
+pub(super) struct NewInstance<'a> {
+    pub id: InstanceId,
+    pub account: AccountId,
+    pub handle: &'a Handle,
+    pub image: &'a str,
+    pub size: &'a str,
+}
+
 /// Writes a new row in the lowest free slot; `Conflict` when none of `slots` is free.
-pub(super) async fn insert(
-    tx: &Tx,
-    (id, account, handle): (InstanceId, AccountId, &Handle),
-    (image, size): (&str, &str),
-    slots: u32,
-    now: Timestamp,
-) -> Result<()> {
+pub(super) async fn insert(tx: &Tx, new: NewInstance<'_>, slots: u32, now: Timestamp) -> Result<()> {
+    let NewInstance { id, account, handle, image, size } = new;
     let mut row = instance::ActiveModel {
         id: Set(id),
         account_id: Set(account),
@@ -168,15 +174,18 @@ pub(super) async fn set_wish(tx: &Tx, id: InstanceId, asked: Asked, over: &[Wish
     Ok(written.rows_affected > 0)
 }
 
-/// Writes what was seen, and how it came from `from` when that was another fact.
-pub(super) async fn set_fact(
-    tx: &Tx,
-    id: InstanceId,
-    from: Fact,
-    status: &Status,
-    (active_at, last): (Timestamp, Option<LastWork>),
-    clock: &Clock,
-) -> Result<()> {
+/// A fact as it is to be written.
+pub(super) struct FactRecord<'a> {
+    /// The fact that the database holds.
+    pub before: Fact,
+    pub status: &'a Status,
+    pub active_at: Timestamp,
+    pub last_work: Option<LastWork>,
+}
+
+/// Writes what was seen, and how it came from the fact before when that was another.
+pub(super) async fn set_fact(tx: &Tx, id: InstanceId, fact: FactRecord<'_>, clock: &Clock) -> Result<()> {
+    let FactRecord { before: from, status, active_at, last_work: last } = fact;
     let written = instance::Entity::update_many()
         .col_expr(instance::Column::Fact, Expr::value(status.fact.word()))
         .col_expr(instance::Column::FactCause, Expr::value(status.cause.word()))
@@ -327,87 +336,4 @@ fn read<T: DeserializeOwned>(word: &str) -> Result<T> {
     serde_json::from_value(serde_json::Value::String(word.to_owned()))
         .with_context(|| format!("the database says \"{word}\", which this version does not know"))
         .map_err(Error::Internal)
-}
-
-mod instance {
-    use sea_orm::entity::prelude::*;
-
-    use crate::db::{AccountId, InstanceId};
-
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
-    #[sea_orm(table_name = "instances")]
-    pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub id: InstanceId,
-        pub account_id: AccountId,
-        pub handle: String,
-        pub slot: i64,
-        pub image: String,
-        pub wish: String,
-        pub wish_cause: String,
-        pub wish_at_ms: i64,
-        pub fact: String,
-        pub fact_cause: String,
-        pub fact_at_ms: i64,
-        pub failure: Option<String>,
-        pub active_at_ms: i64,
-        pub last_work: Option<String>,
-        pub token_hash: Option<Vec<u8>>,
-        pub created_at_ms: i64,
-        pub size: String,
-        pub freeze_after_seconds: Option<i64>,
-        pub stop_after_seconds: Option<i64>,
-        pub remove_after_seconds: Option<i64>,
-        pub image_before: Option<String>,
-        pub image_refused: Option<String>,
-        pub renew_at_ms: i64,
-        pub ports: String,
-    }
-
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
-}
-
-mod transition {
-    use sea_orm::entity::prelude::*;
-
-    use crate::db::InstanceId;
-
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
-    #[sea_orm(table_name = "transitions")]
-    pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub id: Uuid,
-        pub instance_id: InstanceId,
-        pub at_ms: i64,
-        pub from_fact: String,
-        pub to_fact: String,
-        pub cause: String,
-        pub last_work: Option<String>,
-        pub last_work_at_ms: Option<i64>,
-    }
-
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
-}
-
-mod resting_slot {
-    use sea_orm::entity::prelude::*;
-
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
-    #[sea_orm(table_name = "resting_slots")]
-    pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub slot: i64,
-        pub free_at_ms: i64,
-    }
-
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
 }
