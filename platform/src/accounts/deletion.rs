@@ -14,7 +14,7 @@ use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
-use crate::instances::{Buried, Cause, Wish};
+use crate::instances::{BurialOutcome, Cause, Wish};
 use crate::modules::{DeletedAccount, Modules};
 
 /// Deletions that one run of the job advances: a bound on how long the run takes.
@@ -188,7 +188,7 @@ impl Accounts {
             (DeletionStep::UnmarkFiles, _) => self.unmark_files(departure).await?,
             (DeletionStep::MarkFiles, instance) => {
                 if let Some(id) = instance
-                    && instances.bury_files(id).await? == Buried::NotYet
+                    && instances.bury_files(id).await? == BurialOutcome::NotYet
                 {
                     return Ok(DeletionStep::Wait);
                 }

@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::clock::Timestamp;
 use crate::control_socket::{self, OPERATOR};
 use crate::handle::Handle;
-use crate::instances::{Cause, Fact, Instance, Open, Wish};
+use crate::instances::{Cause, Fact, Instance, OpenWork, Wish};
 use crate::sharing::ShareId;
 
 #[derive(Subcommand)]
@@ -189,7 +189,7 @@ async fn show_why(app: &App, instance: &Arc<Instance>) -> anyhow::Result<()> {
         return Ok(());
     };
     let ago = |at: Timestamp| format!("{} s", now.since(at).as_secs());
-    for Open { work, count, since, holds, moved_at } in &ledger.open {
+    for OpenWork { work, count, since, holds, moved_at } in &ledger.open {
         let moved = if *holds { String::new() } else { format!(", last moved {} ago", ago(*moved_at)) };
         println!("at work    {count} {}, for {}{moved}", work.word(), ago(*since));
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::work::{Job, Work};
+use super::work::{DeclaredJob, Work};
 use super::{Instance, Instances, store};
 use crate::error::{Error, Result};
 
@@ -17,14 +17,14 @@ impl Instances {
     ///
     /// # Errors
     /// `Invalid` when the name or the time is none; `Conflict` when there are too many; when it cannot be written.
-    pub async fn declare_job(&self, instance: &Arc<Instance>, name: &str, lasts: Duration) -> Result<Job> {
+    pub async fn declare_job(&self, instance: &Arc<Instance>, name: &str, lasts: Duration) -> Result<DeclaredJob> {
         check_name(name)?;
         self.check_time(lasts)?;
         let now = self.0.clock.now();
-        let since = instance.with_mind(|mind| {
-            let running = |job: &&Job| job.until > now;
-            let before = mind.jobs.get(name).filter(running).map(|job| job.since);
-            let room = mind.jobs.values().filter(running).count() < MOST;
+        let since = instance.with_state(|state| {
+            let running = |job: &&DeclaredJob| job.until > now;
+            let before = state.jobs.get(name).filter(running).map(|job| job.since);
+            let room = state.jobs.values().filter(running).count() < MOST;
             before.or(room.then_some(now))
         });
         let since = since.ok_or_else(|| {
@@ -32,7 +32,7 @@ impl Instances {
                 "There are {MOST} jobs already, which is as many as one instance may have. End one first."
             ))
         })?;
-        let job = Job { name: name.to_owned(), since, until: now.plus(lasts) };
+        let job = DeclaredJob { name: name.to_owned(), since, until: now.plus(lasts) };
         let tx = self.0.db.begin().await?;
         store::put_job(&tx, instance.id, &job, now).await?;
         tx.commit().await?;
@@ -65,14 +65,14 @@ impl Instances {
 
     /// The jobs of `instance` that run, by name.
     #[must_use]
-    pub fn jobs(&self, instance: &Instance) -> Vec<Job> {
+    pub fn jobs(&self, instance: &Instance) -> Vec<DeclaredJob> {
         let now = self.0.clock.now();
-        instance.with_mind(|mind| mind.jobs.values().filter(|job| job.until > now).cloned().collect())
+        instance.with_state(|state| state.jobs.values().filter(|job| job.until > now).cloned().collect())
     }
 
     /// Nothing that was declared outlives the program that declared it.
     pub(super) async fn forget_jobs(&self, instance: &Arc<Instance>) -> Result<()> {
-        if instance.with_mind(|mind| mind.jobs.is_empty()) {
+        if instance.with_state(|state| state.jobs.is_empty()) {
             return Ok(());
         }
         let tx = self.0.db.begin().await?;

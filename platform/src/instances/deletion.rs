@@ -21,7 +21,7 @@ const SLOT_RESTS: Duration = Duration::from_secs(24 * 3600);
 
 /// Whether the host was told, or is to be asked again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Buried {
+pub enum BurialOutcome {
     Done,
     /// The container is still on its way to being stopped.
     NotYet,
@@ -56,14 +56,14 @@ impl Instances {
     ///
     /// # Errors
     /// `Conflict` when it does not leave; when host or database do not answer.
-    pub async fn bury_files(&self, id: InstanceId) -> Result<Buried> {
+    pub async fn bury_files(&self, id: InstanceId) -> Result<BurialOutcome> {
         self.expect_leaving(id).await?;
         let seen = self.0.host.inspect(id).await.with_context(|| format!("looking at instance {id}"))?;
         if seen.container.is_some_and(|container| container.state != ContainerState::Stopped) {
-            return Ok(Buried::NotYet);
+            return Ok(BurialOutcome::NotYet);
         }
         self.0.host.bury_volume(id).await.with_context(|| format!("burying the volume of instance {id}"))?;
-        Ok(Buried::Done)
+        Ok(BurialOutcome::Done)
     }
 
     /// Undoes [`Instances::bury_files`].

@@ -13,8 +13,8 @@ impl Instance {
 
     /// Says that a connection is open on which bytes may move; only their moving keeps it awake.
     #[must_use]
-    pub fn open_flow(self: &Arc<Self>, work: Work) -> Flow {
-        Flow::open(Arc::clone(self), work)
+    pub fn open_flow(self: &Arc<Self>, work: Work) -> TrafficFlow {
+        TrafficFlow::open(Arc::clone(self), work)
     }
 }
 
@@ -54,12 +54,12 @@ impl Drop for WorkInFlight {
 }
 
 /// A connection on which bytes may move. It keeps nobody awake by being open.
-pub struct Flow {
+pub struct TrafficFlow {
     instance: Arc<Instance>,
     work: Work,
 }
 
-impl Flow {
+impl TrafficFlow {
     fn open(instance: Arc<Instance>, work: Work) -> Self {
         if let Some(now) = instance.now() {
             instance.work.begin(work, now);
@@ -78,7 +78,7 @@ impl Flow {
     }
 }
 
-impl Drop for Flow {
+impl Drop for TrafficFlow {
     fn drop(&mut self) {
         self.instance.work.end(self.work);
     }

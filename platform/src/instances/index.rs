@@ -10,7 +10,7 @@ use crate::handle::Handle;
 
 /// Every instance, by whatever it is looked up with.
 #[derive(Default)]
-pub(super) struct Known {
+pub(super) struct InstanceIndex {
     pub by_id: HashMap<InstanceId, Arc<Instance>>,
     pub by_handle: HashMap<Handle, Arc<Instance>>,
     pub by_account: HashMap<AccountId, Arc<Instance>>,
@@ -18,7 +18,7 @@ pub(super) struct Known {
     pub by_address: HashMap<Ipv4Addr, Arc<Instance>>,
 }
 
-impl Known {
+impl InstanceIndex {
     pub(super) fn insert(&mut self, instance: &Arc<Instance>) {
         self.by_id.insert(instance.id, Arc::clone(instance));
         self.by_handle.insert(instance.handle.clone(), Arc::clone(instance));
@@ -40,7 +40,7 @@ impl Known {
 
     /// Remembers the token of the next container and forgets the one before.
     pub(super) fn replace_token(&mut self, instance: &Arc<Instance>, hash: Vec<u8>) {
-        if let Some(old) = instance.with_mind(|mind| mind.token_hash.replace(hash.clone())) {
+        if let Some(old) = instance.with_state(|state| state.token_hash.replace(hash.clone())) {
             self.by_token_hash.remove(&old);
         }
         self.by_token_hash.insert(hash, Arc::clone(instance));

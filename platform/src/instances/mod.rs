@@ -24,18 +24,18 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-pub use deletion::Buried;
-pub use in_flight::{Flow, WorkInFlight};
-use index::Known;
+pub use deletion::BurialOutcome;
+pub use in_flight::{TrafficFlow, WorkInFlight};
+use index::InstanceIndex;
 pub use instance::Instance;
-pub use ports::{MOST_PORTS, Ports};
-pub use rules::{Cause, Fact, Policy, STUCK_AFTER, Stage, Wish};
+pub use ports::{MOST_PORTS, PortList};
+pub use rules::{Cause, Fact, STUCK_AFTER, SleepPolicy, WakeStage, Wish};
 use serde::Serialize;
-pub use settings::Terms;
+pub use settings::InstanceSettings;
 use store::NewInstance;
-pub use upgrade::Renewed;
-pub use work::{Job, LastWork, Work};
-pub use work_tally::{AwakeLedger, Open};
+pub use upgrade::UpgradeOutcome;
+pub use work::{DeclaredJob, LastWork, Work};
+pub use work_tally::{AwakeLedger, OpenWork};
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, InstanceSize};
@@ -63,17 +63,17 @@ struct Inner {
     slots: u32,
     /// Never empty; the first is the default.
     images: Vec<String>,
-    known: RwLock<Known>,
-    rounds: reconciler::Rounds,
+    known: RwLock<InstanceIndex>,
+    rounds: reconciler::ReconcilerState,
     /// The longest that a declared job keeps an instance awake.
     job_limit: Duration,
-    processors: processor_usage::Processors,
-    memory: memory_pressure::Memory,
+    processors: processor_usage::ProcessorUsage,
+    memory: memory_pressure::MemoryReserve,
 }
 
 /// What is shown of an instance, and what waiters wait for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Status {
+pub struct InstanceStatus {
     pub wish: Wish,
     pub fact: Fact,
     /// Since when the fact holds.
@@ -81,7 +81,7 @@ pub struct Status {
     /// Why it came to be.
     pub cause: Cause,
     /// How far the wake that is under way has come.
-    pub stage: Stage,
+    pub stage: WakeStage,
     /// What went wrong, for its owner, while the fact is [`Fact::Failed`].
     pub failure: Option<String>,
 }
@@ -118,10 +118,10 @@ impl Instances {
             slots: u32::from(containers.bridges) * SLOTS_PER_BRIDGE,
             images: containers.images.clone(),
             known: RwLock::default(),
-            rounds: reconciler::Rounds::default(),
+            rounds: reconciler::ReconcilerState::default(),
             job_limit: config.job_limit,
-            processors: processor_usage::Processors::new(config.busy_cpu_percent),
-            memory: memory_pressure::Memory::new(config.starts_at_once, config.memory_reserve_percent),
+            processors: processor_usage::ProcessorUsage::new(config.busy_cpu_percent),
+            memory: memory_pressure::MemoryReserve::new(config.starts_at_once, config.memory_reserve_percent),
         }));
         for record in store::all(&instances.0.db).await? {
             instances.learn(record);
@@ -164,12 +164,12 @@ impl Instances {
         Ok(instance)
     }
 
-    /// Takes in every row that is newer than what is in mind: a word on the control socket can be lost.
+    /// Takes in every row that is newer than what is in memory: a word on the control socket can be lost.
     async fn admit_newer(&self) -> Result<()> {
         for record in store::all(&self.0.db).await? {
             let known = self.by_id(record.id);
             let is_newer = |instance: Arc<Instance>| {
-                instance.with_mind(|mind| mind.wished_at < Some(record.asked.at) || mind.terms != record.terms)
+                instance.with_state(|state| state.wished_at < Some(record.asked.at) || state.terms != record.terms)
             };
             if known.is_none_or(is_newer) {
                 self.admit(record.id).await?;
@@ -241,7 +241,7 @@ impl Instances {
     ///
     /// # Errors
     /// `NotFound` when there is no such row; when the database does not answer.
-    pub async fn recorded(&self, id: InstanceId) -> Result<Status> {
+    pub async fn recorded(&self, id: InstanceId) -> Result<InstanceStatus> {
         let record = store::find(&self.0.db, id).await?.ok_or(Error::NotFound)?;
         Ok(Instance::recorded_status(&record))
     }
@@ -252,11 +252,11 @@ impl Instances {
         self.nudge(instance);
     }
 
-    fn known<T>(&self, look: impl FnOnce(&Known) -> T) -> T {
+    fn known<T>(&self, look: impl FnOnce(&InstanceIndex) -> T) -> T {
         look(&self.0.known.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn learn(&self, mut record: store::Record) -> Arc<Instance> {
+    fn learn(&self, mut record: store::InstanceRecord) -> Arc<Instance> {
         // The clock may have been set back since.
         record.active_at = record.active_at.min(self.0.clock.now());
         let address = SocketAddr::from((Slot::address(record.slot, self.0.subnet), self.0.port));
@@ -271,7 +271,7 @@ impl Instances {
     }
 }
 
-impl Status {
+impl InstanceStatus {
     /// Whether it has been on its way for so long that somebody should look: see [`STUCK_AFTER`].
     #[must_use]
     pub fn is_stuck(&self, now: Timestamp) -> bool {

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::rules::Policy;
-use super::{Inner, Instance, Instances, Ports, store};
+use super::rules::SleepPolicy;
+use super::{Inner, Instance, Instances, PortList, store};
 use crate::error::{Error, Result};
 
 /// What an operator may change of an instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Terms {
+pub struct InstanceSettings {
     /// One of the allowed images, by name.
     pub image: String,
     /// One of the sizes, by name.
@@ -27,7 +27,7 @@ impl Instances {
     ///
     /// # Errors
     /// `Invalid` when the image or size is not one of this server's, or it would be stopped before it is frozen.
-    pub async fn set_terms(&self, instance: &Arc<Instance>, terms: Terms) -> Result<()> {
+    pub async fn set_terms(&self, instance: &Arc<Instance>, terms: InstanceSettings) -> Result<()> {
         self.0.check(&terms)?;
         let tx = self.0.db.begin().await?;
         if !store::set_terms(&tx, instance.id, &terms).await? {
@@ -42,7 +42,7 @@ impl Instances {
     ///
     /// # Errors
     /// `Invalid` when the contract's own port is among them.
-    pub async fn set_ports(&self, instance: &Arc<Instance>, ports: &Ports) -> Result<()> {
+    pub async fn set_ports(&self, instance: &Arc<Instance>, ports: &PortList) -> Result<()> {
         if ports.contains(self.0.port) {
             let sentence = format!("Port {} is what the instance's own address leads to.", self.0.port);
             return Err(Error::invalid("ports", sentence));
@@ -59,7 +59,7 @@ impl Instances {
 
 impl Inner {
     /// Whether an instance can be on these terms.
-    fn check(&self, terms: &Terms) -> Result<()> {
+    fn check(&self, terms: &InstanceSettings) -> Result<()> {
         let invalid = |field, message| Err(Error::Invalid { field, message });
         if !self.images.contains(&terms.image) {
             return invalid("image", format!("The images of this server are: {}.", self.images.join(", ")));
@@ -79,9 +79,9 @@ impl Inner {
     }
 
     /// How soon an instance on these terms sleeps. A size that is no longer there leaves the standard's.
-    pub(super) fn policy(&self, terms: &Terms) -> Policy {
+    pub(super) fn policy(&self, terms: &InstanceSettings) -> SleepPolicy {
         let size = self.sizes.iter().find(|size| size.name == terms.size).unwrap_or(&self.sizes[0]);
-        Policy {
+        SleepPolicy {
             freeze_after: terms.freeze_after.unwrap_or(size.freeze_after),
             stop_after: terms.stop_after.unwrap_or(size.stop_after),
             remove_after: terms.remove_after.unwrap_or(size.remove_after),

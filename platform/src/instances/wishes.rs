@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::rules::{Cause, Wish};
-use super::store::{self, Asked};
+use super::store::{self, WishRecord};
 use super::{Instance, Instances};
 use crate::db::{AccountId, InstanceId, Tx};
 use crate::error::{Error, Result};
@@ -20,7 +20,7 @@ impl Instances {
         instance.work.touch(self.0.clock.now());
         if wish == Wish::Available && cause == Cause::Visit {
             if !instance.is_awake() {
-                instance.with_mind(|mind| mind.cause = Some(cause));
+                instance.with_state(|state| state.cause = Some(cause));
                 self.nudge(instance);
             }
             return Ok(());
@@ -63,7 +63,7 @@ impl Instances {
         let cause = Cause::Upgrade;
         refuse_unless_wakeable(instance.wish(), cause)?;
         let tx = self.0.db.begin().await?;
-        let asked = Asked { wish: Wish::Available, cause, at: instance.after_all_wishes(self.0.clock.now()) };
+        let asked = WishRecord { wish: Wish::Available, cause, at: instance.after_all_wishes(self.0.clock.now()) };
         store::set_renew_at(&tx, instance.id, asked.at).await?;
         if !store::set_wish(&tx, instance.id, asked, &may_replace(cause)).await? {
             drop(tx);
@@ -77,10 +77,10 @@ impl Instances {
 
     async fn wish(&self, instance: &Arc<Instance>, wish: Wish, cause: Cause) -> Result<()> {
         let tx = self.0.db.begin().await?;
-        let asked = Asked { wish, cause, at: instance.after_all_wishes(self.0.clock.now()) };
+        let asked = WishRecord { wish, cause, at: instance.after_all_wishes(self.0.clock.now()) };
         if !store::set_wish(&tx, instance.id, asked, &may_replace(cause)).await? {
             drop(tx);
-            // What is in mind was old: somebody suspended or removed it since.
+            // What is in memory was old: somebody suspended or removed it since.
             refuse_unless_wakeable(self.admit(instance.id).await?.wish(), cause)?;
             return Err(Error::Conflict(BOTH_ASKED.into()));
         }
@@ -101,7 +101,7 @@ impl Instances {
         let Some(id) = store::find_by_account(tx, account).await? else { return Ok(None) };
         let now = self.0.clock.now();
         let at = self.by_id(id).map_or(now, |instance| instance.after_all_wishes(now));
-        store::set_wish(tx, id, Asked { wish, cause, at }, over).await?;
+        store::set_wish(tx, id, WishRecord { wish, cause, at }, over).await?;
         Ok(Some(id))
     }
 }

@@ -69,7 +69,7 @@ pub struct LastWork {
 
 /// What the program inside says that it is at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Job {
+pub struct DeclaredJob {
     pub name: String,
     #[serde(rename = "since_ms")]
     pub since: Timestamp,

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::rules::{Activity, Container, Policy};
-use super::work::{ALL, Job, KINDS, LastWork, Work};
+use super::rules::{Activity, ContainerPhase, SleepPolicy};
+use super::work::{ALL, DeclaredJob, KINDS, LastWork, Work};
 use crate::clock::Timestamp;
 
 /// Work of one kind that is open now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Open {
+pub struct OpenWork {
     pub work: Work,
     pub count: usize,
     /// Since when there was never none of it.
@@ -31,9 +31,9 @@ pub struct Open {
 /// Why an instance is awake, or since when and after what it idles. Reading it changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AwakeLedger {
-    pub open: Vec<Open>,
+    pub open: Vec<OpenWork>,
     /// What it declared, by name.
-    pub jobs: Vec<Job>,
+    pub jobs: Vec<DeclaredJob>,
     /// The last time that anything counted as use.
     #[serde(rename = "idle_since_ms")]
     pub idle_since: Timestamp,
@@ -46,8 +46,8 @@ pub struct AwakeLedger {
 }
 
 /// One instance's work.
-pub(super) struct Tally {
-    lines: [Line; KINDS],
+pub(super) struct WorkTally {
+    lines: [WorkCounter; KINDS],
     active_at_ms: AtomicI64,
     /// The latest end of its declared jobs; [`NEVER`] when it has none.
     jobs_until_ms: AtomicI64,
@@ -59,23 +59,27 @@ const NEVER: i64 = i64::MIN;
 /// short. A WebSocket's messages may wait: they wake it again.
 const JUST_NOW: Duration = Duration::from_secs(30);
 
-struct Line {
+struct WorkCounter {
     open: AtomicUsize,
     since_ms: AtomicI64,
     moved_at_ms: AtomicI64,
 }
 
-impl Tally {
+impl WorkTally {
     /// As it was written down when the instance was last seen.
     pub(super) fn new(active_at: Timestamp, last: Option<Work>) -> Self {
         let line = |work| {
             let moved = if last == Some(work) { active_at.0 } else { NEVER };
-            Line { open: AtomicUsize::new(0), since_ms: AtomicI64::new(NEVER), moved_at_ms: AtomicI64::new(moved) }
+            WorkCounter {
+                open: AtomicUsize::new(0),
+                since_ms: AtomicI64::new(NEVER),
+                moved_at_ms: AtomicI64::new(moved),
+            }
         };
         Self { lines: ALL.map(line), active_at_ms: AtomicI64::new(active_at.0), jobs_until_ms: AtomicI64::new(NEVER) }
     }
 
-    fn line(&self, work: Work) -> &Line {
+    fn line(&self, work: Work) -> &WorkCounter {
         &self.lines[work as usize]
     }
 
@@ -133,8 +137,8 @@ impl Tally {
         Timestamp(self.active_at_ms.load(Ordering::SeqCst).max(job))
     }
 
-    pub(super) fn activity(&self, now: Timestamp, container: Container) -> Activity {
-        let lives = matches!(container, Container::Running { .. } | Container::Frozen);
+    pub(super) fn activity(&self, now: Timestamp, container: ContainerPhase) -> Activity {
+        let lives = matches!(container, ContainerPhase::Running { .. } | ContainerPhase::Frozen);
         let held = ALL.into_iter().any(|work| {
             work.holds() && (lives || work.is_from_outside()) && self.line(work).open.load(Ordering::SeqCst) > 0
         });
@@ -153,8 +157,8 @@ impl Tally {
     }
 
     /// What is shown of it, for an instance that is awake or not.
-    pub(super) fn ledger(&self, now: Timestamp, awake: bool, policy: Policy) -> AwakeLedger {
-        let open: Vec<Open> = ALL.into_iter().filter_map(|work| self.open(work)).collect();
+    pub(super) fn ledger(&self, now: Timestamp, awake: bool, policy: SleepPolicy) -> AwakeLedger {
+        let open: Vec<OpenWork> = ALL.into_iter().filter_map(|work| self.open(work)).collect();
         let held = open.iter().any(|open| open.holds) || self.jobs_until() > now;
         let idle_since = self.idle_since(now);
         let sleeps_at = (awake && !held).then(|| idle_since.plus(policy.freeze_after));
@@ -168,12 +172,12 @@ impl Tally {
         }
     }
 
-    fn open(&self, work: Work) -> Option<Open> {
+    fn open(&self, work: Work) -> Option<OpenWork> {
         let line = self.line(work);
         let count = line.open.load(Ordering::SeqCst);
         let since = Timestamp(line.since_ms.load(Ordering::SeqCst));
         let moved_at = Timestamp(line.moved_at_ms.load(Ordering::SeqCst)).max(since);
-        (count > 0).then_some(Open { work, count, since, holds: work.holds(), moved_at })
+        (count > 0).then_some(OpenWork { work, count, since, holds: work.holds(), moved_at })
     }
 }
 
@@ -190,8 +194,8 @@ mod tests {
 
     use super::*;
 
-    const RUNS: Container = Container::Running { ready: true };
-    const POLICY: Policy = Policy {
+    const RUNS: ContainerPhase = ContainerPhase::Running { ready: true };
+    const POLICY: SleepPolicy = SleepPolicy {
         freeze_after: Duration::from_secs(300),
         stop_after: Duration::from_secs(1800),
         remove_after: Duration::from_secs(86400),
@@ -207,7 +211,7 @@ mod tests {
 
     #[test]
     fn what_holds_is_work_for_as_long_as_it_lasts_and_what_moves_only_then() {
-        let tally = Tally::new(at(0), None);
+        let tally = WorkTally::new(at(0), None);
         tally.begin(Work::Stream, at(0));
         assert_eq!(tally.activity(at(100), RUNS), idle(100), "an open stream is nothing by itself");
         tally.moved(Work::Stream, at(100));
@@ -221,19 +225,19 @@ mod tests {
 
     #[test]
     fn work_from_inside_starts_nothing_that_has_ended() {
-        let tally = Tally::new(at(0), None);
+        let tally = WorkTally::new(at(0), None);
         tally.begin(Work::AiCall, at(0));
         tally.declared(Some(at(1000)));
         assert_eq!(tally.activity(at(400), RUNS), Activity::Working);
-        assert_eq!(tally.activity(at(400), Container::Frozen), Activity::Working);
-        assert_eq!(tally.activity(at(400), Container::Stopped), idle(400), "what was in it is over with it");
+        assert_eq!(tally.activity(at(400), ContainerPhase::Frozen), Activity::Working);
+        assert_eq!(tally.activity(at(400), ContainerPhase::Stopped), idle(400), "what was in it is over with it");
         tally.begin(Work::Request, at(400));
-        assert_eq!(tally.activity(at(400), Container::Stopped), Activity::Working);
+        assert_eq!(tally.activity(at(400), ContainerPhase::Stopped), Activity::Working);
     }
 
     #[test]
     fn a_job_is_work_until_its_limit_and_idleness_counts_from_there() {
-        let tally = Tally::new(at(0), None);
+        let tally = WorkTally::new(at(0), None);
         tally.declared(Some(at(1000)));
         assert_eq!(tally.activity(at(999), RUNS), Activity::Working);
         assert_eq!(tally.activity(at(1000), RUNS), idle(0));
@@ -244,7 +248,7 @@ mod tests {
 
     #[test]
     fn the_ledger_says_what_is_open_since_when_and_when_it_sleeps() {
-        let tally = Tally::new(at(0), Some(Work::Socket));
+        let tally = WorkTally::new(at(0), Some(Work::Socket));
         assert_eq!(tally.ledger(at(10), true, POLICY).sleeps_at, Some(at(300)));
         assert_eq!(tally.ledger(at(10), false, POLICY).sleeps_at, None);
         tally.begin(Work::Request, at(20));
@@ -261,7 +265,7 @@ mod tests {
         fn idleness_counts_from_the_latest_movement_in_whatever_order_they_are_told(
             moves in proptest::collection::vec((0usize..KINDS, 0i64..1000), 0..20)
         ) {
-            let tally = Tally::new(at(0), None);
+            let tally = WorkTally::new(at(0), None);
             for (work, second) in &moves {
                 tally.moved(ALL[*work], at(*second));
             }

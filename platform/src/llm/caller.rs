@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::problem::Problem;
 use crate::app::App;
-use crate::instances::{Instance, Status, Wish};
+use crate::instances::{Instance, InstanceStatus, Wish};
 use crate::secrets;
 
 /// The instance that `headers` prove to be the caller. Official SDKs bring the token as `Authorization: Bearer`, as
@@ -23,7 +23,7 @@ pub fn caller(app: &App, headers: &HeaderMap, peer: SocketAddr) -> Result<Arc<In
 }
 
 /// Comes true when the instance that `status` tells of may make no calls any more.
-pub async fn until_refused(mut status: watch::Receiver<Status>) {
+pub async fn until_refused(mut status: watch::Receiver<InstanceStatus>) {
     // An error: the instance is forgotten, and may call no more either.
     let _ = status.wait_for(|status| !may_call(status.wish)).await;
 }

@@ -16,7 +16,7 @@ pub(super) use self::declared_jobs::{all_jobs, delete_job, delete_jobs, put_job}
 use self::rows::{instance, resting_slot, transition};
 use super::rules::{Cause, Fact, Wish};
 use super::work::{LastWork, Work};
-use super::{Ports, Status, Terms, Transition};
+use super::{InstanceSettings, InstanceStatus, PortList, Transition};
 use crate::clock::{Clock, Timestamp};
 use crate::containers::Slot;
 use crate::db::{AccountId, Db, InstanceId, Tx, is_duplicate};
@@ -25,15 +25,15 @@ use crate::handle::Handle;
 
 /// A row of `instances`, in the room's own types.
 #[derive(Debug)]
-pub(super) struct Record {
+pub(super) struct InstanceRecord {
     pub id: InstanceId,
     pub account: AccountId,
     pub handle: Handle,
     pub slot: Slot,
-    pub terms: Terms,
-    pub ports: Ports,
-    pub upgrade: Upgrade,
-    pub asked: Asked,
+    pub terms: InstanceSettings,
+    pub ports: PortList,
+    pub upgrade: UpgradeProgress,
+    pub asked: WishRecord,
     pub fact: Fact,
     pub fact_cause: Cause,
     pub fact_at: Timestamp,
@@ -45,7 +45,7 @@ pub(super) struct Record {
 
 /// How far an upgrade has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Upgrade {
+pub(super) struct UpgradeProgress {
     /// The image to go back to when the new container does not become ready; set while an upgrade is under way.
     pub image_before: Option<String>,
     /// The image that did not become ready: not tried again until its name means another.
@@ -56,7 +56,7 @@ pub(super) struct Upgrade {
 
 /// A wish as it was written: what, why and when.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asked {
+pub(super) struct WishRecord {
     pub wish: Wish,
     pub cause: Cause,
     pub at: Timestamp,
@@ -145,13 +145,13 @@ pub(super) async fn delete(tx: &Tx, id: InstanceId, free_at: Timestamp) -> Resul
 }
 
 /// Every instance.
-pub(super) async fn all(db: &Db) -> Result<Vec<Record>> {
+pub(super) async fn all(db: &Db) -> Result<Vec<InstanceRecord>> {
     let rows = instance::Entity::find().order_by_asc(instance::Column::Handle).all(db.read()).await?;
     rows.into_iter().map(record).collect()
 }
 
 /// One instance.
-pub(super) async fn find(db: &Db, id: InstanceId) -> Result<Option<Record>> {
+pub(super) async fn find(db: &Db, id: InstanceId) -> Result<Option<InstanceRecord>> {
     instance::Entity::find_by_id(id).one(db.read()).await?.map(record).transpose()
 }
 
@@ -162,7 +162,7 @@ pub(super) async fn find_by_account(tx: &Tx, account: AccountId) -> Result<Optio
 }
 
 /// Writes a wish in the place of one of `over`; `false`, and nothing is written, when the wish there is another.
-pub(super) async fn set_wish(tx: &Tx, id: InstanceId, asked: Asked, over: &[Wish]) -> Result<bool> {
+pub(super) async fn set_wish(tx: &Tx, id: InstanceId, asked: WishRecord, over: &[Wish]) -> Result<bool> {
     let written = instance::Entity::update_many()
         .col_expr(instance::Column::Wish, Expr::value(asked.wish.word()))
         .col_expr(instance::Column::WishCause, Expr::value(asked.cause.word()))
@@ -178,7 +178,7 @@ pub(super) async fn set_wish(tx: &Tx, id: InstanceId, asked: Asked, over: &[Wish
 pub(super) struct FactRecord<'a> {
     /// The fact that the database holds.
     pub before: Fact,
-    pub status: &'a Status,
+    pub status: &'a InstanceStatus,
     pub active_at: Timestamp,
     pub last_work: Option<LastWork>,
 }
@@ -227,7 +227,7 @@ pub(super) async fn set_token(tx: &Tx, id: InstanceId, hash: &[u8]) -> Result<()
 }
 
 /// Writes how far an upgrade has come.
-pub(super) async fn set_upgrade(tx: &Tx, id: InstanceId, upgrade: &Upgrade) -> Result<()> {
+pub(super) async fn set_upgrade(tx: &Tx, id: InstanceId, upgrade: &UpgradeProgress) -> Result<()> {
     instance::Entity::update_many()
         .col_expr(instance::Column::ImageBefore, Expr::value(upgrade.image_before.clone()))
         .col_expr(instance::Column::ImageRefused, Expr::value(upgrade.image_refused.clone()))
@@ -248,7 +248,7 @@ pub(super) async fn set_renew_at(tx: &Tx, id: InstanceId, at: Timestamp) -> Resu
 }
 
 /// Writes new terms; whether there is such an instance.
-pub(super) async fn set_terms(tx: &Tx, id: InstanceId, terms: &Terms) -> Result<bool> {
+pub(super) async fn set_terms(tx: &Tx, id: InstanceId, terms: &InstanceSettings) -> Result<bool> {
     let seconds = |of: Option<Duration>| Expr::value(of.map(|of| i64::try_from(of.as_secs()).unwrap_or(i64::MAX)));
     let written = instance::Entity::update_many()
         .col_expr(instance::Column::Image, Expr::value(terms.image.clone()))
@@ -263,7 +263,7 @@ pub(super) async fn set_terms(tx: &Tx, id: InstanceId, terms: &Terms) -> Result<
 }
 
 /// Writes which ports are open; whether there is such an instance.
-pub(super) async fn set_ports(tx: &Tx, id: InstanceId, ports: &Ports) -> Result<bool> {
+pub(super) async fn set_ports(tx: &Tx, id: InstanceId, ports: &PortList) -> Result<bool> {
     let written = instance::Entity::update_many()
         .col_expr(instance::Column::Ports, Expr::value(ports.to_string()))
         .filter(instance::Column::Id.eq(id))
@@ -300,27 +300,27 @@ fn seconds(stored: Option<i64>) -> Option<Duration> {
     stored.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs)
 }
 
-fn record(row: instance::Model) -> Result<Record> {
+fn record(row: instance::Model) -> Result<InstanceRecord> {
     let handle = Handle::parse(&row.handle).context("a stored handle breaks the grammar")?;
-    Ok(Record {
+    Ok(InstanceRecord {
         id: row.id,
         account: row.account_id,
         handle,
         slot: Slot(u32::try_from(row.slot).context("a stored slot is out of range")?),
-        terms: Terms {
+        terms: InstanceSettings {
             image: row.image,
             size: row.size,
             freeze_after: seconds(row.freeze_after_seconds),
             stop_after: seconds(row.stop_after_seconds),
             remove_after: seconds(row.remove_after_seconds),
         },
-        ports: Ports::parse(&row.ports).context("stored ports are no list of ports")?,
-        upgrade: Upgrade {
+        ports: PortList::parse(&row.ports).context("stored ports are no list of ports")?,
+        upgrade: UpgradeProgress {
             image_before: row.image_before,
             image_refused: row.image_refused,
             renew_at: Timestamp(row.renew_at_ms),
         },
-        asked: Asked { wish: read(&row.wish)?, cause: read(&row.wish_cause)?, at: Timestamp(row.wish_at_ms) },
+        asked: WishRecord { wish: read(&row.wish)?, cause: read(&row.wish_cause)?, at: Timestamp(row.wish_at_ms) },
         fact: read(&row.fact)?,
         fact_cause: read(&row.fact_cause)?,
         fact_at: Timestamp(row.fact_at_ms),
