@@ -300,8 +300,15 @@ impl Wish {
 
     /// The one word for it, in database, JSON, metrics, logs and the operator's commands.
     #[must_use]
-    pub fn word(self) -> String {
-        word(&self)
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Available => "available",
+            Self::Frozen => "frozen",
+            Self::Stopped => "stopped",
+            Self::Suspended => "suspended",
+            Self::Leaving => "leaving",
+            Self::Removed => "removed",
+        }
     }
 }
 
@@ -312,25 +319,44 @@ impl Fact {
         !matches!(self, Self::Absent | Self::Awake | Self::Frozen | Self::Stopped | Self::Removed)
     }
 
-    /// The one word for it: see [`Wish::word`].
+    /// The one word for it: see [`Wish::as_str`].
     #[must_use]
-    pub fn word(self) -> String {
-        word(&self)
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Provisioning => "provisioning",
+            Self::Awake => "awake",
+            Self::Freezing => "freezing",
+            Self::Frozen => "frozen",
+            Self::Thawing => "thawing",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+            Self::Waking => "waking",
+            Self::Upgrading => "upgrading",
+            Self::Removing => "removing",
+            Self::Removed => "removed",
+            Self::Failed => "failed",
+        }
     }
 }
 
 impl Cause {
-    /// The one word for it: see [`Wish::word`].
+    /// The one word for it: see [`Wish::as_str`].
     #[must_use]
-    pub fn word(self) -> String {
-        word(&self)
-    }
-}
-
-pub(super) fn word(unit: &impl Serialize) -> String {
-    match serde_json::to_value(unit) {
-        Ok(serde_json::Value::String(word)) => word,
-        other => unreachable!("unit variants are words, not {other:?}"),
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SignUp => "sign_up",
+            Self::Visit => "visit",
+            Self::OwnerAsked => "owner_asked",
+            Self::OperatorAsked => "operator_asked",
+            Self::Idle => "idle",
+            Self::Alarm => "alarm",
+            Self::Webhook => "webhook",
+            Self::Pressure => "pressure",
+            Self::Upgrade => "upgrade",
+            Self::FoundSo => "found_so",
+            Self::Failure => "failure",
+        }
     }
 }
 

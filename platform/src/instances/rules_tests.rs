@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::instances::wishes::ALL_WISHES;
 
 const POLICY: SleepPolicy = SleepPolicy {
     freeze_after: Duration::from_secs(300),
@@ -277,5 +278,19 @@ proptest! {
             reality = after(step, reality);
         }
         prop_assert_eq!(reality.container, READY);
+    }
+}
+
+#[test]
+fn the_database_reads_back_the_words_that_are_written() {
+    let reads = |word: &str| serde_json::Value::String(word.to_owned());
+    for wish in ALL_WISHES {
+        assert_eq!(serde_json::from_value::<Wish>(reads(wish.as_str())).unwrap(), wish);
+    }
+    for fact in [Fact::Absent, Fact::Provisioning, Fact::Upgrading, Fact::Failed] {
+        assert_eq!(serde_json::from_value::<Fact>(reads(fact.as_str())).unwrap(), fact);
+    }
+    for cause in [Cause::SignUp, Cause::OwnerAsked, Cause::OperatorAsked, Cause::FoundSo] {
+        assert_eq!(serde_json::from_value::<Cause>(reads(cause.as_str())).unwrap(), cause);
     }
 }

@@ -230,7 +230,7 @@ impl Instances {
         }
         self.write(instance, from).await?;
         let status = instance.status();
-        tracing::info!(instance.id = %instance.id, handle = %instance.handle, from = from.word(), to = fact.word(), cause = status.cause.word(), "instance changed");
+        tracing::info!(instance.id = %instance.id, handle = %instance.handle, from = from.as_str(), to = fact.as_str(), cause = status.cause.as_str(), "instance changed");
         Ok(())
     }
 

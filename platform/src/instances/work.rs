@@ -44,8 +44,18 @@ pub(super) const ALL: [Work; KINDS] = [
 impl Work {
     /// The one word for it, in database, JSON and logs.
     #[must_use]
-    pub fn word(self) -> String {
-        super::rules::word(&self)
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Upload => "upload",
+            Self::Stream => "stream",
+            Self::Socket => "socket",
+            Self::AiCall => "ai_call",
+            Self::Job => "job",
+            Self::Processor => "processor",
+            Self::Probe => "probe",
+            Self::Webhook => "webhook",
+        }
     }
 
     /// Whether it keeps an instance awake while it lasts, whatever moves.

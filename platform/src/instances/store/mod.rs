@@ -83,11 +83,11 @@ pub(super) async fn insert(tx: &Tx, new: NewInstance<'_>, slots: u32, now: Times
         handle: Set(handle.to_string()),
         slot: NotSet,
         image: Set(image.to_owned()),
-        wish: Set(Wish::Available.word()),
-        wish_cause: Set(Cause::SignUp.word()),
+        wish: Set(Wish::Available.as_str().to_owned()),
+        wish_cause: Set(Cause::SignUp.as_str().to_owned()),
         wish_at_ms: Set(now.0),
-        fact: Set(Fact::Absent.word()),
-        fact_cause: Set(Cause::SignUp.word()),
+        fact: Set(Fact::Absent.as_str().to_owned()),
+        fact_cause: Set(Cause::SignUp.as_str().to_owned()),
         fact_at_ms: Set(now.0),
         failure: Set(None),
         active_at_ms: Set(now.0),
@@ -164,11 +164,11 @@ pub(super) async fn find_by_account(tx: &Tx, account: AccountId) -> Result<Optio
 /// Writes a wish in the place of one of `over`; `false`, and nothing is written, when the wish there is another.
 pub(super) async fn set_wish(tx: &Tx, id: InstanceId, asked: WishRecord, over: &[Wish]) -> Result<bool> {
     let written = instance::Entity::update_many()
-        .col_expr(instance::Column::Wish, Expr::value(asked.wish.word()))
-        .col_expr(instance::Column::WishCause, Expr::value(asked.cause.word()))
+        .col_expr(instance::Column::Wish, Expr::value(asked.wish.as_str()))
+        .col_expr(instance::Column::WishCause, Expr::value(asked.cause.as_str()))
         .col_expr(instance::Column::WishAtMs, Expr::value(asked.at.0))
         .filter(instance::Column::Id.eq(id))
-        .filter(instance::Column::Wish.is_in(over.iter().map(|wish| wish.word())))
+        .filter(instance::Column::Wish.is_in(over.iter().map(|wish| wish.as_str())))
         .exec(tx)
         .await?;
     Ok(written.rows_affected > 0)
@@ -187,12 +187,12 @@ pub(super) struct FactRecord<'a> {
 pub(super) async fn set_fact(tx: &Tx, id: InstanceId, fact: FactRecord<'_>, clock: &Clock) -> Result<()> {
     let FactRecord { before: from, status, active_at, last_work: last } = fact;
     let written = instance::Entity::update_many()
-        .col_expr(instance::Column::Fact, Expr::value(status.fact.word()))
-        .col_expr(instance::Column::FactCause, Expr::value(status.cause.word()))
+        .col_expr(instance::Column::Fact, Expr::value(status.fact.as_str()))
+        .col_expr(instance::Column::FactCause, Expr::value(status.cause.as_str()))
         .col_expr(instance::Column::FactAtMs, Expr::value(status.since.0))
         .col_expr(instance::Column::Failure, Expr::value(status.failure.clone()))
         .col_expr(instance::Column::ActiveAtMs, Expr::value(active_at.0))
-        .col_expr(instance::Column::LastWork, Expr::value(last.map(|last| last.work.word())))
+        .col_expr(instance::Column::LastWork, Expr::value(last.map(|last| last.work.as_str())))
         .filter(instance::Column::Id.eq(id))
         .exec(tx)
         .await?;
@@ -206,10 +206,10 @@ pub(super) async fn set_fact(tx: &Tx, id: InstanceId, fact: FactRecord<'_>, cloc
         id: Set(clock.uuid()),
         instance_id: Set(id),
         at_ms: Set(status.since.0),
-        from_fact: Set(from.word()),
-        to_fact: Set(status.fact.word()),
-        cause: Set(status.cause.word()),
-        last_work: Set(last.map(|last| last.work.word())),
+        from_fact: Set(from.as_str().to_owned()),
+        to_fact: Set(status.fact.as_str().to_owned()),
+        cause: Set(status.cause.as_str().to_owned()),
+        last_work: Set(last.map(|last| last.work.as_str().to_owned())),
         last_work_at_ms: Set(last.map(|last| last.at.0)),
     };
     transition::Entity::insert(row).exec_without_returning(tx).await?;
