@@ -14,7 +14,7 @@ use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
-use crate::instances::{Buried, Cause, Wish};
+use crate::instances::{BurialOutcome, Cause, Wish};
 use crate::modules::{DeletedAccount, Modules};
 
 /// Deletions that one run of the job advances: a bound on how long the run takes.
@@ -165,7 +165,7 @@ impl Accounts {
         if !store::set_state(&tx, account, &[AccountState::Deleting], departure.state_before).await? {
             return Err(deleted());
         }
-        let instance = self.0.instances.keep_in(&tx, account, (wish, cause)).await?;
+        let instance = self.0.instances.keep_in(&tx, account, wish, cause).await?;
         let entry = AuditEntry { actor, action: "keep", subject: person.handle.as_str(), detail: "" };
         store::record(&tx, &self.0.clock, &entry).await?;
         tx.commit().await?;
@@ -188,7 +188,7 @@ impl Accounts {
             (DeletionStep::UnmarkFiles, _) => self.unmark_files(departure).await?,
             (DeletionStep::MarkFiles, instance) => {
                 if let Some(id) = instance
-                    && instances.bury_files(id).await? == Buried::NotYet
+                    && instances.bury_files(id).await? == BurialOutcome::NotYet
                 {
                     return Ok(DeletionStep::Wait);
                 }

@@ -15,7 +15,7 @@ impl Module for Certificates {
     fn gauges(&self, _: Timestamp) -> Vec<GaugeFamily> {
         let help = "First certificates in a week: spent, with the names that wait for theirs, and the limit";
         let samples = self.usage().into_iter().flat_map(|usage| {
-            [("spent", usage.names), ("limit", usage.weekly.get())].map(|(of, names)| (of.to_owned(), i64::from(names)))
+            [("spent", usage.names), ("limit", usage.weekly.get())].map(|(of, names)| (of, i64::from(names)))
         });
         vec![GaugeFamily::by_label("certificates_a_week", help, "of", samples)]
     }

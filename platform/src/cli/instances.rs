@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::clock::Timestamp;
 use crate::control_socket::{self, OPERATOR};
 use crate::handle::Handle;
-use crate::instances::{Cause, Fact, Instance, Open, Wish};
+use crate::instances::{Cause, Fact, Instance, OpenWork, Wish};
 use crate::sharing::ShareId;
 
 #[derive(Subcommand)]
@@ -73,10 +73,10 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
                 println!(
                     "{:<32} {:<13} {:<10} {:<15} {}",
                     instance.handle.as_str(),
-                    status.fact.word(),
-                    status.wish.word(),
+                    status.fact.as_str(),
+                    status.wish.as_str(),
                     instance.address(),
-                    status.cause.word()
+                    status.cause.as_str()
                 );
             }
             Ok(())
@@ -124,7 +124,7 @@ async fn wish(app: &App, instance: &Arc<Instance>, sleep: Option<Wish>, until: &
     let status = tokio::time::timeout(PATIENCE, came_true)
         .await
         .context("It takes longer than a minute; see berth instance show, and the platform's log.")??;
-    println!("{} is {}.", instance.handle, status.fact.word());
+    println!("{} is {}.", instance.handle, status.fact.as_str());
     Ok(())
 }
 
@@ -137,8 +137,8 @@ async fn show(app: &App, instance: &Arc<Instance>) -> anyhow::Result<()> {
     println!("image      {}", terms.image);
     println!("size       {}", terms.size);
     println!("address    {}", instance.address());
-    println!("wish       {}", status.wish.word());
-    println!("fact       {} ({})", status.fact.word(), status.cause.word());
+    println!("wish       {}", status.wish.as_str());
+    println!("fact       {} ({})", status.fact.as_str(), status.cause.as_str());
     if status.is_stuck(app.clock.now()) {
         println!("stuck      for over five minutes; berth instance sleep {} --stop frees it", instance.handle);
     }
@@ -153,14 +153,14 @@ async fn show(app: &App, instance: &Arc<Instance>) -> anyhow::Result<()> {
         let ago = app.clock.now().since(change.at).as_secs();
         println!(
             "           {ago:>8} s ago  {} -> {}  ({}){}",
-            change.from.word(),
-            change.to.word(),
-            change.cause.word(),
+            change.from.as_str(),
+            change.to.as_str(),
+            change.cause.as_str(),
             change
                 .last
                 .map(|last| format!(
                     "; last at work: {}, {} s before",
-                    last.work.word(),
+                    last.work.as_str(),
                     change.at.since(last.at).as_secs()
                 ))
                 .unwrap_or_default()
@@ -189,9 +189,9 @@ async fn show_why(app: &App, instance: &Arc<Instance>) -> anyhow::Result<()> {
         return Ok(());
     };
     let ago = |at: Timestamp| format!("{} s", now.since(at).as_secs());
-    for Open { work, count, since, holds, moved_at } in &ledger.open {
+    for OpenWork { work, count, since, holds, moved_at } in &ledger.open {
         let moved = if *holds { String::new() } else { format!(", last moved {} ago", ago(*moved_at)) };
-        println!("at work    {count} {}, for {}{moved}", work.word(), ago(*since));
+        println!("at work    {count} {}, for {}{moved}", work.as_str(), ago(*since));
     }
     for job in &ledger.jobs {
         println!(
@@ -202,7 +202,7 @@ async fn show_why(app: &App, instance: &Arc<Instance>) -> anyhow::Result<()> {
         );
     }
     if let Some(last) = ledger.last {
-        println!("last work  {}, {} ago", last.work.word(), ago(last.at));
+        println!("last work  {}, {} ago", last.work.as_str(), ago(last.at));
     }
     match ledger.sleeps_at {
         Some(at) => println!("sleeps     in {} s, if nothing more happens", at.since(now).as_secs()),

@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 
 use crate::app::App;
 use crate::control_socket;
-use crate::instances::{Instance, Renewed, Terms};
+use crate::instances::{Instance, InstanceSettings, UpgradeOutcome};
 
 /// How often an upgrade is looked at.
 const LOOK: Duration = Duration::from_millis(200);
@@ -51,7 +51,7 @@ fn seconds(text: &str) -> Result<OwnOrSize, String> {
 
 pub(super) async fn set(app: &App, instance: &Arc<Instance>, changes: Changes) -> anyhow::Result<()> {
     let now = instance.terms();
-    let terms = Terms {
+    let terms = InstanceSettings {
         image: changes.image.unwrap_or(now.image),
         size: changes.size.unwrap_or(now.size),
         freeze_after: changes.freeze_after.map_or(now.freeze_after, |own| own.0),
@@ -98,7 +98,7 @@ async fn upgraded(app: &App, instance: &Arc<Instance>) -> anyhow::Result<String>
     let came_true = async {
         loop {
             match app.instances.renewed(instance.id, asked_at).await? {
-                Renewed::UnderWay => tokio::time::sleep(LOOK).await,
+                UpgradeOutcome::UnderWay => tokio::time::sleep(LOOK).await,
                 over => return anyhow::Ok(over),
             }
         }
@@ -106,14 +106,14 @@ async fn upgraded(app: &App, instance: &Arc<Instance>) -> anyhow::Result<String>
     Ok(match tokio::time::timeout(PATIENCE, came_true).await {
         Err(_) => format!("{handle}: still in use. It is upgraded as soon as nothing is in flight."),
         Ok(over) => match over? {
-            Renewed::Done => format!("{handle} is upgraded."),
-            Renewed::WentBack => {
+            UpgradeOutcome::Done => format!("{handle} is upgraded."),
+            UpgradeOutcome::WentBack => {
                 format!(
                     "{handle}: the newer container did not become ready, and the one before is back. The platform's log says why."
                 )
             }
-            Renewed::Failed(why) => format!("{handle}: {why}"),
-            Renewed::UnderWay => unreachable!("it was waited for"),
+            UpgradeOutcome::Failed(why) => format!("{handle}: {why}"),
+            UpgradeOutcome::UnderWay => unreachable!("it was waited for"),
         },
     })
 }

@@ -81,7 +81,7 @@ async fn show(app: &App, handle: &Handle) -> anyhow::Result<()> {
     println!("passkeys         {}", account.passkeys);
     println!("recovery codes   {} left", account.recovery_codes_left);
     if let Some(instance) = app.instances.by_account(account.id) {
-        println!("instance         {} ({})", instance.id, instance.fact().word());
+        println!("instance         {} ({})", instance.id, instance.fact().as_str());
     }
     println!(
         "spent {}    {} of {}",

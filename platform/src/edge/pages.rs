@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use crate::http::format::{self, WakeStep};
 use crate::http::headers;
 use crate::http::page::Page;
-use crate::instances::Stage;
+use crate::instances::WakeStage;
 
 /// Shown while the instance wakes. It loads the instance by itself.
 #[derive(Template)]
@@ -18,7 +18,7 @@ pub struct WaitingPage {
     /// URL with a fragment it navigates to that fragment of the current page (WHATWG HTML, "navigate"), and waits for
     /// ever.
     pub address: String,
-    pub stage: Stage,
+    pub stage: WakeStage,
     pub failure: Option<String>,
     /// The owner's link back. `None` for other visitors, who see progress only as the page reloads, and not why it
     /// failed.
@@ -38,7 +38,7 @@ pub struct MessagePage {
 impl WaitingPage {
     /// The status still says `Ready` from the last wake until the next one has begun.
     fn steps(&self) -> [WakeStep; 4] {
-        format::steps(if self.stage == Stage::Ready { Stage::Asked } else { self.stage })
+        format::steps(if self.stage == WakeStage::Ready { WakeStage::Asked } else { self.stage })
     }
 }
 

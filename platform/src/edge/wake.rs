@@ -15,7 +15,7 @@ use super::refusal::EdgeRefusal;
 use super::visit::Visit;
 use super::{Edge, ResolvedHost, opens_page, passive_requests};
 use crate::http::live::{self, WATCHERS};
-use crate::instances::{Fact, Status};
+use crate::instances::{Fact, InstanceStatus};
 use crate::sharing::Visitor;
 
 /// A thaw takes milliseconds, less than a waiting page would take to load. So a person's request waits for it, this
@@ -79,8 +79,8 @@ impl Edge {
     }
 
     /// Waits until the instance is awake, at most for the configured wake timeout.
-    async fn wait_until_awake(&self, status: &mut watch::Receiver<Status>) -> Result<(), EdgeRefusal> {
-        let settled = |status: &Status| is_awake(status) || status.fact == Fact::Failed;
+    async fn wait_until_awake(&self, status: &mut watch::Receiver<InstanceStatus>) -> Result<(), EdgeRefusal> {
+        let settled = |status: &InstanceStatus| is_awake(status) || status.fact == Fact::Failed;
         match timeout(self.app.config.wake_timeout, status.wait_for(settled)).await {
             Ok(Ok(status)) if is_awake(&status) => Ok(()),
             Ok(Ok(status)) => Err(EdgeRefusal::NotReady(status.failure.clone())),
@@ -135,6 +135,6 @@ fn sleep_tier(fact: Fact) -> &'static str {
     }
 }
 
-fn is_awake(status: &Status) -> bool {
+fn is_awake(status: &InstanceStatus) -> bool {
     status.fact == Fact::Awake
 }

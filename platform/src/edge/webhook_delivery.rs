@@ -20,7 +20,7 @@ use crate::app::App;
 use crate::clock::Timestamp;
 use crate::db::InstanceId;
 use crate::error::{Error, Result};
-use crate::instances::{Cause, Fact, Instance, Status, Wish, Work};
+use crate::instances::{Cause, Fact, Instance, InstanceStatus, Wish, Work};
 use crate::webhooks::{AttemptOutcome, DeliveryAttempt, DeliveryId, DueDeliveries, WebhookRequest};
 
 /// How long a program may take until its answer begins.
@@ -216,7 +216,7 @@ impl WebhookDispatcher {
                 Err(error) => return Err(error),
             }
         }
-        let settled = |status: &Status| matches!(status.fact, Fact::Awake | Fact::Failed);
+        let settled = |status: &InstanceStatus| matches!(status.fact, Fact::Awake | Fact::Failed);
         let mut status = instance.watch();
         let awake = match tokio::time::timeout(app.config.wake_timeout, status.wait_for(settled)).await {
             Ok(Ok(status)) => status.fact == Fact::Awake,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::clock::Timestamp;
-use crate::instances::{Cause, Fact, Stage, Status, Wish};
+use crate::instances::{Cause, Fact, InstanceStatus, WakeStage, Wish};
 pub use crate::quota::dollars;
 
 /// The state of an instance as its owner sees it.
@@ -30,7 +30,7 @@ pub struct StateView {
 
 /// Describes the state of an instance at `now`.
 #[must_use]
-pub fn state(status: &Status, now: Timestamp) -> StateView {
+pub fn state(status: &InstanceStatus, now: Timestamp) -> StateView {
     let suspended = status.wish == Wish::Suspended;
     // A wish that only the operator or a deletion sets comes before the observed state: its owner cannot wake the
     // instance.
@@ -150,12 +150,12 @@ pub struct WakeStep {
 
 /// The four steps of a wake, given the last one that is done.
 #[must_use]
-pub fn steps(stage: Stage) -> [WakeStep; 4] {
+pub fn steps(stage: WakeStage) -> [WakeStep; 4] {
     let all = [
-        (Stage::Volume, "volume", "Your volume"),
-        (Stage::Container, "container", "Your container"),
-        (Stage::Started, "started", "Starting it"),
-        (Stage::Ready, "ready", "Ready"),
+        (WakeStage::Volume, "volume", "Your volume"),
+        (WakeStage::Container, "container", "Your container"),
+        (WakeStage::Started, "started", "Starting it"),
+        (WakeStage::Ready, "ready", "Ready"),
     ];
     let next = all.iter().position(|(step, ..)| *step > stage);
     let mut position = 0..;
@@ -362,19 +362,19 @@ mod tests {
     #[test]
     fn the_step_after_the_last_done_is_the_one_under_way() {
         let progress = |stage| steps(stage).map(|step| step.progress);
-        assert_eq!(progress(Stage::Asked), ["now", "later", "later", "later"]);
-        assert_eq!(progress(Stage::Container), ["done", "done", "now", "later"]);
-        assert_eq!(progress(Stage::Ready), ["done"; 4]);
+        assert_eq!(progress(WakeStage::Asked), ["now", "later", "later", "later"]);
+        assert_eq!(progress(WakeStage::Container), ["done", "done", "now", "later"]);
+        assert_eq!(progress(WakeStage::Ready), ["done"; 4]);
     }
 
     #[test]
     fn a_failure_is_shown_as_its_own_sentence_and_a_suspension_goes_before_it() {
-        let mut status = Status {
+        let mut status = InstanceStatus {
             wish: Wish::Available,
             fact: Fact::Failed,
             since: Timestamp(0),
             cause: Cause::Failure,
-            stage: Stage::Volume,
+            stage: WakeStage::Volume,
             failure: Some("The disk is full.".into()),
         };
         assert_eq!(state(&status, Timestamp(0)).meaning, "The disk is full.");
@@ -387,12 +387,12 @@ mod tests {
     #[test]
     fn a_removed_instance_keeps_its_files_and_only_the_operator_wakes_it() {
         for fact in [Fact::Removed, Fact::Failed, Fact::Stopped, Fact::Absent, Fact::Awake] {
-            let status = Status {
+            let status = InstanceStatus {
                 wish: Wish::Removed,
                 fact,
                 since: Timestamp(0),
                 cause: Cause::OperatorAsked,
-                stage: Stage::Asked,
+                stage: WakeStage::Asked,
                 failure: (fact == Fact::Failed).then(|| "The engine does not answer.".into()),
             };
             let said = state(&status, Timestamp(0));

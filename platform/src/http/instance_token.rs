@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::http::{HeaderMap, header};
 use tokio::sync::watch;
 
-use crate::instances::{Instance, Instances, Status, Wish};
+use crate::instances::{Instance, InstanceStatus, Instances, Wish};
 use crate::secrets;
 
 /// The reason why a caller is not let in.
@@ -34,7 +34,7 @@ pub fn authenticate(instances: &Instances, headers: &HeaderMap, peer: SocketAddr
 }
 
 /// Completes when the instance that `status` belongs to may make no more calls.
-pub async fn until_revoked(mut status: watch::Receiver<Status>) {
+pub async fn until_revoked(mut status: watch::Receiver<InstanceStatus>) {
     // An error means that the instance is forgotten, so it may make no more calls either.
     let _ = status.wait_for(|status| !may_call(status.wish)).await;
 }

@@ -15,7 +15,7 @@ use serde::Serialize;
 use tokio_stream::wrappers::WatchStream;
 
 use crate::error::Error;
-use crate::instances::{Instance, Status};
+use crate::instances::{Instance, InstanceStatus};
 
 /// How many watchers one instance may have at a time: these streams and the requests held until it is awake,
 /// together.
@@ -36,7 +36,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// `TooMany` when the instance has too many watchers.
 pub fn stream<M, F>(
     instance: &Arc<Instance>,
-    message: impl Fn(Status) -> M + Send + 'static,
+    message: impl Fn(InstanceStatus) -> M + Send + 'static,
     may_watch: impl Fn() -> F + Send + 'static,
 ) -> Result<Response, Error>
 where

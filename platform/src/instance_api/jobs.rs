@@ -13,7 +13,7 @@ use super::{ApiError, CallingInstance};
 use crate::app::App;
 use crate::error::Error;
 use crate::http::problem::method_not_allowed;
-use crate::instances::Job;
+use crate::instances::DeclaredJob;
 
 /// The largest request body, in bytes: JSON with one number.
 const MAX_BODY: usize = 1024;
@@ -34,7 +34,7 @@ struct JobBody {
 
 #[derive(Serialize)]
 struct JobList {
-    jobs: Vec<Job>,
+    jobs: Vec<DeclaredJob>,
 }
 
 /// `GET /jobs`: the jobs that have not ended. The request itself does not keep the instance awake.
@@ -48,7 +48,7 @@ async fn declare(
     CallingInstance(instance): CallingInstance,
     Path(name): Path<String>,
     body: Bytes,
-) -> Result<Json<Job>, ApiError> {
+) -> Result<Json<DeclaredJob>, ApiError> {
     // Not axum's `Json` extractor: programs need not send a content type.
     let body: JobBody = serde_json::from_slice(&body).map_err(|_| {
         Error::invalid("for_seconds", "Send JSON that says how long at most, such as {\"for_seconds\": 600}.")

@@ -9,7 +9,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::rules::{Cause, Wish};
-use super::{ALL_WISHES, Instances, store};
+use super::wishes::ALL_WISHES;
+use super::{Instances, store};
 use crate::containers::ContainerState;
 use crate::db::{AccountId, InstanceId, Tx};
 use crate::error::{Error, Result};
@@ -20,7 +21,7 @@ const SLOT_RESTS: Duration = Duration::from_secs(24 * 3600);
 
 /// Whether the host was told, or is to be asked again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Buried {
+pub enum BurialOutcome {
     Done,
     /// The container is still on its way to being stopped.
     NotYet,
@@ -39,20 +40,15 @@ impl Instances {
     /// # Errors
     /// When the database does not answer.
     pub async fn leave_in(&self, tx: &Tx, account: AccountId, cause: Cause) -> Result<Option<InstanceId>> {
-        self.wish_in(tx, account, (Wish::Leaving, cause), &ALL_WISHES).await
+        self.wish_in(tx, account, Wish::Leaving, cause, &ALL_WISHES).await
     }
 
     /// Undoes [`Instances::leave_in`]: the instance stays stopped until it is next visited, or suspended where it was.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn keep_in(
-        &self,
-        tx: &Tx,
-        account: AccountId,
-        (wish, cause): (Wish, Cause),
-    ) -> Result<Option<InstanceId>> {
-        self.wish_in(tx, account, (wish, cause), &[Wish::Leaving]).await
+    pub async fn keep_in(&self, tx: &Tx, account: AccountId, wish: Wish, cause: Cause) -> Result<Option<InstanceId>> {
+        self.wish_in(tx, account, wish, cause, &[Wish::Leaving]).await
     }
 
     /// Marks the files of a leaving instance on the host, once its container is at rest: from then on the host counts the
@@ -60,14 +56,14 @@ impl Instances {
     ///
     /// # Errors
     /// `Conflict` when it does not leave; when host or database do not answer.
-    pub async fn bury_files(&self, id: InstanceId) -> Result<Buried> {
+    pub async fn bury_files(&self, id: InstanceId) -> Result<BurialOutcome> {
         self.expect_leaving(id).await?;
         let seen = self.0.host.inspect(id).await.with_context(|| format!("looking at instance {id}"))?;
         if seen.container.is_some_and(|container| container.state != ContainerState::Stopped) {
-            return Ok(Buried::NotYet);
+            return Ok(BurialOutcome::NotYet);
         }
         self.0.host.bury_volume(id).await.with_context(|| format!("burying the volume of instance {id}"))?;
-        Ok(Buried::Done)
+        Ok(BurialOutcome::Done)
     }
 
     /// Undoes [`Instances::bury_files`].
@@ -106,13 +102,7 @@ impl Instances {
 
     /// Forgets an instance whose rows are gone: from here on its handle and its token lead nowhere.
     pub fn forget(&self, id: InstanceId) {
-        let mut known = self.0.known.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(instance) = known.by_id.remove(&id) {
-            known.by_handle.remove(&instance.handle);
-            known.by_account.remove(&instance.account);
-            known.by_token_hash.retain(|_, other| other.id != id);
-            known.by_address.retain(|_, other| other.id != id);
-        }
+        self.0.known.write().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 
     /// Asked of the database and not of memory: what follows cannot be undone. No row is fine, its files may be left over.

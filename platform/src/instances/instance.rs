@@ -7,11 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-use super::activity::{Flow, Tally, Work, WorkInFlight};
-use super::declared::Job;
-use super::rules::{Activity, Cause, Container, Fact, Policy, Reality, Renewal, Squeeze, Stage, Wish};
-use super::store::{Asked, Record, Upgrade};
-use super::{Inner, Ports, Status, Terms};
+use super::rules::{
+    Activity, Cause, ContainerPhase, ContainerRenewal, Fact, MemoryPressure, ObservedState, SleepPolicy, WakeStage,
+    Wish,
+};
+use super::store::{InstanceRecord, UpgradeProgress, WishRecord};
+use super::work::DeclaredJob;
+use super::work_tally::WorkTally;
+use super::{Inner, InstanceSettings, InstanceStatus, PortList};
 use crate::clock::Timestamp;
 use crate::containers::Slot;
 use crate::db::{AccountId, InstanceId};
@@ -25,31 +28,31 @@ pub struct Instance {
     pub(super) slot: Slot,
     address: SocketAddr,
     inner: std::sync::Weak<Inner>,
-    status: watch::Sender<Status>,
+    status: watch::Sender<InstanceStatus>,
     /// Whether the status says awake, for whoever asks at every byte.
     up: AtomicBool,
-    pub(super) work: Tally,
+    pub(super) work: WorkTally,
     /// When the reconciler should look again, in milliseconds; `i64::MAX` for never.
     pub(super) look_at_ms: AtomicI64,
-    pub(super) mind: Mutex<Mind>,
+    pub(super) state: Mutex<InstanceState>,
 }
 
-/// What the reconciler keeps in mind of an instance. Held only for moments, never across a wait.
-pub(super) struct Mind {
-    pub terms: Terms,
+/// What the reconciler keeps in memory of an instance. Held only for moments, never across a wait.
+pub(super) struct InstanceState {
+    pub terms: InstanceSettings,
     /// What its terms come to.
-    pub policy: Policy,
+    pub policy: SleepPolicy,
     /// Further ports that its owner opened.
-    pub ports: Ports,
-    pub upgrade: Upgrade,
+    pub ports: PortList,
+    pub upgrade: UpgradeProgress,
     /// Since when, and how, it is to sleep sooner than usual; over as soon as it is used again.
-    pub squeezed: Option<(Timestamp, Squeeze)>,
+    pub under_pressure: Option<(Timestamp, MemoryPressure)>,
     /// The image of the container that is there.
     pub image_id: Option<String>,
     /// Whether this process has looked at all.
     pub looked: bool,
     /// What is really there, as last seen or made; `None`: look before deciding.
-    pub reality: Option<Reality>,
+    pub reality: Option<ObservedState>,
     /// The Engine's id of the container: the key of pooled connections, so that none outlives its container.
     pub container: Option<Arc<str>>,
     /// Whether the container answered since it was last started.
@@ -64,13 +67,13 @@ pub(super) struct Mind {
     /// Why it was last woken or put to sleep.
     pub cause: Option<Cause>,
     /// What it declared, by name.
-    pub jobs: BTreeMap<String, Job>,
+    pub jobs: BTreeMap<String, DeclaredJob>,
 }
 
 impl Instance {
     pub(super) fn from_record(
-        record: Record,
-        policy: Policy,
+        record: InstanceRecord,
+        policy: SleepPolicy,
         address: SocketAddr,
         inner: std::sync::Weak<Inner>,
     ) -> Self {
@@ -87,14 +90,14 @@ impl Instance {
             inner,
             up: AtomicBool::new(status.fact == Fact::Awake),
             status: watch::Sender::new(status),
-            work: Tally::new(record.active_at, record.last_work),
+            work: WorkTally::new(record.active_at, record.last_work),
             look_at_ms: AtomicI64::new(0),
-            mind: Mutex::new(Mind {
+            state: Mutex::new(InstanceState {
                 terms: record.terms,
                 policy,
                 ports: record.ports,
                 upgrade: record.upgrade,
-                squeezed: None,
+                under_pressure: None,
                 image_id: None,
                 token_hash: record.token_hash,
                 wished_at: Some(record.asked.at),
@@ -110,20 +113,20 @@ impl Instance {
         }
     }
 
-    pub(super) fn recorded_status(record: &Record) -> Status {
-        Status {
+    pub(super) fn recorded_status(record: &InstanceRecord) -> InstanceStatus {
+        InstanceStatus {
             wish: record.asked.wish,
             fact: record.fact,
             since: record.fact_at,
             cause: record.fact_cause,
-            stage: Stage::Asked,
+            stage: WakeStage::Asked,
             failure: record.failure.clone(),
         }
     }
 
     /// What is known of it now.
     #[must_use]
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> InstanceStatus {
         self.status.borrow().clone()
     }
 
@@ -135,7 +138,7 @@ impl Instance {
 
     /// The status from now on, as it changes.
     #[must_use]
-    pub fn watch(&self) -> watch::Receiver<Status> {
+    pub fn watch(&self) -> watch::Receiver<InstanceStatus> {
         self.status.subscribe()
     }
 
@@ -163,60 +166,73 @@ impl Instance {
     /// The Engine's id of the container that now stands behind [`Instance::socket`].
     #[must_use]
     pub fn container(&self) -> Option<Arc<str>> {
-        self.with_mind(|mind| mind.container.clone())
+        self.with_state(|state| state.container.clone())
     }
 
     /// SHA-256 of the token that its container holds.
     #[must_use]
     pub fn token_hash(&self) -> Option<Vec<u8>> {
-        self.with_mind(|mind| mind.token_hash.clone())
-    }
-
-    /// Says that work begins which keeps it awake while it lasts; it ends when the guard is dropped.
-    pub fn begin_work(self: &Arc<Self>, work: Work) -> WorkInFlight {
-        WorkInFlight::begin(Arc::clone(self), work)
+        self.with_state(|state| state.token_hash.clone())
     }
 
     /// Its image, its size, and what it has of its own.
     #[must_use]
-    pub fn terms(&self) -> Terms {
-        self.with_mind(|mind| mind.terms.clone())
+    pub fn terms(&self) -> InstanceSettings {
+        self.with_state(|state| state.terms.clone())
     }
 
     /// How soon it sleeps.
     #[must_use]
-    pub fn policy(&self) -> Policy {
-        self.with_mind(|mind| mind.policy)
+    pub fn policy(&self) -> SleepPolicy {
+        self.with_state(|state| state.policy)
+    }
+
+    /// The ports that its owner opened.
+    #[must_use]
+    pub fn ports(&self) -> PortList {
+        self.with_state(|state| state.ports.clone())
+    }
+
+    /// Whether its owner opened `port`.
+    #[must_use]
+    pub fn has_open(&self, port: u16) -> bool {
+        self.with_state(|state| state.ports.contains(port))
+    }
+
+    /// Whether its owner opened any.
+    #[must_use]
+    pub fn has_open_ports(&self) -> bool {
+        self.with_state(|state| !state.ports.is_empty())
+    }
+
+    pub(super) fn take_ports(&self, ports: PortList) {
+        self.with_state(|state| state.ports = ports);
     }
 
     /// How it is to sleep sooner than usual, while nobody uses it.
-    pub(super) fn squeeze(&self) -> Option<Squeeze> {
+    pub(super) fn pressure(&self) -> Option<MemoryPressure> {
         let active_at = self.active_at();
-        self.with_mind(|mind| mind.squeezed.filter(|(since, _)| *since >= active_at).map(|(_, squeeze)| squeeze))
+        self.with_state(|state| {
+            state.under_pressure.filter(|(since, _)| *since >= active_at).map(|(_, pressure)| pressure)
+        })
     }
 
     /// Makes it sleep as soon as nothing is in flight.
-    pub(super) fn set_squeeze(&self, at: Timestamp, squeeze: Squeeze) {
-        self.with_mind(|mind| mind.squeezed = Some((at, squeeze)));
+    pub(super) fn put_under_pressure(&self, at: Timestamp, pressure: MemoryPressure) {
+        self.with_state(|state| state.under_pressure = Some((at, pressure)));
         self.look_at_ms.store(0, Ordering::SeqCst);
     }
 
     /// Whether the container that is there is an older one than would be made now.
     #[must_use]
     pub fn is_outdated(&self) -> bool {
-        self.with_mind(|mind| mind.reality.is_some_and(|reality| reality.renewal != Renewal::Current))
+        self.with_state(|state| state.reality.is_some_and(|reality| reality.renewal != ContainerRenewal::Current))
     }
 
     /// When it was last used; while something holds it, when that began or later.
     #[must_use]
     pub fn active_at(&self) -> Timestamp {
         self.now().map_or(Timestamp(0), |now| self.work.idle_since(now))
-    }
-
-    /// Says that a connection is open on which bytes may move; only their moving keeps it awake.
-    #[must_use]
-    pub fn open_flow(self: &Arc<Self>, work: Work) -> Flow {
-        Flow::open(Arc::clone(self), work)
     }
 
     /// Whether the status says awake. Without a lock, unlike [`Instance::is_awake`].
@@ -226,7 +242,7 @@ impl Instance {
     }
 
     /// Whether anybody uses it, or its `container` is at something by itself.
-    pub(super) fn activity(&self, now: Timestamp, container: Container) -> Activity {
+    pub(super) fn activity(&self, now: Timestamp, container: ContainerPhase) -> Activity {
         if let Some(until) = self.work.busy_until(now) {
             // Nobody comes by to say that a job is at its limit, or that a download ended.
             self.look_at_ms.fetch_min(until.0, Ordering::SeqCst);
@@ -236,7 +252,8 @@ impl Instance {
 
     /// Whether something holds it awake now.
     pub(super) fn is_at_work(&self, now: Timestamp) -> bool {
-        let container = self.with_mind(|mind| mind.reality).map_or(Container::Frozen, |reality| reality.container);
+        let container =
+            self.with_state(|state| state.reality).map_or(ContainerPhase::Frozen, |reality| reality.container);
         self.work.activity(now, container) == Activity::Working
     }
 
@@ -247,7 +264,7 @@ impl Instance {
 
     /// `now`; or, when the clock was set back since the last wish, just after that: the later of two wishes counts.
     pub(super) fn after_all_wishes(&self, now: Timestamp) -> Timestamp {
-        let last = self.with_mind(|mind| mind.wished_at);
+        let last = self.with_state(|state| state.wished_at);
         last.map_or(now, |last| now.max(last.plus(std::time::Duration::from_millis(1))))
     }
 
@@ -268,20 +285,20 @@ impl Instance {
     }
 
     /// Changes the jobs it declared; they are work until the last of them is over.
-    pub(super) fn change_jobs<T>(&self, change: impl FnOnce(&mut BTreeMap<String, Job>) -> T) -> T {
-        self.with_mind(|mind| {
-            let changed = change(&mut mind.jobs);
-            self.work.declared(mind.jobs.values().map(|job| job.until).max());
+    pub(super) fn change_jobs<T>(&self, change: impl FnOnce(&mut BTreeMap<String, DeclaredJob>) -> T) -> T {
+        self.with_state(|state| {
+            let changed = change(&mut state.jobs);
+            self.work.declared(state.jobs.values().map(|job| job.until).max());
             changed
         })
     }
 
-    pub(super) fn with_mind<T>(&self, act: impl FnOnce(&mut Mind) -> T) -> T {
-        act(&mut self.mind.lock().unwrap_or_else(PoisonError::into_inner))
+    pub(super) fn with_state<T>(&self, act: impl FnOnce(&mut InstanceState) -> T) -> T {
+        act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Changes the status and tells the watchers, if `change` says that it changed something.
-    pub(super) fn publish(&self, change: impl FnOnce(&mut Status) -> bool) -> bool {
+    pub(super) fn publish(&self, change: impl FnOnce(&mut InstanceStatus) -> bool) -> bool {
         self.status.send_if_modified(|status| {
             let changed = change(status);
             self.up.store(status.fact == Fact::Awake, Ordering::SeqCst);
@@ -295,23 +312,23 @@ impl Instance {
 
     /// Takes a committed wish in: it is tried at once, whatever failed before. One that a later wish has overtaken
     /// changes nothing.
-    pub(super) fn take_wish(&self, asked: Asked) {
-        self.with_mind(|mind| {
-            if Some(asked.at) < mind.wished_at {
+    pub(super) fn take_wish(&self, asked: WishRecord) {
+        self.with_state(|state| {
+            if Some(asked.at) < state.wished_at {
                 return;
             }
-            mind.wished_at = Some(asked.at);
-            mind.cause = Some(asked.cause);
-            mind.failures = 0;
+            state.wished_at = Some(asked.at);
+            state.cause = Some(asked.cause);
+            state.failures = 0;
             self.publish(|status| std::mem::replace(&mut status.wish, asked.wish) != asked.wish);
         });
     }
 
     /// Takes in terms and upgrades that another process wrote.
-    pub(super) fn take_terms(&self, terms: Terms, policy: Policy, upgrade: Upgrade) {
-        let changed = self.with_mind(|mind| {
-            let changed = mind.terms != terms || mind.upgrade != upgrade;
-            (mind.terms, mind.policy, mind.upgrade) = (terms, policy, upgrade);
+    pub(super) fn take_terms(&self, terms: InstanceSettings, policy: SleepPolicy, upgrade: UpgradeProgress) {
+        let changed = self.with_state(|state| {
+            let changed = state.terms != terms || state.upgrade != upgrade;
+            (state.terms, state.policy, state.upgrade) = (terms, policy, upgrade);
             changed
         });
         if changed {
@@ -321,7 +338,7 @@ impl Instance {
 
     /// Forgets what was seen, so that the next step is to look.
     pub(super) fn forget_reality(&self) {
-        self.with_mind(|mind| mind.reality = None);
+        self.with_state(|state| state.reality = None);
         self.look_at_ms.store(0, Ordering::SeqCst);
     }
 
@@ -329,6 +346,8 @@ impl Instance {
     #[must_use]
     pub fn is_awake(&self) -> bool {
         self.fact() == Fact::Awake
-            && self.with_mind(|mind| mind.reality.is_none_or(|r| r.container == (Container::Running { ready: true })))
+            && self.with_state(|state| {
+                state.reality.is_none_or(|r| r.container == (ContainerPhase::Running { ready: true }))
+            })
     }
 }

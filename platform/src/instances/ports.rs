@@ -1,10 +1,7 @@
 //! Further ports of an instance, which its owner may open to himself: none unless he does.
 
 use std::fmt;
-use std::sync::Arc;
 
-use super::{Instance, Instances, store};
-use crate::error::{Error, Result};
 use crate::hosts::port_number;
 
 /// Ports that one instance may have open: each may come to have a certificate.
@@ -14,11 +11,11 @@ const LOWEST: u16 = 1024;
 
 /// The open ports, in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ports(Vec<u16>);
+pub struct PortList(Vec<u16>);
 
 /// Why a text is no list of ports. `Display` is for the person who typed it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PortsError {
+pub enum PortListError {
     #[error("Ports are numbers and ranges between commas, such as 3000, 8000-8003.")]
     NotAList,
     #[error("{0} is not between 1024 and 65535.")]
@@ -27,27 +24,27 @@ pub enum PortsError {
     TooMany,
 }
 
-impl Ports {
+impl PortList {
     /// Reads `3000, 8000-8003`; nothing at all is no port.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn parse(text: &str) -> std::result::Result<Self, PortsError> {
+    pub fn parse(text: &str) -> Result<Self, PortListError> {
         let mut ports = Vec::new();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
             let (first, last) = (port(first.trim())?, port(last.trim())?);
             if first > last {
-                return Err(PortsError::NotAList);
+                return Err(PortListError::NotAList);
             }
             if usize::from(last - first) >= MOST_PORTS {
-                return Err(PortsError::TooMany);
+                return Err(PortListError::TooMany);
             }
             ports.extend(first..=last);
         }
         ports.sort_unstable();
         ports.dedup();
-        if ports.len() > MOST_PORTS { Err(PortsError::TooMany) } else { Ok(Self(ports)) }
+        if ports.len() > MOST_PORTS { Err(PortListError::TooMany) } else { Ok(Self(ports)) }
     }
 
     /// One after another.
@@ -68,15 +65,15 @@ impl Ports {
     }
 }
 
-fn port(text: &str) -> std::result::Result<u16, PortsError> {
+fn port(text: &str) -> Result<u16, PortListError> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(PortsError::NotAList);
+        return Err(PortListError::NotAList);
     }
-    port_number(text).filter(|port| *port >= LOWEST).ok_or_else(|| PortsError::OutOfRange(text.to_owned()))
+    port_number(text).filter(|port| *port >= LOWEST).ok_or_else(|| PortListError::OutOfRange(text.to_owned()))
 }
 
-impl fmt::Display for Ports {
-    /// As [`Ports::parse`] reads it, neighbours as a range.
+impl fmt::Display for PortList {
+    /// As [`PortList::parse`] reads it, neighbours as a range.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let runs = self.0.chunk_by(|a, b| *b == a + 1);
         for (i, run) in runs.enumerate() {
@@ -87,50 +84,6 @@ impl fmt::Display for Ports {
             }
         }
         Ok(())
-    }
-}
-
-impl Instances {
-    /// Opens these ports of the instance to its owner, and no others.
-    ///
-    /// # Errors
-    /// `Invalid` when the contract's own port is among them.
-    pub async fn set_ports(&self, instance: &Arc<Instance>, ports: &Ports) -> Result<()> {
-        if ports.contains(self.0.port) {
-            let sentence = format!("Port {} is what the instance's own address leads to.", self.0.port);
-            return Err(Error::invalid("ports", sentence));
-        }
-        let tx = self.0.db.begin().await?;
-        if !store::set_ports(&tx, instance.id, ports).await? {
-            return Err(Error::NotFound);
-        }
-        tx.commit().await?;
-        self.admit(instance.id).await?;
-        Ok(())
-    }
-}
-
-impl Instance {
-    /// The ports that its owner opened.
-    #[must_use]
-    pub fn ports(&self) -> Ports {
-        self.with_mind(|mind| mind.ports.clone())
-    }
-
-    /// Whether its owner opened `port`.
-    #[must_use]
-    pub fn has_open(&self, port: u16) -> bool {
-        self.with_mind(|mind| mind.ports.contains(port))
-    }
-
-    /// Whether its owner opened any.
-    #[must_use]
-    pub fn has_open_ports(&self) -> bool {
-        self.with_mind(|mind| !mind.ports.is_empty())
-    }
-
-    pub(super) fn take_ports(&self, ports: Ports) {
-        self.with_mind(|mind| mind.ports = ports);
     }
 }
 
@@ -149,17 +102,17 @@ mod tests {
             ("8001, 3000,8000 , 3000", Ok("3000, 8000-8001")),
             ("8000 - 8003", Ok("8000-8003")),
             ("65520-65535", Ok("65520-65535")),
-            ("80", Err(PortsError::OutOfRange("80".into()))),
-            ("70000", Err(PortsError::OutOfRange("70000".into()))),
-            ("03000", Err(PortsError::OutOfRange("03000".into()))),
-            ("8003-8000", Err(PortsError::NotAList)),
-            ("3000-", Err(PortsError::NotAList)),
-            ("3000;4000", Err(PortsError::NotAList)),
-            ("http", Err(PortsError::NotAList)),
-            ("1024-65535", Err(PortsError::TooMany)),
-            ("3000-3015, 4000", Err(PortsError::TooMany)),
+            ("80", Err(PortListError::OutOfRange("80".into()))),
+            ("70000", Err(PortListError::OutOfRange("70000".into()))),
+            ("03000", Err(PortListError::OutOfRange("03000".into()))),
+            ("8003-8000", Err(PortListError::NotAList)),
+            ("3000-", Err(PortListError::NotAList)),
+            ("3000;4000", Err(PortListError::NotAList)),
+            ("http", Err(PortListError::NotAList)),
+            ("1024-65535", Err(PortListError::TooMany)),
+            ("3000-3015, 4000", Err(PortListError::TooMany)),
         ] {
-            let shown = Ports::parse(text).map(|ports| ports.to_string());
+            let shown = PortList::parse(text).map(|ports| ports.to_string());
             assert_eq!(shown, read.map(str::to_owned), "{text}");
         }
     }
@@ -167,13 +120,13 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_shown_reads_the_same(ports in proptest::collection::btree_set(1024u16..=65535, 0..=MOST_PORTS)) {
-            let ports = Ports(ports.into_iter().collect());
-            prop_assert_eq!(Ports::parse(&ports.to_string()), Ok(ports));
+            let ports = PortList(ports.into_iter().collect());
+            prop_assert_eq!(PortList::parse(&ports.to_string()), Ok(ports));
         }
 
         #[test]
         fn no_text_brings_it_down(text in "[0-9, -]{0,40}") {
-            let _ = Ports::parse(&text);
+            let _ = PortList::parse(&text);
         }
     }
 }

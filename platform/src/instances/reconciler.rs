@@ -14,8 +14,8 @@ use futures_util::StreamExt as _;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::instance::Mind;
-use super::rules::{Container, Fact, Reality, Renewal};
+use super::instance::InstanceState;
+use super::rules::{ContainerPhase, ContainerRenewal, Fact, ObservedState};
 use super::{Instance, Instances};
 use crate::clock::Timestamp;
 use crate::containers::{ContainerState, ObservedContainer, ObservedInstance};
@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Who is being driven, and who asked to be.
 #[derive(Default)]
-pub(super) struct Rounds {
+pub(super) struct ReconcilerState {
     /// Driven now; true when nudged meanwhile.
     driving: Mutex<HashMap<InstanceId, bool>>,
     quiet: Notify,
@@ -173,9 +173,9 @@ impl Instances {
         for instance in self.all() {
             let nothing = ObservedInstance { instance: instance.id, volume: false, container: None };
             let seen = there.get(&instance.id).copied().unwrap_or(&nothing);
-            instance.with_mind(|mind| {
-                if mind.container.as_deref() != container_id(seen) || mind.reality != Some(reality(mind, seen)) {
-                    mind.reality = None;
+            instance.with_state(|state| {
+                if state.container.as_deref() != container_id(seen) || state.reality != Some(reality(state, seen)) {
+                    state.reality = None;
                 }
             });
             self.nudge(&instance);
@@ -184,20 +184,21 @@ impl Instances {
     }
 
     /// Takes in what the driver saw. A container that ended by itself stays so until somebody wants it again.
-    pub(super) fn note(&self, instance: &Arc<Instance>, seen: &ObservedInstance) -> Reality {
+    pub(super) fn note(&self, instance: &Arc<Instance>, seen: &ObservedInstance) -> ObservedState {
         let now = self.0.clock.now();
-        let reality = instance.with_mind(|mind| {
-            if !std::mem::replace(&mut mind.looked, true) && is_running(seen) {
+        let reality = instance.with_state(|state| {
+            if !std::mem::replace(&mut state.looked, true) && is_running(seen) {
                 // What was in use when the last process ended is not known: it gets the benefit of the doubt.
                 instance.work.touch(now);
             }
             let stopped = seen.container.as_ref().is_none_or(|c| c.state == ContainerState::Stopped);
-            mind.ready &= mind.container.as_deref() == container_id(seen) && !stopped;
-            mind.container = container_id(seen).map(Arc::from);
-            mind.image_id = seen.container.as_ref().map(|c| c.image_id.clone());
-            *mind.reality.insert(reality(mind, seen))
+            state.ready &= state.container.as_deref() == container_id(seen) && !stopped;
+            state.container = container_id(seen).map(Arc::from);
+            state.image_id = seen.container.as_ref().map(|c| c.image_id.clone());
+            *state.reality.insert(reality(state, seen))
         });
-        if instance.fact() == Fact::Awake && matches!(reality.container, Container::Stopped | Container::None) {
+        if instance.fact() == Fact::Awake && matches!(reality.container, ContainerPhase::Stopped | ContainerPhase::None)
+        {
             instance.work.forget_after(now.minus(instance.policy().stop_after));
             tracing::warn!(instance.id = %instance.id, handle = %instance.handle, exit = ?seen.container.as_ref().and_then(|c| c.exit), "an instance ended by itself");
         }
@@ -240,7 +241,7 @@ impl Instances {
     /// The engine is back: what failed for want of it is tried at once.
     fn forgive(&self) {
         for instance in self.all() {
-            instance.with_mind(|mind| mind.failures = 0);
+            instance.with_state(|state| state.failures = 0);
         }
     }
 
@@ -304,38 +305,38 @@ fn is_running(seen: &ObservedInstance) -> bool {
 }
 
 /// What was seen, as a decision needs it.
-fn reality(mind: &Mind, seen: &ObservedInstance) -> Reality {
+fn reality(state: &InstanceState, seen: &ObservedInstance) -> ObservedState {
     let known = |found: &ObservedContainer| {
-        mind.token_hash.as_deref().is_some_and(|hash| found.token_hash == hex::encode(hash))
+        state.token_hash.as_deref().is_some_and(|hash| found.token_hash == hex::encode(hash))
     };
     let container = match &seen.container {
-        None => Container::None,
+        None => ContainerPhase::None,
         // A container whose token the ledger does not know can do nothing for its owner.
-        Some(found) if !known(found) => Container::Outdated { stopped: found.state == ContainerState::Stopped },
+        Some(found) if !known(found) => ContainerPhase::Outdated { stopped: found.state == ContainerState::Stopped },
         Some(found) => match found.state {
-            ContainerState::Stopped => Container::Stopped,
-            ContainerState::Frozen => Container::Frozen,
-            ContainerState::Running => Container::Running { ready: mind.ready },
+            ContainerState::Stopped => ContainerPhase::Stopped,
+            ContainerState::Frozen => ContainerPhase::Frozen,
+            ContainerState::Running => ContainerPhase::Running { ready: state.ready },
         },
     };
-    let renewal = seen.container.as_ref().map_or(Renewal::Current, |found| renewal(mind, found));
-    Reality { volume: seen.volume, container, renewal }
+    let renewal = seen.container.as_ref().map_or(ContainerRenewal::Current, |found| renewal(state, found));
+    ObservedState { volume: seen.volume, container, renewal }
 }
 
 /// Whether another container should take the place of `found`.
-pub(super) fn renewal(mind: &Mind, found: &ObservedContainer) -> Renewal {
-    let upgrade = &mind.upgrade;
+pub(super) fn renewal(state: &InstanceState, found: &ObservedContainer) -> ContainerRenewal {
+    let upgrade = &state.upgrade;
     let (before, refused) = (upgrade.image_before.as_ref(), upgrade.image_refused.as_ref());
     if refused == Some(&found.image_id) && before.is_some_and(|before| *before != found.image_id) {
-        return Renewal::GoBack;
+        return ContainerRenewal::GoBack;
     }
-    let changed = !found.current || found.image != mind.terms.image || found.size != mind.terms.size;
+    let changed = !found.current || found.image != state.terms.image || found.size != state.terms.size;
     // What did not become ready is not tried again, unless another image was asked for since.
-    if !changed || (found.image == mind.terms.image && refused == Some(&found.newest_image_id)) {
-        Renewal::Current
+    if !changed || (found.image == state.terms.image && refused == Some(&found.newest_image_id)) {
+        ContainerRenewal::Current
     } else if found.made_at < upgrade.renew_at {
-        Renewal::Now
+        ContainerRenewal::Now
     } else {
-        Renewal::AtNextStart
+        ContainerRenewal::AtNextStart
     }
 }

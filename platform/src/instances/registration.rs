@@ -24,10 +24,10 @@ impl Module for Instances {
     }
 
     fn gauges(&self, now: Timestamp) -> Vec<GaugeFamily> {
-        let mut by_fact: BTreeMap<String, i64> = BTreeMap::new();
+        let mut by_fact: BTreeMap<&'static str, i64> = BTreeMap::new();
         let mut stuck = 0;
         for status in self.all().iter().map(|instance| instance.status()) {
-            *by_fact.entry(status.fact.word()).or_default() += 1;
+            *by_fact.entry(status.fact.as_str()).or_default() += 1;
             stuck += i64::from(status.is_stuck(now));
         }
         vec![

@@ -53,7 +53,7 @@ pub enum Fact {
 /// Which part of a wake is done, for the page that shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Stage {
+pub enum WakeStage {
     Asked,
     Volume,
     Container,
@@ -87,7 +87,7 @@ pub enum Cause {
 
 /// After how long without work an instance sleeps, and how deeply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Policy {
+pub struct SleepPolicy {
     pub freeze_after: Duration,
     pub stop_after: Duration,
     /// The container is removed and the volume kept.
@@ -96,14 +96,14 @@ pub struct Policy {
 
 /// What is really there, as far as a decision needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reality {
+pub struct ObservedState {
     pub volume: bool,
-    pub container: Container,
-    pub renewal: Renewal,
+    pub container: ContainerPhase,
+    pub renewal: ContainerRenewal,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Container {
+pub enum ContainerPhase {
     None,
     /// There, but not the one the ledger knows: its token is another, and it can do nothing for its owner.
     Outdated {
@@ -119,7 +119,7 @@ pub enum Container {
 
 /// Whether the container is the one that would be made now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Renewal {
+pub enum ContainerRenewal {
     Current,
     /// Its image was rebuilt or its limits changed: a new one takes its place before it is next started.
     AtNextStart,
@@ -140,7 +140,7 @@ pub enum Activity {
 
 /// The one next thing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum NextStep {
     MakeVolume,
     MakeContainer,
     /// A new container in the place of the stopped one.
@@ -158,7 +158,7 @@ pub enum Step {
 }
 
 /// Decides the next step. Every step brings the instance nearer to what is wished, so a few of them always end in
-/// [`Step::Rest`]:
+/// [`NextStep::Rest`]:
 ///
 /// ```text
 ///            MakeVolume  MakeContainer   Start     AwaitReady
@@ -172,56 +172,70 @@ pub enum Step {
 /// A stopped container that is not current is replaced before it starts (Upgrade); should the new one not become ready,
 /// the one before comes back (GoBack). What nobody used for very long loses its container and keeps its volume.
 #[must_use]
-pub fn decide(wish: Wish, reality: Reality, activity: Activity, policy: Policy) -> Step {
-    let must_renew = reality.renewal == Renewal::Now;
+pub fn decide(wish: Wish, reality: ObservedState, activity: Activity, policy: SleepPolicy) -> NextStep {
+    let must_renew = reality.renewal == ContainerRenewal::Now;
     match (wish, tier(wish, activity, policy), reality.container) {
-        (Wish::Removed, _, Container::None) => Step::Rest(None),
-        (Wish::Removed, ..) => Step::RemoveContainer,
+        (Wish::Removed, _, ContainerPhase::None) => NextStep::Rest(None),
+        (Wish::Removed, ..) => NextStep::RemoveContainer,
 
         // Memory does not outlive its container, so what must be renewed has nothing to be thawed or frozen for. Only work in
         // flight is waited for.
-        (_, Tier::Awake | Tier::Frozen, Container::Frozen) if must_renew => Step::Stop,
-        (_, Tier::Awake | Tier::Frozen, Container::Running { ready: true })
+        (_, SleepDepth::Awake | SleepDepth::Frozen, ContainerPhase::Frozen) if must_renew => NextStep::Stop,
+        (_, SleepDepth::Awake | SleepDepth::Frozen, ContainerPhase::Running { ready: true })
             if must_renew && activity != Activity::Working =>
         {
-            Step::Stop
+            NextStep::Stop
         }
-        (_, Tier::Awake, Container::Stopped | Container::Running { ready: false })
-            if reality.renewal == Renewal::GoBack =>
+        (_, SleepDepth::Awake, ContainerPhase::Stopped | ContainerPhase::Running { ready: false })
+            if reality.renewal == ContainerRenewal::GoBack =>
         {
-            Step::GoBack
+            NextStep::GoBack
         }
-        (_, Tier::Awake, Container::Stopped) if reality.renewal != Renewal::Current => Step::Upgrade,
+        (_, SleepDepth::Awake, ContainerPhase::Stopped) if reality.renewal != ContainerRenewal::Current => {
+            NextStep::Upgrade
+        }
 
-        (_, Tier::Awake, Container::None) if !reality.volume => Step::MakeVolume,
-        (_, Tier::Awake, Container::None | Container::Outdated { .. }) => Step::MakeContainer,
-        (_, Tier::Awake, Container::Stopped) => Step::Start,
-        (_, Tier::Awake, Container::Frozen) => Step::Thaw,
-        (_, Tier::Awake, Container::Running { ready: false }) => Step::AwaitReady,
-        (_, Tier::Awake, Container::Running { ready: true }) => Step::Rest(until(policy.freeze_after, activity)),
+        (_, SleepDepth::Awake, ContainerPhase::None) if !reality.volume => NextStep::MakeVolume,
+        (_, SleepDepth::Awake, ContainerPhase::None | ContainerPhase::Outdated { .. }) => NextStep::MakeContainer,
+        (_, SleepDepth::Awake, ContainerPhase::Stopped) => NextStep::Start,
+        (_, SleepDepth::Awake, ContainerPhase::Frozen) => NextStep::Thaw,
+        (_, SleepDepth::Awake, ContainerPhase::Running { ready: false }) => NextStep::AwaitReady,
+        (_, SleepDepth::Awake, ContainerPhase::Running { ready: true }) => {
+            NextStep::Rest(until(policy.freeze_after, activity))
+        }
 
-        (_, Tier::Frozen, Container::Running { ready: true }) => Step::Freeze,
+        (_, SleepDepth::Frozen, ContainerPhase::Running { ready: true }) => NextStep::Freeze,
         // Frozen means ready in milliseconds: what never answered starts afresh at the next wake instead.
-        (_, Tier::Frozen, Container::Running { ready: false }) => Step::Stop,
-        (_, Tier::Frozen, Container::Frozen) => Step::Rest(until(policy.stop_after, activity)),
+        (_, SleepDepth::Frozen, ContainerPhase::Running { ready: false }) => NextStep::Stop,
+        (_, SleepDepth::Frozen, ContainerPhase::Frozen) => NextStep::Rest(until(policy.stop_after, activity)),
 
-        (_, Tier::Stopped | Tier::Absent, Container::Running { .. } | Container::Frozen) => Step::Stop,
-        (_, Tier::Absent, Container::Stopped) => Step::RemoveContainer,
+        (_, SleepDepth::Stopped | SleepDepth::Absent, ContainerPhase::Running { .. } | ContainerPhase::Frozen) => {
+            NextStep::Stop
+        }
+        (_, SleepDepth::Absent, ContainerPhase::Stopped) => NextStep::RemoveContainer,
 
         // Whatever it is, nobody wants it now; the next wake makes the right one in its place, and goes back to what this one
         // was made from should that not do.
-        (_, Tier::Frozen | Tier::Stopped | Tier::Absent, Container::Outdated { stopped: false }) => Step::Stop,
-        (_, Tier::Absent, Container::Outdated { stopped: true }) => Step::RemoveContainer,
+        (
+            _,
+            SleepDepth::Frozen | SleepDepth::Stopped | SleepDepth::Absent,
+            ContainerPhase::Outdated { stopped: false },
+        ) => NextStep::Stop,
+        (_, SleepDepth::Absent, ContainerPhase::Outdated { stopped: true }) => NextStep::RemoveContainer,
         // Nothing is started just to be put to sleep.
-        (_, Tier::Frozen | Tier::Stopped, Container::Stopped | Container::Outdated { stopped: true }) => {
-            Step::Rest(until(policy.remove_after, activity))
+        (
+            _,
+            SleepDepth::Frozen | SleepDepth::Stopped,
+            ContainerPhase::Stopped | ContainerPhase::Outdated { stopped: true },
+        ) => NextStep::Rest(until(policy.remove_after, activity)),
+        (_, SleepDepth::Frozen | SleepDepth::Stopped | SleepDepth::Absent, ContainerPhase::None) => {
+            NextStep::Rest(None)
         }
-        (_, Tier::Frozen | Tier::Stopped | Tier::Absent, Container::None) => Step::Rest(None),
     }
 }
 
 #[derive(Clone, Copy)]
-enum Tier {
+enum SleepDepth {
     Awake,
     Frozen,
     Stopped,
@@ -229,15 +243,15 @@ enum Tier {
     Absent,
 }
 
-fn tier(wish: Wish, activity: Activity, policy: Policy) -> Tier {
+fn tier(wish: Wish, activity: Activity, policy: SleepPolicy) -> SleepDepth {
     match (wish, activity) {
-        (_, Activity::Idle(idle)) if idle >= policy.remove_after => Tier::Absent,
-        (Wish::Stopped | Wish::Suspended | Wish::Leaving | Wish::Removed, _) => Tier::Stopped,
-        (Wish::Available, Activity::Working) => Tier::Awake,
-        (Wish::Frozen, Activity::Working) => Tier::Frozen,
-        (Wish::Available | Wish::Frozen, Activity::Idle(idle)) if idle >= policy.stop_after => Tier::Stopped,
-        (Wish::Available, Activity::Idle(idle)) if idle < policy.freeze_after => Tier::Awake,
-        (Wish::Available | Wish::Frozen, Activity::Idle(_)) => Tier::Frozen,
+        (_, Activity::Idle(idle)) if idle >= policy.remove_after => SleepDepth::Absent,
+        (Wish::Stopped | Wish::Suspended | Wish::Leaving | Wish::Removed, _) => SleepDepth::Stopped,
+        (Wish::Available, Activity::Working) => SleepDepth::Awake,
+        (Wish::Frozen, Activity::Working) => SleepDepth::Frozen,
+        (Wish::Available | Wish::Frozen, Activity::Idle(idle)) if idle >= policy.stop_after => SleepDepth::Stopped,
+        (Wish::Available, Activity::Idle(idle)) if idle < policy.freeze_after => SleepDepth::Awake,
+        (Wish::Available | Wish::Frozen, Activity::Idle(_)) => SleepDepth::Frozen,
     }
 }
 
@@ -250,19 +264,19 @@ fn until(limit: Duration, activity: Activity) -> Option<Duration> {
 
 /// How much sooner than usual an instance sleeps, because the host needs its memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Squeeze {
+pub enum MemoryPressure {
     Freeze,
     Stop,
 }
 
-impl Policy {
-    /// This policy for one that is squeezed: it sleeps as soon as nothing is in flight.
+impl SleepPolicy {
+    /// This policy for one that is under_pressure: it sleeps as soon as nothing is in flight.
     #[must_use]
-    pub fn squeezed(self, squeeze: Option<Squeeze>) -> Self {
-        match squeeze {
+    pub fn under_pressure(self, pressure: Option<MemoryPressure>) -> Self {
+        match pressure {
             None => self,
-            Some(Squeeze::Freeze) => Self { freeze_after: Duration::ZERO, ..self },
-            Some(Squeeze::Stop) => Self { freeze_after: Duration::ZERO, stop_after: Duration::ZERO, ..self },
+            Some(MemoryPressure::Freeze) => Self { freeze_after: Duration::ZERO, ..self },
+            Some(MemoryPressure::Stop) => Self { freeze_after: Duration::ZERO, stop_after: Duration::ZERO, ..self },
         }
     }
 }
@@ -286,8 +300,15 @@ impl Wish {
 
     /// The one word for it, in database, JSON, metrics, logs and the operator's commands.
     #[must_use]
-    pub fn word(self) -> String {
-        word(&self)
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Available => "available",
+            Self::Frozen => "frozen",
+            Self::Stopped => "stopped",
+            Self::Suspended => "suspended",
+            Self::Leaving => "leaving",
+            Self::Removed => "removed",
+        }
     }
 }
 
@@ -298,25 +319,44 @@ impl Fact {
         !matches!(self, Self::Absent | Self::Awake | Self::Frozen | Self::Stopped | Self::Removed)
     }
 
-    /// The one word for it: see [`Wish::word`].
+    /// The one word for it: see [`Wish::as_str`].
     #[must_use]
-    pub fn word(self) -> String {
-        word(&self)
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Provisioning => "provisioning",
+            Self::Awake => "awake",
+            Self::Freezing => "freezing",
+            Self::Frozen => "frozen",
+            Self::Thawing => "thawing",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+            Self::Waking => "waking",
+            Self::Upgrading => "upgrading",
+            Self::Removing => "removing",
+            Self::Removed => "removed",
+            Self::Failed => "failed",
+        }
     }
 }
 
 impl Cause {
-    /// The one word for it: see [`Wish::word`].
+    /// The one word for it: see [`Wish::as_str`].
     #[must_use]
-    pub fn word(self) -> String {
-        word(&self)
-    }
-}
-
-pub(super) fn word(unit: &impl Serialize) -> String {
-    match serde_json::to_value(unit) {
-        Ok(serde_json::Value::String(word)) => word,
-        other => unreachable!("unit variants are words, not {other:?}"),
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SignUp => "sign_up",
+            Self::Visit => "visit",
+            Self::OwnerAsked => "owner_asked",
+            Self::OperatorAsked => "operator_asked",
+            Self::Idle => "idle",
+            Self::Alarm => "alarm",
+            Self::Webhook => "webhook",
+            Self::Pressure => "pressure",
+            Self::Upgrade => "upgrade",
+            Self::FoundSo => "found_so",
+            Self::Failure => "failure",
+        }
     }
 }
 

@@ -3,8 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::instances::wishes::ALL_WISHES;
 
-const POLICY: Policy = Policy {
+const POLICY: SleepPolicy = SleepPolicy {
     freeze_after: Duration::from_secs(300),
     stop_after: Duration::from_secs(1800),
     remove_after: Duration::from_secs(86400),
@@ -12,81 +13,109 @@ const POLICY: Policy = Policy {
 const FRESH: Activity = Activity::Idle(Duration::ZERO);
 const IDLE: Activity = Activity::Idle(Duration::from_secs(300));
 const LONG_IDLE: Activity = Activity::Idle(Duration::from_secs(1800));
-const READY: Container = Container::Running { ready: true };
-const UNREADY: Container = Container::Running { ready: false };
+const READY: ContainerPhase = ContainerPhase::Running { ready: true };
+const UNREADY: ContainerPhase = ContainerPhase::Running { ready: false };
 
 #[test]
 fn the_table() {
     let minutes = |m: u64| Some(Duration::from_secs(m * 60));
     for (sentence, wish, volume, container, activity, step) in [
-        ("a new instance gets its volume first", Wish::Available, false, Container::None, FRESH, Step::MakeVolume),
-        ("then its container", Wish::Available, true, Container::None, FRESH, Step::MakeContainer),
+        (
+            "a new instance gets its volume first",
+            Wish::Available,
+            false,
+            ContainerPhase::None,
+            FRESH,
+            NextStep::MakeVolume,
+        ),
+        ("then its container", Wish::Available, true, ContainerPhase::None, FRESH, NextStep::MakeContainer),
         (
             "a container of another token is replaced",
             Wish::Available,
             true,
-            Container::Outdated { stopped: true },
+            ContainerPhase::Outdated { stopped: true },
             FRESH,
-            Step::MakeContainer,
+            NextStep::MakeContainer,
         ),
-        ("a visit starts what is stopped", Wish::Available, true, Container::Stopped, FRESH, Step::Start),
-        ("a visit thaws what is frozen", Wish::Available, true, Container::Frozen, FRESH, Step::Thaw),
-        ("running is not awake until it answers", Wish::Available, true, UNREADY, FRESH, Step::AwaitReady),
-        ("awake and in use is left alone", Wish::Available, true, READY, Activity::Working, Step::Rest(None)),
+        ("a visit starts what is stopped", Wish::Available, true, ContainerPhase::Stopped, FRESH, NextStep::Start),
+        ("a visit thaws what is frozen", Wish::Available, true, ContainerPhase::Frozen, FRESH, NextStep::Thaw),
+        ("running is not awake until it answers", Wish::Available, true, UNREADY, FRESH, NextStep::AwaitReady),
+        ("awake and in use is left alone", Wish::Available, true, READY, Activity::Working, NextStep::Rest(None)),
         (
             "awake and just used is looked at when it may freeze",
             Wish::Available,
             true,
             READY,
             FRESH,
-            Step::Rest(minutes(5)),
+            NextStep::Rest(minutes(5)),
         ),
-        ("idle freezes", Wish::Available, true, READY, IDLE, Step::Freeze),
-        ("idle and never answered stops", Wish::Available, true, UNREADY, IDLE, Step::Stop),
-        ("asked to sleep before it answered stops", Wish::Frozen, true, UNREADY, FRESH, Step::Stop),
+        ("idle freezes", Wish::Available, true, READY, IDLE, NextStep::Freeze),
+        ("idle and never answered stops", Wish::Available, true, UNREADY, IDLE, NextStep::Stop),
+        ("asked to sleep before it answered stops", Wish::Frozen, true, UNREADY, FRESH, NextStep::Stop),
         (
             "frozen is looked at when it may stop",
             Wish::Available,
             true,
-            Container::Frozen,
+            ContainerPhase::Frozen,
             IDLE,
-            Step::Rest(minutes(25)),
+            NextStep::Rest(minutes(25)),
         ),
-        ("long idle stops", Wish::Available, true, Container::Frozen, LONG_IDLE, Step::Stop),
-        ("idle and stopped stays so", Wish::Available, true, Container::Stopped, IDLE, Step::Rest(minutes(1435))),
-        ("asked to sleep freezes even when just used", Wish::Frozen, true, READY, FRESH, Step::Freeze),
-        ("asked to sleep starts nothing", Wish::Frozen, true, Container::Stopped, FRESH, Step::Rest(minutes(1440))),
-        ("asked to stop stops from frozen", Wish::Stopped, true, Container::Frozen, FRESH, Step::Stop),
+        ("long idle stops", Wish::Available, true, ContainerPhase::Frozen, LONG_IDLE, NextStep::Stop),
+        (
+            "idle and stopped stays so",
+            Wish::Available,
+            true,
+            ContainerPhase::Stopped,
+            IDLE,
+            NextStep::Rest(minutes(1435)),
+        ),
+        ("asked to sleep freezes even when just used", Wish::Frozen, true, READY, FRESH, NextStep::Freeze),
+        (
+            "asked to sleep starts nothing",
+            Wish::Frozen,
+            true,
+            ContainerPhase::Stopped,
+            FRESH,
+            NextStep::Rest(minutes(1440)),
+        ),
+        ("asked to stop stops from frozen", Wish::Stopped, true, ContainerPhase::Frozen, FRESH, NextStep::Stop),
         (
             "a suspended account's instance stops in the middle of work",
             Wish::Suspended,
             true,
             READY,
             Activity::Working,
-            Step::Stop,
+            NextStep::Stop,
         ),
-        ("who leaves is stopped in the middle of work", Wish::Leaving, true, READY, Activity::Working, Step::Stop),
-        ("and nothing is started for them", Wish::Leaving, true, Container::Stopped, FRESH, Step::Rest(minutes(1440))),
+        ("who leaves is stopped in the middle of work", Wish::Leaving, true, READY, Activity::Working, NextStep::Stop),
+        (
+            "and nothing is started for them",
+            Wish::Leaving,
+            true,
+            ContainerPhase::Stopped,
+            FRESH,
+            NextStep::Rest(minutes(1440)),
+        ),
         (
             "long stopped gives its container up",
             Wish::Available,
             true,
-            Container::Stopped,
+            ContainerPhase::Stopped,
             Activity::Idle(Duration::from_secs(86400)),
-            Step::RemoveContainer,
+            NextStep::RemoveContainer,
         ),
         (
             "stopped is looked at when it may be given up",
             Wish::Available,
             true,
-            Container::Stopped,
+            ContainerPhase::Stopped,
             LONG_IDLE,
-            Step::Rest(Some(Duration::from_secs(84600))),
+            NextStep::Rest(Some(Duration::from_secs(84600))),
         ),
-        ("removal takes the container", Wish::Removed, true, READY, Activity::Working, Step::RemoveContainer),
-        ("and keeps the volume", Wish::Removed, true, Container::None, FRESH, Step::Rest(None)),
+        ("removal takes the container", Wish::Removed, true, READY, Activity::Working, NextStep::RemoveContainer),
+        ("and keeps the volume", Wish::Removed, true, ContainerPhase::None, FRESH, NextStep::Rest(None)),
     ] {
-        let reality = Reality { volume, container, renewal: Renewal::Current };
+        let reality = ObservedState { volume, container, renewal: ContainerRenewal::Current };
         assert_eq!(decide(wish, reality, activity, POLICY), step, "{sentence}");
     }
 }
@@ -94,46 +123,64 @@ fn the_table() {
 #[test]
 fn the_table_of_upgrades() {
     for (sentence, container, renewal, activity, step) in [
-        ("a newer one starts in its place", Container::Stopped, Renewal::AtNextStart, FRESH, Step::Upgrade),
+        (
+            "a newer one starts in its place",
+            ContainerPhase::Stopped,
+            ContainerRenewal::AtNextStart,
+            FRESH,
+            NextStep::Upgrade,
+        ),
         (
             "what runs goes on until it next starts",
             READY,
-            Renewal::AtNextStart,
+            ContainerRenewal::AtNextStart,
             FRESH,
-            Step::Rest(Some(POLICY.freeze_after)),
+            NextStep::Rest(Some(POLICY.freeze_after)),
         ),
-        ("what sleeps is thawed all the same", Container::Frozen, Renewal::AtNextStart, FRESH, Step::Thaw),
-        ("asked for, it stops when nothing is in flight", READY, Renewal::Now, FRESH, Step::Stop),
-        ("but not in the middle of work", READY, Renewal::Now, Activity::Working, Step::Rest(None)),
-        ("asked for, what sleeps stops first", Container::Frozen, Renewal::Now, Activity::Working, Step::Stop),
-        ("and then the newer one starts", Container::Stopped, Renewal::Now, FRESH, Step::Upgrade),
-        ("a newer one that does not answer gives way", UNREADY, Renewal::GoBack, FRESH, Step::GoBack),
-        ("also when it ended", Container::Stopped, Renewal::GoBack, FRESH, Step::GoBack),
+        (
+            "what sleeps is thawed all the same",
+            ContainerPhase::Frozen,
+            ContainerRenewal::AtNextStart,
+            FRESH,
+            NextStep::Thaw,
+        ),
+        ("asked for, it stops when nothing is in flight", READY, ContainerRenewal::Now, FRESH, NextStep::Stop),
+        ("but not in the middle of work", READY, ContainerRenewal::Now, Activity::Working, NextStep::Rest(None)),
+        (
+            "asked for, what sleeps stops first",
+            ContainerPhase::Frozen,
+            ContainerRenewal::Now,
+            Activity::Working,
+            NextStep::Stop,
+        ),
+        ("and then the newer one starts", ContainerPhase::Stopped, ContainerRenewal::Now, FRESH, NextStep::Upgrade),
+        ("a newer one that does not answer gives way", UNREADY, ContainerRenewal::GoBack, FRESH, NextStep::GoBack),
+        ("also when it ended", ContainerPhase::Stopped, ContainerRenewal::GoBack, FRESH, NextStep::GoBack),
         (
             "nothing is upgraded that nobody wants",
-            Container::Stopped,
-            Renewal::Now,
+            ContainerPhase::Stopped,
+            ContainerRenewal::Now,
             IDLE,
-            Step::Rest(Some(Duration::from_secs(86100))),
+            NextStep::Rest(Some(Duration::from_secs(86100))),
         ),
     ] {
-        let reality = Reality { volume: true, container, renewal };
+        let reality = ObservedState { volume: true, container, renewal };
         assert_eq!(decide(Wish::Available, reality, activity, POLICY), step, "{sentence}");
     }
 }
 
 #[test]
 fn squeezed_it_sleeps_at_once_unless_it_works() {
-    let awake = Reality { volume: true, container: READY, renewal: Renewal::Current };
-    let frozen = Reality { container: Container::Frozen, ..awake };
-    for (reality, squeeze, activity, step) in [
-        (awake, Squeeze::Freeze, FRESH, Step::Freeze),
-        (awake, Squeeze::Stop, FRESH, Step::Stop),
-        (frozen, Squeeze::Stop, FRESH, Step::Stop),
-        (awake, Squeeze::Stop, Activity::Working, Step::Rest(None)),
+    let awake = ObservedState { volume: true, container: READY, renewal: ContainerRenewal::Current };
+    let frozen = ObservedState { container: ContainerPhase::Frozen, ..awake };
+    for (reality, pressure, activity, step) in [
+        (awake, MemoryPressure::Freeze, FRESH, NextStep::Freeze),
+        (awake, MemoryPressure::Stop, FRESH, NextStep::Stop),
+        (frozen, MemoryPressure::Stop, FRESH, NextStep::Stop),
+        (awake, MemoryPressure::Stop, Activity::Working, NextStep::Rest(None)),
     ] {
-        let policy = POLICY.squeezed(Some(squeeze));
-        assert_eq!(decide(Wish::Available, reality, activity, policy), step, "{squeeze:?} {activity:?}");
+        let policy = POLICY.under_pressure(Some(pressure));
+        assert_eq!(decide(Wish::Available, reality, activity, policy), step, "{pressure:?} {activity:?}");
     }
 }
 
@@ -148,22 +195,26 @@ fn wishes() -> impl Strategy<Value = Wish> {
     ]
 }
 
-fn realities() -> impl Strategy<Value = Reality> {
+fn realities() -> impl Strategy<Value = ObservedState> {
     let container = prop_oneof![
-        Just(Container::None),
-        Just(Container::Outdated { stopped: true }),
-        Just(Container::Outdated { stopped: false }),
-        Just(Container::Stopped),
-        Just(Container::Frozen),
+        Just(ContainerPhase::None),
+        Just(ContainerPhase::Outdated { stopped: true }),
+        Just(ContainerPhase::Outdated { stopped: false }),
+        Just(ContainerPhase::Stopped),
+        Just(ContainerPhase::Frozen),
         Just(UNREADY),
         Just(READY)
     ];
-    let renewal =
-        prop_oneof![Just(Renewal::Current), Just(Renewal::AtNextStart), Just(Renewal::Now), Just(Renewal::GoBack)];
-    (any::<bool>(), container, renewal).prop_map(|(volume, container, renewal)| Reality {
+    let renewal = prop_oneof![
+        Just(ContainerRenewal::Current),
+        Just(ContainerRenewal::AtNextStart),
+        Just(ContainerRenewal::Now),
+        Just(ContainerRenewal::GoBack)
+    ];
+    (any::<bool>(), container, renewal).prop_map(|(volume, container, renewal)| ObservedState {
         renewal,
         // A container holds its volume: there is none without.
-        volume: volume || container != Container::None,
+        volume: volume || container != ContainerPhase::None,
         container,
     })
 }
@@ -173,22 +224,24 @@ fn activities() -> impl Strategy<Value = Activity> {
 }
 
 /// What the world looks like after a step that succeeded.
-fn after(step: Step, reality: Reality) -> Reality {
+fn after(step: NextStep, reality: ObservedState) -> ObservedState {
     let container = match step {
-        Step::MakeVolume => return Reality { volume: true, ..reality },
-        Step::MakeContainer | Step::Upgrade | Step::GoBack => {
-            return Reality { container: Container::Stopped, renewal: Renewal::Current, ..reality };
+        NextStep::MakeVolume => return ObservedState { volume: true, ..reality },
+        NextStep::MakeContainer | NextStep::Upgrade | NextStep::GoBack => {
+            return ObservedState { container: ContainerPhase::Stopped, renewal: ContainerRenewal::Current, ..reality };
         }
-        Step::Stop if matches!(reality.container, Container::Outdated { .. }) => Container::Outdated { stopped: true },
-        Step::Stop => Container::Stopped,
+        NextStep::Stop if matches!(reality.container, ContainerPhase::Outdated { .. }) => {
+            ContainerPhase::Outdated { stopped: true }
+        }
+        NextStep::Stop => ContainerPhase::Stopped,
         // Whether what was found frozen had ever answered is not known.
-        Step::Start | Step::Thaw => UNREADY,
-        Step::AwaitReady => READY,
-        Step::Freeze => Container::Frozen,
-        Step::RemoveContainer => Container::None,
-        Step::Rest(_) => reality.container,
+        NextStep::Start | NextStep::Thaw => UNREADY,
+        NextStep::AwaitReady => READY,
+        NextStep::Freeze => ContainerPhase::Frozen,
+        NextStep::RemoveContainer => ContainerPhase::None,
+        NextStep::Rest(_) => reality.container,
     };
-    Reality { container, ..reality }
+    ObservedState { container, ..reality }
 }
 
 proptest! {
@@ -196,7 +249,7 @@ proptest! {
     fn a_few_steps_always_end_in_rest(wish in wishes(), mut reality in realities(), activity in activities()) {
         for _ in 0..7 {
             match decide(wish, reality, activity, POLICY) {
-                Step::Rest(_) => return Ok(()),
+                NextStep::Rest(_) => return Ok(()),
                 step => reality = after(step, reality),
             }
         }
@@ -210,7 +263,7 @@ proptest! {
         }
         let asleep = !matches!(
             reality.container,
-            Container::Frozen | Container::Running { .. } | Container::Outdated { stopped: false }
+            ContainerPhase::Frozen | ContainerPhase::Running { .. } | ContainerPhase::Outdated { stopped: false }
         );
         prop_assert!(asleep);
     }
@@ -220,10 +273,24 @@ proptest! {
         for _ in 0..7 {
             let step = decide(Wish::Available, reality, Activity::Working, POLICY);
             // What is asked to be renewed while it sleeps stops first; nothing is in flight in it.
-            let sleeps = reality.container == Container::Frozen && reality.renewal == Renewal::Now;
-            prop_assert!(sleeps || !matches!(step, Step::Freeze | Step::Stop | Step::RemoveContainer));
+            let sleeps = reality.container == ContainerPhase::Frozen && reality.renewal == ContainerRenewal::Now;
+            prop_assert!(sleeps || !matches!(step, NextStep::Freeze | NextStep::Stop | NextStep::RemoveContainer));
             reality = after(step, reality);
         }
         prop_assert_eq!(reality.container, READY);
+    }
+}
+
+#[test]
+fn the_database_reads_back_the_words_that_are_written() {
+    let reads = |word: &str| serde_json::Value::String(word.to_owned());
+    for wish in ALL_WISHES {
+        assert_eq!(serde_json::from_value::<Wish>(reads(wish.as_str())).unwrap(), wish);
+    }
+    for fact in [Fact::Absent, Fact::Provisioning, Fact::Upgrading, Fact::Failed] {
+        assert_eq!(serde_json::from_value::<Fact>(reads(fact.as_str())).unwrap(), fact);
+    }
+    for cause in [Cause::SignUp, Cause::OwnerAsked, Cause::OperatorAsked, Cause::FoundSo] {
+        assert_eq!(serde_json::from_value::<Cause>(reads(cause.as_str())).unwrap(), cause);
     }
 }

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::rules::{self, Cause, Container, Fact, Reality, Renewal, Stage, Step, Wish, decide};
-use super::store::Upgrade;
-use super::{Instance, Instances, Terms, readiness, store};
+use super::rules::{
+    self, Cause, ContainerPhase, ContainerRenewal, Fact, NextStep, ObservedState, WakeStage, Wish, decide,
+};
+use super::store::{FactRecord, UpgradeProgress};
+use super::{Instance, InstanceSettings, Instances, readiness, store};
 use crate::clock::Timestamp;
 use crate::containers::{ContainerSpec, HostError};
 use crate::error::Error;
@@ -19,7 +21,7 @@ const NO_MEMORY: &str =
 
 /// Why a step was not done.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum StepFailure {
     Host(HostError),
     /// The program did not become ready; what is known of why.
     NotReady(String),
@@ -50,123 +52,123 @@ impl Instances {
     }
 
     /// Takes one step; whether there is another to take.
-    async fn step(&self, instance: &Arc<Instance>) -> Result<bool, Failure> {
-        let reality = match instance.with_mind(|mind| mind.reality) {
+    async fn step(&self, instance: &Arc<Instance>) -> Result<bool, StepFailure> {
+        let reality = match instance.with_state(|state| state.reality) {
             Some(reality) => reality,
             None => self.look(instance).await?,
         };
         // Before activity is read: when the last work ends after that, its own word on when to look again must stand.
         instance.look_at_ms.store(i64::MAX, Ordering::SeqCst);
         let (wish, activity) = (instance.wish(), instance.activity(self.0.clock.now(), reality.container));
-        let step = decide(wish, reality, activity, instance.policy().squeezed(instance.squeeze()));
+        let step = decide(wish, reality, activity, instance.policy().under_pressure(instance.pressure()));
         let cause = self.cause(instance, step, reality);
         if let Some(fact) = under_way(step) {
             self.show(instance, fact, cause, stage_before(step));
         }
-        if matches!(step, Step::Freeze | Step::Stop) && matches!(cause, Cause::Idle | Cause::Pressure) {
+        if matches!(step, NextStep::Freeze | NextStep::Stop) && matches!(cause, Cause::Idle | Cause::Pressure) {
             // What wakes a sleeper without a word is work that began just when it fell asleep.
-            instance.with_mind(|mind| mind.cause = Some(Cause::Visit));
+            instance.with_state(|state| state.cause = Some(Cause::Visit));
         }
-        if !matches!(step, Step::Rest(_)) {
+        if !matches!(step, NextStep::Rest(_)) {
             // Whatever comes of it, what was true before the step is not to be relied on during it.
-            instance.with_mind(|mind| mind.reality = None);
+            instance.with_state(|state| state.reality = None);
         }
         let container = match step {
-            Step::MakeVolume => {
+            NextStep::MakeVolume => {
                 self.0.host.ensure_volume(instance.id, &instance.terms().size).await?;
                 reality.container
             }
-            Step::MakeContainer => {
+            NextStep::MakeContainer => {
                 self.make_container(instance).await?;
                 // Its id is not known yet: look.
                 return Ok(true);
             }
-            Step::Upgrade => {
+            NextStep::Upgrade => {
                 self.upgrade_container(instance).await?;
                 return Ok(true);
             }
-            Step::GoBack => {
+            NextStep::GoBack => {
                 self.go_back(instance).await?;
                 return Ok(true);
             }
-            Step::Start => {
+            NextStep::Start => {
                 self.forget_jobs(instance).await?;
-                let _turn = self.admit_start().await.ok_or(Failure::NoMemory)?;
+                let _turn = self.admit_start().await.ok_or(StepFailure::NoMemory)?;
                 self.0.host.start(instance.id).await?;
-                Container::Running { ready: false }
+                ContainerPhase::Running { ready: false }
             }
-            Step::AwaitReady => Container::Running { ready: self.await_ready(instance, wish).await? },
-            Step::Freeze => {
+            NextStep::AwaitReady => ContainerPhase::Running { ready: self.await_ready(instance, wish).await? },
+            NextStep::Freeze => {
                 self.0.host.freeze(instance.id).await?;
-                Container::Frozen
+                ContainerPhase::Frozen
             }
-            Step::Thaw => {
+            NextStep::Thaw => {
                 self.0.host.thaw(instance.id).await?;
                 // Pausing does not make a program forget that it was ready; one found frozen may never have been.
-                Container::Running { ready: instance.with_mind(|mind| mind.ready) }
+                ContainerPhase::Running { ready: instance.with_state(|state| state.ready) }
             }
-            Step::Stop => {
+            NextStep::Stop => {
                 self.0.host.stop(instance.id).await?;
                 match reality.container {
-                    Container::Outdated { .. } => Container::Outdated { stopped: true },
-                    _ => Container::Stopped,
+                    ContainerPhase::Outdated { .. } => ContainerPhase::Outdated { stopped: true },
+                    _ => ContainerPhase::Stopped,
                 }
             }
-            Step::RemoveContainer => {
+            NextStep::RemoveContainer => {
                 self.0.host.remove_container(instance.id).await?;
-                Container::None
+                ContainerPhase::None
             }
-            Step::Rest(until) => {
-                instance.with_mind(|mind| mind.failures = 0);
+            NextStep::Rest(until) => {
+                instance.with_state(|state| state.failures = 0);
                 if let Some(wait) = until {
                     instance.look_at_ms.fetch_min(self.0.clock.now().plus(wait).0, Ordering::SeqCst);
                 }
-                if reality.container == (Container::Running { ready: true }) {
+                if reality.container == (ContainerPhase::Running { ready: true }) {
                     self.end_upgrade(instance).await?;
                 }
                 self.settle(instance, wish, reality).await?;
                 return Ok(false);
             }
         };
-        let volume = reality.volume || step == Step::MakeVolume;
-        instance.with_mind(|mind| {
-            mind.reality = Some(Reality { volume, container, ..reality });
-            mind.ready =
-                container == (Container::Running { ready: true }) || (mind.ready && container == Container::Frozen);
+        let volume = reality.volume || step == NextStep::MakeVolume;
+        instance.with_state(|state| {
+            state.reality = Some(ObservedState { volume, container, ..reality });
+            state.ready = container == (ContainerPhase::Running { ready: true })
+                || (state.ready && container == ContainerPhase::Frozen);
         });
-        if let Container::Running { ready: true } = container {
+        if let ContainerPhase::Running { ready: true } = container {
             // Waiters go first, the ledger after: a crash between the two is put right by looking.
-            self.show(instance, Fact::Awake, self.cause(instance, step, reality), Stage::Ready);
+            self.show(instance, Fact::Awake, self.cause(instance, step, reality), WakeStage::Ready);
         }
         Ok(true)
     }
 
-    async fn look(&self, instance: &Arc<Instance>) -> Result<Reality, Failure> {
+    async fn look(&self, instance: &Arc<Instance>) -> Result<ObservedState, StepFailure> {
         let seen = self.0.host.inspect(instance.id).await?;
         Ok(self.note(instance, &seen))
     }
 
     /// A new container has a new token. The ledger learns it first: a crash in between leaves a container that is
     /// recognised as outdated and replaced.
-    async fn make_container(&self, instance: &Arc<Instance>) -> Result<(), Failure> {
-        let upgrade = instance.with_mind(|mind| mind.upgrade.clone());
+    async fn make_container(&self, instance: &Arc<Instance>) -> Result<(), StepFailure> {
+        let upgrade = instance.with_state(|state| state.upgrade.clone());
         self.make_container_of(instance, upgrade, None).await
     }
 
     pub(super) async fn make_container_of(
         &self,
         instance: &Arc<Instance>,
-        upgrade: Upgrade,
+        upgrade: UpgradeProgress,
         image_id: Option<String>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), StepFailure> {
         let token = Token::new(&self.0.clock);
         let tx = self.0.db.begin().await?;
         store::set_token(&tx, instance.id, &token.hash()).await?;
         store::set_upgrade(&tx, instance.id, &upgrade).await?;
         tx.commit().await?;
-        instance.with_mind(|mind| mind.upgrade = upgrade);
+        instance.with_state(|state| state.upgrade = upgrade);
         self.learn_token(instance, token.hash());
-        let Terms { image, size, .. } = instance.terms();
+        let InstanceSettings { image, size, .. } = instance.terms();
         let spec = ContainerSpec {
             instance: instance.id,
             slot: instance.slot,
@@ -181,14 +183,14 @@ impl Instances {
     }
 
     /// Waits for the program to answer; `false` when another wish came in between, which is looked at first.
-    async fn await_ready(&self, instance: &Arc<Instance>, wish: Wish) -> Result<bool, Failure> {
+    async fn await_ready(&self, instance: &Arc<Instance>, wish: Wish) -> Result<bool, StepFailure> {
         let mut status = instance.watch();
         tokio::select! {
             ready = readiness::await_ready(instance.socket(), self.0.ready_within) => {
                 if ready { return Ok(true) }
-                Err(Failure::NotReady("It was started but does not answer on its port. Its own log may say why.".into()))
+                Err(StepFailure::NotReady("It was started but does not answer on its port. Its own log may say why.".into()))
             }
-            exit = self.await_exit(instance) => Err(Failure::NotReady(exit)),
+            exit = self.await_exit(instance) => Err(StepFailure::NotReady(exit)),
             _ = status.wait_for(|status| status.wish != wish) => Ok(false),
         }
     }
@@ -211,9 +213,9 @@ impl Instances {
     }
 
     /// At rest: shows and writes the fact, if it is another than before.
-    async fn settle(&self, instance: &Arc<Instance>, wish: Wish, reality: Reality) -> Result<(), Failure> {
+    async fn settle(&self, instance: &Arc<Instance>, wish: Wish, reality: ObservedState) -> Result<(), StepFailure> {
         let fact = at_rest(wish, reality);
-        if !matches!(reality.container, Container::Running { .. } | Container::Frozen) {
+        if !matches!(reality.container, ContainerPhase::Running { .. } | ContainerPhase::Frozen) {
             self.forget_jobs(instance).await?;
         }
         let from = self.written(instance);
@@ -221,29 +223,29 @@ impl Instances {
             instance,
             fact,
             self.cause_at_rest(instance, fact),
-            if fact == Fact::Awake { Stage::Ready } else { Stage::Asked },
+            if fact == Fact::Awake { WakeStage::Ready } else { WakeStage::Asked },
         );
         if from == fact {
             return Ok(());
         }
         self.write(instance, from).await?;
         let status = instance.status();
-        tracing::info!(instance.id = %instance.id, handle = %instance.handle, from = from.word(), to = fact.word(), cause = status.cause.word(), "instance changed");
+        tracing::info!(instance.id = %instance.id, handle = %instance.handle, from = from.as_str(), to = fact.as_str(), cause = status.cause.as_str(), "instance changed");
         Ok(())
     }
 
-    async fn fail(&self, instance: &Arc<Instance>, failure: Failure) {
-        let failures = instance.with_mind(|mind| {
-            mind.reality = None;
-            mind.failures += 1;
-            mind.failures
+    async fn fail(&self, instance: &Arc<Instance>, failure: StepFailure) {
+        let failures = instance.with_state(|state| {
+            state.reality = None;
+            state.failures += 1;
+            state.failures
         });
         self.look_again(instance, self.0.clock.now().plus(rules::pause_after(failures)));
         let (message, detail) = match failure {
-            Failure::Host(error) => (error.message_for_user().to_owned(), error.to_string()),
-            Failure::NotReady(message) => (message.clone(), message),
-            Failure::NoMemory => (NO_MEMORY.to_owned(), "the host has no memory free".to_owned()),
-            Failure::Ledger(error) => {
+            StepFailure::Host(error) => (error.message_for_user().to_owned(), error.to_string()),
+            StepFailure::NotReady(message) => (message.clone(), message),
+            StepFailure::NoMemory => (NO_MEMORY.to_owned(), "the host has no memory free".to_owned()),
+            StepFailure::Ledger(error) => {
                 ("Berth cannot reach its database just now, and keeps trying.".into(), format!("{error:?}"))
             }
         };
@@ -266,7 +268,7 @@ impl Instances {
     }
 
     /// Changes what is shown. The database is not written: see [`Instances::settle`].
-    fn show(&self, instance: &Arc<Instance>, fact: Fact, cause: Cause, stage: Stage) {
+    fn show(&self, instance: &Arc<Instance>, fact: Fact, cause: Cause, stage: WakeStage) {
         let now = self.0.clock.now();
         instance.publish(|status| {
             let changed = status.fact != fact || status.stage != stage || status.failure.is_some();
@@ -284,16 +286,21 @@ impl Instances {
     async fn write(&self, instance: &Arc<Instance>, from: Fact) -> Result<(), Error> {
         let status = instance.status();
         let tx = self.0.db.begin().await?;
-        let use_of_it = (instance.work.idle_since(self.0.clock.now()), instance.work.last());
-        store::set_fact(&tx, instance.id, from, &status, use_of_it, &self.0.clock).await?;
+        let fact = FactRecord {
+            before: from,
+            status: &status,
+            active_at: instance.work.idle_since(self.0.clock.now()),
+            last_work: instance.work.last(),
+        };
+        store::set_fact(&tx, instance.id, fact, &self.0.clock).await?;
         tx.commit().await?;
-        instance.with_mind(|mind| mind.written = Some(status.fact));
+        instance.with_state(|state| state.written = Some(status.fact));
         Ok(())
     }
 
     /// The fact that the database holds.
     fn written(&self, instance: &Arc<Instance>) -> Fact {
-        instance.with_mind(|mind| mind.written).unwrap_or(Fact::Absent)
+        instance.with_state(|state| state.written).unwrap_or(Fact::Absent)
     }
 
     fn look_again(&self, instance: &Arc<Instance>, at: Timestamp) {
@@ -301,16 +308,16 @@ impl Instances {
     }
 
     /// Why this step is taken.
-    fn cause(&self, instance: &Arc<Instance>, step: Step, reality: Reality) -> Cause {
-        let asked = instance.with_mind(|mind| mind.cause).unwrap_or(Cause::FoundSo);
-        let squeezed = instance.squeeze().is_some() && instance.wish() == Wish::Available;
+    fn cause(&self, instance: &Arc<Instance>, step: NextStep, reality: ObservedState) -> Cause {
+        let asked = instance.with_state(|state| state.cause).unwrap_or(Cause::FoundSo);
+        let under_pressure = instance.pressure().is_some() && instance.wish() == Wish::Available;
         match (step, instance.wish()) {
-            (Step::Upgrade | Step::GoBack, _) => Cause::Upgrade,
-            (Step::Stop, Wish::Available) if reality.renewal == Renewal::Now => Cause::Upgrade,
-            (Step::Freeze | Step::Stop, _) if squeezed => Cause::Pressure,
-            (Step::RemoveContainer, wish) if wish != Wish::Removed => Cause::Idle,
-            (Step::Freeze | Step::Stop, Wish::Available) => Cause::Idle,
-            (Step::Stop, Wish::Frozen) => Cause::Idle,
+            (NextStep::Upgrade | NextStep::GoBack, _) => Cause::Upgrade,
+            (NextStep::Stop, Wish::Available) if reality.renewal == ContainerRenewal::Now => Cause::Upgrade,
+            (NextStep::Freeze | NextStep::Stop, _) if under_pressure => Cause::Pressure,
+            (NextStep::RemoveContainer, wish) if wish != Wish::Removed => Cause::Idle,
+            (NextStep::Freeze | NextStep::Stop, Wish::Available) => Cause::Idle,
+            (NextStep::Stop, Wish::Frozen) => Cause::Idle,
             _ => asked,
         }
     }
@@ -331,50 +338,50 @@ impl Instances {
 /// Whether somebody wished anew or the engine came back since the last failure, so that the pause may be skipped. A
 /// visit alone does not skip it.
 fn was_asked_anew(instance: &Arc<Instance>) -> bool {
-    instance.with_mind(|mind| mind.failures == 0)
+    instance.with_state(|state| state.failures == 0)
 }
 
 /// What is shown while a step is under way; `None`: nothing changes.
-fn under_way(step: Step) -> Option<Fact> {
+fn under_way(step: NextStep) -> Option<Fact> {
     match step {
-        Step::MakeVolume | Step::MakeContainer => Some(Fact::Provisioning),
-        Step::Start | Step::AwaitReady => Some(Fact::Waking),
-        Step::Freeze => Some(Fact::Freezing),
-        Step::Thaw => Some(Fact::Thawing),
-        Step::Stop => Some(Fact::Stopping),
-        Step::Upgrade | Step::GoBack => Some(Fact::Upgrading),
-        Step::RemoveContainer => Some(Fact::Removing),
-        Step::Rest(_) => None,
+        NextStep::MakeVolume | NextStep::MakeContainer => Some(Fact::Provisioning),
+        NextStep::Start | NextStep::AwaitReady => Some(Fact::Waking),
+        NextStep::Freeze => Some(Fact::Freezing),
+        NextStep::Thaw => Some(Fact::Thawing),
+        NextStep::Stop => Some(Fact::Stopping),
+        NextStep::Upgrade | NextStep::GoBack => Some(Fact::Upgrading),
+        NextStep::RemoveContainer => Some(Fact::Removing),
+        NextStep::Rest(_) => None,
     }
 }
 
 /// The part of a wake that is done when a step begins.
-fn stage_before(step: Step) -> Stage {
+fn stage_before(step: NextStep) -> WakeStage {
     match step {
-        Step::MakeContainer | Step::Upgrade | Step::GoBack => Stage::Volume,
-        Step::Start => Stage::Container,
-        Step::AwaitReady | Step::Thaw => Stage::Started,
-        _ => Stage::Asked,
+        NextStep::MakeContainer | NextStep::Upgrade | NextStep::GoBack => WakeStage::Volume,
+        NextStep::Start => WakeStage::Container,
+        NextStep::AwaitReady | NextStep::Thaw => WakeStage::Started,
+        _ => WakeStage::Asked,
     }
 }
 
-fn at_rest(wish: Wish, reality: Reality) -> Fact {
+fn at_rest(wish: Wish, reality: ObservedState) -> Fact {
     match (wish, reality.container) {
-        (Wish::Removed, Container::None) => Fact::Removed,
-        (_, Container::None) => Fact::Absent,
-        (_, Container::Outdated { .. } | Container::Stopped) => Fact::Stopped,
-        (_, Container::Frozen) => Fact::Frozen,
-        (_, Container::Running { .. }) => Fact::Awake,
+        (Wish::Removed, ContainerPhase::None) => Fact::Removed,
+        (_, ContainerPhase::None) => Fact::Absent,
+        (_, ContainerPhase::Outdated { .. } | ContainerPhase::Stopped) => Fact::Stopped,
+        (_, ContainerPhase::Frozen) => Fact::Frozen,
+        (_, ContainerPhase::Running { .. }) => Fact::Awake,
     }
 }
 
-impl From<HostError> for Failure {
+impl From<HostError> for StepFailure {
     fn from(error: HostError) -> Self {
         Self::Host(error)
     }
 }
 
-impl From<Error> for Failure {
+impl From<Error> for StepFailure {
     fn from(error: Error) -> Self {
         Self::Ledger(error)
     }

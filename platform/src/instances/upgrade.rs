@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use super::reconciler::renewal;
-use super::rules::{Fact, Renewal};
-use super::steps::Failure;
-use super::store::{self, Upgrade};
+use super::rules::{ContainerRenewal, Fact};
+use super::steps::StepFailure;
+use super::store::{self, UpgradeProgress};
 use super::{Instance, Instances};
 use crate::clock::Timestamp;
 use crate::containers::{ContainerState, HostError, ObservedInstance};
@@ -15,7 +15,7 @@ use crate::error::Error;
 
 /// What became of an upgrade.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Renewed {
+pub enum UpgradeOutcome {
     /// The container is as it would be made now, and awake.
     Done,
     /// The newer one did not become ready, and the one before is back.
@@ -36,7 +36,7 @@ impl Instances {
         let is_outdated = |seen: &ObservedInstance| {
             let found = seen.container.as_ref().filter(|found| found.state != ContainerState::Stopped)?;
             let instance = self.by_id(seen.instance)?;
-            let outdated = instance.with_mind(|mind| renewal(mind, found) != Renewal::Current);
+            let outdated = instance.with_state(|state| renewal(state, found) != ContainerRenewal::Current);
             outdated.then_some(instance)
         };
         Ok(seen.iter().filter_map(is_outdated).collect())
@@ -46,72 +46,72 @@ impl Instances {
     ///
     /// # Errors
     /// When the database, the provisioner or the engine does not answer.
-    pub async fn renewed(&self, id: InstanceId, asked_at: Timestamp) -> Result<Renewed, Error> {
+    pub async fn renewed(&self, id: InstanceId, asked_at: Timestamp) -> Result<UpgradeOutcome, Error> {
         let record = store::find(&self.0.db, id).await?.ok_or(Error::NotFound)?;
         if record.fact == Fact::Failed && record.fact_at >= asked_at {
-            return Ok(Renewed::Failed(record.failure.unwrap_or_default()));
+            return Ok(UpgradeOutcome::Failed(record.failure.unwrap_or_default()));
         }
         let seen = self.0.host.inspect(id).await.map_err(|error| Error::Internal(error.into()))?;
         let (terms, is_at_rest) = (&record.terms, record.fact == Fact::Awake && record.upgrade.image_before.is_none());
-        let Some(found) = seen.container.filter(|_| is_at_rest) else { return Ok(Renewed::UnderWay) };
+        let Some(found) = seen.container.filter(|_| is_at_rest) else { return Ok(UpgradeOutcome::UnderWay) };
         Ok(if found.current && found.image == terms.image && found.size == terms.size {
-            Renewed::Done
+            UpgradeOutcome::Done
         } else if found.made_at >= asked_at {
-            Renewed::WentBack
+            UpgradeOutcome::WentBack
         } else {
-            Renewed::UnderWay
+            UpgradeOutcome::UnderWay
         })
     }
 
     /// The ledger also learns which container to go back to.
-    pub(super) async fn upgrade_container(&self, instance: &Arc<Instance>) -> Result<(), Failure> {
-        let upgrade =
-            instance.with_mind(|mind| Upgrade { image_before: mind.image_id.clone(), ..mind.upgrade.clone() });
+    pub(super) async fn upgrade_container(&self, instance: &Arc<Instance>) -> Result<(), StepFailure> {
+        let upgrade = instance
+            .with_state(|state| UpgradeProgress { image_before: state.image_id.clone(), ..state.upgrade.clone() });
         self.make_container_of(instance, upgrade, None).await
     }
 
     /// Makes the container before the upgrade again. When that cannot be, the newer one has to do.
-    pub(super) async fn go_back(&self, instance: &Arc<Instance>) -> Result<(), Failure> {
-        let upgrade = instance.with_mind(|mind| mind.upgrade.clone());
+    pub(super) async fn go_back(&self, instance: &Arc<Instance>) -> Result<(), StepFailure> {
+        let upgrade = instance.with_state(|state| state.upgrade.clone());
         let made = self.make_container_of(instance, upgrade.clone(), upgrade.image_before.clone()).await;
-        if let Err(Failure::Host(HostError::ImageMissing(_) | HostError::Refused(_))) = made {
-            self.write_upgrade(instance, Upgrade { image_before: None, ..upgrade }).await?;
+        if let Err(StepFailure::Host(HostError::ImageMissing(_) | HostError::Refused(_))) = made {
+            self.write_upgrade(instance, UpgradeProgress { image_before: None, ..upgrade }).await?;
         }
         made
     }
 
     /// After an upgrade the container did not become ready: whether there is one before it to go back to.
-    pub(super) async fn gives_way(&self, instance: &Arc<Instance>, failure: &Failure) -> bool {
-        if !matches!(failure, Failure::NotReady(_)) {
+    pub(super) async fn gives_way(&self, instance: &Arc<Instance>, failure: &StepFailure) -> bool {
+        if !matches!(failure, StepFailure::NotReady(_)) {
             return false;
         }
-        let (upgrade, image) = instance.with_mind(|mind| (mind.upgrade.clone(), mind.image_id.clone()));
+        let (upgrade, image) = instance.with_state(|state| (state.upgrade.clone(), state.image_id.clone()));
         let Some(before) = upgrade.image_before.as_ref().filter(|before| Some(*before) != image.as_ref()) else {
             return false;
         };
         tracing::warn!(instance.id = %instance.id, handle = %instance.handle, image, before, ?failure, "a newer container did not become ready; going back");
-        instance.with_mind(|mind| mind.reality = None);
-        let refused = self.write_upgrade(instance, Upgrade { image_refused: image, ..upgrade }).await;
+        instance.with_state(|state| state.reality = None);
+        let refused = self.write_upgrade(instance, UpgradeProgress { image_refused: image, ..upgrade }).await;
         refused.is_ok()
     }
 
     /// The container is ready: an upgrade that was under way is over.
     pub(super) async fn end_upgrade(&self, instance: &Arc<Instance>) -> Result<(), Error> {
-        let (upgrade, image) = instance.with_mind(|mind| (mind.upgrade.clone(), mind.image_id.clone()));
+        let (upgrade, image) = instance.with_state(|state| (state.upgrade.clone(), state.image_id.clone()));
         if upgrade.image_before.is_none() {
             return Ok(());
         }
         let went_back = upgrade.image_before == image && upgrade.image_refused.is_some();
         let image_refused = upgrade.image_refused.filter(|_| went_back);
         tracing::info!(instance.id = %instance.id, handle = %instance.handle, went_back, "an upgrade is over");
-        self.write_upgrade(instance, Upgrade { image_before: None, image_refused, ..upgrade }).await
+        self.write_upgrade(instance, UpgradeProgress { image_before: None, image_refused, ..upgrade }).await
     }
 
-    async fn write_upgrade(&self, instance: &Arc<Instance>, upgrade: Upgrade) -> Result<(), Error> {
+    async fn write_upgrade(&self, instance: &Arc<Instance>, upgrade: UpgradeProgress) -> Result<(), Error> {
         let tx = self.0.db.begin().await?;
         store::set_upgrade(&tx, instance.id, &upgrade).await?;
         tx.commit().await?;
-        instance.with_mind(|mind| mind.upgrade = upgrade);
+        instance.with_state(|state| state.upgrade = upgrade);
         Ok(())
     }
 }

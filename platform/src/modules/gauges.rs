@@ -11,8 +11,9 @@ pub struct GaugeFamily {
 
 #[derive(Clone, Debug)]
 pub struct GaugeSample {
-    /// Key and value; `None` for a metric with a single sample.
-    pub label: Option<(&'static str, String)>,
+    /// Key and value; `None` for a metric with a single sample. The value is static, so that a metric has a bounded number
+    /// of time series: no handle or id can become a label.
+    pub label: Option<(&'static str, &'static str)>,
     pub value: i64,
 }
 
@@ -29,7 +30,7 @@ impl GaugeFamily {
         name: &'static str,
         help: &'static str,
         key: &'static str,
-        samples: impl IntoIterator<Item = (String, i64)>,
+        samples: impl IntoIterator<Item = (&'static str, i64)>,
     ) -> Self {
         let samples = samples.into_iter().map(|(label, value)| GaugeSample { label: Some((key, label)), value });
         Self { name, help, samples: samples.collect() }

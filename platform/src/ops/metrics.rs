@@ -117,8 +117,8 @@ impl Collector for Gauges {
             let mut metric = encoder.encode_descriptor(family.name, family.help, None, MetricType::Gauge)?;
             for sample in &family.samples {
                 match &sample.label {
-                    Some((key, value)) => {
-                        metric.encode_family(&[(*key, value.as_str())])?.encode_gauge(&sample.value)?;
+                    Some(label) => {
+                        metric.encode_family(&[*label])?.encode_gauge(&sample.value)?;
                     }
                     None => metric.encode_gauge(&sample.value)?,
                 }

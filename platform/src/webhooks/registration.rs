@@ -25,7 +25,7 @@ impl Module for Webhooks {
     fn gauges(&self, _: Timestamp) -> Vec<GaugeFamily> {
         let counts = self.total_counts();
         let samples = [("waiting", counts.waiting), ("dead_letter", counts.dead_letters)]
-            .map(|(state, count)| (state.to_owned(), i64::try_from(count).unwrap_or(i64::MAX)));
+            .map(|(state, count)| (state, i64::try_from(count).unwrap_or(i64::MAX)));
         vec![GaugeFamily::by_label("webhook_deliveries", "Webhook deliveries in inboxes, by state", "state", samples)]
     }
 }

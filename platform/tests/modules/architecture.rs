@@ -229,7 +229,7 @@ fn files_are_taken_away_in_one_place_that_the_loop_does_not_know() {
 
 #[test]
 fn wishes_and_facts_have_one_writer_each() {
-    for (call, writer) in [("store::set_wish(", "instances/mod.rs"), ("store::set_fact(", "instances/steps.rs")] {
+    for (call, writer) in [("store::set_wish(", "instances/wishes.rs"), ("store::set_fact(", "instances/steps.rs")] {
         let writers: Vec<String> = sources().into_iter().filter(|s| s.text.contains(call)).map(|s| s.path).collect();
         assert_eq!(writers, [writer], "{call} is called from elsewhere");
     }

@@ -10,7 +10,7 @@ use axum::http::{Request, StatusCode};
 use berth::app::App;
 use berth::certificates::Certificates;
 use berth::handle::Handle;
-use berth::instances::Ports;
+use berth::instances::PortList;
 use berth::modules::Verdict;
 use serde_json::Value;
 use tower::ServiceExt as _;
@@ -150,7 +150,7 @@ async fn hosts_of_ports_get_no_certificates_while_the_budget_is_limited() {
     for (settings, allowed) in [(&TWO_A_WEEK[..], 403), (&[], 200)] {
         let town = FakePlatform::new(settings).await;
         let alice = town.settle_in("alice").await;
-        town.instances().set_ports(&alice.instance, &Ports::parse("3000").unwrap()).await.unwrap();
+        town.instances().set_ports(&alice.instance, &PortList::parse("3000").unwrap()).await.unwrap();
         assert_eq!(ask(&town, "3000--alice.example.com").await, allowed);
         assert_eq!(ask(&town, "3001--alice.example.com").await, 403, "it is closed");
         assert_eq!(ask(&town, "alice.example.com").await, 200);

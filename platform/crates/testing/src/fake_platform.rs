@@ -21,7 +21,7 @@ use berth::containers::fake::FakeHost;
 use berth::containers::remote::RemoteHost;
 use berth::edge::WebhookDispatcher;
 use berth::http_server::{self, Lanes, PeerLimit, RequestHandler};
-use berth::instances::{Cause, Fact, Instance, Instances, Status};
+use berth::instances::{Cause, Fact, Instance, InstanceStatus, Instances};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -269,7 +269,7 @@ impl Answer {
 }
 
 /// Waits until the status is as asked.
-pub async fn until(instance: &Instance, what: impl FnMut(&Status) -> bool) -> Status {
+pub async fn until(instance: &Instance, what: impl FnMut(&InstanceStatus) -> bool) -> InstanceStatus {
     let mut status = instance.watch();
     let seen = tokio::time::timeout(PATIENCE, status.wait_for(what)).await;
     match seen {

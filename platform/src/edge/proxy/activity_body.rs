@@ -11,13 +11,13 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use super::headers::clean_trailers;
 use super::traffic_activity::ActivityDetector;
 use crate::edge::visit::Visit;
-use crate::instances::Flow;
+use crate::instances::TrafficFlow;
 
 /// A response body. The guards that it holds are dropped with its last byte, or when the client disconnects.
 pub(super) struct ActivityBody<B, H> {
     pub body: B,
     /// Counts the bytes as activity; `None`: this visit does not count.
-    pub flow: Option<Flow>,
+    pub flow: Option<TrafficFlow>,
     pub detector: ActivityDetector,
     /// Whether the client was given data since the body was last found empty.
     pub has_delivered: bool,

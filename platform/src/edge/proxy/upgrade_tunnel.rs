@@ -16,7 +16,7 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use super::head_limit::HeadLimitedStream;
 use super::traffic_activity::ActivityDetector;
 use crate::edge::visit::Visit;
-use crate::instances::Flow;
+use crate::instances::TrafficFlow;
 
 /// Bytes read at once from either side.
 const READ_BYTES: usize = 16 * 1024;
@@ -30,7 +30,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) struct UpgradeTunnel {
     pub visit: Arc<Visit>,
     /// Counts the traffic as activity; `None`: this visit does not count.
-    pub flow: Option<Flow>,
+    pub flow: Option<TrafficFlow>,
     pub client: OnUpgrade,
     pub container: OnUpgrade,
     pub from_client: ActivityDetector,

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
 
 use crate::edge::visit::Visit;
-use crate::instances::Flow;
+use crate::instances::TrafficFlow;
 
 /// How long a client may send nothing of a body that it announced.
 const STALL_TIMEOUT: Duration = Duration::from_secs(120);
@@ -30,7 +30,7 @@ pub(super) struct UploadTerms {
     /// Bytes that the body may have.
     pub max_bytes: u64,
     /// Counts the bytes as activity; `None`: this visit does not count.
-    pub flow: Option<Flow>,
+    pub flow: Option<TrafficFlow>,
     pub visit: Arc<Visit>,
     /// Dropped when the last byte is gone, or the body is dropped before.
     pub _ended: oneshot::Sender<()>,

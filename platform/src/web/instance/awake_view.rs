@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::http::format::Moment;
-use crate::instances::{AwakeLedger, Job, LastWork, Open, Work};
+use crate::instances::{AwakeLedger, DeclaredJob, LastWork, OpenWork, Work};
 
 /// The awake ledger as its owner and the operator read it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -35,7 +35,7 @@ pub fn awake_view(ledger: &AwakeLedger, awake: bool) -> AwakeView {
         return AwakeView { lead: "Last work", lines, end: AwakeLine::new("Idle since", ledger.idle_since) };
     }
     // Work that holds the instance awake comes first; an open connection holds it only while something moves on it.
-    let (holds, moves): (Vec<&Open>, Vec<&Open>) = ledger.open.iter().partition(|open| open.holds);
+    let (holds, moves): (Vec<&OpenWork>, Vec<&OpenWork>) = ledger.open.iter().partition(|open| open.holds);
     let mut lines: Vec<AwakeLine> = holds.into_iter().map(held).collect();
     lines.extend(ledger.jobs.iter().map(job));
     lines.extend(moves.into_iter().map(flow));
@@ -52,15 +52,15 @@ pub fn awake_view(ledger: &AwakeLedger, awake: bool) -> AwakeView {
     AwakeView { lead: "What keeps it awake", lines, end }
 }
 
-fn held(open: &Open) -> AwakeLine {
+fn held(open: &OpenWork) -> AwakeLine {
     AwakeLine::new(format!("{}, since", counted(open.work, open.count)), open.since)
 }
 
-fn flow(open: &Open) -> AwakeLine {
+fn flow(open: &OpenWork) -> AwakeLine {
     AwakeLine::new(format!("{}, open; last moved", counted(open.work, open.count)), open.moved_at)
 }
 
-fn job(job: &Job) -> AwakeLine {
+fn job(job: &DeclaredJob) -> AwakeLine {
     AwakeLine::new(format!("The job {}, until at most", job.name), job.until)
 }
 
@@ -104,15 +104,15 @@ mod tests {
         Timestamp(second * 1000)
     }
 
-    fn open(work: Work, count: usize, holds: bool) -> Open {
-        Open { work, count, since: at(10), holds, moved_at: at(20) }
+    fn open(work: Work, count: usize, holds: bool) -> OpenWork {
+        OpenWork { work, count, since: at(10), holds, moved_at: at(20) }
     }
 
     #[test]
     fn what_holds_comes_first_and_the_end_is_open_while_it_does() {
         let mut ledger = AwakeLedger {
             open: vec![open(Work::Request, 2, true), open(Work::Socket, 1, false), open(Work::AiCall, 1, true)],
-            jobs: vec![Job { name: "build".into(), since: at(0), until: at(90) }],
+            jobs: vec![DeclaredJob { name: "build".into(), since: at(0), until: at(90) }],
             idle_since: at(20),
             last: Some(LastWork { work: Work::Socket, at: at(20) }),
             sleeps_at: None,

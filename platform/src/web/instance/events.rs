@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::http::format::{self, StateView};
 use crate::http::live;
 use crate::http::problem::HandlerResult;
-use crate::instances::{Fact, Instance, Stage, Status};
+use crate::instances::{Fact, Instance, InstanceStatus, WakeStage};
 use crate::web::access;
 use crate::web::extractors::OwnInstance;
 
@@ -19,7 +19,7 @@ use crate::web::extractors::OwnInstance;
 #[derive(Serialize)]
 struct StatusMessage {
     fact: Fact,
-    stage: Stage,
+    stage: WakeStage,
     failure: Option<String>,
     #[serde(flatten)]
     state: StateView,
@@ -36,11 +36,11 @@ pub async fn events(State(app): State<App>, OwnInstance(instance): OwnInstance, 
         async move { access::still_stands(&app, &headers).await }
     };
     let watched = Arc::clone(&instance);
-    let message = move |status: Status| message(&app, &watched, status);
+    let message = move |status: InstanceStatus| message(&app, &watched, status);
     Ok(live::stream(&instance, message, may_watch)?)
 }
 
-fn message(app: &App, instance: &Instance, status: Status) -> StatusMessage {
+fn message(app: &App, instance: &Instance, status: InstanceStatus) -> StatusMessage {
     let state = format::state(&status, app.clock.now());
     let why = awake_view(&app.instances.ledger(instance), status.fact == Fact::Awake);
     StatusMessage { fact: status.fact, stage: status.stage, failure: status.failure, state, why }

@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::error::{Error, Result};
 use crate::http::list::ListView;
 use crate::http::problem::HandlerResult;
-use crate::instances::{Instance, MOST_PORTS, Ports};
+use crate::instances::{Instance, MOST_PORTS, PortList};
 use crate::web::extractors::OwnInstance;
 
 /// The open ports, for the dashboard.
@@ -71,7 +71,7 @@ pub async fn replace(
 /// # Errors
 /// `Invalid` when the text is not a list of ports.
 pub async fn open(app: &App, instance: &std::sync::Arc<Instance>, typed: &str) -> Result<()> {
-    let ports = Ports::parse(typed).map_err(|error| Error::invalid("ports", error.to_string()))?;
+    let ports = PortList::parse(typed).map_err(|error| Error::invalid("ports", error.to_string()))?;
     app.instances.set_ports(instance, &ports).await
 }
 

@@ -8,7 +8,9 @@ use berth::clock::Timestamp;
 use berth::edge::pages::{MessagePage, WaitingPage};
 use berth::http::format::{self, Moment};
 use berth::http::problem::ErrorPage;
-use berth::instances::{AwakeLedger, Cause, Fact, Job, LastWork, Open, Stage, Status, Wish, Work};
+use berth::instances::{
+    AwakeLedger, Cause, DeclaredJob, Fact, InstanceStatus, LastWork, OpenWork, WakeStage, Wish, Work,
+};
 use berth::web::account_deletion::{DeleteAccountPage, DeletionScheduledPage, DeletionStartedPage};
 use berth::web::admin::users::{InstanceCell, UserRow, UsersPage};
 use berth::web::dashboard::{DashboardPage, HistoryRow, SessionRow};
@@ -42,18 +44,18 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("sign-up-passkey", html(&SignUpPasskeyPage { handle: "alice".into() })),
         ("sign-up-code", sign_up_code()),
         ("sign-up-recovery-codes", sign_up_recovery_codes()),
-        ("welcome", welcome(&status(Fact::Provisioning, Stage::Volume))),
-        ("welcome-awake", welcome(&status(Fact::Awake, Stage::Ready))),
-        ("welcome-failed", welcome(&status(Fact::Failed, Stage::Container))),
+        ("welcome", welcome(&status(Fact::Provisioning, WakeStage::Volume))),
+        ("welcome-awake", welcome(&status(Fact::Awake, WakeStage::Ready))),
+        ("welcome-failed", welcome(&status(Fact::Failed, WakeStage::Container))),
         ("log-in", log_in("", "")),
         ("log-in-on-the-way", log_in("alice.example.com", "/hand-off?host=alice.example.com&state=s&challenge=c")),
         ("log-in-code", html(&LogInCodePage { next: String::new(), note: "That code is wrong or used.".into() })),
         ("log-in-go-on", html(&LogInContinuePage { next: "/hand-off?host=alice.example.com".into() })),
         ("recover", recover()),
-        ("dashboard", dashboard(&status(Fact::Awake, Stage::Ready), 1_234_567_890, 42_000_000)),
-        ("dashboard-asleep", dashboard(&status(Fact::Frozen, Stage::Ready), 123_000, 0)),
-        ("dashboard-failed", dashboard(&status(Fact::Failed, Stage::Container), 5_000_000_000, 0)),
-        ("dashboard-new", dashboard(&status(Fact::Provisioning, Stage::Volume), 0, 0)),
+        ("dashboard", dashboard(&status(Fact::Awake, WakeStage::Ready), 1_234_567_890, 42_000_000)),
+        ("dashboard-asleep", dashboard(&status(Fact::Frozen, WakeStage::Ready), 123_000, 0)),
+        ("dashboard-failed", dashboard(&status(Fact::Failed, WakeStage::Container), 5_000_000_000, 0)),
+        ("dashboard-new", dashboard(&status(Fact::Provisioning, WakeStage::Volume), 0, 0)),
         ("spend", spend::full()),
         ("spend-past", spend::past()),
         ("spend-first-day", spend::first_day()),
@@ -99,8 +101,8 @@ pub fn all() -> Vec<(&'static str, String)> {
             "error-internal",
             error(500, "Something went wrong", "Something went wrong on our side.", "0b9a3c1e-77f1-4b1f"),
         ),
-        ("edge-waiting", waiting(&status(Fact::Waking, Stage::Started))),
-        ("edge-waiting-failed", waiting(&status(Fact::Failed, Stage::Container))),
+        ("edge-waiting", waiting(&status(Fact::Waking, WakeStage::Started))),
+        ("edge-waiting-failed", waiting(&status(Fact::Failed, WakeStage::Container))),
         ("edge-waiting-visitor", waiting_visitor()),
         ("edge-message", message()),
     ]
@@ -130,7 +132,7 @@ fn html(page: &impl Template) -> String {
     page.render().expect("a page with good data renders")
 }
 
-fn status(fact: Fact, stage: Stage) -> Status {
+fn status(fact: Fact, stage: WakeStage) -> InstanceStatus {
     let failure =
         (fact == Fact::Failed).then(|| "The disk of this machine is full. The operator has been told.".into());
     let cause = match fact {
@@ -138,7 +140,7 @@ fn status(fact: Fact, stage: Stage) -> Status {
         Fact::Failed => Cause::Failure,
         _ => Cause::Visit,
     };
-    Status { wish: Wish::Available, fact, since: Timestamp(NOON), cause, stage, failure }
+    InstanceStatus { wish: Wish::Available, fact, since: Timestamp(NOON), cause, stage, failure }
 }
 
 fn landing(awake: usize) -> String {
@@ -167,7 +169,7 @@ fn sign_up_recovery_codes() -> String {
     html(&SignUpRecoveryCodesPage { handle: "alice".into(), codes })
 }
 
-fn welcome(status: &Status) -> String {
+fn welcome(status: &InstanceStatus) -> String {
     html(&WelcomePage {
         handle: "alice".into(),
         instance_origin: "https://alice.example.com".into(),
@@ -190,7 +192,7 @@ fn recover() -> String {
     })
 }
 
-fn dashboard(status: &Status, spent: i64, held: i64) -> String {
+fn dashboard(status: &InstanceStatus, spent: i64, held: i64) -> String {
     let models =
         [("claude-sonnet-4-5", 41, 182_044, 30_911, spent * 9 / 10), ("gpt-5-mini", 7, 9_120, 2_204, spent / 10)];
     let model = |(model, calls, input, output, amount): (&str, i64, i64, i64, i64)| ModelUsageView {
@@ -390,9 +392,9 @@ fn minutes(ago: i64) -> Timestamp {
 
 /// The awake ledger of an instance that is busy, or idle.
 fn ledger(busy: bool) -> AwakeLedger {
-    let open = |work, count, holds| Open { work, count, since: minutes(4), holds, moved_at: minutes(1) };
+    let open = |work, count, holds| OpenWork { work, count, since: minutes(4), holds, moved_at: minutes(1) };
     let open = vec![open(Work::Request, 1, true), open(Work::AiCall, 2, true), open(Work::Socket, 1, false)];
-    let jobs = vec![Job { name: "nightly-build".into(), since: minutes(30), until: minutes(-90) }];
+    let jobs = vec![DeclaredJob { name: "nightly-build".into(), since: minutes(30), until: minutes(-90) }];
     AwakeLedger {
         open: if busy { open } else { Vec::new() },
         jobs: if busy { jobs } else { Vec::new() },
@@ -475,7 +477,7 @@ fn error(status: u16, title: &str, detail: &str, request: &str) -> String {
     html(&ErrorPage { status, title, detail, request })
 }
 
-fn waiting(status: &Status) -> String {
+fn waiting(status: &InstanceStatus) -> String {
     html(&WaitingPage {
         handle: "alice".into(),
         address: "https://alice.example.com/notes?page=2".into(),
@@ -489,7 +491,7 @@ fn waiting_visitor() -> String {
     html(&WaitingPage {
         handle: "alice".into(),
         address: "https://alice.example.com/docs/".into(),
-        stage: Stage::Started,
+        stage: WakeStage::Started,
         failure: None,
         dashboard: None,
     })

@@ -8,7 +8,7 @@ use axum::extract::Request;
 use axum::http::Method;
 use axum::routing::any;
 use berth::containers::fake::Verb;
-use berth::instances::{Cause, Fact, Ports, Wish};
+use berth::instances::{Cause, Fact, PortList, Wish};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -50,7 +50,7 @@ async fn told(request: Request) -> String {
 
 impl Scene {
     async fn open(&self, ports: &str) {
-        let ports = Ports::parse(ports).unwrap();
+        let ports = PortList::parse(ports).unwrap();
         self.town.instances().set_ports(&self.alice.instance, &ports).await.unwrap();
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use berth::containers::fake::{HoldPoint, Verb};
 use berth::containers::{ContainerExit, ContainerHost as _, ObservedContainer};
 use berth::error::Error;
-use berth::instances::{Cause, Fact, Renewed, STUCK_AFTER, Terms, Wish, Work};
+use berth::instances::{Cause, Fact, InstanceSettings, STUCK_AFTER, UpgradeOutcome, Wish, Work};
 
 use berth_testing::databases;
 use berth_testing::fake_platform::{FakePlatform, Person, until};
@@ -145,7 +145,7 @@ async fn another_image_and_size_reach_it_at_its_next_start_and_survive_a_restart
         let mut town = FakePlatform::on(database, &settings).await;
         let alice = town.settle_in("alice").await;
         let before = container(&town, &alice).await;
-        let terms = Terms { image: "other:1".into(), size: "large".into(), ..alice.instance.terms() };
+        let terms = InstanceSettings { image: "other:1".into(), size: "large".into(), ..alice.instance.terms() };
         town.instances().set_terms(&alice.instance, terms.clone()).await.unwrap();
         town.look().await;
         assert_eq!(container(&town, &alice).await.id, before.id);
@@ -159,7 +159,7 @@ async fn another_image_and_size_reach_it_at_its_next_start_and_survive_a_restart
         assert_eq!((spec.image.as_str(), spec.size.as_str()), ("other:1", "large"));
 
         // How soon it sleeps counts from now on.
-        let hasty = Terms { size: "hasty".into(), ..terms };
+        let hasty = InstanceSettings { size: "hasty".into(), ..terms };
         town.instances().set_terms(&instance, hasty).await.unwrap();
         town.wait(Duration::from_secs(60)).await;
         until(&instance, |s| s.fact == Fact::Frozen).await;
@@ -173,10 +173,10 @@ async fn terms_that_cannot_be_are_refused_with_what_there_is() {
     let terms = alice.instance.terms();
     let minute = Some(Duration::from_secs(60));
     for (wrong, field, words) in [
-        (Terms { image: "somebody/else:1".into(), ..terms.clone() }, "image", IMAGE),
-        (Terms { size: "huge".into(), ..terms.clone() }, "size", "standard"),
-        (Terms { stop_after: minute, ..terms.clone() }, "stop_after", "frozen first"),
-        (Terms { remove_after: minute, ..terms.clone() }, "remove_after", "stopped first"),
+        (InstanceSettings { image: "somebody/else:1".into(), ..terms.clone() }, "image", IMAGE),
+        (InstanceSettings { size: "huge".into(), ..terms.clone() }, "size", "standard"),
+        (InstanceSettings { stop_after: minute, ..terms.clone() }, "stop_after", "frozen first"),
+        (InstanceSettings { remove_after: minute, ..terms.clone() }, "remove_after", "stopped first"),
     ] {
         let refused = town.instances().set_terms(&alice.instance, wrong).await;
         assert!(
@@ -242,7 +242,7 @@ async fn whoever_asked_for_an_upgrade_hears_what_became_of_it() {
     let alice = town.settle_in("alice").await;
     let ask = async |image: &str| {
         town.clock.advance(Duration::from_secs(1));
-        let terms = Terms { image: image.into(), ..alice.instance.terms() };
+        let terms = InstanceSettings { image: image.into(), ..alice.instance.terms() };
         town.instances().set_terms(&alice.instance, terms).await.unwrap();
         town.instances().settled().await;
         let asked_at = town.clock.now();
@@ -250,7 +250,7 @@ async fn whoever_asked_for_an_upgrade_hears_what_became_of_it() {
         town.instances().upgrade(&alice.instance).await.unwrap();
         town.instances().settled().await;
         let renewed = town.instances().renewed(alice.instance.id, asked_at).await.unwrap();
-        assert_eq!(renewed, Renewed::UnderWay, "{image}: it waits for what is in flight");
+        assert_eq!(renewed, UpgradeOutcome::UnderWay, "{image}: it waits for what is in flight");
         town.clock.advance(Duration::from_secs(1));
         drop(work);
         town.look().await;
@@ -258,11 +258,11 @@ async fn whoever_asked_for_an_upgrade_hears_what_became_of_it() {
         town.instances().settled().await;
         town.instances().renewed(alice.instance.id, asked_at).await.unwrap()
     };
-    assert_eq!(ask("other:1").await, Renewed::Done);
+    assert_eq!(ask("other:1").await, UpgradeOutcome::Done);
     let broken = container(&town, &alice).await.image_id;
-    assert_eq!(ask(IMAGE).await, Renewed::Done);
+    assert_eq!(ask(IMAGE).await, UpgradeOutcome::Done);
     town.host.breaks_when_started(&broken, ContainerExit { code: 3, out_of_memory: false });
-    assert_eq!(ask("other:1").await, Renewed::WentBack);
+    assert_eq!(ask("other:1").await, UpgradeOutcome::WentBack);
     assert!(town.instances().outdated().await.unwrap().is_empty(), "what was refused is not offered again");
-    assert_eq!(ask(IMAGE).await, Renewed::Done, "another one is");
+    assert_eq!(ask(IMAGE).await, UpgradeOutcome::Done, "another one is");
 }

@@ -4,40 +4,27 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
+use super::work::{DeclaredJob, Work};
 use super::{Instance, Instances, store};
-use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 
 /// Jobs that one instance may have declared at a time.
 const MOST: usize = 16;
 const LONGEST_NAME: usize = 64;
 
-/// What the program inside says that it is at.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Job {
-    pub name: String,
-    #[serde(rename = "since_ms")]
-    pub since: Timestamp,
-    /// It keeps the instance awake until then at most.
-    #[serde(rename = "until_ms")]
-    pub until: Timestamp,
-}
-
 impl Instances {
     /// Takes a job down that `instance` says it is at, for `lasts` from now; one by the same name goes on.
     ///
     /// # Errors
     /// `Invalid` when the name or the time is none; `Conflict` when there are too many; when it cannot be written.
-    pub async fn declare_job(&self, instance: &Arc<Instance>, name: &str, lasts: Duration) -> Result<Job> {
+    pub async fn declare_job(&self, instance: &Arc<Instance>, name: &str, lasts: Duration) -> Result<DeclaredJob> {
         check_name(name)?;
         self.check_time(lasts)?;
         let now = self.0.clock.now();
-        let since = instance.with_mind(|mind| {
-            let running = |job: &&Job| job.until > now;
-            let before = mind.jobs.get(name).filter(running).map(|job| job.since);
-            let room = mind.jobs.values().filter(running).count() < MOST;
+        let since = instance.with_state(|state| {
+            let running = |job: &&DeclaredJob| job.until > now;
+            let before = state.jobs.get(name).filter(running).map(|job| job.since);
+            let room = state.jobs.values().filter(running).count() < MOST;
             before.or(room.then_some(now))
         });
         let since = since.ok_or_else(|| {
@@ -45,7 +32,7 @@ impl Instances {
                 "There are {MOST} jobs already, which is as many as one instance may have. End one first."
             ))
         })?;
-        let job = Job { name: name.to_owned(), since, until: now.plus(lasts) };
+        let job = DeclaredJob { name: name.to_owned(), since, until: now.plus(lasts) };
         let tx = self.0.db.begin().await?;
         store::put_job(&tx, instance.id, &job, now).await?;
         tx.commit().await?;
@@ -70,7 +57,7 @@ impl Instances {
         let tx = self.0.db.begin().await?;
         store::delete_job(&tx, instance.id, name).await?;
         tx.commit().await?;
-        instance.work.moved(super::Work::Job, now);
+        instance.work.moved(Work::Job, now);
         instance.change_jobs(|jobs| jobs.remove(name));
         instance.look_when_idle();
         Ok(())
@@ -78,14 +65,14 @@ impl Instances {
 
     /// The jobs of `instance` that run, by name.
     #[must_use]
-    pub fn jobs(&self, instance: &Instance) -> Vec<Job> {
+    pub fn jobs(&self, instance: &Instance) -> Vec<DeclaredJob> {
         let now = self.0.clock.now();
-        instance.with_mind(|mind| mind.jobs.values().filter(|job| job.until > now).cloned().collect())
+        instance.with_state(|state| state.jobs.values().filter(|job| job.until > now).cloned().collect())
     }
 
     /// Nothing that was declared outlives the program that declared it.
     pub(super) async fn forget_jobs(&self, instance: &Arc<Instance>) -> Result<()> {
-        if instance.with_mind(|mind| mind.jobs.is_empty()) {
+        if instance.with_state(|state| state.jobs.is_empty()) {
             return Ok(());
         }
         let tx = self.0.db.begin().await?;

@@ -6,20 +6,25 @@ use sea_orm::{ActiveValue::Set, ColumnTrait as _, EntityTrait as _, QueryFilter 
 use crate::clock::Timestamp;
 use crate::db::{Db, InstanceId, Tx};
 use crate::error::Result;
-use crate::instances::Job;
+use crate::instances::DeclaredJob;
 
 /// Every job that is not past its limit.
-pub(in crate::instances) async fn all_jobs(db: &Db, now: Timestamp) -> Result<Vec<(InstanceId, Job)>> {
+pub(in crate::instances) async fn all_jobs(db: &Db, now: Timestamp) -> Result<Vec<(InstanceId, DeclaredJob)>> {
     let rows = job::Entity::find().filter(job::Column::UntilMs.gt(now.0)).all(db.read()).await?;
     let read = |row: job::Model| {
         let (since, until) = (Timestamp(row.declared_at_ms), Timestamp(row.until_ms));
-        (row.instance_id, Job { name: row.name, since, until })
+        (row.instance_id, DeclaredJob { name: row.name, since, until })
     };
     Ok(rows.into_iter().map(read).collect())
 }
 
 /// Writes a job, in the place of one by the same name, and takes away those that came to their limit.
-pub(in crate::instances) async fn put_job(tx: &Tx, instance: InstanceId, job: &Job, now: Timestamp) -> Result<()> {
+pub(in crate::instances) async fn put_job(
+    tx: &Tx,
+    instance: InstanceId,
+    job: &DeclaredJob,
+    now: Timestamp,
+) -> Result<()> {
     job::Entity::delete_many()
         .filter(job::Column::InstanceId.eq(instance))
         .filter(job::Column::UntilMs.lte(now.0))

@@ -15,23 +15,23 @@ const SAMPLE: Duration = Duration::from_secs(15);
 const SAMPLES_BEFORE_SLEEP: u32 = 3;
 
 /// What was last seen.
-pub(super) struct Processors {
+pub(super) struct ProcessorUsage {
     floor_percent: u32,
-    before: Mutex<Option<Sample>>,
+    before: Mutex<Option<ProcessorSample>>,
 }
 
 /// What each container had used at a moment, by the Engine's id.
-struct Sample {
+struct ProcessorSample {
     at: Timestamp,
     used: HashMap<String, Duration>,
 }
 
-impl Processors {
+impl ProcessorUsage {
     pub(super) fn new(floor_percent: u32) -> Self {
         Self { floor_percent, before: Mutex::new(None) }
     }
 
-    fn before(&self) -> MutexGuard<'_, Option<Sample>> {
+    fn before(&self) -> MutexGuard<'_, Option<ProcessorSample>> {
         self.before.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -43,7 +43,7 @@ impl Instances {
         let every = SAMPLE.min(shortest / SAMPLES_BEFORE_SLEEP);
         let now = self.0.clock.now();
         // Not so when the clock went back: then the next sample begins anew.
-        let is_fresh = |before: &Sample| before.at <= now && now.since(before.at) < every;
+        let is_fresh = |before: &ProcessorSample| before.at <= now && now.since(before.at) < every;
         if !self.0.processors.before().as_ref().is_some_and(is_fresh) {
             self.note_processors(load);
         }
@@ -52,7 +52,7 @@ impl Instances {
     /// Takes `load` as a sample: who used more than the floor since the last one is at work. Public so that whoever moves
     /// a manual clock can have its effect now.
     pub fn note_processors(&self, load: &HostLoad) {
-        let sample = Sample::of(load, self.0.clock.now());
+        let sample = ProcessorSample::of(load, self.0.clock.now());
         let mut before = self.0.processors.before();
         if let Some(before) = before.as_ref() {
             for instance in self.up() {
@@ -71,7 +71,7 @@ impl Instances {
     }
 }
 
-impl Sample {
+impl ProcessorSample {
     fn of(load: &HostLoad, at: Timestamp) -> Self {
         Self { at, used: load.containers.iter().map(|container| (container.id.clone(), container.cpu)).collect() }
     }
@@ -89,9 +89,9 @@ impl Sample {
 mod tests {
     use super::*;
 
-    fn sample(second: i64, used_ms: u64) -> Sample {
+    fn sample(second: i64, used_ms: u64) -> ProcessorSample {
         let used = HashMap::from([("a".to_owned(), Duration::from_millis(used_ms))]);
-        Sample { at: Timestamp(second * 1000), used }
+        ProcessorSample { at: Timestamp(second * 1000), used }
     }
 
     #[test]

@@ -4,83 +4,18 @@
 //! instance awake for as long as they last. Some *moves*: a stream, an upload, a WebSocket count at each moment at which
 //! bytes move on them, so that one on which nothing moves any more lets its instance sleep.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Instance;
-use super::declared::Job;
-use super::rules::{Activity, Container, Policy};
+use super::rules::{Activity, ContainerPhase, SleepPolicy};
+use super::work::{ALL, DeclaredJob, KINDS, LastWork, Work};
 use crate::clock::Timestamp;
-
-/// A kind of work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Work {
-    /// A request, from its last byte to the first of its answer.
-    Request,
-    /// A request whose body is on its way in.
-    Upload,
-    /// An answer whose body is on its way out.
-    Stream,
-    /// A WebSocket, or another connection that was upgraded.
-    Socket,
-    /// A call to a model, until it is settled.
-    AiCall,
-    /// What the program inside said that it is at.
-    Job,
-    /// Processor time above what an idle program uses.
-    Processor,
-    /// What browsers and monitors fetch by themselves: it is let end, and leaves no trace.
-    Probe,
-    /// The delivery of a webhook: the instance does not freeze during it, and it does not count as use.
-    Webhook,
-}
-
-const KINDS: usize = 9;
-const ALL: [Work; KINDS] = [
-    Work::Request,
-    Work::Upload,
-    Work::Stream,
-    Work::Socket,
-    Work::AiCall,
-    Work::Job,
-    Work::Processor,
-    Work::Probe,
-    Work::Webhook,
-];
-
-impl Work {
-    /// The one word for it, in database, JSON and logs.
-    #[must_use]
-    pub fn word(self) -> String {
-        super::rules::word(&self)
-    }
-
-    /// Whether it keeps an instance awake while it lasts, whatever moves.
-    fn holds(self) -> bool {
-        matches!(self, Self::Request | Self::AiCall | Self::Probe | Self::Webhook)
-    }
-
-    /// Whether somebody outside waits for it. Work from inside keeps awake what runs, and starts nothing that ended.
-    fn is_from_outside(self) -> bool {
-        matches!(self, Self::Request | Self::Probe)
-    }
-}
-
-/// The last work that was seen, and when.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LastWork {
-    pub work: Work,
-    #[serde(rename = "at_ms")]
-    pub at: Timestamp,
-}
 
 /// Work of one kind that is open now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Open {
+pub struct OpenWork {
     pub work: Work,
     pub count: usize,
     /// Since when there was never none of it.
@@ -96,9 +31,9 @@ pub struct Open {
 /// Why an instance is awake, or since when and after what it idles. Reading it changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AwakeLedger {
-    pub open: Vec<Open>,
+    pub open: Vec<OpenWork>,
     /// What it declared, by name.
-    pub jobs: Vec<Job>,
+    pub jobs: Vec<DeclaredJob>,
     /// The last time that anything counted as use.
     #[serde(rename = "idle_since_ms")]
     pub idle_since: Timestamp,
@@ -111,8 +46,8 @@ pub struct AwakeLedger {
 }
 
 /// One instance's work.
-pub(super) struct Tally {
-    lines: [Line; KINDS],
+pub(super) struct WorkTally {
+    lines: [WorkCounter; KINDS],
     active_at_ms: AtomicI64,
     /// The latest end of its declared jobs; [`NEVER`] when it has none.
     jobs_until_ms: AtomicI64,
@@ -124,34 +59,38 @@ const NEVER: i64 = i64::MIN;
 /// short. A WebSocket's messages may wait: they wake it again.
 const JUST_NOW: Duration = Duration::from_secs(30);
 
-struct Line {
+struct WorkCounter {
     open: AtomicUsize,
     since_ms: AtomicI64,
     moved_at_ms: AtomicI64,
 }
 
-impl Tally {
+impl WorkTally {
     /// As it was written down when the instance was last seen.
     pub(super) fn new(active_at: Timestamp, last: Option<Work>) -> Self {
         let line = |work| {
             let moved = if last == Some(work) { active_at.0 } else { NEVER };
-            Line { open: AtomicUsize::new(0), since_ms: AtomicI64::new(NEVER), moved_at_ms: AtomicI64::new(moved) }
+            WorkCounter {
+                open: AtomicUsize::new(0),
+                since_ms: AtomicI64::new(NEVER),
+                moved_at_ms: AtomicI64::new(moved),
+            }
         };
         Self { lines: ALL.map(line), active_at_ms: AtomicI64::new(active_at.0), jobs_until_ms: AtomicI64::new(NEVER) }
     }
 
-    fn line(&self, work: Work) -> &Line {
+    fn line(&self, work: Work) -> &WorkCounter {
         &self.lines[work as usize]
     }
 
-    fn begin(&self, work: Work, now: Timestamp) {
+    pub(super) fn begin(&self, work: Work, now: Timestamp) {
         let line = self.line(work);
         if line.open.fetch_add(1, Ordering::SeqCst) == 0 {
             line.since_ms.store(now.0, Ordering::SeqCst);
         }
     }
 
-    fn end(&self, work: Work) {
+    pub(super) fn end(&self, work: Work) {
         self.line(work).open.fetch_sub(1, Ordering::SeqCst);
     }
 
@@ -198,8 +137,8 @@ impl Tally {
         Timestamp(self.active_at_ms.load(Ordering::SeqCst).max(job))
     }
 
-    pub(super) fn activity(&self, now: Timestamp, container: Container) -> Activity {
-        let lives = matches!(container, Container::Running { .. } | Container::Frozen);
+    pub(super) fn activity(&self, now: Timestamp, container: ContainerPhase) -> Activity {
+        let lives = matches!(container, ContainerPhase::Running { .. } | ContainerPhase::Frozen);
         let held = ALL.into_iter().any(|work| {
             work.holds() && (lives || work.is_from_outside()) && self.line(work).open.load(Ordering::SeqCst) > 0
         });
@@ -218,8 +157,8 @@ impl Tally {
     }
 
     /// What is shown of it, for an instance that is awake or not.
-    pub(super) fn ledger(&self, now: Timestamp, awake: bool, policy: Policy) -> AwakeLedger {
-        let open: Vec<Open> = ALL.into_iter().filter_map(|work| self.open(work)).collect();
+    pub(super) fn ledger(&self, now: Timestamp, awake: bool, policy: SleepPolicy) -> AwakeLedger {
+        let open: Vec<OpenWork> = ALL.into_iter().filter_map(|work| self.open(work)).collect();
         let held = open.iter().any(|open| open.holds) || self.jobs_until() > now;
         let idle_since = self.idle_since(now);
         let sleeps_at = (awake && !held).then(|| idle_since.plus(policy.freeze_after));
@@ -233,12 +172,12 @@ impl Tally {
         }
     }
 
-    fn open(&self, work: Work) -> Option<Open> {
+    fn open(&self, work: Work) -> Option<OpenWork> {
         let line = self.line(work);
         let count = line.open.load(Ordering::SeqCst);
         let since = Timestamp(line.since_ms.load(Ordering::SeqCst));
         let moved_at = Timestamp(line.moved_at_ms.load(Ordering::SeqCst)).max(since);
-        (count > 0).then_some(Open { work, count, since, holds: work.holds(), moved_at })
+        (count > 0).then_some(OpenWork { work, count, since, holds: work.holds(), moved_at })
     }
 }
 
@@ -249,80 +188,14 @@ fn advance(moment: &AtomicI64, at: Timestamp) {
     }
 }
 
-/// Keeps an instance awake while it lives.
-#[must_use = "dropping it says that the work is over"]
-pub struct WorkInFlight {
-    instance: Arc<Instance>,
-    work: Work,
-}
-
-impl WorkInFlight {
-    pub(super) fn begin(instance: Arc<Instance>, work: Work) -> Self {
-        debug_assert!(work.holds(), "{work:?} counts when something moves: open a flow");
-        if let Some(now) = instance.now() {
-            instance.work.begin(work, now);
-        }
-        Self { instance, work }
-    }
-
-    /// Whether it leaves no trace.
-    #[must_use]
-    pub fn is_probe(&self) -> bool {
-        matches!(self.work, Work::Probe | Work::Webhook)
-    }
-}
-
-impl Drop for WorkInFlight {
-    fn drop(&mut self) {
-        let Some(now) = self.instance.now() else { return };
-        if !self.is_probe() {
-            self.instance.work.moved(self.work, now);
-        }
-        self.instance.work.end(self.work);
-        // While it was held nobody looked; from here on the idle time counts.
-        self.instance.look_when_idle();
-    }
-}
-
-/// A connection on which bytes may move. It keeps nobody awake by being open.
-pub struct Flow {
-    instance: Arc<Instance>,
-    work: Work,
-}
-
-impl Flow {
-    pub(super) fn open(instance: Arc<Instance>, work: Work) -> Self {
-        if let Some(now) = instance.now() {
-            instance.work.begin(work, now);
-        }
-        Self { instance, work }
-    }
-
-    /// Says that bytes moved. `false` when the instance sleeps: what comes out of the buffers in between is not its
-    /// work, and whoever wants more of it has to wake it.
-    pub fn moved(&self) -> bool {
-        let awake = self.instance.is_up();
-        if awake && let Some(now) = self.instance.now() {
-            self.instance.work.moved(self.work, now);
-        }
-        awake
-    }
-}
-
-impl Drop for Flow {
-    fn drop(&mut self) {
-        self.instance.work.end(self.work);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    const RUNS: Container = Container::Running { ready: true };
-    const POLICY: Policy = Policy {
+    const RUNS: ContainerPhase = ContainerPhase::Running { ready: true };
+    const POLICY: SleepPolicy = SleepPolicy {
         freeze_after: Duration::from_secs(300),
         stop_after: Duration::from_secs(1800),
         remove_after: Duration::from_secs(86400),
@@ -338,7 +211,7 @@ mod tests {
 
     #[test]
     fn what_holds_is_work_for_as_long_as_it_lasts_and_what_moves_only_then() {
-        let tally = Tally::new(at(0), None);
+        let tally = WorkTally::new(at(0), None);
         tally.begin(Work::Stream, at(0));
         assert_eq!(tally.activity(at(100), RUNS), idle(100), "an open stream is nothing by itself");
         tally.moved(Work::Stream, at(100));
@@ -352,19 +225,19 @@ mod tests {
 
     #[test]
     fn work_from_inside_starts_nothing_that_has_ended() {
-        let tally = Tally::new(at(0), None);
+        let tally = WorkTally::new(at(0), None);
         tally.begin(Work::AiCall, at(0));
         tally.declared(Some(at(1000)));
         assert_eq!(tally.activity(at(400), RUNS), Activity::Working);
-        assert_eq!(tally.activity(at(400), Container::Frozen), Activity::Working);
-        assert_eq!(tally.activity(at(400), Container::Stopped), idle(400), "what was in it is over with it");
+        assert_eq!(tally.activity(at(400), ContainerPhase::Frozen), Activity::Working);
+        assert_eq!(tally.activity(at(400), ContainerPhase::Stopped), idle(400), "what was in it is over with it");
         tally.begin(Work::Request, at(400));
-        assert_eq!(tally.activity(at(400), Container::Stopped), Activity::Working);
+        assert_eq!(tally.activity(at(400), ContainerPhase::Stopped), Activity::Working);
     }
 
     #[test]
     fn a_job_is_work_until_its_limit_and_idleness_counts_from_there() {
-        let tally = Tally::new(at(0), None);
+        let tally = WorkTally::new(at(0), None);
         tally.declared(Some(at(1000)));
         assert_eq!(tally.activity(at(999), RUNS), Activity::Working);
         assert_eq!(tally.activity(at(1000), RUNS), idle(0));
@@ -375,7 +248,7 @@ mod tests {
 
     #[test]
     fn the_ledger_says_what_is_open_since_when_and_when_it_sleeps() {
-        let tally = Tally::new(at(0), Some(Work::Socket));
+        let tally = WorkTally::new(at(0), Some(Work::Socket));
         assert_eq!(tally.ledger(at(10), true, POLICY).sleeps_at, Some(at(300)));
         assert_eq!(tally.ledger(at(10), false, POLICY).sleeps_at, None);
         tally.begin(Work::Request, at(20));
@@ -392,7 +265,7 @@ mod tests {
         fn idleness_counts_from_the_latest_movement_in_whatever_order_they_are_told(
             moves in proptest::collection::vec((0usize..KINDS, 0i64..1000), 0..20)
         ) {
-            let tally = Tally::new(at(0), None);
+            let tally = WorkTally::new(at(0), None);
             for (work, second) in &moves {
                 tally.moved(ALL[*work], at(*second));
             }

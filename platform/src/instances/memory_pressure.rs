@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::rules::{Fact, Squeeze};
+use super::rules::{Fact, MemoryPressure};
 use super::{Instance, Instances};
 use crate::clock::Timestamp;
 use crate::containers::HostLoad;
@@ -25,14 +25,14 @@ const ROOM_WITHIN: Duration = Duration::from_secs(10);
 const ROOM_LOOK: Duration = Duration::from_millis(250);
 
 /// How many may start at once, and what must stay free.
-pub(super) struct Memory {
+pub(super) struct MemoryReserve {
     /// Fair: first asked, first started.
     starts: Semaphore,
     reserve_percent: u32,
 }
 
 /// One that could sleep.
-struct Sleeper {
+struct SleepCandidate {
     id: InstanceId,
     active_at: Timestamp,
     awake: bool,
@@ -40,7 +40,7 @@ struct Sleeper {
     memory: u64,
 }
 
-impl Memory {
+impl MemoryReserve {
     pub(super) fn new(starts_at_once: u32, reserve_percent: u32) -> Self {
         let starts = usize::try_from(starts_at_once).unwrap_or(Semaphore::MAX_PERMITS);
         Self { starts: Semaphore::new(starts), reserve_percent }
@@ -97,22 +97,22 @@ impl Instances {
         }
         let now = self.0.clock.now();
         let sleepers = self.all().iter().filter_map(|instance| sleeper(instance, load, now)).collect();
-        for (id, squeeze) in relief(missing, load.swap_free, sleepers) {
+        for (id, pressure) in relief(missing, load.swap_free, sleepers) {
             let Some(instance) = self.by_id(id) else { continue };
-            tracing::info!(instance.id = %id, handle = %instance.handle, ?squeeze, "the host runs short of memory");
-            instance.set_squeeze(now, squeeze);
+            tracing::info!(instance.id = %id, handle = %instance.handle, ?pressure, "the host runs short of memory");
+            instance.put_under_pressure(now, pressure);
             self.nudge(&instance);
         }
     }
 }
 
-fn sleeper(instance: &Instance, load: &HostLoad, now: Timestamp) -> Option<Sleeper> {
+fn sleeper(instance: &Instance, load: &HostLoad, now: Timestamp) -> Option<SleepCandidate> {
     let awake = match instance.fact() {
         Fact::Awake => true,
         Fact::Frozen => false,
         _ => return None,
     };
-    let asleep_soon = instance.squeeze().is_some_and(|squeeze| awake || squeeze == Squeeze::Stop);
+    let asleep_soon = instance.pressure().is_some_and(|pressure| awake || pressure == MemoryPressure::Stop);
     // Streams and sockets hold nobody awake, but what moves on them is in flight.
     let in_flight = instance.is_at_work(now) || (awake && now.since(instance.active_at()) < QUIET);
     if asleep_soon || in_flight {
@@ -120,12 +120,12 @@ fn sleeper(instance: &Instance, load: &HostLoad, now: Timestamp) -> Option<Sleep
     }
     let container = instance.container()?;
     let memory = load.containers.iter().find(|c| *c.id == *container).map_or(0, |c| c.memory);
-    Some(Sleeper { id: instance.id, active_at: instance.active_at(), awake, memory })
+    Some(SleepCandidate { id: instance.id, active_at: instance.active_at(), awake, memory })
 }
 
 /// Who should sleep, and how deeply, to free `missing` bytes: used longest ago first; frozen where swap takes its memory,
 /// because that is the cheaper sleep to wake from, else stopped.
-fn relief(missing: u64, swap_free: u64, mut sleepers: Vec<Sleeper>) -> Vec<(InstanceId, Squeeze)> {
+fn relief(missing: u64, swap_free: u64, mut sleepers: Vec<SleepCandidate>) -> Vec<(InstanceId, MemoryPressure)> {
     sleepers.sort_by_key(|sleeper| sleeper.active_at);
     let (mut freed, mut swap) = (0, swap_free);
     let mut chosen = Vec::new();
@@ -135,9 +135,9 @@ fn relief(missing: u64, swap_free: u64, mut sleepers: Vec<Sleeper>) -> Vec<(Inst
         }
         if sleeper.awake && swap > sleeper.memory {
             swap -= sleeper.memory;
-            chosen.push((sleeper.id, Squeeze::Freeze));
+            chosen.push((sleeper.id, MemoryPressure::Freeze));
         } else if sleeper.awake || sleeper.memory >= WORTH_STOPPING {
-            chosen.push((sleeper.id, Squeeze::Stop));
+            chosen.push((sleeper.id, MemoryPressure::Stop));
         } else {
             continue;
         }
@@ -152,32 +152,37 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn sleeper(id: u128, active_at: i64, awake: bool, mib: u64) -> Sleeper {
-        Sleeper { id: InstanceId(uuid::Uuid::from_u128(id)), active_at: Timestamp(active_at), awake, memory: mib * MIB }
+    fn sleeper(id: u128, active_at: i64, awake: bool, mib: u64) -> SleepCandidate {
+        SleepCandidate {
+            id: InstanceId(uuid::Uuid::from_u128(id)),
+            active_at: Timestamp(active_at),
+            awake,
+            memory: mib * MIB,
+        }
     }
 
-    fn chosen(missing_mib: u64, swap_mib: u64, sleepers: Vec<Sleeper>) -> Vec<(u128, Squeeze)> {
+    fn chosen(missing_mib: u64, swap_mib: u64, sleepers: Vec<SleepCandidate>) -> Vec<(u128, MemoryPressure)> {
         let relief = relief(missing_mib * MIB, swap_mib * MIB, sleepers);
-        relief.into_iter().map(|(id, squeeze)| (id.0.as_u128(), squeeze)).collect()
+        relief.into_iter().map(|(id, pressure)| (id.0.as_u128(), pressure)).collect()
     }
 
     #[test]
     fn who_was_used_longest_ago_sleeps_first_and_no_more_than_needed() {
         let three = || vec![sleeper(1, 30, true, 100), sleeper(2, 10, true, 100), sleeper(3, 20, true, 100)];
-        assert_eq!(chosen(1, 1000, three()), [(2, Squeeze::Freeze)]);
-        assert_eq!(chosen(150, 1000, three()), [(2, Squeeze::Freeze), (3, Squeeze::Freeze)]);
+        assert_eq!(chosen(1, 1000, three()), [(2, MemoryPressure::Freeze)]);
+        assert_eq!(chosen(150, 1000, three()), [(2, MemoryPressure::Freeze), (3, MemoryPressure::Freeze)]);
         assert_eq!(chosen(1000, 1000, three()).len(), 3);
     }
 
     #[test]
     fn without_swap_they_stop_and_what_is_frozen_gives_way_too() {
         let some = vec![sleeper(1, 10, false, 100), sleeper(2, 20, true, 100), sleeper(3, 5, false, 1)];
-        assert_eq!(chosen(1000, 0, some), [(1, Squeeze::Stop), (2, Squeeze::Stop)]);
+        assert_eq!(chosen(1000, 0, some), [(1, MemoryPressure::Stop), (2, MemoryPressure::Stop)]);
     }
 
     #[test]
     fn a_host_is_short_below_its_reserve_or_when_processes_wait() {
-        let memory = Memory::new(1, 10);
+        let memory = MemoryReserve::new(1, 10);
         let load = |available, pressure| HostLoad {
             memory_total: 1000,
             memory_available: available,

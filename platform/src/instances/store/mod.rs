@@ -1,6 +1,7 @@
 //! The instances' rows: all SQL of this room.
 
-mod declared;
+mod declared_jobs;
+mod rows;
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -11,10 +12,11 @@ use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait as _, EntityTrait, QueryFilter as _, QueryOrder as _, QuerySelect as _};
 use serde::de::DeserializeOwned;
 
-pub(super) use self::declared::{all_jobs, delete_job, delete_jobs, put_job};
-use super::activity::{LastWork, Work};
+pub(super) use self::declared_jobs::{all_jobs, delete_job, delete_jobs, put_job};
+use self::rows::{instance, resting_slot, transition};
 use super::rules::{Cause, Fact, Wish};
-use super::{Ports, Status, Terms, Transition};
+use super::work::{LastWork, Work};
+use super::{InstanceSettings, InstanceStatus, PortList, Transition};
 use crate::clock::{Clock, Timestamp};
 use crate::containers::Slot;
 use crate::db::{AccountId, Db, InstanceId, Tx, is_duplicate};
@@ -23,15 +25,15 @@ use crate::handle::Handle;
 
 /// A row of `instances`, in the room's own types.
 #[derive(Debug)]
-pub(super) struct Record {
+pub(super) struct InstanceRecord {
     pub id: InstanceId,
     pub account: AccountId,
     pub handle: Handle,
     pub slot: Slot,
-    pub terms: Terms,
-    pub ports: Ports,
-    pub upgrade: Upgrade,
-    pub asked: Asked,
+    pub terms: InstanceSettings,
+    pub ports: PortList,
+    pub upgrade: UpgradeProgress,
+    pub asked: WishRecord,
     pub fact: Fact,
     pub fact_cause: Cause,
     pub fact_at: Timestamp,
@@ -43,7 +45,7 @@ pub(super) struct Record {
 
 /// How far an upgrade has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Upgrade {
+pub(super) struct UpgradeProgress {
     /// The image to go back to when the new container does not become ready; set while an upgrade is under way.
     pub image_before: Option<String>,
     /// The image that did not become ready: not tried again until its name means another.
@@ -54,7 +56,7 @@ pub(super) struct Upgrade {
 
 /// A wish as it was written: what, why and when.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asked {
+pub(super) struct WishRecord {
     pub wish: Wish,
     pub cause: Cause,
     pub at: Timestamp,
@@ -63,25 +65,29 @@ pub(super) struct Asked {
 /// Times a new row looks for its slot. Each time it is taken, somebody else got it: with that many at once, one waits.
 const TRIES: usize = 8;
 
+/// An instance that has no row yet.
+pub(super) struct NewInstance<'a> {
+    pub id: InstanceId,
+    pub account: AccountId,
+    pub handle: &'a Handle,
+    pub image: &'a str,
+    pub size: &'a str,
+}
+
 /// Writes a new row in the lowest free slot; `Conflict` when none of `slots` is free.
-pub(super) async fn insert(
-    tx: &Tx,
-    (id, account, handle): (InstanceId, AccountId, &Handle),
-    (image, size): (&str, &str),
-    slots: u32,
-    now: Timestamp,
-) -> Result<()> {
+pub(super) async fn insert(tx: &Tx, new: NewInstance<'_>, slots: u32, now: Timestamp) -> Result<()> {
+    let NewInstance { id, account, handle, image, size } = new;
     let mut row = instance::ActiveModel {
         id: Set(id),
         account_id: Set(account),
         handle: Set(handle.to_string()),
         slot: NotSet,
         image: Set(image.to_owned()),
-        wish: Set(Wish::Available.word()),
-        wish_cause: Set(Cause::SignUp.word()),
+        wish: Set(Wish::Available.as_str().to_owned()),
+        wish_cause: Set(Cause::SignUp.as_str().to_owned()),
         wish_at_ms: Set(now.0),
-        fact: Set(Fact::Absent.word()),
-        fact_cause: Set(Cause::SignUp.word()),
+        fact: Set(Fact::Absent.as_str().to_owned()),
+        fact_cause: Set(Cause::SignUp.as_str().to_owned()),
         fact_at_ms: Set(now.0),
         failure: Set(None),
         active_at_ms: Set(now.0),
@@ -139,13 +145,13 @@ pub(super) async fn delete(tx: &Tx, id: InstanceId, free_at: Timestamp) -> Resul
 }
 
 /// Every instance.
-pub(super) async fn all(db: &Db) -> Result<Vec<Record>> {
+pub(super) async fn all(db: &Db) -> Result<Vec<InstanceRecord>> {
     let rows = instance::Entity::find().order_by_asc(instance::Column::Handle).all(db.read()).await?;
     rows.into_iter().map(record).collect()
 }
 
 /// One instance.
-pub(super) async fn find(db: &Db, id: InstanceId) -> Result<Option<Record>> {
+pub(super) async fn find(db: &Db, id: InstanceId) -> Result<Option<InstanceRecord>> {
     instance::Entity::find_by_id(id).one(db.read()).await?.map(record).transpose()
 }
 
@@ -156,34 +162,37 @@ pub(super) async fn find_by_account(tx: &Tx, account: AccountId) -> Result<Optio
 }
 
 /// Writes a wish in the place of one of `over`; `false`, and nothing is written, when the wish there is another.
-pub(super) async fn set_wish(tx: &Tx, id: InstanceId, asked: Asked, over: &[Wish]) -> Result<bool> {
+pub(super) async fn set_wish(tx: &Tx, id: InstanceId, asked: WishRecord, over: &[Wish]) -> Result<bool> {
     let written = instance::Entity::update_many()
-        .col_expr(instance::Column::Wish, Expr::value(asked.wish.word()))
-        .col_expr(instance::Column::WishCause, Expr::value(asked.cause.word()))
+        .col_expr(instance::Column::Wish, Expr::value(asked.wish.as_str()))
+        .col_expr(instance::Column::WishCause, Expr::value(asked.cause.as_str()))
         .col_expr(instance::Column::WishAtMs, Expr::value(asked.at.0))
         .filter(instance::Column::Id.eq(id))
-        .filter(instance::Column::Wish.is_in(over.iter().map(|wish| wish.word())))
+        .filter(instance::Column::Wish.is_in(over.iter().map(|wish| wish.as_str())))
         .exec(tx)
         .await?;
     Ok(written.rows_affected > 0)
 }
 
-/// Writes what was seen, and how it came from `from` when that was another fact.
-pub(super) async fn set_fact(
-    tx: &Tx,
-    id: InstanceId,
-    from: Fact,
-    status: &Status,
-    (active_at, last): (Timestamp, Option<LastWork>),
-    clock: &Clock,
-) -> Result<()> {
+/// A fact as it is to be written.
+pub(super) struct FactRecord<'a> {
+    /// The fact that the database holds.
+    pub before: Fact,
+    pub status: &'a InstanceStatus,
+    pub active_at: Timestamp,
+    pub last_work: Option<LastWork>,
+}
+
+/// Writes what was seen, and how it came from the fact before when that was another.
+pub(super) async fn set_fact(tx: &Tx, id: InstanceId, fact: FactRecord<'_>, clock: &Clock) -> Result<()> {
+    let FactRecord { before: from, status, active_at, last_work: last } = fact;
     let written = instance::Entity::update_many()
-        .col_expr(instance::Column::Fact, Expr::value(status.fact.word()))
-        .col_expr(instance::Column::FactCause, Expr::value(status.cause.word()))
+        .col_expr(instance::Column::Fact, Expr::value(status.fact.as_str()))
+        .col_expr(instance::Column::FactCause, Expr::value(status.cause.as_str()))
         .col_expr(instance::Column::FactAtMs, Expr::value(status.since.0))
         .col_expr(instance::Column::Failure, Expr::value(status.failure.clone()))
         .col_expr(instance::Column::ActiveAtMs, Expr::value(active_at.0))
-        .col_expr(instance::Column::LastWork, Expr::value(last.map(|last| last.work.word())))
+        .col_expr(instance::Column::LastWork, Expr::value(last.map(|last| last.work.as_str())))
         .filter(instance::Column::Id.eq(id))
         .exec(tx)
         .await?;
@@ -197,10 +206,10 @@ pub(super) async fn set_fact(
         id: Set(clock.uuid()),
         instance_id: Set(id),
         at_ms: Set(status.since.0),
-        from_fact: Set(from.word()),
-        to_fact: Set(status.fact.word()),
-        cause: Set(status.cause.word()),
-        last_work: Set(last.map(|last| last.work.word())),
+        from_fact: Set(from.as_str().to_owned()),
+        to_fact: Set(status.fact.as_str().to_owned()),
+        cause: Set(status.cause.as_str().to_owned()),
+        last_work: Set(last.map(|last| last.work.as_str().to_owned())),
         last_work_at_ms: Set(last.map(|last| last.at.0)),
     };
     transition::Entity::insert(row).exec_without_returning(tx).await?;
@@ -218,7 +227,7 @@ pub(super) async fn set_token(tx: &Tx, id: InstanceId, hash: &[u8]) -> Result<()
 }
 
 /// Writes how far an upgrade has come.
-pub(super) async fn set_upgrade(tx: &Tx, id: InstanceId, upgrade: &Upgrade) -> Result<()> {
+pub(super) async fn set_upgrade(tx: &Tx, id: InstanceId, upgrade: &UpgradeProgress) -> Result<()> {
     instance::Entity::update_many()
         .col_expr(instance::Column::ImageBefore, Expr::value(upgrade.image_before.clone()))
         .col_expr(instance::Column::ImageRefused, Expr::value(upgrade.image_refused.clone()))
@@ -239,7 +248,7 @@ pub(super) async fn set_renew_at(tx: &Tx, id: InstanceId, at: Timestamp) -> Resu
 }
 
 /// Writes new terms; whether there is such an instance.
-pub(super) async fn set_terms(tx: &Tx, id: InstanceId, terms: &Terms) -> Result<bool> {
+pub(super) async fn set_terms(tx: &Tx, id: InstanceId, terms: &InstanceSettings) -> Result<bool> {
     let seconds = |of: Option<Duration>| Expr::value(of.map(|of| i64::try_from(of.as_secs()).unwrap_or(i64::MAX)));
     let written = instance::Entity::update_many()
         .col_expr(instance::Column::Image, Expr::value(terms.image.clone()))
@@ -254,7 +263,7 @@ pub(super) async fn set_terms(tx: &Tx, id: InstanceId, terms: &Terms) -> Result<
 }
 
 /// Writes which ports are open; whether there is such an instance.
-pub(super) async fn set_ports(tx: &Tx, id: InstanceId, ports: &Ports) -> Result<bool> {
+pub(super) async fn set_ports(tx: &Tx, id: InstanceId, ports: &PortList) -> Result<bool> {
     let written = instance::Entity::update_many()
         .col_expr(instance::Column::Ports, Expr::value(ports.to_string()))
         .filter(instance::Column::Id.eq(id))
@@ -291,27 +300,27 @@ fn seconds(stored: Option<i64>) -> Option<Duration> {
     stored.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs)
 }
 
-fn record(row: instance::Model) -> Result<Record> {
+fn record(row: instance::Model) -> Result<InstanceRecord> {
     let handle = Handle::parse(&row.handle).context("a stored handle breaks the grammar")?;
-    Ok(Record {
+    Ok(InstanceRecord {
         id: row.id,
         account: row.account_id,
         handle,
         slot: Slot(u32::try_from(row.slot).context("a stored slot is out of range")?),
-        terms: Terms {
+        terms: InstanceSettings {
             image: row.image,
             size: row.size,
             freeze_after: seconds(row.freeze_after_seconds),
             stop_after: seconds(row.stop_after_seconds),
             remove_after: seconds(row.remove_after_seconds),
         },
-        ports: Ports::parse(&row.ports).context("stored ports are no list of ports")?,
-        upgrade: Upgrade {
+        ports: PortList::parse(&row.ports).context("stored ports are no list of ports")?,
+        upgrade: UpgradeProgress {
             image_before: row.image_before,
             image_refused: row.image_refused,
             renew_at: Timestamp(row.renew_at_ms),
         },
-        asked: Asked { wish: read(&row.wish)?, cause: read(&row.wish_cause)?, at: Timestamp(row.wish_at_ms) },
+        asked: WishRecord { wish: read(&row.wish)?, cause: read(&row.wish_cause)?, at: Timestamp(row.wish_at_ms) },
         fact: read(&row.fact)?,
         fact_cause: read(&row.fact_cause)?,
         fact_at: Timestamp(row.fact_at_ms),
@@ -327,87 +336,4 @@ fn read<T: DeserializeOwned>(word: &str) -> Result<T> {
     serde_json::from_value(serde_json::Value::String(word.to_owned()))
         .with_context(|| format!("the database says \"{word}\", which this version does not know"))
         .map_err(Error::Internal)
-}
-
-mod instance {
-    use sea_orm::entity::prelude::*;
-
-    use crate::db::{AccountId, InstanceId};
-
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
-    #[sea_orm(table_name = "instances")]
-    pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub id: InstanceId,
-        pub account_id: AccountId,
-        pub handle: String,
-        pub slot: i64,
-        pub image: String,
-        pub wish: String,
-        pub wish_cause: String,
-        pub wish_at_ms: i64,
-        pub fact: String,
-        pub fact_cause: String,
-        pub fact_at_ms: i64,
-        pub failure: Option<String>,
-        pub active_at_ms: i64,
-        pub last_work: Option<String>,
-        pub token_hash: Option<Vec<u8>>,
-        pub created_at_ms: i64,
-        pub size: String,
-        pub freeze_after_seconds: Option<i64>,
-        pub stop_after_seconds: Option<i64>,
-        pub remove_after_seconds: Option<i64>,
-        pub image_before: Option<String>,
-        pub image_refused: Option<String>,
-        pub renew_at_ms: i64,
-        pub ports: String,
-    }
-
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
-}
-
-mod transition {
-    use sea_orm::entity::prelude::*;
-
-    use crate::db::InstanceId;
-
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
-    #[sea_orm(table_name = "transitions")]
-    pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub id: Uuid,
-        pub instance_id: InstanceId,
-        pub at_ms: i64,
-        pub from_fact: String,
-        pub to_fact: String,
-        pub cause: String,
-        pub last_work: Option<String>,
-        pub last_work_at_ms: Option<i64>,
-    }
-
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
-}
-
-mod resting_slot {
-    use sea_orm::entity::prelude::*;
-
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
-    #[sea_orm(table_name = "resting_slots")]
-    pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub slot: i64,
-        pub free_at_ms: i64,
-    }
-
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
 }

@@ -1,0 +1,48 @@
+//! The index of all instances in memory, by every key that they are looked up with.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use super::Instance;
+use crate::db::{AccountId, InstanceId};
+use crate::handle::Handle;
+
+/// Every instance, by whatever it is looked up with.
+#[derive(Default)]
+pub(super) struct InstanceIndex {
+    pub by_id: HashMap<InstanceId, Arc<Instance>>,
+    pub by_handle: HashMap<Handle, Arc<Instance>>,
+    pub by_account: HashMap<AccountId, Arc<Instance>>,
+    pub by_token_hash: HashMap<Vec<u8>, Arc<Instance>>,
+    pub by_address: HashMap<Ipv4Addr, Arc<Instance>>,
+}
+
+impl InstanceIndex {
+    pub(super) fn insert(&mut self, instance: &Arc<Instance>) {
+        self.by_id.insert(instance.id, Arc::clone(instance));
+        self.by_handle.insert(instance.handle.clone(), Arc::clone(instance));
+        self.by_account.insert(instance.account, Arc::clone(instance));
+        self.by_address.insert(instance.address(), Arc::clone(instance));
+        if let Some(hash) = instance.token_hash() {
+            self.by_token_hash.insert(hash, Arc::clone(instance));
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: InstanceId) {
+        if let Some(instance) = self.by_id.remove(&id) {
+            self.by_handle.remove(&instance.handle);
+            self.by_account.remove(&instance.account);
+            self.by_token_hash.retain(|_, other| other.id != id);
+            self.by_address.retain(|_, other| other.id != id);
+        }
+    }
+
+    /// Remembers the token of the next container and forgets the one before.
+    pub(super) fn replace_token(&mut self, instance: &Arc<Instance>, hash: Vec<u8>) {
+        if let Some(old) = instance.with_state(|state| state.token_hash.replace(hash.clone())) {
+            self.by_token_hash.remove(&old);
+        }
+        self.by_token_hash.insert(hash, Arc::clone(instance));
+    }
+}

@@ -1,0 +1,138 @@
+//! The use-cases that write wishes: waking, putting to sleep, suspending, upgrading.
+
+use std::sync::Arc;
+
+use super::rules::{Cause, Wish};
+use super::store::{self, WishRecord};
+use super::{Instance, Instances};
+use crate::db::{AccountId, InstanceId, Tx};
+use crate::error::{Error, Result};
+
+impl Instances {
+    /// Wishes it available and counts as activity. A visit to one that is available already writes nothing: the
+    /// wake path never waits for the disk.
+    ///
+    /// # Errors
+    /// `Forbidden` when it is suspended; also when it was removed, unless the operator asks.
+    pub async fn wake(&self, instance: &Arc<Instance>, cause: Cause) -> Result<()> {
+        let wish = instance.wish();
+        refuse_unless_wakeable(wish, cause)?;
+        instance.work.touch(self.0.clock.now());
+        if wish == Wish::Available && cause == Cause::Visit {
+            if !instance.is_awake() {
+                instance.with_state(|state| state.cause = Some(cause));
+                self.nudge(instance);
+            }
+            return Ok(());
+        }
+        self.wish(instance, Wish::Available, cause).await
+    }
+
+    /// Wishes it asleep: [`Wish::Frozen`] or [`Wish::Stopped`]; or without a container: [`Wish::Removed`].
+    ///
+    /// # Errors
+    /// `Forbidden` when it is suspended; also when it was removed, unless the operator asks.
+    pub async fn sleep(&self, instance: &Arc<Instance>, how: Wish, cause: Cause) -> Result<()> {
+        refuse_unless_wakeable(instance.wish(), cause)?;
+        self.wish(instance, how, cause).await
+    }
+
+    /// Stops the instance of `account` and lets nobody wake it, in the caller's transaction; call
+    /// [`Instances::admit`] after the commit. No instance: nothing to do.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn suspend_in(&self, tx: &Tx, account: AccountId) -> Result<Option<InstanceId>> {
+        self.wish_in(tx, account, Wish::Suspended, Cause::OperatorAsked, &ALL_WISHES).await
+    }
+
+    /// Undoes [`Instances::suspend_in`]: the instance stays stopped until it is next visited.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn restore_in(&self, tx: &Tx, account: AccountId) -> Result<Option<InstanceId>> {
+        self.wish_in(tx, account, Wish::Stopped, Cause::OperatorAsked, &[Wish::Suspended]).await
+    }
+
+    /// Wishes it awake in a container as it would be made now. What is in flight ends first; one that does not become ready
+    /// gives way to the container before it.
+    ///
+    /// # Errors
+    /// As [`Instances::wake`].
+    pub async fn upgrade(&self, instance: &Arc<Instance>) -> Result<()> {
+        let cause = Cause::Upgrade;
+        refuse_unless_wakeable(instance.wish(), cause)?;
+        let tx = self.0.db.begin().await?;
+        let asked = WishRecord { wish: Wish::Available, cause, at: instance.after_all_wishes(self.0.clock.now()) };
+        store::set_renew_at(&tx, instance.id, asked.at).await?;
+        if !store::set_wish(&tx, instance.id, asked, &may_replace(cause)).await? {
+            drop(tx);
+            refuse_unless_wakeable(self.admit(instance.id).await?.wish(), cause)?;
+            return Err(Error::Conflict(BOTH_ASKED.into()));
+        }
+        tx.commit().await?;
+        self.admit(instance.id).await?;
+        Ok(())
+    }
+
+    async fn wish(&self, instance: &Arc<Instance>, wish: Wish, cause: Cause) -> Result<()> {
+        let tx = self.0.db.begin().await?;
+        let asked = WishRecord { wish, cause, at: instance.after_all_wishes(self.0.clock.now()) };
+        if !store::set_wish(&tx, instance.id, asked, &may_replace(cause)).await? {
+            drop(tx);
+            // What is in memory was old: somebody suspended or removed it since.
+            refuse_unless_wakeable(self.admit(instance.id).await?.wish(), cause)?;
+            return Err(Error::Conflict(BOTH_ASKED.into()));
+        }
+        tx.commit().await?;
+        instance.take_wish(asked);
+        self.nudge(instance);
+        Ok(())
+    }
+
+    pub(super) async fn wish_in(
+        &self,
+        tx: &Tx,
+        account: AccountId,
+        wish: Wish,
+        cause: Cause,
+        over: &[Wish],
+    ) -> Result<Option<InstanceId>> {
+        let Some(id) = store::find_by_account(tx, account).await? else { return Ok(None) };
+        let now = self.0.clock.now();
+        let at = self.by_id(id).map_or(now, |instance| instance.after_all_wishes(now));
+        store::set_wish(tx, id, WishRecord { wish, cause, at }, over).await?;
+        Ok(Some(id))
+    }
+}
+
+const BOTH_ASKED: &str = "Somebody else asked at the same moment. Please try again.";
+
+pub(super) const ALL_WISHES: [Wish; 6] =
+    [Wish::Available, Wish::Frozen, Wish::Stopped, Wish::Removed, Wish::Suspended, Wish::Leaving];
+
+/// The wishes that one with this cause may replace.
+fn may_replace(cause: Cause) -> Vec<Wish> {
+    ALL_WISHES.into_iter().filter(|wish| refuse_unless_wakeable(*wish, cause).is_ok()).collect()
+}
+
+fn refuse_unless_wakeable(wish: Wish, cause: Cause) -> Result<()> {
+    match (wish, cause) {
+        (Wish::Suspended, Cause::OperatorAsked) => {
+            Err(Error::Forbidden("This account is suspended. Restore it first: berth user restore HANDLE.".into()))
+        }
+        (Wish::Suspended, _) => {
+            Err(Error::Forbidden("This account is suspended. Ask the operator of this server why.".into()))
+        }
+        (Wish::Leaving, Cause::OperatorAsked) => {
+            Err(Error::Forbidden("This account leaves. Keep it first: berth user keep HANDLE.".into()))
+        }
+        (Wish::Leaving, _) => Err(Error::Forbidden(
+            "This account leaves, and its instance sleeps until its files are destroyed. Log in to keep it.".into(),
+        )),
+        (Wish::Removed, cause) if cause != Cause::OperatorAsked => Err(Error::Forbidden(
+            "The operator removed this instance's container. Its files are kept; ask the operator to wake it.".into(),
+        )),
+        _ => Ok(()),
+    }
+}
