@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{ApiError, CallingInstance};
-use crate::alarms::{MOST_ALARMS, Schedule, moment};
+use crate::alarms::{MAX_ALARMS, Schedule, moment};
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::error::Error;
@@ -51,7 +51,7 @@ enum AlarmTime {
 async fn list(State(app): State<App>, CallingInstance(instance): CallingInstance) -> Result<Json<Value>, ApiError> {
     let alarms = app.alarms.of(instance.id).await?;
     let alarms: Vec<Value> = alarms.iter().map(view).collect();
-    Ok(Json(json!({ "alarms": alarms, "most": MOST_ALARMS })))
+    Ok(Json(json!({ "alarms": alarms, "most": MAX_ALARMS })))
 }
 
 /// `PUT /alarms/NAME`: sets the alarm, and replaces one of the same name.
