@@ -36,7 +36,7 @@ async fn an_account_without_budget_can_still_call_under_its_own_key() {
 async fn concurrent_calls_are_limited_under_own_keys_too() {
     let (world, _provider) = world_with(sqlite().await, |config| config.limits.calls_at_once = 1).await;
     let alice = world.person("alice").await;
-    let call = || OwnCall {
+    let call = || OwnKeyCall {
         account: alice.instance.account,
         instance: alice.instance.id,
         agent: String::new(),
@@ -57,7 +57,7 @@ async fn a_call_under_an_own_key_that_a_kill_cut_off_is_charged_nothing() {
         let (world, _provider) = world_with(database, |_| ()).await;
         let alice = world.person("alice").await;
         for model in ["berth-demo", "a-model-without-a-price"] {
-            let call = OwnCall {
+            let call = OwnKeyCall {
                 account: alice.instance.account,
                 instance: alice.instance.id,
                 agent: String::new(),

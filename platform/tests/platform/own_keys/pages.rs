@@ -95,7 +95,7 @@ async fn a_receipt_says_that_its_owner_paid_and_what_the_call_is_worth() {
     let usage = Usage { input_tokens: 10_000, output_tokens: 2000, ..Usage::default() };
     for (model, seen) in [("berth-demo", UsageReport::Final(usage)), ("claude-of-tomorrow", UsageReport::Final(usage))]
     {
-        let call = OwnCall {
+        let call = OwnKeyCall {
             account: instance.account,
             instance: instance.id,
             agent: String::new(),
