@@ -210,7 +210,8 @@ mod tests {
         limiter.check(&0).unwrap();
         assert_eq!(limiter.limiter.len(), 2);
         limiter.check(&PURGE_AT).unwrap_err();
-        clock.advance(Duration::from_secs(2));
+        // Past the moment at which the last bucket is full again: at that very moment it still counts as in use.
+        clock.advance(Duration::from_secs(3));
         limiter.purge();
         assert!(limiter.is_empty());
     }
