@@ -74,7 +74,8 @@ impl Month {
 }
 
 impl Day {
-    /// Before every day on which a receipt was written, and after. Both are written with four digits, as the tables compare them.
+    /// Before every day on which a receipt was written, and after. Both are written with four digits, as the tables
+    /// compare them.
     pub const FIRST: Self = Self(NaiveDate::from_ymd_opt(1, 1, 1).expect("a date"));
     pub const LAST: Self = Self(NaiveDate::from_ymd_opt(9999, 12, 31).expect("a date"));
 

@@ -5,9 +5,9 @@
 //! allowance, however many calls it makes at once; and a hold that a crash left behind is settled at the next start,
 //! so nothing stays held for nothing.
 //!
-//! `prices` knows what calls cost. `admission` decides in this process's memory whether one may be made. `ledger` remembers:
-//! a write-ahead log, and in the database receipts in a hash chain, with their sums. `reports` reads those sums. Each uses
-//! those named before it.
+//! `prices` knows what calls cost. `admission` decides in this process's memory whether one may be made. `ledger`
+//! remembers: a write-ahead log, and in the database receipts in a hash chain, with their sums. `reports` reads those
+//! sums. Each uses those named before it.
 
 pub mod admission;
 mod calendar;
@@ -42,13 +42,13 @@ pub struct Quota {
     pub admission: Arc<Admission>,
     /// Receipts and their corrections.
     pub ledger: Arc<Ledger>,
-    /// Sums of what was spent, and what is left.
+    /// Sums of spending, and the remainders of the limits.
     pub reports: Arc<Reports>,
 }
 
 impl Quota {
-    /// Opens everything and changes nothing. The platform that makes calls then says so with [`Quota::begin`]; a command of
-    /// the operator does not, and its settings may be others than the platform's.
+    /// Opens everything and changes nothing. The platform that makes calls then says so with [`Quota::begin`]; a
+    /// command of the operator does not, and its settings may be others than the platform's.
     ///
     /// # Errors
     /// When the price table that was built in cannot be read.
@@ -61,8 +61,8 @@ impl Quota {
     }
 
     /// Makes the ledger ready for calls; call it once, before the first. Imports the price table, and settles what a
-    /// crash left in the journal, so that nobody is refused because of it. Another platform that has the ledger of the
-    /// same database open admits no calls any more.
+    /// crash left in the journal, so that no hold from before the crash stays open and causes refusals. Another
+    /// platform that has the ledger of the same database open admits no calls any more.
     ///
     /// # Errors
     /// When the database does not answer, or another platform of this machine has the journal open.
@@ -72,7 +72,8 @@ impl Quota {
         Ok(())
     }
 
-    /// Holds what `call` can cost at most. After this returns the intent outlives this process, and the call may be made.
+    /// Holds what `call` can cost at most. After this returns the intent outlives this process, and the call may be
+    /// made.
     ///
     /// # Errors
     /// Why the call may not be made. It is never refused because of a call that ended before it came.
@@ -80,8 +81,9 @@ impl Quota {
         Ok(self.hold(call, Fitting::AsItIs).await?.0)
     }
 
-    /// Holds what `call` can cost at most, with the longest answer that what is left of every limit buys where its own does
-    /// not fit; how many tokens that is, if so. In one step, so that calls at once do not share what is left.
+    /// Holds what `call` can cost at most, with the longest answer that the remainders of all limits buy where its own
+    /// does not fit; how many tokens that is, if so. In one step, so that concurrent calls do not share the same
+    /// remainder.
     ///
     /// # Errors
     /// Why the call may not be made as it is, where it would not fit with an answer of `least` tokens either.
@@ -101,8 +103,8 @@ impl Quota {
         Ok((Hold::begin(ledger, admitted)?, shortened_to))
     }
 
-    /// Takes a place for `call` and holds no money. After this returns the intent outlives this process, and the call may be
-    /// made.
+    /// Takes a place for `call` and holds no money. After this returns the intent outlives this process, and the call
+    /// may be made.
     ///
     /// # Errors
     /// When as many calls as may be are in flight, or the ledger cannot be read or written.

@@ -84,8 +84,8 @@ impl Admission {
         self.accounts.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    /// The account's books as the platform that makes its calls left them in the database. Its allowance of this month is
-    /// that platform's, whatever the settings of this command.
+    /// The account's books as the platform that makes its calls left them in the database. Its allowance of this month
+    /// is that platform's, whatever the settings of this command.
     async fn books_elsewhere(&self, id: AccountId) -> Result<Books> {
         let (db, now) = (self.db.read(), self.clock.now());
         let allowance = store::allowance(db, id, Month::of(now)).await?;

@@ -1,5 +1,5 @@
-//! Admission: what an account may do just now, over all its limits at once. Pure; whoever holds the account's lock
-//! makes each function here one atomic step.
+//! Admission: what an account may do just now, over all its limits at once. Pure; the caller holds the account's lock,
+//! which makes each function here one atomic step.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::quota::prices::CostBound;
 
 /// For how long an agent that was refused a place is thought to want one: SDKs come again within a second or two.
 const WANTS_A_PLACE: Duration = Duration::from_secs(2);
-/// Agents whose calls are told apart at a time; calls of further ones count as the account's own.
+/// The number of agents with calls told apart at a time; calls of further ones count as the account's own.
 const MOST_AGENTS: usize = 64;
 
 /// What a call needs at most, or used.
@@ -25,7 +25,7 @@ pub struct CallAmount {
 }
 
 impl CallAmount {
-    /// What a call needs whose bound this is.
+    /// The amount that a call with this bound needs at most.
     #[must_use]
     pub fn of(bound: &CostBound) -> Self {
         Self { nanodollars: bound.total_nanodollars(), tokens: bound.input_tokens.saturating_add(bound.output_tokens) }
@@ -216,7 +216,8 @@ impl Books {
         Ok(place)
     }
 
-    /// Takes a place for a call of `agent` that its owner pays the provider for: only the number of calls at once limits it.
+    /// Takes a place for a call of `agent` that its owner pays the provider for: only the number of calls at once
+    /// limits it.
     ///
     /// # Errors
     /// When no place is free.
@@ -252,7 +253,8 @@ impl Books {
         if self.day.period == place.day {
             self.day.settle(held.nanodollars, spent.nanodollars);
         }
-        // More than was held is taken as well: a bound that was too low lets nobody run away.
+        // More than was held is taken as well: a bound that was too low lets no account exceed its limit on later
+        // calls.
         self.tokens.give_back(held.tokens);
         self.tokens.take(spent.tokens);
         self.in_flight = self.in_flight.saturating_sub(1);
@@ -284,7 +286,7 @@ impl Books {
         self.in_flight
     }
 
-    /// Lets flow into the limits a minute what has come until `now`: for whoever looks without a call.
+    /// Refills the token buckets of the limits a minute up to `now`, for a reading without a call.
     pub fn fill(&mut self, now: Timestamp) {
         for (bucket, limit) in
             [(&mut self.requests, self.limits.requests_a_minute), (&mut self.tokens, self.limits.tokens_a_minute)]

@@ -147,7 +147,7 @@ fn an_agent_that_did_not_come_again_keeps_no_place() {
 }
 
 proptest! {
-    /// What is said to be the most fits, and more does not.
+    /// The amount that `most` returns is admitted, and more is refused.
     #[test]
     fn the_most_that_a_call_may_need_is_what_is_admitted_and_not_a_bit_more(
         calls in prop::collection::vec((0_i64..300, 0_u64..400, 0_u64..20, any::<bool>()), 1..40),
@@ -179,7 +179,7 @@ proptest! {
         }
     }
 
-    /// However calls come, end and cross months and days, what is taken never exceeds what there is, and at rest
+    /// As calls start, end and cross months and days, holds and spending together stay within the limits; at rest
     /// nothing is held.
     #[test]
     fn nothing_overshoots_and_nothing_stays_held(

@@ -62,7 +62,7 @@ pub struct BookedCall {
     pub payer: Payer,
     pub booking: Booking,
     pub books: Arc<SharedBooks>,
-    /// What is left of the limits a minute, this call counted.
+    /// The remainders of the limits a minute, this call counted.
     pub rates: RateLimits,
     pub at: Timestamp,
 }
@@ -104,8 +104,8 @@ impl Admission {
         }
     }
 
-    /// Takes what a call can cost at most from all limits of its account, or nothing from any. Its answer is shortened, if
-    /// it may be, in the same step, so that calls at once do not share what is left.
+    /// Takes what a call can cost at most from all limits of its account, or nothing from any. Its answer is shortened,
+    /// if it may be, in the same step, so that concurrent calls do not share the same remainder.
     ///
     /// # Errors
     /// Why the call may not be made.
@@ -153,8 +153,8 @@ impl Admission {
 
     /// Takes a place for a call that its owner pays the provider for, and holds no money.
     ///
-    /// Of the limits only that of calls at once holds for it, which keeps the platform's own room. Requests and tokens a
-    /// minute share out what the platform's keys bear at a provider, and these calls do not touch those.
+    /// Of the limits only that of calls at once holds for it, which keeps the platform's own room. Requests and tokens
+    /// a minute share out what the platform's keys bear at a provider, and these calls do not touch those.
     ///
     /// # Errors
     /// When as many calls as may be are in flight, or the books cannot be read.
@@ -184,8 +184,8 @@ impl Admission {
         })
     }
 
-    /// Whether what `demand` can cost is left to `account` just now, in money and in tokens a minute. Nothing is held: by
-    /// the time of its admission it may be otherwise.
+    /// Whether what `demand` can cost is left to `account` just now, in money and in tokens a minute. Nothing is held:
+    /// by the time of its admission it may be otherwise.
     pub async fn has_room_for(&self, account: AccountId, demand: &Demand) -> bool {
         let Some(price) = self.prices.active().find(&demand.provider, &demand.model) else { return false };
         let Ok(bound) = prices::bound(&price, demand) else { return false };
@@ -196,7 +196,7 @@ impl Admission {
     }
 }
 
-/// The longest answer that fits into what is left of every limit, in tokens, and the bound with it.
+/// The longest answer that fits into the remainders of all limits, in tokens, and the bound with it.
 fn shorten(books: &mut Books, price: &Price, demand: &Demand, least: u64, now: Timestamp) -> Option<(u64, CostBound)> {
     books.turn(now);
     books.fill(now);

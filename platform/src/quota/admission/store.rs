@@ -27,7 +27,8 @@ pub struct NewCredit<'a> {
     pub at: Timestamp,
 }
 
-/// The account's books as the database has them, with nothing in flight. `usual`: the limits of accounts that have none of their own.
+/// The account's books as the database has them, with nothing in flight. `usual`: the limits of accounts that have none
+/// of their own.
 pub async fn books(db: &impl ConnectionTrait, account: AccountId, usual: Limits, now: Timestamp) -> Result<Books> {
     let limits = own_limits(db, account).await?.map_or(usual, |own| own.over(usual));
     let (month, today) = (Month::of(now), Day::of(now));

@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 /// Levels are kept in sixty-thousandths, so that a limit a minute flows in whole numbers a millisecond.
 const PARTS: i64 = 60_000;
 
-/// What is left of a limit a minute, for the headers that providers' clients know.
+/// The remainder of a limit a minute, for the headers that providers' clients know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimitState {
     pub limit: u32,

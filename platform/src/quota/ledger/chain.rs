@@ -1,8 +1,9 @@
 //! Receipts that cannot be altered unseen: each names the digest of the one before it in its account, and the newest of
 //! every batch is signed, which vouches for all before it.
 //!
-//! The digest is SHA-256 over the receipt as JSON, in the order of [`DigestFields`]'s fields; the signature is Ed25519 (RFC 8032)
-//! over the digest's hexadecimal text, with a key derived from `BERTH_SECRET`. Whoever has the public key can verify.
+//! The digest is SHA-256 over the receipt as JSON, in the order of [`DigestFields`]'s fields; the signature is Ed25519
+//! (RFC 8032) over the digest's hexadecimal text, with a key derived from `BERTH_SECRET`. The public key is enough to
+//! verify it.
 
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use serde::Serialize;
@@ -17,7 +18,7 @@ use crate::secrets::InstallationKeys;
 /// What the first receipt of an account names as the one before it.
 pub const BEGINNING: &str = "";
 
-/// What is digested of a receipt: all but digest and signature.
+/// The digested fields of a receipt: all but digest and signature.
 #[derive(Serialize)]
 struct DigestFields<'a> {
     id: Uuid,
@@ -65,7 +66,7 @@ pub fn digest(receipt: &Receipt) -> String {
     hex::encode(Sha256::digest(text(receipt)))
 }
 
-/// What is digested of `receipt`, for whoever digests it again.
+/// The digested text of `receipt`: its SHA-256 is the digest, which a verifier can recompute.
 #[must_use]
 pub fn text(receipt: &Receipt) -> String {
     let body = DigestFields {
@@ -169,7 +170,7 @@ impl<'a> ChainVerifier<'a> {
     /// Looks at the next receipt.
     ///
     /// # Errors
-    /// A sentence that says what is wrong with it.
+    /// A sentence that names the error in the receipt.
     pub fn next(&mut self, receipt: &Receipt) -> Result<(), String> {
         let Receipt { id, seq, previous, hash, signature, .. } = receipt;
         let follows = self.head.as_ref().is_none_or(|head| head.seq + 1 == *seq && head.digest == *previous);

@@ -1,5 +1,6 @@
-//! Corrections: a call cost other than its receipt says. The receipt stays as it is; the difference, more or less, becomes
-//! a receipt of its own in the month and on the day of the first, so that sums say what was truly spent in them.
+//! Corrections: a call cost other than its receipt says. The receipt stays as it is; the difference, more or less,
+//! becomes a receipt of its own in the month and on the day of the first, so that sums say what was truly spent in
+//! them.
 //!
 //! One is in the journal and in the books in memory in the same step, and in the database a moment later, like what a
 //! call cost. Its id follows from what it changes, so that the same correction is never made twice.
@@ -35,7 +36,7 @@ pub struct CorrectionResult {
     pub total_nanodollars: i64,
 }
 
-/// What is different about a receipt.
+/// The fields in which a correction differs from its receipt.
 pub(super) struct ReceiptChange<'a> {
     pub nanodollars: i64,
     pub basis: &'static str,
@@ -46,12 +47,12 @@ pub(super) struct ReceiptChange<'a> {
 }
 
 impl Ledger {
-    /// Gives back a part of what a call cost, with a minus, or takes more for it, and keeps the reason with that. Only the
-    /// platform that makes calls can.
+    /// Gives back a part of what a call cost, with a minus, or takes more for it, and keeps the reason with that. Only
+    /// the platform that makes calls can.
     ///
     /// # Errors
-    /// `NotFound`; `Invalid` when nothing would change, or the call would cost less than nothing; `Conflict` for the same
-    /// correction once more, or of a correction; `Unavailable` when it cannot be written down just now.
+    /// `NotFound`; `Invalid` when nothing would change, or the call would cost less than nothing; `Conflict` for the
+    /// same correction once more, or of a correction; `Unavailable` when it cannot be written down just now.
     pub async fn correct(&self, id: HoldId, nanodollars: i64, reason: &str, by: &str) -> Result<CorrectionResult> {
         let Self { db, clock, .. } = self;
         let reason = reason.trim();
@@ -143,7 +144,7 @@ impl ReceiptChange<'_> {
     }
 }
 
-/// The same for the same correction of the same receipt, whoever makes it and when.
+/// The id is a hash of the receipt, basis and source of a correction, so a retry of the correction has the same id.
 fn id_of(corrected: HoldId, basis: &str, known_by: &str) -> HoldId {
     let digest = Sha256::new().chain_update(corrected.0).chain_update(basis).chain_update([0]).chain_update(known_by);
     let digest = digest.finalize();

@@ -1,4 +1,4 @@
-//! What is handed over to the ledger's writer: calls that are over, and corrections.
+//! Entries handed over to the ledger's writer: calls that are over, and corrections.
 
 use serde::{Deserialize, Serialize};
 

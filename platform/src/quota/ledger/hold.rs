@@ -34,7 +34,8 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// Writes the intent of a call that was admitted. Where the journal does not take it, the call's place is free again.
+    /// Writes the intent of a call that was admitted. Where the journal does not take it, the call's place is free
+    /// again.
     ///
     /// # Errors
     /// `Unavailable` when the disk refuses; the call may not be made then.
@@ -55,7 +56,7 @@ impl Hold {
         self.held.as_ref().map(|held| held.intent.id)
     }
 
-    /// What is left of the account's requests and tokens a minute, this call counted, where they are limited.
+    /// The remainder of the account's requests and tokens a minute, this call counted, where they are limited.
     #[must_use]
     pub fn rates(&self) -> RateLimits {
         self.rates
@@ -73,7 +74,7 @@ impl Hold {
         self.sent = true;
     }
 
-    /// Writes down what was seen of a long answer so far, for whoever has to settle it after a crash.
+    /// Writes the usage seen so far of a long answer to the journal; recovery settles the call by it after a crash.
     pub fn saw(&self, seen: UsageReport) {
         if let Some(held) = &self.held
             && let Err(error) = self.ledger.journal.saw(held.intent.id, seen)
@@ -122,7 +123,8 @@ impl Hold {
 }
 
 impl Drop for Hold {
-    /// The task of the call was dropped. Not sent yet, it cost nothing; sent, nobody knows what came of it.
+    /// The task of the call was dropped. A call that was not sent cost nothing. The usage of a call that was sent is
+    /// unknown: it is settled as cut off.
     fn drop(&mut self) {
         let seen =
             if self.sent { UsageReport::CutOff { usage: None, output_tokens: 0 } } else { UsageReport::NoCharge };

@@ -69,8 +69,8 @@ impl Intent {
         }
     }
 
-    /// What the call is charged now that it is over, and what it is worth where it is charged nothing. `price` is `None` where
-    /// no table that is kept knows its model.
+    /// What the call is charged now that it is over, and what it is worth where it is charged nothing. `price` is
+    /// `None` where no table that is kept knows its model.
     #[must_use]
     pub fn charge(&self, price: Option<&Price>, seen: UsageReport) -> (Charge, Option<i64>) {
         match (self.payer, price) {

@@ -158,7 +158,7 @@ impl Journal {
     /// Forgets what the new file and the database have.
     ///
     /// # Errors
-    /// When the disk refuses; what is in it is read again at the next start, and known as carried over.
+    /// When the disk refuses. The next start reads the old file again, and recognises its settlements as carried over.
     pub fn forget_old(&self) -> io::Result<()> {
         match std::fs::remove_file(self.folder.join("journal.old")) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -166,7 +166,7 @@ impl Journal {
         }
     }
 
-    /// Lets the disk follow what is written, for as long as the journal lives.
+    /// Calls fdatasync after writes, at most once in each `SYNC_EVERY`, for as long as the journal lives.
     pub fn keep_on_disk(journal: &Arc<Self>) -> impl Future<Output = ()> + Send + use<> {
         let (dirty, journal) = (Arc::clone(&journal.dirty), Arc::downgrade(journal));
         async move {

@@ -33,8 +33,9 @@ impl Ledger {
         }
     }
 
-    /// Opens the ledger for calls, and settles what a crash left in the journal, so that nobody is refused because of it.
-    /// Another platform that has the ledger of the same database open admits no calls any more.
+    /// Opens the ledger for calls, and settles what a crash left in the journal, so that no hold from before the crash
+    /// stays open and causes refusals. Another platform that has the ledger of the same database open admits no calls
+    /// any more.
     ///
     /// # Errors
     /// When another platform of this machine has the journal open.

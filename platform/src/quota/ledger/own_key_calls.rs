@@ -1,10 +1,11 @@
-//! What a call under its owner's own key is charged, which is nothing, and what it is worth: the provider bills the owner.
+//! What a call under its owner's own key is charged, which is nothing, and what it is worth: the provider bills the
+//! owner.
 
 use crate::quota::prices::{self, Charge, ChargeBasis, Price};
 use berth_providers::{Usage, UsageReport};
 
-/// What a call used that is charged nothing, and what that is worth. Nothing was held that an estimate could lean on, so what
-/// the provider did not name is not guessed.
+/// What a call used that is charged nothing, and what that is worth. Nothing was held that an estimate could lean on,
+/// so what the provider did not name is not guessed.
 pub fn charge_and_worth(price: Option<&Price>, seen: UsageReport) -> (Charge, Option<i64>) {
     let (basis, usage) = match seen {
         UsageReport::NoCharge => (ChargeBasis::Provider, None),

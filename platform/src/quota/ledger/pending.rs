@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Corrections that were accepted and are not in the database yet. While there are any, nobody knows from the database
-/// what a receipt comes to, and nothing further is corrected.
+/// Corrections that were accepted and are not in the database yet. While there are any, the database does not show
+/// the total of a receipt, and no further correction is accepted.
 #[derive(Debug, Default)]
 pub struct PendingCorrections(AtomicUsize);
 

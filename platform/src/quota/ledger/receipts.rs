@@ -1,4 +1,4 @@
-//! Receipts, for whoever reads them.
+//! Reading receipts, proving them by the hash chain, and deleting old ones.
 
 use futures_util::stream::{self, Stream};
 
@@ -33,7 +33,7 @@ pub struct ReceiptProof {
     pub vouched_by: Option<Receipt>,
     /// What corrects it, the oldest first.
     pub corrections: Vec<Receipt>,
-    /// What is wrong with the chain from this receipt to that one, if anything.
+    /// The error in the chain from this receipt to that one, if there is one.
     pub wrong: Option<String>,
 }
 
@@ -57,7 +57,7 @@ impl Ledger {
         let before = Day::of(clock.now().minus(*receipts_for));
         let mut forgotten = 0;
         for account in store::accounts_with_receipts(db.read()).await? {
-            // A transaction each, so that nobody's calls wait for those of all.
+            // One transaction for each account, so that no account's writes wait until all accounts are done.
             let tx = db.begin().await?;
             forgotten += store::forget_receipts(&tx, account, before).await?;
             tx.commit().await?;
@@ -117,8 +117,8 @@ impl Ledger {
         Ok(proof)
     }
 
-    /// The receipts of `month` in the chain of `account`, in their order, some at a time as they are asked for. Those that are
-    /// written meanwhile are not among them.
+    /// The receipts of `month` in the chain of `account`, in their order, some at a time as they are asked for. Those
+    /// that are written meanwhile are not among them.
     ///
     /// # Errors
     /// When the database does not answer.

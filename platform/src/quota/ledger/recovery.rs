@@ -56,7 +56,8 @@ pub async fn settle_all(
     Ok(RecoveredEntries { entries, orphans })
 }
 
-/// Nobody listened any more, and the provider may have gone on: charged like a call that was cut off from this side.
+/// Settles a call that a crash left open. The provider may have gone on after the connection was lost: charged like a
+/// call that was cut off from this side.
 async fn orphaned(
     prices: &PriceTables,
     intent: &Intent,

@@ -1,4 +1,5 @@
-//! Thresholds of allowances: an alert is raised once when four fifths of an allowance are spent, and once when all of it is.
+//! Thresholds of allowances: an alert is raised once when four fifths of an allowance are spent, and once when all of
+//! it is.
 //!
 //! Alerts are raised in the transaction that books what was spent, so none is missed.
 
@@ -15,7 +16,7 @@ use crate::quota::calendar::{Day, Month, Period};
 /// Of an allowance, in percent.
 const THRESHOLDS: [i64; 2] = [80, 100];
 
-/// Raises what is due after `batch` was booked. Only for periods that were not over when the calls were.
+/// Raises the alerts that are due after `batch` was booked. Only for periods that were not over when the calls were.
 pub async fn raise_alerts(tx: &Tx, batch: &[LedgerEntry]) -> Result<()> {
     let mut months: HashSet<(AccountId, Month)> = HashSet::new();
     let mut days: HashMap<(AccountId, Day), i64> = HashMap::new();
@@ -58,7 +59,7 @@ struct PeriodSpend {
     spent_nanodollars: i64,
 }
 
-/// The alerts of a period whose threshold was reached.
+/// The alerts of a period for the thresholds that its spending reached.
 fn reached(of: &PeriodSpend, now: Timestamp) -> Vec<BudgetAlert> {
     let PeriodSpend { account, period, allowance_nanodollars: allowance, spent_nanodollars: spent } = *of;
     let is_reached =

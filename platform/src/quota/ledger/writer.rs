@@ -1,4 +1,4 @@
-//! The ledger: carries what is over from the journal into the database, in batches, as receipts.
+//! The ledger: carries finished calls and corrections from the journal into the database, in batches, as receipts.
 //!
 //! Nothing waits for it but readers. What the database refuses stays in the journal and is tried again.
 
@@ -23,8 +23,8 @@ use crate::error::{Error, Result};
 
 /// How long the first of a batch waits for others.
 const GATHER: Duration = Duration::from_millis(200);
-/// Receipts carried over in one transaction, which also costs a signature and a few sums for each account in it. So near
-/// each receipt is the signature that vouches for it, which is looked for at a thousand.
+/// Receipts carried over in one transaction, which also costs a signature and a few sums for each account in it. So
+/// near each receipt is the signature that vouches for it, which is looked for at a thousand.
 const BATCH: usize = 900;
 /// After how long what the database refused is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -37,11 +37,11 @@ pub enum LedgerMessage {
     Flush(oneshot::Sender<()>),
 }
 
-/// Whether what is to be written may be in the database already.
+/// Whether the batch to be written may be in the database already.
 #[derive(Clone, Copy)]
 enum WriteAttempt {
     New,
-    /// A commit whose answer was lost, or a journal that is read again.
+    /// A retry after the answer to a commit was lost, or a journal that is read again.
     Tried,
 }
 
@@ -54,7 +54,7 @@ pub struct LedgerWriter {
     pub epoch: i64,
     /// Set when another platform has opened them since.
     pub closed: Arc<AtomicBool>,
-    /// Somebody waits for what was handed over.
+    /// Notified when a task waits for the entries that were handed over.
     pub hurry: Arc<Notify>,
     /// Corrections that were accepted and are not in the database yet.
     pub pending: Arc<PendingCorrections>,
@@ -75,7 +75,7 @@ impl LedgerWriter {
                         let (batch, flushed) = gather(first, &mut messages, &self.hurry).await;
                         self.carry_over(batch, &mut refused).await;
                         for flushed in flushed {
-                            // Whoever asked may have stopped waiting.
+                            // The task that asked for the flush may have stopped waiting.
                             let _ = flushed.send(());
                         }
                         self.shorten_journal(&mut messages, &mut refused).await;
@@ -127,10 +127,10 @@ impl LedgerWriter {
         refused.push_back(over);
     }
 
-    /// One transaction: receipts at the end of their accounts' chains, the sums that they belong to, and alerts where those
-    /// say that one is due.
+    /// One transaction: receipts at the end of their accounts' chains, the sums that they belong to, and alerts where
+    /// those say that one is due.
     async fn write(&mut self, batch: &[LedgerEntry], before: WriteAttempt) -> Result<()> {
-        // Until the commit is known, nobody knows where the chains end.
+        // The ends of the chains are unknown until the commit is known.
         let mut heads = std::mem::take(&mut self.heads);
         let tx = self.db.begin().await?;
         if store::epoch(&tx).await? != self.epoch {
@@ -197,8 +197,8 @@ impl LedgerWriter {
     }
 }
 
-/// `first`, and what comes within a moment of it or until somebody is in a hurry. Nothing of it wakes this task in
-/// between, because each wake would cost the call that brought it more than its settlement does.
+/// `first`, and the messages that come within `GATHER` of it or until `hurry` is notified. None of them wakes this
+/// task in between, because each wake would cost the call that brought it more than its settlement does.
 async fn gather(
     first: LedgerMessage,
     messages: &mut mpsc::UnboundedReceiver<LedgerMessage>,

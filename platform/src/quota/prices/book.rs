@@ -55,8 +55,8 @@ impl PriceBook {
         Self { version, prices, dearest }
     }
 
-    /// What `table` says, in LiteLLM's form: an object with a row for each model, US dollars per token. The demo model and
-    /// what the operator's settings name are in every book.
+    /// What `table` says, in LiteLLM's form: an object with a row for each model, US dollars per token. The demo model
+    /// and what the operator's settings name are in every book.
     ///
     /// # Errors
     /// A sentence that names the row that cannot be read; when no row is of a model that can be called.
@@ -174,8 +174,8 @@ fn provider_of(row: &Map<String, Value>) -> Option<Provider> {
     }
 }
 
-/// Models whose every charge is a price of text tokens or of a search that the call limits: sound has prices of its own,
-/// and models that search the web by themselves do it without a limit.
+/// Whether each charge of a model is a price of text tokens or of a search that the call limits: sound has prices of
+/// its own, and models that search the web by themselves do it without a limit.
 fn is_metered(model: &str, row: &Map<String, Value>) -> bool {
     let mode = row.get("mode").and_then(Value::as_str).unwrap_or_default();
     ["chat", "responses", "embedding"].contains(&mode)

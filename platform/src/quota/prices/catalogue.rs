@@ -42,7 +42,7 @@ impl PriceTables {
         Ok(PriceCatalogue::of(&book, &book))
     }
 
-    /// What a version says, and what is kept about it.
+    /// The record of a version, and the catalogue of its prices.
     ///
     /// # Errors
     /// `NotFound` when there is none of that version.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::tariffs::{Price, TokenRates};
 
-/// The most a call can cost: what is held for it.
+/// The upper bound of the cost of a call, which is the amount of its hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CostBound {
     pub input_tokens: u64,

@@ -238,8 +238,8 @@ prop_compose! {
 }
 
 proptest! {
-    /// Whatever the provider counts, as long as it keeps to the demand: tokens within the bounds, classes and tiers that
-    /// can apply, no more searches than were allowed.
+    /// Whatever the provider counts, as long as it keeps to the demand: tokens within the bounds, classes and tiers
+    /// that can apply, no more searches than were allowed.
     #[test]
     fn a_hold_is_never_less_than_the_cost(
         price in prices(), demand in demands(), split in (0..=100_u64, 0..=100_u64, 0..=100_u64), used in (0..=100_u64, 0..=100_u64),

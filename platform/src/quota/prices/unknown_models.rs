@@ -1,4 +1,5 @@
-//! What a model costs at most that a price table does not know: the dearest of its provider's prices in everything. Pure.
+//! What a model costs at most that a price table does not know: the dearest of its provider's prices in everything.
+//! Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -28,8 +28,8 @@ impl Reports {
         store::alerts_of(self.db.read(), account, [Period::Month(Month::of(now)), Period::Day(Day::of(now))]).await
     }
 
-    /// Enqueues a webhook for each alert that was not told yet, where the owner opened [`ALERT_WEBHOOK_PATH`]; other owners
-    /// read it on the pages. Returns the number of webhooks.
+    /// Enqueues a webhook for each alert that was not told yet, where the owner opened [`ALERT_WEBHOOK_PATH`]; other
+    /// owners read it on the pages. Returns the number of webhooks.
     ///
     /// # Errors
     /// When the database does not answer; the next run tells the remaining alerts.

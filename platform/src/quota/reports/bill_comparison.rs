@@ -1,8 +1,8 @@
 //! What a provider billed beside what was booked, day by day and model by model. Pure.
 //!
 //! A provider's usage export is CSV with a head, JSON, or a JSON object a line. Of its columns three are read: the day
-//! (`date`, `day` or `usage_date_utc`), the model (`model` or `model_version`) and the cost in dollars (`cost`, `cost_usd`,
-//! `amount` or `amount_usd`). Rows of one day and model are summed up.
+//! (`date`, `day` or `usage_date_utc`), the model (`model` or `model_version`) and the cost in dollars (`cost`,
+//! `cost_usd`, `amount` or `amount_usd`). Rows of one day and model are summed up.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,10 +14,10 @@ use crate::quota::calendar::{Day, DayRange};
 const DAY: [&str; 3] = ["date", "day", "usage_date_utc"];
 const MODEL: [&str; 2] = ["model", "model_version"];
 const COST: [&str; 4] = ["cost", "cost_usd", "amount", "amount_usd"];
-/// Which columns are read, for whoever sent others.
+/// Names the columns that are read; part of the error message for an export that lacks them.
 const COLUMNS: &str = "Three columns are needed: date (or day, usage_date_utc), model (or model_version), and cost (or \
     cost_usd, amount, amount_usd) in dollars.";
-/// Above this difference in percent somebody should look.
+/// A difference above this many percent needs an operator's attention.
 pub const WARN_ABOVE_PERCENT: f64 = 1.0;
 
 /// What a provider billed: nano-dollars by day and model.
@@ -56,7 +56,7 @@ impl BilledAmounts {
         }
     }
 
-    /// Whether somebody should look at it.
+    /// Whether the difference needs an operator's attention.
     #[must_use]
     pub fn is_wide(&self) -> bool {
         self.percent().is_none_or(|percent| percent.abs() > WARN_ABOVE_PERCENT)
@@ -66,7 +66,7 @@ impl BilledAmounts {
 /// Reads a provider's usage export.
 ///
 /// # Errors
-/// A sentence that says which line is wrong and what is needed.
+/// A sentence that names the wrong line and the columns needed.
 pub fn read_bill(export: &str) -> Result<Bill, String> {
     let export = export.trim_start_matches('\u{feff}').trim();
     let bill = if export.starts_with(['{', '[']) { read_json(export) } else { read_csv(export) }?;
@@ -80,8 +80,8 @@ pub fn days(bill: &Bill) -> Option<DayRange> {
     Some(bill.first_key_value().map(day)?..=bill.last_key_value().map(day)?)
 }
 
-/// What was billed beside what was booked, the widest difference first. Of what was booked, the models of those providers
-/// are compared of which the bill names one: a bill of one provider says nothing of another's.
+/// What was billed beside what was booked, the widest difference first. Of what was booked, the models of those
+/// providers are compared of which the bill names one: a bill of one provider says nothing of another's.
 #[must_use]
 pub fn compare(bill: &Bill, booked: &[BookedSpend]) -> Vec<BillDifference> {
     let models: BTreeSet<&str> = bill.keys().map(|(_, model)| model.as_str()).collect();
@@ -171,7 +171,7 @@ fn number(index: usize) -> u64 {
     index as u64 + 1
 }
 
-/// A row of an export, as far as it has what is needed.
+/// A row of an export, with those of the needed columns that it has.
 struct BilledRow<'a> {
     day: Option<&'a str>,
     model: Option<&'a str>,

@@ -1,4 +1,5 @@
-//! Reports: what accounts spent and may still spend, by month, day, model and agent; alerts; providers' bills beside the ledger.
+//! Reports: what accounts spent and may still spend, by month, day, model and agent; alerts; providers' bills beside
+//! the ledger.
 
 mod alerts;
 mod bill_comparison;

@@ -1,5 +1,5 @@
-//! Sums for pages and commands: what is left, and what a month was spent on. From the books in memory and the sums by day;
-//! no receipt is read for them.
+//! Sums for pages and commands: the remainders of the limits, and the spending of a month. From the books in memory and
+//! the sums by day; no receipt is read for them.
 
 use std::sync::Arc;
 

@@ -57,7 +57,7 @@ impl SpendBreakdown {
     }
 }
 
-/// Whose spending is summed up.
+/// The accounts that a sum of spending covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpendScope {
     Account(AccountId),

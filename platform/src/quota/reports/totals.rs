@@ -74,7 +74,7 @@ impl Reports {
         Ok(days.iter().map(|day| day.amount_nanodollars).sum())
     }
 
-    /// What is held for all accounts' calls in flight, by what this platform knows.
+    /// The sum of the holds of all accounts' calls in flight, from the books in this platform's memory.
     #[must_use]
     pub fn held_by_all(&self) -> i64 {
         self.admission.all_opened().iter().map(|books| books.lock().month().held_nanodollars).sum()

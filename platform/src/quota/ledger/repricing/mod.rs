@@ -54,7 +54,7 @@ pub struct RepricingResult {
     pub nanodollars: i64,
     /// Left as they are because the version does not say what they cost: an unknown model, tier or search.
     pub without_price: u64,
-    /// Left as they are because nobody counted what they used: they were charged by what was held.
+    /// Left as they are because no usage was counted for them: the charge came from the hold.
     pub not_counted: u64,
     /// Accounts of which something changes.
     pub accounts: Vec<AccountRepricing>,
@@ -83,8 +83,8 @@ pub struct Repricing {
 }
 
 impl Ledger {
-    /// Begins to rate receipts again; [`Repricing::step`] goes on with it. To change anything takes the platform that makes
-    /// calls.
+    /// Begins to rate receipts again; [`Repricing::step`] goes on with it. To change anything takes the platform that
+    /// makes calls.
     ///
     /// # Errors
     /// `Invalid` when there is no such version, or a day is none; when the database does not answer.

@@ -19,7 +19,7 @@ struct DaySum {
 }
 
 /// For each sum that disagrees with what it is the sum of, a sentence. Call where all statements see the same moment.
-/// A day whose receipts were forgotten with age has only its sums.
+/// A day has only its sums after its receipts were deleted with age.
 pub async fn disagreements(db: &impl ConnectionTrait) -> Result<Vec<String>> {
     let by_day: Vec<DaySum> = spend_days::Entity::find()
         .select_only()
@@ -72,7 +72,8 @@ pub async fn disagreements(db: &impl ConnectionTrait) -> Result<Vec<String>> {
     Ok(wrong)
 }
 
-/// Of each account whose older receipts were forgotten, the day of the oldest that is kept: of that day some are missing.
+/// For each account with deleted older receipts, the day of the oldest receipt kept: some receipts of that day are
+/// missing.
 async fn forgotten_until(db: &impl ConnectionTrait) -> Result<BTreeMap<AccountId, String>> {
     #[derive(FromQueryResult)]
     struct Oldest {

@@ -1,5 +1,5 @@
-//! SQL of the ledger. Money is in three places, and the functions here keep them equal: an account's receipts, its sums by
-//! day, and its sum by month.
+//! SQL of the ledger. Money is in three places, and the functions here keep them equal: an account's receipts, its sums
+//! by day, and its sum by month.
 
 mod agreement;
 mod alerts;
@@ -29,7 +29,8 @@ const ROWS_PER_STATEMENT: usize = 100;
 /// The one row of `books`.
 const BOOKS: i64 = 1;
 
-/// Opens the books anew: whoever opened them before writes no more. The new epoch.
+/// Opens the books anew: a platform that opened them before finds its epoch outdated and writes no more. Returns the
+/// new epoch.
 pub async fn open_epoch(tx: &Tx) -> Result<i64> {
     books::Entity::update_many()
         .col_expr(books::Column::Epoch, Expr::col(books::Column::Epoch).add(1))
@@ -39,7 +40,8 @@ pub async fn open_epoch(tx: &Tx) -> Result<i64> {
     epoch(tx).await
 }
 
-/// Which opening of the books is the latest. Nobody opens them anew until the transaction that asked is over.
+/// The epoch of the latest opening of the books. The shared row lock blocks a new opening until the reading transaction
+/// ends.
 pub async fn epoch(db: &impl ConnectionTrait) -> Result<i64> {
     let row = books::Entity::find_by_id(BOOKS).lock_shared().one(db).await?;
     row.map(|row| row.epoch).ok_or_else(|| Error::Internal(anyhow::anyhow!("the books have no epoch")))

@@ -49,7 +49,8 @@ pub async fn add_receipts(tx: &Tx, receipts: &[Receipt]) -> Result<()> {
     Ok(())
 }
 
-/// Deletes the beginning of the account's chain, up to the first receipt of `day` or later, and never its end; how many.
+/// Deletes the beginning of the account's chain, up to the first receipt of `day` or later, and never its end; how
+/// many.
 pub async fn forget_receipts(tx: &Tx, account: AccountId, day: Day) -> Result<u64> {
     let day = day.to_string();
     let first = Entity::find()
@@ -161,7 +162,7 @@ pub async fn numbers_of_month(
     Ok(row.and_then(|row| row.first.zip(row.last)).map(range))
 }
 
-/// At most `most` receipts of `account` whose numbers are in `range`, in the order of the chain.
+/// At most `most` receipts of `account` with numbers in `range`, in the order of the chain.
 pub async fn receipts_in(
     db: &impl ConnectionTrait,
     account: AccountId,

@@ -26,7 +26,7 @@ pub async fn alerts_of(
     rows.into_iter().map(plain).collect()
 }
 
-/// Alerts that were told to nobody, the oldest first; at most `most` of them.
+/// Alerts without a time of telling, the oldest first; at most `most` of them.
 pub async fn untold(db: &impl ConnectionTrait, most: u64) -> Result<Vec<BudgetAlert>> {
     let rows = alerts::Entity::find()
         .filter(alerts::Column::ToldAtMs.is_null())
