@@ -126,8 +126,8 @@ impl App {
         })
     }
 
-    /// Examines an installation as `berth doctor` does: opens what can be opened, and says in sentences what is not as it
-    /// should be. Changes nothing.
+    /// Examines an installation as `berth doctor` does: opens each part that can be opened, and reports each problem in
+    /// a sentence. Changes nothing.
     pub async fn examine(config: &Config, clock: Clock, host: Arc<dyn ContainerHost>) -> Vec<Finding> {
         let opened = match Db::open(&config.database_url).await {
             Ok(db) => {

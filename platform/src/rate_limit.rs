@@ -19,7 +19,7 @@ use governor::{Quota, RateLimiter};
 use crate::clock::Clock;
 use crate::error::Error;
 
-/// Keys a limiter remembers before it drops those whose bucket is full again.
+/// Number of keys at which a limiter evicts those with a full bucket.
 const PURGE_AT: usize = 10_000;
 
 type Limiter<K, S> = RateLimiter<K, S, GovernorClock, NoOpMiddleware<Nanos>>;
@@ -85,7 +85,7 @@ const fn at_least_one(tokens: u32) -> NonZeroU32 {
 }
 
 impl<K: Hash + Eq + Clone> KeyedRateLimiter<K> {
-    /// A limiter whose buckets are all full.
+    /// A limiter in which every bucket is full.
     #[must_use]
     pub fn new(limit: RateLimit, clock: Clock) -> Self {
         let clock = GovernorClock(clock);
@@ -109,7 +109,7 @@ impl<K: Hash + Eq + Clone> KeyedRateLimiter<K> {
         self.limiter.check_key(key).map_err(|refused| refused.wait_time_from(self.clock.now()))
     }
 
-    /// Drops keys whose bucket is full: nothing about them is worth remembering.
+    /// Evicts keys with a full bucket: they hold no state that a new bucket lacks.
     pub fn purge(&self) {
         self.limiter.retain_recent();
     }
@@ -122,7 +122,7 @@ impl<K: Hash + Eq + Clone> KeyedRateLimiter<K> {
 }
 
 impl SharedRateLimiter {
-    /// A limiter whose bucket is full.
+    /// A limiter with a full bucket.
     #[must_use]
     pub fn new(limit: RateLimit, clock: Clock) -> Self {
         let clock = GovernorClock(clock);

@@ -169,7 +169,7 @@ async fn show(app: &App, instance: &Arc<Instance>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Lists what is open, without one that is taken back first.
+/// Lists the open shares, after it removed the share `remove`, if given.
 async fn shares(app: &App, instance: &Arc<Instance>, remove: Option<ShareId>) -> anyhow::Result<()> {
     if let Some(id) = remove {
         app.sharing.remove(instance, id, OPERATOR).await?;

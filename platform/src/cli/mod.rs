@@ -127,6 +127,6 @@ async fn doctor() -> anyhow::Result<ExitCode> {
 }
 
 fn start_log(config: &LogConfig) -> anyhow::Result<()> {
-    // These two tell of their own beginnings; whoever wants that asks for it by name.
+    // The scheduler and the migrations log their progress at start; a log filter that names them turns that on.
     process::start_log(config, &format!("tokio_cron_scheduler=warn,{},", db::QUIET_LOG))
 }

@@ -14,7 +14,7 @@ use crate::quota::dollars;
 
 #[derive(Subcommand)]
 pub(super) enum Word {
-    /// An account's limits, and what is left of them.
+    /// An account's limits, and the remainder of each.
     Show { handle: String },
     /// What an account's calls cost in a month, by model, agent and day; without a handle everybody's.
     Spend {

@@ -14,7 +14,7 @@ pub(super) enum Word {
     List,
     /// One account: what it logs in with, its instance, its spend.
     Show { handle: String },
-    /// End its sessions, stop its instance, and let nobody log in to it or wake it.
+    /// End its sessions, stop its instance, and refuse log-ins to it and wakes of it.
     Suspend { handle: String },
     /// Undo a suspension.
     Restore { handle: String },

@@ -12,13 +12,13 @@ use crate::hosts::Hosts;
 pub struct SecurityHeaders(Vec<(HeaderName, HeaderValue)>);
 
 impl SecurityHeaders {
-    /// For the app host, whose forms are sent to itself only.
+    /// For the app host: its forms are sent to itself only.
     #[must_use]
     pub fn app(hosts: &Hosts) -> Self {
         Self::new(hosts, "'self'")
     }
 
-    /// For the apex, whose one form is sent to the app host.
+    /// For the apex: its one form is sent to the app host.
     #[must_use]
     pub fn apex(hosts: &Hosts) -> Self {
         Self::new(hosts, &hosts.app_origin())

@@ -1,5 +1,5 @@
-//! Jobs that an instance declares from inside. Each keeps it awake until it is ended, comes to its limit, or the program
-//! that declared it has ended; a restart of the platform changes nothing about that.
+//! Jobs that an instance declares from inside. Each keeps it awake until it is ended, comes to its limit, or the
+//! program that declared it has ended; a restart of the platform changes nothing about that.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Deletion: the one place from which files are ever taken away, and only those of an account that left. The loop does not
-//! know these verbs.
+//! Deletion: the only module that destroys files, and only those of a deleted account. The reconciler does not call
+//! these functions.
 //!
 //! Each step may be taken twice, and a crash after any of them is no harm: the next run takes it again.
 
@@ -15,8 +15,8 @@ use crate::containers::ContainerState;
 use crate::db::{AccountId, InstanceId, Tx};
 use crate::error::{Error, Result};
 
-/// How long nobody gets the place, and with it the address, of an instance that is gone: longer than anything that could
-/// still be on its way there.
+/// How long the slot of a deleted instance, and with it its address, is kept unassigned: longer than any traffic to the
+/// old address can still be in transit.
 const SLOT_RESTS: Duration = Duration::from_secs(24 * 3600);
 
 /// Whether the host was told, or is to be asked again.
@@ -34,8 +34,8 @@ impl Instances {
         self.0.delete_after
     }
 
-    /// Stops the instance of `account` for good, because the account leaves: nobody wakes it, and its files are destroyed
-    /// later. In the caller's transaction; call [`Instances::admit`] after the commit.
+    /// Stops the instance of `account` permanently because the account is being deleted: wake requests are refused, and
+    /// its files are destroyed later. Runs in the caller's transaction; call [`Instances::admit`] after the commit.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -51,8 +51,8 @@ impl Instances {
         self.wish_in(tx, account, wish, cause, &[Wish::Leaving]).await
     }
 
-    /// Marks the files of a leaving instance on the host, once its container is at rest: from then on the host counts the
-    /// time as well.
+    /// Marks the files of a leaving instance on the host, once its container is at rest: from then on the host counts
+    /// the time as well.
     ///
     /// # Errors
     /// `Conflict` when it does not leave; when host or database do not answer.
@@ -91,8 +91,9 @@ impl Instances {
         Ok(host.destroy_volume(id).await.with_context(|| format!("destroying the volume of instance {id}"))?)
     }
 
-    /// Deletes every row of an instance whose files are gone, in the caller's transaction, and lets its place rest. Call
-    /// [`Instances::forget`] after the commit. No such instance: nothing to do.
+    /// Deletes every row of an instance after its volume was destroyed, in the caller's transaction, and keeps its slot
+    /// unassigned for [`SLOT_RESTS`]. Call [`Instances::forget`] after the commit. Idempotent: without such an instance
+    /// it does nothing.
     ///
     /// # Errors
     /// When the database does not answer, or money is still held for a call of the instance.
@@ -100,12 +101,13 @@ impl Instances {
         store::delete(tx, id, self.0.clock.now().plus(SLOT_RESTS)).await
     }
 
-    /// Forgets an instance whose rows are gone: from here on its handle and its token lead nowhere.
+    /// Evicts a deleted instance from memory: afterwards its handle and its token no longer resolve.
     pub fn forget(&self, id: InstanceId) {
         self.0.known.write().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 
-    /// Asked of the database and not of memory: what follows cannot be undone. No row is fine, its files may be left over.
+    /// Asked of the database and not of memory: what follows cannot be undone. No row is fine, its files may be left
+    /// over.
     async fn expect_leaving(&self, id: InstanceId) -> Result<()> {
         match store::find(&self.0.db, id).await? {
             Some(record) if record.asked.wish != Wish::Leaving => {

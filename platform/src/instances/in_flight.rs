@@ -48,12 +48,12 @@ impl Drop for WorkInFlight {
             self.instance.work.moved(self.work, now);
         }
         self.instance.work.end(self.work);
-        // While it was held nobody looked; from here on the idle time counts.
+        // The reconciler skips the idle check while work holds the instance; the idle timeout starts now.
         self.instance.look_when_idle();
     }
 }
 
-/// A connection on which bytes may move. It keeps nobody awake by being open.
+/// A connection on which bytes may move. An open connection without traffic does not keep its instance awake.
 pub struct TrafficFlow {
     instance: Arc<Instance>,
     work: Work,
@@ -67,8 +67,8 @@ impl TrafficFlow {
         Self { instance, work }
     }
 
-    /// Says that bytes moved. `false` when the instance sleeps: what comes out of the buffers in between is not its
-    /// work, and whoever wants more of it has to wake it.
+    /// Records that bytes moved. Returns `false` when the instance sleeps: bytes drained from buffers do not count as
+    /// its work, and the caller has to wake the instance before it transfers more.
     pub fn moved(&self) -> bool {
         let awake = self.instance.is_up();
         if awake && let Some(now) = self.instance.now() {

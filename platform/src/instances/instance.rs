@@ -29,7 +29,7 @@ pub struct Instance {
     address: SocketAddr,
     inner: std::sync::Weak<Inner>,
     status: watch::Sender<InstanceStatus>,
-    /// Whether the status says awake, for whoever asks at every byte.
+    /// Whether the status says awake: an atomic copy for callers that check it at every byte.
     up: AtomicBool,
     pub(super) work: WorkTally,
     /// When the reconciler should look again, in milliseconds; `i64::MAX` for never.
@@ -51,7 +51,7 @@ pub(super) struct InstanceState {
     pub image_id: Option<String>,
     /// Whether this process has looked at all.
     pub looked: bool,
-    /// What is really there, as last seen or made; `None`: look before deciding.
+    /// The observed state, as last seen or made; `None`: observe before deciding.
     pub reality: Option<ObservedState>,
     /// The Engine's id of the container: the key of pooled connections, so that none outlives its container.
     pub container: Option<Arc<str>>,
@@ -124,7 +124,7 @@ impl Instance {
         }
     }
 
-    /// What is known of it now.
+    /// The current status.
     #[must_use]
     pub fn status(&self) -> InstanceStatus {
         self.status.borrow().clone()
@@ -209,7 +209,7 @@ impl Instance {
         self.with_state(|state| state.ports = ports);
     }
 
-    /// How it is to sleep sooner than usual, while nobody uses it.
+    /// The memory pressure that shortens its idle timeout; `None` once the instance was active again.
     pub(super) fn pressure(&self) -> Option<MemoryPressure> {
         let active_at = self.active_at();
         self.with_state(|state| {
@@ -244,7 +244,7 @@ impl Instance {
     /// Whether anybody uses it, or its `container` is at something by itself.
     pub(super) fn activity(&self, now: Timestamp, container: ContainerPhase) -> Activity {
         if let Some(until) = self.work.busy_until(now) {
-            // Nobody comes by to say that a job is at its limit, or that a download ended.
+            // No event announces that a job reached its limit or that a download ended, so a check is scheduled.
             self.look_at_ms.fetch_min(until.0, Ordering::SeqCst);
         }
         self.work.activity(now, container)

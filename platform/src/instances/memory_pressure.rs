@@ -89,7 +89,8 @@ impl Instances {
         tokio::time::timeout(ROOM_WITHIN, room).await.is_ok().then_some(turn)
     }
 
-    /// Puts to sleep as many as are needed, nobody with work in flight. Public so that a story can have its effect now.
+    /// Puts as many instances to sleep as are needed, except those with work in flight. Public so that a story can
+    /// trigger it at once.
     pub fn relieve(&self, load: &HostLoad) {
         let missing = self.0.memory.missing(load);
         if missing == 0 {
@@ -113,7 +114,7 @@ fn sleeper(instance: &Instance, load: &HostLoad, now: Timestamp) -> Option<Sleep
         _ => return None,
     };
     let asleep_soon = instance.pressure().is_some_and(|pressure| awake || pressure == MemoryPressure::Stop);
-    // Streams and sockets hold nobody awake, but what moves on them is in flight.
+    // Open streams and sockets do not keep an instance awake, but recent traffic on them counts as in flight.
     let in_flight = instance.is_at_work(now) || (awake && now.since(instance.active_at()) < QUIET);
     if asleep_soon || in_flight {
         return None;
@@ -123,8 +124,8 @@ fn sleeper(instance: &Instance, load: &HostLoad, now: Timestamp) -> Option<Sleep
     Some(SleepCandidate { id: instance.id, active_at: instance.active_at(), awake, memory })
 }
 
-/// Who should sleep, and how deeply, to free `missing` bytes: used longest ago first; frozen where swap takes its memory,
-/// because that is the cheaper sleep to wake from, else stopped.
+/// The instances that should sleep, and how deeply, to free `missing` bytes: least recently used first; frozen where
+/// swap takes the memory, because a frozen instance is cheaper to wake, else stopped.
 fn relief(missing: u64, swap_free: u64, mut sleepers: Vec<SleepCandidate>) -> Vec<(InstanceId, MemoryPressure)> {
     sleepers.sort_by_key(|sleeper| sleeper.active_at);
     let (mut freed, mut swap) = (0, swap_free);

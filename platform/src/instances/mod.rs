@@ -71,7 +71,7 @@ struct Inner {
     memory: memory_pressure::MemoryReserve,
 }
 
-/// What is shown of an instance, and what waiters wait for.
+/// The status of an instance: pages show it, and waiters watch it for changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct InstanceStatus {
     pub wish: Wish,
@@ -164,7 +164,7 @@ impl Instances {
         Ok(instance)
     }
 
-    /// Takes in every row that is newer than what is in memory: a word on the control socket can be lost.
+    /// Loads every row that is newer than its cached copy: a notification on the control socket can be lost.
     async fn admit_newer(&self) -> Result<()> {
         for record in store::all(&self.0.db).await? {
             let known = self.by_id(record.id);
@@ -272,7 +272,7 @@ impl Instances {
 }
 
 impl InstanceStatus {
-    /// Whether it has been on its way for so long that somebody should look: see [`STUCK_AFTER`].
+    /// Whether it has been in a transient state for so long that an operator should investigate: see [`STUCK_AFTER`].
     #[must_use]
     pub fn is_stuck(&self, now: Timestamp) -> bool {
         self.fact.is_transient() && now.since(self.since) >= STUCK_AFTER

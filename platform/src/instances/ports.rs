@@ -28,7 +28,7 @@ impl PortList {
     /// Reads `3000, 8000-8003`; nothing at all is no port.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// When an entry of the list is invalid.
     pub fn parse(text: &str) -> Result<Self, PortListError> {
         let mut ports = Vec::new();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {

@@ -1,5 +1,5 @@
-//! Processor time as work: what a container used since the last sample says whether its program is at something although
-//! nobody asks it anything.
+//! Processor time as work: the processor time that a container used since the last sample says whether its program
+//! computes without any request in flight.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -49,8 +49,8 @@ impl Instances {
         }
     }
 
-    /// Takes `load` as a sample: who used more than the floor since the last one is at work. Public so that whoever moves
-    /// a manual clock can have its effect now.
+    /// Takes `load` as a sample: an instance that used more than the floor since the last sample counts as working.
+    /// Public so that code that advances a manual clock can trigger a sample at once.
     pub fn note_processors(&self, load: &HostLoad) {
         let sample = ProcessorSample::of(load, self.0.clock.now());
         let mut before = self.0.processors.before();

@@ -27,7 +27,8 @@ pub(super) async fn await_ready(address: SocketAddr, limit: Duration) -> bool {
     .is_ok()
 }
 
-/// Ready is a 2xx; or any answer that shows it has no such page, because then an accepted connection is all it promises.
+/// Ready is a 2xx; or any answer that shows it has no such page, because then an accepted connection is all it
+/// promises.
 async fn is_ready(address: SocketAddr) -> bool {
     let ask = async {
         let mut stream = TcpStream::connect(address).await?;

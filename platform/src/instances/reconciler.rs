@@ -1,7 +1,8 @@
 //! The loop that makes facts follow wishes: nudged by wishes, by the container engine's events and by the clock.
 //!
-//! It takes no input but ids to look at. Each instance is driven by at most one task at a time, and a step that hangs
-//! holds up nobody else. Nothing is retried inside: a failure sets when to look again, and looking again is the retry.
+//! Its only input is ids to look at. Each instance is driven by at most one task at a time, so a step that hangs does
+//! not delay other instances. A step is not retried inside: a failure schedules the next look with a backoff, and that
+//! look is the retry.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -21,7 +22,7 @@ use crate::clock::Timestamp;
 use crate::containers::{ContainerState, ObservedContainer, ObservedInstance};
 use crate::db::InstanceId;
 
-/// How often everything is compared with what is really there, in case an event was lost.
+/// How often every instance is compared with the state observed on the host, in case an event was lost.
 const FULL_ROUND: Duration = Duration::from_secs(30);
 /// How often instances are checked for having been idle long enough, or failed long enough ago.
 const TICK: Duration = Duration::from_millis(500);
@@ -47,9 +48,9 @@ pub(super) struct ReconcilerState {
 }
 
 impl Instances {
-    /// Compares every instance with what is really there and brings each to rest before anything listens, except those that
-    /// need longer than a few seconds. An engine that does not answer is not an error: pages still work, and the first
-    /// round that it answers does the same.
+    /// Compares every instance with the state observed on the host and brings each to rest before the server listens,
+    /// except those that need longer than a few seconds. An engine that does not answer is not an error: pages still
+    /// work, and the first round that it answers does the same.
     ///
     /// # Errors
     /// When the database is empty although containers of this installation are there: then it is the wrong database.
@@ -90,8 +91,8 @@ impl Instances {
         self.settle_within_patience().await;
     }
 
-    /// Waits until nobody is being driven, but not for long: whoever takes a step then goes on with it while others are
-    /// served, or is found where it is at the next start.
+    /// Waits with a timeout until no instance is being driven: a step that takes longer continues while other instances
+    /// are served, or is resumed at the next start.
     async fn settle_within_patience(&self) {
         if tokio::time::timeout(PATIENCE, self.settled()).await.is_err() {
             let under_way = self.driving(|driving| driving.len());
@@ -99,7 +100,7 @@ impl Instances {
         }
     }
 
-    /// One full comparison. Public so that whoever moves a manual clock can have its effect now.
+    /// One full comparison. Public so that code that advances a manual clock can trigger it at once.
     pub async fn round(&self) {
         if let Err(error) = self.admit_newer().await {
             tracing::warn!(error = ?error, "a round without looking for newer wishes: the database does not answer");
@@ -111,7 +112,7 @@ impl Instances {
         self.look_at_due();
     }
 
-    /// Waits until nobody is being driven.
+    /// Waits until no instance is being driven.
     pub async fn settled(&self) {
         loop {
             let quiet = self.0.rounds.quiet.notified();
@@ -166,8 +167,8 @@ impl Instances {
         }
     }
 
-    /// Compares what is really there with what is remembered, and nudges everybody. A list is old by the time it is
-    /// here, so it decides nothing: where it differs, the driver looks again for itself.
+    /// Compares the state observed on the host with the cached state, and nudges every instance. The list is stale by
+    /// the time it arrives, so it decides nothing: where it differs, the driver observes the instance again.
     async fn compare(&self, seen: &[ObservedInstance]) {
         let there: HashMap<InstanceId, &ObservedInstance> = seen.iter().map(|s| (s.instance, s)).collect();
         for instance in self.all() {
@@ -183,7 +184,8 @@ impl Instances {
         self.take_orphans_away(seen).await;
     }
 
-    /// Takes in what the driver saw. A container that ended by itself stays so until somebody wants it again.
+    /// Records the state that the driver observed. A container that exited by itself stays stopped until it is wanted
+    /// again.
     pub(super) fn note(&self, instance: &Arc<Instance>, seen: &ObservedInstance) -> ObservedState {
         let now = self.0.clock.now();
         let reality = instance.with_state(|state| {
@@ -254,7 +256,8 @@ impl Instances {
             .filter(|s| s.container.is_some() && self.by_id(s.instance).is_none())
             .map(|s| s.instance)
             .collect();
-        // What an empty ledger does not know belongs to another: it is never due, whoever signs up here since.
+        // Containers found while the ledger is empty belong to another database: they are never due for removal, even
+        // after a sign-up.
         let nobody_known = self.known(|known| known.by_id.is_empty());
         if nobody_known && !unknown.is_empty() {
             tracing::error!(containers = unknown.len(), "{WRONG_DATABASE}");
@@ -311,7 +314,7 @@ fn reality(state: &InstanceState, seen: &ObservedInstance) -> ObservedState {
     };
     let container = match &seen.container {
         None => ContainerPhase::None,
-        // A container whose token the ledger does not know can do nothing for its owner.
+        // A container with a token that the ledger does not know cannot authenticate for its owner.
         Some(found) if !known(found) => ContainerPhase::Outdated { stopped: found.state == ContainerState::Stopped },
         Some(found) => match found.state {
             ContainerState::Stopped => ContainerPhase::Stopped,

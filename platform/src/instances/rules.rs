@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// What somebody asked for.
+/// The desired state of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Wish {
@@ -94,7 +94,7 @@ pub struct SleepPolicy {
     pub remove_after: Duration,
 }
 
-/// What is really there, as far as a decision needs it.
+/// The observed state, reduced to the parts that a decision needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ObservedState {
     pub volume: bool,
@@ -123,7 +123,7 @@ pub enum ContainerRenewal {
     Current,
     /// Its image was rebuilt or its limits changed: a new one takes its place before it is next started.
     AtNextStart,
-    /// The same, and somebody asked for it: as soon as nothing is in flight.
+    /// The same, and the renewal was requested: the container is replaced as soon as no work is in flight.
     Now,
     /// It is the new one and did not become ready: the one before takes its place again.
     GoBack,
@@ -157,7 +157,7 @@ pub enum NextStep {
     Rest(Option<Duration>),
 }
 
-/// Decides the next step. Every step brings the instance nearer to what is wished, so a few of them always end in
+/// Decides the next step. Every step brings the instance nearer to its desired state, so a few of them always end in
 /// [`NextStep::Rest`]:
 ///
 /// ```text
@@ -169,8 +169,9 @@ pub enum NextStep {
 ///                                        +---------Stop-----------+
 /// ```
 ///
-/// A stopped container that is not current is replaced before it starts (Upgrade); should the new one not become ready,
-/// the one before comes back (GoBack). What nobody used for very long loses its container and keeps its volume.
+/// A stopped container that is not current is replaced before it starts (Upgrade); if the new one does not become
+/// ready, the previous one is restored (GoBack). An instance unused for longer than `remove_after` loses its container
+/// and keeps its volume.
 #[must_use]
 pub fn decide(wish: Wish, reality: ObservedState, activity: Activity, policy: SleepPolicy) -> NextStep {
     let must_renew = reality.renewal == ContainerRenewal::Now;
@@ -178,8 +179,8 @@ pub fn decide(wish: Wish, reality: ObservedState, activity: Activity, policy: Sl
         (Wish::Removed, _, ContainerPhase::None) => NextStep::Rest(None),
         (Wish::Removed, ..) => NextStep::RemoveContainer,
 
-        // Memory does not outlive its container, so what must be renewed has nothing to be thawed or frozen for. Only work in
-        // flight is waited for.
+        // Memory does not outlive its container, so what must be renewed has nothing to be thawed or frozen for. Only
+        // work in flight is waited for.
         (_, SleepDepth::Awake | SleepDepth::Frozen, ContainerPhase::Frozen) if must_renew => NextStep::Stop,
         (_, SleepDepth::Awake | SleepDepth::Frozen, ContainerPhase::Running { ready: true })
             if must_renew && activity != Activity::Working =>
@@ -214,8 +215,8 @@ pub fn decide(wish: Wish, reality: ObservedState, activity: Activity, policy: Sl
         }
         (_, SleepDepth::Absent, ContainerPhase::Stopped) => NextStep::RemoveContainer,
 
-        // Whatever it is, nobody wants it now; the next wake makes the right one in its place, and goes back to what this one
-        // was made from should that not do.
+        // The outdated container is idle, so it stops; the next wake replaces it with a current one, and restores the
+        // previous one if the replacement does not become ready.
         (
             _,
             SleepDepth::Frozen | SleepDepth::Stopped | SleepDepth::Absent,
@@ -281,8 +282,8 @@ impl SleepPolicy {
     }
 }
 
-/// How long a change under way may take before it is shown as stuck, with what frees it. Longer than any step with its own
-/// deadlines and a retry or two.
+/// How long a change under way may take before it is shown as stuck, with what frees it. Longer than any step with its
+/// own deadlines and a retry or two.
 pub const STUCK_AFTER: Duration = Duration::from_secs(5 * 60);
 
 /// How long to wait after the `failures`th failure in a row: 1 s, doubling, at most a minute.

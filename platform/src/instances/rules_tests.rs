@@ -272,7 +272,7 @@ proptest! {
     fn work_in_flight_never_sleeps_by_itself(mut reality in realities()) {
         for _ in 0..7 {
             let step = decide(Wish::Available, reality, Activity::Working, POLICY);
-            // What is asked to be renewed while it sleeps stops first; nothing is in flight in it.
+            // A frozen container with a requested renewal stops first; no work is in flight in it.
             let sleeps = reality.container == ContainerPhase::Frozen && reality.renewal == ContainerRenewal::Now;
             prop_assert!(sleeps || !matches!(step, NextStep::Freeze | NextStep::Stop | NextStep::RemoveContainer));
             reality = after(step, reality);

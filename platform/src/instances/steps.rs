@@ -23,7 +23,7 @@ const NO_MEMORY: &str =
 #[derive(Debug)]
 pub(super) enum StepFailure {
     Host(HostError),
-    /// The program did not become ready; what is known of why.
+    /// The program did not become ready; the text gives the known reason.
     NotReady(String),
     /// The host has no memory free for it.
     NoMemory,
@@ -252,7 +252,8 @@ impl Instances {
         tracing::warn!(instance.id = %instance.id, handle = %instance.handle, failures, error = %detail, "an instance's step failed");
         let from = self.written(instance);
         let told = instance.publish(|status| {
-            // The first since somebody asked is told anew, also in the same words: it is the answer.
+            // The first failure after a new wish is published even with an unchanged message: it is the answer to that
+            // wish.
             let changed = failures == 1 || status.fact != Fact::Failed || status.failure.as_ref() != Some(&message);
             if changed {
                 status.since = self.0.clock.now();
@@ -267,7 +268,7 @@ impl Instances {
         }
     }
 
-    /// Changes what is shown. The database is not written: see [`Instances::settle`].
+    /// Publishes a new status. Does not write to the database: see [`Instances::settle`].
     fn show(&self, instance: &Arc<Instance>, fact: Fact, cause: Cause, stage: WakeStage) {
         let now = self.0.clock.now();
         instance.publish(|status| {
@@ -335,13 +336,13 @@ impl Instances {
     }
 }
 
-/// Whether somebody wished anew or the engine came back since the last failure, so that the pause may be skipped. A
-/// visit alone does not skip it.
+/// Whether a new wish or a reconnect of the engine reset the failure count, so that the backoff may be skipped. A visit
+/// alone does not reset it.
 fn was_asked_anew(instance: &Arc<Instance>) -> bool {
     instance.with_state(|state| state.failures == 0)
 }
 
-/// What is shown while a step is under way; `None`: nothing changes.
+/// The fact to publish while a step runs; `None`: the published fact stays.
 fn under_way(step: NextStep) -> Option<Fact> {
     match step {
         NextStep::MakeVolume | NextStep::MakeContainer => Some(Fact::Provisioning),

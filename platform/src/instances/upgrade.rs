@@ -1,5 +1,5 @@
-//! Upgrades: the steps to another container on the same files, and back to the one before when it does not become ready.
-//! How far one has come is in the ledger before anything happens to a container, so that a crash loses nothing.
+//! Upgrades: the steps to another container on the same files, and back to the one before when it does not become
+//! ready. How far one has come is in the ledger before anything happens to a container, so that a crash loses nothing.
 
 use std::sync::Arc;
 
@@ -26,8 +26,8 @@ pub enum UpgradeOutcome {
 }
 
 impl Instances {
-    /// Those awake or frozen whose containers are not as they would be made now, by what is really there: also right in a
-    /// process that does not run the loop.
+    /// The awake or frozen instances with an outdated container, by the state observed on the host: also correct in a
+    /// process that does not run the reconciler.
     ///
     /// # Errors
     /// When the provisioner or the engine does not answer.
@@ -42,7 +42,7 @@ impl Instances {
         Ok(seen.iter().filter_map(is_outdated).collect())
     }
 
-    /// What became of the upgrade that was asked for at `asked_at`, by the ledger and what is really there.
+    /// The outcome of the upgrade that was requested at `asked_at`, by the ledger and the state observed on the host.
     ///
     /// # Errors
     /// When the database, the provisioner or the engine does not answer.

@@ -37,8 +37,8 @@ impl Instances {
         self.wish(instance, how, cause).await
     }
 
-    /// Stops the instance of `account` and lets nobody wake it, in the caller's transaction; call
-    /// [`Instances::admit`] after the commit. No instance: nothing to do.
+    /// Suspends the instance of `account`: stops it and refuses wake requests. Runs in the caller's transaction; call
+    /// [`Instances::admit`] after the commit. Idempotent: without an instance it does nothing.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -54,8 +54,8 @@ impl Instances {
         self.wish_in(tx, account, Wish::Stopped, Cause::OperatorAsked, &[Wish::Suspended]).await
     }
 
-    /// Wishes it awake in a container as it would be made now. What is in flight ends first; one that does not become ready
-    /// gives way to the container before it.
+    /// Requests that it be awake in a container built from the current settings. Work in flight ends first; a container
+    /// that does not become ready is replaced by the previous one.
     ///
     /// # Errors
     /// As [`Instances::wake`].
@@ -80,7 +80,7 @@ impl Instances {
         let asked = WishRecord { wish, cause, at: instance.after_all_wishes(self.0.clock.now()) };
         if !store::set_wish(&tx, instance.id, asked, &may_replace(cause)).await? {
             drop(tx);
-            // What is in memory was old: somebody suspended or removed it since.
+            // The cached wish was stale: a concurrent suspension or removal replaced it in the database.
             refuse_unless_wakeable(self.admit(instance.id).await?.wish(), cause)?;
             return Err(Error::Conflict(BOTH_ASKED.into()));
         }

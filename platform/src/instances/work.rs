@@ -10,9 +10,9 @@ use crate::clock::Timestamp;
 pub enum Work {
     /// A request, from its last byte to the first of its answer.
     Request,
-    /// A request whose body is on its way in.
+    /// A request while its body is being received.
     Upload,
-    /// An answer whose body is on its way out.
+    /// A response while its body is being sent.
     Stream,
     /// A WebSocket, or another connection that was upgraded.
     Socket,
@@ -63,7 +63,8 @@ impl Work {
         matches!(self, Self::Request | Self::AiCall | Self::Probe | Self::Webhook)
     }
 
-    /// Whether somebody outside waits for it. Work from inside keeps awake what runs, and starts nothing that ended.
+    /// Whether an external client waits for it. Internal work keeps a running instance awake, but does not start a
+    /// stopped one.
     pub(super) fn is_from_outside(self) -> bool {
         matches!(self, Self::Request | Self::Probe)
     }

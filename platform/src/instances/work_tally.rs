@@ -1,8 +1,9 @@
-//! What keeps an instance awake, and what last did: counted without a lock, because every byte that passes comes by here.
+//! What keeps an instance awake, and what last did: counted without a lock, because every byte that passes comes by
+//! here.
 //!
-//! Two kinds of work are told apart. Some *holds*: a request that waits for its answer, an AI call, a declared job keep an
-//! instance awake for as long as they last. Some *moves*: a stream, an upload, a WebSocket count at each moment at which
-//! bytes move on them, so that one on which nothing moves any more lets its instance sleep.
+//! Two kinds of work are told apart. Some *holds*: a request that waits for its answer, an AI call, a declared job keep
+//! an instance awake for as long as they last. Some *moves*: a stream, an upload, a WebSocket count at each moment at
+//! which bytes move on them, so that one on which nothing moves any more lets its instance sleep.
 
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -38,7 +39,8 @@ pub struct AwakeLedger {
     #[serde(rename = "idle_since_ms")]
     pub idle_since: Timestamp,
     pub last: Option<LastWork>,
-    /// When it falls asleep by itself if nothing more happens; `None` while something holds it, and while it is not awake.
+    /// When it falls asleep by itself if nothing more happens; `None` while something holds it, and while it is not
+    /// awake.
     #[serde(rename = "sleeps_at_ms")]
     pub sleeps_at: Option<Timestamp>,
     /// How long it stays awake with nothing to do.
@@ -55,8 +57,8 @@ pub(super) struct WorkTally {
 
 const NEVER: i64 = i64::MIN;
 
-/// A transfer or a computation that moved within this time is under way, and neither memory pressure nor an upgrade cuts it
-/// short. A WebSocket's messages may wait: they wake it again.
+/// A transfer or a computation that moved within this time is under way, and neither memory pressure nor an upgrade
+/// cuts it short. A WebSocket's messages may wait: they wake it again.
 const JUST_NOW: Duration = Duration::from_secs(30);
 
 struct WorkCounter {
@@ -156,7 +158,7 @@ impl WorkTally {
         ALL.into_iter().map(moved).filter(|last| last.at.0 != NEVER).max_by_key(|last| last.at)
     }
 
-    /// What is shown of it, for an instance that is awake or not.
+    /// The ledger shown for the instance; `awake` says whether the instance is awake.
     pub(super) fn ledger(&self, now: Timestamp, awake: bool, policy: SleepPolicy) -> AwakeLedger {
         let open: Vec<OpenWork> = ALL.into_iter().filter_map(|work| self.open(work)).collect();
         let held = open.iter().any(|open| open.holds) || self.jobs_until() > now;

@@ -88,8 +88,8 @@ impl Modules {
 
     /// Drops `account` from the memory of every module.
     pub fn forget_account(&self, account: &DeletedAccount) {
-        // Against the order of the rows: an instance is forgotten before what is found by it, so that no request can
-        // still reach, through the instance, data that is forgotten already.
+        // In reverse row order: an instance is evicted before the data that depends on it, so that no request can still
+        // reach, through the instance, data that is evicted already.
         for module in self.0.iter().rev() {
             module.forget_account(account);
         }

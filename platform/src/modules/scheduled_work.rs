@@ -24,7 +24,8 @@ pub enum Dispatch {
     /// By a row in the jobs table that one process leases: at least once for each due time, and not by two processes
     /// at the same time.
     Leased,
-    /// By the tick itself, with no row: for work that finds out by itself what is due, and comes again in a second.
+    /// By the tick itself, with no row: for work that determines by itself which items are due, and runs again in a
+    /// second.
     EachTick,
 }
 

@@ -1,4 +1,4 @@
-//! Looks at everything Berth stands on and says in a sentence what is not as it should be. Changes nothing.
+//! Checks every dependency of Berth and reports each problem in a sentence. Changes nothing.
 
 mod host;
 

@@ -18,7 +18,7 @@ use crate::modules::{Dispatch, Modules, ScheduledWork};
 const LEASE: Duration = Duration::from_secs(120);
 /// Looked for due work at least this often, also when no tick came: what another process left undone.
 const LOOK: Duration = Duration::from_secs(60);
-/// Done jobs are kept this long, for whoever wants to see that they ran.
+/// Done jobs are kept this long, so that operators can check that they ran.
 const KEEP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// The worker and its clock.

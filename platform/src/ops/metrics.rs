@@ -42,9 +42,9 @@ pub enum AskOutcome {
     Allowed,
     /// No name that an instance of ours could have.
     NotOurs,
-    /// Such a name, and nobody has it.
+    /// Such a name, without an account.
     Nobody,
-    /// Somebody has it who is suspended or leaves.
+    /// The account with this name is suspended or being deleted.
     Closed,
     /// The week's budget is spent.
     Queued,

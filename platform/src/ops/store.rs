@@ -26,7 +26,7 @@ pub(super) async fn enqueue(db: &Db, id: Uuid, name: &str, due: Timestamp) -> Re
     tx.commit().await
 }
 
-/// Takes the longest due job that nobody else holds, until `until`.
+/// Leases the job that has been due the longest and is not leased by another worker, until `until`.
 pub(super) async fn lease(db: &Db, now: Timestamp, until: Timestamp) -> Result<Option<(Uuid, String)>> {
     let tx = db.begin().await?;
     let due = job::Entity::find()

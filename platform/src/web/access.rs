@@ -54,7 +54,8 @@ pub async fn enforce(
         AccessLevel::LoggingIn => return elsewhere(&request, "/log-in", expired()),
         AccessLevel::LoggedIn | AccessLevel::Member | AccessLevel::Admin => {
             match session(&app, request.headers()).await? {
-                // Checked before the role: an operator whose account is being deleted has no operator pages either.
+                // Checked before the role: an operator loses the operator pages too once the deletion of the account is
+                // scheduled.
                 Some(session) if session.deletion_scheduled && access != AccessLevel::LoggedIn => {
                     let sentence = "This account is scheduled for deletion. Log in to Berth and cancel the deletion, then try again.";
                     return elsewhere(&request, "/account/deletion", Error::Forbidden(sentence.into()));
@@ -72,7 +73,7 @@ pub async fn enforce(
     Ok(next.run(request).await)
 }
 
-/// The session whose cookie the request carries on the app host.
+/// The session that the cookie of the request identifies on the app host.
 pub async fn session(app: &App, headers: &HeaderMap) -> Result<Option<Session>, Error> {
     match cookies::get(headers, cookies::SESSION) {
         Some(token) => app.accounts.authenticate(&app.config.hosts.app, token).await,

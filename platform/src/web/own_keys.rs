@@ -103,7 +103,7 @@ fn owner(session: &Session) -> KeyOwner<'_> {
     KeyOwner { account: session.account, handle: &session.handle }
 }
 
-/// A sentence about the providers whose calls use an own key; empty when there are none.
+/// A sentence about the providers that are called with an own key; empty when there are none.
 #[must_use]
 pub fn budget_note(app: &App, account: AccountId) -> String {
     let names: Vec<String> = app.own_keys.in_use(account).iter().map(|provider| name(provider)).collect();

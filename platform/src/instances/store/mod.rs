@@ -62,7 +62,7 @@ pub(super) struct WishRecord {
     pub at: Timestamp,
 }
 
-/// Times a new row looks for its slot. Each time it is taken, somebody else got it: with that many at once, one waits.
+/// Attempts to insert a new row in a free slot. An attempt fails when a concurrent insert takes the slot first.
 const TRIES: usize = 8;
 
 /// An instance that has no row yet.
@@ -134,7 +134,7 @@ async fn lowest_free_slot(tx: &Tx, slots: u32, now: Timestamp) -> Result<i64> {
 
 /// Deletes an instance and what was written of it; its slot is given again at `free_at`.
 pub(super) async fn delete(tx: &Tx, id: InstanceId, free_at: Timestamp) -> Result<()> {
-    // Locked: whoever writes a fact of it at this moment does so before, or finds it gone.
+    // Row lock: a concurrent writer of a fact commits before the deletion, or finds the row deleted.
     let Some(row) = instance::Entity::find_by_id(id).lock_exclusive().one(tx).await? else { return Ok(()) };
     transition::Entity::delete_many().filter(transition::Column::InstanceId.eq(id)).exec(tx).await?;
     delete_jobs(tx, id).await?;

@@ -6,7 +6,7 @@ use crate::modules::Finding;
 
 /// Disks this full or fuller are reported; at 80 % no new volume is made, at 90 % nothing is woken.
 const DISK_ALARM_PERCENT: u8 = 75;
-/// The first Engine that lets nobody beside this host reach what it publishes on loopback (its release notes; moby 45610).
+/// The first Engine that blocks access from other hosts to ports published on loopback (its release notes; moby 45610).
 const ENGINE_MAJOR: u32 = 28;
 /// A kernel older than this has holes that were mended since: stable ones come out about weekly.
 const KERNEL_DAYS: u32 = 60;

@@ -86,7 +86,7 @@ pub struct PriceVersionPage {
     pub models: ModelList,
 }
 
-/// A model whose price differs from that in the active table.
+/// A model with a price that differs from that in the active table.
 pub struct PriceDifferenceRow {
     pub model: String,
     pub provider: String,
@@ -223,7 +223,7 @@ pub fn table_row(table: PriceTable) -> PriceTableRow {
     }
 }
 
-/// The models whose name or provider contains `typed`.
+/// The models with `typed` in their name or provider.
 #[must_use]
 pub fn models(action: &str, models: &[PricedModel], typed: String) -> ModelList {
     let wanted = typed.trim().to_lowercase();

@@ -133,7 +133,7 @@ async fn rerated(app: &App, version: String, typed: RepricingForm, mode: Reprici
     let order = RepricingOrder { version, since: some(&typed.since), until: some(&typed.until), account };
     let rerating = app.quota.ledger.reprice(order, mode).await?;
     // In a task of its own: when the browser disconnects, axum drops this future, and a repricing must not stop half
-    // way. A repeated run finds what is left and changes nothing twice.
+    // way. A repeated run is idempotent: it continues with the remaining calls.
     let over = tokio::spawn(rerating.all()).await;
     over.map_err(anyhow::Error::new)?
 }

@@ -24,8 +24,8 @@ pub struct LogInPage {
     pub next: String,
     /// The host of the instance that the browser was on the way to, or empty.
     pub instance: String,
-    /// Whether the page may offer passkeys in the field's autofill. The offer requests a challenge, whose cookie
-    /// would replace that of a sign-up under way.
+    /// Whether the page may offer passkeys in the field's autofill. The offer requests a challenge, and the cookie of
+    /// the challenge would replace that of a sign-up under way.
     pub conditional: bool,
 }
 

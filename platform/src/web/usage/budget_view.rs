@@ -110,7 +110,7 @@ fn rate_gauge(name: &'static str, rate: RateLimitView) -> Gauge {
     }
 }
 
-/// Describes alerts by the present state: an alert whose limit was raised or removed since is left out.
+/// Describes alerts by the present state: an alert is left out when its limit was raised or removed since.
 #[must_use]
 pub fn budget_alert_views(alerts: &[BudgetAlert], left: &AccountBudget) -> Vec<BudgetAlertView> {
     let today = &left.today;

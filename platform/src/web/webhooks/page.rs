@@ -28,7 +28,7 @@ pub struct WebhooksPage {
     pub head: PageHead,
     /// Stands before a path in an address.
     pub instance_origin: String,
-    /// The path in the form, and what is wrong with it.
+    /// The path in the form; `note` holds the validation message for it.
     pub typed: String,
     pub note: String,
     pub paths: Vec<String>,
