@@ -87,8 +87,8 @@ pub trait ContainerHost: Send + Sync + 'static {
     /// The actual state of every instance: all containers and volumes that carry this installation's label.
     async fn list(&self) -> Result<Vec<ObservedInstance>, HostError>;
 
-    /// Instances whose container changed. Only a hint to inspect: events are lost while the Engine is away, and the
-    /// stream ends when the Engine stops; open another one then.
+    /// The ids of instances after a change of their container. Only a hint to inspect: events are lost while the Engine
+    /// is away, and the stream ends when the Engine stops; open another one then.
     async fn events(&self) -> Result<BoxStream<'static, InstanceId>, HostError>;
 
     /// The present resource usage of the host and of every running or frozen container, read from the kernel and not
@@ -169,7 +169,7 @@ pub struct ObservedContainer {
     pub newest_image_id: String,
     pub size: String,
     /// Whether a container created now from the same image and size names would be identical: false once the image was
-    /// rebuilt or a limit changed. A container whose image or size is gone counts as current, because nothing could
+    /// rebuilt or a limit changed. A container counts as current if its image or size is gone, because nothing could
     /// replace it.
     pub current: bool,
     pub made_at: Timestamp,
@@ -236,7 +236,7 @@ pub struct HostReport {
     pub buried: u32,
     /// Allowed images that the host lacks.
     pub missing_images: Vec<String>,
-    /// Allowed images whose name refers to another id here than BERTH_IMAGES pins.
+    /// Allowed images with another id on this host than BERTH_IMAGES pins.
     pub other_images: Vec<String>,
     pub kernel_release: String,
     /// Days since the kernel was built; `None` if its version does not tell.

@@ -1,4 +1,4 @@
-//! More people than could sign up one after the other: rows as a sign-up writes them, on SQLite.
+//! A fixture that inserts many accounts at once: the rows that a sign-up writes, on SQLite.
 
 use berth::clock::{Clock, Timestamp};
 use berth::containers::{ContainerSpec, Slot};
@@ -6,8 +6,8 @@ use berth::db::{Db, InstanceId};
 use berth::secrets::{Token, hash};
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement, Value};
 
-/// Writes `count` accounts with an instance each that has been asleep for a day, and whose container is what the answer
-/// says. Instances from `containers` on have none yet.
+/// Writes `count` accounts with one instance each that has been asleep for a day, and returns the container specs that
+/// match the rows. Instances numbered `containers` and above have no container yet.
 pub async fn crowd(
     db: &Db,
     clock: &Clock,

@@ -1,4 +1,5 @@
-//! Debian's Caddy with our own Caddyfile in front of a town, on ports and data of its own, and a client that sends it bare bytes.
+//! A fixture that runs Debian's Caddy with Berth's Caddyfile in front of a [`FakePlatform`], on its own ports and data,
+//! and a TLS client that sends it raw bytes.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -37,9 +38,9 @@ impl CaddyProxy {
         front
     }
 
-    /// The setting that tells a town a port of its front's, where its own pages have to know it.
+    /// The setting that tells the platform the HTTPS port of its Caddy, for tests in which its pages must link to it.
     pub fn own_port() -> (&'static str, &'static str) {
-        // A town keeps its settings for its next start, and there are as many of these as stories.
+        // Leaked because the fixture keeps its settings for a restart; there is at most one of these per test.
         ("BERTH_HTTPS_PORT", free_port().to_string().leak())
     }
 
@@ -94,7 +95,8 @@ impl CaddyProxy {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    /// Waits until the platform's own host has a certificate of the CA whose own is in that file.
+    /// Waits until Caddy serves the app host with a certificate from the CA; `authority` is the file with the CA's
+    /// certificate.
     pub async fn until_ready(&self, authority: &std::path::Path) {
         let ready = async {
             while !authority.exists() || self.connect(authority, "app.example.com", &[b"http/1.1"]).await.is_err() {
@@ -140,7 +142,8 @@ impl Drop for CaddyProxy {
     }
 }
 
-/// A port that nobody listens on. Below those that the kernel hands out, so that no connection takes it meanwhile.
+/// A port without a listener. It is below the kernel's ephemeral range, so that no outgoing connection takes it
+/// meanwhile.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let process = u16::try_from(std::process::id() % 100).unwrap();

@@ -1,5 +1,5 @@
-//! A person at a real browser: headless Chromium with an authenticator that holds passkeys, trusting the CA that
-//! `scripts/up` made, with no flag that would ignore a bad certificate.
+//! A WebDriver fixture: headless Chromium with a virtual authenticator that holds passkeys. It trusts the given CA and
+//! gets no flag that would ignore a bad certificate.
 
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use crate::deployed_stack::{DeployedStack, PATIENCE};
 use crate::passkey_browser::OneTimeCodeApp;
 
 pub struct ChromiumUser {
-    /// Dropped first: it closes the browser, which would outlive a chromedriver that is killed. It waits for that on its own
-    /// thread, so that a story with a browser needs a runtime of several.
+    /// Dropped first: it closes the browser, which would outlive a killed chromedriver. The drop blocks its thread
+    /// until then, so a test with a browser needs a multi-threaded runtime.
     pub page: WebDriver,
     pub codes: Option<OneTimeCodeApp>,
     _chromedriver: Chromedriver,
@@ -29,8 +29,8 @@ impl ChromiumUser {
         Self::with_browser(&stack.authority(), &[]).await
     }
 
-    /// Sits down at a fresh browser before a town's Caddy, which trusts its CA and takes every name for it. `flags` are
-    /// Chromium's.
+    /// A new browser for a fixture's Caddy: it trusts Caddy's CA and resolves every name below example.com to it.
+    /// `flags` are Chromium's.
     pub async fn before(front: &CaddyProxy, flags: &[&str]) -> Self {
         let flags: Vec<&str> =
             flags.iter().copied().chain(["--host-resolver-rules=MAP *.example.com 127.0.0.1"]).collect();
@@ -235,7 +235,8 @@ pub fn trust(home: &std::path::Path, authority: &std::path::Path) {
     }
 }
 
-/// WebDriver's extension of WebAuthn (W3C WebAuthn, section 11): a platform authenticator that keeps passkeys and verifies its user.
+/// The WebDriver extension command of WebAuthn (W3C WebAuthn, section 11) that adds a virtual platform authenticator
+/// with resident keys and user verification.
 #[derive(Debug)]
 struct AddAuthenticator;
 

@@ -1,4 +1,4 @@
-//! Where the stories of containers are tried: the fake, a real Engine with a tiny image, and the provisioner's socket.
+//! The fixtures for tests of container hosts: the fake, a real Engine with a tiny image, and the provisioner's socket.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -261,7 +261,7 @@ pub async fn engine_for(config: ContainerConfig, clock: &Clock) -> (DockerHost, 
     (host, engine)
 }
 
-/// Removes what these tests, or a run that was killed, left on the Engine. Says nothing of what is not there.
+/// Removes the leftovers of these tests, or of a killed run, from the Engine. Missing objects are no error.
 fn sweep() {
     sweep_network(NETWORK);
     take_away(&["images", "-q", "ctest-*"], &["rmi", "-f"]);

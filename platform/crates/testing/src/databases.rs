@@ -1,4 +1,5 @@
-//! Empty databases with the schema in place: SQLite always, PostgreSQL wherever Debian's package is installed.
+//! Database fixtures, empty and with the schema in place: SQLite always, PostgreSQL wherever Debian's package is
+//! installed.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -68,7 +69,7 @@ fn postgres_url() -> Option<String> {
 struct Cluster {
     bin: PathBuf,
     socket_dir: String,
-    /// Holds the pipe whose end tells the keeper to stop the server and remove its files.
+    /// The keeper process and its stdin pipe: at end of file on it, the keeper stops the server and removes its files.
     _keeper: Child,
 }
 

@@ -1,5 +1,6 @@
-//! The real thing, brought up by `scripts/up` beside whatever else runs here: provisioner, platform, demo model, Caddy with
-//! its own CA, the Docker Engine. On ports, networks and data of its own; brought down when dropped.
+//! A fixture with the complete deployment, started by `scripts/up` beside other deployments on this machine:
+//! provisioner, platform, demo model, Caddy with its own CA, the Docker Engine. It has its own ports, networks and
+//! data, and is shut down when dropped.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -16,7 +17,8 @@ pub struct DeployedStack {
 }
 
 impl DeployedStack {
-    /// Builds what is not built, starts everything with these settings beside its own, waits until it is healthy.
+    /// Builds missing artifacts, starts all services with these settings in addition to its own, and waits until they
+    /// are healthy.
     pub fn up_with(settings: &[(&'static str, String)]) -> Self {
         let stack = Self { folder: tempfile::tempdir().unwrap(), settings: settings.to_vec() };
         let up = stack.script("up").status().expect("scripts/up runs");

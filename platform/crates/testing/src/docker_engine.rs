@@ -1,13 +1,13 @@
-//! A Docker Engine of a story's own, which it may stop and kill: other data, another socket, another bridge, and no rules of
-//! its own in the kernel. Containers outlive it (`live-restore`).
+//! A fixture that runs a separate Docker Engine, which a test may stop and kill: its own data, socket and bridge, and
+//! no firewall rules of its own in the kernel. Containers survive its restart (`live-restore`).
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-/// The default bridge of an Engine that is not the machine's. One that is told to have none takes the machine's `docker0`
-/// away, whoever's it is.
+/// The default bridge of an additional Engine. An Engine that is configured without a default bridge deletes the
+/// machine's `docker0`, although it belongs to another Engine.
 pub struct OwnBridge(String);
 
 impl OwnBridge {

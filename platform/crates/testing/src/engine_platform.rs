@@ -1,5 +1,5 @@
-//! A whole platform in this process on a real Engine, with a relay before the provisioner and one before the Engine. Only the
-//! clock is ours, so that idle hours pass at once.
+//! A fixture with the whole platform in this process on a real Engine, with a fault-injecting proxy before the
+//! provisioner and one before the Engine. Only the clock is manual, so that idle hours pass at once.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -56,7 +56,7 @@ pub struct EnginePlatform {
     _alone: std::fs::File,
 }
 
-/// Somebody who lives there.
+/// An account of this platform: its instance, and its cookies.
 pub struct Person {
     pub handle: String,
     pub instance: Arc<Instance>,
@@ -140,7 +140,8 @@ impl EnginePlatform {
         (self.app, self.address, self.process) = (app, address, Some(process));
     }
 
-    /// Signs somebody up with a real ceremony and hands them off to their instance; waits until it is awake.
+    /// Signs up an account with a complete ceremony, hands its session off to its instance, and waits until that is
+    /// awake.
     pub async fn settle_in(&self, handle: &str) -> Person {
         let (client, mut browser, accounts) = (somebody(), PasskeyBrowser::at_home(), &self.app.accounts);
         let token = accounts.sign_up_begin(handle, None, None, &client).await.unwrap();
@@ -180,12 +181,12 @@ impl EnginePlatform {
         self.instances().settled().await;
     }
 
-    /// A program's request to somebody's instance, through the edge.
+    /// A request with `villager`'s cookie to its instance, through the edge.
     pub async fn visit(&self, villager: &Person, path: &str) -> Answer {
         self.get(&format!("{}.example.com", villager.handle), path, &villager.cookie).await
     }
 
-    /// What somebody's program answers.
+    /// The body of the answer from the program in `villager`'s instance.
     pub async fn ask(&self, villager: &Person, path: &str) -> String {
         let answer = self.visit(villager, path).await;
         assert_eq!(answer.status, 200, "{} of {}: {}", path, villager.handle, answer.text());

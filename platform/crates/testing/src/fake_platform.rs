@@ -1,5 +1,5 @@
-//! A whole platform behind a real listener, on a world of containers in memory; one small server stands in for the
-//! program in every container, because each instance has an address of its own below 127.
+//! A fixture with the whole platform behind real listeners, on the in-memory fake container host. One stub server
+//! answers for the program in every container, because each instance has its own loopback address.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -52,14 +52,14 @@ pub struct FakePlatform {
     pub said: Said,
     settings: Vec<(&'static str, &'static str)>,
     port: u16,
-    /// What stands between the platform and its host, in a town that has it.
+    /// The fault-injecting proxy between the platform and the provisioner's socket, in a fixture that has one.
     pub relay: Option<FaultProxy>,
     /// The platform's process: killed by dropping everything in it wherever it waits.
     process: Option<Runtime>,
     programs: CancellationToken,
 }
 
-/// How the platform reaches the world of containers.
+/// How the platform reaches the fake container host.
 enum Reached {
     Directly,
     ByARelay,
@@ -73,7 +73,7 @@ enum Programs {
     On(u16),
 }
 
-/// Somebody who signed up.
+/// An account that has signed up: its session and its instance.
 pub struct Person {
     pub handle: &'static str,
     pub signed_in: NewSession,
@@ -86,7 +86,7 @@ impl FakePlatform {
         Self::on(databases::sqlite().await, settings).await
     }
 
-    /// On SQLite, with nobody at the containers' addresses: a story starts a real program there.
+    /// On SQLite, with no listener at the containers' addresses: the test starts a real program there.
     pub async fn of_real_programs(settings: &[(&'static str, &'static str)]) -> Self {
         Self::build(databases::sqlite().await, settings, Reached::Directly, Programs::Nobody).await
     }
@@ -166,7 +166,8 @@ impl FakePlatform {
         &self.app.instances
     }
 
-    /// Signs somebody up with a real ceremony, in the platform's own process; their instance may still be on its way.
+    /// Signs up an account with a complete ceremony, in the platform's own runtime; its instance may not be running
+    /// yet.
     pub async fn sign_up(&self, handle: &'static str) -> Person {
         let (accounts, clock) = (self.app.accounts.clone(), self.clock.clone());
         let browser = PasskeyBrowser::at_home().on_page_of(&self.app.config.hosts.app_origin());
@@ -174,7 +175,7 @@ impl FakePlatform {
         process.spawn(async move { sign_up_at(browser, &accounts, &clock, handle).await }).await.unwrap()
     }
 
-    /// Signs somebody up and waits until their instance is awake.
+    /// Signs up an account and waits until its instance is awake.
     pub async fn settle_in(&self, handle: &'static str) -> Person {
         let resident = self.sign_up(handle).await;
         until(&resident.instance, |status| status.fact == Fact::Awake).await;

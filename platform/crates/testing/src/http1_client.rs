@@ -1,4 +1,4 @@
-//! One client connection, byte for byte: what is sent on it, and which answers come back.
+//! A raw HTTP/1.1 client on one connection: it sends exact bytes and parses the responses that come back.
 
 use std::time::Duration;
 

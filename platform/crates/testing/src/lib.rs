@@ -1,4 +1,5 @@
-//! What every story stands on: empty databases of both kinds, a clock that is moved by hand, settings, and the rooms on top.
+//! Shared test fixtures: empty databases of both kinds, a manual clock, settings, and the platform's modules on top of
+//! them.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
 
@@ -47,7 +48,7 @@ pub use databases::{Database, databases, sqlite};
 /// A Sunday in November 2026, half past ten in the morning, at the start of a one-time code's 30 seconds.
 pub const START: Timestamp = Timestamp(1_794_738_600_000);
 
-/// The rooms on an empty database, with a world of containers that only exists in memory.
+/// The platform's modules on an empty database, with the in-memory fake container host.
 pub struct TestModules {
     pub db: Db,
     pub clock: Clock,
@@ -62,12 +63,12 @@ pub struct TestModules {
 }
 
 impl TestModules {
-    /// A house on `database` with default settings.
+    /// The modules on `database` with default settings.
     pub async fn on(database: Database) -> Self {
         Self::with(database, &[]).await
     }
 
-    /// A house with some settings of its own.
+    /// The modules on `database` with `settings` on top of the defaults.
     pub async fn with(database: Database, settings: &[(&str, &str)]) -> Self {
         let config = config(&database, settings);
         let clock = Clock::manual(START);
@@ -118,7 +119,7 @@ pub fn config_at(url: &str, dir: &str, settings: &[(&str, &str)]) -> Config {
     Config::read(&lookup).unwrap()
 }
 
-/// Somebody at an address that nobody else in this process has, so that limits by address do not meet.
+/// A client with an IP address that is unique in this process, so that tests do not share rate limits by address.
 pub fn somebody() -> Client {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let next = NEXT.fetch_add(1, Ordering::Relaxed);

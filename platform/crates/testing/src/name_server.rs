@@ -1,5 +1,5 @@
-//! A name server that says what a story tells it to, over UDP (RFC 1035 4): it knows TXT and CNAME records, says that there are
-//! no others, or keeps silent.
+//! A fake DNS server over UDP (RFC 1035, section 4): it answers from the TXT and CNAME records that a test sets, with
+//! NXDOMAIN for every other name, or not at all.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -75,7 +75,8 @@ async fn serve(socket: UdpSocket, said: Arc<Mutex<Said>>) {
     }
 }
 
-/// The header's id, one question back as it came, and what is known; code 3 where nothing is.
+/// The response to a query: its id, its question unchanged, and the matching record, or NXDOMAIN (code 3) without one.
+/// `None` while the server is set to be silent.
 fn answer(question: &[u8], said: &mut Said) -> Option<Vec<u8>> {
     said.asked += 1;
     if said.silent {

@@ -1,4 +1,5 @@
-//! A browser with a passkey and a one-time-code app: real ceremonies, and the dishonest ones that must fail.
+//! A fake browser with a software passkey authenticator and a one-time-code app: valid ceremonies, and the forged ones
+//! that must fail.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -38,7 +39,7 @@ impl UserValidationMethod for Agreeable {
     }
 }
 
-/// A browser whose authenticator keeps one discoverable passkey, synced to the cloud as most are.
+/// A fake browser. Its authenticator holds one discoverable passkey, which it reports as synced, as most are.
 #[derive(Clone)]
 pub struct PasskeyBrowser {
     /// Where the page says it was loaded from. The authenticator signs whatever stands here.
@@ -57,7 +58,7 @@ impl PasskeyBrowser {
         Self { origin, client_data: json!({"crossOrigin": false}), counts: false, passkey: None }
     }
 
-    /// One whose authenticator counts its signatures.
+    /// A browser with an authenticator that increments a signature counter.
     pub fn that_counts() -> Self {
         Self { counts: true, ..Self::at_home() }
     }

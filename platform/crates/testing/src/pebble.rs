@@ -1,5 +1,5 @@
-//! A certificate authority that speaks ACME, for tests: Debian's pebble, with a name server that says of every name that it is
-//! this machine. On ports and data of its own.
+//! A fixture that runs an ACME certificate authority: Debian's pebble, with a fake DNS server that resolves every name
+//! to this machine. It has its own ports and data.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -48,7 +48,7 @@ impl Pebble {
         Self { folder, management, names, server }
     }
 
-    /// The authority whose certificates Caddy gets from here; asked for until it answers.
+    /// Saves the root certificate of the CA that issues Caddy's certificates; polls pebble until it answers.
     async fn keep_root(&self) {
         let url = format!("https://127.0.0.1:{}/roots/0", self.management);
         let ready = async {
@@ -97,7 +97,7 @@ impl Drop for Pebble {
     }
 }
 
-/// Caddy in front of the town, with certificates from a pebble of its own.
+/// Caddy in front of the platform fixture, with certificates from its own pebble.
 pub async fn front(town: &FakePlatform) -> (Pebble, CaddyProxy) {
     let folder = tempfile::tempdir().unwrap();
     let (key, own) = (folder.path().join("own.key"), folder.path().join("own.crt"));

@@ -1,4 +1,5 @@
-//! The provisioner's binary. It is another package's, so Cargo neither builds it for these tests nor says where it is.
+//! The path of the provisioner's binary. It belongs to another package, so Cargo neither builds it for these tests nor
+//! says where it is.
 
 use std::path::PathBuf;
 use std::process::Command;

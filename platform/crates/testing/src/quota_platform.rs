@@ -1,5 +1,5 @@
-//! A small world for stories about AI calls: the platform's parts over a fake container host, people with an instance
-//! each, the demo model as every provider, and the quota proxy in front of it.
+//! A fixture for tests of AI calls and quotas: the platform's modules over the fake container host, accounts with an
+//! instance each, the demo model as every provider, and the quota proxy in front of it.
 //!
 //! Instances live on 127.89.0.0, so that a test can call from an instance's own address.
 
@@ -39,7 +39,7 @@ pub struct QuotaPlatform {
     _running: DropGuard,
 }
 
-/// Somebody with an instance, and the token that is in it.
+/// An account's instance, and the token in its container.
 pub struct Person {
     pub instance: Arc<Instance>,
     pub token: String,
@@ -74,7 +74,7 @@ impl QuotaPlatform {
         serve(llm::router_with(self.app.clone(), timeouts), &CancellationToken::new()).await
     }
 
-    /// Somebody new, whose container has been made.
+    /// A new account; returns once its container has been created.
     pub async fn person(&self, handle: &str) -> Person {
         settle_in(&self.app, &self.host, handle).await
     }
@@ -169,7 +169,7 @@ pub async fn platform(config: Config, running: &CancellationToken) -> (App, Arc<
     (app, host, proxy)
 }
 
-/// Somebody new, whose container has been made.
+/// Creates an account and waits until its container has been created.
 pub async fn settle_in(app: &App, host: &FakeHost, handle: &str) -> Person {
     let handle = Handle::parse(handle).unwrap();
     let id = sign_up(app, &handle).await;

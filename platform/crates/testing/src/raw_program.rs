@@ -1,5 +1,5 @@
-//! A program in every container that works on bare bytes: it reads requests as strictly as RFC 9112 allows, remembers each,
-//! and answers byte for byte what a story says.
+//! A stub HTTP/1.1 server for the program in every container, on raw TCP: it parses requests as strictly as RFC 9112
+//! allows, records each, and answers with the exact bytes that a test gives.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
@@ -9,11 +9,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// What is done on the connection when a request came, one after another. What follows the last is the next request.
+/// One step of the reply on the connection to a request. The steps run in order; after the last one the stub reads the
+/// next request.
 #[derive(Clone)]
 pub enum Act {
     Say(Vec<u8>),
-    /// The same again and again, until nobody takes it any more.
+    /// Writes the same bytes in a loop until a write fails because the peer has closed the connection.
     Repeat(Vec<u8>),
     /// Byte by byte, so long between them.
     Trickle(Vec<u8>, Duration),
@@ -33,7 +34,7 @@ pub struct Seen {
     /// Request line and fields, without the empty line.
     pub head: String,
     pub body: Vec<u8>,
-    /// What is wrong with it: two readers could read it in two ways, or it ended in its middle.
+    /// The fault in the request: two parsers could read it differently, or it was truncated.
     pub wrong: Option<&'static str>,
 }
 

@@ -1,5 +1,5 @@
-//! SoakTest stories: `scripts/test` tells a short random part of each, `scripts/soak NAME` the whole. What is random comes from
-//! one seed that is printed; `BERTH_TEST_SEED` tells the same story again.
+//! The harness for randomized soak tests: `scripts/test` runs a short random part of each, `scripts/soak NAME` the
+//! whole. All random choices come from one seed that is printed; `BERTH_TEST_SEED` repeats the run.
 
 use berth::clock::Clock;
 use rand::rngs::StdRng;
@@ -46,7 +46,7 @@ impl SoakTest {
         things.shuffle(&mut self.random);
     }
 
-    /// Past the test harness's own capture: whoever waits an hour wants to see that it goes on.
+    /// Writes directly to stderr, past the test harness's output capture, so that a run of an hour shows its progress.
     pub fn say(&self, words: &str) {
         use std::io::Write as _;
         let _ = writeln!(std::io::stderr().lock(), "{}: {words}", self.name);

@@ -1,4 +1,4 @@
-//! What the program in every container does when a story says so: streams, answers late, speaks WebSocket.
+//! The routes of the stub for the program in every container: a test makes them stream, answer late or speak WebSocket.
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -40,7 +40,7 @@ struct Kind {
     kind: String,
 }
 
-/// Passes on what is said, as it is said.
+/// Streams each message of the broadcast channel as it is sent.
 async fn flow(State(said): State<Said>, Query(Kind { kind }): Query<Kind>) -> Response {
     ([(header::CONTENT_TYPE, kind)], Body::from_stream(BroadcastStream::new(said.subscribe()))).into_response()
 }

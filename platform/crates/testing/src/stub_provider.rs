@@ -1,4 +1,4 @@
-//! A fake provider: it answers with canned responses and records the requests.
+//! A stub AI provider: it answers with canned responses and records the requests.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! Images of the tenant in `tests/fixtures`, made from nothing and without a network.
+//! A fixture that builds images of the tenant in `tests/fixtures`, from scratch and without a network.
 
 use std::path::Path;
 use std::process::Command;
@@ -28,7 +28,7 @@ pub fn docker(engine: &Path, words: &[&str]) -> String {
     run(on(engine).args(words))
 }
 
-/// The same, when what is asked for may have gone meanwhile.
+/// Like [`docker`], but `None` if the command fails, for objects that may have been removed meanwhile.
 pub fn try_docker(engine: &Path, words: &[&str]) -> Option<String> {
     let done = on(engine).args(words).output().unwrap();
     done.status.success().then(|| String::from_utf8_lossy(&done.stdout).into_owned())

@@ -1,5 +1,5 @@
-//! A browser without a network: it calls the routers directly, keeps cookies, sends Origin and Fetch Metadata
-//! headers, and follows no redirects.
+//! An in-process HTTP client that acts as a browser: it calls the routers directly without a network, keeps cookies,
+//! sends Origin and Fetch Metadata headers, and follows no redirects.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! A webhook receiver in the stand-in for every container's program: it records each request and answers as told.
+//! A fake webhook receiver in the stub for every container's program: it records each request and answers as the test
+//! tells it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -10,7 +11,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::any;
 use tokio::sync::Notify;
 
-/// The requests that arrived at every instance of the town.
+/// The requests that arrived at all instances of the [`FakePlatform`](crate::fake_platform::FakePlatform).
 #[derive(Clone, Default)]
 pub struct WebhookReceiver(Arc<ReceiverState>);
 

@@ -1,5 +1,5 @@
 //! The container configuration of every instance: privileges, limits, mounts and environment. Nothing else decides what
-//! a tenant may do, and the caller can change only what is in [`ContainerSpec`].
+//! a tenant may do, and the caller can change only the fields of [`ContainerSpec`].
 
 use std::collections::HashMap;
 

@@ -98,8 +98,8 @@ async fn egress_policy(config: &ContainerConfig, mut numbers: Vec<u32>) -> Egres
     }
 }
 
-/// The resolv.conf whose servers the Engine gives its containers: the host's, or with systemd's stub resolver the
-/// upstream one.
+/// The resolv.conf from which the Engine takes the name servers of its containers: the host's, or with systemd's stub
+/// resolver the upstream one.
 async fn resolv_conf() -> String {
     let own = tokio::fs::read_to_string("/etc/resolv.conf").await.unwrap_or_default();
     if own.lines().any(|line| line.split_whitespace().eq(["nameserver", "127.0.0.53"])) {

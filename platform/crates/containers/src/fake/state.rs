@@ -179,7 +179,7 @@ impl FakeState {
         }
     }
 
-    /// Destroys a volume whose tombstone is at least `after` old.
+    /// Destroys a volume if its tombstone is at least `after` old.
     pub fn destroy_volume(&mut self, instance: InstanceId, after: Duration) -> Result<(), HostError> {
         let due = self.clock.now().minus(after);
         let refused = |why: &str| Err(HostError::Refused(why.into()));

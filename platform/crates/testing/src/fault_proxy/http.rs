@@ -1,5 +1,5 @@
-//! FaultProxy two that speak HTTP/1.1: a connection of its own to the Engine for every request, and the bytes of its answer as
-//! they come, so that streams pass.
+//! The fault-injecting proxy for HTTP/1.1 to the Engine: it opens a separate connection to the Engine for every request
+//! and forwards the bytes of the answer as they arrive, so that streams pass.
 
 use std::io;
 use std::path::Path;
@@ -50,7 +50,8 @@ pub(super) async fn relay(client: UnixStream, to: &Path, points: &Points) -> io:
         to_client.write_all(answer.as_bytes()).await?;
         tokio::select! {
             copied = tokio::io::copy_buf(&mut engine, &mut to_client) => { copied?; }
-            // Nothing is asked while an answer is under way: whoever asked hung up.
+            // The client sends no request while an answer is being forwarded, so readable here means that it closed the
+            // connection.
             _ = from_client.fill_buf() => return Ok(()),
         }
         if !says_its_length(&answer) {

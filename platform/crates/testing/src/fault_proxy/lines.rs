@@ -1,4 +1,5 @@
-//! FaultProxy platform and provisioner: a line a request, a line an answer, and after `events` lines from one side only.
+//! The fault-injecting proxy for the line protocol between platform and provisioner: one line per request, one line per
+//! answer, and after `events` a stream of lines from the provisioner only.
 
 use std::io;
 use std::path::Path;

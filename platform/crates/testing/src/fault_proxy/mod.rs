@@ -1,5 +1,6 @@
-//! Something that stands between two parts on a unix socket, passes on what they say, and can lose, delay or double it, or
-//! hold it while a story does something terrible. Each verb or endpoint, before its effect and after, is a point by name.
+//! A fault-injecting proxy between two processes on a Unix socket: it forwards requests and answers, and can drop,
+//! fail, delay, duplicate or hold them. Each verb or endpoint, before its effect and after it, is a named injection
+//! point.
 
 mod http;
 mod lines;
@@ -13,7 +14,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// When a point is met: with nothing passed on yet, or with all of it done and nobody told.
+/// When an injection point applies: before the request is forwarded, or after its effect and before the answer is
+/// forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Moment {
     Before,
@@ -49,7 +51,7 @@ impl Default for Hold {
 }
 
 impl Hold {
-    /// Waits until somebody came to the point; whether anybody did in that time.
+    /// Waits until a request reaches the injection point; false if none does within `limit`.
     pub async fn is_met_within(&self, limit: Duration) -> bool {
         let mut met = self.met.subscribe();
         tokio::time::timeout(limit, met.wait_for(|met| *met)).await.is_ok()
@@ -73,7 +75,7 @@ enum Speech {
     Lines,
 }
 
-/// What is to happen where.
+/// One planned fault: the injection point, and the fault injected there.
 struct Plan {
     /// `None`: whatever is said.
     name: Option<String>,
@@ -180,12 +182,12 @@ pub struct FaultProxy {
 }
 
 impl FaultProxy {
-    /// FaultProxy whoever connects to `socket` and the Engine on `to`.
+    /// A proxy that listens on `socket` and forwards to the Engine on `to`.
     pub fn the_engine(socket: &Path, to: &Path) -> Self {
         Self::stand(socket, to, Speech::Http)
     }
 
-    /// FaultProxy whoever connects to `socket` and the provisioner on `to`.
+    /// A proxy that listens on `socket` and forwards to the provisioner on `to`.
     pub fn the_provisioner(socket: &Path, to: &Path) -> Self {
         Self::stand(socket, to, Speech::Lines)
     }
@@ -197,7 +199,7 @@ impl FaultProxy {
         let stands = tokio::spawn({
             let points = points.clone();
             async move {
-                // Ends with the relay: whoever talks through it is cut off then.
+                // Dropped with the proxy task: that aborts all proxied connections.
                 let mut talks = JoinSet::new();
                 loop {
                     tokio::select! {
