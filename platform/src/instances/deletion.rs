@@ -92,7 +92,7 @@ impl Instances {
     }
 
     /// Deletes every row of an instance after its volume was destroyed, in the caller's transaction, and keeps its slot
-    /// unassigned for [`SLOT_RESTS`]. Call [`Instances::forget`] after the commit. Idempotent: without such an instance
+    /// unassigned for `SLOT_RESTS`. Call [`Instances::forget`] after the commit. Idempotent: without such an instance
     /// it does nothing.
     ///
     /// # Errors
