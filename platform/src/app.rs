@@ -1,4 +1,4 @@
-//! Everything the running platform is made of, built once and handed to the doors.
+//! Everything the running platform is made of, built once and handed to the HTTP layers.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::secrets::InstallationKeys;
 use crate::sharing::Sharing;
 use crate::webhooks::Webhooks;
 
-/// The parts. Each is cheap to clone; a door takes the two or three it needs.
+/// The parts. Each is cheap to clone; an HTTP layer takes the two or three that it needs.
 #[derive(Clone)]
 pub struct App {
     pub config: Arc<Config>,
@@ -92,14 +92,15 @@ impl App {
                 domains: domains.clone(),
             },
         )?;
-        // In the order in which an account's rows are deleted: rows that point at an instance before the instance.
+        // In the order in which an account's rows are deleted: before an instance, the rows that point at it and the keys
+        // that it calls with. Memory is cleared in the reverse order, the instance first.
         let registered: [Arc<dyn Module>; _] = [
             Arc::new(sharing.clone()),
             Arc::new(alarms.clone()),
             Arc::new(webhooks.clone()),
             Arc::new(domains.clone()),
-            Arc::new(instances.clone()),
             Arc::new(own_keys.clone()),
+            Arc::new(instances.clone()),
             Arc::new(QuotaModule { quota: quota.clone(), instances: instances.clone(), webhooks: webhooks.clone() }),
             Arc::new(certificates.clone()),
             Arc::new(accounts.clone()),
