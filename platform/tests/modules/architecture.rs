@@ -1,13 +1,13 @@
-//! The house rules that a compiler does not know: which way arrows point, who may write what, what does not land.
+//! Rules of the architecture that a compiler does not know: direction of imports, single writers, what does not land.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use berth::config::VARIABLES;
 
-const DOORS: [&str; 9] =
+const LAYERS: [&str; 9] =
     ["web", "edge", "llm", "instance_api", "cli", "serve", "control_socket", "provisioner", "demo"];
-const ROOMS: [&str; 10] =
+const MODULES: [&str; 10] =
     ["accounts", "instances", "quota", "own_keys", "webhooks", "alarms", "sharing", "domains", "certificates", "ops"];
 /// Layers that speak HTTP to a browser, a program or an operator. What they share stands in `http`, below them.
 const HTTP_LAYERS: [&str; 6] = ["web", "edge", "llm", "instance_api", "cli", "serve"];
@@ -29,7 +29,7 @@ impl Source {
         self.path.rsplit('/').next().expect("a path has a last part")
     }
 
-    /// The parts of the house it names by `crate::`, outside its own tests.
+    /// The parts of the platform that it names by `crate::`, outside its own tests.
     fn imports(&self) -> BTreeSet<&str> {
         let code = self.text.split("#[cfg(test)]").next().expect("a text has a beginning");
         let mut found: BTreeSet<&str> = BTreeSet::new();
@@ -98,28 +98,28 @@ fn every_file_says_what_it_is_for() {
 }
 
 #[test]
-fn arrows_point_down() {
+fn imports_point_down() {
     let mut wrong = Vec::new();
     for source in sources() {
-        // These three put the house together.
-        if matches!(source.path.as_str(), "lib.rs" | "main.rs" | "app.rs") || DOORS.contains(&source.part()) {
+        // These three put the platform together.
+        if matches!(source.path.as_str(), "lib.rs" | "main.rs" | "app.rs") || LAYERS.contains(&source.part()) {
             continue;
         }
-        let is_room = ROOMS.contains(&source.part());
+        let is_module = MODULES.contains(&source.part());
         for import in source.imports() {
             let is_above = match import {
                 "app" => true,
                 // `http` stands between: above the modules, whose types it formats, and below the layers.
                 "http" => source.part() != "http",
-                import if ROOMS.contains(&import) => !is_room && source.part() != "http",
-                import => DOORS.contains(&import),
+                import if MODULES.contains(&import) => !is_module && source.part() != "http",
+                import => LAYERS.contains(&import),
             };
             if is_above {
                 wrong.push(format!("{} imports {import}", source.path));
             }
         }
     }
-    assert_none("Doors call rooms, rooms stand on the ground, never the other way", wrong);
+    assert_none("HTTP layers call modules, modules stand on the ground, never the other way", wrong);
 }
 
 #[test]
@@ -139,28 +139,28 @@ fn no_http_layer_imports_another() {
 }
 
 #[test]
-fn rooms_do_not_stand_in_a_circle() {
+fn modules_do_not_import_each_other() {
     let arrows: BTreeSet<(String, String)> = sources()
         .iter()
-        .filter(|s| ROOMS.contains(&s.part()))
+        .filter(|s| MODULES.contains(&s.part()))
         .flat_map(|s| s.imports().into_iter().map(|i| (s.part().to_owned(), i.to_owned())).collect::<Vec<_>>())
-        .filter(|(from, to)| from != to && ROOMS.contains(&to.as_str()))
+        .filter(|(from, to)| from != to && MODULES.contains(&to.as_str()))
         .collect();
     let circles = arrows
         .iter()
         .filter(|(from, to)| arrows.contains(&(to.clone(), from.clone())))
         .map(|(a, b)| format!("{a} <-> {b}"));
-    assert_none("Rooms that use each other", circles.collect());
+    assert_none("Modules that use each other", circles.collect());
 }
 
 #[test]
-fn rooms_know_no_http() {
+fn modules_know_no_http() {
     let wrong = sources()
         .into_iter()
-        .filter(|s| ROOMS.contains(&s.part()))
+        .filter(|s| MODULES.contains(&s.part()))
         .filter(|s| ["axum", "hyper", "reqwest"].iter().any(|krate| s.text.contains(&format!("{krate}::"))))
         .map(|s| s.path);
-    assert_none("Rooms that know HTTP", wrong.collect());
+    assert_none("Modules that know HTTP", wrong.collect());
 }
 
 #[test]
