@@ -1,7 +1,8 @@
 //! Berth: every person their own container, asleep when idle, awake in milliseconds, its AI calls metered.
 //!
-//! Doors (`web`, `edge`, `llm`, `serve`, `control_socket`, `cli`) call rooms (`accounts`, `instances`, `quota`, `webhooks`, `alarms`, `sharing`, `domains`,
-//! `own_keys`, `certificates`, `ops`), rooms stand on the ground (`containers`, `db`, `config`, `clock`, ..), and never the other way. ARCHITECTURE.md is the map.
+//! HTTP layers (`web`, `edge`, `llm`, `instance_api`) call modules (`accounts`, `instances`, `quota`, `webhooks`, ..), modules
+//! stand on the crates below `platform/crates`, and imports never run the other way. `serve` and `app` put it together.
+//! ARCHITECTURE.md is the map.
 
 pub mod accounts;
 pub mod alarms;
@@ -30,7 +31,7 @@ pub mod webhooks;
 pub use berth_containers as containers;
 pub use berth_demo as demo;
 pub use berth_ground::{clock, error, handle, secrets};
-pub use berth_net::{cookies, hop_by_hop, hop_by_hop as hop, hosts, peer, peer as client, server as http_server};
+pub use berth_net::{cookies, hop_by_hop, hosts, peer, server};
 
 /// What a request takes is often given back on another thread; glibc's own allocator makes threads wait for each other then.
 #[global_allocator]

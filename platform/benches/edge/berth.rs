@@ -15,8 +15,8 @@ use berth::config::Config;
 use berth::containers::fake::FakeHost;
 use berth::db::Db;
 use berth::edge::{self, WebhookDispatcher};
-use berth::http_server::{self, Lanes, PeerLimit, RequestHandler};
 use berth::instances::Fact;
+use berth::server::{self, Lanes, PeerLimit, RequestHandler};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -98,6 +98,6 @@ async fn serve(upstream: u16, people: usize) -> anyhow::Result<()> {
 async fn listen(lanes: Lanes, answers: impl RequestHandler, end: &CancellationToken) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;
-    tokio::spawn(http_server::serve_on(lanes, listener, answers, PeerLimit::Unlimited, end.clone()));
+    tokio::spawn(server::serve_on(lanes, listener, answers, PeerLimit::Unlimited, end.clone()));
     Ok(address)
 }

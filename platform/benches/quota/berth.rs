@@ -15,8 +15,8 @@ use berth::containers::fake::FakeHost;
 use berth::db::Db;
 use berth::edge::WebhookDispatcher;
 use berth::handle::Handle;
-use berth::http_server::{self, Lanes, PeerLimit, RequestHandler};
 use berth::instances::{Cause, Fact};
+use berth::server::{self, Lanes, PeerLimit, RequestHandler};
 use berth::{instance_api, llm};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -123,6 +123,6 @@ fn config(data: &str, upstream: u16, allowance_nanodollars: i64) -> anyhow::Resu
 async fn listen(answers: impl RequestHandler, lanes: &Lanes, end: &CancellationToken) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;
-    tokio::spawn(http_server::serve_on(lanes.clone(), listener, answers, PeerLimit::Unlimited, end.clone()));
+    tokio::spawn(server::serve_on(lanes.clone(), listener, answers, PeerLimit::Unlimited, end.clone()));
     Ok(address)
 }

@@ -17,8 +17,8 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
-use berth::hop;
-use berth::http_server::{self, Lanes, PeerLimit};
+use berth::hop_by_hop;
+use berth::server::{self, Lanes, PeerLimit};
 use reqwest::Url;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -50,7 +50,7 @@ pub fn run(upstream: u16) -> anyhow::Result<()> {
         println!("{}", listener.local_addr()?);
         std::io::stdout().flush()?;
         let lanes = Lanes::one_a_processor()?;
-        http_server::serve_on(lanes, listener, router, PeerLimit::Unlimited, CancellationToken::new()).await;
+        server::serve_on(lanes, listener, router, PeerLimit::Unlimited, CancellationToken::new()).await;
         Ok(())
     })
 }
@@ -91,7 +91,7 @@ fn is_forwarded(name: &str) -> bool {
 }
 
 fn without(mut headers: HeaderMap, is_held_back: impl Fn(&str) -> bool) -> HeaderMap {
-    hop::remove_hop_by_hop(&mut headers);
+    hop_by_hop::remove_hop_by_hop(&mut headers);
     let held_back: Vec<HeaderName> = headers.keys().filter(|name| is_held_back(name.as_str())).cloned().collect();
     for name in held_back {
         headers.remove(name);

@@ -17,8 +17,8 @@ use berth::config::Config;
 use berth::containers::ContainerHost as _;
 use berth::containers::remote::RemoteHost;
 use berth::db::Db;
-use berth::http_server;
 use berth::instances::{Fact, Instance};
+use berth::server;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -85,10 +85,10 @@ impl House {
         app.instances.begin().await?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let (address, end) = (listener.local_addr()?, CancellationToken::new());
-        tokio::spawn(http_server::serve(
+        tokio::spawn(server::serve(
             listener,
             berth::serve::public_router(app.clone()),
-            http_server::PeerLimit::Unlimited,
+            server::PeerLimit::Unlimited,
             end.clone(),
         ));
         let client = legacy::Client::builder(TokioExecutor::new()).build_http();

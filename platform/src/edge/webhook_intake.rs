@@ -18,10 +18,10 @@ use tokio::sync::Semaphore;
 
 use super::Edge;
 use super::proxy::clean_request;
-use crate::client::Client;
 use crate::error::Error;
 use crate::http::problem::Problem;
 use crate::instances::Instance;
+use crate::peer::Client;
 use crate::webhooks::{IntakeError, MAX_BODY_BYTES, MAX_HEAD_BYTES, WebhookRequest};
 
 /// How long a body may take to arrive.

@@ -257,7 +257,7 @@ impl Instance {
         self.work.activity(now, container) == Activity::Working
     }
 
-    /// The present moment; `None` when the room is gone.
+    /// The present moment; `None` when the module was dropped.
     pub(super) fn now(&self) -> Option<Timestamp> {
         self.inner.upgrade().map(|inner| inner.clock.now())
     }

@@ -45,7 +45,7 @@ use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::hosts::Hosts;
 
-/// The room. Cheap to clone.
+/// The module. Cheap to clone.
 #[derive(Clone)]
 pub struct Instances(Arc<Inner>);
 

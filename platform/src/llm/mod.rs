@@ -62,7 +62,7 @@ struct QuotaProxy {
     default_tier: ServiceTier,
 }
 
-/// The proxy's routes. They must be served with `http_server::serve`, which provides the peer address and sets
+/// The proxy's routes. They must be served with `server::serve`, which provides the peer address and sets
 /// TCP_NODELAY.
 pub fn router(app: App) -> Router {
     router_with(app, ProxyTimeouts::default())

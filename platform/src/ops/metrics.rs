@@ -17,7 +17,7 @@ use crate::modules::{GaugeFamily, Modules};
 /// Before the name of every metric.
 const PREFIX: &str = "berth";
 
-/// The counters that doors and rooms add to. Cheap to clone.
+/// The counters that HTTP layers and modules add to. Cheap to clone.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Registry>,

@@ -1,4 +1,4 @@
-//! The jobs table: all SQL of this room.
+//! The jobs table: all SQL of this module.
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict};

@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::domains::Domains;
 use crate::edge::{self, Edge};
 use crate::hosts::{self, HostKind, Hosts};
-use crate::http_server::{self, RequestHandler};
+use crate::server::{self, RequestHandler};
 use crate::web;
 
 /// Everything that is reachable through Caddy. Cheap to clone.
@@ -100,6 +100,6 @@ impl Front {
 impl RequestHandler for Front {
     /// The peer's address is not used: it is Caddy's, and Caddy forwards that of the client in a header.
     async fn handle(&self, request: hyper::Request<Incoming>, _: SocketAddr) -> Response {
-        self.respond(request.map(http_server::body)).await
+        self.respond(request.map(server::body)).await
     }
 }

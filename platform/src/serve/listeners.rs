@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::containers::HostError;
-use crate::http_server::{Lanes, PeerLimit};
-use crate::{http_server, instance_api, llm};
+use crate::server::{Lanes, PeerLimit};
+use crate::{instance_api, llm, server};
 
 /// Pause before the provisioner is asked again for the bridges on which the quota proxy listens.
 const BRIDGES_RETRY: Duration = Duration::from_secs(2);
@@ -46,7 +46,7 @@ pub(super) async fn serve_quota_proxy(app: App, lanes: Lanes, shutdown: Cancella
             let address = SocketAddr::from((gateway, app.config.quota_port));
             if let Some(listener) = listen_once_free(address, &shutdown).await {
                 let router = llm::router(app.clone()).merge(instance_api::router(app));
-                http_server::serve_on(lanes, listener, router, CALLERS, shutdown).await;
+                server::serve_on(lanes, listener, router, CALLERS, shutdown).await;
             }
         }
     });

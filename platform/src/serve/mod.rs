@@ -19,9 +19,9 @@ use crate::config::Config;
 use crate::containers::remote::RemoteHost;
 use crate::db::Db;
 use crate::edge::WebhookDispatcher;
-use crate::http_server::{Lanes, PeerLimit};
 use crate::ops::Jobs;
-use crate::{control_socket, http_server};
+use crate::server::{Lanes, PeerLimit};
+use crate::{control_socket, server};
 
 /// Runs the platform until `shutdown`, and returns when everything in flight has ended.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
@@ -45,7 +45,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     // have lanes of their own, because parsing a large one takes a processor for longer than a page visit may wait.
     let (lanes, call_lanes) = (Lanes::one_a_processor()?, Lanes::one_a_processor()?);
     tasks.spawn(listeners::serve_quota_proxy(app.clone(), call_lanes.clone(), shutdown.clone()));
-    tasks.spawn(http_server::serve(internal, internal_router(app.clone()), PeerLimit::Unlimited, shutdown.clone()));
+    tasks.spawn(server::serve(internal, internal_router(app.clone()), PeerLimit::Unlimited, shutdown.clone()));
     let jobs = tokio::spawn(Jobs::new(app.db.clone(), app.clock.clone(), &app.modules).run(shutdown.clone()));
     let socket = app.config.control_socket();
     let control = tokio::spawn({
@@ -55,7 +55,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let quota = app.quota.clone();
     tracing::info!(address = %app.config.listen, apex = %app.config.hosts.apex_origin(), "Berth listens");
     let front = public_router(app);
-    tasks.spawn(http_server::serve_on(lanes.clone(), public, front, PeerLimit::Unlimited, shutdown.clone()));
+    tasks.spawn(server::serve_on(lanes.clone(), public, front, PeerLimit::Unlimited, shutdown.clone()));
     tasks.close();
 
     tokio::select! {

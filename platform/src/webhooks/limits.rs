@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::client::limit_key;
 use crate::clock::Clock;
 use crate::db::InstanceId;
 use crate::error::Result;
+use crate::peer::limit_key;
 use crate::rate_limit::{KeyedRateLimiter, RateLimit, too_many};
 
 /// Requests from one address: GitHub and others send one for each branch of a push, all at once.

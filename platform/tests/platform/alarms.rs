@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use berth::alarms::{MAX_ALARMS, Schedule};
 use berth::error::Error;
-use berth::http_server::{self, PeerLimit};
 use berth::instances::{Cause, Fact, Wish};
 use berth::ops::Jobs;
+use berth::server::{self, PeerLimit};
 use berth::webhooks::DeliveryState;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -43,7 +43,7 @@ impl Inside {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let end = CancellationToken::new();
         let router = berth::llm::router(town.app.clone()).merge(berth::instance_api::router(town.app.clone()));
-        tokio::spawn(http_server::serve(listener, router, PeerLimit::Unlimited, end.clone()));
+        tokio::spawn(server::serve(listener, router, PeerLimit::Unlimited, end.clone()));
         let token = town.host.spec(resident.instance.id).unwrap().token;
         let home = resident.instance.address();
         let client = client(Some(home));

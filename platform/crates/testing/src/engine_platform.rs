@@ -15,8 +15,8 @@ use berth::clock::Clock;
 use berth::config::ContainerConfig;
 use berth::containers::docker::DockerHost;
 use berth::containers::remote::RemoteHost;
-use berth::http_server::{self, PeerLimit};
 use berth::instances::{Fact, Instance, Instances};
+use berth::server::{self, PeerLimit};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -231,7 +231,7 @@ async fn open(database: &Database, ground: &Ground, clock: Clock) -> (App, Socke
         tokio::spawn(app.instances.clone().run(end.clone()));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(http_server::serve(listener, berth::serve::public_router(app.clone()), PeerLimit::Unlimited, end));
+        tokio::spawn(server::serve(listener, berth::serve::public_router(app.clone()), PeerLimit::Unlimited, end));
         (app, address)
     });
     let (app, address) = started.await.unwrap();

@@ -20,8 +20,8 @@ use berth::containers::ContainerHost;
 use berth::containers::fake::FakeHost;
 use berth::containers::remote::RemoteHost;
 use berth::edge::WebhookDispatcher;
-use berth::http_server::{self, Lanes, PeerLimit, RequestHandler};
 use berth::instances::{Cause, Fact, Instance, InstanceStatus, Instances};
+use berth::server::{self, Lanes, PeerLimit, RequestHandler};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -361,7 +361,7 @@ async fn open(
 async fn listen(lanes: Lanes, answers: impl RequestHandler, end: &CancellationToken) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(http_server::serve_on(lanes, listener, answers, PeerLimit::Unlimited, end.clone()));
+    tokio::spawn(server::serve_on(lanes, listener, answers, PeerLimit::Unlimited, end.clone()));
     address
 }
 
@@ -385,7 +385,7 @@ fn start_programs(
         .route("/socket", get(socket))
         .merge(receiver.routes())
         .merge(stub_program::router(said));
-    tokio::spawn(http_server::serve(listener, router, PeerLimit::Unlimited, end));
+    tokio::spawn(server::serve(listener, router, PeerLimit::Unlimited, end));
 }
 
 /// A program answers while its container runs.

@@ -18,7 +18,7 @@ use berth::llm::ProxyTimeouts;
 use berth::quota::Quota;
 use berth::quota::reports::AccountBudget;
 use berth::secrets::InstallationKeys;
-use berth::{demo, http_server, instance_api, llm, secrets};
+use berth::{demo, instance_api, llm, secrets, server};
 use sea_orm::ConnectionTrait as _;
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -209,7 +209,7 @@ async fn sign_up(app: &App, handle: &Handle) -> InstanceId {
 pub async fn serve(router: axum::Router, running: &CancellationToken) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(http_server::serve(listener, router, http_server::PeerLimit::Unlimited, running.clone()));
+    tokio::spawn(server::serve(listener, router, server::PeerLimit::Unlimited, running.clone()));
     address
 }
 

@@ -1,4 +1,4 @@
-//! The instances' rows: all SQL of this room.
+//! The instances' rows: all SQL of this module.
 
 mod declared_jobs;
 mod rows;
@@ -23,7 +23,7 @@ use crate::db::{AccountId, Db, InstanceId, Tx, is_duplicate};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 
-/// A row of `instances`, in the room's own types.
+/// A row of `instances`, in the module's own types.
 #[derive(Debug)]
 pub(super) struct InstanceRecord {
     pub id: InstanceId,

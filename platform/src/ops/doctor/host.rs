@@ -1,4 +1,4 @@
-//! What the provisioner's report says of the host: the walls between tenants, versions with known holes, room that is left.
+//! What the provisioner's report says of the host: the walls between tenants, versions with known holes, disk space.
 
 use crate::config::{Config, DiskLimit};
 use crate::containers::HostReport;

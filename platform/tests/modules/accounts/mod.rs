@@ -10,8 +10,8 @@ mod sessions;
 mod sign_up;
 
 use berth::accounts::{LogInOutcome, NewSession, Session, SignUpStep};
-use berth::client::Client;
 use berth::error::{Error, Result};
+use berth::peer::Client;
 use berth::secrets::Token;
 use futures_util::future::join_all;
 use sea_orm::{ConnectionTrait as _, Statement};

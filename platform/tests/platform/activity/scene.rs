@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use berth::containers::{ContainerHost as _, ContainerLoad};
-use berth::http_server::{self, PeerLimit};
 use berth::instances::{Fact, LastWork, Work};
+use berth::server::{self, PeerLimit};
 use berth::{demo, instance_api, llm};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -164,6 +164,6 @@ pub async fn read_until(stream: &mut TcpStream, text: &str) -> String {
 async fn serve(router: axum::Router, running: &CancellationToken) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(http_server::serve(listener, router, PeerLimit::Unlimited, running.clone()));
+    tokio::spawn(server::serve(listener, router, PeerLimit::Unlimited, running.clone()));
     address
 }

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::routing::{get, post};
-use berth::http_server::{self, PeerLimit};
+use berth::server::{self, PeerLimit};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -204,7 +204,7 @@ async fn echoing() -> (u16, CancellationToken) {
         .route("/behind", post(|body: Body| async move { format!("{:?}", body.collect().await.unwrap().trailers()) }))
         .route("/back", post(|body: Body| async move { body }));
     let running = CancellationToken::new();
-    tokio::spawn(http_server::serve(listener, router, PeerLimit::Unlimited, running.clone()));
+    tokio::spawn(server::serve(listener, router, PeerLimit::Unlimited, running.clone()));
     (port, running)
 }
 
