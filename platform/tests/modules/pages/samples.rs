@@ -328,7 +328,7 @@ fn sharing(some: bool) -> String {
         page.shares = vec![
             row("/", "to bob"),
             row("/docs", "to everyone, while it is awake"),
-            row("/projects/the-long-walk-home/photographs", "to whoever has an account here"),
+            row("/projects/the-long-walk-home/photographs", "to all users of this server"),
         ];
         page.typed.handle = "bobb".into();
         (page.note, page.field) = ("No account here has that handle.".into(), "handle");
