@@ -30,7 +30,7 @@ pub mod webhooks;
 
 pub use berth_containers as containers;
 pub use berth_demo as demo;
-pub use berth_ground::{clock, error, handle, secrets};
+pub use berth_ground::{clock, error, handle, money, secrets};
 pub use berth_net::{cookies, hop_by_hop, hosts, peer, server};
 
 /// What a request takes is often given back on another thread; glibc's own allocator makes threads wait for each other then.

@@ -16,6 +16,7 @@ use berth::db::Db;
 use berth::edge::WebhookDispatcher;
 use berth::handle::Handle;
 use berth::instances::{Cause, Fact};
+use berth::money::Nanodollars;
 use berth::server::{self, Lanes, PeerLimit, RequestHandler};
 use berth::{instance_api, llm};
 use serde::{Deserialize, Serialize};
@@ -105,8 +106,8 @@ fn config(data: &str, upstream: u16, allowance_nanodollars: i64) -> anyhow::Resu
     config.containers.subnet = Ipv4Addr::new(127, 89, 0, 0);
     config.containers.instance_port = upstream;
     // Every limit is looked at, and only money ever bounds.
-    config.limits.month_nanodollars = allowance_nanodollars;
-    config.limits.day_nanodollars = Some(PLENTY);
+    config.limits.month_nanodollars = Nanodollars(allowance_nanodollars);
+    config.limits.day_nanodollars = Some(Nanodollars(PLENTY));
     config.limits.requests_a_minute = Some(u32::MAX);
     config.limits.tokens_a_minute = Some(u32::MAX);
     if allowance_nanodollars < PLENTY {

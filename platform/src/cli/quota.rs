@@ -9,6 +9,7 @@ use crate::app::App;
 use crate::config::parse_dollars;
 use crate::control_socket::{self, OPERATOR};
 use crate::handle::Handle;
+use crate::money::Nanodollars;
 use crate::quota::admission::{AccountLimits, CreditGrant};
 use crate::quota::dollars;
 
@@ -34,7 +35,7 @@ pub(super) enum Word {
         handle: String,
         /// US dollars, such as 2.50.
         #[arg(allow_hyphen_values = true, value_parser = signed_dollars)]
-        amount: i64,
+        amount: Nanodollars,
         /// What it is for; the account's owner sees it.
         #[arg(long, default_value = "")]
         note: String,
@@ -47,23 +48,24 @@ pub(super) enum Word {
 pub(super) struct Changes {
     /// US dollars a calendar month.
     #[arg(long, value_parser = money)]
-    month: Option<OwnOrUsual>,
+    month: Option<OwnOrUsual<Nanodollars>>,
     /// US dollars a day.
     #[arg(long, value_parser = money)]
-    day: Option<OwnOrUsual>,
+    day: Option<OwnOrUsual<Nanodollars>>,
     /// Calls begun in a minute.
     #[arg(long, value_parser = count)]
-    requests: Option<OwnOrUsual>,
+    requests: Option<OwnOrUsual<i64>>,
     /// Tokens used in a minute.
     #[arg(long, value_parser = count)]
-    tokens: Option<OwnOrUsual>,
+    tokens: Option<OwnOrUsual<i64>>,
     /// Calls in flight.
     #[arg(long, value_parser = count)]
-    at_once: Option<OwnOrUsual>,
+    at_once: Option<OwnOrUsual<i64>>,
 }
 
+/// A limit to be set: `Some` is the account's own, `None` the installation's.
 #[derive(Clone, Copy)]
-struct OwnOrUsual(Option<i64>);
+struct OwnOrUsual<L>(Option<L>);
 
 pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
     match word {
@@ -101,17 +103,17 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
 
 impl Changes {
     fn apply(&self, own: &mut AccountLimits) {
-        for (change, limit) in [
-            (self.month, &mut own.month_nanodollars),
-            (self.day, &mut own.day_nanodollars),
-            (self.requests, &mut own.requests_a_minute),
-            (self.tokens, &mut own.tokens_a_minute),
-            (self.at_once, &mut own.calls_at_once),
-        ] {
-            if let Some(OwnOrUsual(value)) = change {
-                *limit = value;
-            }
-        }
+        change(self.month, &mut own.month_nanodollars);
+        change(self.day, &mut own.day_nanodollars);
+        change(self.requests, &mut own.requests_a_minute);
+        change(self.tokens, &mut own.tokens_a_minute);
+        change(self.at_once, &mut own.calls_at_once);
+    }
+}
+
+fn change<L>(to: Option<OwnOrUsual<L>>, limit: &mut Option<L>) {
+    if let Some(OwnOrUsual(value)) = to {
+        *limit = value;
     }
 }
 
@@ -136,20 +138,22 @@ async fn tell(app: &App, handle: &Handle) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn money(text: &str) -> anyhow::Result<OwnOrUsual> {
+fn money(text: &str) -> anyhow::Result<OwnOrUsual<Nanodollars>> {
     own_or_usual(text, |text| parse_dollars(text).context("write an amount in US dollars such as 5 or 2.50"))
 }
 
-fn count(text: &str) -> anyhow::Result<OwnOrUsual> {
+fn count(text: &str) -> anyhow::Result<OwnOrUsual<i64>> {
     own_or_usual(text, |text| text.parse::<u32>().map(i64::from).context("write a whole number"))
 }
 
-fn own_or_usual(text: &str, own: impl FnOnce(&str) -> anyhow::Result<i64>) -> anyhow::Result<OwnOrUsual> {
+fn own_or_usual<L>(text: &str, own: impl FnOnce(&str) -> anyhow::Result<L>) -> anyhow::Result<OwnOrUsual<L>> {
     Ok(OwnOrUsual(if text == "usual" { None } else { Some(own(text)?) }))
 }
 
 /// An amount that may be given with a minus.
-pub(super) fn signed_dollars(text: &str) -> anyhow::Result<i64> {
-    let (sign, amount) = text.strip_prefix('-').map_or((1, text), |amount| (-1, amount));
-    Ok(sign * parse_dollars(amount).context("write an amount in US dollars such as 5 or -2.50")?)
+pub(super) fn signed_dollars(text: &str) -> anyhow::Result<Nanodollars> {
+    let taken_back = text.strip_prefix('-');
+    let amount =
+        parse_dollars(taken_back.unwrap_or(text)).context("write an amount in US dollars such as 5 or -2.50")?;
+    Ok(if taken_back.is_some() { -amount } else { amount })
 }

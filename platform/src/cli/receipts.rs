@@ -11,6 +11,7 @@ use crate::app::App;
 use crate::control_socket::{self, CorrectionOrder};
 use crate::db::HoldId;
 use crate::handle::Handle;
+use crate::money::Nanodollars;
 use crate::quota::dollars;
 use crate::quota::reports::{BilledAmounts, total_difference};
 
@@ -37,7 +38,7 @@ pub(super) enum Word {
         receipt: HoldId,
         /// US dollars, such as -0.25.
         #[arg(allow_hyphen_values = true, value_parser = signed_dollars)]
-        dollars: i64,
+        dollars: Nanodollars,
         /// Kept with the receipt; the account's owner sees it.
         #[arg(long)]
         because: String,

@@ -16,6 +16,7 @@ pub use reader::parse_dollars;
 use zeroize::Zeroizing;
 
 use crate::hosts::Hosts;
+use crate::money::Nanodollars;
 
 /// The validated settings of the platform.
 #[derive(Clone)]
@@ -74,8 +75,8 @@ pub enum UnknownModels {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Per calendar month in UTC.
-    pub month_nanodollars: i64,
-    pub day_nanodollars: Option<i64>,
+    pub month_nanodollars: Nanodollars,
+    pub day_nanodollars: Option<Nanodollars>,
     pub requests_a_minute: Option<u32>,
     /// Input and output together. A call in flight counts with its upper bound, a finished one with its usage.
     pub tokens_a_minute: Option<u32>,
@@ -196,7 +197,7 @@ mod tests {
     fn only_the_secret_must_be_set() {
         let config = read(&[SECRET]).unwrap();
         assert_eq!(config.hosts.app_origin(), "https://app.localhost");
-        assert_eq!(config.limits.month_nanodollars, 5_000_000_000);
+        assert_eq!(config.limits.month_nanodollars, Nanodollars(5_000_000_000));
         assert_eq!(config.anthropic.url, "http://127.0.0.1:8703");
     }
 
@@ -245,7 +246,7 @@ mod tests {
             ("-1", None),
             ("", None),
         ] {
-            assert_eq!(parse_dollars(text), nano, "{text}");
+            assert_eq!(parse_dollars(text), nano.map(Nanodollars), "{text}");
         }
     }
 }

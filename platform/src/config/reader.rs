@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 
 use super::{Limits, ProviderEndpoint, Providers, UnknownModels};
 use crate::hosts::Hosts;
+use crate::money::Nanodollars;
 
 /// No limit with our own CA, which issues as many as it likes, or with a wildcard, which covers all names.
 pub(super) fn certificates_a_week(settings: &mut SettingsReader<'_>) -> Option<NonZeroU32> {
@@ -26,11 +27,11 @@ pub(super) fn secret(settings: &mut SettingsReader<'_>) -> String {
     secret
 }
 
-pub(super) fn dollars(settings: &mut SettingsReader<'_>, name: &'static str) -> i64 {
+pub(super) fn dollars(settings: &mut SettingsReader<'_>, name: &'static str) -> Nanodollars {
     let text = settings.text(name);
     parse_dollars(&text).unwrap_or_else(|| {
         settings.mistake(format!("{name} is \"{text}\", which is not an amount in dollars such as 5 or 2.50."));
-        0
+        Nanodollars::ZERO
     })
 }
 
@@ -113,14 +114,14 @@ pub(super) fn may_be_sent_a_key(address: &str) -> bool {
 
 /// Parses `2.50` to nanodollars, exactly: digits, at most nine of them after the point. Floating point would round.
 #[must_use]
-pub fn parse_dollars(text: &str) -> Option<i64> {
+pub fn parse_dollars(text: &str) -> Option<Nanodollars> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     if fraction.len() > 9 || !fraction.bytes().chain(whole.bytes()).all(|b| b.is_ascii_digit()) {
         return None;
     }
     let whole: i64 = whole.parse().ok()?;
     let fraction: i64 = format!("{fraction:0<9}").parse().ok()?;
-    whole.checked_mul(1_000_000_000)?.checked_add(fraction)
+    whole.checked_mul(1_000_000_000)?.checked_add(fraction).map(Nanodollars)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use super::OPERATOR;
 use crate::app::App;
 use crate::db::HoldId;
 use crate::error::{Error, Result};
+use crate::money::Nanodollars;
 use crate::quota::ledger::{CorrectionResult, RepricingMode, RepricingOrder, RepricingResult};
 
 /// For one line of the answer: a batch of receipts is written meanwhile, or a busy database is waited for.
@@ -24,7 +25,7 @@ const ANSWER_BYTES: u64 = 16 * 1024 * 1024;
 /// A change of receipts, as a command asks for it.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum CorrectionOrder {
-    Correct { receipt: HoldId, nanodollars: i64, because: String },
+    Correct { receipt: HoldId, nanodollars: Nanodollars, because: String },
     Rerate(RepricingOrder),
 }
 

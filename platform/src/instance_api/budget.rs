@@ -107,23 +107,24 @@ fn own_keys_sentence(providers: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::money::Nanodollars;
     use crate::quota::reports::{CallConcurrency, DayBudget};
 
     #[test]
     fn the_text_is_one_sentence_for_money_and_one_for_the_rate_limits() {
         let mut left = AccountBudget {
             period: "2026-11".parse().unwrap(),
-            allowance_nanodollars: 5_000_000_000,
-            credit_nanodollars: 0,
-            spent_nanodollars: 1_234_567_891,
-            held_nanodollars: 0,
-            left_nanodollars: 310_000_000,
+            allowance_nanodollars: Nanodollars(5_000_000_000),
+            credit_nanodollars: Nanodollars::ZERO,
+            spent_nanodollars: Nanodollars(1_234_567_891),
+            held_nanodollars: Nanodollars::ZERO,
+            left_nanodollars: Nanodollars(310_000_000),
             resets_on: "2026-12-01".parse().unwrap(),
             today: DayBudget {
                 day: "2026-11-20".parse().unwrap(),
                 allowance_nanodollars: None,
-                spent_nanodollars: 190_000_000,
-                held_nanodollars: 0,
+                spent_nanodollars: Nanodollars(190_000_000),
+                held_nanodollars: Nanodollars::ZERO,
                 left_nanodollars: None,
                 resets_on: "2026-11-21".parse().unwrap(),
             },
@@ -135,9 +136,9 @@ mod tests {
             sentences(&left),
             "AI budget: $3.76 of $5.00 is left this month (whole again on 1 Dec, UTC). Just now 3 of 5 calls may be begun at once."
         );
-        left.today.allowance_nanodollars = Some(500_000_000);
-        left.today.left_nanodollars = Some(310_000_000);
-        left.credit_nanodollars = 1_000_000_000;
+        left.today.allowance_nanodollars = Some(Nanodollars(500_000_000));
+        left.today.left_nanodollars = Some(Nanodollars(310_000_000));
+        left.credit_nanodollars = Nanodollars(1_000_000_000);
         left.requests_a_minute = Some(RateLimitView { limit: 60, remaining: 57, full_in_seconds: 3 });
         left.tokens_a_minute = Some(RateLimitView { limit: 400_000, remaining: 291_040, full_in_seconds: 17 });
         assert_eq!(

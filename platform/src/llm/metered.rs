@@ -8,6 +8,7 @@ use berth_providers::{CacheWrites, Demand, InputBound, Provider, ServiceTier, Ti
 use super::proxy_error::ProxyError;
 use super::upstream_path::UpstreamPath;
 use crate::config::{MeteredApi, MeteredCall};
+use crate::money::Nanodollars;
 
 /// The largest response of a metered API, in bytes. Where bytes have a price, the hold covers this many.
 pub const MAX_RESPONSE: usize = 16 * 1024 * 1024;
@@ -63,7 +64,8 @@ fn may_be_in_a_query(byte: u8) -> bool {
 /// The bytes of a request body that have a price. `None` for a call without a price per byte.
 #[must_use]
 pub fn charged_bytes(call: &MeteredCall, body: &[u8]) -> Option<u64> {
-    (call.dollars_per_million_bytes.nanodollars > 0).then(|| u64::try_from(body.len()).unwrap_or(u64::MAX))
+    (call.dollars_per_million_bytes.nanodollars > Nanodollars::ZERO)
+        .then(|| u64::try_from(body.len()).unwrap_or(u64::MAX))
 }
 
 /// The demand of a call. Where bytes have a price, they take the place of tokens: those sent, and the most that may

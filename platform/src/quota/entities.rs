@@ -25,6 +25,7 @@ pub mod allowances {
     use sea_orm::entity::prelude::*;
 
     use crate::db::AccountId;
+    use crate::money::Nanodollars;
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "allowances")]
@@ -33,8 +34,8 @@ pub mod allowances {
         pub account_id: AccountId,
         #[sea_orm(primary_key, auto_increment = false)]
         pub period: String,
-        pub allowance_nanodollars: i64,
-        pub spent_nanodollars: i64,
+        pub allowance_nanodollars: Nanodollars,
+        pub spent_nanodollars: Nanodollars,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -47,6 +48,7 @@ pub mod spend_days {
     use sea_orm::entity::prelude::*;
 
     use crate::db::AccountId;
+    use crate::money::Nanodollars;
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "spend_days")]
@@ -64,7 +66,7 @@ pub mod spend_days {
         pub calls: i64,
         pub input_tokens: i64,
         pub output_tokens: i64,
-        pub amount_nanodollars: i64,
+        pub amount_nanodollars: Nanodollars,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -77,6 +79,7 @@ pub mod alerts {
     use sea_orm::entity::prelude::*;
 
     use crate::db::AccountId;
+    use crate::money::Nanodollars;
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "quota_alerts")]
@@ -88,9 +91,9 @@ pub mod alerts {
         pub period: String,
         #[sea_orm(primary_key, auto_increment = false)]
         pub percent: i64,
-        pub allowance_nanodollars: i64,
+        pub allowance_nanodollars: Nanodollars,
         /// When it was raised.
-        pub spent_nanodollars: i64,
+        pub spent_nanodollars: Nanodollars,
         pub raised_at_ms: i64,
         pub told_at_ms: Option<i64>,
     }

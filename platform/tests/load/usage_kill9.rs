@@ -14,6 +14,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use berth::clock::Clock;
 use berth::db::{AccountId, Db};
+use berth::money::Nanodollars;
 use berth::quota::Receipt;
 use futures_util::{StreamExt as _, stream};
 use sea_orm::{ConnectionTrait as _, Statement};
@@ -75,7 +76,7 @@ async fn the_platform() {
     let mut config = config_at(&orders.url, &orders.dir, &[("BERTH_CALLS_AT_ONCE", "1000")]);
     config.containers.subnet = std::net::Ipv4Addr::new(127, 89, 0, 0);
     config.anthropic.url = orders.upstream;
-    config.limits.month_nanodollars = i64::MAX / 4;
+    config.limits.month_nanodollars = Nanodollars(i64::MAX / 4);
     let running = CancellationToken::new();
     let (app, host, proxy) = platform(config, &running).await;
     let person = settle_in(&app, &host, &orders.handle).await;
@@ -124,28 +125,28 @@ async fn whenever_the_platform_is_killed_every_call_is_accounted_for() {
 /// Everything that was served against everything that was written down.
 fn account_for(kind: &str, served: &BTreeMap<u64, Served>, spent: i64, receipts: &[Receipt]) {
     assert!(!served.is_empty(), "{kind}: nothing was called");
-    assert_eq!(receipts.iter().map(|receipt| receipt.amount_nanodollars).sum::<i64>(), spent, "{kind}");
+    assert_eq!(receipts.iter().map(|receipt| receipt.amount_nanodollars.0).sum::<i64>(), spent, "{kind}");
     let mut missing = served.clone();
     let (mut nameless, mut nameless_nanodollars) = (0, 0);
     for receipt in receipts {
-        assert!(receipt.amount_nanodollars <= receipt.held_nanodollars, "{kind}: {receipt:?}");
-        if receipt.amount_nanodollars == 0 {
+        assert!(receipt.amount_nanodollars.0 <= receipt.held_nanodollars.0, "{kind}: {receipt:?}");
+        if receipt.amount_nanodollars.0 == 0 {
             // Refused by the provider, or never sent.
             continue;
         }
         let number = u64::try_from(receipt.input_tokens).unwrap();
         match missing.remove(&number) {
             Some(served) if receipt.basis == "provider" => {
-                assert_eq!(receipt.amount_nanodollars, cost(number, served), "{kind}: {served:?} {receipt:?}");
+                assert_eq!(receipt.amount_nanodollars.0, cost(number, served), "{kind}: {served:?} {receipt:?}");
             }
             // The stream broke off: what was observed is never less than what was served.
             Some(served) => {
-                assert!(receipt.amount_nanodollars >= cost(number, served), "{kind}: {served:?} {receipt:?}");
+                assert!(receipt.amount_nanodollars.0 >= cost(number, served), "{kind}: {served:?} {receipt:?}");
             }
             None => {
                 assert_ne!(receipt.basis, "provider", "{kind}: twice, or never served: {receipt:?}");
                 nameless += 1;
-                nameless_nanodollars += receipt.amount_nanodollars;
+                nameless_nanodollars += receipt.amount_nanodollars.0;
             }
         }
     }
@@ -228,8 +229,8 @@ async fn read(database: &Database) -> (i64, Vec<Receipt>) {
     let (mut spent, mut receipts) = (0, Vec::new());
     for account in accounts(&database.db).await {
         let spend = quota.reports.budget(account).await.unwrap();
-        assert_eq!(spend.held_nanodollars, 0);
-        spent += spend.spent_nanodollars;
+        assert_eq!(spend.held_nanodollars.0, 0);
+        spent += spend.spent_nanodollars.0;
         receipts.extend(quota.ledger.receipts(account, u64::from(u32::MAX)).await.unwrap());
     }
     (spent, receipts)

@@ -1,4 +1,5 @@
-//! The base crate: clock and randomness, calendar, ids, handles, secrets, errors, configuration, process start-up.
+//! The base crate: clock and randomness, calendar, money, ids, handles, secrets, errors, configuration, process
+//! start-up.
 //!
 //! Cargo features add what only the platform needs, and the provisioner is built without them: `sea-orm` the
 //! traits that this library requires of our types, `keys` the encryption at rest.
@@ -10,6 +11,7 @@ mod database;
 pub mod error;
 pub mod handle;
 pub mod ids;
+pub mod money;
 pub mod process;
 pub mod secrets;
 pub mod settings;

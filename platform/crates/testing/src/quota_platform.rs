@@ -15,6 +15,7 @@ use berth::db::{AccountId, Db, InstanceId};
 use berth::handle::Handle;
 use berth::instances::Instance;
 use berth::llm::ProxyTimeouts;
+use berth::money::Nanodollars;
 use berth::quota::Quota;
 use berth::quota::reports::AccountBudget;
 use berth::secrets::InstallationKeys;
@@ -84,7 +85,7 @@ impl QuotaPlatform {
         self.app.quota.settled().await;
         let spend = self.app.quota.reports.budget(person.instance.account).await.unwrap();
         assert_eq!(self.app.quota.disagreements().await.unwrap(), Vec::<String>::new());
-        assert_eq!(spend.held_nanodollars, 0, "something is held although no call is in flight");
+        assert_eq!(spend.held_nanodollars.0, 0, "something is held although no call is in flight");
         spend
     }
 
@@ -216,7 +217,7 @@ pub async fn serve(router: axum::Router, running: &CancellationToken) -> SocketA
 /// Books alone, without the rest of the platform: as a command of the operator opens them on the same database.
 pub async fn reopen(world: &QuotaPlatform, clock: &Clock, month_nanodollars: i64) -> Quota {
     let mut config = (*world.app.config).clone();
-    config.limits.month_nanodollars = month_nanodollars;
+    config.limits.month_nanodollars = Nanodollars(month_nanodollars);
     reopen_at(&config, clock).await
 }
 
@@ -224,7 +225,7 @@ pub async fn reopen(world: &QuotaPlatform, clock: &Clock, month_nanodollars: i64
 /// The process that they are taken from is shut out of them.
 pub async fn after_a_kill(world: &QuotaPlatform, clock: &Clock, month_nanodollars: i64) -> Quota {
     let mut config = (*world.app.config).clone();
-    config.limits.month_nanodollars = month_nanodollars;
+    config.limits.month_nanodollars = Nanodollars(month_nanodollars);
     let left = config.data_dir.join("quota");
     config.data_dir = config.data_dir.join(clock.uuid().to_string());
     let next = config.data_dir.join("quota");

@@ -9,6 +9,7 @@ use crate::db::AccountId;
 use crate::db::audit::{self, AuditEntry};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
+use crate::money::Nanodollars;
 use crate::quota::prices::dollars;
 
 /// An account's own limits; each that it has not is `None`, and the installation's holds.
@@ -16,8 +17,8 @@ use crate::quota::prices::dollars;
 pub struct AccountLimits {
     #[serde(skip)]
     pub account_id: AccountId,
-    pub month_nanodollars: Option<i64>,
-    pub day_nanodollars: Option<i64>,
+    pub month_nanodollars: Option<Nanodollars>,
+    pub day_nanodollars: Option<Nanodollars>,
     pub requests_a_minute: Option<i64>,
     pub tokens_a_minute: Option<i64>,
     pub calls_at_once: Option<i64>,
@@ -67,9 +68,9 @@ impl Admission {
     /// # Errors
     /// A sentence when a limit makes no sense.
     pub async fn set_limits(&self, handle: &Handle, own: AccountLimits, by: &str) -> Result<()> {
-        let said =
-            [own.month_nanodollars, own.day_nanodollars, own.requests_a_minute, own.tokens_a_minute, own.calls_at_once];
-        if said.iter().flatten().any(|limit| *limit < 0) {
+        let amounts = [own.month_nanodollars, own.day_nanodollars].map(|limit| limit.map(|amount| amount.0));
+        let counts = [own.requests_a_minute, own.tokens_a_minute, own.calls_at_once];
+        if amounts.into_iter().chain(counts).flatten().any(|limit| limit < 0) {
             return Err(Error::invalid("limits", "A limit cannot be less than nothing."));
         }
         let tx = self.db.begin().await?;
@@ -108,7 +109,7 @@ pub struct CreditGrant<'a> {
     /// For the audit.
     pub handle: &'a Handle,
     /// Below zero, it is taken back.
-    pub nanodollars: i64,
+    pub nanodollars: Nanodollars,
     /// What it is for; the account's owner sees it.
     pub note: &'a str,
 }

@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::config::Limits;
 use crate::db::{AccountId, Db};
 use crate::error::Result;
+use crate::money::Nanodollars;
 use crate::quota::calendar::Month;
 use crate::quota::prices::PriceTables;
 
@@ -46,7 +47,7 @@ impl Admission {
     }
 
     /// The month's allowance of accounts that have none of their own.
-    pub(in crate::quota) fn usual_allowance(&self) -> i64 {
+    pub(in crate::quota) fn usual_allowance(&self) -> Nanodollars {
         self.limits.month_nanodollars
     }
 

@@ -8,6 +8,7 @@ pub use super::token_bucket::RateLimitState;
 use super::token_bucket::TokenBucket;
 use crate::clock::Timestamp;
 use crate::config::Limits;
+use crate::money::Nanodollars;
 use crate::quota::calendar::{Day, Month};
 use crate::quota::prices::CostBound;
 
@@ -19,7 +20,7 @@ const MOST_AGENTS: usize = 64;
 /// What a call needs at most, or used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallAmount {
-    pub nanodollars: i64,
+    pub nanodollars: Nanodollars,
     /// Input and output.
     pub tokens: u64,
 }
@@ -49,8 +50,8 @@ pub struct Booking {
 /// Which limit a call does not fit into. Nothing was taken then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitExceeded {
-    Month { left_nanodollars: i64, held_nanodollars: i64 },
-    Day { left_nanodollars: i64, held_nanodollars: i64 },
+    Month { left_nanodollars: Nanodollars, held_nanodollars: Nanodollars },
+    Day { left_nanodollars: Nanodollars, held_nanodollars: Nanodollars },
     CallsAtOnce { limit: u32 },
     RequestsAMinute { limit: u32, wait: Duration },
     TokensAMinute { limit: u32, wait: Duration },
@@ -60,20 +61,20 @@ pub enum LimitExceeded {
 #[derive(Clone, Debug)]
 pub struct PeriodTotals<P> {
     pub period: P,
-    pub spent_nanodollars: i64,
-    pub held_nanodollars: i64,
+    pub spent_nanodollars: Nanodollars,
+    pub held_nanodollars: Nanodollars,
 }
 
 impl<P> PeriodTotals<P> {
     fn of(period: P) -> Self {
-        Self { period, spent_nanodollars: 0, held_nanodollars: 0 }
+        Self { period, spent_nanodollars: Nanodollars::ZERO, held_nanodollars: Nanodollars::ZERO }
     }
 
-    fn taken(&self) -> i64 {
+    fn taken(&self) -> Nanodollars {
         self.spent_nanodollars.saturating_add(self.held_nanodollars)
     }
 
-    fn settle(&mut self, held_nanodollars: i64, spent_nanodollars: i64) {
+    fn settle(&mut self, held_nanodollars: Nanodollars, spent_nanodollars: Nanodollars) {
         self.held_nanodollars -= held_nanodollars;
         self.spent_nanodollars = self.spent_nanodollars.saturating_add(spent_nanodollars);
     }
@@ -83,13 +84,13 @@ impl<P> PeriodTotals<P> {
 #[derive(Clone, Debug)]
 pub struct ClosedMonth {
     pub month: Month,
-    pub allowance_nanodollars: i64,
-    pub spent_nanodollars: i64,
+    pub allowance_nanodollars: Nanodollars,
+    pub spent_nanodollars: Nanodollars,
 }
 
 impl ClosedMonth {
-    fn used_credit(&self) -> i64 {
-        self.spent_nanodollars.saturating_sub(self.allowance_nanodollars).max(0)
+    fn used_credit(&self) -> Nanodollars {
+        self.spent_nanodollars.saturating_sub(self.allowance_nanodollars).max(Nanodollars::ZERO)
     }
 }
 
@@ -100,13 +101,13 @@ pub struct RateLimits {
     pub tokens: Option<RateLimitState>,
 }
 
-/// Money given beyond the months' allowances, in nano-dollars.
+/// Money given beyond the months' allowances.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Credit {
     /// Ever.
-    pub granted: i64,
+    pub granted: Nanodollars,
     /// By earlier months that are over.
-    pub used: i64,
+    pub used: Nanodollars,
 }
 
 /// One account's books, as they are this moment.
@@ -133,7 +134,13 @@ pub struct Books {
 impl Books {
     /// As it stands in the ledger at `now`, with nothing in flight.
     #[must_use]
-    pub fn new(limits: Limits, credit: Credit, spent_this_month: i64, spent_today: i64, now: Timestamp) -> Self {
+    pub fn new(
+        limits: Limits,
+        credit: Credit,
+        spent_this_month: Nanodollars,
+        spent_today: Nanodollars,
+        now: Timestamp,
+    ) -> Self {
         let today = Day::of(now);
         Self {
             limits,
@@ -159,10 +166,10 @@ impl Books {
 
     /// Takes in that what was spent in a month and on one of its days is other than was booked, by so much. The
     /// allowance of that month.
-    pub fn correct(&mut self, month: Month, day: Day, nanodollars: i64, now: Timestamp) -> i64 {
+    pub fn correct(&mut self, month: Month, day: Day, nanodollars: Nanodollars, now: Timestamp) -> Nanodollars {
         self.turn(now);
         if self.day.period == day {
-            self.day.settle(0, nanodollars);
+            self.day.settle(Nanodollars::ZERO, nanodollars);
         }
         let open = std::iter::once(&mut self.month).chain(&mut self.earlier).find(|totals| totals.period == month);
         match (open, self.past.iter_mut().find(|past| past.month == month)) {
@@ -174,7 +181,7 @@ impl Books {
             }
             (open, _) => {
                 if let Some(totals) = open {
-                    totals.settle(0, nanodollars);
+                    totals.settle(Nanodollars::ZERO, nanodollars);
                 }
                 self.limits.month_nanodollars
             }
@@ -182,7 +189,7 @@ impl Books {
     }
 
     /// Other limits and credit, from now on.
-    pub fn limit(&mut self, limits: Limits, granted_nanodollars: i64) {
+    pub fn limit(&mut self, limits: Limits, granted_nanodollars: Nanodollars) {
         self.limits = limits;
         self.credit.granted = granted_nanodollars;
     }
@@ -245,7 +252,7 @@ impl Books {
         } else if let Some(at) = self.earlier.iter().position(|totals| totals.period == place.month) {
             let totals = &mut self.earlier[at];
             totals.settle(held.nanodollars, spent.nanodollars);
-            if totals.held_nanodollars == 0 {
+            if totals.held_nanodollars == Nanodollars::ZERO {
                 let totals = self.earlier.swap_remove(at);
                 self.close(totals);
             }
@@ -299,26 +306,26 @@ impl Books {
 
     /// Credit that no earlier month used.
     #[must_use]
-    pub fn credit(&self) -> i64 {
-        let in_flight = self.earlier.iter().map(|totals| self.used_credit(totals)).sum::<i64>();
+    pub fn credit(&self) -> Nanodollars {
+        let in_flight: Nanodollars = self.earlier.iter().map(|totals| self.used_credit(totals)).sum();
         self.credit.granted.saturating_sub(self.credit.used).saturating_sub(in_flight)
     }
 
     /// What calls of this month may still be promised.
     #[must_use]
-    pub fn left_this_month(&self) -> i64 {
+    pub fn left_this_month(&self) -> Nanodollars {
         self.limits.month_nanodollars.saturating_add(self.credit()).saturating_sub(self.month.taken())
     }
 
     /// The same of today, where today has a limit.
     #[must_use]
-    pub fn left_today(&self) -> Option<i64> {
+    pub fn left_today(&self) -> Option<Nanodollars> {
         self.limits.day_nanodollars.map(|limit| limit.saturating_sub(self.day.taken()))
     }
 
     /// What may still be promised to calls: of the month, and of today where today has a limit.
     #[must_use]
-    pub fn left(&self) -> i64 {
+    pub fn left(&self) -> Nanodollars {
         let month = self.left_this_month();
         self.left_today().map_or(month, |today| today.min(month))
     }
@@ -349,7 +356,7 @@ impl Books {
         self.day_ends = today.next().midnight();
         if today.month() > self.month.period {
             let before = std::mem::replace(&mut self.month, PeriodTotals::of(today.month()));
-            if before.held_nanodollars == 0 {
+            if before.held_nanodollars == Nanodollars::ZERO {
                 self.close(before);
             } else {
                 self.earlier.push(before);
@@ -368,8 +375,8 @@ impl Books {
         });
     }
 
-    fn used_credit(&self, totals: &PeriodTotals<Month>) -> i64 {
-        totals.taken().saturating_sub(self.limits.month_nanodollars).max(0)
+    fn used_credit(&self, totals: &PeriodTotals<Month>) -> Nanodollars {
+        totals.taken().saturating_sub(self.limits.month_nanodollars).max(Nanodollars::ZERO)
     }
 
     /// The name under which a call of `agent` is counted.

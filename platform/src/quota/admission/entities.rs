@@ -5,14 +5,15 @@ pub mod limits {
     use sea_orm::entity::prelude::*;
 
     use crate::db::AccountId;
+    use crate::money::Nanodollars;
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "quota_limits")]
     pub struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
         pub account_id: AccountId,
-        pub month_nanodollars: Option<i64>,
-        pub day_nanodollars: Option<i64>,
+        pub month_nanodollars: Option<Nanodollars>,
+        pub day_nanodollars: Option<Nanodollars>,
         pub requests_a_minute: Option<i64>,
         pub tokens_a_minute: Option<i64>,
         pub calls_at_once: Option<i64>,
@@ -29,6 +30,7 @@ pub mod credits {
     use uuid::Uuid;
 
     use crate::db::AccountId;
+    use crate::money::Nanodollars;
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "credits")]
@@ -36,7 +38,7 @@ pub mod credits {
         #[sea_orm(primary_key, auto_increment = false)]
         pub id: Uuid,
         pub account_id: AccountId,
-        pub amount_nanodollars: i64,
+        pub amount_nanodollars: Nanodollars,
         pub note: String,
         pub at_ms: i64,
     }

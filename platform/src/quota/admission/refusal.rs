@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::books::LimitExceeded;
 use crate::clock::Timestamp;
 use crate::error::Error;
+use crate::money::Nanodollars;
 use crate::quota::calendar::{Day, Month};
 use crate::quota::prices::UnboundedCost;
 
@@ -24,9 +25,9 @@ pub enum Refusal {
     #[error("over the allowance of the {}", what.as_str())]
     OverAllowance {
         what: BudgetPeriod,
-        left_nanodollars: i64,
-        held_nanodollars: i64,
-        needed_nanodollars: i64,
+        left_nanodollars: Nanodollars,
+        held_nanodollars: Nanodollars,
+        needed_nanodollars: Nanodollars,
         resets_on: Day,
     },
     /// As many calls as are allowed are in flight.
@@ -63,14 +64,14 @@ impl Refusal {
     #[must_use]
     pub fn leaves_room(&self) -> bool {
         match self {
-            Self::OverAllowance { left_nanodollars, .. } => *left_nanodollars > 0,
+            Self::OverAllowance { left_nanodollars, .. } => *left_nanodollars > Nanodollars::ZERO,
             Self::TooManyTokens { .. } => true,
             _ => false,
         }
     }
 
     /// What `over` means for a call that could cost `needed_nanodollars`.
-    pub(super) fn of(over: LimitExceeded, needed_nanodollars: i64, now: Timestamp) -> Self {
+    pub(super) fn of(over: LimitExceeded, needed_nanodollars: Nanodollars, now: Timestamp) -> Self {
         let money = |what, left_nanodollars, held_nanodollars, resets_on| Self::OverAllowance {
             what,
             left_nanodollars,

@@ -33,7 +33,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::money::Nanodollars;
     use crate::quota::prices::rules_tests::{demands, prices};
+
+    /// So many thousandths of an amount.
+    fn permille(of: Nanodollars, part: i128) -> Nanodollars {
+        Nanodollars(i64::try_from(i128::from(of.0) * part / 1000).unwrap_or(i64::MAX))
+    }
 
     proptest! {
         /// Against trying every length there is.
@@ -46,7 +52,7 @@ mod tests {
             let Ok(whole) = prices::bound(&price, &with(asked)) else { return Ok(()) };
             let whole = CallAmount::of(&whole);
             let most = CallAmount {
-                nanodollars: i64::try_from(i128::from(whole.nanodollars) * money / 1000).unwrap_or(i64::MAX),
+                nanodollars: permille(whole.nanodollars, money),
                 tokens: tokens.map_or(u64::MAX, |part| u64::try_from(u128::from(whole.tokens) * part / 1000).unwrap()),
             };
             let fits = |tokens| CallAmount::of(&prices::bound(&price, &with(tokens)).unwrap()).fits_into(most);
@@ -60,11 +66,10 @@ mod tests {
 
         /// What a call does not say is as much as the model gives.
         #[test]
-        fn an_answer_of_any_length_is_shortened_as_well(price in prices(), demand in demands(), permille in 1..1000_i128) {
+        fn an_answer_of_any_length_is_shortened_as_well(price in prices(), demand in demands(), part in 1..1000_i128) {
             let open = Demand { max_output_tokens: None, ..demand };
             let Ok(whole) = prices::bound(&price, &open) else { return Ok(()) };
-            let money = i128::from(whole.total_nanodollars()) * permille / 1000;
-            let most = CallAmount { nanodollars: i64::try_from(money).unwrap(), tokens: u64::MAX };
+            let most = CallAmount { nanodollars: permille(whole.total_nanodollars(), part), tokens: u64::MAX };
             let said = Demand { max_output_tokens: price.max_output_tokens, ..open.clone() };
             prop_assert_eq!(shortened(&price, &open, 256, most), shortened(&price, &said, 256, most));
         }

@@ -15,6 +15,7 @@ use crate::clock::Timestamp;
 use crate::config::Limits;
 use crate::db::{AccountId, Tx};
 use crate::error::Result;
+use crate::money::Nanodollars;
 use crate::quota::calendar::{Day, Month};
 use crate::quota::entities::{allowances, parse, spend_days, sum_as_bigint};
 
@@ -22,7 +23,7 @@ use crate::quota::entities::{allowances, parse, spend_days, sum_as_bigint};
 pub struct NewCredit<'a> {
     pub id: Uuid,
     pub account: AccountId,
-    pub nanodollars: i64,
+    pub nanodollars: Nanodollars,
     pub note: &'a str,
     pub at: Timestamp,
 }
@@ -35,9 +36,9 @@ pub async fn books(db: &impl ConnectionTrait, account: AccountId, usual: Limits,
     let rows = allowances::Entity::find().filter(allowances::Column::AccountId.eq(account)).all(db).await?;
     let by_month = rows.into_iter().map(|row| Ok((parse(&row.period)?, row)));
     let mut by_month = by_month.collect::<Result<BTreeMap<Month, _>>>()?;
-    let spent_this_month = by_month.remove(&month).map_or(0, |row| row.spent_nanodollars);
+    let spent_this_month = by_month.remove(&month).map_or(Nanodollars::ZERO, |row| row.spent_nanodollars);
     let spent_today = spent_on(db, account, today).await?;
-    let credit = Credit { granted: credit_granted(db, account).await?, used: 0 };
+    let credit = Credit { granted: credit_granted(db, account).await?, used: Nanodollars::ZERO };
     let mut books = Books::new(limits, credit, spent_this_month, spent_today, now);
     for (month, row) in by_month {
         let allowances::Model { allowance_nanodollars, spent_nanodollars, .. } = row;
@@ -47,7 +48,7 @@ pub async fn books(db: &impl ConnectionTrait, account: AccountId, usual: Limits,
 }
 
 /// The account's allowance for `month`, if it made a call in it.
-pub async fn allowance(db: &impl ConnectionTrait, account: AccountId, month: Month) -> Result<Option<i64>> {
+pub async fn allowance(db: &impl ConnectionTrait, account: AccountId, month: Month) -> Result<Option<Nanodollars>> {
     let month = allowances::Entity::find_by_id((account, month.to_string())).one(db).await?;
     Ok(month.map(|month| month.allowance_nanodollars))
 }
@@ -95,23 +96,23 @@ pub async fn add_credit(tx: &Tx, credit: NewCredit<'_>) -> Result<()> {
 
 #[derive(FromQueryResult)]
 struct Total {
-    total: Option<i64>,
+    total: Option<Nanodollars>,
 }
 
 /// All credit that the account was ever given.
-pub async fn credit_granted(db: &impl ConnectionTrait, account: AccountId) -> Result<i64> {
+pub async fn credit_granted(db: &impl ConnectionTrait, account: AccountId) -> Result<Nanodollars> {
     let sum = credits::Entity::find()
         .select_only()
         .column_as(sum_as_bigint(Expr::col(credits::Column::AmountNanodollars)), "total")
         .filter(credits::Column::AccountId.eq(account));
-    Ok(sum.into_model::<Total>().one(db).await?.and_then(|row| row.total).unwrap_or(0))
+    Ok(sum.into_model::<Total>().one(db).await?.and_then(|row| row.total).unwrap_or_default())
 }
 
-async fn spent_on(db: &impl ConnectionTrait, account: AccountId, day: Day) -> Result<i64> {
+async fn spent_on(db: &impl ConnectionTrait, account: AccountId, day: Day) -> Result<Nanodollars> {
     let sum = spend_days::Entity::find()
         .select_only()
         .column_as(sum_as_bigint(Expr::col(spend_days::Column::AmountNanodollars)), "total")
         .filter(spend_days::Column::AccountId.eq(account))
         .filter(spend_days::Column::Day.eq(day.to_string()));
-    Ok(sum.into_model::<Total>().one(db).await?.and_then(|row| row.total).unwrap_or(0))
+    Ok(sum.into_model::<Total>().one(db).await?.and_then(|row| row.total).unwrap_or_default())
 }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::db::AccountId;
+use crate::money::Nanodollars;
 use crate::quota::calendar::Period;
 
 /// An allowance of which a part was spent that its owner is told of.
@@ -12,8 +13,8 @@ pub struct BudgetAlert {
     pub account_id: AccountId,
     pub period: Period,
     pub percent: i64,
-    pub allowance_nanodollars: i64,
+    pub allowance_nanodollars: Nanodollars,
     /// When it was raised.
-    pub spent_nanodollars: i64,
+    pub spent_nanodollars: Nanodollars,
     pub raised_at_ms: i64,
 }

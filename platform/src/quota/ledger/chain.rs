@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::receipt::Receipt;
+use crate::money::Nanodollars;
 use crate::quota::admission::Payer;
 use crate::quota::calendar::{Day, Month};
 use crate::secrets::InstallationKeys;
@@ -36,8 +37,8 @@ struct DigestFields<'a> {
     model: &'a str,
     agent: &'a str,
     price_version: &'a str,
-    held_nanodollars: i64,
-    amount_nanodollars: i64,
+    held_nanodollars: Nanodollars,
+    amount_nanodollars: Nanodollars,
     input_tokens: i64,
     cache_write_tokens: i64,
     cache_write_long_tokens: i64,
@@ -53,7 +54,7 @@ struct DigestFields<'a> {
     #[serde(skip_serializing_if = "is_budget")]
     payer: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    worth_nanodollars: Option<i64>,
+    worth_nanodollars: Option<Nanodollars>,
 }
 
 fn is_budget(payer: &&str) -> bool {

@@ -15,6 +15,7 @@ use crate::clock::Timestamp;
 use crate::db::HoldId;
 use crate::db::audit::{self, AuditEntry};
 use crate::error::{Error, Result};
+use crate::money::Nanodollars;
 use crate::quota::admission::Payer;
 use crate::quota::prices::dollars;
 
@@ -33,12 +34,12 @@ pub struct CorrectionResult {
     /// Of the correction.
     pub id: HoldId,
     /// What the call cost in all, with every correction.
-    pub total_nanodollars: i64,
+    pub total_nanodollars: Nanodollars,
 }
 
 /// The fields in which a correction differs from its receipt.
 pub(super) struct ReceiptChange<'a> {
-    pub nanodollars: i64,
+    pub nanodollars: Nanodollars,
     pub basis: &'static str,
     pub price_version: &'a str,
     pub reason: String,
@@ -53,7 +54,13 @@ impl Ledger {
     /// # Errors
     /// `NotFound`; `Invalid` when nothing would change, or the call would cost less than nothing; `Conflict` for the
     /// same correction once more, or of a correction; `Unavailable` when it cannot be written down just now.
-    pub async fn correct(&self, id: HoldId, nanodollars: i64, reason: &str, by: &str) -> Result<CorrectionResult> {
+    pub async fn correct(
+        &self,
+        id: HoldId,
+        nanodollars: Nanodollars,
+        reason: &str,
+        by: &str,
+    ) -> Result<CorrectionResult> {
         let Self { db, clock, .. } = self;
         let reason = reason.trim();
         if reason.is_empty() || reason.chars().count() > LONGEST_REASON {
@@ -74,7 +81,7 @@ impl Ledger {
         let so_far =
             before.iter().fold(receipt.amount_nanodollars, |sum, one| sum.saturating_add(one.amount_nanodollars));
         let total_nanodollars = total(so_far, nanodollars)?;
-        let known_by = format!("{nanodollars} {reason}");
+        let known_by = format!("{} {reason}", nanodollars.0);
         let change = ReceiptChange {
             nanodollars,
             basis: BY_OPERATOR,
@@ -101,11 +108,11 @@ impl Ledger {
 }
 
 /// What a call comes to that cost `so_far`, once it costs so much more or less.
-fn total(so_far: i64, nanodollars: i64) -> Result<i64> {
-    if nanodollars == 0 {
+fn total(so_far: Nanodollars, nanodollars: Nanodollars) -> Result<Nanodollars> {
+    if nanodollars == Nanodollars::ZERO {
         return Err(Error::invalid("dollars", "That changes nothing."));
     }
-    let total = so_far.checked_add(nanodollars).filter(|total| *total >= 0);
+    let total = so_far.checked_add(nanodollars).filter(|total| *total >= Nanodollars::ZERO);
     total.ok_or_else(|| {
         let sentence = format!("The call cost {} in all; it cannot cost less than nothing.", dollars(so_far));
         Error::invalid("dollars", sentence)
@@ -119,7 +126,7 @@ impl ReceiptChange<'_> {
         Receipt {
             id: id_of(receipt.id, basis, known_by),
             price_version: price_version.to_owned(),
-            held_nanodollars: 0,
+            held_nanodollars: Nanodollars::ZERO,
             amount_nanodollars: nanodollars,
             // They are counted once, with the call.
             input_tokens: 0,
@@ -169,9 +176,10 @@ mod tests {
 
     #[test]
     fn a_call_never_costs_less_than_nothing_in_all() {
-        assert_eq!((total(5, -5).ok(), total(5, 1).ok()), (Some(0), Some(6)));
+        let of_five = |change| total(Nanodollars(5), Nanodollars(change));
+        assert_eq!((of_five(-5).ok(), of_five(1).ok()), (Some(Nanodollars::ZERO), Some(Nanodollars(6))));
         for nonsense in [-6, 0, i64::MAX] {
-            assert!(total(5, nonsense).is_err(), "{nonsense}");
+            assert!(of_five(nonsense).is_err(), "{nonsense}");
         }
     }
 }

@@ -5,6 +5,7 @@ pub mod receipts {
     use sea_orm::entity::prelude::*;
 
     use crate::db::{AccountId, HoldId, InstanceId};
+    use crate::money::Nanodollars;
 
     /// Described where its plain form is, `ledger/receipt.rs`.
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -20,8 +21,8 @@ pub mod receipts {
         pub model: String,
         pub agent: String,
         pub price_version: String,
-        pub held_nanodollars: i64,
-        pub amount_nanodollars: i64,
+        pub held_nanodollars: Nanodollars,
+        pub amount_nanodollars: Nanodollars,
         pub input_tokens: i64,
         pub cache_write_tokens: i64,
         pub cache_write_long_tokens: i64,
@@ -40,7 +41,7 @@ pub mod receipts {
         pub hash: String,
         pub signature: String,
         pub payer: String,
-        pub worth_nanodollars: Option<i64>,
+        pub worth_nanodollars: Option<Nanodollars>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -6,6 +6,7 @@ use super::intent::{Intent, Settlement};
 use super::receipt::Receipt;
 use crate::clock::Timestamp;
 use crate::db::{AccountId, HoldId};
+use crate::money::Nanodollars;
 use crate::quota::calendar::{Day, Month};
 
 /// A correction as the journal has it.
@@ -14,7 +15,7 @@ pub struct Correction {
     /// Without its place in the chain.
     pub receipt: Box<Receipt>,
     /// Of the month that it is part of.
-    pub allowance_nanodollars: i64,
+    pub allowance_nanodollars: Nanodollars,
 }
 
 /// What becomes a receipt.
@@ -22,9 +23,9 @@ pub struct Correction {
 pub struct LedgerEntry {
     pub kind: EntryKind,
     /// The account's allowance for the month, to be shown beside what was spent of it.
-    pub allowance_nanodollars: i64,
+    pub allowance_nanodollars: Nanodollars,
     /// The day's, where it has one and that is known.
-    pub day_allowance_nanodollars: Option<i64>,
+    pub day_allowance_nanodollars: Option<Nanodollars>,
 }
 
 /// A call that is over, or a correction of one, as a receipt that has no place in the chain yet.
@@ -38,7 +39,7 @@ pub enum EntryKind {
 impl Correction {
     /// For the ledger.
     #[must_use]
-    pub fn into_entry(self, day_allowance_nanodollars: Option<i64>) -> LedgerEntry {
+    pub fn into_entry(self, day_allowance_nanodollars: Option<Nanodollars>) -> LedgerEntry {
         let Self { receipt, allowance_nanodollars } = self;
         LedgerEntry { kind: EntryKind::Correction(receipt), allowance_nanodollars, day_allowance_nanodollars }
     }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::own_key_calls;
 use crate::clock::Timestamp;
 use crate::db::{AccountId, HoldId, InstanceId};
+use crate::money::Nanodollars;
 use crate::quota::admission::{BookedCall, Payer};
 use crate::quota::calendar::{Day, Month};
 use crate::quota::prices::{self, CallOutcome, Charge, ChargeBasis, CostBound, Price};
@@ -24,7 +25,7 @@ pub struct Intent {
     pub price_version: String,
     pub bound: CostBound,
     /// What the limits of the account hold for it: the bound, or nothing where the owner pays the provider.
-    pub held_nanodollars: i64,
+    pub held_nanodollars: Nanodollars,
     /// The model had no price: what it is held and charged by is the dearest of its provider's.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub at_the_dearest: bool,
@@ -44,7 +45,7 @@ pub struct Settlement {
     pub at: Timestamp,
     /// What a call is worth that was charged nothing because its owner pays the provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub worth_nanodollars: Option<i64>,
+    pub worth_nanodollars: Option<Nanodollars>,
 }
 
 impl Intent {
@@ -72,7 +73,7 @@ impl Intent {
     /// What the call is charged now that it is over, and what it is worth where it is charged nothing. `price` is
     /// `None` where no table that is kept knows its model.
     #[must_use]
-    pub fn charge(&self, price: Option<&Price>, seen: UsageReport) -> (Charge, Option<i64>) {
+    pub fn charge(&self, price: Option<&Price>, seen: UsageReport) -> (Charge, Option<Nanodollars>) {
         match (self.payer, price) {
             (Payer::OwnKey, price) => own_key_calls::charge_and_worth(price, seen),
             (Payer::Budget, Some(price)) => (prices::charge(price, &self.bound, seen), None),

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::intent::{Intent, Settlement};
 use crate::db::{AccountId, HoldId, InstanceId};
+use crate::money::Nanodollars;
 use crate::quota::calendar::{Day, Month};
 use crate::quota::prices::{Charge, UNKNOWN_MODEL_REASON};
 
@@ -20,8 +21,8 @@ pub struct Receipt {
     pub model: String,
     pub agent: String,
     pub price_version: String,
-    pub held_nanodollars: i64,
-    pub amount_nanodollars: i64,
+    pub held_nanodollars: Nanodollars,
+    pub amount_nanodollars: Nanodollars,
     pub input_tokens: i64,
     pub cache_write_tokens: i64,
     pub cache_write_long_tokens: i64,
@@ -49,7 +50,7 @@ pub struct Receipt {
     /// `budget`, or `own_key`: the owner pays the provider, and the amount is nothing.
     pub payer: String,
     /// What a call under an own key is worth by the price table, where that is known.
-    pub worth_nanodollars: Option<i64>,
+    pub worth_nanodollars: Option<Nanodollars>,
 }
 
 impl Receipt {

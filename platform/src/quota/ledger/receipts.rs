@@ -8,6 +8,7 @@ use super::receipt::Receipt;
 use super::store::{self, ReceiptRange};
 use crate::db::{AccountId, HoldId};
 use crate::error::{Error, Result};
+use crate::money::Nanodollars;
 use crate::quota::calendar::{Day, Month};
 
 /// Receipts that are verified, or handed out, at a time.
@@ -40,9 +41,9 @@ pub struct ReceiptProof {
 impl ReceiptProof {
     /// What the call cost in all, with every correction; of a correction, what it says itself.
     #[must_use]
-    pub fn total_nanodollars(&self) -> i64 {
+    pub fn total_nanodollars(&self) -> Nanodollars {
         let amounts = self.corrections.iter().map(|one| one.amount_nanodollars);
-        amounts.fold(self.receipt.amount_nanodollars, i64::saturating_add)
+        amounts.fold(self.receipt.amount_nanodollars, Nanodollars::saturating_add)
     }
 }
 

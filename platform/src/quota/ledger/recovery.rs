@@ -9,6 +9,7 @@ use super::journal::JournalRecord;
 use crate::clock::Timestamp;
 use crate::db::HoldId;
 use crate::error::Result;
+use crate::money::Nanodollars;
 use crate::quota::prices::{CallOutcome, Price, PriceTables};
 use berth_providers::{Provider, UsageReport};
 
@@ -25,7 +26,7 @@ pub async fn settle_all(
     prices: &PriceTables,
     left: Vec<JournalRecord<'_>>,
     now: Timestamp,
-    allowance_nanodollars: i64,
+    allowance_nanodollars: Nanodollars,
 ) -> Result<RecoveredEntries> {
     let (mut intents, mut seen, mut settlements) = (Vec::<Intent>::new(), HashMap::new(), HashMap::new());
     let mut corrections = Vec::new();

@@ -11,6 +11,7 @@ use super::store::{self, DayOfAccount, MonthOfAccount};
 use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
 use crate::error::Result;
+use crate::money::Nanodollars;
 use crate::quota::calendar::{Day, Month, Period};
 
 /// Of an allowance, in percent.
@@ -19,7 +20,7 @@ const THRESHOLDS: [i64; 2] = [80, 100];
 /// Raises the alerts that are due after `batch` was booked. Only for periods that were not over when the calls were.
 pub async fn raise_alerts(tx: &Tx, batch: &[LedgerEntry]) -> Result<()> {
     let mut months: HashSet<(AccountId, Month)> = HashSet::new();
-    let mut days: HashMap<(AccountId, Day), i64> = HashMap::new();
+    let mut days: HashMap<(AccountId, Day), Nanodollars> = HashMap::new();
     let mut now = Timestamp(0);
     for entry in batch {
         let (account, at) = (entry.account(), entry.at());
@@ -55,15 +56,15 @@ pub async fn raise_alerts(tx: &Tx, batch: &[LedgerEntry]) -> Result<()> {
 struct PeriodSpend {
     account: AccountId,
     period: Period,
-    allowance_nanodollars: i64,
-    spent_nanodollars: i64,
+    allowance_nanodollars: Nanodollars,
+    spent_nanodollars: Nanodollars,
 }
 
 /// The alerts of a period for the thresholds that its spending reached.
 fn reached(of: &PeriodSpend, now: Timestamp) -> Vec<BudgetAlert> {
     let PeriodSpend { account, period, allowance_nanodollars: allowance, spent_nanodollars: spent } = *of;
-    let is_reached =
-        |percent: i64| spent > 0 && i128::from(spent) * 100 >= i128::from(allowance.max(0)) * i128::from(percent);
+    let whole = allowance.max(Nanodollars::ZERO);
+    let is_reached = |percent| spent > Nanodollars::ZERO && spent.is_at_least_percent_of(percent, whole);
     let raised = THRESHOLDS.into_iter().filter(|percent| is_reached(*percent)).map(|percent| BudgetAlert {
         account_id: account,
         period,
@@ -83,7 +84,7 @@ mod tests {
     fn thresholds_are_reached_to_the_nanodollar() {
         let account = AccountId(uuid::Uuid::from_u128(1));
         let percents = |allowance, spent| {
-            let (allowance_nanodollars, spent_nanodollars) = (allowance, spent);
+            let (allowance_nanodollars, spent_nanodollars) = (Nanodollars(allowance), Nanodollars(spent));
             let of =
                 PeriodSpend { account, period: "2026-11".parse().unwrap(), allowance_nanodollars, spent_nanodollars };
             let raised = reached(&of, Timestamp(0));

@@ -224,9 +224,10 @@ fn report(receipt: &Receipt) {
     let Receipt { id, instance_id, provider, model, held_nanodollars, amount_nanodollars, basis, outcome, .. } =
         receipt;
     if receipt.corrects.is_none() && amount_nanodollars > held_nanodollars {
-        tracing::error!(receipt.id = %id, model, amount_nanodollars, held_nanodollars,
+        tracing::error!(receipt.id = %id, model, amount_nanodollars = amount_nanodollars.0,
+            held_nanodollars = held_nanodollars.0,
             "the provider charged more than its bound; look at the price table and the rules");
     }
-    tracing::debug!(receipt.id = %id, instance.id = %instance_id, provider, model, amount_nanodollars,
-        basis, outcome, "call settled");
+    tracing::debug!(receipt.id = %id, instance.id = %instance_id, provider, model,
+        amount_nanodollars = amount_nanodollars.0, basis, outcome, "call settled");
 }

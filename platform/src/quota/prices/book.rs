@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::tariffs::{Price, Tariff, TokenRates};
 use super::unknown_models;
 use crate::config::{Dollars, MeteredCall, ModelPrice, Providers};
+use crate::money::Nanodollars;
 use berth_providers::Provider;
 use berth_providers::ServiceTier;
 
@@ -144,13 +145,13 @@ fn of_the_operator(providers: &Providers) -> impl Iterator<Item = (&str, String,
 }
 
 fn of_model(price: &ModelPrice) -> Price {
-    let nanodollars = |dollars: Dollars| dollars.nanodollars;
+    let rate = |dollars: Dollars| dollars.nanodollars.0;
     let rates = TokenRates {
-        input: price.input.nanodollars,
-        cache_write: price.cache_write.map(nanodollars),
-        cache_write_long: price.cache_write_long.map(nanodollars),
-        cache_read: price.cache_read.map(nanodollars),
-        output: price.output.nanodollars,
+        input: rate(price.input),
+        cache_write: price.cache_write.map(rate),
+        cache_write_long: price.cache_write_long.map(rate),
+        cache_read: price.cache_read.map(rate),
+        output: rate(price.output),
     };
     Price {
         max_input_tokens: Some(price.max_input_tokens),
@@ -161,7 +162,7 @@ fn of_model(price: &ModelPrice) -> Price {
 
 /// Bytes of a call that is no model's take the place of tokens.
 fn of_call(call: &MeteredCall) -> Price {
-    let byte = call.dollars_per_million_bytes.nanodollars;
+    let byte = call.dollars_per_million_bytes.nanodollars.0;
     let rates = TokenRates { input: byte, cache_write: None, cache_write_long: None, cache_read: None, output: byte };
     Price { call_nanodollars: call.dollars.nanodollars, ..Price::flat(rates) }
 }
@@ -213,11 +214,10 @@ fn read_price(row: &Map<String, Value>) -> anyhow::Result<Price> {
         tiers: in_tiers.chain(fast).collect(),
         standard,
         us_permille: factor("us"),
-        web_search_nanodollars: row
-            .get("search_context_cost_per_query")
-            .and_then(Value::as_object)
-            .and_then(|sizes| sizes.values().filter_map(Value::as_f64).map(|dollars| scaled(dollars, 1e9)).max()),
-        call_nanodollars: 0,
+        web_search_nanodollars: row.get("search_context_cost_per_query").and_then(Value::as_object).and_then(|sizes| {
+            sizes.values().filter_map(Value::as_f64).map(|dollars| Nanodollars(scaled(dollars, 1e9))).max()
+        }),
+        call_nanodollars: Nanodollars::ZERO,
     })
 }
 
@@ -316,7 +316,7 @@ mod tests {
         let sonnet = book.find(&Provider::ANTHROPIC, "claude-sonnet-4-6").unwrap();
         assert_eq!((sonnet.standard.rates.input, sonnet.standard.rates.output), (3_000_000_000, 15_000_000_000));
         assert_eq!(sonnet.standard.rates.cache_write_long, Some(6_000_000_000));
-        assert_eq!((sonnet.us_permille, sonnet.web_search_nanodollars), (Some(1100), Some(10_000_000)));
+        assert_eq!((sonnet.us_permille, sonnet.web_search_nanodollars), (Some(1100), Some(Nanodollars(10_000_000))));
         assert!(sonnet.tariff(ServiceTier::Fast).is_none());
         let haiku = book.find(&Provider::ANTHROPIC, "claude-haiku-5-5").unwrap();
         let long = haiku.standard.long.as_ref().unwrap();
@@ -387,7 +387,7 @@ mod tests {
         let book = PriceBook::read(TABLE, &providers).unwrap();
         let llama = book.find(&Provider::named("groq"), "llama").unwrap();
         assert_eq!((llama.standard.rates.output, llama.max_output_tokens), (800_000_000, Some(8)));
-        assert_eq!(book.find(&Provider::named("weather"), "GET /a").unwrap().call_nanodollars, 2_000_000);
+        assert_eq!(book.find(&Provider::named("weather"), "GET /a").unwrap().call_nanodollars, Nanodollars(2_000_000));
         assert_ne!(book.version, embedded().version);
     }
 }

@@ -4,17 +4,18 @@ use berth_providers::{Demand, InputBound, ServiceTier, TierChoice, Usage, UsageR
 use serde::{Deserialize, Serialize};
 
 use super::tariffs::{Price, TokenRates};
+use crate::money::Nanodollars;
 
 /// The upper bound of the cost of a call, which is the amount of its hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CostBound {
     pub input_tokens: u64,
     pub output_tokens: u64,
-    pub input_nanodollars: i64,
-    pub output_nanodollars: i64,
+    pub input_nanodollars: Nanodollars,
+    pub output_nanodollars: Nanodollars,
     /// Of searches, and of the call as such.
     #[serde(default)]
-    pub other_nanodollars: i64,
+    pub other_nanodollars: Nanodollars,
     /// After a search the model reads everything again.
     #[serde(default)]
     pub reads_again: bool,
@@ -27,7 +28,7 @@ pub struct CostBound {
 impl CostBound {
     /// The hold.
     #[must_use]
-    pub fn total_nanodollars(&self) -> i64 {
+    pub fn total_nanodollars(&self) -> Nanodollars {
         self.input_nanodollars.saturating_add(self.output_nanodollars).saturating_add(self.other_nanodollars)
     }
 }
@@ -54,7 +55,7 @@ pub fn bound(price: &Price, demand: &Demand) -> Result<CostBound, UnboundedCost>
         TierChoice::Named(tier) => Some(price.tariff(tier).ok_or(UnboundedCost::Tier(tier))?),
     };
     let search = match demand.web_searches {
-        0 => 0,
+        0 => Nanodollars::ZERO,
         _ => price.web_search_nanodollars.ok_or(UnboundedCost::WebSearch)?,
     };
     let readings = demand.web_searches.saturating_add(1);
@@ -85,10 +86,10 @@ pub fn bound(price: &Price, demand: &Demand) -> Result<CostBound, UnboundedCost>
     })
 }
 
-/// What `usage` costs at `price`, in nano-dollars: in the tier in which it was served, or, where that has no price, at
+/// What `usage` costs at `price`: in the tier in which it was served, or, where that has no price, at
 /// the dearest there is.
 #[must_use]
-pub fn cost(price: &Price, usage: &Usage) -> i64 {
+pub fn cost(price: &Price, usage: &Usage) -> Nanodollars {
     let is_long = price.is_long(usage.all_input_tokens());
     let served = price.tariff(usage.tier).map(|tariff| tariff.rates(is_long));
     let rate = |of: fn(&TokenRates) -> i64| {
@@ -103,7 +104,7 @@ pub fn cost(price: &Price, usage: &Usage) -> i64 {
         (usage.cache_read_tokens, rate(TokenRates::read)),
         (usage.output_tokens, rate(|r| r.output)),
     ];
-    let searches = times(usage.web_searches, price.web_search_nanodollars.unwrap_or(0));
+    let searches = times(usage.web_searches, price.web_search_nanodollars.unwrap_or_default());
     charge_for(&tokens, factor).saturating_add(searches).saturating_add(price.call_nanodollars)
 }
 
@@ -115,22 +116,27 @@ pub fn is_priced(price: &Price, usage: &Usage) -> bool {
 }
 
 /// Tokens times nano-dollars per million, times a factor in thousandths, rounded up once at the end.
-fn charge_for(parts: &[(u64, i64)], permille: i64) -> i64 {
+fn charge_for(parts: &[(u64, i64)], permille: i64) -> Nanodollars {
     let sum = parts
         .iter()
         .fold(0_i128, |sum, (tokens, rate)| sum.saturating_add(i128::from(*tokens).saturating_mul(i128::from(*rate))));
     let scaled = sum.saturating_mul(i128::from(permille));
-    i64::try_from(scaled.saturating_add(999_999_999) / 1_000_000_000).unwrap_or(i64::MAX)
+    within_i64(scaled.saturating_add(999_999_999) / 1_000_000_000)
 }
 
-/// What `part` of `whole` is of `nanodollars`, rounded up; all of it at most.
-fn share(nanodollars: i64, part: u64, whole: u64) -> i64 {
+/// The share of `amount` that `part` has in `whole`, rounded up; all of it at most.
+fn share(amount: Nanodollars, part: u64, whole: u64) -> Nanodollars {
     let (part, whole) = (i128::from(part.min(whole)), i128::from(whole.max(1)));
-    i64::try_from((i128::from(nanodollars) * part + whole - 1) / whole).unwrap_or(i64::MAX)
+    within_i64((i128::from(amount.0) * part + whole - 1) / whole)
 }
 
-fn times(count: u64, nanodollars: i64) -> i64 {
-    i64::try_from(i128::from(count).saturating_mul(i128::from(nanodollars))).unwrap_or(i64::MAX)
+fn times(count: u64, amount: Nanodollars) -> Nanodollars {
+    within_i64(i128::from(count).saturating_mul(i128::from(amount.0)))
+}
+
+/// An amount that was computed in 128 bits; the largest there is where it does not fit, so that no account can pay it.
+fn within_i64(nanodollars: i128) -> Nanodollars {
+    i64::try_from(nanodollars).map_or(Nanodollars::MAX, Nanodollars)
 }
 
 /// How a call ended.
@@ -182,7 +188,7 @@ impl ChargeBasis {
 /// The amount a receipt shows, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Charge {
-    pub amount_nanodollars: i64,
+    pub amount_nanodollars: Nanodollars,
     pub basis: ChargeBasis,
     pub usage: Usage,
 }
@@ -201,7 +207,7 @@ pub struct Charge {
 pub fn charge(price: &Price, hold: &CostBound, seen: UsageReport) -> Charge {
     let held = hold.total_nanodollars();
     let (amount_nanodollars, basis, usage) = match seen {
-        UsageReport::NoCharge => (0, ChargeBasis::Provider, Usage::default()),
+        UsageReport::NoCharge => (Nanodollars::ZERO, ChargeBasis::Provider, Usage::default()),
         UsageReport::Final(usage) if !is_priced(price, &usage) => {
             (cost(price, &usage).max(held), ChargeBasis::Held, usage)
         }
@@ -228,10 +234,10 @@ pub fn charge(price: &Price, hold: &CostBound, seen: UsageReport) -> Charge {
     Charge { amount_nanodollars, basis, usage }
 }
 
-/// Nano-dollars as dollars, exactly: `$1.50`, `$0.000031`; at least two decimals, and as many more as it takes.
+/// An amount in dollars, exactly: `$1.50`, `$0.000031`; at least two decimals, and as many more as it takes.
 #[must_use]
-pub fn dollars(nanodollars: i64) -> String {
-    let (sign, n) = (if nanodollars < 0 { "-" } else { "" }, nanodollars.unsigned_abs());
+pub fn dollars(amount: Nanodollars) -> String {
+    let (sign, n) = (if amount < Nanodollars::ZERO { "-" } else { "" }, amount.0.unsigned_abs());
     let digits = format!("{:09}", n % 1_000_000_000);
     let kept = digits.trim_end_matches('0').len().max(2);
     format!("{sign}${}.{}", n / 1_000_000_000, &digits[..kept])

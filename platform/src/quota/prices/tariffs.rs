@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use berth_providers::{CacheWrites, ServiceTier};
 use serde::{Deserialize, Serialize};
 
+use crate::money::Nanodollars;
+
 /// Nano-dollars per million tokens, for each class of token. A class without its own price costs what fresh input does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenRates {
@@ -67,9 +69,9 @@ pub struct Price {
     /// Factor in thousandths when the provider computes in the United States only.
     pub us_permille: Option<i64>,
     /// For each search of the web; `None`: it may not search.
-    pub web_search_nanodollars: Option<i64>,
+    pub web_search_nanodollars: Option<Nanodollars>,
     /// For each call, whatever it uses.
-    pub call_nanodollars: i64,
+    pub call_nanodollars: Nanodollars,
 }
 
 impl Price {
@@ -83,7 +85,7 @@ impl Price {
             tiers: BTreeMap::new(),
             us_permille: None,
             web_search_nanodollars: None,
-            call_nanodollars: 0,
+            call_nanodollars: Nanodollars::ZERO,
         }
     }
 

@@ -27,7 +27,7 @@ pub fn of<'a>(prices: impl Iterator<Item = &'a Price> + Clone) -> Option<Price> 
             .collect::<BTreeMap<_, _>>(),
         us_permille: prices.clone().map(|price| price.us_permille.unwrap_or(1000)).max(),
         web_search_nanodollars: prices.clone().filter_map(|price| price.web_search_nanodollars).max(),
-        call_nanodollars: prices.map(|price| price.call_nanodollars).max().unwrap_or(0),
+        call_nanodollars: prices.map(|price| price.call_nanodollars).max().unwrap_or_default(),
     })
 }
 

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::money::Nanodollars;
 use crate::quota::prices::rules::{bound, cost};
 use berth_providers::{CacheWrites, Demand, InputBound, Provider, TierChoice, Usage};
 
@@ -35,8 +36,8 @@ fn price() -> impl Strategy<Value = Price> {
                 standard,
                 tiers,
                 us_permille,
-                web_search_nanodollars: search,
-                call_nanodollars: call,
+                web_search_nanodollars: search.map(Nanodollars),
+                call_nanodollars: Nanodollars(call),
             }
         },
     )

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::clock::Timestamp;
+use crate::money::Nanodollars;
 use crate::quota::admission::{Books, RateLimitState, RateLimits};
 use crate::quota::calendar::{Day, Month};
 
@@ -10,14 +11,14 @@ use crate::quota::calendar::{Day, Month};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AccountBudget {
     pub period: Month,
-    pub allowance_nanodollars: i64,
+    pub allowance_nanodollars: Nanodollars,
     /// Given beyond the allowance and not used by earlier months.
-    pub credit_nanodollars: i64,
-    pub spent_nanodollars: i64,
+    pub credit_nanodollars: Nanodollars,
+    pub spent_nanodollars: Nanodollars,
     /// Held for calls in flight; not spendable meanwhile.
-    pub held_nanodollars: i64,
+    pub held_nanodollars: Nanodollars,
     /// What may still be promised to calls: of the month, and of today where today has a limit.
-    pub left_nanodollars: i64,
+    pub left_nanodollars: Nanodollars,
     /// The day on which the month's allowance is whole again, at midnight in UTC: `2026-12-01`.
     pub resets_on: Day,
     pub today: DayBudget,
@@ -31,10 +32,10 @@ pub struct AccountBudget {
 pub struct DayBudget {
     pub day: Day,
     /// `None`: the month's is all that limits it.
-    pub allowance_nanodollars: Option<i64>,
-    pub spent_nanodollars: i64,
-    pub held_nanodollars: i64,
-    pub left_nanodollars: Option<i64>,
+    pub allowance_nanodollars: Option<Nanodollars>,
+    pub spent_nanodollars: Nanodollars,
+    pub held_nanodollars: Nanodollars,
+    pub left_nanodollars: Option<Nanodollars>,
     pub resets_on: Day,
 }
 

@@ -9,6 +9,7 @@ use super::sums::{ModelSpend, MonthSpend, SpendBreakdown, SpendGroup, SpendScope
 use crate::clock::Clock;
 use crate::db::{AccountId, Db};
 use crate::error::Result;
+use crate::money::Nanodollars;
 use crate::quota::admission::Admission;
 use crate::quota::calendar::{Day, DayRange, Month};
 use crate::quota::ledger::Ledger;
@@ -76,10 +77,10 @@ impl Reports {
         let mut sums = SpendBreakdown {
             by_model: store::spend_by_model(db, SpendScope::Account(account), days).await?,
             by_agent: store::spend_by(db, account, days, SpendGroup::Agent, AGENTS_NAMED).await?,
-            other_agents_nanodollars: 0,
+            other_agents_nanodollars: Nanodollars::ZERO,
             by_day,
         };
-        let named: i64 = sums.by_agent.iter().map(|agent| agent.amount_nanodollars).sum();
+        let named: Nanodollars = sums.by_agent.iter().map(|agent| agent.amount_nanodollars).sum();
         sums.other_agents_nanodollars = sums.total_nanodollars() - named;
         Ok(sums)
     }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::db::AccountId;
+use crate::money::Nanodollars;
 use crate::quota::calendar::{Day, Month};
 
 /// What a month's or a day's calls of one model came to.
@@ -14,7 +15,7 @@ pub struct ModelSpend {
     /// All classes of input together: fresh, written to and read from the cache.
     pub input_tokens: i64,
     pub output_tokens: i64,
-    pub amount_nanodollars: i64,
+    pub amount_nanodollars: Nanodollars,
 }
 
 /// What something of one name came to: an agent, or a day.
@@ -25,15 +26,15 @@ pub struct NamedSpend {
     /// All classes of input together: fresh, written to and read from the cache.
     pub input_tokens: i64,
     pub output_tokens: i64,
-    pub amount_nanodollars: i64,
+    pub amount_nanodollars: Nanodollars,
 }
 
 /// What an account could spend in a month, and did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MonthSpend {
     pub period: Month,
-    pub allowance_nanodollars: i64,
-    pub spent_nanodollars: i64,
+    pub allowance_nanodollars: Nanodollars,
+    pub spent_nanodollars: Nanodollars,
 }
 
 /// What some days were spent on.
@@ -44,7 +45,7 @@ pub struct SpendBreakdown {
     /// Dearest first; an empty name is of calls that named no agent.
     pub by_agent: Vec<NamedSpend>,
     /// What agents spent that are not named in `by_agent`.
-    pub other_agents_nanodollars: i64,
+    pub other_agents_nanodollars: Nanodollars,
     /// Days with calls, in their order.
     pub by_day: Vec<NamedSpend>,
 }
@@ -52,7 +53,7 @@ pub struct SpendBreakdown {
 impl SpendBreakdown {
     /// What all of it came to.
     #[must_use]
-    pub fn total_nanodollars(&self) -> i64 {
+    pub fn total_nanodollars(&self) -> Nanodollars {
         self.by_day.iter().map(|day| day.amount_nanodollars).sum()
     }
 }
@@ -83,7 +84,7 @@ pub enum AccountOrder {
 /// What all accounts could spend and did spend in a month.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AllowanceTotals {
-    pub spent_nanodollars: i64,
+    pub spent_nanodollars: Nanodollars,
     /// Accounts that made a call.
     pub accounts: i64,
     /// Of these, how many spent at least four fifths of their allowance.
@@ -94,8 +95,8 @@ pub struct AllowanceTotals {
 #[derive(Clone, Copy, Debug)]
 pub struct AccountMonth {
     pub account: AccountId,
-    pub allowance_nanodollars: i64,
-    pub spent_nanodollars: i64,
+    pub allowance_nanodollars: Nanodollars,
+    pub spent_nanodollars: Nanodollars,
 }
 
 /// What was booked for one day and model.
@@ -104,5 +105,5 @@ pub struct BookedSpend {
     pub day: Day,
     pub provider: String,
     pub model: String,
-    pub amount_nanodollars: i64,
+    pub amount_nanodollars: Nanodollars,
 }

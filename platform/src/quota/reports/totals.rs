@@ -6,6 +6,7 @@ use super::store;
 use super::sums::{AccountMonth, AccountOrder, AllowanceTotals, ModelSpend, NamedSpend, SpendScope};
 use crate::db::AccountId;
 use crate::error::{Error, Result};
+use crate::money::Nanodollars;
 use crate::quota::calendar::{Day, Month};
 
 /// Accounts of one page.
@@ -14,7 +15,7 @@ pub const PAGE_SIZE: u64 = 50;
 /// What all accounts did in one month.
 #[derive(Clone, Debug)]
 pub struct MonthTotals {
-    pub spent_nanodollars: i64,
+    pub spent_nanodollars: Nanodollars,
     /// Accounts that made a call.
     pub accounts: i64,
     /// Of these, how many spent at least four fifths of their allowance.
@@ -29,11 +30,11 @@ pub struct MonthTotals {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccountSpend {
     pub account: AccountId,
-    pub allowance_nanodollars: i64,
-    pub spent_nanodollars: i64,
-    pub today_nanodollars: i64,
+    pub allowance_nanodollars: Nanodollars,
+    pub spent_nanodollars: Nanodollars,
+    pub today_nanodollars: Nanodollars,
     /// For calls in flight, by what this platform knows.
-    pub held_nanodollars: i64,
+    pub held_nanodollars: Nanodollars,
 }
 
 impl Reports {
@@ -58,17 +59,17 @@ impl Reports {
             account: one.account,
             allowance_nanodollars: one.allowance_nanodollars,
             spent_nanodollars: one.spent_nanodollars,
-            today_nanodollars: today.get(&one.account).copied().unwrap_or(0),
+            today_nanodollars: today.get(&one.account).copied().unwrap_or_default(),
             held_nanodollars: self
                 .admission
                 .opened(one.account)
-                .map_or(0, |books| books.lock().month().held_nanodollars),
+                .map_or(Nanodollars::ZERO, |books| books.lock().month().held_nanodollars),
         };
         Ok(months.into_iter().map(row).collect())
     }
 
     /// What all accounts spent today.
-    pub async fn spent_today_by_all(&self) -> Result<i64> {
+    pub async fn spent_today_by_all(&self) -> Result<Nanodollars> {
         self.ledger.settled().await;
         let days = store::spend_of_all_by_day(self.db.read(), &Day::of(self.clock.now()).alone()).await?;
         Ok(days.iter().map(|day| day.amount_nanodollars).sum())
@@ -76,7 +77,7 @@ impl Reports {
 
     /// The sum of the holds of all accounts' calls in flight, from the books in this platform's memory.
     #[must_use]
-    pub fn held_by_all(&self) -> i64 {
+    pub fn held_by_all(&self) -> Nanodollars {
         self.admission.all_opened().iter().map(|books| books.lock().month().held_nanodollars).sum()
     }
 

@@ -11,6 +11,7 @@ use crate::app::App;
 use crate::http::format::column;
 use crate::http::page::Page;
 use crate::http::problem::{HandlerResult, Problem};
+use crate::money::Nanodollars;
 use crate::quota::reports::{BillDifference, BilledAmounts, total_difference};
 use crate::web::page_head::PageHead;
 
@@ -81,7 +82,8 @@ struct LabelledAmounts<'a> {
 }
 
 fn rows(all: &[LabelledAmounts<'_>]) -> Vec<BillDifferenceRow> {
-    let texts = |of: fn(&BilledAmounts) -> i64| column(&all.iter().map(|one| of(&one.amounts)).collect::<Vec<_>>());
+    let texts =
+        |of: fn(&BilledAmounts) -> Nanodollars| column(&all.iter().map(|one| of(&one.amounts)).collect::<Vec<_>>());
     let billed = texts(|amounts| amounts.billed_nanodollars);
     let booked = texts(|amounts| amounts.booked_nanodollars);
     let margins = texts(BilledAmounts::margin_nanodollars);

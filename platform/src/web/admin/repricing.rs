@@ -143,7 +143,7 @@ async fn rerated(app: &App, version: String, typed: RepricingForm, mode: Reprici
 pub fn repricing_view(found: &RepricingResult, known: &[AccountView]) -> RepricingView {
     let mut accounts: Vec<&AccountRepricing> = found.accounts.iter().collect();
     // By size whatever the sign: a large refund is as interesting as a large charge.
-    accounts.sort_by_key(|one| std::cmp::Reverse(one.nanodollars.unsigned_abs()));
+    accounts.sort_by_key(|one| std::cmp::Reverse(one.nanodollars.0.unsigned_abs()));
     let shown = &accounts[..accounts.len().min(MOST_ROWS)];
     let differences = column(&shown.iter().map(|one| one.nanodollars).collect::<Vec<_>>());
     let row = |(one, difference): (&&AccountRepricing, String)| RepricedUserRow {

@@ -11,6 +11,7 @@ use crate::accounts::Session;
 use crate::app::App;
 use crate::http::list::ListView;
 use crate::http::problem::HandlerResult;
+use crate::money::Nanodollars;
 use crate::quota::Receipt;
 
 /// `GET /api/usage?month=2026-11`: the budget as it is now, and the usage of a month, by default the present one.
@@ -32,7 +33,7 @@ pub async fn usage(
         // The budget of a past month is closed: nothing is held or left of it.
         let before = months.iter().find(|before| before.period == month);
         view["allowance_nanodollars"] = json!(before.map_or(left.allowance_nanodollars, |m| m.allowance_nanodollars));
-        view["spent_nanodollars"] = json!(before.map_or(0, |month| month.spent_nanodollars));
+        view["spent_nanodollars"] = json!(before.map_or(Nanodollars::ZERO, |month| month.spent_nanodollars));
         view["held_nanodollars"] = json!(0);
         view["left_nanodollars"] = json!(0);
         view["period"] = json!(month);

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::http::format::about;
 use crate::http::page::Page;
 use crate::http::problem::HandlerResult;
+use crate::money::Nanodollars;
 use crate::quota::Month;
 use crate::quota::reports::SpendBreakdown;
 use crate::web::own_keys;
@@ -129,7 +130,7 @@ pub fn page(head: PageHead, month: Month, sums: &SpendBreakdown, today: Option<&
         chart: (!days.is_empty()).then(|| DayChart::of(&month.days().map(String::from).collect::<Vec<_>>(), &days)),
         models: rows(
             sums.by_model.iter().map(named_model),
-            0,
+            Nanodollars::ZERO,
             today.map(|today| today.by_model.iter().map(named_model)),
         ),
         agents: rows(

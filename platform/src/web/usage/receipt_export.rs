@@ -13,6 +13,7 @@ use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::http::format::{Moment, dollars};
 use crate::http::problem::HandlerResult;
+use crate::money::Nanodollars;
 use crate::quota::Receipt;
 
 #[derive(Deserialize)]
@@ -151,8 +152,8 @@ fn jsonl(receipt: &Receipt) -> String {
 }
 
 /// An amount in dollars without the dollar sign.
-fn plain(nanodollars: i64) -> String {
-    dollars(nanodollars).replace('$', "")
+fn plain(amount: Nanodollars) -> String {
+    dollars(amount).replace('$', "")
 }
 
 /// Text that others chose (model, agent, reason). A spreadsheet takes a field that begins like this for a formula, which

@@ -2,6 +2,7 @@
 
 use crate::clock::Timestamp;
 use crate::http::format::{Moment, column, dollars, grouped};
+use crate::money::Nanodollars;
 use crate::quota::Receipt;
 use crate::quota::admission::Payer;
 use crate::quota::ledger::ReceiptProof;
@@ -217,7 +218,7 @@ fn told(receipt: &Receipt, amount: &str) -> String {
         ("provider", "refused") => {
             format!("The provider refused the call, so nothing was charged of the {held} held for it.")
         }
-        ("provider", _) if receipt.amount_nanodollars == 0 => {
+        ("provider", _) if receipt.amount_nanodollars == Nanodollars::ZERO => {
             format!("The provider charged nothing, so the {held} held for the call was released.")
         }
         ("provider", _) => format!(

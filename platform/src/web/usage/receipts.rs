@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::http::format::{Moment, dollars};
 use crate::http::page::Page;
 use crate::http::problem::HandlerResult;
+use crate::money::Nanodollars;
 use crate::quota::ledger::ReceiptProof;
 use crate::web::page_head::PageHead;
 
@@ -106,7 +107,7 @@ pub fn page(head: PageHead, proof: &ReceiptProof, key: String) -> ReceiptPage {
         amount: dollars(receipt.amount_nanodollars),
         what: match (receipt.corrects, receipt.amount_nanodollars) {
             (None, _) => "for a call of",
-            (Some(_), ..0) => "given back of a call of",
+            (Some(_), Nanodollars(..0)) => "given back of a call of",
             (Some(_), _) => "more for a call of",
         },
         model: receipt.model.clone(),

@@ -11,6 +11,7 @@ use berth::http::problem::ErrorPage;
 use berth::instances::{
     AwakeLedger, Cause, DeclaredJob, Fact, InstanceStatus, LastWork, OpenWork, WakeStage, Wish, Work,
 };
+use berth::money::Nanodollars;
 use berth::web::account_deletion::{DeleteAccountPage, DeletionScheduledPage, DeletionStartedPage};
 use berth::web::admin::users::{InstanceCell, UserRow, UsersPage};
 use berth::web::dashboard::{DashboardPage, HistoryRow, SessionRow};
@@ -201,7 +202,7 @@ fn dashboard(status: &InstanceStatus, spent: i64, held: i64) -> String {
         calls: format::grouped(calls),
         input_tokens: format::grouped(input),
         output_tokens: format::grouped(output),
-        amount: format::dollars(amount),
+        amount: format::dollars(Nanodollars(amount)),
     };
     html(&DashboardPage {
         head: admin_head("alice"),
@@ -218,9 +219,9 @@ fn dashboard(status: &InstanceStatus, spent: i64, held: i64) -> String {
         ],
         spend: UsageCardView {
             month: "November 2026".into(),
-            spent: format::dollars(spent),
-            held: format::dollars(held),
-            left: format::dollars(5_000_000_000 - spent - held),
+            spent: format::dollars(Nanodollars(spent)),
+            held: format::dollars(Nanodollars(held)),
+            left: format::dollars(Nanodollars(5_000_000_000 - spent - held)),
             allowance: "$5.00".into(),
             spent_share: spent / 500_000,
             held_share: held / 500_000,

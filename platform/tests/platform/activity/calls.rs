@@ -25,7 +25,7 @@ async fn a_call_is_work_until_it_is_settled_although_its_caller_hung_up() {
     }
     scene.town.app.quota.settled().await;
     let spend = scene.town.app.quota.reports.budget(account).await.unwrap();
-    assert!(spend.spent_nanodollars > 0 && spend.held_nanodollars == 0, "{spend:?}");
+    assert!(spend.spent_nanodollars.0 > 0 && spend.held_nanodollars.0 == 0, "{spend:?}");
     assert_eq!(scene.last().unwrap().work, Work::AiCall);
 }
 

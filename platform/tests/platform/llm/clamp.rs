@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use berth::handle::Handle;
+use berth::money::Nanodollars;
 use berth::quota::admission::AccountLimits;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -26,7 +27,7 @@ const LOWERED_TO: &str = "x-berth-max-tokens";
 async fn nearly_spent(database: Database) -> (QuotaPlatform, StubProvider) {
     let (provider, address) = StubProvider::listen().await;
     let world = QuotaPlatform::on(database, |config| {
-        config.limits.month_nanodollars = LEFT;
+        config.limits.month_nanodollars = Nanodollars(LEFT);
         config.anthropic.url = format!("http://{address}");
         config.openai.url = format!("http://{address}");
     })
@@ -57,7 +58,7 @@ fn lowered_to(answer: &reqwest::Response) -> Option<i64> {
 }
 
 async fn held(world: &QuotaPlatform, person: &Person) -> i64 {
-    world.app.quota.ledger.receipts(person.instance.account, 1).await.unwrap()[0].held_nanodollars
+    world.app.quota.ledger.receipts(person.instance.account, 1).await.unwrap()[0].held_nanodollars.0
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -217,8 +218,8 @@ async fn a_call_is_refused_when_only_a_useless_answer_would_fit() {
     }
     // The remaining budget now buys a dozen tokens of the dearer model.
     let mut own = world.app.quota.admission.own_limits(alice.instance.account).await.unwrap();
-    let spent = world.spend_at_rest(&alice).await.spent_nanodollars;
-    own = AccountLimits { month_nanodollars: Some(spent + 10_000_000), ..own };
+    let spent = world.spend_at_rest(&alice).await.spent_nanodollars.0;
+    own = AccountLimits { month_nanodollars: Some(Nanodollars(spent + 10_000_000)), ..own };
     world.app.quota.admission.set_limits(&Handle::parse("alice").unwrap(), own, "operator").await.unwrap();
     world.app.quota.admission.reload(alice.instance.account).await.unwrap();
     provider.requests();
@@ -237,7 +238,7 @@ async fn a_call_is_refused_when_only_a_useless_answer_would_fit() {
 async fn the_daily_budget_and_the_tokens_a_minute_shorten_an_answer_as_well() {
     let (provider, address) = StubProvider::listen().await;
     let world = QuotaPlatform::on(sqlite().await, |config| {
-        config.limits.day_nanodollars = Some(LEFT);
+        config.limits.day_nanodollars = Some(Nanodollars(LEFT));
         config.limits.tokens_a_minute = Some(3000);
         config.openai.url = format!("http://{address}");
     })
@@ -286,7 +287,7 @@ async fn a_hundred_calls_at_once_use_the_budget_to_the_last_token_and_no_more() 
         let gate = Arc::new(Semaphore::new(0));
         let address = gated(gate.clone()).await;
         let world = QuotaPlatform::on(database, |config| {
-            config.limits.month_nanodollars = 7_777_777;
+            config.limits.month_nanodollars = Nanodollars(7_777_777);
             config.openai.url = format!("http://{address}");
         })
         .await;
@@ -300,7 +301,7 @@ async fn a_hundred_calls_at_once_use_the_budget_to_the_last_token_and_no_more() 
             assert_eq!((refused.status().as_u16(), lowered_to(&refused)), (429, None), "{kind}");
         }
         let spend = world.app.quota.reports.budget(alice.instance.account).await.unwrap();
-        assert!((0..500).contains(&spend.left_nanodollars), "{kind}: {spend:?}");
+        assert!((0..500).contains(&spend.left_nanodollars.0), "{kind}: {spend:?}");
         gate.add_permits(100);
         let mut lowered = Vec::new();
         while let Some(made) = calls.next().await {
@@ -311,8 +312,8 @@ async fn a_hundred_calls_at_once_use_the_budget_to_the_last_token_and_no_more() 
         assert!(lowered.len() == 1 && (256..2000).contains(&lowered[0]), "{kind}: {lowered:?}");
         until_settled(&world, alice.instance.account).await;
         let receipts = world.app.quota.ledger.receipts(alice.instance.account, 100).await.unwrap();
-        let held: i64 = receipts.iter().map(|receipt| receipt.held_nanodollars).sum();
-        assert_eq!((receipts.len(), held), (8, spend.held_nanodollars), "{kind}");
-        assert_eq!(held + spend.left_nanodollars, 7_777_777, "{kind}");
+        let held: i64 = receipts.iter().map(|receipt| receipt.held_nanodollars.0).sum();
+        assert_eq!((receipts.len(), held), (8, spend.held_nanodollars.0), "{kind}");
+        assert_eq!(held + spend.left_nanodollars.0, 7_777_777, "{kind}");
     }
 }

@@ -1,6 +1,7 @@
 //! Providers from the operator's file: models behind a known wire format, and APIs with a price per call.
 
 use berth::config::Providers;
+use berth::money::Nanodollars;
 use serde_json::{Value, json as value};
 
 use super::transcripts::recorded;
@@ -30,7 +31,7 @@ async fn with_providers() -> (QuotaPlatform, Person, StubProvider) {
     let Ok(providers) = Providers::parse(&file.to_string()) else { panic!("the file is wrong") };
     let world = QuotaPlatform::on(sqlite().await, |config| {
         config.providers = providers;
-        config.limits.month_nanodollars = 100_000_000_000_000;
+        config.limits.month_nanodollars = Nanodollars(100_000_000_000_000);
     })
     .await;
     let alice = world.person("alice").await;
@@ -38,7 +39,7 @@ async fn with_providers() -> (QuotaPlatform, Person, StubProvider) {
 }
 
 async fn spent(world: &QuotaPlatform, person: &Person) -> i64 {
-    world.spend_at_rest(person).await.spent_nanodollars
+    world.spend_at_rest(person).await.spent_nanodollars.0
 }
 
 #[tokio::test(flavor = "multi_thread")]

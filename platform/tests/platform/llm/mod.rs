@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth::instances::Cause;
+use berth::money::Nanodollars;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json as value};
 use sha2::{Digest as _, Sha256};
@@ -103,11 +104,11 @@ async fn receipts_add_up_to_the_usage_that_the_provider_served() {
     let sum = |of: fn(&berth::quota::reports::ModelSpend) -> i64| models.iter().map(of).sum::<i64>();
     assert_eq!(sum(|model| model.input_tokens), served["input_tokens"].as_i64().unwrap());
     assert_eq!(sum(|model| model.output_tokens), served["output_tokens"].as_i64().unwrap());
-    assert_eq!(sum(|model| model.amount_nanodollars), spend.spent_nanodollars);
+    assert_eq!(sum(|model| model.amount_nanodollars.0), spend.spent_nanodollars.0);
     let tokens = |name: &str| served[name].as_i64().unwrap();
-    assert_eq!(spend.spent_nanodollars, tokens("input_tokens") * 100 + tokens("output_tokens") * 500);
+    assert_eq!(spend.spent_nanodollars.0, tokens("input_tokens") * 100 + tokens("output_tokens") * 500);
     let allowance = json(alice.get(&world, "/budget").send().await.unwrap()).await;
-    assert_eq!(allowance["left_nanodollars"], spend.allowance_nanodollars - spend.spent_nanodollars);
+    assert_eq!(allowance["left_nanodollars"], spend.allowance_nanodollars.0 - spend.spent_nanodollars.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -247,7 +248,9 @@ async fn the_allowance_is_kept_and_no_hold_remains_however_calls_end() {
     const ENDINGS: [&str; 5] =
         ["", "x-demo-fault=break", "x-demo-fault=overloaded", "x-demo-fault=status-529", "hang up"];
     for database in databases().await {
-        let world = Arc::new(QuotaPlatform::on(database, |config| config.limits.month_nanodollars = 12_000_000).await);
+        let world = Arc::new(
+            QuotaPlatform::on(database, |config| config.limits.month_nanodollars = Nanodollars(12_000_000)).await,
+        );
         let alice = Arc::new(world.person("alice").await);
         let calls = (0..40).map(|number: usize| {
             let (world, alice) = (world.clone(), alice.clone());
@@ -269,7 +272,7 @@ async fn the_allowance_is_kept_and_no_hold_remains_however_calls_end() {
         futures_util::future::join_all(calls).await;
         until_settled(&world, alice.instance.account).await;
         let spend = world.spend_at_rest(&alice).await;
-        assert!(spend.spent_nanodollars <= spend.allowance_nanodollars, "{}: {spend:?}", world.kind());
+        assert!(spend.spent_nanodollars.0 <= spend.allowance_nanodollars.0, "{}: {spend:?}", world.kind());
         let served = world.served().await;
         assert!(served["calls"].as_i64().unwrap() > 2, "{}: hardly anything was admitted: {served}", world.kind());
     }
@@ -295,7 +298,7 @@ async fn a_token_is_valid_only_from_its_own_instance() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_have_the_providers_wire_format() {
-    let world = QuotaPlatform::on(sqlite().await, |config| config.limits.month_nanodollars = 1000).await;
+    let world = QuotaPlatform::on(sqlite().await, |config| config.limits.month_nanodollars = Nanodollars(1000)).await;
     let alice = world.person("alice").await;
     let refused = alice.post(&world, MESSAGES, &message("hi", true)).send().await.unwrap();
     assert_eq!((refused.status().as_u16(), &refused.headers()["x-should-retry"]), (429, &"false".parse().unwrap()));
@@ -424,7 +427,7 @@ async fn leave_when_held(
 ) {
     let call = tokio::spawn(call);
     for _ in 0..500 {
-        if world.app.quota.reports.budget(person.instance.account).await.unwrap().held_nanodollars > 0 {
+        if world.app.quota.reports.budget(person.instance.account).await.unwrap().held_nanodollars.0 > 0 {
             call.abort();
             return;
         }
@@ -436,7 +439,7 @@ async fn leave_when_held(
 /// Waits until no money is held, which means that the proxy has noticed the disconnect.
 async fn until_settled(world: &QuotaPlatform, account: berth::db::AccountId) {
     for _ in 0..500 {
-        if world.app.quota.reports.budget(account).await.unwrap().held_nanodollars == 0 {
+        if world.app.quota.reports.budget(account).await.unwrap().held_nanodollars.0 == 0 {
             assert_eq!(world.app.quota.disagreements().await.unwrap(), Vec::<String>::new());
             return;
         }

@@ -9,6 +9,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::response::Response;
 use berth::handle::Handle;
+use berth::money::Nanodollars;
 use berth::quota::admission::AccountLimits;
 use tokio::net::TcpListener;
 use tower::ServiceExt as _;
@@ -60,7 +61,7 @@ async fn the_official_sdks_work_unchanged_and_do_not_retry_a_spent_allowance() {
     world.app.quota.admission.set_limits(&Handle::parse("slow").unwrap(), own, "the operator").await.unwrap();
     // Less than the longest answer of the demo model can cost.
     let mut own = world.app.quota.admission.own_limits(frugal.instance.account).await.unwrap();
-    own = AccountLimits { month_nanodollars: Some(2_000_000), ..own };
+    own = AccountLimits { month_nanodollars: Some(Nanodollars(2_000_000)), ..own };
     world.app.quota.admission.set_limits(&Handle::parse("frugal").unwrap(), own, "the operator").await.unwrap();
     let run = tokio::process::Command::new(python())
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/sdk_calls.py"))

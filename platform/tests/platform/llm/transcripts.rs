@@ -26,7 +26,7 @@ fn body(path: &str, more: &Value) -> Value {
 
 /// The bytes that the client received, and the amount that the call was charged.
 async fn received(world: &QuotaPlatform, person: &Person, path: &str, body: &Value) -> (Vec<u8>, i64) {
-    let spent = async || world.spend_at_rest(person).await.spent_nanodollars;
+    let spent = async || world.spend_at_rest(person).await.spent_nanodollars.0;
     let before = spent().await;
     let answer = person.post(world, path, body).send().await.unwrap();
     assert_eq!(answer.status(), 200, "{path}: {}", answer.text().await.unwrap());

@@ -2,6 +2,7 @@
 
 use berth::config::Providers;
 use berth::error::Error;
+use berth::money::Nanodollars;
 
 use super::*;
 use crate::llm::transcripts::recorded;
@@ -33,8 +34,8 @@ async fn a_call_goes_out_under_its_owners_key_alone_and_costs_the_budget_nothing
         has_spent_nothing(&world, &alice).await;
         for receipt in receipts(&world, &alice).await {
             let Receipt { held_nanodollars, amount_nanodollars, payer, input_tokens, worth_nanodollars, .. } = &receipt;
-            assert_eq!((*held_nanodollars, *amount_nanodollars, payer.as_str()), (0, 0, "own_key"), "{receipt:?}");
-            let worth = if receipt.model == "berth-demo" { WORTH } else { worth_nanodollars.unwrap() };
+            assert_eq!((held_nanodollars.0, amount_nanodollars.0, payer.as_str()), (0, 0, "own_key"), "{receipt:?}");
+            let worth = if receipt.model == "berth-demo" { Nanodollars(WORTH) } else { worth_nanodollars.unwrap() };
             assert_eq!((*input_tokens, *worth_nanodollars), (1, Some(worth)), "{receipt:?}");
         }
         assert_eq!(receipts(&world, &alice).await.len(), 4, "a call that no provider charges for has no receipt");
@@ -42,7 +43,7 @@ async fn a_call_goes_out_under_its_owners_key_alone_and_costs_the_budget_nothing
         let says = bob.post(&world, MESSAGES, &message("berth-demo")).send().await.unwrap();
         assert_eq!(says.status(), 200);
         assert!(provider.requests().is_empty(), "{}", world.kind());
-        assert!(world.spend_at_rest(&bob).await.spent_nanodollars > 0);
+        assert!(world.spend_at_rest(&bob).await.spent_nanodollars.0 > 0);
         let receipt = receipts(&world, &bob).await.remove(0);
         assert_eq!((receipt.payer.as_str(), receipt.worth_nanodollars), ("budget", None));
         let proof = world.app.quota.ledger.receipt(bob.instance.account, receipt.id).await.unwrap();
@@ -154,7 +155,10 @@ async fn a_stream_under_an_own_key_is_metered_and_arrives_as_it_was_sent() {
     assert_eq!(says.bytes().await.unwrap(), recorded("chat_tools.plain.sse"));
     let receipt = receipts(&world, &alice).await.remove(0);
     // 82 input and 17 output tokens.
-    assert_eq!((receipt.worth_nanodollars, receipt.basis.as_str()), (Some(82 * 100 + 17 * 500), "provider"));
+    assert_eq!(
+        (receipt.worth_nanodollars, receipt.basis.as_str()),
+        (Some(Nanodollars(82 * 100 + 17 * 500)), "provider")
+    );
     has_spent_nothing(&world, &alice).await;
 }
 
@@ -211,7 +215,7 @@ async fn a_call_in_flight_ends_as_it_began_when_its_key_is_removed() {
     has_spent_nothing(&world, &alice).await;
     // The next call is charged to the budget.
     alice.post(&world, MESSAGES, &message("berth-demo")).send().await.unwrap();
-    assert!(world.spend_at_rest(&alice).await.spent_nanodollars > 0);
+    assert!(world.spend_at_rest(&alice).await.spent_nanodollars.0 > 0);
 }
 
 /// Draining the stream would only increase the bill of the client that hung up.

@@ -98,7 +98,12 @@ async fn receipts(world: &QuotaPlatform, person: &Person) -> Vec<Receipt> {
 /// Checks that `person` spent nothing and that every receipt verifies.
 async fn has_spent_nothing(world: &QuotaPlatform, person: &Person) {
     let spend = world.spend_at_rest(person).await;
-    assert_eq!((spend.spent_nanodollars, spend.left_nanodollars), (0, spend.allowance_nanodollars), "{}", world.kind());
+    assert_eq!(
+        (spend.spent_nanodollars.0, spend.left_nanodollars.0),
+        (0, spend.allowance_nanodollars.0),
+        "{}",
+        world.kind()
+    );
     assert_eq!(world.app.quota.ledger.verify().await.unwrap().wrong, Vec::<String>::new(), "{}", world.kind());
 }
 

@@ -15,6 +15,7 @@ use berth::app::App;
 use berth::clock::{Clock, Timestamp};
 use berth::error::Error;
 use berth::modules::Verdict;
+use berth::money::Nanodollars;
 use berth::quota::admission::{AccountLimits, BudgetPeriod, CreditGrant};
 use berth::quota::ledger::ChainVerification;
 use berth::quota::{BudgetCall, CallOutcome, Hold, Refusal};
@@ -29,6 +30,7 @@ pub const OUTPUT_TOKENS: u64 = 2000;
 pub const HOLD: i64 = 1_000_000;
 
 pub fn credit<'a>(person: &'a Person, nanodollars: i64, note: &'a str) -> CreditGrant<'a> {
+    let nanodollars = Nanodollars(nanodollars);
     CreditGrant { account: person.instance.account, handle: &person.instance.handle, nanodollars, note }
 }
 
@@ -58,7 +60,9 @@ pub fn used(hold: Hold, output_tokens: u64) {
 async fn of_a_thousand_calls_at_once_exactly_those_that_fit_are_admitted() {
     for database in databases().await {
         let kind = database.kind;
-        let world = QuotaPlatform::on(database, |config| config.limits.month_nanodollars = 7 * HOLD + HOLD / 2).await;
+        let world =
+            QuotaPlatform::on(database, |config| config.limits.month_nanodollars = Nanodollars(7 * HOLD + HOLD / 2))
+                .await;
         let alice = world.person("alice").await;
         let calls: Vec<_> = (0..1000)
             .map(|_| {
@@ -70,15 +74,15 @@ async fn of_a_thousand_calls_at_once_exactly_those_that_fit_are_admitted() {
         for admitted in calls {
             match admitted.await.unwrap() {
                 Ok(hold) => holds.push(hold),
-                Err(Refusal::OverAllowance { needed_nanodollars, .. }) => assert_eq!(needed_nanodollars, HOLD),
+                Err(Refusal::OverAllowance { needed_nanodollars, .. }) => assert_eq!(needed_nanodollars.0, HOLD),
                 Err(other) => panic!("{kind}: {other}"),
             }
         }
         assert_eq!(holds.len(), 7, "{kind}");
         let spend = world.app.quota.reports.budget(alice.instance.account).await.unwrap();
-        assert_eq!((spend.held_nanodollars, spend.spent_nanodollars), (7 * HOLD, 0));
+        assert_eq!((spend.held_nanodollars.0, spend.spent_nanodollars.0), (7 * HOLD, 0));
         holds.into_iter().for_each(|hold| used(hold, OUTPUT_TOKENS));
-        assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 7 * HOLD, "{kind}");
+        assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars.0, 7 * HOLD, "{kind}");
     }
 }
 
@@ -86,19 +90,22 @@ async fn of_a_thousand_calls_at_once_exactly_those_that_fit_are_admitted() {
 async fn what_was_held_and_not_used_is_there_for_the_next_call_at_once() {
     for database in databases().await {
         let kind = database.kind;
-        let world = QuotaPlatform::on(database, |config| config.limits.month_nanodollars = 2 * HOLD).await;
+        let world = QuotaPlatform::on(database, |config| config.limits.month_nanodollars = Nanodollars(2 * HOLD)).await;
         let alice = world.person("alice").await;
         // Each call holds half of what there is and uses a tenth of it; a phantom hold would refuse the third.
         for round in 1..=10 {
             let first = world.app.quota.admit(call(&alice)).await.unwrap();
             used(first, OUTPUT_TOKENS / 10);
-            assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, round * HOLD / 10, "{kind}");
+            assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars.0, round * HOLD / 10, "{kind}");
         }
         let hold = world.app.quota.admit(call(&alice)).await.unwrap();
         let refused = world.app.quota.admit(call(&alice)).await.err();
-        assert!(matches!(refused, Some(Refusal::OverAllowance { left_nanodollars: 0, .. })), "{kind}: {refused:?}");
+        assert!(
+            matches!(refused, Some(Refusal::OverAllowance { left_nanodollars: Nanodollars::ZERO, .. })),
+            "{kind}: {refused:?}"
+        );
         drop(hold);
-        assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, HOLD);
+        assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars.0, HOLD);
     }
 }
 
@@ -115,7 +122,7 @@ async fn a_dropped_call_is_settled_and_cost_nothing_before_it_was_sent() {
     drop(sent);
     // A thousand tokens of input at a tenth of a dollar a million.
     assert_eq!(world.receipt(&bob).await, (100_000, "observed".into(), "client_gone".into()));
-    assert_eq!(world.spend_at_rest(&bob).await.spent_nanodollars, 100_000);
+    assert_eq!(world.spend_at_rest(&bob).await.spent_nanodollars.0, 100_000);
     // The same where reasoning may have been charged: the whole of what was held.
     let carol = world.person("carol").await;
     let mut reasoning = call(&carol);
@@ -146,7 +153,7 @@ async fn a_receipt_that_cannot_be_written_keeps_no_other_waiting_and_is_not_give
     used(stuck, OUTPUT_TOKENS);
     used(next, OUTPUT_TOKENS);
     assert_eq!(world.receipt(&bob).await.0, HOLD, "in the same batch");
-    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, HOLD, "it counts as spent at once");
+    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars.0, HOLD, "it counts as spent at once");
     write("DROP TRIGGER stuck").await;
     for _ in 0..300 {
         if world.receipts(&alice).await.len() == 1 {
@@ -159,11 +166,15 @@ async fn a_receipt_that_cannot_be_written_keeps_no_other_waiting_and_is_not_give
 
 #[tokio::test]
 async fn calls_are_admitted_and_refused_without_waiting_for_the_database() {
-    let world = QuotaPlatform::on(sqlite().await, |config| config.limits.month_nanodollars = HOLD / 2).await;
+    let world =
+        QuotaPlatform::on(sqlite().await, |config| config.limits.month_nanodollars = Nanodollars(HOLD / 2)).await;
     let alice = world.person("alice").await;
     let writing = world.app.db.begin().await.unwrap();
     let refused = tokio::time::timeout(Duration::from_secs(2), world.app.quota.admit(call(&alice))).await;
-    assert!(matches!(refused.unwrap().err(), Some(Refusal::OverAllowance { needed_nanodollars: HOLD, .. })));
+    assert!(matches!(
+        refused.unwrap().err(),
+        Some(Refusal::OverAllowance { needed_nanodollars: Nanodollars(HOLD), .. })
+    ));
     drop(writing);
 }
 
@@ -171,7 +182,7 @@ async fn calls_are_admitted_and_refused_without_waiting_for_the_database() {
 async fn what_a_crash_left_held_is_charged_whole_at_the_next_start_and_refuses_nobody() {
     for database in databases().await {
         let kind = database.kind;
-        let world = QuotaPlatform::on(database, |config| config.limits.month_nanodollars = 3 * HOLD).await;
+        let world = QuotaPlatform::on(database, |config| config.limits.month_nanodollars = Nanodollars(3 * HOLD)).await;
         let alice = world.person("alice").await;
         let quota = &world.app.quota;
         let over = quota.admit(call(&alice)).await.unwrap();
@@ -180,7 +191,7 @@ async fn what_a_crash_left_held_is_charged_whole_at_the_next_start_and_refuses_n
         used(over, OUTPUT_TOKENS / 2);
         let after = after_a_kill(&world, &world.clock, 3 * HOLD).await;
         let spend = after.reports.budget(alice.instance.account).await.unwrap();
-        assert_eq!((spend.spent_nanodollars, spend.held_nanodollars), (HOLD + HOLD / 2, 0), "{kind}");
+        assert_eq!((spend.spent_nanodollars.0, spend.held_nanodollars.0), (HOLD + HOLD / 2, 0), "{kind}");
         let receipts = world.receipts(&alice).await;
         let said: Vec<_> = receipts.iter().map(|(amount, basis, outcome)| (*amount, &**basis, &**outcome)).collect();
         assert_eq!(said, [(HOLD / 2, "provider", "completed"), (HOLD, "held", "recovered")], "{kind}");
@@ -205,7 +216,7 @@ async fn the_same_journal_read_twice_makes_no_receipt_twice() {
         let first = after_a_kill(&world, &world.clock, 5 * HOLD).await;
         let second = after_a_kill(&world, &world.clock, 5 * HOLD).await;
         for quota in [first, second] {
-            assert_eq!(quota.reports.budget(alice.instance.account).await.unwrap().spent_nanodollars, 2 * HOLD);
+            assert_eq!(quota.reports.budget(alice.instance.account).await.unwrap().spent_nanodollars.0, 2 * HOLD);
         }
         assert_eq!(world.receipts(&alice).await.len(), 2, "{}", world.kind());
     }
@@ -218,7 +229,7 @@ async fn what_was_seen_of_a_long_answer_bounds_what_its_orphan_costs() {
     let hold = world.app.quota.admit(call(&alice)).await.unwrap();
     hold.saw(UsageReport::Part { usage: None, output_tokens: OUTPUT_TOKENS / 4 });
     let after = after_a_kill(&world, &world.clock, 5 * HOLD).await;
-    assert_eq!(after.reports.budget(alice.instance.account).await.unwrap().spent_nanodollars, HOLD / 4);
+    assert_eq!(after.reports.budget(alice.instance.account).await.unwrap().spent_nanodollars.0, HOLD / 4);
     drop(hold);
 }
 
@@ -243,7 +254,7 @@ async fn more_than_was_held_is_recorded_as_it_was_charged() {
     let world = QuotaPlatform::on(sqlite().await, |_| ()).await;
     let alice = world.person("alice").await;
     used(world.app.quota.admit(call(&alice)).await.unwrap(), 3 * OUTPUT_TOKENS);
-    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 3 * HOLD);
+    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars.0, 3 * HOLD);
 }
 
 #[tokio::test]
@@ -257,13 +268,14 @@ async fn a_model_without_a_price_is_not_called() {
 
 #[tokio::test]
 async fn looking_into_the_books_with_other_settings_changes_nothing() {
-    let world = QuotaPlatform::on(sqlite().await, |config| config.limits.month_nanodollars = 7 * HOLD).await;
+    let world =
+        QuotaPlatform::on(sqlite().await, |config| config.limits.month_nanodollars = Nanodollars(7 * HOLD)).await;
     let alice = world.person("alice").await;
     used(world.app.quota.admit(call(&alice)).await.unwrap(), OUTPUT_TOKENS);
     world.app.quota.settled().await;
     let elsewhere = reopen(&world, &world.clock, 5 * HOLD).await;
     let spend = elsewhere.reports.budget(alice.instance.account).await.unwrap();
-    assert_eq!((spend.allowance_nanodollars, spend.spent_nanodollars), (7 * HOLD, HOLD));
+    assert_eq!((spend.allowance_nanodollars.0, spend.spent_nanodollars.0), (7 * HOLD, HOLD));
     assert!(matches!(elsewhere.admit(call(&alice)).await.err(), Some(Refusal::Unavailable(_))), "it makes no calls");
     let twice = elsewhere.begin().await.unwrap_err().to_string();
     assert!(twice.starts_with("another platform has the books"), "{twice}");
@@ -273,7 +285,7 @@ async fn looking_into_the_books_with_other_settings_changes_nothing() {
 async fn limits_a_minute_and_a_day_hold_for_each_account() {
     let world = QuotaPlatform::on(sqlite().await, |config| {
         config.limits.requests_a_minute = Some(2);
-        config.limits.day_nanodollars = Some(HOLD + HOLD / 2);
+        config.limits.day_nanodollars = Some(Nanodollars(HOLD + HOLD / 2));
     })
     .await;
     let (alice, bob) = (world.person("alice").await, world.person("bob").await);
@@ -311,7 +323,7 @@ async fn another_price_table_holds_for_the_next_call_and_what_was_held_stays_as_
         used(quota.admit(tomorrow.clone()).await.unwrap(), OUTPUT_TOKENS);
         used(before, OUTPUT_TOKENS);
         let receipts = quota.ledger.receipts(alice.instance.account, 2).await.unwrap();
-        let of = |at: usize| (receipts[at].price_version == version, receipts[at].amount_nanodollars);
+        let of = |at: usize| (receipts[at].price_version == version, receipts[at].amount_nanodollars.0);
         assert_eq!((of(1), of(0)), ((true, 2 * HOLD), (false, HOLD)), "{kind}");
         let in_force = command.prices.list().await.unwrap().into_iter().filter(|table| table.is_in_force);
         assert_eq!(in_force.map(|table| table.version).collect::<Vec<_>>(), [version]);
@@ -351,7 +363,11 @@ async fn old_receipts_are_forgotten_and_their_sums_and_the_chain_stay() {
         );
         assert_eq!(quota.disagreements().await.unwrap(), Vec::<String>::new(), "{kind}");
         let before = reopen(&world, &Clock::manual(START), HOLD).await;
-        assert_eq!(before.reports.budget(alice.instance.account).await.unwrap().spent_nanodollars, 3 * HOLD, "{kind}");
+        assert_eq!(
+            before.reports.budget(alice.instance.account).await.unwrap().spent_nanodollars.0,
+            3 * HOLD,
+            "{kind}"
+        );
     }
 }
 
@@ -359,7 +375,7 @@ async fn old_receipts_are_forgotten_and_their_sums_and_the_chain_stay() {
 async fn limits_and_credit_of_ones_own_reach_the_next_call() {
     for database in databases().await {
         let kind = database.kind;
-        let world = QuotaPlatform::on(database, |config| config.limits.month_nanodollars = HOLD).await;
+        let world = QuotaPlatform::on(database, |config| config.limits.month_nanodollars = Nanodollars(HOLD)).await;
         let (alice, bob) = (world.person("alice").await, world.person("bob").await);
         let (quota, account) = (&world.app.quota, alice.instance.account);
         used(quota.admit(call(&alice)).await.unwrap(), OUTPUT_TOKENS);
@@ -370,13 +386,13 @@ async fn limits_and_credit_of_ones_own_reach_the_next_call() {
         quota.admission.reload(account).await.unwrap();
         used(quota.admit(call(&alice)).await.unwrap(), OUTPUT_TOKENS);
         let spend = quota.reports.budget(account).await.unwrap();
-        assert_eq!((spend.credit_nanodollars, spend.left_nanodollars), (2 * HOLD, HOLD), "{kind}");
+        assert_eq!((spend.credit_nanodollars.0, spend.left_nanodollars.0), (2 * HOLD, HOLD), "{kind}");
         let own = AccountLimits { calls_at_once: Some(0), ..command.admission.own_limits(account).await.unwrap() };
         command.admission.set_limits(&alice.instance.handle, own.clone(), "operator").await.unwrap();
         quota.admission.reload(account).await.unwrap();
         assert!(matches!(quota.admit(call(&alice)).await.err(), Some(Refusal::TooManyAtOnce { limit: 0, .. })));
         assert!(quota.admit(call(&bob)).await.is_ok(), "{kind}: nobody else's");
-        let nonsense = AccountLimits { day_nanodollars: Some(-1), ..own };
+        let nonsense = AccountLimits { day_nanodollars: Some(Nanodollars(-1)), ..own };
         assert!(command.admission.set_limits(&alice.instance.handle, nonsense, "operator").await.is_err());
     }
 }
@@ -422,7 +438,7 @@ async fn not_a_nanodollar_is_lost_when_calls_are_admitted_and_settled_at_once() 
         let tokens: u64 = (0..CALLS).map(|number| (0..5).map(|more| number + more).sum::<u64>()).sum();
         let spent = i64::try_from(tokens * 500).unwrap();
         assert_eq!(
-            (spend.period.to_string(), spend.spent_nanodollars, spend.held_nanodollars),
+            (spend.period.to_string(), spend.spent_nanodollars.0, spend.held_nanodollars.0),
             ("2026-12".to_owned(), spent, 0),
             "{kind}"
         );
@@ -430,7 +446,7 @@ async fn not_a_nanodollar_is_lost_when_calls_are_admitted_and_settled_at_once() 
         let spend = before.reports.budget(alice.instance.account).await.unwrap();
         let spent = i64::try_from(CALLS * 3 * 500).unwrap();
         assert_eq!(
-            (spend.period.to_string(), spend.spent_nanodollars, spend.held_nanodollars),
+            (spend.period.to_string(), spend.spent_nanodollars.0, spend.held_nanodollars.0),
             ("2026-11".to_owned(), spent, 0),
             "{kind}"
         );

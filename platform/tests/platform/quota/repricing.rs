@@ -3,6 +3,7 @@
 use berth::control_socket;
 use berth::db::AccountId;
 use berth::error::Error;
+use berth::money::Nanodollars;
 use berth::quota::ledger::{RepricingMode, RepricingOrder, RepricingResult};
 use berth::quota::{BudgetCall, CallOutcome, Quota};
 use berth_providers::{Usage, UsageReport};
@@ -49,8 +50,8 @@ async fn change(quota: &Quota, order: RepricingOrder) -> RepricingResult {
 }
 
 fn told(found: &RepricingResult) -> (u64, i64, Vec<(AccountId, i64)>) {
-    let accounts = found.accounts.iter().map(|one| (one.account, one.nanodollars)).collect();
-    (found.changed, found.nanodollars, accounts)
+    let accounts = found.accounts.iter().map(|one| (one.account, one.nanodollars.0)).collect();
+    (found.changed, found.nanodollars.0, accounts)
 }
 
 #[tokio::test]
@@ -77,27 +78,27 @@ async fn other_prices_change_what_was_spent_once_and_back_again() {
         let want = (3, -750 * A_TOKEN, accounts);
         assert_eq!(told(&look(quota, by(&cheap)).await), want, "{kind}");
         assert_eq!(
-            world.spend_at_rest(&alice).await.spent_nanodollars,
+            world.spend_at_rest(&alice).await.spent_nanodollars.0,
             600 * A_TOKEN,
             "{kind}: looking changes nothing"
         );
         assert_eq!(told(&change(quota, by(&cheap)).await), want, "{kind}");
         assert_eq!(told(&change(quota, by(&cheap)).await), (0, 0, Vec::new()), "{kind}: once more");
-        assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 150 * A_TOKEN, "{kind}");
-        assert_eq!(world.spend_at_rest(&boris).await.spent_nanodollars, 100 * A_TOKEN, "{kind}");
+        assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars.0, 150 * A_TOKEN, "{kind}");
+        assert_eq!(world.spend_at_rest(&boris).await.spent_nanodollars.0, 100 * A_TOKEN, "{kind}");
         let newest = quota.ledger.receipts(alice.instance.account, 1).await.unwrap().remove(0);
         assert_eq!((&*newest.price_version, &*newest.basis), (&*cheap, "rerated"), "{kind}");
 
         // What was given by hand stays, also when the prices change again and again.
         let first = quota.ledger.receipts(boris.instance.account, 9).await.unwrap().pop().unwrap();
-        quota.ledger.correct(first.id, -40 * A_TOKEN, "sorry", "operator").await.unwrap();
-        assert_eq!(change(quota, by(&dear)).await.nanodollars, 750 * A_TOKEN, "{kind}: and back");
-        assert_eq!(change(quota, by(&cheap)).await.nanodollars, -750 * A_TOKEN, "{kind}: and once more");
-        assert_eq!(world.spend_at_rest(&boris).await.spent_nanodollars, 60 * A_TOKEN, "{kind}");
+        quota.ledger.correct(first.id, Nanodollars(-40 * A_TOKEN), "sorry", "operator").await.unwrap();
+        assert_eq!(change(quota, by(&dear)).await.nanodollars.0, 750 * A_TOKEN, "{kind}: and back");
+        assert_eq!(change(quota, by(&cheap)).await.nanodollars.0, -750 * A_TOKEN, "{kind}: and once more");
+        assert_eq!(world.spend_at_rest(&boris).await.spent_nanodollars.0, 60 * A_TOKEN, "{kind}");
         assert_eq!(quota.ledger.verify().await.unwrap().wrong, Vec::<String>::new(), "{kind}");
         let next = after_a_kill(&world, &world.clock, 5 * HOLD).await;
         assert_eq!(
-            next.reports.budget(boris.instance.account).await.unwrap().spent_nanodollars,
+            next.reports.budget(boris.instance.account).await.unwrap().spent_nanodollars.0,
             60 * A_TOKEN,
             "{kind}"
         );
@@ -157,7 +158,7 @@ async fn what_nobody_counted_and_what_cost_nothing_stays_and_is_told() {
     let cheap = import(quota, &table("claude-of-today", 1)).await;
     let done = change(quota, by(&cheap)).await;
     assert_eq!((done.looked_at, done.changed, done.not_counted, done.without_price), (3, 1, 1, 0));
-    assert_eq!(done.nanodollars, -60 * A_TOKEN, "the part that was seen was counted");
+    assert_eq!(done.nanodollars.0, -60 * A_TOKEN, "the part that was seen was counted");
     world.spend_at_rest(&alice).await;
 }
 
@@ -189,7 +190,7 @@ async fn many_receipts_are_rated_in_steps() {
     }
     assert!(steps >= 3, "{steps}");
     assert_eq!(rerating.found().looked_at, CALLS);
-    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, i64::try_from(CALLS).unwrap() * A_TOKEN);
+    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars.0, i64::try_from(CALLS).unwrap() * A_TOKEN);
     assert_eq!(quota.ledger.verify().await.unwrap().wrong, Vec::<String>::new());
 }
 
@@ -238,10 +239,10 @@ async fn the_operators_commands_reach_the_running_platform_and_look_before_they_
     assert!(!fine && said.contains("cannot cost less than nothing"), "{said}");
     let (fine, said) = berth(&["prices", "rerate", &cheap]).await;
     assert!(fine && said.contains("-$0.0003") && said.contains("say it again with --yes"), "{said}");
-    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 300 * A_TOKEN);
+    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars.0, 300 * A_TOKEN);
     let (fine, said) = berth(&["prices", "rerate", &cheap, "--handle", "alice", "--yes"]).await;
     assert!(fine && said.contains("Receipts corrected: 1."), "{said}");
-    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 0);
+    assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars.0, 0);
     let (fine, said) = berth(&["prices", "rerate", "nothing", "--yes"]).await;
     assert!(!fine && said.contains("no price table of that version"), "{said}");
     let (fine, said) = berth(&["receipts", "verify"]).await;

@@ -39,12 +39,12 @@ async fn an_unknown_model_is_charged_at_the_dearest_and_the_difference_comes_bac
         open.demand.input = InputBound::WholeModel { at_least: 0 };
         let hold = quota.admit(open).await.unwrap();
         // The largest answer and the largest input of any of them, the built-in demo model's included.
-        let held = quota.reports.budget(account).await.unwrap().held_nanodollars;
+        let held = quota.reports.budget(account).await.unwrap().held_nanodollars.0;
         assert!(held >= 9000 * 5000 + 1000 * 9000, "{kind}: {held}");
         hold.settle(UsageReport::NoCharge, berth::quota::CallOutcome::Refused, String::new());
         used(quota.admit(tomorrow(&alice)).await.unwrap(), 100);
         let receipt = quota.ledger.receipts(account, 1).await.unwrap().remove(0);
-        assert_eq!((receipt.amount_nanodollars, &*receipt.basis), (100 * 5000, "provider"), "{kind}");
+        assert_eq!((receipt.amount_nanodollars.0, &*receipt.basis), (100 * 5000, "provider"), "{kind}");
         assert!(receipt.reason.contains("the price table does not know the model"), "{kind}: {}", receipt.reason);
 
         let known = TABLE.replace("claude-of-yesterday", "claude-of-tomorrow").replace("5e-6", "2e-6");
@@ -52,8 +52,8 @@ async fn an_unknown_model_is_charged_at_the_dearest_and_the_difference_comes_bac
         let order = RepricingOrder { version, since: None, until: None, account: None };
         let by = || RepricingMode::Apply { actor: "operator".into() };
         let done = quota.ledger.reprice(order.clone(), by()).await.unwrap().all().await.unwrap();
-        assert_eq!((done.changed, done.nanodollars), (1, -100 * 3000), "{kind}");
-        assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars, 100 * 2000, "{kind}");
+        assert_eq!((done.changed, done.nanodollars.0), (1, -100 * 3000), "{kind}");
+        assert_eq!(world.spend_at_rest(&alice).await.spent_nanodollars.0, 100 * 2000, "{kind}");
         assert_eq!(quota.ledger.reprice(order, by()).await.unwrap().all().await.unwrap().changed, 0, "{kind}");
     }
 }
@@ -71,7 +71,7 @@ async fn what_a_crash_left_of_an_unknown_model_is_charged_by_what_it_was_held_by
         hold.saw(UsageReport::Part { usage: None, output_tokens: 10 });
         let after = after_a_kill(&world, &world.clock, 1_000_000_000).await;
         let receipt = after.ledger.receipts(alice.instance.account, 1).await.unwrap().remove(0);
-        assert_eq!((receipt.amount_nanodollars, &*receipt.outcome), (10 * 5000, "recovered"), "{kind}");
+        assert_eq!((receipt.amount_nanodollars.0, &*receipt.outcome), (10 * 5000, "recovered"), "{kind}");
         assert!(!receipt.reason.is_empty(), "{kind}");
         drop(hold);
     }

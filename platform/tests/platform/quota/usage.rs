@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use berth::app::App;
 use berth::handle::Handle;
+use berth::money::Nanodollars;
 use berth::quota::{BudgetCall, CallOutcome, Hold};
 use berth_providers::{CacheWrites, Demand, InputBound, Provider, ServiceTier, TierChoice, Usage, UsageReport};
 use ring::signature::{ED25519, UnparsedPublicKey};
@@ -263,7 +264,7 @@ async fn a_receipt_explains_its_amount() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_reads_its_budget_as_json_or_text() {
     let world = QuotaPlatform::on(sqlite().await, |config| {
-        config.limits.day_nanodollars = Some(500_000_000);
+        config.limits.day_nanodollars = Some(Nanodollars(500_000_000));
         config.limits.requests_a_minute = Some(60);
         config.limits.calls_at_once = 5;
     })

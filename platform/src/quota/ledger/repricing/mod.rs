@@ -18,6 +18,7 @@ use crate::clock::Timestamp;
 use crate::db::audit::{self, AuditEntry};
 use crate::db::{AccountId, HoldId};
 use crate::error::{Error, Result};
+use crate::money::Nanodollars;
 use crate::quota::calendar::{Day, DayRange};
 use crate::quota::prices::{Price, PriceBook};
 use berth_providers::Provider;
@@ -51,7 +52,7 @@ pub struct RepricingResult {
     /// How many of them cost something else now.
     pub changed: u64,
     /// By how much, in all.
-    pub nanodollars: i64,
+    pub nanodollars: Nanodollars,
     /// Left as they are because the version does not say what they cost: an unknown model, tier or search.
     pub without_price: u64,
     /// Left as they are because no usage was counted for them: the charge came from the hold.
@@ -65,7 +66,7 @@ pub struct RepricingResult {
 pub struct AccountRepricing {
     pub account: AccountId,
     pub receipts: u64,
-    pub nanodollars: i64,
+    pub nanodollars: Nanodollars,
 }
 
 /// A re-rating under way.
@@ -219,10 +220,10 @@ impl Repricing {
     }
 
     /// The correction after which a call costs so much, if that is something else than it did so far.
-    fn correction(&self, receipt: &Receipt, costs: i64, before: &[Receipt], now: Timestamp) -> Option<Receipt> {
+    fn correction(&self, receipt: &Receipt, costs: Nanodollars, before: &[Receipt], now: Timestamp) -> Option<Receipt> {
         let sum = |by_hand: bool| {
             let of_kind = before.iter().filter(|one| (one.basis == BY_OPERATOR) == by_hand);
-            of_kind.fold(0_i64, |sum, one| sum.saturating_add(one.amount_nanodollars))
+            of_kind.fold(Nanodollars::ZERO, |sum, one| sum.saturating_add(one.amount_nanodollars))
         };
         let so_far =
             CallAmounts { charged: receipt.amount_nanodollars, repriced: sum(false), corrected_by_hand: sum(true) };
@@ -237,7 +238,7 @@ impl Repricing {
             reason: format!("by the prices of version {version}"),
             known_by: &known_by,
         };
-        (nanodollars != 0).then(|| change.of(receipt, now))
+        (nanodollars != Nanodollars::ZERO).then(|| change.of(receipt, now))
     }
 
     /// What the receipt was charged by: the model's price, or its provider's dearest where it had none.

@@ -9,6 +9,7 @@ use sea_orm::{FromQueryResult, QuerySelect as _, Set};
 use super::super::budget_alert::BudgetAlert;
 use crate::db::{AccountId, Tx};
 use crate::error::Result;
+use crate::money::Nanodollars;
 use crate::quota::calendar::{Day, Month};
 use crate::quota::entities::{alerts, allowances, parse, spend_days, sum_as_bigint};
 
@@ -16,15 +17,15 @@ use crate::quota::entities::{alerts, allowances, parse, spend_days, sum_as_bigin
 pub struct MonthOfAccount {
     pub account: AccountId,
     pub month: Month,
-    pub allowance_nanodollars: i64,
-    pub spent_nanodollars: i64,
+    pub allowance_nanodollars: Nanodollars,
+    pub spent_nanodollars: Nanodollars,
 }
 
 /// What one account spent on a day; the sums by day know no allowance.
 pub struct DayOfAccount {
     pub account: AccountId,
     pub day: Day,
-    pub spent_nanodollars: i64,
+    pub spent_nanodollars: Nanodollars,
 }
 
 /// Each of these accounts' months; more than were asked for when their months differ.
@@ -58,7 +59,7 @@ pub async fn spent_in_days<'a>(
     struct Row {
         account_id: AccountId,
         day: String,
-        total: i64,
+        total: Nanodollars,
     }
     if days.clone().next().is_none() {
         return Ok(Vec::new());

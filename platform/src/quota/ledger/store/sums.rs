@@ -10,6 +10,7 @@ use super::super::receipt::Receipt;
 use super::ROWS_PER_STATEMENT;
 use crate::db::{AccountId, Tx};
 use crate::error::Result;
+use crate::money::Nanodollars;
 use crate::quota::calendar::{Day, Month};
 use crate::quota::entities::{allowances, spend_days};
 
@@ -22,8 +23,8 @@ pub struct SpendIncrements {
 
 #[derive(Default)]
 struct MonthIncrement {
-    allowance_nanodollars: i64,
-    spent_nanodollars: i64,
+    allowance_nanodollars: Nanodollars,
+    spent_nanodollars: Nanodollars,
 }
 
 #[derive(Default)]
@@ -31,12 +32,12 @@ struct DayIncrement {
     calls: i64,
     input_tokens: i64,
     output_tokens: i64,
-    amount_nanodollars: i64,
+    amount_nanodollars: Nanodollars,
 }
 
 impl SpendIncrements {
     /// Adds one receipt.
-    pub fn add(&mut self, receipt: &Receipt, allowance_nanodollars: i64) {
+    pub fn add(&mut self, receipt: &Receipt, allowance_nanodollars: Nanodollars) {
         let month = self.months.entry((receipt.account_id, receipt.period)).or_default();
         month.allowance_nanodollars = allowance_nanodollars;
         month.spent_nanodollars += receipt.amount_nanodollars;

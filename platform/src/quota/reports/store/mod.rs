@@ -10,6 +10,7 @@ use sea_orm::{FromQueryResult, QueryOrder as _, QuerySelect as _};
 use super::sums::{ModelSpend, MonthSpend, NamedSpend, SpendGroup, SpendScope};
 use crate::db::AccountId;
 use crate::error::{Error, Result};
+use crate::money::Nanodollars;
 use crate::quota::calendar::DayRange;
 use crate::quota::entities::{allowances, parse, spend_days, sum_as_bigint};
 
@@ -23,7 +24,7 @@ struct ModelRow {
     calls: i64,
     input_tokens: i64,
     output_tokens: i64,
-    amount_nanodollars: i64,
+    amount_nanodollars: Nanodollars,
 }
 
 /// What was spent in `days` on each model, dearest first.
@@ -66,7 +67,7 @@ struct NamedRow {
     calls: i64,
     input_tokens: i64,
     output_tokens: i64,
-    amount_nanodollars: i64,
+    amount_nanodollars: Nanodollars,
 }
 
 impl From<NamedRow> for NamedSpend {

@@ -10,6 +10,7 @@ use super::super::sums::{AccountMonth, AccountOrder, AllowanceTotals, BookedSpen
 use super::NamedRow;
 use crate::db::AccountId;
 use crate::error::Result;
+use crate::money::Nanodollars;
 use crate::quota::calendar::{Day, DayRange, Month};
 use crate::quota::entities::{allowances, parse, spend_days, sum_as_bigint};
 
@@ -18,7 +19,7 @@ use crate::quota::entities::{allowances, parse, spend_days, sum_as_bigint};
 pub async fn allowance_totals(db: &impl ConnectionTrait, month: Month) -> Result<AllowanceTotals> {
     #[derive(FromQueryResult)]
     struct Row {
-        spent: Option<i64>,
+        spent: Option<Nanodollars>,
         accounts: i64,
     }
     let of_period = || allowances::Entity::find().filter(allowances::Column::Period.eq(month.to_string()));
@@ -35,7 +36,8 @@ pub async fn allowance_totals(db: &impl ConnectionTrait, month: Month) -> Result
         .filter(Expr::cust("spent_nanodollars >= allowance_nanodollars * 0.8"))
         .count(db)
         .await?;
-    let (spent_nanodollars, accounts) = row.map_or((0, 0), |row| (row.spent.unwrap_or(0), row.accounts));
+    let (spent_nanodollars, accounts) =
+        row.map_or_else(Default::default, |row| (row.spent.unwrap_or_default(), row.accounts));
     Ok(AllowanceTotals { spent_nanodollars, accounts, nearly_spent: i64::try_from(nearly).unwrap_or(i64::MAX) })
 }
 
@@ -87,11 +89,11 @@ pub async fn spent_on_day(
     db: &impl ConnectionTrait,
     accounts: impl Iterator<Item = AccountId>,
     day: Day,
-) -> Result<HashMap<AccountId, i64>> {
+) -> Result<HashMap<AccountId, Nanodollars>> {
     #[derive(FromQueryResult)]
     struct Row {
         account_id: AccountId,
-        total: i64,
+        total: Nanodollars,
     }
     use spend_days::Column as Of;
     let rows = spend_days::Entity::find()
@@ -114,7 +116,7 @@ pub async fn booked(db: &impl ConnectionTrait, days: &DayRange) -> Result<Vec<Bo
         day: String,
         provider: String,
         model: String,
-        amount_nanodollars: i64,
+        amount_nanodollars: Nanodollars,
     }
     use spend_days::Column as Of;
     let rows = spend_days::Entity::find()
@@ -132,5 +134,5 @@ pub async fn booked(db: &impl ConnectionTrait, days: &DayRange) -> Result<Vec<Bo
         Ok(BookedSpend { day: parse(&day)?, provider, model, amount_nanodollars })
     };
     // A provider bills the operator nothing for calls under people's own keys, at whichever model.
-    rows.into_iter().filter(|row| row.amount_nanodollars != 0).map(plain).collect()
+    rows.into_iter().filter(|row| row.amount_nanodollars != Nanodollars::ZERO).map(plain).collect()
 }
