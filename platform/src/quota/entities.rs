@@ -1,4 +1,4 @@
-//! The tables that more than one store of quota reads, as sea-orm sees them, and how their money is summed.
+//! Entities of the tables that more than one store of quota reads, and the SQL sum of money.
 
 use std::str::FromStr;
 
@@ -7,21 +7,21 @@ use sea_orm::sea_query::{Alias, Expr, ExprTrait as _};
 use super::calendar::PeriodError;
 use crate::error::{Error, Result};
 
-/// A sum as bigint: PostgreSQL sums bigints to numeric, which is no i64.
+/// A sum as bigint. PostgreSQL sums bigints to numeric, which does not decode as `i64`.
 pub fn sum_as_bigint(column: Expr) -> Expr {
     column.sum().cast_as(Alias::new("bigint"))
 }
 
-/// A month or a day as a column has it.
+/// Parses a month or a day from its column.
 ///
 /// # Errors
-/// When the column has another text; nothing in Berth writes such a one.
+/// When the column holds any other text, which Berth never writes.
 pub fn parse<P: FromStr<Err = PeriodError>>(column: &str) -> Result<P> {
     column.parse().map_err(|error| Error::Internal(anyhow::anyhow!("{column:?} in the database is {error}")))
 }
 
 pub mod allowances {
-    //! What an account may spend in a month, and has spent.
+    //! Allowance and spending of an account by month.
     use sea_orm::entity::prelude::*;
 
     use crate::db::AccountId;
@@ -44,7 +44,7 @@ pub mod allowances {
 }
 
 pub mod spend_days {
-    //! Receipts summed up by day, model and agent: what pages show, and what stays when receipts are old.
+    //! Receipts summed by day, model and agent: pages read these, and they stay when old receipts are deleted.
     use sea_orm::entity::prelude::*;
 
     use crate::db::AccountId;
@@ -75,7 +75,7 @@ pub mod spend_days {
 }
 
 pub mod alerts {
-    //! Allowances of which a part was spent that their owner is told of.
+    //! Thresholds of allowances that spending reached, and whether the owner was told.
     use sea_orm::entity::prelude::*;
 
     use crate::db::AccountId;

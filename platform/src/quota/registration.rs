@@ -1,4 +1,4 @@
-//! Registration of the quota: alerts are told, old receipts are deleted, and `doctor` checks that the sums agree.
+//! Registration of the quota: jobs that tell alerts and delete old receipts, and the consistency check of `doctor`.
 
 use async_trait::async_trait;
 

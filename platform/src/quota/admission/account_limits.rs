@@ -1,4 +1,4 @@
-//! What single accounts may do: limits of their own, and credit.
+//! Limits and credit of single accounts.
 
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ use crate::handle::Handle;
 use crate::money::Nanodollars;
 use crate::quota::prices::dollars;
 
-/// An account's own limits; each that it has not is `None`, and the installation's holds.
+/// The limits of one account. `None`: the installation's limit applies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AccountLimits {
     #[serde(skip)]
@@ -36,7 +36,7 @@ impl AccountLimits {
         }
     }
 
-    /// These limits where they say something, `usual` where they do not.
+    /// These limits, and those of `usual` where there is `None`.
     #[must_use]
     pub fn over(&self, usual: Limits) -> Limits {
         let small = |own: Option<i64>, usual| own.map_or(usual, |own| Some(u32::try_from(own).unwrap_or(u32::MAX)));
@@ -51,22 +51,21 @@ impl AccountLimits {
 }
 
 impl Admission {
-    /// What `account` may do now: its own limits, and the installation's where it has none.
+    /// The limits that apply to `account`: its own, and the installation's where it has none.
     pub async fn limits(&self, account: AccountId) -> Result<Limits> {
         Ok(self.own_limits(account).await?.over(self.limits))
     }
 
-    /// The limits that `account` has of its own; each that it has not is `None`.
+    /// The limits that were set for `account` alone.
     pub async fn own_limits(&self, account: AccountId) -> Result<AccountLimits> {
         let own = store::own_limits(self.db.read(), account).await?;
         Ok(own.unwrap_or_else(|| AccountLimits::none(account)))
     }
 
-    /// Gives `account` limits of its own, `None`s the installation's. The platform that makes its calls has to be told
-    /// with [`Admission::reload`].
+    /// Sets the limits of one account. The platform that makes its calls applies them after [`Admission::reload`].
     ///
     /// # Errors
-    /// A sentence when a limit makes no sense.
+    /// `Invalid` when a limit is below zero.
     pub async fn set_limits(&self, handle: &Handle, own: AccountLimits, by: &str) -> Result<()> {
         let amounts = [own.month_nanodollars, own.day_nanodollars].map(|limit| limit.map(|amount| amount.0));
         let counts = [own.requests_a_minute, own.tokens_a_minute, own.calls_at_once];
@@ -81,7 +80,8 @@ impl Admission {
         tx.commit().await
     }
 
-    /// Gives an account money beyond its allowances, or with a minus takes it back. It lasts until it is used.
+    /// Gives an account credit beyond its allowances, or takes it back when the amount is below zero. Credit does not
+    /// expire.
     pub async fn give_credit(&self, credit: CreditGrant<'_>, by: &str) -> Result<()> {
         let CreditGrant { account, handle, nanodollars, note } = credit;
         let (id, at) = (self.clock.uuid(), self.clock.now());
@@ -93,7 +93,7 @@ impl Admission {
         tx.commit().await
     }
 
-    /// Takes over limits and credit of `account` that were written since its books were opened. Its calls go on.
+    /// Applies limits and credit that were written since the books of `account` were opened. Calls in flight go on.
     pub async fn reload(&self, account: AccountId) -> Result<()> {
         let books = self.books(account).await?;
         let (limits, granted) = (self.limits(account).await?, store::credit_granted(self.db.read(), account).await?);

@@ -1,4 +1,4 @@
-//! The books of accounts in memory: read from the database before an account's first call, and kept from then on.
+//! The books of accounts in memory: read from the database before an account's first call, and authoritative after it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +22,7 @@ pub struct Admission {
     /// The limits of accounts that have none of their own.
     pub(super) limits: Limits,
     accounts: RwLock<HashMap<AccountId, Arc<SharedBooks>>>,
-    /// Whether this process makes the calls, so that its memory is right and the database a moment behind.
+    /// Whether this process makes the calls: then its memory is authoritative, and the database lags behind.
     makes_calls: AtomicBool,
 }
 
@@ -31,7 +31,8 @@ pub struct SharedBooks(Mutex<Books>);
 
 impl SharedBooks {
     pub(in crate::quota) fn lock(&self) -> MutexGuard<'_, Books> {
-        // Every step of an account checks before it changes anything, so no panic leaves it half changed.
+        // A poisoned lock is used on: every step checks before it changes anything, so a panic leaves nothing half
+        // done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -41,7 +42,7 @@ impl Admission {
         Self { db, clock, prices, limits, accounts: RwLock::default(), makes_calls: AtomicBool::new(false) }
     }
 
-    /// Says that this process makes the calls from now on.
+    /// Makes this process the one that makes calls.
     pub(in crate::quota) fn begin(&self) {
         self.makes_calls.store(true, Ordering::Release);
     }
@@ -57,7 +58,8 @@ impl Admission {
             return Ok(books);
         }
         let books = store::books(self.db.read(), id, self.limits, self.clock.now()).await?;
-        // Two tasks that read it at once read the same: until the account is in the map, it has no call in flight.
+        // Two tasks may read concurrently, and the second drops its copy. Both read the same, because an account that
+        // is not in the map has no call in flight.
         let mut accounts = self.accounts.write().unwrap_or_else(PoisonError::into_inner);
         Ok(Arc::clone(accounts.entry(id).or_insert_with(|| Arc::new(SharedBooks(Mutex::new(books))))))
     }
@@ -85,8 +87,8 @@ impl Admission {
         self.accounts.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    /// The account's books as the platform that makes its calls left them in the database. Its allowance of this month
-    /// is that platform's, whatever the settings of this command.
+    /// The account's books by the sums that the platform wrote to the database. The month's allowance is the platform's
+    /// too, because the settings of this command may differ.
     async fn books_elsewhere(&self, id: AccountId) -> Result<Books> {
         let (db, now) = (self.db.read(), self.clock.now());
         let allowance = store::allowance(db, id, Month::of(now)).await?;

@@ -1,7 +1,7 @@
-//! The tables of limits and credit as sea-orm sees them; only the store beside this file uses them.
+//! Entities of the tables of limits and credit, for the store beside this file.
 
 pub mod limits {
-    //! An account's own limits; a null column takes the installation's.
+    //! The limits of single accounts; null: the installation's limit applies.
     use sea_orm::entity::prelude::*;
 
     use crate::db::AccountId;
@@ -25,7 +25,7 @@ pub mod limits {
 }
 
 pub mod credits {
-    //! Money given beyond the months' allowances.
+    //! Grants of credit beyond the months' allowances.
     use sea_orm::entity::prelude::*;
     use uuid::Uuid;
 

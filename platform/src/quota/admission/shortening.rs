@@ -1,15 +1,16 @@
-//! Calls that hardly fit: with how long an answer they do. Pure.
+//! Binary search for the longest answer with which a call fits into the remaining budget. Pure.
 
 use super::books::CallAmount;
 use crate::quota::prices::{self, CostBound, Price};
 use berth_providers::Demand;
 
-/// The longest answer with which `demand` needs at most `most`, in tokens. `None` where it fits as it is, or not even
-/// with `least` of them.
+/// The longest answer, in tokens, with which `demand` needs at most `most`. `None` where it fits unshortened, or not
+/// even with `least` tokens.
 pub fn shortened(price: &Price, demand: &Demand, least: u64, most: CallAmount) -> Option<(u64, CostBound)> {
     let asked = demand.max_output_tokens.or(price.max_output_tokens).filter(|asked| *asked > least)?;
     let mut demand = demand.clone();
-    // The bound itself is asked, which grows with the answer: a formula of its own could come to another result.
+    // Searched over the bound itself, which grows with the answer. An inverse formula would have to round exactly as
+    // the bound does, or a shortened call would be refused by a nano-dollar.
     let mut fitting = |tokens| {
         demand.max_output_tokens = Some(tokens);
         prices::bound(price, &demand).ok().filter(|bound| CallAmount::of(bound).fits_into(most))
@@ -36,7 +37,7 @@ mod tests {
     use crate::money::Nanodollars;
     use crate::quota::prices::rules_tests::{demands, prices};
 
-    /// So many thousandths of an amount.
+    /// `part` thousandths of an amount.
     fn permille(of: Nanodollars, part: i128) -> Nanodollars {
         Nanodollars(i64::try_from(i128::from(of.0) * part / 1000).unwrap_or(i64::MAX))
     }

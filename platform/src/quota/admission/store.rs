@@ -1,4 +1,4 @@
-//! SQL for limits, credit, and the books of an account as the database has them.
+//! SQL for limits, credit, and the sums from which the books of an account are opened.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use crate::money::Nanodollars;
 use crate::quota::calendar::{Day, Month};
 use crate::quota::entities::{allowances, parse, spend_days, sum_as_bigint};
 
-/// Credit that was given, or with a minus taken back.
+/// A grant of credit; taken back when the amount is below zero.
 pub struct NewCredit<'a> {
     pub id: Uuid,
     pub account: AccountId,
@@ -28,8 +28,7 @@ pub struct NewCredit<'a> {
     pub at: Timestamp,
 }
 
-/// The account's books as the database has them, with nothing in flight. `usual`: the limits of accounts that have none
-/// of their own.
+/// The account's books by the sums in the database, with nothing in flight. `usual`: the installation's limits.
 pub async fn books(db: &impl ConnectionTrait, account: AccountId, usual: Limits, now: Timestamp) -> Result<Books> {
     let limits = own_limits(db, account).await?.map_or(usual, |own| own.over(usual));
     let (month, today) = (Month::of(now), Day::of(now));
@@ -81,7 +80,7 @@ pub async fn set_limits(tx: &Tx, own: AccountLimits) -> Result<()> {
     Ok(())
 }
 
-/// Writes down credit that was given, or with a minus taken back.
+/// Adds a grant of credit.
 pub async fn add_credit(tx: &Tx, credit: NewCredit<'_>) -> Result<()> {
     let row = credits::ActiveModel {
         id: Set(credit.id),

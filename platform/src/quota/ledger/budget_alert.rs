@@ -6,7 +6,7 @@ use crate::db::AccountId;
 use crate::money::Nanodollars;
 use crate::quota::calendar::Period;
 
-/// An allowance of which a part was spent that its owner is told of.
+/// A threshold of an allowance that spending reached; its owner is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BudgetAlert {
     #[serde(skip)]

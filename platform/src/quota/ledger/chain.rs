@@ -16,7 +16,7 @@ use crate::quota::admission::Payer;
 use crate::quota::calendar::{Day, Month};
 use crate::secrets::InstallationKeys;
 
-/// What the first receipt of an account names as the one before it.
+/// The previous digest of the first receipt of an account.
 pub const BEGINNING: &str = "";
 
 /// The digested fields of a receipt: all but digest and signature.
@@ -27,7 +27,7 @@ struct DigestFields<'a> {
     seq: i64,
     previous: &'a str,
     corrects: Option<Uuid>,
-    /// Not there when empty, as it was not before there were reasons.
+    /// Omitted when empty, so that receipts from before there were reasons keep their digests.
     #[serde(skip_serializing_if = "str::is_empty")]
     reason: &'a str,
     instance: Uuid,
@@ -50,7 +50,7 @@ struct DigestFields<'a> {
     usage: &'a str,
     held_at_ms: i64,
     settled_at_ms: i64,
-    // Left out where they say nothing, so that receipts from before them have the digest that they had.
+    // Omitted at their defaults, so that receipts from before these fields keep their digests.
     #[serde(skip_serializing_if = "is_budget")]
     payer: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]

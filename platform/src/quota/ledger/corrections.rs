@@ -1,9 +1,8 @@
-//! Corrections: a call cost other than its receipt says. The receipt stays as it is; the difference, more or less,
-//! becomes a receipt of its own in the month and on the day of the first, so that sums say what was truly spent in
-//! them.
+//! Corrections of receipts. A receipt never changes: the difference, positive or negative, becomes a receipt of its own
+//! in the month and on the day of the first, so that their sums are right.
 //!
-//! One is in the journal and in the books in memory in the same step, and in the database a moment later, like what a
-//! call cost. Its id follows from what it changes, so that the same correction is never made twice.
+//! A correction enters the journal and the books in memory in one step, and the database a moment later, like the
+//! settlement of a call. Its id is derived from its content, so that the same correction is never made twice.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -19,21 +18,21 @@ use crate::money::Nanodollars;
 use crate::quota::admission::Payer;
 use crate::quota::prices::dollars;
 
-/// What a correction says of how the call ended.
+/// The outcome in the receipt of a correction.
 const CORRECTED: &str = "corrected";
 /// The basis of a correction that the operator made by hand.
 pub const BY_OPERATOR: &str = "operator";
-/// The basis of one that other prices made.
+/// The basis of a correction by repricing.
 pub const BY_PRICES: &str = "rerated";
-/// Characters of a reason.
+/// The most characters of a reason.
 pub const LONGEST_REASON: usize = 200;
 
-/// What a call came to by a correction of the operator.
+/// The result of a correction by the operator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CorrectionResult {
-    /// Of the correction.
+    /// The id of the correction.
     pub id: HoldId,
-    /// What the call cost in all, with every correction.
+    /// The cost of the call, with every correction.
     pub total_nanodollars: Nanodollars,
 }
 
@@ -43,17 +42,17 @@ pub(super) struct ReceiptChange<'a> {
     pub basis: &'static str,
     pub price_version: &'a str,
     pub reason: String,
-    /// What makes this correction another one than all others of the receipt.
+    /// Text that differs between all corrections of one receipt; the id is derived from it.
     pub known_by: &'a str,
 }
 
 impl Ledger {
-    /// Gives back a part of what a call cost, with a minus, or takes more for it, and keeps the reason with that. Only
+    /// Refunds a part of the cost of a call (an amount below zero), or charges more for it, and keeps the reason. Only
     /// the platform that makes calls can.
     ///
     /// # Errors
-    /// `NotFound`; `Invalid` when nothing would change, or the call would cost less than nothing; `Conflict` for the
-    /// same correction once more, or of a correction; `Unavailable` when it cannot be written down just now.
+    /// `NotFound`; `Invalid` when the amount is zero, or the total would be below zero; `Conflict` when the correction
+    /// was made already, or the receipt is a correction itself; `Unavailable` when it cannot be written at the moment.
     pub async fn correct(
         &self,
         id: HoldId,
@@ -68,6 +67,7 @@ impl Ledger {
             return Err(Error::invalid("because", sentence));
         }
         let open = self.open()?;
+        // One correction at a time: two that read the same total could together take it below zero.
         let _turn = open.corrections.lock().await;
         open.caught_up().await?;
         let receipt = store::any_receipt(db.read(), id).await?.ok_or(Error::NotFound)?;
@@ -81,6 +81,7 @@ impl Ledger {
         let so_far =
             before.iter().fold(receipt.amount_nanodollars, |sum, one| sum.saturating_add(one.amount_nanodollars));
         let total_nanodollars = total(so_far, nanodollars)?;
+        // The bare integer, as in every id since the first: the same correction has the same id also after an upgrade.
         let known_by = format!("{} {reason}", nanodollars.0);
         let change = ReceiptChange {
             nanodollars,
@@ -95,6 +96,8 @@ impl Ledger {
                 "That was done already, for the same reason. To do it once more, say another.".into(),
             ));
         }
+        // The audit comes first. If the journal then refuses, the operator sees the error and an entry too many; in the
+        // other order a kill between the two would leave money moved with no entry.
         let tx = db.begin().await?;
         let said = format!("{}: {reason}", dollars(nanodollars));
         let entry = AuditEntry { actor: by, action: "correct_receipt", subject: &id.to_string(), detail: &said };
@@ -107,7 +110,7 @@ impl Ledger {
     }
 }
 
-/// What a call comes to that cost `so_far`, once it costs so much more or less.
+/// The total of a call that cost `so_far`, after a correction by `nanodollars`.
 fn total(so_far: Nanodollars, nanodollars: Nanodollars) -> Result<Nanodollars> {
     if nanodollars == Nanodollars::ZERO {
         return Err(Error::invalid("dollars", "That changes nothing."));
@@ -120,7 +123,7 @@ fn total(so_far: Nanodollars, nanodollars: Nanodollars) -> Result<Nanodollars> {
 }
 
 impl ReceiptChange<'_> {
-    /// The receipt that changes `receipt` so.
+    /// The receipt that corrects `receipt`.
     pub fn of(self, receipt: &Receipt, now: Timestamp) -> Receipt {
         let Self { nanodollars, basis, price_version, reason, known_by } = self;
         Receipt {
@@ -128,7 +131,7 @@ impl ReceiptChange<'_> {
             price_version: price_version.to_owned(),
             held_nanodollars: Nanodollars::ZERO,
             amount_nanodollars: nanodollars,
-            // They are counted once, with the call.
+            // Tokens are counted once, with the call.
             input_tokens: 0,
             cache_write_tokens: 0,
             cache_write_long_tokens: 0,

@@ -1,13 +1,13 @@
-//! The tables of receipts and of the ledger's epoch as sea-orm sees them; only the store beside this file uses them.
+//! Entities of the tables of receipts and of the ledger's epoch, for the store beside this file.
 
 pub mod receipts {
-    //! Calls that are over, and corrections. Rows are added, never changed.
+    //! Finished calls, and corrections. Rows are added, never changed.
     use sea_orm::entity::prelude::*;
 
     use crate::db::{AccountId, HoldId, InstanceId};
     use crate::money::Nanodollars;
 
-    /// Described where its plain form is, `ledger/receipt.rs`.
+    /// The fields are described in `ledger/receipt.rs`.
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "receipts")]
     pub struct Model {

@@ -1,12 +1,12 @@
-//! What a call under its owner's own key is charged, which is nothing, and what it is worth: the provider bills the
-//! owner.
+//! The charge of a call under its owner's own key, which is zero because the provider bills the owner, and its value by
+//! the price table.
 
 use crate::money::Nanodollars;
 use crate::quota::prices::{self, Charge, ChargeBasis, Price};
 use berth_providers::{Usage, UsageReport};
 
-/// What a call used that is charged nothing, and what that is worth. Nothing was held that an estimate could lean on,
-/// so what the provider did not name is not guessed.
+/// The zero charge with the observed usage, and the value of that usage. Nothing was held that could bound an estimate,
+/// so usage that the provider did not report is not estimated.
 pub fn charge_and_worth(price: Option<&Price>, seen: UsageReport) -> (Charge, Option<Nanodollars>) {
     let (basis, usage) = match seen {
         UsageReport::NoCharge => (ChargeBasis::Provider, None),

@@ -11,7 +11,7 @@ use crate::quota::prices::{Charge, UNKNOWN_MODEL_REASON};
 /// A call that is over, or a correction of one. It is written once, and never changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
-    /// The id of the hold that it comes from.
+    /// The id of its hold.
     pub id: HoldId,
     pub account_id: AccountId,
     pub instance_id: InstanceId,
@@ -38,23 +38,23 @@ pub struct Receipt {
     pub settled_at_ms: i64,
     /// The receipt that this one corrects.
     pub corrects: Option<HoldId>,
-    /// Why the amount is what it is: of a correction, and of a model that had no price of its own; empty for others.
+    /// The reason of a correction, or of a charge for a model without a price of its own; empty for others.
     pub reason: String,
     /// From 1 in each account; 0 for receipts from before they were chained.
     pub seq: i64,
     /// The digest of the receipt before it.
     pub previous: String,
     pub hash: String,
-    /// Of the newest receipt of a batch; empty for the others.
+    /// Set on the newest receipt of each account in a batch; empty on the others.
     pub signature: String,
-    /// `budget`, or `own_key`: the owner pays the provider, and the amount is nothing.
+    /// `budget`, or `own_key`: the owner pays the provider, and the amount is zero.
     pub payer: String,
-    /// What a call under an own key is worth by the price table, where that is known.
+    /// The value by the price table of a call under an own key, where it is known.
     pub worth_nanodollars: Option<Nanodollars>,
 }
 
 impl Receipt {
-    /// The receipt of a call, before it has its place in the chain.
+    /// The receipt of a call, without a place in the chain.
     #[must_use]
     pub fn of_call(intent: &Intent, settlement: &Settlement) -> Self {
         let Charge { amount_nanodollars, basis, usage } = settlement.charge;

@@ -14,32 +14,32 @@ use crate::quota::calendar::{Day, Month};
 /// Receipts that are verified, or handed out, at a time.
 const AT_ONCE: u64 = 1000;
 
-/// What a look at every receipt found.
+/// The result of verifying every receipt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChainVerification {
     pub accounts: usize,
     pub receipts: u64,
-    /// A sentence for each chain that is not as it was written.
+    /// A sentence for each chain that was altered.
     pub wrong: Vec<String>,
 }
 
-/// A receipt, and what shows that it is as it was written.
+/// A receipt, and the proof that it was not altered.
 #[derive(Clone, Debug)]
 pub struct ReceiptProof {
     pub receipt: Receipt,
-    /// What its digest is made of: SHA-256 of this text is `hash`.
+    /// The digested text: its SHA-256 is `hash`.
     pub digested: String,
     /// The receipt with the next signature in the chain, which vouches for all before it; often itself. `None` when the
     /// receipt is from before they were chained.
     pub vouched_by: Option<Receipt>,
-    /// What corrects it, the oldest first.
+    /// Its corrections, the oldest first.
     pub corrections: Vec<Receipt>,
     /// The error in the chain from this receipt to that one, if there is one.
     pub wrong: Option<String>,
 }
 
 impl ReceiptProof {
-    /// What the call cost in all, with every correction; of a correction, what it says itself.
+    /// The cost of the call with every correction; of a correction, its own amount.
     #[must_use]
     pub fn total_nanodollars(&self) -> Nanodollars {
         let amounts = self.corrections.iter().map(|one| one.amount_nanodollars);
@@ -48,8 +48,8 @@ impl ReceiptProof {
 }
 
 impl Ledger {
-    /// Forgets receipts that are older than they are kept; how many. Sums by day and month stay, and the newest receipt
-    /// of each account, at which its chain goes on.
+    /// Deletes receipts that are past their retention, and returns their number. Sums by day and month stay, and so
+    /// does the newest receipt of each account, because its chain continues from it.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -85,7 +85,7 @@ impl Ledger {
         store::receipts_before(self.db.read(), account, before.unwrap_or(i64::MAX), most).await
     }
 
-    /// One receipt of `account`, and whether it is as it was written.
+    /// One receipt of `account`, verified.
     ///
     /// # Errors
     /// `NotFound` when the account has no such receipt; when the database does not answer.
@@ -145,13 +145,13 @@ impl Ledger {
         }))
     }
 
-    /// Looks at every receipt: whether it is as it was written, follows the one before it, and is signed.
+    /// Verifies every receipt: its digest, its place after the one before it, and its signature.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn verify(&self) -> Result<ChainVerification> {
         let Self { db, signer, .. } = self;
-        // Receipts are added meanwhile, and must not look like missing ones.
+        // One snapshot: a chain that grows between two reads would end in an unsigned receipt.
         let moment = db.begin_reading().await?;
         let mut verified = ChainVerification::default();
         for account in store::accounts_with_receipts(&moment).await? {

@@ -1,7 +1,6 @@
-//! Thresholds of allowances: an alert is raised once when four fifths of an allowance are spent, and once when all of
-//! it is.
+//! Alert thresholds: an alert is raised once when 80 % of an allowance is spent, and once at 100 %.
 //!
-//! Alerts are raised in the transaction that books what was spent, so none is missed.
+//! Alerts are raised in the transaction that books the spending, so none is missed.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,10 +13,10 @@ use crate::error::Result;
 use crate::money::Nanodollars;
 use crate::quota::calendar::{Day, Month, Period};
 
-/// Of an allowance, in percent.
+/// In percent of an allowance.
 const THRESHOLDS: [i64; 2] = [80, 100];
 
-/// Raises the alerts that are due after `batch` was booked. Only for periods that were not over when the calls were.
+/// Raises the alerts that are due after `batch` was booked. A call that ended after its period raises none for it.
 pub async fn raise_alerts(tx: &Tx, batch: &[LedgerEntry]) -> Result<()> {
     let mut months: HashSet<(AccountId, Month)> = HashSet::new();
     let mut days: HashMap<(AccountId, Day), Nanodollars> = HashMap::new();
@@ -36,7 +35,7 @@ pub async fn raise_alerts(tx: &Tx, batch: &[LedgerEntry]) -> Result<()> {
     }
     let mut due = Vec::new();
     for sums in store::spent_in_months(tx, &months).await? {
-        // More months may come back than were asked for.
+        // The query matches accounts and months separately, so it may return other pairs as well.
         if months.contains(&(sums.account, sums.month)) {
             let MonthOfAccount { account, month, allowance_nanodollars, spent_nanodollars } = sums;
             let period = Period::Month(month);
@@ -52,7 +51,7 @@ pub async fn raise_alerts(tx: &Tx, batch: &[LedgerEntry]) -> Result<()> {
     store::add_alerts(tx, due).await
 }
 
-/// What one account could spend and did spend in a month, or on a day.
+/// Allowance and spending of one account in a month, or on a day.
 struct PeriodSpend {
     account: AccountId,
     period: Period,

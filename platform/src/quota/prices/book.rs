@@ -1,5 +1,5 @@
-//! Price tables: the one that this program was built with, and those that an operator imports. What a table and the
-//! settings come to is kept in the database under a version that is a hash of it, and never changed; one is in force.
+//! Price tables: the built-in one, and those that an operator imports. A table combined with the settings is stored in
+//! the database under a version, which is a hash of both, and never changes; one is in force.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ const DEMO: &str = include_str!("demo_prices.json");
 /// How the names of its models begin.
 const DEMO_MODEL: &str = "berth-demo";
 
-/// The form in which a price is kept: part of the version, so that a later form does not pass for this one.
+/// The format of a stored price. It is part of the version, so that a later format has other versions.
 const FORM: &str = "tariffs in tiers";
 
 /// Every model and every call that can be made, with its price.
@@ -38,7 +38,7 @@ pub struct PriceBook {
 }
 
 impl PriceBook {
-    /// A version as it was kept.
+    /// A stored version.
     #[must_use]
     pub fn kept(version: String, rows: Vec<(Provider, String, Price)>) -> Self {
         let mut prices: HashMap<Provider, HashMap<String, Arc<Price>>> = HashMap::new();
@@ -56,8 +56,8 @@ impl PriceBook {
         Self { version, prices, dearest }
     }
 
-    /// What `table` says, in LiteLLM's form: an object with a row for each model, US dollars per token. The demo model
-    /// and what the operator's settings name are in every book.
+    /// Reads `table` in LiteLLM's format: an object with a row for each model, US dollars per token. The demo model and
+    /// the prices in the operator's settings are in every book.
     ///
     /// # Errors
     /// A sentence that names the row that cannot be read; when no row is of a model that can be called.
@@ -97,7 +97,7 @@ impl PriceBook {
         self.prices.get(provider)?.get(model).cloned()
     }
 
-    /// What a model of `provider` costs at most, whichever it is; `None` when nothing of that provider has a price.
+    /// A price that no model of `provider` exceeds; `None` when that provider has no price.
     #[must_use]
     pub fn dearest(&self, provider: &Provider) -> Option<Arc<Price>> {
         self.dearest.get(provider).cloned()
@@ -160,7 +160,7 @@ fn of_model(price: &ModelPrice) -> Price {
     }
 }
 
-/// Bytes of a call that is no model's take the place of tokens.
+/// The price of a metered call, in which bytes take the place of tokens.
 fn of_call(call: &MeteredCall) -> Price {
     let byte = call.dollars_per_million_bytes.nanodollars.0;
     let rates = TokenRates { input: byte, cache_write: None, cache_write_long: None, cache_read: None, output: byte };

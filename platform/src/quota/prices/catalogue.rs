@@ -1,5 +1,5 @@
-//! Price tables opened up, for the operator to look at before anything goes by them: what each says of every model, and
-//! how it differs from the one in force.
+//! Catalogues of price tables, for the operator to inspect before activating one: the price of every model, and the
+//! differences from the table in force.
 
 use super::book::{PriceBook, PriceChanges};
 use super::tables::{PriceTable, PriceTables};
@@ -14,7 +14,7 @@ pub struct PricedModel {
     pub price: Price,
 }
 
-/// A model of which two tables say different things; `None`: nothing.
+/// A model with different prices in two tables; `None`: a table does not have the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PriceDifference {
     pub provider: String,
@@ -24,7 +24,7 @@ pub struct PriceDifference {
     pub after: Option<Price>,
 }
 
-/// All that a table says.
+/// The content of a price table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PriceCatalogue {
     pub version: String,
@@ -36,7 +36,7 @@ pub struct PriceCatalogue {
 }
 
 impl PriceTables {
-    /// What the table in force says.
+    /// The catalogue of the table in force.
     pub async fn active_catalogue(&self) -> Result<PriceCatalogue> {
         let book = self.active_book().await?;
         Ok(PriceCatalogue::of(&book, &book))

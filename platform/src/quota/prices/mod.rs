@@ -1,4 +1,4 @@
-//! Prices: which price table is in force, what each says, and the arithmetic of what calls cost by it.
+//! Price tables, the one in force, and the arithmetic of the cost of calls.
 
 mod book;
 mod catalogue;

@@ -1,4 +1,4 @@
-//! The arithmetic of money: what a call may cost at most, and what it did cost. Integers only, rounded up once.
+//! The arithmetic of cost: the upper bound of a call's cost, and its charge. Integers only, rounded up once.
 
 use berth_providers::{Demand, InputBound, ServiceTier, TierChoice, Usage, UsageReport};
 use serde::{Deserialize, Serialize};
@@ -13,10 +13,10 @@ pub struct CostBound {
     pub output_tokens: u64,
     pub input_nanodollars: Nanodollars,
     pub output_nanodollars: Nanodollars,
-    /// Of searches, and of the call as such.
+    /// The cost of searches, and the price per call.
     #[serde(default)]
     pub other_nanodollars: Nanodollars,
-    /// After a search the model reads everything again.
+    /// The model may search, and reads its whole input again after each search.
     #[serde(default)]
     pub reads_again: bool,
     /// The provider counted the input.
@@ -33,22 +33,22 @@ impl CostBound {
     }
 }
 
-/// What the price table does not say of a model, so that no bound can be computed.
+/// The figure that the price table lacks, so that no bound can be computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnboundedCost {
-    /// How much it takes in or gives out.
+    /// The most input or output tokens of the model.
     Size,
-    /// What it costs in a tier that the call names.
+    /// The price in the tier that the call names.
     Tier(ServiceTier),
-    /// What a search of the web costs.
+    /// The price of a web search.
     WebSearch,
 }
 
-/// The upper bound of what `demand` can cost at `price`: every input token at the dearest class that can apply to it,
-/// every output token there can be, in the dearest tier and the dearest of long and short that the call can meet.
+/// The upper bound of the cost of `demand` at `price`: every input token at the dearest class that can apply to it, and
+/// every possible output token, in the dearest tier and at the dearer of long and short rates that the call can meet.
 ///
 /// # Errors
-/// When the demand leaves something open and the table does not close it.
+/// When neither the demand nor the table bounds a figure.
 pub fn bound(price: &Price, demand: &Demand) -> Result<CostBound, UnboundedCost> {
     let other = match demand.service {
         TierChoice::Auto(tier) => price.tariff(tier),
@@ -86,8 +86,7 @@ pub fn bound(price: &Price, demand: &Demand) -> Result<CostBound, UnboundedCost>
     })
 }
 
-/// What `usage` costs at `price`: in the tier in which it was served, or, where that has no price, at
-/// the dearest there is.
+/// The cost of `usage` at `price`, in the tier that served it; where that tier has no price, at the dearest tier.
 #[must_use]
 pub fn cost(price: &Price, usage: &Usage) -> Nanodollars {
     let is_long = price.is_long(usage.all_input_tokens());
@@ -108,7 +107,7 @@ pub fn cost(price: &Price, usage: &Usage) -> Nanodollars {
     charge_for(&tokens, factor).saturating_add(searches).saturating_add(price.call_nanodollars)
 }
 
-/// Whether the table has a price for everything that was used.
+/// Whether the table has a price for all of the usage.
 #[must_use]
 pub fn is_priced(price: &Price, usage: &Usage) -> bool {
     let searched = usage.web_searches > 0;
@@ -146,9 +145,9 @@ pub enum CallOutcome {
     Completed,
     ClientGone,
     UpstreamBroke,
-    /// By the provider.
+    /// The provider refused the call.
     Refused,
-    /// The platform died meanwhile; settled at the next start.
+    /// The platform died during the call, which was settled at the next start.
     Recovered,
 }
 
@@ -165,7 +164,7 @@ impl CallOutcome {
     }
 }
 
-/// Where the amount of a receipt comes from: the provider's figures, what was observed, or the hold itself.
+/// The source of a receipt's amount: the provider's figures, the observed part of the answer, or the hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChargeBasis {
@@ -185,7 +184,7 @@ impl ChargeBasis {
     }
 }
 
-/// The amount a receipt shows, and why.
+/// The amount of a receipt, its basis, and the usage that was priced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Charge {
     pub amount_nanodollars: Nanodollars,
@@ -193,16 +192,16 @@ pub struct Charge {
     pub usage: Usage,
 }
 
-/// What a finished call is charged.
+/// The charge of a finished call.
 ///
 /// The provider's figures are charged as they are, even above the hold: hiding a charge does not undo it. Estimates
 /// never exceed the hold. A call that broke off before the provider named its input is charged the hold's whole
 /// input part, because the provider has read the input by then.
 ///
-/// Who hangs up just before the final figures has seen the whole answer, but not the reasoning that is charged with
-/// it. So a call that was cut off from this side is read on to its figures (`llm/drain.rs`); where they did not come
-/// in time, it is charged all the output that was held, unless the call had said that nothing is hidden. The input is
-/// charged as the provider named it, if it did.
+/// A client that disconnects just before the final figures has seen the whole answer, but not the hidden reasoning that
+/// the provider charges for. So after a disconnect the answer is read on to its figures (`llm/drain.rs`). Where they do
+/// not come in time, all held output is charged, unless the request excludes hidden output. The input is charged as the
+/// provider reported it, if it did.
 #[must_use]
 pub fn charge(price: &Price, hold: &CostBound, seen: UsageReport) -> Charge {
     let held = hold.total_nanodollars();
@@ -224,7 +223,7 @@ pub fn charge(price: &Price, hold: &CostBound, seen: UsageReport) -> Charge {
         UsageReport::CutOff { usage, output_tokens } if !hold.may_hide_output && !hold.reads_again => {
             return charge(price, hold, UsageReport::Part { usage, output_tokens });
         }
-        // What was named before a search says nothing of what was read after it.
+        // Figures from before a search do not count the input that the model reads again after it.
         UsageReport::CutOff { usage: Some(usage), .. } if !hold.reads_again => {
             let usage = Usage { output_tokens: hold.output_tokens, ..usage };
             (cost(price, &usage).min(held), ChargeBasis::Held, usage)
@@ -234,7 +233,7 @@ pub fn charge(price: &Price, hold: &CostBound, seen: UsageReport) -> Charge {
     Charge { amount_nanodollars, basis, usage }
 }
 
-/// An amount in dollars, exactly: `$1.50`, `$0.000031`; at least two decimals, and as many more as it takes.
+/// An amount in dollars, exactly: `$1.50`, `$0.000031`; at least two decimals, and as many more as needed.
 #[must_use]
 pub fn dollars(amount: Nanodollars) -> String {
     let (sign, n) = (if amount < Nanodollars::ZERO { "-" } else { "" }, amount.0.unsigned_abs());

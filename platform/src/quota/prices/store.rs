@@ -12,7 +12,7 @@ use crate::db::Tx;
 use crate::error::Result;
 use berth_providers::Provider;
 
-/// A table as the operator or the program brings it.
+/// A table to be imported.
 pub struct NewTable<'a> {
     pub book: &'a PriceBook,
     /// The file it came from, or `built in`.
@@ -77,7 +77,7 @@ pub async fn activate(tx: &Tx, version: &str, by: &str, now: Timestamp) -> Resul
     Ok(done.rows_affected == 1)
 }
 
-/// Forgets the operator's choice of a version: the program's own is in force again.
+/// Activates the built-in table again.
 pub async fn activate_built_in(tx: &Tx) -> Result<()> {
     price_versions::Entity::update_many().col_expr(price_versions::Column::ChosenAtMs, Expr::value(0)).exec(tx).await?;
     Ok(())

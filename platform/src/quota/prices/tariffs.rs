@@ -1,4 +1,4 @@
-//! What models cost: a price for each class of token in each tier, for short and for long input.
+//! Tariffs of models: a rate for each class of token in each tier, for short and for long input.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::money::Nanodollars;
 
-/// Nano-dollars per million tokens, for each class of token. A class without its own price costs what fresh input does.
+/// Rates in nano-dollars per million tokens, for each class of token. A class without a rate has that of fresh input.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenRates {
     pub input: i64,
@@ -42,11 +42,11 @@ impl TokenRates {
     }
 }
 
-/// What a token costs in one tier.
+/// The rates of one tier.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tariff {
     pub rates: TokenRates,
-    /// For the whole call once its input is long; see [`Price::long_above_tokens`].
+    /// The rates for the whole call once its input is long; see [`Price::long_above_tokens`].
     pub long: Option<TokenRates>,
 }
 
@@ -56,7 +56,7 @@ impl Tariff {
     }
 }
 
-/// What one model costs.
+/// The price of one model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Price {
     pub max_input_tokens: Option<u64>,
@@ -68,14 +68,14 @@ pub struct Price {
     pub tiers: BTreeMap<ServiceTier, Tariff>,
     /// Factor in thousandths when the provider computes in the United States only.
     pub us_permille: Option<i64>,
-    /// For each search of the web; `None`: it may not search.
+    /// The price of a web search; `None`: the model may not search.
     pub web_search_nanodollars: Option<Nanodollars>,
-    /// For each call, whatever it uses.
+    /// The price of a call as such, in addition to its tokens.
     pub call_nanodollars: Nanodollars,
 }
 
 impl Price {
-    /// The same rates for everything that a call can meet.
+    /// The same rates in every tier, for short and long input.
     pub(in crate::quota) fn flat(rates: TokenRates) -> Self {
         Self {
             max_input_tokens: None,
@@ -89,7 +89,7 @@ impl Price {
         }
     }
 
-    /// What a token costs in `tier`, if the model is offered in it.
+    /// The tariff of `tier`, if the model is offered in it.
     #[must_use]
     pub fn tariff(&self, tier: ServiceTier) -> Option<&Tariff> {
         if tier == ServiceTier::Standard { Some(&self.standard) } else { self.tiers.get(&tier) }

@@ -1,4 +1,4 @@
-//! What a provider billed beside what was booked, day by day and model by model. Pure.
+//! Comparison of a provider's bill with the ledger, by day and model. Pure.
 //!
 //! A provider's usage export is CSV with a head, JSON, or a JSON object a line. Of its columns three are read: the day
 //! (`date`, `day` or `usage_date_utc`), the model (`model` or `model_version`) and the cost in dollars (`cost`,
@@ -32,7 +32,7 @@ pub struct BillDifference {
     pub amounts: BilledAmounts,
 }
 
-/// What was billed beside what was booked.
+/// A billed and a booked amount.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BilledAmounts {
     pub billed_nanodollars: Nanodollars,
@@ -40,13 +40,13 @@ pub struct BilledAmounts {
 }
 
 impl BilledAmounts {
-    /// Booked beyond what was billed; below zero, the provider charged more than people did pay.
+    /// Booked less billed. Below zero, the provider charged more than accounts paid.
     #[must_use]
     pub fn margin_nanodollars(&self) -> Nanodollars {
         self.booked_nanodollars.saturating_sub(self.billed_nanodollars)
     }
 
-    /// The same in percent of the bill; `None` when nothing was billed and something booked.
+    /// The margin in percent of the bill; `None` when nothing was billed and something booked.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a percentage is shown with two digits")]
     pub fn percent(&self) -> Option<f64> {
@@ -81,8 +81,8 @@ pub fn days(bill: &Bill) -> Option<DayRange> {
     Some(bill.first_key_value().map(day)?..=bill.last_key_value().map(day)?)
 }
 
-/// What was billed beside what was booked, the widest difference first. Of what was booked, the models of those
-/// providers are compared of which the bill names one: a bill of one provider says nothing of another's.
+/// Compares the bill with booked spending, the widest difference first. Only providers with a model in the bill are
+/// compared, because the bill of one provider does not cover another's models.
 #[must_use]
 pub fn compare(bill: &Bill, booked: &[BookedSpend]) -> Vec<BillDifference> {
     let models: BTreeSet<&str> = bill.keys().map(|(_, model)| model.as_str()).collect();
@@ -180,7 +180,7 @@ struct BilledRow<'a> {
 }
 
 fn add(bill: &mut Bill, row: BilledRow<'_>) -> Option<()> {
-    // Of a moment, its day is taken: some providers export `2026-11-01T00:00:00Z`.
+    // Only the date: some providers export `2026-11-01T00:00:00Z`.
     let day = row.day?.get(..10)?.parse().ok()?;
     let model = row.model.filter(|model| !model.is_empty())?;
     let sum = bill.entry((day, model.to_owned())).or_default();
@@ -189,7 +189,7 @@ fn add(bill: &mut Bill, row: BilledRow<'_>) -> Option<()> {
 }
 
 /// Dollars as nano-dollars: `1.25`, `$1.25`, `-0.5`, `3e-05`; rounded where a provider shows more than nine decimals.
-#[expect(clippy::cast_possible_truncation, reason = "it is looked at before")]
+#[expect(clippy::cast_possible_truncation, reason = "the range is checked")]
 fn nanodollars(text: &str) -> Option<Nanodollars> {
     let dollars: f64 = text.trim().replacen('$', "", 1).parse().ok()?;
     let nano = (dollars * 1e9).round();

@@ -1,4 +1,4 @@
-//! What an account may still do with AI calls: its money, its limits a minute and its calls in flight, from its books.
+//! The remaining budget of an account: money, limits per minute and concurrent calls, read from its books.
 
 use serde::Serialize;
 
@@ -7,17 +7,17 @@ use crate::money::Nanodollars;
 use crate::quota::admission::{Books, RateLimitState, RateLimits};
 use crate::quota::calendar::{Day, Month};
 
-/// What an account may still do with AI calls, this moment.
+/// The remaining budget of an account at this moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AccountBudget {
     pub period: Month,
     pub allowance_nanodollars: Nanodollars,
-    /// Given beyond the allowance and not used by earlier months.
+    /// Credit beyond the allowance that earlier months did not use.
     pub credit_nanodollars: Nanodollars,
     pub spent_nanodollars: Nanodollars,
     /// Held for calls in flight; not spendable meanwhile.
     pub held_nanodollars: Nanodollars,
-    /// What may still be promised to calls: of the month, and of today where today has a limit.
+    /// The money left for calls: the lesser of the month's and today's remainder.
     pub left_nanodollars: Nanodollars,
     /// The day on which the month's allowance is whole again, at midnight in UTC: `2026-12-01`.
     pub resets_on: Day,
@@ -31,7 +31,7 @@ pub struct AccountBudget {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DayBudget {
     pub day: Day,
-    /// `None`: the month's is all that limits it.
+    /// `None`: only the month's allowance limits the day.
     pub allowance_nanodollars: Option<Nanodollars>,
     pub spent_nanodollars: Nanodollars,
     pub held_nanodollars: Nanodollars,
@@ -56,7 +56,7 @@ pub struct CallConcurrency {
 }
 
 impl AccountBudget {
-    /// What `books` say at `now`.
+    /// The budget by `books` at `now`.
     #[must_use]
     pub(super) fn of(books: &Books, now: Timestamp) -> Self {
         let (month, day) = (books.month(), books.today());
@@ -86,7 +86,7 @@ impl AccountBudget {
 
 impl From<RateLimitState> for RateLimitView {
     fn from(rate: RateLimitState) -> Self {
-        // Rounded up: then it is full.
+        // Rounded up: rounded down, the bucket would not be full by then.
         let full_in_seconds = rate.full_in.as_millis().div_ceil(1000);
         Self {
             limit: rate.limit,

@@ -1,4 +1,4 @@
-//! Sums of what was spent: by model, by agent, by day and by month.
+//! Sums of spending by model, by agent, by day and by month.
 
 use serde::Serialize;
 
@@ -6,7 +6,7 @@ use crate::db::AccountId;
 use crate::money::Nanodollars;
 use crate::quota::calendar::{Day, Month};
 
-/// What a month's or a day's calls of one model came to.
+/// The spending on one model in a month or on a day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ModelSpend {
     pub provider: String,
@@ -18,7 +18,7 @@ pub struct ModelSpend {
     pub amount_nanodollars: Nanodollars,
 }
 
-/// What something of one name came to: an agent, or a day.
+/// The spending of one agent, or of one day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NamedSpend {
     pub name: String,
@@ -29,7 +29,7 @@ pub struct NamedSpend {
     pub amount_nanodollars: Nanodollars,
 }
 
-/// What an account could spend in a month, and did.
+/// Allowance and spending of an account in a month.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MonthSpend {
     pub period: Month,
@@ -37,21 +37,21 @@ pub struct MonthSpend {
     pub spent_nanodollars: Nanodollars,
 }
 
-/// What some days were spent on.
+/// Spending by model, agent and day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SpendBreakdown {
     /// Dearest first.
     pub by_model: Vec<ModelSpend>,
-    /// Dearest first; an empty name is of calls that named no agent.
+    /// Dearest first; an empty name stands for calls that named no agent.
     pub by_agent: Vec<NamedSpend>,
-    /// What agents spent that are not named in `by_agent`.
+    /// The spending of the agents that are not in `by_agent`.
     pub other_agents_nanodollars: Nanodollars,
     /// Days with calls, in their order.
     pub by_day: Vec<NamedSpend>,
 }
 
 impl SpendBreakdown {
-    /// What all of it came to.
+    /// The total.
     #[must_use]
     pub fn total_nanodollars(&self) -> Nanodollars {
         self.by_day.iter().map(|day| day.amount_nanodollars).sum()
@@ -65,14 +65,14 @@ pub enum SpendScope {
     All,
 }
 
-/// What sums are made by.
+/// The key by which spending is summed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpendGroup {
     Agent,
     Day,
 }
 
-/// Which accounts come first.
+/// The order of accounts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccountOrder {
     /// Those that spent most.
@@ -81,7 +81,7 @@ pub enum AccountOrder {
     Nearest,
 }
 
-/// What all accounts could spend and did spend in a month.
+/// Spending of all accounts in a month.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AllowanceTotals {
     pub spent_nanodollars: Nanodollars,
@@ -99,7 +99,7 @@ pub struct AccountMonth {
     pub spent_nanodollars: Nanodollars,
 }
 
-/// What was booked for one day and model.
+/// The booked spending of one day and model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BookedSpend {
     pub day: Day,

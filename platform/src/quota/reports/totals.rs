@@ -1,4 +1,5 @@
-//! What all accounts spend, for the operator: sums of a month, accounts in pages, and the providers' bills beside them.
+//! Spending of all accounts, for the operator: sums of a month, accounts in pages, and the comparison with providers'
+//! bills.
 
 use super::bill_comparison::{self, BillDifference};
 use super::spending::Reports;
@@ -12,7 +13,7 @@ use crate::quota::calendar::{Day, Month};
 /// Accounts of one page.
 pub const PAGE_SIZE: u64 = 50;
 
-/// What all accounts did in one month.
+/// Spending of all accounts in one month.
 #[derive(Clone, Debug)]
 pub struct MonthTotals {
     pub spent_nanodollars: Nanodollars,
@@ -26,19 +27,19 @@ pub struct MonthTotals {
     pub by_model: Vec<ModelSpend>,
 }
 
-/// What one account did in a month.
+/// Spending of one account in a month.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccountSpend {
     pub account: AccountId,
     pub allowance_nanodollars: Nanodollars,
     pub spent_nanodollars: Nanodollars,
     pub today_nanodollars: Nanodollars,
-    /// For calls in flight, by what this platform knows.
+    /// The holds of calls in flight, from the books in this platform's memory.
     pub held_nanodollars: Nanodollars,
 }
 
 impl Reports {
-    /// What all accounts did in `month`.
+    /// The spending of all accounts in `month`.
     pub async fn month_totals(&self, month: Month) -> Result<MonthTotals> {
         self.ledger.settled().await;
         let (db, days) = (self.db.read(), month.range());
@@ -68,7 +69,7 @@ impl Reports {
         Ok(months.into_iter().map(row).collect())
     }
 
-    /// What all accounts spent today.
+    /// The spending of all accounts today.
     pub async fn spent_today_by_all(&self) -> Result<Nanodollars> {
         self.ledger.settled().await;
         let days = store::spend_of_all_by_day(self.db.read(), &Day::of(self.clock.now()).alone()).await?;
@@ -81,8 +82,8 @@ impl Reports {
         self.admission.all_opened().iter().map(|books| books.lock().month().held_nanodollars).sum()
     }
 
-    /// A provider's usage export beside what was booked, by day and model, the widest difference first.
-    /// `bill_comparison` says which columns it needs.
+    /// Compares a provider's usage export with the ledger, by day and model, the widest difference first.
+    /// `bill_comparison` names the columns that it needs.
     ///
     /// # Errors
     /// `Invalid` with a sentence when the export cannot be read.

@@ -1,4 +1,4 @@
-//! Whether receipts and their sums agree.
+//! Consistency check of receipts and their sums.
 
 use std::collections::BTreeMap;
 
@@ -19,8 +19,8 @@ struct DaySum {
     total: Option<Nanodollars>,
 }
 
-/// For each sum that disagrees with what it is the sum of, a sentence. Call where all statements see the same moment.
-/// A day has only its sums after its receipts were deleted with age.
+/// A sentence for each sum that differs from the rows it sums. Call it in a snapshot. Days with deleted receipts are
+/// checked only against the months.
 pub async fn disagreements(db: &impl ConnectionTrait) -> Result<Vec<String>> {
     let by_day: Vec<DaySum> = spend_days::Entity::find()
         .select_only()

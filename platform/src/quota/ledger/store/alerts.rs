@@ -1,4 +1,4 @@
-//! Alerts that are raised, and the sums that raise them.
+//! Raising alerts, and the sums that decide about them.
 
 use std::collections::HashSet;
 
@@ -13,7 +13,7 @@ use crate::money::Nanodollars;
 use crate::quota::calendar::{Day, Month};
 use crate::quota::entities::{alerts, allowances, parse, spend_days, sum_as_bigint};
 
-/// What one account could spend and did spend in a month.
+/// Allowance and spending of one account in a month.
 pub struct MonthOfAccount {
     pub account: AccountId,
     pub month: Month,
@@ -21,14 +21,14 @@ pub struct MonthOfAccount {
     pub spent_nanodollars: Nanodollars,
 }
 
-/// What one account spent on a day; the sums by day know no allowance.
+/// Spending of one account on a day; the sums by day have no allowance.
 pub struct DayOfAccount {
     pub account: AccountId,
     pub day: Day,
     pub spent_nanodollars: Nanodollars,
 }
 
-/// Each of these accounts' months; more than were asked for when their months differ.
+/// The sums of these accounts in these months; also of other pairs of the same accounts and months.
 pub async fn spent_in_months(tx: &Tx, months: &HashSet<(AccountId, Month)>) -> Result<Vec<MonthOfAccount>> {
     if months.is_empty() {
         return Ok(Vec::new());
@@ -50,7 +50,7 @@ pub async fn spent_in_months(tx: &Tx, months: &HashSet<(AccountId, Month)>) -> R
     rows.into_iter().map(plain).collect()
 }
 
-/// Each of these accounts' days; more than were asked for when their days differ.
+/// The sums of these accounts on these days; also of other pairs of the same accounts and days.
 pub async fn spent_in_days<'a>(
     tx: &Tx,
     days: impl Iterator<Item = &'a (AccountId, Day)> + Clone,
@@ -82,7 +82,7 @@ pub async fn spent_in_days<'a>(
     rows.into_iter().map(plain).collect()
 }
 
-/// Writes alerts down that are not there yet.
+/// Adds the alerts that are not there yet.
 pub async fn add_alerts(tx: &Tx, due: Vec<BudgetAlert>) -> Result<()> {
     use alerts::Column as Of;
     if due.is_empty() {
@@ -97,6 +97,7 @@ pub async fn add_alerts(tx: &Tx, due: Vec<BudgetAlert>) -> Result<()> {
         raised_at_ms: Set(alert.raised_at_ms),
         told_at_ms: Set(None),
     });
+    // Each batch finds a reached threshold again; the key lets its alert be raised once.
     let same = OnConflict::columns([Of::AccountId, Of::Period, Of::Percent]).do_nothing().to_owned();
     alerts::Entity::insert_many(rows).on_conflict(same).try_insert().exec_without_returning(tx).await?;
     Ok(())

@@ -1,5 +1,5 @@
-//! SQL of the ledger. Money is in three places, and the functions here keep them equal: an account's receipts, its sums
-//! by day, and its sum by month.
+//! SQL of the ledger. Money is in three tables that the functions here keep consistent: receipts, sums by day, and sums
+//! by month.
 
 mod agreement;
 mod alerts;
@@ -24,7 +24,7 @@ pub use receipts::{
 };
 pub use sums::{SpendIncrements, add_spent};
 
-/// Rows in one statement: enough that its own share is small. PostgreSQL takes 65,535 values in one.
+/// Rows in one statement: enough to make its fixed cost small. PostgreSQL accepts 65,535 values in a statement.
 const ROWS_PER_STATEMENT: usize = 100;
 /// The one row of `books`.
 const BOOKS: i64 = 1;

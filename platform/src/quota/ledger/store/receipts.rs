@@ -1,4 +1,4 @@
-//! Receipts: added at the end of their chain, and read along it by their numbers, or by an id.
+//! Receipts: appended to their chain, and read by their number in it, or by id.
 
 use std::collections::HashSet;
 
@@ -14,7 +14,7 @@ use crate::db::{AccountId, HoldId, Tx};
 use crate::error::{Error, Result};
 use crate::quota::calendar::{Day, DayRange, Month};
 
-/// Which of `ids` have their receipt.
+/// Those of `ids` that have a receipt.
 pub async fn existing_receipts(db: &impl ConnectionTrait, ids: &[HoldId]) -> Result<HashSet<HoldId>> {
     #[derive(FromQueryResult)]
     struct Row {
@@ -28,14 +28,14 @@ pub async fn existing_receipts(db: &impl ConnectionTrait, ids: &[HoldId]) -> Res
     Ok(there)
 }
 
-/// Where the account's chain ends.
+/// The end of the account's chain.
 pub async fn head(db: &impl ConnectionTrait, account: AccountId) -> Result<ChainHead> {
     let newest =
         Entity::find().filter(Of::AccountId.eq(account)).filter(Of::Seq.gt(0)).order_by_desc(Of::Seq).one(db).await?;
     Ok(newest.map_or_else(ChainHead::beginning, |receipt| ChainHead { seq: receipt.seq, digest: receipt.hash }))
 }
 
-/// Adds receipts; none may be there yet. In statements of the same length, which the database prepares once.
+/// Adds receipts; none may be there yet. Statements of equal length are prepared once.
 pub async fn add_receipts(tx: &Tx, receipts: &[Receipt]) -> Result<()> {
     for receipts in receipts.chunks(ROWS_PER_STATEMENT) {
         let mut insert = Query::insert();
@@ -49,8 +49,8 @@ pub async fn add_receipts(tx: &Tx, receipts: &[Receipt]) -> Result<()> {
     Ok(())
 }
 
-/// Deletes the beginning of the account's chain, up to the first receipt of `day` or later, and never its end; how
-/// many.
+/// Deletes the beginning of the account's chain, up to the first receipt of `day` or later, and never its end. Returns
+/// the number of deleted receipts.
 pub async fn forget_receipts(tx: &Tx, account: AccountId, day: Day) -> Result<u64> {
     let day = day.to_string();
     let first = Entity::find()
@@ -69,7 +69,7 @@ pub async fn forget_receipts(tx: &Tx, account: AccountId, day: Day) -> Result<u6
     Ok(old.exec(tx).await?.rows_affected)
 }
 
-/// Every account that has a receipt in the chain.
+/// Every account with a chain.
 pub async fn accounts_with_receipts(db: &impl ConnectionTrait) -> Result<Vec<AccountId>> {
     #[derive(FromQueryResult)]
     struct Row {
@@ -130,14 +130,14 @@ pub async fn receipt(db: &impl ConnectionTrait, account: AccountId, id: HoldId) 
     Entity::find_by_id(id).filter(Of::AccountId.eq(account)).one(db).await?.map(Receipt::try_from).transpose()
 }
 
-/// Numbers in a chain: after the one, and up to the other with it.
+/// Numbers in a chain: `after` is excluded, `last` included.
 #[derive(Clone, Copy, Debug)]
 pub struct ReceiptRange {
     pub after: i64,
     pub last: i64,
 }
 
-/// The range of numbers that receipts of `month` have; 0 is of one that is not in the chain.
+/// The range of numbers of the receipts of `month`; receipts from before the chain have number 0.
 pub async fn numbers_of_month(
     db: &impl ConnectionTrait,
     account: AccountId,
@@ -148,7 +148,7 @@ pub async fn numbers_of_month(
         first: Option<i64>,
         last: Option<i64>,
     }
-    // Not by `chain`, which would be gone along from its beginning: this finds the month by `receipts_by_account`.
+    // Not by `chain`, whose index the database would scan from the beginning: `receipts_by_account` finds the month.
     let row = Entity::find()
         .select_only()
         .column_as(Of::Seq.min(), "first")
@@ -174,12 +174,12 @@ pub async fn receipts_in(
     plain(rows)
 }
 
-/// The receipt, whosever it is.
+/// The receipt, of any account.
 pub async fn any_receipt(db: &impl ConnectionTrait, id: HoldId) -> Result<Option<Receipt>> {
     Entity::find_by_id(id).one(db).await?.map(Receipt::try_from).transpose()
 }
 
-/// What corrects any of `ids`, the oldest first; found by `receipts_corrections`.
+/// The corrections of `ids`, the oldest first; the index is `receipts_corrections`.
 pub async fn corrections_of(db: &impl ConnectionTrait, ids: impl Iterator<Item = HoldId>) -> Result<Vec<Receipt>> {
     let rows = Entity::find().filter(Of::Corrects.is_in(ids)).order_by_asc(Of::Seq).all(db).await?;
     plain(rows)

@@ -1,4 +1,4 @@
-//! Sums by month and by day: what a batch of receipts adds to them.
+//! Sums by month and by day, and the increments of a batch of receipts.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::money::Nanodollars;
 use crate::quota::calendar::{Day, Month};
 use crate::quota::entities::{allowances, spend_days};
 
-/// What a batch of receipts adds to the sums.
+/// The increments of the sums by a batch of receipts.
 #[derive(Default)]
 pub struct SpendIncrements {
     months: BTreeMap<(AccountId, Month), MonthIncrement>,
@@ -44,7 +44,7 @@ impl SpendIncrements {
         let (provider, model, agent) = (&receipt.provider, &receipt.model, &receipt.agent);
         let key = (receipt.account_id, receipt.day, provider.clone(), model.clone(), agent.clone());
         let day = self.days.entry(key).or_default();
-        // A correction is no call.
+        // A correction adds money, and no call.
         day.calls += i64::from(receipt.corrects.is_none());
         day.input_tokens += receipt.input_tokens
             + receipt.cache_write_tokens
@@ -95,7 +95,7 @@ async fn add_rows<A: ActiveModelTrait + Send>(tx: &Tx, mut rows: Vec<A>, meets: 
     Ok(())
 }
 
-/// What a row has in `column` and what an insert that met it brings, together.
+/// The sum of the existing and the inserted value of `column`. The database adds: a read before would race.
 fn added(table: impl EntityTrait, column: impl ColumnTrait) -> Expr {
     Expr::col((table, column)).add(Expr::col((Alias::new("excluded"), column)))
 }

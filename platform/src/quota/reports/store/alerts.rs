@@ -1,4 +1,4 @@
-//! Alerts that are shown, and those that are still to be told.
+//! Alerts for pages, and alerts that were not told yet.
 
 use sea_orm::entity::prelude::*;
 use sea_orm::{QueryOrder as _, QuerySelect as _, Set};
@@ -38,7 +38,7 @@ pub async fn untold(db: &impl ConnectionTrait, most: u64) -> Result<Vec<BudgetAl
     rows.into_iter().map(plain).collect()
 }
 
-/// Notes that `alert` is told; `false` when it was already.
+/// Marks `alert` as told; `false` when it was told already.
 pub async fn mark_told(tx: &Tx, alert: &BudgetAlert, now: Timestamp) -> Result<bool> {
     let told = alerts::Entity::update_many()
         .set(alerts::ActiveModel { told_at_ms: Set(Some(now.0)), ..Default::default() })

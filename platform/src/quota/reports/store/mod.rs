@@ -1,4 +1,4 @@
-//! SQL of the reports: sums by day and by month through their keys, never receipts.
+//! SQL of the reports: reads sums by day and by month through their keys, never receipts.
 
 mod alerts;
 mod totals;
@@ -27,7 +27,7 @@ struct ModelRow {
     amount_nanodollars: Nanodollars,
 }
 
-/// What was spent in `days` on each model, dearest first.
+/// The spending in `days` by model, dearest first.
 pub async fn spend_by_model(db: &impl ConnectionTrait, whose: SpendScope, days: &DayRange) -> Result<Vec<ModelSpend>> {
     use spend_days::Column as By;
     let mut sums = spend_days::Entity::find()
@@ -60,7 +60,7 @@ pub async fn spend_by_model(db: &impl ConnectionTrait, whose: SpendScope, days: 
     Ok(spend)
 }
 
-/// Calls of one agent, or of one day.
+/// The sums of one agent, or of one day.
 #[derive(FromQueryResult)]
 struct NamedRow {
     name: String,
@@ -77,7 +77,7 @@ impl From<NamedRow> for NamedSpend {
     }
 }
 
-/// What `account` spent in `days`, dearest first; at most `most` of them.
+/// The spending of `account` in `days` by agent or by day, dearest first; at most `most` rows.
 pub async fn spend_by(
     db: &impl ConnectionTrait,
     account: AccountId,

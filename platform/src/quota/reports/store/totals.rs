@@ -14,8 +14,7 @@ use crate::money::Nanodollars;
 use crate::quota::calendar::{Day, DayRange, Month};
 use crate::quota::entities::{allowances, parse, spend_days, sum_as_bigint};
 
-/// What all accounts spent in `month`, how many they are, and how many of them spent at least four fifths of their
-/// allowance.
+/// The spending of all accounts in `month`, their number, and the number that spent at least 80 % of their allowance.
 pub async fn allowance_totals(db: &impl ConnectionTrait, month: Month) -> Result<AllowanceTotals> {
     #[derive(FromQueryResult)]
     struct Row {
@@ -30,7 +29,7 @@ pub async fn allowance_totals(db: &impl ConnectionTrait, month: Month) -> Result
         .into_model::<Row>()
         .one(db)
         .await?;
-    // Multiplied in floating point: an allowance may be as large as the type.
+    // In floating point: an allowance may be the largest i64, and an integer product would overflow.
     let nearly = of_period()
         .filter(allowances::Column::SpentNanodollars.gt(0))
         .filter(Expr::cust("spent_nanodollars >= allowance_nanodollars * 0.8"))
@@ -41,7 +40,7 @@ pub async fn allowance_totals(db: &impl ConnectionTrait, month: Month) -> Result
     Ok(AllowanceTotals { spent_nanodollars, accounts, nearly_spent: i64::try_from(nearly).unwrap_or(i64::MAX) })
 }
 
-/// What all accounts spent on each of `days`, in no order.
+/// The spending of all accounts on each of `days`, unordered.
 pub async fn spend_of_all_by_day(db: &impl ConnectionTrait, days: &DayRange) -> Result<Vec<NamedSpend>> {
     use spend_days::Column as Of;
     let rows: Vec<NamedRow> = spend_days::Entity::find()
@@ -84,7 +83,7 @@ pub async fn accounts_of_month(
     Ok(rows.into_iter().map(plain).collect())
 }
 
-/// What each of `accounts` spent on `day`.
+/// The spending of each of `accounts` on `day`.
 pub async fn spent_on_day(
     db: &impl ConnectionTrait,
     accounts: impl Iterator<Item = AccountId>,
@@ -109,7 +108,7 @@ pub async fn spent_on_day(
     Ok(rows.into_iter().map(|row| (row.account_id, row.total)).collect())
 }
 
-/// What was booked in `days`, by day and model.
+/// The booked spending in `days`, by day and model.
 pub async fn booked(db: &impl ConnectionTrait, days: &DayRange) -> Result<Vec<BookedSpend>> {
     #[derive(FromQueryResult)]
     struct Row {
@@ -133,6 +132,6 @@ pub async fn booked(db: &impl ConnectionTrait, days: &DayRange) -> Result<Vec<Bo
     let plain = |Row { day, provider, model, amount_nanodollars }| {
         Ok(BookedSpend { day: parse(&day)?, provider, model, amount_nanodollars })
     };
-    // A provider bills the operator nothing for calls under people's own keys, at whichever model.
+    // Rows of zero come from calls under own keys and from refused ones; the operator's bill has neither.
     rows.into_iter().filter(|row| row.amount_nanodollars != Nanodollars::ZERO).map(plain).collect()
 }
