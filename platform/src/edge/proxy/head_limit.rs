@@ -44,7 +44,7 @@ impl HeadLimitedStream {
 // Relaxed ordering is enough: one task at a time drives a connection, moving it to another task synchronizes, and the
 // counter orders no other memory.
 impl HeadLimit {
-    /// Counts from here on: a request is about to be sent.
+    /// Starts to count: a request is about to be sent.
     pub(super) fn arm(&self) {
         self.0.store(MAX_BYTES_BEFORE_BODY, Ordering::Relaxed);
     }
