@@ -109,7 +109,7 @@ impl Instances {
     }
 }
 
-/// The instance as a candidate for eviction; `None` when it is transient, asleep already, being evicted, or in use.
+/// The instance as a candidate for eviction; `None` when it is transient, stopped, being evicted already, or in use.
 fn sleeper(instance: &Instance, load: &HostLoad, now: Timestamp) -> Option<SleepCandidate> {
     let awake = match instance.fact() {
         Fact::Awake => true,
@@ -118,7 +118,7 @@ fn sleeper(instance: &Instance, load: &HostLoad, now: Timestamp) -> Option<Sleep
     };
     let asleep_soon = instance.pressure().is_some_and(|pressure| awake || pressure == MemoryPressure::Stop);
     // Open streams and sockets do not keep an instance awake, but recent traffic on them counts as in flight here: an
-    // eviction must not cut a conversation.
+    // eviction must not interrupt a transfer.
     let in_flight = instance.is_at_work(now) || (awake && now.since(instance.active_at()) < QUIET);
     if asleep_soon || in_flight {
         return None;
@@ -146,7 +146,7 @@ fn relief(missing: u64, swap_free: u64, mut sleepers: Vec<SleepCandidate>) -> Ve
         } else {
             continue;
         }
-        // At least one byte, or a candidate of unknown size would not count and all would be chosen.
+        // At least one byte: candidates of unknown size would otherwise count as nothing, and too many would be chosen.
         freed += sleeper.memory.max(1);
     }
     chosen
