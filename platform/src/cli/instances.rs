@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Subcommand;
 
-use super::terms::{self, Changes};
+use super::instance_settings::{self, SettingArgs};
+use super::upgrades;
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::control_socket::{self, OPERATOR};
@@ -15,7 +16,7 @@ use crate::instances::{Cause, Fact, Instance, OpenWork, Wish};
 use crate::sharing::ShareId;
 
 #[derive(Subcommand)]
-pub(super) enum Word {
+pub(super) enum InstanceCommand {
     /// Every instance, one a line.
     List,
     /// One instance: state, why, and what happened lately.
@@ -33,7 +34,7 @@ pub(super) enum Word {
     Set {
         handle: String,
         #[command(flatten)]
-        changes: Changes,
+        changes: SettingArgs,
     },
     /// Put a container as it would be made now in the place of the one there: another image, other limits.
     Upgrade {
@@ -64,9 +65,9 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How long to wait for a wish to come true.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
-    match word {
-        Word::List => {
+pub(super) async fn run(app: &App, command: InstanceCommand) -> anyhow::Result<()> {
+    match command {
+        InstanceCommand::List => {
             println!("{:<32} {:<13} {:<10} {:<15} CAUSE", "HANDLE", "FACT", "WISH", "ADDRESS");
             for instance in app.instances.all() {
                 let status = instance.status();
@@ -81,19 +82,21 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
             }
             Ok(())
         }
-        Word::Show { handle } => show(app, &find(app, &handle)?).await,
-        Word::Wake { handle } => wish(app, &find(app, &handle)?, None, &[Fact::Awake]).await,
-        Word::Sleep { handle, stop: false } => {
+        InstanceCommand::Show { handle } => show(app, &find(app, &handle)?).await,
+        InstanceCommand::Wake { handle } => wish(app, &find(app, &handle)?, None, &[Fact::Awake]).await,
+        InstanceCommand::Sleep { handle, stop: false } => {
             wish(app, &find(app, &handle)?, Some(Wish::Frozen), &[Fact::Frozen, Fact::Stopped, Fact::Absent]).await
         }
-        Word::Sleep { handle, stop: true } => {
+        InstanceCommand::Sleep { handle, stop: true } => {
             wish(app, &find(app, &handle)?, Some(Wish::Stopped), &[Fact::Stopped, Fact::Absent]).await
         }
-        Word::Set { handle, changes } => terms::set(app, &find(app, &handle)?, changes).await,
-        Word::Upgrade { handle: Some(handle), .. } => terms::upgrade(app, &find(app, &handle)?).await,
-        Word::Upgrade { handle: None, at_once, .. } => terms::upgrade_all(app, at_once.max(1)).await,
-        Word::Shares { handle, remove } => shares(app, &find(app, &handle)?, remove).await,
-        Word::Remove { handle } => wish(app, &find(app, &handle)?, Some(Wish::Removed), &[Fact::Removed]).await,
+        InstanceCommand::Set { handle, changes } => instance_settings::set(app, &find(app, &handle)?, changes).await,
+        InstanceCommand::Upgrade { handle: Some(handle), .. } => upgrades::upgrade(app, &find(app, &handle)?).await,
+        InstanceCommand::Upgrade { handle: None, at_once, .. } => upgrades::upgrade_all(app, at_once.max(1)).await,
+        InstanceCommand::Shares { handle, remove } => shares(app, &find(app, &handle)?, remove).await,
+        InstanceCommand::Remove { handle } => {
+            wish(app, &find(app, &handle)?, Some(Wish::Removed), &[Fact::Removed]).await
+        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! The operator's words. Each calls the same use-cases as the pages, and prints.
 
+mod instance_settings;
 mod instances;
 mod prices;
 mod quota;
 mod receipts;
 mod spend;
-mod terms;
+mod upgrades;
 mod users;
 
 use std::process::ExitCode;
@@ -26,13 +27,13 @@ use crate::{demo, serve};
 /// Every person their own container, asleep when idle, awake in milliseconds, its AI calls metered.
 #[derive(Parser)]
 #[command(name = "berth", version)]
-struct Berth {
+struct CommandLine {
     #[command(subcommand)]
-    word: Word,
+    command: BerthCommand,
 }
 
 #[derive(Subcommand)]
-enum Word {
+enum BerthCommand {
     /// Run the platform: pages, edge and quota proxy. Settings come from the environment; see .env.example.
     Serve,
     /// Run the demo model, which answers AI calls when no provider key is set.
@@ -43,30 +44,30 @@ enum Word {
     Doctor,
     /// Accounts.
     #[command(subcommand)]
-    User(users::Word),
+    User(users::UserCommand),
     /// Instances.
     #[command(subcommand)]
-    Instance(instances::Word),
+    Instance(instances::InstanceCommand),
     /// What accounts may do with AI calls.
     #[command(subcommand)]
-    Quota(quota::Word),
+    Quota(quota::QuotaCommand),
     /// What models cost.
     #[command(subcommand)]
-    Prices(prices::Word),
+    Prices(prices::PricesCommand),
     /// What was charged for AI calls.
     #[command(subcommand)]
-    Receipts(receipts::Word),
+    Receipts(receipts::ReceiptsCommand),
 }
 
 /// Runs the word on the command line. 0: done. 1: it failed, with a sentence on standard error. 2: not a word of ours.
 #[must_use]
 pub fn main() -> ExitCode {
-    let word = Berth::parse().word;
+    let command = CommandLine::parse().command;
     let done = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("starting the runtime")
-        .and_then(|runtime| runtime.block_on(run(word)));
+        .and_then(|runtime| runtime.block_on(run(command)));
     match done {
         Ok(code) => code,
         Err(error) => {
@@ -76,29 +77,29 @@ pub fn main() -> ExitCode {
     }
 }
 
-async fn run(word: Word) -> anyhow::Result<ExitCode> {
-    match word {
-        Word::Serve => {
+async fn run(command: BerthCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        BerthCommand::Serve => {
             let config = Config::from_env()?;
             start_log(&config.log)?;
             serve::run(config, process::end_of_work()?).await?;
         }
-        Word::DemoUpstream => {
+        BerthCommand::DemoUpstream => {
             let (listen, log) = (demo_listen_from_env()?, LogConfig::from_env()?);
             start_log(&log)?;
             demo::serve(listen, process::end_of_work()?).await?;
         }
-        Word::SetupLink => {
+        BerthCommand::SetupLink => {
             let app = open().await?;
             let token = app.accounts.setup_link().await?;
             println!("{}/sign-up?set-up={}", app.config.hosts.app_origin(), token.reveal());
         }
-        Word::Doctor => return doctor().await,
-        Word::User(word) => users::run(&open().await?, word).await?,
-        Word::Instance(word) => instances::run(&open().await?, word).await?,
-        Word::Quota(word) => quota::run(&open().await?, word).await?,
-        Word::Prices(word) => prices::run(&open().await?, word).await?,
-        Word::Receipts(word) => return receipts::run(&open().await?, word).await,
+        BerthCommand::Doctor => return doctor().await,
+        BerthCommand::User(command) => users::run(&open().await?, command).await?,
+        BerthCommand::Instance(command) => instances::run(&open().await?, command).await?,
+        BerthCommand::Quota(command) => quota::run(&open().await?, command).await?,
+        BerthCommand::Prices(command) => prices::run(&open().await?, command).await?,
+        BerthCommand::Receipts(command) => return receipts::run(&open().await?, command).await,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -13,7 +13,7 @@ use crate::quota::ledger::{RepricingMode, RepricingOrder, RepricingResult};
 use crate::quota::prices::PriceChanges;
 
 #[derive(Subcommand)]
-pub(super) enum Word {
+pub(super) enum PricesCommand {
     /// Every price table that is known, and which is in force.
     List,
     /// Take in a table in the form of LiteLLM's model_prices_and_context_window.json, and put it in force.
@@ -40,23 +40,23 @@ pub(super) enum Word {
     },
 }
 
-pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
-    match word {
-        Word::List => {
+pub(super) async fn run(app: &App, command: PricesCommand) -> anyhow::Result<()> {
+    match command {
+        PricesCommand::List => {
             for table in app.quota.prices.list().await? {
                 let mark = if table.is_in_force { "in force" } else { "" };
                 println!("{:<14} {:<9} {}", table.version, mark, table.source);
             }
             return Ok(());
         }
-        Word::Import { file } => {
+        PricesCommand::Import { file } => {
             let table = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
             let source = file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
             let (version, changes) = app.quota.prices.import(&table, &source, OPERATOR).await?;
             let PriceChanges { models, new, changed, gone } = changes;
             println!("{version}: {models} models, {new} new, {changed} at another price, {gone} gone.");
         }
-        Word::Rerate { version, since, until, handle, yes } => {
+        PricesCommand::Rerate { version, since, until, handle, yes } => {
             let account = match handle {
                 None => None,
                 Some(handle) => Some(app.accounts.account(&Handle::parse(&handle)?).await?.id),
@@ -64,7 +64,7 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
             let order = RepricingOrder { version, since, until, account };
             return if yes { rerate(app, order).await } else { preview(app, order).await };
         }
-        Word::Use { version } => {
+        PricesCommand::Use { version } => {
             let version = (version != "built-in").then_some(&*version);
             app.quota.prices.activate(version, OPERATOR).await.context("berth prices list shows which there are")?;
         }

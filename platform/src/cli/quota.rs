@@ -13,7 +13,7 @@ use crate::quota::admission::{AccountLimits, CreditGrant};
 use crate::quota::dollars;
 
 #[derive(Subcommand)]
-pub(super) enum Word {
+pub(super) enum QuotaCommand {
     /// An account's limits, and the remainder of each.
     Show { handle: String },
     /// What an account's calls cost in a month, by model, agent and day; without a handle everybody's.
@@ -27,7 +27,7 @@ pub(super) enum Word {
     Set {
         handle: String,
         #[command(flatten)]
-        changes: Changes,
+        changes: LimitArgs,
     },
     /// Give an account money beyond its allowances, until it is used; with a minus, take it back.
     Credit {
@@ -44,34 +44,34 @@ pub(super) enum Word {
 /// What `set` changes; the rest stays.
 #[derive(Args)]
 #[group(required = true, multiple = true)]
-pub(super) struct Changes {
+pub(super) struct LimitArgs {
     /// US dollars a calendar month.
     #[arg(long, value_parser = money)]
-    month: Option<OwnOrUsual>,
+    month: Option<LimitOverride>,
     /// US dollars a day.
     #[arg(long, value_parser = money)]
-    day: Option<OwnOrUsual>,
+    day: Option<LimitOverride>,
     /// Calls begun in a minute.
     #[arg(long, value_parser = count)]
-    requests: Option<OwnOrUsual>,
+    requests: Option<LimitOverride>,
     /// Tokens used in a minute.
     #[arg(long, value_parser = count)]
-    tokens: Option<OwnOrUsual>,
+    tokens: Option<LimitOverride>,
     /// Calls in flight.
     #[arg(long, value_parser = count)]
-    at_once: Option<OwnOrUsual>,
+    at_once: Option<LimitOverride>,
 }
 
 #[derive(Clone, Copy)]
-struct OwnOrUsual(Option<i64>);
+struct LimitOverride(Option<i64>);
 
-pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
-    match word {
-        Word::Show { handle } => {
+pub(super) async fn run(app: &App, command: QuotaCommand) -> anyhow::Result<()> {
+    match command {
+        QuotaCommand::Show { handle } => {
             let account = app.accounts.account(&Handle::parse(&handle)?).await?;
             show(app, &account).await
         }
-        Word::Spend { handle, month } => {
+        QuotaCommand::Spend { handle, month } => {
             let month = spend::month(app, month.as_deref())?;
             match handle {
                 Some(handle) => {
@@ -81,7 +81,7 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
                 None => spend::of_everybody(app, month).await,
             }
         }
-        Word::Set { handle, changes } => {
+        QuotaCommand::Set { handle, changes } => {
             let account = app.accounts.account(&Handle::parse(&handle)?).await?;
             let mut own = app.quota.admission.own_limits(account.id).await?;
             changes.apply(&mut own);
@@ -89,7 +89,7 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
             tell(app, &account.handle).await?;
             show(app, &account).await
         }
-        Word::Credit { handle, amount, note } => {
+        QuotaCommand::Credit { handle, amount, note } => {
             let account = app.accounts.account(&Handle::parse(&handle)?).await?;
             let credit = CreditGrant { account: account.id, handle: &account.handle, nanodollars: amount, note: &note };
             app.quota.admission.give_credit(credit, OPERATOR).await?;
@@ -99,7 +99,7 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
     }
 }
 
-impl Changes {
+impl LimitArgs {
     fn apply(&self, own: &mut AccountLimits) {
         for (change, limit) in [
             (self.month, &mut own.month_nanodollars),
@@ -108,7 +108,7 @@ impl Changes {
             (self.tokens, &mut own.tokens_a_minute),
             (self.at_once, &mut own.calls_at_once),
         ] {
-            if let Some(OwnOrUsual(value)) = change {
+            if let Some(LimitOverride(value)) = change {
                 *limit = value;
             }
         }
@@ -136,16 +136,16 @@ async fn tell(app: &App, handle: &Handle) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn money(text: &str) -> anyhow::Result<OwnOrUsual> {
+fn money(text: &str) -> anyhow::Result<LimitOverride> {
     own_or_usual(text, |text| parse_dollars(text).context("write an amount in US dollars such as 5 or 2.50"))
 }
 
-fn count(text: &str) -> anyhow::Result<OwnOrUsual> {
+fn count(text: &str) -> anyhow::Result<LimitOverride> {
     own_or_usual(text, |text| text.parse::<u32>().map(i64::from).context("write a whole number"))
 }
 
-fn own_or_usual(text: &str, own: impl FnOnce(&str) -> anyhow::Result<i64>) -> anyhow::Result<OwnOrUsual> {
-    Ok(OwnOrUsual(if text == "usual" { None } else { Some(own(text)?) }))
+fn own_or_usual(text: &str, own: impl FnOnce(&str) -> anyhow::Result<i64>) -> anyhow::Result<LimitOverride> {
+    Ok(LimitOverride(if text == "usual" { None } else { Some(own(text)?) }))
 }
 
 /// An amount that may be given with a minus.

@@ -15,7 +15,7 @@ use crate::quota::dollars;
 use crate::quota::reports::{BilledAmounts, total_difference};
 
 #[derive(Subcommand)]
-pub(super) enum Word {
+pub(super) enum ReceiptsCommand {
     /// Look at every receipt: unaltered, none missing, signed. Ends with 1 when one is not.
     Verify,
     /// The latest receipts of an account, the newest first.
@@ -46,9 +46,9 @@ pub(super) enum Word {
     Key,
 }
 
-pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<ExitCode> {
-    match word {
-        Word::Verify => {
+pub(super) async fn run(app: &App, command: ReceiptsCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        ReceiptsCommand::Verify => {
             let verified = app.quota.ledger.verify().await?;
             for sentence in &verified.wrong {
                 println!("{sentence}");
@@ -57,7 +57,7 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<ExitCode> {
             println!("{receipts} receipts of {accounts} accounts: {} wrong", verified.wrong.len());
             return Ok(if verified.wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        Word::List { handle, most } => {
+        ReceiptsCommand::List { handle, most } => {
             let account = app.accounts.account(&Handle::parse(&handle)?).await?;
             println!("{:<10} {:<24} {:>14} {:<9} {:<15} ID", "DAY", "MODEL", "AMOUNT", "BASIS", "OUTCOME");
             for receipt in app.quota.ledger.receipts(account.id, most).await? {
@@ -72,7 +72,7 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<ExitCode> {
                 );
             }
         }
-        Word::Show { handle, id } => {
+        ReceiptsCommand::Show { handle, id } => {
             let account = app.accounts.account(&Handle::parse(&handle)?).await?;
             let proof = app.quota.ledger.receipt(account.id, id.parse().context("write a receipt's id")?).await?;
             println!("{}", serde_json::to_string_pretty(&proof.receipt)?);
@@ -81,7 +81,7 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         }
-        Word::Compare { file } => {
+        ReceiptsCommand::Compare { file } => {
             let export = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
             let drifts = app.quota.reports.compare_bill(&export).await?;
             println!(
@@ -100,13 +100,13 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         }
-        Word::Correct { receipt, dollars: nanodollars, because } => {
+        ReceiptsCommand::Correct { receipt, dollars: nanodollars, because } => {
             let order = CorrectionOrder::Correct { receipt, nanodollars, because };
             let corrected = control_socket::correct(&app.config.control_socket(), &order).await?;
             println!("Corrected by {}, with receipt {}.", dollars(nanodollars), corrected.id);
             println!("The call cost {} in all now.", dollars(corrected.total_nanodollars));
         }
-        Word::Key => println!("{}", app.quota.ledger.receipt_key()),
+        ReceiptsCommand::Key => println!("{}", app.quota.ledger.receipt_key()),
     }
     Ok(ExitCode::SUCCESS)
 }

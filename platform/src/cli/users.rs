@@ -9,7 +9,7 @@ use crate::handle::Handle;
 use crate::quota::dollars;
 
 #[derive(Subcommand)]
-pub(super) enum Word {
+pub(super) enum UserCommand {
     /// Every account, one a line.
     List,
     /// One account: what it logs in with, its instance, its spend.
@@ -24,9 +24,9 @@ pub(super) enum Word {
     Keep { handle: String },
 }
 
-pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
-    match word {
-        Word::List => {
+pub(super) async fn run(app: &App, command: UserCommand) -> anyhow::Result<()> {
+    match command {
+        UserCommand::List => {
             println!("{:<32} {:<7} {:<10} {:>8}", "HANDLE", "ROLE", "STATE", "PASSKEYS");
             for account in app.accounts.accounts().await? {
                 println!(
@@ -38,20 +38,20 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
                 );
             }
         }
-        Word::Show { handle } => show(app, &Handle::parse(&handle)?).await?,
-        Word::Suspend { handle } => {
+        UserCommand::Show { handle } => show(app, &Handle::parse(&handle)?).await?,
+        UserCommand::Suspend { handle } => {
             let handle = Handle::parse(&handle)?;
             app.accounts.suspend(&handle, OPERATOR).await?;
             nudge(app, &handle).await?;
             println!("{handle} is suspended: logged out everywhere, its instance stops, its files are kept.");
         }
-        Word::Restore { handle } => {
+        UserCommand::Restore { handle } => {
             let handle = Handle::parse(&handle)?;
             app.accounts.restore(&handle, OPERATOR).await?;
             nudge(app, &handle).await?;
             println!("{handle} is restored: its owner can log in and wake it again.");
         }
-        Word::Delete { handle } => {
+        UserCommand::Delete { handle } => {
             let handle = Handle::parse(&handle)?;
             let due = app.accounts.schedule_deletion_of(&handle, OPERATOR).await?;
             nudge(app, &handle).await?;
@@ -61,7 +61,7 @@ pub(super) async fn run(app: &App, word: Word) -> anyhow::Result<()> {
             );
             println!("Until then: berth user keep {handle}");
         }
-        Word::Keep { handle } => {
+        UserCommand::Keep { handle } => {
             let handle = Handle::parse(&handle)?;
             app.accounts.cancel_deletion_of(&handle, OPERATOR).await?;
             nudge(app, &handle).await?;
