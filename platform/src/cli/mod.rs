@@ -1,4 +1,4 @@
-//! The operator's words. Each calls the same use-cases as the pages, and prints.
+//! The operator's command line. Each command calls the same use-case as its page, and prints the result.
 
 mod instance_settings;
 mod instances;
@@ -24,7 +24,7 @@ use crate::db;
 use crate::modules::Verdict;
 use crate::{demo, serve};
 
-/// Every person their own container, asleep when idle, awake in milliseconds, its AI calls metered.
+/// Gives each person a container of their own that sleeps while idle, and meters its AI calls.
 #[derive(Parser)]
 #[command(name = "berth", version)]
 struct CommandLine {
@@ -34,32 +34,36 @@ struct CommandLine {
 
 #[derive(Subcommand)]
 enum BerthCommand {
-    /// Run the platform: pages, edge and quota proxy. Settings come from the environment; see .env.example.
+    /// Run the platform: web pages, edge proxy and AI quota proxy.
+    ///
+    /// Environment variables configure it; see .env.example.
     Serve,
     /// Run the demo model, which answers AI calls when no provider key is set.
     DemoUpstream,
-    /// Print the one-time link that makes the first account, the admin.
+    /// Print the one-time link for creating the first account, the admin.
     SetupLink,
-    /// Examine everything Berth stands on. Changes nothing.
+    /// Check the installation: database, provisioner, host, images, listeners, ledger.
+    ///
+    /// Changes nothing. Exits with 1 if a check fails.
     Doctor,
-    /// Accounts.
+    /// List, suspend, restore and delete accounts.
     #[command(subcommand)]
     User(users::UserCommand),
-    /// Instances.
+    /// List, wake, configure and upgrade instances, and put them to sleep.
     #[command(subcommand)]
     Instance(instances::InstanceCommand),
-    /// What accounts may do with AI calls.
+    /// Show and change the AI budgets, rate limits and credit of accounts.
     #[command(subcommand)]
     Quota(quota::QuotaCommand),
-    /// What models cost.
+    /// Manage the price tables of AI models, and reprice past calls.
     #[command(subcommand)]
     Prices(prices::PricesCommand),
-    /// What was charged for AI calls.
+    /// List, verify and correct the receipts of AI calls.
     #[command(subcommand)]
     Receipts(receipts::ReceiptsCommand),
 }
 
-/// Runs the word on the command line. 0: done. 1: it failed, with a sentence on standard error. 2: not a word of ours.
+/// Runs the command. Exit status 0: success. 1: failure, with the reason on standard error. 2: wrong usage.
 #[must_use]
 pub fn main() -> ExitCode {
     let command = CommandLine::parse().command;
@@ -104,7 +108,7 @@ async fn run(command: BerthCommand) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The parts, for a word that looks or writes a wish and leaves the doing to the running platform.
+/// Opens the modules for a command that reads, or that writes a wish for the running platform to carry out.
 async fn open() -> anyhow::Result<App> {
     let config = Config::from_env()?;
     let host = Arc::new(RemoteHost::new(config.containers.socket.clone()));
@@ -130,4 +134,27 @@ async fn doctor() -> anyhow::Result<ExitCode> {
 fn start_log(config: &LogConfig) -> anyhow::Result<()> {
     // The scheduler and the migrations log their progress at start; a log filter that names them turns that on.
     process::start_log(config, &format!("tokio_cron_scheduler=warn,{},", db::QUIET_LOG))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// The names of commands, and of arguments other than positional handles, that have no help text.
+    fn without_help(command: &clap::Command) -> Vec<String> {
+        let named = |argument: &&clap::Arg| argument.get_help().is_none() && argument.get_id() != "handle";
+        let arguments = command.get_arguments().filter(named).map(|argument| argument.get_id().to_string());
+        let below = command.get_subcommands().flat_map(without_help);
+        let own = command.get_about().is_none().then(|| command.get_name().to_owned());
+        own.into_iter().chain(arguments).chain(below).collect()
+    }
+
+    #[test]
+    fn every_command_and_option_has_a_help_text() {
+        let command = CommandLine::command();
+        command.clone().debug_assert();
+        assert_eq!(without_help(&command), Vec::<String>::new());
+    }
 }

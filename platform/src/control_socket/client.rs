@@ -31,13 +31,13 @@ pub async fn tell_of_prices(socket: &Path) -> anyhow::Result<bool> {
 }
 
 async fn tell(socket: &Path, line: &str) -> anyhow::Result<bool> {
-    // Nobody listens: no platform runs here, and it will find the wish in the database when it starts.
+    // No platform listens here; it reads the wish from the database when it starts.
     let Ok(mut stream) = UnixStream::connect(socket).await else { return Ok(false) };
     let accepted = async {
         stream.write_all(format!("{line}\n").as_bytes()).await?;
         let mut answer = String::new();
         BufReader::new(stream).read_line(&mut answer).await?;
-        anyhow::ensure!(answer == "ok\n", "the running platform did not take the wish; its log says why");
+        anyhow::ensure!(answer == "ok\n", "the running platform did not accept the change; see its log");
         Ok(true)
     };
     timeout(ANSWER_WITHIN, accepted).await.context("the running platform does not answer on its control socket")?
