@@ -42,9 +42,9 @@ async fn listed(config: &Config, noun: &str, handle: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scheduled_deletion_is_shown_in_standard_terms_and_can_be_cancelled() {
-    let town = FakePlatform::on(sqlite().await, &[]).await;
-    town.settle_in("alice").await;
-    let config = &town.app.config;
+    let platform = FakePlatform::on(sqlite().await, &[]).await;
+    platform.settle_in("alice").await;
+    let config = &platform.app.config;
     assert_eq!(listed(config, "user", "alice").await, "member active 1");
 
     let deleted = berth(config, &["user", "delete", "alice"]).await;
@@ -67,9 +67,9 @@ async fn a_scheduled_deletion_is_shown_in_standard_terms_and_can_be_cancelled() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn overrides_of_settings_and_limits_return_to_the_default() {
-    let town = FakePlatform::on(sqlite().await, &[]).await;
-    town.settle_in("alice").await;
-    let config = &town.app.config;
+    let platform = FakePlatform::on(sqlite().await, &[]).await;
+    platform.settle_in("alice").await;
+    let config = &platform.app.config;
     let limits = async |arguments: &[&str]| {
         let output = berth(config, &[&["quota", "set", "alice"], arguments].concat()).await;
         assert!(output.succeeded, "{output:?}");
