@@ -1,5 +1,5 @@
-//! Upgrades: the steps to another container on the same files, and back to the one before when it does not become
-//! ready. How far one has come is in the ledger before anything happens to a container, so that a crash loses nothing.
+//! Upgrades with rollback: replaces the container on the same volume, and restores the previous one when the new one
+//! does not become ready. The progress is committed before each change of a container, so that a crash can be resumed.
 
 use std::sync::Arc;
 
@@ -13,14 +13,14 @@ use crate::containers::{ContainerState, HostError, ObservedInstance};
 use crate::db::InstanceId;
 use crate::error::Error;
 
-/// What became of an upgrade.
+/// The outcome of an upgrade.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UpgradeOutcome {
-    /// The container is as it would be made now, and awake.
+    /// The container is current, and the instance is awake.
     Done,
-    /// The newer one did not become ready, and the one before is back.
+    /// The new container did not become ready, and the previous one was restored.
     WentBack,
-    /// Not done, with a sentence why; it is tried again.
+    /// The upgrade failed for the given reason; it is retried.
     Failed(String),
     UnderWay,
 }
@@ -42,10 +42,11 @@ impl Instances {
         Ok(seen.iter().filter_map(is_outdated).collect())
     }
 
-    /// The outcome of the upgrade that was requested at `asked_at`, by the ledger and the state observed on the host.
+    /// The outcome of the upgrade that was requested at `asked_at`, from the database and the state observed on the
+    /// host.
     ///
     /// # Errors
-    /// When the database, the provisioner or the engine does not answer.
+    /// `NotFound` when the instance has no row; `Internal` when the provisioner or the engine does not answer.
     pub async fn renewed(&self, id: InstanceId, asked_at: Timestamp) -> Result<UpgradeOutcome, Error> {
         let record = store::find(&self.0.db, id).await?.ok_or(Error::NotFound)?;
         if record.fact == Fact::Failed && record.fact_at >= asked_at {
@@ -63,14 +64,15 @@ impl Instances {
         })
     }
 
-    /// The ledger also learns which container to go back to.
+    /// Creates the new container. The image to roll back to is committed first.
     pub(super) async fn upgrade_container(&self, instance: &Arc<Instance>) -> Result<(), StepFailure> {
         let upgrade = instance
             .with_state(|state| UpgradeProgress { image_before: state.image_id.clone(), ..state.upgrade.clone() });
         self.make_container_of(instance, upgrade, None).await
     }
 
-    /// Makes the container before the upgrade again. When that cannot be, the newer one has to do.
+    /// Creates the container from the image before the upgrade. When that image is gone or refused, the rollback is
+    /// abandoned and the new container stays.
     pub(super) async fn go_back(&self, instance: &Arc<Instance>) -> Result<(), StepFailure> {
         let upgrade = instance.with_state(|state| state.upgrade.clone());
         let made = self.make_container_of(instance, upgrade.clone(), upgrade.image_before.clone()).await;
@@ -80,7 +82,8 @@ impl Instances {
         made
     }
 
-    /// After an upgrade the container did not become ready: whether there is one before it to go back to.
+    /// Decides on a rollback after a failed step: true, and recorded, when the container of an upgrade did not become
+    /// ready and there is an image to roll back to.
     pub(super) async fn gives_way(&self, instance: &Arc<Instance>, failure: &StepFailure) -> bool {
         if !matches!(failure, StepFailure::NotReady(_)) {
             return false;
@@ -95,12 +98,14 @@ impl Instances {
         refused.is_ok()
     }
 
-    /// The container is ready: an upgrade that was under way is over.
+    /// Ends an upgrade in progress, because the container is ready.
     pub(super) async fn end_upgrade(&self, instance: &Arc<Instance>) -> Result<(), Error> {
         let (upgrade, image) = instance.with_state(|state| (state.upgrade.clone(), state.image_id.clone()));
         if upgrade.image_before.is_none() {
             return Ok(());
         }
+        // A refused image is remembered after a rollback only: otherwise the next start would try the same upgrade
+        // again.
         let went_back = upgrade.image_before == image && upgrade.image_refused.is_some();
         let image_refused = upgrade.image_refused.filter(|_| went_back);
         tracing::info!(instance.id = %instance.id, handle = %instance.handle, went_back, "an upgrade is over");
