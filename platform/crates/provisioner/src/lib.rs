@@ -1,7 +1,7 @@
 //! The privileged process: a server of [`ContainerHost`] on a Unix socket, for the platform, which has no Docker
 //! socket.
 //!
-//! It does not trust its clients: there are a dozen verbs, every argument is validated, and no argument tells how a
+//! It does not trust its clients: there is a fixed set of verbs, every argument is validated, and no argument tells how a
 //! container is configured.
 
 mod rules;
