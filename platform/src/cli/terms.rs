@@ -107,7 +107,7 @@ async fn upgraded(app: &App, instance: &Arc<Instance>) -> anyhow::Result<String>
         Err(_) => format!("{handle}: still in use. It is upgraded as soon as nothing is in flight."),
         Ok(over) => match over? {
             UpgradeOutcome::Done => format!("{handle} is upgraded."),
-            UpgradeOutcome::WentBack => {
+            UpgradeOutcome::RolledBack => {
                 format!(
                     "{handle}: the newer container did not become ready, and the one before is back. The platform's log says why."
                 )
