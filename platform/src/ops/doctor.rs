@@ -75,8 +75,8 @@ async fn quota_proxy(gateway: Ipv4Addr, port: u16) -> Finding {
         _ => Finding::broken(
             "quota proxy",
             format!(
-                "nothing listens on {address}, so instances there make no AI calls. berth serve does once the \
-                 provisioner has made the bridge; when another program has the port, set BERTH_QUOTA_PORT."
+                "nothing listens on {address}, so instances on that bridge cannot make AI calls. berth serve listens once the \
+                 provisioner has created the bridge; if another program uses the port, set BERTH_QUOTA_PORT."
             ),
         ),
     }

@@ -131,7 +131,7 @@ fn no_http_layer_imports_another() {
             continue;
         }
         let others = source.imports().into_iter().filter(|i| HTTP_LAYERS.contains(i) && *i != source.part());
-        // `berth serve` is a word of the command line.
+        // `berth serve` is a command, so `cli` imports `serve`.
         let others = others.filter(|i| !(source.part() == "cli" && *i == "serve"));
         wrong.extend(others.map(|import| format!("{} imports {import}", source.path)));
     }

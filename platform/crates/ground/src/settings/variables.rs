@@ -199,7 +199,7 @@ pub const VARIABLES: &[Variable] = &[
     var(
         "BERTH_UNKNOWN_MODELS",
         "refuse",
-        "Policy for a model that the price table lacks, of a provider that it has: refuse, or dearest, which holds and charges that provider's highest prices until berth prices rerate refunds the difference.",
+        "Policy for a model that the price table lacks, of a provider that it has: refuse, or dearest, which holds and charges that provider's highest prices until berth prices reprice refunds the difference.",
     ),
     var(
         "BERTH_OPENAI_TIER",
