@@ -35,7 +35,7 @@ impl Instances {
         }
         // The cache is refreshed from the committed row, as after a change by another process: one path for both.
         tx.commit().await?;
-        self.admit(instance.id).await?;
+        self.load_committed(instance.id).await?;
         Ok(())
     }
 
@@ -53,7 +53,7 @@ impl Instances {
             return Err(Error::NotFound);
         }
         tx.commit().await?;
-        self.admit(instance.id).await?;
+        self.load_committed(instance.id).await?;
         Ok(())
     }
 }
