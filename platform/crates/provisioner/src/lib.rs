@@ -1,7 +1,7 @@
 //! The privileged process (privilege separation): serves [`ContainerHost`] on a Unix socket to the platform, which has
 //! no Docker socket.
 //!
-//! It does not trust its clients: there are a dozen verbs, every argument is validated, and no argument configures a
+//! It does not trust its clients: there is a fixed set of verbs, every argument is validated, and no argument configures a
 //! container's privileges.
 
 mod rules;

@@ -216,7 +216,7 @@ fn only_the_reconciler_changes_a_container() {
 fn files_are_taken_away_in_one_place_that_the_loop_does_not_know() {
     for (calls, only) in [
         (&[".bury_volume(", ".unbury_volume(", ".destroy_volume("][..], "instances/deletion.rs"),
-        (&[".bury_files(", ".dig_up_files(", ".destroy_files("], "accounts/deletion.rs"),
+        (&[".mark_files(", ".unmark_files(", ".destroy_files("], "accounts/deletion.rs"),
     ] {
         let outside: Vec<Source> = sources()
             .into_iter()
