@@ -1,23 +1,22 @@
 //! Account deletion: scheduled, cancellable during a grace period, then final. It destroys the account's credentials
 //! and its instance with all files.
 //!
-//! Two things stay: the handle, which is never given to another account, and the receipts of AI calls, without which
-//! the ledger would not add up. A scheduled deletion is a row of the table `departures`, hence [`Departure`]. A
-//! background job takes the next step of every row; each step is idempotent, so that a crash in the middle is repaired
-//! by the next run.
+//! Two things stay: the handle, which is never reassigned, and the receipts of AI calls, without which the ledger would
+//! not add up. A scheduled deletion is a row of the table `departures`, hence [`DeletionRecord`]. A background job takes the
+//! next step of every row; each step is idempotent, so that the next run repairs a crash in the middle.
 
 use super::passkeys::STEP_UP_WINDOW;
 use super::sessions::LogInMethod;
-use super::store::{self, AuditEntry, DeletionRequester, Departure};
+use super::store::{self, AuditEntry, DeletionRecord, DeletionRequester};
 use super::{AccountState, Accounts, ScheduledDeletion, Session};
 use crate::clock::Timestamp;
 use crate::db::{AccountId, Tx};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
-use crate::instances::{BurialOutcome, Cause, Wish};
+use crate::instances::{Cause, MarkOutcome, Wish};
 use crate::modules::{DeletedAccount, Modules};
 
-/// Deletions that one run of the job advances: a bound on how long the run takes.
+/// Deletions that one run of the job advances: bounds the duration of a run.
 const DELETIONS_PER_RUN: u64 = 100;
 
 /// The next step of a scheduled deletion.
@@ -35,7 +34,7 @@ enum DeletionStep {
 
 impl Accounts {
     /// Schedules the deletion of the caller's account: ends every session, stops the instance, and returns the time of
-    /// destruction. `typed` is the account's handle as typed into the form, which protects against a slip.
+    /// destruction. `typed` is the account's handle as typed into the form, which prevents a deletion by accident.
     ///
     /// # Errors
     /// `Invalid` for another handle; `Forbidden` unless the last login used a passkey and is at most ten minutes old.
@@ -45,8 +44,8 @@ impl Accounts {
         }
         let stored = self.app_session(session).await?;
         let fresh = self.0.clock.now().since(stored.passkey_at) <= STEP_UP_WINDOW;
-        // A recovery code is enough to log in but not to delete: a thief who found the paper would otherwise destroy
-        // everything before the owner notices.
+        // A recovery code is enough to log in but not to delete: a thief who found the printed codes could otherwise
+        // destroy everything before the owner notices.
         if !fresh || stored.method == LogInMethod::Recovery.as_str() {
             return Err(Error::Forbidden(
                 "To delete your account, please log out and in again with your passkey: your last login was by a recovery \
@@ -66,7 +65,7 @@ impl Accounts {
         self.schedule(person.id, DeletionRequester::Operator, actor).await
     }
 
-    /// Cancels the deletion of the caller's account. Without a scheduled deletion this does nothing.
+    /// Cancels the deletion of the caller's account. Does nothing without a scheduled deletion.
     ///
     /// # Errors
     /// `Forbidden` when the operator scheduled it.
@@ -80,10 +79,10 @@ impl Accounts {
         }
     }
 
-    /// Cancels a deletion for the operator, no matter who scheduled it. Idempotent.
+    /// Cancels a deletion for the operator, whoever scheduled it. Idempotent.
     ///
     /// # Errors
-    /// `NotFound`; `Conflict` when the account is deleted already.
+    /// `NotFound`; `Conflict` when the account is already deleted.
     pub async fn cancel_deletion_of(&self, handle: &Handle, actor: &str) -> Result<()> {
         let person = store::account_by_handle(self.0.db.read(), handle).await?.ok_or(Error::NotFound)?;
         if person.state == AccountState::Deleted {
@@ -92,7 +91,7 @@ impl Accounts {
         self.cancel(person.id, actor, Cause::OperatorAsked).await
     }
 
-    /// The scheduled deletion of the caller's account, if there is one that was not cancelled.
+    /// The scheduled deletion of the caller's account; `None` if there is none or it was cancelled.
     pub async fn scheduled_deletion(&self, session: &Session) -> Result<Option<ScheduledDeletion>> {
         let departure = store::departure(self.0.db.read(), session.account).await?;
         let departure = departure.filter(|departure| departure.cancelled_at.is_none());
@@ -100,9 +99,9 @@ impl Accounts {
             .map(|d| ScheduledDeletion { due: d.due, owner_may_cancel: d.requested_by == DeletionRequester::Owner }))
     }
 
-    /// Takes the next step of every scheduled deletion and returns the number of accounts that were deleted. A step
-    /// that fails is logged and retried by the next run; the others go on. `modules` are all that may hold rows of an
-    /// account.
+    /// Takes the next step of every scheduled deletion and returns the number of accounts that were deleted. A failed
+    /// step is logged and retried by the next run; the others continue. `modules` are all modules that may hold rows of
+    /// an account.
     pub async fn advance_deletions(&self, modules: &Modules) -> Result<u64> {
         let mut deleted = 0;
         for departure in store::departures(self.0.db.read(), DELETIONS_PER_RUN).await? {
@@ -124,15 +123,15 @@ impl Accounts {
         if person.state == AccountState::Deleted {
             return Err(deleted());
         }
-        // The row of a cancelled deletion stays until its files are unmarked on the host. A new deletion must not
-        // start before that: the host would count the old mark's time and destroy the files too early.
+        // The row of a cancelled deletion stays until its files are unmarked on the host. A new deletion must not start
+        // before: the host would count the time of the old mark and destroy the files too early.
         if store::departure(&tx, account).await?.is_some() {
             return Err(Error::Conflict(
                 "This account is scheduled for deletion already, or that was cancelled just now: try again in a minute.".into(),
             ));
         }
         let cause = if requested_by == DeletionRequester::Owner { Cause::OwnerAsked } else { Cause::OperatorAsked };
-        let departure = Departure {
+        let departure = DeletionRecord {
             account,
             instance: self.0.instances.leave_in(&tx, account, cause).await?,
             requested_by,
@@ -150,7 +149,7 @@ impl Accounts {
         tx.commit().await?;
         self.0.session_cache.invalidate(account);
         if let Some(id) = departure.instance {
-            self.0.instances.admit(id).await?;
+            self.0.instances.load_committed(id).await?;
         }
         Ok(departure.due)
     }
@@ -171,16 +170,17 @@ impl Accounts {
         tx.commit().await?;
         self.0.session_cache.invalidate(account);
         if let Some(id) = instance {
-            self.0.instances.admit(id).await?;
+            self.0.instances.load_committed(id).await?;
         }
-        // Unmarking needs the host, which may be away. The cancellation is committed, so the next run can finish it.
+        // Unmarking needs the host, which may be unavailable. The cancellation is committed, so the next run completes
+        // it.
         if let Err(error) = self.unmark_files(&departure).await {
             tracing::warn!(account.id = %account, error = ?error, "the files of a cancelled deletion are still marked on the host; unmarking is retried");
         }
         Ok(())
     }
 
-    async fn take_step(&self, departure: &Departure, modules: &Modules) -> Result<DeletionStep> {
+    async fn take_step(&self, departure: &DeletionRecord, modules: &Modules) -> Result<DeletionStep> {
         let step = next_step(departure, self.0.clock.now());
         let (account, instances) = (departure.account, &self.0.instances);
         match (step, departure.instance) {
@@ -188,14 +188,14 @@ impl Accounts {
             (DeletionStep::UnmarkFiles, _) => self.unmark_files(departure).await?,
             (DeletionStep::MarkFiles, instance) => {
                 if let Some(id) = instance
-                    && instances.bury_files(id).await? == BurialOutcome::NotYet
+                    && instances.mark_files(id).await? == MarkOutcome::NotYet
                 {
                     return Ok(DeletionStep::Wait);
                 }
                 let tx = self.0.db.begin().await?;
                 let now = self.0.clock.now();
-                // The host measures the grace period from now on and refuses to destroy earlier, so the due time
-                // moves to the end of the host's period.
+                // The host measures the grace period from now on and refuses to destroy earlier. So the due time moves
+                // to the end of the host's period.
                 let due = departure.due.max(now.plus(instances.delete_after()));
                 store::note_buried(&tx, account, now, due).await?;
                 tx.commit().await?;
@@ -211,17 +211,17 @@ impl Accounts {
         Ok(step)
     }
 
-    async fn unmark_files(&self, departure: &Departure) -> Result<()> {
+    async fn unmark_files(&self, departure: &DeletionRecord) -> Result<()> {
         if let Some(id) = departure.instance {
-            self.0.instances.dig_up_files(id).await?;
+            self.0.instances.unmark_files(id).await?;
         }
         let tx = self.0.db.begin().await?;
         store::remove_departure(&tx, departure.account).await?;
         tx.commit().await
     }
 
-    /// Makes the deletion final, before anything is destroyed: a cancellation between two retries of the destruction
-    /// would otherwise bring back an account without files.
+    /// Makes the deletion final before anything is destroyed. Otherwise a cancellation between two retries of the
+    /// destruction would restore an account without files.
     async fn make_final(&self, account: AccountId) -> Result<()> {
         let tx = self.0.db.begin().await?;
         store::lock_account(&tx, account).await?;
@@ -236,7 +236,7 @@ impl Accounts {
     }
 
     /// The last step: erases every row of the account in one transaction, except the handle.
-    async fn erase(&self, departure: &Departure, modules: &Modules) -> Result<()> {
+    async fn erase(&self, departure: &DeletionRecord, modules: &Modules) -> Result<()> {
         let tx = self.0.db.begin().await?;
         let account = store::lock_account(&tx, departure.account).await?.ok_or(Error::NotFound)?;
         let deleted = DeletedAccount { id: account.id, handle: account.handle, instance: departure.instance };
@@ -250,7 +250,7 @@ impl Accounts {
     }
 
     async fn delete_own_rows(&self, tx: &Tx, deleted: &DeletedAccount) -> Result<()> {
-        // After the rows of the other modules, which reference the account.
+        // Order: after the rows of the other modules, which reference the account.
         store::end_sessions_of(tx, deleted.id).await?;
         store::forget_devices_of(tx, deleted.id).await?;
         store::remove_recovery_codes(tx, deleted.id).await?;
@@ -263,11 +263,11 @@ impl Accounts {
     }
 }
 
-fn next_step(departure: &Departure, now: Timestamp) -> DeletionStep {
+fn next_step(departure: &DeletionRecord, now: Timestamp) -> DeletionStep {
     match departure {
-        Departure { cancelled_at: Some(_), .. } => DeletionStep::UnmarkFiles,
-        Departure { buried_at: None, .. } => DeletionStep::MarkFiles,
-        Departure { due, .. } if now < *due => DeletionStep::Wait,
+        DeletionRecord { cancelled_at: Some(_), .. } => DeletionStep::UnmarkFiles,
+        DeletionRecord { buried_at: None, .. } => DeletionStep::MarkFiles,
+        DeletionRecord { due, .. } if now < *due => DeletionStep::Wait,
         _ => DeletionStep::Destroy,
     }
 }

@@ -28,7 +28,7 @@ const LONGEST_STATE: usize = 128;
 /// Length of a SHA-256 digest in base64url without padding.
 const CHALLENGE_LENGTH: usize = 43;
 
-/// The values that a code is bound to. It can be redeemed only with all of them.
+/// The values to which a code is bound. It can be redeemed only with all of them.
 #[derive(Serialize, Deserialize)]
 struct HandOffBinding {
     audience: String,
@@ -38,24 +38,25 @@ struct HandOffBinding {
 }
 
 impl Accounts {
-    /// The entrance that a hand-off to `host` leads to: the caller's own instance, or one with a share for the caller.
+    /// The virtual host that a hand-off to `host` leads to: the caller's own instance, or one that is shared with the
+    /// caller.
     ///
     /// # Errors
-    /// `Forbidden` for any other instance, and also for one that does not exist; `NotFound` for a host that belongs to
-    /// no instance.
+    /// `Forbidden` for any other instance, including one that does not exist; `NotFound` for a host that belongs to no
+    /// instance.
     pub fn hand_off_target(&self, session: &Session, host: &str) -> Result<VirtualHost> {
-        let entrance = self.entrance(host).ok_or(Error::NotFound)?;
-        if entrance.handle == session.handle || self.is_invited(session, &entrance) {
-            return Ok(entrance);
+        let virtual_host = self.virtual_host(host).ok_or(Error::NotFound)?;
+        if virtual_host.handle == session.handle || self.is_invited(session, &virtual_host) {
+            return Ok(virtual_host);
         }
-        // The same sentence whether the instance exists or not, and whatever it shares: the answer must not reveal it.
+        // No oracle: the same sentence whether the instance exists or not, and whatever it shares.
         Err(Error::Forbidden(format!(
             "{} opens only for its owner and for people its owner shares it with, and you are logged in as {}. Nothing was woken.",
-            entrance.host, session.handle
+            virtual_host.host, session.handle
         )))
     }
 
-    /// A code for one use within 30 seconds. It is bound to the host, the `state`, the caller's session and the PKCE
+    /// A single-use code, valid for 30 seconds. It is bound to the host, the `state`, the caller's session and the PKCE
     /// `challenge`, which is the base64url of the verifier's SHA-256.
     ///
     /// # Errors
@@ -80,7 +81,7 @@ impl Accounts {
             ));
         }
         // The caller's session may come from the two-second cache. Before a new session is derived from it, the
-        // database is asked whether it still exists.
+        // database must confirm that it still exists.
         self.app_session(session).await?;
         let bound =
             HandOffBinding { audience, state: state.to_owned(), challenge: challenge.to_owned(), session: session.id };
@@ -93,7 +94,7 @@ impl Accounts {
         Ok(code)
     }
 
-    /// Exchanges a code for a session on `host`, which ends with its parent session and after 12 hours at the latest.
+    /// Exchanges a code for a session on `host`, which ends with its parent session, at the latest after 12 hours.
     /// `None` for a code that is wrong, used or expired.
     ///
     /// # Errors
@@ -108,8 +109,8 @@ impl Accounts {
     ) -> Result<Option<Token>> {
         self.0.limits.hand_off(client.ip)?;
         let (hash, now) = (secrets::hash(code), self.0.clock.now());
-        // The read comes first: a transaction takes the database's only writer, and without this check made-up codes
-        // from anyone on the internet would queue up for it.
+        // The read comes first: a transaction occupies the database's only writer, and without this check forged codes
+        // from anywhere on the internet would queue up for it.
         if store::peek_challenge(self.0.db.read(), &hash, ChallengePurpose::HandOff, now).await?.is_none() {
             return Ok(None);
         }
@@ -121,32 +122,32 @@ impl Accounts {
             Some(bound) => self.instance_session(&tx, bound, client, now).await?,
             None => None,
         };
-        // Committed also when the code did not fit: `take_challenge` deleted it, and a code is for one use, right or
-        // wrong. Otherwise an attacker with a stolen code could try verifiers until one fits.
+        // Committed even when the binding does not match: `take_challenge` deleted the code, and a code is single-use,
+        // right or wrong. Otherwise an attacker with a stolen code could try verifiers until one matches.
         tx.commit().await?;
         Ok(session)
     }
 
     /// Whether a share of the instance names the caller. Shares never cover the host of a further port.
-    fn is_invited(&self, session: &Session, entrance: &VirtualHost) -> bool {
-        let instance = self.0.instances.by_handle(&entrance.handle).filter(|_| entrance.port.is_none());
+    fn is_invited(&self, session: &Session, virtual_host: &VirtualHost) -> bool {
+        let instance = self.0.instances.by_handle(&virtual_host.handle).filter(|_| virtual_host.port.is_none());
         instance.is_some_and(|instance| self.0.sharing.invites(&instance, &session.handle))
     }
 
-    fn entrance(&self, host: &str) -> Option<VirtualHost> {
+    fn virtual_host(&self, host: &str) -> Option<VirtualHost> {
         match self.0.hosts.classify(host) {
             Some(HostKind::Instance(handle)) => Some(self.0.hosts.virtual_host(&handle)),
             Some(HostKind::Port(handle, port)) => Some(self.0.hosts.virtual_host_of_port(&handle, port)),
             Some(HostKind::Apex | HostKind::App) => None,
-            None => self.0.domains.entrance(host),
+            None => self.0.domains.virtual_host(host),
         }
     }
 
     fn matches_binding(&self, bound: &HandOffBinding, host: &str, state: &str, verifier: &str) -> bool {
-        // Plain comparisons are enough. The code itself was looked up by its hash, and an attempt deletes it, so a
-        // timing difference cannot be measured a second time.
+        // Constant-time comparison is not needed. The code itself was looked up by its hash, and an attempt deletes it,
+        // so a timing difference cannot be measured twice.
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes()));
-        let here = self.entrance(host).is_some_and(|entrance| entrance.audience == bound.audience);
+        let here = self.virtual_host(host).is_some_and(|virtual_host| virtual_host.audience == bound.audience);
         here && bound.state == state && bound.challenge == challenge
     }
 
@@ -160,8 +161,8 @@ impl Accounts {
         let Some(parent) = store::session(tx, bound.session).await?.filter(|p| p.expires_at > now) else {
             return Ok(None);
         };
-        // The row lock orders this against a suspension, which locks the same row: either it runs later and ends the
-        // new session with the others, or it ran before and the state read here is `Suspended`.
+        // The row lock serializes this with a suspension, which locks the same row: either the suspension runs later
+        // and ends the new session with the others, or it ran before and the state read here is `Suspended`.
         let person = store::lock_account(tx, parent.account).await?.filter(|p| p.state == AccountState::Active);
         let Some(person) = person else { return Ok(None) };
         let token = Token::new(&self.0.clock);

@@ -1,5 +1,5 @@
-//! Corrections of receipts over the control socket: the running platform alone writes receipts. One line of JSON carries
-//! the order; lines of JSON come back, the last of them with the result or the reason of a refusal.
+//! Corrections of receipts over the control socket, because the running platform is the only writer of receipts. The
+//! request is one line of JSON; the response is lines of JSON, the last with the result or the reason of a refusal.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,32 +17,32 @@ use crate::error::{Error, Result};
 use crate::money::Nanodollars;
 use crate::quota::ledger::{CorrectionResult, RepricingMode, RepricingOrder, RepricingResult};
 
-/// For one line of the answer: a batch of receipts is written meanwhile, or a busy database is waited for.
+/// Timeout for one line of the response: one batch of receipts is written meanwhile, perhaps on a busy database.
 const LINE_WITHIN: Duration = Duration::from_secs(60);
-/// Longest answer that is read: the last line names every account with a change, with room for 100,000.
+/// Maximum size of the response: the last line names every account with a change, with room for 100,000.
 const ANSWER_BYTES: u64 = 16 * 1024 * 1024;
 
-/// A change of receipts, as a command asks for it.
+/// A change of receipts that a command requests.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum CorrectionOrder {
-    Correct { receipt: HoldId, nanodollars: Nanodollars, because: String },
-    Rerate(RepricingOrder),
+    Correct { receipt: HoldId, nanodollars: Nanodollars, reason: String },
+    Reprice(RepricingOrder),
 }
 
-/// One line of the answer.
+/// One line of the response.
 #[derive(Serialize, Deserialize)]
 enum CorrectionReply {
     Corrected(CorrectionResult),
-    /// Receipts examined until now.
+    /// Progress: the number of receipts examined so far.
     UnderWay(u64),
-    Rerated(RepricingResult),
+    Repriced(RepricingResult),
     Refused(String),
 }
 
 /// Corrects one receipt.
 ///
 /// # Errors
-/// When no platform runs, or it refuses; the message says which.
+/// When no platform runs here, or it refuses; the message says which.
 pub async fn correct(socket: &Path, order: &CorrectionOrder) -> anyhow::Result<CorrectionResult> {
     match ask(socket, order).await? {
         CorrectionReply::Corrected(corrected) => Ok(corrected),
@@ -50,57 +50,59 @@ pub async fn correct(socket: &Path, order: &CorrectionOrder) -> anyhow::Result<C
     }
 }
 
-/// Rates receipts again.
+/// Corrects receipts to the prices of another table.
 ///
 /// # Errors
-/// When no platform runs, or it refuses; the message says which.
-pub async fn rerate(socket: &Path, order: RepricingOrder) -> anyhow::Result<RepricingResult> {
-    match ask(socket, &CorrectionOrder::Rerate(order)).await? {
-        CorrectionReply::Rerated(rerated) => Ok(rerated),
+/// When no platform runs here, or it refuses; the message says which.
+pub async fn reprice(socket: &Path, order: RepricingOrder) -> anyhow::Result<RepricingResult> {
+    match ask(socket, &CorrectionOrder::Reprice(order)).await? {
+        CorrectionReply::Repriced(result) => Ok(result),
         _ => anyhow::bail!("the running platform is of another version"),
     }
 }
 
 async fn ask(socket: &Path, order: &CorrectionOrder) -> anyhow::Result<CorrectionReply> {
-    let mut stream = UnixStream::connect(socket)
-        .await
-        .context("Berth does not run here just now, and it alone writes receipts: start it (berth serve)")?;
+    let mut stream = UnixStream::connect(socket).await.context(
+        "the platform is not running, and only the running platform writes receipts: start it (berth serve)",
+    )?;
     stream.write_all(format!("{}\n", serde_json::to_string(order)?).as_bytes()).await?;
     let mut lines = BufReader::new(stream.take(ANSWER_BYTES)).lines();
     loop {
         let line = timeout(LINE_WITHIN, lines.next_line()).await.context("the running platform does not answer")??;
-        let line = line.context("the running platform ended meanwhile; what it did stays, and can be said again")?;
+        let line = line.context(
+            "the platform stopped meanwhile; corrected receipts stay corrected, and the command can be repeated",
+        )?;
         match serde_json::from_str(&line).context("the running platform is of another version")? {
-            CorrectionReply::UnderWay(examined) => eprintln!("{examined} receipts were looked at ..."),
+            CorrectionReply::UnderWay(examined) => eprintln!("{examined} receipts examined ..."),
             CorrectionReply::Refused(sentence) => anyhow::bail!(sentence),
             last => return Ok(last),
         }
     }
 }
 
-/// The server's side: carries out the order and writes the answer. A client that goes away ends it; the receipts written
-/// until then stay.
+/// The server side: executes the order and writes the response. A client that disconnects cancels it; the corrections
+/// written until then stay, and a repeated run continues after them.
 pub(super) async fn carry_out(
     mut stream: BufReader<UnixStream>,
     app: &App,
     order: CorrectionOrder,
 ) -> anyhow::Result<()> {
     let reply = match order {
-        CorrectionOrder::Correct { receipt, nanodollars, because } => {
-            app.quota.ledger.correct(receipt, nanodollars, &because, OPERATOR).await.map(CorrectionReply::Corrected)
+        CorrectionOrder::Correct { receipt, nanodollars, reason } => {
+            app.quota.ledger.correct(receipt, nanodollars, &reason, OPERATOR).await.map(CorrectionReply::Corrected)
         }
-        CorrectionOrder::Rerate(order) => rerate_for(&mut stream, app, order).await.map(CorrectionReply::Rerated),
+        CorrectionOrder::Reprice(order) => reprice_for(&mut stream, app, order).await.map(CorrectionReply::Repriced),
     };
     send(&mut stream, &reply.unwrap_or_else(|error| CorrectionReply::Refused(refusal(error)))).await
 }
 
-async fn rerate_for(stream: &mut BufReader<UnixStream>, app: &App, order: RepricingOrder) -> Result<RepricingResult> {
-    let mut rerating = app.quota.ledger.reprice(order, RepricingMode::Apply { actor: OPERATOR.into() }).await?;
-    while rerating.step().await? {
-        // Also how a client that went away is noticed: the write fails, and no further receipt is changed.
-        send(stream, &CorrectionReply::UnderWay(rerating.found().looked_at)).await?;
+async fn reprice_for(stream: &mut BufReader<UnixStream>, app: &App, order: RepricingOrder) -> Result<RepricingResult> {
+    let mut repricing = app.quota.ledger.reprice(order, RepricingMode::Apply { actor: OPERATOR.into() }).await?;
+    while repricing.step().await? {
+        // This also detects a disconnected client: the write fails, and no further receipt is changed.
+        send(stream, &CorrectionReply::UnderWay(repricing.found().looked_at)).await?;
     }
-    Ok(rerating.into_found())
+    Ok(repricing.into_found())
 }
 
 async fn send(stream: &mut BufReader<UnixStream>, reply: &CorrectionReply) -> anyhow::Result<()> {

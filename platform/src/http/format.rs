@@ -1,4 +1,4 @@
-//! Formatting for people: states of instances, times, durations and amounts of money in words. Pure.
+//! View formatting: states of instances, times, durations and amounts of money in words. Pure.
 
 use std::fmt;
 use std::time::Duration;
@@ -17,11 +17,11 @@ pub struct StateView {
     pub lamp: &'static str,
     /// One or two words.
     pub headline: &'static str,
-    /// Since when it is in this state.
+    /// When this state began.
     pub since: Moment,
-    /// Why, as a phrase that follows the time: "idle".
+    /// The cause, as a phrase that follows the time: "idle".
     pub cause: &'static str,
-    /// What that means for the person, in a sentence.
+    /// The consequence for the owner, in a sentence.
     pub meaning: String,
     pub can_wake: bool,
     pub can_sleep: bool,
@@ -217,8 +217,8 @@ pub fn grouped(number: i64) -> String {
     format!("{}{}", if number < 0 { "-" } else { "" }, groups.join("\u{2009}"))
 }
 
-/// Amounts of one column in dollars with the same number of decimals: enough to show each exactly, or two digits of
-/// the smallest.
+/// Amounts of one column in dollars with the same number of decimals: enough to show each exactly, or two significant
+/// digits of the smallest.
 #[must_use]
 pub fn column(amounts: &[Nanodollars]) -> Vec<String> {
     let sizes = || amounts.iter().map(|amount| amount.0.unsigned_abs()).filter(|size| *size > 0);
@@ -235,7 +235,7 @@ pub fn about(amount: Nanodollars) -> String {
     column(&[amount]).remove(0)
 }
 
-/// The same for an amount that can be spent: rounded down, so that it never promises more than there is.
+/// Like [`about`], for an amount that can be spent: rounded down, so that it never promises more than there is.
 #[must_use]
 pub fn at_least(amount: Nanodollars) -> String {
     const CENT: i64 = 10_000_000;
@@ -291,7 +291,7 @@ fn name_of_month(number: &str) -> Option<&'static str> {
     MONTHS.get(number.parse::<usize>().ok()?.checked_sub(1)?).copied()
 }
 
-/// Text as a value in a query. Everything but unreserved characters is percent-encoded (RFC 3986 2.3).
+/// Percent-encodes a text as a value in a query string: everything but unreserved characters (RFC 3986 2.3).
 #[must_use]
 pub fn query_value(text: &str) -> String {
     let escape = |byte: u8| match byte {

@@ -1,5 +1,5 @@
-//! Jobs that an instance declares from inside. Each keeps it awake until it is ended, comes to its limit, or the
-//! program that declared it has ended; a restart of the platform changes nothing about that.
+//! Declared jobs: leases by which the program inside keeps its instance awake. A job ends when the program ends it,
+//! when it expires, or when its container stops. The rows survive a restart of the platform.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,19 +8,23 @@ use super::work::{DeclaredJob, Work};
 use super::{Instance, Instances, store};
 use crate::error::{Error, Result};
 
-/// Jobs that one instance may have declared at a time.
+/// Maximum number of running jobs of one instance.
 const MOST: usize = 16;
 const LONGEST_NAME: usize = 64;
 
 impl Instances {
-    /// Takes a job down that `instance` says it is at, for `lasts` from now; one by the same name goes on.
+    /// Declares a job of `instance` that keeps it awake for at most `lasts`; a running job of the same name is
+    /// extended.
     ///
     /// # Errors
-    /// `Invalid` when the name or the time is none; `Conflict` when there are too many; when it cannot be written.
+    /// `Invalid` for a malformed name or a duration outside the limit; `Conflict` when the instance has the maximum
+    /// number of jobs.
     pub async fn declare_job(&self, instance: &Arc<Instance>, name: &str, lasts: Duration) -> Result<DeclaredJob> {
         check_name(name)?;
         self.check_time(lasts)?;
         let now = self.0.clock.now();
+        // Counted before the transaction and without a lock across it: concurrent declarations may exceed the maximum
+        // by a few.
         let since = instance.with_state(|state| {
             let running = |job: &&DeclaredJob| job.until > now;
             let before = state.jobs.get(name).filter(running).map(|job| job.since);
@@ -40,15 +44,15 @@ impl Instances {
             jobs.retain(|_, job| job.until > now);
             jobs.insert(job.name.clone(), job.clone());
         });
-        // The loop knows of no end yet: it looks, and finds when to look again.
+        // The reconciler's timer does not know the new expiry: reconciling once arms it.
         self.nudge(instance);
         Ok(job)
     }
 
-    /// Ends a job; from here on the instance idles, if nothing else keeps it awake.
+    /// Ends a job. The idle timeout of the instance starts now, unless other work keeps it awake.
     ///
     /// # Errors
-    /// `NotFound` when none by that name is running; when it cannot be written.
+    /// `NotFound` when no job of that name is running.
     pub async fn end_job(&self, instance: &Arc<Instance>, name: &str) -> Result<()> {
         let now = self.0.clock.now();
         if !self.jobs(instance).iter().any(|job| job.name == name) {
@@ -63,14 +67,14 @@ impl Instances {
         Ok(())
     }
 
-    /// The jobs of `instance` that run, by name.
+    /// The running jobs of `instance`, sorted by name.
     #[must_use]
     pub fn jobs(&self, instance: &Instance) -> Vec<DeclaredJob> {
         let now = self.0.clock.now();
         instance.with_state(|state| state.jobs.values().filter(|job| job.until > now).cloned().collect())
     }
 
-    /// Nothing that was declared outlives the program that declared it.
+    /// Deletes every job of the instance, because a declared job must not outlive the program that declared it.
     pub(super) async fn forget_jobs(&self, instance: &Arc<Instance>) -> Result<()> {
         if instance.with_state(|state| state.jobs.is_empty()) {
             return Ok(());
@@ -82,7 +86,7 @@ impl Instances {
         Ok(())
     }
 
-    /// Reads all jobs into memory, at the start.
+    /// Loads every unexpired job into memory at startup.
     pub(super) async fn learn_jobs(&self) -> Result<()> {
         for (id, job) in store::all_jobs(&self.0.db, self.0.clock.now()).await? {
             if let Some(instance) = self.by_id(id) {

@@ -1,4 +1,4 @@
-//! Guards of work in flight: an instance counts as at work while one of them lives.
+//! RAII guards of work in flight: an instance counts as working while one of them lives.
 
 use std::sync::Arc;
 
@@ -6,19 +6,19 @@ use super::Instance;
 use super::work::Work;
 
 impl Instance {
-    /// Says that work begins which keeps it awake while it lasts; it ends when the guard is dropped.
+    /// Begins work that keeps the instance awake until the guard is dropped.
     pub fn begin_work(self: &Arc<Self>, work: Work) -> WorkInFlight {
         WorkInFlight::begin(Arc::clone(self), work)
     }
 
-    /// Says that a connection is open on which bytes may move; only their moving keeps it awake.
+    /// Opens a connection that keeps the instance awake only while bytes move on it.
     #[must_use]
     pub fn open_flow(self: &Arc<Self>, work: Work) -> TrafficFlow {
         TrafficFlow::open(Arc::clone(self), work)
     }
 }
 
-/// Keeps an instance awake while it lives.
+/// A guard that keeps an instance awake until it is dropped.
 #[must_use = "dropping it says that the work is over"]
 pub struct WorkInFlight {
     instance: Arc<Instance>,
@@ -34,7 +34,7 @@ impl WorkInFlight {
         Self { instance, work }
     }
 
-    /// Whether it leaves no trace.
+    /// Whether the work is passive: it does not count as activity when it ends.
     #[must_use]
     pub fn is_probe(&self) -> bool {
         matches!(self.work, Work::Probe | Work::Webhook)
@@ -45,10 +45,12 @@ impl Drop for WorkInFlight {
     fn drop(&mut self) {
         let Some(now) = self.instance.now() else { return };
         if !self.is_probe() {
+            // Before `end`: otherwise the reconciler could see an instance with neither open work nor recent activity,
+            // and freeze it.
             self.instance.work.moved(self.work, now);
         }
         self.instance.work.end(self.work);
-        // The reconciler skips the idle check while work holds the instance; the idle timeout starts now.
+        // While work holds the instance, the reconciler sets no timer; the idle timeout starts now.
         self.instance.look_when_idle();
     }
 }

@@ -1,4 +1,4 @@
-//! The index of all instances in memory, by every key that they are looked up with.
+//! The in-memory index of all instances: one hash map for each lookup key.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -8,7 +8,7 @@ use super::Instance;
 use crate::db::{AccountId, InstanceId};
 use crate::handle::Handle;
 
-/// Every instance, by whatever it is looked up with.
+/// Every instance by id, handle, account, token hash and address.
 #[derive(Default)]
 pub(super) struct InstanceIndex {
     pub by_id: HashMap<InstanceId, Arc<Instance>>,
@@ -38,7 +38,8 @@ impl InstanceIndex {
         }
     }
 
-    /// Remembers the token of the next container and forgets the one before.
+    /// Indexes the token of the next container and removes the previous one, so that a replaced container's token is
+    /// invalid at once.
     pub(super) fn replace_token(&mut self, instance: &Arc<Instance>, hash: Vec<u8>) {
         if let Some(old) = instance.with_state(|state| state.token_hash.replace(hash.clone())) {
             self.by_token_hash.remove(&old);

@@ -1,4 +1,5 @@
-//! One instance as this process knows it, in memory: the edge and Caddy's `ask` never wait for the database.
+//! The in-memory state of one instance: a cache over its row, a status watch channel and its work tally. The edge and
+//! Caddy's `ask` read it and never wait for the database.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -20,53 +21,60 @@ use crate::containers::Slot;
 use crate::db::{AccountId, InstanceId};
 use crate::handle::Handle;
 
-/// A person's computer.
+/// An instance: one account's container, volume, hostname and address.
 pub struct Instance {
     pub id: InstanceId,
     pub account: AccountId,
     pub handle: Handle,
     pub(super) slot: Slot,
     address: SocketAddr,
+    /// Weak, because [`Inner`] owns every instance through its index: a strong reference would be a cycle.
     inner: std::sync::Weak<Inner>,
     status: watch::Sender<InstanceStatus>,
-    /// Whether the status says awake: an atomic copy for callers that check it at every byte.
+    /// Whether the status says awake: an atomic copy of the status for callers that check it for every chunk of a
+    /// stream.
     up: AtomicBool,
     pub(super) work: WorkTally,
-    /// When the reconciler should look again, in milliseconds; `i64::MAX` for never.
+    /// Timer of the reconciler: when it should reconcile this instance again, in milliseconds; `i64::MAX` for never.
     pub(super) look_at_ms: AtomicI64,
     pub(super) state: Mutex<InstanceState>,
 }
 
-/// What the reconciler keeps in memory of an instance. Held only for moments, never across a wait.
+/// The reconciler's mutable state of an instance. Its mutex is held for short critical sections only and never across
+/// an await. Lock order: the index of instances, this mutex, the status channel.
 pub(super) struct InstanceState {
     pub terms: InstanceSettings,
-    /// What its terms come to.
+    /// The sleep policy that results from `terms` and the size's defaults.
     pub policy: SleepPolicy,
-    /// Further ports that its owner opened.
+    /// Additional ports that the owner opened.
     pub ports: PortList,
     pub upgrade: UpgradeProgress,
-    /// Since when, and how, it is to sleep sooner than usual; over as soon as it is used again.
+    /// The time and kind of the memory pressure that shortens the idle timeout; void once the instance is active after
+    /// that time.
     pub under_pressure: Option<(Timestamp, MemoryPressure)>,
-    /// The image of the container that is there.
+    /// The image id of the existing container.
     pub image_id: Option<String>,
-    /// Whether this process has looked at all.
+    /// Whether this process has observed the container at least once.
     pub looked: bool,
-    /// The observed state, as last seen or made; `None`: observe before deciding.
+    /// The observed state, or the state after a successful step; `None`: unknown, so the reconciler observes before it
+    /// decides.
     pub reality: Option<ObservedState>,
-    /// The Engine's id of the container: the key of pooled connections, so that none outlives its container.
+    /// The engine's id of the container. It keys the connection pool, so that no pooled connection outlives its
+    /// container.
     pub container: Option<Arc<str>>,
-    /// Whether the container answered since it was last started.
+    /// Whether the container passed a readiness probe since it last started.
     pub ready: bool,
+    /// SHA-256 of the token in the container's environment.
     pub token_hash: Option<Vec<u8>>,
-    /// The fact that the database holds.
+    /// The last fact written to the database.
     pub written: Option<Fact>,
-    /// When the wish was written.
+    /// When the cached wish was written: the version by which a stale wish is recognised.
     pub wished_at: Option<Timestamp>,
-    /// Steps that failed in a row.
+    /// Consecutive failed steps; the input of the backoff.
     pub failures: u32,
-    /// Why it was last woken or put to sleep.
+    /// Why the instance was last woken or put to sleep.
     pub cause: Option<Cause>,
-    /// What it declared, by name.
+    /// The jobs that the program inside declared, by name.
     pub jobs: BTreeMap<String, DeclaredJob>,
 }
 
@@ -78,7 +86,7 @@ impl Instance {
         inner: std::sync::Weak<Inner>,
     ) -> Self {
         let status = Self::recorded_status(&record);
-        // A wish that has come true is not the reason for what happens next.
+        // The cause of a wish that has already come true must not be reported for the next transition.
         let came_true = record.fact_at > record.asked.at;
         let cause = if came_true { record.fact_cause } else { record.asked.cause };
         Self {
@@ -130,25 +138,25 @@ impl Instance {
         self.status.borrow().clone()
     }
 
-    /// The fact alone, without copying the rest.
+    /// The fact of the current status, without cloning the whole status.
     #[must_use]
     pub fn fact(&self) -> Fact {
         self.status.borrow().fact
     }
 
-    /// The status from now on, as it changes.
+    /// Subscribes to the status. The receiver sees the latest value; values in between may be skipped (watch channel).
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<InstanceStatus> {
         self.status.subscribe()
     }
 
-    /// How many watch the status: waiting requests and pages that show it.
+    /// The number of subscribers to the status: held requests and event streams of pages.
     #[must_use]
     pub fn watchers(&self) -> usize {
         self.status.receiver_count()
     }
 
-    /// The address that is this instance's alone for as long as it exists.
+    /// The instance's address. No other instance has the same one while this instance exists.
     #[must_use]
     pub fn address(&self) -> Ipv4Addr {
         match self.address {
@@ -157,37 +165,37 @@ impl Instance {
         }
     }
 
-    /// Where its server listens.
+    /// The address and port on which the program inside must listen.
     #[must_use]
     pub fn socket(&self) -> SocketAddr {
         self.address
     }
 
-    /// The Engine's id of the container that now stands behind [`Instance::socket`].
+    /// The engine's id of the container that currently listens on [`Instance::socket`].
     #[must_use]
     pub fn container(&self) -> Option<Arc<str>> {
         self.with_state(|state| state.container.clone())
     }
 
-    /// SHA-256 of the token that its container holds.
+    /// SHA-256 of the token in its container's environment.
     #[must_use]
     pub fn token_hash(&self) -> Option<Vec<u8>> {
         self.with_state(|state| state.token_hash.clone())
     }
 
-    /// Its image, its size, and what it has of its own.
+    /// The settings: image, size, and the idle timeouts that differ from the size's.
     #[must_use]
     pub fn terms(&self) -> InstanceSettings {
         self.with_state(|state| state.terms.clone())
     }
 
-    /// How soon it sleeps.
+    /// The sleep policy: the idle timeouts.
     #[must_use]
     pub fn policy(&self) -> SleepPolicy {
         self.with_state(|state| state.policy)
     }
 
-    /// The ports that its owner opened.
+    /// The additional ports that its owner opened.
     #[must_use]
     pub fn ports(&self) -> PortList {
         self.with_state(|state| state.ports.clone())
@@ -199,7 +207,7 @@ impl Instance {
         self.with_state(|state| state.ports.contains(port))
     }
 
-    /// Whether its owner opened any.
+    /// Whether its owner opened any additional port.
     #[must_use]
     pub fn has_open_ports(&self) -> bool {
         self.with_state(|state| !state.ports.is_empty())
@@ -209,7 +217,8 @@ impl Instance {
         self.with_state(|state| state.ports = ports);
     }
 
-    /// The memory pressure that shortens its idle timeout; `None` once the instance was active again.
+    /// The memory pressure that shortens the idle timeout; `None` once the instance was active after the pressure
+    /// began.
     pub(super) fn pressure(&self) -> Option<MemoryPressure> {
         let active_at = self.active_at();
         self.with_state(|state| {
@@ -217,58 +226,63 @@ impl Instance {
         })
     }
 
-    /// Makes it sleep as soon as nothing is in flight.
+    /// Applies memory pressure: the instance sleeps as soon as no work is in flight.
     pub(super) fn put_under_pressure(&self, at: Timestamp, pressure: MemoryPressure) {
         self.with_state(|state| state.under_pressure = Some((at, pressure)));
         self.look_at_ms.store(0, Ordering::SeqCst);
     }
 
-    /// Whether the container that is there is an older one than would be made now.
+    /// Whether the existing container differs from the one that would be created now.
     #[must_use]
     pub fn is_outdated(&self) -> bool {
         self.with_state(|state| state.reality.is_some_and(|reality| reality.renewal != ContainerRenewal::Current))
     }
 
-    /// When it was last used; while something holds it, when that began or later.
+    /// The time of the last activity. While work holds the instance awake, that is when the work began, or later.
     #[must_use]
     pub fn active_at(&self) -> Timestamp {
         self.now().map_or(Timestamp(0), |now| self.work.idle_since(now))
     }
 
-    /// Whether the status says awake. Without a lock, unlike [`Instance::is_awake`].
+    /// Whether the status says awake. Lock-free, unlike [`Instance::is_awake`].
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.up.load(Ordering::SeqCst)
     }
 
-    /// Whether anybody uses it, or its `container` is at something by itself.
+    /// Whether work is in flight, from outside or inside the container, given the observed state `container`. Also arms
+    /// the reconciler's timer for the end of work that ends without an event.
     pub(super) fn activity(&self, now: Timestamp, container: ContainerPhase) -> Activity {
         if let Some(until) = self.work.busy_until(now) {
-            // No event announces that a job reached its limit or that a download ended, so a check is scheduled.
+            // No event announces that a job expired or that a transfer stalled, so the next check is scheduled.
             self.look_at_ms.fetch_min(until.0, Ordering::SeqCst);
         }
         self.work.activity(now, container)
     }
 
-    /// Whether something holds it awake now.
+    /// Whether work in flight keeps the instance awake at `now`.
     pub(super) fn is_at_work(&self, now: Timestamp) -> bool {
         let container =
+            // An unknown state counts as frozen: memory exists and may be in use, which is the safe assumption for
+            // eviction.
             self.with_state(|state| state.reality).map_or(ContainerPhase::Frozen, |reality| reality.container);
         self.work.activity(now, container) == Activity::Working
     }
 
-    /// The present moment; `None` when the module was dropped.
+    /// The current time; `None` after the module was dropped.
     pub(super) fn now(&self) -> Option<Timestamp> {
         self.inner.upgrade().map(|inner| inner.clock.now())
     }
 
-    /// `now`; or, when the clock was set back since the last wish, just after that: the later of two wishes counts.
+    /// A timestamp for the next wish: `now`, or 1 ms after the last wish when the clock was set back. Wishes are
+    /// ordered by their timestamps (last write wins), so these must increase.
     pub(super) fn after_all_wishes(&self, now: Timestamp) -> Timestamp {
         let last = self.with_state(|state| state.wished_at);
         last.map_or(now, |last| now.max(last.plus(std::time::Duration::from_millis(1))))
     }
 
-    /// The clock was set back to `now`: nothing is noted for later than that, and everything is looked at again.
+    /// Corrects recorded times after the clock was set back to `now`: activity in the future is moved to `now`, and the
+    /// reconciler looks at the instance at once.
     pub(super) fn set_back_to(&self, now: Timestamp) {
         if self.work.idle_since(now) > now {
             self.work.forget_after(now);
@@ -276,7 +290,7 @@ impl Instance {
         self.look_at_ms.store(0, Ordering::SeqCst);
     }
 
-    /// Has the loop look when it has been idle long enough to sleep.
+    /// Arms the reconciler's timer for the moment at which the idle timeout expires.
     pub(super) fn look_when_idle(&self) {
         if let Some(inner) = self.inner.upgrade() {
             let look_at = self.work.idle_since(inner.clock.now()).plus(self.policy().freeze_after);
@@ -284,7 +298,8 @@ impl Instance {
         }
     }
 
-    /// Changes the jobs it declared; they are work until the last of them is over.
+    /// Changes the declared jobs and updates the work tally, under one lock: they count as work until the last of them
+    /// expires.
     pub(super) fn change_jobs<T>(&self, change: impl FnOnce(&mut BTreeMap<String, DeclaredJob>) -> T) -> T {
         self.with_state(|state| {
             let changed = change(&mut state.jobs);
@@ -297,10 +312,12 @@ impl Instance {
         act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Changes the status and tells the watchers, if `change` says that it changed something.
+    /// Changes the status, and notifies subscribers if `change` returns true.
     pub(super) fn publish(&self, change: impl FnOnce(&mut InstanceStatus) -> bool) -> bool {
         self.status.send_if_modified(|status| {
             let changed = change(status);
+            // Inside the closure, which runs under the channel's lock: concurrent calls cannot leave the copy and the
+            // status different.
             self.up.store(status.fact == Fact::Awake, Ordering::SeqCst);
             changed
         })
@@ -310,8 +327,8 @@ impl Instance {
         self.status.borrow().wish
     }
 
-    /// Takes a committed wish in: it is tried at once, whatever failed before. One that a later wish has overtaken
-    /// changes nothing.
+    /// Applies a committed wish to the cache and resets the backoff, so that it is tried at once. A wish older than the
+    /// cached one is ignored: commits may arrive here out of order.
     pub(super) fn take_wish(&self, asked: WishRecord) {
         self.with_state(|state| {
             if Some(asked.at) < state.wished_at {
@@ -324,7 +341,7 @@ impl Instance {
         });
     }
 
-    /// Takes in terms and upgrades that another process wrote.
+    /// Applies settings and upgrade progress that another process wrote. A change invalidates the observed state.
     pub(super) fn take_terms(&self, terms: InstanceSettings, policy: SleepPolicy, upgrade: UpgradeProgress) {
         let changed = self.with_state(|state| {
             let changed = state.terms != terms || state.upgrade != upgrade;
@@ -336,13 +353,13 @@ impl Instance {
         }
     }
 
-    /// Forgets what was seen, so that the next step is to look.
+    /// Invalidates the observed state, so that the reconciler observes the container before it decides.
     pub(super) fn forget_reality(&self) {
         self.with_state(|state| state.reality = None);
         self.look_at_ms.store(0, Ordering::SeqCst);
     }
 
-    /// Whether the container is known to run, so that a request may be tried.
+    /// Whether the container is known to run, so that a request may be forwarded to it.
     #[must_use]
     pub fn is_awake(&self) -> bool {
         self.fact() == Fact::Awake

@@ -1,4 +1,5 @@
-//! Instances: their wishes, their facts, and the one loop that makes facts follow wishes.
+//! The instances module: desired state (wish), observed state (fact), and the reconciler, the one control loop that
+//! makes facts follow wishes.
 
 mod declared_jobs;
 mod deletion;
@@ -24,7 +25,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-pub use deletion::BurialOutcome;
+pub use deletion::MarkOutcome;
 pub use in_flight::{TrafficFlow, WorkInFlight};
 use index::InstanceIndex;
 pub use instance::Instance;
@@ -35,7 +36,7 @@ pub use settings::InstanceSettings;
 use store::NewInstance;
 pub use upgrade::UpgradeOutcome;
 pub use work::{DeclaredJob, LastWork, Work};
-pub use work_tally::{AwakeLedger, OpenWork};
+pub use work_tally::{AwakeReport, OpenWork};
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, InstanceSize};
@@ -45,7 +46,7 @@ use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::hosts::Hosts;
 
-/// The module. Cheap to clone.
+/// The instances module. Cheap to clone: clones share one cache of instances and one reconciler.
 #[derive(Clone)]
 pub struct Instances(Arc<Inner>);
 
@@ -55,53 +56,52 @@ struct Inner {
     host: Arc<dyn ContainerHost>,
     hosts: Hosts,
     sizes: Vec<InstanceSize>,
-    /// How long a started container may take until it answers.
+    /// Readiness timeout: how long a started container may take until it answers.
     ready_within: Duration,
+    /// Grace period between the deletion of an account and the destruction of its files.
     delete_after: Duration,
     subnet: Ipv4Addr,
     port: u16,
     slots: u32,
     /// Never empty; the first is the default.
     images: Vec<String>,
+    /// Cache of every instance row. Callers that route requests read it and never the database.
     known: RwLock<InstanceIndex>,
     rounds: reconciler::ReconcilerState,
-    /// The longest that a declared job keeps an instance awake.
+    /// Upper limit on how long one declared job keeps an instance awake.
     job_limit: Duration,
     processors: processor_usage::ProcessorUsage,
     memory: memory_pressure::MemoryReserve,
 }
 
-/// The status of an instance: pages show it, and waiters watch it for changes.
+/// A snapshot of an instance's status. Pages show it; held requests wait for a change of it on a watch channel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct InstanceStatus {
     pub wish: Wish,
     pub fact: Fact,
-    /// Since when the fact holds.
+    /// When the fact last changed.
     pub since: Timestamp,
-    /// Why it came to be.
+    /// Why the fact last changed.
     pub cause: Cause,
-    /// How far the wake that is under way has come.
+    /// The last finished stage of the wake in progress.
     pub stage: WakeStage,
-    /// What went wrong, for its owner, while the fact is [`Fact::Failed`].
+    /// The error message for the owner while the fact is [`Fact::Failed`].
     pub failure: Option<String>,
 }
 
-/// A change of fact, with its one cause.
+/// A state transition: a change of fact with its one cause, as the history shows it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Transition {
     pub at: Timestamp,
     pub from: Fact,
     pub to: Fact,
     pub cause: Cause,
-    /// What it was last at, when it ceased to be awake.
+    /// The last work in flight before the instance left the awake state; `None` for every other transition.
     pub last: Option<LastWork>,
 }
 
 impl Instances {
-    /// Reads every instance into memory. Nothing happens to a container until [`Instances::begin`].
-    ///
-    /// # Errors
-    /// When the database does not answer.
+    /// Loads every instance row into the cache. No container is touched until [`Instances::begin`].
     pub async fn open(db: Db, clock: Clock, host: Arc<dyn ContainerHost>, config: &Config) -> Result<Self> {
         let containers = &config.containers;
         let instances = Self(Arc::new(Inner {
@@ -110,7 +110,8 @@ impl Instances {
             host,
             hosts: config.hosts.clone(),
             sizes: containers.sizes.clone(),
-            // The edge gives up waiting first; what comes up later is still welcome.
+            // Longer than any request is held: the edge times out first, and a container that becomes ready after that
+            // is kept.
             ready_within: config.wake_timeout * 2,
             delete_after: containers.delete_after,
             subnet: containers.subnet,
@@ -130,10 +131,11 @@ impl Instances {
         Ok(instances)
     }
 
-    /// Writes a new instance for `account` in the caller's transaction. Call [`Instances::admit`] after the commit.
+    /// Inserts a new instance row for `account` in the caller's transaction. Call [`Instances::load_committed`] after the
+    /// commit: the cache is filled only with committed rows.
     ///
     /// # Errors
-    /// `Conflict` when no place is left on this host's bridges.
+    /// `Conflict` when no slot is free on this host's bridges.
     pub async fn create_in(&self, tx: &Tx, account: AccountId, handle: &Handle) -> Result<InstanceId> {
         let id = InstanceId(self.0.clock.uuid());
         let (image, size) = (self.0.images[0].as_str(), self.0.sizes[0].name.as_str());
@@ -142,15 +144,17 @@ impl Instances {
         Ok(id)
     }
 
-    /// Takes what was committed for an instance in (new, or its wish changed elsewhere) and nudges the reconciler.
+    /// Reloads the committed row of an instance, new or changed by another process, into the cache and nudges the
+    /// reconciler.
     ///
     /// # Errors
-    /// `NotFound` when there is no such row; when the database does not answer, and the next round finds it then.
-    pub async fn admit(&self, id: InstanceId) -> Result<Arc<Instance>> {
+    /// `NotFound` when the instance has no row. After a database error the next reconciliation round retries.
+    pub async fn load_committed(&self, id: InstanceId) -> Result<Arc<Instance>> {
         let record = store::find(&self.0.db, id).await?.ok_or(Error::NotFound)?;
         let instance = match self.by_id(id) {
             None => self.learn(record),
             Some(instance) => {
+                // The wish may have been written by another process, which cannot touch this process's work tally.
                 if record.asked.wish == Wish::Available {
                     instance.work.touch(record.asked.at);
                 }
@@ -164,7 +168,8 @@ impl Instances {
         Ok(instance)
     }
 
-    /// Loads every row that is newer than its cached copy: a notification on the control socket can be lost.
+    /// Reloads every row that is newer than its cached copy, because the notification on the control socket is best
+    /// effort.
     async fn admit_newer(&self) -> Result<()> {
         for record in store::all(&self.0.db).await? {
             let known = self.by_id(record.id);
@@ -172,43 +177,43 @@ impl Instances {
                 instance.with_state(|state| state.wished_at < Some(record.asked.at) || state.terms != record.terms)
             };
             if known.is_none_or(is_newer) {
-                self.admit(record.id).await?;
+                self.load_committed(record.id).await?;
             }
         }
         Ok(())
     }
 
-    /// By id, from memory.
+    /// Looks an instance up by id, in the cache.
     #[must_use]
     pub fn by_id(&self, id: InstanceId) -> Option<Arc<Instance>> {
         self.known(|known| known.by_id.get(&id).cloned())
     }
 
-    /// By handle, from memory.
+    /// Looks an instance up by handle, in the cache.
     #[must_use]
     pub fn by_handle(&self, handle: &Handle) -> Option<Arc<Instance>> {
         self.known(|known| known.by_handle.get(handle).cloned())
     }
 
-    /// By its owner, from memory.
+    /// Looks an instance up by its owner's account, in the cache.
     #[must_use]
     pub fn by_account(&self, account: AccountId) -> Option<Arc<Instance>> {
         self.known(|known| known.by_account.get(&account).cloned())
     }
 
-    /// By the hash of the token its container holds, from memory.
+    /// Looks an instance up by the hash of its container's token, in the cache.
     #[must_use]
     pub fn by_token_hash(&self, hash: &[u8]) -> Option<Arc<Instance>> {
         self.known(|known| known.by_token_hash.get(hash).cloned())
     }
 
-    /// The Engine's id of the container that now stands at an address.
+    /// The engine's id of the container that currently has this address, from the cache.
     #[must_use]
     pub fn container_at(&self, address: Ipv4Addr) -> Option<Arc<str>> {
         self.known(|known| known.by_address.get(&address).and_then(|instance| instance.container()))
     }
 
-    /// All of them, ordered by handle.
+    /// A snapshot of all instances, ordered by handle.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Instance>> {
         let mut all: Vec<_> = self.known(|known| known.by_id.values().cloned().collect());
@@ -216,37 +221,35 @@ impl Instances {
         all
     }
 
-    /// How many are awake now.
+    /// The number of awake instances.
     #[must_use]
     pub fn awake_count(&self) -> usize {
         self.known(|known| known.by_id.values().filter(|i| i.fact() == Fact::Awake).count())
     }
 
-    /// Why it is awake, or since when and after what it idles.
+    /// The awake report: the work that keeps the instance awake, or its last work and the time since which it is idle.
     #[must_use]
-    pub fn ledger(&self, instance: &Instance) -> AwakeLedger {
-        let ledger = instance.work.ledger(self.0.clock.now(), instance.is_up(), instance.policy());
-        AwakeLedger { jobs: self.jobs(instance), ..ledger }
+    pub fn awake_report(&self, instance: &Instance) -> AwakeReport {
+        let report = instance.work.report(self.0.clock.now(), instance.is_up(), instance.policy());
+        AwakeReport { jobs: self.jobs(instance), ..report }
     }
 
-    /// The latest changes of fact, newest first.
-    ///
-    /// # Errors
-    /// When the database does not answer.
+    /// The latest transitions, newest first.
     pub async fn history(&self, id: InstanceId, limit: u64) -> Result<Vec<Transition>> {
         store::history(&self.0.db, id, limit).await
     }
 
-    /// The status as the database has it, for a process that does not run the loop itself.
+    /// The status in the database, for a process that does not run the reconciler and therefore has no current cache.
     ///
     /// # Errors
-    /// `NotFound` when there is no such row; when the database does not answer.
+    /// `NotFound` when the instance has no row.
     pub async fn recorded(&self, id: InstanceId) -> Result<InstanceStatus> {
         let record = store::find(&self.0.db, id).await?.ok_or(Error::NotFound)?;
         Ok(Instance::recorded_status(&record))
     }
 
-    /// Says that the instance's container did not accept a connection, although it is thought to be awake.
+    /// Reports that the container refused a connection although its instance counts as awake. The reconciler then
+    /// observes the container again instead of trusting the cached state.
     pub fn report_unreachable(&self, instance: &Arc<Instance>) {
         instance.forget_reality();
         self.nudge(instance);
@@ -257,7 +260,8 @@ impl Instances {
     }
 
     fn learn(&self, mut record: store::InstanceRecord) -> Arc<Instance> {
-        // The clock may have been set back since.
+        // The clock may have been set back since the row was written; a time of activity in the future would keep the
+        // instance awake until the clock reaches it.
         record.active_at = record.active_at.min(self.0.clock.now());
         let address = SocketAddr::from((Slot::address(record.slot, self.0.subnet), self.0.port));
         let policy = self.0.policy(&record.terms);
@@ -272,7 +276,8 @@ impl Instances {
 }
 
 impl InstanceStatus {
-    /// Whether it has been in a transient state for so long that an operator should investigate: see [`STUCK_AFTER`].
+    /// Whether the instance has been in a transient state for so long that an operator should investigate: see
+    /// [`STUCK_AFTER`].
     #[must_use]
     pub fn is_stuck(&self, now: Timestamp) -> bool {
         self.fact.is_transient() && now.since(self.since) >= STUCK_AFTER

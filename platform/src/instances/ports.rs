@@ -1,19 +1,21 @@
-//! Further ports of an instance, which its owner may open to himself: none unless he does.
+//! Additional ports of an instance: the set that its owner opened, and the parser of its notation. Empty by default; an
+//! open port is reachable for the owner only.
 
 use std::fmt;
 
 use crate::hosts::port_number;
 
-/// Ports that one instance may have open: each may come to have a certificate.
+/// Maximum number of open ports of one instance. Each may need a certificate of its own.
 pub const MOST_PORTS: usize = 16;
-/// Below it a program needs rights that none has in an instance.
+/// The lowest port that may be opened: ports below it are privileged, and programs inside an instance have no
+/// privileges.
 const LOWEST: u16 = 1024;
 
-/// The open ports, in their order.
+/// The open ports, sorted and without duplicates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortList(Vec<u16>);
 
-/// Why a text is no list of ports. `Display` is for the person who typed it.
+/// Why a text is not a list of ports. `Display` is for the person who typed it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PortListError {
     #[error("Ports are numbers and ranges between commas, such as 3000, 8000-8003.")]
@@ -25,10 +27,10 @@ pub enum PortListError {
 }
 
 impl PortList {
-    /// Reads `3000, 8000-8003`; nothing at all is no port.
+    /// Parses `3000, 8000-8003`. An empty text is the empty list.
     ///
     /// # Errors
-    /// When an entry of the list is invalid.
+    /// When an entry is not a port or a range, is out of range, or the list is too long.
     pub fn parse(text: &str) -> Result<Self, PortListError> {
         let mut ports = Vec::new();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
@@ -37,6 +39,7 @@ impl PortList {
             if first > last {
                 return Err(PortListError::NotAList);
             }
+            // Before the range is expanded, which bounds the memory that a text can take.
             if usize::from(last - first) >= MOST_PORTS {
                 return Err(PortListError::TooMany);
             }
@@ -47,18 +50,18 @@ impl PortList {
         if ports.len() > MOST_PORTS { Err(PortListError::TooMany) } else { Ok(Self(ports)) }
     }
 
-    /// One after another.
+    /// Iterates over the ports in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = u16> {
         self.0.iter().copied()
     }
 
-    /// Whether `port` is one of them.
+    /// Whether `port` is open.
     #[must_use]
     pub fn contains(&self, port: u16) -> bool {
         self.0.binary_search(&port).is_ok()
     }
 
-    /// Whether none is open.
+    /// Whether no port is open.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -73,7 +76,7 @@ fn port(text: &str) -> Result<u16, PortListError> {
 }
 
 impl fmt::Display for PortList {
-    /// As [`PortList::parse`] reads it, neighbours as a range.
+    /// The notation of [`PortList::parse`], with consecutive ports as a range.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let runs = self.0.chunk_by(|a, b| *b == a + 1);
         for (i, run) in runs.enumerate() {

@@ -1,5 +1,5 @@
-//! Processor time as work: the processor time that a container used since the last sample says whether its program
-//! computes without any request in flight.
+//! Processor time as activity: samples each container's CPU usage, so that a program that computes without any request
+//! in flight is not idle.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,18 +9,19 @@ use super::{Instance, Instances, Work};
 use crate::clock::Timestamp;
 use crate::containers::HostLoad;
 
-/// How long a sample is, where instances sleep after minutes: long enough for a moment's burst to be no work.
+/// The longest sampling interval: long enough that a short burst is averaged away.
 const SAMPLE: Duration = Duration::from_secs(15);
-/// Samples that fall into the shortest time after which an instance sleeps: one that works all the time is always seen.
+/// Samples within the shortest idle timeout of any size, so that continuous computation is always seen before it
+/// expires.
 const SAMPLES_BEFORE_SLEEP: u32 = 3;
 
-/// What was last seen.
+/// The last sample and the floor above which processor time counts as work.
 pub(super) struct ProcessorUsage {
     floor_percent: u32,
     before: Mutex<Option<ProcessorSample>>,
 }
 
-/// What each container had used at a moment, by the Engine's id.
+/// The cumulative processor time of each container at one moment, by the engine's id.
 struct ProcessorSample {
     at: Timestamp,
     used: HashMap<String, Duration>,
@@ -37,12 +38,12 @@ impl ProcessorUsage {
 }
 
 impl Instances {
-    /// Takes `load` as a sample when the last one is old enough.
+    /// Takes `load` as a sample if the sampling interval has passed.
     pub(super) fn note_processors_when_due(&self, load: &HostLoad) {
         let shortest = self.0.sizes.iter().map(|size| size.freeze_after).min().unwrap_or(SAMPLE * SAMPLES_BEFORE_SLEEP);
         let every = SAMPLE.min(shortest / SAMPLES_BEFORE_SLEEP);
         let now = self.0.clock.now();
-        // Not so when the clock went back: then the next sample begins anew.
+        // A sample from the future, after the clock was set back, is replaced.
         let is_fresh = |before: &ProcessorSample| before.at <= now && now.since(before.at) < every;
         if !self.0.processors.before().as_ref().is_some_and(is_fresh) {
             self.note_processors(load);
@@ -76,8 +77,8 @@ impl ProcessorSample {
         Self { at, used: load.containers.iter().map(|container| (container.id.clone(), container.cpu)).collect() }
     }
 
-    /// Whether `container` used more than `floor_percent` of one core since `before`. Where the clock went back, or the
-    /// container was not there, nothing is known.
+    /// Whether `container` used more than `floor_percent` of one core since `before`. False when either sample lacks
+    /// the container, or the clock was set back: the usage is unknown then.
     fn is_busy(&self, container: &str, before: &Self, floor_percent: u32) -> bool {
         let (Some(now), Some(then)) = (self.used.get(container), before.used.get(container)) else { return false };
         let floor = self.at.since(before.at) * floor_percent / 100;

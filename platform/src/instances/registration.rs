@@ -1,4 +1,4 @@
-//! Registration of the instances: how many are in which state; the rows of a deleted account's instance go.
+//! Registration of the instances module: gauges by fact, and deletion of the rows of a deleted account's instance.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What an operator or owner may change of an instance: image, size, how soon it sleeps, open ports.
+//! Instance settings: image, size and idle timeouts (set by the operator) and open ports (set by the owner).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,39 +9,40 @@ use super::rules::SleepPolicy;
 use super::{Inner, Instance, Instances, PortList, store};
 use crate::error::{Error, Result};
 
-/// What an operator may change of an instance.
+/// The settings of an instance that the operator may change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct InstanceSettings {
-    /// One of the allowed images, by name.
+    /// The name of one of the allowed images.
     pub image: String,
-    /// One of the sizes, by name.
+    /// The name of one of the sizes.
     pub size: String,
-    /// Instead of the size's own, where it is set.
+    /// These three override the idle timeouts of the size; `None`: the size's applies.
     pub freeze_after: Option<Duration>,
     pub stop_after: Option<Duration>,
     pub remove_after: Option<Duration>,
 }
 
 impl Instances {
-    /// Gives the instance other terms. Its image and size reach it when it next starts, how soon it sleeps at once.
+    /// Replaces the settings. A new image or size applies at the next start, new idle timeouts at once.
     ///
     /// # Errors
-    /// `Invalid` when the image or size is not one of this server's, or it would be stopped before it is frozen.
+    /// `Invalid` for an unknown image or size, or for idle timeouts that do not increase from freezing to removal.
     pub async fn set_terms(&self, instance: &Arc<Instance>, terms: InstanceSettings) -> Result<()> {
         self.0.check(&terms)?;
         let tx = self.0.db.begin().await?;
         if !store::set_terms(&tx, instance.id, &terms).await? {
             return Err(Error::NotFound);
         }
+        // The cache is refreshed from the committed row, as after a change by another process: one path for both.
         tx.commit().await?;
-        self.admit(instance.id).await?;
+        self.load_committed(instance.id).await?;
         Ok(())
     }
 
-    /// Opens these ports of the instance to its owner, and no others.
+    /// Replaces the set of open ports.
     ///
     /// # Errors
-    /// `Invalid` when the contract's own port is among them.
+    /// `Invalid` when the port of the instance contract is among them.
     pub async fn set_ports(&self, instance: &Arc<Instance>, ports: &PortList) -> Result<()> {
         if ports.contains(self.0.port) {
             let sentence = format!("Port {} is what the instance's own address leads to.", self.0.port);
@@ -52,13 +53,13 @@ impl Instances {
             return Err(Error::NotFound);
         }
         tx.commit().await?;
-        self.admit(instance.id).await?;
+        self.load_committed(instance.id).await?;
         Ok(())
     }
 }
 
 impl Inner {
-    /// Whether an instance can be on these terms.
+    /// Validates settings.
     fn check(&self, terms: &InstanceSettings) -> Result<()> {
         let invalid = |field, message| Err(Error::Invalid { field, message });
         if !self.images.contains(&terms.image) {
@@ -78,7 +79,8 @@ impl Inner {
         Ok(())
     }
 
-    /// How soon an instance on these terms sleeps. A size that is no longer there leaves the standard's.
+    /// The sleep policy of these settings. A size that was removed from the configuration falls back to the default
+    /// size.
     pub(super) fn policy(&self, terms: &InstanceSettings) -> SleepPolicy {
         let size = self.sizes.iter().find(|size| size.name == terms.size).unwrap_or(&self.sizes[0]);
         SleepPolicy {

@@ -1,5 +1,5 @@
-//! Upgrades: the steps to another container on the same files, and back to the one before when it does not become
-//! ready. How far one has come is in the ledger before anything happens to a container, so that a crash loses nothing.
+//! Upgrades with rollback: replaces the container on the same volume, and restores the previous one when the new one
+//! does not become ready. The progress is committed before each change of a container, so that a crash can be resumed.
 
 use std::sync::Arc;
 
@@ -13,14 +13,14 @@ use crate::containers::{ContainerState, HostError, ObservedInstance};
 use crate::db::InstanceId;
 use crate::error::Error;
 
-/// What became of an upgrade.
+/// The outcome of an upgrade.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UpgradeOutcome {
-    /// The container is as it would be made now, and awake.
+    /// The container is current, and the instance is awake.
     Done,
-    /// The newer one did not become ready, and the one before is back.
-    WentBack,
-    /// Not done, with a sentence why; it is tried again.
+    /// The new container did not become ready, and the previous one was restored.
+    RolledBack,
+    /// The upgrade failed for the given reason; it is retried.
     Failed(String),
     UnderWay,
 }
@@ -42,10 +42,11 @@ impl Instances {
         Ok(seen.iter().filter_map(is_outdated).collect())
     }
 
-    /// The outcome of the upgrade that was requested at `asked_at`, by the ledger and the state observed on the host.
+    /// The outcome of the upgrade that was requested at `asked_at`, from the database and the state observed on the
+    /// host.
     ///
     /// # Errors
-    /// When the database, the provisioner or the engine does not answer.
+    /// `NotFound` when the instance has no row; `Internal` when the provisioner or the engine does not answer.
     pub async fn renewed(&self, id: InstanceId, asked_at: Timestamp) -> Result<UpgradeOutcome, Error> {
         let record = store::find(&self.0.db, id).await?.ok_or(Error::NotFound)?;
         if record.fact == Fact::Failed && record.fact_at >= asked_at {
@@ -57,31 +58,35 @@ impl Instances {
         Ok(if found.current && found.image == terms.image && found.size == terms.size {
             UpgradeOutcome::Done
         } else if found.made_at >= asked_at {
-            UpgradeOutcome::WentBack
+            UpgradeOutcome::RolledBack
         } else {
             UpgradeOutcome::UnderWay
         })
     }
 
-    /// The ledger also learns which container to go back to.
+    /// Creates the new container. The image to roll back to is committed first.
     pub(super) async fn upgrade_container(&self, instance: &Arc<Instance>) -> Result<(), StepFailure> {
         let upgrade = instance
             .with_state(|state| UpgradeProgress { image_before: state.image_id.clone(), ..state.upgrade.clone() });
         self.make_container_of(instance, upgrade, None).await
     }
 
-    /// Makes the container before the upgrade again. When that cannot be, the newer one has to do.
-    pub(super) async fn go_back(&self, instance: &Arc<Instance>) -> Result<(), StepFailure> {
+    /// Creates the container from the image before the upgrade. When that image is gone or refused, the rollback is
+    /// abandoned and the new container stays.
+    pub(super) async fn roll_back(&self, instance: &Arc<Instance>) -> Result<(), StepFailure> {
         let upgrade = instance.with_state(|state| state.upgrade.clone());
         let made = self.make_container_of(instance, upgrade.clone(), upgrade.image_before.clone()).await;
+        // Without `image_before` the next pass no longer decides on a rollback: it starts the newer container again
+        // instead of failing forever.
         if let Err(StepFailure::Host(HostError::ImageMissing(_) | HostError::Refused(_))) = made {
             self.write_upgrade(instance, UpgradeProgress { image_before: None, ..upgrade }).await?;
         }
         made
     }
 
-    /// After an upgrade the container did not become ready: whether there is one before it to go back to.
-    pub(super) async fn gives_way(&self, instance: &Arc<Instance>, failure: &StepFailure) -> bool {
+    /// Decides on a rollback after a failed step: true, and recorded, when the container of an upgrade did not become
+    /// ready and there is an image to roll back to.
+    pub(super) async fn must_roll_back(&self, instance: &Arc<Instance>, failure: &StepFailure) -> bool {
         if !matches!(failure, StepFailure::NotReady(_)) {
             return false;
         }
@@ -89,21 +94,23 @@ impl Instances {
         let Some(before) = upgrade.image_before.as_ref().filter(|before| Some(*before) != image.as_ref()) else {
             return false;
         };
-        tracing::warn!(instance.id = %instance.id, handle = %instance.handle, image, before, ?failure, "a newer container did not become ready; going back");
+        tracing::warn!(instance.id = %instance.id, handle = %instance.handle, image, before, ?failure, "a newer container did not become ready; rolling back");
         instance.with_state(|state| state.reality = None);
         let refused = self.write_upgrade(instance, UpgradeProgress { image_refused: image, ..upgrade }).await;
         refused.is_ok()
     }
 
-    /// The container is ready: an upgrade that was under way is over.
+    /// Ends an upgrade in progress, because the container is ready.
     pub(super) async fn end_upgrade(&self, instance: &Arc<Instance>) -> Result<(), Error> {
         let (upgrade, image) = instance.with_state(|state| (state.upgrade.clone(), state.image_id.clone()));
         if upgrade.image_before.is_none() {
             return Ok(());
         }
-        let went_back = upgrade.image_before == image && upgrade.image_refused.is_some();
-        let image_refused = upgrade.image_refused.filter(|_| went_back);
-        tracing::info!(instance.id = %instance.id, handle = %instance.handle, went_back, "an upgrade is over");
+        // A refused image is remembered after a rollback only: otherwise the next start would try the same upgrade
+        // again.
+        let rolled_back = upgrade.image_before == image && upgrade.image_refused.is_some();
+        let image_refused = upgrade.image_refused.filter(|_| rolled_back);
+        tracing::info!(instance.id = %instance.id, handle = %instance.handle, rolled_back, "an upgrade is over");
         self.write_upgrade(instance, UpgradeProgress { image_before: None, image_refused, ..upgrade }).await
     }
 

@@ -4,31 +4,33 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 
-/// A kind of work.
+/// A kind of work in flight. Some kinds keep an instance awake for as long as they exist, others only while bytes move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Work {
-    /// A request, from its last byte to the first of its answer.
+    /// A request that waits for its response: from the last byte of the request to the first byte of the response.
     Request,
     /// A request while its body is being received.
     Upload,
     /// A response while its body is being sent.
     Stream,
-    /// A WebSocket, or another connection that was upgraded.
+    /// A WebSocket or another upgraded connection.
     Socket,
-    /// A call to a model, until it is settled.
+    /// A call to a model provider, until it is settled.
     AiCall,
-    /// What the program inside said that it is at.
+    /// A job that the program inside declared.
     Job,
-    /// Processor time above what an idle program uses.
+    /// Processor time above the configured floor.
     Processor,
-    /// What browsers and monitors fetch by themselves: it is let end, and leaves no trace.
+    /// A passive request of a browser or monitor (favicon, health check): the instance does not freeze during it, and
+    /// it does not count as activity.
     Probe,
-    /// The delivery of a webhook: the instance does not freeze during it, and it does not count as use.
+    /// The delivery of a webhook: the instance does not freeze during it, and it does not count as activity.
     Webhook,
 }
 
 pub(super) const KINDS: usize = 9;
+// In the order of the enum: the work tally indexes its counters with `work as usize`.
 pub(super) const ALL: [Work; KINDS] = [
     Work::Request,
     Work::Upload,
@@ -42,7 +44,7 @@ pub(super) const ALL: [Work; KINDS] = [
 ];
 
 impl Work {
-    /// The one word for it, in database, JSON and logs.
+    /// The kind's identifier in database, JSON and logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -58,7 +60,7 @@ impl Work {
         }
     }
 
-    /// Whether it keeps an instance awake while it lasts, whatever moves.
+    /// Whether work of this kind keeps an instance awake for as long as it is in flight, with or without traffic.
     pub(super) fn holds(self) -> bool {
         matches!(self, Self::Request | Self::AiCall | Self::Probe | Self::Webhook)
     }
@@ -70,7 +72,7 @@ impl Work {
     }
 }
 
-/// The last work that was seen, and when.
+/// The last work that counted as activity, and its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastWork {
     pub work: Work,
@@ -78,13 +80,13 @@ pub struct LastWork {
     pub at: Timestamp,
 }
 
-/// What the program inside says that it is at.
+/// A job that the program inside declared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeclaredJob {
     pub name: String,
     #[serde(rename = "since_ms")]
     pub since: Timestamp,
-    /// It keeps the instance awake until then at most.
+    /// When the job expires: it keeps the instance awake until then at most.
     #[serde(rename = "until_ms")]
     pub until: Timestamp,
 }

@@ -1,9 +1,9 @@
-//! What keeps an instance awake, and what last did: counted without a lock, because every byte that passes comes by
-//! here.
+//! The work tally: lock-free counters of an instance's work in flight and of its last activity. Atomics instead of a
+//! mutex, because every chunk of every proxied stream updates them.
 //!
-//! Two kinds of work are told apart. Some *holds*: a request that waits for its answer, an AI call, a declared job keep
-//! an instance awake for as long as they last. Some *moves*: a stream, an upload, a WebSocket count at each moment at
-//! which bytes move on them, so that one on which nothing moves any more lets its instance sleep.
+//! There are two kinds of work. Work that *holds* (a request that waits for its response, an AI call, a declared job)
+//! keeps an instance awake for as long as it lasts. Work that *moves* (a stream, an upload, a WebSocket) counts only at
+//! the moments at which bytes move, so an idle connection lets its instance sleep.
 
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,51 +14,52 @@ use super::rules::{Activity, ContainerPhase, SleepPolicy};
 use super::work::{ALL, DeclaredJob, KINDS, LastWork, Work};
 use crate::clock::Timestamp;
 
-/// Work of one kind that is open now.
+/// Work of one kind that is in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenWork {
     pub work: Work,
     pub count: usize,
-    /// Since when there was never none of it.
+    /// When the count last rose from zero.
     #[serde(rename = "since_ms")]
     pub since: Timestamp,
-    /// Whether it keeps the instance awake by being there; otherwise only what moves on it does.
+    /// Whether the work keeps the instance awake by existing; otherwise only traffic on it does.
     pub holds: bool,
-    /// When something last moved on it.
+    /// When bytes last moved on it, or when it began.
     #[serde(rename = "moved_at_ms")]
     pub moved_at: Timestamp,
 }
 
-/// Why an instance is awake, or since when and after what it idles. Reading it changes nothing.
+/// The awake report: why an instance is awake, or its last work and the time since which it is idle. Reading it is no
+/// activity.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AwakeLedger {
+pub struct AwakeReport {
     pub open: Vec<OpenWork>,
-    /// What it declared, by name.
+    /// The running declared jobs, sorted by name.
     pub jobs: Vec<DeclaredJob>,
-    /// The last time that anything counted as use.
+    /// The time of the last activity.
     #[serde(rename = "idle_since_ms")]
     pub idle_since: Timestamp,
     pub last: Option<LastWork>,
-    /// When it falls asleep by itself if nothing more happens; `None` while something holds it, and while it is not
-    /// awake.
+    /// When the idle timeout expires if no more activity follows; `None` while work holds the instance awake, and while
+    /// it is not awake.
     #[serde(rename = "sleeps_at_ms")]
     pub sleeps_at: Option<Timestamp>,
-    /// How long it stays awake with nothing to do.
+    /// The idle timeout.
     pub sleeps_after_seconds: u64,
 }
 
-/// One instance's work.
+/// The counters of one instance.
 pub(super) struct WorkTally {
     lines: [WorkCounter; KINDS],
     active_at_ms: AtomicI64,
-    /// The latest end of its declared jobs; [`NEVER`] when it has none.
+    /// The latest expiry of its declared jobs; [`NEVER`] without any.
     jobs_until_ms: AtomicI64,
 }
 
 const NEVER: i64 = i64::MIN;
 
-/// A transfer or a computation that moved within this time is under way, and neither memory pressure nor an upgrade
-/// cuts it short. A WebSocket's messages may wait: they wake it again.
+/// A transfer or computation with activity within this time is in flight, and neither memory pressure nor an upgrade
+/// interrupts it. A WebSocket does not count: its next message wakes the instance again.
 const JUST_NOW: Duration = Duration::from_secs(30);
 
 struct WorkCounter {
@@ -68,7 +69,7 @@ struct WorkCounter {
 }
 
 impl WorkTally {
-    /// As it was written down when the instance was last seen.
+    /// Restores the tally from the row: the last activity and the kind of work that caused it.
     pub(super) fn new(active_at: Timestamp, last: Option<Work>) -> Self {
         let line = |work| {
             let moved = if last == Some(work) { active_at.0 } else { NEVER };
@@ -96,28 +97,29 @@ impl WorkTally {
         self.line(work).open.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Counts as used at `at`, without saying by what.
+    /// Records activity at `at` of no particular kind.
     pub(super) fn touch(&self, at: Timestamp) {
         advance(&self.active_at_ms, at);
     }
 
-    /// Counts as used by `work` at `at`.
+    /// Records activity by `work` at `at`.
     pub(super) fn moved(&self, work: Work, at: Timestamp) {
         advance(&self.line(work).moved_at_ms, at);
         advance(&self.active_at_ms, at);
     }
 
-    /// Counts as not used since `at`, whatever happened after.
+    /// Sets the last activity to `at`, also to an earlier time: every other method only raises it.
     pub(super) fn forget_after(&self, at: Timestamp) {
         self.active_at_ms.store(at.0, Ordering::SeqCst);
     }
 
-    /// What it declared lasts until `until`; `None`: it declared nothing, or all of it ended.
+    /// Sets the latest expiry of its declared jobs; `None`: no job is running.
     pub(super) fn declared(&self, until: Option<Timestamp>) {
         self.jobs_until_ms.store(until.map_or(NEVER, |until| until.0), Ordering::SeqCst);
     }
 
-    /// Until when it is busy by itself, while that is in the future: with a declared job, or with what moved just now.
+    /// The end of work that ends without an event (declared jobs, recent transfers, recent processor time), if it is in
+    /// the future.
     pub(super) fn busy_until(&self, now: Timestamp) -> Option<Timestamp> {
         let moving = |work| {
             let line = self.line(work);
@@ -133,7 +135,7 @@ impl WorkTally {
         Timestamp(self.jobs_until_ms.load(Ordering::SeqCst))
     }
 
-    /// Since when it idles: a job that came to its limit was work until then.
+    /// The time since which the instance is idle. An expired job counts as activity until its expiry.
     pub(super) fn idle_since(&self, now: Timestamp) -> Timestamp {
         let job = self.jobs_until_ms.load(Ordering::SeqCst).min(now.0);
         Timestamp(self.active_at_ms.load(Ordering::SeqCst).max(job))
@@ -141,13 +143,15 @@ impl WorkTally {
 
     pub(super) fn activity(&self, now: Timestamp, container: ContainerPhase) -> Activity {
         let lives = matches!(container, ContainerPhase::Running { .. } | ContainerPhase::Frozen);
+        // Work from inside cannot outlive its container. An AI call that is still being drained after its container
+        // ended must not start another one.
         let held = ALL.into_iter().any(|work| {
             work.holds() && (lives || work.is_from_outside()) && self.line(work).open.load(Ordering::SeqCst) > 0
         });
         if held || (lives && self.busy_until(now).is_some()) {
             Activity::Working
         } else {
-            // A job that was in it is over with it.
+            // A job ends with its container, so its expiry does not count.
             let since = if lives { self.idle_since(now) } else { Timestamp(self.active_at_ms.load(Ordering::SeqCst)) };
             Activity::Idle(now.since(since))
         }
@@ -158,13 +162,13 @@ impl WorkTally {
         ALL.into_iter().map(moved).filter(|last| last.at.0 != NEVER).max_by_key(|last| last.at)
     }
 
-    /// The ledger shown for the instance; `awake` says whether the instance is awake.
-    pub(super) fn ledger(&self, now: Timestamp, awake: bool, policy: SleepPolicy) -> AwakeLedger {
+    /// Builds the awake report without the jobs, which the caller adds; `awake` says whether the instance is awake.
+    pub(super) fn report(&self, now: Timestamp, awake: bool, policy: SleepPolicy) -> AwakeReport {
         let open: Vec<OpenWork> = ALL.into_iter().filter_map(|work| self.open(work)).collect();
         let held = open.iter().any(|open| open.holds) || self.jobs_until() > now;
         let idle_since = self.idle_since(now);
         let sleeps_at = (awake && !held).then(|| idle_since.plus(policy.freeze_after));
-        AwakeLedger {
+        AwakeReport {
             open,
             jobs: Vec::new(),
             idle_since,
@@ -178,12 +182,14 @@ impl WorkTally {
         let line = self.line(work);
         let count = line.open.load(Ordering::SeqCst);
         let since = Timestamp(line.since_ms.load(Ordering::SeqCst));
+        // The counters are read one by one, not as a snapshot: good enough to show, and no decision uses them.
         let moved_at = Timestamp(line.moved_at_ms.load(Ordering::SeqCst)).max(since);
         (count > 0).then_some(OpenWork { work, count, since, holds: work.holds(), moved_at })
     }
 }
 
-/// Moves on to `at`, never back. Most often it is there already: then nothing is written.
+/// Raises `moment` to `at`; never lowers it. The load first avoids a write to a shared cache line, because most calls
+/// come within the same millisecond.
 fn advance(moment: &AtomicI64, at: Timestamp) {
     if moment.load(Ordering::SeqCst) < at.0 {
         moment.fetch_max(at.0, Ordering::SeqCst);
@@ -251,14 +257,14 @@ mod tests {
     #[test]
     fn the_ledger_says_what_is_open_since_when_and_when_it_sleeps() {
         let tally = WorkTally::new(at(0), Some(Work::Socket));
-        assert_eq!(tally.ledger(at(10), true, POLICY).sleeps_at, Some(at(300)));
-        assert_eq!(tally.ledger(at(10), false, POLICY).sleeps_at, None);
+        assert_eq!(tally.report(at(10), true, POLICY).sleeps_at, Some(at(300)));
+        assert_eq!(tally.report(at(10), false, POLICY).sleeps_at, None);
         tally.begin(Work::Request, at(20));
         tally.begin(Work::Request, at(25));
         tally.begin(Work::Stream, at(25));
-        let ledger = tally.ledger(at(30), true, POLICY);
-        assert_eq!((ledger.sleeps_at, ledger.last), (None, Some(LastWork { work: Work::Socket, at: at(0) })));
-        let told: Vec<_> = ledger.open.iter().map(|open| (open.work, open.count, open.since, open.holds)).collect();
+        let report = tally.report(at(30), true, POLICY);
+        assert_eq!((report.sleeps_at, report.last), (None, Some(LastWork { work: Work::Socket, at: at(0) })));
+        let told: Vec<_> = report.open.iter().map(|open| (open.work, open.count, open.since, open.holds)).collect();
         assert_eq!(told, [(Work::Request, 2, at(20), true), (Work::Stream, 1, at(25), false)]);
     }
 

@@ -1,4 +1,4 @@
-//! Checks every dependency of Berth and reports each problem in a sentence. Changes nothing.
+//! The doctor: health checks of every dependency of Berth, each with a sentence and a remedy. Changes nothing.
 
 mod host;
 
@@ -15,10 +15,10 @@ use crate::modules::{Finding, Modules};
 
 const TRY: Duration = Duration::from_secs(3);
 
-/// A database that could be opened, and the modules on it.
+/// An opened database, and the modules built on it.
 pub struct Opened {
     pub db: Db,
-    /// An error where the database holds something that this version does not understand.
+    /// An error when the database holds something that this version does not understand.
     pub modules: anyhow::Result<Modules>,
 }
 
@@ -68,6 +68,7 @@ async fn of_database(opened: anyhow::Result<Opened>) -> Vec<Finding> {
     findings
 }
 
+/// Whether a program accepts connections on a bridge's address. A connect does not tell which program it is.
 async fn quota_proxy(gateway: Ipv4Addr, port: u16) -> Finding {
     let address = SocketAddr::from((gateway, port));
     match timeout(TRY, TcpStream::connect(address)).await {
@@ -75,13 +76,14 @@ async fn quota_proxy(gateway: Ipv4Addr, port: u16) -> Finding {
         _ => Finding::broken(
             "quota proxy",
             format!(
-                "nothing listens on {address}, so instances there make no AI calls. berth serve does once the \
-                 provisioner has made the bridge; when another program has the port, set BERTH_QUOTA_PORT."
+                "nothing listens on {address}, so instances on that bridge cannot make AI calls. berth serve listens once the \
+                 provisioner has created the bridge; if another program uses the port, set BERTH_QUOTA_PORT."
             ),
         ),
     }
 }
 
+/// Whether a program accepts connections on `address`; `command` is the remedy.
 async fn listener(subject: &'static str, address: SocketAddr, command: &str) -> Finding {
     match timeout(TRY, TcpStream::connect(address)).await {
         Ok(Ok(_)) => Finding::fine(subject, format!("listens on {address}")),

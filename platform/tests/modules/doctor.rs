@@ -9,9 +9,9 @@ use berth::modules::{Finding, Verdict};
 use berth_testing::{TestModules, databases};
 
 /// What `doctor` finds on a healthy host that is changed like this.
-async fn found(house: &TestModules, change: impl Fn(&mut HostReport)) -> Vec<Finding> {
-    house.host.report_with(|report| change(report));
-    App::examine(&house.config, house.clock.clone(), Arc::new(house.host.clone())).await
+async fn found(platform: &TestModules, change: impl Fn(&mut HostReport)) -> Vec<Finding> {
+    platform.host.report_with(|report| change(report));
+    App::examine(&platform.config, platform.clock.clone(), Arc::new(platform.host.clone())).await
 }
 
 #[tokio::test]
@@ -22,24 +22,26 @@ async fn i6_versions_with_known_holes_and_fallen_walls_are_named() {
         ("runc", Verdict::Warning, "CVE-2025-31133", |report| report.runc_version = "1.3.2".into()),
         ("kernel", Verdict::Warning, "61 days ago", |report| report.kernel_age_days = Some(61)),
         ("kernel", Verdict::Fine, "60 days ago", |report| report.kernel_age_days = Some(60)),
-        ("kernel", Verdict::Fine, "does not say", |report| report.kernel_age_days = None),
+        ("kernel", Verdict::Fine, "of unknown build date", |report| report.kernel_age_days = None),
         ("live-restore", Verdict::Warning, "daemon.json", |report| report.live_restore = false),
         ("runtime", Verdict::Broken, "BERTH_RUNTIME is runc", |report| report.runtimes = vec!["crun".into()]),
         ("egress", Verdict::Broken, "no nft. No instance", |report| report.egress = Err("no nft".into())),
         ("neighbours", Verdict::Broken, "no br_netfilter", |report| report.neighbours = Err("no br_netfilter".into())),
-        ("seccomp", Verdict::Broken, "no system calls", |report| report.security_options = vec!["apparmor".into()]),
+        ("seccomp", Verdict::Broken, "does not filter system calls", |report| {
+            report.security_options = vec!["apparmor".into()]
+        }),
         ("confinement", Verdict::Warning, "AppArmor", |report| report.security_options = vec!["seccomp".into()]),
         ("images", Verdict::Broken, "pins", |report| report.other_images = vec!["one:1".into()]),
         ("containers", Verdict::Broken, "berth-1 (Memory)", |report| {
             report.containers = ConfigurationDrift { as_made: 3, older: 0, changed: vec!["berth-1 (Memory)".into()] };
         }),
-        ("containers", Verdict::Fine, "3 are as they were made; 2 of another version", |report| {
+        ("containers", Verdict::Fine, "3 unchanged since creation; 2 with an outdated image", |report| {
             report.containers = ConfigurationDrift { as_made: 3, older: 2, changed: Vec::new() };
         }),
     ];
     for (subject, verdict, words, change) in cases {
-        let house = TestModules::on(databases::sqlite().await).await;
-        let findings = found(&house, change).await;
+        let platform = TestModules::on(databases::sqlite().await).await;
+        let findings = found(&platform, change).await;
         let finding = findings.iter().find(|finding| finding.subject == subject);
         let finding = finding.unwrap_or_else(|| panic!("nothing is said of {subject}"));
         assert_eq!(finding.verdict, verdict, "{finding:?}");
@@ -49,8 +51,8 @@ async fn i6_versions_with_known_holes_and_fallen_walls_are_named() {
 
 #[tokio::test]
 async fn of_a_healthy_host_nothing_bad_is_said() {
-    let house = TestModules::on(databases::sqlite().await).await;
-    let findings = found(&house, |_| {}).await;
+    let platform = TestModules::on(databases::sqlite().await).await;
+    let findings = found(&platform, |_| {}).await;
     let subjects =
         ["provisioner", "egress", "neighbours", "containers", "engine", "runc", "kernel", "runtime", "images"];
     for subject in subjects {

@@ -1,4 +1,4 @@
-//! The rows of declared jobs.
+//! The rows of declared jobs: SQL for leases that keep an instance awake.
 
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ActiveValue::Set, ColumnTrait as _, EntityTrait as _, QueryFilter as _};
@@ -8,7 +8,7 @@ use crate::db::{Db, InstanceId, Tx};
 use crate::error::Result;
 use crate::instances::DeclaredJob;
 
-/// Every job that is not past its limit.
+/// All jobs of all instances that have not expired.
 pub(in crate::instances) async fn all_jobs(db: &Db, now: Timestamp) -> Result<Vec<(InstanceId, DeclaredJob)>> {
     let rows = job::Entity::find().filter(job::Column::UntilMs.gt(now.0)).all(db.read()).await?;
     let read = |row: job::Model| {
@@ -18,7 +18,7 @@ pub(in crate::instances) async fn all_jobs(db: &Db, now: Timestamp) -> Result<Ve
     Ok(rows.into_iter().map(read).collect())
 }
 
-/// Writes a job, in the place of one by the same name, and takes away those that came to their limit.
+/// Upserts a job by its name, and deletes the instance's expired jobs, which bounds the rows of one instance.
 pub(in crate::instances) async fn put_job(
     tx: &Tx,
     instance: InstanceId,
@@ -27,6 +27,8 @@ pub(in crate::instances) async fn put_job(
 ) -> Result<()> {
     job::Entity::delete_many()
         .filter(job::Column::InstanceId.eq(instance))
+        // Expired jobs stop counting when they expire. Their rows stay until the next declaration or the end of the
+        // container.
         .filter(job::Column::UntilMs.lte(now.0))
         .exec(tx)
         .await?;
@@ -43,14 +45,14 @@ pub(in crate::instances) async fn put_job(
     Ok(())
 }
 
-/// Takes one job away.
+/// Deletes one job.
 pub(in crate::instances) async fn delete_job(tx: &Tx, instance: InstanceId, name: &str) -> Result<()> {
     let one = job::Entity::delete_many().filter(job::Column::InstanceId.eq(instance));
     one.filter(job::Column::Name.eq(name)).exec(tx).await?;
     Ok(())
 }
 
-/// Takes all jobs of an instance away.
+/// Deletes all jobs of an instance.
 pub(in crate::instances) async fn delete_jobs(tx: &Tx, instance: InstanceId) -> Result<()> {
     job::Entity::delete_many().filter(job::Column::InstanceId.eq(instance)).exec(tx).await?;
     Ok(())

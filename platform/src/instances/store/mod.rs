@@ -1,4 +1,4 @@
-//! The instances' rows: all SQL of this module.
+//! The store of the instances module: all its SQL.
 
 mod declared_jobs;
 mod rows;
@@ -43,18 +43,19 @@ pub(super) struct InstanceRecord {
     pub token_hash: Option<Vec<u8>>,
 }
 
-/// How far an upgrade has come.
+/// The persisted progress of an upgrade.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct UpgradeProgress {
-    /// The image to go back to when the new container does not become ready; set while an upgrade is under way.
+    /// The image id to roll back to when the new container does not become ready; set while an upgrade is in progress.
     pub image_before: Option<String>,
-    /// The image that did not become ready: not tried again until its name means another.
+    /// The image id that did not become ready. It is not tried again until the image's name refers to another id.
     pub image_refused: Option<String>,
-    /// A container from before this moment that is not current is made anew.
+    /// A container that is not current is replaced without waiting for its next start if it was created before this
+    /// time.
     pub renew_at: Timestamp,
 }
 
-/// A wish as it was written: what, why and when.
+/// A wish with its cause and the time at which it was written.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WishRecord {
     pub wish: Wish,
@@ -74,7 +75,7 @@ pub(super) struct NewInstance<'a> {
     pub size: &'a str,
 }
 
-/// Writes a new row in the lowest free slot; `Conflict` when none of `slots` is free.
+/// Inserts a row in the lowest free slot; `Conflict` when none of `slots` is free.
 pub(super) async fn insert(tx: &Tx, new: NewInstance<'_>, slots: u32, now: Timestamp) -> Result<()> {
     let NewInstance { id, account, handle, image, size } = new;
     let mut row = instance::ActiveModel {
@@ -105,8 +106,9 @@ pub(super) async fn insert(tx: &Tx, new: NewInstance<'_>, slots: u32, now: Times
     };
     for _ in 0..TRIES {
         row.slot = Set(lowest_free_slot(tx, slots, now).await?);
-        // PostgreSQL lets two transactions see the same last slot. The second to write waits for the first and is then
-        // refused; the savepoint keeps the rest of its transaction, which sees the new last slot.
+        // On PostgreSQL two transactions can find the same free slot. The second insert waits for the first and then
+        // violates the unique constraint; the savepoint keeps the rest of its transaction, and the next attempt sees
+        // the slot as taken.
         let savepoint = tx.savepoint().await?;
         match instance::Entity::insert(row.clone()).exec_without_returning(&savepoint).await {
             Ok(_) => return savepoint.commit().await,
@@ -117,7 +119,7 @@ pub(super) async fn insert(tx: &Tx, new: NewInstance<'_>, slots: u32, now: Times
     Err(Error::Conflict("Many people sign up at this moment. Please try again.".into()))
 }
 
-/// The lowest slot that no instance has and that does not rest any more.
+/// The lowest slot that no instance has and that is not in quarantine.
 async fn lowest_free_slot(tx: &Tx, slots: u32, now: Timestamp) -> Result<i64> {
     resting_slot::Entity::delete_many().filter(resting_slot::Column::FreeAtMs.lte(now.0)).exec(tx).await?;
     let taken = instance::Entity::find().select_only().column(instance::Column::Slot);
@@ -132,7 +134,8 @@ async fn lowest_free_slot(tx: &Tx, slots: u32, now: Timestamp) -> Result<i64> {
     })
 }
 
-/// Deletes an instance and what was written of it; its slot is given again at `free_at`.
+/// Deletes an instance with its transitions and jobs, and quarantines its slot until `free_at`, so that no other
+/// instance gets its address while old traffic may be in transit.
 pub(super) async fn delete(tx: &Tx, id: InstanceId, free_at: Timestamp) -> Result<()> {
     // Row lock: a concurrent writer of a fact commits before the deletion, or finds the row deleted.
     let Some(row) = instance::Entity::find_by_id(id).lock_exclusive().one(tx).await? else { return Ok(()) };
@@ -144,13 +147,13 @@ pub(super) async fn delete(tx: &Tx, id: InstanceId, free_at: Timestamp) -> Resul
     Ok(())
 }
 
-/// Every instance.
+/// All instances, ordered by handle.
 pub(super) async fn all(db: &Db) -> Result<Vec<InstanceRecord>> {
     let rows = instance::Entity::find().order_by_asc(instance::Column::Handle).all(db.read()).await?;
     rows.into_iter().map(record).collect()
 }
 
-/// One instance.
+/// One instance, from the read pool.
 pub(super) async fn find(db: &Db, id: InstanceId) -> Result<Option<InstanceRecord>> {
     instance::Entity::find_by_id(id).one(db.read()).await?.map(record).transpose()
 }
@@ -161,7 +164,8 @@ pub(super) async fn find_by_account(tx: &Tx, account: AccountId) -> Result<Optio
     Ok(row.map(|row| row.id))
 }
 
-/// Writes a wish in the place of one of `over`; `false`, and nothing is written, when the wish there is another.
+/// Compare-and-set of the wish: replaces one of `over`; `false`, and nothing is written, when the current wish is
+/// another.
 pub(super) async fn set_wish(tx: &Tx, id: InstanceId, asked: WishRecord, over: &[Wish]) -> Result<bool> {
     let written = instance::Entity::update_many()
         .col_expr(instance::Column::Wish, Expr::value(asked.wish.as_str()))
@@ -174,16 +178,16 @@ pub(super) async fn set_wish(tx: &Tx, id: InstanceId, asked: WishRecord, over: &
     Ok(written.rows_affected > 0)
 }
 
-/// A fact as it is to be written.
+/// The fact to write.
 pub(super) struct FactRecord<'a> {
-    /// The fact that the database holds.
+    /// The fact that the database holds, for the transition.
     pub before: Fact,
     pub status: &'a InstanceStatus,
     pub active_at: Timestamp,
     pub last_work: Option<LastWork>,
 }
 
-/// Writes what was seen, and how it came from the fact before when that was another.
+/// Writes the fact, and a transition when it differs from the one before.
 pub(super) async fn set_fact(tx: &Tx, id: InstanceId, fact: FactRecord<'_>, clock: &Clock) -> Result<()> {
     let FactRecord { before: from, status, active_at, last_work: last } = fact;
     let written = instance::Entity::update_many()
@@ -196,11 +200,12 @@ pub(super) async fn set_fact(tx: &Tx, id: InstanceId, fact: FactRecord<'_>, cloc
         .filter(instance::Column::Id.eq(id))
         .exec(tx)
         .await?;
-    // None: it was deleted meanwhile, and nothing is to be written of it any more.
+    // No row: the instance was deleted concurrently, and no transition may be left behind.
     if from == status.fact || written.rows_affected == 0 {
         return Ok(());
     }
-    // What it was last at says why it went; why it came is the cause alone.
+    // The last work explains why an instance left the awake state. Every other transition is explained by its cause
+    // alone.
     let last = last.filter(|_| from == Fact::Awake);
     let row = transition::ActiveModel {
         id: Set(clock.uuid()),
@@ -226,7 +231,7 @@ pub(super) async fn set_token(tx: &Tx, id: InstanceId, hash: &[u8]) -> Result<()
     Ok(())
 }
 
-/// Writes how far an upgrade has come.
+/// Writes the progress of an upgrade.
 pub(super) async fn set_upgrade(tx: &Tx, id: InstanceId, upgrade: &UpgradeProgress) -> Result<()> {
     instance::Entity::update_many()
         .col_expr(instance::Column::ImageBefore, Expr::value(upgrade.image_before.clone()))
@@ -237,7 +242,7 @@ pub(super) async fn set_upgrade(tx: &Tx, id: InstanceId, upgrade: &UpgradeProgre
     Ok(())
 }
 
-/// Writes that a container from before `at` is to be made anew, if it is not current.
+/// Requests that a container created before `at` be replaced if it is not current.
 pub(super) async fn set_renew_at(tx: &Tx, id: InstanceId, at: Timestamp) -> Result<()> {
     instance::Entity::update_many()
         .col_expr(instance::Column::RenewAtMs, Expr::value(at.0))
@@ -247,7 +252,7 @@ pub(super) async fn set_renew_at(tx: &Tx, id: InstanceId, at: Timestamp) -> Resu
     Ok(())
 }
 
-/// Writes new terms; whether there is such an instance.
+/// Writes the settings; `false` when the instance has no row.
 pub(super) async fn set_terms(tx: &Tx, id: InstanceId, terms: &InstanceSettings) -> Result<bool> {
     let seconds = |of: Option<Duration>| Expr::value(of.map(|of| i64::try_from(of.as_secs()).unwrap_or(i64::MAX)));
     let written = instance::Entity::update_many()
@@ -262,7 +267,7 @@ pub(super) async fn set_terms(tx: &Tx, id: InstanceId, terms: &InstanceSettings)
     Ok(written.rows_affected > 0)
 }
 
-/// Writes which ports are open; whether there is such an instance.
+/// Writes the open ports; `false` when the instance has no row.
 pub(super) async fn set_ports(tx: &Tx, id: InstanceId, ports: &PortList) -> Result<bool> {
     let written = instance::Entity::update_many()
         .col_expr(instance::Column::Ports, Expr::value(ports.to_string()))
@@ -331,7 +336,7 @@ fn record(row: instance::Model) -> Result<InstanceRecord> {
     })
 }
 
-/// Reads what `word()` of a wish, fact or cause wrote.
+/// Parses what `as_str()` of a wish, fact, cause or kind of work wrote.
 fn read<T: DeserializeOwned>(word: &str) -> Result<T> {
     serde_json::from_value(serde_json::Value::String(word.to_owned()))
         .with_context(|| format!("the database says \"{word}\", which this version does not know"))

@@ -1,4 +1,4 @@
-//! The tables of the instances as sea-orm entities.
+//! The sea-orm entities of the instances module's tables.
 
 pub(super) mod instance {
     use sea_orm::entity::prelude::*;

@@ -5,6 +5,7 @@ mod accounts;
 mod books;
 mod calls;
 mod entities;
+mod limit_changes;
 mod payer;
 mod refusal;
 mod shortening;

@@ -46,7 +46,7 @@ const SETTINGS: [(&str, &str); 6] = [
     ("BERTH_STOP_AFTER_SECONDS", "180"),
 ];
 
-pub struct House {
+pub struct BenchPlatform {
     app: App,
     clock: Clock,
     pub people: Vec<Person>,
@@ -58,7 +58,7 @@ pub struct House {
     _folder: TempDir,
 }
 
-impl House {
+impl BenchPlatform {
     /// Starts everything with so many people on `image`, and waits until all are awake.
     pub async fn open(image: &'static str, people: usize) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
@@ -92,14 +92,14 @@ impl House {
             end.clone(),
         ));
         let client = legacy::Client::builder(TokioExecutor::new()).build_http();
-        let mut house =
+        let mut platform =
             Self { app, clock, people: Vec::new(), address, client, end, _provisioner: provisioner, _folder: folder };
         for number in 0..people {
-            let person = move_in(&house.app, &house.clock, number).await?;
-            house.fact(&person.instance, Fact::Awake).await?;
-            house.people.push(person);
+            let person = move_in(&platform.app, &platform.clock, number).await?;
+            platform.fact(&person.instance, Fact::Awake).await?;
+            platform.people.push(person);
         }
-        Ok(house)
+        Ok(platform)
     }
 
     /// The Engine's id of the first one's container.
@@ -112,7 +112,7 @@ impl House {
         let size = &self.app.config.containers.sizes[0];
         let after = if fact == Fact::Frozen { size.freeze_after } else { size.stop_after };
         let now = self.clock.now();
-        let idle_since = |person: &Person| self.app.instances.ledger(&person.instance).idle_since;
+        let idle_since = |person: &Person| self.app.instances.awake_report(&person.instance).idle_since;
         let idle = self.people.iter().map(|person| now.since(idle_since(person))).min().unwrap_or_default();
         self.clock.advance(after.saturating_sub(idle));
         self.app.instances.round().await;
@@ -185,7 +185,7 @@ impl House {
     }
 }
 
-impl Drop for House {
+impl Drop for BenchPlatform {
     fn drop(&mut self) {
         self.end.cancel();
     }
