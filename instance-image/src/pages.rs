@@ -48,8 +48,8 @@ pub fn routes(server: Arc<ServerState>) -> Router {
         .layer(middleware::map_response(with_headers))
         .layer(middleware::from_fn_with_state(server.clone(), owner_only))
         .layer(middleware::from_fn_with_state(server.clone(), own_forms_only))
-        // The last layer runs first. Webhooks pass before the two checks, because their senders have no page here and are
-        // not the owner; `X-Berth-Delivery` shows that Berth delivered them.
+        // The last layer runs first. Webhooks pass before the two checks, because their senders have no page here and
+        // are not the owner; `X-Berth-Delivery` shows that Berth delivered them.
         .layer(middleware::from_fn_with_state(server.clone(), receive_webhooks))
         .with_state(server)
 }

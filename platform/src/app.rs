@@ -92,8 +92,8 @@ impl App {
                 domains: domains.clone(),
             },
         )?;
-        // In the order in which an account's rows are deleted: before an instance, the rows that point at it and the keys
-        // that it calls with. Memory is cleared in the reverse order, the instance first.
+        // In the order in which an account's rows are deleted: before an instance, the rows that point at it and the
+        // keys that it calls with. Memory is cleared in the reverse order, the instance first.
         let registered: [Arc<dyn Module>; _] = [
             Arc::new(sharing.clone()),
             Arc::new(alarms.clone()),

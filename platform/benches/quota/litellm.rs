@@ -1,5 +1,5 @@
-//! LiteLLM's proxy, set up to pass calls on and do nothing else: no keys, no limits, no database, no telemetry, no log of each
-//! call. It can enforce budgets only with PostgreSQL, through a program that it downloads.
+//! LiteLLM's proxy, set up to pass calls on and do nothing else: no keys, no limits, no database, no telemetry, no log
+//! of each call. It can enforce budgets only with PostgreSQL, through a program that it downloads.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};

@@ -34,9 +34,11 @@ pub const NETWORK: &str = "bench";
 const PATH: &str = "/healthz";
 /// Longer than anything here may take.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// After the loop has looked, until the last of the Engine's events has been dealt with, as in an instance asleep for long.
+/// After the loop has looked, until the last of the Engine's events has been dealt with, as in an instance asleep for
+/// long.
 const QUIET: Duration = Duration::from_millis(200);
-/// Both past the minute after which a session's use is noted again, as it is for whoever comes back to a sleeping instance.
+/// Both past the minute after which a session's use is noted again, as it is for whoever comes back to a sleeping
+/// instance.
 const SETTINGS: [(&str, &str); 6] = [
     ("BERTH_DOMAIN", "example.com"),
     ("BERTH_SECRET", "a secret for benches, 32 characters and more"),

@@ -20,8 +20,8 @@ pub(super) enum Word {
     Import { file: PathBuf },
     /// Put a table in force again: a version, or "built-in" for the one of this program.
     Use { version: String },
-    /// Say what calls that are over would cost by another version, and with --yes correct their receipts so. What was given or
-    /// taken by hand stays. Doing it again changes nothing more.
+    /// Say what calls that are over would cost by another version, and with --yes correct their receipts so. What was
+    /// given or taken by hand stays. Doing it again changes nothing more.
     Rerate {
         /// As list shows it.
         version: String,

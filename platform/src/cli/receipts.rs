@@ -27,11 +27,11 @@ pub(super) enum Word {
     },
     /// One receipt, as it was written, and whether it still is. Ends with 1 when it is not.
     Show { handle: String, id: String },
-    /// A provider's usage export (CSV or JSON with date, model and cost) beside what was booked, by day and model. Ends with
-    /// 1 when the whole differs by more than 1 %.
+    /// A provider's usage export (CSV or JSON with date, model and cost) beside what was booked, by day and model. Ends
+    /// with 1 when the whole differs by more than 1 %.
     Compare { file: PathBuf },
-    /// Give back a part of what a call cost, with a minus, or take more for it. The receipt stays; what differs becomes one of
-    /// its own, on the same day.
+    /// Give back a part of what a call cost, with a minus, or take more for it. The receipt stays; what differs becomes
+    /// one of its own, on the same day.
     Correct {
         /// Its id, as list shows it.
         receipt: HoldId,

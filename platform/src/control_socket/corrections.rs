@@ -1,5 +1,5 @@
-//! Corrections of receipts over the control socket: the running platform alone writes receipts. One line of JSON carries
-//! the order; lines of JSON come back, the last of them with the result or the reason of a refusal.
+//! Corrections of receipts over the control socket: the running platform alone writes receipts. One line of JSON
+//! carries the order; lines of JSON come back, the last of them with the result or the reason of a refusal.
 
 use std::path::Path;
 use std::time::Duration;
@@ -77,8 +77,8 @@ async fn ask(socket: &Path, order: &CorrectionOrder) -> anyhow::Result<Correctio
     }
 }
 
-/// The server's side: carries out the order and writes the answer. A client that goes away ends it; the receipts written
-/// until then stay.
+/// The server's side: carries out the order and writes the answer. A client that goes away ends it; the receipts
+/// written until then stay.
 pub(super) async fn carry_out(
     mut stream: BufReader<UnixStream>,
     app: &App,

@@ -1,8 +1,8 @@
 //! The local control socket: a Unix socket by which the operator's commands reach the running platform.
 //!
 //! A command writes its wish to the database itself; what it sends is one line that names the instance, so that the
-//! platform acts at once and not at its next round. Three things only the running platform can do, so they are asked for
-//! here: to say why an instance is awake, to read a changed price table again, and to write receipts.
+//! platform acts at once and not at its next round. Three things only the running platform can do, so they are asked
+//! for here: to say why an instance is awake, to read a changed price table again, and to write receipts.
 
 mod client;
 mod corrections;

@@ -11,8 +11,8 @@ pub struct GaugeFamily {
 
 #[derive(Clone, Debug)]
 pub struct GaugeSample {
-    /// Key and value; `None` for a metric with a single sample. The value is static, so that a metric has a bounded number
-    /// of time series: no handle or id can become a label.
+    /// Key and value; `None` for a metric with a single sample. The value is static, so that a metric has a bounded
+    /// number of time series: no handle or id can become a label.
     pub label: Option<(&'static str, &'static str)>,
     pub value: i64,
 }

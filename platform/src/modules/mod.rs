@@ -1,5 +1,5 @@
-//! Registration: the trait by which each module says once what it contributes to the whole platform, and the list of all
-//! of them.
+//! Registration: the trait by which each module says once what it contributes to the whole platform, and the list of
+//! all of them.
 //!
 //! `app.rs` builds the list. Scheduled work, the deletion of an account, metrics and `doctor` go through it, so a new
 //! module is entered there and nowhere else. What a module registers stands in its `registration.rs`.

@@ -94,8 +94,8 @@ impl Metrics {
 /// The figures as Prometheus reads them (OpenMetrics text): the counters, and the gauges of all modules.
 #[must_use]
 pub fn render(metrics: &Metrics, modules: &Modules, now: Timestamp) -> String {
-    // A registry for this scrape only: the gauges are computed anew each time, so none of an instance or a state that is
-    // gone stays behind in a family that lives as long as the process.
+    // A registry for this scrape only: the gauges are computed anew each time, so none of an instance or a state that
+    // is gone stays behind in a family that lives as long as the process.
     let mut scraped = Registry::with_prefix(PREFIX);
     scraped.register_collector(Box::new(Gauges(modules.gauges(now))));
     let mut text = String::new();

@@ -85,7 +85,8 @@ impl Front {
         }
     }
 
-    /// Answers on another runtime than the lane of the connection: a slow page would hold up all the traffic of its lane.
+    /// Answers on another runtime than the lane of the connection: a slow page would hold up all the traffic of its
+    /// lane.
     async fn page(&self, router: Router, request: Request) -> Response {
         // Aborted on drop: a client that hangs up ends its page's work, as it would on the lane itself.
         let answered = AbortOnDropHandle::new(self.0.pages.spawn(router.oneshot(request))).await;

@@ -55,8 +55,8 @@ pub(super) async fn serve_quota_proxy(app: App, lanes: Lanes, shutdown: Cancella
 
 /// Listens on `address` as soon as it can; `None` when `shutdown` comes first.
 async fn listen_once_free(address: SocketAddr, shutdown: &CancellationToken) -> Option<TcpListener> {
-    // The bridge may vanish and come back with the Engine, and another program may hold the port for a while: neither is
-    // a reason to end the platform, which serves everything else meanwhile.
+    // The bridge may vanish and come back with the Engine, and another program may hold the port for a while: neither
+    // is a reason to end the platform, which serves everything else meanwhile.
     let mut logged: Option<io::ErrorKind> = None;
     loop {
         match TcpListener::bind(address).await {

@@ -60,7 +60,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
 
     tokio::select! {
         () = shutdown.cancelled() => {}
-        // These two end only with the whole: one that ends by itself takes the process with it, so that it is restarted.
+        // These two end only with the whole: one that ends by itself takes the process with it, so that it is
+        // restarted.
         ended = jobs => ended.context("scheduled work panicked")?.context("scheduled work ended")?,
         ended = control => ended.context("the control socket panicked")?.context("the control socket ended")?,
     }

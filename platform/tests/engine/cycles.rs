@@ -1,5 +1,5 @@
-//! Sleeping and waking again and again, on the Engine and by itself: files are whole, what was in memory survives freezing,
-//! and whoever changes their mind in the middle gets what they asked for last.
+//! Sleeping and waking again and again, on the Engine and by itself: files are whole, what was in memory survives
+//! freezing, and whoever changes their mind in the middle gets what they asked for last.
 
 use std::time::Duration;
 

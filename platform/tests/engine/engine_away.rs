@@ -1,5 +1,5 @@
-//! R3: the Engine is killed, and stopped for a while, and comes back. Whoever is awake does not notice; whoever is not is told
-//! so in a sentence and with a time; afterwards everything is as it was.
+//! R3: the Engine is killed, and stopped for a while, and comes back. Whoever is awake does not notice; whoever is not
+//! is told so in a sentence and with a time; afterwards everything is as it was.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! An Engine, and a provisioner, that drop, delay and double what they say to somebody: nobody else notices, and once it is
-//! over nothing is missing and nothing is there twice.
+//! An Engine, and a provisioner, that drop, delay and double what they say to somebody: nobody else notices, and once
+//! it is over nothing is missing and nothing is there twice.
 
 use std::time::Duration;
 

@@ -149,8 +149,8 @@ fn account_for(kind: &str, served: &BTreeMap<u64, Served>, spent: i64, receipts:
             }
         }
     }
-    // Calls of which the platform had heard nothing when it was killed, or they broke off, are charged what they can have
-    // cost: as many as there are, and never less.
+    // Calls of which the platform had heard nothing when it was killed, or they broke off, are charged what they can
+    // have cost: as many as there are, and never less.
     let unheard = missing.len();
     assert!(
         unheard <= nameless,

@@ -155,8 +155,8 @@ fn plain(nanodollars: i64) -> String {
     dollars(nanodollars).replace('$', "")
 }
 
-/// Text that others chose (model, agent, reason). A spreadsheet takes a field that begins like this for a formula, which
-/// quoting does not prevent (CSV injection); the apostrophe makes it text.
+/// Text that others chose (model, agent, reason). A spreadsheet takes a field that begins like this for a formula,
+/// which quoting does not prevent (CSV injection); the apostrophe makes it text.
 fn guarded(text: &str) -> String {
     let guard = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { "'" } else { "" };
     format!("{guard}{text}")

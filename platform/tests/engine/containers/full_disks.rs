@@ -130,8 +130,8 @@ async fn r5_volumes_on_a_disk_that_fills_up() {
     bench.run(&newcomer).await;
     assert_eq!(ask(&newcomer, "healthz").await, "ok");
 
-    // Full to the last byte while they run: files that reached the disk are there after the next start, whatever became of
-    // the file systems above.
+    // Full to the last byte while they run: files that reached the disk are there after the next start, whatever became
+    // of the file systems above.
     disk.fill(0);
     let told = ask(&newcomer, "fill/home/berth/big").await;
     tokio::task::yield_now().await;

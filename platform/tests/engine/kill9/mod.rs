@@ -1,5 +1,6 @@
-//! R2: the platform and the provisioner are killed, again and again, at every point where one asks another for something,
-//! while people sign up, wake, sleep, stop, call models and are removed. Each morning everything is as it was promised.
+//! R2: the platform and the provisioner are killed, again and again, at every point where one asks another for
+//! something, while people sign up, wake, sleep, stop, call models and are removed. Each morning everything is as it
+//! was promised.
 
 mod house;
 mod invariants;
@@ -171,7 +172,8 @@ async fn night(
     hold.release();
     house.engine.points.clear();
     house.provisioner.points.clear();
-    // Nobody can wait for an answer of a dead platform; of a live one whose provisioner is dead, some wait for its return.
+    // Nobody can wait for an answer of a dead platform; of a live one whose provisioner is dead, some wait for its
+    // return.
     if !killed.contains(&Part::Platform) {
         house.start().await;
     }

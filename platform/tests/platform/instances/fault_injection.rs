@@ -1,5 +1,5 @@
-//! R1: every step of every way an instance can take fails before its effect, fails after it, and is done twice; then the whole
-//! is undone, with the same trouble. Each time it arrives where it was going, and nothing is left over.
+//! R1: every step of every way an instance can take fails before its effect, fails after it, and is done twice; then
+//! the whole is undone, with the same trouble. Each time it arrives where it was going, and nothing is left over.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -37,7 +37,8 @@ enum Saga {
 const SAGAS: [Saga; 8] =
     [Saga::SignUp, Saga::Freeze, Saga::Thaw, Saga::Stop, Saga::Start, Saga::Upgrade, Saga::Remove, Saga::MakeAgain];
 
-/// What goes wrong with one step. A connection that ends is asked again on another, so the step is then done twice as well.
+/// What goes wrong with one step. A connection that ends is asked again on another, so the step is then done twice as
+/// well.
 const TROUBLES: [(&str, Moment, Deed); 6] = [
     ("fails before", Moment::Before, Deed::Fail),
     ("fails after", Moment::After, Deed::Fail),

@@ -188,7 +188,8 @@ async fn what_a_crash_left_held_is_charged_whole_at_the_next_start_and_refuses_n
         after.settled().await;
         assert_eq!(after.disagreements().await.unwrap(), Vec::<String>::new());
         assert_eq!(after.ledger.verify().await.unwrap().wrong, Vec::<String>::new());
-        // Whoever had the books before, and is not dead after all, makes no calls any more, and its receipts are not lost.
+        // Whoever had the books before, and is not dead after all, makes no calls any more, and its receipts are not
+        // lost.
         used(in_flight, 1);
         quota.settled().await;
         assert!(matches!(quota.admit(call(&alice)).await.err(), Some(Refusal::Unavailable(_))), "{kind}");
