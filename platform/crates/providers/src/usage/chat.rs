@@ -162,7 +162,7 @@ mod tests {
     use crate::Api;
     use crate::ServiceTier;
 
-    const STREAM: &str = include_str!("../../tests/transcripts/chat_cache.sse");
+    const STREAM: &str = include_str!("../../tests/transcripts/chat/cache.sse");
 
     #[test]
     fn a_recorded_stream_reads_the_same_in_every_split() {

@@ -188,7 +188,7 @@ mod tests {
     use super::*;
     use crate::Api;
 
-    const STREAM: &str = include_str!("../../tests/transcripts/messages_cache.sse");
+    const STREAM: &str = include_str!("../../tests/transcripts/messages/cache.sse");
 
     fn usage(output_tokens: u64) -> Usage {
         Usage {
