@@ -1,5 +1,5 @@
-//! Many at once, on a host that only exists in memory: R9, two thousand containers and a round over them; R11, three in
-//! ten of them wanted within a minute.
+//! Many at once, on a host that only exists in memory: two thousand containers and a round over them; three in ten of
+//! them wanted within a minute.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Q1: the platform is killed at any moment of its AI calls, again and again. Whatever was served has its receipt, what
+//! The platform is killed at any moment of its AI calls, again and again. Whatever was served has its receipt, what
 //! the platform knew of a call is what the receipt says, and nothing stays held.
 
 use std::collections::BTreeMap;

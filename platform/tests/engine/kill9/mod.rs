@@ -1,4 +1,4 @@
-//! R2: the platform and the provisioner are killed, again and again, at every point where one asks another for
+//! The platform and the provisioner are killed, again and again, at every point where one asks another for
 //! something, while people sign up, wake, sleep, stop, call models and are removed. Each morning everything is as it
 //! was promised.
 
@@ -63,7 +63,7 @@ const SAID_AT_THE_START: [&str; 5] = ["ensure_networks", "events", "list", "cont
 const MOST: usize = 60;
 /// How long a point is waited for; who is to be killed there is killed anyway.
 const UNTIL_MET: Duration = Duration::from_secs(6);
-/// R2: after a restart everything is as it must be within this.
+/// After a restart everything is as it must be within this.
 const CONVERGED: Duration = Duration::from_secs(60);
 
 /// What was promised to somebody: any of these wishes may be in the ledger.

@@ -1,4 +1,4 @@
-//! R1: every step of every way an instance can take fails before its effect, fails after it, and is done twice; then
+//! Every step of every way an instance can take fails before its effect, fails after it, and is done twice; then
 //! the whole is undone, with the same trouble. Each time it arrives where it was going, and nothing is left over.
 
 use std::collections::BTreeSet;
