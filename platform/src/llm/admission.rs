@@ -27,13 +27,13 @@ use crate::quota::{Hold, Refusal};
 const MAX_COUNT_RESPONSE: usize = 4096;
 
 /// The result of an admission.
-pub(super) struct Admission {
+pub(super) struct ModelAdmission {
     pub hold: Hold,
     /// The output limit in tokens, where it had to be lowered.
     pub shortened_to: Option<u64>,
 }
 
-impl Admission {
+impl ModelAdmission {
     fn unchanged(hold: Hold) -> Self {
         Self { hold, shortened_to: None }
     }
@@ -56,9 +56,9 @@ impl QuotaProxy {
         call: &RoutedCall,
         demand: Demand,
         clamp: Clamp,
-    ) -> Result<Admission, ProxyError> {
+    ) -> Result<ModelAdmission, ProxyError> {
         match self.app.quota.admit(call.incoming.with_demand(demand)).await {
-            Ok(hold) => Ok(Admission::unchanged(hold)),
+            Ok(hold) => Ok(ModelAdmission::unchanged(hold)),
             // On the heap, because the state of this rare path would otherwise enlarge the future of every call.
             Err(refusal) if refusal.leaves_room() => Box::pin(self.make_fit(call, clamp, refusal)).await,
             Err(refusal) => Err(ProxyError::Refused(refusal)),
@@ -66,7 +66,7 @@ impl QuotaProxy {
     }
 
     /// Admits a call that its bytes would refuse, by a smaller bound or a shorter answer.
-    async fn make_fit(&self, call: &RoutedCall, clamp: Clamp, refusal: Refusal) -> Result<Admission, ProxyError> {
+    async fn make_fit(&self, call: &RoutedCall, clamp: Clamp, refusal: Refusal) -> Result<ModelAdmission, ProxyError> {
         let body = &call.incoming.body.bytes;
         // The demand was moved into the refused attempt. Reading the body again is rare, and cheaper than a copy each
         // time.
@@ -88,11 +88,11 @@ impl QuotaProxy {
                         ProxyError::Refused(refusal)
                     }
                 })?;
-                Ok(Admission { hold, shortened_to })
+                Ok(ModelAdmission { hold, shortened_to })
             }
             (Some(by_count), None) => {
                 let admitted = self.app.quota.admit(call.incoming.with_demand(by_count)).await;
-                admitted.map(Admission::unchanged).map_err(ProxyError::Refused)
+                admitted.map(ModelAdmission::unchanged).map_err(ProxyError::Refused)
             }
             (None, None) => Err(ProxyError::Refused(refusal)),
         }

@@ -41,7 +41,7 @@ use berth_providers::{Api, Provider, ServiceTier, WireFormat};
 use crate::app::App;
 use crate::own_keys::CallKey;
 use crate::quota::Hold;
-use admission::Admission;
+use admission::ModelAdmission;
 use drain::DrainLimit;
 use forwarding::AdmittedCall;
 use incoming::{IncomingCall, key_affinity};
@@ -192,7 +192,7 @@ impl QuotaProxy {
         // The parser knows the wire format only. A configured provider has a name and prices of its own.
         demand.provider = Provider::named(&call.provider);
         let clamp = clamp::requested(&call.incoming.headers).map_err(ProxyError::InvalidRequest)?;
-        let Admission { hold, shortened_to } = self.admit_model(&call, demand, clamp).await?;
+        let ModelAdmission { hold, shortened_to } = self.admit_model(&call, demand, clamp).await?;
         if !hold.takes_long_context() {
             forwarded_headers::remove_long_context(&mut call.incoming.headers);
         }
